@@ -1,0 +1,309 @@
+"""The contract: what every page offers, how bad input is refused, and the registry.
+
+    x = f(z)                      forward, z latent, x data
+    z = f^-1(x)                   inverse
+    log|det dx/dz|                log_det, always of forward
+    log p(x) = log pi(z) - log|det dx/dz|
+
+A page is a class with the functions of the contract, written without checks.  `@bijector` keeps it as the UNCHECKED view
+and publishes a class whose methods check shapes, dtypes and domain once, then run the page's functions on that view.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .fields import Value, as_floating, at_index, declare, sum_to_shape
+
+REGISTRY: dict = {}
+LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
+
+
+class Bijector(Value):
+    """The contract, with everything that follows from a page's own functions.
+
+    A page defines `definition`; `forward` and `log_det` (or `forward_and_log_det`); `inverse` (or
+    `inverse_and_log_det`); `slope` (scalar pages) or `jacobian`; `vjp`; and overrides the rest where it has something
+    better.
+    """
+
+    event_ndim = (0, 0)
+    event_shape = None
+    source = ""
+    domain = codomain = None
+    increasing = False
+    constant_log_det = False
+    solver = False
+    normwise = False
+    hard_cases = ()
+
+    # -- shapes ------------------------------------------------------------------------------------------------------
+
+    def output_shape(self, shape):
+        """The event shape of x for an event shape of z.  Raises ValueError where there is none."""
+        return shape
+
+    def input_shape(self, shape):
+        """The event shape of z for an event shape of x.  Raises ValueError where there is none."""
+        return shape
+
+    def chart(self, shape):
+        """Flat indices of x that form the chart of its image, for an event shape of z; all of them if dimensions agree."""
+        return np.arange(int(np.prod(shape)))
+
+    # -- what follows from the page's own functions -------------------------------------------------------------------
+
+    def forward(self, z):
+        """x = f(z)."""
+        return self.forward_and_log_det(z)[0]
+
+    def log_det(self, z):
+        """log|det dx/dz| at z, one number for each event."""
+        return self.forward_and_log_det(z)[1]
+
+    def forward_and_log_det(self, z):
+        """(x, log|det dx/dz|) in one pass."""
+        return self.forward(z), self.log_det(z)
+
+    def inverse(self, x):
+        """z = f^-1(x)."""
+        return self.inverse_and_log_det(x)[0]
+
+    def inverse_and_log_det(self, x):
+        """(z, log|det dz/dx|) in one pass: the log-det of the map being applied."""
+        z = self.inverse(x)
+        return z, -self.log_det(z)
+
+    def jacobian(self, z):
+        """The full dx/dz, (*batch, D_out, D_in); of a scalar page its slope as a 1 by 1 matrix."""
+        return self.slope(z)[..., None, None]
+
+    def inverse_vjp(self, x):
+        r"""((z, log|det dz/dx|), pullback) of the inverse map, from the forward map's own reverse rule.
+
+        With l(z) = log|det J(z)|, L = <z_bar, z> + l_bar (-l(z)) and z = f^-1(x):
+            u = z_bar - l_bar grad_z l,   w = J^-T u
+            x_bar = w,   params_bar = the parameter part of the forward pullback at (-w, -l_bar).
+        Where D_out > D_in, J is the chart's square block and the entries of x_bar outside the chart are 0.
+        """
+        z, inverse_log_det = self.inverse_and_log_det(x)
+        (x_again, _), pullback = self.vjp(z)
+        in_shape, out_shape = self._event(z, 0), self._event(x, 1)
+        batch = z.shape[:z.ndim - len(in_shape)]
+        chart = self.chart(in_shape)
+        J = self.jacobian(z)[..., chart, :]
+
+        def inverse_pullback(z_bar, log_det_bar):
+            grad_l, _ = pullback(np.zeros_like(x_again), np.ones_like(log_det_bar))
+            u = z_bar - over_event(log_det_bar, len(in_shape)) * grad_l
+            w = np.linalg.solve(np.swapaxes(J, -1, -2), u.reshape(*batch, -1, 1))[..., 0]
+            x_bar = np.zeros((*batch, int(np.prod(out_shape))), w.dtype)
+            x_bar[..., chart] = w
+            x_bar = x_bar.reshape(x.shape)
+            _, params_bar = pullback(-x_bar, -log_det_bar)
+            return x_bar, params_bar
+
+        return (z, inverse_log_det), inverse_pullback
+
+    def initialised(self, data, rng):
+        """Data-dependent initialisation: a new value whose output on `data` is standardised; itself where there is none."""
+        return self
+
+    def _event(self, array, side):
+        ndim = self.event_ndim[side]
+        return array.shape[array.ndim - ndim:]
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def view(self, dtype):
+        """The unchecked view in `dtype`: the page's own functions on fields of that dtype."""
+        view = object.__new__(type(self).page)
+        for key, value in vars(self).items():
+            field = self.declared.get(key)
+            if isinstance(value, Bijector):
+                value = value.view(dtype)
+            elif isinstance(value, tuple) and value and isinstance(value[0], Bijector):
+                value = tuple(v.view(dtype) for v in value)
+            elif isinstance(value, Value):
+                value = value.astype(dtype) if value.dtype != dtype else value
+            elif isinstance(value, np.ndarray) and field is not None and not field.constant:
+                value = value.astype(dtype, copy=False)
+            view.__dict__[key] = value
+        return view
+
+
+def over_event(per_event, ndim):
+    """A number for each event, shaped to multiply events of `ndim` axes."""
+    return per_event.reshape(per_event.shape + (1,) * ndim)
+
+
+# -- the public boundary ----------------------------------------------------------------------------------------------
+
+def checked_event(self, given, side):
+    """(unchecked view, event, original shape): dtype, shape, broadcasting and domain, each refused by name.
+
+    side 0 is z for forward, 1 is x for inverse.
+    """
+    name, letter = type(self).__name__, "zx"[side]
+    event, _ = as_floating(f"{name}: {letter}", given)
+    dtype = np.result_type(event.dtype, self.dtype or event.dtype)
+    event = event.astype(dtype, copy=False)
+    core = checked_shape(self, event, side)
+    original = event.shape
+    try:
+        batch = np.broadcast_shapes(original[:event.ndim - len(core)], self.parameter_batch)
+    except ValueError:
+        raise ValueError(f"{name}: {letter} has batch shape {original[:event.ndim - len(core)]}, which does not broadcast "
+                         f"with the parameters' batch {self.parameter_batch}") from None
+    full = batch + core
+    event = np.broadcast_to(event, full) if full != original else event
+    event = without_masked(self, event, side)
+    checked_domain(self, event, side)
+    return self.view(dtype), event, original
+
+
+def checked_shape(self, event, side):
+    """The event's core shape, held against the fields' letters and the page's own rule."""
+    name, letter = type(self).__name__, "zx"[side]
+    ndim = self.event_ndim[side]
+    if event.ndim < ndim:
+        raise ValueError(f"{name}: {letter} must have at least {ndim} axes, not shape {event.shape}")
+    core = event.shape[event.ndim - ndim:]
+    try:
+        inner = core if side == 0 else tuple(self.input_shape(core))
+        self.output_shape(inner)
+    except ValueError as error:
+        raise ValueError(f"{name}: {letter} has event shape {core}: {error}") from None
+    for symbol, size in zip(self.event_shape or LETTERS.get(len(inner), ()), inner):
+        if self.dims.get(symbol, size) != size:
+            raise ValueError(f"{name}: {letter} must have event shape with {symbol}={self.dims[symbol]}, not {core}")
+    return core
+
+
+def checked_domain(self, event, side):
+    """Refuse the first event that lies outside; a finite boundary belongs to it."""
+    where = self.codomain if side else self.domain
+    wrong = where.first_outside(event, closed=True)
+    if wrong is not None:
+        index, value = wrong
+        letter = "zx"[side]
+        raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
+
+
+def without_masked(self, event, side):
+    """Positions that a mask (*batch, T) calls invalid are never read: they become 0 here."""
+    mask = vars(self).get("mask") if "mask" in self.declared and self.declared["mask"].optional else None
+    if mask is None:
+        return event
+    return np.where(over_positions(mask, self.event_ndim[side]), event, event.dtype.type(0))
+
+
+def over_positions(mask, ndim):
+    """A mask (*batch, T) shaped to multiply events (*batch, ..., T) of `ndim` axes."""
+    return mask.reshape(mask.shape[:-1] + (1,) * (ndim - 1) + mask.shape[-1:])
+
+
+def checked_cotangent(self, name, given, like):
+    bar, _ = as_floating(f"{type(self).__name__}: {name}", given)
+    try:
+        return np.broadcast_to(bar.astype(like.dtype, copy=False), like.shape)
+    except ValueError:
+        raise ValueError(f"{type(self).__name__}: {name} has shape {bar.shape}, which does not broadcast to "
+                         f"{like.shape}") from None
+
+
+def published(name, side):
+    """The checked form of one of the page's functions."""
+
+    def method(self, event):
+        view, event, _ = checked_event(self, event, side)
+        with np.errstate(all="ignore"):
+            return getattr(view, name)(event)
+
+    method.__name__ = name
+    method.__doc__ = getattr(Bijector, name).__doc__
+    return method
+
+
+def published_vjp(name, side):
+    """The checked form of a vjp: cotangents are checked when they come, and the event's is summed to its own shape."""
+    bars = ("x_bar", "log_det_bar") if side == 0 else ("z_bar", "log_det_bar")
+
+    def method(self, event):
+        view, event, original = checked_event(self, event, side)
+        with np.errstate(all="ignore"):
+            (image, log_det), pullback = getattr(view, name)(event)
+
+        def checked_pullback(image_bar, log_det_bar):
+            image_bar = checked_cotangent(self, bars[0], image_bar, image)
+            log_det_bar = checked_cotangent(self, bars[1], log_det_bar, log_det)
+            with np.errstate(all="ignore"):
+                event_bar, params_bar = pullback(image_bar, log_det_bar)
+            return sum_to_shape(event_bar, original), params_bar
+
+        return (image, log_det), checked_pullback
+
+    method.__name__ = name
+    method.__doc__ = VJP_DOC[side]
+    return method
+
+
+def reducing(page_vjp):
+    """A page's vjp with its parameters' cotangents summed over the axes that broadcast."""
+
+    def vjp(self, event):
+        image_and_log_det, pullback = page_vjp(self, event)
+
+        def reduced(image_bar, log_det_bar):
+            event_bar, params_bar = pullback(image_bar, log_det_bar)
+            return event_bar, self.reduce(params_bar)
+
+        return image_and_log_det, reduced
+
+    vjp.__doc__ = page_vjp.__doc__
+    return vjp
+
+
+VJP_DOC = (
+    """((x, log_det), pullback), as `jax.vjp`.
+
+    `pullback(x_bar, log_det_bar)` -> (z_bar, params_bar) of L = <x_bar, x> + <log_det_bar, log_det>; params_bar has the
+    keys and shapes of `params()`.
+    """,
+    """((z, log|det dz/dx|), pullback) of the inverse map and its log-det.
+
+    `pullback(z_bar, log_det_bar)` -> (x_bar, params_bar) of L = <z_bar, z> + <log_det_bar, log|det dz/dx|>.
+    """)
+METHODS = {"forward": 0, "log_det": 0, "forward_and_log_det": 0, "jacobian": 0, "inverse": 1, "inverse_and_log_det": 1}
+
+
+def bijector(*, domain, codomain, source="", register=True, **facts):
+    """Declare a page: its source, its domain and codomain, and facts that hold for it.
+
+    Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
+    error is that of a matrix that solves or factors).
+    """
+
+    def publish(page):
+        page = declare(page)
+        page.domain, page.codomain, page.source = domain, codomain, source
+        for fact, value in facts.items():
+            setattr(page, fact, value)
+        for name in ("vjp", "inverse_vjp"):
+            if name in page.__dict__:
+                setattr(page, name, reducing(page.__dict__[name]))
+        body = {name: published(name, side) for name, side in METHODS.items()}
+        body |= {"vjp": published_vjp("vjp", 0), "inverse_vjp": published_vjp("inverse_vjp", 1)}
+        body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
+        public = type(page.__name__, (page,), body)
+        page.page = page
+        if register:
+            REGISTRY[public.__name__] = public
+        return public
+
+    return publish
+
+
+def chapter(page) -> str:
+    """The package a page lives in."""
+    return page.__module__.split(".")[1]

@@ -1,0 +1,4 @@
+"""Maps of one number."""
+
+from .affine import Affine
+from .tanh import Tanh

@@ -1,0 +1,513 @@
+r"""The truth, to 50 digits, derived from one believed equation per map.
+
+A page is believed through `definition(m, z, **fields)` alone: x = f(z; fields), for one event.  From it follow
+
+    J = dx/dz                                    l = log|det J|                              (1)
+    L = <x_bar, x> + l_bar l                     vjp = dL/d(z, fields)                       (2)
+    f(z) = x  defines  z(x, fields)              inverse l = -l(z(x, fields), fields)        (3)
+    L = <z_bar, z> + l_bar (inverse l)           inverse vjp = dL/d(x, fields)               (4)
+    kappa(q) = |q| + sum_j |dq/d input_j| |input_j|        the unit of error of q            (5)
+
+inputs being the event, every entry of every real field, and the cotangents where q depends on them.
+
+Numbers are balls (python-flint `arb`): a midpoint and a proved radius, exponents unbounded.  A quantity is settled when
+its radius is below 1e-50 of it, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
+Until then the precision doubles; a branch that a ball cannot decide asks for more precision too.
+
+Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is that
+of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` of all ambient entries.
+"""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Callable
+
+import numpy as np
+from flint import arb, arb_mat, ctx
+
+FIRST_DIGITS = {"float64": 700, "float32": 100}     # more than 2 x 323 and 2 x 45: z^2 is seen beside 1 at the smallest z
+DOUBLINGS = 6
+NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below any number, subnormal or not, of the dtype
+
+
+class TruthNotFound(ArithmeticError):
+    """No precision tried settles the named quantity."""
+
+
+class Ambiguous(ArithmeticError):
+    """A ball is too wide to decide a comparison, or to divide by a determinant."""
+
+
+# ---------------------------------------------------------------- dual numbers
+
+class Dual:
+    """value + sum_j partials[j] e_j with e_j e_k = 0, the e_j belonging to one `level`.
+
+    Values and partials are balls or duals of lower level, so a dual of level 2 over level 1 carries second derivatives.
+    To a dual, anything of lower level is a constant.  Absent partials are 0.  Level 0 is a bare ball: a constant that
+    refuses to be compared where it is ambiguous.
+    """
+
+    __slots__ = ("value", "partials", "level")
+
+    def __init__(self, value, partials, level):
+        self.value, self.partials, self.level = value, partials, level
+
+    def __add__(self, other):
+        level, u, du, v, dv = aligned(self, other)
+        return linear(level, u + v, (du, 1), (dv, 1))
+
+    def __sub__(self, other):
+        level, u, du, v, dv = aligned(self, other)
+        return linear(level, u - v, (du, 1), (dv, -1))
+
+    def __mul__(self, other):
+        level, u, du, v, dv = aligned(self, other)
+        return linear(level, u * v, (du, v), (dv, u))
+
+    def __truediv__(self, other):
+        level, u, du, v, dv = aligned(self, other)
+        q = u / v
+        return linear(level, q, (du, 1 / v if du else 0), (dv, -q / v if dv else 0))
+
+    def __pow__(self, p):
+        """d x^p = p x^(p-1) dx + x^p log x dp; an integer p allows x <= 0, and log x is not touched unless p varies."""
+        if isinstance(p, (int, float)) and p == int(p):
+            p = int(p)
+            slope = p * self.value ** (p - 1) if p and self.partials else 0
+            return linear(self.level, self.value ** p, (self.partials, slope))
+        level, u, du, v, dv = aligned(self, p)
+        y = u ** v
+        return linear(level, y, (du, v * u ** (v - 1) if du else 0), (dv, y * apply("log", u) if dv else 0))
+
+    def __abs__(self):
+        return self * sign(self)
+
+    def __neg__(self):
+        return self * -1
+
+    def __pos__(self):
+        return self
+
+    __radd__, __rmul__ = __add__, __mul__
+    __rsub__ = lambda self, other: constant(other) - self
+    __rtruediv__ = lambda self, other: constant(other) / self
+    __rpow__ = lambda self, other: constant(other) ** self
+    __lt__ = lambda self, other: sign(self - other) < 0
+    __le__ = lambda self, other: sign(self - other) <= 0
+    __gt__ = lambda self, other: sign(self - other) > 0
+    __ge__ = lambda self, other: sign(self - other) >= 0
+    __eq__ = lambda self, other: sign(self - other) == 0
+    __bool__ = lambda self: sign(self) != 0
+    __hash__ = None
+
+
+def ball(x):
+    """The exact ball of a Python number."""
+    return x if type(x) is arb else arb(int(x) if isinstance(x, Integral) else float(x))
+
+
+def constant(x):
+    return x if type(x) is Dual else Dual(ball(x), {}, 0)
+
+
+def level_of(x):
+    return x.level if type(x) is Dual else 0
+
+
+def seen_from(level, x):
+    """(value, partials) of x as a dual of `level`, which is at least its own."""
+    if type(x) is not Dual:
+        return x, {}
+    if x.level == level:
+        return x.value, x.partials
+    return (x if x.level else x.value), {}
+
+
+def aligned(a, b):
+    b = b if type(b) is Dual else ball(b)
+    level = max(a.level, level_of(b))
+    return level, *seen_from(level, a), *seen_from(level, b)
+
+
+def linear(level, value, *terms):
+    """The dual with this value and partials sum c dp, over the terms (dp, c)."""
+    total = {}
+    for partials, c in terms:
+        for j, p in partials.items():
+            p = p if type(c) is int and c == 1 else c if type(p) is int and p == 1 else p * c
+            total[j] = total[j] + p if j in total else p
+    return Dual(value, total, level)
+
+
+def mid_ball(x):
+    """The ball at the bottom of nested duals."""
+    while type(x) is Dual:
+        x = x.value
+    return ball(x)
+
+
+def sign(x):
+    x = mid_ball(x)
+    if x > 0:
+        return 1
+    if x < 0:
+        return -1
+    if x == 0:
+        return 0
+    raise Ambiguous("comparison")
+
+
+# ---------------------------------------------------------------- the namespace m
+
+def method(name):
+    return lambda x: getattr(x, name)()
+
+
+def root_pi():
+    return arb.pi().sqrt()
+
+
+# name: (value on a ball, derivative from x and y = f(x)), each in the form that does not cancel.
+RULES = {
+    "exp": (method("exp"), lambda x, y: y),
+    "expm1": (method("expm1"), lambda x, y: apply("exp", x)),
+    "log": (method("log"), lambda x, y: 1 / x),
+    "log1p": (method("log1p"), lambda x, y: 1 / (1 + x)),
+    "sqrt": (method("sqrt"), lambda x, y: 1 / (2 * y)),
+    "sinh": (method("sinh"), lambda x, y: apply("cosh", x)),
+    "cosh": (method("cosh"), lambda x, y: apply("sinh", x)),
+    "tanh": (method("tanh"), lambda x, y: apply("sech", x) ** 2),
+    "sech": (method("sech"), lambda x, y: -y * apply("tanh", x)),
+    "sin": (method("sin"), lambda x, y: apply("cos", x)),
+    "cos": (method("cos"), lambda x, y: -apply("sin", x)),
+    "tan": (method("tan"), lambda x, y: 1 + y * y),
+    "asin": (method("asin"), lambda x, y: 1 / apply("sqrt", (1 - x) * (1 + x))),
+    "acos": (method("acos"), lambda x, y: -1 / apply("sqrt", (1 - x) * (1 + x))),
+    "atan": (method("atan"), lambda x, y: 1 / (1 + x * x)),
+    "asinh": (method("asinh"), lambda x, y: 1 / apply("sqrt", 1 + x * x)),
+    "acosh": (method("acosh"), lambda x, y: 1 / apply("sqrt", (x - 1) * (x + 1))),
+    "atanh": (method("atanh"), lambda x, y: 1 / ((1 - x) * (1 + x))),
+    "erf": (method("erf"), lambda x, y: apply("exp", -x * x) * (2 / root_pi())),
+    "erfc": (method("erfc"), lambda x, y: apply("exp", -x * x) * (-2 / root_pi())),
+    "erfinv": (method("erfinv"), lambda x, y: apply("exp", y * y) * (root_pi() / 2)),
+    "ncdf": (lambda x: (-x / arb(2).sqrt()).erfc() / 2,
+             lambda x, y: apply("exp", -x * x / 2) / (arb(2).sqrt() * root_pi())),
+    "sign": (sign, lambda x, y: 0),
+}
+
+
+def apply(name, x):
+    value, slope = RULES[name]
+    if type(x) is not Dual:
+        return value(x)
+    y = apply(name, x.value)
+    return linear(x.level, y, (x.partials, slope(x.value, y) if x.partials else 0))
+
+
+class Namespace:
+    """What a definition calls m: the elementary functions, as mpmath spells them."""
+
+    pi = property(lambda self: constant(arb.pi()))
+    mpf = staticmethod(constant)
+    fabs = staticmethod(lambda x: abs(constant(x)))
+    power = staticmethod(lambda x, p: constant(x) ** p)
+    fsum = staticmethod(lambda terms: sum(terms, constant(0)))
+
+    @staticmethod
+    def fprod(factors):
+        product = constant(1)
+        for factor in factors:
+            product = product * factor
+        return product
+
+    def __getattr__(self, name):
+        if name not in RULES:
+            raise AttributeError(f"the namespace of a definition has no {name!r}")
+        return lambda x: apply(name, constant(x))
+
+
+m = Namespace()
+
+
+# ---------------------------------------------------------------- matrices of nested duals
+
+def split(matrix):
+    """A matrix of duals as (level, its value, {variable: {(row, column): partial}})."""
+    level = max(level_of(entry) for row in matrix for entry in row)
+    value, partials = [], {}
+    for i, row in enumerate(matrix):
+        seen = [seen_from(level, entry) for entry in row]
+        value.append([v for v, _ in seen])
+        for k, (_, dv) in enumerate(seen):
+            for s, p in dv.items():
+                partials.setdefault(s, {})[i, k] = p
+    return level, value, partials
+
+
+def inverse(matrix):
+    """M^-1, with d(M^-1) = -M^-1 dM M^-1."""
+    level, value, partials = split(matrix)
+    if not level:
+        try:
+            return arb_mat(value).inv().tolist()
+        except ZeroDivisionError:
+            raise Ambiguous("singular matrix") from None
+    W, n = inverse(value), range(len(matrix))
+    return [[linear(level, W[a][b], *(({s: p * W[k][b]}, -W[a][i]) for s, dM in partials.items()
+                                      for (i, k), p in dM.items())) for b in n] for a in n]
+
+
+def log_abs_det(matrix):
+    """log|det M|, with d log|det M| = tr(M^-1 dM)."""
+    level, value, partials = split(matrix)
+    if not level:
+        return abs(arb_mat(value).det()).log()
+    W = inverse(value)
+    return linear(level, log_abs_det(value),
+                  *(({s: p}, W[k][i]) for s, dM in partials.items() for (i, k), p in dM.items()))
+
+
+# ---------------------------------------------------------------- problems and quantities
+
+@dataclass(frozen=True)
+class Problem:
+    """One map at one set of fields: nested lists of floats, each exact; those named in `constants` are passed as they are."""
+
+    definition: Callable                            # (m, z, **fields)
+    fields: dict[str, Any]
+    constants: frozenset[str] = frozenset()
+    inverse_definition: Callable | None = None      # (m, x, **fields)
+    chart: tuple[int, ...] | None = None            # flat output indices whose square block log_det is of; None = all
+    normwise: bool = False
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Entries in row-major order, as balls, and the unit kappa (5) of each; normwise, one unit for all."""
+
+    shape: tuple[int, ...]
+    value: list[arb]
+    kappa: list[arb]
+
+    def decimals(self, digits=30) -> list[str]:
+        return [decimal(q, digits) for q in self.value]
+
+    def settled(self, dtype) -> bool:
+        return all(known(q, 170, dtype) for q in self.value) and all(known(k, 12, dtype) for k in self.kappa)
+
+
+def known(x, bits, dtype):
+    return x.rel_accuracy_bits() >= bits or bool(x.abs_upper() < arb(2) ** NEGLIGIBLE[np.dtype(dtype).name])
+
+
+def decimal(x, digits):
+    """`digits` significant digits without trailing zeros; 0 for a ball that reaches 0."""
+    if x.contains(0):
+        return "0"
+    mantissa, e, exponent = x.mid().str(digits, radius=False).partition("e")
+    return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
+
+
+def flatten(nested):
+    """(flat list, shape) of nested lists or an array."""
+    if isinstance(nested, (np.ndarray, np.generic)):
+        nested = nested.tolist()
+    if not isinstance(nested, (list, tuple)):
+        return [nested], ()
+    parts = [flatten(part) for part in nested]
+    if any(shape != parts[0][1] for _, shape in parts):
+        raise ValueError("ragged nested lists")
+    return [x for flat, _ in parts for x in flat], (len(parts), *(parts[0][1] if parts else ()))
+
+
+def nest(flat, shape):
+    if not shape:
+        return flat[0]
+    step = len(flat) // shape[0] if shape[0] else 0
+    return [nest(flat[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+class Inputs:
+    """Everything the answer depends on, as variables of dual numbers of levels 1 .. order."""
+
+    def __init__(self, problem, order):
+        self.problem, self.order, self.values, self.blocks, self.spans = problem, order, [], [], {}
+        self.fields = dict(problem.fields)
+
+    def add(self, name, nested, order=None):
+        """The variables of one block, flat, and its shape."""
+        flat, shape = flatten(nested)
+        first, flat = len(self.values), [ball(x) for x in flat]
+        self.spans[name] = range(first, first + len(flat)), shape
+        self.values += flat
+        for level in range(1, (order or self.order) + 1):
+            flat = [Dual(x, {j: 1}, level) for j, x in enumerate(flat, first)]
+        return flat, shape
+
+    def add_fields(self):
+        for name, nested in self.problem.fields.items():
+            if name not in self.problem.constants:
+                self.fields[name] = nest(*self.add(name, nested))
+
+    def quantity(self, numbers, shape):
+        """The entries of one quantity with their kappa (5), from the partials of level 1."""
+        values, slopes = zip(*(seen_from(1, x) for x in numbers)) if numbers else ((), ())
+        values = [ball(v) for v in values]
+        if self.problem.normwise:
+            kappa = [norm(values) + sum((self.block_norm(slopes, span) for span, _ in self.spans.values()), arb(0))]
+            return Quantity(shape, values, kappa * len(values))
+        # an input 0 contributes 0 even where its derivative is infinite
+        return Quantity(shape, values, [
+            abs(v) + sum((abs(p * self.values[j]) for j, p in dv.items() if self.values[j] != 0), arb(0))
+            for v, dv in zip(values, slopes)])
+
+    def block_norm(self, slopes, span):
+        """||dq/dblock||_2 ||block||; the spectral norm in floats after scaling by the largest entry."""
+        matrix = [[ball(dv.get(j, 0)) for j in span] for dv in slopes]
+        largest = max((abs(p).mid() for row in matrix for p in row), default=arb(0))
+        size = norm([self.values[j] for j in span])
+        if not largest.is_finite() or not largest > 0:
+            return largest * size
+        return largest * size * float(np.linalg.norm([[float((p / largest).mid()) for p in row] for row in matrix], 2))
+
+
+def norm(values):
+    return sum((v * v for v in values), arb(0)).sqrt()
+
+
+def values_jacobian_log_det(inputs, z, shape):
+    """f(z), its shape, J and l of (1); z are duals of the inputs' levels."""
+    top, problem = inputs.order + 1, inputs.problem
+    event = nest([Dual(x, {i: 1}, top) for i, x in enumerate(z)], shape)
+    x, out_shape = flatten(problem.definition(m, event, **inputs.fields))
+    values, partials = zip(*(seen_from(top, constant(entry)) for entry in x))
+    J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
+    rows = range(len(x)) if problem.chart is None else problem.chart
+    if len(rows) != len(z):
+        raise ValueError(f"log_det needs a chart: {len(z)} entries in, {len(rows)} out")
+    return list(values), out_shape, J, log_abs_det([J[r] for r in rows])
+
+
+def settle(compute, dtype):
+    """Double the precision until every quantity of compute() is settled."""
+    for doubling in range(DOUBLINGS + 1):
+        with ctx.workdps(FIRST_DIGITS[np.dtype(dtype).name] << doubling):
+            try:
+                quantities = compute()
+            except Ambiguous as reason:
+                unsettled = [str(reason)]
+                continue
+            unsettled = [name for name, quantity in quantities.items() if not quantity.settled(dtype)]
+            if not unsettled:
+                return quantities
+    raise TruthNotFound(", ".join(unsettled))
+
+
+def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
+    """The entries vjp.* of (2) or (4): partials of level 2 of L, each still a dual of level 1, which gives its kappa."""
+    L = constant(0)
+    if x_bar is not None:
+        bars, _ = inputs.add("x_bar", x_bar, order=1)
+        if len(bars) != len(x):
+            raise ValueError(f"cotangent of {len(bars)} entries for an event of {len(x)}")
+        L = sum((bar * entry for bar, entry in zip(bars, x)), L)
+    if l_bar is not None:
+        L = L + inputs.add("log_det_bar", l_bar, order=1)[0][0] * l
+    partials = seen_from(2, L)[1]
+    return {f"{prefix}.{name}_bar": ([partials.get(j, 0) for j in span], shape)
+            for name, (span, shape) in inputs.spans.items() if name == event or name in inputs.problem.fields}
+
+
+def assemble(inputs, quantities):
+    """Quantities of numbers whose levels above 1, already differentiated, are dropped."""
+    return {name: inputs.quantity([seen_from(2, x)[0] if level_of(x) == 2 else x for x in numbers], shape)
+            for name, (numbers, shape) in quantities.items()}
+
+
+def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) -> dict[str, Quantity]:
+    """"forward", "log_det", "jacobian" and, given a cotangent, "vjp.z_bar" and "vjp.<field>_bar" of (1) and (2)."""
+    def compute():
+        inputs = Inputs(problem, 1 if x_bar is None and log_det_bar is None else 2)
+        event, shape = inputs.add("z", z)
+        inputs.add_fields()
+        x, out_shape, J, l = values_jacobian_log_det(inputs, event, shape)
+        found = {"forward": (x, out_shape), "log_det": ([l], ()),
+                 "jacobian": (sum(J, []), (len(x), len(event)))}
+        if problem.inverse_definition:
+            back, _ = flatten(problem.inverse_definition(m, nest([constant(mid_ball(v)) for v in x], out_shape),
+                                                         **inputs.fields))
+            if not all(mid_ball(b).overlaps(mid_ball(v)) for b, v in zip(back, event)):
+                raise ValueError("inverse_definition(definition(z)) is not z")
+        if inputs.order == 2:
+            found |= pulled_back(inputs, "vjp", "z", x, l, x_bar, log_det_bar)
+        return assemble(inputs, found)
+
+    return settle(compute, dtype)
+
+
+def inverse_truth(problem, x, z_bar=None, log_det_bar=None, guess=None, dtype=np.float64) -> dict[str, Quantity]:
+    """"inverse", "inverse_log_det" and, given a cotangent, "inverse_vjp.x_bar" and "inverse_vjp.<field>_bar" of (3), (4).
+
+    The latent event has the shape of `guess`, else of `z_bar`, else of x.
+    """
+    like = next(a for a in (guess, z_bar, x) if a is not None)
+    claim = [] if guess is None else flatten(guess)[0]
+
+    def compute():
+        inputs = Inputs(problem, 1 if z_bar is None and log_det_bar is None else 2)
+        event, shape = inputs.add("x", x)
+        inputs.add_fields()
+        if problem.inverse_definition:
+            z, z_shape = flatten(problem.inverse_definition(m, nest(event, shape), **inputs.fields))
+        else:
+            z_shape = flatten(like)[1]
+            root = Solver(problem, [mid_ball(v) for v in event], z_shape).solve(claim)
+            claim[:] = [v.mid() for v in root]      # the next precision starts where this one ended
+            z = implicit(inputs, root, event, z_shape)
+        l = -values_jacobian_log_det(inputs, z, z_shape)[3]
+        found = {"inverse": (z, z_shape), "inverse_log_det": ([l], ())}
+        if inputs.order == 2:
+            found |= pulled_back(inputs, "inverse_vjp", "x", z, l, z_bar, log_det_bar)
+        return assemble(inputs, found)
+
+    return settle(compute, dtype)
+
+
+# ---------------------------------------------------------------- the inverse of a square map
+
+def implicit(inputs, root, x, shape):
+    """z(x, fields) of (3) with all its derivatives, around the root z0.
+
+    z <- z - J(z0)^-1 (f(z, fields) - x) in dual numbers: with J frozen, each step makes one more order of derivatives
+    exact, since the error e becomes J^-1 (J - J(z)) e.  The value stays the proved ball.
+    """
+    W = inverse(Solver(inputs.problem, [], shape).step(root)[1])
+    z = root
+    for _ in range(inputs.order):
+        out = flatten(inputs.problem.definition(m, nest([constant(v) for v in z], shape), **inputs.fields))[0]
+        residual = [v - t for v, t in zip(out, x)]
+        z = [with_ball(v - sum(w * r for w, r in zip(row, residual)), v0) for v, row, v0 in zip(z, W, root)]
+    return z
+
+
+def with_ball(x, root):
+    return Dual(with_ball(x.value, root), x.partials, x.level) if type(x) is Dual else root
+
+
+class Solver:
+    """The root of f(z) = x: Newton's method on midpoints, then Krawczyk's proof that a ball holds a root."""
+
+    def __init__(self, problem, x, shape):
+        self.problem, self.x, self.shape = problem, x, shape
+        self.fields = {name: nested if name in problem.constants else nest([constant(v) for v in flatten(nested)[0]],
+                       flatten(nested)[1]) for name, nested in problem.fields.items()}
+
+    def step(self, z):
+        """f(z), J(z)."""
+        event = nest([Dual(v, {i: 1}, 1) for i, v in enumerate(z)], self.shape)
+        out = flatten(self.problem.definition(m, event, **self.fields))[0]
+        value, partials = zip(*(seen_from(1, constant(entry)) for entry in out))
+        if len(value) != len(z):
+            raise ValueError(f"{len(z)} entries in, {len(value)} out: an inverse_definition is needed")
+        return value, [[ball(dv.get(i, 0)) for i in range(len(z))] for dv in partials]
