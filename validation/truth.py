@@ -25,7 +25,7 @@ from typing import Any, Callable
 import numpy as np
 from flint import arb, arb_mat, ctx
 
-FIRST_DIGITS = {"float64": 700, "float32": 100}     # more than 2 x 323 and 2 x 45: z^2 is seen beside 1 at the smallest z
+FIRST_DIGITS = {"float64": 700, "float32": 100}     # z^2 is seen beside 1 at the smallest z
 DOUBLINGS = 6
 NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below any number, subnormal or not, of the dtype
 
@@ -35,7 +35,7 @@ class TruthNotFound(ArithmeticError):
 
 
 class Ambiguous(ArithmeticError):
-    """A ball is too wide to decide a comparison, or to divide by a determinant."""
+    """A ball is too wide to decide a comparison."""
 
 
 # ---------------------------------------------------------------- dual numbers
@@ -155,7 +155,7 @@ def sign(x):
         return -1
     if x == 0:
         return 0
-    raise Ambiguous("comparison")
+    raise Ambiguous("a branch of the definition")
 
 
 # ---------------------------------------------------------------- the namespace m
@@ -193,7 +193,7 @@ RULES = {
     "erfinv": (method("erfinv"), lambda x, y: apply("exp", y * y) * (root_pi() / 2)),
     "ncdf": (lambda x: (-x / arb(2).sqrt()).erfc() / 2,
              lambda x, y: apply("exp", -x * x / 2) / (arb(2).sqrt() * root_pi())),
-    "sign": (sign, lambda x, y: 0),
+    "sign": (lambda x: arb(sign(x)), lambda x, y: 0),
 }
 
 
@@ -251,8 +251,8 @@ def inverse(matrix):
     if not level:
         try:
             return arb_mat(value).inv().tolist()
-        except ZeroDivisionError:
-            raise Ambiguous("singular matrix") from None
+        except ZeroDivisionError:       # singular, or not yet known to be regular
+            return [[arb.nan()] * len(matrix)] * len(matrix)
     W, n = inverse(value), range(len(matrix))
     return [[linear(level, W[a][b], *(({s: p * W[k][b]}, -W[a][i]) for s, dM in partials.items()
                                       for (i, k), p in dM.items())) for b in n] for a in n]
@@ -272,7 +272,7 @@ def log_abs_det(matrix):
 
 @dataclass(frozen=True)
 class Problem:
-    """One map at one set of fields: nested lists of floats, each exact; those named in `constants` are passed as they are."""
+    """One map at one set of fields: nested lists of exact floats, constants passed as they are."""
 
     definition: Callable                            # (m, z, **fields)
     fields: dict[str, Any]
@@ -289,6 +289,7 @@ class Quantity:
     shape: tuple[int, ...]
     value: list[arb]
     kappa: list[arb]
+    normwise: bool = False
 
     def decimals(self, digits=30) -> list[str]:
         return [decimal(q, digits) for q in self.value]
@@ -337,6 +338,8 @@ class Inputs:
 
     def add(self, name, nested, order=None):
         """The variables of one block, flat, and its shape."""
+        if name in self.spans:
+            raise ValueError(f"a field has the name of the event, {name!r}")
         flat, shape = flatten(nested)
         first, flat = len(self.values), [ball(x) for x in flat]
         self.spans[name] = range(first, first + len(flat)), shape
@@ -356,7 +359,7 @@ class Inputs:
         values = [ball(v) for v in values]
         if self.problem.normwise:
             kappa = [norm(values) + sum((self.block_norm(slopes, span) for span, _ in self.spans.values()), arb(0))]
-            return Quantity(shape, values, kappa * len(values))
+            return Quantity(shape, values, kappa * len(values), normwise=True)
         # an input 0 contributes 0 even where its derivative is infinite
         return Quantity(shape, values, [
             abs(v) + sum((abs(p * self.values[j]) for j, p in dv.items() if self.values[j] != 0), arb(0))
@@ -365,7 +368,7 @@ class Inputs:
     def block_norm(self, slopes, span):
         """||dq/dblock||_2 ||block||; the spectral norm in floats after scaling by the largest entry."""
         matrix = [[ball(dv.get(j, 0)) for j in span] for dv in slopes]
-        largest = max((abs(p).mid() for row in matrix for p in row), default=arb(0))
+        largest = max((p.abs_upper() for row in matrix for p in row), default=arb(0))
         size = norm([self.values[j] for j in span])
         if not largest.is_finite() or not largest > 0:
             return largest * size
@@ -405,23 +408,23 @@ def settle(compute, dtype):
 
 
 def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
-    """The entries vjp.* of (2) or (4): partials of level 2 of L, each still a dual of level 1, which gives its kappa."""
+    """vjp.* of (2) or (4): the partials of level 2 of L, each still a dual of level 1, which gives its kappa."""
     L = constant(0)
     if x_bar is not None:
-        bars, _ = inputs.add("x_bar", x_bar, order=1)
+        bars, _ = inputs.add("bar of the event", x_bar, order=1)
         if len(bars) != len(x):
             raise ValueError(f"cotangent of {len(bars)} entries for an event of {len(x)}")
         L = sum((bar * entry for bar, entry in zip(bars, x)), L)
     if l_bar is not None:
-        L = L + inputs.add("log_det_bar", l_bar, order=1)[0][0] * l
+        L = L + inputs.add("bar of log_det", l_bar, order=1)[0][0] * l
     partials = seen_from(2, L)[1]
     return {f"{prefix}.{name}_bar": ([partials.get(j, 0) for j in span], shape)
             for name, (span, shape) in inputs.spans.items() if name == event or name in inputs.problem.fields}
 
 
 def assemble(inputs, quantities):
-    """Quantities of numbers whose levels above 1, already differentiated, are dropped."""
-    return {name: inputs.quantity([seen_from(2, x)[0] if level_of(x) == 2 else x for x in numbers], shape)
+    """The quantities: level 2 served the cotangents and is dropped, level 1 gives kappa."""
+    return {name: inputs.quantity([seen_from(2, x)[0] for x in numbers], shape)
             for name, (numbers, shape) in quantities.items()}
 
 
@@ -447,7 +450,7 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
 
 
 def inverse_truth(problem, x, z_bar=None, log_det_bar=None, guess=None, dtype=np.float64) -> dict[str, Quantity]:
-    """"inverse", "inverse_log_det" and, given a cotangent, "inverse_vjp.x_bar" and "inverse_vjp.<field>_bar" of (3), (4).
+    """"inverse", "inverse_log_det"; given a cotangent, "inverse_vjp.x_bar", "inverse_vjp.<field>_bar": (3) and (4).
 
     The latent event has the shape of `guess`, else of `z_bar`, else of x.
     """
@@ -511,3 +514,140 @@ class Solver:
         if len(value) != len(z):
             raise ValueError(f"{len(z)} entries in, {len(value)} out: an inverse_definition is needed")
         return value, [[ball(dv.get(i, 0)) for i in range(len(z))] for dv in partials]
+
+    def correction(self, z):
+        """d = J^-1 (f(z) - x), J^-1 and |f(z) - x| at exact z; None where f is not defined or not invertible."""
+        try:
+            value, J = self.step(z)
+            W = inverse(J)
+        except (ArithmeticError, ValueError):
+            return None
+        residual = [v - t for v, t in zip(value, self.x)]
+        d = [sum(w * r for w, r in zip(row, residual)) for row in W]
+        return (d, W, largest(residual)) if all(v.is_finite() for v in d) else None
+
+    def newton(self, z):
+        here, previous = self.correction(z), arb("inf")
+        for _ in range(100):
+            if here is None:
+                return None
+            d, W, residual = here
+            size = largest(d)
+            if size == 0:
+                return z
+            near = size < largest(z) * arb(2) ** -20
+            if size < arb(2) ** (-2 * ctx.prec) or near and size * 256 > previous:      # no longer falls: the floor
+                root = self.proved(z, d, W, size)
+                if root:
+                    return root
+            previous = size
+            for halvings in range(40):
+                trial = [(v - dv / 2 ** halvings).mid() for v, dv in zip(z, d)]
+                here = self.correction(trial)
+                if here and (near or here[2] < residual):
+                    break
+            else:
+                return None
+            z = trial
+        return None
+
+    def proved(self, z, d, W, size):
+        """Krawczyk: K = z - d + (1 - J(z)^-1 J(Z)) (Z - z) inside the box Z about z proves a root, and it lies in K."""
+        # beyond 2|d|: the rounding of z - d, and room for entries whose own d is 0
+        floor, rounding = size * arb(2) ** (-ctx.prec // 2), arb(2) ** (8 - ctx.prec)
+        Z = [arb(v, 2 * dv.abs_upper() + abs(v) * rounding + floor) for v, dv in zip(z, d)]
+        try:
+            J = self.step(Z)[1]
+        except Ambiguous:
+            # A branch point inside the box.  Where the box also holds a number of half its length, that is the branch
+            # point and the root: a knot is a short number, and an unrelated one is met with probability 2^(-prec/2).
+            with ctx.workprec(ctx.prec // 2):
+                short = [(+v).mid() for v in z]
+            return [s if V.contains(s) else V for s, V in zip(short, Z)]
+        n = range(len(z))
+        K = [z[i] - d[i] + sum(((i == k) - sum(W[i][j] * J[j][k] for j in n)) * (Z[k] - z[k]) for k in n) for i in n]
+        return K if all(V.contains(k) for V, k in zip(Z, K)) else None
+
+    def side(self, z):
+        """The sign of f(z) - x for a scalar event; None outside the domain."""
+        try:
+            return sign(self.step([z])[0][0] - self.x[0])
+        except (ArithmeticError, ValueError):
+            return None
+
+    def bracketed(self):
+        """The root of a scalar map, monotone on an unknown interval: sides on a ladder of powers of 2, then bisection.
+
+        A pair with opposite sides holds the root; a pair with one end outside the domain may.
+        """
+        brackets = []
+        for direction in (1, -1):
+            line = [arb(0)] + [direction * arb(2) ** e for e in range(-1104, 1105, 16)]
+            sides = [self.side(z) for z in line]
+            if 0 in sides:
+                return [line[sides.index(0)]]
+            brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
+                         for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
+        for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0]):
+            for _ in range(2 * ctx.prec):
+                product = known * other
+                middle = (product.sqrt() * sign(known) if product > 0 else (known + other) / 2).mid()
+                if self.side(middle) == s:
+                    known = middle
+                else:
+                    other = middle
+                if abs(other - known) < abs(known) * arb(2) ** (-ctx.prec // 2):
+                    break
+            root = self.newton([known]) or self.newton([other])
+            if root:
+                return root
+        return None
+
+    def solve(self, claim):
+        """Balls that hold z: from the claim, if it leads anywhere, else from the starts that fit every map."""
+        n = len(self.x)
+        starts = [[ball(v) for v in claim]] if len(claim) == n else []
+        if n > 1:
+            starts += [[v.mid() for v in self.x], [arb(0)] * n, [arb(1)] * n]
+        for start in starts:
+            root = self.newton(start) if all(v.is_finite() for v in start) else None
+            if root:
+                return root
+        root = self.bracketed() if n == 1 else None
+        if not root:
+            raise TruthNotFound("inverse: no root of definition(z) = x")
+        return root
+
+
+def largest(values):
+    return max(v.abs_upper() for v in values)
+
+
+# ---------------------------------------------------------------- the error of a claim
+
+def error(given, quantity, dtype) -> float:
+    """The largest over the entries of
+
+        C = |given - true| / max(u kappa, s)                                                 (6)
+
+    u the unit roundoff and s the subnormal spacing of dtype, which acts only below twice the smallest normal number.
+    C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
+    """
+    given = np.asarray(given)
+    if given.shape != quantity.shape:
+        raise ValueError(f"shape {given.shape}, expected {quantity.shape}")
+    limits = np.finfo(dtype)
+    with ctx.workdps(100):
+        u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
+        overflow = arb(2) ** int(limits.maxexp) * (1 - u / 2)       # what lies beyond rounds to infinity
+        distance = []
+        for g, true in zip(given.ravel().tolist(), quantity.value):
+            if np.isfinite(g):
+                distance.append(abs(ball(g) - true).mid())
+            elif not np.isnan(g) and (true if g > 0 else -true) >= overflow:
+                distance.append(arb(0))
+            else:
+                return np.inf
+        if quantity.normwise and distance:
+            distance = [norm(distance)]
+        return max((float(d / max((u * k).mid(), s)) for d, k in zip(distance, quantity.kappa)), default=0.0)

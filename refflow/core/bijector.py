@@ -109,6 +109,10 @@ class Bijector(Value):
         """Data-dependent initialisation: a new value whose output on `data` is standardised; itself where there is none."""
         return self
 
+    def inverse_initialised(self, data, rng):
+        """The same from the other side: a new value whose inverse's output on `data` is standardised."""
+        return self
+
     def _event(self, array, side):
         ndim = self.event_ndim[side]
         return array.shape[array.ndim - ndim:]
@@ -277,8 +281,8 @@ VJP_DOC = (
 METHODS = {"forward": 0, "log_det": 0, "forward_and_log_det": 0, "jacobian": 0, "inverse": 1, "inverse_and_log_det": 1}
 
 
-def bijector(*, domain, codomain, source="", register=True, **facts):
-    """Declare a page: its source, its domain and codomain, and facts that hold for it.
+def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
+    """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts that hold for it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
     error is that of a matrix that solves or factors).
@@ -286,9 +290,9 @@ def bijector(*, domain, codomain, source="", register=True, **facts):
 
     def publish(page):
         page = declare(page)
-        page.domain, page.codomain, page.source = domain, codomain, source
-        for fact, value in facts.items():
-            setattr(page, fact, value)
+        for fact, value in {"domain": domain, "codomain": codomain, "source": source, **facts}.items():
+            if value is not None:
+                setattr(page, fact, value)
         for name in ("vjp", "inverse_vjp"):
             if name in page.__dict__:
                 setattr(page, name, reducing(page.__dict__[name]))

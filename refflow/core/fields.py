@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy import ndarray as Array
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 

@@ -1,0 +1,339 @@
+r"""Composition: chains, inverses, and scalar maps applied to every entry of an event.
+
+Chain of f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1)):
+    x = f_K(... f_1(z))                                                             (1)
+    log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
+    J = J_K ... J_1                                                                 (3)
+    z_bar: the pullbacks in reverse order, each fed the cotangent of its own output (4)
+
+Independent(f, n): f on each of n leading event axes; log-dets add up, J is block diagonal.
+Inverse(f): the same map read from the other side; its vjp is f.inverse_vjp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .bijector import Bijector, bijector, checked_domain, over_event
+from .fields import child, children, plain
+from .sets import real
+
+
+def contains(outer, inner):
+    """Is every member of the set `inner` a member of `outer`?  Intervals are compared; others must be the same set."""
+    if outer is inner or outer is real:
+        return True
+    return outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
+
+
+@bijector(register=False)
+class Independent(Bijector):
+    """The bijector `inner` on every entry of `ndim` more event axes; log_det is the sum over them.
+
+    Raises ValueError when the event's size along these axes is not that of the parameters.
+    """
+
+    inner: Bijector = child()
+    ndim: int = plain(1)
+
+    event_ndim = property(lambda self: tuple(n + self.ndim for n in self.inner.event_ndim))
+    domain = property(lambda self: self.inner.domain)
+    codomain = property(lambda self: self.inner.codomain)
+    constant_log_det = property(lambda self: self.inner.constant_log_det)
+    solver = property(lambda self: self.inner.solver)
+
+    @property
+    def parameter_batch(self):
+        inner = self.inner.parameter_batch
+        return inner[:max(0, len(inner) - self.ndim)]
+
+    def _fits(self, shape):
+        lead = shape[:self.ndim]
+        inner = self.inner.parameter_batch[-self.ndim:]
+        try:
+            fits = np.broadcast_shapes(lead, inner) == lead
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"the parameters of {type(self.inner).__name__} have shape {inner} along its axes")
+        return lead
+
+    def output_shape(self, shape):
+        return self._fits(shape) + tuple(self.inner.output_shape(shape[self.ndim:]))
+
+    def input_shape(self, shape):
+        return self._fits(shape) + tuple(self.inner.input_shape(shape[self.ndim:]))
+
+    def chart(self, shape):
+        inner = self.inner.chart(shape[self.ndim:])
+        size = int(np.prod(self.inner.output_shape(shape[self.ndim:])))
+        blocks = np.arange(int(np.prod(shape[:self.ndim])))
+        return (blocks[:, None] * size + inner).ravel()
+
+    @staticmethod
+    def definition(m, z, inner, ndim):
+        return inner.definition(m, z) if ndim == 0 else [Independent.definition(m, part, inner, ndim - 1) for part in z]
+
+    def _total(self, log_det):
+        return log_det.sum(axis=tuple(range(-self.ndim, 0)))
+
+    def _each(self, log_det_bar, like):
+        return np.broadcast_to(over_event(log_det_bar, self.ndim), like.shape)
+
+    def forward(self, z):
+        return self.inner.forward(z)
+
+    def inverse(self, x):
+        return self.inner.inverse(x)
+
+    def forward_and_log_det(self, z):
+        x, log_det = self.inner.forward_and_log_det(z)
+        return x, self._total(log_det)
+
+    def log_det(self, z):
+        return self._total(self.inner.log_det(z))
+
+    def inverse_and_log_det(self, x):
+        z, log_det = self.inner.inverse_and_log_det(x)
+        return z, self._total(log_det)
+
+    def jacobian(self, z):
+        blocks = self.inner.jacobian(z)
+        batch = z.shape[:z.ndim - self.event_ndim[0]]
+        rows, columns = blocks.shape[-2:]
+        blocks = blocks.reshape(*batch, -1, rows, columns)
+        count = blocks.shape[-3]
+        J = np.zeros((*batch, count, rows, count, columns), blocks.dtype)
+        each = np.arange(count)
+        J[..., each, :, each, :] = np.moveaxis(blocks, -3, 0)
+        return J.reshape(*batch, count * rows, count * columns)
+
+    def vjp(self, z):
+        return self._summed(*self.inner.vjp(z))
+
+    def inverse_vjp(self, x):
+        return self._summed(*self.inner.inverse_vjp(x))
+
+    def _summed(self, image_and_log_det, inner_pullback):
+        image, log_det = image_and_log_det
+
+        def pullback(image_bar, log_det_bar):
+            event_bar, inner_bar = inner_pullback(image_bar, self._each(log_det_bar, log_det))
+            return event_bar, {"inner": inner_bar}
+
+        return (image, self._total(log_det)), pullback
+
+    def initialised(self, data, rng):
+        return self.replace(inner=self.inner.initialised(data, rng))
+
+    def inverse_initialised(self, data, rng):
+        return self.replace(inner=self.inner.inverse_initialised(data, rng))
+
+
+@bijector(register=False)
+class Inverse(Bijector):
+    """The map `inner` read from the other side: forward is its inverse."""
+
+    inner: Bijector = child()
+
+    event_ndim = property(lambda self: self.inner.event_ndim[::-1])
+    domain = property(lambda self: self.inner.codomain)
+    codomain = property(lambda self: self.inner.domain)
+    increasing = property(lambda self: self.inner.increasing)
+    constant_log_det = property(lambda self: self.inner.constant_log_det)
+    solver = property(lambda self: self.inner.solver)
+
+    def output_shape(self, shape):
+        return self.inner.input_shape(shape)
+
+    def input_shape(self, shape):
+        return self.inner.output_shape(shape)
+
+    def forward(self, z):
+        return self.inner.inverse(z)
+
+    def inverse(self, x):
+        return self.inner.forward(x)
+
+    def forward_and_log_det(self, z):
+        return self.inner.inverse_and_log_det(z)
+
+    def log_det(self, z):
+        return self.inner.inverse_and_log_det(z)[1]
+
+    def inverse_and_log_det(self, x):
+        return self.inner.forward_and_log_det(x)
+
+    def jacobian(self, z):
+        (x, log_det), pullback = self.inner.inverse_vjp(z)
+        batch, size = log_det.shape, x[(0,) * log_det.ndim].size if log_det.size else 0
+        rows = [pullback(unit_cotangent(x, batch, i), np.zeros_like(log_det))[0] for i in range(size)]
+        return np.stack([row.reshape(*batch, -1) for row in rows], -2)
+
+    def vjp(self, z):
+        return self._named(*self.inner.inverse_vjp(z))
+
+    def inverse_vjp(self, x):
+        return self._named(*self.inner.vjp(x))
+
+    def _named(self, image_and_log_det, inner_pullback):
+        def pullback(image_bar, log_det_bar):
+            event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)
+            return event_bar, {"inner": inner_bar}
+
+        return image_and_log_det, pullback
+
+    def initialised(self, data, rng):
+        return self.replace(inner=self.inner.inverse_initialised(data, rng))
+
+    def inverse_initialised(self, data, rng):
+        return self.replace(inner=self.inner.initialised(data, rng))
+
+
+def unit_cotangent(like, batch, index):
+    """The cotangent that picks the flat entry `index` of every event."""
+    bar = np.zeros((*batch, int(np.prod(like.shape[len(batch):]))), like.dtype)
+    bar[..., index] = 1
+    return bar.reshape(like.shape)
+
+
+def lifts(stages):
+    """How many axes each stage must be lifted by, so that ranks fit with the smallest event."""
+    extra = [0]
+    for before, after in zip(stages, stages[1:]):
+        extra.append(before.event_ndim[1] + extra[-1] - after.event_ndim[0])
+    return [k - min(extra) for k in extra]
+
+
+@bijector(register=False)
+class Chain(Bijector):
+    """x = f_K(... f_1(z)): the stages in the order in which they are applied to z.
+
+    Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain or stages that are not
+    bijectors.
+    """
+
+    stages: tuple[Bijector, ...] = children()
+
+    def __post_init__(self):
+        stages = tuple(self.stages)
+        wrong = [s for s in stages if not isinstance(s, Bijector)]
+        if wrong or not stages:
+            raise ValueError(f"Chain: stages must be bijectors, at least one, not {wrong[0] if wrong else stages!r}")
+        self._set("stages", tuple(Independent(s, k) if k else s for s, k in zip(stages, lifts(stages))))
+        super().__post_init__()
+
+    event_ndim = property(lambda self: (self.stages[0].event_ndim[0], self.stages[-1].event_ndim[1]))
+    domain = property(lambda self: self.stages[0].domain)
+    codomain = property(lambda self: self.stages[-1].codomain)
+    increasing = property(lambda self: all(s.increasing for s in self.stages))
+    constant_log_det = property(lambda self: all(s.constant_log_det for s in self.stages))
+    solver = property(lambda self: any(s.solver for s in self.stages))
+
+    def output_shape(self, shape):
+        for stage in self.stages:
+            shape = stage.output_shape(shape)
+        return shape
+
+    def input_shape(self, shape):
+        for stage in reversed(self.stages):
+            shape = stage.input_shape(shape)
+        return shape
+
+    def chart(self, shape):
+        """The chart of the one stage that changes the dimension; all entries if none does."""
+        for stage in self.stages:
+            out = stage.output_shape(shape)
+            if np.prod(out) != np.prod(shape):
+                return stage.chart(shape)
+            shape = out
+        return np.arange(int(np.prod(shape)))
+
+    @staticmethod
+    def definition(m, z, stages):
+        for stage in stages:
+            z = stage.definition(m, z)                                              # (1)
+        return z
+
+    def _entering(self, i, side, event):
+        """An event on its way into stage i, checked where its origin does not guarantee that it belongs."""
+        here, before = self.stages[i], self.stages[i - 1] if side == 0 else self.stages[(i + 1) % len(self.stages)]
+        first = i == (0 if side == 0 else len(self.stages) - 1)
+        origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
+        if not first and not contains(goal, origin):
+            checked_domain(here, event, side)
+        return event
+
+    def _along(self, side):
+        order = range(len(self.stages))
+        return order if side == 0 else reversed(order)
+
+    def forward(self, z):
+        for i in self._along(0):
+            z = self.stages[i].forward(self._entering(i, 0, z))                     # (1)
+        return z
+
+    def inverse(self, x):
+        for i in self._along(1):
+            x = self.stages[i].inverse(self._entering(i, 1, x))
+        return x
+
+    def forward_and_log_det(self, z):
+        total = None
+        for i in self._along(0):
+            z, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, z))
+            total = log_det if total is None else total + log_det                   # (2)
+        return z, total
+
+    def log_det(self, z):
+        return self.forward_and_log_det(z)[1]
+
+    def inverse_and_log_det(self, x):
+        total = None
+        for i in self._along(1):
+            x, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, x))
+            total = log_det if total is None else total + log_det
+        return x, total
+
+    def jacobian(self, z):
+        J = None
+        for i in self._along(0):
+            stage = self.stages[i]
+            J_i = stage.jacobian(self._entering(i, 0, z))
+            J = J_i if J is None else J_i @ J                                       # (3)
+            z = stage.forward(z)
+        return J
+
+    def vjp(self, z):
+        return self._reversed(z, 0, "vjp")
+
+    def inverse_vjp(self, x):
+        return self._reversed(x, 1, "inverse_vjp")
+
+    def _reversed(self, event, side, name):
+        pullbacks, total = [], None
+        for i in self._along(side):
+            (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
+            total = log_det if total is None else total + log_det                   # (2)
+            pullbacks.append((i, pullback))
+
+        def pullback(event_bar, log_det_bar):
+            bars = {}
+            for i, stage_pullback in reversed(pullbacks):
+                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (4)
+            return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
+
+        return (event, total), pullback
+
+    def initialised(self, data, rng):
+        return self._initialised(data, rng, 0, "initialised", "forward")
+
+    def inverse_initialised(self, data, rng):
+        return self._initialised(data, rng, 1, "inverse_initialised", "inverse")
+
+    def _initialised(self, data, rng, side, initialise, apply):
+        stages = list(self.stages)
+        for i in self._along(side):
+            stages[i] = getattr(stages[i], initialise)(data, rng)
+            data = getattr(stages[i], apply)(data)
+        return self.replace(stages=tuple(stages))
