@@ -376,7 +376,7 @@ class Inputs:
 
 
 def norm(values):
-    return sum((v * v for v in values), arb(0)).sqrt()
+    return sum((v * v for v in values), arb(0)).nonnegative_part().sqrt()       # balls about 0 reach below it
 
 
 def values_jacobian_log_det(inputs, z, shape):

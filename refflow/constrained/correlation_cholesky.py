@@ -12,7 +12,7 @@ Inverse, with the tail norms of row i, which are (2) where its norm is 1:
     T_ij = sqrt(sum_{j<=k<=i} L_ik^2)                                               (5)
     z_ij = arsinh(L_ij / T_{i,j+1})                          for |L_ij| <= T_{i,j+1}         (6)
          = sign(L_ij) 2 log(sqrt(|L_ij| + T_ij) / sqrt(T_{i,j+1}))   otherwise      (7)
-(6) and (7) are equal; (7) does not overflow beside a subnormal T.  (5) is a chain of hypot's, whose squares neither
+(6) and (7) are equal, but (7) cancels for small L_ij; (7) does not overflow beside a subnormal T.  (5) is a chain of hypot's, whose squares neither
 underflow nor overflow; 1 - L_i1^2 - ... - L_ij^2 would lose every digit of a small T.  A tail of norm 0 that is divided
 again (L_ij = T_{i,j+1} = 0) belongs to every z_ij: NaN.
 
@@ -39,10 +39,13 @@ so that, with g_ij the whole cotangent of z_ij, and U_im = T_im sum_{j<m} g_ij y
     g_ij = z_ij_bar + l_bar c_ij y_ij,   g_ii = 0,   y_ii = 1                       (16)
     U_i1 = 0,   U_{i,j+1} = s_ij U_ij + g_ij y_ij / T_{i,j+1}                       (17)
     L_ij_bar = g_ij / T_ij - y_ij U_ij                                              (18)
-The recurrence (17) has no square of T, which would underflow.  (6), (7), (13) do not change when a row is multiplied by a
-number, so (16)-(18) are computed at
-    M = h L,   L_bar = h M_bar,   h the square root of the largest power of 2       (19)
-where 1/T of a subnormal T does not overflow before the terms are added.
+The recurrence (17) has no square of T, which would underflow.
+
+Rounding.  Only ratios within a row enter (6), (7), (13) and y, s, so these are computed at
+    M = h L,   h the square root of the largest power of 2                          (19)
+where the tail norms, h T, are not subnormal and keep their digits.  With h g in place of g, (17) and (18) then give
+L_ij_bar itself.  Where a term of it overflows although their sum may not, it is
+    L_ij_bar = h M_ij_bar,   M_ij_bar from (17), (18) with g itself                 (20)
 
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion
 method", in the form of the Stan reference manual, "Cholesky factors of correlation matrices".
@@ -100,6 +103,15 @@ def rows_of(z):
     return y, s, P, L
 
 
+def root_of_largest(dtype):
+    """The square root of the largest power of 2, a power of 2 itself."""
+    return np.ldexp(dtype.type(1), np.finfo(dtype).maxexp // 2)
+
+
+def enlarged(L):
+    return root_of_largest(L.dtype) * L                                             # (19)
+
+
 def tail_norms(L):
     return np.hypot.accumulate(L[..., ::-1], -1)[..., ::-1]                         # (5)
 
@@ -155,8 +167,9 @@ class CorrelationCholesky(Bijector):
         return (c * log_sech(z)).sum(-1)                                            # (9)
 
     def inverse_and_log_det(self, x):
-        T, (i, j) = tail_norms(x), np.tril_indices(x.shape[-1], -1)
-        L_ij, T_ij, T_next = x[..., i, j], T[..., i, j], T[..., i, j + 1]
+        M, (i, j) = enlarged(x), np.tril_indices(x.shape[-1], -1)
+        T = tail_norms(M)
+        L_ij, T_ij, T_next = M[..., i, j], T[..., i, j], T[..., i, j + 1]
         q = L_ij / T_next
         small = np.abs(q) <= 1
         far = 2 * np.log(np.sqrt(np.abs(L_ij) + T_ij) / np.sqrt(T_next))            # (7)
@@ -190,19 +203,21 @@ class CorrelationCholesky(Bijector):
         return (L, self.log_det(z)), pullback
 
     def inverse_vjp(self, x):
-        D, h = x.shape[-1], np.ldexp(x.dtype.type(1), np.finfo(x.dtype).maxexp // 2)
-        M = h * x                                                                   # (19)
+        D, M = x.shape[-1], enlarged(x)
         T = tail_norms(M)
         y, s = M / T, T[..., 1:] / T[..., :-1]
-        i, j = np.tril_indices(D, -1)
-        c = counts(D, x.dtype)
+        lower, c, h = (..., *np.tril_indices(D, -1)), counts(D, x.dtype), root_of_largest(x.dtype)
 
-        def pullback(z_bar, log_det_bar):
-            g = strict_lower(z_bar + log_det_bar[..., None] * c * y[..., i, j])     # (16)
+        def ambient(g):
             steps, U = g[..., :-1] * y[..., :-1] / T[..., 1:], np.zeros_like(x)
             for j in range(D - 1):
                 U[..., j + 1:, j + 1] = s[..., j + 1:, j] * U[..., j + 1:, j] + steps[..., j + 1:, j]       # (17)
-            return h * np.tril(g / T - y * U), {}                                   # (18) (19)
+            return np.tril(g / T - y * U)                                           # (18)
+
+        def pullback(z_bar, log_det_bar):
+            g = strict_lower(z_bar + log_det_bar[..., None] * c * y[lower])         # (16)
+            L_bar = ambient(h * g)
+            return np.where(np.isfinite(L_bar), L_bar, h * ambient(g)), {}          # (20)
 
         return self.inverse_and_log_det(x), pullback
 

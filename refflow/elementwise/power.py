@@ -23,7 +23,7 @@ Reverse rule, from (1) and (4):
 with x_bar inside the products of (7), (8) and z^a = g^2, g = z^(a/2), which may overflow where the product with x_bar
 does not; in (7) both terms of (9) are divided by z at the end.  A cotangent 0 stays 0 whatever h and g are.  The inverse
 map has the same rule with b, x for a, z, and from b = 1/a
-    a_bar = -b^2 b_bar                                                              (11)
+    a_bar = -b^2 b_bar,   b^2 multiplied into z_bar and log_det_bar first           (11)
 
 Source: the definition.
 """
@@ -56,24 +56,24 @@ class Power(Bijector):
         return log_slope(z, self.exponent)                                          # (4)
 
     def slope(self, z):
-        product, near_zero = slope_times(np.ones_like(z), z, self.exponent)
-        return np.where(near_zero, product / z, product)                            # (3)
+        product, below = slope_times(np.ones_like(z), z, self.exponent)
+        return np.where(below, product / z, product)                                # (3)
 
     def inverse_and_log_det(self, x):
         return self.inverse(x), log_slope(x, 1 / self.exponent)                     # (6)
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            z_bar, a_bar = cotangents(x_bar, log_det_bar, z, self.exponent)
-            return z_bar, {"exponent": a_bar}
+            a = self.exponent
+            return event_bar(x_bar, log_det_bar, z, a), {"exponent": exponent_bar(x_bar, log_det_bar, z, a)}
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
             b = 1 / self.exponent                                                   # (2)
-            x_bar, b_bar = cotangents(z_bar, log_det_bar, x, b)
-            return x_bar, {"exponent": -b * b * b_bar}                              # (11)
+            a_bar = exponent_bar(-b * b * z_bar, -b * b * log_det_bar, x, b)        # (11)
+            return event_bar(z_bar, log_det_bar, x, b), {"exponent": a_bar}
 
         return self.inverse_and_log_det(x), pullback
 
@@ -105,16 +105,20 @@ def log_slope(z, a):
 
 def slope_times(factor, z, a):
     """(factor dx/dz, or that times z where a < 1/2; the mark of those)."""
-    near_zero = a < 0.5
-    h = z ** (np.where(near_zero, a, a - 1) / 2)                                    # (7) (8)
-    return np.where(factor == 0, 0, factor * a * h * h), near_zero
+    below = a < 0.5
+    h = z ** (np.where(below, a, a - 1) / 2)                                        # (7) (8)
+    return np.where(factor == 0, 0, factor * a * h * h), below
 
 
-def cotangents(x_bar, log_det_bar, z, a):
-    """(z_bar, a_bar) of x = z^a and its log-det."""
-    product, near_zero = slope_times(x_bar, z, a)
+def event_bar(x_bar, log_det_bar, z, a):
+    """z_bar of x = z^a and its log-det."""
+    product, below = slope_times(x_bar, z, a)
     bend = log_det_bar * (a - 1)
-    z_bar = np.where(near_zero, (product + bend) / z, product + bend / z)           # (9)
+    return np.where(below, (product + bend) / z, product + bend / z)                # (9)
+
+
+def exponent_bar(x_bar, log_det_bar, z, a):
+    """a_bar of x = z^a and its log-det."""
     g, log_z = z ** (a / 2), np.log(z)
-    power_bar = np.where(x_bar == 0, 0, x_bar * log_z * g * g)
-    return z_bar, power_bar + log_det_bar * (1 / a + log_z)                         # (10)
+    through_x = np.where(x_bar == 0, 0, x_bar * log_z * g * g)
+    return through_x + log_det_bar * (1 / a + log_z)                                # (10)

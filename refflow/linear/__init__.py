@@ -1,1 +1,4 @@
-"""."""
+"""Linear maps of vectors."""
+
+from .dense import DenseLinear
+from .plu import PLULinear

@@ -37,7 +37,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower, strictly_upper
+from ..core import (Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower,
+                    strictly_upper)
 from .words import opposite, outer_sum, reordered, solve_lower, solve_upper, unit_scaled
 
 
@@ -76,7 +77,7 @@ class PLULinear(Bijector):
     def jacobian(self, z):
         U_S = self.upper_and_scale()
         L_U_S = U_S + self.lower @ U_S
-        order = np.broadcast_to(self.order, L_U_S.shape[:-1]) 
+        order = np.broadcast_to(self.order, L_U_S.shape[:-1])
         return np.broadcast_to(np.take_along_axis(L_U_S, order[..., None], -2), z.shape + z.shape[-1:])     # (4)
 
     def upper_and_scale(self):

@@ -1,1 +1,3 @@
-"""."""
+"""Maps that standardise channels."""
+
+from .actnorm import ActNorm
