@@ -18,21 +18,24 @@ a small rest.  A rest of 0 that is broken again (x_k = r_{k+1} = 0) belongs to e
 
 Jacobian, from da/dz = a b and db/dz = -a b; it is 0 for i > k:
     dx_k/dz_k = x_k b_k,   dx_k/dz_i = -x_k a_i  for i < k                          (7)
-The chart is x_1 .. x_{K-1}, whose block is triangular with diagonal a_k b_k r_k; b_j occurs in n_j of these:
-    log|det J| = sum_k log a_k + n_k log b_k  ( = sum_{k<=K} log x_k )
-               = sum_k min(t_k, -n_k t_k) - (n_k + 1) log(1 + exp(-|t_k|))          (8)
-All terms of (8) are <= 0; the logarithm of an underflowed x_k is not needed.
+The chart is x_1 .. x_{K-1}, whose block is triangular with diagonal a_k b_k r_k; the product of these is x_1 ... x_K:
+    log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (8)
+    log|det J| = sum_{k<=K} log x_k,   log x_k = log a_k + sum_{j<k} log b_j        (9)
+All terms of (9) are <= 0; the logarithm of an underflowed x_k is not needed.
 
-Reverse rule, from (7) and, by (8), dl/dz_k = b_k - n_k a_k =: g_k, l = log_det:
-    g_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                                     (9)
-    z_k_bar = b_k x_k x_k_bar - a_k sum_{j>k} x_j x_j_bar + l_bar g_k               (10)
-(9) is 0 at z = 0 where b_k and n_k a_k are equal and would cancel.
+Reverse rule, from (7) and, with b_j in every later x, dl/dz_k = b_k - n_k a_k =: g_k, l = log_det:
+    g_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                                     (10)
+    z_k_bar = b_k x_k x_k_bar - a_k sum_{j>k} x_j x_j_bar + l_bar g_k               (11)
+(10) is 0 at z = 0, where b_k and n_k a_k are equal and would cancel.  A product of a cotangent c and p in {a, b, x} may
+be representable where p has underflowed; there
+    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (12)
+with the logarithms (8), (9).  Elsewhere the product itself is more accurate.
 
-For the inverse map, as a function of all K entries, (6) in (8) telescopes:
-    log|det dz/dx| = -log|det J(z(x))| = K log r_1 - sum_{k<=K} log x_k             (11)
-    x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1          (12)
-with z_K_bar = 0.  (6) and (11) do not change when x is multiplied by a number, so (12) is computed at
-    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2                (13)
+For the inverse map, as a function of all K entries, (6) in (9) telescopes:
+    log|det dz/dx| = -log|det J(z(x))| = K log r_1 - sum_{k<=K} log x_k             (13)
+    x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1          (14)
+with z_K_bar = 0.  (6) and (13) do not change when x is multiplied by a number, so (14) is computed at
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2                (15)
 where 1/x_k of a subnormal x_k does not overflow before the terms are added.
 
 Source: the Stan reference manual, "Unit simplex"; the log-det is that of the first K - 1 entries.
@@ -69,6 +72,21 @@ def sticks(a, b):
     one = np.ones_like(a[..., :1])
     r = np.concatenate((one, np.cumprod(b, -1)), -1)                                # (2)
     return np.concatenate((a, one), -1) * r                                         # (3)
+
+
+def logarithms(z):
+    """(log a, log b, log x)."""
+    t = z - np.log(breaks(z.shape[-1] + 1, z.dtype))
+    shared, zero = np.log1p(np.exp(-np.abs(t))), np.zeros_like(z[..., :1])
+    log_a, log_b = np.minimum(t, 0) - shared, -np.maximum(t, 0) - shared            # (8)
+    log_r = np.concatenate((zero, np.cumsum(log_b, -1)), -1)
+    return log_a, log_b, np.concatenate((log_a, zero), -1) + log_r                  # (9)
+
+
+def product(c, p, log_p):
+    """c p, where p may underflow and c p does not."""
+    half = np.exp(log_p / 2)
+    return np.where(p < np.finfo(p.dtype).smallest_normal, c * half * half, c * p)  # (12)
 
 
 @bijector(source="Stan reference manual, unit simplex", domain=real, codomain=simplex)
@@ -118,14 +136,11 @@ class StickBreaking(Bijector):
         return 2 * np.log(np.sqrt(x[..., :-1]) / np.sqrt(rest)) + log_n             # (6)
 
     def log_det(self, z):
-        n = breaks(z.shape[-1] + 1, z.dtype)
-        t = z - np.log(n)
-        terms = np.minimum(t, -n * t) - (n + 1) * np.log1p(np.exp(-np.abs(t)))      # (8)
-        return terms.sum(-1)
+        return logarithms(z)[2].sum(-1)                                             # (9)
 
     def inverse_and_log_det(self, x):
         r_1 = tail_sums(x)[..., 0]
-        log_det = x.shape[-1] * np.log(r_1) - np.log(x).sum(-1)                     # (11)
+        log_det = x.shape[-1] * np.log(r_1) - np.log(x).sum(-1)                     # (13)
         return self.inverse(x), log_det
 
     def jacobian(self, z):
@@ -140,36 +155,41 @@ class StickBreaking(Bijector):
         n = breaks(z.shape[-1] + 1, z.dtype)
         a, b, d = fractions(z)
         x = sticks(a, b)
+        log_a, log_b, log_x = logarithms(z)
 
         def pullback(x_bar, log_det_bar):
-            weighted = x * x_bar
-            after = tail_sums(weighted)[..., 1:]
-            g = n * np.copysign(np.expm1(-np.abs(z)), -z) / d                       # (9)
-            return b * weighted[..., :-1] - a * after + log_det_bar[..., None] * g, {}      # (10)
+            weighted = product(x_bar, x, log_x)
+            own = product(weighted[..., :-1], b, log_b)
+            after = product(tail_sums(weighted)[..., 1:], a, log_a)
+            step = np.copysign(np.expm1(-np.abs(z)), -z)
+            return own - after + log_det_bar[..., None] * n / d * step, {}          # (10) (11)
 
-        return (x, self.log_det(z)), pullback
+        return (x, log_x.sum(-1)), pullback
 
     def inverse_vjp(self, x):
         K = x.shape[-1]
         c = np.ldexp(x.dtype.type(1), np.finfo(x.dtype).maxexp // 2)
-        y = c * x                                                                   # (13)
+        y = c * x                                                                   # (15)
         r = tail_sums(y)
 
         def pullback(z_bar, log_det_bar):
             l_bar, none = log_det_bar[..., None], np.zeros_like(z_bar[..., :1])
             own = (np.concatenate((z_bar, none), -1) - l_bar) / y
             before = np.concatenate((none, np.cumsum(z_bar / r[..., 1:], -1)), -1)
-            y_bar = own - before + l_bar * (K / r[..., :1])                         # (12)
-            return c * y_bar, {}                                                    # (13)
+            y_bar = own - before + l_bar * (K / r[..., :1])                         # (14)
+            return c * y_bar, {}                                                    # (15)
 
         return self.inverse_and_log_det(x), pullback
 
     hard_cases = (
         case("Centre", "z = 0 is the centre: dl/dz is exactly 0, b - n a is not", z=[[0.0, 0.0, 0.0], [1e-9, -1e-160, 0.0]]),
-        case("ThinRest", "the rest is far below u: 1 - sum x_k has no digit of it", z=[[40.0, 40.0, 40.0], [300.0, 3.0, -3.0]]),
-        case("Underflow", "the rest underflows, log-det stays -n z", z=[[800.0, -1.0], [2.0**120, -(2.0**120)], [-90.0, 110.0]]),
-        case("Shift", "z = log n: both fractions are 1/2, z - log n cancels", z=[[1.3862943611198906, 1.0986122886681098,
-                                                                              0.6931471805599453, 0.0]]),
+        case("ThinRest", "the rest is far below u: 1 - sum x_k has no digit of it",
+             z=[[40.0, 40.0, 40.0], [60.0, 3.0, -3.0]]),
+        case("Underflow", "a fraction underflows, log-det stays -n z or z", z=[[800.0, -1.0], [2.0**120, -(2.0**120)]]),
+        case("UnderflowTimesCotangent", "x_k and a_k underflow, a cotangent times them does not",
+             z=[[-92.0, 50.0, 55.0], [-750.0, 370.0, 400.0], [110.0, -1.0, 0.0]]),
+        case("Shift", "z_k = log n_k: both fractions are 1/2, z - log n cancels",
+             z=[[1.3862943611198906, 1.0986122886681098, 0.6931471805599453, 0.0]]),
         case("SubnormalRest", "x_k / r_{k+1} overflows, its logarithm is about 740",
              x=[[1.0, 2.0**-149], [1.0, 2.0**-1074], [2.0**-149, 1.0]]),
         case("ManySmall", "x_1 = x_2 = tiny: their quotient is 1, a difference of logarithms loses it",

@@ -16,6 +16,7 @@ import numpy as np
 from .fields import Value, as_floating, at_index, declare, sum_to_shape
 
 REGISTRY: dict = {}
+BLOCK = 16384
 LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
 
 
@@ -96,7 +97,7 @@ class Bijector(Value):
         def inverse_pullback(z_bar, log_det_bar):
             grad_l, _ = pullback(np.zeros_like(x_again), np.ones_like(log_det_bar))
             u = z_bar - over_event(log_det_bar, len(in_shape)) * grad_l
-            w = np.linalg.solve(np.swapaxes(J, -1, -2), u.reshape(*batch, -1, 1))[..., 0]
+            w = np.linalg.solve(np.swapaxes(J, -1, -2), u.reshape(*batch, J.shape[-1], 1))[..., 0]
             x_bar = np.zeros((*batch, int(np.prod(out_shape))), w.dtype)
             x_bar[..., chart] = w
             x_bar = x_bar.reshape(x.shape)
@@ -216,12 +217,30 @@ def checked_cotangent(self, name, given, like):
                          f"{like.shape}") from None
 
 
+def in_blocks(function, event):
+    """An elementwise function of a large array, block by block, so that its temporaries stay in the cache."""
+    flat = event.reshape(-1)
+    pieces = function(flat[:BLOCK])
+    several = isinstance(pieces, tuple)
+    outputs = [np.empty(flat.shape, piece.dtype) for piece in (pieces if several else (pieces,))]
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        pieces = function(flat[block])
+        for output, piece in zip(outputs, pieces if several else (pieces,)):
+            output[block] = piece
+    outputs = tuple(output.reshape(event.shape) for output in outputs)
+    return outputs if several else outputs[0]
+
+
 def published(name, side):
     """The checked form of one of the page's functions."""
 
     def method(self, event):
         view, event, _ = checked_event(self, event, side)
+        elementwise = name != "jacobian" and self.event_ndim == (0, 0) and self.parameter_batch == ()
         with np.errstate(all="ignore"):
+            if elementwise and event.size > 2 * BLOCK:
+                return in_blocks(getattr(view, name), event)
             return getattr(view, name)(event)
 
     method.__name__ = name

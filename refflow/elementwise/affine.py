@@ -66,12 +66,14 @@ class Affine(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     hard_cases = (
-        case("Cancelling", "scale z and shift agree in all digits but the last", z=[np.nextafter(1, 2), np.nextafter(1, 0)],
-             x=[np.nextafter(-1, 0)], shift=-1.0, scale=1.0),
-        case("Reflected", "a negative scale: log-det is of its magnitude", z=[1.0, -3.0], x=[0.5, 7.0], shift=0.5, scale=-2.0),
+        case("Cancelling", "scale z and shift agree in all digits but the last",
+             z=[np.nextafter(1, 2), np.nextafter(1, 0)], x=[np.nextafter(-1, 0)], shift=-1.0, scale=1.0),
+        case("Reflected", "a negative scale: log-det is of its magnitude", z=[1.0, -3.0], x=[0.5, 7.0],
+             shift=0.5, scale=-2.0),
         case("Unit", "log-det is 0", z=[0.0, 1.0], x=[0.0, 1.0], shift=0.0, scale=1.0),
         case("NearUnit", "log-det is one unit of rounding", z=[1.0], x=[1.0], shift=0.0, scale=np.nextafter(1, 2)),
-        case("Contracted", "x no longer remembers z: the shift is all that is left", z=[1.0, 5e-324], shift=1.0, scale=2.0**-60),
+        case("Contracted", "x no longer remembers z: the shift is all that is left", z=[1.0, 5e-324], shift=1.0,
+             scale=2.0**-60),
         case("Forgotten", "z overflows, its gradient's product with the cotangent need not", x=[2.0**1000, -2.0**1000],
              shift=0.0, scale=2.0**-30),
         case("Subnormal", "x - shift is exact below the smallest normal number, z is not", z=[5e-324, -1e-310],

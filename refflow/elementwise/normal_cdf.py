@@ -51,7 +51,7 @@ from ..core import Array, Bijector, bijector, case, interval, positive, real
 
 ROOT_TWO_PI = math.sqrt(2 * math.pi)
 NODES = [(k + 0.5) / 2 for k in range(17)]                                          # (8)
-WEIGHTS = [math.exp(-s * s / 2) / ROOT_TWO_PI for s in NODES]                       # (8)
+WEIGHTS = [math.exp(-s * s / 2) * math.sqrt(0.5 / math.pi) for s in NODES]          # (8)
 
 
 def mills_ratio(a):

@@ -4,26 +4,28 @@ r"""Power, (0, inf) -> (0, inf).
     z = x^b,   b = 1/a                                                              (2)
     dx/dz = a z^(a-1)                                                               (3)
     log|dx/dz| = log|a| + (a - 1) log z                                             (4)
-               = log|a/z| + a log z                                                 (5)
-    log|dz/dx| = log|b| + (b - 1) log x                                             (6)
+               = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (5)
+               = log|a/z| + a log z                     elsewhere                   (6)
+    log|dz/dx| = log|b| + (b - 1) log x                                             (7)
 
-(4) is used for 1/2 <= a <= 2, where a - 1 is exact and both terms are small with it.  Elsewhere its terms may cancel (a
-tiny, z near a); then (5) is used, where they do not: either log|a/z| is small, or a log z is large and the rounding of
-a moves the answer by a log z.  Where a/z leaves the normal floats, log z is so large that (4) cannot cancel.
-The inverse is the same map with exponent b, so (6) is (4) with b, x for a, z.
+(5) is (4) with both terms small where a is near 1, as the answer is.  Elsewhere the terms of (4) may cancel (a tiny, z
+near a), and those of (6) may not: either log|a/z| is small, or a log z is large and the rounding of a moves the answer
+by a log z.  Where a/z leaves the normal floats, log z is so large that (4) cannot cancel, and it is used.  The inverse
+is the same map with exponent b, so (7) is computed as (4) is.
 
-(3) is computed without powers that leave the floats before their product does:
-    dx/dz = a h^2 / z,   h = z^(a/2)                        for a <  1/2            (7)
-          = a h^2,       h = z^((a-1)/2)                    for a >= 1/2            (8)
-(8) would lose digits for small a: a - 1 rounds, and log z may be large.  (7) would overflow for large z.
+(3) is used for 1/2 <= a <= 2.  Elsewhere the power may leave the floats where its product with a does not, so
+    dx/dz = a h^2 / z,   h = z^(a/2)                    for a <  1/2                (8)
+          = a h^2,       h = z^((a-1)/2)                for a >= 1/2                (9)
+(9) would lose digits for small a: a - 1 rounds, and log z may be large.  (8) would overflow for large z.
 
 Reverse rule, from (1) and (4):
-    z_bar = x_bar dx/dz + log_det_bar (a - 1) / z                                   (9)
-    a_bar = x_bar z^a log z + log_det_bar (1/a + log z)                             (10)
-with x_bar inside the products of (7), (8) and z^a = g^2, g = z^(a/2), which may overflow where the product with x_bar
-does not; in (7) both terms of (9) are divided by z at the end.  A cotangent 0 stays 0 whatever h and g are.  The inverse
-map has the same rule with b, x for a, z, and from b = 1/a
-    a_bar = -b^2 b_bar,   b^2 multiplied into z_bar and log_det_bar first           (11)
+    z_bar = x_bar dx/dz + log_det_bar (a - 1) / z                                   (10)
+    a_bar = x_bar g^2 log z + log_det_bar (1/a + log z),   g = z^(a/2)              (11)
+x_bar stands inside the products of (8), (9) and (11), whose squares may overflow where the whole does not; in (8) both
+terms of (10) are divided by z at the end.  A cotangent 0 stays 0 whatever h and g are: 0 inf is not a number.  The
+inverse map has the same rule with b, x for a, z, and from b = 1/a
+    a_bar = -b^2 b_bar                                                              (12)
+with b^2 multiplied into z_bar and log_det_bar first.
 
 Source: the definition.
 """
@@ -56,11 +58,12 @@ class Power(Bijector):
         return log_slope(z, self.exponent)                                          # (4)
 
     def slope(self, z):
-        product, below = slope_times(np.ones_like(z), z, self.exponent)
-        return np.where(below, product / z, product)                                # (3)
+        a = self.exponent
+        product, below = slope_times(np.ones_like(z), z, a)
+        return np.where(below, product / z, np.where(a <= 2, a * z ** (a - 1), product))    # (3)
 
     def inverse_and_log_det(self, x):
-        return self.inverse(x), log_slope(x, 1 / self.exponent)                     # (6)
+        return self.inverse(x), log_slope(x, 1 / self.exponent)                     # (7)
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
@@ -72,20 +75,22 @@ class Power(Bijector):
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
             b = 1 / self.exponent                                                   # (2)
-            a_bar = exponent_bar(-b * b * z_bar, -b * b * log_det_bar, x, b)        # (11)
+            a_bar = exponent_bar(-b * b * z_bar, -b * b * log_det_bar, x, b)        # (12)
             return event_bar(z_bar, log_det_bar, x, b), {"exponent": a_bar}
 
         return self.inverse_and_log_det(x), pullback
 
     hard_cases = (
-        case("Identity", "log|a| is 0 and so is a - 1", z=[5e-324, 1.0, 2.0**1000], exponent=1.0),
+        case("Identity", "both terms of (5) are 0", z=[5e-324, 1.0, 2.0**1000], exponent=1.0),
         case("NearIdentity", "the log-det is (a - 1)(1 + log z), and vanishes at z = 1/e",
              z=[np.exp(-1.0), 2.0], x=[np.exp(-1.0), 2.0], exponent=np.nextafter(1, 2)),
-        case("Cancelling", "log|a| and (a - 1) log z cancel at z = a: only (5) keeps digits",
+        case("Cancelling", "log|a| and (a - 1) log z cancel at z = a: only (6) keeps digits",
              z=[2.0**-60, 2.0**-60 * 1.25], exponent=2.0**-60),
         case("SlopeOnly", "z^a overflows, dx/dz does not", z=[2.0**600], exponent=1.75),
         case("Reciprocal", "a negative exponent: decreasing, log-det of the magnitude", z=[5e-308, 1e-3, 1e300],
              x=[1e-3, 1e300], exponent=-1.0),
+        case("Edges", "(5) and (6) meet, and (8) and (9): the log-det vanishes at z = 1/4 for a = 1/2",
+             z=[0.25, 1e-300, 1e300], x=[0.5, 1e-150, 1e150], exponent=0.5),
         case("Steep", "x leaves the floats on both sides of z = 1",
              z=[np.nextafter(1, 0), 1.0, np.nextafter(1, 2), 0.5, 2.0], exponent=2.0**60),
         case("SubnormalRatio", "a/z is not a normal float, nor is its inverse's", z=[2.0**1000], exponent=2.0**-60),
@@ -94,19 +99,20 @@ class Power(Bijector):
 
 
 def log_slope(z, a):
-    """log|a z^(a-1)|."""
-    log_z, ratio = np.log(z), np.abs(a) / z
+    """log|dx/dz| of x = z^a."""
+    d, log_z, ratio = a - 1, np.log(z), np.abs(a) / z
     limits = np.finfo(z.dtype)
-    apart = (ratio < limits.tiny) | (ratio > limits.max)
-    plain = np.log(np.abs(a)) + (a - 1) * log_z                                     # (4)
-    paired = np.log(ratio) + a * log_z                                              # (5)
-    return np.where(apart | ((a >= 0.5) & (a <= 2)), plain, paired)
+    general = np.log(np.abs(a)) + d * log_z                                         # (4)
+    near_identity = np.log1p(d) + d * log_z                                         # (5)
+    paired = np.log(ratio) + a * log_z                                              # (6)
+    usable = (ratio >= limits.tiny) & (ratio <= limits.max)
+    return np.where((a >= 0.5) & (a <= 2), near_identity, np.where(usable, paired, general))
 
 
 def slope_times(factor, z, a):
-    """(factor dx/dz, or that times z where a < 1/2; the mark of those)."""
+    """(factor dx/dz, or where a < 1/2 that times z; the mark of those)."""
     below = a < 0.5
-    h = z ** (np.where(below, a, a - 1) / 2)                                        # (7) (8)
+    h = z ** (np.where(below, a, a - 1) / 2)                                        # (8) (9)
     return np.where(factor == 0, 0, factor * a * h * h), below
 
 
@@ -114,11 +120,11 @@ def event_bar(x_bar, log_det_bar, z, a):
     """z_bar of x = z^a and its log-det."""
     product, below = slope_times(x_bar, z, a)
     bend = log_det_bar * (a - 1)
-    return np.where(below, (product + bend) / z, product + bend / z)                # (9)
+    return np.where(below, (product + bend) / z, product + bend / z)                # (10)
 
 
 def exponent_bar(x_bar, log_det_bar, z, a):
     """a_bar of x = z^a and its log-det."""
     g, log_z = z ** (a / 2), np.log(z)
     through_x = np.where(x_bar == 0, 0, x_bar * log_z * g * g)
-    return through_x + log_det_bar * (1 / a + log_z)                                # (10)
+    return through_x + log_det_bar * (1 / a + log_z)                                # (11)

@@ -3,7 +3,7 @@ r"""Logistic sigmoid, R -> (0, 1).
     x = 1 / (1 + exp(-z))                                                           (1)
       = exp(min(z, 0)) / (1 + t),   t = exp(-|z|)                                   (2)
     z = log x - log(1 - x)                                                          (3)
-    dx/dz = x (1 - x) = t / (1 + t)^2 = r^2,   r = h / (1 + h^2),   h = exp(-|z|/2)     (4)
+    dx/dz = x (1 - x) = t / (1 + t)^2                                               (4)
     log|dx/dz| = -|z| - 2 L,   L = log(1 + t)                                       (5)
     log|dz/dx| = -log x - log(1 - x)                                                (6)
 
@@ -14,9 +14,10 @@ rounding of log x and log(1 - x), each at most log 2 there, can.
 
 Reverse rule.  d/dz of (5) is 1 - 2 x = -tanh(z/2) = -sign(z) (1 - t) / (1 + t), which keeps its digits near z = 0, so
     z_bar = x_bar r^2 - log_det_bar sign(z) (1 - t) / (1 + t)                       (7)
+    r^2 = dx/dz,   r = h / (1 + h^2),   h = exp(-|z|/2)                             (8)
 and for the inverse map, from dz/dx = 1 / (x (1 - x)) and d/dx of (6) = (2 x - 1) / (x (1 - x)),
-    x_bar = (z_bar + (2 x - 1) log_det_bar) / (x (1 - x))                           (8)
-(7) is multiplied as (x_bar r) r: r^2 may lose digits below the smallest normal number where x_bar r^2 does not.
+    x_bar = (z_bar + (2 x - 1) log_det_bar) / (x (1 - x))                           (9)
+(7) is multiplied as (x_bar r) r: dx/dz may lose digits below the smallest normal number where x_bar dx/dz does not.
 
 Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 4.1 (the logit); the definition of the logistic function.
 """
@@ -55,7 +56,8 @@ class Sigmoid(Bijector):
         return x, -a - 2 * np.log1p(t)                                              # (5)
 
     def slope(self, z):
-        return root_slope(z) ** 2                                                   # (4)
+        t = np.exp(-np.abs(z))
+        return t / (1 + t) ** 2                                                     # (4)
 
     def inverse_and_log_det(self, x):
         log_x, log_rest = np.log(x), np.log1p(-x)
@@ -63,15 +65,17 @@ class Sigmoid(Bijector):
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            a, r = np.abs(z), root_slope(z)
-            bend = log_det_bar * np.copysign(np.expm1(-a), z) / (1 + np.exp(-a))
+            a = np.abs(z)
+            h = np.exp(-a / 2)
+            r = h / (1 + h * h)                                                     # (8)
+            bend = log_det_bar * np.copysign(np.expm1(-a), z) / (1 + h * h)
             return x_bar * r * r - bend, {}                                         # (7)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
-            return (z_bar + (2 * x - 1) * log_det_bar) / (x * (1 - x)), {}          # (8)
+            return (z_bar + (2 * x - 1) * log_det_bar) / (x * (1 - x)), {}          # (9)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -83,9 +87,3 @@ class Sigmoid(Bijector):
         case("Half", "z cancels to a few units of rounding", x=[np.nextafter(0.5, 0), 0.5, np.nextafter(0.5, 1)]),
         case("Ends", "the first and the last floats between 0 and 1", x=[5e-324, 1e-310, np.nextafter(1, 0)]),
     )
-
-
-def root_slope(z):
-    """The square root of dx/dz."""
-    h = np.exp(-np.abs(z) / 2)
-    return h / (1 + h * h)                                                          # (4)

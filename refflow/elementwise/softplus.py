@@ -82,7 +82,8 @@ class Softplus(Bijector):
         case("Subnormal", "x is below the smallest normal number", z=[-709.0, -740.0, -745.0]),
         case("Right", "the log-det is -exp(-z): z - x returns 0", z=[37.0, 50.0, 700.0, 740.0]),
         case("Beyond", "exp z overflows, x does not", z=[709.8, 2.0**1000, -2.0**1000]),
-        case("LogTwo", "z cancels to a few units of rounding", x=[0.693147180559945, 0.6931471805599453, 0.6931471805599454]),
+        case("LogTwo", "z cancels to a few units of rounding",
+             x=[0.693147180559945, 0.6931471805599453, 0.6931471805599454]),
         case("Small", "z is log x", x=[5e-324, 1e-310, 1e-17]),
         case("Large", "z rounds to x, log|dz/dx| is exp(-x)", x=[37.0, 40.0, 700.0, 740.0, 2.0**1000]),
     )

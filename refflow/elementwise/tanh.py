@@ -2,10 +2,10 @@ r"""Hyperbolic tangent, R -> (-1, 1).
 
     x = tanh z                                                                      (1)
     z = artanh x                                                                    (2)
-    dx/dz = 1 - x^2 = r^2,   r = sech z = 2 q / (1 + q^2),   q = exp(-|z|)          (3)
+    dx/dz = 1 - x^2 = sech^2 z = 4 q / (1 + q)^2,   q = exp(-2|z|)                  (3)
     log|dx/dz| = -2 log cosh z
                = -log(1 + sinh^2 z)                     for |z| <= 1                (4)
-               = 2 (log 2 - |z| - log(1 + q^2))         for |z| >  1                (5)
+               = 2 (log 2 - |z| - log(1 + q))           for |z| >  1                (5)
 
 (3) is written in q because 1 - x^2 loses every digit once x rounds to 1, and cosh z overflows.  (4) and (5) are equal;
 each is used where it does not cancel: (5) subtracts numbers near log 2 when z is small, (4) overflows when z is large.
@@ -17,9 +17,10 @@ From the other side, with 1 - x^2 = (1 - x)(1 + x), whose factors round harmless
 
 Reverse rule.  d/dz of (5) is -2 tanh z, so
     z_bar = x_bar r^2 - 2 log_det_bar x                                             (8)
-multiplied as (x_bar r) r: r^2 may lose digits below the smallest normal number where x_bar r^2 does not;
+    r = sech z = 2 p / (1 + p^2),   p = exp(-|z|)                                   (9)
+multiplied as (x_bar r) r: (3) may lose digits below the smallest normal number where x_bar dx/dz does not;
 and for the inverse map, from dz/dx = 1/(1 - x^2) and d/dx of (6) = 2x/(1 - x^2),
-    x_bar = (z_bar + 2 x log_det_bar) / ((1 - x)(1 + x))                            (9)
+    x_bar = (z_bar + 2 x log_det_bar) / ((1 - x)(1 + x))                            (10)
 
 Source: definition of the hyperbolic functions, NIST DLMF 4.28, 4.37, 4.40.
 """
@@ -54,7 +55,8 @@ class Tanh(Bijector):
         return np.where(a <= 1, near, far)
 
     def slope(self, z):
-        return sech(z) ** 2                                                         # (3)
+        q = np.exp(-2 * np.abs(z))
+        return 4 * q / (1 + q) ** 2                                                 # (3)
 
     def inverse_and_log_det(self, x):
         near = -np.log1p(-x * x)                                                    # (6)
@@ -65,14 +67,15 @@ class Tanh(Bijector):
         x, log_det = self.forward_and_log_det(z)
 
         def pullback(x_bar, log_det_bar):
-            r = sech(z)
+            p = np.exp(-np.abs(z))
+            r = 2 * p / (1 + p * p)                                                 # (9)
             return x_bar * r * r - 2 * log_det_bar * x, {}                          # (8)
 
         return (x, log_det), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
-            return (z_bar + 2 * x * log_det_bar) / ((1 - x) * (1 + x)), {}          # (9)
+            return (z_bar + 2 * x * log_det_bar) / ((1 - x) * (1 + x)), {}          # (10)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -86,9 +89,3 @@ class Tanh(Bijector):
         case("TinyImage", "log|dz/dx| is x^2: (7) returns 0", x=[1e-9, -1e-160, 5e-324]),
         case("NearOne", "the last floats inside", x=[np.nextafter(1, 0), np.nextafter(-1, 0)]),
     )
-
-
-def sech(z):
-    """1 / cosh z, down to the smallest float."""
-    q = np.exp(-np.abs(z))
-    return 2 * q / (1 + q * q)                                                      # (3)

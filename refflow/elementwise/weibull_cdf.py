@@ -3,33 +3,155 @@ r"""Weibull cumulative distribution function, (0, inf) -> (0, 1).
 With s = scale > 0 and k = concentration > 0:
     L = log(z/s),   w = k L,   y = exp(w) = (z/s)^k                                 (1)
     x = 1 - exp(-y) = -expm1(-y)                                                    (2)
-    z = s y^(1/k) = s exp(M),   M = log(y)/k,   y = -log(1 - x)                     (3)
-    dx/dz = k exp(p - y)/c,   log|dx/dz| = log(k/c) + p - y                         (4)
-          with  c = z,  p = w             for k <  1/2
-                c = s,  p = (k - 1) L     for k >= 1/2                              (5)
+    z = s exp(M) = s e^2,   M = log(y)/k,   e = exp(M/2),   y = -log(1 - x)         (3)
+    dx/dz = (k/c) exp(p - y),   log|dx/dz| = log(k/c) + p - y                       (4)
+    where  y/z = exp(p)/c   with  c = z,  p = w            for k <  1/2
+                            and   c = s,  p = (k - 1) L    for k >= 1/2             (5)
 
-Both rows of (5) are y/z = exp(p)/c. With p = w and k = 1, log(1/z) and w cancel where the answer is -log s - y; with
-p = (k - 1) L and a small k, log(k/s) and -L cancel where it is log(k/z). Each row is used where |p| is at most |w|, whose
-rounding the unit of error contains, because a change of k by one rounding changes w by that much.
+Each row of (5) is used where |p| <= |w|: the unit of error contains the rounding of w, because a rounding of k changes w by as
+much. The other row of the two loses digits: for a small k, log(k/s) and -L cancel where the answer is log(k/z).
+All logarithms are of quotients, whose difference would lose the digits of the larger one,
+    log(a/b) = log a - log b     only where a/b is not a normal number              (6)
+and where one logarithm is so much larger than the other that nothing cancels.
 
-    log(a/b) = log a - log b              where a/b leaves the normal numbers       (6)
-There the two logarithms differ by more than 700 (80 in float32) and one of them is below 50 (20) or of the other sign:
-nothing cancels. Elsewhere the quotient comes first, since the difference loses the digits of log a.
+exp(p - y) may be subnormal, and y infinite, before it meets the factor that brings it back. A product (a b) b keeps its digits
+as long as it is a number at all, so that half of each exponent goes into each b:
+    dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (7)
+    y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (8)
+    y exp(-y) = h^2,        h = exp((w - y)/2)                                      (9)
+    y - 1 = expm1(w/2) (1 + exp(w/2))                                               (10)
 
-    dx/dz = k g^2,   g = exp((p - y)/2)/sqrt(c)                                     (7)
-    y/z   = v^2,     v = exp(p/2)/sqrt(c)                                           (8)
-    y exp(-y) = h^2, h = exp((w - y)/2)                                             (9)
-    1 - y... as 1 - exp(w) = -expm1(w/2) (1 + exp(w/2))                             (10)
-hold half of the exponent in each factor, because a product a b (a c) keeps its digits as long as it is a number at all,
-while exp(p - y) may be subnormal, and exp(w) infinite, before they meet the factor that brings them back. Still, an
-infinite factor meets a cotangent 0, and the answer is 0.
-
-From the other side, by (3), dz/dx = z/(k y (1 - x)) and -log(1 - x) = y:
+From the other side, with -log(1 - x) = y and dz/dy = z/(k y):
     log|dz/dx| = log((s/k)/y) + M + y                                               (11)
-    e = exp(M/2),   dz/dx = (s/k) e^2/(y (1 - x)) = (s/k) r^2/(1 - x),   r = e/sqrt(y)  (12)
+    dz/dx = (s/k) r^2/(1 - x),   r = e/sqrt(y)                                      (12)
+    log|dz/dx| = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (13)
+(11) is undefined at the ends, the limits (13) are not. In (5) and (13) 0 log 0 = 0.
 
-At the ends: log|dx/dz| = log(k/s) + (k - 1) L for z = 0, where (k - 1) L is 0 for k = 1, and is the first row of (5) otherwise
-undefined; so is log|dz/dx| = log(s/k) + (1/k - 1) log x for x = 0, and inf for x = 1.   (13)
+Reverse rule, from (2), dy/dz = k y/z, dy/ds = -k y/s, dy/dk = y L, and from (4), l = log_det:
+    z_bar = x_bar k g^2 + l_bar ((k - 1)/z - k v^2)                                 (14)
+          = (x_bar k h^2 + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (15)
+    s_bar = -x_bar (k/s) h^2 + l_bar (k/s) (y - 1)                                  (16)
+    k_bar = x_bar L h^2 + l_bar/k - l_bar L (y - 1)                                 (17)
+(15) is (14) with one division: at the smallest z both terms of (14) overflow, with either sign, where their sum may not.
+Its h^2 cannot underflow, as w > -400 there.
+
+For the inverse map, with P = z_bar s/k and Q = l_bar (1 - k)/k, from (3), (11) and dM/dk = -M/k:
+    x_bar = (P r^2 + Q/y + l_bar)/(1 - x)                      for k <  2           (18)
+          = ((P e^2 + Q)/y + l_bar)/(1 - x)                    for k >= 2           (19)
+    s_bar = z_bar e^2 + l_bar/s                                                     (20)
+    k_bar = -P e^2 M - l_bar (1 + M)/k                                              (21)
+(18) and (19) are one expression: e^2 underflows only for k < 2, P r^2 and Q/y both overflow only for k > 2.
 
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
 """
+
+from __future__ import annotations
+
+import numpy as np
+import scipy
+
+from ..core import Array, Bijector, bijector, case, interval, positive
+
+
+def log_quotient(a, b):
+    """log(a/b) for a, b > 0, also where a/b overflows or is subnormal."""
+    quotient = a / b
+    normal = (quotient >= np.finfo(quotient.dtype).tiny) & np.isfinite(quotient)
+    return np.where(normal, np.log(quotient), np.log(a) - np.log(b))                # (6)
+
+
+def product(bar, a, b):
+    """bar a b, which is 0 where the cotangent is, even if a or b has overflowed."""
+    return np.where(bar == 0, bar, bar * a * b)
+
+
+@bijector(source="Weibull 1951", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True)
+class WeibullCDF(Bijector):
+    """x = 1 - exp(-(z/scale)^concentration)."""
+
+    scale: Array = positive(default=1.0)
+    concentration: Array = positive(default=1.0)
+    event_ndim = (0, 0)
+
+    @staticmethod
+    def definition(m, z, scale, concentration):
+        return -m.expm1(-m.power(z / scale, concentration))                         # (1) (2)
+
+    def powers(self, z):
+        """L, w, y of (1)."""
+        L = log_quotient(z, self.scale)
+        w = self.concentration * L
+        return L, w, np.exp(w)                                                      # (1)
+
+    def row(self, z, L, w):
+        """c, p of (5)."""
+        k = self.concentration
+        power = np.where(k == 1, 0, (k - 1) * L)
+        small = (k < 0.5) & (z > 0)
+        return np.where(small, z, self.scale), np.where(small, w, power)            # (5)
+
+    def forward(self, z):
+        _, _, y = self.powers(z)
+        return -np.expm1(-y)                                                        # (2)
+
+    def inverse(self, x):
+        e = np.exp(np.log(-np.log1p(-x)) / self.concentration / 2)
+        return self.scale * e * e                                                   # (3)
+
+    def log_det(self, z):
+        L, w, y = self.powers(z)
+        c, p = self.row(z, L, w)
+        return log_quotient(self.concentration, c) + p - y                          # (4)
+
+    def slope(self, z):
+        L, w, y = self.powers(z)
+        c, p = self.row(z, L, w)
+        g = np.exp((p - y) / 2) / np.sqrt(c)
+        return self.concentration * g * g                                           # (7)
+
+    def inverse_and_log_det(self, x):
+        s, k = self.scale, self.concentration
+        y = -np.log1p(-x)
+        M = np.log(y) / k
+        inside = log_quotient(s / k, y) + M + y                                     # (11)
+        ends = np.where(x > 0, np.inf, np.log(s / k) + scipy.special.xlogy((1 - k) / k, x))     # (13)
+        return self.inverse(x), np.where((x > 0) & (x < 1), inside, ends)
+
+    def vjp(self, z):
+        s, k = self.scale, self.concentration
+        L, w, y = self.powers(z)
+        c, p = self.row(z, L, w)
+        g = np.exp((p - y) / 2) / np.sqrt(c)                                        # (7)
+        v = np.exp(p / 2) / np.sqrt(c)                                              # (8)
+        h = np.exp((w - y) / 2)                                                     # (9)
+        minus, plus = np.expm1(w / 2), 1 + np.exp(w / 2)                            # (10)
+
+        def pullback(x_bar, log_det_bar):
+            apart = x_bar * k * g * g + (log_det_bar * (k - 1) / z - product(log_det_bar * k, v, v))    # (14)
+            joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (15)
+            z_bar = np.where((k < 0.5) & (z < s), joint, apart)
+            s_bar = product(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h   # (16)
+            k_bar = x_bar * L * h * h + log_det_bar / k - product(log_det_bar * L, minus, plus)     # (17)
+            return z_bar, {"scale": s_bar, "concentration": k_bar}
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        s, k = self.scale, self.concentration
+        y = -np.log1p(-x)
+        M = np.log(y) / k
+        e = np.exp(M / 2)                                                           # (3)
+        r = e / np.sqrt(y)                                                          # (12)
+
+        def pullback(z_bar, log_det_bar):
+            P, Q = z_bar * s / k, log_det_bar * (1 - k) / k
+            apart = product(P, r, r) + Q / y                                        # (18)
+            joint = (P * e * e + Q) / y                                             # (19)
+            x_bar = (np.where(k < 2, apart, joint) + log_det_bar) / (1 - x)
+            s_bar = product(z_bar, e, e) + log_det_bar / s                          # (20)
+            k_bar = -product(P, e, e * M) - (log_det_bar + log_det_bar * M) / k     # (21)
+            return x_bar, {"scale": s_bar, "concentration": k_bar}
+
+        return self.inverse_and_log_det(x), pullback
+
+    hard_cases = ()

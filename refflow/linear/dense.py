@@ -16,16 +16,17 @@ The inverse solves for b = x - shift by substitution, and refines once, with the
 (6) alone is backward stable in norm; after (7) the error is that of a small relative change of each entry of W, so that
 a bad row scaling does no harm (Skeel 1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
 
-Events are scaled by a power of two, exactly, so that no partial sum overflows where the result does not:
-    W z = 2^e W (2^-e z),   W^-1 b = 2^e W^-1 (2^-e b)                              (8)
+Events are scaled by powers of two, exactly, so that no partial sum overflows where the result does not, in (1) and in
+(6), (7), whose z is kept as 2^e z':
+    W z = 2^e W (2^-e z),   b - W z = 2^e (2^-e b - W z')                           (8)
 
 Reverse rule, from (1) and d log|det W| = tr(W^-1 dW), with l = log_det:
     z_bar = W^T x_bar     W_bar = x_bar z^T + l_bar W^-T     shift_bar = x_bar      (9)
 and for the inverse map, whose log-det is -log|det W|: dz = W^-1 (dx - dshift - dW z), so with
     w = W^-T z_bar = P L^-T U^-T z_bar                                              (10)
     x_bar = w             W_bar = -w z^T - l_bar W^-T        shift_bar = -w         (11)
-z = 2^e z' may overflow where w z^T does not.  With h = floor(e / 2),
-    w z^T = (2^h w) (2^(e-h) z')^T                                                  (12)
+z = 2^e z' may overflow where w z^T does not, so with w = 2^i w' and h = floor((i + e) / 2),
+    w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
 
 The unit of error is normwise: LU with pivoting is backward stable in norm alone.
 
@@ -38,7 +39,7 @@ import numpy as np
 import scipy
 
 from ..core import Array, Bijector, bijector, case, invertible, log_abs_product, real
-from .words import opposite, outer_sum, reordered, solve_lower, solve_upper, unit_scaled
+from .words import opposite, outer_sum, reordered, scaled_outer_sum, solve_lower, solve_upper, unit_scaled
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -70,10 +71,11 @@ class DenseLinear(Bijector):
         return np.ldexp(z, e), np.broadcast_to(-log_abs_det(factors), x.shape[:-1])
 
     def scaled_inverse(self, factors, x):
-        """(2^-e z, e)."""
-        b, e = unit_scaled(x - self.shift)                                          # (5) (8)
-        z = solve(factors, b)                                                       # (6)
-        return z + solve(factors, b - np.matvec(self.W, z)), e                      # (7)
+        """(z', e) with z = 2^e z'."""
+        b = x - self.shift                                                          # (5)
+        z, e = solve(factors, b)                                                    # (6)
+        r, i = solve(factors, np.ldexp(b, -e) - np.matvec(self.W, z))               # (8)
+        return unit_scaled(z + np.ldexp(r, i), e)                                   # (7)
 
     def vjp(self, z):
         factors = factored(self.W)
@@ -91,11 +93,10 @@ class DenseLinear(Bijector):
         log_det = np.broadcast_to(-log_abs_det(factors), x.shape[:-1])
 
         def pullback(z_bar, log_det_bar):
-            w = solve_transposed(factors, z_bar)                                    # (10)
-            h = e // 2
-            w_z = outer_sum(np.ldexp(w, h), np.ldexp(z, e - h), self.W)             # (12)
-            W_bar = -w_z - self.log_det_part(factors, log_det_bar)
-            return w, {"W": W_bar, "shift": -w}                                     # (11)
+            w, i = solve_transposed(factors, z_bar)                                 # (10)
+            W_bar = -scaled_outer_sum(w, i, z, e, self.W) - self.log_det_part(factors, log_det_bar)     # (12)
+            x_bar = np.ldexp(w, i)
+            return x_bar, {"W": W_bar, "shift": -x_bar}                             # (11)
 
         return (np.ldexp(z, e), log_det), pullback
 
@@ -110,11 +111,13 @@ class DenseLinear(Bijector):
              z=[[1.0, -1.0, 1.0, -1.0, 1.0]], x=[[1.0, 1.0, 1.0, 1.0, 1.0]],
              W=[[1 / (i + j + 1) for j in range(5)] for i in range(5)], shift=[0.0] * 5),
         case("NearlySingular", "the second pivot is 2^-18 after cancellation",
-             z=[[1.0, -1.0]], x=[[1.0, 1.0], [1.0, 1.0 + 2.0**-18]], W=[[1.0, 1.0], [1.0, 1.0 + 2.0**-18]], shift=[0.0, 0.0]),
+             z=[[1.0, -1.0]], x=[[1.0, 1.0], [1.0, 1.0 + 2.0**-18]], W=[[1.0, 1.0], [1.0, 1.0 + 2.0**-18]],
+             shift=[0.0, 0.0]),
         case("RowScaled", "a huge row is pivoted first although it is the worst: (7) repairs what that loses",
              z=[[1.0, 1.0]], x=[[2.0**20, 2.0]], W=[[2.0, 2.0**20], [1.0, 1.0]], shift=[0.0, 0.0]),
         case("ZeroPivot", "a permutation: the leading pivot is 0, without pivoting there is no LU",
-             z=[[1.0, 2.0, 3.0]], x=[[1.0, 2.0, 3.0]], W=[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]], shift=[0.0] * 3),
+             z=[[1.0, 2.0, 3.0]], x=[[1.0, 2.0, 3.0]], W=[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]],
+             shift=[0.0, 0.0, 0.0]),
         case("Reflected", "a negative determinant: log-det is of its magnitude",
              z=[[1.0, -2.0]], x=[[1.0, -2.0]], W=[[0.0, 2.0], [3.0, 1.0]], shift=[0.5, -0.5]),
         case("UnitDeterminant", "log-det is 0, where the logarithms of the pivots, +-20 log 2, cancel",
@@ -138,19 +141,22 @@ def log_abs_det(factors):
 
 
 def solve(factors, b):
-    """W^-1 b = U^-1 L^-1 P^T b."""
+    """W^-1 b = U^-1 L^-1 P^T b as a scaled event."""
     order, L, U = factors
-    return solve_upper(U, solve_lower(L, reordered(b, opposite(order)), unit=True))
+    y, e = solve_lower(L, reordered(b, opposite(order)), unit=True)
+    return solve_upper(U, y, e)
 
 
 def solve_transposed(factors, b):
-    """W^-T b = P L^-T U^-T b."""
+    """W^-T b = P L^-T U^-T b as a scaled event."""
     order, L, U = factors
-    return reordered(solve_upper(L.mT, solve_lower(U.mT, b), unit=True), order)
+    y, e = solve_lower(U.mT, b)
+    w, e = solve_upper(L.mT, y, e, unit=True)
+    return reordered(w, order), e
 
 
 def inverse_transposed(factors):
     """W^-T: its row k is column k of W^-1, the solution for the k-th unit vector."""
     order, L, U = factors
     units = np.broadcast_to(np.eye(U.shape[-1], dtype=U.dtype), U.shape)
-    return solve((order[..., None, :], L[..., None, :, :], U[..., None, :, :]), units)
+    return np.ldexp(*solve((order[..., None, :], L[..., None, :, :], U[..., None, :, :]), units))

@@ -14,8 +14,9 @@ The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
     v = L^-1 y                                                                      (7)
     z = (U + S)^-1 v                                                                (8)
-Events are scaled by a power of two, exactly, so that none of v, y overflows where the result does not:
-    W z = 2^e W (2^-e z),   W^-1 b = 2^e W^-1 (2^-e b)                              (9)
+Events are scaled by powers of two, exactly, so that none of v, y overflows where the result does not; v, y and, in the
+inverse, z are kept as 2^e v', 2^e y', 2^e z', each with its own e:
+    v = 2^e (U + S) (2^-e z),   y = 2^e L v'                                        (9)
 
 Reverse rule, stage by stage from (3), (2), (1); tril and triu keep the strict triangles:
     shift_bar = x_bar           y_bar_{order_i} = x_bar_i                           (10)
@@ -27,8 +28,8 @@ and for the inverse map, whose log-det is -log|det|, from (8), (7), (6):
     scale_bar = -v_bar z - l_bar / scale                                            (15)
     y_bar = L^-T v_bar          lower_bar = -tril(y_bar v^T)                        (16)
     x_bar_i = y_bar_{order_i}   shift_bar = -x_bar                                  (17)
-v = 2^e v' and z = 2^e z' may overflow where the products do not.  With h = floor(e / 2),
-    y_bar v^T = (2^h y_bar) (2^(e-h) v')^T,   and so with v_bar, z                  (18)
+v and z may overflow where these products do not, so with y_bar = 2^i y_bar', v = 2^e v' and h = floor((i + e) / 2),
+    y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (18)
 
 The unit of error is normwise: the page solves.
 """
@@ -39,7 +40,7 @@ import numpy as np
 
 from ..core import (Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower,
                     strictly_upper)
-from .words import opposite, outer_sum, reordered, solve_lower, solve_upper, unit_scaled
+from .words import opposite, outer_sum, reordered, scaled_outer_sum, solve_lower, solve_upper, unit_scaled
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -61,14 +62,15 @@ class PLULinear(Bijector):
         return [y[order[i]] + shift[i] for i in D]                                  # (3)
 
     def forward(self, z):
-        z, e = unit_scaled(z)                                                       # (9)
-        return self.gathered(self.scaled(z), e)
+        return self.from_v(*self.scaled_v(z))
 
-    def scaled(self, z):
-        return np.matvec(self.upper, z) + self.scale * z                            # (1)
+    def scaled_v(self, z):
+        """(v', e) with v = 2^e v'."""
+        z, e = unit_scaled(z)
+        return unit_scaled(np.matvec(self.upper, z) + self.scale * z, e)            # (1) (9)
 
-    def gathered(self, v, e):
-        y = v + np.matvec(self.lower, v)                                            # (2)
+    def from_v(self, v, e):
+        y = v + np.matvec(self.lower, v)                                            # (2) (9)
         return np.ldexp(reordered(y, self.order), e) + self.shift                   # (3)
 
     def log_det(self, z):
@@ -85,54 +87,52 @@ class PLULinear(Bijector):
         return self.upper + self.scale[..., None] * np.eye(self.scale.shape[-1], dtype=self.scale.dtype)
 
     def inverse_and_log_det(self, x):
-        _, z, e = self.scaled_inverse(x)
-        return np.ldexp(z, e), -self.log_det(x)
+        return np.ldexp(*self.scaled_inverse(*self.scaled_inverse_v(x))), -self.log_det(x)
 
-    def scaled_inverse(self, x):
-        """(2^-e v, 2^-e z, e)."""
+    def scaled_inverse_v(self, x):
+        """(v', e) with v = 2^e v'."""
         y = reordered(x - self.shift, opposite(self.order))                         # (6)
-        y, e = unit_scaled(y)                                                       # (9)
-        v = solve_lower(self.lower, y, unit=True)                                   # (7)
-        return v, solve_upper(self.upper_and_scale(), v), e                         # (8)
+        return solve_lower(self.lower, y, unit=True)                                # (7)
+
+    def scaled_inverse(self, v, e):
+        """(z', e) with z = 2^e z'."""
+        return solve_upper(self.upper_and_scale(), v, e)                            # (8)
 
     def vjp(self, z):
-        scaled_z, e = unit_scaled(z)
-        v = self.scaled(scaled_z)
+        v, e = self.scaled_v(z)
 
         def pullback(x_bar, log_det_bar):
             y_bar = reordered(x_bar, opposite(self.order))                          # (10)
             v_bar = y_bar + np.matvec(self.lower.mT, y_bar)                         # (11)
             z_bar = np.matvec(self.upper.mT, v_bar) + self.scale * v_bar            # (12)
-            h = e // 2
-            lower_bar = np.tril(outer_sum(np.ldexp(y_bar, h), np.ldexp(v, e - h), self.lower), -1)          # (11) (18)
+            lower_bar = np.tril(scaled_outer_sum(*unit_scaled(y_bar), v, e, self.lower), -1)        # (11) (18)
             upper_bar = np.triu(outer_sum(v_bar, z, self.upper), 1)                 # (12)
             scale_bar = v_bar * z + log_det_bar[..., None] / self.scale             # (13)
             return z_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, "shift": x_bar}
 
-        return (self.gathered(v, e), self.log_det(z)), pullback
+        return (self.from_v(v, e), self.log_det(z)), pullback
 
     def inverse_vjp(self, x):
-        v, z, e = self.scaled_inverse(x)
+        v, e = self.scaled_inverse_v(x)
+        z, k = self.scaled_inverse(v, e)
 
         def pullback(z_bar, log_det_bar):
-            v_bar = solve_lower(self.upper_and_scale().mT, z_bar)                   # (14)
-            y_bar = solve_upper(self.lower.mT, v_bar, unit=True)                    # (16)
-            x_bar = reordered(y_bar, self.order)                                    # (17)
-            h = e // 2
-            v_h, z_h = np.ldexp(v, e - h), np.ldexp(z, e - h)
-            y_bar_h, v_bar_h = np.ldexp(y_bar, h), np.ldexp(v_bar, h)               # (18)
-            lower_bar = -np.tril(outer_sum(y_bar_h, v_h, self.lower), -1)           # (16)
-            upper_bar = -np.triu(outer_sum(v_bar_h, z_h, self.upper), 1)            # (14)
-            scale_bar = -v_bar_h * z_h - log_det_bar[..., None] / self.scale        # (15)
+            v_bar, i = solve_lower(self.upper_and_scale().mT, z_bar)                # (14)
+            y_bar, j = solve_upper(self.lower.mT, v_bar, i, unit=True)              # (16)
+            x_bar = np.ldexp(reordered(y_bar, self.order), j)                       # (17)
+            lower_bar = -np.tril(scaled_outer_sum(y_bar, j, v, e, self.lower), -1)  # (16) (18)
+            upper_bar = -np.triu(scaled_outer_sum(v_bar, i, z, k, self.upper), 1)   # (14) (18)
+            scale_bar = -np.ldexp(v_bar * z, i + k) - log_det_bar[..., None] / self.scale       # (15)
             return x_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, "shift": -x_bar}
 
-        return (np.ldexp(z, e), -self.log_det(x)), pullback
+        return (np.ldexp(z, k), -self.log_det(x)), pullback
 
     hard_cases = (
         case("Line", "D = 1: a scalar affine map, both triangles empty", z=[[3.0]], x=[[-5.0]],
              order=[0], lower=[[0.0]], upper=[[0.0]], scale=[-0.3], shift=[0.7]),
         case("Cycle", "an order that is not its own inverse: gathering and scattering differ",
-             z=[[1.0, 2.0, 4.0]], x=[[1.0, 2.0, 4.0]], order=[1, 2, 0], lower=[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.25, -0.5, 0.0]],
+             z=[[1.0, 2.0, 4.0]], x=[[1.0, 2.0, 4.0]], order=[1, 2, 0],
+             lower=[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.25, -0.5, 0.0]],
              upper=[[0.0, 1.0, -2.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]], scale=[1.0, -2.0, 0.5], shift=[0.1, 0.2, 0.3]),
         case("UnitDeterminant", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel",
              z=[[1.0, 1.0]], x=[[1.0, 1.0]], order=[1, 0], lower=[[0.0, 0.0], [0.3, 0.0]], upper=[[0.0, 0.7], [0.0, 0.0]],
@@ -140,12 +140,13 @@ class PLULinear(Bijector):
         case("Cancelling", "y_2 = v_2 + lower v_1 keeps the last digit of v_2 alone", z=[[1.0, 1.0 + 2.0**-20]],
              x=[[1.0 + 2.0**-20, 1.0]], order=[1, 0], lower=[[0.0, 0.0], [-1.0, 0.0]], upper=[[0.0, 0.0], [0.0, 0.0]],
              scale=[1.0, 1.0], shift=[0.0, 0.0]),
-        case("Growing", "each substitution grows by 2^8: the inverse of well-scaled triangles may be far from well-scaled",
+        case("Growing", "each substitution grows by 2^16: the inverses of triangles with small entries are huge",
              z=[[1.0, 1.0, 1.0]], x=[[1.0, 1.0, 1.0]], order=[0, 1, 2],
              lower=[[0.0, 0.0, 0.0], [-256.0, 0.0, 0.0], [-256.0, -256.0, 0.0]],
              upper=[[0.0, -256.0, -256.0], [0.0, 0.0, -256.0], [0.0, 0.0, 0.0]], scale=[1.0, 1.0, 1.0], shift=[0.0] * 3),
         case("Huge", "v overflows, x does not", z=[[2.0**124, 2.0**124]], x=[[2.0**124, 2.0**124]], order=[0, 1],
              lower=[[0.0, 0.0], [2.0**-9, 0.0]], upper=[[0.0, 2.0**8], [0.0, 0.0]], scale=[2.0**8, 1.0], shift=[0.0, 0.0]),
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], x=[[2.0**-1070, 2.0**-1074]],
-             order=[1, 0], lower=[[0.0, 0.0], [3.0, 0.0]], upper=[[0.0, 0.3], [0.0, 0.0]], scale=[7.0, 1.0], shift=[0.0, 0.0]),
+             order=[1, 0], lower=[[0.0, 0.0], [3.0, 0.0]], upper=[[0.0, 0.3], [0.0, 0.0]], scale=[7.0, 1.0],
+             shift=[0.0, 0.0]),
     )

@@ -1,26 +1,44 @@
-"""Small shared words of the matrix pages: substitution, orders, powers of two."""
+"""Small shared words of the matrix pages: scaled events, substitution, orders, outer products.
+
+A scaled event is a pair (y, e), y (*batch, D) and e (*batch, 1) integers, that stands for 2^e y.  It overflows nowhere.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def solve_lower(L, b, unit=False):
-    """y with L y = b by forward substitution over the last axis: y_i = (b_i - sum_{j<i} L_ij y_j) / L_ii.
+def unit_scaled(y, e=0):
+    """The scaled event (y, e) with the largest |y_i| of each event in [1/2, 1), exactly; all 0 stays 0.
 
-    L (*batch, D, D), of which the lower triangle alone is read (with `unit` the diagonal is 1 and not read);
-    b (*batch, D).  |given - y| <= D u |L^-1| |L| |y| to first order, whatever the conditioning.
+    A linear map applied to it cannot overflow on its way to a result that does not, and meets no subnormal number that
+    matters: what underflows beside the largest entry is far below the normwise unit of error.
     """
-    y = np.empty(np.broadcast_shapes(b.shape, L.shape[:-1]), b.dtype)
-    for i in range(b.shape[-1]):
-        rest = b[..., i] - np.vecdot(L[..., i, :i], y[..., :i])
-        y[..., i] = rest if unit else rest / L[..., i, i]
-    return y
+    _, k = np.frexp(np.abs(y).max(-1, keepdims=True))
+    return np.ldexp(y, -k), e + k
 
 
-def solve_upper(U, b, unit=False):
-    """y with U y = b by back substitution: y_i = (b_i - sum_{j>i} U_ij y_j) / U_ii; as `solve_lower` in all else."""
-    return solve_lower(U[..., ::-1, ::-1], b[..., ::-1], unit)[..., ::-1]
+def solve_lower(L, b, e=0, unit=False):
+    """The unit scaled (y, e') with L 2^e' y = 2^e b, by forward substitution: y_i = (b_i - sum_{j<i} L_ij y_j) / L_ii.
+
+    L (*batch, D, D), of which the lower triangle alone is read (with `unit` the diagonal is 1 and not read); b and e as
+    in a scaled event of the full batch.  An event that outgrows the root of the largest float is scaled down on the way.
+    """
+    y, e = unit_scaled(b, e)
+    root = np.sqrt(np.finfo(y.dtype).max)
+    for i in range(y.shape[-1]):
+        y[..., i] -= np.vecdot(L[..., i, :i], y[..., :i])
+        if not unit:
+            y[..., i] /= L[..., i, i]
+        if np.any(np.abs(y[..., i]) > root):
+            y, e = unit_scaled(y, e)
+    return unit_scaled(y, e)
+
+
+def solve_upper(U, b, e=0, unit=False):
+    """The same for U y = b by back substitution, from the last row to the first."""
+    y, e = solve_lower(U[..., ::-1, ::-1], b[..., ::-1], e, unit)
+    return y[..., ::-1], e
 
 
 def reordered(y, order):
@@ -29,18 +47,8 @@ def reordered(y, order):
 
 
 def opposite(order):
-    """The order that undoes `order`: x_i = y_{order_i} for all i is y_i = x_{opposite_i}."""
+    """The order that undoes `order`: where x_i = y_{order_i}, y_i = x_{opposite_i}."""
     return np.argsort(order, -1)
-
-
-def unit_scaled(event):
-    """(2^-e event, e): the largest entry of each event becomes 1/2 <= |entry| < 1, exactly; e is (*batch, 1).
-
-    A linear map applied to the scaled event cannot overflow on its way to a result that does not, and works on no
-    subnormal number.  What underflows beside the largest entry is below the normwise unit of error.
-    """
-    _, e = np.frexp(np.abs(event).max(-1, keepdims=True))
-    return np.ldexp(event, -e), e
 
 
 def outer_sum(a, b, like):
@@ -48,3 +56,12 @@ def outer_sum(a, b, like):
     if like.ndim == 2:
         return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
     return a[..., :, None] * b[..., None, :]
+
+
+def scaled_outer_sum(a, i, b, j, like):
+    """outer_sum of 2^i a and 2^j b, unit scaled both: 2^(i+j) a b^T = (2^h a) (2^(i+j-h) b)^T with h = floor((i+j)/2).
+
+    2^j b alone may overflow, or vanish, where the product does not.
+    """
+    h = (i + j) // 2
+    return outer_sum(np.ldexp(a, h), np.ldexp(b, i + j - h), like)

@@ -67,13 +67,11 @@ class ActNorm(Bijector):
         super()._validate()
 
     @staticmethod
-    def definition(m, z, scale, bias):
-        def channel(values, a, b):
-            if isinstance(values, list):
-                return [channel(value, a, b) for value in values]
-            return a * values + b                                                   # (1)
+    def definition(m, z, scale, bias, rank):
+        def channel(values, axes, a, b):
+            return [channel(v, axes - 1, a, b) for v in values] if axes else a * values + b         # (1)
 
-        return [channel(z[c], scale[c], bias[c]) for c in range(len(z))]
+        return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
 
     def over_positions(self, per_channel):
         return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
@@ -164,7 +162,8 @@ class ActNorm(Bijector):
         shape = (*self.parameter_batch, values.shape[-2])
         first = values.ndim - 1 - len(shape)
         own = [first + i for i, size in enumerate(shape) if size != 1]              # axes with a parameter for each index
-        return np.moveaxis(values, own, range(len(own))).reshape(*shape, -1)
+        values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))    # NumPy sums pairwise along memory alone
+        return values.reshape(*shape, -1)
 
     hard_cases = (
         case("Cancelling", "scale z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0 - 2.0**-20]],

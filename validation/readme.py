@@ -1,0 +1,128 @@
+"""The generated tables of the README.
+
+    python -m validation.readme            writes them
+    python -m validation.readme --check    compares them, and exits with 1 where one differs
+
+`torch` runs `refflow check torch`; `certificate` and `pages` read what is checked in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import refflow
+from refflow.core import REGISTRY
+from refflow.core.bijector import chapter
+
+README = Path(__file__).parent.parent / "README.md"
+SECTION = re.compile(r"(<!-- begin (\w+): [^\n]* -->\n)(.*?)(<!-- end \2 -->)", re.S)
+DTYPES = ("float64", "float32")
+
+
+def row(cells):
+    return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
+
+
+def table(head, rows):
+    return "\n".join([row(head), row(["---"] * len(head)), *map(row, rows)]) + "\n"
+
+
+def certificate():
+    """The largest C of each page, and what is allowed there."""
+    stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
+    rows = []
+    for name in REGISTRY:
+        page = stored["pages"][name]
+        worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
+                     key=lambda found: found[0] / found[1]) for dtype in DTYPES]
+        rows.append([name, len(page), *(f"{C:.2f} of {allowed:g} ({key})" for C, allowed, key in worst)])
+    made = stored["fingerprint"]
+    return (f"The error of every quantity in units of u·κ, the rounding error that the inputs' own rounding causes anyway: the largest "
+            f"over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}; the whole table is in "
+            "[validation/certificate.md](validation/certificate.md).\n\n"
+            + table(["page", "quantities", *DTYPES], rows))
+
+
+def pages():
+    """Every page with its map, chapter by chapter."""
+    rows = []
+    for name, page in REGISTRY.items():
+        module = sys.modules[page.__module__]
+        path = page.__module__.replace(".", "/") + ".py"
+        rows.append([f"[{name}]({path})", chapter(page), module.__doc__.strip().split("\n\n")[0].split("\n")[0].rstrip(".:")])
+    return table(["page", "chapter", "what it is"], rows)
+
+
+def torch():
+    """What `check torch` finds: for each transform and quantity the worst, with the input that shows it."""
+    done = subprocess.run([sys.executable, "-m", "refflow", "check", "torch", "--json"], capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=README.parent)
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stderr)
+    report = json.loads(done.stdout)
+    seen, rows = set(), []
+    for found in report["failed"]:
+        key = found["theirs"], found["quantity"]
+        if key not in seen:
+            seen.add(key)
+            rows.append([f"`{found['theirs'].removeprefix('torch.distributions.transforms.')}`", found["quantity"],
+                         found["dtype"], written(found["params"], found["input"]), short(found["given"]), short(found["true"]),
+                         magnitude(found["error"]), found["diagnosis"] or ""])
+    return (f"torch {report['version']}: {len(report['passed'])} checks pass, {len(report['failed'])} fail. For each transform and "
+            "quantity the worst, worst first; the error is in units of u·κ, of which 16 are allowed.\n\n"
+            + table(["transform", "quantity", "dtype", "input", "given", "true", "error", "what it is"], rows))
+
+
+def written(params, event):
+    given = ", ".join(f"{k}={short(v)}" for k, v in params.items())
+    return f"{short(event)}" + (f"; {given}" if given else "")
+
+
+def short(value):
+    """A number to five digits, nested lists of them."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(short, value)) + "]"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def magnitude(error):
+    return f"{error:.0e}".replace("e+0", "e").replace("e+", "e") if isinstance(error, (int, float)) else error
+
+
+GENERATORS = {"torch": torch, "certificate": certificate, "pages": pages}
+
+
+def sections(text):
+    """{name: the text that stands in the README}."""
+    return {name: body for _, name, body, _ in SECTION.findall(text)}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m validation.readme", description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("names", nargs="*", choices=list(GENERATORS) + [[]], help="sections; all of them if none is named")
+    options = parser.parse_args()
+    text = README.read_text(encoding="utf-8")
+    made = {name: GENERATORS[name]() for name in options.names or GENERATORS}
+    if options.check:
+        standing = sections(text)
+        stale = [name for name, body in made.items() if standing.get(name) != body]
+        for name in stale:
+            print(f"README section {name!r} is not what its command gives; it gives:\n{made[name]}")
+        print("stale: " + ", ".join(stale) if stale else "the README's tables are what their commands give")
+        raise SystemExit(bool(stale))
+    new = SECTION.sub(lambda m: m[1] + made.get(m[2], m[3]) + m[4], text)
+    temporary = README.with_suffix(".md.new")
+    temporary.write_text(new, encoding="utf-8")
+    temporary.replace(README)
+
+
+if __name__ == "__main__":
+    main()
