@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from refflow.core.fields import Child, Field
 from refflow.oracle.quantities import forward_quantities, inverse_quantities
 
-from .truth import Problem, error, forward_truth, inverse_truth
+from .truth import Problem, error, forward_truth, inverse_truth, norm
 
 
 def problem(f) -> Problem:
@@ -27,14 +29,22 @@ def problem(f) -> Problem:
             fields[key] = value
         if not isinstance(field, Field) or field.constant:
             constants.add(key)
-    return Problem(f.definition, fields, frozenset(constants), getattr(f, "inverse_definition", None), None, f.normwise)
+    return Problem(f.definition, fields, frozenset(constants), getattr(f, "inverse_definition", None), None, f.normwise,
+                   inside(f.domain))
+
+
+def inside(domain):
+    """Membership of an interval for exact numbers: a definition may extend past its domain, its inverse may not."""
+    if domain.lower == -np.inf and domain.upper == np.inf:
+        return None
+    return lambda z: all(domain.lower < v < domain.upper for v in z)
 
 
 def charted(f, p, shape):
     """The problem with the chart of an event of this shape, where the dimensions differ."""
     if p.inverse_definition is None:
         return p
-    return Problem(p.definition, p.fields, p.constants, p.inverse_definition, tuple(int(i) for i in f.chart(shape)), p.normwise)
+    return replace(p, chart=tuple(int(i) for i in f.chart(shape)))
 
 
 def truth_at_z(f, z, x_bar=None, log_det_bar=None):
@@ -54,8 +64,9 @@ def compared(given, truth, dtype):
 
 
 def conditioning(quantity):
-    ratios = [float(k / abs(q)) if q != 0 else 1.0 for q, k in zip(quantity.value, quantity.kappa)]
-    return max(ratios, default=1.0)
+    """The largest kappa/|q| over the entries; normwise, kappa/||q||."""
+    sizes = [norm(quantity.value)] * len(quantity.value) if quantity.normwise else [abs(q) for q in quantity.value]
+    return max((float(k / q) if q > 0 else np.inf if k > 0 else 1.0 for q, k in zip(sizes, quantity.kappa)), default=1.0)
 
 
 def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=np.float64) -> dict:

@@ -31,6 +31,8 @@ from .balls import Ambiguous, Dual, ball, constant, inverse, log_abs_det, m, mid
 FIRST_DIGITS = {"float64": 700, "float32": 100}     # z^2 is seen beside 1 at the smallest z
 DOUBLINGS = 6
 NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below any number, subnormal or not, of the dtype
+FAR = [1104 << k for k in range(1, 62)]             # roots that overflow or vanish are roots too
+LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
 
 
 class TruthNotFound(ArithmeticError):
@@ -49,6 +51,7 @@ class Problem:
     inverse_definition: Callable | None = None      # (m, x, **fields)
     chart: tuple[int, ...] | None = None            # flat output indices whose square block log_det is of; None = all
     normwise: bool = False
+    inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,9 @@ class Solver:
         self.fields = {name: nested if name in problem.constants else nest([constant(v) for v in flatten(nested)[0]],
                        flatten(nested)[1]) for name, nested in problem.fields.items()}
 
+    def inside(self, z):
+        return self.problem.inside is None or self.problem.inside(z)
+
     def step(self, z):
         """f(z), J(z)."""
         event = nest([Dual(v, {i: 1}, 1) for i, v in enumerate(z)], self.shape)
@@ -285,7 +291,9 @@ class Solver:
         return value, [[ball(dv.get(i, 0)) for i in range(len(z))] for dv in partials]
 
     def correction(self, z):
-        """d = J^-1 (f(z) - x), J^-1 and |f(z) - x| at exact z; None where f is not defined or not invertible."""
+        """d = J^-1 (f(z) - x), J^-1 and |f(z) - x| at exact z; None outside the domain and where J is not invertible."""
+        if not self.inside(z):
+            return None
         try:
             value, J = self.step(z)
             W = inverse(J)
@@ -339,19 +347,21 @@ class Solver:
 
     def side(self, z):
         """The sign of f(z) - x for a scalar event; None outside the domain."""
+        if not self.inside([z]):
+            return None
         try:
             return sign(self.step([z])[0][0] - self.x[0])
         except (ArithmeticError, ValueError):
             return None
 
     def bracketed(self):
-        """The root of a scalar map, monotone on an unknown interval: sides on a ladder of powers of 2, then bisection.
+        """The root of a scalar map, monotone on an unknown interval: sides on a LADDER of powers of 2, then bisection.
 
         A pair with opposite sides holds the root; a pair with one end outside the domain may.
         """
         brackets = []
         for direction in (1, -1):
-            line = [arb(0)] + [direction * arb(2) ** e for e in range(-1104, 1105, 16)]
+            line = [arb(0)] + [direction * arb(2) ** e for e in LADDER]
             sides = [self.side(z) for z in line]
             if 0 in sides:
                 return [line[sides.index(0)]]

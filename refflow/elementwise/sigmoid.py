@@ -19,7 +19,7 @@ and for the inverse map, from dz/dx = 1 / (x (1 - x)) and d/dx of (6) = (2 x - 1
     x_bar = (z_bar + (2 x - 1) log_det_bar) / (x (1 - x))                           (9)
 (7) is multiplied as (x_bar r) r: dx/dz may lose digits below the smallest normal number where x_bar dx/dz does not.
 
-Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 4.1 (the logit); the definition of the logistic function.
+Source: the definition of the logistic function.
 """
 
 from __future__ import annotations

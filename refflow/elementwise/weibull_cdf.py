@@ -10,54 +10,73 @@ With s = scale > 0 and k = concentration > 0:
 
 Each row of (5) is used where |p| <= |w|: the unit of error contains the rounding of w, because a rounding of k changes w by as
 much. The other row of the two loses digits: for a small k, log(k/s) and -L cancel where the answer is log(k/z).
-All logarithms are of quotients, whose difference would lose the digits of the larger one,
-    log(a/b) = log a - log b     only where a/b is not a normal number              (6)
-and where one logarithm is so much larger than the other that nothing cancels.
+All logarithms are of quotients; their difference would lose the digits of the larger one and is taken only where it cannot,
+because the other is much smaller. Next to a = b the rounding of the quotient, times k, may be a large number in an exponent,
+while the difference of a and b is exact:
+    log(a/b) = log a - log b                  where a/b is not a normal number      (6)
+             = log1p((a - b)/b)               for 1/2 <= a/b <= 2                   (7)
 
 exp(p - y) may be subnormal, and y infinite, before it meets the factor that brings it back. A product (a b) b keeps its digits
 as long as it is a number at all, so that half of each exponent goes into each b:
-    dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (7)
-    y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (8)
-    y exp(-y) = h^2,        h = exp((w - y)/2)                                      (9)
-    y - 1 = expm1(w/2) (1 + exp(w/2))                                               (10)
+    dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (8)
+    y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (9)
+    y exp(-y) = h^2,        h = exp((w - y)/2)                                      (10)
+    y - 1 = expm1(w/2) (1 + exp(w/2))                                               (11)
 
-From the other side, with -log(1 - x) = y and dz/dy = z/(k y):
-    log|dz/dx| = log((s/k)/y) + M + y                                               (11)
-    dz/dx = (s/k) r^2/(1 - x),   r = e/sqrt(y)                                      (12)
-    log|dz/dx| = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (13)
-(11) is undefined at the ends, the limits (13) are not. In (5) and (13) 0 log 0 = 0.
+From the other side log y/k is an exponent, so that for a small k log y needs its digits where it passes through 0, at
+x = x_0 = 1 - 1/exp(1). There 1 - x = exp(-1) (1 - exp(1) (x - x_0)), hence
+    log y = log1p(-log1p(-exp(1) (x - x_0)))                   for |x - x_0| < 1/8  (12)
+with x_0 in two parts, the first of which leaves x exactly. With dz/dy = z/(k y) and -log(1 - x) = y,
+    dz/dx = (s/k) r^2/(1 - x),   r = e/sqrt(y)                                      (13)
+    log|dz/dx| = log((s/k)/y) + M + y                                               (14)
+               = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (15)
+(14) is undefined at the ends, the limits (15) are not. In (5) and (15) 0 log 0 = 0.
 
 Reverse rule, from (2), dy/dz = k y/z, dy/ds = -k y/s, dy/dk = y L, and from (4), l = log_det:
-    z_bar = x_bar k g^2 + l_bar ((k - 1)/z - k v^2)                                 (14)
-          = (x_bar k h^2 + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (15)
-    s_bar = -x_bar (k/s) h^2 + l_bar (k/s) (y - 1)                                  (16)
-    k_bar = x_bar L h^2 + l_bar/k - l_bar L (y - 1)                                 (17)
-(15) is (14) with one division: at the smallest z both terms of (14) overflow, with either sign, where their sum may not.
-Its h^2 cannot underflow, as w > -400 there.
+    z_bar = x_bar k g^2 + l_bar ((k - 1)/z - k v^2)                                 (16)
+          = (x_bar k h^2 + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (17)
+    s_bar = -x_bar (k/s) h^2 + l_bar (k/s) (y - 1)                                  (18)
+    k_bar = x_bar L h^2 + l_bar/k - l_bar L (y - 1)                                 (19)
+(17) is (16) with one division: at the smallest z both terms of (16) overflow, with either sign, where their sum may not.
+Its h^2 cannot underflow, as w > -400 (-60 in float32) there.
 
-For the inverse map, with P = z_bar s/k and Q = l_bar (1 - k)/k, from (3), (11) and dM/dk = -M/k:
-    x_bar = (P r^2 + Q/y + l_bar)/(1 - x)                      for k <  2           (18)
-          = ((P e^2 + Q)/y + l_bar)/(1 - x)                    for k >= 2           (19)
-    s_bar = z_bar e^2 + l_bar/s                                                     (20)
-    k_bar = -P e^2 M - l_bar (1 + M)/k                                              (21)
-(18) and (19) are one expression: e^2 underflows only for k < 2, P r^2 and Q/y both overflow only for k > 2.
+For the inverse map, with P = z_bar s/k and Q = l_bar (1 - k)/k, from (3), (14) and dM/dk = -M/k:
+    x_bar = (P r^2 + Q/y + l_bar)/(1 - x)                      for k <  2           (20)
+          = ((P e^2 + Q)/y + l_bar)/(1 - x)                    for k >= 2           (21)
+    s_bar = z_bar e^2 + l_bar/s                                                     (22)
+    k_bar = -P e^2 M - l_bar (1 + M)/k                                              (23)
+(20) and (21) are one expression: e^2 underflows only for k < 2, P r^2 and Q/y both overflow only for k > 2.
 
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy
 
 from ..core import Array, Bijector, bijector, case, interval, positive
 
+X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
+
 
 def log_quotient(a, b):
     """log(a/b) for a, b > 0, also where a/b overflows or is subnormal."""
     quotient = a / b
+    near = (quotient >= 0.5) & (quotient <= 2)
     normal = (quotient >= np.finfo(quotient.dtype).tiny) & np.isfinite(quotient)
-    return np.where(normal, np.log(quotient), np.log(a) - np.log(b))                # (6)
+    far = np.where(normal, np.log(quotient), np.log(a) - np.log(b))                 # (6)
+    return np.where(near, np.log1p((a - b) / b), far)                               # (7)
+
+
+def log_minus_log1m(x):
+    """log(-log(1 - x)) for 0 <= x <= 1."""
+    x_0 = x.dtype.type(X_0)
+    d = (x - x_0) - x.dtype.type((X_0 - float(x_0)) + X_0_REST)
+    near = np.log1p(-np.log1p(-math.e * d))                                         # (12)
+    return np.where(np.abs(d) < 0.125, near, np.log(-np.log1p(-x)))                 # (3)
 
 
 def product(bar, a, b):
@@ -95,7 +114,7 @@ class WeibullCDF(Bijector):
         return -np.expm1(-y)                                                        # (2)
 
     def inverse(self, x):
-        e = np.exp(np.log(-np.log1p(-x)) / self.concentration / 2)
+        e = np.exp(log_minus_log1m(x) / self.concentration / 2)
         return self.scale * e * e                                                   # (3)
 
     def log_det(self, z):
@@ -107,31 +126,31 @@ class WeibullCDF(Bijector):
         L, w, y = self.powers(z)
         c, p = self.row(z, L, w)
         g = np.exp((p - y) / 2) / np.sqrt(c)
-        return self.concentration * g * g                                           # (7)
+        return self.concentration * g * g                                           # (8)
 
     def inverse_and_log_det(self, x):
         s, k = self.scale, self.concentration
         y = -np.log1p(-x)
-        M = np.log(y) / k
-        inside = log_quotient(s / k, y) + M + y                                     # (11)
-        ends = np.where(x > 0, np.inf, np.log(s / k) + scipy.special.xlogy((1 - k) / k, x))     # (13)
+        M = log_minus_log1m(x) / k
+        inside = log_quotient(s / k, y) + M + y                                     # (14)
+        ends = np.where(x > 0, np.inf, np.log(s / k) + scipy.special.xlogy((1 - k) / k, x))     # (15)
         return self.inverse(x), np.where((x > 0) & (x < 1), inside, ends)
 
     def vjp(self, z):
         s, k = self.scale, self.concentration
         L, w, y = self.powers(z)
         c, p = self.row(z, L, w)
-        g = np.exp((p - y) / 2) / np.sqrt(c)                                        # (7)
-        v = np.exp(p / 2) / np.sqrt(c)                                              # (8)
-        h = np.exp((w - y) / 2)                                                     # (9)
-        minus, plus = np.expm1(w / 2), 1 + np.exp(w / 2)                            # (10)
+        g = np.exp((p - y) / 2) / np.sqrt(c)                                        # (8)
+        v = np.exp(p / 2) / np.sqrt(c)                                              # (9)
+        h = np.exp((w - y) / 2)                                                     # (10)
+        minus, plus = np.expm1(w / 2), 1 + np.exp(w / 2)                            # (11)
 
         def pullback(x_bar, log_det_bar):
-            apart = x_bar * k * g * g + (log_det_bar * (k - 1) / z - product(log_det_bar * k, v, v))    # (14)
-            joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (15)
+            apart = x_bar * k * g * g + (log_det_bar * (k - 1) / z - product(log_det_bar * k, v, v))    # (16)
+            joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (17)
             z_bar = np.where((k < 0.5) & (z < s), joint, apart)
-            s_bar = product(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h   # (16)
-            k_bar = x_bar * L * h * h + log_det_bar / k - product(log_det_bar * L, minus, plus)     # (17)
+            s_bar = product(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h   # (18)
+            k_bar = x_bar * L * h * h + log_det_bar / k - product(log_det_bar * L, minus, plus)     # (19)
             return z_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.forward_and_log_det(z), pullback
@@ -139,17 +158,17 @@ class WeibullCDF(Bijector):
     def inverse_vjp(self, x):
         s, k = self.scale, self.concentration
         y = -np.log1p(-x)
-        M = np.log(y) / k
+        M = log_minus_log1m(x) / k
         e = np.exp(M / 2)                                                           # (3)
-        r = e / np.sqrt(y)                                                          # (12)
+        r = e / np.sqrt(y)                                                          # (13)
 
         def pullback(z_bar, log_det_bar):
             P, Q = z_bar * s / k, log_det_bar * (1 - k) / k
-            apart = product(P, r, r) + Q / y                                        # (18)
-            joint = (P * e * e + Q) / y                                             # (19)
+            apart = product(P, r, r) + Q / y                                        # (20)
+            joint = (P * e * e + Q) / y                                             # (21)
             x_bar = (np.where(k < 2, apart, joint) + log_det_bar) / (1 - x)
-            s_bar = product(z_bar, e, e) + log_det_bar / s                          # (20)
-            k_bar = -product(P, e, e * M) - (log_det_bar + log_det_bar * M) / k     # (21)
+            s_bar = product(z_bar, e, e) + log_det_bar / s                          # (22)
+            k_bar = -product(P, e, e * M) - (log_det_bar + log_det_bar * M) / k     # (23)
             return x_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.inverse_and_log_det(x), pullback

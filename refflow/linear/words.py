@@ -26,13 +26,17 @@ def solve_lower(L, b, e=0, unit=False):
     """
     y, e = unit_scaled(b, e)
     root = np.sqrt(np.finfo(y.dtype).max)
-    for i in range(y.shape[-1]):
-        y[..., i] -= np.vecdot(L[..., i, :i], y[..., :i])
+    single = L.ndim == 2
+    L = L if single else np.moveaxis(np.broadcast_to(L, y.shape + y.shape[-1:]), (-2, -1), (0, 1))
+    y = np.ascontiguousarray(np.moveaxis(y, -1, 0))                 # entry i of all events lies together in memory
+    for i in range(len(y)):
+        y[i] -= np.tensordot(L[i, :i], y[:i], 1) if single else (L[i, :i] * y[:i]).sum(0)
         if not unit:
-            y[..., i] /= L[..., i, i]
-        if np.any(np.abs(y[..., i]) > root):
-            y, e = unit_scaled(y, e)
-    return unit_scaled(y, e)
+            y[i] /= L[i, i]
+        if np.any(np.abs(y[i]) > root):
+            scaled, e = unit_scaled(np.moveaxis(y, 0, -1), e)
+            y = np.moveaxis(scaled, -1, 0)
+    return unit_scaled(np.moveaxis(y, 0, -1), e)
 
 
 def solve_upper(U, b, e=0, unit=False):

@@ -16,7 +16,7 @@ and for the inverse map, whose log-det is -log|det dx/dz|, from (2):
     scale_bar_c = -sum_p (x_bar_cp / scale_c) (x_cp - bias_c) - n l_bar / scale_c   (9)
     bias_bar_c  = -sum_p x_bar_cp                                                   (10)
 (9) is -sum_p x_bar_cp z_cp, written without z, which may overflow where the product does not.  The terms of (6) and (9)
-may overflow with both signs; their sum is taken in units of the largest power of two among them, a = alpha 2^i and
+may overflow with both signs; then their sum is taken in units of the largest power of two among them, a = alpha 2^i and
 b = beta 2^j exactly:
     sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (11)
 
@@ -81,10 +81,10 @@ class ActNorm(Bijector):
 
     def sum_products(self, a, b):
         """sum_p a_cp b_cp, which overflows only where it must."""
-        (alpha, i), (beta, j) = np.frexp(by_channel(a, self.rank)), np.frexp(by_channel(b, self.rank))
-        exponent = np.where(alpha * beta == 0, LOWEST, i + j)
-        E = exponent.max(-1, initial=LOWEST, keepdims=True)
-        return np.ldexp(np.ldexp(alpha * beta, exponent - E).sum(-1), E[..., 0])    # (11)
+        a, b = by_channel(a, self.rank), by_channel(b, self.rank)
+        total = (a * b).sum(-1)
+        finite = np.isfinite(total)
+        return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
 
     def forward(self, z):
         return self.over_positions(self.scale) * z + self.over_positions(self.bias)         # (1)
@@ -187,3 +187,11 @@ def positions(event, rank):
 def by_channel(event, rank):
     """(*batch, C, n): the positions as one axis."""
     return event.reshape(*event.shape[:event.ndim - rank + 1], positions(event, rank))
+
+
+def sum_scaled_products(a, b):
+    """sum_p a_p b_p over the last axis, (11): no term overflows before the sum does."""
+    (alpha, i), (beta, j) = np.frexp(a), np.frexp(b)
+    exponent = np.where(alpha * beta == 0, LOWEST, i + j)
+    E = exponent.max(-1, initial=LOWEST, keepdims=True)
+    return np.ldexp(np.ldexp(alpha * beta, exponent - E).sum(-1), E[..., 0])            # (11)

@@ -1,0 +1,201 @@
+r"""The unit of error at run time: kappa from a bijector's own hand-written derivatives, in float64.
+
+    kappa(q) = |q| + sum_j |dq/d input_j| |input_j|                                             (1)
+             = ||q|| + sum_b ||dq/d block_b|| ||block_b||        for normwise pages             (2)
+
+over the event's entries, all parameters, and the cotangents where q is one.  q is the value of an event with its own
+parameters, so parameters are first given to every event separately.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.compose import Independent, unit_cotangent
+from ..core.fields import Child, Field, flatten
+
+DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
+
+
+def children_of(f):
+    """The bijectors and values that f holds."""
+    return list(f._children())
+
+
+def normwise(f) -> bool:
+    """Does f or a component solve or factor a matrix?"""
+    return bool(getattr(f, "normwise", False)) or any(normwise(c) for c in children_of(f))
+
+
+def constant_of(f, size) -> float:
+    """The constant C of the unit of error: 4, with 1/2 for each term of a sum over the event, 8 for a solver's inverse;
+    those of a composition's components add up.
+    """
+    inner = [constant_of(c, size) for c in children_of(f)]
+    if inner:
+        return sum(inner)
+    base = 8.0 if getattr(f, "solver", False) else 4.0
+    return base + (size / 2 if size > 1 else 0.0)
+
+
+def spread_fields(value, batch, lifted=0):
+    """`value`, an unchecked view, with each real field repeated for every event of `batch`.
+
+    A field's own batch axes are the last ones of (*batch, *lifted axes), the latter those that Independent moved into the
+    event.
+    """
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    inner = lifted + value.ndim if isinstance(value, Independent) else lifted
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = (tuple(spread_fields(c, batch, inner) for c in held) if field.many
+                                 else spread_fields(held, batch, inner))
+        elif isinstance(field, Field) and held is not None and not field.constant:
+            split = held.ndim - len(field.shape)
+            lead = (1,) * (len(batch) + lifted - split) + held.shape[:split]
+            shape = batch + lead[len(batch):] + held.shape[split:]
+            new.__dict__[key] = np.broadcast_to(held.reshape(lead + held.shape[split:]), shape)
+    return new
+
+
+def with_leaf(value, path, array):
+    """An unchecked view with one parameter replaced; a shared context in all its users."""
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if path == ("context",) and isinstance(field, Child):
+            new.__dict__[key] = (tuple(with_leaf(c, path, array) for c in held) if field.many
+                                 else with_leaf(held, path, array))
+        elif path[0] == key and isinstance(field, Child) and field.many:
+            i = int(path[1])
+            new.__dict__[key] = held[:i] + (with_leaf(held[i], path[2:], array),) + held[i + 1:]
+        elif path[0] == key:
+            new.__dict__[key] = with_leaf(held, path[1:], array) if isinstance(field, Child) else array
+    return new
+
+
+def per_event(f, event, side=0, dtype=np.float64):
+    """(view, event): f's unchecked view in `dtype`, every event with its own parameters."""
+    core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
+    batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
+    return spread_fields(f.view(dtype), batch), np.broadcast_to(np.asarray(event, dtype), batch + core)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """q (*batch, Q) and its derivatives {block: (*batch, Q, size)} with respect to the inputs {block: (*batch, size)}."""
+
+    value: np.ndarray
+    slopes: dict
+    inputs: dict
+    normwise: bool = False
+
+    @property
+    def kappa(self):
+        if not self.normwise:
+            return np.abs(self.value) + sum(self.part(b) for b in self.slopes)                  # (1)
+        total = np.linalg.norm(self.value, axis=-1)
+        for block, slope in self.slopes.items():
+            finite = np.where(np.isfinite(slope).all((-2, -1), keepdims=True), slope, 0)
+            norm = np.linalg.norm(finite, 2, (-2, -1)) if slope.size else np.zeros(total.shape)
+            norm = np.where(np.isfinite(slope).all((-2, -1)), norm, np.inf)
+            total = total + norm * np.linalg.norm(self.inputs[block], axis=-1)                  # (2)
+        return np.broadcast_to(total[..., None], self.value.shape)
+
+    def part(self, block):
+        """sum_j |dq/d input_j| |input_j| over one block; an input 0 contributes 0."""
+        slope, given = np.abs(self.slopes[block]), np.abs(self.inputs[block])[..., None, :]
+        return np.where(given == 0, 0, slope * given).sum(-1)
+
+    def moved(self, block, by):
+        """How far q moves when the entries of a block move by |by|: |dq/dblock| |by|, in norm for normwise pages."""
+        slope = self.slopes[block]
+        if not self.normwise:
+            return np.where(by[..., None, :] == 0, 0, np.abs(slope) * np.abs(by)[..., None, :]).sum(-1)
+        total = np.linalg.norm(slope, 2, (-2, -1)) * np.linalg.norm(by, axis=-1)
+        return np.broadcast_to(total[..., None], self.value.shape)
+
+
+def flat(array, batch):
+    return np.reshape(array, (*batch, int(np.prod(np.shape(array)[len(batch):]))))
+
+
+def value_and_log_det(g, event, method, normal):
+    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents."""
+    with np.errstate(all="ignore"):
+        (image, log_det), pullback = getattr(g, method)(event)
+        batch = log_det.shape
+        inputs = {"event": flat(event, batch)} | {p: flat(v, batch) for p, v in flatten(g.params())}
+        size, nothing = int(np.prod(image.shape[len(batch):])), np.zeros_like(image)
+        bars = [pullback(unit_cotangent(image, batch, i), np.zeros_like(log_det)) for i in range(size)]
+        of_log_det = [pullback(nothing, np.ones_like(log_det))]
+        values = (flat(image, batch), bars), (log_det[..., None], of_log_det)
+        return tuple(Sensitivity(value, slopes_of(found, batch, inputs), inputs, normal) for value, found in values)
+
+
+def slopes_of(bars, batch, inputs):
+    tables = [{"event": flat(event_bar, batch)} | {p: flat(v, batch) for p, v in flatten(params_bar)}
+              for event_bar, params_bar in bars]
+    return {b: np.stack([t[b] for t in tables], -2) if tables else np.zeros((*batch, 0, v.shape[-1]))
+            for b, v in inputs.items()}
+
+
+def kappa(f, z) -> dict:
+    """{"forward": kappa of each entry of x, "log_det": kappa of log|det dx/dz|} at z, in float64."""
+    g, z = per_event(f, z)
+    x, log_det = value_and_log_det(g, z, "vjp", normwise(f))
+    return {"forward": x.kappa.reshape(image_shape(f, z, 0)), "log_det": log_det.kappa[..., 0]}
+
+
+def kappa_inverse(f, x) -> dict:
+    """{"inverse": kappa of each entry of z, "inverse_log_det": kappa of log|det dz/dx|} at x, in float64."""
+    g, x = per_event(f, x, 1)
+    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f))
+    return {"inverse": z.kappa.reshape(image_shape(f, x, 1)), "inverse_log_det": log_det.kappa[..., 0]}
+
+
+def image_shape(f, event, side):
+    split = event.ndim - f.event_ndim[side]
+    rule = f.output_shape if side == 0 else f.input_shape
+    return event.shape[:split] + tuple(rule(event.shape[split:]))
+
+
+def differenced(quantities, g, event, bars, normal) -> dict:
+    """{name: Sensitivity} of quantities(view, event, bars) -> {name: (*batch, Q)}, by differences in all inputs at once.
+
+    Every input entry is moved by a relative DELTA along a new leading axis.  For derivatives, whose own derivatives no
+    page gives.
+    """
+    batch = bars[-1].shape
+    blocks = {"event": event} | dict(flatten(g.params())) | {"image_bar": bars[0], "log_det_bar": bars[1]}
+    inputs = {b: flat(v, batch) for b, v in blocks.items()}
+    count = sum(v.shape[-1] for v in inputs.values())
+    moved, first = {}, 1
+    for b, v in inputs.items():
+        table = np.repeat(v[None], 1 + count, 0)
+        own = np.arange(v.shape[-1])
+        table[first + own, ..., own] *= 1 + DELTA
+        moved[b] = table.reshape(1 + count, *np.shape(blocks[b]))
+        first += v.shape[-1]
+    view = spread_fields(g, (1 + count, *batch))
+    for path, _ in flatten(g.params()):
+        view = with_leaf(view, path, moved[path])
+    with np.errstate(all="ignore"):
+        found = quantities(view, moved["event"], (moved["image_bar"], moved["log_det_bar"]))
+    return {name: differences(q, inputs, normal) for name, q in found.items()}
+
+
+def differences(q, inputs, normal):
+    slopes, first = {}, 1
+    with np.errstate(all="ignore"):
+        for b, v in inputs.items():
+            change = (q[first:first + v.shape[-1]] - q[0]) / DELTA
+            slope = np.moveaxis(change, 0, -1) / v[..., None, :]
+            slopes[b] = np.where(v[..., None, :] == 0, 0, slope)
+            first += v.shape[-1]
+    return Sensitivity(q[0], slopes, inputs, normal)

@@ -1,0 +1,166 @@
+"""Events and cotangents of one bijector, and what several laws need at them, computed once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ..core.fields import flatten
+from .kappa import constant_of, differenced, flat, normwise, per_event, value_and_log_det
+
+
+class Points:
+    """z (n, *event), x_bar (n, *image), z_bar like z, log_det_bar (n,), for a bijector f; all of one dtype.
+
+    Everything else is derived on first use.  The reference view g is float64 and gives every event its own parameters.
+    """
+
+    def __init__(self, f, z, x_bar, z_bar, log_det_bar):
+        self.f, self.z, self.x_bar, self.z_bar, self.log_det_bar = f, z, x_bar, z_bar, log_det_bar
+
+    # -- the unit of error -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def dtype(self):
+        return np.result_type(self.z.dtype, self.f.dtype or self.z.dtype)
+
+    @cached_property
+    def u(self):
+        return float(np.finfo(self.dtype).eps) / 2
+
+    @cached_property
+    def C(self):
+        return constant_of(self.f, max(self.size_in, self.size_out))
+
+    @cached_property
+    def spacing(self):
+        return float(np.finfo(self.dtype).smallest_subnormal)
+
+    @cached_property
+    def normwise(self):
+        return normwise(self.f)
+
+    # -- the claims, by the public methods ---------------------------------------------------------------------------
+
+    @cached_property
+    def x_and_log_det(self):
+        return self.f.forward_and_log_det(self.z)
+
+    @property
+    def x(self):
+        return self.x_and_log_det[0]
+
+    @property
+    def log_det(self):
+        return self.x_and_log_det[1]
+
+    @cached_property
+    def interior(self):
+        """Marks of the events whose image is a member that rounding cannot push out, and a normal number or 0."""
+        x, rank = self.x, self.f.event_ndim[1]
+        inside = self.f.codomain.members(x, rank)
+        wide = x.astype(np.float64)
+        if self.f.codomain.rank == 0:
+            inside &= self.f.codomain.members(wide * (1 + 64 * self.u), rank) & self.f.codomain.members(wide * (1 - 64 * self.u), rank)
+        ordinary = np.isfinite(x) & ((np.abs(x) >= np.finfo(x.dtype).tiny * 2**10) | (x == 0))
+        return inside & ordinary.all(axis=tuple(range(-rank, 0))) if rank else inside & ordinary
+
+    @cached_property
+    def at_x(self):
+        """The points of the inverse laws: (x, z, z_bar, log_det_bar) where x is interior, on the full batch."""
+        keep, (batch, event) = self.interior, (self.log_det.shape, self.z.shape[self.z.ndim - self.f.event_ndim[0]:])
+        z, z_bar = np.broadcast_to(self.z, batch + event), np.broadcast_to(self.z_bar, batch + event)
+        first = np.argmax(keep)
+        fill = lambda a: np.where(keep.reshape(keep.shape + (1,) * (a.ndim - keep.ndim)), a, a[first])      # noqa: E731
+        return fill(self.x), fill(z), fill(z_bar), fill(np.broadcast_to(self.log_det_bar, batch))
+
+    # -- the reference view ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def reference(self):
+        return per_event(self.f, self.z)
+
+    @property
+    def g(self):
+        return self.reference[0]
+
+    @property
+    def z64(self):
+        return self.reference[1]
+
+    @property
+    def batch(self):
+        return self.z64.shape[:self.z64.ndim - self.f.event_ndim[0]]
+
+    @cached_property
+    def event_in(self):
+        return self.z.shape[self.z.ndim - self.f.event_ndim[0]:]
+
+    @cached_property
+    def event_out(self):
+        return tuple(self.f.output_shape(self.event_in))
+
+    @property
+    def size_in(self):
+        return int(np.prod(self.event_in))
+
+    @property
+    def size_out(self):
+        return int(np.prod(self.event_out))
+
+    @cached_property
+    def chart(self):
+        """The flat indices of the chart, or None where log_det is of no square block (a map to fewer entries)."""
+        return self.f.chart(self.event_in) if self.size_out >= self.size_in else None
+
+    @cached_property
+    def forward_sensitivities(self):
+        """(of x, of log_det) at z: values, derivatives, kappa."""
+        return value_and_log_det(self.g, self.z64, "vjp", self.normwise)
+
+    @cached_property
+    def inverse_sensitivities(self):
+        """(of z, of log|det dz/dx|) at the interior x."""
+        return value_and_log_det(self.g, self.at_x[0].astype(np.float64), "inverse_vjp", self.normwise)
+
+    @cached_property
+    def bars64(self):
+        x_bar = np.broadcast_to(self.x_bar, self.batch + self.event_out)
+        return x_bar.astype(np.float64), np.broadcast_to(self.log_det_bar, self.batch).astype(np.float64)
+
+    @cached_property
+    def forward_derivatives(self):
+        """Sensitivities of the Jacobian and of the forward pullback's cotangents: {name: Sensitivity}."""
+        return differenced(forward_derivatives, self.g, self.z64, self.bars64, self.normwise)
+
+    @cached_property
+    def inverse_bars64(self):
+        return self.at_x[2].astype(np.float64), self.at_x[3].astype(np.float64)
+
+    @cached_property
+    def inverse_derivatives(self):
+        """Sensitivities of the inverse pullback's cotangents: {name: Sensitivity}."""
+        x = self.at_x[0].astype(np.float64)
+        return differenced(inverse_derivatives, self.g, x, self.inverse_bars64, self.normwise)
+
+    @cached_property
+    def own(self):
+        """The claims' view in the points' dtype, every event with its own parameters."""
+        return per_event(self.f, self.z, dtype=self.dtype)
+
+
+def forward_derivatives(view, z, bars):
+    (x, log_det), pullback = view.vjp(z)
+    z_bar, params_bar = pullback(*bars)
+    return cotangents(view.jacobian(z), z_bar, params_bar, log_det.shape)
+
+
+def inverse_derivatives(view, x, bars):
+    (z, log_det), pullback = view.inverse_vjp(x)
+    return cotangents(None, *pullback(*bars), log_det.shape)
+
+
+def cotangents(J, event_bar, params_bar, batch):
+    found = {} if J is None else {"jacobian": flat(J, batch)}
+    return found | {"event": flat(event_bar, batch)} | {p: flat(v, batch) for p, v in flatten(params_bar)}

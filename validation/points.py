@@ -1,0 +1,273 @@
+"""The points at which a page is certified: drawn from its declaration alone, from a seed made of its name.
+
+Every page gets, for each dtype and side (forward: events z; inverse: events x),
+    hard cases  its own, with their reasons
+    ends        0, +-1, the ends of its set and the numbers of its hard cases, and the floats beside each of them
+    moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
+                hides nothing
+    wide        events from the smallest subnormal number to 2^1000 (float32: 2^126), parameters and cotangents 2^+-60
+                (2^+-20)
+    image       the rounded truth of the other side: where a wide parameter moves the interesting events to
+Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
+
+Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3.  A page with a matrix field draws its
+parameters from 2^+-10, matrices being row scale x well-conditioned x column scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flint import ctx
+
+from refflow.core.bijector import LETTERS
+from refflow.core.fields import Field, Plain, bind, size_of
+
+from .measure import truth_at_x, truth_at_z
+from .truth import FIRST_DIGITS, TruthNotFound
+
+EVENTS = {"float64": (-1074, 1000), "float32": (-149, 126)}     # exponents of 2
+PARAMETERS = {"float64": 60, "float32": 20}
+MATRICES, MODERATE = 10, 4
+SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
+LARGEST_WITH_COTANGENT = 3
+COUNTS = {"scalar": 600, "structured": 300}         # of drawn points, for each dtype and side
+# kind: (event, parameters and cotangents wide?); RHYTHM: the order in which the kinds are drawn
+KINDS = {"moderate": (False, False), "wide event": (True, False), "wide parameters": (False, True), "wide": (True, True),
+         "image": (False, True), "wide image": (True, False)}
+RHYTHM = ("moderate", "wide event", "moderate", "wide parameters", "moderate", "wide", "moderate", "image", "moderate",
+          "wide image")
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A bijector, an event of its forward ("forward": z) or inverse map ("inverse": x), and cotangents or None."""
+
+    f: Any
+    side: str
+    event: np.ndarray
+    image_bar: np.ndarray | None
+    log_det_bar: np.ndarray | None
+    case: str
+    reason: str
+
+
+def points(page, dtype, side) -> list[Point]:
+    """All points of one page, dtype and side, always the same ones."""
+    draw = Draw(page, np.dtype(dtype), side)
+    return [*draw.hard_points(), *draw.end_points(), *draw.drawn_points()]
+
+
+class Draw:
+    """The generator of one page's points."""
+
+    def __init__(self, page, dtype, side):
+        self.page, self.dtype, self.side = page, dtype, side
+        seed = hashlib.sha256(f"{page.__name__} {dtype} {side}".encode()).digest()
+        self.rng = np.random.default_rng(list(seed))
+        self.low, self.high = EVENTS[dtype.name]
+
+    # -- three kinds of points ----------------------------------------------------------------------------------------
+
+    def hard_points(self):
+        """The hard cases, as far as the dtype has them in its certified range."""
+        for case in self.page.hard_cases:
+            for event in case.z if self.side == "forward" else case.x:
+                event = self.cast(event)
+                f = self.bijector(case.params, MODERATE, event.shape[-1] if event.ndim else 1)
+                yield from self.point(f, event, False, case.name, case.reason)
+
+    def end_points(self):
+        """Special numbers and the floats beside them, as scalars or among the entries of a moderate event."""
+        for wide in (False, True):
+            for number in self.special_numbers():
+                f, shape = self.drawn_bijector(wide)
+                event = self.event(f, shape, -MODERATE, MODERATE)
+                if not set_of(f, self.side).rank:
+                    event = np.where(self.rng.random(shape) < (0.5 if shape else 2), number, event)
+                    yield from self.point(f, event, wide, "", "beside a special number")
+
+    def drawn_points(self):
+        kind_of_page = "structured" if self.drawn_bijector(False)[1] else "scalar"
+        for i in range(COUNTS[kind_of_page]):
+            kind = RHYTHM[i % len(RHYTHM)]
+            wide_event, wide_parameters = KINDS[kind]
+            f, shape = self.drawn_bijector(wide_parameters)
+            event = self.image(f, shape, wide_event) if "image" in kind else self.drawn_event(f, shape, wide_event)
+            yield from self.point(f, event, wide_parameters, "", kind)
+
+    def point(self, f, event, wide, case, reason):
+        """The point with drawn cotangents, one of which is sometimes 0; none where the event is not inside the set."""
+        if f is None or event is None or not belongs(set_of(f, self.side), event):
+            return
+        image_bar = log_det_bar = None
+        if max(event.shape, default=1) <= LARGEST_WITH_COTANGENT:
+            spread = PARAMETERS[self.dtype.name] if wide else MODERATE
+            shape = image_shape(f, self.side, event.shape)
+            image_bar, log_det_bar = self.signed(shape, -spread, spread), self.signed((), -spread, spread)
+            alone = self.rng.integers(8)
+            image_bar, log_det_bar = image_bar * self.dtype.type(alone != 0), log_det_bar * self.dtype.type(alone != 1)
+        yield Point(f, self.side, event.astype(self.dtype), image_bar, log_det_bar, case, reason)
+
+    # -- bijectors ----------------------------------------------------------------------------------------------------
+
+    def drawn_bijector(self, wide):
+        """A bijector with drawn parameters, and the shape of its events on this side."""
+        spread = PARAMETERS[self.dtype.name] if wide else MODERATE
+        while True:
+            D = int(self.rng.choice(SIZES))
+            f = self.bijector(self.plain_values(), spread, D)
+            try:
+                shapes = event_shapes(f, D)
+            except ValueError:              # a size that this page refuses
+                continue
+            if all(np.prod(shape) for shape in shapes):
+                return f, shapes[self.side == "inverse"]
+
+    def bijector(self, given, spread, D):
+        """The page with the given fields and all others drawn; None where float32 does not certify a given number."""
+        fields, dims = {}, {}
+        for key, value in given.items():
+            field = self.page.declared[key]
+            real = isinstance(field, Field) and not field.constant
+            fields[key] = self.cast(value) if real else value
+            if real and not self.certifies(fields[key]):
+                return None
+            if isinstance(field, Field):
+                core = np.shape(value)
+                for symbol, size in zip(field.shape, core[len(core) - len(field.shape):]):
+                    bind(symbol, size, dims)
+        for key, field in self.page.declared.items():
+            if isinstance(field, Field) and not field.optional and key not in fields:
+                fields[key] = self.field(field, spread, dims, D)
+        f = self.page(**fields)
+        return f.astype(self.dtype) if f.dtype else f
+
+    def field(self, field, spread, dims, D):
+        shape = []
+        for symbol in field.shape:
+            if size_of(symbol, dims) is None:
+                bind(symbol, D, dims)
+            shape.append(size_of(symbol, dims))
+        drawn = field.set.draw(self.rng, tuple(shape), self.spread_of_page(spread))
+        return drawn.astype(field.dtype) if field.constant else self.cast(drawn)
+
+    def spread_of_page(self, spread):
+        """A matrix has scales on both sides: a moderate one has half the spread of a number."""
+        if not any(isinstance(field, Field) and field.set.rank == 2 for field in self.page.declared.values()):
+            return spread
+        return MODERATE / 2 if spread == MODERATE else MATRICES
+
+    def certifies(self, value):
+        """Hard cases are written for float64; parameters that float32 does not certify are left out there."""
+        size, limit = np.abs(value[value != 0]), 2.0 ** PARAMETERS["float32"]
+        return self.dtype == np.float64 or bool(np.all((size <= limit) & (size >= 1 / limit)))
+
+    def plain_values(self):
+        """The plain fields of one of the hard cases: the page's own list of what they can be."""
+        plain = [{k: v for k, v in case.params.items() if isinstance(self.page.declared[k], Plain)}
+                 for case in self.page.hard_cases]
+        return plain[self.rng.integers(len(plain))] if plain else {}
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def special_numbers(self):
+        """0, +-1, the ends of the set and the numbers of the hard cases, each with its neighbours."""
+        where = set_of(self.drawn_bijector(False)[0], self.side)
+        numbers = [0.0, 1.0, -1.0, where.lower, where.upper]
+        for case in self.page.hard_cases:
+            for event in case.z if self.side == "forward" else case.x:
+                numbers += self.cast(event).ravel().tolist()
+        numbers = np.unique(np.array(numbers, self.dtype))
+        below, above = (np.nextafter(numbers, self.dtype.type(end)) for end in (-np.inf, np.inf))
+        everything = np.unique(np.concatenate((below, numbers, above)))
+        return everything[np.isfinite(everything)]
+
+    def drawn_event(self, f, shape, wide):
+        """Wide entries have independent magnitudes, or a moderate event is scaled as a whole."""
+        if not wide:
+            return self.event(f, shape, -MODERATE, MODERATE)
+        if shape and not set_of(f, self.side).rank and self.rng.random() < 0.5:
+            e = self.rng.integers(self.low + MODERATE, self.high - MODERATE)
+            return np.ldexp(self.event(f, shape, -MODERATE, MODERATE), e)
+        return self.event(f, shape, self.low, self.high)
+
+    def event(self, f, shape, low, high):
+        """An event of magnitudes 2^low .. 2^high in f's domain or codomain."""
+        where = set_of(f, self.side)
+        if where.rank:
+            return self.cast(where.draw(self.rng, shape, min(high, PARAMETERS[self.dtype.name])))
+        return self.from_interval(where.lower, where.upper, shape, low, high)
+
+    def from_interval(self, lower, upper, shape, low, high):
+        """Numbers whose distance from 0 or from a finite end of (lower, upper) is 2^low .. 2^high, in the dtype."""
+        ends = [(end, direction) for end, direction in ((lower, 1), (upper, -1)) if np.isfinite(end)]
+        if lower < 0 < upper:
+            ends += [(0.0, 1), (0.0, -1)]
+        if np.isfinite(upper - lower):
+            high = min(high, int(np.floor(np.log2(upper - lower))) - 1)
+        numbers = []
+        for _ in range(int(np.prod(shape))):
+            end, direction = ends[self.rng.integers(len(ends))]
+            step = np.spacing(self.dtype.type(end)) if end else 0
+            nearest = max(low, int(np.log2(step)) - 1) if end else low
+            numbers.append(self.dtype.type(end) + direction * self.magnitude((), nearest, high))
+        numbers = np.array(numbers, self.dtype).reshape(shape)
+        inner = np.nextafter(self.dtype.type([lower, upper]), self.dtype.type([upper, lower]))
+        return np.clip(numbers, *inner)
+
+    def image(self, f, shape, wide):
+        """The rounded truth of the other map at one of its own events; None where there is none."""
+        other = "inverse" if self.side == "forward" else "forward"
+        origin = Draw.__new__(Draw)
+        origin.__dict__ |= self.__dict__ | {"side": other}
+        origin_shape = image_shape(f, self.side, shape)
+        event = origin.drawn_event(f, origin_shape, wide)
+        if not belongs(set_of(f, other), event):
+            return None
+        try:
+            truth = (truth_at_z if other == "forward" else truth_at_x)(f, event)
+        except TruthNotFound:
+            return None
+        with ctx.workdps(FIRST_DIGITS[self.dtype.name]):
+            return self.cast([float(v.mid()) for v in truth[other].value]).reshape(shape)
+
+    # -- numbers ------------------------------------------------------------------------------------------------------
+
+    def magnitude(self, shape, low, high):
+        """m 2^e, 1 <= m < 2 with all bits drawn, e evenly from low .. high - 1."""
+        mantissa = 1 + self.rng.random(shape)
+        return self.cast(np.ldexp(mantissa, self.rng.integers(low, max(high, low + 1), shape)))
+
+    def signed(self, shape, low, high):
+        return self.magnitude(shape, low, high) * self.rng.choice([-1, 1], shape).astype(self.dtype)
+
+    def cast(self, values):
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(values, np.float64).astype(self.dtype)
+
+
+def set_of(f, side):
+    return f.domain if side == "forward" else f.codomain
+
+
+def belongs(where, event):
+    """Is the event finite and inside the open set?"""
+    return bool(np.isfinite(event).all() and where.members(event, event.ndim).all())
+
+
+def image_shape(f, side, shape):
+    return tuple(f.output_shape(shape) if side == "forward" else f.input_shape(shape))
+
+
+def event_shapes(f, D):
+    """(shape of z, shape of x), by the letters that f's fields know; where they know none x has size D along each axis."""
+    letters = f.event_shape or LETTERS[f.event_ndim[0]]
+    if any(letter in f.dims for letter in letters):
+        shape = tuple(f.dims.get(letter, 2) for letter in letters)
+        return shape, tuple(f.output_shape(shape))
+    shape = (D,) * f.event_ndim[1]
+    return tuple(f.input_shape(shape)), shape
