@@ -212,7 +212,7 @@ class Draw:
         numbers = []
         for _ in range(int(np.prod(shape))):
             end, direction = ends[self.rng.integers(len(ends))]
-            step = np.spacing(self.dtype.type(end)) if end else 0
+            step = np.spacing(self.dtype.type(abs(end)))
             nearest = max(low, int(np.log2(step)) - 1) if end else low
             numbers.append(self.dtype.type(end) + direction * self.magnitude((), nearest, high))
         numbers = np.array(numbers, self.dtype).reshape(shape)

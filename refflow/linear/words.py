@@ -42,7 +42,7 @@ def solve_lower(L, b, e=0, unit=False):
 def solve_upper(U, b, e=0, unit=False):
     """The same for U y = b by back substitution, from the last row to the first."""
     y, e = solve_lower(U[..., ::-1, ::-1], b[..., ::-1], e, unit)
-    return y[..., ::-1], e
+    return np.ascontiguousarray(y[..., ::-1]), e
 
 
 def reordered(y, order):
