@@ -5,9 +5,10 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     ends        0, +-1, the ends of its set and the numbers of its hard cases, and the floats beside each of them
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
                 hides nothing
-    wide        events from the smallest subnormal number to 2^1000 (float32: 2^126), parameters and cotangents 2^+-60
-                (2^+-20)
-    image       the rounded truth of the other side: where a wide parameter moves the interesting events to
+    reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
+    wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
+    image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
+                interesting events to
 Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
 
 Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3.  A page with a matrix field draws its
@@ -29,17 +30,19 @@ from refflow.core.fields import Field, Plain, bind, size_of
 from .measure import truth_at_x, truth_at_z
 from .truth import FIRST_DIGITS, TruthNotFound
 
-EVENTS = {"float64": (-1074, 1000), "float32": (-149, 126)}     # exponents of 2
+EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # exponents of 2
+          "reach": {"float64": (-10, 10), "float32": (-7, 7)},
+          "wide": {"float64": (-1074, 1000), "float32": (-149, 126)}}
 PARAMETERS = {"float64": 60, "float32": 20}
 MATRICES, MODERATE = 10, 4
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 LARGEST_WITH_COTANGENT = 3
 COUNTS = {"scalar": 600, "structured": 300}         # of drawn points, for each dtype and side
-# kind: (event, parameters and cotangents wide?); RHYTHM: the order in which the kinds are drawn
-KINDS = {"moderate": (False, False), "wide event": (True, False), "wide parameters": (False, True), "wide": (True, True),
-         "image": (False, True), "wide image": (True, False)}
-RHYTHM = ("moderate", "wide event", "moderate", "wide parameters", "moderate", "wide", "moderate", "image", "moderate",
-          "wide image")
+# kind: (range of the event's magnitudes, are parameters and cotangents wide?)
+KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
+         "wide parameters": ("moderate", True), "wide": ("wide", True),
+         "image": ("reach", False), "image, wide parameters": ("moderate", True)}
+RHYTHM = [kind for other in KINDS if other != "moderate" for kind in ("moderate", other)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,6 @@ class Draw:
         self.page, self.dtype, self.side = page, dtype, side
         seed = hashlib.sha256(f"{page.__name__} {dtype} {side}".encode()).digest()
         self.rng = np.random.default_rng(list(seed))
-        self.low, self.high = EVENTS[dtype.name]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Draw:
         for wide in (False, True):
             for number in self.special_numbers():
                 f, shape = self.drawn_bijector(wide)
-                event = self.event(f, shape, -MODERATE, MODERATE)
+                event = self.event(f, shape, "moderate")
                 if not set_of(f, self.side).rank:
                     event = np.where(self.rng.random(shape) < (0.5 if shape else 2), number, event)
                     yield from self.point(f, event, wide, "", "beside a special number")
@@ -94,10 +96,10 @@ class Draw:
         kind_of_page = "structured" if self.drawn_bijector(False)[1] else "scalar"
         for i in range(COUNTS[kind_of_page]):
             kind = RHYTHM[i % len(RHYTHM)]
-            wide_event, wide_parameters = KINDS[kind]
-            f, shape = self.drawn_bijector(wide_parameters)
-            event = self.image(f, shape, wide_event) if "image" in kind else self.drawn_event(f, shape, wide_event)
-            yield from self.point(f, event, wide_parameters, "", kind)
+            magnitudes, wide = KINDS[kind]
+            f, shape = self.drawn_bijector(wide)
+            make = self.image if kind.startswith("image") else self.drawn_event
+            yield from self.point(f, make(f, shape, magnitudes), wide, "", kind)
 
     def point(self, f, event, wide, case, reason):
         """The point with drawn cotangents, one of which is sometimes 0; none where the event is not inside the set."""
@@ -186,18 +188,16 @@ class Draw:
         everything = np.unique(np.concatenate((below, numbers, above)))
         return everything[np.isfinite(everything)]
 
-    def drawn_event(self, f, shape, wide):
-        """Wide entries have independent magnitudes, or a moderate event is scaled as a whole."""
-        if not wide:
-            return self.event(f, shape, -MODERATE, MODERATE)
-        if shape and not set_of(f, self.side).rank and self.rng.random() < 0.5:
-            e = self.rng.integers(self.low + MODERATE, self.high - MODERATE)
-            return np.ldexp(self.event(f, shape, -MODERATE, MODERATE), e)
-        return self.event(f, shape, self.low, self.high)
+    def drawn_event(self, f, shape, magnitudes):
+        """Entries of independent magnitudes, or sometimes, of wide ones, a moderate event scaled as a whole."""
+        if magnitudes == "wide" and shape and not set_of(f, self.side).rank and self.rng.random() < 0.5:
+            low, high = EVENTS["wide"][self.dtype.name]
+            return np.ldexp(self.event(f, shape, "moderate"), self.rng.integers(low + MODERATE, high - MODERATE))
+        return self.event(f, shape, magnitudes)
 
-    def event(self, f, shape, low, high):
-        """An event of magnitudes 2^low .. 2^high in f's domain or codomain."""
-        where = set_of(f, self.side)
+    def event(self, f, shape, magnitudes):
+        """An event in f's domain or codomain."""
+        where, (low, high) = set_of(f, self.side), EVENTS[magnitudes][self.dtype.name]
         if where.rank:
             return self.cast(where.draw(self.rng, shape, min(high, PARAMETERS[self.dtype.name])))
         return self.from_interval(where.lower, where.upper, shape, low, high)
@@ -219,13 +219,13 @@ class Draw:
         inner = np.nextafter(self.dtype.type([lower, upper]), self.dtype.type([upper, lower]))
         return np.clip(numbers, *inner)
 
-    def image(self, f, shape, wide):
+    def image(self, f, shape, magnitudes):
         """The rounded truth of the other map at one of its own events; None where there is none."""
         other = "inverse" if self.side == "forward" else "forward"
         origin = Draw.__new__(Draw)
         origin.__dict__ |= self.__dict__ | {"side": other}
         origin_shape = image_shape(f, self.side, shape)
-        event = origin.drawn_event(f, origin_shape, wide)
+        event = origin.drawn_event(f, origin_shape, magnitudes)
         if not belongs(set_of(f, other), event):
             return None
         try:

@@ -36,6 +36,7 @@ class Bijector(Value):
     constant_log_det = False
     solver = False
     normwise = False
+    marking = False
     hard_cases = ()
 
     # -- shapes ------------------------------------------------------------------------------------------------------
@@ -120,20 +121,25 @@ class Bijector(Value):
 
     # -- views -------------------------------------------------------------------------------------------------------
 
-    def view(self, dtype):
-        """The unchecked view in `dtype`: the page's own functions on fields of that dtype."""
+    def view(self, dtype, marking=False):
+        """The unchecked view in `dtype`: the page's own functions on fields of that dtype.
+
+        Inside a composition a stage may meet an event that it cannot take.  The view refuses it by name, or, `marking`,
+        makes it NaN: to a density it is an event outside the support, no error.
+        """
         view = object.__new__(type(self).page)
         for key, value in vars(self).items():
             field = self.declared.get(key)
             if isinstance(value, Bijector):
-                value = value.view(dtype)
+                value = value.view(dtype, marking)
             elif isinstance(value, tuple) and value and isinstance(value[0], Bijector):
-                value = tuple(v.view(dtype) for v in value)
+                value = tuple(v.view(dtype, marking) for v in value)
             elif isinstance(value, Value):
                 value = value.astype(dtype) if value.dtype != dtype else value
             elif isinstance(value, np.ndarray) and field is not None and not field.constant:
                 value = value.astype(dtype, copy=False)
             view.__dict__[key] = value
+        view.__dict__["marking"] = marking
         return view
 
 
@@ -193,6 +199,12 @@ def checked_domain(self, event, side):
         index, value = wrong
         letter = "zx"[side]
         raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
+
+
+def marked_outside(self, event, side):
+    """The events with those outside the open set as NaN."""
+    inside = (self.codomain if side else self.domain).members(event, self.event_ndim[side])
+    return np.where(over_event(inside, self.event_ndim[side]), event, event.dtype.type(np.nan))
 
 
 def without_masked(self, event, side):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bijector import Bijector, bijector, checked_domain, over_event
+from .bijector import Bijector, bijector, checked_domain, marked_outside, over_event
 from .fields import child, children, plain
 from .sets import real
 
@@ -41,6 +41,7 @@ class Independent(Bijector):
     codomain = property(lambda self: self.inner.codomain)
     constant_log_det = property(lambda self: self.inner.constant_log_det)
     solver = property(lambda self: self.inner.solver)
+    normwise = property(lambda self: self.inner.normwise)
 
     @property
     def parameter_batch(self):
@@ -101,8 +102,8 @@ class Independent(Bijector):
         blocks = self.inner.jacobian(z)
         batch = z.shape[:z.ndim - self.event_ndim[0]]
         rows, columns = blocks.shape[-2:]
-        blocks = blocks.reshape(*batch, -1, rows, columns)
-        count = blocks.shape[-3]
+        count = int(np.prod(blocks.shape[len(batch):-2]))
+        blocks = blocks.reshape(*batch, count, rows, columns)
         J = np.zeros((*batch, count, rows, count, columns), blocks.dtype)
         each = np.arange(count)
         J[..., each, :, each, :] = np.moveaxis(blocks, -3, 0)
@@ -142,6 +143,7 @@ class Inverse(Bijector):
     increasing = property(lambda self: self.inner.increasing)
     constant_log_det = property(lambda self: self.inner.constant_log_det)
     solver = property(lambda self: self.inner.solver)
+    normwise = property(lambda self: self.inner.normwise)
 
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
@@ -166,9 +168,10 @@ class Inverse(Bijector):
 
     def jacobian(self, z):
         (x, log_det), pullback = self.inner.inverse_vjp(z)
-        batch, size = log_det.shape, x[(0,) * log_det.ndim].size if log_det.size else 0
-        rows = [pullback(unit_cotangent(x, batch, i), np.zeros_like(log_det))[0] for i in range(size)]
-        return np.stack([row.reshape(*batch, -1) for row in rows], -2)
+        batch = log_det.shape
+        size_in, size_out = (int(np.prod(event.shape[len(batch):])) for event in (z, x))
+        rows = [pullback(unit_cotangent(x, batch, i), np.zeros_like(log_det))[0] for i in range(size_out)]
+        return np.stack([row.reshape(*batch, size_in) for row in rows], -2)
 
     def vjp(self, z):
         return self._named(*self.inner.inverse_vjp(z))
@@ -229,6 +232,7 @@ class Chain(Bijector):
     increasing = property(lambda self: all(s.increasing for s in self.stages))
     constant_log_det = property(lambda self: all(s.constant_log_det for s in self.stages))
     solver = property(lambda self: any(s.solver for s in self.stages))
+    normwise = property(lambda self: any(s.normwise for s in self.stages))
 
     def output_shape(self, shape):
         for stage in self.stages:
@@ -256,11 +260,13 @@ class Chain(Bijector):
         return z
 
     def _entering(self, i, side, event):
-        """An event on its way into stage i, checked where its origin does not guarantee that it belongs."""
+        """An event on its way into stage i, checked or marked where its origin does not guarantee that it belongs."""
         here, before = self.stages[i], self.stages[i - 1] if side == 0 else self.stages[(i + 1) % len(self.stages)]
         first = i == (0 if side == 0 else len(self.stages) - 1)
         origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
         if not first and not contains(goal, origin):
+            if self.marking:
+                return marked_outside(here, event, side)
             checked_domain(here, event, side)
         return event
 

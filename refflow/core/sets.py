@@ -73,6 +73,8 @@ def not_finite(values):
 real = Set("real", "must be finite", not_finite, not_finite,
            lambda rng, shape, spread: signs(rng, shape) * magnitudes(rng, shape, spread))
 
+extended_real = Set("extended_real", "must not be NaN", np.isnan, np.isnan, real.draw)
+
 nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite,
               lambda rng, shape, spread: signs(rng, shape) * magnitudes(rng, shape, spread), anchor=1.0)
 
@@ -141,6 +143,23 @@ correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _draw_correlation, rank=2,
     entrywise=False)
+
+
+def _cholesky_outside(factor, closed):
+    diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
+    finite = np.isfinite(factor).all((-2, -1))
+    triangular = (np.triu(factor, 1) == 0).all((-2, -1))
+    return ~(finite & triangular & ((diagonal >= 0) if closed else (diagonal > 0)).all(-1))
+
+
+def _draw_cholesky(rng, shape, spread):
+    scale = magnitudes(rng, shape[:-1] + (1,), spread)
+    return scale * (np.tril(real.draw(rng, shape, 1), -1) + np.eye(shape[-1]))
+
+
+cholesky_factor = Set(
+    "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
+    lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _draw_cholesky, rank=2, entrywise=False)
 
 
 def _rows_scaled(rng, shape, spread, core):

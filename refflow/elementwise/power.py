@@ -101,14 +101,14 @@ class Power(Bijector):
 
 def log_slope(z, a):
     """log|dx/dz| of x = z^a."""
-    d, log_z, ratio = a - 1, np.log(z), np.abs(a) / z
-    general = np.log(np.abs(a)) + d * log_z                                         # (4)
-    near_one = np.log1p(d) + d * log_z                                              # (5)
-    near_half = np.log(a / np.sqrt(z)) + (a - 0.5) * log_z                          # (6)
-    paired = np.log(ratio) + a * log_z                                              # (7)
+    d, log_z = a - 1, np.log(z)
+    near_one, near_half = (a >= 0.5) & (a <= 2), (a >= 0.25) & (a < 0.5)
+    apart = np.where(near_one, np.log1p(d), np.log(np.abs(a))) + d * log_z          # (4) (5)
+    ratio = np.abs(a) / np.where(near_half, np.sqrt(z), z)
+    paired = np.log(ratio) + np.where(near_half, a - 0.5, a) * log_z                # (6) (7)
     limits = np.finfo(z.dtype)
     is_normal = (ratio >= limits.tiny) & (ratio <= limits.max)
-    return np.select([(a >= 0.5) & (a <= 2), (a >= 0.25) & (a < 0.5), is_normal], [near_one, near_half, paired], general)
+    return np.where(near_one | ~is_normal, apart, paired)
 
 
 def slope_times(factor, z, a):

@@ -173,4 +173,28 @@ class WeibullCDF(Bijector):
 
         return self.inverse_and_log_det(x), pullback
 
-    hard_cases = ()
+    hard_cases = (
+        case("FirstUlp", "next to z = s the rounding of z/s, times k, is an exponent of 50", z=[0.9626097172744076],
+             scale=0.9626097172744082, concentration=2.0**58),
+        case("FirstUlpOfLog", "next to 1 - 1/exp(1) the rounding of log y, divided by k, is an exponent of 50",
+             x=[np.nextafter(X_0, 0), X_0, np.nextafter(X_0, 1)], scale=1.0, concentration=2.0**-60),
+        case("SmallPower", "log(k/s) and (k - 1) log(z/s) cancel: the log-det is log(k/z) + w - y", z=[2.0**-60, 2.0**-1000],
+             scale=1.0, concentration=2.0**-60),
+        case("Exponential", "k = 1: the slope is exp(-z/s)/s down to the smallest z, and at z = 0", z=[5e-324, 1e-300, 1.0, 700.0],
+             scale=3.0, concentration=1.0),
+        case("RowsMeet", "the rows of (5) meet", z=[1e-200, 1e200], scale=2.0, concentration=0.5),
+        case("RowsMeetBelow", "the rows of (5) meet", z=[1e-200, 1e200], scale=2.0, concentration=np.nextafter(0.5, 0)),
+        case("QuotientOverflows", "z/s overflows, (z/s)^k does not", z=[2.0**1000], scale=2.0**-60, concentration=2.0**-9),
+        case("QuotientUnderflows", "z/s and k/z leave the floats, (z/s)^k does not", z=[5e-324], scale=2.0**60, concentration=2.0**-9),
+        case("PowerOverflows", "y and exp(w/2) overflow, the log-det's gradient l k y/z does not", z=[2.0**1000], scale=2.0**-60,
+             concentration=1.9325),
+        case("OppositeOverflow", "the two terms of (16) overflow with opposite signs, their sum with one", z=[5e-324],
+             scale=1.0, concentration=0.375),
+        case("Saturated", "x rounds to 1, the slope does not round to 0", z=[40.0, 700.0, 740.0], scale=1.0, concentration=1.0),
+        case("Turning", "y = 1: d log-det/ds passes through 0", z=[np.nextafter(3, 2), 3.0, np.nextafter(3, 4)], scale=3.0,
+             concentration=2.0),
+        case("Tails", "x next to its ends: y is subnormal or 36.7", x=[5e-324, 1e-310, 1e-30, np.nextafter(1, 0)], scale=2.0**60,
+             concentration=2.0**-3),
+        case("TailsSteep", "the two terms of (20) overflow with opposite signs", x=[5e-324, 1e-300, np.nextafter(1, 0)],
+             scale=2.0**60, concentration=2.0**10),
+    )

@@ -43,6 +43,7 @@ class Concatenate(Bijector):
     codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], None))
     constant_log_det = property(lambda self: all(p.constant_log_det for p in self.parts))
     solver = property(lambda self: any(p.solver for p in self.parts))
+    normwise = property(lambda self: any(p.normwise for p in self.parts))
 
     def _blockwise(self, sets, sizes):
         """The product of the parts' sets, entry by entry."""

@@ -67,13 +67,10 @@ class Points:
         return inside & ordinary.all(axis=tuple(range(-rank, 0))) if rank else inside & ordinary
 
     @cached_property
-    def at_x(self):
-        """The points of the inverse laws: (x, z, z_bar, log_det_bar) where x is interior, on the full batch."""
-        keep, (batch, event) = self.interior, (self.log_det.shape, self.z.shape[self.z.ndim - self.f.event_ndim[0]:])
-        z, z_bar = np.broadcast_to(self.z, batch + event), np.broadcast_to(self.z_bar, batch + event)
-        first = np.argmax(keep)
-        fill = lambda a: np.where(keep.reshape(keep.shape + (1,) * (a.ndim - keep.ndim)), a, a[first])      # noqa: E731
-        return fill(self.x), fill(z), fill(z_bar), fill(np.broadcast_to(self.log_det_bar, batch))
+    def inner_x(self):
+        """The images where they are interior; elsewhere another's, whose comparison with z is not made."""
+        keep = self.interior.reshape(self.batch + (1,) * len(self.event_out))
+        return np.where(keep, self.x, self.x[np.argmax(self.interior)])
 
     # -- the reference view ------------------------------------------------------------------------------------------
 
@@ -122,7 +119,7 @@ class Points:
     @cached_property
     def inverse_sensitivities(self):
         """(of z, of log|det dz/dx|) at the interior x."""
-        return value_and_log_det(self.g, self.at_x[0].astype(np.float64), "inverse_vjp", self.normwise)
+        return value_and_log_det(self.g, self.inner_x.astype(np.float64), "inverse_vjp", self.normwise)
 
     @cached_property
     def bars64(self):
@@ -136,18 +133,41 @@ class Points:
 
     @cached_property
     def inverse_bars64(self):
-        return self.at_x[2].astype(np.float64), self.at_x[3].astype(np.float64)
+        z_bar = np.broadcast_to(self.z_bar, self.batch + self.event_in)
+        return z_bar.astype(np.float64), self.bars64[1]
 
     @cached_property
     def inverse_derivatives(self):
         """Sensitivities of the inverse pullback's cotangents: {name: Sensitivity}."""
-        x = self.at_x[0].astype(np.float64)
+        x = self.inner_x.astype(np.float64)
         return differenced(inverse_derivatives, self.g, x, self.inverse_bars64, self.normwise)
+
+    # -- the claims, every event with its own parameters -------------------------------------------------------------
 
     @cached_property
     def own(self):
-        """The claims' view in the points' dtype, every event with its own parameters."""
+        """(view, z) in the points' dtype, every event with its own parameters."""
         return per_event(self.f, self.z, dtype=self.dtype)
+
+    @cached_property
+    def bars(self):
+        return tuple(bar.astype(self.dtype) for bar in self.bars64)
+
+    @cached_property
+    def inverse_bars(self):
+        return tuple(bar.astype(self.dtype) for bar in self.inverse_bars64)
+
+    @cached_property
+    def claims(self):
+        """The Jacobian and the forward pullback's cotangents, flat."""
+        with np.errstate(all="ignore"):
+            return forward_derivatives(*self.own, self.bars)
+
+    @cached_property
+    def inverse_claims(self):
+        """The inverse pullback's cotangents, flat."""
+        with np.errstate(all="ignore"):
+            return inverse_derivatives(self.own[0], self.inner_x, self.inverse_bars)
 
 
 def forward_derivatives(view, z, bars):

@@ -6,6 +6,7 @@ bytes are signs and powers of 2, larger ones fill the mantissa.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -134,7 +135,7 @@ def bijectors(draw, page, dtype=np.float64, batch=POINTS, spread=SPREAD):
 def plain_values(page, key, field):
     """What a plain field may be: its default and what the hard cases give it."""
     values = [case.params[key] for case in page.hard_cases if key in case.params]
-    return list(dict.fromkeys(([] if field.default is Plain().default else [field.default]) + values))
+    return list(dict.fromkeys(([] if field.default is dataclasses.MISSING else [field.default]) + values))
 
 
 def event_shapes(f):

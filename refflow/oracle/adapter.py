@@ -1,0 +1,306 @@
+"""Adapters: somebody else's code, presented as a page's quantities.
+
+    @adapter("Tanh", dtype="float64")
+    def mine(params, z):
+        return {"forward": np.tanh(z), "log_det": ..., "inverse": np.arctanh}
+
+`params` holds the page's fields by name, `z` one event or a batch of them, all NumPy arrays of the dtype.  What comes back
+may be anything `np.asarray` understands.  The keys, all of them optional:
+
+    forward, log_det, jacobian              values at z
+    inverse, inverse_log_det                functions of x, or values at the x that `forward` returned
+    vjp                                     (x_bar, log_det_bar) -> (z_bar, {field: bar})
+    inverse_vjp                             (x, z_bar, log_det_bar) -> (x_bar, {field: bar})
+
+With direction="inverse", their forward is the page's inverse: `mine(params, x)` returns its own forward, log_det, ... by
+the same names.  An adapter is loaded from a file, or by the name of a peer that ships with refflow.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from ..core import Bijector
+from ..core.fields import flatten
+from .pages import all_pages, page_named
+from .points import LETTER, LOG_DET, SIDES, VALUE, VJP, fields_of, writable
+
+DTYPES = ("float32", "float64")
+PEERS = Path(__file__).parent.parent / "peers"
+DECLARED: list[Adapter] = []
+
+
+class CannotRun(Exception):
+    """The check cannot be run, for the reason given."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One declaration: what is checked, against which page (or which composite bijector), and within which limits."""
+
+    function: Callable
+    page: str | Bijector
+    dtypes: tuple = DTYPES
+    direction: str = "forward"
+    theirs: str = ""
+    params: dict = field(default_factory=dict)
+    flush_to_zero: bool = False
+    broadcast: bool = False
+    chart_gradient: bool = False
+
+    @property
+    def name(self):
+        return self.page if isinstance(self.page, str) else described(self.page)
+
+    def within(self, point):
+        """Does the point keep to the limits declared, and to numbers that the hardware keeps?"""
+        if any(not np.all(allowed(getattr(point.f, key))) for key, allowed in self.params.items()):
+            return False
+        arrays = [point.event, *(leaf for _, leaf in flatten(point.f.params()))] if self.flush_to_zero else []
+        tiny = np.finfo(point.dtype).tiny
+        return not any(np.any((np.abs(a) < tiny) & (a != 0)) for a in arrays)
+
+
+def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
+            chart_gradient=False):
+    """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
+
+    `theirs` is the name to report.  `params` are limits {field: predicate}: points whose fields do not satisfy them are not
+    asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
+    axes, `chart_gradient` that the inverse is a function of the chart's entries alone (where D_out > D_in).  A function may
+    be declared several times.  Raises ValueError for an unknown page, dtype or direction.
+    """
+    dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
+    dtypes = tuple(np.dtype(d).name for d in dtypes)
+    if not set(dtypes) <= set(DTYPES):
+        raise ValueError(f"adapter: dtype must be float32 or float64, not {dtype!r}")
+    if direction not in SIDES:
+        raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {direction!r}")
+    limits = dict(params or {})
+    declared = page_named(page).declared if isinstance(page, str) else page.declared
+    unknown = sorted(set(limits) - set(declared))
+    if unknown:
+        raise ValueError(f"adapter: {page} has no field {unknown[0]!r}; it has {list(declared)}")
+
+    def declare(function):
+        name = theirs or getattr(function, "__qualname__", repr(function))
+        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient))
+        return function
+
+    return declare
+
+
+def described(f):
+    """A composite's name: Chain(Affine, Tanh)."""
+    inner = [described(c) for c in f._children()]
+    return type(f).__name__ + (f"({', '.join(inner)})" if inner else "")
+
+
+# -- asking -----------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Raised:
+    """Theirs raised instead of answering."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """{quantity: array or Raised}, and the inverse given as values: (x they belong to, {quantity: values})."""
+
+    found: dict
+    values_at_image: tuple | None = None
+
+
+def ask(adapter, point) -> Answers:
+    """Everything that theirs answers to one question."""
+    side, params = point.side, fields_of(point.f)
+    own = side == adapter.direction
+    call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
+    event = point.event if own else starting_event(point, call_side)
+    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))))
+    if isinstance(result, Raised):
+        return Answers({VALUE[call_side]: result})
+    if not isinstance(result, dict):
+        return Answers({VALUE[call_side]: Raised(f"returned {type(result).__name__}, not a dictionary of quantities")})
+    return own_answers(point, result) if own else other_answers(point, result)
+
+
+def attempt(call):
+    try:
+        return call()
+    except Exception as error:          # whatever their code raises is a finding, not an error of the check
+        return Raised(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def as_array(call):
+    def converted():
+        return np.asarray(call())
+
+    found = attempt(converted)
+    wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
+    return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
+
+
+def own_answers(point, result):
+    side, found, values = point.side, {}, {}
+    other = {"forward": "inverse", "inverse": "forward"}[side]
+    if "forward" in result:
+        found[VALUE[side]] = as_array(lambda: result["forward"])
+    if "log_det" in result:
+        found[LOG_DET[side]] = as_array(lambda: result["log_det"])
+    if "jacobian" in result and side == "forward":
+        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"]))
+    if "vjp" in result and point.image_bar is not None:
+        found |= cotangents(point, attempt(lambda: result["vjp"](*bars(point))))
+    for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
+        if key in result and not callable(result[key]):
+            values[name] = as_array(lambda: result[key])
+    image = found.get(VALUE[side])
+    keep = values and isinstance(image, np.ndarray)
+    return Answers(found, (image, values) if keep else None)
+
+
+def other_answers(point, result):
+    side, found = point.side, {}
+    event = point.event
+    if callable(result.get("inverse")):
+        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)))
+    if callable(result.get("inverse_log_det")):
+        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)))
+    if "inverse_vjp" in result and point.image_bar is not None:
+        found |= cotangents(point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point))))
+    return Answers(found)
+
+
+def bars(point):
+    return np.array(point.image_bar), np.array(point.log_det_bar)
+
+
+def cotangents(point, found):
+    """{quantity: array or Raised} from what a pullback returned."""
+    prefix, letter = VJP[point.side], LETTER[point.side]
+    name = f"{prefix}.{letter}_bar"
+    if isinstance(found, Raised):
+        return {name: found}
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+        return {name: Raised(f"{prefix} must return ({letter}_bar, {{field: bar}})")}
+    event_bar, params_bar = found
+    named = {f"{prefix}.{'.'.join(path)}_bar": leaf for path, leaf in flatten(params_bar)}
+    return {key: as_array(lambda leaf=leaf: leaf) for key, leaf in ({name: event_bar} | named).items()}
+
+
+def slope_as_matrix(point, given):
+    """A scalar map may return its derivative in the shape of the event."""
+    if isinstance(given, Raised) or point.f.event_ndim != (0, 0) or given.shape != point.event.shape:
+        return given
+    return given[..., None, None]
+
+
+def starting_event(point, call_side):
+    """An unremarkable event of the other side, in a batch like the point's: only to obtain the functions."""
+    f, side = point.f, SIDES[call_side]
+    rank = f.event_ndim[SIDES[point.side]]
+    batch, core = point.event.shape[:point.event.ndim - rank], point.event.shape[point.event.ndim - rank:]
+    where = (f.domain, f.codomain)[side]
+    shape = tuple((f.input_shape, f.output_shape)[side](core))
+    if where.rank == 0:
+        return np.full(batch + shape, where.anchor, point.dtype)
+    member = np.zeros(core, point.dtype)
+    return np.broadcast_to((f.inverse, f.forward)[side](member), batch + shape)
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class AdapterSet:
+    """The adapters of one target, its name and its version."""
+
+    name: str
+    version: str
+    adapters: tuple
+
+
+def load(target) -> AdapterSet:
+    """The adapters of a file, a shipped peer, a module, a function, or a list of them.
+
+    Raises CannotRun where there is no such target, it cannot be imported, or it declares no adapter.
+    """
+    if isinstance(target, (str, Path)):
+        as_file = Path(target).suffix == ".py" or Path(target).is_file()
+        return from_file(Path(target)) if as_file else from_peer(str(target))
+    if isinstance(target, ModuleType):
+        return adapter_set(target.__name__, target, [a for a in DECLARED if a.function.__module__ == target.__name__])
+    if callable(target):
+        return adapter_set(target.__qualname__, target, [a for a in DECLARED if a.function is target])
+    found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))
+    return adapter_set("adapters", target, found)
+
+
+def adapter_set(name, module, adapters):
+    if not adapters:
+        raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\")")
+    return AdapterSet(name, str(getattr(module, "version", None) or own_version()), tuple(adapters))
+
+
+def own_version():
+    return importlib.metadata.version("refflow")
+
+
+def from_file(path):
+    if not path.is_file():
+        raise CannotRun(f"there is no file {path}")
+    before = len(DECLARED)
+    spec = importlib.util.spec_from_file_location(f"refflow_adapters_{path.stem}_{before}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.append(str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CannotRun(f"{path} cannot be imported: {type(error).__name__}: {error}{at_line(error, path)}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return adapter_set(str(path), module, DECLARED[before:])
+
+
+def at_line(error, path):
+    """Where in the user's file the import stopped."""
+    line, step = None, error.__traceback__
+    while step is not None:
+        if Path(step.tb_frame.f_code.co_filename) == path:
+            line = step.tb_lineno
+        step = step.tb_next
+    return "" if line is None else f" (line {line})"
+
+
+def peers() -> list[str]:
+    """The libraries whose adapters ship with refflow."""
+    return sorted(p.stem for p in PEERS.glob("*.py") if p.stem != "__init__")
+
+
+def from_peer(name):
+    if name not in peers():
+        close = difflib.get_close_matches(name, [*peers(), *all_pages()], 1, 0.6)
+        hint = f"; did you mean {close[0]}?" if close and close[0] in peers() else ""
+        hint = hint or (f"; to check one of refflow's own pages: refflow check --page {close[0]}" if close else "")
+        raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "
+                        f"{', '.join(peers())}{hint}")
+    try:
+        module = importlib.import_module(f"refflow.peers.{name}")
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "refflow":
+            raise
+        raise CannotRun(f"{error.name} is not installed; `pip install refflow[peers]` brings it") from error
+    return adapter_set(name, module, [a for a in DECLARED if a.function.__module__ == module.__name__])

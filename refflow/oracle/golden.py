@@ -1,0 +1,103 @@
+"""Golden points: questions whose answers are recorded to 30 digits, shipped as JSON.
+
+Events, parameters and cotangents are hex floats, so that the reader has every bit; the truth is decimal, rounded from 50
+digits, and so is its unit kappa.  Nothing in the files is executed.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..core import REGISTRY
+from .points import Point, Truth
+
+SCHEMA = "refflow/golden/1"
+DIRECTORY = Path(__file__).parent / "golden"
+EXACT = decimal.Context(prec=60, Emin=-99999, Emax=99999)
+
+
+def recorded(directory=DIRECTORY) -> list[str]:
+    """The pages that have golden points."""
+    return sorted(path.stem for path in Path(directory).glob("*.json"))
+
+
+def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
+    """The golden points of one page, of the named dtypes; none if it has no file.
+
+    Raises ValueError for a file of another schema or another bijector.
+    """
+    path = Path(directory) / f"{name}.json"
+    if not path.exists():
+        return []
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    schema = stored.get("schema") if isinstance(stored, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"{path} has schema {schema!r}; this version of refflow reads {SCHEMA!r}")
+    if stored["bijector"] != name:
+        raise ValueError(f"{path} holds points of {stored['bijector']!r}")
+    return [decoded(REGISTRY[name], p) for p in stored["points"] if dtypes is None or p["dtype"] in dtypes]
+
+
+def decoded(page, stored) -> Point:
+    dtype = np.dtype(stored["dtype"])
+    f = page(**{key: field_value(page.declared[key], value, dtype) for key, value in stored["params"].items()})
+    bar = stored.get("image_bar")
+    log_det_bar = stored.get("log_det_bar")
+    truth = Lazy(stored["quantities"], dtype, f.normwise)
+    return Point(f, dtype, stored["side"], array(stored["event"], dtype), None if bar is None else array(bar, dtype),
+                 None if log_det_bar is None else dtype.type(number(log_det_bar)), truth, stored["case"], stored["reason"],
+                 stored["id"])
+
+
+def field_value(declared, value, dtype):
+    """A field's array, or a plain value (a list stands for a tuple)."""
+    if isinstance(value, dict) and set(value) == {"shape", "values"}:
+        return array(value, getattr(declared, "dtype", None) or dtype)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def number(stored):
+    return float.fromhex(stored) if isinstance(stored, str) else stored
+
+
+def array(stored, dtype):
+    return np.array([number(v) for v in stored["values"]], dtype).reshape(stored["shape"])
+
+
+class Lazy(dict):
+    """{quantity: Truth}, decoded when first asked for."""
+
+    def __init__(self, stored, dtype, normwise):
+        super().__init__(stored)
+        self.dtype, self.normwise = dtype, normwise
+
+    def __getitem__(self, name):
+        found = super().__getitem__(name)
+        if not isinstance(found, Truth):
+            found = truth(found, self.dtype, self.normwise)
+            self[name] = found
+        return found
+
+    def items(self):
+        return [(name, self[name]) for name in self]
+
+
+def truth(stored, dtype, normwise) -> Truth:
+    """The decimals of one quantity as high + low, and u kappa."""
+    shape, u = stored["shape"], decimal.Decimal(float(np.finfo(dtype).eps) / 2)
+    high, low, unit, conditioning = [], [], [], []
+    for true, kappa in zip(stored["true"], stored["kappa"]):
+        true, kappa = decimal.Decimal(true), decimal.Decimal(kappa)
+        nearest = float(true)
+        high.append(nearest)
+        low.append(float(EXACT.subtract(true, decimal.Decimal(nearest))) if np.isfinite(nearest) else 0.0)
+        unit.append(float(EXACT.multiply(kappa, u)))
+        conditioning.append(float(EXACT.divide(kappa, abs(true))) if true else 1.0)
+    return Truth(*(np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning)), 0, normwise)

@@ -1,0 +1,375 @@
+r"""Questions to a bijector and their answers: points, the truth at them, and how far a claim is from it.
+
+    C = |given - true| / max(u kappa, s)                                            (1)
+
+u is the unit roundoff of the dtype, s its subnormal spacing (on hardware that flushes to zero, its smallest normal
+number).  C is inf for NaN, and for an infinity unless the truth rounds to it.  For a normwise page both |.| and kappa are
+norms over the event.  true = high + low, two floats, so that (1) is exact enough in float64.
+
+At golden points the truth is recorded, to 30 digits.  At drawn points it is refflow's own float64 method, with kappa from
+its hand-written derivatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core import Bijector, Chain
+from ..core.fields import Child, Field, flatten, size_of, sum_to_shape
+from ..testing.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
+from ..testing.points import forward_derivatives, inverse_derivatives
+
+VALUE = {"forward": "forward", "inverse": "inverse"}
+LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
+VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
+LETTER = {"forward": "z", "inverse": "x"}
+SIDES = {"forward": 0, "inverse": 1}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch."""
+
+    high: np.ndarray
+    low: np.ndarray
+    unit: np.ndarray
+    conditioning: np.ndarray
+    batch_ndim: int = 0
+    normwise: bool = False
+
+    def error(self, given, dtype, flush_to_zero=False):
+        """C of (1) for each entry, or of each event where the page is normwise; inf where the shapes differ."""
+        limits = np.finfo(dtype)
+        floor = float(limits.tiny if flush_to_zero else limits.smallest_subnormal)
+        given = np.asarray(given, np.float64)
+        with np.errstate(all="ignore"):
+            distance = np.abs(given - self.high - self.low)
+            overflow = float(limits.max) * (1 + float(limits.eps) / 4)
+            beyond = np.isinf(given) & (np.sign(given) * self.high >= overflow)
+            distance = np.where(beyond | (given == self.high) & np.isinf(given), 0, distance)
+            distance = np.where(np.isnan(given) | np.isinf(given) & ~beyond, np.inf, distance)
+            unit = np.maximum(self.unit, floor)
+            if self.normwise:
+                axes = tuple(range(self.batch_ndim, distance.ndim))
+                return norm(distance, axes) / unit.max(axis=axes, initial=floor)
+            return np.where(distance == 0, 0.0, distance / unit)
+
+    def known(self):
+        """Marks of the entries at which there is a finite truth, or one that overflows, and a unit."""
+        return ~np.isnan(self.high) & ~np.isnan(self.unit)
+
+
+def norm(values, axes):
+    """The Euclidean norm over axes, without overflow."""
+    largest = np.max(values, axis=axes, initial=0.0)
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    scaled = values / np.expand_dims(scale, axes) if axes else values / scale
+    return scale * np.sqrt((scaled * scaled).sum(axis=axes))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One question: a bijector with its parameters, events of one side, cotangents, and why it is asked.
+
+    `truth` is recorded for golden points and None for drawn ones; `lead` counts the leading axes that are only
+    repetition, each of whose entries is a question of its own.
+    """
+
+    f: Bijector
+    dtype: np.dtype
+    side: str
+    event: np.ndarray
+    image_bar: np.ndarray | None = None
+    log_det_bar: np.ndarray | None = None
+    truth: dict | None = None
+    case: str = "drawn"
+    reason: str = ""
+    id: str = ""
+    lead: int = 0
+    composite: bool = field(default=False)
+
+    def single(self, index):
+        """The question of one leading index alone."""
+        pick = lambda a: None if a is None else a[index]        # noqa: E731
+        return Point(self.f, self.dtype, self.side, self.event[index], pick(self.image_bar), pick(self.log_det_bar), None,
+                     self.case, self.reason, self.id, 0, self.composite)
+
+    def changed(self, f, event):
+        """The same question about a simpler bijector and event; its truth is that of run time."""
+        return Point(f, self.dtype, self.side, event, None, None, None, self.case, self.reason, self.id, 0, self.composite)
+
+
+def fields_of(f) -> dict:
+    """What a function under test gets as parameters: arrays and plain values by name; of a composite, its params()."""
+    if any(isinstance(d, Child) for d in f.declared.values()):
+        return writable(f.params())
+    return {k: writable(getattr(f, k)) for k in f.declared if getattr(f, k) is not None}
+
+
+def writable(value):
+    """A copy that its receiver may write to."""
+    if isinstance(value, dict):
+        return {k: writable(v) for k, v in value.items()}
+    return np.array(value) if isinstance(value, np.ndarray) else value
+
+
+# -- truth at run time ------------------------------------------------------------------------------------------------
+
+def run_time_truth(point, derivatives=False) -> dict:
+    """{quantity: Truth} of a point from refflow's float64 methods; with `derivatives`, Jacobian and cotangents too."""
+    side, f = point.side, point.f.astype(np.float64)
+    g, event = per_event(f, point.event, SIDES[side])
+    u = float(np.finfo(point.dtype).eps) / 2
+    normal = normwise(f)
+    image, log_det = value_and_log_det(g, event, VJP[side], normal)
+    batch = image.value.shape[:-1]
+    shape = tuple((f.output_shape if side == "forward" else f.input_shape)(event.shape[len(batch):]))
+    extra = staged(f, np.asarray(point.event, np.float64), side)
+    found = {VALUE[side]: (image.value, image.kappa, batch + shape), LOG_DET[side]: (log_det.value, log_det.kappa, batch)}
+    truths = {}
+    for name, (value, unit, full) in found.items():
+        unit = unit.reshape(full) + extra.get(name, 0)
+        truths[name] = truth_of(value.reshape(full), unit, u, len(batch), normal and name == VALUE[side])
+    if derivatives and point.image_bar is not None:
+        truths |= derivative_truths(point, g, event, batch, normal, u)
+    return truths
+
+
+def truth_of(value, unit, u, batch_ndim, normal):
+    with np.errstate(all="ignore"):
+        conditioning = np.where(value == 0, 1.0, unit / np.abs(value))
+    return Truth(value, np.zeros_like(value), u * unit, conditioning, batch_ndim, normal)
+
+
+def staged(f, event, side) -> dict:
+    """The part of kappa that a chain's own intermediate events add: each is rounded before the rest of the chain sees it."""
+    if not isinstance(f, Chain):
+        return {}
+    total, stages = {}, f.stages
+    for i in range(1, len(stages)):
+        if side == "forward":
+            event, rest, unit = stages[i - 1].forward(event), Chain(stages[i:]), kappa
+        else:
+            event, rest, unit = stages[-i].inverse(event), Chain(stages[:-i]), kappa_inverse
+        for name, part in unit(rest, event).items():
+            total[name] = total.get(name, 0) + part
+    return total
+
+
+def derivative_truths(point, g, event, batch, normal, u):
+    """{quantity: Truth} of the Jacobian and of all cotangents, summed over broadcasting like the claims."""
+    side, f = point.side, point.f
+    of = forward_derivatives if side == "forward" else inverse_derivatives
+    bars = (np.asarray(point.image_bar, np.float64), np.broadcast_to(np.asarray(point.log_det_bar, np.float64), batch))
+    found = differenced(of, g, event, bars, normal)
+    shapes = {path: np.shape(leaf) for path, leaf in flatten(f.params())}
+    truths = {}
+    for path, sensitivity in found.items():
+        value, unit = sensitivity.value, sensitivity.kappa
+        if path == "jacobian":
+            size = int(np.prod(event.shape[len(batch):]))
+            full = (*batch, value.shape[-1] // size if size else 0, size)
+            truths[path] = truth_of(value.reshape(full), unit.reshape(full), u, len(batch), normal)
+        elif path == "event":
+            full, own = event.shape, point.event.shape
+            value, unit = (sum_to_shape(a.reshape(full), own) for a in (value, unit))
+            truths[f"{VJP[side]}.{LETTER[side]}_bar"] = truth_of(value, unit, u, len(batch), normal)
+        else:
+            own = shapes[path]
+            value, unit = (summed_to(a, batch, own) for a in (value, unit))
+            truths[f"{VJP[side]}.{'.'.join(path)}_bar"] = truth_of(value, unit, u, 0, normal)
+    return truths
+
+
+def summed_to(per_event_bar, batch, shape):
+    """Cotangents of every event's own parameters, summed over the axes along which the field was broadcast."""
+    size = per_event_bar.shape[-1]
+    core = next(shape[k:] for k in range(len(shape) + 1) if int(np.prod(shape[k:])) == size)
+    return sum_to_shape(per_event_bar.reshape(batch + core), shape)
+
+
+def chart_truth(point) -> dict:
+    """The inverse's event cotangent of a page of unequal dimensions, as a function of its chart alone."""
+    f = point.f.astype(np.float64)
+    g, event = per_event(f, point.event, 1)
+    bars = (np.asarray(point.image_bar, np.float64), np.asarray(point.log_det_bar, np.float64))
+
+    def in_chart(view, x, bars):
+        (_, log_det), pullback = Bijector.inverse_vjp(view, x)
+        return {"event": pullback(*bars)[0].reshape(*log_det.shape, -1)}
+
+    found = differenced(in_chart, g, event, bars, False)["event"]
+    u = float(np.finfo(point.dtype).eps) / 2
+    truth = truth_of(found.value.reshape(event.shape), found.kappa.reshape(event.shape), u, 0, False)
+    return {"inverse_vjp.x_bar": truth}
+
+
+# -- drawn points -----------------------------------------------------------------------------------------------------
+
+SPREADS = {"float64": (4, 60), "float32": (4, 20)}
+COUNT = 24
+
+
+def letters_of(page):
+    """The letters of the fields' symbolic shapes."""
+    symbols = {s for d in page.declared.values() if isinstance(d, Field) for s in d.shape if isinstance(s, str)}
+    return sorted({s.split("+")[0].split("-")[0] for s in symbols})
+
+
+def drawn_bijector(page, dtype, rng, size, spread, plain=None, lead=()):
+    """A bijector of a page with parameters of magnitude 2^-spread to 2^spread (matrices: at most 2^10)."""
+    dims, fields = {letter: size for letter in letters_of(page)}, dict(plain or {})
+    for key, declared in page.declared.items():
+        if isinstance(declared, Field) and not declared.optional:
+            shape = (() if declared.constant else lead) + tuple(size_of(s, dims) for s in declared.shape)
+            width = min(spread, 10) if declared.set.rank == 2 else spread
+            value = declared.set.draw(rng, shape, width)
+            fields[key] = value.astype(declared.dtype if declared.constant else dtype)
+    return page(**fields)
+
+
+def simple_bijector(page, dtype, size):
+    """A bijector of a page with parameters as simple as its declarations allow."""
+    dims, fields = {letter: size for letter in letters_of(page)}, {}
+    for key, declared in page.declared.items():
+        if isinstance(declared, Field) and not declared.optional:
+            shape = tuple(size_of(s, dims) for s in declared.shape)
+            fields[key] = simple_value(declared, shape).astype(declared.dtype if declared.constant else dtype)
+    return page(**fields)
+
+
+def simple_value(declared, shape):
+    """The default of a field, else the anchor of its set, else a plain structured member."""
+    if declared.default is not None:
+        return np.full(shape, declared.default)
+    if declared.set.name == "permutation":
+        return np.broadcast_to(np.arange(shape[-1]), shape)
+    if declared.set.name in ("invertible", "correlation_cholesky"):
+        return np.broadcast_to(np.eye(shape[-1]), shape)
+    if declared.set.rank:
+        return np.zeros(shape) if declared.set.name.startswith("strictly") else declared.set.draw(
+            np.random.default_rng(0), shape, 1)
+    return np.full(shape, declared.set.anchor)
+
+
+def plain_choices(page):
+    """The plain fields a page may be asked with: its defaults, and what its hard cases give it."""
+    names = [k for k, d in page.declared.items() if not isinstance(d, (Field, Child))]
+    cases = [{k: case.params[k] for k in names if k in case.params} for case in page.hard_cases]
+    choices = [{}] + [c for c in cases if c]
+    return [c for i, c in enumerate(choices) if c not in choices[:i]]
+
+
+def event_shape(f, size):
+    """An event shape of z that fits the fields; letters that they leave free have `size`, or the next size that fits."""
+    letters = f.event_shape or ("D", "T", "W")[:f.event_ndim[0]]
+    for free in range(size, size + 8):
+        shape = tuple(f.dims.get(letter, free) for letter in letters)
+        try:
+            f.output_shape(shape)
+        except ValueError:
+            continue
+        return shape
+    raise ValueError(f"{type(f).__name__}: no event shape of {size} entries or a few more")
+
+
+def drawn_points(page, dtype, broadcast=False):
+    """Points of one page, the simple ones first; the same ones each time."""
+    name = np.dtype(dtype).name
+    rng = np.random.default_rng([ord(c) for c in page.__name__ + name])
+    for plain in plain_choices(page):
+        if not plain:
+            f = simple_bijector(page, dtype, 2)
+            z = simple_event(f, dtype, 2)
+            yield from both_sides(f, z, dtype, 0)
+            yield from both_sides(f, np.stack([z, z, z]), dtype, 1)
+        for size in (1, 3):
+            for spread in SPREADS[name]:
+                f = drawn_bijector(page, dtype, rng, size, spread, plain)
+                z = drawn_events(f, dtype, rng, (COUNT,), event_shape(f, size), spread)
+                yield from both_sides(f, z, dtype, 1)
+        if broadcast and any(isinstance(d, Field) and not d.constant for d in page.declared.values()):
+            f = drawn_bijector(page, dtype, rng, 2, 1, plain, (3,))
+            shape = event_shape(f, 2)
+            for lead in ((2, 3), (2, 1), ()):
+                z = drawn_events(f, dtype, rng, lead, shape, 1)
+                yield Point(f, dtype, "forward", z, case="broadcast", reason="parameters (3,) broadcast with the events")
+
+
+def simple_event(f, dtype, size):
+    """Small round numbers inside the domain."""
+    shape = event_shape(f, size)
+    if f.domain.rank:
+        return f.domain.draw(np.random.default_rng(0), shape, 1).astype(dtype)
+    steps = (np.arange(int(np.prod(shape))) + 1).reshape(shape) / 4
+    return (f.domain.anchor + (steps if np.isinf(f.domain.upper) else 0 * steps)).astype(dtype)
+
+
+def drawn_events(f, dtype, rng, lead, shape, spread):
+    return f.domain.draw(rng, (*lead, *shape), spread).astype(dtype)
+
+
+def both_sides(f, z, dtype, lead):
+    """The question at z, and the one at those of its images that lie inside the codomain and in range."""
+    f = f.astype(dtype) if f.dtype is not None else f
+    z = np.asarray(z, dtype)
+    yield Point(f, dtype, "forward", z, lead=lead)
+    x = f.forward(z)
+    if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
+        rng = np.random.default_rng(x.size)
+        x = np.concatenate([x, f.codomain.draw(rng, x.shape, SPREADS[np.dtype(dtype).name][0]).astype(dtype)])
+    rank = f.event_ndim[1]
+    inside = f.codomain.members(x, rank) & finite(x, rank)
+    if lead and inside.any():
+        yield Point(f, dtype, "inverse", x[inside], lead=1)
+    elif not lead and inside:
+        yield Point(f, dtype, "inverse", x)
+
+
+def finite(x, rank):
+    axes = tuple(range(-rank, 0))
+    return np.isfinite(x).all(axis=axes) if axes else np.isfinite(x)
+
+
+def composite_points(f, dtype):
+    """Points of one given bijector: events alone and in batches, and cotangents.
+
+    Latent numbers are moderate: a composite adds no mathematics of its own, its parts meet their hard cases alone.
+    """
+    f, rng = f.astype(dtype) if f.dtype is not None else f, np.random.default_rng(7)
+    shape = f.parameter_batch + composite_shape(f)
+    for lead in ((), (COUNT,)):
+        z = f.domain.draw(rng, lead + shape, 2).astype(dtype)
+        for point in both_sides(f, z, dtype, len(lead)):
+            yield point
+            for single in [point] if not lead else [point.single(i) for i in range(min(4, len(point.event)))]:
+                yield with_cotangents(single, rng)
+
+
+def composite_shape(f):
+    """An event shape of z for a composite: its axes have 2, 3, ... entries, or what its parts ask for."""
+    rank = f.event_ndim[0]
+    for n in range(1, 13):
+        for shape in np.ndindex(*(n,) * rank):
+            shape = tuple(s + 1 for s in shape)
+            if rank and max(shape) == n or not rank:
+                try:
+                    f.output_shape(shape)
+                except ValueError:
+                    continue
+                if n > 1 or not rank:
+                    return shape
+    raise ValueError(f"{type(f).__name__}: no event shape up to 12 entries along each axis")
+
+
+def with_cotangents(point, rng):
+    """The same question, with cotangents of magnitude 1/4 to 4."""
+    f, rank = point.f, point.f.event_ndim[SIDES[point.side]]
+    shape = point.event.shape[point.event.ndim - rank:]
+    batch = np.broadcast_shapes(point.event.shape[:point.event.ndim - rank], f.parameter_batch)
+    image = tuple((f.output_shape if point.side == "forward" else f.input_shape)(shape))
+    draw = lambda shape: (rng.choice([-1.0, 1.0], shape) * np.exp2(rng.uniform(-2, 2, shape))).astype(point.dtype)  # noqa: E731
+    return Point(f, point.dtype, point.side, point.event, draw(batch + image), draw(batch), None, point.case, point.reason,
+                 point.id, 0, point.composite)

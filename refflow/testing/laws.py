@@ -1,0 +1,703 @@
+"""The laws: plain functions law(f, points), each of which raises AssertionError where f breaks it.
+
+A message names the law, the class, the quantity, the smallest offending event, the error and the bound.  Bounds are derived
+from the unit roundoff u of the dtype and from kappa at run time; the reference is float64 with, for every event, its own
+parameters.  `run_laws(f, points)` runs all of them on the same points and reports by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..core import Bijector, Chain, Inverse
+from ..core.bijector import METHODS
+from ..core.compose import contains
+from ..core.fields import Child, Field, flatten
+from .differences import U, EventDifferences, LossDifferences
+from .kappa import differenced, flat, with_leaf
+from .mass import total_mass
+from .points import forward_derivatives, inverse_derivatives
+
+LAWS: dict = {}
+FD_ERROR = 1e-6             # differences whose own error estimate is larger are rejected
+REJECTED = 0.1              # the part of them that may be
+
+
+class Broken(Exception):
+    """What a law found; `law` adds the names."""
+
+
+def law(name):
+    """Register a law under its name, which its errors carry."""
+
+    def register(function):
+        @functools.wraps(function)
+        def named(f, points):
+            try:
+                return function(f, points)
+            except Broken as found:
+                raise AssertionError(f"{name}: {type(f).__name__}: {found}") from None
+            except Exception as error:
+                raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
+
+        LAWS[name] = named
+        return named
+
+    return register
+
+
+def run_laws(f, points) -> dict:
+    """Run every law on one draw; {law: (rejected, tried)} of those that may reject points.
+
+    Raises AssertionError with one line for each law that is broken.
+    """
+    tally, broken = {}, []
+    for name, check in LAWS.items():
+        try:
+            counted = check(f, points)
+        except AssertionError as error:
+            broken.append(str(error))
+            continue
+        if counted is not None:
+            tally[name] = counted
+    if broken:
+        raise AssertionError("\n".join(broken))
+    return tally
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+def shown(p, event, error, bound, broken):
+    """The smallest event that breaks a bound, in words."""
+    size = np.abs(p.z64).reshape(len(p.z64), -1).max(-1, initial=0)
+    i = int(np.argmin(np.where(broken, size, np.inf)))
+    return (f"error {np.max(error[i]):.3g}, bound {np.min(bound[i]):.3g} at z[{i}] = {np.asarray(event)[i].tolist()!r} "
+            f"({p.dtype}); {p.f!r}")
+
+
+def hold(p, what, error, bound, where=True):
+    """Refuse events, along the first axis, whose error exceeds its bound; NaN exceeds it."""
+    error, bound = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(bound, np.float64))
+    broken = ~(error <= bound)
+    broken = broken.reshape(len(broken), -1).any(-1) & where
+    if broken.any():
+        z = p.z64 if len(broken) == len(p.z64) else np.zeros(len(broken))
+        raise Broken(f"{what}: {shown(p, z, error, bound, broken)}" if len(broken) == len(p.z64) else
+                     f"{what}: error {np.nanmax(error):.3g}, bound {np.nanmin(bound):.3g}; {p.f!r}")
+
+
+def distance(given, reference, normal=False):
+    """|given - reference|, 0 for equal infinities, not counted where the reference is not finite; in norm if `normal`."""
+    given, reference = np.asarray(given, np.float64), np.asarray(reference, np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.where((given == reference) | ~np.isfinite(reference), 0, np.abs(given - reference))
+    return np.broadcast_to(np.linalg.norm(apart, axis=-1, keepdims=True), apart.shape) if normal else apart
+
+
+def unit(p, kappa):
+    """C (u kappa + s), s the subnormal spacing."""
+    with np.errstate(all="ignore"):
+        kappa = np.where(np.isnan(kappa), np.inf, kappa)
+        return p.C * (p.u * kappa + p.spacing)
+
+
+def close(p, what, given, reference, bound, where=True):
+    hold(p, what, distance(given, reference, p.normwise), bound, where)
+
+
+def same(what, given, expected):
+    """Bitwise the same arrays."""
+    for a, b in zip(given, expected, strict=True):
+        if np.shape(a) != np.shape(b) or np.asarray(a).tobytes() != np.asarray(b).tobytes():
+            raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
+
+
+def expect(true, message):
+    if not true:
+        raise Broken(message)
+
+
+def tried(rejected):
+    return int(np.sum(rejected)), int(np.size(rejected))
+
+
+# -- the map and its inverse ------------------------------------------------------------------------------------------
+
+@law("inverse of forward")
+def inverse_of_forward(f, p):
+    """f^-1(f(z)) = z: |z' - z| <= C u (kappa_inv(x) + |dz/dx| kappa_fwd(z)) at interior x."""
+    if p.interior.any():
+        of_z, of_x = p.inverse_sensitivities[0], p.forward_sensitivities[0]
+        bound = unit(p, of_z.kappa) + of_z.moved("event", unit(p, of_x.kappa))
+        close(p, "z", flat(f.inverse(p.inner_x), p.batch), flat(p.z64, p.batch), bound, p.interior)
+
+
+@law("forward of inverse")
+def forward_of_inverse(f, p):
+    """f(f^-1(x)) = x, as above; where f has fewer entries than x, in the tangent plane, x itself being rounded."""
+    if p.interior.any():
+        z, of_x, of_z = f.inverse(p.inner_x), p.forward_sensitivities[0], p.inverse_sensitivities[0]
+        bound = unit(p, of_x.kappa) + of_x.moved("event", unit(p, of_z.kappa))
+        if p.size_in != p.size_out:
+            off = unit(p, of_x.kappa)
+            bound = bound + off + of_x.moved("event", of_z.moved("event", off))
+        close(p, "x", flat(f.forward(z), p.batch), flat(p.inner_x, p.batch), bound, p.interior)
+
+
+@law("composition")
+def composition(f, p):
+    """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the stages of f, or for f and itself."""
+    chain, z = f, p.z
+    if not hasattr(f, "stages"):
+        again = f if contains(f.domain, f.codomain) and f.event_ndim == (0, 0) else Inverse(f)
+        chain = Chain((f, again))
+        z = np.where(p.interior.reshape(p.batch + (1,) * len(p.event_in)), p.z, p.z[np.argmax(p.interior)])
+        if not p.interior.any() or p.f.parameter_batch != () or again is f and not usable(f, z):
+            return
+    stages, total, event = chain.stages, 0, z
+    for stage in stages:
+        event, log_det = stage.forward_and_log_det(event)
+        total = total + log_det
+    x, log_det = chain.forward_and_log_det(z)
+    same("forward", (x, log_det), (event, total))
+    total = 0
+    for stage in reversed(stages):
+        event, log_det = stage.inverse_and_log_det(event)
+        total = total + log_det
+    same("inverse", chain.inverse_and_log_det(x), (event, total))
+    J, event = None, z
+    for stage in stages:
+        J = stage.jacobian(event) if J is None else stage.jacobian(event) @ J
+        event = stage.forward(event)
+    hold(p, "jacobian", distance(chain.jacobian(z), J), 8 * p.u * np.abs(J))
+
+
+def usable(f, z):
+    """Does f(z) stay in the domain and in range, so that f can be applied again?"""
+    x = f.forward(z)
+    return bool(np.all(f.domain.members(x, 0) & f.codomain.members(x, 0)))
+
+
+@law("monotone")
+def monotone(f, p):
+    """A scalar map declared increasing does not fall: x(z_2) - x(z_1) >= -rounding for z_2 > z_1, and its slope is >= 0."""
+    if not f.increasing or f.event_ndim != (0, 0):
+        return
+    expect((f.jacobian(p.z) >= 0).all(), f"a negative slope; {f!r}")
+    order = np.argsort(p.z64)
+    view = with_first_parameters(p)
+    with np.errstate(all="ignore"):
+        x = view.forward(p.z64[order])
+    u_kappa = np.abs(x) * p.C * U if p.f.parameter_batch else unit(p, p.forward_sensitivities[0].kappa[order, 0])
+    rise, room = np.diff(x), u_kappa[1:] + u_kappa[:-1]
+    with np.errstate(invalid="ignore"):
+        expect(not (rise < -room).any(), f"x falls by {-rise.min():.3g} between increasing z; {f!r}")
+
+
+def with_first_parameters(p):
+    """The reference view in which every event has the parameters of the first."""
+    view = p.g
+    for path, value in flatten(p.g.params()):
+        view = with_leaf(view, path, np.broadcast_to(value[:1], value.shape))
+    return view
+
+
+@law("membership")
+def membership(f, p):
+    """forward stays in the codomain, inverse in the domain (a finite end belongs to both: it may be the rounded truth)."""
+    found = f.codomain.first_outside(p.x, closed=True) if finite(p.x) else None
+    expect(found is None, f"forward leaves the codomain {f.codomain}: {found}; {f!r}")
+    if p.interior.any():
+        z = f.inverse(p.inner_x)
+        found = f.domain.first_outside(z, closed=True) if finite(z) else None
+        expect(found is None, f"inverse leaves the domain {f.domain}: {found}; {f!r}")
+
+
+def finite(values):
+    return bool(np.isfinite(values).all())
+
+
+# -- log-determinants -------------------------------------------------------------------------------------------------
+
+@law("log-det is the finite-difference determinant")
+def log_det_differences(f, p):
+    """|log_det - FD| <= 10 e + 4 u kappa, with Ridders' own error estimate e; e <= 1e-6 or the point is rejected."""
+    if p.chart is None:
+        return None
+    fd = event_differences(p)
+    usable = fd.log_det_error <= FD_ERROR
+    with np.errstate(invalid="ignore"):
+        bound = 10 * fd.log_det_error + unit(p, p.forward_sensitivities[1].kappa[:, 0])
+    hold(p, "log_det", distance(p.log_det, fd.log_det), bound, usable)
+    return tried(~usable)
+
+
+def event_differences(p):
+    if "event_differences" not in vars(p):
+        p.event_differences = EventDifferences(p)
+    return p.event_differences
+
+
+@law("log-det is slogdet of the Jacobian")
+def log_det_slogdet(f, p):
+    """log_det = log|det| of the chart's block of the Jacobian."""
+    if p.chart is None:
+        return
+    J = p.claims["jacobian"].reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :].astype(np.float64)
+    kappa_J = p.forward_derivatives["jacobian"].kappa.reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :]
+    sign, reference = np.linalg.slogdet(J)
+    regular = (sign != 0) & np.isfinite(reference)
+    inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(p.size_in)))
+    entries = np.swapaxes(np.abs(inverse), -1, -2)
+    if p.normwise:
+        moved = np.linalg.norm(inverse, axis=(-2, -1)) * unit(p, kappa_J).max((-2, -1), initial=0)
+    else:
+        moved = (entries * unit(p, kappa_J)).sum((-2, -1))
+    elimination = 4 * p.size_in * U * np.linalg.norm(inverse, axis=(-2, -1)) * np.linalg.norm(J, axis=(-2, -1))
+    linear = moved + elimination < 2.0**-4
+    bound = unit(p, p.forward_sensitivities[1].kappa[:, 0]) + 2 * moved + elimination + 2 * U * np.abs(reference)
+    hold(p, "log_det", distance(p.log_det, reference), bound, regular & linear)
+
+
+@law("inverse log-det is minus log-det")
+def inverse_log_det(f, p):
+    """log|det dz/dx| at f(z) = -log|det dx/dz| at z."""
+    if p.interior.any():
+        of_l, of_x = p.inverse_sensitivities[1], p.forward_sensitivities[0]
+        bound = unit(p, of_l.kappa) + of_l.moved("event", unit(p, of_x.kappa)) + unit(p, p.forward_sensitivities[1].kappa)
+        given = f.inverse_and_log_det(p.inner_x)[1]
+        hold(p, "log|det dz/dx|", distance(given, -p.log_det)[:, None], bound, p.interior)
+
+
+@law("fused is separate")
+def fused(f, p):
+    """What comes in one pass is what comes alone: forward, log_det, inverse, and the values of both vjps."""
+    of_x, of_log_det = p.forward_sensitivities
+    x, (x_vjp, log_det_vjp) = unit(p, of_x.kappa), f.vjp(p.z)[0]
+    for what, given in (("forward", f.forward(p.z)), ("vjp", x_vjp)):
+        close(p, f"x of {what}", flat(given, p.batch), flat(p.x, p.batch), 2 * x)
+    for what, given in (("log_det", f.log_det(p.z)), ("vjp", log_det_vjp)):
+        hold(p, f"log_det of {what}", distance(given, p.log_det), 2 * unit(p, of_log_det.kappa[:, 0]))
+    if p.interior.any():
+        of_z, of_inverse = p.inverse_sensitivities
+        z, log_det = f.inverse_and_log_det(p.inner_x)
+        z_vjp, log_det_vjp = f.inverse_vjp(p.inner_x)[0]
+        for what, given in (("inverse", f.inverse(p.inner_x)), ("inverse_vjp", z_vjp)):
+            close(p, f"z of {what}", flat(given, p.batch), flat(z, p.batch), 2 * unit(p, of_z.kappa), p.interior)
+        hold(p, "log_det of inverse_vjp", distance(log_det_vjp, log_det), 2 * unit(p, of_inverse.kappa[:, 0]), p.interior)
+
+
+# -- derivatives ------------------------------------------------------------------------------------------------------
+
+@law("jacobian is the derivative")
+def jacobian(f, p):
+    """Every entry of the Jacobian against its finite difference."""
+    fd, given = event_differences(p), p.claims["jacobian"].reshape(p.batch + (p.size_out, p.size_in))
+    bound = unit(p, p.forward_derivatives["jacobian"].kappa.reshape(given.shape))
+    usable = fd.error <= FD_ERROR * fd.scale
+    error = np.where(usable, distance(given, fd.jacobian), 0)
+    hold(p, "jacobian", error, 10 * np.where(usable, fd.error, 0) + bound)
+    return tried(~usable & (fd.h > 0)[:, None, :])
+
+
+@law("pullback is the transposed Jacobian")
+def pullback_transposed(f, p):
+    """z_bar = J^T x_bar for the value's cotangent alone."""
+    view, z = p.own
+    with np.errstate(all="ignore"):
+        z_bar, _ = view.vjp(z)[1](p.bars[0], np.zeros_like(p.bars[1]))
+    of_J = p.forward_derivatives["jacobian"]
+    J, kappa = (a.reshape(p.batch + (p.size_out, p.size_in)) for a in (of_J.value, of_J.kappa))
+    x_bar = flat(p.bars64[0], p.batch)[..., None]
+    # J, J's own unit and the cotangent's each weigh |J| |x_bar|
+    bound = (2 * unit(p, kappa) * np.abs(x_bar)).sum(-2) + p.C * p.spacing
+    close(p, "z_bar", flat(z_bar, p.batch), (J * x_bar).sum(-2), bound)
+
+
+def loss_differences(p):
+    if "loss_differences" not in vars(p):
+        p.loss_differences = LossDifferences(p)
+    return p.loss_differences
+
+
+@law("pullback is the gradient")
+def pullback_gradient(f, p):
+    """z_bar and every parameter's cotangent against finite differences of L = <x_bar, x> + l_bar l."""
+    fd, rejected, count = loss_differences(p), 0, 0
+    for name in fd.inputs:
+        if fd.inputs[name].shape[-1]:
+            reference, e, scale = fd.gradient(name)
+            usable = e <= FD_ERROR * scale
+            bound = 10 * np.where(usable, e, 0) + unit(p, p.forward_derivatives[name].kappa)
+            error = np.where(usable, distance(p.claims[name], reference), 0)
+            hold(p, label("z", name), error, bound)
+            rejected, count = rejected + np.sum(~usable & (fd.h[name] > 0)), count + usable.size
+    return int(rejected), int(count)
+
+
+def label(letter, name):
+    return f"{letter}_bar" if name == "event" else f"{'.'.join(name)}_bar"
+
+
+@law("Taylor remainder falls as h^2")
+def taylor(f, p):
+    """|L(w + h v) - L(w) - h <grad, v>| <= h^2 sup|L''| for shrinking h, w all inputs at once, sup from second differences."""
+    fd = loss_differences(p)
+    direction = {b: h * np.cos(1 + 2 * np.arange(h.shape[-1])) for b, h in fd.h.items()}
+    slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
+    # the rounding of the claim, in its own dtype
+    rounding = sum(gradient_unit(p, b, np.abs(v)) for b, v in direction.items())
+    for h in (2.0**-2, 2.0**-6, 2.0**-10):
+        L = fd.along(direction, np.arange(5) * h / 4)
+        bend = np.abs(L[2:] - 2 * L[1:-1] + L[:-2]).max(0) * 16
+        bound = bend + 16 * p.C * U * np.maximum(fd.kappa, np.abs(L).max(0)) + h * rounding
+        hold(p, f"remainder at h = {h}", np.abs(L[-1] - L[0] - h * slope), bound, np.isfinite(L).all(0))
+
+
+def gradient_unit(p, block, weights):
+    return (unit(p, p.forward_derivatives[block].kappa) * weights).sum(-1)
+
+
+@law("inverse pullback is the generic one")
+def inverse_pullback(f, p):
+    """A page's inverse_vjp against the one that follows from its forward pullback and Jacobian."""
+    if p.chart is None or not p.interior.any() or type(p.g).inverse_vjp is Bijector.inverse_vjp:
+        return
+    x = p.inner_x.astype(np.float64)
+    z = p.inverse_sensitivities[0].value.reshape(p.batch + p.event_in)
+    if not np.isfinite(z).all():
+        return
+    generic = differenced(lambda view, z, bars: generic_inverse(view, z, np.broadcast_to(x, z.shape[:-len(p.event_in) or None][:z.ndim - len(p.event_in)] + p.event_out), bars),
+                          p.g, z, p.inverse_bars64, p.normwise)
+    z_unit = 4 * U * p.inverse_sensitivities[0].kappa
+    condition = 4 * p.size_in * U * conditions(p, z)
+    w = np.abs(generic["event"].value).max(-1, initial=0)
+    J = p.g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))
+    for name, override in p.inverse_derivatives.items():
+        given, reference = p.inverse_claims[name], generic[name].value
+        solved = condition * w if name == "event" else condition * w * np.abs(p.forward_sensitivities[0].slopes[name]).sum(-2).max(-1, initial=0)
+        bound = unit(p, override.kappa) + 4 * U * generic[name].kappa + generic[name].moved("event", z_unit) + solved[:, None]
+        if name == "event" and p.size_in != p.size_out:
+            given, reference, bound = ((a[..., None] * b).sum(-2) for a, b in ((given, J), (reference, J), (bound, np.abs(J))))
+        close(p, label("x", name), given, reference, bound, p.interior)
+
+
+def generic_inverse(view, z, x, bars):
+    """`Bijector.inverse_vjp` of a view at a given z."""
+    view = with_leaf(view, ("",), None)
+    view.__dict__["inverse_and_log_det"] = lambda _: (z, np.zeros(z.shape[:bars[1].ndim]))
+    (_, log_det), pullback = Bijector.inverse_vjp(view, x)
+    return {name: bar for name, bar in inverse_cotangents(pullback, bars, log_det.shape).items()}
+
+
+def inverse_cotangents(pullback, bars, batch):
+    event_bar, params_bar = pullback(*bars)
+    return {"event": flat(event_bar, batch)} | {path: flat(v, batch) for path, v in flatten(params_bar)}
+
+
+def conditions(p, z):
+    """||J^-1|| ||J|| of the chart's block."""
+    J = p.g.jacobian(z).reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :]
+    usable = np.isfinite(J).all((-2, -1))
+    with np.errstate(all="ignore"):
+        s = np.linalg.svd(np.where(usable[:, None, None], J, np.eye(J.shape[-1])), compute_uv=False)
+        return s.max(-1, initial=1) / s.min(-1, initial=1)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+@law("batch is the stack of singles")
+def singles(f, p):
+    """An event alone gives what it gives in a batch."""
+    view, z = p.own
+    leaves = flatten(view.params())
+    for i in sorted({0, len(z) // 2, len(z) - 1}):
+        alone = view
+        for path, value in leaves:
+            alone = with_leaf(alone, path, value[i])
+        with np.errstate(all="ignore"):
+            x, log_det = alone.forward_and_log_det(z[i])
+            found = forward_derivatives(alone, z[i], (p.bars[0][i], p.bars[1][i]))
+            back = inverse_derivatives(alone, p.inner_x[i], (p.inverse_bars[0][i], p.inverse_bars[1][i]))
+        close_at(p, i, "x", x.ravel(), flat(p.x, p.batch)[i], p.forward_sensitivities[0].kappa[i])
+        close_at(p, i, "log_det", log_det.ravel(), p.log_det[i:i + 1], p.forward_sensitivities[1].kappa[i])
+        for name, value in found.items():
+            close_at(p, i, f"forward {name}", value, p.claims[name][i], p.forward_derivatives[name].kappa[i])
+        for name, value in back.items():
+            if p.interior.any():
+                close_at(p, i, f"inverse {name}", value, p.inverse_claims[name][i], p.inverse_derivatives[name].kappa[i])
+
+
+def close_at(p, i, what, given, reference, kappa):
+    expect(given.shape == reference.shape, f"{what} of event {i} alone has shape {given.shape}, not {reference.shape}")
+    error, bound = distance(given, reference, p.normwise), 2 * unit(p, kappa)
+    expect((error <= bound).all(), f"{what} of event {i} alone is off by {error.max(initial=0):.3g}; {p.f!r}")
+
+
+@law("cotangents sum over what broadcast")
+def broadcasting(f, p):
+    """params_bar is the sum of every event's own over exactly the axes that broadcast; an event's cotangent likewise."""
+    checks = [("vjp", p.z, (p.x_bar, p.log_det_bar), p.claims, p.forward_derivatives)]
+    if p.interior.any():
+        checks.append(("inverse_vjp", p.inner_x, (p.z_bar, p.log_det_bar), p.inverse_claims, p.inverse_derivatives))
+    expected = flatten(f.params())
+    for method, event, bars, own, derivatives in checks:
+        event_bar, params_bar = getattr(f, method)(event)[1](*bars)
+        expect(np.shape(event_bar) == np.shape(event), f"{method}: event cotangent of shape {np.shape(event_bar)}")
+        given = flatten(params_bar)
+        expect([(path, v.shape) for path, v in expected] == [(path, np.shape(v)) for path, v in given],
+               f"{method}: params_bar has {[(path, np.shape(v)) for path, v in given]}, params {[(k, v.shape) for k, v in expected]}")
+        for path, bar in given:
+            each = own[path].reshape(np.shape(dict(flatten(p.own[0].params()))[path])).astype(np.float64)
+            kappa = derivatives[path].kappa.reshape(each.shape)
+            total, room, size = (summed(a, bar.shape) for a in (each, unit(p, kappa), np.abs(each)))
+            room = room + (len(p.z64) + each.size / max(1, bar.size)) * p.u * size
+            error = distance(bar, total)
+            if p.normwise:
+                error, room = np.linalg.norm(error), np.linalg.norm(room)
+            expect(np.all(error <= room), f"{method}: {'.'.join(path)}_bar is not the sum of the events' own "
+                                          f"(off by {np.max(error):.3g}, bound {np.min(room):.3g}); {f!r}")
+    one = p.z[:1]
+    image_bar, _ = f.vjp(one)[1](p.x_bar[:1], p.log_det_bar[:1])
+    expect(image_bar.shape == one.shape, f"z_bar of one event has shape {image_bar.shape}, not {one.shape}")
+
+
+def summed(each, shape):
+    """Sum over the leading axes and those of size 1 that `shape` does not have."""
+    while each.ndim > len(shape):
+        each = each.sum(0)
+    axes = tuple(i for i, n in enumerate(shape) if n != each.shape[i])
+    return each.sum(axes, keepdims=True)
+
+
+@law("any layout")
+def layouts(f, p):
+    """0-d, empty, strided, read-only and broadcast inputs give what plain ones give, with the shapes that follow."""
+    n, lead = len(p.z), f.parameter_batch
+    strided = np.zeros((2 * n, *p.z.shape[1:]), p.z.dtype)
+    strided[::2] = p.z
+    strided = strided[::2]
+    fixed = p.z.copy()
+    fixed.flags.writeable = False
+    kappa_x, kappa_l = (2 * unit(p, s.kappa) for s in p.forward_sensitivities)
+    for what, z in (("strided", strided), ("read-only", fixed), ("fortran", np.asfortranarray(p.z))):
+        (x, log_det), pullback = f.vjp(z)
+        pullback(p.x_bar, p.log_det_bar)
+        close(p, f"x of a {what} array", flat(x, p.batch), flat(p.x, p.batch), kappa_x)
+        hold(p, f"log_det of a {what} array", distance(log_det, p.log_det)[:, None], kappa_l)
+    one = p.z[:1]
+    repeated = f.forward_and_log_det(np.broadcast_to(one, p.z.shape))
+    plain = f.forward_and_log_det(np.repeat(one, n, 0))
+    same("a broadcast array", repeated, plain)
+    alone = one[0]
+    for method in ("forward_and_log_det", "vjp"):
+        x, log_det = f.forward_and_log_det(alone) if method != "vjp" else f.vjp(alone)[0]
+        expect(np.shape(x) == lead + p.event_out and np.shape(log_det) == lead,
+               f"one event gives shapes {np.shape(x)} and {np.shape(log_det)}, not {lead + p.event_out} and {lead}")
+    if lead in ((), (1,)):
+        empty = p.z[:0]
+        (x, log_det), pullback = f.vjp(empty)
+        z_bar, _ = pullback(np.zeros(x.shape), np.zeros(log_det.shape))
+        J = f.jacobian(empty)
+        shapes = x.shape, log_det.shape, z_bar.shape, J.shape, f.inverse(p.inner_x[:0]).shape
+        wanted = (0, *p.event_out), (0,), empty.shape, (0, p.size_out, p.size_in), empty.shape
+        expect(shapes == wanted, f"an empty batch gives shapes {shapes}, not {wanted}")
+
+
+@law("dtype is kept")
+def dtype_kept(f, p):
+    """Every result and cotangent has the dtype of the event and the fields."""
+    found = outputs(f, p)
+    wrong = {name: value.dtype for name, value in found.items() if value.dtype != p.dtype}
+    expect(not wrong, f"{p.dtype} in, {wrong} out; {f!r}")
+
+
+def outputs(f, p):
+    """Everything the contract gives, by name."""
+    (x, log_det), pullback = f.vjp(p.z)
+    z_bar, params_bar = pullback(p.x_bar, p.log_det_bar)
+    found = {"forward": f.forward(p.z), "log_det": f.log_det(p.z), "jacobian": f.jacobian(p.z), "x": x, "l": log_det, "z_bar": z_bar}
+    found |= dict(zip(("fused x", "fused log_det"), f.forward_and_log_det(p.z)))
+    found |= {f"{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    if p.interior.any():
+        (z, log_det), pullback = f.inverse_vjp(p.inner_x)
+        x_bar, params_bar = pullback(p.z_bar, p.log_det_bar)
+        found |= {"inverse": f.inverse(p.inner_x), "inverse z": z, "inverse log_det": log_det, "x_bar": x_bar}
+        found |= dict(zip(("inverse fused z", "inverse fused log_det"), f.inverse_and_log_det(p.inner_x)))
+        found |= {f"inverse {'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    return found
+
+
+# -- a value ----------------------------------------------------------------------------------------------------------
+
+@law("nothing is mutated")
+def nothing_mutated(f, p):
+    """No method and no pullback writes to its arguments or to the bijector's fields; results are the caller's own."""
+    held = [p.z, p.x_bar, p.z_bar, p.log_det_bar, p.inner_x] if p.interior.any() else [p.z, p.x_bar, p.log_det_bar]
+    before = [a.tobytes() for a in held] + [v.tobytes() for _, v in flatten(f.params())]
+    outputs(f, p)
+    after = [a.tobytes() for a in held] + [v.tobytes() for _, v in flatten(f.params())]
+    expect(before == after, f"an argument or a field was changed; {f!r}")
+    expect(not any(v.flags.writeable for _, v in flatten(f.params())), "a field can be written to")
+
+
+@law("deterministic")
+def deterministic(f, p):
+    """The same call gives the same bits."""
+    first, second = outputs(f, p), outputs(f, p)
+    for name in first:
+        same(name, (second[name],), (first[name],))
+
+
+@law("threads may share")
+def threads(f, p):
+    """Four threads on different parts of the batch get what they would get alone."""
+    if f.parameter_batch not in ((), (1,)):
+        return
+    parts = np.array_split(p.z, 4)
+    alone = [f.forward_and_log_det(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        shared = list(pool.map(f.forward_and_log_det, parts))
+    for part, expected in zip(shared, alone):
+        same("a result", part, expected)
+
+
+@law("pickles")
+def pickles(f, p):
+    """Pickled, copied, or rebuilt from itself, f is bitwise equal and computes the same."""
+    for what, again in (("pickled", pickle.loads(pickle.dumps(f))), ("copied", copy.deepcopy(f)), ("replaced", f.replace())):
+        expect(again.equals(f) and f.equals(again), f"{what}, it is {again!r}, not {f!r}")
+        same(f"log_det of f {what}", (again.log_det(p.z),), (f.log_det(p.z),))
+
+
+@law("one vector")
+def one_vector(f, p):
+    """ravel, unravel: all parameters as one vector and back, in the order of params()."""
+    vector = f.ravel()
+    leaves = flatten(f.params())
+    expect(vector.shape == (sum(v.size for _, v in leaves),), f"ravel has shape {vector.shape}")
+    same("ravel", (vector,), (np.concatenate([v.ravel() for _, v in leaves]) if leaves else np.zeros(0),))
+    expect(f.unravel(vector).equals(f), f"unravel(ravel()) is {f.unravel(vector)!r}")
+    again = flatten(f.unravel_params(vector))
+    expect([path for path, _ in again] == [path for path, _ in leaves], f"unravel_params has {[path for path, _ in again]}")
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+@law("bad parameters are refused")
+def bad_parameters(f, p):
+    """Each field's rule, broken at its last entry: ValueError with class, field, rule, index and value; arrays unchanged."""
+    for key, field in f.declared.items():
+        held = getattr(f, key)
+        if not isinstance(field, Field) or held is None or not held.size:
+            continue
+        for bad, index in broken_members(field, held):
+            before = bad.tobytes()
+            message = refusal(lambda: f.replace(**{key: bad}), f"{key} = {bad.tolist()!r}")    # noqa: B023
+            place = f"{key}[{', '.join(map(str, index))}] = " if index else f"{key} = "
+            for part in (type(f).__name__, key, field.set.rule, place):
+                expect(part in message, f"the refusal of {key} = {bad.tolist()!r} does not name {part!r}: {message}")
+            expect(bad.tobytes() == before, f"refusing {key} changed the caller's array")
+        if not field.constant:
+            for wrong in wrong_dtypes(held):
+                message = refusal(lambda: f.replace(**{key: wrong}), f"{key} of dtype {wrong.dtype}")      # noqa: B023
+                expect(type(f).__name__ in message and key in message, f"the refusal of a dtype names neither: {message}")
+
+
+def broken_members(field, held):
+    """[(array that breaks the rule of the set, index where)]: not numbers, ends, and structure."""
+    rank = 0 if field.set.entrywise else field.set.rank
+    index = tuple(n - 1 for n in held.shape[:held.ndim - rank])
+    candidates = [] if field.constant else [held * 0 + np.nan, held * 0 + np.inf]
+    candidates += [-held, held * 0, held * 0 + 1, held * 2, held.swapaxes(-1, -2) if held.ndim > 1 else held]
+    candidates += [np.full_like(held, end) for end in (field.set.lower, field.set.upper) if np.isfinite(end)]
+    found = []
+    for candidate in candidates:
+        bad = held.copy()
+        bad[index] = candidate[index]
+        if rank == 0 and field.set.rank and not field.constant and np.isfinite(bad).all():
+            bad = held * 0 + 1          # a triangle: every entry is wrong, the first is named
+        wrong = field.set.first_outside(bad)
+        if wrong is not None:
+            found.append((bad, wrong[0]))
+    return found
+
+
+def wrong_dtypes(array):
+    yield from (array.astype(t) for t in (np.float16, np.longdouble, complex, object, str))
+
+
+def refusal(call, what):
+    """The message of the ValueError that `call` raises."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    raise Broken(f"{what} was accepted")
+
+
+@law("bad events are refused")
+def bad_events(f, p):
+    """NaN, an event outside, a wrong shape or dtype: ValueError with class, argument and rule; the caller's array unchanged."""
+    if not p.interior.any():
+        return
+    for side, good in ((0, p.z), (1, p.inner_x)):
+        where, letter = (f.domain, f.codomain)[side], "zx"[side]
+        methods = [m for m, s in METHODS.items() if s == side] + [("vjp", "inverse_vjp")[side]]
+        for bad in bad_values(where, good):
+            before = bad.tobytes()
+            for method in methods:
+                message = refusal(lambda: getattr(f, method)(bad), f"{method} of {bad.ravel()[-1]!r}")     # noqa: B023
+                for part in (type(f).__name__, f"{letter} ", where.rule, f"{letter}[", "] = "):
+                    expect(part in message, f"{method}: the refusal does not name {part!r}: {message}")
+            expect(bad.tobytes() == before, "refusing an event changed the caller's array")
+        for bad in wrong_shapes(f, good, side) + list(wrong_dtypes(good)):
+            for method in methods:
+                message = refusal(lambda: getattr(f, method)(bad), f"{method} of shape {bad.shape}, dtype {bad.dtype}")    # noqa: B023
+                expect(type(f).__name__ in message and letter in message, f"{method}: the refusal names neither: {message}")
+
+
+def bad_values(where, good):
+    """Arrays whose last entry is NaN, infinite where that is outside, or beyond an end."""
+    values = [np.nan, np.inf, -np.inf] + [end + d for end, d in ((where.lower, -1), (where.upper, 1)) if np.isfinite(end)]
+    found = []
+    for value in values:
+        bad = good.copy()
+        bad.reshape(-1)[-1] = value
+        if bad.size and (not np.isfinite(value) or where.rank == 0):
+            found.append(bad)
+    return found
+
+
+def wrong_shapes(f, good, side):
+    """Too few axes; one entry too many where the size is known; a parameter batch that does not fit."""
+    ndim = f.event_ndim[side]
+    found = [np.ones(np.shape(good)[:ndim - 1], good.dtype)] if ndim else []
+    if ndim and known_size(f):
+        found.append(np.concatenate((good, good[..., :1]), -1))
+    if f.parameter_batch not in ((), (1,)):
+        found.append(np.repeat(good, 2, 0))
+    return found
+
+
+def known_size(f):
+    return bool(set(f.dims) & {"D"}) and f.event_ndim == (1, 1)
+
+
+# -- mass -------------------------------------------------------------------------------------------------------------
+
+@law("mass is one")
+def mass(f, p):
+    """The density of x = f(z), z normal on the domain, integrates to 1 over the codomain, for at most two dimensions."""
+    if p.chart is None or p.size_in > 2:
+        return None
+    total, e = total_mass(p)
+    if not e <= FD_ERROR:
+        return 1, 1
+    expect(abs(total - 1) <= 10 * e + 1e-8, f"the density integrates to {total!r} (error {e:.1e}); {f!r}")
+    return 0, 1

@@ -1,0 +1,287 @@
+"""The certificate: how far every page is from the truth, in units of rounding, at points drawn from its declaration.
+
+    python -m validation.certify                certify all pages; writes certificate.json and certificate.md
+    python -m validation.certify --check        recompute and compare with the certificate that is checked in
+    python -m validation.certify --page Tanh    one page; writes nothing
+    python -m validation.certify --golden       the golden points of all pages (or of --page), from their truth
+    --json                                      print the certificate as JSON instead of a table
+
+Exit status 1, and the failing rows, where an error exceeds what is allowed, a quantity has no truth or raises, or fewer
+than half of its points are well conditioned: the unit of error would then hide defects.  With --check also where an error
+exceeds 1.1 times the recorded one on the same machine; elsewhere only what is allowed counts.
+
+Allowed is 4 units for a map of one number, 4 + D/2 for vectors and matrices, whose sums have up to D terms (D is the
+longest axis of the event or its image), 8 for an inverse found by a solver.  A page may declare `allowed`, up to 16, with
+the proof in its docstring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import scipy
+
+import refflow
+from refflow.core import REGISTRY
+from refflow.core.fields import Field
+from refflow.oracle.quantities import forward_quantities, inverse_quantities
+
+from .measure import compared, truth_at_x, truth_at_z
+from .points import image_shape, points
+from .truth import TruthNotFound
+
+ORACLE = Path(refflow.__file__).parent / "oracle"
+CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"
+DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
+WELL_CONDITIONED = 2.0**10                          # kappa/|q|
+NOISE = 0.5                                         # recorded errors below it are not compared
+
+
+# -- one page ---------------------------------------------------------------------------------------------------------
+
+def claims(point):
+    """What the page says at a point."""
+    quantities = forward_quantities if point.side == "forward" else inverse_quantities
+    return quantities(point.f, point.event, point.image_bar, point.log_det_bar)
+
+
+def truth(point):
+    at = truth_at_z if point.side == "forward" else truth_at_x
+    return at(point.f, point.event, point.image_bar, point.log_det_bar)
+
+
+def errors(point):
+    """{quantity: (C, kappa/|q|)}; what has no truth, raises or warns has an infinite error under that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return compared(claims(point), truth(point), point.event.dtype)
+        except (ArithmeticError, ValueError, RuntimeWarning, KeyError, TypeError) as failure:
+            kind = "no truth" if isinstance(failure, TruthNotFound) else "raises"
+            return {f"({kind}: {failure})": (np.inf, 1.0)}
+
+
+def allowed(point, quantity):
+    """The largest C of a quantity at a point."""
+    f, own = point.f, getattr(point.f, "allowed", None)
+    own = own.get(quantity) if isinstance(own, dict) else own
+    if own is not None:
+        if own > 16:
+            raise ValueError(f"{type(f).__name__}: no page may be allowed more than 16")
+        return float(own)
+    sizes = point.event.shape + image_shape(f, point.side, point.event.shape)
+    usual = 4 + max(sizes) / 2 if sizes else 4.0
+    return max(8.0, usual) if f.solver and point.side == "inverse" else usual
+
+
+def certified(page, dtype, side):
+    """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones."""
+    rows, drawn = {}, points(page, dtype, side)
+    for point in drawn:
+        for quantity, (C, ratio) in errors(point).items():
+            limit = allowed(point, quantity)
+            row = rows.setdefault(quantity, {"points": 0, "well_conditioned": 0, "excess": -1.0})
+            row["points"] += 1
+            row["well_conditioned"] += bool(ratio <= WELL_CONDITIONED)
+            if C / limit > row["excess"]:
+                row |= {"excess": C / limit, "C": C, "allowed": limit, "kappa_over_q": ratio, "worst": encoded(point)}
+    return {quantity: finished(row) for quantity, row in rows.items()}, len(drawn)
+
+
+def finished(row):
+    return {"C": rounded(row["C"]), "allowed": row["allowed"], "points": row["points"],
+            "share": round(row["well_conditioned"] / row["points"], 3), "kappa_over_q": rounded(row["kappa_over_q"]),
+            "worst": row["worst"]}
+
+
+def rounded(x):
+    """Three digits; a number that JSON does not have is a string."""
+    return float(f"{x:.3g}") if np.isfinite(x) else str(float(x))
+
+
+def hexes(array):
+    array = np.asarray(array)
+    values = array.ravel().tolist()
+    return {"shape": list(array.shape), "values": [v.hex() if isinstance(v, float) else v for v in values]}
+
+
+def encoded(point):
+    """A point as JSON: exact numbers."""
+    f, params = point.f, {}
+    for key, field in f.declared.items():
+        value = getattr(f, key)
+        if value is not None:
+            params[key] = hexes(value) if isinstance(field, Field) else value
+    return {"params": params, "event": hexes(point.event),
+            "image_bar": None if point.image_bar is None else hexes(point.image_bar),
+            "log_det_bar": None if point.log_det_bar is None else float(point.log_det_bar).hex()}
+
+
+# -- all pages --------------------------------------------------------------------------------------------------------
+
+def fingerprint():
+    """What the last digits may depend on."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    return {"machine": f"{platform.system()} {platform.machine()}, {processor()}", "numpy": np.__version__,
+            "simd": " ".join(simd.get("baseline", []) + simd.get("found", [])), "python": platform.python_version(),
+            "scipy": scipy.__version__, "blas": f"{blas['name']} {blas['version']}"}
+
+
+def processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def task(name, dtype, side):
+    start = time.perf_counter()
+    rows, count = certified(REGISTRY[name], dtype, side)
+    return rows, count, time.perf_counter() - start
+
+
+def certificate(names, workers):
+    """The whole document; progress goes to stderr."""
+    pages, counts, start = {name: {} for name in names}, {name: {} for name in names}, time.perf_counter()
+    tasks = [(name, dtype, side) for name in names for dtype in DTYPES for side in SIDES]
+    with ProcessPoolExecutor(workers) as pool:
+        futures = [(key, pool.submit(task, *key)) for key in tasks]
+        for i, ((name, dtype, side), future) in enumerate(futures, 1):
+            rows, count, seconds = future.result()
+            counts[name].setdefault(dtype, {})[side] = count
+            for quantity, row in rows.items():
+                pages[name].setdefault(quantity, {})[dtype] = row
+            print(f"{i}/{len(tasks)} {name} {dtype} {side}: {count} points in {seconds:.1f} s, "
+                  f"{time.perf_counter() - start:.0f} s in all", file=sys.stderr, flush=True)
+    return {"schema": "refflow/certificate/1", "fingerprint": fingerprint(), "points": counts, "pages": pages}
+
+
+def rows_of(document):
+    return [(name, quantity, dtype, row) for name, quantities in document["pages"].items()
+            for quantity, dtypes in quantities.items() for dtype, row in dtypes.items()]
+
+
+def failures(document, names, recorded=None):
+    """[reason] of everything that a certificate may not contain, with the input to paste."""
+    found = [f"{name}: missing" for name in names if not document["pages"].get(name)]
+    same = recorded is not None and recorded["fingerprint"] == document["fingerprint"]
+    for name, quantity, dtype, row in rows_of(document):
+        where, C = f"{name} {dtype} {quantity}: ", float(row["C"])
+        if not C <= row["allowed"]:
+            found.append(f"{where}C = {row['C']} > {row['allowed']} allowed, kappa/|q| = {row['kappa_over_q']}\n"
+                         f"    {pasted(name, quantity, dtype, row['worst'])}")
+        if row["share"] < 0.5:
+            found.append(f"{where}only {row['share']:.0%} of its {row['points']} points have kappa/|q| <= 2^10")
+        before = recorded and recorded["pages"].get(name, {}).get(quantity, {}).get(dtype)
+        if recorded and not before:
+            found.append(f"{where}not in the certificate")
+        elif same and C > 1.1 * max(float(before["C"]), NOISE):
+            found.append(f"{where}C = {row['C']}, recorded {before['C']}\n    {pasted(name, quantity, dtype, row['worst'])}")
+    return found
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+
+def number(values):
+    """Nested lists of exact numbers from their JSON."""
+    plain = [float.fromhex(v) if isinstance(v, str) else v for v in values["values"]]
+    return np.array(plain).reshape(values["shape"]).tolist()
+
+
+def pasted(name, quantity, dtype, worst):
+    """A call of `measure` that shows the row."""
+    params = ", ".join(f"{k}={number(v) if isinstance(v, dict) else v!r}" for k, v in worst["params"].items())
+    inverse = quantity.startswith("inverse")
+    event, bar = ("x", "z_bar") if inverse else ("z", "x_bar")
+    text = f"measure({name}({params}), {event}={number(worst['event'])}"
+    if worst["image_bar"]:
+        text += f", {bar}={number(worst['image_bar'])}, log_det_bar={float.fromhex(worst['log_det_bar'])}"
+    return f"{text}, dtype=np.{dtype})"
+
+
+def table(document):
+    """The certificate to read; generated."""
+    machine = document["fingerprint"]
+    counts = {dtype: sum(sum(by_dtype[dtype].values()) for by_dtype in document["points"].values()) for dtype in DTYPES}
+    lines = [
+        "# Certificate", "",
+        "Generated by `python -m validation.certify`. C is the largest error over the points, in units of rounding u times",
+        "kappa = |q| + sum |dq/d input| |input|, against a truth of 50 digits; share is the part of the points with",
+        "kappa <= 2^10 |q|. The worst inputs are exact, and call `validation.measure.measure`.", "",
+        f"Machine: {machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
+        f"{machine['blas']}. SIMD: {machine['simd']}.", "",
+        "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",
+        "| page | quantity | dtype | C | allowed | share | worst input |", "|---|---|---|---:|---:|---:|---|"]
+    for name, quantity, dtype, row in rows_of(document):
+        worst = pasted(name, quantity, dtype, row["worst"])
+        shown = f"`{worst}`" if len(worst) <= 160 else "see certificate.json"
+        lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {row['allowed']:g} | {row['share']:.0%} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(document):
+    """The table for a terminal, one line for each page, quantity and dtype."""
+    lines = [f"{'page':20}{'quantity':34}{'dtype':9}{'C':>9}{'allowed':>9}{'share':>7}"]
+    for name, quantity, dtype, row in rows_of(document):
+        mark = "" if float(row["C"]) <= row["allowed"] and row["share"] >= 0.5 else "  <--"
+        lines.append(f"{name:20}{quantity[:33]:34}{dtype:9}{row['C']:>9}{row['allowed']:>9g}{row['share']:>7.0%}{mark}")
+    return "\n".join(lines)
+
+
+def written(path, text):
+    """Moved into place whole: a reader never sees half a file."""
+    path.parent.mkdir(exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def as_json(document):
+    """One line for each row."""
+    def pages():
+        for name, quantities in document["pages"].items():
+            rows = ",\n".join(f"   {json.dumps(q)}: {{" + ", ".join(f'{json.dumps(d)}: {json.dumps(r)}' for d, r in v.items())
+                              + "}" for q, v in quantities.items())
+            yield f"  {json.dumps(name)}: {{\n{rows}}}"
+
+    head = {k: v for k, v in document.items() if k != "pages"}
+    return json.dumps(head)[:-1] + ',\n "pages": {\n' + ",\n".join(pages()) + "}}\n"
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
+    parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
+    parser.add_argument("--golden", action="store_true", help="write the golden points")
+    parser.add_argument("--page", choices=sorted(REGISTRY), help="one page only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    chosen = parser.parse_args(arguments)
+    names, start = [chosen.page] if chosen.page else sorted(REGISTRY), time.perf_counter()
+    if chosen.golden:
+        from .golden import write_all
+        write_all(names)
+        return 0
+    document = certificate(names, chosen.workers)
+    recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
+    failed = failures(document, names, recorded)
+    print(as_json(document) if chosen.json else summary(document))
+    print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+    for reason in failed:
+        print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
+    if not chosen.check and not chosen.page:
+        written(CERTIFICATE, as_json(document))
+        written(TABLE, table(document))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
