@@ -7,7 +7,8 @@ Maps are values with the methods of `refflow.core.Bijector`; `Chain` composes th
 
 from __future__ import annotations
 
-from .core import REGISTRY, Chain, Independent, Inverse
+from .core import (REGISTRY, Chain, DiagonalNormal, Flow, FullNormal, Independent, Inverse, Logistic, NormalMixture,
+                   StandardNormal, Uniform)
 from .elementwise import Affine, Exp, NormalCDF, Power, Sigmoid, Softplus, Tanh, WeibullCDF
 from .linear import DenseLinear, PLULinear
 from .constrained import CorrelationCholesky, StickBreaking
@@ -15,6 +16,7 @@ from .normalization import ActNorm
 from .shape import Concatenate, Reshape, stack
 
 __version__ = "0.1.0"
-__all__ = ["ActNorm", "Affine", "Chain", "Concatenate", "CorrelationCholesky", "DenseLinear", "Exp", "Independent", "Inverse",
-           "NormalCDF", "PLULinear", "Power", "REGISTRY", "Reshape", "Sigmoid", "Softplus", "StickBreaking", "Tanh",
-           "WeibullCDF", "stack"]
+__all__ = ["ActNorm", "Affine", "Chain", "Concatenate", "CorrelationCholesky", "DenseLinear", "DiagonalNormal", "Exp",
+           "Flow", "FullNormal", "Independent", "Inverse", "Logistic", "NormalCDF", "NormalMixture", "PLULinear", "Power",
+           "REGISTRY", "Reshape", "Sigmoid", "Softplus", "StandardNormal", "StickBreaking", "Tanh", "Uniform", "WeibullCDF",
+           "stack"]

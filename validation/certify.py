@@ -6,9 +6,12 @@
     python -m validation.certify --golden       the golden points of all pages (or of --page), from their truth
     --json                                      print the certificate as JSON instead of a table
 
-Exit status 1, and the failing rows, where an error exceeds what is allowed, a quantity has no truth or raises, or fewer
-than half of its points are well conditioned: the unit of error would then hide defects.  With --check also where an error
+Exit status 1, and the failing rows, where an error exceeds what is allowed, a method raises or warns, or fewer than half of
+a quantity's points are well conditioned: the unit of error would then hide defects.  With --check also where an error
 exceeds 1.1 times the recorded one on the same machine; elsewhere only what is allowed counts.
+
+A quantity is unsettled at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
+of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
 
 Allowed is 4 units for a map of one number, 4 + D/2 for vectors and matrices, whose sums have up to D terms (D is the
 longest axis of the event or its image), 8 for an inverse found by a solver.  A page may declare `allowed`, up to 16, with
@@ -55,19 +58,26 @@ def claims(point):
 
 
 def truth(point):
-    at = truth_at_z if point.side == "forward" else truth_at_x
-    return at(point.f, point.event, point.image_bar, point.log_det_bar)
+    """{quantity: its truth}, without the unsettled ones; TruthNotFound where there are no others."""
+    try:
+        at = truth_at_z if point.side == "forward" else truth_at_x
+        return at(point.f, point.event, point.image_bar, point.log_det_bar)
+    except TruthNotFound as partly:
+        if not partly.settled:
+            raise
+        return partly.settled
 
 
 def errors(point):
-    """{quantity: (C, kappa/|q|)}; what has no truth, raises or warns has an infinite error under that name."""
+    """{quantity: (C, kappa/|q|)}, (None, None) where unsettled; a failure has an infinite error under its own name."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            return compared(claims(point), truth(point), point.event.dtype)
-        except (ArithmeticError, ValueError, RuntimeWarning, KeyError, TypeError) as failure:
-            kind = "no truth" if isinstance(failure, TruthNotFound) else "raises"
-            return {f"({kind}: {failure})": (np.inf, 1.0)}
+            given, true = claims(point), truth(point)
+            unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given if name not in true}
+            return compared(given, true, point.event.dtype) | unsettled
+        except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
+            return {type(failure).__name__: (np.inf, 1.0)}
 
 
 def allowed(point, quantity):
@@ -88,18 +98,21 @@ def certified(page, dtype, side):
     rows, drawn = {}, points(page, dtype, side)
     for point in drawn:
         for quantity, (C, ratio) in errors(point).items():
-            limit = allowed(point, quantity)
-            row = rows.setdefault(quantity, {"points": 0, "well_conditioned": 0, "excess": -1.0})
+            row = rows.setdefault(quantity, {"points": 0, "unsettled": 0, "well_conditioned": 0, "excess": -1.0})
+            if C is None:
+                row["unsettled"] += 1
+                continue
             row["points"] += 1
-            row["well_conditioned"] += bool(ratio <= WELL_CONDITIONED)
+            row["well_conditioned"] += bool(ratio is not None and ratio <= WELL_CONDITIONED)
+            limit = allowed(point, quantity)
             if C / limit > row["excess"]:
                 row |= {"excess": C / limit, "C": C, "allowed": limit, "kappa_over_q": ratio, "worst": encoded(point)}
     return {quantity: finished(row) for quantity, row in rows.items()}, len(drawn)
 
 
 def finished(row):
-    return {"C": rounded(row["C"]), "allowed": row["allowed"], "points": row["points"],
-            "share": round(row["well_conditioned"] / row["points"], 3), "kappa_over_q": rounded(row["kappa_over_q"]),
+    return {"C": rounded(row["C"]), "allowed": row["allowed"], "points": row["points"], "unsettled": row["unsettled"],
+            "share": round(row["well_conditioned"] / row["points"], 3), "kappa_over_q": rounded(row["kappa_over_q"] or 1.0),
             "worst": row["worst"]}
 
 
@@ -121,7 +134,7 @@ def encoded(point):
         value = getattr(f, key)
         if value is not None:
             params[key] = hexes(value) if isinstance(field, Field) else value
-    return {"params": params, "event": hexes(point.event),
+    return {"side": point.side, "params": params, "event": hexes(point.event),
             "image_bar": None if point.image_bar is None else hexes(point.image_bar),
             "log_det_bar": None if point.log_det_bar is None else float(point.log_det_bar).hex()}
 
@@ -152,7 +165,7 @@ def task(name, dtype, side):
 def certificate(names, workers):
     """The whole document; progress goes to stderr."""
     pages, counts, start = {name: {} for name in names}, {name: {} for name in names}, time.perf_counter()
-    tasks = [(name, dtype, side) for name in names for dtype in DTYPES for side in SIDES]
+    tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in SIDES]     # the short ones last
     with ProcessPoolExecutor(workers) as pool:
         futures = [(key, pool.submit(task, *key)) for key in tasks]
         for i, ((name, dtype, side), future) in enumerate(futures, 1):
@@ -178,14 +191,16 @@ def failures(document, names, recorded=None):
         where, C = f"{name} {dtype} {quantity}: ", float(row["C"])
         if not C <= row["allowed"]:
             found.append(f"{where}C = {row['C']} > {row['allowed']} allowed, kappa/|q| = {row['kappa_over_q']}\n"
-                         f"    {pasted(name, quantity, dtype, row['worst'])}")
+                         f"    {pasted(name, dtype, row['worst'])}")
+        if row["unsettled"] > (row["points"] + row["unsettled"]) / 10:
+            found.append(f"{where}no truth at {row['unsettled']} points")
         if row["share"] < 0.5:
             found.append(f"{where}only {row['share']:.0%} of its {row['points']} points have kappa/|q| <= 2^10")
         before = recorded and recorded["pages"].get(name, {}).get(quantity, {}).get(dtype)
         if recorded and not before:
             found.append(f"{where}not in the certificate")
         elif same and C > 1.1 * max(float(before["C"]), NOISE):
-            found.append(f"{where}C = {row['C']}, recorded {before['C']}\n    {pasted(name, quantity, dtype, row['worst'])}")
+            found.append(f"{where}C = {row['C']}, recorded {before['C']}\n    {pasted(name, dtype, row['worst'])}")
     return found
 
 
@@ -197,11 +212,10 @@ def number(values):
     return np.array(plain).reshape(values["shape"]).tolist()
 
 
-def pasted(name, quantity, dtype, worst):
+def pasted(name, dtype, worst):
     """A call of `measure` that shows the row."""
     params = ", ".join(f"{k}={number(v) if isinstance(v, dict) else v!r}" for k, v in worst["params"].items())
-    inverse = quantity.startswith("inverse")
-    event, bar = ("x", "z_bar") if inverse else ("z", "x_bar")
+    event, bar = ("z", "x_bar") if worst["side"] == "forward" else ("x", "z_bar")
     text = f"measure({name}({params}), {event}={number(worst['event'])}"
     if worst["image_bar"]:
         text += f", {bar}={number(worst['image_bar'])}, log_det_bar={float.fromhex(worst['log_det_bar'])}"
@@ -216,15 +230,18 @@ def table(document):
         "# Certificate", "",
         "Generated by `python -m validation.certify`. C is the largest error over the points, in units of rounding u times",
         "kappa = |q| + sum |dq/d input| |input|, against a truth of 50 digits; share is the part of the points with",
-        "kappa <= 2^10 |q|. The worst inputs are exact, and call `validation.measure.measure`.", "",
+        "kappa <= 2^10 |q|; unsettled counts points whose truth is out of reach. The worst inputs are exact, and call",
+        "`validation.measure.measure`.", "",
         f"Machine: {machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
         f"{machine['blas']}. SIMD: {machine['simd']}.", "",
         "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",
-        "| page | quantity | dtype | C | allowed | share | worst input |", "|---|---|---|---:|---:|---:|---|"]
+        "| page | quantity | dtype | C | allowed | share | unsettled | worst input |",
+        "|---|---|---|---:|---:|---:|---:|---|"]
     for name, quantity, dtype, row in rows_of(document):
-        worst = pasted(name, quantity, dtype, row["worst"])
+        worst = pasted(name, dtype, row["worst"])
         shown = f"`{worst}`" if len(worst) <= 160 else "see certificate.json"
-        lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {row['allowed']:g} | {row['share']:.0%} | {shown} |")
+        lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {row['allowed']:g} | {row['share']:.0%} | "
+                     f"{row['unsettled']} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
@@ -247,14 +264,10 @@ def written(path, text):
 
 def as_json(document):
     """One line for each row."""
-    def pages():
-        for name, quantities in document["pages"].items():
-            rows = ",\n".join(f"   {json.dumps(q)}: {{" + ", ".join(f'{json.dumps(d)}: {json.dumps(r)}' for d, r in v.items())
-                              + "}" for q, v in quantities.items())
-            yield f"  {json.dumps(name)}: {{\n{rows}}}"
-
-    head = {k: v for k, v in document.items() if k != "pages"}
-    return json.dumps(head)[:-1] + ',\n "pages": {\n' + ",\n".join(pages()) + "}}\n"
+    pages = [f'"{name}": {{\n' + ",\n".join(f'"{q}": {json.dumps(row)}' for q, row in quantities.items()) + "}"
+             for name, quantities in document["pages"].items()]
+    head = json.dumps({key: value for key, value in document.items() if key != "pages"})
+    return head[:-1] + ',\n"pages": {\n' + ",\n".join(pages) + "}}\n"
 
 
 def main(arguments=None) -> int:

@@ -1,6 +1,7 @@
 """How many units of rounding error a bijector's methods are from the truth, at given points.
 
-    python -c "from refflow import Tanh; from validation.measure import measure; print(measure(Tanh(), z=[1e-9], x_bar=1.0, log_det_bar=1.0))"
+    from refflow import Tanh
+    measure(Tanh(), z=1e-9, x_bar=1.0, log_det_bar=1.0)
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ PARAMETERS = {"float64": 60, "float32": 20}
 MATRICES, MODERATE = 10, 4
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 LARGEST_WITH_COTANGENT = 3
-COUNTS = {"scalar": 600, "structured": 300}         # of drawn points, for each dtype and side
+COUNTS = {"scalar": 600, "structured": 400}         # of drawn points, for each dtype and side
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
 KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
          "wide parameters": ("moderate", True), "wide": ("wide", True),

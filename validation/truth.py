@@ -36,7 +36,11 @@ LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
 
 
 class TruthNotFound(ArithmeticError):
-    """No precision tried settles the named quantity."""
+    """No precision tried settles the named quantities; `settled` holds the others."""
+
+    def __init__(self, message, settled=()):
+        super().__init__(message)
+        self.settled = dict(settled)
 
 
 # ---------------------------------------------------------------- problems and quantities
@@ -171,12 +175,13 @@ def settle(compute, dtype):
             try:
                 quantities = compute()
             except Ambiguous as reason:
-                unsettled = [str(reason)]
+                unsettled, settled = [str(reason)], {}
                 continue
-            unsettled = [name for name, quantity in quantities.items() if not quantity.settled(dtype)]
+            settled = {name: quantity for name, quantity in quantities.items() if quantity.settled(dtype)}
+            unsettled = [name for name in quantities if name not in settled]
             if not unsettled:
                 return quantities
-    raise TruthNotFound(", ".join(unsettled))
+    raise TruthNotFound(", ".join(unsettled), settled)
 
 
 def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
@@ -368,19 +373,25 @@ class Solver:
             brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
                          for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
         for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0]):
-            for _ in range(2 * ctx.prec):
-                product = known * other
-                middle = (product.sqrt() * sign(known) if product > 0 else (known + other) / 2).mid()
-                if self.side(middle) == s:
-                    known = middle
-                else:
-                    other = middle
-                if abs(other - known) < abs(known) * arb(2) ** (-ctx.prec // 2):
-                    break
-            root = self.newton([known]) or self.newton([other])
-            if root:
-                return root
+            for bits in (100, ctx.prec // 2):       # Newton's method mostly takes over early
+                known, other = self.bisected(known, other, s, bits)
+                root = self.newton([known]) or self.newton([other])
+                if root:
+                    return root
         return None
+
+    def bisected(self, known, other, s, bits):
+        """The bracket halved, by exponents first, to a relative width of 2^-bits."""
+        for _ in range(2 * ctx.prec):
+            if abs(other - known) < abs(known) * arb(2) ** -bits:
+                break
+            product = known * other
+            middle = (product.sqrt() * sign(known) if product > 0 else (known + other) / 2).mid()
+            if self.side(middle) == s:
+                known = middle
+            else:
+                other = middle
+        return known, other
 
     def solve(self, claim):
         """Balls that hold z: from the claim, if it leads anywhere, else from the starts that fit every map."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from .bases import DiagonalNormal, FullNormal, Logistic, NormalMixture, StandardNormal, Uniform
 from .bijector import REGISTRY, Bijector, bijector, over_event, over_positions
 from .compose import Chain, Independent, Inverse
+from .density import DENSITIES, Density, density
 from .fields import Array, Value, child, children, plain
-from .sets import (constant, context, correlation_cholesky, interval, invertible, nonzero, permutation, positive, real,
-                   simplex, strictly_lower, strictly_upper)
+from .flow import Flow
+from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, interval, invertible, nonzero,
+                   permutation, positive, real, simplex, strictly_lower, strictly_upper)
 from .words import case, halves, join, log_2, log_abs_product

@@ -25,7 +25,7 @@ times the error of t. With p = min(x, 1 - x), the tail probability, which is exa
              = M(|t|)/p                                 for p <  1/4                (10)
     log|dz/dx| = log(scale/phi(t))                                                  (11)
                = log(scale M) - log p                   where scale M/p overflows   (12)
-(12) adds numbers of which one is beyond 700 (80 in float32) and the other below 50 (20): nothing cancels there.
+In (12) -log p is beyond 600 (70 in float32) and |log(scale M)| below 50 (20): nothing cancels.
 
 Reverse rule, from (2), (6) and dt/dz = -dt/dloc = 1/scale, dt/dscale = -t/scale = -d/scale^2, l = log_det:
     z_bar     = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                      (13)
@@ -129,20 +129,23 @@ class NormalCDF(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     hard_cases = (
-        case("Subnormal", "x is subnormal: the library's Phi is 0 or has few digits", z=[-37.6, -38.2, -38.4], loc=0.0, scale=1.0),
+        case("Subnormal", "x is subnormal: the library's Phi is 0 or has few digits", z=[-37.6, -38.2, -38.4],
+             loc=0.0, scale=1.0),
         case("SubnormalSlope", "exp(-t^2/2) is subnormal or 0, dx/dz is not", z=[-2.0**-60 * 38.5, 2.0**-60 * 39.5],
              loc=0.0, scale=2.0**-60),
         case("Saturated", "x rounds to 1, the slope does not round to 0", z=[8.3, 20.0, 37.0], loc=0.0, scale=1.0),
-        case("Overflow", "t overflows, x and the cotangents of x do not", z=[-2.0**1000, 2.0**1000], loc=0.0, scale=2.0**-60),
+        case("Overflow", "t overflows, x and the cotangents of x do not", z=[-2.0**1000, 2.0**1000], loc=0.0,
+             scale=2.0**-60),
         case("LargeScale", "t^2 overflows, the log-det's gradient l d/scale^2 does not", z=[2.0**600, -2.0**900], loc=0.0,
              scale=2.0**60),
         case("Switch", "(2) and (3) meet", z=[np.nextafter(-1, -2), -1.0, np.nextafter(-1, 0)], loc=0.0, scale=1.0),
-        case("Turning", "d log-det/dscale = (t^2 - 1)/scale cancels", z=[np.nextafter(1, 0), 1.0, np.nextafter(1, 2)], loc=0.0,
-             scale=1.0),
+        case("Turning", "d log-det/dscale = (t^2 - 1)/scale cancels",
+             z=[np.nextafter(1, 0), 1.0, np.nextafter(1, 2)], loc=0.0, scale=1.0),
         case("Cancelling", "z and loc agree in all digits but the last", z=[np.nextafter(3, 4)], loc=3.0, scale=2.0**-50),
         case("UnitDensity", "log-det passes through 0", z=[1e-9, 0.5], loc=0.0, scale=0.3989422804014327),
         case("Tails", "1/phi(t) as exp(t^2/2) loses t^2 units; next to 0 scale M/p overflows",
              x=[5e-324, 2.0**-1022, 1e-100, np.nextafter(1, 0)], loc=0.0, scale=2.0**60),
         case("Median", "Phi^-1 passes through 0", x=[np.nextafter(0.5, 0), 0.5, np.nextafter(0.5, 1)], loc=0.0, scale=1.0),
-        case("Quartiles", "(9) and (10) meet", x=[np.nextafter(0.25, 0), 0.25, 0.75, np.nextafter(0.75, 1)], loc=0.0, scale=1.0),
+        case("Quartiles", "(9) and (10) meet",
+             x=[np.nextafter(0.25, 0), 0.25, 0.75, np.nextafter(0.75, 1)], loc=0.0, scale=1.0),
     )

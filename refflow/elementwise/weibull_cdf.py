@@ -8,16 +8,16 @@ With s = scale > 0 and k = concentration > 0:
     where  y/z = exp(p)/c   with  c = z,  p = w            for k <  1/2
                             and   c = s,  p = (k - 1) L    for k >= 1/2             (5)
 
-Each row of (5) is used where |p| <= |w|: the unit of error contains the rounding of w, because a rounding of k changes w by as
-much. The other row of the two loses digits: for a small k, log(k/s) and -L cancel where the answer is log(k/z).
+Each row of (5) is used where |p| <= |w|: the unit of error contains the rounding of w, because a rounding of k changes w by
+as much. The other row of the two loses digits: for a small k, log(k/s) and -L cancel where the answer is log(k/z).
 All logarithms are of quotients; their difference would lose the digits of the larger one and is taken only where it cannot,
 because the other is much smaller. Next to a = b the rounding of the quotient, times k, may be a large number in an exponent,
 while the difference of a and b is exact:
     log(a/b) = log a - log b                  where a/b is not a normal number      (6)
              = log1p((a - b)/b)               for 1/2 <= a/b <= 2                   (7)
 
-exp(p - y) may be subnormal, and y infinite, before it meets the factor that brings it back. A product (a b) b keeps its digits
-as long as it is a number at all, so that half of each exponent goes into each b:
+exp(p - y) may be subnormal, and y infinite, before it meets the factor that brings it back. A product (a b) b keeps its
+digits as long as it is a number at all, so that half of each exponent goes into each b:
     dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (8)
     y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (9)
     y exp(-y) = h^2,        h = exp((w - y)/2)                                      (10)
@@ -180,21 +180,23 @@ class WeibullCDF(Bijector):
              x=[np.nextafter(X_0, 0), X_0, np.nextafter(X_0, 1)], scale=1.0, concentration=2.0**-60),
         case("SmallPower", "log(k/s) and (k - 1) log(z/s) cancel: the log-det is log(k/z) + w - y", z=[2.0**-60, 2.0**-1000],
              scale=1.0, concentration=2.0**-60),
-        case("Exponential", "k = 1: the slope is exp(-z/s)/s down to the smallest z, and at z = 0", z=[5e-324, 1e-300, 1.0, 700.0],
-             scale=3.0, concentration=1.0),
+        case("Exponential", "k = 1: the slope is exp(-z/s)/s down to the smallest z, and at z = 0",
+             z=[5e-324, 1e-300, 1.0, 700.0], scale=3.0, concentration=1.0),
         case("RowsMeet", "the rows of (5) meet", z=[1e-200, 1e200], scale=2.0, concentration=0.5),
         case("RowsMeetBelow", "the rows of (5) meet", z=[1e-200, 1e200], scale=2.0, concentration=np.nextafter(0.5, 0)),
         case("QuotientOverflows", "z/s overflows, (z/s)^k does not", z=[2.0**1000], scale=2.0**-60, concentration=2.0**-9),
-        case("QuotientUnderflows", "z/s and k/z leave the floats, (z/s)^k does not", z=[5e-324], scale=2.0**60, concentration=2.0**-9),
-        case("PowerOverflows", "y and exp(w/2) overflow, the log-det's gradient l k y/z does not", z=[2.0**1000], scale=2.0**-60,
-             concentration=1.9325),
+        case("QuotientUnderflows", "z/s and k/z leave the floats, (z/s)^k does not", z=[5e-324], scale=2.0**60,
+             concentration=2.0**-9),
+        case("PowerOverflows", "y and exp(w/2) overflow, the log-det's gradient l k y/z does not",
+             z=[2.0**1000], scale=2.0**-60, concentration=1.9325),
         case("OppositeOverflow", "the two terms of (16) overflow with opposite signs, their sum with one", z=[5e-324],
-             scale=1.0, concentration=0.375),
-        case("Saturated", "x rounds to 1, the slope does not round to 0", z=[40.0, 700.0, 740.0], scale=1.0, concentration=1.0),
+             scale=1.0, concentration=2.0**-9),
+        case("Saturated", "x rounds to 1, the slope does not round to 0", z=[40.0, 700.0, 740.0], scale=1.0,
+             concentration=1.0),
         case("Turning", "y = 1: d log-det/ds passes through 0", z=[np.nextafter(3, 2), 3.0, np.nextafter(3, 4)], scale=3.0,
              concentration=2.0),
-        case("Tails", "x next to its ends: y is subnormal or 36.7", x=[5e-324, 1e-310, 1e-30, np.nextafter(1, 0)], scale=2.0**60,
-             concentration=2.0**-3),
+        case("Tails", "x next to its ends: y is subnormal or 36.7", x=[5e-324, 1e-310, 1e-30, np.nextafter(1, 0)],
+             scale=2.0**60, concentration=2.0**-3),
         case("TailsSteep", "the two terms of (20) overflow with opposite signs", x=[5e-324, 1e-300, np.nextafter(1, 0)],
              scale=2.0**60, concentration=2.0**10),
     )

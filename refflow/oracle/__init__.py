@@ -1,1 +1,8 @@
-"""."""
+"""The oracle: other people's code, and refflow's own, held against the truth."""
+
+from __future__ import annotations
+
+from .adapter import adapter
+from .check import check
+from .pages import CannotRun
+from .verdict import Report

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import REGISTRY
+from .pages import CannotRun
 from .points import Point, Truth
 
 SCHEMA = "refflow/golden/1"
@@ -28,7 +29,7 @@ def recorded(directory=DIRECTORY) -> list[str]:
 def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
     """The golden points of one page, of the named dtypes; none if it has no file.
 
-    Raises ValueError for a file of another schema or another bijector.
+    Raises CannotRun for a file of another schema or another bijector.
     """
     path = Path(directory) / f"{name}.json"
     if not path.exists():
@@ -36,12 +37,12 @@ def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise CannotRun(f"{path} is not JSON: {error}") from None
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != SCHEMA:
-        raise ValueError(f"{path} has schema {schema!r}; this version of refflow reads {SCHEMA!r}")
+        raise CannotRun(f"{path} has schema {schema!r}; this version of refflow reads {SCHEMA!r}")
     if stored["bijector"] != name:
-        raise ValueError(f"{path} holds points of {stored['bijector']!r}")
+        raise CannotRun(f"{path} holds points of {stored['bijector']!r}")
     return [decoded(REGISTRY[name], p) for p in stored["points"] if dtypes is None or p["dtype"] in dtypes]
 
 

@@ -12,7 +12,7 @@ its hand-written derivatives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,8 +53,8 @@ class Truth:
             unit = np.maximum(self.unit, floor)
             if self.normwise:
                 axes = tuple(range(self.batch_ndim, distance.ndim))
-                return norm(distance, axes) / unit.max(axis=axes, initial=floor)
-            return np.where(distance == 0, 0.0, distance / unit)
+                distance, unit = norm(distance, axes), unit.max(axis=axes, initial=floor)
+            return np.where(np.isinf(distance), np.inf, np.where(distance == 0, 0.0, distance / unit))
 
     def known(self):
         """Marks of the entries at which there is a finite truth, or one that overflows, and a unit."""
@@ -88,17 +88,16 @@ class Point:
     reason: str = ""
     id: str = ""
     lead: int = 0
-    composite: bool = field(default=False)
 
     def single(self, index):
         """The question of one leading index alone."""
         pick = lambda a: None if a is None else a[index]        # noqa: E731
-        return Point(self.f, self.dtype, self.side, self.event[index], pick(self.image_bar), pick(self.log_det_bar), None,
-                     self.case, self.reason, self.id, 0, self.composite)
+        return replace(self, event=self.event[index], image_bar=pick(self.image_bar), log_det_bar=pick(self.log_det_bar),
+                       truth=None, lead=0)
 
-    def changed(self, f, event):
-        """The same question about a simpler bijector and event; its truth is that of run time."""
-        return Point(f, self.dtype, self.side, event, None, None, None, self.case, self.reason, self.id, 0, self.composite)
+    def changed(self, **changes):
+        """The same question with something else in it; its truth is that of run time."""
+        return replace(self, truth=None, **changes)
 
 
 def fields_of(f) -> dict:
@@ -117,6 +116,7 @@ def writable(value):
 
 # -- truth at run time ------------------------------------------------------------------------------------------------
 
+@np.errstate(all="ignore")
 def run_time_truth(point, derivatives=False) -> dict:
     """{quantity: Truth} of a point from refflow's float64 methods; with `derivatives`, Jacobian and cotangents too."""
     side, f = point.side, point.f.astype(np.float64)
@@ -138,8 +138,7 @@ def run_time_truth(point, derivatives=False) -> dict:
 
 
 def truth_of(value, unit, u, batch_ndim, normal):
-    with np.errstate(all="ignore"):
-        conditioning = np.where(value == 0, 1.0, unit / np.abs(value))
+    conditioning = np.where(value == 0, 1.0, unit / np.abs(value))
     return Truth(value, np.zeros_like(value), u * unit, conditioning, batch_ndim, normal)
 
 
@@ -190,20 +189,34 @@ def summed_to(per_event_bar, batch, shape):
     return sum_to_shape(per_event_bar.reshape(batch + core), shape)
 
 
+@np.errstate(all="ignore")
 def chart_truth(point) -> dict:
-    """The inverse's event cotangent of a page of unequal dimensions, as a function of its chart alone."""
+    """The inverse's event cotangent of a page of unequal dimensions, as a function of its chart alone.
+
+    As a function of z it is w(z) = J^-T (z_bar - l_bar grad log|det J|), J the chart's block; its derivative with respect to
+    the chart's entries is dw/dz J^-1, and so is its kappa.
+    """
     f = point.f.astype(np.float64)
-    g, event = per_event(f, point.event, 1)
+    g, x = per_event(f, point.event, 1)
     bars = (np.asarray(point.image_bar, np.float64), np.asarray(point.log_det_bar, np.float64))
+    z, chart = f.inverse(x), f.chart(f.input_shape(x.shape))
 
-    def in_chart(view, x, bars):
-        (_, log_det), pullback = Bijector.inverse_vjp(view, x)
-        return {"event": pullback(*bars)[0].reshape(*log_det.shape, -1)}
+    def of_latent(view, z, bars):
+        _, pullback = view.vjp(z)
+        image = np.zeros(z.shape[:-1] + x.shape)
+        grad_l, _ = pullback(image, np.ones_like(bars[1]))
+        J = view.jacobian(z)[..., chart, :]
+        u = bars[0] - bars[1][..., None] * grad_l
+        return {"event": np.linalg.solve(np.swapaxes(J, -1, -2), u[..., None])[..., 0]}
 
-    found = differenced(in_chart, g, event, bars, False)["event"]
+    found = differenced(of_latent, g, z, bars, False)["event"]
+    W = np.linalg.inv(g.jacobian(z)[chart, :])
+    slopes = found.slopes | {"event": found.slopes["event"] @ W}
+    found = replace(found, slopes=slopes, inputs=found.inputs | {"event": x.ravel()[chart]})
+    value, unit = np.zeros(x.size), np.zeros(x.size)
+    value[chart], unit[chart] = found.value, found.kappa
     u = float(np.finfo(point.dtype).eps) / 2
-    truth = truth_of(found.value.reshape(event.shape), found.kappa.reshape(event.shape), u, 0, False)
-    return {"inverse_vjp.x_bar": truth}
+    return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
 # -- drawn points -----------------------------------------------------------------------------------------------------
@@ -289,7 +302,7 @@ def drawn_points(page, dtype, broadcast=False):
             for spread in SPREADS[name]:
                 f = drawn_bijector(page, dtype, rng, size, spread, plain)
                 z = drawn_events(f, dtype, rng, (COUNT,), event_shape(f, size), spread)
-                yield from both_sides(f, z, dtype, 1)
+                yield from with_gradients(both_sides(f, z, dtype, 1), rng, 4 if spread == SPREADS[name][0] else 0)
         if broadcast and any(isinstance(d, Field) and not d.constant for d in page.declared.values()):
             f = drawn_bijector(page, dtype, rng, 2, 1, plain, (3,))
             shape = event_shape(f, 2)
@@ -342,10 +355,15 @@ def composite_points(f, dtype):
     shape = f.parameter_batch + composite_shape(f)
     for lead in ((), (COUNT,)):
         z = f.domain.draw(rng, lead + shape, 2).astype(dtype)
-        for point in both_sides(f, z, dtype, len(lead)):
-            yield point
-            for single in [point] if not lead else [point.single(i) for i in range(min(4, len(point.event)))]:
-                yield with_cotangents(single, rng)
+        yield from with_gradients(both_sides(f, z, dtype, len(lead)), rng, 4)
+
+
+def with_gradients(points, rng, count):
+    """The points, and the first `count` events of each batch once more with cotangents."""
+    for point in points:
+        yield point
+        for i in range(min(count, len(point.event)) if point.lead else 0):
+            yield with_cotangents(point.single(i), rng)
 
 
 def composite_shape(f):
@@ -371,5 +389,4 @@ def with_cotangents(point, rng):
     batch = np.broadcast_shapes(point.event.shape[:point.event.ndim - rank], f.parameter_batch)
     image = tuple((f.output_shape if point.side == "forward" else f.input_shape)(shape))
     draw = lambda shape: (rng.choice([-1.0, 1.0], shape) * np.exp2(rng.uniform(-2, 2, shape))).astype(point.dtype)  # noqa: E731
-    return Point(f, point.dtype, point.side, point.event, draw(batch + image), draw(batch), None, point.case, point.reason,
-                 point.id, 0, point.composite)
+    return replace(point, image_bar=draw(batch + image), log_det_bar=draw(batch))

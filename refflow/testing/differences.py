@@ -3,10 +3,10 @@ r"""Finite differences that know their own error.
 Central differences at steps h_k = h_0 / 2^k have errors in even powers of h, so that Ridders' table
     T_0[k] = (q(h_k) - q(-h_k)) / (2 h_k)                                                       (1)
     T_m[k] = (4^m T_(m-1)[k+1] - T_(m-1)[k]) / (4^m - 1)                                        (2)
-removes one power after the other.  The error of an entry is how far it moved from its two parents, and the rounding of q
-at its smallest step,
-    e = max(|T_m[k] - T_(m-1)[k+1]|, |T_m[k] - T_(m-1)[k]|) + u kappa / h_(k+m)                 (3)
-the entry with the smallest e is the answer.
+removes one power after the other.  The error of an entry is how far it lies from its two parents and from its neighbour at
+the larger step (agreement with the parents alone may be chance), and the rounding of q at its smallest step,
+    e = max(|T_m[k] - T_(m-1)[k+1]|, |T_m[k] - T_(m-1)[k]|, |T_m[k] - T_m[k-1]|) + u kappa / h_(k+m)        (3)
+The entry with the smallest e is the answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..core.fields import Child, flatten
 from .kappa import flat, spread_fields, with_leaf
 
-RUNGS = 8
+RUNGS = 10
 STEPS_INSIDE = 16
 U = 2.0**-53
 
@@ -28,8 +28,9 @@ def ridders(values, rounding):
         table = values
         for m in range(1, len(values)):
             new = (4**m * table[1:] - table[:-1]) / (4**m - 1)                                  # (2)
-            e = np.maximum(np.abs(new - table[1:]), np.abs(new - table[:-1])) + rounding[m:]    # (3)
-            for entry, e_entry in zip(new, e):
+            parents = np.maximum(np.abs(new - table[1:]), np.abs(new - table[:-1]))
+            e = np.maximum(parents[1:], np.abs(np.diff(new, axis=0))) + rounding[m + 1:]        # (3)
+            for entry, e_entry in zip(new[1:], e):
                 better = e_entry < error
                 best, error = np.where(better, entry, best), np.where(better, e_entry, error)
             table = new

@@ -22,6 +22,7 @@ SIZES = (1, 2, 3, 4)
 SPREAD = 6                      # parameters and cotangents: 2^-6 to 2^6
 EVENT_SPREAD = 9                # events: 2^-9 to 2^10, about 1e-3 to 1e3
 MARGIN = 2.0**-18               # an image that is moved by this much stays inside: it has not saturated, in float32 either
+THIN = 2.0**-12                # the smallest entry of a structured image, for the same reason
 MODERATE = 2.0**100             # images beyond this, or below its reciprocal, are the certificate's
 BYTES = 3
 
@@ -87,8 +88,8 @@ def draw_mask(draw, shape, spread):
 STRUCTURED = {
     "invertible": draw_invertible, "simplex": draw_simplex, "correlation_cholesky": draw_correlation,
     permutation("D").set.name: draw_permutation, constant().set.name: draw_mask,
-    "strictly_lower": lambda draw, shape, spread: np.tril(draw_numbers(draw, shape, spread), -1),
-    "strictly_upper": lambda draw, shape, spread: np.triu(draw_numbers(draw, shape, spread), 1),
+    "strictly_lower": lambda draw, shape, spread: np.tril(draw_numbers(draw, shape, spread // 3), -1),
+    "strictly_upper": lambda draw, shape, spread: np.triu(draw_numbers(draw, shape, spread // 3), 1),
 }
 
 
@@ -221,5 +222,5 @@ def saturated(f, z):
     if f.codomain.rank == 0:
         beyond |= f.codomain.outside(x * (1 + MARGIN)) | f.codomain.outside(x * (1 - MARGIN))
     elif f.codomain in (sets.simplex, sets.correlation_cholesky):
-        beyond |= (size < MARGIN) & (x != 0)
+        beyond |= (size < THIN) & (x != 0)
     return beyond.any(axis=tuple(range(-rank, 0))) if rank else beyond

@@ -1,0 +1,256 @@
+r"""The contract of a density, base or flow, and how bad input is refused.
+
+    log p(z)                                    log_prob, -inf with zero gradient outside the support
+    z = z(noise, parameters)                    sample, reparameterised: sample_vjp is its gradient
+    log p(z(noise, parameters), parameters)     sample_and_log_prob_vjp
+
+A page is a class with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, written without checks, for events z of the full batch
+inside the support and `lead` = (n, *batch); the rest follows.  `@density` keeps it as the unchecked view and publishes a
+class whose methods check shapes, dtypes and NaN once, as `@bijector` does.
+"""
+
+from __future__ import annotations
+
+from operator import index
+
+import numpy as np
+
+from .bijector import Bijector, checked_cotangent, checked_event, over_event
+from .fields import Value, declare, sum_to_shape
+from .sets import extended_real, real
+
+DENSITIES: dict = {}
+
+
+class Density(Value):
+    """A probability density of events, with parameters.
+
+    Events are (*batch, *event_shape), parameters broadcast with the batch.  Public methods, with p for the density:
+
+    `log_prob(z)` -> (*batch): summed over the event, -inf outside the support
+    `log_prob_vjp(z)` -> (log_prob, pullback); `pullback(log_prob_bar)` -> (z_bar, params_bar)
+    `sample(rng, n)` -> (n, *batch, *event), batch that of the parameters, randomness from the Generator `rng` alone
+    `sample_vjp(rng, n)` -> (z, pullback); `pullback(z_bar)` -> params_bar, of the reparameterised sample
+    `sample_and_log_prob_vjp(rng, n)` -> ((z, log_prob), pullback); `pullback(z_bar, log_prob_bar)` -> params_bar
+
+    params_bar has the keys and shapes of `params()`.  ValueError, naming class and argument, for NaN, a wrong shape, a dtype
+    other than float32 and float64, an `rng` that is not a Generator, an `n` that is not a count.
+    """
+
+    side = 0                                # of the map that a flow makes: 0 for z, 1 for x
+    domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
+    support = real
+
+    # -- shapes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def event_shape(self):
+        """The shape of one event: the field `shape` where there is one, else a vector of length D."""
+        return self.shape if "shape" in self.declared else (self.dims["D"],)
+
+    @property
+    def event_ndim(self):
+        return (len(self.event_shape),)
+
+    @property
+    def rank(self):
+        """The number of axes of an event."""
+        return self.event_ndim[self.side]
+
+    @property
+    def parameter_batch(self):
+        if "shape" not in self.declared:
+            return super().parameter_batch
+        full = np.broadcast_shapes(*(array.shape for array in self._arrays().values()), self.shape)
+        return full[:len(full) - len(self.shape)]
+
+    def output_shape(self, shape):
+        if tuple(shape) != self.event_shape:
+            raise ValueError(f"its events have shape {self.event_shape}")
+        return shape
+
+    def _validate(self):
+        if "shape" in self.declared:
+            self._set("shape", self._settled_shape())
+        super()._validate()
+
+    def _settled_shape(self):
+        """The event shape given, or else the last axis of the fields, () where they have none."""
+        name, shapes = type(self).__name__, [array.shape for array in self._arrays().values()]
+        try:
+            full = np.broadcast_shapes(*shapes)
+        except ValueError:
+            raise ValueError(f"{name}: its fields do not broadcast: {shapes}") from None
+        if self.shape is None:
+            return full[-1:]
+        try:
+            given = (index(self.shape),) if np.ndim(self.shape) == 0 else tuple(index(n) for n in self.shape)
+        except TypeError:
+            raise ValueError(f"{name}: shape must be an int or a tuple of ints, not {self.shape!r}") from None
+        core = full[max(0, len(full) - len(given)):]
+        if min(given, default=0) < 0 or any(n not in (1, m) for n, m in zip(core[::-1], given[::-1])):
+            raise ValueError(f"{name}: fields of shape {full} do not fit events of shape {given}")
+        return given
+
+    # -- what follows from the page's own functions -------------------------------------------------------------------
+
+    def inside(self, z):
+        """One mark for each event: does it lie in the open support?"""
+        return self.support.members(z, self.rank)
+
+    def impossible(self, z, log_prob):
+        """One mark for each event: is its density 0?  log_prob alone does not tell, as it may overflow to -inf."""
+        return ~self.inside(z)
+
+    def log_prob(self, z):
+        return self.log_prob_vjp(z)[0]
+
+    def sample(self, rng, lead):
+        return self.sample_vjp(rng, lead)[0]
+
+    def sample_and_log_prob_vjp(self, rng, lead):
+        z, sample_pullback = self.sample_vjp(rng, lead)
+        log_prob, log_prob_pullback = self.log_prob_vjp(z)
+
+        def pullback(z_bar, log_prob_bar):
+            through_z, direct = log_prob_pullback(log_prob_bar)
+            return added(sample_pullback(z_bar + through_z), direct)
+
+        return (z, log_prob), pullback
+
+    def view(self, dtype):
+        """The unchecked view in `dtype`."""
+        view = Bijector.view(self, dtype)
+        view.__dict__["dtype"] = dtype
+        return view
+
+
+# -- the public boundary ----------------------------------------------------------------------------------------------
+
+def supported(page_vjp):
+    """A page's log_prob_vjp on any event: outside the support -inf and no gradient; parameters' cotangents summed."""
+
+    def log_prob_vjp(self, z):
+        inside = self.inside(z)
+        where = over_event(inside, self.rank)
+        log_prob, pullback = page_vjp(self, np.where(where, z, 0))
+
+        def on_the_support(log_prob_bar):
+            z_bar, params_bar = pullback(np.where(inside, log_prob_bar, 0))
+            return np.where(where, z_bar, 0), self.reduce(params_bar)
+
+        return np.where(inside, log_prob, -np.inf), on_the_support
+
+    return log_prob_vjp
+
+
+def reducing_sample(page_vjp):
+    """A page's vjp of its sample with the parameters' cotangents summed."""
+
+    def vjp(self, rng, lead):
+        drawn, pullback = page_vjp(self, rng, lead)
+        return drawn, lambda *bars: self.reduce(pullback(*bars))
+
+    return vjp
+
+
+def log_prob(self, event):
+    view, event, _ = checked_event(self, event, self.side)
+    with np.errstate(all="ignore"):
+        return view.log_prob(event)
+
+
+def log_prob_vjp(self, event):
+    view, event, original = checked_event(self, event, self.side)
+    with np.errstate(all="ignore"):
+        found, pullback = view.log_prob_vjp(event)
+
+    def checked_pullback(log_prob_bar):
+        bar = checked_cotangent(self, "log_prob_bar", log_prob_bar, found)
+        with np.errstate(all="ignore"):
+            event_bar, params_bar = pullback(bar)
+        return sum_to_shape(event_bar, original), params_bar
+
+    return found, checked_pullback
+
+
+def checked_draw(self, rng, n):
+    """(unchecked view, (n, *batch))."""
+    name = type(self).__name__
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
+    try:
+        n = index(n)
+    except TypeError:
+        raise ValueError(f"{name}: n must be an int, not {n!r}") from None
+    if n < 0:
+        raise ValueError(f"{name}: n must be >= 0, not {n}")
+    return self.view(self.dtype or np.dtype(np.float64)), (n, *self.parameter_batch)
+
+
+def sample(self, rng, n, context=None):
+    if context is not None:
+        return self.at(context=context).sample(rng, n)
+    view, lead = checked_draw(self, rng, n)
+    with np.errstate(all="ignore"):
+        return view.sample(rng, lead)
+
+
+def sample_vjp(self, rng, n):
+    view, lead = checked_draw(self, rng, n)
+    with np.errstate(all="ignore"):
+        event, pullback = view.sample_vjp(rng, lead)
+
+    def checked_pullback(event_bar):
+        bar = checked_cotangent(self, f"{'zx'[self.side]}_bar", event_bar, event)
+        with np.errstate(all="ignore"):
+            return pullback(bar)
+
+    return event, checked_pullback
+
+
+def sample_and_log_prob_vjp(self, rng, n):
+    view, lead = checked_draw(self, rng, n)
+    with np.errstate(all="ignore"):
+        (event, found), pullback = view.sample_and_log_prob_vjp(rng, lead)
+
+    def checked_pullback(event_bar, log_prob_bar):
+        bar = checked_cotangent(self, f"{'zx'[self.side]}_bar", event_bar, event)
+        found_bar = checked_cotangent(self, "log_prob_bar", log_prob_bar, found)
+        with np.errstate(all="ignore"):
+            return pullback(bar, found_bar)
+
+    return (event, found), checked_pullback
+
+
+DOCS = {
+    "log_prob": """log p of each event, (*batch); -inf outside the support.""",
+    "log_prob_vjp": """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar), 0 outside the support.""",
+    "sample": """(n, *batch, *event) events drawn with the Generator `rng`; `context` is filled in first, as by `at`.""",
+    "sample_vjp": """(events, pullback) of `sample`; `pullback(event_bar)` -> params_bar, the noise held fixed.""",
+    "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, both as functions of the parameters.
+
+    `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, the noise held
+    fixed: what reverse-KL training needs.
+    """}
+PUBLISHED = {f.__name__: f for f in (log_prob, log_prob_vjp, sample, sample_vjp, sample_and_log_prob_vjp)}
+for _name, _method in PUBLISHED.items():
+    _method.__doc__ = DOCS[_name]
+
+
+def density(page):
+    """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`."""
+    page = declare(page)
+    page.log_prob_vjp = supported(page.log_prob_vjp)
+    for name in ("sample_vjp", "sample_and_log_prob_vjp"):
+        setattr(page, name, reducing_sample(getattr(page, name)))
+    about = {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
+    public = type(page.__name__, (page,), PUBLISHED | about)
+    page.page = page
+    DENSITIES[public.__name__] = public
+    return public
+
+
+def added(a, b):
+    """The sum of two nested dictionaries of cotangents with the same keys."""
+    return {key: added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}

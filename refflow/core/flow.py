@@ -1,0 +1,274 @@
+r"""A flow: a bijector x = f(z) and a base density pi of z.
+
+    log p(x) = log pi(z) + log|det dz/dx|,   z = f^-1(x)                            (1)
+    log p(x) = -inf, all gradients 0          where x is not f of a point of the support of pi      (2)
+    x = f(z),   z ~ pi                                                              (3)
+    log p(x) = log pi(z) - log|det dx/dz|     of a sample, without an inverse       (4)
+
+Reverse rules.  (1) reads z twice, in pi and in the log-det: with b = log_prob_bar,
+    z_bar = grad log pi(z) b,   x_bar, bijector_bar = f.inverse_vjp's pullback of (z_bar, b)        (5)
+A sample depends on the base's parameters through z, so that for (3) and (4)
+    z_bar, bijector_bar = f.vjp's pullback of (x_bar, -b)                           (6)
+    base_bar = (dz/dparams)* (z_bar + grad log pi(z) b) + (dlog pi/dparams)* b      (7)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .bijector import Bijector, checked_domain, checked_shape, over_event
+from .compose import Independent, contains
+from .density import Density, added, density
+from .fields import child, plain
+
+
+@density
+class Flow(Density):
+    """The density of x = f(z) with z drawn from `base` and f = `bijector`.
+
+    x is (*batch, *event): batch that of the parameters of both broadcast, event the shape that f gives to the base's events.
+    A bijector of lower rank than the base's events is lifted with `Independent`.  Outside the open support log_prob is -inf,
+    with zero gradient; the finite ends of f's codomain are outside.  params_bar has the keys of `params()`,
+    {"bijector": ..., "base": ...} and, shared, "context".
+
+    `base` is a `Density`, another Flow included, or the user's own object with
+
+    `log_prob(z)` -> (*batch), -inf outside its support, for z (*batch, *event)
+    `log_prob_vjp(z)` -> (log_prob, pullback) with `pullback(log_prob_bar)` -> (z_bar, params_bar)
+    `sample(rng, n)` -> (n, *event)
+
+    and, if it has them, `event_shape`; `params()`, a nested dict of arrays, with `replace(**params)` -> a new object and
+    `sample_vjp(rng, n)` -> (z, pullback) with `pullback(z_bar)` -> params_bar.  Without `params` it has no parameters and its
+    params_bar is {}.
+
+    ValueError for a component that is none of these, for shapes or parameter batches that do not fit, for a base whose
+    support is not inside f's domain.
+    """
+
+    bijector: Bijector = child()
+    base: Density = child()
+    side = 1
+
+    def __post_init__(self):
+        if not isinstance(self.bijector, Bijector):
+            raise ValueError(f"Flow: bijector must be a Bijector, not {type(self.bijector).__name__}")
+        rank = self.bijector.event_ndim[0]
+        if not isinstance(self.base, Density):
+            self._set("base", OwnBase(self.base, rank))
+        if self.base.rank > rank:
+            self._set("bijector", Independent(self.bijector, self.base.rank - rank))
+        super().__post_init__()
+
+    def _validate(self):
+        name, shape = type(self.bijector).__name__, self.base.event_shape
+        if self.base.rank != self.bijector.event_ndim[0]:
+            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, those of its base have shape "
+                             f"{shape}")
+        if shape is not None:
+            try:
+                checked_shape(self.bijector, np.broadcast_to(0.0, shape), 0)
+            except ValueError as error:
+                raise ValueError(f"Flow: the base's events do not fit: {error}") from None
+        if not contains(self.bijector.domain, self.base.support):
+            raise ValueError(f"Flow: the base's support, {self.base.support}, is not inside the domain of {name}, "
+                             f"{self.bijector.domain}")
+        batches = self.bijector.parameter_batch, self.base.parameter_batch
+        try:
+            np.broadcast_shapes(*batches)
+        except ValueError:
+            raise ValueError(f"Flow: the parameter batches of bijector and base do not broadcast: {batches}") from None
+
+    # -- shapes ------------------------------------------------------------------------------------------------------
+
+    event_ndim = property(lambda self: self.bijector.event_ndim)
+    support = property(lambda self: self.bijector.codomain)
+
+    @property
+    def event_shape(self):
+        """The shape of x, None where the base does not know that of z."""
+        shape = self.base.event_shape
+        return None if shape is None else tuple(self.bijector.output_shape(shape))
+
+    def input_shape(self, shape):
+        checked_shape(self.bijector, np.broadcast_to(0.0, shape), 1)
+        inner = tuple(self.bijector.input_shape(shape))
+        if self.base.event_shape not in (None, inner):
+            raise ValueError(f"its events have shape {self.event_shape}")
+        return inner
+
+    def output_shape(self, shape):
+        return self.bijector.output_shape(shape)
+
+    def view(self, dtype):
+        view = object.__new__(type(self).page)
+        view.__dict__.update(vars(self), dtype=dtype, bijector=self.bijector.view(dtype), base=self.base.view(dtype))
+        return view
+
+    # -- log_prob ----------------------------------------------------------------------------------------------------
+
+    def inside(self, x):
+        return np.isfinite(x).all(axis=tuple(range(-self.rank, 0)))
+
+    def impossible(self, x, log_prob):
+        return log_prob == -np.inf
+
+    def inverted(self, x, name):
+        """(inside, what the bijector's inverse method `name` returns), None in its place where no event is inside.
+
+        Events outside are replaced by events inside, so that nothing infinite meets their cotangents 0: they are outside the
+        codomain, or refused by a stage of a chain, or their z is no finite number.
+        """
+        f, lead = self.bijector.view(self.dtype, marking=True), len(self.parameter_batch)
+        inside = f.codomain.members(x, self.rank)
+        if not inside.any():
+            return inside, None
+        x = np.where(over_event(inside, self.rank), x, representatives(x, inside, lead))
+        found = getattr(f, name)(x)
+        z = found[0] if name == "inverse_and_log_det" else found[0][0]
+        finite = np.isfinite(z).all(axis=tuple(range(inside.ndim, z.ndim)))
+        if finite.all():
+            return inside, found
+        inside = inside & finite
+        if not inside.any():
+            return inside, None
+        again = f.forward(np.broadcast_to(representatives(z, inside, lead), z.shape))
+        return inside, getattr(f, name)(np.where(over_event(inside, self.rank), x, again))
+
+    def log_prob(self, x):
+        inside, found = self.inverted(x, "inverse_and_log_det")
+        if found is None:
+            return np.full(inside.shape, -np.inf, x.dtype)
+        z, log_det = found
+        log_pi = self.base.log_prob(z)
+        inside = inside & ~self.base.impossible(z, log_pi)
+        return np.where(inside, log_pi + log_det, -np.inf)                          # (1) (2)
+
+    def log_prob_vjp(self, x):
+        inside, found = self.inverted(x, "inverse_vjp")
+        if found is None:
+            return np.full(inside.shape, -np.inf, x.dtype), lambda b: (np.zeros_like(x), zeros(self.params()))
+        (z, log_det), f_pullback = found
+        log_pi, base_pullback = self.base.log_prob_vjp(z)
+        inside = inside & ~self.base.impossible(z, log_pi)
+
+        def pullback(b):
+            b = np.where(inside, b, 0)                                              # (2)
+            z_bar, base_bar = base_pullback(b)                                      # (5)
+            x_bar, f_bar = f_pullback(z_bar, b)                                     # (5)
+            return np.where(over_event(inside, self.rank), x_bar, 0), {"bijector": f_bar, "base": base_bar}
+
+        return np.where(inside, log_pi + log_det, -np.inf), pullback                # (1) (2)
+
+    # -- sample ------------------------------------------------------------------------------------------------------
+
+    def sample(self, rng, lead):
+        return self.bijector.forward(self.of_the_domain(self.base.sample(rng, lead)))       # (3)
+
+    def of_the_domain(self, z):
+        checked_domain(self.bijector, z, 0)
+        return z
+
+    def sample_vjp(self, rng, lead):
+        z, base_pullback = self.base.sample_vjp(rng, lead)
+        (x, log_det), f_pullback = self.bijector.vjp(self.of_the_domain(z))         # (3)
+
+        def pullback(x_bar):
+            z_bar, f_bar = f_pullback(x_bar, np.zeros_like(log_det))                # (6)
+            return {"bijector": f_bar, "base": base_pullback(z_bar)}                # (7)
+
+        return x, pullback
+
+    def sample_and_log_prob_vjp(self, rng, lead):
+        (z, log_pi), base_pullback = self.base.sample_and_log_prob_vjp(rng, lead)
+        (x, log_det), f_pullback = self.bijector.vjp(self.of_the_domain(z))
+
+        def pullback(x_bar, b):
+            z_bar, f_bar = f_pullback(x_bar, -b)                                    # (6)
+            return {"bijector": f_bar, "base": base_pullback(z_bar, b)}             # (7)
+
+        return (x, log_pi - log_det), pullback                                      # (3) (4)
+
+    def initialised(self, data, rng):
+        """A new flow whose bijector is initialised on data x: each stage that can gives latents of mean 0 and variance 1."""
+        return self.replace(bijector=self.bijector.inverse_initialised(data, rng))
+
+
+def representatives(events, inside, lead):
+    """One event inside for each index of the last `lead` batch axes, the parameters': its own first, else the first of all."""
+    batch, event = inside.shape, events.shape[inside.ndim:]
+    split = len(batch) - lead
+    marks, candidates = inside.reshape(-1, *batch[split:]), events.reshape(-1, *batch[split:], *event)
+    first = over_event(marks.argmax(0)[None], len(event))
+    own = np.take_along_axis(candidates, np.broadcast_to(first, (1, *candidates.shape[1:])), 0)[0]
+    return np.where(over_event(marks.any(0), len(event)), own, events[inside][0])
+
+
+def zeros(nested):
+    """A nested dictionary of zeros."""
+    return {key: zeros(v) if isinstance(v, dict) else np.zeros_like(v) for key, v in nested.items()}
+
+
+@density
+class OwnBase(Density):
+    """The user's own base object, held by a Flow; `axes` are those of an event."""
+
+    given: object = plain()
+    axes: int = plain()
+
+    def _validate(self):
+        missing = [m for m in ("log_prob", "log_prob_vjp", "sample") if not callable(getattr(self.given, m, None))]
+        if missing:
+            raise ValueError(f"Flow: base must be a density or have log_prob, log_prob_vjp and sample; "
+                             f"{type(self.given).__name__} has no {missing[0]}")
+
+    @property
+    def event_shape(self):
+        shape = getattr(self.given, "event_shape", None)
+        return None if shape is None else tuple(shape)
+
+    event_ndim = property(lambda self: (self.axes if self.event_shape is None else len(self.event_shape),))
+
+    def params(self):
+        return self.given.params() if hasattr(self.given, "params") else {}
+
+    def replace(self, **changes):
+        return OwnBase(self.given.replace(**changes), self.axes) if changes else self
+
+    def impossible(self, z, log_prob):
+        return log_prob == -np.inf
+
+    def checked(self, what, array, shape, dtype):
+        array = np.asarray(array)
+        if array.shape != shape:
+            raise ValueError(f"Flow: {type(self.given).__name__}.{what} has shape {array.shape}, not {shape}")
+        return array.astype(dtype, copy=False)
+
+    def log_prob(self, z):
+        return self.checked("log_prob", self.given.log_prob(z), z.shape[:z.ndim - self.rank], z.dtype)
+
+    def log_prob_vjp(self, z):
+        log_prob, given_pullback = self.given.log_prob_vjp(z)
+
+        def pullback(b):
+            z_bar, params_bar = given_pullback(b)
+            return self.checked("log_prob_vjp: z_bar", z_bar, z.shape, z.dtype), params_bar
+
+        return self.checked("log_prob_vjp", log_prob, z.shape[:z.ndim - self.rank], z.dtype), pullback
+
+    def shaped(self, z, lead):
+        z = np.asarray(z)
+        if z.ndim != 1 + self.rank or z.shape[:1] != (int(np.prod(lead)),):
+            raise ValueError(f"Flow: {type(self.given).__name__}.sample has shape {z.shape}, not ({int(np.prod(lead))}, *event) "
+                             f"with an event of {self.rank} axes")
+        return z.astype(self.dtype, copy=False).reshape(*lead, *z.shape[1:])
+
+    def sample(self, rng, lead):
+        return self.shaped(self.given.sample(rng, int(np.prod(lead))), lead)
+
+    def sample_vjp(self, rng, lead):
+        if hasattr(self.given, "sample_vjp"):
+            z, given_pullback = self.given.sample_vjp(rng, int(np.prod(lead)))
+            return self.shaped(z, lead), lambda z_bar: given_pullback(z_bar.reshape(np.shape(z)))
+        if self.params():
+            raise ValueError(f"Flow: {type(self.given).__name__} has parameters, but no sample_vjp to differentiate its samples")
+        return self.sample(rng, lead), lambda z_bar: {}

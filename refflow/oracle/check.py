@@ -1,0 +1,318 @@
+"""The check: refflow's own pages against golden truth, or somebody else's code against refflow.
+
+Other people's code may err by 16 units.  At drawn points the truth is refflow's float64 method, whose own certified error
+is allowed on top when the code under test is float64 too.  refflow's own pages may err by what their certificate allows.
+What is not returned is skipped by name; what raises, or has the wrong shape, has failed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import refflow
+
+from ..core import Bijector
+from ..core.fields import flatten
+from ..testing.kappa import constant_of
+from . import golden
+from .adapter import DTYPES, Answers, Raised, ask, load
+from .diagnosis import diagnose, shape_diagnosis
+from .pages import CannotRun, page_named
+from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_truth, composite_points, drawn_points, fields_of,
+                     run_time_truth)
+from .quantities import forward_quantities, inverse_quantities
+from .shrink import shrunk
+from .verdict import Finding, Passed, Report, Skipped, pasteable
+
+ALLOWED = 16.0
+CERTIFICATE = Path(__file__).parent / "certificate.json"
+CANDIDATES = 8          # how many failing points of a quantity are kept to choose the simplest from
+
+
+def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
+    """Check `target`: None for refflow's own pages, a file of adapters, the name of a shipped peer, a decorated function.
+
+    `page` and `dtypes` narrow it; `progress(done, total, name)` is called before each part.  Raises CannotRun where there
+    is nothing to check.
+    """
+    if page is not None:
+        page_named(page)
+    dtypes = DTYPES if dtypes is None else tuple(np.dtype(d).name for d in dtypes)
+    return check_own(page, dtypes, progress) if target is None else check_theirs(target, page, dtypes, progress)
+
+
+def certified() -> dict:
+    """{page: {quantity: {dtype: {"C", "allowed"}}}}; empty where no certificate is shipped."""
+    return json.loads(CERTIFICATE.read_text(encoding="utf-8"))["pages"] if CERTIFICATE.is_file() else {}
+
+
+# -- refflow's own pages ----------------------------------------------------------------------------------------------
+
+def check_own(page, dtypes, progress):
+    report, certificate = Report("refflow", refflow.__version__), certified()
+    names = [page] if page else list(refflow.REGISTRY)
+    for done, name in enumerate(names):
+        if progress:
+            progress(done, len(names), name)
+        points = golden.points(name, dtypes)
+        for dtype in dtypes:
+            subject = Subject(name, "refflow", dtype, own_answers)
+            for point in points:
+                if point.dtype == dtype:
+                    subject.compare(point, own_answers(point), point.truth, lambda q, p: own_allowed(certificate, name, q, dtype, p))
+            skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
+            subject.conclude(report, skip)
+        if name not in certificate:
+            report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
+    return report.sort()
+
+
+def own_answers(point) -> Answers:
+    quantities = forward_quantities if point.side == "forward" else inverse_quantities
+    return Answers(quantities(point.f, point.event, point.image_bar, point.log_det_bar))
+
+
+def own_allowed(certificate, name, quantity, dtype, point):
+    """What the certificate allows; where it has no entry, the target of the design."""
+    entry = certificate.get(name, {}).get(quantity, {}).get(dtype)
+    return float(entry["allowed"]) if entry else constant_of(point.f, largest_size(point))
+
+
+def largest_size(point):
+    rank = point.f.event_ndim[SIDES[point.side]]
+    return max(1, int(np.prod(point.event.shape[point.event.ndim - rank:])))
+
+
+# -- somebody else's code ---------------------------------------------------------------------------------------------
+
+def check_theirs(target, page, dtypes, progress):
+    loaded = load(target)
+    report, certificate = Report(loaded.name, loaded.version), certified()
+    chosen = [(a, d) for a in loaded.adapters for d in a.dtypes if d in dtypes and page in (None, a.page)]
+    if not chosen:
+        raise CannotRun(f"{loaded.name} has no adapter for {page or 'any page'} in {' or '.join(dtypes)}")
+    for done, (adapter, dtype) in enumerate(chosen):
+        if progress:
+            progress(done, len(chosen), f"{adapter.theirs} {dtype}")
+        check_adapter(adapter, dtype, certificate, report)
+    return report.sort()
+
+
+def check_adapter(adapter, dtype, certificate, report):
+    subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
+                      adapter.chart_gradient)
+    outside = 0
+    for point in points_for(adapter, dtype):
+        if not adapter.within(point):
+            outside += 1
+            continue
+        answers = subject.answer(point)
+        truths = subject.truths(point)
+        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+        if answers.values_at_image is not None:
+            subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
+    if outside and not subject.asked:
+        report.notes.append(f"{adapter.theirs} {dtype}: all {outside} points are outside the limits that it declares")
+    subject.conclude(report, {})
+
+
+def points_for(adapter, dtype):
+    """Golden points first, then drawn ones; of a composite, which is not a page, drawn ones alone."""
+    if isinstance(adapter.page, Bijector):
+        yield from composite_points(adapter.page, np.dtype(dtype))
+        return
+    yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
+    yield from golden.points(adapter.page, (dtype,))
+
+
+def allowed(certificate, name, quantity, point):
+    """16 units, and at drawn float64 points refflow's own error on top."""
+    if point.truth is not None or point.dtype == np.float32:
+        return ALLOWED
+    return ALLOWED + own_allowed(certificate, name, quantity, "float64", point)
+
+
+# -- one subject in one dtype -----------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Failure:
+    """A quantity that is wrong at one point: C there, what was given and what is true; or the message of an exception."""
+
+    point: Point
+    quantity: str
+    error: float
+    allowed: float
+    given: object
+    truth: Truth | None
+    message: str = ""
+
+
+@dataclass
+class Subject:
+    """Somebody's code for one page in one dtype, and everything measured of it."""
+
+    bijector: str
+    theirs: str
+    dtype: str
+    answer: object
+    flush_to_zero: bool = False
+    chart_gradient: bool = False
+    asked: set = field(default_factory=set)
+    best: dict = field(default_factory=dict)
+    count: dict = field(default_factory=dict)
+    failures: dict = field(default_factory=dict)
+
+    def truths(self, point):
+        """Recorded or at run time; the inverse's event cotangent in the chart where theirs is a function of the chart."""
+        truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives=True)
+        if self.chart_gradient and point.side == "inverse":
+            truths.pop("inverse_vjp.x_bar", None)
+            if point.truth is None and point.image_bar is not None:
+                truths |= chart_truth(point)
+        return truths
+
+    def compare(self, point, answers, truths, allowance):
+        """Hold every answer against its truth."""
+        self.asked |= set(truths)
+        for name, given in answers.found.items():
+            if isinstance(given, Raised):
+                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(name), "raised " + given.message))
+            elif name in truths:
+                self.measure(point, name, given, truths[name], allowance(name, point))
+
+    def measure(self, point, name, given, truth, allowance):
+        if given.shape != truth.high.shape:
+            message = shape_diagnosis(point, name, given, truth)
+            self.fail(Failure(point, f"{name} shape", np.inf, allowance, given, truth, message))
+            return
+        C, known = self.errors(point, given, truth)
+        if not known.any():
+            return
+        worst = float(C.max())
+        self.count[name] = self.count.get(name, 0) + int(known.sum())
+        if worst <= allowance:
+            C_before, allowed_before = self.best.get(name, (0.0, allowance))
+            if worst / allowance >= C_before / allowed_before:
+                self.best[name] = worst, allowance
+            return
+        if point.lead:
+            for index in np.argsort(-C, kind="stable")[:CANDIDATES]:
+                if C[index] > allowance:
+                    single = point.single(index)
+                    self.fail(Failure(single, name, float(C[index]), allowance, given[index], part(truth, index)))
+        else:
+            self.fail(Failure(point, name, worst, allowance, given, truth))
+
+    def errors(self, point, given, truth):
+        """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
+        C, known = truth.error(given, point.dtype, self.flush_to_zero), truth.known()
+        if C.shape != known.shape:
+            known = known.all(axis=tuple(range(C.ndim, known.ndim)))
+        C = np.where(known, C, 0.0)
+        if not point.lead:
+            return np.array([C.max(initial=0.0)]), np.array([known.any()])
+        count = point.event.shape[0]
+        return C.reshape(count, -1).max(-1, initial=0.0), known.reshape(count, -1).any(-1)
+
+    def fail(self, failure):
+        self.failures.setdefault(failure.quantity, []).append(failure)
+
+    def compare_round_trip(self, point, image, values, certificate, adapter):
+        """An inverse given as values belongs to the image that theirs returned."""
+        side = {"forward": "inverse", "inverse": "forward"}[point.side]
+        image = image.astype(point.dtype, copy=False)
+        where, rank = (point.f.domain, point.f.codomain)[SIDES[side]], point.f.event_ndim[SIDES[side]]
+        try:
+            if not np.all(where.members(image, rank)) or not np.isfinite(image).all():
+                return
+            again = point.changed(side=side, event=image, image_bar=None, log_det_bar=None)
+            truths = run_time_truth(again)
+        except ValueError:
+            return                      # a wrong image is the forward quantity's failure
+        self.compare(again, Answers(values), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
+
+    # -- the verdict ---------------------------------------------------------------------------------------------------
+
+    def conclude(self, report, skip):
+        for name, failures in self.failures.items():
+            report.failed.append(self.finding(name, failures))
+        for name, (C, allowance) in self.best.items():
+            if name not in self.failures:
+                report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, C, allowance, self.count[name]))
+        shapes = {name.removesuffix(" shape") for name in self.failures}
+        missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
+        for name in skip or missing:
+            reason = skip.get(name, "not returned")
+            report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
+
+    def finding(self, name, failures):
+        worst = max(failures, key=lambda f: f.error)
+        chosen = failures[0] if worst.message else self.smallest(worst, failures)
+        diagnosis = chosen.message or diagnose(chosen, self.answer)
+        point, dtype = chosen.point, self.dtype
+        bars = {} if not name.startswith(("vjp", "inverse_vjp")) else {
+            f"{LETTER[{'forward': 'inverse', 'inverse': 'forward'}[point.side]]}_bar": pasteable(point.image_bar),
+            "log_det_bar": pasteable(point.log_det_bar)}
+        true = None if chosen.truth is None else rounded(chosen.truth.high, dtype)
+        given = None if chosen.given is None else np.asarray(chosen.given)
+        return Finding(self.bijector, self.theirs, name, dtype, chosen.error, chosen.allowed, worst.error,
+                       conditioning(chosen), pasteable(point.event), pasteable(fields_of(point.f)),
+                       pasteable(given), pasteable(true), case_text(point), diagnosis, bars)
+
+    def smallest(self, worst, failures):
+        """The simplest failure that costs half of the digits, where there is one, and is infinite where the worst is."""
+        half = (np.finfo(self.dtype).eps / 2) ** -0.5
+        threshold = np.inf if np.isinf(worst.error) else min(worst.error, float(half))
+        clear = [f for f in failures if f.error >= threshold]
+        return shrunk(clear, threshold, self.again)
+
+    def again(self, point, name, allowance):
+        """The failure of one quantity at another point, or None; its truth is that of run time."""
+        try:
+            truth = self.truths(point).get(name)
+        except ValueError:
+            return None
+        given = self.answer(point).found.get(name)
+        if truth is None or given is None or isinstance(given, Raised) or given.shape != truth.high.shape:
+            return None
+        C, known = self.errors(point, given, truth)
+        if not known.all() or not C[0] > allowance:
+            return None
+        return Failure(point, name, float(C[0]), allowance, given, truth)
+
+
+def part(truth, index):
+    pick = lambda a: a[index]           # noqa: E731
+    return Truth(pick(truth.high), pick(truth.low), pick(truth.unit), pick(truth.conditioning), max(0, truth.batch_ndim - 1),
+                 truth.normwise)
+
+
+@np.errstate(over="ignore")
+def rounded(true, dtype):
+    return true.astype(dtype)
+
+
+def conditioning(failure):
+    """kappa/|q| of the worst entry."""
+    truth = failure.truth
+    if truth is None or not truth.conditioning.size:
+        return np.nan
+    return float(np.max(truth.conditioning, initial=0.0, where=~np.isnan(truth.conditioning)))
+
+
+def case_text(point):
+    return f"{point.case}: {point.reason}" if point.reason else point.case
+
+
+ORDER = [VALUE["forward"], LOG_DET["forward"], "jacobian", VJP["forward"], VALUE["inverse"], LOG_DET["inverse"], VJP["inverse"]]
+
+
+def in_order(name):
+    """Quantities in the order in which a page lists them."""
+    return ORDER.index(name.split(".")[0]), name
+
+

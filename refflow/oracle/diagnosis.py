@@ -1,0 +1,284 @@
+"""What kind of wrong an answer is: the known ones, recognised from the answer, the truth and a few more questions.
+
+A diagnosis is a hint for the reader.  It never decides whether something fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.fields import Field
+from .points import LOG_DET, SIDES, VALUE, run_time_truth
+
+LOG_DETS = tuple(LOG_DET.values())
+VALUES = tuple(VALUE.values())
+NAMES = {"log_det": "log|det dx/dz|", "inverse_log_det": "log|det dz/dx|"}
+
+
+def shape_diagnosis(point, name, given, truth):
+    """A wrong shape in words; `not summed over the event` where that is what it is."""
+    text = f"wrong shape: {given.shape}, expected {truth.high.shape}"
+    event_shape = np.shape(point.event)
+    if name in LOG_DETS and given.shape == event_shape and given.size:
+        axes = tuple(range(len(truth.high.shape), given.ndim))
+        total = given.astype(np.float64).sum(axis=axes) if axes else given
+        agrees = np.allclose(total, truth.high, rtol=1e-4, atol=1e-6) if axes else False
+        return "not summed over the event: " + text + ("; its sum is right" if agrees else "")
+    if sorted(given.shape) == sorted(truth.high.shape) and given.ndim > 1:
+        return "transposed: " + text
+    try:
+        fits = np.broadcast_shapes(given.shape, truth.high.shape) == truth.high.shape
+    except ValueError:
+        fits = False
+    return text + ("; not broadcast over the batch" if fits else "")
+
+
+@dataclass
+class Clue:
+    """One failure with what the rules look at, as flat float64 arrays."""
+
+    failure: object
+    answer: object
+
+    def __post_init__(self):
+        self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
+        self.dtype, self.side = self.point.dtype, self.point.side
+        with np.errstate(all="ignore"):
+            self.given = np.asarray(self.failure.given, np.float64)
+            self.true = self.truth.high
+            self.unit = np.maximum(self.truth.unit, np.finfo(self.dtype).smallest_subnormal)
+            self.off = np.abs(self.given - self.true)
+            self.wrong = ~(self.off <= self.failure.allowed * self.unit)
+
+    def same(self, other):
+        """Is `other` what was given, up to a few digits, and clearly not what is true?"""
+        with np.errstate(all="ignore"):
+            other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
+            tolerance = np.maximum(64 * self.unit, 1e-4 * np.abs(other))
+            near = np.abs(self.given - other) <= tolerance
+            apart = np.abs(self.true - other) > 4 * tolerance
+        return bool(near.all() and apart.any())
+
+    def ask(self, **changes):
+        """(given, Truth) of the quantity at a changed point, or None."""
+        try:
+            point = self.point.changed(**changes)
+            truth = run_time_truth(point, derivatives=True).get(self.name)
+            given = self.answer(point).found.get(self.name)
+        except (ValueError, IndexError):
+            return None
+        if truth is None or not isinstance(given, np.ndarray) or given.shape != truth.high.shape:
+            return None
+        return np.asarray(given, np.float64), truth
+
+    def error_at(self, **changes):
+        found = self.ask(**changes)
+        return None if found is None else float(np.max(found[1].error(found[0], self.dtype), initial=0.0))
+
+    def moved(self):
+        """Events further towards the end of their range on which they lie."""
+        event = np.asarray(self.point.event, np.float64)
+        where = (self.point.f.domain, self.point.f.codomain)[SIDES[self.side]]
+        for step in (2.0, 4.0):
+            if where.rank:
+                return
+            if np.isfinite(where.lower) and np.isfinite(where.upper):
+                middle = (where.lower + where.upper) / 2
+                further = np.where(event < middle, where.lower + (event - where.lower) / step,
+                                   where.upper - (where.upper - event) / step)
+            elif np.isfinite(where.lower):
+                distance = event - where.lower
+                further = where.lower + np.where(distance < 1, distance / step, distance * step)
+            else:
+                further = event * step
+            yield further.astype(self.dtype)
+
+
+# -- the kinds, in the order in which they are tried ------------------------------------------------------------------
+
+def not_a_number(clue):
+    if np.isnan(clue.given).any():
+        return "NaN where the truth is finite"
+    if np.isinf(clue.given[clue.wrong]).any():
+        return "infinite where the truth is finite"
+    return ""
+
+
+def wrong_sign_or_factor(clue):
+    other = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}.get(clue.name)
+    if clue.same(-clue.true):
+        return f"negated: this is the log-det of the other direction, {NAMES[other]}" if other else "negated"
+    if other and (where := other_log_det(clue, other)):
+        return where
+    for factor, text in ((2.0, "doubled"), (0.5, "halved")):
+        if clue.same(factor * clue.true):
+            return text
+    return ""
+
+
+def other_log_det(clue, other):
+    """The inverse's log-det, taken at the event itself; or the right log-det at the image instead of the event."""
+    f, event = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64)
+    methods = {"log_det": f.log_det, "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1]}
+    image = f.forward if clue.name == "log_det" else f.inverse
+    for evaluate, text in ((lambda: methods[other](event), f"the other direction's log-det: {NAMES[other]} at this input"),
+                           (lambda: methods[clue.name](image(event)), "log-det at the image instead of at the event")):
+        try:
+            if clue.same(evaluate()):
+                return text
+        except ValueError:
+            continue
+    return ""
+
+
+def wrong_count(clue):
+    """A log-det divided by a number of positions, or of entries."""
+    rank = clue.point.f.event_ndim[SIDES[clue.side]]
+    shape = np.shape(clue.point.event)[np.ndim(clue.point.event) - rank:]
+    if clue.name not in LOG_DETS or not shape:
+        return ""
+    positions, entries = int(np.prod(shape[1:])), int(np.prod(shape))
+    if len(shape) > 1 and positions > 1 and clue.same(clue.true / positions):
+        return f"the number of positions is missing: {'H W' if len(shape) == 3 else 'T'} = {positions} times this is right"
+    if entries > 1 and clue.same(clue.true / entries):
+        return "not summed over the event: the mean over its entries"
+    if entries > 1 and any(clue.same(part) for part in single_terms(clue, rank)):
+        return "not summed over the event: the term of one entry"
+    return ""
+
+
+def single_terms(clue, rank):
+    """The diagonal terms log|J_ii| of a map that acts on every entry alone."""
+    if clue.name != "log_det" or clue.point.event.ndim != rank:
+        return []
+    J = clue.point.f.astype(np.float64).jacobian(np.asarray(clue.point.event, np.float64))
+    with np.errstate(all="ignore"):
+        return np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else []
+
+
+def transposed(clue):
+    if clue.name == "jacobian" and clue.true.shape[-1] == clue.true.shape[-2] and clue.same(np.swapaxes(clue.true, -1, -2)):
+        return "transposed matrix"
+    f = clue.point.f
+    matrices = {k: np.swapaxes(getattr(f, k), -1, -2) for k, d in f.declared.items()
+                if isinstance(d, Field) and not d.constant and len(d.shape) == 2 and d.shape[0] == d.shape[1]}
+    for key, matrix in matrices.items():
+        try:
+            truth = run_time_truth(clue.point.changed(f=f.replace(**{key: matrix})), derivatives=True).get(clue.name)
+        except ValueError:
+            continue
+        if truth is not None and clue.same(truth.high):
+            return f"transposed matrix: right for the transpose of {key}"
+    return ""
+
+
+def single_precision(clue):
+    """float64 answers with the digits of float32: a constant, or the whole computation."""
+    if clue.dtype != np.float64:
+        return ""
+    with np.errstate(all="ignore"):
+        relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
+        narrow = clue.given.astype(np.float32) == clue.given
+    if narrow.all() and relative < 1e-6 and (clue.given != 0).any() and not (clue.true.astype(np.float32) == clue.true).all():
+        return "computed in float32"
+    band = (1e-10, 3e-7)
+    if band[0] < relative < band[1] and steady(clue, lambda off, true: off / np.abs(true)):
+        return f"float32 constant: the relative error is {relative:.0e} at every scale"
+    absolute = float(np.max(clue.off))
+    if band[0] < absolute < band[1] and steady(clue, lambda off, true: off):
+        return f"float32 constant: the error is {absolute:.0e} at every scale"
+    return ""
+
+
+def steady(clue, measure):
+    """Is the error, so measured, the same (within a factor 4) at half and at three quarters of the event?"""
+    here = float(np.max(measure(clue.off, clue.true)))
+    for factor in (0.75, 0.5):
+        found = clue.ask(event=(clue.point.event * clue.dtype.type(factor)))
+        if found is None:
+            return False
+        given, truth = found
+        with np.errstate(all="ignore"):
+            there = float(np.max(measure(np.abs(given - truth.high), truth.high)))
+        if not here / 4 <= there <= here * 4:
+            return False
+    return True
+
+
+def clipped(clue):
+    """The same answer further out, where the truth moves on."""
+    held = clue.given[clue.wrong]
+    for event in clue.moved():
+        found = clue.ask(event=event)
+        if found is None or found[0].shape != clue.given.shape:
+            return ""
+        given, truth = found
+        moves = np.abs(truth.high - clue.true)[clue.wrong] > clue.unit[clue.wrong]
+        if not ((given[clue.wrong] == held) & moves).all():
+            return ""
+        break
+    else:
+        return ""
+    value = held.ravel()[0]
+    if value == 0 and clue.name not in VALUES:
+        return ""
+    if clue.name in VALUES:
+        where = (clue.point.f.codomain, clue.point.f.domain)[SIDES[clue.side]]
+        if value in (where.lower, where.upper):
+            return f"saturated: {value:g} from here on, where the truth is not"
+    return f"clipped tail: {named(value, clue.dtype)} from here on, where the truth goes on"
+
+
+def named(value, dtype):
+    """A number by its name, where it is a bound that people clip to."""
+    limits = np.finfo(dtype)
+    eps, tiny = float(limits.eps), float(limits.tiny)
+    bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2, "the smallest normal number": tiny,
+              "log(the smallest normal number)": np.log(tiny), "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
+    near = [name for name, bound in bounds.items() if abs(value - bound) <= 4 * eps * abs(bound)]
+    return near[0] if near else f"{value:.6g}"
+
+
+def cancelled(clue):
+    zero = (clue.given == 0) & (clue.true != 0) & clue.wrong
+    if not zero.any():
+        return ""
+    largest = float(np.max(np.abs(clue.true[zero])))
+    return f"cancelled to zero: the truth is about {largest:.0e}" if clue.name not in VALUES else f"0 where the truth is about {largest:.0e}"
+
+
+def single_branch(clue):
+    """Accurate at the mirrored input: a root or logarithm with one branch for both signs."""
+    where = (clue.point.f.domain, clue.point.f.codomain)[SIDES[clue.side]]
+    if where.rank or clue.name not in (*VALUES, *LOG_DETS) or where.lower != -where.upper:
+        return ""
+    mirrored = clue.error_at(event=-clue.point.event)
+    if mirrored is None or mirrored > clue.failure.allowed or not digits_lost(clue):
+        return ""
+    return "single-branch root or logarithm: it cancels on this side, and is accurate at the mirrored input"
+
+
+def digits_lost(clue):
+    """Is the answer roughly right?"""
+    with np.errstate(all="ignore"):
+        return bool(np.all(clue.off <= 0.5 * np.abs(clue.true) + 64 * clue.unit))
+
+
+def cancellation(clue):
+    with np.errstate(all="ignore"):
+        relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
+    if not 0 < relative < 1:
+        return ""
+    return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
+
+
+RULES = (not_a_number, wrong_sign_or_factor, wrong_count, transposed, clipped, cancelled, single_precision, single_branch,
+         cancellation)
+
+
+def diagnose(failure, answer) -> str:
+    """The kind of one failure, in a few words; "" where it is none of the known ones."""
+    clue = Clue(failure, answer)
+    return next((text for rule in RULES if (text := rule(clue))), "")

@@ -1,0 +1,188 @@
+"""From a point that fails to the simplest one nearby that still fails.
+
+Simpler means, in this order: fewer entries, parameters at their defaults, cotangents 0 or 1, numbers nearer to 1 with
+fewer digits.  Each step is kept only if the quantity still fails by as much as asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.fields import Child, Field, flatten
+from .points import SIDES, simple_value
+
+BUDGET = 150            # questions asked for one finding
+DIGITS = (1, 2, 3)
+HALVINGS = 12
+
+
+def shrunk(failures, threshold, again):
+    """The simplest failure reached from any of `failures`, all of one quantity, with C >= threshold.
+
+    `again(point, quantity, allowed)` asks once more and returns the failure or None.
+    """
+    start = min(failures, key=lambda f: complexity(f.point))
+    search = Search(start, threshold, again)
+    for step in (search.simple_parameters, search.fewer_entries, search.simple_cotangents, search.rounder_events,
+                 search.rounder_parameters):
+        step()
+    return search.best
+
+
+def complexity(point):
+    """The event's size, then the length of everything that would have to be typed."""
+    leaves = [point.event, *(leaf for _, leaf in flatten(point.f.params()))]
+    return point.event.size, sum(len(repr(v)) for leaf in leaves for v in np.asarray(leaf).ravel().tolist())
+
+
+class Search:
+    """A greedy walk: `best` is the simplest failure so far."""
+
+    def __init__(self, start, threshold, again):
+        self.best, self.threshold, self.again, self.left = start, threshold, again, BUDGET
+
+    def try_point(self, **changes):
+        """Is the changed question a failure too?  Then it is the best."""
+        if self.left <= 0:
+            return False
+        self.left -= 1
+        point, quantity = self.best.point, self.best.quantity
+        try:
+            changed = point.changed(**changes)
+            if not inside(changed):
+                return False
+            found = self.again(changed, quantity, self.best.allowed)
+        except (ValueError, IndexError):
+            return False
+        if found is None or found.error < self.threshold:
+            return False
+        self.best = found
+        return True
+
+    # -- parameters ----------------------------------------------------------------------------------------------------
+
+    @property
+    def own_fields(self):
+        """The real fields of a page; a composite is asked as it is."""
+        f = self.best.point.f
+        if any(isinstance(d, Child) for d in f.declared.values()):
+            return {}
+        return {k: d for k, d in f.declared.items() if isinstance(d, Field) and not d.constant and getattr(f, k) is not None}
+
+    def simple_parameters(self):
+        simple = {k: self.simple(k, d) for k, d in self.own_fields.items()}
+        if simple and not self.try_point(f=self.replaced(simple)):
+            for key, value in simple.items():
+                self.try_point(f=self.replaced({key: value}))
+
+    def simple(self, key, declared):
+        held = getattr(self.best.point.f, key)
+        return simple_value(declared, held.shape).astype(held.dtype)
+
+    def replaced(self, fields):
+        return self.best.point.f.replace(**fields)
+
+    # -- dimensions ----------------------------------------------------------------------------------------------------
+
+    def fewer_entries(self):
+        """Leave out one index after another of an event's axes, and of the fields that share their letter."""
+        point = self.best.point
+        rank = point.f.event_ndim[SIDES[point.side]]
+        letters = point.f.event_shape or ("D", "T", "W")[:rank]
+        for axis in range(-rank, 0) if point.event.ndim == rank else ():
+            index = 0
+            while index < self.best.point.event.shape[axis]:
+                if not self.leave_out(index, axis, letters[axis] if len(letters) == rank else None):
+                    index += 1
+
+    def leave_out(self, index, axis, letter):
+        point = self.best.point
+        if point.event.shape[axis] == 1:
+            return False
+        fields = {}
+        for key, declared in self.own_fields.items():
+            value = getattr(point.f, key)
+            for back, symbol in enumerate(reversed(declared.shape), 1):
+                value = np.delete(value, index, -back) if symbol == letter else value
+            fields[key] = value
+        event = np.delete(point.event, index, axis)
+        try:
+            f = point.f.replace(**fields) if fields else point.f
+        except ValueError:
+            return False
+        bars = {} if point.image_bar is None else self.unit_bars(f, event)
+        return self.try_point(f=f, event=event, **bars)
+
+    # -- cotangents ----------------------------------------------------------------------------------------------------
+
+    def unit_bars(self, f, event, image=1, log_det=1):
+        point = self.best.point
+        side, rank = point.side, f.event_ndim[SIDES[point.side]]
+        batch = np.shape(point.log_det_bar)
+        shape = (f.output_shape if side == "forward" else f.input_shape)(event.shape[event.ndim - rank:])
+        return {"image_bar": np.full(batch + tuple(shape), image, point.dtype), "log_det_bar": np.full(batch, log_det, point.dtype)}
+
+    def simple_cotangents(self):
+        point = self.best.point
+        if point.image_bar is not None:
+            for image, log_det in ((0, 1), (1, 0), (1, 1)):
+                if self.try_point(**self.unit_bars(point.f, point.event, image, log_det)):
+                    return
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    def rounder_events(self):
+        for index in np.ndindex(self.best.point.event.shape):
+            self.rounder(lambda v, index=index: self.try_point(event=with_entry(self.best.point.event, index, v)),
+                         lambda index=index: self.best.point.event[index])
+
+    def rounder_parameters(self):
+        for key in self.own_fields:
+            for index in np.ndindex(getattr(self.best.point.f, key).shape):
+                self.rounder(lambda v, key=key, index=index: self.try_field(key, index, v),
+                             lambda key=key, index=index: getattr(self.best.point.f, key)[index])
+
+    def try_field(self, key, index, value):
+        try:
+            f = self.replaced({key: with_entry(getattr(self.best.point.f, key), index, value)})
+        except ValueError:
+            return False
+        return self.try_point(f=f)
+
+    def rounder(self, attempt, current):
+        """One number: 0, 1 or -1; else nearer to 1 by bisection of its exponent; else with fewer digits."""
+        value = float(current())
+        if value in (0.0, 1.0) or not np.isfinite(value):
+            return
+        if any(attempt(simple) for simple in (0.0, 1.0, -1.0) if simple != value):
+            return
+        low, high, sign = 0.0, float(np.log2(abs(value))), np.sign(value)
+        for _ in range(HALVINGS if abs(high) > 0.5 else 0):
+            middle = (low + high) / 2
+            low, high = (low, middle) if attempt(float(sign * np.exp2(middle))) else (middle, high)
+        value = float(current())
+        for digits in DIGITS:
+            if any(attempt(rounded) for rounded in roundings(value, digits) if rounded != value):
+                return
+
+
+def roundings(value, digits):
+    """The value with a few digits, also away from 1 and as a difference from 1."""
+    step = f".{digits - 1}e"
+    for candidate in (value, value * (1 + 0.5 * 10.0**(1 - digits)), value * (1 - 0.5 * 10.0**(1 - digits))):
+        yield float(format(candidate, step))
+    if 0.5 < abs(value) < 1:
+        yield float(np.copysign(1 - float(format(1 - abs(value), step)), value))
+
+
+def with_entry(array, index, value):
+    changed = np.array(array)
+    changed[index] = value
+    return changed
+
+
+def inside(point):
+    """Is the event in the open set, with finite numbers?"""
+    where = (point.f.domain, point.f.codomain)[SIDES[point.side]]
+    rank = point.f.event_ndim[SIDES[point.side]]
+    return bool(np.isfinite(point.event).all() and np.all(where.members(point.event, rank)))

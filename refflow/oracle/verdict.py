@@ -1,0 +1,169 @@
+"""What a check found: a report of passes, findings and skipped quantities, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SCHEMA = "refflow/report/1"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One quantity that is wrong: the simplest input found that shows it, and what was given there.
+
+    `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.
+    """
+
+    bijector: str
+    theirs: str
+    quantity: str
+    dtype: str
+    error: float
+    allowed: float
+    worst: float
+    conditioning: float
+    input: object
+    params: dict
+    given: object
+    true: object
+    case: str
+    diagnosis: str
+    cotangents: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One quantity whose largest error over all points is allowed."""
+
+    bijector: str
+    theirs: str
+    quantity: str
+    dtype: str
+    error: float
+    allowed: float
+    points: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One quantity that was not measured, and why."""
+
+    bijector: str
+    theirs: str
+    quantity: str
+    dtype: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """Everything a check found, worst first."""
+
+    target: str
+    version: str
+    passed: list = field(default_factory=list)
+    failed: list = field(default_factory=list)
+    skipped: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 where everything passes, 1 where something is found, 2 where nothing could be measured."""
+        return 1 if self.failed else 0 if self.passed else 2
+
+    def sort(self):
+        self.failed.sort(key=lambda found: (-severity(found), found.theirs, found.quantity, found.dtype))
+        return self
+
+    def to_json(self) -> str:
+        entries = {kind: [plain(vars(entry)) for entry in getattr(self, kind)] for kind in ("passed", "failed", "skipped")}
+        report = {"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes}
+        return json.dumps(report, indent=1, allow_nan=False)
+
+    def table(self) -> str:
+        """For people: findings with their input, then what passed and what was skipped, in a few lines."""
+        parts = [finding_text(found) for found in self.failed]
+        parts.append("\n".join(self.summary()))
+        return "\n\n".join(parts)
+
+    def summary(self):
+        head = f"{self.target} {self.version}: {len(self.passed)} checks pass, {len(self.failed)} fail"
+        yield head + (f", {len(self.skipped)} quantities skipped" if self.skipped else "")
+        worst = max(self.passed, key=lambda p: p.error / p.allowed, default=None)
+        if worst is not None:
+            yield (f"largest error that passes: {number(worst.error)} of {number(worst.allowed)} units "
+                   f"({worst.theirs} {worst.quantity}, {worst.dtype})")
+        for names, reason in grouped(self.skipped):
+            yield f"skipped, {reason}: {names}"
+        yield from (f"note: {note}" for note in self.notes)
+
+
+def severity(found):
+    """Findings without a number of units (a wrong shape, an exception) come with those that are infinite."""
+    return found.worst if not np.isnan(found.worst) else np.inf
+
+
+def grouped(skipped):
+    """[(names, reason)]: the quantities of one reason and one subject in one line."""
+    groups = {}
+    for s in skipped:
+        groups.setdefault((s.theirs, s.reason), {}).setdefault(s.quantity, []).append(s.dtype)
+    merged = {}
+    for (theirs, reason), quantities in groups.items():
+        merged.setdefault(reason, []).append(f"{theirs} ({', '.join(quantities)})")
+    return [("; ".join(names), reason) for reason, names in merged.items()]
+
+
+def finding_text(found):
+    title = f"{found.theirs}  {found.quantity}  {found.dtype}"
+    lines = [f"FAIL  {title}   error {number(found.error)} units, allowed {number(found.allowed)}"
+             + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")]
+    if found.diagnosis:
+        lines.append(f"      diagnosis     {found.diagnosis}")
+    lines += [f"      input         {found.input}", f"      params        {found.params}"]
+    if found.cotangents:
+        lines.append(f"      cotangents    {found.cotangents}")
+    lines += [f"      given         {found.given}", f"      true          {found.true}",
+              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
+    return "\n".join(lines)
+
+
+def number(value):
+    """A short decimal for people."""
+    if not np.isfinite(value):
+        return str(float(value))
+    return f"{value:.3g}"
+
+
+def plain(value):
+    """JSON that any reader accepts: non-finite numbers become the strings "inf", "-inf", "nan"."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
+
+
+def pasteable(value, dtype=None):
+    """Arrays as nested lists of the shortest decimals that give the same bits back in their dtype."""
+    if isinstance(value, dict):
+        return {k: pasteable(v, dtype) for k, v in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype == np.float32:
+            flat = [float(str(v)) for v in array.ravel()]
+            return nested(flat, array.shape)
+        return array.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def nested(flat, shape):
+    if not shape:
+        return flat[0]
+    step = len(flat) // shape[0] if shape[0] else 0
+    return [nested(flat[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]

@@ -1,0 +1,150 @@
+"""torch.distributions.transforms, as adapters: `refflow check torch`.
+
+Their x, y, log_abs_det_jacobian(x, y) are z, x, log_det here; their gradients are autograd's.  A composite is held against
+the refflow composite of the same parts, with its own parameters.
+
+Conventions that differ and are no defect:
+- The simplex and the correlation Cholesky factor have more entries than free numbers.  torch's inverse is a function of the
+  chart (the first K - 1 entries; the strict lower triangle), refflow's of all entries.  On the manifold both have the same
+  values, so values and log-dets are compared there; gradients in the surrounding space legitimately differ, so that of
+  torch's inverse is compared with the chart's.
+- log_abs_det_jacobian sums over the event that the transform's domain declares.  A transform that acts on every entry alone
+  is compared as one, with event axes only inside IndependentTransform.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import distributions as d
+from torch.distributions import transforms as t
+
+import refflow
+from refflow.core.fields import flatten, nest
+from refflow.oracle import adapter
+
+torch.set_num_threads(1)
+version = torch.__version__
+PREFIX = "torch.distributions.transforms."
+
+
+def leaf(array):
+    """A tensor of its own whose gradient can be asked for."""
+    return torch.from_numpy(array).clone().requires_grad_()
+
+
+def values(tensor):
+    return tensor.detach().numpy()
+
+
+def pulled_back(outputs, bars, event, parameters):
+    """(event_bar, params_bar) of sum <bar, output>; what does not depend on anything has gradient 0."""
+    outputs, bars = zip(*[(o, torch.from_numpy(b)) for o, b in zip(outputs, bars) if o.requires_grad])
+    leaves = [event, *parameters.values()]
+    found = torch.autograd.grad(outputs, leaves, bars, allow_unused=True)
+    event_bar, *params_bar = [values(torch.zeros_like(v) if g is None else g) for v, g in zip(leaves, found)]
+    return event_bar, nest(dict(zip(parameters, params_bar)))
+
+
+def function(build):
+    """The adapter function of the transforms that `build(params)` makes from tensors."""
+
+    def mine(params, z):
+        parameters = {path: leaf(v) for path, v in flatten(params)}
+        transform = build(nest(parameters))
+        z = leaf(z)
+
+        def image_and_log_det(of, event):
+            image = of(event)
+            return image, of.log_abs_det_jacobian(event, image)
+
+        def vjp(x_bar, log_det_bar):
+            return pulled_back(image_and_log_det(transform, z), (x_bar, log_det_bar), z, parameters)
+
+        def inverse_vjp(x, z_bar, log_det_bar):
+            x = leaf(x)
+            return pulled_back(image_and_log_det(transform.inv, x), (z_bar, log_det_bar), x, parameters)
+
+        x = transform(z)
+        found = {"forward": values(x), "vjp": vjp, "inverse_vjp": inverse_vjp,
+                 "inverse": lambda x: values(transform.inv(torch.from_numpy(x))),
+                 "inverse_log_det": lambda x: values(image_and_log_det(transform.inv, torch.from_numpy(x))[1])}
+        return Lazily(found, log_det=lambda: values(transform.log_abs_det_jacobian(z, x)))
+
+    return mine
+
+
+class Lazily(dict):
+    """A dictionary whose `log_det` is computed when it is read, so that an exception there belongs to it alone."""
+
+    def __init__(self, found, **later):
+        super().__init__(found | dict.fromkeys(later))
+        self.later = later
+
+    def __getitem__(self, key):
+        return self.later[key]() if key in self.later else super().__getitem__(key)
+
+
+def declare(page, name, build, **options):
+    adapter(page, theirs=PREFIX + name, **options)(function(build))
+
+
+# -- one transform, one page ------------------------------------------------------------------------------------------
+
+def normal_cdf(p):
+    return t.CumulativeDistributionTransform(d.Normal(p["loc"], p["scale"]))
+
+
+def weibull_cdf(p):
+    return t.CumulativeDistributionTransform(d.Weibull(p["scale"], p["concentration"]))
+
+
+declare("Affine", "AffineTransform", lambda p: t.AffineTransform(p["shift"], p["scale"]), broadcast=True)
+declare("Exp", "ExpTransform", lambda p: t.ExpTransform())
+declare("Power", "PowerTransform", lambda p: t.PowerTransform(p["exponent"]), broadcast=True)
+declare("Sigmoid", "SigmoidTransform", lambda p: t.SigmoidTransform())
+declare("Softplus", "SoftplusTransform", lambda p: t.SoftplusTransform())
+declare("Tanh", "TanhTransform", lambda p: t.TanhTransform())
+declare("NormalCDF", "CumulativeDistributionTransform(Normal)", normal_cdf, broadcast=True)
+declare("WeibullCDF", "CumulativeDistributionTransform(Weibull)", weibull_cdf, broadcast=True)
+declare("StickBreaking", "StickBreakingTransform", lambda p: t.StickBreakingTransform(), chart_gradient=True)
+declare("CorrelationCholesky", "CorrCholeskyTransform", lambda p: t.CorrCholeskyTransform(), chart_gradient=True)
+
+
+# -- composites -------------------------------------------------------------------------------------------------------
+
+def affine(p, **options):
+    return t.AffineTransform(p["shift"], p["scale"], **options)
+
+
+def stages(p):
+    return p["stages"]["0"], p["stages"]["1"]
+
+
+three, grid = [0.5, -2.0, 3.0], [[0.5, -2.0, 3.0], [1.5, 0.25, -1.0]]
+scalar = refflow.Affine(shift=0.5, scale=-1.5)
+vector = refflow.Affine(shift=[1.0, 0.5, 0.25], scale=three)
+matrix = refflow.Affine(shift=0.5, scale=grid)
+
+declare(refflow.Inverse(scalar), "_InverseTransform(AffineTransform)", lambda p: affine(p["inner"]).inv)
+declare(refflow.Inverse(refflow.Exp()), "_InverseTransform(ExpTransform)", lambda p: t.ExpTransform().inv)
+declare(refflow.Independent(vector, 1), "AffineTransform [event_dim=1]", lambda p: affine(p["inner"], event_dim=1))
+declare(refflow.Independent(matrix, 2), "AffineTransform [event_dim=2]", lambda p: affine(p["inner"], event_dim=2))
+declare(refflow.Independent(scalar, 1), "AffineTransform [event_dim=1, scale of shape ()]",
+        lambda p: affine(p["inner"], event_dim=1))
+declare(refflow.Independent(vector, 1), "IndependentTransform(AffineTransform, 1)",
+        lambda p: t.IndependentTransform(affine(p["inner"]), 1))
+declare(refflow.Independent(matrix, 2), "IndependentTransform(AffineTransform, 2)",
+        lambda p: t.IndependentTransform(affine(p["inner"]), 2))
+declare(refflow.Reshape((2, 3), (6,)), "ReshapeTransform", lambda p: t.ReshapeTransform((2, 3), (6,)))
+declare(refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Softplus()]), "ComposeTransform",
+        lambda p: t.ComposeTransform([affine(stages(p)[0]), t.SoftplusTransform()]))
+declare(refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Exp()]), "ComposeTransform [cache_size=1]",
+        lambda p: t.ComposeTransform([affine(stages(p)[0]), t.ExpTransform()], cache_size=1))
+declare(refflow.Chain([refflow.Independent(vector, 1), refflow.StickBreaking()]), "ComposeTransform [event_dim 0 and 1]",
+        lambda p: t.ComposeTransform([affine(stages(p)[0]["inner"]), t.StickBreakingTransform()]), chart_gradient=True)
+declare(refflow.Concatenate([refflow.Exp(), scalar], (2, 3)), "IndependentTransform(CatTransform, 1)",
+        lambda p: t.IndependentTransform(t.CatTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"])], -1, [2, 3]), 1))
+declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2, 3)), "CatTransform [event_dim 0 and 1]",
+        lambda p: t.CatTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"], event_dim=1)], -1, [2, 3]))
+declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
+        lambda p: t.StackTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"])], -1))

@@ -1,0 +1,115 @@
+"""Every law on every page and on compositions: about 25 draws of 32 points each, all laws on each draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import refflow
+from refflow import REGISTRY, Chain, Concatenate, Independent, Inverse, Reshape, stack
+from refflow.testing import strategies
+from refflow.testing.laws import LAWS, REJECTED, run_laws
+
+DTYPES = (np.float32, np.float64)
+# Draws whose quadrature does not converge say nothing; the rest must not be all there is.
+MAY_ALL_BE_REJECTED = {"mass is one"}
+
+
+def add(rejected, tried, tally):
+    for name, (out, of) in tally.items():
+        rejected[name] += out
+        tried[name] += of
+
+
+def few_rejected(rejected, tried):
+    for name in tried.keys() - MAY_ALL_BE_REJECTED:
+        assert rejected[name] <= REJECTED * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", REGISTRY)
+def test_page(name, dtype):
+    rejected, tried = Counter(), Counter()
+
+    @given(strategies.drawn(REGISTRY[name], dtype))
+    def every_law(drawn):
+        add(rejected, tried, run_laws(*drawn))
+
+    every_law()
+    few_rejected(rejected, tried)
+
+
+def number(lower, upper):
+    return st.floats(lower, upper, width=32)
+
+
+def vector(size, lower, upper):
+    return st.lists(number(lower, upper), min_size=size, max_size=size).map(np.array)
+
+
+def scale(size):
+    return st.tuples(vector(size, 0.25, 4), st.lists(st.sampled_from([1.0, -1.0]), min_size=size, max_size=size)).map(
+        lambda both: both[0] * np.array(both[1]))
+
+
+def affine(size=None):
+    if size is None:
+        return st.builds(refflow.Affine, shift=number(-2, 2), scale=scale(1).map(lambda s: s[0]))
+    return st.builds(refflow.Affine, shift=vector(size, -2, 2), scale=scale(size))
+
+
+def matrix(size):
+    return st.lists(vector(size, -1, 1), min_size=size, max_size=size).map(lambda rows: np.array(rows) + 3 * np.eye(size))
+
+
+def dense(size):
+    return st.builds(refflow.DenseLinear, W=matrix(size), shift=vector(size, -2, 2))
+
+
+def logistic(upper):
+    """R -> (0, upper)."""
+    return Chain((refflow.Sigmoid(), refflow.Affine(scale=upper)))
+
+
+COMPOSITES = {
+    "Chain of scalars": (affine().map(lambda a: Chain((a, refflow.Tanh(), refflow.Affine(0.5, 0.25)))), ()),
+    "Chain of ranks": (st.tuples(dense(3), affine(3)).map(lambda m: Chain((m[0], m[1], refflow.Softplus()))), (3,)),
+    "Chain with a domain": (st.builds(refflow.Power, exponent=number(0.5, 2)).map(lambda p: Chain((refflow.Exp(), p))), ()),
+    "Chain to the simplex": (affine(2).map(lambda a: Chain((a, refflow.StickBreaking()))), (2,)),
+    "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
+    "Inverse of a matrix": (dense(2).map(Inverse), (2,)),
+    "Inverse of the simplex": (st.just(Inverse(refflow.StickBreaking())), (3,)),
+    "Inverse of a factor": (st.just(Inverse(refflow.CorrelationCholesky())), (3, 3)),
+    "Independent": (affine(3).map(lambda a: Independent(a, 1)), (3,)),
+    "Independent of vectors": (dense(2).map(lambda m: Independent(m, 1)), (3, 2)),
+    "Independent on two axes": (affine().map(lambda a: Independent(a, 2)), (2, 2)),
+    "Reshape": (st.just(Reshape((2, 3), (6,))), (2, 3)),
+    "Chain with Reshape": (dense(4).map(lambda m: Chain((Reshape((2, 2), (4,)), m, Reshape((4,), (2, 2))))), (2, 2)),
+    "Concatenate": (st.tuples(dense(2), affine(1)).map(lambda p: Concatenate((p[0], p[1], logistic(2.0)), (2, 1, 1))), (4,)),
+    "stack": (st.tuples(dense(2), affine(2)).map(lambda p: stack(p)), (2, 2)),
+    "Concatenate of channels": (affine().map(lambda a: Concatenate((a, refflow.Tanh()), (1, 2), -2)), (3, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composite(name, dtype):
+    bijectors, shape = COMPOSITES[name]
+    rejected, tried = Counter(), Counter()
+
+    @given(st.data())
+    def every_law(data):
+        f = data.draw(bijectors).astype(dtype)
+        add(rejected, tried, run_laws(f, data.draw(strategies.points(f, dtype, event_shape=shape))))
+
+    every_law()
+    few_rejected(rejected, tried)
+
+
+def test_laws_have_names_and_meanings():
+    assert len(LAWS) == 26
+    assert all(law.__doc__ for law in LAWS.values())

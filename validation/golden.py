@@ -1,0 +1,91 @@
+"""Golden points: the truth at a few points of every page, for code in any language.
+
+One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side all hard cases, the worst points of the
+certificate, and some of its other points.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
+entry and 8 of its kappa.  Numbers beyond 2^(+-2^20) are written "inf", "-inf" and "0".
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from flint import arb, ctx
+
+from refflow.core import REGISTRY
+
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
+from .points import LARGEST_WITH_COTANGENT, Point, points
+from .truth import FIRST_DIGITS, decimal
+
+GOLDEN = ORACLE / "golden"
+WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all, but so many others
+OUT_OF_REACH = 2**20
+
+
+def golden_points(page, dtype, side, certificate) -> list[Point]:
+    """Hard cases, worst points, and some others, evenly from the drawn ones."""
+    drawn = points(page, dtype, side)
+    hard = [point for point in drawn if point.case]
+    worst = worst_points(page, dtype, side, certificate)[:WORST]
+    small = [point for point in drawn if not point.case and longest(point) <= LARGEST_WITH_COTANGENT]
+    large = [point for point in drawn if not point.case and longest(point) > LARGEST_WITH_COTANGENT][:1]
+    count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
+    chosen = hard + worst + small[len(small) // (2 * count)::len(small) // count][:count] + large
+    return list({json.dumps(encoded(point)): point for point in reversed(chosen)}.values())[::-1]
+
+
+def longest(point):
+    return max(point.event.shape, default=1)
+
+
+def worst_points(page, dtype, side, certificate):
+    """The points at which the certificate found the largest errors, the largest first; small ones alone."""
+    rows = [(quantity, row[dtype]) for quantity, row in certificate["pages"].get(page.__name__, {}).items() if dtype in row]
+    rows = [(quantity, row) for quantity, row in rows if row["worst"]["side"] == side]
+    rows.sort(key=lambda named: -float(named[1]["C"]))
+    found = [decoded(page, dtype, row["worst"], f"largest error of {quantity}") for quantity, row in rows]
+    return [point for point in found if longest(point) <= LARGEST_WITH_COTANGENT]
+
+
+def decoded(page, dtype, worst, reason):
+    params = {key: np.array(number(value)) if isinstance(value, dict) else value for key, value in worst["params"].items()}
+    params = {key: value.astype(dtype) if getattr(value, "dtype", None) == np.float64 else value
+              for key, value in params.items()}
+    bars = [worst["image_bar"], worst["log_det_bar"]]
+    image_bar = None if bars[0] is None else np.array(number(bars[0]), dtype)
+    log_det_bar = None if bars[1] is None else np.array(float.fromhex(bars[1]), dtype)
+    return Point(page(**params), worst["side"], np.array(number(worst["event"]), dtype), image_bar, log_det_bar, "", reason)
+
+
+def printed(x, digits):
+    if x.abs_lower() > arb(2) ** OUT_OF_REACH:
+        return "inf" if x > 0 else "-inf"
+    return "0" if x.abs_upper() < arb(2) ** -OUT_OF_REACH else decimal(x, digits)
+
+
+def record(identity, dtype, point):
+    """One point of the file, with the quantities whose truth is settled."""
+    with ctx.workdps(FIRST_DIGITS[dtype]):
+        quantities = {name: {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
+                             "kappa": [printed(k, 8) for k in q.kappa]} for name, q in truth(point).items()}
+    inputs = encoded(point)
+    return {"id": identity, "dtype": dtype, "side": inputs.pop("side"), "case": point.case, "reason": point.reason,
+            **inputs, "quantities": quantities}
+
+
+def document(page, certificate) -> str:
+    """The file of one page, one line for each point."""
+    name, records = page.__name__, []
+    for dtype in DTYPES:
+        for side in SIDES:
+            records += [record(f"{name}-{dtype}-{side}-{i:03}", dtype, point)
+                        for i, point in enumerate(golden_points(page, dtype, side, certificate))]
+    lines = ",\n".join(json.dumps(r, separators=(",", ":")) for r in records)
+    return f'{{"schema":"refflow/golden/1","bijector":"{name}","points":[\n{lines}\n]}}\n'
+
+
+def write_all(names):
+    certificate = json.loads(CERTIFICATE.read_text())
+    for name in names:
+        written(GOLDEN / f"{name}.json", document(REGISTRY[name], certificate))
