@@ -118,6 +118,22 @@ def test_inverse_on_a_half_line_and_an_interval():
         same(inverse_truth(logit, x)["inverse"], [1 / (1 + (-arb(x)).exp())])
 
 
+@pytest.mark.parametrize("guess", [None, -1.5, math.nan])
+def test_inverse_stays_in_the_domain(guess):
+    """z^2 on z > 0: its definition also maps -2 to 4."""
+    square = Problem(lambda m, z: z ** 2, {}, inside=lambda z: all(v > 0 for v in z))
+    same(inverse_truth(square, 4.0, guess=guess)["inverse"], [arb(2)])
+    with pytest.raises(TruthNotFound, match="inverse"):
+        inverse_truth(square, -4.0, guess=guess)
+
+
+@pytest.mark.parametrize("a", [2.0**-60, -(2.0**-60)])
+def test_roots_beyond_every_float(a):
+    q = inverse_truth(Problem(lambda m, z: m.power(z, a), {}, inside=lambda z: all(v > 0 for v in z)), 3.0)
+    same([q["inverse"].value[0].log()], [arb(3).log() / arb(a)])
+    assert error([np.inf if a > 0 else 0.0], q["inverse"], np.float64) < 1e-100
+
+
 # ---------------------------------------------------------------- vectors
 
 @pytest.mark.parametrize("D", [2, 3])
@@ -310,8 +326,9 @@ def test_truth_not_found():
         forward_truth(Problem(lambda m, z: m.log((1 + m.exp(-z)) - 1), {}), 2.0**60)
     # the same at z = 2^12 takes 1779 digits: found, by doubling
     same(forward_truth(Problem(lambda m, z: m.log((1 + m.exp(-z)) - 1), {}), 4096.0)["forward"], [arb(-4096)])
-    with pytest.raises(TruthNotFound, match="log_det"):
+    with pytest.raises(TruthNotFound, match="log_det") as found:
         forward_truth(Problem(lambda m, z: z ** 3, {}), 0.0)
+    assert set(found.value.settled) == {"forward", "jacobian"}
 
 
 def test_undecidable_branch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .bases import DiagonalNormal, FullNormal, Logistic, NormalMixture, StandardNormal, Uniform
 from .bijector import REGISTRY, Bijector, bijector, over_event, over_positions
 from .compose import Chain, Independent, Inverse
+from .conditioner import CONDITIONERS, Conditioner, conditioner
 from .density import DENSITIES, Density, density
 from .fields import Array, Value, child, children, plain
 from .flow import Flow

@@ -135,7 +135,7 @@ class Bijector(Value):
             elif isinstance(value, tuple) and value and isinstance(value[0], Bijector):
                 value = tuple(v.view(dtype, marking) for v in value)
             elif isinstance(value, Value):
-                value = value.astype(dtype) if value.dtype != dtype else value
+                value = value.view(dtype)
             elif isinstance(value, np.ndarray) and field is not None and not field.constant:
                 value = value.astype(dtype, copy=False)
             view.__dict__[key] = value
@@ -155,7 +155,7 @@ def checked_event(self, given, side):
 
     side 0 is z for forward, 1 is x for inverse.
     """
-    name, letter = type(self).__name__, "zx"[side]
+    name, letter = type(self).__name__, self.letters[side]
     event, _ = as_floating(f"{name}: {letter}", given)
     dtype = np.result_type(event.dtype, self.dtype or event.dtype)
     event = event.astype(dtype, copy=False)
@@ -175,7 +175,7 @@ def checked_event(self, given, side):
 
 def checked_shape(self, event, side):
     """The event's core shape, held against the fields' letters and the page's own rule."""
-    name, letter = type(self).__name__, "zx"[side]
+    name, letter = type(self).__name__, self.letters[side]
     ndim = self.event_ndim[side]
     if event.ndim < ndim:
         raise ValueError(f"{name}: {letter} must have at least {ndim} axes, not shape {event.shape}")
@@ -197,7 +197,7 @@ def checked_domain(self, event, side):
     wrong = where.first_outside(event, closed=True)
     if wrong is not None:
         index, value = wrong
-        letter = "zx"[side]
+        letter = self.letters[side]
         raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
 
 

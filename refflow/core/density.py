@@ -202,7 +202,7 @@ def sample_vjp(self, rng, n):
         event, pullback = view.sample_vjp(rng, lead)
 
     def checked_pullback(event_bar):
-        bar = checked_cotangent(self, f"{'zx'[self.side]}_bar", event_bar, event)
+        bar = checked_cotangent(self, f"{self.letters[self.side]}_bar", event_bar, event)
         with np.errstate(all="ignore"):
             return pullback(bar)
 
@@ -215,7 +215,7 @@ def sample_and_log_prob_vjp(self, rng, n):
         (event, found), pullback = view.sample_and_log_prob_vjp(rng, lead)
 
     def checked_pullback(event_bar, log_prob_bar):
-        bar = checked_cotangent(self, f"{'zx'[self.side]}_bar", event_bar, event)
+        bar = checked_cotangent(self, f"{self.letters[self.side]}_bar", event_bar, event)
         found_bar = checked_cotangent(self, "log_prob_bar", log_prob_bar, found)
         with np.errstate(all="ignore"):
             return pullback(bar, found_bar)

@@ -122,6 +122,7 @@ class Value:
     """A frozen dataclass of arrays.  `params()` are its real fields as a nested dictionary; everything else follows."""
 
     declared: dict = {}
+    letters = "zx"
 
     # -- construction ------------------------------------------------------------------------------------------------
 

@@ -146,12 +146,12 @@ def staged(f, event, side) -> dict:
     """The part of kappa that a chain's own intermediate events add: each is rounded before the rest of the chain sees it."""
     if not isinstance(f, Chain):
         return {}
-    total, stages = {}, f.stages
+    total, stages, views = {}, f.stages, f.view(np.float64).stages
     for i in range(1, len(stages)):
         if side == "forward":
-            event, rest, unit = stages[i - 1].forward(event), Chain(stages[i:]), kappa
+            event, rest, unit = views[i - 1].forward(event), Chain(stages[i:]), kappa
         else:
-            event, rest, unit = stages[-i].inverse(event), Chain(stages[:-i]), kappa_inverse
+            event, rest, unit = views[-i].inverse(event), Chain(stages[:-i]), kappa_inverse
         for name, part in unit(rest, event).items():
             total[name] = total.get(name, 0) + part
     return total
@@ -199,7 +199,7 @@ def chart_truth(point) -> dict:
     f = point.f.astype(np.float64)
     g, x = per_event(f, point.event, 1)
     bars = (np.asarray(point.image_bar, np.float64), np.asarray(point.log_det_bar, np.float64))
-    z, chart = f.inverse(x), f.chart(f.input_shape(x.shape))
+    z, chart = g.inverse(x), f.chart(f.input_shape(x.shape))
 
     def of_latent(view, z, bars):
         _, pullback = view.vjp(z)

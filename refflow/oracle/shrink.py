@@ -108,9 +108,9 @@ class Search:
         event = np.delete(point.event, index, axis)
         try:
             f = point.f.replace(**fields) if fields else point.f
+            bars = {} if point.image_bar is None else self.unit_bars(f, event)
         except ValueError:
-            return False
-        bars = {} if point.image_bar is None else self.unit_bars(f, event)
+            return False                # no bijector, or no event, of that size
         return self.try_point(f=f, event=event, **bars)
 
     # -- cotangents ----------------------------------------------------------------------------------------------------

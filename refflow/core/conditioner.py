@@ -1,0 +1,111 @@
+"""Conditioners: the networks that parameterise couplings and autoregressive maps.
+
+    h = net(a; parameters)
+
+A conditioner need not be invertible.  A page writes `definition`, `forward(a)`, `jacobian(a)` and `vjp(a)`; `@conditioner`
+keeps them as the unchecked view and publishes checked ones, as `@bijector` does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .bijector import Bijector, checked_cotangent, checked_event
+from .fields import Value, declare, sum_to_shape
+from .sets import real
+
+CONDITIONERS: dict = {}
+
+
+class Conditioner(Value):
+    """h = net(a), from events a (*batch, *event) to events h (*batch, *event_out).
+
+    `forward(a)` -> h
+    `jacobian(a)` -> dh/da, (*batch, size_out, size_in), row-major events
+    `vjp(a)` -> (h, pullback); `pullback(h_bar)` -> (a_bar, params_bar), params_bar with the keys and shapes of `params()`
+
+    Randomness comes in as constants (a dropout mask is a field), a context through `at(context=...)`.
+    """
+
+    letters = "ah"
+    event_ndim = (1, 1)
+    event_shape = None
+    source = ""
+    domain = codomain = real
+    normwise = False
+    hard_cases = ()
+
+    def output_shape(self, shape):
+        """The event shape of h for an event shape of a.  Raises ValueError where there is none."""
+        return shape
+
+    def forward(self, a):
+        """h = net(a)."""
+        return self.vjp(a)[0]
+
+    def view(self, dtype, marking=False):
+        """The unchecked view in `dtype`."""
+        return Bijector.view(self, dtype, marking)
+
+
+def published(name):
+    """The checked form of forward and jacobian."""
+
+    def method(self, a):
+        view, a, _ = checked_event(self, a, 0)
+        with np.errstate(all="ignore"):
+            return getattr(view, name)(a)
+
+    method.__name__ = name
+    return method
+
+
+def vjp(self, a):
+    view, a, original = checked_event(self, a, 0)
+    with np.errstate(all="ignore"):
+        h, pullback = view.vjp(a)
+
+    def checked_pullback(h_bar):
+        h_bar = checked_cotangent(self, "h_bar", h_bar, h)
+        with np.errstate(all="ignore"):
+            a_bar, params_bar = pullback(h_bar)
+        return sum_to_shape(a_bar, original), params_bar
+
+    return h, checked_pullback
+
+
+vjp.__doc__ = "(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>."
+
+
+def reducing_network(page_vjp):
+    """A page's vjp with its parameters' cotangents summed over the axes that broadcast."""
+
+    def vjp(self, a):
+        h, pullback = page_vjp(self, a)
+
+        def reduced(h_bar):
+            a_bar, params_bar = pullback(h_bar)
+            return a_bar, self.reduce(params_bar)
+
+        return h, reduced
+
+    return vjp
+
+
+def conditioner(*, source="", register=True, **facts):
+    """Declare a page: a conditioner, its source, and facts that hold for it."""
+
+    def publish(page):
+        page = declare(page)
+        for fact, value in {"source": source, **facts}.items():
+            setattr(page, fact, value)
+        page.vjp = reducing_network(page.__dict__["vjp"])
+        body = {"forward": published("forward"), "jacobian": published("jacobian"), "vjp": vjp}
+        body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
+        public = type(page.__name__, (page,), body)
+        page.page = page
+        if register:
+            CONDITIONERS[public.__name__] = public
+        return public
+
+    return publish
