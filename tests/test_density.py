@@ -71,7 +71,7 @@ def normal(z, loc, scale):
 
 
 def standard(z):
-    return normal(z, 0 * z, 0 * z + 1)
+    return normal(z, np.zeros(z.shape, object), np.ones(z.shape, object))
 
 
 def logistic(z, loc, scale):
@@ -177,7 +177,7 @@ def test_extreme_events():
     weights, loc = [0.5, 0.5], [[0.0, 1.0], [3.0, 2.0]]
     log_prob, pullback = NormalMixture(weights, loc, np.full((2, 2), 2.0**-40)).log_prob_vjp([2.0**1000, -(2.0**1000)])
     z_bar, params_bar = pullback(2.0**-60)
-    assert log_prob == -np.inf and (z_bar == [-np.inf, np.inf]).all()
+    assert log_prob == -np.inf and z_bar.tolist() == [-(2.0**1020), 2.0**1020]
     assert not any(np.isnan(bar).any() for bar in params_bar.values())
     log_prob, pullback = FullNormal([0.0, 0.0], [[2.0**-10, 0.0], [1.0, 2.0**-10]]).log_prob_vjp([2.0**1000, 2.0**1000])
     assert log_prob == -np.inf and not np.isnan(pullback(2.0**-60)[0]).any()
@@ -255,12 +255,13 @@ def test_location_scale_sample_gradient(base):
     z_bar = np.random.default_rng(4).standard_normal(z.shape)
     step, vector = 2.0**-6, base.ravel()
     given = np.concatenate([np.ravel(bar) for bar in pullback(z_bar).values()])
-    free = [i for i in range(vector.size) if vector[i] != 0]        # a structural zero stays one
+    free = np.flatnonzero(np.concatenate([np.ravel(np.tril(np.ones_like(v)) if k == "cholesky" else np.ones_like(v))
+                                          for k, v in base.params().items()]))
     for i in free:
         up, down = (base.unravel(vector + s * step * (np.arange(vector.size) == i)).sample(np.random.default_rng(3), 4)
                     for s in (1, -1))
         terms = np.abs(z_bar * np.maximum(np.abs(up), np.abs(down)))
-        assert abs(given[i] - (z_bar * (up - down)).sum() / (2 * step)) <= 8 * 2.0**-53 * (terms / step + terms).sum() + 0
+        assert abs(given[i] - (z_bar * (up - down)).sum() / (2 * step)) <= 8 * 2.0**-53 * (terms / step + terms).sum()
     assert all(given[i] == 0 for i in range(vector.size) if i not in free)
 
 
@@ -314,12 +315,11 @@ def test_mixture_gradient_of_an_expectation():
     second = (base.loc**2 + base.scale**2).sum(-1)
     w = base.weights[:, None]
     expected = {"weights": second - base.weights @ second, "loc": 2 * w * base.loc, "scale": 2 * w * base.scale}
-    view, single = base.view(np.dtype(np.float64)), {}
-    each = type(view).implicit.__get__(view)(z)(2 * z)
+    each = base.view(np.float64).implicit(z)(2 * z)
     for key, total in pullback(2 * z).items():
         deviation = each[key].std(0) / np.sqrt(count)
         np.testing.assert_allclose(total, each[key].sum(0), rtol=0, atol=float(count * 2.0**-53 * np.abs(each[key]).sum()))
-        assert np.all(np.abs(total / count - expected[key]) <= 5 * deviation), (key, single)
+        assert np.all(np.abs(total / count - expected[key]) <= 5 * deviation), key
 
 
 KS = [(StandardNormal(), scipy.stats.norm()), (DiagonalNormal([1.0], [2.0]), scipy.stats.norm(1, 2)),
@@ -378,18 +378,18 @@ def test_flow_log_prob_gradient(which):
     def bars(v):
         return gradient(log_p, v) * b
 
-    given = np.concatenate([x_bar, flow_ravel(flow, params_bar)])
+    given = np.concatenate([x_bar, joined(params_bar)])
     assert log_prob == flow.log_prob(x)
     assert units(log_prob, log_p(v), unit(log_p, v), np.float64) <= 8           # each of two maps may add its own 4
     assert units(given, bars(v), unit(bars, v, [bars(v)]), np.float64) <= 8
 
 
-def flow_ravel(flow, params_bar):
-    return flow.replace(**params_bar).ravel() if False else np.concatenate([np.ravel(bar) for bar in leaves(params_bar)])
-
-
 def leaves(nested):
     return [leaf for v in nested.values() for leaf in (leaves(v) if isinstance(v, dict) else [v])]
+
+
+def joined(nested):
+    return np.concatenate([np.ravel(leaf) for leaf in leaves(nested)])
 
 
 def test_reverse_kl_gradient():
@@ -410,7 +410,7 @@ def test_reverse_kl_gradient():
         return total
 
     true = gradient(loss, v)
-    given = np.concatenate([np.ravel(bar) for bar in leaves(pullback(x_bar, b))])
+    given = joined(pullback(x_bar, b))
     np.testing.assert_array_equal(x, flow.sample(np.random.default_rng(7), 3))
     # log q is summed of pieces whose direct and sampled parts cancel: the unit is that of the pieces, 3 events of 2 entries
     z_size = 1 + np.abs(noise).max() ** 2 + np.abs(v).max() ** 2
@@ -459,7 +459,7 @@ def test_events_outside_do_not_touch_the_others():
         np.testing.assert_array_equal(log_prob, [[s[0] for s in row] for row in singles])
         bars = [[s[1](1.0) for s in row] for row in singles]
         np.testing.assert_array_equal(x_bar, [[b[0] for b in row] for row in bars])
-        total = np.array([[np.concatenate([np.ravel(leaf) for leaf in leaves(b[1])]) for b in row] for row in bars])
+        total = np.array([[joined(b[1]) for b in row] for row in bars])
         for i, given in enumerate(leaves(params_bar)):
             axes = (0,) if given.ndim else (0, 1)
             bound = 2 * 2.0**-53 * 15 * np.abs(total[..., i]).sum(axes)
@@ -525,7 +525,7 @@ class HalfLine:
 
 
 def test_own_base():
-    flow = Flow(Affine([1.0, 2.0], 3.0) if False else Independent(Affine([1.0, 2.0], 3.0), 1), Laplace())
+    flow = Flow(Independent(Affine([1.0, 2.0], 3.0), 1), Laplace())
     x = flow.sample(np.random.default_rng(0), 6)
     np.testing.assert_array_equal(x, 3 * np.random.default_rng(0).laplace(size=(6, 2)) + [1.0, 2.0])
     log_prob, pullback = flow.log_prob_vjp(x)

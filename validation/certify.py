@@ -239,7 +239,7 @@ def table(document):
         "|---|---|---|---:|---:|---:|---:|---|"]
     for name, quantity, dtype, row in rows_of(document):
         worst = pasted(name, dtype, row["worst"])
-        shown = f"`{worst}`" if len(worst) <= 160 else "see certificate.json"
+        shown = f"`{worst}`" if len(worst) <= 220 else "see certificate.json"
         lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {row['allowed']:g} | {row['share']:.0%} | "
                      f"{row['unsettled']} | {shown} |")
     return "\n".join(lines) + "\n"

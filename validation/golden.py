@@ -2,7 +2,7 @@
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side all hard cases, the worst points of the
 certificate, and some of its other points.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
-entry and 8 of its kappa.  Numbers beyond 2^(+-2^20) are written "inf", "-inf" and "0".
+entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all, but so many others
-OUT_OF_REACH = 2**20
+LARGEST = 30000                                     # exponent of 10
 
 
 def golden_points(page, dtype, side, certificate) -> list[Point]:
@@ -59,9 +59,9 @@ def decoded(page, dtype, worst, reason):
 
 
 def printed(x, digits):
-    if x.abs_lower() > arb(2) ** OUT_OF_REACH:
-        return "inf" if x > 0 else "-inf"
-    return "0" if x.abs_upper() < arb(2) ** -OUT_OF_REACH else decimal(x, digits)
+    if x.abs_lower() > arb(10) ** LARGEST:
+        return f"{'' if x > 0 else '-'}1e+{LARGEST}"
+    return "0" if x.abs_upper() < arb(10) ** -LARGEST else decimal(x, digits)
 
 
 def record(identity, dtype, point):

@@ -2,7 +2,7 @@
 
 Every page gets, for each dtype and side (forward: events z; inverse: events x),
     hard cases  its own, with their reasons
-    ends        0, +-1, the ends of its set and the numbers of its hard cases, and the floats beside each of them
+    ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the floats beside each
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
                 hides nothing
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
@@ -177,16 +177,16 @@ class Draw:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def special_numbers(self):
-        """0, +-1, the ends of the set and the numbers of the hard cases, each with its neighbours."""
-        where = set_of(self.drawn_bijector(False)[0], self.side)
-        numbers = [0.0, 1.0, -1.0, where.lower, where.upper]
+        """0, +-1, the ends of the set or of the range, the numbers of the hard cases; each with its neighbours."""
+        where, largest = set_of(self.drawn_bijector(False)[0], self.side), 2.0 ** EVENTS["wide"][self.dtype.name][1]
+        numbers = [0.0, 1.0, -1.0, max(where.lower, -largest), min(where.upper, largest)]
         for case in self.page.hard_cases:
             for event in case.z if self.side == "forward" else case.x:
                 numbers += self.cast(event).ravel().tolist()
         numbers = np.unique(np.array(numbers, self.dtype))
         below, above = (np.nextafter(numbers, self.dtype.type(end)) for end in (-np.inf, np.inf))
         everything = np.unique(np.concatenate((below, numbers, above)))
-        return everything[np.isfinite(everything)]
+        return everything[np.abs(everything) <= largest]
 
     def drawn_event(self, f, shape, magnitudes):
         """Entries of independent magnitudes, or sometimes, of wide ones, a moderate event scaled as a whole."""

@@ -36,7 +36,7 @@ class Bijector(Value):
     constant_log_det = False
     solver = False
     normwise = False
-    marking = False
+    marks = None
     hard_cases = ()
 
     # -- shapes ------------------------------------------------------------------------------------------------------
@@ -121,25 +121,26 @@ class Bijector(Value):
 
     # -- views -------------------------------------------------------------------------------------------------------
 
-    def view(self, dtype, marking=False):
+    def view(self, dtype, marks=None):
         """The unchecked view in `dtype`: the page's own functions on fields of that dtype.
 
-        Inside a composition a stage may meet an event that it cannot take.  The view refuses it by name, or, `marking`,
-        makes it NaN: to a density it is an event outside the support, no error.
+        Inside a composition a stage may meet an event that it cannot take.  The view refuses it by name; or, given a list
+        `marks`, goes on with another event in its place and notes there which were inside: to a density an event outside
+        is no error.
         """
         view = object.__new__(type(self).page)
         for key, value in vars(self).items():
             field = self.declared.get(key)
             if isinstance(value, Bijector):
-                value = value.view(dtype, marking)
+                value = value.view(dtype, marks)
             elif isinstance(value, tuple) and value and isinstance(value[0], Bijector):
-                value = tuple(v.view(dtype, marking) for v in value)
+                value = tuple(v.view(dtype, marks) for v in value)
             elif isinstance(value, Value):
                 value = value.view(dtype)
             elif isinstance(value, np.ndarray) and field is not None and not field.constant:
                 value = value.astype(dtype, copy=False)
             view.__dict__[key] = value
-        view.__dict__["marking"] = marking
+        view.__dict__["marks"] = marks
         return view
 
 
@@ -201,10 +202,12 @@ def checked_domain(self, event, side):
         raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
 
 
-def marked_outside(self, event, side):
-    """The events with those outside the open set as NaN."""
-    inside = (self.codomain if side else self.domain).members(event, self.event_ndim[side])
-    return np.where(over_event(inside, self.event_ndim[side]), event, event.dtype.type(np.nan))
+def marked(self, event, side):
+    """The event with members of the open set in place of what lies outside, which is noted in the view's marks."""
+    where, ndim = self.codomain if side else self.domain, self.event_ndim[side]
+    inside = where.members(event, ndim)
+    self.marks.append(inside)
+    return where.completed(event, over_event(inside, ndim))
 
 
 def without_masked(self, event, side):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bijector import Bijector, bijector, checked_domain, marked_outside, over_event
+from .bijector import Bijector, bijector, checked_domain, marked, over_event
 from .fields import child, children, plain
 from .sets import real
 
@@ -265,8 +265,8 @@ class Chain(Bijector):
         first = i == (0 if side == 0 else len(self.stages) - 1)
         origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
         if not first and not contains(goal, origin):
-            if self.marking:
-                return marked_outside(here, event, side)
+            if self.marks is not None:
+                return marked(here, event, side)
             checked_domain(here, event, side)
         return event
 

@@ -113,41 +113,30 @@ class Flow(Density):
         return log_prob == -np.inf
 
     def inverted(self, x, name):
-        """(inside, what the bijector's inverse method `name` returns), None in its place where no event is inside.
+        """(inside, what the bijector's inverse method `name` returns).
 
-        Events outside are replaced by events inside, so that nothing infinite meets their cotangents 0: they are outside the
-        codomain, or refused by a stage of a chain, or their z is no finite number.
+        An event is outside the codomain, or refused by a stage of a chain, or its z overflows.  There the result is that of
+        another event, so that nothing infinite meets a cotangent 0.
         """
-        f, lead = self.bijector.view(self.dtype, marking=True), len(self.parameter_batch)
+        marks = []
+        f = self.bijector.view(self.dtype, marks)
         inside = f.codomain.members(x, self.rank)
-        if not inside.any():
-            return inside, None
-        x = np.where(over_event(inside, self.rank), x, representatives(x, inside, lead))
-        found = getattr(f, name)(x)
+        found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
         z = found[0] if name == "inverse_and_log_det" else found[0][0]
-        finite = np.isfinite(z).all(axis=tuple(range(inside.ndim, z.ndim)))
-        if finite.all():
-            return inside, found
-        inside = inside & finite
-        if not inside.any():
-            return inside, None
-        again = f.forward(np.broadcast_to(representatives(z, inside, lead), z.shape))
-        return inside, getattr(f, name)(np.where(over_event(inside, self.rank), x, again))
+        for mark in (*marks, np.isfinite(z)):
+            inside = inside & mark.all(axis=tuple(range(inside.ndim, mark.ndim)))
+        if not np.isfinite(z).all():
+            found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
+        return inside, found
 
     def log_prob(self, x):
-        inside, found = self.inverted(x, "inverse_and_log_det")
-        if found is None:
-            return np.full(inside.shape, -np.inf, x.dtype)
-        z, log_det = found
+        inside, (z, log_det) = self.inverted(x, "inverse_and_log_det")
         log_pi = self.base.log_prob(z)
         inside = inside & ~self.base.impossible(z, log_pi)
         return np.where(inside, log_pi + log_det, -np.inf)                          # (1) (2)
 
     def log_prob_vjp(self, x):
-        inside, found = self.inverted(x, "inverse_vjp")
-        if found is None:
-            return np.full(inside.shape, -np.inf, x.dtype), lambda b: (np.zeros_like(x), zeros(self.params()))
-        (z, log_det), f_pullback = found
+        inside, ((z, log_det), f_pullback) = self.inverted(x, "inverse_vjp")
         log_pi, base_pullback = self.base.log_prob_vjp(z)
         inside = inside & ~self.base.impossible(z, log_pi)
 
@@ -191,21 +180,6 @@ class Flow(Density):
     def initialised(self, data, rng):
         """A new flow whose bijector is initialised on data x: each stage that can gives latents of mean 0 and variance 1."""
         return self.replace(bijector=self.bijector.inverse_initialised(data, rng))
-
-
-def representatives(events, inside, lead):
-    """One event inside for each index of the last `lead` batch axes, the parameters': its own first, else the first of all."""
-    batch, event = inside.shape, events.shape[inside.ndim:]
-    split = len(batch) - lead
-    marks, candidates = inside.reshape(-1, *batch[split:]), events.reshape(-1, *batch[split:], *event)
-    first = over_event(marks.argmax(0)[None], len(event))
-    own = np.take_along_axis(candidates, np.broadcast_to(first, (1, *candidates.shape[1:])), 0)[0]
-    return np.where(over_event(marks.any(0), len(event)), own, events[inside][0])
-
-
-def zeros(nested):
-    """A nested dictionary of zeros."""
-    return {key: zeros(v) if isinstance(v, dict) else np.zeros_like(v) for key, v in nested.items()}
 
 
 @density
@@ -266,7 +240,7 @@ class OwnBase(Density):
         return self.shaped(self.given.sample(rng, int(np.prod(lead))), lead)
 
     def sample_vjp(self, rng, lead):
-        if hasattr(self.given, "sample_vjp"):
+        if callable(getattr(self.given, "sample_vjp", None)):
             z, given_pullback = self.given.sample_vjp(rng, int(np.prod(lead)))
             return self.shaped(z, lead), lambda z_bar: given_pullback(z_bar.reshape(np.shape(z)))
         if self.params():

@@ -55,6 +55,13 @@ class Set:
         axes = rank if self.entrywise else rank - self.rank
         return inside.all(axis=tuple(range(-axes, 0))) if axes else inside
 
+    def completed(self, values, inside):
+        """The values with one fixed member wherever `inside`, which broadcasts with them, is False."""
+        if np.all(inside):
+            return values
+        member = self.draw(np.random.default_rng(0), values.shape, 0)
+        return np.where(inside, values, np.asarray(member).astype(values.dtype))
+
 
 def magnitudes(rng, shape, spread):
     """2^U(-spread, spread), the magnitudes in which parameters and points are drawn."""

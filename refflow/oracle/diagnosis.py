@@ -45,20 +45,18 @@ class Clue:
     def __post_init__(self):
         self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
         self.dtype, self.side = self.point.dtype, self.point.side
-        with np.errstate(all="ignore"):
-            self.given = np.asarray(self.failure.given, np.float64)
-            self.true = self.truth.high
-            self.unit = np.maximum(self.truth.unit, np.finfo(self.dtype).smallest_subnormal)
-            self.off = np.abs(self.given - self.true)
-            self.wrong = ~(self.off <= self.failure.allowed * self.unit)
+        self.given, self.true = np.asarray(self.failure.given, np.float64), self.truth.high
+        self.unit = np.maximum(self.truth.unit, np.finfo(self.dtype).smallest_subnormal)
+        self.off = np.abs(self.given - self.true)
+        C = self.truth.error(self.given, self.dtype)
+        self.wrong = np.broadcast_to(C > self.failure.allowed, self.true.shape) if self.true.size else np.zeros(0, bool)
 
     def same(self, other):
         """Is `other` what was given, up to a few digits, and clearly not what is true?"""
-        with np.errstate(all="ignore"):
-            other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
-            tolerance = np.maximum(64 * self.unit, 1e-4 * np.abs(other))
-            near = np.abs(self.given - other) <= tolerance
-            apart = np.abs(self.true - other) > 4 * tolerance
+        other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
+        tolerance = np.maximum(64 * self.unit, 1e-4 * np.abs(other))
+        near = np.abs(self.given - other) <= tolerance
+        apart = np.abs(self.true - other) > 4 * tolerance
         return bool(near.all() and apart.any())
 
     def ask(self, **changes):
@@ -80,10 +78,14 @@ class Clue:
     def moved(self):
         """Events further towards the end of their range on which they lie."""
         event = np.asarray(self.point.event, np.float64)
-        where = (self.point.f.domain, self.point.f.codomain)[SIDES[self.side]]
+        f = self.point.f
+        where = (f.domain, f.codomain)[SIDES[self.side]]
         for step in (2.0, 4.0):
             if where.rank:
-                return
+                if self.side == "inverse":
+                    z = f.inverse(self.point.event)
+                    yield f.forward(z * z.dtype.type(1 + step / 8))
+                continue
             if np.isfinite(where.lower) and np.isfinite(where.upper):
                 middle = (where.lower + where.upper) / 2
                 further = np.where(event < middle, where.lower + (event - where.lower) / step,
@@ -154,8 +156,7 @@ def single_terms(clue, rank):
     if clue.name != "log_det" or clue.point.event.ndim != rank:
         return []
     J = clue.point.f.astype(np.float64).jacobian(np.asarray(clue.point.event, np.float64))
-    with np.errstate(all="ignore"):
-        return np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else []
+    return np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else []
 
 
 def transposed(clue):
@@ -178,38 +179,44 @@ def single_precision(clue):
     """float64 answers with the digits of float32: a constant, or the whole computation."""
     if clue.dtype != np.float64:
         return ""
-    with np.errstate(all="ignore"):
-        relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
-        narrow = clue.given.astype(np.float32) == clue.given
-    if narrow.all() and relative < 1e-6 and (clue.given != 0).any() and not (clue.true.astype(np.float32) == clue.true).all():
+    narrow = clue.given.astype(np.float32) == clue.given
+    if narrow.all() and np.any(clue.given != 0) and all(2e-9 < r < 2e-7 for r in relative_errors(clue, (1, 1 / 16, 16))):
         return "computed in float32"
-    band = (1e-10, 3e-7)
-    if band[0] < relative < band[1] and steady(clue, lambda off, true: off / np.abs(true)):
-        return f"float32 constant: the relative error is {relative:.0e} at every scale"
-    absolute = float(np.max(clue.off))
-    if band[0] < absolute < band[1] and steady(clue, lambda off, true: off):
-        return f"float32 constant: the error is {absolute:.0e} at every scale"
+    here, *others = relative_errors(clue, (1, 1 / 4, 4))
+    if 1e-10 < here < 3e-7 and all(here / 2 < r < here * 2 for r in others):
+        return f"float32 constant: the relative error is {here:.0e} at every scale"
+    here, *others = absolute_errors(clue, (1, 1 / 4, 1 / 2))
+    if 1e-10 < here < 3e-7 and all(here / 2 < e < here * 2 for e in others):
+        return f"float32 constant: the error is {here:.0e} at every scale"
     return ""
 
 
-def steady(clue, measure):
-    """Is the error, so measured, the same (within a factor 4) at half and at three quarters of the event?"""
-    here = float(np.max(measure(clue.off, clue.true)))
-    for factor in (0.75, 0.5):
-        found = clue.ask(event=(clue.point.event * clue.dtype.type(factor)))
-        if found is None:
-            return False
-        given, truth = found
-        with np.errstate(all="ignore"):
-            there = float(np.max(measure(np.abs(given - truth.high), truth.high)))
-        if not here / 4 <= there <= here * 4:
-            return False
-    return True
+def absolute_errors(clue, factors):
+    """The largest error at each multiple of the event; nan where it cannot be asked."""
+    found = [clue.ask(event=clue.point.event * clue.dtype.type(factor)) for factor in factors]
+    return [np.nan if f is None else float(np.max(np.abs(f[0] - f[1].high), initial=0.0)) for f in found]
+
+
+def relative_errors(clue, factors):
+    found = [clue.ask(event=clue.point.event * clue.dtype.type(factor)) for factor in factors]
+    return [np.nan if f is None else float(np.max(np.abs(f[0] / f[1].high - 1), initial=0.0)) for f in found]
+
+
+def asymptote(clue):
+    """The event itself, where the map only tends to it."""
+    event = np.asarray(clue.point.event, np.float64)
+    if clue.name in VALUES and event.shape == clue.given.shape and (clue.given == event)[clue.wrong].all():
+        return "replaced by its asymptote: the input itself"
+    return ""
 
 
 def clipped(clue):
     """The same answer further out, where the truth moves on."""
+    if not clue.wrong.any():
+        return ""
     held = clue.given[clue.wrong]
+    if clue.name in VALUES and all(bound_name(v, clue.dtype) for v in held):
+        return f"clipped tail: {bound_name(held[0], clue.dtype)}"
     for event in clue.moved():
         found = clue.ask(event=event)
         if found is None or found[0].shape != clue.given.shape:
@@ -221,24 +228,24 @@ def clipped(clue):
         break
     else:
         return ""
-    value = held.ravel()[0]
+    value = held[0]
     if value == 0 and clue.name not in VALUES:
         return ""
     if clue.name in VALUES:
         where = (clue.point.f.codomain, clue.point.f.domain)[SIDES[clue.side]]
         if value in (where.lower, where.upper):
             return f"saturated: {value:g} from here on, where the truth is not"
-    return f"clipped tail: {named(value, clue.dtype)} from here on, where the truth goes on"
+    return f"clipped tail: {bound_name(value, clue.dtype) or format(value, '.6g')} from here on, where the truth goes on"
 
 
-def named(value, dtype):
-    """A number by its name, where it is a bound that people clip to."""
+def bound_name(value, dtype):
+    """The name of a number that people clip to, or ""."""
     limits = np.finfo(dtype)
     eps, tiny = float(limits.eps), float(limits.tiny)
     bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2, "the smallest normal number": tiny,
               "log(the smallest normal number)": np.log(tiny), "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
     near = [name for name, bound in bounds.items() if abs(value - bound) <= 4 * eps * abs(bound)]
-    return near[0] if near else f"{value:.6g}"
+    return near[0] if near else ""
 
 
 def cancelled(clue):
@@ -257,27 +264,27 @@ def single_branch(clue):
     mirrored = clue.error_at(event=-clue.point.event)
     if mirrored is None or mirrored > clue.failure.allowed or not digits_lost(clue):
         return ""
-    return "single-branch root or logarithm: it cancels on this side, and is accurate at the mirrored input"
+    kind = "single-branch root or logarithm" if clue.side == "inverse" else "digits lost to cancellation on one side"
+    return f"{kind}: it is accurate at the mirrored input"
 
 
 def digits_lost(clue):
     """Is the answer roughly right?"""
-    with np.errstate(all="ignore"):
-        return bool(np.all(clue.off <= 0.5 * np.abs(clue.true) + 64 * clue.unit))
+    return bool(np.all(clue.off <= 0.5 * np.abs(clue.true) + 64 * clue.unit))
 
 
 def cancellation(clue):
-    with np.errstate(all="ignore"):
-        relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
+    relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
     if not 0 < relative < 1:
         return ""
     return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
 
 
-RULES = (not_a_number, wrong_sign_or_factor, wrong_count, transposed, clipped, cancelled, single_precision, single_branch,
-         cancellation)
+RULES = (not_a_number, wrong_count, wrong_sign_or_factor, transposed, asymptote, clipped, cancelled, single_precision,
+         single_branch, cancellation)
 
 
+@np.errstate(all="ignore")
 def diagnose(failure, answer) -> str:
     """The kind of one failure, in a few words; "" where it is none of the known ones."""
     clue = Clue(failure, answer)

@@ -18,7 +18,7 @@ from .points import Point, Truth
 
 SCHEMA = "refflow/golden/1"
 DIRECTORY = Path(__file__).parent / "golden"
-EXACT = decimal.Context(prec=60, Emin=-99999, Emax=99999)
+EXACT = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 
 def recorded(directory=DIRECTORY) -> list[str]:
@@ -100,5 +100,6 @@ def truth(stored, dtype, normwise) -> Truth:
         high.append(nearest)
         low.append(float(EXACT.subtract(true, decimal.Decimal(nearest))) if np.isfinite(nearest) else 0.0)
         unit.append(float(EXACT.multiply(kappa, u)))
-        conditioning.append(float(EXACT.divide(kappa, abs(true))) if true else 1.0)
+        ordinary = true != 0 and true.is_finite() and kappa.is_finite()
+        conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
     return Truth(*(np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning)), 0, normwise)

@@ -57,8 +57,12 @@ class Truth:
             return np.where(np.isinf(distance), np.inf, np.where(distance == 0, 0.0, distance / unit))
 
     def known(self):
-        """Marks of the entries at which there is a finite truth, or one that overflows, and a unit."""
+        """Marks of the entries at which there is a truth, infinite or not, and a unit."""
         return ~np.isnan(self.high) & ~np.isnan(self.unit)
+
+    def representable(self, dtype):
+        """Marks of the entries whose truth rounds to a finite number."""
+        return np.abs(self.high) <= float(np.finfo(dtype).max)
 
 
 def norm(values, axes):
@@ -326,8 +330,7 @@ def drawn_events(f, dtype, rng, lead, shape, spread):
 
 def both_sides(f, z, dtype, lead):
     """The question at z, and the one at those of its images that lie inside the codomain and in range."""
-    f = f.astype(dtype) if f.dtype is not None else f
-    z = np.asarray(z, dtype)
+    f, z = f.astype(dtype), np.asarray(z, dtype)
     yield Point(f, dtype, "forward", z, lead=lead)
     x = f.forward(z)
     if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
@@ -351,7 +354,7 @@ def composite_points(f, dtype):
 
     Latent numbers are moderate: a composite adds no mathematics of its own, its parts meet their hard cases alone.
     """
-    f, rng = f.astype(dtype) if f.dtype is not None else f, np.random.default_rng(7)
+    f, rng = f.astype(dtype), np.random.default_rng(7)
     shape = f.parameter_batch + composite_shape(f)
     for lead in ((), (COUNT,)):
         z = f.domain.draw(rng, lead + shape, 2).astype(dtype)

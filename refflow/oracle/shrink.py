@@ -19,7 +19,7 @@ HALVINGS = 12
 def shrunk(failures, threshold, again):
     """The simplest failure reached from any of `failures`, all of one quantity, with C >= threshold.
 
-    `again(point, quantity, allowed)` asks once more and returns the failure or None.
+    `again(point, failure)` asks for the same quantity at another point and returns its failure there, or None.
     """
     start = min(failures, key=lambda f: complexity(f.point))
     search = Search(start, threshold, again)
@@ -46,12 +46,11 @@ class Search:
         if self.left <= 0:
             return False
         self.left -= 1
-        point, quantity = self.best.point, self.best.quantity
         try:
-            changed = point.changed(**changes)
+            changed = self.best.point.changed(**changes)
             if not inside(changed):
                 return False
-            found = self.again(changed, quantity, self.best.allowed)
+            found = self.again(changed, self.best)
         except (ValueError, IndexError):
             return False
         if found is None or found.error < self.threshold:
@@ -85,15 +84,34 @@ class Search:
     # -- dimensions ----------------------------------------------------------------------------------------------------
 
     def fewer_entries(self):
-        """Leave out one index after another of an event's axes, and of the fields that share their letter."""
+        """A short piece of a vector around its largest entry, where no field has entries for it; then one index less
+        after another along the event's axes, and the fields' axes that share their letter.
+        """
         point = self.best.point
+        if point.event.ndim == 1 and point.side == "forward" and not any(d.shape for d in self.own_fields.values()):
+            self.piece(point.event, int(np.argmax(np.abs(point.event))))
         rank = point.f.event_ndim[SIDES[point.side]]
         letters = point.f.event_shape or ("D", "T", "W")[:rank]
-        for axis in range(-rank, 0) if point.event.ndim == rank else ():
+        on_manifold = point.side == "inverse" and point.f.codomain.rank
+        for axis in range(-rank, 0) if point.event.ndim == rank and not on_manifold else ():
             index = 0
             while index < self.best.point.event.shape[axis]:
                 if not self.leave_out(index, axis, letters[axis] if len(letters) == rank else None):
                     index += 1
+
+    def piece(self, event, largest):
+        for size in range(1, min(len(event), 7)):
+            for start in range(max(0, largest - size + 1), min(largest, len(event) - size) + 1):
+                if self.try_event(self.best.point.f, event[start:start + size]):
+                    return
+
+    def try_event(self, f, event):
+        """An event of another size, with cotangents 1."""
+        try:
+            bars = {} if self.best.point.image_bar is None else self.unit_bars(f, event)
+        except ValueError:
+            return False                # there is no event of that size
+        return self.try_point(f=f, event=event, **bars)
 
     def leave_out(self, index, axis, letter):
         point = self.best.point
@@ -105,13 +123,11 @@ class Search:
             for back, symbol in enumerate(reversed(declared.shape), 1):
                 value = np.delete(value, index, -back) if symbol == letter else value
             fields[key] = value
-        event = np.delete(point.event, index, axis)
         try:
             f = point.f.replace(**fields) if fields else point.f
-            bars = {} if point.image_bar is None else self.unit_bars(f, event)
         except ValueError:
-            return False                # no bijector, or no event, of that size
-        return self.try_point(f=f, event=event, **bars)
+            return False
+        return self.try_event(f, np.delete(point.event, index, axis))
 
     # -- cotangents ----------------------------------------------------------------------------------------------------
 
@@ -125,16 +141,33 @@ class Search:
     def simple_cotangents(self):
         point = self.best.point
         if point.image_bar is not None:
-            for image, log_det in ((0, 1), (1, 0), (1, 1)):
+            for image, log_det in ((1, 1), (0, 1), (1, 0)):
                 if self.try_point(**self.unit_bars(point.f, point.event, image, log_det)):
                     return
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
     def rounder_events(self):
+        """Rounder events; of a manifold (a simplex, a factor) images of rounder latent events, which stay on it."""
+        point = self.best.point
+        if point.side == "inverse" and point.f.codomain.rank:
+            self.rounder_latents(point.f.inverse(point.event))
+            return
         for index in np.ndindex(self.best.point.event.shape):
             self.rounder(lambda v, index=index: self.try_point(event=with_entry(self.best.point.event, index, v)),
                          lambda index=index: self.best.point.event[index])
+
+    def rounder_latents(self, z):
+        state = {"z": z}
+
+        def attempt(index, value):
+            changed = with_entry(state["z"], index, value)
+            done = self.try_point(event=self.best.point.f.forward(changed))
+            state["z"] = changed if done else state["z"]
+            return done
+
+        for index in np.ndindex(z.shape):
+            self.rounder(lambda v, index=index: attempt(index, v), lambda index=index: state["z"][index])
 
     def rounder_parameters(self):
         for key in self.own_fields:

@@ -75,7 +75,7 @@ class Report:
         return 1 if self.failed else 0 if self.passed else 2
 
     def sort(self):
-        self.failed.sort(key=lambda found: (-severity(found), found.theirs, found.quantity, found.dtype))
+        self.failed.sort(key=lambda found: (-severity(found), extremity(found), found.theirs, found.quantity, found.dtype))
         return self
 
     def to_json(self) -> str:
@@ -95,9 +95,8 @@ class Report:
         worst = max(self.passed, key=lambda p: p.error / p.allowed, default=None)
         if worst is not None:
             yield (f"largest error that passes: {number(worst.error)} of {number(worst.allowed)} units "
-                   f"({worst.theirs} {worst.quantity}, {worst.dtype})")
-        for names, reason in grouped(self.skipped):
-            yield f"skipped, {reason}: {names}"
+                   f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
+        yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
         yield from (f"note: {note}" for note in self.notes)
 
 
@@ -106,15 +105,27 @@ def severity(found):
     return found.worst if not np.isnan(found.worst) else np.inf
 
 
+def extremity(found):
+    """How far the numbers of the input and of the parameters are from 1, in decades: of two findings, the nearer is worse."""
+    numbers = [abs(v) for v in leaves([found.input, found.params]) if isinstance(v, float) and np.isfinite(v) and v]
+    return max((abs(float(np.log10(v))) for v in numbers), default=0.0)
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for v in value for leaf in leaves(v)] if isinstance(value, (list, tuple)) else [value]
+
+
 def grouped(skipped):
-    """[(names, reason)]: the quantities of one reason and one subject in one line."""
+    """[(names, reason)]: the quantities of one reason, with the subjects that lack them where these are few."""
     groups = {}
     for s in skipped:
-        groups.setdefault((s.theirs, s.reason), {}).setdefault(s.quantity, []).append(s.dtype)
-    merged = {}
-    for (theirs, reason), quantities in groups.items():
-        merged.setdefault(reason, []).append(f"{theirs} ({', '.join(quantities)})")
-    return [("; ".join(names), reason) for reason, names in merged.items()]
+        groups.setdefault(s.reason, {}).setdefault(s.quantity, {})[s.theirs] = None
+    for reason, quantities in groups.items():
+        names = [f"{quantity} ({', '.join(theirs) if len(theirs) <= 2 else f'{len(theirs)} subjects'})"
+                 for quantity, theirs in quantities.items()]
+        yield ", ".join(names), reason
 
 
 def finding_text(found):

@@ -14,6 +14,7 @@ Conventions that differ and are no defect:
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import distributions as d
 from torch.distributions import transforms as t
@@ -38,7 +39,11 @@ def values(tensor):
 
 def pulled_back(outputs, bars, event, parameters):
     """(event_bar, params_bar) of sum <bar, output>; what does not depend on anything has gradient 0."""
-    outputs, bars = zip(*[(o, torch.from_numpy(b)) for o, b in zip(outputs, bars) if o.requires_grad])
+    bars = [torch.from_numpy(b) for b in bars]
+    for output, bar in zip(outputs, bars):
+        if output.shape != bar.shape:
+            raise ValueError(f"an output of shape {tuple(output.shape)} for a cotangent of shape {tuple(bar.shape)}")
+    outputs, bars = zip(*[(o, b) for o, b in zip(outputs, bars) if o.requires_grad])
     leaves = [event, *parameters.values()]
     found = torch.autograd.grad(outputs, leaves, bars, allow_unused=True)
     event_bar, *params_bar = [values(torch.zeros_like(v) if g is None else g) for v, g in zip(leaves, found)]
@@ -49,7 +54,7 @@ def function(build):
     """The adapter function of the transforms that `build(params)` makes from tensors."""
 
     def mine(params, z):
-        parameters = {path: leaf(v) for path, v in flatten(params)}
+        parameters = {path: leaf(v) for path, v in flatten(params) if isinstance(v, np.ndarray)}
         transform = build(nest(parameters))
         z = leaf(z)
 
@@ -116,13 +121,15 @@ def affine(p, **options):
     return t.AffineTransform(p["shift"], p["scale"], **options)
 
 
-def stages(p):
-    return p["stages"]["0"], p["stages"]["1"]
+def first(p):
+    """The parameters of a chain's first stage."""
+    return p["stages"]["0"]
 
 
 three, grid = [0.5, -2.0, 3.0], [[0.5, -2.0, 3.0], [1.5, 0.25, -1.0]]
 scalar = refflow.Affine(shift=0.5, scale=-1.5)
 vector = refflow.Affine(shift=[1.0, 0.5, 0.25], scale=three)
+small = refflow.Affine(shift=[1.0, 0.5, 0.25], scale=[0.25, -0.125, 0.5])
 matrix = refflow.Affine(shift=0.5, scale=grid)
 
 declare(refflow.Inverse(scalar), "_InverseTransform(AffineTransform)", lambda p: affine(p["inner"]).inv)
@@ -137,11 +144,11 @@ declare(refflow.Independent(matrix, 2), "IndependentTransform(AffineTransform, 2
         lambda p: t.IndependentTransform(affine(p["inner"]), 2))
 declare(refflow.Reshape((2, 3), (6,)), "ReshapeTransform", lambda p: t.ReshapeTransform((2, 3), (6,)))
 declare(refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Softplus()]), "ComposeTransform",
-        lambda p: t.ComposeTransform([affine(stages(p)[0]), t.SoftplusTransform()]))
+        lambda p: t.ComposeTransform([affine(first(p)), t.SoftplusTransform()]))
 declare(refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Exp()]), "ComposeTransform [cache_size=1]",
-        lambda p: t.ComposeTransform([affine(stages(p)[0]), t.ExpTransform()], cache_size=1))
-declare(refflow.Chain([refflow.Independent(vector, 1), refflow.StickBreaking()]), "ComposeTransform [event_dim 0 and 1]",
-        lambda p: t.ComposeTransform([affine(stages(p)[0]["inner"]), t.StickBreakingTransform()]), chart_gradient=True)
+        lambda p: t.ComposeTransform([affine(first(p)), t.ExpTransform()], cache_size=1))
+declare(refflow.Chain([refflow.Independent(small, 1), refflow.StickBreaking()]), "ComposeTransform [event_dim 0 and 1]",
+        lambda p: t.ComposeTransform([affine(first(p)["inner"]), t.StickBreakingTransform()]), chart_gradient=True)
 declare(refflow.Concatenate([refflow.Exp(), scalar], (2, 3)), "IndependentTransform(CatTransform, 1)",
         lambda p: t.IndependentTransform(t.CatTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"])], -1, [2, 3]), 1))
 declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2, 3)), "CatTransform [event_dim 0 and 1]",

@@ -57,9 +57,13 @@ class Concatenate(Bijector):
                 return np.concatenate(found, self.axis)
             return outside
 
+        def draw(rng, shape, spread):
+            blocks = self._split(np.empty(shape), sizes or self._output_sizes(np.empty(shape)))
+            return np.concatenate([s.draw(rng, block.shape, spread) for s, block in zip(sets, blocks)], self.axis)
+
         rules = " / ".join(dict.fromkeys(s.rule for s in sets))
         return dataclasses.replace(sets[0], name="blocks", rule=rules, outside=marks("outside"), rank=0, entrywise=True,
-                                   outside_closed=marks("outside_closed"), lower=-np.inf, upper=np.inf)
+                                   outside_closed=marks("outside_closed"), draw=draw, lower=-np.inf, upper=np.inf)
 
     def _split(self, event, sizes):
         return np.split(event, np.cumsum(sizes)[:-1], self.axis)

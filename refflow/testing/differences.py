@@ -76,7 +76,7 @@ class EventDifferences:
             kappa = componentwise(p.forward_sensitivities[0])
             size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1))
             rounding = 2 * U * size[..., None] / width[..., None, :]
-        self.scale = kappa[..., None] / np.maximum(np.abs(z), self.h * STEPS_INSIDE)[..., None, :]
+            self.scale = kappa[..., None] / np.maximum(np.abs(z), self.h * STEPS_INSIDE)[..., None, :]
         self.jacobian, self.error = ridders(slopes, rounding)
         if p.chart is not None:
             self.log_det, self.log_det_error = log_det_extrapolated(slopes[..., p.chart, :], rounding[..., p.chart, :])

@@ -4,7 +4,8 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
              = ||q|| + sum_b ||dq/d block_b|| ||block_b||        for normwise pages             (2)
 
 over the event's entries, all parameters, and the cotangents where q is one.  q is the value of an event with its own
-parameters, so parameters are first given to every event separately.
+parameters, so parameters are first given to every event separately.  What one stage of a chain hands to the next is
+rounded as well, so its entries count as inputs too, moved one at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.compose import Independent, unit_cotangent
+from ..core.compose import Chain, Independent, unit_cotangent
 from ..core.fields import Child, Field, flatten
 
 DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
@@ -48,7 +49,7 @@ def spread_fields(value, batch, lifted=0):
     """
     new = object.__new__(type(value))
     new.__dict__.update(vars(value))
-    inner = lifted + value.ndim if isinstance(value, Independent) else lifted
+    inner = lifted + value.ndim if isinstance(value, Independent.page) else lifted
     for key, field in value.declared.items():
         held = vars(value)[key]
         if isinstance(field, Child):
@@ -84,6 +85,54 @@ def per_event(f, event, side=0, dtype=np.float64):
     core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
     batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
     return spread_fields(f.view(dtype), batch), np.broadcast_to(np.asarray(event, dtype), batch + core)
+
+
+class Lanes:
+    """The entries that the stages of chains hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
+
+    def __init__(self, batch_ndim):
+        self.batch_ndim, self.found, self.first = batch_ndim, {}, None
+
+    @property
+    def count(self):
+        return sum(self.found.values())
+
+    def pass_on(self, key, event):
+        entries = event.reshape(event.shape[:1 + self.batch_ndim] + (-1,))
+        size = entries.shape[-1]
+        if self.first is None:
+            self.found[key] = size
+            return event
+        moved, own = entries.copy(), np.arange(size)
+        before = list(self.found).index(key)
+        moved[self.first + sum(list(self.found.values())[:before]) + own, ..., own] *= 1 + DELTA
+        return moved.reshape(event.shape)
+
+
+class OpenChain(Chain.page):
+    """The unchecked view of a chain whose events pass through lanes on their way from stage to stage."""
+
+    def _entering(self, i, side, event):
+        event = super()._entering(i, side, event)
+        first = i == (0 if side == 0 else len(self.stages) - 1)
+        return event if first else self.lanes.pass_on((self.node, i, side), event)
+
+
+def opened(view, lanes, node=()):
+    """`view` with its chains open."""
+    new = object.__new__(OpenChain if type(view) is Chain.page else type(view))
+    new.__dict__.update(vars(view))
+    new.__dict__.update(lanes=lanes, node=node)
+    for key, field in view.declared.items():
+        held = vars(view)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = (tuple(opened(c, lanes, (*node, key, i)) for i, c in enumerate(held)) if field.many
+                                 else opened(held, lanes, (*node, key)))
+    return new
+
+
+def has_chain(view) -> bool:
+    return isinstance(view, Chain) or any(has_chain(c) for c in children_of(view))
 
 
 @dataclass(frozen=True)
@@ -134,8 +183,24 @@ def value_and_log_det(g, event, method, normal):
         size, nothing = int(np.prod(image.shape[len(batch):])), np.zeros_like(image)
         bars = [pullback(unit_cotangent(image, batch, i), np.zeros_like(log_det)) for i in range(size)]
         of_log_det = [pullback(nothing, np.ones_like(log_det))]
-        values = (flat(image, batch), bars), (log_det[..., None], of_log_det)
-        return tuple(Sensitivity(value, slopes_of(found, batch, inputs), inputs, normal) for value, found in values)
+        values = flat(image, batch), log_det[..., None]
+        slopes = [slopes_of(found, batch, inputs) for found in (bars, of_log_det)]
+        if has_chain(g):
+            between = slopes_between(g, event, method, batch)
+            slopes = [own | {"between": more} for own, more in zip(slopes, between)]
+            inputs["between"] = np.ones((*batch, between[0].shape[-1]))
+        return tuple(Sensitivity(value, found, inputs, normal) for value, found in zip(values, slopes))
+
+
+def slopes_between(g, event, method, batch):
+    """Derivatives of (image, log_det) with respect to relative changes of what chains hand on."""
+    lanes = Lanes(len(batch))
+    for count in (0, None):
+        copies = 1 + (lanes.count if count is None else 0)
+        lanes.first = 1 if count is None else None
+        view = opened(spread_fields(g, (copies, *batch)), lanes)
+        image, log_det = getattr(view, method)(np.repeat(event[None], copies, 0))[0]
+    return [np.moveaxis((q[1:] - q[0]) / DELTA, 0, -1) for q in (flat(image, (copies, *batch)), log_det[..., None])]
 
 
 def slopes_of(bars, batch, inputs):
@@ -171,23 +236,33 @@ def differenced(quantities, g, event, bars, normal) -> dict:
     Every input entry is moved by a relative DELTA along a new leading axis.  For derivatives, whose own derivatives no
     page gives.
     """
-    batch = bars[-1].shape
+    batch, lanes = bars[-1].shape, Lanes(bars[-1].ndim)
     blocks = {"event": event} | dict(flatten(g.params())) | {"image_bar": bars[0], "log_det_bar": bars[1]}
     inputs = {b: flat(v, batch) for b, v in blocks.items()}
-    count = sum(v.shape[-1] for v in inputs.values())
-    moved, first = {}, 1
+    with np.errstate(all="ignore"):
+        if has_chain(g):
+            quantities(opened(spread_fields(g, (1, *batch)), lanes), event[None], tuple(bar[None] for bar in bars))
+        lanes.first = 1 + sum(v.shape[-1] for v in inputs.values())
+        view, moved = moved_one_by_one(g, blocks, inputs, batch, lanes.first + lanes.count)
+        view = opened(view, lanes) if lanes.count else view
+        found = quantities(view, moved["event"], (moved["image_bar"], moved["log_det_bar"]))
+    if lanes.count:
+        inputs["between"] = np.ones((*batch, lanes.count))
+    return {name: differences(q, inputs, normal) for name, q in found.items()}
+
+
+def moved_one_by_one(g, blocks, inputs, batch, count):
+    """(view, blocks) with `count` copies along axis 0, in which one input entry after the other is moved."""
+    moved, first, view = {}, 1, spread_fields(g, (count, *batch))
     for b, v in inputs.items():
-        table = np.repeat(v[None], 1 + count, 0)
+        table = np.repeat(v[None], count, 0)
         own = np.arange(v.shape[-1])
         table[first + own, ..., own] *= 1 + DELTA
-        moved[b] = table.reshape(1 + count, *np.shape(blocks[b]))
+        moved[b] = table.reshape(count, *np.shape(blocks[b]))
         first += v.shape[-1]
-    view = spread_fields(g, (1 + count, *batch))
     for path, _ in flatten(g.params()):
         view = with_leaf(view, path, moved[path])
-    with np.errstate(all="ignore"):
-        found = quantities(view, moved["event"], (moved["image_bar"], moved["log_det_bar"]))
-    return {name: differences(q, inputs, normal) for name, q in found.items()}
+    return view, moved
 
 
 def differences(q, inputs, normal):

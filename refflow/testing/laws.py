@@ -159,13 +159,13 @@ def forward_of_inverse(f, p):
 @law("composition")
 def composition(f, p):
     """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the stages of f, or for f and itself."""
-    chain, z = f, p.z
+    if f.parameter_batch != () or not p.interior.any():
+        return
+    keep, chain = p.interior, f
     if not hasattr(f, "stages"):
-        if f.parameter_batch != () or not p.interior.any():
-            return
-        keep = twice(f, p)
-        chain = Chain((f, f)) if keep.any() else Chain((f, Inverse(f)))
-        z = p.z[keep if keep.any() else p.interior]
+        again = twice(f, p)
+        keep, chain = (again, Chain((f, f))) if again.any() else (keep, Chain((f, Inverse(f))))
+    z = p.z[keep]
     stages, total, event = chain.stages, 0, z
     for stage in stages:
         event, log_det = stage.forward_and_log_det(event)
@@ -179,7 +179,8 @@ def composition(f, p):
     equal("inverse", chain.inverse_and_log_det(x), (event, total))
     J, event = None, z
     for stage in stages:
-        J = stage.jacobian(event) if J is None else stage.jacobian(event) @ J
+        with np.errstate(all="ignore"):
+            J = stage.jacobian(event) if J is None else stage.jacobian(event) @ J
         event = stage.forward(event)
     hold(p, "jacobian", distance(chain.jacobian(z), J), 8 * p.u * np.abs(J))
 

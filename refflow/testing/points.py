@@ -6,7 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
+from ..core import Chain, Independent
 from ..core.fields import flatten
+from ..shape import Concatenate
 from .kappa import constant_of, differenced, flat, normwise, per_event, value_and_log_det
 
 
@@ -59,12 +61,9 @@ class Points:
     def interior(self):
         """Marks of the events whose image is a member that rounding cannot push out, and a normal number or 0."""
         x, rank = self.x, self.f.event_ndim[1]
-        inside = self.f.codomain.members(x, rank)
-        wide = x.astype(np.float64)
-        if self.f.codomain.rank == 0:
-            inside &= self.f.codomain.members(wide * (1 + 64 * self.u), rank) & self.f.codomain.members(wide * (1 - 64 * self.u), rank)
         ordinary = np.isfinite(x) & ((np.abs(x) >= np.finfo(x.dtype).tiny * 2**10) | (x == 0))
-        return inside & ordinary.all(axis=tuple(range(-rank, 0))) if rank else inside & ordinary
+        ordinary = ordinary.all(axis=tuple(range(-rank, 0))) if rank else ordinary
+        return ordinary & stays_inside(self.f, self.z, 64 * self.u)
 
     @cached_property
     def inner_x(self):
@@ -168,6 +167,27 @@ class Points:
         """The inverse pullback's cotangents, flat."""
         with np.errstate(all="ignore"):
             return inverse_derivatives(self.own[0], self.inner_x, self.inverse_bars)
+
+
+def stays_inside(f, z, margin):
+    """One mark for each event: its image, and what its components make of it, stays in the codomain when moved by `margin`."""
+    x, rank = f.forward(z), f.event_ndim[1]
+    inside = f.codomain.members(x, rank)
+    if f.codomain.rank == 0:
+        wide = x.astype(np.float64)
+        for moved in (wide * (1 + margin), wide * (1 - margin)):
+            inside = inside & f.codomain.members(moved, rank)
+    if isinstance(f, Chain):
+        for stage in f.stages:
+            inside = inside & stays_inside(stage, z, margin)
+            z = stage.forward(z)
+    elif isinstance(f, Independent):
+        each = stays_inside(f.inner, z, margin)
+        inside = inside & each.all(axis=tuple(range(-f.ndim, 0)))
+    elif isinstance(f, Concatenate):
+        for part, block in zip(f.parts, f._split(z, f.sizes)):
+            inside = inside & stays_inside(part, block, margin)
+    return inside
 
 
 def forward_derivatives(view, z, bars):

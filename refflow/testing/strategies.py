@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ..core import constant, permutation, sets
 from ..core.bijector import LETTERS
 from ..core.fields import Child, Field, Plain, size_of
-from .points import Points
+from .points import Points, stays_inside
 
 POINTS = 32
 SIZES = (1, 2, 3, 4)
@@ -219,8 +219,6 @@ def saturated(f, z):
     x = f.forward(z)
     size, rank = np.abs(x), f.event_ndim[1]
     beyond = ~np.isfinite(x) | (size > MODERATE) | ((size < 1 / MODERATE) & (x != 0))
-    if f.codomain.rank == 0:
-        beyond |= f.codomain.outside(x * (1 + MARGIN)) | f.codomain.outside(x * (1 - MARGIN))
-    elif f.codomain in (sets.simplex, sets.correlation_cholesky):
+    if f.codomain in (sets.simplex, sets.correlation_cholesky):
         beyond |= (size < THIN) & (x != 0)
-    return beyond.any(axis=tuple(range(-rank, 0))) if rank else beyond
+    return (beyond.any(axis=tuple(range(-rank, 0))) if rank else beyond) | ~stays_inside(f, z, MARGIN)
