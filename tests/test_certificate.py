@@ -11,16 +11,12 @@ from validation.golden import GOLDEN, decoded, document
 from validation.points import belongs, points, set_of
 
 PAGES = sorted(REGISTRY)
+QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
 
 
 @pytest.fixture(scope="module")
 def certificate():
     return json.loads(CERTIFICATE.read_text())
-
-
-def quantities_of(page):
-    """The names that a page's own methods give, at its first hard case's parameters."""
-    return {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
 
 
 def test_every_page_and_quantity_is_certified(certificate):
@@ -29,7 +25,7 @@ def test_every_page_and_quantity_is_certified(certificate):
         real_fields = {key for key, field in REGISTRY[name].declared.items()
                        if hasattr(field, "constant") and not field.constant and not field.optional}
         bars = {f"{vjp}.{key}_bar" for key in real_fields for vjp in ("vjp", "inverse_vjp")}
-        assert set(rows) == quantities_of(name) | bars
+        assert set(rows) == QUANTITIES | bars
         assert all(set(row) == set(DTYPES) for row in rows.values())
 
 
@@ -123,11 +119,10 @@ def test_check_compares_on_the_same_machine_alone():
 
 
 def test_points_are_the_same_every_time_and_inside():
-    for name in ("Sigmoid", "CorrelationCholesky"):
-        for side in SIDES:
-            first, second = (points(REGISTRY[name], "float32", side) for _ in range(2))
-            assert [p.event.tobytes() for p in first] == [p.event.tobytes() for p in second]
-            assert all(belongs(set_of(p.f, side), p.event) and p.event.dtype == np.float32 for p in first)
+    for name, side in (("Sigmoid", "inverse"), ("CorrelationCholesky", "forward")):
+        first, second = (points(REGISTRY[name], "float32", side) for _ in range(2))
+        assert [p.event.tobytes() for p in first] == [p.event.tobytes() for p in second]
+        assert all(belongs(set_of(p.f, side), p.event) and p.event.dtype == np.float32 for p in first)
 
 
 def test_points_cover_the_range():

@@ -12,8 +12,8 @@ import pytest
 import scipy
 from mpmath import mp, mpf
 
-from refflow import (ActNorm, Affine, Chain, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Independent, Inverse, Logistic,
-                     NormalMixture, Sigmoid, StandardNormal, StickBreaking, Tanh, Uniform)
+from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Independent,
+                     Inverse, Logistic, NormalMixture, Sigmoid, StandardNormal, StickBreaking, Tanh, Uniform)
 from refflow.core import Array, Bijector, bijector, context, real
 
 STEP = mpf(10) ** -35
@@ -55,7 +55,8 @@ def pieces(v, shapes):
 
 def units(given, true, kappa, dtype):
     """The largest |given - true| / (u kappa)."""
-    u, spacing, largest = float(np.finfo(dtype).eps) / 2, float(np.finfo(dtype).smallest_subnormal), float(np.finfo(dtype).max)
+    limits = np.finfo(dtype)
+    u, spacing, largest = float(limits.eps) / 2, float(limits.smallest_subnormal), float(limits.max)
     found = 0.0
     for g, t, k in zip(np.ravel(given), np.ravel(true), np.ravel(kappa)):
         if abs(t) > largest:
@@ -132,8 +133,9 @@ def largest_log(base):
 # ---------------------------------------------------------------- log_prob and its gradients
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls, n", [(StandardNormal, 0), (StandardNormal, 3), (DiagonalNormal, 0), (DiagonalNormal, 3), (Logistic, 0),
-                                    (Logistic, 2), (Uniform, 2), (FullNormal, 3), (NormalMixture, 1), (NormalMixture, 2)])
+@pytest.mark.parametrize("cls, n", [(StandardNormal, 0), (StandardNormal, 3), (DiagonalNormal, 0), (DiagonalNormal, 3),
+                                    (Logistic, 0), (Logistic, 2), (Uniform, 2), (FullNormal, 3), (NormalMixture, 1),
+                                    (NormalMixture, 2)])
 def test_log_prob_and_gradients(cls, n, dtype):
     rng = np.random.default_rng(n)
     for spread, far in ((1, False), (3, False), (60 if dtype is np.float64 else 20, False), (1, True)):
@@ -171,6 +173,8 @@ def test_extreme_events():
     """Where log p overflows to -inf its gradient is a number; t may overflow where a small cotangent's product does not."""
     log_prob, pullback = StandardNormal().log_prob_vjp(2.0**1000)
     assert log_prob == -np.inf and pullback(0.5)[0] == -(2.0**999)
+    log_prob, pullback = Flow(Affine(0.0, 2.0), StandardNormal()).log_prob_vjp(2.0**1000)
+    assert log_prob == -np.inf and pullback(1.0)[0] == -(2.0**998)
     for cls, slope_there in ((DiagonalNormal, -(2.0**1000)), (Logistic, -(2.0**-30))):
         log_prob, pullback = cls(0.0, 2.0**-30).log_prob_vjp(2.0**1000)
         assert log_prob == -np.inf and pullback(2.0**-60)[0] == slope_there
@@ -185,7 +189,7 @@ def test_extreme_events():
 
 def agrees(given, expected, terms):
     """Two ways to add numbers of magnitude `terms`, each term off by a few roundings: 16 u sum|terms|."""
-    assert np.all(np.abs(given - expected) <= 16 * 2.0**-53 * terms), np.max(np.abs(given - expected) / (2.0**-53 * terms))
+    assert np.all(np.abs(given - expected) <= 16 * 2.0**-53 * terms)
 
 
 def test_against_scipy_stats():
@@ -208,7 +212,8 @@ def test_against_scipy_stats():
 
 LINE = [StandardNormal(), DiagonalNormal(1.0, 0.5), Logistic(-1.0, 2.0), Uniform(-1.0, 2.5), DiagonalNormal([0.3], [2.0]),
         FullNormal([1.0], [[2.0]]), NormalMixture([0.3, 0.7], [[-2.0], [1.0]], [[0.5], [1.5]]),
-        Flow(Tanh(), StandardNormal()), Flow(Exp(), Logistic(0.0, 0.5)), Flow(Chain([Affine(0.5, -2.0), Sigmoid()]), Uniform(-3.0, 3.0)),
+        Flow(Tanh(), StandardNormal()), Flow(Exp(), Logistic(0.0, 0.5)),
+        Flow(Chain([Affine(0.5, -2.0), Sigmoid()]), Uniform(-3.0, 3.0)),
         Flow(Chain([Exp(), Affine(1.0, 2.0)]), StandardNormal())]
 
 
@@ -221,34 +226,41 @@ def test_integral_on_the_line(p):
         lower = 1.0
     if isinstance(p, Flow) and isinstance(p.base, Uniform):
         lower, upper = sorted(float(p.bijector.forward(np.clip(e, -3, 3))) for e in (-3.0, 3.0))
-    total, error = scipy.integrate.quad(lambda x: float(np.exp(p.log_prob(np.reshape(x, event)))), float(lower), float(upper),
-                                        epsabs=1e-9, epsrel=1e-9, limit=200)
+    def value(x):
+        return float(np.exp(p.log_prob(np.reshape(x, event))))
+
+    total, error = scipy.integrate.quad(value, float(lower), float(upper), epsabs=1e-9, epsrel=1e-9, limit=200)
     assert error < 1e-8 and abs(total - 1) <= error
 
 
-PLANE = [FullNormal([0.5, -0.5], [[1.0, 0.0], [0.8, 0.6]]), NormalMixture([0.4, 0.6], [[0.0, 1.0], [1.0, -1.0]], [[1.0, 0.7], [0.8, 1.0]]),
+PLANE = [FullNormal([0.5, -0.5], [[1.0, 0.0], [0.8, 0.6]]),
+         NormalMixture([0.4, 0.6], [[0.0, 1.0], [1.0, -1.0]], [[1.0, 0.7], [0.8, 1.0]]),
          Flow(DenseLinear([[1.0, 0.5], [-0.3, 0.8]], [0.2, 0.1]), StandardNormal(2)),
          Flow(Chain([DenseLinear([[0.5, 0.2], [0.1, 0.6]]), Affine(0.1, 1.2)]), Logistic([0.0, 0.1], [0.3, 0.4]))]
 
 
 @pytest.mark.parametrize("p", PLANE, ids=repr)
 def test_integral_in_the_plane(p):
-    """The trapezoidal rule on a grid of step 2^-4: for a density analytic in a strip and falling off at the edges its error is
-    below exp(-2 pi a / h); halving the step shows it to be at the level of rounding."""
+    """The trapezoidal rule, whose error falls as exp(-2 pi a / h) for a density analytic in a strip of width a: two steps
+    show it to be at the level of rounding.  The mass beyond the edge, 10, is below exp(-10 / 0.4): a logistic tail of scale 0.4.
+    """
     def total(step):
         x = np.arange(-10, 10 + step, step)
         grid = np.stack(np.meshgrid(x, x, indexing="ij"), -1)
         return np.exp(p.log_prob(grid)).sum() * step**2
 
     fine, coarse = total(2.0**-4), total(2.0**-3)
-    assert abs(fine - 1) <= 2 * abs(fine - coarse) + 1e-6          # 1e-6: the mass of the densest tail beyond the edge
+    assert abs(fine - 1) <= abs(fine - coarse) + np.exp(-25.0)
+    assert abs(fine - coarse) < 1e-12
 
 
 # ---------------------------------------------------------------- samples and their gradients
 
-@pytest.mark.parametrize("base", [DiagonalNormal([0.5, -1.0], [2.0, 0.3]), Logistic(1.0, 0.5), Uniform([-1.0, 0.0], [2.0, 0.5]),
-                                  FullNormal([0.5, 1.0], [[1.5, 0.0], [-0.4, 0.7]]), DiagonalNormal([[1.0], [2.0]], 0.5, (3,))],
-                         ids=repr)
+LOCATION_SCALE = [DiagonalNormal([0.5, -1.0], [2.0, 0.3]), Logistic(1.0, 0.5), Uniform([-1.0, 0.0], [2.0, 0.5]),
+                  FullNormal([0.5, 1.0], [[1.5, 0.0], [-0.4, 0.7]]), DiagonalNormal([[1.0], [2.0]], 0.5, (3,))]
+
+
+@pytest.mark.parametrize("base", LOCATION_SCALE, ids=repr)
 def test_location_scale_sample_gradient(base):
     """At fixed noise z is linear in the parameters, so a central difference of any step is exact but for rounding."""
     z, pullback = base.sample_vjp(np.random.default_rng(3), 4)
@@ -285,15 +297,20 @@ def implicit_gradient(v, shapes, z_bar):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("K, D, spread", [(1, 2, 2), (2, 1, 3), (2, 2, 1), (3, 2, 2)])
-def test_mixture_sample_gradient(K, D, spread, dtype):
+@pytest.mark.parametrize("K, D, spread, tail", [(1, 2, 2, 0), (2, 1, 3, 0), (2, 2, 1, 0), (3, 2, 2, 0),
+                                             (2, 1, 1, 7), (2, 1, 1, -7)])
+def test_mixture_sample_gradient(K, D, spread, tail, dtype):
+    """`tail` shifts the event by as many of the largest scale, to where Phi rounds to 0 or 1."""
     rng = np.random.default_rng(K + D)
     w = numbers(rng, np.float64, spread, K)
     loc = (rng.choice([-1, 1], (K, D)) * numbers(rng, dtype, spread, K, D)).astype(dtype)
     base = NormalMixture((w / w.sum()).astype(dtype), loc, numbers(rng, dtype, spread, K, D))
-    z, pullback = base.sample_vjp(rng, 1)
+    z = base.sample(np.random.default_rng(0), 1) + dtype(tail) * base.scale.max()
     z_bar = rng.standard_normal(z.shape).astype(dtype)
-    params_bar = pullback(z_bar)
+    params_bar = base.view(np.dtype(dtype)).implicit(z[0])(z_bar[0])
+    if not tail:
+        public = base.sample_vjp(np.random.default_rng(0), 1)[1](z_bar)
+        assert all(np.array_equal(params_bar[k], public[k]) for k in base.params())
     arrays = [z[0], base.weights, base.loc, base.scale]
     shapes, v, bars = [a.shape for a in arrays], flat(*arrays), flat(z_bar)
 
@@ -324,7 +341,8 @@ def test_mixture_gradient_of_an_expectation():
 
 KS = [(StandardNormal(), scipy.stats.norm()), (DiagonalNormal([1.0], [2.0]), scipy.stats.norm(1, 2)),
       (Logistic(-1.0, 0.5), scipy.stats.logistic(-1, 0.5)), (Uniform(-1.0, 3.0), scipy.stats.uniform(-1, 4)),
-      (Flow(Exp(), StandardNormal()), scipy.stats.lognorm(1)), (Flow(Affine(2.0, -3.0), Logistic(0.0, 1.0)), scipy.stats.logistic(2, 3))]
+      (Flow(Exp(), StandardNormal()), scipy.stats.lognorm(1)),
+      (Flow(Affine(2.0, -3.0), Logistic(0.0, 1.0)), scipy.stats.logistic(2, 3))]
 
 
 @pytest.mark.parametrize("p, expected", KS, ids=[repr(p) for p, _ in KS])
@@ -337,10 +355,11 @@ def test_sample_moments():
     count = 40000
     L = np.array([[1.5, 0.0], [-0.4, 0.7]])
     mixture_mean, weights = np.array([[-1.0, 0.5], [1.5, 0.0]]), np.array([0.3, 0.7])
+    centred = mixture_mean - weights @ mixture_mean
     for base, mean, covariance in [
             (FullNormal([0.5, 1.0], L), np.array([0.5, 1.0]), L @ L.T),
             (NormalMixture(weights, mixture_mean, np.full((2, 2), 0.5)), weights @ mixture_mean,
-             0.25 * np.eye(2) + (weights * (mixture_mean - weights @ mixture_mean).T) @ (mixture_mean - weights @ mixture_mean))]:
+             0.25 * np.eye(2) + (weights * centred.T) @ centred)]:
         z = base.sample(np.random.default_rng(1), count)
         assert np.all(np.abs(z.mean(0) - mean) <= 5 * np.sqrt(np.diag(covariance) / count))
         products = (z - mean)[:, :, None] * (z - mean)[:, None, :]
@@ -429,14 +448,19 @@ def test_sample_log_prob_is_log_prob():
 
 
 def test_outside_is_minus_inf_with_zero_gradient():
-    for base, z in [(StandardNormal(2), [np.inf, 0.0]), (Uniform(0.0, 1.0, 2), [0.0, 0.5]), (Uniform(0.0, 1.0, 2), [0.5, 1.0]),
+    for base, z in [(StandardNormal(2), [np.inf, 0.0]),
+                    (Uniform(0.0, 1.0, 2), [0.0, 0.5]), (Uniform(0.0, 1.0, 2), [0.5, 1.0]),
                     (Uniform([0.0, 2.0], [1.0, 3.0]), [2.5, 2.5]), (NormalMixture([1.0], [[0.0]], [[1.0]]), [-np.inf]),
                     (FullNormal([0.0, 0.0], np.eye(2)), [np.inf, np.inf]), (Logistic([0.0], [1.0]), [np.inf]),
                     (Flow(Tanh(), StandardNormal(2)), [1.0, 0.5]), (Flow(Tanh(), StandardNormal(2)), [0.5, 2.0]),
                     (Flow(Exp(), DiagonalNormal([0.0], [1.0])), [0.0]), (Flow(Exp(), StandardNormal(1)), [np.inf]),
-                    (Flow(Affine(1.0, 3.0), Uniform([0.0], [1.0])), [4.0]), (Flow(Chain([Exp(), Affine(1.0, 2.0)]), StandardNormal()), 0.5),
-                    (Flow(StickBreaking(), StandardNormal(2)), [0.5, 0.5, 0.0]), (Flow(StickBreaking(), StandardNormal(2)), [0.5, 0.5, 0.5]),
-                    (Flow(Flow(Tanh(), StandardNormal()).bijector, Flow(Affine(5.0, 1.0), Uniform(0.0, 1.0))), 0.0)]:
+                    (Flow(Affine(1.0, 3.0), Uniform([0.0], [1.0])), [4.0]),
+                    (Flow(Chain([Exp(), Affine(1.0, 2.0)]), StandardNormal()), 0.5),
+                    (Flow(StickBreaking(), StandardNormal(2)), [0.5, 0.5, 0.0]),
+                    (Flow(StickBreaking(), StandardNormal(2)), [0.5, 0.5, 0.5]),
+                    (Flow(Affine(0.0, 2.0**-60), StandardNormal()), 2.0**1000),
+                    (Flow(Chain([Inverse(Exp()), Affine(0.0, 2.0**-10)]), Uniform(0.0, 1.0)), 1.0),     # z overflows
+                    (Flow(Tanh(), Flow(Affine(5.0, 1.0), Uniform(0.0, 1.0))), 0.0)]:
         log_prob, pullback = base.log_prob_vjp(z)
         event_bar, params_bar = pullback(1.0)
         assert log_prob == base.log_prob(z) == -np.inf
@@ -445,7 +469,10 @@ def test_outside_is_minus_inf_with_zero_gradient():
 
 
 def same_keys(a, b):
-    return a.keys() == b.keys() and all(same_keys(a[k], b[k]) if isinstance(a[k], dict) else np.shape(a[k]) == np.shape(b[k]) for k in a)
+    def same(p, q):
+        return same_keys(p, q) if isinstance(p, dict) else np.shape(p) == np.shape(q)
+
+    return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
 
 
 def test_events_outside_do_not_touch_the_others():
@@ -470,6 +497,19 @@ def test_events_outside_do_not_touch_the_others():
 def picked(flow, j):
     shift = np.broadcast_to(flow.bijector.stages[1].shift, (3,))[j]
     return {"bijector": {"stages": {"1": {"shift": shift}}}}
+
+
+def test_outside_in_one_block():
+    """A block that is positive beside one that is real: what replaces an event outside must lie inside both."""
+    flow = Flow(Concatenate([Affine(0.5, 2.0), Exp()], (1, 1)), StandardNormal(2))
+    x = np.array([[0.3, 2.0], [0.1, -1.0], [-0.4, 0.0], [2.0, -3.0], [1.0, 0.7], [1.0, -0.2], [0.3, -0.1]])
+    log_prob, pullback = flow.log_prob_vjp(x)
+    inside = x[:, 1] > 0
+    x_bar, params_bar = pullback(1.0)
+    expected_bar, expected = flow.log_prob_vjp(x[inside])[1](1.0)
+    assert (np.isfinite(log_prob) == inside).all() and (x_bar[inside] == expected_bar).all() and not x_bar[~inside].any()
+    terms = 7 * (1 + np.abs(x).max()) ** 2
+    agrees(joined(params_bar), joined(expected), terms)
 
 
 def test_nothing_inside():
@@ -574,8 +614,9 @@ def test_own_base_refusals():
 def test_event_shapes_and_parameter_batches():
     rng = np.random.default_rng(0)
     image = (2, 3, 4)
-    for p, shape, batch in [(StandardNormal(image), image, ()), (Uniform(0.0, 1.0, image), image, ()), (Logistic(0.0, 1.0, image), image, ()),
-                            (DiagonalNormal(np.zeros((5, 1, 3)), np.ones(3)), (3,), (5, 1)), (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
+    for p, shape, batch in [(StandardNormal(image), image, ()), (Uniform(0.0, 1.0, image), image, ()),
+                            (Logistic(0.0, 1.0, image), image, ()), (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
+                            (DiagonalNormal(np.zeros((5, 1, 3)), np.ones(3)), (3,), (5, 1)),
                             (FullNormal(np.zeros((5, 2)), np.eye(2)), (2,), (5,)), (StandardNormal(3), (3,), ()),
                             (NormalMixture(np.full((5, 1, 2), 0.5), np.zeros((2, 3)), np.ones((4, 2, 3))), (3,), (5, 4)),
                             (Flow(Affine(np.zeros(5), 1.0), Logistic(np.zeros((4, 1)), 1.0, ())), (), (4, 5)),
@@ -611,7 +652,7 @@ def test_batch_is_a_stack_of_singles():
 @pytest.mark.parametrize("p", [*LINE, *PLANE], ids=repr)
 def test_dtype_determinism_and_values(p):
     again, half = pickle.loads(pickle.dumps(p)), p.astype(np.float32)
-    assert again.equals(p) and p.unravel(p.ravel()).equals(p) if p.ravel().size else again.equals(p)
+    assert again.equals(p) and p.unravel(p.ravel()).ravel().tolist() == p.ravel().tolist()
     first, second = (again.sample(np.random.default_rng(3), 5) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.dtype == np.float64 and not np.array_equal(first, p.sample(np.random.default_rng(4), 5))
@@ -622,8 +663,8 @@ def test_dtype_determinism_and_values(p):
     bars = leaves(pullback(np.ones_like(x), np.ones_like(log_prob)))
     log_prob_again, log_pullback = half.log_prob_vjp(x)
     event_bar, params_bar = log_pullback(1.0)
-    assert {a.dtype for a in (x, log_prob, log_prob_again, half.log_prob(x), half.sample(rng, 2), event_bar, *bars, *leaves(params_bar))} \
-        == {np.dtype(np.float32)}
+    found = x, log_prob, log_prob_again, half.log_prob(x), half.sample(rng, 2), event_bar, *bars, *leaves(params_bar)
+    assert {a.dtype for a in found} == {np.dtype(np.float32)}
 
 
 def test_float32_bijector_over_standard_normal():
@@ -690,7 +731,7 @@ def test_initialised():
 RNG = np.random.default_rng(0)
 REFUSED = [
     (lambda: StandardNormal(2).log_prob([1.0, np.nan]), r"StandardNormal: z must not be NaN; z\[1\] = nan"),
-    (lambda: StandardNormal(2).log_prob([1.0, 2.0, 3.0]), r"StandardNormal: z has event shape \(3,\): its events have shape \(2,\)"),
+    (lambda: StandardNormal(2).log_prob([1.0, 2.0, 3.0]), r"z has event shape \(3,\): its events have shape \(2,\)"),
     (lambda: StandardNormal((2, 2)).log_prob([1.0, 2.0]), "at least 2 axes"),
     (lambda: StandardNormal(2).log_prob(np.zeros(2, np.float16)), "float16"),
     (lambda: StandardNormal(2).log_prob(np.zeros(2, complex)), "complex"),
@@ -715,7 +756,7 @@ REFUSED = [
     (lambda: StandardNormal().sample(RNG, 2.5), "n must be an int"),
     (lambda: StandardNormal().sample_vjp(RNG, 3)[1](np.zeros(2)), r"z_bar has shape \(2,\)"),
     (lambda: StandardNormal().log_prob_vjp([1.0, 2.0])[1](np.zeros(3)), r"log_prob_bar has shape \(3,\)"),
-    (lambda: Flow(Tanh(), StandardNormal()).sample_and_log_prob_vjp(RNG, 2)[1](np.zeros(3), 0.0), r"Flow: x_bar has shape \(3,\)"),
+    (lambda: Flow(Tanh(), StandardNormal()).sample_vjp(RNG, 2)[1](np.zeros(3)), r"Flow: x_bar has shape \(3,\)"),
     (lambda: Flow(StandardNormal(), StandardNormal()), "bijector must be a Bijector, not StandardNormal"),
     (lambda: Flow(Tanh(), 3), "int has no log_prob"),
     (lambda: Flow(DenseLinear(np.eye(3)), StandardNormal(2)), "D=3"),
@@ -724,7 +765,7 @@ REFUSED = [
     (lambda: Flow(Affine(np.zeros(2), 1.0), Logistic(np.zeros(3), 1.0, ())), "do not broadcast"),
     (lambda: Flow(Tanh(), StandardNormal(2)).log_prob([[0.5, np.nan]]), r"Flow: x must not be NaN; x\[0, 1\] = nan"),
     (lambda: Flow(Tanh(), StandardNormal(2)).log_prob([0.5]), r"Flow: x has event shape \(1,\)"),
-    (lambda: Flow(StickBreaking(), StandardNormal(2)).log_prob([0.5, 0.5]), r"Flow: x has event shape \(2,\): its events have shape \(3,\)"),
+    (lambda: Flow(StickBreaking(), StandardNormal(2)).log_prob([0.5, 0.5]), r"\(2,\): its events have shape \(3,\)"),
     (lambda: Flow(Chain([Affine(), Inverse(Exp())]), StandardNormal()).sample(RNG, 100), "must be finite and > 0")]
 
 

@@ -117,8 +117,10 @@ def finished(row):
 
 
 def rounded(x):
-    """Three digits; a number that JSON does not have is a string."""
-    return float(f"{x:.3g}") if np.isfinite(x) else str(float(x))
+    """Three digits, 0 below the truth's own 50; a number that JSON does not have is a string."""
+    if not np.isfinite(x):
+        return str(float(x))
+    return float(f"{x:.3g}") if x > 1e-30 else 0.0
 
 
 def hexes(array):

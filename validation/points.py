@@ -17,6 +17,7 @@ parameters from 2^+-10, matrices being row scale x well-conditioned x column sca
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -222,10 +223,9 @@ class Draw:
     def image(self, f, shape, magnitudes):
         """The rounded truth of the other map at one of its own events; None where there is none."""
         other = "inverse" if self.side == "forward" else "forward"
-        origin = Draw.__new__(Draw)
-        origin.__dict__ |= self.__dict__ | {"side": other}
-        origin_shape = image_shape(f, self.side, shape)
-        event = origin.drawn_event(f, origin_shape, magnitudes)
+        origin = copy.copy(self)            # the same random numbers go on
+        origin.side = other
+        event = origin.drawn_event(f, image_shape(f, self.side, shape), magnitudes)
         if not belongs(set_of(f, other), event):
             return None
         try:

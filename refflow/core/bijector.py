@@ -133,8 +133,8 @@ class Bijector(Value):
             field = self.declared.get(key)
             if isinstance(value, Bijector):
                 value = value.view(dtype, marks)
-            elif isinstance(value, tuple) and value and isinstance(value[0], Bijector):
-                value = tuple(v.view(dtype, marks) for v in value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], Value):
+                value = tuple(v.view(dtype, marks) if isinstance(v, Bijector) else v.view(dtype) for v in value)
             elif isinstance(value, Value):
                 value = value.view(dtype)
             elif isinstance(value, np.ndarray) and field is not None and not field.constant:

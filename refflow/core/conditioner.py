@@ -30,9 +30,11 @@ class Conditioner(Value):
     letters = "ah"
     event_ndim = (1, 1)
     event_shape = None
+    fixed_shape = None              # the event shape of a, where the fields fix it
     source = ""
     domain = codomain = real
     normwise = False
+    smooth = True                   # is it differentiable everywhere?
     hard_cases = ()
 
     def output_shape(self, shape):
@@ -43,9 +45,9 @@ class Conditioner(Value):
         """h = net(a)."""
         return self.vjp(a)[0]
 
-    def view(self, dtype, marking=False):
+    def view(self, dtype):
         """The unchecked view in `dtype`."""
-        return Bijector.view(self, dtype, marking)
+        return Bijector.view(self, dtype)
 
 
 def published(name):

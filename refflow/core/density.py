@@ -228,7 +228,7 @@ DOCS = {
     "log_prob_vjp": """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar), 0 outside the support.""",
     "sample": """(n, *batch, *event) events drawn with the Generator `rng`; `context` is filled in first, as by `at`.""",
     "sample_vjp": """(events, pullback) of `sample`; `pullback(event_bar)` -> params_bar, the noise held fixed.""",
-    "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, both as functions of the parameters.
+    "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, as functions of the parameters.
 
     `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, the noise held
     fixed: what reverse-KL training needs.

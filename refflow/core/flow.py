@@ -18,7 +18,7 @@ import numpy as np
 
 from .bijector import Bijector, checked_domain, checked_shape, over_event
 from .compose import Independent, contains
-from .density import Density, added, density
+from .density import Density, density
 from .fields import child, plain
 
 
@@ -38,8 +38,8 @@ class Flow(Density):
     `sample(rng, n)` -> (n, *event)
 
     and, if it has them, `event_shape`; `params()`, a nested dict of arrays, with `replace(**params)` -> a new object and
-    `sample_vjp(rng, n)` -> (z, pullback) with `pullback(z_bar)` -> params_bar.  Without `params` it has no parameters and its
-    params_bar is {}.
+    `sample_vjp(rng, n)` -> (z, pullback) with `pullback(z_bar)` -> params_bar.  Without `params` it has no parameters, and
+    its params_bar is {}.
 
     ValueError for a component that is none of these, for shapes or parameter batches that do not fit, for a base whose
     support is not inside f's domain.
@@ -62,8 +62,8 @@ class Flow(Density):
     def _validate(self):
         name, shape = type(self.bijector).__name__, self.base.event_shape
         if self.base.rank != self.bijector.event_ndim[0]:
-            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, those of its base have shape "
-                             f"{shape}")
+            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, those of its base have "
+                             f"shape {shape}")
         if shape is not None:
             try:
                 checked_shape(self.bijector, np.broadcast_to(0.0, shape), 0)
@@ -230,10 +230,10 @@ class OwnBase(Density):
         return self.checked("log_prob_vjp", log_prob, z.shape[:z.ndim - self.rank], z.dtype), pullback
 
     def shaped(self, z, lead):
-        z = np.asarray(z)
-        if z.ndim != 1 + self.rank or z.shape[:1] != (int(np.prod(lead)),):
-            raise ValueError(f"Flow: {type(self.given).__name__}.sample has shape {z.shape}, not ({int(np.prod(lead))}, *event) "
-                             f"with an event of {self.rank} axes")
+        z, n = np.asarray(z), int(np.prod(lead))
+        if z.ndim != 1 + self.rank or len(z) != n:
+            raise ValueError(f"Flow: {type(self.given).__name__}.sample has shape {z.shape}, not ({n}, *event) with an "
+                             f"event of {self.rank} axes")
         return z.astype(self.dtype, copy=False).reshape(*lead, *z.shape[1:])
 
     def sample(self, rng, lead):
@@ -244,5 +244,5 @@ class OwnBase(Density):
             z, given_pullback = self.given.sample_vjp(rng, int(np.prod(lead)))
             return self.shaped(z, lead), lambda z_bar: given_pullback(z_bar.reshape(np.shape(z)))
         if self.params():
-            raise ValueError(f"Flow: {type(self.given).__name__} has parameters, but no sample_vjp to differentiate its samples")
+            raise ValueError(f"Flow: {type(self.given).__name__} has parameters, but no sample_vjp to differentiate samples")
         return self.sample(rng, lead), lambda z_bar: {}

@@ -2,11 +2,19 @@
 
 from .affine import Affine
 from .exp import Exp
+from .families import Family, Free, LocationScale, Map, PerField, affine_family
 from .normal_cdf import NormalCDF
 from .power import Power
+from .scaled_affine import ScaledAffine
+from .scales import (CONVENTIONS, ArctanExpScale, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale,
+                     FlooredExpScale, ReciprocalSigmoidScale, RescaledTanhExpScale, Scale, SigmoidScale, SoftclipExpScale,
+                     SoftplusScale, TanhExpScale)
 from .sigmoid import Sigmoid
 from .softplus import Softplus
 from .tanh import Tanh
 from .weibull_cdf import WeibullCDF
 
-__all__ = ["Affine", "Exp", "NormalCDF", "Power", "Sigmoid", "Softplus", "Tanh", "WeibullCDF"]
+__all__ = ["Affine", "ArctanExpScale", "CONVENTIONS", "CentredSoftplusScale", "ClampedExpScale", "DoubleExpScale", "Exp",
+           "ExpScale", "Family", "FlooredExpScale", "Free", "LocationScale", "Map", "NormalCDF", "PerField", "Power",
+           "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine", "Sigmoid", "SigmoidScale",
+           "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale", "WeibullCDF", "affine_family"]

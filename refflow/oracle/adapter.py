@@ -136,7 +136,8 @@ def ask(adapter, point) -> Answers:
 
 def attempt(call):
     try:
-        return call()
+        with np.errstate(all="ignore"):
+            return call()
     except Exception as error:          # whatever their code raises is a finding, not an error of the check
         return Raised(f"{type(error).__name__}: {error}".splitlines()[0])
 

@@ -185,10 +185,10 @@ class Subject:
     def compare(self, point, answers, truths, allowance):
         """Hold every answer against its truth."""
         self.asked |= set(truths)
-        overflows = not self.own and self.overflows(point, truths)
+        beyond = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths))
         for name, given in answers.found.items():
-            if overflows and name.startswith(VJP[point.side] + "."):
-                continue                # a cotangent of an infinity: 0 inf is nobody's fault
+            if beyond and name.startswith(VJP[point.side] + "."):
+                continue                # a cotangent of an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
                 self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(name), "raised " + given.message))
             elif name in truths:
@@ -257,7 +257,7 @@ class Subject:
         for name, failures in self.failures.items():
             report.failed.append(self.finding(name, failures))
         for name, (C, allowance) in self.best.items():
-            if name not in self.failures:
+            if name not in self.failures and f"{name} shape" not in self.failures:
                 report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, C, allowance, self.count[name]))
         shapes = {name.removesuffix(" shape") for name in self.failures}
         missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
@@ -266,14 +266,14 @@ class Subject:
             report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
 
     def finding(self, name, failures):
-        chosen = self.chosen(failures)
-        worst = max(chosen.error, *(f.error for f in failures))
+        chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
+        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), self.answer)
         point = chosen.point
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)
-        return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed, worst, conditioning(chosen),
-                       pasteable(point.event), pasteable(fields_of(point.f)), pasteable(given), pasteable(true),
-                       case_text(point), chosen.message or diagnose(chosen, self.answer), cotangents_of(point, name))
+        return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed, max(chosen.error, worst.error),
+                       conditioning(chosen), pasteable(point.event), pasteable(fields_of(point.f)), pasteable(given),
+                       pasteable(true), case_text(point), diagnosis, cotangents_of(point, name))
 
     def chosen(self, failures):
         """The simplest failure.
@@ -320,6 +320,12 @@ def cotangents_of(point, name):
         return {}
     image = LETTER["inverse" if point.side == "forward" else "forward"]
     return {f"{image}_bar": pasteable(point.image_bar), "log_det_bar": pasteable(point.log_det_bar)}
+
+
+def misshapen(point, answers, truths):
+    """Has the image or its log-det another shape?"""
+    given = {name: answers.found.get(name) for name in (VALUE[point.side], LOG_DET[point.side])}
+    return any(isinstance(a, np.ndarray) and name in truths and a.shape != truths[name].high.shape for name, a in given.items())
 
 
 def part(truth, index):

@@ -108,31 +108,34 @@ def not_a_number(clue):
     return ""
 
 
-def wrong_sign_or_factor(clue):
-    other = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}.get(clue.name)
-    if clue.same(-clue.true):
-        return f"negated: this is the log-det of the other direction, {NAMES[other]}" if other else "negated"
-    if other and (where := other_log_det(clue, other)):
-        return where
-    for factor, text in ((2.0, "doubled"), (0.5, "halved")):
-        if clue.same(factor * clue.true):
-            return text
-    return ""
+OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 
 
-def other_log_det(clue, other):
+def negated(clue):
+    if not clue.same(-clue.true):
+        return ""
+    return f"negated: the log-det of the other direction, {NAMES[OTHER[clue.name]]}" if clue.name in OTHER else "negated"
+
+
+def wrong_log_det(clue):
     """The inverse's log-det, taken at the event itself; or the right log-det at the image instead of the event."""
+    if clue.name not in OTHER:
+        return ""
     f, event = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64)
     methods = {"log_det": f.log_det, "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1]}
-    image = f.forward if clue.name == "log_det" else f.inverse
+    image, other = (f.forward if clue.name == "log_det" else f.inverse), OTHER[clue.name]
     for evaluate, text in ((lambda: methods[other](event), f"the other direction's log-det: {NAMES[other]} at this input"),
                            (lambda: methods[clue.name](image(event)), "log-det at the image instead of at the event")):
         try:
             if clue.same(evaluate()):
                 return text
-        except ValueError:
+        except ValueError:              # the event, or its image, is not in the other domain
             continue
     return ""
+
+
+def wrong_factor(clue):
+    return next((text for factor, text in ((2.0, "doubled"), (0.5, "halved")) if clue.same(factor * clue.true)), "")
 
 
 def wrong_count(clue):
@@ -244,7 +247,7 @@ def bound_name(value, dtype):
     eps, tiny = float(limits.eps), float(limits.tiny)
     bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2, "the smallest normal number": tiny,
               "log(the smallest normal number)": np.log(tiny), "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
-    near = [name for name, bound in bounds.items() if abs(value - bound) <= 4 * eps * abs(bound)]
+    near = [name for name, bound in bounds.items() if abs(value - bound) <= (4 if abs(bound) > 1 else 0.25) * eps * abs(bound)]
     return near[0] if near else ""
 
 
@@ -280,12 +283,18 @@ def cancellation(clue):
     return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
 
 
-RULES = (not_a_number, wrong_count, wrong_sign_or_factor, transposed, asymptote, clipped, cancelled, single_precision,
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled, single_precision,
          single_branch, cancellation)
 
 
 @np.errstate(all="ignore")
-def diagnose(failure, answer) -> str:
-    """The kind of one failure, in a few words; "" where it is none of the known ones."""
-    clue = Clue(failure, answer)
-    return next((text for rule in RULES if (text := rule(clue))), "")
+def diagnose(shown, others, answer) -> str:
+    """The kind of a failure, in a few words; "" where it is none of the known ones.
+
+    A simple point may look like several kinds: of those that fit it, the first that most of the other failures fit too.
+    """
+    fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
+    if len(fits) < 2:
+        return fits[0][1] if fits else ""
+    clues = [Clue(f, answer) for f in others if f.truth is not None and f is not shown and not f.message]
+    return max(fits, key=lambda fit: sum(bool(fit[0](clue)) for clue in clues))[1]

@@ -110,12 +110,31 @@ class Lanes:
 
 
 class OpenChain(Chain.page):
-    """The unchecked view of a chain whose events pass through lanes on their way from stage to stage."""
+    """The unchecked view of a chain whose events and cotangents pass through lanes on their way from stage to stage."""
 
     def _entering(self, i, side, event):
         event = super()._entering(i, side, event)
-        first = i == (0 if side == 0 else len(self.stages) - 1)
-        return event if first else self.lanes.pass_on((self.node, i, side), event)
+        return event if i == self._first(side) else self.lanes.pass_on((self.node, i, side), event)
+
+    def _first(self, side):
+        return 0 if side == 0 else len(self.stages) - 1
+
+    def _reversed(self, event, side, name):
+        image_and_log_det, stages = None, []
+        for i in self._along(side):
+            (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
+            total = log_det if image_and_log_det is None else image_and_log_det[1] + log_det
+            image_and_log_det = event, total
+            stages.append((i, pullback))
+
+        def pullback(event_bar, log_det_bar):
+            bars = {}
+            for i, stage_pullback in reversed(stages):
+                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)
+                event_bar = event_bar if i == self._first(side) else self.lanes.pass_on((self.node, i, side, "bar"), event_bar)
+            return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
+
+        return image_and_log_det, pullback
 
 
 def opened(view, lanes, node=()):
@@ -132,7 +151,7 @@ def opened(view, lanes, node=()):
 
 
 def has_chain(view) -> bool:
-    return isinstance(view, Chain) or any(has_chain(c) for c in children_of(view))
+    return isinstance(view, Chain.page) or any(has_chain(c) for c in children_of(view))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,10 @@ def total_mass(p):
         covariance = (t - mean).T @ ((t - mean) * weights[:, None])
         A = np.linalg.cholesky(covariance) if np.linalg.eigvalsh(covariance).min() > 0 else np.eye(d)
         s = np.linalg.solve(A, (t - mean).T).T
-        half, full = (integral(view, p, R, mean, A, s.min(0), s.max(0), n) for n in (COUNTS[d], 2 * COUNTS[d]))
+        try:
+            half, full = (integral(view, p, R, mean, A, s.min(0), s.max(0), n) for n in (COUNTS[d], 2 * COUNTS[d]))
+        except ValueError:      # a chain whose image is smaller than the codomain of its last stage
+            return np.nan, np.inf
     return full, abs(full - half)
 
 

@@ -59,11 +59,8 @@ class Points:
 
     @cached_property
     def interior(self):
-        """Marks of the events whose image is a member that rounding cannot push out, and a normal number or 0."""
-        x, rank = self.x, self.f.event_ndim[1]
-        ordinary = np.isfinite(x) & ((np.abs(x) >= np.finfo(x.dtype).tiny * 2**10) | (x == 0))
-        ordinary = ordinary.all(axis=tuple(range(-rank, 0))) if rank else ordinary
-        return ordinary & stays_inside(self.f, self.z, 64 * self.u)
+        """Marks of the events whose image is a member that rounding cannot push out, and an ordinary number or 0."""
+        return stays_inside(self.f, self.z, 64 * self.u, float(np.finfo(self.dtype).max) / 2**10)
 
     @cached_property
     def inner_x(self):
@@ -169,24 +166,28 @@ class Points:
             return inverse_derivatives(self.own[0], self.inner_x, self.inverse_bars)
 
 
-def stays_inside(f, z, margin):
-    """One mark for each event: its image, and what its components make of it, stays in the codomain when moved by `margin`."""
+def stays_inside(f, z, margin, largest):
+    """One mark for each event: its image, and what every component hands on, is 0 or of magnitude 1/largest to largest,
+    and stays in the codomain when moved by `margin`.
+    """
     x, rank = f.forward(z), f.event_ndim[1]
-    inside = f.codomain.members(x, rank)
+    size, outside = np.abs(x.astype(np.float64)), f.codomain.outside
+    inside = (size <= largest) & ((size >= 1 / largest) | (size == 0))
+    inside = inside.all(axis=tuple(range(-rank, 0))) if rank else inside
+    inside &= f.codomain.members(x, rank)
     if f.codomain.rank == 0:
         wide = x.astype(np.float64)
-        for moved in (wide * (1 + margin), wide * (1 - margin)):
-            inside = inside & f.codomain.members(moved, rank)
+        beyond = outside(wide * (1 + margin)) | outside(wide * (1 - margin))
+        inside &= ~(beyond.any(axis=tuple(range(-rank, 0))) if rank else beyond)
     if isinstance(f, Chain):
         for stage in f.stages:
-            inside = inside & stays_inside(stage, z, margin)
+            inside &= stays_inside(stage, z, margin, largest)
             z = stage.forward(z)
     elif isinstance(f, Independent):
-        each = stays_inside(f.inner, z, margin)
-        inside = inside & each.all(axis=tuple(range(-f.ndim, 0)))
+        inside &= stays_inside(f.inner, z, margin, largest).all(axis=tuple(range(-f.ndim, 0)))
     elif isinstance(f, Concatenate):
         for part, block in zip(f.parts, f._split(z, f.sizes)):
-            inside = inside & stays_inside(part, block, margin)
+            inside &= stays_inside(part, block, margin, largest)
     return inside
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ..core import constant, permutation, sets
 from ..core.bijector import LETTERS
 from ..core.fields import Child, Field, Plain, size_of
+from .kappa import children_of
 from .points import Points, stays_inside
 
 POINTS = 32
@@ -188,7 +189,7 @@ def draw_events(draw, f, count, shape):
         z = spread_over(f.domain, draw_numbers(draw, (count,), EVENT_SPREAD))
     g = f.astype(np.float64)
     bad = saturated(g, z)
-    if f.event_ndim == (0, 0) and bad.any():
+    if f.event_ndim == (0, 0) and bad.any() and not children_of(f):
         from_image = g.inverse(draw_member(draw, f.codomain, (count,)))
         usable = f.domain.members(from_image, 0)
         z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
@@ -215,10 +216,15 @@ def spread_over(domain, values):
 
 
 def saturated(f, z):
-    """One mark for each event: its image, moved by MARGIN, leaves the codomain, or is out of range."""
-    x = f.forward(z)
-    size, rank = np.abs(x), f.event_ndim[1]
-    beyond = ~np.isfinite(x) | (size > MODERATE) | ((size < 1 / MODERATE) & (x != 0))
+    """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range.
+
+    All are marked where a component refuses what another hands it.
+    """
+    try:
+        marks = ~stays_inside(f, z, MARGIN, MODERATE)
+    except ValueError:
+        return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
     if f.codomain in (sets.simplex, sets.correlation_cholesky):
-        beyond |= (size < THIN) & (x != 0)
-    return (beyond.any(axis=tuple(range(-rank, 0))) if rank else beyond) | ~stays_inside(f, z, MARGIN)
+        x = f.forward(z)
+        marks = marks | ((x != 0) & (x < THIN) & (x > -THIN)).any(axis=tuple(range(-f.event_ndim[1], 0)))
+    return marks

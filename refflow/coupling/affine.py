@@ -1,0 +1,121 @@
+r"""Affine coupling (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3).
+
+The mask splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a) and sigma = sigma(s) > 0 a
+convention of `scales`, exp(s) in the paper,
+    x_a = z_a                                                                       (1)
+    x_b = z_b sigma(s) + t                                                          (2)
+    z_b = (x_b - t) / sigma(s)                   with s, t at x_a = z_a             (3)
+    J   = [ I                                      0           ]
+          [ diag(z_b sigma'(s)) ds/dz_a + dt/dz_a  diag(sigma) ]                    (4)
+    log|det J| = sum_j log sigma(s_j)                                               (5)
+
+Reverse rule, from (2) and (5), l = log_det:
+    s_bar   = that of <x_b_bar, z_b sigma> + l_bar sum_j log sigma_j,   t_bar = x_b_bar             (6)
+            = x_b_bar z_b exp(s) + l_bar                                for sigma = exp
+    z_b_bar = x_b_bar sigma,   z_a_bar = x_a_bar + net*(s_bar, t_bar)               (7)
+and for the inverse map, whose log-det is -sum_j log sigma_j, from (3):
+    x_b_bar = z_b_bar / sigma                                                       (8)
+    s_bar   = that of <z_b_bar, (x_b - t) / sigma> - l_bar sum_j log sigma_j,   t_bar = -x_b_bar    (9)
+            = -z_b_bar z_b - l_bar                                      for sigma = exp
+    x_a_bar = z_a_bar + net*(s_bar, t_bar)                                          (10)
+net* is the conditioner's pullback at z_a.  A convention with parameters of its own gets their cotangents with (6) and (9).
+"""
+
+from __future__ import annotations
+
+from ..core import Array, Conditioner, bijector, child, constant, plain, real
+from ..elementwise.families import checked_order, lifted, lowered
+from ..elementwise.scales import Scale
+from .coupling import MaskedBijector, divided, scale_and_shift, transformed
+
+
+@bijector(source="arXiv:1605.08803", domain=real, codomain=real, register=False)
+class AffineCoupling(MaskedBijector):
+    """x_a = z_a, x_b = z_b scale(s) + t with (s, t) = net(z_a).
+
+    `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
+    two outputs for each entry of b; `scale`: a convention.  `order` says which of s ("scale") and t ("shift") comes first
+    in net's outputs, `layout` whether they are two "halves" or "interleaved".  ValueError where mask, net and event do not
+    fit.
+    """
+
+    mask: Array = constant()
+    net: Conditioner = child()
+    scale: Scale = child()
+    order: tuple = plain(("scale", "shift"))
+    layout: str = plain("halves")
+
+    def _validate(self):
+        self._set("order", checked_order("AffineCoupling", self.order))
+        super()._validate()
+
+    @staticmethod
+    def definition(m, z, mask, net, scale, order, layout):
+        a, b, whole = divided(z, mask)                                              # (1)
+        s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
+        return whole(transformed(lambda z_j, s_j, t_j: z_j * scale.definition(m, s_j) + t_j, b, s, t))      # (2)
+
+    def s_and_t(self, h):
+        pieces = self.pieces(h)
+        return pieces[self.order.index("scale")], pieces[self.order.index("shift")]
+
+    def outputs_bar(self, s_bar, t_bar):
+        return self.joined((s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar))
+
+    def sigma(self, s):
+        return lifted(self.scale, -self.split.axis).at_values(s)
+
+    def scale_bar(self, bars):
+        return lowered(bars, self.scale.params())
+
+    def forward_and_log_det(self, z):
+        z_a, z_b = self.parts(z)
+        s, t = self.s_and_t(self.net.forward(z_a))
+        sigma = self.sigma(s)
+        return self.split.whole(z_a, sigma.times(z_b) + t, z.shape), self.total(sigma.log)      # (1) (2) (5)
+
+    def inverse_and_log_det(self, x):
+        x_a, x_b = self.parts(x)
+        s, t = self.s_and_t(self.net.forward(x_a))
+        sigma = self.sigma(s)
+        return self.split.whole(x_a, sigma.over(x_b - t), x.shape), -self.total(sigma.log)      # (3) (5)
+
+    def jacobian(self, z):
+        z_a, z_b = self.parts(z)
+        s, _ = self.s_and_t(self.net.forward(z_a))
+        slopes = self.output_slopes(z, z_a)
+        ds, dt = slopes[self.order.index("scale")], slopes[self.order.index("shift")]
+        sigma = self.sigma(s)
+        lower = self.flat(sigma.slope_times(z_b))[..., None] * ds + dt              # (4)
+        return self.assembled(z, lower, self.flat(sigma.times(z_b * 0 + 1)))        # (4)
+
+    def vjp(self, z):
+        z_a, z_b = self.parts(z)
+        h, net_pullback = self.net.vjp(z_a)
+        s, t = self.s_and_t(h)
+        sigma = self.sigma(s)
+
+        def pullback(x_bar, log_det_bar):
+            x_a_bar, x_b_bar = self.parts(x_bar)
+            s_bar, scale_bar = sigma.cotangents(z_b, x_b_bar, self.each(log_det_bar))               # (6)
+            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, x_b_bar))
+            z_bar = self.split.whole(x_a_bar + net_a_bar, sigma.times(x_b_bar), z.shape)            # (7)
+            return z_bar, {"net": net_bar, "scale": self.scale_bar(scale_bar)}
+
+        return (self.split.whole(z_a, sigma.times(z_b) + t, z.shape), self.total(sigma.log)), pullback      # (2) (5)
+
+    def inverse_vjp(self, x):
+        x_a, x_b = self.parts(x)
+        h, net_pullback = self.net.vjp(x_a)
+        s, t = self.s_and_t(h)
+        sigma, y = self.sigma(s), x_b - t
+
+        def pullback(z_bar, log_det_bar):
+            z_a_bar, z_b_bar = self.parts(z_bar)
+            x_b_bar = sigma.over(z_b_bar)                                           # (8)
+            s_bar, scale_bar = sigma.inverse_cotangents(y, z_b_bar, self.each(log_det_bar))         # (9)
+            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, -x_b_bar))
+            x_bar = self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)         # (10)
+            return x_bar, {"net": net_bar, "scale": self.scale_bar(scale_bar)}
+
+        return (self.split.whole(x_a, sigma.over(y), x.shape), -self.total(sigma.log)), pullback    # (3) (5)

@@ -1,0 +1,78 @@
+r"""The all-in-one block of FrEIA: coupling, global affine map, permutation (or rotation), as a composition.
+
+In FrEIA's direction, data y to latent, with a' = a/10 the conditioner's outputs, the first half passing through,
+    u_b = y_b exp(clamp tanh s') + t',   (s', t') = a'                              (1)
+    v_c = psi(g_c) u_c + o_c                            for each channel c          (2)
+    z = W v                                             W orthogonal                (3)
+or, with `gin`, log-scales of mean 0 in (1) and psi = 1 in (2).  psi(g) = (1/10) softplus(g; beta = 1/2), which is 1 at
+    g = 2 log(exp(5) - 1)                                                           (4)
+
+Source: FrEIA, `AllInOneBlock`; Kingma & Dhariwal, arXiv:1807.03039, for the parts.
+"""
+
+from __future__ import annotations
+
+from math import expm1, log
+
+import numpy as np
+
+from ..core import Chain, Conditioner, Inverse, child, conditioner, plain
+from ..elementwise import Affine, ScaledAffine, SoftplusScale, TanhExpScale
+from ..linear import DenseLinear
+from .affine import AffineCoupling
+from .masks import halves
+from .volume_preserving import VolumePreservingCoupling
+
+GLOBAL_SCALE = 2 * log(expm1(5))                                                    # (4)
+
+
+@conditioner(source="definition", register=False)
+class Times(Conditioner):
+    """h = factor net(a), factor a constant."""
+
+    net: Conditioner = child()
+    factor: float = plain()
+
+    event_ndim = property(lambda self: self.net.event_ndim)
+    fixed_shape = property(lambda self: self.net.fixed_shape)
+
+    def output_shape(self, shape):
+        return self.net.output_shape(shape)
+
+    @staticmethod
+    def definition(m, a, net, factor):
+        return [factor * h for h in net.definition(m, a)]
+
+    def forward(self, a):
+        return self.factor * self.net.forward(a)
+
+    def jacobian(self, a):
+        return self.factor * self.net.jacobian(a)
+
+    def vjp(self, a):
+        h, net_pullback = self.net.vjp(a)
+
+        def pullback(h_bar):
+            a_bar, net_bar = net_pullback(self.factor * h_bar)
+            return a_bar, {"net": net_bar}
+
+        return self.factor * h, pullback
+
+
+def all_in_one(net, W, clamp=2.0, gin=False, scale=GLOBAL_SCALE, offset=0.0):
+    """The block as a bijector from latent to data, its inverse being FrEIA's forward.
+
+    `net`: from the first D - D // 2 entries to 2 (D // 2) outputs, scales first; `W` (D, D): FrEIA's `w_perm`; `scale` and
+    `offset`: numbers or (D,), the unconstrained global scale (unused with `gin`) and the offset.
+    """
+    W = np.asarray(W)
+    D = W.shape[-1]
+    coupling = VolumePreservingCoupling if gin else AffineCoupling
+    block = coupling(halves(D, D - D // 2), Times(net, 0.1), TanhExpScale(clamp))   # (1)
+    offset = np.broadcast_to(offset, (D,)).astype(W.dtype)
+    if gin:
+        each = Affine(shift=offset)                                                 # (2)
+    else:
+        s = np.broadcast_to(scale, (D,)).astype(W.dtype)
+        each = ScaledAffine(s, SoftplusScale(gain=0.2, rate=0.5), offset)           # (2)
+    return Inverse(Chain((block, each, DenseLinear(W))))                            # (3)

@@ -1,0 +1,155 @@
+"""The command line: what it prints, how it fails, its exit status."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+import refflow
+from refflow.cli import main
+
+TANH = """
+import numpy as np
+from refflow.oracle import adapter
+
+@adapter("Tanh", dtype="float64")
+def mine(params, z):
+    log_det = {log_det}
+    return {{"forward": np.tanh(z), "log_det": log_det, "inverse": np.arctanh}}
+"""
+WRONG = TANH.format(log_det="2 * (np.log(2) - z - np.logaddexp(0, -2 * z))")
+RIGHT = TANH.format(log_det="np.where(np.abs(z) <= 1, -np.log1p(np.sinh(np.clip(z, -1, 1))**2), "
+                            "2 * (np.log(2) - np.abs(z) - np.log1p(np.exp(-2 * np.abs(z)))))")
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        status = main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text, name="adapters.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_list(run):
+    status, out, _ = run("list")
+    assert status == 0 and len(out.splitlines()) == len(refflow.REGISTRY) + 1
+    status, out, _ = run("list", "--json")
+    pages = {p["name"]: p for p in json.loads(out)}
+    assert set(pages) == set(refflow.REGISTRY)
+    assert all(set(p) == {"name", "chapter", "event_ndim", "inverse", "domain", "codomain", "source", "certificate"}
+               for p in pages.values())
+    assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
+    assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"
+    assert set(pages["Tanh"]["certificate"]["forward"]["float64"]) >= {"C", "allowed"}
+
+
+def test_show(run):
+    status, out, _ = run("show", "Affine")
+    assert status == 0
+    assert all(word in out for word in ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling"))
+    for name in refflow.REGISTRY:
+        assert run("show", name)[0] == 0
+
+
+def test_an_unknown_name_gets_suggestions(run):
+    status, out, err = run("show", "stickbreakng")
+    assert status == 2 and not out and "did you mean StickBreaking?" in err
+    status, _, err = run("check", "--page", "Tahn")
+    assert status == 2 and "Tanh" in err
+
+
+def test_check_own_pages(run):
+    status, out, err = run("check", "--page", "Exp", "--dtype", "float64")
+    assert status == 0 and "0 fail" in out and not err
+    status, out, _ = run("check", "--json", "--page", "Exp")
+    report = json.loads(out)
+    assert status == 0 and report["target"] == "refflow" and report["version"] == refflow.__version__
+    assert report["failed"] == [] and {p["dtype"] for p in report["passed"]} == {"float32", "float64"}
+
+
+def test_a_users_file(run, file):
+    status, out, _ = run("check", file(WRONG))
+    assert status == 1 and "FAIL  mine  log_det  float64" in out and "diagnosis     digits lost" in out
+    status, out, _ = run("check", file(WRONG), "--json")
+    report = json.loads(out)
+    assert status == 1 and [f["quantity"] for f in report["failed"]] == ["log_det"]
+    assert {p["quantity"] for p in report["passed"]} == {"forward", "inverse"}
+    assert "jacobian" in {s["quantity"] for s in report["skipped"]}
+    status, out, _ = run("check", file(RIGHT))
+    assert status == 0 and "skipped, not returned: jacobian (mine)" in out
+
+
+def test_two_functions_of_one_name_are_both_checked(run, file):
+    both = WRONG + WRONG.replace('"Tanh", dtype="float64"', '"Exp"')
+    _, out, _ = run("check", file(both), "--json")
+    assert {f["bijector"] for f in json.loads(out)["failed"]} == {"Tanh", "Exp"}
+
+
+def test_the_version_of_a_file_is_its_own(run, file):
+    _, out, _ = run("check", file(RIGHT + "\nversion = '1.2.3'\n"), "--json")
+    assert json.loads(out)["version"] == "1.2.3"
+
+
+@pytest.mark.parametrize("text, words", [
+    ("import numpy\n", "declares no adapter"),
+    ("x = 1\n\nraise RuntimeError('no device')\n", "RuntimeError: no device (line 3)"),
+    ("import refflow_missing_module\n", "No module named 'refflow_missing_module'"),
+    ("def broken(:\n", "SyntaxError"),
+    ("from refflow.oracle import adapter\nadapter('Tahn')\n", "did you mean Tanh"),
+])
+def test_files_that_cannot_be_used(run, file, text, words):
+    status, out, err = run("check", file(text))
+    assert status == 2 and not out and words in err
+
+
+@pytest.mark.parametrize("target, words", [
+    ("nowhere.py", "there is no file nowhere.py"),
+    ("torhc", "did you mean torch?"),
+    ("Tanh", "refflow check --page Tanh"),
+])
+def test_unknown_targets(run, target, words):
+    status, _, err = run("check", target)
+    assert status == 2 and words in err
+
+
+def test_a_missing_library_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "refflow.peers.torch", raising=False)
+    status, _, err = run("check", "torch")
+    assert status == 2 and "torch is not installed" in err and "pip install refflow[peers]" in err
+
+
+def test_the_module_runs_without_torch():
+    code = "import sys; sys.modules['torch'] = None; from refflow.cli import main; raise SystemExit(main(['check']))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-m", "refflow", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"refflow {refflow.__version__}\n"
+
+
+def test_importing_refflow_and_the_oracle_imports_no_framework():
+    code = "import sys, refflow.cli; raise SystemExit(any(m in sys.modules for m in ('torch', 'jax', 'mpmath', 'hypothesis')))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_check_torch(run):
+    status, out, _ = run("check", "torch", "--page", "Exp", "--dtype", "float32", "--json")
+    report = json.loads(out)
+    assert status == 0 and report["version"] == sys.modules["torch"].__version__

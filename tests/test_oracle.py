@@ -1,0 +1,366 @@
+"""The oracle: right code passes, each kind of wrong code is caught and named, what is absent is skipped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy
+
+import refflow
+from refflow.core import Bijector, bijector, real
+from refflow.oracle import CannotRun, adapter, check, golden
+from refflow.oracle.points import Truth
+from refflow.oracle.verdict import plain
+
+REGISTRY = refflow.REGISTRY
+GOLDEN = Path(golden.__file__).parent / "golden"
+
+
+def right(name):
+    """A page as somebody else's complete code."""
+
+    def mine(params, z):
+        f = REGISTRY[name](**params)
+        (x, log_det), pullback = f.vjp(z)
+        return {"forward": x, "log_det": log_det, "jacobian": f.jacobian(z), "vjp": pullback, "inverse": f.inverse,
+                "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1],
+                "inverse_vjp": lambda x, z_bar, log_det_bar: f.inverse_vjp(x)[1](z_bar, log_det_bar)}
+
+    return mine
+
+
+def planted(name, key, wrong, dtype="float64"):
+    """The report on a page of which one quantity is `wrong(f, z)`; everything else is refflow's own."""
+
+    def mine(params, z):
+        f = REGISTRY[name](**params)
+        found = {"forward": f.forward(z), "log_det": f.log_det(z)}
+        found[key] = (lambda x: wrong(f, x)) if key.startswith("inverse") else wrong(f, z)
+        return found
+
+    return check(adapter(name, dtype=dtype)(mine))
+
+
+# -- right code -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["Affine", "Tanh", "DenseLinear", "StickBreaking", "ActNorm"])
+def test_right_code_passes_in_everything(name):
+    report = check(adapter(name, broadcast=True)(right(name)))
+    assert report.status == 0 and not report.failed and not report.skipped, report.table()
+    quantities = {p.quantity for p in report.passed}
+    assert {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"} <= quantities
+    assert {p.dtype for p in report.passed} == {"float32", "float64"}
+
+
+def test_code_that_runs_the_other_way():
+    def mine(params, x):
+        return {"forward": np.log(x), "log_det": -np.log(x), "inverse": np.exp, "inverse_log_det": lambda z: z}
+
+    report = check(adapter("Exp", direction="inverse")(mine))
+    assert not report.failed
+    assert {p.quantity for p in report.passed} == {"forward", "log_det", "inverse", "inverse_log_det"}
+
+
+def test_the_direction_matters():
+    report = check(adapter("Exp", dtype="float64")(lambda params, z: {"forward": np.log(np.abs(z)), "log_det": -z}))
+    assert {f.quantity for f in report.failed} == {"forward", "log_det"}
+
+
+@pytest.mark.parametrize("factor, failed", [(1.0, []), (1.001, ["inverse"])])
+def test_an_inverse_given_as_values_belongs_to_its_own_image(factor, failed):
+    def mine(params, z):
+        x = np.tanh(z)
+        return {"forward": x, "inverse": np.arctanh(x) * factor}
+
+    report = check(adapter("Tanh", dtype="float64")(mine))
+    assert [f.quantity for f in report.failed] == failed
+    assert {f.quantity for f in report.failed + report.passed} == {"forward", "inverse"}
+
+
+def test_a_composite_is_checked_with_its_own_parameters():
+    f = refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Softplus()])
+
+    def mine(params, z):
+        p = params["stages"]["0"]
+        y = p["scale"] * z + p["shift"]
+        return {"forward": np.logaddexp(0, y).astype(z.dtype),
+                "log_det": (np.log(p["scale"]) - np.logaddexp(0, -y)).astype(z.dtype)}
+
+    report = check(adapter(f)(mine))
+    assert {p.quantity for p in report.passed} == {"forward", "log_det"} and not report.failed
+    assert report.passed[0].bijector == "Chain(Affine, Softplus)"
+
+
+# -- what is not measured ---------------------------------------------------------------------------------------------
+
+def test_what_is_not_returned_is_skipped_by_name():
+    report = check(adapter("Affine", dtype="float32")(lambda params, z: {"forward": params["scale"] * z + params["shift"]}))
+    assert {p.quantity for p in report.passed} == {"forward"}
+    assert {s.quantity for s in report.skipped} == {
+        "log_det", "jacobian", "vjp.z_bar", "vjp.shift_bar", "vjp.scale_bar", "inverse", "inverse_log_det",
+        "inverse_vjp.x_bar", "inverse_vjp.shift_bar", "inverse_vjp.scale_bar"}
+    assert {s.reason for s in report.skipped} == {"not returned"}
+
+
+def test_nothing_returned_is_not_a_pass():
+    report = check(adapter("Tanh", dtype="float32")(lambda params, z: {}))
+    assert report.status == 2 and not report.passed
+
+
+def test_limits_are_kept():
+    seen = []
+
+    def mine(params, z):
+        seen.append(float(params["exponent"]))
+        return {"forward": z ** params["exponent"]}
+
+    assert not check(adapter("Power", dtype="float64", params={"exponent": lambda a: a > 1})(mine)).failed
+    assert seen and min(seen) > 1
+
+
+def test_hardware_without_subnormal_numbers_may_say_so():
+    def flushed(a):
+        return np.where(np.abs(a) < np.finfo(a.dtype).tiny, 0, a)
+
+    def report(**declared):
+        return check(adapter("Exp", dtype="float64", **declared)(lambda params, z: {"forward": flushed(np.exp(z))}))
+
+    assert report().failed
+    assert not report(flush_to_zero=True).failed
+
+
+# -- wrong code -------------------------------------------------------------------------------------------------------
+
+def float32_constant(f, z):
+    t = (z - f.loc) / f.scale
+    return -t * t / 2 - np.log(f.scale) - np.float64(np.float32(0.9189385332046727))
+
+
+def clipped_sigmoid(f, z):
+    limits = np.finfo(z.dtype)
+    return np.clip(f.forward(z), limits.tiny, 1 - limits.eps)
+
+
+def without_positions(f, z):
+    return f.log_det(z) / np.prod(z.shape[z.ndim - f.rank + 1:])
+
+
+WRONG = {
+    "negated": ("Softplus", "log_det", lambda f, z: -f.log_det(z)),
+    "doubled": ("Softplus", "log_det", lambda f, z: 2 * f.log_det(z)),
+    "halved": ("Affine", "forward", lambda f, z: f.forward(z) / 2),
+    "the log-det of the other direction": ("Exp", "inverse_log_det", lambda f, x: np.log(x)),
+    "the other direction's log-det": ("Power", "log_det", lambda f, z: f.inverse_and_log_det(z)[1]),
+    "at the image": ("Tanh", "log_det", lambda f, z: f.log_det(f.forward(z))),
+    "not summed over the event: the mean": ("StickBreaking", "log_det", lambda f, z: f.log_det(z) / z.shape[-1]),
+    "number of positions is missing: H W": ("ActNorm", "log_det", without_positions),
+    "transposed matrix: right for the transpose of W": (
+        "DenseLinear", "forward", lambda f, z: np.matvec(np.swapaxes(f.W, -1, -2), z) + f.shift),
+    "transposed matrix": ("DenseLinear", "jacobian", lambda f, z: np.swapaxes(f.jacobian(z), -1, -2)),
+    "float32 constant": ("NormalCDF", "log_det", float32_constant),
+    "computed in float32": ("Sigmoid", "log_det", lambda f, z: f.log_det(np.clip(z, -1e38, 1e38).astype(np.float32))),
+    "clipped tail": ("Sigmoid", "forward", clipped_sigmoid),
+    "cancelled to zero": ("Softplus", "log_det", lambda f, z: np.where(z > 30, 0, f.log_det(z))),
+    "saturated": ("Sigmoid", "forward", lambda f, z: np.where(z > 5, 1.0, f.forward(z))),
+    "asymptote": ("Softplus", "forward", lambda f, z: np.where(z > 20, z, f.forward(z))),
+    "NaN": ("Sigmoid", "forward", lambda f, z: np.exp(z) / (1 + np.exp(z))),
+    "digits lost": ("Tanh", "log_det", lambda f, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z))),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_each_kind_of_wrong_is_caught_and_named(kind):
+    name, key, wrong = WRONG[kind]
+    report = planted(name, key, wrong)
+    assert report.status == 1
+    assert [f.quantity for f in report.failed] == [key], report.table()
+    found = report.failed[0]
+    assert kind in found.diagnosis, found
+    assert found.error > found.allowed and found.worst >= found.error
+
+
+@bijector(domain=real, codomain=real, register=False)
+class Sinh(Bijector):
+    """x = sinh z, whose inverse as log(x + sqrt(x^2 + 1)) cancels for x < 0."""
+
+    def forward(self, z):
+        return np.sinh(z)
+
+    def inverse(self, x):
+        return np.arcsinh(x)
+
+    def log_det(self, z):
+        return np.log(np.cosh(z))
+
+    def slope(self, z):
+        return np.cosh(z)
+
+    def vjp(self, z):
+        return self.forward_and_log_det(z), lambda x_bar, l_bar: (x_bar * np.cosh(z) + l_bar * np.tanh(z), {})
+
+
+def test_a_single_branch_is_named():
+    def mine(params, z):
+        return {"forward": np.sinh(z), "inverse": lambda x: np.log(x + np.sqrt(x * x + 1))}
+
+    found = check(adapter(Sinh(), dtype="float64")(mine)).failed
+    assert [f.quantity for f in found] == ["inverse"] and found[0].input < 0
+    assert found[0].diagnosis.startswith("single-branch root or logarithm")
+
+
+def test_the_input_shown_is_the_simplest_that_fails():
+    found = planted("Softplus", "forward", WRONG["asymptote"][2]).failed[0]
+    assert found.params == {} and found.input == 21.0
+    found = planted("Affine", "log_det", lambda f, z: f.log_det(z) + (np.abs(f.scale) > 8)).failed[0]
+    assert found.params["shift"] == 0.0 and 8 < abs(found.params["scale"]) <= 10 and found.input in (0.0, 0.25, 1.0)
+
+
+def test_the_input_shown_reproduces_the_error():
+    found = json.loads(planted("Tanh", "log_det", WRONG["digits lost"][2]).to_json())["failed"][0]
+    z = np.asarray(found["input"])
+    assert refflow.Tanh(**found["params"]).log_det(z) == pytest.approx(found["true"], rel=1e-15)
+    assert WRONG["digits lost"][2](None, z) == found["given"] != found["true"]
+
+
+def test_float32_inputs_are_shown_with_the_digits_of_float32():
+    found = planted("Power", "forward", lambda f, z: f.forward(z) * np.float32(1.01), "float32").failed[0]
+    assert float(np.float32(found.input)) == found.input or len(repr(found.input)) <= 13
+
+
+@pytest.mark.parametrize("name, wrong, quantity, words", [
+    ("ActNorm", lambda f, z: f.log_det(z)[..., None] * np.ones(z.shape[-1]), "log_det shape", "wrong shape"),
+    ("ActNorm", lambda f, z: np.broadcast_to(np.log(np.abs(f.scale)), z.shape) if f.rank == 1 else f.log_det(z),
+     "log_det shape", "not summed over the event"),
+    ("Tanh", lambda f, z: f.log_det(z).sum(), "log_det shape", "wrong shape"),
+    ("Affine", lambda f, z: f.log_det(z).ravel()[0], "log_det shape", "not broadcast over the batch"),
+])
+def test_a_wrong_shape_is_a_failure_of_its_own(name, wrong, quantity, words):
+    report = planted(name, "log_det", wrong)
+    assert quantity in [f.quantity for f in report.failed]
+    assert any(words in f.diagnosis for f in report.failed)
+    assert "log_det" not in {p.quantity for p in report.passed} | {s.quantity for s in report.skipped}
+
+
+def test_an_exception_is_a_failure_with_its_message():
+    def mine(params, z):
+        if params["exponent"] < 0:
+            raise NotImplementedError("only increasing maps")
+        return {"forward": z ** params["exponent"]}
+
+    report = check(adapter("Power", dtype="float64")(mine))
+    assert report.status == 1 and report.failed[0].quantity == "forward"
+    assert report.failed[0].diagnosis == "raised NotImplementedError: only increasing maps"
+    assert report.failed[0].params["exponent"] < 0
+
+
+@pytest.mark.parametrize("returned, words", [(None, "returned NoneType"), ({"forward": "text"}, "dtype <U4")])
+def test_nonsense_is_a_failure(returned, words):
+    report = check(adapter("Tanh", dtype="float64")(lambda params, z: returned))
+    assert report.status == 1 and words in report.failed[0].diagnosis
+
+
+def test_wrong_gradients_are_caught():
+    def mine(params, z):
+        f = refflow.Affine(**params)
+        (x, log_det), pullback = f.vjp(z)
+
+        def vjp(x_bar, log_det_bar):
+            z_bar, params_bar = pullback(x_bar, log_det_bar)
+            return z_bar, params_bar | {"scale": params_bar["scale"] - log_det_bar.sum() / f.scale}
+
+        return {"forward": x, "log_det": log_det, "vjp": vjp}
+
+    report = check(adapter("Affine")(mine))
+    assert {(f.quantity, f.dtype) for f in report.failed} == {("vjp.scale_bar", "float32"), ("vjp.scale_bar", "float64")}
+    assert set(report.failed[0].cotangents) == {"x_bar", "log_det_bar"}
+
+
+def test_findings_come_worst_first():
+    def mine(params, z):
+        return {"forward": np.tanh(z) * 1.001, "log_det": np.where(np.abs(z) > 2, np.nan, refflow.Tanh().log_det(z))}
+
+    report = check(adapter("Tanh", dtype="float64")(mine))
+    assert [f.quantity for f in report.failed] == ["log_det", "forward"]
+
+
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+def test_json_round_trip():
+    report = planted("Sigmoid", "forward", WRONG["NaN"][2])
+    stored = json.loads(report.to_json(), parse_constant=pytest.fail)
+    assert {"target", "version", "passed", "failed", "skipped"} <= set(stored)
+    found = stored["failed"][0]
+    assert {"bijector", "theirs", "quantity", "dtype", "error", "allowed", "conditioning", "input", "params", "given", "true",
+            "case", "diagnosis"} <= set(found)
+    assert found["error"] == "inf" and found["given"] == "nan"
+    assert plain([float("inf"), -float("inf"), {"a": float("nan")}]) == ["inf", "-inf", {"a": "nan"}]
+
+
+# -- golden points ----------------------------------------------------------------------------------------------------
+
+def test_own_pages_pass_against_golden_truth():
+    report = check()
+    assert report.status == 0, report.table()
+    assert {p.bijector for p in report.passed} == set(REGISTRY)
+
+
+def test_golden_points_are_exact():
+    points = golden.points("Tanh", ("float64",))
+    assert points and all(p.dtype == np.float64 for p in points)
+    truth = points[0].truth["forward"]
+    assert np.all(np.abs(truth.low) <= np.spacing(np.abs(truth.high)) / 2)
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda stored: stored | {"schema": "refflow/golden/2"}, "schema 'refflow/golden/2'"),
+    (lambda stored: [], "schema None"),
+    (lambda stored: stored | {"bijector": "Exp"}, "'Exp'"),
+])
+def test_golden_points_of_an_unknown_schema_are_refused(tmp_path, change, words):
+    stored = json.loads((GOLDEN / "Tanh.json").read_text())
+    (tmp_path / "Tanh.json").write_text(json.dumps(change(stored)))
+    with pytest.raises(CannotRun, match=words.replace("(", r"\(")):
+        golden.points("Tanh", directory=tmp_path)
+
+
+def test_the_unit_of_error():
+    u = 2.0**-53
+    truth = Truth(np.array([1.0, 0.0]), np.array([u / 4, 0.0]), np.array([u, 0.0]), np.ones(2))
+    C = truth.error([1.0 + 2 * u, 5e-324], np.float64)
+    assert C[0] == pytest.approx(1.75) and C[1] == 1
+    assert np.isinf(truth.error([np.nan, np.inf], np.float64)).all()
+    assert Truth(*(np.array(v) for v in (np.inf, 0.0, np.inf, 1.0))).error(np.inf, np.float64) == 0
+    lengths = Truth(np.array([3.0, 4.0]), np.zeros(2), np.full(2, 5 * u), np.ones(2), 0, True)
+    assert lengths.error([3 + 3 * u, 4 + 4 * u], np.float64) == pytest.approx(1, rel=0.5)
+
+
+# -- declaring and loading --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("declare, words", [
+    (lambda: adapter("Tahn"), "did you mean Tanh"),
+    (lambda: adapter("Tanh", dtype="float16"), "float32 or float64"),
+    (lambda: adapter("Tanh", direction="backwards"), "direction"),
+    (lambda: adapter("Affine", params={"slope": bool}), "no field 'slope'"),
+])
+def test_wrong_declarations_are_refused(declare, words):
+    with pytest.raises(ValueError, match=words):
+        declare()
+
+
+def test_a_function_without_an_adapter_cannot_be_checked():
+    with pytest.raises(CannotRun, match="declares no adapter"):
+        check(np.tanh)
+
+
+def test_torch_on_a_small_subset():
+    pytest.importorskip("torch")
+    report = check("torch", page="Tanh", dtypes=["float64"])
+    failed = {f.quantity: f for f in report.failed}
+    assert {"log_det", "inverse_log_det"} <= set(failed) and "forward" not in failed
+    assert failed["log_det"].theirs == "torch.distributions.transforms.TanhTransform"
+    z = failed["log_det"].input
+    assert abs(failed["log_det"].true + 2 * scipy.special.log1p(np.sinh(z) ** 2) / 2) < 1e-6 * abs(failed["log_det"].true)
+    assert "inverse" in {p.quantity for p in report.passed}

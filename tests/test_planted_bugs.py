@@ -1,0 +1,345 @@
+"""Every law catches a planted bug of a kind that is met in the wild, and lets the healthy page pass."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from refflow import Affine, Chain, DenseLinear, Independent, Softplus, Tanh
+from refflow.core import Array, Bijector, bijector, positive, real, sets
+from refflow.core.fields import rebuild
+from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.testing.points import Points
+from refflow.testing.strategies import saturated
+
+NUMBERS = itertools.count()
+FACTS = ("domain", "codomain", "source", "increasing", "constant_log_det", "normwise")
+
+
+@bijector(register=False, domain=real, codomain=real, source="definition")
+class Bend(Bijector):
+    """x = scale sinh z + shift, entry by entry."""
+
+    scale: Array = positive("D")
+    shift: Array = real("D", default=0.0)
+    event_ndim = (1, 1)
+
+    def forward(self, z):
+        return self.scale * np.sinh(z) + self.shift
+
+    def inverse(self, x):
+        return np.arcsinh((x - self.shift) / self.scale)
+
+    def log_det(self, z):
+        return np.log(self.scale * np.cosh(z)).sum(-1)
+
+    def inverse_and_log_det(self, x):
+        return self.inverse(x), -np.log(self.scale * np.hypot(1, (x - self.shift) / self.scale)).sum(-1)
+
+    def jacobian(self, z):
+        return (self.scale * np.cosh(z))[..., None] * np.eye(z.shape[-1], dtype=z.dtype)
+
+    def vjp(self, z):
+        def pullback(x_bar, log_det_bar):
+            l_bar = log_det_bar[..., None]
+            z_bar = x_bar * self.scale * np.cosh(z) + l_bar * np.tanh(z)
+            return z_bar, {"scale": x_bar * np.sinh(z) + l_bar / self.scale, "shift": x_bar}
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        s = (x - self.shift) / self.scale
+        c = np.hypot(1, s)
+
+        def pullback(z_bar, log_det_bar):
+            l_bar = log_det_bar[..., None]
+            x_bar = (z_bar - l_bar * s / c) / (self.scale * c)
+            return x_bar, {"scale": -(z_bar * s / c + l_bar / (c * c)) / self.scale, "shift": -x_bar}
+
+        return self.inverse_and_log_det(x), pullback
+
+
+# -- mutants ----------------------------------------------------------------------------------------------------------
+
+def mutant(page, facts=None, **functions):
+    """The page with some of its functions, or declared facts, replaced."""
+    body = {"__annotations__": dict.fromkeys(page.declared, Array), "__module__": __name__}
+    facts = {name: getattr(page, name) for name in FACTS if not isinstance(getattr(page, name), property)} | (facts or {})
+    name = f"Mutant{next(NUMBERS)}"
+    cls = type(name, (page.page,), body | page.declared | functions)
+    globals()[name] = bijector(register=False, **facts)(cls)       # where pickle finds it
+    return globals()[name]
+
+
+def with_pullback(change, name="vjp", page=Bend):
+    """The page with its pullback's result passed through change(self, event, bars, event_bar, params_bar)."""
+    original = page.page.__dict__[name]
+
+    def vjp(self, event):
+        image_and_log_det, pullback = original(self, event)
+        return image_and_log_det, lambda *bars: change(self, event, bars, *pullback(*bars))
+
+    return mutant(page, **{name: vjp})
+
+
+def doubled(self, z):
+    return 2 * Bend.page.log_det(self, z)
+
+
+def of_the_inverse(self, z):
+    return -Bend.page.log_det(self, z)
+
+
+def not_summed_over_the_event(self, z):
+    return np.log(self.scale * np.cosh(z)).mean(-1)
+
+
+def single_precision_constant(self, z):
+    return np.log(self.scale * np.cosh(z)).sum(-1) + z.shape[-1] * (float(np.float32(0.1)) - 0.1)
+
+
+def clipped_tail(self, x):
+    return np.clip(Bend.page.inverse(self, x), -1.5, 1.5)
+
+
+def single_precision_inverse(self, x):
+    return Bend.page.inverse(self, x.astype(np.float32)).astype(x.dtype)
+
+
+def forgets_the_shift(self, x):
+    return np.arcsinh(x / self.scale)
+
+
+def fused_without_scale(self, z):
+    return self.forward(z), np.log(np.cosh(z)).sum(-1)
+
+
+def transposed(self, z):
+    return np.broadcast_to(self.W.mT, z.shape + z.shape[-1:])
+
+
+def without_scale(self, z):
+    return np.cosh(z)[..., None] * np.eye(z.shape[-1], dtype=z.dtype)
+
+
+def not_transposed(self, z, bars, z_bar, params_bar):
+    return np.matvec(self.W, bars[0]), params_bar
+
+
+def no_log_det_term(self, z, bars, z_bar, params_bar):
+    return bars[0] * self.scale * np.cosh(z), params_bar
+
+
+def no_log_det_term_in_scale(self, z, bars, z_bar, params_bar):
+    return z_bar, params_bar | {"scale": bars[0] * np.sinh(z)}
+
+
+def shift_sign(self, z, bars, z_bar, params_bar):
+    return z_bar, params_bar | {"shift": -bars[0]}
+
+
+def first_event_only(self, z, bars, z_bar, params_bar):
+    return z_bar, params_bar | {"shift": bars[0][0] if bars[0].shape[0] == 32 and self.shift.ndim == 1 else bars[0]}
+
+
+def mean_over_the_batch(self, z, bars, z_bar, params_bar):
+    return z_bar, params_bar | {"shift": bars[0] / len(bars[0])}
+
+
+def inverse_without_log_det(self, x, bars, x_bar, params_bar):
+    return bars[0] / (self.scale * np.cosh(self.inverse(x))), params_bar
+
+
+def batch_statistics(self, z):
+    return Bend.page.forward(self, z) * (1 + z.std(0, keepdims=True).mean())
+
+
+def last_stage_only(self, x):
+    z, log_det = Chain.page.inverse_and_log_det(self, x)
+    return z, self.stages[0].inverse_and_log_det(self.stages[1].inverse(x))[1]
+
+
+def wrong_order(self, z):
+    return self.stages[0].forward(self.stages[1].forward(z))
+
+
+def falls(self, z):
+    return -z
+
+
+def overshoots(self, z):
+    return np.tanh(z) * z.dtype.type(1.001)
+
+
+def axis_for_one_event(self, z):
+    return np.atleast_1d(Bend.page.log_det(self, z))
+
+
+def largest_of_the_batch(self, z):
+    return Bend.page.log_det(self, z) + 0 * z.max()
+
+
+def double_constant(self, z):
+    return Bend.page.log_det(self, z) + np.float64(0.0)
+
+
+def in_place(self, z):
+    z *= 1 + 2.0**-10
+    return Bend.page.forward(self, z)
+
+
+STATE = {"calls": 0, "scale": None}
+
+
+def counts_calls(self, z):
+    STATE["calls"] += 1
+    return Bend.page.forward(self, z) + STATE["calls"]
+
+
+def keeps_its_event(self, z):
+    STATE["event"] = z
+    time.sleep(0.002)
+    return np.resize(STATE["event"], z.shape) * self.scale
+
+
+def loses_shift(self):
+    return rebuild, (type(self), {"scale": self.scale})
+
+
+def reversed_vector(self):
+    return Bend.page.ravel(self)[::-1]
+
+
+def nothing_checked(self):
+    pass
+
+
+def heavier(self, x):
+    z, log_det = DenseLinear.page.inverse_and_log_det(self, x)
+    return z, log_det + np.log(z.dtype.type(1.01))
+
+
+def same_sign_both_ways(self, x):
+    z = self.inverse(x)
+    return z, self.log_det(z)
+
+
+def single_branch(self, x):
+    return np.log(np.exp(x) - 1)
+
+
+AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
+STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
+
+# (law, healthy page, mutant, fields, event shape)
+BUGS = [
+    ("inverse of forward", Bend, mutant(Bend, inverse=forgets_the_shift), AFFINE, (2,)),
+    ("inverse of forward", Bend, mutant(Bend, inverse=single_precision_inverse), AFFINE, (2,)),
+    ("inverse of forward", Softplus, mutant(Softplus, inverse=single_branch), {}, ()),
+    ("forward of inverse", Bend, mutant(Bend, inverse=clipped_tail), AFFINE, (2,)),
+    ("composition", Chain, mutant(Chain, inverse_and_log_det=last_stage_only), STAGES, ()),
+    ("composition", Chain, mutant(Chain, forward_and_log_det=lambda self, z: (wrong_order(self, z), self.log_det(z)),
+                                  log_det=lambda self, z: Chain.page.forward_and_log_det(self, z)[1]), STAGES, ()),
+    ("monotone", Tanh, mutant(Tanh, forward=falls), {}, ()),
+    ("membership", Tanh, mutant(Tanh, forward=overshoots), {}, ()),
+    ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=doubled), AFFINE, (2,)),
+    ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=of_the_inverse), AFFINE, (2,)),
+    ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=not_summed_over_the_event), AFFINE, (2,)),
+    ("log-det is slogdet of the Jacobian", Bend, mutant(Bend, jacobian=without_scale), AFFINE, (2,)),
+    ("log-det is slogdet of the Jacobian", Bend, mutant(Bend, log_det=single_precision_constant), AFFINE, (2,)),
+    ("inverse log-det is minus log-det", Bend, mutant(Bend, inverse_and_log_det=same_sign_both_ways), AFFINE, (2,)),
+    ("fused is separate", Bend, mutant(Bend, forward_and_log_det=fused_without_scale), AFFINE, (2,)),
+    ("jacobian is the derivative", DenseLinear, mutant(DenseLinear, jacobian=transposed), ROTATION, (2,)),
+    ("pullback is the transposed Jacobian", DenseLinear, with_pullback(not_transposed, page=DenseLinear), ROTATION, (2,)),
+    ("pullback is the gradient", Bend, with_pullback(no_log_det_term), AFFINE, (2,)),
+    ("pullback is the gradient", Bend, with_pullback(shift_sign), AFFINE, (2,)),
+    ("pullback is the gradient", Bend, with_pullback(mean_over_the_batch), AFFINE, (2,)),
+    ("Taylor remainder falls as h^2", Bend, with_pullback(no_log_det_term_in_scale), AFFINE, (2,)),
+    ("inverse pullback is the generic one", Bend, with_pullback(inverse_without_log_det, "inverse_vjp"), AFFINE, (2,)),
+    ("batch is the stack of singles", Bend, mutant(Bend, forward=batch_statistics), AFFINE, (2,)),
+    ("cotangents sum over what broadcast", Bend, with_pullback(first_event_only), AFFINE, (2,)),
+    ("any layout", Bend, mutant(Bend, log_det=axis_for_one_event), AFFINE, (2,)),
+    ("any layout", Bend, mutant(Bend, log_det=largest_of_the_batch), AFFINE, (2,)),
+    ("dtype is kept", Bend, mutant(Bend, log_det=double_constant), AFFINE, (2,)),
+    ("nothing is mutated", Bend, mutant(Bend, forward=in_place), AFFINE, (2,)),
+    ("deterministic", Bend, mutant(Bend, forward=counts_calls), AFFINE, (2,)),
+    ("threads may share", Bend, mutant(Bend, forward=keeps_its_event), AFFINE, (2,)),
+    ("pickles", Bend, mutant(Bend, __reduce__=loses_shift), AFFINE, (2,)),
+    ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
+    ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
+    ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
+    ("mass is one", DenseLinear, mutant(DenseLinear, inverse_and_log_det=heavier), ROTATION, (2,)),
+    ("mass is one", Softplus, mutant(Softplus, inverse_and_log_det=same_sign_both_ways), {}, ()),
+]
+
+
+def points(g, f, shape, dtype):
+    """Points that suit the healthy bijector g, for f."""
+    rng = np.random.default_rng(2024)
+
+    def draw(size):
+        return (rng.choice([-1, 1], size) * np.exp2(rng.uniform(-6, 6, size))).astype(dtype)
+
+    z = draw((32, *shape))
+    while saturated(g, z).any():
+        z = np.where(saturated(g, z).reshape(-1, *(1,) * len(shape)), z / 2, z)
+    return Points(f, z, draw((32, *shape)), draw((32, *shape)), draw(32))
+
+
+def build(page, fields, dtype):
+    return page(**{k: v if k == "stages" else np.array(v, dtype) for k, v in fields.items()}).astype(dtype)
+
+
+@pytest.mark.parametrize("law, healthy, bug, fields, shape", BUGS, ids=lambda x: x if isinstance(x, str) else "")
+def test_bug_is_caught(law, healthy, bug, fields, shape):
+    dtype = np.float32 if law == "dtype is kept" else np.float64
+    g, f = build(healthy, fields, dtype), build(bug, fields, dtype)
+    LAWS[law](g, points(g, g, shape, dtype))
+    with pytest.raises(AssertionError) as raised:
+        LAWS[law](f, points(g, f, shape, dtype))
+    assert str(raised.value).startswith(f"{law}: {bug.__name__}: ")
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64), ids=lambda d: d.__name__)
+@pytest.mark.parametrize("healthy, fields, shape", [(Bend, AFFINE, (2,)), (Chain, STAGES, ()), (Tanh, {}, ()),
+                                                    (Softplus, {}, ()), (DenseLinear, ROTATION, (2,))])
+def test_healthy_page_passes(healthy, fields, shape, dtype):
+    f = build(healthy, fields, dtype)
+    tally = run_laws(f, points(f, f, shape, dtype))
+    assert all(rejected <= REJECTED * tried for name, (rejected, tried) in tally.items() if name != "mass is one")
+    assert healthy is Bend or tally["mass is one"] == (0, 1)
+
+
+def test_mutation_alone_breaks_nothing():
+    f = build(mutant(Bend), AFFINE, np.float64)
+    run_laws(f, points(f, f, (2,), np.float64))
+
+
+def test_every_law_has_a_bug():
+    assert {law for law, *_ in BUGS} == set(LAWS)
+
+
+def test_all_broken_laws_are_reported_by_name():
+    g, f = (build(page, AFFINE, np.float64) for page in (Bend, mutant(Bend, log_det=doubled)))
+    with pytest.raises(AssertionError) as raised:
+        run_laws(f, points(g, f, (2,), np.float64))
+    found = {line.split(":")[0] for line in str(raised.value).splitlines()}
+    assert {"log-det is the finite-difference determinant", "log-det is slogdet of the Jacobian"} <= found
+
+
+def test_a_message_names_the_smallest_event():
+    f = mutant(Tanh, log_det=lambda self, z: np.ones_like(z))()
+    p = points(Tanh(), f, (), np.float64)
+    with pytest.raises(AssertionError) as raised:
+        LAWS["log-det is the finite-difference determinant"](f, p)
+    assert f"z[{int(np.argmin(np.abs(p.z)))}]" in str(raised.value)
+    assert all(word in str(raised.value) for word in ("error", "bound", "float64", "Mutant"))
+
+
+def test_a_bug_inside_a_composition_is_caught():
+    f = Independent(mutant(Tanh, slope=lambda self, z: -Tanh.page.slope(self, z))(), 1)
+    with pytest.raises(AssertionError, match="^jacobian is the derivative: Independent"):
+        LAWS["jacobian is the derivative"](f, points(Independent(Tanh(), 1), f, (2,), np.float64))
