@@ -62,7 +62,8 @@ def test_list(run):
 def test_show(run):
     status, out, _ = run("show", "Affine")
     assert status == 0
-    assert all(word in out for word in ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling"))
+    words = ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling")
+    assert all(word in out for word in words)
     for name in refflow.REGISTRY:
         assert run("show", name)[0] == 0
 
@@ -144,7 +145,8 @@ def test_the_module_runs_without_torch():
 
 
 def test_importing_refflow_and_the_oracle_imports_no_framework():
-    code = "import sys, refflow.cli; raise SystemExit(any(m in sys.modules for m in ('torch', 'jax', 'mpmath', 'hypothesis')))"
+    code = ("import sys, refflow.cli; "
+            "raise SystemExit(any(m in sys.modules for m in ('torch', 'jax', 'mpmath', 'hypothesis')))")
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

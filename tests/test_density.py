@@ -242,7 +242,7 @@ PLANE = [FullNormal([0.5, -0.5], [[1.0, 0.0], [0.8, 0.6]]),
 @pytest.mark.parametrize("p", PLANE, ids=repr)
 def test_integral_in_the_plane(p):
     """The trapezoidal rule, whose error falls as exp(-2 pi a / h) for a density analytic in a strip of width a: two steps
-    show it to be at the level of rounding.  The mass beyond the edge, 10, is below exp(-10 / 0.4): a logistic tail of scale 0.4.
+    show it to be at the level of rounding.  The mass beyond the edge, 10, is below exp(-10 / 0.4), that of a logistic tail.
     """
     def total(step):
         x = np.arange(-10, 10 + step, step)

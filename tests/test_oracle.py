@@ -293,8 +293,8 @@ def test_json_round_trip():
     stored = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert {"target", "version", "passed", "failed", "skipped"} <= set(stored)
     found = stored["failed"][0]
-    assert {"bijector", "theirs", "quantity", "dtype", "error", "allowed", "conditioning", "input", "params", "given", "true",
-            "case", "diagnosis"} <= set(found)
+    assert {"bijector", "theirs", "quantity", "dtype", "error", "allowed", "conditioning", "input", "params", "given",
+            "true", "case", "diagnosis"} <= set(found)
     assert found["error"] == "inf" and found["given"] == "nan"
     assert plain([float("inf"), -float("inf"), {"a": float("nan")}]) == ["inf", "-inf", {"a": "nan"}]
 

@@ -56,6 +56,7 @@ class Problem:
     chart: tuple[int, ...] | None = None            # flat output indices whose square block log_det is of; None = all
     normwise: bool = False
     inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
+    has_log_det: bool = True                        # a map that need not be invertible has none
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,14 @@ def norm(values):
 
 
 def values_jacobian_log_det(inputs, z, shape):
-    """f(z), its shape, J and l of (1); z are duals of the inputs' levels."""
+    """f(z), its shape, J and l of (1), None where there is none; z are duals of the inputs' levels."""
     top, problem = inputs.order + 1, inputs.problem
     event = nest([Dual(x, {i: 1}, top) for i, x in enumerate(z)], shape)
     x, out_shape = flatten(problem.definition(m, event, **inputs.fields))
     values, partials = zip(*(seen_from(top, constant(entry)) for entry in x))
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
+    if not problem.has_log_det:
+        return list(values), out_shape, J, None
     rows = range(len(x)) if problem.chart is None else problem.chart
     if len(rows) != len(z):
         raise ValueError(f"log_det needs a chart: {len(z)} entries in, {len(rows)} out")
@@ -212,8 +215,8 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
         event, shape = inputs.add("z", z)
         inputs.add_fields()
         x, out_shape, J, l = values_jacobian_log_det(inputs, event, shape)
-        found = {"forward": (x, out_shape), "log_det": ([l], ()),
-                 "jacobian": (sum(J, []), (len(x), len(event)))}
+        found = {"forward": (x, out_shape), "jacobian": (sum(J, []), (len(x), len(event)))}
+        found |= {"log_det": ([l], ())} if problem.has_log_det else {}
         if problem.inverse_definition:
             back, _ = flatten(problem.inverse_definition(m, nest([constant(mid_ball(v)) for v in x], out_shape),
                                                          **inputs.fields))

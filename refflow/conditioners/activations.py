@@ -69,10 +69,12 @@ class ReLU(Conditioner):
         return (a > 0).astype(a.dtype)                                              # (2)
 
     def vjp(self, a):
-        def pullback(h_bar):
-            return h_bar * (a > 0), {}                                              # (2) (14)
+        h = self.forward(a)
 
-        return self.forward(a), pullback
+        def pullback(h_bar):
+            return h_bar * (h > 0), {}                          # h > 0 where a > 0, and a need not be kept     (2) (14)
+
+        return h, pullback
 
     hard_cases = (
         case("Zero", "the kink: the gradient is 0", z=[0.0, -0.0]),

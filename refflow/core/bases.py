@@ -71,12 +71,14 @@ component k from beyond d:
 With m the likeliest component, (28), u = sum_l r_l Phi_l gives
     Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (36)
 which is exact where r_m is near 1 and u near Phi_m.  In the upper half, t_m > 0, Phi(t) - 1 = -Phi(-t) stands for Phi(t)
-in (36), where Phi rounds to 1.
+in (36), where Phi rounds to 1.  In the tails Phi and p_d are both exponentials of -t^2/2, whose quotient is not; with (29),
+    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (37)
+where M(t) = sqrt(pi/2) erfcx(-t / sqrt 2).
 """
 
 from __future__ import annotations
 
-from math import log, pi
+from math import log, pi, sqrt
 
 import numpy as np
 import scipy
@@ -88,6 +90,7 @@ from .sets import cholesky_factor, interval, positive, real, simplex
 from .words import log_abs_product
 
 HALF_LOG_2_PI = log(2 * pi) / 2
+ROOT_2, ROOT_HALF_PI = sqrt(2), sqrt(pi / 2)
 
 
 def over_entries(values, rank):
@@ -332,7 +335,7 @@ class NormalMixture(Density):
         """The pullback of a sample z: z_bar to the parameters' cotangents."""
         t = (z[..., None, :] - self.loc) / self.scale
         r, log_p = self.conditionals(t)
-        g = centred(t, r[..., :-1], log_p)
+        g = centred(t, r, log_p, self.scale)
 
         def pullback(z_bar):
             after = np.zeros(z.shape[:-1] + (self.weights.shape[-1],), z.dtype)
@@ -363,16 +366,21 @@ class NormalMixture(Density):
         start = np.broadcast_to(np.log(self.weights), log_N.shape[:-1])[..., None]
         s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (28)
         S = log_sum_exp(s, -2)
-        return np.exp(s - S), (S[..., 1:] - S[..., :-1] - HALF_LOG_2_PI)            # (28) (29)
+        return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (28) (29)
 
 
-def centred(t, r, log_p):
+def centred(t, r, log_p, scale):
     """g_kd of (30)."""
+    r, r_next = r[..., :-1], r[..., 1:]
     m = r.argmax(-2)[..., None, :]
     upper = np.take_along_axis(t, m, -2) > 0
-    Phi = np.where(upper, -scipy.special.ndtr(-t), scipy.special.ndtr(t))           # (27)
-    Phi = Phi - np.take_along_axis(Phi, m, -2)
-    return r * (Phi - (r * Phi).sum(-2, keepdims=True)) * np.exp(-log_p)            # (30) (36)
+    s = np.where(upper, -t, t)
+    mills = ROOT_HALF_PI * scipy.special.erfcx(np.maximum(-s, 0) / ROOT_2)
+    tail = np.where(r > 0, r_next / r, 0) * scale * mills                           # (37)
+    ratio = np.where(s > 0, scipy.special.ndtr(s) * np.exp(-log_p)[..., None, :], tail)   # (27)
+    ratio = np.where(upper, -ratio, ratio)
+    ratio = ratio - np.take_along_axis(ratio, m, -2)
+    return r * (ratio - (r * ratio).sum(-2, keepdims=True))                         # (30) (36)
 
 
 def scaled_quotient(d, scale):

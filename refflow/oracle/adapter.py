@@ -164,7 +164,7 @@ def own_answers(point, result):
         found |= cotangents(point, attempt(lambda: result["vjp"](*bars(point))))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
-            values[name] = as_array(lambda: result[key])
+            values[name] = as_array(lambda key=key: result[key])
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
     return Answers(found, (image, values) if keep else None)

@@ -1,8 +1,8 @@
 """The check: refflow's own pages against golden truth, or somebody else's code against refflow.
 
-Other people's code may err by 16 units; it is not measured where the truth overflows.  At drawn points the truth is refflow's float64 method, whose own certified error
-is allowed on top when the code under test is float64 too.  refflow's own pages may err by what their certificate allows.
-What is not returned is skipped by name; what raises, or has the wrong shape, has failed.
+Other people's code may err by 16 units; it is not measured where the truth overflows.  At drawn points the truth is
+refflow's float64 method, whose own certified error is allowed on top when the code under test is float64 too.  refflow's
+own pages may err by what their certificate allows.  What is not returned is skipped by name; what raises, or has the wrong shape, has failed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import numpy as np
 import refflow
 
 from ..core import Bijector
-from ..core.fields import flatten
 from ..testing.kappa import constant_of
 from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, page_named
-from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_truth, composite_points, drawn_points, fields_of,
-                     run_time_truth)
+from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_truth, composite_points, drawn_points,
+                     fields_of, run_time_truth)
 from .quantities import forward_quantities, inverse_quantities
 from .shrink import shrunk
 from .verdict import Finding, Passed, Report, Skipped, pasteable
@@ -61,14 +60,17 @@ def check_own(page, dtypes, progress):
         points = golden.points(name, dtypes)
         for dtype in dtypes:
             subject = Subject(name, "refflow", dtype, own_answers, own=True)
-            for point in points:
-                if point.dtype == dtype:
-                    subject.compare(point, own_answers(point), point.truth, lambda q, p: own_allowed(certificate, name, q, dtype, p))
+            for point in (p for p in points if p.dtype == dtype):
+                subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
             skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
             subject.conclude(report, skip)
         if name not in certificate:
             report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
     return report.sort()
+
+
+def own_allowance(certificate, name, dtype):
+    return lambda quantity, point: own_allowed(certificate, name, quantity, dtype, point)
 
 
 def own_answers(point) -> Answers:
@@ -190,7 +192,8 @@ class Subject:
             if beyond and name.startswith(VJP[point.side] + "."):
                 continue                # a cotangent of an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
-                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(name), "raised " + given.message))
+                message = "raised " + given.message
+                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(name), message))
             elif name in truths:
                 self.measure(point, name, given, truths[name], allowance(name, point))
 
@@ -271,9 +274,9 @@ class Subject:
         point = chosen.point
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)
-        return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed, max(chosen.error, worst.error),
-                       conditioning(chosen), pasteable(point.event), pasteable(fields_of(point.f)), pasteable(given),
-                       pasteable(true), case_text(point), diagnosis, cotangents_of(point, name))
+        return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed,
+                       max(chosen.error, worst.error), conditioning(chosen), pasteable(point.event),
+                       pasteable(fields_of(point.f)), pasteable(given), pasteable(true), case_text(point), diagnosis, cotangents_of(point, name))
 
     def chosen(self, failures):
         """The simplest failure.
@@ -324,14 +327,14 @@ def cotangents_of(point, name):
 
 def misshapen(point, answers, truths):
     """Has the image or its log-det another shape?"""
-    given = {name: answers.found.get(name) for name in (VALUE[point.side], LOG_DET[point.side])}
-    return any(isinstance(a, np.ndarray) and name in truths and a.shape != truths[name].high.shape for name, a in given.items())
+    names = [name for name in (VALUE[point.side], LOG_DET[point.side]) if name in truths]
+    given = [(answers.found.get(name), truths[name].high.shape) for name in names]
+    return any(isinstance(a, np.ndarray) and a.shape != shape for a, shape in given)
 
 
 def part(truth, index):
-    pick = lambda a: a[index]           # noqa: E731
-    return Truth(pick(truth.high), pick(truth.low), pick(truth.unit), pick(truth.conditioning), max(0, truth.batch_ndim - 1),
-                 truth.normwise)
+    return Truth(truth.high[index], truth.low[index], truth.unit[index], truth.conditioning[index],
+                 max(0, truth.batch_ndim - 1), truth.normwise)
 
 
 @np.errstate(over="ignore")
@@ -351,7 +354,7 @@ def case_text(point):
     return ": ".join(part for part in (point.case, point.reason) if part)
 
 
-ORDER = [VALUE["forward"], LOG_DET["forward"], "jacobian", VJP["forward"], VALUE["inverse"], LOG_DET["inverse"], VJP["inverse"]]
+ORDER = ["forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp"]
 
 
 def in_order(name):

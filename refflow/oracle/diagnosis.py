@@ -245,10 +245,14 @@ def bound_name(value, dtype):
     """The name of a number that people clip to, or ""."""
     limits = np.finfo(dtype)
     eps, tiny = float(limits.eps), float(limits.tiny)
-    bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2, "the smallest normal number": tiny,
-              "log(the smallest normal number)": np.log(tiny), "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
-    near = [name for name, bound in bounds.items() if abs(value - bound) <= (4 if abs(bound) > 1 else 0.25) * eps * abs(bound)]
-    return near[0] if near else ""
+    bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2,
+              "the smallest normal number": tiny, "log(the smallest normal number)": np.log(tiny),
+              "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
+    for name, bound in bounds.items():
+        ulps = 4 if abs(bound) > 1 else 0.25            # a logarithm may be rounded; the others are exact
+        if abs(value - bound) <= ulps * eps * abs(bound):
+            return name
+    return ""
 
 
 def cancelled(clue):
@@ -256,7 +260,8 @@ def cancelled(clue):
     if not zero.any():
         return ""
     largest = float(np.max(np.abs(clue.true[zero])))
-    return f"cancelled to zero: the truth is about {largest:.0e}" if clue.name not in VALUES else f"0 where the truth is about {largest:.0e}"
+    kind = "0" if clue.name in VALUES else "cancelled to zero"
+    return f"{kind}, where the truth is about {largest:.0e}"
 
 
 def single_branch(clue):
@@ -278,13 +283,13 @@ def digits_lost(clue):
 
 def cancellation(clue):
     relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
-    if not 0 < relative < 1:
+    if not 0 < relative < 0.1:
         return ""
     return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled, single_precision,
-         single_branch, cancellation)
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled,
+         single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core import Bijector, Chain
+from ..core import Bijector, Chain, real
 from ..core.fields import Child, Field, flatten, size_of, sum_to_shape
 from ..testing.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
 from ..testing.points import forward_derivatives, inverse_derivatives
@@ -94,10 +94,8 @@ class Point:
     lead: int = 0
 
     def single(self, index):
-        """The question of one leading index alone."""
-        pick = lambda a: None if a is None else a[index]        # noqa: E731
-        return replace(self, event=self.event[index], image_bar=pick(self.image_bar), log_det_bar=pick(self.log_det_bar),
-                       truth=None, lead=0)
+        """The question of one leading index alone; questions with cotangents have no leading axes."""
+        return replace(self, event=self.event[index], truth=None, lead=0)
 
     def changed(self, **changes):
         """The same question with something else in it; its truth is that of run time."""
@@ -391,5 +389,5 @@ def with_cotangents(point, rng):
     shape = point.event.shape[point.event.ndim - rank:]
     batch = np.broadcast_shapes(point.event.shape[:point.event.ndim - rank], f.parameter_batch)
     image = tuple((f.output_shape if point.side == "forward" else f.input_shape)(shape))
-    draw = lambda shape: (rng.choice([-1.0, 1.0], shape) * np.exp2(rng.uniform(-2, 2, shape))).astype(point.dtype)  # noqa: E731
-    return replace(point, image_bar=draw(batch + image), log_det_bar=draw(batch))
+    bars = [real.draw(rng, shape, 2).astype(point.dtype) for shape in (batch + image, batch)]
+    return replace(point, image_bar=bars[0], log_det_bar=bars[1])

@@ -136,7 +136,8 @@ class Search:
         side, rank = point.side, f.event_ndim[SIDES[point.side]]
         batch = np.shape(point.log_det_bar)
         shape = (f.output_shape if side == "forward" else f.input_shape)(event.shape[event.ndim - rank:])
-        return {"image_bar": np.full(batch + tuple(shape), image, point.dtype), "log_det_bar": np.full(batch, log_det, point.dtype)}
+        return {"image_bar": np.full(batch + tuple(shape), image, point.dtype),
+                "log_det_bar": np.full(batch, log_det, point.dtype)}
 
     def simple_cotangents(self):
         point = self.best.point

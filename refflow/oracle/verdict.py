@@ -106,7 +106,7 @@ def severity(found):
 
 
 def extremity(found):
-    """How far the numbers of the input and of the parameters are from 1, in decades: of two findings, the nearer is worse."""
+    """How far the input's and the parameters' numbers are from 1, in decades: of two findings, the nearer is worse."""
     numbers = [abs(v) for v in leaves([found.input, found.params]) if isinstance(v, float) and np.isfinite(v) and v]
     return max((abs(float(np.log10(v))) for v in numbers), default=0.0)
 

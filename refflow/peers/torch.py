@@ -121,6 +121,11 @@ def affine(p, **options):
     return t.AffineTransform(p["shift"], p["scale"], **options)
 
 
+def second(p, **options):
+    """The affine second part of Concatenate."""
+    return affine(p["parts"]["1"]["inner"], **options)
+
+
 def first(p):
     """The parameters of a chain's first stage."""
     return p["stages"]["0"]
@@ -150,8 +155,8 @@ declare(refflow.Chain([refflow.Affine(shift=0.5, scale=0.75), refflow.Exp()]), "
 declare(refflow.Chain([refflow.Independent(small, 1), refflow.StickBreaking()]), "ComposeTransform [event_dim 0 and 1]",
         lambda p: t.ComposeTransform([affine(first(p)["inner"]), t.StickBreakingTransform()]), chart_gradient=True)
 declare(refflow.Concatenate([refflow.Exp(), scalar], (2, 3)), "IndependentTransform(CatTransform, 1)",
-        lambda p: t.IndependentTransform(t.CatTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"])], -1, [2, 3]), 1))
+        lambda p: t.IndependentTransform(t.CatTransform([t.ExpTransform(), second(p)], -1, [2, 3]), 1))
 declare(refflow.Concatenate([refflow.Exp(), refflow.Independent(vector, 1)], (2, 3)), "CatTransform [event_dim 0 and 1]",
-        lambda p: t.CatTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"], event_dim=1)], -1, [2, 3]))
+        lambda p: t.CatTransform([t.ExpTransform(), second(p, event_dim=1)], -1, [2, 3]))
 declare(refflow.stack([refflow.Exp(), scalar]), "StackTransform [dim=-1]",
-        lambda p: t.StackTransform([t.ExpTransform(), affine(p["parts"]["1"]["inner"])], -1))
+        lambda p: t.StackTransform([t.ExpTransform(), second(p)], -1))

@@ -1,0 +1,72 @@
+"""What a page lacks.
+
+A page is its module docstring with numbered equations, fields, the believed `definition`, the functions of the contract,
+hard cases, and for every numbered equation a line of code that ends in its number.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+
+from ..core import Bijector
+
+NUMBERS = re.compile(r"\((\d+)\)")
+DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text
+CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
+REQUIRED = (
+    (("definition",), "definition, the believed equation"),
+    (("forward", "forward_and_log_det"), "forward"),
+    (("log_det", "forward_and_log_det"), "log_det"),
+    (("inverse", "inverse_and_log_det"), "inverse"),
+    (("vjp",), "vjp, the hand-written reverse rule"),
+)
+UNEQUAL = ("input_shape", "chart", "inverse_definition")        # of a page that defines output_shape
+
+
+def lacks(page) -> list[str]:
+    """Everything the page lacks, in words; an empty list if it is complete."""
+    name, own = page.__name__, vars(page.page)
+    found = [f"no {what}" for choices, what in REQUIRED if not any(choice in own for choice in choices)]
+    derivative = "slope" if own.get("event_ndim") == (0, 0) else "jacobian"
+    if derivative not in own:
+        found.append(f"no {derivative}")
+    if "output_shape" in own:
+        found += [f"no {part}, though its dimensions differ" for part in UNEQUAL if part not in own]
+    if page.domain is None or page.codomain is None:
+        found.append("no domain or codomain")
+    if not page.source:
+        found.append("no source")
+    if not (page.page.__doc__ or "").strip():
+        found.append("no docstring")
+    if page.page.__bases__ != (Bijector,):
+        found.append("inheritance is not of depth 1: its base must be Bijector")
+    found += cases(page) + equations(sys.modules[page.__module__])
+    return [f"{name}: {what}" for what in found]
+
+
+def cases(page) -> list[str]:
+    if not page.hard_cases:
+        return ["no hard_cases"]
+    return [f"hard case {case.name!r} has no reason" for case in page.hard_cases if not case.reason.strip()] + \
+           [f"hard case {case.name!r} has no event" for case in page.hard_cases if not (case.z or case.x)]
+
+
+def equations(module) -> list[str]:
+    """Numbered equations of the module docstring held against the numbers at the ends of its code lines."""
+    docstring = module.__doc__ or ""
+    code = inspect.getsource(module).split(docstring, 1)[-1] if docstring else inspect.getsource(module)
+    defined, cited = numbered(DEFINED, docstring), numbered(CITED, code)
+    if not defined:
+        return ["no numbered equation in the module docstring"]
+    missing = sorted(set(range(1, max(defined) + 1)) - set(defined))
+    return [f"equation ({n}) is cited by no line" for n in sorted(set(defined) - set(cited))] + \
+           [f"a line cites ({n}), which is no equation" for n in sorted(set(cited) - set(defined))] + \
+           [f"equation ({n}) stands twice" for n in sorted({n for n in defined if defined.count(n) > 1})] + \
+           [f"equation ({n}) is left out" for n in missing]
+
+
+def numbered(pattern, text):
+    ends = (pattern.search(line.rstrip()) for line in text.splitlines())
+    return [int(n) for end in ends if end for n in NUMBERS.findall(end.group(1))]
