@@ -16,9 +16,9 @@ Softplus:
     dh/da = sigma(a) = m^2 / (1 + t)                                                (6)
 
 SiLU, or swish:
-    h = a sigma(a) = a m^2 / (1 + t)                                                (7)
-    dh/da = sigma(a) (1 + a c)                                                      (8)
-    c = 1 - sigma(a) = t / (1 + t) for a > 0, 1 / (1 + t) for a <= 0                (9)
+    h = a sigma(a) = a / (1 + t) for a > 0, a t / (1 + t) for a <= 0                (7)
+    dh/da = (1 + t + a t) / (1 + t)^2       for a > 0                               (8)
+          = t (1 + t + a) / (1 + t)^2       for a <= 0                              (9)
 
 GELU:
     h = a Phi(a)                                                                    (10)
@@ -26,13 +26,13 @@ GELU:
 and for a < -12, with Mills' ratio M(-a) = Phi(a)/phi(a) and e = exp(-a^2/4),
     h = e^2 a M(-a)/sqrt(2 pi)                                                      (12)
     dh/da = e^2 (M(-a) + a)/sqrt(2 pi)                                              (13)
-M(-a) is near -1/a there: (13) does not cancel.
+M(-a) is near -1/a there: (13) does not cancel.  Nor do (8) and (9), but for the zero of (9), near -1.28.
 
 Reverse rule of all of them:
     a_bar = h_bar dh/da                                                             (14)
-A square such as r^2 is multiplied as (h_bar r) r, and (a m) m in (7): the square may lose digits below the smallest normal
-number, or be 0, where the product is neither.  (12) and (13) exist for the same reason.  (4), (6) and (9) are written in t,
-since 1 - tanh^2 a and 1 - sigma(a) lose every digit once their functions round to 1.
+A square such as r^2 is multiplied as (h_bar r) r, and t = m^2 below -12 in (7) as (a m) m, in (9) as (h_bar m) m: the square may lose digits below the smallest normal number, or be 0, where the product is neither.  (12) and (13) exist for the
+same reason.  (4) and (8) are written in exponentials, since 1 - tanh^2 a and 1 - sigma(a) lose every digit once their functions
+round to 1.
 
 Source: (1) Nair & Hinton, ICML 2010; (5) Dugas et al., NIPS 2000; (7) and (10) Hendrycks & Gimpel, arXiv:1606.08415.
 """
@@ -168,20 +168,20 @@ class SiLU(Conditioner):
 
     def forward(self, a):
         m, t = exponentials(a)
-        return a * m * m / (1 + t)                                                  # (7)
+        return np.where(a > 0, a, np.where(a < DEEP, a * m * m, a * t)) / (1 + t)   # (7)
 
     def slope(self, a):
         return self.vjp(a)[1](np.ones_like(a))[0]
 
     def vjp(self, a):
-        m, t = exponentials(a)
-        h = a * m * m / (1 + t)                                                     # (7)
-
         def pullback(h_bar):
-            c = np.where(a > 0, t, 1) / (1 + t)                                     # (9)
-            return h_bar * m * (1 + a * c) * m / (1 + t), {}                        # (8) (14)
+            m, t = exponentials(a)
+            right, left = 1 + t + a * t, t * (1 + t + a)                            # (8) (9)
+            deep = h_bar * m * (1 + t + a) * m                                      # (9)
+            scaled = np.where(a < DEEP, deep, h_bar * np.where(a > 0, right, left))
+            return scaled / (1 + t) ** 2, {}                                        # (14)
 
-        return h, pullback
+        return self.forward(a), pullback
 
     hard_cases = (
         case("Turning", "the slope passes through 0", z=[-1.2784645427610738, -1.2784645427610740]),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import Array, Conditioner, case, conditioner, constant, plain
-from .words import from_slope
+from .words import each, from_slope
 
 
 @conditioner(source="Srivastava et al., JMLR 15 (2014)")
@@ -35,7 +35,7 @@ class Dropout(Conditioner):
 
     @staticmethod
     def definition(m, a, keep, rate):
-        return a / (1 - rate) if keep else 0 * a                                    # (1)
+        return each(lambda a_i, keep_i: a_i / (1 - rate) if keep_i else 0 * a_i, a, keep)       # (1)
 
     def forward(self, a):
         return np.where(self.keep, a / (1 - self.rate), 0)                          # (1)
@@ -52,5 +52,5 @@ class Dropout(Conditioner):
     hard_cases = (
         case("Kept", "a is scaled up", z=[1.5], keep=True, rate=0.5),
         case("Dropped", "a is not read", z=[1.5], keep=False, rate=0.1),
-        case("All", "rate 0: the identity", z=[-2.5], keep=True, rate=0.0),
+        case("Identity", "rate 0", z=[-2.5], keep=True, rate=0.0),
     )

@@ -85,7 +85,7 @@ class Sequential(Conditioner):
     @staticmethod
     def definition(m, a, layers):
         for layer in layers:
-            alone = layer.event_ndim == (0, 0)
+            alone = layer.event_ndim == (0, 0) and layer.parameter_batch == ()
             a = each(lambda v: layer.definition(m, v), a) if alone else layer.definition(m, a)      # noqa: B023  (1)
         return a
 

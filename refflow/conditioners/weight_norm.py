@@ -10,6 +10,8 @@ Reverse rule, from dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |v_i|:
     a_bar = W^T h_bar     W_bar = h_bar a^T     b_bar = h_bar                       (5)
     g_bar_i = <W_bar_i, u_i>                                                        (6)
     v_bar_i = g_i / |v_i| (W_bar_i - u_i <W_bar_i, u_i>)                            (7)
+Where W_bar is so large that a product of (7) might overflow, (5) is taken of 2^-k a:
+    W_bar = 2^k h_bar (2^-k a)^T                                                    (8)
 
 The unit of error is normwise: (7) projects on what is orthogonal to u_i, and where one entry of v_i outweighs all others,
 its own v_bar is the small difference of large numbers.
@@ -26,7 +28,7 @@ from ..core.fields import Field
 from ..core.sets import Set
 from ..linear.words import unit_scaled
 from .dense import affine
-from .words import event_sum, outer_sum, product
+from .words import event_sum, product, scaled_outer_sum
 
 
 def all_zero(v):
@@ -80,11 +82,11 @@ class WeightNormDense(Conditioner):
         W = self.weights(u)
 
         def pullback(h_bar):
-            W_bar = outer_sum(h_bar, a, W)                                          # (5)
+            W_bar, k = scaled_outer_sum(h_bar, a, W)                                # (5) (8)
             along = (W_bar * u).sum(-1, keepdims=True)                              # (6)
             across = (W_bar - u * along) / s                                        # (7)
-            bars = {"v": np.ldexp(self.weights(across), -e)}                        # (7)
-            bars |= {} if self.g is None else {"g": along[..., 0]}
+            bars = {"v": np.ldexp(self.weights(across), k - e)}                     # (7) (8)
+            bars |= {} if self.g is None else {"g": np.ldexp(along[..., 0], k)}     # (6) (8)
             return product(W.mT, h_bar), bars | {"b": event_sum(h_bar, self.b)}     # (5)
 
         return affine(W, self.b, a), pullback                                       # (2)

@@ -32,6 +32,15 @@ def outer_sum(h, a, like):
     return rows(h).T @ rows(a) if like.ndim == 2 else h[..., :, None] * a[..., None, :]
 
 
+def scaled_outer_sum(h, a, like):
+    """(P, k) with outer_sum(h, a, like) = 2^k P and P below the root of the largest float."""
+    P = outer_sum(h, a, like)
+    if np.abs(P).max(initial=0) < np.sqrt(np.finfo(P.dtype).max):
+        return P, 0
+    _, k = np.frexp(np.abs(a).max())
+    return outer_sum(h, np.ldexp(a, -k), like), k
+
+
 def event_sum(h, like):
     """h, summed over the batch where the vector `like` has none."""
     return np.ones(math.prod(h.shape[:-1]), h.dtype) @ rows(h) if like.ndim == 1 else h

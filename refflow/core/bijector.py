@@ -210,12 +210,18 @@ def marked(self, event, side):
     return where.completed(event, over_event(inside, ndim))
 
 
+def valid_positions(self, side):
+    """The mask of a side's events, shaped to multiply them: its own, or that of the component which meets them first."""
+    if getattr(self.declared.get("mask"), "optional", False):
+        return None if self.mask is None else over_positions(self.mask, self.event_ndim[side])
+    end = self.at_end(side)
+    return None if end is None else valid_positions(*end)
+
+
 def without_masked(self, event, side):
     """Positions that a mask (*batch, T) calls invalid are never read: they become 0 here."""
-    mask = vars(self).get("mask") if "mask" in self.declared and self.declared["mask"].optional else None
-    if mask is None:
-        return event
-    return np.where(over_positions(mask, self.event_ndim[side]), event, event.dtype.type(0))
+    valid = valid_positions(self, side)
+    return event if valid is None else np.where(valid, event, event.dtype.type(0))
 
 
 def over_positions(mask, ndim):
@@ -276,7 +282,7 @@ def published_vjp(name, side):
             image_bar = checked_cotangent(self, bars[0], image_bar, image)
             log_det_bar = checked_cotangent(self, bars[1], log_det_bar, log_det)
             with np.errstate(all="ignore"):
-                event_bar, params_bar = pullback(image_bar, log_det_bar)
+                event_bar, params_bar = pullback(without_masked(self, image_bar, 1 - side), log_det_bar)
             return sum_to_shape(event_bar, original), params_bar
 
         return (image, log_det), checked_pullback

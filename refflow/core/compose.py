@@ -59,6 +59,9 @@ class Independent(Bijector):
             raise ValueError(f"the parameters of {type(self.inner).__name__} have shape {inner} along its axes")
         return lead
 
+    def at_end(self, side):
+        return self.inner, side
+
     def output_shape(self, shape):
         return self._fits(shape) + tuple(self.inner.output_shape(shape[self.ndim:]))
 
@@ -144,6 +147,9 @@ class Inverse(Bijector):
     constant_log_det = property(lambda self: self.inner.constant_log_det)
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
+
+    def at_end(self, side):
+        return self.inner, 1 - side
 
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
@@ -233,6 +239,9 @@ class Chain(Bijector):
     constant_log_det = property(lambda self: all(s.constant_log_det for s in self.stages))
     solver = property(lambda self: any(s.solver for s in self.stages))
     normwise = property(lambda self: any(s.normwise for s in self.stages))
+
+    def at_end(self, side):
+        return (self.stages[0] if side == 0 else self.stages[-1]), side
 
     def output_shape(self, shape):
         for stage in self.stages:

@@ -88,7 +88,7 @@ def as_floating(name, given):
     """
     array = np.asarray(given)
     if array.dtype in FLOATS:
-        return array, not isinstance(given, (float, int, list, tuple))
+        return array, isinstance(given, np.generic) or not isinstance(given, (float, int, list, tuple))
     if array.dtype.kind in "iu":
         return array.astype(np.float64), False
     raise ValueError(f"{name} must be float32 or float64 (or Python numbers), not {array.dtype}")
@@ -161,6 +161,12 @@ class Value:
     def _set(self, key, value):
         object.__setattr__(self, key, value)
 
+    def __setattr__(self, key, value):
+        raise dataclasses.FrozenInstanceError(f"cannot assign to field {key!r}")
+
+    def __delattr__(self, key):
+        raise dataclasses.FrozenInstanceError(f"cannot delete field {key!r}")
+
     def _constant(self, key, value):
         array, field = np.asarray(value), self.declared[key]
         wanted = np.dtype(field.dtype)
@@ -227,6 +233,10 @@ class Value:
             field = self.declared.get(key)
             reduced[key] = sum_to_shape(bar, getattr(self, key).shape) if isinstance(field, Field) else bar
         return share_context(reduced, sum)
+
+    def at_end(self, side):
+        """(component, its side) that meets this value's events first on a side, or None if they meet no component first."""
+        return None
 
     # -- new values from old -----------------------------------------------------------------------------------------
 

@@ -120,8 +120,9 @@ class MaskedBijector(Bijector):
         axis = self.split.axis
         if self.layout == "halves":
             return np.concatenate(pieces, axis)
-        stacked = np.stack(pieces, axis)
-        return stacked.reshape(*stacked.shape[:stacked.ndim + axis - 1], -1, *stacked.shape[stacked.ndim + axis + 1:])
+        first = pieces[0]
+        lead, count, rest = first.shape[:first.ndim + axis], first.shape[axis], first.shape[first.ndim + axis + 1:]
+        return np.stack(pieces, axis).reshape(*lead, count * self.outputs, *rest)
 
     def total(self, values):
         """The sum over the entries of b."""
@@ -152,4 +153,5 @@ class MaskedBijector(Bijector):
 
     def flat(self, part):
         """A part as (*batch, size)."""
-        return part.reshape(*part.shape[:part.ndim + self.split.axis], -1)
+        batch = part.shape[:part.ndim + self.split.axis]
+        return part.reshape(*batch, int(np.prod(part.shape[len(batch):])))

@@ -86,7 +86,7 @@ class Split:
     def parts(self, event):
         """(a, b): what passes through, what is transformed."""
         if not self.by_channel:
-            event = event.reshape(*event.shape[:event.ndim - self.ndim], -1)
+            event = event.reshape(*event.shape[:event.ndim - self.ndim], sum(self.sizes))
         return event[self.a], event[self.b]
 
     def whole(self, a, b, shape):
@@ -94,8 +94,7 @@ class Split:
         if any(self.in_order):
             joined = np.concatenate((a, b) if self.in_order[0] else (b, a), self.axis)
         else:
-            size = self.sizes[0] + self.sizes[1]
-            joined = np.empty((*a.shape[:a.ndim + self.axis], size, *a.shape[a.ndim + self.axis + 1:]), b.dtype)
+            joined = np.empty((*a.shape[:a.ndim + self.axis], sum(self.sizes), *a.shape[a.ndim + self.axis + 1:]), b.dtype)
             joined[self.a], joined[self.b] = a, b
         return joined.reshape(shape)
 

@@ -63,7 +63,8 @@ class VolumePreservingCoupling(MaskedBijector):
 
     def centred(self, c):
         """c minus its mean over b."""
-        return c - c.sum(self.split.axes, keepdims=True) / max(1, np.prod([c.shape[i] for i in self.split.axes]))
+        n = int(np.prod(c.shape[c.ndim + self.split.axis:]))
+        return c - c.sum(self.split.axes, keepdims=True) / max(n, 1)
 
     def nothing(self, z):
         return np.zeros(z.shape[:z.ndim - self.mask.ndim], z.dtype)                 # (5)

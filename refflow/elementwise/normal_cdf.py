@@ -30,7 +30,7 @@ In (12) -log p is beyond 600 (70 in float32) and |log(scale M)| below 50 (20): n
 Reverse rule, from (2), (6) and dt/dz = -dt/dloc = 1/scale, dt/dscale = -t/scale = -d/scale^2, l = log_det:
     z_bar     = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                      (13)
     loc_bar   = -z_bar                                                              (14)
-    scale_bar = -x_bar h^2 d/(sqrt(2 pi) scale^2) + l_bar d^2/scale^3 - l_bar/scale (15)
+    scale_bar = -x_bar h^2 d/(sqrt(2 pi) scale^2) + l_bar d^2/scale^3 - l_bar/scale  (15)
 and for the inverse map, whose log-det has the derivative t/phi(t) in x, from (4) and (11):
     x_bar     = (z_bar scale + l_bar t)/phi(t)                                      (16)
     loc_bar   = z_bar                                                               (17)

@@ -37,13 +37,16 @@ SigmoidScale:       sigma = floor + sigmoid v,   v = s + offset                 
 ReciprocalSigmoidScale: sigma = 1 / sigmoid v = (1 + t) exp(max(-v, 0)),   v = s + offset,  slope = -sigmoid(-v)    (25)
 SoftplusScale:      sigma = min(gain softplus v + floor, ceiling),   v = rate s     (26)
                           = gain (L/t) exp(v)               for floor = 0, v < 0    (27)
-    slope = gain rate sigmoid(v) / sigma, 0 beyond the ceiling                      (28)
-CentredSoftplusScale:   sigma = floor + softplus v,   v = s + c,   c = log(exp(1 - floor) - 1),   1 at s = 0       (29)
-    log sigma = log(1 + log(1 + p (exp(s) - 1))),   p = sigmoid c = 1 - exp(floor - 1),   for |s| <= 1              (30)
-    slope = sigmoid(v) / sigma                                                      (31)
+    log sigma = log gain + log softplus v + log(1 + floor / (gain softplus v))                                      (28)
+                where gain softplus v > floor > 0 or softplus v is near 1, log softplus v there being
+                log(1 + (max(v, 0) + (log 2 - 1) + log(1 + (exp(-|v|) - 1)/2)))
+    slope = gain rate sigmoid(v) / sigma, 0 beyond the ceiling                      (29)
+CentredSoftplusScale:   sigma = floor + softplus v,   v = s + c,   c = log(exp(1 - floor) - 1),   1 at s = 0       (30)
+    log sigma = log(1 + log(1 + p (exp(s) - 1))),   p = sigmoid c = 1 - exp(floor - 1),   for |s| <= 1              (31)
+    slope = sigmoid(v) / sigma                                                      (32)
 
 (14) and (16) keep the large constant b out of the exponent, where its rounding would be felt although sigma no longer
-depends on s.  (19), (23) and (30) keep the digits of a logarithm near 0; (30) is softplus(s + c) - softplus(c) inside.
+depends on s.  (19), (23) and (31) keep the digits of a logarithm near 0; (31) is softplus(s + c) - softplus(c) inside.
 Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.
 `CONVENTIONS` lists who uses which.
 """
@@ -494,7 +497,11 @@ class SoftplusScale(Scale):
         if self.floor == 0:
             below = v < 0
             m, w = np.where(below, self.gain * log1p_ratio(t), m), np.minimum(v, 0)     # (27)
-        log_sigma = np.log(m) + w
+        near = (soft >= 0.5) & (soft <= 2)
+        excess = np.maximum(v, 0) + (log(2) - 1 + np.log1p(np.expm1(-np.abs(v)) / 2))
+        log_soft = np.where(near, np.log1p(excess), np.log(soft)) + log(self.gain)
+        above = log_soft + np.log1p(self.floor / (self.gain * soft))                # (28)
+        log_sigma = np.where(near | (self.gain * soft > self.floor) & (self.floor > 0), above, np.log(m) + w)
         if self.ceiling == inf:
             return m, w, log_sigma
         beyond = self.beyond(s)
@@ -511,10 +518,10 @@ class SoftplusScale(Scale):
         t = np.exp(-np.abs(v))
         soft = np.maximum(v, 0) + np.log1p(t)
         if self.floor == 0:
-            n = self.rate / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft))       # (28)
+            n = self.rate / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft))       # (29)
             q = np.zeros_like(s)
         else:
-            n, q = self.gain * self.rate / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)    # (28)
+            n, q = self.gain * self.rate / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)    # (29)
         return (n, q) if self.ceiling == inf else (np.where(self.beyond(s), 0, n), q)
 
 
@@ -532,19 +539,19 @@ class CentredSoftplusScale(Scale):
 
     @staticmethod
     def definition(m, s, floor):
-        return floor + m.log1p(m.exp(s + m.log(m.expm1(1 - m.mpf(floor)))))         # (29)
+        return floor + m.log1p(m.exp(s + m.log(m.expm1(1 - m.mpf(floor)))))         # (30)
 
     def evaluate(self, s):
         v = s + log(expm1(1 - self.floor))
-        sigma = self.floor + np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))        # (29)
+        sigma = self.floor + np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))        # (30)
         p = 1 - exp(self.floor - 1)
-        near = np.log1p(np.log1p(p * np.expm1(np.minimum(s, 1))))                   # (30)
+        near = np.log1p(np.log1p(p * np.expm1(np.minimum(s, 1))))                   # (31)
         return sigma, np.zeros_like(s), np.where(np.abs(s) <= 1, near, np.log(sigma))
 
     def log_slope(self, s):
         v = s + log(expm1(1 - self.floor))
         t = np.exp(-np.abs(v))
-        return 1 / ((1 + t) * (self.floor + np.maximum(v, 0) + np.log1p(t))), np.minimum(v, 0)      # (31)
+        return 1 / ((1 + t) * (self.floor + np.maximum(v, 0) + np.log1p(t))), np.minimum(v, 0)      # (32)
 
 
 CONVENTIONS = {

@@ -2,7 +2,8 @@
 
 Other people's code may err by 16 units; it is not measured where the truth overflows.  At drawn points the truth is
 refflow's float64 method, whose own certified error is allowed on top when the code under test is float64 too.  refflow's
-own pages may err by what their certificate allows.  What is not returned is skipped by name; what raises, or has the wrong shape, has failed.
+own pages may err by what their certificate allows.  What is not returned is skipped by name; what raises, or has the
+wrong shape, has failed.
 """
 
 from __future__ import annotations
@@ -276,7 +277,8 @@ class Subject:
         given = None if chosen.given is None else np.asarray(chosen.given)
         return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed,
                        max(chosen.error, worst.error), conditioning(chosen), pasteable(point.event),
-                       pasteable(fields_of(point.f)), pasteable(given), pasteable(true), case_text(point), diagnosis, cotangents_of(point, name))
+                       pasteable(fields_of(point.f)), pasteable(given), pasteable(true), case_text(point), diagnosis,
+                       cotangents_of(point, name))
 
     def chosen(self, failures):
         """The simplest failure.

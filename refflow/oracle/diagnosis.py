@@ -180,7 +180,7 @@ def transposed(clue):
 
 def single_precision(clue):
     """float64 answers with the digits of float32: a constant, or the whole computation."""
-    if clue.dtype != np.float64:
+    if clue.dtype != np.float64 or clipped(clue):
         return ""
     narrow = clue.given.astype(np.float32) == clue.given
     if narrow.all() and np.any(clue.given != 0) and all(2e-9 < r < 2e-7 for r in relative_errors(clue, (1, 1 / 16, 16))):
@@ -282,7 +282,7 @@ def digits_lost(clue):
 
 
 def cancellation(clue):
-    relative = float(np.max(clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny)))
+    relative = float(np.max((clue.off / np.maximum(np.abs(clue.true), np.finfo(np.float64).tiny))[clue.wrong], initial=0.0))
     if not 0 < relative < 0.1:
         return ""
     return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
@@ -299,7 +299,7 @@ def diagnose(shown, others, answer) -> str:
     A simple point may look like several kinds: of those that fit it, the first that most of the other failures fit too.
     """
     fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
-    if len(fits) < 2:
+    if len(fits) < 2 or fits[0][0] is not_a_number:
         return fits[0][1] if fits else ""
     clues = [Clue(f, answer) for f in others if f.truth is not None and f is not shown and not f.message]
     return max(fits, key=lambda fit: sum(bool(fit[0](clue)) for clue in clues))[1]

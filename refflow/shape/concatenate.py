@@ -133,6 +133,15 @@ class Concatenate(Bijector):
     def inverse_vjp(self, x):
         return self._side_by_side("inverse_vjp", self._split(x, self._output_sizes(x)))
 
+    def initialised(self, data, rng):
+        return self._initialised("initialised", self._split(np.asarray(data), self.sizes), rng)
+
+    def inverse_initialised(self, data, rng):
+        return self._initialised("inverse_initialised", self._split(np.asarray(data), self._output_sizes(np.asarray(data))), rng)
+
+    def _initialised(self, name, blocks, rng):
+        return self.replace(parts=tuple(getattr(p, name)(block, rng) for p, block in zip(self.parts, blocks)))
+
     def _side_by_side(self, name, blocks):
         results = self._each(name, blocks)
         images = [image for (image, _), _ in results]

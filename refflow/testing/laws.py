@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..core import Bijector, Chain, Inverse
+from ..core import Bijector, Chain, Inverse, sets
 from ..core.bijector import METHODS
 from ..core.compose import contains
 from ..core.fields import Child, Field, flatten
@@ -476,6 +476,8 @@ def broadcasting(f, p):
         expect([(path, v.shape) for path, v in expected] == [(path, np.shape(v)) for path, v in given],
                f"{method}: params_bar has {[(path, np.shape(v)) for path, v in given]}, params {[(k, v.shape) for k, v in expected]}")
         for path, bar in given:
+            if not bar.size:
+                continue
             each = own[path].reshape(np.shape(dict(flatten(p.own[0].params()))[path])).astype(np.float64)
             kappa = derivatives[path].kappa.reshape(each.shape)
             total, room, size = (summed(a, bar.shape) for a in (each, unit(p, kappa), np.abs(each)))
@@ -617,7 +619,7 @@ def bad_parameters(f, p):
     """Each field's rule, broken at its last entry: ValueError with class, field, rule, index and value; arrays unchanged."""
     for key, field in f.declared.items():
         held = getattr(f, key)
-        if not isinstance(field, Field) or held is None or not held.size:
+        if not isinstance(field, Field) or held is None or not held.size or field.set is sets.anything:
             continue
         for bad, index in broken_members(field, held):
             before = bad.tobytes()

@@ -1,0 +1,556 @@
+"""What users and adapters rely on: shapes, dtypes, edges, values, context and masks, and the order of imports."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse, Power,
+                     Reshape, Sigmoid, Softplus, StickBreaking, Tanh, stack)
+from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
+from refflow.core.fields import flatten
+
+F32, F64 = np.float32, np.float64
+PACKAGE = Path(refflow.__file__).parent
+
+
+# -- dtypes -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("event, scale, shift, expected", [
+    (F64, F64, F64, F64), (F32, F32, F32, F32), (F32, F64, F64, F64), (F64, F32, F32, F64), (F32, F32, F64, F64),
+    (F32, None, None, F32), (F64, None, None, F64), (F32, F32, None, F32), (F32, F64, None, F64),
+    (int, None, None, F64), (int, F32, None, F64), (list, None, None, F64), (list, F32, None, F64), (float, None, None, F64)])
+def test_result_dtype(event, scale, shift, expected):
+    f = Affine(scale=2.0 if scale is None else np.array(2.0, scale), shift=1.0 if shift is None else np.array(1.0, shift))
+    z = {list: [1.0, 2.0], float: 1.5}.get(event, None)
+    z = np.array([1, 2], event) if z is None else z
+    x, log_det = f.forward_and_log_det(z)
+    (_, _), pullback = f.vjp(z)
+    z_bar, params_bar = pullback(1.0, 1.0)
+    back, _ = f.inverse_and_log_det(np.asarray(x))
+    for array in (x, log_det, z_bar, f.jacobian(z), back, *params_bar.values()):
+        assert array.dtype == expected
+
+
+def test_a_scalar_array_is_strong_and_a_number_is_weak():
+    assert Affine(scale=np.float64(2)).forward(np.ones(1, F32)).dtype == F64
+    assert Affine(scale=2.0).forward(np.ones(1, F32)).dtype == F32
+    assert Affine(scale=[2.0, 3.0]).forward(np.ones(2, F32)).dtype == F32
+    assert Affine(scale=2.0, shift=np.float32(1)).scale.dtype == F32
+
+
+def test_astype():
+    f = Chain((Affine(np.array(0.5), np.array(2.0)), Tanh()))
+    g = f.astype(F32)
+    assert f.dtype == F64 and g.dtype == F32 and g.stages[0].scale.dtype == F32
+    assert g.forward(np.ones(2, F32)).dtype == F32
+    assert g.astype(F64).equals(f)
+    for bad in (np.float16, np.longdouble, complex, int):
+        with pytest.raises(ValueError, match="Chain: dtype must be float32 or float64"):
+            f.astype(bad)
+
+
+@pytest.mark.parametrize("bad", [np.ones(2, np.float16), np.ones(2, np.longdouble), np.ones(2, complex), np.array(["1"]),
+                                 np.array([1.0, None], object), np.array([True])], ids=lambda a: str(a.dtype))
+def test_refused_dtypes(bad):
+    f = Affine()
+    for call in (f.forward, f.inverse, f.log_det, f.vjp, f.inverse_vjp, f.jacobian, f.forward_and_log_det):
+        with pytest.raises(ValueError, match="Affine: . must be float32 or float64"):
+            call(bad)
+    with pytest.raises(ValueError, match="Affine: shift must be float32 or float64"):
+        Affine(shift=bad)
+    with pytest.raises(ValueError, match="Affine: x_bar must be float32 or float64"):
+        f.vjp(np.ones(2))[1](bad, 0.0)
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------
+
+def test_parameter_batch_gives_batch_to_everything():
+    f = Affine(scale=np.arange(1.0, 6))
+    x, log_det = f.forward_and_log_det(2.0)
+    assert x.shape == log_det.shape == (5,)
+    np.testing.assert_array_equal(x, 2 * np.arange(1.0, 6))
+    np.testing.assert_array_equal(log_det, np.log(np.arange(1.0, 6)))
+    assert f.jacobian(2.0).shape == (5, 1, 1)
+    (x, log_det), pullback = f.vjp(2.0)
+    z_bar, params_bar = pullback(np.ones(5), np.zeros(5))
+    assert z_bar.shape == () and z_bar == 15 and params_bar["scale"].shape == (5,) and params_bar["shift"].shape == ()
+
+
+def test_batches_broadcast():
+    f = Affine(scale=np.ones((4, 1)), shift=np.zeros(3))
+    (x, log_det), pullback = f.vjp(np.ones((2, 1, 1)))
+    assert x.shape == log_det.shape == (2, 4, 3)
+    z_bar, params_bar = pullback(1.0, 0.0)
+    assert z_bar.shape == (2, 1, 1) and (z_bar == 12).all()
+    assert params_bar["scale"].shape == (4, 1) and (params_bar["scale"] == 6).all()
+    assert params_bar["shift"].shape == (3,) and (params_bar["shift"] == 8).all()
+    with pytest.raises(ValueError, match="Affine: z has batch shape .*does not broadcast"):
+        f.forward(np.ones((2, 2, 5)))
+
+
+def test_batched_matrix():
+    W = np.stack([np.eye(2), 2 * np.eye(2), np.array([[0.0, 1.0], [-3.0, 0.0]])])
+    f = DenseLinear(W)
+    x, log_det = f.forward_and_log_det(np.ones(2))
+    assert x.shape == (3, 2) and log_det.shape == (3,)
+    np.testing.assert_allclose(log_det, np.log([1, 4, 3]), rtol=1e-15)
+    assert f.jacobian(np.ones((5, 1, 2))).shape == (5, 3, 2, 2)
+
+
+@pytest.mark.parametrize("f, z_shape, x_shape, sizes", [
+    (Tanh(), (7,), (7,), (1, 1)), (StickBreaking(), (7, 3), (7, 4), (4, 3)),
+    (CorrelationCholesky(), (7, 3), (7, 3, 3), (9, 3)), (Reshape((2, 3), (6,)), (7, 2, 3), (7, 6), (6, 6)),
+    (Independent(Tanh(), 2), (7, 2, 3), (7, 2, 3), (6, 6))], ids=lambda v: type(v).__name__)
+def test_jacobian_shape(f, z_shape, x_shape, sizes):
+    z = np.full(z_shape, 0.25)
+    x, log_det = f.forward_and_log_det(z)
+    assert x.shape == x_shape and log_det.shape == (7,) and f.jacobian(z).shape == (7, *sizes)
+    assert f.inverse(x).shape == z_shape
+    chart = f.chart(z_shape[z.ndim - f.event_ndim[0]:])
+    np.testing.assert_allclose(np.linalg.slogdet(f.jacobian(z)[..., chart, :])[1], log_det, rtol=1e-12, atol=1e-12)
+
+
+def test_chain_takes_the_smallest_rank_that_fits():
+    assert Chain((Affine(), Tanh())).event_ndim == (0, 0)
+    f = Chain((Affine(), DenseLinear(np.eye(3)), Tanh()))
+    assert f.event_ndim == (1, 1) and f.log_det(np.ones((5, 3))).shape == (5,)
+    assert Chain((Tanh(), StickBreaking())).event_ndim == (1, 1)
+    assert Chain((StickBreaking(), Sigmoid())).event_ndim == (1, 1)
+    assert Chain((Exp(), CorrelationCholesky())).event_ndim == (1, 2)
+    assert Chain((Inverse(CorrelationCholesky()), Affine(), StickBreaking())).event_ndim == (2, 1)
+    for wrong in ((), (Tanh(), np.tanh)):
+        with pytest.raises(ValueError, match="Chain: stages must be bijectors"):
+            Chain(wrong)
+
+
+def test_wrong_shapes_are_refused_by_name():
+    f = DenseLinear(np.eye(3))
+    for call, letter in ((f.forward, "z"), (f.inverse, "x"), (f.vjp, "z"), (f.inverse_vjp, "x")):
+        with pytest.raises(ValueError, match=f"DenseLinear: {letter} must have event shape with D=3"):
+            call(np.ones((5, 4)))
+        with pytest.raises(ValueError, match=f"DenseLinear: {letter} must have at least 1 axes"):
+            call(1.0)
+    with pytest.raises(ValueError, match="DenseLinear: W must have trailing shape"):
+        DenseLinear(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="DenseLinear: shift must have trailing shape"):
+        DenseLinear(np.eye(3), np.ones(2))
+    with pytest.raises(ValueError, match="leading axes of its fields do not broadcast"):
+        Affine(np.ones(2), np.ones(3))
+    with pytest.raises(ValueError, match="x_bar has shape"):
+        f.vjp(np.ones(3))[1](np.ones(4), 0.0)
+
+
+# -- edges ------------------------------------------------------------------------------------------------------------
+
+def test_codomain_endpoints():
+    assert Tanh().forward(40.0) == 1
+    np.testing.assert_array_equal(Tanh().inverse([-1.0, 1.0]), [-np.inf, np.inf])
+    np.testing.assert_array_equal(Sigmoid().inverse([0.0, 1.0]), [-np.inf, np.inf])
+    assert Exp().inverse(0.0) == -np.inf
+    with pytest.raises(ValueError, match=r"Tanh: x must be in \(-1, 1\); x\[1\] = 1.5"):
+        Tanh().inverse([0.5, 1.5, 2.0])
+    with pytest.raises(ValueError, match=r"Exp: x must be finite and > 0; x\[0, 1\] = -1.0"):
+        Exp().inverse([[1.0, -1.0]])
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match=r"Affine: z must be finite; z\[2\] = "):
+            Affine().forward([0.0, 1.0, bad])
+
+
+def test_the_first_offender_is_named():
+    with pytest.raises(ValueError, match=r"Affine: scale must be finite and not 0; scale\[1\] = 0.0"):
+        Affine(scale=[1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"DenseLinear: W must be finite and invertible; W\[1\] = "):
+        DenseLinear(np.stack([np.eye(2), np.ones((2, 2))]))
+    with pytest.raises(ValueError, match=r"StickBreaking: x must have entries >= 0 that sum to 1; x\[1\] = "):
+        StickBreaking().inverse([[0.5, 0.5], [0.5, 0.6]])
+
+
+def test_no_warning_is_emitted():
+    z = np.array([-2.0**1000, -1e3, -40, 0, 1e-310, 40, 1e3, 2.0**1000])
+    for f in (Tanh(), Sigmoid(), Softplus(), Exp(), Affine(3.0, 2.0**60)):
+        with np.errstate(all="raise"):
+            f.vjp(z)[1](1.0, 1.0)
+            f.jacobian(z)
+
+
+# -- parameters -------------------------------------------------------------------------------------------------------
+
+def nested_flow():
+    inner = Concatenate((Affine(np.array([0.5, 1.0]), np.array([2.0, 3.0])), Tanh()), (2, 1))
+    return Chain((DenseLinear(np.eye(3) + 0.1), inner, Inverse(Independent(Affine(1.0, np.array(0.5)), 1))))
+
+
+BIJECTORS = [Affine(np.ones((2, 1)), np.full(3, 2.0)), nested_flow(), Tanh(), Independent(Affine(np.ones(3)), 1),
+             stack([Affine(np.array(1.0)), Tanh()])]
+
+
+@pytest.mark.parametrize("f", BIJECTORS, ids=lambda f: type(f).__name__)
+def test_params_bar_has_keys_and_shapes_of_params(f):
+    z = {0: np.full((2, 3), 0.1), 1: np.full((4, f.parameter_batch[-1] if f.parameter_batch else 3), 0.1)}[f.event_ndim[0]]
+    z = np.full((4, 2), 0.1) if isinstance(f, Concatenate) else z
+    expected = [(path, leaf.shape) for path, leaf in flatten(f.params())]
+    for method, event in (("vjp", z), ("inverse_vjp", f.forward(z))):
+        _, params_bar = getattr(f, method)(event)[1](1.0, 1.0)
+        assert [(path, leaf.shape) for path, leaf in flatten(params_bar)] == expected
+
+
+@pytest.mark.parametrize("f", BIJECTORS, ids=lambda f: type(f).__name__)
+def test_vector_round_trip(f):
+    vector = f.ravel()
+    assert vector.size == sum(leaf.size for _, leaf in flatten(f.params()))
+    assert f.unravel(vector).equals(f)
+    if vector.size:
+        moved = f.unravel(vector * 1.5)
+        assert not moved.equals(f)
+        np.testing.assert_array_equal(moved.ravel(), vector * 1.5)
+    with pytest.raises(ValueError, match=f"{type(f).__name__}: a vector of {vector.size} parameters is needed"):
+        f.unravel(np.ones(vector.size + 1))
+
+
+def test_replace():
+    f = nested_flow()
+    g = f.replace(stages={"1": {"parts": {"0": {"inner": {"shift": np.array([7.0, 8.0])}}}}})
+    np.testing.assert_array_equal(g.params()["stages"]["1"]["parts"]["0"]["inner"]["shift"], [7, 8])
+    assert f.stages[0] is not None and g.stages[0].equals(f.stages[0]) and not g.equals(f)
+    assert f.replace().equals(f) and f.replace(**f.params()).equals(f)
+    with pytest.raises(ValueError, match="Affine: no field 'scales'"):
+        Affine().replace(scales=1.0)
+    with pytest.raises(ValueError, match="Affine: scale must be finite and not 0"):
+        Affine().replace(scale=0.0)
+
+
+def test_equals_is_bitwise():
+    assert Affine(0.0).equals(Affine(0.0)) and not Affine(0.0).equals(Affine(-0.0))
+    assert not Affine(np.float32(1)).equals(Affine(np.float64(1)))
+    assert not Affine(np.ones(1)).equals(Affine(np.ones(())))
+    assert not Tanh().equals(Sigmoid()) and Tanh().equals(Tanh())
+    assert not Chain((Tanh(),)).equals(Chain((Tanh(), Tanh())))
+    assert not Reshape((2, 3), (6,)).equals(Reshape((3, 2), (6,)))
+    assert Affine() != Affine() and len({Affine(), Affine()}) == 2         # eq=False: == is identity
+
+
+def test_repr_shows_shapes():
+    assert repr(Affine(np.ones((4, 3)), np.float32(2))) == "Affine(shift=float64[4, 3], scale=2)"
+    assert repr(Affine(np.ones(3, F32), np.array(2, F32))) == "Affine(shift=float32[3], scale=2)"
+    assert repr(Chain((Tanh(), Affine()))) == "Chain(stages=[Tanh(), Affine(shift=0, scale=1)])"
+    assert repr(Reshape((2, 3), (6,))) == "Reshape(input=(2, 3), output=(6,))"
+
+
+def test_arrays_are_copied_and_locked():
+    scale = np.array([1.0, 2.0])
+    f = Affine(scale=scale)
+    scale[0] = 7
+    assert f.scale[0] == 1 and not np.shares_memory(f.scale, scale)
+    for _, leaf in flatten(f.params()):
+        with pytest.raises(ValueError, match="read-only"):
+            leaf[...] = 0
+    again = pickle.loads(pickle.dumps(f))
+    assert again.equals(f) and not again.scale.flags.writeable
+
+
+def test_a_value_is_frozen():
+    f = Affine()
+    for name in ("scale", "shift", "anything"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(f, name, 1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del f.scale
+    with pytest.raises(TypeError):
+        Chain((Tanh(),)).stages[0] = Affine()
+
+
+def test_numbers_stay_weak_through_replace_and_pickle():
+    for f in (Affine(0.5, 2.0).replace(scale=3.0), pickle.loads(pickle.dumps(Affine(0.5, 2.0)))):
+        assert f.dtype is None and f.forward(np.ones(2, F32)).dtype == F32
+
+
+# -- context and masks ------------------------------------------------------------------------------------------------
+
+@bijector(register=False, domain=real, codomain=real, source="a page for this test")
+class Masked(Bijector):
+    """x = scale exp(<weight, context>) z at valid positions of (T,) events, 0 elsewhere."""
+
+    weight: Array = real("F")
+    scale: Array = positive(default=1.0)
+    context: Array = context("F")
+    mask: Array = constant("T", optional=True)
+    event_ndim = (1, 1)
+    event_shape = ("T",)
+
+    def parts(self, z):
+        a = np.broadcast_to((self.context * self.weight).sum(-1), z.shape[:-1])
+        valid = np.ones(z.shape[-1:], bool) if self.mask is None else over_positions(self.mask, 1)
+        return over_event(a + np.log(self.scale), 1), np.broadcast_to(valid, z.shape)
+
+    def forward(self, z):
+        log_s, valid = self.parts(z)
+        return np.where(valid, z * np.exp(log_s), 0)
+
+    def inverse(self, x):
+        log_s, valid = self.parts(x)
+        return np.where(valid, x * np.exp(-log_s), 0)
+
+    def log_det(self, z):
+        log_s, valid = self.parts(z)
+        return log_s[..., 0] * valid.sum(-1).astype(z.dtype)
+
+    def jacobian(self, z):
+        log_s, valid = self.parts(z)
+        return np.where(valid, np.exp(log_s), 0)[..., None] * np.eye(z.shape[-1], dtype=z.dtype)
+
+    def vjp(self, z):
+        log_s, valid = self.parts(z)
+        x = self.forward(z)
+
+        def pullback(x_bar, log_det_bar):
+            a_bar = (x_bar * x).sum(-1) + log_det_bar * valid.sum(-1)
+            bars = {"weight": a_bar[..., None] * self.context, "context": a_bar[..., None] * self.weight,
+                    "scale": a_bar / self.scale}
+            return np.where(valid, x_bar * np.exp(log_s), 0), bars
+
+        return (x, self.log_det(z)), pullback
+
+    def inverse_vjp(self, x):
+        log_s, valid = self.parts(x)
+        z = self.inverse(x)
+
+        def pullback(z_bar, log_det_bar):
+            a_bar = -(z_bar * z).sum(-1) - log_det_bar * valid.sum(-1)
+            bars = {"weight": a_bar[..., None] * self.context, "context": a_bar[..., None] * self.weight,
+                    "scale": a_bar / self.scale}
+            return np.where(valid, z_bar * np.exp(-log_s), 0), bars
+
+        return (z, -self.log_det(x)), pullback
+
+
+MASK = np.array([[True, True, False], [True, False, False]])
+CONTEXT = np.array([[0.5, -1.0], [2.0, 0.25]])
+Z = np.array([[1.0, 2.0, np.nan], [3.0, np.inf, -np.inf]])
+
+
+def conditioned():
+    return Masked(np.array([0.3, -0.2])).at(context=CONTEXT, mask=MASK)
+
+
+def both_ways(f, event):
+    yield f.vjp(event)
+    yield f.inverse_vjp(event)
+
+
+def test_at_fills_without_changing_arity():
+    f = Masked(np.array([0.3, -0.2]))
+    g = f.at(context=CONTEXT)
+    assert f.context is None and "context" not in f.params() and g.params()["context"].shape == (2, 2)
+    assert list(conditioned().params()) == ["weight", "scale", "context"]
+    assert g.replace(context=0 * CONTEXT).forward(np.ones((2, 3)))[0, 0] == 1
+    with pytest.raises(ValueError, match="at\\(\\) fills context and mask, not 'weight'"):
+        f.at(weight=1.0)
+    with pytest.raises(ValueError, match="Tanh: neither it nor a component declares context"):
+        Tanh().at(context=CONTEXT)
+    with pytest.raises(ValueError, match="Masked: context must have trailing shape"):
+        f.at(context=np.ones(3))
+    with pytest.raises(ValueError, match="Masked: mask must be of dtype bool"):
+        f.at(mask=np.ones(3))
+
+
+def test_masked_positions_are_zero_and_never_read():
+    f, filled = conditioned(), np.where(MASK, Z, 0)
+    (x, log_det), pullback = f.vjp(Z)
+    expected = np.exp(CONTEXT @ [0.3, -0.2])
+    np.testing.assert_allclose(x, np.where(MASK, filled * expected[:, None], 0), rtol=1e-15)
+    assert (x[~MASK] == 0).all()
+    np.testing.assert_allclose(log_det, MASK.sum(-1) * np.log(expected), rtol=1e-14)
+    z_bar, params_bar = pullback(np.ones((2, 3)), np.ones(2))
+    assert (z_bar[~MASK] == 0).all() and all(np.isfinite(v).all() for v in params_bar.values())
+    for (image, l_1), (again, l_2) in zip((v for v, _ in both_ways(f, Z)), (v for v, _ in both_ways(f, filled))):
+        np.testing.assert_array_equal(image, again)
+        np.testing.assert_array_equal(l_1, l_2)
+    with pytest.raises(ValueError, match=r"Masked: z must be finite; z\[0, 1\] = nan"):
+        f.forward([[1.0, np.nan, 0.0], [1.0, 1.0, 1.0]])
+
+
+def test_masked_cotangents_are_never_read():
+    f = conditioned()
+    x_bar = np.where(MASK, 1.0, np.nan)
+    for _, pullback in both_ways(f, Z):
+        event_bar, params_bar = pullback(x_bar, np.ones(2))
+        clean_bar, clean_params = pullback(np.where(MASK, 1.0, 0.0), np.ones(2))
+        np.testing.assert_array_equal(event_bar, clean_bar)
+        assert all(np.array_equal(params_bar[k], clean_params[k]) for k in clean_params)
+
+
+def test_masks_pass_through_chains():
+    inner = Masked(np.array([0.3, -0.2]))
+    f = Chain((inner, Independent(Affine(shift=1.0, scale=2.0), 1))).at(context=CONTEXT, mask=MASK)
+    with_first = f.stages[0].forward(Z)
+    np.testing.assert_array_equal(with_first[~MASK], 0)
+    assert np.isfinite(f.forward(Z)).all()
+    g = Chain((inner, inner)).at(context=CONTEXT, mask=MASK)
+    (x, log_det), pullback = g.vjp(Z)
+    assert (x[~MASK] == 0).all()
+    np.testing.assert_allclose(log_det, 2 * MASK.sum(-1) * (CONTEXT @ [0.3, -0.2]), rtol=1e-14)
+    z_bar, _ = pullback(1.0, 1.0)
+    assert (z_bar[~MASK] == 0).all()
+    np.testing.assert_allclose(g.inverse(x)[MASK], Z[MASK], rtol=1e-14)
+    np.testing.assert_array_equal(Inverse(g).forward(np.where(MASK, x, np.nan))[~MASK], 0)
+
+
+def test_the_cotangent_of_a_shared_context_is_the_sum_over_its_users():
+    rng = np.random.default_rng(1)
+    stages = Masked(np.array([0.3, -0.2])), Affine(shift=0.5), Inverse(Masked(np.array([-0.4, 0.1]), scale=2.0))
+    f = Chain(stages).at(context=CONTEXT)
+    z, x_bar, l_bar = rng.standard_normal((2, 3)), rng.standard_normal((2, 3)), rng.standard_normal(2)
+    assert [key for key in f.params()] == ["stages", "context"]
+    assert not any("context" in bars for bars in f.params()["stages"].values())
+
+    def loss(c):
+        x, log_det = f.at(context=c).forward_and_log_det(z)
+        return (x_bar * x).sum() + (l_bar * log_det).sum()
+
+    _, params_bar = f.vjp(z)[1](x_bar, l_bar)
+    assert params_bar["context"].shape == CONTEXT.shape
+    for i in np.ndindex(CONTEXT.shape):
+        e = np.zeros_like(CONTEXT)
+        e[i] = 2.0**-14
+        difference = (loss(CONTEXT + e) - loss(CONTEXT - e)) / 2.0**-13
+        np.testing.assert_allclose(params_bar["context"][i], difference, rtol=1e-7, atol=1e-9)
+    assert [(p, v.shape) for p, v in flatten(params_bar)] == [(p, v.shape) for p, v in flatten(f.params())]
+    _, inverse_bar = f.inverse_vjp(f.forward(z))[1](x_bar, l_bar)
+    assert inverse_bar["context"].shape == CONTEXT.shape
+
+
+def test_a_context_of_all_events_is_summed_over_them():
+    f = Masked(np.array([0.3, -0.2])).at(context=CONTEXT[0])
+    z = np.ones((5, 3))
+    _, one = f.vjp(z)[1](1.0, 1.0)
+    assert one["context"].shape == (2,)
+    _, each = f.at(context=np.tile(CONTEXT[0], (5, 1))).vjp(z)[1](1.0, 1.0)
+    np.testing.assert_allclose(one["context"], each["context"].sum(0), rtol=1e-14)
+
+
+def test_context_vectors_round_trip():
+    f = Chain((Masked(np.array([0.3, -0.2])), Masked(np.array([0.1, 0.2])))).at(context=CONTEXT)
+    assert f.ravel().size == 2 + 1 + 2 + 1 + 4
+    assert f.unravel(f.ravel()).equals(f)
+    moved = f.unravel(f.ravel() + 1)
+    np.testing.assert_array_equal(moved.stages[0].context, CONTEXT + 1)
+    np.testing.assert_array_equal(moved.stages[1].context, CONTEXT + 1)
+
+
+# -- initialisation ---------------------------------------------------------------------------------------------------
+
+def standard(x, axis=0):
+    np.testing.assert_allclose(x.mean(axis), 0, atol=1e-12)
+    np.testing.assert_allclose(x.std(axis), 1, rtol=1e-12)
+
+
+def test_initialised_through_chains_and_inverses():
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((500, 3)) * [1.0, 10.0, 0.1] + [0.0, 5.0, -2.0]
+    norm = ActNorm(np.ones(3))
+    f = Chain((norm, DenseLinear(np.eye(3) + 0.5), norm))
+    g = f.initialised(data, rng)
+    assert not g.equals(f) and f.stages[0].equals(norm)
+    standard(g.stages[0].forward(data))
+    standard(g.forward(data))
+    inverse = Inverse(f).initialised(data, rng)
+    standard(inverse.forward(data))
+    standard(inverse.inner.stages[2].inverse(data))
+    standard(Inverse(inverse).inverse(data))
+    assert Tanh().initialised(data, rng).equals(Tanh())
+    standard(Chain((Inverse(norm), Inverse(norm))).initialised(data, rng).forward(data))
+    parts = Concatenate((ActNorm(np.ones(2)), ActNorm(np.ones(1))), (2, 1)).initialised(data, rng)
+    standard(parts.forward(data))
+
+
+# -- the house --------------------------------------------------------------------------------------------------------
+
+ORDER = ["core", "elementwise", "linear", "shape", "constrained", "normalization", "conditioners", "coupling",
+         "autoregressive", "residual", "continuous", "models", "train", "testing", "oracle", "peers", "cli"]
+CORE = ["fields", "sets", "words", "bijector", "compose"]
+FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
+              "pyro", "numpyro", "autograd", "keras"}
+
+
+def imported(path):
+    """[(line, absolute dotted name)] of every import in a file, wherever it stands."""
+    package = ["refflow", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module or "").split(".")] if node.module else base
+            yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
+
+
+def sources(part="."):
+    return sorted((PACKAGE / part).rglob("*.py"))
+
+
+def rank_of(name):
+    parts = name.split(".")
+    return ORDER.index(parts[1]) if parts[0] == "refflow" and len(parts) > 1 and parts[1] in ORDER else None
+
+
+def upward(path):
+    """The imports of a file from a chapter above its own."""
+    own = rank_of("refflow." + path.relative_to(PACKAGE).with_suffix("").parts[0])
+    if own is None:
+        return []
+    return [f"{path.relative_to(PACKAGE)}:{line} imports {name}" for line, name in imported(path)
+            if rank_of(name) is not None and rank_of(name) > own]
+
+
+def test_imports_only_go_downwards():
+    assert [found for path in sources() for found in upward(path)] == []
+
+
+def test_every_chapter_has_a_place_in_the_order():
+    chapters = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in sources()} - {"__init__", "__main__"}
+    assert chapters <= set(ORDER)
+
+
+def test_the_library_imports_itself_relatively_below_the_oracle():
+    """`import refflow` inside a chapter would hide what it takes."""
+    lower = [path for path in sources() if (rank_of("refflow." + path.relative_to(PACKAGE).parts[0]) or 0)
+             < ORDER.index("oracle") and len(path.relative_to(PACKAGE).parts) > 1]
+    assert [str(path) for path in lower for _, name in imported(path) if name == "refflow"] == []
+
+
+def test_core_imports_only_core():
+    for name in CORE:
+        names = [n.split(".")[2] for _, n in imported(PACKAGE / "core" / f"{name}.py") if n.startswith("refflow.core.")]
+        assert all(CORE.index(n) < CORE.index(name) for n in names if n in CORE), name
+    outside = [n for path in sources("core") for _, n in imported(path) if n.startswith("refflow.")
+               and not n.startswith("refflow.core")]
+    assert outside == []
+
+
+def test_no_framework_outside_peers():
+    found = [f"{path.relative_to(PACKAGE)}:{line} imports {name}" for path in sources() for line, name in imported(path)
+             if name.split(".")[0] in FRAMEWORKS and path.relative_to(PACKAGE).parts[0] != "peers"]
+    assert found == []
+
+
+def test_nobody_imports_the_peers():
+    found = [str(path) for path in sources() for _, name in imported(path) if name.startswith("refflow.peers")
+             and path.relative_to(PACKAGE).parts[0] != "peers"]
+    assert found == []
+
+
+def test_import_is_cheap():
+    """`import refflow` loads neither a framework, nor the tests' tools, nor scipy's submodules."""
+    code = "import refflow, sys; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = FRAMEWORKS | {"hypothesis", "pytest", "mpmath", "flint", "matplotlib", "scipy.special", "scipy.linalg"}
+    assert heavy & set(loaded) == set()
