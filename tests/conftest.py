@@ -1,4 +1,7 @@
-"""Hypothesis profiles: `dev` (the default), `ci` (derandomised), `nightly` (deep); HYPOTHESIS_PROFILE picks, CI=true means ci."""
+"""Hypothesis profiles: `dev` (the default), `ci` (derandomised), `nightly` (deep).
+
+HYPOTHESIS_PROFILE picks one; CI=true means `ci`.
+"""
 
 from __future__ import annotations
 

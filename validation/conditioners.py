@@ -151,12 +151,10 @@ def errors(point):
 
 
 def allowed(net, size):
-    """4 units for a map of one number, 4 + N/2 for sums of up to N terms; those of a composition's layers add up."""
-    inner = list(net._children())
-    if inner:
-        return sum(allowed(layer, size) for layer in inner)
+    """4 units for a map of one number, 4 + N/2 for sums of up to N terms, the longest of all layers."""
+    inner = [allowed(layer, size) for layer in net._children()]
     longest = max([size, *(array.shape[-1] for array in net._arrays().values() if array.ndim)])
-    return 4.0 if net.event_ndim == (0, 0) else 4 + longest / 2
+    return max(inner, default=4.0 if net.event_ndim == (0, 0) else 4 + longest / 2)
 
 
 def certified(page, dtype):

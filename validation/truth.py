@@ -215,8 +215,8 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
         event, shape = inputs.add("z", z)
         inputs.add_fields()
         x, out_shape, J, l = values_jacobian_log_det(inputs, event, shape)
-        found = {"forward": (x, out_shape), "jacobian": (sum(J, []), (len(x), len(event)))}
-        found |= {"log_det": ([l], ())} if problem.has_log_det else {}
+        found = {"forward": (x, out_shape)} | ({"log_det": ([l], ())} if problem.has_log_det else {})
+        found |= {"jacobian": (sum(J, []), (len(x), len(event)))}
         if problem.inverse_definition:
             back, _ = flatten(problem.inverse_definition(m, nest([constant(mid_ball(v)) for v in x], out_shape),
                                                          **inputs.fields))

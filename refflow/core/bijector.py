@@ -183,13 +183,26 @@ def checked_shape(self, event, side):
     core = event.shape[event.ndim - ndim:]
     try:
         inner = core if side == 0 else tuple(self.input_shape(core))
+        held_to_letters(self, inner)
         self.output_shape(inner)
     except ValueError as error:
         raise ValueError(f"{name}: {letter} has event shape {core}: {error}") from None
-    for symbol, size in zip(self.event_shape or LETTERS.get(len(inner), ()), inner):
-        if self.dims.get(symbol, size) != size:
-            raise ValueError(f"{name}: {letter} must have event shape with {symbol}={self.dims[symbol]}, not {core}")
     return core
+
+
+def held_to_letters(self, shape):
+    """The event shape of z, refused where a letter has another size in the fields."""
+    for symbol, size in zip(self.event_shape or LETTERS.get(len(shape), ()), shape):
+        if self.dims.get(symbol, size) != size:
+            raise ValueError(f"the fields of {type(self).__name__} have {symbol}={self.dims[symbol]}")
+    return shape
+
+
+def lettered(page):
+    """The page's shape rules with its letters held, so that a composition refuses a stage's wrong size by name."""
+    output_shape, input_shape = page.output_shape, page.input_shape
+    page.output_shape = lambda self, shape: output_shape(self, held_to_letters(self, shape))
+    page.input_shape = lambda self, shape: held_to_letters(self, tuple(input_shape(self, shape)))
 
 
 def checked_domain(self, event, side):
@@ -336,6 +349,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
         for name in ("vjp", "inverse_vjp"):
             if name in page.__dict__:
                 setattr(page, name, reducing(page.__dict__[name]))
+        lettered(page)
         body = {name: published(name, side) for name, side in METHODS.items()}
         body |= {"vjp": published_vjp("vjp", 0), "inverse_vjp": published_vjp("inverse_vjp", 1)}
         body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}

@@ -23,9 +23,12 @@ net* is the conditioner's pullback at z_a.  A convention with parameters of its 
 
 from __future__ import annotations
 
-from ..core import Array, Conditioner, bijector, child, constant, plain, real
+import numpy as np
+
+from ..conditioners import Dense
+from ..core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise.families import checked_order, lifted, lowered
-from ..elementwise.scales import Scale
+from ..elementwise.scales import ExpScale, Scale
 from .coupling import MaskedBijector, divided, scale_and_shift, transformed
 
 
@@ -119,3 +122,16 @@ class AffineCoupling(MaskedBijector):
             return x_bar, {"net": net_bar, "scale": self.scale_bar(scale_bar)}
 
         return (self.split.whole(x_a, sigma.over(y), x.shape), -self.total(sigma.log)), pullback    # (3) (5)
+
+    hard_cases = (
+        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
+             net=Dense(np.zeros((0, 2)), []), scale=ExpScale()),
+        case("MaskNone", "an empty a: a map that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]], mask=[False, False],
+             net=Dense(np.zeros((4, 0)), [0.5, -2.0, 1.0, 3.0]), scale=ExpScale()),
+        case("Contracted", "sigma is small beside t: x_b no longer remembers z_b", z=[[1.0, 3.0]], x=[[1.0, 3.0]],
+             mask=[True, False], net=Dense([[-50.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
+        case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324], [1.0, 0.0]], x=[[1.0, 2.0**1000]],
+             mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), scale=ExpScale()),
+        case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],
+             mask=[True, False], net=Dense([[1e-20], [0.5]], [0.0, 0.0]), scale=ExpScale()),
+    )

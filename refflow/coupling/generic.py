@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Array, Conditioner, bijector, child, constant, plain
-from ..elementwise.families import Family
+from ..conditioners import Dense
+from ..core import Array, Conditioner, bijector, case, child, constant, plain
+from ..elementwise.families import Family, affine_family
+from ..elementwise.scales import ExpScale
 from .coupling import MaskedBijector, divided, pieces_of, transformed
 
 
@@ -112,3 +114,10 @@ class Coupling(MaskedBijector):
             return x_bar, {"net": net_bar, "family": family_bar}
 
         return (self.split.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
+
+    hard_cases = (
+        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
+             net=Dense(np.zeros((0, 2)), []), family=affine_family(ExpScale())),
+        case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
+             mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
+    )

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Array, Conditioner, bijector, child, constant, plain, real
+from ..conditioners import Dense
+from ..core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise.families import checked_order, lifted, lowered
-from ..elementwise.scales import Scale, scaled
+from ..elementwise.scales import ExpScale, Scale, scaled
 from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
 
 
@@ -124,3 +125,13 @@ class VolumePreservingCoupling(MaskedBijector):
             return x_bar, {"net": net_bar, "scale": scale_bar}
 
         return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
+
+    hard_cases = (
+        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), []),
+             scale=ExpScale()),
+        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+             net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
+        case("Apart", "one scale overflows, another vanishes, their product is 1", z=[[1.0, 1e-300, 1e300]],
+             x=[[1.0, 1e300, 1e-300]], mask=[True, False, False], net=Dense([[720.0], [-720.0], [0.0], [0.0]], [0.0] * 4),
+             scale=ExpScale()),
+    )

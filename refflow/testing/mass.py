@@ -11,8 +11,8 @@ import numpy as np
 import scipy
 
 from ..core import sets
-from .kappa import flat, with_leaf
 from ..core.fields import flatten
+from .kappa import flat, with_leaf
 
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
 COUNTS = {1: 200, 2: 48}
@@ -95,6 +95,11 @@ def grid(lower, upper, count):
     """(points (count^d, d), volume of a cell) of the box between two corners."""
     lines = [np.linspace(a, b, count) for a, b in zip(lower, upper)]
     return np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(lines)), np.prod([t[1] - t[0] for t in lines])
+
+
+def lost_mass(p):
+    """What lies beyond REACH, and the rounding of densities whose logarithms are up to REACH^2 / 2."""
+    return p.size_in * (2 * float(scipy.special.ndtr(-REACH)) + p.C * 2.0**-53 * REACH**2)
 
 
 def total_mass(p):

@@ -192,13 +192,13 @@ def stays_inside(f, z, margin, largest):
 
 
 def forward_derivatives(view, z, bars):
-    (x, log_det), pullback = view.vjp(z)
+    (_, log_det), pullback = view.vjp(z)
     z_bar, params_bar = pullback(*bars)
     return cotangents(view.jacobian(z), z_bar, params_bar, log_det.shape)
 
 
 def inverse_derivatives(view, x, bars):
-    (z, log_det), pullback = view.inverse_vjp(x)
+    (_, log_det), pullback = view.inverse_vjp(x)
     return cotangents(None, *pullback(*bars), log_det.shape)
 
 

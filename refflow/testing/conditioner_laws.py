@@ -1,0 +1,226 @@
+"""The laws of conditioners: those of bijectors that need no inverse and no log-det, and their own.
+
+A conditioner `net` is held against the bijectors' laws as the forward half of a map, `AsMap(net)`, with log-det 0.
+`run_network_laws(net, points)` runs every law on the same points and reports by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+
+from ..core import Bijector, Conditioner, bijector, child
+from ..core.fields import Child, Field, flatten
+from .kappa import flat, with_leaf
+from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
+from .points import Points, forward_derivatives
+from .strategies import draw_numbers
+
+# Laws of bijectors that hold as they stand, and those of them that differences across a kink would break.
+SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
+          "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
+          "deterministic", "threads may share", "one vector")
+DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
+OWN: dict = {}
+
+
+@bijector(register=False)
+class AsMap(Bijector):
+    """A conditioner as the forward half of a map, with log-det 0."""
+
+    net: Conditioner = child()
+
+    event_ndim = property(lambda self: self.net.event_ndim)
+    domain = codomain = property(lambda self: self.net.domain)
+
+    def output_shape(self, shape):
+        return self.net.output_shape(shape)
+
+    def forward(self, a):
+        return self.net.forward(a)
+
+    def log_det(self, a):
+        return np.zeros(a.shape[:a.ndim - self.event_ndim[0]], a.dtype)
+
+    def jacobian(self, a):
+        return self.net.jacobian(a)
+
+    def vjp(self, a):
+        h, net_pullback = self.net.vjp(a)
+
+        def pullback(h_bar, log_det_bar):
+            a_bar, net_bar = net_pullback(h_bar)
+            return a_bar, {"net": net_bar}
+
+        return (h, self.log_det(a)), pullback
+
+
+class NetworkPoints(Points):
+    """Events a and cotangents h_bar of a conditioner."""
+
+    chart = None
+
+    def __init__(self, net, a, h_bar):
+        batch = a.shape[:1]
+        super().__init__(AsMap(net), a, h_bar, np.zeros_like(a), np.zeros(batch, a.dtype))
+        self.net = net
+
+    @property
+    def interior(self):
+        return np.zeros(self.batch, bool)       # there is no inverse
+
+
+def network_points(draw, net, dtype, count=16):
+    """Events of magnitude 1/512 to 1024 and cotangents; vectors of 3 entries where the net fixes no size."""
+    shape = net.fixed_shape or (3,) * net.event_ndim[0]
+    a = draw_numbers(draw, (count, *shape), 9).astype(dtype)
+    return NetworkPoints(net, a, draw_numbers(draw, (count, *net.output_shape(shape))).astype(dtype))
+
+
+def law(name):
+    def register(function):
+        OWN[name] = function
+        return function
+
+    return register
+
+
+def run_network_laws(net, points) -> dict:
+    """Run every law on one draw; {law: (rejected, tried)} of those that may reject points.
+
+    Raises AssertionError with one line for each law that is broken.
+    """
+    tally, broken = {}, []
+    for name in SHARED:
+        if name in DIFFERENCES and not net.smooth and (list(net._children()) or name.startswith("Taylor")):
+            continue        # a kink may lie anywhere; that of a single page lies at 0, which no event is near
+        try:
+            counted = LAWS[name](points.f, points)
+        except AssertionError as error:
+            broken.append(str(error))
+            continue
+        if counted is not None:
+            tally[name] = counted
+    for name, check in OWN.items():
+        try:
+            check(net, points)
+        except Broken as found:
+            broken.append(f"{name}: {type(net).__name__}: {found}")
+        except Exception as error:
+            broken.append(f"{name}: {type(net).__name__}: raised {type(error).__name__}: {error}")
+    if broken:
+        raise AssertionError("\n".join(broken))
+    return tally
+
+
+@law("fused is separate")
+def fused(net, p):
+    """forward is the value of vjp."""
+    room = 2 * unit(p, p.forward_sensitivities[0].kappa)
+    close(p, "h of vjp", flat(net.vjp(p.z)[0], p.batch), flat(net.forward(p.z), p.batch), room)
+
+
+@law("batch is the stack of singles")
+def singles(net, p):
+    """An event alone, with its own parameters, gives what it gives in a batch."""
+    view, a = p.own
+    for i in sorted({0, len(a) // 2, len(a) - 1}):
+        alone = view
+        for path, value in flatten(view.params()):
+            alone = with_leaf(alone, path, value[i])
+        with np.errstate(all="ignore"):
+            found = forward_derivatives(alone, a[i], (p.bars[0][i], p.bars[1][i])) | {"h": alone.forward(a[i]).ravel()}
+        expected = p.claims | {"h": flat(p.x, p.batch)}
+        rooms = {name: s.kappa for name, s in p.forward_derivatives.items()} | {"h": p.forward_sensitivities[0].kappa}
+        for name, value in found.items():
+            error, room = np.abs(value.astype(np.float64) - expected[name][i]), 2 * unit(p, rooms[name][i])
+            error = np.linalg.norm(error) if p.normwise else error
+            room = np.max(room, initial=0) if p.normwise else room
+            expect(value.shape == expected[name][i].shape and np.all(error <= room),
+                   f"{name} of event {i} alone is off by {np.max(error, initial=0):.3g}; {net!r}")
+
+
+@law("any layout")
+def layouts(net, p):
+    """Strided, read-only, broadcast, single and empty inputs give what plain ones give, with the shapes that follow."""
+    strided = np.zeros((2 * len(p.z), *p.z.shape[1:]), p.z.dtype)[::2]
+    strided[...] = p.z
+    fixed = p.z.copy()
+    fixed.flags.writeable = False
+    room = 2 * unit(p, p.forward_sensitivities[0].kappa)
+    for what, a in (("strided", strided), ("read-only", fixed), ("fortran", np.asfortranarray(p.z))):
+        h, pullback = net.vjp(a)
+        pullback(p.x_bar)
+        close(p, f"h of a {what} array", flat(h, p.batch), flat(p.x, p.batch), room)
+    one = p.z[:1]
+    repeated = NetworkPoints(net, np.repeat(one, len(p.z), 0), p.x_bar)
+    room = 2 * unit(p, repeated.forward_sensitivities[0].kappa)
+    h = net.forward(np.broadcast_to(one, p.z.shape))
+    close(repeated, "h of a broadcast array", flat(h, p.batch), flat(repeated.x, p.batch), room)
+    h, pullback = net.vjp(one[0])
+    a_bar, _ = pullback(p.x_bar[0])
+    lead = net.parameter_batch
+    expect(h.shape == lead + p.event_out and np.shape(a_bar) == p.event_in,
+           f"one event gives shapes {h.shape} and {np.shape(a_bar)}")
+    if lead in ((), (1,)):
+        h, pullback = net.vjp(p.z[:0])
+        a_bar, _ = pullback(np.zeros(h.shape))
+        found = h.shape, a_bar.shape, net.jacobian(p.z[:0]).shape
+        wanted = (0, *p.event_out), p.z[:0].shape, (0, p.size_out, p.size_in)
+        expect(found == wanted, f"an empty batch gives shapes {found}, not {wanted}")
+
+
+@law("pickles")
+def pickles(net, p):
+    """Pickled, copied, or rebuilt from itself, a net is bitwise equal and computes the same."""
+    for what, again in (("pickled", pickle.loads(pickle.dumps(net))), ("copied", copy.deepcopy(net)), ("replaced", net.replace())):
+        expect(again.equals(net) and net.equals(again), f"{what}, it is {again!r}, not {net!r}")
+        same(f"h of the net {what}", (again.forward(p.z),), (net.forward(p.z),))
+
+
+@law("bad parameters are refused")
+def bad_parameters(net, p):
+    """NaN, infinity, a wrong dtype: ValueError with class and field."""
+    for key, field in net.declared.items():
+        held = getattr(net, key)
+        if not isinstance(field, Field) or field.constant or held is None or not held.size:
+            continue
+        for value in (np.nan, np.inf):
+            bad = held.copy()
+            bad.reshape(-1)[-1] = value
+            message = refusal(lambda: net.replace(**{key: bad}), f"{key} with {value}")         # noqa: B023
+            for part in (type(net).__name__, key, field.set.rule, f"{key}[", "] = "):
+                expect(part in message, f"the refusal of {key} does not name {part!r}: {message}")
+        for wrong in wrong_dtypes(held):
+            message = refusal(lambda: net.replace(**{key: wrong}), f"{key} of dtype {wrong.dtype}")     # noqa: B023
+            expect(type(net).__name__ in message and key in message, f"the refusal of a dtype names neither: {message}")
+
+
+@law("bad events are refused")
+def bad_events(net, p):
+    """NaN, infinity, a wrong shape or dtype, of the event or the cotangent: ValueError with class and argument."""
+    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == p.z.size - 1, value, p.z) for value in (np.nan, np.inf)]
+    if net.event_ndim[0]:
+        bad.append(np.zeros(()))
+    if net.fixed_shape:
+        bad.append(np.concatenate((p.z, p.z[..., :1]), -1))
+    for event in bad + wrong_dtypes(p.z):
+        before = event.tobytes()
+        for method in (net.forward, net.jacobian, net.vjp):
+            message = refusal(lambda: method(event), f"an event of shape {event.shape}, {event.dtype}")     # noqa: B023
+            expect(type(net).__name__ in message and "a " in message or "a[" in message, f"it names neither: {message}")
+        expect(event.tobytes() == before, "refusing an event changed the caller's array")
+    _, pullback = net.vjp(p.z)
+    for h_bar in (np.zeros((len(p.z) + 1, *p.event_out)), *wrong_dtypes(p.x_bar)):
+        message = refusal(lambda: pullback(h_bar), f"a cotangent of shape {h_bar.shape}, {h_bar.dtype}")    # noqa: B023
+        expect(type(net).__name__ in message and "h_bar" in message, f"it names neither: {message}")
+
+
+def leaf_pages(pages):
+    """The pages that hold no component: what strategies.bijectors can draw."""
+    return {name: page for name, page in pages.items()
+            if not any(isinstance(field, Child) for field in page.declared.values())}
+
+

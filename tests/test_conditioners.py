@@ -1,0 +1,355 @@
+"""Conditioners: every law on every page and on networks, planted bugs, initialisers, the builder, the certificate."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refflow.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, SiLU,
+                                  SoftplusActivation, TanhActivation, WeightNormDense, dense_network, initialisers,
+                                  kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
+from refflow.conditioners.words import from_slope
+from refflow.core import CONDITIONERS, Array, Conditioner, conditioner, real
+from refflow.testing import strategies
+from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws
+from refflow.testing.laws import REJECTED
+from validation.conditioners import certified, errors, measure
+from validation.points import Point
+
+DTYPES = (np.float32, np.float64)
+PAGES = {name: page for name, page in CONDITIONERS.items() if page.__module__.startswith("refflow.conditioners")}
+
+
+def run_on(nets, dtype):
+    rejected, tried = Counter(), Counter()
+
+    @given(st.data())
+    def every_law(data):
+        net = data.draw(nets).astype(dtype)
+        for name, (out, of) in run_network_laws(net, network_points(data.draw, net, dtype)).items():
+            rejected[name] += out
+            tried[name] += of
+
+    every_law()
+    for name in tried:
+        assert rejected[name] <= REJECTED * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", leaf_pages(PAGES))
+def test_page(name, dtype):
+    run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+def matrix(*shape):
+    size = int(np.prod(shape))
+    return st.lists(st.floats(-2, 2, width=32), min_size=size, max_size=size).map(lambda v: np.array(v).reshape(shape) + 0.01)
+
+
+def dense(rows, columns):
+    return st.builds(Dense, W=matrix(rows, columns), b=matrix(rows))
+
+
+def weight_norm(rows, columns):
+    return st.builds(WeightNormDense, v=matrix(rows, columns).map(lambda v: v + 3), g=matrix(rows), b=matrix(rows))
+
+
+def sequential(*layers):
+    return st.tuples(*(layer if isinstance(layer, st.SearchStrategy) else st.just(layer) for layer in layers)).map(Sequential)
+
+
+NETWORKS = {
+    "ReLU": sequential(dense(4, 3), ReLU(), dense(2, 4)),
+    "tanh": sequential(dense(4, 3), TanhActivation(), dense(2, 4)),
+    "GELU, SiLU": sequential(dense(2, 2), GELU(), dense(3, 2), SiLU()),
+    "starts with an activation": sequential(SoftplusActivation(), dense(2, 3)),
+    "activations alone": st.just(Sequential((SiLU(), TanhActivation()))),
+    "nested": sequential(sequential(dense(3, 2), TanhActivation()), dense(1, 3)),
+    "weight norm": sequential(weight_norm(3, 2), TanhActivation(), weight_norm(2, 3)),
+    "layer norm": sequential(dense(3, 2), st.builds(LayerNorm, gain=matrix(3), bias=matrix(3), eps=st.just(0.1)), GELU(), dense(2, 3)),
+    "residual": sequential(sequential(dense(2, 2), TanhActivation()).map(Residual), dense(3, 2)),
+    "residual of numbers": st.just(Residual(TanhActivation())),
+    "dropout": sequential(dense(3, 2), Dropout(np.array([True, False, True]), 0.25), TanhActivation(), dense(2, 3)),
+    "dropout by event": sequential(dense(3, 2), Dropout(np.arange(48).reshape(16, 3) % 5 > 0, 0.2), dense(2, 3)),
+    "context": st.builds(Contextual, inner=sequential(dense(3, 5), TanhActivation()), context=matrix(3)),
+    "context by event": st.builds(Contextual, inner=sequential(dense(3, 3), SiLU()), context=matrix(16, 1)),
+    "weights by event": sequential(st.builds(Dense, W=matrix(16, 2, 3), b=matrix(2)), TanhActivation(), dense(1, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network(name, dtype):
+    run_on(NETWORKS[name], dtype)
+
+
+# -- planted bugs -----------------------------------------------------------------------------------------------------
+
+W, B = np.array([[1.0, 2.0], [-0.5, 0.25]]), np.array([0.5, -1.0])
+EVENTS = np.linspace(-1, 2, 32).reshape(16, 2) + 0.013
+H_BAR = np.cos(np.arange(32)).reshape(16, 2)
+
+
+def planted(forward=None, jacobian=None, vjp=None, output_shape=None):
+    """A dense layer with one of its methods exchanged."""
+
+    class Planted(Conditioner):
+        W: Array = real("M", "N")
+        b: Array = real("M")
+        event_shape = ("N",)
+        definition = staticmethod(Dense.page.definition)
+
+    for name, given in (("forward", forward), ("jacobian", jacobian), ("vjp", vjp), ("output_shape", output_shape)):
+        setattr(Planted, name, given or getattr(Dense.page, name))
+    Planted.fixed_shape = Dense.page.fixed_shape
+    Planted.__annotations__ = {"W": Array, "b": Array}
+    return conditioner(source="a planted bug", register=False)(Planted)
+
+
+def pulled(change):
+    """The vjp of Dense with its cotangents changed."""
+
+    def vjp(self, a):
+        h, pullback = Dense.page.vjp(self, a)
+        return h, lambda h_bar: change(self, a, h_bar, *pullback(h_bar))
+
+    return vjp
+
+
+def mutating(self, a, h_bar, a_bar, params_bar):
+    if h_bar.flags.writeable:
+        h_bar *= 1.0 + 1e-9
+    return a_bar, params_bar
+
+
+class Counting:
+    calls = 0
+
+
+def drifting(self, a):
+    Counting.calls += 1
+    return Dense.page.forward(self, a) * (1 + 1e-12 * Counting.calls)
+
+
+MUTANTS = {
+    "jacobian is the derivative": planted(jacobian=lambda self, a: 2 * Dense.page.jacobian(self, a)),
+    "pullback is the transposed Jacobian": planted(
+        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (np.matvec(self.W, h_bar), bars))),
+    "pullback is the gradient": planted(
+        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": -bars["b"]}))),
+    "Taylor remainder falls as h^2": planted(
+        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"W": 1.01 * bars["W"]}))),
+    "cotangents sum over what broadcast": planted(
+        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": bars["b"] / (len(a) if a.ndim > 1 else 1)}))),
+    "dtype is kept": planted(forward=lambda self, a: Dense.page.forward(self, a).astype(np.float32)),
+    "nothing is mutated": planted(vjp=pulled(mutating)),
+    "deterministic": planted(forward=drifting),
+    "threads may share": planted(forward=lambda self, a: Dense.page.forward(self, a) + 1e-3 * a.mean()),
+    "fused is separate": planted(forward=lambda self, a: Dense.page.forward(self, a) + 1e-12),
+    "batch is the stack of singles": planted(forward=lambda self, a: Dense.page.forward(self, a) - 1e-3 * a.mean()),
+    "any layout": planted(forward=lambda self, a: Dense.page.forward(self, a).reshape(-1, 2)),
+    "bad events are refused": planted(output_shape=lambda self, shape: (2,)),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_planted_bug(name):
+    net = MUTANTS[name](W=W, b=B)
+    with pytest.raises(AssertionError) as caught:
+        run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()))
+    assert name in str(caught.value), str(caught.value)
+
+
+def test_sound_layer_passes_where_bugs_are_planted():
+    run_network_laws(Dense(W, B), NetworkPoints(Dense(W, B), EVENTS, H_BAR))
+
+
+class Forgetful(Dense):
+    """A dense layer that comes back from a pickle without its bias."""
+
+    def __reduce__(self):
+        return Dense, (self.W,)
+
+
+class Permissive(Dense):
+    """A dense layer that checks nothing."""
+
+    def _validate(self):
+        pass
+
+    def ravel(self):
+        return super().ravel()[::-1]
+
+
+@pytest.mark.parametrize("name, page", [("pickles", Forgetful), ("bad parameters are refused", Permissive),
+                                        ("one vector", Permissive)])
+def test_planted_bug_of_values(name, page):
+    with pytest.raises(AssertionError) as caught:
+        run_network_laws(page(W, B), NetworkPoints(page(W, B), EVENTS, H_BAR))
+    assert name in str(caught.value), str(caught.value)
+
+
+def test_every_law_has_a_planted_bug():
+    assert set(SHARED) | set(OWN) == set(MUTANTS) | {"pickles", "bad parameters are refused", "one vector"}
+
+
+# -- refusals and values ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("make, parts", [
+    (lambda: Sequential(()), ["Sequential", "at least one"]),
+    (lambda: Sequential((1.0,)), ["Sequential", "1.0"]),
+    (lambda: Sequential((Dense(np.ones((2, 3))), Dense(np.ones((1, 3))))), ["layers[1]", "Dense", "N=3", "(2,)"]),
+    (lambda: Sequential((Dense(np.ones((2, 3))), Dropout(np.ones(3, bool), 0.5))), ["layers[1]", "Dropout", "(3,)", "(2,)"]),
+    (lambda: Dense(np.ones(3)), ["Dense", "W", "(3,)"]),
+    (lambda: Dense(np.ones((2, 3)), np.ones(3)), ["Dense", "b", "M=2"]),
+    (lambda: WeightNormDense(v=[[1.0, 2.0], [0.0, 0.0]]), ["WeightNormDense", "v", "not all 0", "v[1]"]),
+    (lambda: LayerNorm(gain=[1.0], eps=0.0), ["LayerNorm", "eps", "> 0"]),
+    (lambda: Dropout(True, 1.0), ["Dropout", "rate", "[0, 1)"]),
+    (lambda: Dropout([0.5], 0.5), ["Dropout", "keep", "bool"]),
+    (lambda: Residual(Dense(np.ones((2, 3)))).forward(np.ones(3)), ["Residual", "Dense", "(2,)"]),
+    (lambda: Contextual(Dense(np.ones((2, 3)))).forward(np.ones(2)), ["Contextual", "at(context=...)"]),
+    (lambda: Contextual(Dense(np.ones((2, 3))), context=[1.0]).forward(np.ones(3)), ["Contextual", "N=3"]),
+    (lambda: dense_network(np.random.default_rng(0), (3,)), ["dense_network", "sizes"]),
+    (lambda: dense_network(np.random.default_rng(0), (3, 2), activation="sine"), ["dense_network", "activation", "sine"]),
+    (lambda: dense_network(7, (3, 2)), ["rng", "numpy.random.Generator", "int"]),
+    (lambda: kaiming_normal(np.random.default_rng(0), (3,)), ["shape", "(3,)"]),
+    (lambda: uniform(np.random.default_rng(0), (3,), 1.0, np.int64), ["dtype", "int64"]),
+])
+def test_bad_input_is_refused_by_name(make, parts):
+    with pytest.raises(ValueError) as caught:
+        make()
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_context_is_filled_in_and_its_cotangent_summed():
+    rng = np.random.default_rng(1)
+    shared = Sequential((Contextual(Dense(rng.standard_normal((3, 4)))), TanhActivation(), Contextual(Dense(rng.standard_normal((2, 5))))))
+    c, a, h_bar = rng.standard_normal(2), rng.standard_normal((6, 2)), rng.standard_normal((6, 2))
+    net = shared.at(context=c)
+    _, pullback = net.vjp(a)
+    bar = pullback(h_bar)[1]["context"]
+    assert bar.shape == net.params()["context"].shape == (2,)
+    for j in range(2):
+        up, down = c.copy(), c.copy()
+        up[j], down[j] = c[j] + 1e-6, c[j] - 1e-6
+        difference = ((shared.at(context=up).forward(a) - shared.at(context=down).forward(a)) * h_bar).sum() / 2e-6
+        assert abs(bar[j] - difference) < 1e-8 * (1 + abs(difference))
+
+
+def test_relu_has_gradient_0_at_0():
+    for zero_of in (0.0, -0.0):
+        assert ReLU().jacobian(zero_of).tolist() == [[0.0]]
+        assert ReLU().vjp(zero_of)[1](3.0)[0] == 0
+
+
+def test_activations_take_events_of_any_rank():
+    a = np.linspace(-3, 3, 24).reshape(2, 3, 4)
+    for page in (ReLU, TanhActivation, GELU, SiLU, SoftplusActivation):
+        h, pullback = page().vjp(a)
+        assert h.shape == a.shape and page().jacobian(a).shape == (*a.shape, 1, 1)
+        assert np.array_equal(pullback(np.ones(a.shape))[0], page().jacobian(a)[..., 0, 0])
+
+
+def test_dropout_keeps_the_mean_and_drops_what_it_is_told_to():
+    rng = np.random.default_rng(2)
+    keep = rng.random((100_000,)) >= 0.3
+    h = Dropout(keep, 0.3).forward(np.ones(100_000))
+    assert np.array_equal(h != 0, keep) and abs(h.mean() - 1) < 5 * np.sqrt(0.3 / 0.7 / 100_000)
+    assert Dropout(keep, 0.3).params() == {}
+
+
+def test_layer_without_inputs():
+    net = dense_network(np.random.default_rng(0), (0, 3, 2), zero_last=False)
+    h, pullback = net.vjp(np.zeros((5, 0)))
+    assert h.shape == (5, 2) and pullback(np.ones(h.shape))[0].shape == (5, 0)
+
+
+# -- the builder and the initialisers ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu", "softplus"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_dense_network(activation, residual, layer_norm, weight_norm):
+    options = {"activation": activation, "residual": residual, "layer_norm": layer_norm, "weight_norm": weight_norm}
+    a = np.random.default_rng(3).standard_normal((7, 3))
+    net = dense_network(np.random.default_rng(0), (3, 8, 8, 4), dtype=np.float32, **options)
+    assert net.dtype == np.float32 and net.output_shape((3,)) == (4,)
+    assert not net.forward(a.astype(np.float32)).any()
+    again = dense_network(np.random.default_rng(0), (3, 8, 8, 4), dtype=np.float32, **options)
+    assert net.equals(again)
+    started = dense_network(np.random.default_rng(0), (3, 8, 8, 4), zero_last=False, **options)
+    assert started.forward(a).any() and started.forward(a).shape == (7, 4)
+    assert sum(isinstance(layer, Residual) for layer in net.layers) == residual
+    one = dense_network(np.random.default_rng(0), (3, 4), context=2, **options).at(context=np.ones((7, 2)))
+    assert one.forward(a).shape == (7, 4)
+
+
+@pytest.mark.parametrize("draw, variance, bound", [
+    (kaiming_normal, 2 / 75, np.inf), (kaiming_uniform, 2 / 75, np.sqrt(6 / 75)),
+    (xavier_normal, 2 / (75 + 100), np.inf), (xavier_uniform, 2 / (75 + 100), np.sqrt(6 / 175)),
+])
+def test_initialisers(draw, variance, bound):
+    """A convolution of 25 entries from 3 to 4 channels, many times: fan_in 75, fan_out 100."""
+    rng = np.random.default_rng(4)
+    values = np.stack([draw(rng, (4, 3, 5, 5), np.float32) for _ in range(400)])
+    assert values.dtype == np.float32 and np.abs(values).max() <= bound
+    n = values.size
+    assert abs(values.mean()) < 5 * np.sqrt(variance / n)
+    assert abs(values.var() / variance - 1) < 5 * np.sqrt(3 / n)
+    assert not zero(rng, (4, 3)).any() and np.abs(uniform(rng, (1000,), 0.01)).max() <= 0.01
+
+
+def test_kaiming_keeps_the_second_moment_through_relu():
+    """The statement from which the formula comes: after 10 layers of ReLU the second moment is that of the first."""
+    rng = np.random.default_rng(5)
+    h = rng.standard_normal((2000, 300))
+    for _ in range(10):
+        h = np.maximum(h @ kaiming_normal(rng, (300, 300)).T, 0) if _ else h @ (kaiming_normal(rng, (300, 300)).T / np.sqrt(2))
+    assert 0.3 < 2 * np.square(h).mean() < 3
+    assert initialisers.fans((4, 3, 5, 5)) == (75, 100)
+
+
+# -- the certificate --------------------------------------------------------------------------------------------------
+
+def test_measure_reads_a_few_units():
+    net = Sequential((Dense([[1.0, 2.0], [3.0, -1.0]]), GELU(), Dropout(np.array([True, False]), 0.5), Dense([[0.5, 1.0]])))
+    found = measure(net, [0.3, -0.7], [1.5])
+    assert {"forward", "jacobian", "vjp.a_bar", "vjp.layers.0.W_bar"} <= set(found)
+    assert all(C < 4 for C, _ in found.values())
+
+
+@conditioner(source="a planted bug", register=False)
+class NaiveSiLU(Conditioner):
+    """SiLU with 1 - sigma(a), which is 0 for large a, in its slope."""
+
+    event_ndim = (0, 0)
+    definition, forward, jacobian = SiLU.page.definition, SiLU.page.forward, from_slope
+    hard_cases = SiLU.page.hard_cases
+
+    def slope(self, a):
+        sigma = 1 / (1 + np.exp(-a))
+        return sigma * (1 + a * (1 - sigma))
+
+    def vjp(self, a):
+        return self.forward(a), lambda h_bar: (h_bar * self.slope(a), {})
+
+
+def test_the_certificate_notices_a_bad_slope():
+    bad = errors(Point(NaiveSiLU(), "forward", np.array(-740.0), np.array(2.0**60), None, "", ""))
+    good = errors(Point(SiLU(), "forward", np.array(-740.0), np.array(2.0**60), None, "", ""))
+    assert bad["vjp.a_bar"][0] > 1e3 and good["vjp.a_bar"][0] < 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["ReLU", "Sequential"])
+def test_certificate_of_a_page(name, dtype):
+    rows, count = certified(PAGES[name], dtype)
+    assert count >= 40
+    for quantity, row in rows.items():
+        assert float(row["C"]) <= row["allowed"] <= 8 and row["share"] >= 0.5, (quantity, row)

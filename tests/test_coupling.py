@@ -1,0 +1,574 @@
+"""Couplings: laws, ties between special and generic pages, every convention of scale, certificates at small sizes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refflow import Affine, DenseLinear, Inverse, Power
+from refflow.conditioners import dense_network
+from refflow.core.fields import flatten
+from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, all_in_one, masks
+from refflow.coupling.all_in_one import GLOBAL_SCALE, Times
+from refflow.elementwise import (CONVENTIONS, ClampedExpScale, CentredSoftplusScale, DoubleExpScale, ExpScale, Family,
+                                 FlooredExpScale, Free, LocationScale, PerField, RescaledTanhExpScale, ScaledAffine,
+                                 SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
+from refflow.testing import strategies
+from refflow.testing.laws import REJECTED, run_laws, unit
+from refflow.testing.points import Points
+from validation.couplings import measure
+from validation.truth import TruthNotFound
+
+DTYPES = (np.float32, np.float64)
+
+
+def network(rng, inputs, outputs, hidden=3, context=0):
+    """A small net with all of its parameters drawn."""
+    net = dense_network(rng, [inputs, hidden, outputs], "tanh", context=context)
+    return net.unravel(0.7 * rng.standard_normal(net.ravel().size))
+
+
+def additive(mask):
+    return lambda rng: AdditiveCoupling(mask, network(rng, mask.sum(), (~mask).sum()))
+
+
+def affine(mask, scale, page=AffineCoupling, **layout):
+    return lambda rng: page(mask, network(rng, mask.sum(), 2 * (~mask).sum()), scale, **layout)
+
+
+def generic(mask, family, **layout):
+    return lambda rng: Coupling(mask, network(rng, mask.sum(), family.size * (~mask).sum()), family, **layout)
+
+
+SCATTERED = np.array([True, False, False, True, False])
+POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
+CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
+COUPLINGS = {
+    "additive halves": additive(masks.halves(3)),
+    "additive alternating": additive(masks.alternating(4, flip=True)),
+    "affine halves": affine(masks.halves(2), ExpScale()),
+    "affine halves, the second passes": affine(masks.halves(3, flip=True), SigmoidScale(floor=1e-3)),
+    "affine alternating": affine(masks.alternating(3), SoftclipExpScale(), order=("shift", "scale")),
+    "affine scattered": affine(SCATTERED, CentredSoftplusScale(), layout="interleaved"),
+    "affine with its own parameters": affine(masks.halves(3), RescaledTanhExpScale(0.7, -0.2)),
+    "affine checkerboard": affine(masks.checkerboard(2, 2), TanhExpScale()),
+    "affine checkerboard of channels": affine(masks.checkerboard(2, 1, 2), SoftplusScale(floor=1e-3, ceiling=3.0)),
+    "affine, nothing passes": affine(np.zeros(2, bool), ExpScale()),
+    "affine, everything passes": affine(np.ones(2, bool), ExpScale()),
+    "volume preserving": affine(masks.halves(4), TanhExpScale(), VolumePreservingCoupling),
+    "volume preserving scattered": affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling,
+                                          layout="interleaved", order=("shift", "scale")),
+    "generic affine": generic(masks.halves(3), affine_family(SoftplusScale()), layout="interleaved"),
+    "generic affine with its own parameters": generic(SCATTERED, affine_family(RescaledTanhExpScale(0.7, 0.2))),
+    "generic constrained": generic(masks.alternating(3), CONSTRAINED),
+    "generic power": generic(masks.halves(3), POWER),
+    "all in one": lambda rng: all_in_one(network(rng, 2, 2), rotation(rng, 3), offset=rng.standard_normal(3)),
+    "all in one, volume preserving": lambda rng: all_in_one(network(rng, 2, 4), rotation(rng, 4), gin=True),
+}
+
+
+def rotation(rng, size):
+    return np.linalg.qr(rng.standard_normal((size, size)))[0]
+
+
+def event_shape(f):
+    inner = f
+    while not hasattr(inner, "mask"):
+        inner = inner.inner if hasattr(inner, "inner") else inner.stages[0]
+    return inner.mask.shape
+
+
+def drawn_points(f, rng, dtype, count=6, spread=1.0):
+    """Points of moderate magnitude, in the domain."""
+    shape = (count, *event_shape(f))
+    z = spread * rng.standard_normal(shape)
+    z = np.exp(z) if f.domain.lower == 0 else z
+    bars = (rng.standard_normal(s).astype(dtype) for s in (shape, shape, (count,)))
+    return Points(f.astype(dtype), z.astype(dtype), *bars)
+
+
+# -- laws -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", COUPLINGS)
+def test_laws(name, dtype):
+    rejected, tried = Counter(), Counter()
+
+    @settings(max_examples=5)
+    @given(st.integers(0, 2**16), st.data())
+    def every_law(seed, data):
+        f = COUPLINGS[name](np.random.default_rng(seed)).astype(dtype)
+        tally = run_laws(f, data.draw(strategies.points(f, dtype, 16, event_shape(f))))
+        for law, (out, of) in tally.items():
+            rejected[law] += out
+            tried[law] += of
+
+    every_law()
+    for law in tried.keys() - {"mass is one"}:
+        assert rejected[law] <= REJECTED * tried[law], f"{law}: {rejected[law]} of {tried[law]} points were rejected"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", COUPLINGS)
+def test_inverse_is_exact_to_rounding(name, dtype):
+    rng = np.random.default_rng(3)
+    p = drawn_points(COUPLINGS[name](rng), rng, dtype, 50)
+    of_z, of_x = p.inverse_sensitivities[0], p.forward_sensitivities[0]
+    bound = unit(p, of_z.kappa) + of_z.moved("event", unit(p, of_x.kappa))
+    assert (np.abs(p.f.inverse(p.x) - p.z).reshape(bound.shape) <= bound).all()
+
+
+# -- special pages are the generic one --------------------------------------------------------------------------------
+
+def net_bars(params_bar):
+    return {path: bar for path, bar in flatten(params_bar) if path[0] == "net"}
+
+
+def held_together(f, g, p, more=0.0):
+    """Values and cotangents of g against those of f at f's points, within twice the unit of error, and `more` times u."""
+    of_x, of_log_det = p.forward_sensitivities
+    room = lambda s: 2 * unit(p, s.kappa) + more * p.u           # noqa: E731
+    for method, event, bars, derivatives, values in (
+            ("vjp", p.z, (p.x_bar, p.log_det_bar), p.forward_derivatives, p.forward_sensitivities),
+            ("inverse_vjp", p.inner_x, (p.z_bar, p.log_det_bar), p.inverse_derivatives, p.inverse_sensitivities)):
+        (a, a_log_det), a_pullback = getattr(f, method)(event)
+        (b, b_log_det), b_pullback = getattr(g, method)(event)
+        assert (np.abs(a - b).reshape(len(a), -1) <= room(values[0])).all()
+        assert (np.abs(a_log_det - b_log_det) <= room(values[1])[:, 0] + more * p.u * p.size_in).all()
+        (a_bar, a_params), (b_bar, b_params) = a_pullback(*bars), b_pullback(*bars)
+        assert (np.abs(a_bar - b_bar).reshape(len(a), -1) <= room(derivatives["event"])).all()
+        ours, theirs = net_bars(a_params), net_bars(b_params)
+        assert ours.keys() == theirs.keys()
+        for path, bar in ours.items():
+            total = room(derivatives[path]).sum(0).reshape(bar.shape)
+            assert (np.abs(bar - theirs[path]) <= total).all(), path
+    J, of_J = f.jacobian(p.z), p.forward_derivatives["jacobian"]
+    assert (np.abs(J - g.jacobian(p.z)).reshape(len(J), -1) <= room(of_J)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("mask", [masks.halves(4), masks.alternating(3), SCATTERED], ids=["halves", "alternating", "scattered"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_affine_is_generic(name, mask, dtype):
+    rng = np.random.default_rng(5)
+    scale, order = CONVENTIONS[name], ("shift", "scale")
+    f = affine(mask, scale, order=order, layout="interleaved")(rng).astype(dtype)
+    g = Coupling(mask, f.net, affine_family(scale, order), "interleaved").astype(dtype)
+    held_together(f, g, drawn_points(f, rng, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_constrained_family_is_affine(dtype):
+    """`Affine` at the rounded scale exp(s): its log-det has lost the digits of s below u."""
+    rng = np.random.default_rng(6)
+    f = affine(SCATTERED, ExpScale())(rng).astype(dtype)
+    held_together(f, Coupling(SCATTERED, f.net, CONSTRAINED).astype(dtype), drawn_points(f, rng, dtype), more=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_additive_is_affine_of_scale_one(dtype):
+    """With weights 0 for s, the affine coupling is the additive one, bit for bit."""
+    rng = np.random.default_rng(7)
+    f = additive(SCATTERED)(rng).astype(dtype)
+    first, tanh, last = f.net.layers
+    wide = last.replace(W=np.concatenate((0 * last.W, last.W)), b=np.concatenate((0 * last.b, last.b)))
+    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, wide)), ExpScale())
+    p = drawn_points(f, rng, dtype)
+    assert all(np.array_equal(a, b) for a, b in zip(f.forward_and_log_det(p.z), g.forward_and_log_det(p.z)))
+    assert all(np.array_equal(a, b) for a, b in zip(f.inverse_and_log_det(p.z), g.inverse_and_log_det(p.z)))
+    assert np.array_equal(f.jacobian(p.z), g.jacobian(p.z))
+    bars, zero = (p.x_bar, p.log_det_bar), np.zeros_like(p.log_det_bar)
+    ours, theirs = f.vjp(p.z)[1](*bars), g.vjp(p.z)[1](p.x_bar, zero)
+    n = last.W.shape[0]
+    assert np.allclose(ours[1]["net"]["layers"]["2"]["W"], theirs[1]["net"]["layers"]["2"]["W"][n:], 32 * p.u, 32 * p.u)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+def test_volume_preserving_is_affine_of_centred_weights(dtype):
+    """Of a linear last layer and exp, the centred log-scale is that of centred weights."""
+    rng = np.random.default_rng(8)
+    f = affine(SCATTERED, ExpScale(), VolumePreservingCoupling)(rng).astype(np.float64)
+    first, tanh, last = f.net.layers
+    n = last.W.shape[0] // 2
+    W, b = last.W.copy(), last.b.copy()
+    W[:n], b[:n] = W[:n] - W[:n].mean(0), b[:n] - b[:n].mean()
+    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, last.replace(W=W, b=b))), ExpScale()).astype(dtype)
+    f = f.astype(dtype)
+    p = drawn_points(f, rng, dtype)
+    tolerance = 64 * p.u
+    assert np.allclose(f.forward(p.z), g.forward(p.z), tolerance, tolerance)
+    assert np.allclose(f.inverse(p.z), g.inverse(p.z), tolerance, tolerance)
+    assert np.allclose(f.jacobian(p.z), g.jacobian(p.z), tolerance, tolerance)
+    assert np.allclose(g.log_det(p.z), 0, 0, tolerance) and (f.log_det(p.z) == 0).all()
+    zero = np.zeros_like(p.log_det_bar)
+    assert np.allclose(f.vjp(p.z)[1](p.x_bar, zero)[0], g.vjp(p.z)[1](p.x_bar, zero)[0], tolerance, tolerance)
+
+
+def test_layouts_are_reorderings_of_the_outputs():
+    rng = np.random.default_rng(9)
+    mask = masks.halves(5)
+    net = network(rng, 2, 6)
+    first, tanh, last = net.layers
+    z = rng.standard_normal((4, 5))
+    reference = AffineCoupling(mask, net, ExpScale()).forward_and_log_det(z)
+    rows = np.arange(6).reshape(2, 3)
+    for order, layout, new in ((("shift", "scale"), "halves", rows[::-1].ravel()),
+                               (("scale", "shift"), "interleaved", rows.T.ravel()),
+                               (("shift", "scale"), "interleaved", rows[::-1].T.ravel())):
+        moved = net.replace(layers=(first, tanh, last.replace(W=last.W[new], b=last.b[new])))
+        g = AffineCoupling(mask, moved, ExpScale(), order=order, layout=layout)
+        assert all(np.allclose(a, b, 1e-15, 1e-15) for a, b in zip(reference, g.forward_and_log_det(z)))
+
+
+# -- conventions ------------------------------------------------------------------------------------------------------
+
+def sigmoid(v):
+    return 1 / (1 + math.exp(-v))
+
+
+def softplus(v):
+    return math.log1p(math.exp(v))
+
+
+LITERAL = {
+    "exp": math.exp,
+    "TFP Glow exit": lambda s: math.exp(s + 2),
+    "TFP MADE": lambda s: math.exp(min(max(s, -5), 3)),
+    "Pyro, NumPyro": lambda s: math.exp(min(max(s, -5), 3)),
+    "TFP MADE, gradient clamped": lambda s: math.exp(min(max(s, -5), 3)),
+    "FrEIA TANH": lambda s: math.exp(2 * math.tanh(s)),
+    "FrEIA SIGMOID": lambda s: math.exp(2 * 2 * (sigmoid(s) - 0.5)),
+    "FrEIA ATAN": lambda s: math.exp(2 * 0.636 * math.atan(s)),
+    "FrEIA AllInOne": lambda s: math.exp(2 * math.tanh(s)),
+    "FrEIA AllInOne, older": lambda s: math.exp(2 * math.tanh(s / 2)),
+    "FrEIA AllInOne global": lambda s: 0.1 * (1 / 0.5) * softplus(0.5 * s),
+    "RealNVP": lambda s: math.exp(math.tanh(s)),
+    "zuko": lambda s: math.exp(s / (1 + abs(s / math.log(1e-3)))),
+    "TFP Glow, openai/glow": lambda s: sigmoid(s + 2),
+    "Pyro stable": lambda s: sigmoid(s + 2),
+    "FlowTorch sigmoid": sigmoid,
+    "InvertibleNetworks": sigmoid,
+    "nflows coupling, normflows AR": lambda s: sigmoid(s + 2) + 1e-3,
+    "glow-tts sigmoid_scale": lambda s: 1e-6 + sigmoid(s + 2),
+    "normflows sigmoid": lambda s: 1 / sigmoid(s + 2),
+    "FlowTorch": softplus,
+    "nflows AR": lambda s: softplus(s) + 1e-3,
+    "nflows general": lambda s: min(max(softplus(s) + 1e-3, 0), 3),
+    "FlowJAX": lambda s: softplus(s + math.log(math.expm1(1 - 1e-2))) + 1e-2,
+    "torchflows": lambda s: math.exp(math.log(1 - 1e-10) + s / 2) + 1e-10,
+    "torchflows SafeAffine": lambda s: math.exp(math.log(1 - 0.1) + s / 2) + 0.1,
+    "torchflows Affine2": lambda s: math.exp(math.exp(s / 100 + math.log(-math.log(1e-3))) + math.log(1e-3)),
+}
+GRID = np.concatenate((np.linspace(-9, 9, 61), [1e-3, -1e-5]))
+
+
+def test_every_convention_is_written_literally():
+    assert LITERAL.keys() == CONVENTIONS.keys()
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_convention_is_the_sources(name):
+    """sigma and log sigma against the source's expression; gradients against central differences."""
+    scale = CONVENTIONS[name]
+    (sigma, log_sigma), pullback = scale.vjp(GRID)
+    literal = np.array([LITERAL[name](s) for s in GRID])
+    assert np.allclose(sigma, literal, 1e-13) and np.allclose(log_sigma, np.log(literal), 1e-12, 1e-12)
+    assert np.array_equal(scale.forward(GRID), sigma) and np.array_equal(scale.log(GRID), log_sigma)
+    h = 1e-5
+    smooth = np.ones(GRID.shape, bool)
+    for kink in kinks(scale):
+        smooth &= np.abs(GRID - kink) > 2 * h
+    assert smooth.sum() >= GRID.size - 4
+    for bars, f in (((1.0, 0.0), scale.forward), ((0.0, 1.0), scale.log)):
+        numeric = (f(GRID + h) - f(GRID - h)) / (2 * h)
+        if getattr(scale, "straight_through", False):
+            smooth &= (GRID > scale.low) & (GRID < scale.high)
+        size = np.maximum(np.abs(numeric), np.abs(f(GRID)))
+        assert (np.abs(pullback(*bars)[0] - numeric) <= 1e-8 * size + 1e-9)[smooth].all()
+
+
+def kinks(scale):
+    """Where the scale, or for |s| its slope, has a corner: differences are not derivatives there."""
+    found = [scale.low, scale.high] if isinstance(scale, ClampedExpScale) else [0.0] if isinstance(scale, SoftclipExpScale) else []
+    if isinstance(scale, SoftplusScale) and scale.ceiling < np.inf:
+        found.append(math.log(math.expm1((scale.ceiling - scale.floor) / scale.gain)) / scale.rate)
+    return found
+
+
+def test_own_parameters_of_a_convention():
+    scale, s, h = RescaledTanhExpScale(0.7, -0.2), np.linspace(-2, 2, 7), 1e-6
+    sigma_bar, log_bar = np.cos(np.arange(7)), np.sin(np.arange(7))
+
+    def L(scale):
+        return (sigma_bar * scale.forward(s) + log_bar * scale.log(s)).sum()
+
+    _, bars = scale.vjp(s)[1](sigma_bar, log_bar)
+    for key in ("gain", "shift"):
+        up, down = (scale.replace(**{key: getattr(scale, key) + d}) for d in (h, -h))
+        assert np.isclose(bars[key], (L(up) - L(down)) / (2 * h), 1e-8)
+
+
+def test_clamped_gradients():
+    """Both conventions of Pyro and TFP: gradients stop at the clamp, or pass through it."""
+    s = np.array([-7.0, -5.0, 0.0, 3.0, 4.0])
+    sigma = np.exp(np.clip(s, -5, 3))
+    stops, passes = ClampedExpScale(), ClampedExpScale(straight_through=True)
+    assert np.array_equal(stops.vjp(s)[1](1.0, 0.0)[0], sigma * [0, 1, 1, 1, 0])
+    assert np.array_equal(passes.vjp(s)[1](1.0, 0.0)[0], sigma)
+    assert np.array_equal(passes.vjp(s)[1](0.0, 1.0)[0], np.ones(5))
+
+
+@pytest.mark.parametrize("make, name", [
+    (lambda: ClampedExpScale(3.0, -5.0), "ClampedExpScale: low"), (lambda: TanhExpScale(clamp=0.0), "TanhExpScale: clamp"),
+    (lambda: SigmoidScale(floor=-1e-3), "SigmoidScale: floor"), (lambda: SoftclipExpScale(2.0), "SoftclipExpScale: low"),
+    (lambda: SoftplusScale(floor=4.0, ceiling=3.0), "SoftplusScale: floor"), (lambda: CentredSoftplusScale(1.0), "floor"),
+    (lambda: FlooredExpScale(rate=np.nan), "FlooredExpScale: rate"), (lambda: DoubleExpScale(low=0.0), "DoubleExpScale: low"),
+    (lambda: ExpScale(np.inf), "ExpScale: offset"), (lambda: ExpScale().forward([np.nan]), "ExpScale: s"),
+    (lambda: ExpScale().forward(np.float16(1)), "ExpScale: s"), (lambda: LocationScale(ExpScale(), ("s", "t")), "order"),
+    (lambda: PerField(("a", "b"), (ExpScale(),)), "PerField"), (lambda: Family(DenseLinear, LocationScale(ExpScale())), "Family")])
+def test_bad_conventions_are_refused(make, name):
+    with pytest.raises(ValueError, match=name):
+        make()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_certificate_of_conventions(name, dtype):
+    """x = sigma z + shift and everything that follows, C <= 4, over the certified range."""
+    rng = np.random.default_rng([*name.encode(), np.dtype(dtype).itemsize])
+    wide, low, high = (60, -1074, 1000) if dtype == np.float64 else (20, -149, 126)
+
+    def number(a, b):
+        return float(dtype(np.ldexp(1 + rng.random(), rng.integers(a, b)) * rng.choice([-1, 1])))
+
+    scale, settled = CONVENTIONS[name], 0
+    for i in range(14):
+        spread, events = (wide, (low, high)) if i % 3 == 1 else (4, (-4, 4))
+        s = (0.0 if i == 0 else number(3, 9) if i % 5 == 4 else number(-spread, spread) if i % 2 else number(-2, 2))
+        if getattr(scale, "straight_through", False):       # beyond the clamp its gradient is no derivative
+            s = min(max(s, scale.low + 0.5), scale.high - 0.5)
+        f = ScaledAffine(s, scale, number(-spread, spread))
+        bars = {"x_bar": number(-spread, spread), "z_bar": number(-spread, spread), "log_det_bar": number(-spread, spread)}
+        try:
+            found = measure(f, z=number(*events), x=number(*events), dtype=dtype, **bars)
+        except TruthNotFound:
+            continue
+        settled += 1
+        bad = {q: C for q, (C, _) in found.items() if not C <= 4}
+        assert not bad, f"{f!r}: {bad}"
+    assert settled >= 10
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("number", range(len(ScaledAffine.hard_cases)))
+@pytest.mark.parametrize("scale", [ExpScale(), SigmoidScale(), SoftplusScale(), TanhExpScale(), FlooredExpScale()],
+                         ids=lambda s: type(s).__name__)
+def test_hard_cases_of_scaled_affine(scale, number, dtype):
+    case = ScaledAffine.hard_cases[number]
+    for side, events in (("z", case.z), ("x", case.x)):
+        for event in events:
+            if dtype(event) == event or dtype == np.float64:
+                f = ScaledAffine(scale=scale, **case.params)
+                found = measure(f, dtype=dtype, x_bar=0.5, z_bar=-0.5, log_det_bar=0.75, **{side: event})
+                assert all(C <= 4 for C, _ in found.values()), found
+
+
+# -- certificates of couplings ----------------------------------------------------------------------------------------
+
+CERTIFIED = [name for name in COUPLINGS if not name.startswith(("affine, everything", "all in one"))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_certificate_of_couplings(name, dtype):
+    """Every quantity, every weight's cotangent included, against the 50-digit truth: C <= 4 + D/2."""
+    rng = np.random.default_rng(11)
+    for _ in range(2):
+        f = COUPLINGS[name](rng)
+        p = drawn_points(f, rng, dtype, 1, spread=2.0)
+        found = measure(p.f, p.z[0], p.x[0], p.x_bar[0], p.z_bar[0], p.log_det_bar[0], dtype)
+        bad = {q: C for q, (C, _) in found.items() if not C <= 4 + p.size_in / 2}
+        assert not bad, f"{f!r}: {bad}"
+
+
+HARD = [(page, case) for page in (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling) for case in page.hard_cases]
+
+
+@pytest.mark.parametrize("page, case", HARD, ids=[f"{page.__name__} {case.name}" for page, case in HARD])
+def test_hard_cases(page, case):
+    f = page(**case.params)
+    for side, events in (("z", case.z), ("x", case.x)):
+        for event in events:
+            if f.mask.all():                                # nested lists do not show the shape of an empty matrix
+                (x, log_det), pullback = f.vjp(event)
+                z_bar, _ = pullback(np.ones(len(event)), 1.0)
+                assert x.tolist() == event and log_det == 0 and z_bar.tolist() == [1.0] * len(event)
+                assert np.array_equal(f.jacobian(event), np.eye(len(event)))
+                continue
+            bars = np.linspace(0.5, 1, len(event))
+            found = measure(f, x_bar=bars, z_bar=-bars, log_det_bar=0.75, **{side: event})
+            assert all(C <= 4 + len(event) / 2 for C, _ in found.values()), found
+
+
+# -- context, passes, refusals ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("page", [AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling])
+def test_context(page):
+    """One context for all events, or one each; its cotangent comes back summed over exactly what broadcast."""
+    rng, mask = np.random.default_rng(12), masks.halves(4)
+    own = {AdditiveCoupling: {}, Coupling: {"family": affine_family(ExpScale())}}.get(page, {"scale": ExpScale()})
+    bare = page(mask, network(rng, 2, 2 if page is AdditiveCoupling else 4, context=3), **own)
+    z, x_bar, l_bar = rng.standard_normal((5, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)
+    with pytest.raises(ValueError, match="context"):
+        bare.forward(z)
+    for shape in ((3,), (5, 3)):
+        c, direction, h = rng.standard_normal(shape), rng.standard_normal(shape), 1e-6
+        for name, flip in (("vjp", 1), ("inverse_vjp", -1)):
+            f = bare.at(context=c)
+            _, pullback = getattr(f, name)(z)
+            _, bars = pullback(x_bar, l_bar)
+            assert bars["context"].shape == shape and "context" not in bars["net"]
+
+            def L(t, name=name, c=c, direction=direction):
+                (x, log_det), _ = getattr(bare.at(context=c + t * direction), name)(z)
+                return (x_bar * x).sum() + (l_bar * log_det).sum()
+
+            assert np.isclose((bars["context"] * direction).sum(), (L(h) - L(-h)) / (2 * h), 1e-7, 1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in COUPLINGS if not name.startswith("all in one")])
+def test_one_pass_of_the_conditioner(name, monkeypatch):
+    """A value with its gradient calls net.vjp once and its pullback once, in both directions, and nothing else."""
+    rng = np.random.default_rng(13)
+    f = COUPLINGS[name](rng)
+    p = drawn_points(f, rng, np.float64)
+    calls = Counter()
+    page = type(f.net).page
+    real_vjp, real_forward = page.vjp, page.forward
+
+    def vjp(self, a):
+        calls["vjp"] += 1
+        h, pullback = real_vjp(self, a)
+
+        def counted(h_bar):
+            calls["pullback"] += 1
+            return pullback(h_bar)
+
+        return h, counted
+
+    def forward(self, a):
+        calls["forward"] += 1
+        return real_forward(self, a)
+
+    monkeypatch.setattr(page, "vjp", vjp)
+    monkeypatch.setattr(page, "forward", forward)
+    for method, event, bar in (("vjp", p.z, p.x_bar), ("inverse_vjp", p.x, p.z_bar)):
+        calls.clear()
+        getattr(f, method)(event)[1](bar, p.log_det_bar)
+        assert calls == {"vjp": 1, "pullback": 1}
+    for method, event in (("forward_and_log_det", p.z), ("inverse_and_log_det", p.z)):
+        calls.clear()
+        getattr(f, method)(event)
+        assert calls == {"forward": 1}
+
+
+def test_wrong_masks_nets_and_events_are_refused():
+    rng = np.random.default_rng(14)
+    net, mask = network(rng, 2, 4), masks.halves(4)
+    f = AffineCoupling(mask, net, ExpScale())
+    for method in ("forward", "inverse", "vjp", "inverse_vjp", "jacobian"):
+        with pytest.raises(ValueError, match=r"AffineCoupling: [zx] has event shape \(5,\): its mask is for events of shape \(4,\)"):
+            getattr(f, method)(np.ones((2, 5)))
+    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit"):
+        AffineCoupling(masks.halves(5), net, ExpScale())
+    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit: its net gives outputs of shape"):
+        AffineCoupling(np.array([True, True, False]), net, ExpScale())
+    with pytest.raises(ValueError, match="AdditiveCoupling: mask and net do not fit"):
+        AdditiveCoupling(mask, net)
+    with pytest.raises(ValueError, match="mask must be of dtype bool"):
+        AffineCoupling(np.array([1, 1, 0, 0]), net, ExpScale())
+    with pytest.raises(ValueError, match="mask must have at least one axis"):
+        AffineCoupling(True, net, ExpScale())
+    with pytest.raises(ValueError, match="layout must be one of"):
+        AffineCoupling(mask, net, ExpScale(), layout="blocks")
+    with pytest.raises(ValueError, match="order must be"):
+        AffineCoupling(mask, net, ExpScale(), order=("scale", "scale"))
+    with pytest.raises(ValueError, match="net must take events of 3 axes, not 1"):
+        AffineCoupling(masks.channels(mask, 3), net, ExpScale())
+    power = COUPLINGS["generic power"](rng)
+    with pytest.raises(ValueError, match=r"Coupling: z must be finite and > 0; z\[2\] = -1.0"):
+        power.forward([1.0, 1.0, -1.0])
+
+
+# -- masks ------------------------------------------------------------------------------------------------------------
+
+def test_masks():
+    assert masks.halves(5).tolist() == [True, True, False, False, False]
+    assert masks.halves(5, 3, flip=True).tolist() == [False, False, False, True, True]
+    assert masks.alternating(4).tolist() == [True, False, True, False]
+    assert masks.checkerboard(2, 3).tolist() == [[True, False, True], [False, True, False]]
+    board = masks.checkerboard(4, 2, 3, flip=True)
+    assert board.shape == (4, 2, 3) and (board == ~masks.checkerboard(2, 3)).all()
+    assert masks.channels(masks.halves(4), 3).shape == (4, 1, 1)
+    for wrong in (lambda: masks.halves(0), lambda: masks.halves(3, 4), lambda: masks.alternating(2.0),
+                  lambda: masks.checkerboard(3), lambda: masks.channels([1, 0], 3), lambda: masks.channels(masks.halves(2), 0)):
+        with pytest.raises(ValueError):
+            wrong()
+
+
+@pytest.mark.parametrize("mask", [masks.halves(6), masks.halves(6, flip=True), masks.alternating(5), masks.alternating(5, True)])
+def test_regular_masks_split_into_views(mask):
+    split, event = masks.Split(mask), np.arange(3.0 * mask.size).reshape(3, -1)
+    a, b = split.parts(event)
+    assert np.shares_memory(a, event) and np.shares_memory(b, event)
+    assert np.array_equal(a, event[:, mask]) and np.array_equal(b, event[:, ~mask])
+    assert np.array_equal(split.whole(a, b, event.shape), event)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8))
+def test_any_mask_splits_and_joins(mask):
+    mask = np.array(mask)
+    for shaped, shape in ((mask, (2, mask.size)), (masks.channels(mask, 2), (2, mask.size, 3)), (mask[:, None], (mask.size, 1))):
+        split, event = masks.Split(shaped), np.random.default_rng(0).standard_normal(shape)
+        a, b = split.parts(event)
+        assert np.array_equal(split.whole(a, b, event.shape), event)
+        i, j = split.entries(event.shape[event.ndim - shaped.ndim:])
+        flat = event.reshape(*event.shape[:event.ndim - shaped.ndim], -1)
+        assert np.array_equal(flat[..., i].ravel(), a.ravel()) and np.array_equal(flat[..., j].ravel(), b.ravel())
+
+
+# -- all in one -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("gin", [False, True])
+def test_all_in_one_is_the_sources(gin):
+    """FrEIA's lines, one after the other."""
+    rng = np.random.default_rng(15)
+    net, W, g, o = network(rng, 3, 4), rotation(rng, 5), rng.standard_normal(5), rng.standard_normal(5)
+    f = all_in_one(net, W, gin=gin, scale=g, offset=o)
+    y = rng.standard_normal((6, 5))
+    a = 0.1 * net.forward(y[:, :3])
+    log_scale = 2 * np.tanh(a[:, :2])
+    if gin:
+        log_scale = log_scale - log_scale.mean(1, keepdims=True)
+    u = np.concatenate((y[:, :3], y[:, 3:] * np.exp(log_scale) + a[:, 2:]), 1)
+    scale = np.ones(5) if gin else 0.1 * np.log1p(np.exp(0.5 * g)) / 0.5
+    expected = (u * scale + o) @ W.T
+    log_det = log_scale.sum(1) + np.log(scale).sum()
+    z, found = f.inverse_and_log_det(y)
+    assert np.allclose(z, expected, 1e-13, 1e-13) and np.allclose(found, log_det, 1e-13, 1e-13)
+    assert np.isclose(SoftplusScale(gain=0.2, rate=0.5).forward(GLOBAL_SCALE), 1, 1e-15)
+    assert isinstance(f, Inverse) and isinstance(f.inner.stages[0].net, Times)
+
+
+def test_pages_have_what_a_page_has():
+    for page in (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling, ScaledAffine):
+        own = page.page.__dict__
+        for name in ("definition", "jacobian" if page is not ScaledAffine else "slope", "vjp", "inverse_vjp", "hard_cases"):
+            assert name in own, f"{page.__name__} lacks {name}"
+        assert inspect.getmodule(page).__doc__ and page.__doc__
