@@ -62,8 +62,9 @@ COUPLINGS = {
     "affine, nothing passes": affine(np.zeros(2, bool), ExpScale()),
     "affine, everything passes": affine(np.ones(2, bool), ExpScale()),
     "volume preserving": affine(masks.halves(4), TanhExpScale(), VolumePreservingCoupling),
-    "volume preserving scattered": affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling,
-                                          layout="interleaved", order=("shift", "scale")),
+    "volume preserving scattered": affine(SCATTERED, SigmoidScale(), VolumePreservingCoupling, layout="interleaved",
+                                          order=("shift", "scale")),
+    "volume preserving with its own parameters": affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling),
     "generic affine": generic(masks.halves(3), affine_family(SoftplusScale()), layout="interleaved"),
     "generic affine with its own parameters": generic(SCATTERED, affine_family(RescaledTanhExpScale(0.7, 0.2))),
     "generic constrained": generic(masks.alternating(3), CONSTRAINED),
@@ -381,7 +382,9 @@ def test_hard_cases_of_scaled_affine(scale, number, dtype):
 
 # -- certificates of couplings ----------------------------------------------------------------------------------------
 
-CERTIFIED = [name for name in COUPLINGS if not name.startswith(("affine, everything", "all in one"))]
+# Left out: an empty matrix has no shape as nested lists; a shift that cancels in a mean has kappa 0, and is tested below.
+LEFT_OUT = ("affine, everything passes", "volume preserving with its own parameters", "all in one", "all in one, volume preserving")
+CERTIFIED = [name for name in COUPLINGS if name not in LEFT_OUT]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -395,6 +398,17 @@ def test_certificate_of_couplings(name, dtype):
         found = measure(p.f, p.z[0], p.x[0], p.x_bar[0], p.z_bar[0], p.log_det_bar[0], dtype)
         bad = {q: C for q, (C, _) in found.items() if not C <= 4 + p.size_in / 2}
         assert not bad, f"{f!r}: {bad}"
+
+
+def test_a_common_shift_of_log_scales_cancels():
+    rng = np.random.default_rng(16)
+    f = COUPLINGS["volume preserving with its own parameters"](rng)
+    p = drawn_points(f, rng, np.float64)
+    moved = f.replace(scale={"shift": 5.0})
+    assert np.allclose(f.forward(p.z), moved.forward(p.z), 1e-14, 1e-14)
+    for method, event in (("vjp", p.z), ("inverse_vjp", p.x)):
+        bars = getattr(f, method)(event)[1](p.x_bar, p.log_det_bar)[1]["scale"]
+        assert abs(bars["shift"]) <= 1e-14 < abs(bars["gain"])
 
 
 HARD = [(page, case) for page in (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling) for case in page.hard_cases]
