@@ -18,7 +18,7 @@ from .oracle import CannotRun, check
 from .oracle.check import certified
 from .oracle.pages import page_named
 from .oracle.points import simple_bijector
-from .oracle.verdict import number, plain
+from .oracle.verdict import aligned, number, plain
 
 DTYPES = ("float64", "float32")
 
@@ -103,11 +103,6 @@ def worst(quantities):
     """The largest certified error of a page, in units of rounding."""
     errors = [entry["C"] for dtypes in quantities.values() for entry in dtypes.values()]
     return number(max(errors)) if errors else "-"
-
-
-def aligned(rows):
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 # -- show -------------------------------------------------------------------------------------------------------------

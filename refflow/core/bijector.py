@@ -11,6 +11,8 @@ and publishes a class whose methods check shapes, dtypes and domain once, then r
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from .fields import Value, as_floating, at_index, declare, sum_to_shape
@@ -200,9 +202,17 @@ def held_to_letters(self, shape):
 
 def lettered(page):
     """The page's shape rules with its letters held, so that a composition refuses a stage's wrong size by name."""
-    output_shape, input_shape = page.output_shape, page.input_shape
-    page.output_shape = lambda self, shape: output_shape(self, held_to_letters(self, shape))
-    page.input_shape = lambda self, shape: held_to_letters(self, tuple(input_shape(self, shape)))
+    output_rule, input_rule = page.output_shape, page.input_shape
+
+    @functools.wraps(output_rule)
+    def output_shape(self, shape):
+        return output_rule(self, held_to_letters(self, shape))
+
+    @functools.wraps(input_rule)
+    def input_shape(self, shape):
+        return held_to_letters(self, tuple(input_rule(self, shape)))
+
+    page.output_shape, page.input_shape = output_shape, input_shape
 
 
 def checked_domain(self, event, side):

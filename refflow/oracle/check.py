@@ -26,7 +26,7 @@ from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_tru
                      fields_of, run_time_truth)
 from .quantities import forward_quantities, inverse_quantities
 from .shrink import shrunk
-from .verdict import Finding, Passed, Report, Skipped, pasteable
+from .verdict import KINDS, Finding, Passed, Report, Skipped, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
@@ -356,11 +356,6 @@ def case_text(point):
     return ": ".join(part for part in (point.case, point.reason) if part)
 
 
-ORDER = ["forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp"]
-
-
 def in_order(name):
     """Quantities in the order in which a page lists them."""
-    return ORDER.index(name.split(".")[0]), name
-
-
+    return KINDS.index(name.split(".")[0]), name

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SCHEMA = "refflow/report/1"
+KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,22 @@ class Report:
         return json.dumps(report, indent=1, allow_nan=False)
 
     def table(self) -> str:
-        """For people: findings with their input, then what passed and what was skipped, in a few lines."""
+        """For people: findings with their input, then one row for each subject and dtype, then a few lines in sum."""
         parts = [finding_text(found) for found in self.failed]
-        parts.append("\n".join(self.summary()))
+        parts += [aligned(self.rows()), "\n".join(self.summary())]
         return "\n\n".join(parts)
+
+    def rows(self):
+        """The largest error of each kind of quantity: a number of units, FAIL, or - where nothing was measured."""
+        subjects = {}
+        for entry in (*self.passed, *self.failed, *self.skipped):
+            name = entry.bijector if entry.theirs == "refflow" else last_name(entry.theirs)
+            kind = entry.quantity.split(".")[0].removesuffix(" shape")
+            subjects.setdefault((name, entry.dtype), {}).setdefault(kind, []).append(entry)
+        yield ("units of error", "dtype", *KINDS)
+        order = list(dict.fromkeys(name for name, _ in subjects))
+        for (name, dtype), kinds in sorted(subjects.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
+            yield (name, dtype, *(cell(kinds.get(kind, [])) for kind in KINDS))
 
     def summary(self):
         head = f"{self.target} {self.version}: {len(self.passed)} checks pass, {len(self.failed)} fail"
@@ -98,6 +111,18 @@ class Report:
                    f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
         yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
         yield from (f"note: {note}" for note in self.notes)
+
+
+def last_name(dotted):
+    """"package.module.Class(Weibull) [dim=-1]" without the package and the module."""
+    return dotted[dotted.split("(")[0].split(" ")[0].rfind(".") + 1:]
+
+
+def cell(entries):
+    if any(isinstance(entry, Finding) for entry in entries):
+        return "FAIL"
+    errors = [entry.error for entry in entries if isinstance(entry, Passed)]
+    return number(max(errors)) if errors else "-"
 
 
 def severity(found):
@@ -140,6 +165,13 @@ def finding_text(found):
     lines += [f"      given         {found.given}", f"      true          {found.true}",
               f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
     return "\n".join(lines)
+
+
+def aligned(rows):
+    """Rows of text in columns."""
+    rows = list(rows)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 def number(value):

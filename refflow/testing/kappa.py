@@ -131,7 +131,8 @@ class OpenChain(Chain.page):
             bars = {}
             for i, stage_pullback in reversed(stages):
                 event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)
-                event_bar = event_bar if i == self._first(side) else self.lanes.pass_on((self.node, i, side, "bar"), event_bar)
+                if i != self._first(side):
+                    event_bar = self.lanes.pass_on((self.node, i, side, "bar"), event_bar)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
         return image_and_log_det, pullback

@@ -351,7 +351,7 @@ def label(letter, name):
 
 @law("Taylor remainder falls as h^2")
 def taylor(f, p):
-    """|L(w + h v) - L(w) - h <grad, v>| <= h^2 sup|L''| for shrinking h, w all inputs at once, sup from second differences."""
+    """|L(w + h v) - L(w) - h <grad, v>| <= h^2 sup|L''| for shrinking h, w all inputs, sup from second differences."""
     fd = loss_differences(p)
     direction = {b: h * np.cos(1 + 2 * np.arange(h.shape[-1])) for b, h in fd.h.items()}
     slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
@@ -464,8 +464,8 @@ def broadcasting(f, p):
         event_bar, params_bar = getattr(f, method)(event)[1](*bars)
         expect(np.shape(event_bar) == np.shape(event), f"{method}: event cotangent of shape {np.shape(event_bar)}")
         given = flatten(params_bar)
-        expect([(path, v.shape) for path, v in expected] == [(path, np.shape(v)) for path, v in given],
-               f"{method}: params_bar has {[(path, np.shape(v)) for path, v in given]}, params {[(k, v.shape) for k, v in expected]}")
+        found, wanted = ([(path, np.shape(v)) for path, v in leaves] for leaves in (given, expected))
+        expect(found == wanted, f"{method}: params_bar has {found}, params {wanted}")
         for path, bar in given:
             if not bar.size:
                 continue
@@ -537,7 +537,8 @@ def outputs(f, p):
     """Everything the contract gives, by name."""
     (x, log_det), pullback = f.vjp(p.z)
     z_bar, params_bar = pullback(p.x_bar, p.log_det_bar)
-    found = {"forward": f.forward(p.z), "log_det": f.log_det(p.z), "jacobian": f.jacobian(p.z), "x": x, "l": log_det, "z_bar": z_bar}
+    found = {"forward": f.forward(p.z), "log_det": f.log_det(p.z), "jacobian": f.jacobian(p.z)}
+    found |= {"x of vjp": x, "log_det of vjp": log_det, "z_bar": z_bar}
     found |= dict(zip(("fused x", "fused log_det"), f.forward_and_log_det(p.z)))
     found |= {f"{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
     if p.interior.any():
@@ -660,7 +661,7 @@ def refusal(call, what):
 
 @law("bad events are refused")
 def bad_events(f, p):
-    """NaN, an event outside, a wrong shape or dtype: ValueError with class, argument and rule; the caller's array unchanged."""
+    """NaN, an event outside, a wrong shape or dtype: ValueError with class, argument and rule; no array is changed."""
     if not p.interior.any():
         return
     for side, good in ((0, p.z), (1, p.inner_x)):

@@ -28,12 +28,12 @@ UNEQUAL = ("input_shape", "chart", "inverse_definition")        # of a page that
 def lacks(page) -> list[str]:
     """Everything the page lacks, in words; an empty list if it is complete."""
     name, own = page.__name__, vars(page.page)
-    found = [f"no {what}" for choices, what in REQUIRED if not any(choice in own for choice in choices)]
+    found = [f"no {what}" for choices, what in REQUIRED if not any(writes(page, choice) for choice in choices)]
     derivative = "slope" if own.get("event_ndim") == (0, 0) else "jacobian"
-    if derivative not in own:
+    if not writes(page, derivative):
         found.append(f"no {derivative}")
-    if "output_shape" in own:
-        found += [f"no {part}, though its dimensions differ" for part in UNEQUAL if part not in own]
+    if writes(page, "output_shape"):
+        found += [f"no {part}, though its dimensions differ" for part in UNEQUAL if not writes(page, part)]
     if page.domain is None or page.codomain is None:
         found.append("no domain or codomain")
     if not page.source:
@@ -44,6 +44,12 @@ def lacks(page) -> list[str]:
         found.append("inheritance is not of depth 1: its base must be Bijector")
     found += cases(page) + equations(sys.modules[page.__module__])
     return [f"{name}: {what}" for what in found]
+
+
+def writes(page, name):
+    """Does the page have its own function of this name?"""
+    function = vars(page.page).get(name)
+    return function is not None and inspect.unwrap(function) is not vars(Bijector).get(name)
 
 
 def cases(page) -> list[str]:
