@@ -73,23 +73,37 @@ def torch():
         if key not in seen:
             seen.add(key)
             rows.append([f"`{found['theirs'].removeprefix('torch.distributions.transforms.')}`", found["quantity"],
-                         found["dtype"], written(found["params"], found["input"]), short(found["given"]), short(found["true"]),
-                         magnitude(found["error"]), found["diagnosis"] or ""])
+                         found["dtype"], written(found["params"] | found["cotangents"], found["input"]), *told_apart(found["given"], found["true"]),
+                         magnitude(found["error"]), magnitude(found["worst"]), shortened(found["diagnosis"])])
     return (f"torch {report['version']}: {len(report['passed'])} checks pass, {len(report['failed'])} fail. For each transform and "
-            "quantity the worst, worst first; the error is in units of u·κ, of which 16 are allowed.\n\n"
-            + table(["transform", "quantity", "dtype", "input", "given", "true", "error", "what it is"], rows))
+            "quantity, worst first: the simplest input that shows it, what torch gives and what is true (50-digit truth, rounded), "
+            "the error there and the worst seen, in units of u·κ, of which 16 are allowed.\n\n"
+            + table(["transform", "quantity", "dtype", "input", "given", "true", "error", "worst", "what it is"], rows))
 
 
 def written(params, event):
-    given = ", ".join(f"{k}={short(v)}" for k, v in params.items())
-    return f"{short(event)}" + (f"; {given}" if given else "")
+    given = ", ".join(f"{k}={short(v, 17)}" for k, v in params.items())
+    return f"{short(event, 17)}" + (f"; {given}" if given else "")
 
 
-def short(value):
-    """A number to five digits, nested lists of them."""
+def told_apart(given, true):
+    """Both with as few digits as tell one from the other."""
+    pairs = [(short(given, digits), short(true, digits)) for digits in (5, 9, 17)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
+
+
+def short(value, digits):
+    """A number, or nested lists of them, to so many digits, or fewer where they give the same number back."""
     if isinstance(value, list):
-        return "[" + ", ".join(map(short, value)) + "]"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+        return "[" + ", ".join(short(v, digits) for v in value) + "]"
+    if isinstance(value, float):
+        rounded = f"{value:.{digits}g}"
+        return min((rounded, repr(value)), key=len) if digits == 17 else rounded
+    return "-" if value is None else str(value)
+
+
+def shortened(text, width=90):
+    return text if len(text) <= width else text[:width].rsplit(" ", 1)[0] + " ..."
 
 
 def magnitude(error):

@@ -1,0 +1,10 @@
+"""Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
+
+from . import recipes
+from .fit import Result, TrainingError, fit, fit_reverse_kl
+from .optimisers import EMA, LBFGS, AdaMax, Adam, ClipNorm, ClipValue, Polyak, RMSPropMomentum
+from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
+from .unconstrained import Unconstrained
+
+__all__ = ["AdaMax", "Adam", "ClipNorm", "ClipValue", "Constant", "Cosine", "EMA", "Exponential", "LBFGS", "MomentumRamp", "Noam",
+           "Polyak", "RMSPropMomentum", "Result", "TrainingError", "Unconstrained", "WarmUp", "fit", "fit_reverse_kl", "recipes"]

@@ -1,0 +1,481 @@
+r"""Training: maximum likelihood and reverse Kullback-Leibler divergence.
+
+Maximum likelihood of data x_i with weights w_i, by default 1, over a batch B of |B| events, w the mean weight of all:
+    L = -1/|B| sum_{i in B} (w_i / w) log p(x_i)                                    (1)
+    log_prob_bar_i = -(w_i / w) / |B|                                               (2)
+so that over all data L = -sum w_i log p(x_i) / sum w_i.  An event that is given twice counts as one of weight 2.
+
+Reverse KL, from the flow q to a target density p~ = c p known up to its constant c, over n samples x_i of q:
+    L = 1/n sum_i log q(x_i) - log p~(x_i)      an estimate of KL(q, p) - log c     (3)
+    x_bar_i = -grad log p~(x_i) / n,   log_prob_bar_i = 1/n                         (4)
+with x_i reparameterised: a function of the parameters and of noise held fixed.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from ..core.bijector import checked_event
+from ..core.fields import as_floating
+from ..core.flow import Flow
+from .diagnosis import unlikely
+from .optimisers import LBFGS, Adam, norm
+from .schedules import Constant
+from .unconstrained import Unconstrained
+
+COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "validation_step", "validation_loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What training found.
+
+    `flow`: the best flow.  `history`: arrays `step`, `loss`, `gradient_norm`, `learning_rate`, one entry for each step, the
+    loss being that before the step; `validation_step`, `validation_loss`, one for each evaluation.  `step`: after how many
+    steps `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or "failed".
+    """
+
+    flow: Flow
+    history: dict
+    step: int
+    stopped: str
+    message: str = ""
+
+
+class TrainingError(ArithmeticError):
+    """Training met a loss, gradient or parameter that it cannot use.  `result` holds the best flow so far."""
+
+    def __init__(self, message, result):
+        super().__init__(message)
+        self.result = result
+
+
+class Failed(Exception):
+    """Why the loop ends; becomes a TrainingError."""
+
+
+class Progress:
+    """One line on a terminal."""
+
+    def __init__(self, wanted, steps):
+        self.shown = sys.stderr.isatty() if wanted is None else bool(wanted)
+        self.steps, self.last = steps, -np.inf
+
+    def show(self, step, loss, validation):
+        now = time.monotonic()
+        if self.shown and now - self.last > 0.1:
+            tail = f"  validation {validation:.4f}" if validation is not None else ""
+            print(f"\r\033[K{step}/{self.steps}  loss {loss:.4f}{tail}", end="", file=sys.stderr, flush=True)
+            self.last = now
+
+    def close(self):
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+class Likelihood:
+    """(1) and (2) over batches in an order drawn from `rng`, and the validation loss."""
+
+    def __init__(self, flow, space, data, validation, batch_size, rng):
+        self.flow, self.space, self.rng = flow, space, rng
+        self.x, self.weights, self.context, self.index = data
+        self.validation = validation
+        self.size = len(self.x) if batch_size is None else min(batch_size, len(self.x))
+        self.per_epoch = -(-len(self.x) // self.size)
+        self.order, self.batch = np.arange(len(self.x)), None
+
+    def next_batch(self, step):
+        """Draw the events of step 1, 2, ..."""
+        k = (step - 1) % self.per_epoch
+        if k == 0 and self.per_epoch > 1:
+            self.order = self.rng.permutation(len(self.x))
+        self.batch = self.order[k * self.size:(k + 1) * self.size] if self.per_epoch > 1 else slice(None)
+
+    def parts(self):
+        return self.x[self.batch], self.weights[self.batch], None if self.context is None else self.context[self.batch]
+
+    def loss_and_gradient(self, vector):
+        x, weights, context = self.parts()
+        log_prob, pullback = self.space.quick(vector, context).log_prob_vjp(x)
+        each = (weights / len(x)).reshape(-1, *(1,) * (log_prob.ndim - 1)).astype(log_prob.dtype)
+        with np.errstate(all="ignore"):
+            loss = -float(np.where(each == 0, 0, each * log_prob).sum(dtype=np.float64))    # (1)
+        if not np.isfinite(loss):
+            return loss, None
+        _, params_bar = pullback(-each)                                             # (2)
+        return loss, self.space.gradient(vector, params_bar)
+
+    def explain(self, vector):
+        x, weights, context = self.parts()
+        used = weights != 0
+        context = None if context is None else context[used]
+        return unlikely(self.space.quick(vector, context), x[used], self.index[self.batch][used])
+
+    def evaluate(self, flow):
+        """The validation loss, None without validation data."""
+        if self.validation is None:
+            return None
+        x, weights, context, _ = self.validation
+        total = 0.0
+        for start in range(0, len(x), 4096):
+            part = slice(start, start + 4096)
+            at = flow if context is None else flow.at(context=context[part])
+            log_prob = at.log_prob(x[part])
+            each = weights[part].reshape(-1, *(1,) * (log_prob.ndim - 1))
+            with np.errstate(all="ignore"):
+                total -= float(np.where(each == 0, 0, each * log_prob).sum(dtype=np.float64))
+        return total / len(x)
+
+
+class ReverseKL:
+    """(3) and (4) over fresh samples."""
+
+    per_epoch = 10
+
+    def __init__(self, flow, space, log_density, gradient, samples, rng):
+        self.flow, self.space, self.rng, self.samples = flow, space, rng, samples
+        self.log_density, self.density_gradient = log_density, gradient
+        self.before = None
+
+    def next_batch(self, step):
+        self.before = copy.deepcopy(self.rng)
+
+    def loss_and_gradient(self, vector):
+        (x, log_q), pullback = self.space.quick(vector).sample_and_log_prob_vjp(self.rng, self.samples)
+        log_p = user_array("log_density", self.log_density(x), log_q)
+        loss = float(np.mean(log_q - log_p, dtype=np.float64)) * (log_q.size / len(x))      # (3)
+        if not np.isfinite(loss):
+            return loss, None
+        slope = user_array("gradient", self.density_gradient(x), x)
+        n = len(x)
+        return loss, self.space.gradient(vector, pullback(-slope / n, np.full_like(log_q, 1 / n)))      # (4)
+
+    def explain(self, vector):
+        flow = self.space.quick(vector)
+        x = flow.sample(self.before, self.samples)
+        if not np.isfinite(x).all():
+            return "a sample of the flow is not finite"
+        wrong = unlikely(flow, x, None)
+        if wrong:
+            return wrong
+        for name, found in (("log_density", self.log_density(x)), ("gradient", self.density_gradient(x))):
+            if not np.isfinite(found).all():
+                return f"{name} is not finite at the sample {x[~np.isfinite(found).reshape(len(x), -1).all(1)][0]}"
+        return None
+
+    def evaluate(self, flow):
+        return None
+
+
+def user_array(name, given, like):
+    given = np.asarray(given)
+    if given.shape != like.shape:
+        raise ValueError(f"fit_reverse_kl: {name} returned shape {given.shape}, not {like.shape}")
+    return given.astype(like.dtype, copy=False)
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+class Record:
+    """History, and the best parameters so far: by validation loss, else the last at which all was finite."""
+
+    def __init__(self, problem, space, every, patience, callback, progress):
+        self.problem, self.space, self.every, self.patience = problem, space, every, patience
+        self.callback, self.progress = callback, progress
+        self.columns = {name: [] for name in COLUMNS}
+        self.best, self.best_step, self.lowest, self.since = problem.flow, 0, np.inf, 0
+        self.validation = None
+
+    def measured(self, vector, step):
+        """Evaluate the parameters reached after `step` steps; True where patience has ended."""
+        flow = checked_value(self.space, vector, step) if step else self.problem.flow
+        loss = self.problem.evaluate(flow)
+        if loss is None:
+            self.best, self.best_step = flow, step
+            return False
+        self.columns["validation_step"].append(step)
+        self.columns["validation_loss"].append(loss)
+        self.validation = loss
+        better = loss < self.lowest
+        if better:
+            self.best, self.best_step, self.lowest = flow, step, loss
+        self.since = 0 if better else self.since + 1
+        return self.patience is not None and self.since >= self.patience
+
+    def stepped(self, step, loss, gradient_norm, rate):
+        for name, value in zip(COLUMNS, (step, loss, gradient_norm, rate)):
+            self.columns[name].append(value)
+        self.progress.show(step, loss, self.validation)
+
+    def called(self, vector, step):
+        """Show the user a step; True where the callback asks to stop."""
+        if self.callback is None:
+            return False
+        columns = self.columns
+        info = {"step": step, "loss": columns["loss"][-1], "gradient_norm": columns["gradient_norm"][-1],
+                "learning_rate": columns["learning_rate"][-1], "validation_loss": self.validation}
+        return bool(self.callback(info, lambda: self.space.value_at(vector)))
+
+    def result(self, stopped, message=""):
+        integer = ("step", "validation_step")
+        history = {k: np.array(v, np.int64 if k in integer else np.float64) for k, v in self.columns.items()}
+        return Result(self.best, history, self.best_step, stopped, message)
+
+
+def checked_value(space, vector, step):
+    try:
+        return space.value_at(vector)
+    except ValueError as error:
+        raise Failed(f"step {step} leaves the constraints of the flow: {error}") from None
+
+
+def checked_gradient(problem, vector, step):
+    """(loss, gradient), all finite, at the parameters before a step."""
+    try:
+        loss, gradient = problem.loss_and_gradient(vector)
+    except ValueError as error:
+        if step == 1:
+            raise
+        raise Failed(f"step {step}: {error}") from None
+    if gradient is None or not np.isfinite(gradient).all():
+        what = f"the loss is {loss}" if gradient is None else "the gradient is not finite"
+        raise Failed(f"step {step}: {what}; {problem.explain(vector) or 'no single stage shows why'}")
+    return loss, gradient
+
+
+def descend(record, optimiser, schedule, steps, clip, averaging):
+    """Steps of an optimiser; the reason why they end."""
+    problem, vector = record.problem, record.space.vector
+    state, average = optimiser.start(vector), vector
+    reached, known = vector, 0
+    try:
+        record.measured(vector, 0)
+        for step in range(1, steps + 1):
+            problem.next_batch(step)
+            loss, gradient = checked_gradient(problem, vector, step)
+            reached, known = average, step - 1
+            length, factor = norm(gradient), schedule(step)
+            record.stepped(step, loss, length, optimiser.learning_rate * factor)
+            with np.errstate(all="ignore"):
+                vector, state = optimiser.step(vector, gradient if clip is None else clip(gradient), state, factor)
+                average = vector if averaging is None else averaging.update(average, vector, step)
+            overflown = [k for k, v in state.items() if not np.isfinite(v).all()]
+            if overflown or not np.isfinite(vector).all():
+                raise Failed(f"step {step}: {type(optimiser).__name__}'s {(overflown or ['parameters'])[0]} overflows, of a "
+                             f"gradient of norm {length:.3g}")
+            if step % record.every == 0 or step == steps:
+                if record.measured(average, step):
+                    return "patience"
+            if record.called(average, step):
+                record.measured(average, step)
+                return "callback"
+        return "steps"
+    except (Failed, KeyboardInterrupt):
+        if record.problem.evaluate(record.best) is None and known > record.best_step:
+            record.best, record.best_step = record.space.value_at(reached), known
+        raise
+
+
+def minimise(record, optimiser, steps):
+    """scipy's L-BFGS-B; the reason why it ends."""
+    problem, space, found = record.problem, record.space, {}
+    problem.next_batch(1)
+    stop = []
+
+    def objective(vector):
+        step = len(record.columns["step"]) + 1
+        loss, gradient = checked_gradient(problem, vector.astype(space.vector.dtype), step)
+        found[vector.tobytes()] = loss, norm(gradient)
+        return loss, gradient.astype(np.float64)
+
+    def iterate(intermediate_result):
+        vector = intermediate_result.x
+        step = len(record.columns["step"]) + 1
+        record.stepped(step, *found.get(vector.tobytes(), (float(intermediate_result.fun), np.nan)), np.nan)
+        found.clear()
+        own = vector.astype(space.vector.dtype)
+        if record.measured(own, step):
+            stop.append("patience")
+        elif record.called(own, step):
+            stop.append("callback")
+        if stop:
+            raise StopIteration
+
+    record.measured(space.vector, 0)
+    if not steps:
+        return "steps"
+    options = {"maxiter": steps, "maxfun": 20 * steps + 20, "maxcor": optimiser.memory, "ftol": optimiser.tolerance,
+               "gtol": optimiser.gradient_tolerance}
+    done = scipy.optimize.minimize(objective, space.vector.astype(np.float64), jac=True, method="L-BFGS-B",
+                                   callback=iterate, options=options)
+    return stop[0] if stop else "converged" if done.status == 0 else "steps"
+
+
+def trained(record, optimiser, schedule, steps, clip, averaging):
+    """Run to the end, an interruption or a failure."""
+    try:
+        if isinstance(optimiser, LBFGS):
+            stopped = minimise(record, optimiser, steps)
+        else:
+            stopped = descend(record, optimiser, schedule, steps, clip, averaging)
+        return record.result(stopped)
+    except KeyboardInterrupt:
+        return record.result("interrupted", "interrupted; this is the best flow so far")
+    except Failed as error:
+        raise TrainingError(str(error), record.result("failed", str(error))) from None
+    finally:
+        record.progress.close()
+
+
+# -- what users call --------------------------------------------------------------------------------------------------
+
+def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
+        clip=None, averaging=None, validation=0.1, patience=None, every=None, fixed=(), rng=None, callback=None,
+        progress=None) -> Result:
+    """The flow of the largest likelihood of data x, by gradient steps from `flow`.
+
+    `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), given
+    with its events to `flow.at`.
+
+    `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its learning
+    rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn anew from
+    `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is the result.
+
+    `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
+    `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow of the lowest is the result; after
+    `patience` evaluations without a lower one training stops.  Without validation the last flow is the result.
+
+    `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
+    each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
+    `progress`: a line on stderr, by default where that is a terminal.  Ctrl-C ends training with the best flow so far.
+
+    Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError for
+    arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not finite or
+    leaves its constraint: it names the step, the stage and the event.
+    """
+    settings = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
+    optimiser, schedule = settings
+    x, weights, context = checked_data(flow, x, weights, context)
+    needs_rng = isinstance(validation, float) and 0 < validation or batch_size is not None and batch_size < len(x)
+    checked_rng("fit", rng, needs_rng)
+    if isinstance(optimiser, LBFGS) and (batch_size is not None or clip is not None or averaging is not None
+                                         or schedule != Constant()):
+        raise ValueError("fit: LBFGS takes no batch_size, schedule, clip or averaging")
+    checked_count("batch_size", batch_size, 1)
+    data, held_out = divided(flow, (x, weights, context, np.arange(len(x))), validation, rng)
+    if patience is not None and held_out is None:
+        raise ValueError("fit: patience needs validation data")
+    problem = Likelihood(flow, Unconstrained(flow, fixed), data, held_out, batch_size, rng)
+    if steps is not None and epochs is not None:
+        raise ValueError("fit: give steps or epochs, not both")
+    checked_count("steps", steps, 0), checked_count("epochs", epochs, 0)
+    steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
+    every = every or max(10, problem.per_epoch)
+    record = Record(problem, problem.space, every, patience, callback, Progress(progress, steps))
+    return trained(record, optimiser, schedule, steps, clip, averaging)
+
+
+def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, schedule=None, steps=1000, clip=None,
+                   averaging=None, fixed=(), rng, callback=None, progress=None) -> Result:
+    """The flow of the smallest Kullback-Leibler divergence to a density known up to its constant.
+
+    `log_density(x)` -> (n, *batch) and `gradient(x)` -> the shape of x, at x = `samples` events drawn from the flow anew for
+    every step.  The loss is an estimate of KL(q, p) minus the logarithm of the density's integral.  The result is the last
+    flow; everything else is as in `fit`.
+    """
+    optimiser, schedule = checked_settings("fit_reverse_kl", flow, optimiser, schedule, clip, averaging, None, None)
+    if isinstance(optimiser, LBFGS):
+        raise ValueError("fit_reverse_kl: LBFGS needs a loss without noise")
+    checked_rng("fit_reverse_kl", rng, True)
+    checked_count("samples", samples, 1), checked_count("steps", steps, 0)
+    problem = ReverseKL(flow, Unconstrained(flow, fixed), log_density, gradient, samples, rng)
+    record = Record(problem, problem.space, steps + 1, None, callback, Progress(progress, steps))
+    return trained(record, optimiser, schedule, steps, clip, averaging)
+
+
+def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, patience):
+    """(optimiser, schedule)."""
+    if not isinstance(flow, Flow):
+        raise ValueError(f"{name}: flow must be a Flow, not {type(flow).__name__}")
+    optimiser = Adam() if optimiser is None else optimiser
+    if not isinstance(optimiser, LBFGS) and not all(hasattr(optimiser, m) for m in ("start", "step", "learning_rate")):
+        raise ValueError(f"{name}: optimiser must be one, such as Adam(), not {optimiser!r}")
+    for key, value in (("schedule", schedule), ("clip", clip)):
+        if value is not None and not callable(value):
+            raise ValueError(f"{name}: {key} must be callable, not {value!r}")
+    if averaging is not None and not hasattr(averaging, "update"):
+        raise ValueError(f"{name}: averaging must be EMA() or Polyak(), not {averaging!r}")
+    checked_count("every", every, 1), checked_count("patience", patience, 1)
+    return optimiser, Constant() if schedule is None else schedule
+
+
+def checked_count(name, value, least):
+    if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+        raise ValueError(f"fit: {name} must be an int >= {least}, not {value!r}")
+
+
+def checked_rng(name, rng, needed):
+    if needed and not isinstance(rng, np.random.Generator):
+        raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
+
+
+def checked_data(flow, x, weights, context):
+    """(x, weights, context) of one length; x and context checked by the flow itself."""
+    x, _ = as_floating("fit: x", x)
+    lead = x.ndim - flow.rank - len(flow.parameter_batch)
+    if lead != 1:
+        raise ValueError(f"fit: x must have shape (N, {'*batch, ' if flow.parameter_batch else ''}*event), with events of "
+                         f"{flow.rank} axes, not {x.shape}")
+    if len(x) < 1:
+        raise ValueError("fit: x holds no event")
+    if context is not None:
+        context, _ = as_floating("fit: context", context)
+        if len(context) != len(x):
+            raise ValueError(f"fit: context holds {len(context)} rows, x {len(x)}")
+        flow = flow.at(context=context)
+    checked_event(flow, x, 1)
+    if weights is None:
+        return x, np.ones(len(x)), context
+    weights, _ = as_floating("fit: weights", weights)
+    if weights.shape != (len(x),):
+        raise ValueError(f"fit: weights must have shape ({len(x)},), not {weights.shape}")
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"fit: weights must be finite and >= 0; weights[{i}] = {weights[i]}")
+    return x, weights.astype(np.float64), context
+
+
+def divided(flow, data, validation, rng):
+    """(training data, validation data or None), each (x, weights of mean 1, context, indices)."""
+    x, weights, context, index = data
+    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
+        if not 0 <= validation < 1:
+            raise ValueError(f"fit: validation must be a fraction in [0, 1) or data, not {validation!r}")
+        count = min(int(round(validation * len(x))), len(x) - 1)
+        if not count:
+            return mean_one(data, "x"), None
+        order = rng.permutation(len(x))
+        parts = [tuple(None if a is None else a[rows] for a in data) for rows in (np.sort(order[count:]), order[:count])]
+        return mean_one(parts[0], "the training part of x"), mean_one(parts[1], "the validation part of x")
+    if validation is None:
+        return mean_one(data, "x"), None
+    own, own_context = validation if isinstance(validation, tuple) else (validation, None)
+    if (own_context is None) != (context is None):
+        raise ValueError("fit: validation must be a tuple (x, context) where, and only where, there is a context")
+    own, own_weights, own_context = checked_data(flow, own, None, own_context)
+    return mean_one(data, "x"), (own, own_weights, own_context, np.arange(len(own)))
+
+
+def mean_one(data, what):
+    x, weights, context, index = data
+    mean = weights.mean()
+    if not mean > 0:
+        raise ValueError(f"fit: all weights of {what} are 0")
+    return x, weights / mean, context, index

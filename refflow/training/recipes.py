@@ -1,0 +1,32 @@
+"""How the papers trained: keyword arguments of `fit`, as in the authors' code.
+
+    fit(flow, x, **realnvp(), epochs=100, rng=rng)
+"""
+
+from __future__ import annotations
+
+from .optimisers import EMA, AdaMax, Adam, ClipNorm, ClipValue, RMSPropMomentum
+from .schedules import Exponential, MomentumRamp, Noam, WarmUp
+
+
+def nice(steps_per_epoch, learning_rate=1e-3, lowest=1e-4) -> dict:
+    """NICE: RMSProp with a momentum of 0 up to epoch 5 and 1/2 from epoch 6; the learning rate falls by 1.0005 each step."""
+    return {"optimiser": RMSPropMomentum(learning_rate, momentum=MomentumRamp(steps_per_epoch)),
+            "schedule": Exponential(1 / 1.0005, lowest / learning_rate), "batch_size": 200}
+
+
+def realnvp() -> dict:
+    """RealNVP: Adam in TensorFlow's form, gradients of norm at most 100."""
+    return {"optimiser": Adam(1e-3, uncorrected_eps=True), "clip": ClipNorm(100.0), "batch_size": 64}
+
+
+def glow(steps_per_epoch, learning_rate=1e-3, warm_up_epochs=10, average_epochs=1) -> dict:
+    """Glow: its AdaMax, beta2 and the averaging fixed by `average_epochs`, warmed up from 0 over `warm_up_epochs`."""
+    beta2 = 1 - 1 / (steps_per_epoch * average_epochs)
+    return {"optimiser": AdaMax(learning_rate, beta2=beta2, glow=True), "schedule": WarmUp(steps_per_epoch * warm_up_epochs, start=0),
+            "averaging": EMA(beta2), "batch_size": 64}
+
+
+def glow_tts(width=192, warm_up=4000) -> dict:
+    """Glow-TTS: Adam with Noam's schedule, gradient entries within +-5."""
+    return {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": Noam(width, warm_up), "clip": ClipValue(5.0), "batch_size": 32}

@@ -1,0 +1,125 @@
+r"""Schedules: factors of the learning rate, functions of the step t = 1, 2, ...
+
+Constant:
+    f_t = 1                                                                         (1)
+Linear warm-up over n steps, then another schedule f' (Glow: Kingma & Dhariwal, arXiv:1807.03039, starts at k = 0):
+    f_t = min(1, (t - 1 + k) / n) f'_t                                              (2)
+Exponential decay to a lowest factor (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516; in its code r = 1/1.0005, every step):
+    f_t = max(r^(t-1), lowest)                                                      (3)
+Cosine decay over n steps (Loshchilov & Hutter, arXiv:1608.03983, section 3):
+    f_t = lowest + (1 - lowest) (1 + cos(pi min((t-1)/n, 1))) / 2                   (4)
+Noam (Vaswani et al., arXiv:1706.03762, section 5.3), of a network of d entries, warmed up over n steps:
+    f_t = d^(-1/2) min(t^(-1/2), t n^(-3/2))                                        (5)
+Momentum of NICE's code, constant within each epoch e of n steps, which goes from mu_0 to mu_1 between epochs a and b:
+    e = ceil(t / n)                                                                 (6)
+    mu_t = mu_0 (1 - q) + mu_1 q,   q = min(max((e - a) / (b - a), 0), 1)           (7)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+def checked(name, value, holds, rule):
+    """Raise ValueError where a setting breaks its rule."""
+    if not holds(value):
+        raise ValueError(f"{name} {rule}, not {value!r}")
+
+
+def positive_count(name, value):
+    checked(name, value, lambda n: isinstance(n, int) and n >= 1, "must be an int >= 1")
+
+
+def fraction(name, value):
+    checked(name, value, lambda v: 0 <= v <= 1, "must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate as it is."""
+
+    def __call__(self, t):
+        return 1.0                                                                  # (1)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Linear growth over `steps`, times the schedule `then`; the first step has the factor start/steps."""
+
+    steps: int
+    then: object = Constant()
+    start: int = 1
+
+    def __post_init__(self):
+        positive_count("WarmUp: steps", self.steps)
+        checked("WarmUp: start", self.start, lambda n: n in (0, 1), "must be 0 or 1")
+
+    def __call__(self, t):
+        return min(1.0, (t - 1 + self.start) / self.steps) * self.then(t)           # (2)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """The factor `rate` every step, until `lowest`."""
+
+    rate: float
+    lowest: float = 0.0
+
+    def __post_init__(self):
+        fraction("Exponential: rate", self.rate)
+        fraction("Exponential: lowest", self.lowest)
+
+    def __call__(self, t):
+        return max(self.rate ** (t - 1), self.lowest)                               # (3)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a period of a cosine, from 1 to `lowest` over `steps`."""
+
+    steps: int
+    lowest: float = 0.0
+
+    def __post_init__(self):
+        positive_count("Cosine: steps", self.steps)
+        fraction("Cosine: lowest", self.lowest)
+
+    def __call__(self, t):
+        part = min((t - 1) / self.steps, 1.0)
+        return self.lowest + (1 - self.lowest) * (1 + math.cos(math.pi * part)) / 2         # (4)
+
+
+@dataclass(frozen=True)
+class Noam:
+    """Growth over `warm_up` steps, then decay with the root of the step; `width` is that of the network."""
+
+    width: int
+    warm_up: int = 4000
+
+    def __post_init__(self):
+        positive_count("Noam: width", self.width)
+        positive_count("Noam: warm_up", self.warm_up)
+
+    def __call__(self, t):
+        return self.width**-0.5 * min(t**-0.5, t * self.warm_up**-1.5)              # (5)
+
+
+@dataclass(frozen=True)
+class MomentumRamp:
+    """A momentum that grows linearly between two epochs, constant within each of `steps_per_epoch` steps."""
+
+    steps_per_epoch: int
+    initial: float = 0.0
+    final: float = 0.5
+    start: int = 5
+    saturate: int = 6
+
+    def __post_init__(self):
+        positive_count("MomentumRamp: steps_per_epoch", self.steps_per_epoch)
+        checked("MomentumRamp: saturate", self.saturate, lambda b: b > self.start, f"must be > start = {self.start}")
+
+    def __call__(self, t):
+        epoch = math.ceil(t / self.steps_per_epoch)                                 # (6)
+        q = min(max((epoch - self.start) / (self.saturate - self.start), 0.0), 1.0)         # (7)
+        return self.initial * (1 - q) + self.final * q                              # (7)
