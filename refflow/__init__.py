@@ -3,20 +3,37 @@
     x = f(z),   log p(x) = log pi(z) - log|det dx/dz|
 
 Maps are values with the methods of `refflow.core.Bijector`; `Chain` composes them, `Flow` joins one to a base density.
+A chapter is loaded when one of its names is first used; `REGISTRY`, {name: page}, loads them all.
 """
 
 from __future__ import annotations
 
-from .core import (REGISTRY, Chain, DiagonalNormal, Flow, FullNormal, Independent, Inverse, Logistic, NormalMixture,
-                   StandardNormal, Uniform)
-from .elementwise import Affine, Exp, NormalCDF, Power, Sigmoid, Softplus, Tanh, WeibullCDF
-from .linear import DenseLinear, PLULinear
-from .constrained import CorrelationCholesky, StickBreaking
-from .normalization import ActNorm
-from .shape import Concatenate, Reshape, stack
+from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["ActNorm", "Affine", "Chain", "Concatenate", "CorrelationCholesky", "DenseLinear", "DiagonalNormal", "Exp",
-           "Flow", "FullNormal", "Independent", "Inverse", "Logistic", "NormalCDF", "NormalMixture", "PLULinear", "Power",
-           "REGISTRY", "Reshape", "Sigmoid", "Softplus", "StandardNormal", "StickBreaking", "Tanh", "Uniform", "WeibullCDF",
-           "stack"]
+
+CHAPTERS = {
+    "core": ("Chain", "DiagonalNormal", "Flow", "FullNormal", "Independent", "Inverse", "Logistic", "NormalMixture",
+             "StandardNormal", "Uniform"),
+    "elementwise": ("Affine", "Exp", "NormalCDF", "Power", "Sigmoid", "Softplus", "Tanh", "WeibullCDF"),
+    "linear": ("DenseLinear", "PLULinear"),
+    "shape": ("Concatenate", "Reshape", "stack"),
+    "constrained": ("CorrelationCholesky", "StickBreaking"),
+    "normalization": ("ActNorm",)}
+HOME = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
+__all__ = [*sorted(HOME), "REGISTRY"]
+
+
+def __getattr__(name):
+    if name in CHAPTERS:
+        return import_module(f".{name}", __name__)
+    if name == "REGISTRY":
+        chapters = [import_module(f".{chapter}", __name__) for chapter in CHAPTERS]
+        return chapters[0].REGISTRY
+    if name not in HOME:
+        raise AttributeError(f"refflow has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f".{HOME[name]}", __name__), name)
+
+
+def __dir__():
+    return [*globals(), *__all__, *CHAPTERS]

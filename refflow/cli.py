@@ -1,4 +1,4 @@
-"""The command line: refflow list, refflow show NAME, refflow check [TARGET].
+"""The command line: refflow list, refflow show NAME, refflow check [TARGET]; fit, sample and score are in cli_flows.
 
 Exit status of `check`: 0 where everything passes, 1 where something is found, 2 where it could not run.
 """
@@ -12,6 +12,7 @@ import sys
 
 import refflow
 
+from . import cli_flows
 from .core.bijector import chapter
 from .core.fields import Child, Field
 from .oracle import CannotRun, check
@@ -54,6 +55,7 @@ def parser():
     one.add_argument("--page", metavar="NAME", help="only this page")
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
     one.set_defaults(run=run_check)
+    cli_flows.add_commands(commands)
     return top
 
 
@@ -82,7 +84,13 @@ def facts(name, certificate) -> dict:
     f = simple_bijector(page, "float64", 2)
     return {"name": name, "chapter": chapter(page), "event_ndim": list(f.event_ndim),
             "inverse": "solver" if f.solver else "closed", "domain": repr(f.domain), "codomain": repr(f.codomain),
-            "source": page.source, "certificate": certificate.get(name, {})}
+            "source": page.source, "certificate": errors_of(certificate.get(name, {}))}
+
+
+def errors_of(quantities) -> dict:
+    """The errors of a page's certificate, without their points."""
+    return {quantity: {dtype: {"C": entry["C"], "allowed": entry["allowed"]} for dtype, entry in dtypes.items()}
+            for quantity, dtypes in quantities.items()}
 
 
 def list_pages(options):

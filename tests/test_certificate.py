@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from refflow.core import REGISTRY, Bijector, bijector, interval, log_2, real
+from refflow import REGISTRY
+from refflow.core import Bijector, bijector, interval, log_2, real
 from validation.certify import CERTIFICATE, DTYPES, SIDES, TABLE, certified, failures, rows_of, table
 from validation.golden import GOLDEN, decoded, document
 from validation.points import belongs, points, set_of

@@ -476,7 +476,8 @@ def test_initialised_through_chains_and_inverses():
 # -- the house --------------------------------------------------------------------------------------------------------
 
 ORDER = ["core", "elementwise", "linear", "shape", "constrained", "normalization", "conditioners", "coupling",
-         "autoregressive", "residual", "continuous", "models", "train", "testing", "oracle", "peers", "cli"]
+         "autoregressive", "residual", "continuous", "models", "saving", "train", "training", "testing", "oracle", "peers",
+         "cli_flows", "cli"]
 CORE = ["fields", "sets", "words", "bijector", "compose"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}

@@ -8,18 +8,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from refflow import Affine, DenseLinear, Inverse, Power
 from refflow.conditioners import dense_network
+from refflow.core import Array, Conditioner, conditioner, real
 from refflow.core.fields import flatten
 from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, all_in_one, masks
 from refflow.coupling.all_in_one import GLOBAL_SCALE, Times
-from refflow.elementwise import (CONVENTIONS, ClampedExpScale, CentredSoftplusScale, DoubleExpScale, ExpScale, Family,
-                                 FlooredExpScale, Free, LocationScale, PerField, RescaledTanhExpScale, ScaledAffine,
-                                 SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
-from refflow.testing import strategies
+from refflow.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale, Family,
+                                 FlooredExpScale, Free, GatedLocationScale, LocationScale, PerField, RescaledTanhExpScale,
+                                 ScaledAffine, SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.testing.points import Points
 from validation.couplings import measure
@@ -32,6 +32,49 @@ def network(rng, inputs, outputs, hidden=3, context=0):
     """A small net with all of its parameters drawn."""
     net = dense_network(rng, [inputs, hidden, outputs], "tanh", context=context)
     return net.unravel(0.7 * rng.standard_normal(net.ravel().size))
+
+
+@conditioner(source="definition", register=False)
+class Mixing(Conditioner):
+    """h = W a at every position of (channels, height, width): a net of images."""
+
+    W: Array = real("M", "N")
+    event_ndim = (3, 3)
+
+    def output_shape(self, shape):
+        if shape[0] != self.W.shape[-1]:
+            raise ValueError(f"its events have {self.W.shape[-1]} channels")
+        return (self.W.shape[-2], *shape[1:])
+
+    @staticmethod
+    def definition(m, a, W):
+        rows, columns = range(len(a[0])), range(len(a[0][0]))
+        return [[[sum(w * a[k][i][j] for k, w in enumerate(row)) for j in columns] for i in rows] for row in W]
+
+    def forward(self, a):
+        return np.einsum("...mn,...nij->...mij", self.W, a)
+
+    def jacobian(self, a):
+        P = a.shape[-2] * a.shape[-1]
+        J = np.einsum("...mn,pq->...mpnq", self.W, np.eye(P, dtype=a.dtype))
+        M, N = self.W.shape[-2:]
+        return np.broadcast_to(J.reshape(*J.shape[:-4], M * P, N * P), (*a.shape[:-3], M * P, N * P))
+
+    def vjp(self, a):
+        def pullback(h_bar):
+            W_bar = np.einsum("...mij,...nij->...mn", h_bar, a)
+            return np.einsum("...mn,...mij->...nij", self.W, h_bar), {"W": W_bar}
+
+        return np.einsum("...mn,...nij->...mij", self.W, a), pullback
+
+
+def image(flags, page, outputs=2, **fields):
+    """A coupling of whole channels."""
+    def make(rng):
+        W = 0.3 * rng.standard_normal((outputs * (~flags).sum(), flags.sum()))
+        return page(masks.channels(flags, 3), Mixing(W), **fields)
+
+    return make
 
 
 def additive(mask):
@@ -49,6 +92,8 @@ def generic(mask, family, **layout):
 SCATTERED = np.array([True, False, False, True, False])
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
+# One of its parameters cancels in the mean: a cotangent that is identically 0 has no unit of error.
+CANCELLING = "volume preserving with its own parameters"
 COUPLINGS = {
     "additive halves": additive(masks.halves(3)),
     "additive alternating": additive(masks.alternating(4, flip=True)),
@@ -64,11 +109,19 @@ COUPLINGS = {
     "volume preserving": affine(masks.halves(4), TanhExpScale(), VolumePreservingCoupling),
     "volume preserving scattered": affine(SCATTERED, SigmoidScale(), VolumePreservingCoupling, layout="interleaved",
                                           order=("shift", "scale")),
-    "volume preserving with its own parameters": affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling),
+    CANCELLING: affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling),
     "generic affine": generic(masks.halves(3), affine_family(SoftplusScale()), layout="interleaved"),
     "generic affine with its own parameters": generic(SCATTERED, affine_family(RescaledTanhExpScale(0.7, 0.2))),
+    "generic gated": generic(masks.halves(3), Family(ScaledAffine, GatedLocationScale())),
+    "generic gated, the shift first": generic(SCATTERED, Family(ScaledAffine, GatedLocationScale(0.5, ("shift", "scale")))),
     "generic constrained": generic(masks.alternating(3), CONSTRAINED),
     "generic power": generic(masks.halves(3), POWER),
+    "additive channels": image(masks.halves(2), AdditiveCoupling, 1),
+    "affine channels": image(masks.alternating(3), AffineCoupling, scale=RescaledTanhExpScale(0.7, 0.2),
+                             order=("shift", "scale"), layout="interleaved"),
+    "volume preserving channels": image(np.array([False, True, False]), VolumePreservingCoupling, scale=TanhExpScale()),
+    "generic channels": image(np.array([False, True, False]), Coupling, layout="interleaved",
+                              family=affine_family(RescaledTanhExpScale(0.7, 0.2))),
     "all in one": lambda rng: all_in_one(network(rng, 2, 2), rotation(rng, 3), offset=rng.standard_normal(3)),
     "all in one, volume preserving": lambda rng: all_in_one(network(rng, 2, 4), rotation(rng, 4), gin=True),
 }
@@ -82,13 +135,14 @@ def event_shape(f):
     inner = f
     while not hasattr(inner, "mask"):
         inner = inner.inner if hasattr(inner, "inner") else inner.stages[0]
-    return inner.mask.shape
+    shape = inner.mask.shape
+    return shape[:1] + (2,) * (len(shape) - 1) if inner.split.rest else shape       # of channels: two positions each way
 
 
 def drawn_points(f, rng, dtype, count=6, spread=1.0):
-    """Points of moderate magnitude, in the domain."""
+    """Points of moderate magnitude, in the domain: a saturated net says nothing of a coupling."""
     shape = (count, *event_shape(f))
-    z = spread * rng.standard_normal(shape)
+    z = (spread * rng.standard_normal((count, int(np.prod(shape[1:]))))).reshape(shape)
     z = np.exp(z) if f.domain.lower == 0 else z
     bars = (rng.standard_normal(s).astype(dtype) for s in (shape, shape, (count,)))
     return Points(f.astype(dtype), z.astype(dtype), *bars)
@@ -97,16 +151,16 @@ def drawn_points(f, rng, dtype, count=6, spread=1.0):
 # -- laws -------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", COUPLINGS)
+@pytest.mark.parametrize("name", [name for name in COUPLINGS if name != CANCELLING])
 def test_laws(name, dtype):
     rejected, tried = Counter(), Counter()
 
-    @settings(max_examples=5)
-    @given(st.integers(0, 2**16), st.data())
-    def every_law(seed, data):
-        f = COUPLINGS[name](np.random.default_rng(seed)).astype(dtype)
-        tally = run_laws(f, data.draw(strategies.points(f, dtype, 16, event_shape(f))))
-        for law, (out, of) in tally.items():
+    @settings(max_examples=5, phases=(Phase.explicit, Phase.reuse, Phase.generate))      # seeds do not shrink
+    @given(st.integers(0, 2**16))
+    def every_law(seed):
+        rng = np.random.default_rng(seed)
+        p = drawn_points(COUPLINGS[name](rng), rng, dtype, 16, np.exp2(rng.uniform(-4, 2, (16, 1))))
+        for law, (out, of) in run_laws(p.f, p).items():
             rejected[law] += out
             tried[law] += of
 
@@ -133,8 +187,9 @@ def net_bars(params_bar):
 
 def held_together(f, g, p, more=0.0):
     """Values and cotangents of g against those of f at f's points, within twice the unit of error, and `more` times u."""
-    of_x, of_log_det = p.forward_sensitivities
-    room = lambda s: 2 * unit(p, s.kappa) + more * p.u           # noqa: E731
+    def room(s):
+        return 2 * unit(p, s.kappa) + more * p.u
+
     for method, event, bars, derivatives, values in (
             ("vjp", p.z, (p.x_bar, p.log_det_bar), p.forward_derivatives, p.forward_sensitivities),
             ("inverse_vjp", p.inner_x, (p.z_bar, p.log_det_bar), p.inverse_derivatives, p.inverse_sensitivities)):
@@ -154,7 +209,7 @@ def held_together(f, g, p, more=0.0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("mask", [masks.halves(4), masks.alternating(3), SCATTERED], ids=["halves", "alternating", "scattered"])
+@pytest.mark.parametrize("mask", [masks.halves(4), masks.alternating(3), SCATTERED], ids=["halves", "alternating", "other"])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_affine_is_generic(name, mask, dtype):
     rng = np.random.default_rng(5)
@@ -296,7 +351,8 @@ def test_convention_is_the_sources(name):
 
 def kinks(scale):
     """Where the scale, or for |s| its slope, has a corner: differences are not derivatives there."""
-    found = [scale.low, scale.high] if isinstance(scale, ClampedExpScale) else [0.0] if isinstance(scale, SoftclipExpScale) else []
+    found = [scale.low, scale.high] if isinstance(scale, ClampedExpScale) else []
+    found += [0.0] if isinstance(scale, SoftclipExpScale) else []
     if isinstance(scale, SoftplusScale) and scale.ceiling < np.inf:
         found.append(math.log(math.expm1((scale.ceiling - scale.floor) / scale.gain)) / scale.rate)
     return found
@@ -315,6 +371,18 @@ def test_own_parameters_of_a_convention():
         assert np.isclose(bars[key], (L(up) - L(down)) / (2 * h), 1e-8)
 
 
+def test_gated_map_is_the_sources():
+    """x = sigma z + (1 - sigma) m."""
+    rng = np.random.default_rng(17)
+    mask, net, z = masks.halves(4), network(rng, 2, 4), rng.standard_normal((5, 4))
+    f = Coupling(mask, net, Family(ScaledAffine, GatedLocationScale()))
+    s, mean = np.split(net.forward(z[:, :2]), 2, -1)
+    sigma = 1 / (1 + np.exp(-(s + 2)))
+    x, log_det = f.forward_and_log_det(z)
+    assert np.allclose(x[:, 2:], sigma * z[:, 2:] + (1 - sigma) * mean, 1e-14, 1e-14)
+    assert np.allclose(log_det, np.log(sigma).sum(-1), 1e-14, 1e-14)
+
+
 def test_clamped_gradients():
     """Both conventions of Pyro and TFP: gradients stop at the clamp, or pass through it."""
     s = np.array([-7.0, -5.0, 0.0, 3.0, 4.0])
@@ -329,10 +397,12 @@ def test_clamped_gradients():
     (lambda: ClampedExpScale(3.0, -5.0), "ClampedExpScale: low"), (lambda: TanhExpScale(clamp=0.0), "TanhExpScale: clamp"),
     (lambda: SigmoidScale(floor=-1e-3), "SigmoidScale: floor"), (lambda: SoftclipExpScale(2.0), "SoftclipExpScale: low"),
     (lambda: SoftplusScale(floor=4.0, ceiling=3.0), "SoftplusScale: floor"), (lambda: CentredSoftplusScale(1.0), "floor"),
-    (lambda: FlooredExpScale(rate=np.nan), "FlooredExpScale: rate"), (lambda: DoubleExpScale(low=0.0), "DoubleExpScale: low"),
+    (lambda: FlooredExpScale(rate=np.nan), "FlooredExpScale: rate"),
+    (lambda: DoubleExpScale(low=0.0), "DoubleExpScale: low"),
     (lambda: ExpScale(np.inf), "ExpScale: offset"), (lambda: ExpScale().forward([np.nan]), "ExpScale: s"),
     (lambda: ExpScale().forward(np.float16(1)), "ExpScale: s"), (lambda: LocationScale(ExpScale(), ("s", "t")), "order"),
-    (lambda: PerField(("a", "b"), (ExpScale(),)), "PerField"), (lambda: Family(DenseLinear, LocationScale(ExpScale())), "Family")])
+    (lambda: PerField(("a", "b"), (ExpScale(),)), "PerField"),
+    (lambda: Family(DenseLinear, LocationScale(ExpScale())), "Family")])
 def test_bad_conventions_are_refused(make, name):
     with pytest.raises(ValueError, match=name):
         make()
@@ -374,7 +444,7 @@ def test_hard_cases_of_scaled_affine(scale, number, dtype):
     case = ScaledAffine.hard_cases[number]
     for side, events in (("z", case.z), ("x", case.x)):
         for event in events:
-            if dtype(event) == event or dtype == np.float64:
+            if abs(event) < float(np.finfo(dtype).max) and dtype(event) == event:
                 f = ScaledAffine(scale=scale, **case.params)
                 found = measure(f, dtype=dtype, x_bar=0.5, z_bar=-0.5, log_det_bar=0.75, **{side: event})
                 assert all(C <= 4 for C, _ in found.values()), found
@@ -383,7 +453,7 @@ def test_hard_cases_of_scaled_affine(scale, number, dtype):
 # -- certificates of couplings ----------------------------------------------------------------------------------------
 
 # Left out: an empty matrix has no shape as nested lists; a shift that cancels in a mean has kappa 0, and is tested below.
-LEFT_OUT = ("affine, everything passes", "volume preserving with its own parameters", "all in one", "all in one, volume preserving")
+LEFT_OUT = ("affine, everything passes", CANCELLING, "all in one", "all in one, volume preserving")
 CERTIFIED = [name for name in COUPLINGS if name not in LEFT_OUT]
 
 
@@ -402,16 +472,20 @@ def test_certificate_of_couplings(name, dtype):
 
 def test_a_common_shift_of_log_scales_cancels():
     rng = np.random.default_rng(16)
-    f = COUPLINGS["volume preserving with its own parameters"](rng)
+    f = COUPLINGS[CANCELLING](rng)
     p = drawn_points(f, rng, np.float64)
     moved = f.replace(scale={"shift": 5.0})
     assert np.allclose(f.forward(p.z), moved.forward(p.z), 1e-14, 1e-14)
     for method, event in (("vjp", p.z), ("inverse_vjp", p.x)):
         bars = getattr(f, method)(event)[1](p.x_bar, p.log_det_bar)[1]["scale"]
         assert abs(bars["shift"]) <= 1e-14 < abs(bars["gain"])
+        image_bar, h = (p.x_bar if method == "vjp" else p.z_bar), 1e-6
+        up, down = ((image_bar * getattr(f.replace(scale={"gain": 0.7 + d}), method)(event)[0][0]).sum() for d in (h, -h))
+        assert np.isclose(getattr(f, method)(event)[1](image_bar, 0.0)[1]["scale"]["gain"], (up - down) / (2 * h), 1e-7)
 
 
-HARD = [(page, case) for page in (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling) for case in page.hard_cases]
+PAGES = (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling)
+HARD = [(page, case) for page in PAGES for case in page.hard_cases]
 
 
 @pytest.mark.parametrize("page, case", HARD, ids=[f"{page.__name__} {case.name}" for page, case in HARD])
@@ -432,7 +506,7 @@ def test_hard_cases(page, case):
 
 # -- context, passes, refusals ----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("page", [AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling])
+@pytest.mark.parametrize("page", PAGES)
 def test_context(page):
     """One context for all events, or one each; its cotangent comes back summed over exactly what broadcast."""
     rng, mask = np.random.default_rng(12), masks.halves(4)
@@ -497,7 +571,8 @@ def test_wrong_masks_nets_and_events_are_refused():
     net, mask = network(rng, 2, 4), masks.halves(4)
     f = AffineCoupling(mask, net, ExpScale())
     for method in ("forward", "inverse", "vjp", "inverse_vjp", "jacobian"):
-        with pytest.raises(ValueError, match=r"AffineCoupling: [zx] has event shape \(5,\): its mask is for events of shape \(4,\)"):
+        rule = r"AffineCoupling: [zx] has event shape \(5,\): its mask is for events of shape \(4,\)"
+        with pytest.raises(ValueError, match=rule):
             getattr(f, method)(np.ones((2, 5)))
     with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit"):
         AffineCoupling(masks.halves(5), net, ExpScale())
@@ -531,12 +606,14 @@ def test_masks():
     assert board.shape == (4, 2, 3) and (board == ~masks.checkerboard(2, 3)).all()
     assert masks.channels(masks.halves(4), 3).shape == (4, 1, 1)
     for wrong in (lambda: masks.halves(0), lambda: masks.halves(3, 4), lambda: masks.alternating(2.0),
-                  lambda: masks.checkerboard(3), lambda: masks.channels([1, 0], 3), lambda: masks.channels(masks.halves(2), 0)):
+                  lambda: masks.checkerboard(3), lambda: masks.channels([1, 0], 3),
+                  lambda: masks.channels(masks.halves(2), 0)):
         with pytest.raises(ValueError):
             wrong()
 
 
-@pytest.mark.parametrize("mask", [masks.halves(6), masks.halves(6, flip=True), masks.alternating(5), masks.alternating(5, True)])
+@pytest.mark.parametrize("mask", [masks.halves(6), masks.halves(6, flip=True), masks.alternating(5),
+                                  masks.alternating(5, True)])
 def test_regular_masks_split_into_views(mask):
     split, event = masks.Split(mask), np.arange(3.0 * mask.size).reshape(3, -1)
     a, b = split.parts(event)
@@ -548,7 +625,8 @@ def test_regular_masks_split_into_views(mask):
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
 def test_any_mask_splits_and_joins(mask):
     mask = np.array(mask)
-    for shaped, shape in ((mask, (2, mask.size)), (masks.channels(mask, 2), (2, mask.size, 3)), (mask[:, None], (mask.size, 1))):
+    D = mask.size
+    for shaped, shape in ((mask, (2, D)), (masks.channels(mask, 2), (2, D, 3)), (mask[:, None], (D, 1))):
         split, event = masks.Split(shaped), np.random.default_rng(0).standard_normal(shape)
         a, b = split.parts(event)
         assert np.array_equal(split.whole(a, b, event.shape), event)
@@ -581,7 +659,7 @@ def test_all_in_one_is_the_sources(gin):
 
 
 def test_pages_have_what_a_page_has():
-    for page in (AdditiveCoupling, AffineCoupling, VolumePreservingCoupling, Coupling, ScaledAffine):
+    for page in (*PAGES, ScaledAffine):
         own = page.page.__dict__
         for name in ("definition", "jacobian" if page is not ScaledAffine else "slope", "vjp", "inverse_vjp", "hard_cases"):
             assert name in own, f"{page.__name__} lacks {name}"

@@ -34,7 +34,7 @@ import numpy as np
 import scipy
 
 import refflow
-from refflow.core import REGISTRY
+from refflow import REGISTRY
 from refflow.core.fields import Field
 from refflow.oracle.quantities import forward_quantities, inverse_quantities
 

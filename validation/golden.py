@@ -12,7 +12,7 @@ import json
 import numpy as np
 from flint import arb, ctx
 
-from refflow.core import REGISTRY
+from refflow import REGISTRY
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
 from .points import LARGEST_WITH_COTANGENT, Point, points

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 import refflow
-from refflow.core import REGISTRY
+from refflow import REGISTRY
 from refflow.core.bijector import chapter
 
 README = Path(__file__).parent.parent / "README.md"

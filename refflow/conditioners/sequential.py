@@ -99,7 +99,8 @@ class Sequential(Conditioner):
         for i, (layer, lift) in enumerate(self.lifted()):
             block = layer.jacobian(a)
             if lift:
-                slopes = block.reshape(*a.shape[:a.ndim - rank], -1)
+                batch, event = a.shape[:a.ndim - rank], a.shape[a.ndim - rank:]
+                slopes = block.reshape(*batch, int(np.prod(event)))
                 J = diagonal(slopes) if J is None else slopes[..., None] * J        # (2)
             else:
                 J = block if J is None else block @ J                               # (2)

@@ -82,9 +82,10 @@ class AdditiveCoupling(MaskedBijector):
 
     hard_cases = (
         case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), [])),
-        case("MaskNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]], mask=[False, False],
-             net=Dense(np.zeros((2, 0)), [0.5, -2.0])),
+        case("MaskNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
+             mask=[False, False], net=Dense(np.zeros((2, 0)), [0.5, -2.0])),
         case("Forgotten", "t is so large that x_b no longer remembers z_b", z=[[1.0, 1e-20]], x=[[1.0, 3.0]],
              mask=[True, False], net=Dense([[1e6]], [0.25])),
-        case("Cancelling", "z_b and t cancel", z=[[3.0, -0.75]], x=[[3.0, 0.75]], mask=[True, False], net=Dense([[0.25]], [0.0])),
+        case("Cancelling", "z_b and t cancel", z=[[3.0, -0.75]], x=[[3.0, 0.75]], mask=[True, False],
+             net=Dense([[0.25]], [0.0])),
     )

@@ -14,7 +14,7 @@ LAYOUTS = ("halves", "interleaved")
 # -- definitions ------------------------------------------------------------------------------------------------------
 
 def divided(z, mask):
-    """(a, b, whole) of nested lists: lists of entries, or of channels, and the function that puts an event together again."""
+    """(a, b, whole) of nested lists: lists of entries, or of channels, and the function that joins an event again."""
     inner, by_channel = mask[0], True
     while isinstance(inner, list):
         inner, by_channel = inner[0], by_channel and len(inner) == 1
@@ -95,7 +95,8 @@ class MaskedBijector(Bijector):
         a, b = self.split.part_shapes(shape)
         given, wanted = tuple(self.net.output_shape(a)), (self.outputs * b[0], *b[1:])
         if given != wanted:
-            raise ValueError(f"its net gives outputs of shape {given} for {a}, {self.outputs} for each entry of {b} are needed")
+            raise ValueError(f"its net gives outputs of shape {given} for {a}, {self.outputs} for each entry of {b} "
+                             f"are needed")
         return shape
 
     def input_shape(self, shape):

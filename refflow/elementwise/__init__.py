@@ -2,7 +2,7 @@
 
 from .affine import Affine
 from .exp import Exp
-from .families import Family, Free, LocationScale, Map, PerField, affine_family
+from .families import Family, Free, GatedLocationScale, LocationScale, Map, PerField, affine_family
 from .normal_cdf import NormalCDF
 from .power import Power
 from .scaled_affine import ScaledAffine
@@ -14,7 +14,8 @@ from .softplus import Softplus
 from .tanh import Tanh
 from .weibull_cdf import WeibullCDF
 
-__all__ = ["Affine", "ArctanExpScale", "CONVENTIONS", "CentredSoftplusScale", "ClampedExpScale", "DoubleExpScale", "Exp",
-           "ExpScale", "Family", "FlooredExpScale", "Free", "LocationScale", "Map", "NormalCDF", "PerField", "Power",
-           "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine", "Sigmoid", "SigmoidScale",
-           "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale", "WeibullCDF", "affine_family"]
+__all__ = ["CONVENTIONS", "Affine", "ArctanExpScale", "CentredSoftplusScale", "ClampedExpScale", "DoubleExpScale", "Exp",
+           "ExpScale", "Family", "FlooredExpScale", "Free", "GatedLocationScale", "LocationScale", "Map", "NormalCDF",
+           "PerField", "Power", "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine", "Sigmoid",
+           "SigmoidScale", "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale", "WeibullCDF",
+           "affine_family"]

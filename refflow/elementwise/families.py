@@ -3,8 +3,13 @@ r"""Families: an elementwise bijector whose fields are functions of an unconstra
     x = f(z; fields(h)),   h in R^P                                                 (1)
     h_bar = (d fields/dh)* fields_bar                                               (2)
 
-for each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of bijectors and a map
-from h to its fields.  The two are apart because libraries share the first and differ in the second.
+The gated map of inverse autoregressive flows (Kingma et al., arXiv:1606.04934; "stable" in Pyro), v = s + offset:
+    x = sigma z + (1 - sigma) m,   sigma = sigmoid v                                (3)
+    shift = m (1 - sigma),   1 - sigma = sigmoid(-v) = exp(min(-v, 0)) / (1 + exp(-|v|))    (4)
+    s_bar = s_bar of `ScaledAffine` - shift_bar m sigma (1 - sigma),   m_bar = shift_bar (1 - sigma)       (5)
+
+(1) and (2) are for each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of
+bijectors and a map from h to its fields.  The two are apart because libraries share the first and differ in the second.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import numpy as np
 from ..core import Bijector, Value, child, children, plain, real
 from ..core.fields import Child, Field, declare
 from .scaled_affine import ScaledAffine
-from .scales import Scale
+from .scales import Scale, SigmoidScale, scaled
 
 
 def value(cls):
@@ -91,6 +96,50 @@ def checked_order(name, order):
     if sorted(order) != ["scale", "shift"]:
         raise ValueError(f"{name}: order must be ('scale', 'shift') or ('shift', 'scale'), not {order}")
     return order
+
+
+class Gate:
+    """sigmoid(s + offset), as definitions see a scale."""
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def definition(self, m, s):
+        return SigmoidScale.definition(m, s, self.offset, 0)                        # (3)
+
+
+@value
+class GatedLocationScale(Map):
+    """s and shift = (1 - sigmoid(s + offset)) m of `ScaledAffine`.
+
+    In h, s stands where `order` has "scale", m where it has "shift".
+    """
+
+    offset: float = plain(2.0)
+    order: tuple = plain(("scale", "shift"))
+    size = 2
+
+    def _validate(self):
+        super()._validate()
+        self._set("order", checked_order("GatedLocationScale", self.order))
+        self._set("scale", SigmoidScale(self.offset))
+
+    @staticmethod
+    def definition(m, h, offset, order):
+        s, mean = h[order.index("scale")], h[order.index("shift")]
+        return {"s": s, "scale": Gate(offset), "shift": mean / (1 + m.exp(s + offset))}       # (3)
+
+    def vjp(self, h):
+        s, m = (h[..., self.order.index(name)] for name in ("scale", "shift"))
+        v = s + self.offset
+        gate, w = 1 / (1 + np.exp(-np.abs(v))), np.minimum(-v, 0)
+
+        def pullback(bars):
+            s_bar = bars["s"] - scaled(m, bars["shift"] * gate * gate, -np.abs(v))  # (5)
+            by_name = {"scale": s_bar, "shift": scaled(bars["shift"], gate, w)}     # (5)
+            return np.stack([by_name[name] for name in self.order], -1), {}
+
+        return {"s": s, "shift": scaled(m, gate, w), "scale": self.scale}, pullback         # (4)
 
 
 @value

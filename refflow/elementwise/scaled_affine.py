@@ -73,7 +73,8 @@ class ScaledAffine(Bijector):
     hard_cases = (
         case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[1.0], x=[1.0], s=1e-20, shift=0.0),
         case("Beyond", "sigma overflows, its product with z does not", z=[5e-324, 0.0], x=[2.0**1000], s=720.0, shift=0.0),
-        case("Vanishing", "sigma underflows, its product with z does not", z=[2.0**1000], x=[5e-324, 0.0], s=-760.0, shift=0.0),
+        case("Vanishing", "sigma underflows, its product with z does not", z=[2.0**1000], x=[5e-324, 0.0], s=-760.0,
+             shift=0.0),
         case("Contracted", "x no longer remembers z: the shift is all that is left", z=[1.0, 5e-324], s=-50.0, shift=1.0),
         case("Saturated", "every clamp and every sigmoid has ended", z=[1.0, -3.0], x=[0.5], s=2.0**40, shift=0.5),
     )

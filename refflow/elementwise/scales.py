@@ -136,7 +136,7 @@ class Scale(Value):
     event_ndim = (0, 0)
     event_shape = None
     domain, codomain = real, positive
-    rules: dict = {}
+    rules: tuple = ()
     hard_cases = ()
 
     def output_shape(self, shape):
@@ -151,7 +151,7 @@ class Scale(Value):
 
     def _validate(self):
         super()._validate()
-        for key, (holds, rule) in self.rules.items():
+        for key, (holds, rule) in self.rules:
             value = float(getattr(self, key))
             if not holds(value):
                 raise ValueError(f"{type(self).__name__}: {key} {rule}; {key} = {value}")
@@ -170,7 +170,8 @@ class Scale(Value):
     def vjp(self, s):
         sigma = self.at_values(s)
         one = np.ones_like(s)
-        return (sigma.times(one), np.broadcast_to(sigma.log, s.shape)), lambda x_bar, l_bar: sigma.cotangents(one, x_bar, l_bar)
+        values = sigma.times(one), np.broadcast_to(sigma.log, s.shape)
+        return values, lambda sigma_bar, log_sigma_bar: sigma.cotangents(one, sigma_bar, log_sigma_bar)
 
     def field_slopes(self, s):
         return {}
@@ -208,14 +209,16 @@ def scale(page):
     """Declare a page: a convention."""
     page = declare(page)
     page.vjp = reducing(page.vjp)
-    about = {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-    public = type(page.__name__, (page,), {"forward": published("forward"), "log": published("log"), "vjp": published_vjp} | about)
+    body = {"forward": published("forward"), "log": published("log"), "vjp": published_vjp}
+    body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
+    public = type(page.__name__, (page,), body)
     page.page = page
     return public
 
 
 FINITE = (lambda v: -inf < v < inf, "must be finite")
 ABOVE_0 = (lambda v: 0 < v < inf, "must be finite and > 0")
+POSITIVE = (lambda v: v > 0, "must be > 0")
 AT_LEAST_0 = (lambda v: 0 <= v < inf, "must be finite and >= 0")
 BELOW_1 = (lambda v: 0 < v < 1, "must be in (0, 1)")
 
@@ -230,7 +233,7 @@ class ExpScale(Scale):
     """sigma = exp(s + offset)."""
 
     offset: float = plain(0.0)
-    rules = {"offset": FINITE}
+    rules = (("offset", FINITE),)
 
     @staticmethod
     def definition(m, s, offset):
@@ -254,7 +257,7 @@ class ClampedExpScale(Scale):
     low: float = plain(-5.0)
     high: float = plain(3.0)
     straight_through: bool = plain(False)
-    rules = {"low": FINITE, "high": FINITE}
+    rules = (("low", FINITE), ("high", FINITE))
 
     def _validate(self):
         super()._validate()
@@ -263,7 +266,11 @@ class ClampedExpScale(Scale):
 
     @staticmethod
     def definition(m, s, low, high, straight_through):
-        return m.exp(low if s < low else high if s > high else s)                   # (6)
+        if s < low:
+            return m.exp(m.mpf(low))                                                # (6)
+        if s > high:
+            return m.exp(m.mpf(high))                                               # (6)
+        return m.exp(s)                                                             # (6)
 
     def evaluate(self, s):
         w = np.minimum(np.maximum(s, self.low), self.high)                          # (6)
@@ -286,7 +293,7 @@ class TanhExpScale(Scale):
 
     clamp: float = plain(2.0)
     rate: float = plain(1.0)
-    rules = {"clamp": ABOVE_0, "rate": ABOVE_0}
+    rules = (("clamp", ABOVE_0), ("rate", ABOVE_0))
 
     @staticmethod
     def definition(m, s, clamp, rate):
@@ -331,7 +338,7 @@ class ArctanExpScale(Scale):
 
     clamp: float = plain(2.0)
     factor: float = plain(0.636)
-    rules = {"clamp": ABOVE_0, "factor": ABOVE_0}
+    rules = (("clamp", ABOVE_0), ("factor", ABOVE_0))
 
     @staticmethod
     def definition(m, s, clamp, factor):
@@ -350,7 +357,7 @@ class SoftclipExpScale(Scale):
     """sigma = exp(s / (1 + |s / log low|)), in (low, 1/low)."""
 
     low: float = plain(1e-3)
-    rules = {"low": BELOW_1}
+    rules = (("low", BELOW_1),)
 
     @staticmethod
     def definition(m, s, low):
@@ -375,7 +382,7 @@ class DoubleExpScale(Scale):
 
     low: float = plain(1e-3)
     rate: float = plain(0.01)
-    rules = {"low": BELOW_1, "rate": ABOVE_0}
+    rules = (("low", BELOW_1), ("rate", ABOVE_0))
 
     @staticmethod
     def definition(m, s, low, rate):
@@ -398,7 +405,7 @@ class FlooredExpScale(Scale):
 
     floor: float = plain(1e-10)
     rate: float = plain(0.5)
-    rules = {"floor": BELOW_1, "rate": ABOVE_0}
+    rules = (("floor", BELOW_1), ("rate", ABOVE_0))
 
     @staticmethod
     def definition(m, s, floor, rate):
@@ -423,7 +430,7 @@ class SigmoidScale(Scale):
 
     offset: float = plain(2.0)
     floor: float = plain(0.0)
-    rules = {"offset": FINITE, "floor": AT_LEAST_0}
+    rules = (("offset", FINITE), ("floor", AT_LEAST_0))
 
     @staticmethod
     def definition(m, s, offset, floor):
@@ -452,7 +459,7 @@ class ReciprocalSigmoidScale(Scale):
     """sigma = 1 / sigmoid(s + offset), in (1, inf)."""
 
     offset: float = plain(2.0)
-    rules = {"offset": FINITE}
+    rules = (("offset", FINITE),)
 
     @staticmethod
     def definition(m, s, offset):
@@ -477,7 +484,7 @@ class SoftplusScale(Scale):
     ceiling: float = plain(inf)
     gain: float = plain(1.0)
     rate: float = plain(1.0)
-    rules = {"floor": AT_LEAST_0, "ceiling": (lambda v: v > 0, "must be > 0"), "gain": ABOVE_0, "rate": ABOVE_0}
+    rules = (("floor", AT_LEAST_0), ("ceiling", POSITIVE), ("gain", ABOVE_0), ("rate", ABOVE_0))
 
     def _validate(self):
         super()._validate()
@@ -535,7 +542,7 @@ class CentredSoftplusScale(Scale):
     """sigma = floor + softplus(s + c) with c such that sigma is 1 at s = 0."""
 
     floor: float = plain(1e-2)
-    rules = {"floor": BELOW_1}
+    rules = (("floor", BELOW_1),)
 
     @staticmethod
     def definition(m, s, floor):
@@ -555,7 +562,7 @@ class CentredSoftplusScale(Scale):
 
 
 CONVENTIONS = {
-    "exp": ExpScale(),                                          # TFP RealNVP and MAF, FlowTorch, normflows, bijx, SurVAE, glow-tts
+    "exp": ExpScale(),                                          # TFP RealNVP and MAF, normflows, bijx, SurVAE, glow-tts
     "TFP Glow exit": ExpScale(offset=2.0),
     "TFP MADE": ClampedExpScale(straight_through=True),
     "Pyro, NumPyro": ClampedExpScale(straight_through=True),
@@ -569,7 +576,7 @@ CONVENTIONS = {
     "RealNVP": RescaledTanhExpScale(),
     "zuko": SoftclipExpScale(),
     "TFP Glow, openai/glow": SigmoidScale(),
-    "Pyro stable": SigmoidScale(),
+    "Pyro stable": SigmoidScale(),                              # and a gated shift: `GatedLocationScale`
     "FlowTorch sigmoid": SigmoidScale(offset=0.0),
     "InvertibleNetworks": SigmoidScale(offset=0.0),
     "nflows coupling, normflows AR": SigmoidScale(floor=1e-3),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import REGISTRY
+from .. import REGISTRY
 from .pages import CannotRun
 from .points import Point, Truth
 

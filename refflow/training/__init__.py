@@ -2,9 +2,29 @@
 
 from . import recipes
 from .fit import Result, TrainingError, fit, fit_reverse_kl
-from .optimisers import EMA, LBFGS, AdaMax, Adam, ClipNorm, ClipValue, Polyak, RMSPropMomentum
+from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
 from .unconstrained import Unconstrained
 
-__all__ = ["AdaMax", "Adam", "ClipNorm", "ClipValue", "Constant", "Cosine", "EMA", "Exponential", "LBFGS", "MomentumRamp", "Noam",
-           "Polyak", "RMSPropMomentum", "Result", "TrainingError", "Unconstrained", "WarmUp", "fit", "fit_reverse_kl", "recipes"]
+__all__ = [
+           "EMA",
+           "LBFGS",
+           "AdaMax",
+           "Adam",
+           "ClipNorm",
+           "ClipValue",
+           "Constant",
+           "Cosine",
+           "Exponential",
+           "MomentumRamp",
+           "Noam",
+           "Polyak",
+           "RMSPropMomentum",
+           "Result",
+           "TrainingError",
+           "Unconstrained",
+           "WarmUp",
+           "fit",
+           "fit_reverse_kl",
+           "recipes",
+]

@@ -117,11 +117,15 @@ class Likelihood:
         context = None if context is None else context[used]
         return unlikely(self.space.quick(vector, context), x[used], self.index[self.batch][used])
 
+    def explain_validation(self, flow):
+        x, weights, context, index = (None if a is None else a[self.validation[1] != 0] for a in self.validation)
+        return unlikely(flow if context is None else flow.at(context=context), x, index) or "no single stage shows why"
+
     def evaluate(self, flow):
         """The validation loss, None without validation data."""
         if self.validation is None:
             return None
-        x, weights, context, _ = self.validation
+        x, weights, context, _index = self.validation
         total = 0.0
         for start in range(0, len(x), 4096):
             part = slice(start, start + 4096)
@@ -183,7 +187,7 @@ def user_array(name, given, like):
 # -- the loop ---------------------------------------------------------------------------------------------------------
 
 class Record:
-    """History, and the best parameters so far: by validation loss, else the last at which all was finite."""
+    """History, and the best flow so far: of the lowest validation loss, or without validation the last usable one."""
 
     def __init__(self, problem, space, every, patience, callback, progress):
         self.problem, self.space, self.every, self.patience = problem, space, every, patience
@@ -199,6 +203,8 @@ class Record:
         if loss is None:
             self.best, self.best_step = flow, step
             return False
+        if not step and not np.isfinite(loss):
+            raise Failed(f"before the first step: the validation loss is {loss}; {self.problem.explain_validation(flow)}")
         self.columns["validation_step"].append(step)
         self.columns["validation_loss"].append(loss)
         self.validation = loss
@@ -207,6 +213,11 @@ class Record:
             self.best, self.best_step, self.lowest = flow, step, loss
         self.since = 0 if better else self.since + 1
         return self.patience is not None and self.since >= self.patience
+
+    def keep(self, vector, step):
+        """Without validation, the parameters at which loss and gradient were last finite are the best so far."""
+        if self.validation is None:
+            self.best, self.best_step = (self.space.value_at(vector) if step else self.problem.flow), step
 
     def stepped(self, step, loss, gradient_norm, rate):
         for name, value in zip(COLUMNS, (step, loss, gradient_norm, rate)):
@@ -253,13 +264,13 @@ def descend(record, optimiser, schedule, steps, clip, averaging):
     """Steps of an optimiser; the reason why they end."""
     problem, vector = record.problem, record.space.vector
     state, average = optimiser.start(vector), vector
-    reached, known = vector, 0
+    usable = vector, 0
     try:
         record.measured(vector, 0)
         for step in range(1, steps + 1):
             problem.next_batch(step)
             loss, gradient = checked_gradient(problem, vector, step)
-            reached, known = average, step - 1
+            usable = average, step - 1
             length, factor = norm(gradient), schedule(step)
             record.stepped(step, loss, length, optimiser.learning_rate * factor)
             with np.errstate(all="ignore"):
@@ -269,16 +280,14 @@ def descend(record, optimiser, schedule, steps, clip, averaging):
             if overflown or not np.isfinite(vector).all():
                 raise Failed(f"step {step}: {type(optimiser).__name__}'s {(overflown or ['parameters'])[0]} overflows, of a "
                              f"gradient of norm {length:.3g}")
-            if step % record.every == 0 or step == steps:
-                if record.measured(average, step):
-                    return "patience"
+            if (step % record.every == 0 or step == steps) and record.measured(average, step):
+                return "patience"
             if record.called(average, step):
                 record.measured(average, step)
                 return "callback"
         return "steps"
     except (Failed, KeyboardInterrupt):
-        if record.problem.evaluate(record.best) is None and known > record.best_step:
-            record.best, record.best_step = record.space.value_at(reached), known
+        record.keep(*usable)
         raise
 
 
@@ -359,8 +368,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not finite or
     leaves its constraint: it names the step, the stage and the event.
     """
-    settings = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
-    optimiser, schedule = settings
+    optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
     x, weights, context = checked_data(flow, x, weights, context)
     needs_rng = isinstance(validation, float) and 0 < validation or batch_size is not None and batch_size < len(x)
     checked_rng("fit", rng, needs_rng)
@@ -374,7 +382,8 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     problem = Likelihood(flow, Unconstrained(flow, fixed), data, held_out, batch_size, rng)
     if steps is not None and epochs is not None:
         raise ValueError("fit: give steps or epochs, not both")
-    checked_count("steps", steps, 0), checked_count("epochs", epochs, 0)
+    checked_count("steps", steps, 0)
+    checked_count("epochs", epochs, 0)
     steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
     every = every or max(10, problem.per_epoch)
     record = Record(problem, problem.space, every, patience, callback, Progress(progress, steps))
@@ -393,7 +402,8 @@ def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, 
     if isinstance(optimiser, LBFGS):
         raise ValueError("fit_reverse_kl: LBFGS needs a loss without noise")
     checked_rng("fit_reverse_kl", rng, True)
-    checked_count("samples", samples, 1), checked_count("steps", steps, 0)
+    checked_count("samples", samples, 1)
+    checked_count("steps", steps, 0)
     problem = ReverseKL(flow, Unconstrained(flow, fixed), log_density, gradient, samples, rng)
     record = Record(problem, problem.space, steps + 1, None, callback, Progress(progress, steps))
     return trained(record, optimiser, schedule, steps, clip, averaging)
@@ -411,7 +421,8 @@ def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, pa
             raise ValueError(f"{name}: {key} must be callable, not {value!r}")
     if averaging is not None and not hasattr(averaging, "update"):
         raise ValueError(f"{name}: averaging must be EMA() or Polyak(), not {averaging!r}")
-    checked_count("every", every, 1), checked_count("patience", patience, 1)
+    checked_count("every", every, 1)
+    checked_count("patience", patience, 1)
     return optimiser, Constant() if schedule is None else schedule
 
 
@@ -454,11 +465,11 @@ def checked_data(flow, x, weights, context):
 
 def divided(flow, data, validation, rng):
     """(training data, validation data or None), each (x, weights of mean 1, context, indices)."""
-    x, weights, context, index = data
+    x, context = data[0], data[2]
     if isinstance(validation, (int, float)) and not isinstance(validation, bool):
         if not 0 <= validation < 1:
             raise ValueError(f"fit: validation must be a fraction in [0, 1) or data, not {validation!r}")
-        count = min(int(round(validation * len(x))), len(x) - 1)
+        count = min(round(validation * len(x)), len(x) - 1)
         if not count:
             return mean_one(data, "x"), None
         order = rng.permutation(len(x))

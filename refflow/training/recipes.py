@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .optimisers import EMA, AdaMax, Adam, ClipNorm, ClipValue, RMSPropMomentum
+from .optimisers import EMA, Adam, AdaMax, ClipNorm, ClipValue, RMSPropMomentum
 from .schedules import Exponential, MomentumRamp, Noam, WarmUp
 
 

@@ -1,0 +1,336 @@
+"""Flows and bijectors as files.
+
+    save(flow, "flow.npz")      load("flow.npz")
+
+Two forms of one document, {"schema", "refflow", "about", "value"}: `about` is a note of the caller's (`about(path)` reads it),
+a value is {"class", "weak", "fields"}, its class by name and its fields by theirs.  A .json file holds arrays as {"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip
+archive with the document as `refflow.json` and one .npy entry for each array, named by its path.  Nothing is pickled, and
+nothing but known classes is built: a class is looked up among those that refflow, or `@bijector` in the user's own code,
+has registered, and constructs and checks itself as from any other caller.
+
+Loading gives the same bits back: `load(path).equals(flow)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import json
+import math
+import os
+import pkgutil
+import secrets
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+import refflow
+
+from .core import CONDITIONERS, DENSITIES, REGISTRY
+from .core.fields import Child, Field, Value
+
+SCHEMA = "refflow/flow/1"
+DOCUMENT = "refflow.json"
+DTYPES = ("float32", "float64", "bool", "int64")
+NOT_PAGES = ("core", "oracle", "peers", "testing", "training")
+DEEPEST = 200                           # components inside components; Python itself ends at about 1000
+EPOCH = (1980, 1, 1, 0, 0, 0)           # the same flow gives the same file
+
+
+def save(value, path, about=None):
+    """Write a flow, bijector, density or conditioner to a .npz or .json file, in place of what is there.
+
+    `about`: anything that JSON can hold (names of columns, how the flow was trained), kept beside the value.
+    The file is complete or not there: it is written beside `path` and then renamed.  ValueError for another suffix, and for
+    a value that holds something that has no form in a file (a user's own base object).
+    """
+    if not isinstance(value, Value):
+        raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
+    path = Path(path)
+    form = suffix(path)
+    arrays = {} if form == ".npz" else None
+    document = {"schema": SCHEMA, "refflow": refflow.__version__, "about": about,
+                "value": written(value, "", arrays)}
+    text = json.dumps(document, indent=1, allow_nan=False)
+    write_atomically(path, archive(text, arrays) if arrays is not None else text.encode() + b"\n")
+
+
+def load(path):
+    """The value in a file that `save` has written.
+
+    ValueError, naming the file and the rule, for anything else: another schema, an unknown class, entries that are missing,
+    left over or damaged, fields that the class refuses.
+    """
+    return read(path)[0]
+
+
+def about(path):
+    """The note that `save` was given with the value in a file; ValueError as for `load`."""
+    return read(path)[1]
+
+
+def read(path):
+    """(value, note) of a file."""
+    path = Path(path)
+    form = suffix(path)
+    raw = path.read_bytes()
+    try:
+        text, arrays = (raw, None) if form == ".json" else unpacked(raw)
+        document = json.loads(text, parse_constant=refuse_constant)
+        value = read_document(document, arrays)
+        if arrays:
+            raise ValueError(f"the array {min(arrays)!r} belongs to nothing")
+        return value, document["about"]
+    except (ValueError, RecursionError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
+        raise ValueError(f"load: {path}: {error}") from None
+
+
+def suffix(path):
+    if path.suffix not in (".npz", ".json"):
+        raise ValueError(f"the name of a flow's file must end in .npz or .json; {path}")
+    return path.suffix
+
+
+def write_atomically(path, content):
+    path = Path(os.path.realpath(path))
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        raise
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+@functools.cache
+def chapters_loaded():
+    """Import all packages of pages, so that their classes are known."""
+    for chapter in pkgutil.iter_modules(refflow.__path__):
+        if chapter.ispkg and chapter.name not in NOT_PAGES:
+            importlib.import_module(f"refflow.{chapter.name}")
+
+
+def below(cls):
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from below(sub)
+
+
+def published(cls):
+    """Is it a class that users construct: not a base, nor an unchecked view that has a published class?"""
+    page = getattr(cls, "page", None)
+    return page is not None and (cls is not page or all(sub.__name__ != cls.__name__ for sub in cls.__subclasses__()))
+
+
+def in_chapter(module):
+    package, chapter, *_ = [*module.split("."), ""]
+    return package == "refflow" and (chapter == "core" or chapter not in NOT_PAGES)
+
+
+def known_classes() -> dict:
+    """{name: class}: the registries, and refflow's composites and parts, which are in none."""
+    chapters_loaded()
+    own = {cls.__name__: cls for cls in below(Value) if in_chapter(cls.__module__) and published(cls)}
+    return CONDITIONERS | DENSITIES | REGISTRY | own
+
+
+def class_named(name, path):
+    found = known_classes().get(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"{path or 'value'}: there is no class {name!r}")
+    return found
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+def joined(path, key):
+    return f"{path}.{key}" if path else str(key)
+
+
+def written(value, path, arrays):
+    """A value as the document has it; with `arrays`, arrays go there, by path."""
+    name = type(value).__name__
+    if known_classes().get(name) is not type(value):
+        raise ValueError(f"save: {path or 'the value'} is a {name}, which is not registered")
+    fields = {}
+    for key, field in value.declared.items():
+        held, here = getattr(value, key), joined(path, key)
+        if isinstance(field, Child):
+            fields[key] = ([written(c, joined(here, i), arrays) for i, c in enumerate(held)] if field.many
+                           else written(held, here, arrays))
+        elif isinstance(field, Field):
+            fields[key] = None if held is None else written_array(held, here, arrays)
+        else:
+            fields[key] = written_plain(held, here)
+    return {"class": name, "weak": value.dtype is None, "fields": fields}
+
+
+def written_array(array, path, arrays):
+    array = array.astype(np.int64) if array.dtype.kind == "i" else array
+    if arrays is not None:
+        arrays[path] = array
+        return {"array": path}
+    values = [x.hex() for x in array.ravel().tolist()] if array.dtype.kind == "f" else array.ravel().tolist()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "values": values}
+
+
+def written_plain(held, path):
+    held = held.item() if isinstance(held, np.generic) else held
+    if held is None or isinstance(held, (bool, int, str)):
+        return held
+    if isinstance(held, float):
+        return {"float": held.hex()}
+    if isinstance(held, (tuple, list)):
+        return {type(held).__name__: [written_plain(part, path) for part in held]}
+    if isinstance(held, type) and known_classes().get(held.__name__) is held:
+        return {"type": held.__name__}
+    raise ValueError(f"save: {path} is {held!r}, which cannot be saved")
+
+
+def archive(text, arrays):
+    """The bytes of a .npz file: nothing compressed, every entry with the same date."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr(zipfile.ZipInfo(DOCUMENT, EPOCH), text)
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, array.astype(array.dtype.newbyteorder("<")), allow_pickle=False)
+            file.writestr(zipfile.ZipInfo(f"{name}.npy", EPOCH), entry.getvalue())
+    return out.getvalue()
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+def refuse_constant(name):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def unpacked(raw):
+    """(text of the document, {name: array}) of a .npz file."""
+    if not zipfile.is_zipfile(io.BytesIO(raw)):
+        raise ValueError("it is no .npz file")
+    text, arrays = None, {}
+    with zipfile.ZipFile(io.BytesIO(raw)) as file:
+        for info in file.infolist():
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise ValueError(f"the entry {info.filename!r} is compressed or encrypted")
+            if info.filename == DOCUMENT and text is None:
+                text = file.read(info)
+            elif info.filename.endswith(".npy") and name not in arrays:
+                arrays[name] = read_npy(file.read(info), info.filename)
+            else:
+                raise ValueError(f"the entry {info.filename!r} is not one of a flow")
+    if text is None:
+        raise ValueError(f"there is no entry {DOCUMENT}: it is not the file of a flow")
+    return text, arrays
+
+
+def read_npy(raw, name):
+    """An array whose header agrees with the bytes that are there."""
+    entry = io.BytesIO(raw)
+    if np.lib.format.read_magic(entry) != (1, 0):
+        raise ValueError(f"{name}: its .npy version is not 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
+    if dtype.name not in DTYPES:
+        raise ValueError(f"{name}: its dtype is {dtype}, not one of {', '.join(DTYPES)}")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(raw) - entry.tell():
+        raise ValueError(f"{name}: its size is not that of its shape {shape}")
+    array = np.frombuffer(raw, dtype, offset=entry.tell()).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="))
+
+
+def with_keys(given, keys, path):
+    if not isinstance(given, dict) or set(given) != set(keys):
+        raise ValueError(f"{path or 'value'}: an object with {', '.join(map(repr, keys))} is needed")
+    return given
+
+
+def read_document(document, arrays):
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise ValueError(f"its schema is {found!r}; this refflow reads {SCHEMA!r}")
+    return read_value(with_keys(document, ("schema", "refflow", "about", "value"), "the document")["value"], "", arrays, 0)
+
+
+def read_value(given, path, arrays, depth):
+    given = with_keys(given, ("class", "weak", "fields"), path)
+    cls = class_named(given["class"], path)
+    if depth > DEEPEST:
+        raise ValueError(f"components are nested more than {DEEPEST} deep")
+    if not isinstance(given["weak"], bool):
+        raise ValueError(f"{joined(path, 'weak')}: true or false is needed")
+    fields = with_keys(given["fields"], cls.declared, joined(path, "fields"))
+    new = {key: read_field(field, fields[key], joined(path, key), arrays, given["weak"], depth)
+           for key, field in cls.declared.items()}
+    try:
+        value = cls(**new)
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:      # of parts that do not belong together
+        raise ValueError(f"{path or 'value'}: {error}") from None
+    if (value.dtype is None) != given["weak"]:
+        raise ValueError(f"{joined(path, 'weak')}: it says {given['weak']}, its fields do not")
+    return value
+
+
+def read_field(field, given, path, arrays, weak, depth):
+    if isinstance(field, Child):
+        if not field.many:
+            return read_value(given, path, arrays, depth + 1)
+        if not isinstance(given, list):
+            raise ValueError(f"{path}: a list is needed")
+        return tuple(read_value(part, joined(path, i), arrays, depth + 1) for i, part in enumerate(given))
+    if isinstance(field, Field):
+        if given is None:
+            return None
+        array = read_array(given, path, arrays)
+        return weakened(array) if weak and array.dtype.kind == "f" else array
+    return read_plain(given, path)
+
+
+def weakened(array):
+    """Python numbers, which take the dtype of their neighbours; where there are none, integers do."""
+    return array.tolist() if array.size else array.astype(np.int64)
+
+
+def read_array(given, path, arrays):
+    if arrays is not None:
+        name = with_keys(given, ("array",), path)["array"]
+        if not isinstance(name, str) or name not in arrays:
+            raise ValueError(f"{path}: there is no array {name!r}")
+        return arrays.pop(name)
+    given = with_keys(given, ("dtype", "shape", "values"), path)
+    dtype, shape, values = given["dtype"], given["shape"], given["values"]
+    right_shape = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+    if dtype not in DTYPES or not right_shape or not isinstance(values, list) or math.prod(shape) != len(values):
+        raise ValueError(f"{path}: dtype, shape and values do not make an array")
+    wanted = {"b": bool, "i": int, "f": str}[np.dtype(dtype).kind]
+    if any(type(v) is not wanted for v in values):
+        raise ValueError(f"{path}: the values are not all {'hexadecimal strings' if wanted is str else wanted.__name__}")
+    exact = [float.fromhex(v) for v in values] if wanted is str else values
+    with np.errstate(over="ignore"):
+        array = np.array(exact, dtype).reshape(shape)
+    if wanted is str and array.ravel().tolist() != exact and not np.isnan(array).any():
+        raise ValueError(f"{path}: a value is no {dtype}")
+    return array
+
+
+def read_plain(given, path):
+    if given is None or isinstance(given, (bool, int, str)):
+        return given
+    kind, inner = next(iter(given.items())) if isinstance(given, dict) and len(given) == 1 else (None, None)
+    if kind == "float" and isinstance(inner, str):
+        return float.fromhex(inner)
+    if kind in ("tuple", "list") and isinstance(inner, list):
+        return {"tuple": tuple, "list": list}[kind](read_plain(part, path) for part in inner)
+    if kind == "type":
+        return class_named(inner, path)
+    raise ValueError(f"{path}: {given!r} is no plain value")

@@ -1,0 +1,701 @@
+"""Training: optimisers against their recurrences, fits against closed forms, and how training fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+
+from refflow import (ActNorm, Affine, Chain, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Inverse, NormalMixture,
+                     PLULinear, Sigmoid, StandardNormal, Uniform)
+from refflow.conditioners import dense_network
+from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
+from refflow.core.fields import flatten
+from refflow.coupling import AffineCoupling, masks
+from refflow.elementwise import ExpScale, TanhExpScale
+from refflow.training import (EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Constant, Cosine, Exponential, MomentumRamp, Noam,
+                              Polyak, RMSPropMomentum, TrainingError, Unconstrained, WarmUp, fit, fit_reverse_kl, recipes)
+from refflow.training.optimisers import norm
+
+U = 2.0**-53
+
+
+def run(optimiser, gradients, vector):
+    """The vectors after each of the gradients."""
+    state, found = optimiser.start(vector), []
+    for g in gradients:
+        vector, state = optimiser.step(vector, g, state)
+        found.append(vector)
+    return np.array(found)
+
+
+def coupling_flow(rng, D=2, width=16, layers=4, context=0):
+    stages = [AffineCoupling(masks.alternating(D, flip=bool(k % 2)), dense_network(rng, [D // 2, width, D], context=context,
+                                                                                  zero_last=False), TanhExpScale())
+              for k in range(layers)]
+    return Flow(Chain(stages), StandardNormal(D))
+
+
+def normal_flow(D=2):
+    """A normal density whose parameters are all identified: those of its base."""
+    return Flow(ActNorm(np.ones(D)), FullNormal(np.zeros(D), np.eye(D)))
+
+
+def data(n=300, seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)) @ np.array([[2.0, 0.0], [0.7, 0.3]]).T + [3.0, -1.0]
+
+
+# ---------------------------------------------------------------- optimisers
+
+GRADIENTS = np.random.default_rng(5).normal(size=(25, 4))
+START = np.array([1.0, -2.0, 0.5, 3.0])
+
+
+def test_adam_is_its_recurrence_number_by_number():
+    a, b1, b2, eps = 0.1, 0.8, 0.9, 1e-3
+    for uncorrected in (False, True):
+        found = run(Adam(a, b1, b2, eps, uncorrected), GRADIENTS, START)
+        for i in range(4):
+            x, m, v = START[i], 0.0, 0.0
+            for t, g in enumerate(GRADIENTS[:, i], 1):
+                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+                if uncorrected:
+                    x -= a * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (math.sqrt(v) + eps)
+                else:
+                    x -= a * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t)) + eps)
+                assert abs(found[t - 1, i] - x) <= 100 * U * (abs(x) + 1)
+
+
+def test_adam_at_a_constant_gradient():
+    """m^ = g and v^ = g^2 for every t, so that each step is alpha g / (|g| + eps)."""
+    g = np.array([3.0, -1e-4, 1e6, 0.5])
+    found = run(Adam(0.01), [g] * 40, START)
+    expected = START - 0.01 * np.arange(1, 41)[:, None] * g / (np.abs(g) + 1e-8)
+    assert np.allclose(found, expected, rtol=0, atol=1e-13)
+
+
+def test_adamax_is_its_recurrence():
+    a, b1, b2 = 0.1, 0.8, 0.9
+    for glow in (False, True):
+        found = run(AdaMax(a, b1, b2, 1e-3, glow), GRADIENTS, START)
+        x, m, u = START.copy(), 0, 0
+        for t, g in enumerate(GRADIENTS, 1):
+            m, u = b1 * m + (1 - b1) * g, np.maximum(b2 * u, abs(g))
+            x = x - (a * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (u + 1e-3) if glow else a / (1 - b1**t) * m / u)
+            assert np.allclose(found[t - 1], x, rtol=1e-14, atol=1e-14)
+    zero = np.zeros(4)
+    assert np.array_equal(run(AdaMax(), [zero], START)[0], START)
+    assert np.allclose(run(AdaMax(0.5), [GRADIENTS[0]], START)[0], START - 0.5 * np.sign(GRADIENTS[0]), atol=1e-15)
+
+
+def test_rmsprop_momentum_in_closed_form():
+    """At a constant gradient s_t = (1 - rho^t) g^2, above the floor; below it w is a geometric sum."""
+    g, rho, mu, a = 2.0, 0.95, 0.5, 0.1
+    found = run(RMSPropMomentum(a, rho, 1e-2, mu), [np.array([g])] * 30, np.zeros(1))[:, 0]
+    w = x = 0.0
+    for t in range(1, 31):
+        w = mu * w - a / math.sqrt(1 - rho**t)
+        x += w
+        assert abs(found[t - 1] - x) < 1e-13 * abs(x)
+    tiny = run(RMSPropMomentum(a, rho, 1e-2, mu), [np.array([1e-5])] * 3, np.zeros(1))[:, 0]
+    step = -a * 1e-5 / 1e-2
+    assert np.allclose(tiny, [step, 2.5 * step, 4.25 * step], rtol=1e-12)
+    ramp = run(RMSPropMomentum(a, rho, 1e-2, lambda t: 0.0 if t < 3 else 0.5), [np.array([1e-5])] * 3, np.zeros(1))[:, 0]
+    assert np.allclose(ramp, [step, 2 * step, 3.5 * step], rtol=1e-12)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_against_torch():
+    import torch
+
+    pairs = [(Adam(0.1, 0.8, 0.9, 1e-3), lambda p: torch.optim.Adam(p, 0.1, (0.8, 0.9), 1e-3)),
+             (AdaMax(0.1, 0.8, 0.9), lambda p: torch.optim.Adamax(p, 0.1, (0.8, 0.9), 0.0))]
+    for ours, theirs in pairs:
+        p = torch.nn.Parameter(torch.tensor(START))
+        optimiser = theirs([p])
+        for g, found in zip(GRADIENTS, run(ours, GRADIENTS, START)):
+            p.grad = torch.tensor(g)
+            optimiser.step()
+            assert np.allclose(p.detach().numpy(), found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimiser", [Adam(), Adam(uncorrected_eps=True), AdaMax(), AdaMax(glow=True), RMSPropMomentum()])
+def test_optimisers_are_pure_and_keep_the_dtype(optimiser):
+    for dtype in (np.float64, np.float32):
+        vector, g = START.astype(dtype), GRADIENTS[0].astype(dtype)
+        state = optimiser.start(vector)
+        before = {k: np.copy(v) for k, v in state.items()}
+        new, after = optimiser.step(vector, g, state, 0.5)
+        assert new.dtype == dtype and all(a.dtype == dtype for k, a in after.items() if k != "t")
+        assert np.array_equal(vector, START.astype(dtype)) and after["t"] == 1
+        assert all(np.array_equal(before[k], state[k]) for k in state)
+        assert np.array_equal(new, optimiser.step(vector, g, state, 0.5)[0])
+
+
+def test_clipping():
+    g = np.array([3.0, -4.0])
+    assert np.allclose(ClipNorm(1.0)(g), g / 5) and np.array_equal(ClipNorm(5.0)(g), g)
+    assert np.array_equal(ClipValue(3.5)(g), [3.0, -3.5])
+    assert norm(np.array([3e200, 4e200])) == pytest.approx(5e200) and norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200)
+    assert norm(np.array([3e30, 4e30], np.float32)) == pytest.approx(5e30) and norm(np.zeros(0)) == norm(np.zeros(3)) == 0
+    assert ClipNorm(1.0)(np.array([3e38, 3e38], np.float32)).dtype == np.float32
+
+
+def test_averages():
+    found = [np.array([float(k)]) for k in (5, 1, 2, 6)]
+    average = found[0]
+    for t, v in enumerate(found[1:], 1):
+        average = EMA(0.75).update(average, v, t)
+    assert average == 0.75**3 * 5 + 0.25 * (0.75**2 * 1 + 0.75 * 2 + 6)
+    average = found[0]
+    for t, v in enumerate(found[1:], 1):
+        average = Polyak(1).update(average, v, t)
+    assert average == (2 + 6) / 2
+
+
+# ---------------------------------------------------------------- schedules
+
+def test_schedules():
+    assert Constant()(7) == 1
+    assert [WarmUp(4)(t) for t in (1, 2, 4, 9)] == [0.25, 0.5, 1, 1]
+    assert [WarmUp(4, start=0)(t) for t in (1, 2, 5, 9)] == [0, 0.25, 1, 1]
+    assert WarmUp(2, Exponential(0.5))(4) == 0.125
+    assert [Exponential(0.5, 0.2)(t) for t in (1, 2, 3, 4)] == [1, 0.5, 0.25, 0.2]
+    assert [Cosine(4, 0.5)(t) for t in (1, 3, 5, 50)] == pytest.approx([1, 0.75, 0.5, 0.5])
+    noam = Noam(192, 4000)
+    assert noam(1) == pytest.approx(192**-0.5 * 4000**-1.5) and noam(4000) == pytest.approx((192 * 4000) ** -0.5)
+    assert noam(16000) == pytest.approx(noam(4000) / 2)
+
+
+def test_the_schedules_of_nice():
+    settings = recipes.nice(steps_per_epoch=3)
+    schedule, momentum = settings["schedule"], settings["optimiser"].momentum
+    rates = [1e-3 * schedule(t) for t in (1, 2, 101, 10**6)]
+    assert rates == pytest.approx([1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**100, 1e-4])
+    assert [momentum(t) for t in (1, 15, 16, 1000)] == [0, 0, 0.5, 0.5]
+    assert [MomentumRamp(1, 0, 1, 1, 3)(t) for t in (1, 2, 3)] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Adam(0.0), lambda: Adam(beta1=1.0), lambda: Adam(eps=-1.0), lambda: Adam(float("nan")), lambda: ClipNorm(0.0),
+    lambda: EMA(1.0), lambda: Cosine(0), lambda: WarmUp(1.5), lambda: Exponential(1.5), lambda: Noam(0), lambda: Polyak(-1),
+    lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0), lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0)])
+def test_bad_settings_are_refused(make):
+    with pytest.raises(ValueError, match="must be"):
+        make()
+
+
+# ---------------------------------------------------------------- free numbers
+
+@bijector(domain=real, codomain=real, register=False)
+class Everything(Bijector):
+    """A page of one field from each set."""
+
+    between: Array = interval(-1, 3)("D")
+    below: Array = interval(-np.inf, 2)("D")
+    above: Array = positive("D")
+    signed: Array = nonzero("D")
+    weights: Array = simplex("K")
+    correlation: Array = correlation_cholesky("D", "D")
+
+    def forward(self, z):
+        return z
+
+    def inverse(self, x):
+        return x
+
+    def vjp(self, z):
+        raise NotImplementedError
+
+
+def values(dtype):
+    rng = np.random.default_rng(2)
+    L = np.array([[1, 0, 0], [0.6, 0.8, 0], [0.0, -0.6, 0.8]], dtype)
+    yield Everything(rng.uniform(-1, 3, (2, 3)).astype(dtype), np.array([1, -9, 1.5], dtype), np.array([0.1, 2, 7], dtype),
+                     np.array([-3, 1e-3, 5], dtype), np.array([0.25, 0.5, 0.125, 0.125], dtype), L)
+    yield PLULinear([2, 0, 1], np.tril(rng.normal(size=(3, 3)), -1).astype(dtype), np.triu(rng.normal(size=(3, 3)), 1).astype(dtype),
+                    np.array([1, -2, 0.3], dtype), np.ones(3, dtype))
+    yield FullNormal(np.zeros((2, 3), dtype), np.stack([L, 2 * L]))
+    yield NormalMixture(np.array([1.0], dtype), np.zeros((1, 2), dtype), np.ones((1, 2), dtype))
+    yield DenseLinear(rng.normal(size=(2, 2)).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_free_numbers_and_their_cotangents(dtype):
+    """Round trips to rounding, and the cotangent of c . params equal to its central differences."""
+    u, rng = np.finfo(dtype).eps, np.random.default_rng(3)
+    for value in values(dtype):
+        space = Unconstrained(value)
+        assert space.vector.dtype == dtype and space.value_at(space.vector).dtype == dtype
+        again = space.value_at(space.vector)
+        for (_, a), (_, b) in zip(flatten(value.params()), flatten(again.params())):
+            assert np.allclose(a, b, rtol=20 * u, atol=20 * u)
+        bars = {key: rng.normal(size=v.shape).astype(dtype) for key, v in value.params().items()}
+        gradient = space.gradient(space.vector, bars)
+        assert gradient.dtype == dtype and gradient.shape == space.vector.shape
+        if dtype == np.float64:
+            def objective(vector, space=space, bars=bars):
+                return sum((bars[key] * v).sum() for key, v in space.value_at(vector).params().items())
+
+            for i in range(space.vector.size):
+                h = np.zeros_like(space.vector)
+                h[i] = 1e-5
+                slope = (objective(space.vector + h) - objective(space.vector - h)) / 2e-5
+                assert gradient[i] == pytest.approx(slope, rel=1e-7, abs=1e-7)
+
+
+def test_only_what_may_vary_is_free():
+    sizes = [Unconstrained(v).vector.size for v in values(np.float64)]
+    assert sizes == [6 + 3 + 3 + 3 + 3 + 3, 3 + 3 + 3 + 3, 6 + 2 * 6, 1 + 2 + 2, 4 + 2]
+    assert Unconstrained(Everything(*[getattr(next(values(np.float64)), k) for k in Everything.declared]), fixed="correlation"
+                         ).vector.size == 18
+
+
+def test_any_vector_meets_the_constraints():
+    rng = np.random.default_rng(4)
+    for value in list(values(np.float64))[:3]:
+        space = Unconstrained(value)
+        for scale in (0.1, 3.0):
+            space.value_at(space.vector + scale * rng.normal(size=space.vector.size))
+
+
+def test_fixed_parameters():
+    rng = np.random.default_rng(0)
+    flow = Flow(Chain([Affine(np.zeros(2), np.ones(2)), ActNorm(np.ones(2))]), DiagonalNormal(np.zeros(2), np.ones(2)))
+    r = fit(flow, data(), steps=3, fixed=("base", "*.shift"), rng=rng)
+    assert r.flow.base.equals(flow.base) and np.array_equal(r.flow.bijector.stages[0].inner.shift, np.zeros(2))
+    assert not np.array_equal(r.flow.bijector.stages[1].bias, flow.bijector.stages[1].bias)
+    with pytest.raises(ValueError, match=r"'bse' names no parameter; there are bijector\.stages\.0"):
+        fit(flow, data(), fixed="bse", rng=rng)
+    with pytest.raises(ValueError, match="no parameter to train"):
+        fit(flow, data(), fixed=("base", "bijector"), rng=rng)
+
+
+def test_the_quick_copy_is_the_checked_value():
+    rng = np.random.default_rng(0)
+    for flow, context in ((coupling_flow(rng), None), (coupling_flow(rng, context=3), rng.normal(size=(5, 3)))):
+        space = Unconstrained(flow)
+        vector = space.vector + 0.1 * rng.normal(size=space.vector.size)
+        x, slow = rng.normal(size=(5, 2)), space.value_at(vector)
+        at = slow if context is None else slow.at(context=context)
+        (a, a_pull), (b, b_pull) = space.quick(vector, context).log_prob_vjp(x), at.log_prob_vjp(x)
+        assert np.array_equal(a, b)
+        ga, gb = (space.gradient(vector, pull(np.ones(5))[1][1]) if False else space.gradient(vector, pull(np.ones(5))[1])
+                  for pull in (a_pull, b_pull))
+        assert np.array_equal(ga, gb) and np.isfinite(ga).all() and ga.any()
+
+
+# ---------------------------------------------------------------- maximum likelihood
+
+def closed_form(x, weights=None):
+    """(mean, covariance, the largest mean log-likelihood of a normal density)."""
+    mean = np.average(x, 0, weights)
+    S = np.atleast_2d(np.cov(x.T, bias=True, aweights=weights))
+    return mean, S, -(np.linalg.slogdet(S)[1] + x.shape[1] * (1 + math.log(2 * math.pi))) / 2
+
+
+def bound(flow, x, weights=None):
+    """How far the parameters may be from the optimum, |g| / mu: g the gradient reached, mu the least Hessian eigenvalue."""
+    space = Unconstrained(flow, "bijector")
+    weights = np.ones(len(x)) if weights is None else weights
+
+    def gradient(vector):
+        return space.gradient(vector, space.value_at(vector).log_prob_vjp(x)[1](-weights / weights.sum())[1])
+
+    n, h = space.vector.size, 1e-5
+    H = np.array([(gradient(space.vector + h * e) - gradient(space.vector - h * e)) / (2 * h) for e in np.eye(n)])
+    g, mu = np.linalg.norm(gradient(space.vector)), np.linalg.eigvalsh((H + H.T) / 2)[0]
+    assert mu > 0
+    return g / mu, g * g / (2 * mu)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("settings", [{"optimiser": LBFGS(), "steps": 200},
+                                      {"optimiser": Adam(0.1), "schedule": Cosine(600), "steps": 600}], ids=["L-BFGS", "Adam"])
+def test_a_normal_density_is_fitted_to_its_closed_form(settings, weighted):
+    x = data()
+    weights = np.random.default_rng(0).uniform(0, 2, len(x)) if weighted else None
+    r = fit(normal_flow(), x, weights=weights, validation=0, fixed="bijector", **settings)
+    mean, S, best = closed_form(x, weights)
+    distance, excess = bound(r.flow, x, weights)
+    assert distance < 1e-3
+    L = np.linalg.cholesky(S)
+    slack = 2 * distance * max(1, np.abs(L).max()) + 1e-13 * np.abs(mean).max()
+    assert np.abs(r.flow.base.loc - mean).max() <= slack and np.abs(r.flow.base.cholesky - L).max() <= slack
+    reached = np.average(r.flow.log_prob(x), weights=weights)
+    assert -1e-13 <= best - reached <= 2 * excess + 1e-13
+
+
+def test_weights_count_like_repetition():
+    x = data(40)
+    weights = np.random.default_rng(0).integers(0, 4, 40)
+    one = fit(normal_flow(), x, weights=weights, validation=0, steps=30)
+    two = fit(normal_flow(), np.repeat(x, weights, 0), validation=0, steps=30)
+    assert np.allclose(one.flow.ravel(), two.flow.ravel(), rtol=1e-11, atol=1e-11)
+    assert np.allclose(one.history["loss"], two.history["loss"], rtol=1e-12)
+    other = fit(normal_flow(), x, validation=0, steps=30)
+    assert not np.allclose(one.flow.ravel(), other.flow.ravel(), rtol=1e-6)
+
+
+def test_an_event_of_weight_0_may_be_impossible():
+    x = np.array([1.0, 2.0, -3.0])
+    r = fit(Flow(Chain([Affine(0.0, 1.0), Exp()]), StandardNormal(())), x, weights=[1, 1, 0], validation=0, steps=5)
+    assert r.stopped == "steps" and np.isfinite(r.history["loss"]).all()
+
+
+def test_the_loss_and_what_history_holds():
+    x, flow = data(100), normal_flow()
+    r = fit(flow, x, validation=0, steps=7, optimiser=Adam(0.1), schedule=Exponential(0.5))
+    assert r.history["loss"][0] == pytest.approx(-flow.log_prob(x).mean(), rel=1e-14)
+    assert list(r.history["step"]) == list(range(1, 8)) and r.step == 7 and r.history["validation_loss"].size == 0
+    assert np.allclose(r.history["learning_rate"], 0.1 * 0.5 ** np.arange(7))
+    _, pull = flow.log_prob_vjp(x)
+    space = Unconstrained(flow)
+    assert r.history["gradient_norm"][0] == pytest.approx(np.linalg.norm(space.gradient(space.vector, pull(np.full(100, -0.01))[1])))
+
+
+def test_the_same_seed_gives_the_same_bits():
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    flow = coupling_flow(np.random.default_rng(1))
+
+    def once(seed):
+        return fit(flow, x, steps=25, batch_size=32, averaging=EMA(0.9), clip=ClipNorm(1.0), rng=np.random.default_rng(seed))
+
+    a, b, c = once(3), once(3), once(4)
+    assert a.flow.equals(b.flow) and not a.flow.equals(c.flow)
+    assert all(np.array_equal(a.history[k], b.history[k]) for k in a.history)
+    assert flow.equals(coupling_flow(np.random.default_rng(1)))
+
+
+def test_every_event_is_used_once_in_an_epoch():
+    seen = []
+
+    @bijector(domain=real, codomain=real, register=False)
+    class Watched(Bijector):
+        shift: Array = real()
+
+        def vjp(self, z):
+            raise NotImplementedError
+
+        def inverse_vjp(self, x):
+            seen.append(x.copy())
+            return (x - self.shift, np.zeros_like(x)), lambda z_bar, l_bar: (z_bar, {"shift": -z_bar})
+
+        def inverse_and_log_det(self, x):
+            return x - self.shift, np.zeros_like(x)
+
+    x = np.arange(10.0)
+    r = fit(Flow(Watched(0.0), StandardNormal(())), x, epochs=2, batch_size=4, validation=0, rng=np.random.default_rng(0))
+    assert [len(b) for b in seen] == [4, 4, 2] * 2 and len(r.history["step"]) == 6
+    assert sorted(np.concatenate(seen[:3])) == sorted(np.concatenate(seen[3:])) == list(x)
+    assert not np.array_equal(np.concatenate(seen[:3]), np.concatenate(seen[3:]))
+
+
+def test_a_flow_in_float32_stays_so():
+    flow = coupling_flow(np.random.default_rng(0)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    r = fit(flow, x, steps=5, rng=np.random.default_rng(0))
+    assert r.flow.dtype == np.float32 and r.flow.log_prob(x).dtype == np.float32
+    assert fit(flow, x, steps=5, optimiser=LBFGS(), validation=0).flow.dtype == np.float32
+
+
+def test_a_conditional_flow():
+    """x given c is N(2 c, 1): the fit approaches its entropy and uses the context."""
+    rng = np.random.default_rng(0)
+    c = rng.normal(size=(400, 1))
+    x = 2 * c + rng.normal(size=(400, 2))
+    flow = coupling_flow(rng, layers=2, context=1)
+    r = fit(flow, x, context=c, steps=150, batch_size=100, optimiser=Adam(0.02), rng=rng)
+    reached = r.flow.at(context=c).log_prob(x).mean()
+    blind = closed_form(x)[2]
+    assert reached > blind + 0.3 and "context" not in r.flow.params()
+    held = (x[:50], c[:50])
+    r = fit(flow, x, context=c, validation=held, steps=10, rng=rng)
+    assert r.history["validation_loss"][0] == pytest.approx(-flow.at(context=c[:50]).log_prob(x[:50]).mean())
+
+
+def test_a_batch_of_flows():
+    x = np.stack([data(60, 1), data(60, 2)], 1)
+    flow = Flow(ActNorm(np.ones((2, 2)), np.zeros((2, 2))), StandardNormal(2))
+    both = fit(flow, x, validation=0, steps=20, optimiser=Adam(0.05))
+    for k in range(2):
+        one = fit(Flow(ActNorm(np.ones(2)), StandardNormal(2)), x[:, k], validation=0, steps=20, optimiser=Adam(0.05))
+        assert np.allclose(both.flow.bijector.bias[k], one.flow.bijector.bias, rtol=1e-12)
+
+
+class OwnNormal:
+    """A base of the user's own, with a parameter."""
+
+    event_shape = (2,)
+
+    def __init__(self, mean):
+        self.mean = np.asarray(mean, np.float64)
+
+    def params(self):
+        return {"mean": self.mean}
+
+    def replace(self, mean):
+        return OwnNormal(mean)
+
+    def log_prob(self, z):
+        return -((z - self.mean) ** 2).sum(-1) / 2
+
+    def log_prob_vjp(self, z):
+        d = z - self.mean
+        return self.log_prob(z), lambda b: (-b[..., None] * d, {"mean": (b[..., None] * d).sum(0)})
+
+    def sample(self, rng, n):
+        return self.mean + rng.standard_normal((n, 2))
+
+
+def test_the_users_own_base_is_trained():
+    x = data()
+    r = fit(Flow(ActNorm(np.ones(2)), OwnNormal([0.0, 0.0])), x, validation=0, steps=300, optimiser=Adam(0.1), fixed="bijector",
+            schedule=Cosine(300))
+    assert np.allclose(r.flow.base.given.mean, x.mean(0), atol=1e-3)
+
+
+# ---------------------------------------------------------------- how training ends
+
+def test_patience_and_the_best_flow():
+    """30 events and a large network: the validation loss turns, training stops, and its lowest point is the result."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 2))
+    r = fit(coupling_flow(rng, width=64), x, validation=0.25, patience=5, every=5, steps=3000, optimiser=Adam(5e-3), rng=rng)
+    steps, losses = r.history["validation_step"], r.history["validation_loss"]
+    assert r.stopped == "patience" and r.history["step"][-1] < 3000 and r.history["loss"][-1] < r.history["loss"][0]
+    assert r.step == steps[losses.argmin()] and len(losses) - 1 - losses.argmin() == 5
+    held = np.random.default_rng(1).normal(size=(64, 2))
+    r = fit(normal_flow(), x, validation=held, steps=30)
+    assert r.history["validation_loss"].min() == pytest.approx(-r.flow.log_prob(held).mean(), rel=1e-13)
+
+
+def test_interruption_keeps_the_best_flow():
+    def callback(info, flow):
+        if info["step"] == 12:
+            raise KeyboardInterrupt
+
+    for settings in ({"validation": 0}, {"validation": 0.2, "rng": np.random.default_rng(0)},
+                     {"validation": 0, "optimiser": LBFGS(), "fixed": "bijector"}):
+        r = fit(normal_flow(), data(), steps=100, callback=callback, **settings)
+        assert r.stopped == "interrupted" and len(r.history["step"]) == 12
+        assert r.flow.log_prob(data()).mean() > normal_flow().log_prob(data()).mean()
+
+
+def test_the_callback_stops_and_sees_the_flow():
+    seen = []
+
+    def callback(info, flow):
+        seen.append((info["step"], info["loss"], flow()))
+        return info["step"] == 4
+
+    r = fit(normal_flow(), data(), validation=0, steps=100, callback=callback)
+    assert r.stopped == "callback" and [s for s, _, _ in seen] == [1, 2, 3, 4] and r.flow.equals(seen[-1][2])
+    assert seen[2][1] == pytest.approx(-seen[1][2].log_prob(data()).mean(), rel=1e-13)
+    r = fit(normal_flow(), data(), validation=0, steps=100, callback=callback, optimiser=LBFGS(), fixed="bijector")
+    assert r.stopped == "callback" and len(r.history["step"]) == 4
+
+
+def test_no_steps():
+    flow = normal_flow()
+    assert fit(flow, data(), steps=0, validation=0).flow is flow
+    assert fit(flow, data(), steps=0, validation=0, optimiser=LBFGS()).flow is flow
+
+
+def broken(log_det=None, slope=None):
+    """An identity whose log-det, or gradient, is NaN where a mark says so."""
+    @bijector(domain=real, codomain=real, register=False)
+    class Broken(Bijector):
+        shift: Array = real()
+
+        def inverse_and_log_det(self, x):
+            return x - self.shift, np.where(log_det(self, x), np.nan, 0) if log_det else np.zeros_like(x)
+
+        def inverse_vjp(self, x):
+            def pullback(z_bar, l_bar):
+                bar = np.where(slope(self, x), np.nan, z_bar) if slope else z_bar
+                return bar, {"shift": -bar}
+
+            return self.inverse_and_log_det(x), pullback
+
+        def vjp(self, z):
+            raise NotImplementedError
+
+    return Broken(0.0)
+
+
+def chain_with(page):
+    return Flow(Chain([Affine(0.0, 1.0), page, Affine(0.0, 1.0)]), StandardNormal(()))
+
+
+def test_a_nan_names_step_stage_and_event():
+    x = np.array([0.0, 1.0, 7.0, 2.0])
+    with pytest.raises(TrainingError) as found:
+        fit(chain_with(broken(log_det=lambda f, x: x > 5)), x, validation=0)
+    assert "step 1: the loss is nan; bijector.stages.1 (Broken): its log-det is nan for x[2]" in str(found.value)
+    assert found.value.result.stopped == "failed" and found.value.result.step == 0
+    with pytest.raises(TrainingError, match=r"gradient is not finite; bijector\.stages\.1 \(Broken\): its cotangent is nan for x\[3\]"):
+        fit(chain_with(broken(slope=lambda f, x: x == 2)), x, validation=0)
+    with pytest.raises(TrainingError, match=r"bijector\.inner\.stages\.1\.stages\.0 \(Exp\): its latent is -?inf"):
+        fit(Flow(Inverse(Chain([Affine(0.0, 1.0), Chain([Exp(), Affine(0.0, 1.0)])])), Uniform(0.0, 1e300)),
+            np.array([1.0, 800.0]), validation=0)
+    with pytest.raises(TrainingError, match=r"before the first step: the validation loss is nan; bijector\.stages\.1 \(Broken\)"):
+        fit(chain_with(broken(log_det=lambda f, x: x > 5)), x[:2], validation=x[1:])
+
+
+def test_a_nan_in_a_later_step_keeps_the_flow_before():
+    flow = chain_with(broken(log_det=lambda f, x: f.shift > 0.35))
+    x = np.full(8, 5.0) + np.arange(8) % 2
+    with pytest.raises(TrainingError, match=r"step 5: the loss is nan; bijector\.stages\.1 \(Broken\)") as found:
+        fit(flow, x, validation=0, optimiser=Adam(0.1))
+    result = found.value.result
+    assert result.step == 3 and np.isfinite(result.flow.log_prob(x)).all() and len(result.history["step"]) == 4
+    assert result.flow.log_prob(x).mean() > flow.log_prob(x).mean()
+
+
+def test_an_event_outside_the_support_is_named():
+    with pytest.raises(TrainingError, match=r"bijector\.stages\.1 \(Exp\): x\[2\]: .*must be finite and > 0"):
+        fit(Flow(Chain([Affine(0.0, 1.0), Exp()]), StandardNormal(())), np.array([1.0, 2.0, -3.0]), validation=0)
+    with pytest.raises(TrainingError, match=r"base \(Uniform\): its log density is -inf for x\[1\]"):
+        fit(Flow(Affine(0.0, 1.0), Uniform(-1.0, 1.0)), np.array([0.5, 3.0]), validation=0)
+
+
+class Jump:
+    """An optimiser that moves everything to one number."""
+
+    learning_rate = 1.0
+
+    def __init__(self, to):
+        self.to = to
+
+    def start(self, vector):
+        return {"t": 0}
+
+    def step(self, vector, gradient, state, factor):
+        return np.full_like(vector, self.to), {"t": state["t"] + 1}
+
+
+def test_a_step_out_of_the_constraints_is_refused():
+    flow = Flow(DenseLinear(np.eye(2)), StandardNormal(2))
+    with pytest.raises(TrainingError, match=r"step 2: DenseLinear: W must be finite and invertible") as found:
+        fit(flow, data(), validation=0, optimiser=Jump(0.0))
+    assert found.value.result.step == 0
+    with pytest.raises(TrainingError, match=r"step 2: Uniform: high must exceed low"):
+        fit(Flow(Affine(0.0, 1.0), Uniform(-9.0, 9.0)), np.array([0.5, 3.0]), validation=0, optimiser=Jump(0.0), fixed="bijector")
+    with pytest.raises(TrainingError, match=r"step 2: Affine: scale must be finite and not 0"):
+        fit(Flow(Affine(0.0, 1.0), StandardNormal(())), np.array([0.5, 3.0]), validation=0, optimiser=Jump(-1e4))
+    with pytest.raises(TrainingError, match=r"step 1: Jump's parameters overflows"):
+        fit(flow, data(), validation=0, optimiser=Jump(np.inf))
+
+
+def test_scales_stay_positive_at_any_learning_rate():
+    r = fit(normal_flow(), data(), validation=0, steps=20, optimiser=Adam(3.0), fixed="bijector")
+    assert (np.diagonal(r.flow.base.cholesky) > 0).all()
+
+
+def test_progress(capsys):
+    fit(normal_flow(), data(), validation=0, steps=3)
+    assert capsys.readouterr() == ("", "")
+    fit(normal_flow(), data(), validation=0, steps=3, progress=True)
+    out, err = capsys.readouterr()
+    assert not out and "1/3  loss" in err and err.endswith("\r\033[K")
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"x": np.array([[1.0, np.nan]])}, r"x must not be NaN; x\[0, 1\]"),
+    ({"x": np.zeros(3)}, "shape"), ({"x": np.zeros((0, 2))}, "no event"), ({"x": np.zeros((3, 3))}, "C=2"),
+    ({"weights": [1.0]}, "weights must have shape"), ({"weights": np.r_[-1.0, np.ones(299)]}, r"weights\[0\] = -1"),
+    ({"weights": np.zeros(300)}, "are 0"), ({"rng": 3}, "rng must be"), ({"steps": 3, "epochs": 4}, "not both"),
+    ({"steps": -1}, "steps must be"), ({"batch_size": 0}, "batch_size must be"), ({"validation": 1.5}, "validation must be"),
+    ({"validation": 0, "patience": 3}, "patience needs"), ({"optimiser": "adam"}, "optimiser must be"),
+    ({"optimiser": LBFGS(), "batch_size": 10}, "LBFGS takes no"), ({"clip": 5.0}, "clip must be"),
+    ({"averaging": 0.9}, "averaging must be"), ({"context": np.zeros((300, 1))}, "declares context"),
+    ({"schedule": 0.1}, "schedule must be"), ({"flow": ActNorm(np.ones(2))}, "flow must be a Flow"),
+    ({"validation": (data(), data())}, "tuple")])
+def test_bad_arguments_are_refused(change, words):
+    arguments = {"flow": normal_flow(), "x": data(), "rng": np.random.default_rng(0)} | change
+    with pytest.raises(ValueError, match=words):
+        fit(arguments.pop("flow"), arguments.pop("x"), **arguments)
+
+
+# ---------------------------------------------------------------- reverse KL
+
+MEAN, COVARIANCE = np.array([1.0, -2.0]), np.array([[2.0, 0.8], [0.8, 1.0]])
+PRECISION = np.linalg.inv(COVARIANCE)
+
+
+def target(x):
+    d = x - MEAN
+    return -np.einsum("...i,ij,...j", d, PRECISION, d) / 2
+
+
+def target_gradient(x):
+    return -(x - MEAN) @ PRECISION
+
+
+def kl_to_target(flow):
+    A = flow.bijector.jacobian(np.zeros(2))
+    d, S = flow.bijector.forward(np.zeros(2)) - MEAN, A @ A.T
+    return (np.trace(PRECISION @ S) + d @ PRECISION @ d - 2 - np.linalg.slogdet(PRECISION @ S)[1]) / 2
+
+
+def linear_flow():
+    return Flow(PLULinear([0, 1], np.zeros((2, 2)), np.zeros((2, 2)), np.ones(2), np.zeros(2)), StandardNormal(2))
+
+
+def test_reverse_kl_to_a_normal_density():
+    rng = np.random.default_rng(0)
+    r = fit_reverse_kl(linear_flow(), target, target_gradient, samples=64, steps=700, optimiser=Adam(0.05),
+                       schedule=Cosine(700, 1e-3), rng=rng)
+    assert kl_to_target(linear_flow()) > 1 and kl_to_target(r.flow) < 1e-3
+    log_c = math.log(2 * math.pi) + np.linalg.slogdet(COVARIANCE)[1] / 2        # the integral of the target
+    assert r.history["loss"][-50:].mean() == pytest.approx(-log_c, abs=0.02)
+    again = fit_reverse_kl(linear_flow(), target, target_gradient, samples=64, steps=20, rng=np.random.default_rng(5))
+    twice = fit_reverse_kl(linear_flow(), target, target_gradient, samples=64, steps=20, rng=np.random.default_rng(5))
+    assert again.flow.equals(twice.flow) and again.step == 20
+
+
+def test_reverse_kl_gradient():
+    """(4) against central differences of (3) with the noise held fixed."""
+    flow = Flow(Chain([linear_flow().bijector, Sigmoid()]), StandardNormal(2))
+    space = Unconstrained(flow)
+
+    def loss(vector):
+        q = space.value_at(vector)
+        x = q.sample(np.random.default_rng(1), 16)
+        return (q.log_prob(x) - target(x)).mean()
+
+    (x, log_q), pull = flow.sample_and_log_prob_vjp(np.random.default_rng(1), 16)
+    gradient = space.gradient(space.vector, pull(-target_gradient(x) / 16, np.full(16, 1 / 16)))
+    r = fit_reverse_kl(flow, target, target_gradient, samples=16, steps=1, rng=np.random.default_rng(1))
+    assert r.history["loss"][0] == pytest.approx(loss(space.vector)) and log_q.shape == (16,)
+    assert r.history["gradient_norm"][0] == pytest.approx(np.linalg.norm(gradient))
+    for i, e in enumerate(np.eye(space.vector.size)):
+        slope = (loss(space.vector + 1e-5 * e) - loss(space.vector - 1e-5 * e)) / 2e-5
+        assert gradient[i] == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
+def test_reverse_kl_failures():
+    rng = np.random.default_rng(0)
+    with pytest.raises(TrainingError, match="step 1: the loss is nan; log_density is not finite at the sample"):
+        fit_reverse_kl(linear_flow(), lambda x: np.where(x[:, 0] > 1, np.nan, 0.0), target_gradient, rng=rng)
+    with pytest.raises(TrainingError, match="gradient is not finite at the sample"):
+        fit_reverse_kl(linear_flow(), target, lambda x: np.where(x > 1, np.inf, 0.0), rng=rng)
+    with pytest.raises(ValueError, match=r"log_density returned shape \(256, 2\), not \(256,\)"):
+        fit_reverse_kl(linear_flow(), lambda x: x, target_gradient, rng=rng)
+    with pytest.raises(ValueError, match="LBFGS"):
+        fit_reverse_kl(linear_flow(), target, target_gradient, optimiser=LBFGS(), rng=rng)
+
+
+# ---------------------------------------------------------------- recipes
+
+@pytest.mark.parametrize("settings", [recipes.nice(2), recipes.realnvp(), recipes.glow(2), recipes.glow_tts(16, 10)],
+                         ids=["NICE", "RealNVP", "Glow", "Glow-TTS"])
+def test_the_papers_settings_run(settings):
+    rng = np.random.default_rng(0)
+    stage = AffineCoupling(masks.alternating(2), dense_network(rng, [1, 8, 2]), ExpScale())
+    r = fit(Flow(stage, StandardNormal(2)), data(150), **settings, epochs=4, validation=0, rng=rng)
+    assert r.stopped == "steps" and np.isfinite(r.history["loss"]).all()
