@@ -163,6 +163,23 @@ class ByBijector(Identity):
         return f_pullback(v_bar, np.zeros_like(log_det))[0].ravel()                 # (9)
 
 
+class Point(Identity):
+    """A field of one possible value: nothing is free."""
+
+    def __init__(self, v, where):
+        super().__init__(v, where)
+        self.v = v
+
+    def free(self, v):
+        return np.zeros(0, v.dtype)
+
+    def constrained(self, y):
+        return self.v
+
+    def pullback(self, y, v, v_bar):
+        return np.zeros(0, v.dtype)
+
+
 BY_SET = {sets.real: Identity, sets.nonzero: Signed, sets.strictly_lower: Triangle, sets.strictly_upper: Triangle,
           sets.cholesky_factor: Cholesky, sets.simplex: ByBijector, sets.correlation_cholesky: ByBijector}
 
@@ -170,8 +187,8 @@ BY_SET = {sets.real: Identity, sets.nonzero: Signed, sets.strictly_lower: Triang
 def map_of(where, v):
     """The map of a field `v` declared in the set `where`."""
     if where in BY_SET:
-        single = v.shape[-1:] == (1,) and BY_SET[where] is ByBijector       # a simplex of one entry is a point
-        return Identity(v, where) if single else BY_SET[where](v, where)
+        single = v.shape[-1:] == (1,) and BY_SET[where] is ByBijector       # a simplex of one entry
+        return Point(v, where) if single else BY_SET[where](v, where)
     ends = np.isfinite([where.lower, where.upper])
     if where.rank or not where.entrywise or not ends.any():
         return Identity(v, where)
