@@ -16,7 +16,7 @@ CHAPTERS = {
     "core": ("Chain", "DiagonalNormal", "Flow", "FullNormal", "Independent", "Inverse", "Logistic", "NormalMixture",
              "StandardNormal", "Uniform"),
     "elementwise": ("Affine", "Exp", "NormalCDF", "Power", "Sigmoid", "Softplus", "Tanh", "WeibullCDF"),
-    "linear": ("DenseLinear", "PLULinear"),
+    "linear": ("DenseLinear", "PLULinear", "Permutation"),
     "shape": ("Concatenate", "Reshape", "stack"),
     "constrained": ("CorrelationCholesky", "StickBreaking"),
     "normalization": ("ActNorm",)}

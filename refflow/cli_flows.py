@@ -40,19 +40,20 @@ def add_commands(commands):
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, default=256, metavar="N", help="rows for each step (256)")
-    one.add_argument("--learning-rate", type=rate, default=5e-3, metavar="A", help="Adam's at the start, then a cosine to 0 (0.005)")
+    one.add_argument("--learning-rate", type=rate, default=5e-3, metavar="A",
+                     help="Adam's at the start, then a cosine to 0 (0.005)")
     one.add_argument("--validation", type=part, default=0.1, metavar="PART", help="part of the rows that is held out (0.1)")
     common(one, fit_flow)
     one = commands.add_parser("sample", help="draw rows from a flow")
     one.add_argument("flow", metavar="FLOW", help="a file that refflow fit has written")
     one.add_argument("--n", type=count, default=1, help="how many rows (1)")
-    one.add_argument("--out", metavar="FILE", help=".npy, or text for any other name; by default text to the standard output")
+    one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name; by default text on standard output")
     common(one, sample_flow)
     one = commands.add_parser("score", help="log densities of the rows of a table", description=(
         "Natural logarithms of the density of each row, as a column beside the data."))
     one.add_argument("flow", metavar="FLOW", help="a file that refflow fit has written")
     one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
-    one.add_argument("--out", metavar="FILE", help=".npy, or text for any other name; by default text to the standard output")
+    one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name; by default text on standard output")
     common(one, score_flow, seed=False)
 
 
@@ -136,9 +137,9 @@ def read_npy_table(path):
         raise CannotRun(f"{path}: it is no .npy file of numbers: {error}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
         raise CannotRun(f"{path}: a table of numbers is needed")
-    values = values.astype(np.float64).reshape(len(values), -1)
     if not values.size:
-        raise CannotRun(f"{path}: it holds no row")
+        raise CannotRun(f"{path}: it holds no row of numbers")
+    values = values.astype(np.float64).reshape(len(values), -1)
     cells = [[repr(v) for v in row] for row in values.tolist()]
     return Table(values, None, cells, list(range(1, len(values) + 1)), str(path))
 
@@ -242,7 +243,8 @@ def checked_columns(table):
     for j in range(x.shape[1]):
         if x[:, j].min() == x[:, j].max():
             name = f" ({table.names[j]!r})" if table.names else ""
-            raise CannotRun(f"{table.source}: column {j + 1}{name} is the constant {x[0, j]:g}, which has no density; leave it out")
+            raise CannotRun(f"{table.source}: column {j + 1}{name} is the constant {x[0, j]:g}, which has no density; "
+                            f"leave it out")
 
 
 def split(table, validation, rng):
@@ -305,8 +307,8 @@ def fit_flow(options):
         result, message, status = error.result, str(error), 1
     if result.stopped == "interrupted":
         message, status = "interrupted", INTERRUPTED
-    about = {"columns": table.names, "model": options.model, "seed": options.seed, "steps": options.steps, "step": result.step,
-             "batch_size": options.batch_size, "learning_rate": options.learning_rate, "validation": options.validation,
+    about = {"columns": table.names, "model": options.model, "seed": options.seed, "steps": options.steps,
+             "step": result.step, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "validation": options.validation,
              "rows": len(table.values), "stopped": result.stopped}
     save(result.flow, options.out, about)
     report = about | compared(flow, result.flow, train, held_out) | {"data": options.data, "out": options.out}
@@ -378,7 +380,8 @@ def score_flow(options):
         write_table(options.out, header, rows, log_prob)
     elif not options.json:
         print(table_text(header, rows), end="")
-    report = {"flow": options.flow, "data": options.data, "rows": len(log_prob), **likelihood(log_prob, D), "out": options.out}
+    report = {"flow": options.flow, "data": options.data, "rows": len(log_prob), "out": options.out}
+    report |= likelihood(log_prob, D)
     if options.json:
         print(json.dumps(plain(report | {"log_prob": log_prob.tolist()}), allow_nan=False))
     else:

@@ -2,11 +2,12 @@
 
     save(flow, "flow.npz")      load("flow.npz")
 
-Two forms of one document, {"schema", "refflow", "about", "value"}: `about` is a note of the caller's (`about(path)` reads it),
-a value is {"class", "weak", "fields"}, its class by name and its fields by theirs.  A .json file holds arrays as {"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip
-archive with the document as `refflow.json` and one .npy entry for each array, named by its path.  Nothing is pickled, and
-nothing but known classes is built: a class is looked up among those that refflow, or `@bijector` in the user's own code,
-has registered, and constructs and checks itself as from any other caller.
+Two forms of one document, {"schema", "refflow", "about", "value"}: `about` is a note of the caller's, which `about(path)`
+reads; a value is {"class", "weak", "fields"}, its class by name and its fields by theirs.  A .json file holds arrays as
+{"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one
+.npy entry for each array, named by its path.  Nothing is pickled, and nothing but known classes is built: a class is looked
+up among those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from
+any other caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.
 """
@@ -21,6 +22,7 @@ import json
 import math
 import os
 import pkgutil
+import re
 import secrets
 import zipfile
 from pathlib import Path
@@ -35,6 +37,8 @@ from .core.fields import Child, Field, Value
 SCHEMA = "refflow/flow/1"
 DOCUMENT = "refflow.json"
 DTYPES = ("float32", "float64", "bool", "int64")
+HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fortran_order': False, "
+                    rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
 NOT_PAGES = ("core", "oracle", "peers", "testing", "training")
 DEEPEST = 200                           # components inside components; Python itself ends at about 1000
 EPOCH = (1980, 1, 1, 0, 0, 0)           # the same flow gives the same file
@@ -236,17 +240,14 @@ def unpacked(raw):
 
 
 def read_npy(raw, name):
-    """An array whose header agrees with the bytes that are there."""
-    entry = io.BytesIO(raw)
-    if np.lib.format.read_magic(entry) != (1, 0):
-        raise ValueError(f"{name}: its .npy version is not 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
-    if dtype.name not in DTYPES:
-        raise ValueError(f"{name}: its dtype is {dtype}, not one of {', '.join(DTYPES)}")
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(raw) - entry.tell():
+    """An array in the one form that `save` writes, whose header agrees with the bytes that are there."""
+    header = HEADER.match(raw)
+    if header is None:
+        raise ValueError(f"{name}: it is no .npy array of {', '.join(DTYPES)}")
+    dtype, shape = np.dtype(header[1].decode()), tuple(int(n) for n in header[2].split(b",") if n.strip())
+    if math.prod(shape) * dtype.itemsize != len(raw) - header.end():
         raise ValueError(f"{name}: its size is not that of its shape {shape}")
-    array = np.frombuffer(raw, dtype, offset=entry.tell()).reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="))
+    return np.frombuffer(raw, dtype, offset=header.end()).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def with_keys(given, keys, path):
@@ -274,7 +275,7 @@ def read_value(given, path, arrays, depth):
            for key, field in cls.declared.items()}
     try:
         value = cls(**new)
-    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:      # of parts that do not belong together
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:  # parts that do not fit
         raise ValueError(f"{path or 'value'}: {error}") from None
     if (value.dtype is None) != given["weak"]:
         raise ValueError(f"{joined(path, 'weak')}: it says {given['weak']}, its fields do not")
@@ -292,6 +293,8 @@ def read_field(field, given, path, arrays, weak, depth):
         if given is None:
             return None
         array = read_array(given, path, arrays)
+        if not field.constant and array.dtype.kind != "f":
+            raise ValueError(f"{path}: it must be float32 or float64, not {array.dtype}")
         return weakened(array) if weak and array.dtype.kind == "f" else array
     return read_plain(given, path)
 

@@ -4,14 +4,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refflow.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, SiLU,
                                   SoftplusActivation, TanhActivation, WeightNormDense, dense_network, initialisers,
                                   kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow.conditioners.words import from_slope
-from refflow.core import CONDITIONERS, Array, Conditioner, conditioner, real
+from refflow.core import CONDITIONERS, Array, Conditioner, conditioner, extended_real, real
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws
 from refflow.testing.laws import REJECTED
@@ -22,13 +22,15 @@ DTYPES = (np.float32, np.float64)
 PAGES = {name: page for name, page in CONDITIONERS.items() if page.__module__.startswith("refflow.conditioners")}
 
 
-def run_on(nets, dtype):
+def run_on(nets, dtype, spread=9, part=1):
+    """Every law on nets of a strategy, on 1/part of the usual number of draws."""
     rejected, tried = Counter(), Counter()
 
+    @settings(max_examples=settings().max_examples // part)
     @given(st.data())
     def every_law(data):
         net = data.draw(nets).astype(dtype)
-        for name, (out, of) in run_network_laws(net, network_points(data.draw, net, dtype)).items():
+        for name, (out, of) in run_network_laws(net, network_points(data.draw, net, dtype, spread=spread)).items():
             rejected[name] += out
             tried[name] += of
 
@@ -40,14 +42,20 @@ def run_on(nets, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", leaf_pages(PAGES))
 def test_page(name, dtype):
-    run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
+    if name == "LayerNorm":         # with a small eps it is nearly a step, whose differences say nothing
+        run_on(st.sampled_from([(1,), (2,), (3,), (16, 3), (1, 2)]).flatmap(layer_norm), dtype, spread=3)
+    else:
+        run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 def matrix(*shape):
+    """Entries of no symmetry: with equal rows all that kappa is made of may vanish together, and rounding does not."""
     size = int(np.prod(shape))
-    return st.lists(st.floats(-2, 2, width=32), min_size=size, max_size=size).map(lambda v: np.array(v).reshape(shape) + 0.01)
+    uneven = np.cos(1 + np.arange(size))
+    return st.lists(st.floats(-1, 1, width=16), min_size=size, max_size=size).map(
+        lambda v: (np.array(v) + uneven).reshape(shape))
 
 
 def dense(rows, columns):
@@ -55,7 +63,11 @@ def dense(rows, columns):
 
 
 def weight_norm(rows, columns):
-    return st.builds(WeightNormDense, v=matrix(rows, columns).map(lambda v: v + 3), g=matrix(rows), b=matrix(rows))
+    return st.builds(WeightNormDense, v=matrix(rows, columns).map(lambda v: v + 4), g=matrix(rows), b=matrix(rows))
+
+
+def layer_norm(shape):
+    return st.builds(LayerNorm, gain=matrix(*shape), bias=matrix(shape[-1]), eps=st.sampled_from([0.1, 1.0]))
 
 
 def sequential(*layers):
@@ -70,7 +82,7 @@ NETWORKS = {
     "activations alone": st.just(Sequential((SiLU(), TanhActivation()))),
     "nested": sequential(sequential(dense(3, 2), TanhActivation()), dense(1, 3)),
     "weight norm": sequential(weight_norm(3, 2), TanhActivation(), weight_norm(2, 3)),
-    "layer norm": sequential(dense(3, 2), st.builds(LayerNorm, gain=matrix(3), bias=matrix(3), eps=st.just(0.1)), GELU(), dense(2, 3)),
+    "layer norm": sequential(dense(3, 2), layer_norm((3,)), GELU(), dense(2, 3)),
     "residual": sequential(sequential(dense(2, 2), TanhActivation()).map(Residual), dense(3, 2)),
     "residual of numbers": st.just(Residual(TanhActivation())),
     "dropout": sequential(dense(3, 2), Dropout(np.array([True, False, True]), 0.25), TanhActivation(), dense(2, 3)),
@@ -84,7 +96,7 @@ NETWORKS = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name, dtype):
-    run_on(NETWORKS[name], dtype)
+    run_on(NETWORKS[name], dtype, part=4)
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
@@ -94,20 +106,22 @@ EVENTS = np.linspace(-1, 2, 32).reshape(16, 2) + 0.013
 H_BAR = np.cos(np.arange(32)).reshape(16, 2)
 
 
-def planted(forward=None, jacobian=None, vjp=None, output_shape=None):
-    """A dense layer with one of its methods exchanged."""
+def planted(number, **methods):
+    """A dense layer with some of its methods exchanged."""
 
     class Planted(Conditioner):
         W: Array = real("M", "N")
         b: Array = real("M")
-        event_shape = ("N",)
-        definition = staticmethod(Dense.page.definition)
+        event_shape, fixed_shape, definition = ("N",), Dense.page.fixed_shape, staticmethod(Dense.page.definition)
+        output_shape = Dense.page.output_shape
 
-    for name, given in (("forward", forward), ("jacobian", jacobian), ("vjp", vjp), ("output_shape", output_shape)):
-        setattr(Planted, name, given or getattr(Dense.page, name))
-    Planted.fixed_shape = Dense.page.fixed_shape
-    Planted.__annotations__ = {"W": Array, "b": Array}
-    return conditioner(source="a planted bug", register=False)(Planted)
+    for name in ("forward", "jacobian", "vjp"):
+        setattr(Planted, name, getattr(Dense.page, name))
+    for name, given in methods.items():
+        setattr(Planted, name, given)
+    Planted.__qualname__ = Planted.__name__ = f"Planted{number}"
+    globals()[Planted.__name__] = conditioner(source="a planted bug", register=False)(Planted)      # where pickle finds it
+    return globals()[Planted.__name__]
 
 
 def pulled(change):
@@ -120,10 +134,12 @@ def pulled(change):
     return vjp
 
 
-def mutating(self, a, h_bar, a_bar, params_bar):
-    if h_bar.flags.writeable:
-        h_bar *= 1.0 + 1e-9
-    return a_bar, params_bar
+def writing(self, a):
+    """It writes to its argument."""
+    h = Dense.page.forward(self, a)
+    if a.flags.writeable:
+        a += 1e-9
+    return h
 
 
 class Counting:
@@ -131,34 +147,35 @@ class Counting:
 
 
 def drifting(self, a):
+    """It depends on how often it was called."""
     Counting.calls += 1
     return Dense.page.forward(self, a) * (1 + 1e-12 * Counting.calls)
 
 
 MUTANTS = {
-    "jacobian is the derivative": planted(jacobian=lambda self, a: 2 * Dense.page.jacobian(self, a)),
-    "pullback is the transposed Jacobian": planted(
-        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (np.matvec(self.W, h_bar), bars))),
-    "pullback is the gradient": planted(
-        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": -bars["b"]}))),
-    "Taylor remainder falls as h^2": planted(
-        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"W": 1.01 * bars["W"]}))),
-    "cotangents sum over what broadcast": planted(
-        vjp=pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": bars["b"] / (len(a) if a.ndim > 1 else 1)}))),
-    "dtype is kept": planted(forward=lambda self, a: Dense.page.forward(self, a).astype(np.float32)),
-    "nothing is mutated": planted(vjp=pulled(mutating)),
-    "deterministic": planted(forward=drifting),
-    "threads may share": planted(forward=lambda self, a: Dense.page.forward(self, a) + 1e-3 * a.mean()),
-    "fused is separate": planted(forward=lambda self, a: Dense.page.forward(self, a) + 1e-12),
-    "batch is the stack of singles": planted(forward=lambda self, a: Dense.page.forward(self, a) - 1e-3 * a.mean()),
-    "any layout": planted(forward=lambda self, a: Dense.page.forward(self, a).reshape(-1, 2)),
-    "bad events are refused": planted(output_shape=lambda self, shape: (2,)),
+    "jacobian is the derivative": {"jacobian": lambda self, a: 2 * Dense.page.jacobian(self, a)},
+    "pullback is the transposed Jacobian": {
+        "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (np.matvec(self.W, h_bar), bars))},
+    "pullback is the gradient": {
+        "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": -bars["b"]}))},
+    "Taylor remainder falls as h^2": {
+        "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"W": 1.01 * bars["W"]}))},
+    "cotangents sum over what broadcast": {
+        "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": np.asarray(bars["b"]).sum(0, keepdims=True)}))},
+    "dtype is kept": {"forward": lambda self, a: Dense.page.forward(self, a).astype(np.float32)},
+    "nothing is mutated": {"forward": writing},
+    "deterministic": {"forward": drifting},
+    "threads may share": {"forward": drifting},
+    "fused is separate": {"vjp": lambda self, a: (Dense.page.forward(self, a) + 1e-12, Dense.page.vjp(self, a)[1])},
+    "batch is the stack of singles": {"forward": lambda self, a: Dense.page.forward(self, a) - 1e-3 * a.sum()},
+    "any layout": {"forward": lambda self, a: Dense.page.forward(self, a).reshape(-1, 2)},
+    "bad events are refused": {"domain": extended_real},
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_planted_bug(name):
-    net = MUTANTS[name](W=W, b=B)
+    net = planted(list(MUTANTS).index(name), **MUTANTS[name])(W=W, b=B)
     with pytest.raises(AssertionError) as caught:
         run_network_laws(net, NetworkPoints(net, EVENTS.copy(), H_BAR.copy()))
     assert name in str(caught.value), str(caught.value)
@@ -176,13 +193,13 @@ class Forgetful(Dense):
 
 
 class Permissive(Dense):
-    """A dense layer that checks nothing."""
+    """A dense layer that checks nothing, and turns over what it is given."""
 
     def _validate(self):
         pass
 
-    def ravel(self):
-        return super().ravel()[::-1]
+    def replace(self, **changes):
+        return super().replace(**{key: value[::-1] for key, value in changes.items()})
 
 
 @pytest.mark.parametrize("name, page", [("pickles", Forgetful), ("bad parameters are refused", Permissive),
@@ -252,7 +269,7 @@ def test_activations_take_events_of_any_rank():
     for page in (ReLU, TanhActivation, GELU, SiLU, SoftplusActivation):
         h, pullback = page().vjp(a)
         assert h.shape == a.shape and page().jacobian(a).shape == (*a.shape, 1, 1)
-        assert np.array_equal(pullback(np.ones(a.shape))[0], page().jacobian(a)[..., 0, 0])
+        assert np.allclose(pullback(np.ones(a.shape))[0], page().jacobian(a)[..., 0, 0], rtol=2**-50, atol=0)
 
 
 def test_dropout_keeps_the_mean_and_drops_what_it_is_told_to():
@@ -329,7 +346,8 @@ class NaiveSiLU(Conditioner):
     """SiLU with 1 - sigma(a), which is 0 for large a, in its slope."""
 
     event_ndim = (0, 0)
-    definition, forward, jacobian = SiLU.page.definition, SiLU.page.forward, from_slope
+    definition = staticmethod(SiLU.page.definition)
+    forward, jacobian = SiLU.page.forward, from_slope
     hard_cases = SiLU.page.hard_cases
 
     def slope(self, a):

@@ -17,6 +17,8 @@ from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, D
                      Reshape, Sigmoid, Softplus, StickBreaking, Tanh, stack)
 from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
 from refflow.core.fields import flatten
+from refflow.testing.laws import run_laws
+from refflow.testing.points import Points
 
 F32, F64 = np.float32, np.float64
 PACKAGE = Path(refflow.__file__).parent
@@ -313,7 +315,7 @@ class Masked(Bijector):
         x = self.forward(z)
 
         def pullback(x_bar, log_det_bar):
-            a_bar = (x_bar * x).sum(-1) + log_det_bar * valid.sum(-1)
+            a_bar = (x_bar * x).sum(-1) + log_det_bar * valid.sum(-1).astype(z.dtype)
             bars = {"weight": a_bar[..., None] * self.context, "context": a_bar[..., None] * self.weight,
                     "scale": a_bar / self.scale}
             return np.where(valid, x_bar * np.exp(log_s), 0), bars
@@ -325,7 +327,7 @@ class Masked(Bijector):
         z = self.inverse(x)
 
         def pullback(z_bar, log_det_bar):
-            a_bar = -(z_bar * z).sum(-1) - log_det_bar * valid.sum(-1)
+            a_bar = -(z_bar * z).sum(-1) - log_det_bar * valid.sum(-1).astype(z.dtype)
             bars = {"weight": a_bar[..., None] * self.context, "context": a_bar[..., None] * self.weight,
                     "scale": a_bar / self.scale}
             return np.where(valid, z_bar * np.exp(-log_s), 0), bars
@@ -427,6 +429,16 @@ def test_the_cotangent_of_a_shared_context_is_the_sum_over_its_users():
     assert [(p, v.shape) for p, v in flatten(params_bar)] == [(p, v.shape) for p, v in flatten(f.params())]
     _, inverse_bar = f.inverse_vjp(f.forward(z))[1](x_bar, l_bar)
     assert inverse_bar["context"].shape == CONTEXT.shape
+
+
+@pytest.mark.parametrize("dtype", (F32, F64), ids=lambda d: d.__name__)
+@pytest.mark.parametrize("per_event", (True, False))
+def test_the_laws_hold_for_a_shared_context(per_event, dtype):
+    rng = np.random.default_rng(3)
+    stages = Masked(np.array([0.3, -0.2])), Affine(np.array(0.5), np.array(-2.0)), Inverse(Masked(np.array([-0.4, 0.1])))
+    f = Chain(stages).at(context=rng.standard_normal((32, 2) if per_event else 2)).astype(dtype)
+    z, x_bar, z_bar = (rng.standard_normal((32, 3)).astype(dtype) for _ in range(3))
+    run_laws(f, Points(f, z, x_bar, z_bar, rng.standard_normal(32).astype(dtype)))
 
 
 def test_a_context_of_all_events_is_summed_over_them():

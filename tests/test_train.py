@@ -8,15 +8,48 @@ import math
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, Chain, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Inverse, NormalMixture,
-                     PLULinear, Sigmoid, StandardNormal, Uniform)
+from refflow import (
+    ActNorm,
+    Affine,
+    Chain,
+    DenseLinear,
+    DiagonalNormal,
+    Exp,
+    Flow,
+    FullNormal,
+    Inverse,
+    NormalMixture,
+    PLULinear,
+    Sigmoid,
+    StandardNormal,
+    Uniform,
+)
 from refflow.conditioners import dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
 from refflow.core.fields import flatten
 from refflow.coupling import AffineCoupling, masks
 from refflow.elementwise import ExpScale, TanhExpScale
-from refflow.training import (EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Constant, Cosine, Exponential, MomentumRamp, Noam,
-                              Polyak, RMSPropMomentum, TrainingError, Unconstrained, WarmUp, fit, fit_reverse_kl, recipes)
+from refflow.training import (
+    EMA,
+    LBFGS,
+    Adam,
+    AdaMax,
+    ClipNorm,
+    ClipValue,
+    Constant,
+    Cosine,
+    Exponential,
+    MomentumRamp,
+    Noam,
+    Polyak,
+    RMSPropMomentum,
+    TrainingError,
+    Unconstrained,
+    WarmUp,
+    fit,
+    fit_reverse_kl,
+    recipes,
+)
 from refflow.training.optimisers import norm
 
 U = 2.0**-53
@@ -31,10 +64,9 @@ def run(optimiser, gradients, vector):
     return np.array(found)
 
 
-def coupling_flow(rng, D=2, width=16, layers=4, context=0):
-    stages = [AffineCoupling(masks.alternating(D, flip=bool(k % 2)), dense_network(rng, [D // 2, width, D], context=context,
-                                                                                  zero_last=False), TanhExpScale())
-              for k in range(layers)]
+def coupling_flow(rng, D=2, width=16, layers=4, context=0, zero_last=False):
+    nets = [dense_network(rng, [D // 2, width, D], context=context, zero_last=zero_last) for _ in range(layers)]
+    stages = [AffineCoupling(masks.alternating(D, flip=bool(k % 2)), net, TanhExpScale()) for k, net in enumerate(nets)]
     return Flow(Chain(stages), StandardNormal(D))
 
 
@@ -139,7 +171,8 @@ def test_clipping():
     g = np.array([3.0, -4.0])
     assert np.allclose(ClipNorm(1.0)(g), g / 5) and np.array_equal(ClipNorm(5.0)(g), g)
     assert np.array_equal(ClipValue(3.5)(g), [3.0, -3.5])
-    assert norm(np.array([3e200, 4e200])) == pytest.approx(5e200) and norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200)
+    assert norm(np.array([3e200, 4e200])) == pytest.approx(5e200)
+    assert norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200)
     assert norm(np.array([3e30, 4e30], np.float32)) == pytest.approx(5e30) and norm(np.zeros(0)) == norm(np.zeros(3)) == 0
     assert ClipNorm(1.0)(np.array([3e38, 3e38], np.float32)).dtype == np.float32
 
@@ -216,7 +249,8 @@ def values(dtype):
     L = np.array([[1, 0, 0], [0.6, 0.8, 0], [0.0, -0.6, 0.8]], dtype)
     yield Everything(rng.uniform(-1, 3, (2, 3)).astype(dtype), np.array([1, -9, 1.5], dtype), np.array([0.1, 2, 7], dtype),
                      np.array([-3, 1e-3, 5], dtype), np.array([0.25, 0.5, 0.125, 0.125], dtype), L)
-    yield PLULinear([2, 0, 1], np.tril(rng.normal(size=(3, 3)), -1).astype(dtype), np.triu(rng.normal(size=(3, 3)), 1).astype(dtype),
+    lower, upper = np.tril(rng.normal(size=(3, 3)), -1), np.triu(rng.normal(size=(3, 3)), 1)
+    yield PLULinear([2, 0, 1], lower.astype(dtype), upper.astype(dtype),
                     np.array([1, -2, 0.3], dtype), np.ones(3, dtype))
     yield FullNormal(np.zeros((2, 3), dtype), np.stack([L, 2 * L]))
     yield NormalMixture(np.array([1.0], dtype), np.zeros((1, 2), dtype), np.ones((1, 2), dtype))
@@ -312,7 +346,8 @@ def bound(flow, x, weights=None):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("settings", [{"optimiser": LBFGS(), "steps": 200},
-                                      {"optimiser": Adam(0.1), "schedule": Cosine(600), "steps": 600}], ids=["L-BFGS", "Adam"])
+                                      {"optimiser": Adam(0.1), "schedule": Cosine(600), "steps": 600}],
+                         ids=["L-BFGS", "Adam"])
 def test_a_normal_density_is_fitted_to_its_closed_form(settings, weighted):
     x = data()
     weights = np.random.default_rng(0).uniform(0, 2, len(x)) if weighted else None
@@ -352,7 +387,8 @@ def test_the_loss_and_what_history_holds():
     assert np.allclose(r.history["learning_rate"], 0.1 * 0.5 ** np.arange(7))
     _, pull = flow.log_prob_vjp(x)
     space = Unconstrained(flow)
-    assert r.history["gradient_norm"][0] == pytest.approx(np.linalg.norm(space.gradient(space.vector, pull(np.full(100, -0.01))[1])))
+    gradient = space.gradient(space.vector, pull(np.full(100, -0.01))[1])
+    assert r.history["gradient_norm"][0] == pytest.approx(np.linalg.norm(gradient))
 
 
 def test_the_same_seed_gives_the_same_bits():
@@ -405,11 +441,11 @@ def test_a_conditional_flow():
     rng = np.random.default_rng(0)
     c = rng.normal(size=(400, 1))
     x = 2 * c + rng.normal(size=(400, 2))
-    flow = coupling_flow(rng, layers=2, context=1)
-    r = fit(flow, x, context=c, steps=150, batch_size=100, optimiser=Adam(0.02), rng=rng)
+    flow = coupling_flow(rng, layers=2, context=1, zero_last=True)
+    r = fit(flow, x, context=c, steps=300, batch_size=100, optimiser=Adam(0.02), schedule=Cosine(300), rng=rng)
     reached = r.flow.at(context=c).log_prob(x).mean()
-    blind = closed_form(x)[2]
-    assert reached > blind + 0.3 and "context" not in r.flow.params()
+    blind, possible = closed_form(x)[2], closed_form(x - 2 * c)[2]
+    assert reached > blind + 0.8 * (possible - blind) and "context" not in r.flow.params()
     held = (x[:50], c[:50])
     r = fit(flow, x, context=c, validation=held, steps=10, rng=rng)
     assert r.history["validation_loss"][0] == pytest.approx(-flow.at(context=c[:50]).log_prob(x[:50]).mean())
@@ -451,8 +487,8 @@ class OwnNormal:
 
 def test_the_users_own_base_is_trained():
     x = data()
-    r = fit(Flow(ActNorm(np.ones(2)), OwnNormal([0.0, 0.0])), x, validation=0, steps=300, optimiser=Adam(0.1), fixed="bijector",
-            schedule=Cosine(300))
+    r = fit(Flow(ActNorm(np.ones(2)), OwnNormal([0.0, 0.0])), x, validation=0, steps=300, optimiser=Adam(0.1),
+            fixed="bijector", schedule=Cosine(300))
     assert np.allclose(r.flow.base.given.mean, x.mean(0), atol=1e-3)
 
 
@@ -535,17 +571,18 @@ def test_a_nan_names_step_stage_and_event():
         fit(chain_with(broken(log_det=lambda f, x: x > 5)), x, validation=0)
     assert "step 1: the loss is nan; bijector.stages.1 (Broken): its log-det is nan for x[2]" in str(found.value)
     assert found.value.result.stopped == "failed" and found.value.result.step == 0
-    with pytest.raises(TrainingError, match=r"gradient is not finite; bijector\.stages\.1 \(Broken\): its cotangent is nan for x\[3\]"):
+    with pytest.raises(TrainingError, match=r"gradient is not finite; bijector\.stages\.1 \(Broken\): its cotangent is nan for"
+                                            r" x\[3\]"):
         fit(chain_with(broken(slope=lambda f, x: x == 2)), x, validation=0)
-    with pytest.raises(TrainingError, match=r"bijector\.inner\.stages\.1\.stages\.0 \(Exp\): its latent is -?inf"):
+    with pytest.raises(TrainingError, match=r"bijector\.inner\.stages\.1\.stages\.0 \(Exp\): its value is inf for x\[1\]"):
         fit(Flow(Inverse(Chain([Affine(0.0, 1.0), Chain([Exp(), Affine(0.0, 1.0)])])), Uniform(0.0, 1e300)),
             np.array([1.0, 800.0]), validation=0)
-    with pytest.raises(TrainingError, match=r"before the first step: the validation loss is nan; bijector\.stages\.1 \(Broken\)"):
+    with pytest.raises(TrainingError, match=r"before the first step: the validation loss is nan; bijector\.stages\.1 \("):
         fit(chain_with(broken(log_det=lambda f, x: x > 5)), x[:2], validation=x[1:])
 
 
 def test_a_nan_in_a_later_step_keeps_the_flow_before():
-    flow = chain_with(broken(log_det=lambda f, x: f.shift > 0.35))
+    flow = chain_with(broken(log_det=lambda f, x: (f.shift > 0.35) & np.isfinite(x)))
     x = np.full(8, 5.0) + np.arange(8) % 2
     with pytest.raises(TrainingError, match=r"step 5: the loss is nan; bijector\.stages\.1 \(Broken\)") as found:
         fit(flow, x, validation=0, optimiser=Adam(0.1))
@@ -582,7 +619,8 @@ def test_a_step_out_of_the_constraints_is_refused():
         fit(flow, data(), validation=0, optimiser=Jump(0.0))
     assert found.value.result.step == 0
     with pytest.raises(TrainingError, match=r"step 2: Uniform: high must exceed low"):
-        fit(Flow(Affine(0.0, 1.0), Uniform(-9.0, 9.0)), np.array([0.5, 3.0]), validation=0, optimiser=Jump(0.0), fixed="bijector")
+        fit(Flow(Affine(0.0, 1.0), Uniform(-9.0, 9.0)), np.array([0.5, 3.0]), validation=0, optimiser=Jump(0.0),
+            fixed="bijector")
     with pytest.raises(TrainingError, match=r"step 2: Affine: scale must be finite and not 0"):
         fit(Flow(Affine(0.0, 1.0), StandardNormal(())), np.array([0.5, 3.0]), validation=0, optimiser=Jump(-1e4))
     with pytest.raises(TrainingError, match=r"step 1: Jump's parameters overflows"):

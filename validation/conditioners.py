@@ -7,10 +7,10 @@
     from refflow.conditioners import ReLU
     measure(ReLU(), a=0.5, h_bar=1.0)
 
-Quantities: forward, jacobian, vjp.a_bar and vjp.<field>_bar, at events a and cotangents h_bar.  Pages of numbers, vectors and
-matrices are drawn over the whole range (validation/points.py).  Compositions (Sequential, Residual, Contextual) are
-certified on small networks with every activation, at moderate events and parameters: beyond, intermediate results overflow
-that the mathematics does not.  `certified(page, dtype)` gives the same rows as validation.certify.certified.
+Quantities: forward, jacobian, vjp.a_bar and vjp.<field>_bar, at events a and cotangents h_bar.  Pages of numbers, vectors
+and matrices are drawn over the whole range (validation/points.py).  Compositions (Sequential, Residual, Contextual) are
+certified on small networks with every activation, at moderate events and parameters: beyond, intermediate results
+overflow where the output does not.  `certified(page, dtype)` gives the same rows as validation.certify.certified.
 """
 
 from __future__ import annotations
@@ -178,8 +178,9 @@ def encoded(point):
     """A point as JSON: exact numbers, the fields of components by their paths."""
     fields, _ = gathered(point.f)
     plain = {key: getattr(point.f, key) for key, field in point.f.declared.items() if isinstance(field, Plain)}
-    return {"side": "forward", "params": {path: hexes(value) for path, value in fields.items()} | plain, "net": repr(point.f),
-            "event": hexes(point.event), "image_bar": None if point.image_bar is None else hexes(point.image_bar),
+    params = {path: hexes(value) for path, value in fields.items()} | plain
+    image_bar = None if point.image_bar is None else hexes(point.image_bar)
+    return {"side": "forward", "params": params, "net": repr(point.f), "event": hexes(point.event), "image_bar": image_bar,
             "log_det_bar": None}
 
 
@@ -189,21 +190,22 @@ def main(arguments=None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     names = [chosen.page] if chosen.page else sorted(CONDITIONERS)
-    document, failed = {}, []
-    for name in names:
-        for dtype in DTYPES:
-            rows, count = certified(CONDITIONERS[name], dtype)
-            document.setdefault(name, {})[dtype] = rows
-            for quantity, row in rows.items():
-                bad = not float(row["C"]) <= row["allowed"] or row["share"] < 0.5 or row["unsettled"] * 10 > count
-                failed += [(name, quantity, dtype)] if bad else []
-                if not chosen.json:
-                    print(f"{name:20}{quantity:24}{dtype:9}C {row['C']:<9} allowed {row['allowed']:<5g} share {row['share']:.0%} "
-                          f"of {row['points']}" + (f", unsettled {row['unsettled']}" if row["unsettled"] else "")
-                          + (f"  <-- {row['worst']}" if bad else ""), flush=True)
-    if chosen.json:
-        print(json.dumps(document))
-    return 1 if failed else 0
+    document = {name: {dtype: certified(CONDITIONERS[name], dtype)[0] for dtype in DTYPES} for name in names}
+    rows = [(name, quantity, dtype, row) for name, dtypes in document.items()
+            for dtype, quantities in dtypes.items() for quantity, row in quantities.items()]
+    print(json.dumps(document) if chosen.json else "\n".join(line(*entry) for entry in rows))
+    return 1 if any(fails(row) for *_, row in rows) else 0
+
+
+def fails(row):
+    too_far = not float(row["C"]) <= row["allowed"]
+    return too_far or row["share"] < 0.5 or row["unsettled"] > (row["points"] + row["unsettled"]) / 10
+
+
+def line(name, quantity, dtype, row):
+    """One row of the table; a failing one with its worst input."""
+    text = f"{name:20}{quantity:26}{dtype:9}{row['C']:>9}{row['allowed']:>7g}{row['share']:>6.0%} of {row['points']}"
+    return text + (f"  <-- {row['worst']}" if fails(row) else "")
 
 
 if __name__ == "__main__":

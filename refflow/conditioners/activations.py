@@ -30,9 +30,10 @@ M(-a) is near -1/a there: (13) does not cancel.  Nor do (8) and (9), but for the
 
 Reverse rule of all of them:
     a_bar = h_bar dh/da                                                             (14)
-A square such as r^2 is multiplied as (h_bar r) r, and t = m^2 below -12 in (7) as (a m) m, in (9) as (h_bar m) m: the square may lose digits below the smallest normal number, or be 0, where the product is neither.  (12) and (13) exist for the
-same reason.  (4) and (8) are written in exponentials, since 1 - tanh^2 a and 1 - sigma(a) lose every digit once their functions
-round to 1.
+A square such as r^2 is multiplied as (h_bar r) r, and t = m^2 below a = -12 as (a m) m in (7), (h_bar m) m in (9): the
+square may lose digits below the smallest normal number, or be 0, where the product is neither.  (12) and (13) exist for
+the same reason.  (4) and (8) are written in exponentials, since 1 - tanh^2 a and 1 - sigma(a) lose every digit once their
+functions round to 1.
 
 Source: (1) Nair & Hinton, ICML 2010; (5) Dugas et al., NIPS 2000; (7) and (10) Hendrycks & Gimpel, arXiv:1606.08415.
 """

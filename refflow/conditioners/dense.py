@@ -66,7 +66,8 @@ class Dense(Conditioner):
 
     hard_cases = (
         case("Number", "N = M = 1: a scalar affine map", z=[[3.0]], W=[[-0.3]], b=[0.7]),
-        case("Wide", "more entries out than in", z=[[2.0, -1.0]], W=[[1.0, 2.0], [0.5, 1.0], [-1.0, 3.0]], b=[0.0, 0.0, 1.0]),
+        case("Wide", "more entries out than in", z=[[2.0, -1.0]], W=[[1.0, 2.0], [0.5, 1.0], [-1.0, 3.0]],
+             b=[0.0, 0.0, 1.0]),
         case("Narrow", "more entries in than out", z=[[1.0, 2.0, 3.0]], W=[[0.1, 0.2, 0.3]], b=[0.5]),
         case("Zero", "a last layer that starts at 0: its cotangent of W is not", z=[[1.0, 2.0]], W=[[0.0, 0.0]], b=[0.0]),
         case("Cancelling", "the sum is small beside its terms", z=[[1.0, 1.0, 1.0]], W=[[1e5, -1e5, 1e-5]], b=[0.0]),

@@ -11,6 +11,8 @@ Source: the chain rule.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..core import Conditioner, children, conditioner
@@ -39,8 +41,8 @@ class Sequential(Conditioner):
         shape = None
         for i, (layer, lift) in enumerate(self.lifted()):
             if lift and layer.event_ndim != (0, 0):
-                raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {layer.event_ndim[0]} axes, "
-                                 f"not {layer.event_ndim[0] + lift}")
+                rank = layer.event_ndim[0]
+                raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {rank} axes, not {rank + lift}")
             shape = layer.fixed_shape if shape is None else shape
             if shape is not None:
                 shape = self.next_shape(i, layer, lift, shape)
@@ -131,7 +133,7 @@ def lifted_shape(i, layer, lift, shape):
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(f"layers[{i}], {type(layer).__name__}: it has shape {along} along the axes of an event, not {shape}")
+        raise ValueError(f"layers[{i}], {type(layer).__name__}: it has shape {along} along the axes of an event of {shape}")
     return shape
 
 

@@ -35,7 +35,8 @@ def all_zero(v):
     return ~np.isfinite(v).all(-1) | ~v.any(-1)
 
 
-nonzero_vector = Set("nonzero_vector", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=1, entrywise=False)
+nonzero_vector = Set("nonzero_vector", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=1,
+                     entrywise=False)
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True)
@@ -93,7 +94,8 @@ class WeightNormDense(Conditioner):
 
     hard_cases = (
         case("Number", "N = 1: v_bar is 0", z=[[3.0]], v=[[-0.3]], g=[2.0], b=[0.7]),
-        case("NoGain", "rows of length 1", z=[[1.0, 2.0]], v=[[3.0, -4.0], [1.0, 1.0], [0.0, 2.0]], g=None, b=[0.0, 0.0, 0.0]),
+        case("NoGain", "rows of length 1", z=[[1.0, 2.0]], v=[[3.0, -4.0], [1.0, 1.0], [0.0, 2.0]], g=None,
+             b=[0.0, 0.0, 0.0]),
         case("NoLength", "a gain of 0: v has no gradient, g has", z=[[1.0, -2.0]], v=[[3.0, 4.0]], g=[0.0], b=[1.0]),
         case("Outweighed", "one entry of v outweighs the other", z=[[1.0, 1.0]], v=[[2.0**20, 1.0]], g=[1.0], b=[0.0]),
         case("Huge", "both products overflow, their sum does not", z=[[2.0**123, 2.0**123], [2.0**1005, 2.0**1005]],

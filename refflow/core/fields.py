@@ -30,7 +30,6 @@ class Field:
     constant: bool = False
     optional: bool = False
     dtype: Any = None
-    doc: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,6 @@ class Child:
     """A declared component that is itself a value (`many`: a tuple of them)."""
 
     many: bool = False
-    constant: bool = False
 
 
 def child() -> Child:

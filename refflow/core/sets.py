@@ -35,8 +35,8 @@ class Set:
     upper: float = np.inf
     anchor: float = 0.0
 
-    def __call__(self, *shape, default=None, doc="") -> Field:
-        return Field(self, shape, default=default, doc=doc)
+    def __call__(self, *shape, default=None) -> Field:
+        return Field(self, shape, default=default)
 
     def __repr__(self):
         return self.name

@@ -3,6 +3,7 @@
 from .affine import Affine
 from .exp import Exp
 from .families import Family, Free, GatedLocationScale, LocationScale, Map, PerField, affine_family
+from .homothety import Homothety
 from .normal_cdf import NormalCDF
 from .power import Power
 from .scaled_affine import ScaledAffine
@@ -15,7 +16,7 @@ from .tanh import Tanh
 from .weibull_cdf import WeibullCDF
 
 __all__ = ["CONVENTIONS", "Affine", "ArctanExpScale", "CentredSoftplusScale", "ClampedExpScale", "DoubleExpScale", "Exp",
-           "ExpScale", "Family", "FlooredExpScale", "Free", "GatedLocationScale", "LocationScale", "Map", "NormalCDF",
-           "PerField", "Power", "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine", "Sigmoid",
-           "SigmoidScale", "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale", "WeibullCDF",
-           "affine_family"]
+           "ExpScale", "Family", "FlooredExpScale", "Free", "GatedLocationScale", "Homothety", "LocationScale", "Map",
+           "NormalCDF", "PerField", "Power", "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine",
+           "Sigmoid", "SigmoidScale", "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale",
+           "WeibullCDF", "affine_family"]

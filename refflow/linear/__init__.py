@@ -1,4 +1,5 @@
 """Linear maps of vectors."""
 
 from .dense import DenseLinear
+from .permutation import Permutation
 from .plu import PLULinear

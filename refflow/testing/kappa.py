@@ -41,8 +41,13 @@ def constant_of(f, size) -> float:
     return base + (size / 2 if size > 1 else 0.0)
 
 
+def spreads(field, held):
+    """Is this an array of which every event has its own?  Constants are, if they have batch axes before a declared core."""
+    return isinstance(field, Field) and held is not None and (not field.constant or 0 < len(field.shape) < held.ndim)
+
+
 def spread_fields(value, batch, lifted=0):
-    """`value`, an unchecked view, with each real field repeated for every event of `batch`.
+    """`value`, an unchecked view, with each real field, and each constant that has batch axes, repeated for every event.
 
     A field's own batch axes are the last ones of (*batch, *lifted axes), the latter those that Independent moved into the
     event.
@@ -55,11 +60,24 @@ def spread_fields(value, batch, lifted=0):
         if isinstance(field, Child):
             new.__dict__[key] = (tuple(spread_fields(c, batch, inner) for c in held) if field.many
                                  else spread_fields(held, batch, inner))
-        elif isinstance(field, Field) and held is not None and not field.constant:
+        elif spreads(field, held):
             split = held.ndim - len(field.shape)
             lead = (1,) * (len(batch) + lifted - split) + held.shape[:split]
             shape = batch + lead[len(batch):] + held.shape[split:]
             new.__dict__[key] = np.broadcast_to(held.reshape(lead + held.shape[split:]), shape)
+    return new
+
+
+def event_of(value, i):
+    """The view of `spread_fields` with the fields of event i alone."""
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = tuple(event_of(c, i) for c in held) if field.many else event_of(held, i)
+        elif spreads(field, held):
+            new.__dict__[key] = held[i]
     return new
 
 

@@ -19,7 +19,7 @@ from ..core.bijector import METHODS
 from ..core.compose import contains
 from ..core.fields import Field, flatten
 from .differences import U, EventDifferences, LossDifferences
-from .kappa import differenced, flat, value_and_log_det, with_leaf
+from .kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
 from .points import forward_derivatives, inverse_derivatives
 
@@ -429,11 +429,8 @@ def rooms(p, s, z_room):
 def singles(f, p):
     """An event alone gives what it gives in a batch."""
     view, z = p.own
-    leaves = flatten(view.params())
     for i in sorted({0, len(z) // 2, len(z) - 1}):
-        alone = view
-        for path, value in leaves:
-            alone = with_leaf(alone, path, value[i])
+        alone = event_of(view, i)
         with np.errstate(all="ignore"):
             x, log_det = alone.forward_and_log_det(z[i])
             found = forward_derivatives(alone, z[i], (p.bars[0][i], p.bars[1][i]))

@@ -118,14 +118,15 @@ class Likelihood:
         return unlikely(self.space.quick(vector, context), x[used], self.index[self.batch][used])
 
     def explain_validation(self, flow):
-        x, weights, context, index = (None if a is None else a[self.validation[1] != 0] for a in self.validation)
+        x, _, context, index = self.validation
+        x, context, index = (None if a is None else a[self.validation[1] != 0] for a in (x, context, index))
         return unlikely(flow if context is None else flow.at(context=context), x, index) or "no single stage shows why"
 
     def evaluate(self, flow):
         """The validation loss, None without validation data."""
         if self.validation is None:
             return None
-        x, weights, context, _index = self.validation
+        x, weights, context, _ = self.validation
         total = 0.0
         for start in range(0, len(x), 4096):
             part = slice(start, start + 4096)
@@ -352,8 +353,8 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), given
     with its events to `flow.at`.
 
-    `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its learning
-    rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn anew from
+    `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its
+    learning rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn anew from
     `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is the result.
 
     `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
@@ -364,8 +365,8 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
     `progress`: a line on stderr, by default where that is a terminal.  Ctrl-C ends training with the best flow so far.
 
-    Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError for
-    arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not finite or
+    Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError
+    for arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not finite or
     leaves its constraint: it names the step, the stage and the event.
     """
     optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)

@@ -59,8 +59,8 @@ def corrected_rate(alpha, beta1, beta2, t):
 class Adam:
     """Adam.  `uncorrected_eps` chooses (4) in place of (3).
 
-    `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), with the learning rate times factor.
-    A state is a dictionary of the step `t` and arrays; nothing given is changed.
+    `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), the learning rate times
+    `factor`.  A state is a dictionary of the step `t` and arrays; nothing given is changed.
     """
 
     learning_rate: float = 1e-3

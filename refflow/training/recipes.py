@@ -23,10 +23,11 @@ def realnvp() -> dict:
 def glow(steps_per_epoch, learning_rate=1e-3, warm_up_epochs=10, average_epochs=1) -> dict:
     """Glow: its AdaMax, beta2 and the averaging fixed by `average_epochs`, warmed up from 0 over `warm_up_epochs`."""
     beta2 = 1 - 1 / (steps_per_epoch * average_epochs)
-    return {"optimiser": AdaMax(learning_rate, beta2=beta2, glow=True), "schedule": WarmUp(steps_per_epoch * warm_up_epochs, start=0),
-            "averaging": EMA(beta2), "batch_size": 64}
+    return {"optimiser": AdaMax(learning_rate, beta2=beta2, glow=True),
+            "schedule": WarmUp(steps_per_epoch * warm_up_epochs, start=0), "averaging": EMA(beta2), "batch_size": 64}
 
 
 def glow_tts(width=192, warm_up=4000) -> dict:
     """Glow-TTS: Adam with Noam's schedule, gradient entries within +-5."""
-    return {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": Noam(width, warm_up), "clip": ClipValue(5.0), "batch_size": 32}
+    return {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": Noam(width, warm_up), "clip": ClipValue(5.0),
+            "batch_size": 32}

@@ -1,0 +1,280 @@
+"""refflow fit, sample, score: what they write and print, and how they fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import refflow.cli_flows as cli
+from refflow import Flow, StandardNormal, Tanh
+from refflow.cli import main
+from refflow.saving import about, load, save
+from refflow.training import fit
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def rows(n=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)) @ np.array([[1.0, 0.0], [0.8, 0.3]]).T * [100.0, 0.01] + [1e4, -3.0]
+
+
+def write(name, x, header=None):
+    with open(name, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([header] if header else [])
+        writer.writerows([[repr(float(v)) for v in row] for row in x])
+    return name
+
+
+def read(text):
+    return list(csv.reader(text.splitlines()))
+
+
+@pytest.mark.parametrize("form", ["npz", "json"])
+def test_fit_sample_score(run, form):
+    x = rows()
+    write("data.csv", x, ["height", "mass, kg"])
+    status, out, err = run("fit", "data.csv", "--out", f"flow.{form}", "--steps", 500, "--learning-rate", 0.05, "--seed", 3)
+    assert status == 0 and not err and "180 rows to train, 20 held out" in out and "a Gaussian" in out
+    note = about(f"flow.{form}")
+    assert note["columns"] == ["height", "mass, kg"] and note["model"] == "gaussian" and note["seed"] == 3
+
+    status, out, err = run("score", f"flow.{form}", "data.csv")
+    table = read(out)
+    assert status == 0 and table[0] == ["height", "mass, kg", "log_prob"] and len(table) == 201
+    given = np.array([[float(v) for v in row] for row in table[1:]])
+    assert np.array_equal(given[:, :2], x) and np.array_equal(given[:, 2], load(f"flow.{form}").log_prob(x))
+    assert err == f"200 rows: {given[:, 2].mean():.4f} nats, {-given[:, 2].mean() / 2 / math.log(2):.4f} bits/dim\n"
+    S = np.cov(x.T, bias=True)                      # densities are in the data's own units
+    best = -np.linalg.slogdet(S)[1] / 2 - 1 - math.log(2 * math.pi)
+    assert best - 0.05 < given[:, 2].mean() <= best
+
+    status, out, _ = run("sample", f"flow.{form}", "--n", 4000, "--seed", 1)
+    table = read(out)
+    drawn = np.array([[float(v) for v in row] for row in table[1:]])
+    assert status == 0 and table[0] == ["height", "mass, kg"] and drawn.shape == (4000, 2)
+    assert np.all(np.abs(drawn.mean(0) - x.mean(0)) < 0.3 * x.std(0))
+    assert np.array_equal(drawn, load(f"flow.{form}").sample(np.random.default_rng(1), 4000))
+
+
+def test_json_reports(run):
+    np.save("data.npy", rows())
+    status, out, err = run("fit", "data.npy", "--out", "f.npz", "--steps", 50, "--json")
+    report = json.loads(out)
+    assert status == 0 and not err and report["columns"] is None and report["step"] <= 50
+    flow, x = load("f.npz"), rows()
+    assert report["after"]["train"]["nats"] > report["before"]["train"]["nats"]
+    for key in ("before", "after", "gaussian"):
+        for found in report[key].values():
+            assert found["bits_per_dim"] == pytest.approx(-found["nats"] / (2 * math.log(2)))
+    assert report["gaussian"]["train"]["nats"] >= report["after"]["train"]["nats"]
+    total = 180 * report["after"]["train"]["nats"] + 20 * report["after"]["validation"]["nats"]
+    assert total == pytest.approx(flow.log_prob(x).sum())
+    status, out, err = run("score", "f.npz", "data.npy", "--json")
+    scores = json.loads(out)
+    assert status == 0 and not err and scores["rows"] == 200 and scores["log_prob"] == flow.log_prob(x).tolist()
+    status, out, _ = run("sample", "f.npz", "--n", 3, "--json")
+    assert status == 0 and np.array_equal(json.loads(out)["rows"], flow.sample(np.random.default_rng(0), 3))
+
+
+def test_outputs_to_files(run):
+    write("data.csv", rows(30), ["a", "b"])
+    assert run("fit", "data.csv", "--out", "f.npz", "--steps", 5, "--validation", 0)[0] == 0
+    flow = load("f.npz")
+    assert run("sample", "f.npz", "--n", 7, "--out", "s.npy")[:2] == (0, "")
+    assert np.array_equal(np.load("s.npy"), flow.sample(np.random.default_rng(0), 7))
+    assert run("sample", "f.npz", "--n", 0, "--out", "s.csv")[0] == 0
+    with open("s.csv") as file:
+        assert file.read() == "a,b\n"
+    status, out, _ = run("score", "f.npz", "data.csv", "--out", "p.npy")
+    assert status == 0 and "30 rows" in out and np.array_equal(np.load("p.npy"), flow.log_prob(rows(30)))
+    assert sorted(os.listdir()) == ["data.csv", "f.npz", "p.npy", "s.csv", "s.npy"]
+
+
+def test_the_same_seed_gives_the_same_file(run):
+    write("data.csv", rows())
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run("fit", "data.csv", "--out", f"{name}.npz", "--steps", 20, "--seed", seed)[0] == 0
+    a, b, c = (load(f"{name}.npz") for name in "abc")
+    assert a.equals(b) and not a.equals(c)
+
+
+def test_nothing_is_overwritten_without_force(run):
+    write("data.csv", rows(20))
+    with open("f.npz", "w") as file:
+        file.write("mine")
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    assert status == 2 and not out and err == "refflow: f.npz exists; --force writes over it\n"
+    with open("f.npz") as file:
+        assert file.read() == "mine"
+    assert run("fit", "data.csv", "--out", "f.npz", "--steps", 2, "--force")[0] == 0
+    for command in (("sample", "f.npz"), ("score", "f.npz", "data.csv")):
+        assert run(*command, "--out", "data.csv")[0] == 2
+        assert run(*command, "--out", "f.npz")[0] == 2
+
+
+TABLES = {
+    "text": ("a,b\n1,2\n3,x\n", "row 3, column 2 ('b'): 'x' is no number"),
+    "text, no names": ("1,2\n3,x\n", "row 2, column 2: 'x' is no number"),
+    "text in the first row": ("1,x\n3,4\n", "row 1, column 2: 'x' is no number"),
+    "text column": ("a,b\n1,red\n3,blue\n", "row 2, column 2 ('b'): 'red' is no number"),
+    "nan": ("a,b\n1,2\n3,nan\nnan,1\n", "row 3, column 2 ('b'): nan is no finite number; 2 cells in all"),
+    "infinite": ("1,2\n-inf,3\n", "row 2, column 1: -inf is no finite number"),
+    "empty cell": ("a,b\n1,2\n3,\n", "row 3, column 2 ('b'): an empty cell is no number"),
+    "overflow": ("1,2\n1e999,3\n", "row 2, column 1: inf"),
+    "underscore": ("1,2\n1_0,3\n", "row 2, column 1: '1_0'"),
+    "constant": ("a,b\n1,7\n3,7\n", "column 2 ('b') is the constant 7"),
+    "one row": ("a,b\n1,2\n", "it holds 1 row"),
+    "names alone": ("a,b\n", "it holds no row of numbers"),
+    "empty": ("", "it holds no row of numbers"),
+    "blank lines": ("\n\n  \n", "it holds no row of numbers"),
+    "uneven": ("1,2\n\n3\n", "row 3 has 1 columns, not 2"),
+    "names too few": ("a\n1,2\n", "row 2 has 2 columns, not 1"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_cannot_be_used(run, name):
+    text, words = TABLES[name]
+    with open("data.csv", "w") as file:
+        file.write(text)
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    assert status == 2 and not out and err.startswith("refflow: data.csv: ") and words in err and err.count("\n") == 1
+    assert os.listdir() == ["data.csv"]
+
+
+@pytest.mark.parametrize("array, words", [
+    (np.array([[1.0, 2], [np.nan, 3]]), "row 2, column 1: nan"), (np.zeros((2, 2, 2)), "a table of numbers"),
+    (np.array(["a", "b"]), "a table of numbers"), (np.array([1j, 2]), "a table of numbers"),
+    (np.zeros((0, 2)), "it holds no row"), (np.array(3.0), "a table of numbers"), (np.array([{}], object), "no .npy file of numbers"),
+    (np.array([[1, 2], [1, 3]]), "column 1 is the constant 1")])
+def test_arrays_that_cannot_be_used(run, array, words):
+    np.save("data.npy", array, allow_pickle=True)
+    status, _, err = run("fit", "data.npy", "--out", "f.npz", "--steps", 2)
+    assert status == 2 and words in err
+
+
+def test_files_that_cannot_be_used(run):
+    assert "there is no file none.csv" in run("fit", "none.csv", "--out", "f.npz")[2]
+    for name in ("data.csv", "data.npy"):
+        with open(name, "wb") as file:
+            file.write(b"\xff\xfe\x00\x80")
+        status, _, err = run("fit", name, "--out", "f.npz")
+        assert status == 2 and f"{name}: it is no" in err
+    os.mkdir("directory")
+    assert run("fit", "directory", "--out", "f.npz")[0] == 2
+    assert "no directory" in run("fit", "data.csv", "--out", "nowhere/f.npz")[2]
+    assert "must end in .npz or .json" in run("fit", "data.csv", "--out", "f.pkl")[2]
+    assert "did you mean gaussian?" in run("fit", write("d.csv", rows(9)), "--model", "gausian", "--out", "f.npz")[2]
+
+
+def test_tables_that_can(run):
+    texts = {"spaces": " 1 , 2\n 3 , 5\n4,4\n", "mark": "\ufeffa,b\n1,2\n3,5\n4,4\n",
+             "quotes": '"a ""q""",b\n1,2\n3,5\n4,4\n',
+             "windows": "a,b\r\n1,2\r\n3,5\r\n4,4\r\n", "single": "1\n2\n4\n", "two rows": "1,2\n3,4\n"}
+    for name, text in texts.items():
+        with open("data.csv", "w", newline="") as file:
+            file.write(text)
+        status, _, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 3, "--force")
+        assert status == 0 and not err, name
+    np.save("data.npy", np.array([1, 5, 7]))
+    assert run("fit", "data.npy", "--out", "f.npz", "--steps", 3, "--force")[0] == 0
+
+
+def test_columns_on_a_line(run):
+    x = np.linspace(0, 1, 20)
+    write("data.csv", np.stack([x, 2 * x], 1))
+    status, out, _ = run("fit", "data.csv", "--out", "f.npz", "--steps", 20, "--validation", 0)
+    assert status == 0 and "f.npz" in out
+
+
+def test_columns_of_any_scale(run):
+    x = rows(50) * [1e150, 1e-150]
+    status, out, _ = run("fit", write("data.csv", x), "--out", "f.npz", "--steps", 20, "--json")
+    assert status == 0 and math.isfinite(json.loads(out)["after"]["train"]["nats"])
+
+
+def test_flows_that_do_not_fit_the_table(run):
+    write("data.csv", rows(20), ["a", "b"])
+    run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    assert "it has 3 columns, the flow is of 2: a, b" in run("score", "f.npz", write("three.csv", np.zeros((2, 3))))[2]
+    assert "its columns are b, a, those of the flow a, b" in run("score", "f.npz", write("ba.csv", rows(3), ["b", "a"]))[2]
+    assert run("score", "f.npz", write("plain.csv", rows(1)))[0] == 0
+    save(Flow(Tanh(), StandardNormal(())), "scalar.npz")
+    assert "it holds no flow of rows" in run("sample", "scalar.npz")[2]
+    save(Tanh(), "tanh.npz")
+    assert "it holds no flow of rows" in run("score", "tanh.npz", "data.csv")[2]
+    assert "must end in" in run("sample", "data.csv")[2] and "no file" in run("sample", "none.npz")[2]
+    os.rename("three.csv", "bad.npz")
+    status, _, err = run("sample", "bad.npz")
+    assert status == 2 and "load: bad.npz: it is no .npz file" in err
+
+
+def test_rows_outside_the_support_score_minus_infinity(run):
+    save(Flow(Tanh(), StandardNormal((2,))), "f.json")
+    status, out, err = run("score", "f.json", write("data.csv", [[0.5, 0.5], [2.0, 0.5]]))
+    assert status == 0 and out.splitlines()[1].endswith(",-inf") and "-inf nats" in err
+    assert json.loads(run("score", "f.json", "data.csv", "--json")[1])["log_prob"][1] == "-inf"
+
+
+def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
+    def stop(info, flow):
+        if info["step"] == 30:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, callback=stop, **k))
+    write("data.csv", rows())
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--json")
+    report = json.loads(out)
+    assert status == 130 and "interrupted; f.npz holds the best flow so far" in err and report["stopped"] == "interrupted"
+    assert 0 < report["step"] <= 30 and report["after"]["train"]["nats"] > report["before"]["train"]["nats"]
+    assert load("f.npz").log_prob(rows()).mean() > report["before"]["train"]["nats"]
+
+    def at_once(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "read_table", at_once)
+    status, _, err = run("fit", "data.csv", "--out", "g.npz")
+    assert status == 130 and "nothing was written" in err and not os.path.exists("g.npz")
+
+
+def test_training_that_fails(run):
+    write("data.csv", rows())
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--learning-rate", 1e300, "--json")
+    assert status == 1 and "refflow: step 2: " in err and "f.npz holds the best flow so far" in err
+    assert json.loads(out)["stopped"] == "failed" and np.isfinite(load("f.npz").log_prob(rows())).all()
+
+
+@pytest.mark.parametrize("arguments", [("--steps", "-1"), ("--batch-size", "0"), ("--learning-rate", "0"),
+                                       ("--validation", "1"), ("--seed", "x"), ("--learning-rate", "nan")])
+def test_bad_options(run, arguments, capsys):
+    with pytest.raises(SystemExit) as found:
+        run("fit", "data.csv", "--out", "f.npz", *arguments)
+    assert found.value.code == 2 and "invalid" in capsys.readouterr().err
+
+
+def test_help_and_a_pipe_that_closes(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "refflow", "fit", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--learning-rate" in done.stdout
+    save(Flow(Tanh(), StandardNormal((2,))), tmp_path / "f.npz")
+    command = f"{sys.executable} -W error -m refflow sample {tmp_path / 'f.npz'} --n 20000 | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 1 and not done.stderr

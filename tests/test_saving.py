@@ -1,0 +1,374 @@
+"""Files of flows: every class comes back bit by bit, and what is no such file is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow import (
+    REGISTRY,
+    ActNorm,
+    Affine,
+    Chain,
+    Concatenate,
+    DenseLinear,
+    DiagonalNormal,
+    Exp,
+    Flow,
+    FullNormal,
+    Independent,
+    Inverse,
+    Logistic,
+    NormalMixture,
+    Reshape,
+    StandardNormal,
+    Tanh,
+    Uniform,
+)
+from refflow.conditioners import (
+    GELU,
+    Contextual,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Residual,
+    Sequential,
+    WeightNormDense,
+    dense_network,
+)
+from refflow.core import Array, Bijector, bijector, real
+from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
+from refflow.elementwise import CONVENTIONS, ExpScale, Free, PerField, affine_family
+from refflow.oracle.points import simple_bijector
+from refflow.saving import SCHEMA, about, known_classes, load, save
+
+FORMS = [".npz", ".json"]
+
+
+def composites():
+    rng = np.random.default_rng(0)
+    net, half = dense_network(rng, [2, 5, 4], residual=True, layer_norm=True, weight_norm=True), masks.halves(4)
+    yield Flow(Chain([AffineCoupling(half, net, ExpScale()), Inverse(ActNorm(np.ones(4)))]), StandardNormal(4))
+    yield Flow(Chain([Affine(0.5, 2.0), Exp()]), StandardNormal((3,)))          # all weak
+    yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field beside a strong one
+    yield Independent(Affine(np.zeros((2, 3)), 1.5), 2)
+    yield Concatenate([Affine(0.0, 1.0), Chain([Exp(), Tanh()])], (1, 2))
+    yield Reshape((2, 3), (6,))
+    yield Flow(Affine(0.0, 1.0), Flow(Affine(1.0, -2.0), Logistic(0.0, 1.0)))
+    yield AdditiveCoupling(half, dense_network(rng, [2, 3, 2], "gelu"))
+    yield VolumePreservingCoupling(half, dense_network(rng, [2, 3, 4], "silu"), ExpScale())
+    yield Coupling(half, dense_network(rng, [2, 3, 4], "tanh"), affine_family(ExpScale()))
+    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2), ExpScale())
+    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2), ExpScale()).at(context=rng.normal(size=(7, 2)))
+    yield PerField(("shift", "scale"), (Free(), ExpScale(0.25)))
+    yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),
+                      Residual(Dense(np.eye(2))), WeightNormDense(np.ones((3, 2)))])
+    yield Contextual(Dense(np.ones((2, 3), np.float32)))
+    yield DenseLinear(np.stack([np.eye(2), 2 * np.eye(2)]), [0.5, -0.5])
+    yield DiagonalNormal([0.0, 1.0], [1.0, 2.0])
+    yield FullNormal(np.zeros(2), np.eye(2))
+    yield NormalMixture([0.25, 0.75], [[0.0], [1.0]], [[1.0], [2.0]])
+    yield Uniform(0.0, [1.0, 2.0], (5, 2))
+    yield Affine(np.zeros((0, 3)), 1.0)
+    yield Affine([], 1.0)
+    yield from CONVENTIONS.values()
+
+
+def same(value, again):
+    return again.equals(value) and again.dtype == value.dtype and type(again) is type(value)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_every_page_comes_back(tmp_path, form, dtype):
+    for name, page in REGISTRY.items():
+        f, path = simple_bijector(page, dtype, 3), tmp_path / f"{name}{form}"
+        save(f, path)
+        assert same(f, load(path)), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_compositions_densities_and_networks_come_back(tmp_path, form):
+    path = tmp_path / f"flow{form}"
+    for value in composites():
+        save(value, path)
+        assert same(value, load(path)), value
+        if value.dtype is not None:
+            save(value.astype(np.float32), path)
+            assert same(value.astype(np.float32), load(path)), value
+
+
+def test_compositions_cover_every_class():
+    def classes(value):
+        held = [getattr(value, k) for k in value.declared]
+        parts = [p for h in held for p in (h if isinstance(h, tuple) else [h])]
+        parts = [p for p in parts if hasattr(p, "declared") and not isinstance(p, type)]
+        return {type(value).__name__}.union(*map(classes, parts))
+
+    seen = set(REGISTRY).union(*map(classes, composites()))
+    expected = {"Chain", "Flow", "Inverse", "Independent", "Concatenate", "Reshape", "AffineCoupling", "Sequential",
+                "Family"}
+    assert expected <= seen <= set(known_classes())
+    modules = [cls.__module__ for name, cls in known_classes().items()]
+    assert not [m for m in modules if m.startswith(("refflow.testing", "refflow.oracle"))]
+
+
+def test_every_digit_survives(tmp_path):
+    odd = np.array([5e-324, -0.0, np.nextafter(1, 2), 1.7976931348623157e308, np.pi, -2.0**-1022])
+    for dtype in (np.float64, np.float32):
+        with np.errstate(over="ignore"):
+            shift = np.nan_to_num(odd.astype(dtype), posinf=1.0)
+        for form in FORMS:
+            save(Affine(shift, 1.0), tmp_path / f"a{form}")
+            assert load(tmp_path / f"a{form}").shift.tobytes() == shift.tobytes()
+
+
+def test_the_same_flow_gives_the_same_file(tmp_path):
+    flow = next(composites())
+    for form in FORMS:
+        save(flow, tmp_path / f"a{form}")
+        save(flow, tmp_path / f"b{form}")
+        assert (tmp_path / f"a{form}").read_bytes() == (tmp_path / f"b{form}").read_bytes()
+
+
+def test_numpy_reads_the_archive(tmp_path):
+    save(Affine([1.0, 2.0], 3.0), tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["shift"], [1.0, 2.0])
+        document = json.loads(file["refflow.json"])
+    assert document["schema"] == SCHEMA and document["refflow"] == refflow.__version__
+
+
+def test_a_note_is_kept(tmp_path):
+    for form in FORMS:
+        save(Tanh(), tmp_path / f"a{form}", about={"columns": ["a", "ü"], "n": [1, 2.5, None]})
+        assert about(tmp_path / f"a{form}") == {"columns": ["a", "ü"], "n": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save(Tanh(), tmp_path / "a.npz", about=float("nan"))
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    save(Affine(0.0, 1.0), path)
+    before = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        save(Affine(0.0, 2.0), path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.npz"]
+    monkeypatch.undo()
+    (tmp_path / "link.npz").symlink_to(path)
+    save(Affine(0.0, 2.0), tmp_path / "link.npz")
+    assert load(path).scale == 2 and (tmp_path / "link.npz").is_symlink()
+
+
+class Own:
+    def log_prob(self, z):
+        return -z
+
+    log_prob_vjp = sample = log_prob
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(ValueError, match="must end in .npz or .json"):
+        save(Tanh(), tmp_path / "a.pkl")
+    with pytest.raises(ValueError, match="not dict"):
+        save({}, tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"base\.given is .*Own.* cannot be saved"):
+        save(Flow(Tanh(), Own()), tmp_path / "a.npz")
+
+    @bijector(domain=real, codomain=real, register=False)
+    class Mine(Bijector):
+        shift: Array = real()
+
+        def vjp(self, z):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match=r"stages\.1 is a Mine, which is not registered"):
+        save(Chain([Tanh(), Mine(0.0)]), tmp_path / "a.npz")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_registered_class_of_the_users_own(tmp_path, monkeypatch):
+    @bijector(domain=real, codomain=real, register=False)
+    class Ours(Bijector):
+        shift: Array = real()
+
+        def vjp(self, z):
+            raise NotImplementedError
+
+    monkeypatch.setitem(REGISTRY, "Ours", Ours)
+    save(Ours(0.5), tmp_path / "a.json")
+    assert same(Ours(0.5), load(tmp_path / "a.json"))
+    monkeypatch.delitem(REGISTRY, "Ours")
+    with pytest.raises(ValueError, match="there is no class 'Ours'"):
+        load(tmp_path / "a.json")
+
+
+# ---------------------------------------------------------------- hostile files
+
+def document(tmp_path, value=None):
+    save(value or Chain([Affine([1.0, 2.0], 3.0), Tanh()]), tmp_path / "good.json")
+    return json.loads((tmp_path / "good.json").read_text())
+
+
+def first(d):
+    return d["value"]["fields"]["stages"][0]
+
+
+HOSTILE = {
+    "schema": (lambda d: d.update(schema="refflow/flow/2"), "its schema is 'refflow/flow/2'"),
+    "no schema": (lambda d: d.pop("schema"), "its schema is None"),
+    "more keys": (lambda d: d.update(extra=1), "the document: an object with"),
+    "unknown class": (lambda d: first(d).update({"class": "os.system"}), r"stages\.0: there is no class 'os.system'"),
+    "no class at all": (lambda d: first(d).update({"class": ["Affine"]}), "there is no class"),
+    "a base class": (lambda d: first(d).update({"class": "Bijector", "fields": {}}), "there is no class 'Bijector'"),
+    "missing field": (lambda d: first(d)["fields"].pop("scale"), "an object with 'shift', 'scale' is needed"),
+    "unknown field": (lambda d: first(d)["fields"].update(more=1), "is needed"),
+    "constraint": (lambda d: first(d)["fields"]["scale"].update(values=["0x0.0p+0"]),
+                   r"stages\.0: Affine: scale must be finite"),
+    "nan": (lambda d: first(d)["fields"]["shift"].update(values=["nan", "nan"]), "must be finite"),
+    "size": (lambda d: first(d)["fields"]["shift"].update(shape=[3]), "do not make an array"),
+    "negative shape": (lambda d: first(d)["fields"]["shift"].update(shape=[-1, -2]), "do not make an array"),
+    "huge shape": (lambda d: first(d)["fields"]["shift"].update(shape=[10**12]), "do not make an array"),
+    "dtype": (lambda d: first(d)["fields"]["shift"].update(dtype="object"), "do not make an array"),
+    "unhashable dtype": (lambda d: first(d)["fields"]["shift"].update(dtype=[]), "do not make an array"),
+    "values": (lambda d: first(d)["fields"]["shift"].update(values=[1.0, 2.0]), "hexadecimal strings"),
+    "no hexadecimals": (lambda d: first(d)["fields"]["shift"].update(values=["1.0", "x"]), "hexadecimal"),
+    "rounded": (lambda d: first(d)["fields"]["shift"].update(dtype="float32", values=["0x1.0p+200", "0x1.0p+0"]),
+                "no float32"),
+    "weak": (lambda d: first(d).update(weak=False), "weak"),
+    "weak kind": (lambda d: first(d).update(weak=1), "true or false"),
+    "stages no list": (lambda d: d["value"]["fields"].update(stages={}), "a list is needed"),
+    "no stages": (lambda d: d["value"]["fields"].update(stages=[]), "at least one"),
+    "stage is a density": (lambda d: d["value"]["fields"].update(stages=[
+        {"class": "StandardNormal", "weak": True, "fields": {"shape": {"tuple": [2]}}}]), "stages must be bijectors"),
+    "field is null": (lambda d: d["value"]["fields"].update(stages=[
+        {"class": "DenseLinear", "weak": True, "fields": {"W": None, "shift": None}}]), "W must be float32 or float64"),
+    "integers": (lambda d: first(d)["fields"]["shift"].update(dtype="int64", values=[1, 2]), "must be float32 or float64"),
+    "not an object": (lambda d: d.update(value=[1]), "an object with"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_documents_are_refused(tmp_path, name):
+    change, words = HOSTILE[name]
+    d = document(tmp_path)
+    change(d)
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(d))
+    with pytest.raises(ValueError, match=words) as found:
+        load(path)
+    assert str(found.value).startswith(f"load: {path}: ")
+
+
+@pytest.mark.parametrize("shape", [{"tuple": [-1]}, {"tuple": ["a"]}, {"set": [1]}, {"float": 3}, "a", {"type": "eval"}, 1.5,
+                                   [2]])
+def test_hostile_plain_values_are_refused(tmp_path, shape):
+    d = document(tmp_path, StandardNormal(2))
+    d["value"]["fields"]["shape"] = shape
+    (tmp_path / "bad.json").write_text(json.dumps(d))
+    with pytest.raises(ValueError, match="load: "):
+        load(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "NaN", "[" * 100000, '{"schema": NaN}', "\x00"])
+def test_texts_that_are_no_document(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(ValueError, match="load: "):
+        load(tmp_path / "bad.json")
+
+
+def test_deep_nesting_is_refused(tmp_path):
+    d = document(tmp_path, Inverse(Tanh()))
+    for _ in range(300):
+        d["value"] = {"class": "Inverse", "weak": True, "fields": {"inner": d["value"]}}
+    (tmp_path / "bad.json").write_text(json.dumps(d))
+    with pytest.raises(ValueError, match="nested more than 200 deep"):
+        load(tmp_path / "bad.json")
+
+
+def entries(tmp_path):
+    save(Chain([Affine([1.0, 2.0], 3.0), Tanh()]), tmp_path / "good.npz")
+    with zipfile.ZipFile(tmp_path / "good.npz") as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def npy(array, **how):
+    out = io.BytesIO()
+    np.save(out, array, **how)
+    return out.getvalue()
+
+
+class Evil:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+HUGE = npy(np.zeros(2)).replace(b"(2,), }" + b" " * 14, b"(200000000000000,), }")
+ARCHIVES = {
+    "no document": (lambda e: e.pop("refflow.json"), "there is no entry refflow.json"),
+    "missing array": (lambda e: e.pop("stages.0.shift.npy"), "there is no array 'stages.0.shift'"),
+    "foreign array": (lambda e: e.update({"more.npy": npy(np.zeros(2))}), "the array 'more' belongs to nothing"),
+    "foreign entry": (lambda e: e.update({"run.py": b"print(1)"}), "'run.py' is not one of a flow"),
+    "path": (lambda e: e.update({"../../x.npy": npy(np.zeros(2))}), "belongs to nothing"),
+    "pickle": (lambda e: e.update({"stages.0.shift.npy": npy(np.array([Evil()], object), allow_pickle=True)}),
+               "it is no .npy array"),
+    "raw pickle": (lambda e: e.update({"stages.0.shift.npy": pickle.dumps(Evil())}), "it is no .npy array"),
+    "string": (lambda e: e.update({"stages.0.shift.npy": npy(np.array(["a"]))}), "it is no .npy array"),
+    "complex": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, complex))}), "it is no .npy array"),
+    "half": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, np.float16))}), "it is no .npy array"),
+    "integers": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, np.int64))}), "must be float32 or float64"),
+    "cut": (lambda e: e.update({"stages.0.shift.npy": e["stages.0.shift.npy"][:-3]}), "its size is not that of its shape"),
+    "huge": (lambda e: e.update({"stages.0.shift.npy": HUGE}), "its size is not that of its shape"),
+    "empty": (lambda e: e.update({"stages.0.shift.npy": b""}), "load: "),
+    "document no json": (lambda e: e.update({"refflow.json": b"\xff\xfe"}), "load: "),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_hostile_archives_are_refused(tmp_path, name):
+    change, words = ARCHIVES[name]
+    e = entries(tmp_path)
+    change(e)
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
+        for key, content in e.items():
+            file.writestr(key, content)
+    with pytest.raises(ValueError, match=words):
+        load(tmp_path / "bad.npz")
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    entries(tmp_path)
+    good = (tmp_path / "good.npz").read_bytes()
+    cases = [b"", good[:50], good[:-30], b"PK" + bytes(100), npy(np.zeros(3)), pickle.dumps(Evil())]
+    middle = good.index(b"NUMPY") + 140
+    cases.append(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1:])         # one bit of an array
+    for content in cases:
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(ValueError, match="load: "):
+            load(tmp_path / "bad.npz")
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("refflow.json", " " * 10**6)
+    with pytest.raises(ValueError, match="compressed"):
+        load(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="not the file of a flow"):
+        load(tmp_path / "bad.npz")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.npz")
+    with pytest.raises(ValueError, match="must end in"):
+        load(tmp_path / "none.pkl")

@@ -1,0 +1,144 @@
+"""Agreement with numbers that the authors' own code computed.
+
+    python -m validation.original nice      print the largest relative difference of each quantity; exit status 1 if one
+                                            exceeds 1e-9
+
+The numbers lie in validation/practice/, one file for each model, with the commit of the code that computed them.  A
+relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from refflow.core.fields import flatten, nest
+from refflow.models import nice
+from refflow.training import RMSPropMomentum, Unconstrained
+
+PRACTICE = Path(__file__).parent / "practice"
+ALLOWED = 1e-9
+
+
+def numbers(name):
+    """(the configuration, {key: array}) of a file of numbers."""
+    with np.load(PRACTICE / f"{name}.npz") as file:
+        found = {key: file[key] for key in file}
+    return json.loads(str(found.pop("cfg"))), found
+
+
+def under(prefix, found):
+    """{key without the prefix: array}."""
+    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+
+
+def difference(given, theirs):
+    """The largest relative difference of two arrays; infinite where the shapes differ."""
+    given, theirs = np.asarray(given), np.asarray(theirs)
+    if given.shape != theirs.shape:
+        return np.inf
+    with np.errstate(all="ignore"):
+        return float(np.where(given == theirs, 0, np.abs(given - theirs) / np.abs(theirs)).max(initial=0))
+
+
+def largest(given, theirs):
+    """The largest difference over two dictionaries of arrays; infinite where their keys differ."""
+    if given.keys() != theirs.keys():
+        return np.inf
+    return worst(difference(given[key], theirs[key]) for key in theirs)
+
+
+def worst(differences):
+    """The largest of them; NaN if one is."""
+    return float(np.max(list(differences)))
+
+
+# -- NICE -------------------------------------------------------------------------------------------------------------
+
+def nice_paths(config):
+    """{their name: (path in params(), transposed)}; their weights are [in, out]."""
+    first, paths = int(config["reorder_tile"]), {}
+    for k, depth in enumerate(config["hidden_layers_per_coupling"]):
+        for i in range(depth + 1):
+            theirs = f"coupling_{k + 1}_" + ("out" if i == depth else f"h{i + 1}")
+            ours = ("bijector", "inner", "stages", str(first + 2 * k), "net", "layers", str(2 * i))
+            paths |= {f"{theirs}_W": ((*ours, "W"), True), f"{theirs}_b": ((*ours, "b"), False)}
+    last = first + 2 * len(config["hidden_layers_per_coupling"])
+    return paths | {"z_D": (("bijector", "inner", "stages", str(last), "inner", "s"), False)}
+
+
+def as_theirs(params, paths):
+    """The nested arrays of a flow by their names; the base, which they do not train, left out."""
+    flat = {path: array for path, array in flatten(params) if path[0] != "base"}
+    if flat.keys() != {path for path, _ in paths.values()}:
+        raise ValueError("a parameter of the flow has no counterpart in the authors' code")
+    return {name: flat[path].T if transposed else flat[path] for name, (path, transposed) in paths.items()}
+
+
+def nice_flow(config, theirs):
+    """The flow with the parameters of their file."""
+    priors = {"StandardLogistic": "logistic", "StandardNormal": "normal"}
+    flow = nice(np.random.default_rng(0), config["D"], config["nhid"], tuple(config["hidden_layers_per_coupling"]),
+                priors[config["prior"]], config["reorder_tile"])
+    given = {path: theirs[name].T if transposed else theirs[name] for name, (path, transposed) in nice_paths(config).items()}
+    return flow.replace(**nest(given))
+
+
+def gradient_of_mean(flow, x):
+    """(log p(x), x_bar, params_bar) of L = -mean log p(x)."""
+    log_prob, pullback = flow.log_prob_vjp(x)
+    return log_prob, *pullback(np.full(len(x), -1 / len(x)))
+
+
+def nice_differences(name="nice_mnist_like_logistic") -> dict:
+    """{quantity: the largest relative difference}."""
+    config, theirs = numbers(name)
+    flow, paths, x = nice_flow(config, under("param/", theirs)), nice_paths(config), theirs["in/x"]
+    log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
+    f, steps = flow.bijector, nice_steps(flow, theirs)
+    z, log_det = f.inverse_and_log_det(x)
+    return {
+        "log-likelihood": difference(log_prob, theirs["out/loglik"]),
+        "latents": difference(z, theirs["out/z"]),
+        "log-det": difference(log_det, np.broadcast_to(theirs["out/logdet"], log_det.shape)),
+        "gradients of parameters": largest(as_theirs(params_bar, paths), under("grad/", theirs)),
+        "gradient of data": difference(x_bar, theirs["gradin/x"]),
+        "inverse": difference(f.forward(theirs["out/z"]), theirs["out/inverse_of_z"]),
+        "samples": difference(f.forward(theirs["sample/z"]), theirs["sample/x"]),
+        "losses of training": difference([loss for loss, _ in steps], theirs["rmsprop/cost"]),
+        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), under(f"rmsprop_step{k}/", theirs))
+                                 for k, (_, stepped) in enumerate(steps)),
+    }
+
+
+def nice_steps(flow, theirs):
+    """[(the loss before the step, the flow after it)]."""
+    momenta, x = theirs["rmsprop/momentum"], theirs["in/x"]
+    optimiser = RMSPropMomentum(float(theirs["rmsprop/lr"]), momentum=lambda t: float(momenta[t - 1]))
+    space, steps = Unconstrained(flow, fixed="base" if flow.base.params() else ()), []
+    vector, state = space.vector, optimiser.start(space.vector)
+    for _ in momenta:
+        log_prob, _, params_bar = gradient_of_mean(space.value_at(vector), x)
+        vector, state = optimiser.step(vector, space.gradient(vector, params_bar), state)
+        steps.append((-log_prob.mean(), space.value_at(vector)))
+    return steps
+
+
+MODELS = {"nice": nice_differences}
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.original", description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=sorted(MODELS))
+    found = MODELS[parser.parse_args(arguments).model]()
+    for quantity, value in found.items():
+        print(f"{quantity:24} {value:8.1e}{'' if value <= ALLOWED else f'  exceeds {ALLOWED:.0e}'}")
+    return int(not all(value <= ALLOWED for value in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
