@@ -14,11 +14,11 @@ x dz/dx = x / (1 - exp(-x)) >= 1, so the rounding of x itself moves z by more th
 about log 2 there, can.  Nor does (6) lose digits to the rounding of z: its derivative in z is -exp(-x), which is small
 wherever |z| is large and (6) small.  It needs no branch, unlike -log(1 - exp(-x)).
 
-Reverse rule.  dx/dz = exp l with l of (5), and d/dz of (5) is 1 - dx/dz = exp(-x), so
-    z_bar = x_bar h^2 + log_det_bar k^2,   h = exp(l/2),   k = exp(-x/2)            (7)
-and for the inverse map, from dz/dx = 1 / (1 - exp(-x)) and log|dz/dx| = -log(1 - exp(-x)),
-    x_bar = (z_bar - log_det_bar k^2) / (1 - exp(-x))                               (8)
-The squares are multiplied as (x_bar h) h: h^2 may lose digits below the smallest normal number where x_bar h^2 does not.
+Reverse rule.  dx/dz is (4), and d/dz of (5) is 1 - dx/dz = exp(-max(z, 0)) / (1 + exp(-|z|)), so
+    z_bar = (x_bar g^2 + log_det_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)        (7)
+of which one of g and k is 1; and for the inverse map, from dz/dx = 1 / (1 - exp(-x)) and log|dz/dx| = -log(1 - exp(-x)),
+    x_bar = (z_bar - log_det_bar k^2) / (1 - exp(-x)),   k = exp(-x/2)              (8)
+The squares are multiplied as (x_bar g) g: g^2 may lose digits below the smallest normal number where x_bar g^2 does not.
 
 Source: Dugas, Bengio, Belisle, Nadeau & Garcia, NIPS 2000; the definition.
 """
@@ -64,8 +64,8 @@ class Softplus(Bijector):
         x, log_det = self.forward_and_log_det(z)
 
         def pullback(x_bar, log_det_bar):
-            h, k = np.exp(log_det / 2), np.exp(-x / 2)
-            return x_bar * h * h + log_det_bar * k * k, {}                          # (7)
+            g, k = np.exp(np.minimum(z, 0) / 2), np.exp(-np.maximum(z, 0) / 2)
+            return (x_bar * g * g + log_det_bar * k * k) / (1 + np.exp(-np.abs(z))), {}     # (7)
 
         return (x, log_det), pullback
 
