@@ -11,8 +11,6 @@ Source: the chain rule.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..core import Conditioner, children, conditioner
@@ -42,7 +40,8 @@ class Sequential(Conditioner):
         for i, (layer, lift) in enumerate(self.lifted()):
             if lift and layer.event_ndim != (0, 0):
                 rank = layer.event_ndim[0]
-                raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {rank} axes, not {rank + lift}")
+                raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {rank} axes, "
+                                 f"not {rank + lift}")
             shape = layer.fixed_shape if shape is None else shape
             if shape is not None:
                 shape = self.next_shape(i, layer, lift, shape)
