@@ -308,8 +308,8 @@ def fit_flow(options):
     if result.stopped == "interrupted":
         message, status = "interrupted", INTERRUPTED
     about = {"columns": table.names, "model": options.model, "seed": options.seed, "steps": options.steps,
-             "step": result.step, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "validation": options.validation,
-             "rows": len(table.values), "stopped": result.stopped}
+             "step": result.step, "batch_size": options.batch_size, "learning_rate": options.learning_rate,
+             "validation": options.validation, "rows": len(table.values), "stopped": result.stopped}
     save(result.flow, options.out, about)
     report = about | compared(flow, result.flow, train, held_out) | {"data": options.data, "out": options.out}
     print(json.dumps(plain(report), indent=1, allow_nan=False) if options.json else fit_text(report, train, held_out))

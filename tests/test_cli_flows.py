@@ -164,7 +164,8 @@ def test_tables_that_cannot_be_used(run, name):
 @pytest.mark.parametrize("array, words", [
     (np.array([[1.0, 2], [np.nan, 3]]), "row 2, column 1: nan"), (np.zeros((2, 2, 2)), "a table of numbers"),
     (np.array(["a", "b"]), "a table of numbers"), (np.array([1j, 2]), "a table of numbers"),
-    (np.zeros((0, 2)), "it holds no row"), (np.array(3.0), "a table of numbers"), (np.array([{}], object), "no .npy file of numbers"),
+    (np.zeros((0, 2)), "it holds no row"), (np.array(3.0), "a table of numbers"),
+    (np.array([{}], object), "no .npy file of numbers"),
     (np.array([[1, 2], [1, 3]]), "column 1 is the constant 1")])
 def test_arrays_that_cannot_be_used(run, array, words):
     np.save("data.npy", array, allow_pickle=True)
