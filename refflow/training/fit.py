@@ -354,8 +354,9 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     with its events to `flow.at`.
 
     `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its
-    learning rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn anew
-    from `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is the result.
+    learning rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn
+    anew from `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is
+    the result.
 
     `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
     `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow of the lowest is the result; after
@@ -366,8 +367,8 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     `progress`: a line on stderr, by default where that is a terminal.  Ctrl-C ends training with the best flow so far.
 
     Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError
-    for arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not finite
-    or leaves its constraint: it names the step, the stage and the event.
+    for arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not
+    finite or leaves its constraint: it names the step, the stage and the event.
     """
     optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
     x, weights, context = checked_data(flow, x, weights, context)
