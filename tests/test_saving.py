@@ -162,11 +162,12 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError):
-        save(Affine(0.0, 2.0), path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.npz"]
-    monkeypatch.undo()
+    for step in ("fsync", "replace"):
+        monkeypatch.setattr(os, step, full)
+        with pytest.raises(OSError):
+            save(Affine(0.0, 2.0), path)
+        assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.npz"]
+        monkeypatch.undo()
     (tmp_path / "link.npz").symlink_to(path)
     save(Affine(0.0, 2.0), tmp_path / "link.npz")
     assert load(path).scale == 2 and (tmp_path / "link.npz").is_symlink()
