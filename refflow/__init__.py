@@ -19,7 +19,12 @@ CHAPTERS = {
     "linear": ("DenseLinear", "PLULinear", "Permutation"),
     "shape": ("Concatenate", "Reshape", "stack"),
     "constrained": ("CorrelationCholesky", "StickBreaking"),
-    "normalization": ("ActNorm",)}
+    "normalization": ("ActNorm",),
+    "conditioners": ("dense_network",),
+    "coupling": ("AdditiveCoupling", "AffineCoupling", "Coupling", "VolumePreservingCoupling"),
+    "models": ("nice", "realnvp"),
+    "training": ("fit",),
+    "saving": ("load", "save")}
 HOME = {name: chapter for chapter, names in CHAPTERS.items() for name in names}
 __all__ = [*sorted(HOME), "REGISTRY"]
 

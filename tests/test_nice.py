@@ -13,6 +13,8 @@ from refflow.models import nice
 from refflow.testing.pages import lacks
 from refflow.training import fit, recipes
 from validation import original
+from validation.original import nice as theirs_of
+from validation.original import words
 from validation.measure import measure
 
 CONFIGURATIONS = [
@@ -35,7 +37,7 @@ def moved(flow, rng):
 # -- the authors' numbers ---------------------------------------------------------------------------------------------
 
 def test_agrees_with_the_authors_code():
-    found = original.nice_differences()
+    found = theirs_of.differences()
     assert found.keys() >= {"log-likelihood", "latents", "gradients of parameters", "gradient of data", "inverse",
                             "optimiser steps"}
     assert max(found.values()) <= 1e-12, found
@@ -43,7 +45,7 @@ def test_agrees_with_the_authors_code():
 
 def test_the_order_is_theirs():
     flow = nice(np.random.default_rng(0), 12, 3, (1,))
-    assert (flow.bijector.inner.stages[0].order == original.numbers("nice_mnist_like_logistic")[1]["perm/tile"]).all()
+    assert (flow.bijector.inner.stages[0].order == words.numbers("nice_mnist_like_logistic")[1]["perm/tile"]).all()
 
 
 def test_the_command_prints_and_passes(capsys):
@@ -57,29 +59,29 @@ def test_the_command_prints_and_passes(capsys):
     ("rmsprop/cost", "losses of training"), ("rmsprop_step3/coupling_4_out_W", "optimiser steps")])
 @pytest.mark.parametrize("wrong", [1 + 1e-8, np.nan])
 def test_the_command_fails_for_one_wrong_number(key, quantity, wrong, monkeypatch, capsys):
-    config, theirs = original.numbers("nice_mnist_like_logistic")
+    config, theirs = words.numbers("nice_mnist_like_logistic")
     theirs[key] = theirs[key] * wrong
-    monkeypatch.setattr(original, "numbers", lambda name: (config, theirs))
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
     assert original.main(["nice"]) == 1
     assert [line.startswith(quantity) for line in capsys.readouterr().out.splitlines() if "exceeds" in line] == [True]
 
 
 def test_the_command_fails_for_wrong_latents(monkeypatch, capsys):
-    config, theirs = original.numbers("nice_mnist_like_logistic")
+    config, theirs = words.numbers("nice_mnist_like_logistic")
     theirs["out/z"] = theirs["out/z"][:, ::-1]
-    monkeypatch.setattr(original, "numbers", lambda name: (config, theirs))
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
     assert original.main(["nice"]) == 1
     failing = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "exceeds" in line]
     assert failing == ["latents", "inverse"]                                    # the inverse is that of their latents
 
 
 def test_a_parameter_without_a_counterpart_is_refused():
-    config, theirs = original.numbers("nice_mnist_like_logistic")
-    params = original.nice_flow(config, original.under("param/", theirs)).params()
-    paths = original.nice_paths(config)
+    config, theirs = words.numbers("nice_mnist_like_logistic")
+    params = theirs_of.flow_of(config, words.under("param/", theirs)).params()
+    paths = theirs_of.paths_of(config)
     paths.pop("z_D")
     with pytest.raises(ValueError, match="no counterpart"):
-        original.as_theirs(params, paths)
+        theirs_of.as_theirs(params, paths)
 
 
 # -- the recipe -------------------------------------------------------------------------------------------------------

@@ -1,18 +1,6 @@
-"""Agreement with numbers that the authors' own code computed.
-
-    python -m validation.original nice      print the largest relative difference of each quantity; exit status 1 if one
-                                            exceeds 1e-9
-
-The numbers lie in validation/practice/, one file for each model, with the commit of the code that computed them.  A
-relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are 0.
-"""
+"""NICE, against its authors' numbers."""
 
 from __future__ import annotations
-
-import argparse
-import json
-import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -20,46 +8,10 @@ from refflow.core.fields import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-PRACTICE = Path(__file__).parent / "practice"
-ALLOWED = 1e-9
+from .words import difference, largest, numbers, under, worst
 
 
-def numbers(name):
-    """(the configuration, {key: array}) of a file of numbers."""
-    with np.load(PRACTICE / f"{name}.npz") as file:
-        found = {key: file[key] for key in file}
-    return json.loads(str(found.pop("cfg"))), found
-
-
-def under(prefix, found):
-    """{key without the prefix: array}."""
-    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-
-
-def difference(given, theirs):
-    """The largest relative difference of two arrays; infinite where the shapes differ."""
-    given, theirs = np.asarray(given), np.asarray(theirs)
-    if given.shape != theirs.shape:
-        return np.inf
-    with np.errstate(all="ignore"):
-        return float(np.where(given == theirs, 0, np.abs(given - theirs) / np.abs(theirs)).max(initial=0))
-
-
-def largest(given, theirs):
-    """The largest difference over two dictionaries of arrays; infinite where their keys differ."""
-    if given.keys() != theirs.keys():
-        return np.inf
-    return worst(difference(given[key], theirs[key]) for key in theirs)
-
-
-def worst(differences):
-    """The largest of them; NaN if one is."""
-    return float(np.max(list(differences)))
-
-
-# -- NICE -------------------------------------------------------------------------------------------------------------
-
-def nice_paths(config):
+def paths_of(config):
     """{their name: (path in params(), transposed)}; their weights are [in, out]."""
     first, paths = int(config["reorder_tile"]), {}
     for k, depth in enumerate(config["hidden_layers_per_coupling"]):
@@ -79,12 +31,12 @@ def as_theirs(params, paths):
     return {name: flat[path].T if transposed else flat[path] for name, (path, transposed) in paths.items()}
 
 
-def nice_flow(config, theirs):
+def flow_of(config, theirs):
     """The flow with the parameters of their file."""
     priors = {"StandardLogistic": "logistic", "StandardNormal": "normal"}
     flow = nice(np.random.default_rng(0), config["D"], config["nhid"], tuple(config["hidden_layers_per_coupling"]),
                 priors[config["prior"]], config["reorder_tile"])
-    given = {path: theirs[name].T if transposed else theirs[name] for name, (path, transposed) in nice_paths(config).items()}
+    given = {path: theirs[name].T if transposed else theirs[name] for name, (path, transposed) in paths_of(config).items()}
     return flow.replace(**nest(given))
 
 
@@ -94,12 +46,12 @@ def gradient_of_mean(flow, x):
     return log_prob, *pullback(np.full(len(x), -1 / len(x)))
 
 
-def nice_differences(name="nice_mnist_like_logistic") -> dict:
+def differences(name="nice_mnist_like_logistic") -> dict:
     """{quantity: the largest relative difference}."""
     config, theirs = numbers(name)
-    flow, paths, x = nice_flow(config, under("param/", theirs)), nice_paths(config), theirs["in/x"]
+    flow, paths, x = flow_of(config, under("param/", theirs)), paths_of(config), theirs["in/x"]
     log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
-    f, steps = flow.bijector, nice_steps(flow, theirs)
+    f, steps = flow.bijector, steps_of(flow, theirs)
     z, log_det = f.inverse_and_log_det(x)
     return {
         "log-likelihood": difference(log_prob, theirs["out/loglik"]),
@@ -115,7 +67,7 @@ def nice_differences(name="nice_mnist_like_logistic") -> dict:
     }
 
 
-def nice_steps(flow, theirs):
+def steps_of(flow, theirs):
     """[(the loss before the step, the flow after it)]."""
     momenta, x = theirs["rmsprop/momentum"], theirs["in/x"]
     optimiser = RMSPropMomentum(float(theirs["rmsprop/lr"]), momentum=lambda t: float(momenta[t - 1]))
@@ -126,19 +78,3 @@ def nice_steps(flow, theirs):
         vector, state = optimiser.step(vector, space.gradient(vector, params_bar), state)
         steps.append((-log_prob.mean(), space.value_at(vector)))
     return steps
-
-
-MODELS = {"nice": nice_differences}
-
-
-def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m validation.original", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=sorted(MODELS))
-    found = MODELS[parser.parse_args(arguments).model]()
-    for quantity, value in found.items():
-        print(f"{quantity:24} {value:8.1e}{'' if value <= ALLOWED else f'  exceeds {ALLOWED:.0e}'}")
-    return int(not all(value <= ALLOWED for value in found.values()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

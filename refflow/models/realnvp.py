@@ -1,0 +1,47 @@
+r"""RealNVP: affine couplings, one after the other (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803).
+
+From data x to latents z, h_0 = x.  Coupling k = 1, ..., K divides the entries into two halves, a and b, which change places
+from one coupling to the next, and with (s, t) = net_k(h_a)
+    h_k,a = h_a                                                                     (1)
+    h_k,b = h_b exp(gain tanh(s) + shift) + t,   gain and shift trained             (2)
+    z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum_j (gain tanh(s_j) + shift)     (3)
+net_k is a dense network with K_h hidden layers whose last layer starts at 0: the flow starts as the identity.      (4)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..conditioners import dense_network
+from ..core import Chain, Flow, Inverse, StandardNormal
+from ..coupling import AffineCoupling, masks
+from ..elementwise import RescaledTanhExpScale, Scale
+
+
+def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
+    """A RealNVP flow of vectors of `size` entries.
+
+    `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a convention of
+    `refflow.elementwise.scales` in place of (2)'s; `context`: the entries of a context that every network sees, to be filled
+    in with `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer
+    than two entries, no coupling, a width below 1, a negative context, an unknown activation.
+    """
+    check(size, hidden, couplings, context)
+    stages = []
+    for k in range(couplings):
+        mask = masks.halves(size, flip=k % 2 == 1)
+        a = int(mask.sum())
+        net = dense_network(rng, (a, *hidden, 2 * (size - a)), activation, context=context, dtype=dtype)    # (4)
+        stages.append(AffineCoupling(mask, net, convention(scale, dtype)))          # (1) (2)
+    return Flow(Inverse(Chain(stages)), StandardNormal(size))                       # (3)
+
+
+def check(size, hidden, couplings, context):
+    widths = [(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
+    for name, given, least in (("size", size, 2), ("couplings", couplings, 1), ("context", context, 0), *widths):
+        if not isinstance(given, (int, np.integer)) or given < least:
+            raise ValueError(f"realnvp: {name} must be an int >= {least}, not {given!r}")
+
+
+def convention(scale, dtype) -> Scale:
+    return RescaledTanhExpScale(np.ones((), dtype), np.zeros((), dtype)) if scale is None else scale        # (2)
