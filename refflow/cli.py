@@ -1,4 +1,5 @@
-"""The command line: refflow list, refflow show NAME, refflow check [TARGET]; fit, sample and score are in cli_flows.
+"""The command line: refflow list, refflow show NAME, refflow check [TARGET]; fit, sample and score are in cli_flows, those of
+images in cli_images, plot in cli_plot.
 
 Exit status of `check`: 0 where everything passes, 1 where something is found, 2 where it could not run.
 """
@@ -12,7 +13,7 @@ import sys
 
 import refflow
 
-from . import cli_flows
+from . import cli_flows, cli_plot
 from .core.bijector import chapter
 from .core.fields import Child, Field
 from .oracle import CannotRun, check
@@ -56,6 +57,7 @@ def parser():
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
     one.set_defaults(run=run_check)
     cli_flows.add_commands(commands)
+    cli_plot.add_commands(commands)
     return top
 
 
@@ -78,10 +80,22 @@ def progress_line(done, total, name):
 
 # -- list -------------------------------------------------------------------------------------------------------------
 
+def listed() -> dict:
+    """The bijectors by name."""
+    return refflow.REGISTRY | refflow.COMPOSITIONS
+
+
+def example(page):
+    """A bijector of a page: of its default fields, or, where it has components, of its first hard case."""
+    if page.__name__ in refflow.REGISTRY:
+        return simple_bijector(page, "float64", 2)
+    return page(**page.hard_cases[0].params)
+
+
 def facts(name, certificate) -> dict:
-    """What is to be known of one page; its event ranks are those of its default fields."""
-    page = refflow.REGISTRY[name]
-    f = simple_bijector(page, "float64", 2)
+    """What is to be known of one page; its event ranks are those of an example."""
+    page = listed()[name]
+    f = example(page)
     return {"name": name, "chapter": chapter(page), "event_ndim": list(f.event_ndim),
             "inverse": "solver" if f.solver else "closed", "domain": repr(f.domain), "codomain": repr(f.codomain),
             "source": page.source, "certificate": errors_of(certificate.get(name, {}))}
@@ -95,7 +109,7 @@ def errors_of(quantities) -> dict:
 
 def list_pages(options):
     certificate = certified()
-    pages = [facts(name, certificate) for name in refflow.REGISTRY]
+    pages = [facts(name, certificate) for name in listed()]
     if options.json:
         print(json.dumps(plain(pages), indent=1, allow_nan=False))
         return 0
@@ -116,7 +130,7 @@ def worst(quantities):
 # -- show -------------------------------------------------------------------------------------------------------------
 
 def show_page(options):
-    page = page_named(options.name)
+    page = page_named(options.name, listed() | refflow.CONDITIONERS)
     parts = [f"{page.__name__}: {sys.modules[page.__module__].__doc__.strip()}"]
     parts += [section for section in (parameters(page), certificate_table(page.__name__), cases(page)) if section]
     print("\n\n".join(parts))
@@ -129,7 +143,9 @@ def parameters(page):
         if isinstance(declared, Field):
             shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
             rows.append((key, shape, declared.set.rule, "" if declared.default is None else f"{declared.default:g}"))
-        elif not isinstance(declared, Child):
+        elif isinstance(declared, Child):
+            rows.append((key, "", "components" if declared.many else f"a {page.page.__annotations__[key]}", ""))
+        else:
             rows.append((key, "", "plain value", repr(getattr(page, key, ""))))
     return aligned(rows) if len(rows) > 1 else ""
 

@@ -9,7 +9,8 @@ reads; a value is {"class", "weak", "fields"}, its class by name and its fields 
 up among those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from
 any other caller.
 
-Loading gives the same bits back: `load(path).equals(flow)`.
+Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
+declares, so that a file stays readable when its class has got another field since.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pkgutil
 import re
 import secrets
 import zipfile
+from dataclasses import MISSING
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ import numpy as np
 import refflow
 
 from .core import CONDITIONERS, DENSITIES, REGISTRY
-from .core.fields import Child, Field, Value
+from .core.fields import Child, Field, Plain, Value
 
 SCHEMA = "refflow/flow/1"
 DOCUMENT = "refflow.json"
@@ -270,9 +272,9 @@ def read_value(given, path, arrays, depth):
         raise ValueError(f"components are nested more than {DEEPEST} deep")
     if not isinstance(given["weak"], bool):
         raise ValueError(f"{joined(path, 'weak')}: true or false is needed")
-    fields = with_keys(given["fields"], cls.declared, joined(path, "fields"))
-    new = {key: read_field(field, fields[key], joined(path, key), arrays, given["weak"], depth)
-           for key, field in cls.declared.items()}
+    fields = fields_of(cls, given["fields"], path)
+    new = {key: read_field(cls.declared[key], part, joined(path, key), arrays, given["weak"], depth)
+           for key, part in fields.items()}
     try:
         value = cls(**new)
     except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:  # parts that do not fit
@@ -280,6 +282,26 @@ def read_value(given, path, arrays, depth):
     if (value.dtype is None) != given["weak"]:
         raise ValueError(f"{joined(path, 'weak')}: it says {given['weak']}, its fields do not")
     return value
+
+
+def fields_of(cls, given, path):
+    """The fields that a file holds of a class: all that it declares, but for those with a default."""
+    where = path or "value"
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: fields must be an object")
+    unknown = [key for key in given if key not in cls.declared]
+    missing = [key for key, field in cls.declared.items() if key not in given and not has_default(field)]
+    if unknown or missing:
+        what = f"has no field {unknown[0]!r}" if unknown else f"needs the field {missing[0]!r}, which is not there"
+        raise ValueError(f"{where}: {cls.__name__} {what}")
+    return given
+
+
+def has_default(field):
+    """Can a class be constructed without this field?"""
+    if isinstance(field, Plain):
+        return field.default is not MISSING
+    return isinstance(field, Field) and (field.optional or field.default is not None)
 
 
 def read_field(field, given, path, arrays, weak, depth):

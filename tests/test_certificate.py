@@ -5,14 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from refflow import REGISTRY
-from refflow.core import Bijector, bijector, interval, log_2, real
-from validation.certify import CERTIFICATE, DTYPES, SIDES, TABLE, certified, failures, rows_of, table
+from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY, Affine, Squeeze
+from refflow.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
+from refflow.core import Bijector, Conditioner, bijector, child, conditioner, interval, log_2, real
+from refflow.core.fields import Child, Field
+from refflow.coupling import AffineCoupling, Coupling
+from refflow.elementwise import ExpScale, Family, LocationScale, ScaledAffine, TanhExpScale
+from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, encoded, errors,
+                                failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, decoded, document
-from validation.points import belongs, points, set_of
+from validation.measure import measure
+from validation.points import Point, belongs, set_of
 
-PAGES = sorted(REGISTRY)
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
+OF_A_NETWORK = {"forward", "jacobian", "vjp.a_bar"}
 
 
 @pytest.fixture(scope="module")
@@ -20,26 +26,36 @@ def certificate():
     return json.loads(CERTIFICATE.read_text())
 
 
+def cotangents(page):
+    """The fields of a page that have cotangents, optional ones and components included."""
+    return {key for key, field in page.declared.items()
+            if isinstance(field, Child) or isinstance(field, Field) and not field.constant}
+
+
 def test_every_page_and_quantity_is_certified(certificate):
-    assert sorted(certificate["pages"]) == PAGES
+    assert sorted(certificate["pages"]) == sorted(REGISTRY | COMPOSITIONS | CONDITIONERS)
     for name, rows in certificate["pages"].items():
-        real_fields = {key for key, field in REGISTRY[name].declared.items()
-                       if hasattr(field, "constant") and not field.constant and not field.optional}
-        bars = {f"{vjp}.{key}_bar" for key in real_fields for vjp in ("vjp", "inverse_vjp")}
-        assert set(rows) == QUANTITIES | bars
+        if name in CONDITIONERS:
+            assert set(rows) == OF_A_NETWORK | {f"vjp.{key}_bar" for key in cotangents(PAGES[name])}
+        else:
+            bars = {f"{vjp}.{key}_bar" for key in cotangents(PAGES[name]) for vjp in ("vjp", "inverse_vjp")}
+            without_own = {f"{vjp}.scale_bar" for vjp in ("vjp", "inverse_vjp") if name == "VolumePreservingCoupling"}
+            assert set(rows) == QUANTITIES | bars - without_own
         assert all(set(row) == set(DTYPES) for row in rows.values())
 
 
 def test_every_row_is_within_what_is_allowed(certificate):
-    assert failures(certificate, PAGES) == []
+    assert failures(certificate, sorted(PAGES)) == []
     for name, quantity, dtype, row in rows_of(certificate):
+        composed = any(isinstance(field, Child) for field in PAGES[name].declared.values())
+        fewest = 10 if composed and quantity.endswith("_bar") else 40 if composed else 100
         assert 0 <= row["C"] <= row["allowed"] <= 16, (name, quantity, dtype)
-        assert row["share"] >= 0.5 and row["points"] >= 100, (name, quantity, dtype)
+        assert row["share"] >= 0.5 and row["points"] >= fewest, (name, quantity, dtype)
 
 
 def test_more_than_eight_needs_a_declaration(certificate):
     for name, quantity, dtype, row in rows_of(certificate):
-        assert row["allowed"] <= 8 or getattr(REGISTRY[name], "allowed", None), (name, quantity, dtype)
+        assert row["allowed"] <= 8 or getattr(PAGES[name], "allowed", None), (name, quantity, dtype)
 
 
 def test_the_table_is_generated_from_the_certificate(certificate):
@@ -47,11 +63,11 @@ def test_the_table_is_generated_from_the_certificate(certificate):
 
 
 def test_golden_files_are_those_of_the_pages(certificate):
-    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == PAGES
-    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1.5e6
+    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(REGISTRY)
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1e5 * len(REGISTRY)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_golden_points(name):
     """Every hard case that the dtype certifies is there, once per event; identifiers are unique; events are exact."""
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
@@ -132,3 +148,100 @@ def test_points_cover_the_range():
     assert {0.0, 1.0, -1.0, np.nextafter(1, 0), np.nextafter(1, 2)} <= set(events)
     images = np.array([float(p.event) for p in points(REGISTRY["Tanh"], "float64", "inverse")])
     assert images.max() == np.nextafter(1, 0) and images.min() == np.nextafter(-1, 0)
+
+
+# ---------------------------------------------------------------- conditioners, and pages with components
+
+@conditioner(source="a planted bug", register=False)
+class NaiveReLU(Conditioner):
+    """ReLU whose cotangent passes where a < 0."""
+
+    event_ndim = (0, 0)
+    definition, forward = staticmethod(ReLU.page.definition), ReLU.page.forward
+    jacobian, slope, hard_cases = ReLU.page.jacobian, ReLU.page.slope, ReLU.page.hard_cases
+
+    def vjp(self, a):
+        return self.forward(a), lambda h_bar: (h_bar + 0, {})
+
+
+def test_a_bad_conditioner_fails_with_its_input(monkeypatch):
+    monkeypatch.setitem(CONDITIONERS, "NaiveReLU", NaiveReLU)
+    rows, count = certified(NaiveReLU, "float32", "forward")
+    assert rows["vjp.a_bar"]["C"] > 1e6 and rows["forward"]["C"] == 0 and rows["forward"]["points"] == count >= 100
+    (reason,) = failures({"fingerprint": {}, "pages": {"NaiveReLU": {"vjp.a_bar": {"float32": rows["vjp.a_bar"]}}}}, [])
+    assert "measure(NaiveReLU(), a=" in reason and "h_bar=" in reason and "log_det_bar" not in reason
+
+
+@bijector(source="a planted bug", domain=real, codomain=real, register=False)
+class Halving(Bijector):
+    """x = f(z) with half the cotangent of f's parameters."""
+
+    inner: Bijector = child()
+    event_ndim = (0, 0)
+    hard_cases = ()
+
+    @staticmethod
+    def definition(m, z, inner):
+        return inner.definition(m, z)
+
+    def forward_and_log_det(self, z):
+        return self.inner.forward_and_log_det(z)
+
+    def inverse_and_log_det(self, x):
+        return self.inner.inverse_and_log_det(x)
+
+    def slope(self, z):
+        return self.inner.slope(z)
+
+    def vjp(self, z):
+        found, inner_pullback = self.inner.vjp(z)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, bars = inner_pullback(x_bar, log_det_bar)
+            return z_bar, {"inner": {key: bar / 2 for key, bar in bars.items()}}
+
+        return found, pullback
+
+
+def test_a_bad_cotangent_of_a_component_is_seen():
+    f = Halving(Affine(0.5, 2.0))
+    found = errors(Point(f, "forward", np.array(1.5), np.array(1.0), np.array(0.5), "", ""))
+    assert found["vjp.inner_bar"][0] > 1e10 and max(C for name, (C, _) in found.items() if name != "vjp.inner_bar") < 2
+
+
+def test_the_largest_error_of_a_component_counts():
+    found = {"forward": (1.0, 2.0), "vjp.net.layers.0.W_bar": (3.0, 1.0), "vjp.net.layers.0.b_bar": (2.0, 8.0)}
+    assert by_field(found) == {"forward": (1.0, 2.0), "vjp.net_bar": (3.0, 8.0)}
+    unsettled, failed = {"vjp.net.b_bar": (None, None)}, {"vjp.net.c_bar": (np.inf, None)}
+    assert by_field(found | unsettled)["vjp.net_bar"] == (None, None)
+    assert by_field(found | unsettled | failed)["vjp.net_bar"][0] == np.inf
+
+
+def test_pages_with_components_need_a_draw():
+    with pytest.raises(NotImplementedError, match="Halving: say in"):
+        certified(Halving, "float64", "forward")
+
+
+VALUES = [AffineCoupling([True, False], Sequential((Dense([[0.1]], [0.5]), ReLU(), Dense([[0.3], [1.0]]))),
+                         TanhExpScale(2.5), order=("shift", "scale"), layout="interleaved"),
+          Coupling([False, True], Dense([[1.0], [2.0]]), Family(ScaledAffine, LocationScale(ExpScale()))),
+          WeightNormDense([[3.0, 0.1]], g=None)]
+
+
+@pytest.mark.parametrize("f", VALUES, ids=lambda f: type(f).__name__)
+def test_the_call_that_is_printed_makes_the_value_again(f):
+    from refflow import conditioners, elementwise
+    worst = encoded(Point(f, "forward", np.array([0.1, -3.0]), None, None, "", ""))
+    names = vars(elementwise) | vars(conditioners) | {"AffineCoupling": AffineCoupling, "Coupling": Coupling}
+    text = json.dumps(worst)
+    assert eval(call(type(f).__name__, json.loads(text)["params"]), names).equals(f)
+    found = eval(pasted(type(f).__name__, "float64", json.loads(text)), names | {"measure": measure, "np": np})
+    assert found["forward"][0] < 4
+
+
+@pytest.mark.parametrize("page", [Squeeze, Conv2d])
+def test_images_are_drawn_small_and_of_every_size(page):
+    drawn = points(page, "float32", "forward")
+    shapes = {point.event.shape for point in drawn}
+    assert len(drawn) >= 100 and len(shapes) >= 8 and all(len(shape) == 3 for shape in shapes)
+    assert max(np.prod(shape) for shape in shapes) <= 96 and sum(point.image_bar is not None for point in drawn) >= 50

@@ -48,10 +48,10 @@ def file(tmp_path):
 
 def test_list(run):
     status, out, _ = run("list")
-    assert status == 0 and len(out.splitlines()) == len(refflow.REGISTRY) + 1
+    assert status == 0 and len(out.splitlines()) == len(refflow.REGISTRY | refflow.COMPOSITIONS) + 1
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert set(pages) == set(refflow.REGISTRY)
+    assert set(pages) == set(refflow.REGISTRY | refflow.COMPOSITIONS) and "AffineCoupling" in pages
     assert all(set(p) == {"name", "chapter", "event_ndim", "inverse", "domain", "codomain", "source", "certificate"}
                for p in pages.values())
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
@@ -64,8 +64,16 @@ def test_show(run):
     assert status == 0
     words = ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling")
     assert all(word in out for word in words)
-    for name in refflow.REGISTRY:
+    for name in refflow.REGISTRY | refflow.COMPOSITIONS | refflow.CONDITIONERS:
         assert run("show", name)[0] == 0
+
+
+def test_show_a_page_with_components(run):
+    status, out, _ = run("show", "AffineCoupling")
+    words = ("x_b = z_b sigma(s) + t", "net        ", "a Conditioner", "a Scale", "layout", "MaskNone")
+    assert status == 0 and all(word in out for word in words)
+    status, _, err = run("check", "--page", "AffineCoupling")
+    assert status == 2 and "without golden points" in err
 
 
 def test_an_unknown_name_gets_suggestions(run):

@@ -15,7 +15,8 @@ from refflow.core import CONDITIONERS, Array, Conditioner, conditioner, extended
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws
 from refflow.testing.laws import REJECTED
-from validation.conditioners import certified, errors, measure
+from validation.certify import certified, errors
+from validation.measure import measure
 from validation.points import Point
 
 DTYPES = (np.float32, np.float64)
@@ -44,6 +45,8 @@ def run_on(nets, dtype, spread=9, part=1):
 def test_page(name, dtype):
     if name == "LayerNorm":         # with a small eps it is nearly a step, whose differences say nothing
         run_on(st.sampled_from([(1,), (2,), (3,), (16, 3), (1, 2)]).flatmap(layer_norm), dtype, spread=3)
+    elif name in KERNELS:           # kernels of all sizes have hundreds of entries, one difference for each
+        run_on(st.sampled_from(BANKS).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)
     else:
         run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
 
@@ -68,6 +71,17 @@ def weight_norm(rows, columns):
 
 def layer_norm(shape):
     return st.builds(LayerNorm, gain=matrix(*shape), bias=matrix(shape[-1]), eps=st.sampled_from([0.1, 1.0]))
+
+
+KERNELS = {"Conv2d": "W", "WeightNormConv2d": "v"}
+BANKS = [((2, 1, 1, 3), "zeros"), ((1, 2, 3, 1), "edge"), ((1, 2, 2, 1), "ones"), ((2, 2, 1, 1), "edge"),
+         ((16, 1, 1, 1, 2), "zeros"), ((1, 1, 2, 1, 1), "zeros")]
+
+
+def kernels(name, shape, padding):
+    """Convolutions with a bank of kernels of that shape, with a gain and without, with a bias and without."""
+    optional = {key: st.one_of(st.none(), matrix(shape[-4])) for key in PAGES[name].declared if key in ("g", "b")}
+    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, padding=st.just(padding), **optional)
 
 
 def sequential(*layers):
@@ -233,6 +247,9 @@ def test_every_law_has_a_planted_bug():
     (lambda: Contextual(Dense(np.ones((2, 3))), context=[1.0]).forward(np.ones(3)), ["Contextual", "N=3"]),
     (lambda: dense_network(np.random.default_rng(0), (3,)), ["dense_network", "sizes"]),
     (lambda: dense_network(np.random.default_rng(0), (3, 2), activation="sine"), ["dense_network", "activation", "sine"]),
+    (lambda: dense_network(np.random.default_rng(0), (3, -1, 2)), ["dense_network", "sizes[1] = -1"]),
+    (lambda: dense_network(np.random.default_rng(0), (3, 2.5)), ["dense_network", "sizes[1] = 2.5"]),
+    (lambda: uniform(np.random.default_rng(0), (3, 2), -0.5), ["uniform", "bound", "-0.5"]),
     (lambda: dense_network(7, (3, 2)), ["rng", "numpy.random.Generator", "int"]),
     (lambda: kaiming_normal(np.random.default_rng(0), (3,)), ["shape", "(3,)"]),
     (lambda: uniform(np.random.default_rng(0), (3,), 1.0, np.int64), ["dtype", "int64"]),
@@ -338,7 +355,7 @@ def test_kaiming_keeps_the_second_moment_through_relu():
 
 def test_measure_reads_a_few_units():
     net = Sequential((Dense([[1.0, 2.0], [3.0, -1.0]]), GELU(), Dropout(np.array([True, False]), 0.5), Dense([[0.5, 1.0]])))
-    found = measure(net, [0.3, -0.7], [1.5])
+    found = measure(net, a=[0.3, -0.7], h_bar=[1.5])
     assert {"forward", "jacobian", "vjp.a_bar", "vjp.layers.0.W_bar"} <= set(found)
     assert all(C < 4 for C, _ in found.values())
 
@@ -369,7 +386,7 @@ def test_the_certificate_notices_a_bad_slope():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["ReLU", "Sequential"])
 def test_certificate_of_a_page(name, dtype):
-    rows, count = certified(PAGES[name], dtype)
+    rows, count = certified(PAGES[name], dtype, "forward")
     assert count >= 40
     for quantity, row in rows.items():
         assert float(row["C"]) <= row["allowed"] <= 8 and row["share"] >= 0.5, (quantity, row)

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 
 import refflow
 from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
-                     Reshape, Sigmoid, Softplus, StickBreaking, Tanh, stack)
+                     Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
 from refflow.core.fields import flatten
 from refflow.testing.laws import run_laws
@@ -166,6 +167,54 @@ def test_codomain_endpoints():
     for bad in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match=r"Affine: z must be finite; z\[2\] = "):
             Affine().forward([0.0, 1.0, bad])
+
+
+ENDS = [(Power(a), "z", 0.0, x_bar, log_det_bar) for a in (1.0, 2.0, 0.75, 0.5, 0.3, -1.0, -0.3)
+        for x_bar, log_det_bar in ((2.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0), (0.0, 0.0))]
+ENDS += [(WeibullCDF(2.0, k), letter, end, bar, log_det_bar) for k in (1.0, 3.0, 1.5, 0.75, 0.5, 0.3)
+         for letter, end in (("z", 0.0), ("x", 0.0), ("x", 1.0))
+         for bar, log_det_bar in ((2.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0), (0.0, 0.0))]
+
+
+@pytest.mark.parametrize("f, letter, end, bar, log_det_bar", ENDS)
+def test_gradients_at_the_ends_are_their_limits(f, letter, end, bar, log_det_bar):
+    """On the way to the end, in 800 digits, every quantity tends to what is given there, a number or an infinity."""
+    with mpmath.workdps(800):
+        first, second = (limiting(f, letter, abs(end - mpmath.mpf(10) ** -e), bar, log_det_bar) for e in (100, 200))
+    (image, log_det), pullback = (f.vjp if letter == "z" else f.inverse_vjp)(end)
+    event_bar, params_bar = pullback(bar, log_det_bar)
+    for given, before, after in zip((image, log_det, event_bar, *params_bar.values()), first, second):
+        if np.isfinite(given):
+            assert abs(after - given) <= max(abs(before - given), 1e-50) and abs(after - given) <= 1e-12
+        else:
+            assert abs(after) > abs(before) > 0.5 and np.sign(given) == mpmath.sign(after)
+
+
+def limiting(f, letter, v, bar, log_det_bar):
+    """(image, log-det, event_bar, params_bar...) beside the end, from the definition by differences in mpmath."""
+    params = [mpmath.mpf(float(p)) for p in f.params().values()]
+
+    def both(v, *params):
+        if isinstance(f, Power):
+            a, = params
+            return v**a, mpmath.log(abs(a)) + (a - 1) * mpmath.log(v)
+        s, k = params
+        if letter == "z":
+            return -mpmath.expm1(-(v / s)**k), mpmath.log(k / s) + (k - 1) * mpmath.log(v / s) - (v / s)**k
+        y = -mpmath.log1p(-v)
+        return s * y**(1 / k), mpmath.log(s / k) + (1 / k - 1) * mpmath.log(y) + y
+
+    def L(*inputs):
+        image, log_det = both(*inputs)
+        return bar * image + log_det_bar * log_det
+
+    def slope(j):
+        inputs = [v, *params]
+        h = (min(v, 1 - v) if j == 0 else inputs[j]) * mpmath.mpf(10) ** -100
+        up, down = ([p + sign * h if i == j else p for i, p in enumerate(inputs)] for sign in (1, -1))
+        return (L(*up) - L(*down)) / (2 * h)
+
+    return *both(v, *params), *map(slope, range(1 + len(params)))
 
 
 def test_the_first_offender_is_named():
@@ -488,8 +537,8 @@ def test_initialised_through_chains_and_inverses():
 # -- the house --------------------------------------------------------------------------------------------------------
 
 ORDER = ["core", "elementwise", "linear", "shape", "constrained", "normalization", "conditioners", "coupling",
-         "autoregressive", "residual", "continuous", "models", "saving", "train", "training", "testing", "oracle", "peers",
-         "cli_flows", "cli"]
+         "autoregressive", "residual", "continuous", "models", "dequantisation", "saving", "train", "training",
+         "plot", "testing", "oracle", "peers", "data", "cli_tables", "cli_gaussian", "cli_images", "cli_flows", "cli_plot", "cli"]
 CORE = ["fields", "sets", "words", "bijector", "compose"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}

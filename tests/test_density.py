@@ -13,7 +13,8 @@ import scipy
 from mpmath import mp, mpf
 
 from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Independent,
-                     Inverse, Logistic, NormalMixture, Sigmoid, StandardNormal, StickBreaking, Tanh, Uniform)
+                     Inverse, Logistic, NormalMixture, Sigmoid, StandardLogistic, StandardNormal, StickBreaking, Tanh,
+                     Uniform)
 from refflow.core import Array, Bijector, bijector, context, real
 
 STEP = mpf(10) ** -35
@@ -80,6 +81,10 @@ def logistic(z, loc, scale):
     return -sum(x + 2 * mp.log1p(mp.exp(-x)) for x in t) - sum(mp.log(s) for s in scale.flat)
 
 
+def standard_logistic(z):
+    return logistic(z, np.zeros(z.shape, object), np.ones(z.shape, object))
+
+
 def uniform(z, low, high):
     return -sum(mp.log(h - a) for a, h in zip(low.flat, high.flat))
 
@@ -96,8 +101,8 @@ def mixture(z, w, loc, scale):
     return max(a) + mp.log(sum(mp.exp(x - max(a)) for x in a))
 
 
-TRUTH = {StandardNormal: standard, DiagonalNormal: normal, Logistic: logistic, Uniform: uniform, FullNormal: full,
-         NormalMixture: mixture}
+TRUTH = {StandardNormal: standard, StandardLogistic: standard_logistic, DiagonalNormal: normal, Logistic: logistic,
+         Uniform: uniform, FullNormal: full, NormalMixture: mixture}
 
 
 def numbers(rng, dtype, spread, *shape):
@@ -109,8 +114,8 @@ def drawn(rng, cls, n, dtype, spread):
     shape = (n,) if n else ()
     loc = (rng.choice([-1, 1], shape) * numbers(rng, dtype, spread, *shape)).astype(dtype)
     scale = numbers(rng, dtype, spread, *shape)
-    if cls is StandardNormal:
-        return StandardNormal(shape)
+    if cls in (StandardNormal, StandardLogistic):
+        return cls(shape)
     if cls is Uniform:
         return Uniform(loc - scale, loc + scale)
     if cls is FullNormal:
@@ -133,9 +138,9 @@ def largest_log(base):
 # ---------------------------------------------------------------- log_prob and its gradients
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cls, n", [(StandardNormal, 0), (StandardNormal, 3), (DiagonalNormal, 0), (DiagonalNormal, 3),
-                                    (Logistic, 0), (Logistic, 2), (Uniform, 2), (FullNormal, 3), (NormalMixture, 1),
-                                    (NormalMixture, 2)])
+@pytest.mark.parametrize("cls, n", [(StandardNormal, 0), (StandardNormal, 3), (StandardLogistic, 0), (StandardLogistic, 3),
+                                    (DiagonalNormal, 0), (DiagonalNormal, 3), (Logistic, 0), (Logistic, 2), (Uniform, 2),
+                                    (FullNormal, 3), (NormalMixture, 1), (NormalMixture, 2)])
 def test_log_prob_and_gradients(cls, n, dtype):
     rng = np.random.default_rng(n)
     for spread, far in ((1, False), (3, False), (60 if dtype is np.float64 else 20, False), (1, True)):
@@ -173,6 +178,8 @@ def test_extreme_events():
     """Where log p overflows to -inf its gradient is a number; t may overflow where a small cotangent's product does not."""
     log_prob, pullback = StandardNormal().log_prob_vjp(2.0**1000)
     assert log_prob == -np.inf and pullback(0.5)[0] == -(2.0**999)
+    log_prob, pullback = StandardLogistic(2).log_prob_vjp([2.0**1023, -(2.0**1023)])
+    assert log_prob == -np.inf and pullback(0.5)[0].tolist() == [-0.5, 0.5]
     log_prob, pullback = Flow(Affine(0.0, 2.0), StandardNormal()).log_prob_vjp(2.0**1000)
     assert log_prob == -np.inf and pullback(1.0)[0] == -(2.0**998)
     for cls, slope_there in ((DiagonalNormal, -(2.0**1000)), (Logistic, -(2.0**-30))):
@@ -200,6 +207,7 @@ def test_against_scipy_stats():
     agrees(StandardNormal(3).log_prob(z), scipy.stats.norm.logpdf(z).sum(-1), (1 + z * z).sum(-1))
     agrees(DiagonalNormal(loc, scale).log_prob(z), scipy.stats.norm.logpdf(z, loc, scale).sum(-1), size)
     agrees(Logistic(loc, scale).log_prob(z), scipy.stats.logistic.logpdf(z, loc, scale).sum(-1), size)
+    agrees(StandardLogistic(3).log_prob(z), scipy.stats.logistic.logpdf(z).sum(-1), (1 + np.abs(z)).sum(-1))
     agrees(Uniform(-20.0, 30.0, 3).log_prob(z), scipy.stats.uniform.logpdf(z, -20, 50).sum(-1), 3 * np.log(50))
     covariance = np.diag(scale**2)
     agrees(FullNormal(loc, np.diag(scale)).log_prob(z), scipy.stats.multivariate_normal(loc, covariance).logpdf(z),
@@ -210,8 +218,8 @@ def test_against_scipy_stats():
     agrees(NormalMixture(weights, locs, scales).log_prob(z), np.logaddexp(*parts), sizes)
 
 
-LINE = [StandardNormal(), DiagonalNormal(1.0, 0.5), Logistic(-1.0, 2.0), Uniform(-1.0, 2.5), DiagonalNormal([0.3], [2.0]),
-        FullNormal([1.0], [[2.0]]), NormalMixture([0.3, 0.7], [[-2.0], [1.0]], [[0.5], [1.5]]),
+LINE = [StandardNormal(), StandardLogistic(1), DiagonalNormal(1.0, 0.5), Logistic(-1.0, 2.0), Uniform(-1.0, 2.5),
+        DiagonalNormal([0.3], [2.0]), FullNormal([1.0], [[2.0]]), NormalMixture([0.3, 0.7], [[-2.0], [1.0]], [[0.5], [1.5]]),
         Flow(Tanh(), StandardNormal()), Flow(Exp(), Logistic(0.0, 0.5)),
         Flow(Chain([Affine(0.5, -2.0), Sigmoid()]), Uniform(-3.0, 3.0)),
         Flow(Chain([Exp(), Affine(1.0, 2.0)]), StandardNormal())]
@@ -339,7 +347,8 @@ def test_mixture_gradient_of_an_expectation():
         assert np.all(np.abs(total / count - expected[key]) <= 5 * deviation), key
 
 
-KS = [(StandardNormal(), scipy.stats.norm()), (DiagonalNormal([1.0], [2.0]), scipy.stats.norm(1, 2)),
+KS = [(StandardNormal(), scipy.stats.norm()), (StandardLogistic(1), scipy.stats.logistic()),
+      (DiagonalNormal([1.0], [2.0]), scipy.stats.norm(1, 2)),
       (Logistic(-1.0, 0.5), scipy.stats.logistic(-1, 0.5)), (Uniform(-1.0, 3.0), scipy.stats.uniform(-1, 4)),
       (Flow(Exp(), StandardNormal()), scipy.stats.lognorm(1)),
       (Flow(Affine(2.0, -3.0), Logistic(0.0, 1.0)), scipy.stats.logistic(2, 3))]
@@ -448,7 +457,7 @@ def test_sample_log_prob_is_log_prob():
 
 
 def test_outside_is_minus_inf_with_zero_gradient():
-    for base, z in [(StandardNormal(2), [np.inf, 0.0]),
+    for base, z in [(StandardNormal(2), [np.inf, 0.0]), (StandardLogistic(2), [0.0, -np.inf]),
                     (Uniform(0.0, 1.0, 2), [0.0, 0.5]), (Uniform(0.0, 1.0, 2), [0.5, 1.0]),
                     (Uniform([0.0, 2.0], [1.0, 3.0]), [2.5, 2.5]), (NormalMixture([1.0], [[0.0]], [[1.0]]), [-np.inf]),
                     (FullNormal([0.0, 0.0], np.eye(2)), [np.inf, np.inf]), (Logistic([0.0], [1.0]), [np.inf]),
@@ -641,8 +650,8 @@ def test_own_base_refusals():
 def test_event_shapes_and_parameter_batches():
     rng = np.random.default_rng(0)
     image = (2, 3, 4)
-    for p, shape, batch in [(StandardNormal(image), image, ()), (Uniform(0.0, 1.0, image), image, ()),
-                            (Logistic(0.0, 1.0, image), image, ()), (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
+    for p, shape, batch in [(StandardNormal(image), image, ()), (StandardLogistic(image), image, ()),
+                            (Uniform(0.0, 1.0, image), image, ()), (Logistic(0.0, 1.0, image), image, ()), (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
                             (DiagonalNormal(np.zeros((5, 1, 3)), np.ones(3)), (3,), (5, 1)),
                             (FullNormal(np.zeros((5, 2)), np.eye(2)), (2,), (5,)), (StandardNormal(3), (3,), ()),
                             (NormalMixture(np.full((5, 1, 2), 0.5), np.zeros((2, 3)), np.ones((4, 2, 3))), (3,), (5, 4)),

@@ -15,8 +15,6 @@ from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 
 DTYPES = (np.float32, np.float64)
-# Draws whose quadrature does not converge say nothing; the rest must not be all there is.
-MAY_ALL_BE_REJECTED = {"mass is one"}
 
 
 def add(rejected, tried, tally):
@@ -26,8 +24,9 @@ def add(rejected, tried, tally):
 
 
 def few_rejected(rejected, tried):
-    for name in tried.keys() - MAY_ALL_BE_REJECTED:
-        assert rejected[name] <= REJECTED * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
+    for name in tried:
+        few = max(1, REJECTED * tried[name])
+        assert rejected[name] <= few, f"{name}: {rejected[name]} of {tried[name]} points were rejected"
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -109,6 +108,13 @@ def test_composite(name, dtype):
 
     every_law()
     few_rejected(rejected, tried)
+
+
+@given(strategies.drawn(refflow.Homothety, np.float32))
+def test_constant_slopes_are_drawn_moderate(drawn):
+    """Small events and their images hide a slope that leaves the floats."""
+    f, p = drawn
+    assert np.isfinite(f.jacobian(p.z)).all() and np.abs(f.s).max() <= np.log(strategies.MODERATE)
 
 
 def test_laws_have_names_and_meanings():

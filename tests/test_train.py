@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from flint import arb
 
 from refflow import (
     ActNorm,
@@ -15,14 +16,18 @@ from refflow import (
     DenseLinear,
     DiagonalNormal,
     Exp,
+    FactorOut,
     Flow,
     FullNormal,
+    Independent,
     Inverse,
     NormalMixture,
     PLULinear,
+    Reshape,
     Sigmoid,
     StandardNormal,
     Uniform,
+    realnvp,
 )
 from refflow.conditioners import dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
@@ -86,57 +91,143 @@ GRADIENTS = np.random.default_rng(5).normal(size=(25, 4))
 START = np.array([1.0, -2.0, 0.5, 3.0])
 
 
-def test_adam_is_its_recurrence_number_by_number():
-    a, b1, b2, eps = 0.1, 0.8, 0.9, 1e-3
-    for uncorrected in (False, True):
-        found = run(Adam(a, b1, b2, eps, uncorrected), GRADIENTS, START)
-        for i in range(4):
-            x, m, v = START[i], 0.0, 0.0
-            for t, g in enumerate(GRADIENTS[:, i], 1):
-                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
-                if uncorrected:
-                    x -= a * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (math.sqrt(v) + eps)
-                else:
-                    x -= a * (m / (1 - b1**t)) / (math.sqrt(v / (1 - b2**t)) + eps)
-                assert abs(found[t - 1, i] - x) <= 100 * U * (abs(x) + 1)
+class Rounded:
+    """A number and all that rounding may make of it: a ball that grows by 1 +- u, of pow by 1 +- 2u, at each operation."""
+
+    def __init__(self, value, rounding=0.0):
+        self.ball = ball_of(value) * arb(1, rounding)
+
+    def __add__(self, other):
+        return Rounded(self.ball + ball_of(other), U)
+
+    def __sub__(self, other):
+        return Rounded(self.ball - ball_of(other), U)
+
+    def __rsub__(self, other):
+        return Rounded(other - self.ball, U)
+
+    def __mul__(self, other):
+        return Rounded(self.ball * ball_of(other), U)
+
+    def __truediv__(self, other):
+        return Rounded(self.ball / ball_of(other), U)
+
+    def __pow__(self, n):
+        return Rounded(self.ball**n, 2 * U)
+
+    def sqrt(self):
+        return Rounded(self.ball.sqrt(), U)
+
+    def largest(self, other):
+        return Rounded(self.ball.max(ball_of(other)))
+
+    def __contains__(self, given):
+        return arb(float(given)) in self.ball
+
+
+def ball_of(value):
+    return value.ball if isinstance(value, Rounded) else value
+
+
+def balls(values):
+    return [Rounded(arb(float(v))) for v in values]
+
+
+def follows(found, recurrence):
+    """Every entry of every vector lies in its ball, whose radius, the rounding, stays below 1e-12."""
+    for t, (vector, expected) in enumerate(zip(found, recurrence), 1):
+        for given, x in zip(vector, expected, strict=True):
+            assert given in x and x.ball.rad() < 1e-12, (t, given, x.ball)
+    assert t == len(found)
+
+
+def adam(a, b1, b2, eps, uncorrected, gradients, start):
+    x, m, v = balls(start), [Rounded(arb(0))] * len(start), [Rounded(arb(0))] * len(start)
+    a, b1, b2, eps = balls((a, b1, b2, eps))
+    for t, g in enumerate(map(balls, gradients), 1):
+        m = [b1 * m_i + (1 - b1) * g_i for m_i, g_i in zip(m, g)]
+        v = [b2 * v_i + (1 - b2) * (g_i * g_i) for v_i, g_i in zip(v, g)]
+        if uncorrected:
+            rate = a * (1 - b2**t).sqrt() / (1 - b1**t)
+            x = [x_i - rate * m_i / (v_i.sqrt() + eps) for x_i, m_i, v_i in zip(x, m, v)]
+        else:
+            x = [x_i - a * (m_i / (1 - b1**t)) / ((v_i / (1 - b2**t)).sqrt() + eps) for x_i, m_i, v_i in zip(x, m, v)]
+        yield x
+
+
+def adamax(a, b1, b2, eps, glow, gradients, start):
+    x, m, u = balls(start), [Rounded(arb(0))] * len(start), [Rounded(arb(0))] * len(start)
+    a, b1, b2, eps = balls((a, b1, b2, eps))
+    for t, g in enumerate(map(balls, gradients), 1):
+        m = [b1 * m_i + (1 - b1) * g_i for m_i, g_i in zip(m, g)]
+        u = [(b2 * u_i).largest(abs(g_i.ball)) for u_i, g_i in zip(u, g)]
+        rate = a * (1 - b2**t).sqrt() / (1 - b1**t) if glow else a / (1 - b1**t)
+        x = [x_i - rate * m_i / (u_i + eps if glow else u_i) for x_i, m_i, u_i in zip(x, m, u)]
+        yield x
+
+
+def rmsprop_momentum(a, rho, eps, momentum, gradients, start):
+    x, s, w = balls(start), [Rounded(arb(0))] * len(start), [Rounded(arb(0))] * len(start)
+    a, rho = balls((a, rho))
+    for t, g in enumerate(map(balls, gradients), 1):
+        mu, = balls([momentum(t)])
+        s = [rho * s_i + (1 - rho) * (g_i * g_i) for s_i, g_i in zip(s, g)]
+        w = [mu * w_i - a * g_i / s_i.sqrt().largest(arb(eps)) for w_i, g_i, s_i in zip(w, g, s)]
+        x = [x_i + w_i for x_i, w_i in zip(x, w)]
+        yield x
+
+
+CONSTANT = [np.array([3.0, -1e-4, 1e6, 0.5])] * 40
+
+
+@pytest.mark.parametrize("uncorrected", [False, True])
+def test_adam_is_its_recurrence_number_by_number(uncorrected):
+    for gradients, constants in ((GRADIENTS, (0.1, 0.8, 0.9, 1e-3)), (CONSTANT, (0.01, 0.9, 0.999, 1e-8))):
+        follows(run(Adam(*constants, uncorrected), gradients, START), adam(*constants, uncorrected, gradients, START))
 
 
 def test_adam_at_a_constant_gradient():
-    """m^ = g and v^ = g^2 for every t, so that each step is alpha g / (|g| + eps)."""
-    g = np.array([3.0, -1e-4, 1e6, 0.5])
-    found = run(Adam(0.01), [g] * 40, START)
-    expected = START - 0.01 * np.arange(1, 41)[:, None] * g / (np.abs(g) + 1e-8)
-    assert np.allclose(found, expected, rtol=0, atol=1e-13)
+    """m^ = g and v^ = g^2 for every t, so that the recurrence's balls hold steps of alpha g / (|g| + eps)."""
+    for t, expected in enumerate(adam(0.01, 0.9, 0.999, 1e-8, False, CONSTANT, START), 1):
+        for x, g, x_0 in zip(expected, CONSTANT[0], START):
+            assert abs(x.ball - (arb(x_0) - t * arb(0.01) * g / (abs(arb(g)) + arb(1e-8)))) < 2 * x.ball.rad()
 
 
-def test_adamax_is_its_recurrence():
-    a, b1, b2 = 0.1, 0.8, 0.9
-    for glow in (False, True):
-        found = run(AdaMax(a, b1, b2, 1e-3, glow), GRADIENTS, START)
-        x, m, u = START.copy(), 0, 0
-        for t, g in enumerate(GRADIENTS, 1):
-            m, u = b1 * m + (1 - b1) * g, np.maximum(b2 * u, abs(g))
-            x = x - (a * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (u + 1e-3) if glow else a / (1 - b1**t) * m / u)
-            assert np.allclose(found[t - 1], x, rtol=1e-14, atol=1e-14)
+@pytest.mark.parametrize("glow", [False, True])
+def test_adamax_is_its_recurrence(glow):
+    constants = (0.1, 0.8, 0.9, 1e-3, glow)
+    follows(run(AdaMax(*constants), GRADIENTS, START), adamax(*constants, GRADIENTS, START))
     zero = np.zeros(4)
     assert np.array_equal(run(AdaMax(), [zero], START)[0], START)
-    assert np.allclose(run(AdaMax(0.5), [GRADIENTS[0]], START)[0], START - 0.5 * np.sign(GRADIENTS[0]), atol=1e-15)
+    follows(run(AdaMax(0.5), [GRADIENTS[0]], START), [[Rounded(arb(x) - arb(s) / 2, 4 * U) for x, s in
+                                                      zip(START.tolist(), np.sign(GRADIENTS[0]).tolist())]])
+
+
+def test_rmsprop_momentum_is_its_recurrence():
+    """Above the floor eps and below it, with a momentum that is a number or a schedule."""
+    a, rho, eps = 0.1, 0.95, 1e-2
+
+    def ramp(t):
+        return 0.0 if t < 3 else 0.5
+
+    for gradients, momentum in ((GRADIENTS, 0.5), (CONSTANT, 0.5), ([np.full(4, 1e-5)] * 3, 0.5), (GRADIENTS, ramp)):
+        schedule = momentum if callable(momentum) else lambda t: 0.5
+        follows(run(RMSPropMomentum(a, rho, eps, momentum), gradients, START),
+                rmsprop_momentum(a, rho, eps, schedule, gradients, START))
 
 
 def test_rmsprop_momentum_in_closed_form():
     """At a constant gradient s_t = (1 - rho^t) g^2, above the floor; below it w is a geometric sum."""
-    g, rho, mu, a = 2.0, 0.95, 0.5, 0.1
-    found = run(RMSPropMomentum(a, rho, 1e-2, mu), [np.array([g])] * 30, np.zeros(1))[:, 0]
+    a, rho = 0.1, 0.95
     w = x = 0.0
+    expected = list(rmsprop_momentum(a, rho, 1e-2, lambda t: 0.5, [[2.0]] * 30, [0.0]))
     for t in range(1, 31):
-        w = mu * w - a / math.sqrt(1 - rho**t)
+        w = w / 2 - arb(a) / (1 - arb(rho)**t).sqrt()
         x += w
-        assert abs(found[t - 1] - x) < 1e-13 * abs(x)
-    tiny = run(RMSPropMomentum(a, rho, 1e-2, mu), [np.array([1e-5])] * 3, np.zeros(1))[:, 0]
-    step = -a * 1e-5 / 1e-2
-    assert np.allclose(tiny, [step, 2.5 * step, 4.25 * step], rtol=1e-12)
-    ramp = run(RMSPropMomentum(a, rho, 1e-2, lambda t: 0.0 if t < 3 else 0.5), [np.array([1e-5])] * 3, np.zeros(1))[:, 0]
-    assert np.allclose(ramp, [step, 2 * step, 3.5 * step], rtol=1e-12)
+        assert abs(expected[t - 1][0].ball - x) < 2 * expected[t - 1][0].ball.rad()
+    tiny = [x.ball for x, in rmsprop_momentum(a, rho, 1e-2, lambda t: 0.5, [[1e-5]] * 3, [0.0])]
+    step = -arb(a) * arb(1e-5) / arb(1e-2)
+    assert all(abs(x - k * step) < 2 * x.rad() for x, k in zip(tiny, (1, 2.5, 4.25)))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -210,6 +301,8 @@ def test_the_schedules_of_nice():
     assert rates == pytest.approx([1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**100, 1e-4])
     assert [momentum(t) for t in (1, 15, 16, 1000)] == [0, 0, 0.5, 0.5]
     assert [MomentumRamp(1, 0, 1, 1, 3)(t) for t in (1, 2, 3)] == [0, 0.5, 1]
+    slower = recipes.nice(3, 2e-4, 1e-5, 128)
+    assert 2e-4 * slower["schedule"](10**6) == pytest.approx(1e-5) and slower["batch_size"] == 128
 
 
 @pytest.mark.parametrize("make", [
@@ -591,6 +684,34 @@ def test_a_nan_in_a_later_step_keeps_the_flow_before():
     assert result.flow.log_prob(x).mean() > flow.log_prob(x).mean()
 
 
+def test_a_nan_inside_lifted_chains_and_factored_images_names_its_stage():
+    lifted = Independent(Chain([Affine(0.0, 1.0), Inverse(Chain([Affine(0.0, 1.0), Exp()])), Affine(np.ones(2), 1.0)]))
+    with pytest.raises(TrainingError, match=r"bijector\.inner\.stages\.1\.inner\.stages\.1 \(Exp\): its value is inf for x\[1\]"):
+        fit(Flow(lifted, Uniform(0.0, 1e300, (2,))), np.array([[2.0, 2.0], [2.0, 801.0]]), validation=0)
+
+    rest = Chain([Affine(0.0, 1.0), Inverse(broken(log_det=lambda f, x: x > 5)), Reshape((1, 2, 2), (4,))])
+    x = np.zeros((3, 2, 2, 2))
+    x[2, 1, 0, 1] = 7.0
+    with pytest.raises(TrainingError, match=r"inner\.rest\.stages\.1\.inner\.inner \(Broken\): its log-det is nan for x\[2\]"):
+        fit(Flow(Inverse(FactorOut(np.array([False, True]), rest)), StandardNormal(8)), x, validation=0)
+
+
+def test_without_validation_a_failure_keeps_the_flow_of_the_lowest_loss():
+    flow = realnvp(np.random.default_rng(0), 2, (6,), 2, "tanh")
+    with pytest.raises(TrainingError, match="the loss is inf") as found:
+        fit(flow, data(), validation=0, optimiser=Adam(1e6))
+    result = found.value.result
+    losses = result.history["loss"]
+    assert result.step == losses.argmin() < len(losses) - 1
+    assert -result.flow.log_prob(data()).mean() == pytest.approx(losses.min(), rel=1e-12)
+
+
+def test_parameters_that_lbfgs_makes_infinite_are_a_failure():
+    with pytest.raises(TrainingError, match="step 1: the parameters that LBFGS tries are not finite") as found:
+        fit(realnvp(np.random.default_rng(0), 2, (6,), 2, "tanh"), data() * 1e100, validation=0, optimiser=LBFGS())
+    assert found.value.result.step == 0
+
+
 def test_an_event_outside_the_support_is_named():
     with pytest.raises(TrainingError, match=r"bijector\.stages\.1 \(Exp\): x\[2\]: .*must be finite and > 0"):
         fit(Flow(Chain([Affine(0.0, 1.0), Exp()]), StandardNormal(())), np.array([1.0, 2.0, -3.0]), validation=0)
@@ -615,15 +736,15 @@ class Jump:
 
 def test_a_step_out_of_the_constraints_is_refused():
     flow = Flow(DenseLinear(np.eye(2)), StandardNormal(2))
-    with pytest.raises(TrainingError, match=r"step 2: DenseLinear: W must be finite and invertible") as found:
+    with pytest.raises(TrainingError, match=r"step 2: bijector: DenseLinear: W must be finite and invertible") as found:
         fit(flow, data(), validation=0, optimiser=Jump(0.0))
     assert found.value.result.step == 0
-    with pytest.raises(TrainingError, match=r"step 2: Uniform: high must exceed low"):
+    with pytest.raises(TrainingError, match=r"step 2: base: Uniform: high must exceed low"):
         fit(Flow(Affine(0.0, 1.0), Uniform(-9.0, 9.0)), np.array([0.5, 3.0]), validation=0, optimiser=Jump(0.0),
             fixed="bijector")
-    with pytest.raises(TrainingError, match=r"step 2: Affine: scale must be finite and not 0"):
+    with pytest.raises(TrainingError, match=r"step 2: bijector: Affine: scale must be finite and not 0"):
         fit(Flow(Affine(0.0, 1.0), StandardNormal(())), np.array([0.5, 3.0]), validation=0, optimiser=Jump(-1e4))
-    with pytest.raises(TrainingError, match=r"step 1: Jump's parameters overflows"):
+    with pytest.raises(TrainingError, match=r"step 1: Jump gives parameters that are not finite"):
         fit(flow, data(), validation=0, optimiser=Jump(np.inf))
 
 
@@ -650,9 +771,16 @@ def test_progress(capsys):
     ({"optimiser": LBFGS(), "batch_size": 10}, "LBFGS takes no"), ({"clip": 5.0}, "clip must be"),
     ({"averaging": 0.9}, "averaging must be"), ({"context": np.zeros((300, 1))}, "declares context"),
     ({"schedule": 0.1}, "schedule must be"), ({"flow": ActNorm(np.ones(2))}, "flow must be a Flow"),
-    ({"validation": (data(), data())}, "tuple")])
+    ({"validation": (data(), data())}, "tuple"), ({"validation": data(), "context": np.zeros((300, 1)), "flow": None}, "tuple"),
+    ({"validation": True}, "validation must be a fraction"), ({"validation": "a"}, "validation must be a fraction"),
+    ({"validation": np.zeros(3)}, "validation must have shape"), ({"validation": np.zeros((0, 2))}, "validation holds no"),
+    ({"context": 2.0, "flow": None}, r"a row for each of the 300 events of x, not have shape \(\)"),
+    ({"optimiser": Adam}, "optimiser must be"), ({"schedule": Cosine}, "schedule must be"), ({"steps": True}, "steps must be"),
+    ({"averaging": EMA}, "averaging must be")])
 def test_bad_arguments_are_refused(change, words):
     arguments = {"flow": normal_flow(), "x": data(), "rng": np.random.default_rng(0)} | change
+    if arguments["flow"] is None:
+        arguments["flow"] = coupling_flow(np.random.default_rng(0), layers=1, context=1)
     with pytest.raises(ValueError, match=words):
         fit(arguments.pop("flow"), arguments.pop("x"), **arguments)
 
@@ -722,6 +850,12 @@ def test_reverse_kl_failures():
         fit_reverse_kl(linear_flow(), target, lambda x: np.where(x > 1, np.inf, 0.0), rng=rng)
     with pytest.raises(ValueError, match=r"log_density returned shape \(256, 2\), not \(256,\)"):
         fit_reverse_kl(linear_flow(), lambda x: x, target_gradient, rng=rng)
+    with pytest.raises(ValueError, match="gradient must be that of log_density"):
+        fit_reverse_kl(linear_flow(), target, lambda x: -target_gradient(x), rng=rng)
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(ValueError, match="gradient must be that of log_density"):
+            fit_reverse_kl(linear_flow().astype(dtype), target, lambda x: 1.05 * target_gradient(x), rng=rng)
+        fit_reverse_kl(linear_flow().astype(dtype), target, target_gradient, steps=1, rng=rng)
     with pytest.raises(ValueError, match="LBFGS"):
         fit_reverse_kl(linear_flow(), target, target_gradient, optimiser=LBFGS(), rng=rng)
 

@@ -1,9 +1,11 @@
 """The certificate: how far every page is from the truth, in units of rounding, at points drawn from its declaration.
 
+Pages are bijectors, those with components (compositions.py draws these) and conditioners (conditioners.py).
+
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
     python -m validation.certify --page Tanh    one page; writes nothing
-    python -m validation.certify --golden       the golden points of all pages (or of --page), from their truth
+    python -m validation.certify --golden       the golden points of all bijectors of fields alone (or of --page)
     --json                                      print the certificate as JSON instead of a table
 
 Exit status 1, and the failing rows, where an error exceeds what is allowed, a method raises or warns, or fewer than half of
@@ -14,8 +16,8 @@ A quantity is unsettled at a point where 44800 digits (6400 for float32) do not 
 of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
 
 Allowed is 4 units for a map of one number, 4 + D/2 for vectors and matrices, whose sums have up to D terms (D is the
-longest axis of the event or its image), 8 for an inverse found by a solver.  A page may declare `allowed`, up to 16, with
-the proof in its docstring.
+longest axis of the event, its image, or a row of a network's matrices), 8 for an inverse found by a solver.  A page may
+declare `allowed`, up to 16, with the proof in its docstring.
 """
 
 from __future__ import annotations
@@ -34,12 +36,17 @@ import numpy as np
 import scipy
 
 import refflow
-from refflow import REGISTRY
-from refflow.core.fields import Field
+from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY
+from refflow.core import Conditioner, Value
+from refflow.core.fields import Child, Field
 from refflow.oracle.quantities import forward_quantities, inverse_quantities
+from refflow.saving import read_value
+from refflow.saving import written as as_document
 
-from .measure import compared, truth_at_x, truth_at_z
-from .points import image_shape, points
+from .compositions import CompositionDraw, has_components
+from .conditioners import NetDraw
+from .measure import compared, network_quantities, truth_at_a, truth_at_x, truth_at_z
+from .points import Draw, image_shape
 from .truth import TruthNotFound
 
 ORACLE = Path(refflow.__file__).parent / "oracle"
@@ -47,12 +54,27 @@ CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certi
 DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
 NOISE = 0.5                                         # recorded errors below it are not compared
+PAGES = REGISTRY | COMPOSITIONS | CONDITIONERS
+LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar"), "conditioner": ("a", "h_bar")}
 
 
 # -- one page ---------------------------------------------------------------------------------------------------------
 
+def sides(page):
+    """A conditioner need not be invertible."""
+    return SIDES[:1] if issubclass(page, Conditioner) else SIDES
+
+
+def points(page, dtype, side):
+    """All points of one page, dtype and side, always the same ones."""
+    draw = NetDraw if issubclass(page, Conditioner) else CompositionDraw if has_components(page) else Draw
+    return draw(page, dtype, side).points()
+
+
 def claims(point):
     """What the page says at a point."""
+    if isinstance(point.f, Conditioner):
+        return network_quantities(point.f, point.event, point.image_bar)
     quantities = forward_quantities if point.side == "forward" else inverse_quantities
     return quantities(point.f, point.event, point.image_bar, point.log_det_bar)
 
@@ -60,6 +82,8 @@ def claims(point):
 def truth(point):
     """{quantity: its truth}, without the unsettled ones; TruthNotFound where there are no others."""
     try:
+        if isinstance(point.f, Conditioner):
+            return truth_at_a(point.f, point.event, point.image_bar)
         at = truth_at_z if point.side == "forward" else truth_at_x
         return at(point.f, point.event, point.image_bar, point.log_det_bar)
     except TruthNotFound as partly:
@@ -75,9 +99,27 @@ def errors(point):
         try:
             given, true = claims(point), truth(point)
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given if name not in true}
-            return compared(given, true, point.event.dtype) | unsettled
+            return by_field(compared(given, true, point.event.dtype) | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
             return {type(failure).__name__: (np.inf, 1.0)}
+
+
+def by_field(found):
+    """Cotangents of a component's parameters as one quantity: vjp.net_bar for vjp.net.layers.0.W_bar and all others."""
+    groups = {}
+    for quantity, error in found.items():
+        method, *path = quantity.split(".")
+        key = f"{method}.{path[0]}_bar" if len(path) > 1 else quantity
+        groups.setdefault(key, []).append(error)
+    return {key: largest_error(errors) for key, errors in groups.items()}
+
+
+def largest_error(errors):
+    """(C, kappa/|q|), the largest of each; a NaN where there is no truth counts before all, then what is unsettled."""
+    unsettled = [C for C, ratio in errors if ratio is None]
+    if unsettled:
+        return np.inf if np.inf in unsettled else None, None
+    return tuple(map(max, zip(*errors)))
 
 
 def allowed(point, quantity):
@@ -88,9 +130,15 @@ def allowed(point, quantity):
         if own > 16:
             raise ValueError(f"{type(f).__name__}: no page may be allowed more than 16")
         return float(own)
-    sizes = point.event.shape + image_shape(f, point.side, point.event.shape)
+    sizes = (*point.event.shape, *image_shape(f, point.side, point.event.shape), *row_lengths(f))
     usual = 4 + max(sizes) / 2 if sizes else 4.0
-    return max(8.0, usual) if f.solver and point.side == "inverse" else usual
+    return max(8.0, usual) if point.side == "inverse" and f.solver else usual
+
+
+def row_lengths(value):
+    """The lengths of the rows of all matrices of a value's networks."""
+    own = [array.shape[-1] for array in value._arrays().values() if array.ndim > 1] if isinstance(value, Conditioner) else []
+    return own + [length for component in value._children() for length in row_lengths(component)]
 
 
 def certified(page, dtype, side):
@@ -103,7 +151,8 @@ def certified(page, dtype, side):
                 row["unsettled"] += 1
                 continue
             row["points"] += 1
-            row["well_conditioned"] += bool(ratio is not None and ratio <= WELL_CONDITIONED)
+            rounded_zero = quantity.endswith("log_det") and getattr(page, "unit_determinant", False)    # has no digits
+            row["well_conditioned"] += bool(rounded_zero or ratio is not None and ratio <= WELL_CONDITIONED)
             limit = allowed(point, quantity)
             if C / limit > row["excess"]:
                 row |= {"excess": C / limit, "C": C, "allowed": limit, "kappa_over_q": ratio, "worst": encoded(point)}
@@ -130,15 +179,18 @@ def hexes(array):
 
 
 def encoded(point):
-    """A point as JSON: exact numbers."""
-    f, params = point.f, {}
-    for key, field in f.declared.items():
-        value = getattr(f, key)
-        if value is not None:
-            params[key] = hexes(value) if isinstance(field, Field) else value
+    """A point as JSON: exact numbers, components as `refflow.save` writes them."""
+    params = {key: parameter(field, getattr(point.f, key)) for key, field in point.f.declared.items()
+              if getattr(point.f, key) is not None}
     return {"side": point.side, "params": params, "event": hexes(point.event),
             "image_bar": None if point.image_bar is None else hexes(point.image_bar),
             "log_det_bar": None if point.log_det_bar is None else float(point.log_det_bar).hex()}
+
+
+def parameter(field, value):
+    if isinstance(field, Child):
+        return [as_document(c, "", None) for c in value] if field.many else as_document(value, "", None)
+    return hexes(value) if isinstance(field, Field) else value
 
 
 # -- all pages --------------------------------------------------------------------------------------------------------
@@ -160,14 +212,14 @@ def processor():
 
 def task(name, dtype, side):
     start = time.perf_counter()
-    rows, count = certified(REGISTRY[name], dtype, side)
+    rows, count = certified(PAGES[name], dtype, side)
     return rows, count, time.perf_counter() - start
 
 
 def certificate(names, workers):
     """The whole document; progress goes to stderr."""
     pages, counts, start = {name: {} for name in names}, {name: {} for name in names}, time.perf_counter()
-    tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in SIDES]     # the short ones last
+    tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     with ProcessPoolExecutor(workers) as pool:
         futures = [(key, pool.submit(task, *key)) for key in tasks]
         for i, ((name, dtype, side), future) in enumerate(futures, 1):
@@ -214,13 +266,36 @@ def number(values):
     return np.array(plain).reshape(values["shape"]).tolist()
 
 
+def call(name, params):
+    """The call that makes a page's value, from its parameters' JSON."""
+    def shown(value):
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return f"({', '.join(map(shown, value))},)"
+        if isinstance(value, dict) and "class" in value:
+            return expression(read_value(value, "", None, 0))
+        return repr(number(value) if isinstance(value, dict) else value)
+
+    return f"{name}({', '.join(f'{key}={shown(value)}' for key, value in params.items())})"
+
+
+def expression(held):
+    """The same of a value."""
+    if isinstance(held, Value):
+        fields = {key: getattr(held, key) for key in held.declared}
+        return f"{type(held).__name__}({', '.join(f'{k}={expression(v)}' for k, v in fields.items() if v is not None)})"
+    if isinstance(held, tuple):
+        return f"({', '.join(map(expression, held))},)"
+    return held.__name__ if isinstance(held, type) else repr(held.tolist() if isinstance(held, np.ndarray) else held)
+
+
 def pasted(name, dtype, worst):
     """A call of `measure` that shows the row."""
-    params = ", ".join(f"{k}={number(v) if isinstance(v, dict) else v!r}" for k, v in worst["params"].items())
-    event, bar = ("z", "x_bar") if worst["side"] == "forward" else ("x", "z_bar")
-    text = f"measure({name}({params}), {event}={number(worst['event'])}"
+    event, bar = LETTERS["conditioner" if name in CONDITIONERS else worst["side"]]
+    text = f"measure({call(name, worst['params'])}, {event}={number(worst['event'])}"
     if worst["image_bar"]:
-        text += f", {bar}={number(worst['image_bar'])}, log_det_bar={float.fromhex(worst['log_det_bar'])}"
+        text += f", {bar}={number(worst['image_bar'])}"
+    if worst["log_det_bar"]:
+        text += f", log_det_bar={float.fromhex(worst['log_det_bar'])}"
     return f"{text}, dtype=np.{dtype})"
 
 
@@ -249,10 +324,10 @@ def table(document):
 
 def summary(document):
     """The table for a terminal, one line for each page, quantity and dtype."""
-    lines = [f"{'page':20}{'quantity':34}{'dtype':9}{'C':>9}{'allowed':>9}{'share':>7}"]
+    lines = [f"{'page':26}{'quantity':34}{'dtype':9}{'C':>9}{'allowed':>9}{'share':>7}"]
     for name, quantity, dtype, row in rows_of(document):
         mark = "" if float(row["C"]) <= row["allowed"] and row["share"] >= 0.5 else "  <--"
-        lines.append(f"{name:20}{quantity[:33]:34}{dtype:9}{row['C']:>9}{row['allowed']:>9g}{row['share']:>7.0%}{mark}")
+        lines.append(f"{name:26}{quantity[:33]:34}{dtype:9}{row['C']:>9}{row['allowed']:>9g}{row['share']:>7.0%}{mark}")
     return "\n".join(lines)
 
 
@@ -276,14 +351,14 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
     parser.add_argument("--golden", action="store_true", help="write the golden points")
-    parser.add_argument("--page", choices=sorted(REGISTRY), help="one page only")
+    parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
-    names, start = [chosen.page] if chosen.page else sorted(REGISTRY), time.perf_counter()
+    names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
     if chosen.golden:
         from .golden import write_all
-        write_all(names)
+        write_all([name for name in names if name in REGISTRY])
         return 0
     document = certificate(names, chosen.workers)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None

@@ -15,7 +15,7 @@ from flint import arb, ctx
 from refflow import REGISTRY
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
-from .points import LARGEST_WITH_COTANGENT, Point, points
+from .points import Point, is_small, points
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
@@ -28,15 +28,12 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     drawn = points(page, dtype, side)
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
-    small = [point for point in drawn if not point.case and longest(point) <= LARGEST_WITH_COTANGENT]
-    large = [point for point in drawn if not point.case and longest(point) > LARGEST_WITH_COTANGENT][:1]
+    small = [point for point in drawn if not point.case and is_small(point.event)]
+    large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
-    chosen = hard + worst + small[len(small) // (2 * count)::len(small) // count][:count] + large
+    step = max(1, len(small) // count)
+    chosen = hard + worst + small[step // 2::step][:count] + large
     return list({json.dumps(encoded(point)): point for point in reversed(chosen)}.values())[::-1]
-
-
-def longest(point):
-    return max(point.event.shape, default=1)
 
 
 def worst_points(page, dtype, side, certificate):
@@ -45,7 +42,7 @@ def worst_points(page, dtype, side, certificate):
     rows = [(quantity, row) for quantity, row in rows if row["worst"]["side"] == side]
     rows.sort(key=lambda named: -float(named[1]["C"]))
     found = [decoded(page, dtype, row["worst"], f"largest error of {quantity}") for quantity, row in rows]
-    return [point for point in found if longest(point) <= LARGEST_WITH_COTANGENT]
+    return [point for point in found if is_small(point.event)]
 
 
 def decoded(page, dtype, worst, reason):

@@ -37,7 +37,9 @@ EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # expone
 PARAMETERS = {"float64": 60, "float32": 20}
 MATRICES, MODERATE = 10, 4
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
+IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
+SMALL_IMAGE = 8                                     # entries with which an image of more channels has one too
 COUNTS = {"scalar": 600, "structured": 400}         # of drawn points, for each dtype and side
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
 KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
@@ -61,17 +63,25 @@ class Point:
 
 def points(page, dtype, side) -> list[Point]:
     """All points of one page, dtype and side, always the same ones."""
-    draw = Draw(page, np.dtype(dtype), side)
-    return [*draw.hard_points(), *draw.end_points(), *draw.drawn_points()]
+    return Draw(page, dtype, side).points()
+
+
+def is_small(event):
+    """Has an event few enough entries for cotangents?"""
+    return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim == 3 and event.size <= SMALL_IMAGE
 
 
 class Draw:
     """The generator of one page's points."""
 
     def __init__(self, page, dtype, side):
-        self.page, self.dtype, self.side = page, dtype, side
-        seed = hashlib.sha256(f"{page.__name__} {dtype} {side}".encode()).digest()
+        self.page, self.dtype, self.side = page, np.dtype(dtype), side
+        seed = hashlib.sha256(f"{page.__name__} {self.dtype} {side}".encode()).digest()
         self.rng = np.random.default_rng(list(seed))
+        self.chosen = set()                 # the optional fields that are drawn
+
+    def points(self):
+        return [*self.hard_points(), *self.end_points(), *self.drawn_points()]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -80,7 +90,8 @@ class Draw:
         for case in self.page.hard_cases:
             for event in case.z if self.side == "forward" else case.x:
                 event = self.cast(event)
-                f = self.bijector(case.params, MODERATE, event.shape[-1] if event.ndim else 1)
+                D = event.shape[0 if event.ndim == 3 else -1] if event.ndim else 1      # channels, or entries
+                f = self.bijector(case.params, MODERATE, D)
                 yield from self.point(f, event, False, case.name, case.reason)
 
     def end_points(self):
@@ -107,7 +118,7 @@ class Draw:
         if f is None or event is None or not belongs(set_of(f, self.side), event):
             return
         image_bar = log_det_bar = None
-        if max(event.shape, default=1) <= LARGEST_WITH_COTANGENT:
+        if is_small(event):
             spread = PARAMETERS[self.dtype.name] if wide else MODERATE
             shape = image_shape(f, self.side, event.shape)
             image_bar, log_det_bar = self.signed(shape, -spread, spread), self.signed((), -spread, spread)
@@ -122,19 +133,31 @@ class Draw:
         spread = PARAMETERS[self.dtype.name] if wide else MODERATE
         while True:
             D = int(self.rng.choice(SIZES))
-            f = self.bijector(self.plain_values(), spread, D)
+            f = self.with_optional_fields(spread, D)
             try:
-                shapes = event_shapes(f, D)
+                shapes = self.event_shapes(f, D)
             except ValueError:              # a size that this page refuses
                 continue
             if all(np.prod(shape) for shape in shapes):
                 return f, shapes[self.side == "inverse"]
+
+    def with_optional_fields(self, spread, D):
+        """The page with drawn fields, each optional one there or not; a context and what has no shape are not."""
+        optional = [key for key, field in self.page.declared.items() if isinstance(field, Field) and field.optional
+                    and key != "context" and (field.shape or not field.constant)]
+        self.chosen = {key for key in optional if self.rng.random() < 0.7}
+        f = self.bijector(self.plain_values(), spread, D)
+        self.chosen = set()
+        return f
 
     def bijector(self, given, spread, D):
         """The page with the given fields and all others drawn; None where float32 does not certify a given number."""
         fields, dims = {}, {}
         for key, value in given.items():
             field = self.page.declared[key]
+            if value is None:
+                fields[key] = None
+                continue
             real = isinstance(field, Field) and not field.constant
             fields[key] = self.cast(value) if real else value
             if real and not self.certifies(fields[key]):
@@ -144,7 +167,7 @@ class Draw:
                 for symbol, size in zip(field.shape, core[len(core) - len(field.shape):]):
                     bind(symbol, size, dims)
         for key, field in self.page.declared.items():
-            if isinstance(field, Field) and not field.optional and key not in fields:
+            if isinstance(field, Field) and key not in fields and (not field.optional or key in self.chosen):
                 fields[key] = self.field(field, spread, dims, D)
         f = self.page(**fields)
         return f.astype(self.dtype) if f.dtype else f
@@ -176,6 +199,19 @@ class Draw:
         return plain[self.rng.integers(len(plain))] if plain else {}
 
     # -- events -------------------------------------------------------------------------------------------------------
+
+    def event_shapes(self, f, D):
+        """(shape of z, shape of x), by the letters that f's fields know.
+
+        Where they know none, x has size D along each axis; z of three axes has small sizes, of their own.
+        """
+        letters = f.event_shape or LETTERS[f.event_ndim[0]]
+        if any(letter in f.dims for letter in letters) or len(letters) == 3:
+            small = [2, 2, 2] if f.dims else self.rng.choice(IMAGE_SIZES, 3)
+            shape = tuple(f.dims.get(letter, int(size)) for letter, size in zip(letters, small))
+            return shape, tuple(f.output_shape(shape))
+        shape = (D,) * f.event_ndim[1]
+        return tuple(f.input_shape(shape)), shape
 
     def special_numbers(self):
         """0, +-1, the ends of the set or of the range, the numbers of the hard cases; each with its neighbours."""
@@ -261,13 +297,3 @@ def belongs(where, event):
 
 def image_shape(f, side, shape):
     return tuple(f.output_shape(shape) if side == "forward" else f.input_shape(shape))
-
-
-def event_shapes(f, D):
-    """(shape of z, shape of x), by the letters that f's fields know; where they know none x has size D along each axis."""
-    letters = f.event_shape or LETTERS[f.event_ndim[0]]
-    if any(letter in f.dims for letter in letters):
-        shape = tuple(f.dims.get(letter, 2) for letter in letters)
-        return shape, tuple(f.output_shape(shape))
-    shape = (D,) * f.event_ndim[1]
-    return tuple(f.input_shape(shape)), shape

@@ -3,7 +3,8 @@
     python -m validation.readme            writes them
     python -m validation.readme --check    compares them, and exits with 1 where one differs
 
-`torch` runs `refflow check torch`; `certificate` and `pages` read what is checked in.
+`torch` runs `refflow check torch`; `certificate` and `pages` read what is checked in; `training` and `conditional` run the
+commands that they show (extra `data`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 from importlib import resources
 from pathlib import Path
 
 import refflow
-from refflow import REGISTRY
+from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY
 from refflow.core.bijector import chapter
 
 README = Path(__file__).parent.parent / "README.md"
@@ -38,7 +41,7 @@ def certificate():
     """The largest C of each page, and what is allowed there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
-    for name in REGISTRY:
+    for name in REGISTRY | COMPOSITIONS | CONDITIONERS:
         page = stored["pages"][name]
         worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
@@ -53,7 +56,7 @@ def certificate():
 def pages():
     """Every page with its map, chapter by chapter."""
     rows = []
-    for name, page in REGISTRY.items():
+    for name, page in (REGISTRY | COMPOSITIONS).items():
         module = sys.modules[page.__module__]
         path = page.__module__.replace(".", "/") + ".py"
         rows.append([f"[{name}]({path})", chapter(page), module.__doc__.strip().split("\n\n")[0].split("\n")[0].rstrip(".:")])
@@ -110,7 +113,41 @@ def magnitude(error):
     return f"{error:.0e}".replace("e+0", "e").replace("e+", "e") if isinstance(error, (int, float)) else error
 
 
-GENERATORS = {"torch": torch, "certificate": certificate, "pages": pages}
+TRAINING = ("python -m refflow data breast_cancer --out cancer.csv",
+            "python -m refflow fit cancer.csv --model realnvp --test 0.1 --out cancer.npz",
+            "python -m refflow score cancer.npz cancer.csv --out scores.csv",
+            "python -m refflow sample cancer.npz --n 200 --out new.csv",
+            "python -m refflow data digits --out digits.npy",
+            "python -m refflow fit digits.npy --model realnvp --dequantise --test 0.1 --steps 500 --out digits.npz",
+            "python -m refflow data wine --out wine.csv",
+            "python -m refflow fit wine.csv --model realnvp --dequantise --test 0.1 --out wine.npz")
+CONDITIONAL = ("python -m validation.conditional --seeds 5",)
+
+
+def transcript(commands, directory):
+    """Commands and what they print on standard output, each in `directory`."""
+    lines = ["```text"]
+    for command in commands:
+        done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=directory,
+                              env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(README.parent)})
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stderr}")
+        lines += [f"$ {command}", *done.stdout.splitlines()]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def training():
+    """The command line on real data."""
+    with tempfile.TemporaryDirectory() as directory:
+        return transcript(TRAINING, directory)
+
+
+def conditional():
+    """A conditional flow on real data."""
+    return transcript(CONDITIONAL, README.parent)
+
+
+GENERATORS = {"torch": torch, "certificate": certificate, "pages": pages, "training": training, "conditional": conditional}
 
 
 def sections(text):

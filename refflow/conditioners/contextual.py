@@ -60,3 +60,7 @@ class Contextual(Conditioner):
             return a_bar, {"inner": inner_bar, "context": context_bar}
 
         return h, pullback
+
+    def initialised(self, data, rng):
+        """Its inner network, initialised on [data, context]."""
+        return self.replace(inner=self.inner.initialised(self.joined(np.asarray(data)), rng))

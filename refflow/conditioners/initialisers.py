@@ -43,6 +43,8 @@ def checked(rng, dtype):
 def uniform(rng, shape, bound, dtype=np.float64):
     """U(-bound, bound)."""
     checked(rng, dtype)
+    if not 0 <= bound < math.inf:
+        raise ValueError(f"uniform: bound must be finite and >= 0, not {bound!r}")
     return rng.uniform(-bound, bound, shape).astype(dtype)                          # (2)
 
 

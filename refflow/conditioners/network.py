@@ -30,6 +30,9 @@ def dense_network(rng, sizes, activation="relu", residual=False, layer_norm=Fals
     """
     if len(sizes) < 2:
         raise ValueError(f"dense_network: sizes must hold at least an input and an output size, not {sizes!r}")
+    for i, size in enumerate(sizes):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+            raise ValueError(f"dense_network: sizes must hold counts; sizes[{i}] = {size!r}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"dense_network: activation must be one of {sorted(ACTIVATIONS)}, not {activation!r}")
     initialiser = xavier_uniform if activation == "tanh" else kaiming_uniform

@@ -55,3 +55,7 @@ class Residual(Conditioner):
             return h_bar + a_bar, {"inner": inner_bar}                              # (3)
 
         return a + h, pullback                                                      # (1)
+
+    def initialised(self, data, rng):
+        """Its inner network, initialised on `data`."""
+        return self.replace(inner=self.inner.initialised(data, rng))

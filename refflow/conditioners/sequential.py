@@ -123,6 +123,14 @@ class Sequential(Conditioner):
 
         return a, pullback
 
+    def initialised(self, data, rng):
+        """Each layer, initialised on the output of those before it."""
+        layers = []
+        for layer in self.layers:
+            layers.append(layer.initialised(data, rng))
+            data = layers[-1].forward(data)
+        return self.replace(layers=tuple(layers))
+
 
 def lifted_shape(i, layer, lift, shape):
     """The shape of an event after a map of its numbers, whose own parameters or masks may vary along its axes."""

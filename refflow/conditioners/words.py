@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..linear.words import unit_scaled
+from ..core.words import unit_scaled
 
 
 def rows(a):
@@ -33,12 +33,18 @@ def outer_sum(h, a, like):
 
 
 def scaled_outer_sum(h, a, like):
-    """(P, k) with outer_sum(h, a, like) = 2^k P and P below the root of the largest float."""
-    P = outer_sum(h, a, like)
-    if np.abs(P).max(initial=0) < np.sqrt(np.finfo(P.dtype).max):
+    """(P, k) with outer_sum(h, a, like) = 2^k P and P between the roots of the smallest and the largest float.
+
+    Where P has no batch k is one number, else one for each event.
+    """
+    P, together = outer_sum(h, a, like), like.ndim == 2
+    limits, largest = np.finfo(P.dtype), np.abs(P).max(None if together else (-2, -1), initial=0)
+    moderate = (np.sqrt(limits.tiny) < largest) & (largest < np.sqrt(limits.max))
+    if moderate.all():
         return P, 0
-    _, k = np.frexp(np.abs(a).max())
-    return outer_sum(h, np.ldexp(a, -k), like), k
+    _, k = np.frexp(np.abs(a).max(None if together else -1, initial=0))
+    k = np.where(moderate, 0, k)
+    return outer_sum(h, np.ldexp(a, -k[..., None]), like), k[..., None, None]
 
 
 def event_sum(h, like):

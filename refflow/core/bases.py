@@ -20,7 +20,7 @@ prod scale is taken before its logarithm: a sum of logarithms loses the digits o
 Logistic:
     log p(z) = -sum |t| + 2 log(1 + exp(-|t|)) - log prod scale                     (7)
     z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a,   h = tanh(t/2)         (8)
-exp of nothing positive; both terms of the sum are >= 0.
+exp of nothing positive; both terms of the sum are >= 0.  The standard logistic has loc = 0 and scale = 1.
 
 Uniform, on low < z < high:
     log p(z) = -log prod (high - low)                                               (9)
@@ -35,7 +35,7 @@ Normal with the covariance L L^T, L = cholesky lower triangular with a positive 
 From d(1/2 sum t^2) = t^T dt and L dt = dz - dloc - dL t, so that t^T dt = w^T (dz - dloc - dL t),
     z_bar = -b w,   loc_bar = b w,   L_bar = b tril(w t^T) - b diag(1 / L_ii)       (15)
     z = loc + L e,   loc_bar = z_bar,   L_bar = tril(z_bar e^T)                     (16)
-(12) is linear, so it is solved for 2^-E (z - loc), of largest entry between 1/2 and 1; t = 2^E t', w = 2^E w'.    (17)
+(12) and (14) are solved as scaled events (`words`), t = 2^E t', w = 2^F w', which overflow nowhere.     (17)
 
 Mixture of K normals with diagonal covariances, weights w_k > 0 of sum 1, t_kd = (z_d - loc_kd) / scale_kd:
     p(z) = sum_k w_k prod_d N_kd,   N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi))         (18)
@@ -87,7 +87,7 @@ from .bijector import over_event
 from .density import Density, density
 from .fields import Array, plain
 from .sets import cholesky_factor, interval, positive, real, simplex
-from .words import log_abs_product
+from .words import log_abs_product, scaled, solve_lower, solve_upper
 
 HALF_LOG_2_PI = log(2 * pi) / 2
 ROOT_2, ROOT_HALF_PI = sqrt(2), sqrt(pi / 2)
@@ -143,6 +143,21 @@ class StandardNormal(Density):
 
     def sample_vjp(self, rng, lead):
         return drawn(rng.standard_normal, lead, self.shape, self.dtype), lambda z_bar: {}
+
+
+@density
+class StandardLogistic(Density):
+    """The standard logistic density of events of `shape`, () for scalars, an int D for vectors: nothing is trained."""
+
+    shape: tuple = plain(())
+
+    def log_prob_vjp(self, z):
+        far = np.abs(z)
+        log_prob = -over_entries(far + 2 * np.log1p(np.exp(-far)), self.rank)       # (7)
+        return log_prob, lambda b: (-over_event(b, self.rank) * np.tanh(z / 2), {})     # (8)
+
+    def sample_vjp(self, rng, lead):
+        return drawn(rng.logistic, lead, self.shape, self.dtype), lambda z_bar: {}
 
 
 @density
@@ -258,19 +273,19 @@ class FullNormal(Density):
     cholesky: Array = cholesky_factor("D", "D")
 
     def log_prob_vjp(self, z):
-        L, d = self.cholesky, z - self.loc
+        L = self.cholesky
         diagonal = np.diagonal(L, axis1=-2, axis2=-1)
-        _, E = np.frexp(np.abs(d).max(-1, initial=0))
-        t = solve_lower(L, np.ldexp(d, -E[..., None]))                              # (12) (17)
-        constant = z.shape[-1] * HALF_LOG_2_PI
-        log_prob = -np.ldexp((t * t).sum(-1) / 2, 2 * E) - constant - log_abs_product(diagonal)         # (13)
+        t, E = solve_lower(L, z - self.loc)                                         # (12) (17)
+        squares = scaled((t * t).sum(-1, keepdims=True) / 2, 2 * E)[..., 0]         # (17)
+        log_prob = -squares - z.shape[-1] * HALF_LOG_2_PI - log_abs_product(diagonal)       # (13)
 
         def pullback(b):
             b = b[..., None]
-            w = solve_lower(L.mT[..., ::-1, ::-1], t[..., ::-1])[..., ::-1]         # (14)
+            w, F = solve_upper(L.mT, t, E)                                          # (14) (17)
             b_w = b * w
+            loc_bar = scaled(b_w, F)                                                # (15) (17)
             outer = np.tril(b_w[..., :, None] * t[..., None, :])
-            loc_bar, L_bar = np.ldexp(b_w, E[..., None]), np.ldexp(outer, 2 * E[..., None, None])           # (15) (17)
+            L_bar = np.ldexp(outer, np.expand_dims(E + F, -1))                      # (15) (17)
             i = np.arange(z.shape[-1])
             L_bar[..., i, i] -= b / diagonal                                        # (15)
             return -loc_bar, {"loc": loc_bar, "cholesky": L_bar}                    # (15)
@@ -281,14 +296,6 @@ class FullNormal(Density):
         e = drawn(rng.standard_normal, lead, self.event_shape, self.loc.dtype)
         z = self.loc + np.matvec(self.cholesky, e)                                  # (16)
         return z, lambda z_bar: {"loc": z_bar, "cholesky": np.tril(z_bar[..., :, None] * e[..., None, :])}          # (16)
-
-
-def solve_lower(L, b):
-    """y with L y = b by forward substitution, over the last axis."""
-    y = np.empty(np.broadcast_shapes(b.shape, L.shape[:-1]), b.dtype)
-    for i in range(b.shape[-1]):
-        y[..., i] = (b[..., i] - np.vecdot(L[..., i, :i], y[..., :i])) / L[..., i, i]
-    return y
 
 
 @density

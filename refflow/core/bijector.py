@@ -15,9 +15,10 @@ import functools
 
 import numpy as np
 
-from .fields import Value, as_floating, at_index, declare, sum_to_shape
+from .fields import Child, Value, as_floating, at_index, declare, sum_to_shape, with_checks
 
-REGISTRY: dict = {}
+REGISTRY: dict = {}                 # pages of fields alone
+COMPOSITIONS: dict = {}             # pages with components: couplings with their conditioners
 BLOCK = 16384
 LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
 
@@ -54,6 +55,16 @@ class Bijector(Value):
     def chart(self, shape):
         """Flat indices of x that form the chart of its image, for an event shape of z; all of them if dimensions agree."""
         return np.arange(int(np.prod(shape)))
+
+    def part_shapes(self, shape, side):
+        """The shapes of the parts that an event of `shape` consists of, on side 0 (z) or 1 (x); one part but for a vector
+        into which images were flattened.
+        """
+        return [tuple(shape)]
+
+    def latent_shapes(self, shape):
+        """The parts of the output for an event shape of z: of a map from data to latents, its latents'."""
+        return self.part_shapes(tuple(self.output_shape(tuple(shape))), 1)
 
     # -- what follows from the page's own functions -------------------------------------------------------------------
 
@@ -319,13 +330,13 @@ def reducing(page_vjp):
     """A page's vjp with its parameters' cotangents summed over the axes that broadcast."""
 
     def vjp(self, event):
-        image_and_log_det, pullback = page_vjp(self, event)
+        values, pullback = page_vjp(self, event)
 
-        def reduced(image_bar, log_det_bar):
-            event_bar, params_bar = pullback(image_bar, log_det_bar)
+        def reduced(*bars):
+            event_bar, params_bar = pullback(*bars)
             return event_bar, self.reduce(params_bar)
 
-        return image_and_log_det, reduced
+        return values, reduced
 
     vjp.__doc__ = page_vjp.__doc__
     return vjp
@@ -348,7 +359,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts that hold for it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is that of a matrix that solves or factors).
+    error is that of a matrix that solves or factors).  It is entered in `REGISTRY`, or with components in `COMPOSITIONS`.
     """
 
     def publish(page):
@@ -360,13 +371,12 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
             if name in page.__dict__:
                 setattr(page, name, reducing(page.__dict__[name]))
         lettered(page)
-        body = {name: published(name, side) for name, side in METHODS.items()}
-        body |= {"vjp": published_vjp("vjp", 0), "inverse_vjp": published_vjp("inverse_vjp", 1)}
-        body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-        public = type(page.__name__, (page,), body)
-        page.page = page
+        methods = {name: published(name, side) for name, side in METHODS.items()}
+        methods |= {"vjp": published_vjp("vjp", 0), "inverse_vjp": published_vjp("inverse_vjp", 1)}
+        public = with_checks(page, methods)
         if register:
-            REGISTRY[public.__name__] = public
+            composed = any(isinstance(field, Child) for field in page.declared.values())
+            (COMPOSITIONS if composed else REGISTRY)[public.__name__] = public
         return public
 
     return publish

@@ -42,6 +42,7 @@ class Independent(Bijector):
     constant_log_det = property(lambda self: self.inner.constant_log_det)
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
+    lifted_axes = property(lambda self: self.ndim)
 
     @property
     def parameter_batch(self):
@@ -157,6 +158,9 @@ class Inverse(Bijector):
     def input_shape(self, shape):
         return self.inner.output_shape(shape)
 
+    def part_shapes(self, shape, side):
+        return self.inner.part_shapes(shape, 1 - side)
+
     def forward(self, z):
         return self.inner.inverse(z)
 
@@ -261,6 +265,9 @@ class Chain(Bijector):
                 return stage.chart(shape)
             shape = out
         return np.arange(int(np.prod(shape)))
+
+    def part_shapes(self, shape, side):
+        return self.stages[0 if side == 0 else -1].part_shapes(shape, side)
 
     @staticmethod
     def definition(m, z, stages):

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bijector import Bijector, checked_cotangent, checked_event
-from .fields import Value, declare, sum_to_shape
+from .bijector import Bijector, checked_cotangent, checked_event, reducing
+from .fields import Value, declare, sum_to_shape, with_checks
 from .sets import real
 
 CONDITIONERS: dict = {}
@@ -45,13 +45,17 @@ class Conditioner(Value):
         """h = net(a)."""
         return self.vjp(a)[0]
 
+    def initialised(self, data, rng):
+        """Data-dependent initialisation on events a: a new value, or itself where there is none."""
+        return self
+
     def view(self, dtype):
         """The unchecked view in `dtype`."""
         return Bijector.view(self, dtype)
 
 
 def published(name):
-    """The checked form of forward and jacobian."""
+    """The checked form of a function of an event that gives one array."""
 
     def method(self, a):
         view, a, _ = checked_event(self, a, 0)
@@ -79,21 +83,6 @@ def vjp(self, a):
 vjp.__doc__ = "(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>."
 
 
-def reducing_network(page_vjp):
-    """A page's vjp with its parameters' cotangents summed over the axes that broadcast."""
-
-    def vjp(self, a):
-        h, pullback = page_vjp(self, a)
-
-        def reduced(h_bar):
-            a_bar, params_bar = pullback(h_bar)
-            return a_bar, self.reduce(params_bar)
-
-        return h, reduced
-
-    return vjp
-
-
 def conditioner(*, source="", register=True, **facts):
     """Declare a page: a conditioner, its source, and facts that hold for it."""
 
@@ -101,11 +90,8 @@ def conditioner(*, source="", register=True, **facts):
         page = declare(page)
         for fact, value in {"source": source, **facts}.items():
             setattr(page, fact, value)
-        page.vjp = reducing_network(page.__dict__["vjp"])
-        body = {"forward": published("forward"), "jacobian": published("jacobian"), "vjp": vjp}
-        body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-        public = type(page.__name__, (page,), body)
-        page.page = page
+        page.vjp = reducing(page.__dict__["vjp"])
+        public = with_checks(page, {"forward": published("forward"), "jacobian": published("jacobian"), "vjp": vjp})
         if register:
             CONDITIONERS[public.__name__] = public
         return public

@@ -16,7 +16,7 @@ from operator import index
 import numpy as np
 
 from .bijector import Bijector, checked_cotangent, checked_event, over_event
-from .fields import Value, declare, sum_to_shape
+from .fields import Value, declare, sum_to_shape, with_checks
 from .sets import extended_real, real
 
 DENSITIES: dict = {}
@@ -108,6 +108,9 @@ class Density(Value):
     def sample(self, rng, lead):
         return self.sample_vjp(rng, lead)[0]
 
+    def tempered_sample(self, rng, lead, temperature):
+        raise ValueError(f"{type(self).__name__}: temperature multiplies the latents of a flow; it has none")
+
     def sample_and_log_prob_vjp(self, rng, lead):
         z, sample_pullback = self.sample_vjp(rng, lead)
         log_prob, log_prob_pullback = self.log_prob_vjp(z)
@@ -188,12 +191,14 @@ def checked_draw(self, rng, n):
     return self.view(self.dtype or np.dtype(np.float64)), (n, *self.parameter_batch)
 
 
-def sample(self, rng, n, context=None):
+def sample(self, rng, n, context=None, temperature=1.0):
     if context is not None:
-        return self.at(context=context).sample(rng, n)
+        return self.at(context=context).sample(rng, n, temperature=temperature)
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"{type(self).__name__}: temperature must be finite and >= 0, not {temperature!r}")
     view, lead = checked_draw(self, rng, n)
     with np.errstate(all="ignore"):
-        return view.sample(rng, lead)
+        return view.sample(rng, lead) if temperature == 1 else view.tempered_sample(rng, lead, temperature)
 
 
 def sample_vjp(self, rng, n):
@@ -226,7 +231,9 @@ def sample_and_log_prob_vjp(self, rng, n):
 DOCS = {
     "log_prob": """log p of each event, (*batch); -inf outside the support.""",
     "log_prob_vjp": """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar), 0 outside the support.""",
-    "sample": """(n, *batch, *event) events drawn with the Generator `rng`; `context` is filled in first, as by `at`.""",
+    "sample": """(n, *batch, *event) events drawn with the Generator `rng`; `context` is filled in first, as by `at`.
+
+    `temperature` multiplies the latents of a flow, as Glow's samples have it; 0 gives the image of 0.""",
     "sample_vjp": """(events, pullback) of `sample`; `pullback(event_bar)` -> params_bar, the noise held fixed.""",
     "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, as functions of the parameters.
 
@@ -244,9 +251,7 @@ def density(page):
     page.log_prob_vjp = supported(page.log_prob_vjp)
     for name in ("sample_vjp", "sample_and_log_prob_vjp"):
         setattr(page, name, reducing_sample(getattr(page, name)))
-    about = {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-    public = type(page.__name__, (page,), PUBLISHED | about)
-    page.page = page
+    public = with_checks(page, PUBLISHED)
     DENSITIES[public.__name__] = public
     return public
 

@@ -121,6 +121,7 @@ class Value:
 
     declared: dict = {}
     letters = "zx"
+    untrained: tuple = ("context",)         # real fields that training leaves alone
 
     # -- construction ------------------------------------------------------------------------------------------------
 
@@ -284,6 +285,10 @@ class Value:
             raise ValueError(f"{type(self).__name__}: neither it nor a component declares {' or '.join(filled)}")
         return self._filled(filled)
 
+    def needs(self, key):
+        """Does it, or a component, declare the field `key`, "context" or "mask", which `at` has not filled in?"""
+        return key in self.declared and getattr(self, key) is None or any(c.needs(key) for c in self._children())
+
     def _declares(self, key):
         return key in self.declared or any(c._declares(key) for c in self._children())
 
@@ -413,3 +418,10 @@ def declare(cls):
                 delattr(cls, key)
     cls.declared = declared
     return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+
+
+def with_checks(page, methods):
+    """The class that users construct: the page with checked methods in place of its own.  The page is its unchecked view."""
+    about = {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
+    page.page = page
+    return type(page.__name__, (page,), methods | about)

@@ -10,6 +10,9 @@ Reverse rules.  (1) reads z twice, in pi and in the log-det: with b = log_prob_b
 A sample depends on the base's parameters through z, so that for (3) and (4)
     z_bar, bijector_bar = f.vjp's pullback of (x_bar, -b)                           (6)
     base_bar = (dz/dparams)* (z_bar + grad log pi(z) b) + (dlog pi/dparams)* b      (7)
+
+Samples at a temperature T (Kingma & Dhariwal, arXiv:1807.03039) are not of the density, but nearer its middle:
+    x = f(T z),   z ~ pi                                                            (8)
 """
 
 from __future__ import annotations
@@ -99,6 +102,37 @@ class Flow(Density):
     def output_shape(self, shape):
         return self.bijector.output_shape(shape)
 
+    def latent_shapes(self):
+        """The shapes of the parts of z: one, but for the vector of a multi-scale model."""
+        if self.base.event_shape is None:
+            raise ValueError(f"Flow: its base, {type(self.base).__name__}, does not know the shape of its events")
+        return self.bijector.part_shapes(self.base.event_shape, 0)
+
+    def unpack(self, z):
+        """The parts of z (*batch, *event), in the order in which the model factored them out; views where z allows it.
+
+        ValueError where z has another event shape.
+        """
+        z, shapes, event = np.asarray(z), self.latent_shapes(), self.base.event_shape
+        if z.shape[max(0, z.ndim - len(event)):] != event:
+            raise ValueError(f"Flow: z must have event shape {event}, not shape {z.shape}")
+        batch, ends = z.shape[:z.ndim - len(event)], np.cumsum([int(np.prod(shape)) for shape in shapes])
+        pieces = np.split(z.reshape(*batch, int(ends[-1])), ends[:-1], -1)
+        return [piece.reshape(*batch, *shape) for piece, shape in zip(pieces, shapes)]
+
+    def pack(self, parts):
+        """z (*batch, *event) from the list of its parts: the inverse of `unpack`.
+
+        ValueError for another number of parts, for other shapes, and for batches that differ.
+        """
+        parts, shapes = [np.asarray(part) for part in parts], self.latent_shapes()
+        given = [part.shape for part in parts]
+        batch = given[0][:len(given[0]) - len(shapes[0])] if given else ()
+        if given != [(*batch, *shape) for shape in shapes]:
+            raise ValueError(f"Flow: its latent parts have shapes {shapes} after one batch shape, not {given}")
+        flat = [part.reshape(*batch, int(np.prod(shape))) for part, shape in zip(parts, shapes)]
+        return np.concatenate(flat, -1).reshape(*batch, *self.base.event_shape)
+
     def view(self, dtype):
         view = object.__new__(type(self).page)
         view.__dict__.update(vars(self), dtype=dtype, bijector=self.bijector.view(dtype), base=self.base.view(dtype))
@@ -152,6 +186,10 @@ class Flow(Density):
 
     def sample(self, rng, lead):
         return self.bijector.forward(self.of_the_domain(self.base.sample(rng, lead)))       # (3)
+
+    def tempered_sample(self, rng, lead, temperature):
+        z = self.base.sample(rng, lead) * float(temperature)                        # (8)
+        return self.bijector.forward(self.of_the_domain(z))
 
     def of_the_domain(self, z):
         checked_domain(self.bijector, z, 0)

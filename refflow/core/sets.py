@@ -190,6 +190,25 @@ def _singular(matrix):
 invertible = Set("invertible", "must be finite and invertible", _singular, _singular, _draw_invertible, rank=2,
                  entrywise=False)
 
+
+def _not_orthogonal(Q):
+    """Columns with |q_i^T q_j - [i = j]| > 4 D u (|q_i| |q_j| + [i = j]), the most that sum|terms| can be."""
+    u, one = np.finfo(Q.dtype).eps / 2, np.eye(Q.shape[-1], dtype=Q.dtype)
+    with np.errstate(all="ignore"):
+        products = Q.mT @ Q
+        squares = np.diagonal(products, axis1=-2, axis2=-1)
+        bound = 4 * Q.shape[-1] * u * (np.sqrt(squares[..., :, None] * squares[..., None, :]) + one)
+        within = np.abs(products - one) <= bound
+    return ~(np.isfinite(products) & within).all((-2, -1))
+
+
+def _draw_orthogonal(rng, shape, spread):
+    return np.linalg.qr(rng.standard_normal(shape))[0] * signs(rng, shape[:-2] + (1, shape[-1]))
+
+
+orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
+                 _draw_orthogonal, rank=2, entrywise=False)
+
 strictly_lower = Set(
     "strictly_lower", "must be finite and 0 on and above the diagonal", lambda v: not_finite(v) | (np.triu(v) != 0),
     lambda v: not_finite(v) | (np.triu(v) != 0),

@@ -7,6 +7,7 @@ from .additive import AdditiveCoupling
 from .affine import AffineCoupling
 from .all_in_one import all_in_one
 from .generic import Coupling
+from .masked_input import MaskedInput
 from .volume_preserving import VolumePreservingCoupling
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "VolumePreservingCoupling", "all_in_one", "masks"]
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "MaskedInput", "VolumePreservingCoupling", "all_in_one", "masks"]

@@ -24,7 +24,7 @@ from ..core import Array, Conditioner, bijector, case, child, constant, real
 from .coupling import MaskedBijector, divided, transformed
 
 
-@bijector(source="arXiv:1410.8516", domain=real, codomain=real, constant_log_det=True, register=False)
+@bijector(source="arXiv:1410.8516", domain=real, codomain=real, constant_log_det=True)
 class AdditiveCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b + net(z_a).
 

@@ -19,6 +19,13 @@ and for the inverse map, whose log-det is -sum_j log sigma_j, from (3):
             = -z_b_bar z_b - l_bar                                      for sigma = exp
     x_a_bar = z_a_bar + net*(s_bar, t_bar)                                          (10)
 net* is the conditioner's pullback at z_a.  A convention with parameters of its own gets their cotangents with (6) and (9).
+
+RealNVP's and Glow's code shift first and scale then (`shift_first`); log|det J| is the same:
+    x_b = (z_b + t) sigma,   z_b = x_b / sigma - t                                  (11)
+    dx_b/dz_a = diag((z_b + t) sigma'(s)) ds/dz_a + diag(sigma) dt/dz_a             (12)
+    s_bar = that of <x_b_bar, (z_b + t) sigma> + l_bar sum_j log sigma_j,   t_bar = x_b_bar sigma   (13)
+    s_bar = that of <z_b_bar, x_b / sigma> - l_bar sum_j log sigma_j,       t_bar = -z_b_bar        (14)
+(13) of the map, (14) of its inverse; (7), (8) and (10) as above.
 """
 
 from __future__ import annotations
@@ -32,9 +39,9 @@ from ..elementwise.scales import ExpScale, Scale
 from .coupling import MaskedBijector, divided, scale_and_shift, transformed
 
 
-@bijector(source="arXiv:1605.08803", domain=real, codomain=real, register=False)
+@bijector(source="arXiv:1605.08803", domain=real, codomain=real)
 class AffineCoupling(MaskedBijector):
-    """x_a = z_a, x_b = z_b scale(s) + t with (s, t) = net(z_a).
+    """x_a = z_a, x_b = z_b scale(s) + t, or with `shift_first` x_b = (z_b + t) scale(s), with (s, t) = net(z_a).
 
     `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
     two outputs for each entry of b; `scale`: a convention.  `order` says which of s ("scale") and t ("shift") comes first
@@ -47,16 +54,21 @@ class AffineCoupling(MaskedBijector):
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
     layout: str = plain("halves")
+    shift_first: bool = plain(False)
 
     def _validate(self):
         self._set("order", checked_order("AffineCoupling", self.order))
         super()._validate()
 
     @staticmethod
-    def definition(m, z, mask, net, scale, order, layout):
+    def definition(m, z, mask, net, scale, order, layout, shift_first):
+        def entry(z_j, s_j, t_j):
+            sigma = scale.definition(m, s_j)
+            return (z_j + t_j) * sigma if shift_first else z_j * sigma + t_j        # (2) (11)
+
         a, b, whole = divided(z, mask)                                              # (1)
         s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
-        return whole(transformed(lambda z_j, s_j, t_j: z_j * scale.definition(m, s_j) + t_j, b, s, t))      # (2)
+        return whole(transformed(entry, b, s, t))                                   # (2)
 
     def s_and_t(self, h):
         pieces = self.pieces(h)
@@ -71,57 +83,75 @@ class AffineCoupling(MaskedBijector):
     def scale_bar(self, bars):
         return lowered(bars, self.scale.params())
 
+    def scaled_and_shifted(self, sigma, z_b, t):
+        return sigma.times(z_b + t) if self.shift_first else sigma.times(z_b) + t   # (2) (11)
+
+    def unscaled(self, sigma, x_b, t):
+        return sigma.over(x_b) - t if self.shift_first else sigma.over(x_b - t)     # (3) (11)
+
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         s, t = self.s_and_t(self.net.forward(z_a))
         sigma = self.sigma(s)
-        return self.split.whole(z_a, sigma.times(z_b) + t, z.shape), self.total(sigma.log)      # (1) (2) (5)
+        x_b = self.scaled_and_shifted(sigma, z_b, t)                                # (2)
+        return self.split.whole(z_a, x_b, z.shape), self.total(sigma.log)           # (1) (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         s, t = self.s_and_t(self.net.forward(x_a))
         sigma = self.sigma(s)
-        return self.split.whole(x_a, sigma.over(x_b - t), x.shape), -self.total(sigma.log)      # (3) (5)
+        return self.split.whole(x_a, self.unscaled(sigma, x_b, t), x.shape), -self.total(sigma.log)     # (3) (5)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
-        s, _ = self.s_and_t(self.net.forward(z_a))
+        s, t = self.s_and_t(self.net.forward(z_a))
         slopes = self.output_slopes(z, z_a)
         ds, dt = slopes[self.order.index("scale")], slopes[self.order.index("shift")]
         sigma = self.sigma(s)
-        lower = self.flat(sigma.slope_times(z_b))[..., None] * ds + dt              # (4)
-        return self.assembled(z, lower, self.flat(sigma.times(z_b * 0 + 1)))        # (4)
+        slope = self.flat(sigma.times(z_b * 0 + 1))
+        if self.shift_first:
+            lower = self.flat(sigma.slope_times(z_b + t))[..., None] * ds + slope[..., None] * dt   # (12)
+        else:
+            lower = self.flat(sigma.slope_times(z_b))[..., None] * ds + dt          # (4)
+        return self.assembled(z, lower, slope)                                      # (4)
 
     def vjp(self, z):
         z_a, z_b = self.parts(z)
         h, net_pullback = self.net.vjp(z_a)
         s, t = self.s_and_t(h)
         sigma = self.sigma(s)
+        scaled = z_b + t if self.shift_first else z_b
 
         def pullback(x_bar, log_det_bar):
             x_a_bar, x_b_bar = self.parts(x_bar)
-            s_bar, scale_bar = sigma.cotangents(z_b, x_b_bar, self.each(log_det_bar))               # (6)
-            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, x_b_bar))
-            z_bar = self.split.whole(x_a_bar + net_a_bar, sigma.times(x_b_bar), z.shape)            # (7)
+            z_b_bar = sigma.times(x_b_bar)                                          # (7)
+            s_bar, scale_bar = sigma.cotangents(scaled, x_b_bar, self.each(log_det_bar))            # (6) (13)
+            t_bar = z_b_bar if self.shift_first else x_b_bar                        # (6) (13)
+            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, t_bar))
+            z_bar = self.split.whole(x_a_bar + net_a_bar, z_b_bar, z.shape)         # (7)
             return z_bar, {"net": net_bar, "scale": self.scale_bar(scale_bar)}
 
-        return (self.split.whole(z_a, sigma.times(z_b) + t, z.shape), self.total(sigma.log)), pullback      # (2) (5)
+        x_b = self.scaled_and_shifted(sigma, z_b, t)                                # (2)
+        return (self.split.whole(z_a, x_b, z.shape), self.total(sigma.log)), pullback       # (5)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
         h, net_pullback = self.net.vjp(x_a)
         s, t = self.s_and_t(h)
-        sigma, y = self.sigma(s), x_b - t
+        sigma = self.sigma(s)
+        scaled = x_b if self.shift_first else x_b - t
 
         def pullback(z_bar, log_det_bar):
             z_a_bar, z_b_bar = self.parts(z_bar)
             x_b_bar = sigma.over(z_b_bar)                                           # (8)
-            s_bar, scale_bar = sigma.inverse_cotangents(y, z_b_bar, self.each(log_det_bar))         # (9)
-            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, -x_b_bar))
+            s_bar, scale_bar = sigma.inverse_cotangents(scaled, z_b_bar, self.each(log_det_bar))    # (9) (14)
+            t_bar = -z_b_bar if self.shift_first else -x_b_bar                      # (9) (14)
+            net_a_bar, net_bar = net_pullback(self.outputs_bar(s_bar, t_bar))
             x_bar = self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)         # (10)
             return x_bar, {"net": net_bar, "scale": self.scale_bar(scale_bar)}
 
-        return (self.split.whole(x_a, sigma.over(y), x.shape), -self.total(sigma.log)), pullback    # (3) (5)
+        z_b = self.unscaled(sigma, x_b, t)                                          # (3)
+        return (self.split.whole(x_a, z_b, x.shape), -self.total(sigma.log)), pullback      # (5)
 
     hard_cases = (
         case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
@@ -134,4 +164,8 @@ class AffineCoupling(MaskedBijector):
              mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), scale=ExpScale()),
         case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],
              mask=[True, False], net=Dense([[1e-20], [0.5]], [0.0, 0.0]), scale=ExpScale()),
+        case("ShiftFirst", "the shift is scaled too", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+             net=Dense([[0.7], [0.5]], [0.0, 1.0]), scale=ExpScale(), shift_first=True),
+        case("Cancelling", "z_b + t is small beside its terms", z=[[1.0, 1.0 + 2.0**-20]], x=[[1.0, 2.0**-20]],
+             mask=[True, False], net=Dense([[0.7], [0.0]], [0.0, -1.0]), scale=ExpScale(), shift_first=True),
     )

@@ -35,6 +35,8 @@ class Times(Conditioner):
 
     event_ndim = property(lambda self: self.net.event_ndim)
     fixed_shape = property(lambda self: self.net.fixed_shape)
+    normwise = property(lambda self: self.net.normwise)
+    smooth = property(lambda self: self.net.smooth)
 
     def output_shape(self, shape):
         return self.net.output_shape(shape)
@@ -57,6 +59,10 @@ class Times(Conditioner):
             return a_bar, {"net": net_bar}
 
         return self.factor * h, pullback
+
+    def initialised(self, data, rng):
+        """Its network, initialised on `data`."""
+        return self.replace(net=self.net.initialised(data, rng))
 
 
 def all_in_one(net, W, clamp=2.0, gin=False, scale=GLOBAL_SCALE, offset=0.0):

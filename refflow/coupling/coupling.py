@@ -102,6 +102,13 @@ class MaskedBijector(Bijector):
     def input_shape(self, shape):
         return self.output_shape(shape)
 
+    def initialised(self, data, rng):
+        """Its network, initialised on the part of `data` that passes through."""
+        return self.replace(net=self.net.initialised(self.parts(np.asarray(data))[0], rng))
+
+    def inverse_initialised(self, data, rng):
+        return self.initialised(data, rng)                                          # x_a = z_a
+
     # -- events and outputs in parts ---------------------------------------------------------------------------------
 
     def parts(self, event):

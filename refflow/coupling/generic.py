@@ -28,7 +28,7 @@ from ..elementwise.scales import ExpScale
 from .coupling import MaskedBijector, divided, pieces_of, transformed
 
 
-@bijector(source="arXiv:1808.03856", register=False)
+@bijector(source="arXiv:1808.03856")
 class Coupling(MaskedBijector):
     """x_a = z_a, x_b = f(z_b) with the family's map f at net(z_a).
 

@@ -29,7 +29,7 @@ from ..elementwise.scales import ExpScale, Scale, scaled
 from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
 
 
-@bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True, register=False)
+@bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True)
 class VolumePreservingCoupling(MaskedBijector):
     """An affine coupling whose log-scales have mean 0.
 

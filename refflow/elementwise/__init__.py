@@ -1,6 +1,7 @@
 """Maps of one number."""
 
 from .affine import Affine
+from .alpha_sigmoid import AlphaSigmoid, alpha_logit
 from .exp import Exp
 from .families import Family, Free, GatedLocationScale, LocationScale, Map, PerField, affine_family
 from .homothety import Homothety
@@ -15,8 +16,8 @@ from .softplus import Softplus
 from .tanh import Tanh
 from .weibull_cdf import WeibullCDF
 
-__all__ = ["CONVENTIONS", "Affine", "ArctanExpScale", "CentredSoftplusScale", "ClampedExpScale", "DoubleExpScale", "Exp",
-           "ExpScale", "Family", "FlooredExpScale", "Free", "GatedLocationScale", "Homothety", "LocationScale", "Map",
-           "NormalCDF", "PerField", "Power", "ReciprocalSigmoidScale", "RescaledTanhExpScale", "Scale", "ScaledAffine",
-           "Sigmoid", "SigmoidScale", "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh", "TanhExpScale",
-           "WeibullCDF", "affine_family"]
+__all__ = ["CONVENTIONS", "Affine", "AlphaSigmoid", "ArctanExpScale", "CentredSoftplusScale", "ClampedExpScale",
+           "DoubleExpScale", "Exp", "ExpScale", "Family", "FlooredExpScale", "Free", "GatedLocationScale", "Homothety",
+           "LocationScale", "Map", "NormalCDF", "PerField", "Power", "ReciprocalSigmoidScale", "RescaledTanhExpScale",
+           "Scale", "ScaledAffine", "Sigmoid", "SigmoidScale", "SoftclipExpScale", "Softplus", "SoftplusScale", "Tanh",
+           "TanhExpScale", "WeibullCDF", "affine_family", "alpha_logit"]

@@ -23,7 +23,7 @@ from ..core import Array, Bijector, bijector, case, real
 from .scales import scaled
 
 
-@bijector(source="arXiv:1410.8516", domain=real, codomain=real, increasing=True, constant_log_det=True, register=False)
+@bijector(source="arXiv:1410.8516", domain=real, codomain=real, increasing=True, constant_log_det=True)
 class Homothety(Bijector):
     """x = z exp(s)."""
 

@@ -28,6 +28,10 @@ inverse map has the same rule with b, x for a, z, and from b = 1/a
     a_bar = -b^2 b_bar                                                              (13)
 with b^2 multiplied into z_bar and log_det_bar first.
 
+At the end z = 0, which an event may be, all are limits.  A factor 0 makes a term 0: a - 1 for a = 1, beside log z and 1/z;
+z^a for a > 0, beside log z; a cotangent.  Of the two terms of (11) and of (12), where both are infinite, the term of
+log_det_bar outweighs the other for a > 0, and the other it for a < 0.              (14)
+
 Source: the definition.
 """
 
@@ -103,7 +107,8 @@ def log_slope(z, a):
     """log|dx/dz| of x = z^a."""
     d, log_z = a - 1, np.log(z)
     near_one, near_half = (a >= 0.5) & (a <= 2), (a >= 0.25) & (a < 0.5)
-    apart = np.where(near_one, np.log1p(d), np.log(np.abs(a))) + d * log_z          # (4) (5)
+    bend = np.where(d == 0, 0, d * log_z)                                           # (14)
+    apart = np.where(near_one, np.log1p(d), np.log(np.abs(a))) + bend               # (4) (5)
     ratio = np.abs(a) / np.where(near_half, np.sqrt(z), z)
     paired = np.log(ratio) + np.where(near_half, a - 0.5, a) * log_z                # (6) (7)
     limits = np.finfo(z.dtype)
@@ -112,8 +117,8 @@ def log_slope(z, a):
 
 
 def slope_times(factor, z, a):
-    """(factor dx/dz, or where a < 1/2 that times z; the mark of those)."""
-    below = a < 0.5
+    """(factor dx/dz, or where a < 1/2 and z > 0 that times z; the mark of those)."""
+    below = (a < 0.5) & (z > 0)
     h = z ** (np.where(below, a, a - 1) / 2)                                        # (9) (10)
     return np.where(factor == 0, 0, factor * a * h * h), below
 
@@ -122,11 +127,16 @@ def event_bar(x_bar, log_det_bar, z, a):
     """z_bar of x = z^a and its log-det."""
     product, below = slope_times(x_bar, z, a)
     bend = log_det_bar * (a - 1)
-    return np.where(below, (product + bend) / z, product + bend / z)                # (11)
+    both = (z == 0) & (product != 0) & (bend != 0)
+    through_x = np.where(both & (a > 0), 0, product)                                # (14)
+    through_log_det = np.where((bend == 0) | both & (a < 0), 0, bend / z)           # (14)
+    return np.where(below, (product + bend) / z, through_x + through_log_det)       # (11)
 
 
 def exponent_bar(x_bar, log_det_bar, z, a):
     """a_bar of x = z^a and its log-det."""
     g, log_z = z ** (a / 2), np.log(z)
-    through_x = np.where(x_bar == 0, 0, x_bar * log_z * g * g)
-    return through_x + log_det_bar * (1 / a + log_z)                                # (12)
+    through_x = np.where((x_bar == 0) | (g == 0), 0, x_bar * log_z * g * g)         # (14)
+    outweighed = (z == 0) & (a < 0) & (x_bar != 0)
+    through_log_det = np.where((log_det_bar == 0) | outweighed, 0, log_det_bar * (1 / a + log_z))       # (14)
+    return through_x + through_log_det                                              # (12)

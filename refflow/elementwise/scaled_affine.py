@@ -21,10 +21,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import Array, Bijector, bijector, case, child, real
-from .scales import Scale
+from .scales import ExpScale, Scale
 
 
-@bijector(source="definition", domain=real, codomain=real, increasing=True, constant_log_det=True, register=False)
+@bijector(source="definition", domain=real, codomain=real, increasing=True, constant_log_det=True)
 class ScaledAffine(Bijector):
     """x = scale(s) z + shift."""
 
@@ -70,11 +70,10 @@ class ScaledAffine(Bijector):
 
         return (sigma.over(y), np.broadcast_to(-sigma.log, x.shape)), pullback      # (2) (4)
 
-    hard_cases = (
-        case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[1.0], x=[1.0], s=1e-20, shift=0.0),
-        case("Beyond", "sigma overflows, its product with z does not", z=[5e-324, 0.0], x=[2.0**1000], s=720.0, shift=0.0),
-        case("Vanishing", "sigma underflows, its product with z does not", z=[2.0**1000], x=[5e-324, 0.0], s=-760.0,
-             shift=0.0),
-        case("Contracted", "x no longer remembers z: the shift is all that is left", z=[1.0, 5e-324], s=-50.0, shift=1.0),
-        case("Saturated", "every clamp and every sigmoid has ended", z=[1.0, -3.0], x=[0.5], s=2.0**40, shift=0.5),
-    )
+    hard_cases = tuple(case(name, reason, z=z, x=x, s=s, scale=ExpScale(), shift=shift) for name, reason, z, x, s, shift in (
+        ("Small", "log-det is s: the logarithm of a rounded scale returns 0", [1.0], [1.0], 1e-20, 0.0),
+        ("Beyond", "sigma overflows, its product with z does not", [5e-324, 0.0], [2.0**1000], 720.0, 0.0),
+        ("Vanishing", "sigma underflows, its product with z does not", [2.0**1000], [5e-324, 0.0], -760.0, 0.0),
+        ("Contracted", "x no longer remembers z: the shift is all that is left", [1.0, 5e-324], [], -50.0, 1.0),
+        ("Saturated", "every clamp and every sigmoid has ended", [1.0, -3.0], [0.5], 2.0**40, 0.5),
+    ))

@@ -59,7 +59,8 @@ import numpy as np
 
 from ..core import Array, Bijector, Value, plain, real
 from ..core.bijector import checked_cotangent, checked_event, reducing
-from ..core.fields import declare, sum_to_shape
+from ..core.conditioner import published
+from ..core.fields import Field, declare, sum_to_shape, with_checks
 from ..core.sets import positive
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
@@ -177,18 +178,6 @@ class Scale(Value):
         return {}
 
 
-def published(name):
-    """The checked form of forward and log."""
-
-    def method(self, s):
-        view, s, _ = checked_event(self, s, 0)
-        with np.errstate(all="ignore"):
-            return getattr(view, name)(s)
-
-    method.__name__ = name
-    return method
-
-
 def published_vjp(self, s):
     """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""
     view, s, original = checked_event(self, s, 0)
@@ -209,11 +198,7 @@ def scale(page):
     """Declare a page: a convention."""
     page = declare(page)
     page.vjp = reducing(page.vjp)
-    body = {"forward": published("forward"), "log": published("log"), "vjp": published_vjp}
-    body |= {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-    public = type(page.__name__, (page,), body)
-    page.page = page
-    return public
+    return with_checks(page, {"forward": published("forward"), "log": published("log"), "vjp": published_vjp})
 
 
 FINITE = (lambda v: -inf < v < inf, "must be finite")
@@ -310,17 +295,19 @@ class TanhExpScale(Scale):
 
 @scale
 class RescaledTanhExpScale(Scale):
-    """sigma = exp(gain tanh(s) + shift), gain and shift being trained."""
+    """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter."""
 
     gain: Array = real(default=1.0)
-    shift: Array = real(default=0.0)
+    shift: Array = Field(real, (), optional=True)
 
     @staticmethod
     def definition(m, s, gain, shift):
-        return m.exp(gain * m.tanh(s) + shift)                                      # (10)
+        w = gain * m.tanh(s)
+        return m.exp(w if shift is None else w + shift)                             # (10)
 
     def evaluate(self, s):
-        w = self.gain * np.tanh(s) + self.shift                                     # (10)
+        w = self.gain * np.tanh(s)
+        w = w if self.shift is None else w + self.shift                             # (10)
         return 1, w, w
 
     def log_slope(self, s):
@@ -329,7 +316,8 @@ class RescaledTanhExpScale(Scale):
 
     def field_slopes(self, s):
         nothing = np.zeros_like(s)
-        return {"gain": (np.tanh(s), nothing), "shift": (np.ones_like(s), nothing)}     # (11)
+        of_gain = {"gain": (np.tanh(s), nothing)}                                   # (11)
+        return of_gain if self.shift is None else {**of_gain, "shift": (np.ones_like(s), nothing)}      # (11)
 
 
 @scale
@@ -573,7 +561,7 @@ CONVENTIONS = {
     "FrEIA AllInOne": TanhExpScale(),                           # its net is scaled by 1/10 as a whole
     "FrEIA AllInOne, older": TanhExpScale(rate=0.5),            # 2 tanh(s/2)
     "FrEIA AllInOne global": SoftplusScale(gain=0.2, rate=0.5),     # 0.1 softplus of beta 1/2
-    "RealNVP": RescaledTanhExpScale(),
+    "RealNVP": RescaledTanhExpScale(1.0, 0.0),
     "zuko": SoftclipExpScale(),
     "TFP Glow, openai/glow": SigmoidScale(),
     "Pyro stable": SigmoidScale(),                              # and a gated shift: `GatedLocationScale`

@@ -47,6 +47,11 @@ For the inverse map, with P = z_bar s/k and Q = l_bar (1 - k)/k, from (3), (14) 
     k_bar = -P e^2 M - l_bar (1 + M)/k                                              (23)
 (20) and (21) are one expression: e^2 underflows only for k < 2, P r^2 and Q/y both overflow only for k > 2.
 
+At the ends z = 0, x = 0 and x = 1, which events may be, all are limits.  A factor 0 makes a term 0: k - 1 for k = 1, beside
+1/z and 1/y; h or e, beside their logarithms; a cotangent.  Of two infinite terms, that of log_det_bar in (16) and Q/y in
+(20) outweigh the other at 0, that of P in (23) at x = 1, where 1/(1 - x) outweighs all powers of y.        (24)
+    r^2 = y^(1/k - 1) = 1 for k = 1                            at both ends         (25)
+
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
 """
 
@@ -82,6 +87,11 @@ def log_minus_log1m(x):
 def product(bar, a, b):
     """bar a b, which is 0 where the cotangent is, even if a or b has overflowed."""
     return np.where(bar == 0, bar, bar * a * b)
+
+
+def quotient(bar, a):
+    """bar / a, which is 0 where bar is, even if a is."""
+    return np.where(bar == 0, bar, bar / a)
 
 
 @bijector(source="Weibull 1951", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True)
@@ -146,11 +156,14 @@ class WeibullCDF(Bijector):
         minus, plus = np.expm1(w / 2), 1 + np.exp(w / 2)                            # (11)
 
         def pullback(x_bar, log_det_bar):
-            apart = x_bar * k * g * g + (log_det_bar * (k - 1) / z - product(log_det_bar * k, v, v))    # (16)
+            bend = log_det_bar * (k - 1)
+            through_x = np.where((z == 0) & (bend != 0), 0, product(x_bar * k, g, g))               # (16) (24)
+            apart = through_x + (quotient(bend, z) - product(log_det_bar * k, v, v))                # (16)
             joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (17)
-            z_bar = np.where((k < 0.5) & (z < s), joint, apart)
+            z_bar = np.where((k < 0.5) & (z > 0) & (z < s), joint, apart)
             s_bar = product(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h   # (18)
-            k_bar = x_bar * L * h * h + log_det_bar / k - product(log_det_bar * L, minus, plus)     # (19)
+            turning = np.where(log_det_bar == 0, 0, product(log_det_bar * L, minus, plus))
+            k_bar = np.where(h == 0, 0, x_bar * L * h * h) + log_det_bar / k - turning              # (19) (24)
             return z_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.forward_and_log_det(z), pullback
@@ -160,15 +173,20 @@ class WeibullCDF(Bijector):
         y = -np.log1p(-x)
         M = log_minus_log1m(x) / k
         e = np.exp(M / 2)                                                           # (3)
-        r = e / np.sqrt(y)                                                          # (13)
+        end = (x == 0) | (x == 1)
+        r = np.where(end, np.where(k == 1, 1, np.exp((1 / k - 1) * np.log(y) / 2)), e / np.sqrt(y))         # (13) (25)
+        e_M = np.where(e == 0, 0, e * M)                                            # (24)
 
         def pullback(z_bar, log_det_bar):
             P, Q = z_bar * s / k, log_det_bar * (1 - k) / k
-            apart = product(P, r, r) + Q / y                                        # (20)
+            apart = np.where((x == 0) & (Q != 0), 0, product(P, r, r)) + quotient(Q, y)             # (20) (24)
             joint = (P * e * e + Q) / y                                             # (21)
-            x_bar = (np.where(k < 2, apart, joint) + log_det_bar) / (1 - x)
+            slope = np.where((k < 2) | end, apart, joint) + log_det_bar
+            x_bar = quotient(np.where((x == 1) & (slope == 0), P, slope), 1 - x)    # (20) (21) (24)
             s_bar = product(z_bar, e, e) + log_det_bar / s                          # (22)
-            k_bar = -product(P, e, e * M) - (log_det_bar + log_det_bar * M) / k     # (23)
+            outweighed = (log_det_bar == 0) | (x == 1) & (P != 0)
+            through_M = np.where(outweighed, 0, log_det_bar * M)                    # (24)
+            k_bar = -product(P, e, e_M) - (log_det_bar + through_M) / k             # (23)
             return x_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.inverse_and_log_det(x), pullback

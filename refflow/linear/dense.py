@@ -39,7 +39,8 @@ import numpy as np
 import scipy
 
 from ..core import Array, Bijector, bijector, case, invertible, log_abs_product, real
-from .words import opposite, outer_sum, reordered, scaled_outer_sum, solve_lower, solve_upper, unit_scaled
+from ..core.words import scaled, solve_lower, solve_upper, unit_scaled
+from .words import applied, opposite, outer_sum, reordered, scaled_outer_sum
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -57,7 +58,7 @@ class DenseLinear(Bijector):
 
     def forward(self, z):
         z, e = unit_scaled(z)
-        return np.ldexp(np.matvec(self.W, z), e) + self.shift                       # (1) (8)
+        return scaled(applied(self.W, z), e) + self.shift                           # (1) (8)
 
     def log_det(self, z):
         return np.broadcast_to(log_abs_det(factored(self.W)), z.shape[:-1])
@@ -68,14 +69,14 @@ class DenseLinear(Bijector):
     def inverse_and_log_det(self, x):
         factors = factored(self.W)
         z, e = self.scaled_inverse(factors, x)
-        return np.ldexp(z, e), np.broadcast_to(-log_abs_det(factors), x.shape[:-1])
+        return scaled(z, e), np.broadcast_to(-log_abs_det(factors), x.shape[:-1])
 
     def scaled_inverse(self, factors, x):
         """(z', e) with z = 2^e z'."""
         b = x - self.shift                                                          # (5)
         z, e = solve(factors, b)                                                    # (6)
-        r, i = solve(factors, np.ldexp(b, -e) - np.matvec(self.W, z))               # (8)
-        return unit_scaled(z + np.ldexp(r, i), e)                                   # (7)
+        r, i = solve(factors, scaled(b, -e) - applied(self.W, z))                   # (8)
+        return unit_scaled(z + scaled(r, i), e)                                     # (7)
 
     def vjp(self, z):
         factors = factored(self.W)
@@ -83,7 +84,7 @@ class DenseLinear(Bijector):
 
         def pullback(x_bar, log_det_bar):
             W_bar = outer_sum(x_bar, z, self.W) + self.log_det_part(factors, log_det_bar)
-            return np.matvec(self.W.mT, x_bar), {"W": W_bar, "shift": x_bar}        # (9)
+            return applied(self.W.mT, x_bar), {"W": W_bar, "shift": x_bar}          # (9)
 
         return (self.forward(z), log_det), pullback
 
@@ -95,10 +96,10 @@ class DenseLinear(Bijector):
         def pullback(z_bar, log_det_bar):
             w, i = solve_transposed(factors, z_bar)                                 # (10)
             W_bar = -scaled_outer_sum(w, i, z, e, self.W) - self.log_det_part(factors, log_det_bar)     # (12)
-            x_bar = np.ldexp(w, i)
+            x_bar = scaled(w, i)
             return x_bar, {"W": W_bar, "shift": -x_bar}                             # (11)
 
-        return (np.ldexp(z, e), log_det), pullback
+        return (scaled(z, e), log_det), pullback
 
     def log_det_part(self, factors, log_det_bar):
         """l_bar W^-T of (9) and (11), summed over the batch where W has none."""
@@ -159,4 +160,6 @@ def inverse_transposed(factors):
     """W^-T: its row k is column k of W^-1, the solution for the k-th unit vector."""
     order, L, U = factors
     units = np.broadcast_to(np.eye(U.shape[-1], dtype=U.dtype), U.shape)
-    return np.ldexp(*solve((order[..., None, :], L[..., None, :, :], U[..., None, :, :]), units))
+    if U.ndim == 2:
+        return scaled(*solve(factors, units))
+    return scaled(*solve((order[..., None, :], L[..., None, :, :], U[..., None, :, :]), units))

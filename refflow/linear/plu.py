@@ -40,7 +40,8 @@ import numpy as np
 
 from ..core import (Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower,
                     strictly_upper)
-from .words import opposite, outer_sum, reordered, scaled_outer_sum, solve_lower, solve_upper, unit_scaled
+from ..core.words import scaled, solve_lower, solve_upper, unit_scaled
+from .words import applied, opposite, outer_sum, reordered, scaled_outer_sum
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -67,11 +68,11 @@ class PLULinear(Bijector):
     def scaled_v(self, z):
         """(v', e) with v = 2^e v'."""
         z, e = unit_scaled(z)
-        return unit_scaled(np.matvec(self.upper, z) + self.scale * z, e)            # (1) (9)
+        return unit_scaled(applied(self.upper, z) + self.scale * z, e)              # (1) (9)
 
     def from_v(self, v, e):
-        y = v + np.matvec(self.lower, v)                                            # (2) (9)
-        return np.ldexp(reordered(y, self.order), e) + self.shift                   # (3)
+        y = v + applied(self.lower, v)                                              # (2) (9)
+        return scaled(reordered(y, self.order), e) + self.shift                     # (3)
 
     def log_det(self, z):
         return np.broadcast_to(log_abs_product(self.scale), z.shape[:-1])           # (5)
@@ -87,7 +88,7 @@ class PLULinear(Bijector):
         return self.upper + self.scale[..., None] * np.eye(self.scale.shape[-1], dtype=self.scale.dtype)
 
     def inverse_and_log_det(self, x):
-        return np.ldexp(*self.scaled_inverse(*self.scaled_inverse_v(x))), -self.log_det(x)
+        return scaled(*self.scaled_inverse(*self.scaled_inverse_v(x))), -self.log_det(x)
 
     def scaled_inverse_v(self, x):
         """(v', e) with v = 2^e v'."""
@@ -103,8 +104,8 @@ class PLULinear(Bijector):
 
         def pullback(x_bar, log_det_bar):
             y_bar = reordered(x_bar, opposite(self.order))                          # (10)
-            v_bar = y_bar + np.matvec(self.lower.mT, y_bar)                         # (11)
-            z_bar = np.matvec(self.upper.mT, v_bar) + self.scale * v_bar            # (12)
+            v_bar = y_bar + applied(self.lower.mT, y_bar)                           # (11)
+            z_bar = applied(self.upper.mT, v_bar) + self.scale * v_bar              # (12)
             lower_bar = np.tril(scaled_outer_sum(*unit_scaled(y_bar), v, e, self.lower), -1)        # (11) (18)
             upper_bar = np.triu(outer_sum(v_bar, z, self.upper), 1)                 # (12)
             scale_bar = v_bar * z + log_det_bar[..., None] / self.scale             # (13)
@@ -119,13 +120,13 @@ class PLULinear(Bijector):
         def pullback(z_bar, log_det_bar):
             v_bar, i = solve_lower(self.upper_and_scale().mT, z_bar)                # (14)
             y_bar, j = solve_upper(self.lower.mT, v_bar, i, unit=True)              # (16)
-            x_bar = np.ldexp(reordered(y_bar, self.order), j)                       # (17)
+            x_bar = scaled(reordered(y_bar, self.order), j)                         # (17)
             lower_bar = -np.tril(scaled_outer_sum(y_bar, j, v, e, self.lower), -1)  # (16) (18)
             upper_bar = -np.triu(scaled_outer_sum(v_bar, i, z, k, self.upper), 1)   # (14) (18)
-            scale_bar = -np.ldexp(v_bar * z, i + k) - log_det_bar[..., None] / self.scale       # (15)
+            scale_bar = -scaled(v_bar * z, i + k) - log_det_bar[..., None] / self.scale     # (15)
             return x_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, "shift": -x_bar}
 
-        return (np.ldexp(z, k), -self.log_det(x)), pullback
+        return (scaled(z, k), -self.log_det(x)), pullback
 
     hard_cases = (
         case("Line", "D = 1: a scalar affine map, both triangles empty", z=[[3.0]], x=[[-5.0]],

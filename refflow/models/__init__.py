@@ -1,12 +1,25 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as the command line
-trains it.
+trains it.  A builder that has them takes `hidden`, the widths of the hidden layers, and `couplings`, how many.
 """
 
+from .glow import glow
 from .nice import nice
 from .realnvp import realnvp
+from .realnvp_images import image_realnvp
 
-BUILDERS = {"nice": lambda D, rng: nice(rng, D, 64, (2, 2, 2, 2)), "realnvp": lambda D, rng: realnvp(rng, D, (64, 64))}
 
-__all__ = ["BUILDERS", "nice", "realnvp"]
+def small_nice(D, rng, hidden=(64, 64), couplings=4):
+    if len(set(hidden)) != 1:
+        raise ValueError(f"nice: the hidden layers have one width, not {hidden}")
+    return nice(rng, D, hidden[0], (len(hidden),) * couplings)
+
+
+def small_realnvp(D, rng, hidden=(64,), couplings=4):
+    return realnvp(rng, D, hidden, couplings, "tanh")
+
+
+BUILDERS = {"nice": small_nice, "realnvp": small_realnvp}
+
+__all__ = ["BUILDERS", "glow", "image_realnvp", "nice", "realnvp"]

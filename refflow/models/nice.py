@@ -20,12 +20,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense, ReLU, Sequential, uniform
-from ..core import Chain, Flow, Inverse, Logistic, StandardNormal
+from ..core import Chain, Flow, Inverse, StandardLogistic, StandardNormal
 from ..coupling import AdditiveCoupling, masks
 from ..elementwise import Homothety
 from ..linear import Permutation
 
-PRIORS = ("logistic", "normal")
+PRIORS = {"logistic": StandardLogistic, "normal": StandardNormal}
 BOUND = 0.01                                                                        # (7)
 
 
@@ -40,7 +40,6 @@ def nice(rng, size, hidden, layers=(5, 5, 5, 5), prior="logistic", reorder=True,
         SVHN        nice(rng, 3072, 2000, (3, 3, 3, 3), "normal", False)
         CIFAR-10    nice(rng, 3072, 2400, (1, 1, 3, 3, 2, 2, 1, 1), "normal", False)
 
-    The logistic prior is a `Logistic` of location 0 and scale 1, which the authors do not train: `fit(..., fixed="base")`.
     Weights are drawn from the Generator `rng`.  ValueError for fewer than two entries, a width or number of layers below 1,
     no coupling, an unknown prior.
     """
@@ -50,18 +49,20 @@ def nice(rng, size, hidden, layers=(5, 5, 5, 5), prior="logistic", reorder=True,
         stages.append(AdditiveCoupling(masks.halves(size), network(rng, size, hidden, depth, dtype)))       # (2) (3)
         stages.append(Permutation(np.arange(size)[::-1]))                           # (4)
     stages.append(Homothety(np.zeros(size, dtype)))                                 # (5) (7)
-    return Flow(Inverse(Chain(stages)), base(prior, size, dtype))                   # (6)
+    return Flow(Inverse(Chain(stages)), PRIORS[prior](size))                        # (6)
 
 
 def check(size, hidden, layers, prior):
+    if np.ndim(layers) != 1:
+        raise ValueError(f"nice: layers must be the depths of the couplings, such as (5, 5, 5, 5), not {layers!r}")
     depths = [(f"layers[{i}]", n, 1) for i, n in enumerate(layers)]
     for name, given, least in (("size", size, 2), ("hidden", hidden, 1), *depths):
-        if not isinstance(given, (int, np.integer)) or given < least:
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
             raise ValueError(f"nice: {name} must be an int >= {least}, not {given!r}")
     if not depths:
         raise ValueError("nice: layers must hold the depth of at least one coupling")
     if prior not in PRIORS:
-        raise ValueError(f"nice: prior must be one of {PRIORS}, not {prior!r}")
+        raise ValueError(f"nice: prior must be one of {tuple(PRIORS)}, not {prior!r}")
 
 
 def evens_first(size):
@@ -75,9 +76,3 @@ def network(rng, size, hidden, depth, dtype):
     for inputs in (d, *(hidden,) * (depth - 1)):
         stages += [Dense(uniform(rng, (hidden, inputs), BOUND, dtype)), ReLU()]     # (7)
     return Sequential([*stages, Dense(uniform(rng, (size - d, hidden), BOUND, dtype))])     # (7)
-
-
-def base(prior, size, dtype):
-    if prior == "normal":
-        return StandardNormal(size)
-    return Logistic(np.zeros(size, dtype), np.ones(size, dtype))

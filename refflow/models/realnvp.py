@@ -37,9 +37,11 @@ def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=
 
 
 def check(size, hidden, couplings, context):
+    if np.ndim(hidden) != 1:
+        raise ValueError(f"realnvp: hidden must be the widths of the hidden layers, such as (128, 128), not {hidden!r}")
     widths = [(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
     for name, given, least in (("size", size, 2), ("couplings", couplings, 1), ("context", context, 0), *widths):
-        if not isinstance(given, (int, np.integer)) or given < least:
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
             raise ValueError(f"realnvp: {name} must be an int >= {least}, not {given!r}")
 
 

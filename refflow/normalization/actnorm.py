@@ -79,13 +79,6 @@ class ActNorm(Bijector):
     def sum_positions(self, event):
         return by_channel(event, self.rank).sum(-1)
 
-    def sum_products(self, a, b):
-        """sum_p a_cp b_cp, which overflows only where it must."""
-        a, b = by_channel(a, self.rank), by_channel(b, self.rank)
-        total = (a * b).sum(-1)
-        finite = np.isfinite(total)
-        return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
-
     def forward(self, z):
         return self.over_positions(self.scale) * z + self.over_positions(self.bias)         # (1)
 
@@ -107,7 +100,7 @@ class ActNorm(Bijector):
 
         def pullback(x_bar, log_det_bar):
             z_bar = self.over_positions(self.scale) * x_bar                         # (5)
-            scale_bar = self.sum_products(x_bar, z) + n * log_det_bar[..., None] / self.scale     # (6)
+            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (6)
             return z_bar, {"scale": scale_bar, "bias": self.sum_positions(x_bar)}   # (7)
 
         return self.forward_and_log_det(z), pullback
@@ -118,7 +111,7 @@ class ActNorm(Bijector):
 
         def pullback(z_bar, log_det_bar):
             x_bar = z_bar / scale                                                   # (8)
-            scale_bar = -self.sum_products(x_bar / scale, x - bias) - n * log_det_bar[..., None] / self.scale   # (9)
+            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale   # (9)
             return x_bar, {"scale": scale_bar, "bias": -self.sum_positions(x_bar)}  # (10)
 
         return self.inverse_and_log_det(x), pullback
@@ -140,7 +133,7 @@ class ActNorm(Bijector):
 
     def statistics(self, data, side):
         """(2^-e mu, 2^-e sigma, e) of each channel, shaped as the parameters."""
-        v = self.channel_values(data, side)
+        v = channel_values(self, data, side)
         N = v.shape[-1]
         constant = (v == v[..., :1]).all(-1)
         if constant.any():
@@ -154,16 +147,6 @@ class ActNorm(Bijector):
         r = d.sum(-1) / N                                                           # (12)
         s = np.sqrt(((d - r[..., None]) ** 2).sum(-1) / N)                          # (14)
         return m + r, s, e
-
-    def channel_values(self, data, side):
-        """The N values of each channel in the dtype of `data`, (*parameter batch, C, N)."""
-        _, event, _ = checked_event(self, data, side)
-        values = by_channel(event.astype(as_floating("data", data)[0].dtype, copy=False), self.rank)
-        shape = (*self.parameter_batch, values.shape[-2])
-        first = values.ndim - 1 - len(shape)
-        own = [first + i for i, size in enumerate(shape) if size != 1]              # axes with a parameter for each index
-        values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))    # NumPy sums pairwise along memory alone
-        return values.reshape(*shape, -1)
 
     hard_cases = (
         case("Cancelling", "scale z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0 - 2.0**-20]],
@@ -187,6 +170,25 @@ def positions(event, rank):
 def by_channel(event, rank):
     """(*batch, C, n): the positions as one axis."""
     return event.reshape(*event.shape[:event.ndim - rank + 1], positions(event, rank))
+
+
+def channel_values(f, data, side):
+    """The N values of each channel in the dtype of `data`, (*parameter batch, C, N)."""
+    _, event, _ = checked_event(f, data, side)
+    values = by_channel(event.astype(as_floating("data", data)[0].dtype, copy=False), f.rank)
+    shape = (*f.parameter_batch, values.shape[-2])
+    first = values.ndim - 1 - len(shape)
+    own = [first + i for i, size in enumerate(shape) if size != 1]                  # axes with a parameter for each index
+    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise along memory alone
+    return values.reshape(*shape, -1)
+
+
+def sum_products(a, b, rank):
+    """sum_p a_cp b_cp, which overflows only where it must."""
+    a, b = by_channel(a, rank), by_channel(b, rank)
+    total = np.vecdot(a, b)
+    finite = np.isfinite(total)
+    return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
 
 
 def sum_scaled_products(a, b):

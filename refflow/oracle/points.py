@@ -261,7 +261,7 @@ def simple_value(declared, shape):
         return np.full(shape, declared.default)
     if declared.set.name == "permutation":
         return np.broadcast_to(np.arange(shape[-1]), shape)
-    if declared.set.name in ("invertible", "correlation_cholesky"):
+    if declared.set.name in ("invertible", "orthogonal", "correlation_cholesky"):
         return np.broadcast_to(np.eye(shape[-1]), shape)
     if declared.set.rank:
         return np.zeros(shape) if declared.set.name.startswith("strictly") else declared.set.draw(

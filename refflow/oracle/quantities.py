@@ -2,9 +2,13 @@
 
     forward, log_det, jacobian, vjp.z_bar, vjp.<field>_bar              at z, x_bar, log_det_bar
     inverse, inverse_log_det, inverse_vjp.x_bar, inverse_vjp.<field>_bar    at x, z_bar, log_det_bar
+
+Fields of components are named by their paths: vjp.net.layers.0.W_bar.
 """
 
 from __future__ import annotations
+
+from ..core.fields import flatten
 
 
 def forward_quantities(f, z, x_bar=None, log_det_bar=None) -> dict:
@@ -25,4 +29,5 @@ def cotangents(method, event_name, pullback, image_bar, log_det_bar):
     if image_bar is None:
         return {}
     event_bar, params_bar = pullback(image_bar, log_det_bar)
-    return {f"{method}.{event_name}": event_bar} | {f"{method}.{key}_bar": bar for key, bar in params_bar.items()}
+    by_path = {f"{method}.{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    return {f"{method}.{event_name}": event_bar} | by_path

@@ -51,6 +51,11 @@ class Reshape(Bijector):
             raise ValueError(f"its inverse reshapes events of shape {self.output}")
         return self.input
 
+    def part_shapes(self, shape, side):
+        """A vector is the other side's event, flattened."""
+        here, other = (self.input, self.output) if side == 0 else (self.output, self.input)
+        return [other if len(here) == 1 else here]
+
     @staticmethod
     def definition(m, z, input, output):
         return nested(flattened(z), output)                                         # (1)

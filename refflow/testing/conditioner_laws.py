@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import cached_property
 
 import numpy as np
 
 from ..core import Bijector, Conditioner, bijector, child
+from ..core.bijector import LETTERS
 from ..core.fields import Child, Field, flatten
 from .kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
@@ -71,10 +73,24 @@ class NetworkPoints(Points):
     def interior(self):
         return np.zeros(self.batch, bool)       # there is no inverse
 
+    @cached_property
+    def spacing(self):
+        """The subnormal spacing, times its effect where an activation or its slope underflows inside the net.
+
+        At most the product of what multiplies it: the event, the cotangent, the weights of the layers, each in the norm that
+        bounds its sums.
+        """
+        weights = [leaf for _, leaf in flatten(self.net.params())]
+        return super().spacing * np.prod([max(1.0, np.abs(v).sum(-1).max(initial=0)) for v in (self.z64, self.x_bar, *weights)])
+
 
 def network_points(draw, net, dtype, count=16, spread=9):
-    """Events of magnitude 2^-spread to 2^(spread+1), and cotangents; vectors of 3 entries where the net fixes no size."""
-    shape = net.fixed_shape or (3,) * net.event_ndim[0]
+    """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
+
+    Where the net fixes no size, vectors of 3 entries, and images of 2 x 2 positions of the channels that it knows.
+    """
+    letters = net.event_shape or LETTERS[net.event_ndim[0]]
+    shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
     a = draw_numbers(draw, (count, *shape), spread).astype(dtype)
     return NetworkPoints(net, a, draw_numbers(draw, (count, *net.output_shape(shape))).astype(dtype))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.compose import Chain, Independent, unit_cotangent
+from ..core.compose import Chain, unit_cotangent
 from ..core.fields import Child, Field, flatten
 
 DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
@@ -54,7 +54,7 @@ def spread_fields(value, batch, lifted=0):
     """
     new = object.__new__(type(value))
     new.__dict__.update(vars(value))
-    inner = lifted + value.ndim if isinstance(value, Independent.page) else lifted
+    inner = lifted + getattr(value, "lifted_axes", 0)
     for key, field in value.declared.items():
         held = vars(value)[key]
         if isinstance(field, Child):

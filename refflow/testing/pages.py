@@ -11,6 +11,7 @@ import re
 import sys
 
 from ..core import Bijector
+from ..core.fields import Child
 
 NUMBERS = re.compile(r"\((\d+)\)")
 DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text
@@ -40,23 +41,32 @@ def lacks(page) -> list[str]:
         found.append("no source")
     if not (page.page.__doc__ or "").strip() or page.page.__doc__.startswith(f"{name}("):     # a dataclass writes its own
         found.append("no docstring")
-    if page.page.__bases__ != (Bijector,):
-        found.append("inheritance is not of depth 1: its base must be Bijector")
+    if not shallow(page.page):
+        found.append("inheritance is not of depth 1: its base must be Bijector, or one that couplings share")
     found += cases(page) + equations(sys.modules[page.__module__])
     return [f"{name}: {what}" for what in found]
+
+
+def shallow(own):
+    """Is its only base Bijector, or, of a page with components, a class that is no page and has that base?"""
+    (base, *others), shared = own.__bases__, any(isinstance(field, Child) for field in own.declared.values())
+    return not others and (base is Bijector or shared and base.__bases__ == (Bijector,) and not hasattr(base, "page"))
 
 
 def writes(page, name):
     """Does the page have its own function of this name?"""
     function = vars(page.page).get(name)
-    return function is not None and inspect.unwrap(function) is not vars(Bijector).get(name)
+    inherited = [vars(base).get(name) for base in page.page.__mro__[1:]]
+    return function is not None and inspect.unwrap(function) not in inherited
 
 
 def cases(page) -> list[str]:
     if not page.hard_cases:
         return ["no hard_cases"]
+    components = [key for key, field in page.declared.items() if isinstance(field, Child)]
     return [f"hard case {case.name!r} has no reason" for case in page.hard_cases if not case.reason.strip()] + \
-           [f"hard case {case.name!r} has no event" for case in page.hard_cases if not (case.z or case.x)]
+           [f"hard case {case.name!r} has no event" for case in page.hard_cases if not (case.z or case.x)] + \
+           [f"hard case {case.name!r} has no {key}" for case in page.hard_cases for key in components if key not in case.params]
 
 
 def equations(module) -> list[str]:

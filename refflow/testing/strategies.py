@@ -45,11 +45,6 @@ def draw_numbers(draw, shape, spread=SPREAD):
     return numbers(draw(st.binary(min_size=size, max_size=size)), shape, spread)
 
 
-def real_numbers(spread=SPREAD):
-    """One number of magnitude 2^-spread to 2^(spread+1)."""
-    return st.binary(min_size=BYTES, max_size=BYTES).map(lambda data: float(numbers(data, (), spread)))
-
-
 # -- members of sets --------------------------------------------------------------------------------------------------
 
 def draw_orthogonal(draw, shape):
@@ -88,6 +83,7 @@ def draw_mask(draw, shape, spread):
 
 STRUCTURED = {
     "invertible": draw_invertible, "simplex": draw_simplex, "correlation_cholesky": draw_correlation,
+    "orthogonal": lambda draw, shape, spread: draw_orthogonal(draw, shape),
     permutation("D").set.name: draw_permutation, constant().set.name: draw_mask,
     "strictly_lower": lambda draw, shape, spread: np.tril(draw_numbers(draw, shape, spread // 3), -1),
     "strictly_upper": lambda draw, shape, spread: np.triu(draw_numbers(draw, shape, spread // 3), 1),
@@ -126,12 +122,21 @@ def bijectors(draw, page, dtype=np.float64, batch=POINTS, spread=SPREAD):
             fields[key] = draw(st.sampled_from(plain_values(page, key, field)))
         elif isinstance(field, Child):
             raise TypeError(f"{page.__name__}: {key} is a component; draw it, and build the composition from it")
-        elif not field.optional:
+        elif not field.optional or not field.constant and key != "context" and draw(st.booleans()):
             lead = () if field.constant else draw(st.sampled_from([(), (), (batch,), (1,)]))
             shape = lead + tuple(size_of(symbol, sizes) for symbol in field.shape)
             value = draw_member(draw, field.set, shape, spread)
             fields[key] = value.astype(field.dtype if field.constant else dtype)
-    return page(**fields)
+    f = page(**fields)
+    return draw(bijectors(page, dtype, batch, spread - 2)) if steep(f) else f
+
+
+def steep(f):
+    """Does a constant slope leave what is MODERATE?  Events that are small enough may hide that from the image."""
+    if not getattr(f, "constant_log_det", False) or f.normwise or not f.domain.entrywise:
+        return False
+    slopes = np.abs(f.astype(np.float64).jacobian(np.full(event_shapes(f)[0], f.domain.anchor)))
+    return bool(np.any((slopes > MODERATE) | (slopes < 1 / MODERATE) & (slopes != 0)))
 
 
 def plain_values(page, key, field):

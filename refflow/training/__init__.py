@@ -3,6 +3,8 @@
 from . import recipes
 from .fit import Result, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
+from .reversible import LikelihoodGradient
+from .penalty import SquaredNorm
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
 from .unconstrained import Unconstrained
 
@@ -16,11 +18,13 @@ __all__ = [
            "Constant",
            "Cosine",
            "Exponential",
+           "LikelihoodGradient",
            "MomentumRamp",
            "Noam",
            "Polyak",
            "RMSPropMomentum",
            "Result",
+           "SquaredNorm",
            "TrainingError",
            "Unconstrained",
            "WarmUp",

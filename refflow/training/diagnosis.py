@@ -10,20 +10,31 @@ import numpy as np
 
 from ..core.compose import Chain, Independent, Inverse
 from ..core.flow import Flow, OwnBase
+from ..shape import FactorOut
 
 NAMES = {0: ("value", "log-det", "vjp"), 1: ("latent", "log-det", "inverse_vjp")}
 
 
 def stages(f, path, side):
     """(path, stage, side) in the order in which the map, or for side 1 its inverse, applies them."""
-    if isinstance(f, Chain):
+    if isinstance(f, Chain.page):
         order = range(len(f.stages)) if side == 0 else reversed(range(len(f.stages)))
         for i in order:
             yield from stages(f.stages[i], f"{path}.stages.{i}", side)
-    elif isinstance(f, Inverse):
+    elif isinstance(f, Inverse.page):
         yield from stages(f.inner, f"{path}.inner", 1 - side)
     else:
         yield path, f, side
+
+
+def single_stages(f, path, side):
+    """The same, a lifted chain also taken apart: its stages, each lifted."""
+    for name, stage, way in stages(f, path, side):
+        if isinstance(stage, Independent.page) and isinstance(stage.inner, (Chain.page, Inverse.page)):
+            for inner_name, inner, inner_way in single_stages(stage.inner, f"{name}.inner", way):
+                yield inner_name, Independent(inner, stage.ndim), inner_way
+        else:
+            yield name, stage, way
 
 
 def title(path, f):
@@ -55,20 +66,28 @@ class Trace:
 
     def through(self, f, path, event, side):
         """(event after all stages, what is wrong or None)."""
-        for name, stage, way in stages(f, path, side):
+        for name, stage, way in single_stages(f, path, side):
             where = stage.codomain if way else stage.domain
             rank = stage.event_ndim[way]
             outside = ~where.members(event, rank)
             if outside.any():
                 i = "" if self.events is None else f"x[{self.events[first_row(outside)]}]: "
                 return event, f"{title(name, stage)}: {i}it is given an event outside of what it takes, which {where.rule}"
+            before = event
             (event, log_det), pullback = getattr(stage.view(self.dtype), NAMES[way][2])(event)
             self.pullbacks.append((title(name, stage), pullback, log_det))
             for what, array in zip(NAMES[way], (event, log_det)):
                 wrong = wrong_in(what, array, self.events)
                 if wrong:
-                    return event, f"{title(name, stage)}: {wrong}"
+                    return event, self.within(stage, name, before, way) or f"{title(name, stage)}: {wrong}"
         return event, None
+
+    def within(self, stage, name, event, way):
+        """What is wrong among the stages of what goes on after a FactorOut, None for another stage."""
+        if not isinstance(stage, FactorOut.page):
+            return None
+        kept = (stage._split_latent if way else stage._split)(event)[1]
+        return Trace(self.dtype, self.events).through(stage.rest, f"{name}.rest", kept, way)[1]
 
     def back(self, bar, b):
         """What is wrong in the reverse rules, from the cotangent of the last event and b, that of all log-dets."""

@@ -24,11 +24,15 @@ import scipy
 from ..core.bijector import checked_event
 from ..core.fields import as_floating
 from ..core.flow import Flow
+from .batch_norm import space_of
 from .diagnosis import unlikely
 from .optimisers import LBFGS, Adam, norm
+from .penalty import with_penalty
+from .reversible import LikelihoodGradient
 from .schedules import Constant
 from .unconstrained import Unconstrained
 
+EVALUATED = 2**18                       # numbers whose densities are computed at once
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "validation_step", "validation_loss")
 
 
@@ -61,7 +65,9 @@ class Failed(Exception):
 
 
 class Progress:
-    """One line on a terminal."""
+    """A bar of `WIDTH` cells, the loss and the validation loss, in one line on a terminal."""
+
+    WIDTH = 20
 
     def __init__(self, wanted, steps):
         self.shown = sys.stderr.isatty() if wanted is None else bool(wanted)
@@ -71,7 +77,9 @@ class Progress:
         now = time.monotonic()
         if self.shown and now - self.last > 0.1:
             tail = f"  validation {validation:.4f}" if validation is not None else ""
-            print(f"\r\033[K{step}/{self.steps}  loss {loss:.4f}{tail}", end="", file=sys.stderr, flush=True)
+            done = self.WIDTH * step // max(self.steps, 1)
+            bar = "#" * done + "." * (self.WIDTH - done)
+            print(f"\r\033[K[{bar}] {step}/{self.steps}  loss {loss:.4f}{tail}", end="", file=sys.stderr, flush=True)
             self.last = now
 
     def close(self):
@@ -82,13 +90,14 @@ class Progress:
 class Likelihood:
     """(1) and (2) over batches in an order drawn from `rng`, and the validation loss."""
 
-    def __init__(self, flow, space, data, validation, batch_size, rng):
-        self.flow, self.space, self.rng = flow, space, rng
+    def __init__(self, flow, space, data, validation, batch_size, rng, penalty, gradient, transform):
+        self.flow, self.space, self.rng, self.penalty, self.transform = flow, space, rng, penalty, transform
+        self.log_prob_and_gradient = whole_batch if gradient is None else gradient.filled
         self.x, self.weights, self.context, self.index = data
         self.validation = validation
         self.size = len(self.x) if batch_size is None else min(batch_size, len(self.x))
         self.per_epoch = -(-len(self.x) // self.size)
-        self.order, self.batch = np.arange(len(self.x)), None
+        self.order, self.batch, self.events = np.arange(len(self.x)), None, None
 
     def next_batch(self, step):
         """Draw the events of step 1, 2, ..."""
@@ -96,19 +105,23 @@ class Likelihood:
         if k == 0 and self.per_epoch > 1:
             self.order = self.rng.permutation(len(self.x))
         self.batch = self.order[k * self.size:(k + 1) * self.size] if self.per_epoch > 1 else slice(None)
+        self.events = self.x[self.batch]
+        if self.transform is not None:
+            self.events = transformed(self.events, self.transform, self.rng)
 
     def parts(self):
-        return self.x[self.batch], self.weights[self.batch], None if self.context is None else self.context[self.batch]
+        return self.events, self.weights[self.batch], None if self.context is None else self.context[self.batch]
 
     def loss_and_gradient(self, vector):
         x, weights, context = self.parts()
-        log_prob, pullback = self.space.quick(vector, context).log_prob_vjp(x)
-        each = (weights / len(x)).reshape(-1, *(1,) * (log_prob.ndim - 1)).astype(log_prob.dtype)
+        flow = self.space.quick(vector, context)
+        each = (weights / len(x)).reshape(-1, *(1,) * len(self.flow.parameter_batch))
+        log_prob, params_bar = self.log_prob_and_gradient(flow, x, -each, context)          # (2)
         with np.errstate(all="ignore"):
             loss = -float(np.where(each == 0, 0, each * log_prob).sum(dtype=np.float64))    # (1)
         if not np.isfinite(loss):
             return loss, None
-        _, params_bar = pullback(-each)                                             # (2)
+        loss, params_bar = with_penalty(loss, params_bar, self.penalty, flow.params())
         return loss, self.space.gradient(vector, params_bar)
 
     def explain(self, vector):
@@ -127,9 +140,9 @@ class Likelihood:
         if self.validation is None:
             return None
         x, weights, context, _ = self.validation
-        total = 0.0
-        for start in range(0, len(x), 4096):
-            part = slice(start, start + 4096)
+        total, rows = 0.0, max(1, min(4096, EVALUATED // x[0].size))
+        for start in range(0, len(x), rows):
+            part = slice(start, start + rows)
             at = flow if context is None else flow.at(context=context[part])
             log_prob = at.log_prob(x[part])
             each = weights[part].reshape(-1, *(1,) * (log_prob.ndim - 1))
@@ -146,20 +159,44 @@ class ReverseKL:
     def __init__(self, flow, space, log_density, gradient, samples, rng):
         self.flow, self.space, self.rng, self.samples = flow, space, rng, samples
         self.log_density, self.density_gradient = log_density, gradient
-        self.before = None
+        self.before, self.compared = None, False
 
     def next_batch(self, step):
         self.before = copy.deepcopy(self.rng)
 
-    def loss_and_gradient(self, vector):
-        (x, log_q), pullback = self.space.quick(vector).sample_and_log_prob_vjp(self.rng, self.samples)
+    def at(self, vector, rng):
+        """(L, the size of its terms, x, log q(x), pullback) at samples drawn from `rng`."""
+        (x, log_q), pullback = self.space.quick(vector).sample_and_log_prob_vjp(rng, self.samples)
         log_p = user_array("log_density", self.log_density(x), log_q)
-        loss = float(np.mean(log_q - log_p, dtype=np.float64)) * (log_q.size / len(x))      # (3)
+        with np.errstate(all="ignore"):
+            loss, size = (v.sum(dtype=np.float64) / len(x) for v in (log_q - log_p, np.abs(log_q) + np.abs(log_p)))     # (3)
+        return float(loss), size, x, log_q, pullback
+
+    def loss_and_gradient(self, vector):
+        loss, size, x, log_q, pullback = self.at(vector, self.rng)
         if not np.isfinite(loss):
             return loss, None
         slope = user_array("gradient", self.density_gradient(x), x)
         n = len(x)
-        return loss, self.space.gradient(vector, pullback(-slope / n, np.full_like(log_q, 1 / n)))      # (4)
+        found = self.space.gradient(vector, pullback(-slope / n, np.full_like(log_q, 1 / n)))       # (4)
+        if not self.compared:
+            self.compare(vector, found, size)
+        return loss, found
+
+    def compare(self, vector, found, size):
+        """Hold the first gradient against central differences of the loss along it, at the same noise."""
+        self.compared, length, u = True, norm(found), float(np.finfo(vector.dtype).eps)
+        h = u ** (1 / 3)
+        if not 0 < length < np.inf:
+            return
+        along = (found / length).astype(vector.dtype)
+        L = {k: self.at(vector + vector.dtype.type(k * h) * along, copy.deepcopy(self.before))[0] for k in (-2, -1, 1, 2)}
+        with np.errstate(all="ignore"):
+            slope, wider = (L[1] - L[-1]) / (2 * h), (L[2] - L[-2]) / (4 * h)
+            unsure = 10 * abs(slope - wider) + 10 * u / h * size + 1e-3 * max(length, abs(slope))
+        if np.isfinite(unsure) and abs(slope - length) > unsure:
+            raise ValueError(f"fit_reverse_kl: gradient must be that of log_density; with it the loss's own gradient has norm "
+                             f"{length:.6g}, and along that the loss has slope {slope:.6g}")
 
     def explain(self, vector):
         flow = self.space.quick(vector)
@@ -176,6 +213,21 @@ class ReverseKL:
 
     def evaluate(self, flow):
         return None
+
+
+def whole_batch(flow, x, b, context):
+    """log p(x) and the gradient of sum_i b_i log p(x_i) where events depend on each other."""
+    log_prob, pullback = flow.log_prob_vjp(x)
+    return log_prob, pullback(np.broadcast_to(b, log_prob.shape).astype(log_prob.dtype, copy=False))[1]
+
+
+def transformed(x, transform, rng):
+    """The events x as `transform` makes them, of one form."""
+    found = np.asarray(transform(x, rng))
+    if found.shape != x.shape or found.dtype != x.dtype:
+        raise ValueError(f"fit: transform must return an array of shape {x.shape} and {x.dtype}, as it is given, not of "
+                         f"shape {found.shape} and {found.dtype}")
+    return found
 
 
 def user_array(name, given, like):
@@ -216,7 +268,7 @@ class Record:
         return self.patience is not None and self.since >= self.patience
 
     def keep(self, vector, step):
-        """Without validation, the parameters at which loss and gradient were last finite are the best so far."""
+        """Without validation, these parameters are the best so far."""
         if self.validation is None:
             self.best, self.best_step = (self.space.value_at(vector) if step else self.problem.flow), step
 
@@ -247,12 +299,12 @@ def checked_value(space, vector, step):
         raise Failed(f"step {step} leaves the constraints of the flow: {error}") from None
 
 
-def checked_gradient(problem, vector, step):
-    """(loss, gradient), all finite, at the parameters before a step."""
+def checked_gradient(problem, vector, step, first):
+    """(loss, gradient), all finite, at the parameters before a step; what is wrong at the `first` ones is the user's."""
     try:
         loss, gradient = problem.loss_and_gradient(vector)
     except ValueError as error:
-        if step == 1:
+        if first:
             raise
         raise Failed(f"step {step}: {error}") from None
     if gradient is None or not np.isfinite(gradient).all():
@@ -265,29 +317,34 @@ def descend(record, optimiser, schedule, steps, clip, averaging):
     """Steps of an optimiser; the reason why they end."""
     problem, vector = record.problem, record.space.vector
     state, average = optimiser.start(vector), vector
-    usable = vector, 0
+    usable = lowest = vector, 0
     try:
         record.measured(vector, 0)
         for step in range(1, steps + 1):
             problem.next_batch(step)
-            loss, gradient = checked_gradient(problem, vector, step)
+            loss, gradient = checked_gradient(problem, vector, step, step == 1)
             usable = average, step - 1
+            lowest = usable if loss <= min(record.columns["loss"], default=np.inf) else lowest
             length, factor = norm(gradient), schedule(step)
             record.stepped(step, loss, length, optimiser.learning_rate * factor)
             with np.errstate(all="ignore"):
                 vector, state = optimiser.step(vector, gradient if clip is None else clip(gradient), state, factor)
                 average = vector if averaging is None else averaging.update(average, vector, step)
+                record.space.stepped()
             overflown = [k for k, v in state.items() if not np.isfinite(v).all()]
             if overflown or not np.isfinite(vector).all():
-                raise Failed(f"step {step}: {type(optimiser).__name__}'s {(overflown or ['parameters'])[0]} overflows, of a "
-                             f"gradient of norm {length:.3g}")
+                raise Failed(f"step {step}: {type(optimiser).__name__} gives {(overflown or ['parameters'])[0]} that are not "
+                             f"finite, for a gradient of norm {length:.3g}")
             if (step % record.every == 0 or step == steps) and record.measured(average, step):
                 return "patience"
             if record.called(average, step):
                 record.measured(average, step)
                 return "callback"
         return "steps"
-    except (Failed, KeyboardInterrupt):
+    except Failed:
+        record.keep(*lowest)
+        raise
+    except KeyboardInterrupt:
         record.keep(*usable)
         raise
 
@@ -300,7 +357,9 @@ def minimise(record, optimiser, steps):
 
     def objective(vector):
         step = len(record.columns["step"]) + 1
-        loss, gradient = checked_gradient(problem, vector.astype(space.vector.dtype), step)
+        if not np.isfinite(vector).all():
+            raise Failed(f"step {step}: the parameters that LBFGS tries are not finite")
+        loss, gradient = checked_gradient(problem, vector.astype(space.vector.dtype), step, step == 1 and not found)
         found[vector.tobytes()] = loss, norm(gradient)
         return loss, gradient.astype(np.float64)
 
@@ -346,8 +405,8 @@ def trained(record, optimiser, schedule, steps, clip, averaging):
 # -- what users call --------------------------------------------------------------------------------------------------
 
 def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
-        clip=None, averaging=None, validation=0.1, patience=None, every=None, fixed=(), rng=None, callback=None,
-        progress=None) -> Result:
+        clip=None, averaging=None, penalty=None, validation=0.1, patience=None, every=None, fixed=(), rng=None,
+        callback=None, progress=None, gradient=None, transform=None) -> Result:
     """The flow of the largest likelihood of data x, by gradient steps from `flow`.
 
     `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), given
@@ -356,11 +415,21 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its
     learning rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn
     anew from `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is
-    the result.
+    the result; `penalty`: `SquaredNorm`, added to the loss of the training data.
+
+    Batch normalisations use the statistics of each batch, all of whose events count alike, with gradients through them;
+    their moving statistics follow, are those of the result, and are not trained.
 
     `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
     `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow of the lowest is the result; after
-    `patience` evaluations without a lower one training stops.  Without validation the last flow is the result.
+    `patience` evaluations without a lower one training stops.  Without validation the last flow is the
+    result; where training fails, that of the lowest loss.
+
+    `transform(events, rng)`: what a batch is before each step, such as `dequantised` of integers with fresh noise; an array of
+    the same shape and dtype.  Validation data are taken as they are.
+
+    `gradient`: how gradients are computed, a `LikelihoodGradient`: with or without stored activations, how many events at a
+    time, in how many threads; not for flows with batch normalisation, which need all events at once.
 
     `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
     each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
@@ -372,16 +441,29 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     """
     optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
     x, weights, context = checked_data(flow, x, weights, context)
-    needs_rng = isinstance(validation, float) and 0 < validation or batch_size is not None and batch_size < len(x)
-    checked_rng("fit", rng, needs_rng)
+    checked_count("batch_size", batch_size, 1)
+    if np.isscalar(validation) and (isinstance(validation, (bool, str)) or not 0 <= validation < 1):
+        raise ValueError(f"fit: validation must be a fraction in [0, 1) or data, not {validation!r}")
+    needs_rng = np.isscalar(validation) and validation > 0 or batch_size is not None and batch_size < len(x)
+    checked_rng("fit", rng, needs_rng or transform is not None)
+    if transform is not None and not callable(transform):
+        raise ValueError(f"fit: transform must be callable, not {transform!r}")
     if isinstance(optimiser, LBFGS) and (batch_size is not None or clip is not None or averaging is not None
                                          or schedule != Constant()):
         raise ValueError("fit: LBFGS takes no batch_size, schedule, clip or averaging")
-    checked_count("batch_size", batch_size, 1)
     data, held_out = divided(flow, (x, weights, context, np.arange(len(x))), validation, rng)
     if patience is not None and held_out is None:
         raise ValueError("fit: patience needs validation data")
-    problem = Likelihood(flow, Unconstrained(flow, fixed), data, held_out, batch_size, rng)
+    space = space_of(flow, fixed)
+    if isinstance(optimiser, LBFGS) and type(space) is not Unconstrained:
+        raise ValueError("fit: LBFGS takes no flow with batch normalisation, whose statistics follow steps")
+    if gradient is not None and not isinstance(gradient, LikelihoodGradient):
+        raise ValueError(f"fit: gradient must be a LikelihoodGradient, not {gradient!r}")
+    if gradient is not None and type(space) is not Unconstrained:
+        raise ValueError("fit: gradient must be None for a flow with batch normalisation, which needs all events at once")
+    if gradient is None and type(space) is Unconstrained:
+        gradient = LikelihoodGradient()
+    problem = Likelihood(flow, space, data, held_out, batch_size, rng, penalty, gradient, transform)
     if steps is not None and epochs is not None:
         raise ValueError("fit: give steps or epochs, not both")
     checked_count("steps", steps, 0)
@@ -398,7 +480,8 @@ def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, 
 
     `log_density(x)` -> (n, *batch) and `gradient(x)` -> the shape of x, at x = `samples` events drawn from the flow anew for
     every step.  The loss is an estimate of KL(q, p) minus the logarithm of the density's integral.  The result is the last
-    flow; everything else is as in `fit`.
+    flow; batch normalisations keep their moving statistics; everything else is as in `fit`.  At the first step `gradient` is
+    held against differences of the loss: ValueError where it is not that of `log_density`.
     """
     optimiser, schedule = checked_settings("fit_reverse_kl", flow, optimiser, schedule, clip, averaging, None, None)
     if isinstance(optimiser, LBFGS):
@@ -416,12 +499,13 @@ def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, pa
     if not isinstance(flow, Flow):
         raise ValueError(f"{name}: flow must be a Flow, not {type(flow).__name__}")
     optimiser = Adam() if optimiser is None else optimiser
-    if not isinstance(optimiser, LBFGS) and not all(hasattr(optimiser, m) for m in ("start", "step", "learning_rate")):
+    steps = all(hasattr(optimiser, m) for m in ("start", "step", "learning_rate"))
+    if isinstance(optimiser, type) or not (isinstance(optimiser, LBFGS) or steps):
         raise ValueError(f"{name}: optimiser must be one, such as Adam(), not {optimiser!r}")
     for key, value in (("schedule", schedule), ("clip", clip)):
-        if value is not None and not callable(value):
+        if value is not None and (not callable(value) or isinstance(value, type)):
             raise ValueError(f"{name}: {key} must be callable, not {value!r}")
-    if averaging is not None and not hasattr(averaging, "update"):
+    if averaging is not None and (not hasattr(averaging, "update") or isinstance(averaging, type)):
         raise ValueError(f"{name}: averaging must be EMA() or Polyak(), not {averaging!r}")
     checked_count("every", every, 1)
     checked_count("patience", patience, 1)
@@ -429,7 +513,7 @@ def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, pa
 
 
 def checked_count(name, value, least):
-    if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
         raise ValueError(f"fit: {name} must be an int >= {least}, not {value!r}")
 
 
@@ -438,19 +522,20 @@ def checked_rng(name, rng, needed):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
 
 
-def checked_data(flow, x, weights, context):
+def checked_data(flow, x, weights, context, name="x"):
     """(x, weights, context) of one length; x and context checked by the flow itself."""
-    x, _ = as_floating("fit: x", x)
+    x, _ = as_floating(f"fit: {name}", x)
     lead = x.ndim - flow.rank - len(flow.parameter_batch)
     if lead != 1:
-        raise ValueError(f"fit: x must have shape (N, {'*batch, ' if flow.parameter_batch else ''}*event), with events of "
+        raise ValueError(f"fit: {name} must have shape (N, {'*batch, ' if flow.parameter_batch else ''}*event), with events of "
                          f"{flow.rank} axes, not {x.shape}")
     if len(x) < 1:
-        raise ValueError("fit: x holds no event")
+        raise ValueError(f"fit: {name} holds no event")
     if context is not None:
         context, _ = as_floating("fit: context", context)
-        if len(context) != len(x):
-            raise ValueError(f"fit: context holds {len(context)} rows, x {len(x)}")
+        if context.shape[:1] != x.shape[:1]:
+            raise ValueError(f"fit: context must hold a row for each of the {len(x)} events of {name}, not have shape "
+                             f"{context.shape}")
         flow = flow.at(context=context)
     checked_event(flow, x, 1)
     if weights is None:
@@ -468,9 +553,7 @@ def checked_data(flow, x, weights, context):
 def divided(flow, data, validation, rng):
     """(training data, validation data or None), each (x, weights of mean 1, context, indices)."""
     x, context = data[0], data[2]
-    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
-        if not 0 <= validation < 1:
-            raise ValueError(f"fit: validation must be a fraction in [0, 1) or data, not {validation!r}")
+    if np.isscalar(validation):
         count = min(round(validation * len(x)), len(x) - 1)
         if not count:
             return mean_one(data, "x"), None
@@ -479,10 +562,11 @@ def divided(flow, data, validation, rng):
         return mean_one(parts[0], "the training part of x"), mean_one(parts[1], "the validation part of x")
     if validation is None:
         return mean_one(data, "x"), None
-    own, own_context = validation if isinstance(validation, tuple) else (validation, None)
-    if (own_context is None) != (context is None):
+    paired = isinstance(validation, tuple)
+    if paired != (context is not None) or paired and len(validation) != 2:
         raise ValueError("fit: validation must be a tuple (x, context) where, and only where, there is a context")
-    own, own_weights, own_context = checked_data(flow, own, None, own_context)
+    own, own_context = validation if paired else (validation, None)
+    own, own_weights, own_context = checked_data(flow, own, None, own_context, "validation")
     return mean_one(data, "x"), (own, own_weights, own_context, np.arange(len(own)))
 
 

@@ -19,6 +19,13 @@ Cholesky factors: the same, with the logarithm of the diagonal:
     v_ii = exp y_ii,   y_bar_ii = v_bar_ii v_ii                                     (8)
 simplex and correlation Cholesky: refflow's own StickBreaking and CorrelationCholesky,
     v = f(y),   y = f^-1(v),   y_bar = f* v_bar                                     (9)
+orthogonal: the Cayley map at the initial value v_0, with S skew and y its entries below the diagonal, 0 at the start:
+    v = v_0 (I - S) (I + S)^-1 = v_0 (2 M - I),   M = (I + S)^-1                    (10)
+    S = (I - c) (I + c)^-1,   c = v_0^T v                                           (11)
+    S_bar = -2 M^T (v_0^T v_bar) M^T,   y_bar = (S_bar - S_bar^T) below the diagonal        (12)
+and v is brought back from rounding: with E = v^T v - I,
+    v <- v - v E / 2                                                                (13)
+The determinant keeps its sign, and a v with an eigenvalue -1 of v_0^T v, a turn by half a circle, is reached in the limit.
 
 Under (1) a step can leave the set (an invertible matrix become singular), as a rounded result of the others can (exp y
 underflow to 0): then the field's own message says so.  A `context` is data, and never one of the parameters.
@@ -163,6 +170,34 @@ class ByBijector(Identity):
         return f_pullback(v_bar, np.zeros_like(log_det))[0].ravel()                 # (9)
 
 
+class Cayley(Identity):
+    """v = v_0 (I - S) (I + S)^-1, S skew with y below its diagonal."""
+
+    def __init__(self, v, where):
+        super().__init__(v, where)
+        self.start, self.one = v, np.eye(v.shape[-1], dtype=v.dtype)
+        self.mask = np.tril(np.ones(v.shape, bool), -1)
+
+    def free(self, v):
+        c = self.start.mT @ v
+        return ((self.one - c) @ np.linalg.inv(self.one + c))[self.mask]            # (11)
+
+    def resolvent(self, y):
+        """M."""
+        S = np.zeros(self.shape, y.dtype)
+        S[self.mask] = y
+        return np.linalg.inv(self.one + S - S.mT)                                   # (10)
+
+    def constrained(self, y):
+        v = self.start @ (2 * self.resolvent(y) - self.one)                         # (10)
+        return v - v @ (v.mT @ v - self.one) / 2                                    # (13)
+
+    def pullback(self, y, v, v_bar):
+        M = self.resolvent(y)
+        S_bar = -2 * M.mT @ (self.start.mT @ v_bar) @ M.mT
+        return (S_bar - S_bar.mT)[self.mask]                                        # (12)
+
+
 class Point(Identity):
     """A field of one possible value: nothing is free."""
 
@@ -181,7 +216,8 @@ class Point(Identity):
 
 
 BY_SET = {sets.real: Identity, sets.nonzero: Signed, sets.strictly_lower: Triangle, sets.strictly_upper: Triangle,
-          sets.cholesky_factor: Cholesky, sets.simplex: ByBijector, sets.correlation_cholesky: ByBijector}
+          sets.cholesky_factor: Cholesky, sets.simplex: ByBijector, sets.correlation_cholesky: ByBijector,
+          sets.orthogonal: Cayley}
 
 
 def map_of(where, v):
@@ -206,11 +242,11 @@ class Leaf:
 
 
 def owned(value, path=()):
-    """[(path, owner, field)] of the real fields of a value and its components, the context left out."""
+    """[(path, owner, field)] of the real fields of a value and its components, but for a context and moving statistics."""
     found = []
     for key, field in value.declared.items():
         held = getattr(value, key)
-        if isinstance(field, Field) and not field.constant and held is not None and key != "context":
+        if isinstance(field, Field) and not field.constant and held is not None and key not in value.untrained:
             found.append(((*path, key), value, field))
         elif isinstance(field, Child):
             components = [((*path, key, str(i)), c) for i, c in enumerate(held)] if field.many else [((*path, key), held)]
@@ -243,7 +279,8 @@ class Unconstrained:
 
     def __init__(self, value, fixed=()):
         fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-        self.original, params, leaves, pieces, start = value, value.params(), [], [], 0
+        self.original = self.used = value
+        params, leaves, pieces, start = value.params(), [], [], 0
         fields = owned(value)
         for pattern in fixed:
             if not any(is_fixed(path, (pattern,)) for path, _, _ in fields):
@@ -278,14 +315,20 @@ class Unconstrained:
 
     def quick(self, vector, context=None):
         if not self.direct:
-            value = self.value_at(vector)
+            value = self.used.replace(**nest(self.fields(vector)))
             return value if context is None else value.at(context=context)
         if not np.isfinite(vector).all():
             return self.value_at(vector)
-        copy = rebuilt(self.original, (), self.fields(vector), context)
+        copy = rebuilt(self.used, (), self.fields(vector), context)
         for path in self.careful:
-            component(copy, path)._validate()
+            try:
+                component(copy, path)._validate()
+            except ValueError as error:
+                raise ValueError(f"{'.'.join(path)}: {error}") from None
         return copy
+
+    def stepped(self):
+        """What follows a step of training, besides the parameters: nothing."""
 
     def gradient(self, vector, params_bar):
         parts, fields = [], self.fields(vector)

@@ -24,8 +24,8 @@ def paths_of(config):
 
 
 def as_theirs(params, paths):
-    """The nested arrays of a flow by their names; the base, which they do not train, left out."""
-    flat = {path: array for path, array in flatten(params) if path[0] != "base"}
+    """The nested arrays of a flow by their names."""
+    flat = dict(flatten(params))
     if flat.keys() != {path for path, _ in paths.values()}:
         raise ValueError("a parameter of the flow has no counterpart in the authors' code")
     return {name: flat[path].T if transposed else flat[path] for name, (path, transposed) in paths.items()}
@@ -71,7 +71,7 @@ def steps_of(flow, theirs):
     """[(the loss before the step, the flow after it)]."""
     momenta, x = theirs["rmsprop/momentum"], theirs["in/x"]
     optimiser = RMSPropMomentum(float(theirs["rmsprop/lr"]), momentum=lambda t: float(momenta[t - 1]))
-    space, steps = Unconstrained(flow, fixed="base" if flow.base.params() else ()), []
+    space, steps = Unconstrained(flow), []
     vector, state = space.vector, optimiser.start(space.vector)
     for _ in momenta:
         log_prob, _, params_bar = gradient_of_mean(space.value_at(vector), x)

@@ -1,0 +1,101 @@
+"""Small public data sets: those that come inside scikit-learn (the extra `data`), without a download.
+
+Tables:
+
+    digits          1797 images of 8 x 8 pixels, integers 0 .. 16, one row each (Alpaydin & Kaynak, UCI 1998)
+    wine            178 wines of three cultivars, 13 measurements (Forina et al., UCI 1991)
+    breast_cancer   569 tumours, malignant or benign, 30 measurements (Wolberg, Street & Mangasarian, UCI 1995)
+Images, (N, channels, height, width) of uint8:
+    digit_images    the digits as 1797 images of (1, 8, 8), 0 .. 16
+    photographs     patches, 520 of (3, 32, 32) by default, 0 .. 255, of two photographs of 427 x 640 pixels, a temple in
+                    China and a flower (scikit-learn's sample images)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+IMAGES = ("digit_images", "photographs")
+PARTS = ("all", "train", "test")
+TEST_PART = 5                           # of a photograph: one in so many columns, those on the right
+LOADERS = {"digits": "load_digits", "wine": "load_wine", "breast_cancer": "load_breast_cancer"}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """`values`: (N, D) of float64; `names` of the columns; `labels`: (N,) of integers, the class of each row; `classes`."""
+
+    values: np.ndarray
+    names: list
+    labels: np.ndarray
+    classes: list
+
+
+def load_data(name) -> DataSet:
+    """The data set of that name; ImportError naming the extra where scikit-learn is not installed, ValueError otherwise."""
+    if name not in LOADERS:
+        raise ValueError(f"load_data: name must be one of {', '.join(LOADERS)}, not {name!r}")
+    bunch = getattr(scikit_learn(), LOADERS[name])()
+    return DataSet(np.array(bunch.data, np.float64), [str(n) for n in bunch.feature_names], np.array(bunch.target),
+                   [str(c) for c in bunch.target_names])
+
+
+def scikit_learn():
+    """Its data sets."""
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ImportError('scikit-learn is not installed; python -m pip install "refflow[data]" brings it') from None
+    return datasets
+
+
+def load_images(name, size=32, stride=None, part="all") -> np.ndarray:
+    """The images of that name, (N, channels, height, width) of uint8.
+
+    Of the photographs: patches of `size` x `size` pixels, cut on a grid from the upper left corner, `stride` (by default
+    `size`) apart, row by row; patches that are nearer than their size share pixels.  `part`: "train", of the left four
+    fifths of each photograph, and "test", of the right fifth, share none.  ImportError naming the extra where scikit-learn
+    or pillow is not installed; ValueError otherwise.
+    """
+    if name not in IMAGES:
+        raise ValueError(f"load_images: name must be one of {', '.join(IMAGES)}, not {name!r}")
+    if name == "digit_images":
+        return scikit_learn().load_digits().images[:, None].astype(np.uint8)
+    stride = size if stride is None else stride
+    for key, given in (("size", size), ("stride", stride)):
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
+            raise ValueError(f"load_images: {key} must be an int >= 1, not {given!r}")
+    if part not in PARTS:
+        raise ValueError(f"load_images: part must be one of {', '.join(PARTS)}, not {part!r}")
+    return np.concatenate([patches(of_part(photograph, part), size, stride) for photograph in photographs()])
+
+
+def photographs():
+    """[(3, H, W)] of uint8."""
+    datasets = scikit_learn()
+    try:
+        found = datasets.load_sample_images().images
+    except ImportError:
+        raise ImportError('pillow is not installed; python -m pip install "refflow[data]" brings it') from None
+    return [np.moveaxis(photograph, -1, 0) for photograph in found]
+
+
+def of_part(photograph, part):
+    cut = photograph.shape[2] - photograph.shape[2] // TEST_PART
+    return {"all": photograph, "train": photograph[..., :cut], "test": photograph[..., cut:]}[part]
+
+
+def patches(photograph, size, stride):
+    """(N, channels, size, size)."""
+    C, H, W = photograph.shape
+    if size > min(H, W):
+        raise ValueError(f"load_images: size must be at most {min(H, W)}, not {size}")
+    found = np.lib.stride_tricks.sliding_window_view(photograph, (size, size), (1, 2))[:, ::stride, ::stride]
+    return np.moveaxis(found, 0, 2).reshape(-1, C, size, size)
+
+
+def one_hot(labels, count) -> np.ndarray:
+    """(N, count): the classes 0 .. count - 1 as a context."""
+    return np.eye(count)[labels]

@@ -1,0 +1,234 @@
+r"""RealNVP of images (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), as in the authors' code.
+
+From an image of (C, H, W) to latents: pixels x, (v + u) / 256 of values v = 0, ..., 255 and u uniform on [0, 1), to
+    h = logit(0.05 + 0.9 x)                       `alpha_logit`                     (1)
+and this through L scales.  A coupling divides its event into a, which passes, and b:
+    h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
+    h_b <- h_b + t                                in additive couplings             (3)
+    h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
+mu and v being those of b with zeros in place of a, over all positions.  The shift of (2) is there without batch
+normalisation alone.  With M the checkerboard, M_ij = [i + j even], scale i = 1, ..., L has the stages
+    couplings of a = M, 1 - M, M                                                    (5)
+    squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
+    squeeze with the diagonal pixels of each block first, then scale i + 1 of       for i < L       (7)
+        all channels                              recursion_type 1
+        the first half of them                    recursion_type 2, the paper's
+        the first C of them                       recursion_type 3 and more
+    a coupling of a = 1 - M                                                         for i = L       (8)
+the channels that do not go on being latents.  With `additive`, the first two couplings of (5) and of (6) are (3).
+
+Networks.  Of width w = base_dim 2^(i-1), twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim.  Their
+input is
+    max([r, -r, M], 0),   r = 2 n(h_a) in (5)                                       (9)
+    max([r, -r], 0),      r = n(h_a)   in (6)                                       (10)
+zeros in place of b in (5), n a batch normalisation with a bias; without batch normalisation r = h_a.  Then, every n with
+a ReLU behind it, k x k a convolution, and K = `residual_blocks`,
+    a_0 = 3x3,   a_k = a_(k-1) + (n, 3x3, n, 3x3)(a_(k-1))                          (11)
+    1x1 (n (sum_k 1x1 a_k)),   with skip; else 1x1 (n (a_K))                        (12)
+    3x3, n, 3x3                                   for K = 0                         (13)
+3x3 in blocks and in (13) being 1x1, n, 3x3, n, 1x1 with `bottleneck`.  Kernels are normalised, v / |v|, with a gain where
+their output is not normalised next, but for a_0.
+At the start, with c the channels that go into a convolution of k x k,
+    v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
+    gain of (2): 0 in (5) and (8), 1 in (6);   shift 0                              (15)
+    moving statistics mu = 0, v = 1                                                 (16)
+
+The loss adds a penalty to -log p, over the kernels' gains g and those gains of (2) that start at 0:
+    5e-5 (sum g^2 + sum gain^2)                                                     (17)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
+                            uniform)
+from ..core import Chain, Flow, Inverse, StandardNormal
+from ..coupling import AdditiveCoupling, AffineCoupling, MaskedInput, masks
+from ..elementwise import RescaledTanhExpScale, alpha_logit
+from ..normalization import BatchNorm
+from ..normalization.batch_norm import components
+from ..shape import FactorOut, Reshape, Squeeze
+
+
+def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,
+                  bottleneck=False, additive=False, recursion_type=2, logit=alpha_logit(), eps=1e-4, shift_first=True,
+                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, dtype=np.float64):
+    """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or with `logit` None of real numbers.
+
+    `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch, and gives the
+    flow moving ones.  The other arguments are the authors' settings; ports differ in those from `eps` on: `shift_first`,
+    False for h_b exp(s) + t; `mask_channel`, M in (9); `output_norm`, (4): True, False or "all", over all entries instead
+    of b's; `norm_gain`, gains of the networks' normalisations; `flip`, 1 - M for M.
+
+    The authors' training is
+
+        fit(flow, x, **recipes.realnvp(), penalty=SquaredNorm(5e-5, penalised(flow)), rng=rng)
+
+    Weights are drawn from the Generator `rng`.  ValueError for a shape that is not (C, H, W), counts below 1 (K below 0),
+    a height or width that 2^(L-1) does not divide.
+    """
+    shape = checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm)
+    networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, dtype)
+    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip)
+    stages = [] if logit is None else [logit]                                       # (1)
+    stages += scale_stages(build, shape, scales, base_dim, recursion_type)
+    return Flow(Inverse(Chain(stages)), StandardNormal(math.prod(shape)))
+
+
+def checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm):
+    name = "image_realnvp"
+    if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in shape):
+        raise ValueError(f"{name}: shape must be (C, H, W), three ints >= 1, not {shape!r}")
+    counts = {"scales": (scales, 1), "base_dim": (base_dim, 1), "residual_blocks": (residual_blocks, 0),
+              "recursion_type": (recursion_type, 1)}
+    for key, (given, least) in counts.items():
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
+            raise ValueError(f"{name}: {key} must be an int >= {least}, not {given!r}")
+    factor = 2 ** (scales - 1)
+    if shape[1] % factor or shape[2] % factor:
+        raise ValueError(f"{name}: with scales = {scales} height and width must be multiples of {factor}, not {shape[1]} "
+                         f"and {shape[2]}")
+    if output_norm not in (True, False, "all"):
+        raise ValueError(f"{name}: output_norm must be True, False or 'all', not {output_norm!r}")
+    return tuple(int(n) for n in shape)
+
+
+def scale_stages(build, shape, scales, base_dim, recursion_type, i=0):
+    """The stages of scale i + 1, and of all that follow it."""
+    C, H, W = shape
+    width = base_dim * 2**i if recursion_type < 4 else base_dim
+    stages = []
+    for flip, free in ((False, True), (True, True), (False, False)):
+        stages += build.checkerboard(shape, width, flip, free)                      # (5)
+    if i == scales - 1:
+        stages += build.checkerboard(shape, width, True, False)                     # (8)
+        return [*stages, Reshape(shape, (math.prod(shape),))]
+    stages.append(Squeeze())                                                        # (6)
+    for flip, free in ((False, True), (True, True), (False, False)):
+        stages += build.channelwise((4 * C, H // 2, W // 2), 2 * width, flip, free) # (6)
+    stages += [Inverse(Squeeze()), Squeeze(order="diagonal")]                       # (6) (7)
+    kept = {1: 4 * C, 2: 2 * C}.get(recursion_type, C)                              # (7)
+    rest = scale_stages(build, (kept, H // 2, W // 2), scales, base_dim, recursion_type, i + 1)
+    if recursion_type == 1:
+        return stages + rest
+    return [*stages, FactorOut(np.arange(4 * C) < kept, Chain(rest))]
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """Couplings with their output's normalisation."""
+
+    networks: Networks
+    additive: bool
+    shift_first: bool
+    mask_channel: bool
+    output_norm: object
+    flip: bool
+
+    def checkerboard(self, shape, width, flip, free):
+        """One of (5) or (8); `free` ones follow `additive`."""
+        mask, C = masks.checkerboard(*shape, flip=flip ^ self.flip), shape[0]
+        outputs = C if self.additive and free else 2 * C
+        channel = mask[0] if self.mask_channel else None
+        first = ConcatenatedReLU(channel, 2.0 if self.networks.batch_norm else 1.0)     # (9)
+        layers = [*self.networks.norm(C), first, *self.networks.layers(2 * C + self.mask_channel, width, outputs)]
+        return self.coupling(mask, MaskedInput(mask, Sequential(layers)), 0.0, mask[:1], outputs == C)
+
+    def channelwise(self, shape, width, flip, free):
+        """One of (6)."""
+        mask, n = masks.channels(masks.halves(shape[0], flip=flip), 3), shape[0] // 2
+        outputs = n if self.additive and free else 2 * n
+        layers = [*self.networks.norm(n), ConcatenatedReLU(), *self.networks.layers(2 * n, width, outputs)]         # (10)
+        return self.coupling(mask, Sequential(layers), 1.0, mask, outputs == n)
+
+    def coupling(self, mask, net, gain, passes, additive):
+        nets = self.networks
+        if additive:
+            stages = [AdditiveCoupling(mask, net)]                                  # (3)
+        else:
+            shift = None if nets.batch_norm else np.zeros((), nets.dtype)           # (15)
+            scale = RescaledTanhExpScale(np.asarray(gain, nets.dtype), shift)       # (15)
+            stages = [AffineCoupling(mask, net, scale, ("shift", "scale"), shift_first=self.shift_first)]           # (2)
+        if nets.batch_norm and self.output_norm:
+            mean = np.zeros(len(mask), nets.dtype)
+            passes = None if self.output_norm == "all" else passes
+            stages.append(BatchNorm(mean, mean + 1, None, None, passes, nets.eps, 3))       # (4) (16)
+        return stages
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The authors' residual networks."""
+
+    rng: np.random.Generator
+    residual_blocks: int
+    batch_norm: bool
+    weight_norm: bool
+    skip: bool
+    bottleneck: bool
+    eps: float
+    norm_gain: bool
+    dtype: object
+
+    def layers(self, inputs, width, outputs):
+        """From `inputs` to `outputs` channels."""
+        if not self.residual_blocks:
+            return self.inner(inputs, width, outputs)                               # (13)
+        first = self.convolution(inputs, width, 3, gain=False)                      # (11)
+        blocks = [Residual(Sequential([*self.activated(width), *self.inner(width, width, width)]))
+                  for _ in range(self.residual_blocks)]                             # (11)
+        if self.skip:
+            blocks = [SkipSum(blocks, [self.convolution(width, width, 1) for _ in range(1 + len(blocks))])]         # (12)
+        return [first, *blocks, *self.activated(width), self.convolution(width, outputs, 1)]        # (12)
+
+    def inner(self, inputs, width, outputs):
+        """The convolutions of a block."""
+        sizes, layers = (1, 3, 1) if self.bottleneck else (3, 3), []
+        for size in sizes[:-1]:
+            layers += [self.convolution(inputs, width, size, gain=False, bias=not self.batch_norm), *self.activated(width)]
+            inputs = width
+        return [*layers, self.convolution(width, outputs, sizes[-1])]               # (11) (13)
+
+    def activated(self, channels):
+        return [*self.norm(channels), ReLU()]
+
+    def norm(self, channels):
+        if not self.batch_norm:
+            return []
+        zero = np.zeros(channels, self.dtype)
+        gain = zero + 1 if self.norm_gain else None
+        return [BijectorLayer(BatchNorm(zero, zero + 1, gain, zero, None, self.eps, 3))]        # (16)
+
+    def convolution(self, inputs, outputs, size, gain=True, bias=True):
+        q = math.sqrt(2 / inputs)                                                   # (14)
+        v = uniform(self.rng, (outputs, inputs, size, size), q, self.dtype)         # (14)
+        b = np.zeros(outputs, self.dtype) if bias else None                         # (14)
+        if not self.weight_norm:
+            return Conv2d(v, b)
+        g = np.full(outputs, q * math.sqrt(inputs * size**2 / 12), self.dtype) if gain else None    # (14)
+        return WeightNormConv2d(v, g, b)
+
+
+def penalised(value, path=()):
+    """Paths of the parameters whose squares (17) adds up, in a flow or a component of it."""
+    found = [(*path, "g")] if isinstance(value, WeightNormConv2d.page) and value.g is not None else []      # (17)
+    if isinstance(value, AffineCoupling.page) and isinstance(value.net, MaskedInput.page):
+        found.append((*path, "scale", "gain"))                                      # (17)
+    return found + [leaf for key, inner in components(value, path) for leaf in penalised(inner, key)]
+
+
+def full_resolution(z, shape, scales, recursion_type=2):
+    """Latents z (*batch, D) of `image_realnvp` as the authors lay them out, as an image (*batch, C, H, W)."""
+    z = np.asarray(z)
+    batch, (C, H, W) = z.shape[:-1], shape
+    if scales == 1:
+        return z.reshape(*batch, C, H, W)
+    kept = {1: 4 * C, 2: 2 * C}.get(recursion_type, C)
+    size = (4 * C - kept) * (H // 2) * (W // 2)
+    factored = z[..., :size].reshape(*batch, 4 * C - kept, H // 2, W // 2)
+    rest = full_resolution(z[..., size:], (kept, H // 2, W // 2), scales - 1, recursion_type)
+    return Squeeze(order="diagonal").inverse(np.concatenate([rest, factored], -3))

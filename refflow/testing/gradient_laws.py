@@ -1,0 +1,76 @@
+"""Laws of the gradients that training uses: they are those of the page of `Flow`, however they are computed.
+
+Each raises AssertionError, naming the parameter, where it is broken.  The reference is the page in float64, the unit of
+error u kappa, with u the unit roundoff and
+    kappa = |q| + max |q(x (1 +- e), parameters (1 +- e)) - q| / e,     e = 2^-26
+over random signs, one for each entry of x and of all parameters: what q feels of the rounding of its inputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.fields import flatten
+from ..training.reversible import ALLOWED, LikelihoodGradient
+
+ROUNDINGS = 64              # of a result whose sums and products stand in another order than the page's
+DRAWS, STEP = 8, 2.0**-26
+
+
+def by_page(flow, x, b, context):
+    """{name: array}: log p, and the gradient of sum_i b_i log p(x_i) in each parameter."""
+    log_prob, pullback = (flow if context is None else flow.at(context=context)).log_prob_vjp(x)
+    return {("log_prob",): log_prob} | dict(flatten(pullback(b)[1]))
+
+
+def with_kappa(flow, x, b, context):
+    """({name: array}, {name: kappa}) in float64."""
+    flow, x, b = flow.astype(np.float64), x.astype(np.float64), b.astype(np.float64)
+    exact, rng, vector = by_page(flow, x, b, context), np.random.default_rng(0), flow.ravel()
+    changes = {name: np.zeros_like(q) for name, q in exact.items()}
+    for _ in range(DRAWS):
+        near = by_page(flow.unravel(disturbed(vector, rng)), disturbed(x, rng), b, context)
+        for name, q in near.items():
+            changes[name] = np.maximum(changes[name], np.abs(q - exact[name]) / STEP)
+    return exact, {name: np.abs(q) + changes[name] for name, q in exact.items()}
+
+
+def disturbed(v, rng):
+    return v * (1 + STEP * rng.choice([-1, 1], v.shape))
+
+
+def gradient_is_the_pages(gradient, flow, x, b, context=None):
+    """`gradient`, a `LikelihoodGradient`, gives log p and the gradient that the page gives.
+
+    A reconstructed event may have drifted by what (4) of `reversible` allows.
+    """
+    exact, kappa = with_kappa(flow, x, b, context)
+    log_prob, params_bar = gradient(flow, x, b, context)
+    found = {("log_prob",): log_prob} | dict(flatten(params_bar))
+    if list(found) != list(exact):
+        raise AssertionError(f"params_bar has {list(found)[1:]}, the page's {list(exact)[1:]}")
+    drift = ALLOWED + x[0].size if gradient.memory == "reversible" else 0
+    for name, given in found.items():
+        allowed = ROUNDINGS + len(x) + (0 if name == ("log_prob",) else drift)
+        held(".".join(name), given, exact[name], kappa[name], allowed)
+
+
+def held(name, given, exact, kappa, allowed):
+    if given.shape != exact.shape:
+        raise AssertionError(f"{name} has shape {given.shape}, the page's {exact.shape}")
+    error, unit = np.abs(given.astype(np.float64) - exact), np.finfo(given.dtype).eps / 2 * kappa
+    beyond = ~(error <= allowed * unit)
+    if beyond.any():
+        i = tuple(int(k) for k in np.argwhere(beyond)[0])
+        raise AssertionError(f"{name}{list(i)} is {given[i]}, the page gives {exact[i]}: off by {error[i]:.3g}, "
+                             f"{allowed} units of {unit[i]:.3g} are allowed")
+
+
+def stored_is_the_pages(flow, x, b, context=None):
+    """Chunks with stored activations, tuned couplings among them."""
+    gradient_is_the_pages(LikelihoodGradient("stored", rows=max(1, len(x) // 3)), flow, x, b, context)
+
+
+def reversible_is_the_pages(flow, x, b, context=None):
+    """Activations made anew from the latents."""
+    gradient_is_the_pages(LikelihoodGradient("reversible", rows=max(1, len(x) // 3)), flow, x, b, context)

@@ -1,0 +1,466 @@
+r"""The gradient of a weighted log-likelihood, chunk by chunk of events, with or without stored activations.
+
+    L = sum_i b_i log p(x_i)                                                        (1)
+Of the flow's inverse map, h_0 = x, h_k = f_k(h_(k-1)), z = h_K, the pullbacks need h_(k-1) and what f_k computed from it.
+Both are stored for one chunk of events at a time ("stored"), or made anew on the way back ("reversible"), where
+    h'_K = z,   h'_(k-1) = f_k^-1(h'_k)                                             (2)
+so that the memory does not grow with K but for the parameters' own.  A coupling knows the part of the event that its
+network sees from either side: one pass of the network serves (2) and the pullback.
+
+h'_k is h_k but for rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
+    s_k = sum_j w_j h_kj,   w_j = 1 + (j golden mod 1),   golden = (sqrt 5 - 1)/2   (3)
+and h'_k is used only while for every event of the chunk
+    |sum_j w_j h'_kj - s_k| <= (A + D) u sum_j w_j |h'_kj|                          (4)
+u being the unit roundoff, D the number of entries, whose sums (3) are themselves rounded by at most D u each, and A = 2^10
+roundings what is allowed to drift: the gradient of stage k is then that of an event as near as that.  Where (4) fails, the
+stages up to k are applied to x once more, their inputs are kept, and from there back nothing is reconstructed: what the
+chunk gives is the stored gradient.  The w_j are different so that errors which cancel in a plain sum do not.
+
+Chunks that hold an event outside the support, or numbers out of the range of plain formulas, are left to the page of `Flow`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..core import sets
+from ..core.bijector import checked_domain, checked_event
+from ..core.fields import as_floating, flatten
+from ..core.flow import Flow
+from ..coupling.coupling import MaskedBijector
+from ..shape import FactorOut
+from .diagnosis import stages
+from .tuned import TunedCoupling, Unusual, Workspace, tunable
+from .tuned_images import TunedChannels, TunedImageCoupling, tunable_channels, tunable_images
+from .unconstrained import rebuilt
+
+ALLOWED = 2**10
+GOLDEN = (np.sqrt(5) - 1) / 2
+MODES = ("stored", "reversible")
+
+
+# -- where cotangents of parameters are added up ----------------------------------------------------------------------
+
+class Sums:
+    """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
+
+    def __init__(self, places, size, dtype):
+        self.places, self.vector = places, np.empty(size, dtype)
+        self.begun, self.context_bar = set(), None
+
+    def view(self, path):
+        _, part, shape = self.places[path]
+        return self.vector[part].reshape(shape)
+
+    def begins(self, path):
+        """Is this the first term?"""
+        number = self.places[path][0]
+        first = number not in self.begun
+        self.begun.add(number)
+        return first
+
+    def add(self, path, bar):
+        if path[-1] == "context":
+            self.context_bar += bar
+            return
+        total = self.view(path)
+        if self.begins(path):
+            total[...] = bar
+        else:
+            total += bar
+
+    def add_all(self, prefix, bars):
+        for path, bar in flatten(bars):
+            self.add((*prefix, *path), bar)
+
+    def add_product(self, path, g, a):
+        """Add g @ a, in the shape of the parameter."""
+        total = self.view(path)
+        if self.begins(path):
+            np.matmul(g, a, out=total.reshape(g.shape[0], *a.shape[1:]))
+        else:
+            total += (g @ a).reshape(total.shape)
+
+    def finish(self):
+        for path in self.places:
+            if self.begins(path):
+                self.view(path)[...] = 0
+        return self
+
+
+def shaped(params, sums, context_bar, path=()):
+    """The nested dictionary of `params` with cotangents in place of arrays."""
+    if isinstance(params, dict):
+        return {key: shaped(inner, sums, context_bar, (*path, key)) for key, inner in params.items()}
+    return context_bar if path[-1] == "context" else sums.view(path)
+
+
+# -- the stages of a flow as steps ------------------------------------------------------------------------------------
+#
+# forward(event)           -> (event after the step, log-det of the map applied, what `reversed` wants to be given again)
+# stored(event)            -> ((event after the step, log-det), pullback)
+# reversed(after, memory)  -> (event before the step, pullback)
+# at(event, after, memory) -> pullback, where the event before the step is known
+#
+# pullback(bar, b, sums, wanted) -> the event's cotangent, if wanted; those of parameters go into `sums`.
+
+class Step:
+    """A stage by its own page; side 0 applies the map, side 1 its inverse."""
+
+    def __init__(self, stage, side, path):
+        self.stage, self.side, self.path = stage, side, path
+        self.set = stage.codomain if side else stage.domain
+
+    def entering(self, event):
+        """The event, where the stage can take all of the chunk."""
+        if self.set is not sets.real and not self.set.members(event, self.stage.event_ndim[self.side]).all():
+            raise Unusual
+        return event
+
+    def forward(self, event):
+        apply = self.stage.inverse_and_log_det if self.side else self.stage.forward_and_log_det
+        return *apply(self.entering(event)), None
+
+    def stored(self, event):
+        return self.with_pullback(self.stage, self.entering(event))
+
+    def with_pullback(self, stage, event):
+        image, page_pullback = (stage.inverse_vjp if self.side else stage.vjp)(event)
+
+        def pullback(bar, b, sums, wanted=True):
+            event_bar, bars = page_pullback(bar, b)
+            sums.add_all(self.path, bars)
+            return event_bar
+
+        return image, pullback
+
+    def reversed(self, after, memory):
+        stage = with_one_pass(self.stage) if isinstance(self.stage, MaskedBijector) else self.stage
+        before = stage.forward(after) if self.side else stage.inverse(after)        # (2)
+        return before, self.with_pullback(stage, before)[1]
+
+    def at(self, event, after, memory):
+        return self.with_pullback(self.stage, event)[1]
+
+
+class OnePass:
+    """A coupling's network that is asked twice about the same part of an event, and computes once."""
+
+    def __init__(self, net):
+        self.net, self.found = net, None
+
+    def vjp(self, a):
+        self.found = self.found or self.net.vjp(a)
+        return self.found
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+
+def with_one_pass(stage):
+    """A coupling's view for one event, first from one side, then from the other."""
+    copy = object.__new__(type(stage))
+    copy.__dict__.update(vars(stage), net=OnePass(stage.net))
+    return copy
+
+
+class FactorStep:
+    """`FactorOut` from images to latents: its `rest` is a line of steps, whose first event is kept."""
+
+    def __init__(self, stage, line):
+        self.stage, self.line = stage, line
+
+    def forward(self, event):
+        factored, kept = self.stage._split(event)
+        latent, log_det, memory = self.line.forward(kept)
+        return self.stage._join_latent(factored, latent), log_det, memory
+
+    def stored(self, event):
+        factored, kept = self.stage._split(event)
+        (latent, log_det), rest_pullback = self.line.stored(kept)
+        return (self.stage._join_latent(factored, latent), log_det), self.joining(rest_pullback)
+
+    def joining(self, rest_pullback):
+        def pullback(bar, b, sums, wanted=True):
+            factored_bar, latent_bar = self.stage._split_latent(bar)
+            return self.stage._join(factored_bar, rest_pullback(latent_bar, b, sums, True))
+
+        return pullback
+
+    def reversed(self, after, memory):
+        factored, _ = self.stage._split_latent(after)
+        return self.stage._join(factored, memory[0]), self.at(None, after, memory)
+
+    def at(self, event, after, memory):
+        _, latent = self.stage._split_latent(after)
+        return self.joining(lambda bar, b, sums, wanted: self.line.backward(latent, memory, bar, b, sums, wanted))
+
+
+class Line:
+    """Steps one after the other; `drifted` counts how often (4) failed."""
+
+    def __init__(self, stages, space, numbers):
+        self.steps, self.drifted = [as_step(*found, space, numbers) for found in stages], 0
+
+    def stored(self, event):
+        pullbacks, total = [], None
+        for step in self.steps:
+            (event, log_det), step_pullback = step.stored(event)
+            total = log_det if total is None else total + log_det
+            pullbacks.append(step_pullback)
+
+        def pullback(bar, b, sums, wanted=True):
+            for k in reversed(range(len(pullbacks))):
+                bar = pullbacks[k](bar, b, sums, wanted or k > 0)
+            return bar
+
+        return (event, total), pullback
+
+    def forward(self, event):
+        start, marks, memories, total = event, [None], [], None
+        for step in self.steps:
+            event, log_det, memory = step.forward(event)
+            total = log_det if total is None else total + log_det
+            marks.append(weighted(event))
+            memories.append(memory)
+        return event, total, (start, marks, memories)
+
+    def backward(self, after, memory, bar, b, sums, wanted=True):
+        start, marks, memories = memory
+        known = [start] if len(self.steps) else []
+        for k in reversed(range(len(self.steps))):
+            step = self.steps[k]
+            if k >= len(known):
+                before, pullback = step.reversed(after, memories[k])                # (2)
+                if drifted(before, marks[k]):
+                    self.drifted += 1
+                    known = self.inputs(start, k)
+            if k < len(known):
+                before, pullback = known[k], step.at(known[k], after, memories[k])
+            bar = pullback(bar, b, sums, wanted or k > 0)
+            after = before
+        return bar
+
+    def inputs(self, start, k):
+        """[h_0, ..., h_k]."""
+        events = [start]
+        for step in self.steps[:k]:
+            event = step.forward(events[-1])[0]
+            events.append(event.copy(order="K"))
+        return events
+
+    def gave_up(self):
+        """How often (4) failed since the last call."""
+        count, self.drifted = self.drifted, 0
+        return count + sum(step.line.gave_up() for step in self.steps if isinstance(step, FactorStep))
+
+
+def line_of(f, space):
+    """The inverse of a flow's bijector as a line."""
+    return Line(stages(f, "bijector", 1), space, itertools.count(1))
+
+
+def as_step(path, stage, side, space, numbers):
+    if side == 0 and type(stage) is FactorOut.page:
+        return FactorStep(stage, Line(stages(stage.rest, f"{path}.rest", 0), space, numbers))
+    path, number = tuple(path.split(".")), next(numbers)
+    if tunable(stage):
+        return TunedCoupling(stage, side, path, number, space)
+    if tunable_images(stage):
+        return TunedImageCoupling(stage, side, path, number, space)
+    if tunable_channels(stage, side):
+        return TunedChannels(stage, side, path, number, space)
+    return Step(stage, side, path)
+
+
+def weighted(event):
+    """sum_j w_j h_j of each event."""
+    rows = event.reshape(len(event), int(np.prod(event.shape[1:])))
+    return rows @ weights(rows.shape[1]).astype(event.dtype, copy=False)
+
+
+@functools.cache
+def weights(size):
+    return 1 + np.arange(size) * GOLDEN % 1                                         # (3)
+
+
+def drifted(event, known):
+    """Does (4) fail for an event of the chunk?  Numbers that are not finite fail it."""
+    D, u = event.size // len(event), np.finfo(event.dtype).eps / 2
+    return not (np.abs(weighted(event) - known) <= (ALLOWED + D) * u * weighted(np.abs(event))).all()       # (4)
+
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+class LikelihoodGradient:
+    """log p(x_i) and the gradient of L = sum_i b_i log p(x_i) in all parameters, for one flow after another.
+
+    `memory`: "stored" keeps what the pullbacks need for `rows` events at a time, "reversible" makes it anew from latents.
+    `threads`: how many of them share the events, each with a sum of its own; the linear algebra library should then run in
+    one thread (OPENBLAS_NUM_THREADS=1).  The same settings give the same bits.  After a call, `drifted` says for how many
+    chunks and lines of stages reconstruction was given up, `by_page` how many chunks were left to `Flow.log_prob_vjp`.
+
+    An object keeps its working arrays, and is to be used by one thread at a time.  ValueError for other settings.
+    """
+
+    def __init__(self, memory="stored", rows=512, threads=1):
+        if memory not in MODES:
+            raise ValueError(f"LikelihoodGradient: memory must be one of {MODES}, not {memory!r}")
+        for name, value in (("rows", rows), ("threads", threads)):
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"LikelihoodGradient: {name} must be an int >= 1, not {value!r}")
+        self.memory, self.rows, self.threads = memory, rows, threads
+        self.spaces = [Workspace() for _ in range(threads)]
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.drifted = self.by_page = 0
+        self.prepared = None
+
+    def __call__(self, flow, x, b, context=None):
+        """(log_prob, params_bar); x (N, *event), b (N,), context (N, C), filled in as by `flow.at`.
+
+        Everything is refused as `flow.log_prob_vjp` does.
+        """
+        if not isinstance(flow, Flow):
+            raise ValueError(f"LikelihoodGradient: flow must be a Flow, not {type(flow).__name__}")
+        return self.filled(flow if context is None else flow.at(context=context), x, b, context)
+
+    def filled(self, flow, x, b, context):
+        """The same for a flow into which the context has been filled."""
+        x = self.checked_events(flow, x)
+        view, batch = self.prepared.view, x.shape[:x.ndim - flow.rank]
+        b = self.checked_weights(b, batch, x.dtype)
+        wanted = () if context is None else batch
+        if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted:
+            return self.whole(view, x, b)
+        found = self.each_thread(x, b, context)
+        self.drifted, self.by_page = (sum(getattr(part, name) for part in found) for name in ("drifted", "by_page"))
+        total = found[0].sums.finish()
+        for part in found[1:]:
+            total.vector += part.sums.finish().vector
+        context_bar = added([part.context_bar for part in found], context is not None)
+        log_prob = found[0].log_prob if len(found) == 1 else np.concatenate([part.log_prob for part in found])
+        return log_prob, shaped(self.prepared.params, total, context_bar)
+
+    def checked_events(self, flow, x):
+        """The events, checked; what depends on the flow alone is prepared when another flow comes."""
+        known = self.prepared
+        if known is None or known.flow is not flow or not known.takes(x):
+            view, x, _ = checked_event(flow, x, 1)
+            self.prepared = Prepared(flow, view, x, self.spaces)
+        else:
+            checked_domain(flow, x, 1)
+        return x
+
+    def each_thread(self, x, b, context):
+        ends = [len(x) * i // self.threads for i in range(self.threads + 1)]
+        parts = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
+
+        def run(i):
+            own = None if context is None else context[parts[i]]
+            return Part(self, i).run(x[parts[i]], b[parts[i]], own)
+
+        return list((map if self.pool is None else self.pool.map)(run, range(len(parts))))
+
+    def checked_weights(self, b, batch, dtype):
+        given, _ = as_floating("LikelihoodGradient: b", b)
+        try:
+            return np.broadcast_to(given.astype(dtype, copy=False), batch)
+        except ValueError:
+            raise ValueError(f"LikelihoodGradient: b has shape {given.shape}, which does not broadcast to {batch}") from None
+
+    def whole(self, view, x, b):
+        """All events at once, by the page."""
+        self.drifted, self.by_page = 0, 1
+        with np.errstate(all="ignore"):
+            log_prob, pullback = view.log_prob_vjp(x)
+            return log_prob, pullback(b)[1]
+
+
+class Prepared:
+    """What depends on a flow, the dtype and the shape of its events alone."""
+
+    def __init__(self, flow, view, x, spaces):
+        self.flow, self.view, self.dtype, self.shape = flow, view, x.dtype, x.shape[x.ndim - flow.rank:]
+        self.params, self.parameter_batch = flow.params(), flow.parameter_batch
+        self.places, self.size = places_of(self.params)
+        self.lines = [line_of(view.bijector, space) for space in spaces]
+
+    def takes(self, x):
+        return (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.ndim == 1 + len(self.shape)
+                and x.shape[1:] == self.shape)
+
+    def with_context(self, context, space):
+        """(view, line) for the context of a chunk."""
+        view = rebuilt(self.flow, (), {}, context).view(self.dtype)
+        return view, line_of(view.bijector, space)
+
+
+def places_of(params):
+    """({path: (number, slice of the vector, shape)} of all parameters but the context, the size of the vector)."""
+    places, size = {}, 0
+    for path, array in flatten(params):
+        if path[-1] != "context":
+            places[path] = len(places), slice(size, size + array.size), array.shape
+            size += array.size
+    return places, size
+
+
+class Part:
+    """The events of one thread, chunk by chunk."""
+
+    def __init__(self, whole, i):
+        self.memory, self.rows, self.space = whole.memory, whole.rows, whole.spaces[i]
+        self.prepared, self.line = whole.prepared, whole.prepared.lines[i]
+        self.drifted = self.by_page = 0
+
+    def run(self, x, b, context):
+        params, view, line = self.prepared.params, self.prepared.view, self.line
+        self.sums = Sums(self.prepared.places, self.prepared.size, x.dtype)
+        self.log_prob = np.empty(len(x), x.dtype)
+        self.context_bar = np.zeros_like(params["context"] if context is None else context) if "context" in params else None
+        count = -(-len(x) // self.rows)
+        ends = [len(x) * i // count for i in range(count + 1)]
+        with np.errstate(all="ignore"):
+            for start, end in zip(ends, ends[1:]):
+                rows = slice(start, end)
+                self.sums.context_bar = self.context_bar if context is None else self.context_bar[rows]
+                if context is not None:
+                    view, line = self.prepared.with_context(context[rows], self.space)
+                self.log_prob[rows] = self.chunk(view, line, x[rows], b[rows])
+        return self
+
+    def chunk(self, view, line, x, b):
+        """log p(x); the gradient goes into the sums."""
+        try:
+            if self.memory == "stored":
+                (z, log_det), pullback = line.stored(x)
+            else:
+                z, log_det, memory = line.forward(x)
+            log_pi, base_pullback = view.base.log_prob_vjp(z)
+            log_prob = log_pi + log_det
+            if not np.isfinite(log_prob).all() or view.base.impossible(z, log_pi).any():
+                raise Unusual
+        except Unusual:
+            self.by_page += 1
+            log_prob, pullback = view.log_prob_vjp(x)
+            self.sums.add_all((), pullback(b)[1])
+            return log_prob
+        z_bar, base_bar = base_pullback(b)                                          # (1)
+        self.sums.add_all(("base",), base_bar)
+        if self.memory == "stored":
+            pullback(z_bar, b, self.sums, False)
+        else:
+            line.backward(z, memory, z_bar, b, self.sums, False)
+            self.drifted += line.gave_up()
+        return log_prob
+
+
+def added(bars, in_rows):
+    """The cotangent of a context: each event's own, or the sum."""
+    if bars[0] is None:
+        return None
+    return np.concatenate(bars) if in_rows else sum(bars)

@@ -1,0 +1,283 @@
+r"""Couplings with dense networks, tuned: the one place where speed is bought with text.
+
+The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
+`conditioners.activations`; a law holds the two equal.  What differs:
+- events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
+- every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step;
+- sums over events go into the gradient itself.
+
+Where a number leaves the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.  A
+layer whose sum of squares is finite holds finite entries; one that is not may still do so, and is left to the pages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..conditioners import Dense, ReLU, Sequential
+from ..core.fields import flatten
+from ..coupling import AdditiveCoupling, AffineCoupling
+from ..elementwise.scales import SAFE, ExpScale
+
+
+class Unusual(Exception):
+    """Events that need the pages' own care."""
+
+
+class Workspace:
+    """Arrays by name, made once; each is overwritten by the next that asks for its name."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def array(self, name, shape, dtype):
+        size = shape[0] * shape[1]
+        held = self.arrays.get(name)
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self.arrays[name] = np.zeros(size, dtype)
+        return held[:size].reshape(shape)
+
+    def apart(self, name, shape, dtype, *others):
+        """An array by this name that shares no memory with some others, of at most two."""
+        for i in range(3):
+            array = self.array((name, i), shape, dtype)
+            if not any(np.may_share_memory(array, other) for other in others):
+                return array
+        raise AssertionError("two arrays cannot overlap with three")
+
+    def kept(self, name, make):
+        """What `make` made when this name first came."""
+        if name not in self.arrays:
+            self.arrays[name] = make()
+        return self.arrays[name]
+
+    def ones(self, size, dtype):
+        held = self.arrays.get("ones")
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self.arrays["ones"] = np.ones(size, dtype)
+        return held[:size]
+
+    def own_bar(self, B):
+        """The cotangent's columns in the one array that pullbacks write into."""
+        own = self.array("bar", B.shape, B.dtype)
+        if own.ctypes.data != B.ctypes.data or B.strides != own.strides:
+            np.copyto(own, B)
+        return own
+
+
+def tunable(stage):
+    """Is a stage's view a coupling of vectors with a network of dense layers and activations between them?"""
+    affine = type(stage) is AffineCoupling.page
+    if not affine and type(stage) is not AdditiveCoupling.page or stage.mask.ndim != 1 or affine and stage.shift_first:
+        return False
+    if affine and stage.shift_first:
+        return False
+    if type(stage.net) is not Sequential.page or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
+        return False
+    dense, between = stage.net.layers[0::2], stage.net.layers[1::2]
+    return (len(dense) == len(between) + 1
+            and all(type(layer) is Dense.page and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
+            and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
+
+
+class Exponential:
+    """sigma = exp(s), written over s; `total` is the sum of s over the entries of b."""
+
+    def __init__(self, s):
+        self.total, self.factor = s.sum(0), np.exp(s, out=s)
+
+    def times(self, z, out):
+        return np.multiply(z, self.factor, out=out)
+
+    def over(self, y, out):
+        return np.divide(y, self.factor, out=out)
+
+    def cotangents(self, z, product_bar, b, s_bar, z_bar):
+        """Writes those of s and z, for z sigma, and returns those of the convention; b is the log-det's."""
+        np.multiply(product_bar, self.factor, out=z_bar)
+        np.multiply(z_bar, z, out=s_bar)
+        s_bar += b
+        return {}
+
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar, y_bar):
+        """The same for y / sigma and -b."""
+        np.divide(quotient_bar, self.factor, out=y_bar)
+        np.multiply(y_bar, y, out=s_bar)
+        s_bar += b
+        np.negative(s_bar, out=s_bar)
+        return {}
+
+
+class Conventional:
+    """Any other convention, by its own page."""
+
+    def __init__(self, stage, s):
+        self.sigma, self.own = stage.sigma(s), stage.scale_bar
+        self.total = np.broadcast_to(self.sigma.log, s.shape).sum(0)
+
+    def times(self, z, out):
+        out[...] = self.sigma.times(z)
+
+    def over(self, y, out):
+        out[...] = self.sigma.over(y)
+
+    def cotangents(self, z, product_bar, b, s_bar, z_bar):
+        s_bar[...], own = self.sigma.cotangents(z, product_bar, b)
+        z_bar[...] = self.sigma.times(product_bar)
+        return self.own(own)
+
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar, y_bar):
+        s_bar[...], own = self.sigma.inverse_cotangents(y, quotient_bar, b)
+        y_bar[...] = self.sigma.over(quotient_bar)
+        return self.own(own)
+
+
+class TunedCoupling:
+    """One coupling of a flow, a step of `reversible`: number >= 1 of its line, its parameters at `path`.
+
+    Side 0 applies the map, side 1 its inverse.
+    """
+
+    def __init__(self, stage, side, path, number, space):
+        self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
+        self.a, self.b = stage.split.a[1], stage.split.b[1]
+        self.dense, self.between = stage.net.layers[0::2], stage.net.layers[1::2]
+        self.affine = type(stage) is AffineCoupling.page
+        self.plain = self.affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0
+
+    # -- the three passes --------------------------------------------------------------------------------------------
+
+    def forward(self, event):
+        after, log_det, _ = self.applied(event, 0, True)
+        return after, log_det, None
+
+    def stored(self, event):
+        """Its arrays stay until the next `stored` of the same number."""
+        after, log_det, kept = self.applied(event, self.number, True)
+        return (after, log_det), self.pulled(event.T, kept)
+
+    def at(self, event, after, memory):
+        return self.pulled(event.T, self.applied(event, 0, False)[2])
+
+    def reversed(self, after, memory):
+        """One pass of the network serves the inverse and the pullback."""
+        E = after.T
+        t, sigma, _ = kept = self.network(E[self.a], 0, False)
+        before = self.moved(E, t, sigma, 1 - self.side, 0)
+        return before.T, self.pulled(before, kept)
+
+    def applied(self, event, slot, check):
+        E = event.T
+        t, sigma, _ = kept = self.network(E[self.a], slot, check)
+        log_det = np.zeros(E.shape[1], E.dtype) if sigma is None else sigma.total
+        return self.moved(E, t, sigma, self.side, slot).T, -log_det if self.side else log_det, kept
+
+    def moved(self, E, t, sigma, side, slot):
+        """The columns with their part b moved by the map, or for side 1 by its inverse."""
+        new = self.space.apart(("event", slot), E.shape, E.dtype, E)
+        new[self.a] = E[self.a]
+        part = self.space.array("part", t.shape, E.dtype)
+        if side:
+            np.subtract(E[self.b], t, out=part)
+            if sigma is not None:
+                sigma.over(part, part)
+        elif sigma is None:
+            np.add(E[self.b], t, out=part)
+        else:
+            sigma.times(E[self.b], part)
+            part += t
+        new[self.b] = part
+        return new
+
+    # -- the network -------------------------------------------------------------------------------------------------
+
+    def network(self, a, slot, check):
+        """(t, sigma, what each layer's pullback needs), sigma None for an additive coupling."""
+        kept, h, n = [], a, a.shape[1]
+        for i, layer in enumerate(self.dense):
+            out = self.space.array(("layer", slot, i), (len(layer.W), n), h.dtype)
+            np.matmul(layer.W, h, out=out)
+            out += layer.b[:, None]
+            if check and not np.isfinite(np.vdot(out, out)):
+                raise Unusual
+            entering, back = h, None
+            h = out
+            if i < len(self.between):
+                h, back = self.activated(self.between[i], out)
+            kept.append((entering, h, back))
+        t, sigma = self.t_and_sigma(h, check)
+        return t, sigma, kept
+
+    def activated(self, layer, out):
+        """(h, its pullback, or None for ReLU, which reads it off h)."""
+        if type(layer) is not ReLU.page:
+            return layer.vjp(out)
+        zero = self.space.array("zero", out.shape, out.dtype)       # two arrays are compared faster than one and a number
+        return np.maximum(out, zero, out=out), None
+
+    def t_and_sigma(self, h, check):
+        if not self.affine:
+            return h, None
+        s, t = self.pieces(h)
+        if not self.plain:
+            return t, Conventional(self.stage, s)
+        if check and not (np.abs(s) <= SAFE[s.dtype]).all():
+            raise Unusual
+        return t, Exponential(s)
+
+    def pieces(self, h):
+        """(s, t): rows of h."""
+        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.stage.layout == "halves" else (h[0::2], h[1::2])
+        return (first, second) if self.stage.order[0] == "scale" else (second, first)
+
+    # -- the pullback ------------------------------------------------------------------------------------------------
+
+    def pulled(self, before, kept):
+        t, sigma, layers = kept
+
+        def pullback(bar, b, sums, wanted=True):
+            B = self.space.own_bar(bar.T)
+            h_bar = self.space.array("h_bar", layers[-1][1].shape, B.dtype)
+            if sigma is None:
+                (np.negative if self.side else np.positive)(B[self.b], out=h_bar)
+            else:
+                self.affine_cotangents(before[self.b], t, sigma, B, b, h_bar, sums)
+            a_bar = self.network_pullback(layers, h_bar, sums, wanted)
+            if wanted:
+                B[self.a] += a_bar
+            return B.T
+
+        return pullback
+
+    def affine_cotangents(self, before, t, sigma, B, b, h_bar, sums):
+        """Those of the network's outputs, into h_bar, of the part b, into B, and of the convention, into the sums."""
+        part = self.space.array("part", t.shape, B.dtype)
+        s_bar, t_bar = self.pieces(h_bar)
+        if self.side:
+            own = sigma.inverse_cotangents(before - t, B[self.b], b, s_bar, part)
+            np.negative(part, out=t_bar)
+        else:
+            own = sigma.cotangents(before, B[self.b], b, s_bar, part)
+            t_bar[...] = B[self.b]
+        B[self.b] = part
+        sums.add_all((*self.path, "scale"), own)
+
+    def network_pullback(self, layers, g, sums, wanted):
+        """The cotangent of the part a; those of weights and biases go into the sums."""
+        for i in reversed(range(len(layers))):
+            entering, h, back = layers[i]
+            if i < len(self.between):
+                g = self.masked(g, h) if back is None else back(g)[0]
+            path = (*self.path, "net", "layers", str(2 * i))
+            sums.add_product((*path, "W"), g, entering.T)
+            sums.add_product((*path, "b"), g, self.space.ones(g.shape[1], g.dtype))
+            if i == 0 and not wanted:
+                return None
+            out = self.space.array(("back", i % 2), (self.dense[i].W.shape[1], g.shape[1]), g.dtype)
+            g = np.matmul(self.dense[i].W.T, g, out=out)
+        return g
+
+    def masked(self, g, h):
+        """The pullback of ReLU."""
+        positive = self.space.array("positive", h.shape, bool)
+        return np.multiply(g, np.greater(h, 0, out=positive), out=g)

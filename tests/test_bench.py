@@ -1,0 +1,119 @@
+"""The benchmarks: the libraries compute the same, tables and JSON have what they should.  Nothing here measures speed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from refflow.core.fields import flatten
+from validation.bench import __main__ as command
+from validation.bench import glow, memory, realnvp
+from validation.bench.rounds import environment, machine, table, timed
+
+
+def leaves(bars):
+    return [np.asarray(bar) for _, bar in flatten(bars)] if isinstance(bars, dict) else [np.asarray(bar) for bar in bars]
+
+
+def agree(one, other, tolerance):
+    """Losses and gradients of two libraries."""
+    (loss, bars), (other_loss, other_bars) = one(), other()
+    bars, other_bars = leaves(bars), leaves(other_bars)
+    assert loss == pytest.approx(float(other_loss), rel=tolerance)
+    assert [bar.shape for bar in bars] == [bar.shape for bar in other_bars]
+    for bar, other_bar in zip(bars, other_bars):
+        np.testing.assert_allclose(bar, other_bar, rtol=0, atol=tolerance * np.abs(other_bar).max())
+
+
+@pytest.mark.parametrize("size", realnvp.SIZES)
+def test_pages_and_tuned_agree(size):
+    agree(realnvp.refflow_step(size, 1), realnvp.page_step(size, 1), 1e-11)
+    agree(memory.reversible_step(size, 1, 16, 32), realnvp.page_step(size, 1, 16, 32), 1e-11)
+
+
+@pytest.mark.parametrize("size", realnvp.SIZES)
+def test_torch_agrees(size):
+    pytest.importorskip("torch")
+    agree(realnvp.refflow_step(size, 2), realnvp.torch_step(size, 1), 1e-9)
+
+
+@pytest.mark.parametrize("size", realnvp.SIZES)
+def test_jax_agrees(size):
+    pytest.importorskip("jax")
+    agree(realnvp.refflow_step(size, 1), realnvp.jax_step(size, 1), 1e-9)
+
+
+def test_glow_agrees():
+    pytest.importorskip("torch")
+    agree(glow.refflow_step(2, 1), glow.torch_step(2, 1), 1e-4)
+    agree(glow.refflow_step(2, 1, "reversible", 3), glow.refflow_step(2, 1), 1e-4)
+
+
+def test_glow_agrees_with_jax():
+    pytest.importorskip("jax")
+    agree(glow.refflow_step(1, 1), glow.jax_step(1, 1), 1e-4)
+
+
+def fake(bench):
+    """What the workers return, in made-up numbers: refflow takes 1 s, the others 2."""
+    def timing(library):
+        return {"wall": 1.0 if library == "refflow" else 2.0, "cpu": 1.0 if library == "refflow" else 4.0}
+
+    def of(library):
+        if bench is memory:
+            size = 2**20 * (1 if library == "refflow" else 60)
+            return {str(depth): timing(library) | {"peak": depth * size} for depth in memory.DEPTHS}
+        if bench is glow:
+            return {f"K = {glow.STEPS}": timing(library)} | {f"peak, K = {K}": K * 2**20 for K in (glow.STEPS, glow.DEEP)}
+        return {case: timing(library) for case in ("one", "two")}
+
+    return [{library: of(library) for library in bench.WORKERS}] * 2
+
+
+@pytest.mark.parametrize("name", command.BENCHMARKS)
+def test_tables_and_json(name, monkeypatch, capsys):
+    bench = command.BENCHMARKS[name]
+    first = fake(bench)[0]
+    monkeypatch.setattr(command, "measured", lambda given, library, threads: first[library])
+    command.main([name, "--rounds", "2", "--threads", "2", "--json"])
+    made = json.loads(capsys.readouterr().out)
+    assert made["benchmark"] == name and made["threads"] == made["rounds"] == 2 and made["machine"] == machine()
+    rows = made["rows"]
+    if bench is memory:
+        assert [row["library"] for row in rows] == list(bench.WORKERS)
+        assert rows[0]["256: torch's MiB / its"] == 60 and rows[0]["256: time / refflow page"] == 0.5
+        assert rows[0]["growth"] == pytest.approx(2**20 / (2 * 8 * (33 * 128 + 129 * 128 + 129 * 64)))
+    elif bench is glow:
+        assert rows[1]["refflow's time / its"] == 0.5 and rows[1]["refflow's CPU / its"] == 0.25
+    else:
+        assert [row["case"] for row in rows] == ["one", "two"]
+        assert rows[0]["/ torch"] == 0.5 and rows[0]["CPU / torch"] == 0.25 and rows[0]["torch ms"] == 2000
+    command.main([name, "--rounds", "1"])
+    printed = capsys.readouterr().out.splitlines()
+    assert machine() in printed[0] and "threads: 1" in printed[0] and len(printed) == 2 + len(rows)
+
+
+def test_a_worker_prints_its_times(monkeypatch, capsys):
+    monkeypatch.setitem(realnvp.WORKERS, "refflow", lambda threads: {"D = 6": {"wall": threads, "cpu": 0}})
+    command.main(["realnvp", "--worker", "refflow", "--threads", "2"])
+    assert json.loads(capsys.readouterr().out) == {"D = 6": {"wall": 2, "cpu": 0}}
+
+
+def test_environment():
+    assert environment("refflow", 2)["OMP_NUM_THREADS"] == "1" and environment("torch", 2)["OMP_NUM_THREADS"] == "2"
+    assert "intra_op_parallelism_threads=1" in environment("jax", 1)["XLA_FLAGS"]
+
+
+def test_timed_and_table():
+    calls = []
+    found = timed(lambda: calls.append(1), 5)
+    assert len(calls) == 8 and set(found) == {"wall", "cpu"} and found["wall"] >= 0
+    assert table([{"case": "a", "x": 1.0}, {"case": "bcd", "x": 22.345}]) == "case      x\na      1.00\nbcd   22.34"
+
+
+def test_extra_peak():
+    size = 64 * 2**20
+    peak, kept = memory.extra_peak(lambda: np.ones(size // 8))
+    assert kept.nbytes == size and 0.9 * size < peak < 1.2 * size

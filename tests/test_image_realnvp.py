@@ -1,0 +1,476 @@
+"""RealNVP of images: agreement with the authors' numbers, with a literal forward pass of every setting, and the recipe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from refflow.core.fields import flatten, nest
+from refflow.models import image_realnvp
+from refflow.models.realnvp_images import full_resolution, penalised
+from refflow.normalization import of_batch, with_statistics
+from refflow.normalization.batch_norm import norms
+from refflow.saving import load, save
+from refflow.testing.pages import equations
+from refflow.training import SquaredNorm, TrainingError, fit, recipes
+from validation import original
+from validation.original import realnvp as theirs_of
+
+# -- the authors' numbers ---------------------------------------------------------------------------------------------
+
+
+def test_agrees_with_the_authors_code():
+    found = theirs_of.differences()
+    assert set(found) == {"realnvp_tf_squeeze", "realnvp_tf_checker_aff_mask1_bn1_rb2_sk1_bo0",
+                          "realnvp_tf_channel_aff_bottom0", "realnvp_tf_model_s2"}
+    for quantities in found.values():
+        for quantity, value in quantities.items():
+            assert value <= (1e-8 if quantity.endswith(", absolute") else 1e-10), quantity
+
+
+def test_the_command_prints_and_passes(capsys):
+    assert original.main(["realnvp"]) == 0
+    assert "realnvp_tf_model_s2" in capsys.readouterr().out
+
+
+WRONG = {
+    "realnvp_tf_model_s2": {
+        "train/z": "train latents", "eval/log_det_total": "eval log-det", "out/logit_cost": "cost of logit",
+        "eval/l2_reg": "eval sum of squares", "eval/bits_per_dim": "eval bits/dim", "train/loss": "train loss",
+        "train_grad/model/scale_1/coupling_3/resnet/skip_0/magnitude": "train gradients",
+        "eval_grad/model/scale_0/coupling_5/scale": "eval gradients", "sample/logit_x": "samples",
+        "after_step/model/scale_0/coupling_4/scale": "optimiser step, absolute"},
+    "realnvp_tf_channel_aff_bottom0": {
+        "buffer_after_train/m/c/bn_out/var": "moving statistics",
+        "train_grad/m/c/bn_in/beta": "train gradients of parameters",
+        "eval/reverse_of_z": "inverse", "train_grad/x": "train gradient of data", "eval/nll": "eval loss"},
+    "realnvp_tf_squeeze": {"out/ordered": "ordered", "out/squeeze": "squeeze"}}
+
+
+@pytest.mark.parametrize("file", WRONG)
+def test_wrong_numbers_are_found(file, monkeypatch):
+    right = theirs_of.numbers
+
+    def wrong(name):
+        config, theirs = right(name)
+        return config, theirs | {key: theirs[key] * (1 + 1e-5) for key in WRONG[file]}
+
+    monkeypatch.setattr(theirs_of, "numbers", wrong)
+    monkeypatch.setattr(theirs_of, "FILES", (file,))
+    found = theirs_of.differences()[file]
+    caught = {quantity for quantity, value in found.items() if not original.passes(quantity, value)}
+    assert caught >= set(WRONG[file].values())
+    assert caught - set(WRONG[file].values()) <= {"unordered", "unsqueeze"}         # the inverses, of their wrong numbers
+
+
+def test_names_without_a_counterpart_are_refused():
+    config, theirs = theirs_of.numbers("realnvp_tf_model_s2")
+    flow = theirs_of.model_flow(config)
+    named = theirs_of.names(flow, theirs_of.scopes(config))
+    theirs.pop("param/model/scale_0/coupling_0/rescaling_scale")
+    with pytest.raises(ValueError, match="rescaling_scale"):
+        theirs_of.filled(flow, named, theirs)
+
+
+# -- a literal forward pass, in the authors' layout ---------------------------------------------------------------------
+
+class Literal:
+    """The map from images (N, H, W, C) to latents, entry for entry as described, with parameters by the authors' names."""
+
+    def __init__(self, given, scales, residual_blocks, *, train, batch_norm=True, weight_norm=True, skip=True,
+                 bottleneck=False, additive=False, recursion_type=2):
+        self.given, self.scales, self.K, self.train, self.batch_norm = given, scales, residual_blocks, train, batch_norm
+        self.weight_norm, self.skip, self.bottleneck, self.additive = weight_norm, skip, bottleneck, additive
+        self.recursion_type, self.statistics = recursion_type, {}
+
+    def convolution(self, x, scope):
+        w = self.given[f"{scope}/weights"]
+        if self.weight_norm:
+            w = w / np.sqrt((w * w).sum((0, 1, 2))) * self.given.get(f"{scope}/magnitude", 1)
+        (N, H, W, _), k = x.shape, w.shape[0] // 2
+        padded = np.pad(x, ((0, 0), (k, k), (k, k), (0, 0)))
+        h = np.zeros((N, H, W, w.shape[-1]))
+        for i in range(w.shape[0]):
+            for j in range(w.shape[1]):
+                h += padded[:, i:i + H, j:j + W] @ w[i, j]
+        return h + self.given.get(f"{scope}/biases", 0)
+
+    def moments(self, x, scope):
+        if not self.train:
+            return self.given[f"{scope}/mean"], self.given[f"{scope}/var"]
+        mean = x.mean((0, 1, 2))
+        self.statistics[scope] = mean, ((x - mean) ** 2).mean((0, 1, 2))
+        return self.statistics[scope]
+
+    def norm(self, x, scope):
+        if not self.batch_norm:
+            return x
+        mean, var = self.moments(x, scope)
+        return (x - mean) / np.sqrt(var + 1e-4) + self.given[f"{scope}/beta"]
+
+    def convolutions(self, x, scope, first):
+        """h_0, ... and out, with what stands between them; `first`: with a normalisation and ReLU in front."""
+        x = np.maximum(self.norm(x, f"{scope}/bn_in"), 0) if first else x
+        for i in range(2 if self.bottleneck else 1):
+            x = np.maximum(self.norm(self.convolution(x, f"{scope}/h_{i}"), f"{scope}/bn_{i}"), 0)
+        return self.convolution(x, f"{scope}/out")
+
+    def resnet(self, x, scope):
+        if not self.K:
+            return self.convolutions(x, scope, False)
+        x = self.convolution(x, f"{scope}/h_in")
+        total = self.convolution(x, f"{scope}/skip_in") if self.skip else 0
+        for k in range(self.K):
+            x = x + self.convolutions(x, f"{scope}/block_{k}", True)
+            total = total + self.convolution(x, f"{scope}/skip_{k}") if self.skip else x
+        return self.convolution(np.maximum(self.norm(total, f"{scope}/bn_pre_out"), 0), f"{scope}/out")
+
+    def shift_and_log_scale(self, h, scope, additive, scale):
+        if additive:
+            return h, 0 * h
+        t, s = np.split(h, 2, -1)
+        return t, self.given[f"{scope}/{scale}"] * np.tanh(s) + self.given.get(f"{scope}/scale_shift", 0)
+
+    def checkerboard(self, x, scope, mask_in, additive):
+        H, W = x.shape[1:3]
+        M = ((mask_in + np.arange(W) + np.arange(H)[:, None]) % 2)[None, :, :, None] * np.ones((len(x), 1, 1, 1))
+        r = self.norm(x * M, f"{scope}/bn_in") * (2 if self.batch_norm else 1)
+        h = self.resnet(np.maximum(np.concatenate([r, -r, M], -1), 0), f"{scope}/resnet")
+        t, log_scale = (v * (1 - M) for v in self.shift_and_log_scale(h, scope, additive, "rescaling_scale"))
+        y, log_diff = (x + t) * np.exp(log_scale), log_scale
+        if self.batch_norm:
+            mean, var = self.moments(y * (1 - M), f"{scope}/bn_out")
+            log_var = np.log(var + 1e-4) * (1 - M)
+            y, log_diff = (y - mean * (1 - M)) * np.exp(-log_var / 2), log_diff - log_var / 2
+        return y, log_diff
+
+    def channels(self, x, scope, bottom, additive):
+        halves = np.split(x, 2, -1)
+        a, b = halves if bottom else halves[::-1]
+        r = self.norm(a, f"{scope}/bn_in")
+        h = self.resnet(np.maximum(np.concatenate([r, -r], -1), 0), f"{scope}/resnet")
+        t, log_scale = self.shift_and_log_scale(h, scope, additive, "scale")
+        y, log_diff = (b + t) * np.exp(log_scale), log_scale
+        if self.batch_norm:
+            mean, var = self.moments(y, f"{scope}/bn_out")
+            log_var = np.log(var + 1e-4)
+            y, log_diff = (y - mean) * np.exp(-log_var / 2), log_diff - log_var / 2
+        pairs = ((a, 0 * a), (y, log_diff)) if bottom else ((y, log_diff), (a, 0 * a))
+        return tuple(np.concatenate(parts, -1) for parts in zip(*pairs))
+
+    def squeeze(self, x):
+        return np.concatenate([x[:, dy::2, dx::2, c:c + 1] for c in range(x.shape[-1])
+                               for dy in (0, 1) for dx in (0, 1)], -1)
+
+    def unsqueeze(self, x):
+        N, H, W, C = x.shape
+        y = np.zeros((N, 2 * H, 2 * W, C // 4))
+        for k in range(C):
+            y[:, k % 4 // 2::2, k % 2::2, k // 4] = x[..., k]
+        return y
+
+    DIAGONAL = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+    def ordered(self, x):
+        return np.concatenate([x[:, dy::2, dx::2] for dy, dx in self.DIAGONAL], -1)
+
+    def unordered(self, x):
+        N, H, W, C = x.shape
+        y = np.zeros((N, 2 * H, 2 * W, C // 4))
+        for (dy, dx), block in zip(self.DIAGONAL, np.split(x, 4, -1)):
+            y[:, dy::2, dx::2] = block
+        return y
+
+    def scale(self, x, i=0):
+        """(z, log_diff), both of the shape of x."""
+        C, scope, log_diff = x.shape[-1], f"model/scale_{i}/coupling", 0
+        for k, mask_in, free in ((0, 1, True), (1, 0, True), (2, 1, False)):
+            x, change = self.checkerboard(x, f"{scope}_{k}", mask_in, self.additive and free)
+            log_diff = log_diff + change
+        if i == self.scales - 1:
+            x, change = self.checkerboard(x, f"{scope}_3", 0, False)
+            return x, log_diff + change
+        x, log_diff = self.squeeze(x), self.squeeze(log_diff)
+        for k, bottom, free in ((4, True, True), (5, False, True), (6, True, False)):
+            x, change = self.channels(x, f"{scope}_{k}", bottom, self.additive and free)
+            log_diff = log_diff + change
+        x, log_diff = (self.ordered(self.unsqueeze(v)) for v in (x, log_diff))
+        kept = {1: 4 * C, 2: 2 * C}.get(self.recursion_type, C)
+        z, change = self.scale(x[..., :kept], i + 1)
+        z = np.concatenate([z, x[..., kept:]], -1)
+        log_diff = np.concatenate([log_diff[..., :kept] + change, log_diff[..., kept:]], -1)
+        return self.unordered(z), self.unordered(log_diff)
+
+
+SETTINGS = {
+    "the authors'": {"residual_blocks": 2},
+    "recursion 1": {"residual_blocks": 1, "recursion_type": 1},
+    "recursion 3": {"residual_blocks": 1, "recursion_type": 3},
+    "recursion 4": {"residual_blocks": 1, "recursion_type": 4},
+    "one scale": {"residual_blocks": 1, "scales": 1},
+    "three scales": {"residual_blocks": 1, "scales": 3, "shape": (1, 4, 8)},
+    "no blocks": {"residual_blocks": 0},
+    "no blocks, bottleneck": {"residual_blocks": 0, "bottleneck": True},
+    "four blocks": {"residual_blocks": 4},
+    "no skip": {"residual_blocks": 2, "skip": False},
+    "bottleneck": {"residual_blocks": 2, "bottleneck": True},
+    "no batch norm": {"residual_blocks": 2, "batch_norm": False},
+    "no batch norm, no blocks": {"residual_blocks": 0, "batch_norm": False},
+    "no batch norm, bottleneck, no skip": {"residual_blocks": 1, "batch_norm": False, "bottleneck": True, "skip": False},
+    "no weight norm": {"residual_blocks": 1, "weight_norm": False},
+    "additive": {"residual_blocks": 1, "additive": True},
+    "additive, no batch norm": {"residual_blocks": 1, "additive": True, "batch_norm": False},
+}
+PORTS = {
+    "scale first": {"residual_blocks": 1, "shift_first": False, "batch_norm": False},
+    "chrischute": {"residual_blocks": 1, "mask_channel": False, "output_norm": False, "norm_gain": True, "eps": 1e-5},
+    "fmu2": {"residual_blocks": 1, "shift_first": False, "output_norm": "all", "norm_gain": True, "eps": 1e-5},
+    "flipped": {"residual_blocks": 1, "flip": True},
+}
+
+
+def built(rng, shape=(2, 4, 4), scales=2, base_dim=3, **settings):
+    """A flow of real numbers with parameters far from their start."""
+    flow = image_realnvp(rng, shape, scales, base_dim, logit=None, **settings)
+    flat = {}
+    for path, array in flatten(flow.params()):
+        spread = 0.2 if path[-1] in ("W", "b") else 0.5
+        flat[path] = rng.uniform(0.5, 2, array.shape) if path[-1] == "var" else rng.normal(0, spread, array.shape)
+    return flow.replace(**nest(flat))
+
+
+def images(rng, flow, count=3):
+    return rng.normal(size=(count, *flow.event_shape))
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["moving statistics", "of the batch"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_against_the_literal_forward_pass(name, train):
+    settings = dict(SETTINGS[name])
+    rng = np.random.default_rng(0)
+    flow = built(rng, **settings)
+    scales, shape = settings.pop("scales", 2), settings.pop("shape", (2, 4, 4))
+    named = theirs_of.names(flow, theirs_of.scopes({"n_scale": scales}))
+    assert {path for path, _ in named.values()} == {path for path, _ in flatten(flow.params())}
+    literal = Literal(theirs_of.by_their_names(flow.params(), named, named), scales, train=train, **settings)
+    x, record = images(rng, flow), {}
+    z, log_diff = literal.scale(np.moveaxis(x, 1, -1))
+    f = of_batch(flow, record).bijector.inner if train else flow.bijector.inner
+    found, log_det = f.forward_and_log_det(x)
+    layout = shape, scales, settings.get("recursion_type", 2)
+    np.testing.assert_allclose(np.moveaxis(full_resolution(found, *layout), 1, -1), z, rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(log_det, log_diff.sum((1, 2, 3)), rtol=1e-11, atol=1e-11)
+    if train:
+        moved = with_statistics(flow, record).params()
+        for scope, (mean, var) in literal.statistics.items():
+            for key, batch in (("mean", mean), ("var", var)):
+                before = literal.given[f"{scope}/{key}"]
+                after = theirs_of.by_their_names(moved, named, [f"{scope}/{key}"])[f"{scope}/{key}"]
+                np.testing.assert_allclose(after, before - 0.1 * (before - batch), rtol=1e-11, atol=1e-12)
+
+
+# -- the recipe -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", SETTINGS | PORTS)
+def test_inverse_and_jacobian(name):
+    rng = np.random.default_rng(1)
+    flow = built(rng, **(SETTINGS | PORTS)[name])
+    x, f = images(rng, flow, 2), flow.bijector
+    z, log_det = f.inverse_and_log_det(x)
+    assert z.shape == (2, x[0].size)
+    back, log_det_back = f.forward_and_log_det(z)
+    np.testing.assert_allclose(back, x, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(log_det_back, -log_det, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(np.linalg.slogdet(f.inner.jacobian(x))[1], log_det, rtol=1e-9, atol=1e-9)
+    h, i = 1e-6, 5
+    step = np.zeros_like(x)
+    step.reshape(2, -1)[:, i] = h
+    column = (f.inverse(x + step) - f.inverse(x - step)) / (2 * h)
+    np.testing.assert_allclose(f.inner.jacobian(x)[..., i], column, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["moving statistics", "of the batch"])
+@pytest.mark.parametrize("name", SETTINGS | PORTS)
+def test_gradients(name, train):
+    """In a random direction of all parameters and data, against differences."""
+    rng = np.random.default_rng(2)
+    flow = built(rng, **(SETTINGS | PORTS)[name])
+    flow = of_batch(flow) if train else flow
+    x, weights = images(rng, flow, 3), rng.normal(size=3)
+    _, pullback = flow.log_prob_vjp(x)
+    x_bar, params_bar = pullback(weights)
+    params, bars = dict(flatten(flow.params())), dict(flatten(params_bar))
+    assert params.keys() == bars.keys()
+    x_step, step = rng.normal(size=x.shape), {path: rng.normal(size=array.shape) for path, array in params.items()}
+    slope = (x_bar * x_step).sum() + sum((bars[path] * step[path]).sum() for path in params)
+
+    def L(h):
+        moved = flow.replace(**nest({path: params[path] + h * step[path] for path in params}))
+        return (weights * moved.log_prob(x + h * x_step)).sum()
+
+    estimates = [(L(h) - L(-h)) / (2 * h) for h in (1e-6, 3e-7)]                    # kinks of ReLU may spoil one of them
+    assert min(abs(slope / e - 1) for e in estimates) < 1e-5
+
+
+def test_batch_statistics_tell_events_apart_from_their_batch():
+    """The gradient goes through the statistics: moving one event moves the density of the others."""
+    rng = np.random.default_rng(3)
+    flow = of_batch(built(rng, residual_blocks=1))
+    x = images(rng, flow, 3)
+    x_bar, _ = flow.log_prob_vjp(x)[1](np.array([1.0, 0.0, 0.0]))
+    assert (np.abs(x_bar).max((1, 2, 3)) > 1e-6).all()
+
+
+def test_the_start():
+    """The first checkerboard couplings leave b's scale alone, and everything is drawn as (14) to (16) say."""
+    flow = image_realnvp(np.random.default_rng(4), (3, 8, 8), 2, 8, dtype=np.float32)
+    named = theirs_of.names(flow, theirs_of.scopes({"n_scale": 2}))
+    given = theirs_of.by_their_names(flow.params(), named, named)
+    for name, array in given.items():
+        key = name.split("/")[-1]
+        assert array.dtype == np.float32
+        if key in ("rescaling_scale", "beta", "biases", "mean"):
+            assert (array == 0).all()
+        elif key in ("scale", "var"):
+            assert (array == 1).all()
+        elif key == "weights":
+            q = np.sqrt(2 / array.shape[2])
+            assert np.abs(array).max() <= q * (1 + 1e-6) and np.abs(array).max() > 0.8 * q
+            gain = given.get(name.replace("weights", "magnitude"))
+            if gain is not None:
+                np.testing.assert_allclose(gain, q * np.sqrt(array.shape[2] * array.shape[0] ** 2 / 12), rtol=1e-6)
+        else:
+            assert key == "magnitude"
+    x = flow.sample(np.random.default_rng(5), 4)
+    assert x.shape == (4, 3, 8, 8) and x.dtype == np.float32 and (x > -0.06).all() and (x < 1.06).all()
+    assert flow.log_prob(x).dtype == np.float32
+
+
+def test_the_logit_and_the_authors_layout():
+    rng = np.random.default_rng(6)
+    flow = image_realnvp(rng, (1, 4, 4), 2, 2, 0)
+    x = rng.random((3, 1, 4, 4))
+    p = ((2 * x - 1) * 0.9 + 1) / 2
+    real = flow.replace(bijector={"inner": flow.bijector.inner.replace(stages=flow.bijector.inner.stages[1:])})
+    y = np.log(p) - np.log(1 - p)
+    cost = (np.logaddexp(0, y) + np.logaddexp(0, -y) + np.log(0.9)).sum((1, 2, 3))
+    np.testing.assert_allclose(flow.log_prob(x), real.log_prob(y) + cost, rtol=1e-12)
+    assert (flow.log_prob(np.full((1, 4, 4), 2.0)) == -np.inf).all()
+    z = np.arange(16.0)
+    assert [part.shape for part in flow.unpack(z)] == [(2, 2, 2), (2, 2, 2)]
+    # the factored half, pixels off the diagonals of the blocks, comes first in z
+    np.testing.assert_array_equal(full_resolution(z, (1, 4, 4), 2)[0], [[8, 0, 9, 1], [4, 12, 5, 13], [10, 2, 11, 3],
+                                                                        [6, 14, 7, 15]])
+
+
+def test_penalty():
+    """(17) of the kernels' gains and of the checkerboards' scales alone, and its gradient in training."""
+    rng = np.random.default_rng(7)
+    flow = built(rng, (1, 4, 4), 2, 2, residual_blocks=1)
+    names = penalised(flow)
+    params = dict(flatten(flow.params()))
+    named = theirs_of.names(flow, theirs_of.scopes({"n_scale": 2}))
+    expected = {path for name, (path, _) in named.items() if "magnitude" in name or "rescaling_scale" in name}
+    assert set(names) == expected and len(names) == len(expected) > 10
+    value, bars = SquaredNorm(5e-5, names)(flow.params())
+    assert value == pytest.approx(5e-5 * sum((params[path] ** 2).sum() for path in expected), rel=1e-13)
+    assert all((bars[path] == 1e-4 * params[path]).all() for path in expected) and bars.keys() == expected
+    x = images(rng, flow, 8)
+    plain, with_it = (fit(flow, x, steps=1, validation=0, penalty=penalty)
+                      for penalty in (None, SquaredNorm(5e-5, names)))
+    assert with_it.history["loss"][0] - plain.history["loss"][0] == pytest.approx(value, rel=1e-9)
+    with pytest.raises(ValueError, match="names no parameter"):
+        SquaredNorm(1.0, [("bijector", "nowhere")])(flow.params())
+    with pytest.raises(ValueError, match="coefficient must be finite and >= 0"):
+        SquaredNorm(-1.0)
+    assert SquaredNorm(2.0, "*.scale.gain")(flow.params())[1].keys() == {p for p in params if p[-2:] == ("scale", "gain")}
+
+
+def test_initialised_by_data():
+    """Every normalisation, in networks too, gets the statistics of the data as it reaches it."""
+    rng = np.random.default_rng(11)
+    flow = built(rng, residual_blocks=1)
+    x, record = images(rng, flow, 6), {}
+    log_prob = of_batch(flow, record).log_prob(x)
+    ready = flow.initialised(x, rng)
+    assert len(record) == len(norms(ready)) == 50
+    for path, norm in norms(ready):
+        for given, batch in zip((norm.mean, norm.var), record[path]):
+            np.testing.assert_allclose(given, batch, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(ready.log_prob(x), log_prob, rtol=1e-9)
+
+
+def blobs(rng, count):
+    """Images of a bright or a dark square on grey."""
+    x = 0.5 + 0.05 * rng.normal(size=(count, 1, 4, 4))
+    x[:, :, 1:3, 1:3] += 0.3 * rng.choice([-1, 1], (count, 1, 1, 1))
+    return np.clip(x, 0.001, 0.999)
+
+
+def test_training():
+    """The loss falls, and the flow with moving statistics is as good as those of its batches."""
+    rng = np.random.default_rng(8)
+    x = blobs(rng, 256)
+    flow = image_realnvp(rng, (1, 4, 4), 2, 4, 1)
+    settings = recipes.realnvp() | {"batch_size": 64, "penalty": SquaredNorm(5e-5, penalised(flow))}
+    result = fit(flow, x, **settings, epochs=10, validation=blobs(rng, 64), rng=rng)
+    start, end = result.history["loss"][0], result.history["loss"][-4:].mean()
+    assert end < start - 3
+    assert abs(-result.flow.log_prob(x).mean() - end) < 3
+    assert result.history["validation_loss"].min() < result.history["validation_loss"][0] - 5
+    assert all((norm.var != 1).any() and np.isfinite(norm.var).all() for _, norm in norms(result.flow))
+    samples = result.flow.sample(rng, 100)
+    assert np.isfinite(result.flow.log_prob(samples)).all()
+
+
+def test_saved_and_loaded(tmp_path):
+    flow = image_realnvp(np.random.default_rng(9), (1, 4, 4), 2, 2, 1, bottleneck=True)
+    for suffix in ("npz", "json"):
+        save(flow, tmp_path / f"flow.{suffix}")
+        assert load(tmp_path / f"flow.{suffix}").equals(flow)
+
+
+def test_small_images_just_work():
+    """Maps smaller than a kernel, where the authors' code fails."""
+    rng = np.random.default_rng(10)
+    flow = built(rng, (1, 2, 2), 2, 2, residual_blocks=1)
+    x = images(rng, flow, 3)
+    np.testing.assert_allclose(flow.bijector.forward(flow.bijector.inverse(x)), x, atol=1e-10)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"shape": (3, 6, 8)}, "multiples of 4, not 6 and 8"), ({"shape": (3, 8)}, "three ints"),
+    ({"shape": (3, 8, 8.0)}, "three ints"), ({"shape": (0, 8, 8)}, "three ints >= 1"), ({"scales": 0}, "scales must be"),
+    ({"base_dim": 0}, "base_dim must be"), ({"residual_blocks": -1}, "residual_blocks must be"),
+    ({"recursion_type": 0}, "recursion_type must be"), ({"output_norm": "some"}, "output_norm must be"),
+    ({"residual_blocks": 1.5}, "residual_blocks must be"), ({"rng": 0}, "rng must be")])
+def test_settings_are_refused(change, message):
+    settings = {"rng": np.random.default_rng(0), "shape": (3, 8, 8), "scales": 3, "base_dim": 2} | change
+    with pytest.raises(ValueError, match=message):
+        image_realnvp(**settings)
+
+
+def test_events_are_refused():
+    flow = image_realnvp(np.random.default_rng(0), (3, 4, 4), 2, 2, 0)
+    for shape in ((2, 1, 4, 4), (2, 3, 8, 8), (3, 4)):
+        with pytest.raises(ValueError, match="Flow: x"):
+            flow.log_prob(np.full(shape, 0.5))
+    with pytest.raises(ValueError, match="Flow: z must"):
+        flow.unpack(np.zeros(47))
+
+
+def test_training_without_variance_names_the_step():
+    """Constant images: statistics without variance, and events that overflow in the end, are reported, not hidden."""
+    flow = image_realnvp(np.random.default_rng(0), (1, 4, 4), 1, 2, 0)
+    x = np.full((8, 1, 4, 4), 0.25)
+    try:
+        result = fit(flow, x, steps=5, validation=0)
+    except TrainingError as error:
+        assert "step" in str(error)
+    else:
+        assert np.isfinite(result.flow.log_prob(x)).all()
+
+
+def test_equations_are_cited():
+    import refflow.models.realnvp_images as page
+    assert equations(page) == []

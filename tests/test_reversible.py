@@ -1,0 +1,480 @@
+"""Gradients by chunks, tuned, in threads and without stored activations: those of the pages."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow import Affine, Chain, DiagonalNormal, Flow, Independent, Inverse, Logistic, Permutation, Reshape, StandardNormal
+from refflow.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
+from refflow.core.fields import flatten, nest
+from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
+from refflow.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
+from refflow.elementwise.families import affine_family
+from refflow.models import nice, realnvp
+from refflow.models.glow import glow
+from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
+from refflow.training import Adam, LikelihoodGradient, fit, reversible, tuned
+
+N = 23
+
+
+def moved(value, size=0.2, seed=3):
+    """Parameters that differ from the simple ones with which a model starts; triangles stay so, shifts
+    0."""
+    rng = np.random.default_rng(seed)
+    return value.replace(**nest({path: (v + size * rng.standard_normal(v.shape)).astype(v.dtype)
+                                 for path, v in flatten(value.params()) if path[-1] not in ("lower", "upper", "shift")}))
+
+
+def net(a, b, activation="relu", hidden=(9, 8), seed=0, **options):
+    return moved(dense_network(np.random.default_rng(seed), (a, *hidden, b), activation, **options), 0.1)
+
+
+def couplings(kind=AffineCoupling, D=5, K=3, masked=None, **options):
+    stages = []
+    for k in range(K):
+        mask = masks.halves(D, flip=k % 2 == 1) if masked is None else masked ^ (k % 2 == 1)
+        a = int(mask.sum())
+        outputs = (D - a) * (1 if kind is AdditiveCoupling else 2)
+        given = {} if kind is AdditiveCoupling else {"scale": ExpScale()}
+        stages.append(kind(mask, net(a, outputs, seed=k), **given | options))
+    return stages
+
+
+def normal(*stages, D=5):
+    return Flow(Chain(stages), StandardNormal(D))
+
+
+PERMUTATION = Permutation(np.array([3, 0, 4, 1, 2]))
+ACTNORM = refflow.ActNorm(np.array([0.5, -2.0, 1.5, 1.0, 0.25]), np.array([0.1, 0.0, -0.5, 1.0, 2.0]))
+FLOWS = {
+    "NICE": lambda: moved(nice(np.random.default_rng(0), 5, 8, (2, 1, 3, 2))),
+    "NICE, normal": lambda: moved(nice(np.random.default_rng(0), 5, 8, (2, 2), "normal", False)),
+    "RealNVP": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4), 0.1),
+    "RealNVP, exp": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4, scale=ExpScale()), 0.1),
+    "RealNVP, exp with an offset": lambda: moved(realnvp(np.random.default_rng(0), 5, (9,), 3, scale=ExpScale(0.25))),
+    "RealNVP, tanh": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 3, "tanh", ExpScale())),
+    "RealNVP, gelu": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 3, "gelu", SoftplusScale())),
+    "the other side": lambda: normal(*couplings()),
+    "the other side, tanh scale": lambda: normal(*couplings(scale=RescaledTanhExpScale(0.5, 0.1))),
+    "the other side, additive": lambda: normal(*couplings(AdditiveCoupling)),
+    "interleaved, shift first": lambda: normal(*couplings(layout="interleaved", order=("shift", "scale"))),
+    "shift before scale": lambda: normal(*couplings(shift_first=True)),
+    "alternating": lambda: normal(*couplings(masked=masks.alternating(5))),
+    "any mask": lambda: normal(*couplings(masked=np.array([True, True, False, True, False]))),
+    "volume preserving": lambda: normal(*couplings(VolumePreservingCoupling)),
+    "any family": lambda: normal(*(Coupling(c.mask, c.net, affine_family(ExpScale())) for c in couplings())),
+    "among other stages": lambda: normal(couplings()[0], PERMUTATION, ACTNORM, couplings()[1], Inverse(ACTNORM),
+                                         couplings()[2]),
+    "with layer norm": lambda: normal(*(AffineCoupling(m, net(int(m.sum()), 2 * int((~m).sum()), layer_norm=True), ExpScale())
+                                        for m in (masks.halves(5), masks.halves(5, flip=True)))),
+    "on an interval": lambda: Flow(Chain((*couplings(), refflow.Sigmoid())), StandardNormal(5)),
+    "a base with parameters": lambda: Flow(Chain(couplings()), DiagonalNormal(np.arange(5.0), 0.5 + np.arange(5) / 5)),
+    "a flow as base": lambda: Flow(Chain(couplings()), normal(*couplings(K=1), ACTNORM)),
+    "no part to transform": lambda: normal(AffineCoupling(np.ones(5, bool), net(5, 0), ExpScale()), *couplings(K=1)),
+    "no part to see": lambda: normal(couplings()[0], AffineCoupling(np.zeros(5, bool), net(0, 10), ExpScale())),
+    "one stage": lambda: normal(couplings()[0]),
+}
+
+
+def events(flow, n=N, seed=1):
+    return flow.sample(np.random.default_rng(seed), n)
+
+
+def weights(n=N, seed=2):
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64), ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", FLOWS)
+def test_both_are_the_pages(name, dtype):
+    flow = FLOWS[name]().astype(dtype)
+    x, b = events(flow), weights().astype(dtype)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
+def tuned_steps(flow):
+    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    return [isinstance(step, tuned.TunedCoupling) for step in line.steps]
+
+
+def test_couplings_with_dense_networks_are_tuned():
+    for name in ("RealNVP", "the other side", "interleaved, shift first", "any mask", "RealNVP, gelu"):
+        assert all(tuned_steps(FLOWS[name]())), name
+    assert sum(tuned_steps(FLOWS["NICE"]())) == 4
+    assert not any(tuned_steps(FLOWS["with layer norm"]())) and not any(tuned_steps(FLOWS["volume preserving"]()))
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+@pytest.mark.parametrize("rows, threads", [(1, 1), (7, 1), (100, 1), (7, 2), (100, 3), (1, 40)])
+def test_chunks_and_threads(memory, rows, threads):
+    flow = FLOWS["among other stages"]()
+    x, b = events(flow), weights()
+    gradient = LikelihoodGradient(memory, rows, threads)
+    gradient_is_the_pages(gradient, flow, x, b)
+    first, second = gradient(flow, x, b), LikelihoodGradient(memory, rows, threads)(flow, x, b)
+    assert np.array_equal(first[0], second[0])
+    for (path, one), (_, other) in zip(flatten(first[1]), flatten(second[1])):
+        assert np.array_equal(one, other), path
+
+
+def test_a_result_is_not_overwritten_by_the_next():
+    flow = FLOWS["RealNVP"]()
+    x, b, gradient = events(flow), weights(), LikelihoodGradient()
+    first = gradient(flow, x, b)
+    kept = [bar.copy() for _, bar in flatten(first[1])]
+    gradient(moved(flow), x + 1, b)
+    assert all(np.array_equal(bar, old) for (_, bar), old in zip(flatten(first[1]), kept))
+
+
+def test_arrays_serve_other_flows_sizes_and_dtypes():
+    gradient = LikelihoodGradient("reversible", rows=9)
+    for name, dtype, n in (("RealNVP", np.float64, 30), ("NICE", np.float64, 4), ("RealNVP, gelu", np.float32, 23),
+                           ("RealNVP", np.float64, 40), ("any family", np.float64, 3)):
+        flow = FLOWS[name]().astype(dtype)
+        gradient_is_the_pages(gradient, flow, events(flow, n), weights(n).astype(dtype))
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_context(memory):
+    flow = moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4, scale=ExpScale(), context=2))
+    x, context = np.random.default_rng(1).standard_normal((N, 5)), np.random.default_rng(4).standard_normal((N, 2))
+    for rows, threads in ((7, 1), (100, 2)):
+        gradient_is_the_pages(LikelihoodGradient(memory, rows, threads), flow, x, weights(), context)
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_one_context_for_all_events(memory):
+    flow = moved(realnvp(np.random.default_rng(0), 5, (9, 8), 4, context=2)).at(context=np.array([0.5, -1.0]))
+    x = np.random.default_rng(1).standard_normal((N, 5))
+    gradient_is_the_pages(LikelihoodGradient(memory, 7, 2), flow, x, weights())
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_no_event(memory):
+    flow = FLOWS["RealNVP"]()
+    log_prob, params_bar = LikelihoodGradient(memory, 7, 2)(flow, np.zeros((0, 5)), np.zeros(0))
+    assert log_prob.shape == (0,)
+    for (path, bar), (_, v) in zip(flatten(params_bar), flatten(flow.params())):
+        assert bar.shape == v.shape and not bar.any(), path
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_outside_the_support(memory):
+    flow = FLOWS["on an interval"]()
+    x, b = events(flow), weights()
+    x[3, 2], x[17, 0] = 1.0, 0.0
+    gradient = LikelihoodGradient(memory, rows=6)
+    log_prob, params_bar = gradient(flow, x, b)
+    wanted, pullback = flow.log_prob_vjp(x)
+    assert gradient.by_page == 2
+    assert (log_prob == -np.inf).tolist() == [i in (3, 17) for i in range(N)]
+    np.testing.assert_allclose(log_prob, wanted, rtol=1e-13)
+    for (path, bar), (_, page) in zip(flatten(params_bar), flatten(pullback(b)[1])):
+        np.testing.assert_allclose(bar, page, rtol=0, atol=1e-12 * max(1, np.abs(page).max()), err_msg=path)
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_numbers_beyond_the_plain_formulas_are_left_to_the_pages(memory):
+    """A layer whose products overflow, though their sum does not; a scale beyond the floats, though its product is not."""
+    huge = Sequential((Dense([[2.0**1000, -2.0**1000], [1.0, 0.0]]), ReLU(), Dense([[2.0**-1000, 0.0], [0.0, 1.0]])))
+    mask = np.array([True, True, False])
+    steep = AffineCoupling(mask, Sequential((Dense([[720.0, 0.0], [0.0, 0.0]]),)), ExpScale())
+    for coupling, x in ((AffineCoupling(mask, huge, ExpScale()), np.array([[2.0**30, 2.0**30 - 1, 0.5]])),
+                        (steep, np.array([[1.0, 0.5, 2.0**900]]))):
+        flow = Flow(Chain((coupling,)), Logistic(np.zeros(3), np.ones(3)))
+        gradient = LikelihoodGradient(memory)
+        log_prob, params_bar = gradient(flow, x, np.ones(1))
+        wanted, pullback = flow.log_prob_vjp(x)
+        assert gradient.by_page == 1 and np.isfinite(log_prob).all() and np.array_equal(log_prob, wanted)
+        for (_, bar), (_, page) in zip(flatten(params_bar), flatten(pullback(np.ones(1))[1])):
+            assert np.array_equal(bar, page)
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+SHAPE = (3, 8, 8)
+GLOWS = {
+    "openai": {}, "chaiyujin": {"convention": "chaiyujin"}, "rosinality": {"convention": "rosinality"},
+    "additive": {"coupling": "additive"}, "lu": {"permutation": "lu"},
+    "reverse": {"permutation": "reverse", "learn_top": False},
+}
+
+
+def small_glow(size=0.05, **options):
+    return moved(glow(np.random.default_rng(0), SHAPE, 2, 2, 5, **options), size)
+
+
+def images(n=6):
+    return np.random.default_rng(1).uniform(-0.5, 0.5, (n, *SHAPE))
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64), ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", GLOWS)
+def test_images(name, dtype):
+    flow, x, b = small_glow(**GLOWS[name]).astype(dtype), images().astype(dtype), weights(6).astype(dtype)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_images_in_chunks_and_threads(memory):
+    flow, x, b = small_glow(), images(), weights(6)
+    for rows, threads in ((1, 1), (4, 1), (6, 1), (2, 2)):
+        gradient = LikelihoodGradient(memory, rows, threads)
+        gradient_is_the_pages(gradient, flow, x, b)
+        assert gradient.by_page == 0 and gradient.drifted == 0
+
+
+def kinds(line):
+    """The classes of the steps of a line, and of those inside its steps."""
+    return [kind for step in line.steps
+            for kind in (kinds(step.line) if isinstance(step, reversible.FactorStep) else [type(step).__name__])]
+
+
+def test_stages_of_images_are_tuned():
+    flow = small_glow()
+    found = kinds(reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace()))
+    assert found.count("TunedImageCoupling") == 5 and found.count("TunedChannels") == 8
+    assert sorted(set(found)) == ["Step", "TunedChannels", "TunedImageCoupling"] and found.count("Step") == 4
+
+
+@pytest.mark.parametrize("padding", ("zeros", "ones", "edge"))
+@pytest.mark.parametrize("side", (0, 1))
+@pytest.mark.parametrize("shape", ((4, 1, 1), (4, 1, 5), (4, 3, 2)))
+def test_couplings_of_images(padding, side, shape):
+    """Both sides, images of one line or pixel, convolutions with more channels in than out, biases, no normalisation."""
+    rng, extra = np.random.default_rng(0), int(padding == "edge")
+    net = Sequential((Conv2d(0.3 * rng.standard_normal((3, 2 + extra, 3, 3)), 0.1 * rng.standard_normal(3), padding), ReLU(),
+                      Conv2d(0.3 * rng.standard_normal((7, 3, 1, 1))), ReLU(),
+                      Conv2d(0.3 * rng.standard_normal((4, 7 + extra, 3, 3)), None, padding)))
+    mask = masks.channels(np.array([True, False, False, True]), 3)
+    stages = [AffineCoupling(mask, net, RescaledTanhExpScale(), layout=layout, shift_first=first)
+              for layout, first in (("halves", False), ("interleaved", True))]
+    chain = Chain((*stages, Reshape(shape, (4 * shape[1] * shape[2],))))
+    f = Inverse(chain) if side == 0 else Chain((Reshape((4 * shape[1] * shape[2],), shape), *stages))
+    flow = Flow(f, StandardNormal(4 * shape[1] * shape[2]))
+    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    assert kinds(line).count("TunedImageCoupling") == 2
+    x, b = rng.standard_normal((7, *shape)), weights(7)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
+def test_drift_of_images_is_healed():
+    flow, x, b = small_glow(0.05), images(), weights(6)
+    W = np.eye(12)
+    W[11] = W[10] + 1e-10 * W[11]                       # nearly singular: its inverse loses ten digits
+    flow = flow.replace(**nest({("bijector", "inner", "stages", "5", "inner", "W"): W}))
+    gradient = LikelihoodGradient("reversible", rows=4)
+    log_prob, params_bar = gradient(flow, x, b)
+    assert gradient.drifted == 2 and gradient.by_page == 0
+    stored_log_prob, stored_bar = LikelihoodGradient("stored", rows=4)(flow, x, b)
+    assert np.array_equal(log_prob, stored_log_prob)
+    for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
+        np.testing.assert_allclose(bar, stored, rtol=0, atol=1e-9 * max(1, np.abs(stored).max()), err_msg=path)
+
+
+# -- drift ------------------------------------------------------------------------------------------------------------
+
+def ill_conditioned(kind=AffineCoupling, K=6, size=0.4):
+    """Couplings whose scales, near exp(-12), lose a part of the event in a shift, where no inverse finds it again; after
+    affine ones two that lose nothing.
+    """
+    stages = []
+    for k in range(K):
+        mask = masks.halves(4, flip=k % 2 == 1)
+        rng = np.random.default_rng(k)
+        layers = [Dense(size * rng.standard_normal((8, 2)), rng.standard_normal(8)), ReLU()]
+        if kind is AdditiveCoupling:
+            stages.append(kind(mask, Sequential((*layers, Dense(size * rng.standard_normal((2, 8)))))))
+        else:
+            last = Dense(size * rng.standard_normal((4, 8)), np.array([-12.0, -12.0, 1.0, -1.0]))
+            stages.append(kind(mask, Sequential((*layers, last)), ExpScale()))
+    benign = () if kind is AdditiveCoupling else couplings(D=4, K=2)
+    return Flow(Inverse(Chain((*stages, *benign))), StandardNormal(4))
+
+
+def drifting_events():
+    return 0.3 * np.random.default_rng(5).standard_normal((N, 4))
+
+
+def reconstruction_error(flow, x):
+    """The largest relative error of an event made from its latents."""
+    z = flow.bijector.inverse(x)
+    return np.abs(flow.bijector.forward(z) - x).max() / np.abs(x).max()
+
+
+@pytest.mark.parametrize("layer_norm", (False, True), ids=("tuned", "by pages"))
+def test_drift_is_detected_and_healed(layer_norm, monkeypatch):
+    if layer_norm:
+        monkeypatch.setattr(reversible, "tunable", lambda stage: False)
+    flow, x, b = ill_conditioned(), drifting_events(), weights()
+    assert not reconstruction_error(flow, x) < 1e-3
+    gradient = LikelihoodGradient("reversible", rows=6)
+    log_prob, params_bar = gradient(flow, x, b)
+    assert gradient.drifted > 0 and gradient.by_page == 0
+    stored_log_prob, stored_bar = LikelihoodGradient("stored", rows=6)(flow, x, b)
+    assert np.array_equal(log_prob, stored_log_prob)
+    largest = 0
+    for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
+        np.testing.assert_allclose(bar, stored, rtol=0, atol=1e-9 * np.abs(stored).max(), err_msg=path)
+        largest = max(largest, np.abs(stored).max())
+    assert largest > 0
+
+
+def test_without_detection_drift_is_felt(monkeypatch):
+    monkeypatch.setattr(reversible, "drifted", lambda event, known: False)
+    flow, x, b = ill_conditioned(), drifting_events(), weights()
+    _, params_bar = LikelihoodGradient("reversible", rows=6)(flow, x, b)
+    _, stored_bar = LikelihoodGradient("stored", rows=6)(flow, x, b)
+    errors = [np.abs(bar - stored).max() / np.abs(stored).max() for (_, bar), (_, stored)
+              in zip(flatten(params_bar), flatten(stored_bar)) if stored.any()]
+    assert not max(errors) < 1e-3
+
+
+def test_additive_drift():
+    """Log-dets are all 0 and tell nothing; the sums of entries do."""
+    flow, x, b = ill_conditioned(AdditiveCoupling, K=12, size=4.0), drifting_events(), weights()
+    gradient = LikelihoodGradient("reversible")
+    _, params_bar = gradient(flow, x, b)
+    assert gradient.drifted == 1
+    _, stored_bar = LikelihoodGradient("stored")(flow, x, b)
+    for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
+        np.testing.assert_allclose(bar, stored, rtol=0, atol=1e-9 * np.abs(stored).max(), err_msg=path)
+
+
+def test_no_drift_is_found_where_there_is_none():
+    for dtype in (np.float32, np.float64):
+        flow = FLOWS["RealNVP"]().astype(dtype)
+        gradient = LikelihoodGradient("reversible")
+        gradient(flow, events(flow), weights().astype(dtype))
+        assert gradient.drifted == 0 and gradient.by_page == 0
+
+
+def test_drift_beyond_what_is_allowed():
+    """Errors that cancel in a plain sum, and numbers that are not finite, are drift; a few roundings are none."""
+    event = np.random.default_rng(0).standard_normal((3, 8))
+    known, u = reversible.weighted(event), np.finfo(float).eps / 2
+    assert not reversible.drifted(event * (1 + 16 * u), known)
+    assert reversible.drifted(event * (1 + 2 * (reversible.ALLOWED + 8) * u), known)
+    moved = event.copy()
+    moved[1, 2], moved[1, 5] = event[1, 2] + 1e-6, event[1, 5] - 1e-6
+    assert reversible.drifted(moved, known)
+    moved[1, 2] = np.nan
+    assert reversible.drifted(moved, known)
+
+
+# -- planted bugs -----------------------------------------------------------------------------------------------------
+
+def wrong_mask(self, g, h):
+    return g
+
+
+def wrong_cotangent(self, z, product_bar, b, s_bar, z_bar):
+    np.multiply(product_bar, self.factor, out=z_bar)
+    np.multiply(z_bar, z, out=s_bar)
+    s_bar -= b
+    return {}
+
+
+def wrong_sum(self, path, g, a):
+    self.begins(path)
+    self.view(path)[...] = g @ a
+
+
+BUGS = {"a mask that lets all pass": (tuned.TunedCoupling, "masked", wrong_mask),
+        "the log-det's cotangent negated": (tuned.Exponential, "cotangents", wrong_cotangent),
+        "only the last chunk": (reversible.Sums, "add_product", wrong_sum)}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("law", (stored_is_the_pages, reversible_is_the_pages))
+def test_the_laws_catch_planted_bugs(law, bug, monkeypatch):
+    flow = FLOWS["RealNVP, exp"]()
+    x, b = events(flow), weights()
+    law(flow, x, b)
+    monkeypatch.setattr(*BUGS[bug])
+    with pytest.raises(AssertionError, match="the page gives"):
+        law(flow, x, b)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+def peak(flow, memory, x):
+    """Bytes that NumPy holds at the most during a gradient."""
+    gradient, b = LikelihoodGradient(memory, rows=64), np.ones(len(x))
+    flow.log_prob(x[:1])
+    tracemalloc.start()
+    gradient(flow, x, b)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+@pytest.mark.parametrize("tune", (True, False), ids=("tuned", "by pages"))
+def test_memory_grows_by_the_gradient_alone(tune, monkeypatch):
+    if not tune:
+        monkeypatch.setattr(reversible, "tunable", lambda stage: False)
+    x = np.random.default_rng(1).standard_normal((256, 8))
+    flows = {K: moved(realnvp(np.random.default_rng(0), 8, (64, 64), K), 0.02) for K in (4, 36)}
+    growth = {memory: (peak(flows[36], memory, x) - peak(flows[4], memory, x)) / 32 for memory in ("reversible", "stored")}
+    own = (flows[36].ravel().nbytes - flows[4].ravel().nbytes) / 32
+    assert growth["reversible"] <= 2 * own < growth["stored"]
+
+
+# -- bad input, training ----------------------------------------------------------------------------------------------
+
+def test_bad_input_is_refused_by_name():
+    flow = FLOWS["RealNVP"]()
+    for given, message in ((("half",), "LikelihoodGradient: memory must be one of .*, not 'half'"),
+                           (("stored", 0), "LikelihoodGradient: rows must be an int >= 1, not 0"),
+                           (("stored", 8, 0.5), "LikelihoodGradient: threads must be an int >= 1, not 0.5")):
+        with pytest.raises(ValueError, match=message):
+            LikelihoodGradient(*given)
+    gradient = LikelihoodGradient()
+    x = events(flow)
+    gradient(flow, x, weights())
+    for call, message in ((lambda: gradient(flow.bijector, x, weights()), "flow must be a Flow, not Inverse"),
+                          (lambda: gradient(flow, x[:, :4], weights()), "Flow: x has event shape"),
+                          (lambda: gradient(flow, np.where(x == x[2, 1], np.nan, x), weights()), r"x\[2, 1\] = nan"),
+                          (lambda: gradient(flow, x, weights(5)), "b has shape"),
+                          (lambda: gradient(flow, x.astype(np.float16), weights()), "must be float32 or float64")):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_parameter_batch_is_left_to_the_page():
+    flow = Flow(Independent(Affine(np.zeros((3, 4)), np.ones((3, 4)) + np.arange(4)), 1), StandardNormal(4))
+    gradient, x = LikelihoodGradient("reversible"), np.random.default_rng(0).standard_normal((N, 3, 4))
+    log_prob, params_bar = gradient(flow, x, np.ones((N, 3)))
+    wanted, pullback = flow.log_prob_vjp(x)
+    assert gradient.by_page == 1 and np.array_equal(log_prob, wanted)
+    for (_, bar), (_, page) in zip(flatten(params_bar), flatten(pullback(np.ones((N, 3)))[1])):
+        assert np.array_equal(bar, page)
+
+
+@pytest.mark.parametrize("memory, threads", [("stored", 1), ("stored", 2), ("reversible", 1)])
+def test_fit(memory, threads):
+    data = np.random.default_rng(0).standard_normal((300, 4)) @ np.random.default_rng(1).standard_normal((4, 4))
+    start = realnvp(np.random.default_rng(2), 4, (16,), 4)
+
+    def trained():
+        return fit(start, data, optimiser=Adam(0.01), steps=40, batch_size=100, rng=np.random.default_rng(3),
+                   gradient=LikelihoodGradient(memory, 32, threads))
+
+    first, second = trained(), trained()
+    assert first.flow.equals(second.flow) and np.array_equal(first.history["loss"], second.history["loss"])
+    plain = fit(start, data, optimiser=Adam(0.01), steps=40, batch_size=100, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(first.history["loss"], plain.history["loss"], rtol=1e-6)
+    assert first.history["loss"][-1] < first.history["loss"][0] - 0.5
+
+
+def test_fit_refuses_a_gradient_that_is_none():
+    with pytest.raises(ValueError, match="fit: gradient must be a LikelihoodGradient, not 'reversible'"):
+        fit(FLOWS["RealNVP"](), np.zeros((8, 5)), rng=np.random.default_rng(0), gradient="reversible")

@@ -1,0 +1,48 @@
+"""Speed and memory beside other libraries.
+
+    python -m validation.bench elementwise|realnvp|memory|glow [--rounds 5] [--threads 1] [--json]
+
+One process per library, rounds interleaved (A B C A B C ...), so that a drift of the machine meets all; each process takes
+the median of its repetitions, the table the median over rounds, of times and of refflow's time / the other's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from . import elementwise, glow, memory, realnvp
+from .rounds import machine, measured, table
+
+BENCHMARKS = {"elementwise": elementwise, "realnvp": realnvp, "memory": memory, "glow": glow}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m validation.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("bench", choices=BENCHMARKS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    bench = BENCHMARKS[options.bench]
+    if options.worker:
+        print(json.dumps(bench.WORKERS[options.worker](options.threads)))
+        return
+    rounds = []
+    for i in range(options.rounds):
+        print(f"round {i + 1} of {options.rounds}", file=sys.stderr, flush=True)
+        rounds.append({library: measured(options.bench, library, options.threads) for library in bench.WORKERS})
+    rows = bench.rows(rounds)
+    if options.json:
+        made = {"benchmark": options.bench, "what": bench.WHAT, "machine": machine(), "threads": options.threads,
+                "rounds": options.rounds, "rows": rows}
+        print(json.dumps(made, indent=1))
+        return
+    print(f"{bench.WHAT}; threads: {options.threads}; {machine()}")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

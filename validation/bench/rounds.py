@@ -1,0 +1,72 @@
+"""What the benchmarks share: timing, one process per library, the machine's name, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def timed(work, repetitions):
+    """The median of the seconds that a repetition takes, by the clock and of the processor."""
+    for _ in range(3):
+        work()
+    wall, cpu = [], []
+    for _ in range(repetitions):
+        start, used = time.perf_counter(), time.process_time()
+        work()
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - used)
+    return {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
+
+
+def environment(library, threads):
+    """refflow divides events among threads itself, with linear algebra in one."""
+    count = 1 if library.startswith("refflow") else threads
+    flags = {"XLA_FLAGS": ONE_XLA_THREAD} if threads == 1 else {}
+    return os.environ | {name: str(count) for name in BLAS} | flags
+
+
+def measured(bench, library, threads):
+    command = [sys.executable, "-m", "validation.bench", bench, "--worker", library, "--threads", str(threads)]
+    done = subprocess.run(command, env=environment(library, threads), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{library} could not run:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def machine():
+    with open("/proc/cpuinfo") as info:
+        model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.processor())
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def timing_rows(rounds):
+    """For each case the times in ms and refflow's ratios, medians over the rounds."""
+    rows, median = [], statistics.median
+    libraries = list(rounds[0])
+    for case in rounds[0]["refflow"]:
+        row = {"case": case}
+        for library in libraries:
+            row[f"{library} ms"] = 1e3 * median(r[library][case]["wall"] for r in rounds)
+        for clock, name in (("wall", "/ "), ("cpu", "CPU / ")):
+            for other in libraries[1:]:
+                row[name + other] = median(r["refflow"][case][clock] / r[other][case][clock] for r in rounds)
+        rows.append(row)
+    return rows
+
+
+def table(rows):
+    """Rows as aligned text, numbers with two decimals."""
+    head = list(rows[0])
+    cells = [head] + [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
+                     for line in cells)

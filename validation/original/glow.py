@@ -1,0 +1,401 @@
+"""Glow, against its authors' numbers and those of a port.
+
+The authors' arrays are images (N, H, W, C), kernels (I, J, C, M) and matrices that rows are multiplied by; the port's are
+laid out as ours.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+
+from refflow.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
+from refflow.core import Chain, Flow, Inverse, StandardNormal
+from refflow.core.fields import flatten, nest
+from refflow.coupling import AffineCoupling, masks
+from refflow.dequantisation import bits_per_dim, quantised
+from refflow.elementwise import ExpScale
+from refflow.linear import DenseLinear, PLULinear, Pointwise
+from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, glow
+from refflow.normalization import GlowActNorm
+from refflow.shape import FactorOut, Reshape, Squeeze
+from refflow.training import Adam, AdaMax, Unconstrained
+
+from .words import difference, largest, numbers, under, worst
+
+FILES = ("glow_tf_model_affine_invconv", "glow_layers", "glow_squeeze_split", "glow_step_invconv_affine_lu")
+
+
+def differences() -> dict:
+    """{file: {quantity: the largest relative difference}}."""
+    return {name: BY_FILE[name](*numbers(name)) for name in FILES}
+
+
+# -- the names of the authors' variables ------------------------------------------------------------------------------
+
+def image(x):
+    """(N, H, W, C) as (N, C, H, W)."""
+    return np.moveaxis(np.asarray(x), -1, -3)
+
+
+def channels_last(x):
+    return np.moveaxis(x, -3, -1)
+
+
+# theirs of our parameter; ours of theirs; and, where it is another, theirs of our gradient, given (gradient, parameter)
+Entry = namedtuple("Entry", "path theirs ours gradient", defaults=(None,))
+
+
+class Names:
+    """{their name: Entry} for one configuration of the authors' code, images of C channels."""
+
+    def __init__(self, config, C):
+        self.config, self.entries = config, {}
+        L, K, path = config["n_levels"], config["depth"], ("bijector", "inner")
+        for level in range(L):
+            for step in range(K):
+                self.step(f"model/{level}/{step}", (*path, "stages"), 1 + 3 * step)
+            prior = (*path, "stages", str(1 + 3 * K), "inner", "net")
+            if level < L - 1:
+                self.zeros_layer(f"model/pool{level}/conv", prior)
+                path = (*path, "stages", str(2 + 3 * K), "rest")
+        if config["learntop"]:
+            of_position = (*prior, "layers", "0") if config["ycond"] else prior
+            self.zeros_layer("model/prior/p", of_position, zeros=C * 2 ** (L + 2))
+        if config["ycond"]:
+            layers = (*prior, "net", "layers")
+            self.entries["model/prior/y_emb/W"] = Entry((*layers, "0", "W"), np.transpose, np.transpose)
+            self.vector("model/prior/y_emb/b", (*layers, "0", "b"), (1, -1))
+            self.vector("model/prior/y_emb/logs", (*layers, "1", "f", "s"), (1, -1))
+
+    def vector(self, name, path, shape):
+        self.entries[name] = Entry(path, lambda v: v.reshape(shape), np.ravel)
+
+    def actnorm(self, name, path):
+        self.vector(f"{name}/actnorm_center/b", (*path, "bias"), (1, 1, 1, -1))
+        self.vector(f"{name}/actnorm_scale/logs", (*path, "s"), (1, 1, 1, -1))
+
+    def kernel(self, name, path, zeros=0):
+        """Kernels; the first `zeros` of their channels multiply zeros and have no counterpart: 0 here."""
+        def theirs(W):
+            W = np.transpose(W, (2, 3, 1, 0))
+            return np.concatenate((np.zeros((*W.shape[:2], zeros, W.shape[3])), W), 2)
+
+        self.entries[name] = Entry((*path, "W"), theirs, lambda W: np.transpose(W[:, :, zeros:], (3, 2, 0, 1)))
+
+    def zeros_layer(self, name, path, zeros=0):
+        self.kernel(f"{name}/W", (*path, "layers", "0"), zeros)
+        self.vector(f"{name}/b", (*path, "layers", "0", "b"), (1, 1, 1, -1))
+        self.vector(f"{name}/logs", (*path, "layers", "1", "f", "s"), (1, -1))
+
+    def step(self, name, stages, first):
+        self.actnorm(name, (*stages, str(first)))
+        matrix, layers = (*stages, str(first + 1), "inner"), (*stages, str(first + 2), "net", "layers")
+        if self.config["flow_permutation"] == 2:
+            self.matrix(f"{name}/invconv", matrix)
+        for i in (1, 2):
+            self.kernel(f"{name}/f1/l_{i}/W", (*layers, str(3 * i - 3)))
+            self.actnorm(f"{name}/f1/l_{i}", (*layers, str(3 * i - 2), "f"))
+        self.kernel(f"{name}/f1/l_last/W", (*layers, "6"))
+        self.vector(f"{name}/f1/l_last/b", (*layers, "6", "b"), (1, 1, 1, -1))
+        self.vector(f"{name}/f1/l_last/logs", (*layers, "7", "f", "s"), (1, -1))
+
+    def matrix(self, name, path):
+        if not self.config["lu"]:
+            self.entries[f"{name}/W"] = Entry((*path, "W"), np.transpose, np.transpose)
+            return
+        self.entries[f"{name}/L"] = Entry((*path, "inner", "lower"), np.array, lambda L: np.tril(L, -1))
+        self.entries[f"{name}/U"] = Entry((*path, "inner", "upper"), np.array, lambda U: np.triu(U, 1))
+        self.entries[f"{name}/log_S"] = Entry((*path, "inner", "scale"), lambda s: np.log(np.abs(s)), np.exp,
+                                              lambda s_bar, s: s_bar * s)
+
+    def ours(self, theirs):
+        """Our parameters, nested, of a dictionary of theirs."""
+        return nest({entry.path: entry.ours(theirs[name]) for name, entry in self.entries.items()})
+
+    def theirs(self, params):
+        """A dictionary of theirs of our parameters."""
+        flat = self.checked(params)
+        return {name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
+
+    def gradients(self, params_bar, params):
+        """A dictionary of theirs of our gradients."""
+        bars, flat = self.checked(params_bar), self.checked(params)
+        return {name: entry.theirs(bars[entry.path]) if entry.gradient is None else
+                entry.gradient(bars[entry.path], flat[entry.path]) for name, entry in self.entries.items()}
+
+    def checked(self, nested):
+        """{path: array}; shifts of linear maps, which are 0 and not trained, have no counterpart."""
+        flat = {path: array for path, array in flatten(nested) if path[-1] not in ("shift", "context")}
+        if flat.keys() != {entry.path for entry in self.entries.values()}:
+            raise ValueError("a parameter of the flow has no counterpart in the authors' code")
+        return flat
+
+
+# -- the authors' model -----------------------------------------------------------------------------------------------
+
+def flow_of(config, C, theirs):
+    """The flow of their configuration with their parameters, of images of C channels."""
+    size = config["image_size"]
+    permutation = ("reverse", "shuffle", "lu" if config["lu"] else "1x1")[config["flow_permutation"]]
+    flow = glow(np.random.default_rng(0), (C, size, size), config["n_levels"], config["depth"], config["width"],
+                coupling=("additive", "affine")[config["flow_coupling"]], permutation=permutation,
+                learn_top=config["learntop"], classes=config["n_y"] if config["ycond"] else 0)
+    return flow.replace(**Names(config, C).ours(theirs))
+
+
+def data(config, theirs):
+    """x of their pixels and their noise."""
+    n = 2 ** config["n_bits_x"]
+    pixels = np.floor(theirs["in/x_int"] / 2 ** (8 - config["n_bits_x"]))
+    return image(pixels / n - 0.5 + theirs["in/uniform"] / n)
+
+
+def bits(log_prob, config, D):
+    return bits_per_dim(log_prob, D, 2 ** config["n_bits_x"], low=-0.5, high=0.5)
+
+
+def pixels(x, config):
+    return channels_last(quantised(x, bins=2 ** config["n_bits_x"], low=-0.5, high=0.5))
+
+
+def latents(flow, theirs):
+    """Our flat latents of their list of noises, each (H, W, C), end to end."""
+    shapes = flow.latent_shapes()
+    pieces = np.split(theirs, np.cumsum([np.prod(shape) for shape in shapes])[:-1], -1)
+    return flow.pack([image(piece.reshape(-1, *shape[1:], shape[0])) for piece, shape in zip(pieces, shapes)])
+
+
+def their_latents(flow, z):
+    return np.concatenate([channels_last(part).reshape(len(z), -1) for part in flow.unpack(z)], -1)
+
+
+def of_model(config, theirs):
+    C, x = theirs["in/x_int"].shape[-1], data(config, theirs)
+    names, D = Names(config, C), x[0].size
+    flow = flow_of(config, C, under("param/", theirs))
+    log_prob, pullback = flow.log_prob_vjp(x)
+    loss = bits(log_prob, config, D).mean()
+    _, params_bar = pullback(np.full(len(x), -1 / (len(x) * D * np.log(2))))
+    z = flow.bijector.inverse(x)
+    decode = flow.bijector.forward
+    stepped = after_step(flow, params_bar, config)
+    return {
+        "bits": difference(loss, theirs["out/loss"]),
+        "bits among the statistics": difference([loss, loss], theirs["out/stats_loss_bitsx_bitsy_prederr"][:2]),
+        **initial(config, C, theirs, x),
+        "gradients": largest(names.gradients(params_bar, flow.params()), under("grad/", theirs)),
+        "latents": difference(their_latents(flow, z), theirs["out/encode_eps_flat"]),
+        "decoded pixels": difference(pixels(decode(latents(flow, theirs["out/encode_eps_flat"])), config),
+                                     theirs["out/decode_uint8"]),
+        "sampled pixels": difference(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
+                                     theirs["sample/x_uint8"]),
+        "round trip": difference(decode(z), x),
+        "optimiser step, absolute": worst(np.abs(names.theirs(stepped.params())[name] - after).max()
+                                          for name, after in live(names, under("after_step/", theirs)).items()),
+    }
+
+
+def initial(config, C, theirs, x):
+    """Data-dependent initialisation, from their drawn weights: scales, and centres in units of the channel's deviation.
+
+    A second actnorm finds channels whose mean is 0 but for rounding, so that the ratio of two centres says nothing.
+    """
+    drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in under("init/", theirs).items()}
+    flow = flow_of(config, C, drawn).initialised(x, np.random.default_rng(0))
+    found, wanted = Names(config, C).theirs(flow.params()), under("init/", theirs)
+    scales = {name: np.exp(3 * wanted[name]) for name in wanted if name.endswith("actnorm_scale/logs")}
+    centres = {name: name.replace("center/b", "scale/logs") for name in wanted if name.endswith("actnorm_center/b")}
+    loss = bits(flow.log_prob(x), config, x[0].size).mean()
+    return {"initial scales": worst(difference(np.exp(3 * found[name]), scale) for name, scale in scales.items()),
+            "initial centres": worst((np.abs(found[name] - wanted[name]) * scales[of]).max()
+                                     for name, of in centres.items()),
+            "bits after initialisation": difference(loss, theirs["init_out/loss"])}
+
+
+def live(names, theirs):
+    """Their parameters that have a counterpart: 0 in place of those that multiply zeros."""
+    return {name: entry.theirs(entry.ours(theirs[name])) for name, entry in names.entries.items()}
+
+
+def after_step(flow, params_bar, config):
+    """The flow after one step of their optimiser."""
+    given = config["adam"]
+    beta2 = float(str(given["beta2"]).rpartition("=")[2])
+    if config["optimizer"] == "adamax":
+        optimiser = AdaMax(given["lr"], given["beta1"], beta2, given["eps"], glow=True)
+    else:
+        optimiser = Adam(given["lr"], given["beta1"], beta2, given["eps"], uncorrected_eps=True)
+    linear = config["flow_permutation"] == 2
+    space = Unconstrained(flow, fixed="*.shift" if linear else ())
+    vector, _ = optimiser.step(space.vector, space.gradient(space.vector, params_bar), optimiser.start(space.vector))
+    return space.value_at(vector)
+
+
+# -- the port's layers ------------------------------------------------------------------------------------------------
+
+PORT = CONVENTIONS["chaiyujin"]
+
+
+def actnorm(param, prefix=""):
+    return GlowActNorm(param[f"{prefix}logs"].ravel(), param[f"{prefix}bias"].ravel(), PORT.factor, rank=3)
+
+
+def convolution(param, prefix=""):
+    layer = Conv2d(param[f"{prefix}weight"], padding=PORT.padding)
+    return Sequential((layer, BijectorLayer(actnorm(param, f"{prefix}actnorm."))))
+
+
+def with_output_scale(layer, param, prefix="", rank=3):
+    """layer exp(3 logs)."""
+    return Sequential((layer, BijectorLayer(GlowActNorm(param[f"{prefix}logs"].ravel(), rank=rank))))
+
+
+def zeros_convolution(param, prefix=""):
+    layer = Conv2d(param[f"{prefix}weight"], param[f"{prefix}bias"], PORT.last_padding)
+    return with_output_scale(layer, param, prefix)
+
+
+def factors(param, buffer, prefix=""):
+    """P L (U + S)."""
+    order = np.argmax(buffer[f"{prefix}p"], -1)
+    scale = buffer[f"{prefix}sign_s"] * np.exp(param[f"{prefix}log_s"])
+    return PLULinear(order, np.tril(param[f"{prefix}l"], -1), np.triu(param[f"{prefix}u"], 1), scale)
+
+
+def factors_bar(bar, linear, prefix=""):
+    return {f"{prefix}l": bar["lower"], f"{prefix}u": bar["upper"], f"{prefix}log_s": bar["scale"] * linear.scale}
+
+
+def actnorm_bar(bar, prefix="", shape=(1, -1, 1, 1)):
+    return {f"{prefix}bias": bar["bias"].reshape(shape), f"{prefix}logs": bar["s"].reshape(shape)}
+
+
+def convolution_bar(bar, prefix=""):
+    layers = bar["layers"]
+    return {f"{prefix}weight": layers["0"]["W"], **actnorm_bar(layers["1"]["f"], f"{prefix}actnorm.")}
+
+
+def output_scale_bar(bar, prefix="", logs_shape=(-1, 1, 1)):
+    layers = bar["layers"]
+    return {f"{prefix}weight": layers["0"]["W"], f"{prefix}bias": layers["0"]["b"],
+            f"{prefix}logs": layers["1"]["f"]["s"].reshape(logs_shape)}
+
+
+def of_map(f, as_theirs, name, theirs):
+    """A bijector's value, log-det and gradients, and its inverse of what they gave."""
+    given = under(f"{name}/", theirs)
+    (z, log_det), pullback = f.vjp(given["in/x"])
+    x_bar, bar = pullback(given["in/cotangent"], given["in/ct_logdet"])
+    x, inverse_log_det = f.inverse_and_log_det(z)
+    return {f"{name}: value": difference(z, given["out/z"]), f"{name}: log-det": difference(log_det, given["out/logdet"]),
+            f"{name}: gradient of data": difference(x_bar, given["gradin/x"]),
+            f"{name}: gradients": largest(as_theirs(bar), under("grad/", given)),
+            f"{name}: round trip": worst((difference(x, given["in/x"]), difference(-inverse_log_det, given["out/logdet"])))}
+
+
+def of_net(net, as_theirs, name, theirs):
+    given = under(f"{name}/", theirs)
+    h, pullback = net.vjp(given["in/x"])
+    a_bar, bar = pullback(given["in/cotangent"])
+    return {f"{name}: value": difference(h, given["out/y"]),
+            f"{name}: gradient of data": difference(a_bar, given["gradin/x"]),
+            f"{name}: gradients": largest(as_theirs(bar), under("grad/", given))}
+
+
+def of_layers(config, theirs):
+    param = {name: under(f"{name}/param/", theirs) for name in {key.split("/")[0] for key in theirs}}
+    plain = DenseLinear(param["invconv_plain"]["weight"])
+    lu = factors(param["invconv_lu"], under("invconv_lu/buffer/", theirs))
+    with_bias = Conv2d(param["conv2d_bias"]["weight"], param["conv2d_bias"]["bias"], PORT.padding)
+    dense = Dense(param["linear_zeros"]["weight"], param["linear_zeros"]["bias"])
+    linear = with_output_scale(dense, param["linear_zeros"], rank=1)
+    return {
+        **of_map(actnorm(param["actnorm"]), actnorm_bar, "actnorm", theirs),
+        **of_map(Pointwise(plain), lambda bar: {"weight": bar["inner"]["W"]}, "invconv_plain", theirs),
+        **of_map(Pointwise(lu), lambda bar: factors_bar(bar["inner"], lu), "invconv_lu", theirs),
+        "weights": worst((difference(plain.W, theirs["invconv_plain/out/weight"]),
+                          difference(lu.jacobian(np.zeros(len(lu.scale))), theirs["invconv_lu/out/weight"]))),
+        **of_initialisation(theirs),
+        **of_net(convolution(param["conv2d_actnorm"]), convolution_bar, "conv2d_actnorm", theirs),
+        **of_net(convolution(param["conv2d_1x1"]), convolution_bar, "conv2d_1x1", theirs),
+        **of_net(with_bias, lambda bar: {"weight": bar["W"], "bias": bar["b"]}, "conv2d_bias", theirs),
+        **of_net(zeros_convolution(param["conv2d_zeros"]), output_scale_bar, "conv2d_zeros", theirs),
+        **of_net(linear, lambda bar: output_scale_bar(bar, logs_shape=-1), "linear_zeros", theirs),
+        **of_split(param["split2d"], theirs),
+    }
+
+
+def of_initialisation(theirs):
+    given = under("actnorm_ddi/", theirs)
+    C = given["x"].shape[1]
+    f = GlowActNorm(np.zeros(C), np.zeros(C), PORT.factor, rank=3).initialised(given["x"], np.random.default_rng(0))
+    z, log_det = f.forward_and_log_det(given["x"])
+    found = {**actnorm_bar(f.params()), "z": z, "logdet": log_det}
+    return {"actnorm_ddi": worst(difference(found[key], given[key]) for key in found)}
+
+
+def of_split(param, theirs):
+    """The kept half, and log N of the other given it."""
+    given = under("split2d/", theirs)
+    C, H, W = given["in/x"].shape[1:]
+    half = C // 2 * H * W
+    prior = AffineCoupling(masks.channels(masks.halves(C), 3), zeros_convolution(param, "conv."), ExpScale(), SHIFT_FIRST,
+                           PORT.layout)
+    f = Chain((Inverse(prior), FactorOut(masks.halves(C), Reshape((C // 2, H, W), (half,)))))
+    (z, log_det), pullback = f.vjp(given["in/x"])
+    eps, kept = np.split(z, [half], -1)
+    log_prob, base_pullback = StandardNormal(half).log_prob_vjp(eps)
+    eps_bar, _ = base_pullback(given["in/ct_logp"])
+    kept_bar = given["in/cotangent"].reshape(kept.shape)
+    x_bar, bar = pullback(np.concatenate((eps_bar, kept_bar), -1), given["in/ct_logp"])
+    bars = output_scale_bar(bar["stages"]["0"]["inner"]["net"], "conv.")
+    return {"split2d: value": difference(kept.reshape(given["out/z1"].shape), given["out/z1"]),
+            "split2d: log p": difference(log_prob + log_det, given["out/logp"]),
+            "split2d: gradient of data": difference(x_bar, given["gradin/x"]),
+            "split2d: gradients": largest(bars, under("grad/", given))}
+
+
+def of_squeeze(config, theirs):
+    f, h = Squeeze(), theirs["split/h"]
+    C = h.shape[1]
+    net = Conv2d(np.zeros((C, C // 2, 1, 1)))
+    cross = AffineCoupling(masks.channels(masks.halves(C), 3), net, ExpScale(), SHIFT_FIRST, "interleaved")
+    found = [*cross.parts(h), *cross.pieces(h)]
+    return {"squeezed": difference(f.forward(theirs["in/x"]), theirs["out/squeezed"]),
+            "unsqueezed": difference(f.inverse(theirs["out/squeezed"]), theirs["out/unsqueezed"]),
+            **{name: difference(part, theirs[f"split/{name}"])
+               for name, part in zip(("split_1", "split_2", "cross_1", "cross_2"), found)}}
+
+
+# -- the port's step --------------------------------------------------------------------------------------------------
+
+def of_step(config, theirs):
+    C, x = config["in_channels"], theirs["in/x"]
+    param, D = under("param/", theirs), x[0].size
+    build = Builder(np.random.default_rng(0), config["hidden"], "affine", "lu", PORT, np.float64)
+    linear = factors(param, under("buffer/", theirs), "invconv.")
+    first, second, last = convolution(param, "f.0."), convolution(param, "f.2."), zeros_convolution(param, "f.4.")
+    net = Sequential((*first.layers, ReLU(), *second.layers, ReLU(), *last.layers))
+    _, _, coupling = build.step(C)
+    step = Chain((actnorm(param, "actnorm."), Pointwise(linear), coupling.replace(net=net)))
+    flow = Flow(Inverse(Chain((step, Reshape(x.shape[1:], (D,))))), StandardNormal(D))
+    log_prob, pullback = flow.log_prob_vjp(x)
+    x_bar, bar = pullback(np.full(len(x), -1 / len(x)))
+    (z, log_det), stages = step.forward_and_log_det(x), bar["bijector"]["inner"]["stages"]["0"]["stages"]
+    layers = stages["2"]["net"]["layers"]
+    bars = {**actnorm_bar(stages["0"], "actnorm."), **factors_bar(stages["1"]["inner"], linear, "invconv.")}
+    for i, of_layer in ((0, convolution_bar), (2, convolution_bar), (4, output_scale_bar)):
+        first = 3 * i // 2
+        bars |= of_layer({"layers": {"0": layers[str(first)], "1": layers[str(first + 1)]}}, f"f.{i}.")
+    back, back_log_det = step.inverse_and_log_det(theirs["out/z"])
+    return {"value": difference(z, theirs["out/z"]), "log-det": difference(log_det, theirs["out/logdet"]),
+            "loss": difference(-log_prob.mean(), theirs["out/nll"]),
+            "gradient of data": difference(x_bar, theirs["gradin/x"]),
+            "gradients": largest(bars, under("grad/", theirs)),
+            "inverse": difference(back, theirs["out/reverse_of_z"]),
+            "log-det of the inverse": difference(back_log_det, theirs["out/reverse_logdet"])}
+
+
+BY_FILE = dict(zip(FILES, (of_model, of_layers, of_squeeze, of_step)))
