@@ -2,14 +2,16 @@
 
     python -m validation.bench elementwise|realnvp|memory|glow [--rounds 5] [--threads 1] [--json]
 
-One process per library, rounds interleaved (A B C A B C ...), so that a drift of the machine meets all; each process takes
-the median of its repetitions, the table the median over rounds, of times and of refflow's time / the other's.
+One process per library, on as many cores as threads, rounds interleaved (A B C A B C ...), so that a drift of the machine
+meets all; each process takes the median of its repetitions, the table the median over rounds, of times and of refflow's
+time / the other's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from . import elementwise, glow, memory, realnvp
@@ -21,23 +23,24 @@ BENCHMARKS = {"elementwise": elementwise, "realnvp": realnvp, "memory": memory, 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m validation.bench", description=__doc__.splitlines()[0])
     parser.add_argument("bench", choices=BENCHMARKS)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="(5, of memory 1)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     bench = BENCHMARKS[options.bench]
     if options.worker:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.threads])
         print(json.dumps(bench.WORKERS[options.worker](options.threads)))
         return
-    rounds = []
-    for i in range(options.rounds):
-        print(f"round {i + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    rounds, count = [], options.rounds or (1 if options.bench == "memory" else 5)
+    for i in range(count):
+        print(f"round {i + 1} of {count}", file=sys.stderr, flush=True)
         rounds.append({library: measured(options.bench, library, options.threads) for library in bench.WORKERS})
     rows = bench.rows(rounds)
     if options.json:
         made = {"benchmark": options.bench, "what": bench.WHAT, "machine": machine(), "threads": options.threads,
-                "rounds": options.rounds, "rows": rows}
+                "rounds": count, "rows": rows}
         print(json.dumps(made, indent=1))
         return
     print(f"{bench.WHAT}; threads: {options.threads}; {machine()}")
