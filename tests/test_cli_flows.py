@@ -293,6 +293,11 @@ def test_training_that_fails(run):
     assert json.loads(out)["stopped"] == "failed" and np.isfinite(load("f.npz").log_prob(rows())).all()
 
 
+def heed_interruptions():
+    """A shell starts what runs in the background with interruptions ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     """A real process on a terminal, interrupted while it trains."""
     pty = pytest.importorskip("pty")
@@ -302,13 +307,17 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     process = subprocess.Popen([sys.executable, "-W", "error", "-m", "refflow", "fit", "data.csv", "--model", "realnvp",
                                 "--out", "f.npz", "--steps", "1000000", "--patience", "0"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=theirs,
-                               env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+                               env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                               preexec_fn=heed_interruptions)
     os.close(theirs)
     seen, end = b"", time.monotonic() + 120
     while b"/1000000  loss" not in seen and time.monotonic() < end:
         seen += os.read(ours, 1000)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    try:
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     try:
         while more := os.read(ours, 1000):
             seen += more

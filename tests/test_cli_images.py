@@ -258,18 +258,24 @@ def test_a_note_on_few_values(run):
     assert status == 0 and err == "refflow: images.npy: the largest pixel is 7; if there are no larger ones, say --values 8\n"
 
 
-def test_score_refuses(run):
+@pytest.mark.parametrize("command", ["score", "plot"])
+def test_other_images_are_refused(run, command):
+    if command == "plot":
+        pytest.importorskip("matplotlib")
+    more = {"score": (), "plot": ("--what", "images", "--out", "picture.png")}[command]
     assert trained(run, "glow")[0] == 0
     for v, message in ((ramps(C=3), "its images have 3 channels of 4 x 4 pixels, not 1 of 4 x 4"),
                        (ramps(H=8), "1 channels of 8 x 4 pixels, not 1 of 4 x 4"),
                        (wrong((3, 0, 1, 2), 9), "pixels must be integers in 0 .. 7; v[3, 0, 1, 2] = 9\n"),
                        (wrong((0, 0, 3, 3), np.nan, float), "v[0, 0, 3, 3] = nan\n"),
                        (np.zeros((4, 16)), "images are an array (N, channels, height, width) or (N, height, width), not of")):
-        for command in (("score", "flow.npz", "wrong.npy"),
-                        ("plot", "flow.npz", "wrong.npy", "--what", "images", "--out", "picture.png")):
-            saved(v, "wrong.npy")
-            status, out, err = run(*command)
-            assert status == 2 and not out and message in err, command
+        saved(v, "wrong.npy")
+        status, out, err = run(command, "flow.npz", "wrong.npy", *more)
+        assert status == 2 and not out and message in err
+
+
+def test_score_refuses_what_is_no_file_of_images(run):
+    assert trained(run, "glow")[0] == 0
     cli.Path("text.npy").write_text("no")
     assert run("score", "flow.npz", "text.npy")[0] == 2 and run("score", "flow.npz", "none.npy")[0] == 2
 

@@ -35,7 +35,7 @@ def moved(flow, rng):
 # -- the authors' numbers ---------------------------------------------------------------------------------------------
 
 def test_agrees_with_the_authors_code():
-    found = theirs_of.differences()
+    found = theirs_of.differences_of("nice_mnist_like_logistic")
     assert found.keys() >= {"log-likelihood", "latents", "gradients of parameters", "gradient of data", "inverse",
                             "optimiser steps"}
     assert max(found.values()) <= 1e-12, found

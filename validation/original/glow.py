@@ -22,14 +22,14 @@ from refflow.normalization import GlowActNorm
 from refflow.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
 
-from .words import difference, largest, numbers, under, worst
+from .words import PRACTICE, difference, largest, numbers, under, worst
 
-FILES = ("glow_tf_model_affine_invconv", "glow_layers", "glow_squeeze_split", "glow_step_invconv_affine_lu")
+FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")), key=lambda name: (not name.startswith("glow_tf"), name)))
 
 
 def differences() -> dict:
     """{file: {quantity: the largest relative difference}}."""
-    return {name: BY_FILE[name](*numbers(name)) for name in FILES}
+    return {name: reader(name)(*numbers(name)) for name in FILES}
 
 
 # -- the names of the authors' variables ------------------------------------------------------------------------------
@@ -398,4 +398,8 @@ def of_step(config, theirs):
             "log-det of the inverse": difference(back_log_det, theirs["out/reverse_logdet"])}
 
 
-BY_FILE = dict(zip(FILES, (of_model, of_layers, of_squeeze, of_step)))
+READERS = {"glow_tf_model": of_model, "glow_layers": of_layers, "glow_squeeze": of_squeeze, "glow_step": of_step}
+
+
+def reader(name):
+    return next(read for prefix, read in READERS.items() if name.startswith(prefix))

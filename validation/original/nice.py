@@ -8,7 +8,9 @@ from refflow.core.fields import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-from .words import difference, largest, numbers, under, worst
+from .words import PRACTICE, difference, largest, numbers, under, worst
+
+FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
 
 
 def paths_of(config):
@@ -46,7 +48,12 @@ def gradient_of_mean(flow, x):
     return log_prob, *pullback(np.full(len(x), -1 / len(x)))
 
 
-def differences(name="nice_mnist_like_logistic") -> dict:
+def differences() -> dict:
+    """{file: {quantity: the largest relative difference}}."""
+    return {name: differences_of(name) for name in FILES}
+
+
+def differences_of(name) -> dict:
     """{quantity: the largest relative difference}."""
     config, theirs = numbers(name)
     flow, paths, x = flow_of(config, under("param/", theirs)), paths_of(config), theirs["in/x"]
