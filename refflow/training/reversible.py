@@ -315,7 +315,7 @@ class LikelihoodGradient:
                 raise ValueError(f"LikelihoodGradient: {name} must be an int >= 1, not {value!r}")
         self.memory, self.rows, self.threads = memory, rows, threads
         self.spaces = [Workspace() for _ in range(threads)]
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self.drifted = self.by_page = 0
         self.prepared = None
 
@@ -363,7 +363,8 @@ class LikelihoodGradient:
             own = None if context is None else context[parts[i]]
             return Part(self, i).run(x[parts[i]], b[parts[i]], own)
 
-        return list((map if self.pool is None else self.pool.map)(run, range(len(parts))))
+        others = [self.pool.submit(run, i) for i in range(1, len(parts))]       # the first part is this thread's own
+        return [run(0), *(other.result() for other in others)]
 
     def checked_weights(self, b, batch, dtype):
         given, _ = as_floating("LikelihoodGradient: b", b)
