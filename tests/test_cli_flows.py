@@ -293,9 +293,9 @@ def test_training_that_fails(run):
     assert json.loads(out)["stopped"] == "failed" and np.isfinite(load("f.npz").log_prob(rows())).all()
 
 
-def heed_interruptions():
-    """A shell starts what runs in the background with interruptions ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A shell starts what runs in the background with interruptions ignored; this does not.
+HEEDING = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import refflow.cli; " \
+          "sys.exit(refflow.cli.main(sys.argv[1:]))"
 
 
 def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
@@ -304,11 +304,10 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     x = rows()
     write(tmp_path / "data.csv", x)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-W", "error", "-m", "refflow", "fit", "data.csv", "--model", "realnvp",
+    process = subprocess.Popen([sys.executable, "-W", "error", "-c", HEEDING, "fit", "data.csv", "--model", "realnvp",
                                 "--out", "f.npz", "--steps", "1000000", "--patience", "0"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=theirs,
-                               env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                               preexec_fn=heed_interruptions)
+                               env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     os.close(theirs)
     seen, end = b"", time.monotonic() + 120
     while b"/1000000  loss" not in seen and time.monotonic() < end:
