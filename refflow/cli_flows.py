@@ -21,13 +21,12 @@ import numpy as np
 
 from . import cli_images, models
 from .cli_gaussian import correlated, gaussian, gaussian_start, likelihood, log_prob_of, normal, standardised
-from .cli_tables import (INTERRUPTED, WORDS, common, count, counts, dequantised, history_of, integers, part, place,
-                         positive_count, rate, read_table, table_text, to_be_written, write_table)
+from .cli_tables import (INTERRUPTED, WORDS, common, count, counts, dequantised, history_of, integers, part,
+                         positive_count, rate, read_table, saved_flow, table_text, to_be_written, write_table)
 from .core import Chain, Flow
 from .data import IMAGES, LOADERS, load_data
 from .oracle import CannotRun
 from .oracle.verdict import aligned, plain
-from .saving import read as read_flow_file
 from .saving import save
 from .training import EMA, Adam, Cosine, TrainingError, fit
 
@@ -246,17 +245,10 @@ def fit_text(report, D):
 
 def read_flow(path):
     """(flow of vectors, names of the columns or None, indices of the columns of integers)."""
-    if not Path(path).exists():
-        raise CannotRun(f"there is no file {path}")
-    try:
-        flow, note = read_flow_file(path)
-    except ValueError as error:
-        raise CannotRun(str(error)) from None
-    if not isinstance(flow, Flow) or flow.rank != 1 or flow.parameter_batch or flow.event_shape is None:
+    flow, note = saved_flow(path)
+    if flow.rank != 1:
         raise CannotRun(f"{path}: it holds no flow of rows of numbers")
-    if flow.needs("context"):
-        raise CannotRun(f"{path}: its flow needs a context, which a table has not")
-    D, note = flow.event_shape[0], note if isinstance(note, dict) else {}
+    D = flow.event_shape[0]
     names, noisy = note.get("columns"), note.get("dequantised")
     fits = isinstance(names, list) and len(names) == D and all(isinstance(n, str) for n in names)
     indices = isinstance(noisy, list) and all(type(j) is int and 0 <= j < D for j in noisy)

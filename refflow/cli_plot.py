@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from .cli_images import drawn, images_of, images_to_score
-from .cli_tables import Table, common, count, dequantised, positive_count, rate, read_table, to_be_written
-from .core import Flow
+from .cli_tables import Table, common, count, dequantised, positive_count, rate, read_table, saved_flow, to_be_written
 from .dequantisation import quantised
 from .oracle import CannotRun
 from .oracle.verdict import plain
-from .saving import read as read_flow_file
 
 WHAT = {"transport": "a density of 2 columns step by step, from z_0 to x",
         "density": "the density, over DATA if given; of more than 2 columns, samples beside DATA",
@@ -66,7 +64,7 @@ def plot_flow(options):
         from . import plot
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    flow, note = read_flow(options.flow)
+    flow, note = saved_flow(options.flow)
     rng = np.random.default_rng(options.seed)
     table = None if options.data is None else table_of(options.data, images_of(flow, note), rng)
     if table is not None and table.values.shape[1] != math.prod(flow.event_shape):
@@ -90,19 +88,6 @@ def table_of(path, what, rng):
         return read_table(path)
     y = what.with_noise(images_to_score(path, what), rng)
     return Table(y.reshape(len(y), -1), None, [], list(range(1, len(y) + 1)), path)
-
-
-def read_flow(path):
-    """(flow, note) of a file."""
-    if not Path(path).exists():
-        raise CannotRun(f"there is no file {path}")
-    try:
-        flow, note = read_flow_file(path)
-    except ValueError as error:
-        raise CannotRun(str(error)) from None
-    if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
-        raise CannotRun(f"{path}: it holds no flow of events of known shape")
-    return flow, note if isinstance(note, dict) else {}
 
 
 def noisy(note, flow):

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .core import Flow
 from .oracle import CannotRun
-from .saving import write_atomically
+from .saving import read, write_atomically
 
 INTERRUPTED = 130
 WORDS = {"train": "to train", "validation": "held out", "test": "to test"}
@@ -211,3 +212,18 @@ def history_of(history, every):
     validation = history["validation_loss"] if len(history["validation_loss"]) else None
     return {"step": ends.tolist(), "train": [float(losses.mean()) if len(losses) else None for losses in train],
             "validation": None if validation is None else validation.tolist()}
+
+
+def saved_flow(path):
+    """(flow, note) of a file that `refflow fit` or `save` has written; the note is a dictionary."""
+    if not Path(path).exists():
+        raise CannotRun(f"there is no file {path}")
+    try:
+        flow, note = read(path)
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
+    if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
+        raise CannotRun(f"{path}: it holds no flow of events of known shape")
+    if flow.needs("context"):
+        raise CannotRun(f"{path}: its flow needs a context, which the command line cannot give")
+    return flow, note if isinstance(note, dict) else {}

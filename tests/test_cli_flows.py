@@ -233,7 +233,7 @@ def test_flows_that_do_not_fit_the_table(run):
     save(Flow(Tanh(), StandardNormal(())), "scalar.npz")
     assert "it holds no flow of rows" in run("sample", "scalar.npz")[2]
     save(Tanh(), "tanh.npz")
-    assert "it holds no flow of rows" in run("score", "tanh.npz", "data.csv")[2]
+    assert "it holds no flow of events of known shape" in run("score", "tanh.npz", "data.csv")[2]
     assert "must end in" in run("sample", "data.csv")[2] and "no file" in run("sample", "none.npz")[2]
     os.rename("three.csv", "bad.npz")
     status, _, err = run("sample", "bad.npz")
