@@ -25,7 +25,8 @@ def test_agrees_with_the_authors_code():
                           "realnvp_tf_channel_aff_bottom0", "realnvp_tf_model_s2"}
     for quantities in found.values():
         for quantity, value in quantities.items():
-            assert value <= (1e-8 if quantity.endswith(", absolute") else 1e-10), quantity
+            limit = original.ALLOWED if "gradients" in quantity else 1e-10          # entries down to 1e-6 of the largest count
+            assert value <= (1e-8 if quantity.endswith(", absolute") else limit), quantity
 
 
 def test_the_command_prints_and_passes(capsys):

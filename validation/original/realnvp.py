@@ -2,7 +2,7 @@
 
 Their names: "coupling_2/resnet/block_0/bn_in/beta"; their images are (N, H, W, C), their kernels (H, W, in, out).  A file
 holds one coupling with its output's normalisation, or a whole model.  Differences are relative to the largest entry of an
-array; of gradients, some of which are 0 in exact arithmetic, at least to 1e-4 of the largest of all.
+array; of gradients, some of which are 0 in exact arithmetic, at least to 1e-6 of the largest of all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from refflow.training.unconstrained import at_path
 from .words import PRACTICE, numbers, under
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("realnvp_*.npz")))
-FLOOR = 1e-4
+FLOOR = 1e-6
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
