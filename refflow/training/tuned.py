@@ -6,18 +6,23 @@ The map and its reverse rule are those of the pages `coupling.affine`, `coupling
 - every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step;
 - sums over events go into the gradient itself.
 
-Where a number leaves the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.  A
-layer whose sum of squares is finite holds finite entries; one that is not may still do so, and is left to the pages.
+Where a number may leave the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import scipy.linalg
 
 from ..conditioners import Dense, ReLU, Sequential
 from ..core.fields import flatten
 from ..coupling import AdditiveCoupling, AffineCoupling
 from ..elementwise.scales import SAFE, ExpScale
+
+
+LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) / 2 for dtype in (np.float32, np.float64)}
 
 
 class Unusual(Exception):
@@ -70,8 +75,6 @@ def tunable(stage):
     affine = type(stage) is AffineCoupling.page
     if not affine and type(stage) is not AdditiveCoupling.page or stage.mask.ndim != 1 or affine and stage.shift_first:
         return False
-    if affine and stage.shift_first:
-        return False
     if type(stage.net) is not Sequential.page or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
         return False
     dense, between = stage.net.layers[0::2], stage.net.layers[1::2]
@@ -86,26 +89,26 @@ class Exponential:
     def __init__(self, s):
         self.total, self.factor = s.sum(0), np.exp(s, out=s)
 
-    def times(self, z, out):
-        return np.multiply(z, self.factor, out=out)
+    def times(self, z):
+        return np.multiply(z, self.factor, out=z)
 
-    def over(self, y, out):
-        return np.divide(y, self.factor, out=out)
+    def over(self, y):
+        return np.divide(y, self.factor, out=y)
 
-    def cotangents(self, z, product_bar, b, s_bar, z_bar):
-        """Writes those of s and z, for z sigma, and returns those of the convention; b is the log-det's."""
-        np.multiply(product_bar, self.factor, out=z_bar)
-        np.multiply(z_bar, z, out=s_bar)
+    def cotangents(self, z, product_bar, b, s_bar):
+        """(that of z, those of the convention), for z sigma; that of s is written.  b is the log-det's."""
+        product_bar *= self.factor
+        np.multiply(product_bar, z, out=s_bar)
         s_bar += b
-        return {}
+        return product_bar, {}
 
-    def inverse_cotangents(self, y, quotient_bar, b, s_bar, y_bar):
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar):
         """The same for y / sigma and -b."""
-        np.divide(quotient_bar, self.factor, out=y_bar)
-        np.multiply(y_bar, y, out=s_bar)
+        quotient_bar /= self.factor
+        np.multiply(quotient_bar, y, out=s_bar)
         s_bar += b
         np.negative(s_bar, out=s_bar)
-        return {}
+        return quotient_bar, {}
 
 
 class Conventional:
@@ -113,23 +116,29 @@ class Conventional:
 
     def __init__(self, stage, s):
         self.sigma, self.own = stage.sigma(s), stage.scale_bar
+        self.times, self.over = self.sigma.times, self.sigma.over
         self.total = np.broadcast_to(self.sigma.log, s.shape).sum(0)
 
-    def times(self, z, out):
-        out[...] = self.sigma.times(z)
-
-    def over(self, y, out):
-        out[...] = self.sigma.over(y)
-
-    def cotangents(self, z, product_bar, b, s_bar, z_bar):
+    def cotangents(self, z, product_bar, b, s_bar):
         s_bar[...], own = self.sigma.cotangents(z, product_bar, b)
-        z_bar[...] = self.sigma.times(product_bar)
-        return self.own(own)
+        return self.sigma.times(product_bar), self.own(own)
 
-    def inverse_cotangents(self, y, quotient_bar, b, s_bar, y_bar):
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar):
         s_bar[...], own = self.sigma.inverse_cotangents(y, quotient_bar, b)
-        y_bar[...] = self.sigma.over(quotient_bar)
-        return self.own(own)
+        return self.sigma.over(quotient_bar), self.own(own)
+
+
+class TunedDense:
+    """A dense layer with its bias as one more column: h = [W b] (a, 1), where a (N + 1, n) has a last row of ones.
+
+    With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|.
+    """
+
+    def __init__(self, layer, path):
+        self.W, self.W_path, self.b_path = layer.W, (*path, "W"), (*path, "b")
+        self.Wb = np.concatenate((layer.W, layer.b[:, None]), 1)
+        self.growth = 1 + float(scipy.linalg.norm(self.Wb))
 
 
 class TunedCoupling:
@@ -141,7 +150,9 @@ class TunedCoupling:
     def __init__(self, stage, side, path, number, space):
         self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.dense, self.between = stage.net.layers[0::2], stage.net.layers[1::2]
+        self.between = stage.net.layers[1::2]
+        self.dense = [TunedDense(layer, (*path, "net", "layers", str(2 * i)))
+                      for i, layer in enumerate(stage.net.layers[0::2])]
         self.affine = type(stage) is AffineCoupling.page
         self.plain = self.affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0
 
@@ -175,43 +186,53 @@ class TunedCoupling:
     def moved(self, E, t, sigma, side, slot):
         """The columns with their part b moved by the map, or for side 1 by its inverse."""
         new = self.space.apart(("event", slot), E.shape, E.dtype, E)
-        new[self.a] = E[self.a]
-        part = self.space.array("part", t.shape, E.dtype)
+        np.copyto(new, E)
+        part = new[self.b]
         if side:
-            np.subtract(E[self.b], t, out=part)
-            if sigma is not None:
-                sigma.over(part, part)
-        elif sigma is None:
-            np.add(E[self.b], t, out=part)
+            part -= t
+            new[self.b] = part if sigma is None else sigma.over(part)
         else:
-            sigma.times(E[self.b], part)
+            part = part if sigma is None else sigma.times(part)
             part += t
-        new[self.b] = part
+            new[self.b] = part
         return new
 
     # -- the network -------------------------------------------------------------------------------------------------
 
     def network(self, a, slot, check):
         """(t, sigma, what each layer's pullback needs), sigma None for an additive coupling."""
-        kept, h, n = [], a, a.shape[1]
+        h, kept = self.above_ones(a, (slot, 0)), []
+        bound = norm(h) if check else 0
         for i, layer in enumerate(self.dense):
-            out = self.space.array(("layer", slot, i), (len(layer.W), n), h.dtype)
-            np.matmul(layer.W, h, out=out)
-            out += layer.b[:, None]
-            if check and not np.isfinite(np.vdot(out, out)):
+            out = self.ones_below(len(layer.W), h, (slot, i + 1))
+            np.matmul(layer.Wb, h, out=out[:-1])
+            bound *= layer.growth
+            if not bound <= LARGEST[h.dtype]:
                 raise Unusual
-            entering, back = h, None
-            h = out
+            entering, h, back = h[:-1], out, None
             if i < len(self.between):
-                h, back = self.activated(self.between[i], out)
-            kept.append((entering, h, back))
-        t, sigma = self.t_and_sigma(h, check)
+                h, back = self.activated(self.between[i], out, (slot, i + 1, "active"))
+                bound = norm(h) if check and back else bound
+            kept.append((entering, h[:-1], back))
+        t, sigma = self.t_and_sigma(h[:-1], check)
         return t, sigma, kept
 
-    def activated(self, layer, out):
-        """(h, its pullback, or None for ReLU, which reads it off h)."""
+    def ones_below(self, M, a, name):
+        """(M + 1, n), of which the last row is one."""
+        out = self.space.array(("layer", *name), (M + 1, a.shape[1]), a.dtype)
+        out[-1] = 1
+        return out
+
+    def above_ones(self, a, name):
+        out = self.ones_below(len(a), a, name)
+        out[:-1] = a
+        return out
+
+    def activated(self, layer, out, name):
+        """(h, its pullback, or None for ReLU, which reads it off h and does not let a norm grow)."""
         if type(layer) is not ReLU.page:
-            return layer.vjp(out)
+            h, back = layer.vjp(out[:-1])
+            return self.above_ones(h, name), back
         zero = self.space.array("zero", out.shape, out.dtype)       # two arrays are compared faster than one and a number
         return np.maximum(out, zero, out=out), None
 
@@ -221,7 +242,7 @@ class TunedCoupling:
         s, t = self.pieces(h)
         if not self.plain:
             return t, Conventional(self.stage, s)
-        if check and not (np.abs(s) <= SAFE[s.dtype]).all():
+        if check and not (norm(s) <= SAFE[s.dtype] or (np.abs(s) <= SAFE[s.dtype]).all()):
             raise Unusual
         return t, Exponential(s)
 
@@ -251,14 +272,13 @@ class TunedCoupling:
 
     def affine_cotangents(self, before, t, sigma, B, b, h_bar, sums):
         """Those of the network's outputs, into h_bar, of the part b, into B, and of the convention, into the sums."""
-        part = self.space.array("part", t.shape, B.dtype)
         s_bar, t_bar = self.pieces(h_bar)
         if self.side:
-            own = sigma.inverse_cotangents(before - t, B[self.b], b, s_bar, part)
+            part, own = sigma.inverse_cotangents(before - t, B[self.b], b, s_bar)
             np.negative(part, out=t_bar)
         else:
-            own = sigma.cotangents(before, B[self.b], b, s_bar, part)
             t_bar[...] = B[self.b]
+            part, own = sigma.cotangents(before, B[self.b], b, s_bar)
         B[self.b] = part
         sums.add_all((*self.path, "scale"), own)
 
@@ -268,16 +288,20 @@ class TunedCoupling:
             entering, h, back = layers[i]
             if i < len(self.between):
                 g = self.masked(g, h) if back is None else back(g)[0]
-            path = (*self.path, "net", "layers", str(2 * i))
-            sums.add_product((*path, "W"), g, entering.T)
-            sums.add_product((*path, "b"), g, self.space.ones(g.shape[1], g.dtype))
+            layer = self.dense[i]
+            sums.add_product(layer.W_path, g, entering.T)
+            sums.add_product(layer.b_path, g, self.space.ones(g.shape[1], g.dtype))
             if i == 0 and not wanted:
                 return None
-            out = self.space.array(("back", i % 2), (self.dense[i].W.shape[1], g.shape[1]), g.dtype)
-            g = np.matmul(self.dense[i].W.T, g, out=out)
+            out = self.space.array(("back", i % 2), entering.shape, g.dtype)
+            g = np.matmul(layer.W.T, g, out=out)
         return g
 
     def masked(self, g, h):
         """The pullback of ReLU."""
         positive = self.space.array("positive", h.shape, bool)
         return np.multiply(g, np.greater(h, 0, out=positive), out=g)
+
+
+def norm(a):
+    return math.sqrt(np.vdot(a, a))
