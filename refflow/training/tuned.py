@@ -138,7 +138,7 @@ class TunedDense:
     def __init__(self, layer, path):
         self.W, self.W_path, self.b_path = layer.W, (*path, "W"), (*path, "b")
         self.Wb = np.concatenate((layer.W, layer.b[:, None]), 1)
-        self.growth = 1 + float(scipy.linalg.norm(self.Wb))
+        self.growth = 1 + float(scipy.linalg.norm(self.Wb.ravel()))
 
 
 class TunedCoupling:
