@@ -11,6 +11,7 @@ Where a number may leave the range in which the pages' plain formulas hold, `Unu
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -136,9 +137,16 @@ class TunedDense:
     """
 
     def __init__(self, layer, path):
-        self.W, self.W_path, self.b_path = layer.W, (*path, "W"), (*path, "b")
-        self.Wb = np.concatenate((layer.W, layer.b[:, None]), 1)
-        self.growth = 1 + float(scipy.linalg.norm(self.Wb.ravel()))
+        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, (*path, "W"), (*path, "b")
+        self.growth = 1 + float(scipy.linalg.norm(np.append(layer.W, layer.b)))
+
+    @functools.cached_property
+    def kept(self):
+        return self.written(np.empty((len(self.W), self.W.shape[1] + 1), self.W.dtype))
+
+    def written(self, Wb):
+        Wb[:, :-1], Wb[:, -1] = self.W, self.b
+        return Wb
 
 
 class TunedCoupling:
@@ -205,7 +213,7 @@ class TunedCoupling:
         bound = norm(h) if check else 0
         for i, layer in enumerate(self.dense):
             out = self.ones_below(len(layer.W), h, (slot, i + 1))
-            np.matmul(layer.Wb, h, out=out[:-1])
+            np.matmul(self.with_bias(layer, slot), h, out=out[:-1])
             bound *= layer.growth
             if not bound <= LARGEST[h.dtype]:
                 raise Unusual
@@ -216,6 +224,12 @@ class TunedCoupling:
             kept.append((entering, h[:-1], back))
         t, sigma = self.t_and_sigma(h[:-1], check)
         return t, sigma, kept
+
+    def with_bias(self, layer, slot):
+        """[W b], kept where activations are, else written again for each use."""
+        if slot:
+            return layer.kept
+        return layer.written(self.space.array("[W b]", (len(layer.W), layer.W.shape[1] + 1), layer.W.dtype))
 
     def ones_below(self, M, a, name):
         """(M + 1, n), of which the last row is one."""
