@@ -142,8 +142,8 @@ class Draw:
                 return f, shapes[self.side == "inverse"]
 
     def with_optional_fields(self, spread, D):
-        """The page with drawn fields, each optional one there or not; a context and what has no shape are not."""
-        optional = [key for key, field in self.page.declared.items() if isinstance(field, Field) and field.optional
+        """The page with drawn fields, those that are not usual there or not; a context and what has no shape are not."""
+        optional = [key for key, field in self.page.declared.items() if isinstance(field, Field) and not field.usual
                     and key != "context" and (field.shape or not field.constant)]
         self.chosen = {key for key in optional if self.rng.random() < 0.7}
         f = self.bijector(self.plain_values(), spread, D)
@@ -167,7 +167,7 @@ class Draw:
                 for symbol, size in zip(field.shape, core[len(core) - len(field.shape):]):
                     bind(symbol, size, dims)
         for key, field in self.page.declared.items():
-            if isinstance(field, Field) and key not in fields and (not field.optional or key in self.chosen):
+            if isinstance(field, Field) and key not in fields and (field.usual or key in self.chosen):
                 fields[key] = self.field(field, spread, dims, D)
         f = self.page(**fields)
         return f.astype(self.dtype) if f.dtype else f

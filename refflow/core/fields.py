@@ -20,8 +20,9 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 class Field:
     """One declared array: the set its values lie in and its trailing core shape, in symbols ("D", "K+1") or numbers.
 
-    `constant` fields (masks, permutations) are not parameters.  An `optional` field may be None until `at` fills it.  A
-    `default` number fills the whole core.
+    `constant` fields (masks, permutations) are not parameters.  An `optional` field may be None: it is then not there, nor
+    among the parameters, unless `at` fills it.  A `default` number fills the whole core of a field that is not given; where
+    the field is optional too, None is an answer, and what is not given differs from it.
     """
 
     set: Any
@@ -30,6 +31,11 @@ class Field:
     constant: bool = False
     optional: bool = False
     dtype: Any = None
+
+    @property
+    def usual(self):
+        """Is it there unless the caller says otherwise?"""
+        return self.default is not None or not self.optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Value:
         arrays, strong, dims = {}, [], {}
         for key, value in given.items():
             field = self.declared[key]
-            if value is None and (field.optional or field.default is not None):
+            if value is field or value is None and (field.optional or field.default is not None):
                 continue
             if field.constant:
                 arrays[key] = self._constant(key, value)
@@ -145,7 +151,7 @@ class Value:
             field = self.declared[key]
             if key not in arrays:
                 core = tuple(size_of(symbol, dims) for symbol in field.shape)
-                empty = field.optional or None in core
+                empty = field.optional and value is None or None in core
                 arrays[key] = None if empty else np.full(core, field.default, field.dtype or np.float64)
             if arrays[key] is not None and not field.constant:
                 arrays[key] = arrays[key].astype(dtype or np.float64, copy=False)
@@ -410,8 +416,8 @@ def declare(cls):
         if isinstance(field, (Field, Child, Plain)):
             declared[key] = field
             optional = isinstance(field, Field) and (field.optional or field.default is not None)
-            if optional:
-                setattr(cls, key, None)
+            if optional:                        # the declaration itself stands for what was not given, if None is an answer
+                setattr(cls, key, field if field.optional and field.usual else None)
             elif isinstance(field, Plain) and field.default is not dataclasses.MISSING:
                 setattr(cls, key, field.default)
             else:

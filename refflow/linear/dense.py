@@ -3,6 +3,8 @@ r"""Dense linear map, R^D -> R^D.
     x = W z + shift,   W invertible                                                 (1)
     dx/dz = W                                                                       (2)
 
+Without a shift, x = W z, as Glow has it: the same with 0 in its place, and no shift_bar.
+
 One LU factorisation with partial pivoting serves all that follows: with P a permutation matrix, L unit lower and U upper
 triangular,
     W = P L U                                                                       (3)
@@ -39,26 +41,28 @@ import numpy as np
 import scipy
 
 from ..core import Array, Bijector, bijector, case, invertible, log_abs_product, real
+from ..core.fields import Field
 from ..core.words import scaled, solve_lower, solve_upper, unit_scaled
-from .words import applied, opposite, outer_sum, reordered, scaled_outer_sum
+from .words import applied, minus, opposite, outer_sum, plus, reordered, scaled_outer_sum, shift_bar
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
 class DenseLinear(Bijector):
-    """x = W z + shift; z and x (*batch, D), W (D, D) or (*batch, D, D) and invertible, shift (D,)."""
+    """x = W z + shift; z and x (*batch, D), W (D, D) or (*batch, D, D) and invertible, shift (D,), or None for x = W z."""
 
     W: Array = invertible("D", "D")
-    shift: Array = real("D", default=0.0)
+    shift: Array = Field(real, ("D",), default=0.0, optional=True)
     event_ndim = (1, 1)
 
     @staticmethod
     def definition(m, z, W, shift):
         D = range(len(z))
-        return [sum(W[i][j] * z[j] for j in D) + shift[i] for i in D]               # (1)
+        W_z = [sum(W[i][j] * z[j] for j in D) for i in D]
+        return W_z if shift is None else [W_z[i] + shift[i] for i in D]             # (1)
 
     def forward(self, z):
         z, e = unit_scaled(z)
-        return scaled(applied(self.W, z), e) + self.shift                           # (1) (8)
+        return plus(scaled(applied(self.W, z), e), self.shift)                      # (1) (8)
 
     def log_det(self, z):
         return np.broadcast_to(log_abs_det(factored(self.W)), z.shape[:-1])
@@ -73,7 +77,7 @@ class DenseLinear(Bijector):
 
     def scaled_inverse(self, factors, x):
         """(z', e) with z = 2^e z'."""
-        b = x - self.shift                                                          # (5)
+        b = minus(x, self.shift)                                                    # (5)
         z, e = solve(factors, b)                                                    # (6)
         r, i = solve(factors, scaled(b, -e) - applied(self.W, z))                   # (8)
         return unit_scaled(z + scaled(r, i), e)                                     # (7)
@@ -84,7 +88,7 @@ class DenseLinear(Bijector):
 
         def pullback(x_bar, log_det_bar):
             W_bar = outer_sum(x_bar, z, self.W) + self.log_det_part(factors, log_det_bar)
-            return applied(self.W.mT, x_bar), {"W": W_bar, "shift": x_bar}          # (9)
+            return applied(self.W.mT, x_bar), {"W": W_bar, **shift_bar(self, x_bar)}        # (9)
 
         return (self.forward(z), log_det), pullback
 
@@ -97,7 +101,7 @@ class DenseLinear(Bijector):
             w, i = solve_transposed(factors, z_bar)                                 # (10)
             W_bar = -scaled_outer_sum(w, i, z, e, self.W) - self.log_det_part(factors, log_det_bar)     # (12)
             x_bar = scaled(w, i)
-            return x_bar, {"W": W_bar, "shift": -x_bar}                             # (11)
+            return x_bar, {"W": W_bar, **shift_bar(self, -x_bar)}                   # (11)
 
         return (scaled(z, e), log_det), pullback
 

@@ -5,7 +5,8 @@ that gathers, (P y)_i = y_{order_i}, so that P^T scatters, (P^T x)_{order_i} = x
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
     x_i = y_{order_i} + shift_i                                                     (3)
-that is x = P L (U + S) z + shift, Glow's W = P L (U + diag(s)).  Hence
+that is x = P L (U + S) z + shift, Glow's W = P L (U + diag(s)).  Without a shift, as Glow has it: the same with 0 in its
+place, and no shift_bar.  Hence
     dx/dz = P L (U + S)                                                             (4)
     log|det dx/dz| = log|scale_1 scale_2 ... scale_D|                               (5)
 (5) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
@@ -40,19 +41,23 @@ import numpy as np
 
 from ..core import (Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower,
                     strictly_upper)
+from ..core.fields import Field
 from ..core.words import scaled, solve_lower, solve_upper, unit_scaled
-from .words import applied, opposite, outer_sum, reordered, scaled_outer_sum
+from .words import applied, minus, opposite, outer_sum, plus, reordered, scaled_outer_sum, shift_bar
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True)
 class PLULinear(Bijector):
-    """x = P L (U + diag(scale)) z + shift with (P y)_i = y_{order_i} and L = I + lower; z and x (*batch, D)."""
+    """x = P L (U + diag(scale)) z + shift with (P y)_i = y_{order_i} and L = I + lower; z and x (*batch, D).
+
+    `shift` may be None, for x = P L (U + diag(scale)) z.
+    """
 
     order: Array = permutation("D")
     lower: Array = strictly_lower("D", "D")
     upper: Array = strictly_upper("D", "D")
     scale: Array = nonzero("D")
-    shift: Array = real("D", default=0.0)
+    shift: Array = Field(real, ("D",), default=0.0, optional=True)
     event_ndim = (1, 1)
 
     @staticmethod
@@ -60,7 +65,7 @@ class PLULinear(Bijector):
         D = range(len(z))
         v = [scale[i] * z[i] + sum(upper[i][j] * z[j] for j in D[i + 1:]) for i in D]       # (1)
         y = [v[i] + sum(lower[i][j] * v[j] for j in D[:i]) for i in D]              # (2)
-        return [y[order[i]] + shift[i] for i in D]                                  # (3)
+        return [y[order[i]] if shift is None else y[order[i]] + shift[i] for i in D]        # (3)
 
     def forward(self, z):
         return self.from_v(*self.scaled_v(z))
@@ -72,7 +77,7 @@ class PLULinear(Bijector):
 
     def from_v(self, v, e):
         y = v + applied(self.lower, v)                                              # (2) (9)
-        return scaled(reordered(y, self.order), e) + self.shift                     # (3)
+        return plus(scaled(reordered(y, self.order), e), self.shift)                # (3)
 
     def log_det(self, z):
         return np.broadcast_to(log_abs_product(self.scale), z.shape[:-1])           # (5)
@@ -92,7 +97,7 @@ class PLULinear(Bijector):
 
     def scaled_inverse_v(self, x):
         """(v', e) with v = 2^e v'."""
-        y = reordered(x - self.shift, opposite(self.order))                         # (6)
+        y = reordered(minus(x, self.shift), opposite(self.order))                   # (6)
         return solve_lower(self.lower, y, unit=True)                                # (7)
 
     def scaled_inverse(self, v, e):
@@ -109,7 +114,7 @@ class PLULinear(Bijector):
             lower_bar = np.tril(scaled_outer_sum(*unit_scaled(y_bar), v, e, self.lower), -1)        # (11) (18)
             upper_bar = np.triu(outer_sum(v_bar, z, self.upper), 1)                 # (12)
             scale_bar = v_bar * z + log_det_bar[..., None] / self.scale             # (13)
-            return z_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, "shift": x_bar}
+            return z_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, **shift_bar(self, x_bar)}
 
         return (self.from_v(v, e), self.log_det(z)), pullback
 
@@ -124,7 +129,7 @@ class PLULinear(Bijector):
             lower_bar = -np.tril(scaled_outer_sum(y_bar, j, v, e, self.lower), -1)  # (16) (18)
             upper_bar = -np.triu(scaled_outer_sum(v_bar, i, z, k, self.upper), 1)   # (14) (18)
             scale_bar = -scaled(v_bar * z, i + k) - log_det_bar[..., None] / self.scale     # (15)
-            return x_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, "shift": -x_bar}
+            return x_bar, {"lower": lower_bar, "upper": upper_bar, "scale": scale_bar, **shift_bar(self, -x_bar)}
 
         return (scaled(z, k), -self.log_det(x)), pullback
 

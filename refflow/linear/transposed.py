@@ -40,7 +40,8 @@ class Transposed(Bijector):
     def _validate(self):
         if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (1, 1) or not self.inner.constant_log_det:
             raise ValueError(f"Transposed: inner must be a linear bijector of vectors, not {self.inner!r}")
-        if np.any(getattr(self.inner, "shift", 0)):
+        shift = getattr(self.inner, "shift", None)
+        if shift is not None and np.any(shift):
             raise ValueError("Transposed: the shift of inner must be 0")            # (9)
         super()._validate()
 

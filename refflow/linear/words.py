@@ -40,3 +40,20 @@ def scaled_outer_sum(a, i, b, j, like):
     """
     h = (i + j) // 2
     return outer_sum(scaled(a, h), scaled(b, i + j - h), like)
+
+
+# -- a shift that may not be there ------------------------------------------------------------------------------------
+
+def plus(x, shift):
+    """x + shift, or x where the shift is None."""
+    return x if shift is None else x + shift
+
+
+def minus(x, shift):
+    """x - shift, or x where the shift is None."""
+    return x if shift is None else x - shift
+
+
+def shift_bar(f, bar):
+    """The cotangent `bar` of a map's shift, by its name, or nothing where that is None."""
+    return {} if f.shift is None else {"shift": bar}

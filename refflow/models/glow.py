@@ -105,9 +105,8 @@ def glow(rng, shape, levels=3, steps=32, hidden=512, *, coupling="affine", permu
         LSUN 128          glow(rng, (3, 128, 128), 5, 64, coupling="additive")
         CelebA-HQ 256     glow(rng, (3, 256, 256), 6, 32, coupling="additive")
 
-    Weights are drawn from the Generator `rng`.  `DenseLinear` and `PLULinear` have a shift, 0 at the start, which the
-    authors' code has not: fit(..., fixed="*.shift") keeps it.  ValueError for sizes that are no counts, for
-    a height or width that 2^L does not divide, and for unknown names.
+    Weights are drawn from the Generator `rng`.  ValueError for sizes that are no counts, for a height or width that 2^L does
+    not divide, and for unknown names.
     """
     check(shape, levels, steps, hidden, coupling, permutation, classes, convention)
     build = Builder(rng, int(hidden), coupling, permutation, CONVENTIONS[convention], dtype)
@@ -261,12 +260,12 @@ class Builder:
             return Permutation(self.rng.permutation(C))                             # (15)
         Q = np.linalg.qr(self.rng.standard_normal((C, C)))[0]                       # (12)
         if self.permutation == "1x1":
-            return DenseLinear(Q.astype(self.dtype))                                # (12)
+            return DenseLinear(Q.astype(self.dtype), None)                          # (12)
         if self.permutation == "orthogonal":
             return OrthogonalLinear(Q.astype(self.dtype))                           # (14)
         order, L, U = scipy.linalg.lu(Q, p_indices=True)                            # (13)
         lower, upper, scale = (part.astype(self.dtype) for part in (np.tril(L, -1), np.triu(U, 1), np.diag(U)))
-        factors = PLULinear(order, lower, upper, scale)                             # (13)
+        factors = PLULinear(order, lower, upper, scale, None)                       # (13)
         return Transposed(factors) if self.convention.transposed else factors       # (18)
 
     def affine_or_additive(self, C):

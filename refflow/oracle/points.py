@@ -237,7 +237,7 @@ def drawn_bijector(page, dtype, rng, size, spread, plain=None, lead=()):
     """A bijector of a page with parameters of magnitude 2^-spread to 2^spread (matrices: at most 2^10)."""
     dims, fields = {letter: size for letter in letters_of(page)}, dict(plain or {})
     for key, declared in page.declared.items():
-        if isinstance(declared, Field) and not declared.optional:
+        if isinstance(declared, Field) and declared.usual:
             shape = (() if declared.constant else lead) + tuple(size_of(s, dims) for s in declared.shape)
             width = min(spread, 10) if declared.set.rank == 2 else spread
             value = declared.set.draw(rng, shape, width)
@@ -249,7 +249,7 @@ def simple_bijector(page, dtype, size):
     """A bijector of a page with parameters as simple as its declarations allow."""
     dims, fields = {letter: size for letter in letters_of(page)}, {}
     for key, declared in page.declared.items():
-        if isinstance(declared, Field) and not declared.optional:
+        if isinstance(declared, Field) and declared.usual:
             shape = tuple(size_of(s, dims) for s in declared.shape)
             fields[key] = simple_value(declared, shape).astype(declared.dtype if declared.constant else dtype)
     return page(**fields)

@@ -127,6 +127,8 @@ def bijectors(draw, page, dtype=np.float64, batch=POINTS, spread=SPREAD):
             shape = lead + tuple(size_of(symbol, sizes) for symbol in field.shape)
             value = draw_member(draw, field.set, shape, spread)
             fields[key] = value.astype(field.dtype if field.constant else dtype)
+        else:
+            fields[key] = None
     f = page(**fields)
     return draw(bijectors(page, dtype, batch, spread - 2)) if steep(f) else f
 

@@ -15,6 +15,8 @@ Where a number leaves the range in which the pages' plain formulas hold, `Unusua
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..conditioners import BijectorLayer, Conv2d, ReLU, Sequential
@@ -22,7 +24,7 @@ from ..coupling import AdditiveCoupling, AffineCoupling
 from ..elementwise.scales import SAFE
 from ..linear import DenseLinear, Pointwise
 from ..normalization import GlowActNorm
-from .tuned import Unusual
+from .tuned import LARGEST, Unusual, norm
 
 SIZES = ((1, 1), (3, 3))
 
@@ -144,7 +146,8 @@ class Unit:
         if self.pointwise:
             np.matmul(self.K, a, out=out)
         elif self.few_in:
-            np.matmul(self.K, self.copies(a, rows, 1), out=out)
+            self.entering = self.copies(a, rows, 1, ("copies", self.name))
+            np.matmul(self.K, self.entering, out=out)
         else:
             self.sum_of_products(self.K, a, out, rows, 1)
         if self.outside:
@@ -152,15 +155,25 @@ class Unit:
         if self.shift is not None:
             out += self.shift
         if self.relu:
-            np.maximum(out, self.space.array("zero", (1, rows.length), a.dtype), out=out)        # faster than a number
+            np.maximum(out, self.space.array("zero", out.shape, a.dtype), out=out)      # faster than a row or a number
         if clear:
             rows.clear(out)
         return out
 
-    def copies(self, a, rows, sign):
+    def bound(self, bound, rows):
+        """What the norm of the result, and any of its partial sums, cannot exceed where that of `a` is within a bound.
+
+        The nine copies of a have three times its norm; a shift has that of one position times the root of their number.
+        """
+        constant = 0 if self.shift is None else norm(self.shift)
+        if self.outside:
+            constant += 3 * norm(self.border_kernels())
+        return 3 * norm(self.K) * bound + constant * math.sqrt(rows.length)
+
+    def copies(self, a, rows, sign, name):
         """The nine neighbours of each row, of (c, dy, dx) in C order for sign 1, of (-dy, -dx, c) for sign -1."""
         C = len(a)
-        copies = self.space.array("nine", (9 * C, rows.length), a.dtype)
+        copies = self.space.array(name, (9 * C, rows.length), a.dtype)
         each = copies.reshape(C, 9, rows.length).swapaxes(0, 1) if sign == 1 else copies.reshape(9, C, rows.length)
         for copy, (here, there) in zip(each, rows.neighbours[sign]):
             copy[:, here] = a[:, there]
@@ -195,11 +208,11 @@ class Unit:
             W_bar = (bar @ a.T).reshape(self.W.shape)
             np.matmul(self.K.T, bar, out=a_bar)
         elif self.few_in:
-            W_bar = (bar @ self.copies(a, rows, 1).T).reshape(self.W.shape)
+            W_bar = (self.entering @ bar.T).T.reshape(self.W.shape)
             if wanted:
                 self.sum_of_products(self.K.T, bar, a_bar, rows, -1)
         else:
-            copies = self.copies(bar, rows, -1)
+            copies = self.copies(bar, rows, -1, "nine")
             W_bar = (copies @ a.T).reshape(3, 3, self.M, self.C).transpose(2, 3, 0, 1)
             np.matmul(self.K.T, copies, out=a_bar)
         self.add_kernels(W_bar, bar, rows, sums)
@@ -299,9 +312,11 @@ class TunedImageCoupling:
         rows.images(h)[...] = a
         rows.clear(h)
         entering = [h]
+        bound = norm(h) if check else 0
         for unit, following in zip(units, [*units[1:], None]):
             h = unit.forward(h, rows, following is not None and not following.pointwise)
-            if check and not np.isfinite(np.vdot(h, h)):
+            bound = unit.bound(bound, rows) if check else 0
+            if not bound <= LARGEST[h.dtype]:
                 raise Unusual
             entering.append(h)
         t, sigma = self.t_and_sigma(rows.images(h))
@@ -365,7 +380,10 @@ def tunable_channels(stage, side):
 
 
 class TunedChannels:
-    """x_p = W z_p + shift at every position p, W a matrix or diagonal; a step of `reversible`, of side 0."""
+    """x_p = W z_p + shift at every position p, W a matrix or diagonal; a step of `reversible`, of side 0.
+
+    The shift of a matrix may be None.
+    """
 
     def __init__(self, stage, side, path, number, space):
         self.stage, self.path, self.number, self.space = stage, path, number, space
@@ -404,11 +422,11 @@ class TunedChannels:
         if self.diagonal:
             np.add(Z, self.stage.bias[:, None], out=X)
             X *= self.sigma()[:, None]
-            log_det = self.stage.log_det(event)
+            log_det = self.stage.factor * self.stage.s.sum() * positions(event)
         else:
             np.matmul(self.stage.inner.W, Z, out=X)
             X += self.stage.inner.shift[:, None]
-            log_det = self.stage.log_det(event[..., :1, :1]) * positions(event)
+            log_det = np.linalg.slogdet(self.stage.inner.W)[1] * positions(event)
         return event_of(X, event), log_det
 
     def pulled(self, Z, X):
