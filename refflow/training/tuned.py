@@ -138,7 +138,7 @@ class TunedDense:
 
     def __init__(self, layer, path):
         self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, (*path, "W"), (*path, "b")
-        self.growth = 1 + float(scipy.linalg.norm(np.append(layer.W, layer.b)))
+        self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
 
     @functools.cached_property
     def kept(self):
