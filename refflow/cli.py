@@ -1,5 +1,5 @@
-"""The command line: refflow list, refflow show NAME, refflow check [TARGET]; fit, sample and score are in cli_flows, those of
-images in cli_images, plot in cli_plot.
+"""The command line: refflow list, refflow show NAME, refflow check [TARGET]; fit, sample and score are in cli_flows, those
+of images in cli_images, plot in cli_plot.
 
 Exit status of `check`: 0 where everything passes, 1 where something is found, 2 where it could not run.
 """

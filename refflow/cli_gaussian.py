@@ -1,6 +1,7 @@
 r"""The Gaussian that flows of the command line start from and are held against.
 
-Of the mean and standard deviation of every column and, shrunk where that makes held-out rows more likely, the correlations C:
+Of the mean and standard deviation of every column and, shrunk where that makes held-out rows more likely, the correlations
+C:
     L L^T = (1 - a) C + a I,   a in {0, 0.003, ..., 1}                              (1)
 """
 

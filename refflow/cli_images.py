@@ -1,15 +1,16 @@
 r"""The command line for images: refflow fit IMAGES.npy --model glow, and sample and score of the flows that it writes.
 
-Images are integers in a .npy file, (N, C, H, W) or (N, H, W), or with --channels-last (N, H, W, C).  A pixel of 0 .. values - 1,
-reduced to one of `bins` values 0 .. bins - 1 (Glow's n_bits), is an integer k.  In every step it is dequantised anew,
+Images are integers in a .npy file, (N, C, H, W) or (N, H, W), or with --channels-last (N, H, W, C).  A pixel of
+0 .. values - 1, reduced to one of `bins` values 0 .. bins - 1 (Glow's n_bits), is an integer k.  In every step it is
+dequantised anew,
     y = k + u,   u uniform on (0, 1)                                                (1)
 and the density of a flow is one of y, in the units of k, so that -log2 p(y) / D are bits for each of the D entries:
     y = bins (x + 1/2)      with x from Glow                                        (2)
     y = bins x              with x from RealNVP, whose first stage is the logit     (3)
 
-The flows are held against a Gaussian.  For images of at most FULL entries: one of any covariance, shrunk as that of tables is.
-Above: one that predicts every entry from those before it, in the order of rows, columns and channels, by weights w that are
-the same at all positions i, m being the mean of a channel and m the value outside of the image:
+The flows are held against a Gaussian.  For images of at most FULL entries: one of any covariance, shrunk as that of tables
+is.  Above: one that predicts every entry from those before it, in the order of rows, columns and channels, by weights w that
+are the same at all positions i, m being the mean of a channel and m the value outside of the image:
     y_ci = m_c + sum_n w_cn (y_n - m_n) + e,   e ~ N(0, s_c^2)                      (4)
 n running over the pixels BEFORE i, with all channels, and at i over the channels before c.  Its Jacobian dy/de has
 determinant 1.
@@ -76,7 +77,8 @@ def add_patch_options(command):
     one.add_argument("--stride", type=positive_count, metavar="N", help=(
         "pixels from one patch to the next (32); patches that are nearer share pixels"))
     one.add_argument("--part", choices=PARTS, help=(
-        "train: patches of the left four fifths of each photograph, test: of the rest, which shares no pixel with them (all)"))
+        "train: patches of the left four fifths of each photograph, test: of the rest, which shares no pixel with them "
+        "(all)"))
 
 
 def refuse_patch_options(options):
@@ -150,14 +152,15 @@ def read_images(path, channels_last=False):
     except (ValueError, EOFError) as error:
         raise CannotRun(f"{path}: it is no .npy file of images: {error}") from None
     if v.ndim not in (3, 4) or not v.size:
-        raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape {v.shape}")
+        raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape "
+                        f"{v.shape}")
     if v.ndim == 3:
         return v[:, None], "NHW"
     if channels_last:
         return np.moveaxis(v, -1, 1), "NHWC"
     if v.shape[1] not in (1, 3) and v.shape[-1] in (1, 3):
-        print(f"refflow: {path}: {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels; if channels are the last axis, "
-              "say --channels-last", file=sys.stderr)
+        print(f"refflow: {path}: {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels; if channels are the last "
+              "axis, say --channels-last", file=sys.stderr)
     return v, "NCHW"
 
 
@@ -211,7 +214,8 @@ def sizes_of(options, shape):
         halvings += 1
     sizes["levels"] = min(sizes["levels"], halvings + (options.model == "realnvp"))
     if not sizes["levels"] and not options.levels:
-        raise CannotRun(f"{options.data}: Glow halves height and width, which must be even, not {H} x {W}; pad or crop the images")
+        raise CannotRun(f"{options.data}: Glow halves height and width, which must be even, not {H} x {W}; pad or crop the "
+                        "images")
     if options.hidden is not None and len(options.hidden) != 1:
         raise CannotRun(f"--hidden: the networks of {options.model} have one width, not {len(options.hidden)}")
     given = {"levels": options.levels, "depth": options.depth, "hidden": options.hidden and options.hidden[0]}
@@ -219,7 +223,7 @@ def sizes_of(options, shape):
 
 
 def built(options, sizes, what, k, rng):
-    """(flow of y, patterns of what is fixed): initialised on the integers k."""
+    """A flow of y, initialised on the integers k."""
     L, K, width = sizes["levels"], sizes["depth"], sizes["hidden"]
     shift = 0.5 if options.model == "glow" else 0.0
     units = Affine(np.float32(what.bins * shift), np.float32(what.bins))            # (2) (3)
@@ -232,8 +236,7 @@ def built(options, sizes, what, k, rng):
     except ValueError as error:
         raise CannotRun(f"no model can be made of images of {what.text()}: {error}") from None
     model = model.initialised(units.inverse(what.with_noise(k[:FOR_START], rng)), rng)
-    fixed = ("bijector.stages.1", "*.shift") if options.model == "glow" else ("bijector.stages.1",)
-    return Flow(Chain([model.bijector, units]), model.base), fixed
+    return Flow(Chain([model.bijector, units]), model.base)
 
 
 def recipe(options, flow, per_epoch):
@@ -359,22 +362,24 @@ def fit_images(options):
     rng = np.random.default_rng(options.seed)
     parts = split(options, k, what, rng)
     sizes = sizes_of(options, what.shape)
-    flow, fixed = built(options, sizes, what, parts["train"], rng)
+    flow = built(options, sizes, what, parts["train"], rng)
     batch_size = min(options.batch_size or 64, len(parts["train"]))
     settings = recipe(options, flow, -(-len(parts["train"]) // batch_size)) | {"batch_size": batch_size}
     held_out = what.with_noise(parts["validation"], rng) if "validation" in parts else None
     message, status = "", 0
     try:
-        result = fit(flow, parts["train"], transform=what.with_noise, validation=held_out, fixed=fixed, steps=options.steps,
-                     patience=options.patience or None if held_out is not None else None, rng=rng, **settings)
+        result = fit(flow, parts["train"], transform=what.with_noise, validation=held_out, fixed="bijector.stages.1",
+                     patience=options.patience or None if held_out is not None else None, steps=options.steps, rng=rng,
+                     **settings)
     except TrainingError as error:
         result, message, status = error.result, str(error), 1
     if result.stopped == "interrupted":
         message, status = "interrupted", INTERRUPTED
     about = {"images": what.note(), "model": options.model, "sizes": sizes, "additive": options.additive,
              "permutation": options.permutation, "seed": options.seed, "steps": options.steps, "step": result.step,
-             "batch_size": batch_size, "learning_rate": settings["optimiser"].learning_rate, "validation": options.validation,
-             "held_out": options.held_out, "test": options.test, "patience": options.patience, "rows": len(k), "stopped": result.stopped}
+             "batch_size": batch_size, "learning_rate": settings["optimiser"].learning_rate,
+             "validation": options.validation, "held_out": options.held_out, "test": options.test,
+             "patience": options.patience, "rows": len(k), "stopped": result.stopped}
     save(result.flow, options.out, plain(about | {"history": history_of(result.history, 10)}))
     options.written = True
     if message:
@@ -512,7 +517,8 @@ def score_images(options, flow, what):
     report = {"flow": options.flow, "data": options.data, "rows": len(y), "out": options.out, "images": what.note()}
     report |= likelihood(log_prob, what.size)
     if options.json:
-        print(json.dumps(plain(report | {"log_prob": log_prob.tolist(), "bits_per_dim_each": each.tolist()}), allow_nan=False))
+        report |= {"log_prob": log_prob.tolist(), "bits_per_dim_each": each.tolist()}
+        print(json.dumps(plain(report), allow_nan=False))
     else:
         summary = f"{len(y)} images: {report['nats']:.4f} nats, {report['bits_per_dim']:.4f} bits/dim"
         print(summary, file=sys.stdout if options.out else sys.stderr)

@@ -104,11 +104,11 @@ def shape_of(options, flow):
     """The shape of one image; that of the flow's events where they are matrices or images."""
     shape = options.shape or flow.event_shape
     if len(shape) not in (2, 3):
-        raise CannotRun(f"{options.flow}: its events are rows of {flow.event_shape[0]} numbers; --shape HxW tells the shape of "
-                        f"the images that they are")
+        raise CannotRun(f"{options.flow}: its events are rows of {flow.event_shape[0]} numbers; --shape HxW tells the shape "
+                        "of the images that they are")
     if math.prod(shape) != math.prod(flow.event_shape):
-        raise CannotRun(f"--shape {'x'.join(map(str, shape))}: these are {math.prod(shape)} numbers, the flow's events are of "
-                        f"{math.prod(flow.event_shape)}")
+        raise CannotRun(f"--shape {'x'.join(map(str, shape))}: these are {math.prod(shape)} numbers, the flow's events are "
+                        f"of {math.prod(flow.event_shape)}")
     return shape
 
 

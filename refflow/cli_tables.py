@@ -1,8 +1,8 @@
 """What the commands for flows share: arguments, and tables of numbers in files.
 
 A table is a .npy file, or text of comma-separated values, with or without a line of names.  With x = v + u, v a row of
-integers and u uniform on [0, 1)^D, the density p of x bounds the probability P of the integers (Theis, van den Oord & Bethge,
-arXiv:1511.01844):
+integers and u uniform on [0, 1)^D, the density p of x bounds the probability P of the integers (Theis, van den Oord &
+Bethge, arXiv:1511.01844):
     log P(v) = log int p(v + u) du >= int log p(v + u) du                           (1)
 """
 

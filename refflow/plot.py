@@ -294,7 +294,8 @@ def curve(flow, x, low, high, names, points, resolution):
     edges = np.linspace(low[0], high[0], resolution + 1)
     at = (edges[1:] + edges[:-1]) / 2
     if x is not None:
-        axes.hist(x[:, 0], bins=histogram_edges(low[0], high[0], len(x)), density=True, color=ORANGE, alpha=0.4, label="data")
+        bins = histogram_edges(low[0], high[0], len(x))
+        axes.hist(x[:, 0], bins=bins, density=True, color=ORANGE, alpha=0.4, label="data")
         axes.set_title(mean_log_prob(flow, x), size=9, color=INK, loc="left")
     axes.plot(at, np.exp(in_parts(flow.log_prob, at[:, None])), color=BLUE, linewidth=1.5, label="flow")
     axes.set(xlim=(low[0], high[0]), xlabel=names[0], ylabel="density")
@@ -427,7 +428,9 @@ def running_mean(values, width):
 def loss_limits(step, loss, smooth, at, validation):
     """From the lowest loss to the highest after the first twentieth of the steps, with some room."""
     late, late_at = step > step[-1] / 20, at > step[-1] / 20
-    values = np.concatenate([np.quantile(loss[late], (0.005, 0.995)), smooth[late], validation[late_at]]) if late.any() else loss
+    values = loss
+    if late.any():
+        values = np.concatenate([np.quantile(loss[late], (0.005, 0.995)), smooth[late], validation[late_at]])
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     room = 0.08 * (high - low) or 0.1
@@ -439,8 +442,9 @@ def loss_limits(step, loss, smooth, at, validation):
 def images(groups, titles=None, *, shape=None, columns=10, limits=None):
     """Images in rows of `columns`, one group above the other, each under its title.
 
-    A group is (n, H, W), (n, channels, H, W) with 1 or 3 channels, or with `shape` = (H, W) or (channels, H, W) an array of n
-    images in any form.  `limits`: the values that are black and white, by default the least and largest of the first group.
+    A group is (n, H, W), (n, channels, H, W) with 1 or 3 channels, or with `shape` = (H, W) or (channels, H, W) an array of
+    n images in any form.  `limits`: the values that are black and white, by default the least and largest of the first
+    group.
     """
     groups = [pixels(group, shape) for group in groups]
     if not groups:
@@ -472,8 +476,8 @@ def pixels(group, shape):
     if group.ndim == 3:
         group = group[:, None]
     if group.ndim != 4 or group.shape[1] not in (1, 3) or not group.size:
-        raise ValueError(f"images: a group must be images (n, H, W) or (n, channels, H, W) with 1 or 3 channels, n >= 1, not "
-                         f"an array of shape {group.shape}; `shape` tells the shape of one")
+        raise ValueError(f"images: a group must be images (n, H, W) or (n, channels, H, W) with 1 or 3 channels, n >= 1, "
+                         f"not an array of shape {group.shape}; `shape` tells the shape of one")
     return np.moveaxis(group, 1, -1)
 
 

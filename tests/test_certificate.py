@@ -114,7 +114,8 @@ def test_a_bad_log_det_fails_with_its_input():
 def row(**changes):
     worst = {"side": "forward", "params": {}, "event": {"shape": [], "values": ["0x1p+0"]}, "image_bar": None,
              "log_det_bar": None}
-    return {"C": 1.0, "allowed": 4.0, "points": 100, "unsettled": 0, "share": 0.7, "kappa_over_q": 1.0, "worst": worst} | changes
+    return {"C": 1.0, "allowed": 4.0, "points": 100, "unsettled": 0, "share": 0.7, "kappa_over_q": 1.0,
+            "worst": worst} | changes
 
 
 def made(machine="here", **changes):

@@ -10,7 +10,6 @@ import sys
 import pytest
 
 import refflow
-from refflow.cli import main
 
 TANH = """
 import numpy as np
@@ -24,16 +23,6 @@ def mine(params, z):
 WRONG = TANH.format(log_det="2 * (np.log(2) - z - np.logaddexp(0, -2 * z))")
 RIGHT = TANH.format(log_det="np.where(np.abs(z) <= 1, -np.log1p(np.sinh(np.clip(z, -1, 1))**2), "
                             "2 * (np.log(2) - np.abs(z) - np.log1p(np.exp(-2 * np.abs(z)))))")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        status = main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -16,24 +16,11 @@ import pytest
 
 import refflow.cli_flows as cli
 from refflow import Affine, Flow, StandardNormal, Tanh
-from refflow.cli import main
 from refflow.conditioners import dense_network
 from refflow.coupling import AffineCoupling, masks
 from refflow.elementwise import ExpScale
 from refflow.saving import about, load, save
 from refflow.training import fit
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def rows(n=200, seed=0):

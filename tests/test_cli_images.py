@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import refflow.cli_images as cli
-from refflow.cli import main
 from refflow.core import Chain, Flow, StandardNormal
 from refflow.data import load_images, photographs
 from refflow.models import realnvp
@@ -18,18 +17,6 @@ from refflow.saving import about, load, save
 from refflow.training import Adam, fit
 
 SMALL = {"glow": ("--levels", 1, "--depth", 1, "--hidden", 4), "realnvp": ("--levels", 1, "--depth", 0, "--hidden", 3)}
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def ramps(n=60, C=1, H=4, W=4, values=8, seed=0):
@@ -47,8 +34,9 @@ def saved(v, name="images.npy"):
 
 def trained(run, model, *more, v=None, out="flow.npz", steps=12, values=8):
     saved(ramps() if v is None else v)
-    return run("fit", "images.npy", "--model", model, *SMALL[model], "--values", values, "--steps", steps, "--batch-size", 16,
-               "--learning-rate", 0.01, "--average", 0.5 * (model == "glow"), "--out", out, "--force", *more)
+    return run("fit", "images.npy", "--model", model, *SMALL[model], "--values", values, "--steps", steps,
+               "--batch-size", 16, "--learning-rate", 0.01, "--average", 0.5 * (model == "glow"), "--out", out, "--force",
+               *more)
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------
@@ -104,7 +92,8 @@ def test_the_density_is_one_of_pixels(run):
 
 def test_layouts(run):
     v = ramps(C=3)
-    for name, given, options, layout in (("last", np.moveaxis(v, 1, -1), ["--channels-last"], "NHWC"), ("first", v, [], "NCHW")):
+    for name, given, options, layout in (("last", np.moveaxis(v, 1, -1), ["--channels-last"], "NHWC"),
+                                         ("first", v, [], "NCHW")):
         assert trained(run, "glow", *options, v=given, out=f"{name}.npz")[0] == 0
         assert about(f"{name}.npz")["images"]["layout"] == layout
         assert run("sample", f"{name}.npz", "--n", 3, "--out", f"{name}.npy")[0] == 0
@@ -169,7 +158,8 @@ def test_interrupted(run, monkeypatch):
     stop.calls = 0
     monkeypatch.setattr(cli.Images, "with_noise", stop)
     status, _, err = trained(run, "glow")
-    assert status == 130 and "interrupted; flow.npz holds the best flow so far" in err and about("flow.npz")["stopped"] == "interrupted"
+    assert status == 130 and "interrupted; flow.npz holds the best flow so far" in err
+    assert about("flow.npz")["stopped"] == "interrupted"
 
 
 def test_json_and_force(run):
@@ -213,7 +203,8 @@ REFUSED = {
     "widths": (ramps(), ("--hidden", "4,4"), "--hidden: the networks of glow have one width, not 2"),
     "permutation": (ramps(), ("--permutation", "lo"), "permutation must be one of"),
     "couplings": (ramps(), ("--couplings", 3), "--couplings: the model glow of images has no such option"),
-    "model": (ramps(), ("--model", "nice"), "nice needs a table of numbers; for images there are --model glow and --model realnvp"),
+    "model": (ramps(), ("--model", "nice"),
+              "nice needs a table of numbers; for images there are --model glow and --model realnvp"),
 }
 
 
@@ -228,7 +219,8 @@ def test_fit_refuses(run, name):
 def test_realnvp_refuses(run):
     for v, options, message in ((ramps(H=1, W=1), (), "realnvp needs more than one pixel"),
                                 (ramps(H=6), ("--levels", 3), "height and width must be multiples of 4, not 6"),
-                                (ramps(), ("--permutation", "lu"), "--permutation: the model realnvp of images has no such")):
+                                (ramps(), ("--permutation", "lu"),
+                                 "--permutation: the model realnvp of images has no such")):
         status, _, err = trained(run, "realnvp", *options, v=v)
         assert status == 2 and message in err, message
 
@@ -255,7 +247,8 @@ def test_tables_take_no_options_of_images(run):
 def test_a_note_on_few_values(run):
     saved(ramps())
     status, _, err = run("fit", "images.npy", "--model", "glow", *SMALL["glow"], "--steps", 1, "--out", "flow.npz")
-    assert status == 0 and err == "refflow: images.npy: the largest pixel is 7; if there are no larger ones, say --values 8\n"
+    note = "refflow: images.npy: the largest pixel is 7; if there are no larger ones, say --values 8\n"
+    assert status == 0 and err == note
 
 
 @pytest.mark.parametrize("command", ["score", "plot"])
@@ -268,7 +261,8 @@ def test_other_images_are_refused(run, command):
                        (ramps(H=8), "1 channels of 8 x 4 pixels, not 1 of 4 x 4"),
                        (wrong((3, 0, 1, 2), 9), "pixels must be integers in 0 .. 7; v[3, 0, 1, 2] = 9\n"),
                        (wrong((0, 0, 3, 3), np.nan, float), "v[0, 0, 3, 3] = nan\n"),
-                       (np.zeros((4, 16)), "images are an array (N, channels, height, width) or (N, height, width), not of")):
+                       (np.zeros((4, 16)),
+                        "images are an array (N, channels, height, width) or (N, height, width), not of")):
         saved(v, "wrong.npy")
         status, out, err = run(command, "flow.npz", "wrong.npy", *more)
         assert status == 2 and not out and message in err
@@ -282,8 +276,9 @@ def test_score_refuses_what_is_no_file_of_images(run):
 
 def test_sample_refuses(run):
     assert trained(run, "glow", v=ramps(C=2))[0] == 0
-    for arguments, message in (((), "--out must be a .npy file, or a picture, .png"), (("--out", "s.csv"), "a flow of images"),
-                               (("--out", "s.png"), "1 or 3 channels"), (("--n", 0, "--out", "s.png"), "at least one image")):
+    for arguments, message in (((), "--out must be a .npy file, or a picture, .png"),
+                               (("--out", "s.csv"), "a flow of images"), (("--out", "s.png"), "1 or 3 channels"),
+                               (("--n", 0, "--out", "s.png"), "at least one image")):
         status, _, err = run("sample", "flow.npz", *arguments)
         assert status == 2 and message in err
     assert run("sample", "flow.npz", "--n", 0, "--out", "s.npy")[0] == 0 and np.load("s.npy").shape == (0, 2, 4, 4)
@@ -367,9 +362,10 @@ def test_transform():
 
 def test_transform_is_checked():
     flow, x, rng = realnvp(np.random.default_rng(0), 2, hidden=(3,), couplings=2), np.zeros((4, 2)), np.random.default_rng(0)
-    for transform, given, message in ((3, rng, "transform must be callable, not 3"), (lambda x, rng: x, None, "rng must be"),
-                                      (lambda x, rng: x[:1], rng, r"transform must return an array of shape \(4, 2\) and float64"),
-                                      (lambda x, rng: x.astype(np.float32), rng, "not of shape .4, 2. and float32")):
+    for transform, given, message in (
+            (3, rng, "transform must be callable, not 3"), (lambda x, rng: x, None, "rng must be"),
+            (lambda x, rng: x[:1], rng, r"transform must return an array of shape \(4, 2\) and float64"),
+            (lambda x, rng: x.astype(np.float32), rng, "not of shape .4, 2. and float32")):
         with pytest.raises(ValueError, match=message):
             fit(flow, x, steps=1, validation=0, transform=transform, rng=given)
 
@@ -395,7 +391,8 @@ def test_data_sets_of_images(run):
 
 def test_data_refuses(run, monkeypatch):
     for arguments, message in ((("digit_images",), "are images; --out must be a .npy file"),
-                               (("digit_images", "--stride", 3, "--out", "a.npy"), "--stride is for photographs, not for digit_images"),
+                               (("digit_images", "--stride", 3, "--out", "a.npy"),
+                                "--stride is for photographs, not for digit_images"),
                                (("wine", "--part", "test", "--out", "a.npy"), "--part is for photographs, not for wine"),
                                (("photographs", "--out", "a.csv"), "--out must be a .npy file")):
         status, _, err = run("data", *arguments)

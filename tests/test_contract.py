@@ -9,15 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import mpmath
 import numpy as np
 import pytest
 
 import refflow
 from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
-                     Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
+                     PLULinear, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
 from refflow.core.fields import flatten
+from refflow.oracle.points import drawn_points
+from refflow.testing import strategies
 from refflow.testing.laws import run_laws
 from refflow.testing.points import Points
 
@@ -49,6 +52,36 @@ def test_a_scalar_array_is_strong_and_a_number_is_weak():
     assert Affine(scale=2.0).forward(np.ones(1, F32)).dtype == F32
     assert Affine(scale=[2.0, 3.0]).forward(np.ones(2, F32)).dtype == F32
     assert Affine(scale=2.0, shift=np.float32(1)).scale.dtype == F32
+
+
+def test_a_field_with_a_default_may_be_left_out_or_absent():
+    """Left out it is its default, a parameter; None it is neither, in every value that comes of it."""
+    W = np.array([[2.0, 1.0], [0.5, 1.0]])
+    usual, absent = DenseLinear(W), DenseLinear(W, None)
+    assert usual.shift.tolist() == [0.0, 0.0] and list(usual.params()) == ["W", "shift"] and usual.ravel().size == 6
+    assert absent.shift is None and list(absent.params()) == ["W"] and absent.ravel().tolist() == [2.0, 1.0, 0.5, 1.0]
+    assert all(list(vjp(np.ones(2))[1](1.0, 1.0)[1]) == ["W"] for vjp in (absent.vjp, absent.inverse_vjp))
+    weak = DenseLinear(W.tolist(), None)
+    masked = Chain((absent, Masked([0.5, 0.25]))).at(context=np.ones(2), mask=np.ones(2, bool)).stages[0]
+    for again in (absent.astype(F32), absent.view(np.dtype(F32)), absent.unravel(2 * absent.ravel()), masked,
+                  absent.replace(W=3 * W), weak.replace(W=W), *(pickle.loads(pickle.dumps(f)) for f in (absent, weak))):
+        assert again.shift is None and again.W.shape == (2, 2)
+    assert not usual.equals(absent) and "shift=None" in repr(absent)
+    assert usual.replace(shift=None).equals(absent) and absent.replace(shift=np.zeros(2)).equals(usual)
+    assert DenseLinear(W, shift=[1.0, 2.0]).replace(W=2 * W).shift.tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="DenseLinear: shift must have trailing shape"):
+        absent.replace(shift=np.zeros(3))
+    with pytest.raises(ValueError, match="no field 'b'"):
+        absent.replace(b=None)
+    assert Affine(None, 2.0).shift == 0                                 # None is no answer where a field must be there
+
+
+@pytest.mark.parametrize("page", [DenseLinear, PLULinear], ids=lambda page: page.__name__)
+def test_laws_draw_such_fields_and_their_absence(page):
+    for absent in (False, True):
+        found = hypothesis.find(strategies.bijectors(page), lambda f: (f.shift is None) == absent)      # noqa: B023
+        assert (found.shift is None) == absent
+    assert all(p.f.shift is not None for p in drawn_points(page, F64))
 
 
 def test_astype():
@@ -538,7 +571,8 @@ def test_initialised_through_chains_and_inverses():
 
 ORDER = ["core", "elementwise", "linear", "shape", "constrained", "normalization", "conditioners", "coupling",
          "autoregressive", "residual", "continuous", "models", "dequantisation", "saving", "train", "training",
-         "plot", "testing", "oracle", "peers", "data", "cli_tables", "cli_gaussian", "cli_images", "cli_flows", "cli_plot", "cli"]
+         "plot", "testing", "oracle", "peers", "data", "cli_tables", "cli_gaussian", "cli_images", "cli_flows", "cli_plot",
+         "cli"]
 CORE = ["fields", "sets", "words", "bijector", "compose"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}

@@ -90,6 +90,7 @@ def generic(mask, family, **layout):
 
 
 SCATTERED = np.array([True, False, False, True, False])
+PARTIAL = np.array([[[True, False]], [[True, True]], [[False, False]]])      # its part b is in two of three channels
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
 # One of its parameters cancels in the mean: a cotangent that is identically 0 has no unit of error.
@@ -106,6 +107,12 @@ COUPLINGS = {
     "affine checkerboard of channels": affine(masks.checkerboard(2, 1, 2), SoftplusScale(floor=1e-3, ceiling=3.0)),
     "affine, nothing passes": affine(np.zeros(2, bool), ExpScale()),
     "affine, everything passes": affine(np.ones(2, bool), ExpScale()),
+    "affine with a gain for each entry": affine(SCATTERED, RescaledTanhExpScale(None, None, [0.7, -0.4, 0.2])),
+    "affine checkerboard with gains of channels": affine(
+        masks.checkerboard(3, 1, 2), RescaledTanhExpScale(None, 0.1, [0.7, -0.4, 0.2]), shift_first=True),
+    "affine of a mask that a channel passes": affine(PARTIAL, RescaledTanhExpScale(None, None, [0.7, -0.4])),
+    "affine channels with gains": image(masks.halves(3), AffineCoupling, order=("shift", "scale"), shift_first=True,
+                                        scale=RescaledTanhExpScale(None, None, [0.7, -0.4])),
     "volume preserving": affine(masks.halves(4), TanhExpScale(), VolumePreservingCoupling),
     "volume preserving scattered": affine(SCATTERED, SigmoidScale(), VolumePreservingCoupling, layout="interleaved",
                                           order=("shift", "scale")),
@@ -371,6 +378,54 @@ def test_own_parameters_of_a_convention():
         assert np.isclose(bars[key], (L(up) - L(down)) / (2 * h), 1e-8)
 
 
+def test_gains_of_channels():
+    """A convention of events of C channels, each with its own gain."""
+    gains = np.array([0.7, -0.2, 0.0])
+    scale, s, h = RescaledTanhExpScale(None, -0.1, gains), np.random.default_rng(18).standard_normal((5, 3)), 1e-6
+    (sigma, log_sigma), pullback = scale.vjp(s)
+    assert np.allclose(log_sigma, gains * np.tanh(s) - 0.1, 1e-15, 1e-15) and np.allclose(sigma, np.exp(log_sigma), 1e-14)
+    bars = np.cos(np.arange(15)).reshape(5, 3), np.sin(np.arange(15)).reshape(5, 3)
+
+    def L(scale):
+        return (bars[0] * scale.forward(s) + bars[1] * scale.log(s)).sum()
+
+    _, own = pullback(*bars)
+    assert own.keys() == scale.params().keys() == {"gains", "shift"}
+    for c in range(3):
+        up, down = (scale.replace(gains=gains + d * (np.arange(3) == c)) for d in (h, -h))
+        assert np.isclose(own["gains"][c], (L(up) - L(down)) / (2 * h), 1e-8)
+    assert all(name in str(scale) for name in ("gain=None", "gains=float64[3]"))
+
+
+GAINS = RescaledTanhExpScale(None, None, [0.7, -0.2])
+FULL_BOARD = masks.checkerboard(2, 2, 2)
+
+
+@pytest.mark.parametrize("mask", [masks.channels(masks.halves(4), 3), FULL_BOARD, ~FULL_BOARD], ids=["halves", "M", "1 - M"])
+def test_equal_gains_of_channels_are_one_gain(mask):
+    """Bit for bit in values; the gain's cotangent is the sum of theirs, each the sum over its channel."""
+    rng = np.random.default_rng(19)
+    a, b = (~mask).sum(), mask.sum()
+    net = Mixing(0.3 * rng.standard_normal((2 * a, b))) if mask.shape[1] == 1 else network(rng, b, 2 * a)
+    one = AffineCoupling(mask, net, RescaledTanhExpScale(0.7))
+    each = one.replace(scale=RescaledTanhExpScale(None, None, [0.7, 0.7]))
+    z, x_bar, l_bar = rng.standard_normal((3, *event_shape(one))), rng.standard_normal((3, *event_shape(one))), np.ones(3)
+    for name in ("vjp", "inverse_vjp"):
+        (x, log_det), pullback = getattr(one, name)(z)
+        (x_each, log_det_each), pullback_each = getattr(each, name)(z)
+        assert np.array_equal(x, x_each) and np.array_equal(log_det, log_det_each)
+        (z_bar, bars), (z_bar_each, bars_each) = pullback(x_bar, l_bar), pullback_each(x_bar, l_bar)
+        assert np.array_equal(z_bar, z_bar_each)
+        assert np.isclose(bars["scale"]["gain"], bars_each["scale"]["gains"].sum(), 1e-13)
+        assert abs(np.diff(bars_each["scale"]["gains"])) > 1e-3
+    differ = one.replace(scale=GAINS)
+    shape = (3, *event_shape(one))
+    lies = np.broadcast_to(np.indices(shape)[1] % 2 if mask.shape[1] > 1 else np.indices(shape)[1] - 2, shape)
+    changed = np.broadcast_to(~mask, shape)
+    assert np.array_equal(differ.forward(z)[changed & (lies == 0)], one.forward(z)[changed & (lies == 0)])
+    assert (differ.forward(z) != one.forward(z))[changed & (lies == 1)].all()
+
+
 def test_gated_map_is_the_sources():
     """x = sigma z + (1 - sigma) m."""
     rng = np.random.default_rng(17)
@@ -402,7 +457,16 @@ def test_clamped_gradients():
     (lambda: ExpScale(np.inf), "ExpScale: offset"), (lambda: ExpScale().forward([np.nan]), "ExpScale: s"),
     (lambda: ExpScale().forward(np.float16(1)), "ExpScale: s"), (lambda: LocationScale(ExpScale(), ("s", "t")), "order"),
     (lambda: PerField(("a", "b"), (ExpScale(),)), "PerField"),
-    (lambda: Family(DenseLinear, LocationScale(ExpScale())), "Family")])
+    (lambda: Family(DenseLinear, LocationScale(ExpScale())), "Family"),
+    (lambda: RescaledTanhExpScale(None), "RescaledTanhExpScale: gain must be None"),
+    (lambda: RescaledTanhExpScale(gains=[1.0]), "RescaledTanhExpScale: gain must be None"),
+    (lambda: GAINS.forward(np.ones(3)), "RescaledTanhExpScale: s has event shape"),
+    (lambda: affine(FULL_BOARD, RescaledTanhExpScale(None, None, np.ones(3)))(np.random.default_rng(0)),
+     "AffineCoupling: scale must have a gain for each of the 2 channels of b, not 3"),
+    (lambda: affine(masks.halves(4), GAINS, VolumePreservingCoupling)(np.random.default_rng(0)), "VolumePreservingCoupling"),
+    (lambda: ScaledAffine(1.0, GAINS), "ScaledAffine: scale must be elementwise"),
+    (lambda: affine_family(GAINS), "LocationScale: scale must be elementwise"),
+    (lambda: PerField(("scale",), (GAINS,)), "PerField: scale must be elementwise")])
 def test_bad_conventions_are_refused(make, name):
     with pytest.raises(ValueError, match=name):
         make()

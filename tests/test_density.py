@@ -651,7 +651,8 @@ def test_event_shapes_and_parameter_batches():
     rng = np.random.default_rng(0)
     image = (2, 3, 4)
     for p, shape, batch in [(StandardNormal(image), image, ()), (StandardLogistic(image), image, ()),
-                            (Uniform(0.0, 1.0, image), image, ()), (Logistic(0.0, 1.0, image), image, ()), (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
+                            (Uniform(0.0, 1.0, image), image, ()), (Logistic(0.0, 1.0, image), image, ()),
+                            (Logistic(np.zeros(5), 1.0, ()), (), (5,)),
                             (DiagonalNormal(np.zeros((5, 1, 3)), np.ones(3)), (3,), (5, 1)),
                             (FullNormal(np.zeros((5, 2)), np.eye(2)), (2,), (5,)), (StandardNormal(3), (3,), ()),
                             (NormalMixture(np.full((5, 1, 2), 0.5), np.zeros((2, 3)), np.ones((4, 2, 3))), (3,), (5, 4)),

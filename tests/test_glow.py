@@ -95,7 +95,23 @@ def log_normal(x, mean, logs):
     return -0.5 * (np.log(2 * np.pi) + 2 * logs + (x - mean) ** 2 / np.exp(2 * logs)).sum((1, 2, 3))
 
 
-def their_objective(config, p, matrices, x, onehot):
+def their_permutation(z, name, config, p):
+    """(z, log|det| at one position)."""
+    if config["flow_permutation"] == 0:
+        return z[..., ::-1], 0.0
+    if config["flow_permutation"] == 1:
+        assert np.array_equal(p[f"{name}/shuffle/indices"][p[f"{name}/shuffle/indices_inverse"]], np.arange(z.shape[-1]))
+        return z[..., p[f"{name}/shuffle/indices"]], 0.0
+    if not config["lu"]:
+        W = p[f"{name}/invconv/W"]
+        return z @ W, np.log(abs(np.linalg.det(W)))
+    P, L, sign_s, log_s, u = (p[f"{name}/invconv/{key}"] for key in ("P", "L", "sign_S", "log_S", "U"))
+    l_mask = np.tril(np.ones(L.shape), -1)
+    W = P @ ((L * l_mask + np.eye(len(L))) @ (u * l_mask.T + np.diag(sign_s * np.exp(log_s))))
+    return z @ W, log_s.sum()
+
+
+def their_objective(config, p, x, onehot):
     """log p(x) of images (N, H, W, C)."""
     z, objective = their_squeeze(x), 0.0
     for level in range(config["n_levels"]):
@@ -104,9 +120,8 @@ def their_objective(config, p, matrices, x, onehot):
             H, W = z.shape[1:3]
             z = their_actnorm(z, name, p)
             objective = objective + H * W * 3 * p[f"{name}/actnorm_scale/logs"].sum()
-            matrix = matrices[level, step]
-            z = z @ matrix
-            objective = objective + H * W * np.linalg.slogdet(matrix)[1]
+            z, log_det = their_permutation(z, name, config, p)
+            objective = objective + H * W * log_det
             z1, z2 = np.split(z, 2, -1)
             h = np.maximum(their_actnorm(their_conv(z1, p[f"{name}/f1/l_1/W"]), f"{name}/f1/l_1", p), 0)
             h = np.maximum(their_actnorm(their_conv(h, p[f"{name}/f1/l_2/W"]), f"{name}/f1/l_2", p), 0)
@@ -144,49 +159,105 @@ CONFIGS = {
 
 
 def at_random(flow, rng, size=0.2):
-    """The flow with its parameters moved, but for shifts and orthogonal matrices."""
+    """The flow with its parameters moved, but for orthogonal matrices."""
     space = space_of(flow)
     return space.value_at(space.vector + size * rng.standard_normal(space.vector.size))
 
 
 def space_of(flow):
-    found = {path[-1] for path, _ in flatten(flow.params())}
-    return Unconstrained(flow, fixed=tuple(f"*.{key}" for key in ("shift", "Q") if key in found))
+    return Unconstrained(flow, fixed="*.Q" if any(path[-1] == "Q" for path, _ in flatten(flow.params())) else ())
 
 
-def matrices_of(flow, config):
-    """{(level, step): the matrix that their rows are multiplied by}."""
-    found, f = {}, flow.bijector.inner
-    for level in range(config["n_levels"]):
-        for step in range(config["depth"]):
-            inner = f.stages[2 + 3 * step].inner
-            found[level, step] = inner.jacobian(np.zeros(4 * 2 ** level)).T
-        f = getattr(f.stages[-1], "rest", None)
-    return found
+CLASSES = [2, 0, 1]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_log_prob_is_that_of_their_lines(name):
+def example(name):
+    """(configuration, names, a flow, their variables, images of one channel)."""
     config = BASE | CONFIGS[name]
-    rng, size, C = RNG(0), config["image_size"], 1
-    names = theirs_of.Names(config, C)
-    v = rng.integers(0, 256, (3, C, size, size))
+    rng, size = RNG(0), config["image_size"]
+    names = theirs_of.Names(config, 1)
+    v = rng.integers(0, 256, (3, 1, size, size))
     x = dequantised(v, rng, bins=2 ** config["n_bits_x"], low=-0.5, high=0.5)
-    onehot = np.eye(3)[[2, 0, 1]]
-    flow = glow(rng, (C, size, size), config["n_levels"], config["depth"], config["width"],
+    flow = glow(rng, (1, size, size), config["n_levels"], config["depth"], config["width"],
                 coupling=("additive", "affine")[config["flow_coupling"]], learn_top=config["learntop"],
                 permutation=("reverse", "shuffle", "lu" if config["lu"] else "1x1")[config["flow_permutation"]],
                 classes=3 * config["ycond"])
     flow = at_random(flow, rng)
-    theirs = names.theirs(flow.params())
-    again = flow.replace(**names.ours(theirs)) if not config["lu"] else flow
-    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(flatten(flow.params()), flatten(again.params())))
-    if config["ycond"]:
-        flow = flow.at(context=onehot)
-    wanted, z = their_objective(config, theirs, matrices_of(flow, config), np.moveaxis(x, 1, -1), onehot)
-    assert np.allclose(flow.log_prob(x), wanted, rtol=1e-12)
+    theirs = names.theirs(flow)
+    for key in theirs:                  # what their masks hide is anything
+        if key.endswith(("/invconv/L", "/invconv/U")):
+            hidden = np.triu if key.endswith("L") else np.tril
+            theirs[key] = theirs[key] + hidden(rng.standard_normal(theirs[key].shape))
+    return config, names, flow.at(context=np.eye(3)[CLASSES]) if config["ycond"] else flow, theirs, x
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_log_prob_is_that_of_their_lines(name):
+    config, _, flow, theirs, x = example(name)
+    again = theirs_of.flow_of(config, 1, theirs, CLASSES)
+    pairs = zip(flatten(flow.params()), flatten(again.params()), strict=True)
+    assert all(p == q and (np.array_equal(a, b) or p[-1] == "scale") for (p, a), (q, b) in pairs)
+    wanted, z = their_objective(config, theirs, np.moveaxis(x, 1, -1), np.eye(3)[CLASSES])
+    assert np.allclose(flow.log_prob(x), wanted, rtol=1e-12) and np.allclose(again.log_prob(x), wanted, rtol=1e-12)
     assert np.allclose(flow.bijector.forward(flow.bijector.inverse(x)), x, atol=1e-9)
     assert flow.latent_shapes()[-1] == (z.shape[-1], *z.shape[1:3])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_are_those_of_their_variables(name):
+    """Along any direction of what they train, their loss has the slope that our gradients, as theirs, say."""
+    config, names, flow, theirs, x = example(name)
+    log_prob, pullback = flow.log_prob_vjp(x)
+    gradients = names.gradients(pullback(np.ones_like(log_prob))[1], flow.params())
+    rng, h = RNG(1), 1e-5
+    along = {key: rng.standard_normal(v.shape) for key, v in gradients.items()}
+
+    def loss(t):
+        moved = theirs | {key: theirs[key] + t * v for key, v in along.items()}
+        return their_objective(config, moved, np.moveaxis(x, 1, -1), np.eye(3)[CLASSES])[0].sum()
+
+    difference = (8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
+    given = sum((along[key] * v).sum() for key, v in gradients.items())
+    assert abs(given - difference) < 1e-8 * sum(np.abs(along[key] * v).sum() for key, v in gradients.items())
+
+
+def a_file_of_theirs(name):
+    """(configuration, numbers) with the keys of the authors' file, but from our code."""
+    adam = {"beta1": 0.9, "beta2": "0.9", "eps": 1e-8, "lr": 1e-3}
+    config, names, flow, theirs, _ = example(name)
+    config |= {"optimizer": "adamax", "adam": adam}
+    rng, size = RNG(2), config["image_size"]
+    file = {"in/x_int": rng.integers(0, 256, (3, size, size, 1)), "in/uniform": rng.random((3, size, size, 1)),
+            "in/y": np.array(CLASSES)}
+    x = theirs_of.data(config, file)
+    zeros = {key: 0 * v for key, v in theirs.items() if key.endswith(("/b", "/logs"))}
+    start = theirs_of.flow_of(config, 1, theirs | zeros, CLASSES).initialised(x, rng)
+    log_prob, pullback = flow.log_prob_vjp(x)
+    bar = pullback(np.full(3, -1 / (3 * size**2 * np.log(2))))[1]
+    loss, initial = (theirs_of.bits(f.log_prob(x), config, size**2).mean() for f in (flow, start))
+    eps = theirs_of.their_latents(flow, flow.bijector.inverse(x))
+    pixels = theirs_of.pixels(x, config)
+    stepped = names.theirs(theirs_of.after_step(flow, bar, config))
+    found = {"init": names.theirs(start), "param": theirs, "after_step": stepped}
+    for prefix, values in found.items():
+        file |= {f"{prefix}/{key}": values[key] for key in names.entries}
+    file |= {f"grad/{key}": v for key, v in names.gradients(bar, flow.params()).items()}
+    file |= {f"buffer/{key}": theirs[key] for key in names.constants}
+    return config, file | {
+        "out/loss": loss, "init_out/loss": initial, "out/stats_loss_bitsx_bitsy_prederr": [loss, loss, 0, 1],
+        "out/encode_eps_flat": eps, "out/decode_uint8": pixels, "sample/eps_flat": eps, "sample/x_uint8": pixels}
+
+
+@pytest.mark.parametrize("name, key, wrong", [
+    ("lu", "invconv/P", lambda P: P.T), ("lu", "invconv/P", lambda P: P[::-1]),
+    ("lu", "invconv/sign_S", np.negative), ("shuffle", "shuffle/indices", np.argsort),
+    ("shuffle", "shuffle/indices", np.flip), ("classes", "y", lambda y: (y + 1) % 3)])
+def test_what_they_do_not_train_is_read_from_their_file(name, key, wrong):
+    config, file = a_file_of_theirs(name)
+    assert max(theirs_of.of_model(config, file).values()) < 1e-12
+    key = next(k for k in file if k.endswith(f"/{key}"))
+    assert not np.array_equal(file[key], wrong(file[key]))
+    assert theirs_of.of_model(config, file | {key: wrong(file[key])})["bits"] > 1e-6
 
 
 def test_lu_is_their_product_of_factors():
@@ -461,6 +532,7 @@ def test_actnorm_is_the_affine_map_that_it_says():
 # -- what it is made of ---------------------------------------------------------------------------------------------------
 
 LINEAR = {"dense": lambda rng: DenseLinear(rng.standard_normal((3, 3))),
+          "dense without a shift": lambda rng: DenseLinear(rng.standard_normal((3, 3)), None),
           "plu": lambda rng: PLULinear([1, 2, 0], np.tril(rng.standard_normal((3, 3)), -1),
                                        np.triu(rng.standard_normal((3, 3)), 1), rng.standard_normal(3)),
           "orthogonal": lambda rng: OrthogonalLinear(np.linalg.qr(rng.standard_normal((3, 3)))[0])}
@@ -477,7 +549,7 @@ def test_transposed(name):
     for vjp in ("vjp", "inverse_vjp"):
         (_, _), pullback = getattr(f, vjp)(z)
         z_bar, bars = pullback(x_bar, l_bar)
-        space = Unconstrained(f, fixed="*.shift") if name != "orthogonal" else Unconstrained(f)
+        space = Unconstrained(f, fixed="*.shift" if "shift" in inner.params() else ())
         step, dz, h = rng.standard_normal(space.vector.size), rng.standard_normal(z.shape), 1e-6
 
         def loss(t, vjp=vjp, space=space, step=step, dz=dz):
@@ -562,7 +634,7 @@ def test_training_learns(permutation):
     x = np.broadcast_to(rng.standard_normal((128, 1, 1, 1)), (128, 1, 4, 4)) + 0.05 * rng.standard_normal((128, 1, 4, 4))
     flow = glow(rng, (1, 4, 4), 1, 2, 8, permutation=permutation).initialised(x, rng)
     settings = recipes.glow(8, warm_up_epochs=2) | {"batch_size": 16}
-    trained = fit(flow, x, **settings, epochs=25, rng=rng, fixed="*.shift").flow
+    trained = fit(flow, x, **settings, epochs=25, rng=rng).flow
     assert trained.log_prob(x).mean() > flow.log_prob(x).mean() + 16
 
 

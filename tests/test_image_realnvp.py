@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from refflow.core.fields import flatten, nest
+from refflow.coupling import AffineCoupling
 from refflow.models import image_realnvp
 from refflow.models.realnvp_images import full_resolution, penalised
 from refflow.normalization import of_batch, with_statistics
 from refflow.normalization.batch_norm import norms
 from refflow.saving import load, save
+from refflow.shape import FactorOut
 from refflow.testing.pages import equations
 from refflow.training import SquaredNorm, TrainingError, fit, recipes
 from validation import original
@@ -25,7 +27,7 @@ def test_agrees_with_the_authors_code():
                           "realnvp_tf_channel_aff_bottom0", "realnvp_tf_model_s2"}
     for quantities in found.values():
         for quantity, value in quantities.items():
-            limit = original.ALLOWED if "gradients" in quantity else 1e-10          # entries down to 1e-6 of the largest count
+            limit = original.ALLOWED if "gradients" in quantity else 1e-10      # entries down to 1e-6 of the largest count
             assert value <= (1e-8 if quantity.endswith(", absolute") else limit), quantity
 
 
@@ -224,7 +226,9 @@ SETTINGS = {
 }
 PORTS = {
     "scale first": {"residual_blocks": 1, "shift_first": False, "batch_norm": False},
-    "chrischute": {"residual_blocks": 1, "mask_channel": False, "output_norm": False, "norm_gain": True, "eps": 1e-5},
+    "chrischute": {"residual_blocks": 1, "mask_channel": False, "output_norm": False, "norm_gain": True, "eps": 1e-5,
+                   "channel_gains": True},
+    "gains of channels, with a shift": {"residual_blocks": 1, "batch_norm": False, "channel_gains": True},
     "fmu2": {"residual_blocks": 1, "shift_first": False, "output_norm": "all", "norm_gain": True, "eps": 1e-5},
     "flipped": {"residual_blocks": 1, "flip": True},
 }
@@ -313,6 +317,91 @@ def test_gradients(name, train):
     assert min(abs(slope / e - 1) for e in estimates) < 1e-5
 
 
+def couplings_of(chain):
+    """Its couplings, in the order in which images pass them."""
+    for stage in chain.stages:
+        if isinstance(stage, FactorOut):
+            yield from couplings_of(stage.rest)
+        elif isinstance(stage, AffineCoupling):
+            yield stage
+
+
+def of_port(coupling, x, g, v):
+    """The port's coupling, line by line, given what its network gives: (y, sum of s), w = g v / |v| for each channel."""
+    w = (g * v / np.sqrt(v * v))[:, None, None]
+    if coupling.mask.shape[-1] > 1:
+        b = 1.0 * coupling.mask
+        t, s = np.split(coupling.net.net.forward(x * b), 2, 1)
+        s, t = w * np.tanh(s) * (1 - b), t * (1 - b)
+        return (x + t) * np.exp(s), s.reshape(len(s), -1).sum(-1)
+    halves = np.split(x, 2, 1)
+    first = bool(coupling.mask[0, 0, 0])
+    x_id, x_change = halves if first else halves[::-1]
+    t, s = np.split(coupling.net.forward(x_id), 2, 1)
+    s = w * np.tanh(s)
+    x_change = (x_change + t) * np.exp(s)
+    return np.concatenate((x_id, x_change) if first else (x_change, x_id), 1), s.reshape(len(s), -1).sum(-1)
+
+
+def ports_couplings(rng):
+    """(coupling, is it a checkerboard, images that it takes)."""
+    for coupling in couplings_of(built(rng, **PORTS["chrischute"]).bijector.inner):
+        shape = coupling.mask.shape
+        checkerboard = shape[-1] > 1
+        yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.mask), 2, 2))))
+
+
+def test_gains_of_channels_are_the_ports():
+    rng = np.random.default_rng(12)
+    kinds = set()
+    for coupling, checkerboard, x in ports_couplings(rng):
+        C = len(coupling.mask) if checkerboard else len(coupling.mask) // 2
+        g, v = rng.normal(size=(2, C))
+        assert coupling.scale.gains.shape == (C,) and coupling.scale.gain is None and coupling.scale.shift is None
+        coupling = coupling.replace(scale={"gains": g * np.sign(v)})
+        y, log_det = coupling.forward_and_log_det(x)
+        wanted, sldj = of_port(coupling, x, g, v)
+        np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(log_det, sldj, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(coupling.inverse(y), x, rtol=1e-12, atol=1e-13)
+        kinds.add((checkerboard, bool(coupling.mask.ravel()[0])))
+    assert len(kinds) == 4
+
+
+def test_the_ports_normalised_weight_has_the_gains_gradient():
+    """torch's own weight_norm: that of g is the gain's but for the sign of v, that of v is 0."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(13)
+
+    class Rescale(torch.nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(rng.normal(size=(channels, 1, 1))))
+
+        def forward(self, x):
+            return self.weight * x
+
+    for coupling, checkerboard, x in ports_couplings(rng):
+        module = torch.nn.utils.parametrizations.weight_norm(Rescale(len(coupling.scale.gains)), dim=0)
+        inside = module.parametrizations.weight
+        g, v = inside.original0, inside.original1
+        coupling = coupling.replace(scale={"gains": module.weight.detach().numpy().ravel()})
+        y_bar, l_bar = rng.normal(size=x.shape), rng.normal(size=3)
+        if checkerboard:
+            h, changed, moved, bar = coupling.net.net.forward(x * coupling.mask), 1.0 * ~coupling.mask, x, y_bar
+        else:
+            (a, moved), bar, changed = coupling.parts(x), coupling.parts(y_bar)[1], 1.0
+            h = coupling.net.forward(a)
+        t, s = (torch.tensor(part) for part in np.split(h, 2, 1))
+        s = module(torch.tanh(s))
+        loss = (torch.tensor(changed * bar) * (torch.tensor(moved) + t) * torch.exp(s)).sum()
+        loss = loss + (torch.tensor(changed * l_bar[:, None, None, None]) * s).sum()
+        loss.backward()
+        ours = coupling.vjp(x)[1](y_bar, l_bar)[1]["scale"]["gains"]
+        np.testing.assert_allclose((g.grad * torch.sign(v.detach())).numpy().ravel(), ours, rtol=1e-11, atol=1e-13)
+        assert np.abs(v.grad.numpy()).max() <= 1e-14 * np.abs(g.grad.numpy()).max()
+
+
 def test_batch_statistics_tell_events_apart_from_their_batch():
     """The gradient goes through the statistics: moving one event moves the density of the others."""
     rng = np.random.default_rng(3)
@@ -345,6 +434,18 @@ def test_the_start():
     x = flow.sample(np.random.default_rng(5), 4)
     assert x.shape == (4, 3, 8, 8) and x.dtype == np.float32 and (x > -0.06).all() and (x < 1.06).all()
     assert flow.log_prob(x).dtype == np.float32
+
+
+def test_gains_of_channels_at_the_start():
+    """1 for each channel in which b has entries, all of them penalised; a map of 1 x 1 leaves some couplings without b."""
+    flow = image_realnvp(np.random.default_rng(4), (3, 2, 2), 2, 2, channel_gains=True, dtype=np.float32)
+    gains = {path: array for path, array in flatten(flow.params()) if path[-1] == "gains"}
+    assert [len(array) for array in gains.values()] == [3, 3, 3, 6, 6, 6, 0, 6, 0, 6]
+    assert all((array == 1).all() and array.dtype == np.float32 for array in gains.values())
+    assert gains.keys() == {path for path in penalised(flow) if path[-2] == "scale"}
+    assert not any(path[-1] == "gain" and path[-2] == "scale" for path, _ in flatten(flow.params()))
+    x = np.random.default_rng(5).uniform(0.1, 0.9, (4, 3, 2, 2)).astype(np.float32)
+    np.testing.assert_allclose(flow.bijector.forward(flow.bijector.inverse(x)), x, atol=1e-4)
 
 
 def test_the_logit_and_the_authors_layout():
@@ -408,11 +509,12 @@ def blobs(rng, count):
     return np.clip(x, 0.001, 0.999)
 
 
-def test_training():
+@pytest.mark.parametrize("options", [{}, {"channel_gains": True}], ids=["one gain", "gains of channels"])
+def test_training(options):
     """The loss falls, and the flow with moving statistics is as good as those of its batches."""
     rng = np.random.default_rng(8)
     x = blobs(rng, 256)
-    flow = image_realnvp(rng, (1, 4, 4), 2, 4, 1)
+    flow = image_realnvp(rng, (1, 4, 4), 2, 4, 1, **options)
     settings = recipes.realnvp() | {"batch_size": 64, "penalty": SquaredNorm(5e-5, penalised(flow))}
     result = fit(flow, x, **settings, epochs=10, validation=blobs(rng, 64), rng=rng)
     start, end = result.history["loss"][0], result.history["loss"][-4:].mean()
@@ -425,7 +527,7 @@ def test_training():
 
 
 def test_saved_and_loaded(tmp_path):
-    flow = image_realnvp(np.random.default_rng(9), (1, 4, 4), 2, 2, 1, bottleneck=True)
+    flow = image_realnvp(np.random.default_rng(9), (1, 4, 4), 2, 2, 1, bottleneck=True, channel_gains=True)
     for suffix in ("npz", "json"):
         save(flow, tmp_path / f"flow.{suffix}")
         assert load(tmp_path / f"flow.{suffix}").equals(flow)

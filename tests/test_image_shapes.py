@@ -21,8 +21,8 @@ from refflow.linear import dense as dense_page
 from refflow.shape.squeeze import ORDERS
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
-from refflow.testing.points import Points
 from refflow.training.unconstrained import Unconstrained
+from validation.measure import measure
 
 PRACTICE = Path(__file__).parents[1] / "validation" / "practice"
 DTYPES = (np.float32, np.float64)
@@ -239,10 +239,7 @@ def test_laws_of_pointwise_maps(name, dtype):
     def every_law(data):
         f = Pointwise(INNER[name](), 2 if name in ("plu", "coupling") else 3).astype(dtype)
         shape = (3, 2) if f.rank == 2 else (3, 1, 2)
-        p = data.draw(strategies.points(f, dtype, count=6, event_shape=shape))
-        if name == "coupling":                                  # a saturated net says nothing of a coupling
-            p = Points(f, p.z / np.maximum(1, np.abs(p.z).max((1, 2), keepdims=True)), p.x_bar, p.z_bar, p.log_det_bar)
-        run_laws(f, p)
+        run_laws(f, data.draw(strategies.points(f, dtype, count=6, event_shape=shape)))
 
     every_law()
 
@@ -315,6 +312,32 @@ def test_events_of_any_size_are_mapped_alike(make, power):
     assert np.allclose(bars[0], expected[0], rtol=1e-9, atol=1e-9)
     for key in set(bars[1]) - {"shift"}:
         assert np.allclose(np.ldexp(bars[1][key], -power), expected[1][key], rtol=1e-8, atol=1e-8), key
+
+
+@pytest.mark.parametrize("make", [lambda: DenseLinear(rng(3).standard_normal((5, 5)), None),
+                                  lambda: DenseLinear(rng(3).standard_normal((7, 5, 5)), None),
+                                  lambda: plu(5).replace(shift=None)], ids=["dense", "batch of dense", "plu"])
+def test_a_map_without_a_shift_is_one_whose_shift_is_0(make):
+    f, z, bars = make(), rng(1).standard_normal((7, 5)), (rng(2).standard_normal((7, 5)), rng(5).standard_normal(7))
+    g = f.replace(shift=np.zeros(5))
+    assert np.array_equal(f.jacobian(z), g.jacobian(z)) and np.array_equal(f.log_det(z), g.log_det(z))
+    for name in ("forward_and_log_det", "inverse_and_log_det"):
+        assert all(np.array_equal(a, b) for a, b in zip(getattr(f, name)(z), getattr(g, name)(z)))
+    for name in ("vjp", "inverse_vjp"):
+        (values, pullback), (values_0, pullback_0) = getattr(f, name)(z), getattr(g, name)(z)
+        assert all(np.array_equal(a, b) for a, b in zip(values, values_0))
+        (z_bar, own), (z_bar_0, own_0) = pullback(*bars), pullback_0(*bars)
+        assert np.array_equal(z_bar, z_bar_0) and own.keys() == own_0.keys() - {"shift"} == f.params().keys()
+        assert all(np.array_equal(bar, own_0[key]) for key, bar in own.items())
+
+
+@pytest.mark.parametrize("f", [DenseLinear([[2.0, 1.0], [-0.5, 3.0]], None),
+                               PLULinear([1, 0], [[0.0, 0.0], [0.5, 0.0]], [[0.0, -2.0], [0.0, 0.0]], [1.5, -0.25], None)],
+                         ids=["dense", "plu"])
+def test_the_truth_of_a_map_without_a_shift(f):
+    found = measure(f, z=[0.7, -1.1], x=[0.3, 2.5], x_bar=[1.0, -2.0], z_bar=[0.5, 1.5], log_det_bar=0.75)
+    assert {"vjp.z_bar", "inverse_vjp.x_bar"} <= found.keys() and not any("shift" in name for name in found)
+    assert all(C <= 4 for C, _ in found.values())
 
 
 @pytest.mark.parametrize("method", ["forward", "inverse", "vjp", "inverse_vjp"])

@@ -154,7 +154,8 @@ def test_training_as_the_authors_did():
 
 @pytest.mark.parametrize("changes, message", [
     ({"size": 1}, "size must be an int >= 2, not 1"), ({"size": 4.0}, "size must be"), ({"hidden": 0}, "hidden must be"),
-    ({"size": True}, "size must be"), ({"layers": 4}, "layers must be the depths"), ({"layers": (2, 0)}, r"layers\[1\] must be"), ({"layers": ()}, "at least one coupling"),
+    ({"size": True}, "size must be"), ({"layers": 4}, "layers must be the depths"),
+    ({"layers": (2, 0)}, r"layers\[1\] must be"), ({"layers": ()}, "at least one coupling"),
     ({"prior": "cauchy"}, "prior must be one of"), ({"dtype": np.float16}, "float32 or float64"),
     ({"rng": 0}, "rng must be")])
 def test_what_it_refuses(changes, message):

@@ -16,7 +16,6 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from refflow import AffineCoupling, Chain, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
-from refflow.cli import main
 from refflow.coupling import masks
 from refflow.elementwise import Affine, RescaledTanhExpScale
 from refflow.saving import save
@@ -138,7 +137,8 @@ def test_density_of_two_entries():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("height", "mass")
     assert f"{np.mean(flow.log_prob(x)):.3f} nats".replace("-", "\N{MINUS SIGN}") in axes.get_title(loc="left")
     bare = plot.density(flow, rng=np.random.default_rng(0))
-    assert not panels(bare)[0].lines and abs(panels(bare)[0].images[0].get_array().sum() * cell(panels(bare)[0].images[0]) - 1) < 0.03
+    image, = panels(bare)[0].images
+    assert not panels(bare)[0].lines and abs(image.get_array().sum() * cell(image) - 1) < 0.03
 
 
 def test_density_of_one_entry():
@@ -195,7 +195,8 @@ def test_history():
     np.testing.assert_array_equal(raw.get_data(), (result.history["step"], result.history["loss"]))
     i = 40
     assert smooth.get_ydata()[i] == pytest.approx(result.history["loss"][i - 1:i + 1].mean())
-    np.testing.assert_array_equal(validation.get_data(), (result.history["validation_step"], result.history["validation_loss"]))
+    wanted = result.history["validation_step"], result.history["validation_loss"]
+    np.testing.assert_array_equal(validation.get_data(), wanted)
     assert best.get_xdata()[0] == result.step and best.get_ydata()[0] == result.history["validation_loss"].min()
     assert "nats" in axes.get_ylabel() and axes.get_xlabel() == "step"
 
@@ -242,8 +243,8 @@ def test_images_in_colour_and_their_limits():
 
 @pytest.mark.parametrize("groups, options, match", [
     ([], {}, "at least one group"), ([np.zeros((2, 5))], {}, r"shape \(2, 5\)"),
-    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"no images of shape \(2, 3\)"), ([np.zeros((2, 2, 3, 3))], {}, "1 or 3 channels"),
-    ([np.zeros((2, 3, 3))], {"titles": ["a", "b"]}, "1 titles, not 2")])
+    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"no images of shape \(2, 3\)"),
+    ([np.zeros((2, 2, 3, 3))], {}, "1 or 3 channels"), ([np.zeros((2, 3, 3))], {"titles": ["a", "b"]}, "1 titles, not 2")])
 def test_images_refuse(groups, options, match):
     with pytest.raises(ValueError, match=match):
         plot.images(groups, **options)
@@ -305,7 +306,8 @@ def test_without_matplotlib():
     code = WITHOUT + "import refflow, refflow.cli\ntry:\n from refflow import plot\nexcept ImportError as e: print(e)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 'pip install "refflow[plot]"' in said
-    code = WITHOUT + "import refflow.cli\nsys.exit(refflow.cli.main(['plot', 'x.npz', '--what', 'density', '--out', 'x.png']))"
+    code = WITHOUT + ("import refflow.cli\n"
+                      "sys.exit(refflow.cli.main(['plot', 'x.npz', '--what', 'density', '--out', 'x.png']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and 'pip install "refflow[plot]"' in done.stderr and "Traceback" not in done.stderr
 
@@ -313,17 +315,14 @@ def test_without_matplotlib():
 # -- refflow plot -----------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def run(run, tmp_path):
     save(curved(), "flow.npz", {"columns": ["a", "b"], "history": {"step": [0, 5], "train": [2.0, 1.0], "validation": None}})
     save(Flow(Sigmoid(), StandardNormal(4)), "four.npz")
     np.save("two.npy", np.array([[0.5, 0.25], [-0.5, 1.0], [0.0, 0.0]]))
     np.save("four.npy", np.array([[0.5, 0.25, 0.125, 0.75], [0.1, 0.2, 0.3, 0.4]]))
 
     def call(*arguments):
-        status = main(["plot", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return status, out, err
+        return run("plot", *arguments)
 
     call.path = tmp_path
     return call
@@ -333,7 +332,8 @@ def run(capsys, tmp_path, monkeypatch):
     ("flow.npz", "--what", "transport", "--panels", 3), ("flow.npz", "two.npy", "--what", "density"),
     ("flow.npz", "--what", "density"), ("flow.npz", "--what", "history"), ("four.npz", "four.npy", "--what", "density"),
     ("four.npz", "four.npy", "--what", "images", "--shape", "2x2"), ("four.npz", "--what", "images", "--shape", "1x2x2"),
-    ("four.npz", "four.npy", "--what", "interpolation", "--shape", "2x2"), ("flow.npz", "two.npy", "--what", "interpolation")])
+    ("four.npz", "four.npy", "--what", "interpolation", "--shape", "2x2"),
+    ("flow.npz", "two.npy", "--what", "interpolation")])
 def test_plot_writes_a_picture(run, arguments):
     status, out, err = run(*arguments, "--out", "a.png", "--json")
     assert status == 0 and not err and json.loads(out)["out"] == "a.png"
@@ -361,7 +361,8 @@ def test_plot_could_not_run(run, arguments, match):
 
 def test_plot_adds_the_noise_that_fit_has_added(run, monkeypatch):
     shown = []
-    monkeypatch.setattr(plot, "density", lambda flow, data, **kept: shown.append((data, kept["names"])) or plot.picture(1, 1))
+    monkeypatch.setattr(plot, "density",
+                        lambda flow, data, **kept: shown.append((data, kept["names"])) or plot.picture(1, 1))
     np.save("whole.npy", np.array([[1.5, 3.0], [2.5, 4.0]]))
     save(curved(), "noisy.npz", {"columns": ["a", 7], "dequantised": [1]})
     for flow in ("noisy.npz", "flow.npz"):

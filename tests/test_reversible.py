@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow import Affine, Chain, DiagonalNormal, Flow, Independent, Inverse, Logistic, Permutation, Reshape, StandardNormal
+from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, Independent, Inverse, Logistic, Permutation, Reshape,
+                     StandardNormal)
 from refflow.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
 from refflow.core.fields import flatten, nest
 from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
@@ -70,8 +71,9 @@ FLOWS = {
     "any family": lambda: normal(*(Coupling(c.mask, c.net, affine_family(ExpScale())) for c in couplings())),
     "among other stages": lambda: normal(couplings()[0], PERMUTATION, ACTNORM, couplings()[1], Inverse(ACTNORM),
                                          couplings()[2]),
-    "with layer norm": lambda: normal(*(AffineCoupling(m, net(int(m.sum()), 2 * int((~m).sum()), layer_norm=True), ExpScale())
-                                        for m in (masks.halves(5), masks.halves(5, flip=True)))),
+    "with layer norm": lambda: normal(*(
+        AffineCoupling(m, net(int(m.sum()), 2 * int((~m).sum()), layer_norm=True), ExpScale())
+        for m in (masks.halves(5), masks.halves(5, flip=True)))),
     "on an interval": lambda: Flow(Chain((*couplings(), refflow.Sigmoid())), StandardNormal(5)),
     "a base with parameters": lambda: Flow(Chain(couplings()), DiagonalNormal(np.arange(5.0), 0.5 + np.arange(5) / 5)),
     "a flow as base": lambda: Flow(Chain(couplings()), normal(*couplings(K=1), ACTNORM)),
@@ -207,7 +209,9 @@ def test_numbers_beyond_the_plain_formulas_are_left_to_the_pages(memory):
 # -- images -----------------------------------------------------------------------------------------------------------
 
 SHAPE = (3, 8, 8)
+WITH_SHIFTS = "1x1 with shifts"
 GLOWS = {
+    WITH_SHIFTS: {},
     "openai": {}, "chaiyujin": {"convention": "chaiyujin"}, "rosinality": {"convention": "rosinality"},
     "additive": {"coupling": "additive"}, "lu": {"permutation": "lu"},
     "reverse": {"permutation": "reverse", "learn_top": False},
@@ -218,6 +222,16 @@ def small_glow(size=0.05, **options):
     return moved(glow(np.random.default_rng(0), SHAPE, 2, 2, 5, **options), size)
 
 
+def with_shifts(f):
+    """The same with shifts in its matrices, as files of older flows have them."""
+    if isinstance(f, DenseLinear):
+        return f.replace(shift=0.1 * np.arange(len(f.W)))
+    held = {key: getattr(f, key) for key in ("bijector", "inner", "rest") if hasattr(f, key)}
+    new = {key: with_shifts(value) for key, value in held.items()}
+    new |= {"stages": tuple(map(with_shifts, f.stages))} if hasattr(f, "stages") else {}
+    return f.replace(**new) if new else f
+
+
 def images(n=6):
     return np.random.default_rng(1).uniform(-0.5, 0.5, (n, *SHAPE))
 
@@ -226,6 +240,8 @@ def images(n=6):
 @pytest.mark.parametrize("name", GLOWS)
 def test_images(name, dtype):
     flow, x, b = small_glow(**GLOWS[name]).astype(dtype), images().astype(dtype), weights(6).astype(dtype)
+    flow = with_shifts(flow).astype(dtype) if name == WITH_SHIFTS else flow
+    assert sum(path[-1] == "shift" for path, _ in flatten(flow.params())) == (4 if name == WITH_SHIFTS else 0)
     stored_is_the_pages(flow, x, b)
     reversible_is_the_pages(flow, x, b)
 
@@ -270,6 +286,18 @@ def test_couplings_of_images(padding, side, shape):
     line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
     assert kinds(line).count("TunedImageCoupling") == 2
     x, b = rng.standard_normal((7, *shape)), weights(7)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
+def test_couplings_with_gains_of_channels_are_left_to_the_pages():
+    mask = masks.channels(np.array([True, False, False, True]), 3)
+    scale = RescaledTanhExpScale(None, 0.1, [0.5, -0.7])
+    net = Sequential((Conv2d(0.3 * np.random.default_rng(0).standard_normal((4, 2, 3, 3)), np.ones(4)),))
+    flow = Flow(Inverse(Chain((AffineCoupling(mask, net, scale), Reshape((4, 3, 2), (24,))))), StandardNormal(24))
+    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    assert "TunedImageCoupling" not in kinds(line)
+    x, b = np.random.default_rng(1).standard_normal((7, 4, 3, 2)), weights(7)
     stored_is_the_pages(flow, x, b)
     reversible_is_the_pages(flow, x, b)
 

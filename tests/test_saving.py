@@ -63,6 +63,7 @@ from refflow.elementwise import (
     Free,
     GatedLocationScale,
     PerField,
+    RescaledTanhExpScale,
     ScaledAffine,
     affine_family,
 )
@@ -93,6 +94,8 @@ def composites():
                       Residual(Dense(np.eye(2))), WeightNormDense(np.ones((3, 2)))])
     yield Contextual(Dense(np.ones((2, 3), np.float32)))
     yield DenseLinear(np.stack([np.eye(2), 2 * np.eye(2)]), [0.5, -0.5])
+    yield from (DenseLinear(np.eye(2), None), DenseLinear([[2.0]], None))
+    yield AffineCoupling(half, dense_network(rng, [2, 3, 4]), RescaledTanhExpScale(None, 0.0, [0.5, -0.5]))
     yield DiagonalNormal([0.0, 1.0], [1.0, 2.0])
     yield FullNormal(np.zeros(2), np.eye(2))
     yield NormalMixture([0.25, 0.75], [[0.0], [1.0]], [[1.0], [2.0]])

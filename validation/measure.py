@@ -78,8 +78,8 @@ def problem(f) -> Problem:
 
     fields, constants = gathered(f)
     inverse = getattr(f, "inverse_definition", None)
-    return Problem(with_fields(f.definition), fields, frozenset(constants), inverse and with_fields(inverse), None, f.normwise,
-                   inside(f.domain), isinstance(f, Bijector))
+    return Problem(with_fields(f.definition), fields, frozenset(constants), inverse and with_fields(inverse), None,
+                   f.normwise, inside(f.domain), isinstance(f, Bijector))
 
 
 def inside(domain):

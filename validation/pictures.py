@@ -12,9 +12,9 @@ the temperature at which Glow's authors show theirs.  The log-likelihood is that
 choose the best step; interpolations are between two of them, of one class.
 
 Images, from the command line: Glow and RealNVP on the digits as images, Glow on 32 x 32 patches of scikit-learn's two
-photographs.  Data stand above samples, at temperature 1 and at 0.7, and interpolations are between images of the data, of the
-half with the largest contrast.  The patches to train on are of the left four fifths of the photographs, those that are shown
-and held out of the right fifth.
+photographs.  Data stand above samples, at temperature 1 and at 0.7, and interpolations are between images of the data, of
+the half with the largest contrast.  The patches to train on are of the left four fifths of the photographs, those that are
+shown and held out of the right fifth.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ def certificate():
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
         rows.append([name, len(page), *(f"{C:.2f} of {allowed:g} ({key})" for C, allowed, key in worst)])
     made = stored["fingerprint"]
-    return (f"The error of every quantity in units of u·κ, the rounding error that the inputs' own rounding causes anyway: the largest "
-            f"over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}; the whole table is in "
-            "[validation/certificate.md](validation/certificate.md).\n\n"
+    return ("The error of every quantity in units of u·κ, the rounding error that the inputs' own rounding causes anyway: "
+            f"the largest over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}; the "
+            "whole table is in [validation/certificate.md](validation/certificate.md).\n\n"
             + table(["page", "quantities", *DTYPES], rows))
 
 
@@ -59,7 +59,8 @@ def pages():
     for name, page in (REGISTRY | COMPOSITIONS).items():
         module = sys.modules[page.__module__]
         path = page.__module__.replace(".", "/") + ".py"
-        rows.append([f"[{name}]({path})", chapter(page), module.__doc__.strip().split("\n\n")[0].split("\n")[0].rstrip(".:")])
+        title = module.__doc__.strip().split("\n")[0].rstrip(".:")
+        rows.append([f"[{name}]({path})", chapter(page), title])
     return table(["page", "chapter", "what it is"], rows)
 
 
@@ -76,11 +77,12 @@ def torch():
         if key not in seen:
             seen.add(key)
             rows.append([f"`{found['theirs'].removeprefix('torch.distributions.transforms.')}`", found["quantity"],
-                         found["dtype"], written(found["params"] | found["cotangents"], found["input"]), *told_apart(found["given"], found["true"]),
+                         found["dtype"], written(found["params"] | found["cotangents"], found["input"]),
+                         *told_apart(found["given"], found["true"]),
                          magnitude(found["error"]), magnitude(found["worst"]), shortened(found["diagnosis"])])
-    return (f"torch {report['version']}: {len(report['passed'])} checks pass, {len(report['failed'])} fail. For each transform and "
-            "quantity, worst first: the simplest input that shows it, what torch gives and what is true (50-digit truth, rounded), "
-            "the error there and the worst seen, in units of u·κ, of which 16 are allowed.\n\n"
+    return (f"torch {report['version']}: {len(report['passed'])} checks pass, {len(report['failed'])} fail. For each "
+            "transform and quantity, worst first: the simplest input that shows it, what torch gives and what is true "
+            "(50-digit truth, rounded), the error there and the worst seen, in units of u·κ, of which 16 are allowed.\n\n"
             + table(["transform", "quantity", "dtype", "input", "given", "true", "error", "worst", "what it is"], rows))
 
 

@@ -40,11 +40,6 @@ PADDINGS = ("zeros", "edge", "ones")
 
 # -- the equations, of kernels that a page may have made from others ---------------------------------------------------
 
-def channels(kernels, padding):
-    """C of the events that kernels (M, C or C+1, I, J) take."""
-    return kernels[1] - (padding == "edge" and kernels[2:] != (1, 1))
-
-
 def defined(m, a, W, b, padding):
     """(1) for nested lists."""
     C, height, width = len(a), len(a[0]), len(a[0][0])
@@ -128,6 +123,7 @@ class Convolution:
                 J_a[..., y, x, :, y + i - p, x + j - q] = k[..., i, j]              # (5)
         return J_a.reshape(*a.shape[:-3], M * H * W, C * H * W)
 
+
 def with_bias(h, b):
     return h if b is None else h + b[..., None, None]                               # (2)
 
@@ -136,14 +132,24 @@ def bias_bar(h_bar, b):
     return {} if b is None else {"b": h_bar.sum((-2, -1))}                          # (6)
 
 
-def checked(name, kernels, padding):
-    """Raise ValueError for a padding or kernels that are none."""
+def checked_channels(layer, kernels):
+    """C of the events that kernels (M, C or C+1, I, J) take; ValueError for a padding or kernels that are none."""
+    name, padding = type(layer).__name__, layer.padding
     if padding not in PADDINGS:
         raise ValueError(f"{name}: padding must be one of {PADDINGS}, not {padding!r}")
     if 0 in kernels[2:]:
         raise ValueError(f"{name}: kernels must have at least one entry, not shape {kernels}")
-    if channels(kernels, padding) < 0:
+    C = kernels[1] - (padding == "edge" and kernels[2:] != (1, 1))
+    if C < 0:
         raise ValueError(f"{name}: with padding 'edge' kernels have a channel for the border, not shape {kernels}")
+    return C
+
+
+def output_of(kernels, C, shape):
+    """The shape of h for events of `shape`; ValueError where they have not C channels."""
+    if len(shape) != 3 or shape[0] != C:
+        raise ValueError(f"its images have C={C} channels")
+    return (kernels[0], *shape[1:])
 
 
 @conditioner(source="arXiv:1807.03039")
@@ -161,15 +167,11 @@ class Conv2d(Conditioner):
     event_shape = ("C", "H", "W")
 
     def _validate(self):
-        kernels = self.W.shape[-4:]
-        checked(type(self).__name__, kernels, self.padding)
-        self.dims["C"] = channels(kernels, self.padding)
+        self.dims["C"] = checked_channels(self, self.W.shape[-4:])
         super()._validate()
 
     def output_shape(self, shape):
-        if len(shape) != 3 or shape[0] != self.dims["C"]:
-            raise ValueError(f"its images have C={self.dims['C']} channels")
-        return (self.W.shape[-4], *shape[1:])
+        return output_of(self.W.shape[-4:], self.dims["C"], shape)
 
     @staticmethod
     def definition(m, a, W, b, padding):

@@ -25,7 +25,7 @@ import numpy as np
 from ..core import Array, Conditioner, case, conditioner, plain, real
 from ..core.fields import Field
 from ..core.sets import Set
-from .conv2d import Convolution, bias_bar, channels, checked, defined, over_batch, with_bias
+from .conv2d import Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
 from .weight_norm import Directions
 
 
@@ -58,15 +58,11 @@ class WeightNormConv2d(Conditioner):
     event_shape = ("C", "H", "W")
 
     def _validate(self):
-        kernels = self.v.shape[-4:]
-        checked(type(self).__name__, kernels, self.padding)
-        self.dims["C"] = channels(kernels, self.padding)
+        self.dims["C"] = checked_channels(self, self.v.shape[-4:])
         super()._validate()
 
     def output_shape(self, shape):
-        if len(shape) != 3 or shape[0] != self.dims["C"]:
-            raise ValueError(f"its images have C={self.dims['C']} channels")
-        return (self.v.shape[-4], *shape[1:])
+        return output_of(self.v.shape[-4:], self.dims["C"], shape)
 
     @staticmethod
     def definition(m, a, v, g, b, padding):

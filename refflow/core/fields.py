@@ -205,7 +205,8 @@ class Value:
     # -- what it holds -----------------------------------------------------------------------------------------------
 
     def _arrays(self):
-        return {k: getattr(self, k) for k, f in self.declared.items() if isinstance(f, Field) and getattr(self, k) is not None}
+        return {key: getattr(self, key) for key, field in self.declared.items()
+                if isinstance(field, Field) and getattr(self, key) is not None}
 
     def _children(self):
         for key, field in self.declared.items():
@@ -216,8 +217,9 @@ class Value:
     @property
     def parameter_batch(self):
         """The leading axes that the fields carry, broadcast together."""
-        shapes = [array.shape[:array.ndim - len(self.declared[k].shape)] for k, array in self._arrays().items()]
-        return np.broadcast_shapes(*shapes, *(c.parameter_batch for c in self._children()))
+        shapes = {array.shape[:array.ndim - len(self.declared[k].shape)] for k, array in self._arrays().items()}
+        shapes.update(component.parameter_batch for component in self._children())
+        return np.broadcast_shapes(*shapes) if any(shapes) else ()
 
     def params(self) -> dict:
         """The real fields as a nested dictionary; a context shared by components stands once, at the top."""
@@ -344,7 +346,7 @@ class Value:
             elif isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
                 if mine.shape != theirs.shape or mine.dtype != theirs.dtype or mine.tobytes() != theirs.tobytes():
                     return False
-            elif mine is not theirs and mine != theirs:
+            elif mine is not theirs and (mine is None or theirs is None or mine != theirs):
                 return False
         return True
 

@@ -10,4 +10,5 @@ from .generic import Coupling
 from .masked_input import MaskedInput
 from .volume_preserving import VolumePreservingCoupling
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "MaskedInput", "VolumePreservingCoupling", "all_in_one", "masks"]
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "MaskedInput", "VolumePreservingCoupling", "all_in_one",
+           "masks"]

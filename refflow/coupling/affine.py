@@ -26,6 +26,9 @@ RealNVP's and Glow's code shift first and scale then (`shift_first`); log|det J|
     s_bar = that of <x_b_bar, (z_b + t) sigma> + l_bar sum_j log sigma_j,   t_bar = x_b_bar sigma   (13)
     s_bar = that of <z_b_bar, x_b / sigma> - l_bar sum_j log sigma_j,       t_bar = -z_b_bar        (14)
 (13) of the map, (14) of its inverse; (7), (8) and (10) as above.
+
+A convention with gains of channels has in entry j of b that of the channel c_j in which the entry lies:
+    gain_j = gains_c for c = c_j,   gains_c_bar = sum_(j: c_j = c) gain_j_bar       (15)
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from ..conditioners import Dense
 from ..core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise.families import checked_order, lifted, lowered
 from ..elementwise.scales import ExpScale, Scale
-from .coupling import MaskedBijector, divided, scale_and_shift, transformed
+from .coupling import MaskedBijector, divided, scale_and_shift, scales, transformed
 
 
 @bijector(source="arXiv:1605.08803", domain=real, codomain=real)
@@ -44,8 +47,9 @@ class AffineCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b scale(s) + t, or with `shift_first` x_b = (z_b + t) scale(s), with (s, t) = net(z_a).
 
     `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
-    two outputs for each entry of b; `scale`: a convention.  `order` says which of s ("scale") and t ("shift") comes first
-    in net's outputs, `layout` whether they are two "halves" or "interleaved".  ValueError where mask, net and event do not
+    two outputs for each entry of b; `scale`: a convention, whose gains of channels, if it has them, are those of the
+    channels in which b has entries, in order.  `order` says which of s ("scale") and t ("shift") comes first in net's
+    outputs, `layout` whether they are two "halves" or "interleaved".  ValueError where mask, net, scale and event do not
     fit.
     """
 
@@ -59,16 +63,23 @@ class AffineCoupling(MaskedBijector):
     def _validate(self):
         self._set("order", checked_order("AffineCoupling", self.order))
         super()._validate()
+        self._set("channels", None if self.scale.gains is None else self.channels_of_gains())
+
+    def channels_of_gains(self):
+        """Which of the scale's gains each entry of b has."""
+        (channels, count), given = self.split.channels(), self.scale.gains.shape[-1]
+        if given != count:
+            raise ValueError(f"AffineCoupling: scale must have a gain for each of the {count} channels of b, not {given}")
+        return channels
 
     @staticmethod
     def definition(m, z, mask, net, scale, order, layout, shift_first):
-        def entry(z_j, s_j, t_j):
-            sigma = scale.definition(m, s_j)
-            return (z_j + t_j) * sigma if shift_first else z_j * sigma + t_j        # (2) (11)
+        def entry(z_j, sigma_j, t_j):
+            return (z_j + t_j) * sigma_j if shift_first else z_j * sigma_j + t_j    # (2) (11)
 
         a, b, whole = divided(z, mask)                                              # (1)
         s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
-        return whole(transformed(entry, b, s, t))                                   # (2)
+        return whole(transformed(entry, b, scales(m, scale, s, mask), t))           # (2)
 
     def s_and_t(self, h):
         pieces = self.pieces(h)
@@ -78,9 +89,16 @@ class AffineCoupling(MaskedBijector):
         return self.joined((s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar))
 
     def sigma(self, s):
-        return lifted(self.scale, -self.split.axis).at_values(s)
+        scale = lifted(self.scale, -self.split.axis)
+        if self.channels is not None:
+            scale.__dict__["gains"] = self.scale.gains[..., self.channels]          # (15)
+        return scale.at_values(s)
 
     def scale_bar(self, bars):
+        if self.channels is not None:
+            gains_bar = np.zeros_like(self.scale.gains)
+            np.add.at(gains_bar, (..., self.channels), bars["gains"])               # (15)
+            bars = bars | {"gains": gains_bar}
         return lowered(bars, self.scale.params())
 
     def scaled_and_shifted(self, sigma, z_b, t):

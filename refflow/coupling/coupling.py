@@ -56,6 +56,19 @@ def transformed(f, *cells):
     return [each(f, *together) for together in zip(*cells)]
 
 
+def scales(m, scale, s, mask):
+    """scale(s) for the cells of b; with gains of channels, for each that of its channel among those of b."""
+    if scale.gains is None:
+        return transformed(lambda s_j: scale.definition(m, s_j), s)
+    numbers = [c for c, row in enumerate(mask) for passes in flat_list([row]) if not passes]
+    distinct = sorted(set(numbers))
+
+    def of_channel(k):
+        return lambda s_j: scale.definition(m, [s_j] * len(distinct))[k]
+
+    return [each(of_channel(distinct.index(c)), cell) for c, cell in zip(numbers, s)]
+
+
 # -- the base ---------------------------------------------------------------------------------------------------------
 
 class MaskedBijector(Bijector):

@@ -74,6 +74,15 @@ class Split:
             index = slice(int(index[0]), int(index[-1]) + 1, step)
         return (Ellipsis, index, *(slice(None),) * self.rest)
 
+    def channels(self):
+        """(the number of each entry's channel among those in which the part b has entries, how many these are).
+
+        The numbers broadcast with b.
+        """
+        numbers = np.indices(self.shape)[0].reshape(-1)[self.b[1]]
+        distinct, numbers = np.unique(numbers, return_inverse=True)
+        return numbers.reshape(-1, *(1,) * self.rest), len(distinct)
+
     def fits(self, shape):
         """Raise ValueError where an event shape is not the mask's."""
         if len(shape) != self.ndim or (shape[0] != self.shape[0] if self.by_channel else tuple(shape) != self.shape):

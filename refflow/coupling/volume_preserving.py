@@ -25,7 +25,7 @@ import numpy as np
 from ..conditioners import Dense
 from ..core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise.families import checked_order, lifted, lowered
-from ..elementwise.scales import ExpScale, Scale, scaled
+from ..elementwise.scales import ExpScale, Scale, elementwise, scaled
 from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
 
 
@@ -44,6 +44,7 @@ class VolumePreservingCoupling(MaskedBijector):
 
     def _validate(self):
         self._set("order", checked_order("VolumePreservingCoupling", self.order))
+        elementwise("VolumePreservingCoupling", self.scale)
         super()._validate()
 
     @staticmethod

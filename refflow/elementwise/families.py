@@ -19,7 +19,7 @@ import numpy as np
 from ..core import Bijector, Value, child, children, plain, real
 from ..core.fields import Child, Field, declare
 from .scaled_affine import ScaledAffine
-from .scales import Scale, SigmoidScale, scaled
+from .scales import Scale, SigmoidScale, elementwise, scaled
 
 
 def value(cls):
@@ -75,6 +75,7 @@ class LocationScale(Map):
     def _validate(self):
         super()._validate()
         self._set("order", checked_order("LocationScale", self.order))
+        elementwise("LocationScale", self.scale)
 
     @staticmethod
     def definition(m, h, scale, order):
@@ -154,6 +155,8 @@ class PerField(Map):
     def _validate(self):
         super()._validate()
         self._set("names", tuple(self.names))
+        for scale in self.scales:
+            elementwise("PerField", scale)
         if len(self.names) != len(self.scales):
             raise ValueError(f"PerField: {len(self.names)} names need as many scales, not {len(self.scales)}")
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import Array, Bijector, bijector, case, child, real
-from .scales import ExpScale, Scale
+from .scales import ExpScale, Scale, elementwise
 
 
 @bijector(source="definition", domain=real, codomain=real, increasing=True, constant_log_det=True)
@@ -32,6 +32,10 @@ class ScaledAffine(Bijector):
     scale: Scale = child()
     shift: Array = real(default=0.0)
     event_ndim = (0, 0)
+
+    def _validate(self):
+        elementwise("ScaledAffine", self.scale)
+        super()._validate()
 
     @staticmethod
     def definition(m, z, s, scale, shift):

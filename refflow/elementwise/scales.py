@@ -19,7 +19,7 @@ ClampedExpScale:    log sigma = min(max(s, low), high)                          
     with slope 1 between low and high, and beyond them 0, or 1 where the gradient is declared to pass through.      (7)
 TanhExpScale:       log sigma = clamp tanh v,   v = rate s                          (8)
     slope = rate clamp 4 exp(-2|v|) / (1 + exp(-2|v|))^2                            (9)
-RescaledTanhExpScale:   log sigma = gain tanh s + shift                             (10)
+RescaledTanhExpScale:   log sigma = gain tanh s + shift,    gain one number, or one for each channel        (10)
     with slope (9) for clamp = gain, rate = 1, and slopes tanh s in gain, 1 in shift.       (11)
 ArctanExpScale:     log sigma = c arctan s,   c = clamp factor,   slope = c / (1 + s^2)     (12)
 SoftclipExpScale:   log sigma = s / (1 + a),   a = |s|/b,   b = -log low,   slope = 1 / (1 + a)^2       (13)
@@ -60,7 +60,7 @@ import numpy as np
 from ..core import Array, Bijector, Value, plain, real
 from ..core.bijector import checked_cotangent, checked_event, reducing
 from ..core.conditioner import published
-from ..core.fields import Field, declare, sum_to_shape, with_checks
+from ..core.fields import Field, declare, shown, sum_to_shape, with_checks
 from ..core.sets import positive
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
@@ -137,6 +137,7 @@ class Scale(Value):
     event_ndim = (0, 0)
     event_shape = None
     domain, codomain = real, positive
+    gains = None                        # parameters of channels: those of a convention that is not elementwise
     rules: tuple = ()
     hard_cases = ()
 
@@ -176,6 +177,12 @@ class Scale(Value):
 
     def field_slopes(self, s):
         return {}
+
+
+def elementwise(name, scale):
+    """Refuse a convention with parameters of channels where there are none."""
+    if getattr(scale, "gains", None) is not None:
+        raise ValueError(f"{name}: scale must be elementwise; gains of channels are for AffineCoupling alone")
 
 
 def published_vjp(self, s):
@@ -295,29 +302,52 @@ class TanhExpScale(Scale):
 
 @scale
 class RescaledTanhExpScale(Scale):
-    """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter."""
+    """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter.
 
-    gain: Array = real(default=1.0)
+    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), which in an
+    `AffineCoupling` are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
+    weight, g v / |v|.  Of a single number v that is g or -g: v has the gradient 0 and keeps its sign, so that the gain is
+    a free number, trained alike.
+    """
+
+    gain: Array = Field(real, (), default=1.0, optional=True)
     shift: Array = Field(real, (), optional=True)
+    gains: Array = Field(real, ("C",), optional=True)
+
+    event_ndim = property(lambda self: (0, 0) if self.gains is None else (1, 1))
+    event_shape = property(lambda self: None if self.gains is None else ("C",))
+
+    def _validate(self):
+        super()._validate()
+        if (self.gain is None) == (self.gains is None):
+            raise ValueError(f"RescaledTanhExpScale: gain must be None where gains are given, and there alone; "
+                             f"gain = {shown(self.gain)}, gains = {shown(self.gains)}")
 
     @staticmethod
-    def definition(m, s, gain, shift):
-        w = gain * m.tanh(s)
-        return m.exp(w if shift is None else w + shift)                             # (10)
+    def definition(m, s, gain, shift, gains):
+        def sigma(s, gain):
+            w = gain * m.tanh(s)
+            return m.exp(w if shift is None else w + shift)                         # (10)
+
+        return sigma(s, gain) if gains is None else [sigma(*channel) for channel in zip(s, gains)]
+
+    def gain_of(self):
+        """The gain of each s."""
+        return self.gain if self.gains is None else self.gains
 
     def evaluate(self, s):
-        w = self.gain * np.tanh(s)
+        w = self.gain_of() * np.tanh(s)
         w = w if self.shift is None else w + self.shift                             # (10)
         return 1, w, w
 
     def log_slope(self, s):
         n, q = tanh_slope(s)
-        return self.gain * n, q                                                     # (9)
+        return self.gain_of() * n, q                                                # (9)
 
     def field_slopes(self, s):
-        nothing = np.zeros_like(s)
-        of_gain = {"gain": (np.tanh(s), nothing)}                                   # (11)
-        return of_gain if self.shift is None else {**of_gain, "shift": (np.ones_like(s), nothing)}      # (11)
+        t, nothing = np.tanh(s), np.zeros_like(s)
+        slopes = {"gain": t, "shift": np.ones_like(s), "gains": t}                  # (11)
+        return {key: (slope, nothing) for key, slope in slopes.items() if getattr(self, key) is not None}
 
 
 @scale

@@ -102,8 +102,14 @@ def glow(rng, shape, levels=3, steps=32, hidden=512, *, coupling="affine", permu
         ImageNet 32       glow(rng, (3, 32, 32), 3, 48)
         ImageNet 64       glow(rng, (3, 64, 64), 4, 48)
         LSUN 64           glow(rng, (3, 64, 64), 3, 48)
+        LSUN 96           glow(rng, (3, 96, 96), 5, 64, coupling="additive")
         LSUN 128          glow(rng, (3, 128, 128), 5, 64, coupling="additive")
         CelebA-HQ 256     glow(rng, (3, 256, 256), 6, 32, coupling="additive")
+
+    and of images with classes, bits_y of (20) with the weight 0.01 beside the bits of the image in each dimension:
+
+        CIFAR-10          glow(rng, (3, 32, 32), coupling="additive", classes=10)
+        ImageNet 32       glow(rng, (3, 32, 32), 3, 48, coupling="additive", classes=1000)
 
     Weights are drawn from the Generator `rng`.  ValueError for sizes that are no counts, for a height or width that 2^L does
     not divide, and for unknown names.

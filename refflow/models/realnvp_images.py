@@ -6,8 +6,9 @@ and this through L scales.  A coupling divides its event into a, which passes, a
     h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
-mu and v being those of b with zeros in place of a, over all positions.  The shift of (2) is there without batch
-normalisation alone.  With M the checkerboard, M_ij = [i + j even], scale i = 1, ..., L has the stages
+mu and v being those of b with zeros in place of a, over all positions.  The gain of (2) is one number, or with
+`channel_gains` one for each channel of h_b; its shift is there without batch normalisation alone.  With M the checkerboard,
+M_ij = [i + j even], scale i = 1, ..., L has the stages
     couplings of a = M, 1 - M, M                                                    (5)
     squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
     squeeze with the diagonal pixels of each block first, then scale i + 1 of       for i < L       (7)
@@ -30,10 +31,11 @@ a ReLU behind it, k x k a convolution, and K = `residual_blocks`,
 their output is not normalised next, but for a_0.
 At the start, with c the channels that go into a convolution of k x k,
     v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
-    gain of (2): 0 in (5) and (8), 1 in (6);   shift 0                              (15)
+    gain of (2): 0 in (5) and (8), 1 in (6), or with `channel_gains` 1 in all;   shift 0            (15)
     moving statistics mu = 0, v = 1                                                 (16)
 
-The loss adds a penalty to -log p, over the kernels' gains g and those gains of (2) that start at 0:
+The loss adds a penalty to -log p, over the kernels' gains g and those gains of (2) that start at 0, or with `channel_gains`
+all of them:
     5e-5 (sum g^2 + sum gain^2)                                                     (17)
 """
 
@@ -56,13 +58,14 @@ from ..shape import FactorOut, Reshape, Squeeze
 
 def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,
                   bottleneck=False, additive=False, recursion_type=2, logit=alpha_logit(), eps=1e-4, shift_first=True,
-                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, dtype=np.float64):
+                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, channel_gains=False, dtype=np.float64):
     """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or with `logit` None of real numbers.
 
     `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch, and gives the
     flow moving ones.  The other arguments are the authors' settings; ports differ in those from `eps` on: `shift_first`,
     False for h_b exp(s) + t; `mask_channel`, M in (9); `output_norm`, (4): True, False or "all", over all entries instead
-    of b's; `norm_gain`, gains of the networks' normalisations; `flip`, 1 - M for M.
+    of b's; `norm_gain`, gains of the networks' normalisations; `flip`, 1 - M for M; `channel_gains`, gains of (2) for each
+    channel, which one of them writes as normalised weights (`RescaledTanhExpScale`).
 
     The authors' training is
 
@@ -73,7 +76,7 @@ def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch
     """
     shape = checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm)
     networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, dtype)
-    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip)
+    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip, channel_gains)
     stages = [] if logit is None else [logit]                                       # (1)
     stages += scale_stages(build, shape, scales, base_dim, recursion_type)
     return Flow(Inverse(Chain(stages)), StandardNormal(math.prod(shape)))
@@ -128,6 +131,7 @@ class Couplings:
     mask_channel: bool
     output_norm: object
     flip: bool
+    channel_gains: bool = False
 
     def checkerboard(self, shape, width, flip, free):
         """One of (5) or (8); `free` ones follow `additive`."""
@@ -150,14 +154,22 @@ class Couplings:
         if additive:
             stages = [AdditiveCoupling(mask, net)]                                  # (3)
         else:
-            shift = None if nets.batch_norm else np.zeros((), nets.dtype)           # (15)
-            scale = RescaledTanhExpScale(np.asarray(gain, nets.dtype), shift)       # (15)
+            scale = self.scale(mask, gain)
             stages = [AffineCoupling(mask, net, scale, ("shift", "scale"), shift_first=self.shift_first)]           # (2)
         if nets.batch_norm and self.output_norm:
             mean = np.zeros(len(mask), nets.dtype)
             passes = None if self.output_norm == "all" else passes
             stages.append(BatchNorm(mean, mean + 1, None, None, passes, nets.eps, 3))       # (4) (16)
         return stages
+
+    def scale(self, mask, gain):
+        """The convention of (2), with this gain at the start if it is one number."""
+        dtype = self.networks.dtype
+        shift = None if self.networks.batch_norm else np.zeros((), dtype)           # (15)
+        if self.channel_gains:
+            channels = (~mask).any((1, 2)).sum()
+            return RescaledTanhExpScale(None, shift, np.ones(channels, dtype))      # (15)
+        return RescaledTanhExpScale(np.asarray(gain, dtype), shift)                 # (15)
 
 
 @dataclass(frozen=True)
@@ -216,8 +228,11 @@ class Networks:
 def penalised(value, path=()):
     """Paths of the parameters whose squares (17) adds up, in a flow or a component of it."""
     found = [(*path, "g")] if isinstance(value, WeightNormConv2d.page) and value.g is not None else []      # (17)
-    if isinstance(value, AffineCoupling.page) and isinstance(value.net, MaskedInput.page):
-        found.append((*path, "scale", "gain"))                                      # (17)
+    if isinstance(value, AffineCoupling.page):
+        if value.scale.gains is not None:
+            found.append((*path, "scale", "gains"))                                 # (17)
+        elif isinstance(value.net, MaskedInput.page):
+            found.append((*path, "scale", "gain"))                                  # (17)
     return found + [leaf for key, inner in components(value, path) for leaf in penalised(inner, key)]
 
 

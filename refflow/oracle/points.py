@@ -165,7 +165,7 @@ def derivative_truths(point, g, event, batch, normal, u):
     of = forward_derivatives if side == "forward" else inverse_derivatives
     bars = (np.asarray(point.image_bar, np.float64), np.broadcast_to(np.asarray(point.log_det_bar, np.float64), batch))
     found = differenced(of, g, event, bars, normal)
-    shapes = {path: np.shape(leaf) for path, leaf in flatten(f.params())}
+    shapes, own_of_each = ({path: np.shape(leaf) for path, leaf in flatten(view.params())} for view in (f, g))
     truths = {}
     for path, sensitivity in found.items():
         value, unit = sensitivity.value, sensitivity.kappa
@@ -178,17 +178,9 @@ def derivative_truths(point, g, event, batch, normal, u):
             value, unit = (sum_to_shape(a.reshape(full), own) for a in (value, unit))
             truths[f"{VJP[side]}.{LETTER[side]}_bar"] = truth_of(value, unit, u, len(batch), normal)
         else:
-            own = shapes[path]
-            value, unit = (summed_to(a, batch, own) for a in (value, unit))
+            value, unit = (sum_to_shape(a.reshape(own_of_each[path]), shapes[path]) for a in (value, unit))
             truths[f"{VJP[side]}.{'.'.join(path)}_bar"] = truth_of(value, unit, u, 0, normal)
     return truths
-
-
-def summed_to(per_event_bar, batch, shape):
-    """Cotangents of every event's own parameters, summed over the axes along which the field was broadcast."""
-    size = per_event_bar.shape[-1]
-    core = next(shape[k:] for k in range(len(shape) + 1) if int(np.prod(shape[k:])) == size)
-    return sum_to_shape(per_event_bar.reshape(batch + core), shape)
 
 
 @np.errstate(all="ignore")

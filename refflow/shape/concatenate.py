@@ -137,7 +137,8 @@ class Concatenate(Bijector):
         return self._initialised("initialised", self._split(np.asarray(data), self.sizes), rng)
 
     def inverse_initialised(self, data, rng):
-        return self._initialised("inverse_initialised", self._split(np.asarray(data), self._output_sizes(np.asarray(data))), rng)
+        data = np.asarray(data)
+        return self._initialised("inverse_initialised", self._split(data, self._output_sizes(data)), rng)
 
     def _initialised(self, name, blocks, rng):
         return self.replace(parts=tuple(getattr(p, name)(block, rng) for p, block in zip(self.parts, blocks)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from functools import cached_property
 
 import numpy as np
 
@@ -72,16 +71,6 @@ class NetworkPoints(Points):
     @property
     def interior(self):
         return np.zeros(self.batch, bool)       # there is no inverse
-
-    @cached_property
-    def spacing(self):
-        """The subnormal spacing, times its effect where an activation or its slope underflows inside the net.
-
-        At most the product of what multiplies it: the event, the cotangent, the weights of the layers, each in the norm that
-        bounds its sums.
-        """
-        weights = [leaf for _, leaf in flatten(self.net.params())]
-        return super().spacing * np.prod([max(1.0, np.abs(v).sum(-1).max(initial=0)) for v in (self.z64, self.x_bar, *weights)])
 
 
 def network_points(draw, net, dtype, count=16, spread=9):

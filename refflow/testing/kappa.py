@@ -4,8 +4,9 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
              = ||q|| + sum_b ||dq/d block_b|| ||block_b||        for normwise pages             (2)
 
 over the event's entries, all parameters, and the cotangents where q is one.  q is the value of an event with its own
-parameters, so parameters are first given to every event separately.  What one stage of a chain hands to the next is
-rounded as well, so its entries count as inputs too, moved one at a time.
+parameters, so parameters are first given to every event separately; and to every position of an event at which one map is
+applied, since each rounds for itself: in a sum over positions, derivatives of opposite sign cancel, roundings do not.
+What one stage of a chain hands to the next is rounded as well, so its entries count as inputs too, moved one at a time.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.compose import Chain, unit_cotangent
+from ..core.compose import Chain, Independent, Inverse, unit_cotangent
 from ..core.fields import Child, Field, flatten
+from ..linear import Pointwise
 
 DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
 
@@ -68,6 +70,52 @@ def spread_fields(value, batch, lifted=0):
     return new
 
 
+def at_positions(value, shape, batch_ndim, sizes=()):
+    """`value`, spread over events, with each real field repeated at every position of an event at which it is applied.
+
+    `shape` is that of an event z, None where it is not known: fields below then stay shared.  A sum over positions is one of
+    numbers that differ, be log-det constant or not.
+    """
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    if np.prod(sizes) > 1:
+        new.__dict__["constant_log_det"] = False
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            components = held if field.many else (held,)
+            repeated = tuple(at_positions(c, inner, batch_ndim, sizes + more)
+                             for c, (inner, more) in zip(components, placed(value, components, shape)))
+            new.__dict__[key] = repeated if field.many else repeated[0]
+        elif isinstance(field, Field) and held is not None and not field.constant:
+            split = held.ndim - len(field.shape)
+            lead = held.shape[:batch_ndim] + np.broadcast_shapes(held.shape[batch_ndim:split], sizes)
+            new.__dict__[key] = np.broadcast_to(held, lead + held.shape[split:])
+    return new
+
+
+def placed(value, components, shape):
+    """For each component (the shape of its z, the sizes of the axes of positions that it does not see)."""
+    if shape is None or not isinstance(value, Chain.page):
+        return [inside(value, shape)] * len(components)
+    shapes = [shape]
+    for stage in components[:-1]:
+        shapes.append(tuple(stage.output_shape(shapes[-1])))
+    return [(s, ()) for s in shapes]
+
+
+def inside(value, shape):
+    if shape is None:
+        return None, (1,) * getattr(value, "lifted_axes", 0)
+    if isinstance(value, Independent.page):
+        return shape[value.ndim:], shape[:value.ndim]
+    if isinstance(value, Pointwise.page):
+        return shape[:1], (int(np.prod(shape[1:])),)
+    if isinstance(value, Inverse.page):
+        return tuple(value.output_shape(shape)), ()
+    return None, ()
+
+
 def event_of(value, i):
     """The view of `spread_fields` with the fields of event i alone."""
     new = object.__new__(type(value))
@@ -99,10 +147,11 @@ def with_leaf(value, path, array):
 
 
 def per_event(f, event, side=0, dtype=np.float64):
-    """(view, event): f's unchecked view in `dtype`, every event with its own parameters."""
+    """(view, event): f's unchecked view in `dtype`, every event, and each position of one, with its own parameters."""
     core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
     batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
-    return spread_fields(f.view(dtype), batch), np.broadcast_to(np.asarray(event, dtype), batch + core)
+    view, shape = spread_fields(f.view(dtype), batch), tuple(f.input_shape(core)) if side else core
+    return at_positions(view, shape, len(batch)), np.broadcast_to(np.asarray(event, dtype), batch + core)
 
 
 class Lanes:

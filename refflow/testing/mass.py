@@ -2,8 +2,12 @@ r"""The integral of a density over its support.
 
 With z = T(y), y ~ N(c, B B^T), T from R^d onto the domain, x = f(z), and R from R^d onto the chart of the codomain,
     1 = int N(y(x(t))) |dy/dz| |dz/dx| |dx/dt| dt,   x = R(t)                                   (1)
-for whatever c and B.  Those of t -> y at t = 0, c = y(0) and B_i = (y(e_i/2) - y(-e_i/2)) / 2, put the mass where f is
-neither flat nor a step, and half the slope keeps x(t) inside the floats.
+for whatever c and B.  Those of t -> y at t = 0,
+    c = y(0),   B_i = (y(h e_i/2) - y(-h e_i/2)) / 2                                            (2)
+put the mass where f is neither flat nor a step, and half the slope keeps x(t) inside the floats.  h is 1, or, where f is so
+steep that B_i is lost beside c, the first power of 2 that shows it.  y being rounded by about u |c|, B^-1 (y - c), up to
+REACH, by u |c| / |B|, and the density by their product, that must be below what convergence means:
+    REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
 The trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance of R^-1(f(T(y))).
 """
 
@@ -20,6 +24,7 @@ REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-1
 COUNTS = {1: 200, 2: 48}
 WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a bent map is nearly straight over the narrower ones
 CONVERGED = 1e-6
+SEEN = REACH * 2.0**-53 / (CONVERGED * min(WIDTHS))         # (3)
 
 
 def onto(where, t):
@@ -153,10 +158,26 @@ def latent_of(view, p, x):
 
 
 def latent_normal(view, p, R):
-    """c and B of (1)."""
-    steps = np.eye(p.size_in) / 2
-    centre, up, down = (latent_of(view, p, R.member(t)[0]) for t in (steps[:1] * 0, steps, -steps))
-    return centre[0], (up - down).T / 2
+    """c and B of (2)."""
+    centre = latent_of(view, p, R.member(np.zeros((1, p.size_in)))[0])[0]
+    return centre, np.stack([column(view, p, R, centre, e) for e in np.eye(p.size_in)], -1)
+
+
+def column(view, p, R, centre, direction):
+    """B_i of (2)."""
+    def between(h):
+        up, down = latent_of(view, p, R.member(np.stack((h * direction, -h * direction)) / 2)[0])
+        return (up - down) / 2                                                                  # (2)
+
+    h, found = 1.0, between(1.0)
+    while not seen(found, centre) and np.isfinite(longer := between(2 * h)).all():
+        h, found = 2 * h, longer
+    return found
+
+
+def seen(found, centre):
+    """Is it seen beside the centre, in some entry?  What is not finite needs no longer step."""
+    return not np.isfinite(found).all() or bool(((found != 0) & (np.abs(found) >= SEEN * np.abs(centre))).any())     # (3)
 
 
 def integral(view, p, R, latent, mean, A, lower, upper, count):

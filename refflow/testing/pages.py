@@ -64,9 +64,10 @@ def cases(page) -> list[str]:
     if not page.hard_cases:
         return ["no hard_cases"]
     components = [key for key, field in page.declared.items() if isinstance(field, Child)]
+    lacking = [(case, key) for case in page.hard_cases for key in components if key not in case.params]
     return [f"hard case {case.name!r} has no reason" for case in page.hard_cases if not case.reason.strip()] + \
            [f"hard case {case.name!r} has no event" for case in page.hard_cases if not (case.z or case.x)] + \
-           [f"hard case {case.name!r} has no {key}" for case in page.hard_cases for key in components if key not in case.params]
+           [f"hard case {case.name!r} has no {key}" for case, key in lacking]
 
 
 def equations(module) -> list[str]:

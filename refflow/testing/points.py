@@ -6,10 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core import Chain, Independent
+from ..core import Chain, Conditioner, Independent
 from ..core.fields import flatten
 from ..shape import Concatenate
-from .kappa import constant_of, differenced, flat, normwise, per_event, value_and_log_det
+from .kappa import children_of, constant_of, differenced, flat, normwise, per_event, value_and_log_det
 
 
 class Points:
@@ -37,7 +37,21 @@ class Points:
 
     @cached_property
     def spacing(self):
-        return float(np.finfo(self.dtype).smallest_subnormal)
+        """The subnormal spacing; where f holds a net, times the effect of what underflows inside it.
+
+        At most the product of what may multiply it: the event, the cotangents, the weights of the nets, the slopes of f and of
+        its inverse, each by its sum of magnitudes, which bounds every sum over its entries.
+        """
+        smallest = float(np.finfo(self.dtype).smallest_subnormal)
+        nets = nets_of(self.f)
+        if not nets:
+            return smallest
+        bars = np.concatenate([flat(bar, self.batch) for bar in (*self.bars64, self.inverse_bars64[0])], -1)
+        of = (self.forward_sensitivities, self.inverse_sensitivities) if self.interior.any() else (self.forward_sensitivities,)
+        slopes = [np.where(np.isfinite(v), v, 0) for v in (image.slopes["event"] for image, _ in of)]
+        weights = [np.abs(v).sum() for net in nets for _, v in flatten(net.params())]
+        events = [np.abs(v).reshape(*self.batch, -1).sum(-1).max(initial=0) for v in (self.z64, bars, *slopes)]
+        return smallest * float(np.prod(np.maximum(1, weights + events)))
 
     @cached_property
     def normwise(self):
@@ -164,6 +178,11 @@ class Points:
         """The inverse pullback's cotangents, flat."""
         with np.errstate(all="ignore"):
             return inverse_derivatives(self.own[0], self.inner_x, self.inverse_bars)
+
+
+def nets_of(f):
+    """The conditioners that f holds, outermost ones."""
+    return [net for c in children_of(f) for net in ([c] if isinstance(c, Conditioner) else nets_of(c))]
 
 
 def stays_inside(f, z, margin, largest):

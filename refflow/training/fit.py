@@ -195,8 +195,8 @@ class ReverseKL:
             slope, wider = (L[1] - L[-1]) / (2 * h), (L[2] - L[-2]) / (4 * h)
             unsure = 10 * abs(slope - wider) + 10 * u / h * size + 1e-3 * max(length, abs(slope))
         if np.isfinite(unsure) and abs(slope - length) > unsure:
-            raise ValueError(f"fit_reverse_kl: gradient must be that of log_density; with it the loss's own gradient has norm "
-                             f"{length:.6g}, and along that the loss has slope {slope:.6g}")
+            raise ValueError(f"fit_reverse_kl: gradient must be that of log_density; with it the loss's own gradient has "
+                             f"norm {length:.6g}, and along that the loss has slope {slope:.6g}")
 
     def explain(self, vector):
         flow = self.space.quick(vector)
@@ -333,8 +333,8 @@ def descend(record, optimiser, schedule, steps, clip, averaging):
                 record.space.stepped()
             overflown = [k for k, v in state.items() if not np.isfinite(v).all()]
             if overflown or not np.isfinite(vector).all():
-                raise Failed(f"step {step}: {type(optimiser).__name__} gives {(overflown or ['parameters'])[0]} that are not "
-                             f"finite, for a gradient of norm {length:.3g}")
+                raise Failed(f"step {step}: {type(optimiser).__name__} gives {(overflown or ['parameters'])[0]} that are "
+                             f"not finite, for a gradient of norm {length:.3g}")
             if (step % record.every == 0 or step == steps) and record.measured(average, step):
                 return "patience"
             if record.called(average, step):
@@ -422,11 +422,11 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
 
     `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
     `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow of the lowest is the result; after
-    `patience` evaluations without a lower one training stops.  Without validation the last flow is the
-    result; where training fails, that of the lowest loss.
+    `patience` evaluations without a lower one training stops.  Without validation the last flow is the result; where
+    training fails, that of the lowest loss.
 
-    `transform(events, rng)`: what a batch is before each step, such as `dequantised` of integers with fresh noise; an array of
-    the same shape and dtype.  Validation data are taken as they are.
+    `transform(events, rng)`: what a batch is before each step, such as `dequantised` of integers with fresh noise; an array
+    of the same shape and dtype.  Validation data are taken as they are.
 
     `gradient`: how gradients are computed, a `LikelihoodGradient`: with or without stored activations, how many events at a
     time, in how many threads; not for flows with batch normalisation, which need all events at once.
@@ -527,8 +527,8 @@ def checked_data(flow, x, weights, context, name="x"):
     x, _ = as_floating(f"fit: {name}", x)
     lead = x.ndim - flow.rank - len(flow.parameter_batch)
     if lead != 1:
-        raise ValueError(f"fit: {name} must have shape (N, {'*batch, ' if flow.parameter_batch else ''}*event), with events of "
-                         f"{flow.rank} axes, not {x.shape}")
+        batch = "*batch, " if flow.parameter_batch else ""
+        raise ValueError(f"fit: {name} must have shape (N, {batch}*event), with events of {flow.rank} axes, not {x.shape}")
     if len(x) < 1:
         raise ValueError(f"fit: {name} holds no event")
     if context is not None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .optimisers import EMA, Adam, AdaMax, ClipNorm, ClipValue, RMSPropMomentum
 from .schedules import Exponential, MomentumRamp, Noam, WarmUp
 
@@ -24,8 +26,13 @@ def realnvp() -> dict:
 
 
 def glow(steps_per_epoch, learning_rate=1e-3, warm_up_epochs=10, average_epochs=1) -> dict:
-    """Glow: its AdaMax, beta2 and the averaging fixed by `average_epochs`, warmed up from 0 over `warm_up_epochs`."""
-    beta2 = 1 - 1 / (steps_per_epoch * average_epochs)
+    """Glow: its AdaMax, beta2 and the averaging fixed by `average_epochs`, warmed up from 0 over `warm_up_epochs`.
+
+    `steps_per_epoch`: the images of an epoch over those of a step, a whole number or not: the authors' code warms up by the
+    images seen, and takes whole steps in beta2.  Its epoch is of 50000 images for every data set.  It keeps the average
+    beside the parameters, and chooses the best step by these, not by the average: `| {"averaging": None}` does so.
+    """
+    beta2 = 1 - 1 / (math.ceil(steps_per_epoch) * average_epochs)
     return {"optimiser": AdaMax(learning_rate, beta2=beta2, glow=True),
             "schedule": WarmUp(steps_per_epoch * warm_up_epochs, start=0), "averaging": EMA(beta2), "batch_size": 64}
 

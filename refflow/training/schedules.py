@@ -45,14 +45,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Linear growth over `steps`, times the schedule `then`; the first step has the factor start/steps."""
+    """Linear growth over `steps`, a whole number or not, times the schedule `then`; the first has the factor start/steps."""
 
-    steps: int
+    steps: float
     then: object = Constant()
     start: int = 1
 
     def __post_init__(self):
-        positive_count("WarmUp: steps", self.steps)
+        checked("WarmUp: steps", self.steps, lambda n: isinstance(n, (int, float)) and 0 < n < math.inf,
+                "must be a finite number > 0")
         checked("WarmUp: start", self.start, lambda n: n in (0, 1), "must be 0 or 1")
 
     def __call__(self, t):

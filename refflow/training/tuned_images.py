@@ -37,6 +37,8 @@ def tunable_images(stage):
         return False
     if type(stage.net) is not Sequential.page or not stage.split.sizes[0] or stage.parameter_batch != ():
         return False
+    if type(stage) is AffineCoupling.page and stage.channels is not None:           # here they come first
+        return False
     units = units_of(stage.net.layers)
     return units is not None and all(relu for _, _, relu in units[:-1]) and not units[-1][2]
 
@@ -146,8 +148,7 @@ class Unit:
         if self.pointwise:
             np.matmul(self.K, a, out=out)
         elif self.few_in:
-            self.entering = self.copies(a, rows, 1, ("copies", self.name))
-            np.matmul(self.K, self.entering, out=out)
+            np.matmul(self.K, self.copies(a, rows, 1), out=out)
         else:
             self.sum_of_products(self.K, a, out, rows, 1)
         if self.outside:
@@ -155,7 +156,7 @@ class Unit:
         if self.shift is not None:
             out += self.shift
         if self.relu:
-            np.maximum(out, self.space.array("zero", out.shape, a.dtype), out=out)      # faster than a row or a number
+            np.maximum(out, self.space.array("zero", (1, rows.length), a.dtype), out=out)        # faster than a number
         if clear:
             rows.clear(out)
         return out
@@ -170,10 +171,10 @@ class Unit:
             constant += 3 * norm(self.border_kernels())
         return 3 * norm(self.K) * bound + constant * math.sqrt(rows.length)
 
-    def copies(self, a, rows, sign, name):
+    def copies(self, a, rows, sign):
         """The nine neighbours of each row, of (c, dy, dx) in C order for sign 1, of (-dy, -dx, c) for sign -1."""
         C = len(a)
-        copies = self.space.array(name, (9 * C, rows.length), a.dtype)
+        copies = self.space.array("nine", (9 * C, rows.length), a.dtype)
         each = copies.reshape(C, 9, rows.length).swapaxes(0, 1) if sign == 1 else copies.reshape(9, C, rows.length)
         for copy, (here, there) in zip(each, rows.neighbours[sign]):
             copy[:, here] = a[:, there]
@@ -208,11 +209,11 @@ class Unit:
             W_bar = (bar @ a.T).reshape(self.W.shape)
             np.matmul(self.K.T, bar, out=a_bar)
         elif self.few_in:
-            W_bar = (self.entering @ bar.T).T.reshape(self.W.shape)
+            W_bar = (self.copies(a, rows, 1) @ bar.T).T.reshape(self.W.shape)
             if wanted:
                 self.sum_of_products(self.K.T, bar, a_bar, rows, -1)
         else:
-            copies = self.copies(bar, rows, -1, "nine")
+            copies = self.copies(bar, rows, -1)
             W_bar = (copies @ a.T).reshape(3, 3, self.M, self.C).transpose(2, 3, 0, 1)
             np.matmul(self.K.T, copies, out=a_bar)
         self.add_kernels(W_bar, bar, rows, sums)
@@ -406,8 +407,9 @@ class TunedChannels:
             np.divide(X, self.sigma()[:, None], out=Z)
             Z -= self.stage.bias[:, None]
         else:
-            np.subtract(X, self.stage.inner.shift[:, None], out=Z)
-            Z[...] = np.linalg.solve(self.stage.inner.W, Z)
+            shift = self.stage.inner.shift
+            moved = X if shift is None else np.subtract(X, shift[:, None], out=Z)
+            Z[...] = np.linalg.solve(self.stage.inner.W, moved)
         return event_of(Z, after), self.pulled(Z, X)
 
     def sigma(self):
@@ -425,7 +427,8 @@ class TunedChannels:
             log_det = self.stage.factor * self.stage.s.sum() * positions(event)
         else:
             np.matmul(self.stage.inner.W, Z, out=X)
-            X += self.stage.inner.shift[:, None]
+            if self.stage.inner.shift is not None:
+                X += self.stage.inner.shift[:, None]
             log_det = np.linalg.slogdet(self.stage.inner.W)[1] * positions(event)
         return event_of(X, event), log_det
 
@@ -448,7 +451,8 @@ class TunedChannels:
         W, rows = self.stage.inner.W, matrix(bar)
         path = (*self.path, "inner")
         sums.add((*path, "W"), rows @ Z.T + total * np.linalg.inv(W).T)
-        sums.add((*path, "shift"), rows @ self.space.ones(X.shape[1], X.dtype))
+        if self.stage.inner.shift is not None:
+            sums.add((*path, "shift"), rows @ self.space.ones(X.shape[1], X.dtype))
         new = self.space.apart("moved bar", X.shape, X.dtype, rows)
         return event_of(np.matmul(W.T, rows, out=new), bar)
 

@@ -63,7 +63,7 @@ def mapped(p, h, steps, ops):
             norm, matrix, coupling = (stages[str(1 + 3 * k + i)] for i in range(3))
             h = actnorm(norm["bias"], norm["s"], h, 1, ops)
             weights = matrix["inner"]["W"]
-            h = ops.conv(h, weights.reshape(C, C, 1, 1)) + matrix["inner"]["shift"].reshape(C, 1, 1)
+            h = ops.conv(h, weights.reshape(C, C, 1, 1))
             a, b = h[:, :C // 2], h[:, C // 2:]
             out = network(coupling["net"]["layers"], a, ops)
             t, sigma = out[:, 0::2], ops.sigmoid(out[:, 1::2] + 2)

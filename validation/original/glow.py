@@ -21,10 +21,12 @@ from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, glow
 from refflow.normalization import GlowActNorm
 from refflow.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
+from refflow.training.unconstrained import component
 
 from .words import PRACTICE, difference, largest, numbers, under, worst
 
-FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")), key=lambda name: (not name.startswith("glow_tf"), name)))
+FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
+                     key=lambda name: (not name.startswith("glow_tf"), name)))
 
 
 def differences() -> dict:
@@ -43,15 +45,19 @@ def channels_last(x):
     return np.moveaxis(x, -3, -1)
 
 
-# theirs of our parameter; ours of theirs; and, where it is another, theirs of our gradient, given (gradient, parameter)
-Entry = namedtuple("Entry", "path theirs ours gradient", defaults=(None,))
+# theirs of our array; ours of theirs and of the variables `others`, None where another variable gives it; and, where it
+# differs, theirs of our gradient, given (gradient, parameter)
+Entry = namedtuple("Entry", "path theirs ours gradient others", defaults=(None, ()))
 
 
 class Names:
-    """{their name: Entry} for one configuration of the authors' code, images of C channels."""
+    """{their name: Entry} for one configuration of the authors' code, images of C channels.
+
+    `entries`: their trained variables; `constants`: those that they do not train, permutations and signs.
+    """
 
     def __init__(self, config, C):
-        self.config, self.entries = config, {}
+        self.config, self.entries, self.constants = config, {}, {}
         L, K, path = config["n_levels"], config["depth"], ("bijector", "inner")
         for level in range(L):
             for step in range(K):
@@ -94,6 +100,8 @@ class Names:
         matrix, layers = (*stages, str(first + 1), "inner"), (*stages, str(first + 2), "net", "layers")
         if self.config["flow_permutation"] == 2:
             self.matrix(f"{name}/invconv", matrix)
+        elif self.config["flow_permutation"] == 1:
+            self.shuffle(f"{name}/shuffle", (*matrix, "order"))
         for i in (1, 2):
             self.kernel(f"{name}/f1/l_{i}/W", (*layers, str(3 * i - 3)))
             self.actnorm(f"{name}/f1/l_{i}", (*layers, str(3 * i - 2), "f"))
@@ -105,19 +113,34 @@ class Names:
         if not self.config["lu"]:
             self.entries[f"{name}/W"] = Entry((*path, "W"), np.transpose, np.transpose)
             return
-        self.entries[f"{name}/L"] = Entry((*path, "inner", "lower"), np.array, lambda L: np.tril(L, -1))
-        self.entries[f"{name}/U"] = Entry((*path, "inner", "upper"), np.array, lambda U: np.triu(U, 1))
-        self.entries[f"{name}/log_S"] = Entry((*path, "inner", "scale"), lambda s: np.log(np.abs(s)), np.exp,
-                                              lambda s_bar, s: s_bar * s)
+        path, sign = (*path, "inner"), f"{name}/sign_S"
+        self.entries[f"{name}/L"] = Entry((*path, "lower"), np.array, lambda L: np.tril(L, -1))
+        self.entries[f"{name}/log_S"] = Entry((*path, "scale"), lambda s: np.log(np.abs(s)),
+                                              lambda log_s, sign: sign * np.exp(log_s), lambda s_bar, s: s_bar * s, (sign,))
+        self.entries[f"{name}/U"] = Entry((*path, "upper"), np.array, lambda U: np.triu(U, 1))
+        self.constants[f"{name}/P"] = Entry((*path, "order"), lambda order: np.eye(len(order))[order],
+                                            lambda P: np.argmax(P, -1))
+        self.constants[sign] = Entry((*path, "scale"), np.sign, None)
+
+    def shuffle(self, name, path):
+        self.constants[f"{name}/indices"] = Entry(path, np.array, np.array)
+        self.constants[f"{name}/indices_inverse"] = Entry(path, np.argsort, None)
+
+    def our(self, name, theirs):
+        """Our array of their variable `name`."""
+        entry = (self.entries | self.constants)[name]
+        return entry.ours(theirs[name], *(theirs[other] for other in entry.others))
 
     def ours(self, theirs):
-        """Our parameters, nested, of a dictionary of theirs."""
-        return nest({entry.path: entry.ours(theirs[name]) for name, entry in self.entries.items()})
+        """Our parameters and permutations, nested, of a dictionary of theirs."""
+        return nest({entry.path: self.our(name, theirs) for name, entry in (self.entries | self.constants).items()
+                     if entry.ours is not None})
 
-    def theirs(self, params):
-        """A dictionary of theirs of our parameters."""
-        flat = self.checked(params)
-        return {name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
+    def theirs(self, flow):
+        """A dictionary of all of theirs of our flow."""
+        flat = self.checked(flow.params())
+        return ({name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
+                | {name: entry.theirs(component(flow, entry.path)) for name, entry in self.constants.items()})
 
     def gradients(self, params_bar, params):
         """A dictionary of theirs of our gradients."""
@@ -126,8 +149,8 @@ class Names:
                 entry.gradient(bars[entry.path], flat[entry.path]) for name, entry in self.entries.items()}
 
     def checked(self, nested):
-        """{path: array}; shifts of linear maps, which are 0 and not trained, have no counterpart."""
-        flat = {path: array for path, array in flatten(nested) if path[-1] not in ("shift", "context")}
+        """{path: array}; a context has no counterpart."""
+        flat = {path: array for path, array in flatten(nested) if path[-1] != "context"}
         if flat.keys() != {entry.path for entry in self.entries.values()}:
             raise ValueError("a parameter of the flow has no counterpart in the authors' code")
         return flat
@@ -135,14 +158,15 @@ class Names:
 
 # -- the authors' model -----------------------------------------------------------------------------------------------
 
-def flow_of(config, C, theirs):
-    """The flow of their configuration with their parameters, of images of C channels."""
+def flow_of(config, C, theirs, y=None):
+    """The flow of their configuration with their variables, of images of C channels, of the classes y if it has classes."""
     size = config["image_size"]
     permutation = ("reverse", "shuffle", "lu" if config["lu"] else "1x1")[config["flow_permutation"]]
     flow = glow(np.random.default_rng(0), (C, size, size), config["n_levels"], config["depth"], config["width"],
                 coupling=("additive", "affine")[config["flow_coupling"]], permutation=permutation,
                 learn_top=config["learntop"], classes=config["n_y"] if config["ycond"] else 0)
-    return flow.replace(**Names(config, C).ours(theirs))
+    flow = flow.replace(**Names(config, C).ours(theirs))
+    return flow.at(context=np.eye(config["n_y"])[y]) if config["ycond"] else flow
 
 
 def data(config, theirs):
@@ -174,7 +198,7 @@ def their_latents(flow, z):
 def of_model(config, theirs):
     C, x = theirs["in/x_int"].shape[-1], data(config, theirs)
     names, D = Names(config, C), x[0].size
-    flow = flow_of(config, C, under("param/", theirs))
+    flow = flow_of(config, C, constants(theirs) | under("param/", theirs), theirs["in/y"])
     log_prob, pullback = flow.log_prob_vjp(x)
     loss = bits(log_prob, config, D).mean()
     _, params_bar = pullback(np.full(len(x), -1 / (len(x) * D * np.log(2))))
@@ -192,9 +216,14 @@ def of_model(config, theirs):
         "sampled pixels": difference(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
                                      theirs["sample/x_uint8"]),
         "round trip": difference(decode(z), x),
-        "optimiser step, absolute": worst(np.abs(names.theirs(stepped.params())[name] - after).max()
-                                          for name, after in live(names, under("after_step/", theirs)).items()),
+        "optimiser step, absolute": worst(np.abs(names.theirs(stepped)[name] - after).max() for name, after in
+                                          live(names, constants(theirs) | under("after_step/", theirs)).items()),
     }
+
+
+def constants(theirs):
+    """Their variables that are not trained."""
+    return under("buffer/", theirs)
 
 
 def initial(config, C, theirs, x):
@@ -203,8 +232,8 @@ def initial(config, C, theirs, x):
     A second actnorm finds channels whose mean is 0 but for rounding, so that the ratio of two centres says nothing.
     """
     drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in under("init/", theirs).items()}
-    flow = flow_of(config, C, drawn).initialised(x, np.random.default_rng(0))
-    found, wanted = Names(config, C).theirs(flow.params()), under("init/", theirs)
+    flow = flow_of(config, C, constants(theirs) | drawn, theirs["in/y"]).initialised(x, np.random.default_rng(0))
+    found, wanted = Names(config, C).theirs(flow), under("init/", theirs)
     scales = {name: np.exp(3 * wanted[name]) for name in wanted if name.endswith("actnorm_scale/logs")}
     centres = {name: name.replace("center/b", "scale/logs") for name in wanted if name.endswith("actnorm_center/b")}
     loss = bits(flow.log_prob(x), config, x[0].size).mean()
@@ -216,7 +245,7 @@ def initial(config, C, theirs, x):
 
 def live(names, theirs):
     """Their parameters that have a counterpart: 0 in place of those that multiply zeros."""
-    return {name: entry.theirs(entry.ours(theirs[name])) for name, entry in names.entries.items()}
+    return {name: entry.theirs(names.our(name, theirs)) for name, entry in names.entries.items()}
 
 
 def after_step(flow, params_bar, config):
@@ -227,8 +256,7 @@ def after_step(flow, params_bar, config):
         optimiser = AdaMax(given["lr"], given["beta1"], beta2, given["eps"], glow=True)
     else:
         optimiser = Adam(given["lr"], given["beta1"], beta2, given["eps"], uncorrected_eps=True)
-    linear = config["flow_permutation"] == 2
-    space = Unconstrained(flow, fixed="*.shift" if linear else ())
+    space = Unconstrained(flow)
     vector, _ = optimiser.step(space.vector, space.gradient(space.vector, params_bar), optimiser.start(space.vector))
     return space.value_at(vector)
 
@@ -261,7 +289,7 @@ def factors(param, buffer, prefix=""):
     """P L (U + S)."""
     order = np.argmax(buffer[f"{prefix}p"], -1)
     scale = buffer[f"{prefix}sign_s"] * np.exp(param[f"{prefix}log_s"])
-    return PLULinear(order, np.tril(param[f"{prefix}l"], -1), np.triu(param[f"{prefix}u"], 1), scale)
+    return PLULinear(order, np.tril(param[f"{prefix}l"], -1), np.triu(param[f"{prefix}u"], 1), scale, None)
 
 
 def factors_bar(bar, linear, prefix=""):
@@ -306,7 +334,7 @@ def of_net(net, as_theirs, name, theirs):
 
 def of_layers(config, theirs):
     param = {name: under(f"{name}/param/", theirs) for name in {key.split("/")[0] for key in theirs}}
-    plain = DenseLinear(param["invconv_plain"]["weight"])
+    plain = DenseLinear(param["invconv_plain"]["weight"], None)
     lu = factors(param["invconv_lu"], under("invconv_lu/buffer/", theirs))
     with_bias = Conv2d(param["conv2d_bias"]["weight"], param["conv2d_bias"]["bias"], PORT.padding)
     dense = Dense(param["linear_zeros"]["weight"], param["linear_zeros"]["bias"])
