@@ -20,7 +20,9 @@ from refflow.elementwise import ExpScale
 from refflow.linear import dense as dense_page
 from refflow.shape.squeeze import ORDERS
 from refflow.testing import strategies
+from refflow.testing.kappa import kappa
 from refflow.testing.laws import run_laws
+from refflow.testing.points import Points
 from refflow.training.unconstrained import Unconstrained
 from validation.measure import measure
 
@@ -242,6 +244,23 @@ def test_laws_of_pointwise_maps(name, dtype):
         run_laws(f, data.draw(strategies.points(f, dtype, count=6, event_shape=shape)))
 
     every_law()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_laws_of_a_saturated_coupling(dtype):
+    """Log-dets of two positions, and their derivatives in the weights, cancel; slopes of tanh underflow in float32."""
+    f, g = Pointwise(INNER["coupling"](), 2).astype(dtype), rng(2)
+    z = g.standard_normal((6, 3, 2)) * 100
+    z[:, 0] = [92.55754, -103.07968], [477.4663, -65.20631], [-219.40732, 118.61948], [211.21977, 434.75192], [4e3, -1e3], [2, -2]
+    run_laws(f, Points(f, z.astype(dtype), *(g.standard_normal(s).astype(dtype) for s in (z.shape, z.shape, 6))))
+
+
+def test_roundings_at_positions_do_not_cancel():
+    """The net is odd: at v and -v log-dets cancel, so do their derivatives in its weights, and kappa is not 0."""
+    inner, v = INNER["coupling"](), rng(1).standard_normal((5, 3)) * 50
+    f, z = Pointwise(inner, 2), np.stack((v, -v), -1)
+    each = kappa(inner, v)["log_det"] - np.abs(inner.log_det(v))
+    assert np.allclose(f.log_det(z), 0, atol=1e-15) and np.allclose(kappa(f, z)["log_det"], 2 * each, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", INNER)

@@ -13,6 +13,7 @@ import refflow
 from refflow import REGISTRY, Chain, Concatenate, Independent, Inverse, Reshape, stack
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.testing.points import Points
 
 DTYPES = (np.float32, np.float64)
 
@@ -114,6 +115,14 @@ def test_constant_slopes_are_drawn_moderate(drawn):
     """Small events and their images hide a slope that leaves the floats."""
     f, p = drawn
     assert np.isfinite(f.jacobian(p.z)).all() and np.abs(f.s).max() <= np.log(strategies.MODERATE)
+
+
+@pytest.mark.parametrize("s, bias", [([62.0], [1.0]), ([16.5, 42.0], [4.0, 5.5]), ([1.0, 62.0], [0.0, 1.0])])
+def test_the_mass_of_a_steep_map_is_found(s, bias):
+    """Its latents, of width exp(-s) about -bias, are not seen in the floats; wider ones are."""
+    f = refflow.GlowActNorm(np.array(s), np.array(bias), factor=1.0)
+    one = np.ones((1, len(s)))
+    assert LAWS["mass is one"](f, Points(f, one, one, one, np.ones(1))) == (0, 1)
 
 
 def test_laws_have_names_and_meanings():

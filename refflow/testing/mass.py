@@ -144,9 +144,11 @@ def integrated(view, p, R, latent):
     weights = np.exp(-(e * e).sum(-1) / 2)
     weights = weights / weights.sum()
     mean = weights @ t
-    covariance = (t - mean).T @ ((t - mean) * weights[:, None])
-    A = np.linalg.cholesky(covariance) if np.linalg.eigvalsh(covariance).min() > 0 else np.eye(d)
-    s = np.linalg.solve(A, (t - mean).T).T
+    deviations = np.sqrt(weights @ (t - mean) ** 2)     # divided out first: their ratio may exceed what digits can hold
+    r = (t - mean) / deviations
+    correlations = r.T @ (r * weights[:, None])
+    root = np.linalg.cholesky(correlations) if np.linalg.eigvalsh(correlations).min() > 0 else np.eye(d)
+    A, s = deviations[:, None] * root, np.linalg.solve(root, r.T).T
     half, full = (integral(view, p, R, latent, mean, A, s.min(0), s.max(0), n) for n in (COUNTS[d], 2 * COUNTS[d]))
     return full, abs(full - half)
 
