@@ -227,9 +227,10 @@ SETTINGS = {
 PORTS = {
     "scale first": {"residual_blocks": 1, "shift_first": False, "batch_norm": False},
     "chrischute": {"residual_blocks": 1, "mask_channel": False, "output_norm": False, "norm_gain": True, "eps": 1e-5,
-                   "channel_gains": True},
+                   "channel_gains": True, "kernel_gains": True},
     "gains of channels, with a shift": {"residual_blocks": 1, "batch_norm": False, "channel_gains": True},
-    "fmu2": {"residual_blocks": 1, "shift_first": False, "output_norm": "all", "norm_gain": True, "eps": 1e-5},
+    "fmu2": {"residual_blocks": 1, "shift_first": False, "output_norm": "all", "norm_gain": True, "eps": 1e-5,
+             "scale_shift": True},
     "flipped": {"residual_blocks": 1, "flip": True},
 }
 
@@ -292,6 +293,17 @@ def test_inverse_and_jacobian(name):
     step.reshape(2, -1)[:, i] = h
     column = (f.inverse(x + step) - f.inverse(x - step)) / (2 * h)
     np.testing.assert_allclose(f.inner.jacobian(x)[..., i], column, rtol=1e-5, atol=1e-6)
+
+
+def test_what_ports_add_is_there():
+    def keys(**settings):
+        flow = image_realnvp(np.random.default_rng(0), (2, 4, 4), 2, 3, 1, **settings)
+        return [path[-2:] for path, _ in flatten(flow.params())]
+
+    plain, kernels, shifts = keys(), keys(kernel_gains=True), keys(scale_shift=True)
+    count = [key[-1] for key in kernels].count("g"), [key[-1] for key in kernels].count("v")
+    assert count[0] == count[1] > [key[-1] for key in plain].count("g")
+    assert shifts.count(("scale", "shift")) == shifts.count(("scale", "gain")) == 10 > plain.count(("scale", "shift")) == 0
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["moving statistics", "of the batch"])

@@ -7,7 +7,8 @@ and this through L scales.  A coupling divides its event into a, which passes, a
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
 mu and v being those of b with zeros in place of a, over all positions.  The gain of (2) is one number, or with
-`channel_gains` one for each channel of h_b; its shift is there without batch normalisation alone.  With M the checkerboard,
+`channel_gains` one for each channel of h_b; its shift is there without batch normalisation, or with `scale_shift`.  With M
+the checkerboard,
 M_ij = [i + j even], scale i = 1, ..., L has the stages
     couplings of a = M, 1 - M, M                                                    (5)
     squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
@@ -28,7 +29,7 @@ a ReLU behind it, k x k a convolution, and K = `residual_blocks`,
     1x1 (n (sum_k 1x1 a_k)),   with skip; else 1x1 (n (a_K))                        (12)
     3x3, n, 3x3                                   for K = 0                         (13)
 3x3 in blocks and in (13) being 1x1, n, 3x3, n, 1x1 with `bottleneck`.  Kernels are normalised, v / |v|, with a gain where
-their output is not normalised next, but for a_0.
+their output is not normalised next, but for a_0, or with `kernel_gains` all.
 At the start, with c the channels that go into a convolution of k x k,
     v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
     gain of (2): 0 in (5) and (8), 1 in (6), or with `channel_gains` 1 in all;   shift 0            (15)
@@ -58,14 +59,16 @@ from ..shape import FactorOut, Reshape, Squeeze
 
 def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,
                   bottleneck=False, additive=False, recursion_type=2, logit=alpha_logit(), eps=1e-4, shift_first=True,
-                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, channel_gains=False, dtype=np.float64):
+                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, channel_gains=False, kernel_gains=False,
+                  scale_shift=False, dtype=np.float64):
     """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or with `logit` None of real numbers.
 
     `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch, and gives the
     flow moving ones.  The other arguments are the authors' settings; ports differ in those from `eps` on: `shift_first`,
     False for h_b exp(s) + t; `mask_channel`, M in (9); `output_norm`, (4): True, False or "all", over all entries instead
     of b's; `norm_gain`, gains of the networks' normalisations; `flip`, 1 - M for M; `channel_gains`, gains of (2) for each
-    channel, which one of them writes as normalised weights (`RescaledTanhExpScale`).
+    channel, which one of them writes as normalised weights (`RescaledTanhExpScale`); `kernel_gains`, gains of all kernels;
+    `scale_shift`, the shift of (2) with batch normalisation too.
 
     The authors' training is
 
@@ -75,8 +78,9 @@ def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch
     a height or width that 2^(L-1) does not divide.
     """
     shape = checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm)
-    networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, dtype)
-    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip, channel_gains)
+    networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, dtype,
+                        kernel_gains)
+    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip, channel_gains, scale_shift)
     stages = [] if logit is None else [logit]                                       # (1)
     stages += scale_stages(build, shape, scales, base_dim, recursion_type)
     return Flow(Inverse(Chain(stages)), StandardNormal(math.prod(shape)))
@@ -132,6 +136,7 @@ class Couplings:
     output_norm: object
     flip: bool
     channel_gains: bool = False
+    scale_shift: bool = False
 
     def checkerboard(self, shape, width, flip, free):
         """One of (5) or (8); `free` ones follow `additive`."""
@@ -165,7 +170,8 @@ class Couplings:
     def scale(self, mask, gain):
         """The convention of (2), with this gain at the start if it is one number."""
         dtype = self.networks.dtype
-        shift = None if self.networks.batch_norm else np.zeros((), dtype)           # (15)
+        shifted = self.scale_shift or not self.networks.batch_norm
+        shift = np.zeros((), dtype) if shifted else None                                # (15)
         if self.channel_gains:
             channels = (~mask).any((1, 2)).sum()
             return RescaledTanhExpScale(None, shift, np.ones(channels, dtype))      # (15)
@@ -185,6 +191,7 @@ class Networks:
     eps: float
     norm_gain: bool
     dtype: object
+    kernel_gains: bool = False
 
     def layers(self, inputs, width, outputs):
         """From `inputs` to `outputs` channels."""
@@ -221,7 +228,7 @@ class Networks:
         b = np.zeros(outputs, self.dtype) if bias else None                         # (14)
         if not self.weight_norm:
             return Conv2d(v, b)
-        g = np.full(outputs, q * math.sqrt(inputs * size**2 / 12), self.dtype) if gain else None    # (14)
+        g = np.full(outputs, q * math.sqrt(inputs * size**2 / 12), self.dtype) if gain or self.kernel_gains else None      # (14)
         return WeightNormConv2d(v, g, b)
 
 
