@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from .cli_gaussian import gaussian_start, likelihood, normal
-from .cli_tables import INTERRUPTED, WORDS, count, history_of, positive_count, table_text, to_be_written
+from .cli_tables import INTERRUPTED, WORDS, count, history_of, positive_count, read_npy, table_text, to_be_written
 from .core import Chain, Flow, StandardNormal
 from .data import PARTS, load_images
 from .dequantisation import binned, dequantised, quantised
@@ -136,8 +136,8 @@ def holds_images(path):
     if Path(path).suffix != ".npy" or not Path(path).is_file():
         return False
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).ndim > 2
-    except (ValueError, EOFError, AttributeError):
+        return np.lib.format.open_memmap(path, mode="r").ndim > 2
+    except ValueError:
         return False                    # the reader of tables says what is wrong
 
 
@@ -146,10 +146,8 @@ def read_images(path, channels_last=False):
     if not Path(path).exists():
         raise CannotRun(f"there is no file {path}")
     try:
-        v = np.load(path, allow_pickle=False)
-        if not isinstance(v, np.ndarray):
-            raise ValueError("it is an archive")
-    except (ValueError, EOFError) as error:
+        v = read_npy(path)
+    except ValueError as error:
         raise CannotRun(f"{path}: it is no .npy file of images: {error}") from None
     if v.ndim not in (3, 4) or not v.size:
         raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape "

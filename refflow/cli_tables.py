@@ -105,12 +105,18 @@ def read_table(path) -> Table:
     return table
 
 
+def read_npy(path):
+    """The array in a .npy file.  ValueError for any other file; np.load would leave the file of an archive open."""
+    with open(path, "rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def read_npy_table(path):
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
+        values = read_npy(path)
+    except ValueError:
         raise CannotRun(f"{path}: it is no complete .npy file of numbers") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
+    if values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
         raise CannotRun(f"{path}: a table of numbers is needed")
     if not values.size:
         raise CannotRun(f"{path}: it holds no row of numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -10,15 +11,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import refflow.cli_flows as cli
 from refflow import Affine, Flow, StandardNormal, Tanh
+from refflow.cli_images import read_images
 from refflow.conditioners import dense_network
 from refflow.coupling import AffineCoupling, masks
 from refflow.elementwise import ExpScale
+from refflow.oracle import CannotRun
 from refflow.saving import about, load, save
 from refflow.training import fit
 
@@ -170,6 +174,22 @@ def test_arrays_that_cannot_be_used(run, array, words):
     assert status == 2 and words in err
 
 
+def archive():
+    content = io.BytesIO()
+    np.savez(content, rows())
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no", b"PK\x03\x04 no archive", archive(), b"\x93NUMPY\x01\x00", archive()[:-30]],
+                         ids=["empty", "text", "damaged", "archive", "cut", "cut archive"])
+def test_npy_files_that_are_none(run, content):
+    Path("data.npy").write_bytes(content)
+    status, out, err = run("fit", "data.npy", "--out", "f.npz", "--steps", 2)
+    assert (status, out, err) == (2, "", "refflow: data.npy: it is no complete .npy file of numbers\n")
+    with pytest.raises(CannotRun, match="data.npy: it is no .npy file of images: "):
+        read_images("data.npy")
+
+
 def test_files_that_cannot_be_used(run):
     assert "there is no file none.csv" in run("fit", "none.csv", "--out", "f.npz")[2]
     for name in ("data.csv", "data.npy"):
@@ -291,25 +311,25 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     x = rows()
     write(tmp_path / "data.csv", x)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-W", "error", "-c", HEEDING, "fit", "data.csv", "--model", "realnvp",
-                                "--out", "f.npz", "--steps", "1000000", "--patience", "0"], cwd=tmp_path,
-                               stdout=subprocess.PIPE, stderr=theirs,
-                               env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-    os.close(theirs)
-    seen, end = b"", time.monotonic() + 120
-    while b"/1000000  loss" not in seen and time.monotonic() < end:
-        seen += os.read(ours, 1000)
-    process.send_signal(signal.SIGINT)
-    try:
-        out, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    try:
-        while more := os.read(ours, 1000):
-            seen += more
-    except OSError:                     # the terminal is closed
-        pass
-    os.close(ours)
+    command = [sys.executable, "-W", "error", "-c", HEEDING, "fit", "data.csv", "--model", "realnvp", "--out", "f.npz",
+               "--steps", "1000000", "--patience", "0"]
+    with (open(ours, "rb", buffering=0) as terminal,
+          subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs,
+                           env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process):
+        try:
+            os.close(theirs)
+            seen, end = b"", time.monotonic() + 120
+            while b"/1000000  loss" not in seen and time.monotonic() < end:
+                seen += terminal.read(1000)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        try:
+            while more := terminal.read(1000):
+                seen += more
+        except OSError:                     # the terminal is closed
+            pass
     assert b"[....................] " in seen and b"interrupted; f.npz holds the best flow so far" in seen, seen
     assert process.returncode == 130 and b"a Gaussian" in out and os.listdir(tmp_path) != ["data.csv"]
     assert np.isfinite(load(tmp_path / "f.npz").log_prob(x)).all() and about(tmp_path / "f.npz")["stopped"] == "interrupted"

@@ -251,7 +251,8 @@ def test_laws_of_a_saturated_coupling(dtype):
     """Log-dets of two positions, and their derivatives in the weights, cancel; slopes of tanh underflow in float32."""
     f, g = Pointwise(INNER["coupling"](), 2).astype(dtype), rng(2)
     z = g.standard_normal((6, 3, 2)) * 100
-    z[:, 0] = [92.55754, -103.07968], [477.4663, -65.20631], [-219.40732, 118.61948], [211.21977, 434.75192], [4e3, -1e3], [2, -2]
+    z[:, 0] = ([92.55754, -103.07968], [477.4663, -65.20631], [-219.40732, 118.61948], [211.21977, 434.75192], [4e3, -1e3],
+               [2, -2])
     run_laws(f, Points(f, z.astype(dtype), *(g.standard_normal(s).astype(dtype) for s in (z.shape, z.shape, 6))))
 
 

@@ -39,16 +39,16 @@ class Points:
     def spacing(self):
         """The subnormal spacing; where f holds a net, times the effect of what underflows inside it.
 
-        At most the product of what may multiply it: the event, the cotangents, the weights of the nets, the slopes of f and of
-        its inverse, each by its sum of magnitudes, which bounds every sum over its entries.
+        At most the product of what may multiply it: the event, the cotangents, the weights of the nets, the slopes of f and
+        of its inverse, each by its sum of magnitudes, which bounds every sum over its entries.
         """
         smallest = float(np.finfo(self.dtype).smallest_subnormal)
         nets = nets_of(self.f)
         if not nets:
             return smallest
         bars = np.concatenate([flat(bar, self.batch) for bar in (*self.bars64, self.inverse_bars64[0])], -1)
-        of = (self.forward_sensitivities, self.inverse_sensitivities) if self.interior.any() else (self.forward_sensitivities,)
-        slopes = [np.where(np.isfinite(v), v, 0) for v in (image.slopes["event"] for image, _ in of)]
+        images = [self.forward_sensitivities[0]] + ([self.inverse_sensitivities[0]] if self.interior.any() else [])
+        slopes = [np.where(np.isfinite(v), v, 0) for v in (image.slopes["event"] for image in images)]
         weights = [np.abs(v).sum() for net in nets for _, v in flatten(net.params())]
         events = [np.abs(v).reshape(*self.batch, -1).sum(-1).max(initial=0) for v in (self.z64, bars, *slopes)]
         return smallest * float(np.prod(np.maximum(1, weights + events)))
