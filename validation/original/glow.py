@@ -216,8 +216,8 @@ def of_model(config, theirs):
         "sampled pixels": difference(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
                                      theirs["sample/x_uint8"]),
         "round trip": difference(decode(z), x),
-        "optimiser step, absolute": worst(np.abs(names.theirs(stepped)[name] - after).max() for name, after in
-                                          live(names, constants(theirs) | under("after_step/", theirs)).items()),
+        "optimiser step": worst(difference(names.theirs(stepped)[name], after) for name, after in
+                                live(names, constants(theirs) | under("after_step/", theirs)).items()),
     }
 
 
