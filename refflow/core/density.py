@@ -130,19 +130,32 @@ class Density(Value):
 
 # -- the public boundary ----------------------------------------------------------------------------------------------
 
+def reduced(self, pullback):
+    """A page's pullback with the parameters' cotangents summed."""
+
+    def summed(log_prob_bar):
+        z_bar, params_bar = pullback(log_prob_bar)
+        return z_bar, self.reduce(params_bar)
+
+    return summed
+
+
 def supported(page_vjp):
     """A page's log_prob_vjp on any event: outside the support -inf and no gradient; parameters' cotangents summed."""
 
     def log_prob_vjp(self, z):
         inside = self.inside(z)
+        if inside.all():
+            log_prob, pullback = page_vjp(self, z)
+            return log_prob, reduced(self, pullback)
         where = over_event(inside, self.rank)
         log_prob, pullback = page_vjp(self, np.where(where, z, 0))
 
         def on_the_support(log_prob_bar):
             z_bar, params_bar = pullback(np.where(inside, log_prob_bar, 0))
-            return np.where(where, z_bar, 0), self.reduce(params_bar)
+            return np.where(where, z_bar, 0), params_bar
 
-        return np.where(inside, log_prob, -np.inf), on_the_support
+        return np.where(inside, log_prob, -np.inf), reduced(self, on_the_support)
 
     return log_prob_vjp
 

@@ -55,9 +55,10 @@ class Sums:
 
     def begins(self, path):
         """Is this the first term?"""
-        first = path in self.empty
-        self.empty.discard(path)
-        return first
+        if path in self.empty:
+            self.empty.remove(path)
+            return True
+        return False
 
     def add(self, path, bar):
         if path[-1] == "context":
@@ -74,12 +75,12 @@ class Sums:
             self.add((*prefix, *path), bar)
 
     def add_product(self, path, g, a):
-        """Add g @ a, in the shape of the parameter."""
+        """Add g @ a."""
         total = self.views[path]
         if self.begins(path):
-            np.matmul(g, a, out=total.reshape(g.shape[0], *a.shape[1:]))
+            np.matmul(g, a, out=total)
         else:
-            total += (g @ a).reshape(total.shape)
+            total += g @ a
 
     def finish(self):
         for path in self.empty:
@@ -87,11 +88,16 @@ class Sums:
         return self
 
 
-def shaped(params, sums, context_bar, path=()):
-    """The nested dictionary of `params` with cotangents in place of arrays."""
-    if isinstance(params, dict):
-        return {key: shaped(inner, sums, context_bar, (*path, key)) for key, inner in params.items()}
-    return context_bar if path[-1] == "context" else sums.views[path]
+def paths_of(params, path=()):
+    """The nested dictionary of `params` with paths in place of arrays."""
+    return {key: paths_of(inner, (*path, key)) if isinstance(inner, dict) else (*path, key) for key, inner in params.items()}
+
+
+def shaped(paths, sums, context_bar):
+    """The same with cotangents in place of paths."""
+    if isinstance(paths, dict):
+        return {key: shaped(inner, sums, context_bar) for key, inner in paths.items()}
+    return context_bar if paths[-1] == "context" else sums.views[paths]
 
 
 # -- the stages of a flow as steps ------------------------------------------------------------------------------------
@@ -333,12 +339,9 @@ class LikelihoodGradient:
             return self.whole(view, x, b)
         found = self.each_thread(x, b, context)
         self.drifted, self.by_page = (sum(getattr(part, name) for part in found) for name in ("drifted", "by_page"))
-        total = found[0].sums.finish()
-        for part in found[1:]:
-            total.vector += part.sums.finish().vector
         context_bar = added([part.context_bar for part in found], context is not None)
         log_prob = found[0].log_prob if len(found) == 1 else np.concatenate([part.log_prob for part in found])
-        return log_prob, shaped(self.prepared.params, total, context_bar)
+        return log_prob, self.total([part.sums.finish() for part in found], context_bar)
 
     def checked_events(self, flow, x):
         """The events, checked; what depends on the flow alone is prepared when another flow comes."""
@@ -358,11 +361,30 @@ class LikelihoodGradient:
             own = None if context is None else context[parts[i]]
             return Part(self, i).run(x[parts[i]], b[parts[i]], own)
 
-        others = [self.pool.submit(run, i) for i in range(1, len(parts))]       # the first part is this thread's own
-        return [run(0), *(other.result() for other in others)]
+        return self.in_threads(run, len(parts))
+
+    def total(self, sums, context_bar):
+        """The gradient: the first of the sums, to which the others are added, a share of the vector by each thread."""
+        vectors = [part.vector for part in sums]
+
+        def add(i):
+            bars = None if i else shaped(self.prepared.paths, sums[0], context_bar)         # while the others begin
+            share = slice(vectors[0].size * i // len(vectors), vectors[0].size * (i + 1) // len(vectors))
+            for vector in vectors[1:]:
+                vectors[0][share] += vector[share]
+            return bars
+
+        return self.in_threads(add, len(vectors))[0]
+
+    def in_threads(self, work, count):
+        """[work(0), ..., work(count - 1)], of which the first is this thread's own."""
+        others = [self.pool.submit(work, i) for i in range(1, count)]
+        return [work(0), *(other.result() for other in others)]
 
     def checked_weights(self, b, batch, dtype):
         given, _ = as_floating("LikelihoodGradient: b", b)
+        if given.shape == batch and given.dtype == dtype:
+            return given
         try:
             return np.broadcast_to(given.astype(dtype, copy=False), batch)
         except ValueError:
@@ -382,7 +404,7 @@ class Prepared:
     def __init__(self, flow, view, x, spaces):
         self.flow, self.view, self.dtype, self.shape = flow, view, x.dtype, x.shape[x.ndim - flow.rank:]
         self.params, self.parameter_batch = flow.params(), flow.parameter_batch
-        self.places, self.size = places_of(self.params)
+        self.paths, (self.places, self.size) = paths_of(self.params), places_of(self.params)
         self.lines = [line_of(view.bijector, space) for space in spaces]
 
     def takes(self, x):

@@ -34,14 +34,18 @@ class Workspace:
     """Arrays by name, made once; each is overwritten by the next that asks for its name."""
 
     def __init__(self):
-        self.arrays = {}
+        self.arrays, self.views, self.bar = {}, {}, None
 
     def array(self, name, shape, dtype):
+        view = self.views.get(name)
+        if view is not None and view.shape == shape and view.dtype == dtype:
+            return view
         size = shape[0] * shape[1]
         held = self.arrays.get(name)
         if held is None or held.size < size or held.dtype != dtype:
             held = self.arrays[name] = np.zeros(size, dtype)
-        return held[:size].reshape(shape)
+        view = self.views[name] = held[:size].reshape(shape)
+        return view
 
     def apart(self, name, shape, dtype, *others):
         """An array by this name that shares no memory with some others, of at most two."""
@@ -57,18 +61,35 @@ class Workspace:
             self.arrays[name] = make()
         return self.arrays[name]
 
+    def layers(self, name, sizes, n, dtype):
+        """`Layers` by this name for n events, made anew only where their number or dtype changes."""
+        held = self.arrays.get((name, sizes))
+        if held is None or (held.n, held.dtype) != (n, dtype):
+            held = self.arrays[name, sizes] = Layers(sizes, n, dtype)
+        return held
+
     def ones(self, size, dtype):
         held = self.arrays.get("ones")
         if held is None or held.size < size or held.dtype != dtype:
             held = self.arrays["ones"] = np.ones(size, dtype)
         return held[:size]
 
-    def own_bar(self, B):
-        """The cotangent's columns in the one array that pullbacks write into."""
-        own = self.array("bar", B.shape, B.dtype)
-        if own.ctypes.data != B.ctypes.data or B.strides != own.strides:
-            np.copyto(own, B)
-        return own
+    def own_bar(self, bar):
+        """The columns of an event's cotangent in the one array that pullbacks write into, and `bar_of` gives back."""
+        if bar is not self.bar:
+            self.bar_columns = self.array("bar", bar.T.shape, bar.dtype)
+            np.copyto(self.bar_columns, bar.T)
+            self.bar = self.bar_columns.T
+        return self.bar_columns
+
+
+class Layers:
+    """For n events the (M, n) values of a network's input and layers, M in `sizes`; `whole` has a row of ones below."""
+
+    def __init__(self, sizes, n, dtype):
+        self.n, self.dtype = n, dtype
+        self.whole = [np.ones((M + 1, n), dtype) for M in sizes]
+        self.values = [whole[:-1] for whole in self.whole]
 
 
 def tunable(stage):
@@ -161,8 +182,10 @@ class TunedCoupling:
         self.between = stage.net.layers[1::2]
         self.dense = [TunedDense(layer, (*path, "net", "layers", str(2 * i)))
                       for i, layer in enumerate(stage.net.layers[0::2])]
+        self.sizes = self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)
         self.affine = type(stage) is AffineCoupling.page
         self.plain = self.affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0
+        self.halves, self.scale_first = stage.layout == "halves", self.affine and stage.order[0] == "scale"
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
@@ -208,22 +231,26 @@ class TunedCoupling:
     # -- the network -------------------------------------------------------------------------------------------------
 
     def network(self, a, slot, check):
-        """(t, sigma, what each layer's pullback needs), sigma None for an additive coupling."""
-        h, kept = self.above_ones(a, (slot, 0)), []
-        bound = norm(h) if check else 0
+        """(t, sigma, (what enters each layer and leaves the last, the activations' pullbacks)).
+
+        sigma is None for an additive coupling, a pullback for ReLU, whose values tell its slopes.
+        """
+        held = self.space.layers(slot, self.sizes, a.shape[1], a.dtype)
+        h, values, backs = held.whole[0], [held.values[0]], []
+        np.copyto(held.values[0], a)
+        bound, largest = norm(h) if check else 0, LARGEST[h.dtype]
         for i, layer in enumerate(self.dense):
-            out = self.ones_below(len(layer.W), h, (slot, i + 1))
-            np.matmul(self.with_bias(layer, slot), h, out=out[:-1])
+            out = held.whole[i + 1]
+            np.matmul(self.with_bias(layer, slot), h, out=held.values[i + 1])
             bound *= layer.growth
-            if not bound <= LARGEST[h.dtype]:
+            if not bound <= largest:
                 raise Unusual
-            entering, h, back = h[:-1], out, None
-            if i < len(self.between):
-                h, back = self.activated(self.between[i], out, (slot, i + 1, "active"))
-                bound = norm(h) if check and back else bound
-            kept.append((entering, h[:-1], back))
-        t, sigma = self.t_and_sigma(h[:-1], check)
-        return t, sigma, kept
+            h, back = self.activated(self.between[i], out) if i < len(self.between) else (out, None)
+            bound = norm(h) if check and back else bound                # ReLU does not let a norm grow
+            values.append(h[:-1])
+            backs.append(back)
+        t, sigma = self.t_and_sigma(values[-1], check)
+        return t, sigma, (values, backs)
 
     def with_bias(self, layer, slot):
         """[W b], kept where activations are, else written again for each use."""
@@ -231,22 +258,11 @@ class TunedCoupling:
             return layer.kept
         return layer.written(self.space.array("[W b]", (len(layer.W), layer.W.shape[1] + 1), layer.W.dtype))
 
-    def ones_below(self, M, a, name):
-        """(M + 1, n), of which the last row is one."""
-        out = self.space.array(("layer", *name), (M + 1, a.shape[1]), a.dtype)
-        out[-1] = 1
-        return out
-
-    def above_ones(self, a, name):
-        out = self.ones_below(len(a), a, name)
-        out[:-1] = a
-        return out
-
-    def activated(self, layer, out, name):
-        """(h, its pullback, or None for ReLU, which reads it off h and does not let a norm grow)."""
+    def activated(self, layer, out):
+        """((h, 1), the pullback of h)."""
         if type(layer) is not ReLU.page:
             h, back = layer.vjp(out[:-1])
-            return self.above_ones(h, name), back
+            return np.concatenate((h, out[-1:])), back
         zero = self.space.array("zero", out.shape, out.dtype)       # two arrays are compared faster than one and a number
         return np.maximum(out, zero, out=out), None
 
@@ -262,25 +278,25 @@ class TunedCoupling:
 
     def pieces(self, h):
         """(s, t): rows of h."""
-        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.stage.layout == "halves" else (h[0::2], h[1::2])
-        return (first, second) if self.stage.order[0] == "scale" else (second, first)
+        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.halves else (h[0::2], h[1::2])
+        return (first, second) if self.scale_first else (second, first)
 
     # -- the pullback ------------------------------------------------------------------------------------------------
 
     def pulled(self, before, kept):
-        t, sigma, layers = kept
+        t, sigma, (values, backs) = kept
 
         def pullback(bar, b, sums, wanted=True):
-            B = self.space.own_bar(bar.T)
-            h_bar = self.space.array("h_bar", layers[-1][1].shape, B.dtype)
+            B = self.space.own_bar(bar)
+            bars = self.space.layers("bars", self.sizes, B.shape[1], B.dtype).values
             if sigma is None:
-                (np.negative if self.side else np.positive)(B[self.b], out=h_bar)
+                (np.negative if self.side else np.positive)(B[self.b], out=bars[-1])
             else:
-                self.affine_cotangents(before[self.b], t, sigma, B, b, h_bar, sums)
-            a_bar = self.network_pullback(layers, h_bar, sums, wanted)
+                self.affine_cotangents(before[self.b], t, sigma, B, b, bars[-1], sums)
+            a_bar = self.network_pullback(values, backs, bars, sums, wanted)
             if wanted:
                 B[self.a] += a_bar
-            return B.T
+            return self.space.bar
 
         return pullback
 
@@ -294,21 +310,22 @@ class TunedCoupling:
             t_bar[...] = B[self.b]
             part, own = sigma.cotangents(before, B[self.b], b, s_bar)
         B[self.b] = part
-        sums.add_all((*self.path, "scale"), own)
+        if own:
+            sums.add_all((*self.path, "scale"), own)
 
-    def network_pullback(self, layers, g, sums, wanted):
+    def network_pullback(self, values, backs, bars, sums, wanted):
         """The cotangent of the part a; those of weights and biases go into the sums."""
-        for i in reversed(range(len(layers))):
-            entering, h, back = layers[i]
+        g = bars[-1]
+        ones = self.space.ones(g.shape[1], g.dtype)
+        for i in reversed(range(len(self.dense))):
             if i < len(self.between):
-                g = self.masked(g, h) if back is None else back(g)[0]
+                g = self.masked(g, values[i + 1]) if backs[i] is None else backs[i](g)[0]
             layer = self.dense[i]
-            sums.add_product(layer.W_path, g, entering.T)
-            sums.add_product(layer.b_path, g, self.space.ones(g.shape[1], g.dtype))
+            sums.add_product(layer.W_path, g, values[i].T)
+            sums.add_product(layer.b_path, g, ones)
             if i == 0 and not wanted:
                 return None
-            out = self.space.array(("back", i % 2), entering.shape, g.dtype)
-            g = np.matmul(layer.W.T, g, out=out)
+            g = np.matmul(layer.W.T, g, out=bars[i])
         return g
 
     def masked(self, g, h):
