@@ -61,7 +61,7 @@ class Sums:
         return False
 
     def add(self, path, bar):
-        if path[-1] == "context":
+        if of_context(path):
             self.context_bar += bar
             return
         total = self.views[path]
@@ -72,7 +72,7 @@ class Sums:
 
     def add_all(self, prefix, bars):
         for path, bar in flatten(bars):
-            self.add((*prefix, *path), bar)
+            self.add(".".join((prefix, *path) if prefix else path), bar)
 
     def add_product(self, path, g, a):
         """Add g @ a."""
@@ -88,16 +88,21 @@ class Sums:
         return self
 
 
-def paths_of(params, path=()):
+def of_context(path):
+    return path.rpartition(".")[2] == "context"
+
+
+def paths_of(params, prefix=""):
     """The nested dictionary of `params` with paths in place of arrays."""
-    return {key: paths_of(inner, (*path, key)) if isinstance(inner, dict) else (*path, key) for key, inner in params.items()}
+    return {key: paths_of(inner, f"{prefix}{key}.") if isinstance(inner, dict) else prefix + key
+            for key, inner in params.items()}
 
 
 def shaped(paths, sums, context_bar):
     """The same with cotangents in place of paths."""
     if isinstance(paths, dict):
         return {key: shaped(inner, sums, context_bar) for key, inner in paths.items()}
-    return context_bar if paths[-1] == "context" else sums.views[paths]
+    return context_bar if of_context(paths) else sums.views[paths]
 
 
 # -- the stages of a flow as steps ------------------------------------------------------------------------------------
@@ -268,7 +273,7 @@ def line_of(f, space):
 def as_step(path, stage, side, space, numbers):
     if side == 0 and type(stage) is FactorOut.page:
         return FactorStep(stage, Line(stages(stage.rest, f"{path}.rest", 0), space, numbers))
-    path, number = tuple(path.split(".")), next(numbers)
+    number = next(numbers)
     if tunable(stage):
         return TunedCoupling(stage, side, path, number, space)
     if tunable_images(stage):
@@ -433,7 +438,7 @@ def places_of(params):
     places, size = {}, 0
     for path, array in flatten(params):
         if path[-1] != "context":
-            places[path] = slice(size, size + array.size), array.shape
+            places[".".join(path)] = slice(size, size + array.size), array.shape
             size += array.size
     return places, size
 
@@ -479,10 +484,10 @@ class Part:
         except Unusual:
             self.by_page += 1
             log_prob, pullback = view.log_prob_vjp(x)
-            self.sums.add_all((), pullback(b)[1])
+            self.sums.add_all("", pullback(b)[1])
             return log_prob
         z_bar, base_bar = base_pullback(b)                                          # (1)
-        self.sums.add_all(("base",), base_bar)
+        self.sums.add_all("base", base_bar)
         if self.memory == "stored":
             pullback(z_bar, b, self.sums, False)
         else:

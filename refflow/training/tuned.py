@@ -158,14 +158,20 @@ class TunedDense:
     """
 
     def __init__(self, layer, path):
-        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, (*path, "W"), (*path, "b")
+        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
+        self.shape = len(layer.W), layer.W.shape[1] + 1
         self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
 
     @functools.cached_property
     def kept(self):
-        return self.written(np.empty((len(self.W), self.W.shape[1] + 1), self.W.dtype))
+        """[W b], for networks whose activations are kept."""
+        return self.joined(np.empty(self.shape, self.W.dtype))
 
-    def written(self, Wb):
+    def written(self, space):
+        """[W b], until another layer is written."""
+        return self.joined(space.array("[W b]", self.shape, self.W.dtype))
+
+    def joined(self, Wb):
         Wb[:, :-1], Wb[:, -1] = self.W, self.b
         return Wb
 
@@ -180,7 +186,8 @@ class TunedCoupling:
         self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
         self.between = stage.net.layers[1::2]
-        self.dense = [TunedDense(layer, (*path, "net", "layers", str(2 * i)))
+        self.is_relu = [type(layer) is ReLU.page for layer in self.between] + [False]
+        self.dense = [TunedDense(layer, f"{path}.net.layers.{2 * i}")
                       for i, layer in enumerate(stage.net.layers[0::2])]
         self.sizes = self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)
         self.affine = type(stage) is AffineCoupling.page
@@ -216,7 +223,10 @@ class TunedCoupling:
 
     def moved(self, E, t, sigma, side, slot):
         """The columns with their part b moved by the map, or for side 1 by its inverse."""
-        new = self.space.apart(("event", slot), E.shape, E.dtype, E)
+        if slot:                                                        # its own array, which E is not
+            new = self.space.array(("event", slot), E.shape, E.dtype)
+        else:
+            new = self.space.apart(("event", 0), E.shape, E.dtype, E)
         np.copyto(new, E)
         part = new[self.b]
         if side:
@@ -241,30 +251,25 @@ class TunedCoupling:
         bound, largest = norm(h) if check else 0, LARGEST[h.dtype]
         for i, layer in enumerate(self.dense):
             out = held.whole[i + 1]
-            np.matmul(self.with_bias(layer, slot), h, out=held.values[i + 1])
+            np.matmul(layer.kept if slot else layer.written(self.space), h, out=held.values[i + 1])
             bound *= layer.growth
             if not bound <= largest:
                 raise Unusual
-            h, back = self.activated(self.between[i], out) if i < len(self.between) else (out, None)
-            bound = norm(h) if check and back else bound                # ReLU does not let a norm grow
+            h, back = out, None
+            if self.is_relu[i]:                                         # which does not let a norm grow
+                np.maximum(out, self.space.array("zero", out.shape, out.dtype), out=out)        # faster than with a number
+            elif i < len(self.between):
+                h, back = self.activated(self.between[i], out)
+                bound = norm(h) if check else 0
             values.append(h[:-1])
             backs.append(back)
         t, sigma = self.t_and_sigma(values[-1], check)
         return t, sigma, (values, backs)
 
-    def with_bias(self, layer, slot):
-        """[W b], kept where activations are, else written again for each use."""
-        if slot:
-            return layer.kept
-        return layer.written(self.space.array("[W b]", (len(layer.W), layer.W.shape[1] + 1), layer.W.dtype))
-
     def activated(self, layer, out):
         """((h, 1), the pullback of h)."""
-        if type(layer) is not ReLU.page:
-            h, back = layer.vjp(out[:-1])
-            return np.concatenate((h, out[-1:])), back
-        zero = self.space.array("zero", out.shape, out.dtype)       # two arrays are compared faster than one and a number
-        return np.maximum(out, zero, out=out), None
+        h, back = layer.vjp(out[:-1])
+        return np.concatenate((h, out[-1:])), back
 
     def t_and_sigma(self, h, check):
         if not self.affine:
@@ -311,15 +316,17 @@ class TunedCoupling:
             part, own = sigma.cotangents(before, B[self.b], b, s_bar)
         B[self.b] = part
         if own:
-            sums.add_all((*self.path, "scale"), own)
+            sums.add_all(f"{self.path}.scale", own)
 
     def network_pullback(self, values, backs, bars, sums, wanted):
         """The cotangent of the part a; those of weights and biases go into the sums."""
         g = bars[-1]
         ones = self.space.ones(g.shape[1], g.dtype)
         for i in reversed(range(len(self.dense))):
-            if i < len(self.between):
-                g = self.masked(g, values[i + 1]) if backs[i] is None else backs[i](g)[0]
+            if self.is_relu[i]:
+                g = self.masked(g, values[i + 1])
+            elif backs[i] is not None:
+                g = backs[i](g)[0]
             layer = self.dense[i]
             sums.add_product(layer.W_path, g, values[i].T)
             sums.add_product(layer.b_path, g, ones)

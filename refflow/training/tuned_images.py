@@ -108,7 +108,7 @@ class Unit:
     def __init__(self, layers, indices, path, space, name):
         i, norm, self.relu = indices
         self.conv, self.norm = layers[i], None if norm is None else layers[norm].f
-        self.conv_path, self.norm_path = (*path, str(i)), (*path, str(norm), "f")
+        self.conv_path, self.norm_path = f"{path}.{i}", f"{path}.{norm}.f"
         self.space, self.name = space, name
         self.pointwise = self.conv.W.shape[2:] == (1, 1)
         self.outside = not self.pointwise and self.conv.padding != "zeros"
@@ -225,10 +225,10 @@ class Unit:
         total = total if self.sigma is None else total * self.sigma
         if self.norm is not None:
             if self.norm.bias is not None:
-                sums.add((*self.norm_path, "bias"), total)
-            sums.add((*self.norm_path, "s"), self.norm.factor * np.vecdot(h, bar))
+                sums.add(f"{self.norm_path}.bias", total)
+            sums.add(f"{self.norm_path}.s", self.norm.factor * np.vecdot(h, bar))
         if self.conv.b is not None:
-            sums.add((*self.conv_path, "b"), total)
+            sums.add(f"{self.conv_path}.b", total)
 
     def add_kernels(self, W_bar, bar, rows, sums):
         if self.sigma is not None:
@@ -237,7 +237,7 @@ class Unit:
             E_bar = (bar @ rows.border(bar.dtype).T).reshape(self.M, 1, 3, 3)
             E_bar = E_bar if self.sigma is None else E_bar * self.sigma[:, None, None, None]
             W_bar = np.concatenate((W_bar, E_bar), 1) if self.conv.padding == "edge" else W_bar + E_bar
-        sums.add((*self.conv_path, "W"), W_bar)
+        sums.add(f"{self.conv_path}.W", W_bar)
 
 
 def new_event(space, slot, E):
@@ -306,7 +306,7 @@ class TunedImageCoupling:
 
     def network(self, a, slot, check):
         """(t, sigma, (rows, what enters each unit and leaves the last))."""
-        layers, path = self.stage.net.layers, (*self.path, "net", "layers")
+        layers, path = self.stage.net.layers, f"{self.path}.net.layers"
         units = [Unit(layers, indices, path, self.space, ("unit", slot, k)) for k, indices in enumerate(units_of(layers))]
         rows = self.space.kept(("images", *a.shape[1:]), lambda: Rows(*a.shape[1:]))
         h = self.space.array(("rows", slot), (len(a), rows.length), a.dtype)
@@ -366,7 +366,7 @@ class TunedImageCoupling:
             new = sigma.times(bar)
             s_bar[...], own = sigma.cotangents(before + t if self.shift_first else before, bar, b)
             t_bar[...] = new if self.shift_first else bar
-        sums.add_all((*self.path, "scale"), self.stage.scale_bar(own))
+        sums.add_all(f"{self.path}.scale", self.stage.scale_bar(own))
         return new
 
 
@@ -442,17 +442,17 @@ class TunedChannels:
     def pull_diagonal(self, bar, total, Z, X, sums):
         B, factor, sigma = own_bar(self.space, bar.swapaxes(0, 1)), self.stage.factor, self.sigma()
         rows = B.reshape(X.shape)
-        sums.add((*self.path, "s"), factor * (np.vecdot(X, rows) + total))
+        sums.add(f"{self.path}.s", factor * (np.vecdot(X, rows) + total))
         rows *= sigma[:, None]
-        sums.add((*self.path, "bias"), rows @ self.space.ones(X.shape[1], X.dtype))
+        sums.add(f"{self.path}.bias", rows @ self.space.ones(X.shape[1], X.dtype))
         return B.swapaxes(0, 1)
 
     def pull_matrix(self, bar, total, Z, X, sums):
         W, rows = self.stage.inner.W, matrix(bar)
-        path = (*self.path, "inner")
-        sums.add((*path, "W"), rows @ Z.T + total * np.linalg.inv(W).T)
+        path = f"{self.path}.inner"
+        sums.add(f"{path}.W", rows @ Z.T + total * np.linalg.inv(W).T)
         if self.stage.inner.shift is not None:
-            sums.add((*path, "shift"), rows @ self.space.ones(X.shape[1], X.dtype))
+            sums.add(f"{path}.shift", rows @ self.space.ones(X.shape[1], X.dtype))
         new = self.space.apart("moved bar", X.shape, X.dtype, rows)
         return event_of(np.matmul(W.T, rows, out=new), bar)
 
