@@ -420,8 +420,7 @@ def wrong_cotangent(self, z, product_bar, b, s_bar):
 
 
 def wrong_sum(self, path, g, a):
-    self.begins(path)
-    self.views[path][...] = g @ a
+    self.begun(path)[...] = g @ a
 
 
 BUGS = {"a mask that lets all pass": (tuned.TunedCoupling, "masked", wrong_mask),

@@ -49,24 +49,22 @@ class Sums:
     """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
 
     def __init__(self, places, size, dtype):
-        self.vector, self.context_bar = np.empty(size, dtype), None
-        self.views = {path: self.vector[part].reshape(shape) for path, (part, shape) in places.items()}
-        self.empty = set(places)
+        self.places, self.vector, self.context_bar = places, np.empty(size, dtype), None
+        self.views = {}                                         # of what has begun
 
-    def begins(self, path):
-        """Is this the first term?"""
-        if path in self.empty:
-            self.empty.remove(path)
-            return True
-        return False
+    def begun(self, path):
+        """What the first term is to be written into."""
+        part, shape = self.places[path]
+        view = self.views[path] = self.vector[part].reshape(shape)
+        return view
 
     def add(self, path, bar):
         if of_context(path):
             self.context_bar += bar
             return
-        total = self.views[path]
-        if self.begins(path):
-            total[...] = bar
+        total = self.views.get(path)
+        if total is None:
+            self.begun(path)[...] = bar
         else:
             total += bar
 
@@ -76,15 +74,16 @@ class Sums:
 
     def add_product(self, path, g, a):
         """Add g @ a."""
-        total = self.views[path]
-        if self.begins(path):
-            np.matmul(g, a, out=total)
+        total = self.views.get(path)
+        if total is None:
+            np.matmul(g, a, out=self.begun(path))
         else:
             total += g @ a
 
     def finish(self):
-        for path in self.empty:
-            self.views[path][...] = 0
+        for path in self.places:
+            if path not in self.views:
+                self.begun(path)[...] = 0
         return self
 
 
