@@ -264,8 +264,8 @@ def kinds(line):
 def test_stages_of_images_are_tuned():
     flow = small_glow()
     found = kinds(reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace()))
-    assert found.count("TunedImageCoupling") == 5 and found.count("TunedChannels") == 8
-    assert sorted(set(found)) == ["Step", "TunedChannels", "TunedImageCoupling"] and found.count("Step") == 4
+    assert found.count("TunedImageCoupling") == 5 and found.count("TunedNorm") == found.count("TunedMatrix") == 4
+    assert sorted(set(found)) == ["Step", "TunedImageCoupling", "TunedMatrix", "TunedNorm"] and found.count("Step") == 4
 
 
 @pytest.mark.parametrize("padding", ("zeros", "ones", "edge"))

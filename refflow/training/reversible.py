@@ -35,7 +35,7 @@ from ..coupling.coupling import MaskedBijector
 from ..shape import FactorOut
 from .diagnosis import stages
 from .tuned import TunedCoupling, Unusual, Workspace, tunable
-from .tuned_images import TunedChannels, TunedImageCoupling, tunable_channels, tunable_images
+from .tuned_images import TunedImageCoupling, tunable_images, tuned_channels
 from .unconstrained import rebuilt
 
 ALLOWED = 2**10
@@ -59,14 +59,13 @@ class Sums:
         return view
 
     def add(self, path, bar):
-        if of_context(path):
-            self.context_bar += bar
-            return
         total = self.views.get(path)
-        if total is None:
+        if total is not None:
+            total += bar
+        elif path in self.places:
             self.begun(path)[...] = bar
         else:
-            total += bar
+            self.context_bar += bar
 
     def add_all(self, prefix, bars):
         for path, bar in flatten(bars):
@@ -87,21 +86,19 @@ class Sums:
         return self
 
 
-def of_context(path):
-    return path.rpartition(".")[2] == "context"
-
-
 def paths_of(params, prefix=""):
-    """The nested dictionary of `params` with paths in place of arrays."""
-    return {key: paths_of(inner, f"{prefix}{key}.") if isinstance(inner, dict) else prefix + key
-            for key, inner in params.items()}
+    """The nested dictionary of `params` with paths in place of arrays, None for a context."""
+    def of(key, inner):
+        return paths_of(inner, f"{prefix}{key}.") if isinstance(inner, dict) else None if key == "context" else prefix + key
+
+    return {key: of(key, inner) for key, inner in params.items()}
 
 
-def shaped(paths, sums, context_bar):
+def shaped(paths, views, context_bar):
     """The same with cotangents in place of paths."""
     if isinstance(paths, dict):
-        return {key: shaped(inner, sums, context_bar) for key, inner in paths.items()}
-    return context_bar if of_context(paths) else sums.views[paths]
+        return {key: shaped(inner, views, context_bar) for key, inner in paths.items()}
+    return context_bar if paths is None else views[paths]
 
 
 # -- the stages of a flow as steps ------------------------------------------------------------------------------------
@@ -277,9 +274,8 @@ def as_step(path, stage, side, space, numbers):
         return TunedCoupling(stage, side, path, number, space)
     if tunable_images(stage):
         return TunedImageCoupling(stage, side, path, number, space)
-    if tunable_channels(stage, side):
-        return TunedChannels(stage, side, path, number, space)
-    return Step(stage, side, path)
+    channels = tuned_channels(stage, side)
+    return Step(stage, side, path) if channels is None else channels(stage, side, path, number, space)
 
 
 def weighted(event):
@@ -372,7 +368,7 @@ class LikelihoodGradient:
         vectors = [part.vector for part in sums]
 
         def add(i):
-            bars = None if i else shaped(self.prepared.paths, sums[0], context_bar)         # while the others begin
+            bars = None if i else shaped(self.prepared.paths, sums[0].views, context_bar)         # while the others begin
             share = slice(vectors[0].size * i // len(vectors), vectors[0].size * (i + 1) // len(vectors))
             for vector in vectors[1:]:
                 vectors[0][share] += vector[share]

@@ -16,8 +16,10 @@ Where a number leaves the range in which the pages' plain formulas hold, `Unusua
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from ..conditioners import BijectorLayer, Conv2d, ReLU, Sequential
 from ..coupling import AdditiveCoupling, AffineCoupling
@@ -102,74 +104,81 @@ class Rows:
         return outside
 
 
+class Scaled(NamedTuple):
+    """What a unit multiplies and adds: sigma, sigma K as a matrix, a number for each channel; `name` is that of its arrays."""
+
+    name: tuple
+    K: np.ndarray
+    sigma: np.ndarray | None
+    shift: np.ndarray | None
+
+
 class Unit:
     """A convolution, the normalisation of its output and a ReLU, at the paths of their layers."""
 
-    def __init__(self, layers, indices, path, space, name):
+    def __init__(self, layers, indices, path, space, k):
         i, norm, self.relu = indices
         self.conv, self.norm = layers[i], None if norm is None else layers[norm].f
         self.conv_path, self.norm_path = f"{path}.{i}", f"{path}.{norm}.f"
-        self.space, self.name = space, name
+        self.space, self.k = space, k
         self.pointwise = self.conv.W.shape[2:] == (1, 1)
         self.outside = not self.pointwise and self.conv.padding != "zeros"
         self.W = self.conv.W[:, :-1] if self.outside and self.conv.padding == "edge" else self.conv.W
         self.M, self.C = self.W.shape[:2]
         self.few_in = self.C <= self.M
 
-    def scale_kernels(self):
-        """sigma, sigma K as a matrix, and what is added to all positions."""
-        self.sigma, total = None, 0 if self.conv.b is None else self.conv.b
+    def scaled(self, slot):
+        """The kernels of now, in the arrays of this unit's place in networks of `slot`."""
+        name, sigma, total = ("unit", slot, self.k), None, 0 if self.conv.b is None else self.conv.b
         if self.norm is not None:
             w = self.norm.factor * self.norm.s
             if not (np.abs(w) <= SAFE[w.dtype]).all():
                 raise Unusual
-            self.sigma = np.exp(w).astype(self.W.dtype, copy=False)
-            total = (total if self.norm.bias is None else total + self.norm.bias) * self.sigma
-        self.shift = None if np.ndim(total) == 0 else total[:, None]
-        M, C = self.M, self.C
+            sigma = np.exp(w).astype(self.W.dtype, copy=False)
+            total = (total if self.norm.bias is None else total + self.norm.bias) * sigma
         if self.pointwise or self.few_in:
-            K, shape = self.W, (M, self.W[0].size)
+            K, shape = self.W, (self.M, self.W[0].size)
         else:
-            K, shape = self.W.transpose(2, 3, 0, 1), (9 * M, C)
-        self.K = self.space.array(("kernels", self.name), shape, self.W.dtype)
-        scale = 1 if self.sigma is None else self.sigma.reshape((M, 1, 1, 1) if K is self.W else (M, 1))
-        np.multiply(K, scale, out=self.K.reshape(K.shape))
+            K, shape = self.W.transpose(2, 3, 0, 1), (9 * self.M, self.C)
+        scaled = self.space.array(("kernels", name), shape, self.W.dtype)
+        scale = 1 if sigma is None else sigma.reshape((self.M, 1, 1, 1) if K is self.W else (self.M, 1))
+        np.multiply(K, scale, out=scaled.reshape(K.shape))
+        return Scaled(name, scaled, sigma, None if np.ndim(total) == 0 else total[:, None])
 
-    def border_kernels(self):
+    def border_kernels(self, sigma):
         """(M, 9): what the outside adds."""
         E = self.conv.W[:, -1] if self.conv.padding == "edge" else self.conv.W.sum(1)
         E = E.reshape(self.M, 9)
-        return E if self.sigma is None else E * self.sigma[:, None]
+        return E if sigma is None else E * sigma[:, None]
 
-    def forward(self, a, rows, clear):
+    def forward(self, a, rows, scaled, clear):
         """Rows (M, length) from rows (C, length) with zeros between the lines; `clear`: so are those of the result."""
-        self.scale_kernels()
-        out = self.space.array(self.name, (self.M, rows.length), a.dtype)
+        out = self.space.array(scaled.name, (self.M, rows.length), a.dtype)
         if self.pointwise:
-            np.matmul(self.K, a, out=out)
+            np.matmul(scaled.K, a, out=out)
         elif self.few_in:
-            np.matmul(self.K, self.copies(a, rows, 1), out=out)
+            np.matmul(scaled.K, self.copies(a, rows, 1), out=out)
         else:
-            self.sum_of_products(self.K, a, out, rows, 1)
+            self.sum_of_products(scaled.K, a, out, rows, 1)
         if self.outside:
-            out += self.border_kernels() @ rows.border(a.dtype)
-        if self.shift is not None:
-            out += self.shift
+            out += self.border_kernels(scaled.sigma) @ rows.border(a.dtype)
+        if scaled.shift is not None:
+            out += scaled.shift
         if self.relu:
             np.maximum(out, self.space.array("zero", (1, rows.length), a.dtype), out=out)        # faster than a number
         if clear:
             rows.clear(out)
         return out
 
-    def bound(self, bound, rows):
+    def bound(self, bound, rows, scaled):
         """What the norm of the result, and any of its partial sums, cannot exceed where that of `a` is within a bound.
 
         The nine copies of a have three times its norm; a shift has that of one position times the root of their number.
         """
-        constant = 0 if self.shift is None else norm(self.shift)
+        constant = 0 if scaled.shift is None else norm(scaled.shift)
         if self.outside:
-            constant += 3 * norm(self.border_kernels())
-        return 3 * norm(self.K) * bound + constant * math.sqrt(rows.length)
+            constant += 3 * norm(self.border_kernels(scaled.sigma))
+        return 3 * norm(scaled.K) * bound + constant * math.sqrt(rows.length)
 
     def copies(self, a, rows, sign):
         """The nine neighbours of each row, of (c, dy, dx) in C order for sign 1, of (-dy, -dx, c) for sign -1."""
@@ -195,34 +204,34 @@ class Unit:
                 target = out[:, here]
                 target += each[k][:, there]
 
-    def pullback(self, a, h, bar, rows, sums, wanted):
+    def pullback(self, a, h, bar, rows, scaled, sums, wanted):
         """The cotangent of a, (C, length), from that of h, both of which are overwritten."""
         if self.relu:
             bar *= np.greater(h, 0, out=self.space.array("positive", h.shape, bool))
-        self.add_shifts(h, bar, rows, sums)
+        self.add_shifts(h, bar, rows, scaled.sigma, sums)
         shape = self.C, rows.length
         if self.C <= self.M:
-            a_bar = self.space.array(self.name, shape, bar.dtype)                   # over h
+            a_bar = self.space.array(scaled.name, shape, bar.dtype)                 # over h
         else:
             a_bar = self.space.apart("cotangent", shape, bar.dtype, bar)
         if self.pointwise:
             W_bar = (bar @ a.T).reshape(self.W.shape)
-            np.matmul(self.K.T, bar, out=a_bar)
+            np.matmul(scaled.K.T, bar, out=a_bar)
         elif self.few_in:
             W_bar = (self.copies(a, rows, 1) @ bar.T).T.reshape(self.W.shape)
             if wanted:
-                self.sum_of_products(self.K.T, bar, a_bar, rows, -1)
+                self.sum_of_products(scaled.K.T, bar, a_bar, rows, -1)
         else:
             copies = self.copies(bar, rows, -1)
             W_bar = (copies @ a.T).reshape(3, 3, self.M, self.C).transpose(2, 3, 0, 1)
-            np.matmul(self.K.T, copies, out=a_bar)
-        self.add_kernels(W_bar, bar, rows, sums)
+            np.matmul(scaled.K.T, copies, out=a_bar)
+        self.add_kernels(W_bar, bar, rows, scaled.sigma, sums)
         return a_bar
 
-    def add_shifts(self, h, bar, rows, sums):
+    def add_shifts(self, h, bar, rows, sigma, sums):
         """The cotangents of biases and of the normalisation."""
         total = bar @ self.space.ones(rows.length, bar.dtype)
-        total = total if self.sigma is None else total * self.sigma
+        total = total if sigma is None else total * sigma
         if self.norm is not None:
             if self.norm.bias is not None:
                 sums.add(f"{self.norm_path}.bias", total)
@@ -230,12 +239,12 @@ class Unit:
         if self.conv.b is not None:
             sums.add(f"{self.conv_path}.b", total)
 
-    def add_kernels(self, W_bar, bar, rows, sums):
-        if self.sigma is not None:
-            W_bar *= self.sigma[:, None, None, None]
+    def add_kernels(self, W_bar, bar, rows, sigma, sums):
+        if sigma is not None:
+            W_bar *= sigma[:, None, None, None]
         if self.outside:
             E_bar = (bar @ rows.border(bar.dtype).T).reshape(self.M, 1, 3, 3)
-            E_bar = E_bar if self.sigma is None else E_bar * self.sigma[:, None, None, None]
+            E_bar = E_bar if sigma is None else E_bar * sigma[:, None, None, None]
             W_bar = np.concatenate((W_bar, E_bar), 1) if self.conv.padding == "edge" else W_bar + E_bar
         sums.add(f"{self.conv_path}.W", W_bar)
 
@@ -263,6 +272,9 @@ class TunedImageCoupling:
         self.a, self.b = stage.split.a[1], stage.split.b[1]
         self.affine = type(stage) is AffineCoupling.page
         self.shift_first = self.affine and stage.shift_first
+        layers = stage.net.layers
+        self.units = [Unit(layers, indices, f"{path}.net.layers", space, k) for k, indices in enumerate(units_of(layers))]
+        self.clear = [not following.pointwise for following in self.units[1:]] + [False]
 
     def forward(self, event):
         after, log_det, _ = self.applied(event, 0, True)
@@ -305,23 +317,22 @@ class TunedImageCoupling:
         return new
 
     def network(self, a, slot, check):
-        """(t, sigma, (rows, what enters each unit and leaves the last))."""
-        layers, path = self.stage.net.layers, f"{self.path}.net.layers"
-        units = [Unit(layers, indices, path, self.space, ("unit", slot, k)) for k, indices in enumerate(units_of(layers))]
+        """(t, sigma, (rows, what enters each unit and leaves the last, the units' kernels))."""
         rows = self.space.kept(("images", *a.shape[1:]), lambda: Rows(*a.shape[1:]))
         h = self.space.array(("rows", slot), (len(a), rows.length), a.dtype)
         rows.images(h)[...] = a
         rows.clear(h)
-        entering = [h]
+        entering, kernels = [h], []
         bound = norm(h) if check else 0
-        for unit, following in zip(units, [*units[1:], None]):
-            h = unit.forward(h, rows, following is not None and not following.pointwise)
-            bound = unit.bound(bound, rows) if check else 0
+        for unit, clear in zip(self.units, self.clear):
+            kernels.append(unit.scaled(slot))
+            h = unit.forward(h, rows, kernels[-1], clear)
+            bound = unit.bound(bound, rows, kernels[-1]) if check else 0
             if not bound <= LARGEST[h.dtype]:
                 raise Unusual
             entering.append(h)
         t, sigma = self.t_and_sigma(rows.images(h))
-        return t, sigma, (units, rows, entering)
+        return t, sigma, (rows, entering, kernels)
 
     def t_and_sigma(self, h):
         if not self.affine:
@@ -335,7 +346,7 @@ class TunedImageCoupling:
         return (first, second) if self.stage.order[0] == "scale" else (second, first)
 
     def pulled(self, before, kept):
-        t, sigma, (units, rows, entering) = kept
+        t, sigma, (rows, entering, kernels) = kept
 
         def pullback(bar, b, sums, wanted=True):
             B = own_bar(self.space, bar.swapaxes(0, 1))
@@ -347,8 +358,8 @@ class TunedImageCoupling:
             else:
                 pieces = self.pieces(h_bar)
                 B[self.b] = self.affine_cotangents(before[self.b], t, sigma, b_bar, b[:, None, None], pieces, sums)
-            for k in reversed(range(len(units))):
-                bars = units[k].pullback(entering[k], entering[k + 1], bars, rows, sums, wanted or k > 0)
+            for k in reversed(range(len(self.units))):
+                bars = self.units[k].pullback(entering[k], entering[k + 1], bars, rows, kernels[k], sums, wanted or k > 0)
             if wanted:
                 B[self.a] += rows.images(bars)
             return B.swapaxes(0, 1)
@@ -372,89 +383,126 @@ class TunedImageCoupling:
 
 # -- the other stages of a step ---------------------------------------------------------------------------------------
 
-def tunable_channels(stage, side):
-    """Is it Glow's activation normalisation or 1 x 1 convolution by a full matrix, in the direction of the paper?"""
+def tuned_channels(stage, side):
+    """The class for Glow's activation normalisation or 1 x 1 convolution by a full matrix, in the direction of the paper."""
     if side or stage.parameter_batch != () or getattr(stage, "rank", 0) != 3:
-        return False
-    return (type(stage) is GlowActNorm.page and not stage.direct and stage.bias is not None
-            or type(stage) is Pointwise.page and type(stage.inner) is DenseLinear.page)
+        return None
+    if type(stage) is GlowActNorm.page and not stage.direct and stage.bias is not None:
+        return TunedNorm
+    return TunedMatrix if type(stage) is Pointwise.page and type(stage.inner) is DenseLinear.page else None
 
 
-class TunedChannels:
-    """x_p = W z_p + shift at every position p, W a matrix or diagonal; a step of `reversible`, of side 0.
-
-    The shift of a matrix may be None.
-    """
+class TunedNorm:
+    """x_p = (z_p + bias) sigma at every position p; a step of `reversible`, of side 0."""
 
     def __init__(self, stage, side, path, number, space):
         self.stage, self.path, self.number, self.space = stage, path, number, space
-        self.diagonal = type(stage) is GlowActNorm.page
 
     def forward(self, event):
-        return *self.applied(event, 0), None
+        after, log_det, _ = self.applied(event, 0)
+        return after, log_det, None
 
     def stored(self, event):
-        after, log_det = self.applied(event, self.number)
-        return (after, log_det), self.pulled(matrix(event), matrix(after))
+        after, log_det, sigma = self.applied(event, self.number)
+        return (after, log_det), self.pulled(matrix(after), sigma)
 
     def at(self, event, after, memory):
-        return self.pulled(matrix(event), matrix(after))
+        return self.pulled(matrix(after), self.sigma())
 
     def reversed(self, after, memory):
-        X = matrix(after)
+        X, sigma = matrix(after), self.sigma()
         Z = self.space.apart(("event", 0), X.shape, X.dtype, X)
-        if self.diagonal:
-            np.divide(X, self.sigma()[:, None], out=Z)
-            Z -= self.stage.bias[:, None]
-        else:
-            shift = self.stage.inner.shift
-            moved = X if shift is None else np.subtract(X, shift[:, None], out=Z)
-            Z[...] = np.linalg.solve(self.stage.inner.W, moved)
-        return event_of(Z, after), self.pulled(Z, X)
+        np.divide(X, sigma, out=Z)
+        Z -= self.stage.bias[:, None]
+        return event_of(Z, after), self.pulled(X, sigma)
 
     def sigma(self):
         w = self.stage.factor * self.stage.s
         if not (np.abs(w) <= SAFE[w.dtype]).all():
             raise Unusual
-        return np.exp(w)
+        return np.exp(w)[:, None]
 
     def applied(self, event, slot):
-        Z = matrix(event)
+        Z, sigma = matrix(event), self.sigma()
         X = self.space.apart(("event", slot), Z.shape, Z.dtype, Z)
-        if self.diagonal:
-            np.add(Z, self.stage.bias[:, None], out=X)
-            X *= self.sigma()[:, None]
-            log_det = self.stage.factor * self.stage.s.sum() * positions(event)
-        else:
-            np.matmul(self.stage.inner.W, Z, out=X)
-            if self.stage.inner.shift is not None:
-                X += self.stage.inner.shift[:, None]
-            log_det = np.linalg.slogdet(self.stage.inner.W)[1] * positions(event)
-        return event_of(X, event), log_det
+        np.add(Z, self.stage.bias[:, None], out=X)
+        X *= sigma
+        return event_of(X, event), self.stage.factor * self.stage.s.sum() * positions(event), sigma
 
-    def pulled(self, Z, X):
+    def pulled(self, X, sigma):
         def pullback(bar, b, sums, wanted=True):
-            total = b.sum() * (X.shape[1] // len(b))
-            return (self.pull_diagonal if self.diagonal else self.pull_matrix)(bar, total, Z, X, sums)
+            B = own_bar(self.space, bar.swapaxes(0, 1))
+            rows = B.reshape(X.shape)
+            sums.add(f"{self.path}.s", self.stage.factor * (np.vecdot(X, rows) + over_positions(b, X)))
+            rows *= sigma
+            sums.add(f"{self.path}.bias", rows @ self.space.ones(X.shape[1], X.dtype))
+            return B.swapaxes(0, 1)
 
         return pullback
 
-    def pull_diagonal(self, bar, total, Z, X, sums):
-        B, factor, sigma = own_bar(self.space, bar.swapaxes(0, 1)), self.stage.factor, self.sigma()
-        rows = B.reshape(X.shape)
-        sums.add(f"{self.path}.s", factor * (np.vecdot(X, rows) + total))
-        rows *= sigma[:, None]
-        sums.add(f"{self.path}.bias", rows @ self.space.ones(X.shape[1], X.dtype))
-        return B.swapaxes(0, 1)
 
-    def pull_matrix(self, bar, total, Z, X, sums):
-        W, rows = self.stage.inner.W, matrix(bar)
-        path = f"{self.path}.inner"
-        sums.add(f"{path}.W", rows @ Z.T + total * np.linalg.inv(W).T)
-        if self.stage.inner.shift is not None:
-            sums.add(f"{path}.shift", rows @ self.space.ones(X.shape[1], X.dtype))
-        new = self.space.apart("moved bar", X.shape, X.dtype, rows)
-        return event_of(np.matmul(W.T, rows, out=new), bar)
+class TunedMatrix:
+    """x_p = W z_p + shift at every position p, the shift perhaps None; a step of `reversible`, of side 0.
+
+    One elimination of W serves log-det, inverse and gradient.
+    """
+
+    def __init__(self, stage, side, path, number, space):
+        self.W, self.shift = stage.inner.W, None if stage.inner.shift is None else stage.inner.shift[:, None]
+        self.path, self.number, self.space = f"{path}.inner", number, space
+        self.getrf, self.getrs, self.getri = scipy.linalg.get_lapack_funcs(("getrf", "getrs", "getri"), (self.W,))
+
+    def forward(self, event):
+        after, log_det, _ = self.applied(event, 0)
+        return after, log_det, None
+
+    def stored(self, event):
+        after, log_det, factors = self.applied(event, self.number)
+        return (after, log_det), self.pulled(matrix(event), factors)
+
+    def at(self, event, after, memory):
+        return self.pulled(matrix(event), self.factors())
+
+    def reversed(self, after, memory):
+        X, factors = matrix(after), self.factors()
+        Z = self.space.apart(("event", 0), X.shape, X.dtype, X)
+        moved = X if self.shift is None else np.subtract(X, self.shift, out=Z)
+        Z[...] = self.getrs(*factors, moved)[0]
+        return event_of(Z, after), self.pulled(Z, factors)
+
+    def factors(self):
+        """(L and U in one matrix, pivots)."""
+        LU, pivots, singular = self.getrf(self.W)
+        if singular:
+            raise Unusual
+        return LU, pivots
+
+    def applied(self, event, slot):
+        Z, factors = matrix(event), self.factors()
+        X = self.space.apart(("event", slot), Z.shape, Z.dtype, Z)
+        np.matmul(self.W, Z, out=X)
+        if self.shift is not None:
+            X += self.shift
+        log_det = np.log(np.abs(factors[0].diagonal())).sum() * positions(event)
+        return event_of(X, event), log_det, factors
+
+    def pulled(self, Z, factors):
+        def pullback(bar, b, sums, wanted=True):
+            rows = matrix(bar)
+            W_bar = rows @ Z.T
+            W_bar += over_positions(b, Z) * self.getri(*factors)[0].T
+            sums.add(f"{self.path}.W", W_bar)
+            if self.shift is not None:
+                sums.add(f"{self.path}.shift", rows @ self.space.ones(Z.shape[1], Z.dtype))
+            new = self.space.apart("moved bar", Z.shape, Z.dtype, rows)
+            return event_of(np.matmul(self.W.T, rows, out=new), bar)
+
+        return pullback
+
+
+def over_positions(b, rows):
+    """The sum over the events of b times the positions of each, where `rows` are those of all events."""
+    return b.sum() * (rows.shape[1] // len(b))
 
 
 def matrix(event):
