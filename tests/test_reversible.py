@@ -246,6 +246,18 @@ def test_images(name, dtype):
     reversible_is_the_pages(flow, x, b)
 
 
+def test_couplings_of_the_latents_of_images():
+    """Both kinds of tuned couplings write cotangents into the same array, which the parts of the latents share."""
+    flow = small_glow()
+    latents = couplings(D=192, K=2)
+    flow = flow.replace(bijector=Inverse(Chain((*flow.bijector.inner.stages, *latents))))
+    found = kinds(reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace()))
+    assert found.count("TunedCoupling") == 2 and found.count("TunedImageCoupling") == 5
+    x, b = images(), weights(6)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_images_in_chunks_and_threads(memory):
     flow, x, b = small_glow(), images(), weights(6)

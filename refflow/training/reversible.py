@@ -189,6 +189,7 @@ class FactorStep:
     def joining(self, rest_pullback):
         def pullback(bar, b, sums, wanted=True):
             factored_bar, latent_bar = self.stage._split_latent(bar)
+            factored_bar = factored_bar.copy()                          # the other pullbacks may write over `bar`
             return self.stage._join(factored_bar, rest_pullback(latent_bar, b, sums, True))
 
         return pullback

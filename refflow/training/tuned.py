@@ -75,12 +75,16 @@ class Workspace:
         return held[:size]
 
     def own_bar(self, bar):
-        """The columns of an event's cotangent in the one array that pullbacks write into, and `bar_of` gives back."""
+        """The cotangent of events, its first two axes exchanged, in the one array that pullbacks write into.
+
+        `bar` is the same array with the axes as they were, to be given on.
+        """
         if bar is not self.bar:
-            self.bar_columns = self.array("bar", bar.T.shape, bar.dtype)
-            np.copyto(self.bar_columns, bar.T)
-            self.bar = self.bar_columns.T
-        return self.bar_columns
+            given = bar.swapaxes(0, 1)
+            self.exchanged = self.array("bar", (len(given), given[0].size), bar.dtype).reshape(given.shape)
+            np.copyto(self.exchanged, given)
+            self.bar = self.exchanged.swapaxes(0, 1)
+        return self.exchanged
 
 
 class Layers:

@@ -254,14 +254,6 @@ def new_event(space, slot, E):
     return space.apart(("event", slot), (len(E), E[0].size), E.dtype, E).reshape(E.shape)
 
 
-def own_bar(space, B):
-    """The cotangent of an event in the one array that pullbacks write into."""
-    own = space.array("bar", (len(B), B[0].size), B.dtype).reshape(B.shape)
-    if own.ctypes.data != B.ctypes.data or own.strides != B.strides:
-        np.copyto(own, B)
-    return own
-
-
 # -- the coupling -----------------------------------------------------------------------------------------------------
 
 class TunedImageCoupling:
@@ -349,7 +341,7 @@ class TunedImageCoupling:
         t, sigma, (rows, entering, kernels) = kept
 
         def pullback(bar, b, sums, wanted=True):
-            B = own_bar(self.space, bar.swapaxes(0, 1))
+            B = self.space.own_bar(bar)
             bars = self.space.array("h_bar", entering[-1].shape, B.dtype)
             rows.clear(bars)
             h_bar, b_bar = rows.images(bars), B[self.b]
@@ -362,7 +354,7 @@ class TunedImageCoupling:
                 bars = self.units[k].pullback(entering[k], entering[k + 1], bars, rows, kernels[k], sums, wanted or k > 0)
             if wanted:
                 B[self.a] += rows.images(bars)
-            return B.swapaxes(0, 1)
+            return self.space.bar
 
         return pullback
 
@@ -431,12 +423,12 @@ class TunedNorm:
 
     def pulled(self, X, sigma):
         def pullback(bar, b, sums, wanted=True):
-            B = own_bar(self.space, bar.swapaxes(0, 1))
+            B = self.space.own_bar(bar)
             rows = B.reshape(X.shape)
             sums.add(f"{self.path}.s", self.stage.factor * (np.vecdot(X, rows) + over_positions(b, X)))
             rows *= sigma
             sums.add(f"{self.path}.bias", rows @ self.space.ones(X.shape[1], X.dtype))
-            return B.swapaxes(0, 1)
+            return self.space.bar
 
         return pullback
 
