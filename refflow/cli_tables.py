@@ -137,7 +137,7 @@ def read_csv_table(path):
     width = len(names or rows[0][1])
     for line, row in rows:
         if len(row) != width:
-            raise CannotRun(f"{path}: row {line} has {len(row)} columns, not {width}")
+            raise CannotRun(f"{path}: row {line}: its number of columns is {len(row)}, not {width}")
         for j, cell in enumerate(row):
             if not is_number(cell):
                 what = repr(cell) if cell else "an empty cell"

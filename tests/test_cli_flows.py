@@ -147,8 +147,8 @@ TABLES = {
     "names alone": ("a,b\n", "it holds no row of numbers"),
     "empty": ("", "it holds no row of numbers"),
     "blank lines": ("\n\n  \n", "it holds no row of numbers"),
-    "uneven": ("1,2\n\n3\n", "row 3 has 1 columns, not 2"),
-    "names too few": ("a\n1,2\n", "row 2 has 2 columns, not 1"),
+    "uneven": ("1,2\n\n3\n", "row 3: its number of columns is 1, not 2"),
+    "names too few": ("a\n1,2\n", "row 2: its number of columns is 2, not 1"),
 }
 
 
