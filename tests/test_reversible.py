@@ -376,6 +376,21 @@ def test_drift_is_detected_and_healed(layer_norm, monkeypatch):
     assert largest > 0
 
 
+@pytest.mark.parametrize("make, x", ((small_glow, images()), (FLOWS["among other stages"], None)), ids=("images", "vectors"))
+def test_drift_is_healed_wherever_it_is_found(make, x, monkeypatch):
+    """What is applied again writes over arrays of the way back, which no pullback may read any more."""
+    flow = make()
+    x = events(flow) if x is None else x
+    b, calls = weights(len(x)), []
+    monkeypatch.setattr(reversible, "drifted", lambda event, known: calls.append(1) is None and False)
+    gradient_is_the_pages(LikelihoodGradient("reversible"), flow, x, b)
+    for k in range(1, len(calls) + 1):
+        found = iter(range(1, k + 1))
+        monkeypatch.setattr(reversible, "drifted", lambda event, known: next(found, 0) == k)
+        gradient_is_the_pages(LikelihoodGradient("reversible"), flow, x, b)
+    assert len(calls) >= 5
+
+
 def test_without_detection_drift_is_felt(monkeypatch):
     monkeypatch.setattr(reversible, "drifted", lambda event, known: False)
     flow, x, b = ill_conditioned(), drifting_events(), weights()

@@ -399,7 +399,8 @@ class TunedNorm:
         return (after, log_det), self.pulled(matrix(after), sigma)
 
     def at(self, event, after, memory):
-        return self.pulled(matrix(after), self.sigma())
+        known, _, sigma = self.applied(event, 0)                # `after` may have been written over
+        return self.pulled(matrix(known), sigma)
 
     def reversed(self, after, memory):
         X, sigma = matrix(after), self.sigma()
