@@ -382,12 +382,16 @@ def test_drift_is_healed_wherever_it_is_found(make, x, monkeypatch):
     flow = make()
     x = events(flow) if x is None else x
     b, calls = weights(len(x)), []
+    _, stored_bar = LikelihoodGradient("stored")(flow, x, b)
     monkeypatch.setattr(reversible, "drifted", lambda event, known: calls.append(1) is None and False)
-    gradient_is_the_pages(LikelihoodGradient("reversible"), flow, x, b)
+    LikelihoodGradient("reversible")(flow, x, b)
     for k in range(1, len(calls) + 1):
-        found = iter(range(1, k + 1))
+        found, gradient = iter(range(1, k + 1)), LikelihoodGradient("reversible")
         monkeypatch.setattr(reversible, "drifted", lambda event, known: next(found, 0) == k)
-        gradient_is_the_pages(LikelihoodGradient("reversible"), flow, x, b)
+        _, params_bar = gradient(flow, x, b)
+        assert gradient.drifted == 1
+        for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
+            np.testing.assert_allclose(bar, stored, rtol=0, atol=1e-9 * np.abs(stored).max(), err_msg=path)
     assert len(calls) >= 5
 
 
