@@ -335,18 +335,29 @@ class Value:
 
     def equals(self, other) -> bool:
         """Same class and bitwise the same fields."""
-        if type(self) is not type(other) or self.dtype != other.dtype:
+        return self._agrees(other, False)
+
+    def same_form(self, other) -> bool:
+        """Does another value differ in nothing but the numbers of real fields, as after a step of training?"""
+        return self._agrees(other, True)
+
+    def _agrees(self, other, in_form):
+        if type(self) is not type(other) or not in_form and self.dtype != other.dtype:
             return False
         for key, field in self.declared.items():
             mine, theirs = getattr(self, key), getattr(other, key)
+            if mine is theirs:
+                continue
             if isinstance(field, Child):
                 mine, theirs = (mine, theirs) if field.many else ((mine,), (theirs,))
-                if len(mine) != len(theirs) or not all(a.equals(b) for a, b in zip(mine, theirs)):
+                if len(mine) != len(theirs) or not all(a._agrees(b, in_form) for a, b in zip(mine, theirs)):
                     return False
             elif isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
-                if mine.shape != theirs.shape or mine.dtype != theirs.dtype or mine.tobytes() != theirs.tobytes():
+                if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
                     return False
-            elif mine is not theirs and (mine is None or theirs is None or mine != theirs):
+                if not (in_form and isinstance(field, Field) and not field.constant) and mine.tobytes() != theirs.tobytes():
+                    return False
+            elif mine is None or theirs is None or mine != theirs:
                 return False
         return True
 

@@ -121,7 +121,8 @@ class Likelihood:
             loss = -float(np.where(each == 0, 0, each * log_prob).sum(dtype=np.float64))    # (1)
         if not np.isfinite(loss):
             return loss, None
-        loss, params_bar = with_penalty(loss, params_bar, self.penalty, flow.params())
+        if self.penalty is not None:
+            loss, params_bar = with_penalty(loss, params_bar, self.penalty, flow.params())
         return loss, self.space.gradient(vector, params_bar)
 
     def explain(self, vector):

@@ -43,9 +43,7 @@ class SquaredNorm:
 
 
 def with_penalty(loss, params_bar, penalty, params):
-    """(loss, params_bar) with those of a penalty; None is none."""
-    if penalty is None:
-        return loss, params_bar
+    """(loss, params_bar) with those of a penalty."""
     value, bars = penalty(params)
     arrays = dict(flatten(params_bar))
     return loss + value, nest(arrays | {path: arrays[path] + bar for path, bar in bars.items()})

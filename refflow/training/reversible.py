@@ -21,6 +21,7 @@ Chunks that hold an event outside the support, or numbers out of the range of pl
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
@@ -347,11 +348,13 @@ class LikelihoodGradient:
     def checked_events(self, flow, x):
         """The events, checked; what depends on the flow alone is prepared when another flow comes."""
         known = self.prepared
-        if known is None or known.flow is not flow or not known.takes(x):
+        if known is None or not known.takes(x) or known.flow is not flow and not known.flow.same_form(flow):
             view, x, _ = checked_event(flow, x, 1)
             self.prepared = Prepared(flow, view, x, self.spaces)
-        else:
-            checked_domain(flow, x, 1)
+            return x
+        checked_domain(flow, x, 1)
+        if known.flow is not flow:
+            self.prepared = known.renewed(flow, self.spaces)
         return x
 
     def each_thread(self, x, b, context):
@@ -403,10 +406,20 @@ class Prepared:
     """What depends on a flow, the dtype and the shape of its events alone."""
 
     def __init__(self, flow, view, x, spaces):
-        self.flow, self.view, self.dtype, self.shape = flow, view, x.dtype, x.shape[x.ndim - flow.rank:]
-        self.params, self.parameter_batch = flow.params(), flow.parameter_batch
-        self.paths, (self.places, self.size) = paths_of(self.params), places_of(self.params)
-        self.lines = [line_of(view.bijector, space) for space in spaces]
+        self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
+        params, self.parameter_batch = flow.params(), flow.parameter_batch
+        self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
+        self.bind(flow, view, spaces)
+
+    def bind(self, flow, view, spaces):
+        self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
+
+    def renewed(self, flow, spaces):
+        """The same for a flow of the same form, such as that after a step of training."""
+        new = copy.copy(self)
+        new.context = flow.params().get("context") if self.context is not None else None
+        new.bind(flow, flow.view(self.dtype), spaces)
+        return new
 
     def takes(self, x):
         return (isinstance(x, np.ndarray) and x.dtype == self.dtype and x.ndim == 1 + len(self.shape)
@@ -448,10 +461,10 @@ class Part:
         self.drifted = self.by_page = 0
 
     def run(self, x, b, context):
-        params, view, line = self.prepared.params, self.prepared.view, self.line
+        view, line, own = self.prepared.view, self.line, self.prepared.context if context is None else context
         self.sums = Sums(self.prepared.places, self.prepared.size, x.dtype)
         self.log_prob = np.empty(len(x), x.dtype)
-        self.context_bar = np.zeros_like(params["context"] if context is None else context) if "context" in params else None
+        self.context_bar = None if self.prepared.context is None else np.zeros_like(own)
         count = -(-len(x) // self.rows)
         ends = [len(x) * i // count for i in range(count + 1)]
         with np.errstate(all="ignore"):
