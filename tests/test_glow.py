@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refflow import Chain, Flow, Inverse, Squeeze, StandardNormal, load, save
-from refflow.conditioners import Dense, Sequential, TanhActivation
+from refflow.conditioners import Dense, ReLU, Sequential, TanhActivation
 from refflow.core.fields import flatten
 from refflow.coupling import AffineCoupling, masks
 from refflow.dequantisation import dequantised
@@ -156,6 +156,7 @@ CONFIGS = {
     "lu": {"lu": True}, "one level": {"n_levels": 1, "depth": 2}, "three levels": {"n_levels": 3, "image_size": 8},
     "no learned top": {"learntop": False}, "classes": {"ycond": True}, "classes alone": {"ycond": True, "learntop": False},
     "five bits": {"n_bits_x": 5}, "no steps": {"depth": 0}}
+LABELLED = {"ycond": True, "weight_y": 0.25}
 
 
 def at_random(flow, rng, size=0.2):
@@ -171,9 +172,9 @@ def space_of(flow):
 CLASSES = [2, 0, 1]
 
 
-def example(name):
-    """(configuration, names, a flow, their variables, images of one channel)."""
-    config = BASE | CONFIGS[name]
+def example(chosen):
+    """(configuration, names, a model, their variables) of images of one channel."""
+    config = BASE | chosen
     rng, size = RNG(0), config["image_size"]
     names = theirs_of.Names(config, 1)
     v = rng.integers(0, 256, (3, 1, size, size))
@@ -182,19 +183,22 @@ def example(name):
                 coupling=("additive", "affine")[config["flow_coupling"]], learn_top=config["learntop"],
                 permutation=("reverse", "shuffle", "lu" if config["lu"] else "1x1")[config["flow_permutation"]],
                 classes=3 * config["ycond"])
+    net = at_random(classifier(2 ** (config["n_levels"] + 1), 3), rng) if theirs_of.classifies(config) else None
     flow = at_random(flow, rng)
-    theirs = names.theirs(flow)
+    theirs = names.theirs(theirs_of.Model(config, flow, net, x, CLASSES))
     for key in theirs:                  # what their masks hide is anything
         if key.endswith(("/invconv/L", "/invconv/U")):
             hidden = np.triu if key.endswith("L") else np.tril
             theirs[key] = theirs[key] + hidden(rng.standard_normal(theirs[key].shape))
-    return config, names, flow.at(context=np.eye(3)[CLASSES]) if config["ycond"] else flow, theirs, x
+    flow = flow.at(context=np.eye(3)[CLASSES]) if config["ycond"] else flow
+    return config, names, theirs_of.Model(config, flow, net, x, CLASSES), theirs
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_log_prob_is_that_of_their_lines(name):
-    config, _, flow, theirs, x = example(name)
-    again = theirs_of.flow_of(config, 1, theirs, CLASSES)
+    config, _, model, theirs = example(CONFIGS[name])
+    flow, x = model.flow, model.x
+    again = theirs_of.model_of(config, 1, theirs, x, CLASSES).flow
     pairs = zip(flatten(flow.params()), flatten(again.params()), strict=True)
     assert all(p == q and (np.array_equal(a, b) or p[-1] == "scale") for (p, a), (q, b) in pairs)
     wanted, z = their_objective(config, theirs, np.moveaxis(x, 1, -1), np.eye(3)[CLASSES])
@@ -206,7 +210,8 @@ def test_log_prob_is_that_of_their_lines(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradients_are_those_of_their_variables(name):
     """Along any direction of what they train, their loss has the slope that our gradients, as theirs, say."""
-    config, names, flow, theirs, x = example(name)
+    config, names, model, theirs = example(CONFIGS[name])
+    flow, x = model.flow, model.x
     log_prob, pullback = flow.log_prob_vjp(x)
     gradients = names.gradients(pullback(np.ones_like(log_prob))[1], flow.params())
     rng, h = RNG(1), 1e-5
@@ -221,30 +226,31 @@ def test_gradients_are_those_of_their_variables(name):
     assert abs(given - difference) < 1e-8 * sum(np.abs(along[key] * v).sum() for key, v in gradients.items())
 
 
-def a_file_of_theirs(name):
+def a_file_of_theirs(chosen):
     """(configuration, numbers) with the keys of the authors' file, but from our code."""
     adam = {"beta1": 0.9, "beta2": "0.9", "eps": 1e-8, "lr": 1e-3}
-    config, names, flow, theirs, _ = example(name)
-    config |= {"optimizer": "adamax", "adam": adam}
+    config, names, model, theirs = example(chosen)
+    config |= {"optimizer": "adamax", "adam": adam, "weight_decay": 0.75}
     rng, size = RNG(2), config["image_size"]
     file = {"in/x_int": rng.integers(0, 256, (3, size, size, 1)), "in/uniform": rng.random((3, size, size, 1)),
             "in/y": np.array(CLASSES)}
     x = theirs_of.data(config, file)
     zeros = {key: 0 * v for key, v in theirs.items() if key.endswith(("/b", "/logs"))}
-    start = theirs_of.flow_of(config, 1, theirs | zeros, CLASSES).initialised(x, rng)
-    log_prob, pullback = flow.log_prob_vjp(x)
-    bar = pullback(np.full(3, -1 / (3 * size**2 * np.log(2))))[1]
-    loss, initial = (theirs_of.bits(f.log_prob(x), config, size**2).mean() for f in (flow, start))
-    eps = theirs_of.their_latents(flow, flow.bijector.inverse(x))
+    start = theirs_of.model_of(config, 1, theirs | zeros, x, CLASSES)
+    start = start.with_values(start.flow.initialised(x, rng), start.net)
+    model = theirs_of.Model(config, model.flow, model.net, x, CLASSES)
+    (bits_x, bits_y), bar = model.bits_and_gradients()
+    loss, initial = model.loss(bits_x, bits_y), start.loss(*start.bits_and_gradients()[0])
+    eps = theirs_of.their_latents(model.flow, model.flow.bijector.inverse(x))
     pixels = theirs_of.pixels(x, config)
-    stepped = names.theirs(theirs_of.after_step(flow, bar, config))
+    stepped = names.theirs(model.after_step(bar))
     found = {"init": names.theirs(start), "param": theirs, "after_step": stepped}
     for prefix, values in found.items():
         file |= {f"{prefix}/{key}": values[key] for key in names.entries}
-    file |= {f"grad/{key}": v for key, v in names.gradients(bar, flow.params()).items()}
+    file |= {f"grad/{key}": v for key, v in names.gradients(bar, model.params()).items()}
     file |= {f"buffer/{key}": theirs[key] for key in names.constants}
     return config, file | {
-        "out/loss": loss, "init_out/loss": initial, "out/stats_loss_bitsx_bitsy_prederr": [loss, loss, 0, 1],
+        "out/loss": loss, "init_out/loss": initial, "out/stats_loss_bitsx_bitsy_prederr": [loss, bits_x.mean(), bits_y.mean(), 1],
         "out/encode_eps_flat": eps, "out/decode_uint8": pixels, "sample/eps_flat": eps, "sample/x_uint8": pixels}
 
 
@@ -253,11 +259,70 @@ def a_file_of_theirs(name):
     ("lu", "invconv/sign_S", np.negative), ("shuffle", "shuffle/indices", np.argsort),
     ("shuffle", "shuffle/indices", np.flip), ("classes", "y", lambda y: (y + 1) % 3)])
 def test_what_they_do_not_train_is_read_from_their_file(name, key, wrong):
-    config, file = a_file_of_theirs(name)
+    config, file = a_file_of_theirs(CONFIGS[name])
     assert max(theirs_of.of_model(config, file).values()) < 1e-12
     key = next(k for k in file if k.endswith(f"/{key}"))
     assert not np.array_equal(file[key], wrong(file[key]))
     assert theirs_of.of_model(config, file | {key: wrong(file[key])})["bits"] > 1e-6
+
+
+@pytest.mark.parametrize("convention, border", [("openai", True), ("chaiyujin", False), ("rosinality", True)])
+def test_a_learned_top_sees_a_border_where_theirs_does(convention, border):
+    flow = at_random(glow(RNG(0), (1, 8, 8), 1, 1, 3, convention=convention), RNG(1))
+    net = flow.bijector.inner.stages[-2].inner.net
+    h = net.forward(np.zeros((0, 4, 4)))
+    assert np.array_equal(h[:, 1:3, 1:3], np.broadcast_to(h[:, 1:2, 1:2], (8, 2, 2)))
+    assert np.array_equal(h, np.broadcast_to(h[:, 1:2, 1:2], h.shape)) != border
+
+
+def test_a_second_term_of_the_loss_and_its_classifier_are_read():
+    config, file = a_file_of_theirs(LABELLED)
+    assert max(theirs_of.of_model(config, file).values()) < 1e-12
+    for key, quantity in (("param/model/classifier/W", "bits"), ("grad/model/classifier/logs", "gradients"),
+                          ("after_step/model/classifier/b", "optimiser step")):
+        found = theirs_of.of_model(config, file | {key: file[key] * 1.001})
+        assert found[quantity] > 1e-6, key
+    assert theirs_of.of_model(config | {"weight_y": 0.0}, file)["bits"] > 1e-6
+    assert theirs_of.of_model(config | {"weight_decay": 1.0}, file)["optimiser step"] > 1e-6
+
+
+@pytest.mark.parametrize("matrix", ("plain", "factors", "shuffle", "reverse"))
+@pytest.mark.parametrize("kind", ("affine", "additive"))
+def test_steps_of_the_port_by_what_a_file_holds(matrix, kind):
+    """Numbers with the keys of the port's file, of a step whose maps are written out here."""
+    config, theirs = words.numbers("glow_step_invconv_affine_lu")
+    C, rng = config["in_channels"], RNG(0)
+    param = {k: v for k, v in words.under("param/", theirs).items() if not k.startswith("invconv") or matrix == "factors"}
+    buffer = words.under("buffer/", theirs) if matrix == "factors" else {}
+    order = rng.permutation(C) if matrix == "shuffle" else np.arange(C)[::-1]
+    W = np.eye(C)[order]
+    if matrix == "plain":
+        W = param["invconv.weight"] = rng.standard_normal((C, C))
+    elif matrix == "factors":
+        W = theirs_of.factors(param, buffer, "invconv.").jacobian(np.zeros(C))
+    elif matrix == "shuffle":
+        buffer["permutation.indices"] = order
+    if kind == "additive":
+        param |= {f"f.4.{key}": param[f"f.4.{key}"][:C // 2] for key in ("weight", "bias", "logs")}
+    x = theirs["in/x"]
+    h = np.einsum("ij,njhw->nihw", W, (x + param["actnorm.bias"]) * np.exp(param["actnorm.logs"]))
+    a, b = np.split(h, 2, 1)
+    net = Sequential((*theirs_of.convolution(param, "f.0.").layers, ReLU(), *theirs_of.convolution(param, "f.2.").layers,
+                      ReLU(), *theirs_of.zeros_convolution(param, "f.4.").layers))
+    out, scale = net.forward(a), 1.0
+    if kind == "affine":
+        out, scale = out[:, 0::2], 1 / (1 + np.exp(-(out[:, 1::2] + 2)))
+    z = np.concatenate((a, (b + out) * scale), 1)
+    positions = x.shape[2] * x.shape[3]
+    log_det = positions * (param["actnorm.logs"].sum() + np.linalg.slogdet(W)[1]) + (
+        np.log(np.broadcast_to(scale, b.shape)).sum((1, 2, 3)))
+    file = {"in/x": x, "out/z": z, "out/logdet": log_det, "out/reverse_of_z": x, "out/reverse_logdet": -log_det,
+            "out/nll": np.mean(0.5 * (z**2 + np.log(2 * np.pi)).sum((1, 2, 3)) - log_det), "gradin/x": np.zeros_like(x)}
+    file |= {f"param/{k}": v for k, v in param.items()} | {f"buffer/{k}": v for k, v in buffer.items()}
+    file |= {f"grad/{k}": v for k, v in param.items()}
+    found = theirs_of.of_step(config, file)
+    assert found.pop("gradient of data") > 1e-6 and 1e-6 < found.pop("gradients") < np.inf       # they are not computed here
+    assert max(found.values()) < 1e-11, found
 
 
 def test_lu_is_their_product_of_factors():

@@ -68,11 +68,34 @@ def test_wrong_numbers_are_found(file, monkeypatch):
 
 def test_names_without_a_counterpart_are_refused():
     config, theirs = theirs_of.numbers("realnvp_tf_model_s2")
-    flow = theirs_of.model_flow(config)
+    flow = theirs_of.model_flow(config, theirs, (3, 8, 8))
     named = theirs_of.names(flow, theirs_of.scopes(config))
     theirs.pop("param/model/scale_0/coupling_0/rescaling_scale")
     with pytest.raises(ValueError, match="rescaling_scale"):
         theirs_of.filled(flow, named, theirs)
+
+
+@pytest.mark.parametrize("change, quantity", [
+    ({"data_constraint": 0.8}, "logit"), ({"clip": 1e-8}, "optimiser step"), ({"l2_coeff": 5e-3}, "train loss"),
+    ({"adam": {"lr": 2e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}}, "optimiser step")])
+def test_their_settings_are_read_from_their_file(change, quantity, monkeypatch):
+    config, theirs = theirs_of.numbers("realnvp_tf_model_s2")
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config | change, theirs))
+    assert theirs_of.model()[quantity] > 1e-6
+
+
+@pytest.mark.parametrize("channels", (1, 3))
+@pytest.mark.parametrize("change", ({}, {"batch_norm": False}, {"weight_norm": False}, {"skip": False}, {"bottleneck": True},
+                                    {"additive": True}, {"batch_norm": False, "additive": True, "skip": False}))
+def test_their_switches_are_read_from_their_names(change, channels):
+    chosen = {"batch_norm": True, "weight_norm": True, "skip": True, "bottleneck": False, "additive": False} | change
+    config = {"n_scale": 2, "base_dim": 2, "residual_blocks": 1, "recursion_type": 2, "data_constraint": 0.9}
+    flow = image_realnvp(np.random.default_rng(0), (channels, 4, 6), 2, 2, 1, **chosen)
+    named = theirs_of.names(flow, theirs_of.scopes(config))
+    theirs = {f"param/{name}": v for name, v in theirs_of.by_their_names(flow.params(), named, named).items()}
+    assert theirs_of.switches(theirs, "model/scale_0/coupling_0") == chosen
+    again = theirs_of.filled(theirs_of.model_flow(config, theirs, (channels, 4, 6)), named, theirs)
+    assert np.array_equal(again.ravel(), flow.ravel())
 
 
 # -- a literal forward pass, in the authors' layout ---------------------------------------------------------------------

@@ -157,12 +157,13 @@ def follows(found, recurrence):
     assert t == len(found)
 
 
-def adam(a, b1, b2, eps, uncorrected, gradients, start):
+def adam(a, b1, b2, eps, uncorrected, gradients, start, factor=None):
     x, m, v = balls(start), [Rounded(arb(0))] * len(start), [Rounded(arb(0))] * len(start)
     a, b1, b2, eps = balls((a, b1, b2, eps))
     for t, g in enumerate(map(balls, gradients), 1):
         m = [b1 * m_i + (1 - b1) * g_i for m_i, g_i in zip(m, g)]
         v = [b2 * v_i + (1 - b2) * (g_i * g_i) for v_i, g_i in zip(v, g)]
+        x = x if factor is None else [balls((factor,))[0] * x_i for x_i in x]
         if uncorrected:
             rate = a * (1 - b2**t).sqrt() / (1 - b1**t)
             x = [x_i - rate * m_i / (v_i.sqrt() + eps) for x_i, m_i, v_i in zip(x, m, v)]
@@ -171,12 +172,13 @@ def adam(a, b1, b2, eps, uncorrected, gradients, start):
         yield x
 
 
-def adamax(a, b1, b2, eps, glow, gradients, start):
+def adamax(a, b1, b2, eps, glow, gradients, start, factor=None):
     x, m, u = balls(start), [Rounded(arb(0))] * len(start), [Rounded(arb(0))] * len(start)
     a, b1, b2, eps = balls((a, b1, b2, eps))
     for t, g in enumerate(map(balls, gradients), 1):
         m = [b1 * m_i + (1 - b1) * g_i for m_i, g_i in zip(m, g)]
         u = [(b2 * u_i).largest(abs(g_i.ball)) for u_i, g_i in zip(u, g)]
+        x = x if factor is None else [balls((factor,))[0] * x_i for x_i in x]
         rate = a * (1 - b2**t).sqrt() / (1 - b1**t) if glow else a / (1 - b1**t)
         x = [x_i - rate * m_i / (u_i + eps if glow else u_i) for x_i, m_i, u_i in zip(x, m, u)]
         yield x
@@ -217,6 +219,14 @@ def test_adamax_is_its_recurrence(glow):
     assert np.array_equal(run(AdaMax(), [zero], START)[0], START)
     for given, x, s in zip(run(AdaMax(0.5), [GRADIENTS[0]], START)[0], START, np.sign(GRADIENTS[0])):
         assert given in Rounded(arb(x) - arb(s) / 2, 4 * U)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_weight_factor_multiplies_the_parameters_of_every_step(other):
+    constants = (0.1, 0.8, 0.9, 1e-3, other)
+    for make, recurrence in ((Adam, adam), (AdaMax, adamax)):
+        follows(run(make(*constants, 0.75), GRADIENTS, START), recurrence(*constants, GRADIENTS, START, 0.75))
+        assert np.array_equal(run(make(*constants, 1.0), GRADIENTS, START), run(make(*constants), GRADIENTS, START))
 
 
 def test_rmsprop_momentum_is_its_recurrence():
@@ -344,7 +354,8 @@ def test_the_rate_of_glow(images, batch):
     lambda: Adam(0.0), lambda: Adam(beta1=1.0), lambda: Adam(eps=-1.0), lambda: Adam(float("nan")), lambda: ClipNorm(0.0),
     lambda: EMA(1.0), lambda: Cosine(0), lambda: WarmUp(0), lambda: WarmUp(math.inf), lambda: Exponential(1.5),
     lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
-    lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0)])
+    lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0), lambda: Adam(weight_factor=0.0),
+    lambda: AdaMax(weight_factor=1.5)])
 def test_bad_settings_are_refused(make):
     with pytest.raises(ValueError, match="must be"):
         make()

@@ -307,7 +307,8 @@ class Builder:
         """[the map of (8)], or [] where m = q = 0."""
         if not learned and not classes:
             return []
-        of_position = [self.last(0, 2 * C, "edge")] if learned else []
+        border = "zeros" if self.convention.last_padding == "zeros" else "edge"      # ones in channels of 0 are one channel
+        of_position = [self.last(0, 2 * C, border)] if learned else []
         if classes:
             net = ImageContext(linear_from_0(classes, 2 * C, self.dtype), of_position)      # (8)
         else:

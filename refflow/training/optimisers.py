@@ -15,6 +15,8 @@ AdaMax (the same, algorithm 2):
     theta_t = theta - alpha / (1 - beta1^t) m_t / u_t                               (6)
 where u_t = 0 all gradients were 0, and so is the step.  Glow's code keeps Adam's factor and adds an eps:
     theta_t = theta - alpha_t m_t / (u_t + eps),   alpha_t of (4)                   (7)
+Its weight decay multiplies, in Adam and AdaMax:
+    theta in (3), (4), (6), (7) is w theta,   w = 1 being none                      (17)
 
 RMSProp with momentum (NICE's code; the moments are Tieleman & Hinton's, Coursera 2012, lecture 6.5):
     s_t = rho s + (1 - rho) g^2                                                     (8)
@@ -44,6 +46,7 @@ from .schedules import checked, positive_count
 POSITIVE = (lambda v: 0 < v < math.inf, "must be finite and > 0")
 AT_LEAST_0 = (lambda v: 0 <= v < math.inf, "must be finite and >= 0")
 DECAY = (lambda v: 0 <= v < 1, "must be in [0, 1)")
+FACTOR = (lambda v: 0 < v <= 1, "must be in (0, 1]; 1 is no decay")
 
 
 def checked_fields(value, rules):
@@ -57,7 +60,7 @@ def corrected_rate(alpha, beta1, beta2, t):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam.  `uncorrected_eps` chooses (4) in place of (3).
+    """Adam.  `uncorrected_eps` chooses (4) in place of (3); `weight_factor` is w of (17).
 
     `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), the learning rate times
     `factor`.  A state is a dictionary of the step `t` and arrays; nothing given is changed.
@@ -68,9 +71,11 @@ class Adam:
     beta2: float = 0.999
     eps: float = 1e-8
     uncorrected_eps: bool = False
+    weight_factor: float = 1.0
 
     def __post_init__(self):
-        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0})
+        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0,
+                              "weight_factor": FACTOR})
 
     def start(self, vector):
         return {"t": 0, "m": np.zeros_like(vector), "v": np.zeros_like(vector)}
@@ -84,21 +89,23 @@ class Adam:
         else:
             m_hat, v_hat = m / (1 - self.beta1**t), v / (1 - self.beta2**t)         # (3)
             change = alpha * m_hat / (np.sqrt(v_hat) + self.eps)                    # (3)
-        return vector - change, {"t": t, "m": m, "v": v}                            # (3) (4)
+        return self.weight_factor * vector - change, {"t": t, "m": m, "v": v}       # (3) (4) (17)
 
 
 @dataclass(frozen=True)
 class AdaMax:
-    """AdaMax; with `glow` as in Glow's code, where alone eps is used."""
+    """AdaMax; with `glow` as in Glow's code, where alone eps is used; `weight_factor` is w of (17)."""
 
     learning_rate: float = 2e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
     glow: bool = False
+    weight_factor: float = 1.0
 
     def __post_init__(self):
-        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0})
+        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0,
+                              "weight_factor": FACTOR})
 
     def start(self, vector):
         return {"t": 0, "m": np.zeros_like(vector), "u": np.zeros_like(vector)}
@@ -111,7 +118,7 @@ class AdaMax:
             change = corrected_rate(alpha, self.beta1, self.beta2, t) * m / (u + self.eps)          # (7)
         else:
             change = np.where(u == 0, 0, alpha / (1 - self.beta1**t) * m / np.where(u == 0, 1, u))  # (6)
-        return vector - change, {"t": t, "m": m, "u": u}                            # (6) (7)
+        return self.weight_factor * vector - change, {"t": t, "m": m, "u": u}       # (6) (7) (17)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from refflow.core.fields import flatten, nest
 from refflow.coupling import AffineCoupling, masks
 from refflow.dequantisation import bits_per_dim, quantised
 from refflow.elementwise import ExpScale
-from refflow.linear import DenseLinear, PLULinear, Pointwise
-from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, glow
+from refflow.linear import DenseLinear, Permutation, PLULinear, Pointwise
+from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, classifier, glow, labelled_vjp
 from refflow.normalization import GlowActNorm
 from refflow.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
@@ -53,7 +53,8 @@ Entry = namedtuple("Entry", "path theirs ours gradient others", defaults=(None, 
 class Names:
     """{their name: Entry} for one configuration of the authors' code, images of C channels.
 
-    `entries`: their trained variables; `constants`: those that they do not train, permutations and signs.
+    `entries`: their trained variables; `constants`: those that they do not train, permutations and signs.  Our parameters are
+    those of the flow, and of the classifier beside them.
     """
 
     def __init__(self, config, C):
@@ -74,6 +75,11 @@ class Names:
             self.entries["model/prior/y_emb/W"] = Entry((*layers, "0", "W"), np.transpose, np.transpose)
             self.vector("model/prior/y_emb/b", (*layers, "0", "b"), (1, -1))
             self.vector("model/prior/y_emb/logs", (*layers, "1", "f", "s"), (1, -1))
+        if classifies(config):
+            layers = ("classifier", "layers")
+            self.entries["model/classifier/W"] = Entry((*layers, "0", "W"), np.transpose, np.transpose)
+            self.vector("model/classifier/b", (*layers, "0", "b"), (1, -1))
+            self.vector("model/classifier/logs", (*layers, "1", "f", "s"), (1, -1))
 
     def vector(self, name, path, shape):
         self.entries[name] = Entry(path, lambda v: v.reshape(shape), np.ravel)
@@ -110,7 +116,7 @@ class Names:
         self.vector(f"{name}/f1/l_last/logs", (*layers, "7", "f", "s"), (1, -1))
 
     def matrix(self, name, path):
-        if not self.config["lu"]:
+        if not self.config.get("lu"):
             self.entries[f"{name}/W"] = Entry((*path, "W"), np.transpose, np.transpose)
             return
         path, sign = (*path, "inner"), f"{name}/sign_S"
@@ -123,7 +129,7 @@ class Names:
         self.constants[sign] = Entry((*path, "scale"), np.sign, None)
 
     def shuffle(self, name, path):
-        self.constants[f"{name}/indices"] = Entry(path, np.array, np.array)
+        self.constants[f"{name}/indices"] = Entry(path, np.array, lambda order: np.asarray(order, np.int64))
         self.constants[f"{name}/indices_inverse"] = Entry(path, np.argsort, None)
 
     def our(self, name, theirs):
@@ -136,9 +142,9 @@ class Names:
         return nest({entry.path: self.our(name, theirs) for name, entry in (self.entries | self.constants).items()
                      if entry.ours is not None})
 
-    def theirs(self, flow):
-        """A dictionary of all of theirs of our flow."""
-        flat = self.checked(flow.params())
+    def theirs(self, model):
+        """A dictionary of all of theirs of our flow and classifier."""
+        flow, flat = model.flow, self.checked(model.params())
         return ({name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
                 | {name: entry.theirs(component(flow, entry.path)) for name, entry in self.constants.items()})
 
@@ -158,15 +164,56 @@ class Names:
 
 # -- the authors' model -----------------------------------------------------------------------------------------------
 
-def flow_of(config, C, theirs, y=None):
-    """The flow of their configuration with their variables, of images of C channels, of the classes y if it has classes."""
-    size = config["image_size"]
-    permutation = ("reverse", "shuffle", "lu" if config["lu"] else "1x1")[config["flow_permutation"]]
+def classifies(config):
+    """Is the class of an image a part of their loss?"""
+    return config["ycond"] and config.get("weight_y", 0) > 0
+
+
+class Model:
+    """A flow and, where their loss has a second term, the classifier `net`, of images x of the classes y."""
+
+    def __init__(self, config, flow, net, x, y):
+        self.config, self.flow, self.net, self.x, self.y = config, flow, net, x, y
+
+    def params(self):
+        return self.flow.params() | ({} if self.net is None else {"classifier": self.net.params()})
+
+    def bits_and_gradients(self):
+        """((bits of x, bits of y) of each image, cotangents of `params()` of their loss)."""
+        N, D = len(self.x), self.x[0].size
+        b = np.full(N, -1 / (N * D * np.log(2)))
+        if self.net is None:
+            log_prob, pullback = self.flow.log_prob_vjp(self.x)
+            return (bits(log_prob, self.config, D), np.zeros(N)), pullback(b)[1]
+        (log_prob, bits_y), pullback = labelled_vjp(self.flow, self.net, self.x, self.y)
+        _, bars, net_bars = pullback(b, np.full(N, self.config["weight_y"] / N))
+        return (bits(log_prob, self.config, D), bits_y), bars | {"classifier": net_bars}
+
+    def loss(self, bits_x, bits_y):
+        return (bits_x + self.config.get("weight_y", 0) * bits_y).mean()
+
+    def with_values(self, flow, net):
+        return Model(self.config, flow, net, self.x, self.y)
+
+    def after_step(self, params_bar):
+        """The same after one step of their optimiser."""
+        stepped = [None if value is None else after_step(value, bar, self.config)
+                   for value, bar in ((self.flow, params_bar), (self.net, params_bar.get("classifier")))]
+        return self.with_values(*stepped)
+
+
+def model_of(config, C, theirs, x, y):
+    """The model of their configuration with their variables, of images x of C channels and of the classes y."""
+    size = x.shape[-1]
+    permutation = ("reverse", "shuffle", "lu" if config.get("lu") else "1x1")[config["flow_permutation"]]
     flow = glow(np.random.default_rng(0), (C, size, size), config["n_levels"], config["depth"], config["width"],
                 coupling=("additive", "affine")[config["flow_coupling"]], permutation=permutation,
                 learn_top=config["learntop"], classes=config["n_y"] if config["ycond"] else 0)
-    flow = flow.replace(**Names(config, C).ours(theirs))
-    return flow.at(context=np.eye(config["n_y"])[y]) if config["ycond"] else flow
+    net = classifier(C * 2 ** (config["n_levels"] + 1), config["n_y"]) if classifies(config) else None
+    ours = Names(config, C).ours(theirs)
+    net = net and net.replace(**ours.pop("classifier"))
+    flow = flow.replace(**ours)
+    return Model(config, flow.at(context=np.eye(config["n_y"])[y]) if config["ycond"] else flow, net, x, y)
 
 
 def data(config, theirs):
@@ -181,6 +228,8 @@ def bits(log_prob, config, D):
 
 
 def pixels(x, config):
+    """Of decoded images; where latents are too large for that, the authors' casts make 0 of NaN."""
+    x = np.clip(np.nan_to_num(x, nan=-1), -1, 1)
     return channels_last(quantised(x, bins=2 ** config["n_bits_x"], low=-0.5, high=0.5))
 
 
@@ -197,33 +246,32 @@ def their_latents(flow, z):
 
 def of_model(config, theirs):
     C, x = theirs["in/x_int"].shape[-1], data(config, theirs)
-    names, D = Names(config, C), x[0].size
-    flow = flow_of(config, C, constants(theirs) | under("param/", theirs), theirs["in/y"])
-    log_prob, pullback = flow.log_prob_vjp(x)
-    loss = bits(log_prob, config, D).mean()
-    _, params_bar = pullback(np.full(len(x), -1 / (len(x) * D * np.log(2))))
-    z = flow.bijector.inverse(x)
-    decode = flow.bijector.forward
-    stepped = after_step(flow, params_bar, config)
+    names, model = Names(config, C), model_of(config, C, constants(theirs) | under("param/", theirs), data(config, theirs),
+                                              theirs["in/y"])
+    flow, ((bits_x, bits_y), params_bar) = model.flow, model.bits_and_gradients()
+    loss = model.loss(bits_x, bits_y)
+    z, decode, stepped = flow.bijector.inverse(x), flow.bijector.forward, names.theirs(model.after_step(params_bar))
     return {
         "bits": difference(loss, theirs["out/loss"]),
-        "bits among the statistics": difference([loss, loss], theirs["out/stats_loss_bitsx_bitsy_prederr"][:2]),
+        "bits among the statistics": difference([loss, bits_x.mean(), bits_y.mean()],
+                                                theirs["out/stats_loss_bitsx_bitsy_prederr"][:3]),
         **initial(config, C, theirs, x),
-        "gradients": largest(names.gradients(params_bar, flow.params()), under("grad/", theirs)),
+        "gradients": largest(names.gradients(params_bar, model.params()), under("grad/", theirs)),
         "latents": difference(their_latents(flow, z), theirs["out/encode_eps_flat"]),
         "decoded pixels": difference(pixels(decode(latents(flow, theirs["out/encode_eps_flat"])), config),
                                      theirs["out/decode_uint8"]),
         "sampled pixels": difference(pixels(decode(latents(flow, theirs["sample/eps_flat"])), config),
                                      theirs["sample/x_uint8"]),
         "round trip": difference(decode(z), x),
-        "optimiser step": worst(difference(names.theirs(stepped)[name], after) for name, after in
+        "optimiser step": worst(difference(stepped[name], after) for name, after in
                                 live(names, constants(theirs) | under("after_step/", theirs)).items()),
     }
 
 
 def constants(theirs):
     """Their variables that are not trained."""
-    return under("buffer/", theirs)
+    ends = ("/P", "/sign_S", "/indices", "/indices_inverse")
+    return {name: v for name, v in under("param/", theirs).items() if name.endswith(ends)} | under("buffer/", theirs)
 
 
 def initial(config, C, theirs, x):
@@ -232,15 +280,15 @@ def initial(config, C, theirs, x):
     A second actnorm finds channels whose mean is 0 but for rounding, so that the ratio of two centres says nothing.
     """
     drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in under("init/", theirs).items()}
-    flow = flow_of(config, C, constants(theirs) | drawn, theirs["in/y"]).initialised(x, np.random.default_rng(0))
-    found, wanted = Names(config, C).theirs(flow), under("init/", theirs)
+    model = model_of(config, C, constants(theirs) | drawn, x, theirs["in/y"])
+    model = model.with_values(model.flow.initialised(x, np.random.default_rng(0)), model.net)
+    found, wanted = Names(config, C).theirs(model), under("init/", theirs)
     scales = {name: np.exp(3 * wanted[name]) for name in wanted if name.endswith("actnorm_scale/logs")}
     centres = {name: name.replace("center/b", "scale/logs") for name in wanted if name.endswith("actnorm_center/b")}
-    loss = bits(flow.log_prob(x), config, x[0].size).mean()
     return {"initial scales": worst(difference(np.exp(3 * found[name]), scale) for name, scale in scales.items()),
             "initial centres": worst((np.abs(found[name] - wanted[name]) * scales[of]).max()
                                      for name, of in centres.items()),
-            "bits after initialisation": difference(loss, theirs["init_out/loss"])}
+            "bits after initialisation": difference(model.loss(*model.bits_and_gradients()[0]), theirs["init_out/loss"])}
 
 
 def live(names, theirs):
@@ -248,15 +296,15 @@ def live(names, theirs):
     return {name: entry.theirs(names.our(name, theirs)) for name, entry in names.entries.items()}
 
 
-def after_step(flow, params_bar, config):
-    """The flow after one step of their optimiser."""
-    given = config["adam"]
+def after_step(value, params_bar, config):
+    """A value after one step of their optimiser."""
+    given, factor = config["adam"], config.get("weight_decay", 1.0)
     beta2 = float(str(given["beta2"]).rpartition("=")[2])
     if config["optimizer"] == "adamax":
-        optimiser = AdaMax(given["lr"], given["beta1"], beta2, given["eps"], glow=True)
+        optimiser = AdaMax(given["lr"], given["beta1"], beta2, given["eps"], glow=True, weight_factor=factor)
     else:
-        optimiser = Adam(given["lr"], given["beta1"], beta2, given["eps"], uncorrected_eps=True)
-    space = Unconstrained(flow)
+        optimiser = Adam(given["lr"], given["beta1"], beta2, given["eps"], uncorrected_eps=True, weight_factor=factor)
+    space = Unconstrained(value)
     vector, _ = optimiser.step(space.vector, space.gradient(space.vector, params_bar), optimiser.start(space.vector))
     return space.value_at(vector)
 
@@ -399,11 +447,23 @@ def of_squeeze(config, theirs):
 
 # -- the port's step --------------------------------------------------------------------------------------------------
 
+def permutation(param, buffer, C):
+    """(the linear map of a step, the port's gradients of ours), by what the file holds."""
+    if "invconv.weight" in param:
+        return DenseLinear(param["invconv.weight"], None), lambda bar: {"invconv.weight": bar["W"]}
+    if "invconv.l" in param:
+        linear = factors(param, buffer, "invconv.")
+        return linear, lambda bar: factors_bar(bar, linear, "invconv.")
+    order = next((v for name, v in buffer.items() if name.endswith("indices")), np.arange(C)[::-1])
+    return Permutation(np.asarray(order, np.int64)), lambda bar: {}
+
+
 def of_step(config, theirs):
     C, x = config["in_channels"], theirs["in/x"]
     param, D = under("param/", theirs), x[0].size
-    build = Builder(np.random.default_rng(0), config["hidden"], "affine", "lu", PORT, np.float64)
-    linear = factors(param, under("buffer/", theirs), "invconv.")
+    kind = "affine" if len(param["f.4.weight"]) == C else "additive"
+    build = Builder(np.random.default_rng(0), config["hidden"], kind, "lu", PORT, np.float64)
+    linear, linear_bar = permutation(param, under("buffer/", theirs), C)
     first, second, last = convolution(param, "f.0."), convolution(param, "f.2."), zeros_convolution(param, "f.4.")
     net = Sequential((*first.layers, ReLU(), *second.layers, ReLU(), *last.layers))
     _, _, coupling = build.step(C)
@@ -413,7 +473,7 @@ def of_step(config, theirs):
     x_bar, bar = pullback(np.full(len(x), -1 / len(x)))
     (z, log_det), stages = step.forward_and_log_det(x), bar["bijector"]["inner"]["stages"]["0"]["stages"]
     layers = stages["2"]["net"]["layers"]
-    bars = {**actnorm_bar(stages["0"], "actnorm."), **factors_bar(stages["1"]["inner"], linear, "invconv.")}
+    bars = {**actnorm_bar(stages["0"], "actnorm."), **linear_bar(stages["1"]["inner"])}
     for i, of_layer in ((0, convolution_bar), (2, convolution_bar), (4, output_scale_bar)):
         first = 3 * i // 2
         bars |= of_layer({"layers": {"0": layers[str(first)], "1": layers[str(first + 1)]}}, f"f.{i}.")

@@ -19,7 +19,7 @@ from refflow.coupling import AffineCoupling, MaskedInput
 from refflow.models import realnvp_images
 from refflow.normalization import BatchNorm, of_batch, with_statistics
 from refflow.shape import FactorOut, Reshape, Squeeze
-from refflow.training import SquaredNorm, fit, recipes
+from refflow.training import Adam, ClipNorm, SquaredNorm, fit
 from refflow.training.penalty import with_penalty
 from refflow.training.unconstrained import at_path
 
@@ -148,12 +148,22 @@ def scopes(config, prefix="model"):
 
 # -- flows ------------------------------------------------------------------------------------------------------------
 
-def coupling_flow(config, shape):
+def switches(theirs, scope) -> dict:
+    """The settings of the authors' code that show in the names of its variables, `scope` being that of a first coupling."""
+    found = under("param/", theirs)
+    return {"batch_norm": any("/bn_in/" in name for name in found),
+            "weight_norm": any(name.endswith("/magnitude") for name in found),
+            "skip": any("/skip_in/" in name for name in found),
+            "bottleneck": any("/h_1/" in name for name in found),
+            "additive": not {f"{scope}/rescaling_scale", f"{scope}/scale"} & found.keys()}
+
+
+def coupling_flow(config, theirs, shape):
     """The flow of a file of one coupling."""
-    networks = realnvp_images.Networks(np.random.default_rng(0), config["residual_blocks"], bool(config["use_batch_norm"]),
-                                       config["weight_norm"], bool(config["skip"]), bool(config["bottleneck"]), 1e-4, False,
-                                       np.float64)
-    additive = "add" in config["fn"]
+    chosen = switches(theirs, "m/c")
+    additive = chosen.pop("additive")
+    networks = realnvp_images.Networks(np.random.default_rng(0), config["residual_blocks"], **chosen, eps=1e-4,
+                                       norm_gain=False, dtype=np.float64)
     build = realnvp_images.Couplings(networks, additive, True, True, True, False)
     if config["fn"].startswith("masked"):
         stages = build.checkerboard(shape, config["dim"], config["mask_in"] == 0, additive)
@@ -162,14 +172,13 @@ def coupling_flow(config, shape):
     return Flow(Inverse(Chain([*stages, Reshape(shape, (math.prod(shape),))])), StandardNormal(math.prod(shape)))
 
 
-def model_flow(config):
+def model_flow(config, theirs, shape):
     """The flow of a file of a model."""
-    shape = (3, config["size"], config["size"])
-    switches = {"batch_norm": config.get("use_batch_norm", 1), "skip": config.get("skip", 1),
-                "bottleneck": config.get("bottleneck", 0), "additive": not config.get("use_aff", 1)}
+    alpha = (1 - config["data_constraint"]) / 2
     return realnvp_images.image_realnvp(
         np.random.default_rng(0), shape, config["n_scale"], config["base_dim"], config["residual_blocks"],
-        recursion_type=config["recursion_type"], **{key: bool(value) for key, value in switches.items()})
+        recursion_type=config["recursion_type"], logit=realnvp_images.alpha_logit(alpha, 1 - alpha),
+        **switches(theirs, "model/scale_0/coupling_0"))
 
 
 def filled(flow, named, theirs):
@@ -233,7 +242,7 @@ def couplings(name) -> dict:
     config, theirs = numbers(name)
     x = channels_first(theirs["in/x"])
     shape = x.shape[1:]
-    flow = coupling_flow(config, shape)
+    flow = coupling_flow(config, theirs, shape)
     named = names(flow, ["m/c"])
     flow = filled(flow, named, theirs)
     record, found = {}, {}
@@ -262,10 +271,10 @@ def couplings(name) -> dict:
 def model(name="realnvp_tf_model_s2") -> dict:
     """{quantity: difference} of a file of a whole model."""
     config, theirs = numbers(name)
-    flow = model_flow(config)
+    x = channels_first(theirs["in/x"])
+    flow = model_flow(config, theirs, x.shape[1:])
     named = names(flow, scopes(config))
     flow = filled(flow, named, theirs)
-    x = channels_first(theirs["in/x"])
     layout = {"shape": x.shape[1:], "scales": config["n_scale"], "recursion_type": config["recursion_type"]}
     D, logit = x[0].size, flow.bijector.inner.stages[0]
     y, cost_of_logit = logit.forward_and_log_det(x)
@@ -282,9 +291,10 @@ def model(name="realnvp_tf_model_s2") -> dict:
                   f"{mode} cost": difference(cost, theirs[f"{mode}/cost"]),
                   f"{mode} bits/dim": difference((cost + D * np.log(256)) / (D * np.log(2)), theirs[f"{mode}/bits_per_dim"])}
         found |= gradients(mode, at, x, config, theirs, named)
+    after_logit = Chain(flow.bijector.inner.stages[1:])
     for key, given, back in (("inverse", "eval/z", "eval/decoded_logit_x"), ("samples", "sample/z", "sample/logit_x")):
         z = flat_latents(channels_first(theirs[given]), **layout)
-        found[key] = difference(channels_last(logit.forward(flow.bijector.forward(z))), theirs[back])
+        found[key] = difference(channels_last(after_logit.inverse(z)), theirs[back])
     return found | {"optimiser step": stepped(flow, x, config, theirs, named)}
 
 
@@ -302,9 +312,10 @@ def gradients(mode, flow, x, config, theirs, named):
 
 def stepped(flow, x, config, theirs, named):
     """The largest difference of the parameters after one step of training, beside the largest of their array."""
-    settings = recipes.realnvp()
-    settings |= {"optimiser": in_single_precision(settings["optimiser"]), "batch_size": None,
-                 "penalty": SquaredNorm(config["l2_coeff"], realnvp_images.penalised(flow))}
+    given = config["adam"]
+    adam = Adam(given["lr"], given["beta1"], given["beta2"], given["eps"], uncorrected_eps=True)
+    settings = {"optimiser": in_single_precision(adam), "clip": ClipNorm(config["clip"]), "batch_size": None,
+                "penalty": SquaredNorm(config["l2_coeff"], realnvp_images.penalised(flow))}
     after = under("after_step/", theirs)
     found = by_their_names(fit(flow, x, **settings, steps=1, validation=0).flow.params(), named, after)
     return max(difference(found[name], after[name]) for name in after)
