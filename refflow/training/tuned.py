@@ -62,10 +62,11 @@ class Workspace:
         return self.arrays[name]
 
     def layers(self, name, sizes, n, dtype):
-        """`Layers` by this name for n events, made anew only where their number or dtype changes."""
-        held = self.arrays.get((name, sizes))
+        """`Layers` by this name for n events; chunks of one call differ by at most one event, so that two are kept."""
+        key = name, sizes, n % 2
+        held = self.arrays.get(key)
         if held is None or (held.n, held.dtype) != (n, dtype):
-            held = self.arrays[name, sizes] = Layers(sizes, n, dtype)
+            held = self.arrays[key] = Layers(sizes, n, dtype)
         return held
 
     def ones(self, size, dtype):
@@ -247,7 +248,7 @@ class TunedCoupling:
     def network(self, a, slot, check):
         """(t, sigma, (what enters each layer and leaves the last, the activations' pullbacks)).
 
-        sigma is None for an additive coupling, a pullback for ReLU, whose values tell its slopes.
+        sigma is None for an additive coupling, a pullback None for ReLU, whose values tell its slopes.
         """
         held = self.space.layers(slot, self.sizes, a.shape[1], a.dtype)
         h, values, backs = held.whole[0], [held.values[0]], []
