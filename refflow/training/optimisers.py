@@ -58,6 +58,10 @@ def corrected_rate(alpha, beta1, beta2, t):
     return alpha * math.sqrt(1 - beta2**t) / (1 - beta1**t)                         # (4)
 
 
+def decayed(vector, w):
+    return vector if w == 1 else w * vector                                         # (17)
+
+
 @dataclass(frozen=True)
 class Adam:
     """Adam.  `uncorrected_eps` chooses (4) in place of (3); `weight_factor` is w of (17).
@@ -89,7 +93,7 @@ class Adam:
         else:
             m_hat, v_hat = m / (1 - self.beta1**t), v / (1 - self.beta2**t)         # (3)
             change = alpha * m_hat / (np.sqrt(v_hat) + self.eps)                    # (3)
-        return self.weight_factor * vector - change, {"t": t, "m": m, "v": v}       # (3) (4) (17)
+        return decayed(vector, self.weight_factor) - change, {"t": t, "m": m, "v": v}           # (3) (4)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class AdaMax:
             change = corrected_rate(alpha, self.beta1, self.beta2, t) * m / (u + self.eps)          # (7)
         else:
             change = np.where(u == 0, 0, alpha / (1 - self.beta1**t) * m / np.where(u == 0, 1, u))  # (6)
-        return self.weight_factor * vector - change, {"t": t, "m": m, "u": u}       # (6) (7) (17)
+        return decayed(vector, self.weight_factor) - change, {"t": t, "m": m, "u": u}           # (6) (7)
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,9 @@ class OnePass:
 
 def with_one_pass(stage):
     """A coupling's view for one event, first from one side, then from the other."""
-    copy = object.__new__(type(stage))
-    copy.__dict__.update(vars(stage), net=OnePass(stage.net))
-    return copy
+    view = object.__new__(type(stage))
+    view.__dict__.update(vars(stage), net=OnePass(stage.net))
+    return view
 
 
 class FactorStep:

@@ -246,8 +246,8 @@ def their_latents(flow, z):
 
 def of_model(config, theirs):
     C, x = theirs["in/x_int"].shape[-1], data(config, theirs)
-    names, model = Names(config, C), model_of(config, C, constants(theirs) | under("param/", theirs), data(config, theirs),
-                                              theirs["in/y"])
+    names = Names(config, C)
+    model = model_of(config, C, constants(theirs) | under("param/", theirs), x, theirs["in/y"])
     flow, ((bits_x, bits_y), params_bar) = model.flow, model.bits_and_gradients()
     loss = model.loss(bits_x, bits_y)
     z, decode, stepped = flow.bijector.inverse(x), flow.bijector.forward, names.theirs(model.after_step(params_bar))
