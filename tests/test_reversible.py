@@ -18,7 +18,7 @@ from refflow.elementwise.families import affine_family
 from refflow.models import nice, realnvp
 from refflow.models.glow import glow
 from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
-from refflow.training import Adam, LikelihoodGradient, fit, reversible, tuned
+from refflow.training import Adam, LikelihoodGradient, fit, products, reversible, tuned
 
 N = 23
 
@@ -105,12 +105,20 @@ def tuned_steps(flow):
     return [isinstance(step, tuned.TunedCoupling) for step in line.steps]
 
 
-def test_events_that_fill_up_a_chunk_weigh_nothing():
-    flow, rng = FLOWS["RealNVP"](), np.random.default_rng(4)
-    x, b = rng.standard_normal((512, events(flow).shape[1])), rng.standard_normal(512)
-    assert len(reversible.filled_up(x, b)[0]) == 520 and len(reversible.filled_up(x[:500], b[:500])[0]) == 500
-    gradient_is_the_pages(LikelihoodGradient("stored"), flow, x, b)
-    gradient_is_the_pages(LikelihoodGradient("reversible"), flow, x, b)
+@pytest.mark.parametrize("in_place", (True, False))
+@pytest.mark.parametrize("n", (1, 31, 100, 512))
+def test_products_in_blocks(monkeypatch, in_place, n):
+    """Of events that do and do not fill their blocks, and of layers whose sizes do and do not divide into some."""
+    monkeypatch.setattr(products, "in_place", lambda: in_place)
+    rng = np.random.default_rng(4)
+    for dtype in (np.float32, np.float64):
+        for activation, hidden in (("relu", (96, 37, 64)), ("relu", (260, 130)), ("tanh", (40, 64))):
+            flow = moved(realnvp(np.random.default_rng(0), 70, hidden, 2, activation, ExpScale()), 0.01).astype(dtype)
+            x, b = rng.standard_normal((n, 70)).astype(dtype), rng.standard_normal(n).astype(dtype)
+            for memory in ("stored", "reversible"):
+                gradient = LikelihoodGradient(memory)
+                gradient_is_the_pages(gradient, flow, x, b)
+                assert not gradient.by_page and not gradient.drifted
 
 
 def test_couplings_with_dense_networks_are_tuned():
@@ -451,22 +459,29 @@ def test_drift_beyond_what_is_allowed():
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
 
-def wrong_mask(self, g, h):
-    return g
+class WithoutMask:
+    """NumPy, in which every number is greater than every other."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def greater(self, h, zero, out):
+        out[...] = True
+        return out
 
 
 def wrong_cotangent(self, z, product_bar, b, s_bar):
     product_bar *= self.factor
     np.multiply(product_bar, z, out=s_bar)
     s_bar -= b
-    return product_bar, {}
 
 
-def wrong_sum(self, path, g, a):
-    self.begun(path)[...] = g @ a
+def wrong_sum(self, path, g, a, add_product=reversible.Sums.add_product):
+    self.begun.discard(path)
+    add_product(self, path, g, a)
 
 
-BUGS = {"a mask that lets all pass": (tuned.TunedCoupling, "masked", wrong_mask),
+BUGS = {"a mask that lets all pass": (tuned, "np", WithoutMask()),
         "the log-det's cotangent negated": (tuned.Exponential, "cotangents", wrong_cotangent),
         "only the last chunk": (reversible.Sums, "add_product", wrong_sum)}
 

@@ -34,6 +34,7 @@ from ..core.fields import as_floating, flatten
 from ..core.flow import Flow
 from ..coupling.coupling import MaskedBijector
 from ..shape import FactorOut
+from . import products
 from .diagnosis import stages
 from .tuned import TunedCoupling, Unusual, Workspace, tunable
 from .tuned_images import TunedImageCoupling, tunable_images, tuned_channels
@@ -50,40 +51,34 @@ class Sums:
     """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
 
     def __init__(self, places, size, dtype):
-        self.places, self.vector, self.context_bar = places, np.empty(size, dtype), None
-        self.views = {}                                         # of what has begun
-
-    def begun(self, path):
-        """What the first term is to be written into."""
-        part, shape = self.places[path]
-        view = self.views[path] = self.vector[part].reshape(shape)
-        return view
+        self.vector, self.context_bar, self.begun = np.empty(size, dtype), None, set()
+        self.views = {path: self.vector[part].reshape(shape) for path, (part, shape) in places.items()}
 
     def add(self, path, bar):
-        total = self.views.get(path)
-        if total is not None:
-            total += bar
-        elif path in self.places:
-            self.begun(path)[...] = bar
-        else:
+        if path not in self.views:
             self.context_bar += bar
+        elif path in self.begun:
+            self.views[path] += bar
+        else:
+            self.begun.add(path)
+            self.views[path][...] = bar
 
     def add_all(self, prefix, bars):
         for path, bar in flatten(bars):
             self.add(".".join((prefix, *path) if prefix else path), bar)
 
     def add_product(self, path, g, a):
-        """Add g @ a."""
-        total = self.views.get(path)
-        if total is None:
-            np.matmul(g, a, out=self.begun(path))
-        else:
+        """Add g @ a, or the blocks of a matrix (2) of `products`."""
+        total = products.blocks(self.views[path], g.shape[2], a.shape[3]) if g.ndim == 4 else self.views[path]
+        if path in self.begun:
             total += g @ a
+        else:
+            self.begun.add(path)
+            np.matmul(g, a, out=total)
 
     def finish(self):
-        for path in self.places:
-            if path not in self.views:
-                self.begun(path)[...] = 0
+        for path in self.views.keys() - self.begun:
+            self.views[path][...] = 0
         return self
 
 
@@ -95,11 +90,12 @@ def paths_of(params, prefix=""):
     return {key: of(key, inner) for key, inner in params.items()}
 
 
-def shaped(paths, views, context_bar):
+def shaped(paths, views):
     """The same with cotangents in place of paths."""
-    if isinstance(paths, dict):
-        return {key: shaped(inner, views, context_bar) for key, inner in paths.items()}
-    return context_bar if paths is None else views[paths]
+    bars = {}
+    for key, inner in paths.items():
+        bars[key] = shaped(inner, views) if type(inner) is dict else views[inner]
+    return bars
 
 
 # -- the stages of a flow as steps ------------------------------------------------------------------------------------
@@ -372,7 +368,7 @@ class LikelihoodGradient:
         vectors = [part.vector for part in sums]
 
         def add(i):
-            bars = None if i else shaped(self.prepared.paths, sums[0].views, context_bar)         # while the others begin
+            bars = None if i else shaped(self.prepared.paths, {**sums[0].views, None: context_bar})         # while the others begin
             share = slice(vectors[0].size * i // len(vectors), vectors[0].size * (i + 1) // len(vectors))
             for vector in vectors[1:]:
                 vectors[0][share] += vector[share]
@@ -431,17 +427,6 @@ class Prepared:
         return view, line_of(view.bijector, space)
 
 
-def filled_up(x, b):
-    """Vectors and their weights, with copies of the last of weight 0 where the columns' rows would be 4096 bytes apart.
-
-    A processor keeps such rows in the same few places of its cache, which a product of matrices pays for.
-    """
-    if x.ndim != 2 or len(x) * x.itemsize % 4096:
-        return x, b
-    more = 64 // x.itemsize
-    return np.concatenate((x, np.broadcast_to(x[-1], (more, x.shape[1])))), np.concatenate((b, np.zeros(more, b.dtype)))
-
-
 def places_of(params):
     """({path: (slice of the vector, shape)} of all parameters but the context, the size of the vector)."""
     places, size = {}, 0
@@ -471,12 +456,9 @@ class Part:
             for start, end in zip(ends, ends[1:]):
                 rows = slice(start, end)
                 self.sums.context_bar = self.context_bar if context is None else self.context_bar[rows]
-                events, weights = x[rows], b[rows]
-                if context is None:
-                    events, weights = filled_up(events, weights)
-                else:
+                if context is not None:
                     view, line = self.prepared.with_context(context[rows], self.space)
-                self.log_prob[rows] = self.chunk(view, line, events, weights)[:end - start]
+                self.log_prob[rows] = self.chunk(view, line, x[rows], b[rows])
         return self
 
     def chunk(self, view, line, x, b):
