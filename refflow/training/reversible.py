@@ -335,10 +335,10 @@ class LikelihoodGradient:
         wanted = () if context is None else batch
         if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted:
             return self.whole(view, x, b)
-        found = self.each_thread(x, b, context)
-        self.drifted, self.by_page = (sum(getattr(part, name) for part in found) for name in ("drifted", "by_page"))
+        log_prob = np.empty(len(x), x.dtype)
+        found = self.each_thread(x, b, context, log_prob)
+        self.drifted, self.by_page = sum(part.drifted for part in found), sum(part.by_page for part in found)
         context_bar = added([part.context_bar for part in found], context is not None)
-        log_prob = found[0].log_prob if len(found) == 1 else np.concatenate([part.log_prob for part in found])
         return log_prob, self.total([part.sums.finish() for part in found], context_bar)
 
     def checked_events(self, flow, x):
@@ -353,13 +353,14 @@ class LikelihoodGradient:
             self.prepared = known.renewed(flow, self.spaces)
         return x
 
-    def each_thread(self, x, b, context):
+    def each_thread(self, x, b, context, log_prob):
+        """One `Part` for each thread that has events; they fill log_prob."""
         ends = [len(x) * i // self.threads for i in range(self.threads + 1)]
         parts = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
 
         def run(i):
             own = None if context is None else context[parts[i]]
-            return Part(self, i).run(x[parts[i]], b[parts[i]], own)
+            return Part(self, i).run(x[parts[i]], b[parts[i]], own, log_prob[parts[i]])
 
         return self.in_threads(run, len(parts))
 
@@ -445,10 +446,9 @@ class Part:
         self.prepared, self.line = whole.prepared, whole.prepared.lines[i]
         self.drifted = self.by_page = 0
 
-    def run(self, x, b, context):
+    def run(self, x, b, context, log_prob):
         view, line, own = self.prepared.view, self.line, self.prepared.context if context is None else context
         self.sums = Sums(self.prepared.places, self.prepared.size, x.dtype)
-        self.log_prob = np.empty(len(x), x.dtype)
         self.context_bar = None if self.prepared.context is None else np.zeros_like(own)
         count = -(-len(x) // self.rows)
         ends = [len(x) * i // count for i in range(count + 1)]
@@ -458,7 +458,7 @@ class Part:
                 self.sums.context_bar = self.context_bar if context is None else self.context_bar[rows]
                 if context is not None:
                     view, line = self.prepared.with_context(context[rows], self.space)
-                self.log_prob[rows] = self.chunk(view, line, x[rows], b[rows])
+                log_prob[rows] = self.chunk(view, line, x[rows], b[rows])
         return self
 
     def chunk(self, view, line, x, b):

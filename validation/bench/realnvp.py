@@ -55,7 +55,7 @@ def refflow_step(size, threads, couplings=COUPLINGS, batch=BATCH, memory="stored
 
     def step():
         log_prob, params_bar = gradient(flow, x, b)
-        return -log_prob.mean(), params_bar
+        return b @ log_prob, params_bar
 
     return step
 
