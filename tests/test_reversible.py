@@ -162,7 +162,8 @@ def test_what_is_prepared_serves_flows_of_the_same_form_alone():
     """The numbers of a step of training may be exchanged; a mask of the same shape, an option, a shape may not."""
     gradient, first = LikelihoodGradient(), FLOWS["the other side"]()
     flows = (first, moved(first, 0.05), normal(*couplings(masked=np.array([True, True, False, True, False]))),
-             normal(*couplings(layout="interleaved")), normal(*couplings(K=2)), first.replace(base=DiagonalNormal(0.0, 1.0, 5)))
+             normal(*couplings(layout="interleaved")), normal(*couplings(K=2)),
+             first.replace(base=DiagonalNormal(0.0, 1.0, 5)))
     assert [first.same_form(other) for other in flows] == [True, True, False, False, False, False]
     assert not first.same_form(first.astype(np.float32)) and not first.same_form(first.bijector)
     x = events(first)

@@ -38,7 +38,7 @@ def column_block(n, dtype):
 
 
 def row_block(size):
-    """The number of rows of the blocks of (2), for a factor of `size` rows: all, where no number of about 32 divides them."""
+    """The number of rows of the blocks of (2), for a factor of `size` rows: all where no number of about 32 divides them."""
     if size <= NARROW:
         return max(size, 1)
     block = max(divisor for divisor in range(1, NARROW + 1) if size % divisor == 0)

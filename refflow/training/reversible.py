@@ -366,10 +366,10 @@ class LikelihoodGradient:
 
     def total(self, sums, context_bar):
         """The gradient: the first of the sums, to which the others are added, a share of the vector by each thread."""
-        vectors = [part.vector for part in sums]
+        vectors, views = [part.vector for part in sums], {**sums[0].views, None: context_bar}
 
         def add(i):
-            bars = None if i else shaped(self.prepared.paths, {**sums[0].views, None: context_bar})         # while the others begin
+            bars = None if i else shaped(self.prepared.paths, views)                # while the others begin
             share = slice(vectors[0].size * i // len(vectors), vectors[0].size * (i + 1) // len(vectors))
             for vector in vectors[1:]:
                 vectors[0][share] += vector[share]

@@ -4,6 +4,7 @@ The map and its reverse rule are those of the pages `coupling.affine`, `coupling
 `conditioners.activations`; a law holds the two equal.  What differs:
 - events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
 - every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step;
+- products of matrices are stacks of small ones, as `products` says;
 - sums over events go into the gradient itself.
 
 Where a number may leave the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.
@@ -139,8 +140,8 @@ class Columns:
 class Layers(Columns):
     """What enters the layers and leaves the last, each with a row of ones below.
 
-    Of each layer `entering` is (a, 1) and `leaving` is h, in blocks of events; an activation other than ReLU takes h from
-    `products`.
+    Of each layer `entering` is (a, 1) and `leaving` is h, in blocks of events; `before` is h for an activation other than
+    ReLU, which writes over it.
     """
 
     def __init__(self, form, n, dtype):
@@ -149,7 +150,7 @@ class Layers(Columns):
             array[-1, :n] = 1
         leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
                    for array, activated in zip(self.padded[1:], form.activated)]
-        self.products = [array[:, :n] for array in leaving]
+        self.before = [array[:, :n] for array in leaving]
         self.entering, self.leaving = self.in_blocks(self.padded), self.in_blocks(leaving)
         self.right = [products.right(values, N) for values, (_, N) in zip(self.values, self.row_blocks)]
         self.padded_s = form.pieces(self.padded[-1][:-1])[0]
@@ -194,7 +195,7 @@ class Exponential:
         np.divide(y, self.factor, out=out)
 
     def cotangents(self, z, product_bar, b, s_bar):
-        """Those of the convention, for z sigma; those of z, over `product_bar`, and of s are written.  b is the log-det's."""
+        """Those of the convention, for z sigma; those of z, over `product_bar`, and of s are written; b: the log-det's."""
         product_bar *= self.factor
         np.multiply(product_bar, z, out=s_bar)
         s_bar += b
@@ -268,7 +269,7 @@ class TunedCoupling:
         self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
         self.is_view = isinstance(self.b, slice)
-        self.sign = -1 if side else 1           # np.negative is wrong where both arrays have rows of 64 bytes, and one column
+        self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
         between = [*stage.net.layers[1::2], None]
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
@@ -343,7 +344,7 @@ class TunedCoupling:
             if layer.relu:                                              # which does not let a norm grow
                 np.maximum(h, held.zeros, out=h)                        # faster than with a number
             elif layer.activation is not None:
-                held.values[i + 1][...], backs[i] = layer.activation.vjp(held.products[i])
+                held.values[i + 1][...], backs[i] = layer.activation.vjp(held.before[i])
                 bound = norm(h) if check else 0
         return held, self.sigma(held, check) if self.form.affine else None, backs
 

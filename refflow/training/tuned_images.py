@@ -5,8 +5,8 @@ The map and its reverse rule are those of the pages `coupling.affine`, `coupling
 - the channels come first, (C, n, H, W) for n images, and inside networks a channel is one row of numbers: the first lines of
   all images, each followed by a zero, then their second lines, and so on.  The neighbour at (dy, dx) of every position is
   dy n (W + 1) + dx further on, and what lies outside an image is a zero or beyond the ends of the row;
-- where a convolution has fewer channels in than out, the nine shifted copies are made of its input, one product K G(a); where
-  it has more, of its output, the sum of nine shifted products: always on the side with fewer rows;
+- where a convolution has fewer channels in than out, the nine shifted copies are made of its input, one product K G(a);
+  where it has more, of its output, the sum of nine shifted products: always on the side with fewer rows;
 - the scales of an activation normalisation are taken into the kernels before it: (K a + bias) sigma is
   (sigma K) a + sigma bias.
 
@@ -105,7 +105,7 @@ class Rows:
 
 
 class Scaled(NamedTuple):
-    """What a unit multiplies and adds: sigma, sigma K as a matrix, a number for each channel; `name` is that of its arrays."""
+    """What a unit multiplies and adds: sigma, sigma K as a matrix, a number for each channel; `name`: of its arrays."""
 
     name: tuple
     K: np.ndarray
