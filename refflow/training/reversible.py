@@ -79,22 +79,19 @@ class Sums:
     def finish(self):
         for path in self.views.keys() - self.begun:
             self.views[path][...] = 0
-        return self
 
 
 def paths_of(params, prefix=""):
-    """The nested dictionary of `params` with paths in place of arrays, None for a context."""
-    def of(key, inner):
-        return paths_of(inner, f"{prefix}{key}.") if isinstance(inner, dict) else None if key == "context" else prefix + key
-
-    return {key: of(key, inner) for key, inner in params.items()}
+    """The nested dictionary of `params` with paths in place of arrays."""
+    return {key: paths_of(inner, f"{prefix}{key}.") if isinstance(inner, dict) else prefix + key
+            for key, inner in params.items()}
 
 
 def shaped(paths, views):
-    """The same with cotangents in place of paths."""
+    """The same with cotangents in place of paths, None where there is none."""
     bars = {}
     for key, inner in paths.items():
-        bars[key] = shaped(inner, views) if type(inner) is dict else views[inner]
+        bars[key] = shaped(inner, views) if type(inner) is dict else views.get(inner)
     return bars
 
 
@@ -336,10 +333,7 @@ class LikelihoodGradient:
         if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted:
             return self.whole(view, x, b)
         log_prob = np.empty(len(x), x.dtype)
-        found = self.each_thread(x, b, context, log_prob)
-        self.drifted, self.by_page = sum(part.drifted for part in found), sum(part.by_page for part in found)
-        context_bar = added([part.context_bar for part in found], context is not None)
-        return log_prob, self.total([part.sums.finish() for part in found], context_bar)
+        return log_prob, self.gradient(x, b, context, log_prob)
 
     def checked_events(self, flow, x):
         """The events, checked; what depends on the flow alone is prepared when another flow comes."""
@@ -353,34 +347,25 @@ class LikelihoodGradient:
             self.prepared = known.renewed(flow, self.spaces)
         return x
 
-    def each_thread(self, x, b, context, log_prob):
-        """One `Part` for each thread that has events; they fill log_prob."""
+    def gradient(self, x, b, context, log_prob):
+        """The gradient, from one `Part` for each thread that has events; they fill log_prob."""
         ends = [len(x) * i // self.threads for i in range(self.threads + 1)]
-        parts = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
+        shares = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
 
         def run(i):
-            own = None if context is None else context[parts[i]]
-            return Part(self, i).run(x[parts[i]], b[parts[i]], own, log_prob[parts[i]])
+            own = None if context is None else context[shares[i]]
+            return Part(self, i).run(x[shares[i]], b[shares[i]], own, log_prob[shares[i]])
 
-        return self.in_threads(run, len(parts))
-
-    def total(self, sums, context_bar):
-        """The gradient: the first of the sums, to which the others are added, a share of the vector by each thread."""
-        vectors, views = [part.vector for part in sums], {**sums[0].views, None: context_bar}
-
-        def add(i):
-            bars = None if i else shaped(self.prepared.paths, views)                # while the others begin
-            share = slice(vectors[0].size * i // len(vectors), vectors[0].size * (i + 1) // len(vectors))
-            for vector in vectors[1:]:
-                vectors[0][share] += vector[share]
-            return bars
-
-        return self.in_threads(add, len(vectors))[0]
-
-    def in_threads(self, work, count):
-        """[work(0), ..., work(count - 1)], of which the first is this thread's own."""
-        others = [self.pool.submit(work, i) for i in range(1, count)]
-        return [work(0), *(other.result() for other in others)]
+        others = [self.pool.submit(run, i) for i in range(1, len(shares))]
+        first = run(0)
+        params_bar = shaped(self.prepared.paths, first.sums.views)                  # while the others finish
+        parts = [first, *(other.result() for other in others)]
+        for part in parts[1:]:
+            first.sums.vector += part.sums.vector
+        if first.context_bar is not None:
+            params_bar["context"] = added([part.context_bar for part in parts], context is not None)
+        self.drifted, self.by_page = sum(part.drifted for part in parts), sum(part.by_page for part in parts)
+        return params_bar
 
     def checked_weights(self, b, batch, dtype):
         given, _ = as_floating("LikelihoodGradient: b", b)
@@ -459,6 +444,7 @@ class Part:
                 if context is not None:
                     view, line = self.prepared.with_context(context[rows], self.space)
                 log_prob[rows] = self.chunk(view, line, x[rows], b[rows])
+        self.sums.finish()
         return self
 
     def chunk(self, view, line, x, b):
