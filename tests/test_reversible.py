@@ -121,6 +121,20 @@ def test_products_in_blocks(monkeypatch, in_place, n):
                 assert not gradient.by_page and not gradient.drifted
 
 
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_chunks_that_multiply_in_other_blocks(monkeypatch, memory):
+    """Two chunks of one call, and two calls of one object, on both sides of the size at which a product is whole."""
+    monkeypatch.setattr(products, "in_place", lambda: True)
+    flow, rng = moved(realnvp(np.random.default_rng(0), 6, (64, 32), 2), 0.1), np.random.default_rng(4)
+    size = products.SMALL // 32**2
+    assert products.row_blocks(32, 64, size) != products.row_blocks(32, 64, size + 1)
+    for threads in (1, 2):
+        gradient = LikelihoodGradient(memory, rows=size + 1, threads=threads)
+        for n in (2 * size + 1, threads * size, threads * (size + 1), threads * size):
+            x = rng.standard_normal((n, 6))
+            gradient_is_the_pages(gradient, flow, x, rng.standard_normal(n))
+
+
 def test_couplings_with_dense_networks_are_tuned():
     for name in ("RealNVP", "the other side", "interleaved, shift first", "any mask", "RealNVP, gelu"):
         assert all(tuned_steps(FLOWS[name]())), name

@@ -36,7 +36,7 @@ from ..coupling.coupling import MaskedBijector
 from ..shape import FactorOut
 from . import products
 from .diagnosis import stages
-from .tuned import TunedCoupling, Unusual, Workspace, tunable
+from .tuned import TunedCoupling, Unusual, Workspace, tunable, tuned_base
 from .tuned_images import TunedImageCoupling, tunable_images, tuned_channels
 from .unconstrained import rebuilt
 
@@ -51,7 +51,7 @@ class Sums:
     """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
 
     def __init__(self, places, size, dtype):
-        self.vector, self.context_bar, self.begun = np.empty(size, dtype), None, set()
+        self.vector, self.context_bar, self.begun, self.targets = np.empty(size, dtype), None, set(), {}
         self.views = {path: self.vector[part].reshape(shape) for path, (part, shape) in places.items()}
 
     def add(self, path, bar):
@@ -69,7 +69,11 @@ class Sums:
 
     def add_product(self, path, g, a):
         """Add g @ a, or the blocks of a matrix (2) of `products`."""
-        total = products.blocks(self.views[path], g.shape[2], a.shape[3]) if g.ndim == 4 else self.views[path]
+        key = path, g.shape[-2], a.shape[-1]
+        total = self.targets.get(key)
+        if total is None:
+            view = self.views[path]
+            total = self.targets[key] = products.blocks(view, g.shape[2], a.shape[3]) if g.ndim == 4 else view
         if path in self.begun:
             total += g @ a
         else:
@@ -391,7 +395,11 @@ class Prepared:
         self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
+        self.sums = [self.new_sums() for _ in spaces[1:]]
         self.bind(flow, view, spaces)
+
+    def new_sums(self):
+        return Sums(self.places, self.size, self.dtype)
 
     def bind(self, flow, view, spaces):
         self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
@@ -429,11 +437,12 @@ class Part:
     def __init__(self, whole, i):
         self.memory, self.rows, self.space = whole.memory, whole.rows, whole.spaces[i]
         self.prepared, self.line = whole.prepared, whole.prepared.lines[i]
+        self.sums = self.prepared.sums[i - 1] if i else self.prepared.new_sums()          # the first's are given away
+        self.sums.begun.clear()
         self.drifted = self.by_page = 0
 
     def run(self, x, b, context, log_prob):
         view, line, own = self.prepared.view, self.line, self.prepared.context if context is None else context
-        self.sums = Sums(self.prepared.places, self.prepared.size, x.dtype)
         self.context_bar = None if self.prepared.context is None else np.zeros_like(own)
         count = -(-len(x) // self.rows)
         ends = [len(x) * i // count for i in range(count + 1)]
@@ -454,7 +463,7 @@ class Part:
                 (z, log_det), pullback = line.stored(x)
             else:
                 z, log_det, memory = line.forward(x)
-            log_pi, base_pullback = view.base.log_prob_vjp(z)
+            log_pi, base_pullback = tuned_base(view.base, z, self.space).log_prob_vjp(z)
             log_prob = log_pi + log_det
             if not np.isfinite(log_prob).all():                 # as it is outside the support
                 raise Unusual

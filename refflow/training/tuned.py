@@ -3,7 +3,8 @@ r"""Couplings with dense networks, tuned: the one place where speed is bought wi
 The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
 `conditioners.activations`; a law holds the two equal.  What differs:
 - events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
-- every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step;
+- every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step; what a
+  network does with its arrays is noted as `Operations`, because threads wait for each other wherever there is Python;
 - products of matrices are stacks of small ones, as `products` says;
 - sums over events go into the gradient itself.
 
@@ -15,12 +16,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
 from ..conditioners import Dense, ReLU, Sequential
+from ..core.bases import HALF_LOG_2_PI, StandardNormal
 from ..core.fields import flatten
 from ..coupling import AdditiveCoupling, AffineCoupling
 from ..elementwise.scales import SAFE, ExpScale
@@ -65,12 +68,19 @@ class Workspace:
             self.arrays[name] = make()
         return self.arrays[name]
 
-    def columns(self, kind, name, form, n, dtype):
-        """`kind` by this name for n events; chunks of one call differ by at most one event, so that two are kept."""
-        key = name, form, n % 2
+    def layers(self, slot, form, n, dtype):
+        """`Layers` of this slot, with the cotangents that those of all slots share."""
+        return self.columns((slot, form), n, dtype, lambda: Layers(form, n, dtype, self.cotangents(form, n, dtype)))
+
+    def cotangents(self, form, n, dtype):
+        return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
+
+    def columns(self, name, n, dtype, make):
+        """The `Columns` by this name for n events; chunks of one call differ by at most one event, so that two are kept."""
+        key = *name, n % 2
         held = self.arrays.get(key)
         if held is None or held.n != n or held.dtype != dtype:
-            held = self.arrays[key] = kind(form, n, dtype)
+            held = self.arrays[key] = make()
         return held
 
     def ones(self, size, dtype):
@@ -79,28 +89,52 @@ class Workspace:
             held = self.arrays["ones"] = np.ones(size, dtype)
         return held[:size]
 
-    def own_bar(self, bar):
-        """The cotangent of events, its first two axes exchanged, in the one array that pullbacks write into.
+    def contiguous(self, name, E):
+        """E, or a copy where its rows are not contiguous."""
+        if E.flags.c_contiguous:
+            return E
+        copy = self.array(name, E.shape, E.dtype)
+        np.copyto(copy, E)
+        return copy
 
-        `bar` is the same array with the axes as they were, to be given on.
+    def new_bar(self, shape, dtype):
+        """The one array that pullbacks write cotangents of events into, its first two axes those of `shape`.
+
+        `bar` is the same array with these exchanged, to be given on.
         """
+        self.exchanged = self.array("bar", (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+        self.bar = self.exchanged.swapaxes(0, 1)
+        return self.exchanged
+
+    def own_bar(self, bar):
+        """A cotangent of events, its first two axes exchanged, in that array."""
         if bar is not self.bar:
             given = bar.swapaxes(0, 1)
-            self.exchanged = self.array("bar", (len(given), given[0].size), bar.dtype).reshape(given.shape)
-            np.copyto(self.exchanged, given)
-            self.bar = self.exchanged.swapaxes(0, 1)
+            np.copyto(self.new_bar(given.shape, given.dtype), given)
         return self.exchanged
+
+
+class Operations(list):
+    """Operations on arrays that stay the same: `operations(f, *a)` notes f(*a) down, to be done whenever they are run."""
+
+    def __call__(self, f, *a, **options):
+        self.append(functools.partial(f, *a, **options))
+
+    def run(self):
+        for operation in self:
+            operation()
 
 
 class Form(NamedTuple):
     """The sizes of a network's input and layers, and where s and t stand in its output, s unless the coupling is additive.
 
-    `activated`: which layers have an activation other than ReLU.
+    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?
     """
 
     sizes: tuple
     activated: tuple
     affine: bool
+    plain: bool
     halves: bool
     scale_first: bool
 
@@ -138,23 +172,90 @@ class Columns:
 
 
 class Layers(Columns):
-    """What enters the layers and leaves the last, each with a row of ones below.
+    """What enters a network's layers and leaves the last, each with a row of ones below, and [W b] of each, in `matrices`.
 
-    Of each layer `entering` is (a, 1) and `leaving` is h, in blocks of events; `before` is h for an activation other than
-    ReLU, which writes over it.
+    The matrices are those of the coupling `owner`, whose event was last `event`.  The operations `forward` make all from
+    what enters the first; `backward` are the `LayerPullback`s, from the last layer to the first.
     """
 
-    def __init__(self, form, n, dtype):
+    def __init__(self, form, n, dtype, bars):
         super().__init__(form, n, dtype)
         for array in self.padded:
             array[-1, :n] = 1
+        self.owner, self.event, self.backs, self.bars = None, None, {}, bars
+        self.matrices = [np.empty((M, N + 1), dtype) for N, M in itertools.pairwise(form.sizes)]
+        self.scale = scale_of(form, self.s, form.pieces(self.padded[-1][:-1])[0])
+        self.forward = self.noted_forward(form)
+        self.backward = [self.noted_pullback(i, form) for i in reversed(range(len(self.matrices)))]
+
+    def noted_forward(self, form):
+        """For each layer h = [W b] (a, 1), in blocks of events, and max(h, 0) over it, or else another activation."""
+        forward = Operations()
         leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
                    for array, activated in zip(self.padded[1:], form.activated)]
-        self.before = [array[:, :n] for array in leaving]
-        self.entering, self.leaving = self.in_blocks(self.padded), self.in_blocks(leaving)
-        self.right = [products.right(values, N) for values, (_, N) in zip(self.values, self.row_blocks)]
-        self.padded_s = form.pieces(self.padded[-1][:-1])[0]
-        self.zeros = np.zeros(self.padded[0].shape[1], dtype)
+        self.before = [array[:, :self.n] for array in leaving]
+        zeros = np.zeros(self.padded[0].shape[1], self.dtype)
+        for i, (Wb, a, h) in enumerate(zip(self.matrices, self.in_blocks(self.padded), self.in_blocks(leaving))):
+            forward(np.matmul, Wb, a, out=h)
+            if form.activated[i]:
+                forward(self.activate, i)
+            elif i < len(leaving) - 1:
+                forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a number
+        return forward
+
+    def noted_pullback(self, i, form):
+        bars, (M, N) = self.bars, self.row_blocks[i]
+        activation, g = Operations(), bars.padded[i + 1]
+        if form.activated[i]:
+            activation(self.pull_activation, i)
+        elif i < len(self.matrices) - 1:
+            activation(np.greater, self.padded[i + 1], 0, out=bars.positive[i])
+            activation(np.multiply, g, bars.positive[i], out=g)
+        entering = functools.partial(np.matmul, self.matrices[i][:, :-1].T, bars.leaving[i], out=bars.entering[i])
+        W_factors = products.left(bars.values[i + 1], M), products.right(self.values[i], N)
+        return LayerPullback(activation, W_factors, (bars.values[i + 1], bars.ones), entering)
+
+    def activate(self, i):
+        self.values[i + 1][...], self.backs[i] = self.owner.dense[i].activation.vjp(self.before[i])
+        if self.checked and not self.in_range(i + 1):
+            raise Unusual
+
+    def pull_activation(self, i):
+        values = self.bars.values[i + 1]
+        values[...] = self.backs[i](values)[0]
+
+    def in_range(self, i):
+        """Do the layers from the i-th to the next activation that is no ReLU stay there, with all partial sums?"""
+        return norm(self.padded[i]) * self.owner.growth[i] <= LARGEST[self.dtype]
+
+    def of(self, owner):
+        """The same with the matrices of a coupling."""
+        if self.owner is not owner:
+            for layer, Wb in zip(owner.dense, self.matrices):
+                Wb[:, :-1], Wb[:, -1] = layer.W, layer.b
+            self.owner, self.event = owner, None
+        return self
+
+    def run(self, checked):
+        """A pass, from what has been written into the first of `values`."""
+        self.checked = checked
+        if checked and not self.in_range(0):
+            raise Unusual
+        self.forward.run()
+        if self.scale is not None:
+            self.scale.take(self.owner.stage, checked)
+
+
+class LayerPullback(NamedTuple):
+    """`activation` takes the cotangent of max(h, 0) to g, that of h; `entering` makes that of a.
+
+    The products of the factors are the cotangents of W and b: g a^T, in blocks, and g 1.
+    """
+
+    activation: Operations
+    W_factors: tuple
+    b_factors: tuple
+    entering: functools.partial
 
 
 class Cotangents(Columns):
@@ -164,7 +265,6 @@ class Cotangents(Columns):
         super().__init__(form, n, dtype)
         arrays = [array[:-1] for array in self.padded]
         self.entering, self.leaving = self.in_blocks(arrays), self.in_blocks(arrays[1:])
-        self.left = [products.left(values, M) for values, (M, _) in zip(self.values[1:], self.row_blocks)]
         self.positive = [np.zeros(array.shape, bool) for array in self.padded[1:]]
         self.ones = np.ones(n, dtype)
 
@@ -182,11 +282,24 @@ def tunable(stage):
             and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
 
 
-class Exponential:
-    """sigma = exp(s), written over s; `total` is the sum of s over the entries of b."""
+def scale_of(form, s, padded_s):
+    if not form.affine:
+        return None
+    return Exponential(s, padded_s) if form.plain else Conventional(s)
 
-    def __init__(self, s):
-        self.total, self.factor = np.add.reduce(s, 0), np.exp(s, out=s)
+
+class Exponential:
+    """sigma = exp(s), written over s, which is a part of `padded` zeros; `total` is the sum of s over the entries of b."""
+
+    def __init__(self, s, padded):
+        self.factor, self.padded, self.largest = s, padded, SAFE[s.dtype]
+
+    def take(self, stage, checked):
+        s = self.factor
+        if checked and not (norm(self.padded) <= self.largest or (np.abs(s) <= self.largest).all()):
+            raise Unusual
+        self.total = np.add.reduce(s, 0)
+        np.exp(s, out=s)
 
     def times(self, z, out):
         np.multiply(z, self.factor, out=out)
@@ -210,9 +323,12 @@ class Exponential:
 class Conventional:
     """Any other convention, by its own page."""
 
-    def __init__(self, stage, s):
-        self.sigma, self.own = stage.sigma(s), stage.scale_bar
-        self.total = np.broadcast_to(self.sigma.log, s.shape).sum(0)
+    def __init__(self, s):
+        self.s = s
+
+    def take(self, stage, checked):
+        self.sigma, self.own = stage.sigma(self.s), stage.scale_bar
+        self.total = np.broadcast_to(self.sigma.log, self.s.shape).sum(0)
 
     def times(self, z, out):
         out[...] = self.sigma.times(z)
@@ -235,28 +351,22 @@ class TunedDense:
     """A dense layer with its bias as one more column: h = [W b] (a, 1), where a (N + 1, n) has a last row of ones.
 
     With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
-    matrices, and |(h, 1)| at most `growth` |(a, 1)|.  `relu`: it is followed by one; `activation` is any other.
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not let grow; `activation` is any other.
     """
 
     def __init__(self, layer, after, path):
-        self.relu = type(after) is ReLU.page
-        self.activation = None if self.relu else after
+        self.activation = None if type(after) is ReLU.page else after
         self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
-        self.shape = len(layer.W), layer.W.shape[1] + 1
         self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
 
-    @functools.cached_property
-    def kept(self):
-        """[W b], for networks whose activations are kept."""
-        return self.joined(np.empty(self.shape, self.W.dtype))
 
-    def written(self, space):
-        """[W b], until another layer is written."""
-        return self.joined(space.array("[W b]", self.shape, self.W.dtype))
-
-    def joined(self, Wb):
-        Wb[:, :-1], Wb[:, -1] = self.W, self.b
-        return Wb
+def growths(layers):
+    """For each layer, the product of `growth` from it to the next that has an activation, or to the last."""
+    found, product = [], 1.0
+    for layer in reversed(layers):
+        product = layer.growth if layer.activation is not None else layer.growth * product
+        found.append(product)
+    return found[::-1]
 
 
 class TunedCoupling:
@@ -268,104 +378,89 @@ class TunedCoupling:
     def __init__(self, stage, side, path, number, space):
         self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.is_view = isinstance(self.b, slice)
+        self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
         between = [*stage.net.layers[1::2], None]
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
+        self.growth, self.last_first = growths(self.dense), self.dense[::-1]
         affine = type(stage) is AffineCoupling.page
-        self.plain = affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                          tuple(layer.activation is not None for layer in self.dense), affine,
+                         affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0,
                          stage.layout == "halves", affine and stage.order[0] == "scale")
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
     def forward(self, event):
-        after, log_det, _ = self.applied(event, 0, True)
-        return after, log_det, None
+        held = self.passed(event, self.side, 0, True)
+        return held.after, self.log_det(held), None
 
     def stored(self, event):
         """Its arrays stay until the next `stored` of the same number."""
-        after, log_det, kept = self.applied(event, self.number, True)
-        return (after, log_det), functools.partial(self.pullback, event.T, kept)
+        held = self.passed(event, self.side, self.number, True)
+        return (held.after, self.log_det(held)), functools.partial(self.pullback, held, held.b)
 
     def at(self, event, after, memory):
-        return functools.partial(self.pullback, event.T, self.applied(event, 0, False)[2])
+        held = self.passed(event, self.side, 0, False)
+        return functools.partial(self.pullback, held, held.b)
 
     def reversed(self, after, memory):
         """One pass of the network serves the inverse and the pullback."""
-        E = after.T
-        kept = self.network(E, 0, False)
-        before = self.moved(E, kept, 1 - self.side, 0)
-        return before.T, functools.partial(self.pullback, before, kept)
+        held = self.passed(after, 1 - self.side, 0, False)
+        return held.after, functools.partial(self.pullback, held, held.new_b)
 
-    def applied(self, event, slot, check):
-        E = event.T
-        held, sigma, _ = kept = self.network(E, slot, check)
-        log_det = np.zeros(held.n, held.dtype) if sigma is None else -sigma.total if self.side else sigma.total
-        return self.moved(E, kept, self.side, slot).T, log_det, kept
+    def log_det(self, held):
+        return np.zeros(held.n, held.dtype) if held.scale is None else self.sign * held.scale.total
 
-    def moved(self, E, kept, side, slot):
-        """The columns with their part b moved by the map, or for side 1 by its inverse."""
-        t, sigma = kept[0].t, kept[1]
+    def passed(self, event, side, slot, checked):
+        """`Layers` after a pass, and `after`, the event moved by the map, or for side 1 by its inverse."""
+        held = self.space.layers(slot, self.form, len(event), event.dtype).of(self)
+        if held.event is not event or held.side != side or not self.is_view:
+            self.bind(held, event, side, slot)
+        held.enter()
+        held.run(checked)
+        held.move.run()
+        return held
+
+    def bind(self, held, event, side, slot):
+        """Notes what is done with the parts of an event and of that which it is moved to."""
+        E = self.space.contiguous(("entering", slot), event.T)
         if slot:                                                        # its own array, which E is not
             new = self.space.array(("event", slot), E.shape, E.dtype)
         else:
             new = self.space.apart(("event", 0), E.shape, E.dtype, E)
-        new[self.a], part = E[self.a], E[self.b]
-        out = new[self.b] if self.is_view else np.empty_like(part)
-        if side:
-            np.subtract(part, t, out=out)
-            if sigma is not None:
-                sigma.over(out, out)
-        elif sigma is None:
-            np.add(part, t, out=out)
-        else:
-            sigma.times(part, out)
-            out += t
+        a, held.b, held.new_b = E[self.a], E[self.b], new[self.b]
+        held.event = event if event.flags.f_contiguous else None        # one of the caller's does not come again
+        held.side, held.after, held.move = side, new.T, Operations()
+        held.enter = functools.partial(np.copyto, held.values[0], a)
+        held.move(operator.setitem, new, self.a, a)
+        self.note_move(held, side)
         if not self.is_view:
-            new[self.b] = out
-        return new
+            held.move(operator.setitem, new, self.b, held.new_b)
 
-    # -- the network -------------------------------------------------------------------------------------------------
-
-    def network(self, E, slot, check):
-        """What it makes of the part a: (layers, sigma or None, pullbacks of the activations by their numbers)."""
-        held, backs = self.space.columns(Layers, slot, self.form, E.shape[1], E.dtype), {}
-        held.values[0][...] = E[self.a]
-        bound, largest = norm(held.padded[0]) if check else 0, LARGEST[held.dtype]
-        for i, layer in enumerate(self.dense):
-            np.matmul(layer.kept if slot else layer.written(self.space), held.entering[i], out=held.leaving[i])
-            bound *= layer.growth
-            if not bound <= largest:
-                raise Unusual
-            h = held.padded[i + 1]
-            if layer.relu:                                              # which does not let a norm grow
-                np.maximum(h, held.zeros, out=h)                        # faster than with a number
-            elif layer.activation is not None:
-                held.values[i + 1][...], backs[i] = layer.activation.vjp(held.before[i])
-                bound = norm(h) if check else 0
-        return held, self.sigma(held, check) if self.form.affine else None, backs
-
-    def sigma(self, held, check):
-        if not self.plain:
-            return Conventional(self.stage, held.s)
-        if check and not (norm(held.padded_s) <= SAFE[held.dtype] or (np.abs(held.s) <= SAFE[held.dtype]).all()):
-            raise Unusual
-        return Exponential(held.s)
+    def note_move(self, held, side):
+        move, b, t, scale, out = held.move, held.b, held.t, held.scale, held.new_b
+        if side:
+            move(np.subtract, b, t, out=out)
+            if scale is not None:
+                move(scale.over, out, out)
+        elif scale is None:
+            move(np.add, b, t, out=out)
+        else:
+            move(scale.times, b, out)
+            move(np.add, out, t, out=out)
 
     # -- the pullback ------------------------------------------------------------------------------------------------
 
-    def pullback(self, before, kept, bar, b, sums, wanted=True):
-        held, sigma, backs = kept
-        B = self.space.own_bar(bar)
-        bars = self.space.columns(Cotangents, "bars", self.form, held.n, held.dtype)
-        if sigma is None:
+    def pullback(self, held, before, bar, b, sums, wanted=True):
+        """`before`: the part b of the event before the step."""
+        B, bars = self.space.own_bar(bar), held.bars
+        if held.scale is None:
             np.multiply(B[self.b], self.sign, out=bars.t)
         else:
-            self.affine_cotangents(before[self.b], held.t, sigma, B, b, bars, sums)
-        self.network_pullback(held, backs, bars, sums, wanted)
+            self.affine_cotangents(before, held.t, held.scale, B, b, bars, sums)
+        self.network_pullback(held, sums, wanted)
         if wanted:
             B[self.a] += bars.values[0]
         return self.space.bar
@@ -384,18 +479,35 @@ class TunedCoupling:
         if own:
             sums.add_all(f"{self.path}.scale", own)
 
-    def network_pullback(self, held, backs, bars, sums, wanted):
-        """The cotangent of the part a, into `bars`; those of weights and biases go into the sums."""
-        for i in reversed(range(len(self.dense))):
-            layer, g = self.dense[i], bars.padded[i + 1]
-            if layer.relu:
-                np.multiply(g, np.greater(held.padded[i + 1], 0, out=bars.positive[i]), out=g)
-            elif i in backs:
-                bars.values[i + 1][...] = backs[i](bars.values[i + 1])[0]
-            sums.add_product(layer.W_path, bars.left[i], held.right[i])
-            sums.add_product(layer.b_path, bars.values[i + 1], bars.ones)
-            if i or wanted:
-                np.matmul(layer.W.T, bars.leaving[i], out=bars.entering[i])
+    def network_pullback(self, held, sums, wanted):
+        """The cotangent of the part a, if wanted, into `bars`; those of weights and biases go into the sums."""
+        for layer, (activation, W_factors, b_factors, entering) in zip(self.last_first, held.backward):
+            activation.run()
+            sums.add_product(layer.W_path, *W_factors)
+            sums.add_product(layer.b_path, *b_factors)
+            if wanted or layer is not self.dense[0]:
+                entering()
+
+
+def tuned_base(base, z, space):
+    """The base density, tuned where it can be for columns z^T."""
+    return TunedNormal(base, space) if type(base) is StandardNormal.page and z.ndim == 2 and z.flags.f_contiguous else base
+
+
+class TunedNormal:
+    """The standard normal density of vectors, by the page `core.bases`; its cotangents go where those of couplings do."""
+
+    def __init__(self, base, space):
+        self.constant, self.space = math.prod(base.shape) * HALF_LOG_2_PI, space
+
+    def log_prob_vjp(self, z):
+        E = z.T
+        squares = np.multiply(E, E, out=self.space.array("squares", E.shape, E.dtype))
+        return np.add.reduce(squares, 0) / -2 - self.constant, functools.partial(self.pullback, E)
+
+    def pullback(self, E, b):
+        np.multiply(E, -b, out=self.space.new_bar(E.shape, E.dtype))
+        return self.space.bar, {}
 
 
 def norm(a):
