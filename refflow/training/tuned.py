@@ -102,7 +102,8 @@ class Workspace:
 
         `bar` is the same array with these exchanged, to be given on.
         """
-        self.exchanged = self.array("bar", (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+        array = self.array("bar", (shape[0], math.prod(shape[1:])), dtype)
+        self.exchanged = array if array.shape == shape else array.reshape(shape)
         self.bar = self.exchanged.swapaxes(0, 1)
         return self.exchanged
 
@@ -182,7 +183,8 @@ class Layers(Columns):
         super().__init__(form, n, dtype)
         for array in self.padded:
             array[-1, :n] = 1
-        self.owner, self.event, self.backs, self.bars = None, None, {}, bars
+        self.owner = self.event = self.B = None
+        self.backs, self.bars = {}, bars
         self.matrices = [np.empty((M, N + 1), dtype) for N, M in itertools.pairwise(form.sizes)]
         self.scale = scale_of(form, self.s, form.pieces(self.padded[-1][:-1])[0])
         self.forward = self.noted_forward(form)
@@ -233,7 +235,7 @@ class Layers(Columns):
         if self.owner is not owner:
             for layer, Wb in zip(owner.dense, self.matrices):
                 Wb[:, :-1], Wb[:, -1] = layer.W, layer.b
-            self.owner, self.event = owner, None
+            self.owner, self.event, self.B = owner, None, None
         return self
 
     def run(self, checked):
@@ -383,7 +385,7 @@ class TunedCoupling:
         between = [*stage.net.layers[1::2], None]
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
-        self.growth, self.last_first = growths(self.dense), self.dense[::-1]
+        self.growth, self.last_first, self.own = growths(self.dense), self.dense[::-1], None
         affine = type(stage) is AffineCoupling.page
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                          tuple(layer.activation is not None for layer in self.dense), affine,
@@ -415,13 +417,20 @@ class TunedCoupling:
 
     def passed(self, event, side, slot, checked):
         """`Layers` after a pass, and `after`, the event moved by the map, or for side 1 by its inverse."""
-        held = self.space.layers(slot, self.form, len(event), event.dtype).of(self)
+        held = self.layers(slot, len(event), event.dtype).of(self)
         if held.event is not event or held.side != side or not self.is_view:
             self.bind(held, event, side, slot)
         held.enter()
         held.run(checked)
         held.move.run()
         return held
+
+    def layers(self, slot, n, dtype):
+        if not slot:
+            return self.space.layers(0, self.form, n, dtype)
+        if self.own is None or self.own.n != n or self.own.dtype != dtype:
+            self.own = self.space.layers(slot, self.form, n, dtype)
+        return self.own
 
     def bind(self, held, event, side, slot):
         """Notes what is done with the parts of an event and of that which it is moved to."""
@@ -456,26 +465,29 @@ class TunedCoupling:
     def pullback(self, held, before, bar, b, sums, wanted=True):
         """`before`: the part b of the event before the step."""
         B, bars = self.space.own_bar(bar), held.bars
+        if held.B is not B or not self.is_view:
+            held.B, held.B_a, held.B_b = B, B[self.a], B[self.b]
         if held.scale is None:
-            np.multiply(B[self.b], self.sign, out=bars.t)
+            np.multiply(held.B_b, self.sign, out=bars.t)
         else:
-            self.affine_cotangents(before, held.t, held.scale, B, b, bars, sums)
+            self.affine_cotangents(before, held.t, held.scale, held.B_b, b, bars, sums)
+        if not self.is_view:
+            B[self.b] = held.B_b
         self.network_pullback(held, sums, wanted)
         if wanted:
-            B[self.a] += bars.values[0]
+            np.add(held.B_a, bars.values[0], out=held.B_a)
+            if not self.is_view:
+                B[self.a] = held.B_a
         return self.space.bar
 
-    def affine_cotangents(self, before, t, sigma, B, b, bars, sums):
-        """Those of s and t, into `bars`, of the part b, into B, and of the convention, into the sums."""
-        part = B[self.b]
+    def affine_cotangents(self, before, t, sigma, part, b, bars, sums):
+        """Those of s and t, into `bars`, of the part b, over its own, and of the convention, into the sums."""
         if self.side:
             own = sigma.inverse_cotangents(before - t, part, b, bars.s)
             np.multiply(part, self.sign, out=bars.t)
         else:
-            bars.t[...] = part
+            np.copyto(bars.t, part)
             own = sigma.cotangents(before, part, b, bars.s)
-        if not self.is_view:
-            B[self.b] = part
         if own:
             sums.add_all(f"{self.path}.scale", own)
 
