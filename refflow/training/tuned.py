@@ -103,7 +103,7 @@ class Workspace:
         `bar` is the same array with these exchanged, to be given on.
         """
         array = self.array("bar", (shape[0], math.prod(shape[1:])), dtype)
-        self.exchanged = array if array.shape == shape else array.reshape(shape)
+        self.exchanged = array if array.shape == shape else array.reshape(shape)       # known again where it is the same
         self.bar = self.exchanged.swapaxes(0, 1)
         return self.exchanged
 
@@ -175,8 +175,9 @@ class Columns:
 class Layers(Columns):
     """What enters a network's layers and leaves the last, each with a row of ones below, and [W b] of each, in `matrices`.
 
-    The matrices are those of the coupling `owner`, whose event was last `event`.  The operations `forward` make all from
-    what enters the first; `backward` are the `LayerPullback`s, from the last layer to the first.
+    The matrices are those of the coupling `owner`, which notes here what it does with the event that it met last, `event`,
+    and keeps views of the cotangents of events, `B`.  The operations `forward` make all from what enters the first;
+    `backward` are the `LayerPullback`s, from the last layer to the first.
     """
 
     def __init__(self, form, n, dtype, bars):
@@ -385,7 +386,7 @@ class TunedCoupling:
         between = [*stage.net.layers[1::2], None]
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
-        self.growth, self.last_first, self.own = growths(self.dense), self.dense[::-1], None
+        self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
         affine = type(stage) is AffineCoupling.page
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                          tuple(layer.activation is not None for layer in self.dense), affine,
@@ -418,7 +419,7 @@ class TunedCoupling:
     def passed(self, event, side, slot, checked):
         """`Layers` after a pass, and `after`, the event moved by the map, or for side 1 by its inverse."""
         held = self.layers(slot, len(event), event.dtype).of(self)
-        if held.event is not event or held.side != side or not self.is_view:
+        if held.event is not event or not self.is_view:
             self.bind(held, event, side, slot)
         held.enter()
         held.run(checked)
@@ -426,11 +427,12 @@ class TunedCoupling:
         return held
 
     def layers(self, slot, n, dtype):
+        """Those of a slot; the last of this coupling's own slot are at hand."""
         if not slot:
             return self.space.layers(0, self.form, n, dtype)
-        if self.own is None or self.own.n != n or self.own.dtype != dtype:
-            self.own = self.space.layers(slot, self.form, n, dtype)
-        return self.own
+        if self.last is None or self.last.n != n or self.last.dtype != dtype:
+            self.last = self.space.layers(slot, self.form, n, dtype)
+        return self.last
 
     def bind(self, held, event, side, slot):
         """Notes what is done with the parts of an event and of that which it is moved to."""
@@ -440,8 +442,8 @@ class TunedCoupling:
         else:
             new = self.space.apart(("event", 0), E.shape, E.dtype, E)
         a, held.b, held.new_b = E[self.a], E[self.b], new[self.b]
-        held.event = event if event.flags.f_contiguous else None        # one of the caller's does not come again
-        held.side, held.after, held.move = side, new.T, Operations()
+        held.event = event if slot and event.flags.f_contiguous else None       # others do not come again
+        held.after, held.move = new.T, Operations()
         held.enter = functools.partial(np.copyto, held.values[0], a)
         held.move(operator.setitem, new, self.a, a)
         self.note_move(held, side)
