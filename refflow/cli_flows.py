@@ -305,7 +305,8 @@ def score_flow(options):
     if options.json:
         print(json.dumps(plain(report | {"log_prob": log_prob.tolist()}), allow_nan=False))
     else:
-        summary = f"{len(log_prob)} rows: {report['nats']:.4f} nats, {report['bits_per_dim']:.4f} bits/dim"
+        counted = "1 row" if len(log_prob) == 1 else f"{len(log_prob)} rows"
+        summary = f"{counted}: {report['nats']:.4f} nats, {report['bits_per_dim']:.4f} bits/dim"
         print(summary, file=sys.stdout if options.out else sys.stderr)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -82,9 +83,11 @@ def test_tables_and_json(name, monkeypatch, capsys):
     assert made["benchmark"] == name and made["threads"] == made["rounds"] == 2 and made["machine"] == machine()
     rows = made["rows"]
     if bench is memory:
-        assert [row["library"] for row in rows] == list(bench.WORKERS)
-        assert rows[0]["256: torch's MiB / its"] == 60 and rows[0]["256: time / refflow page"] == 0.5
-        assert rows[0]["growth"] == pytest.approx(2**20 / (2 * 8 * (33 * 128 + 129 * 128 + 129 * 64)))
+        assert [(row["couplings"], row["library"]) for row in rows] == list(itertools.product(memory.DEPTHS, bench.WORKERS))
+        deep = rows[len(bench.WORKERS)]
+        assert deep["MiB"] == 256 and deep["torch's MiB / its"] == 60 and deep["s"] == 1
+        assert deep["time / torch"] == deep["time / refflow stored"] == 0.5 and deep["CPU / refflow page"] == 0.25
+        assert deep["growth"] == pytest.approx(2**20 / (2 * 8 * (33 * 128 + 129 * 128 + 129 * 64)))
     elif bench is glow:
         assert rows[1]["refflow's time / its"] == 0.5 and rows[1]["refflow's CPU / its"] == 0.25
     else:

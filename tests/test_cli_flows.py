@@ -59,6 +59,8 @@ def test_fit_sample_score(run, form):
     given = np.array([[float(v) for v in row] for row in table[1:]])
     assert np.array_equal(given[:, :2], x) and np.array_equal(given[:, 2], load(f"flow.{form}").log_prob(x))
     assert err == f"200 rows: {given[:, 2].mean():.4f} nats, {-given[:, 2].mean() / 2 / math.log(2):.4f} bits/dim\n"
+    write("one.csv", x[:1])
+    assert run("score", f"flow.{form}", "one.csv")[2].startswith(f"1 row: {given[0, 2]:.4f} nats")
     S = np.cov(x.T, bias=True)                      # densities are in the data's own units
     best = -np.linalg.slogdet(S)[1] / 2 - 1 - math.log(2 * math.pi)
     assert best - 0.05 < given[:, 2].mean() <= best

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from .memory import MEBIBYTE, extra_peak
+from .memory import MEBIBYTE, extra_peak, in_new_process
 from .rounds import timed
 
 SHAPE, LEVELS, STEPS, DEEP, HIDDEN, BATCH = (3, 32, 32), 3, 8, 32, 64, 8
@@ -165,26 +165,28 @@ def jax_step(steps, threads):
     return step
 
 
-def refflow_worker(threads):
-    step = refflow_step(STEPS, threads)
-    return {f"K = {STEPS}": timed(step, REPETITIONS)} | peaks(lambda steps: refflow_step(steps, threads, "reversible", 1))
+def reversible_step(steps, threads):
+    return refflow_step(steps, threads, "reversible", 1)
 
 
-def torch_worker(threads):
-    return {f"K = {STEPS}": timed(torch_step(STEPS, threads), REPETITIONS)} | peaks(lambda steps: torch_step(steps, threads))
+TIMED = {"refflow": refflow_step, "torch": torch_step, "jax": jax_step}
+SAVING = TIMED | {"refflow": reversible_step}
 
 
-def jax_worker(threads):
-    return {f"K = {STEPS}": timed(jax_step(STEPS, threads), REPETITIONS)} | peaks(lambda steps: jax_step(steps, threads))
+def peak(library, steps, threads):
+    SAVING[library](1, threads)()
+    return extra_peak(SAVING[library](steps, threads))[0]
 
 
-def peaks(make):
-    """{"peak, K = ...": bytes}."""
-    make(1)()
-    return {f"peak, K = {steps}": extra_peak(make(steps))[0] for steps in (STEPS, DEEP)}
+def worker(library):
+    def measure(threads):
+        peaks = {f"peak, K = {steps}": in_new_process(peak, library, steps, threads) for steps in (STEPS, DEEP)}
+        return peaks | {f"K = {STEPS}": timed(TIMED[library](STEPS, threads), REPETITIONS)}
+
+    return measure
 
 
-WORKERS = {"refflow": refflow_worker, "torch": torch_worker, "jax": jax_worker}
+WORKERS = {library: worker(library) for library in TIMED}
 
 
 def rows(rounds):

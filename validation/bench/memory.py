@@ -2,16 +2,19 @@
 
 The peak is that of the whole process while one gradient is computed, beyond what it held before: /proc/self/status, reset by
 /proc/self/clear_refs.  Everything is compiled, loaded and tried on a few events first.  `growth` is what one more coupling
-adds to the peak, in units of its parameters and their gradient together.
+adds to the peak, in units of its parameters and their gradient together.  "refflow page" and "torch" store what they need
+for all events, "refflow stored" for 512 at a time.
 """
 
 from __future__ import annotations
 
 import ctypes
 import statistics
-import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from .realnvp import jax_step, page_step, refflow_step, torch_step
+from .rounds import timed
 
 SIZE, BATCH, DEPTHS = 64, 4096, (64, 256)
 WHAT = f"gradients of RealNVPs, D = {SIZE}, 2 x 128, batch {BATCH}, float64: extra peak memory, seconds"
@@ -24,6 +27,7 @@ def reversible_step(size, threads, couplings, batch):
 
 STEPS = {"refflow": reversible_step, "refflow stored": refflow_step, "refflow page": page_step, "torch": torch_step,
          "jax": jax_step}
+STORING = ("refflow stored", "refflow page", "torch")
 
 
 def status(key):
@@ -42,23 +46,21 @@ def extra_peak(work):
     return status("VmHWM:") - before, kept
 
 
-def worker(library):
-    def measure(threads):
-        found = {}
-        for couplings in DEPTHS:
-            STEPS[library](SIZE, threads, couplings, 8)()
-            step = STEPS[library](SIZE, threads, couplings, BATCH)
-            peak, _ = extra_peak(step)
-            wall, cpu = [], []
-            for _ in range(2):
-                start, used = time.perf_counter(), time.process_time()
-                step()
-                wall.append(time.perf_counter() - start)
-                cpu.append(time.process_time() - used)
-            found[str(couplings)] = {"peak": peak, "wall": min(wall), "cpu": min(cpu)}
-        return found
+def in_new_process(f, *arguments):
+    """f(*arguments), where nothing that was freed before can be held or reused."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(f, *arguments).result()
 
-    return measure
+
+def measured(library, couplings, threads):
+    STEPS[library](SIZE, threads, couplings, 8)()
+    step = STEPS[library](SIZE, threads, couplings, BATCH)
+    peak, _ = extra_peak(step)
+    return {"peak": peak} | timed(step, 3, warm=0)
+
+
+def worker(library):
+    return lambda threads: {str(couplings): in_new_process(measured, library, couplings, threads) for couplings in DEPTHS}
 
 
 WORKERS = {library: worker(library) for library in STEPS}
@@ -71,18 +73,18 @@ def parameter_bytes():
 
 
 def rows(rounds):
+    """For each depth and library the peak, the time and their ratios, medians over the rounds."""
     median, made = statistics.median, []
-    for library in rounds[0]:
-        peaks = [median(r[library][str(depth)]["peak"] for r in rounds) for depth in DEPTHS]
-        row = {"library": library}
-        for depth, peak in zip(DEPTHS, peaks):
-            row[f"{depth}: MiB"] = peak / MEBIBYTE
-            row[f"{depth}: s"] = median(r[library][str(depth)]["wall"] for r in rounds)
-            for clock, name in (("wall", "time / refflow page"), ("cpu", "CPU / refflow page")):
-                row[f"{depth}: {name}"] = median(r[library][str(depth)][clock] / r["refflow page"][str(depth)][clock]
-                                                 for r in rounds)
-            row[f"{depth}: torch's MiB / its"] = median(r["torch"][str(depth)]["peak"] / r[library][str(depth)]["peak"]
-                                                        for r in rounds)
-        row["growth"] = (peaks[1] - peaks[0]) / (DEPTHS[1] - DEPTHS[0]) / (2 * parameter_bytes())
-        made.append(row)
+    peaks = {library: [median(r[library][str(depth)]["peak"] for r in rounds) for depth in DEPTHS] for library in STEPS}
+    for i, depth in enumerate(DEPTHS):
+        found = [{library: r[library][str(depth)] for library in STEPS} for r in rounds]
+        for library in STEPS:
+            row = {"library": library, "couplings": depth, "MiB": peaks[library][i] / MEBIBYTE}
+            row["torch's MiB / its"] = median(r["torch"]["peak"] / r[library]["peak"] for r in found)
+            row["s"] = median(r[library]["wall"] for r in found)
+            for clock, name in (("wall", "time / "), ("cpu", "CPU / ")):
+                for other in STORING:
+                    row[name + other] = median(r[library][clock] / r[other][clock] for r in found)
+            row["growth"] = (peaks[library][1] - peaks[library][0]) / (DEPTHS[1] - DEPTHS[0]) / (2 * parameter_bytes())
+            made.append(row)
     return made

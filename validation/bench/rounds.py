@@ -14,9 +14,9 @@ BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-def timed(work, repetitions):
-    """The median of the seconds that a repetition takes, by the clock and of the processor."""
-    for _ in range(3):
+def timed(work, repetitions, warm=3):
+    """The median of the seconds that a repetition takes, by the clock and of the processor, after `warm` others."""
+    for _ in range(warm):
         work()
     wall, cpu = [], []
     for _ in range(repetitions):
