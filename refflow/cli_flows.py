@@ -21,8 +21,8 @@ import numpy as np
 
 from . import cli_images, models
 from .cli_gaussian import correlated, gaussian, gaussian_start, likelihood, log_prob_of, normal, standardised
-from .cli_tables import (INTERRUPTED, WORDS, common, count, counts, dequantised, history_of, integers, part,
-                         positive_count, rate, read_table, saved_flow, table_text, to_be_written, write_table)
+from .cli_tables import (INTERRUPTED, WORDS, as_modelled, columns_of, common, count, counts, dequantised, history_of,
+                         integers, part, positive_count, rate, read_table, saved_flow, table_text, to_be_written, write_table)
 from .core import Chain, Flow
 from .data import IMAGES, LOADERS, load_data
 from .oracle import CannotRun
@@ -244,15 +244,11 @@ def fit_text(report, D):
 # -- sample, score and data -------------------------------------------------------------------------------------------
 
 def read_flow(path):
-    """(flow of vectors, names of the columns or None, indices of the columns of integers)."""
+    """(flow of vectors, note)."""
     flow, note = saved_flow(path)
     if flow.rank != 1:
         raise CannotRun(f"{path}: it holds no flow of rows of numbers")
-    D = flow.event_shape[0]
-    names, noisy = note.get("columns"), note.get("dequantised")
-    fits = isinstance(names, list) and len(names) == D and all(isinstance(n, str) for n in names)
-    indices = isinstance(noisy, list) and all(type(j) is int and 0 <= j < D for j in noisy)
-    return flow, names if fits else None, noisy if indices else []
+    return flow, note
 
 
 def sample_flow(options):
@@ -260,7 +256,8 @@ def sample_flow(options):
     of_images = cli_images.read_image_flow(options.flow)
     if of_images is not None:
         return cli_images.sample_images(options, *of_images)
-    flow, names, noisy = read_flow(options.flow)
+    flow, note = read_flow(options.flow)
+    names, noisy = columns_of(flow, note)
     x = cli_images.drawn(flow, np.random.default_rng(options.seed), options.n, options.temperature)
     x[:, noisy] = np.floor(x[:, noisy])
     if options.out:
@@ -284,15 +281,8 @@ def score_flow(options):
     of_images = cli_images.read_image_flow(options.flow)
     if of_images is not None:
         return cli_images.score_images(options, *of_images)
-    flow, names, noisy = read_flow(options.flow)
-    table, D = read_table(options.data), flow.event_shape[0]
-    if table.values.shape[1] != D:
-        raise CannotRun(f"{options.data}: it has {table.values.shape[1]} columns, the flow is of {D}"
-                        + (f": {', '.join(names)}" if names else ""))
-    if names and table.names and names != table.names:
-        raise CannotRun(f"{options.data}: its columns are {', '.join(table.names)}, those of the flow {', '.join(names)}")
-    if noisy:
-        table = dequantised(table, noisy, np.random.default_rng(options.seed))
+    flow, note = read_flow(options.flow)
+    table = as_modelled(read_table(options.data), flow, note, np.random.default_rng(options.seed))
     log_prob = log_prob_of(flow, table.values)
     header = None if table.names is None else [*table.names, "log_prob"]
     rows = [[*cells, repr(v)] for cells, v in zip(table.cells, log_prob.tolist())]
@@ -300,8 +290,8 @@ def score_flow(options):
         write_table(options.out, header, rows, log_prob)
     elif not options.json:
         print(table_text(header, rows), end="")
-    report = {"flow": options.flow, "data": options.data, "rows": len(log_prob), "out": options.out, "dequantised": noisy}
-    report |= likelihood(log_prob, D)
+    report = {"flow": options.flow, "data": options.data, "rows": len(log_prob), "out": options.out,
+              "dequantised": columns_of(flow, note)[1]} | likelihood(log_prob, table.values.shape[1])
     if options.json:
         print(json.dumps(plain(report | {"log_prob": log_prob.tolist()}), allow_nan=False))
     else:

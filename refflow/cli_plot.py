@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .cli_images import drawn, images_of, images_to_score
-from .cli_tables import Table, common, count, dequantised, positive_count, rate, read_table, saved_flow, to_be_written
+from .cli_tables import (Table, as_modelled, columns_of, common, count, positive_count, rate, read_table, saved_flow,
+                         to_be_written)
 from .dequantisation import quantised
 from .oracle import CannotRun
 from .oracle.verdict import plain
@@ -66,12 +67,7 @@ def plot_flow(options):
         raise CannotRun(str(error)) from None
     flow, note = saved_flow(options.flow)
     rng = np.random.default_rng(options.seed)
-    table = None if options.data is None else table_of(options.data, images_of(flow, note), rng)
-    if table is not None and table.values.shape[1] != math.prod(flow.event_shape):
-        raise CannotRun(f"{options.data}: it has {table.values.shape[1]} columns, the flow is of events of "
-                        f"{math.prod(flow.event_shape)} numbers")
-    if table is not None and noisy(note, flow):
-        table = dequantised(table, noisy(note, flow), rng)
+    table = None if options.data is None else as_modelled(table_of(options.data, images_of(flow, note), rng), flow, note, rng)
     try:
         figure = DRAW[options.what](plot, options, flow, note, table, rng)
     except ValueError as error:
@@ -88,12 +84,6 @@ def table_of(path, what, rng):
         return read_table(path)
     y = what.with_noise(images_to_score(path, what), rng)
     return Table(y.reshape(len(y), -1), None, [], list(range(1, len(y) + 1)), path)
-
-
-def noisy(note, flow):
-    """The indices of the columns of integers to which `refflow fit` has added noise."""
-    found, D = note.get("dequantised"), math.prod(flow.event_shape)
-    return found if isinstance(found, list) and all(type(j) is int and 0 <= j < D for j in found) else []
 
 
 def rows_of(table, flow):
@@ -117,9 +107,7 @@ def transport(plot, options, flow, note, table, rng):
 
 
 def density(plot, options, flow, note, table, rng):
-    kept, D = note.get("columns"), flow.event_shape[0]
-    fits = isinstance(kept, list) and len(kept) == D and all(isinstance(name, str) for name in kept)
-    names = kept if fits else table.names if table else None
+    names = columns_of(flow, note)[0] or (table.names if table else None)
     return plot.density(flow, rows_of(table, flow), rng=rng, names=names)
 
 

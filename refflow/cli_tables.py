@@ -233,3 +233,23 @@ def saved_flow(path):
     if flow.needs("context"):
         raise CannotRun(f"{path}: its flow needs a context, which the command line cannot give")
     return flow, note if isinstance(note, dict) else {}
+
+
+def columns_of(flow, note):
+    """(names of the columns or None, indices of the columns of integers) that the note of a flow tells."""
+    names, noisy, D = note.get("columns"), note.get("dequantised"), math.prod(flow.event_shape)
+    named = isinstance(names, list) and len(names) == D and all(isinstance(name, str) for name in names)
+    indices = isinstance(noisy, list) and all(type(j) is int and 0 <= j < D for j in noisy)
+    return names if named else None, noisy if indices else []
+
+
+def as_modelled(table, flow, note, rng):
+    """The table, with noise where `refflow fit` has added it; CannotRun where its columns are not the flow's."""
+    (names, noisy), D = columns_of(flow, note), math.prod(flow.event_shape)
+    if table.values.shape[1] != D:
+        raise CannotRun(f"{table.source}: its number of columns is {table.values.shape[1]}, that of the flow {D}"
+                        + (f": {', '.join(names)}" if names else ""))
+    if names and table.names and names != table.names:
+        j = next(j for j in range(D) if names[j] != table.names[j])
+        raise CannotRun(f"{table.source}: column {j + 1} is {table.names[j]!r}, that of the flow {names[j]!r}")
+    return dequantised(table, noisy, rng) if noisy else table

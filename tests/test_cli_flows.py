@@ -236,8 +236,8 @@ def test_columns_of_any_scale(run):
 def test_flows_that_do_not_fit_the_table(run):
     write("data.csv", rows(20), ["a", "b"])
     run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
-    assert "it has 3 columns, the flow is of 2: a, b" in run("score", "f.npz", write("three.csv", np.zeros((2, 3))))[2]
-    assert "its columns are b, a, those of the flow a, b" in run("score", "f.npz", write("ba.csv", rows(3), ["b", "a"]))[2]
+    assert "its number of columns is 3, that of the flow 2: a, b" in run("score", "f.npz", write("three.csv", np.zeros((2, 3))))[2]
+    assert "ac.csv: column 2 is 'c', that of the flow 'b'" in run("score", "f.npz", write("ac.csv", rows(3), ["a", "c"]))[2]
     assert run("score", "f.npz", write("plain.csv", rows(1)))[0] == 0
     save(Flow(Tanh(), StandardNormal(())), "scalar.npz")
     assert "it holds no flow of rows" in run("sample", "scalar.npz")[2]

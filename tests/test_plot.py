@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -319,6 +320,7 @@ def run(run, tmp_path):
     save(curved(), "flow.npz", {"columns": ["a", "b"], "history": {"step": [0, 5], "train": [2.0, 1.0], "validation": None}})
     save(Flow(Sigmoid(), StandardNormal(4)), "four.npz")
     np.save("two.npy", np.array([[0.5, 0.25], [-0.5, 1.0], [0.0, 0.0]]))
+    Path("ac.csv").write_text("a,c\n0.5,0.25\n")
     np.save("four.npy", np.array([[0.5, 0.25, 0.125, 0.75], [0.1, 0.2, 0.3, 0.4]]))
 
     def call(*arguments):
@@ -351,7 +353,8 @@ def test_plot_writes_a_picture(run, arguments):
     (("four.npz", "--what", "history"), "history of its training is not in the file"),
     (("four.npz", "--what", "images"), "--shape HxW"),
     (("four.npz", "--what", "images", "--shape", "3x3"), "9 numbers, the flow's events are of 4"),
-    (("four.npz", "two.npy", "--what", "density"), "it has 2 columns, the flow is of events of 4"),
+    (("four.npz", "two.npy", "--what", "density"), "its number of columns is 2, that of the flow 4"),
+    (("flow.npz", "ac.csv", "--what", "density"), "ac.csv: column 2 is 'c', that of the flow 'b'"),
     (("flow.npz", "none.csv", "--what", "density"), "there is no file none.csv"),
     (("flow.npz", "--what", "interpolation"), "needs DATA")])
 def test_plot_could_not_run(run, arguments, match):
