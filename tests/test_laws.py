@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import refflow
 from refflow import REGISTRY, Chain, Concatenate, Independent, Inverse, Reshape, stack
 from refflow.testing import strategies
-from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.testing.differences import RUNGS, U, log_det_extrapolated
+from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws
 from refflow.testing.points import Points
 
 DTYPES = (np.float32, np.float64)
@@ -115,6 +116,19 @@ def test_constant_slopes_are_drawn_moderate(drawn):
     """Small events and their images hide a slope that leaves the floats."""
     f, p = drawn
     assert np.isfinite(f.jacobian(p.z)).all() and np.abs(f.s).max() <= np.log(strategies.MODERATE)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_differences_of_a_log_det_know_their_error(seed):
+    """Slopes of steps 2^-k: diag(d) (A + 4^-k B), each entry rounded by 2^k u; d from 1e-20 to 1e3, and A small where a
+    large row would be taken as the pivot of all others."""
+    rng, k = np.random.default_rng(seed), np.arange(RUNGS).reshape(-1, 1, 1, 1)
+    A = rng.normal(size=(100, 3, 3)) * [[1, 0, 0], [1e-7, 1, 1], [1, 1, 1]]
+    B, d = rng.normal(size=A.shape) * np.abs(A), 10 ** rng.uniform(-20, 3, (100, 3, 1))
+    slopes = d * (A + B / 4.0**k) * (1 + U * 2.0**k * rng.uniform(-1, 1, (RUNGS, *A.shape)))
+    log_det, error = log_det_extrapolated(slopes, 2 * U * 2.0**k * np.abs(d * A))
+    true = np.log(np.abs(A[:, 0, 0] * np.linalg.det(A[:, 1:, 1:]))) + np.log(d).sum((1, 2))
+    assert (np.abs(log_det - true) <= 10 * error).all() and np.quantile(error, 0.95) <= FD_ERROR
 
 
 @pytest.mark.parametrize("s, bias", [([62.0], [1.0]), ([16.5, 42.0], [4.0, 5.5]), ([1.0, 62.0], [0.0, 1.0])])

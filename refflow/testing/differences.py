@@ -86,14 +86,31 @@ def componentwise(s):
     return np.abs(s.value) + sum(s.part(b) for b in s.slopes)
 
 
+def balanced(matrices, axis):
+    """(matrices with the largest entries along an axis in [1/2, 1), the powers of two taken out)."""
+    exponents = np.frexp(np.abs(matrices).max(axis, keepdims=True, initial=0))[1]
+    return np.ldexp(matrices, -exponents), exponents
+
+
 def log_det_extrapolated(matrices, rounding):
-    usable = np.isfinite(matrices).all((-2, -1))
-    usable[usable] = np.linalg.slogdet(matrices[usable])[0] != 0
+    r"""`ridders` for log|det M|, M = diag(2^r) S diag(2^c) with rows and columns of S of like size, since elimination
+    in M itself would let a large row round a small one away:
+
+        log|det M| = log|det S| + (sum r + sum c) log 2,                                        (4)
+        rounding = sum |S^-T| |dS| + 4 n u |S^-1| |S|.                                          (5)
+    """
+    finite = np.isfinite(matrices).all((-2, -1))
+    n = matrices.shape[-1]
+    S, r = balanced(np.where(finite[..., None, None], matrices, 0), -1)
+    S, c = balanced(S, -2)
+    sign, log_det = np.linalg.slogdet(S)
+    usable = sign != 0
     with np.errstate(all="ignore"):
-        safe = np.where(usable[..., None, None], matrices, np.eye(matrices.shape[-1]))
-        values = np.where(usable, np.linalg.slogdet(safe)[1], np.nan)
-        amplified = (np.abs(np.swapaxes(np.linalg.inv(safe), -1, -2)) * rounding).sum((-2, -1))
-    return ridders(values, np.where(usable, amplified, np.inf))
+        S_inverse = np.linalg.inv(np.where(usable[..., None, None], S, np.eye(n)))
+        values = np.where(usable, log_det + (r.sum((-2, -1)) + c.sum((-2, -1))) * np.log(2), np.nan)    # (4)
+        moved = (np.abs(np.swapaxes(S_inverse, -1, -2)) * np.ldexp(rounding, -r - c)).sum((-2, -1))
+        eliminated = 4 * n * U * np.linalg.norm(S_inverse, axis=(-2, -1)) * np.linalg.norm(S, axis=(-2, -1))
+    return ridders(values, np.where(usable, moved + eliminated, np.inf))                                # (5)
 
 
 def field_at(f, path):
