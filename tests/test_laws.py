@@ -128,7 +128,7 @@ def test_differences_of_a_log_det_know_their_error(seed):
     slopes = d * (A + B / 4.0**k) * (1 + U * 2.0**k * rng.uniform(-1, 1, (RUNGS, *A.shape)))
     log_det, error = log_det_extrapolated(slopes, 2 * U * 2.0**k * np.abs(d * A))
     true = np.log(np.abs(A[:, 0, 0] * np.linalg.det(A[:, 1:, 1:]))) + np.log(d).sum((1, 2))
-    assert (np.abs(log_det - true) <= 10 * error).all() and np.quantile(error, 0.95) <= FD_ERROR
+    assert (np.abs(log_det - true) <= 10 * error).all() and (error > FD_ERROR).mean() <= REJECTED
 
 
 @pytest.mark.parametrize("s, bias", [([62.0], [1.0]), ([16.5, 42.0], [4.0, 5.5]), ([1.0, 62.0], [0.0, 1.0])])
