@@ -16,13 +16,10 @@ declares, so that a file stays readable when its class has got another field sin
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import io
 import json
 import math
 import os
-import pkgutil
 import re
 import secrets
 import zipfile
@@ -31,17 +28,18 @@ from pathlib import Path
 
 import numpy as np
 
-import refflow
-
-from .core import CONDITIONERS, DENSITIES, REGISTRY
-from .core.fields import Child, Field, Plain, Value
+from .core import REGISTRY
+from .core.declarations import Child, Field, Plain
+from .core.values import Value
+from .core.version import VERSION
+from .maps import load_all
 
 SCHEMA = "refflow/flow/1"
 DOCUMENT = "refflow.json"
 DTYPES = ("float32", "float64", "bool", "int64")
 HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fortran_order': False, "
                     rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
-NOT_PAGES = ("core", "oracle", "peers", "testing", "training")
+OWN = tuple(f"{__package__}.{package}." for package in ("core", "maps"))
 DEEPEST = 200                           # components inside components; Python itself ends at about 1000
 EPOCH = (1980, 1, 1, 0, 0, 0)           # the same flow gives the same file
 
@@ -58,7 +56,7 @@ def save(value, path, about=None):
     path = Path(path)
     form = suffix(path)
     arrays = {} if form == ".npz" else None
-    document = {"schema": SCHEMA, "refflow": refflow.__version__, "about": about,
+    document = {"schema": SCHEMA, "refflow": VERSION, "about": about,
                 "value": written(value, "", arrays)}
     text = json.dumps(document, indent=1, allow_nan=False)
     write_atomically(path, archive(text, arrays) if arrays is not None else text.encode() + b"\n")
@@ -117,14 +115,6 @@ def write_atomically(path, content):
 
 # -- classes ----------------------------------------------------------------------------------------------------------
 
-@functools.cache
-def chapters_loaded():
-    """Import all packages of pages, so that their classes are known."""
-    for chapter in pkgutil.iter_modules(refflow.__path__):
-        if chapter.ispkg and chapter.name not in NOT_PAGES:
-            importlib.import_module(f"refflow.{chapter.name}")
-
-
 def below(cls):
     for sub in cls.__subclasses__():
         yield sub
@@ -137,16 +127,11 @@ def published(cls):
     return page is not None and (cls is not page or all(sub.__name__ != cls.__name__ for sub in cls.__subclasses__()))
 
 
-def in_chapter(module):
-    package, chapter, *_ = [*module.split("."), ""]
-    return package == "refflow" and (chapter == "core" or chapter not in NOT_PAGES)
-
-
 def known_classes() -> dict:
-    """{name: class}: the registries, and refflow's composites and parts, which are in none."""
-    chapters_loaded()
-    own = {cls.__name__: cls for cls in below(Value) if in_chapter(cls.__module__) and published(cls)}
-    return CONDITIONERS | DENSITIES | REGISTRY | own
+    """{name: class}: the register, and the parts of pages, which are not in it."""
+    load_all()
+    own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and published(cls)}
+    return REGISTRY | own
 
 
 def class_named(name, path):

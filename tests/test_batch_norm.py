@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 
 from refflow import Affine, Chain, Flow, Inverse, StandardNormal
-from refflow.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
-from refflow.core.fields import flatten, nest
-from refflow.coupling import AffineCoupling, masks
-from refflow.elementwise import TanhExpScale
-from refflow.normalization import BatchNorm, batch_statistics, of_batch, with_statistics
-from refflow.normalization.batch_norm import BatchStatisticsNorm, norms
+from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
+from refflow.core.tree import flatten, nest
+from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.elementwise import TanhExpScale
+from refflow.maps.normalization import BatchNorm, batch_statistics, of_batch, with_statistics
+from refflow.maps.normalization.batch_norm import BatchStatisticsNorm, norms
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
 from refflow.testing.pages import lacks

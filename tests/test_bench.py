@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from refflow.core.fields import flatten
+from refflow.core.tree import flatten
 from validation.bench import __main__ as command
 from validation.bench import glow, memory, realnvp
 from validation.bench.rounds import environment, machine, table, timed

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY, Affine, Squeeze
-from refflow.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
+from refflow import REGISTRY, Affine, Squeeze
+from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
 from refflow.core import Bijector, Conditioner, bijector, child, conditioner, interval, log_2, real
-from refflow.core.fields import Child, Field
-from refflow.coupling import AffineCoupling, Coupling
-from refflow.elementwise import ExpScale, Family, LocationScale, ScaledAffine, TanhExpScale
+from refflow.core.declarations import Child, Field
+from refflow.core.registry import of_kind
+from refflow.oracle.pages import bijectors
+from refflow.maps.coupling import AffineCoupling, Coupling
+from refflow.maps.elementwise import ExpScale, Family, LocationScale, ScaledAffine, TanhExpScale
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, encoded, errors,
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, decoded, document
@@ -33,9 +35,9 @@ def cotangents(page):
 
 
 def test_every_page_and_quantity_is_certified(certificate):
-    assert sorted(certificate["pages"]) == sorted(REGISTRY | COMPOSITIONS | CONDITIONERS)
+    assert sorted(certificate["pages"]) == sorted(of_kind("bijector", "conditioner"))
     for name, rows in certificate["pages"].items():
-        if name in CONDITIONERS:
+        if name in of_kind("conditioner"):
             assert set(rows) == OF_A_NETWORK | {f"vjp.{key}_bar" for key in cotangents(PAGES[name])}
         else:
             bars = {f"{vjp}.{key}_bar" for key in cotangents(PAGES[name]) for vjp in ("vjp", "inverse_vjp")}
@@ -63,11 +65,11 @@ def test_the_table_is_generated_from_the_certificate(certificate):
 
 
 def test_golden_files_are_those_of_the_pages(certificate):
-    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(REGISTRY)
-    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1e5 * len(REGISTRY)
+    assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(bijectors())
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1e5 * len(bijectors())
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", sorted(bijectors()))
 def test_golden_points(name):
     """Every hard case that the dtype certifies is there, once per event; identifiers are unique; events are exact."""
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
@@ -166,7 +168,7 @@ class NaiveReLU(Conditioner):
 
 
 def test_a_bad_conditioner_fails_with_its_input(monkeypatch):
-    monkeypatch.setitem(CONDITIONERS, "NaiveReLU", NaiveReLU)
+    monkeypatch.setitem(REGISTRY, "NaiveReLU", NaiveReLU)
     rows, count = certified(NaiveReLU, "float32", "forward")
     assert rows["vjp.a_bar"]["C"] > 1e6 and rows["forward"]["C"] == 0 and rows["forward"]["points"] == count >= 100
     (reason,) = failures({"fingerprint": {}, "pages": {"NaiveReLU": {"vjp.a_bar": {"float32": rows["vjp.a_bar"]}}}}, [])
@@ -231,7 +233,7 @@ VALUES = [AffineCoupling([True, False], Sequential((Dense([[0.1]], [0.5]), ReLU(
 
 @pytest.mark.parametrize("f", VALUES, ids=lambda f: type(f).__name__)
 def test_the_call_that_is_printed_makes_the_value_again(f):
-    from refflow import conditioners, elementwise
+    from refflow.maps import conditioners, elementwise
     worst = encoded(Point(f, "forward", np.array([0.1, -3.0]), None, None, "", ""))
     names = vars(elementwise) | vars(conditioners) | {"AffineCoupling": AffineCoupling, "Coupling": Coupling}
     text = json.dumps(worst)

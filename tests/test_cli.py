@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import refflow
+from refflow.core.registry import of_kind
 
 TANH = """
 import numpy as np
@@ -37,10 +38,10 @@ def file(tmp_path):
 
 def test_list(run):
     status, out, _ = run("list")
-    assert status == 0 and len(out.splitlines()) == len(refflow.REGISTRY | refflow.COMPOSITIONS) + 1
+    assert status == 0 and len(out.splitlines()) == len(of_kind("bijector")) + 1
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert set(pages) == set(refflow.REGISTRY | refflow.COMPOSITIONS) and "AffineCoupling" in pages
+    assert set(pages) == set(of_kind("bijector")) and "AffineCoupling" in pages
     assert all(set(p) == {"name", "chapter", "event_ndim", "inverse", "domain", "codomain", "source", "certificate"}
                for p in pages.values())
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
@@ -53,7 +54,7 @@ def test_show(run):
     assert status == 0
     words = ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling")
     assert all(word in out for word in words)
-    for name in refflow.REGISTRY | refflow.COMPOSITIONS | refflow.CONDITIONERS:
+    for name in of_kind("bijector", "conditioner"):
         assert run("show", name)[0] == 0
 
 

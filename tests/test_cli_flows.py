@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import refflow.cli_flows as cli
+import refflow.cli.flows as cli
 from refflow import Affine, Flow, StandardNormal, Tanh
-from refflow.cli_images import read_images
-from refflow.conditioners import dense_network
-from refflow.coupling import AffineCoupling, masks
-from refflow.elementwise import ExpScale
+from refflow.cli.images import read_images
+from refflow.maps.conditioners import dense_network
+from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.elementwise import ExpScale
 from refflow.oracle import CannotRun
 from refflow.saving import about, load, save
 from refflow.training import fit

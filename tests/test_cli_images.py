@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-import refflow.cli_images as cli
-from refflow.core import Chain, Flow, StandardNormal
+import refflow.cli.images as cli
+from refflow.core import Chain, Flow
+from refflow.maps.densities import StandardNormal
 from refflow.data import load_images, photographs
 from refflow.models import realnvp
 from refflow.saving import about, load, save

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, SiLU,
-                                  SoftplusActivation, TanhActivation, WeightNormDense, dense_network, initialisers,
-                                  kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
-from refflow.conditioners.words import from_slope
-from refflow.core import CONDITIONERS, Array, Conditioner, conditioner, extended_real, real
+from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, SiLU,
+                                       SoftplusActivation, TanhActivation, WeightNormDense, dense_network, initialisers,
+                                       kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
+from refflow.maps.conditioners.words import from_slope
+from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
+from refflow.maps import load_all
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws
 from refflow.testing.laws import REJECTED
@@ -20,7 +21,8 @@ from validation.measure import measure
 from validation.points import Point
 
 DTYPES = (np.float32, np.float64)
-PAGES = {name: page for name, page in CONDITIONERS.items() if page.__module__.startswith("refflow.conditioners")}
+load_all()
+PAGES = of_kind("conditioner")
 
 
 def run_on(nets, dtype, spread=9, part=1):

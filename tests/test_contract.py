@@ -18,11 +18,11 @@ import refflow
 from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
                      PLULinear, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
-from refflow.core.fields import flatten
+from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
-from refflow.testing.points import Points
+from refflow.accuracy.points import Points
 
 F32, F64 = np.float32, np.float64
 PACKAGE = Path(refflow.__file__).parent
@@ -569,11 +569,10 @@ def test_initialised_through_chains_and_inverses():
 
 # -- the house --------------------------------------------------------------------------------------------------------
 
-ORDER = ["core", "elementwise", "linear", "shape", "constrained", "normalization", "conditioners", "coupling",
-         "autoregressive", "residual", "continuous", "models", "dequantisation", "saving", "train", "training",
-         "plot", "testing", "oracle", "peers", "data", "cli_tables", "cli_gaussian", "cli_images", "cli_flows", "cli_plot",
-         "cli"]
-CORE = ["fields", "sets", "words", "bijector", "compose"]
+ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "saving", "data", "report", "plot", "testing", "oracle",
+         "peers", "cli"]
+CORE = ["version", "arrays", "declarations", "tree", "values", "sets", "registry", "words", "bijector", "compose",
+        "conditioner", "density", "flow"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from refflow.conditioners import (BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Residual, Sequential, TanhActivation,
-                                  WeightNormConv2d)
-from refflow.conditioners.correlation import COLUMNS, Correlation
-from refflow.core.fields import flatten
-from refflow.coupling import AdditiveCoupling, AffineCoupling, masks
-from refflow.elementwise import ExpScale
-from refflow.normalization import GlowActNorm
+from refflow.maps.conditioners import (BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Residual, Sequential, TanhActivation,
+                                       WeightNormConv2d)
+from refflow.maps.conditioners.correlation import COLUMNS, Correlation
+from refflow.core.tree import flatten
+from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, masks
+from refflow.maps.elementwise import ExpScale
+from refflow.maps.normalization import GlowActNorm
 from refflow.testing.pages import equations
 from validation.certify import certified
 

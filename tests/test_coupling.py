@@ -12,16 +12,18 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from refflow import ActNorm, Affine, DenseLinear, Inverse, Power
-from refflow.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
+from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
 from refflow.core import Array, Conditioner, conditioner, real
-from refflow.core.fields import flatten
-from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, all_in_one, masks
-from refflow.coupling.all_in_one import GLOBAL_SCALE, Times
-from refflow.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale, Family,
-                                 FlooredExpScale, Free, GatedLocationScale, LocationScale, PerField, RescaledTanhExpScale,
-                                 ScaledAffine, SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
+from refflow.core.tree import flatten
+from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, masks, VolumePreservingCoupling
+from refflow.models import all_in_one
+from refflow.maps.conditioners import Times
+from refflow.models.all_in_one import GLOBAL_SCALE
+from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale, Family,
+                                      FlooredExpScale, Free, GatedLocationScale, LocationScale, PerField, RescaledTanhExpScale,
+                                      ScaledAffine, SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
 from refflow.testing.laws import REJECTED, run_laws, unit
-from refflow.testing.points import Points
+from refflow.accuracy.points import Points
 from validation.measure import measure
 from validation.truth import TruthNotFound
 

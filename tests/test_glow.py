@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from refflow import Chain, Flow, Inverse, Squeeze, StandardNormal, load, save
-from refflow.conditioners import Dense, ReLU, Sequential, TanhActivation
-from refflow.core.fields import flatten
-from refflow.coupling import AffineCoupling, masks
-from refflow.dequantisation import dequantised
-from refflow.elementwise import ExpScale, SigmoidScale
-from refflow.linear import DenseLinear, OrthogonalLinear, PLULinear, Transposed
+from refflow.maps.conditioners import Dense, ReLU, Sequential, TanhActivation
+from refflow.core.tree import flatten
+from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.dequantisation import dequantised
+from refflow.maps.elementwise import ExpScale, SigmoidScale
+from refflow.maps.linear import DenseLinear, OrthogonalLinear, PLULinear, Transposed
 from refflow.models import glow
 from refflow.models.glow import CONVENTIONS, classifier, labelled_vjp
-from refflow.normalization import ActNorm, GlowActNorm
-from refflow.shape import FactorOut
+from refflow.maps.normalization import ActNorm, GlowActNorm
+from refflow.maps.shape import FactorOut
 from refflow.testing.pages import equations
 from refflow.training import Unconstrained, fit, recipes
 from validation import original
@@ -659,7 +659,7 @@ def test_coupling_that_shifts_first(scale):
 
 
 @pytest.mark.parametrize("module", [
-    "refflow.models.glow", "refflow.linear.transposed", "refflow.normalization.glow_actnorm"])
+    "refflow.models.glow", "refflow.maps.linear.transposed", "refflow.maps.normalization.glow_actnorm"])
 def test_every_equation_is_cited(module):
     assert equations(sys.modules[module]) == []
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow.core.fields import flatten, nest
-from refflow.coupling import AffineCoupling
+from refflow.core.tree import flatten, nest
+from refflow.maps.coupling import AffineCoupling
 from refflow.models import image_realnvp
 from refflow.models.realnvp_images import full_resolution, penalised
-from refflow.normalization import of_batch, with_statistics
-from refflow.normalization.batch_norm import norms
+from refflow.maps.normalization import of_batch, with_statistics
+from refflow.maps.normalization.batch_norm import norms
 from refflow.saving import load, save
-from refflow.shape import FactorOut
+from refflow.maps.shape import FactorOut
 from refflow.testing.pages import equations
 from refflow.training import SquaredNorm, TrainingError, fit, recipes
 from validation import original

@@ -14,15 +14,15 @@ import refflow
 from refflow import (ActNorm, AffineCoupling, AlphaSigmoid, Chain, DenseLinear, FactorOut, Flow, Independent, Inverse,
                      OrthogonalLinear, Permutation, PLULinear, Pointwise, Reshape, Sigmoid, Softplus, Squeeze,
                      StandardNormal, Uniform, alpha_logit, bits_per_dim, dequantised, quantised, variational_bound_vjp)
-from refflow.conditioners import dense_network
-from refflow.coupling import masks
-from refflow.elementwise import ExpScale
-from refflow.linear import dense as dense_page
-from refflow.shape.squeeze import ORDERS
+from refflow.maps.conditioners import dense_network
+from refflow.maps.coupling import masks
+from refflow.maps.elementwise import ExpScale
+from refflow.maps.linear import dense as dense_page
+from refflow.maps.shape.squeeze import ORDERS
 from refflow.testing import strategies
-from refflow.testing.kappa import kappa
+from refflow.accuracy.kappa import kappa
 from refflow.testing.laws import run_laws
-from refflow.testing.points import Points
+from refflow.accuracy.points import Points
 from refflow.training.unconstrained import Unconstrained
 from validation.measure import measure
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import refflow
-from refflow import REGISTRY, Chain, Concatenate, Independent, Inverse, Reshape, stack
+from refflow import Chain, Concatenate, Independent, Inverse, Reshape, stack
+from refflow.oracle.pages import bijectors
 from refflow.testing import strategies
-from refflow.testing.differences import RUNGS, U, log_det_extrapolated
+from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
 from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws
-from refflow.testing.points import Points
+from refflow.accuracy.points import Points
 
 DTYPES = (np.float32, np.float64)
 
@@ -31,11 +32,11 @@ def few_rejected(rejected, tried):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", bijectors())
 def test_page(name, dtype):
     rejected, tried = Counter(), Counter()
 
-    @given(strategies.drawn(REGISTRY[name], dtype))
+    @given(strategies.drawn(bijectors()[name], dtype))
     def every_law(drawn):
         add(rejected, tried, run_laws(*drawn))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow.conditioners import ReLU
-from refflow.core.fields import flatten, nest
-from refflow.elementwise import Homothety
-from refflow.linear import Permutation
+from refflow.maps.conditioners import ReLU
+from refflow.core.tree import flatten, nest
+from refflow.maps.elementwise import Homothety
+from refflow.maps.linear import Permutation
 from refflow.models import nice
 from refflow.testing.pages import lacks
 from refflow.training import fit, recipes

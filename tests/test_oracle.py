@@ -12,10 +12,11 @@ import scipy
 import refflow
 from refflow.core import Bijector, bijector, real
 from refflow.oracle import CannotRun, adapter, check, golden
+from refflow.oracle.pages import bijectors
 from refflow.oracle.points import Truth
 from refflow.oracle.verdict import plain
 
-REGISTRY = refflow.REGISTRY
+REGISTRY = bijectors()
 GOLDEN = Path(golden.__file__).parent / "golden"
 
 

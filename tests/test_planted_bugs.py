@@ -10,9 +10,9 @@ import pytest
 
 from refflow import Affine, Chain, DenseLinear, Independent, Softplus, Tanh
 from refflow.core import Array, Bijector, bijector, positive, real, sets
-from refflow.core.fields import rebuild
+from refflow.core.values import rebuild
 from refflow.testing.laws import LAWS, REJECTED, run_laws
-from refflow.testing.points import Points
+from refflow.accuracy.points import Points
 from refflow.testing.strategies import saturated
 
 NUMBERS = itertools.count()

@@ -17,8 +17,8 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from refflow import AffineCoupling, Chain, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
-from refflow.coupling import masks
-from refflow.elementwise import Affine, RescaledTanhExpScale
+from refflow.maps.coupling import masks
+from refflow.maps.elementwise import Affine, RescaledTanhExpScale
 from refflow.saving import save
 from refflow.training import fit
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refflow.training import products
+from refflow.fast import products
 
 DTYPES = st.sampled_from((np.dtype(np.float32), np.dtype(np.float64)))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refflow import fit, realnvp
-from refflow.elementwise import ExpScale
+from refflow.maps.elementwise import ExpScale
 from refflow.training import Adam, Cosine, Unconstrained, recipes
 
 

@@ -10,15 +10,17 @@ import pytest
 import refflow
 from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, Independent, Inverse, Logistic, Permutation, Reshape,
                      StandardNormal)
-from refflow.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
-from refflow.core.fields import flatten, nest
-from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
-from refflow.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
-from refflow.elementwise.families import affine_family
+from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
+from refflow.core.tree import flatten, nest
+from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
+from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
+from refflow.maps.elementwise.families import affine_family
 from refflow.models import nice, realnvp
 from refflow.models.glow import glow
 from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
-from refflow.training import Adam, LikelihoodGradient, fit, products, reversible, tuned
+from refflow.training import Adam, LikelihoodGradient, fit
+from refflow.fast import products, couplings as tuned
+from refflow.training import reversible
 
 N = 23
 

@@ -40,34 +40,15 @@ from refflow import (
     image_realnvp,
     nice,
 )
-from refflow.conditioners import (
-    GELU,
-    ConcatenatedReLU,
-    Contextual,
-    Conv2d,
-    Dense,
-    Dropout,
-    LayerNorm,
-    Residual,
-    Sequential,
-    SoftplusActivation,
-    WeightNormDense,
-    dense_network,
-)
+from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, LayerNorm, Residual,
+                                       Sequential, SoftplusActivation, WeightNormDense, dense_network)
 from refflow.core import Array, Bijector, bijector, real
-from refflow.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, all_in_one, masks
-from refflow.elementwise import (
-    CONVENTIONS,
-    ExpScale,
-    Family,
-    Free,
-    GatedLocationScale,
-    PerField,
-    RescaledTanhExpScale,
-    ScaledAffine,
-    affine_family,
-)
-from refflow.normalization import of_batch
+from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, masks, VolumePreservingCoupling
+from refflow.models import all_in_one
+from refflow.maps.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, RescaledTanhExpScale,
+                                      ScaledAffine, affine_family)
+from refflow.maps.normalization import of_batch
+from refflow.oracle.pages import bijectors
 from refflow.oracle.points import simple_bijector
 from refflow.saving import SCHEMA, about, known_classes, load, save
 
@@ -125,7 +106,7 @@ def same(value, again):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_page_comes_back(tmp_path, form, dtype):
-    for name, page in REGISTRY.items():
+    for name, page in bijectors().items():
         f, path = simple_bijector(page, dtype, 3), tmp_path / f"{name}{form}"
         save(f, path)
         assert same(f, load(path)), name
@@ -149,7 +130,7 @@ def test_compositions_cover_every_class():
         parts = [p for p in parts if hasattr(p, "declared") and not isinstance(p, type)]
         return {type(value).__name__}.union(*map(classes, parts))
 
-    seen = set(REGISTRY).union(*map(classes, composites()))
+    seen = set(bijectors()).union(*map(classes, composites()))
     assert seen == set(known_classes()) - {"OwnBase"}           # which holds the user's own object
     modules = [cls.__module__ for name, cls in known_classes().items()]
     assert not [m for m in modules if m.startswith(("refflow.testing", "refflow.oracle"))]

@@ -29,11 +29,11 @@ from refflow import (
     Uniform,
     realnvp,
 )
-from refflow.conditioners import dense_network
+from refflow.maps.conditioners import dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
-from refflow.core.fields import flatten
-from refflow.coupling import AffineCoupling, masks
-from refflow.elementwise import ExpScale, TanhExpScale
+from refflow.core.tree import flatten
+from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.elementwise import ExpScale, TanhExpScale
 from refflow.training import (
     EMA,
     LBFGS,

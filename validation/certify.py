@@ -35,26 +35,28 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-import refflow
-from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY
+from refflow import oracle
+from refflow.maps import load_all
+from refflow.core.registry import has_components, of_kind
 from refflow.core import Conditioner, Value
-from refflow.core.fields import Child, Field
-from refflow.oracle.quantities import forward_quantities, inverse_quantities
+from refflow.core.declarations import Child, Field
+from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.saving import read_value
 from refflow.saving import written as as_document
 
-from .compositions import CompositionDraw, has_components
+from .compositions import CompositionDraw
 from .conditioners import NetDraw
 from .measure import compared, network_quantities, truth_at_a, truth_at_x, truth_at_z
 from .points import Draw, image_shape
 from .truth import TruthNotFound
 
-ORACLE = Path(refflow.__file__).parent / "oracle"
+ORACLE = Path(oracle.__file__).parent
 CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"
 DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
 NOISE = 0.5                                         # recorded errors below it are not compared
-PAGES = REGISTRY | COMPOSITIONS | CONDITIONERS
+load_all()
+PAGES = of_kind("bijector", "conditioner")
 LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar"), "conditioner": ("a", "h_bar")}
 
 
@@ -290,7 +292,7 @@ def expression(held):
 
 def pasted(name, dtype, worst):
     """A call of `measure` that shows the row."""
-    event, bar = LETTERS["conditioner" if name in CONDITIONERS else worst["side"]]
+    event, bar = LETTERS["conditioner" if name in of_kind("conditioner") else worst["side"]]
     text = f"measure({call(name, worst['params'])}, {event}={number(worst['event'])}"
     if worst["image_bar"]:
         text += f", {bar}={number(worst['image_bar'])}"
@@ -358,7 +360,7 @@ def main(arguments=None) -> int:
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
     if chosen.golden:
         from .golden import write_all
-        write_all([name for name in names if name in REGISTRY])
+        write_all([name for name in names if name in of_kind("bijector", components=False)])
         return 0
     document = certificate(names, chosen.workers)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from refflow import Affine, Power
-from refflow.conditioners import Sequential
-from refflow.core.fields import Child
-from refflow.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, ScaledAffine,
-                                 SoftplusScale, affine_family)
+from refflow.maps.conditioners import Sequential
+from refflow.maps.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, ScaledAffine,
+                                      SoftplusScale, affine_family)
 
 from .conditioners import activation, dense
 from .points import MODERATE, Draw
@@ -20,10 +19,6 @@ from .points import MODERATE, Draw
 COUNT = 80
 # Beyond its clamp a straight-through convention's gradient is no derivative.
 SCALES = [scale for scale in CONVENTIONS.values() if not getattr(scale, "straight_through", False)]
-
-
-def has_components(page):
-    return any(isinstance(field, Child) for field in page.declared.values())
 
 
 class CompositionDraw(Draw):

@@ -22,8 +22,9 @@ import json
 
 import numpy as np
 
-from refflow.cli_gaussian import gaussian_start
-from refflow.core import Chain, Flow, FullNormal
+from refflow.cli.gaussian import gaussian_start
+from refflow.core import Chain, Flow
+from refflow.maps.densities import FullNormal
 from refflow.data import load_data, one_hot
 from refflow.models import realnvp
 from refflow.training import EMA, Adam, Cosine, fit

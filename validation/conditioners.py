@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refflow import conditioners
+from refflow.maps import conditioners
 from refflow.core.bijector import LETTERS
-from refflow.core.fields import Child, bind, size_of
+from refflow.core.declarations import bind, Child, size_of
 
 from .points import KINDS, MODERATE, PARAMETERS, SIZES, Draw
 

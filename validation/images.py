@@ -28,12 +28,12 @@ import time
 
 import numpy as np
 
-from refflow.cli_images import gaussian_of, log_probs
+from refflow.cli.images import gaussian_of, log_probs
 from refflow.core import Chain, Flow
-from refflow.core.fields import flatten
+from refflow.core.tree import flatten
 from refflow.data import load_images
-from refflow.dequantisation import dequantised
-from refflow.elementwise import Affine
+from refflow.maps.dequantisation import dequantised
+from refflow.maps.elementwise import Affine
 from refflow.models import image_realnvp
 from refflow.models.glow import glow
 from refflow.training import Adam, fit

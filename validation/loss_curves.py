@@ -21,7 +21,7 @@ import numpy as np
 
 from refflow.data import load_data
 from refflow.models import realnvp
-from refflow.normalization import ActNorm
+from refflow.maps.normalization import ActNorm
 from refflow.training import Adam, fit
 
 ALLOWED = 1e-10

@@ -2,7 +2,7 @@
 
     from refflow import Tanh
     measure(Tanh(), z=1e-9, x_bar=1.0, log_det_bar=1.0)
-    from refflow.conditioners import ReLU
+    from refflow.maps.conditioners import ReLU
     measure(ReLU(), a=0.5, h_bar=1.0)
 
 Quantities of a conditioner: forward, jacobian, vjp.a_bar and vjp.<field>_bar, at events a and cotangents h_bar.
@@ -15,8 +15,9 @@ from dataclasses import replace
 import numpy as np
 
 from refflow.core import Bijector
-from refflow.core.fields import Child, Field, flatten
-from refflow.oracle.quantities import forward_quantities, inverse_quantities
+from refflow.core.declarations import Child, Field
+from refflow.core.tree import flatten
+from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 
 from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, norm
 

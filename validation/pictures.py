@@ -30,13 +30,14 @@ import numpy as np
 
 from refflow import plot
 from refflow.cli import main as refflow
-from refflow.cli_images import drawn, read_image_flow, read_images
-from refflow.core import Chain, Flow, StandardNormal
+from refflow.cli.images import drawn, read_image_flow, read_images
+from refflow.core import Chain, Flow
+from refflow.maps.densities import StandardNormal
 from refflow.data import load_data, one_hot
-from refflow.elementwise import AlphaSigmoid, RescaledTanhExpScale
-from refflow.linear import Permutation
+from refflow.maps.elementwise import AlphaSigmoid, RescaledTanhExpScale
+from refflow.maps.linear import Permutation
 from refflow.models import realnvp
-from refflow.normalization import ActNorm
+from refflow.maps.normalization import ActNorm
 from refflow.training import EMA, Adam, ClipNorm, Cosine, WarmUp, fit
 
 LEVELS, SIZE, CLASSES = 17, 64, 10

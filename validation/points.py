@@ -26,7 +26,7 @@ import numpy as np
 from flint import ctx
 
 from refflow.core.bijector import LETTERS
-from refflow.core.fields import Field, Plain, bind, size_of
+from refflow.core.declarations import bind, Field, Plain, size_of
 
 from .measure import truth_at_x, truth_at_z
 from .truth import FIRST_DIGITS, TruthNotFound

@@ -21,9 +21,10 @@ from importlib import resources
 from pathlib import Path
 
 import refflow
-from refflow import COMPOSITIONS, CONDITIONERS, REGISTRY
-from refflow.core.bijector import chapter
+from refflow.core.registry import chapter, of_kind
+from refflow.maps import load_all
 
+load_all()
 README = Path(__file__).parent.parent / "README.md"
 SECTION = re.compile(r"(<!-- begin (\w+): [^\n]* -->\n)(.*?)(<!-- end \2 -->)", re.S)
 DTYPES = ("float64", "float32")
@@ -41,7 +42,7 @@ def certificate():
     """The largest C of each page, and what is allowed there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
-    for name in REGISTRY | COMPOSITIONS | CONDITIONERS:
+    for name in of_kind("bijector", "conditioner"):
         page = stored["pages"][name]
         worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
@@ -56,7 +57,7 @@ def certificate():
 def pages():
     """Every page with its map, chapter by chapter."""
     rows = []
-    for name, page in (REGISTRY | COMPOSITIONS).items():
+    for name, page in of_kind("bijector").items():
         module = sys.modules[page.__module__]
         path = page.__module__.replace(".", "/") + ".py"
         title = module.__doc__.strip().split("\n")[0].rstrip(".:")

@@ -1,14 +1,15 @@
-"""Contract, fields, sets, composition."""
+"""Contract, declarations, sets, composition."""
 
 from __future__ import annotations
 
-from .bases import DiagonalNormal, FullNormal, Logistic, NormalMixture, StandardLogistic, StandardNormal, Uniform
-from .bijector import COMPOSITIONS, REGISTRY, Bijector, bijector, over_event, over_positions
+from .bijector import Bijector, bijector, over_event, over_positions
 from .compose import Chain, Independent, Inverse
-from .conditioner import CONDITIONERS, Conditioner, conditioner
-from .density import DENSITIES, Density, density
-from .fields import Array, Value, child, children, plain
+from .conditioner import Conditioner, conditioner
+from .declarations import Array, child, children, plain
+from .density import Density, density
 from .flow import Flow
+from .registry import REGISTRY, chapter, has_components, of_kind
 from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, interval, invertible, nonzero,
                    orthogonal, permutation, positive, real, simplex, strictly_lower, strictly_upper)
+from .values import Value
 from .words import case, halves, join, log_2, log_abs_product

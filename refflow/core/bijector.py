@@ -15,10 +15,10 @@ import functools
 
 import numpy as np
 
-from .fields import Child, Value, as_floating, at_index, declare, sum_to_shape, with_checks
+from .registry import registered
+from .values import Value, declare, with_checks
+from .arrays import as_floating, at_index, sum_to_shape
 
-REGISTRY: dict = {}                 # pages of fields alone
-COMPOSITIONS: dict = {}             # pages with components: couplings with their conditioners
 BLOCK = 16384
 LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
 
@@ -31,6 +31,7 @@ class Bijector(Value):
     better.
     """
 
+    kind = "bijector"
     event_ndim = (0, 0)
     event_shape = None
     source = ""
@@ -359,7 +360,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts that hold for it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is that of a matrix that solves or factors).  It is entered in `REGISTRY`, or with components in `COMPOSITIONS`.
+    error is that of a matrix that solves or factors).  It is entered in the register.
     """
 
     def publish(page):
@@ -374,14 +375,6 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
         methods = {name: published(name, side) for name, side in METHODS.items()}
         methods |= {"vjp": published_vjp("vjp", 0), "inverse_vjp": published_vjp("inverse_vjp", 1)}
         public = with_checks(page, methods)
-        if register:
-            composed = any(isinstance(field, Child) for field in page.declared.values())
-            (COMPOSITIONS if composed else REGISTRY)[public.__name__] = public
-        return public
+        return registered(public) if register else public
 
     return publish
-
-
-def chapter(page) -> str:
-    """The package a page lives in."""
-    return page.__module__.split(".")[1]

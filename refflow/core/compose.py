@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bijector import Bijector, bijector, checked_domain, marked, over_event
-from .fields import child, children, plain
+from .declarations import child, children, plain
 from .sets import real
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from .bijector import Bijector, checked_cotangent, checked_event, reducing
-from .fields import Value, declare, sum_to_shape, with_checks
+from .values import Value, declare, with_checks
+from .arrays import sum_to_shape
+from .registry import registered
 from .sets import real
-
-CONDITIONERS: dict = {}
 
 
 class Conditioner(Value):
@@ -27,6 +27,7 @@ class Conditioner(Value):
     Randomness comes in as constants (a dropout mask is a field), a context through `at(context=...)`.
     """
 
+    kind = "conditioner"
     letters = "ah"
     event_ndim = (1, 1)
     event_shape = None
@@ -92,8 +93,6 @@ def conditioner(*, source="", register=True, **facts):
             setattr(page, fact, value)
         page.vjp = reducing(page.__dict__["vjp"])
         public = with_checks(page, {"forward": published("forward"), "jacobian": published("jacobian"), "vjp": vjp})
-        if register:
-            CONDITIONERS[public.__name__] = public
-        return public
+        return registered(public) if register else public
 
     return publish

@@ -16,10 +16,10 @@ from operator import index
 import numpy as np
 
 from .bijector import Bijector, checked_cotangent, checked_event, over_event
-from .fields import Value, declare, sum_to_shape, with_checks
+from .values import Value, declare, with_checks
+from .arrays import sum_to_shape
+from .registry import registered
 from .sets import extended_real, real
-
-DENSITIES: dict = {}
 
 
 class Density(Value):
@@ -37,6 +37,7 @@ class Density(Value):
     other than float32 and float64, an `rng` that is not a Generator, an `n` that is not a count.
     """
 
+    kind = "density"
     side = 0                                # of the map that a flow makes: 0 for z, 1 for x
     domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
     support = real
@@ -265,8 +266,7 @@ def density(page):
     for name in ("sample_vjp", "sample_and_log_prob_vjp"):
         setattr(page, name, reducing_sample(getattr(page, name)))
     public = with_checks(page, PUBLISHED)
-    DENSITIES[public.__name__] = public
-    return public
+    return registered(public)
 
 
 def added(a, b):

@@ -22,7 +22,7 @@ import numpy as np
 from .bijector import Bijector, checked_domain, checked_shape, over_event
 from .compose import Independent, contains
 from .density import Density, density
-from .fields import child, plain
+from .declarations import child, plain
 
 
 @density

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fields import Field
+from .declarations import Field
 
 
 @dataclass(frozen=True, eq=False)

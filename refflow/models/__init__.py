@@ -4,6 +4,7 @@
 trains it.  A builder that has them takes `hidden`, the widths of the hidden layers, and `couplings`, how many.
 """
 
+from .all_in_one import all_in_one
 from .glow import glow
 from .nice import nice
 from .realnvp import realnvp
@@ -22,4 +23,4 @@ def small_realnvp(D, rng, hidden=(64,), couplings=4):
 
 BUILDERS = {"nice": small_nice, "realnvp": small_realnvp}
 
-__all__ = ["BUILDERS", "glow", "image_realnvp", "nice", "realnvp"]
+__all__ = ["BUILDERS", "all_in_one", "glow", "image_realnvp", "nice", "realnvp"]

@@ -55,13 +55,14 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from ..conditioners import BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Sequential
-from ..core import Chain, Flow, Inverse, StandardNormal
-from ..coupling import AdditiveCoupling, AffineCoupling, masks
-from ..elementwise import ExpScale, SigmoidScale
-from ..linear import DenseLinear, OrthogonalLinear, Permutation, PLULinear, Pointwise, Transposed
-from ..normalization import GlowActNorm
-from ..shape import FactorOut, Reshape, Squeeze
+from ..maps.conditioners import BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Sequential
+from ..core import Chain, Flow, Inverse
+from ..maps.densities import StandardNormal
+from ..maps.coupling import AdditiveCoupling, AffineCoupling, masks
+from ..maps.elementwise import ExpScale, SigmoidScale
+from ..maps.linear import DenseLinear, OrthogonalLinear, Permutation, PLULinear, Pointwise, Transposed
+from ..maps.normalization import GlowActNorm
+from ..maps.shape import FactorOut, Reshape, Squeeze
 
 COUPLINGS = ("affine", "additive")
 PERMUTATIONS = ("1x1", "lu", "orthogonal", "shuffle", "reverse")

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..conditioners import Dense, ReLU, Sequential, uniform
-from ..core import Chain, Flow, Inverse, StandardLogistic, StandardNormal
-from ..coupling import AdditiveCoupling, masks
-from ..elementwise import Homothety
-from ..linear import Permutation
+from ..maps.conditioners import Dense, ReLU, Sequential, uniform
+from ..core import Chain, Flow, Inverse
+from ..maps.densities import StandardLogistic, StandardNormal
+from ..maps.coupling import AdditiveCoupling, masks
+from ..maps.elementwise import Homothety
+from ..maps.linear import Permutation
 
 PRIORS = {"logistic": StandardLogistic, "normal": StandardNormal}
 BOUND = 0.01                                                                        # (7)

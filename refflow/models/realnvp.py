@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..conditioners import dense_network
-from ..core import Chain, Flow, Inverse, StandardNormal
-from ..coupling import AffineCoupling, masks
-from ..elementwise import RescaledTanhExpScale, Scale
+from ..maps.conditioners import dense_network
+from ..core import Chain, Flow, Inverse
+from ..maps.densities import StandardNormal
+from ..maps.coupling import AffineCoupling, masks
+from ..maps.elementwise import RescaledTanhExpScale, Scale
 
 
 def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
     """A RealNVP flow of vectors of `size` entries.
 
     `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a convention of
-    `refflow.elementwise.scales` in place of (2)'s; `context`: the entries of a context that every network sees, to be filled
+    `refflow.maps.elementwise.scales` in place of (2)'s; `context`: the entries of a context that every network sees, to be filled
     in with `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer
     than two entries, no coupling, a width below 1, a negative context, an unknown activation.
     """

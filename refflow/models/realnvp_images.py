@@ -47,14 +47,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
-                            uniform)
-from ..core import Chain, Flow, Inverse, StandardNormal
-from ..coupling import AdditiveCoupling, AffineCoupling, MaskedInput, masks
-from ..elementwise import RescaledTanhExpScale, alpha_logit
-from ..normalization import BatchNorm
-from ..normalization.batch_norm import components
-from ..shape import FactorOut, Reshape, Squeeze
+from ..maps.conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
+                                 uniform)
+from ..core import Chain, Flow, Inverse
+from ..maps.densities import StandardNormal
+from ..maps.coupling import AdditiveCoupling, AffineCoupling, MaskedInput, masks
+from ..maps.elementwise import RescaledTanhExpScale, alpha_logit
+from ..maps.normalization import BatchNorm
+from ..maps.normalization.batch_norm import components
+from ..maps.shape import FactorOut, Reshape, Squeeze
 
 
 def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,

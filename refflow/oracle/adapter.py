@@ -29,11 +29,10 @@ from types import ModuleType
 
 import numpy as np
 
-import refflow
-
 from ..core import Bijector
-from ..core.fields import flatten
-from .pages import CannotRun, page_named
+from ..core.tree import flatten
+from ..core.version import VERSION
+from .pages import CannotRun, bijectors, page_named
 from .points import LETTER, LOG_DET, SIDES, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
@@ -249,7 +248,7 @@ def load(target) -> AdapterSet:
 def adapter_set(name, module, adapters):
     if not adapters:
         raise CannotRun(f"{name} declares no adapter: decorate a function with @refflow.oracle.adapter(\"NAME\")")
-    return AdapterSet(name, str(getattr(module, "version", None) or refflow.__version__), tuple(adapters))
+    return AdapterSet(name, str(getattr(module, "version", None) or VERSION), tuple(adapters))
 
 
 def from_file(path):
@@ -286,7 +285,7 @@ def peers() -> list[str]:
 
 def from_peer(name):
     if name not in peers():
-        close = difflib.get_close_matches(name, [*peers(), *refflow.REGISTRY], 1, 0.6)
+        close = difflib.get_close_matches(name, [*peers(), *bijectors()], 1, 0.6)
         hint = f"; did you mean {close[0]}?" if close and close[0] in peers() else ""
         hint = hint or (f"; to check one of refflow's own pages: refflow check --page {close[0]}" if close else "")
         raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "

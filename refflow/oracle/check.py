@@ -14,17 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-import refflow
-
+from ..accuracy.kappa import constant_of
+from ..accuracy.quantities import forward_quantities, inverse_quantities
 from ..core import Bijector
-from ..testing.kappa import constant_of
+from ..core.version import VERSION
 from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
-from .pages import CannotRun, page_named
+from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_truth, composite_points, drawn_points,
                      fields_of, run_time_truth)
-from .quantities import forward_quantities, inverse_quantities
 from .shrink import shrunk
 from .verdict import KINDS, Finding, Passed, Report, Skipped, pasteable
 
@@ -53,8 +52,8 @@ def certified() -> dict:
 # -- refflow's own pages ----------------------------------------------------------------------------------------------
 
 def check_own(page, dtypes, progress):
-    report, certificate = Report("refflow", refflow.__version__), certified()
-    names = [page] if page else list(refflow.REGISTRY)
+    report, certificate = Report("refflow", VERSION), certified()
+    names = [page] if page else list(bijectors())
     for done, name in enumerate(names):
         if progress:
             progress(done, len(names), name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.fields import Field
+from ..core.declarations import Field
 from .points import LOG_DET, SIDES, VALUE, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import REGISTRY
-from .pages import CannotRun
+from .pages import CannotRun, page_named
 from .points import Point, Truth
 
 SCHEMA = "refflow/golden/1"
@@ -43,7 +42,7 @@ def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
         raise CannotRun(f"{path} has schema {schema!r}; this version of refflow reads {SCHEMA!r}")
     if stored["bijector"] != name:
         raise CannotRun(f"{path} holds points of {stored['bijector']!r}")
-    return [decoded(REGISTRY[name], p) for p in stored["points"] if dtypes is None or p["dtype"] in dtypes]
+    return [decoded(page_named(name), p) for p in stored["points"] if dtypes is None or p["dtype"] in dtypes]
 
 
 def decoded(page, stored) -> Point:

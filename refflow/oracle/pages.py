@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import difflib
 
-import refflow
+from ..core.registry import of_kind
+from ..maps import load_all
 
 
 class CannotRun(ValueError):
     """What was asked for cannot be done, for the reason given."""
 
 
+def bijectors() -> dict:
+    """The bijectors without components: the pages that have golden points."""
+    load_all()
+    return of_kind("bijector", components=False)
+
+
 def page_named(name, pages=None):
-    """The page of that name among `pages`, those of `REGISTRY` if none are given.
+    """The page of that name among `pages`, the bijectors without components if none are given.
 
     Raises CannotRun with the closest names for an unknown one.
     """
-    pages = refflow.REGISTRY if pages is None else pages
+    pages = bijectors() if pages is None else pages
     if name not in pages:
         lowered = {page.lower(): page for page in pages}
         close = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
         hint = f"; did you mean {' or '.join(lowered[c] for c in close)}?" if close else ""
-        if name in refflow.COMPOSITIONS | refflow.CONDITIONERS:
+        if name in of_kind("bijector", "conditioner"):
             raise CannotRun(f"{name} is a page without golden points: it cannot be checked by name")
         raise CannotRun(f"there is no page {name!r}{hint} (`refflow list` names them all)")
     return pages[name]

@@ -17,9 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import Bijector, Chain, real
-from ..core.fields import Child, Field, flatten, size_of, sum_to_shape
-from ..testing.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..testing.points import forward_derivatives, inverse_derivatives
+from ..core.declarations import Child, Field, size_of
+from ..core.tree import flatten
+from ..core.arrays import sum_to_shape
+from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
+from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.fields import Child, Field, flatten
+from ..core.declarations import Child, Field
+from ..core.tree import flatten
 from .points import SIDES, simple_value
 
 BUDGET = 150            # questions asked for one finding

@@ -20,7 +20,7 @@ from torch import distributions as d
 from torch.distributions import transforms as t
 
 import refflow
-from refflow.core.fields import flatten, nest
+from refflow.core.tree import flatten, nest
 from refflow.oracle import adapter
 
 torch.set_num_threads(1)

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..core import Bijector, Conditioner, bijector, child
 from ..core.bijector import LETTERS
-from ..core.fields import Child, Field, flatten
-from .kappa import flat, with_leaf
+from ..core.declarations import Child, Field
+from ..core.tree import flatten
+from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
-from .points import Points, forward_derivatives
+from ..accuracy.points import Points, forward_derivatives
 from .strategies import draw_numbers
 
 # Laws of bijectors that hold as they stand, and those of them that differences across a kink would break.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.fields import flatten
+from ..core.tree import flatten
 from ..training.reversible import ALLOWED, LikelihoodGradient
 
 ROUNDINGS = 64              # of a result whose sums and products stand in another order than the page's

@@ -17,11 +17,12 @@ import numpy as np
 from ..core import Bijector, Chain, Inverse, sets
 from ..core.bijector import METHODS
 from ..core.compose import contains
-from ..core.fields import Field, flatten
-from .differences import U, EventDifferences, LossDifferences
-from .kappa import differenced, event_of, flat, value_and_log_det, with_leaf
+from ..core.declarations import Field
+from ..core.tree import flatten
+from ..accuracy.differences import U, EventDifferences, LossDifferences
+from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
-from .points import forward_derivatives, inverse_derivatives
+from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences whose own error estimate is larger are rejected

@@ -17,8 +17,8 @@ import numpy as np
 import scipy
 
 from ..core import sets
-from ..core.fields import flatten
-from .kappa import flat, with_leaf
+from ..core.tree import flatten
+from ..accuracy.kappa import flat, with_leaf
 
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
 COUNTS = {1: 200, 2: 48}

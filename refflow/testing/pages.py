@@ -11,7 +11,7 @@ import re
 import sys
 
 from ..core import Bijector
-from ..core.fields import Child
+from ..core.declarations import Child
 
 NUMBERS = re.compile(r"\((\d+)\)")
 DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ..core import constant, permutation, sets
 from ..core.bijector import LETTERS
-from ..core.fields import Child, Field, Plain, size_of
-from .kappa import children_of
-from .points import Points, stays_inside
+from ..core.declarations import Child, Field, Plain, size_of
+from ..accuracy.kappa import children_of
+from ..accuracy.points import Points, stays_inside
 
 POINTS = 32
 SIZES = (1, 2, 3, 4)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.fields import nest
-from ..normalization.batch_norm import moved, norms, of_batch
+from ..core.tree import nest
+from ..maps.normalization.batch_norm import moved, norms, of_batch
 from .unconstrained import Unconstrained
 
 

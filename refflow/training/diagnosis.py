@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.compose import Chain, Independent, Inverse
 from ..core.flow import Flow, OwnBase
-from ..shape import FactorOut
+from ..maps.shape import FactorOut
 
 NAMES = {0: ("value", "log-det", "vjp"), 1: ("latent", "log-det", "inverse_vjp")}
 

@@ -22,7 +22,7 @@ import numpy as np
 import scipy
 
 from ..core.bijector import checked_event
-from ..core.fields import as_floating
+from ..core.arrays import as_floating
 from ..core.flow import Flow
 from .batch_norm import space_of
 from .diagnosis import unlikely

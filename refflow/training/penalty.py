@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.fields import flatten, nest
+from ..core.tree import flatten, nest
 from .unconstrained import is_fixed
 
 

@@ -30,14 +30,15 @@ import numpy as np
 
 from ..core import sets
 from ..core.bijector import checked_domain, checked_event
-from ..core.fields import as_floating, flatten
+from ..core.arrays import as_floating
+from ..core.tree import flatten
 from ..core.flow import Flow
-from ..coupling.coupling import MaskedBijector
-from ..shape import FactorOut
-from . import products
+from ..maps.coupling.coupling import MaskedBijector
+from ..maps.shape import FactorOut
+from ..fast import products
 from .diagnosis import stages
-from .tuned import TunedCoupling, Unusual, Workspace, tunable, tuned_base
-from .tuned_images import TunedImageCoupling, tunable_images, tuned_channels
+from ..fast.couplings import TunedCoupling, Unusual, Workspace, tunable, tuned_base
+from ..fast.images import TunedImageCoupling, tunable_images, tuned_channels
 from .unconstrained import rebuilt
 
 ALLOWED = 2**10

@@ -38,9 +38,11 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..constrained import CorrelationCholesky, StickBreaking
+from ..maps.constrained import CorrelationCholesky, StickBreaking
 from ..core import sets
-from ..core.fields import Child, Field, Value, flatten, nest
+from ..core.declarations import Child, Field
+from ..core.values import Value
+from ..core.tree import flatten, nest
 from ..core.flow import OwnBase
 
 

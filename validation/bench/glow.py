@@ -136,7 +136,7 @@ def jax_step(steps, threads):
     import jax
     import jax.numpy as jnp
 
-    from refflow.core.fields import flatten, nest
+    from refflow.core.tree import flatten, nest
 
     class Ops:
         exp, log, sigmoid, relu = jnp.exp, jnp.log, jax.nn.sigmoid, jax.nn.relu

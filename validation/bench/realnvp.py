@@ -21,7 +21,7 @@ def flow_of(size, couplings=COUPLINGS):
     """The flow, no longer the identity with which it starts."""
     import numpy as np
 
-    from refflow.elementwise import ExpScale
+    from refflow.maps.elementwise import ExpScale
     from refflow.models import realnvp
     rng = np.random.default_rng(1)
     flow = realnvp(rng, size, HIDDEN, couplings, scale=ExpScale())

@@ -10,16 +10,17 @@ from collections import namedtuple
 
 import numpy as np
 
-from refflow.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
-from refflow.core import Chain, Flow, Inverse, StandardNormal
-from refflow.core.fields import flatten, nest
-from refflow.coupling import AffineCoupling, masks
-from refflow.dequantisation import bits_per_dim, quantised
-from refflow.elementwise import ExpScale
-from refflow.linear import DenseLinear, Permutation, PLULinear, Pointwise
+from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
+from refflow.core import Chain, Flow, Inverse
+from refflow.maps.densities import StandardNormal
+from refflow.core.tree import flatten, nest
+from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.dequantisation import bits_per_dim, quantised
+from refflow.maps.elementwise import ExpScale
+from refflow.maps.linear import DenseLinear, Permutation, PLULinear, Pointwise
 from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, classifier, glow, labelled_vjp
-from refflow.normalization import GlowActNorm
-from refflow.shape import FactorOut, Reshape, Squeeze
+from refflow.maps.normalization import GlowActNorm
+from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
 from refflow.training.unconstrained import component
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refflow.core.fields import flatten, nest
+from refflow.core.tree import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 

@@ -12,13 +12,14 @@ import math
 
 import numpy as np
 
-from refflow.conditioners import BijectorLayer, Conv2d, Residual, SkipSum, WeightNormConv2d
-from refflow.core import Chain, Flow, Inverse, StandardNormal
-from refflow.core.fields import flatten, nest
-from refflow.coupling import AffineCoupling, MaskedInput
+from refflow.maps.conditioners import BijectorLayer, Conv2d, Residual, SkipSum, WeightNormConv2d
+from refflow.core import Chain, Flow, Inverse
+from refflow.maps.densities import StandardNormal
+from refflow.core.tree import flatten, nest
+from refflow.maps.coupling import AffineCoupling, MaskedInput
 from refflow.models import realnvp_images
-from refflow.normalization import BatchNorm, of_batch, with_statistics
-from refflow.shape import FactorOut, Reshape, Squeeze
+from refflow.maps.normalization import BatchNorm, of_batch, with_statistics
+from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, ClipNorm, SquaredNorm, fit
 from refflow.training.penalty import with_penalty
 from refflow.training.unconstrained import at_path

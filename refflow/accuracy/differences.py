@@ -1,0 +1,172 @@
+r"""Finite differences that know their own error.
+
+Central differences at steps h_k = h_0 / 2^k have errors in even powers of h, so that Ridders' table
+    T_0[k] = (q(h_k) - q(-h_k)) / (2 h_k)                                                       (1)
+    T_m[k] = (4^m T_(m-1)[k+1] - T_(m-1)[k]) / (4^m - 1)                                        (2)
+removes one power after the other.  The error of an entry is how far it lies from its two parents and from its neighbour at
+the larger step (agreement with the parents alone may be chance), and the rounding of q at its smallest step,
+    e = max(|T_m[k] - T_(m-1)[k+1]|, |T_m[k] - T_(m-1)[k]|, |T_m[k] - T_m[k-1]|) + u kappa / h_(k+m)        (3)
+The entry with the smallest e is the answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.declarations import Child
+from ..core.tree import flatten
+from .kappa import flat, spread_fields, with_leaf
+
+RUNGS = 10
+STEPS_INSIDE = 16
+U = 2.0**-53
+
+
+def ridders(values, rounding):
+    """(extrapolated, e) of values (K, ...) at halving steps, with the rounding of each."""
+    with np.errstate(all="ignore"):
+        best, error = values[-1], np.full(values.shape[1:], np.inf)
+        table = values
+        for m in range(1, len(values)):
+            new = (4**m * table[1:] - table[:-1]) / (4**m - 1)                                  # (2)
+            parents = np.maximum(np.abs(new - table[1:]), np.abs(new - table[:-1]))
+            e = np.maximum(parents[1:], np.abs(np.diff(new, axis=0))) + rounding[m + 1:]        # (3)
+            for entry, e_entry in zip(new[1:], e):
+                better = e_entry < error
+                best, error = np.where(better, entry, best), np.where(better, e_entry, error)
+            table = new
+    return best, error
+
+
+def largest_step(where, values, relative=False):
+    """h_0: a sixteenth of the distance to the nearest end of a scalar set, of max(|value|, 1) where there is none.
+
+    `relative`, or a structured set: a sixteenth of the value itself; an entry 0 is not moved.
+    """
+    if where.rank or not where.entrywise or where.name == "blocks":
+        return np.abs(values) / STEPS_INSIDE
+    ends = np.minimum(values - where.lower, where.upper - values)
+    free = np.abs(values) if relative else np.maximum(np.abs(values), 1)
+    return np.minimum(ends, free) / STEPS_INSIDE
+
+
+def steps_down(h):
+    """(K, *h.shape): h halved again and again."""
+    return h * (2.0 ** -np.arange(RUNGS)).reshape(-1, *(1,) * h.ndim)
+
+
+def moved_alone(values, h):
+    """(plus, minus), each (K, S, n, S): entry j of every event moved by the k-th step, the others not."""
+    size = values.shape[-1]
+    move = np.eye(size)[:, None, :] * steps_down(h)[:, None]
+    return values + move, values - move
+
+
+class EventDifferences:
+    """Derivatives of the forward map at the points: the Jacobian and its chart's log-determinant."""
+
+    def __init__(self, p):
+        z = flat(p.z64, p.batch)
+        self.h = largest_step(p.f.domain, z)
+        plus, minus = moved_alone(z, self.h)
+        view = spread_fields(p.g, plus.shape[:2] + p.batch)
+        with np.errstate(all="ignore"):
+            x_plus, x_minus = (flat(view.forward(v.reshape(v.shape[:-1] + p.event_in)), v.shape[:-1]) for v in (plus, minus))
+            width = np.diagonal(plus - minus, axis1=1, axis2=3)                                 # (K, n, S)
+            slopes = np.moveaxis(x_plus - x_minus, 1, -1) / width[..., None, :]                 # (1)
+            kappa = componentwise(p.forward_sensitivities[0])
+            size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1))
+            rounding = 2 * U * size[..., None] / width[..., None, :]
+            self.scale = kappa[..., None] / np.maximum(np.abs(z), self.h * STEPS_INSIDE)[..., None, :]
+        self.jacobian, self.error = ridders(slopes, rounding)
+        if p.chart is not None:
+            self.log_det, self.log_det_error = log_det_extrapolated(slopes[..., p.chart, :], rounding[..., p.chart, :])
+
+
+def componentwise(s):
+    return np.abs(s.value) + sum(s.part(b) for b in s.slopes)
+
+
+def balanced(matrices, axis):
+    """(matrices with the largest entries along an axis in [1/2, 1), the powers of two taken out)."""
+    exponents = np.frexp(np.abs(matrices).max(axis, keepdims=True, initial=0))[1]
+    return np.ldexp(matrices, -exponents), exponents
+
+
+def log_det_extrapolated(matrices, rounding):
+    r"""`ridders` for log|det M|, M = diag(2^r) S diag(2^c) with rows and columns of S of like size, since elimination
+    in M itself would let a large row round a small one away:
+
+        log|det M| = log|det S| + (sum r + sum c) log 2,                                        (4)
+        rounding = sum |S^-T| |dS| + 4 n u |S^-1| |S|.                                          (5)
+    """
+    finite = np.isfinite(matrices).all((-2, -1))
+    n = matrices.shape[-1]
+    S, r = balanced(np.where(finite[..., None, None], matrices, 0), -1)
+    S, c = balanced(S, -2)
+    sign, log_det = np.linalg.slogdet(S)
+    usable = sign != 0
+    with np.errstate(all="ignore"):
+        S_inverse = np.linalg.inv(np.where(usable[..., None, None], S, np.eye(n)))
+        values = np.where(usable, log_det + (r.sum((-2, -1)) + c.sum((-2, -1))) * np.log(2), np.nan)    # (4)
+        moved = (np.abs(np.swapaxes(S_inverse, -1, -2)) * np.ldexp(rounding, -r - c)).sum((-2, -1))
+        eliminated = 4 * n * U * np.linalg.norm(S_inverse, axis=(-2, -1)) * np.linalg.norm(S, axis=(-2, -1))
+    return ridders(values, np.where(usable, moved + eliminated, np.inf))                                # (5)
+
+
+def field_at(f, path):
+    """The declared field of a parameter, by its path in `params()`."""
+    field = f.declared.get(path[0])
+    if isinstance(field, Child):
+        held = getattr(f, path[0])
+        return field_at(held[int(path[1])], path[2:]) if field.many else field_at(held, path[1:])
+    return field
+
+
+class LossDifferences:
+    """Derivatives of L = <x_bar, x> + l_bar l with respect to every input entry, and L along a line."""
+
+    def __init__(self, p):
+        self.p = p
+        self.shapes = {"event": p.z64.shape} | {path: v.shape for path, v in flatten(p.g.params())}
+        self.inputs = {"event": flat(p.z64, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(p.g.params())}
+        self.h = {"event": largest_step(p.f.domain, self.inputs["event"])}
+        for path, _ in flatten(p.g.params()):
+            field = field_at(p.f, path)
+            self.h[path] = largest_step(field.set, self.inputs[path], relative=True) if field else \
+                np.abs(self.inputs[path]) / STEPS_INSIDE
+        of_x, of_log_det = p.forward_sensitivities
+        x_bar, l_bar = p.bars64
+        self.kappa = (np.abs(flat(x_bar, p.batch)) * componentwise(of_x)).sum(-1) \
+            + np.abs(l_bar) * componentwise(of_log_det)[..., 0]
+
+    def loss(self, moved):
+        """(L, sum of its terms' magnitudes) with inputs (*lead, n, S); those not given stay where they are."""
+        p = self.p
+        lead = next(iter(moved.values())).shape[:-1 - len(p.batch)]
+        view = spread_fields(p.g, lead + p.batch)
+        for path, values in moved.items():
+            if path != "event":
+                view = with_leaf(view, path, values.reshape(lead + self.shapes[path]))
+        z = moved.get("event", np.broadcast_to(self.inputs["event"], lead + self.inputs["event"].shape))
+        with np.errstate(all="ignore"):
+            x, log_det = view.forward_and_log_det(z.reshape(lead + p.z64.shape))
+            terms = flat(p.bars64[0], p.batch) * flat(x, lead + p.batch)
+            l_term = p.bars64[1] * log_det
+        return terms.sum(-1) + l_term, np.abs(terms).sum(-1) + np.abs(l_term)
+
+    def gradient(self, name):
+        """(dL/dinput (n, S), e, the scale in which e is small), for one block of inputs."""
+        plus, minus = moved_alone(self.inputs[name], self.h[name])
+        (L_plus, size_plus), (L_minus, size_minus) = self.loss({name: plus}), self.loss({name: minus})
+        with np.errstate(all="ignore"):
+            width = np.moveaxis(np.diagonal(plus - minus, axis1=1, axis2=3), -1, 1)             # (K, S, n)
+            slopes = (L_plus - L_minus) / width                                                 # (1)
+            rounding = 2 * U * np.maximum(self.kappa, np.maximum(size_plus, size_minus)) / width
+            best, error = ridders(slopes, rounding)
+            scale = self.kappa / (STEPS_INSIDE * np.moveaxis(self.h[name], -1, 0))
+        return tuple(np.moveaxis(a, 0, -1) for a in (best, error, scale))
+
+    def along(self, direction, ts):
+        """L (len(ts), n) at inputs + t direction."""
+        return self.loss({b: v + np.reshape(ts, (-1, *(1,) * v.ndim)) * direction[b] for b, v in self.inputs.items()})[0]

@@ -1,0 +1,364 @@
+r"""The unit of error at run time: kappa from a bijector's own hand-written derivatives, in float64.
+
+    kappa(q) = |q| + sum_j |dq/d input_j| |input_j|                                             (1)
+             = ||q|| + sum_b ||dq/d block_b|| ||block_b||        for normwise pages             (2)
+
+over the event's entries, all parameters, and the cotangents where q is one.  q is the value of an event with its own
+parameters, so parameters are first given to every event separately; and to every position of an event at which one map is
+applied, since each rounds for itself: in a sum over positions, derivatives of opposite sign cancel, roundings do not.
+What one stage of a chain hands to the next is rounded as well, so its entries count as inputs too, moved one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.compose import Chain, Independent, Inverse, unit_cotangent
+from ..core.declarations import Child, Field
+from ..core.tree import flatten
+from ..maps.linear import Pointwise
+
+DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
+
+
+def children_of(f):
+    """The bijectors and values that f holds."""
+    return list(f._children())
+
+
+def normwise(f) -> bool:
+    """Does f or a component solve or factor a matrix?"""
+    return bool(getattr(f, "normwise", False)) or any(normwise(c) for c in children_of(f))
+
+
+def constant_of(f, size) -> float:
+    """The constant C of the unit of error: 4, with 1/2 for each term of a sum over the event, 8 for a solver's inverse;
+    those of a composition's components add up.
+    """
+    inner = [constant_of(c, size) for c in children_of(f)]
+    if inner:
+        return sum(inner)
+    base = 8.0 if getattr(f, "solver", False) else 4.0
+    return base + (size / 2 if size > 1 else 0.0)
+
+
+def spreads(field, held):
+    """Is this an array of which every event has its own?  Constants are, if they have batch axes before a declared core."""
+    return isinstance(field, Field) and held is not None and (not field.constant or 0 < len(field.shape) < held.ndim)
+
+
+def spread_fields(value, batch, lifted=0):
+    """`value`, an unchecked view, with each real field, and each constant that has batch axes, repeated for every event.
+
+    A field's own batch axes are the last ones of (*batch, *lifted axes), the latter those that Independent moved into the
+    event.
+    """
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    inner = lifted + getattr(value, "lifted_axes", 0)
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = (tuple(spread_fields(c, batch, inner) for c in held) if field.many
+                                 else spread_fields(held, batch, inner))
+        elif spreads(field, held):
+            split = held.ndim - len(field.shape)
+            lead = (1,) * (len(batch) + lifted - split) + held.shape[:split]
+            shape = batch + lead[len(batch):] + held.shape[split:]
+            new.__dict__[key] = np.broadcast_to(held.reshape(lead + held.shape[split:]), shape)
+    return new
+
+
+def at_positions(value, shape, batch_ndim, sizes=()):
+    """`value`, spread over events, with each real field repeated at every position of an event at which it is applied.
+
+    `shape` is that of an event z, None where it is not known: fields below then stay shared.  A sum over positions is one of
+    numbers that differ, be log-det constant or not.
+    """
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    if np.prod(sizes) > 1:
+        new.__dict__["constant_log_det"] = False
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            components = held if field.many else (held,)
+            repeated = tuple(at_positions(c, inner, batch_ndim, sizes + more)
+                             for c, (inner, more) in zip(components, placed(value, components, shape)))
+            new.__dict__[key] = repeated if field.many else repeated[0]
+        elif isinstance(field, Field) and held is not None and not field.constant:
+            split = held.ndim - len(field.shape)
+            lead = held.shape[:batch_ndim] + np.broadcast_shapes(held.shape[batch_ndim:split], sizes)
+            new.__dict__[key] = np.broadcast_to(held, lead + held.shape[split:])
+    return new
+
+
+def placed(value, components, shape):
+    """For each component (the shape of its z, the sizes of the axes of positions that it does not see)."""
+    if shape is None or not isinstance(value, Chain.page):
+        return [inside(value, shape)] * len(components)
+    shapes = [shape]
+    for stage in components[:-1]:
+        shapes.append(tuple(stage.output_shape(shapes[-1])))
+    return [(s, ()) for s in shapes]
+
+
+def inside(value, shape):
+    if shape is None:
+        return None, (1,) * getattr(value, "lifted_axes", 0)
+    if isinstance(value, Independent.page):
+        return shape[value.ndim:], shape[:value.ndim]
+    if isinstance(value, Pointwise.page):
+        return shape[:1], (int(np.prod(shape[1:])),)
+    if isinstance(value, Inverse.page):
+        return tuple(value.output_shape(shape)), ()
+    return None, ()
+
+
+def event_of(value, i):
+    """The view of `spread_fields` with the fields of event i alone."""
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = tuple(event_of(c, i) for c in held) if field.many else event_of(held, i)
+        elif spreads(field, held):
+            new.__dict__[key] = held[i]
+    return new
+
+
+def with_leaf(value, path, array):
+    """An unchecked view with one parameter replaced; a shared context in all its users."""
+    new = object.__new__(type(value))
+    new.__dict__.update(vars(value))
+    for key, field in value.declared.items():
+        held = vars(value)[key]
+        if path == ("context",) and isinstance(field, Child):
+            new.__dict__[key] = (tuple(with_leaf(c, path, array) for c in held) if field.many
+                                 else with_leaf(held, path, array))
+        elif path[0] == key and isinstance(field, Child) and field.many:
+            i = int(path[1])
+            new.__dict__[key] = held[:i] + (with_leaf(held[i], path[2:], array),) + held[i + 1:]
+        elif path[0] == key:
+            new.__dict__[key] = with_leaf(held, path[1:], array) if isinstance(field, Child) else array
+    return new
+
+
+def per_event(f, event, side=0, dtype=np.float64):
+    """(view, event): f's unchecked view in `dtype`, every event, and each position of one, with its own parameters."""
+    core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
+    batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
+    view, shape = spread_fields(f.view(dtype), batch), tuple(f.input_shape(core)) if side else core
+    return at_positions(view, shape, len(batch)), np.broadcast_to(np.asarray(event, dtype), batch + core)
+
+
+class Lanes:
+    """The entries that the stages of chains hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
+
+    def __init__(self, batch_ndim):
+        self.batch_ndim, self.found, self.first = batch_ndim, {}, None
+
+    @property
+    def count(self):
+        return sum(self.found.values())
+
+    def pass_on(self, key, event):
+        entries = event.reshape(event.shape[:1 + self.batch_ndim] + (-1,))
+        size = entries.shape[-1]
+        if self.first is None:
+            self.found[key] = size
+            return event
+        moved, own = entries.copy(), np.arange(size)
+        before = list(self.found).index(key)
+        moved[self.first + sum(list(self.found.values())[:before]) + own, ..., own] *= 1 + DELTA
+        return moved.reshape(event.shape)
+
+
+class OpenChain(Chain.page):
+    """The unchecked view of a chain whose events and cotangents pass through lanes on their way from stage to stage."""
+
+    def _entering(self, i, side, event):
+        event = super()._entering(i, side, event)
+        return event if i == self._first(side) else self.lanes.pass_on((self.node, i, side), event)
+
+    def _first(self, side):
+        return 0 if side == 0 else len(self.stages) - 1
+
+    def _reversed(self, event, side, name):
+        image_and_log_det, stages = None, []
+        for i in self._along(side):
+            (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
+            total = log_det if image_and_log_det is None else image_and_log_det[1] + log_det
+            image_and_log_det = event, total
+            stages.append((i, pullback))
+
+        def pullback(event_bar, log_det_bar):
+            bars = {}
+            for i, stage_pullback in reversed(stages):
+                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)
+                if i != self._first(side):
+                    event_bar = self.lanes.pass_on((self.node, i, side, "bar"), event_bar)
+            return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
+
+        return image_and_log_det, pullback
+
+
+def opened(view, lanes, node=()):
+    """`view` with its chains open."""
+    new = object.__new__(OpenChain if type(view) is Chain.page else type(view))
+    new.__dict__.update(vars(view))
+    new.__dict__.update(lanes=lanes, node=node)
+    for key, field in view.declared.items():
+        held = vars(view)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = (tuple(opened(c, lanes, (*node, key, i)) for i, c in enumerate(held)) if field.many
+                                 else opened(held, lanes, (*node, key)))
+    return new
+
+
+def has_chain(view) -> bool:
+    return isinstance(view, Chain.page) or any(has_chain(c) for c in children_of(view))
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """q (*batch, Q) and its derivatives {block: (*batch, Q, size)} with respect to the inputs {block: (*batch, size)}."""
+
+    value: np.ndarray
+    slopes: dict
+    inputs: dict
+    normwise: bool = False
+
+    @property
+    def kappa(self):
+        if not self.normwise:
+            return np.abs(self.value) + sum(self.part(b) for b in self.slopes)                  # (1)
+        total = np.linalg.norm(self.value, axis=-1)
+        for block, slope in self.slopes.items():
+            finite = np.where(np.isfinite(slope).all((-2, -1), keepdims=True), slope, 0)
+            norm = np.linalg.norm(finite, 2, (-2, -1)) if slope.size else np.zeros(total.shape)
+            norm = np.where(np.isfinite(slope).all((-2, -1)), norm, np.inf)
+            total = total + norm * np.linalg.norm(self.inputs[block], axis=-1)                  # (2)
+        return np.broadcast_to(total[..., None], self.value.shape)
+
+    def part(self, block):
+        """sum_j |dq/d input_j| |input_j| over one block; an input 0 contributes 0."""
+        slope, given = np.abs(self.slopes[block]), np.abs(self.inputs[block])[..., None, :]
+        return np.where(given == 0, 0, slope * given).sum(-1)
+
+    def moved(self, block, by):
+        """How far q moves when the entries of a block move by |by|: |dq/dblock| |by|, in norm for normwise pages."""
+        slope = self.slopes[block]
+        if not self.normwise:
+            return np.where(by[..., None, :] == 0, 0, np.abs(slope) * np.abs(by)[..., None, :]).sum(-1)
+        total = np.linalg.norm(slope, 2, (-2, -1)) * np.linalg.norm(by, axis=-1)
+        return np.broadcast_to(total[..., None], self.value.shape)
+
+
+def flat(array, batch):
+    return np.reshape(array, (*batch, int(np.prod(np.shape(array)[len(batch):]))))
+
+
+def value_and_log_det(g, event, method, normal):
+    """Sensitivities of the image and of its log-det, from g's own pullback at unit cotangents."""
+    with np.errstate(all="ignore"):
+        (image, log_det), pullback = getattr(g, method)(event)
+        batch = log_det.shape
+        inputs = {"event": flat(event, batch)} | {p: flat(v, batch) for p, v in flatten(g.params())}
+        size, nothing = int(np.prod(image.shape[len(batch):])), np.zeros_like(image)
+        bars = [pullback(unit_cotangent(image, batch, i), np.zeros_like(log_det)) for i in range(size)]
+        of_log_det = [pullback(nothing, np.ones_like(log_det))]
+        values = flat(image, batch), log_det[..., None]
+        slopes = [slopes_of(found, batch, inputs) for found in (bars, of_log_det)]
+        if has_chain(g):
+            between = slopes_between(g, event, method, batch)
+            slopes = [own | {"between": more} for own, more in zip(slopes, between)]
+            inputs["between"] = np.ones((*batch, between[0].shape[-1]))
+        return tuple(Sensitivity(value, found, inputs, normal) for value, found in zip(values, slopes))
+
+
+def slopes_between(g, event, method, batch):
+    """Derivatives of (image, log_det) with respect to relative changes of what chains hand on."""
+    lanes = Lanes(len(batch))
+    for count in (0, None):
+        copies = 1 + (lanes.count if count is None else 0)
+        lanes.first = 1 if count is None else None
+        view = opened(spread_fields(g, (copies, *batch)), lanes)
+        image, log_det = getattr(view, method)(np.repeat(event[None], copies, 0))[0]
+    return [np.moveaxis((q[1:] - q[0]) / DELTA, 0, -1) for q in (flat(image, (copies, *batch)), log_det[..., None])]
+
+
+def slopes_of(bars, batch, inputs):
+    tables = [{"event": flat(event_bar, batch)} | {p: flat(v, batch) for p, v in flatten(params_bar)}
+              for event_bar, params_bar in bars]
+    return {b: np.stack([t[b] for t in tables], -2) if tables else np.zeros((*batch, 0, v.shape[-1]))
+            for b, v in inputs.items()}
+
+
+def kappa(f, z) -> dict:
+    """{"forward": kappa of each entry of x, "log_det": kappa of log|det dx/dz|} at z, in float64."""
+    g, z = per_event(f, z)
+    x, log_det = value_and_log_det(g, z, "vjp", normwise(f))
+    return {"forward": x.kappa.reshape(image_shape(f, z, 0)), "log_det": log_det.kappa[..., 0]}
+
+
+def kappa_inverse(f, x) -> dict:
+    """{"inverse": kappa of each entry of z, "inverse_log_det": kappa of log|det dz/dx|} at x, in float64."""
+    g, x = per_event(f, x, 1)
+    z, log_det = value_and_log_det(g, x, "inverse_vjp", normwise(f))
+    return {"inverse": z.kappa.reshape(image_shape(f, x, 1)), "inverse_log_det": log_det.kappa[..., 0]}
+
+
+def image_shape(f, event, side):
+    split = event.ndim - f.event_ndim[side]
+    rule = f.output_shape if side == 0 else f.input_shape
+    return event.shape[:split] + tuple(rule(event.shape[split:]))
+
+
+def differenced(quantities, g, event, bars, normal) -> dict:
+    """{name: Sensitivity} of quantities(view, event, bars) -> {name: (*batch, Q)}, by differences in all inputs at once.
+
+    Every input entry is moved by a relative DELTA along a new leading axis.  For derivatives, whose own derivatives no
+    page gives.
+    """
+    batch, lanes = bars[-1].shape, Lanes(bars[-1].ndim)
+    blocks = {"event": event} | dict(flatten(g.params())) | {"image_bar": bars[0], "log_det_bar": bars[1]}
+    inputs = {b: flat(v, batch) for b, v in blocks.items()}
+    with np.errstate(all="ignore"):
+        if has_chain(g):
+            quantities(opened(spread_fields(g, (1, *batch)), lanes), event[None], tuple(bar[None] for bar in bars))
+        lanes.first = 1 + sum(v.shape[-1] for v in inputs.values())
+        view, moved = moved_one_by_one(g, blocks, inputs, batch, lanes.first + lanes.count)
+        view = opened(view, lanes) if lanes.count else view
+        found = quantities(view, moved["event"], (moved["image_bar"], moved["log_det_bar"]))
+    if lanes.count:
+        inputs["between"] = np.ones((*batch, lanes.count))
+    return {name: differences(q, inputs, normal) for name, q in found.items()}
+
+
+def moved_one_by_one(g, blocks, inputs, batch, count):
+    """(view, blocks) with `count` copies along axis 0, in which one input entry after the other is moved."""
+    moved, first, view = {}, 1, spread_fields(g, (count, *batch))
+    for b, v in inputs.items():
+        table = np.repeat(v[None], count, 0)
+        own = np.arange(v.shape[-1])
+        table[first + own, ..., own] *= 1 + DELTA
+        moved[b] = table.reshape(count, *np.shape(blocks[b]))
+        first += v.shape[-1]
+    for path, _ in flatten(g.params()):
+        view = with_leaf(view, path, moved[path])
+    return view, moved
+
+
+def differences(q, inputs, normal):
+    slopes, first = {}, 1
+    with np.errstate(all="ignore"):
+        for b, v in inputs.items():
+            change = (q[first:first + v.shape[-1]] - q[0]) / DELTA
+            slope = np.moveaxis(change, 0, -1) / v[..., None, :]
+            slopes[b] = np.where(v[..., None, :] == 0, 0, slope)
+            first += v.shape[-1]
+    return Sensitivity(q[0], slopes, inputs, normal)

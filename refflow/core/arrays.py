@@ -1,0 +1,44 @@
+"""Dtypes, shapes and memory of arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_floating(name, given):
+    """(array, strong): a float32 or float64 array; weak when it came as Python numbers, lists or integers.
+
+    Raises ValueError for float16, longdouble, complex, object and string arrays.
+    """
+    array = np.asarray(given)
+    if array.dtype in FLOATS:
+        return array, isinstance(given, np.generic) or not isinstance(given, (float, int, list, tuple))
+    if array.dtype.kind in "iu":
+        return array.astype(np.float64), False
+    raise ValueError(f"{name} must be float32 or float64 (or Python numbers), not {array.dtype}")
+
+
+def locked(array):
+    """A write-locked copy: a value shares no memory with its caller."""
+    array = np.array(array, copy=True, order="C")
+    array.flags.writeable = False
+    return array
+
+
+def at_index(name, index):
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
+
+
+def sum_to_shape(bar, shape):
+    """The adjoint of broadcasting: sum over exactly the axes along which an array of `shape` was repeated."""
+    bar = np.asarray(bar)
+    if bar.shape == tuple(shape):
+        return bar
+    extra = bar.ndim - len(shape)
+    if extra > 0:
+        bar = bar.sum(axis=tuple(range(extra)))
+    repeated = tuple(i for i, n in enumerate(shape) if n == 1 and bar.shape[i] != 1)
+    bar = bar.sum(axis=repeated, keepdims=True) if repeated else bar
+    return bar if bar.shape == tuple(shape) else np.broadcast_to(bar, shape).copy()

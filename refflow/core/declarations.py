@@ -1,0 +1,84 @@
+"""Declarations: what a page says of its fields, once.
+
+From one declaration come the validation message, the parameter dictionary, the flat vector, the initial draw and the
+documentation table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from numpy import ndarray as Array
+
+__all__ = ["Array", "Child", "Field", "Plain", "bind", "child", "children", "plain", "size_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One declared array: the set its values lie in and its trailing core shape, in symbols ("D", "K+1") or numbers.
+
+    `constant` fields (masks, permutations) are not parameters.  An `optional` field may be None: it is then not there, nor
+    among the parameters, unless `at` fills it.  A `default` number fills the whole core of a field that is not given; where
+    the field is optional too, None is an answer, and what is not given differs from it.
+    """
+
+    set: Any
+    shape: tuple = ()
+    default: Any = None
+    constant: bool = False
+    optional: bool = False
+    dtype: Any = None
+
+    @property
+    def usual(self):
+        """Is it there unless the caller says otherwise?"""
+        return self.default is not None or not self.optional
+
+
+@dataclasses.dataclass(frozen=True)
+class Child:
+    """A declared component that is itself a value (`many`: a tuple of them)."""
+
+    many: bool = False
+
+
+def child() -> Child:
+    """A field that holds another bijector, base or conditioner."""
+    return Child()
+
+
+def children() -> Child:
+    """A field that holds a tuple of them."""
+    return Child(many=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A field kept as it is given (a shape, a name): not an array, not a parameter."""
+
+    default: Any = dataclasses.MISSING
+
+
+def plain(default=dataclasses.MISSING) -> Plain:
+    """A field that holds a plain Python value."""
+    return Plain(default)
+
+
+def size_of(symbol, dims):
+    """The number that "D", "K+1" or 3 stands for, or None while its letter is unknown."""
+    if isinstance(symbol, int):
+        return symbol
+    letter, offset = re.fullmatch(r"(\w+?)([+-]\d+)?", symbol).groups()
+    return dims[letter] + int(offset or 0) if letter in dims else None
+
+
+def bind(symbol, size, dims):
+    """Learn the letter of `symbol` from `size`; False if the two contradict each other."""
+    known = size_of(symbol, dims)
+    if known is None:
+        letter, offset = re.fullmatch(r"(\w+?)([+-]\d+)?", symbol).groups()
+        dims[letter] = size - int(offset or 0)
+        return dims[letter] >= 0
+    return known == size

@@ -1,0 +1,3 @@
+"""The version of refflow."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,529 @@
+r"""Couplings with dense networks, tuned: the one place where speed is bought with text.
+
+The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
+`conditioners.activations`; a law holds the two equal.  What differs:
+- events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
+- every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step; what a
+  network does with its arrays is noted as `Operations`, because threads wait for each other wherever there is Python;
+- products of matrices are stacks of small ones, as `products` says;
+- sums over events go into the gradient itself.
+
+Where a number may leave the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import operator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from ..maps.conditioners import Dense, ReLU, Sequential
+from ..maps.densities import HALF_LOG_2_PI, StandardNormal
+from ..core.tree import flatten
+from ..maps.coupling import AdditiveCoupling, AffineCoupling
+from ..maps.elementwise.scales import SAFE, ExpScale
+from . import products
+
+
+LARGEST = {np.dtype(dtype): float(np.finfo(dtype).max) / 2 for dtype in (np.float32, np.float64)}
+
+
+class Unusual(Exception):
+    """Events that need the pages' own care."""
+
+
+class Workspace:
+    """Arrays by name, made once; each is overwritten by the next that asks for its name."""
+
+    def __init__(self):
+        self.arrays, self.views, self.bar = {}, {}, None
+
+    def array(self, name, shape, dtype):
+        view = self.views.get(name)
+        if view is not None and view.shape == shape and view.dtype == dtype:
+            return view
+        size = shape[0] * shape[1]
+        held = self.arrays.get(name)
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self.arrays[name] = np.zeros(size, dtype)
+        view = self.views[name] = held[:size].reshape(shape)
+        return view
+
+    def apart(self, name, shape, dtype, *others):
+        """An array by this name that shares no memory with some others, of at most two."""
+        for i in range(3):
+            array = self.array((name, i), shape, dtype)
+            if not any(np.may_share_memory(array, other) for other in others):
+                return array
+        raise AssertionError("two arrays cannot overlap with three")
+
+    def kept(self, name, make):
+        """What `make` made when this name first came."""
+        if name not in self.arrays:
+            self.arrays[name] = make()
+        return self.arrays[name]
+
+    def layers(self, slot, form, n, dtype):
+        """`Layers` of this slot, with the cotangents that those of all slots share."""
+        return self.columns((slot, form), n, dtype, lambda: Layers(form, n, dtype, self.cotangents(form, n, dtype)))
+
+    def cotangents(self, form, n, dtype):
+        return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
+
+    def columns(self, name, n, dtype, make):
+        """The `Columns` by this name for n events; chunks of one call differ by at most one event, so that two are kept."""
+        key = *name, n % 2
+        held = self.arrays.get(key)
+        if held is None or held.n != n or held.dtype != dtype:
+            held = self.arrays[key] = make()
+        return held
+
+    def ones(self, size, dtype):
+        held = self.arrays.get("ones")
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self.arrays["ones"] = np.ones(size, dtype)
+        return held[:size]
+
+    def contiguous(self, name, E):
+        """E, or a copy where its rows are not contiguous."""
+        if E.flags.c_contiguous:
+            return E
+        copy = self.array(name, E.shape, E.dtype)
+        np.copyto(copy, E)
+        return copy
+
+    def new_bar(self, shape, dtype):
+        """The one array that pullbacks write cotangents of events into, its first two axes those of `shape`.
+
+        `bar` is the same array with these exchanged, to be given on.
+        """
+        array = self.array("bar", (shape[0], math.prod(shape[1:])), dtype)
+        self.exchanged = array if array.shape == shape else array.reshape(shape)       # known again where it is the same
+        self.bar = self.exchanged.swapaxes(0, 1)
+        return self.exchanged
+
+    def own_bar(self, bar):
+        """A cotangent of events, its first two axes exchanged, in that array."""
+        if bar is not self.bar:
+            given = bar.swapaxes(0, 1)
+            np.copyto(self.new_bar(given.shape, given.dtype), given)
+        return self.exchanged
+
+
+class Operations(list):
+    """Operations on arrays that stay the same: `operations(f, *a)` notes f(*a) down, to be done whenever they are run."""
+
+    def __call__(self, f, *a, **options):
+        self.append(functools.partial(f, *a, **options))
+
+    def run(self):
+        for operation in self:
+            operation()
+
+
+class Form(NamedTuple):
+    """The sizes of a network's input and layers, and where s and t stand in its output, s unless the coupling is additive.
+
+    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?
+    """
+
+    sizes: tuple
+    activated: tuple
+    affine: bool
+    plain: bool
+    halves: bool
+    scale_first: bool
+
+    def pieces(self, h):
+        """(s, t): rows of h."""
+        if not self.affine:
+            return None, h
+        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.halves else (h[0::2], h[1::2])
+        return (first, second) if self.scale_first else (second, first)
+
+
+class Columns:
+    """Arrays (M, n) for a network's input and each of its layers, M in the sizes of `form`, for n events.
+
+    They are parts of `padded` arrays of zeros, which have one row more; columns that fill up the last block of a product;
+    and more columns where rows would stand a multiple of 4096 bytes apart, which a processor keeps in the same few places of
+    its cache.
+    """
+
+    def __init__(self, form, n, dtype):
+        self.n, self.dtype = n, dtype
+        block = products.column_block(n, dtype)
+        self.width = -(-n // block) * block
+        more = 0 if self.width * dtype.itemsize % 4096 else products.LINE // dtype.itemsize
+        self.padded = [products.zeros(M + 1, self.width + more, dtype) for M in form.sizes]
+        self.values = [array[:-1, :n] for array in self.padded]
+        self.s, self.t = form.pieces(self.values[-1])
+        matrices = [(M, N) for N, M in itertools.pairwise(form.sizes)]
+        self.blocks = [block if M * (N + 1) * block <= products.SMALL else self.width for M, N in matrices]
+        self.row_blocks = [products.row_blocks(M, N, n) for M, N in matrices]
+
+    def in_blocks(self, arrays):
+        """For each layer the columns of its array as those of a product with its matrix."""
+        return [products.columns(array[:, :self.width], block) for array, block in zip(arrays, self.blocks)]
+
+
+class Layers(Columns):
+    """What enters a network's layers and leaves the last, each with a row of ones below, and [W b] of each, in `matrices`.
+
+    The matrices are those of the coupling `owner`, which notes here what it does with the event that it met last, `event`,
+    and keeps views of the cotangents of events, `B`.  The operations `forward` make all from what enters the first;
+    `backward` are the `LayerPullback`s, from the last layer to the first.
+    """
+
+    def __init__(self, form, n, dtype, bars):
+        super().__init__(form, n, dtype)
+        for array in self.padded:
+            array[-1, :n] = 1
+        self.owner = self.event = self.B = None
+        self.backs, self.bars = {}, bars
+        self.matrices = [np.empty((M, N + 1), dtype) for N, M in itertools.pairwise(form.sizes)]
+        self.scale = scale_of(form, self.s, form.pieces(self.padded[-1][:-1])[0])
+        self.forward = self.noted_forward(form)
+        self.backward = [self.noted_pullback(i, form) for i in reversed(range(len(self.matrices)))]
+
+    def noted_forward(self, form):
+        """For each layer h = [W b] (a, 1), in blocks of events, and max(h, 0) over it, or else another activation."""
+        forward = Operations()
+        leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
+                   for array, activated in zip(self.padded[1:], form.activated)]
+        self.before = [array[:, :self.n] for array in leaving]
+        zeros = np.zeros(self.padded[0].shape[1], self.dtype)
+        for i, (Wb, a, h) in enumerate(zip(self.matrices, self.in_blocks(self.padded), self.in_blocks(leaving))):
+            forward(np.matmul, Wb, a, out=h)
+            if form.activated[i]:
+                forward(self.activate, i)
+            elif i < len(leaving) - 1:
+                forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a number
+        return forward
+
+    def noted_pullback(self, i, form):
+        bars, (M, N) = self.bars, self.row_blocks[i]
+        activation, g = Operations(), bars.padded[i + 1]
+        if form.activated[i]:
+            activation(self.pull_activation, i)
+        elif i < len(self.matrices) - 1:
+            activation(np.greater, self.padded[i + 1], 0, out=bars.positive[i])
+            activation(np.multiply, g, bars.positive[i], out=g)
+        entering = functools.partial(np.matmul, self.matrices[i][:, :-1].T, bars.leaving[i], out=bars.entering[i])
+        W_factors = products.left(bars.values[i + 1], M), products.right(self.values[i], N)
+        return LayerPullback(activation, W_factors, (bars.values[i + 1], bars.ones), entering)
+
+    def activate(self, i):
+        self.values[i + 1][...], self.backs[i] = self.owner.dense[i].activation.vjp(self.before[i])
+        if self.checked and not self.in_range(i + 1):
+            raise Unusual
+
+    def pull_activation(self, i):
+        values = self.bars.values[i + 1]
+        values[...] = self.backs[i](values)[0]
+
+    def in_range(self, i):
+        """Do the layers from the i-th to the next activation that is no ReLU stay there, with all partial sums?"""
+        return norm(self.padded[i]) * self.owner.growth[i] <= LARGEST[self.dtype]
+
+    def of(self, owner):
+        """The same with the matrices of a coupling."""
+        if self.owner is not owner:
+            for layer, Wb in zip(owner.dense, self.matrices):
+                Wb[:, :-1], Wb[:, -1] = layer.W, layer.b
+            self.owner, self.event, self.B = owner, None, None
+        return self
+
+    def run(self, checked):
+        """A pass, from what has been written into the first of `values`."""
+        self.checked = checked
+        if checked and not self.in_range(0):
+            raise Unusual
+        self.forward.run()
+        if self.scale is not None:
+            self.scale.take(self.owner.stage, checked)
+
+
+class LayerPullback(NamedTuple):
+    """`activation` takes the cotangent of max(h, 0) to g, that of h; `entering` makes that of a.
+
+    The products of the factors are the cotangents of W and b: g a^T, in blocks, and g 1.
+    """
+
+    activation: Operations
+    W_factors: tuple
+    b_factors: tuple
+    entering: functools.partial
+
+
+class Cotangents(Columns):
+    """The cotangents of `Layers`, of each layer that of a, `entering`, and that of h, `leaving`."""
+
+    def __init__(self, form, n, dtype):
+        super().__init__(form, n, dtype)
+        arrays = [array[:-1] for array in self.padded]
+        self.entering, self.leaving = self.in_blocks(arrays), self.in_blocks(arrays[1:])
+        self.positive = [np.zeros(array.shape, bool) for array in self.padded[1:]]
+        self.ones = np.ones(n, dtype)
+
+
+def tunable(stage):
+    """Is a stage's view a coupling of vectors with a network of dense layers and activations between them?"""
+    affine = type(stage) is AffineCoupling.page
+    if not affine and type(stage) is not AdditiveCoupling.page or stage.mask.ndim != 1 or affine and stage.shift_first:
+        return False
+    if type(stage.net) is not Sequential.page or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
+        return False
+    dense, between = stage.net.layers[0::2], stage.net.layers[1::2]
+    return (len(dense) == len(between) + 1
+            and all(type(layer) is Dense.page and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
+            and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
+
+
+def scale_of(form, s, padded_s):
+    if not form.affine:
+        return None
+    return Exponential(s, padded_s) if form.plain else Conventional(s)
+
+
+class Exponential:
+    """sigma = exp(s), written over s, which is a part of `padded` zeros; `total` is the sum of s over the entries of b."""
+
+    def __init__(self, s, padded):
+        self.factor, self.padded, self.largest = s, padded, SAFE[s.dtype]
+
+    def take(self, stage, checked):
+        s = self.factor
+        if checked and not (norm(self.padded) <= self.largest or (np.abs(s) <= self.largest).all()):
+            raise Unusual
+        self.total = np.add.reduce(s, 0)
+        np.exp(s, out=s)
+
+    def times(self, z, out):
+        np.multiply(z, self.factor, out=out)
+
+    def over(self, y, out):
+        np.divide(y, self.factor, out=out)
+
+    def cotangents(self, z, product_bar, b, s_bar):
+        """Those of the convention, for z sigma; those of z, over `product_bar`, and of s are written; b: the log-det's."""
+        product_bar *= self.factor
+        np.multiply(product_bar, z, out=s_bar)
+        s_bar += b
+
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar):
+        """The same for y / sigma and -b."""
+        quotient_bar /= self.factor
+        np.multiply(quotient_bar, y, out=s_bar)
+        np.subtract(-b, s_bar, out=s_bar)
+
+
+class Conventional:
+    """Any other convention, by its own page."""
+
+    def __init__(self, s):
+        self.s = s
+
+    def take(self, stage, checked):
+        self.sigma, self.own = stage.sigma(self.s), stage.scale_bar
+        self.total = np.broadcast_to(self.sigma.log, self.s.shape).sum(0)
+
+    def times(self, z, out):
+        out[...] = self.sigma.times(z)
+
+    def over(self, y, out):
+        out[...] = self.sigma.over(y)
+
+    def cotangents(self, z, product_bar, b, s_bar):
+        s_bar[...], own = self.sigma.cotangents(z, product_bar, b)
+        self.times(product_bar, product_bar)
+        return self.own(own)
+
+    def inverse_cotangents(self, y, quotient_bar, b, s_bar):
+        s_bar[...], own = self.sigma.inverse_cotangents(y, quotient_bar, b)
+        self.over(quotient_bar, quotient_bar)
+        return self.own(own)
+
+
+class TunedDense:
+    """A dense layer with its bias as one more column: h = [W b] (a, 1), where a (N + 1, n) has a last row of ones.
+
+    With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not let grow; `activation` is any other.
+    """
+
+    def __init__(self, layer, after, path):
+        self.activation = None if type(after) is ReLU.page else after
+        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
+        self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
+
+
+def growths(layers):
+    """For each layer, the product of `growth` from it to the next that has an activation, or to the last."""
+    found, product = [], 1.0
+    for layer in reversed(layers):
+        product = layer.growth if layer.activation is not None else layer.growth * product
+        found.append(product)
+    return found[::-1]
+
+
+class TunedCoupling:
+    """One coupling of a flow, a step of `reversible`: number >= 1 of its line, its parameters at `path`.
+
+    Side 0 applies the map, side 1 its inverse.
+    """
+
+    def __init__(self, stage, side, path, number, space):
+        self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
+        self.a, self.b = stage.split.a[1], stage.split.b[1]
+        self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
+        self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
+        between = [*stage.net.layers[1::2], None]
+        self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
+                      for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
+        self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
+        affine = type(stage) is AffineCoupling.page
+        self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
+                         tuple(layer.activation is not None for layer in self.dense), affine,
+                         affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0,
+                         stage.layout == "halves", affine and stage.order[0] == "scale")
+
+    # -- the three passes --------------------------------------------------------------------------------------------
+
+    def forward(self, event):
+        held = self.passed(event, self.side, 0, True)
+        return held.after, self.log_det(held), None
+
+    def stored(self, event):
+        """Its arrays stay until the next `stored` of the same number."""
+        held = self.passed(event, self.side, self.number, True)
+        return (held.after, self.log_det(held)), functools.partial(self.pullback, held, held.b)
+
+    def at(self, event, after, memory):
+        held = self.passed(event, self.side, 0, False)
+        return functools.partial(self.pullback, held, held.b)
+
+    def reversed(self, after, memory):
+        """One pass of the network serves the inverse and the pullback."""
+        held = self.passed(after, 1 - self.side, 0, False)
+        return held.after, functools.partial(self.pullback, held, held.new_b)
+
+    def log_det(self, held):
+        return np.zeros(held.n, held.dtype) if held.scale is None else self.sign * held.scale.total
+
+    def passed(self, event, side, slot, checked):
+        """`Layers` after a pass, and `after`, the event moved by the map, or for side 1 by its inverse."""
+        held = self.layers(slot, len(event), event.dtype).of(self)
+        if held.event is not event or not self.is_view:
+            self.bind(held, event, side, slot)
+        held.enter()
+        held.run(checked)
+        held.move.run()
+        return held
+
+    def layers(self, slot, n, dtype):
+        """Those of a slot; the last of this coupling's own slot are at hand."""
+        if not slot:
+            return self.space.layers(0, self.form, n, dtype)
+        if self.last is None or self.last.n != n or self.last.dtype != dtype:
+            self.last = self.space.layers(slot, self.form, n, dtype)
+        return self.last
+
+    def bind(self, held, event, side, slot):
+        """Notes what is done with the parts of an event and of that which it is moved to."""
+        E = self.space.contiguous(("entering", slot), event.T)
+        if slot:                                                        # its own array, which E is not
+            new = self.space.array(("event", slot), E.shape, E.dtype)
+        else:
+            new = self.space.apart(("event", 0), E.shape, E.dtype, E)
+        a, held.b, held.new_b = E[self.a], E[self.b], new[self.b]
+        held.event = event if slot and event.flags.f_contiguous else None       # others do not come again
+        held.after, held.move = new.T, Operations()
+        held.enter = functools.partial(np.copyto, held.values[0], a)
+        held.move(operator.setitem, new, self.a, a)
+        self.note_move(held, side)
+        if not self.is_view:
+            held.move(operator.setitem, new, self.b, held.new_b)
+
+    def note_move(self, held, side):
+        move, b, t, scale, out = held.move, held.b, held.t, held.scale, held.new_b
+        if side:
+            move(np.subtract, b, t, out=out)
+            if scale is not None:
+                move(scale.over, out, out)
+        elif scale is None:
+            move(np.add, b, t, out=out)
+        else:
+            move(scale.times, b, out)
+            move(np.add, out, t, out=out)
+
+    # -- the pullback ------------------------------------------------------------------------------------------------
+
+    def pullback(self, held, before, bar, b, sums, wanted=True):
+        """`before`: the part b of the event before the step."""
+        B, bars = self.space.own_bar(bar), held.bars
+        if held.B is not B or not self.is_view:
+            held.B, held.B_a, held.B_b = B, B[self.a], B[self.b]
+        if held.scale is None:
+            np.multiply(held.B_b, self.sign, out=bars.t)
+        else:
+            self.affine_cotangents(before, held.t, held.scale, held.B_b, b, bars, sums)
+        if not self.is_view:
+            B[self.b] = held.B_b
+        self.network_pullback(held, sums, wanted)
+        if wanted:
+            np.add(held.B_a, bars.values[0], out=held.B_a)
+            if not self.is_view:
+                B[self.a] = held.B_a
+        return self.space.bar
+
+    def affine_cotangents(self, before, t, sigma, part, b, bars, sums):
+        """Those of s and t, into `bars`, of the part b, over its own, and of the convention, into the sums."""
+        if self.side:
+            own = sigma.inverse_cotangents(before - t, part, b, bars.s)
+            np.multiply(part, self.sign, out=bars.t)
+        else:
+            np.copyto(bars.t, part)
+            own = sigma.cotangents(before, part, b, bars.s)
+        if own:
+            sums.add_all(f"{self.path}.scale", own)
+
+    def network_pullback(self, held, sums, wanted):
+        """The cotangent of the part a, if wanted, into `bars`; those of weights and biases go into the sums."""
+        for layer, (activation, W_factors, b_factors, entering) in zip(self.last_first, held.backward):
+            activation.run()
+            sums.add_product(layer.W_path, *W_factors)
+            sums.add_product(layer.b_path, *b_factors)
+            if wanted or layer is not self.dense[0]:
+                entering()
+
+
+def tuned_base(base, z, space):
+    """The base density, tuned where it can be for columns z^T."""
+    return TunedNormal(base, space) if type(base) is StandardNormal.page and z.ndim == 2 and z.flags.f_contiguous else base
+
+
+class TunedNormal:
+    """The standard normal density of vectors, by the page `core.bases`; its cotangents go where those of couplings do."""
+
+    def __init__(self, base, space):
+        self.constant, self.space = math.prod(base.shape) * HALF_LOG_2_PI, space
+
+    def log_prob_vjp(self, z):
+        E = z.T
+        squares = np.multiply(E, E, out=self.space.array("squares", E.shape, E.dtype))
+        return np.add.reduce(squares, 0) / -2 - self.constant, functools.partial(self.pullback, E)
+
+    def pullback(self, E, b):
+        np.multiply(E, -b, out=self.space.new_bar(E.shape, E.dtype))
+        return self.space.bar, {}
+
+
+def norm(a):
+    """The root of the sum of squares of a matrix."""
+    return math.sqrt(np.vdot(a, a))

@@ -1,0 +1,51 @@
+r"""A bijector as a layer of a network.
+
+    h = f(a)                                                                        (1)
+    dh/da = J,   J = df/da                                                          (2)
+Its log-det is not counted.  Reverse rule, with f's own pullback at a:
+    a_bar, f_bar = f* (h_bar, 0)                                                    (3)
+
+Source: the definition.  Networks normalise with it: `BijectorLayer(BatchNorm(...))`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, Conditioner, child, conditioner
+
+
+@conditioner(source="definition", register=False)
+class BijectorLayer(Conditioner):
+    """h = f(a) for a bijector `f` of R^n."""
+
+    f: Bijector = child()
+
+    event_ndim = property(lambda self: self.f.event_ndim)
+    normwise = property(lambda self: self.f.normwise)
+
+    def output_shape(self, shape):
+        return self.f.output_shape(shape)
+
+    @staticmethod
+    def definition(m, a, f):
+        return f.definition(m, a)                                                   # (1)
+
+    def forward(self, a):
+        return self.f.forward(a)                                                    # (1)
+
+    def jacobian(self, a):
+        return self.f.jacobian(a)                                                   # (2)
+
+    def vjp(self, a):
+        (h, log_det), f_pullback = self.f.vjp(a)                                    # (1)
+
+        def pullback(h_bar):
+            a_bar, f_bar = f_pullback(h_bar, np.zeros_like(log_det))                # (3)
+            return a_bar, {"f": f_bar}
+
+        return h, pullback
+
+    def initialised(self, data, rng):
+        """Its bijector, initialised on `data`."""
+        return self.replace(f=self.f.initialised(data, rng))

@@ -1,0 +1,66 @@
+r"""A conditioner of the event and a context c.
+
+    h = inner([a, c])                                                               (1)
+    dh/da = the columns of J that belong to a,   J = d inner/d[a, c]                (2)
+Reverse rule:
+    [a_bar, c_bar] = inner*(h_bar)                                                  (3)
+inner* is the pullback of `inner` at [a, c].
+
+Source: the definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Conditioner, child, conditioner, context, join
+
+
+@conditioner(source="definition")
+class Contextual(Conditioner):
+    """h = inner([a, context]); a (*batch, N), context (*batch, C), filled in by `at(context=...)`."""
+
+    inner: Conditioner = child()
+    context: Array = context("C")
+
+    normwise = property(lambda self: self.inner.normwise)
+    smooth = property(lambda self: self.inner.smooth)
+
+    @property
+    def fixed_shape(self):
+        inner = self.inner.fixed_shape
+        return None if inner is None or self.context is None else (inner[0] - self.context.shape[-1],)
+
+    def output_shape(self, shape):
+        both = self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
+        return shape if both is None else self.inner.output_shape(both)
+
+    @staticmethod
+    def definition(m, a, inner, context):
+        return inner.definition(m, [*a, *context])                                  # (1)
+
+    def joined(self, a):
+        """[a, c]."""
+        if self.context is None:
+            raise ValueError("Contextual: there is no context; fill it in with at(context=...)")
+        return join(a, np.broadcast_to(self.context, a.shape[:-1] + self.context.shape[-1:]))
+
+    def forward(self, a):
+        return self.inner.forward(self.joined(a))                                   # (1)
+
+    def jacobian(self, a):
+        return self.inner.jacobian(self.joined(a))[..., :a.shape[-1]]               # (2)
+
+    def vjp(self, a):
+        h, inner_pullback = self.inner.vjp(self.joined(a))                          # (1)
+
+        def pullback(h_bar):
+            both_bar, inner_bar = inner_pullback(h_bar)                             # (3)
+            a_bar, context_bar = np.split(both_bar, [a.shape[-1]], -1)
+            return a_bar, {"inner": inner_bar, "context": context_bar}
+
+        return h, pullback
+
+    def initialised(self, data, rng):
+        """Its inner network, initialised on [data, context]."""
+        return self.replace(inner=self.inner.initialised(self.joined(np.asarray(data)), rng))

@@ -1,0 +1,78 @@
+r"""Dense layer, R^N -> R^M.
+
+    h = W a + b                                                                     (1)
+    dh/da = W                                                                       (2)
+
+Reverse rule, from dh = dW a + W da + db:
+    a_bar = W^T h_bar                                                               (3)
+    W_bar = h_bar a^T       b_bar = h_bar                                           (4)
+summed over the batch where W and b have none: with events as the rows of matrices A and H_bar, (1) is A W^T + b, (3) is
+H_bar W and (4) is H_bar^T A, one matrix product each.
+
+Where a partial sum of (1) overflows, W a = 2^e W (2^-e a) with the largest entry of 2^-e a in [1/2, 1) does not:
+    h = 2^e W (2^-e a) + b                                                          (5)
+
+Source: the definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, real
+from .words import event_sum, outer_sum, product, scaled_product
+
+
+def affine(W, b, a):
+    """W a + b."""
+    h = product(W, a)
+    h += b                                                                          # (1)
+    return h if np.isfinite(h).all() else scaled_product(W, a) + b                  # (5)
+
+
+@conditioner(source="definition")
+class Dense(Conditioner):
+    """h = W a + b; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,)."""
+
+    W: Array = real("M", "N")
+    b: Array = real("M", default=0.0)
+    event_shape = ("N",)
+
+    @property
+    def fixed_shape(self):
+        return self.W.shape[-1:]
+
+    def output_shape(self, shape):
+        if shape != self.fixed_shape:
+            raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
+        return self.W.shape[-2:-1]
+
+    @staticmethod
+    def definition(m, a, W, b):
+        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (1)
+
+    def forward(self, a):
+        return affine(self.W, self.b, a)
+
+    def jacobian(self, a):
+        return np.broadcast_to(self.W, a.shape[:-1] + self.W.shape[-2:])            # (2)
+
+    def vjp(self, a):
+        def pullback(h_bar):
+            W_bar, b_bar = outer_sum(h_bar, a, self.W), event_sum(h_bar, self.b)    # (4)
+            return product(self.W.mT, h_bar), {"W": W_bar, "b": b_bar}              # (3)
+
+        return self.forward(a), pullback
+
+    hard_cases = (
+        case("Number", "N = M = 1: a scalar affine map", z=[[3.0]], W=[[-0.3]], b=[0.7]),
+        case("Wide", "more entries out than in", z=[[2.0, -1.0]], W=[[1.0, 2.0], [0.5, 1.0], [-1.0, 3.0]],
+             b=[0.0, 0.0, 1.0]),
+        case("Narrow", "more entries in than out", z=[[1.0, 2.0, 3.0]], W=[[0.1, 0.2, 0.3]], b=[0.5]),
+        case("Zero", "a last layer that starts at 0: its cotangent of W is not", z=[[1.0, 2.0]], W=[[0.0, 0.0]], b=[0.0]),
+        case("Cancelling", "the sum is small beside its terms", z=[[1.0, 1.0, 1.0]], W=[[1e5, -1e5, 1e-5]], b=[0.0]),
+        case("Huge", "both products overflow, their sum does not", z=[[2.0**123, 2.0**123], [2.0**1005, 2.0**1005]],
+             W=[[2.0**20, 2.0**-1 - 2.0**20], [2.0**-20, 2.0**20]], b=[0.0, 0.0]),
+        case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], W=[[3.0, 1.0], [1.0, 0.3]],
+             b=[0.0, 0.0]),
+    )

@@ -1,0 +1,128 @@
+r"""Layer normalisation over the entries of an event.
+
+    mu = 1/N sum_j a_j                                                              (1)
+    d = a - mu,   v = 1/N sum_j d_j^2                                               (2)
+    r = (v + eps)^(-1/2),   n = r d                                                 (3)
+    h = gain n + bias                                                               (4)
+    dh_i/da_j = gain_i r (delta_ij - 1/N - n_i n_j / N)                             (5)
+eps > 0 is the source's: a number, not a parameter.
+
+Rounding.  The entries may be nearly equal, so that the rounding of mu is large beside d; it is the mean of the computed d,
+exactly up to the rounding of d itself, and is taken off:
+    d <- d - 1/N sum_j d_j                                                          (6)
+Squares overflow, or vanish beside eps, long before a does.  With d = 2^e d', of largest entry in [1/2, 1) (e is that of eps
+where d is 0), and k the larger of e and half the exponent of eps,
+    r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (7)
+    n = 2^(e-k) r' d'                                                               (8)
+exact but for (7): neither term under the root overflows, and one is at least 1/(4 N).
+
+Reverse rule, from (5), the mean over the entries written as mean:
+    gain_bar = h_bar n       bias_bar = h_bar                                       (9)
+    g = gain h_bar,   c = g - mean g                                                (10)
+    a_bar = r (c - n mean(n c))                                                     (11)
+          = r c eps r^2                                     for N = 2               (12)
+For two entries n = +-(1 - eps r^2)^(1/2) and c = +-c_1, so that (11) cancels to (12).
+
+The unit of error is normwise: (11) projects on what is orthogonal to 1 and n, and where one entry of a outweighs all
+others, its own a_bar is the small difference of large numbers.
+
+Source: Ba, Kiros & Hinton, arXiv:1607.06450.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, plain, real
+from ...core.words import unit_scaled
+
+
+@conditioner(source="arXiv:1607.06450", normwise=True)
+class LayerNorm(Conditioner):
+    """h = gain (a - mean a) / sqrt(var a + eps) + bias; a, gain, bias (*batch, N), eps > 0 a plain number."""
+
+    gain: Array = real("N")
+    bias: Array = real("N", default=0.0)
+    eps: float = plain(1e-5)
+    event_shape = ("N",)
+
+    fixed_shape = property(lambda self: self.gain.shape[-1:])
+
+    def _validate(self):
+        if not 0 < self.eps < math.inf:
+            raise ValueError(f"LayerNorm: eps must be finite and > 0; eps = {self.eps}")
+        self._set("eps", float(self.eps))
+        super()._validate()
+
+    def output_shape(self, shape):
+        if shape != self.fixed_shape:
+            raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
+        return shape
+
+    @staticmethod
+    def definition(m, a, gain, bias, eps):
+        mu = sum(a) / len(a)                                                        # (1)
+        d = [a_j - mu for a_j in a]
+        r = 1 / m.sqrt(sum(d_j * d_j for d_j in d) / len(a) + eps)                  # (2) (3)
+        return [g * r * d_j + b for g, d_j, b in zip(gain, d, bias)]                # (4)
+
+    def forward(self, a):
+        d, r, _, shift = self.standardised(a)
+        return np.ldexp(self.gain * (r * d), shift) + self.bias                     # (4) (8)
+
+    def standardised(self, a):
+        """(d', r', k, e - k) of (7) and (8)."""
+        a, e = unit_scaled(a)
+        d = a - mean(a)                                                             # (1) (2)
+        d, e = unit_scaled(d - mean(d), e)                                          # (6)
+        fraction, exponent = math.frexp(self.eps)
+        half = (exponent + 1) // 2
+        e = np.where(d.any(-1, keepdims=True), e, half)
+        k = np.maximum(e, half)
+        eps = np.ldexp(d.dtype.type(fraction), exponent - 2 * k)
+        return d, 1 / np.sqrt(np.ldexp(mean(d * d), 2 * (e - k)) + eps), k, e - k   # (7)
+
+    def projected(self, g, d, r, k, shift):
+        """(11) of the cotangents g."""
+        c = g - mean(g)                                                             # (10)
+        if g.shape[-1] == 2:
+            fraction, exponent = math.frexp(self.eps)
+            return np.ldexp(c * r * fraction * r * r, exponent - 3 * k)             # (12)
+        n = np.ldexp(r * d, shift)                                                  # (3) (8)
+        return np.ldexp(r * (c - n * mean(n * c)), -k)                              # (11)
+
+    def jacobian(self, a):
+        state = (part[..., None, :] for part in self.standardised(a))
+        g = self.gain[..., None] * np.eye(a.shape[-1], dtype=a.dtype)
+        return self.projected(g, *state)                                            # (5)
+
+    def vjp(self, a):
+        d, r, k, shift = self.standardised(a)
+        h = np.ldexp(self.gain * (r * d), shift) + self.bias                        # (4) (8)
+
+        def pullback(h_bar):
+            gain_bar = np.ldexp(h_bar * (r * d), shift)                             # (9)
+            return self.projected(self.gain * h_bar, d, r, k, shift), {"gain": gain_bar, "bias": h_bar}     # (9) (10)
+
+        return h, pullback
+
+    hard_cases = (
+        case("Alone", "N = 1: h is the bias, the Jacobian 0", z=[[3.0]], gain=[2.0], bias=[-1.0]),
+        case("Pair", "N = 2: (11) cancels", z=[[1.0, 2.0], [-5.0, 3.0]], gain=[1.0, 0.5], bias=[0.0, 0.0]),
+        case("Equal", "d is 0", z=[[0.3, 0.3, 0.3], [2.0**900, 2.0**900, 2.0**900], [0.0, 0.0, 0.0]], gain=[1.0, 2.0, 3.0],
+             bias=[0.0, 0.0, 1.0]),
+        case("NearlyEqual", "the rounding of mu is large beside d", z=[[1.0, 1.0 + 2.0**-20, 1.0 - 2.0**-21]],
+             gain=[1.0, 2.0, 3.0], bias=[0.0, 0.0, 0.0], eps=1e-14),
+        case("One", "one entry outweighs the others", z=[[2.0**30, 1.0, -1.0]], gain=[1.0, 1.0, 1.0], bias=[0.0, 0.0, 0.0]),
+        case("Huge", "d^2 overflows, and so does the sum of a", z=[[2.0**1000, -2.0**1000, 2.0**999]], gain=[1.0, 1.0, 1.0],
+             bias=[0.0, 0.0, 0.0]),
+        case("Subnormal", "d^2 vanishes beside eps, h does not", z=[[5e-324, 2.0**-1070, 0.0]], gain=[1.0, 1.0, 2.0**20],
+             bias=[0.0, 0.0, 0.0]),
+    )
+
+
+def mean(values):
+    """The mean over the last axis, kept."""
+    return values.mean(-1, keepdims=True)

@@ -1,0 +1,61 @@
+r"""Residual connection.
+
+    h = a + inner(a)                                                                (1)
+    dh/da = I + J,   J = d inner/da                                                 (2)
+Reverse rule:
+    a_bar = h_bar + inner*(h_bar)                                                   (3)
+inner* is the pullback of `inner` at a; all parameters are its own.
+
+Source: He, Zhang, Ren & Sun, arXiv:1512.03385.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Conditioner, child, conditioner
+from .words import each
+
+
+@conditioner(source="arXiv:1512.03385")
+class Residual(Conditioner):
+    """h = a + inner(a), for a conditioner `inner` whose output has the shape of its input."""
+
+    inner: Conditioner = child()
+
+    event_ndim = property(lambda self: self.inner.event_ndim)
+    fixed_shape = property(lambda self: self.inner.fixed_shape)
+    normwise = property(lambda self: self.inner.normwise)
+    smooth = property(lambda self: self.inner.smooth)
+
+    def output_shape(self, shape):
+        out = tuple(self.inner.output_shape(shape))
+        if out != shape:
+            raise ValueError(f"a residual connection keeps the shape, {type(self.inner).__name__} makes it {out}")
+        return out
+
+    @staticmethod
+    def definition(m, a, inner):
+        return each(lambda a_i, h_i: a_i + h_i, a, inner.definition(m, a))          # (1)
+
+    def forward(self, a):
+        return a + self.inner.forward(a)                                            # (1)
+
+    def jacobian(self, a):
+        J = np.array(self.inner.jacobian(a))
+        i = np.arange(J.shape[-1])
+        J[..., i, i] += 1                                                           # (2)
+        return J
+
+    def vjp(self, a):
+        h, inner_pullback = self.inner.vjp(a)
+
+        def pullback(h_bar):
+            a_bar, inner_bar = inner_pullback(h_bar)
+            return h_bar + a_bar, {"inner": inner_bar}                              # (3)
+
+        return a + h, pullback                                                      # (1)
+
+    def initialised(self, data, rng):
+        """Its inner network, initialised on `data`."""
+        return self.replace(inner=self.inner.initialised(data, rng))

@@ -1,0 +1,152 @@
+r"""Layers one after the other: h_0 = a, h_i = layer_i(h_(i-1)).
+
+    h = h_K                                                                         (1)
+    dh/da = J_K ... J_1                                                             (2)
+    a_bar: the pullbacks in reverse order, each fed the cotangent of its own output (3)
+
+A map of one number stands for itself on every entry of an event; its Jacobian is then diagonal.
+
+Source: the chain rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Conditioner, children, conditioner
+from ...core.compose import lifts
+from .words import each
+
+
+@conditioner(source="definition")
+class Sequential(Conditioner):
+    """h = layer_K(... layer_1(a)).
+
+    Raises ValueError for layers that are not conditioners, whose sizes do not fit, or none at all.
+    """
+
+    layers: tuple = children()
+
+    def __post_init__(self):
+        layers = tuple(self.layers)
+        wrong = [layer for layer in layers if not isinstance(layer, Conditioner)]
+        if wrong or not layers:
+            raise ValueError(f"Sequential: layers must be conditioners, at least one, not {wrong[0] if wrong else layers!r}")
+        self._set("layers", layers)
+        super().__post_init__()
+
+    def _validate(self):
+        shape = None
+        for i, (layer, lift) in enumerate(self.lifted()):
+            if lift and layer.event_ndim != (0, 0):
+                rank = layer.event_ndim[0]
+                raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {rank} axes, "
+                                 f"not {rank + lift}")
+            shape = layer.fixed_shape if shape is None else shape
+            if shape is not None:
+                shape = self.next_shape(i, layer, lift, shape)
+        super()._validate()
+
+    def lifted(self):
+        """(layer, the number of axes of the event that it does not see)."""
+        return list(zip(self.layers, lifts(self.layers)))
+
+    def next_shape(self, i, layer, lift, shape):
+        """The shape after a layer."""
+        if lift:
+            return lifted_shape(i, layer, lift, shape)
+        try:
+            return tuple(layer.output_shape(shape))
+        except ValueError as error:
+            raise ValueError(f"layers[{i}], {type(layer).__name__}: {error}, not {shape}") from None
+
+    event_ndim = property(lambda self: (self.layers[0].event_ndim[0] + self.lifted()[0][1],
+                                        self.layers[-1].event_ndim[1] + self.lifted()[-1][1]))
+    normwise = property(lambda self: any(layer.normwise for layer in self.layers))
+    smooth = property(lambda self: all(layer.smooth for layer in self.layers))
+
+    @property
+    def parameter_batch(self):
+        """The batch axes of all layers; of those lifted, what is left beyond the axes of the event."""
+        batches = [layer.parameter_batch for layer in self.layers]
+        return np.broadcast_shapes(*(batch[:max(0, len(batch) - k)] for batch, (_, k) in zip(batches, self.lifted())))
+
+    @property
+    def fixed_shape(self):
+        for layer in self.layers:
+            if layer.event_ndim != (0, 0):
+                return layer.fixed_shape
+        return None
+
+    def output_shape(self, shape):
+        for i, (layer, lift) in enumerate(self.lifted()):
+            shape = self.next_shape(i, layer, lift, shape)
+        return shape
+
+    @staticmethod
+    def definition(m, a, layers):
+        for layer in layers:
+            alone = layer.event_ndim == (0, 0) and layer.parameter_batch == ()
+            a = each(lambda v: layer.definition(m, v), a) if alone else layer.definition(m, a)      # noqa: B023  (1)
+        return a
+
+    def forward(self, a):
+        for layer in self.layers:
+            a = layer.forward(a)                                                    # (1)
+        return a
+
+    def jacobian(self, a):
+        J, rank, last = None, self.event_ndim[0], len(self.layers) - 1
+        for i, (layer, lift) in enumerate(self.lifted()):
+            block = layer.jacobian(a)
+            if lift:
+                batch, event = a.shape[:a.ndim - rank], a.shape[a.ndim - rank:]
+                slopes = block.reshape(*batch, int(np.prod(event)))
+                J = diagonal(slopes) if J is None else slopes[..., None] * J        # (2)
+            else:
+                J = block if J is None else block @ J                               # (2)
+            if i < last:
+                a, rank = layer.forward(a), layer.event_ndim[1] + lift
+        return J
+
+    def vjp(self, a):
+        pullbacks = []
+        for layer in self.layers:
+            a, layer_pullback = layer.vjp(a)                                        # (1)
+            pullbacks.append(layer_pullback)
+
+        def pullback(h_bar):
+            bars = {}
+            for i in reversed(range(len(pullbacks))):
+                h_bar, bars[str(i)] = pullbacks[i](h_bar)                           # (3)
+            return h_bar, {"layers": {str(i): bars[str(i)] for i in range(len(pullbacks))}}
+
+        return a, pullback
+
+    def initialised(self, data, rng):
+        """Each layer, initialised on the output of those before it."""
+        layers = []
+        for layer in self.layers:
+            layers.append(layer.initialised(data, rng))
+            data = layers[-1].forward(data)
+        return self.replace(layers=tuple(layers))
+
+
+def lifted_shape(i, layer, lift, shape):
+    """The shape of an event after a map of its numbers, whose own parameters or masks may vary along its axes."""
+    along = layer.parameter_batch[-lift:]
+    try:
+        fits = np.broadcast_shapes(along, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"layers[{i}], {type(layer).__name__}: it has shape {along} along the axes of an event of {shape}")
+    return shape
+
+
+def diagonal(slopes):
+    """diag(slopes), for each event."""
+    J = np.zeros(slopes.shape + slopes.shape[-1:], slopes.dtype)
+    i = np.arange(slopes.shape[-1])
+    J[..., i, i] = slopes
+    return J

@@ -1,0 +1,49 @@
+r"""A network's outputs, multiplied by a constant.
+
+    h = c net(a)                                                                    (1)
+    dh/da = c J,   J = dnet at a                                                    (2)
+    a_bar, net_bar = net*(c h_bar)                                                  (3)
+"""
+
+from __future__ import annotations
+
+from ...core import Conditioner, child, conditioner, plain
+
+
+@conditioner(source="definition", register=False)
+class Times(Conditioner):
+    """h = factor net(a), factor a constant."""
+
+    net: Conditioner = child()
+    factor: float = plain()
+
+    event_ndim = property(lambda self: self.net.event_ndim)
+    fixed_shape = property(lambda self: self.net.fixed_shape)
+    normwise = property(lambda self: self.net.normwise)
+    smooth = property(lambda self: self.net.smooth)
+
+    def output_shape(self, shape):
+        return self.net.output_shape(shape)
+
+    @staticmethod
+    def definition(m, a, net, factor):
+        return [factor * h for h in net.definition(m, a)]                           # (1)
+
+    def forward(self, a):
+        return self.factor * self.net.forward(a)                                    # (1)
+
+    def jacobian(self, a):
+        return self.factor * self.net.jacobian(a)                                   # (2)
+
+    def vjp(self, a):
+        h, net_pullback = self.net.vjp(a)
+
+        def pullback(h_bar):
+            a_bar, net_bar = net_pullback(self.factor * h_bar)                      # (3)
+            return a_bar, {"net": net_bar}
+
+        return self.factor * h, pullback
+
+    def initialised(self, data, rng):
+        """Its network, initialised on `data`."""
+        return self.replace(net=self.net.initialised(data, rng))

@@ -1,0 +1,117 @@
+r"""Dense layer with normalised weights, R^N -> R^M.
+
+Each row of W, the weights of one output, has a direction v_i and, where there is a gain, a length g_i; without one it is 1:
+    u_i = v_i / |v_i|,   W_i = g_i u_i                                              (1)
+    h = W a + b                                                                     (2)
+    dh/da = W                                                                       (3)
+The norm of v_i is 2^e times that of 2^-e v_i, so that no square overflows or vanishes: |v_i| = 2^e s_i.   (4)
+
+Reverse rule, from dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |v_i|:
+    a_bar = W^T h_bar     W_bar = h_bar a^T     b_bar = h_bar                       (5)
+    g_bar_i = <W_bar_i, u_i>                                                        (6)
+    v_bar_i = g_i / |v_i| (W_bar_i - u_i <W_bar_i, u_i>)                            (7)
+Where W_bar is so large that a product of (7) might overflow, or so small that it would lose digits, (5) is taken of 2^-k a:
+    W_bar = 2^k h_bar (2^-k a)^T                                                    (8)
+
+The unit of error is normwise: (7) projects on what is orthogonal to u_i, and where one entry of v_i outweighs all others,
+its own v_bar is the small difference of large numbers.
+
+Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, real
+from ...core.declarations import Field
+from ...core.sets import Set
+from ...core.words import unit_scaled
+from .dense import affine
+from .words import event_sum, product, scaled_outer_sum
+
+
+def all_zero(v):
+    return ~np.isfinite(v).all(-1) | ~v.any(-1)
+
+
+nonzero_vector = Set("nonzero_vector", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=1,
+                     entrywise=False)
+
+
+class Directions:
+    """u, s and e of (1) and (4) for rows v (..., M, N) and lengths g (..., M) or None."""
+
+    def __init__(self, v, g):
+        v, self.e = unit_scaled(v)
+        self.s = np.sqrt((v * v).sum(-1, keepdims=True))                            # (4)
+        self.u, self.g = v / self.s, g                                              # (1)
+
+    def times_gain(self, u):
+        return u if self.g is None else self.g[..., None] * u                       # (1)
+
+    def weights(self):
+        return self.times_gain(self.u)                                              # (1)
+
+    def pullback(self, W_bar, k):
+        """{"v": v_bar, "g": g_bar} for the cotangent 2^k W_bar."""
+        along = (W_bar * self.u).sum(-1, keepdims=True)                             # (6)
+        across = (W_bar - self.u * along) / self.s                                  # (7)
+        bars = {"v": np.ldexp(self.times_gain(across), k - self.e)}                 # (7) (8)
+        return bars if self.g is None else bars | {"g": np.ldexp(along, k)[..., 0]}         # (6) (8)
+
+
+@conditioner(source="arXiv:1602.07868", normwise=True)
+class WeightNormDense(Conditioner):
+    """h = W a + b with rows W_i = g_i v_i / |v_i|, or v_i / |v_i| where g is None; v (M, N), g and b (M,)."""
+
+    v: Array = nonzero_vector("M", "N")
+    g: Array = Field(real, ("M",), optional=True)
+    b: Array = real("M", default=0.0)
+    event_shape = ("N",)
+
+    fixed_shape = property(lambda self: self.v.shape[-1:])
+
+    def output_shape(self, shape):
+        if shape != self.fixed_shape:
+            raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
+        return self.v.shape[-2:-1]
+
+    @staticmethod
+    def definition(m, a, v, g, b):
+        norms = [m.sqrt(sum(v_ij * v_ij for v_ij in v_i)) for v_i in v]
+        lengths = [1] * len(v) if g is None else g
+        W = [[g_i * v_ij / norm for v_ij in v_i] for v_i, norm, g_i in zip(v, norms, lengths)]     # (1)
+        return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (2)
+
+    def weights(self):
+        return Directions(self.v, self.g).weights()
+
+    def forward(self, a):
+        return affine(self.weights(), self.b, a)                                    # (2)
+
+    def jacobian(self, a):
+        W = self.weights()
+        return np.broadcast_to(W, a.shape[:-1] + W.shape[-2:])                      # (3)
+
+    def vjp(self, a):
+        directions = Directions(self.v, self.g)
+        W = directions.weights()
+
+        def pullback(h_bar):
+            bars = directions.pullback(*scaled_outer_sum(h_bar, a, W))              # (5) (8)
+            return product(W.mT, h_bar), bars | {"b": event_sum(h_bar, self.b)}     # (5)
+
+        return affine(W, self.b, a), pullback                                       # (2)
+
+    hard_cases = (
+        case("Number", "N = 1: v_bar is 0", z=[[3.0]], v=[[-0.3]], g=[2.0], b=[0.7]),
+        case("NoGain", "rows of length 1", z=[[1.0, 2.0]], v=[[3.0, -4.0], [1.0, 1.0], [0.0, 2.0]], g=None,
+             b=[0.0, 0.0, 0.0]),
+        case("NoLength", "a gain of 0: v has no gradient, g has", z=[[1.0, -2.0]], v=[[3.0, 4.0]], g=[0.0], b=[1.0]),
+        case("Outweighed", "one entry of v outweighs the other", z=[[1.0, 1.0]], v=[[2.0**20, 1.0]], g=[1.0], b=[0.0]),
+        case("SubnormalProduct", "W_bar is subnormal, v_bar is not", z=[[-5e-324, 1.5e-323]], v=[[3 * 2.0**-20, -2.0**-20]],
+             g=None, b=[0.0]),
+        case("Huge", "both products overflow, their sum does not", z=[[2.0**123, 2.0**123], [2.0**1005, 2.0**1005]],
+             v=[[1.0, -1.0 + 2.0**-20]], g=[2.0**20], b=[0.0]),
+    )

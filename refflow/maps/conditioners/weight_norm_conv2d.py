@@ -1,0 +1,118 @@
+r"""Convolution of images with normalised kernels, (C, H, W) -> (M, H, W).
+
+The kernels of one output, all their entries together, have a direction v_m and, where there is a gain, a length g_m;
+without one it is 1:
+    u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
+    h = W * a + b,   the convolution of `conv2d.py`                                 (2)
+    dh/da = that of (2)                                                             (3)
+
+Reverse rule: a_bar, W_bar and b_bar are those of (2); then (6) and (7) of `weight_norm.py`, here
+    g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
+Where W_bar is so large that a product of (4) might overflow, it is taken of 2^-k h_bar:
+    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (5)
+
+The unit of error is normwise, as of `WeightNormDense`.
+
+Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, plain, real
+from ...core.declarations import Field
+from ...core.sets import Set
+from .conv2d import Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
+from .weight_norm import Directions
+
+
+def all_zero(v):
+    """One mark for each bank (N, I, J): is it 0, or not finite?"""
+    axes = (-3, -2, -1)
+    return ~np.isfinite(v).all(axes) | ~v.any(axes)
+
+
+def as_rows(bank):
+    """(..., M, N, I, J) as (..., M, N I J)."""
+    return bank.reshape(*bank.shape[:-3], math.prod(bank.shape[-3:]))
+
+
+nonzero_bank = Set("nonzero_bank", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=3, entrywise=False)
+
+
+@conditioner(source="arXiv:1602.07868", normwise=True)
+class WeightNormConv2d(Conditioner):
+    """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| where g is None.
+
+    v (M, C, I, J); g (M,) or None; b (M,) or None; `padding` as of `Conv2d`, with "edge" v is (M, C+1, I, J).
+    """
+
+    v: Array = nonzero_bank("M", "N", "I", "J")
+    g: Array = Field(real, ("M",), optional=True)
+    b: Array = Field(real, ("M",), optional=True)
+    padding: str = plain("zeros")
+    event_ndim = (3, 3)
+    event_shape = ("C", "H", "W")
+
+    def _validate(self):
+        self.dims["C"] = checked_channels(self, self.v.shape[-4:])
+        super()._validate()
+
+    def output_shape(self, shape):
+        return output_of(self.v.shape[-4:], self.dims["C"], shape)
+
+    @staticmethod
+    def definition(m, a, v, g, b, padding):
+        norms = [m.sqrt(sum(w * w for channel in v_m for row in channel for w in row)) for v_m in v]
+        lengths = [1] * len(v) if g is None else g
+        W = [[[[g_m * w / norm for w in row] for row in channel] for channel in v_m]
+             for v_m, norm, g_m in zip(v, norms, lengths)]                          # (1)
+        return defined(m, a, W, b, padding)                                         # (2)
+
+    def directions(self):
+        return Directions(as_rows(self.v), self.g)                                  # (1)
+
+    def convolution(self, directions, a):
+        return Convolution(over_batch(self.kernels(directions), a), self.padding)
+
+    def kernels(self, directions):
+        rows = directions.weights()                                                 # (1)
+        return rows.reshape(*rows.shape[:-1], *self.v.shape[-3:])
+
+    def forward(self, a):
+        return with_bias(self.convolution(self.directions(), a).forward(a), self.b)     # (2)
+
+    def jacobian(self, a):
+        return self.convolution(self.directions(), a).jacobian(a)                   # (3)
+
+    def vjp(self, a):
+        directions = self.directions()
+        convolution = self.convolution(directions, a)
+
+        def pullback(h_bar):
+            a_bar, W_bar = convolution.pullback(a, h_bar)
+            k = 0
+            if not np.abs(W_bar).max(initial=0) < np.sqrt(np.finfo(W_bar.dtype).max):
+                k = int(np.frexp(np.abs(h_bar).max())[1] + np.frexp(np.abs(a).max())[1])
+                _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))             # (5)
+            bars = directions.pullback(as_rows(W_bar), k)     # (4) (5)
+            bars["v"] = bars["v"].reshape(W_bar.shape)
+            return a_bar, {**bars, **bias_bar(h_bar, self.b)}
+
+        return with_bias(convolution.forward(a), self.b), pullback                  # (2)
+
+    hard_cases = (
+        case("Number", "a single weight: v_bar is 0", z=[[[[3.0]]]], v=[[[[-0.3]]]], g=[2.0], b=[0.7]),
+        case("NoGain", "kernels of length 1", z=[[[[1.0, 2.0], [-1.0, 0.5]]]], v=[[[[3.0, -4.0, 1.0]]], [[[1.0, 1.0, 2.0]]]],
+             g=None, b=None),
+        case("NoLength", "a gain of 0: v has no gradient, g has", z=[[[[1.0, -2.0]]]], v=[[[[3.0, 4.0, 1.0]]]], g=[0.0],
+             b=[1.0]),
+        case("Edge", "the border's kernel is part of the direction", z=[[[[1.0, 2.0]]]],
+             v=[[[[3.0, -4.0, 1.0]], [[1.0, 2.0, 2.0]]]], g=[0.5], b=None, padding="edge"),
+        case("Ones", "a border of ones", z=[[[[1.0, 2.0]]]], v=[[[[3.0, -4.0, 1.0]]]], g=None, b=None, padding="ones"),
+        case("Outweighed", "one entry of v outweighs the others", z=[[[[1.0, 1.0]]]], v=[[[[2.0**20, 1.0, 1.0]]]], g=[1.0],
+             b=None),
+    )

@@ -1,0 +1,5 @@
+"""Maps onto constrained sets: the simplex, Cholesky factors of correlation matrices."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

@@ -1,0 +1,197 @@
+r"""Stick breaking, R^(K-1) -> the simplex in R^K: each z_k breaks the fraction a_k off what remains of a stick of length 1.
+
+With n_k = K - k, so that z = 0 gives x = (1/K, ..., 1/K), and t_k = z_k - log n_k, for k = 1 .. K-1:
+    a_k = 1 / (1 + exp(-t_k)),   b_k = 1 - a_k = 1 / (1 + exp(t_k))                 (1)
+    r_k = prod_{j<k} b_j         the rest before break k                            (2)
+    x_k = a_k r_k,   x_K = r_K                                                      (3)
+
+(1) without the rounding of log n_k, and without overflow, with e = exp(-|z|):
+    a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (4)
+    a = e / d,   b = n / d,     d = e + n                    for z <  0             (5)
+No difference is taken in (2)-(5), so every x_k keeps its relative accuracy; as all factors are <= 1, r_k underflows only
+where x_k and all that follow do.
+
+Inverse, with the tail sums r_k = sum_{j>=k} x_j, which are (2) where x sums to 1:
+    z_k = log(x_k / r_{k+1}) + log n_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k          (6)
+The first quotient overflows beside a subnormal rest, the second does not.  1 - x_1 - ... - x_k would lose every digit of
+a small rest.  A rest of 0 that is broken again (x_k = r_{k+1} = 0) belongs to every z_k: NaN.
+
+Jacobian, from da/dz = a b and db/dz = -a b; it is 0 for i > k:
+    dx_k/dz_k = x_k b_k,   dx_k/dz_i = -x_k a_i  for i < k                          (7)
+The chart is x_1 .. x_{K-1}, whose block is triangular with diagonal a_k b_k r_k; the product of these is x_1 ... x_K:
+    log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (8)
+    log|det J| = sum_{k<=K} log x_k,   log x_k = log a_k + sum_{j<k} log b_j        (9)
+All terms of (9) are <= 0; the logarithm of an underflowed x_k is not needed.
+
+Reverse rule, from (7) and, with b_j in every later x, dl/dz_k = b_k - n_k a_k =: g_k, l = log_det:
+    g_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                                     (10)
+    z_k_bar = b_k x_k x_k_bar - a_k sum_{j>k} x_j x_j_bar + l_bar g_k               (11)
+(10) is 0 at z = 0, where b_k and n_k a_k are equal and would cancel.  A product of a cotangent c and p in {a, b, x} may
+be representable where p has underflowed; there
+    c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (12)
+with the logarithms (8), (9).  Elsewhere the product itself is more accurate.
+
+For the inverse map, as a function of all K entries, (6) in (9) telescopes:
+    log|det dz/dx| = -log|det J(z(x))| = K log r_1 - sum_{k<=K} log x_k             (13)
+    x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1          (14)
+with z_K_bar = 0.  (6) and (13) do not change when x is multiplied by a number, so (14) is computed at
+    y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2                (15)
+where 1/x_k of a subnormal x_k does not overflow before the terms are added.
+
+Source: the Stan reference manual, "Unit simplex"; the log-det is that of the first K - 1 entries.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, bijector, case, real, simplex
+
+
+def breaks(K, dtype):
+    """n_k = K - k for k = 1 .. K-1."""
+    return np.arange(K - 1, 0, -1, dtype=dtype)
+
+
+def tail_sums(values):
+    """sum_{j>=k} v_j for each k."""
+    return np.cumsum(values[..., ::-1], -1)[..., ::-1]
+
+
+def fractions(z):
+    """(a, b, d): the fraction broken off, the fraction that remains, and their denominator."""
+    n, e, up = breaks(z.shape[-1] + 1, z.dtype), np.exp(-np.abs(z)), z >= 0
+    d = np.where(up, 1 + n * e, e + n)
+    a = np.where(up, 1, e) / d                                                      # (4) (5)
+    b = n * np.where(up, e, 1) / d                                                  # (4) (5)
+    return a, b, d
+
+
+def sticks(a, b):
+    """x from the fractions."""
+    one = np.ones_like(a[..., :1])
+    r = np.concatenate((one, np.cumprod(b, -1)), -1)                                # (2)
+    return np.concatenate((a, one), -1) * r                                         # (3)
+
+
+def logarithms(z):
+    """(log a, log b, log x)."""
+    t = z - np.log(breaks(z.shape[-1] + 1, z.dtype))
+    shared, zero = np.log1p(np.exp(-np.abs(t))), np.zeros_like(z[..., :1])
+    log_a, log_b = np.minimum(t, 0) - shared, -np.maximum(t, 0) - shared            # (8)
+    log_r = np.concatenate((zero, np.cumsum(log_b, -1)), -1)
+    return log_a, log_b, np.concatenate((log_a, zero), -1) + log_r                  # (9)
+
+
+def product(c, p, log_p):
+    """c p, where p may underflow and c p does not."""
+    half = np.exp(log_p / 2)
+    return np.where(p < np.finfo(p.dtype).smallest_normal, c * half * half, c * p)  # (12)
+
+
+@bijector(source="Stan reference manual, unit simplex", domain=real, codomain=simplex)
+class StickBreaking(Bijector):
+    """x_k = a_k prod_{j<k} (1 - a_j), x_K the rest, a_k = sigmoid(z_k - log(K - k)).
+
+    z is (*batch, K-1) and real, x is (*batch, K) with entries >= 0 that sum to 1, K >= 2.  The log-det is that of the
+    first K - 1 entries.  ValueError for z that is not finite, for x outside the simplex, for K < 2.
+    """
+
+    event_ndim = (1, 1)
+
+    def output_shape(self, shape):
+        if shape[0] < 1:
+            raise ValueError("stick breaking needs K - 1 >= 1 entries, for a simplex of K >= 2")
+        return (shape[0] + 1,)
+
+    def input_shape(self, shape):
+        if shape[0] < 2:
+            raise ValueError("a point of the simplex needs K >= 2 entries")
+        return (shape[0] - 1,)
+
+    def chart(self, shape):
+        return np.arange(shape[0])
+
+    @staticmethod
+    def definition(m, z):
+        K, x, rest = len(z) + 1, [], 1
+        for k, z_k in enumerate(z, 1):
+            t = z_k - m.log(K - k)
+            x.append(rest / (1 + m.exp(-t)))                                        # (1) (3)
+            rest = rest / (1 + m.exp(t))                                            # (1) (2)
+        return x + [rest]
+
+    @staticmethod
+    def inverse_definition(m, x):
+        K = len(x)
+        return [m.log(x[k - 1] / sum(x[k:])) + m.log(K - k) for k in range(1, K)]   # (6)
+
+    def forward(self, z):
+        a, b, _ = fractions(z)
+        return sticks(a, b)
+
+    def inverse(self, x):
+        rest = tail_sums(x)[..., 1:]
+        log_n = np.log(breaks(x.shape[-1], x.dtype))
+        return 2 * np.log(np.sqrt(x[..., :-1]) / np.sqrt(rest)) + log_n             # (6)
+
+    def log_det(self, z):
+        return logarithms(z)[2].sum(-1)                                             # (9)
+
+    def inverse_and_log_det(self, x):
+        r_1 = tail_sums(x)[..., 0]
+        log_det = x.shape[-1] * np.log(r_1) - np.log(x).sum(-1)                     # (13)
+        return self.inverse(x), log_det
+
+    def jacobian(self, z):
+        a, b, _ = fractions(z)
+        x = sticks(a, b)
+        J = np.tril(-x[..., :, None] * a[..., None, :], -1)                         # (7)
+        k = np.arange(z.shape[-1])
+        J[..., k, k] = x[..., :-1] * b                                              # (7)
+        return J
+
+    def vjp(self, z):
+        n = breaks(z.shape[-1] + 1, z.dtype)
+        a, b, d = fractions(z)
+        x = sticks(a, b)
+        log_a, log_b, log_x = logarithms(z)
+
+        def pullback(x_bar, log_det_bar):
+            weighted = product(x_bar, x, log_x)
+            own = product(weighted[..., :-1], b, log_b)
+            after = product(tail_sums(weighted)[..., 1:], a, log_a)
+            step = np.copysign(np.expm1(-np.abs(z)), -z)
+            return own - after + log_det_bar[..., None] * n / d * step, {}          # (10) (11)
+
+        return (x, log_x.sum(-1)), pullback
+
+    def inverse_vjp(self, x):
+        K = x.shape[-1]
+        c = np.ldexp(x.dtype.type(1), np.finfo(x.dtype).maxexp // 2)
+        y = c * x                                                                   # (15)
+        r = tail_sums(y)
+
+        def pullback(z_bar, log_det_bar):
+            l_bar, none = log_det_bar[..., None], np.zeros_like(z_bar[..., :1])
+            own = (np.concatenate((z_bar, none), -1) - l_bar) / y
+            before = np.concatenate((none, np.cumsum(z_bar / r[..., 1:], -1)), -1)
+            y_bar = own - before + l_bar * (K / r[..., :1])                         # (14)
+            return c * y_bar, {}                                                    # (15)
+
+        return self.inverse_and_log_det(x), pullback
+
+    hard_cases = (
+        case("Centre", "z = 0 is the centre: dl/dz is exactly 0, b - n a is not", z=[[0.0, 0.0, 0.0], [1e-9, -1e-160, 0.0]]),
+        case("ThinRest", "the rest is far below u: 1 - sum x_k has no digit of it",
+             z=[[40.0, 40.0, 40.0], [60.0, 3.0, -3.0]]),
+        case("Underflow", "a fraction underflows, log-det stays -n z or z", z=[[800.0, -1.0], [2.0**120, -(2.0**120)]]),
+        case("UnderflowTimesCotangent", "x_k and a_k underflow, a cotangent times them does not",
+             z=[[-92.0, 50.0, 55.0], [-750.0, 370.0, 400.0], [110.0, -1.0, 0.0]]),
+        case("Shift", "z_k = log n_k: both fractions are 1/2, z - log n cancels",
+             z=[[1.3862943611198906, 1.0986122886681098, 0.6931471805599453, 0.0]]),
+        case("SubnormalRest", "x_k / r_{k+1} overflows, its logarithm is about 740",
+             x=[[1.0, 2.0**-149], [1.0, 2.0**-1074], [2.0**-149, 1.0]]),
+        case("ManySmall", "x_1 = x_2 = tiny: their quotient is 1, a difference of logarithms loses it",
+             x=[[2.0**-140, 2.0**-140, 1.0], [1.0, 2.0**-140, 2.0**-140]]),
+    )

@@ -1,0 +1,113 @@
+r"""Networks that see the whole event with zeros in place of the part b, as the masked convolutions of RealNVP.
+
+With the event's entries in two parts by a mask, a where it holds and b where it does not, S the matrix that puts the entries
+of a in their places, with zeros elsewhere, and B_p the one that takes the entries of b out of the p-th of P images of the
+event's shape, which a network gives one after the other along their first axis:
+    h = (B_1, ..., B_P) net(S a)                                                    (1)
+    dh/da = B J S,   J = dnet at S a                                                (2)
+Reverse rule, S* taking the entries of a, B* putting those of h_bar in their places:
+    a_bar = S* net*(B* h_bar)                                                       (3)
+
+Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Conditioner, child, conditioner, constant
+from .coupling import flat_list, like
+from .masks import Split
+
+
+@conditioner(source="arXiv:1605.08803", register=False)
+class MaskedInput(Conditioner):
+    """h = b's entries of net(the event with a alone), from a (|a|,) to (P |b|,).
+
+    `mask`: the coupling's, of the event's shape; `net`: from events to P of them, joined along their first axis.  Of events
+    (C, 1, 1), whose mask is one of channels to a coupling, the parts are (n, 1, 1).  ValueError where they do not fit.
+    """
+
+    mask: Array = constant()
+    net: Conditioner = child()
+
+    parameter_batch = property(lambda self: self.net.parameter_batch)
+    normwise = property(lambda self: self.net.normwise)
+    smooth = property(lambda self: self.net.smooth)
+    event_ndim = property(lambda self: (len(self.fixed_shape),) * 2)
+    fixed_shape = property(lambda self: Split(self.mask).part_shapes(self.mask.shape)[0])
+
+    def _validate(self):
+        if self.net.event_ndim != (self.mask.ndim, self.mask.ndim):
+            raise ValueError(f"MaskedInput: net must map events of {self.mask.ndim} axes to such, not of "
+                             f"{self.net.event_ndim}")
+        super()._validate()
+        self._set("a", np.flatnonzero(self.mask))
+        self._set("b", np.flatnonzero(~self.mask))
+        self._set("tail", self.fixed_shape[1:])
+        self.output_shape(self.fixed_shape)
+
+    def output_shape(self, shape):
+        if shape != self.fixed_shape:
+            raise ValueError(f"its mask has {self.fixed_shape[0]} entries of a")
+        out = tuple(self.net.output_shape(self.mask.shape))
+        if out[0] % self.mask.shape[0] or out[1:] != self.mask.shape[1:]:
+            raise ValueError(f"its net maps events of shape {self.mask.shape} to {out}, not to a number of such")
+        return (out[0] // self.mask.shape[0] * len(self.b), *self.tail)
+
+    @staticmethod
+    def definition(m, a, mask, net):
+        passes, given = flat_list(mask), iter(flat_list(a))
+        event = like(mask, iter([next(given) if stays else m.mpf(0) for stays in passes]))
+        h = flat_list(net.definition(m, event))
+        taken = [v for i, v in enumerate(h) if not passes[i % len(passes)]]         # (1)
+        return [wrapped(v, mask[0]) for v in taken] if len(mask) == len(passes) else taken
+
+    def placed(self, a):
+        """S a."""
+        batch = self.batch(a)
+        event = np.zeros((*batch, self.mask.size), a.dtype)
+        event[..., self.a] = a.reshape(*batch, len(self.a))                         # (1)
+        return event.reshape(*batch, *self.mask.shape)
+
+    def batch(self, a):
+        return a.shape[:a.ndim - 1 - len(self.tail)]
+
+    def taken(self, h):
+        """B h."""
+        batch = h.shape[:h.ndim - self.mask.ndim]
+        P = math.prod(h.shape[len(batch):]) // self.mask.size
+        return h.reshape(*batch, P, self.mask.size)[..., self.b].reshape(*batch, P * len(self.b), *self.tail)   # (1)
+
+    def forward(self, a):
+        return self.taken(self.net.forward(self.placed(a)))                         # (1)
+
+    def jacobian(self, a):
+        J = self.net.jacobian(self.placed(a))
+        P = J.shape[-2] // self.mask.size
+        rows = (np.arange(P)[:, None] * self.mask.size + self.b).ravel()
+        return J[..., rows[:, None], self.a]                                        # (2)
+
+    def vjp(self, a):
+        h, net_pullback = self.net.vjp(self.placed(a))                              # (1)
+
+        def pullback(h_bar):
+            batch = self.batch(a)
+            P = math.prod(h.shape[len(batch):]) // self.mask.size
+            whole = np.zeros((*batch, P, self.mask.size), h.dtype)
+            whole[..., self.b] = h_bar.reshape(*batch, P, len(self.b))              # (3)
+            event_bar, net_bar = net_pullback(whole.reshape(h.shape))
+            return event_bar.reshape(*batch, self.mask.size)[..., self.a].reshape(a.shape), {"net": net_bar}        # (3)
+
+        return self.taken(h), pullback
+
+    def initialised(self, data, rng):
+        """Its network, initialised on events with zeros in place of b."""
+        return self.replace(net=self.net.initialised(self.placed(np.asarray(data)), rng))
+
+
+def wrapped(v, depth):
+    """A number in as many lists as `depth` has."""
+    return [wrapped(v, depth[0])] if isinstance(depth, list) else v

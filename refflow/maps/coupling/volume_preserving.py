@@ -1,0 +1,138 @@
+r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
+
+The mask splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a), sigma a convention of
+`scales` and n the number of entries of b,
+    c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
+    x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
+    z_b = (x_b - t) exp(-r)                      with r, t at x_a = z_a             (3)
+    J   = [ I                                    0            ]
+          [ diag(z_b e^r) dr/dz_a + dt/dz_a      diag(exp(r)) ]                     (4)
+    log|det J| = sum_j r_j = 0                                                      (5)
+
+Reverse rule, from (1) and (2), and from (1) and (3) for the inverse map:
+    r_bar = x_b_bar z_b exp(r),   t_bar = x_b_bar,   z_b_bar = x_b_bar exp(r)       (6)
+    r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
+    c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
+    z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
+net* is the conditioner's pullback at z_a.  The mean (1) is over the whole of b, positions included.  What a convention adds
+to every c_j alike cancels in (1): the cotangent of such a parameter is 0, but for rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..conditioners import Dense
+from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
+from ..elementwise.families import checked_order, lifted, lowered
+from ..elementwise.scales import ExpScale, Scale, elementwise, scaled
+from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
+
+
+@bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True)
+class VolumePreservingCoupling(MaskedBijector):
+    """An affine coupling whose log-scales have mean 0.
+
+    Fields as of `AffineCoupling`.
+    """
+
+    mask: Array = constant()
+    net: Conditioner = child()
+    scale: Scale = child()
+    order: tuple = plain(("scale", "shift"))
+    layout: str = plain("halves")
+
+    def _validate(self):
+        self._set("order", checked_order("VolumePreservingCoupling", self.order))
+        elementwise("VolumePreservingCoupling", self.scale)
+        super()._validate()
+
+    @staticmethod
+    def definition(m, z, mask, net, scale, order, layout):
+        a, b, whole = divided(z, mask)
+        s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
+        c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
+        entries = flat_list(c)
+        mean = m.fsum(entries) / max(1, len(entries))                               # (1)
+        return whole(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))     # (1) (2)
+
+    def r_and_t(self, h):
+        """(sigma, r, t)."""
+        pieces = self.pieces(h)
+        s, t = pieces[self.order.index("scale")], pieces[self.order.index("shift")]
+        sigma = lifted(self.scale, -self.split.axis).at_values(s)
+        c = np.broadcast_to(sigma.log, s.shape)
+        return sigma, self.centred(c), t                                            # (1)
+
+    def centred(self, c):
+        """c minus its mean over b."""
+        n = int(np.prod(c.shape[c.ndim + self.split.axis:]))
+        return c - c.sum(self.split.axes, keepdims=True) / max(n, 1)
+
+    def nothing(self, z):
+        return np.zeros(z.shape[:z.ndim - self.mask.ndim], z.dtype)                 # (5)
+
+    def outputs_bar(self, sigma, r_bar, t_bar):
+        """(cotangent of net's outputs, of the convention's own parameters)."""
+        s_bar, scale_bar = sigma.log_cotangents(self.centred(r_bar))                # (8)
+        pieces = (s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar)
+        return self.joined(pieces), lowered(scale_bar, self.scale.params())
+
+    def forward_and_log_det(self, z):
+        z_a, z_b = self.parts(z)
+        _, r, t = self.r_and_t(self.net.forward(z_a))
+        return self.split.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)       # (2)
+
+    def inverse_and_log_det(self, x):
+        x_a, x_b = self.parts(x)
+        _, r, t = self.r_and_t(self.net.forward(x_a))
+        return self.split.whole(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)      # (3)
+
+    def jacobian(self, z):
+        z_a, z_b = self.parts(z)
+        sigma, r, _ = self.r_and_t(self.net.forward(z_a))
+        slopes = self.output_slopes(z, z_a)
+        ds, dt = slopes[self.order.index("scale")], slopes[self.order.index("shift")]
+        dc = self.flat(sigma.log_slope_times(np.ones_like(z_b)))[..., None] * ds
+        dr = dc - dc.sum(-2, keepdims=True) / max(1, dc.shape[-2])
+        lower = self.flat(scaled(z_b, 1, r))[..., None] * dr + dt                   # (4)
+        return self.assembled(z, lower, self.flat(np.exp(r)))                       # (4)
+
+    def vjp(self, z):
+        z_a, z_b = self.parts(z)
+        h, net_pullback = self.net.vjp(z_a)
+        sigma, r, t = self.r_and_t(h)
+
+        def pullback(x_bar, log_det_bar):
+            x_a_bar, x_b_bar = self.parts(x_bar)
+            h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)            # (6)
+            net_a_bar, net_bar = net_pullback(h_bar)
+            z_bar = self.split.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)           # (6) (9)
+            return z_bar, {"net": net_bar, "scale": scale_bar}
+
+        return (self.split.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback   # (2)
+
+    def inverse_vjp(self, x):
+        x_a, x_b = self.parts(x)
+        h, net_pullback = self.net.vjp(x_a)
+        sigma, r, t = self.r_and_t(h)
+        y = x_b - t
+
+        def pullback(z_bar, log_det_bar):
+            z_a_bar, z_b_bar = self.parts(z_bar)
+            x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7)
+            h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)           # (7)
+            net_a_bar, net_bar = net_pullback(h_bar)
+            x_bar = self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
+            return x_bar, {"net": net_bar, "scale": scale_bar}
+
+        return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
+
+    hard_cases = (
+        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), []),
+             scale=ExpScale()),
+        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+             net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
+        case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
+             mask=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+    )

@@ -1,0 +1,151 @@
+r"""The sigmoid whose inverse is the logit of rescaled data (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
+section 4.1).
+
+The paper's step takes data x in [0, 1] to z = logit(p), p a little inside (0, 1), so that no pixel is at infinity:
+    p = low + (high - low) x,   z = log(p / (1 - p))                                (1)
+low = 0.05, high = 0.95 in the authors' code, p = alpha + (1 - 2 alpha) x; low = 0.05, high = 1 in the paper's formula,
+p = alpha + (1 - alpha) x.  low = 0, high = 1 is the sigmoid itself.  This page is the map from z to x,
+    x = (s - low) / (high - low),   s = 1 / (1 + exp(-z))                           (2)
+onto all x for which p of (1) is in (0, 1): with w = high - low
+    a < x < b,   a = -low / w,   b = (1 - low) / w                                  (3)
+
+(2) beside the ends, with t = exp(-|z|), of nothing positive, so that x is in [a, b] after rounding too:
+    x = a + t / (1 + t) / w                              for z <= 0                 (4)
+      = b - t / (1 + t) / w                              for z >  0                 (5)
+(1) in the same letters, p = w (x - a) and 1 - p = w (b - x), which keep their digits beside a and b, where p has none:
+    z = log(x - a) - log(b - x)                                                     (6)
+The terms of (6) cancel near p = 1/2, harmlessly: x dz/dx is not small there.
+
+    dx/dz = s (1 - s) / w = t / (1 + t)^2 / w                                       (7)
+    log|dx/dz| = -|z| - 2 log(1 + t) - log w                                        (8)
+    log|dz/dx| = -log(x - a) - log(b - x) - log w                                   (9)
+(9) is RealNVP's cost of this step: by (8) it is softplus(z) + softplus(-z) + log w.
+
+Reverse rule, as that of the sigmoid:
+    r = h / (1 + h^2),   h = exp(-|z|/2),   dx/dz = r^2 / w                         (10)
+    z_bar = x_bar r^2 / w - log_det_bar sign(z) (1 - t) / (1 + t)                   (11)
+multiplied as (x_bar r) r, since r^2 may lose digits below the smallest normal number where x_bar r^2 does not; and for the
+inverse map, from dz/dx = 1 / (w (x - a) (b - x)) and the derivative of (9), 1/(b - x) - 1/(x - a),
+    x_bar = (z_bar / w + log_det_bar ((x - a) - (b - x))) / ((x - a) (b - x))       (12)
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from ...core import Bijector, Inverse, bijector, case, interval, plain, real
+
+__all__ = ["AlphaSigmoid", "alpha_logit"]
+
+
+@bijector(source="arXiv:1605.08803", domain=real, increasing=True)
+class AlphaSigmoid(Bijector):
+    """x = (sigmoid(z) - low) / (high - low); its inverse, `Inverse(AlphaSigmoid())`, is the paper's logit of rescaled data.
+
+    x lies in (-low/w, (1 - low)/w), w = high - low, which contains the data's (0, 1).  ValueError unless
+    0 <= low < high <= 1.
+    """
+
+    low: float = plain(0.05)
+    high: float = plain(0.95)
+    event_ndim = (0, 0)
+
+    def _validate(self):
+        for name in ("low", "high"):
+            given = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
+                raise ValueError(f"AlphaSigmoid: {name} must be a number, not {given!r}")
+            self._set(name, float(given))
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"AlphaSigmoid: low and high must be 0 <= low < high <= 1, not {self.low} and {self.high}")
+        super()._validate()
+
+    @property
+    def ends(self):
+        """(a, b), rounded once."""
+        low, high = Fraction(self.low), Fraction(self.high)
+        return float(-low / (high - low)), float((1 - low) / (high - low))          # (3)
+
+    @property
+    def codomain(self):
+        return interval(*self.ends)
+
+    @property
+    def width(self):
+        """w."""
+        return self.high - self.low
+
+    @staticmethod
+    def definition(m, z, low, high):
+        s = 1 / (1 + m.exp(-z))
+        return (s - low) / (m.mpf(high) - low)                                      # (2)
+
+    @staticmethod
+    def inverse_definition(m, x, low, high):
+        p = low + (m.mpf(high) - low) * x
+        return m.log(p / (1 - p))                                                   # (1)
+
+    def forward(self, z):
+        a, b = self.ends
+        t = np.exp(-np.abs(z))
+        step = t / (1 + t) / self.width
+        return np.where(z <= 0, a + step, b - step)                                 # (4) (5)
+
+    def inverse(self, x):
+        a, b = self.ends
+        return np.log(x - a) - np.log(b - x)                                        # (6)
+
+    def log_det(self, z):
+        size = np.abs(z)
+        return -size - 2 * np.log1p(np.exp(-size)) - math.log(self.width)           # (8)
+
+    def slope(self, z):
+        t = np.exp(-np.abs(z))
+        return t / (1 + t) ** 2 / self.width                                        # (7)
+
+    def inverse_and_log_det(self, x):
+        a, b = self.ends
+        log_p, log_rest = np.log(x - a), np.log(b - x)
+        return log_p - log_rest, -log_p - log_rest - math.log(self.width)           # (6) (9)
+
+    def vjp(self, z):
+        def pullback(x_bar, log_det_bar):
+            size = np.abs(z)
+            h = np.exp(-size / 2)
+            r = h / (1 + h * h)                                                     # (10)
+            bend = log_det_bar * np.copysign(np.expm1(-size), z) / (1 + h * h)
+            return x_bar * r * r / self.width - bend, {}                            # (11)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        a, b = self.ends
+
+        def pullback(z_bar, log_det_bar):
+            p, rest = x - a, b - x
+            return (z_bar / self.width + log_det_bar * (p - rest)) / (p * rest), {}         # (12)
+
+        return self.inverse_and_log_det(x), pullback
+
+    hard_cases = (
+        case("Black", "the first pixel value, and the smallest numbers beside it", x=[0.0, 2.0**-9, 5e-324], low=0.05,
+             high=0.95),
+        case("White", "the last pixel value and 1", x=[1.0 - 2.0**-9, 1.0], low=0.05, high=0.95),
+        case("Paper", "high = 1: x = 1 is at infinity, and 1 - p keeps its digits before it", z=[40.0, -40.0],
+             x=[0.0, 0.5, np.nextafter(1, 0)], low=0.05, high=1.0),
+        case("Half", "the terms of (6) cancel", x=[np.nextafter(0.5, 0), 0.5, np.nextafter(0.5, 1)], low=0.05, high=0.95),
+        case("Dark", "z at which x is 0: a + step cancels", z=[-2.9444389791664403, np.nextafter(-2.9444389791664403, 0)],
+             low=0.05, high=0.95),
+        case("Ends", "x rounds to the ends; the log-det is still -|z| - log w", z=[40.0, -800.0, 2.0**1000], low=0.05,
+             high=0.95),
+        case("Tiny", "the gradient of the log-det is -z/2", z=[1e-9, -1e-160, 5e-324], low=0.05, high=0.95),
+    )
+
+
+def alpha_logit(low=0.05, high=0.95):
+    """The paper's step from data to latents, z = logit(low + (high - low) x): `Inverse(AlphaSigmoid(low, high))`."""
+    return Inverse(AlphaSigmoid(low, high))                                         # (1)
+

@@ -1,0 +1,5 @@
+"""Linear maps of vectors."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

@@ -1,0 +1,144 @@
+r"""A map of vectors at every position: Glow's invertible 1 x 1 convolution is this of a linear map (Kingma & Dhariwal,
+arXiv:1807.03039, section 3.2).
+
+With z_p the vector of the C channels of an image or a signal at position p of n,
+    x_p = f(z_p)                                                                    (1)
+    log|det dx/dz| = sum_p log|det df(z_p)|                                         (2)
+                   = n log|det df|          where it is constant                    (3)
+    dx/dz: the block df(z_p) on the channels of each position, all else 0           (4)
+
+The channels are moved last and the positions into the batch, so that a linear f is one matrix product.
+
+Reverse rule: f's own, of all positions at once, each with the event's l_bar:
+    z_p_bar = f*(x_p_bar, l_bar),   the parameters' cotangents summed over positions        (5)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, bijector, child, over_event, plain
+
+
+@bijector(register=False)
+class Pointwise(Bijector):
+    """`inner`, a bijector of vectors, on the channels of each position of (*batch, C, T), rank 2, or (*batch, C, H, W), 3.
+
+    ValueError for another rank, an inner that is not a bijector of vectors, and one whose parameters have a batch.
+    """
+
+    inner: Bijector = child()
+    rank: int = plain(3)
+
+    event_ndim = property(lambda self: (self.rank, self.rank))
+    domain = property(lambda self: self.inner.domain)
+    codomain = property(lambda self: self.inner.codomain)
+    constant_log_det = property(lambda self: self.inner.constant_log_det)
+    solver = property(lambda self: self.inner.solver)
+    normwise = property(lambda self: self.inner.normwise)
+    lifted_axes = 1
+
+    def __post_init__(self):
+        if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (1, 1):
+            given = self.inner.event_ndim if isinstance(self.inner, Bijector) else type(self.inner).__name__
+            raise ValueError(f"Pointwise: inner must be a bijector of vectors, event ranks (1, 1), not {given}")
+        super().__post_init__()
+
+    def _validate(self):
+        if self.rank not in (2, 3):
+            raise ValueError(f"Pointwise: rank must be 2 or 3, not {self.rank!r}")
+        for side in (self.inner.domain, self.inner.codomain):
+            if side.rank or not side.entrywise:
+                raise ValueError(f"Pointwise: inner must map vectors whose entries are free, not {side}")
+        if self.inner.parameter_batch != ():
+            raise ValueError(f"Pointwise: the parameters of inner must have no batch, not {self.inner.parameter_batch}")
+        super()._validate()
+
+    def output_shape(self, shape):
+        return *self.inner.output_shape(shape[:1]), *shape[1:]
+
+    def input_shape(self, shape):
+        return *self.inner.input_shape(shape[:1]), *shape[1:]
+
+    @staticmethod
+    def definition(m, z, inner, rank):
+        def whole(parts, axes):
+            """Vectors, nested in `axes` axes of positions, with the channels first."""
+            if not axes:
+                return parts
+            parts = [whole(part, axes - 1) for part in parts]
+            return [[part[c] for part in parts] for c in range(len(parts[0]))]
+
+        def each(channels, axes):
+            if not axes:
+                return inner.definition(m, channels)                                # (1)
+            return [each([c[i] for c in channels], axes - 1) for i in range(len(channels[0]))]
+
+        return whole(each(z, rank - 1), rank - 1)
+
+    # -- positions in the batch --------------------------------------------------------------------------------------
+
+    def _vectors(self, event):
+        """(*batch, C, ...) as (*batch, n, C)."""
+        batch, C = event.shape[:-self.rank], event.shape[-self.rank]
+        flat = event.reshape(*batch, C, int(np.prod(event.shape[1 - self.rank:])))
+        return np.ascontiguousarray(flat.swapaxes(-1, -2))
+
+    def _image(self, vectors, like):
+        """The reverse, with the positions of `like`."""
+        moved = np.ascontiguousarray(vectors.swapaxes(-1, -2))
+        return moved.reshape(*moved.shape[:-1], *like.shape[1 - self.rank:])
+
+    def _total(self, log_det):
+        if self.inner.constant_log_det:
+            return log_det.shape[-1] * log_det[..., :1].sum(-1)                     # (3)
+        return log_det.sum(-1)                                                      # (2)
+
+    def forward(self, z):
+        return self._image(self.inner.forward(self._vectors(z)), z)                 # (1)
+
+    def inverse(self, x):
+        return self._image(self.inner.inverse(self._vectors(x)), x)
+
+    def log_det(self, z):
+        return self._total(self.inner.log_det(self._vectors(z)))
+
+    def forward_and_log_det(self, z):
+        x, log_det = self.inner.forward_and_log_det(self._vectors(z))
+        return self._image(x, z), self._total(log_det)
+
+    def inverse_and_log_det(self, x):
+        z, log_det = self.inner.inverse_and_log_det(self._vectors(x))
+        return self._image(z, x), self._total(log_det)
+
+    def jacobian(self, z):
+        blocks = self.inner.jacobian(self._vectors(z))                              # (*batch, n, C, C)
+        *batch, n, C, _ = blocks.shape
+        J = np.zeros((*batch, C, n, C, n), blocks.dtype)
+        p = np.arange(n)
+        J[..., :, p, :, p] = np.moveaxis(blocks, -3, 0)                             # (4)
+        return J.reshape(*batch, C * n, C * n)
+
+    def vjp(self, z):
+        return self._at_positions(z, *self.inner.vjp(self._vectors(z)))
+
+    def inverse_vjp(self, x):
+        return self._at_positions(x, *self.inner.inverse_vjp(self._vectors(x)))
+
+    def _at_positions(self, event, image_and_log_det, inner_pullback):
+        image, log_det = image_and_log_det
+
+        def pullback(image_bar, log_det_bar):
+            each = np.broadcast_to(over_event(log_det_bar, 1), log_det.shape)
+            event_bar, inner_bar = inner_pullback(self._vectors(image_bar), each)   # (5)
+            return self._image(event_bar, event), {"inner": inner_bar}
+
+        return (self._image(image, event), self._total(log_det)), pullback
+
+    # -- initialisation ----------------------------------------------------------------------------------------------
+
+    def initialised(self, data, rng):
+        return self.replace(inner=self.inner.initialised(self._vectors(np.asarray(data)), rng))
+
+    def inverse_initialised(self, data, rng):
+        return self.replace(inner=self.inner.inverse_initialised(self._vectors(np.asarray(data)), rng))

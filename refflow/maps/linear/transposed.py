@@ -1,0 +1,93 @@
+r"""The transpose of a linear map, R^D -> R^D.
+
+With A the matrix of a linear map f, f(v) = A v,
+    x = A^T z                                                                       (1)
+    z = A^-T x                                                                      (2)
+    dx/dz = A^T                                                                     (3)
+    log|det A^T| = log|det A|                                                       (4)
+The pullbacks of f and of its inverse, v_bar = A^T f_bar and v_bar = A^-T f_bar, are (1) and (2); f's log-det is a number.
+
+Reverse rule: (1) is linear in z and in A, and <x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>, so that
+    z_bar = f(x_bar)                                                                (5)
+    f_bar = f* at v = x_bar, of (z, l_bar)                                          (6)
+and for the inverse map, <z_bar, A^-T x> = <f^-1(z_bar), x>:
+    x_bar = f^-1(z_bar)                                                             (7)
+    f_bar = that of f^-1 at z_bar, of (x, l_bar)                                    (8)
+f* being f's own pullback, which holds its parameters' cotangents.  A shift that f may have is 0 and takes no part.  (9)
+
+Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, bijector, child
+
+
+@bijector(register=False)
+class Transposed(Bijector):
+    """x = A^T z for a linear bijector `inner` of vectors, v to A v.  ValueError where it has a shift that is not 0."""
+
+    inner: Bijector = child()
+    event_ndim = (1, 1)
+
+    domain = property(lambda self: self.inner.domain)
+    codomain = property(lambda self: self.inner.codomain)
+    constant_log_det = True
+    normwise = property(lambda self: self.inner.normwise)
+
+    def _validate(self):
+        if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (1, 1) or not self.inner.constant_log_det:
+            raise ValueError(f"Transposed: inner must be a linear bijector of vectors, not {self.inner!r}")
+        shift = getattr(self.inner, "shift", None)
+        if shift is not None and np.any(shift):
+            raise ValueError("Transposed: the shift of inner must be 0")            # (9)
+        super()._validate()
+
+    def output_shape(self, shape):
+        return self.inner.input_shape(shape)
+
+    def input_shape(self, shape):
+        return self.inner.output_shape(shape)
+
+    @staticmethod
+    def definition(m, z, inner):
+        D = range(len(z))
+        columns = [inner.definition(m, [m.mpf(int(i == j)) for i in D]) for j in D]
+        return [sum(a * z_i for a, z_i in zip(column, z)) for column in columns]    # (1)
+
+    def no_log_det(self, event):
+        return np.zeros(event.shape[:-1], event.dtype)
+
+    def forward(self, z):
+        _, pullback = self.inner.vjp(z)
+        return pullback(z, self.no_log_det(z))[0]                                   # (1)
+
+    def inverse(self, x):
+        _, pullback = self.inner.inverse_vjp(x)
+        return pullback(x, self.no_log_det(x))[0]                                   # (2)
+
+    def log_det(self, z):
+        return self.inner.log_det(z)                                                # (4)
+
+    def jacobian(self, z):
+        return np.swapaxes(self.inner.jacobian(z), -1, -2)                          # (3)
+
+    def vjp(self, z):
+        def pullback(x_bar, log_det_bar):
+            (z_bar, _), inner_pullback = self.inner.vjp(x_bar)                      # (5)
+            return z_bar, {"inner": without_shift(inner_pullback(z, log_det_bar)[1])}       # (6)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        def pullback(z_bar, log_det_bar):
+            (x_bar, _), inner_pullback = self.inner.inverse_vjp(z_bar)              # (7)
+            return x_bar, {"inner": without_shift(inner_pullback(x, log_det_bar)[1])}       # (8)
+
+        return self.inverse_and_log_det(x), pullback
+
+
+def without_shift(bars):
+    return {key: np.zeros_like(bar) if key == "shift" else bar for key, bar in bars.items()}        # (9)

@@ -1,0 +1,5 @@
+"""Maps that standardise channels."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

@@ -1,0 +1,199 @@
+r"""Activation normalisation: one affine map per channel (Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3.1).
+
+With c the channel, p one of its n positions (n = 1 for vectors, T for signals, H W for images):
+    x_cp = scale_c z_cp + bias_c,   scale_c != 0                                    (1)
+    z_cp = (x_cp - bias_c) / scale_c                                                (2)
+    dx_cp/dz_cp = scale_c, all else 0                                               (3)
+    log|det dx/dz| = n log|scale_1 scale_2 ... scale_C|                             (4)
+(4) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
+
+Reverse rule, from (1) and (4), with l = log_det:
+    z_bar_cp    = scale_c x_bar_cp                                                  (5)
+    scale_bar_c = sum_p x_bar_cp z_cp + n l_bar / scale_c                           (6)
+    bias_bar_c  = sum_p x_bar_cp                                                    (7)
+and for the inverse map, whose log-det is -log|det dx/dz|, from (2):
+    x_bar_cp    = z_bar_cp / scale_c                                                (8)
+    scale_bar_c = -sum_p (x_bar_cp / scale_c) (x_cp - bias_c) - n l_bar / scale_c   (9)
+    bias_bar_c  = -sum_p x_bar_cp                                                   (10)
+(9) is -sum_p x_bar_cp z_cp, written without z, which may overflow where the product does not.  The terms of (6) and (9)
+may overflow with both signs; then their sum is taken in units of the largest power of two among them, a = alpha 2^i and
+b = beta 2^j exactly:
+    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (11)
+
+Data-dependent initialisation.  Over the N values v of a channel, all positions of all events of a batch, in two passes,
+after scaling by a power of two, v' = 2^-e v, max|v'| in [1/2, 1), so that no square overflows or vanishes:
+    m = sum v' / N,   d = v' - m,   r = sum d / N                                   (12)
+    mu = 2^e (m + r)                                                                (13)
+    sigma = 2^e s,   s^2 = sum (d - r)^2 / N                                        (14)
+r, 0 but for the rounding of m, takes that rounding out of both.  The output of forward has mean 0 and variance 1 with
+    scale = 1 / sigma,   bias = -(m + r) / s                                        (15)
+and that of inverse with
+    scale = sigma,       bias = mu                                                  (16)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
+from ...core.bijector import checked_event
+from ...core.arrays import as_floating
+
+LOWEST = -10**6                     # below the exponent of any product: that of 0
+
+
+@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
+class ActNorm(Bijector):
+    """x = scale z + bias for each channel.
+
+    `rank` counts the event's axes, channels first: 1 for (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).
+    """
+
+    scale: Array = nonzero("C")
+    bias: Array = real("C", default=0.0)
+    rank: int = plain(1)
+
+    @property
+    def event_ndim(self):
+        return self.rank, self.rank
+
+    @property
+    def event_shape(self):
+        return ("C", "H", "W")[:self.rank]
+
+    def _validate(self):
+        if self.rank not in (1, 2, 3):
+            raise ValueError(f"{type(self).__name__}: rank must be 1, 2 or 3, not {self.rank!r}")
+        super()._validate()
+
+    @staticmethod
+    def definition(m, z, scale, bias, rank):
+        def channel(values, axes, a, b):
+            return [channel(v, axes - 1, a, b) for v in values] if axes else a * values + b         # (1)
+
+        return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
+
+    def over_positions(self, per_channel):
+        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
+
+    def sum_positions(self, event):
+        return by_channel(event, self.rank).sum(-1)
+
+    def forward(self, z):
+        return self.over_positions(self.scale) * z + self.over_positions(self.bias)         # (1)
+
+    def inverse(self, x):
+        return (x - self.over_positions(self.bias)) / self.over_positions(self.scale)       # (2)
+
+    def log_det(self, z):
+        return np.broadcast_to(positions(z, self.rank) * log_abs_product(self.scale), z.shape[:-self.rank])    # (4)
+
+    def jacobian(self, z):
+        batch, size = z.shape[:-self.rank], int(np.prod(z.shape[-self.rank:]))
+        J = np.zeros((*batch, size, size), z.dtype)
+        i = np.arange(size)
+        J[..., i, i] = np.broadcast_to(self.over_positions(self.scale), z.shape).reshape(*batch, size)     # (3)
+        return J
+
+    def vjp(self, z):
+        n = positions(z, self.rank)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar = self.over_positions(self.scale) * x_bar                         # (5)
+            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (6)
+            return z_bar, {"scale": scale_bar, "bias": self.sum_positions(x_bar)}   # (7)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        n = positions(x, self.rank)
+        scale, bias = self.over_positions(self.scale), self.over_positions(self.bias)
+
+        def pullback(z_bar, log_det_bar):
+            x_bar = z_bar / scale                                                   # (8)
+            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale   # (9)
+            return x_bar, {"scale": scale_bar, "bias": -self.sum_positions(x_bar)}  # (10)
+
+        return self.inverse_and_log_det(x), pullback
+
+    def initialised(self, data, rng):
+        """A new value, in the dtype of `data`, whose forward output on `data` has mean 0 and variance 1 per channel.
+
+        `data` (*batch, *event) are events of `forward`; the mean is over the batch and all positions, apart from the
+        axes of a parameter batch.  Raises ValueError for a channel that is constant or has fewer than two values.
+        """
+        m, s, e = self.statistics(data, 0)
+        with np.errstate(over="ignore"):
+            return self.replace(scale=np.ldexp(1 / s, -e), bias=-m / s)             # (15)
+
+    def inverse_initialised(self, data, rng):
+        """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
+        m, s, e = self.statistics(data, 1)
+        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(m, e))              # (13) (14) (16)
+
+    def statistics(self, data, side):
+        """(2^-e mu, 2^-e sigma, e) of each channel, shaped as the parameters."""
+        v = channel_values(self, data, side)
+        N = v.shape[-1]
+        constant = (v == v[..., :1]).all(-1)
+        if constant.any():
+            c = np.argwhere(constant)[0][-1]
+            raise ValueError(f"{type(self).__name__}: channel {c} of data is constant ({N} value{'s' * (N != 1)}): "
+                             "its variance must be > 0")
+        _, e = np.frexp(np.abs(v).max(-1))
+        v = np.ldexp(v, -e[..., None])
+        m = v.sum(-1) / N
+        d = v - m[..., None]
+        r = d.sum(-1) / N                                                           # (12)
+        s = np.sqrt(((d - r[..., None]) ** 2).sum(-1) / N)                          # (14)
+        return m + r, s, e
+
+    hard_cases = (
+        case("Cancelling", "scale z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0 - 2.0**-20]],
+             scale=[1.0], bias=[-1.0]),
+        case("Reflected", "a negative scale: log-det is of its magnitude", z=[[1.0, -3.0]], x=[[1.0, -3.0]],
+             scale=[-2.0, 0.5], bias=[0.5, 0.25]),
+        case("UnitDeterminant", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[1.0, 1.0]],
+             x=[[1.0, 1.0]], scale=[2.0**20, 2.0**-20], bias=[0.0, 0.0]),
+        case("Image", "log-det counts every position", z=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]],
+             x=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]], scale=[3.0, 0.1], bias=[0.0, 1.0], rank=3),
+        case("InverseOverflows", "z overflows where its product with a small z_bar does not", x=[[2.0**126]],
+             scale=[2.0**-9], bias=[0.0]),
+    )
+
+
+def positions(event, rank):
+    """n: the number of positions of each channel."""
+    return int(np.prod(event.shape[event.ndim - rank + 1:]))
+
+
+def by_channel(event, rank):
+    """(*batch, C, n): the positions as one axis."""
+    return event.reshape(*event.shape[:event.ndim - rank + 1], positions(event, rank))
+
+
+def channel_values(f, data, side):
+    """The N values of each channel in the dtype of `data`, (*parameter batch, C, N)."""
+    _, event, _ = checked_event(f, data, side)
+    values = by_channel(event.astype(as_floating("data", data)[0].dtype, copy=False), f.rank)
+    shape = (*f.parameter_batch, values.shape[-2])
+    first = values.ndim - 1 - len(shape)
+    own = [first + i for i, size in enumerate(shape) if size != 1]                  # axes with a parameter for each index
+    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise along memory alone
+    return values.reshape(*shape, -1)
+
+
+def sum_products(a, b, rank):
+    """sum_p a_cp b_cp, which overflows only where it must."""
+    a, b = by_channel(a, rank), by_channel(b, rank)
+    total = np.vecdot(a, b)
+    finite = np.isfinite(total)
+    return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
+
+
+def sum_scaled_products(a, b):
+    """sum_p a_p b_p over the last axis, (11): no term overflows before the sum does."""
+    (alpha, i), (beta, j) = np.frexp(a), np.frexp(b)
+    exponent = np.where(alpha * beta == 0, LOWEST, i + j)
+    E = exponent.max(-1, initial=LOWEST, keepdims=True)
+    return np.ldexp(np.ldexp(alpha * beta, exponent - E).sum(-1), E[..., 0])            # (11)

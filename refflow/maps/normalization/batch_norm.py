@@ -1,0 +1,395 @@
+r"""Batch normalisation: one affine map per channel, made of statistics (Ioffe & Szegedy, arXiv:1502.03167).
+
+With c the channel, mu_c and v_c a mean and a variance, p one of the n_c positions of the channel that are normalised,
+    x_cp = gain_c (z_cp - mu_c) / sqrt(v_c + eps) + bias_c                          (1)
+Positions where `passes` holds are left alone, as in the couplings of RealNVP (Dinh, Sohl-Dickstein & Bengio,
+arXiv:1605.08803), where one part of an event is normalised:
+    x_cp = z_cp                                                                     (2)
+With r = (v + eps)^(-1/2) and s = gain r, s = r without a gain,
+    z_cp = (x_cp - bias_c) / s_c + mu_c                                             (3)
+    dx_cp/dz_cp = s_c, or 1 where it passes, all else 0                             (4)
+    log|det dx/dz| = sum_c n_c log|s_c| = sum_c n_c (log|gain_c| - log(v_c + eps)/2)        (5)
+(5) takes the logarithm of the product of the s_c, not the sum of logarithms, which loses the digits of the largest of them.
+
+Reverse rule, with d = z - mu, l = log_det and sums over the positions that are normalised, from dx = s dz - s dmu +
+r d dgain + dbias - (gain r^3 d / 2) dv:
+    z_bar_cp   = s_c x_bar_cp, or x_bar_cp where it passes                          (6)
+    mu_bar_c   = -s_c sum_p x_bar_cp,   bias_bar_c = sum_p x_bar_cp                 (7)
+    gain_bar_c = sum_p (r_c x_bar_cp) d_cp + n_c l_bar / gain_c                     (8)
+    v_bar_c    = -(sum_p (s_c r_c^2/2 x_bar_cp) d_cp + n_c r_c^2/2 l_bar)           (9)
+and for the inverse map, whose log-det is -l, with y = x - bias:
+    x_bar_cp   = z_bar_cp / s_c, or z_bar_cp where it passes                        (10)
+    mu_bar_c   = sum_p z_bar_cp,   bias_bar_c = -sum_p x_bar_cp                     (11)
+    gain_bar_c = -(sum_p (x_bar_cp / gain_c) y_cp + n_c l_bar / gain_c)             (12)
+    v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (13)
+
+Statistics of a batch.  Over the N values of a channel, all positions of all events, those that pass counted as 0, y = z or
+0:
+    mu = sum y / N,   d = y - mu                                                    (14)
+    v = sum d^2 / N                                                                 (15)
+Since sum d = 0, dv = 2 sum d dy / N, so that
+    y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar or 0                          (16)
+and for (1) with (14) and (15), of z alone, (6) and (16) add up.  Each event's log-det is then (5), the same for all: the
+logarithm of the volume by which the map scales events whose own part in the statistics is not felt.
+Moving statistics follow those of one batch after the other:
+    m <- m - decay (m - batch)                                                      (17)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real
+from ...core.bijector import checked_event
+from ...core.declarations import bind, Field
+from ...core.tree import nest
+from ...core.sets import Set, magnitudes, nonzero, not_finite
+from .actnorm import by_channel, sum_scaled_products
+
+__all__ = ["BatchNorm", "batch_statistics", "of_batch", "with_statistics"]
+
+nonnegative = Set("nonnegative", "must be finite and >= 0", lambda v: not_finite(v) | ~(v >= 0),
+                  lambda v: not_finite(v) | ~(v >= 0), magnitudes, lower=0.0, anchor=1.0)
+LETTERS = ("C", "H", "W")
+
+
+@bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True)
+class BatchNorm(Bijector):
+    """x = gain (z - mean) / sqrt(var + eps) + bias for each channel, mean and var being given.
+
+    `gain` and `bias` may be None: 1 and 0, and no parameters.  `rank` counts the event's axes, channels first: 1 for
+    (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).  `passes`: a boolean array of `rank` axes that broadcasts to
+    an event, True where an entry is left as it is.
+    """
+
+    mean: Array = real("C")
+    var: Array = nonnegative("C")
+    gain: Array = Field(nonzero, ("C",), optional=True)
+    bias: Array = Field(real, ("C",), optional=True)
+    passes: Array = constant(optional=True)
+    eps: float = plain(1e-5)
+    rank: int = plain(1)
+
+    untrained = ("mean", "var")
+
+    event_ndim = property(lambda self: (self.rank, self.rank))
+    event_shape = property(lambda self: LETTERS[:self.rank])
+    parameter_batch = property(lambda self: batch_of(self, ("mean", "var", "gain", "bias")))
+
+    def _validate(self):
+        check(self)
+        super()._validate()
+        if self.eps == 0 and (self.var == 0).any():
+            c = np.argwhere(self.var == 0)[0][-1]
+            raise ValueError(f"{type(self).__name__}: var must be > 0 where eps is 0; var[..., {c}] = 0")
+
+    @staticmethod
+    def definition(m, z, mean, var, gain, bias, passes, eps, rank):
+        def entries(v, stays, axes, c):
+            if axes:
+                return [entries(v[i], stays and stays[i % len(stays)], axes - 1, c) for i in range(len(v))]
+            if stays:
+                return v                                                            # (2)
+            x = (v - mean[c]) / m.sqrt(var[c] + eps)                                # (1)
+            x = x if gain is None else gain[c] * x                                  # (1)
+            return x if bias is None else x + bias[c]                               # (1)
+
+        return [entries(z[c], passes and passes[c % len(passes)], rank - 1, c) for c in range(len(z))]
+
+    # -- the numbers of (1) ------------------------------------------------------------------------------------------
+
+    def r_and_s(self):
+        r = 1 / np.sqrt(self.var + self.eps)
+        return r, r if self.gain is None else self.gain * r
+
+    def over_positions(self, per_channel):
+        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
+
+    def normalised(self, changed, kept):
+        """`changed` where an entry is normalised, `kept` where it passes."""
+        return changed if self.passes is None else np.where(self.passes, kept, changed)
+
+    def counts(self, event):
+        """n_c, a number if it is the same for all channels."""
+        n = counted(self.passes, event.shape[event.ndim - self.rank:])
+        return n if isinstance(n, int) else n.astype(event.dtype)
+
+    def centred(self, z):
+        return z - self.over_positions(self.mean)
+
+    def shifted(self, x, sign):
+        return x if self.bias is None else x + sign * self.over_positions(self.bias)
+
+    # -- the map -----------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        s = self.over_positions(self.r_and_s()[1])
+        return self.normalised(self.shifted(self.centred(z) * s, 1), z)             # (1) (2)
+
+    def inverse(self, x):
+        s = self.over_positions(self.r_and_s()[1])
+        return self.normalised(self.shifted(x, -1) / s + self.over_positions(self.mean), x)     # (3)
+
+    def log_det(self, z):
+        s, n = np.broadcast_arrays(self.r_and_s()[1], self.counts(z))
+        n = n.reshape(-1, n.shape[-1])[0]
+        total = sum(int(k) * log_abs_product(s[..., n == k]) for k in np.unique(n)) # (5)
+        return np.broadcast_to(np.asarray(total, z.dtype), z.shape[:-self.rank])
+
+    def jacobian(self, z):
+        batch, size = z.shape[:-self.rank], math.prod(z.shape[-self.rank:])
+        slope = self.normalised(np.broadcast_to(self.over_positions(self.r_and_s()[1]), z.shape), z.dtype.type(1))
+        J = np.zeros((*batch, size, size), z.dtype)
+        i = np.arange(size)
+        J[..., i, i] = slope.reshape(*batch, size)                                  # (4)
+        return J
+
+    def vjp(self, z):
+        r, s = self.r_and_s()
+        half = r * r / 2
+
+        def pullback(x_bar, log_det_bar):
+            changed, d = self.normalised(x_bar, 0), self.centred(z)
+            n_l_bar = self.counts(z) * log_det_bar[..., None]
+            total = by_channel(changed, self.rank).sum(-1)
+            var_bar = -(self.sum_products(changed, self.over_positions(s * half), d) + n_l_bar * half)      # (9)
+            bars = {"mean": -s * total, "var": var_bar}                             # (7)
+            if self.gain is not None:
+                bars["gain"] = self.sum_products(changed, self.over_positions(r), d) + n_l_bar / self.gain      # (8)
+            if self.bias is not None:
+                bars["bias"] = total                                                # (7)
+            return self.normalised(x_bar * self.over_positions(s), x_bar), bars     # (6)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        r, s = self.r_and_s()
+        half = r * r / 2
+
+        def pullback(z_bar, log_det_bar):
+            x_bar = z_bar / self.over_positions(s)                                  # (10)
+            changed, y = self.normalised(x_bar, 0), self.shifted(x, -1)
+            n_l_bar = self.counts(x) * log_det_bar[..., None]
+            bars = {"mean": by_channel(self.normalised(z_bar, 0), self.rank).sum(-1),               # (11)
+                    "var": self.sum_products(changed, self.over_positions(half), y) + n_l_bar * half}       # (13)
+            if self.gain is not None:
+                products = self.sum_products(changed, self.over_positions(1 / self.gain), y)
+                bars["gain"] = -(products + n_l_bar / self.gain)                    # (12)
+            if self.bias is not None:
+                bars["bias"] = -by_channel(changed, self.rank).sum(-1)              # (11)
+            return self.normalised(x_bar, z_bar), bars                              # (10)
+
+        return self.inverse_and_log_det(x), pullback
+
+    def sum_products(self, bar, factor, values):
+        """sum_p (bar factor)_p values_p, which overflows only where it must."""
+        a, b = by_channel(bar * factor, self.rank), by_channel(values, self.rank)
+        total = (a * b).sum(-1)
+        finite = np.isfinite(total)
+        return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
+
+    def initialised(self, data, rng):
+        """A new value with the statistics of `data`, events of `forward`, over their batch and positions."""
+        _, z, _ = checked_event(self, data, 0)
+        (mean, var), _ = batch_statistics(z, self.rank, self.passes)
+        return self.replace(mean=mean, var=var)
+
+    hard_cases = (
+        case("Cancelling", "z and the mean agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[2.0**-20]],
+             mean=[1.0], var=[3.0], gain=[1.0], bias=[0.0]),
+        case("Dead", "a channel without variance: eps alone", z=[[1.0, -3.0]], x=[[1.0, -3.0]], mean=[0.5, 0.0],
+             var=[0.0, 2.0], gain=[-2.0, 0.5], bias=[0.5, 0.25], eps=1e-4),
+        case("NoEps", "the variance alone", z=[[1.0, -3.0]], x=[[1.0, -3.0]], mean=[0.0, 0.0], var=[2.0, 0.5],
+             gain=[2.0, 0.5], bias=[0.0, 1.0], eps=0.0),
+        case("UnitDeterminant", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[1.0, 1.0]],
+             x=[[1.0, 1.0]], mean=[0.0, 0.0], var=[1.0, 1.0], gain=[2.0**20, 2.0**-20], bias=[0.0, 0.0], eps=0.0),
+        case("Plain", "no gain and no bias", z=[[1.0, -3.0]], x=[[1.0, -3.0]], mean=[1.0, 2.0], var=[2.0, 0.5], gain=None,
+             bias=None),
+        case("Image", "log-det counts every position", z=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]],
+             x=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]], mean=[1.0, 2.0], var=[3.0, 0.1], gain=[1.0, 2.0], bias=[0.0, 1.0],
+             rank=3),
+        case("Checkerboard", "two of the three positions are normalised", z=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]],
+             x=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]], mean=[1.0, 2.0], var=[3.0, 0.1], gain=[1.0, 2.0], bias=[0.0, 1.0],
+             passes=[[[False, True, False]]], rank=3),
+        case("Channels", "one channel is normalised", z=[[[1.0, 2.0], [4.0, 5.0]]], x=[[[1.0, 2.0], [4.0, 5.0]]],
+             mean=[1.0, 2.0], var=[3.0, 0.1], gain=[1.0, 2.0], bias=[0.0, 1.0], passes=[[True], [False]], rank=2),
+        case("InverseOverflows", "z overflows where its product with a small z_bar does not", x=[[2.0**126]], mean=[0.0],
+             var=[2.0**18], gain=[1.0], bias=[0.0]),
+    )
+
+
+def check(norm):
+    """What BatchNorm and BatchStatisticsNorm share: rank, eps, passes."""
+    name = type(norm).__name__
+    if norm.rank not in (1, 2, 3):
+        raise ValueError(f"{name}: rank must be 1, 2 or 3, not {norm.rank!r}")
+    if not 0 <= norm.eps < math.inf:
+        raise ValueError(f"{name}: eps must be finite and >= 0; eps = {norm.eps}")
+    norm._set("eps", float(norm.eps))
+    if norm.passes is None:
+        return
+    if norm.passes.ndim != norm.rank:
+        raise ValueError(f"{name}: passes must have {norm.rank} axes, not shape {norm.passes.shape}")
+    for letter, size in zip(norm.event_shape, norm.passes.shape):
+        if size != 1 and not bind(letter, size, norm.dims):
+            raise ValueError(f"{name}: passes must broadcast to events with {letter}={norm.dims[letter]}, not shape "
+                             f"{norm.passes.shape}")
+
+
+def batch_of(norm, keys):
+    """The leading axes of the fields `keys`."""
+    return np.broadcast_shapes(*(getattr(norm, key).shape[:-1] for key in keys if getattr(norm, key) is not None))
+
+
+def counted(passes, shape):
+    """The number of positions of each channel that are normalised, one number if no mask tells channels apart."""
+    n = math.prod(shape[1:])
+    return n if passes is None else n - np.broadcast_to(passes, shape).reshape(shape[0], n).sum(-1)
+
+
+# -- statistics of a batch --------------------------------------------------------------------------------------------
+
+def batch_statistics(z, rank=1, passes=None):
+    """((mean, var), pullback) of each channel of events z (*batch, C, ...) of `rank` axes, over the batch and all positions.
+
+    The variance is the biased one.  Entries where `passes` holds count as 0.  `pullback(mean_bar, var_bar)` -> z_bar.
+    """
+    y = z if passes is None else np.where(passes, z.dtype.type(0), z)
+    axes = tuple(i for i in range(y.ndim) if i != y.ndim - rank)
+    N = math.prod(y.shape[i] for i in axes)
+    if not N:
+        raise ValueError(f"batch_statistics: z of shape {z.shape} holds no value")
+    mean = y.mean(axes)                                                             # (14)
+    d = y - over_positions(mean, rank)                                              # (14)
+    var = (d * d).mean(axes)                                                        # (15)
+
+    def pullback(mean_bar, var_bar):
+        y_bar = over_positions(2 / N * var_bar, rank) * d                           # (16)
+        y_bar += over_positions(mean_bar / N, rank)                                 # (16)
+        return y_bar if passes is None else np.where(passes, y.dtype.type(0), y_bar)        # (16)
+
+    return (mean, var), pullback
+
+
+def over_positions(per_channel, rank):
+    return per_channel.reshape(per_channel.shape + (1,) * (rank - 1))
+
+
+@bijector(source="arXiv:1502.03167", domain=real, codomain=real, register=False)
+class BatchStatisticsNorm(Bijector):
+    """BatchNorm with the statistics of the batch at hand: what training uses, `of_batch` makes it.
+
+    The map of one event depends on the others, and the gradient goes through the statistics.  Of a batch's image alone its
+    statistics cannot be told: there is no inverse, and no Jacobian of one event.  Into the dictionary `record`, if there is
+    one, each pass writes its (mean, var) under `key`.
+    """
+
+    gain: Array = Field(nonzero, ("C",), optional=True)
+    bias: Array = Field(real, ("C",), optional=True)
+    passes: Array = constant(optional=True)
+    eps: float = plain(1e-5)
+    rank: int = plain(1)
+    record: object = plain(None)
+    key: object = plain(None)
+
+    event_ndim = property(lambda self: (self.rank, self.rank))
+    event_shape = property(lambda self: LETTERS[:self.rank])
+    parameter_batch = property(lambda self: batch_of(self, ("gain", "bias")))
+
+    def _validate(self):
+        check(self)
+        super()._validate()
+        if self.parameter_batch:
+            raise ValueError(f"{type(self).__name__}: gain and bias must have no batch axes, not {self.parameter_batch}")
+
+    def measured(self, z):
+        """(the BatchNorm of the statistics of z, their pullback)."""
+        (mean, var), statistics_pullback = batch_statistics(z, self.rank, self.passes)
+        if self.record is not None:
+            self.record[self.key] = mean, var
+        norm = BatchNorm(mean, var, self.gain, self.bias, self.passes, self.eps, self.rank)
+        return norm.view(z.dtype), statistics_pullback
+
+    def forward_and_log_det(self, z):
+        return self.measured(z)[0].forward_and_log_det(z)
+
+    def inverse(self, x):
+        raise ValueError(f"{type(self).__name__}: there is no inverse, since it would need the statistics of z; "
+                         "use the flow with moving statistics")
+
+    def jacobian(self, z):
+        raise ValueError(f"{type(self).__name__}: the map of one event depends on the batch and has no Jacobian of its own")
+
+    def vjp(self, z):
+        norm, statistics_pullback = self.measured(z)
+        image_and_log_det, norm_pullback = norm.vjp(z)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar, bars = norm_pullback(x_bar, log_det_bar)
+            z_bar = z_bar + statistics_pullback(bars.pop("mean"), bars.pop("var"))  # (6) (16)
+            return z_bar, bars
+
+        return image_and_log_det, pullback
+
+
+# -- flows with batch normalisation -----------------------------------------------------------------------------------
+
+def norms(value, path=()):
+    """[(path in params(), BatchNorm)] of a value and its components."""
+    if isinstance(value, BatchNorm.page):
+        return [(path, value)]
+    return [found for key, inner in components(value, path) for found in norms(inner, key)]
+
+
+def components(value, path=()):
+    """[(path in params(), component)]."""
+    found = []
+    for key, field in value.declared.items():
+        if hasattr(field, "many"):
+            held = getattr(value, key)
+            found += [((*path, key, str(i)), c) for i, c in enumerate(held)] if field.many else [((*path, key), held)]
+    return found
+
+
+def of_batch(value, record=None, path=()):
+    """A flow, map or network with each BatchNorm in it using the statistics of the batch at hand.
+
+    Into the dictionary `record` each of them writes its statistics under its path; `with_statistics` reads it.
+    """
+    if isinstance(value, BatchNorm.page):
+        if value.parameter_batch:
+            raise ValueError(f"of_batch: a BatchNorm must have no batch axes, not {value.parameter_batch}")
+        return BatchStatisticsNorm(value.gain, value.bias, value.passes, value.eps, value.rank, record, path)
+    changes = {}
+    for key, inner in components(value, path):
+        new = of_batch(inner, record, key)
+        if new is not inner:
+            changes[key[len(path):]] = new
+    return exchanged(value, changes) if changes else value
+
+
+def exchanged(value, changes):
+    """The value with components exchanged, {(field,) or (field, index): component}."""
+    fields = {}
+    for (key, *index), new in changes.items():
+        if index:
+            held = list(fields.get(key, getattr(value, key)))
+            held[int(index[0])] = new
+            new = tuple(held)
+        fields[key] = new
+    return value.replace(**fields)
+
+
+def with_statistics(value, record, decay=0.1):
+    """A flow whose moving statistics have followed those of one batch, (17), as `of_batch` has recorded them."""
+    changes = {}
+    for path, norm in norms(value):
+        for key, batch in zip(("mean", "var"), record[path]):
+            changes[(*path, key)] = moved(getattr(norm, key), batch, decay)
+    return value.replace(**nest(changes)) if changes else value
+
+
+def moved(statistic, batch, decay=0.1):
+    return statistic - decay * (statistic - batch)                                  # (17)

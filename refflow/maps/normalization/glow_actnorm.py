@@ -1,0 +1,223 @@
+r"""Activation normalisation as in Glow's code: a shift, then a scale, per channel (Kingma & Dhariwal, arXiv:1807.03039,
+section 3.1).
+
+With c the channel, p one of its n positions and sigma_c the scale,
+    x_cp = (z_cp + bias_c) sigma_c                                                  (1)
+    z_cp = x_cp / sigma_c - bias_c                                                  (2)
+    dx_cp/dz_cp = sigma_c, all else 0                                               (3)
+    log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
+In the authors' code with k = `factor` = 3, in a port with k = 1; the gradients are those of these parameters:
+    sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
+In another port (`direct`) the parameter is the scale itself, which may be negative:
+    sigma_c = s_c                                                                   (6)
+
+Reverse rule, from (1) and (4), with y = z + bias and l = log_det:
+    z_bar_cp = sigma_c x_bar_cp,   bias_bar_c = sigma_c sum_p x_bar_cp              (7)
+    (d/dlog sigma_c)_bar = sigma_c sum_p x_bar_cp y_cp + n l_bar                    (8)
+and for the inverse map, whose log-det is -log|det dx/dz|, from (2):
+    x_bar_cp = z_bar_cp / sigma_c,   bias_bar_c = -sum_p z_bar_cp                   (9)
+    (d/dlog sigma_c)_bar = -(sum_p z_bar_cp x_cp / sigma_c + n l_bar)               (10)
+from which
+    s_bar = k (d/dlog sigma)_bar                            of (5)                  (11)
+    s_bar = (d/dlog sigma)_bar / sigma                      of (6)                  (12)
+Products with exp(k s) are taken with the exponent last, so that they overflow only where their result does.
+
+Data-dependent initialisation.  Over the N values v of a channel, all positions of all events of a batch, with mu their mean
+and d^2 = sum (v - mu)^2 / N, or / (N - 1) with `unbiased`, and eps the source's 1e-6, the output of forward has mean 0 and
+variance near 1 with
+    bias = -mu,   sigma = 1 / (d + eps)                                             (13)
+and that of inverse, of which the sources have nothing, with
+    sigma = d + eps,   bias = mu / sigma                                            (14)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, log_abs_product, plain, real
+from ...core.declarations import Field
+from ..elementwise.scales import scaled
+from .actnorm import by_channel, channel_values, positions, sum_products
+
+
+@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
+class GlowActNorm(Bijector):
+    """x = (z + bias) exp(factor s) for each channel, or with `direct` (z + bias) s; s (C,), bias (C,) or None for none.
+
+    `rank` counts the event's axes, channels first: 1 for (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).
+    `eps` and `unbiased` are of data-dependent initialisation; eps None: there is none, as for the scaling of a network's
+    output.
+    """
+
+    s: Array = real("C")
+    bias: Array = Field(real, ("C",), optional=True)
+    factor: float = plain(3.0)
+    direct: bool = plain(False)
+    eps: float = plain(1e-6)
+    unbiased: bool = plain(False)
+    rank: int = plain(1)
+
+    event_ndim = property(lambda self: (self.rank, self.rank))
+    event_shape = property(lambda self: ("C", "H", "W")[:self.rank])
+
+    def _validate(self):
+        if self.rank not in (1, 2, 3):
+            raise ValueError(f"GlowActNorm: rank must be 1, 2 or 3, not {self.rank!r}")
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"GlowActNorm: factor must be finite and > 0, not {self.factor!r}")
+        if self.eps is not None and not 0 <= self.eps < math.inf:
+            raise ValueError(f"GlowActNorm: eps must be finite and >= 0, or None, not {self.eps!r}")
+        super()._validate()
+        if self.direct and not self.s.all():
+            index = np.argwhere(self.s == 0)[0].tolist()
+            raise ValueError(f"GlowActNorm: s must not be 0 where it is the scale; s{index} = 0")
+
+    @staticmethod
+    def definition(m, z, s, bias, factor, direct, eps, unbiased, rank):
+        def channel(values, axes, b, sigma):
+            return [channel(v, axes - 1, b, sigma) for v in values] if axes else (values + b) * sigma       # (1)
+
+        sigma = s if direct else [m.exp(factor * s_c) for s_c in s]                 # (5) (6)
+        bias = [0] * len(s) if bias is None else bias
+        return [channel(z[c], rank - 1, bias[c], sigma[c]) for c in range(len(z))]
+
+    # -- sigma -------------------------------------------------------------------------------------------------------
+
+    def over_positions(self, per_channel):
+        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
+
+    def by_sigma(self, values, s, inverse=False):
+        """values sigma, or values / sigma, for s that broadcasts with them."""
+        if self.direct:
+            return values / s if inverse else values * s                            # (6)
+        return scaled(values, values.dtype.type(1), -self.factor * s if inverse else self.factor * s)       # (5)
+
+    def times(self, event):
+        return self.by_sigma(event, self.over_positions(self.s))
+
+    def over(self, event):
+        return self.by_sigma(event, self.over_positions(self.s), inverse=True)
+
+    def from_sigma(self, sigma):
+        """s."""
+        return sigma if self.direct else np.log(sigma) / sigma.dtype.type(self.factor)      # (5) (6)
+
+    # -- the map -----------------------------------------------------------------------------------------------------
+
+    def shifted(self, z):
+        return z if self.bias is None else z + self.over_positions(self.bias)       # (1)
+
+    def forward(self, z):
+        return self.times(self.shifted(z))                                          # (1)
+
+    def inverse(self, x):
+        y = self.over(x)
+        return y if self.bias is None else y - self.over_positions(self.bias)       # (2)
+
+    def log_det(self, z):
+        total = log_abs_product(self.s) if self.direct else self.factor * self.s.sum(-1)    # (5) (6)
+        return np.broadcast_to(positions(z, self.rank) * total, z.shape[:-self.rank])       # (4)
+
+    def jacobian(self, z):
+        batch, size = z.shape[:-self.rank], int(np.prod(z.shape[-self.rank:]))
+        J = np.zeros((*batch, size, size), z.dtype)
+        i = np.arange(size)
+        J[..., i, i] = self.times(np.ones_like(z)).reshape(*batch, size)            # (3)
+        return J
+
+    def vjp(self, z):
+        y, n = self.shifted(z), positions(z, self.rank)
+
+        def pullback(x_bar, log_det_bar):
+            bias_bar = self.by_sigma(by_channel(x_bar, self.rank).sum(-1), self.s)  # (7)
+            if self.direct:
+                s_bar = sum_products(x_bar, y, self.rank) + n * log_det_bar[..., None] / self.s     # (8) (12)
+            else:
+                s_bar = self.factor * (self.summed(x_bar, y) + n * log_det_bar[..., None])          # (8) (11)
+            return self.times(x_bar), self.bars(s_bar, bias_bar)                    # (7)
+
+        return (self.times(y), self.log_det(z)), pullback                           # (1)
+
+    def inverse_vjp(self, x):
+        n = positions(x, self.rank)
+
+        def pullback(z_bar, log_det_bar):
+            x_bar = self.over(z_bar)                                                # (9)
+            bias_bar = -by_channel(z_bar, self.rank).sum(-1)                        # (9)
+            if self.direct:
+                s_bar = -(sum_products(self.over(x_bar), x, self.rank) + n * log_det_bar[..., None] / self.s)       # (12)
+            else:
+                s_bar = -self.factor * (self.summed(z_bar, x, inverse=True) + n * log_det_bar[..., None])           # (11)
+            return x_bar, self.bars(s_bar, bias_bar)
+
+        return self.inverse_and_log_det(x), pullback                                # (2)
+
+    def bars(self, s_bar, bias_bar):
+        return {"s": s_bar} if self.bias is None else {"s": s_bar, "bias": bias_bar}
+
+    def summed(self, bar, event, inverse=False):
+        """sigma sum_p bar_p event_p, or the sum over sigma.
+
+        Where the sum overflows or is subnormal, it is that of 2^-k event, the largest of which is in [1/2, 1), times 2^k:
+        half of it before sigma and half after, so that neither overflows or vanishes on the way.
+        """
+        w = -self.factor * self.s if inverse else self.factor * self.s
+        total, one, limits = sum_products(bar, event, self.rank), event.dtype.type(1), np.finfo(event.dtype)
+        found = scaled(total, one, w)                                               # (5) (8) (10)
+        ordinary = np.isfinite(total) & (np.abs(total) >= limits.tiny / limits.eps)
+        if ordinary.all():
+            return found
+        event = by_channel(event, self.rank)
+        _, k = np.frexp(np.abs(event).max(-1))
+        smaller = sum_products(by_channel(bar, self.rank), np.ldexp(event, -k[..., None]), 2)
+        return np.where(ordinary, found, np.ldexp(scaled(np.ldexp(smaller, k // 2), one, w), k - k // 2))
+
+    # -- initialisation ----------------------------------------------------------------------------------------------
+
+    def initialised(self, data, rng):
+        """A new value whose forward output on `data` has mean 0 and variance near 1 per channel.
+
+        It is in the dtype of `data` and has a bias; itself where eps is None.  ValueError where eps is 0 and a channel is
+        constant.
+        """
+        if self.eps is None:
+            return self
+        mu, sigma = self.statistics(data, 0)
+        return self.replace(bias=-mu, s=self.from_sigma(1 / sigma))                 # (13)
+
+    def inverse_initialised(self, data, rng):
+        """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
+        if self.eps is None:
+            return self
+        mu, sigma = self.statistics(data, 1)
+        return self.replace(bias=mu / sigma, s=self.from_sigma(sigma))              # (14)
+
+    def statistics(self, data, side):
+        """(the mean, the standard deviation + eps) of each channel, shaped as the parameters."""
+        v = channel_values(self, data, side)
+        N, mu = v.shape[-1], v.mean(-1)
+        deviation = np.sqrt(np.square(v - mu[..., None]).sum(-1) / max(N - self.unbiased, 1))       # (13)
+        if self.eps == 0 and not deviation.all():
+            raise ValueError(f"GlowActNorm: with eps = 0 no channel of data may be constant; "
+                             f"channel {np.argwhere(deviation == 0)[0][-1]} is")
+        return mu, deviation + deviation.dtype.type(self.eps)
+
+    hard_cases = (
+        case("Cancelling", "z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0]],
+             bias=[-1.0], s=[0.5]),
+        case("Signal", "log-det counts every position", z=[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]],
+             x=[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]], bias=[0.0, 1.0], s=[0.25, -0.5], rank=2),
+        case("Image", "so it does for images", z=[[[[1.0, 2.0]], [[4.0, 5.0]]]], x=[[[[1.0, 2.0]], [[4.0, 5.0]]]],
+             bias=[0.0, 1.0], s=[0.25, -0.5], rank=3),
+        case("UnitDeterminant", "log-det is 0", z=[[1.0, 1.0]], x=[[1.0, 1.0]], bias=[0.0, 0.0], s=[0.75, -0.75]),
+        case("Port", "the logarithm itself", z=[[1.0, -2.0]], x=[[1.0, -2.0]], bias=[0.5, 0.25], s=[0.3, -2.0], factor=1.0),
+        case("NoBias", "a scale alone", z=[[1.0, -2.0]], x=[[1.0, -2.0]], s=[0.3, -0.5], bias=None),
+        case("Beyond", "sigma overflows, its product with z + bias does not", z=[[2.0**-500]], x=[[2.0**1000]], bias=[0.0],
+             s=[240.0]),
+        case("Reflected", "a negative scale: log-det is of its magnitude", z=[[1.0, -3.0]], x=[[1.0, -3.0]],
+             s=[-2.0, 0.5], bias=[0.5, 0.25], direct=True, unbiased=True),
+        case("Scales", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[[[1.0]], [[1.0]]]],
+             x=[[[[1.0]], [[1.0]]]], s=[2.0**20, 2.0**-20], bias=[0.0, 0.0], direct=True, rank=3),
+    )

@@ -1,0 +1,5 @@
+"""The shape of events."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

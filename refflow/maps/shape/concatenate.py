@@ -1,0 +1,167 @@
+r"""Parts of an event, each through its own map.
+
+    z = (z_1, ..., z_K) along an axis,   x = (f_1(z_1), ..., f_K(z_K))              (1)
+    log|det| = sum_i log|det df_i/dz_i|,   J block diagonal up to the order of entries                  (2)
+    z_bar = the parts' pullbacks, side by side                                      (3)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ...core import Bijector, Independent, bijector, children, plain
+
+__all__ = ["Concatenate", "stack"]
+
+
+@bijector(register=False)
+class Concatenate(Bijector):
+    """Part i acts on the i-th block, of `sizes[i]` entries along event axis `axis` (negative), of the event.
+
+    All parts are lifted to one event rank.  Raises ValueError when sizes and parts do not match.
+    """
+
+    parts: tuple[Bijector, ...] = children()
+    sizes: tuple = plain()
+    axis: int = plain(-1)
+
+    def __post_init__(self):
+        parts, sizes = tuple(self.parts), tuple(int(n) for n in self.sizes)
+        if not parts or len(parts) != len(sizes):
+            raise ValueError(f"Concatenate: {len(parts)} parts need as many sizes, at least one, not {sizes}")
+        uneven = [p for p in parts if p.event_ndim[0] != p.event_ndim[1]]
+        if uneven:
+            raise ValueError(f"Concatenate: part {uneven[0]} changes the rank of its events; reshape it first")
+        rank = max(-self.axis, *(p.event_ndim[0] for p in parts))
+        lifted = tuple(Independent(p, rank - p.event_ndim[0]) if p.event_ndim[0] < rank else p for p in parts)
+        self._set("parts", lifted)
+        self._set("sizes", sizes)
+        super().__post_init__()
+
+    event_ndim = property(lambda self: self.parts[0].event_ndim)
+    domain = property(lambda self: self._blockwise([p.domain for p in self.parts], self.sizes))
+    codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], None))
+    constant_log_det = property(lambda self: all(p.constant_log_det for p in self.parts))
+    solver = property(lambda self: any(p.solver for p in self.parts))
+    normwise = property(lambda self: any(p.normwise for p in self.parts))
+
+    def _blockwise(self, sets, sizes):
+        """The product of the parts' sets, entry by entry."""
+        def marks(name):
+            def outside(values):
+                blocks = self._split(values, sizes or self._output_sizes(values))
+                found = []
+                for s, block in zip(sets, blocks):
+                    mark = getattr(s, name)(block)
+                    found.append(np.broadcast_to(mark.reshape(mark.shape + (1,) * (block.ndim - mark.ndim)), block.shape))
+                return np.concatenate(found, self.axis)
+            return outside
+
+        def draw(rng, shape, spread):
+            blocks = self._split(np.empty(shape), sizes or self._output_sizes(np.empty(shape)))
+            return np.concatenate([s.draw(rng, block.shape, spread) for s, block in zip(sets, blocks)], self.axis)
+
+        rules = " / ".join(dict.fromkeys(s.rule for s in sets))
+        return dataclasses.replace(sets[0], name="blocks", rule=rules, outside=marks("outside"), rank=0, entrywise=True,
+                                   outside_closed=marks("outside_closed"), draw=draw, lower=-np.inf, upper=np.inf)
+
+    def _split(self, event, sizes):
+        return np.split(event, np.cumsum(sizes)[:-1], self.axis)
+
+    def _input_shapes(self, shape):
+        return [(*shape[:self.axis], n, *shape[len(shape) + self.axis + 1:]) for n in self.sizes]
+
+    def _output_shapes(self, shape):
+        return [p.output_shape(s) for p, s in zip(self.parts, self._input_shapes(shape))]
+
+    def _output_sizes(self, x):
+        shape = x.shape[x.ndim - self.event_ndim[1]:]
+        return [s[self.axis] for s in self._output_shapes(shape)]
+
+    def output_shape(self, shape):
+        if shape[self.axis] != sum(self.sizes):
+            raise ValueError(f"its parts take {sum(self.sizes)} entries along axis {self.axis}")
+        outputs = self._output_shapes(shape)
+        total = sum(s[self.axis] for s in outputs)
+        return (*shape[:self.axis], total, *shape[len(shape) + self.axis + 1:])
+
+    def input_shape(self, shape):
+        inner = (*shape[:self.axis], sum(self.sizes), *shape[len(shape) + self.axis + 1:])
+        if self.output_shape(inner) != tuple(shape):
+            raise ValueError(f"its parts give {self.output_shape(inner)[self.axis]} entries along axis {self.axis}")
+        return inner
+
+    def _entries(self, shape, sizes):
+        index = np.arange(int(np.prod(shape))).reshape(shape)
+        return [block.ravel() for block in self._split(index, sizes)]
+
+    def chart(self, shape):
+        rows = self._entries(self.output_shape(shape), [s[self.axis] for s in self._output_shapes(shape)])
+        charts = [p.chart(s) for p, s in zip(self.parts, self._input_shapes(shape))]
+        return np.concatenate([row[chart] for row, chart in zip(rows, charts)])
+
+    def _each(self, name, blocks):
+        return [getattr(p, name)(block) for p, block in zip(self.parts, blocks)]
+
+    def forward(self, z):
+        return np.concatenate(self._each("forward", self._split(z, self.sizes)), self.axis)              # (1)
+
+    def inverse(self, x):
+        return np.concatenate(self._each("inverse", self._split(x, self._output_sizes(x))), self.axis)   # (1)
+
+    def log_det(self, z):
+        return sum(self._each("log_det", self._split(z, self.sizes)))                                    # (2)
+
+    def inverse_and_log_det(self, x):
+        pairs = self._each("inverse_and_log_det", self._split(x, self._output_sizes(x)))
+        return np.concatenate([z for z, _ in pairs], self.axis), sum(log_det for _, log_det in pairs)    # (2)
+
+    def jacobian(self, z):
+        shape = z.shape[z.ndim - self.event_ndim[0]:]
+        batch = z.shape[:z.ndim - len(shape)]
+        outputs = self._output_shapes(shape)
+        rows = self._entries(self.output_shape(shape), [s[self.axis] for s in outputs])
+        columns = self._entries(shape, self.sizes)
+        J = np.zeros((*batch, sum(map(len, rows)), sum(map(len, columns))), z.dtype)
+        for row, column, block in zip(rows, columns, self._each("jacobian", self._split(z, self.sizes))):
+            J[..., row[:, None], column] = block                                                         # (2)
+        return J
+
+    def vjp(self, z):
+        return self._side_by_side("vjp", self._split(z, self.sizes))
+
+    def inverse_vjp(self, x):
+        return self._side_by_side("inverse_vjp", self._split(x, self._output_sizes(x)))
+
+    def initialised(self, data, rng):
+        return self._initialised("initialised", self._split(np.asarray(data), self.sizes), rng)
+
+    def inverse_initialised(self, data, rng):
+        data = np.asarray(data)
+        return self._initialised("inverse_initialised", self._split(data, self._output_sizes(data)), rng)
+
+    def _initialised(self, name, blocks, rng):
+        return self.replace(parts=tuple(getattr(p, name)(block, rng) for p, block in zip(self.parts, blocks)))
+
+    def _side_by_side(self, name, blocks):
+        results = self._each(name, blocks)
+        images = [image for (image, _), _ in results]
+        sizes = [image.shape[self.axis] for image in images]
+
+        def pullback(image_bar, log_det_bar):
+            bars = [part(bar, log_det_bar) for (_, part), bar in zip(results, self._split(image_bar, sizes))]
+            params_bar = {str(i): bar for i, (_, bar) in enumerate(bars)}
+            return np.concatenate([bar for bar, _ in bars], self.axis), {"parts": params_bar}            # (3)
+
+        log_det = sum(log_det for (_, log_det), _ in results)                                            # (2)
+        return (np.concatenate(images, self.axis), log_det), pullback
+
+
+def stack(parts):
+    """Part i on the i-th entry of a new leading event axis: Concatenate with blocks of one."""
+    parts = tuple(parts)
+    rank = max((p.event_ndim[0] for p in parts), default=0)
+    lifted = [Independent(p, rank + 1 - p.event_ndim[0]) for p in parts]
+    return Concatenate(lifted, (1,) * len(lifted), -(rank + 1))
