@@ -23,6 +23,10 @@ def __getattr__(name):
         return import_module(f".{name}", __name__)
     if name in HOME:
         return getattr(import_module(f".{HOME[name]}", __name__), name)
+    if name == "__all__":
+        return __dir__()
+    if name.startswith("__"):
+        raise AttributeError(name)
     maps = import_module(".maps", __name__)
     if name == "REGISTRY":
         maps.load_all()

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import Chain, Flow, Inverse
-from .core.compose import Independent
+from .core.compose import single_steps
 from .saving import write_atomically
 from .training import Result
 
@@ -158,17 +158,9 @@ def shaded(axes, p, low, high):
 
 # -- transport --------------------------------------------------------------------------------------------------------
 
-def steps_of(f, side=0):
-    """f_1, ..., f_K with f, or for side 1 its inverse, = f_K(... f_1(z)): the stages of all chains within."""
-    if isinstance(f, Chain):
-        for stage in f.stages[::-1] if side else f.stages:
-            yield from steps_of(stage, side)
-    elif isinstance(f, Inverse):
-        yield from steps_of(f.inner, 1 - side)
-    elif isinstance(f, Independent):
-        yield from (Independent(step, f.ndim) for step in steps_of(f.inner, side))
-    else:
-        yield Inverse(f) if side else f
+def steps_of(f):
+    """f_1, ..., f_K with f = f_K(... f_1(z)): the stages of all chains within."""
+    return [Inverse(step) if side else step for _, step, side in single_steps(f, 0)]
 
 
 def transport(flow, rng=None, *, z=None, panels=None, points=300, resolution=200, grid=True):

@@ -121,16 +121,15 @@ def below(cls):
         yield from below(sub)
 
 
-def published(cls):
-    """Is it a class that users construct: not a base, nor an unchecked view that has a published class?"""
-    page = getattr(cls, "page", None)
-    return page is not None and (cls is not page or all(sub.__name__ != cls.__name__ for sub in cls.__subclasses__()))
+def declares(cls):
+    """Is it a class that users construct, not a base?"""
+    return "declared" in vars(cls)
 
 
 def known_classes() -> dict:
     """{name: class}: the register, and the parts of pages, which are not in it."""
     load_all()
-    own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and published(cls)}
+    own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and declares(cls)}
     return REGISTRY | own
 
 

@@ -98,8 +98,8 @@ class NaiveTanh(Bijector):
     """tanh with the log-det 2 (log 2 - z - softplus(-2 z)), which cancels for small z."""
 
     definition = staticmethod(REGISTRY["Tanh"].definition)
-    forward, inverse = REGISTRY["Tanh"].page.forward, REGISTRY["Tanh"].page.inverse
-    slope, vjp = REGISTRY["Tanh"].page.slope, REGISTRY["Tanh"].page.vjp
+    forward, inverse = REGISTRY["Tanh"].forward, REGISTRY["Tanh"].inverse
+    slope, vjp = REGISTRY["Tanh"].slope, REGISTRY["Tanh"].vjp
 
     def log_det(self, z):
         return 2 * (log_2(z) - z - np.logaddexp(0, -2 * z))
@@ -160,8 +160,8 @@ class NaiveReLU(Conditioner):
     """ReLU whose cotangent passes where a < 0."""
 
     event_ndim = (0, 0)
-    definition, forward = staticmethod(ReLU.page.definition), ReLU.page.forward
-    jacobian, slope, hard_cases = ReLU.page.jacobian, ReLU.page.slope, ReLU.page.hard_cases
+    definition, forward = staticmethod(ReLU.definition), ReLU.forward
+    jacobian, slope, hard_cases = ReLU.jacobian, ReLU.slope, ReLU.hard_cases
 
     def vjp(self, a):
         return self.forward(a), lambda h_bar: (h_bar + 0, {})

@@ -129,8 +129,8 @@ def planted(number, **methods):
     class Planted(Conditioner):
         W: Array = real("M", "N")
         b: Array = real("M")
-        event_shape, fixed_shape, definition = ("N",), Dense.page.fixed_shape, staticmethod(Dense.page.definition)
-        output_shape = Dense.page.output_shape
+        event_shape, fixed_shape, definition = ("N",), Dense.fixed_shape, staticmethod(Dense.definition)
+        output_shape = Dense.output_shape
 
     for name in ("forward", "jacobian", "vjp"):
         setattr(Planted, name, getattr(Dense.page, name))
@@ -145,7 +145,7 @@ def pulled(change):
     """The vjp of Dense with its cotangents changed."""
 
     def vjp(self, a):
-        h, pullback = Dense.page.vjp(self, a)
+        h, pullback = Dense.vjp(self, a)
         return h, lambda h_bar: change(self, a, h_bar, *pullback(h_bar))
 
     return vjp
@@ -153,7 +153,7 @@ def pulled(change):
 
 def writing(self, a):
     """It writes to its argument."""
-    h = Dense.page.forward(self, a)
+    h = Dense.forward(self, a)
     if a.flags.writeable:
         a += 1e-9
     return h
@@ -166,11 +166,11 @@ class Counting:
 def drifting(self, a):
     """It depends on how often it was called."""
     Counting.calls += 1
-    return Dense.page.forward(self, a) * (1 + 1e-12 * Counting.calls)
+    return Dense.forward(self, a) * (1 + 1e-12 * Counting.calls)
 
 
 MUTANTS = {
-    "jacobian is the derivative": {"jacobian": lambda self, a: 2 * Dense.page.jacobian(self, a)},
+    "jacobian is the derivative": {"jacobian": lambda self, a: 2 * Dense.jacobian(self, a)},
     "pullback is the transposed Jacobian": {
         "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (np.matvec(self.W, h_bar), bars))},
     "pullback is the gradient": {
@@ -179,13 +179,13 @@ MUTANTS = {
         "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"W": 1.01 * bars["W"]}))},
     "cotangents sum over what broadcast": {
         "vjp": pulled(lambda self, a, h_bar, a_bar, bars: (a_bar, bars | {"b": bars["b"].sum(0, keepdims=True)}))},
-    "dtype is kept": {"forward": lambda self, a: Dense.page.forward(self, a).astype(np.float32)},
+    "dtype is kept": {"forward": lambda self, a: Dense.forward(self, a).astype(np.float32)},
     "nothing is mutated": {"forward": writing},
     "deterministic": {"forward": drifting},
     "threads may share": {"forward": drifting},
-    "fused is separate": {"vjp": lambda self, a: (Dense.page.forward(self, a) + 1e-12, Dense.page.vjp(self, a)[1])},
-    "batch is the stack of singles": {"forward": lambda self, a: Dense.page.forward(self, a) - 1e-3 * a.sum()},
-    "any layout": {"forward": lambda self, a: Dense.page.forward(self, a).reshape(-1, 2)},
+    "fused is separate": {"vjp": lambda self, a: (Dense.forward(self, a) + 1e-12, Dense.vjp(self, a)[1])},
+    "batch is the stack of singles": {"forward": lambda self, a: Dense.forward(self, a) - 1e-3 * a.sum()},
+    "any layout": {"forward": lambda self, a: Dense.forward(self, a).reshape(-1, 2)},
     "bad events are refused": {"domain": extended_real},
 }
 
@@ -367,9 +367,9 @@ class NaiveSiLU(Conditioner):
     """SiLU with 1 - sigma(a), which is 0 for large a, in its slope."""
 
     event_ndim = (0, 0)
-    definition = staticmethod(SiLU.page.definition)
-    forward, jacobian = SiLU.page.forward, from_slope
-    hard_cases = SiLU.page.hard_cases
+    definition = staticmethod(SiLU.definition)
+    forward, jacobian = SiLU.forward, from_slope
+    hard_cases = SiLU.hard_cases
 
     def slope(self, a):
         sigma = 1 / (1 + np.exp(-a))

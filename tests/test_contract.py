@@ -17,7 +17,7 @@ import pytest
 import refflow
 from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
                      PLULinear, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
-from refflow.core import Array, Bijector, bijector, constant, context, over_event, over_positions, positive, real
+from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
 from refflow.testing import strategies
@@ -63,7 +63,7 @@ def test_a_field_with_a_default_may_be_left_out_or_absent():
     assert all(list(vjp(np.ones(2))[1](1.0, 1.0)[1]) == ["W"] for vjp in (absent.vjp, absent.inverse_vjp))
     weak = DenseLinear(W.tolist(), None)
     masked = Chain((absent, Masked([0.5, 0.25]))).at(context=np.ones(2), mask=np.ones(2, bool)).stages[0]
-    for again in (absent.astype(F32), absent.view(np.dtype(F32)), absent.unravel(2 * absent.ravel()), masked,
+    for again in (absent.astype(F32), absent.unchecked(np.dtype(F32)), absent.unravel(2 * absent.ravel()), masked,
                   absent.replace(W=3 * W), weak.replace(W=W), *(pickle.loads(pickle.dumps(f)) for f in (absent, weak))):
         assert again.shift is None and again.W.shape == (2, 2)
     assert not usual.equals(absent) and "shift=None" in repr(absent)
@@ -367,7 +367,7 @@ class Masked(Bijector):
     weight: Array = real("F")
     scale: Array = positive(default=1.0)
     context: Array = context("F")
-    mask: Array = constant("T", optional=True)
+    mask: Array = sequence_mask("T")
     event_ndim = (1, 1)
     event_shape = ("T",)
 

@@ -603,7 +603,7 @@ def test_one_pass_of_the_conditioner(name, monkeypatch):
     f = COUPLINGS[name](rng)
     p = drawn_points(f, rng, np.float64)
     calls = Counter()
-    page = type(f.net).page
+    page = type(f.net)
     real_vjp, real_forward = page.vjp, page.forward
 
     def vjp(self, a):
@@ -734,7 +734,7 @@ def test_times_hands_on_what_its_network_is():
 
 def test_pages_have_what_a_page_has():
     for page in (*PAGES, ScaledAffine):
-        own = page.page.__dict__
+        own = page.__dict__
         for name in ("definition", "jacobian" if page is not ScaledAffine else "slope", "vjp", "inverse_vjp", "hard_cases"):
             assert name in own, f"{page.__name__} lacks {name}"
         assert inspect.getmodule(page).__doc__ and page.__doc__

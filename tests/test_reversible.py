@@ -103,7 +103,7 @@ def test_both_are_the_pages(name, dtype):
 
 
 def tuned_steps(flow):
-    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
     return [isinstance(step, tuned.TunedCoupling) for step in line.steps]
 
 
@@ -288,7 +288,7 @@ def test_couplings_of_the_latents_of_images():
     flow = small_glow()
     latents = couplings(D=192, K=2)
     flow = flow.replace(bijector=Inverse(Chain((*flow.bijector.inner.stages, *latents))))
-    found = kinds(reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace()))
+    found = kinds(reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace()))
     assert found.count("TunedCoupling") == 2 and found.count("TunedImageCoupling") == 5
     x, b = images(), weights(6)
     stored_is_the_pages(flow, x, b)
@@ -312,7 +312,7 @@ def kinds(line):
 
 def test_stages_of_images_are_tuned():
     flow = small_glow()
-    found = kinds(reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace()))
+    found = kinds(reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace()))
     assert found.count("TunedImageCoupling") == 5 and found.count("TunedNorm") == found.count("TunedMatrix") == 4
     assert sorted(set(found)) == ["Step", "TunedImageCoupling", "TunedMatrix", "TunedNorm"] and found.count("Step") == 4
 
@@ -332,7 +332,7 @@ def test_couplings_of_images(padding, side, shape):
     chain = Chain((*stages, Reshape(shape, (4 * shape[1] * shape[2],))))
     f = Inverse(chain) if side == 0 else Chain((Reshape((4 * shape[1] * shape[2],), shape), *stages))
     flow = Flow(f, StandardNormal(4 * shape[1] * shape[2]))
-    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
     assert kinds(line).count("TunedImageCoupling") == 2
     x, b = rng.standard_normal((7, *shape)), weights(7)
     stored_is_the_pages(flow, x, b)
@@ -344,7 +344,7 @@ def test_couplings_with_gains_of_channels_are_left_to_the_pages():
     scale = RescaledTanhExpScale(None, 0.1, [0.5, -0.7])
     net = Sequential((Conv2d(0.3 * np.random.default_rng(0).standard_normal((4, 2, 3, 3)), np.ones(4)),))
     flow = Flow(Inverse(Chain((AffineCoupling(mask, net, scale), Reshape((4, 3, 2), (24,))))), StandardNormal(24))
-    line = reversible.line_of(flow.view(np.dtype(float)).bijector, reversible.Workspace())
+    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
     assert "TunedImageCoupling" not in kinds(line)
     x, b = np.random.default_rng(1).standard_normal((7, 4, 3, 2)), weights(7)
     stored_is_the_pages(flow, x, b)

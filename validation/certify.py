@@ -38,7 +38,7 @@ import scipy
 from refflow import oracle
 from refflow.maps import load_all
 from refflow.core.registry import has_components, of_kind
-from refflow.core import Conditioner, Value
+from refflow.core import Conditioner, Value, tree
 from refflow.core.declarations import Child, Field
 from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.saving import read_value
@@ -139,8 +139,8 @@ def allowed(point, quantity):
 
 def row_lengths(value):
     """The lengths of the rows of all matrices of a value's networks."""
-    own = [array.shape[-1] for array in value._arrays().values() if array.ndim > 1] if isinstance(value, Conditioner) else []
-    return own + [length for component in value._children() for length in row_lengths(component)]
+    own = [array.shape[-1] for array in tree.arrays(value).values() if array.ndim > 1] if isinstance(value, Conditioner) else []
+    return own + [length for component in value.components() for length in row_lengths(component)]
 
 
 def certified(page, dtype, side):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from refflow import Affine, Power
+from refflow.core import tree
 from refflow.maps.conditioners import Sequential
 from refflow.maps.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, ScaledAffine,
                                       SoftplusScale, affine_family)
@@ -48,8 +49,8 @@ class CompositionDraw(Draw):
 
 def arrays(value):
     """The real fields of a value and its components."""
-    yield from value._arrays().values()
-    for component in value._children():
+    yield from tree.arrays(value).values()
+    for component in value.components():
         yield from arrays(component)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refflow.maps import conditioners
-from refflow.core.bijector import LETTERS
+from refflow.core.boundary import LETTERS
 from refflow.core.declarations import bind, Child, size_of
 
 from .points import KINDS, MODERATE, PARAMETERS, SIZES, Draw

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from flint import ctx
 
-from refflow.core.bijector import LETTERS
+from refflow.core.boundary import LETTERS
 from refflow.core.declarations import bind, Field, Plain, size_of
 
 from .measure import truth_at_x, truth_at_z

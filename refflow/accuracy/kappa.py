@@ -15,29 +15,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.compose import Chain, Independent, Inverse, unit_cotangent
-from ..core.declarations import Child, Field
+from ..core import tree
+from ..core.compose import Chain, unit_cotangent
+from ..core.declarations import Field
 from ..core.tree import flatten
-from ..maps.linear import Pointwise
 
 DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
 
 
-def children_of(f):
-    """The bijectors and values that f holds."""
-    return list(f._children())
-
-
 def normwise(f) -> bool:
     """Does f or a component solve or factor a matrix?"""
-    return bool(getattr(f, "normwise", False)) or any(normwise(c) for c in children_of(f))
+    return bool(getattr(f, "normwise", False)) or any(normwise(c) for c in f.components())
 
 
 def constant_of(f, size) -> float:
     """The constant C of the unit of error: 4, with 1/2 for each term of a sum over the event, 8 for a solver's inverse;
     those of a composition's components add up.
     """
-    inner = [constant_of(c, size) for c in children_of(f)]
+    inner = [constant_of(c, size) for c in f.components()]
     if inner:
         return sum(inner)
     base = 8.0 if getattr(f, "solver", False) else 4.0
@@ -49,109 +44,66 @@ def spreads(field, held):
     return isinstance(field, Field) and held is not None and (not field.constant or 0 < len(field.shape) < held.ndim)
 
 
-def spread_fields(value, batch, lifted=0):
-    """`value`, an unchecked view, with each real field, and each constant that has batch axes, repeated for every event.
+def spread_fields(value, batch):
+    """`value`, an unchecked copy, with each real field, and each constant that has batch axes, repeated for every event.
 
     A field's own batch axes are the last ones of (*batch, *lifted axes), the latter those that Independent moved into the
     event.
     """
-    new = object.__new__(type(value))
-    new.__dict__.update(vars(value))
-    inner = lifted + getattr(value, "lifted_axes", 0)
-    for key, field in value.declared.items():
-        held = vars(value)[key]
-        if isinstance(field, Child):
-            new.__dict__[key] = (tuple(spread_fields(c, batch, inner) for c in held) if field.many
-                                 else spread_fields(held, batch, inner))
-        elif spreads(field, held):
-            split = held.ndim - len(field.shape)
-            lead = (1,) * (len(batch) + lifted - split) + held.shape[:split]
-            shape = batch + lead[len(batch):] + held.shape[split:]
-            new.__dict__[key] = np.broadcast_to(held.reshape(lead + held.shape[split:]), shape)
-    return new
+    def spread(path, field, held, lifted):
+        if not spreads(field, held):
+            return held
+        split = held.ndim - len(field.shape)
+        lead = (1,) * (len(batch) + lifted - split) + held.shape[:split]
+        shape = batch + lead[len(batch):] + held.shape[split:]
+        return np.broadcast_to(held.reshape(lead + held.shape[split:]), shape)
+
+    def inner(value, lifted):
+        return [lifted + getattr(value, "lifted_axes", 0)] * len(value.components())
+
+    return tree.mapped(value, spread, 0, inner)
 
 
-def at_positions(value, shape, batch_ndim, sizes=()):
+def at_positions(value, shape, batch_ndim):
     """`value`, spread over events, with each real field repeated at every position of an event at which it is applied.
 
-    `shape` is that of an event z, None where it is not known: fields below then stay shared.  A sum over positions is one of
-    numbers that differ, be log-det constant or not.
+    `shape` is that of an event z; where that of a component is not known, its fields stay shared.  A sum over positions is one
+    of numbers that differ, be log-det constant or not.
     """
-    new = object.__new__(type(value))
-    new.__dict__.update(vars(value))
-    if np.prod(sizes) > 1:
-        new.__dict__["constant_log_det"] = False
-    for key, field in value.declared.items():
-        held = vars(value)[key]
-        if isinstance(field, Child):
-            components = held if field.many else (held,)
-            repeated = tuple(at_positions(c, inner, batch_ndim, sizes + more)
-                             for c, (inner, more) in zip(components, placed(value, components, shape)))
-            new.__dict__[key] = repeated if field.many else repeated[0]
-        elif isinstance(field, Field) and held is not None and not field.constant:
-            split = held.ndim - len(field.shape)
-            lead = held.shape[:batch_ndim] + np.broadcast_shapes(held.shape[batch_ndim:split], sizes)
-            new.__dict__[key] = np.broadcast_to(held, lead + held.shape[split:])
-    return new
+    def repeat(path, field, held, state):
+        if field.constant:
+            return held
+        split = held.ndim - len(field.shape)
+        lead = held.shape[:batch_ndim] + np.broadcast_shapes(held.shape[batch_ndim:split], state[1])
+        return np.broadcast_to(held, lead + held.shape[split:])
 
+    def inner(value, state):
+        shape, sizes = state
+        if shape is None or not hasattr(value, "applied_at"):
+            return [(None, sizes + (1,) * getattr(value, "lifted_axes", 0))] * len(value.components())
+        return [(found, sizes + more) for found, more in value.applied_at(shape)]
 
-def placed(value, components, shape):
-    """For each component (the shape of its z, the sizes of the axes of positions that it does not see)."""
-    if shape is None or not isinstance(value, Chain.page):
-        return [inside(value, shape)] * len(components)
-    shapes = [shape]
-    for stage in components[:-1]:
-        shapes.append(tuple(stage.output_shape(shapes[-1])))
-    return [(s, ()) for s in shapes]
+    def differing(value, path, state):
+        return {"constant_log_det": False} if np.prod(state[1]) > 1 else {}
 
-
-def inside(value, shape):
-    if shape is None:
-        return None, (1,) * getattr(value, "lifted_axes", 0)
-    if isinstance(value, Independent.page):
-        return shape[value.ndim:], shape[:value.ndim]
-    if isinstance(value, Pointwise.page):
-        return shape[:1], (int(np.prod(shape[1:])),)
-    if isinstance(value, Inverse.page):
-        return tuple(value.output_shape(shape)), ()
-    return None, ()
+    return tree.mapped(value, repeat, (shape, ()), inner, differing)
 
 
 def event_of(value, i):
-    """The view of `spread_fields` with the fields of event i alone."""
-    new = object.__new__(type(value))
-    new.__dict__.update(vars(value))
-    for key, field in value.declared.items():
-        held = vars(value)[key]
-        if isinstance(field, Child):
-            new.__dict__[key] = tuple(event_of(c, i) for c in held) if field.many else event_of(held, i)
-        elif spreads(field, held):
-            new.__dict__[key] = held[i]
-    return new
+    """The copy of `spread_fields` with the fields of event i alone."""
+    return tree.mapped(value, lambda path, field, held, _: held[i] if spreads(field, held) else held)
 
 
 def with_leaf(value, path, array):
-    """An unchecked view with one parameter replaced; a shared context in all its users."""
-    new = object.__new__(type(value))
-    new.__dict__.update(vars(value))
-    for key, field in value.declared.items():
-        held = vars(value)[key]
-        if path == ("context",) and isinstance(field, Child):
-            new.__dict__[key] = (tuple(with_leaf(c, path, array) for c in held) if field.many
-                                 else with_leaf(held, path, array))
-        elif path[0] == key and isinstance(field, Child) and field.many:
-            i = int(path[1])
-            new.__dict__[key] = held[:i] + (with_leaf(held[i], path[2:], array),) + held[i + 1:]
-        elif path[0] == key:
-            new.__dict__[key] = with_leaf(held, path[1:], array) if isinstance(field, Child) else array
-    return new
+    """An unchecked copy with one parameter replaced; a shared context in all its users."""
+    return tree.replaced(value, {}, array) if path == ("context",) else tree.replaced(value, {path: array})
 
 
 def per_event(f, event, side=0, dtype=np.float64):
     """(view, event): f's unchecked view in `dtype`, every event, and each position of one, with its own parameters."""
     core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
     batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
-    view, shape = spread_fields(f.view(dtype), batch), tuple(f.input_shape(core)) if side else core
+    view, shape = spread_fields(f.unchecked(dtype), batch), tuple(f.input_shape(core)) if side else core
     return at_positions(view, shape, len(batch)), np.broadcast_to(np.asarray(event, dtype), batch + core)
 
 
@@ -177,8 +129,8 @@ class Lanes:
         return moved.reshape(event.shape)
 
 
-class OpenChain(Chain.page):
-    """The unchecked view of a chain whose events and cotangents pass through lanes on their way from stage to stage."""
+class OpenChain(Chain):
+    """The unchecked copy of a chain whose events and cotangents pass through lanes on their way from stage to stage."""
 
     def _entering(self, i, side, event):
         event = super()._entering(i, side, event)
@@ -206,21 +158,16 @@ class OpenChain(Chain.page):
         return image_and_log_det, pullback
 
 
-def opened(view, lanes, node=()):
+def opened(view, lanes):
     """`view` with its chains open."""
-    new = object.__new__(OpenChain if type(view) is Chain.page else type(view))
-    new.__dict__.update(vars(view))
-    new.__dict__.update(lanes=lanes, node=node)
-    for key, field in view.declared.items():
-        held = vars(view)[key]
-        if isinstance(field, Child):
-            new.__dict__[key] = (tuple(opened(c, lanes, (*node, key, i)) for i, c in enumerate(held)) if field.many
-                                 else opened(held, lanes, (*node, key)))
-    return new
+    def open_chain(value, path, _):
+        return {"lanes": lanes, "node": path} | ({"cls": OpenChain} if type(value) is Chain else {})
+
+    return tree.mapped(view, lambda path, field, held, _: held, also=open_chain)
 
 
 def has_chain(view) -> bool:
-    return isinstance(view, Chain.page) or any(has_chain(c) for c in children_of(view))
+    return any(isinstance(value, Chain) for _, value in tree.walk(view))
 
 
 @dataclass(frozen=True)

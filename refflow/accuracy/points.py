@@ -9,7 +9,7 @@ import numpy as np
 from ..core import Chain, Conditioner, Independent
 from ..core.tree import flatten
 from ..maps.shape import Concatenate
-from .kappa import children_of, constant_of, differenced, flat, normwise, per_event, value_and_log_det
+from .kappa import constant_of, differenced, flat, normwise, per_event, value_and_log_det
 
 
 class Points:
@@ -182,7 +182,7 @@ class Points:
 
 def nets_of(f):
     """The conditioners that f holds, outermost ones."""
-    return [net for c in children_of(f) for net in ([c] if isinstance(c, Conditioner) else nets_of(c))]
+    return [net for c in f.components() for net in ([c] if isinstance(c, Conditioner) else nets_of(c))]
 
 
 def stays_inside(f, z, margin, largest):

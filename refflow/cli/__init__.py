@@ -145,7 +145,7 @@ def parameters(page):
             shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
             rows.append((key, shape, declared.set.rule, "" if declared.default is None else f"{declared.default:g}"))
         elif isinstance(declared, Child):
-            rows.append((key, "", "components" if declared.many else f"a {page.page.__annotations__[key]}", ""))
+            rows.append((key, "", "components" if declared.many else f"a {page.__annotations__[key]}", ""))
         else:
             rows.append((key, "", "plain value", repr(getattr(page, key, ""))))
     return aligned(rows) if len(rows) > 1 else ""

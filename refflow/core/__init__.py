@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .bijector import Bijector, bijector, over_event, over_positions
+from .bijector import Bijector, bijector, over_event
+from .boundary import over_positions
 from .compose import Chain, Independent, Inverse
 from .conditioner import Conditioner, conditioner
 from .declarations import Array, child, children, plain
@@ -10,6 +11,6 @@ from .density import Density, density
 from .flow import Flow
 from .registry import REGISTRY, chapter, has_components, of_kind
 from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, interval, invertible, nonzero,
-                   orthogonal, permutation, positive, real, simplex, strictly_lower, strictly_upper)
+                   orthogonal, permutation, positive, real, sequence_mask, simplex, strictly_lower, strictly_upper)
 from .values import Value
 from .words import case, halves, join, log_2, log_abs_product

@@ -12,11 +12,42 @@ Inverse(f): the same map read from the other side; its vjp is f.inverse_vjp.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 
-from .bijector import Bijector, bijector, checked_domain, marked, over_event
+from .bijector import Bijector, bijector, over_event
+from .boundary import checked_domain
 from .declarations import child, children, plain
 from .sets import real
+from .tree import along
+
+
+MARKS: ContextVar = ContextVar("marks", default=None)
+
+
+@contextmanager
+def outside_marked():
+    """Inside it a chain goes on where a stage is given an event that it cannot take, with another event in its place.
+
+    To a density an event outside is not an error.  Gives the list of marks, (*batch) or with event axes behind, False for
+    the events that were outside.
+    """
+    marks = []
+    token = MARKS.set(marks)
+    try:
+        yield marks
+    finally:
+        MARKS.reset(token)
+
+
+def marked(stage, event, side):
+    """The event with members of the open set in place of what lies outside, which is marked."""
+    where, ndim = stage.codomain if side else stage.domain, stage.event_ndim[side]
+    inside = where.members(event, ndim)
+    MARKS.get().append(inside)
+    return where.completed(event, over_event(inside, ndim))
 
 
 def contains(outer, inner):
@@ -60,8 +91,11 @@ class Independent(Bijector):
             raise ValueError(f"the parameters of {type(self.inner).__name__} have shape {inner} along its axes")
         return lead
 
-    def at_end(self, side):
+    def meets_first(self, side):
         return self.inner, side
+
+    def applied_at(self, shape):
+        return [(shape[self.ndim:], shape[:self.ndim])]
 
     def output_shape(self, shape):
         return self._fits(shape) + tuple(self.inner.output_shape(shape[self.ndim:]))
@@ -149,8 +183,11 @@ class Inverse(Bijector):
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
 
-    def at_end(self, side):
-        return self.inner, 1 - side
+    def in_turn(self, side):
+        return [(("inner",), self.inner, 1 - side)]
+
+    def applied_at(self, shape):
+        return [(tuple(self.output_shape(shape)), ())]
 
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
@@ -244,8 +281,14 @@ class Chain(Bijector):
     solver = property(lambda self: any(s.solver for s in self.stages))
     normwise = property(lambda self: any(s.normwise for s in self.stages))
 
-    def at_end(self, side):
-        return (self.stages[0] if side == 0 else self.stages[-1]), side
+    def in_turn(self, side):
+        return [(("stages", str(i)), self.stages[i], side) for i in self._along(side)]
+
+    def applied_at(self, shape):
+        shapes = [shape]
+        for stage in self.stages[:-1]:
+            shapes.append(tuple(stage.output_shape(shapes[-1])))
+        return [(s, ()) for s in shapes]
 
     def output_shape(self, shape):
         for stage in self.stages:
@@ -281,7 +324,7 @@ class Chain(Bijector):
         first = i == (0 if side == 0 else len(self.stages) - 1)
         origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
         if not first and not contains(goal, origin):
-            if self.marks is not None:
+            if MARKS.get() is not None:
                 return marked(here, event, side)
             checked_domain(here, event, side)
         return event
@@ -359,3 +402,13 @@ class Chain(Bijector):
             stages[i] = getattr(stages[i], initialise)(data, rng)
             data = getattr(stages[i], apply)(data)
         return self.replace(stages=tuple(stages))
+
+
+def single_steps(f, side, path=()):
+    """(path, step, side) in the order of `tree.along`, a lifted composition also taken apart: its steps, each lifted."""
+    for name, step, way in along(f, side, path):
+        if isinstance(step, Independent) and step.inner.in_turn(way):
+            for inner_name, inner, inner_way in single_steps(step.inner, way, (*name, "inner")):
+                yield inner_name, Independent(inner, step.ndim), inner_way
+        else:
+            yield name, step, way

@@ -3,18 +3,15 @@
     h = net(a; parameters)
 
 A conditioner need not be invertible.  A page writes `definition`, `forward(a)`, `jacobian(a)` and `vjp(a)`; `@conditioner`
-keeps them as the unchecked view and publishes checked ones, as `@bijector` does.
+puts the boundary before them, as `@bijector` does.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from .bijector import Bijector, checked_cotangent, checked_event, reducing
-from .values import Value, declare, with_checks
-from .arrays import sum_to_shape
+from .boundary import of_event, own_function, published, reducing, vjp_of_event
 from .registry import registered
 from .sets import real
+from .values import Value, declare
 
 
 class Conditioner(Value):
@@ -50,38 +47,8 @@ class Conditioner(Value):
         """Data-dependent initialisation on events a: a new value, or itself where there is none."""
         return self
 
-    def view(self, dtype):
-        """The unchecked view in `dtype`."""
-        return Bijector.view(self, dtype)
 
-
-def published(name):
-    """The checked form of a function of an event that gives one array."""
-
-    def method(self, a):
-        view, a, _ = checked_event(self, a, 0)
-        with np.errstate(all="ignore"):
-            return getattr(view, name)(a)
-
-    method.__name__ = name
-    return method
-
-
-def vjp(self, a):
-    view, a, original = checked_event(self, a, 0)
-    with np.errstate(all="ignore"):
-        h, pullback = view.vjp(a)
-
-    def checked_pullback(h_bar):
-        h_bar = checked_cotangent(self, "h_bar", h_bar, h)
-        with np.errstate(all="ignore"):
-            a_bar, params_bar = pullback(h_bar)
-        return sum_to_shape(a_bar, original), params_bar
-
-    return h, checked_pullback
-
-
-vjp.__doc__ = "(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>."
+VJP_DOC = """(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_bar, h>."""
 
 
 def conditioner(*, source="", register=True, **facts):
@@ -91,8 +58,9 @@ def conditioner(*, source="", register=True, **facts):
         page = declare(page)
         for fact, value in {"source": source, **facts}.items():
             setattr(page, fact, value)
-        page.vjp = reducing(page.__dict__["vjp"])
-        public = with_checks(page, {"forward": published("forward"), "jacobian": published("jacobian"), "vjp": vjp})
-        return registered(public) if register else public
+        for name, doc in (("forward", Conditioner.forward.__doc__), ("jacobian", "dh/da, row-major events.")):
+            setattr(page, name, published(own_function(page, name), of_event(0), doc))
+        page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "h_bar"), VJP_DOC)
+        return registered(page) if register else page
 
     return publish

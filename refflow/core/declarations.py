@@ -19,7 +19,8 @@ __all__ = ["Array", "Child", "Field", "Plain", "bind", "child", "children", "pla
 class Field:
     """One declared array: the set its values lie in and its trailing core shape, in symbols ("D", "K+1") or numbers.
 
-    `constant` fields (masks, permutations) are not parameters.  An `optional` field may be None: it is then not there, nor
+    `constant` fields (masks, permutations) are not parameters.  A field with a `role`, "context" or "mask" (of sequences),
+    is what `at` fills in.  An `optional` field may be None: it is then not there, nor
     among the parameters, unless `at` fills it.  A `default` number fills the whole core of a field that is not given; where
     the field is optional too, None is an answer, and what is not given differs from it.
     """
@@ -30,6 +31,7 @@ class Field:
     constant: bool = False
     optional: bool = False
     dtype: Any = None
+    role: str | None = None
 
     @property
     def usual(self):

@@ -5,21 +5,24 @@ r"""The contract of a density, base or flow, and how bad input is refused.
     log p(z(noise, parameters), parameters)     sample_and_log_prob_vjp
 
 A page is a class with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, written without checks, for events z of the full batch
-inside the support and `lead` = (n, *batch); the rest follows.  `@density` keeps it as the unchecked view and publishes a
-class whose methods check shapes, dtypes and NaN once, as `@bijector` does.
+inside the support and `lead` = (n, *batch); the rest follows.  `@density` puts the boundary before them, as
+`@bijector` does.
 """
 
 from __future__ import annotations
 
+import functools
 from operator import index
 
 import numpy as np
 
-from .bijector import Bijector, checked_cotangent, checked_event, over_event
-from .values import Value, declare, with_checks
-from .arrays import sum_to_shape
+from . import tree
+from .bijector import over_event
+from .boundary import checked_cotangent, of_event, own_function, published, vjp_of_event
 from .registry import registered
 from .sets import extended_real, real
+from .tree import added
+from .values import Value, declare
 
 
 class Density(Value):
@@ -62,7 +65,7 @@ class Density(Value):
     def parameter_batch(self):
         if "shape" not in self.declared:
             return super().parameter_batch
-        full = np.broadcast_shapes(*(array.shape for array in self._arrays().values()), self.shape)
+        full = np.broadcast_shapes(*(array.shape for array in tree.arrays(self).values()), self.shape)
         return full[:len(full) - len(self.shape)]
 
     def output_shape(self, shape):
@@ -77,7 +80,7 @@ class Density(Value):
 
     def _settled_shape(self):
         """The event shape given, or else the last axis of the fields, () where they have none."""
-        name, shapes = type(self).__name__, [array.shape for array in self._arrays().values()]
+        name, shapes = type(self).__name__, [array.shape for array in tree.arrays(self).values()]
         try:
             full = np.broadcast_shapes(*shapes)
         except ValueError:
@@ -122,12 +125,6 @@ class Density(Value):
 
         return (z, log_prob), pullback
 
-    def view(self, dtype):
-        """The unchecked view in `dtype`."""
-        view = Bijector.view(self, dtype)
-        view.__dict__["dtype"] = dtype
-        return view
-
 
 # -- the public boundary ----------------------------------------------------------------------------------------------
 
@@ -144,6 +141,7 @@ def reduced(self, pullback):
 def supported(page_vjp):
     """A page's log_prob_vjp on any event: outside the support -inf and no gradient; parameters' cotangents summed."""
 
+    @functools.wraps(page_vjp)
     def log_prob_vjp(self, z):
         inside = self.inside(z)
         if inside.all():
@@ -164,6 +162,7 @@ def supported(page_vjp):
 def reducing_sample(page_vjp):
     """A page's vjp of its sample with the parameters' cotangents summed."""
 
+    @functools.wraps(page_vjp)
     def vjp(self, rng, lead):
         drawn, pullback = page_vjp(self, rng, lead)
         return drawn, lambda *bars: self.reduce(pullback(*bars))
@@ -171,28 +170,8 @@ def reducing_sample(page_vjp):
     return vjp
 
 
-def log_prob(self, event):
-    view, event, _ = checked_event(self, event, self.side)
-    with np.errstate(all="ignore"):
-        return view.log_prob(event)
-
-
-def log_prob_vjp(self, event):
-    view, event, original = checked_event(self, event, self.side)
-    with np.errstate(all="ignore"):
-        found, pullback = view.log_prob_vjp(event)
-
-    def checked_pullback(log_prob_bar):
-        bar = checked_cotangent(self, "log_prob_bar", log_prob_bar, found)
-        with np.errstate(all="ignore"):
-            event_bar, params_bar = pullback(bar)
-        return sum_to_shape(event_bar, original), params_bar
-
-    return found, checked_pullback
-
-
 def checked_draw(self, rng, n):
-    """(unchecked view, (n, *batch))."""
+    """(unchecked copy, (n, *batch))."""
     name = type(self).__name__
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
@@ -202,73 +181,73 @@ def checked_draw(self, rng, n):
         raise ValueError(f"{name}: n must be an int, not {n!r}") from None
     if n < 0:
         raise ValueError(f"{name}: n must be >= 0, not {n}")
-    return self.view(self.dtype or np.dtype(np.float64)), (n, *self.parameter_batch)
+    return self.unchecked(self.dtype or np.dtype(np.float64)), (n, *self.parameter_batch)
 
 
-def sample(self, rng, n, context=None, temperature=1.0):
+def sample(function, self, rng, n, context=None, temperature=1.0):
     if context is not None:
         return self.at(context=context).sample(rng, n, temperature=temperature)
     if not 0 <= temperature < np.inf:
         raise ValueError(f"{type(self).__name__}: temperature must be finite and >= 0, not {temperature!r}")
-    view, lead = checked_draw(self, rng, n)
+    copy, lead = checked_draw(self, rng, n)
     with np.errstate(all="ignore"):
-        return view.sample(rng, lead) if temperature == 1 else view.tempered_sample(rng, lead, temperature)
+        return function(copy, rng, lead) if temperature == 1 else copy.tempered_sample(rng, lead, temperature)
 
 
-def sample_vjp(self, rng, n):
-    view, lead = checked_draw(self, rng, n)
-    with np.errstate(all="ignore"):
-        event, pullback = view.sample_vjp(rng, lead)
+def vjp_of_sample(*names):
+    """What users call of a vjp of samples, whose pullback takes cotangents by these names."""
 
-    def checked_pullback(event_bar):
-        bar = checked_cotangent(self, f"{self.letters[self.side]}_bar", event_bar, event)
+    def outside(function, self, rng, n):
+        copy, lead = checked_draw(self, rng, n)
         with np.errstate(all="ignore"):
-            return pullback(bar)
+            found, pullback = function(copy, rng, lead)
+        values = found if isinstance(found, tuple) else (found,)
 
-    return event, checked_pullback
+        def checked_pullback(*given):
+            bars = [checked_cotangent(self, name.format(self.letters[self.side]), bar, value)
+                    for name, bar, value in zip(names, given, values, strict=True)]
+            with np.errstate(all="ignore"):
+                return pullback(*bars)
 
+        return found, checked_pullback
 
-def sample_and_log_prob_vjp(self, rng, n):
-    view, lead = checked_draw(self, rng, n)
-    with np.errstate(all="ignore"):
-        (event, found), pullback = view.sample_and_log_prob_vjp(rng, lead)
-
-    def checked_pullback(event_bar, log_prob_bar):
-        bar = checked_cotangent(self, f"{self.letters[self.side]}_bar", event_bar, event)
-        found_bar = checked_cotangent(self, "log_prob_bar", log_prob_bar, found)
-        with np.errstate(all="ignore"):
-            return pullback(bar, found_bar)
-
-    return (event, found), checked_pullback
+    return outside
 
 
-DOCS = {
-    "log_prob": """log p of each event, (*batch); -inf outside the support.""",
-    "log_prob_vjp": """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar), 0 outside the support.""",
-    "sample": """(n, *batch, *event) events drawn with the Generator `rng`; `context` is filled in first, as by `at`.
+def log_prob(function, self, event):
+    return of_event(self.side)(function, self, event)
 
-    `temperature` multiplies the latents of a flow, as Glow's samples have it; 0 gives the image of 0.""",
-    "sample_vjp": """(events, pullback) of `sample`; `pullback(event_bar)` -> params_bar, the noise held fixed.""",
-    "sample_and_log_prob_vjp": """((events, log_prob), pullback) of a sample and its log p, as functions of the parameters.
+
+def log_prob_vjp(function, self, event):
+    return vjp_of_event(self.side, "log_prob_bar")(function, self, event)
+
+
+PUBLISHED = {
+    "log_prob": (log_prob, """log p of each event, (*batch); -inf outside the support."""),
+    "log_prob_vjp": (log_prob_vjp, """(log_prob, pullback); `pullback(log_prob_bar)` -> (event_bar, params_bar).
+
+    All 0 outside the support."""),
+    "sample": (sample, """(n, *batch, *event) events drawn with the Generator `rng`.
+
+    `sample(rng, n, context=None, temperature=1.0)`: `context` is filled in first, as by `at`; `temperature` multiplies the
+    latents of a flow, as Glow's samples have it; 0 gives the image of 0."""),
+    "sample_vjp": (vjp_of_sample("{}_bar"), """(events, pullback) of `sample`, the noise held fixed.
+
+    `pullback(event_bar)` -> params_bar."""),
+    "sample_and_log_prob_vjp": (vjp_of_sample("{}_bar", "log_prob_bar"), """((events, log_prob), pullback) of a sample and its
+    log p, as functions of the parameters.
 
     `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, the noise held
-    fixed: what reverse-KL training needs.
-    """}
-PUBLISHED = {f.__name__: f for f in (log_prob, log_prob_vjp, sample, sample_vjp, sample_and_log_prob_vjp)}
-for _name, _method in PUBLISHED.items():
-    _method.__doc__ = DOCS[_name]
+    fixed: what reverse-KL training needs.""")}
 
 
 def density(page):
     """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`."""
     page = declare(page)
-    page.log_prob_vjp = supported(page.log_prob_vjp)
+    functions = {name: own_function(page, name) for name in PUBLISHED}
+    functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
     for name in ("sample_vjp", "sample_and_log_prob_vjp"):
-        setattr(page, name, reducing_sample(getattr(page, name)))
-    public = with_checks(page, PUBLISHED)
-    return registered(public)
-
-
-def added(a, b):
-    """The sum of two nested dictionaries of cotangents with the same keys."""
-    return {key: added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a}
+        functions[name] = reducing_sample(functions[name])
+    for name, (outside, doc) in PUBLISHED.items():
+        setattr(page, name, published(functions[name], outside, doc))
+    return registered(page)

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bijector import Bijector, checked_domain, checked_shape, over_event
-from .compose import Independent, contains
-from .density import Density, density
+from .bijector import Bijector, over_event
+from .boundary import checked_domain, checked_shape
+from .compose import Independent, contains, outside_marked
 from .declarations import child, plain
+from .density import Density, density
 
 
 @density
@@ -133,11 +134,6 @@ class Flow(Density):
         flat = [part.reshape(*batch, int(np.prod(shape))) for part, shape in zip(parts, shapes)]
         return np.concatenate(flat, -1).reshape(*batch, *self.base.event_shape)
 
-    def view(self, dtype):
-        view = object.__new__(type(self).page)
-        view.__dict__.update(vars(self), dtype=dtype, bijector=self.bijector.view(dtype), base=self.base.view(dtype))
-        return view
-
     # -- log_prob ----------------------------------------------------------------------------------------------------
 
     def inside(self, x):
@@ -152,15 +148,16 @@ class Flow(Density):
         An event is outside the codomain, or refused by a stage of a chain, or its z overflows.  There the result is that of
         another event, so that nothing infinite meets a cotangent 0.
         """
-        marks = []
-        f = self.bijector.view(self.dtype, marks)
+        f = self.bijector
         inside = f.codomain.members(x, self.rank)
-        found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
+        with outside_marked() as marks:
+            found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
         z = found[0] if name == "inverse_and_log_det" else found[0][0]
         for mark in (*marks, np.isfinite(z)):
             inside = inside & mark.all(axis=tuple(range(inside.ndim, mark.ndim)))
         if not np.isfinite(z).all():
-            found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
+            with outside_marked():
+                found = getattr(f, name)(f.codomain.completed(x, over_event(inside, self.rank)))
         return inside, found
 
     def log_prob(self, x):
@@ -240,32 +237,32 @@ class OwnBase(Density):
 
     event_ndim = property(lambda self: (self.axes if self.event_shape is None else len(self.event_shape),))
 
-    def params(self):
+    def own_params(self, met):
         return self.given.params() if hasattr(self.given, "params") else {}
 
-    def replace(self, **changes):
-        return OwnBase(self.given.replace(**changes), self.axes) if changes else self
+    def changed(self, changes):
+        return {"given": self.given.replace(**changes)} if changes else {}
 
     def impossible(self, z, log_prob):
         return log_prob == -np.inf
 
-    def checked(self, what, array, shape, dtype):
+    def of_shape(self, what, array, shape, dtype):
         array = np.asarray(array)
         if array.shape != shape:
             raise ValueError(f"Flow: {type(self.given).__name__}.{what} has shape {array.shape}, not {shape}")
         return array.astype(dtype, copy=False)
 
     def log_prob(self, z):
-        return self.checked("log_prob", self.given.log_prob(z), z.shape[:z.ndim - self.rank], z.dtype)
+        return self.of_shape("log_prob", self.given.log_prob(z), z.shape[:z.ndim - self.rank], z.dtype)
 
     def log_prob_vjp(self, z):
         log_prob, given_pullback = self.given.log_prob_vjp(z)
 
         def pullback(b):
             z_bar, params_bar = given_pullback(b)
-            return self.checked("log_prob_vjp: z_bar", z_bar, z.shape, z.dtype), params_bar
+            return self.of_shape("log_prob_vjp: z_bar", z_bar, z.shape, z.dtype), params_bar
 
-        return self.checked("log_prob_vjp", log_prob, z.shape[:z.ndim - self.rank], z.dtype), pullback
+        return self.of_shape("log_prob_vjp", log_prob, z.shape[:z.ndim - self.rank], z.dtype), pullback
 
     def shaped(self, z, lead):
         z, n = np.asarray(z), int(np.prod(lead))

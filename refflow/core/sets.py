@@ -249,4 +249,9 @@ def constant(*shape, dtype=bool, default=None, optional=False) -> Field:
 
 def context(*shape) -> Field:
     """The conditioning variable, filled in with `f.at(context=...)`."""
-    return Field(real, shape, optional=True)
+    return Field(real, shape, optional=True, role="context")
+
+
+def sequence_mask(*shape) -> Field:
+    """The valid positions of sequences, (*batch, T), filled in with `f.at(mask=...)`."""
+    return Field(anything, shape, constant=True, dtype=bool, optional=True, role="mask")

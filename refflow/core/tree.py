@@ -1,30 +1,159 @@
-"""Nested dictionaries of parameters and cotangents."""
+"""The walk over values: what a value holds, in the order of its declaration, and new values from old.
+
+A value holds arrays, plain values and components, which are values themselves.  A path names what it holds as `params()`
+does: ("net", "layers", "0", "W").  A component that stands in several places is one component: every walk meets it once,
+at its first path, and every new value has the new one in all its places.
+"""
 
 from __future__ import annotations
 
+from .declarations import Child, Field
 
-def share_context(nested, combine):
-    """Lift `context` entries of components to the top, combined; components keep the rest."""
-    found = [nested["context"]] if "context" in nested else []
+# -- what a value holds -----------------------------------------------------------------------------------------------
 
-    def lifted(inner):
-        if not isinstance(inner, dict):
-            return inner
-        inner = dict(inner)
-        if "context" in inner:
-            found.append(inner.pop("context"))
-        return inner
 
-    out = {}
-    for key, value in nested.items():
-        if key == "context":
-            continue
-        many = isinstance(value, dict) and all(k.isdigit() for k in value)
-        out[key] = {k: lifted(v) for k, v in value.items()} if many else lifted(value)
-    if found:
-        out["context"] = combine(found)
-    return out
+def components(value) -> list:
+    """[(path, component)] of the value's own components."""
+    found = []
+    for key, declared in value.declared.items():
+        if isinstance(declared, Child):
+            held = getattr(value, key)
+            found += [((key, str(i)), c) for i, c in enumerate(held)] if declared.many else [((key,), held)]
+    return found
 
+
+def walk(value, path=(), met=None):
+    """(path, value) of the value itself and of all components below it, each once."""
+    met = set() if met is None else met
+    if id(value) not in met:
+        met.add(id(value))
+        yield path, value
+        for here, component in components(value):
+            yield from walk(component, path + here, met)
+
+
+def arrays(value) -> dict:
+    """{name: array} of the value's own fields that are there."""
+    held = {key: getattr(value, key) for key, declared in value.declared.items() if isinstance(declared, Field)}
+    return {key: array for key, array in held.items() if array is not None}
+
+
+def leaves(value) -> list:
+    """[(path, owner, field, array)] of all real fields, constants left out."""
+    return [((*path, key), owner, owner.declared[key], array) for path, owner in walk(value)
+            for key, array in arrays(owner).items() if not owner.declared[key].constant]
+
+
+def repeated(value) -> list:
+    """[(first path, further path)] of the components that stand in several places below a value."""
+    first, found = {}, []
+
+    def visit(owner, path):
+        for here, component in components(owner):
+            place = path + here
+            if id(component) in first:
+                found.append((first[id(component)], place))
+            else:
+                first[id(component)] = place
+                visit(component, place)
+
+    visit(value, ())
+    return found
+
+
+def leaf_at(nested, path):
+    """What stands at a path of a nested dictionary, {} where nothing does."""
+    for key in path:
+        nested = nested.get(key, {}) if isinstance(nested, dict) else {}
+    return nested if isinstance(nested, dict) else {}
+
+
+def at_path(nested, path):
+    """What stands at a path, of a value or of a nested dictionary."""
+    for key in path:
+        if isinstance(nested, dict):
+            nested = nested[key]
+        else:
+            nested = nested[int(key)] if isinstance(nested, tuple) else getattr(nested, key)
+    return nested
+
+
+# -- new values from old ----------------------------------------------------------------------------------------------
+
+def bare(cls, **attributes):
+    """A value of a class with these attributes and no others, whose methods are the pages' own functions."""
+    new = object.__new__(cls)
+    new.__dict__.update({"checked": False} | attributes)
+    return new
+
+
+def copied(value, cls=None, **changes):
+    """A copy of a value with some of its attributes exchanged, without checks; of another class, if one is given."""
+    return bare(cls or type(value), **({"checked": value.checked} | vars(value) | changes))
+
+
+def mapped(value, exchange, state=None, into=None, also=None, path=(), made=None):
+    """A copy of a value, without checks, with `exchange(path, field, array, state)` for each array, constants included.
+
+    `into(value, state)` is the list of the states of its components, by default its own; `also(value, path, state)` holds
+    further attributes of the copy, by name.
+    """
+    made, known = {} if made is None else made, (id(value), state)
+    if known in made:
+        return made[known]
+    new = {key: exchange((*path, key), value.declared[key], array, state) for key, array in arrays(value).items()}
+    parts = components(value)
+    states = [state] * len(parts) if into is None else into(value, state)
+    for (here, component), inner in zip(parts, states):
+        component = mapped(component, exchange, inner, into, also, path + here, made)
+        new[here[0]] = component if len(here) == 1 else (*new.get(here[0], ()), component)
+    made[known] = copied(value, **(new | (also(value, path, state) if also else {})))
+    return made[known]
+
+
+def replaced(value, new, context=None):
+    """A copy of a value, without checks, with the arrays of {path: array} in place of its own, and another context."""
+    def contexts(value, path, _):
+        roles = {key: field.role for key, field in value.own_fields().items()}
+        return {key: context for key, role in roles.items() if role == "context" and context is not None}
+
+    return mapped(value, lambda path, field, array, _: new.get(path, array), also=contexts)
+
+
+def remade(value, exchange, path=(), made=None):
+    """The value that its class makes of `exchange(path, value)`, {name: new field}, with components remade before.
+
+    A component whose fields stay is kept as it is.
+    """
+    made = {} if made is None else made
+    if id(value) in made:
+        return made[id(value)]
+    new = dict(exchange(path, value))
+    for key, declared in value.declared.items():
+        if isinstance(declared, Child) and key not in new:
+            held = getattr(value, key)
+            again = tuple(remade(c, exchange, (*path, key, str(i)), made) for i, c in enumerate(held)) if declared.many \
+                else remade(held, exchange, (*path, key), made)
+            same = all(a is b for a, b in zip(again, held)) if declared.many else again is held
+            new |= {} if same else {key: again}
+    fields = {key: getattr(value, key) for key in value.declared}
+    made[id(value)] = type(value)(**(value.weakened(fields, new) | new)) if new else value
+    return made[id(value)]
+
+
+def along(f, side, path=()):
+    """(path, step, side) of the steps of a map in the order in which an event meets them, on side 0 of z or 1 of x.
+
+    Compositions say by `in_turn(side)` what they hand an event on to; any other map is one step.
+    """
+    turn = f.in_turn(side)
+    if not turn:
+        yield path, f, side
+    for here, component, way in turn:
+        yield from along(component, way, path + here)
+
+
+# -- nested dictionaries of parameters and cotangents -----------------------------------------------------------------
 
 def flatten(nested, path=()):
     """[(path, array)] of a nested dictionary, in its order."""
@@ -42,3 +171,20 @@ def nest(leaves):
             level = level.setdefault(key, {})
         level[path[-1]] = leaf
     return nested
+
+
+def moved(nested, old, new):
+    """The nested dictionary with what stands at the path `old` added to what stands at `new`."""
+    found = leaf_at(nested, old)
+    return exchanged(exchanged(nested, new, added(leaf_at(nested, new), found)), old, {}) if found else nested
+
+
+def exchanged(nested, path, leaf):
+    """The nested dictionary with another leaf at a path."""
+    return nested | {path[0]: exchanged(nested[path[0]], path[1:], leaf)} if path else leaf
+
+
+def added(a, b):
+    """The sum of two nested dictionaries of cotangents; a key that one lacks counts as 0."""
+    return {key: added(a[key], b[key]) if isinstance(a[key], dict) else a[key] + b[key] for key in a if key in b} | \
+           {key: c[key] for c, other in ((a, b), (b, a)) for key in c if key not in other}

@@ -6,9 +6,12 @@ import dataclasses
 
 import numpy as np
 
+from . import tree
 from .arrays import FLOATS, as_floating, at_index, locked, sum_to_shape
 from .declarations import Child, Field, Plain, bind, size_of
-from .tree import flatten, nest, share_context
+from .tree import flatten, nest
+
+ROLES = ("context", "mask")
 
 
 class Value:
@@ -16,6 +19,8 @@ class Value:
 
     declared: dict = {}
     letters = "zx"
+    shared = ()                             # (first path, further path) of what stands in several components
+    checked = True                          # False for the copy that pages work on
     untrained: tuple = ("context",)         # real fields that training leaves alone
 
     # -- construction ------------------------------------------------------------------------------------------------
@@ -34,7 +39,7 @@ class Value:
                 arrays[key], is_strong = as_floating(f"{name}: {key}", value)
                 strong += [arrays[key].dtype] if is_strong else []
             self._bind_core(key, arrays[key].shape, dims)
-        strong += [c.dtype for c in self._children() if c.dtype is not None]
+        strong += [c.dtype for c in self.components() if c.dtype is not None]
         dtype = np.result_type(*strong) if strong else None
         for key, value in given.items():
             field = self.declared[key]
@@ -50,7 +55,19 @@ class Value:
                 self._set(key, tuple(getattr(self, key)))
         self._set("dims", dims)
         self._set("dtype", dtype)
+        self._set("shared", self._shared())
         self._validate()
+
+    def _shared(self):
+        """(first path, further path) of what stands in several of its components."""
+        if not self.components():
+            return ()
+        ends = {path: len(path) for path, _ in tree.components(self)}
+
+        def top(path):
+            return next(here for here in ends if path[:len(here)] == here)
+
+        return tuple((first, further) for first, further in tree.repeated(self) if top(first) != top(further))
 
     def _set(self, key, value):
         object.__setattr__(self, key, value)
@@ -88,71 +105,117 @@ class Value:
         try:
             self.parameter_batch
         except ValueError:
-            shapes = {k: v.shape for k, v in self._arrays().items()}
+            shapes = {k: v.shape for k, v in tree.arrays(self).items()}
             raise ValueError(f"{type(self).__name__}: the leading axes of its fields do not broadcast: {shapes}") from None
 
     # -- what it holds -----------------------------------------------------------------------------------------------
 
-    def _arrays(self):
-        return {key: getattr(self, key) for key, field in self.declared.items()
-                if isinstance(field, Field) and getattr(self, key) is not None}
-
-    def _children(self):
-        for key, field in self.declared.items():
-            if isinstance(field, Child):
-                value = getattr(self, key)
-                yield from value if field.many else (value,)
+    def components(self):
+        """The components, in the order of the declaration."""
+        return [component for _, component in tree.components(self)]
 
     @property
     def parameter_batch(self):
         """The leading axes that the fields carry, broadcast together."""
-        shapes = {array.shape[:array.ndim - len(self.declared[k].shape)] for k, array in self._arrays().items()}
-        shapes.update(component.parameter_batch for component in self._children())
+        shapes = {array.shape[:array.ndim - len(self.declared[k].shape)] for k, array in tree.arrays(self).items()}
+        shapes.update(component.parameter_batch for component in self.components())
         return np.broadcast_shapes(*shapes) if any(shapes) else ()
 
     def params(self) -> dict:
-        """The real fields as a nested dictionary; a context shared by components stands once, at the top."""
+        """The real fields as a nested dictionary.
+
+        A context that components share stands once, at the top; a component that stands in several places, at the first.
+        """
+        nested = self.own_params(set())
+        contexts = self.held("context")
+        return nested | {"context": contexts[0]} if contexts else nested
+
+    def own_params(self, met):
+        """The same without a context and without the components in `met`, to which it adds its own."""
         nested = {}
-        for key, field in self.declared.items():
+        for key, declared in self.declared.items():
             value = getattr(self, key)
-            if isinstance(field, Field) and not field.constant and value is not None:
+            if isinstance(declared, Child):
+                inner = [self.met_params(c, met) for c in (value if declared.many else (value,))]
+                nested[key] = {str(i): params for i, params in enumerate(inner)} if declared.many else inner[0]
+            elif isinstance(declared, Field) and not declared.constant and declared.role is None and value is not None:
                 nested[key] = value
-            elif isinstance(field, Child):
-                inner = {str(i): c.params() for i, c in enumerate(value)} if field.many else value.params()
-                nested[key] = inner
-        return share_context(nested, lambda found: found[0])
+        return nested
+
+    def met_params(self, component, met):
+        """The parameters of a component, nothing where it has been met before."""
+        if id(component) in met:
+            return {}
+        met.add(id(component))
+        return component.own_params(met)
+
+    def held(self, role):
+        """The arrays of the fields of a role, "context" or "mask", its own and those of components, that are there."""
+        return [array for _, owner in tree.walk(self) for key, array in tree.arrays(owner).items()
+                if owner.declared[key].role == role]
 
     def reduce(self, params_bar):
-        """Cotangents summed over the axes along which each field was broadcast; a shared context's are added up."""
-        reduced = {}
-        for key, bar in params_bar.items():
-            field = self.declared.get(key)
-            reduced[key] = sum_to_shape(bar, getattr(self, key).shape) if isinstance(field, Field) else bar
-        return share_context(reduced, sum)
+        """The cotangents of a pullback in the form of `params()`.
 
-    def at_end(self, side):
-        """(component, its side) that meets this value's events first on a side, or None if they meet no component first."""
-        return None
+        Each is summed over the axes along which its field was broadcast; what stands in several places is added up.
+        """
+        reduced, contexts = {}, []
+        for key, bar in params_bar.items():
+            declared = self.declared.get(key)
+            if isinstance(declared, Field):
+                bar = sum_to_shape(bar, getattr(self, key).shape)
+                if declared.role == "context":
+                    contexts.append(bar)
+                    continue
+            elif isinstance(declared, Child):
+                parts = bar if declared.many else {key: bar}
+                contexts += [part["context"] for part in parts.values() if "context" in part]
+                parts = {i: {k: v for k, v in part.items() if k != "context"} for i, part in parts.items()}
+                bar = parts if declared.many else parts[key]
+            reduced[key] = bar
+        for first, further in self.shared:
+            reduced = tree.moved(reduced, further, first)
+        return reduced | {"context": sum(contexts)} if contexts else reduced
+
+    def in_turn(self, side):
+        """[(path, component, its side)] of what a map hands events of a side on to, one after the other; nothing where it is
+        one step.
+        """
+        return []
+
+    def meets_first(self, side):
+        """(component, its side) that meets this value's events first on a side, None where there is none."""
+        turn = self.in_turn(side)
+        return turn[0][1:] if turn else None
 
     # -- new values from old -----------------------------------------------------------------------------------------
 
     def replace(self, **changes):
-        """A new value with these fields; a nested dictionary reaches into components."""
-        if "context" in changes and "context" not in self.declared:
+        """A new value with these fields; a nested dictionary reaches into components.
+
+        ValueError for a field that the value has not, and for parameters of a component that stands in several places, at
+        another than the first.
+        """
+        if "context" in changes and not any(field.role == "context" for field in self.own_fields().values()):
             return self.at(context=changes.pop("context")).replace(**changes)
+        for first, further in tree.repeated(self):
+            if tree.leaf_at(changes, further):
+                raise ValueError(f"{type(self).__name__}: {'.'.join(further)} is {'.'.join(first)}, where it is to be replaced")
+        return tree.remade(self, lambda path, value: value.changed(tree.leaf_at(changes, path)))
+
+    def own_fields(self):
+        """{name: Field} of its arrays."""
+        return {key: declared for key, declared in self.declared.items() if isinstance(declared, Field)}
+
+    def changed(self, changes) -> dict:
+        """What replaces its own fields, of a dictionary that may also reach into components."""
         unknown = set(changes) - set(self.declared)
         if unknown:
             raise ValueError(f"{type(self).__name__}: no field {sorted(unknown)[0]!r}; it has {list(self.declared)}")
-        fields = {key: getattr(self, key) for key in self.declared}
-        for key, new in changes.items():
-            old, field = fields[key], self.declared[key]
-            if isinstance(field, Child) and isinstance(new, dict):
-                new = (tuple(c.replace(**new.get(str(i), {})) for i, c in enumerate(old)) if field.many
-                       else old.replace(**new))
-            fields[key] = new
-        return type(self)(**self._weakened(fields, changes))
+        return {key: new for key, new in changes.items()
+                if not (isinstance(self.declared[key], Child) and isinstance(new, dict))}
 
-    def _weakened(self, fields, changes):
+    def weakened(self, fields, changes):
         """Fields that were given as Python numbers stay so: they follow the dtype of what replaces their neighbours."""
         if self.dtype is not None:
             return fields
@@ -163,40 +226,32 @@ class Value:
         """The same value with its real fields in float32 or float64."""
         if np.dtype(dtype) not in FLOATS:
             raise ValueError(f"{type(self).__name__}: dtype must be float32 or float64, not {np.dtype(dtype)}")
-        fields = {}
-        for key, field in self.declared.items():
-            value = getattr(self, key)
-            if isinstance(field, Child):
-                value = tuple(c.astype(dtype) for c in value) if field.many else value.astype(dtype)
-            elif isinstance(field, Field) and not field.constant and value is not None:
-                value = value.astype(dtype)
-            fields[key] = value
-        return type(self)(**fields)
+        return tree.remade(self, lambda path, value: value.cast(np.dtype(dtype)))
+
+    def cast(self, dtype) -> dict:
+        """Its own real fields in another precision; a page overrides it whose constraint rounding would break."""
+        return {key: array.astype(dtype) for key, array in tree.arrays(self).items() if not self.declared[key].constant}
+
+    def unchecked(self, dtype):
+        """A copy in `dtype`, components included, whose methods are the pages' own functions, without checks."""
+        dtype = np.dtype(dtype)
+        return tree.mapped(self, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
+                           also=lambda value, path, _: {"checked": False, "dtype": dtype})
 
     def at(self, **filled):
-        """The value with `context=` and `mask=` filled in, in itself and in every component that declares them."""
-        unknown = set(filled) - {"context", "mask"}
+        """The value with `context=` and `mask=` filled in, in itself and in every component, by the roles of their fields."""
+        unknown = set(filled) - set(ROLES)
         if unknown:
             raise ValueError(f"{type(self).__name__}: at() fills context and mask, not {sorted(unknown)[0]!r}")
-        if not any(self._declares(key) for key in filled):
+        if not any(field.role in filled for _, owner in tree.walk(self) for field in owner.own_fields().values()):
             raise ValueError(f"{type(self).__name__}: neither it nor a component declares {' or '.join(filled)}")
-        return self._filled(filled)
+        return tree.remade(self, lambda path, owner: {key: filled[field.role] for key, field in owner.own_fields().items()
+                                                      if field.role in filled})
 
-    def needs(self, key):
-        """Does it, or a component, declare the field `key`, "context" or "mask", which `at` has not filled in?"""
-        return key in self.declared and getattr(self, key) is None or any(c.needs(key) for c in self._children())
-
-    def _declares(self, key):
-        return key in self.declared or any(c._declares(key) for c in self._children())
-
-    def _filled(self, filled):
-        fields = {}
-        for key, field in self.declared.items():
-            value = getattr(self, key)
-            if isinstance(field, Child):
-                value = tuple(c._filled(filled) for c in value) if field.many else value._filled(filled)
-            fields[key] = filled.get(key, value)
-        return type(self)(**fields)
+    def needs(self, role):
+        """Does it, or a component, declare a field of the role "context" or "mask" that `at` has not filled in?"""
+        return any(field.role == role and getattr(owner, key) is None
+                   for _, owner in tree.walk(self) for key, field in owner.own_fields().items())
 
     # -- parameters as one flat vector -------------------------------------------------------------------------------
 
@@ -233,28 +288,26 @@ class Value:
     def _agrees(self, other, in_form):
         if type(self) is not type(other) or not in_form and self.dtype != other.dtype:
             return False
-        for key, field in self.declared.items():
-            mine, theirs = getattr(self, key), getattr(other, key)
-            if mine is theirs:
-                continue
-            if isinstance(field, Child):
-                mine, theirs = (mine, theirs) if field.many else ((mine,), (theirs,))
-                if len(mine) != len(theirs) or not all(a._agrees(b, in_form) for a, b in zip(mine, theirs)):
-                    return False
-            elif isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
-                if mine.shape != theirs.shape or mine.dtype != theirs.dtype:
-                    return False
-                if not (in_form and isinstance(field, Field) and not field.constant) and mine.tobytes() != theirs.tobytes():
-                    return False
-            elif mine is None or theirs is None or mine != theirs:
-                return False
-        return True
+        mine, theirs = tree.components(self), tree.components(other)
+        if [path for path, _ in mine] != [path for path, _ in theirs]:
+            return False
+        return (all(self._agrees_in(other, key, in_form) for key, declared in self.declared.items()
+                    if not isinstance(declared, Child))
+                and all(a is b or a._agrees(b, in_form) for (_, a), (_, b) in zip(mine, theirs)))
+
+    def _agrees_in(self, other, key, in_form):
+        """Is a field the same in both, or of the same form?"""
+        mine, theirs, declared = getattr(self, key), getattr(other, key), self.declared[key]
+        if mine is theirs or not (isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray)):
+            return mine is theirs or mine is not None and theirs is not None and mine == theirs
+        free = in_form and isinstance(declared, Field) and not declared.constant
+        return mine.shape == theirs.shape and mine.dtype == theirs.dtype and (free or mine.tobytes() == theirs.tobytes())
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={shown(getattr(self, k))}' for k in self.declared)})"
 
     def __reduce__(self):
-        return rebuild, (type(self), self._weakened({k: getattr(self, k) for k in self.declared}, {}))
+        return rebuild, (type(self), self.weakened({k: getattr(self, k) for k in self.declared}, {}))
 
 
 def rebuild(cls, fields):
@@ -285,10 +338,3 @@ def declare(cls):
                 delattr(cls, key)
     cls.declared = declared
     return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
-
-
-def with_checks(page, methods):
-    """The class that users construct: the page with checked methods in place of its own.  The page is its unchecked view."""
-    about = {"__doc__": page.__doc__, "__module__": page.__module__, "__qualname__": page.__qualname__}
-    page.page = page
-    return type(page.__name__, (page,), methods | about)

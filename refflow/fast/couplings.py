@@ -274,14 +274,14 @@ class Cotangents(Columns):
 
 def tunable(stage):
     """Is a stage's view a coupling of vectors with a network of dense layers and activations between them?"""
-    affine = type(stage) is AffineCoupling.page
-    if not affine and type(stage) is not AdditiveCoupling.page or stage.mask.ndim != 1 or affine and stage.shift_first:
+    affine = type(stage) is AffineCoupling
+    if not affine and type(stage) is not AdditiveCoupling or stage.mask.ndim != 1 or affine and stage.shift_first:
         return False
-    if type(stage.net) is not Sequential.page or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
+    if type(stage.net) is not Sequential or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
         return False
     dense, between = stage.net.layers[0::2], stage.net.layers[1::2]
     return (len(dense) == len(between) + 1
-            and all(type(layer) is Dense.page and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
+            and all(type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
             and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
 
 
@@ -358,7 +358,7 @@ class TunedDense:
     """
 
     def __init__(self, layer, after, path):
-        self.activation = None if type(after) is ReLU.page else after
+        self.activation = None if type(after) is ReLU else after
         self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
         self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
 
@@ -387,10 +387,10 @@ class TunedCoupling:
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
         self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
-        affine = type(stage) is AffineCoupling.page
+        affine = type(stage) is AffineCoupling
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                          tuple(layer.activation is not None for layer in self.dense), affine,
-                         affine and type(stage.scale) is ExpScale.page and stage.scale.offset == 0,
+                         affine and type(stage.scale) is ExpScale and stage.scale.offset == 0,
                          stage.layout == "halves", affine and stage.order[0] == "scale")
 
     # -- the three passes --------------------------------------------------------------------------------------------
@@ -505,7 +505,7 @@ class TunedCoupling:
 
 def tuned_base(base, z, space):
     """The base density, tuned where it can be for columns z^T."""
-    return TunedNormal(base, space) if type(base) is StandardNormal.page and z.ndim == 2 and z.flags.f_contiguous else base
+    return TunedNormal(base, space) if type(base) is StandardNormal and z.ndim == 2 and z.flags.f_contiguous else base
 
 
 class TunedNormal:

@@ -35,11 +35,11 @@ SIZES = ((1, 1), (3, 3))
 
 def tunable_images(stage):
     """Is a stage's view a coupling of whole channels whose network is convolutions, each with a ReLU but the last?"""
-    if type(stage) not in (AffineCoupling.page, AdditiveCoupling.page) or stage.mask.ndim != 3 or stage.split.rest != 2:
+    if type(stage) not in (AffineCoupling, AdditiveCoupling) or stage.mask.ndim != 3 or stage.split.rest != 2:
         return False
-    if type(stage.net) is not Sequential.page or not stage.split.sizes[0] or stage.parameter_batch != ():
+    if type(stage.net) is not Sequential or not stage.split.sizes[0] or stage.parameter_batch != ():
         return False
-    if type(stage) is AffineCoupling.page and stage.channels is not None:           # here they come first
+    if type(stage) is AffineCoupling and stage.channels is not None:           # here they come first
         return False
     units = units_of(stage.net.layers)
     return units is not None and all(relu for _, _, relu in units[:-1]) and not units[-1][2]
@@ -50,19 +50,19 @@ def units_of(layers):
     units, i = [], 0
     while i < len(layers):
         conv = layers[i]
-        if type(conv) is not Conv2d.page or conv.W.ndim != 4 or conv.W.shape[2:] not in SIZES or 0 in conv.W.shape:
+        if type(conv) is not Conv2d or conv.W.ndim != 4 or conv.W.shape[2:] not in SIZES or 0 in conv.W.shape:
             return None
         norm = i + 1 if i + 1 < len(layers) and is_norm(layers[i + 1]) else None
         after = i + 1 if norm is None else norm + 1
-        relu = after < len(layers) and type(layers[after]) is ReLU.page
+        relu = after < len(layers) and type(layers[after]) is ReLU
         units.append((i, norm, relu))
         i = after + relu
     return units
 
 
 def is_norm(layer):
-    f = layer.f if type(layer) is BijectorLayer.page else None
-    return type(f) is GlowActNorm.page and not f.direct and f.rank == 3
+    f = layer.f if type(layer) is BijectorLayer else None
+    return type(f) is GlowActNorm and not f.direct and f.rank == 3
 
 
 # -- images in rows ---------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class TunedImageCoupling:
     def __init__(self, stage, side, path, number, space):
         self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.affine = type(stage) is AffineCoupling.page
+        self.affine = type(stage) is AffineCoupling
         self.shift_first = self.affine and stage.shift_first
         layers = stage.net.layers
         self.units = [Unit(layers, indices, f"{path}.net.layers", space, k) for k, indices in enumerate(units_of(layers))]
@@ -379,9 +379,9 @@ def tuned_channels(stage, side):
     """The class for Glow's activation normalisation or 1 x 1 convolution by a full matrix, in the direction of the paper."""
     if side or stage.parameter_batch != () or getattr(stage, "rank", 0) != 3:
         return None
-    if type(stage) is GlowActNorm.page and not stage.direct and stage.bias is not None:
+    if type(stage) is GlowActNorm and not stage.direct and stage.bias is not None:
         return TunedNorm
-    return TunedMatrix if type(stage) is Pointwise.page and type(stage.inner) is DenseLinear.page else None
+    return TunedMatrix if type(stage) is Pointwise and type(stage.inner) is DenseLinear else None
 
 
 class TunedNorm:

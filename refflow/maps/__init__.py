@@ -41,7 +41,7 @@ def load_all() -> None:
 def public_names(module) -> list[str]:
     """What a module offers: its pages, and what its `__all__` names besides."""
     pages = [name for name, held in vars(module).items()
-             if getattr(held, "page", None) is not None and held.__module__ == module.__name__]
+             if isinstance(held, type) and "declared" in vars(held) and held.__module__ == module.__name__]
     return sorted({*pages, *getattr(module, "__all__", ())})
 
 

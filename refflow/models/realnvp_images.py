@@ -235,11 +235,11 @@ class Networks:
 
 def penalised(value, path=()):
     """Paths of the parameters whose squares (17) adds up, in a flow or a component of it."""
-    found = [(*path, "g")] if isinstance(value, WeightNormConv2d.page) and value.g is not None else []      # (17)
-    if isinstance(value, AffineCoupling.page):
+    found = [(*path, "g")] if isinstance(value, WeightNormConv2d) and value.g is not None else []      # (17)
+    if isinstance(value, AffineCoupling):
         if value.scale.gains is not None:
             found.append((*path, "scale", "gains"))                                 # (17)
-        elif isinstance(value.net, MaskedInput.page):
+        elif isinstance(value.net, MaskedInput):
             found.append((*path, "scale", "gain"))                                  # (17)
     return found + [leaf for key, inner in components(value, path) for leaf in penalised(inner, key)]
 

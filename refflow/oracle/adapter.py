@@ -98,7 +98,7 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
 
 def described(f):
     """A composite's name: Chain(Affine, Tanh)."""
-    inner = [described(c) for c in f._children()]
+    inner = [described(c) for c in f.components()]
     return type(f).__name__ + (f"({', '.join(inner)})" if inner else "")
 
 

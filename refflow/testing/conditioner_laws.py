@@ -12,9 +12,9 @@ import pickle
 import numpy as np
 
 from ..core import Bijector, Conditioner, bijector, child
-from ..core.bijector import LETTERS
+from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field
-from ..core.tree import flatten
+from ..core.tree import arrays, flatten
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
@@ -100,7 +100,7 @@ def run_network_laws(net, points) -> dict:
     """
     tally, broken = {}, []
     for name in SHARED:
-        if name in DIFFERENCES and not net.smooth and (list(net._children()) or name.startswith("Taylor")):
+        if name in DIFFERENCES and not net.smooth and (list(net.components()) or name.startswith("Taylor")):
             continue        # a kink may lie anywhere; that of a single page lies at 0, which no event is near
         try:
             counted = LAWS[name](points.f, points)
@@ -130,8 +130,8 @@ def fused(net, p):
 
 def constants_by_event(net):
     """Does it or a layer hold a constant with a batch axis?"""
-    own = [array for key, array in net._arrays().items() if net.declared[key].constant]
-    return any(array.ndim > 1 for array in own) or any(constants_by_event(layer) for layer in net._children())
+    own = [array for key, array in arrays(net).items() if net.declared[key].constant]
+    return any(array.ndim > 1 for array in own) or any(constants_by_event(layer) for layer in net.components())
 
 
 @law("batch is the stack of singles")

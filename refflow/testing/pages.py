@@ -28,7 +28,7 @@ UNEQUAL = ("input_shape", "chart", "inverse_definition")        # of a page that
 
 def lacks(page) -> list[str]:
     """Everything the page lacks, in words; an empty list if it is complete."""
-    name, own = page.__name__, vars(page.page)
+    name, own = page.__name__, vars(page)
     found = [f"no {what}" for choices, what in REQUIRED if not any(writes(page, choice) for choice in choices)]
     derivative = "slope" if own.get("event_ndim") == (0, 0) else "jacobian"
     if not writes(page, derivative):
@@ -39,9 +39,9 @@ def lacks(page) -> list[str]:
         found.append("no domain or codomain")
     if not page.source:
         found.append("no source")
-    if not (page.page.__doc__ or "").strip() or page.page.__doc__.startswith(f"{name}("):     # a dataclass writes its own
+    if not (page.__doc__ or "").strip() or page.__doc__.startswith(f"{name}("):     # a dataclass writes its own
         found.append("no docstring")
-    if not shallow(page.page):
+    if not shallow(page):
         found.append("inheritance is not of depth 1: its base must be Bijector, or one that couplings share")
     found += cases(page) + equations(sys.modules[page.__module__])
     return [f"{name}: {what}" for what in found]
@@ -50,13 +50,13 @@ def lacks(page) -> list[str]:
 def shallow(own):
     """Is its only base Bijector, or, of a page with components, a class that is no page and has that base?"""
     (base, *others), shared = own.__bases__, any(isinstance(field, Child) for field in own.declared.values())
-    return not others and (base is Bijector or shared and base.__bases__ == (Bijector,) and not hasattr(base, "page"))
+    return not others and (base is Bijector or shared and base.__bases__ == (Bijector,) and "declared" not in vars(base))
 
 
 def writes(page, name):
     """Does the page have its own function of this name?"""
-    function = vars(page.page).get(name)
-    inherited = [vars(base).get(name) for base in page.page.__mro__[1:]]
+    function = vars(page).get(name)
+    inherited = [vars(base).get(name) for base in page.__mro__[1:]]
     return function is not None and inspect.unwrap(function) not in inherited
 
 

@@ -13,9 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ..core import constant, permutation, sets
-from ..core.bijector import LETTERS
+from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field, Plain, size_of
-from ..accuracy.kappa import children_of
 from ..accuracy.points import Points, stays_inside
 
 POINTS = 32
@@ -196,7 +195,7 @@ def draw_events(draw, f, count, shape):
         z = spread_over(f.domain, draw_numbers(draw, (count,), EVENT_SPREAD))
     g = f.astype(np.float64)
     bad = saturated(g, z)
-    if f.event_ndim == (0, 0) and bad.any() and not children_of(f):
+    if f.event_ndim == (0, 0) and bad.any() and not f.components():
         from_image = g.inverse(draw_member(draw, f.codomain, (count,)))
         usable = f.domain.members(from_image, 0)
         z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)

@@ -8,39 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.compose import Chain, Independent, Inverse
+from ..core.compose import Independent, single_steps
 from ..core.flow import Flow, OwnBase
 from ..maps.shape import FactorOut
 
 NAMES = {0: ("value", "log-det", "vjp"), 1: ("latent", "log-det", "inverse_vjp")}
 
 
-def stages(f, path, side):
-    """(path, stage, side) in the order in which the map, or for side 1 its inverse, applies them."""
-    if isinstance(f, Chain.page):
-        order = range(len(f.stages)) if side == 0 else reversed(range(len(f.stages)))
-        for i in order:
-            yield from stages(f.stages[i], f"{path}.stages.{i}", side)
-    elif isinstance(f, Inverse.page):
-        yield from stages(f.inner, f"{path}.inner", 1 - side)
-    else:
-        yield path, f, side
-
-
-def single_stages(f, path, side):
-    """The same, a lifted chain also taken apart: its stages, each lifted."""
-    for name, stage, way in stages(f, path, side):
-        if isinstance(stage, Independent.page) and isinstance(stage.inner, (Chain.page, Inverse.page)):
-            for inner_name, inner, inner_way in single_stages(stage.inner, f"{name}.inner", way):
-                yield inner_name, Independent(inner, stage.ndim), inner_way
-        else:
-            yield name, stage, way
-
-
 def title(path, f):
     while isinstance(f, Independent):
         f = f.inner
-    return f"{path} ({type(f).__name__})"
+    return f"{'.'.join(path)} ({type(f).__name__})"
 
 
 def first_row(marks):
@@ -66,7 +44,7 @@ class Trace:
 
     def through(self, f, path, event, side):
         """(event after all stages, what is wrong or None)."""
-        for name, stage, way in single_stages(f, path, side):
+        for name, stage, way in single_steps(f, side, path):
             where = stage.codomain if way else stage.domain
             rank = stage.event_ndim[way]
             outside = ~where.members(event, rank)
@@ -74,7 +52,7 @@ class Trace:
                 i = "" if self.events is None else f"x[{self.events[first_row(outside)]}]: "
                 return event, f"{title(name, stage)}: {i}it is given an event outside of what it takes, which {where.rule}"
             before = event
-            (event, log_det), pullback = getattr(stage.view(self.dtype), NAMES[way][2])(event)
+            (event, log_det), pullback = getattr(stage.unchecked(self.dtype), NAMES[way][2])(event)
             self.pullbacks.append((title(name, stage), pullback, log_det))
             for what, array in zip(NAMES[way], (event, log_det)):
                 wrong = wrong_in(what, array, self.events)
@@ -84,10 +62,10 @@ class Trace:
 
     def within(self, stage, name, event, way):
         """What is wrong among the stages of what goes on after a FactorOut, None for another stage."""
-        if not isinstance(stage, FactorOut.page):
+        if not isinstance(stage, FactorOut):
             return None
         kept = (stage._split_latent if way else stage._split)(event)[1]
-        return Trace(self.dtype, self.events).through(stage.rest, f"{name}.rest", kept, way)[1]
+        return Trace(self.dtype, self.events).through(stage.rest, (*name, "rest"), kept, way)[1]
 
     def back(self, bar, b):
         """What is wrong in the reverse rules, from the cotangent of the last event and b, that of all log-dets."""
@@ -113,23 +91,23 @@ def wrong_parameter(bars, path=""):
 def unlikely(flow, x, events):
     """What makes log p(x) or its gradient not finite, or None; `events` are the indices of x in the user's data."""
     with np.errstate(all="ignore"):
-        return explored(flow, np.asarray(x), events, "", 1)
+        return explored(flow, np.asarray(x), events, (), 1)
 
 
 def explored(flow, x, events, path, b):
     """The same for a flow at `path`."""
     dtype = np.result_type(x.dtype, flow.dtype or x.dtype)
     trace = Trace(dtype, events)
-    z, wrong = trace.through(flow.bijector, f"{path}bijector", x.astype(dtype), 1)
+    z, wrong = trace.through(flow.bijector, (*path, "bijector"), x.astype(dtype), 1)
     if wrong:
         return wrong
     base = flow.base
     if isinstance(base, Flow):
-        wrong = explored(base, z, events, f"{path}base.", b)
+        wrong = explored(base, z, events, (*path, "base"), b)
         if wrong:
             return wrong
     name = type(base.given if isinstance(base, OwnBase) else base).__name__
     log_pi, pullback = base.log_prob_vjp(z)
     z_bar, base_bar = pullback(np.full_like(log_pi, b))
     wrong = wrong_in("log density", log_pi, events) or wrong_in("gradient", z_bar, events) or wrong_parameter(base_bar)
-    return f"{path}base ({name}): {wrong}" if wrong else trace.back(z_bar, z_bar.dtype.type(b))
+    return f"{'.'.join((*path, 'base'))} ({name}): {wrong}" if wrong else trace.back(z_bar, z_bar.dtype.type(b))

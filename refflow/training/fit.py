@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from ..core.bijector import checked_event
+from ..core.boundary import checked_event
 from ..core.arrays import as_floating
 from ..core.flow import Flow
 from .batch_norm import space_of

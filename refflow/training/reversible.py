@@ -29,17 +29,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..core import sets
-from ..core.bijector import checked_domain, checked_event
+from ..core.boundary import checked_domain, checked_event
 from ..core.arrays import as_floating
-from ..core.tree import flatten
+from ..core.tree import along, copied, flatten, repeated, replaced
 from ..core.flow import Flow
 from ..maps.coupling.coupling import MaskedBijector
 from ..maps.shape import FactorOut
 from ..fast import products
-from .diagnosis import stages
 from ..fast.couplings import TunedCoupling, Unusual, Workspace, tunable, tuned_base
 from ..fast.images import TunedImageCoupling, tunable_images, tuned_channels
-from .unconstrained import rebuilt
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -51,11 +49,13 @@ MODES = ("stored", "reversible")
 class Sums:
     """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
 
-    def __init__(self, places, size, dtype):
+    def __init__(self, places, first_place, size, dtype):
         self.vector, self.context_bar, self.begun, self.targets = np.empty(size, dtype), None, set(), {}
+        self.first_place = first_place
         self.views = {path: self.vector[part].reshape(shape) for path, (part, shape) in places.items()}
 
     def add(self, path, bar):
+        path = self.first_place.get(path, path)
         if path not in self.views:
             self.context_bar += bar
         elif path in self.begun:
@@ -70,6 +70,7 @@ class Sums:
 
     def add_product(self, path, g, a):
         """Add g @ a, or the blocks of a matrix (2) of `products`."""
+        path = self.first_place.get(path, path)
         key = path, g.shape[-2], a.shape[-1]
         total = self.targets.get(key)
         if total is None:
@@ -164,9 +165,7 @@ class OnePass:
 
 def with_one_pass(stage):
     """A coupling's view for one event, first from one side, then from the other."""
-    view = object.__new__(type(stage))
-    view.__dict__.update(vars(stage), net=OnePass(stage.net))
-    return view
+    return copied(stage, net=OnePass(stage.net))
 
 
 class FactorStep:
@@ -263,12 +262,17 @@ class Line:
 
 def line_of(f, space):
     """The inverse of a flow's bijector as a line."""
-    return Line(stages(f, "bijector", 1), space, itertools.count(1))
+    return Line(steps_along(f, "bijector", 1), space, itertools.count(1))
+
+
+def steps_along(f, path, side):
+    """(path, stage, side) of the stages of a map in the order in which an event meets them."""
+    return ((".".join((path, *here)), stage, way) for here, stage, way in along(f, side))
 
 
 def as_step(path, stage, side, space, numbers):
-    if side == 0 and type(stage) is FactorOut.page:
-        return FactorStep(stage, Line(stages(stage.rest, f"{path}.rest", 0), space, numbers))
+    if side == 0 and type(stage) is FactorOut:
+        return FactorStep(stage, Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers))
     number = next(numbers)
     if tunable(stage):
         return TunedCoupling(stage, side, path, number, space)
@@ -396,11 +400,12 @@ class Prepared:
         self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
+        self.first_place = first_places(flow, self.places)
         self.sums = [self.new_sums() for _ in spaces[1:]]
         self.bind(flow, view, spaces)
 
     def new_sums(self):
-        return Sums(self.places, self.size, self.dtype)
+        return Sums(self.places, self.first_place, self.size, self.dtype)
 
     def bind(self, flow, view, spaces):
         self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
@@ -409,7 +414,7 @@ class Prepared:
         """The same for a flow of the same form, such as that after a step of training."""
         new = copy.copy(self)
         new.context = flow.params().get("context") if self.context is not None else None
-        new.bind(flow, flow.view(self.dtype), spaces)
+        new.bind(flow, flow.unchecked(self.dtype), spaces)
         return new
 
     def takes(self, x):
@@ -418,7 +423,7 @@ class Prepared:
 
     def with_context(self, context, space):
         """(view, line) for the context of a chunk."""
-        view = rebuilt(self.flow, (), {}, context).view(self.dtype)
+        view = replaced(self.flow, {}, context).unchecked(self.dtype)
         return view, line_of(view.bijector, space)
 
 
@@ -430,6 +435,12 @@ def places_of(params):
             places[".".join(path)] = slice(size, size + array.size), array.shape
             size += array.size
     return places, size
+
+
+def first_places(flow, places):
+    """{further path: first path} of the parameters of components that stand in several places."""
+    both = [(".".join(first), ".".join(further)) for first, further in repeated(flow)]
+    return {further + path[len(first):]: path for first, further in both for path in places if path.startswith(f"{first}.")}
 
 
 class Part:

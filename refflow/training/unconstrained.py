@@ -39,8 +39,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ..maps.constrained import CorrelationCholesky, StickBreaking
-from ..core import sets
-from ..core.declarations import Child, Field
+from ..core import sets, tree
 from ..core.values import Value
 from ..core.tree import flatten, nest
 from ..core.flow import OwnBase
@@ -243,30 +242,17 @@ class Leaf:
     part: slice
 
 
-def owned(value, path=()):
+def owned(value):
     """[(path, owner, field)] of the real fields of a value and its components, but for a context and moving statistics."""
-    found = []
-    for key, field in value.declared.items():
-        held = getattr(value, key)
-        if isinstance(field, Field) and not field.constant and held is not None and key not in value.untrained:
-            found.append(((*path, key), value, field))
-        elif isinstance(field, Child):
-            components = [((*path, key, str(i)), c) for i, c in enumerate(held)] if field.many else [((*path, key), held)]
-            found += [leaf for inner, component in components for leaf in owned(component, inner)]
-    if isinstance(value, OwnBase):
-        found += [((*path, *inner), value, None) for inner, _ in flatten(value.params())]
-    return found
+    found = [(path, owner, field) for path, owner, field, _ in tree.leaves(value)
+             if field.role is None and path[-1] not in owner.untrained]
+    return found + [((*path, *inner), owner, None) for path, owner in tree.walk(value) if isinstance(owner, OwnBase)
+                    for inner, _ in flatten(owner.params())]
 
 
 def is_fixed(path, patterns):
     """Does a pattern name this parameter, or a component that holds it?"""
     return any(fnmatchcase(".".join(path[:n]), pattern) for n in range(1, len(path) + 1) for pattern in patterns)
-
-
-def at_path(nested, path):
-    for key in path:
-        nested = nested[key]
-    return nested
 
 
 class Unconstrained:
@@ -292,14 +278,14 @@ class Unconstrained:
         for path, owner, field in fields:
             if is_fixed(path, fixed):
                 continue
-            v = np.asarray(at_path(params, path))
+            v = np.asarray(tree.at_path(params, path))
             where = sets.real if field is None else field.set
             with np.errstate(all="ignore"):
                 leaf = map_of(where, v)
                 pieces.append(leaf.free(v))
             leaves.append(Leaf(path, where, leaf, slice(start, start + pieces[-1].size)))
             start += pieces[-1].size
-            if field is not None and (where is not sets.real or type(owner).page._validate is not Value._validate):
+            if field is not None and (where is not sets.real or type(owner)._validate is not Value._validate):
                 self.careful.append(path[:-1])
         if not start:
             raise ValueError(f"{type(value).__name__}: there is no parameter to train")
@@ -321,10 +307,10 @@ class Unconstrained:
             return value if context is None else value.at(context=context)
         if not np.isfinite(vector).all():
             return self.value_at(vector)
-        copy = rebuilt(self.used, (), self.fields(vector), context)
+        copy = tree.replaced(self.used, self.fields(vector), context)
         for path in self.careful:
             try:
-                component(copy, path)._validate()
+                tree.at_path(copy, path)._validate()
             except ValueError as error:
                 raise ValueError(f"{'.'.join(path)}: {error}") from None
         return copy
@@ -336,30 +322,6 @@ class Unconstrained:
         parts, fields = [], self.fields(vector)
         with np.errstate(all="ignore"):
             for leaf in self.leaves:
-                bar = np.asarray(at_path(params_bar, leaf.path), vector.dtype)
+                bar = np.asarray(tree.at_path(params_bar, leaf.path), vector.dtype)
                 parts.append(leaf.map.pullback(vector[leaf.part], fields[leaf.path], bar))
         return np.concatenate(parts)
-
-
-def rebuilt(value, path, arrays, context):
-    """A copy of a checked value with some arrays exchanged, without checks."""
-    copy = object.__new__(type(value))
-    copy.__dict__.update(vars(value))
-    for key, field in value.declared.items():
-        held, here = getattr(value, key), (*path, key)
-        if isinstance(field, Child):
-            new = (tuple(rebuilt(c, (*here, str(i)), arrays, context) for i, c in enumerate(held)) if field.many
-                   else rebuilt(held, here, arrays, context))
-        elif key == "context" and context is not None:
-            new = context
-        else:
-            new = arrays.get(here, held)
-        copy.__dict__[key] = new
-    return copy
-
-
-def component(value, path):
-    """The component at a path of params()."""
-    for key in path:
-        value = value[int(key)] if isinstance(value, tuple) else getattr(value, key)
-    return value

@@ -22,7 +22,7 @@ from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, classifier, g
 from refflow.maps.normalization import GlowActNorm
 from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
-from refflow.training.unconstrained import component
+from refflow.core.tree import at_path
 
 from .words import PRACTICE, difference, largest, numbers, under, worst
 
@@ -147,7 +147,7 @@ class Names:
         """A dictionary of all of theirs of our flow and classifier."""
         flow, flat = model.flow, self.checked(model.params())
         return ({name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
-                | {name: entry.theirs(component(flow, entry.path)) for name, entry in self.constants.items()})
+                | {name: entry.theirs(at_path(flow, entry.path)) for name, entry in self.constants.items()})
 
     def gradients(self, params_bar, params):
         """A dictionary of theirs of our gradients."""

@@ -22,7 +22,7 @@ from refflow.maps.normalization import BatchNorm, of_batch, with_statistics
 from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, ClipNorm, SquaredNorm, fit
 from refflow.training.penalty import with_penalty
-from refflow.training.unconstrained import at_path
+from refflow.core.tree import at_path
 
 from .words import PRACTICE, numbers, under
 

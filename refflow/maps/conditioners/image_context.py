@@ -30,8 +30,8 @@ class ImageContext(Conditioner):
     context: Array = context("K")
     event_ndim = (3, 3)
 
-    normwise = property(lambda self: any(c.normwise for c in self._children()))
-    smooth = property(lambda self: all(c.smooth for c in self._children()))
+    normwise = property(lambda self: any(c.normwise for c in self.components()))
+    smooth = property(lambda self: all(c.smooth for c in self.components()))
 
     def output_shape(self, shape):
         size = self.net.fixed_shape if self.context is None else self.context.shape[-1:]

@@ -24,8 +24,8 @@ class SkipSum(Conditioner):
 
     event_ndim = property(lambda self: self.skips[0].event_ndim)
     fixed_shape = property(lambda self: self.skips[0].fixed_shape)
-    normwise = property(lambda self: any(c.normwise for c in self._children()))
-    smooth = property(lambda self: all(c.smooth for c in self._children()))
+    normwise = property(lambda self: any(c.normwise for c in self.components()))
+    smooth = property(lambda self: all(c.smooth for c in self.components()))
 
     def _validate(self):
         if len(self.skips) != len(self.blocks) + 1:

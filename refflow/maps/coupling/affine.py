@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...core.tree import copied
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise.families import checked_order, lifted, lowered
@@ -91,7 +92,7 @@ class AffineCoupling(MaskedBijector):
     def sigma(self, s):
         scale = lifted(self.scale, -self.split.axis)
         if self.channels is not None:
-            scale.__dict__["gains"] = self.scale.gains[..., self.channels]          # (15)
+            scale = copied(scale, gains=self.scale.gains[..., self.channels])       # (15)
         return scale.at_values(s)
 
     def scale_bar(self, bars):

@@ -85,7 +85,7 @@ class MaskedBijector(Bijector):
 
     @property
     def parameter_batch(self):
-        return np.broadcast_shapes(*(c.parameter_batch for c in self._children()))
+        return np.broadcast_shapes(*(c.parameter_batch for c in self.components()))
 
     def _validate(self):
         name = type(self).__name__

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, Value, child, children, plain, real
-from ...core.declarations import Child, Field
+from ...core import Value, child, children, plain, real, tree
 from ...core.values import declare
 from .scaled_affine import ScaledAffine
 from .scales import Scale, SigmoidScale, elementwise, scaled
@@ -26,29 +25,17 @@ __all__ = ["Map", "affine_family"]
 
 
 def value(cls):
-    """Declare a value that is used by pages alone, behind their checks: it is its own unchecked view."""
-    cls = declare(cls)
-    cls.page = cls
-    return cls
-
-
-def view(self, dtype):
-    """The unchecked view in `dtype`."""
-    return Bijector.view(self, dtype)
+    """Declare a value that is used by pages alone, behind their checks."""
+    return declare(cls)
 
 
 def lifted(given, ndim):
-    """An unchecked view whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars."""
-    new = object.__new__(type(given))
-    new.__dict__.update(vars(given))
-    for key, field in given.declared.items():
-        held = vars(given)[key]
-        if isinstance(field, Child):
-            new.__dict__[key] = tuple(lifted(c, ndim) for c in held) if field.many else lifted(held, ndim)
-        elif isinstance(field, Field) and held is not None and not field.constant:
-            split = held.ndim - len(field.shape)
-            new.__dict__[key] = held.reshape(held.shape[:split] + (1,) * ndim + held.shape[split:])
-    return new
+    """An unchecked copy whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars."""
+    def lift(path, field, held, _):
+        split = held.ndim - len(field.shape)
+        return held if field.constant else held.reshape(held.shape[:split] + (1,) * ndim + held.shape[split:])
+
+    return tree.mapped(given, lift)
 
 
 def lowered(bars, params):
@@ -63,8 +50,6 @@ class Map(Value):
     `size` is P; `vjp(h)` -> (fields, pullback), `pullback(fields_bar)` -> (h_bar, params_bar); `definition(m, h, **own)`
     -> {name: number}, h being a list of P numbers.
     """
-
-    view = view
 
 
 @value
@@ -183,8 +168,6 @@ class Free(Value):
     """A field that may be any number: h itself."""
 
     domain = real
-    view = view
-
     @staticmethod
     def definition(m, s):
         return s
@@ -200,7 +183,6 @@ class Family(Value):
     bijector: type = plain()
     map: Map = child()
 
-    view = view
     size = property(lambda self: self.map.size)
     domain = property(lambda self: self.bijector.domain)
     codomain = property(lambda self: self.bijector.codomain)
@@ -220,8 +202,7 @@ class Family(Value):
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
         fields, map_pullback = lifted(self.map, ndim).vjp(h)                        # (1)
-        f = object.__new__(self.bijector.page)
-        f.__dict__.update(fields, marks=None)
+        f = tree.bare(self.bijector, **fields)
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)                               # (2)

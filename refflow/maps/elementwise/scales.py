@@ -57,12 +57,10 @@ from math import exp, expm1, inf, log
 
 import numpy as np
 
-from ...core import Array, Bijector, Value, plain, real
-from ...core.bijector import checked_cotangent, checked_event, reducing
-from ...core.conditioner import published
+from ...core import Array, Value, plain, real
+from ...core.boundary import of_event, own_function, published, reducing, vjp_of_event
 from ...core.declarations import Field
-from ...core.values import declare, shown, with_checks
-from ...core.arrays import sum_to_shape
+from ...core.values import declare, shown
 from ...core.sets import positive
 
 __all__ = ["CONVENTIONS", "Scale"]
@@ -151,10 +149,6 @@ class Scale(Value):
     def input_shape(self, shape):
         return shape
 
-    def view(self, dtype):
-        """The unchecked view in `dtype`."""
-        return Bijector.view(self, dtype)
-
     def _validate(self):
         super()._validate()
         for key, (holds, rule) in self.rules:
@@ -189,27 +183,16 @@ def elementwise(name, scale):
         raise ValueError(f"{name}: scale must be elementwise; gains of channels are for AffineCoupling alone")
 
 
-def published_vjp(self, s):
-    """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""
-    view, s, original = checked_event(self, s, 0)
-    with np.errstate(all="ignore"):
-        values, pullback = view.vjp(s)
-
-    def checked_pullback(sigma_bar, log_sigma_bar):
-        bars = [checked_cotangent(self, f"{name}_bar", bar, value)
-                for name, bar, value in zip(("sigma", "log_sigma"), (sigma_bar, log_sigma_bar), values)]
-        with np.errstate(all="ignore"):
-            s_bar, params_bar = pullback(*bars)
-        return sum_to_shape(s_bar, original), params_bar
-
-    return values, checked_pullback
+VJP_DOC = """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""
 
 
 def scale(page):
     """Declare a page: a convention."""
     page = declare(page)
-    page.vjp = reducing(page.vjp)
-    return with_checks(page, {"forward": published("forward"), "log": published("log"), "vjp": published_vjp})
+    for name, doc in (("forward", "sigma(s)."), ("log", "log sigma(s).")):
+        setattr(page, name, published(own_function(page, name), of_event(0), doc))
+    page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "sigma_bar", "log_sigma_bar"), VJP_DOC)
+    return page
 
 
 FINITE = (lambda v: -inf < v < inf, "must be finite")

@@ -54,6 +54,9 @@ class Pointwise(Bijector):
             raise ValueError(f"Pointwise: the parameters of inner must have no batch, not {self.inner.parameter_batch}")
         super()._validate()
 
+    def applied_at(self, shape):
+        return [(shape[:1], (int(np.prod(shape[1:])),))]
+
     def output_shape(self, shape):
         return *self.inner.output_shape(shape[:1]), *shape[1:]
 

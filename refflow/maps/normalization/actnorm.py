@@ -36,7 +36,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
-from ...core.bijector import checked_event
+from ...core.boundary import checked_event
 from ...core.arrays import as_floating
 
 LOWEST = -10**6                     # below the exponent of any product: that of 0

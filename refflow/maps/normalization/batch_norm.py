@@ -42,7 +42,7 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real
-from ...core.bijector import checked_event
+from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
 from ...core.tree import nest
 from ...core.sets import Set, magnitudes, nonzero, not_finite
@@ -310,7 +310,7 @@ class BatchStatisticsNorm(Bijector):
         if self.record is not None:
             self.record[self.key] = mean, var
         norm = BatchNorm(mean, var, self.gain, self.bias, self.passes, self.eps, self.rank)
-        return norm.view(z.dtype), statistics_pullback
+        return norm.unchecked(z.dtype), statistics_pullback
 
     def forward_and_log_det(self, z):
         return self.measured(z)[0].forward_and_log_det(z)
@@ -338,7 +338,7 @@ class BatchStatisticsNorm(Bijector):
 
 def norms(value, path=()):
     """[(path in params(), BatchNorm)] of a value and its components."""
-    if isinstance(value, BatchNorm.page):
+    if isinstance(value, BatchNorm):
         return [(path, value)]
     return [found for key, inner in components(value, path) for found in norms(inner, key)]
 
@@ -358,7 +358,7 @@ def of_batch(value, record=None, path=()):
 
     Into the dictionary `record` each of them writes its statistics under its path; `with_statistics` reads it.
     """
-    if isinstance(value, BatchNorm.page):
+    if isinstance(value, BatchNorm):
         if value.parameter_batch:
             raise ValueError(f"of_batch: a BatchNorm must have no batch axes, not {value.parameter_batch}")
         return BatchStatisticsNorm(value.gain, value.bias, value.passes, value.eps, value.rank, record, path)

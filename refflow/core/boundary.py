@@ -1,0 +1,198 @@
+"""The boundary between users and pages: what is given is checked once, then the page's own functions run on a copy.
+
+A page's functions are written without checks.  Its class publishes each of them in a form that, on a value of the user's,
+checks dtypes, shapes and domain, refuses what is wrong by name, and calls the function on `value.unchecked(dtype)`; on such
+a copy it is the function itself.  There is one class, whose methods show the page's own signatures and docstrings.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import numpy as np
+
+from .arrays import as_floating, at_index, sum_to_shape
+
+BLOCK = 16384
+LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
+
+
+def own_function(page, name):
+    """The function that a class has by this name, as it was written."""
+    return inspect.unwrap(getattr(page, name))
+
+
+def published(function, outside, doc):
+    """A page's function with the boundary in front of it."""
+
+    @functools.wraps(function)
+    def method(self, *given, **named):
+        if self.checked:
+            return outside(function, self, *given, **named)
+        return function(self, *given, **named)
+
+    method.__doc__ = function.__doc__ or doc
+    return method
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+def checked_event(self, given, side):
+    """(unchecked copy, event, original shape): dtype, shape, broadcasting and domain, each refused by name.
+
+    side 0 is z for forward, 1 is x for inverse.
+    """
+    name, letter = type(self).__name__, self.letters[side]
+    event, _ = as_floating(f"{name}: {letter}", given)
+    dtype = np.result_type(event.dtype, self.dtype or event.dtype)
+    event = event.astype(dtype, copy=False)
+    core = checked_shape(self, event, side)
+    original = event.shape
+    try:
+        batch = np.broadcast_shapes(original[:event.ndim - len(core)], self.parameter_batch)
+    except ValueError:
+        raise ValueError(f"{name}: {letter} has batch shape {original[:event.ndim - len(core)]}, which does not broadcast "
+                         f"with the parameters' batch {self.parameter_batch}") from None
+    full = batch + core
+    event = np.broadcast_to(event, full) if full != original else event
+    event = without_masked(self, event, side)
+    checked_domain(self, event, side)
+    return self.unchecked(dtype), event, original
+
+
+def checked_shape(self, event, side):
+    """The event's core shape, held against the fields' letters and the page's own rule."""
+    name, letter = type(self).__name__, self.letters[side]
+    ndim = self.event_ndim[side]
+    if event.ndim < ndim:
+        raise ValueError(f"{name}: {letter} must have at least {ndim} axes, not shape {event.shape}")
+    core = event.shape[event.ndim - ndim:]
+    try:
+        inner = core if side == 0 else tuple(self.input_shape(core))
+        held_to_letters(self, inner)
+        self.output_shape(inner)
+    except ValueError as error:
+        raise ValueError(f"{name}: {letter} has event shape {core}: {error}") from None
+    return core
+
+
+def held_to_letters(self, shape):
+    """The event shape of z, refused where a letter has another size in the fields."""
+    for symbol, size in zip(self.event_shape or LETTERS.get(len(shape), ()), shape):
+        if self.dims.get(symbol, size) != size:
+            raise ValueError(f"the fields of {type(self).__name__} have {symbol}={self.dims[symbol]}")
+    return shape
+
+
+def checked_domain(self, event, side):
+    """Refuse the first event that lies outside; a finite boundary belongs to it."""
+    where = self.codomain if side else self.domain
+    wrong = where.first_outside(event, closed=True)
+    if wrong is not None:
+        index, value = wrong
+        letter = self.letters[side]
+        raise ValueError(f"{type(self).__name__}: {letter} {where.rule}; {at_index(letter, index)} = {value}")
+
+
+def over_positions(mask, ndim):
+    """A mask (*batch, T) shaped to multiply events (*batch, ..., T) of `ndim` axes."""
+    return mask.reshape(mask.shape[:-1] + (1,) * (ndim - 1) + mask.shape[-1:])
+
+
+def valid_positions(self, side):
+    """The mask of a side's events, shaped to multiply them: its own, or that of the component which meets them first."""
+    for key, field in self.own_fields().items():
+        if field.role == "mask":
+            mask = getattr(self, key)
+            return None if mask is None else over_positions(mask, self.event_ndim[side])
+    first = self.meets_first(side)
+    return None if first is None else valid_positions(*first)
+
+
+def without_masked(self, event, side):
+    """Positions that a mask (*batch, T) calls invalid are never read: they become 0 here."""
+    valid = valid_positions(self, side)
+    return event if valid is None else np.where(valid, event, event.dtype.type(0))
+
+
+def checked_cotangent(self, name, given, like):
+    bar, _ = as_floating(f"{type(self).__name__}: {name}", given)
+    try:
+        return np.broadcast_to(bar.astype(like.dtype, copy=False), like.shape)
+    except ValueError:
+        raise ValueError(f"{type(self).__name__}: {name} has shape {bar.shape}, which does not broadcast to "
+                         f"{like.shape}") from None
+
+
+# -- the public forms -------------------------------------------------------------------------------------------------
+
+def in_blocks(function, event):
+    """An elementwise function of a large array, block by block, so that its temporaries stay in the cache."""
+    flat = event.reshape(-1)
+    pieces = function(flat[:BLOCK])
+    several = isinstance(pieces, tuple)
+    outputs = [np.empty(flat.shape, piece.dtype) for piece in (pieces if several else (pieces,))]
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        pieces = function(flat[block])
+        for output, piece in zip(outputs, pieces if several else (pieces,)):
+            output[block] = piece
+    outputs = tuple(output.reshape(event.shape) for output in outputs)
+    return outputs if several else outputs[0]
+
+
+def of_event(side, entrywise=False):
+    """What users call of a function of an event; `entrywise`: large arrays may be cut where the page maps numbers."""
+
+    def outside(function, self, event):
+        copy, event, _ = checked_event(self, event, side)
+        call = functools.partial(function, copy)
+        with np.errstate(all="ignore"):
+            if entrywise and event.size > 2 * BLOCK and self.event_ndim == (0, 0) and self.parameter_batch == ():
+                return in_blocks(call, event)
+            return call(event)
+
+    return outside
+
+
+def vjp_of_event(side, *names):
+    """What users call of a vjp: cotangents, by these names, are checked when they come, and the event's is summed to its
+    own shape.  Of an image that is an event itself, masked positions have none.
+    """
+
+    def outside(function, self, event):
+        copy, event, original = checked_event(self, event, side)
+        with np.errstate(all="ignore"):
+            found, pullback = function(copy, event)
+        values = found if isinstance(found, tuple) else (found,)
+
+        def checked_pullback(*given):
+            if len(given) != len(names):
+                raise TypeError(f"{type(self).__name__}: the pullback takes {', '.join(names)}")
+            bars = [checked_cotangent(self, name, bar, value) for name, bar, value in zip(names, given, values)]
+            if len(self.event_ndim) == 2:
+                bars[0] = without_masked(self, bars[0], 1 - side)
+            with np.errstate(all="ignore"):
+                event_bar, params_bar = pullback(*bars)
+            return sum_to_shape(event_bar, original), params_bar
+
+        return found, checked_pullback
+
+    return outside
+
+
+def reducing(page_vjp):
+    """A page's vjp with its parameters' cotangents summed over the axes that broadcast."""
+
+    @functools.wraps(page_vjp)
+    def vjp(self, *given):
+        values, pullback = page_vjp(self, *given)
+
+        def reduced(*bars):
+            event_bar, params_bar = pullback(*bars)
+            return event_bar, self.reduce(params_bar)
+
+        return values, reduced
+
+    return vjp
