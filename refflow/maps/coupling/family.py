@@ -1,0 +1,82 @@
+r"""Families: an elementwise bijector whose fields are functions of an unconstrained vector h.
+
+    x = f(z; fields(h)),   h in R^P                                                 (1)
+    h_bar = (d fields/dh)* fields_bar                                               (2)
+
+(1) and (2) are for each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of
+bijectors and a map from h to its fields.  The two are apart because libraries share the first and differ in the second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Value, child, plain
+from ...core.declarations import Child, Field
+from ..elementwise import ScaledAffine
+from ..parametrisations import LocationScale
+from ..parametrisations.parametrisation import Map, value, view
+
+__all__ = ["affine_family"]
+
+
+def lifted(given, ndim):
+    """An unchecked view whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars."""
+    new = object.__new__(type(given))
+    new.__dict__.update(vars(given))
+    for key, field in given.declared.items():
+        held = vars(given)[key]
+        if isinstance(field, Child):
+            new.__dict__[key] = tuple(lifted(c, ndim) for c in held) if field.many else lifted(held, ndim)
+        elif isinstance(field, Field) and held is not None and not field.constant:
+            split = held.ndim - len(field.shape)
+            new.__dict__[key] = held.reshape(held.shape[:split] + (1,) * ndim + held.shape[split:])
+    return new
+
+
+def lowered(bars, params):
+    """Cotangents of a lifted view's fields in the shapes of `params`."""
+    return {key: lowered(bar, params[key]) if isinstance(bar, dict) else np.reshape(bar, params[key].shape)
+            for key, bar in bars.items()}
+
+
+@value
+class Family(Value):
+    """The bijectors of one elementwise class, indexed by h through a map."""
+
+    bijector: type = plain()
+    map: Map = child()
+
+    view = view
+    size = property(lambda self: self.map.size)
+    domain = property(lambda self: self.bijector.domain)
+    codomain = property(lambda self: self.bijector.codomain)
+
+    def _validate(self):
+        super()._validate()
+        if self.bijector.event_ndim != (0, 0):
+            raise ValueError(f"Family: bijector must be a map of scalars, {self.bijector.__name__} is not")
+
+    @staticmethod
+    def definition(m, z, h, bijector, map):
+        return bijector.definition(m, z, **map.definition(m, h))                    # (1)
+
+    def at_values(self, h, ndim):
+        """(f, pullback): the unchecked bijector at h (*batch, *event, P), `ndim` the axes of the event.
+
+        `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
+        """
+        fields, map_pullback = lifted(self.map, ndim).vjp(h)                        # (1)
+        f = object.__new__(self.bijector.page)
+        f.__dict__.update(fields, marks=None)
+
+        def pullback(fields_bar):
+            h_bar, map_bar = map_pullback(fields_bar)                               # (2)
+            return h_bar, {"map": lowered(map_bar, self.map.params())}
+
+        return f, pullback
+
+
+def affine_family(scale, order=("scale", "shift")):
+    """x = scale(s) z + shift with h = (s, shift), or the other order."""
+    return Family(ScaledAffine, LocationScale(scale, order))
