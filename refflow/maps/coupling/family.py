@@ -1,10 +1,7 @@
-r"""Families: an elementwise bijector whose fields are functions of an unconstrained vector h.
+"""Families: an elementwise bijector x = f(z; fields(h)) whose fields are functions of an unconstrained vector h.
 
-    x = f(z; fields(h)),   h in R^P                                                 (1)
-    h_bar = (d fields/dh)* fields_bar                                               (2)
-
-(1) and (2) are for each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of
-bijectors and a map from h to its fields.  The two are apart because libraries share the first and differ in the second.
+For each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of bijectors and a map
+from h to its fields.  The two are apart because libraries share the first and differ in the second.
 """
 
 from __future__ import annotations
@@ -59,19 +56,19 @@ class Family(Value):
 
     @staticmethod
     def definition(m, z, h, bijector, map):
-        return bijector.definition(m, z, **map.definition(m, h))                    # (1)
+        return bijector.definition(m, z, **map.definition(m, h))
 
     def at_values(self, h, ndim):
         """(f, pullback): the unchecked bijector at h (*batch, *event, P), `ndim` the axes of the event.
 
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
-        fields, map_pullback = lifted(self.map, ndim).vjp(h)                        # (1)
+        fields, map_pullback = lifted(self.map, ndim).vjp(h)
         f = object.__new__(self.bijector.page)
         f.__dict__.update(fields, marks=None)
 
         def pullback(fields_bar):
-            h_bar, map_bar = map_pullback(fields_bar)                               # (2)
+            h_bar, map_bar = map_pullback(fields_bar)
             return h_bar, {"map": lowered(map_bar, self.map.params())}
 
         return f, pullback

@@ -13,9 +13,9 @@ a sum of logarithms loses the digits of the largest of them.
 
 from __future__ import annotations
 
-from ...core import Array, Density, density, plain, positive, real
+from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
-from .words import HALF_LOG_2_PI, location_scale, log_product, over_entries, size_of, times, times_quotient
+from .words import HALF_LOG_2_PI, entries, location_scale, log_product, over_entries, size_of, times, times_quotient
 
 
 @density
@@ -28,6 +28,15 @@ class DiagonalNormal(Density):
     loc: Array = real()
     scale: Array = positive()
     shape: tuple = plain(None)
+    source = "definition"
+
+    @staticmethod
+    def definition(m, z, loc, scale, shape):
+        log_prob = 0
+        for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
+            t = (z_j - loc_j) / scale_j                                             # (1)
+            log_prob = log_prob - t * t / 2 - m.log(2 * m.pi) / 2 - m.log(scale_j)  # (2)
+        return log_prob
 
     def log_prob_vjp(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
@@ -44,3 +53,11 @@ class DiagonalNormal(Density):
 
     def sample_vjp(self, rng, lead):
         return location_scale(self, rng.standard_normal, lead)                      # (4)
+
+    hard_cases = (
+        case("Scalar", "an event of one number", z=[0.5, -3.0], shape=(), loc=0.5, scale=0.25),
+        case("Vector", "the logarithms of the scales, +-20 log 2, cancel",
+             z=[[1.0, 1.0]], shape=2, loc=[0.0, 0.5], scale=[2.0**20, 2.0**-20]),
+        case("Image", "an event of one channel", z=[[[[1.0, -2.0]]]], shape=(1, 1, 2)),
+        case("Beyond", "t overflows, its product with a small b need not", z=[2.0**1000], shape=(), loc=0.0, scale=2.0**-30),
+    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Density, cholesky_factor, density, real
+from ...core import Array, Density, case, cholesky_factor, density, real
 from ...core.words import log_abs_product, scaled, solve_lower, solve_upper
 from .words import HALF_LOG_2_PI, drawn
 
@@ -29,6 +29,15 @@ class FullNormal(Density):
 
     loc: Array = real("D")
     cholesky: Array = cholesky_factor("D", "D")
+    source = "definition"
+
+    @staticmethod
+    def definition(m, z, loc, cholesky):
+        t, log_prob = [], 0
+        for i, row in enumerate(cholesky):
+            t.append((z[i] - loc[i] - m.fsum(row[j] * t[j] for j in range(i))) / row[i])        # (1)
+            log_prob = log_prob - t[i] * t[i] / 2 - m.log(2 * m.pi) / 2 - m.log(row[i])         # (2)
+        return log_prob
 
     def log_prob_vjp(self, z):
         L = self.cholesky
@@ -54,3 +63,10 @@ class FullNormal(Density):
         e = drawn(rng.standard_normal, lead, self.event_shape, self.loc.dtype)
         z = self.loc + np.matvec(self.cholesky, e)                                  # (5)
         return z, lambda z_bar: {"loc": z_bar, "cholesky": np.tril(z_bar[..., :, None] * e[..., None, :])}          # (5)
+
+    hard_cases = (
+        case("Growing", "forward substitution doubles t in each step, or more",
+             z=[[1.0, -1.0, 1.0]], loc=[0.0, 0.0, 0.0], cholesky=[[1.0, 0.0, 0.0], [-4.0, 1.0, 0.0], [4.0, -4.0, 1.0]]),
+        case("Determinant", "the logarithms of the diagonal, +-20 log 2, cancel",
+             z=[[1.0, 1.0]], loc=[0.0, 0.0], cholesky=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
+    )

@@ -47,7 +47,7 @@ from math import pi, sqrt
 import numpy as np
 import scipy
 
-from ...core import Array, Density, density, positive, real, simplex
+from ...core import Array, Density, case, density, positive, real, simplex
 from ...core.words import log_abs_product
 from .words import HALF_LOG_2_PI, drawn, times
 
@@ -65,6 +65,17 @@ class NormalMixture(Density):
     weights: Array = simplex("K")
     loc: Array = real("K", "D")
     scale: Array = positive("K", "D")
+    source = "definition; samples: arXiv:1805.08498"
+
+    @staticmethod
+    def definition(m, z, weights, loc, scale):
+        p = 0
+        for w, loc_k, scale_k in zip(weights, loc, scale):
+            for z_d, loc_kd, scale_kd in zip(z, loc_k, scale_k):
+                t = (z_d - loc_kd) / scale_kd
+                w = w * m.exp(-t * t / 2) / (scale_kd * m.sqrt(2 * m.pi))           # (1)
+            p = p + w
+        return m.log(p)
 
     def log_prob_vjp(self, z):
         d = z[..., None, :] - self.loc
@@ -130,6 +141,18 @@ class NormalMixture(Density):
         s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (11)
         S = log_sum_exp(s, -2)
         return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (11) (12)
+
+    hard_cases = (
+        case("Alone", "one component", z=[[0.5, -1.0]], weights=[1.0], loc=[[0.0, 1.0]], scale=[[0.5, 2.0]]),
+        case("Equal", "both components are equally likely",
+             z=[[0.0]], weights=[0.5, 0.5], loc=[[1.0], [-1.0]], scale=[[1.0], [1.0]]),
+        case("Far", "every density of a component underflows",
+             z=[[100.0]], weights=[0.25, 0.75], loc=[[1.0], [-1.0]], scale=[[1.0], [1.0]]),
+        case("Unlikely", "a weight whose component is all there is at z",
+             z=[[3.0]], weights=[2.0**-30, 1 - 2.0**-30], loc=[[3.0], [-3.0]], scale=[[0.25], [0.25]]),
+        case("Narrow", "densities of 2^60 and 2^-60",
+             z=[[0.0]], weights=[0.5, 0.5], loc=[[0.0], [1.0]], scale=[[2.0**-60], [2.0**60]]),
+    )
 
 
 def centred(t, r, log_p, scale):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Density, density, interval, plain, real
+from ...core import Array, Density, case, density, interval, plain, real
 from ...core.bijector import over_event
-from .words import drawn, log_product
+from .words import drawn, entries, log_product
 
 
 @density
@@ -28,6 +28,11 @@ class Uniform(Density):
     low: Array = real()
     high: Array = real()
     shape: tuple = plain(None)
+    source = "definition"
+
+    @staticmethod
+    def definition(m, z, low, high, shape):
+        return -m.fsum(m.log(high_j - low_j) for low_j, high_j in zip(entries(low, shape), entries(high, shape)))   # (1)
 
     @property
     def support(self):
@@ -61,3 +66,11 @@ class Uniform(Density):
         z = self.low + (self.high - self.low) * e                                   # (3)
         first, last = np.nextafter(self.low, self.high), np.nextafter(self.high, self.low)
         return np.minimum(np.maximum(z, first), last), lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}    # (3)
+
+    hard_cases = (
+        case("Scalar", "an event of one number", z=[0.5], shape=(), low=0.0, high=1.0),
+        case("Vector", "the logarithms of the widths, +-20 log 2, cancel",
+             z=[[1.0, 2.0**-21]], shape=2, low=[0.0, 0.0], high=[2.0**20, 2.0**-20]),
+        case("Narrow", "one float lies between the ends",
+             z=[np.nextafter(1, 2)], shape=(), low=1.0, high=np.nextafter(np.nextafter(1, 2), 2)),
+    )

@@ -11,6 +11,11 @@ from ...core.words import log_abs_product
 HALF_LOG_2_PI = log(2 * pi) / 2
 
 
+def entries(nested, shape):
+    """The numbers of nested lists, broadcast to an event of `shape`, as definitions see them."""
+    return np.broadcast_to(np.array(nested, object), shape).ravel().tolist()
+
+
 def over_entries(values, rank):
     """The sum over the last `rank` axes."""
     return values.sum(axis=tuple(range(-rank, 0)))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import ABOVE_0, Scale, scale
 
 
-@scale
+@scale(source="FrEIA")
 class ArctanExpScale(Scale):
     """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi."""
 
@@ -30,3 +30,8 @@ class ArctanExpScale(Scale):
 
     def log_slope(self, s):
         return self.clamp * self.factor / (1 + s * s), np.zeros_like(s)             # (2)
+
+    hard_cases = (
+        case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),
+        case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
+    )

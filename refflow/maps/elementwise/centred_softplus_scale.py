@@ -13,11 +13,11 @@ from math import exp, expm1, log
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import BELOW_1, Scale, scale
 
 
-@scale
+@scale(source="FlowJAX")
 class CentredSoftplusScale(Scale):
     """sigma = floor + softplus(s + c) with c such that sigma is 1 at s = 0."""
 
@@ -39,3 +39,9 @@ class CentredSoftplusScale(Scale):
         v = s + log(expm1(1 - self.floor))
         t = np.exp(-np.abs(v))
         return 1 / ((1 + t) * (self.floor + np.maximum(v, 0) + np.log1p(t))), np.minimum(v, 0)      # (3)
+
+    hard_cases = (
+        case("One", "log sigma is near 0: the logarithm of a rounded sigma returns 0", z=[1e-20, -1e-20, 5e-324]),
+        case("Switch", "(2) ends at |s| = 1", z=[1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)]),
+        case("Floor", "sigma rounds to floor", z=[-40.0, -760.0]),
+    )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import FINITE, Scale, scale
 
 
-@scale
+@scale(source="TFP, Pyro, NumPyro")
 class ClampedExpScale(Scale):
     """sigma = exp(min(max(s, low), high)).
 
@@ -45,3 +45,10 @@ class ClampedExpScale(Scale):
     def log_slope(self, s):
         inside = (s >= self.low) & (s <= self.high) | self.straight_through
         return inside.astype(s.dtype), np.zeros_like(s)                             # (2)
+
+    hard_cases = (
+        case("Clamped", "the slope is 0 beyond both ends", z=[-5.5, 3.5, 2.0**1000, -2.0**1000]),
+        case("Ends", "at an end the slope is 1, beyond it 0",
+             z=[np.nextafter(-5, 0), np.nextafter(-5, -6), np.nextafter(3, 0), np.nextafter(3, 4)]),
+        case("Tight", "sigma is nearly 1 for every s", z=[1e-3, -1e-3, 1.0], low=-2.0**-20, high=2.0**-20),
+    )

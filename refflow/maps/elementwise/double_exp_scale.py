@@ -14,11 +14,11 @@ from math import log
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import ABOVE_0, BELOW_1, Scale, scale
 
 
-@scale
+@scale(source="torchflows")
 class DoubleExpScale(Scale):
     """sigma = low^(1 - exp(rate s)), in (low, inf)."""
 
@@ -39,3 +39,9 @@ class DoubleExpScale(Scale):
 
     def log_slope(self, s):
         return -log(self.low) * self.rate, self.rate * s                            # (2)
+
+    hard_cases = (
+        case("Floor", "sigma rounds to low", z=[-1e4, -2.0**1000]),
+        case("Switch", "(1) and (3) meet at v = -log 2", z=[-69.31471805599452, -69.31471805599453, -69.31471805599455]),
+        case("Beyond", "sigma overflows, log sigma does not", z=[500.0, 7e4]),
+    )

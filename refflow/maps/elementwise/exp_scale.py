@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import FINITE, Scale, scale
 
 
-@scale
+@scale(source="TFP, normflows, bijx, SurVAE, glow-tts")
 class ExpScale(Scale):
     """sigma = exp(s + offset)."""
 
@@ -29,3 +29,9 @@ class ExpScale(Scale):
 
     def log_slope(self, s):
         return 1, np.zeros_like(s)                                                  # (2)
+
+    hard_cases = (
+        case("Tiny", "log sigma is s + offset, which the logarithm of a rounded sigma is not", z=[1e-20, 5e-324]),
+        case("Beyond", "sigma leaves the floats, log sigma does not", z=[720.0, -760.0, 2.0**1000]),
+        case("Offset", "log sigma is 0", z=[-2.0, np.nextafter(-2, 0), 1.0], offset=2.0),
+    )

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import ABOVE_0, BELOW_1, Scale, scale
 
 
-@scale
+@scale(source="torchflows")
 class FlooredExpScale(Scale):
     """sigma = floor + (1 - floor) exp(rate s), 1 at s = 0."""
 
@@ -39,3 +39,10 @@ class FlooredExpScale(Scale):
     def log_slope(self, s):
         m, _, _ = self.evaluate(s)
         return (1 - self.floor) * self.rate / m, np.minimum(self.rate * s, 0)       # (4)
+
+    hard_cases = (
+        case("Floor", "sigma rounds to floor", z=[-1e4, -2.0**1000]),
+        case("One", "log sigma is near 0: the logarithm of a rounded sigma returns 0", z=[1e-20, -1e-20, 5e-324]),
+        case("Switch", "(3) ends at |v| = 1", z=[2.0, np.nextafter(2, 3), -2.0, np.nextafter(-2, -3)]),
+        case("High", "a floor of 0.1", z=[-30.0, 1.0, 3e3], floor=0.1),
+    )

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import FINITE, Scale, scale
 
 
-@scale
+@scale(source="normflows")
 class ReciprocalSigmoidScale(Scale):
     """sigma = 1 / sigmoid(s + offset), in (1, inf)."""
 
@@ -34,3 +34,8 @@ class ReciprocalSigmoidScale(Scale):
     def log_slope(self, s):
         v = s + self.offset
         return -1 / (1 + np.exp(-np.abs(v))), np.minimum(-v, 0)                     # (3)
+
+    hard_cases = (
+        case("Tails", "sigma is 1 + exp(-v), or exp(-v)", z=[760.0, 40.0, -40.0, -760.0]),
+        case("Zero", "v is 0", z=[-2.0, np.nextafter(-2, 0)]),
+    )

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, real
+from ...core import Array, case, real
 from ...core.declarations import Field
 from ...core.values import shown
 from .scale import Scale, scale
 from .tanh_exp_scale import tanh_slope
 
 
-@scale
+@scale(source="arXiv:1605.08803, the authors' code")
 class RescaledTanhExpScale(Scale):
     """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter.
 
@@ -65,3 +65,9 @@ class RescaledTanhExpScale(Scale):
         t, nothing = np.tanh(s), np.zeros_like(s)
         slopes = {"gain": t, "shift": np.ones_like(s), "gains": t}                  # (3)
         return {key: (slope, nothing) for key, slope in slopes.items() if getattr(self, key) is not None}
+
+    hard_cases = (
+        case("Saturated", "tanh rounds to 1, the slope in s does not round to 0", z=[19.1, -40.0], gain=0.5, shift=0.25),
+        case("NoShift", "the shift is 0 and no parameter", z=[1.0, -3.0], gain=-2.0, shift=None),
+        case("Steep", "the gain moves sigma out of the floats, log sigma stays", z=[2.0, -2.0], gain=2.0**10, shift=0.0),
+    )

@@ -24,6 +24,7 @@ import numpy as np
 from ...core import Bijector, Value, real
 from ...core.bijector import checked_cotangent, checked_event, reducing
 from ...core.conditioner import published
+from ...core.registry import registered
 from ...core.values import declare, with_checks
 from ...core.arrays import sum_to_shape
 from ...core.sets import positive
@@ -100,7 +101,10 @@ class Scale(Value):
     `rules` say what its constants must be.
     """
 
+    kind = "scale"
     letters = "s"
+    source = ""
+    normwise = False
     event_ndim = (0, 0)
     event_shape = None
     domain, codomain = real, positive
@@ -168,11 +172,16 @@ def published_vjp(self, s):
     return values, checked_pullback
 
 
-def scale(page):
-    """Declare a page: a convention."""
-    page = declare(page)
-    page.vjp = reducing(page.vjp)
-    return with_checks(page, {"forward": published("forward"), "log": published("log"), "vjp": published_vjp})
+def scale(*, source="", register=True):
+    """Declare a page: a convention, and who has it."""
+
+    def publish(page):
+        page = declare(page)
+        page.source, page.vjp = source, reducing(page.vjp)
+        public = with_checks(page, {"forward": published("forward"), "log": published("log"), "vjp": published_vjp})
+        return registered(public) if register else public
+
+    return publish
 
 
 FINITE = (lambda v: -inf < v < inf, "must be finite")

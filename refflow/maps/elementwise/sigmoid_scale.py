@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import AT_LEAST_0, FINITE, Scale, scale
 
 
-@scale
+@scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts")
 class SigmoidScale(Scale):
     """sigma = floor + sigmoid(s + offset), in (floor, 1 + floor)."""
 
@@ -46,6 +46,14 @@ class SigmoidScale(Scale):
         if self.floor == 0:
             return 1 / (1 + t), np.minimum(-v, 0)                                   # (4)
         return 1 / ((1 + t) ** 2 * (self.floor + sigmoid(v))), -np.abs(v)           # (5)
+
+    hard_cases = (
+        case("Tails", "sigma is exp v, or 1 - exp(-v)", z=[-760.0, -40.0, 40.0, 760.0]),
+        case("Centred", "without offset", z=[0.0, 1e-20, -30.0, 37.0], offset=0.0),
+        case("Floor", "log sigma passes through 0 where sigmoid v is 1 - floor",
+             z=[4.906754778648554, -40.0, 40.0], floor=1e-3),
+        case("LowFloor", "the floor of 1e-6", z=[11.815509, -40.0, 20.0], floor=1e-6),
+    )
 
 
 def sigmoid(v):

@@ -14,11 +14,11 @@ from math import log
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import BELOW_1, Scale, scale
 
 
-@scale
+@scale(source="zuko")
 class SoftclipExpScale(Scale):
     """sigma = exp(s / (1 + |s / log low|)), in (low, 1/low)."""
 
@@ -40,3 +40,9 @@ class SoftclipExpScale(Scale):
     def log_slope(self, s):
         a = np.abs(s) / -log(self.low)
         return 1 / (1 + a) ** 2, np.zeros_like(s)                                   # (2)
+
+    hard_cases = (
+        case("Switch", "(1) and (3) meet at |s| = -log low", z=[6.90775527898213, 6.907755278982137, 6.907755278982138]),
+        case("Saturated", "sigma rounds to low or 1/low", z=[2.0**60, -2.0**60, 2.0**1000]),
+        case("Tiny", "log sigma is s", z=[1e-20, 5e-324]),
+    )

@@ -17,11 +17,11 @@ from math import inf, log
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import ABOVE_0, AT_LEAST_0, POSITIVE, Scale, scale
 
 
-@scale
+@scale(source="FlowTorch, nflows, FrEIA")
 class SoftplusScale(Scale):
     """sigma = min(gain softplus(rate s) + floor, ceiling); constant, with gradient 0, beyond the ceiling."""
 
@@ -75,6 +75,14 @@ class SoftplusScale(Scale):
         else:
             n, q = self.gain * self.rate / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)    # (5)
         return (n, q) if self.ceiling == inf else (np.where(self.beyond(s), 0, n), q)
+
+    hard_cases = (
+        case("Left", "sigma is exp v: softplus without log1p returns 0", z=[-40.0, -760.0]),
+        case("One", "log sigma passes through 0 where softplus v is 1", z=[0.5413248546129181, 0.5413248546129182]),
+        case("Floor", "sigma rounds to floor on the left", z=[-40.0, 0.5, 40.0], floor=1e-3),
+        case("Ceiling", "constant beyond the ceiling", z=[2.9, 2.95, 3.0, 2.0**60], floor=1e-3, ceiling=3.0),
+        case("Gain", "a gain and a rate", z=[-50.0, 0.0, 60.0], gain=0.2, rate=0.5),
+    )
 
 
 def log1p_ratio(t):

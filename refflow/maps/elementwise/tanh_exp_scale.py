@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import plain
+from ...core import case, plain
 from .scale import ABOVE_0, Scale, scale
 
 
-@scale
+@scale(source="FrEIA")
 class TanhExpScale(Scale):
     """sigma = exp(clamp tanh(rate s)), in (exp(-clamp), exp(clamp))."""
 
@@ -34,6 +34,12 @@ class TanhExpScale(Scale):
     def log_slope(self, s):
         n, q = tanh_slope(self.rate * s)
         return self.rate * self.clamp * n, q                                        # (2)
+
+    hard_cases = (
+        case("Tiny", "log sigma is clamp s", z=[1e-20, 5e-324]),
+        case("Saturated", "tanh rounds to 1, the slope does not round to 0: 1 - tanh^2 does", z=[19.1, -40.0, 350.0]),
+        case("Half", "2 (sigmoid(s) - 1/2) is tanh(s/2)", z=[1.0, -3.0, 60.0], rate=0.5),
+    )
 
 
 def tanh_slope(v):

@@ -1,8 +1,4 @@
-r"""The identity, for a field that may be any number.
-
-    field = h                                                                       (1)
-    h_bar = field_bar                                                               (2)
-"""
+"""The identity, for a field that may be any number."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ class Free(Value):
 
     @staticmethod
     def definition(m, s):
-        return s                                                                    # (1)
+        return s
 
     def vjp(self, s):
-        return (s, None), lambda bar, _: (bar, {})                                 # (1) (2)
+        return (s, None), lambda bar, _: (bar, {})

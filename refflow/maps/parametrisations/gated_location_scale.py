@@ -13,7 +13,7 @@ import numpy as np
 from ...core import plain
 from ..elementwise.scale import scaled
 from ..elementwise.sigmoid_scale import SigmoidScale
-from .parametrisation import Map, checked_order, value
+from .parametrisation import Map, checked_order, parametrisation
 
 
 class Gate:
@@ -26,7 +26,7 @@ class Gate:
         return SigmoidScale.definition(m, s, self.offset, 0)                        # (1)
 
 
-@value
+@parametrisation(source="arXiv:1606.04934")
 class GatedLocationScale(Map):
     """s and shift = (1 - sigmoid(s + offset)) m of `ScaledAffine`.
 
@@ -35,7 +35,7 @@ class GatedLocationScale(Map):
 
     offset: float = plain(2.0)
     order: tuple = plain(("scale", "shift"))
-    size = 2
+    size, names = 2, ("s", "shift")
 
     def _validate(self):
         super()._validate()

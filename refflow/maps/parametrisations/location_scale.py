@@ -10,16 +10,16 @@ import numpy as np
 
 from ...core import child, plain
 from ..elementwise.scale import Scale, elementwise
-from .parametrisation import Map, checked_order, value
+from .parametrisation import Map, checked_order, parametrisation
 
 
-@value
+@parametrisation(source="definition")
 class LocationScale(Map):
     """(s, shift) of `ScaledAffine`, in the given order in h."""
 
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
-    size = 2
+    size, names = 2, ("s", "shift")
 
     def _validate(self):
         super()._validate()

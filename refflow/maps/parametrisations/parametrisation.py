@@ -5,7 +5,8 @@ Libraries share the bijectors and differ in these maps, one for each of their co
 
 from __future__ import annotations
 
-from ...core import Bijector, Value
+from ...core import Bijector, Value, real
+from ...core.registry import registered
 from ...core.values import declare
 
 __all__ = ["Map"]
@@ -18,6 +19,17 @@ def value(cls):
     return cls
 
 
+def parametrisation(*, source="", register=True):
+    """Declare a page: a parametrisation, and who has it."""
+
+    def publish(page):
+        page = value(page)
+        page.source = source
+        return registered(page) if register else page
+
+    return publish
+
+
 def view(self, dtype):
     """The unchecked view in `dtype`."""
     return Bijector.view(self, dtype)
@@ -26,10 +38,17 @@ def view(self, dtype):
 class Map(Value):
     """From vectors h (..., P) to fields {name: (...)}.
 
-    `size` is P; `vjp(h)` -> (fields, pullback), `pullback(fields_bar)` -> (h_bar, params_bar); `definition(m, h, **own)`
-    -> {name: number}, h being a list of P numbers.
+    `size` is P and `names` the fields that are numbers, made of h; `vjp(h)` -> (fields, pullback), `pullback(fields_bar)` ->
+    (h_bar, params_bar); `definition(m, h, **own)` -> {name: number}, h being a list of P numbers.  A field that is a component
+    of the map is handed on as it is, and so is its cotangent.
     """
 
+    kind = "parametrisation"
+    letters = "h"
+    domain = real
+    source = ""
+    normwise = False
+    hard_cases = ()
     view = view
 
 

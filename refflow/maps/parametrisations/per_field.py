@@ -10,10 +10,10 @@ import numpy as np
 
 from ...core import Value, children, plain
 from ..elementwise.scale import elementwise
-from .parametrisation import Map, value
+from .parametrisation import Map, parametrisation
 
 
-@value
+@parametrisation(source="definition")
 class PerField(Map):
     """Entry i of h is the field `names[i]`: of its own scale, `scales[i]`, or as it is, where that is a `Free`."""
 
