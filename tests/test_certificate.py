@@ -11,8 +11,9 @@ from refflow.core import Bijector, Conditioner, bijector, child, conditioner, in
 from refflow.core.declarations import Child, Field
 from refflow.core.registry import of_kind
 from refflow.oracle.pages import bijectors
-from refflow.maps.coupling import AffineCoupling, Coupling
-from refflow.maps.elementwise import ExpScale, Family, LocationScale, ScaledAffine, TanhExpScale
+from refflow.maps.coupling import AffineCoupling, Coupling, Family
+from refflow.maps.elementwise import ExpScale, ScaledAffine, TanhExpScale
+from refflow.maps.parametrisations import LocationScale
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, encoded, errors,
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, decoded, document
@@ -233,9 +234,10 @@ VALUES = [AffineCoupling([True, False], Sequential((Dense([[0.1]], [0.5]), ReLU(
 
 @pytest.mark.parametrize("f", VALUES, ids=lambda f: type(f).__name__)
 def test_the_call_that_is_printed_makes_the_value_again(f):
-    from refflow.maps import conditioners, elementwise
+    from refflow.maps import conditioners, coupling, elementwise, parametrisations
     worst = encoded(Point(f, "forward", np.array([0.1, -3.0]), None, None, "", ""))
-    names = vars(elementwise) | vars(conditioners) | {"AffineCoupling": AffineCoupling, "Coupling": Coupling}
+    names = {name: held for chapter in (conditioners, coupling, elementwise, parametrisations)
+             for name, held in vars(chapter).items()}
     text = json.dumps(worst)
     assert eval(call(type(f).__name__, json.loads(text)["params"]), names).equals(f)
     found = eval(pasted(type(f).__name__, "float64", json.loads(text)), names | {"measure": measure, "np": np})

@@ -133,7 +133,7 @@ def planted(number, **methods):
         output_shape = Dense.output_shape
 
     for name in ("forward", "jacobian", "vjp"):
-        setattr(Planted, name, getattr(Dense.page, name))
+        setattr(Planted, name, getattr(Dense, name))
     for name, method in methods.items():
         setattr(Planted, name, method)
     Planted.__qualname__ = Planted.__name__ = f"Planted{number}"

@@ -15,13 +15,15 @@ from refflow import ActNorm, Affine, DenseLinear, Inverse, Power
 from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
 from refflow.core import Array, Conditioner, conditioner, real
 from refflow.core.tree import flatten
-from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, masks, VolumePreservingCoupling
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
+                                   masks)
 from refflow.models import all_in_one
 from refflow.maps.conditioners import Times
 from refflow.models.all_in_one import GLOBAL_SCALE
-from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale, Family,
-                                      FlooredExpScale, Free, GatedLocationScale, LocationScale, PerField, RescaledTanhExpScale,
-                                      ScaledAffine, SigmoidScale, SoftclipExpScale, SoftplusScale, TanhExpScale, affine_family)
+from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale,
+                                      FlooredExpScale, RescaledTanhExpScale, ScaledAffine, SigmoidScale, SoftclipExpScale,
+                                      SoftplusScale, TanhExpScale)
+from refflow.maps.parametrisations import Free, GatedLocationScale, LocationScale, PerField
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.accuracy.points import Points
 from validation.measure import measure

@@ -14,7 +14,7 @@ from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_net
 from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
-from refflow.maps.elementwise.families import affine_family
+from refflow.maps.coupling import affine_family
 from refflow.models import nice, realnvp
 from refflow.models.glow import glow
 from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages

@@ -43,11 +43,12 @@ from refflow import (
 from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, LayerNorm, Residual,
                                        Sequential, SoftplusActivation, WeightNormDense, dense_network)
 from refflow.core import Array, Bijector, bijector, real
-from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, masks, VolumePreservingCoupling
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
+                                   masks)
 from refflow.models import all_in_one
-from refflow.maps.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, RescaledTanhExpScale,
-                                      ScaledAffine, affine_family)
+from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine
 from refflow.maps.normalization import of_batch
+from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
 from refflow.oracle.points import simple_bijector
 from refflow.saving import SCHEMA, about, known_classes, load, save

@@ -1,6 +1,7 @@
 """The certificate: how far every page is from the truth, in units of rounding, at points drawn from its declaration.
 
-Pages are bijectors, those with components (compositions.py draws these) and conditioners (conditioners.py).
+Pages are bijectors, those with components (compositions.py draws these), conditioners (conditioners.py), densities, scales
+and parametrisations (kinds.py).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
@@ -46,7 +47,8 @@ from refflow.saving import written as as_document
 
 from .compositions import CompositionDraw
 from .conditioners import NetDraw
-from .measure import compared, network_quantities, truth_at_a, truth_at_x, truth_at_z
+from .kinds import GENERATORS
+from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
 from .points import Draw, image_shape
 from .truth import TruthNotFound
 
@@ -56,27 +58,27 @@ DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
 NOISE = 0.5                                         # recorded errors below it are not compared
 load_all()
-PAGES = of_kind("bijector", "conditioner")
-LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar"), "conditioner": ("a", "h_bar")}
+PAGES = of_kind("bijector", *ADAPTERS)
+LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
 
 
 # -- one page ---------------------------------------------------------------------------------------------------------
 
 def sides(page):
-    """A conditioner need not be invertible."""
-    return SIDES[:1] if issubclass(page, Conditioner) else SIDES
+    """Bijectors alone have an inverse."""
+    return SIDES if page.kind == "bijector" else SIDES[:1]
 
 
 def points(page, dtype, side):
     """All points of one page, dtype and side, always the same ones."""
-    draw = NetDraw if issubclass(page, Conditioner) else CompositionDraw if has_components(page) else Draw
-    return draw(page, dtype, side).points()
+    usual = CompositionDraw if has_components(page) else Draw
+    return (GENERATORS | {"conditioner": NetDraw}).get(page.kind, usual)(page, dtype, side).points()
 
 
 def claims(point):
     """What the page says at a point."""
-    if isinstance(point.f, Conditioner):
-        return network_quantities(point.f, point.event, point.image_bar)
+    if point.f.kind in ADAPTERS:
+        return claims_of_kind(point.f, point.event, point.image_bar)
     quantities = forward_quantities if point.side == "forward" else inverse_quantities
     return quantities(point.f, point.event, point.image_bar, point.log_det_bar)
 
@@ -84,8 +86,8 @@ def claims(point):
 def truth(point):
     """{quantity: its truth}, without the unsettled ones; TruthNotFound where there are no others."""
     try:
-        if isinstance(point.f, Conditioner):
-            return truth_at_a(point.f, point.event, point.image_bar)
+        if point.f.kind in ADAPTERS:
+            return truth_of_kind(point.f, point.event, point.image_bar)
         at = truth_at_z if point.side == "forward" else truth_at_x
         return at(point.f, point.event, point.image_bar, point.log_det_bar)
     except TruthNotFound as partly:
@@ -132,7 +134,8 @@ def allowed(point, quantity):
         if own > 16:
             raise ValueError(f"{type(f).__name__}: no page may be allowed more than 16")
         return float(own)
-    sizes = (*point.event.shape, *image_shape(f, point.side, point.event.shape), *row_lengths(f))
+    image = image_shape(f, point.side, point.event.shape) if f.kind in ("bijector", "conditioner") else ()
+    sizes = (*point.event.shape, *image, *row_lengths(f))
     usual = 4 + max(sizes) / 2 if sizes else 4.0
     return max(8.0, usual) if point.side == "inverse" and f.solver else usual
 
@@ -192,7 +195,8 @@ def encoded(point):
 def parameter(field, value):
     if isinstance(field, Child):
         return [as_document(c, "", None) for c in value] if field.many else as_document(value, "", None)
-    return hexes(value) if isinstance(field, Field) else value
+    infinite = isinstance(value, float) and np.isinf(value)                 # which JSON does not have
+    return hexes(value) if isinstance(field, Field) or infinite else value
 
 
 # -- all pages --------------------------------------------------------------------------------------------------------
@@ -292,7 +296,7 @@ def expression(held):
 
 def pasted(name, dtype, worst):
     """A call of `measure` that shows the row."""
-    event, bar = LETTERS["conditioner" if name in of_kind("conditioner") else worst["side"]]
+    event, bar = ADAPTERS[PAGES[name].kind].letters if name in PAGES and PAGES[name].kind in ADAPTERS else LETTERS[worst["side"]]
     text = f"measure({call(name, worst['params'])}, {event}={number(worst['event'])}"
     if worst["image_bar"]:
         text += f", {bar}={number(worst['image_bar'])}"

@@ -11,8 +11,9 @@ import numpy as np
 from refflow import Affine, Power
 from refflow.core import tree
 from refflow.maps.conditioners import Sequential
-from refflow.maps.elementwise import (CONVENTIONS, ExpScale, Family, Free, GatedLocationScale, PerField, ScaledAffine,
-                                      SoftplusScale, affine_family)
+from refflow.maps.coupling import Family, affine_family
+from refflow.maps.elementwise import CONVENTIONS, ExpScale, ScaledAffine, SoftplusScale
+from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 
 from .conditioners import activation, dense
 from .points import MODERATE, Draw

@@ -1,16 +1,21 @@
-"""How many units of rounding error a bijector's methods are from the truth, at given points; a conditioner's likewise.
+"""How many units of rounding error a page's methods are from the truth, at given points.
 
     from refflow import Tanh
     measure(Tanh(), z=1e-9, x_bar=1.0, log_det_bar=1.0)
     from refflow.maps.conditioners import ReLU
     measure(ReLU(), a=0.5, h_bar=1.0)
 
-Quantities of a conditioner: forward, jacobian, vjp.a_bar and vjp.<field>_bar, at events a and cotangents h_bar.
+Kinds without an inverse, each with an `Adapter` from its public methods to quantities:
+    conditioner         forward, jacobian, vjp.a_bar, vjp.<field>_bar                   at a and h_bar
+    density             log_prob, log_prob_vjp.z_bar, log_prob_vjp.<field>_bar          at z and log_prob_bar
+    scale               forward, log, vjp.s_bar, vjp.<field>_bar                        at s and sigma_bars, of sigma and log sigma
+    parametrisation     fields.<name>, vjp.h_bar, vjp.<field>_bar                       at h and fields_bar, in the order of names
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Callable
 
 import numpy as np
 
@@ -49,7 +54,8 @@ def gathered(value, prefix=""):
                 inner, inner_constants = gathered(component, f"{path}.{name}." if field.many else f"{path}.")
                 fields, constants = fields | inner, constants | inner_constants
         elif isinstance(field, Field) and held is not None:
-            core = held.shape[held.ndim - len(field.shape):]
+            along_event = "shape" in value.declared             # the fields of such a density have the axes of its event
+            core = held.shape if along_event else held.shape[held.ndim - len(field.shape):]
             fields[path] = (held if field.constant and not field.shape else held.reshape(core)).tolist()
             constants |= {path} if field.constant else set()
     return fields, constants
@@ -77,9 +83,13 @@ def problem(f) -> Problem:
     def with_fields(definition):
         return lambda m, event, **given: definition(m, event, **bound(f, given))
 
+    def image(m, event, **given):
+        found = f.definition(m, event, **bound(f, given))
+        return ADAPTERS[f.kind].image(f, m, found) if f.kind in ADAPTERS else found
+
     fields, constants = gathered(f)
     inverse = getattr(f, "inverse_definition", None)
-    return Problem(with_fields(f.definition), fields, frozenset(constants), inverse and with_fields(inverse), None,
+    return Problem(image, fields, frozenset(constants), inverse and with_fields(inverse), None,
                    f.normwise, inside(f.domain), isinstance(f, Bijector))
 
 
@@ -108,25 +118,98 @@ def truth_at_x(f, x, z_bar=None, log_det_bar=None):
     return inverse_truth(p, x, z_bar, log_det_bar, f.inverse(x), x.dtype)
 
 
-def truth_at_a(net, a, h_bar=None):
-    """The truth of a conditioner; where it is not all settled, TruthNotFound holds what is."""
+# -- kinds without an inverse -----------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Adapter:
+    """How a kind is measured: what its definition gives as an array of numbers, and its methods by quantity."""
+
+    letters: tuple[str, str]                    # of the event and of the image's cotangent
+    claims: Callable                            # (f, event, bar or None) -> {quantity: array}
+    image: Callable = lambda f, m, found: found             # what the definition gives, as nested lists of numbers
+    parts: Callable = lambda f: {"forward": ("forward",)}   # {the truth's quantity: one name for each of its parts}
+    method: str = "vjp"
+
+
+def truth_of_kind(f, event, bar=None):
+    """The truth of a page without an inverse; where it is not all settled, TruthNotFound holds what is."""
+    adapter = ADAPTERS[f.kind]
+
     def named(found):
-        return {name.replace("vjp.z_bar", "vjp.a_bar"): quantity for name, quantity in found.items()}
+        parts = {new: quantity for old, names in adapter.parts(f).items() if old in found
+                 for new, quantity in zip(names, parted(found[old], len(names)))}
+        method = adapter.method + "."
+        bars = {name.replace("vjp.", method).replace("z_bar", f"{adapter.letters[0]}_bar"): quantity
+                for name, quantity in found.items() if name.startswith("vjp.")}
+        return parts | bars
 
     try:
-        return named(forward_truth(problem(net), a, h_bar, None, a.dtype))
+        return named(forward_truth(problem(f), event, bar, None, event.dtype))
     except TruthNotFound as partly:
         raise TruthNotFound(str(partly), named(partly.settled)) from None
 
 
-def network_quantities(net, a, h_bar=None):
-    """What a conditioner's own methods say, by the names of the truth."""
+def parted(quantity, count):
+    """A quantity of a stack of `count` arrays as one of each."""
+    if count == 1:
+        return [quantity]
+    size = len(quantity.value) // count
+    return [replace(quantity, shape=quantity.shape[1:], value=quantity.value[i:i + size], kappa=quantity.kappa[i:i + size])
+            for i in range(0, count * size, size)]
+
+
+def claims_of_kind(f, event, bar=None):
+    """What the page's own methods say, by the names of the truth."""
+    return ADAPTERS[f.kind].claims(f, event, bar)
+
+
+def cotangents(method, letter, pulled):
+    """{quantity: array} of (the event's cotangent, the parameters')."""
+    event_bar, params_bar = pulled
+    return {f"{method}.{letter}_bar": event_bar} | {f"{method}.{'.'.join(path)}_bar": b for path, b in flatten(params_bar)}
+
+
+def of_conditioner(net, a, h_bar):
     h, pullback = net.vjp(a)
     found = {"forward": h, "jacobian": net.jacobian(a)}
-    if h_bar is None:
-        return found
-    a_bar, params_bar = pullback(h_bar)
-    return found | {"vjp.a_bar": a_bar} | {f"vjp.{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    return found if h_bar is None else found | cotangents("vjp", "a", pullback(h_bar))
+
+
+def of_density(p, z, log_prob_bar):
+    log_prob, pullback = p.log_prob_vjp(z)
+    return {"log_prob": log_prob} | ({} if log_prob_bar is None else cotangents("log_prob_vjp", "z", pullback(log_prob_bar)))
+
+
+def of_scale(scale, s, bars):
+    (sigma, log_sigma), pullback = scale.vjp(s)
+    found = {"forward": sigma, "log": log_sigma}
+    return found if bars is None else found | cotangents("vjp", "s", pullback(*bars))
+
+
+def of_parametrisation(f, h, fields_bar):
+    """Parametrisations stand behind the checks of other pages, and have none."""
+    with np.errstate(all="ignore"):
+        fields, pullback = f.vjp(h)
+        found = {f"fields.{name}": fields[name] for name in f.names}
+        if fields_bar is None:
+            return found
+        handed_on = {key: {} for key in fields if key not in f.names}
+        return found | cotangents("vjp", "h", pullback(dict(zip(f.names, fields_bar)) | handed_on))
+
+
+def with_logarithm(f, m, sigma):
+    return [sigma, [m.log(entry) for entry in sigma] if isinstance(sigma, list) else m.log(sigma)]
+
+
+ADAPTERS = {
+    "conditioner": Adapter(("a", "h_bar"), of_conditioner, parts=lambda f: {"forward": ("forward",), "jacobian": ("jacobian",)}),
+    "density": Adapter(("z", "log_prob_bar"), of_density, parts=lambda f: {"forward": ("log_prob",)}, method="log_prob_vjp"),
+    "scale": Adapter(("s", "sigma_bars"), of_scale, with_logarithm, lambda f: {"forward": ("forward", "log")}),
+    "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation, lambda f, m, fields: [fields[n] for n in f.names],
+                               lambda f: {"forward": tuple(f"fields.{name}" for name in f.names)})}
+
+
+# -- both together ----------------------------------------------------------------------------------------------------
 
 
 def compared(given, truth, dtype):
@@ -140,12 +223,16 @@ def conditioning(quantity):
     return max((float(k / q) if q > 0 else np.inf if k > 0 else 1.0 for q, k in zip(sizes, quantity.kappa)), default=1.0)
 
 
-def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, a=None, h_bar=None, dtype=np.float64) -> dict:
-    """{quantity: (C, kappa/|q|)} of one bijector at a z, an x, or both, or of one conditioner at an a.
+def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=np.float64, **given) -> dict:
+    """{quantity: (C, kappa/|q|)} of one bijector at a z, an x, or both; of a page without an inverse at its own letters.
 
     The parameters are those of one event.
     """
     f, found = f.astype(dtype), {}
+    if f.kind in ADAPTERS:
+        event, bar = (None if value is None else np.asarray(value, dtype)
+                      for value in map((given | {"z": z}).get, ADAPTERS[f.kind].letters))
+        return compared(claims_of_kind(f, event, bar), truth_of_kind(f, event, bar), dtype)
     if z is not None:
         z = np.asarray(z, dtype)
         given = forward_quantities(f, z, x_bar, log_det_bar)
@@ -154,7 +241,4 @@ def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, a=None,
         x = np.asarray(x, dtype)
         given = inverse_quantities(f, x, z_bar, log_det_bar)
         found |= compared(given, truth_at_x(f, x, z_bar, log_det_bar), dtype)
-    if a is not None:
-        a = np.asarray(a, dtype)
-        found |= compared(network_quantities(f, a, h_bar), truth_at_a(f, a, h_bar), dtype)
     return found

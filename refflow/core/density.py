@@ -41,6 +41,9 @@ class Density(Value):
     """
 
     kind = "density"
+    source = ""
+    hard_cases = ()
+    normwise = False
     side = 0                                # of the map that a flow makes: 0 for z, 1 for x
     domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
     support = real

@@ -1,7 +1,7 @@
 r"""Couplings with dense networks, tuned: the one place where speed is bought with text.
 
 The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
-`conditioners.activations`; a law holds the two equal.  What differs:
+the conditioners' activations; a law holds the two equal.  What differs:
 - events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
 - every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step; what a
   network does with its arrays is noted as `Operations`, because threads wait for each other wherever there is Python;
@@ -23,10 +23,12 @@ import numpy as np
 import scipy.linalg
 
 from ..maps.conditioners import Dense, ReLU, Sequential
-from ..maps.densities import HALF_LOG_2_PI, StandardNormal
+from ..maps.densities import StandardNormal
+from ..maps.densities.words import HALF_LOG_2_PI
 from ..core.tree import flatten
 from ..maps.coupling import AdditiveCoupling, AffineCoupling
-from ..maps.elementwise.scales import SAFE, ExpScale
+from ..maps.elementwise import ExpScale
+from ..maps.elementwise.scale import SAFE
 from . import products
 
 

@@ -23,7 +23,7 @@ import scipy.linalg
 
 from ..maps.conditioners import BijectorLayer, Conv2d, ReLU, Sequential
 from ..maps.coupling import AdditiveCoupling, AffineCoupling
-from ..maps.elementwise.scales import SAFE
+from ..maps.elementwise.scale import SAFE
 from ..maps.linear import DenseLinear, Pointwise
 from ..maps.normalization import GlowActNorm
 from .couplings import LARGEST, Unusual, norm

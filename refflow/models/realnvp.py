@@ -22,10 +22,10 @@ from ..maps.elementwise import RescaledTanhExpScale, Scale
 def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
     """A RealNVP flow of vectors of `size` entries.
 
-    `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a convention of
-    `refflow.maps.elementwise.scales` in place of (2)'s; `context`: the entries of a context that every network sees, to be filled
-    in with `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer
-    than two entries, no coupling, a width below 1, a negative context, an unknown activation.
+    `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a scale, such as `ExpScale()`, in
+    place of (2)'s; `context`: the entries of a context that every network sees, to be filled in with `flow.at(context=...)`.
+    Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two entries, no coupling, a
+    width below 1, a negative context, an unknown activation.
     """
     check(size, hidden, couplings, context)
     stages = []

@@ -150,7 +150,7 @@ def staged(f, event, side) -> dict:
     """The part of kappa that a chain's own intermediate events add: each is rounded before the rest of the chain sees it."""
     if not isinstance(f, Chain):
         return {}
-    total, stages, views = {}, f.stages, f.view(np.float64).stages
+    total, stages, views = {}, f.stages, f.unchecked(np.float64).stages
     for i in range(1, len(stages)):
         if side == "forward":
             event, rest, unit = views[i - 1].forward(event), Chain(stages[i:]), kappa

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activations import GELU, ReLU, SiLU, SoftplusActivation, TanhActivation
 from .contextual import Contextual
 from .dense import Dense
+from .gelu import GELU
 from .initialisers import kaiming_uniform, xavier_uniform, zero
 from .layer_norm import LayerNorm
+from .relu import ReLU
 from .residual import Residual
 from .sequential import Sequential
+from .silu import SiLU
+from .softplus_activation import SoftplusActivation
+from .tanh_activation import TanhActivation
 from .weight_norm import WeightNormDense
 
 __all__ = ["dense_network"]

@@ -38,9 +38,10 @@ import numpy as np
 from ...core.tree import copied
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
-from ..elementwise.families import checked_order, lifted, lowered
-from ..elementwise.scales import ExpScale, Scale
+from ..elementwise import ExpScale, Scale
+from ..parametrisations.parametrisation import checked_order
 from .coupling import MaskedBijector, divided, scale_and_shift, scales, transformed
+from .family import lifted, lowered
 
 
 @bijector(source="arXiv:1605.08803", domain=real, codomain=real)

@@ -23,9 +23,9 @@ import numpy as np
 
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, plain
-from ..elementwise.families import Family, affine_family
-from ..elementwise.scales import ExpScale
+from ..elementwise import ExpScale
 from .coupling import MaskedBijector, divided, pieces_of, transformed
+from .family import Family, affine_family
 
 
 @bijector(source="arXiv:1808.03856")

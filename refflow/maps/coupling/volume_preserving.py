@@ -24,9 +24,11 @@ import numpy as np
 
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
-from ..elementwise.families import checked_order, lifted, lowered
-from ..elementwise.scales import ExpScale, Scale, elementwise, scaled
+from ..elementwise import ExpScale
+from ..elementwise.scale import Scale, elementwise, scaled
+from ..parametrisations.parametrisation import checked_order
 from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
+from .family import lifted, lowered
 
 
 @bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True)

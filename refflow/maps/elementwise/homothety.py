@@ -5,7 +5,7 @@ r"""Scaling by the exponential of a parameter, R -> R (NICE: Dinh, Krueger & Ben
     dx/dz = exp(s)                                                                  (3)
     log|dx/dz| = s                                                                  (4)
 The log-det is s itself, and products keep their digits where exp(s) leaves the floats: with exp(s) = exp(e) h h as in
-`scales`.
+`scale`.
 
 Reverse rule, from (1) and (4):
     z_bar = x_bar exp(s)                                                            (5)
@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, real
-from .scales import scaled
+from .scale import scaled
 
 
 @bijector(source="arXiv:1410.8516", domain=real, codomain=real, increasing=True, constant_log_det=True)

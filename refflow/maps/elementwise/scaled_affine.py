@@ -1,6 +1,6 @@
 r"""Affine map of a line with an unconstrained scale, R -> R.
 
-With sigma = sigma(s) > 0 one of the conventions of `scales`,
+With sigma = sigma(s) > 0 one of the conventions of `scale`,
     x = sigma(s) z + shift                                                          (1)
     z = (x - shift) / sigma(s)                                                      (2)
     dx/dz = sigma(s)                                                                (3)
@@ -21,7 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, child, real
-from .scales import ExpScale, Scale, elementwise
+from .exp_scale import ExpScale
+from .scale import Scale, elementwise
 
 
 @bijector(source="definition", domain=real, codomain=real, increasing=True, constant_log_det=True)

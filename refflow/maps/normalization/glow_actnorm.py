@@ -38,7 +38,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, plain, real
 from ...core.declarations import Field
-from ..elementwise.scales import scaled
+from ..elementwise.scale import scaled
 from .actnorm import by_channel, channel_values, positions, sum_products
 
 

@@ -1,0 +1,46 @@
+r"""The rectified linear unit on every entry of an event.
+
+    h = max(a, 0)                                                                   (1)
+    dh/da = 1 for a > 0, else 0                 at a = 0 the subgradient 0          (2)
+    a_bar = h_bar dh/da                                                             (3)
+
+Source: Nair & Hinton, ICML 2010.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Conditioner, case, conditioner
+from .words import from_slope
+
+
+@conditioner(source="Nair & Hinton, ICML 2010", smooth=False)
+class ReLU(Conditioner):
+    """h = max(a, 0), with gradient 0 at 0."""
+
+    event_ndim = (0, 0)
+    jacobian = from_slope
+
+    @staticmethod
+    def definition(m, a):
+        return a if a > 0 else 0 * a                                                # (1)
+
+    def forward(self, a):
+        return np.maximum(a, 0)                                                     # (1)
+
+    def slope(self, a):
+        return (a > 0).astype(a.dtype)                                              # (2)
+
+    def vjp(self, a):
+        h = self.forward(a)
+
+        def pullback(h_bar):
+            return h_bar * (h > 0), {}                          # h > 0 where a > 0, and a need not be kept     (2) (14)
+
+        return h, pullback
+
+    hard_cases = (
+        case("Zero", "the kink: the gradient is 0", z=[0.0, -0.0]),
+        case("Tiny", "the smallest numbers on both sides of the kink", z=[5e-324, -5e-324]),
+    )

@@ -1,0 +1,5 @@
+"""Base densities."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

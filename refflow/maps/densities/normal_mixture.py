@@ -1,0 +1,183 @@
+r"""Mixture of normal densities with diagonal covariances.
+
+z is a vector of D entries, b the cotangent of log p, z_bar that of a sample.  With K components, weights w_k > 0 of sum 1, and
+t_kd = (z_d - loc_kd) / scale_kd,
+    p(z) = sum_k w_k prod_d N_kd,   N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi))         (1)
+    c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (2)
+    m = argmin q,   s_k = (c_k - c_m) - (q_k - q_m)                                 (3)
+    log p(z) = c_m - q_m - (D/2) log 2 pi + S,   S = log sum_k exp(s_k) = s* + log sum_k exp(s_k - s*),  s* = max s  (4)
+    r_k = exp(s_k - S)                  the probability of component k given z      (5)
+    a_kd = b r_k / scale_kd                                                         (6)
+    z_bar_d = -sum_k a_kd t_kd,   loc_bar_kd = a_kd t_kd                            (7)
+    scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (8)
+With t = 2^E t', E >= 0 such that no t' overflows, q_k - q_m = 4^E (q'_k - q'_m) is finite or +inf, never inf - inf.   (9)
+w_bar is the derivative of (1) in each weight alone, the others held fixed.
+
+A sample of the mixture, z_d of component k drawn with probability w_k, is a discontinuous function of w.  It is
+reparameterised through the conditional distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which
+map z to independent uniform numbers u:
+    u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (10)
+    r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (11)
+    p_d = dF_d/dz_d = sum_k r_kd N_kd,     r_{k,d+1} = r_kd N_kd / p_d              (12)
+Held at fixed u, z(w, loc, scale) has dF_d = 0 in all of its arguments.  F_d depends on log(w_k prod_{j<d} N_kj) by the
+derivative r_kd (Phi(t_kd) - u_d), and on loc_kd, scale_kd by -r_kd N_kd and -r_kd N_kd t_kd.  With
+    g_kd = r_kd (Phi(t_kd) - u_d) / p_d                                             (13)
+the dF_d = 0 read, p_d divided out and (12) inserted,
+    dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
+           - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
+For L = sum z_bar_d z_d they are eliminated from d = D down to 1.  V_d is the whole cotangent of z_d, and A_kd what reaches
+component k from beyond d:
+    A_kd = sum_{i>d} V_i g_ki                                                       (14)
+    V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (15)
+    loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (16)
+    scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (17)
+    w_bar_k = -A_k0 / w_k                                                           (18)
+With m the likeliest component, (11), u = sum_l r_l Phi_l gives
+    Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (19)
+which is exact where r_m is near 1 and u near Phi_m.  In the upper half, t_m > 0, Phi(t) - 1 = -Phi(-t) stands for Phi(t)
+in (19), where Phi rounds to 1.  In the tails Phi and p_d are both exponentials of -t^2/2, whose quotient is not; with (12),
+    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (20)
+where M(t) = sqrt(pi/2) erfcx(-t / sqrt 2).
+"""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+import numpy as np
+import scipy
+
+from ...core import Array, Density, case, density, positive, real, simplex
+from ...core.words import log_abs_product
+from .words import HALF_LOG_2_PI, drawn, times
+
+ROOT_2, ROOT_HALF_PI = sqrt(2), sqrt(pi / 2)
+
+
+@density
+class NormalMixture(Density):
+    """The mixture sum_k weights_k N(loc_k, diag(scale_k^2)) of K normal densities of vectors.
+
+    weights (*batch, K) on the simplex, loc and scale > 0 (*batch, K, D), z (*batch, D).  The gradient of log_prob in weights
+    is that of each weight alone; samples are differentiable in all parameters.
+    """
+
+    weights: Array = simplex("K")
+    loc: Array = real("K", "D")
+    scale: Array = positive("K", "D")
+    source = "definition; samples: arXiv:1805.08498"
+
+    @staticmethod
+    def definition(m, z, weights, loc, scale):
+        p = 0
+        for w, loc_k, scale_k in zip(weights, loc, scale):
+            for z_d, loc_kd, scale_kd in zip(z, loc_k, scale_k):
+                t = (z_d - loc_kd) / scale_kd
+                w = w * m.exp(-t * t / 2) / (scale_kd * m.sqrt(2 * m.pi))           # (1)
+            p = p + w
+        return m.log(p)
+
+    def log_prob_vjp(self, z):
+        d = z[..., None, :] - self.loc
+        t, E = scaled_quotient(d, self.scale)                                       # (9)
+        c = np.log(self.weights) - log_abs_product(self.scale)                      # (2)
+        q = (t * t).sum(-1) / 2                                                     # (2)
+        m = q.argmin(-1)[..., None]                                                 # (3)
+        c_m, q_m = np.take_along_axis(np.broadcast_to(c, q.shape), m, -1), np.take_along_axis(q, m, -1)
+        s = (c - c_m) - np.ldexp(q - q_m, 2 * E)                                    # (3) (9)
+        S = log_sum_exp(s)                                                          # (4)
+        constant = z.shape[-1] * HALF_LOG_2_PI
+        log_prob = (c_m - np.ldexp(q_m, 2 * E) - constant + S)[..., 0]              # (4)
+        r = np.exp(s - S)                                                           # (5)
+
+        def pullback(b):
+            b_r = b[..., None] * r
+            a = b_r[..., None] / self.scale                                         # (6)
+            a_t = a * t                                                             # in units of 2^E
+            z_bar = -np.ldexp(a_t.sum(-2), E)                                       # (7)
+            loc_bar = np.ldexp(a_t, E[..., None])                                   # (7)
+            scale_bar = np.ldexp(times(loc_bar, t), E[..., None]) - a               # (8)
+            return z_bar, {"weights": b_r / self.weights, "loc": loc_bar, "scale": scale_bar}       # (8)
+
+        return log_prob, pullback
+
+    def sample_vjp(self, rng, lead):
+        z = self.drawn(rng, lead)
+        return z, self.implicit(z)
+
+    def implicit(self, z):
+        """The pullback of a sample z: z_bar to the parameters' cotangents."""
+        t = (z[..., None, :] - self.loc) / self.scale
+        r, log_p = self.conditionals(t)
+        g = centred(t, r, log_p, self.scale)
+
+        def pullback(z_bar):
+            after = np.zeros(z.shape[:-1] + (self.weights.shape[-1],), z.dtype)
+            loc_bar, scale_bar = np.empty_like(t), np.empty_like(t)
+            for d in reversed(range(z.shape[-1])):
+                t_d, scale = t[..., d], self.scale[..., d]
+                V = (z_bar[..., d] + (after * t_d / scale).sum(-1))[..., None]      # (15)
+                own = V * r[..., d + 1]
+                loc_bar[..., d] = own - after * t_d / scale                         # (16)
+                scale_bar[..., d] = own * t_d - after * (t_d * t_d - 1) / scale     # (17)
+                after = after + V * g[..., d]                                       # (14)
+            return {"weights": -after / self.weights, "loc": loc_bar, "scale": scale_bar}           # (18)
+
+        return pullback
+
+    def drawn(self, rng, lead):
+        """z = loc_k + scale_k e with k drawn by the weights."""
+        u, e = rng.random(size=lead), drawn(rng.standard_normal, lead, self.event_shape, self.loc.dtype)
+        ends = np.cumsum(self.weights.astype(np.float64), -1)
+        k = (u[..., None] * ends[..., -1:] >= ends[..., :-1]).sum(-1)[..., None, None]
+        loc, scale = (np.broadcast_to(field, (*lead, *field.shape[-2:])) for field in (self.loc, self.scale))
+        loc, scale = (np.take_along_axis(field, k, -2)[..., 0, :] for field in (loc, scale))
+        return loc + scale * e
+
+    def conditionals(self, t):
+        """(r_kd for d = 1 .. D+1, log p_d) along the last axis."""
+        log_N = -t * t / 2 - np.log(self.scale)                                     # (1)
+        start = np.broadcast_to(np.log(self.weights), log_N.shape[:-1])[..., None]
+        s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (11)
+        S = log_sum_exp(s, -2)
+        return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (11) (12)
+
+    hard_cases = (
+        case("Alone", "one component", z=[[0.5, -1.0]], weights=[1.0], loc=[[0.0, 1.0]], scale=[[0.5, 2.0]]),
+        case("Equal", "both components are equally likely",
+             z=[[0.0]], weights=[0.5, 0.5], loc=[[1.0], [-1.0]], scale=[[1.0], [1.0]]),
+        case("Far", "every density of a component underflows",
+             z=[[100.0]], weights=[0.25, 0.75], loc=[[1.0], [-1.0]], scale=[[1.0], [1.0]]),
+        case("Unlikely", "a weight whose component is all there is at z",
+             z=[[3.0]], weights=[2.0**-30, 1 - 2.0**-30], loc=[[3.0], [-3.0]], scale=[[0.25], [0.25]]),
+        case("Narrow", "densities of 2^60 and 2^-60",
+             z=[[0.0]], weights=[0.5, 0.5], loc=[[0.0], [1.0]], scale=[[2.0**-60], [2.0**60]]),
+    )
+
+
+def centred(t, r, log_p, scale):
+    """g_kd of (30)."""
+    r, r_next = r[..., :-1], r[..., 1:]
+    m = r.argmax(-2)[..., None, :]
+    upper = np.take_along_axis(t, m, -2) > 0
+    s = np.where(upper, -t, t)
+    mills = ROOT_HALF_PI * scipy.special.erfcx(np.maximum(-s, 0) / ROOT_2)
+    tail = np.where(r > 0, r_next / r, 0) * scale * mills                           # (20)
+    ratio = np.where(s > 0, scipy.special.ndtr(s) * np.exp(-log_p)[..., None, :], tail)   # (10)
+    ratio = np.where(upper, -ratio, ratio)
+    ratio = ratio - np.take_along_axis(ratio, m, -2)
+    return r * (ratio - (r * ratio).sum(-2, keepdims=True))                         # (13) (19)
+
+
+def scaled_quotient(d, scale):
+    """(t', E) with d / scale = 2^E t', |t'| <= 1 where E > 0: one E >= 0 (*batch, 1) for each event, of (K, D) quotients."""
+    (m, i), (n, j) = np.frexp(d), np.frexp(scale)
+    power = np.where(m == 0, 0, i - j + 1)
+    E = power.max((-2, -1), initial=0)[..., None]
+    return np.ldexp(m / n / 2, power - E[..., None]), E
+
+
+def log_sum_exp(s, axis=-1):
+    """log sum exp(s) along an axis, which is kept; no exponential exceeds 1."""
+    largest = s.max(axis, keepdims=True)
+    return largest + np.log(np.exp(s - largest).sum(axis, keepdims=True))           # (4)

@@ -1,0 +1,76 @@
+r"""Uniform density, on low < z < high.
+
+z is an event, b the cotangent of log p, z_bar that of a sample; the product runs over the event's entries.
+    log p(z) = -log prod (high - low)                                               (1)
+    z_bar = 0,   low_bar = b / (high - low),   high_bar = -low_bar                  (2)
+and a sample, e drawn from [0, 1),
+    z = low + (high - low) e,   low_bar = (1 - e) z_bar,   high_bar = e z_bar       (3)
+A sample that rounds to an end is rounded to the float beside it instead, inside the open interval.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Density, case, density, interval, plain, real
+from ...core.bijector import over_event
+from .words import drawn, entries, log_product
+
+
+@density
+class Uniform(Density):
+    """The uniform density on low < z < high, entry by entry; -inf at the ends and beyond.
+
+    low and high broadcast with (*batch, *shape); without `shape` events are vectors of their last axis.  ValueError where
+    no float lies between low and high, or their difference overflows.
+    """
+
+    low: Array = real()
+    high: Array = real()
+    shape: tuple = plain(None)
+    source = "definition"
+
+    @staticmethod
+    def definition(m, z, low, high, shape):
+        return -m.fsum(m.log(high_j - low_j) for low_j, high_j in zip(entries(low, shape), entries(high, shape)))   # (1)
+
+    @property
+    def support(self):
+        return interval(self.low.min(initial=np.inf), self.high.max(initial=-np.inf))
+
+    def _validate(self):
+        super()._validate()
+        low, high = np.broadcast_arrays(self.low, self.high)
+        with np.errstate(over="ignore"):
+            wrong = ~((np.nextafter(low, high) < high) & (low < high) & np.isfinite(high - low))
+        if wrong.any():
+            i = tuple(int(k) for k in np.argwhere(wrong)[0])
+            raise ValueError(f"Uniform: high must exceed low by a finite difference, with a float between; "
+                             f"low = {low[i]} and high = {high[i]} at index {i}")
+
+    def inside(self, z):
+        return ((z > self.low) & (z < self.high)).all(axis=tuple(range(-self.rank, 0)))
+
+    def log_prob_vjp(self, z):
+        width = self.high - self.low
+        log_prob = -log_product(width, self.parameter_batch, self.shape)            # (1)
+
+        def pullback(b):
+            low_bar = over_event(b, self.rank) / width                              # (2)
+            return np.zeros_like(z), {"low": low_bar, "high": -low_bar}             # (2)
+
+        return np.broadcast_to(log_prob, z.shape[:z.ndim - self.rank]), pullback
+
+    def sample_vjp(self, rng, lead):
+        e = drawn(rng.random, lead, self.shape, self.low.dtype)
+        z = self.low + (self.high - self.low) * e                                   # (3)
+        first, last = np.nextafter(self.low, self.high), np.nextafter(self.high, self.low)
+        return np.minimum(np.maximum(z, first), last), lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}    # (3)
+
+    hard_cases = (
+        case("Scalar", "an event of one number", z=[0.5], shape=(), low=0.0, high=1.0),
+        case("Vector", "the logarithms of the widths, +-20 log 2, cancel",
+             z=[[1.0, 2.0**-21]], shape=2, low=[0.0, 0.0], high=[2.0**20, 2.0**-20]),
+        case("Narrow", "one float lies between the ends",
+             z=[np.nextafter(1, 2)], shape=(), low=1.0, high=np.nextafter(np.nextafter(1, 2), 2)),
+    )

@@ -1,0 +1,53 @@
+"""Small shared words of the densities: sums and products over events, products that overflow late, draws."""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import numpy as np
+
+from ...core.words import log_abs_product
+
+HALF_LOG_2_PI = log(2 * pi) / 2
+
+
+def entries(nested, shape):
+    """The numbers of nested lists, broadcast to an event of `shape`, as definitions see them."""
+    return np.broadcast_to(np.array(nested, object), shape).ravel().tolist()
+
+
+def over_entries(values, rank):
+    """The sum over the last `rank` axes."""
+    return values.sum(axis=tuple(range(-rank, 0)))
+
+
+def size_of(shape):
+    return int(np.prod(shape))
+
+
+def log_product(values, batch, shape):
+    """log prod of positive values over an event of `shape`, for each element of the parameters' batch."""
+    return log_abs_product(np.broadcast_to(values, batch + shape).reshape(*batch, size_of(shape)))
+
+
+def times_quotient(a, d, scale):
+    """a t with t = d / scale, where t may overflow and a t need not; 0 where a is."""
+    t = d / scale
+    return np.where(np.isfinite(t), a * t, a * d / scale)
+
+
+def times(a, t):
+    """a t; 0 where a is, though t be infinite."""
+    return np.where(a == 0, 0, a * t)
+
+
+def drawn(standard, lead, shape, dtype):
+    """Draws in float64 from a method of the Generator, in `dtype`."""
+    return standard(size=lead + shape).astype(dtype)
+
+
+def location_scale(page, standard, lead):
+    """(z, pullback) of loc + scale e."""
+    e = drawn(standard, lead, page.event_shape, page.scale.dtype)
+    z = page.loc + page.scale * e
+    return z, lambda z_bar: {"loc": z_bar, "scale": z_bar * e}

@@ -1,0 +1,37 @@
+r"""The exponential of an arc tangent as a scale, R -> (exp(-c pi/2), exp(c pi/2)).
+
+    log sigma = w = c arctan s,   c = clamp factor,   m = 1                         (1)
+    d(log sigma)/ds = c / (1 + s^2)                                                 (2)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import case, plain
+from .scale import ABOVE_0, Scale, scale
+
+
+@scale(source="FrEIA")
+class ArctanExpScale(Scale):
+    """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi."""
+
+    clamp: float = plain(2.0)
+    factor: float = plain(0.636)
+    rules = (("clamp", ABOVE_0), ("factor", ABOVE_0))
+
+    @staticmethod
+    def definition(m, s, clamp, factor):
+        return m.exp(m.atan(s) * clamp * factor)                                    # (1)
+
+    def evaluate(self, s):
+        w = self.clamp * self.factor * np.arctan(s)                                 # (1)
+        return 1, w, w
+
+    def log_slope(self, s):
+        return self.clamp * self.factor / (1 + s * s), np.zeros_like(s)             # (2)
+
+    hard_cases = (
+        case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),
+        case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
+    )

@@ -1,0 +1,54 @@
+r"""The exponential of a clamped number as a scale, R -> [exp low, exp high].
+
+    log sigma = w = min(max(s, low), high),   m = 1                                 (1)
+    d(log sigma)/ds = 1 between low and high, and beyond them 0                     (2)
+or 1 beyond them too, where the gradient is declared to pass straight through the clamp.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import case, plain
+from .scale import FINITE, Scale, scale
+
+
+@scale(source="TFP, Pyro, NumPyro")
+class ClampedExpScale(Scale):
+    """sigma = exp(min(max(s, low), high)).
+
+    `straight_through`: the gradient of s passes the clamp as if it were not there, and is not the derivative beyond it.
+    """
+
+    low: float = plain(-5.0)
+    high: float = plain(3.0)
+    straight_through: bool = plain(False)
+    rules = (("low", FINITE), ("high", FINITE))
+
+    def _validate(self):
+        super()._validate()
+        if not self.low < self.high:
+            raise ValueError(f"ClampedExpScale: low must be < high; low = {self.low}, high = {self.high}")
+
+    @staticmethod
+    def definition(m, s, low, high, straight_through):
+        if s < low:
+            return m.exp(m.mpf(low))                                                # (1)
+        if s > high:
+            return m.exp(m.mpf(high))                                               # (1)
+        return m.exp(s)                                                             # (1)
+
+    def evaluate(self, s):
+        w = np.minimum(np.maximum(s, self.low), self.high)                          # (1)
+        return 1, w, w
+
+    def log_slope(self, s):
+        inside = (s >= self.low) & (s <= self.high) | self.straight_through
+        return inside.astype(s.dtype), np.zeros_like(s)                             # (2)
+
+    hard_cases = (
+        case("Clamped", "the slope is 0 beyond both ends", z=[-5.5, 3.5, 2.0**1000, -2.0**1000]),
+        case("Ends", "at an end the slope is 1, beyond it 0",
+             z=[np.nextafter(-5, 0), np.nextafter(-5, -6), np.nextafter(3, 0), np.nextafter(3, 4)]),
+        case("Tight", "sigma is nearly 1 for every s", z=[1e-3, -1e-3, 1.0], low=-2.0**-20, high=2.0**-20),
+    )

@@ -1,0 +1,47 @@
+r"""The exponential of an exponential as a scale, R -> (low, inf).
+
+    log sigma = b (exp(v) - 1),   v = rate s,   b = -log low                        (1)
+    d(log sigma)/ds = b rate exp(v)                                                 (2)
+    m = 1,   w = log sigma                                  for exp(v) >= 1/2
+    m = low,   w = b exp v                                  for exp(v) < 1/2        (3)
+
+(3) keeps the large constant b out of the exponent, where its rounding would be felt although sigma no longer depends on s.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from ...core import case, plain
+from .scale import ABOVE_0, BELOW_1, Scale, scale
+
+
+@scale(source="torchflows")
+class DoubleExpScale(Scale):
+    """sigma = low^(1 - exp(rate s)), in (low, inf)."""
+
+    low: float = plain(1e-3)
+    rate: float = plain(0.01)
+    rules = (("low", BELOW_1), ("rate", ABOVE_0))
+
+    @staticmethod
+    def definition(m, s, low, rate):
+        return m.exp(-m.log(low) * m.expm1(rate * s))                               # (1)
+
+    def evaluate(self, s):
+        b, v = -log(self.low), self.rate * s
+        far = v < -log(2)
+        log_sigma = b * np.expm1(v)                                                 # (1)
+        m = np.where(far, s.dtype.type(self.low), s.dtype.type(1))
+        return m, np.where(far, b * np.exp(v), log_sigma), log_sigma                # (3)
+
+    def log_slope(self, s):
+        return -log(self.low) * self.rate, self.rate * s                            # (2)
+
+    hard_cases = (
+        case("Floor", "sigma rounds to low", z=[-1e4, -2.0**1000]),
+        case("Switch", "(1) and (3) meet at v = -log 2", z=[-69.31471805599452, -69.31471805599453, -69.31471805599455]),
+        case("Beyond", "sigma overflows, log sigma does not", z=[500.0, 7e4]),
+    )

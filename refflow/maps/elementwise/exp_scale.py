@@ -1,0 +1,37 @@
+r"""The exponential as a scale, R -> (0, inf).
+
+    log sigma = w = s + offset,   m = 1                                             (1)
+    d(log sigma)/ds = 1                                                             (2)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import case, plain
+from .scale import FINITE, Scale, scale
+
+
+@scale(source="TFP, normflows, bijx, SurVAE, glow-tts")
+class ExpScale(Scale):
+    """sigma = exp(s + offset)."""
+
+    offset: float = plain(0.0)
+    rules = (("offset", FINITE),)
+
+    @staticmethod
+    def definition(m, s, offset):
+        return m.exp(s + offset)                                                    # (1)
+
+    def evaluate(self, s):
+        w = s + self.offset                                                         # (1)
+        return 1, w, w
+
+    def log_slope(self, s):
+        return 1, np.zeros_like(s)                                                  # (2)
+
+    hard_cases = (
+        case("Tiny", "log sigma is s + offset, which the logarithm of a rounded sigma is not", z=[1e-20, 5e-324]),
+        case("Beyond", "sigma leaves the floats, log sigma does not", z=[720.0, -760.0, 2.0**1000]),
+        case("Offset", "log sigma is 0", z=[-2.0, np.nextafter(-2, 0), 1.0], offset=2.0),
+    )

@@ -1,0 +1,73 @@
+r"""The exponential of a trained multiple of a hyperbolic tangent as a scale, R -> (0, inf).
+
+    log sigma = w = gain tanh s + shift,   m = 1                                    (1)
+with one gain, or one for each channel of s.
+    d(log sigma)/ds = gain d(tanh s)/ds          as in `TanhExpScale`               (2)
+    d(log sigma)/dgain = tanh s,   d(log sigma)/dshift = 1                          (3)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, case, real
+from ...core.declarations import Field
+from ...core.values import shown
+from .scale import Scale, scale
+from .tanh_exp_scale import tanh_slope
+
+
+@scale(source="arXiv:1605.08803, the authors' code")
+class RescaledTanhExpScale(Scale):
+    """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter.
+
+    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), which in an
+    `AffineCoupling` are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
+    weight, g v / |v|.  Of a single number v that is g or -g: v has the gradient 0 and keeps its sign, so that the gain is
+    a free number, trained alike.
+    """
+
+    gain: Array = Field(real, (), default=1.0, optional=True)
+    shift: Array = Field(real, (), optional=True)
+    gains: Array = Field(real, ("C",), optional=True)
+
+    event_ndim = property(lambda self: (0, 0) if self.gains is None else (1, 1))
+    event_shape = property(lambda self: None if self.gains is None else ("C",))
+
+    def _validate(self):
+        super()._validate()
+        if (self.gain is None) == (self.gains is None):
+            raise ValueError(f"RescaledTanhExpScale: gain must be None where gains are given, and there alone; "
+                             f"gain = {shown(self.gain)}, gains = {shown(self.gains)}")
+
+    @staticmethod
+    def definition(m, s, gain, shift, gains):
+        def sigma(s, gain):
+            w = gain * m.tanh(s)
+            return m.exp(w if shift is None else w + shift)                         # (1)
+
+        return sigma(s, gain) if gains is None else [sigma(*channel) for channel in zip(s, gains)]
+
+    def gain_of(self):
+        """The gain of each s."""
+        return self.gain if self.gains is None else self.gains
+
+    def evaluate(self, s):
+        w = self.gain_of() * np.tanh(s)
+        w = w if self.shift is None else w + self.shift                             # (1)
+        return 1, w, w
+
+    def log_slope(self, s):
+        n, q = tanh_slope(s)
+        return self.gain_of() * n, q                                                # (2)
+
+    def field_slopes(self, s):
+        t, nothing = np.tanh(s), np.zeros_like(s)
+        slopes = {"gain": t, "shift": np.ones_like(s), "gains": t}                  # (3)
+        return {key: (slope, nothing) for key, slope in slopes.items() if getattr(self, key) is not None}
+
+    hard_cases = (
+        case("Saturated", "tanh rounds to 1, the slope in s does not round to 0", z=[19.1, -40.0], gain=0.5, shift=0.25),
+        case("NoShift", "the shift is 0 and no parameter", z=[1.0, -3.0], gain=-2.0, shift=None),
+        case("Steep", "the gain moves sigma out of the floats, log sigma stays", z=[2.0, -2.0], gain=2.0**10, shift=0.0),
+    )

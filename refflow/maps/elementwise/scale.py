@@ -1,0 +1,173 @@
+r"""Scales: conventions by which libraries turn an unconstrained number s into a positive scale sigma.
+
+Every convention is written as a product whose exponent is kept apart, and so is the slope of its logarithm:
+    sigma = m exp(w),   d(log sigma)/ds = n exp(q)                                  (1)
+so that products with an event keep their digits where sigma itself leaves the floats.  With e = max(-E, min(w, E)),
+exp(E) safely inside the floats,
+    z m exp(w) = z (m exp(e)) h h,   h = exp((w - e)/2)                             (2)
+a product that is 0 with z or m though h be infinite.
+
+Reverse rules of x = z sigma with L = <x_bar, x> + l_bar log sigma, and of z = y/sigma with L = <z_bar, z> - l_bar log sigma,
+where p is s or one of the convention's own parameters, and d(log sigma)/dp = n exp(q):
+    p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
+    p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
+
+Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+
+from ...core import Value, positive, real
+from ...core.boundary import of_event, own_function, published, reducing, vjp_of_event
+from ...core.registry import registered
+from ...core.values import declare
+
+__all__ = ["Scale"]
+
+SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
+
+
+def scaled(z, m, w):
+    """z m exp(w)."""
+    E = SAFE[np.result_type(z, w)]
+    if (np.abs(w) <= E).all():
+        return z * (m * np.exp(w))
+    e = np.minimum(np.maximum(w, -E), E)
+    h = np.exp((w - e) / 2)
+    return np.where((z == 0) | (m == 0), 0, z * (m * np.exp(e)) * h * h)            # (2)
+
+
+class Sigma:
+    """The scale of one array s: products, quotients and cotangents, each intermediate computed once."""
+
+    def __init__(self, convention, s):
+        self.convention, self.s = convention, s
+        self.m, self.w, self.log = convention.evaluate(s)                           # (1)
+
+    def times(self, z):
+        """z sigma."""
+        return scaled(z, self.m, self.w)
+
+    def over(self, y):
+        """y / sigma."""
+        return scaled(y, 1 / self.m, -self.w)
+
+    def slope_times(self, z):
+        """z d(sigma)/ds."""
+        n, q = self.convention.log_slope(self.s)
+        return scaled(z, self.m * n, self.w + q)
+
+    def log_slope_times(self, z):
+        """z d(log sigma)/ds."""
+        return scaled(z, *self.convention.log_slope(self.s))
+
+    def slopes(self):
+        return {"s": self.convention.log_slope(self.s), **self.convention.field_slopes(self.s)}
+
+    def cotangents(self, z, x_bar, l_bar):
+        """(s_bar, params_bar) of <x_bar, z sigma> + <l_bar, log sigma>."""
+        return self._split({p: scaled(z, x_bar * self.m * n, self.w + q) + scaled(l_bar, n, q)
+                            for p, (n, q) in self.slopes().items()})                # (3)
+
+    def inverse_cotangents(self, y, z_bar, l_bar):
+        """(s_bar, params_bar) of <z_bar, y / sigma> - <l_bar, log sigma>."""
+        return self._split({p: -(scaled(y, z_bar * (n / self.m), q - self.w) + scaled(l_bar, n, q))
+                            for p, (n, q) in self.slopes().items()})                # (4)
+
+    def log_cotangents(self, l_bar):
+        """(s_bar, params_bar) of <l_bar, log sigma>."""
+        return self._split({p: scaled(l_bar, n, q) for p, (n, q) in self.slopes().items()})
+
+    def _split(self, bars):
+        return bars.pop("s"), self.convention.reduce(bars)
+
+
+class Scale(Value):
+    """sigma = sigma(s) > 0, elementwise.
+
+    `forward(s)` -> sigma
+    `log(s)` -> log sigma
+    `vjp(s)` -> ((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)
+
+    A page writes `definition(m, s, **fields)` -> sigma, `evaluate(s)` -> (m, w, log sigma) with sigma = m exp(w),
+    `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), and `field_slopes(s)` -> {field: (n, q)} if it has parameters.
+    `rules` say what its constants must be.
+    """
+
+    kind = "scale"
+    letters = "s"
+    source = ""
+    normwise = False
+    event_ndim = (0, 0)
+    event_shape = None
+    domain, codomain = real, positive
+    gains = None                        # parameters of channels: those of a convention that is not elementwise
+    rules: tuple = ()
+    hard_cases = ()
+
+    def output_shape(self, shape):
+        return shape
+
+    def input_shape(self, shape):
+        return shape
+
+    def _validate(self):
+        super()._validate()
+        for key, (holds, rule) in self.rules:
+            value = float(getattr(self, key))
+            if not holds(value):
+                raise ValueError(f"{type(self).__name__}: {key} {rule}; {key} = {value}")
+            self._set(key, value)
+
+    def at_values(self, s):
+        """The `Sigma` of an array s."""
+        return Sigma(self, s)
+
+    def forward(self, s):
+        return self.at_values(s).times(np.ones_like(s))
+
+    def log(self, s):
+        return np.broadcast_to(self.evaluate(s)[2], s.shape)
+
+    def vjp(self, s):
+        sigma = self.at_values(s)
+        one = np.ones_like(s)
+        values = sigma.times(one), np.broadcast_to(sigma.log, s.shape)
+        return values, lambda sigma_bar, log_sigma_bar: sigma.cotangents(one, sigma_bar, log_sigma_bar)
+
+    def field_slopes(self, s):
+        return {}
+
+
+def elementwise(name, scale):
+    """Refuse a convention with parameters of channels where there are none."""
+    if getattr(scale, "gains", None) is not None:
+        raise ValueError(f"{name}: scale must be elementwise; gains of channels are for AffineCoupling alone")
+
+
+VJP_DOC = """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""
+
+
+def scale(*, source="", register=True):
+    """Declare a page: a convention, and who has it."""
+
+    def publish(page):
+        page = declare(page)
+        page.source = source
+        for name, doc in (("forward", "sigma(s)."), ("log", "log sigma(s).")):
+            setattr(page, name, published(own_function(page, name), of_event(0), doc))
+        page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "sigma_bar", "log_sigma_bar"), VJP_DOC)
+        return registered(page) if register else page
+
+    return publish
+
+
+FINITE = (lambda v: -inf < v < inf, "must be finite")
+ABOVE_0 = (lambda v: 0 < v < inf, "must be finite and > 0")
+POSITIVE = (lambda v: v > 0, "must be > 0")
+AT_LEAST_0 = (lambda v: 0 <= v < inf, "must be finite and >= 0")
+BELOW_1 = (lambda v: 0 < v < 1, "must be in (0, 1)")

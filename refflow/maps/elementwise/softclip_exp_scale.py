@@ -1,0 +1,48 @@
+r"""The exponential of a softly clipped number as a scale, R -> (low, 1/low).
+
+    log sigma = s / (1 + a),   a = |s|/b,   b = -log low                            (1)
+    d(log sigma)/ds = 1 / (1 + a)^2                                                 (2)
+    m = 1,   w = log sigma                                  for a <= 1
+    m = low^(-sign s),   w = -sign(s) b / (1 + a)           for a > 1               (3)
+
+(3) keeps the large constant b out of the exponent, where its rounding would be felt although sigma no longer depends on s.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from ...core import case, plain
+from .scale import BELOW_1, Scale, scale
+
+
+@scale(source="zuko")
+class SoftclipExpScale(Scale):
+    """sigma = exp(s / (1 + |s / log low|)), in (low, 1/low)."""
+
+    low: float = plain(1e-3)
+    rules = (("low", BELOW_1),)
+
+    @staticmethod
+    def definition(m, s, low):
+        return m.exp(s / (1 + abs(s / m.log(low))))                                 # (1)
+
+    def evaluate(self, s):
+        b = -log(self.low)
+        a = np.abs(s) / b
+        log_sigma = s / (1 + a)                                                     # (1)
+        far, side = a > 1, np.sign(s)
+        m = np.where(far, np.where(s > 0, 1 / self.low, self.low).astype(s.dtype), 1)
+        return m, np.where(far, -side * (b / (1 + a)), log_sigma), log_sigma        # (3)
+
+    def log_slope(self, s):
+        a = np.abs(s) / -log(self.low)
+        return 1 / (1 + a) ** 2, np.zeros_like(s)                                   # (2)
+
+    hard_cases = (
+        case("Switch", "(1) and (3) meet at |s| = -log low", z=[6.90775527898213, 6.907755278982137, 6.907755278982138]),
+        case("Saturated", "sigma rounds to low or 1/low", z=[2.0**60, -2.0**60, 2.0**1000]),
+        case("Tiny", "log sigma is s", z=[1e-20, 5e-324]),
+    )

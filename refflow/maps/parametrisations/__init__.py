@@ -1,0 +1,5 @@
+"""From unconstrained vectors to fields."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

@@ -1,0 +1,60 @@
+r"""Location and scale of the gated map of inverse autoregressive flows (Kingma et al., arXiv:1606.04934; "stable" in Pyro).
+
+With v = s + offset,
+    x = sigma z + (1 - sigma) m,   sigma = sigmoid v                                (1)
+    shift = m (1 - sigma),   1 - sigma = sigmoid(-v) = exp(min(-v, 0)) / (1 + exp(-|v|))    (2)
+    s_bar = s_bar of `ScaledAffine` - shift_bar m sigma (1 - sigma),   m_bar = shift_bar (1 - sigma)       (3)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import plain
+from ..elementwise.scale import scaled
+from ..elementwise.sigmoid_scale import SigmoidScale
+from .parametrisation import Map, checked_order, parametrisation
+
+
+class Gate:
+    """sigmoid(s + offset), as definitions see a scale."""
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def definition(self, m, s):
+        return SigmoidScale.definition(m, s, self.offset, 0)                        # (1)
+
+
+@parametrisation(source="arXiv:1606.04934")
+class GatedLocationScale(Map):
+    """s and shift = (1 - sigmoid(s + offset)) m of `ScaledAffine`.
+
+    In h, s stands where `order` has "scale", m where it has "shift".
+    """
+
+    offset: float = plain(2.0)
+    order: tuple = plain(("scale", "shift"))
+    size, names = 2, ("s", "shift")
+
+    def _validate(self):
+        super()._validate()
+        self._set("order", checked_order("GatedLocationScale", self.order))
+        self._set("scale", SigmoidScale(self.offset))
+
+    @staticmethod
+    def definition(m, h, offset, order):
+        s, mean = h[order.index("scale")], h[order.index("shift")]
+        return {"s": s, "scale": Gate(offset), "shift": mean / (1 + m.exp(s + offset))}       # (1)
+
+    def vjp(self, h):
+        s, m = (h[..., self.order.index(name)] for name in ("scale", "shift"))
+        v = s + self.offset
+        gate, w = 1 / (1 + np.exp(-np.abs(v))), np.minimum(-v, 0)
+
+        def pullback(bars):
+            s_bar = bars["s"] - scaled(m, bars["shift"] * gate * gate, -np.abs(v))  # (3)
+            by_name = {"scale": s_bar, "shift": scaled(bars["shift"], gate, w)}     # (3)
+            return np.stack([by_name[name] for name in self.order], -1), {}
+
+        return {"s": s, "shift": scaled(m, gate, w), "scale": self.scale}, pullback         # (2)

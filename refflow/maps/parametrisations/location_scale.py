@@ -1,0 +1,40 @@
+r"""Location and scale: the fields of `ScaledAffine` as they are.
+
+    s = h_i,   shift = h_j,   (i, j) the order                                      (1)
+    h_bar_i = s_bar,   h_bar_j = shift_bar                                          (2)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import child, plain
+from ..elementwise.scale import Scale, elementwise
+from .parametrisation import Map, checked_order, parametrisation
+
+
+@parametrisation(source="definition")
+class LocationScale(Map):
+    """(s, shift) of `ScaledAffine`, in the given order in h."""
+
+    scale: Scale = child()
+    order: tuple = plain(("scale", "shift"))
+    size, names = 2, ("s", "shift")
+
+    def _validate(self):
+        super()._validate()
+        self._set("order", checked_order("LocationScale", self.order))
+        elementwise("LocationScale", self.scale)
+
+    @staticmethod
+    def definition(m, h, scale, order):
+        return {"s": h[order.index("scale")], "shift": h[order.index("shift")], "scale": scale}     # (1)
+
+    def vjp(self, h):
+        s, shift = (h[..., self.order.index(name)] for name in ("scale", "shift"))
+
+        def pullback(bars):
+            by_name = {"scale": bars["s"], "shift": bars["shift"]}
+            return np.stack([by_name[name] for name in self.order], -1), {"scale": bars["scale"]}   # (2)
+
+        return {"s": s, "shift": shift, "scale": self.scale}, pullback

@@ -1,0 +1,45 @@
+r"""One number for each field, through a scale of its own.
+
+    fields_i = scale_i(h_i)                                                         (1)
+    h_bar_i = fields_bar_i dscale_i/dh_i                                            (2)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Value, children, plain
+from ..elementwise.scale import elementwise
+from .parametrisation import Map, parametrisation
+
+
+@parametrisation(source="definition")
+class PerField(Map):
+    """Entry i of h is the field `names[i]`: of its own scale, `scales[i]`, or as it is, where that is a `Free`."""
+
+    names: tuple = plain()
+    scales: tuple[Value, ...] = children()
+
+    size = property(lambda self: len(self.names))
+
+    def _validate(self):
+        super()._validate()
+        self._set("names", tuple(self.names))
+        for scale in self.scales:
+            elementwise("PerField", scale)
+        if len(self.names) != len(self.scales):
+            raise ValueError(f"PerField: {len(self.names)} names need as many scales, not {len(self.scales)}")
+
+    @staticmethod
+    def definition(m, h, names, scales):
+        return {name: scale.definition(m, h_i) for name, scale, h_i in zip(names, scales, h)}       # (1)
+
+    def vjp(self, h):
+        found = [scale.vjp(h[..., i]) for i, scale in enumerate(self.scales)]
+
+        def pullback(bars):
+            pulled = [back(bars[name], np.zeros_like(bars[name])) for name, (_, back) in zip(self.names, found)]
+            return (np.stack([bar for bar, _ in pulled], -1),
+                    {"scales": {str(i): own for i, (_, own) in enumerate(pulled)}})                 # (2)
+
+        return {name: values[0] for name, (values, _) in zip(self.names, found)}, pullback
