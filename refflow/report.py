@@ -94,12 +94,12 @@ def gain_text(gain):
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 def certificate_table(quantities):
-    """The error of each quantity of a page and what is allowed, in units of rounding, for each dtype."""
+    """The error of each quantity of a page and what is allowed, in units of rounding, for each dtype; "" for no quantity."""
     rows = [("certificate", *DTYPES)]
     for quantity, dtypes in quantities.items():
         cells = [f"{number(dtypes[d]['C'])} of {number(dtypes[d]['allowed'])}" if d in dtypes else "" for d in DTYPES]
         rows.append((quantity, *cells))
-    return aligned(rows)
+    return aligned(rows) if quantities else ""
 
 
 def largest_error(quantities):

@@ -73,6 +73,12 @@ def test_show(run):
     for name in REGISTRY:
         status, out, _ = run("show", name)
         assert status == 0 and out.startswith(f"{name}: ")
+        status, out, _ = run("show", name, "--json")
+        assert status == 0 and set(json.loads(out)) == FACTS | {"text", "parameters", "hard_cases"}
+    page = json.loads(run("show", "Affine", "--json")[1])
+    assert page["name"] == "Affine" and "x = scale z + shift" in page["text"]
+    assert {row["parameter"]: row["constraint"] for row in page["parameters"]}["scale"] == "must be finite and not 0"
+    assert "Cancelling" in {case["name"] for case in page["hard_cases"]}
 
 
 def test_show_a_page_with_components(run):

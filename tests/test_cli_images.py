@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refflow.cli.dataset import Dataset
 from refflow.cli.images import Images
+from refflow.cli.kinds import KINDS
 from refflow.core import Chain, Flow, arrays
 from refflow.maps.densities import StandardNormal
 from refflow.data import load_images, photographs
@@ -298,6 +301,35 @@ def test_temperature_of_tables(run):
               Flow(Chain([load("table.npz").bijector]), StandardNormal(2))), "deep.npz")
     status, _, err = run("sample", "deep.npz", "--temperature", 0.5)
     assert status == 2 and "--temperature: the base of the flow must be StandardNormal, not Flow" in err
+
+
+# -- the protocol -----------------------------------------------------------------------------------------------------
+
+def lacking(kind):
+    """What a kind of data set lacks of the protocol, or has with other arguments."""
+    for name in Dataset.__annotations__:
+        if name not in vars(kind) and name not in kind.__dataclass_fields__:
+            yield name
+    for name, asked in vars(Dataset).items():
+        function = getattr(asked, "__func__", asked)
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        own = vars(kind).get(name)
+        own = getattr(own, "__func__", own)
+        if type(vars(kind).get(name)) is not type(asked) or list(inspect.signature(own).parameters) != list(
+                inspect.signature(function).parameters):
+            yield name
+
+
+def test_rows_and_images_keep_the_protocol():
+    assert [list(lacking(kind)) for kind in KINDS] == [[], []]
+
+
+def test_a_kind_that_does_not_keep_it_is_named(monkeypatch):
+    monkeypatch.delattr(Images, "shown")
+    monkeypatch.setattr(Images, "read", lambda self, path, rng: None)
+    monkeypatch.delattr(Images, "limits")
+    assert sorted(lacking(Images)) == ["limits", "read", "shown"]
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .files import cells_of, is_npy, table_text, write_npy, write_table
-from .options import add_table_out, positive_count, to_be_written, writes_a_file
+from .options import add_table_out, positive_count, writes_a_file
 from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
 from ..oracle import CannotRun
 from ..report import json_text
@@ -28,7 +28,6 @@ def add_command(commands):
 
 
 def run(options):
-    to_be_written(options.out, options.force)
     for key in OF_PHOTOGRAPHS:
         if getattr(options, key) and options.name != "photographs":
             raise CannotRun(f"--{key} is for photographs, not for {options.name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import Any, Callable, Protocol
+from typing import Callable, Protocol
 
 import numpy as np
 
@@ -67,11 +67,8 @@ class Dataset(Protocol):
     def note(self) -> dict:
         """What `of_flow` reads again."""
 
-    def text(self) -> str:
-        """In a few words."""
-
-    def noise_text(self) -> str:
-        """Which of its entries get noise, where that is an option."""
+    def summary(self, counts) -> str:
+        """What fit says of the data, with the text `counts`: how many there are of each part."""
 
     def read(self, path) -> Given:
         """The events of a file, which must be such as this describes."""
@@ -86,8 +83,7 @@ class Dataset(Protocol):
         """The model that the options name, initialised on the values of `parts`."""
 
     def gaussian(self, train, held_out) -> tuple[Callable | None, str | None]:
-        """(log density of the Gaussian to compare with, None where there is none; what it is, None where it is always
-        the same)."""
+        """(log density of the Gaussian to compare with, None where there is none; what it is, None for rows)."""
 
     def refuse_samples(self, options) -> None:
         """CannotRun where samples cannot be written as the options of sample say."""
@@ -95,14 +91,8 @@ class Dataset(Protocol):
     def samples(self, y) -> np.ndarray:
         """Events such as the data are: integers where these are."""
 
-    def write_samples(self, path, y) -> None:
-        """Write them to a file."""
-
-    def samples_text(self, y) -> str:
-        """Them as text, for standard output."""
-
-    def written_text(self, options) -> str:
-        """What sample says when they are written."""
+    def write_samples(self, options, y) -> str:
+        """Write them to `options.out`; the text that sample prints: what was written, or without a file the events."""
 
     def shown(self, y) -> np.ndarray:
         """Events as pictures show them."""
@@ -115,7 +105,7 @@ def in_units(model, units, y, rng) -> tuple[Flow, tuple]:
     return Flow(Chain([model.bijector, *units]), model.base), fixed
 
 
-def likeliest(name, known: Any) -> str:
+def likeliest(name, known) -> str:
     """A hint for a name that is not among the known ones."""
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"

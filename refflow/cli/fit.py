@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import kinds
-from .options import (INTERRUPTED, add_seed, count, counts, fraction, positive_count, rate, to_be_written,
-                      writes_a_file)
+from .options import INTERRUPTED, add_seed, count, counts, fraction, positive_count, rate, writes_a_file
 from ..core.arrays import in_parts
 from ..models import BUILDERS
 from ..oracle import CannotRun
@@ -71,7 +70,6 @@ def add_options_of_images(command):
 def run(options):
     if Path(options.out).suffix not in (".npz", ".json"):
         raise CannotRun(f"--out {options.out}: the name of a flow's file must end in .npz or .json")
-    to_be_written(options.out, options.force)
     rng = np.random.default_rng(options.seed)
     data, values = kinds.to_fit(options, rng)
     parts = divided(options, data, values, rng)
@@ -164,7 +162,7 @@ def gain_of(differences):
 
 def fit_text(report, data):
     best = f", the best of {report['stopped_at']}" if "validation" in report["parts"] else ""
-    lines = [f"{report['data']}: {data.text()}, {parts_text(report['parts'], data.word)}", data.noise_text(),
+    lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
              likelihood_table(report, data.measures),
              f"the Gaussian: {report['gaussian_is']}" if report["gaussian_is"] else "",
              f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']})"]

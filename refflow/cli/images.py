@@ -106,8 +106,8 @@ class Images:
         reduced = "" if self.bins == self.values else f", reduced to {self.bins} values"
         return f"{H} x {W} pixels{f', {C} channels' * (C > 1)}, 0 .. {self.values - 1}{reduced}"
 
-    def noise_text(self):
-        return ""                           # all entries get noise
+    def summary(self, counts):
+        return f"{self.text()}, {counts}"
 
     # -- their events -------------------------------------------------------------------------------------------------
 
@@ -170,17 +170,12 @@ class Images:
     def samples(self, y):
         return self.laid_out(quantised(y, self.values, self.bins, 0.0, float(self.bins)))
 
-    def write_samples(self, path, y):
-        if is_png(path):
-            write_picture(path, self.shown(y), self.limits)
+    def write_samples(self, options, y):
+        if is_png(options.out):
+            write_picture(options.out, self.shown(y), self.limits)
         else:
-            write_npy(path, self.samples(y))
-
-    def samples_text(self, y):
-        raise NotImplementedError           # `refuse_samples` asks for a file
-
-    def written_text(self, options):
-        return f"{options.out}: {counted(options.n, self.word)} of {self.text()}, temperature {options.temperature:g}"
+            write_npy(options.out, self.samples(y))
+        return f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}\n"
 
     def shown(self, y):
         """k of (1)."""

@@ -42,13 +42,17 @@ def add_flow(command):
 
 
 def writes_a_file(command, run):
-    """The options of a command that writes `--out`, and how it is run: interrupted, it says what is left."""
+    """The options of a command that writes `--out`, and how it is run.
+
+    A path that must not be written is refused before any work is done for it; interrupted, the command says what is left.
+    """
     command.add_argument("--json", action="store_true", help="a report as JSON")
     command.add_argument("--force", action="store_true", help="write over a file that exists")
     command.set_defaults(run=lambda options: interruptible(run, options), written=False)
 
 
 def interruptible(run, options):
+    to_be_written(options.out, options.force)
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -62,7 +66,7 @@ def interruptible(run, options):
 
 
 def to_be_written(path, force):
-    """Refuse a path before any work is done for it."""
+    """Refuse a path that must not be written."""
     if path is None:
         return
     if not Path(path).resolve().parent.is_dir():

@@ -15,7 +15,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .kinds import opened
-from .options import add_flow, add_seed, count, positive_count, rate, to_be_written, writes_a_file
+from .options import add_flow, add_seed, count, positive_count, rate, writes_a_file
 from .sample import drawn
 from ..core import Flow
 from ..oracle import CannotRun
@@ -62,7 +62,6 @@ def panel_count(text):
 def run(options):
     if Path(options.out).suffix.lower() not in FORMS:
         raise CannotRun(f"--out {options.out}: the name of a picture must end in {', '.join(FORMS)}")
-    to_be_written(options.out, options.force)
     try:
         from .. import plot
     except ImportError as error:

@@ -82,11 +82,9 @@ class Rows:
     def note(self):
         return {"columns": self.names, "dequantised": self.noisy}
 
-    def text(self):
-        return f"{self.D} columns"
-
-    def noise_text(self):
-        return f"{len(self.noisy)} columns of integers, with noise" if self.noisy else ""
+    def summary(self, counts):
+        noise = f"\n{len(self.noisy)} columns of integers, with noise" if self.noisy else ""
+        return f"{self.D} columns, {counts}{noise}"
 
     # -- their events -------------------------------------------------------------------------------------------------
 
@@ -149,14 +147,12 @@ class Rows:
         x[:, columns] = np.floor(x[:, columns])
         return x
 
-    def write_samples(self, path, y):
+    def write_samples(self, options, y):
         x = self.samples(y)
-        write_table(path, self.names, cells_of(x, self.noisy), x)
-
-    def samples_text(self, y):
-        return table_text(self.names, cells_of(self.samples(y), self.noisy))
-
-    def written_text(self, options):
+        cells = cells_of(x, self.noisy)
+        if options.out is None:
+            return table_text(self.names, cells)
+        write_table(options.out, self.names, cells, x)
         return ""
 
     def shown(self, y):

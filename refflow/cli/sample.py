@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, count, rate, to_be_written, writes_a_file
+from .options import add_flow, add_seed, add_table_out, count, rate, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.densities import StandardNormal
 from ..oracle import CannotRun
@@ -23,20 +23,16 @@ def add_command(commands):
 
 
 def run(options):
-    to_be_written(options.out, options.force)
     flow, data, _ = opened(options.flow)
     data.refuse_samples(options)
     y = drawn(flow, np.random.default_rng(options.seed), options.n, options.temperature)
-    if options.out:
-        data.write_samples(options.out, y)
+    text = data.write_samples(options, y)
     if options.json:
         report = {"flow": options.flow, "seed": options.seed, "n": options.n, "temperature": options.temperature}
         report |= data.note() | {"out": options.out}
         print(json_text(report | ({} if options.out else {"rows": data.samples(y).tolist()}), indent=None))
-    elif not options.out:
-        print(data.samples_text(y), end="")
-    elif data.written_text(options):
-        print(data.written_text(options))
+    else:
+        print(text, end="")
     return 0
 
 

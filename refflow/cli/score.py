@@ -8,7 +8,7 @@ import numpy as np
 
 from .files import table_text, write_table
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, to_be_written, writes_a_file
+from .options import add_flow, add_seed, add_table_out, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
@@ -26,7 +26,6 @@ def add_command(commands):
 
 
 def run(options):
-    to_be_written(options.out, options.force)
     flow, data, _ = opened(options.flow)
     given = data.read(options.data)
     y = data.with_noise(given.values, np.random.default_rng(options.seed))
