@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import Chain, Flow, Inverse
+from .core.arrays import in_parts
 from .core.compose import single_steps
 from .saving import write_atomically
 from .training import Result
@@ -42,7 +43,6 @@ SHADES = LinearSegmentedColormap.from_list("refflow", (
     "#ffffff", "#dcf6ff", "#b5e9fc", "#8cd9f7", "#5fc4ef", "#31ace0", "#0490ca", "#0b75ad", "#1c5c8e", "#21466f", "#1e3050"))
 BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8c8c8c", "#333333"        # Okabe & Ito's blue and vermilion, and greys
 FORMS = (".png", ".pdf", ".svg")
-EVENTS_AT_ONCE = 8192
 PANELS_IN_A_ROW = 6
 MOST_ENTRIES = 6
 MANY = 4000                             # samples that a window is fitted to
@@ -101,11 +101,6 @@ def number(value):
 
 
 # -- events -----------------------------------------------------------------------------------------------------------
-
-def in_parts(f, x):
-    """f of the events x, some thousands at once."""
-    return np.concatenate([f(x[i:i + EVENTS_AT_ONCE]) for i in range(0, max(len(x), 1), EVENTS_AT_ONCE)])
-
 
 def checked_flow(name, flow):
     if not isinstance(flow, Flow):

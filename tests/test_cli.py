@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import refflow
-from refflow.core.registry import of_kind
+from refflow.core.registry import REGISTRY
 
 TANH = """
 import numpy as np
@@ -36,17 +36,33 @@ def file(tmp_path):
     return write
 
 
+FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain", "support", "source", "certificate"}
+
+
 def test_list(run):
+    """All pages of every kind."""
     status, out, _ = run("list")
-    assert status == 0 and len(out.splitlines()) == len(of_kind("bijector")) + 1
+    head, *lines = out.splitlines()
+    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == list(REGISTRY)
+    assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert set(pages) == set(of_kind("bijector")) and "AffineCoupling" in pages
-    assert all(set(p) == {"name", "chapter", "event_ndim", "inverse", "domain", "codomain", "source", "certificate"}
-               for p in pages.values())
+    assert list(pages) == list(REGISTRY) and all(set(p) == FACTS for p in pages.values())
+    assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density"}
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
     assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"
+    assert pages["Dense"]["inverse"] is None and pages["StandardNormal"]["support"] == "real"
     assert set(pages["Tanh"]["certificate"]["forward"]["float64"]) >= {"C", "allowed"}
+
+
+def test_a_page_of_a_new_kind_is_listed_and_shown(run, monkeypatch):
+    """Whatever is registered, with no more than a name, a kind and declared fields."""
+    thing = type("Thing", (), {"kind": "invention", "declared": {}, "__module__": "refflow.core.registry"})
+    monkeypatch.setitem(REGISTRY, "Thing", thing)
+    assert any(line.split()[:2] == ["Thing", "invention"] for line in run("list")[1].splitlines())
+    assert {p["name"]: p["kind"] for p in json.loads(run("list", "--json")[1])}["Thing"] == "invention"
+    status, out, _ = run("show", "Thing")
+    assert status == 0 and out.startswith("Thing: The register of pages")
 
 
 def test_show(run):
@@ -54,8 +70,15 @@ def test_show(run):
     assert status == 0
     words = ("x = scale z + shift", "scale      ()", "must be finite and not 0", "certificate", "Cancelling")
     assert all(word in out for word in words)
-    for name in of_kind("bijector", "conditioner"):
-        assert run("show", name)[0] == 0
+    for name in REGISTRY:
+        status, out, _ = run("show", name)
+        assert status == 0 and out.startswith(f"{name}: ")
+        status, out, _ = run("show", name, "--json")
+        assert status == 0 and set(json.loads(out)) == FACTS | {"text", "parameters", "hard_cases"}
+    page = json.loads(run("show", "Affine", "--json")[1])
+    assert page["name"] == "Affine" and "x = scale z + shift" in page["text"]
+    assert {row["parameter"]: row["constraint"] for row in page["parameters"]}["scale"] == "must be finite and not 0"
+    assert "Cancelling" in {case["name"] for case in page["hard_cases"]}
 
 
 def test_show_a_page_with_components(run):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import refflow.cli.flows as cli
+from refflow.cli import fit as cli, rows as cli_rows
 from refflow import Affine, Flow, StandardNormal, Tanh
 from refflow.cli.images import read_images
 from refflow.maps.conditioners import dense_network
@@ -290,7 +290,7 @@ def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
     def at_once(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_table", at_once)
+    monkeypatch.setattr(cli_rows, "read_table", at_once)
     status, _, err = run("fit", "data.csv", "--out", "g.npz")
     assert status == 130 and "nothing was written" in err and not os.path.exists("g.npz")
 

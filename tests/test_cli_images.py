@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import refflow.cli.images as cli
-from refflow.core import Chain, Flow
+from refflow.cli.dataset import Dataset
+from refflow.cli.images import Images
+from refflow.cli.kinds import KINDS
+from refflow.core import Chain, Flow, arrays
 from refflow.maps.densities import StandardNormal
 from refflow.data import load_images, photographs
 from refflow.models import realnvp
 from refflow.saving import about, load, save
-from refflow.training import Adam, fit
+from refflow.training import Adam, fit, gaussians
 
 SMALL = {"glow": ("--levels", 1, "--depth", 1, "--hidden", 4), "realnvp": ("--levels", 1, "--depth", 0, "--hidden", 3)}
 
@@ -66,7 +70,7 @@ def test_fit_sample_score_plot(run, model):
     rows = np.array([line.split(",") for line in out.splitlines()[1:]], float)
     assert status == 0 and out.startswith("image,log_prob,bits_per_dim\n") and "60 images" in err and len(rows) == 60
     assert np.allclose(rows[:, 2], -rows[:, 1] / (16 * math.log(2)), rtol=1e-15)
-    y = cli.Images(8, 8, (1, 4, 4), "NCHW").with_noise(ramps(), np.random.default_rng(4))
+    y = Images(8, 8, (1, 4, 4), "NCHW").with_noise(ramps(), np.random.default_rng(4))
     assert np.allclose(rows[:, 1], flow.log_prob(y), rtol=1e-6)
     assert run("score", "flow.npz", "images.npy", "--seed", 4, "--out", "scores.npy")[0] == 0
     assert np.array_equal(np.load("scores.npy"), rows[:, 1])
@@ -75,7 +79,7 @@ def test_fit_sample_score_plot(run, model):
 
     for what in ("images", "interpolation", "history"):
         assert run("plot", "flow.npz", "images.npy", "--what", what, "--n", 4, "--out", f"{what}.png")[0] == 0
-        assert (cli.Path(f"{what}.png")).read_bytes().startswith(b"\x89PNG")
+        assert (Path(f"{what}.png")).read_bytes().startswith(b"\x89PNG")
     assert run("plot", "flow.npz", "--what", "images", "--n", 4, "--temperature", 0.5, "--out", "cold.png")[0] == 0
 
 
@@ -116,7 +120,7 @@ def test_two_black_images(run, model):
 
 def test_without_a_gaussian(run, monkeypatch):
     """The noise of two images may agree in an entry."""
-    monkeypatch.setattr(cli.Images, "with_noise", lambda self, k, rng: k + np.float32(0.5))
+    monkeypatch.setattr(Images, "with_noise", lambda self, k, rng: k + np.float32(0.5))
     status, out, err = trained(run, "glow", v=ramps(n=2) * 0)
     assert status == 0 and not err and "\na Gaussian  -\nthe Gaussian: there is none" in out
 
@@ -150,14 +154,14 @@ def test_held_out_file(run):
 
 
 def test_interrupted(run, monkeypatch):
-    def stop(self, k, rng, noise=cli.Images.with_noise):
+    def stop(self, k, rng, noise=Images.with_noise):
         stop.calls += 1
         if stop.calls == 8:
             raise KeyboardInterrupt
         return noise(self, k, rng)
 
     stop.calls = 0
-    monkeypatch.setattr(cli.Images, "with_noise", stop)
+    monkeypatch.setattr(Images, "with_noise", stop)
     status, _, err = trained(run, "glow")
     assert status == 130 and "interrupted; flow.npz holds the best flow so far" in err
     assert about("flow.npz")["stopped"] == "interrupted"
@@ -214,7 +218,7 @@ def test_fit_refuses(run, name):
     v, options, message = REFUSED[name]
     status, out, err = trained(run, "glow", *options, v=v)
     assert status == 2 and not out and message in err and err.startswith("refflow: ") and err.count("\n") == 1
-    assert not cli.Path("flow.npz").exists()
+    assert not Path("flow.npz").exists()
 
 
 def test_realnvp_refuses(run):
@@ -271,7 +275,7 @@ def test_other_images_are_refused(run, command):
 
 def test_score_refuses_what_is_no_file_of_images(run):
     assert trained(run, "glow")[0] == 0
-    cli.Path("text.npy").write_text("no")
+    Path("text.npy").write_text("no")
     assert run("score", "flow.npz", "text.npy")[0] == 2 and run("score", "flow.npz", "none.npy")[0] == 2
 
 
@@ -299,19 +303,48 @@ def test_temperature_of_tables(run):
     assert status == 2 and "--temperature: the base of the flow must be StandardNormal, not Flow" in err
 
 
+# -- the protocol -----------------------------------------------------------------------------------------------------
+
+def lacking(kind):
+    """What a kind of data set lacks of the protocol, or has with other arguments."""
+    for name in Dataset.__annotations__:
+        if name not in vars(kind) and name not in kind.__dataclass_fields__:
+            yield name
+    for name, asked in vars(Dataset).items():
+        function = getattr(asked, "__func__", asked)
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        own = vars(kind).get(name)
+        own = getattr(own, "__func__", own)
+        if type(vars(kind).get(name)) is not type(asked) or list(inspect.signature(own).parameters) != list(
+                inspect.signature(function).parameters):
+            yield name
+
+
+def test_rows_and_images_keep_the_protocol():
+    assert [list(lacking(kind)) for kind in KINDS] == [[], []]
+
+
+def test_a_kind_that_does_not_keep_it_is_named(monkeypatch):
+    monkeypatch.delattr(Images, "shown")
+    monkeypatch.setattr(Images, "read", lambda self, path, rng: None)
+    monkeypatch.delattr(Images, "limits")
+    assert sorted(lacking(Images)) == ["limits", "read", "shown"]
+
+
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 def test_the_gaussian_of_neighbours():
     """Its density is that of the normal distribution with the matrix of its predictions, entry by entry."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=(40, 2, 3, 4)).cumsum(-1).cumsum(-2) + [[[1.0]], [[-3.0]]]
-    density = cli.neighbours(y)
+    density = gaussians.neighbours(y)
     A, mean = np.zeros((24, 24)), np.repeat(density.means, 12)
     index = np.arange(24).reshape(2, 3, 4)
     for c in range(2):
         for i in range(3):
             for j in range(4):
-                entries = [(k, i + di, j + dj) for k in range(2) for di, dj in cli.BEFORE] + [(k, i, j) for k in range(c)]
+                entries = [(k, i + di, j + dj) for k in range(2) for di, dj in gaussians.BEFORE] + [(k, i, j) for k in range(c)]
                 for w, (k, a, b) in zip(density.weights[c], entries, strict=True):
                     if 0 <= a < 3 and 0 <= b < 4:
                         A[index[c, i, j], index[k, a, b]] += w
@@ -323,16 +356,16 @@ def test_the_gaussian_of_neighbours():
     expected = -(e * e / s2 + np.log(2 * np.pi * s2)).sum(-1) / 2
     assert np.allclose(density.log_prob(y), expected, rtol=1e-12)
     assert np.allclose((e * e).reshape(40, 2, 12).mean((0, 2)), density.variances, rtol=1e-12)
-    F = np.concatenate([cli.predictors_of(y, density.means, 1)[0].reshape(480, -1)])
+    F = np.concatenate([gaussians.predictors_of(y, density.means, 1)[0].reshape(480, -1)])
     assert np.abs(F.T @ e[:, 12:].ravel()).max() < 1e-9 * np.abs(F).max() * np.abs(e).max() * 480
 
 
 def test_few_images_at_once(monkeypatch):
     y = np.random.default_rng(0).normal(size=(7, 1, 4, 4))
-    whole = cli.neighbours(y)
-    monkeypatch.setattr(cli, "AT_ONCE", 33)
-    parts = cli.neighbours(y)
-    assert [len(part) for part in cli.chunks(y)] == [2, 2, 2, 1]
+    whole = gaussians.neighbours(y)
+    monkeypatch.setattr(arrays, "AT_ONCE", 33)
+    parts = gaussians.neighbours(y)
+    assert [len(part) for part in arrays.parts(y)] == [2, 2, 2, 1]
     assert np.allclose(parts.variances, whole.variances, rtol=1e-12)
 
 

@@ -569,7 +569,7 @@ def test_initialised_through_chains_and_inverses():
 
 # -- the house --------------------------------------------------------------------------------------------------------
 
-ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "saving", "data", "report", "plot", "testing", "oracle",
+ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "plot", "testing", "oracle",
          "peers", "cli"]
 CORE = ["version", "arrays", "declarations", "tree", "values", "sets", "registry", "words", "bijector", "compose",
         "conditioner", "density", "flow"]

@@ -14,7 +14,7 @@ from refflow.core import Bijector, bijector, real
 from refflow.oracle import CannotRun, adapter, check, golden
 from refflow.oracle.pages import bijectors
 from refflow.oracle.points import Truth
-from refflow.oracle.verdict import plain
+from refflow.report import plain
 
 REGISTRY = bijectors()
 GOLDEN = Path(golden.__file__).parent / "golden"

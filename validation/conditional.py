@@ -22,12 +22,12 @@ import json
 
 import numpy as np
 
-from refflow.cli.gaussian import gaussian_start
 from refflow.core import Chain, Flow
 from refflow.maps.densities import FullNormal
 from refflow.data import load_data, one_hot
 from refflow.models import realnvp
 from refflow.training import EMA, Adam, Cosine, fit
+from refflow.training.gaussians import gaussian_start
 
 STEPS, HIDDEN, COUPLINGS = 1500, (32,), 4
 

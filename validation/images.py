@@ -15,8 +15,8 @@ Rounding differs between the two, in the order of sums, and training multiplies 
 ends below 2e-15 on the digits and at 5e-10 for Glow on the photographs.
 
 Printed are the bits/dim of the held-out images, with the same noise: at the start, after training, of torch after training,
-and of a Gaussian (`refflow.cli_images`); and how far the two loss curves are apart, relatively.  Exit status 1 where they
-end further apart than ALLOWED, or where training does not lower the held-out bits.
+and of a Gaussian (`refflow.training.gaussians`); and how far the two loss curves are apart, relatively.  Exit status 1 where
+they end further apart than ALLOWED, or where training does not lower the held-out bits.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import time
 
 import numpy as np
 
-from refflow.cli.images import gaussian_of, log_probs
 from refflow.core import Chain, Flow
+from refflow.core.arrays import in_parts
 from refflow.core.tree import flatten
 from refflow.data import load_images
 from refflow.maps.dequantisation import dequantised
@@ -37,6 +37,7 @@ from refflow.maps.elementwise import Affine
 from refflow.models import image_realnvp
 from refflow.models.glow import glow
 from refflow.training import Adam, fit
+from refflow.training.gaussians import gaussian_of_images
 
 ALLOWED = {np.float64: 1e-7, np.float32: 0.05}
 SETTINGS = {("digits", "glow"): {"steps": 300, "batch": 64, "levels": 2, "depth": 4, "width": 32},
@@ -306,7 +307,7 @@ def run(data="digits", model="glow", steps=None, seed=0, dtype=np.float64, setti
     D = k[0].size
 
     def bits(density):
-        return -float(log_probs(density, held_out).mean()) / (D * math.log(2))
+        return -float(in_parts(density, held_out).mean(dtype=np.float64)) / (D * math.log(2))
 
     import torch
     torch.set_num_threads(1)
@@ -318,7 +319,7 @@ def run(data="digits", model="glow", steps=None, seed=0, dtype=np.float64, setti
                                                   np.random.default_rng(seed), dtype)
     seconds.append(time.perf_counter())
     ours = result.history["loss"]
-    kind, gaussian = gaussian_of(with_noise(bins, dtype)(k, rng), held_out)
+    gaussian, kind = gaussian_of_images(with_noise(bins, dtype)(k, rng), held_out)
     return {"data": data, "model": model, "steps": steps, "seed": seed, "dtype": np.dtype(dtype).name, "settings": settings,
             "parameters": sum(array.size for path, array in flatten(flow.params()["bijector"]["stages"]["0"])
                               if path[-1] not in ("mean", "var")),

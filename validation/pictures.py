@@ -30,13 +30,14 @@ import numpy as np
 
 from refflow import plot
 from refflow.cli import main as refflow
-from refflow.cli.images import drawn, read_image_flow, read_images
 from refflow.core import Chain, Flow
 from refflow.maps.densities import StandardNormal
 from refflow.data import load_data, one_hot
+from refflow.maps.dequantisation import dequantised
 from refflow.maps.elementwise import AlphaSigmoid, RescaledTanhExpScale
 from refflow.maps.linear import Permutation
 from refflow.models import realnvp
+from refflow.saving import read
 from refflow.maps.normalization import ActNorm
 from refflow.training import EMA, Adam, ClipNorm, Cosine, WarmUp, fit
 
@@ -86,7 +87,7 @@ def digits_flow(rng, x_like, blocks=14, width=64):
     return Flow(Chain([*stages, units.inverse_initialised(x_like, rng)]), StandardNormal(SIZE))
 
 
-def dequantised(rng, values, copies):
+def with_noise(rng, values, copies):
     noisy = [(values + rng.random(values.shape)) / LEVELS for _ in range(copies)]
     return np.concatenate(noisy).astype(np.float32)
 
@@ -97,8 +98,8 @@ def digits(directory, steps=600, held_out=197, copies=60):
     order = rng.permutation(len(data.values))
     values, labels = data.values[order], data.labels[order]
     context = one_hot(labels, CLASSES).astype(np.float32)
-    train = dequantised(rng, values[held_out:], copies), np.tile(context[held_out:], (copies, 1))
-    validation = dequantised(rng, values[:held_out], 5), np.tile(context[:held_out], (5, 1))
+    train = with_noise(rng, values[held_out:], copies), np.tile(context[held_out:], (copies, 1))
+    validation = with_noise(rng, values[:held_out], 5), np.tile(context[:held_out], (5, 1))
     flow = digits_flow(rng, train[0])
     result = fit(flow, train[0], context=train[1], validation=validation, batch_size=256, steps=steps,
                  optimiser=Adam(1e-3), schedule=WarmUp(100, Cosine(steps)), clip=ClipNorm(100.0), averaging=EMA(0.99),
@@ -122,7 +123,7 @@ def interpolations(flow, values, labels, rng, directory):
     """Rows between two held-out images of one class each."""
     rows = []
     for c in (0, 2, 3, 5, 8):
-        a, b = dequantised(rng, values[labels == c][:2], 1)
+        a, b = with_noise(rng, values[labels == c][:2], 1)
         given = flow.at(context=one_hot(c, CLASSES).astype(np.float32))
         rows.append(plot.between(given, a[None], b[None], 10))
     x = np.concatenate(rows).reshape(-1, SIZE)
@@ -158,18 +159,20 @@ def images(directory):
 
 def image_pictures(path, data, directory, name, columns=10, pairs=5):
     """Data above samples of the flow in a file, and interpolations between images of the data."""
-    flow, what = read_image_flow(path)
+    flow, note = read(path)
+    bins = note["images"]["bins"]
     rng = np.random.default_rng(1)
-    v = read_images(data)[0]
+    v = np.load(data)
     v = v[rng.permutation(len(v))]
     groups = {"data": v[:2 * columns]}
     for temperature in (1.0, TEMPERATURE):
-        y = drawn(flow, np.random.default_rng(2), 2 * columns, temperature)
+        y = flow.sample(np.random.default_rng(2), 2 * columns, temperature=temperature)
         groups["samples" + f", temperature {temperature:g}" * (temperature != 1)] = np.floor(y)
-    limits = (0, what.bins - 1)
+    limits = (0, bins - 1)
     written(plot.images(list(groups.values()), groups, columns=columns, limits=limits), directory, f"{name}.png")
     contrast = v.std((2, 3)).mean(1)
-    a, b = what.with_noise(v[contrast > np.median(contrast)][:2 * pairs], rng).reshape(2, pairs, *what.shape)
+    chosen = v[contrast > np.median(contrast)][:2 * pairs]
+    a, b = dequantised(chosen, rng, bins, None, 0.0, float(bins), np.float32).reshape(2, pairs, *v.shape[1:])
     written(plot.interpolation(flow, a, b, steps=columns, limits=limits), directory, f"{name}-interpolation.png")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+AT_ONCE = 2**18                         # numbers that a function of many events is given at a time
 
 
 def as_floating(name, given):
@@ -42,3 +45,14 @@ def sum_to_shape(bar, shape):
     repeated = tuple(i for i, n in enumerate(shape) if n == 1 and bar.shape[i] != 1)
     bar = bar.sum(axis=repeated, keepdims=True) if repeated else bar
     return bar if bar.shape == tuple(shape) else np.broadcast_to(bar, shape).copy()
+
+
+def parts(events):
+    """Parts of an array of events, of at most AT_ONCE numbers or of one event each."""
+    count = max(1, AT_ONCE // max(1, math.prod(events.shape[1:])))
+    return [events[i:i + count] for i in range(0, max(1, len(events)), count)]
+
+
+def in_parts(f, events):
+    """f(events), computed a part at a time: memory does not grow with the number of events."""
+    return np.concatenate([f(part) for part in parts(events)])

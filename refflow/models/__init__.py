@@ -5,6 +5,7 @@ trains it.  A builder that has them takes `hidden`, the widths of the hidden lay
 """
 
 from .all_in_one import all_in_one
+from .gaussian import gaussian
 from .glow import glow
 from .nice import nice
 from .realnvp import realnvp
@@ -21,6 +22,6 @@ def small_realnvp(D, rng, hidden=(64,), couplings=4):
     return realnvp(rng, D, hidden, couplings, "tanh")
 
 
-BUILDERS = {"nice": small_nice, "realnvp": small_realnvp}
+BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp}
 
-__all__ = ["BUILDERS", "all_in_one", "glow", "image_realnvp", "nice", "realnvp"]
+__all__ = ["BUILDERS", "all_in_one", "gaussian", "glow", "image_realnvp", "nice", "realnvp"]

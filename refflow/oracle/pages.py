@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from ..core.registry import of_kind
+from ..core.registry import REGISTRY, of_kind
 from ..maps import load_all
 
 
@@ -28,7 +28,8 @@ def page_named(name, pages=None):
         lowered = {page.lower(): page for page in pages}
         close = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)
         hint = f"; did you mean {' or '.join(lowered[c] for c in close)}?" if close else ""
-        if name in of_kind("bijector", "conditioner"):
-            raise CannotRun(f"{name} is a page without golden points: it cannot be checked by name")
+        if name in REGISTRY:
+            raise CannotRun(f"{name} is a page without golden points: it cannot be checked by name (`refflow show {name}` "
+                            "shows it)")
         raise CannotRun(f"there is no page {name!r}{hint} (`refflow list` names them all)")
     return pages[name]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from ..report import aligned, json_text, number
 
 SCHEMA = "refflow/report/1"
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
@@ -80,9 +81,8 @@ class Report:
         return self
 
     def to_json(self) -> str:
-        entries = {kind: [plain(vars(entry)) for entry in getattr(self, kind)] for kind in ("passed", "failed", "skipped")}
-        report = {"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes}
-        return json.dumps(report, indent=1, allow_nan=False)
+        entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in ("passed", "failed", "skipped")}
+        return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes})
 
     def table(self) -> str:
         """For people: findings with their input, then one row for each subject and dtype, then a few lines in sum."""
@@ -165,31 +165,6 @@ def finding_text(found):
     lines += [f"      given         {found.given}", f"      true          {found.true}",
               f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
     return "\n".join(lines)
-
-
-def aligned(rows):
-    """Rows of text in columns."""
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
-def number(value):
-    """A short decimal for people."""
-    if not np.isfinite(value):
-        return str(float(value))
-    return f"{value:.3g}"
-
-
-def plain(value):
-    """JSON that any reader accepts: non-finite numbers become the strings "inf", "-inf", "nan"."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value
 
 
 def pasteable(value, dtype=None):

@@ -1,6 +1,6 @@
 """Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
 
-from . import recipes
+from . import gaussians, recipes
 from .fit import Result, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .reversible import LikelihoodGradient
@@ -30,5 +30,6 @@ __all__ = [
            "WarmUp",
            "fit",
            "fit_reverse_kl",
+           "gaussians",
            "recipes",
 ]

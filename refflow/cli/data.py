@@ -1,0 +1,63 @@
+"""refflow data NAME: write a public data set, a table or images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .files import cells_of, is_npy, table_text, write_npy, write_table
+from .options import add_table_out, positive_count, writes_a_file
+from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
+from ..oracle import CannotRun
+from ..report import json_text
+
+OF_PHOTOGRAPHS = ("stride", "part")
+
+
+def add_command(commands):
+    one = commands.add_parser("data", help="write a public data set", description=(
+        "Write a data set that comes inside scikit-learn as a table, or as images; nothing is downloaded."))
+    one.add_argument("name", metavar="NAME", choices=[*LOADERS, *IMAGES], help=", ".join([*LOADERS, *IMAGES]))
+    patches = one.add_argument_group("photographs", "32 x 32 pixels a patch")
+    patches.add_argument("--stride", type=positive_count, metavar="N", help=(
+        "pixels from one patch to the next (32); patches that are nearer share pixels"))
+    patches.add_argument("--part", choices=PARTS, help=(
+        "train: patches of the left four fifths of each photograph, test: of the rest, which shares no pixel with them "
+        "(all)"))
+    add_table_out(one)
+    writes_a_file(one, run)
+
+
+def run(options):
+    for key in OF_PHOTOGRAPHS:
+        if getattr(options, key) and options.name != "photographs":
+            raise CannotRun(f"--{key} is for photographs, not for {options.name}")
+    try:
+        report, text = (images if options.name in IMAGES else table)(options)
+    except ImportError as error:
+        raise CannotRun(str(error)) from None
+    print(json_text(report | {"out": options.out}, indent=None) if options.json else text)
+    return 0
+
+
+def table(options):
+    """(report, text) of a table, written."""
+    data = load_data(options.name)
+    x = data.values
+    rows = cells_of(x, np.flatnonzero((x == np.floor(x)).all(0)))
+    report = {"name": options.name, "columns": data.names, "shape": x.shape}
+    if options.out is None:
+        return report | {"rows": x.tolist()}, table_text(data.names, rows).rstrip("\n")
+    write_table(options.out, data.names, rows, x)
+    return report, f"{options.out}: {options.name}, {len(x)} rows of {x.shape[1]} columns"
+
+
+def images(options):
+    """(report, text) of images, written."""
+    if options.out is None or not is_npy(options.out):
+        raise CannotRun(f"{options.name} are images; --out must be a .npy file")
+    v = load_images(options.name, stride=options.stride, part=options.part or "all")
+    write_npy(options.out, v)
+    N, C, H, W = v.shape
+    channels = f", {C} channels" if C > 1 else ""
+    report = {"name": options.name, "shape": v.shape, "largest": int(v.max())}
+    return report, f"{options.out}: {options.name}, {N} images of {H} x {W} pixels{channels}, 0 .. {v.max()}"

@@ -1,0 +1,50 @@
+"""Arrays and tables as files: .npy, or text of comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ..saving import write_atomically
+
+
+def is_npy(path):
+    return Path(path).suffix == ".npy"
+
+
+def read_npy(path):
+    """The array in a .npy file.  ValueError for any other file; np.load would leave the file of an archive open."""
+    with open(path, "rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def write_npy(path, array):
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    write_atomically(path, content.getvalue())
+
+
+def table_text(names, rows):
+    """Comma-separated values."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([names] if names else [])
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_table(path, names, rows, array):
+    """The array in a .npy file, or `names` and `rows`, its cells, as text."""
+    if is_npy(path):
+        write_npy(path, array)
+    else:
+        write_atomically(path, table_text(names, rows).encode())
+
+
+def cells_of(x, whole):
+    """The cells of rows, those of the columns `whole` without a decimal point."""
+    whole = set(whole)
+    return [[f"{v:.0f}" if j in whole else repr(v) for j, v in enumerate(row)] for row in x.tolist()]

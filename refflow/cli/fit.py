@@ -1,0 +1,169 @@
+"""refflow fit DATA: train a flow on rows of a table or on images, and save the best one.
+
+Exit status: 0 done; 1 training failed; 2 could not run; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from . import kinds
+from .options import INTERRUPTED, add_seed, count, counts, fraction, positive_count, rate, writes_a_file
+from ..core.arrays import in_parts
+from ..models import BUILDERS
+from ..oracle import CannotRun
+from ..report import json_text, likelihood, likelihood_table, parts_text, plain
+from ..saving import save
+from ..training import TrainingError, fit
+
+EVERY = 10                              # steps from one entry of the history to the next
+
+
+def add_command(commands):
+    one = commands.add_parser("fit", help="train a flow on a table of numbers", description=(
+        "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
+        "units.  Ctrl-C ends training and saves the best flow so far."))
+    one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
+    one.add_argument("--model", default="gaussian",
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or realnvp")
+    one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
+        "widths of the hidden layers of its networks (those of the model, at most an eighth of the rows)"))
+    one.add_argument("--couplings", type=positive_count, metavar="N", help="how many couplings it has")
+    one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
+    one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
+    one.add_argument("--batch-size", type=positive_count, metavar="N", help="rows for each step (256, of images 64)")
+    one.add_argument("--learning-rate", type=rate, metavar="A",
+                     help="Adam's at the start, then a cosine to 0 (0.005 for gaussian, else 0.001)")
+    one.add_argument("--average", type=fraction, metavar="D",
+                     help="decay of the moving average of the parameters; 0: none (0 for gaussian and "
+                          "RealNVP of images, else 0.99)")
+    one.add_argument("--validation", type=fraction, default=0.1, metavar="PART",
+                     help="part of the rows that is held out to choose the best step (0.1)")
+    one.add_argument("--test", type=fraction, default=0.0, metavar="PART", help="part of the rows that chooses nothing (0)")
+    one.add_argument("--patience", type=count, default=30, metavar="N",
+                     help="stop after N evaluations that are no better; 0: never (30)")
+    one.add_argument("--dequantise", action="store_true", help="add uniform noise on [0, 1) to the columns of integers")
+    add_options_of_images(one)
+    add_seed(one)
+    writes_a_file(one, run)
+
+
+def add_options_of_images(command):
+    one = command.add_argument_group("images", "DATA is a .npy file of integers, (N, channels, height, width) or "
+                                               "(N, height, width); --model is glow or realnvp")
+    one.add_argument("--values", type=positive_count, metavar="N", help="how many values a pixel has, 0 .. N - 1 (256)")
+    one.add_argument("--bits", type=positive_count, metavar="N", help="keep N bits of them: 2^N values, a divisor")
+    one.add_argument("--levels", type=positive_count, metavar="N", help=(
+        "levels of Glow (3), scales of RealNVP (2), or as many as height and width can be halved"))
+    one.add_argument("--depth", type=count, metavar="N", help=(
+        "steps of each level of Glow (4), residual blocks of each network of RealNVP (1)"))
+    one.add_argument("--additive", action="store_true", help="couplings that add, in RealNVP the first two of three")
+    one.add_argument("--permutation", metavar="NAME", help="Glow's: 1x1, lu, orthogonal, shuffle or reverse (1x1)")
+    one.add_argument("--held-out", metavar="FILE", help="images that choose the best step, in place of a part of DATA")
+    one.add_argument("--channels-last", action="store_true", help="DATA is (N, height, width, channels)")
+
+
+def run(options):
+    if Path(options.out).suffix not in (".npz", ".json"):
+        raise CannotRun(f"--out {options.out}: the name of a flow's file must end in .npz or .json")
+    rng = np.random.default_rng(options.seed)
+    data, values = kinds.to_fit(options, rng)
+    parts = divided(options, data, values, rng)
+    start = data.start(options, parts, rng)
+    settings = start.settings | {"batch_size": min(options.batch_size or data.batch_size, len(parts["train"]))}
+    result, message, status = trained(options, data, parts, start, settings, rng)
+    about = about_of(options, data, values, start, settings, result)
+    save(result.flow, options.out, plain(about | {"history": history_of(result.history)}))
+    options.written = True
+    if message:
+        print(f"refflow: {message}; {options.out} holds the best flow so far", file=sys.stderr)
+    report = about | compared(start.flow, result.flow, data, parts, rng) | {
+        "data": options.data, "out": options.out, "parts": {name: len(part) for name, part in parts.items()},
+        "stopped_at": len(result.history["step"])}
+    print(json_text(report) if options.json else fit_text(report, data))
+    return status
+
+
+def divided(options, data, values, rng):
+    """{"train": values, "validation": values, "test": values}, without the parts that are empty."""
+    n = len(values)
+    test = min(round(options.test * n), n - 2)
+    held = 0 if options.held_out else min(round(options.validation * n), n - 2 - test)
+    order = rng.permutation(n) if test + held else np.arange(n)
+    index = {"train": np.sort(order[test + held:]), "validation": order[test:test + held], "test": order[:test]}
+    parts = {name: values[rows] for name, rows in index.items()}
+    if options.held_out:
+        parts["validation"] = data.read(options.held_out).values
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def trained(options, data, parts, start, settings, rng):
+    """(result, message, exit status)."""
+    held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
+    patience = options.patience or None if held_out is not None else None
+    try:
+        result = fit(start.flow, parts["train"], transform=data.refreshed, validation=held_out, fixed=start.fixed,
+                     patience=patience, steps=options.steps, rng=rng, **settings)
+    except TrainingError as error:
+        return error.result, str(error), 1
+    if result.stopped == "interrupted":
+        return result, "interrupted", INTERRUPTED
+    return result, "", 0
+
+
+def about_of(options, data, values, start, settings, result):
+    """What is kept beside the flow."""
+    given = {key: getattr(options, key) for key in ("validation", "held_out", "test", "patience")}
+    averaging = settings["averaging"]
+    return data.note() | {"model": options.model} | start.about | {
+        "seed": options.seed, "steps": options.steps, "step": result.step, "batch_size": settings["batch_size"],
+        "learning_rate": settings["optimiser"].learning_rate, "average": averaging.decay if averaging else 0.0,
+        **given, "rows": len(values), "stopped": result.stopped}
+
+
+def history_of(history):
+    """{"step", "train", "validation"}: lists of one length, the training loss as its mean since the entry before."""
+    ends = history["validation_step"] if len(history["validation_step"]) else np.arange(0, len(history["step"]) + 1, EVERY)
+    starts = np.concatenate([[0], ends[:-1]])
+    train = [history["loss"][i:max(j, 1)] for i, j in zip(starts, ends)]
+    validation = history["validation_loss"] if len(history["validation_loss"]) else None
+    return {"step": ends.tolist(), "train": [float(losses.mean()) if len(losses) else None for losses in train],
+            "validation": None if validation is None else validation.tolist()}
+
+
+def compared(flow, best, data, parts, rng):
+    """{"before", "after", "gaussian": {part: likelihood}, "gain": {part: of the best over the Gaussian, in nats}}.
+
+    "error" is the standard error of the mean gain.
+    """
+    events = {name: data.refreshed(values, rng) for name, values in parts.items()}
+    gaussian, kind = data.gaussian(events["train"], events.get("validation"))
+    densities = {"before": flow.log_prob, "after": best.log_prob, "gaussian": gaussian}
+    found = {key: {} for key in (*densities, "gain")}
+    for name, y in events.items():
+        y = y[:data.measured] if name == "train" else y
+        each = {key: None if density is None else in_parts(density, y).astype(np.float64)
+                for key, density in densities.items()}
+        for key, log_prob in each.items():
+            found[key][name] = None if log_prob is None else likelihood(log_prob, data.shape)
+        found["gain"][name] = None if gaussian is None else gain_of(each["after"] - each["gaussian"])
+    return found | {"gaussian_is": kind}
+
+
+def gain_of(differences):
+    n = len(differences)
+    error = None if n < 2 else float(differences.std(ddof=1)) / math.sqrt(n)
+    return {"nats": float(differences.mean()), "error": error}
+
+
+def fit_text(report, data):
+    best = f", the best of {report['stopped_at']}" if "validation" in report["parts"] else ""
+    lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
+             likelihood_table(report, data.measures),
+             f"the Gaussian: {report['gaussian_is']}" if report["gaussian_is"] else "",
+             f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']})"]
+    return "\n".join(line for line in lines if line)

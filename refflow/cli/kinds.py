@@ -1,0 +1,41 @@
+"""Which kind of data set a file holds, or a flow was fitted to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .images import Images
+from .rows import Rows
+from ..core import Flow
+from ..oracle import CannotRun
+from ..saving import read
+
+KINDS = (Images, Rows)                  # rows are what is nothing else
+
+
+def to_fit(options, rng):
+    """(data set, values to train on)."""
+    kind = next(kind for kind in KINDS if kind.holds(options.data))
+    return kind.to_fit(options, rng)
+
+
+def opened(path, arrays=False):
+    """(flow, its data set, note) of a file that `refflow fit` or `save` has written; the note is a dictionary.
+
+    With `arrays` the events of the flow may be arrays other than rows and images; each is then a row of its entries.
+    """
+    if not Path(path).exists():
+        raise CannotRun(f"there is no file {path}")
+    try:
+        flow, note = read(path)
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
+    if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
+        raise CannotRun(f"{path}: it holds no flow of events of known shape")
+    if flow.needs("context"):
+        raise CannotRun(f"{path}: its flow needs a context, which the command line cannot give")
+    note = note if isinstance(note, dict) else {}
+    data = next(found for kind in KINDS if (found := kind.of_flow(flow, note)) is not None)
+    if not arrays and data.shape != flow.event_shape:
+        raise CannotRun(f"{path}: it holds no flow of rows of numbers")
+    return flow, data, note

@@ -1,0 +1,77 @@
+"""What the arguments of several commands have in common: numbers, files to be written, interruptions."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+from ..oracle import CannotRun
+
+INTERRUPTED = 130
+
+
+def number_that(convert, holds, rule):
+    def checked(text):
+        value = convert(text)
+        if not holds(value):
+            raise ValueError(rule)
+        return value
+
+    checked.__name__ = rule                                     # argparse says "invalid <name> value"
+    return checked
+
+
+count = number_that(int, lambda n: n >= 0, "count")
+positive_count = number_that(int, lambda n: n >= 1, "count >= 1")
+rate = number_that(float, lambda v: 0 < v < math.inf, "positive number")
+fraction = number_that(float, lambda v: 0 <= v < 1, "fraction in [0, 1)")
+counts = number_that(lambda text: tuple(int(n) for n in text.split(",")), lambda ns: min(ns) >= 1, "list of counts >= 1")
+
+
+def add_seed(command):
+    command.add_argument("--seed", type=count, default=0, help="of the random numbers (0)")
+
+
+def add_table_out(command):
+    command.add_argument("--out", metavar="FILE", help=".npy, or text by any other name; by default text on standard output")
+
+
+def add_flow(command):
+    command.add_argument("flow", metavar="FLOW", help="a file that refflow fit has written")
+
+
+def writes_a_file(command, run):
+    """The options of a command that writes `--out`, and how it is run.
+
+    A path that must not be written is refused before any work is done for it; interrupted, the command says what is left.
+    """
+    command.add_argument("--json", action="store_true", help="a report as JSON")
+    command.add_argument("--force", action="store_true", help="write over a file that exists")
+    command.set_defaults(run=lambda options: interruptible(run, options), written=False)
+
+
+def interruptible(run, options):
+    to_be_written(options.out, options.force)
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        left = f"{options.out} is written" if options.written else "nothing was written"
+        print(f"refflow: interrupted; {left}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CannotRun(f"{error.filename or 'file'}: {error.strerror or error}") from None
+
+
+def to_be_written(path, force):
+    """Refuse a path that must not be written."""
+    if path is None:
+        return
+    if not Path(path).resolve().parent.is_dir():
+        raise CannotRun(f"{path}: there is no directory {Path(path).parent}")
+    if Path(path).is_dir():
+        raise CannotRun(f"{path}: it is a directory")
+    if Path(path).exists() and not force:
+        raise CannotRun(f"{path} exists; --force writes over it")

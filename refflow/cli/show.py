@@ -1,0 +1,62 @@
+"""refflow show NAME: one page, of any kind: its equations, parameters, certificate and hard cases."""
+
+from __future__ import annotations
+
+import sys
+
+from .list_pages import facts
+from ..core.declarations import Child, Field
+from ..core.registry import REGISTRY
+from ..maps import load_all
+from ..oracle.check import certified
+from ..oracle.pages import page_named
+from ..report import aligned, certificate_table, json_text
+
+PARAMETER = ("parameter", "shape", "constraint", "default")
+
+
+def add_command(commands):
+    one = commands.add_parser("show", help="one page: equations, parameters, certificate, hard cases")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("--json", action="store_true", help="the page as JSON")
+    one.set_defaults(run=run)
+
+
+def run(options):
+    load_all()
+    page = page_named(options.name, REGISTRY)
+    quantities = certified().get(page.__name__, {})
+    text, fields = sys.modules[page.__module__].__doc__.strip(), parameters(page)
+    cases = [(case.name, case.reason) for case in getattr(page, "hard_cases", ())]
+    if options.json:
+        lists = {"parameters": [dict(zip(PARAMETER, row)) for row in fields],
+                 "hard_cases": [{"name": name, "reason": reason} for name, reason in cases]}
+        print(json_text(facts(page, quantities) | {"text": text} | lists))
+    else:
+        sections = (f"{page.__name__}: {text}", table(PARAMETER, fields), certificate_table(quantities),
+                    table(("hard case", "reason"), cases))
+        print("\n\n".join(section for section in sections if section))
+    return 0
+
+
+def table(head, rows):
+    return aligned([head, *rows]) if rows else ""
+
+
+def parameters(page):
+    """A row for each declared field."""
+    rows = []
+    for key, declared in page.declared.items():
+        if isinstance(declared, Field):
+            shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
+            rows.append((key, shape, declared.set.rule, "" if declared.default is None else f"{declared.default:g}"))
+        elif isinstance(declared, Child):
+            rows.append((key, "", "components" if declared.many else f"a {annotation(page, key)}", ""))
+        else:
+            rows.append((key, "", "plain value", repr(getattr(page, key, ""))))
+    return rows
+
+
+def annotation(page, key):
+    """The type that a page writes beside a field."""
+    return next(found[key] for cls in page.__mro__ if key in (found := vars(cls).get("__annotations__", {})))

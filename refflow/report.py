@@ -1,0 +1,119 @@
+"""What several commands print: tables, numbers, log-likelihoods, certificates, progress.
+
+JSON is such as any reader accepts: numbers that are not finite are the strings "inf", "-inf" and "nan".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+
+from .maps.dequantisation import bits_per_dim
+
+DTYPES = ("float64", "float32")
+MEASURES = {"nats": "nats", "bits_per_dim": "bits/dim"}
+PARTS = {"train": "to train", "validation": "held out", "test": "to test"}
+DENSITIES = {"before": "before", "after": "after", "gaussian": "a Gaussian"}
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+def aligned(rows):
+    """Rows of text in columns."""
+    rows = list(rows)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def number(value):
+    """A short decimal for people."""
+    if not np.isfinite(value):
+        return str(float(value))
+    return f"{value:.3g}"
+
+
+def counted(n, word):
+    """"1 row", "2 rows"."""
+    return f"{n} {word}{'s' * (n != 1)}"
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+def plain(value):
+    """The value with strings in place of numbers that are not finite, lists in place of tuples."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value
+
+
+def json_text(value, indent=1):
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
+
+
+# -- log-likelihoods --------------------------------------------------------------------------------------------------
+
+def likelihood(log_prob, size):
+    """Mean log-likelihood of events of `size` entries: in nats for an event, in bits for an entry."""
+    mean = float(np.mean(log_prob))
+    return {"nats": mean, "bits_per_dim": float(bits_per_dim(mean, size, bins=1))}
+
+
+def parts_text(sizes, word):
+    """"455 rows to train, 57 held out", of {part: how many}."""
+    return ", ".join(f"{n} {f'{word}s ' * (name == 'train')}{PARTS[name]}" for name, n in sizes.items())
+
+
+def likelihood_table(found, measures):
+    """A row for each density, columns for the parts of the data and for each of `measures`.
+
+    `found`: {"before", "after", "gaussian": {part: a likelihood or None}, "gain": {part: {"nats", "error"} or None}}.
+    """
+    single, parts = len(measures) == 1, list(found["after"])
+    head = [MEASURES[measures[0]], *(PARTS[part] for part in parts)] if single else [
+        "log-likelihood", *(f"{part}: {MEASURES[measure]}" for part in parts for measure in measures)]
+    rows = [head]
+    for key, name in DENSITIES.items():
+        each = [found[key][part] for part in parts]
+        rows.append([name, *("-" if one is None else f"{one[measure]:.3f}" for one in each for measure in measures)])
+    if "nats" in measures:
+        rest = [""] * (len(measures) - 1)
+        rows.append(["gain over it", *(cell for part in parts for cell in (gain_text(found["gain"][part]), *rest))])
+    return aligned(rows)
+
+
+def gain_text(gain):
+    return "-" if gain is None or gain["error"] is None else f"{gain['nats']:.3f} +- {gain['error']:.3f}"
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------
+
+def certificate_table(quantities):
+    """The error of each quantity of a page and what is allowed, in units of rounding, for each dtype; "" for no quantity."""
+    rows = [("certificate", *DTYPES)]
+    for quantity, dtypes in quantities.items():
+        cells = [f"{number(dtypes[d]['C'])} of {number(dtypes[d]['allowed'])}" if d in dtypes else "" for d in DTYPES]
+        rows.append((quantity, *cells))
+    return aligned(rows) if quantities else ""
+
+
+def largest_error(quantities):
+    """The largest certified error of a page, in units of rounding; "-" where none is certified."""
+    errors = [entry["C"] for dtypes in quantities.values() for entry in dtypes.values()]
+    return number(max(errors)) if errors else "-"
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+def progress_line(done, total, name):
+    """Show on the terminal, in place of the line before, how far a command has come."""
+    print(f"\r\033[K{done + 1}/{total} {name}", end="", file=sys.stderr, flush=True)
+
+
+def progress_cleared():
+    print("\r\033[K", end="", file=sys.stderr, flush=True)

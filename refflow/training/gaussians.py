@@ -1,0 +1,119 @@
+r"""The Gaussians that a flow starts from, and those that it is held against.
+
+For rows: of the mean and standard deviation of every column and, shrunk where that makes held-out rows more likely, the
+correlations C:
+    L L^T = (1 - a) C + a I,   a in {0, 0.003, ..., 1}                              (1)
+
+For images of at most FULL entries: the same.  Above: a Gaussian that predicts every entry from those before it, in the order
+of rows, columns and channels, by weights w that are the same at all positions i, m being the mean of a channel and m the
+value outside of the image:
+    y_ci = m_c + sum_n w_cn (y_n - m_n) + e,   e ~ N(0, s_c^2)                      (2)
+n running over the pixels BEFORE i, with all channels, and at i over the channels before c.  Its Jacobian dy/de has
+determinant 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core import Chain, Flow
+from ..core.arrays import in_parts, parts
+from ..maps.densities import StandardNormal
+from ..maps.normalization import ActNorm
+from ..models.gaussian import lower_triangular
+
+SHRINKAGE = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SINGULAR = 1e-10                        # of a column's variance, what the columns before it must leave over
+FULL = 512
+BEFORE = ((0, -1), (0, -2), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (-2, -1), (-2, 0), (-2, 1))     # (rows, columns)
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+def standardised(x):
+    """[the map from columns of mean 0 and variance 1 to those of x]."""
+    return [ActNorm(np.ones(x.shape[1])).inverse_initialised(x, None)]
+
+
+def correlated(x, shrinkage):
+    """[L of (1), the map to the columns of x], None where the columns of x lie in a plane."""
+    units = standardised(x)
+    t = units[0].inverse(x)
+    try:
+        L = np.linalg.cholesky((1 - shrinkage) * (t.T @ t) / len(t) + shrinkage * np.eye(x.shape[1]))       # (1)
+    except np.linalg.LinAlgError:
+        return None
+    return [lower_triangular(L), *units] if np.diag(L).min() ** 2 > SINGULAR else None
+
+
+def gaussian_start(x, held_out):
+    """The stages of the Gaussian whose shrinkage (1) makes held-out rows most likely; without such rows the smallest."""
+    starts = [stages for a in SHRINKAGE if (stages := correlated(x, a)) is not None]
+    if held_out is None:
+        return starts[0]
+    return max(starts, key=lambda stages: in_parts(normal(stages).log_prob, held_out).mean())
+
+
+def normal(stages) -> Flow:
+    return Flow(Chain(stages), StandardNormal(len(stages[-1].scale)))
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+def gaussian_of_images(train, held_out):
+    """(log density of images, None where an entry is constant; what the Gaussian is)."""
+    if train[0].size > FULL:
+        density = neighbours(train.astype(np.float64))
+        return lambda y: density.log_prob(y.astype(np.float64)), "linear prediction from neighbours"
+    if not np.ptp(train, 0).all():
+        return None, "there is none, an entry being constant"
+
+    def rows(y):
+        return y.reshape(len(y), -1).astype(np.float64)
+
+    density = normal(gaussian_start(rows(train), None if held_out is None else rows(held_out)))
+    return lambda y: density.log_prob(rows(y)), "a shrunk covariance"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """(2): `means` and `variances` of the channels, `weights` a list of vectors."""
+
+    means: np.ndarray
+    weights: list
+    variances: np.ndarray
+
+    def log_prob(self, y):
+        total = 0.0
+        for c, (w, variance) in enumerate(zip(self.weights, self.variances)):
+            predictors, entry = predictors_of(y, self.means, c)
+            e = entry - predictors @ w                                              # (2)
+            total = total - (e * e / variance + math.log(2 * math.pi * variance)).sum((1, 2)) / 2      # (2)
+        return total
+
+
+def predictors_of(y, means, c):
+    """((N, H, W, n), (N, H, W)): y_n - m of (2), and y_c - m_c."""
+    d = y - means[:, None, None]
+    _, C, H, W = d.shape
+    padded = np.pad(d, ((0, 0), (0, 0), (2, 0), (2, 2)))
+    shifted = [padded[:, k, 2 + i:2 + i + H, 2 + j:2 + j + W] for k in range(C) for i, j in BEFORE]
+    return np.stack(shifted + [d[:, k] for k in range(c)], -1), d[:, c]
+
+
+def neighbours(y):
+    """The Gaussian of (2) that makes images y most likely."""
+    means, weights, variances = y.mean((0, 2, 3)), [], []
+    for c in range(y.shape[1]):
+        gram, products, squares = 0.0, 0.0, 0.0
+        for part in parts(y):
+            predictors, entry = predictors_of(part, means, c)
+            F, t = predictors.reshape(-1, predictors.shape[-1]), entry.ravel()
+            gram, products, squares = gram + F.T @ F, products + F.T @ t, squares + t @ t
+        w = np.linalg.lstsq(gram, products, rcond=None)[0]
+        weights.append(w)
+        variances.append((squares - 2 * w @ products + w @ gram @ w) / (y.size // y.shape[1]))
+    return Neighbours(means, weights, np.array(variances))
