@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis
@@ -565,88 +562,3 @@ def test_initialised_through_chains_and_inverses():
     standard(Chain((Inverse(norm), Inverse(norm))).initialised(data, rng).forward(data))
     parts = Concatenate((ActNorm(np.ones(2)), ActNorm(np.ones(1))), (2, 1)).initialised(data, rng)
     standard(parts.forward(data))
-
-
-# -- the house --------------------------------------------------------------------------------------------------------
-
-ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "plot", "testing", "oracle",
-         "peers", "cli"]
-CORE = ["version", "arrays", "declarations", "tree", "values", "sets", "registry", "words", "bijector", "compose",
-        "conditioner", "density", "flow"]
-FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
-              "pyro", "numpyro", "autograd", "keras"}
-
-
-def imported(path):
-    """[(line, absolute dotted name)] of every import in a file, wherever it stands."""
-    package = ["refflow", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[:len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module or "").split(".")] if node.module else base
-            yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
-
-
-def sources(part="."):
-    return sorted((PACKAGE / part).rglob("*.py"))
-
-
-def rank_of(name):
-    parts = name.split(".")
-    return ORDER.index(parts[1]) if parts[0] == "refflow" and len(parts) > 1 and parts[1] in ORDER else None
-
-
-def upward(path):
-    """The imports of a file from a chapter above its own."""
-    own = rank_of("refflow." + path.relative_to(PACKAGE).with_suffix("").parts[0])
-    if own is None:
-        return []
-    return [f"{path.relative_to(PACKAGE)}:{line} imports {name}" for line, name in imported(path)
-            if rank_of(name) is not None and rank_of(name) > own]
-
-
-def test_imports_only_go_downwards():
-    assert [found for path in sources() for found in upward(path)] == []
-
-
-def test_every_chapter_has_a_place_in_the_order():
-    chapters = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in sources()} - {"__init__", "__main__"}
-    assert chapters <= set(ORDER)
-
-
-def test_the_library_imports_itself_relatively_below_the_oracle():
-    """`import refflow` inside a chapter would hide what it takes."""
-    lower = [path for path in sources() if (rank_of("refflow." + path.relative_to(PACKAGE).parts[0]) or 0)
-             < ORDER.index("oracle") and len(path.relative_to(PACKAGE).parts) > 1]
-    assert [str(path) for path in lower for _, name in imported(path) if name == "refflow"] == []
-
-
-def test_core_imports_only_core():
-    for name in CORE:
-        names = [n.split(".")[2] for _, n in imported(PACKAGE / "core" / f"{name}.py") if n.startswith("refflow.core.")]
-        assert all(CORE.index(n) < CORE.index(name) for n in names if n in CORE), name
-    outside = [n for path in sources("core") for _, n in imported(path) if n.startswith("refflow.")
-               and not n.startswith("refflow.core")]
-    assert outside == []
-
-
-def test_no_framework_outside_peers():
-    found = [f"{path.relative_to(PACKAGE)}:{line} imports {name}" for path in sources() for line, name in imported(path)
-             if name.split(".")[0] in FRAMEWORKS and path.relative_to(PACKAGE).parts[0] != "peers"]
-    assert found == []
-
-
-def test_nobody_imports_the_peers():
-    found = [str(path) for path in sources() for _, name in imported(path) if name.startswith("refflow.peers")
-             and path.relative_to(PACKAGE).parts[0] != "peers"]
-    assert found == []
-
-
-def test_import_is_cheap():
-    """`import refflow` loads neither a framework, nor the tests' tools, nor scipy's submodules."""
-    code = "import refflow, sys; print('\\n'.join(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = FRAMEWORKS | {"hypothesis", "pytest", "mpmath", "flint", "matplotlib", "scipy.special", "scipy.linalg"}
-    assert heavy & set(loaded) == set()

@@ -6,7 +6,6 @@ and parametrisations (kinds.py).
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
     python -m validation.certify --page Tanh    one page; writes nothing
-    python -m validation.certify --golden       the golden points of all bijectors of fields alone (or of --page)
     --json                                      print the certificate as JSON instead of a table
 
 Exit status 1, and the failing rows, where an error exceeds what is allowed, a method raises or warns, or fewer than half of
@@ -356,16 +355,11 @@ def as_json(document):
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
-    parser.add_argument("--golden", action="store_true", help="write the golden points")
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
-    if chosen.golden:
-        from .golden import write_all
-        write_all([name for name in names if name in of_kind("bijector", components=False)])
-        return 0
     document = certificate(names, chosen.workers)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
     failed = failures(document, names, recorded)

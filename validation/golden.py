@@ -1,5 +1,8 @@
 """Golden points: the truth at a few points of every page, for code in any language.
 
+    python -m validation.golden                 write those of all bijectors without components
+    python -m validation.golden --page Tanh     those of one
+
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side all hard cases, the worst points of the
 certificate, and some of its other points.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
@@ -7,12 +10,15 @@ entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would no
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 
 import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
+from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
 from .points import Point, is_small, points
@@ -86,3 +92,16 @@ def write_all(names):
     certificate = json.loads(CERTIFICATE.read_text())
     for name in names:
         written(GOLDEN / f"{name}.json", document(REGISTRY[name], certificate))
+
+
+def main(arguments=None) -> int:
+    names = sorted(bijectors())
+    parser = argparse.ArgumentParser(prog="python -m validation.golden", description=__doc__.splitlines()[0])
+    parser.add_argument("--page", choices=names, metavar="NAME", help="one page only")
+    chosen = parser.parse_args(arguments)
+    write_all([chosen.page] if chosen.page else names)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

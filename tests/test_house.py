@@ -1,0 +1,147 @@
+"""The house: every package imports only what stands below it, no module imports itself by a detour, nobody imports the door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "plot", "testing", "oracle",
+         "peers", "book", "cli"]
+FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
+              "pyro", "numpyro", "autograd", "keras"}
+
+
+def module_name(path, root=ROOT):
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules(*packages, root=ROOT):
+    """{dotted name: path} of all modules of these packages."""
+    return {module_name(path, root): path for package in packages for path in sorted((root / package).rglob("*.py"))}
+
+
+def statements(path):
+    """All import statements of a file, wherever they stand."""
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def imported(name, path, known):
+    """The modules among `known` that a module imports; `from package import name` means the module of that name, if any."""
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    for node in statements(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+            continue
+        base = package[:len(package) - node.level + 1] if node.level else []
+        base = ".".join([*base, node.module] if node.module else base)
+        for alias in node.names:
+            inner = f"{base}.{alias.name}"
+            yield inner if inner in known else base
+
+
+def circle(known):
+    """A circle of imports among modules, None where there is none."""
+    graph = {name: {found for found in imported(name, path, known) if found in known and found != name}
+             for name, path in known.items()}
+    for name in graph:                              # a package's door opens its rooms: that is not a circle
+        graph[name] = {found for found in graph[name] if not name.startswith(f"{found}.")}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+
+
+def rank(name):
+    parts = name.split(".")
+    return ORDER.index(parts[1]) if parts[0] == "refflow" and len(parts) > 1 and parts[1] in ORDER else None
+
+
+def upward(known):
+    """["a imports b"] where b stands above a in the house."""
+    return [f"{name} imports {found}" for name, path in known.items() if rank(name) is not None
+            for found in imported(name, path, known) if (rank(found) or 0) > rank(name)]
+
+
+def through_the_door(known):
+    """The modules of refflow that import `refflow` itself; adapters do, as those in their users' repositories."""
+    return [name for name, path in known.items() if name.startswith("refflow.") and not name.startswith("refflow.peers")
+            for found in imported(name, path, known) if found == "refflow"]
+
+
+PACKAGES = modules("refflow")
+
+
+def test_imports_only_go_downwards():
+    assert upward(PACKAGES) == []
+
+
+def test_no_circle():
+    assert circle(modules("refflow", "validation")) is None
+
+
+def test_nobody_imports_the_door():
+    assert through_the_door(PACKAGES) == []
+
+
+def test_every_package_has_a_place():
+    found = {name.split(".")[1] for name in PACKAGES if "." in name} - {"__main__"}
+    assert found <= set(ORDER)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """house({"core/a.py": text}) -> the modules of such a refflow."""
+    def build(files):
+        for name, text in {"__init__.py": "", **files}.items():
+            path = tmp_path / "refflow" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return modules("refflow", root=tmp_path)
+
+    return build
+
+
+def test_an_arrow_upwards_is_seen(house):
+    assert upward(house({"core/__init__.py": "", "core/a.py": "def f():\n    from ..maps import b", "maps/b.py": ""})) \
+        == ["refflow.core.a imports refflow.maps.b"]
+
+
+def test_a_circle_is_seen(house):
+    known = house({"core/__init__.py": "", "core/a.py": "from .b import x", "core/b.py": "def f():\n    from . import a"})
+    assert set(circle(known)) == {"refflow.core.a", "refflow.core.b"}
+
+
+def test_the_door_is_seen(house):
+    assert through_the_door(house({"core/__init__.py": "", "core/a.py": "from .. import REGISTRY"})) == ["refflow.core.a"]
+
+
+def test_no_framework_outside_peers():
+    found = [f"{name} imports {alias}" for name, path in PACKAGES.items() if not name.startswith("refflow.peers")
+             for node in statements(path) for alias in frameworks(node)]
+    assert found == []
+
+
+def frameworks(node):
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return [name for name in names if name.split(".")[0] in FRAMEWORKS and not getattr(node, "level", 0)]
+
+
+def test_nobody_imports_the_peers():
+    found = [name for name, path in PACKAGES.items() if not name.startswith("refflow.peers")
+             for found in imported(name, path, PACKAGES) if found.startswith("refflow.peers")]
+    assert found == []
+
+
+def test_import_is_cheap():
+    """`import refflow` loads neither a framework, nor the tests' tools, nor scipy's submodules."""
+    code = "import refflow, sys; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = FRAMEWORKS | {"hypothesis", "pytest", "mpmath", "flint", "matplotlib", "scipy.special", "scipy.linalg"}
+    assert heavy & set(loaded) == set()
