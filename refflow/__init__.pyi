@@ -67,8 +67,8 @@ class Chain(Bijector):
 
 class Independent(Bijector):
     inner: Bijector
-    ndim: Any
-    def __init__(self, inner: Bijector, ndim: Any = ...) -> None: ...
+    ndim: int
+    def __init__(self, inner: Bijector, ndim: int = ...) -> None: ...
 
 class Inverse(Bijector):
     inner: Bijector
@@ -79,11 +79,410 @@ class Flow(Density):
     base: Density
     def __init__(self, bijector: Bijector, base: Density) -> None: ...
 
+class BijectorLayer(Conditioner):
+    f: Bijector
+    def __init__(self, f: Bijector) -> None: ...
+
+class ConcatenatedReLU(Conditioner):
+    channel: NDArray[np.bool_] | None
+    factor: float
+    def __init__(self, channel: ArrayLike | None = ..., factor: float = ...) -> None: ...
+
+class Contextual(Conditioner):
+    inner: Conditioner
+    context: NDArray[np.floating[Any]] | None
+    def __init__(self, inner: Conditioner, context: ArrayLike | None = ...) -> None: ...
+
+class Conv2d(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]] | None
+    padding: str
+    def __init__(self, W: ArrayLike, b: ArrayLike | None = ..., padding: str = ...) -> None: ...
+
+class Dense(Conditioner):
+    W: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    def __init__(self, W: ArrayLike, b: ArrayLike | None = ...) -> None: ...
+
+class Dropout(Conditioner):
+    keep: NDArray[np.bool_]
+    rate: float
+    def __init__(self, keep: ArrayLike, rate: float) -> None: ...
+
+class GELU(Conditioner):
+    def __init__(self) -> None: ...
+
+class ImageContext(Conditioner):
+    net: Conditioner
+    layers: tuple[Value, ...]
+    context: NDArray[np.floating[Any]] | None
+    def __init__(self, net: Conditioner, layers: Sequence[Value], context: ArrayLike | None = ...) -> None: ...
+
+class LayerNorm(Conditioner):
+    gain: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    eps: float
+    def __init__(self, gain: ArrayLike, bias: ArrayLike | None = ..., eps: float = ...) -> None: ...
+
+class ReLU(Conditioner):
+    def __init__(self) -> None: ...
+
+class Residual(Conditioner):
+    inner: Conditioner
+    def __init__(self, inner: Conditioner) -> None: ...
+
+class Sequential(Conditioner):
+    layers: tuple[Value, ...]
+    def __init__(self, layers: Sequence[Value]) -> None: ...
+
+class SiLU(Conditioner):
+    def __init__(self) -> None: ...
+
+class SkipSum(Conditioner):
+    blocks: tuple[Value, ...]
+    skips: tuple[Value, ...]
+    def __init__(self, blocks: Sequence[Value], skips: Sequence[Value]) -> None: ...
+
+class SoftplusActivation(Conditioner):
+    def __init__(self) -> None: ...
+
+class TanhActivation(Conditioner):
+    def __init__(self) -> None: ...
+
+class Times(Conditioner):
+    net: Conditioner
+    factor: float
+    def __init__(self, net: Conditioner, factor: float) -> None: ...
+
+class WeightNormDense(Conditioner):
+    v: NDArray[np.floating[Any]]
+    g: NDArray[np.floating[Any]] | None
+    b: NDArray[np.floating[Any]]
+    def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ...) -> None: ...
+
+class WeightNormConv2d(Conditioner):
+    v: NDArray[np.floating[Any]]
+    g: NDArray[np.floating[Any]] | None
+    b: NDArray[np.floating[Any]] | None
+    padding: str
+    def __init__(self, v: ArrayLike, g: ArrayLike | None = ..., b: ArrayLike | None = ..., padding: str = ...) -> None: ...
+
+class CorrelationCholesky(Bijector):
+    def __init__(self) -> None: ...
+
+class StickBreaking(Bijector):
+    def __init__(self) -> None: ...
+
+class AdditiveCoupling(Bijector):
+    mask: NDArray[np.bool_]
+    net: Conditioner
+    def __init__(self, mask: ArrayLike, net: Conditioner) -> None: ...
+
+class AffineCoupling(Bijector):
+    mask: NDArray[np.bool_]
+    net: Conditioner
+    scale: Scale
+    order: Any
+    layout: str
+    shift_first: bool
+    def __init__(self, mask: ArrayLike, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ..., shift_first: bool = ...) -> None: ...
+
+class Family(Value):
+    bijector: Any
+    map: Map
+    def __init__(self, bijector: Any, map: Map) -> None: ...
+
+class Coupling(Bijector):
+    mask: NDArray[np.bool_]
+    net: Conditioner
+    family: Family
+    layout: str
+    def __init__(self, mask: ArrayLike, net: Conditioner, family: Family, layout: str = ...) -> None: ...
+
+class MaskedInput(Conditioner):
+    mask: NDArray[np.bool_]
+    net: Conditioner
+    def __init__(self, mask: ArrayLike, net: Conditioner) -> None: ...
+
+class VolumePreservingCoupling(Bijector):
+    mask: NDArray[np.bool_]
+    net: Conditioner
+    scale: Scale
+    order: Any
+    layout: str
+    def __init__(self, mask: ArrayLike, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ...) -> None: ...
+
+class DiagonalNormal(Density):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    shape: Any
+    def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
+
+class FullNormal(Density):
+    loc: NDArray[np.floating[Any]]
+    cholesky: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike, cholesky: ArrayLike) -> None: ...
+
+class Logistic(Density):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    shape: Any
+    def __init__(self, loc: ArrayLike, scale: ArrayLike, shape: Any = ...) -> None: ...
+
+class NormalMixture(Density):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+
+class StandardLogistic(Density):
+    shape: Any
+    def __init__(self, shape: Any = ...) -> None: ...
+
+class StandardNormal(Density):
+    shape: Any
+    def __init__(self, shape: Any = ...) -> None: ...
+
+class Uniform(Density):
+    low: NDArray[np.floating[Any]]
+    high: NDArray[np.floating[Any]]
+    shape: Any
+    def __init__(self, low: ArrayLike, high: ArrayLike, shape: Any = ...) -> None: ...
+
+class Affine(Bijector):
+    shift: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, shift: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+
+class AlphaSigmoid(Bijector):
+    low: float
+    high: float
+    def __init__(self, low: float = ..., high: float = ...) -> None: ...
+
+class ArctanExpScale(Scale):
+    clamp: float
+    factor: float
+    def __init__(self, clamp: float = ..., factor: float = ...) -> None: ...
+
+class CentredSoftplusScale(Scale):
+    floor: float
+    def __init__(self, floor: float = ...) -> None: ...
+
+class ClampedExpScale(Scale):
+    low: float
+    high: float
+    straight_through: bool
+    def __init__(self, low: float = ..., high: float = ..., straight_through: bool = ...) -> None: ...
+
+class DoubleExpScale(Scale):
+    low: float
+    rate: float
+    def __init__(self, low: float = ..., rate: float = ...) -> None: ...
+
+class Exp(Bijector):
+    def __init__(self) -> None: ...
+
+class ExpScale(Scale):
+    offset: float
+    def __init__(self, offset: float = ...) -> None: ...
+
+class FlooredExpScale(Scale):
+    floor: float
+    rate: float
+    def __init__(self, floor: float = ..., rate: float = ...) -> None: ...
+
+class Homothety(Bijector):
+    s: NDArray[np.floating[Any]]
+    def __init__(self, s: ArrayLike | None = ...) -> None: ...
+
+class NormalCDF(Bijector):
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, loc: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
+
+class Power(Bijector):
+    exponent: NDArray[np.floating[Any]]
+    def __init__(self, exponent: ArrayLike) -> None: ...
+
+class ReciprocalSigmoidScale(Scale):
+    offset: float
+    def __init__(self, offset: float = ...) -> None: ...
+
+class RescaledTanhExpScale(Scale):
+    gain: NDArray[np.floating[Any]] | None
+    shift: NDArray[np.floating[Any]] | None
+    gains: NDArray[np.floating[Any]] | None
+    def __init__(self, gain: ArrayLike | None = ..., shift: ArrayLike | None = ..., gains: ArrayLike | None = ...) -> None: ...
+
+class ScaledAffine(Bijector):
+    s: NDArray[np.floating[Any]]
+    scale: Scale
+    shift: NDArray[np.floating[Any]]
+    def __init__(self, s: ArrayLike, scale: Scale, shift: ArrayLike | None = ...) -> None: ...
+
+class Sigmoid(Bijector):
+    def __init__(self) -> None: ...
+
+class SigmoidScale(Scale):
+    offset: float
+    floor: float
+    def __init__(self, offset: float = ..., floor: float = ...) -> None: ...
+
+class SoftclipExpScale(Scale):
+    low: float
+    def __init__(self, low: float = ...) -> None: ...
+
+class Softplus(Bijector):
+    def __init__(self) -> None: ...
+
+class SoftplusScale(Scale):
+    floor: float
+    ceiling: float
+    gain: float
+    rate: float
+    def __init__(self, floor: float = ..., ceiling: float = ..., gain: float = ..., rate: float = ...) -> None: ...
+
+class Tanh(Bijector):
+    def __init__(self) -> None: ...
+
+class TanhExpScale(Scale):
+    clamp: float
+    rate: float
+    def __init__(self, clamp: float = ..., rate: float = ...) -> None: ...
+
+class WeibullCDF(Bijector):
+    scale: NDArray[np.floating[Any]]
+    concentration: NDArray[np.floating[Any]]
+    def __init__(self, scale: ArrayLike | None = ..., concentration: ArrayLike | None = ...) -> None: ...
+
+class DenseLinear(Bijector):
+    W: NDArray[np.floating[Any]]
+    shift: NDArray[np.floating[Any]] | None
+    def __init__(self, W: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
+
+class OrthogonalLinear(Bijector):
+    Q: NDArray[np.floating[Any]]
+    def __init__(self, Q: ArrayLike) -> None: ...
+
+class Permutation(Bijector):
+    order: NDArray[np.intp]
+    def __init__(self, order: ArrayLike) -> None: ...
+
+class PLULinear(Bijector):
+    order: NDArray[np.intp]
+    lower: NDArray[np.floating[Any]]
+    upper: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    shift: NDArray[np.floating[Any]] | None
+    def __init__(self, order: ArrayLike, lower: ArrayLike, upper: ArrayLike, scale: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
+
+class Pointwise(Bijector):
+    inner: Bijector
+    rank: int
+    def __init__(self, inner: Bijector, rank: int = ...) -> None: ...
+
+class Transposed(Bijector):
+    inner: Bijector
+    def __init__(self, inner: Bijector) -> None: ...
+
+class ActNorm(Bijector):
+    scale: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    rank: int
+    def __init__(self, scale: ArrayLike, bias: ArrayLike | None = ..., rank: int = ...) -> None: ...
+
+class BatchNorm(Bijector):
+    mean: NDArray[np.floating[Any]]
+    var: NDArray[np.floating[Any]]
+    gain: NDArray[np.floating[Any]] | None
+    bias: NDArray[np.floating[Any]] | None
+    passes: NDArray[np.bool_] | None
+    eps: float
+    rank: int
+    def __init__(self, mean: ArrayLike, var: ArrayLike, gain: ArrayLike | None = ..., bias: ArrayLike | None = ..., passes: ArrayLike | None = ..., eps: float = ..., rank: int = ...) -> None: ...
+
+class BatchStatisticsNorm(Bijector):
+    gain: NDArray[np.floating[Any]] | None
+    bias: NDArray[np.floating[Any]] | None
+    passes: NDArray[np.bool_] | None
+    eps: float
+    rank: int
+    record: Any
+    key: Any
+    def __init__(self, gain: ArrayLike | None = ..., bias: ArrayLike | None = ..., passes: ArrayLike | None = ..., eps: float = ..., rank: int = ..., record: Any = ..., key: Any = ...) -> None: ...
+
+class GlowActNorm(Bijector):
+    s: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]] | None
+    factor: float
+    direct: bool
+    eps: float
+    unbiased: bool
+    rank: int
+    def __init__(self, s: ArrayLike, bias: ArrayLike | None = ..., factor: float = ..., direct: bool = ..., eps: float = ..., unbiased: bool = ..., rank: int = ...) -> None: ...
+
+class Free(Value):
+    def __init__(self) -> None: ...
+
+class GatedLocationScale(Map):
+    offset: float
+    order: Any
+    def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
+
+class LocationScale(Map):
+    scale: Scale
+    order: Any
+    def __init__(self, scale: Scale, order: Any = ...) -> None: ...
+
+class PerField(Map):
+    names: Any
+    scales: tuple[Value, ...]
+    def __init__(self, names: Any, scales: Sequence[Value]) -> None: ...
+
+class Concatenate(Bijector):
+    parts: tuple[Bijector, ...]
+    sizes: Any
+    axis: int
+    def __init__(self, parts: Sequence[Bijector], sizes: Any, axis: int = ...) -> None: ...
+
+class FactorOut(Bijector):
+    keep: NDArray[np.bool_]
+    rest: Bijector
+    def __init__(self, keep: ArrayLike, rest: Bijector) -> None: ...
+
+class Reshape(Bijector):
+    input: Any
+    output: Any
+    def __init__(self, input: Any, output: Any) -> None: ...
+
+class Squeeze(Bijector):
+    factor: int
+    order: str
+    def __init__(self, factor: int = ..., order: str = ...) -> None: ...
+
+def affine_family(scale: Any, order: Any = ...) -> Any: ...
 def all_in_one(net: Any, W: Any, clamp: Any = ..., gin: Any = ..., scale: Any = ..., offset: Any = ...) -> Any: ...
+def alpha_logit(low: Any = ..., high: Any = ...) -> Any: ...
+def batch_statistics(z: Any, rank: Any = ..., passes: Any = ...) -> Any: ...
+def bits_per_dim(log_prob: Any, size: Any, bins: Any = ..., low: Any = ..., high: Any = ...) -> Any: ...
+def dense_network(rng: Any, sizes: Any, activation: Any = ..., residual: Any = ..., layer_norm: Any = ..., weight_norm: Any = ..., zero_last: Any = ..., context: Any = ..., dtype: Any = ...) -> Any: ...
+def dequantised(v: Any, rng: Any, levels: Any = ..., bins: Any = ..., low: Any = ..., high: Any = ..., dtype: Any = ...) -> Any: ...
 def fit(flow: Any, x: Any, *, weights: Any = ..., context: Any = ..., optimiser: Any = ..., schedule: Any = ..., steps: Any = ..., epochs: Any = ..., batch_size: Any = ..., clip: Any = ..., averaging: Any = ..., penalty: Any = ..., validation: Any = ..., patience: Any = ..., every: Any = ..., fixed: Any = ..., rng: Any = ..., callback: Any = ..., progress: Any = ..., gradient: Any = ..., transform: Any = ...) -> Result: ...
 def glow(rng: Any, shape: Any, levels: Any = ..., steps: Any = ..., hidden: Any = ..., *, coupling: Any = ..., permutation: Any = ..., learn_top: Any = ..., classes: Any = ..., convention: Any = ..., dtype: Any = ...) -> Any: ...
 def image_realnvp(rng: Any, shape: Any, scales: Any = ..., base_dim: Any = ..., residual_blocks: Any = ..., *, batch_norm: Any = ..., weight_norm: Any = ..., skip: Any = ..., bottleneck: Any = ..., additive: Any = ..., recursion_type: Any = ..., logit: Any = ..., eps: Any = ..., shift_first: Any = ..., mask_channel: Any = ..., output_norm: Any = ..., norm_gain: Any = ..., flip: Any = ..., channel_gains: Any = ..., kernel_gains: Any = ..., scale_shift: Any = ..., dtype: Any = ...) -> Any: ...
+def kaiming_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
+def kaiming_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def load(path: Any) -> Any: ...
 def nice(rng: Any, size: Any, hidden: Any, layers: Any = ..., prior: Any = ..., reorder: Any = ..., dtype: Any = ...) -> Any: ...
+def of_batch(value: Any, record: Any = ..., path: Any = ...) -> Any: ...
+def quantised(x: Any, levels: Any = ..., bins: Any = ..., low: Any = ..., high: Any = ...) -> Any: ...
 def realnvp(rng: Any, size: Any, hidden: Any = ..., couplings: Any = ..., activation: Any = ..., scale: Any = ..., context: Any = ..., dtype: Any = ...) -> Any: ...
 def save(value: Any, path: Any, about: Any = ...) -> Any: ...
+def stack(parts: Any) -> Any: ...
+def uniform(rng: Any, shape: Any, bound: Any, dtype: Any = ...) -> Any: ...
+def variational_bound_vjp(p: Any, q: Any, v: Any, rng: Any, n: Any = ..., levels: Any = ..., bins: Any = ..., low: Any = ..., high: Any = ...) -> Any: ...
+def with_statistics(value: Any, record: Any, decay: Any = ...) -> Any: ...
+def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
+def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
+def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
+CONVENTIONS: Any
