@@ -10,7 +10,7 @@ import numpy as np
 
 from refflow import Affine, Power
 from refflow.core import tree
-from refflow.maps.conditioners import Sequential
+from refflow.maps.conditioners import Sequential, masked_dense_network
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, ScaledAffine, SoftplusScale
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
@@ -108,13 +108,31 @@ def volume_preserving_coupling(draw):
     return draw.page(mask, network(draw, a, 2 * b), scale, **order(draw), **layout(draw)), mask.shape
 
 
+def any_family(draw):
+    return chosen(draw, [affine_family(convention(draw, 0)), affine_family(convention(draw, 1)),
+                         Family(ScaledAffine, GatedLocationScale()),
+                         Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),
+                         Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))])
+
+
 def coupling(draw):
     mask, a, b = split(draw)
-    family = chosen(draw, [affine_family(convention(draw, 0)), affine_family(convention(draw, 1)),
-                           Family(ScaledAffine, GatedLocationScale()),
-                           Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),
-                           Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))])
+    family = any_family(draw)
     return draw.page(mask, network(draw, a, family.size * b), family, **layout(draw)), mask.shape
+
+
+def masked_network(draw, size, outputs, layout):
+    """A masked network with every weight and bias drawn."""
+    order, degrees = draw.rng.permutation(size), chosen(draw, ["sequential", "random"])
+    first, _, last = masked_dense_network(draw.rng, size, (int(draw.rng.integers(1, 4)),), outputs, order, degrees, layout).layers
+    first, last = (layer.replace(W=draw.signed(layer.W.shape, -4, 0), b=draw.signed(layer.b.shape, -4, 0))
+                   for layer in (first, last))
+    return Sequential((first, activation(draw), last))
+
+
+def autoregressive(draw):
+    size, family, arranged = int(draw.rng.integers(1, 4)), any_family(draw), layout(draw)
+    return draw.page(masked_network(draw, size, family.size, **arranged), family, **arranged), (size,)
 
 
 def scaled_affine(draw):
@@ -122,5 +140,6 @@ def scaled_affine(draw):
     return draw.page(s, convention(draw), shift), ()
 
 
-COMPONENTS = {"AdditiveCoupling": additive_coupling, "AffineCoupling": affine_coupling, "Coupling": coupling,
+COMPONENTS = {"AdditiveCoupling": additive_coupling, "AffineCoupling": affine_coupling,
+              "Autoregressive": autoregressive, "Coupling": coupling,
               "ScaledAffine": scaled_affine, "VolumePreservingCoupling": volume_preserving_coupling}

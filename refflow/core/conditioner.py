@@ -8,6 +8,10 @@ puts the boundary before them, as `@bijector` does.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from .boundary import of_event, own_function, published, reducing, vjp_of_event
 from .registry import registered
 from .sets import real
@@ -38,6 +42,14 @@ class Conditioner(Value):
     def output_shape(self, shape):
         """The event shape of h for an event shape of a.  Raises ValueError where there is none."""
         return shape
+
+    def depends(self, shape):
+        """Which entries of h may depend on which of a, (size_out, size_in) booleans, row-major, for an event shape of a.
+
+        dh_i/da_j is exactly 0 where entry (i, j) is False.  The pattern follows from layers and masks, never from the values
+        of weights.  A page that says nothing depends on everything.
+        """
+        return np.ones((math.prod(self.output_shape(tuple(shape))), math.prod(shape)), bool)
 
     def forward(self, a):
         """h = net(a)."""

@@ -128,10 +128,31 @@ def fused(net, p):
     close(p, "h of vjp", flat(net.vjp(p.z)[0], p.batch), flat(net.forward(p.z), p.batch), room)
 
 
+@law("nothing depends on what it says it does not")
+def dependence(net, p):
+    """Where `depends` is False the Jacobian is 0, and no change of that entry of a changes that entry of h."""
+    pattern = net.depends(p.event_in)
+    expect(pattern.dtype == bool and pattern.shape == (p.size_out, p.size_in),
+           f"depends gives {pattern.dtype} of shape {pattern.shape}, not bool of {(p.size_out, p.size_in)}")
+    found = (net.jacobian(p.z) != 0) & ~pattern
+    expect(not found.any(), f"dh[{first(found, -2)}]/da[{first(found, -1)}] is not 0; {net!r}")
+    h = flat(net.forward(p.z), p.batch)
+    for j in np.flatnonzero(~pattern.all(0)):
+        a = p.z.copy()
+        flat(a, p.z.shape[:1])[:, j] = 1 - a.reshape(len(a), -1)[:, j]
+        moved = (flat(net.forward(a), p.batch) != h) & ~pattern[:, j]
+        expect(not moved.any(), f"h[{first(moved, -1)}] changes with a[{j}]; {net!r}")
+
+
+def first(marks, axis):
+    """The index along an axis of the first mark."""
+    return int(np.argwhere(marks)[0][axis])
+
+
 def constants_by_event(net):
     """Does it or a layer hold a constant with a batch axis?"""
-    own = [array for key, array in arrays(net).items() if net.declared[key].constant]
-    return any(array.ndim > 1 for array in own) or any(constants_by_event(layer) for layer in net.components())
+    own = [(array.ndim, len(net.declared[key].shape)) for key, array in arrays(net).items() if net.declared[key].constant]
+    return any(ndim > max(1, core) for ndim, core in own) or any(constants_by_event(layer) for layer in net.components())
 
 
 @law("batch is the stack of singles")

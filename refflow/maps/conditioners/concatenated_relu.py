@@ -40,6 +40,11 @@ class ConcatenatedReLU(Conditioner):
             raise ValueError(f"its channel is for images of {self.channel.shape[0]} x {self.channel.shape[1]} pixels")
         return (2 * C + (self.channel is not None), *size)
 
+    def depends(self, shape):
+        own = np.eye(math.prod(shape), dtype=bool)
+        constant = np.zeros((0 if self.channel is None else self.channel.size, len(own)), bool)
+        return np.concatenate((own, own, constant))
+
     @staticmethod
     def definition(m, a, channel, factor):
         def rectified(sign):

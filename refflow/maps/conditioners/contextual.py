@@ -35,6 +35,10 @@ class Contextual(Conditioner):
         both = self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
         return shape if both is None else self.inner.output_shape(both)
 
+    def depends(self, shape):
+        both = self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
+        return super().depends(shape) if both is None else self.inner.depends(both)[:, :shape[0]]
+
     @staticmethod
     def definition(m, a, inner, context):
         return inner.definition(m, [*a, *context])                                  # (1)

@@ -27,7 +27,8 @@ def affine(W, b, a):
     """W a + b."""
     h = product(W, a)
     h += b                                                                          # (1)
-    return h if np.isfinite(h).all() else scaled_product(W, a) + b                  # (5)
+    finite = np.isfinite(h)
+    return h if finite.all() else np.where(finite, h, scaled_product(W, a) + b)     # (5)
 
 
 @conditioner(source="definition")

@@ -44,6 +44,12 @@ class ImageContext(Conditioner):
                 raise ValueError(f"{type(layer).__name__} gives images of shape {given}, its net numbers for {wanted}")
         return wanted
 
+    def depends(self, shape):
+        pattern = np.zeros_like(super().depends(shape))
+        for layer in self.layers:
+            pattern = pattern | layer.depends(shape)
+        return pattern
+
     @staticmethod
     def definition(m, a, net, layers, context):
         biases = net.definition(m, context)

@@ -34,6 +34,10 @@ class Residual(Conditioner):
             raise ValueError(f"a residual connection keeps the shape, {type(self.inner).__name__} makes it {out}")
         return out
 
+    def depends(self, shape):
+        pattern = self.inner.depends(shape)
+        return pattern | np.eye(len(pattern), dtype=bool)
+
     @staticmethod
     def definition(m, a, inner):
         return each(lambda a_i, h_i: a_i + h_i, a, inner.definition(m, a))          # (1)

@@ -11,11 +11,13 @@ Source: the chain rule.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...core import Conditioner, children, conditioner
 from ...core.compose import lifts
-from .words import each
+from .words import boolean_product, each
 
 
 @conditioner(source="definition")
@@ -82,6 +84,13 @@ class Sequential(Conditioner):
         for i, (layer, lift) in enumerate(self.lifted()):
             shape = self.next_shape(i, layer, lift, shape)
         return shape
+
+    def depends(self, shape):
+        pattern = np.eye(math.prod(shape), dtype=bool)
+        for i, (layer, lift) in enumerate(self.lifted()):
+            pattern = pattern if lift else boolean_product(layer.depends(shape), pattern)
+            shape = self.next_shape(i, layer, lift, shape)
+        return pattern
 
     @staticmethod
     def definition(m, a, layers):

@@ -11,8 +11,12 @@ Source: the residual networks of RealNVP's code, Dinh, Sohl-Dickstein & Bengio, 
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from ...core import Conditioner, children, conditioner
-from .words import each
+from .words import boolean_product, each
 
 
 @conditioner(source="arXiv:1605.08803", register=False)
@@ -41,6 +45,14 @@ class SkipSum(Conditioner):
         if len(set(outputs)) > 1:
             raise ValueError(f"its skips give different shapes, {outputs}")
         return outputs[0]
+
+    def depends(self, shape):
+        pattern, through = self.skips[0].depends(shape), np.eye(math.prod(shape), dtype=bool)
+        for block, skip in zip(self.blocks, self.skips[1:]):
+            through = boolean_product(block.depends(shape), through)
+            shape = tuple(block.output_shape(shape))
+            pattern = pattern | boolean_product(skip.depends(shape), through)
+        return pattern
 
     @staticmethod
     def definition(m, a, blocks, skips):

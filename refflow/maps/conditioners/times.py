@@ -25,6 +25,9 @@ class Times(Conditioner):
     def output_shape(self, shape):
         return self.net.output_shape(shape)
 
+    def depends(self, shape):
+        return self.net.depends(shape)
+
     @staticmethod
     def definition(m, a, net, factor):
         return [factor * h for h in net.definition(m, a)]                           # (1)

@@ -47,6 +47,11 @@ def scaled_outer_sum(h, a, like):
     return outer_sum(h, np.ldexp(a, -k[..., None]), like), k[..., None, None]
 
 
+def boolean_product(A, B):
+    """Which i reach which k through some j: patterns of dependence, one after the other."""
+    return A.astype(np.float32) @ B.astype(np.float32) > 0
+
+
 def event_sum(h, like):
     """h, summed over the batch where the vector `like` has none."""
     return np.ones(math.prod(h.shape[:-1]), h.dtype) @ rows(h) if like.ndim == 1 else h

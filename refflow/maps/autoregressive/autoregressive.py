@@ -1,0 +1,233 @@
+r"""Autoregressive map with any family of elementwise maps.
+
+With h = net(z), h_j the P outputs for entry j, which depend on entries before j in some order alone, and the map
+f_j = f(.; fields(h_j)) of a family,
+    x_j = f(z_j; fields(h_j))                                                       (1)
+    z_j = f^-1(x_j; fields(h_j))                with h_j at the entries before j    (2)
+    J   = diag(f'_j) + dx/dh dh/dz                                                  (3)
+    log|det J| = sum_j log|f'_j(z_j)|                                               (4)
+(3) is triangular in that order.  (1) is one pass of the network for all entries; (2) is one for each entry in turn, or for
+each level, the entries that depend on entries of the levels before alone:
+    level_n = {j: h_j depends on entries of level_1, ..., level_(n-1) alone}        (5)
+There are D levels where each entry depends on all before it, and two for a coupling.
+
+Reverse rule of (1) and (4), by the pullbacks f* of the elementwise map, fields* of the family and net* of the network:
+    y_bar, fields_bar = f*(x_bar, l_bar),   h_bar = fields*(fields_bar)             (6)
+    z_bar = y_bar + net*(h_bar)                                                     (7)
+dx/dh in (3) is h_bar of (6) for x_bar = 1, l_bar = 0, each x_j depending on its own h_j alone.
+
+Reverse rule of (2): z_j is used in h_i of the entries i after j, so with g the whole cotangent of z,
+    x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)          (8)
+    g = z_bar + net*(h_bar)                                                         (9)
+These are triangular equations, x_bar = J^-T (z_bar - l_bar grad log|det J|) by substitution.  In the last level g = z_bar;
+from there (8) and (9) are taken level by level in reverse, net* of the levels after it completing g of each.  No matrix is
+formed.  The network's parameters have the cotangents of net* at the whole h_bar.
+
+Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine f; the second is
+the inverse of this map.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, Conditioner, bijector, case, child, plain
+from ..conditioners import MaskedDense
+from ..conditioners.words import boolean_product
+from ..coupling.coupling import LAYOUTS, pieces_of
+from ..coupling.family import Family, affine_family
+from ..elementwise import ExpScale, SigmoidScale
+
+
+NOTHING = [[False]] * 2
+SECOND = [[False, False], [True, False]] * 2            # outputs for two entries of which the second depends on the first
+
+
+def after(order, layout="halves"):
+    """A masked layer with two outputs for each of three entries, which see the entries before it in the order."""
+    place, repeated = np.argsort(order), {"halves": np.tile, "interleaved": np.repeat}[layout]
+    own, W = repeated(place, 2), np.cos(np.arange(18)).reshape(6, 3)
+    return MaskedDense(W, own[:, None] > place, W[:, 0])
+
+
+@bijector(source="arXiv:1606.04934")
+class Autoregressive(Bijector):
+    """x_j = f(z_j) with the family's map f at the outputs h_j of net(z), which depend on entries before j alone.
+
+    `net`: from events (D,) to P outputs for each entry, in `layout` "halves" (P blocks) or "interleaved" (P neighbours), as
+    `masked_dense_network` makes them; `family`: an elementwise class with a map from P unconstrained numbers to its fields.
+    The order is any in which the net's dependence is strictly triangular.  The event's domain is the family's.  ValueError
+    where there is no such order, or where net, family and event do not fit.
+    """
+
+    net: Conditioner = child()
+    family: Family = child()
+    layout: str = plain("halves")
+    event_ndim = (1, 1)
+
+    outputs = property(lambda self: self.family.size)
+    domain = property(lambda self: self.family.domain)
+    codomain = property(lambda self: self.family.codomain)
+
+    def _validate(self):
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"Autoregressive: layout must be one of {LAYOUTS}, not {self.layout!r}")
+        if self.net.event_ndim != (1, 1):
+            raise ValueError(f"Autoregressive: net must map vectors to vectors, not events of {self.net.event_ndim} axes")
+        super()._validate()
+        D = self.size()
+        try:
+            self.output_shape((D,))
+        except ValueError as error:
+            raise ValueError(f"Autoregressive: net and family do not fit: {error}") from None
+        self.dims["D"] = D
+        self._set("levels", levels(self.net.depends((D,))[self.rows(D)].any(1)))
+
+    def size(self):
+        """D: of the net's events, or, where these are not known before its context is filled in, of its outputs."""
+        if self.net.fixed_shape is not None:
+            return self.net.fixed_shape[0]
+        if not self.net.needs("context"):
+            raise ValueError("Autoregressive: net must be for events of one size")
+        return self.net.output_shape((0,))[0] // self.outputs
+
+    def output_shape(self, shape):
+        given = tuple(self.net.output_shape(shape))
+        if given != (self.outputs * shape[0],):
+            raise ValueError(f"its net gives outputs of shape {given} for {shape}, {self.outputs} for each entry are needed")
+        return shape
+
+    def input_shape(self, shape):
+        return self.output_shape(shape)
+
+    # -- the network's outputs by entry ------------------------------------------------------------------------------
+
+    def rows(self, D):
+        """The net's outputs for each entry, (D, P)."""
+        return self.by_entry(np.arange(self.outputs * D))
+
+    def by_entry(self, h):
+        """Outputs (*batch, P D) as (*batch, D, P)."""
+        if self.layout == "halves":
+            return h.reshape(*h.shape[:-1], self.outputs, -1).mT
+        return h.reshape(*h.shape[:-1], -1, self.outputs)
+
+    def joined(self, h):
+        """The adjoint of `by_entry`."""
+        h = h.mT if self.layout == "halves" else h
+        return h.reshape(*h.shape[:-2], -1)
+
+    # -- the contract ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def definition(m, z, net, family, layout):
+        pieces = pieces_of(net.definition(m, z), len(z), layout)
+        return [family.definition(m, z_j, h_j) for z_j, *h_j in zip(z, *pieces)]    # (1)
+
+    def map_at(self, h):
+        """(f, pullback of its fields) at outputs (*batch, D, P), of all entries or some."""
+        return self.family.at_values(h, 1)
+
+    def forward_and_log_det(self, z):
+        f, _ = self.map_at(self.by_entry(self.net.forward(z)))
+        x, log_slopes = f.forward_and_log_det(z)                                    # (1)
+        return x, log_slopes.sum(-1)                                                # (4)
+
+    def inverse_and_log_det(self, x):
+        z, log_slopes = np.zeros_like(x), np.zeros_like(x)
+        for level in self.levels:                                                   # (5)
+            h = self.by_entry(self.net.forward(z))[..., level, :]
+            z[..., level], log_slopes[..., level] = self.map_at(h)[0].inverse_and_log_det(x[..., level])    # (2)
+        return z, log_slopes.sum(-1)                                                # (4)
+
+    def jacobian(self, z):
+        f, fields_pullback = self.map_at(self.by_entry(self.net.forward(z)))
+        (_, log_slopes), pullback = f.vjp(z)
+        h_bar, _ = fields_pullback(pullback(np.ones_like(z), np.zeros_like(log_slopes))[1])     # (6)
+        slopes = self.net.jacobian(z)[..., self.rows(z.shape[-1]), :]
+        J, i = (h_bar[..., None] * slopes).sum(-2), np.arange(z.shape[-1])          # (3)
+        J[..., i, i] = f.slope(z)                                                   # (3)
+        return J
+
+    def vjp(self, z):
+        h, net_pullback = self.net.vjp(z)
+        f, fields_pullback = self.map_at(self.by_entry(h))
+        (x, log_slopes), f_pullback = f.vjp(z)                                      # (1)
+
+        def pullback(x_bar, log_det_bar):
+            y_bar, fields_bar = f_pullback(x_bar, np.broadcast_to(log_det_bar[..., None], x.shape))     # (6)
+            h_bar, family_bar = fields_pullback(fields_bar)                         # (6)
+            net_bar, net_params_bar = net_pullback(self.joined(h_bar))
+            return y_bar + net_bar, {"net": net_params_bar, "family": family_bar}   # (7)
+
+        return (x, log_slopes.sum(-1)), pullback                                    # (4)
+
+    def inverse_vjp(self, x):
+        h, net_pullback = self.net.vjp(self.inverse(x))                             # (2)
+        f, fields_pullback = self.map_at(self.by_entry(h))
+        (z, log_slopes), f_pullback = f.inverse_vjp(x)                              # (2)
+
+        def pullback(z_bar, log_det_bar):
+            l_bar = np.broadcast_to(log_det_bar[..., None], z.shape)
+
+            def at(g):
+                x_bar, fields_bar = f_pullback(g, l_bar)                            # (8)
+                return x_bar, *fields_pullback(fields_bar)                          # (8)
+
+            g, h_bar = z_bar, np.zeros_like(self.by_entry(h))
+            for level in reversed(self.levels[1:]):                                 # (5)
+                h_bar[..., level, :] = at(g)[1][..., level, :]
+                g = z_bar + net_pullback(self.joined(h_bar))[0]                     # (9)
+            x_bar, h_bar, family_bar = at(g)
+            return x_bar, {"net": net_pullback(self.joined(h_bar))[1], "family": family_bar}
+
+        return (z, log_slopes.sum(-1)), pullback                                    # (4)
+
+    hard_cases = (
+        case("Line", "D = 1: the map of the biases", z=[[3.0]], x=[[-5.0]], net=MaskedDense([[9.0], [9.0]], NOTHING, [0.5, 0.7]),
+             family=affine_family(ExpScale())),
+        case("Alone", "no entry depends on another: one level", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
+             net=MaskedDense([[9.0, 9.0]] * 4, [[False, False]] * 4, [0.5, -0.5, 1.0, 2.0]), family=affine_family(ExpScale())),
+        case("Reversed", "the last entry comes first", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]], net=after([2, 1, 0]),
+             family=affine_family(ExpScale())),
+        case("Permuted", "an order that is not its own inverse", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]],
+             net=after([1, 2, 0], "interleaved"), family=affine_family(ExpScale()), layout="interleaved"),
+        case("Contracted", "x_1 no longer remembers z_1, which x_2 depends on", z=[[1.0, 1.0]],
+             net=MaskedDense([[9.0, 9.0], [0.5, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND, [-50.0, 0.25, 1.0, 0.0]),
+             family=affine_family(ExpScale())),
+        case("Saturated", "the sigmoid has ended: its slope is 0 or rounds to it", z=[[40.0, -1.0]], x=[[40.0, -1.0]],
+             net=MaskedDense([[9.0, 9.0], [2.0, 9.0], [9.0, 9.0], [0.5, 9.0]], SECOND, [1.0, 0.0, 0.0, -1.0]),
+             family=affine_family(SigmoidScale())),
+        case("Cancelling", "the shift all but cancels z_2", z=[[1e4, 1e4 + 2.0**-6]], x=[[1e4, 2.0**-6]],
+             net=MaskedDense([[9.0, 9.0], [0.0, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND, [0.0, 0.0, 0.0, 0.0]),
+             family=affine_family(ExpScale())),
+        case("Beyond", "sigma overflows, its product with z_2 does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
+             net=MaskedDense([[9.0, 9.0], [720.0, 9.0], [9.0, 9.0], [0.0, 9.0]], SECOND, [0.0, 0.0, 0.0, 0.0]),
+             family=affine_family(ExpScale())),
+    )
+
+
+# -- the order --------------------------------------------------------------------------------------------------------
+
+def levels(pattern):
+    """The levels (5) of entries i that depend on entries j where pattern_ij.  ValueError where an entry is in none."""
+    found, waiting, placed = [], pattern.sum(1), np.zeros(len(pattern), bool)
+    while not placed.all():
+        level = np.flatnonzero(~placed & (waiting == 0))
+        if not level.size:
+            raise ValueError(f"Autoregressive: net's dependence must be strictly triangular in some order of the entries; "
+                             f"{offending(pattern & ~placed)}")
+        found.append(level)
+        placed[level] = True
+        waiting = waiting - pattern[:, level].sum(1)
+    return tuple(found)
+
+
+def offending(pattern):
+    """The first output i and the first input j on which it depends though z_j comes after it."""
+    reach = pattern
+    for _ in range(len(pattern).bit_length()):
+        reach = reach | boolean_product(reach, reach)
+    i = int(np.argmax(reach.diagonal()))
+    j = int(np.argmax(pattern[i] & (reach[:, i] | (np.arange(len(pattern)) == i))))
+    return f"output entry {i} depends on input entry {j}" + (f", which depends on entry {i}" if i != j else "")

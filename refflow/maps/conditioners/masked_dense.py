@@ -1,0 +1,87 @@
+r"""Dense layer with a mask, R^N -> R^M: h_i sees the a_j that the mask lets through.
+
+    h = (W * M) a + b             M_ij in {0, 1}, * entry by entry                  (1)
+    dh/da = W * M                                                                   (2)
+so that h_i does not depend on a_j where M_ij = 0.                                  (3)
+
+Reverse rule, from dh = (dW * M) a + (W * M) da + db:
+    a_bar = (W * M)^T h_bar                                                         (4)
+    W_bar = (h_bar a^T) * M       b_bar = h_bar                                     (5)
+Sums over the batch, and a partial sum of (1) that overflows, are those of `dense.py`.
+
+Source: Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, section 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, constant, real
+from .dense import affine
+from .words import event_sum, outer_sum, product
+
+
+@conditioner(source="arXiv:1502.03509")
+class MaskedDense(Conditioner):
+    """h = (W * M) a + b, M = `connects`; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,).
+
+    `connects`: a boolean array (M, N), True where an output sees an input.
+    """
+
+    W: Array = real("M", "N")
+    connects: Array = constant("M", "N")
+    b: Array = real("M", default=0.0)
+    event_shape = ("N",)
+
+    fixed_shape = property(lambda self: self.W.shape[-1:])
+
+    def output_shape(self, shape):
+        if shape != self.fixed_shape:
+            raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
+        return self.W.shape[-2:-1]
+
+    def depends(self, shape):
+        return self.connects.reshape(-1, *self.connects.shape[-2:]).any(0)          # (3)
+
+    @staticmethod
+    def definition(m, a, W, connects, b):
+        return [sum((w * a_j for w, a_j, seen in zip(row, a, sees) if seen), b_i)
+                for row, sees, b_i in zip(W, connects, b)]                          # (1)
+
+    def weights(self):
+        """W * M."""
+        return self.W * self.connects                                               # (2)
+
+    def forward(self, a):
+        return affine(self.weights(), self.b, a)                                    # (1)
+
+    def jacobian(self, a):
+        W = self.weights()
+        return np.broadcast_to(W, a.shape[:-1] + W.shape[-2:])                      # (2)
+
+    def vjp(self, a):
+        W = self.weights()
+
+        def pullback(h_bar):
+            W_bar, b_bar = outer_sum(h_bar, a, W), event_sum(h_bar, self.b)         # (5)
+            return product(W.mT, h_bar), {"W": np.where(self.connects, W_bar, 0), "b": b_bar}       # (4) (5)
+
+        return affine(W, self.b, a), pullback                                       # (1)
+
+    hard_cases = (
+        case("Nothing", "no output sees an input: h is b, its Jacobian 0", z=[[1.0, -2.0]], W=[[3.0, 1.0], [2.0, -1.0]],
+             connects=[[False, False], [False, False]], b=[0.5, -1.5]),
+        case("Everything", "the dense layer", z=[[1.0, -2.0]], W=[[3.0, 1.0], [2.0, -1.0]],
+             connects=[[True, True], [True, True]], b=[0.5, -1.5]),
+        case("Triangle", "an entry for each of those before it", z=[[1.0, -2.0, 4.0]],
+             W=[[3.0, 1.0, 2.0], [2.0, -1.0, 0.5], [1.0, 0.3, 7.0]],
+             connects=[[False, False, False], [True, False, False], [True, True, False]], b=[0.0, 0.5, -1.0]),
+        case("Cancelling", "what is masked would cancel what is not", z=[[1.0, 1.0, 1.0]], W=[[1e5, -1e5, 1e-5]],
+             connects=[[True, False, True]], b=[0.0]),
+        case("Huge", "the product that overflows is masked", z=[[2.0**1000, 1.0]], W=[[2.0**60, 3.0]],
+             connects=[[False, True]], b=[0.0]),
+        case("OneRow", "a row's sum overflows on its way; scaled so that it does not, the other row's would be 0",
+             z=[[2.0**1000, 2.0**1000, 2.0**-1000]],
+             W=[[2.0**30, 2.0**-1 - 2.0**30, 1.0], [1.0, 1.0, 0.3]],
+             connects=[[True, True, False], [False, False, True]], b=[0.0, 0.0]),
+    )
