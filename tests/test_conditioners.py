@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, ReLU, Residual, Sequential, SiLU,
-                                       SoftplusActivation, TanhActivation, WeightNormDense, dense_network, initialisers,
+from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU,
+                                       SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow.maps.conditioners.words import from_slope
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
@@ -67,6 +67,12 @@ def dense(rows, columns):
     return st.builds(Dense, W=matrix(rows, columns), b=matrix(rows))
 
 
+def masked(rows, columns):
+    """A layer whose mask is drawn; half of it holds."""
+    return st.builds(MaskedDense, W=matrix(rows, columns), connects=st.permutations(range(rows * columns)).map(
+        lambda v: np.reshape(v, (rows, columns)) % 2 == 0), b=matrix(rows))
+
+
 def weight_norm(rows, columns):
     return st.builds(WeightNormDense, v=matrix(rows, columns).map(lambda v: v + 4), g=matrix(rows), b=matrix(rows))
 
@@ -106,6 +112,12 @@ NETWORKS = {
     "dropout by event": sequential(dense(3, 2), Dropout(np.arange(48).reshape(16, 3) % 5 > 0, 0.2), dense(2, 3)),
     "context": st.builds(Contextual, inner=sequential(dense(3, 5), TanhActivation()), context=matrix(3)),
     "context by event": st.builds(Contextual, inner=sequential(dense(3, 3), SiLU()), context=matrix(16, 1)),
+    "masked": sequential(masked(4, 3), TanhActivation(), masked(2, 4)),
+    "masked residual": sequential(masked(2, 3), sequential(masked(2, 2), SiLU()).map(Residual), masked(3, 2)),
+    "masked, after a context": st.builds(Contextual, inner=sequential(masked(3, 5), GELU(), masked(2, 3)), context=matrix(3)),
+    "masked, times a constant": masked(3, 2).map(lambda net: Times(net, 0.5)),
+    "masked skips": st.builds(SkipSum, blocks=sequential(masked(2, 3), TanhActivation()).map(lambda block: (block,)),
+                              skips=st.tuples(masked(2, 3), masked(2, 2))),
     "weights by event": sequential(st.builds(Dense, W=matrix(16, 2, 3), b=matrix(2)), TanhActivation(), dense(1, 2)),
 }
 
@@ -187,6 +199,7 @@ MUTANTS = {
     "batch is the stack of singles": {"forward": lambda self, a: Dense.forward(self, a) - 1e-3 * a.sum()},
     "any layout": {"forward": lambda self, a: Dense.forward(self, a).reshape(-1, 2)},
     "bad events are refused": {"domain": extended_real},
+    "nothing depends on what it says it does not": {"depends": lambda self, shape: np.eye(2, dtype=bool)},
 }
 
 

@@ -40,8 +40,9 @@ from refflow import (
     image_realnvp,
     nice,
 )
+from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, LayerNorm, Residual,
-                                       Sequential, SoftplusActivation, WeightNormDense, dense_network)
+                                       Sequential, SoftplusActivation, WeightNormDense, dense_network, masked_dense_network)
 from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
@@ -97,6 +98,7 @@ def composites():
     yield image_realnvp(rng, (1, 4, 4), 1, 3, 1, weight_norm=False, skip=False, bottleneck=True, norm_gain=True)
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
+    yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))
     yield from CONVENTIONS.values()
 
 

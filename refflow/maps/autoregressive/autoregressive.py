@@ -108,14 +108,12 @@ class Autoregressive(Bijector):
 
     def by_entry(self, h):
         """Outputs (*batch, P D) as (*batch, D, P)."""
-        if self.layout == "halves":
-            return h.reshape(*h.shape[:-1], self.outputs, -1).mT
-        return h.reshape(*h.shape[:-1], -1, self.outputs)
+        P, D = self.outputs, h.shape[-1] // self.outputs
+        return h.reshape(*h.shape[:-1], P, D).mT if self.layout == "halves" else h.reshape(*h.shape[:-1], D, P)
 
     def joined(self, h):
         """The adjoint of `by_entry`."""
-        h = h.mT if self.layout == "halves" else h
-        return h.reshape(*h.shape[:-2], -1)
+        return (h.mT if self.layout == "halves" else h).reshape(*h.shape[:-2], h.shape[-2] * h.shape[-1])
 
     # -- the contract ------------------------------------------------------------------------------------------------
 
