@@ -1,13 +1,14 @@
-r"""Dense layer with a mask, R^N -> R^M: h_i sees the a_j that the mask lets through.
+r"""Dense layer with a mask, `R^N -> R^M`: an output sees the inputs that the mask lets through.
 
-    h = (W * M) a + b             M_ij in {0, 1}, * entry by entry                  (1)
-    dh/da = W * M                                                                   (2)
-so that h_i does not depend on a_j where M_ij = 0.                                  (3)
+    h_i = sum_j M_ij W_ij a_j + b_i,   M_ij = 0 or 1                                (1)
+    dh_i/da_j = M_ij W_ij                                                           (2)
+so that `h_i` does not depend on `a_j`, whatever the weights, where
+    M_ij = 0                                                                        (3)
 
-Reverse rule, from dh = (dW * M) a + (W * M) da + db:
-    a_bar = (W * M)^T h_bar                                                         (4)
-    W_bar = (h_bar a^T) * M       b_bar = h_bar                                     (5)
-Sums over the batch, and a partial sum of (1) that overflows, are those of `dense.py`.
+Reverse rule, from `dh_i = sum_j M_ij (dW_ij a_j + W_ij da_j) + db_i`:
+    a_bar_j = sum_i M_ij W_ij h_bar_i                                               (4)
+    W_bar_ij = M_ij h_bar_i a_j       b_bar_i = h_bar_i                             (5)
+Sums over the batch, and a partial sum of (1) that overflows, are as in `dense.py`.
 
 Source: Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, section 3.
 """
@@ -23,7 +24,7 @@ from .words import event_sum, outer_sum, product
 
 @conditioner(source="arXiv:1502.03509")
 class MaskedDense(Conditioner):
-    """h = (W * M) a + b, M = `connects`; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,).
+    """h = (W * connects) a + b; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,).
 
     `connects`: a boolean array (M, N), True where an output sees an input.
     """
@@ -49,7 +50,7 @@ class MaskedDense(Conditioner):
                 for row, sees, b_i in zip(W, connects, b)]                          # (1)
 
     def weights(self):
-        """W * M."""
+        """What multiplies a."""
         return self.W * self.connects                                               # (2)
 
     def forward(self, a):

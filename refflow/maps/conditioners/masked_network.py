@@ -1,15 +1,15 @@
-r"""Masked dense networks: P outputs for each of D entries, those of an entry seeing the entries before it alone.
+r"""Masked dense networks: `P` outputs for each of `D` entries, those of an entry seeing the entries before it alone.
 
-Every input, hidden unit and output has a degree m.  In an order of the entries, m = k of the k-th entry, k = 1, ..., D, and
-of its P outputs; m = 0 of a context.  A unit of degree m' sees one of degree m in the layer before it where
+Every input, hidden unit and output has a degree m.  In an order of the entries, that of the k-th entry and of its `P` outputs
+is k, from 1 to `D`; that of a context is 0.  A unit of degree m' sees one of degree m in the layer before it where
     m' >= m                                 in a hidden layer                       (1)
     m' > m                                  in the last layer                       (2)
-Thus a hidden unit of degree m sees the first m entries, and the outputs of the k-th entry see the first k - 1.
+Thus a hidden unit of degree m sees the first m entries, and the outputs of the k-th entry see the first `k - 1`.
 
-Degrees of hidden units run from m_0, the least degree of an input but at most D - 1, to D - 1.  One of degree 0 sees the
-context alone, if there is one.
-    m = m_0 + (i mod (D - m_0)),   i = 0, 1, ...                                "sequential"        (3)
-    m uniform from the least degree in the layer before to D - 1                "random"            (4)
+Degrees of hidden units run from `m_0`, the least degree of an input but at most `D - 1`, to `D - 1`.  A unit of degree 0 sees
+the context alone, if there is one.
+    m_i = m_0 + (i mod (D - m_0)),   i = 0, 1, ...                                  "sequential"    (3)
+    m_0 <= m_i < D                          uniform, m_0 here the least degree in the layer before, "random"    (4)
 
 Source: (1) (2) (4) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4; (3) as nflows has it.
 """
@@ -40,9 +40,10 @@ def masked_dense_network(rng, size, hidden, outputs_per_entry, order="left-to-ri
     Sequential degrees of fewer than D - 1 units leave out the last entries.  `layout` of the outputs: "halves", P blocks of
     D, or "interleaved", P neighbours for each entry.
 
-    `activation`, `zero_last`, `context` and the draw of weights are those of `dense_network`.  With `residual`, hidden layers
-    that keep the width are h + layer(h); each unit's degree must be at least that of the unit it is added to.  ValueError
-    for counts that are none, an unknown word, an order that is no permutation, degrees that do not fit.
+    `activation`, `zero_last`, `context` and the draw of weights are those of `dense_network`; weights that the masks hide are
+    0.  With `residual`, hidden layers after the first that keep the width are h + layer(h); each unit's degree must be at
+    least that of the unit that is added to it.  ValueError for sizes that are not counts, an unknown word, an order that is
+    not a permutation, degrees that do not fit.
     """
     for name, given, least in (("size", size, 1), ("outputs_per_entry", outputs_per_entry, 1), ("context", context, 0),
                                *((f"hidden[{i}]", width, 1) for i, width in enumerate(hidden))):
