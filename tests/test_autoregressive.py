@@ -191,7 +191,7 @@ def test_a_net_without_an_order_is_refused():
 def test_what_does_not_fit_is_refused():
     rng = np.random.default_rng(5)
     assert "layout must be one of" in refused(net(rng, 3), EXP, "rows")
-    assert "net and family do not fit: its net gives outputs of shape (6,) for (3,), 1 for each" in refused(net(rng, 3), POWER)
+    assert "net must give 1 outputs for each of 3 entries, not (6,)" in refused(net(rng, 3), POWER)
     assert "net must map vectors to vectors" in refused(TanhActivation(), EXP)
     f = Autoregressive(net(rng, 3), EXP)
     with pytest.raises(ValueError, match="Autoregressive: z has event shape"):

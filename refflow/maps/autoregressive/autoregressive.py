@@ -75,10 +75,9 @@ class Autoregressive(Bijector):
             raise ValueError(f"Autoregressive: net must map vectors to vectors, not events of {self.net.event_ndim} axes")
         super()._validate()
         D = self.size()
-        try:
-            self.output_shape((D,))
-        except ValueError as error:
-            raise ValueError(f"Autoregressive: net and family do not fit: {error}") from None
+        given = tuple(self.net.output_shape((D,)))
+        if given != (self.outputs * D,):
+            raise ValueError(f"Autoregressive: net must give {self.outputs} outputs for each of {D} entries, not {given}")
         self.dims["D"] = D
         self._set("levels", levels(self.net.depends((D,))[self.rows(D)].any(1)))
 
@@ -89,15 +88,6 @@ class Autoregressive(Bijector):
         if not self.net.needs("context"):
             raise ValueError("Autoregressive: net must be for events of one size")
         return self.net.output_shape((0,))[0] // self.outputs
-
-    def output_shape(self, shape):
-        given = tuple(self.net.output_shape(shape))
-        if given != (self.outputs * shape[0],):
-            raise ValueError(f"its net gives outputs of shape {given} for {shape}, {self.outputs} for each entry are needed")
-        return shape
-
-    def input_shape(self, shape):
-        return self.output_shape(shape)
 
     # -- the network's outputs by entry ------------------------------------------------------------------------------
 
