@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from refflow import Affine, Chain, Flow, Inverse, Power, StandardNormal, fit, load, save
 from refflow.accuracy.points import Points
-from refflow.core import Array, Conditioner, bijector, conditioner, constant, real
+from refflow.core import Array, Conditioner, bijector, conditioner, constant, real, tree
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import (MaskedDense, Residual, Sequential, TanhActivation, dense_network,
                                        masked_dense_network)
-from refflow.maps.coupling import AffineCoupling, masks
-from refflow.maps.elementwise import (ExpScale, Family, Free, GatedLocationScale, PerField, RescaledTanhExpScale, ScaledAffine,
-                                      SoftplusScale, affine_family)
+from refflow.maps.coupling import AffineCoupling, Family, affine_family, masks
+from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
+from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.testing.gradient_laws import reversible_is_the_pages, stored_is_the_pages
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.training import Adam
@@ -324,45 +324,36 @@ def test_context_changes_every_entry_and_has_a_cotangent():
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
 
-PAGE = Autoregressive.page
-
-
 def mutant(functions):
     """The page with some of its functions replaced."""
     body = {"__annotations__": dict.fromkeys(Autoregressive.declared, object), "__module__": __name__}
-    cls = type("Mutant", (PAGE,), body | Autoregressive.declared | functions)
+    cls = type("Mutant", (Autoregressive,), body | Autoregressive.declared | functions)
     return bijector(source="a planted bug", register=False)(cls)
 
 
 def in_one_pass(self, x):
-    """Right in the first level alone: the others are given x, not z."""
+    """Right in the first level alone: the network is given x, not z."""
     z, log_slopes = self.map_at(self.by_entry(self.net.forward(x)))[0].inverse_and_log_det(x)
     return z, log_slopes.sum(-1)
 
 
-def with_levels(self, found, **more):
-    other = copy.copy(self)
-    vars(other).update(levels=found, **more)
-    return other
-
-
 def backwards(self, x):
-    return PAGE.inverse_and_log_det(with_levels(self, self.levels[::-1]), x)
+    return Autoregressive.inverse_and_log_det(tree.copied(self, levels=self.levels[::-1]), x)
 
 
 def negated(self, x):
-    z, log_det = PAGE.inverse_and_log_det(self, x)
+    z, log_det = Autoregressive.inverse_and_log_det(self, x)
     return z, -log_det
 
 
 def through_one_level(self, x):
     z = self.inverse(x)
-    return PAGE.inverse_vjp(with_levels(self, self.levels[-2:], inverse=lambda x: z), x)
+    return Autoregressive.inverse_vjp(tree.copied(self, levels=self.levels[-2:], inverse=lambda x: z), x)
 
 
 def without_the_net(self, z):
     """The cotangent of z alone, not of what the network makes of it."""
-    values, pullback = PAGE.vjp(self, z)
+    values, pullback = Autoregressive.vjp(self, z)
     f, _ = self.map_at(self.by_entry(self.net.forward(z)))
     (_, log_slopes), direct = f.vjp(z)
 
