@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU,
-                                       SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
+from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual,
+                                       Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
+                                       dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow.maps.conditioners.words import from_slope
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real

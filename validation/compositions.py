@@ -124,7 +124,8 @@ def coupling(draw):
 def masked_network(draw, size, outputs, layout):
     """A masked network with every weight and bias drawn."""
     order, degrees = draw.rng.permutation(size), chosen(draw, ["sequential", "random"])
-    first, _, last = masked_dense_network(draw.rng, size, (int(draw.rng.integers(1, 4)),), outputs, order, degrees, layout).layers
+    width = int(draw.rng.integers(1, 4))
+    first, _, last = masked_dense_network(draw.rng, size, (width,), outputs, order, degrees, layout).layers
     first, last = (layer.replace(W=draw.signed(layer.W.shape, -4, 0), b=draw.signed(layer.b.shape, -4, 0))
                    for layer in (first, last))
     return Sequential((first, activation(draw), last))

@@ -171,8 +171,8 @@ class Autoregressive(Bijector):
         return (z, log_slopes.sum(-1)), pullback                                    # (4)
 
     hard_cases = (
-        case("Line", "D = 1: the map of the biases", z=[[3.0]], x=[[-5.0]], net=MaskedDense([[9.0], [9.0]], NOTHING, [0.5, 0.7]),
-             family=affine_family(ExpScale())),
+        case("Line", "D = 1: the map of the biases", z=[[3.0]], x=[[-5.0]],
+             net=MaskedDense([[9.0], [9.0]], NOTHING, [0.5, 0.7]), family=affine_family(ExpScale())),
         case("Alone", "no entry depends on another: one level", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
              net=MaskedDense([[9.0, 9.0]] * 4, [[False, False]] * 4, [0.5, -0.5, 1.0, 2.0]), family=affine_family(ExpScale())),
         case("Reversed", "the last entry comes first", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]], net=after([2, 1, 0]),
@@ -182,7 +182,7 @@ class Autoregressive(Bijector):
         case("Contracted", "x_1 no longer remembers z_1, which x_2 depends on", z=[[1.0, 1.0]],
              net=MaskedDense([[9.0, 9.0], [0.5, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND, [-50.0, 0.25, 1.0, 0.0]),
              family=affine_family(ExpScale())),
-        case("Saturated", "the sigmoid has ended: its slope is 0 or rounds to it", z=[[40.0, -1.0]], x=[[40.0, -1.0]],
+        case("Saturated", "the second sigmoid rounds to 1, its slope does not round to 0", z=[[40.0, -1.0]], x=[[40.0, -1.0]],
              net=MaskedDense([[9.0, 9.0], [2.0, 9.0], [9.0, 9.0], [0.5, 9.0]], SECOND, [1.0, 0.0, 0.0, -1.0]),
              family=affine_family(SigmoidScale())),
         case("Cancelling", "the shift all but cancels z_2", z=[[1e4, 1e4 + 2.0**-6]], x=[[1e4, 2.0**-6]],
