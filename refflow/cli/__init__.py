@@ -9,11 +9,11 @@ import argparse
 import os
 import sys
 
-from . import check, data, fit, list_pages, plot, sample, score, show
+from . import book, check, data, fit, list_pages, plot, sample, score, show
 from ..core.version import VERSION
 from ..oracle import CannotRun
 
-COMMANDS = (list_pages, show, check, fit, sample, score, data, plot)
+COMMANDS = (list_pages, show, book, check, fit, sample, score, data, plot)
 
 
 def main(arguments=None) -> int:

@@ -1,0 +1,166 @@
+"""A page's docstring as a document: paragraphs, and displays of equations.
+
+A line that is indented belongs to a display, any other to a paragraph; blank lines end both.  A number (n) at the end of a
+line, two spaces or more from its text, numbers the row, or the paragraph up to there.  Rows of a display:
+  - a row that begins with a relation sign or with + or - goes on with the row above;
+  - rows of a matrix stand in brackets of their own, one under the other: they are one row of the display.
+An indented block without any number that does not parse is a listing.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+
+from .notation import FUNCTIONS, NotationError, joined, parse, parsed, tokens
+from .words import BIG, GREEK, SYMBOLS
+
+NUMBER = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")
+NAME = re.compile(r"(?<![\w.])([A-Za-z]{2,})(?=[_(']|\^)(?!'s\b)|(?:^|[,;]|\s{2})\s*([A-Za-z]\w*)\s+(?:=|<-)\s"
+                  r"|(?<= [-+/] )([a-z]{2,})|(?<=/)([a-z]{2,})|(?<![\w.])([a-z]{2,})(?=/| [-+/] )")
+FIELD = re.compile(r"^    ([a-z]\w*): \w", re.M)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a display: its items, its numbers, and the line of the module at which it begins."""
+
+    items: tuple
+    numbers: tuple
+    line: int
+    starts: tuple = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Display:
+    rows: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Paragraph:
+    """Prose; its mathematics stands in backticks."""
+
+    text: str
+    numbers: tuple
+    line: int
+    goes_on: bool                   # with the sentence that a display interrupted
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    lines: tuple
+
+
+def document(source):
+    """(blocks, names) of a module's docstring, its mathematics parsed.
+
+    Raises NotationError, whose line and column are those of the module.
+    """
+    text, first = docstring(source)
+    lines = [(line.rstrip(), first + i) for i, line in enumerate(text.splitlines())]
+    names = names_of(source, [line for line, _ in lines])
+    blocks, pending = [], []
+
+    def finish():
+        if pending:
+            shown = pending[0][0].startswith(" ")
+            blocks.extend(displays(pending, names) if shown else [paragraph(pending, blocks, fresh)])
+            pending.clear()
+
+    fresh = True
+    for line, number in lines:
+        if not line:
+            finish()
+            fresh = True
+            continue
+        if pending and pending[0][0].startswith(" ") != line.startswith(" "):
+            finish()
+            fresh = False
+        if not pending and not line.startswith(" "):
+            start = fresh
+            fresh = start
+        pending.append((line, number))
+        if not line.startswith(" ") and NUMBER.search(line):
+            finish()
+            fresh = True
+    finish()
+    return blocks, names
+
+
+def docstring(source):
+    """The docstring of a module as it stands, and the number of its first line."""
+    expression = ast.parse(source).body[0]
+    if not (isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Constant)):
+        return "", 1
+    return str(expression.value.value), expression.lineno
+
+
+def names_of(source, lines):
+    """The words of several letters that are names: fields of the classes, and what displays use as names."""
+    names = set(FIELD.findall(source))
+    for line in lines:
+        if line.startswith(" "):
+            names |= {name for pair in NAME.findall(line) for name in pair if name}
+    return frozenset(name for name in names if name not in ("for", "where", "with", "in", "of", "at")
+                     and not (name[0] == "d" and (len(name) == 2 or name[1:] in names or name[1:] in GREEK)))
+
+
+def numbered(line):
+    """(text, numbers) of a line."""
+    match = NUMBER.search(line)
+    if match is None:
+        return line, ()
+    return line[:match.start()].rstrip(), tuple(int(n) for n in re.findall(r"\d+", match.group(1)))
+
+
+def paragraph(lines, blocks, fresh):
+    numbers, parts = (), []
+    for line, _ in lines:
+        text, own = numbered(line)
+        parts.append(text)
+        numbers += own
+    return Paragraph(" ".join(parts), numbers, lines[0][1], not fresh and bool(blocks))
+
+
+def displays(lines, names):
+    has_numbers = any(numbered(line)[1] for line, _ in lines)
+    try:
+        return [Display(tuple(rows(lines, names)))]
+    except NotationError:
+        if has_numbers:
+            raise
+        indent = min(len(line) - len(line.lstrip()) for line, _ in lines)
+        return [Listing(tuple(line[indent:] for line, _ in lines))]
+
+
+def rows(lines, names):
+    found, pending = [], []
+
+    def finish():
+        if pending:
+            numbers = tuple(n for _, _, _, own in pending for n in own)
+            items = parsed(joined([line[:3] for line in pending]), names)
+            found.append(Row(items, numbers, pending[0][1], tuple(columns(pending[0][0]))))
+            pending.clear()
+
+    for line, number in lines:
+        text, own = numbered(line)
+        indent = len(text) - len(text.lstrip())
+        text = text.strip()
+        if not (pending and goes_on(pending[-1], text, indent)):
+            finish()
+        pending.append((text, number, indent + 1, own))
+    finish()
+    return found
+
+
+def goes_on(above, text, indent):
+    """Is the line the next row of the matrix that the line above ends in?"""
+    line, _, column, _ = above
+    return line.endswith("]") and text.startswith("[") and line.rfind("[ ", 0, indent - column + 3) == indent - column + 1
+
+
+def columns(text):
+    """Where the parts of a row begin that gaps divide."""
+    return [0] + [match.end() for match in re.finditer(r"\s{2,}", text)]

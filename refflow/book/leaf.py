@@ -1,0 +1,249 @@
+"""One leaf as a file of HTML: equations on the left, code on the right, parameters, certificate and hard cases below.
+
+The file is well-formed XML, needs no other file, and has no script: what belongs to one equation lights up by style alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from html import escape
+from pathlib import Path
+
+from . import code
+from .display import display
+from .docstring import Display, Listing, Paragraph, document
+from .mathml import inline
+from .notation import FUNCTIONS, Code, NotationError, Text, Word, parse
+from .words import BIG, GREEK, SYMBOLS
+from ..core.declarations import Child, Field
+
+DTYPES = ("float64", "float32")
+IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+
+
+class BadPage(ValueError):
+    """A docstring that cannot be set: module, line and column."""
+
+
+def leaf(entry, certificate, before=None, after=None) -> str:
+    """The text of one leaf; `before` and `after` are its neighbours, `certificate` is {quantity: {dtype: {C, allowed}}}.
+
+    Raises BadPage where the docstring's mathematics does not parse.
+    """
+    try:
+        blocks, names = document(entry.source)
+    except NotationError as error:
+        raise BadPage(f"{entry.module}, {error}") from error
+    lines = code.lines(entry.source, entry.skipped)
+    setter = Setter(names, lines, entry)
+    left = "\n".join(setter.block(block, i) for i, block in enumerate(blocks))
+    below = "\n".join(section for section in (parameters(entry.page, setter), certified(certificate),
+                                              hard_cases(entry.page, setter)) if section)
+    return page_of(entry.name, f"""\
+<header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>
+<h1>{entry.name}</h1><p class="facts">{facts(entry, setter)}</p></header>
+<main><article>{left}</article>
+<section class="code"><div class="file">{entry.module.replace(".", "/")}.py</div><div class="lines">
+{setter.code()}
+</div></section></main>
+<footer>{below}{setter.notes()}</footer>""", setter.lights())
+
+
+def page_of(title, body, extra=""):
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8") + extra
+    return f"""<!DOCTYPE html>
+<html xmlns="http://www.w3.org/1999/xhtml" lang="en"><head><meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/><title>{escape(title)}</title>
+<style>
+{style.replace("&", "&amp;").replace("<", "&lt;")}</style></head>
+<body>
+{body}
+</body></html>
+"""
+
+
+def neighbour(entry, arrow):
+    if entry is None:
+        return "<span></span>"
+    text = f"{arrow} {entry.name}" if arrow == "←" else f"{entry.name} {arrow}"
+    return f'<a href="{entry.name}.html">{text}</a>'
+
+
+def facts(entry, setter):
+    page, chapter = entry.page, f"{entry.kind} · {entry.chapter}"
+    source = getattr(page, "source", "")
+    return f"{chapter} · {escape(source)}" if source else chapter
+
+
+class Setter:
+    """Sets the blocks of one leaf; knows which lines cite which equation."""
+
+    def __init__(self, names, lines, entry):
+        self.names, self.lines = names, lines
+        self.fields = frozenset(getattr(entry.page, "declared", ()))
+        self.citing = {}
+        for line in lines:
+            for n in line.cites:
+                self.citing.setdefault(n, []).append(line.number)
+        self.defined = []
+        self.uses_bars = False
+
+    def block(self, block, index):
+        if isinstance(block, Display):
+            made = display(block.rows, self.link, self.mark)
+            self.uses_bars |= "¯" in made
+            return made
+        if isinstance(block, Listing):
+            return f"<pre>{escape(chr(10).join(block.lines))}</pre>"
+        return self.paragraph(block, index)
+
+    def paragraph(self, block, index):
+        kind = "title" if index == 0 else "on" if block.goes_on else "source" if block.text.startswith("Source:") else ""
+        text = self.prose(block.text)
+        if index and not block.goes_on:
+            text = re.sub(r"^([A-Z][\w ,-]{2,40}(?:\.(?=\s\s)|:$))", r'<b class="head">\1</b>', text)
+        if not block.numbers:
+            return f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>"
+        marks = " ".join(self.mark(n) for n in block.numbers)
+        return f'<p class="numbered {kind}" data-n="{" ".join(map(str, block.numbers))}">{text}<span class="n">{marks}</span></p>'
+
+    def prose(self, text):
+        """Prose with its mathematics, its code and its references set."""
+        made = []
+        for i, piece in enumerate(text.split("`")):
+            made.append(self.tick(piece) if i % 2 else re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece)))
+        return "".join(made)
+
+    def tick(self, text):
+        """What stands in backticks: mathematics where it parses and is not a name of the program."""
+        items = mathematics(text, self.names, self.fields)
+        return f"<code>{escape(text)}</code>" if items is None else inline(items)
+
+    def link(self, number):
+        return f'<a class="ref" href="#e{number}">({number})</a>'
+
+    def mark(self, number):
+        """An equation's number: a link to the first line that cites it, and small ones to all where there are several."""
+        self.defined.append(number)
+        at = self.citing.get(number, [])
+        if not at:
+            return f'<span class="eq" id="e{number}">({number})</span>'
+        all_lines = "".join(f' <a href="#L{line}">{line}</a>' for line in at) if len(at) > 1 else ""
+        small = f'<small title="the lines that cite it">{all_lines}</small>' if all_lines else ""
+        return f'{small}<a class="eq" id="e{number}" href="#L{at[0]}">({number})</a>'
+
+    def code(self):
+        made = []
+        for line in self.lines:
+            links = " ".join(self.link(n) for n in line.cites)
+            cites = f'<span class="cites">{links}</span>' if links else ""
+            lit = f' data-n="{" ".join(map(str, line.cites))}"' if line.cites else ""
+            made.append(f'<div class="line" id="L{line.number}"{lit}><i>{line.number}</i>'
+                        f'<span class="text" style="--in:{line.indent + 4}ch">{line.html or "&#160;"}</span>{cites}</div>')
+        return "\n".join(made)
+
+    def lights(self):
+        """Style that lights up an equation and its lines together."""
+        numbers = sorted({*self.defined, *self.citing})
+        return "".join(f'body:has([data-n~="{n}"]:hover,a[href="#e{n}"]:hover) [data-n~="{n}"]{{background:var(--light)}}\n'
+                       for n in numbers)
+
+    def notes(self):
+        if not self.uses_bars:
+            return ""
+        return ('<p class="notes">A bar marks a cotangent: <math xmlns="http://www.w3.org/1998/Math/MathML"><mover accent="true">'
+                '<mi>x</mi><mo stretchy="false">¯</mo></mover></math> is that of <i>x</i>, '
+                '<math xmlns="http://www.w3.org/1998/Math/MathML"><mover accent="true"><mi>ℓ</mi><mo stretchy="false">¯</mo>'
+                '</mover></math> that of the log-determinant.</p>')
+
+
+def mathematics(text, names, fields=()):
+    """The items of a formula, or None where the text is code.
+
+    Code is what does not parse, a name of the program (an identifier of several letters that the word table has not), and
+    what contains words that are neither in the table nor names of the docstring.
+    """
+    if IDENTIFIER.fullmatch(text) and is_identifier(text):
+        return None
+    try:
+        items = parse(text, names)
+    except NotationError:
+        return None
+    return None if any(foreign(item, names) for item in items) else items
+
+
+def is_identifier(text):
+    """Is the word a name of the program, rather than a letter with its subscripts?"""
+    base = text.split("_")[0].rstrip("0123456789'")
+    if text.endswith("_bar") or text in SYMBOLS:
+        return False
+    return len(base) > 1 and base not in GREEK and base not in FUNCTIONS and base not in BIG and not re.fullmatch("d[a-zA-Z]", base)
+
+
+def foreign(item, names):
+    """Does the item have words in it that are those of code?"""
+    if isinstance(item, Code):
+        return True
+    if isinstance(item, Word):
+        capital = len(item.text) > 1 and item.text not in GREEK and item.text[0].isupper() and item.text[1].islower()
+        return capital
+    if isinstance(item, Text) or not hasattr(item, "__dataclass_fields__"):
+        return False
+    children = [getattr(item, key) for key in item.__dataclass_fields__]
+    return any(foreign(child, names) for c in children for child in (c if isinstance(c, tuple) else (c,)))
+
+
+# -- what stands below ----------------------------------------------------------------------------------------------------
+
+def table(title, head, rows, kind=""):
+    cells = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<section class="{kind}"><h2>{title}</h2><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></section>'
+
+
+def parameters(page, setter):
+    """The table of a page's fields."""
+    rows = []
+    for key, declared in (page.declared if page is not None else {}).items():
+        if isinstance(declared, Field):
+            shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
+            default = "None" if declared.default is None and declared.optional else \
+                "" if declared.default is None else f"{declared.default:g}"
+            rows.append((f"<code>{key}</code>", f"<code>{shape}</code>", escape(declared.set.rule), default))
+        elif isinstance(declared, Child):
+            rows.append((f"<code>{key}</code>", "", "components" if declared.many else "a component", ""))
+        else:
+            rows.append((f"<code>{key}</code>", "", "a plain value", escape(repr(getattr(page, key, "")))))
+    return table("Parameters", ("field", "shape", "rule", "default"), rows) if rows else ""
+
+
+def certified(quantities):
+    """The table of the errors of a page, in units of rounding."""
+    rows = []
+    for quantity, dtypes in quantities.items():
+        cells = [error_of(dtypes.get(dtype)) for dtype in DTYPES]
+        rows.append((escape(quantity), *cells))
+    title = "Certificate <small>largest error found, in units of rounding, of what is allowed</small>"
+    return table(title, ("quantity", *DTYPES), rows, "certificate") if rows else ""
+
+
+def error_of(entry):
+    if entry is None:
+        return ""
+    share = min(100, round(100 * entry["C"] / entry["allowed"]))
+    return (f'<span class="bar" style="--share:{share}%"></span>{entry["C"]:.2g} '
+            f'<span class="of">of {entry["allowed"]:g}</span>')
+
+
+def hard_cases(page, setter):
+    rows = [(f"<code>{escape(case.name)}</code>", setter.prose(case.reason)) for case in getattr(page, "hard_cases", ())]
+    return table("Hard cases", ("name", "why it is there"), rows, "cases") if rows else ""
+
+
+@functools.cache
+def title_of(source):
+    """The first sentence of a module's docstring."""
+    blocks, _ = document(source)
+    first = next((block.text for block in blocks if isinstance(block, Paragraph)), "")
+    return re.split(r"(?<=[a-z)])[.:](?:\s|$)", first)[0].rstrip(".")

@@ -1,0 +1,85 @@
+"""The book as a directory of files: one leaf per page, and an index."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from html import escape
+from pathlib import Path
+
+from .leaf import leaf, page_of, title_of, Setter
+from .docstring import document
+from .pages import entries, entry_named
+from ..oracle.check import certified
+
+MARK = "<!-- a book of refflow -->"
+
+
+class NotABook(ValueError):
+    """A directory that holds other things than a book."""
+
+
+def write_book(directory, name=None, force=False, progress=None) -> list:
+    """Write the leaf of one page, or all leaves and the index; the paths written.
+
+    `progress(done, total, name)` is called before each leaf.  Raises KeyError for an unknown page, NotABook for a directory
+    that is not empty and was not written by this function, unless `force` is given, and BadPage for a page whose docstring
+    cannot be set.  Every file appears whole: it is written under another name and moved.
+    """
+    directory, every = Path(directory), entries()
+    chosen = every if name is None else {(entry := entry_named(name, every)).name: entry}
+    refuse(directory, force)
+    certificate, order = certified(), list(every.values())
+    around = {entry.name: (before, after) for before, entry, after in
+              zip((None, *order), order, itertools.chain(order[1:], [None]))}
+    texts = {}
+    for done, entry in enumerate(chosen.values()):
+        if progress:
+            progress(done, len(chosen), entry.name)
+        texts[f"{entry.name}.html"] = leaf(entry, certificate.get(entry.name, {}), *around[entry.name])
+    texts["index.html"] = index(every, certificate)
+    directory.mkdir(parents=True, exist_ok=True)
+    return [write(directory / file, text) for file, text in texts.items()]
+
+
+def refuse(directory, force):
+    """Raise NotABook where writing would mix the book with something else."""
+    if force or not directory.exists():
+        return
+    if not directory.is_dir():
+        raise NotABook(f"{directory} is a file")
+    head = directory / "index.html"
+    if any(directory.iterdir()) and not (head.is_file() and MARK in head.read_text(encoding="utf-8", errors="replace")):
+        raise NotABook(f"{directory} is not empty and not a book of refflow")
+
+
+def write(path, text):
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)
+    return path
+
+
+def index(every, certificate) -> str:
+    """The first leaf: all others by chapter, with kind, first sentence, and the largest certified error."""
+    made = [MARK, '<div class="index"><h1>The book of refflow</h1>',
+            "<p>One leaf per page: its equations, and the code that states them. Errors are in units of rounding.</p>"]
+    for chapter, group in itertools.groupby(every.values(), lambda entry: entry.chapter):
+        made.append(f"<h2>{chapter.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th><th>what it is</th>"
+                    "<th>certificate</th></tr></thead><tbody>")
+        for entry in group:
+            _, names = document(entry.source)
+            what = Setter(names, (), entry).prose(title_of(entry.source))
+            made.append(f'<tr><td><a href="{entry.name}.html">{entry.name}</a></td><td>{entry.kind}</td><td>{what}</td>'
+                        f"<td>{summary(certificate.get(entry.name, {}))}</td></tr>")
+        made.append("</tbody></table>")
+    return page_of("The book of refflow", "\n".join([*made, "</div>"]))
+
+
+def summary(quantities):
+    """The entry of a page's certificate that is nearest to what is allowed."""
+    found = [entry for dtypes in quantities.values() for entry in dtypes.values()]
+    if not found:
+        return ""
+    worst = max(found, key=lambda entry: entry["C"] / entry["allowed"])
+    return f'{worst["C"]:.2g} <span class="of">of {worst["allowed"]:g}</span>'
