@@ -1,97 +1,129 @@
-"""A display as one MathML table: equations aligned at their relation signs, remarks in a column, numbers on the right."""
+"""A display as one MathML table: equations aligned at their relation signs, remarks in a column, numbers on the right.
+
+What is too wide for the column gives way in this order: the statements of a row each take a line, remarks leave their
+column, a remark takes a line of its own.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from .mathml import NAMESPACE, mrow, parts, relation
-from .notation import Gap, Relation, Text
+from .notation import Gap, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 64                             # characters of a row, as set, that fit beside the code
+WIDEST = 62                             # characters, as set, that fit beside a number
+SPACE = '<mspace width="1.6em"/>'
+
+
+@dataclasses.dataclass
+class Line:
+    """One line of the table: what stands left of the first relation sign, the sign, what stands right, and the remark."""
+
+    left: str
+    sign: str
+    right: str
+    remark: str = ""
+    whole: bool = False                 # not aligned
+    of: tuple = ()                      # the numbers of its row
+    numbers: tuple = ()                 # those that are printed here
 
 
 def display(rows, link, mark):
     """The table of a display's rows; `link(n)` is the mark of a reference, `mark(n)` that of an equation's number."""
-    lines = [line for row in rows for line in lines_of(row, link)]
-    remarks = any(line["remark"] for line in lines)
+    lines, column = laid_out(rows, link)
     made = []
     for line in lines:
-        marks = " ".join(mark(n) for n in line["numbers"])
+        marks = " ".join(mark(n) for n in line.numbers)
         number = f'<mtd class="n"><mtext><span xmlns="{XHTML}">{marks}</span></mtext></mtd>' if marks else '<mtd class="n"/>'
-        numbered = f' class="numbered" data-n="{" ".join(map(str, line["of"]))}"' if line["of"] else ""
-        made.append(f"<mtr{numbered}>{cells(line, remarks)}{number}</mtr>")
-    return (f'<div class="display"><math xmlns="{NAMESPACE}" display="block"><mtable class="rows" displaystyle="true">'
+        numbered = f' class="numbered" data-n="{" ".join(map(str, line.of))}"' if line.of else ""
+        made.append(f"<mtr{numbered}>{cells(line, column)}{number}</mtr>")
+    align = f'columnalign="right center left {"left " if column else ""}right"'
+    return (f'<div class="display"><math xmlns="{NAMESPACE}" display="block"><mtable class="rows" displaystyle="true" {align}>'
             f'{"".join(made)}</mtable></math></div>')
 
 
-def cells(line, remarks):
-    remark = f'<mtd class="remark">{line["remark"]}</mtd>' if remarks else ""
-    if line["whole"]:
-        return f'<mtd class="whole" columnspan="{4 if remarks else 3}">{mrow(line["right"] + line["remark"])}</mtd>'
-    if remarks and not line["remark"]:
-        return (f'<mtd class="left">{mrow(line["left"])}</mtd><mtd class="sign">{line["sign"]}</mtd>'
-                f'<mtd class="right" columnspan="2">{mrow(line["right"])}</mtd>')
-    return (f'<mtd class="left">{mrow(line["left"])}</mtd><mtd class="sign">{line["sign"]}</mtd>'
-            f'<mtd class="right">{mrow(line["right"])}</mtd>{remark}')
+def laid_out(rows, link):
+    """(lines, whether remarks have a column of their own)."""
+    def lines(split):
+        return [line for row in rows for line in lines_of(row, link, split)]
+
+    def too_wide(row):
+        own = lines_of(row, link, ())[0]
+        return left + size(own.right) + size(own.remark) > WIDEST
+
+    left = max(size(line.left) for line in lines(()))
+    wide = [row for row in rows if too_wide(row)]
+    split = lines(wide)
+    remarked = [line for line in split if line.remark and not line.whole]
+    if not remarked:
+        return split, False
+    column = left + max(size(line.right) for line in remarked) + max(size(line.remark) for line in remarked) <= WIDEST
+    found = []
+    for line in split:
+        found.append(line)
+        if line.remark and not line.whole and left + size(line.right) + size(line.remark) > WIDEST:
+            found[-1] = dataclasses.replace(line, remark="", numbers=())
+            found.append(Line("", "", SPACE + line.remark, of=line.of, numbers=line.numbers))
+    return found, column
 
 
-def lines_of(row, link):
-    """The lines of the table that a row takes: one, or, where it is too wide, one for each of its statements."""
+def size(made):
+    """About how many characters some MathML has, as set."""
+    made = re.sub(r'<mspace width="1.6em"/>|<mo lspace="0.28em"', r"--\g<0>", made)
+    made = re.sub(r"<mfrac>.*?</mfrac>", lambda m: m[0][:len(m[0]) * 2 // 3], made)
+    scripts = len(re.findall("<msub|<msup", made))
+    return len(re.sub(r"<[^>]*>?|&#x206.;", "", made).replace("&#160;", " ")) - scripts // 2
+
+
+def cells(line, column):
+    """The cells of a line before its number: three, and a fourth where remarks have a column."""
+    if line.whole:
+        return f'<mtd class="whole" columnspan="{4 if column else 3}">{mrow(line.right + with_space(line.remark))}</mtd>'
+    head = f'<mtd class="left">{mrow(line.left)}</mtd><mtd class="sign">{line.sign}</mtd>'
+    if column and line.remark:
+        return f'{head}<mtd class="right">{mrow(line.right)}</mtd><mtd class="remark">{mrow(line.remark)}</mtd>'
+    span = ' columnspan="2"' if column else ""
+    return f'{head}<mtd class="right"{span}>{mrow(line.right + with_space(line.remark))}</mtd>'
+
+
+def with_space(remark):
+    return SPACE + remark if remark else ""
+
+
+def lines_of(row, link, split):
+    """The lines of a row: one, or, for rows in `split`, one for each of its statements."""
     statements, remark = divided(row.items)
-    whole = isinstance(row.items[0], Text) if row.items else True
-    if not whole and len(statements) > 1 and width(row.items, link) > WIDEST:
-        groups = [[s] for s in statements]
-    else:
-        groups = [statements]
+    whole = not row.items or isinstance(row.items[0], Text)
+    groups = [[s] for s in statements] if row in split and not whole else [statements]
     lines = [line_of(group, link, whole) for group in groups]
-    shown = "".join(parts(remark, link))
-    if not whole and shown and len(groups) == 1 and width(row.items, link) > WIDEST + 12:
-        lines[-1] |= {"sign": lines[-1]["sign"]}
-        lines.append({"left": "", "sign": "", "right": shown, "whole": False})
-    elif shown:
-        lines[-1]["remark"] = ("<mspace width='1.6em'/>" if whole else "") + shown
-    for i, line in enumerate(lines):
-        line.setdefault("remark", "")
-        line["of"], line["numbers"] = row.numbers, row.numbers if i == len(lines) - 1 else ()
+    for line in lines:
+        line.of = row.numbers
+    lines[-1].numbers, lines[-1].remark = row.numbers, "".join(parts(remark, link))
     return lines
 
 
 def divided(items):
     """(statements, remark): the items between gaps, and those from the first text that follows a gap."""
-    statements, remark = [[]], ()
+    statements = [[]]
     for i, item in enumerate(items):
-        if isinstance(item, Gap):
-            if isinstance(items[i + 1], Text) and i:
-                remark = items[i + 1:]
-                break
-            statements.append([])
-        else:
+        if not isinstance(item, Gap):
             statements[-1].append(item)
-    return [tuple(s) for s in statements if s], remark
+        elif i and isinstance(items[i + 1], Text):
+            return [tuple(s) for s in statements if s], items[i + 1:]
+        else:
+            statements.append([])
+    return [tuple(s) for s in statements if s], ()
 
 
 def line_of(statements, link, whole):
-    """The cells of one line, cut at the first relation sign."""
+    """A line of these statements, cut at the first relation sign."""
     items = statements[0]
     for statement in statements[1:]:
         items += (Gap(), *statement)
-    at = next((i for i, item in enumerate(items) if isinstance(item, Relation) and item.sign != "|"), None)
-    if whole or at is None or any(isinstance(item, Gap) for item in items[:at]):
-        if whole:
-            return {"left": "", "sign": "", "right": "".join(parts(items, link)), "whole": True}
-        return {"left": "", "sign": "", "right": "".join(parts(items, link)), "whole": at is not None or not goes_on(items)}
-    return {"left": "".join(parts(items[:at], link)), "sign": relation(items[at]), "right": "".join(parts(items[at + 1:], link)),
-            "whole": False}
-
-
-def goes_on(items):
-    """Does the line begin with a sign, and so belong to the expression above?"""
-    first = items[0]
-    return type(first).__name__ == "Sum" and bool(first.terms[0][0])
-
-
-def width(items, link):
-    """About how many characters a row has, as set."""
-    shown = re.sub(r"<[^>]*>|&#x206.;", "", "".join(parts(items, link)))
-    return len(shown.replace("&#160;", " ")) + 3 * sum(isinstance(item, (Gap, Relation)) for item in items)
+    at = next((i for i, item in enumerate(statements[0]) if isinstance(item, Relation) and item.sign != "|"), None)
+    if whole or at is None:
+        goes_on = isinstance(items[0], Sum) and items[0].terms[0][0]       # begins with + or -: it goes on with what is above
+        return Line("", "", "".join(parts(items, link)), whole=whole or not goes_on)
+    return Line("".join(parts(items[:at], link)), relation(items[at]), "".join(parts(items[at + 1:], link)))

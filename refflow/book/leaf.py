@@ -164,7 +164,7 @@ def mathematics(text, names, fields=()):
     Code is what does not parse, a name of the program (an identifier of several letters that the word table has not), and
     what contains words that are neither in the table nor names of the docstring.
     """
-    if IDENTIFIER.fullmatch(text) and is_identifier(text):
+    if IDENTIFIER.fullmatch(text) and is_identifier(text) or re.search(r"\w=\S", text):
         return None
     try:
         items = parse(text, names)
@@ -246,4 +246,4 @@ def title_of(source):
     """The first sentence of a module's docstring."""
     blocks, _ = document(source)
     first = next((block.text for block in blocks if isinstance(block, Paragraph)), "")
-    return re.split(r"(?<=[a-z)])[.:](?:\s|$)", first)[0].rstrip(".")
+    return re.split(r"\.(?:\s|$)", first)[0]

@@ -158,7 +158,10 @@ def scripted(e, style):
         made = expression(base, style)
     for accent in e.accents:
         long = not (isinstance(base, Word) and len(GREEK.get(base.text, base.text).rstrip("0123456789")) == 1)
-        made = f'<mover accent="true">{made}<mo stretchy="{"true" if long else "false"}">{ACCENTS[accent]}</mo></mover>'
+        if long and accent == "bar":
+            made = f'<mrow class="barred">{made}</mrow>'
+        else:
+            made = f'<mover accent="true">{made}<mo stretchy="false">{ACCENTS[accent]}</mo></mover>'
     below = [script(s) for s in e.below]
     above = ["<mo>′</mo>" * e.primes] if e.primes else []
     above += ["<mo>∗</mo>"] if e.star else []
@@ -273,10 +276,22 @@ def differential(e, style):
 
 
 def product(e, style):
-    made = expression(e.factors[0], style)
-    for left, right in zip(e.factors, e.factors[1:]):
-        made += between(left, right) + expression(right, style)
+    made = ""
+    for before, factor, after in zip((None, *e.factors), e.factors, (*e.factors[1:], None)):
+        made += between(before, factor) if before is not None else ""
+        alone = after is None or isinstance(after, Infix) or style == "script"
+        made += expression(factor, style) if alone or not is_line(factor) else small(factor)
     return mrow(made)
+
+
+def is_line(e):
+    """Is it a quotient written on the line?  Before another factor it would be misread."""
+    return isinstance(e, Fraction) and e.form == "line"
+
+
+def small(e):
+    return (f'<mstyle displaystyle="false"><mfrac>{mrow(expression(bare(e.top), "script"))}'
+            f'{mrow(expression(bare(e.bottom), "script"))}</mfrac></mstyle>')
 
 
 def between(left, right):
@@ -317,17 +332,19 @@ def bare(e):
     return e
 
 
+def slash(e, style):
+    stroke = '<mo lspace="0.08em" rspace="0.08em" stretchy="false">/</mo>'
+    return expression(e.top, style) + stroke + expression(e.bottom, style)
+
+
 def fraction(e, style):
     if e.form == "floor":
-        inside = f"<mfrac>{expression(bare(e.top), 'text')}{expression(e.bottom, 'text')}</mfrac>"
-        inside = expression(bare(e.top), style) + "<mo>/</mo>" + expression(e.bottom, style)
-        return mrow(fence("⌊", "prefix", False) + inside + fence("⌋", "postfix", False))
+        return mrow(fence("⌊", "prefix", False) + slash(e, style) + fence("⌋", "postfix", False))
     numbers = isinstance(e.top, Number) and isinstance(e.bottom, Number)
-    if style == "script" or e.form == "line" and not (numbers and style != "script"):
-        return mrow(f'{expression(e.top, style)}<mo lspace="0.08em" rspace="0.08em" stretchy="false">/</mo>'
-                    f'{expression(e.bottom, style)}')
+    if style == "script" or e.form == "line" and not numbers:
+        return mrow(slash(e, style))
     if e.form == "line":
-        return f'<mstyle displaystyle="false"><mfrac>{number(e.top, style)}{number(e.bottom, style)}</mfrac></mstyle>'
+        return small(e)
     made = f"<mfrac>{mrow(expression(bare(e.top), 'text'))}{mrow(expression(bare(e.bottom), 'text'))}</mfrac>"
     return f'<mstyle displaystyle="{"true" if style == "display" else "false"}">{made}</mstyle>'
 

@@ -321,7 +321,7 @@ class Parser:
         return Text(" ".join(words))
 
     def word_of_text(self, token):
-        word = token.text.strip('"')
+        word = f"“{token.text[1:-1]}”" if token.kind == "quote" else token.text
         while self.token.text == "'" and self.token.spaces == 0:
             word += self.take().text
         return word
@@ -389,6 +389,8 @@ class Parser:
         if len(word) == 1:
             return False
         if self.plain(self.at):
+            return True
+        if word in self.names and then.kind == "quote":
             return True
         alone = then.kind in ("end",) or then.spaces >= 1 and self.at + 1 < len(self.tokens) and self.plain(self.at + 1)
         return after_text and word in self.names and word not in FUNCTIONS and alone and token.spaces < 2 and then.kind != "end"
@@ -526,7 +528,7 @@ class Parser:
         """What follows a function without brackets: factors up to a sign, or a derivative's stroke."""
         factors = [self.factor()]
         while True:
-            if self.tight("/") and self.next.text != "d":
+            if self.tight("/") and (self.next.text != "d" or is_differential(factors[-1])):
                 self.divide(factors)
             elif self.continues():
                 factors.append(self.factor())
