@@ -1,23 +1,24 @@
 r"""Dequantisation: pixels, which are integers, as real numbers with a density, and back.
 
-Of v in 0 .. levels - 1, first reduced to `bins` values (a divisor of levels: Glow's 2^n_bits), and noise u in (0, 1),
+Of `v` in `0 .. levels - 1`, first reduced to `bins` values (a divisor of levels: Glow's `2^n_bits`), and noise `u in (0, 1)`,
     k = floor(v bins / levels)                                                      (1)
     x = low + (high - low) (k + u) / bins                                           (2)
-(v + u) / 256 is RealNVP's (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), with `low` and `high` NICE's Dequantizer (Dinh,
-Krueger & Bengio, arXiv:1410.8516), low = -1/2, high = 1/2 Glow's (Kingma & Dhariwal, arXiv:1807.03039).  Back, as in Glow,
+`(v + u) / 256` is RealNVP's (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), with `low` and `high` NICE's Dequantizer (Dinh,
+Krueger & Bengio, arXiv:1410.8516), `low = -1/2, high = 1/2` Glow's (Kingma & Dhariwal, arXiv:1807.03039).  Back, as in Glow,
     v = clip(floor(bins (x - low) / (high - low)) levels / bins, 0, levels - 1)     (3)
-u is uniform on the odd multiples of 2^-m, with as many m as k + u has room for: then k + u is exact, and (3) undoes (2)
-where (2) is exact, as it is for the three above.                                   (4)
+`u` is uniform on the odd multiples of `2^-m`, with as many `m` as `k + u` has room for: then `k + u` is exact, and (3)
+undoes (2) where (2) is exact, as it is for the three above.                        (4)
 
-A density p of x is one of y = k + u; with D the entries of an event and e = (high - low) / bins,
+A density `p` of `x` is one of `y = k + u`; with `D` the entries of an event and `e = (high - low) / bins`,
     log p_y(y) = log p(x) + D log e                                                 (5)
     log P(k) = log int p_y(k + u) du >= E log p_y(k + u)      of uniform u          (6)
     bits/dim = -(log p(x) + D log e) / (D log 2)                                    (7)
 (6) is Theis, van den Oord & Bethge's, arXiv:1511.01844.
 
-Variational dequantisation (Ho, Chen, Srinivas, Duan & Abbeel, arXiv:1902.00275, section 3.1) draws u from a flow q given v:
+Variational dequantisation (Ho, Chen, Srinivas, Duan & Abbeel, arXiv:1902.00275, section 3.1) draws `u` from a flow `q` given
+`v`:
     log P(k) >= E_q(u|v) [log p_y(k + u) - log q(u|v)]                              (8)
-Reverse rule of the mean of (8) over n draws, with b its cotangent for an event: u moves x, and with x both terms, so
+Reverse rule of the mean of (8) over `n` draws, with `b` its cotangent for an event: `u` moves `x`, and with `x` both terms, so
     log_p_bar = b / n,   u_bar = e x_bar,   log_q_bar = -b / n                      (9)
 and q's pullback of a reparameterised sample gives the rest.
 """

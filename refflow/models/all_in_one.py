@@ -1,10 +1,10 @@
 r"""The all-in-one block of FrEIA: coupling, global affine map, permutation (or rotation), as a composition.
 
-In FrEIA's direction, data y to latent, with a' = a/10 the conditioner's outputs, the first half passing through,
+In FrEIA's direction, data `y` to latent, with `a' = a/10` the conditioner's outputs, the first half passing through,
     u_b = y_b exp(clamp tanh s') + t',   (s', t') = a'                              (1)
     v_c = psi(g_c) u_c + o_c                            for each channel c          (2)
     z = W v                                             W orthogonal                (3)
-or, with `gin`, log-scales of mean 0 in (1) and psi = 1 in (2).  psi(g) = (1/10) softplus(g; beta = 1/2), which is 1 at
+or, with `gin`, log-scales of mean 0 in (1) and `psi = 1` in (2).  `psi(g) = (1/10) softplus(g; beta = 1/2)`, which is 1 at
     g = 2 log(exp(5) - 1)                                                           (4)
 
 Source: FrEIA, `AllInOneBlock`; Kingma & Dhariwal, arXiv:1807.03039, for the parts.

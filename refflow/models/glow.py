@@ -1,49 +1,51 @@
 r"""Glow (Kingma & Dhariwal, arXiv:1807.03039), as in the authors' code.
 
-From an image x of (C, H, W) to latents; x = (v + u) / n - 1/2 for pixels v = 0, ..., n - 1 and u uniform on [0, 1), n the
-number of bins: `dequantised(v, rng, bins=n, low=-1/2, high=1/2)`, and so `quantised` and `bits_per_dim`.  In level
-i = 1, ..., L:
+From an image `x` of `(C, H, W)` to latents; `x = (v + u) / n - 1/2` for pixels `v = 0, ..., n - 1` and `u` uniform on
+`[0, 1)`, `n` the number of bins: `dequantised(v, rng, bins=n, low=-1/2, high=1/2)`, and so `quantised` and `bits_per_dim`.
+In level `i = 1, ..., L`:
     h <- squeeze(h)                               blocks of 2 x 2 pixels to channels            (1)
-and K times a step: with h_a the first half of the channels and h_b the second,
+and `K` times a step: with `h_a` the first half of the channels and `h_b` the second,
     h <- (h + bias) exp(3 s)                      per channel                       (2)
     h_yx <- W h_yx                                at every position                 (3)
     h_b <- (h_b + t) sigmoid(r + 2),   (t, r) = net(h_a)        coupling "affine"               (4)
     h_b <- h_b + net(h_a)                                       coupling "additive"             (5)
-and then, for i < L, the second half of the channels is finished, the first goes on:
+and then, for `i < L`, the second half of the channels is finished, the first goes on:
     z_i = (h_b - m) exp(-q),   (m, q) = prior(h_a)                                  (6)
     h <- h_a                                                                        (7)
-and after the last level, with m and q functions of the position, and of the class c if there are classes:
+and after the last level, with `m` and `q` functions of the position, and of the class `c` if there are classes:
     z_L = (h - m) exp(-q),   (m, q) = prior(0) [+ (V c + b) exp(3 s)]               (8)
     log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                              (9)
-(6) and (8) have m and q in log-det and samples, so that h_b given h_a is N(m, exp(2 q)) and the base is N(0, I).  Outputs
-(t, r) and (m, q) of (4) and (6) are interleaved, t_1, r_1, t_2, ..., those of (8) halves, m_1, m_2, ..., q_1, ...
+(6) and (8) have `m` and `q` in log-det and samples, so that `h_b` given `h_a` is `N(m, exp(2 q))` and the base is `N(0, I)`.
+Outputs `(t, r)` and `(m, q)` of (4) and (6) are interleaved, `t_1, r_1, t_2, ...`, those of (8) halves,
+`m_1, m_2, ..., q_1, ...`
 
 Networks, * a convolution whose border is marked by a channel of its own (`Conv2d`, "edge"):
     net(a) = Z relu(N(W_2 *_1x1 relu(N(W_1 *_3x3 a)))),   N(h) = (h + bias) exp(3 s)                (10)
     Z(h) = (W *_3x3 h + bias) exp(3 s)                                              (11)
-prior is Z alone.  That of (8) sees zeros: its image has no channel but the border's.  The weights by which the authors'
+prior is `Z` alone.  That of (8) sees zeros: its image has no channel but the border's.  The weights by which the authors'
 code multiplies zeros have gradient 0 and are not there.
 
-W of (3) by `permutation`:
+`W` of (3) by `permutation`:
     "1x1"         any invertible matrix, at the start a random orthogonal one       (12)
     "lu"          P L (U + diag(s)), the factors of such a matrix, P fixed; `transposed` as below   (13)
     "orthogonal"  an orthogonal matrix                                              (14)
     "shuffle"     a fixed random permutation; "reverse": the channels in reverse    (15)
-At the start W_1 and W_2 are N(0, 0.05^2), all else in (8), (10) and (11) is 0, bias and s of (2) too.    (16)
-`flow.initialised(x, rng)` chooses bias and s of every (2) and N so that their outputs have mean 0 and variance 1.
+At the start `W_1` and `W_2` are `N(0, 0.05^2)`, all else in (8), (10) and (11) is 0, bias and `s` of (2) too.    (16)
+`flow.initialised(x, rng)` chooses bias and `s` of every (2) and `N` so that their outputs have mean 0 and variance 1.
 
 Conventions.  "openai" is the above.  Two ports differ in (2), (4), (6), (10), (11):                      (17)
     "chaiyujin"   exp(s) for exp(3 s) in (2) and N; no channel for the border, which is 0
     "rosinality"  (h + bias) s in (2); W_1 and W_2 with biases in place of N; Z's border is 1 in each of its channels; (r, t)
                   of (4) and (m, q) of (6) are halves
-In "lu" the authors' code multiplies rows by P L (U + diag(s)), which is its transpose on columns; so does "openai" here,
+In "lu" the authors' code multiplies rows by `P L (U + diag(s))`, which is its transpose on columns; so does "openai" here,
 and not the ports.                                                                                        (18)
 
-Classes from images.  With classes, the authors' loss may have a second term: a class y is read from the mean over positions
-of h before (8), by a linear layer that starts at 0,
+Classes from images.  With classes, the authors' loss may have a second term: a class `y` is read from the mean over positions
+of `h` before (8), by a linear layer that starts at 0,
     l = (V mean_yx h_yx + b) exp(3 s)                                               (19)
     bits_y = (log sum_k exp l_k - l_y) / log 2                                      (20)
-Reverse rule, with e_y the one-hot vector of y and n the number of positions; h is a function of z_L and of (8)'s parameters:
+Reverse rule, with `e_y` the one-hot vector of `y` and `n` the number of positions; `h` is a function of `z_L` and of (8)'s
+parameters:
     l_bar = bits_y_bar (softmax l - e_y) / log 2,   h_bar_yx = (mean h)_bar / n     (21)
     z_L_bar, prior_bar = the pullback of h = m + z_L exp(q) at h_bar                (22)
 """

@@ -1,11 +1,11 @@
 r"""RealNVP: affine couplings, one after the other (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803).
 
-From data x to latents z, h_0 = x.  Coupling k = 1, ..., K divides the entries into two halves, a and b, which change places
-from one coupling to the next, and with (s, t) = net_k(h_a)
+From data `x` to latents `z`, `h_0 = x`.  Coupling `k = 1, ..., K` divides the entries into two halves, `a` and `b`, which
+change places from one coupling to the next, and with `(s, t) = net_k(h_a)`
     h_k,a = h_a                                                                     (1)
     h_k,b = h_b exp(gain tanh(s) + shift) + t,   gain and shift trained             (2)
     z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum_j (gain tanh(s_j) + shift)     (3)
-net_k is a dense network with K_h hidden layers whose last layer starts at 0: the flow starts as the identity.      (4)
+net_k is a dense network with `K_h` hidden layers whose last layer starts at 0: the flow starts as the identity.    (4)
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 r"""RealNVP of images (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), as in the authors' code.
 
-From an image of (C, H, W) to latents: pixels x, (v + u) / 256 of values v = 0, ..., 255 and u uniform on [0, 1), to
+From an image of `(C, H, W)` to latents: pixels `x`, `(v + u) / 256` of values `v = 0, ..., 255` and `u` uniform on `[0, 1)`,
+to
     h = logit(0.05 + 0.9 x)                       `alpha_logit`                     (1)
-and this through L scales.  A coupling divides its event into a, which passes, and b:
+and this through `L` scales.  A coupling divides its event into `a`, which passes, and `b`:
     h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
-mu and v being those of b with zeros in place of a, over all positions.  The gain of (2) is one number, or with
-`channel_gains` one for each channel of h_b; its shift is there without batch normalisation, or with `scale_shift`.  With M
+`mu` and `v` being those of `b` with zeros in place of `a`, over all positions.  The gain of (2) is one number, or with
+`channel_gains` one for each channel of `h_b`; its shift is there without batch normalisation, or with `scale_shift`.  With `M`
 the checkerboard,
-M_ij = [i + j even], scale i = 1, ..., L has the stages
+`M_ij` = [`i + j` even], scale `i = 1, ..., L` has the stages
     couplings of a = M, 1 - M, M                                                    (5)
     squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
     squeeze with the diagonal pixels of each block first, then scale i + 1 of       for i < L       (7)
@@ -19,24 +20,24 @@ M_ij = [i + j even], scale i = 1, ..., L has the stages
     a coupling of a = 1 - M                                                         for i = L       (8)
 the channels that do not go on being latents.  With `additive`, the first two couplings of (5) and of (6) are (3).
 
-Networks.  Of width w = base_dim 2^(i-1), twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim.  Their
+Networks.  Of width `w = base_dim 2^(i-1)`, twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim.  Their
 input is
     max([r, -r, M], 0),   r = 2 n(h_a) in (5)                                       (9)
     max([r, -r], 0),      r = n(h_a)   in (6)                                       (10)
-zeros in place of b in (5), n a batch normalisation with a bias; without batch normalisation r = h_a.  Then, every n with
-a ReLU behind it, k x k a convolution, and K = `residual_blocks`,
+zeros in place of `b` in (5), `n` a batch normalisation with a bias; without batch normalisation `r = h_a`.  Then, every `n`
+with a ReLU behind it, `k x k` a convolution, and `K` = `residual_blocks`,
     a_0 = 3x3,   a_k = a_(k-1) + (n, 3x3, n, 3x3)(a_(k-1))                          (11)
     1x1 (n (sum_k 1x1 a_k)),   with skip; else 1x1 (n (a_K))                        (12)
     3x3, n, 3x3                                   for K = 0                         (13)
-3x3 in blocks and in (13) being 1x1, n, 3x3, n, 1x1 with `bottleneck`.  Kernels are normalised, v / |v|, with a gain where
-their output is not normalised next, but for a_0, or with `kernel_gains` all.
-At the start, with c the channels that go into a convolution of k x k,
+3x3 in blocks and in (13) being 1x1, `n`, 3x3, `n`, 1x1 with `bottleneck`.  Kernels are normalised, `v / |v|`, with a gain
+where their output is not normalised next, but for `a_0`, or with `kernel_gains` all. At the start, with `c` the channels
+that go into a convolution of `k x k`,
     v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
     gain of (2): 0 in (5) and (8), 1 in (6), or with `channel_gains` 1 in all;   shift 0            (15)
     moving statistics mu = 0, v = 1                                                 (16)
 
-The loss adds a penalty to -log p, over the kernels' gains g and those gains of (2) that start at 0, or with `channel_gains`
-all of them:
+The loss adds a penalty to `-log p`, over the kernels' gains `g` and those gains of (2) that start at 0, or with
+`channel_gains` all of them:
     5e-5 (sum g^2 + sum gain^2)                                                     (17)
 """
 

@@ -1,14 +1,15 @@
 r"""Training: maximum likelihood and reverse Kullback-Leibler divergence.
 
-Maximum likelihood of data x_i with weights w_i, by default 1, over a batch B of |B| events, w the mean weight of all:
+Maximum likelihood of data `x_i` with weights `w_i`, by default 1, over a batch `B` of `|B|` events, `w` the mean weight of
+all:
     L = -1/|B| sum_{i in B} (w_i / w) log p(x_i)                                    (1)
     log_prob_bar_i = -(w_i / w) / |B|                                               (2)
-so that over all data L = -sum w_i log p(x_i) / sum w_i.  An event that is given twice counts as one of weight 2.
+so that over all data `L = -sum w_i log p(x_i) / sum w_i`.  An event that is given twice counts as one of weight 2.
 
-Reverse KL, from the flow q to a target density p~ = c p known up to its constant c, over n samples x_i of q:
+Reverse KL, from the flow `q` to a target density `p~ = c p` known up to its constant `c`, over `n` samples `x_i` of `q`:
     L = 1/n sum_i log q(x_i) - log p~(x_i)      an estimate of KL(q, p) - log c     (3)
     x_bar_i = -grad log p~(x_i) / n,   log_prob_bar_i = 1/n                         (4)
-with x_i reparameterised: a function of the parameters and of noise held fixed.
+with `x_i` reparameterised: a function of the parameters and of noise held fixed.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 r"""Optimisers: pure functions of a parameter vector, its gradient and an explicit state.
 
-theta are the parameters, g the gradient of the loss at theta, t = 1, 2, ... the step, alpha the learning rate of the step;
-products and quotients of vectors go entry by entry, and all moments start at 0.
+`theta` are the parameters, `g` the gradient of the loss at `theta`, `t = 1, 2, ...` the step, `alpha` the learning rate of the
+step; products and quotients of vectors go entry by entry, and all moments start at 0.
 
 Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1):
     m_t = beta1 m + (1 - beta1) g                                                   (1)
     v_t = beta2 v + (1 - beta2) g^2                                                 (2)
     theta_t = theta - alpha m^ / (sqrt(v^) + eps),   m^ = m_t / (1 - beta1^t),   v^ = v_t / (1 - beta2^t)   (3)
-or, the other order of section 2, whose eps is not corrected (TensorFlow, and so RealNVP's code):
+or, the other order of section 2, whose `eps` is not corrected (TensorFlow, and so RealNVP's code):
     theta_t = theta - alpha_t m_t / (sqrt(v_t) + eps),   alpha_t = alpha sqrt(1 - beta2^t) / (1 - beta1^t)  (4)
 
 AdaMax (the same, algorithm 2):
     u_t = max(beta2 u, |g|)                                                         (5)
     theta_t = theta - alpha / (1 - beta1^t) m_t / u_t                               (6)
-where u_t = 0 all gradients were 0, and so is the step.  Glow's code keeps Adam's factor and adds an eps:
+where `u_t = 0` all gradients were 0, and so is the step.  Glow's code keeps Adam's factor and adds an `eps`:
     theta_t = theta - alpha_t m_t / (u_t + eps),   alpha_t of (4)                   (7)
 Its weight decay multiplies, in Adam and AdaMax:
     theta in (3), (4), (6), (7) is w theta,   w = 1 being none                      (17)
@@ -27,9 +27,9 @@ RMSProp with momentum (NICE's code; the moments are Tieleman & Hinton's, Courser
 Clipping, by the global norm (Pascanu, Mikolov & Bengio, arXiv:1211.5063, section 3.2) and by value:
     g <- g min(1, c / |g|)                                                          (12)
     g <- min(max(g, -c), c)                                                         (13)
-|g| = 2^e |2^-e g|, so that no square overflows or vanishes.                        (14)
+`|g| = 2^e |2^-e g|`, so that no square overflows or vanishes.                      (14)
 
-Averages of the parameters, exponential from a_0 = theta_0, or the mean of all after step s (Polyak & Juditsky 1992):
+Averages of the parameters, exponential from `a_0 = theta_0`, or the mean of all after step `s` (Polyak & Juditsky 1992):
     a_t = delta a + (1 - delta) theta_t                                             (15)
     a_t = a + (theta_t - a) / (t - s)     for t > s,   theta_t before               (16)
 """

@@ -1,4 +1,4 @@
-r"""Penalties: terms of the parameters alone that a loss adds to -log p.
+r"""Penalties: terms of the parameters alone that a loss adds to `-log p`.
 
     P = c sum v^2                  over the entries v of the parameters named       (1)
     v_bar = 2 c v                                                                   (2)

@@ -1,20 +1,21 @@
 r"""The gradient of a weighted log-likelihood, chunk by chunk of events, with or without stored activations.
 
     L = sum_i b_i log p(x_i)                                                        (1)
-Of the flow's inverse map, h_0 = x, h_k = f_k(h_(k-1)), z = h_K, the pullbacks need h_(k-1) and what f_k computed from it.
-Both are stored for one chunk of events at a time ("stored"), or made anew on the way back ("reversible"), where
+Of the flow's inverse map, `h_0 = x, h_k = f_k(h_(k-1)), z = h_K`, the pullbacks need `h_(k-1)` and what `f_k` computed from
+it. Both are stored for one chunk of events at a time ("stored"), or made anew on the way back ("reversible"), where
     h'_K = z,   h'_(k-1) = f_k^-1(h'_k)                                             (2)
-so that the memory does not grow with K but for the parameters' own.  A coupling knows the part of the event that its
+so that the memory does not grow with `K` but for the parameters' own.  A coupling knows the part of the event that its
 network sees from either side: one pass of the network serves (2) and the pullback.
 
-h'_k is h_k but for rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
+`h'_k` is `h_k` but for rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
     s_k = sum_j w_j h_kj,   w_j = 1 + (j golden mod 1),   golden = (sqrt 5 - 1)/2   (3)
 and h'_k is used only while for every event of the chunk
     |sum_j w_j h'_kj - s_k| <= (A + D) u sum_j w_j |h'_kj|                          (4)
-u being the unit roundoff, D the number of entries, whose sums (3) are themselves rounded by at most D u each, and A = 2^10
-roundings what is allowed to drift: the gradient of stage k is then that of an event as near as that.  Where (4) fails, the
-stages up to k are applied to x once more, their inputs are kept, and from there back nothing is reconstructed: what the
-chunk gives is the stored gradient.  The w_j are different so that errors which cancel in a plain sum do not.
+`u` being the unit roundoff, `D` the number of entries, whose sums (3) are themselves rounded by at most `D u` each, and
+`A = 2^10` roundings what is allowed to drift: the gradient of stage `k` is then that of an event as near as that.  Where (4)
+fails, the stages up to `k` are applied to `x` once more, their inputs are kept, and from there back nothing is
+reconstructed: what the chunk gives is the stored gradient.  The `w_j` are different so that errors which cancel in a plain
+sum do not.
 
 Chunks that hold an event outside the support, or numbers out of the range of plain formulas, are left to the page of `Flow`.
 """

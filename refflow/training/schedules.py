@@ -1,16 +1,17 @@
-r"""Schedules: factors of the learning rate, functions of the step t = 1, 2, ...
+r"""Schedules: factors of the learning rate, functions of the step `t = 1, 2, ...`
 
 Constant:
     f_t = 1                                                                         (1)
-Linear warm-up over n steps, then another schedule f' (Glow: Kingma & Dhariwal, arXiv:1807.03039, starts at k = 0):
+Linear warm-up over `n` steps, then another schedule `f'` (Glow: Kingma & Dhariwal, arXiv:1807.03039, starts at `k = 0`):
     f_t = min(1, (t - 1 + k) / n) f'_t                                              (2)
-Exponential decay to a lowest factor (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516; in its code r = 1/1.0005, every step):
+Exponential decay to a lowest factor (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516; in its code `r = 1/1.0005`, every step):
     f_t = max(r^(t-1), lowest)                                                      (3)
-Cosine decay over n steps (Loshchilov & Hutter, arXiv:1608.03983, section 3):
+Cosine decay over `n` steps (Loshchilov & Hutter, arXiv:1608.03983, section 3):
     f_t = lowest + (1 - lowest) (1 + cos(pi min((t-1)/n, 1))) / 2                   (4)
-Noam (Vaswani et al., arXiv:1706.03762, section 5.3), of a network of d entries, warmed up over n steps:
+Noam (Vaswani et al., arXiv:1706.03762, section 5.3), of a network of `d` entries, warmed up over `n` steps:
     f_t = d^(-1/2) min(t^(-1/2), t n^(-3/2))                                        (5)
-Momentum of NICE's code, constant within each epoch e of n steps, which goes from mu_0 to mu_1 between epochs a and b:
+Momentum of NICE's code, constant within each epoch `e` of `n` steps, which goes from `mu_0` to `mu_1` between epochs a and
+`b`:
     e = ceil(t / n)                                                                 (6)
     mu_t = mu_0 (1 - q) + mu_1 q,   q = min(max((e - a) / (b - a), 0), 1)           (7)
 """

@@ -1,4 +1,4 @@
-r"""Concatenated rectifier of images, (C, H, W) -> (2 C, H, W) or, with a constant channel M, (2 C + 1, H, W).
+r"""Concatenated rectifier of images, `(C, H, W) -> (2 C, H, W)` or, with a constant channel `M`, `(2 C + 1, H, W)`.
 
     h_k     = max(factor a_k, 0)               k = 1, ..., C                        (1)
     h_(C+k) = max(-factor a_k, 0)                                                   (2)
@@ -7,7 +7,7 @@ r"""Concatenated rectifier of images, (C, H, W) -> (2 C, H, W) or, with a consta
 with the subgradient 0 at 0.  Reverse rule:
     a_bar_k = factor (h_bar_k [factor a_k > 0] - h_bar_(C+k) [factor a_k < 0])      (5)
 
-Source: Shang, Sohn, Almeida & Lee, arXiv:1603.05201; with M, the mask of a coupling, Dinh, Sohl-Dickstein & Bengio,
+Source: Shang, Sohn, Almeida & Lee, arXiv:1603.05201; with `M`, the mask of a coupling, Dinh, Sohl-Dickstein & Bengio,
 arXiv:1605.08803.
 """
 

@@ -1,10 +1,10 @@
-r"""A conditioner of the event and a context c.
+r"""A conditioner of the event and a context `c`.
 
     h = inner([a, c])                                                               (1)
     dh/da = the columns of J that belong to a,   J = d inner/d[a, c]                (2)
 Reverse rule:
     [a_bar, c_bar] = inner*(h_bar)                                                  (3)
-inner* is the pullback of `inner` at [a, c].
+`inner*` is the pullback of `inner` at `[a, c]`.
 
 Source: the definition.
 """

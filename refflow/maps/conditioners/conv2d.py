@@ -1,23 +1,23 @@
-r"""Convolution of images, (C, H, W) -> (M, H, W), as in networks: a cross-correlation.
+r"""Convolution of images, `(C, H, W) -> (M, H, W)`, as in networks: a cross-correlation.
 
-With kernels W (M, C, I, J) and b a number for each output,
+With kernels `W` of `(M, C, I, J)` and `b` a number for each output,
     h_m(y, x) = b_m + sum_c sum_ij W_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2         (1)
 Positions outside the image, the border, are read as 0 (`padding` "zeros") or 1 ("ones").  With "edge" they are 0 and there
-is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends: W is (M, C+1, I, J),
-unless I = J = 1, where no output reads the border.
+is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends: `W` is `(M, C+1, I, J)`,
+unless `I = J = 1`, where no output reads the border.
 
-With beta_yx,ij = 1 where (y + i - p, x + j - q) is on the border and else 0, (1) is a correlation with 0 outside the image
-(`correlation.py`) and a term that knows no a:
+With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0, (1) is a correlation with 0 outside the image
+(`correlation.py`) and a term that knows no `a`:
     h = corr(k, a) + E beta^T + b                                                   (2)
     E_m,ij = sum_c W_mcij                for "ones",       k = W                    (3)
-    E_m,ij = W_m,C,ij                    for "edge",       k = W_m,c<C              (4)
-    dh_m(y, x)/da_c(y', x') = k_m,c,y'-y+p,x'-x+q, where there is such a k, else 0      (5)
+    E_m,ij = W_m,C,ij                    for "edge",       k = W_{m,c<C}            (4)
+    dh_m(y, x)/da_c(y', x') = k_{m,c,y'-y+p,x'-x+q}, where there is such a k, else 0    (5)
 
-Reverse rule: a_bar and k_bar from the correlation's pullback, and from (2)
+Reverse rule: `a_bar` and `k_bar` from the correlation's pullback, and from (2)
     E_bar = (sum over the batch of h_bar) beta,   b_bar = sum_yx h_bar_yx           (6)
     W_bar_mcij = k_bar_mcij + E_bar_m,ij               for "ones"                   (7)
     W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (8)
-Where a partial sum of (1) or of k_bar overflows, that of 2^-e a, the largest entry in [1/2, 1), does not:
+Where a partial sum of (1) or of `k_bar` overflows, that of `2^-e a`, the largest entry in `[1/2, 1)`, does not:
     corr(k, a) = 2^e corr(k, 2^-e a)                                                (9)
     k_bar(a) = 2^e k_bar(2^-e a)                                                    (10)
 

@@ -1,18 +1,18 @@
 r"""Cross-correlation of images with a bank of kernels: the linear part of convolutional layers.
 
-With a (C, H, W), kernels k (M, C, I, J) and a = 0 outside the image, "same" padding,
+With `a` of `(C, H, W)`, kernels `k` of `(M, C, I, J)` and `a = 0` outside the image, "same" padding,
     h_m(y, x) = sum_c sum_ij k_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2       (1)
-G(a) holds the I J shifted copies of each channel, a row for each (c, i, j) and a column for each position; K is the matrix
-(M, C I J) of the kernels, row by row:
+`G(a)` holds the `I J` shifted copies of each channel, a row for each `(c, i, j)` and a column for each position; `K` is the
+matrix `(M, C I J)` of the kernels, row by row:
     h = K G(a)                                                                      (2)
 one matrix product, whose adjoint adds the shifted copies up again:
     a_bar = G*(K^T h_bar),   K_bar = h_bar G(a)^T                                   (3)
-A position that h_m reads from a_c is one that a_c hands to h_m, so that the adjoint of (1) is a correlation too, with
-    k'_cmij = k_m,c,I-1-i,J-1-j,   p' = I-1-p = I//2,   q' = J//2                   (4)
-and, K' being the matrix (C, M I J) of k',
+A position that `h_m` reads from `a_c` is one that `a_c` hands to `h_m`, so that the adjoint of (1) is a correlation too, with
+    k'_cmij = k_{m,c,I-1-i,J-1-j},   p' = I-1-p = I//2,   q' = J//2                   (4)
+and, `K'` being the matrix `(C, M I J)` of `k'`,
     a_bar = K' G(h_bar),   h = G*(K'^T a),   K'_bar = a G(h_bar)^T                  (5)
-G multiplies its argument's size by I J: (2) and (3) serve where C <= M, (4) and (5) where M < C, so that copies are made on
-the side with fewer channels alone.  For kernels of one entry G is the identity.
+`G` multiplies its argument's size by `I J`: (2) and (3) serve where `C <= M`, (4) and (5) where `M < C`, so that copies are
+made on the side with fewer channels alone.  For kernels of one entry `G` is the identity.
 
 Images are taken in blocks, whose copies stay in the cache and are forgotten; kernels that differ from event to event make
 blocks of one.

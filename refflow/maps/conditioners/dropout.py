@@ -5,7 +5,7 @@ r"""Dropout, on every entry of an event.
 Reverse rule:
     a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
 The mask is a constant that the caller draws, e.g. `keep = rng.random(shape) >= rate`: there is no hidden randomness, and the
-expectation of h over masks is a.  Without dropout the layer is left out.
+expectation of `h` over masks is `a`.  Without dropout the layer is left out.
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15 (2014), section 10.
 """

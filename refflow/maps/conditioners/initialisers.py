@@ -1,13 +1,13 @@
 r"""Initial weights, drawn with an explicit Generator.
 
-For an array of shape (out, in, *kernel),
-    fan_in = in prod(kernel)     fan_out = out prod(kernel)                         (1)
+For an array of shape `(n_out, n_in, *kernel)`,
+    fan_in = n_in prod(kernel)     fan_out = n_out prod(kernel)                     (1)
     uniform             U(-bound, bound)                                            (2)
     kaiming_normal      N(0, 2 / fan_in)                                            (3)
     kaiming_uniform     U(-bound, bound),   bound = (6 / fan_in)^(1/2)              (4)
     xavier_normal       N(0, 2 / (fan_in + fan_out))                                (5)
     xavier_uniform      U(-bound, bound),   bound = (6 / (fan_in + fan_out))^(1/2)  (6)
-U(-bound, bound) has variance bound^2/3, so (3) and (4) have one variance, and (5) and (6).  Kaiming's keeps the second
+`U(-bound, bound)` has variance `bound^2/3`, so (3) and (4) have one variance, and (5) and (6).  Kaiming's keeps the second
 moment of activations constant from layer to layer after ReLU, whose output has half the second moment of its input;
 Xavier's is the compromise between doing so forwards and backwards where the activation is near the identity.
 

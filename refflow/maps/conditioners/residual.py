@@ -4,7 +4,7 @@ r"""Residual connection.
     dh/da = I + J,   J = d inner/da                                                 (2)
 Reverse rule:
     a_bar = h_bar + inner*(h_bar)                                                   (3)
-inner* is the pullback of `inner` at a; all parameters are its own.
+`inner*` is the pullback of `inner` at `a`; all parameters are its own.
 
 Source: He, Zhang, Ren & Sun, arXiv:1512.03385.
 """

@@ -1,4 +1,4 @@
-r"""Layers one after the other: h_0 = a, h_i = layer_i(h_(i-1)).
+r"""Layers one after the other: `h_0 = a, h_i = layer_i(h_(i-1))`.
 
     h = h_K                                                                         (1)
     dh/da = J_K ... J_1                                                             (2)

@@ -3,7 +3,8 @@ r"""A chain of blocks, each of whose outputs has its own way to the output.
     a_0 = a,   a_k = block_k(a_(k-1))          k = 1, ..., K                        (1)
     h = sum_(k=0)^K skip_k(a_k)                                                     (2)
     dh/da = sum_k S_k A_k,   A_0 = I,   A_k = B_k A_(k-1)                           (3)
-S_k and B_k being the Jacobians of skip_k and block_k at a_k and a_(k-1).  Reverse rule, from the last block to the first:
+`S_k` and `B_k` being the Jacobians of skip_k and block_k at `a_k` and `a_(k-1)`.  Reverse rule, from the last block to the
+first:
     a_K_bar = skip_K*(h_bar),   a_(k-1)_bar = block_k*(a_k_bar) + skip_(k-1)*(h_bar)        (4)
 
 Source: the residual networks of RealNVP's code, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.

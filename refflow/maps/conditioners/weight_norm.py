@@ -1,20 +1,22 @@
-r"""Dense layer with normalised weights, R^N -> R^M.
+r"""Dense layer with normalised weights, `R^N -> R^M`.
 
-Each row of W, the weights of one output, has a direction v_i and, where there is a gain, a length g_i; without one it is 1:
+Each row of `W`, the weights of one output, has a direction `v_i` and, where there is a gain, a length `g_i`; without one it
+is 1:
     u_i = v_i / |v_i|,   W_i = g_i u_i                                              (1)
     h = W a + b                                                                     (2)
     dh/da = W                                                                       (3)
-The norm of v_i is 2^e times that of 2^-e v_i, so that no square overflows or vanishes: |v_i| = 2^e s_i.   (4)
+The norm of `v_i` is `2^e` times that of `2^-e v_i`, so that no square overflows or vanishes: `|v_i| = 2^e s_i`.    (4)
 
-Reverse rule, from dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |v_i|:
+Reverse rule, from `dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |v_i|`:
     a_bar = W^T h_bar     W_bar = h_bar a^T     b_bar = h_bar                       (5)
     g_bar_i = <W_bar_i, u_i>                                                        (6)
     v_bar_i = g_i / |v_i| (W_bar_i - u_i <W_bar_i, u_i>)                            (7)
-Where W_bar is so large that a product of (7) might overflow, or so small that it would lose digits, (5) is taken of 2^-k a:
+Where `W_bar` is so large that a product of (7) might overflow, or so small that it would lose digits, (5) is taken of
+`2^-k a`:
     W_bar = 2^k h_bar (2^-k a)^T                                                    (8)
 
-The unit of error is normwise: (7) projects on what is orthogonal to u_i, and where one entry of v_i outweighs all others,
-its own v_bar is the small difference of large numbers.
+The unit of error is normwise: (7) projects on what is orthogonal to `u_i`, and where one entry of `v_i` outweighs all others,
+its own `v_bar` is the small difference of large numbers.
 
 Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """

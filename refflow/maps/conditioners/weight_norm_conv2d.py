@@ -1,14 +1,14 @@
-r"""Convolution of images with normalised kernels, (C, H, W) -> (M, H, W).
+r"""Convolution of images with normalised kernels, `(C, H, W) -> (M, H, W)`.
 
-The kernels of one output, all their entries together, have a direction v_m and, where there is a gain, a length g_m;
+The kernels of one output, all their entries together, have a direction `v_m` and, where there is a gain, a length `g_m`;
 without one it is 1:
     u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
     h = W * a + b,   the convolution of `conv2d.py`                                 (2)
     dh/da = that of (2)                                                             (3)
 
-Reverse rule: a_bar, W_bar and b_bar are those of (2); then (6) and (7) of `weight_norm.py`, here
+Reverse rule: `a_bar`, `W_bar` and `b_bar` are those of (2); then (6) and (7) of `weight_norm.py`, here
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
-Where W_bar is so large that a product of (4) might overflow, it is taken of 2^-k h_bar:
+Where `W_bar` is so large that a product of (4) might overflow, it is taken of `2^-k h_bar`:
     W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (5)
 
 The unit of error is normwise, as of `WeightNormDense`.

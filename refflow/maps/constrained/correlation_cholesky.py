@@ -1,56 +1,56 @@
-r"""Cholesky factor of a correlation matrix, R^(D(D-1)/2) -> lower triangular L with rows of norm 1 (signed stick breaking).
+r"""Cholesky factor of a correlation matrix, `R^(D(D-1)/2)` -> lower triangular `L` with rows of norm 1 (signed stick breaking).
 
-z is laid row by row into the strict lower triangle, i = 1 .. D, j < i:
+`z` is laid row by row into the strict lower triangle, `i = 1 .. D, j < i`:
     y_ij = tanh z_ij,   s_ij = sech z_ij = sqrt(1 - y_ij^2)                         (1)
     P_ij = prod_{k<j} s_ik       the norm that is left for entries j .. i of row i  (2)
     L_ij = y_ij P_ij,   L_ii = P_ii                                                 (3)
     s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (4)
-sqrt(1 - y^2) loses every digit once y rounds to 1; (4) does not.  All factors of (2) are <= 1, so P_ij underflows only
-where L_ij and all that follow in its row do.
+`sqrt(1 - y^2)` loses every digit once `y` rounds to 1; (4) does not.  All factors of (2) are <= 1, so `P_ij` underflows only
+where `L_ij` and all that follow in its row do.
 
-Inverse, with the tail norms of row i, which are (2) where its norm is 1:
+Inverse, with the tail norms of row `i`, which are (2) where its norm is 1:
     T_ij = sqrt(sum_{j<=k<=i} L_ik^2)                                               (5)
     z_ij = arsinh(L_ij / T_{i,j+1})                          for |L_ij| <= T_{i,j+1}         (6)
          = sign(L_ij) 2 log(sqrt(|L_ij| + T_ij) / sqrt(T_{i,j+1}))   otherwise      (7)
-(6) and (7) are equal, but (7) cancels for small L_ij, and (6) overflows beside a subnormal T.  (5) is a chain of hypot's,
-whose squares neither underflow nor overflow; 1 - L_i1^2 - ... - L_ij^2 would lose every digit of a small T.  A tail of
-norm 0 that is divided again (L_ij = T_{i,j+1} = 0) belongs to every z_ij: NaN.
+(6) and (7) are equal, but (7) cancels for small `L_ij`, and (6) overflows beside a subnormal `T`.  (5) is a chain of hypot's,
+whose squares neither underflow nor overflow; `1 - L_i1^2 - ... - L_ij^2` would lose every digit of a small `T`.  A tail of
+norm 0 that is divided again `(L_ij = T_{i,j+1} = 0)` belongs to every `z_ij`: NaN.
 
-Jacobian; a row of L depends on its own row of z only, and L_ij on z_ik for k <= j:
+Jacobian; a row of `L` depends on its own row of `z` only, and `L_ij` on `z_ik` for `k <= j`:
     dL_ij/dz_ij = s_ij^2 P_ij = s_ij P_{i,j+1},   dL_ij/dz_ik = -y_ik L_ij  for k < j <= i         (8)
-The chart is the strict lower triangle row by row, whose block is triangular; log s_ik occurs twice on the diagonal at
-j = k and once for each k < j < i, c_ik = i - k + 1 times in all:
+The chart is the strict lower triangle row by row, whose block is triangular; `log s_ik` occurs twice on the diagonal at
+`j = k` and once for each `k < j < i, c_ik = i - k + 1` times in all:
     log|det J| = sum_{i>k} c_ik log sech z_ik                                       (9)
     log sech z = -1/2 log(1 + sinh^2 z)                      for |z| <= 1           (10)
                = log 2 - |z| - log(1 + q^2)                  for |z| >  1           (11)
-(10) is for small z, where (11) subtracts numbers near log 2; (11) for large z, where (10) overflows.
+(10) is for small `z`, where (11) subtracts numbers near `log 2`; (11) for large `z`, where (10) overflows.
 
-Reverse rule, from (8) and dl/dz_ik = -c_ik y_ik, l = log_det:
+Reverse rule, from (8) and `dl/dz_ik = -c_ik y_ik, l = log_det`:
     z_ik_bar = L_ik_bar s_ik P_{i,k+1} - y_ik (sum_{k<j<=i} L_ij L_ij_bar + l_bar c_ik)            (12)
 
-A product of a cotangent c and p in {P, s P} may be representable where p has underflowed; there
+A product of a cotangent `c` and `p in {P, s P}` may be representable where `p` has underflowed; there
     c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (13)
 with the logarithms (10), (11) and their sums.  Elsewhere the product itself is more accurate.
 
-For the inverse map as a function of L_ij, j <= i, cosh z_ij = T_ij / T_{i,j+1} in (9) gives
+For the inverse map as a function of `L_ij`, `j <= i, cosh z_ij = T_ij / T_{i,j+1}` in (9) gives
     log|det dz/dL| = sum_{i>j} c_ij log cosh z_ij                                   (14)
     log cosh z_ij = 1/2 log(1 + (L_ij / T_{i,j+1})^2)        for |L_ij| <= T_{i,j+1}         (15)
                   = 2 log(sqrt(T_ij) / sqrt(T_{i,j+1}))      otherwise              (16)
-for the reasons of (10) and (11), and inf where T_{i,j+1} = 0: then some z of the row is infinite, and no term is < 0.
+for the reasons of (10) and (11), and `inf` where `T_{i,j+1} = 0`: then some `z` of the row is infinite, and no term is `< 0`.
 
-With y_ij = L_ij / T_ij and s_ij = T_{i,j+1} / T_ij, which are (1),
+With `y_ij = L_ij / T_ij` and `s_ij = T_{i,j+1} / T_ij`, which are (1),
     dz_ij/dL_ij = 1 / T_ij,   dz_ij/dL_im = -y_ij L_im / T_{i,j+1}^2   for j < m <= i
     d log cosh z_ij = y_ij dz_ij
-so that, with g_ij the whole cotangent of z_ij, and U_im = T_im sum_{j<m} g_ij y_ij / T_{i,j+1}^2,
+so that, with `g_ij` the whole cotangent of `z_ij`, and `U_im = T_im sum_{j<m} g_ij y_ij / T_{i,j+1}^2`,
     g_ij = z_ij_bar + l_bar c_ij y_ij,   g_ii = 0,   y_ii = 1                       (17)
     U_i1 = 0,   U_{i,j+1} = s_ij U_ij + g_ij y_ij / T_{i,j+1}                       (18)
     L_ij_bar = g_ij / T_ij - y_ij U_ij                                              (19)
-The recurrence (18) has no square of T, which would underflow.
+The recurrence (18) has no square of `T`, which would underflow.
 
-Rounding.  Only ratios within a row enter (6), (7), (14) and y, s, so these are computed at
+Rounding.  Only ratios within a row enter (6), (7), (14) and `y`, `s`, so these are computed at
     M = h L,   h the square root of the largest power of 2                          (20)
-where the tail norms, h T, are not subnormal and keep their digits.  With h g in place of g, (18) and (19) then give
-L_ij_bar itself.  Where a term of it overflows although their sum may not, it is
+where the tail norms, `h T`, are not subnormal and keep their digits.  With `h g` in place of `g`, (18) and (19) then give
+`L_ij_bar` itself.  Where a term of it overflows although their sum may not, it is
     L_ij_bar = h M_ij_bar,   M_ij_bar from (18), (19) with g itself                 (21)
 
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion

@@ -1,44 +1,45 @@
-r"""Stick breaking, R^(K-1) -> the simplex in R^K: each z_k breaks the fraction a_k off what remains of a stick of length 1.
+r"""Stick breaking, `R^(K-1)` -> the simplex in `R^K`: each `z_k` breaks the fraction `a_k` off what remains of a stick of
+length 1.
 
-With n_k = K - k, so that z = 0 gives x = (1/K, ..., 1/K), and t_k = z_k - log n_k, for k = 1 .. K-1:
+With `n_k = K - k`, so that `z = 0` gives `x = (1/K, ..., 1/K)`, and `t_k = z_k - log n_k`, for `k = 1 .. K-1`:
     a_k = 1 / (1 + exp(-t_k)),   b_k = 1 - a_k = 1 / (1 + exp(t_k))                 (1)
     r_k = prod_{j<k} b_j         the rest before break k                            (2)
     x_k = a_k r_k,   x_K = r_K                                                      (3)
 
-(1) without the rounding of log n_k, and without overflow, with e = exp(-|z|):
+(1) without the rounding of `log n_k`, and without overflow, with `e = exp(-|z|)`:
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (4)
     a = e / d,   b = n / d,     d = e + n                    for z <  0             (5)
-No difference is taken in (2)-(5), so every x_k keeps its relative accuracy; as all factors are <= 1, r_k underflows only
-where x_k and all that follow do.
+No difference is taken in (2)-(5), so every `x_k` keeps its relative accuracy; as all factors are <= 1, `r_k` underflows only
+where `x_k` and all that follow do.
 
-Inverse, with the tail sums r_k = sum_{j>=k} x_j, which are (2) where x sums to 1:
+Inverse, with the tail sums `r_k = sum_{j>=k} x_j`, which are (2) where `x` sums to 1:
     z_k = log(x_k / r_{k+1}) + log n_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k          (6)
-The first quotient overflows beside a subnormal rest, the second does not.  1 - x_1 - ... - x_k would lose every digit of
-a small rest.  A rest of 0 that is broken again (x_k = r_{k+1} = 0) belongs to every z_k: NaN.
+The first quotient overflows beside a subnormal rest, the second does not.  `1 - x_1 - ... - x_k` would lose every digit of
+a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` belongs to every `z_k`: NaN.
 
-Jacobian, from da/dz = a b and db/dz = -a b; it is 0 for i > k:
+Jacobian, from `da/dz = a b` and `db/dz = -a b`; it is 0 for `i > k`:
     dx_k/dz_k = x_k b_k,   dx_k/dz_i = -x_k a_i  for i < k                          (7)
-The chart is x_1 .. x_{K-1}, whose block is triangular with diagonal a_k b_k r_k; the product of these is x_1 ... x_K:
+The chart is `x_1 .. x_{K-1}`, whose block is triangular with diagonal `a_k b_k r_k`; the product of these is `x_1 ... x_K`:
     log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (8)
     log|det J| = sum_{k<=K} log x_k,   log x_k = log a_k + sum_{j<k} log b_j        (9)
-All terms of (9) are <= 0; the logarithm of an underflowed x_k is not needed.
+All terms of (9) are <= 0; the logarithm of an underflowed `x_k` is not needed.
 
-Reverse rule, from (7) and, with b_j in every later x, dl/dz_k = b_k - n_k a_k =: g_k, l = log_det:
+Reverse rule, from (7) and, with `b_j` in every later `x`, `dl/dz_k = b_k - n_k a_k` =: `g_k`, `l = log_det`:
     g_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                                     (10)
     z_k_bar = b_k x_k x_k_bar - a_k sum_{j>k} x_j x_j_bar + l_bar g_k               (11)
-(10) is 0 at z = 0, where b_k and n_k a_k are equal and would cancel.  A product of a cotangent c and p in {a, b, x} may
-be representable where p has underflowed; there
+(10) is 0 at `z = 0`, where `b_k` and `n_k a_k` are equal and would cancel.  A product of a cotangent `c` and
+`p in {a, b, x}` may be representable where `p` has underflowed; there
     c p = c exp(log(p) / 2) exp(log(p) / 2)                                         (12)
 with the logarithms (8), (9).  Elsewhere the product itself is more accurate.
 
-For the inverse map, as a function of all K entries, (6) in (9) telescopes:
+For the inverse map, as a function of all `K` entries, (6) in (9) telescopes:
     log|det dz/dx| = -log|det J(z(x))| = K log r_1 - sum_{k<=K} log x_k             (13)
     x_k_bar = (z_k_bar - l_bar) / x_k - sum_{j<k} z_j_bar / r_{j+1} + l_bar K / r_1          (14)
-with z_K_bar = 0.  (6) and (13) do not change when x is multiplied by a number, so (14) is computed at
+with `z_K_bar = 0`.  (6) and (13) do not change when `x` is multiplied by a number, so (14) is computed at
     y = c x,   x_bar = c y_bar,   c the square root of the largest power of 2                (15)
-where 1/x_k of a subnormal x_k does not overflow before the terms are added.
+where `1/x_k` of a subnormal `x_k` does not overflow before the terms are added.
 
-Source: the Stan reference manual, "Unit simplex"; the log-det is that of the first K - 1 entries.
+Source: the Stan reference manual, "Unit simplex"; the log-det is that of the first `K - 1` entries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Coupling with any family of elementwise maps (for instance Mueller et al., arXiv:1808.03856, section 3.2).
 
-The mask splits the event into a (passes through) and b (is transformed).  With h = net(z_a), and for each entry b_j the map
-f_j = f(.; fields(h_j)) of a family, h_j being P of the outputs,
+The mask splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry `b_j`
+the map `f_j = f(.; fields(h_j))` of a family, `h_j` being `P` of the outputs,
     x_a = z_a                                                                       (1)
     x_b = f(z_b; fields(h))                                                         (2)
     z_b = f^-1(x_b; fields(h))                   with h at x_a = z_a                (3)
@@ -9,12 +9,12 @@ f_j = f(.; fields(h_j)) of a family, h_j being P of the outputs,
           [ dx_b/dh dh/dz_a          diag(f'_j)  ]                                  (4)
     log|det J| = sum_j log|f'_j(z_j)|                                               (5)
 
-Reverse rule, from (2) and (5), by the pullbacks f* of the elementwise map and of its inverse, and that of the family:
+Reverse rule, from (2) and (5), by the pullbacks `f*` of the elementwise map and of its inverse, and that of the family:
     z_b_bar, fields_bar = f*(x_b_bar, l_bar),   h_bar = fields*(fields_bar)         (6)
     z_a_bar = x_a_bar + net*(h_bar)                                                 (7)
     x_b_bar, fields_bar = (f^-1)*(z_b_bar, l_bar)                                   (8)
-net* is the conditioner's pullback at z_a.  dx_b/dh in (4) is (6) for l_bar = 0, x_b_bar = 1, each x_j depending on its own
-h_j alone.
+`net*` is the conditioner's pullback at `z_a`.  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, each `x_j` depending on
+its own `h_j` alone.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-r"""Networks that see the whole event with zeros in place of the part b, as the masked convolutions of RealNVP.
+r"""Networks that see the whole event with zeros in place of the part `b`, as the masked convolutions of RealNVP.
 
-With the event's entries in two parts by a mask, a where it holds and b where it does not, S the matrix that puts the entries
-of a in their places, with zeros elsewhere, and B_p the one that takes the entries of b out of the p-th of P images of the
-event's shape, which a network gives one after the other along their first axis:
+With the event's entries in two parts by a mask, `a` where it holds and `b` where it does not, `S` the matrix that puts the
+entries of `a` in their places, with zeros elsewhere, and `B_p` the one that takes the entries of `b` out of the p-th of `P`
+images of the event's shape, which a network gives one after the other along their first axis:
     h = (B_1, ..., B_P) net(S a)                                                    (1)
     dh/da = B J S,   J = dnet at S a                                                (2)
-Reverse rule, S* taking the entries of a, B* putting those of h_bar in their places:
+Reverse rule, `S*` taking the entries of `a`, `B*` putting those of `h_bar` in their places:
     a_bar = S* net*(B* h_bar)                                                       (3)
 
 Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.4.

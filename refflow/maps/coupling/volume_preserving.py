@@ -1,7 +1,7 @@
 r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
 
-The mask splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a), sigma a convention of
-`scales` and n the number of entries of b,
+The mask splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` a convention of
+`scales` and `n` the number of entries of `b`,
     c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
     x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
     z_b = (x_b - t) exp(-r)                      with r, t at x_a = z_a             (3)
@@ -14,8 +14,8 @@ Reverse rule, from (1) and (2), and from (1) and (3) for the inverse map:
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
     z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
-net* is the conditioner's pullback at z_a.  The mean (1) is over the whole of b, positions included.  What a convention adds
-to every c_j alike cancels in (1): the cotangent of such a parameter is 0, but for rounding.
+`net*` is the conditioner's pullback at `z_a`.  The mean (1) is over the whole of `b`, positions included.  What a convention
+adds to every `c_j` alike cancels in (1): the cotangent of such a parameter is 0, but for rounding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Affine map of a line, R -> R.
+r"""Affine map of a line, `R -> R`.
 
     x = scale z + shift,   scale != 0                                               (1)
     z = (x - shift) / scale                                                         (2)
@@ -9,12 +9,12 @@ Reverse rule, from (1) and (4):
     z_bar     = x_bar scale                                                         (5)
     scale_bar = x_bar z + log_det_bar / scale                                       (6)
     shift_bar = x_bar                                                               (7)
-and for the inverse map, whose log-det is -log|scale|, from (2):
+and for the inverse map, whose log-det is `-log|scale|`, from (2):
     x_bar     = z_bar / scale                                                       (8)
     scale_bar = -x_bar (x - shift) / scale - log_det_bar / scale                    (9)
     shift_bar = -x_bar                                                              (10)
-(9) is -(z_bar z + log_det_bar) / scale, multiplied as (x_bar / scale) (x - shift): z itself may overflow where its
-product with a small z_bar, divided by a large scale, does not.
+(9) is `-(z_bar z + log_det_bar) / scale`, multiplied as `(x_bar / scale) (x - shift)`: `z` itself may overflow where its
+product with a small `z_bar`, divided by a large scale, does not.
 
 Source: the definition.
 """

@@ -1,4 +1,4 @@
-r"""Exponential, R -> (0, inf).
+r"""Exponential, `R -> (0, inf)`.
 
     x = exp z                                                                       (1)
     z = log x                                                                       (2)
@@ -6,13 +6,13 @@ r"""Exponential, R -> (0, inf).
     log|dx/dz| = z                                                                  (4)
     log|dz/dx| = -z                                                                 (5)
 
-Reverse rule, from (1) and (4), with h = exp(z/2):
+Reverse rule, from (1) and (4), with `h = exp(z/2)`:
     z_bar = x_bar h^2 + log_det_bar                                                 (6)
-and for the inverse map, from dz/dx = 1/x and d/dx of (5) = -1/x,
+and for the inverse map, from `dz/dx = 1/x` and `d/dx` of (5) = `-1/x`,
     x_bar = (z_bar - log_det_bar) / x                                               (7)
 
-(6) is multiplied as (x_bar h) h: exp z itself may overflow, or lose digits below the smallest normal number, where
-x_bar exp z does neither.  A cotangent 0 stays 0 whatever h is: 0 inf is not a number.
+(6) is multiplied as `(x_bar h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number, where
+`x_bar exp z` does neither.  A cotangent 0 stays 0 whatever `h` is: `0 inf` is not a number.
 
 Source: NIST DLMF 4.2.
 """

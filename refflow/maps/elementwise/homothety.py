@@ -1,16 +1,16 @@
-r"""Scaling by the exponential of a parameter, R -> R (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516, section 3.3).
+r"""Scaling by the exponential of a parameter, `R -> R` (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516, section 3.3).
 
     x = z exp(s)                                                                    (1)
     z = x exp(-s)                                                                   (2)
     dx/dz = exp(s)                                                                  (3)
     log|dx/dz| = s                                                                  (4)
-The log-det is s itself, and products keep their digits where exp(s) leaves the floats: with exp(s) = exp(e) h h as in
+The log-det is `s` itself, and products keep their digits where `exp(s)` leaves the floats: with `exp(s) = exp(e) h h` as in
 `scale`.
 
 Reverse rule, from (1) and (4):
     z_bar = x_bar exp(s)                                                            (5)
     s_bar = x_bar z exp(s) + log_det_bar                                            (6)
-and for the inverse map, whose log-det is -s, from (2):
+and for the inverse map, whose log-det is `-s`, from (2):
     x_bar = z_bar exp(-s)                                                           (7)
     s_bar = -z_bar x exp(-s) - log_det_bar                                          (8)
 """

@@ -1,6 +1,6 @@
-r"""Normal cumulative distribution function, R -> (0, 1).
+r"""Normal cumulative distribution function, `R -> (0, 1)`.
 
-With the standard normal density phi(t) = exp(-t^2/2)/sqrt(2 pi) and its integral Phi:
+With the standard normal density `phi(t) = exp(-t^2/2)/sqrt(2 pi)` and its integral `Phi`:
     t = d/scale,   d = z - loc,   scale > 0                                         (1)
     x = Phi(t)                                          for t >= -1                 (2)
       = h^2 M(-t)/sqrt(2 pi),     h = exp(-(t/2)^2)     for t <  -1                 (3)
@@ -8,30 +8,30 @@ With the standard normal density phi(t) = exp(-t^2/2)/sqrt(2 pi) and its integra
     dx/dz = phi(t)/scale = h^2/(sqrt(2 pi) scale)                                   (5)
     log|dx/dz| = -t^2/2 - log(sqrt(2 pi) scale)                                     (6)
 
-(3) and (5) hold half of the exponent in each h, because a product h (h c) keeps its digits as long as it is a number at
-all: exp(-t^2/2) and the library's Phi become subnormal, or 0, before they meet the factor that lifts them again. For the
-same reason t^2/2 in (6) is t (t/2), and everything below is written in d, which is finite where t overflows.
+(3) and (5) hold half of the exponent in each `h`, because a product `h (h c)` keeps its digits as long as it is a number at
+all: `exp(-t^2/2)` and the library's `Phi` become subnormal, or 0, before they meet the factor that lifts them again. For the
+same reason `t^2/2` in (6) is `t (t/2)`, and everything below is written in `d`, which is finite where `t` overflows.
 
-Mills' ratio M(a) = Phi(-a)/phi(a) is the integral of (2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2) over s > 0. The midpoint rule
-with step 1/2 errs by the residue at its pole s = i a, and by e^-79 otherwise:
+Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
+rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
     M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (7)
     s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (8)
-Nothing in it cancels. The residue is below e^-40 M from a = 4 on and is no error at all beyond a = 4 pi, so that it is left
-out from 4 on. (scipy.special.erfcx, the same function, errs by up to 8 units of rounding.)
+Nothing in it cancels. The residue is below `e^-40 M` from `a = 4` on and is no error at all beyond `a = 4 pi`, so that it is
+left out from 4 on. (scipy.special.erfcx, the same function, errs by up to 8 units of rounding.)
 
-The inverse's derivative scale/phi(t), t = Phi^-1(x), is exp(t^2/2) in the centre, but in the tails that would carry t^2
-times the error of t. With p = min(x, 1 - x), the tail probability, which is exact,
+The inverse's derivative scale/phi(t), `t = Phi^-1(x)`, is `exp(t^2/2)` in the centre, but in the tails that would carry `t^2`
+times the error of `t`. With `p = min(x, 1 - x)`, the tail probability, which is exact,
     1/phi(t) = sqrt(2 pi) exp(t^2/2)                    for p >= 1/4                (9)
              = M(|t|)/p                                 for p <  1/4                (10)
     log|dz/dx| = log(scale/phi(t))                                                  (11)
                = log(scale M) - log p                   where scale M/p overflows   (12)
-In (12) -log p is beyond 600 (70 in float32) and |log(scale M)| below 50 (20): nothing cancels.
+In (12) `-log p` is beyond 600 (70 in float32) and `|log(scale M)|` below 50 (20): nothing cancels.
 
-Reverse rule, from (2), (6) and dt/dz = -dt/dloc = 1/scale, dt/dscale = -t/scale = -d/scale^2, l = log_det:
+Reverse rule, from (2), (6) and `dt/dz = -dt/dloc = 1/scale, dt/dscale = -t/scale = -d/scale^2, l = log_det`:
     z_bar     = x_bar h^2/(sqrt(2 pi) scale) - l_bar d/scale^2                      (13)
     loc_bar   = -z_bar                                                              (14)
     scale_bar = -x_bar h^2 d/(sqrt(2 pi) scale^2) + l_bar d^2/scale^3 - l_bar/scale  (15)
-and for the inverse map, whose log-det has the derivative t/phi(t) in x, from (4) and (11):
+and for the inverse map, whose log-det has the derivative t/phi(t) in `x`, from (4) and (11):
     x_bar     = (z_bar scale + l_bar t)/phi(t)                                      (16)
     loc_bar   = z_bar                                                               (17)
     scale_bar = z_bar t + l_bar/scale                                               (18)

@@ -1,16 +1,16 @@
-r"""Affine map of a line with an unconstrained scale, R -> R.
+r"""Affine map of a line with an unconstrained scale, `R -> R`.
 
-With sigma = sigma(s) > 0 one of the conventions of `scale`,
+With `sigma = sigma(s) > 0` one of the conventions of `scale`,
     x = sigma(s) z + shift                                                          (1)
     z = (x - shift) / sigma(s)                                                      (2)
     dx/dz = sigma(s)                                                                (3)
     log|dx/dz| = log sigma(s)                                                       (4)
-It is `Affine` with another parameter: the log-det has the digits of s, which the logarithm of a rounded scale has not, and
-products keep theirs where sigma leaves the floats.
+It is `Affine` with another parameter: the log-det has the digits of `s`, which the logarithm of a rounded scale has not, and
+products keep theirs where `sigma` leaves the floats.
 
-Reverse rule, s_bar and the convention's own cotangents being those of <x_bar, z sigma> + <log_det_bar, log sigma>:
+Reverse rule, `s_bar` and the convention's own cotangents being those of `<x_bar, z sigma> + <log_det_bar, log sigma>`:
     z_bar = x_bar sigma,   shift_bar = x_bar                                        (5)
-and for the inverse map, of <z_bar, (x - shift) / sigma> - <log_det_bar, log sigma>:
+and for the inverse map, of `<z_bar, (x - shift) / sigma> - <log_det_bar, log sigma>`:
     x_bar = z_bar / sigma,   shift_bar = -x_bar                                     (6)
 
 Source: the definition.

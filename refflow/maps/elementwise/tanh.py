@@ -1,4 +1,4 @@
-r"""Hyperbolic tangent, R -> (-1, 1).
+r"""Hyperbolic tangent, `R -> (-1, 1)`.
 
     x = tanh z                                                                      (1)
     z = artanh x                                                                    (2)
@@ -7,19 +7,19 @@ r"""Hyperbolic tangent, R -> (-1, 1).
                = -log(1 + sinh^2 z)                     for |z| <= 1                (4)
                = 2 (log 2 - |z| - log(1 + q))           for |z| >  1                (5)
 
-(3) is written in q because 1 - x^2 loses every digit once x rounds to 1, and cosh z overflows.  (4) and (5) are equal;
-each is used where it does not cancel: (5) subtracts numbers near log 2 when z is small, (4) overflows when z is large.
+(3) is written in `q` because `1 - x^2` loses every digit once `x` rounds to 1, and `cosh z` overflows.  (4) and (5) are equal;
+each is used where it does not cancel: (5) subtracts numbers near `log 2` when `z` is small, (4) overflows when `z` is large.
 
-From the other side, with 1 - x^2 = (1 - x)(1 + x), whose factors round harmlessly near |x| = 1:
+From the other side, with `1 - x^2 = (1 - x)(1 + x)`, whose factors round harmlessly near `|x| = 1`:
     log|dz/dx| = -log(1 - x^2)                          for |x| <= 1/2              (6)
                = -log(1 - x) - log(1 + x)               for |x| >  1/2              (7)
-(7) cancels to 0 for small x, where the answer is x^2; (6) loses 1 - x^2 near 1.
+(7) cancels to 0 for small `x`, where the answer is `x^2`; (6) loses `1 - x^2` near 1.
 
-Reverse rule.  d/dz of (5) is -2 tanh z, so
+Reverse rule.  `d/dz` of (5) is `-2 tanh z`, so
     z_bar = x_bar r^2 - 2 log_det_bar x                                             (8)
     r = sech z = 2 p / (1 + p^2),   p = exp(-|z|)                                   (9)
-multiplied as (x_bar r) r: (3) may lose digits below the smallest normal number where x_bar dx/dz does not;
-and for the inverse map, from dz/dx = 1/(1 - x^2) and d/dx of (6) = 2x/(1 - x^2),
+multiplied as `(x_bar r) r`: (3) may lose digits below the smallest normal number where `x_bar dx/dz` does not;
+and for the inverse map, from `dz/dx = 1/(1 - x^2)` and `d/dx` of (6) = `2x/(1 - x^2)`,
     x_bar = (z_bar + 2 x log_det_bar) / ((1 - x)(1 + x))                            (10)
 
 Source: definition of the hyperbolic functions, NIST DLMF 4.28, 4.37, 4.40.

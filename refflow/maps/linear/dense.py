@@ -1,33 +1,33 @@
-r"""Dense linear map, R^D -> R^D.
+r"""Dense linear map, `R^D -> R^D`.
 
     x = W z + shift,   W invertible                                                 (1)
     dx/dz = W                                                                       (2)
 
-Without a shift, x = W z, as Glow has it: the same with 0 in its place, and no shift_bar.
+Without a shift, `x = W z`, as Glow has it: the same with 0 in its place, and no `shift_bar`.
 
-One LU factorisation with partial pivoting serves all that follows: with P a permutation matrix, L unit lower and U upper
+One LU factorisation with partial pivoting serves all that follows: with `P` a permutation matrix, `L` unit lower and `U` upper
 triangular,
     W = P L U                                                                       (3)
     log|det dx/dz| = log|u_11 u_22 ... u_DD|                                        (4)
 (4) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
 
-The inverse solves for b = x - shift by substitution, and refines once, with the residual in working precision:
+The inverse solves for `b = x - shift` by substitution, and refines once, with the residual in working precision:
     b = x - shift                                                                   (5)
     z = U^-1 L^-1 P^T b                                                             (6)
     z <- z + U^-1 L^-1 P^T (b - W z)                                                (7)
-(6) alone is backward stable in norm; after (7) the error is that of a small relative change of each entry of W, so that
+(6) alone is backward stable in norm; after (7) the error is that of a small relative change of each entry of `W`, so that
 a bad row scaling does no harm (Skeel 1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
 
 Events are scaled by powers of two, exactly, so that no partial sum overflows where the result does not, in (1) and in
-(6), (7), whose z is kept as 2^e z':
+(6), (7), whose `z` is kept as `2^e z'`:
     W z = 2^e W (2^-e z),   b - W z = 2^e (2^-e b - W z')                           (8)
 
-Reverse rule, from (1) and d log|det W| = tr(W^-1 dW), with l = log_det:
+Reverse rule, from (1) and `d log|det W| = tr(W^-1 dW)`, with `l = log_det`:
     z_bar = W^T x_bar     W_bar = x_bar z^T + l_bar W^-T     shift_bar = x_bar      (9)
-and for the inverse map, whose log-det is -log|det W|: dz = W^-1 (dx - dshift - dW z), so with
+and for the inverse map, whose log-det is `-log|det W|`: `dz = W^-1 (dx - dshift - dW z)`, so with
     w = W^-T z_bar = P L^-T U^-T z_bar                                              (10)
     x_bar = w             W_bar = -w z^T - l_bar W^-T        shift_bar = -w         (11)
-z = 2^e z' may overflow where w z^T does not, so with w = 2^i w' and h = floor((i + e) / 2),
+`z = 2^e z'` may overflow where `w z^T` does not, so with `w = 2^i w'` and `h = floor((i + e) / 2)`,
     w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
 
 The unit of error is normwise: LU with pivoting is backward stable in norm alone.

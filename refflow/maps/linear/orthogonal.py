@@ -1,27 +1,27 @@
-r"""Orthogonal linear map, R^D -> R^D: rotations and reflections.
+r"""Orthogonal linear map, `R^D -> R^D`: rotations and reflections.
 
     x = Q z,   Q^T Q = I                                                            (1)
     dx/dz = Q                                                                       (2)
     log|det dx/dz| = 0                                                              (3)
     z = Q^-1 x = Q^T x                                                              (4)
 
-A Q of floats is orthogonal up to rounding alone.  With E = Q^T Q - I, of the size of u,
+A `Q` of floats is orthogonal up to rounding alone.  With `E = Q^T Q - I`, of the size of `u`,
     log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (5)
     Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2)                   (6)
-(5) and (6) are (3) and (4) with what rounding has left of the constraint: a few u, and a refinement of one step.  They are
-functions of all entries of Q, whose derivatives at an orthogonal Q are those of log|det Q| and Q^-1 x exactly.
+(5) and (6) are (3) and (4) with what rounding has left of the constraint: a few `u`, and a refinement of one step.  They are
+functions of all entries of `Q`, whose derivatives at an orthogonal `Q` are those of `log|det Q|` and `Q^-1 x` exactly.
 
-Reverse rule, from (1), (5) and d log|det Q| = tr(Q^-1 dQ), Q^-T = Q, with l = log_det:
+Reverse rule, from (1), (5) and `d log|det Q| = tr(Q^-1 dQ), Q^-T = Q`, with `l = log_det`:
     z_bar = Q^T x_bar       Q_bar = x_bar z^T + l_bar Q                             (7)
-and for the inverse map, whose log-det is -log|det Q|, from (6), dz = Q^-1 (dx - dQ z):
+and for the inverse map, whose log-det is `-log|det Q|`, from (6), `dz = Q^-1 (dx - dQ z)`:
     x_bar = w = Q z_bar     Q_bar = -w z^T - l_bar Q                                (8)
-Q_bar is the gradient with respect to all entries.  Along the orthogonal matrices, dQ = Q A with A skew, its part in l is
-tr(Q^T Q A) = 0: the log-det is constant there.
+`Q_bar` is the gradient with respect to all entries.  Along the orthogonal matrices, `dQ = Q A` with `A` skew, its part in `l`
+is `tr(Q^T Q A) = 0`: the log-det is constant there.
 
-A Q of float32 is orthogonal to float32 alone.  In float64 it is replaced by one whose E is of the third order in the old,
+A `Q` of float32 is orthogonal to float32 alone.  In float64 it is replaced by one whose `E` is of the third order in the old,
     Q <- Q (I + E)^(-1/2) = Q (I - E / 2 + 3 E^2 / 8) + O(E^3)                      (9)
 
-An event near the ends of the floats is scaled, exactly, so that (8) has the digits of z that z itself may lose there:
+An event near the ends of the floats is scaled, exactly, so that (8) has the digits of `z` that `z` itself may lose there:
     z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
 
 The unit of error is normwise, as for all matrix pages.

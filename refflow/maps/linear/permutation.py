@@ -1,4 +1,4 @@
-r"""Permutation of the entries of a vector, R^D -> R^D.
+r"""Permutation of the entries of a vector, `R^D -> R^D`.
 
     x_i = z_{order_i}                                                               (1)
     z_{order_i} = x_i                                                               (2)

@@ -1,12 +1,12 @@
-r"""Linear map in PLU form, R^D -> R^D (Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3.2).
+r"""Linear map in PLU form, `R^D -> R^D` (Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3.2).
 
-With U = upper (strictly upper triangular), S = diag(scale), L = I + lower (lower strictly), and P the permutation matrix
-that gathers, (P y)_i = y_{order_i}, so that P^T scatters, (P^T x)_{order_i} = x_i:
+With `U = upper` (strictly upper triangular), `S = diag(scale), L = I + lower` (lower strictly), and `P` the permutation matrix
+that gathers, `(P y)_i = y_{order_i}`, so that `P^T` scatters, `(P^T x)_{order_i} = x_i`:
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
     x_i = y_{order_i} + shift_i                                                     (3)
-that is x = P L (U + S) z + shift, Glow's W = P L (U + diag(s)).  Without a shift, as Glow has it: the same with 0 in its
-place, and no shift_bar.  Hence
+that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Without a shift, as Glow has it: the same with 0 in its
+place, and no `shift_bar`.  Hence
     dx/dz = P L (U + S)                                                             (4)
     log|det dx/dz| = log|scale_1 scale_2 ... scale_D|                               (5)
 (5) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
@@ -15,8 +15,8 @@ The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
     v = L^-1 y                                                                      (7)
     z = (U + S)^-1 v                                                                (8)
-Events are scaled by powers of two, exactly, so that none of v, y overflows where the result does not; v, y and, in the
-inverse, z are kept as 2^e v', 2^e y', 2^e z', each with its own e:
+Events are scaled by powers of two, exactly, so that none of `v`, `y` overflows where the result does not; `v`, `y` and, in the
+inverse, `z` are kept as `2^e v'`, `2^e y'`, `2^e z'`, each with its own `e`:
     v = 2^e (U + S) (2^-e z),   y = 2^e L v'                                        (9)
 
 Reverse rule, stage by stage from (3), (2), (1); tril and triu keep the strict triangles:
@@ -24,12 +24,12 @@ Reverse rule, stage by stage from (3), (2), (1); tril and triu keep the strict t
     v_bar = L^T y_bar           lower_bar = tril(y_bar v^T)                         (11)
     z_bar = (U + S)^T v_bar     upper_bar = triu(v_bar z^T)                         (12)
     scale_bar = v_bar z + l_bar / scale,   l = log_det                              (13)
-and for the inverse map, whose log-det is -log|det|, from (8), (7), (6):
+and for the inverse map, whose log-det is `-log|det|`, from (8), (7), (6):
     v_bar = (U + S)^-T z_bar    upper_bar = -triu(v_bar z^T)                        (14)
     scale_bar = -v_bar z - l_bar / scale                                            (15)
     y_bar = L^-T v_bar          lower_bar = -tril(y_bar v^T)                        (16)
     x_bar_i = y_bar_{order_i}   shift_bar = -x_bar                                  (17)
-v and z may overflow where these products do not, so with y_bar = 2^i y_bar', v = 2^e v' and h = floor((i + e) / 2),
+`v` and `z` may overflow where these products do not, so with `y_bar = 2^i y_bar', v = 2^e v'` and `h = floor((i + e) / 2)`,
     y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (18)
 
 The unit of error is normwise: the page solves.

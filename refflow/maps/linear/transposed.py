@@ -1,19 +1,20 @@
-r"""The transpose of a linear map, R^D -> R^D.
+r"""The transpose of a linear map, `R^D -> R^D`.
 
-With A the matrix of a linear map f, f(v) = A v,
+With `A` the matrix of a linear map `f`, `f(v) = A v`,
     x = A^T z                                                                       (1)
     z = A^-T x                                                                      (2)
     dx/dz = A^T                                                                     (3)
     log|det A^T| = log|det A|                                                       (4)
-The pullbacks of f and of its inverse, v_bar = A^T f_bar and v_bar = A^-T f_bar, are (1) and (2); f's log-det is a number.
+The pullbacks of `f` and of its inverse, `v_bar = A^T f_bar` and `v_bar = A^-T f_bar`, are (1) and (2); `f`'s log-det is a
+number.
 
-Reverse rule: (1) is linear in z and in A, and <x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>, so that
+Reverse rule: (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>`, so that
     z_bar = f(x_bar)                                                                (5)
     f_bar = f* at v = x_bar, of (z, l_bar)                                          (6)
-and for the inverse map, <z_bar, A^-T x> = <f^-1(z_bar), x>:
+and for the inverse map, `<z_bar, A^-T x> = <f^-1(z_bar), x>`:
     x_bar = f^-1(z_bar)                                                             (7)
     f_bar = that of f^-1 at z_bar, of (x, l_bar)                                    (8)
-f* being f's own pullback, which holds its parameters' cotangents.  A shift that f may have is 0 and takes no part.  (9)
+`f*` being `f`'s own pullback, which holds its parameters' cotangents.  A shift that `f` may have is 0 and takes no part.    (9)
 
 Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
 """

@@ -1,35 +1,36 @@
 r"""Batch normalisation: one affine map per channel, made of statistics (Ioffe & Szegedy, arXiv:1502.03167).
 
-With c the channel, mu_c and v_c a mean and a variance, p one of the n_c positions of the channel that are normalised,
+With `c` the channel, `mu_c` and `v_c` a mean and a variance, `p` one of the `n_c` positions of the channel that are
+normalised,
     x_cp = gain_c (z_cp - mu_c) / sqrt(v_c + eps) + bias_c                          (1)
 Positions where `passes` holds are left alone, as in the couplings of RealNVP (Dinh, Sohl-Dickstein & Bengio,
 arXiv:1605.08803), where one part of an event is normalised:
     x_cp = z_cp                                                                     (2)
-With r = (v + eps)^(-1/2) and s = gain r, s = r without a gain,
+With `r = (v + eps)^(-1/2)` and `s = gain r, s = r` without a gain,
     z_cp = (x_cp - bias_c) / s_c + mu_c                                             (3)
     dx_cp/dz_cp = s_c, or 1 where it passes, all else 0                             (4)
     log|det dx/dz| = sum_c n_c log|s_c| = sum_c n_c (log|gain_c| - log(v_c + eps)/2)        (5)
-(5) takes the logarithm of the product of the s_c, not the sum of logarithms, which loses the digits of the largest of them.
+(5) takes the logarithm of the product of the `s_c`, not the sum of logarithms, which loses the digits of the largest of them.
 
-Reverse rule, with d = z - mu, l = log_det and sums over the positions that are normalised, from dx = s dz - s dmu +
-r d dgain + dbias - (gain r^3 d / 2) dv:
+Reverse rule, with `d = z - mu, l = log_det` and sums over the positions that are normalised, from
+`dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`:
     z_bar_cp   = s_c x_bar_cp, or x_bar_cp where it passes                          (6)
     mu_bar_c   = -s_c sum_p x_bar_cp,   bias_bar_c = sum_p x_bar_cp                 (7)
     gain_bar_c = sum_p (r_c x_bar_cp) d_cp + n_c l_bar / gain_c                     (8)
     v_bar_c    = -(sum_p (s_c r_c^2/2 x_bar_cp) d_cp + n_c r_c^2/2 l_bar)           (9)
-and for the inverse map, whose log-det is -l, with y = x - bias:
+and for the inverse map, whose log-det is `-l`, with `y = x - bias`:
     x_bar_cp   = z_bar_cp / s_c, or z_bar_cp where it passes                        (10)
     mu_bar_c   = sum_p z_bar_cp,   bias_bar_c = -sum_p x_bar_cp                     (11)
     gain_bar_c = -(sum_p (x_bar_cp / gain_c) y_cp + n_c l_bar / gain_c)             (12)
     v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (13)
 
-Statistics of a batch.  Over the N values of a channel, all positions of all events, those that pass counted as 0, y = z or
+Statistics of a batch.  Over the `N` values of a channel, all positions of all events, those that pass counted as 0, `y = z` or
 0:
     mu = sum y / N,   d = y - mu                                                    (14)
     v = sum d^2 / N                                                                 (15)
-Since sum d = 0, dv = 2 sum d dy / N, so that
+Since `sum d = 0`, `dv = 2 sum d dy / N`, so that
     y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar or 0                          (16)
-and for (1) with (14) and (15), of z alone, (6) and (16) add up.  Each event's log-det is then (5), the same for all: the
+and for (1) with (14) and (15), of `z` alone, (6) and (16) add up.  Each event's log-det is then (5), the same for all: the
 logarithm of the volume by which the map scales events whose own part in the statistics is not felt.
 Moving statistics follow those of one batch after the other:
     m <- m - decay (m - batch)                                                      (17)

@@ -1,30 +1,30 @@
 r"""Activation normalisation as in Glow's code: a shift, then a scale, per channel (Kingma & Dhariwal, arXiv:1807.03039,
 section 3.1).
 
-With c the channel, p one of its n positions and sigma_c the scale,
+With `c` the channel, `p` one of its `n` positions and `sigma_c` the scale,
     x_cp = (z_cp + bias_c) sigma_c                                                  (1)
     z_cp = x_cp / sigma_c - bias_c                                                  (2)
     dx_cp/dz_cp = sigma_c, all else 0                                               (3)
     log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
-In the authors' code with k = `factor` = 3, in a port with k = 1; the gradients are those of these parameters:
+In the authors' code with `k` = `factor` = 3, in a port with `k = 1`; the gradients are those of these parameters:
     sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)
 
-Reverse rule, from (1) and (4), with y = z + bias and l = log_det:
+Reverse rule, from (1) and (4), with `y = z + bias` and `l = log_det`:
     z_bar_cp = sigma_c x_bar_cp,   bias_bar_c = sigma_c sum_p x_bar_cp              (7)
     (d/dlog sigma_c)_bar = sigma_c sum_p x_bar_cp y_cp + n l_bar                    (8)
-and for the inverse map, whose log-det is -log|det dx/dz|, from (2):
+and for the inverse map, whose log-det is `-log|det dx/dz|`, from (2):
     x_bar_cp = z_bar_cp / sigma_c,   bias_bar_c = -sum_p z_bar_cp                   (9)
     (d/dlog sigma_c)_bar = -(sum_p z_bar_cp x_cp / sigma_c + n l_bar)               (10)
 from which
     s_bar = k (d/dlog sigma)_bar                            of (5)                  (11)
     s_bar = (d/dlog sigma)_bar / sigma                      of (6)                  (12)
-Products with exp(k s) are taken with the exponent last, so that they overflow only where their result does.
+Products with `exp(k s)` are taken with the exponent last, so that they overflow only where their result does.
 
-Data-dependent initialisation.  Over the N values v of a channel, all positions of all events of a batch, with mu their mean
-and d^2 = sum (v - mu)^2 / N, or / (N - 1) with `unbiased`, and eps the source's 1e-6, the output of forward has mean 0 and
-variance near 1 with
+Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, with `mu` their
+mean and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`, and `eps` the source's `1e-6`, the output of forward has
+mean 0 and variance near 1 with
     bias = -mu,   sigma = 1 / (d + eps)                                             (13)
 and that of inverse, of which the sources have nothing, with
     sigma = d + eps,   bias = mu / sigma                                            (14)

@@ -1,17 +1,17 @@
 r"""Factoring out: some channels are finished, the others go on (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
 section 3.6; Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3).
 
-In the papers' direction, from data to latents.  Of an image h of C channels those with keep_c go on, h_K, the others, h_F,
-are latents as they are:
+In the papers' direction, from data to latents.  Of an image `h` of `C` channels those with keep_c go on, `h_K`, the others,
+`h_F`, are latents as they are:
     z = (h_F, r(h_K))          h_F flattened in C order, r = `rest`                 (1)
     h_F = the first entries of z in shape,   h_K = r^-1(the others)                 (2)
     log|det dz/dh| = log|det dr/dh_K|                                               (3)
     dz/dh = [ I  0 ; 0  dr/dh_K ]   on the columns of (h_F, h_K)                    (4)
 
-r is a map to vectors: it ends in a Reshape, or in the next FactorOut, so that the latents of all scales are one vector, in
+`r` is a map to vectors: it ends in a Reshape, or in the next FactorOut, so that the latents of all scales are one vector, in
 the order in which they were factored out.  `part_shapes` has their shapes.
 
-Reverse rule, both ways: of h_F the cotangent itself, of h_K that of r, or of r^-1:
+Reverse rule, both ways: of `h_F` the cotangent itself, of `h_K` that of `r`, or of `r^-1`:
     h_F_bar = z_F_bar,   h_K_bar, r_bar = r* (z_K_bar, l_bar)                       (5)
 """
 

@@ -3,7 +3,7 @@ r"""Events in another shape.
     x = z with the same entries in C order and another shape                        (1)
     dx/dz = I,   log|det| = 0                                                       (2)
 
-The reverse rule is the same map backwards, z_bar = x_bar in the shape of z.        (3)
+The reverse rule is the same map backwards, `z_bar = x_bar` in the shape of `z`.    (3)
 """
 
 from __future__ import annotations
