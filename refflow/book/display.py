@@ -10,10 +10,10 @@ import dataclasses
 import re
 
 from .mathml import NAMESPACE, mrow, parts, relation
-from .notation import Gap, Relation, Sum, Text
+from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 62                             # characters, as set, that fit beside a number
+WIDEST = 56                             # characters, as set, that fit beside a number
 SPACE = '<mspace width="1.6em"/>'
 
 
@@ -46,22 +46,14 @@ def display(rows, link, mark):
 
 def laid_out(rows, link):
     """(lines, whether remarks have a column of their own)."""
-    def lines(split):
-        return [line for row in rows for line in lines_of(row, link, split)]
-
-    def too_wide(row):
-        own = lines_of(row, link, ())[0]
-        return left + size(own.right) + size(own.remark) > WIDEST
-
-    left = max(size(line.left) for line in lines(()))
-    wide = [row for row in rows if too_wide(row)]
-    split = lines(wide)
-    remarked = [line for line in split if line.remark and not line.whole]
+    left = max(size(lines_of(row, link, 10**6)[0].left) for row in rows)
+    lines = [line for row in rows for line in lines_of(row, link, WIDEST - left)]
+    remarked = [line for line in lines if line.remark and not line.whole]
     if not remarked:
-        return split, False
+        return lines, False
     column = left + max(size(line.right) for line in remarked) + max(size(line.remark) for line in remarked) <= WIDEST
     found = []
-    for line in split:
+    for line in lines:
         found.append(line)
         if line.remark and not line.whole and left + size(line.right) + size(line.remark) > WIDEST:
             found[-1] = dataclasses.replace(line, remark="", numbers=())
@@ -71,10 +63,11 @@ def laid_out(rows, link):
 
 def size(made):
     """About how many characters some MathML has, as set."""
-    made = re.sub(r'<mspace width="1.6em"/>|<mo lspace="0.28em"', r"--\g<0>", made)
+    spaces = 3.5 * made.count(SPACE) + 1.2 * made.count('<mo lspace="0.28em"') + 0.8 * len(re.findall(">[+−±]<", made))
     made = re.sub(r"<mfrac>.*?</mfrac>", lambda m: m[0][:len(m[0]) * 2 // 3], made)
+    spaces += 0.12 * sum(map(len, re.findall("<mtext>(.*?)</mtext>", made)))
     scripts = len(re.findall("<msub|<msup", made))
-    return len(re.sub(r"<[^>]*>?|&#x206.;", "", made).replace("&#160;", " ")) - scripts // 2
+    return len(re.sub(r"<[^>]*>?|&#x206.;", "", made).replace("&#160;", " ")) + spaces - scripts / 2
 
 
 def cells(line, column):
@@ -92,16 +85,56 @@ def with_space(remark):
     return SPACE + remark if remark else ""
 
 
-def lines_of(row, link, split):
-    """The lines of a row: one, or, for rows in `split`, one for each of its statements."""
-    statements, remark = divided(row.items)
-    whole = not row.items or isinstance(row.items[0], Text)
-    groups = [[s] for s in statements] if row in split and not whole else [statements]
-    lines = [line_of(group, link, whole) for group in groups]
+def lines_of(row, link, widest):
+    """The lines of a row: as many of its statements on each as fit into `widest` characters."""
+    if not row.items or isinstance(row.items[0], Text):
+        lines = [Line("", "", "".join(parts(piece, link)), whole=True) for piece in wrapped(row.items, link)]
+    else:
+        statements, remark = divided(row.items)
+        lines, shown = [], "".join(parts(remark, link))
+        for group in grouped(statements, link, widest, size(shown)):
+            lines.append(line_of(group, link))
+        lines[-1].remark = shown
     for line in lines:
         line.of = row.numbers
-    lines[-1].numbers, lines[-1].remark = row.numbers, "".join(parts(remark, link))
+    lines[-1].numbers = row.numbers
     return lines
+
+
+def grouped(statements, link, widest, last):
+    """The statements in groups that fit on a line; beside the last there are `last` characters more."""
+    groups = [[]]
+    for i, statement in enumerate(statements):
+        more = last if i == len(statements) - 1 else 0
+        if groups[-1] and size(line_of([*groups[-1], statement], link).right) + more > widest:
+            groups.append([])
+        groups[-1].append(statement)
+    return groups
+
+
+def wrapped(items, link):
+    """The items of a row that begins with words, broken like prose."""
+    pieces, width = [[]], 0
+    for item in items:
+        for part in [Text(word) for word in item.text.split()] if isinstance(item, Text) else [item]:
+            own = size("".join(parts((part,), link))) + 1
+            if pieces[-1] and width + own > WIDEST and not isinstance(part, (Punctuation, Gap, Relation)):
+                pieces.append([])
+                width = 0
+            pieces[-1].append(part)
+            width += own
+    return [merged(piece) for piece in pieces]
+
+
+def merged(items):
+    """The items with neighbouring words in one."""
+    found = []
+    for item in items:
+        if found and isinstance(item, Text) and isinstance(found[-1], Text):
+            found[-1] = Text(f"{found[-1].text} {item.text}")
+        else:
+            found.append(item)
+    return tuple(found)
 
 
 def divided(items):
@@ -117,13 +150,13 @@ def divided(items):
     return [tuple(s) for s in statements if s], ()
 
 
-def line_of(statements, link, whole):
+def line_of(statements, link):
     """A line of these statements, cut at the first relation sign."""
     items = statements[0]
     for statement in statements[1:]:
         items += (Gap(), *statement)
     at = next((i for i, item in enumerate(statements[0]) if isinstance(item, Relation) and item.sign != "|"), None)
-    if whole or at is None:
+    if at is None:
         goes_on = isinstance(items[0], Sum) and items[0].terms[0][0]       # begins with + or -: it goes on with what is above
-        return Line("", "", "".join(parts(items, link)), whole=whole or not goes_on)
+        return Line("", "", "".join(parts(items, link)), whole=not goes_on)
     return Line("".join(parts(items[:at], link)), relation(items[at]), "".join(parts(items[at + 1:], link)))

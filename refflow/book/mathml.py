@@ -17,7 +17,7 @@ APPLY = "<mo>&#x2061;</mo>"
 
 def inline(items):
     """A formula within a sentence."""
-    return f'<math xmlns="{NAMESPACE}">{row(items)}</math>'
+    return f'<math xmlns="{NAMESPACE}">{mrow("".join(parts(items, style="inline")))}</math>'
 
 
 def row(items, link=None):
@@ -30,14 +30,20 @@ def reals(item):
     return dataclasses.replace(item, base=Word("ℝ")) if isinstance(item, Scripted) else Word("ℝ")
 
 
+def is_space(item):
+    """Is it R^n by itself, and no power or transpose of a matrix R?"""
+    return is_reals(item) and isinstance(item, Scripted) and isinstance(item.above, (Group, Word)) and item.above != Word("T")
+
+
 def is_reals(item):
     base = item.base if isinstance(item, Scripted) else item
     return base == Word("R")
 
 
-def parts(items, link=None):
+def parts(items, link=None, style="display"):
+    """The parts of a row; in a sentence, "inline", quotients stay on the line."""
     sets = [i for i, item in enumerate(items) if isinstance(item, Relation) and item.sign in ("->", "in")]
-    items = tuple(reals(item) if is_reals(item) and (i - 1 in sets or i + 1 in sets) else item for i, item in enumerate(items))
+    items = tuple(reals(item) if is_reals(item) and (i - 1 in sets or i + 1 in sets or is_space(item)) else item for i, item in enumerate(items))
     made = []
     for before, item, after in zip((None, *items), items, (*items[1:], None)):
         if isinstance(item, Text) or isinstance(item, (Code, Reference)):
@@ -51,7 +57,7 @@ def parts(items, link=None):
         elif isinstance(item, Relation):
             made.append(relation(item))
         else:
-            made.append(expression(item, "display"))
+            made.append(expression(item, style))
     return made
 
 
@@ -66,7 +72,7 @@ def words(item, before, after, link):
     right = "&#160;" if after is not None and not isinstance(after, (Gap, Punctuation, Text, Code, Reference)) else ""
     if isinstance(item, Reference):
         shown = link(item.number) if link else f"({item.number})"
-        return f"<mtext>{left}{shown}{right}</mtext>"
+        return f'<mtext><span xmlns="http://www.w3.org/1999/xhtml">{left}{shown}{right}</span></mtext>'
     if isinstance(item, Code):
         return f'<mtext class="code">{left}{escape(item.text)}{right}</mtext>'
     return f"<mtext>{left}{escape(item.text)}{right}</mtext>"
@@ -79,7 +85,7 @@ def mrow(inside):
 # -- expressions --------------------------------------------------------------------------------------------------------
 
 def expression(e, style="text"):
-    """MathML of one expression; `style` is "display", "text" or "script"."""
+    """MathML of one expression; `style` is "display", "text", "inline" or "script"."""
     return MAKERS[type(e)](e, style)
 
 
@@ -195,10 +201,12 @@ def big(e, style):
 
 
 def dots(e, style):
+    if e.sign == "..":
+        return '<mo separator="true" lspace="0" rspace="0.2em">,</mo><mo>…</mo><mo separator="true" rspace="0.2em">,</mo>'
     return "<mo>…</mo>"
 
 
-def text(e, style):
+def text_node(e, style):
     return f"<mtext>{escape(e.text)}</mtext>"
 
 
@@ -234,7 +242,7 @@ def fence(sign, form, tall):
 
 
 def lower(style):
-    return {"display": "text", "text": "text", "script": "script"}[style]
+    return "text" if style == "display" else style
 
 
 def is_tall(e, style):
@@ -280,13 +288,13 @@ def product(e, style):
     for before, factor, after in zip((None, *e.factors), e.factors, (*e.factors[1:], None)):
         made += between(before, factor) if before is not None else ""
         alone = after is None or isinstance(after, Infix) or style == "script"
-        made += expression(factor, style) if alone or not is_line(factor) else small(factor)
+        made += expression(factor, style) if alone or not is_line(factor, style) else small(factor)
     return mrow(made)
 
 
-def is_line(e):
+def is_line(e, style):
     """Is it a quotient written on the line?  Before another factor it would be misread."""
-    return isinstance(e, Fraction) and e.form == "line"
+    return isinstance(e, Fraction) and (e.form == "line" or style == "inline" and e.form == "stacked")
 
 
 def small(e):
@@ -341,7 +349,8 @@ def fraction(e, style):
     if e.form == "floor":
         return mrow(fence("⌊", "prefix", False) + slash(e, style) + fence("⌋", "postfix", False))
     numbers = isinstance(e.top, Number) and isinstance(e.bottom, Number)
-    if style == "script" or e.form == "line" and not numbers:
+    on_line = style == "inline" and not (numbers or isinstance(e.bottom, Product))
+    if style == "script" or on_line or e.form == "line" and not numbers:
         return mrow(slash(e, style))
     if e.form == "line":
         return small(e)
@@ -360,5 +369,5 @@ def sum_(e, style):
 
 
 MAKERS = {Number: number, Word: word, Scripted: scripted, Group: group, Matrix: matrix, Call: call, Apply: apply, Big: big,
-          Differential: differential, Product: product, Infix: infix, Fraction: fraction, Sum: sum_, Dots: dots, Text: text,
+          Differential: differential, Product: product, Infix: infix, Fraction: fraction, Sum: sum_, Dots: dots, Text: text_node,
           Code: code}

@@ -57,7 +57,8 @@ class Word:
 
 @node
 class Dots:
-    pass
+    """"...", or ".." from a number up to another."""
+    sign: str
 
 
 @node
@@ -347,7 +348,9 @@ class Parser:
         return token.kind == "sign" and token.text in RELATIONS and not self.is_angle()
 
     def in_is_a_sign(self):
-        """`in` between two operands is a relation; before an equation's number, or a word of text, it is a word."""
+        """`in` between two operands is a relation; after a gap, before an equation's number or text, it is a word."""
+        if self.token.spaces >= 2:
+            return False
         kept, self.at = self.at, self.at + 1
         sign = self.starts_sum() and not self.is_reference() and not self.is_text(False)
         before = self.tokens[kept - 1] if kept else None
@@ -461,8 +464,9 @@ class Parser:
 
     def is_infix(self, factors):
         if self.token.text == "x":
-            return isinstance(factors[-1], Number) and self.next.kind == "number" and self.next.spaces > 0
-        return self.token.text in ("*", "mod") or False
+            same = isinstance(factors[-1], Word) and self.next.text == factors[-1].text           # k x k
+            return self.next.spaces > 0 and (same or isinstance(factors[-1], Number) and self.next.kind == "number")
+        return self.token.text in ("*", "mod")
 
     def divide(self, factors):
         sign = self.take()
@@ -542,8 +546,7 @@ class Parser:
         if token.kind == "size":
             return Text(self.take().text.replace("x", "×"))
         if token.kind == "dots":
-            self.take()
-            return Dots()
+            return Dots(self.take().text)
         if token.kind in ("word", "differential"):
             return Word(self.take().text)
         if token.kind == "open" or token.text in ("|", "||") or self.is_angle():

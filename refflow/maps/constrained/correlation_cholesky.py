@@ -5,7 +5,7 @@ r"""Cholesky factor of a correlation matrix, `R^(D(D-1)/2)` -> lower triangular 
     P_ij = prod_{k<j} s_ik       the norm that is left for entries j .. i of row i  (2)
     L_ij = y_ij P_ij,   L_ii = P_ii                                                 (3)
     s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (4)
-`sqrt(1 - y^2)` loses every digit once `y` rounds to 1; (4) does not.  All factors of (2) are <= 1, so `P_ij` underflows only
+`sqrt(1 - y^2)` loses every digit once `y` rounds to 1; (4) does not.  All factors of (2) are `<= 1`, so `P_ij` underflows only
 where `L_ij` and all that follow in its row do.
 
 Inverse, with the tail norms of row `i`, which are (2) where its norm is 1:

@@ -9,7 +9,7 @@ With `n_k = K - k`, so that `z = 0` gives `x = (1/K, ..., 1/K)`, and `t_k = z_k 
 (1) without the rounding of `log n_k`, and without overflow, with `e = exp(-|z|)`:
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (4)
     a = e / d,   b = n / d,     d = e + n                    for z <  0             (5)
-No difference is taken in (2)-(5), so every `x_k` keeps its relative accuracy; as all factors are <= 1, `r_k` underflows only
+No difference is taken in (2)-(5), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k` underflows only
 where `x_k` and all that follow do.
 
 Inverse, with the tail sums `r_k = sum_{j>=k} x_j`, which are (2) where `x` sums to 1:
@@ -22,7 +22,7 @@ Jacobian, from `da/dz = a b` and `db/dz = -a b`; it is 0 for `i > k`:
 The chart is `x_1 .. x_{K-1}`, whose block is triangular with diagonal `a_k b_k r_k`; the product of these is `x_1 ... x_K`:
     log a = min(t, 0) - log(1 + exp(-|t|)),   log b = -max(t, 0) - log(1 + exp(-|t|))       (8)
     log|det J| = sum_{k<=K} log x_k,   log x_k = log a_k + sum_{j<k} log b_j        (9)
-All terms of (9) are <= 0; the logarithm of an underflowed `x_k` is not needed.
+All terms of (9) are `<= 0`; the logarithm of an underflowed `x_k` is not needed.
 
 Reverse rule, from (7) and, with `b_j` in every later `x`, `dl/dz_k = b_k - n_k a_k` =: `g_k`, `l = log_det`:
     g_k = n_k (exp(-|z_k|) - 1) sign(z_k) / d_k                                     (10)
