@@ -13,8 +13,8 @@ import refflow
 from refflow.book.docstring import Display, Paragraph, docstring, document
 from refflow.book.leaf import mathematics
 from refflow.book.mathml import inline
-from refflow.book.notation import (Apply, Big, Call, Code, Differential, Fraction, Gap, Group, Matrix, NotationError, Number, Product,
-                                   Reference, Relation, Scripted, Sum, Text, Word, parse)
+from refflow.book.notation import (Apply, Big, Call, Code, Differential, Fraction, Gap, Group, Matrix, NotationError, Number,
+                                   Product, Reference, Relation, Scripted, Sum, Text, Word, parse)
 from refflow.testing.pages import DEFINED, numbered
 
 PACKAGE = Path(refflow.__file__).parent

@@ -87,7 +87,7 @@ def with_space(remark):
 
 def lines_of(row, link, widest):
     """The lines of a row: as many of its statements on each as fit into `widest` characters."""
-    if not row.items or isinstance(row.items[0], Text):
+    if begins_with_words(row.items):
         lines = [Line("", "", "".join(parts(piece, link)), whole=True) for piece in wrapped(row.items, link)]
     else:
         statements, remark = divided(row.items)
@@ -99,6 +99,16 @@ def lines_of(row, link, widest):
         line.of = row.numbers
     lines[-1].numbers = row.numbers
     return lines
+
+
+def begins_with_words(items):
+    """Do words stand in front of the first relation sign of the first statement?"""
+    for item in items:
+        if isinstance(item, (Gap, Relation)):
+            return False
+        if isinstance(item, Text):
+            return True
+    return False
 
 
 def grouped(statements, link, widest, last):

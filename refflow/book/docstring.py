@@ -18,7 +18,7 @@ from .words import BIG, GREEK, SYMBOLS
 
 NUMBER = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")
 NAME = re.compile(r"(?<![\w.])([A-Za-z]{2,})(?=[_(']|\^)(?!'s\b)|(?:^|[,;]|\s{2})\s*([A-Za-z]\w*)\s+(?:=|<-)\s"
-                  r"|(?<= [-+/] )([a-z]{2,})|(?<=/)([a-z]{2,})|(?<![\w.])([a-z]{2,})(?=/| [-+/] )")
+                  r"|(?<= [-+/] )([a-z]{2,})|(?<=/)((?!d)[a-z]{2,})|(?<![\w.])([a-z]{2,})(?=/| [-+/] )")
 FIELD = re.compile(r"^    ([a-z]\w*): \w", re.M)
 
 
@@ -103,7 +103,7 @@ def names_of(source, lines):
         if line.startswith(" "):
             names |= {name for pair in NAME.findall(line) for name in pair if name}
     return frozenset(name for name in names if name not in ("for", "where", "with", "in", "of", "at")
-                     and not (name[0] == "d" and (len(name) == 2 or name[1:] in names or name[1:] in GREEK)))
+                     and not (name[0] == "d" and (len(name) == 2 or name[1:] in names or name[1:] in GREEK or name[1:] in FUNCTIONS)))
 
 
 def numbered(line):

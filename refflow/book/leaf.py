@@ -36,7 +36,7 @@ def leaf(entry, certificate, before=None, after=None) -> str:
     except NotationError as error:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
-    setter = Setter(names, lines, entry)
+    setter = Setter(names, lines, numbers_of(blocks))
     left = "\n".join(setter.block(block, i) for i, block in enumerate(blocks))
     below = "\n".join(section for section in (parameters(entry.page, setter), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
@@ -76,17 +76,20 @@ def facts(entry, setter):
     return f"{chapter} · {escape(source)}" if source else chapter
 
 
+def numbers_of(blocks):
+    """The numbers of all equations of a docstring."""
+    return [n for block in blocks for row in getattr(block, "rows", [block]) for n in getattr(row, "numbers", ())]
+
+
 class Setter:
     """Sets the blocks of one leaf; knows which lines cite which equation."""
 
-    def __init__(self, names, lines, entry):
-        self.names, self.lines = names, lines
-        self.fields = frozenset(getattr(entry.page, "declared", ()))
+    def __init__(self, names, lines=(), defined=()):
+        self.names, self.lines, self.defined = names, lines, frozenset(defined)
         self.citing = {}
         for line in lines:
             for n in line.cites:
                 self.citing.setdefault(n, []).append(line.number)
-        self.defined = []
         self.uses_bars = False
 
     def block(self, block, index):
@@ -106,7 +109,8 @@ class Setter:
         if not block.numbers:
             return f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>"
         marks = " ".join(self.mark(n) for n in block.numbers)
-        return f'<p class="numbered {kind}" data-n="{" ".join(map(str, block.numbers))}">{text}<span class="n">{marks}</span></p>'
+        numbers = " ".join(map(str, block.numbers))
+        return f'<p class="numbered {kind}" data-n="{numbers}">{text}<span class="n">{marks}</span></p>'
 
     def prose(self, text):
         """Prose with its mathematics, its code and its references set."""
@@ -117,15 +121,14 @@ class Setter:
 
     def tick(self, text):
         """What stands in backticks: mathematics where it parses and is not a name of the program."""
-        items = mathematics(text, self.names, self.fields)
+        items = mathematics(text, self.names)
         return f"<code>{escape(text)}</code>" if items is None else inline(items)
 
     def link(self, number):
-        return f'<a class="ref" href="#e{number}">({number})</a>'
+        return f'<a class="ref" href="#e{number}">({number})</a>' if number in self.defined else f"({number})"
 
     def mark(self, number):
         """An equation's number: a link to the first line that cites it, and small ones to all where there are several."""
-        self.defined.append(number)
         at = self.citing.get(number, [])
         if not at:
             return f'<span class="eq" id="e{number}">({number})</span>'
@@ -152,13 +155,11 @@ class Setter:
     def notes(self):
         if not self.uses_bars:
             return ""
-        return ('<p class="notes">A bar marks a cotangent: <math xmlns="http://www.w3.org/1998/Math/MathML"><mover accent="true">'
-                '<mi>x</mi><mo stretchy="false">¯</mo></mover></math> is that of <i>x</i>, '
-                '<math xmlns="http://www.w3.org/1998/Math/MathML"><mover accent="true"><mi>ℓ</mi><mo stretchy="false">¯</mo>'
-                '</mover></math> that of the log-determinant.</p>')
+        x, x_bar, l_bar = (inline(parse(text)) for text in ("x", "x_bar", "l_bar"))
+        return f'<p class="notes">A bar marks a cotangent: {x_bar} is that of {x}, {l_bar} that of the log-determinant.</p>'
 
 
-def mathematics(text, names, fields=()):
+def mathematics(text, names):
     """The items of a formula, or None where the text is code.
 
     Code is what does not parse, a name of the program (an identifier of several letters that the word table has not), and
@@ -176,9 +177,8 @@ def mathematics(text, names, fields=()):
 def is_identifier(text):
     """Is the word a name of the program, rather than a letter with its subscripts?"""
     base = text.split("_")[0].rstrip("0123456789'")
-    if text.endswith("_bar") or text in SYMBOLS:
-        return False
-    return len(base) > 1 and base not in GREEK and base not in FUNCTIONS and base not in BIG and not re.fullmatch("d[a-zA-Z]", base)
+    mathematical = text.endswith("_bar") or text in SYMBOLS or base in GREEK or base in FUNCTIONS or base in BIG
+    return len(base) > 1 and not mathematical and not re.fullmatch("d[a-zA-Z]", base)
 
 
 def foreign(item, names):
@@ -199,7 +199,8 @@ def foreign(item, names):
 def table(title, head, rows, kind=""):
     cells = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<section class="{kind}"><h2>{title}</h2><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></section>'
+    head = f"<thead><tr>{cells}</tr></thead>"
+    return f'<section class="{kind}"><h2>{title}</h2><table>{head}<tbody>{body}</tbody></table></section>'
 
 
 def parameters(page, setter):

@@ -65,11 +65,11 @@ def index(every, certificate) -> str:
     made = [MARK, '<div class="index"><h1>The book of refflow</h1>',
             "<p>One leaf per page: its equations, and the code that states them. Errors are in units of rounding.</p>"]
     for chapter, group in itertools.groupby(every.values(), lambda entry: entry.chapter):
-        made.append(f"<h2>{chapter.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th><th>what it is</th>"
-                    "<th>certificate</th></tr></thead><tbody>")
+        made.append(f"<h2>{chapter.replace('_', ' ').capitalize()}</h2><table><thead><tr><th>page</th><th>kind</th>"
+                    "<th>what it is</th><th>certificate</th></tr></thead><tbody>")
         for entry in group:
             _, names = document(entry.source)
-            what = Setter(names, (), entry).prose(title_of(entry.source))
+            what = Setter(names).prose(title_of(entry.source))
             made.append(f'<tr><td><a href="{entry.name}.html">{entry.name}</a></td><td>{entry.kind}</td><td>{what}</td>'
                         f"<td>{summary(certificate.get(entry.name, {}))}</td></tr>")
         made.append("</tbody></table>")

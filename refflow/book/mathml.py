@@ -43,7 +43,8 @@ def is_reals(item):
 def parts(items, link=None, style="display"):
     """The parts of a row; in a sentence, "inline", quotients stay on the line."""
     sets = [i for i, item in enumerate(items) if isinstance(item, Relation) and item.sign in ("->", "in")]
-    items = tuple(reals(item) if is_reals(item) and (i - 1 in sets or i + 1 in sets or is_space(item)) else item for i, item in enumerate(items))
+    items = tuple(reals(item) if is_reals(item) and (i - 1 in sets or i + 1 in sets or is_space(item)) else item
+                  for i, item in enumerate(items))
     made = []
     for before, item, after in zip((None, *items), items, (*items[1:], None)):
         if isinstance(item, Text) or isinstance(item, (Code, Reference)):
@@ -163,7 +164,7 @@ def scripted(e, style):
     else:
         made = expression(base, style)
     for accent in e.accents:
-        long = not (isinstance(base, Word) and len(GREEK.get(base.text, base.text).rstrip("0123456789")) == 1)
+        long = not (isinstance(base, Word) and is_letter(base))
         if long and accent == "bar":
             made = f'<mrow class="barred">{made}</mrow>'
         else:
@@ -304,23 +305,31 @@ def small(e):
 
 def between(left, right):
     """The space between two factors."""
-    if isinstance(left, (Infix, Dots)) or isinstance(right, (Infix, Dots)) or isinstance(left, Big):
-        return "" if not isinstance(right, Dots) and not isinstance(left, Dots) else THIN
-    if isinstance(left, Scripted) and isinstance(left.base, Infix) or isinstance(right, Scripted) and isinstance(right.base, Infix):
+    if isinstance(left, Dots) or isinstance(right, Dots):
+        return THIN
+    if isinstance(left, Big) or isinstance(base_of(left), Infix) or isinstance(base_of(right), Infix):
         return ""
-    loose = is_named(left) or is_named(right) or isinstance(right, (Apply, Big)) or isinstance(left, (Apply, Call)) or \
-        isinstance(left, Fraction) or isinstance(right, Fraction) or isinstance(right, Call)
+    loose = is_named(left) or is_named(right) or isinstance(left, (Apply, Call, Fraction)) or \
+        isinstance(right, (Apply, Call, Fraction, Big))
     return "<mo>&#x2062;</mo>" + (THIN if loose else "")
 
 
 def is_named(e):
     """Is it, or is its base, a word of several letters?"""
-    while isinstance(e, Scripted):
-        e = e.base
+    e = base_of(e)
     if isinstance(e, Call):
         return is_named(e.function)
-    return isinstance(e, (Code, Text, Differential)) or isinstance(e, Word) and len(e.text.rstrip("0123456789")) > 1 and e.text not in GREEK \
-        and not (e.text == "log_det")
+    return isinstance(e, (Code, Text, Differential)) or isinstance(e, Word) and not is_letter(e)
+
+
+def is_letter(word):
+    """Is the word set as one letter, perhaps with a number?"""
+    stem = word.text.rstrip("0123456789")
+    return len(GREEK.get(stem, stem)) == 1
+
+
+def base_of(e):
+    return base_of(e.base) if isinstance(e, Scripted) else e
 
 
 def infix_sign(e):
@@ -369,5 +378,5 @@ def sum_(e, style):
 
 
 MAKERS = {Number: number, Word: word, Scripted: scripted, Group: group, Matrix: matrix, Call: call, Apply: apply, Big: big,
-          Differential: differential, Product: product, Infix: infix, Fraction: fraction, Sum: sum_, Dots: dots, Text: text_node,
-          Code: code}
+          Differential: differential, Product: product, Infix: infix, Fraction: fraction, Sum: sum_, Dots: dots,
+          Text: text_node, Code: code}

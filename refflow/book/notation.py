@@ -12,9 +12,9 @@ Rules where plain text leaves a choice:
   - A word of several letters is a name where the word table has it, where the caller's `names` have it (what a page
     declares, and what its docstring uses as a name), or where it has a subscript, a prime or arguments; `d` in front of a
     name makes a differential.  All other words are text.
-  - " / " between spaces is a stacked fraction: above, the factors since the last sum or integral sign or fraction; below, one factor, or
-    from a `sum` or `prod` on the rest of the term.  "a/b" without spaces joins its two neighbours alone, and is a
-    derivative where both are differentials.
+  - " / " between spaces is a stacked fraction: above, the factors since the last sum or integral sign or fraction; below,
+    one factor, or from a `sum` or `prod` on the rest of the term.  "a/b" without spaces joins its two neighbours alone,
+    and is a derivative where both are differentials.
   - Bars pair from the left in the bracket in which they stand; a single one means "given".
   - "<" directly before an operand, after a space, is an angle bracket.
   - A script is a number, a word, letters and numbers joined by commas (`x_ij`, `k_m,c`), or a bracket.
@@ -352,23 +352,19 @@ class Parser:
         if self.token.spaces >= 2:
             return False
         kept, self.at = self.at, self.at + 1
-        sign = self.starts_sum() and not self.is_reference() and not self.is_text(False)
-        before = self.tokens[kept - 1] if kept else None
+        operand = self.starts_sum() and not self.is_reference()
+        self.at = kept - 1
+        after_words = kept == 0 or self.is_text(False)
         self.at = kept
-        return sign and before is not None and before.spaces + 1 > 0 and not self.was_text(kept - 1) and \
-            (before.kind in ("number", "word", "script", "close", "dots") or before.text in ("'", ">", "|", "*", ".."))
-
-    def was_text(self, index):
-        kept, self.at = self.at, index
-        text = self.is_text(False)
-        self.at = kept
-        return text
+        before = self.tokens[kept - 1]
+        return operand and not after_words and \
+            (before.kind in ("number", "word", "differential", "script", "close") or before.text in ("'", ">", "|", "*"))
 
     def is_angle(self):
         """Does an angle bracket open here?"""
         before = self.tokens[self.at - 1] if self.at else None
         return self.token.text == "<" and self.next.spaces == 0 and (
-            before is None or self.token.spaces > 0 or before.kind == "open" or before.kind == "sign")
+            before is None or self.token.spaces > 0 or before.kind in ("open", "sign"))
 
     def is_reference(self):
         ahead = self.tokens[self.at:self.at + 3]
@@ -386,33 +382,32 @@ class Parser:
             return False
         word = token.text
         if word in ARTICLES:
-            return then.kind in ("word", "text") and then.spaces == 1 and (after_text or self.plain(self.at + 1)) or word == "an"
+            before_word = then.kind in ("word", "text") and then.spaces == 1
+            return word == "an" or before_word and (after_text or self.plain(self.at + 1))
         if word == "in":
             return not self.in_is_a_sign()
         if len(word) == 1:
             return False
-        if self.plain(self.at):
+        if self.plain(self.at) or then.kind == "quote":
             return True
-        if word in self.names and then.kind == "quote":
-            return True
-        alone = then.kind in ("end",) or then.spaces >= 1 and self.at + 1 < len(self.tokens) and self.plain(self.at + 1)
-        return after_text and word in self.names and word not in FUNCTIONS and alone and token.spaces < 2 and then.kind != "end"
+        among_words = after_text and token.spaces < 2 and then.spaces >= 1 and self.plain(self.at + 1)
+        return among_words and word in self.names and word not in FUNCTIONS          # "up to the order of entries"
 
     def plain(self, index):
         """A word of several letters that no table has and that is not used as a name."""
-        token, then = self.tokens[index], self.tokens[min(index + 1, len(self.tokens) - 1)]
+        token, then, after = (*self.tokens[index:index + 3], *[self.tokens[-1]] * 2)[:3]
         if token.kind in ("text", "quote"):
             return True
-        if token.kind != "word" or len(token.text) == 1 or known(token.text, self.names) or token.text == "d":
+        if token.kind != "word" or len(token.text) == 1 or known(token.text, self.names):
             return False
         if then.spaces == 0 and (then.kind == "script" or then.text in ("^", "(", "[", "*")):
             return False
-        return not (then.spaces == 0 and then.text == "'" and self.tokens[min(index + 2, len(self.tokens) - 1)].spaces == 0
-                    and self.tokens[min(index + 2, len(self.tokens) - 1)].kind != "end")
+        possessive = after.spaces > 0 or after.kind == "end"            # the parts' pullbacks
+        return then.text != "'" or then.spaces > 0 or possessive
 
     def starts_operand(self):
         token = self.token
-        if token.kind in ("number", "size", "dots", "open"):
+        if token.kind in ("number", "size", "dots", "open", "differential"):
             return True
         if token.kind == "word":
             return not self.is_text(False) and not (token.text == "in" and self.is_relation())
@@ -475,8 +470,7 @@ class Parser:
             self.fail(f"an operand after {sign.text!r}")
         if self.is_text(False):
             factors.append(Fraction(factors.pop(), self.text(), "line"))
-            return
-        if sign.text == "//":
+        elif sign.text == "//":
             factors.append(Fraction(factors.pop(), self.factor(), "floor"))
         elif not spaced:
             bottom = self.factor()
@@ -485,16 +479,12 @@ class Parser:
             else:
                 factors.append(Fraction(factors.pop(), bottom, "line"))
         else:
-            start = max((i + 1 for i, f in enumerate(factors) if isinstance(f, Big) and sign_of(f.sign) != "prod" or
-                         isinstance(f, Fraction) and f.form == "stacked"), default=0)
+            start = max((i + 1 for i, factor in enumerate(factors) if ends_numerator(factor)), default=0)
             if start == len(factors):                       # a fraction divided once more
                 factors.append(Fraction(factors.pop(), self.factor(), "line"))
                 return
             top = factors[start:]
-            if is_big(self.token.text):
-                bottom = self.product()
-            else:
-                bottom = self.factor()
+            bottom = self.product() if self.token.text in BIG else self.factor()
             factors[start:] = [Fraction(top[0] if len(top) == 1 else Product(tuple(top)), bottom, "stacked")]
 
     def factor(self):
@@ -506,13 +496,12 @@ class Parser:
             return Differential(self.factor())
         base = self.scripts(self.atom())
         word = base.base if isinstance(base, Scripted) else base
-        if isinstance(word, Word) and is_big(word.text):
+        if isinstance(word, Word) and word.text in BIG:
             return Big(base)
         while True:
-            if self.token.spaces == 0 and self.token.text in ("(", "[") and callable_(base):
+            if self.tight("(", "[") and isinstance(base, (Word, Code, Group, Scripted, Call)):
                 base = self.scripts(Call(base, self.group()))
-            elif isinstance(word, Word) and word.text in FUNCTIONS and not isinstance(base, Call) and base_is(base, word) \
-                    and self.continues():
+            elif isinstance(word, Word) and word.text in FUNCTIONS and not called(base) and self.continues():
                 return Apply(base, self.argument())
             else:
                 return base
@@ -606,7 +595,7 @@ class Parser:
                 elif isinstance(base, Word) and not below and f"{base.text}_{run}" in SYMBOLS:
                     base = Word(f"{base.text}_{run}")
                 elif isinstance(base, Word) and len(base.text) > 1 and len(run) > 3 and run not in GREEK:
-                    return Code(self.rest_of_name(f"{base.text}_{run}"))
+                    return Code("_".join([base.text, *(script.text for script in below), run]) + self.rest_of_name())
                 else:
                     below.append(Text(run.replace("x", "×")) if re.fullmatch(r"\d+x\d+", run) else Word(run))
             elif token.text == "^" and self.next.spaces == 0 and (self.next.kind in ("word", "number", "size") or
@@ -635,10 +624,11 @@ class Parser:
             return base
         return Scripted(base, tuple(below), above, tuple(accents), primes, star)
 
-    def rest_of_name(self, name):
+    def rest_of_name(self):
+        rest = ""
         while self.token.spaces == 0 and self.token.kind == "script":
-            name += self.take().text
-        return name
+            rest += self.take().text
+        return rest
 
     def script_group(self):
         group = self.group()
@@ -667,7 +657,7 @@ class Parser:
 # -- small questions ----------------------------------------------------------------------------------------------------
 
 def known(word, names):
-    """Has the word table, or have the names, this word, or does it end in digits or begin as a differential?"""
+    """Have the word table or the names this word, perhaps with d in front or digits behind?"""
     stem = word.rstrip("0123456789")
     return word in names or word in FUNCTIONS or word in BIG or word in SYMBOLS or stem in GREEK or \
         word == "mod" or len(stem) == 1 or is_d(word, names)
@@ -684,18 +674,15 @@ def is_d(word, names):
 def split_differentials(row, names):
     """The tokens with each word such as dx as d and x."""
     found = []
-    for i, token in enumerate(row):
-        below = i and row[i - 1].text == "/" and token.spaces == 0
-        called = i + 1 < len(row) and row[i + 1].spaces == 0 and (row[i + 1].kind == "script" or row[i + 1].text in "([")
-        rest = token.text[1:]
-        if token.kind == "word" and (is_d(token.text, names) or token.text[0] == "d" and len(rest) > 1 and not known(
-                token.text, names) and (below and found and any(t.kind == "differential" for t in found[-4:]) or
-                                        called and known(rest, names))):
+    for before, token in zip((None, *row), row):
+        below = before is not None and before.text == "/" and token.spaces == 0 and token.text[0] == "d" and \
+            any(t.kind == "differential" for t in found[-4:]) and not known(token.text, names)          # dz/dparams
+        if token.kind == "word" and (is_d(token.text, names) or below):
             found.append(dataclasses.replace(token, text="d"))
-            found.append(Token("differential", rest, token.line, token.column + 1, 0))
+            found.append(Token("differential", token.text[1:], token.line, token.column + 1, 0))
         else:
             found.append(token)
-    return [dataclasses.replace(t, kind="differential") if t.kind == "differential" else t for t in found]
+    return found
 
 
 def paired_bars(row):
@@ -724,30 +711,19 @@ def paired_bars(row):
     return roles
 
 
-def base_is(base, word):
-    return base is word or isinstance(base, Scripted) and base.base is word
+def called(e):
+    return isinstance(e, Call) or isinstance(e, Scripted) and called(e.base)
 
 
-def callable_(base):
-    if isinstance(base, Scripted):
-        return True
-    return isinstance(base, (Word, Group, Call, Code))
-
-
-def is_big(word):
-    return word in BIG
-
-
-def sign_of(big):
-    return (big.base if isinstance(big, Scripted) else big).text
+def ends_numerator(factor):
+    """Does a numerator begin only behind this factor?"""
+    if isinstance(factor, Big):
+        return (factor.sign.base if isinstance(factor.sign, Scripted) else factor.sign).text != "prod"
+    return isinstance(factor, Fraction) and factor.form == "stacked"
 
 
 def is_differential(factor):
-    if isinstance(factor, (Differential,)):
-        return True
-    if isinstance(factor, Apply):
-        return isinstance(factor.function, Differential)
-    return isinstance(factor, Word) and factor.text == "d"
+    return isinstance(factor, Differential) or factor == Word("d")
 
 
 def differential(factor):

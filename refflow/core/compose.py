@@ -4,7 +4,7 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     x = f_K(... f_1(z))                                                             (1)
     log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
     J = J_K ... J_1                                                                 (3)
-    z_bar: the pullbacks in reverse order, each fed the cotangent of its own output (4)
+    z_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (4)
 
 `Independent(f, n)`: `f` on each of `n` leading event axes; log-dets add up, `J` is block diagonal.
 Inverse(f): the same map read from the other side; its vjp is f.inverse_vjp.

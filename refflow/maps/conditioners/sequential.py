@@ -2,7 +2,7 @@ r"""Layers one after the other: `h_0 = a, h_i = layer_i(h_(i-1))`.
 
     h = h_K                                                                         (1)
     dh/da = J_K ... J_1                                                             (2)
-    a_bar: the pullbacks in reverse order, each fed the cotangent of its own output (3)
+    a_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (3)
 
 A map of one number stands for itself on every entry of an event; its Jacobian is then diagonal.
 

@@ -1,0 +1,142 @@
+"""The book: every leaf is well formed, complete, linked both ways, and needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from refflow.book import BadPage, NotABook, write_book
+from refflow.book import library
+from refflow.book.leaf import leaf
+from refflow.book.pages import entries, pages
+from refflow.core.registry import REGISTRY
+from refflow.testing.pages import CITED, DEFINED, numbered
+
+XHTML, MATHML = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/1998/Math/MathML}"
+ENTRIES = entries()
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("book")
+    write_book(directory)
+    return directory
+
+
+def tree_of(text):
+    return ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+
+
+def test_every_page_has_a_leaf(book):
+    wanted = {name for name, page in REGISTRY.items() if page.__module__.startswith("refflow.")} | {"Chain", "Inverse", "glow"}
+    assert wanted <= set(ENTRIES)
+    assert {path.stem for path in book.iterdir()} == set(ENTRIES) | {"index"}
+    listed = (book / "index.html").read_text()
+    assert all(f'href="{name}.html"' in listed for name in ENTRIES)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_leaf(book, name):
+    text = (book / f"{name}.html").read_text()
+    root = tree_of(text)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    links = [element.get("href") for element in root.iter(f"{XHTML}a")]
+    assert len(ids) == len(set(ids))
+    assert all(link[1:] in ids for link in links if link.startswith("#"))
+    assert all((book / link).is_file() for link in links if not link.startswith("#"))
+    assert not re.search(r"https?://(?!www\.w3\.org/)|<script|<link|<img|@import|url\(", text)
+    check_equations(ENTRIES[name], root, set(ids))
+
+
+def check_equations(entry, root, ids):
+    """Every number has an anchor and its mathematics; every citation links to it, and it to every line that cites it."""
+    docstring = entry.source.split('"""')[1]
+    defined = set(numbered(DEFINED, docstring))
+    assert {f"e{n}" for n in defined} <= ids
+    rows = [e for e in root.iter() if e.get("data-n") and "line" not in (e.get("class") or "").split()]
+    for n in defined:
+        own = [row for row in rows if str(n) in row.get("data-n").split()]
+        assert own and all(row.tag in (f"{MATHML}mtr", f"{XHTML}p") for row in own), n
+    lines = [e for e in root.iter(f"{XHTML}div") if "line" in (e.get("class") or "").split()]
+    shown = {int(line.get("id")[1:]) for line in lines}
+    cited = {i: numbered(CITED, line) for i, line in enumerate(entry.source.splitlines(), 1) if i in shown}
+    for line in lines:
+        wanted = cited[int(line.get("id")[1:])]
+        assert [a.get("href") for a in line.iter(f"{XHTML}a")] == [f"#e{n}" for n in wanted]
+        assert all(any(a.get("href") == f"#{line.get('id')}" for row in rows if str(n) in row.get("data-n").split()
+                       for a in row.iter(f"{XHTML}a")) for n in wanted if n in defined)
+
+
+def test_a_leaf_shows_its_own_class_and_not_its_neighbours():
+    text = leaf(ENTRIES["Chain"], {})
+    assert '<span class="defined">Chain</span>' in text and '<span class="defined">Inverse</span>' not in text
+
+
+def test_parameters_certificate_and_cases():
+    entry = ENTRIES["Affine"]
+    text = leaf(entry, {"forward": {"float64": {"C": 1.25, "allowed": 4}}})
+    assert "must be finite and not 0" in text and "1.2" in text and "of 4" in text
+    assert all(case.name in text for case in entry.page.hard_cases)
+    assert "Certificate" not in leaf(entry, {})
+
+
+def test_a_broken_page_is_named():
+    entry = ENTRIES["Tanh"]
+    broken = dataclasses.replace(entry, source=entry.source.replace("x = tanh z  ", "x = (tanh z ", 1))
+    with pytest.raises(BadPage, match=r"refflow.maps.elementwise.tanh, line 3, column 16: expected '\)'"):
+        leaf(broken, {})
+
+
+def test_only_a_book_is_written_over(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(NotABook, match="not empty and not a book"):
+        write_book(tmp_path, "Tanh")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    write_book(tmp_path, "Tanh", force=True)
+    assert write_book(tmp_path, "tanh") == [tmp_path / "Tanh.html", tmp_path / "index.html"]
+    assert (tmp_path / "thesis.txt").read_text() == "years"
+    with pytest.raises(NotABook, match="is a file"):
+        write_book(tmp_path / "thesis.txt")
+
+
+def test_nothing_is_written_where_one_leaf_fails(tmp_path, monkeypatch):
+    def fails(entry, *rest):
+        if entry.name == "Tanh":
+            raise BadPage("Tanh")
+        return "leaf"
+
+    monkeypatch.setattr(library, "leaf", fails)
+    with pytest.raises(BadPage):
+        write_book(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_progress(tmp_path):
+    seen = []
+    write_book(tmp_path, "Tanh", progress=lambda *what: seen.append(what))
+    assert seen == [(0, 1, "Tanh")]
+
+
+def test_command(run, tmp_path):
+    out = tmp_path / "book"
+    status, printed, _ = run("book", "--out", str(out), "--page", "Tanh", "--json")
+    assert status == 0 and json.loads(printed) == [str(out / "Tanh.html"), str(out / "index.html")]
+    assert sorted(path.name for path in out.iterdir()) == ["Tanh.html", "index.html"]
+    status, printed, _ = run("book", "--out", str(out), "--page", "Exp")
+    assert status == 0 and "2 files" in printed
+    status, _, error = run("book", "--out", str(out), "--page", "Tahn")
+    assert status == 2 and "no page 'Tahn'" in error and "Tanh" in error
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    status, _, error = run("book", "--out", str(tmp_path / "other"), "--page", "Exp")
+    assert status == 2 and "--force" in error
+    assert run("book", "--out", str(tmp_path / "other"), "--page", "Exp", "--force")[0] == 0
+
+
+def test_pages_come_in_reading_order():
+    names = list(pages())
+    assert names[0] == "Chain" and names.index("Tanh") < names.index("DenseLinear") < names.index("Dense")
