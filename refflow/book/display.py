@@ -7,13 +7,14 @@ column, a remark takes a line of its own.
 from __future__ import annotations
 
 import dataclasses
-import re
+from xml.etree import ElementTree
 
 from .mathml import NAMESPACE, mrow, parts, relation
 from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 56                             # characters, as set, that fit beside a number
+WIDEST = 27                             # em that fit beside a number
+WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8, "→": 1, "←": 1}
 SPACE = '<mspace width="1.6em"/>'
 
 
@@ -62,12 +63,23 @@ def laid_out(rows, link):
 
 
 def size(made):
-    """About how many characters some MathML has, as set."""
-    spaces = 3.5 * made.count(SPACE) + 1.2 * made.count('<mo lspace="0.28em"') + 0.8 * len(re.findall(">[+−±]<", made))
-    made = re.sub(r"<mfrac>.*?</mfrac>", lambda m: m[0][:len(m[0]) * 2 // 3], made)
-    spaces += 0.12 * sum(map(len, re.findall("<mtext>(.*?)</mtext>", made)))
-    scripts = len(re.findall("<msub|<msup", made))
-    return len(re.sub(r"<[^>]*>?|&#x206.;", "", made).replace("&#160;", " ")) + spaces - scripts / 2
+    """About how wide some MathML is, in em."""
+    return width(ElementTree.fromstring(f"<mrow>{made}</mrow>"))
+
+
+def width(element):
+    tag, inside = element.tag.rsplit("}", 1)[-1], [width(child) for child in element]
+    if tag in ("mi", "mn", "mtext", "span", "a"):
+        return 0.56 * len(element.text or "") + sum(inside)
+    if tag == "mo":
+        return WIDTHS.get(element.text, 0.4) + sum(float(element.get(side, "").rstrip("em") or 0) for side in ("lspace", "rspace"))
+    if tag == "mspace":
+        return float(element.get("width")[:-2])
+    if tag in ("mfrac", "mover", "munder", "munderover"):
+        return max(inside) + 0.1
+    if tag in ("msub", "msup", "msubsup"):
+        return inside[0] + 0.7 * max(inside[1:])
+    return sum(inside)
 
 
 def cells(line, column):
@@ -86,7 +98,7 @@ def with_space(remark):
 
 
 def lines_of(row, link, widest):
-    """The lines of a row: as many of its statements on each as fit into `widest` characters."""
+    """The lines of a row: as many of its statements on each as fit into `widest` em."""
     if begins_with_words(row.items):
         lines = [Line("", "", "".join(parts(piece, link)), whole=True) for piece in wrapped(row.items, link)]
     else:
@@ -112,7 +124,7 @@ def begins_with_words(items):
 
 
 def grouped(statements, link, widest, last):
-    """The statements in groups that fit on a line; beside the last there are `last` characters more."""
+    """The statements in groups that fit on a line; beside the last there are `last` em more."""
     groups = [[]]
     for i, statement in enumerate(statements):
         more = last if i == len(statements) - 1 else 0
@@ -127,7 +139,7 @@ def wrapped(items, link):
     pieces, width = [[]], 0
     for item in items:
         for part in [Text(word) for word in item.text.split()] if isinstance(item, Text) else [item]:
-            own = size("".join(parts((part,), link))) + 1
+            own = size("".join(parts((part,), link))) + 0.3
             if pieces[-1] and width + own > WIDEST and not isinstance(part, (Punctuation, Gap, Relation)):
                 pieces.append([])
                 width = 0

@@ -206,7 +206,7 @@ def table(title, head, rows, kind=""):
 def parameters(page, setter):
     """The table of a page's fields."""
     rows = []
-    for key, declared in (page.declared if page is not None else {}).items():
+    for key, declared in getattr(page, "declared", {}).items():
         if isinstance(declared, Field):
             shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
             default = "None" if declared.default is None and declared.optional else \

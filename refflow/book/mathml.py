@@ -249,7 +249,8 @@ def lower(style):
 def is_tall(e, style):
     """Does it rise above a line of text?"""
     if isinstance(e, Fraction):
-        return e.form in ("stacked", "derivative") or is_tall(e.top, style) or is_tall(e.bottom, style)
+        on_line = e.form == "line" or style in ("inline", "script")
+        return not on_line or is_tall(e.top, style) or is_tall(e.bottom, style)
     if isinstance(e, Matrix):
         return True
     children = {Product: lambda: e.factors, Sum: lambda: [term for _, term in e.terms], Group: lambda: e.items,

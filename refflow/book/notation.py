@@ -594,7 +594,7 @@ class Parser:
                     accents.append(run)
                 elif isinstance(base, Word) and not below and f"{base.text}_{run}" in SYMBOLS:
                     base = Word(f"{base.text}_{run}")
-                elif isinstance(base, Word) and len(base.text) > 1 and len(run) > 3 and run not in GREEK:
+                elif isinstance(base, Word) and len(base.text) > 1 and base.text not in GREEK and len(run) > 3 and run.isalpha():
                     return Code("_".join([base.text, *(script.text for script in below), run]) + self.rest_of_name())
                 else:
                     below.append(Text(run.replace("x", "×")) if re.fullmatch(r"\d+x\d+", run) else Word(run))

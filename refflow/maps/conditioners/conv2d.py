@@ -11,7 +11,7 @@ With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0
     h = corr(k, a) + E beta^T + b                                                   (2)
     E_m,ij = sum_c W_mcij                for "ones",       k = W                    (3)
     E_m,ij = W_m,C,ij                    for "edge",       k = W_{m,c<C}            (4)
-    dh_m(y, x)/da_c(y', x') = k_{m,c,y'-y+p,x'-x+q}, where there is such a k, else 0    (5)
+    dh_m(y, x)/da_c(y', x') = k_{m,c,y'-y+p,x'-x+q}   where there is such a k, else 0    (5)
 
 Reverse rule: `a_bar` and `k_bar` from the correlation's pullback, and from (2)
     E_bar = (sum over the batch of h_bar) beta,   b_bar = sum_yx h_bar_yx           (6)
