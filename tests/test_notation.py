@@ -114,6 +114,8 @@ def test_expressions(text, tree):
     ("that of (2)", (Text("that of"), Reference(2))),
     ("a permutation matrix", (Text("a permutation matrix"),)),
     ("x where it is a", (x, Text("where it is"), a)),
+    ("between x - a and b", (Text("between"), Sum((("", x), ("-", a))), Text("and"), b)),
+    ("the ends of a and b", (Text("the ends of"), a, Text("and"), b)),
     ("p(x | z)", (Call(Word("p"), Group("(", (x, Relation("|"), z), ")")),)),
     ("f.inverse_vjp", (Code("f.inverse_vjp"),)),
 ])

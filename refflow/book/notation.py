@@ -223,6 +223,7 @@ def joined(lines):
 
 CLOSING = {"(": ")]", "[": "])", "{": "}", "<": ">", "|": "|", "||": "||"}
 ARTICLES = ("a", "an")
+NEVER_AFTER_AN_ARTICLE = ("and", "as", "at", "for", "from", "in", "is", "of", "or", "to", "where", "with")
 
 
 def parse(text, names=(), line=1, column=1):
@@ -382,7 +383,10 @@ class Parser:
             return False
         word = token.text
         if word in ARTICLES:
-            before_word = then.kind in ("word", "text") and then.spaces == 1
+            after_sign = self.at and self.tokens[self.at - 1].text in ("+", "-", "/", "*")
+            before_word = then.kind in ("word", "text") and then.spaces == 1 and then.text not in NEVER_AFTER_AN_ARTICLE
+            if after_sign:
+                return False
             return word == "an" or before_word and (after_text or self.plain(self.at + 1))
         if word == "in":
             return not self.in_is_a_sign()
