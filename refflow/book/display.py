@@ -14,7 +14,8 @@ from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
 WIDEST = 27                             # em that fit beside a number
-WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8, "→": 1, "←": 1}
+WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8,
+          "→": 1, "←": 1}
 SPACE = '<mspace width="1.6em"/>'
 
 
@@ -72,7 +73,8 @@ def width(element):
     if tag in ("mi", "mn", "mtext", "span", "a"):
         return 0.56 * len(element.text or "") + sum(inside)
     if tag == "mo":
-        return WIDTHS.get(element.text, 0.4) + sum(float(element.get(side, "").rstrip("em") or 0) for side in ("lspace", "rspace"))
+        spaces = (element.get(side, "").rstrip("em") for side in ("lspace", "rspace"))
+        return WIDTHS.get(element.text, 0.4) + sum(float(space or 0) for space in spaces)
     if tag == "mspace":
         return float(element.get("width")[:-2])
     if tag in ("mfrac", "mover", "munder", "munderover"):
@@ -104,7 +106,7 @@ def lines_of(row, link, widest):
     else:
         statements, remark = divided(row.items)
         lines, shown = [], "".join(parts(remark, link))
-        for group in grouped(statements, link, widest, size(shown)):
+        for group in grouped(statements, link, widest, size(with_space(shown))):
             lines.append(line_of(group, link))
         lines[-1].remark = shown
     for line in lines:

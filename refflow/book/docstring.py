@@ -13,8 +13,8 @@ import ast
 import dataclasses
 import re
 
-from .notation import FUNCTIONS, NotationError, joined, parse, parsed, tokens
-from .words import BIG, GREEK, SYMBOLS
+from .notation import NotationError, joined, parsed
+from .words import FUNCTIONS, GREEK
 
 NUMBER = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")
 NAME = re.compile(r"(?<![\w.])([A-Za-z]{2,})(?=[_(']|\^)(?!'s\b)|(?:^|[,;]|\s{2})\s*([A-Za-z]\w*)\s+(?:=|<-)\s"
@@ -29,7 +29,6 @@ class Row:
     items: tuple
     numbers: tuple
     line: int
-    starts: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +76,6 @@ def document(source):
         if pending and pending[0][0].startswith(" ") != line.startswith(" "):
             finish()
             fresh = False
-        if not pending and not line.startswith(" "):
-            start = fresh
-            fresh = start
         pending.append((line, number))
         if not line.startswith(" ") and NUMBER.search(line):
             finish()
@@ -101,9 +97,10 @@ def names_of(source, lines):
     names = set(FIELD.findall(source))
     for line in lines:
         if line.startswith(" "):
-            names |= {name for pair in NAME.findall(line) for name in pair if name}
-    return frozenset(name for name in names if name not in ("for", "where", "with", "in", "of", "at")
-                     and not (name[0] == "d" and (len(name) == 2 or name[1:] in names or name[1:] in GREEK or name[1:] in FUNCTIONS)))
+            names |= {name for found in NAME.findall(line) for name in found if name} - set(FUNCTIONS)
+    roots = names | set(GREEK) | set(FUNCTIONS)
+    differentials = {name for name in names if name[0] == "d" and (len(name) == 2 or name[1:] in roots)}
+    return frozenset(names - differentials - {"for", "where", "with", "in", "of", "at"})
 
 
 def numbered(line):
@@ -141,7 +138,7 @@ def rows(lines, names):
         if pending:
             numbers = tuple(n for _, _, _, own in pending for n in own)
             items = parsed(joined([line[:3] for line in pending]), names)
-            found.append(Row(items, numbers, pending[0][1], tuple(columns(pending[0][0]))))
+            found.append(Row(items, numbers, pending[0][1]))
             pending.clear()
 
     for line, number in lines:
@@ -159,8 +156,3 @@ def goes_on(above, text, indent):
     """Is the line the next row of the matrix that the line above ends in?"""
     line, _, column, _ = above
     return line.endswith("]") and text.startswith("[") and line.rfind("[ ", 0, indent - column + 3) == indent - column + 1
-
-
-def columns(text):
-    """Where the parts of a row begin that gaps divide."""
-    return [0] + [match.end() for match in re.finditer(r"\s{2,}", text)]

@@ -14,8 +14,8 @@ from . import code
 from .display import display
 from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
-from .notation import FUNCTIONS, Code, NotationError, Text, Word, parse
-from .words import BIG, GREEK, SYMBOLS
+from .notation import Code, NotationError, Text, Word, parse
+from .words import BIG, FUNCTIONS, GREEK, SYMBOLS
 from ..core.declarations import Child, Field
 
 DTYPES = ("float64", "float32")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from html import escape
 from pathlib import Path
 
-from .leaf import leaf, page_of, title_of, Setter
 from .docstring import document
+from .leaf import Setter, leaf, page_of, title_of
 from .pages import entries, entry_named
 from ..oracle.check import certified
 

@@ -249,7 +249,7 @@ def lower(style):
 def is_tall(e, style):
     """Does it rise above a line of text?"""
     if isinstance(e, Fraction):
-        on_line = e.form == "line" or style in ("inline", "script")
+        on_line = is_line(e, style) or style in ("inline", "script")
         return not on_line or is_tall(e.top, style) or is_tall(e.bottom, style)
     if isinstance(e, Matrix):
         return True
@@ -296,7 +296,9 @@ def product(e, style):
 
 def is_line(e, style):
     """Is it a quotient written on the line?  Before another factor it would be misread."""
-    return isinstance(e, Fraction) and (e.form == "line" or style == "inline" and e.form == "stacked")
+    if not isinstance(e, Fraction) or e.form not in ("line", "stacked"):
+        return False
+    return e.form == "line" or style == "inline" or style == "text" and isinstance(e.bottom, Number)
 
 
 def small(e):
@@ -358,12 +360,11 @@ def slash(e, style):
 def fraction(e, style):
     if e.form == "floor":
         return mrow(fence("⌊", "prefix", False) + slash(e, style) + fence("⌋", "postfix", False))
-    numbers = isinstance(e.top, Number) and isinstance(e.bottom, Number)
-    on_line = style == "inline" and not (numbers or isinstance(e.bottom, Product))
-    if style == "script" or on_line or e.form == "line" and not numbers:
+    if style == "script" or style == "inline" and e.form == "derivative":
         return mrow(slash(e, style))
-    if e.form == "line":
-        return small(e)
+    if is_line(e, style):
+        numbers = isinstance(e.top, Number) and isinstance(e.bottom, Number)
+        return small(e) if numbers or isinstance(e.bottom, Product) else mrow(slash(e, style))
     made = f"<mfrac>{mrow(expression(bare(e.top), 'text'))}{mrow(expression(bare(e.bottom), 'text'))}</mfrac>"
     return f'<mstyle displaystyle="{"true" if style == "display" else "false"}">{made}</mstyle>'
 

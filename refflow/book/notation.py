@@ -505,10 +505,13 @@ class Parser:
         while True:
             if self.tight("(", "[") and isinstance(base, (Word, Code, Group, Scripted, Call)):
                 base = self.scripts(Call(base, self.group()))
-            elif isinstance(word, Word) and word.text in FUNCTIONS and not called(base) and self.continues():
+            elif isinstance(word, Word) and self.is_function(word) and not called(base) and self.continues():
                 return Apply(base, self.argument())
             else:
                 return base
+
+    def is_function(self, word):
+        return word.text in FUNCTIONS and word.text not in self.names
 
     def differs(self):
         """Is this d that of a differential?"""
@@ -598,7 +601,7 @@ class Parser:
                     accents.append(run)
                 elif isinstance(base, Word) and not below and f"{base.text}_{run}" in SYMBOLS:
                     base = Word(f"{base.text}_{run}")
-                elif isinstance(base, Word) and len(base.text) > 1 and base.text not in GREEK and len(run) > 3 and run.isalpha():
+                elif isinstance(base, Word) and is_program_name(base.text, run):
                     return Code("_".join([base.text, *(script.text for script in below), run]) + self.rest_of_name())
                 else:
                     below.append(Text(run.replace("x", "×")) if re.fullmatch(r"\d+x\d+", run) else Word(run))
@@ -713,6 +716,11 @@ def paired_bars(row):
     while levels:
         settle(levels.pop())
     return roles
+
+
+def is_program_name(word, run):
+    """Is a word with this behind its underscore a name of the program (kaiming_normal), and no letter with a subscript?"""
+    return len(word) > 1 and word not in GREEK and len(run) > 3 and run.isalpha()
 
 
 def called(e):

@@ -1,15 +1,15 @@
 r"""GELU on every entry of an event.
 
-With phi and Phi the density and the distribution function of the standard normal,
+With `phi` and `Phi` the density and the distribution function of the standard normal,
     h = a Phi(a)                                                                    (1)
     dh/da = Phi(a) + a phi(a),   phi(a) = exp(-a^2/2)/sqrt(2 pi)                    (2)
-and for a < -12, with Mills' ratio M(-a) = Phi(a)/phi(a) and e = exp(-a^2/4),
+and for `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)` and `e = exp(-a^2/4)`,
     h = e^2 a M(-a)/sqrt(2 pi)                                                      (3)
     dh/da = e^2 (M(-a) + a)/sqrt(2 pi)                                              (4)
     a_bar = h_bar dh/da                                                             (5)
 
-M(-a) is near -1/a below -12: (4) does not cancel.  e^2 is multiplied as (h_bar e) e: it may lose digits below the smallest
-normal number, or be 0, where the product is neither.
+`M(-a)` is near `-1/a` below -12: (4) does not cancel.  `e^2` is multiplied as `(h_bar e) e`: it may lose digits below the
+smallest normal number, or be 0, where the product is neither.
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """

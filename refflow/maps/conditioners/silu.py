@@ -1,14 +1,14 @@
 r"""SiLU, or swish, on every entry of an event.
 
-With t = exp(-|a|) and m = exp(min(a, 0)/2), both at most 1, and sigma the logistic sigmoid,
+With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the logistic sigmoid,
     h = a sigma(a) = a / (1 + t) for a > 0, a t / (1 + t) for a <= 0                (1)
     dh/da = (1 + t + a t) / (1 + t)^2       for a > 0                               (2)
           = t (1 + t + a) / (1 + t)^2       for a <= 0                              (3)
     a_bar = h_bar dh/da                                                             (4)
 
-(2) is written in exponentials, since 1 - sigma(a) loses every digit once sigma(a) rounds to 1.  (3) does not cancel but for
-its zero, near -1.28.  t = m^2 below a = -12 is multiplied as (a m) m in (1) and (h_bar m) m in (3): t may lose digits below
-the smallest normal number, or be 0, where the product is neither.
+(2) is written in exponentials, since `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1.  (3) does not cancel but
+for its zero, near -1.28.  `t = m^2` below `a = -12` is multiplied as `(a m) m` in (1) and `(h_bar m) m` in (3): `t` may lose
+digits below the smallest normal number, or be 0, where the product is neither.
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """

@@ -1,11 +1,11 @@
 r"""Softplus on every entry of an event.
 
-With t = exp(-|a|) and m = exp(min(a, 0)/2), both at most 1, and sigma the logistic sigmoid,
+With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the logistic sigmoid,
     h = log(1 + exp a)                                                              (1)
     dh/da = sigma(a) = m^2 / (1 + t)                                                (2)
     a_bar = h_bar dh/da = (h_bar m) m / (1 + t)                                     (3)
 
-The square in (3) is multiplied in this order: m^2 may lose digits below the smallest normal number, or be 0, where the
+The square in (3) is multiplied in this order: `m^2` may lose digits below the smallest normal number, or be 0, where the
 product is neither.
 
 Source: Dugas et al., NIPS 2000.

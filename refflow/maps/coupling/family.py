@@ -1,7 +1,7 @@
-"""Families: an elementwise bijector x = f(z; fields(h)) whose fields are functions of an unconstrained vector h.
+"""Families: an elementwise bijector `x = f(z; fields(h))` whose fields are functions of an unconstrained vector `h`.
 
-For each entry of an event: z (*batch, *event), h (*batch, *event, P), P last.  A family is a class of bijectors and a map
-from h to its fields.  The two are apart because libraries share the first and differ in the second.
+For each entry of an event: `z` of `(*batch, *event)`, `h` of `(*batch, *event, P)`, `P` last.  A family is a class of
+bijectors and a map from `h` to its fields.  The two are apart because libraries share the first and differ in the second.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Mixture of normal densities with diagonal covariances.
 
-z is a vector of D entries, b the cotangent of log p, z_bar that of a sample.  With K components, weights w_k > 0 of sum 1, and
-t_kd = (z_d - loc_kd) / scale_kd,
+`z` is a vector of `D` entries, `b` the cotangent of `log p`, `z_bar` that of a sample.  With `K` components, weights
+`w_k > 0` of sum 1, and `t_kd = (z_d - loc_kd) / scale_kd`,
     p(z) = sum_k w_k prod_d N_kd,   N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi))         (1)
     c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (2)
     m = argmin q,   s_k = (c_k - c_m) - (q_k - q_m)                                 (3)
@@ -10,34 +10,36 @@ t_kd = (z_d - loc_kd) / scale_kd,
     a_kd = b r_k / scale_kd                                                         (6)
     z_bar_d = -sum_k a_kd t_kd,   loc_bar_kd = a_kd t_kd                            (7)
     scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (8)
-With t = 2^E t', E >= 0 such that no t' overflows, q_k - q_m = 4^E (q'_k - q'_m) is finite or +inf, never inf - inf.   (9)
-w_bar is the derivative of (1) in each weight alone, the others held fixed.
+With `t = 2^E t', E >= 0` such that no `t'` overflows, `q_k - q_m = 4^E (q'_k - q'_m)` is finite or `inf`,
+never `inf - inf`.                                                                                                     (9)
+`w_bar` is the derivative of (1) in each weight alone, the others held fixed.
 
-A sample of the mixture, z_d of component k drawn with probability w_k, is a discontinuous function of w.  It is
+A sample of the mixture, `z_d` of component `k` drawn with probability `w_k`, is a discontinuous function of `w`.  It is
 reparameterised through the conditional distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which
-map z to independent uniform numbers u:
+map `z` to independent uniform numbers `u`:
     u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (10)
     r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (11)
     p_d = dF_d/dz_d = sum_k r_kd N_kd,     r_{k,d+1} = r_kd N_kd / p_d              (12)
-Held at fixed u, z(w, loc, scale) has dF_d = 0 in all of its arguments.  F_d depends on log(w_k prod_{j<d} N_kj) by the
-derivative r_kd (Phi(t_kd) - u_d), and on loc_kd, scale_kd by -r_kd N_kd and -r_kd N_kd t_kd.  With
+Held at fixed `u`, `z(w, loc, scale)` has `dF_d = 0` in all of its arguments.  `F_d` depends on `log(w_k prod_{j<d} N_kj)` by
+the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by `-r_kd N_kd` and `-r_kd N_kd t_kd`.  With
     g_kd = r_kd (Phi(t_kd) - u_d) / p_d                                             (13)
-the dF_d = 0 read, p_d divided out and (12) inserted,
+the `dF_d = 0` read, `p_d` divided out and (12) inserted,
     dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
            - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
-For L = sum z_bar_d z_d they are eliminated from d = D down to 1.  V_d is the whole cotangent of z_d, and A_kd what reaches
-component k from beyond d:
+For `L = sum z_bar_d z_d` they are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and `A_kd` what
+reaches component `k` from beyond `d`:
     A_kd = sum_{i>d} V_i g_ki                                                       (14)
     V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (15)
     loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (16)
     scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (17)
     w_bar_k = -A_k0 / w_k                                                           (18)
-With m the likeliest component, (11), u = sum_l r_l Phi_l gives
+With `m` the likeliest component, (11), `u = sum_l r_l Phi_l` gives
     Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (19)
-which is exact where r_m is near 1 and u near Phi_m.  In the upper half, t_m > 0, Phi(t) - 1 = -Phi(-t) stands for Phi(t)
-in (19), where Phi rounds to 1.  In the tails Phi and p_d are both exponentials of -t^2/2, whose quotient is not; with (12),
+which is exact where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` stands for
+`Phi(t)` in (19), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, whose quotient is
+not; with (12),
     Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (20)
-where M(t) = sqrt(pi/2) erfcx(-t / sqrt 2).
+where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.
 """
 
 from __future__ import annotations

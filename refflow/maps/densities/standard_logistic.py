@@ -1,9 +1,9 @@
 r"""Standard logistic density.
 
-z is an event of any shape, b the cotangent of log p; the sum runs over the event's entries.
+`z` is an event of any shape, `b` the cotangent of `log p`; the sum runs over the event's entries.
     log p(z) = -sum (|z| + 2 log(1 + exp(-|z|)))                                    (1)
     z_bar = -b tanh(z/2)                                                            (2)
-exp of nothing positive; both terms of the sum are >= 0.
+`exp` of nothing positive; both terms of the sum are `>= 0`.
 """
 
 from __future__ import annotations

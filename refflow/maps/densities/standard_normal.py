@@ -1,6 +1,6 @@
-r"""Standard normal density N(0, I).
+r"""Standard normal density `N(0, I)`.
 
-z is an event of n entries, b the cotangent of log p; sums run over the event's entries.
+`z` is an event of `n` entries, `b` the cotangent of `log p`; sums run over the event's entries.
     log p(z) = -1/2 sum z^2 - (n/2) log 2 pi                                        (1)
     z_bar = -b z                                                                    (2)
 """

@@ -1,4 +1,4 @@
-r"""The exponential of an arc tangent as a scale, R -> (exp(-c pi/2), exp(c pi/2)).
+r"""The exponential of an arc tangent as a scale, `R -> (exp(-c pi/2), exp(c pi/2))`.
 
     log sigma = w = c arctan s,   c = clamp factor,   m = 1                         (1)
     d(log sigma)/ds = c / (1 + s^2)                                                 (2)

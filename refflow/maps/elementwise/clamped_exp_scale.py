@@ -1,4 +1,4 @@
-r"""The exponential of a clamped number as a scale, R -> [exp low, exp high].
+r"""The exponential of a clamped number as a scale, `R -> [exp low, exp high]`.
 
     log sigma = w = min(max(s, low), high),   m = 1                                 (1)
     d(log sigma)/ds = 1 between low and high, and beyond them 0                     (2)

@@ -1,11 +1,12 @@
-r"""The exponential of an exponential as a scale, R -> (low, inf).
+r"""The exponential of an exponential as a scale, `R -> (low, inf)`.
 
     log sigma = b (exp(v) - 1),   v = rate s,   b = -log low                        (1)
     d(log sigma)/ds = b rate exp(v)                                                 (2)
     m = 1,   w = log sigma                                  for exp(v) >= 1/2
     m = low,   w = b exp v                                  for exp(v) < 1/2        (3)
 
-(3) keeps the large constant b out of the exponent, where its rounding would be felt although sigma no longer depends on s.
+(3) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
+`s`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""The exponential as a scale, R -> (0, inf).
+r"""The exponential as a scale, `R -> (0, inf)`.
 
     log sigma = w = s + offset,   m = 1                                             (1)
     d(log sigma)/ds = 1                                                             (2)

@@ -1,11 +1,11 @@
-r"""An exponential above a floor as a scale, R -> (floor, inf).
+r"""An exponential above a floor as a scale, `R -> (floor, inf)`.
 
     sigma = floor + (1 - floor) exp(v),   v = rate s                                (1)
           = (1 - floor + floor exp(-v)) exp(v)              for v > 0               (2)
     log sigma = log(1 + (1 - floor) (exp(v) - 1))           for |v| <= 1            (3)
     d(log sigma)/ds = (1 - floor) rate exp(v) / sigma                               (4)
 
-(2) keeps the exponent v apart, m = 1 - floor + floor exp(-v), w = v.  (3) keeps the digits of a logarithm near 0.
+(2) keeps the exponent `v` apart, `m = 1 - floor + floor exp(-v), w = v`.  (3) keeps the digits of a logarithm near 0.
 """
 
 from __future__ import annotations

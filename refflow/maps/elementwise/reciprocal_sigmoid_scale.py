@@ -1,6 +1,6 @@
-r"""The reciprocal of the logistic sigmoid as a scale, R -> (1, inf).
+r"""The reciprocal of the logistic sigmoid as a scale, `R -> (1, inf)`.
 
-With v = s + offset and t = exp(-|v|),
+With `v = s + offset` and `t = exp(-|v|)`,
     sigma = 1 / sigmoid v = m exp(w),   m = 1 + t,   w = max(-v, 0)                 (1)
     log sigma = log(1 + t) + w                                                      (2)
     d(log sigma)/ds = -sigmoid(-v) = -exp(min(-v, 0)) / (1 + t)                     (3)

@@ -1,7 +1,7 @@
-r"""The exponential of a trained multiple of a hyperbolic tangent as a scale, R -> (0, inf).
+r"""The exponential of a trained multiple of a hyperbolic tangent as a scale, `R -> (0, inf)`.
 
     log sigma = w = gain tanh s + shift,   m = 1                                    (1)
-with one gain, or one for each channel of s.
+with one gain, or one for each channel of `s`.
     d(log sigma)/ds = gain d(tanh s)/ds          as in `TanhExpScale`               (2)
     d(log sigma)/dgain = tanh s,   d(log sigma)/dshift = 1                          (3)
 """

@@ -1,14 +1,15 @@
-r"""Scales: conventions by which libraries turn an unconstrained number s into a positive scale sigma.
+r"""Scales: conventions by which libraries turn an unconstrained number `s` into a positive scale `sigma`.
 
 Every convention is written as a product whose exponent is kept apart, and so is the slope of its logarithm:
     sigma = m exp(w),   d(log sigma)/ds = n exp(q)                                  (1)
-so that products with an event keep their digits where sigma itself leaves the floats.  With e = max(-E, min(w, E)),
-exp(E) safely inside the floats,
+so that products with an event keep their digits where `sigma` itself leaves the floats.  With `e = max(-E, min(w, E))`,
+`exp(E)` safely inside the floats,
     z m exp(w) = z (m exp(e)) h h,   h = exp((w - e)/2)                             (2)
-a product that is 0 with z or m though h be infinite.
+a product that is 0 with `z` or `m` though `h` be infinite.
 
-Reverse rules of x = z sigma with L = <x_bar, x> + l_bar log sigma, and of z = y/sigma with L = <z_bar, z> - l_bar log sigma,
-where p is s or one of the convention's own parameters, and d(log sigma)/dp = n exp(q):
+Reverse rules of `x = z sigma` with `L = <x_bar, x> + l_bar log sigma`, and of `z = y/sigma` with
+`L = <z_bar, z> - l_bar log sigma`, where `p` is `s` or one of the convention's own parameters, and
+`d(log sigma)/dp = n exp(q)`:
     p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
     p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
 

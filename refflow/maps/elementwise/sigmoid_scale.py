@@ -1,13 +1,13 @@
-r"""The logistic sigmoid as a scale, R -> (floor, 1 + floor).
+r"""The logistic sigmoid as a scale, `R -> (floor, 1 + floor)`.
 
-With v = s + offset, t = exp(-|v|) and sigmoid v = exp(min(v, 0)) / (1 + t),
+With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t)`,
     sigma = floor + sigmoid v                                                       (1)
     log sigma = min(v, 0) - log(1 + t)                      for floor = 0           (2)
               = log(1 + (floor - sigmoid(-v)))              for floor > 0, v > 0    (3)
     d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (4)
                     = sigmoid(v) sigmoid(-v) / sigma = t / ((1 + t)^2 sigma)        otherwise       (5)
 
-For floor = 0, m = 1 / (1 + t) and w = min(v, 0).  (3) keeps the digits of a logarithm near 0.
+For `floor = 0, m = 1 / (1 + t)` and `w = min(v, 0)`.  (3) keeps the digits of a logarithm near 0.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-r"""The exponential of a softly clipped number as a scale, R -> (low, 1/low).
+r"""The exponential of a softly clipped number as a scale, `R -> (low, 1/low)`.
 
     log sigma = s / (1 + a),   a = |s|/b,   b = -log low                            (1)
     d(log sigma)/ds = 1 / (1 + a)^2                                                 (2)
     m = 1,   w = log sigma                                  for a <= 1
     m = low^(-sign s),   w = -sign(s) b / (1 + a)           for a > 1               (3)
 
-(3) keeps the large constant b out of the exponent, where its rounding would be felt although sigma no longer depends on s.
+(3) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
+`s`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-r"""The exponential of a hyperbolic tangent as a scale, R -> (exp(-clamp), exp(clamp)).
+r"""The exponential of a hyperbolic tangent as a scale, `R -> (exp(-clamp), exp(clamp))`.
 
     log sigma = w = clamp tanh v,   v = rate s,   m = 1                             (1)
     d(log sigma)/ds = rate clamp d(tanh v)/dv                                       (2)
     d(tanh v)/dv = sech^2 v = 4 exp(-2|v|) / (1 + exp(-2|v|))^2                     (3)
 
-(3) keeps its exponent -2|v| apart: 1 - tanh^2 v loses every digit once tanh v rounds to 1.
+(3) keeps its exponent `-2|v|` apart: `1 - tanh^2 v` loses every digit once `tanh v` rounds to 1.
 """
 
 from __future__ import annotations

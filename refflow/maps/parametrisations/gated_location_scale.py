@@ -1,6 +1,6 @@
 r"""Location and scale of the gated map of inverse autoregressive flows (Kingma et al., arXiv:1606.04934; "stable" in Pyro).
 
-With v = s + offset,
+With `v = s + offset`,
     x = sigma z + (1 - sigma) m,   sigma = sigmoid v                                (1)
     shift = m (1 - sigma),   1 - sigma = sigmoid(-v) = exp(min(-v, 0)) / (1 + exp(-|v|))    (2)
     s_bar = s_bar of `ScaledAffine` - shift_bar m sigma (1 - sigma),   m_bar = shift_bar (1 - sigma)       (3)
