@@ -13,7 +13,7 @@ from .mathml import NAMESPACE, mrow, parts, relation
 from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 27                             # em that fit beside a number
+WIDEST = 26                             # em that fit beside a number
 WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8,
           "→": 1, "←": 1}
 SPACE = '<mspace width="1.6em"/>'
@@ -138,15 +138,16 @@ def grouped(statements, link, widest, last):
 
 def wrapped(items, link):
     """The items of a row that begins with words, broken like prose."""
-    pieces, width = [[]], 0
+    pieces, taken = [[]], 0
     for item in items:
         for part in [Text(word) for word in item.text.split()] if isinstance(item, Text) else [item]:
             own = size("".join(parts((part,), link))) + 0.3
-            if pieces[-1] and width + own > WIDEST and not isinstance(part, (Punctuation, Gap, Relation)):
+            bound = isinstance(part, (Punctuation, Gap, Relation)) or pieces[-1] and isinstance(pieces[-1][-1], Relation)
+            if pieces[-1] and taken + own > WIDEST and not bound:
                 pieces.append([])
-                width = 0
+                taken = 0
             pieces[-1].append(part)
-            width += own
+            taken += own
     return [merged(piece) for piece in pieces]
 
 
