@@ -13,7 +13,7 @@ from .mathml import NAMESPACE, mrow, parts, relation
 from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 26                             # em that fit beside a number
+WIDEST = 27                             # em that fit beside a number
 WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8,
           "→": 1, "←": 1}
 SPACE = '<mspace width="1.6em"/>'
