@@ -1,6 +1,6 @@
 r"""Autoregressive map with any family of elementwise maps.
 
-With `h = net(z)`, the `P` outputs `h_j` for entry j depending, in some order, on entries before j alone, and with the map
+With `h = net(z)`, the `P` outputs `h_j` for entry `j` depending, in some order, on entries before `j` alone, and with the map
 `f_j` = f(.; `fields(h_j)`) of a family,
     x_j = f(z_j; fields(h_j))                                                       (1)
     z_j = f^-1(x_j; fields(h_j))                with h_j at the entries before j    (2)
@@ -8,22 +8,22 @@ With `h = net(z)`, the `P` outputs `h_j` for entry j depending, in some order, o
     log|det J| = sum_j log|f'_j(z_j)|                                               (4)
 `J` is triangular in that order.  (1) is one pass of the network.  (2) is one for each level of entries in turn,
     n_j = 1 + max_i n_i                         over the i that h_j depends on, or 1 if there are none      (5)
-being the level of entry j: `D` passes where each entry depends on all before it, two for a coupling.
+being the level of entry `j`: `D` passes where each entry depends on all before it, two for a coupling.
 
 Reverse rule of (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the network:
     y_bar, fields_bar = f*(x_bar, l_bar),   h_bar = fields*(fields_bar)             (6)
     z_bar = y_bar + net*(h_bar)                                                     (7)
 `dx/dh` in (3) is (6) for `l_bar = 0, x_bar = 1`, each `x_j` depending on its own `h_j` alone.
 
-Reverse rule of (2): `z_j` is used again in the `h_i` of entries after j, so with g the whole cotangent of z,
+Reverse rule of (2): `z_j` is used again in the `h_i` of entries after `j`, so with `g` the whole cotangent of `z`,
     x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)  (8)
     g = z_bar + net*(h_bar)                                                         (9)
-These are triangular equations, whose x_bar is `J^-T (z_bar - l_bar grad log|det J|)`, and they are solved by substitution:
+These are triangular equations, whose `x_bar` is `J^-T (z_bar - l_bar grad log|det J|)`, and they are solved by substitution:
 in the last level `g = z_bar`, and once (8) is known in all levels after one, (9) is complete in that one.  No matrix is
 formed.  The network's parameters have the cotangents of `net*` at the whole `h_bar`.
 
-Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine f; data to latents
-is one pass in the second, whose map is the inverse of such a one.
+Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`; data to
+latents is one pass in the second, whose map is the inverse of such a one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 r"""Masked dense networks: `P` outputs for each of `D` entries, those of an entry seeing the entries before it alone.
 
-Every input, hidden unit and output has a degree m.  In an order of the entries, that of the k-th entry and of its `P` outputs
-is k, from 1 to `D`; that of a context is 0.  A unit of degree m' sees one of degree m in the layer before it where
+Every input, hidden unit and output has a degree `m`.  In an order of the entries, that of the k-th entry and of its `P`
+outputs is `k`, from 1 to `D`; that of a context is 0.  A unit of degree `m'` sees one of degree `m` in the layer before it
+where
     m' >= m                                 in a hidden layer                       (1)
     m' > m                                  in the last layer                       (2)
-Thus a hidden unit of degree m sees the first m entries, and the outputs of the k-th entry see the first `k - 1`.
+Thus a hidden unit of degree `m` sees the first `m` entries, and the outputs of the k-th entry see the first `k - 1`.
 
 Degrees of hidden units run from `m_0`, the least degree of an input but at most `D - 1`, to `D - 1`.  A unit of degree 0 sees
 the context alone, if there is one.
