@@ -5,7 +5,7 @@ and parametrisations (kinds.py).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
-    python -m validation.certify --page Tanh    one page; writes nothing
+    python -m validation.certify --page Tanh    one page; writes nothing, or with --write its rows of the certificate alone
     --json                                      print the certificate as JSON instead of a table
 
 Exit status 1, and the failing rows, where an error exceeds what is allowed, a method raises or warns, or fewer than half of
@@ -237,6 +237,14 @@ def certificate(names, workers):
     return {"schema": "refflow/certificate/1", "fingerprint": fingerprint(), "points": counts, "pages": pages}
 
 
+def with_rows(recorded, found):
+    """The recorded certificate with the pages of another one, of the same machine, in place of or beside its own."""
+    if recorded["fingerprint"] != found["fingerprint"]:
+        raise SystemExit("certify: the certificate is of another machine or other libraries; write all pages, without --page")
+    merged = {key: recorded[key] | found[key] for key in ("points", "pages")}
+    return recorded | {key: {name: merged[key][name] for name in sorted(merged[key])} for key in merged}
+
+
 def rows_of(document):
     return [(name, quantity, dtype, row) for name, quantities in document["pages"].items()
             for quantity, dtypes in quantities.items() for dtype, row in dtypes.items()]
@@ -356,6 +364,7 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
+    parser.add_argument("--write", action="store_true", help="with --page: write its rows into the certificate")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
@@ -367,7 +376,9 @@ def main(arguments=None) -> int:
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
     for reason in failed:
         print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
-    if not chosen.check and not chosen.page:
+    if chosen.write and chosen.page:
+        document = with_rows(json.loads(CERTIFICATE.read_text()), document)
+    if not chosen.check and (chosen.write or not chosen.page):
         written(CERTIFICATE, as_json(document))
         written(TABLE, table(document))
     return 1 if failed else 0

@@ -8,7 +8,10 @@ put the mass where f is neither flat nor a step, and half the slope keeps x(t) i
 steep that B_i is lost beside c, the first power of 2 that shows it.  y being rounded by about u |c|, B^-1 (y - c), up to
 REACH, by u |c| / |B|, and the density by their product, that must be below what convergence means:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
-The trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance of R^-1(f(T(y))).
+In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
+parted at the breaks of f, where derivatives jump.  All pieces are halved until two sums agree; their difference is the error.
+In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance
+of R^-1(f(T(y))); a map with breaks is not integrated there.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from ..core.tree import flatten
 from ..accuracy.kappa import flat, with_leaf
 
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
-COUNTS = {1: 200, 2: 48}
+COUNT = 48
+NODES = scipy.special.roots_legendre(20)
+HALVINGS = 7
 WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a bent map is nearly straight over the narrower ones
 CONVERGED = 1e-6
 SEEN = REACH * 2.0**-53 / (CONVERGED * min(WIDTHS))         # (3)
@@ -117,7 +122,7 @@ def total_mass(p):
     None where there is no chart to integrate in, inf as the error where no latent normal converges.
     """
     R, domain = chart_of(p), p.f.domain
-    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0:
+    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and p.g.breaks().size:
         return None
     view = p.g
     for path, value in flatten(p.g.params()):
@@ -129,12 +134,34 @@ def total_mass(p):
             return None
         if not (np.isfinite(centre).all() and np.isfinite(B).all() and np.linalg.det(B) != 0):
             return np.nan, np.inf
+        integrated = in_pieces if p.size_in == 1 else on_a_grid
         tried = (integrated(view, p, R, (centre, B * width)) for width in WIDTHS)
         return next((found for found in tried if found[1] <= CONVERGED), (np.nan, np.inf))
 
 
-def integrated(view, p, R, latent):
-    """(integral, error estimate) for one latent normal."""
+def in_pieces(view, p, R, latent):
+    """(integral, error estimate) for one latent normal in one dimension, by Gauss-Legendre rules on pieces of t."""
+    centre, B = latent
+    z, _ = onto(p.f.domain, centre + np.linspace(-REACH, REACH, 2 * int(REACH) + 2)[:, None] @ B)
+    breaks = np.ravel(view.breaks())
+    breaks = breaks[(breaks > z.min()) & (breaks < z.max())].reshape(-1, 1)
+    t = np.sort(R.back(view.forward(np.concatenate((z, breaks)).reshape(-1, *p.event_in))), 0)
+    if not np.isfinite(t).all():
+        return np.nan, np.inf
+    before, error = np.inf, np.inf
+    for _ in range(HALVINGS):
+        width = np.diff(t, axis=0)
+        nodes = t[:-1] + width * (NODES[0] + 1) / 2
+        total = float((density(view, p, R, latent, nodes.reshape(-1, 1)).reshape(nodes.shape) * NODES[1] * width / 2).sum())
+        before, error = total, abs(total - before)
+        if error <= CONVERGED**2:
+            break
+        t = np.sort(np.concatenate((t, (t[:-1] + t[1:]) / 2)), 0)
+    return total, error
+
+
+def on_a_grid(view, p, R, latent):
+    """(integral, error estimate) for one latent normal, by the trapezoidal rule."""
     (centre, B), d = latent, p.size_in
     e, _ = grid([-REACH] * d, [REACH] * d, 14)
     z, _ = onto(p.f.domain, centre + e @ B.T)
@@ -149,7 +176,7 @@ def integrated(view, p, R, latent):
     correlations = r.T @ (r * weights[:, None])
     root = np.linalg.cholesky(correlations) if np.linalg.eigvalsh(correlations).min() > 0 else np.eye(d)
     A, s = deviations[:, None] * root, np.linalg.solve(root, r.T).T
-    half, full = (integral(view, p, R, latent, mean, A, s.min(0), s.max(0), n) for n in (COUNTS[d], 2 * COUNTS[d]))
+    half, full = (integral(view, p, R, latent, mean, A, s.min(0), s.max(0), n) for n in (COUNT, 2 * COUNT))
     return full, abs(full - half)
 
 
@@ -183,11 +210,16 @@ def seen(found, centre):
 
 
 def integral(view, p, R, latent, mean, A, lower, upper, count):
-    (centre, B), (s, cell) = latent, grid(lower, upper, count)
-    x, log_chart = R.member(mean + s @ A.T)
+    s, cell = grid(lower, upper, count)
+    return float(density(view, p, R, latent, mean + s @ A.T).sum() * cell * abs(np.linalg.det(A)))
+
+
+def density(view, p, R, latent, t):
+    """The integrand of (1), 0 where it is not finite."""
+    (centre, B), (x, log_chart) = latent, R.member(t)
     z, log_det = view.inverse_and_log_det(x)
     y = back(p.f.domain, flat(z, (len(x),)))
     e = np.linalg.solve(B, (y - centre).T).T
     log_normal = -(e * e).sum(-1) / 2 - e.shape[-1] / 2 * np.log(2 * np.pi) - np.log(abs(np.linalg.det(B)))
-    density = np.exp(log_normal - onto(p.f.domain, y)[1].sum(-1) + log_det + log_chart)         # (1)
-    return float(np.where(np.isfinite(density), density, 0).sum() * cell * abs(np.linalg.det(A)))
+    values = np.exp(log_normal - onto(p.f.domain, y)[1].sum(-1) + log_det + log_chart)          # (1)
+    return np.where(np.isfinite(values), values, 0)
