@@ -27,8 +27,9 @@ import numpy as np
 from flint import ctx
 
 from refflow.core import Bijector, Inverse
+from refflow.core import Bijector, Inverse
 from refflow.core.boundary import LETTERS
-from refflow.core.declarations import bind, Field, Plain, size_of
+from refflow.core.declarations import bind, Field, letter_of, Plain, size_of
 
 from .measure import truth_at_x, truth_at_z
 from .truth import FIRST_DIGITS, TruthNotFound
@@ -191,7 +192,7 @@ class Draw:
         shape = []
         for symbol in field.shape:
             if size_of(symbol, dims) is None:
-                bind(symbol, D, dims)
+                dims[letter_of(symbol)] = D
             shape.append(size_of(symbol, dims))
         drawn = field.set.draw(self.rng, tuple(shape), self.spread_of_page(spread))
         return drawn.astype(field.dtype) if field.constant else self.cast(drawn)
