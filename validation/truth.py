@@ -347,8 +347,9 @@ class Solver:
             # A branch point inside the box.  Where the box also holds a number of half its length, that is the branch
             # point and the root: a knot is a short number, and an unrelated one is met with probability 2^(-prec/2).
             # It is the root only if f says so: far from the root the box of a long step may hold a branch point too.
+            away = [v + v * arb(2) ** (-ctx.prec // 2 - 4) for v in z]      # numbers are rounded towards 0
             with ctx.workprec(ctx.prec // 2):
-                short = [(+v).mid() for v in z]
+                short = [(+v).mid() for v in away]
             found = [s if V.contains(s) else V for s, V in zip(short, Z)]
             return found if self.may_solve(found) else None
         n = range(len(z))
