@@ -27,7 +27,6 @@ import numpy as np
 from flint import ctx
 
 from refflow.core import Bijector, Inverse
-from refflow.core import Bijector, Inverse
 from refflow.core.boundary import LETTERS
 from refflow.core.declarations import bind, Field, letter_of, Plain, size_of
 
@@ -117,7 +116,8 @@ class Draw:
             f, _ = self.drawn_bijector(wide)
             breaks = self.cast((f if self.side == "forward" else Inverse(f)).breaks())
             for number in breaks[self.rng.permutation(len(breaks))[:BREAKS_OF_ONE]]:
-                for event in (np.nextafter(number, -self.dtype.type(np.inf)), number, np.nextafter(number, self.dtype.type(np.inf))):
+                below, above = (np.nextafter(number, self.dtype.type(end)) for end in (-np.inf, np.inf))
+                for event in (below, number, above):
                     yield from self.point(f, event, wide, "", "a break, or a float beside it")
 
     def drawn_points(self):

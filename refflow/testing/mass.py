@@ -9,7 +9,8 @@ steep that B_i is lost beside c, the first power of 2 that shows it.  y being ro
 REACH, by u |c| / |B|, and the density by their product, that must be below what convergence means:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
 In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
-parted at the breaks of f, where derivatives jump.  All pieces are halved until two sums agree; their difference is the error.
+parted at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it; the error is by how
+much they do not.
 In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance
 of R^-1(f(T(y))); a map with breaks is not integrated there.
 """
@@ -26,7 +27,7 @@ from ..accuracy.kappa import flat, with_leaf
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
 COUNT = 48
 NODES = scipy.special.roots_legendre(20)
-HALVINGS = 7
+MOST_PIECES = 4096
 WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a bent map is nearly straight over the narrower ones
 CONVERGED = 1e-6
 SEEN = REACH * 2.0**-53 / (CONVERGED * min(WIDTHS))         # (3)
@@ -148,16 +149,23 @@ def in_pieces(view, p, R, latent):
     t = np.sort(R.back(view.forward(np.concatenate((z, breaks)).reshape(-1, *p.event_in))), 0)
     if not np.isfinite(t).all():
         return np.nan, np.inf
-    before, error = np.inf, np.inf
-    for _ in range(HALVINGS):
-        width = np.diff(t, axis=0)
-        nodes = t[:-1] + width * (NODES[0] + 1) / 2
-        total = float((density(view, p, R, latent, nodes.reshape(-1, 1)).reshape(nodes.shape) * NODES[1] * width / 2).sum())
-        before, error = total, abs(total - before)
-        if error <= CONVERGED**2:
-            break
-        t = np.sort(np.concatenate((t, (t[:-1] + t[1:]) / 2)), 0)
-    return total, error
+
+    def rule(lower, upper):
+        nodes = lower + (upper - lower) * (NODES[0] + 1) / 2
+        values = density(view, p, R, latent, nodes.reshape(-1, 1)).reshape(nodes.shape)
+        return (values * NODES[1] * (upper - lower) / 2).sum(-1, keepdims=True)
+
+    lower, upper, total, error = t[:-1], t[1:], 0.0, 0.0
+    whole = rule(lower, upper)
+    while len(whole):
+        middle = (lower + upper) / 2
+        halves = rule(lower, middle), rule(middle, upper)
+        off = np.abs(sum(halves) - whole)
+        wide = (off > CONVERGED**2)[:, 0] & (len(whole) < MOST_PIECES)
+        total, error = total + sum(halves)[~wide].sum(), error + off[~wide].sum()
+        lower, upper = (np.concatenate((a[wide], b[wide])) for a, b in ((lower, middle), (middle, upper)))
+        whole = np.concatenate([half[wide] for half in halves])
+    return float(total), float(error)
 
 
 def on_a_grid(view, p, R, latent):

@@ -8,8 +8,8 @@ W is 1 but for rounding; divided by it, x is a distribution function exactly and
     f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (4)
     dx/dz = g = sum_k w_k f_k / W                                                   (5)
     log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (6)
-G exp(M) is g without its underflow.  u_k may overflow; the exponents of F_k are differences of (z - m_k)/s_k times a power
-of 2 that keeps them finite, so that they are right beyond the range of u_k too.                            (7)
+G exp(M) is g without its underflow.  u_k may overflow, where the exponents of F_k still differ; they are
+    |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (7)
 
 Inverse: the root of
     H(z) = log(sum_k w_k S(u_k)/W) - log x                         for x <= 1/2     (8)
@@ -20,8 +20,9 @@ components, as a mean lies between the least and the largest: with L = log(x/(1 
 which is widened, moving L by (1 + |L|)/1024 to either side, so that rounding leaves a root inside.
 The log-det and all cotangents need the digits of u_k, which z = m_k + s_k u_k may have lost.  So the unknown is
     d = z - m_j,   u_k = (d + (m_j - m_k))/s_k                                      (11)
-where m_j is the loc nearest to z: no other is less than half as far as it looks from there, so all u_k keep their digits.
-It is found by the signs of H in the middle between neighbouring locs.                                      (12)
+where m_j is the loc nearest to z: d and m_j - m_k are at most twice z - m_k, so all u_k keep their digits.  With the locs in
+rising order, it is found before z is,
+    j = number of i with H((m_i + m_(i+1))/2) < 0                                   (12)
 
 Reverse rule.  Let r_k = w_k f_k/(W g) = w_k F_k/(W G), the part of the density that is k's, sum_k r_k = 1, and
     t_k = dlog f_k/dz = -tanh(u_k/2)/s_k                                            (13)
@@ -29,7 +30,7 @@ Reverse rule.  Let r_k = w_k f_k/(W g) = w_k F_k/(W G), the part of the density 
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (15)
     s_k_bar = -x_bar g r_k u_k - l_bar r_k (1 - u_k tanh(u_k/2))/s_k                (16)
     w_k_bar = x_bar (S_k - x)/W + l_bar (f_k - g)/(g W)
-            = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2) (17)
+            = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2)       (17)
 with l_bar = log_det_bar.  The second row of (17) keeps its digits where one weight is nearly all of W: for a mixture of one
 it is 0 exactly.  For u_k >= u_i
     S_k - S_i = S(u_k) S(-u_i) (1 - exp(u_i - u_k)) = Y^2 Z,
@@ -40,25 +41,26 @@ For the inverse map and its log-det n = -l, by the implicit function theorem: dz
     e_k = z_bar + l_bar c_k,   c_k = sum_i r_i (t_k - t_i)                          (20)
     m_k_bar = r_k e_k                                                               (21)
     s_k_bar = r_k (u_k e_k + l_bar/s_k)                                             (22)
-    w_k_bar = -sum_i w_i (z_bar (S_k - S_i) - l_bar (D_k - D_i))/(g W^2)            (23)
-where D_k = l' S_k - f_k cancels in the tails, where f_k is nearly S_k/s_k, but
-    D_k = -S_k (c_k + S_k/s_k)           for u_k <  0
-        = -S_k (S(-u_k)/s_k - l')        for u_k >= 0                               (24)
-does not; and where u_k and u_i are positive, D_k - D_i = E_i - E_k with
-    E_k = S(-u_k) (S(-u_k)/s_k - c_k)    for u_k >= 0
-        = S(-u_k) (S_k/s_k + l')         for u_k <  0                               (25)
+    w_k_bar = -sum_i w_i d_ki / W^2,   d_ki = ((z_bar - l_bar l')(S_k - S_i) + l_bar (f_k - f_i))/g             (23)
+In the tails f_k is nearly S_k/s_k, and l' nearly 1/s_k: (23) cancels, but for u_k and u_i of one sign
+    d_ki = (z_bar (S_k - S_i) + l_bar (D_k - D_i))/g,   D_k = S_k (c_k + S_k/s_k)                       both < 0       (24)
+         = (z_bar (S_k - S_i) + l_bar (E_k - E_i))/g,   E_k = S(-u_k) (S(-u_k)/s_k - c_k)               both >= 0      (25)
+does not.
 
 r_k, g, S_k and their quotients may leave the floats where their products with cotangents do not.  So each is a square, up
 to a moderate factor, and a cotangent stands between its two roots:
-    r_k = y_k^2 R_k,   y_k = F_k's exponential to the power 1/2,   g = h^2 G,   h = exp(M/2),   S_k = exp(min(u_k, 0)/2)^2/(1 + q_k)     (26)
+    r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2)       (26)
 For the inverse map exp(M) is not taken for granted: u_k is rounded, where y, the smaller of x and 1 - x, is known.  With
-v_k = u_k for x <= 1/2 and -u_k elsewhere,
-    y = N exp(b),   b = max_k min(v_k, 0),   N = sum_k w_k S(v_k) exp(-b) / W
-    g = y exp(M - b) G/N                                                            (28)
+a_k = u_k for x <= 1/2 and -u_k elsewhere,
+    y = N exp(b),   b = max_k min(a_k, 0),   N = sum_k w_k S(a_k) exp(-b) / W
+    g = y exp(M - b) G/N                                                            (27)
 where M - b is 0, and the rounding of exponents has divided out, wherever one component is both most of y and most of g.
-At x = 0 and x = 1 the inverse and its log-det are infinite.                        (27)
+The S_k and S(-u_k) inside (24) and (25) are taken as parts of y too.
 
-Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, section 3.2.
+The ends of (0, 1) have infinite images, and log-dets:
+    z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (28)
+
+Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
 
 from __future__ import annotations
@@ -79,6 +81,11 @@ class LogisticMixtureCDF(Bijector):
     loc: Array = real("K")
     scale: Array = positive("K")
     event_ndim = (0, 0)
+
+    def cast(self, dtype):
+        """Its fields in another precision; weights of float32 must add up to 1 in float64 too."""
+        fields = super().cast(dtype)
+        return fields | {"weights": fields["weights"] / fields["weights"].sum(-1, keepdims=True)}
 
     @staticmethod
     def definition(m, z, weights, loc, scale):
@@ -118,8 +125,8 @@ class LogisticMixtureCDF(Bijector):
 
     def inverse_log_det(self, x, v, at_end):
         steps, G_N = v.relative(x)
-        inner = -log_abs_product(np.stack((nearer_end(x), G_N), -1)) - steps        # (28)
-        return np.where(at_end, x.dtype.type(np.inf), inner)                        # (27)
+        inner = -log_abs_product(np.stack((nearer_end(x), G_N), -1)) - steps        # (27)
+        return np.where(at_end, x.dtype.type(np.inf), inner)                        # (28)
 
     def root(self, x):
         """(z, the mixture at z, marks of the ends of the interval)."""
@@ -131,7 +138,7 @@ class LogisticMixtureCDF(Bijector):
         j, d = problem.solved()
         apart = problem.from_nearest(j)
         z = (np.take_along_axis(problem.loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)            # (11)
-        z = np.where(at_end, np.where(x == 0, dtype.type(-np.inf), dtype.type(np.inf)), z)          # (27)
+        z = np.where(at_end, np.where(x == 0, dtype.type(-np.inf), dtype.type(np.inf)), z)          # (28)
         return z, Mixture(self, (d[:, None] + apart).reshape(x.shape + (K,))), at_end
 
     # -- reverse ------------------------------------------------------------------------------------------------------
@@ -146,7 +153,8 @@ class LogisticMixtureCDF(Bijector):
             z_bar = x_bar * v.G * v.h * v.h + log_det_bar * v.shared(v.t).sum(-1)   # (14)
             loc_bar = -v.shared(density_bar) * h - v.shared(of_l * v.t)             # (15)
             scale_bar = -v.shared(density_bar, v.u) * h - v.shared(of_l / v.s) + v.shared(of_l / v.s, bend)         # (16)
-            weights_bar = v.mean(v.between(x_bar) + of_l[..., None] * pairs(v.F) / v.G[..., None, None]) / v.W[..., None]       # (17)
+            differences = v.between(x_bar) + (of_l / v.G[..., None])[..., None] * pairs(v.F)
+            weights_bar = v.mean(differences) / v.W[..., None]                      # (17)
             return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
         return (self.image(v), v.log_density()), pullback
@@ -157,19 +165,21 @@ class LogisticMixtureCDF(Bijector):
 
         def pullback(z_bar, log_det_bar):
             of_z, of_l = z_bar[..., None], log_det_bar[..., None]
-            slope = v.shared(v.t).sum(-1)                                           # (19)
-            root, u_bar = np.exp(steps / 2), z_bar - log_det_bar * slope
-            x_bar = np.where(u_bar == 0, u_bar, u_bar / G_N / root / nearer_end(x) / root)          # (19) (28)
+            root, u_bar = np.exp(steps / 2), z_bar - log_det_bar * v.shared(v.t).sum(-1)            # (19)
+            x_bar = np.where(u_bar == 0, u_bar, u_bar / G_N / root / nearer_end(x) / root)          # (19) (27)
             c = (v.shared(np.ones_like(v.u))[..., None, :] * pairs(v.t)).sum(-1)    # (20)
             e = of_z + of_l * c                                                     # (20)
             loc_bar = v.shared(e)                                                   # (21)
             scale_bar = v.shared(v.u * e + of_l / v.s)                              # (22)
-            low, slope, of_density = v.u < 0, slope[..., None], of_l / v.G[..., None]
-            D = -v.squared(v.u, of_density * np.where(low, c + v.S / v.s, v.rest / v.s - slope))           # (24)
-            E = v.squared(-v.u, of_density * np.where(low, v.S / v.s + slope, v.rest / v.s - c))           # (25)
-            above = np.minimum(v.u[..., :, None], v.u[..., None, :]) > 0
-            differences = v.between(z_bar / v.G, v.M) - np.where(above, -pairs(E), pairs(D))             # (23)
-            return x_bar, {"weights": -v.mean(differences) / v.W[..., None], "loc": loc_bar, "scale": scale_bar}        # (23)
+            (S, rest), of_density = v.anchored(x), of_l / v.G[..., None]
+            D = v.squared(v.u, of_density * c + of_density * S / v.s)               # (24)
+            E = v.squared(-v.u, of_density * rest / v.s - of_density * c)           # (25)
+            below = v.u < 0
+            below_k, below_i = below[..., :, None], below[..., None, :]
+            alike = v.between(z_bar / v.G, v.M) + np.where(below_k, pairs(D), pairs(E))             # (24) (25)
+            apart = v.between(u_bar / v.G, v.M) + of_density[..., None] * pairs(v.F)              # (23)
+            weights_bar = -v.mean(np.where(below_k == below_i, alike, apart)) / v.W[..., None]      # (23)
+            return x_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
         return (z, self.inverse_log_det(x, v, at_end)), pullback
 
@@ -193,13 +203,14 @@ class LogisticMixtureCDF(Bijector):
 
 
 def pairs(v):
-    """v_k - v_i, on axes k, i."""
-    return v[..., :, None] - v[..., None, :]
+    """v_k - v_i on axes k, i, 0 for equals, overflowed or not."""
+    v_k, v_i = v[..., :, None], v[..., None, :]
+    return np.where(v_k == v_i, 0, v_k - v_i)
 
 
 def nearer_end(x):
     """x or 1 - x, whichever is smaller."""
-    return np.where(x <= 0.5, x, 1 - x)                                             # (28)
+    return np.where(x <= 0.5, x, 1 - x)                                             # (27)
 
 
 class Mixture:
@@ -210,7 +221,7 @@ class Mixture:
         self.u = distances / self.s                                                 # (1)
         self.W = np.broadcast_to(self.w, self.u.shape).sum(-1)                      # (1)
         self.q = np.exp(-np.abs(self.u))
-        self.S, self.rest = (np.exp(np.minimum(v, 0)) / (1 + self.q) for v in (self.u, -self.u))    # (3)
+        self.S, self.rest = (np.exp(np.minimum(v, 0)) / (1 + self.q) for v in (self.u, -self.u))    # (2) (3)
         small = -np.abs(np.ldexp(distances, -SHIFT) / self.s)                       # (7)
         nearest = small.max(-1, keepdims=True)
         self.M = np.ldexp(nearest[..., 0], SHIFT)                                   # (6)
@@ -223,12 +234,23 @@ class Mixture:
     def log_density(self):
         return self.M + np.log(self.G)                                              # (6)
 
-    def relative(self, x):
-        """(M - b, G/N) of (28)."""
+    def parts(self, x):
+        """(b, N, S(a_k) exp(-b)) of (27)."""
         e = np.minimum(np.where(x[..., None] <= 0.5, self.u, -self.u), 0)
         b = e.max(-1)
-        N = (self.w * np.exp(e - b[..., None]) / (1 + self.q)).sum(-1) / self.W     # (28)
+        parts = np.exp(e - b[..., None]) / (1 + self.q)
+        return b, (self.w * parts).sum(-1) / self.W, parts                          # (27)
+
+    def relative(self, x):
+        """(M - b, G/N) of (27)."""
+        b, N, _ = self.parts(x)
         return self.M - b, self.G / N
+
+    def anchored(self, x):
+        """(S(u_k), S(-u_k)), of which the one that y is made of has the digits of y instead of exp(b)."""
+        low, (_, N, parts) = x[..., None] <= 0.5, self.parts(x)
+        known = parts * (nearer_end(x) / N)[..., None]                              # (27)
+        return np.where(low, known, self.S), np.where(low, self.rest, known)
 
     @property
     def t(self):
@@ -243,7 +265,7 @@ class Mixture:
     def squared(self, u, bar):
         """S(u_k) bar / exp(M)."""
         root = np.exp((np.minimum(u, 0) - self.M[..., None]) / 2)
-        return bar * root / (1 + self.q) * root                                     # (26)
+        return np.where(bar == 0, 0, bar * root / (1 + self.q) * root)              # (26)
 
     def between(self, bar, top=None):
         """(S_k - S_i) bar on axes k, i; with top divided by exp(top)."""
@@ -252,8 +274,9 @@ class Mixture:
         exponent = (np.minimum(upper, 0) + np.minimum(-lower, 0)) / 2
         Y = np.exp(exponent if top is None else exponent - top[..., None, None] / 2)    # (18) (26)
         Z = -np.expm1(-apart) / ((1 + self.q[..., :, None]) * (1 + self.q[..., None, :]))           # (18)
-        sign = np.where(self.u[..., :, None] >= self.u[..., None, :], Z, -Z)
-        return bar[..., None, None] * Y * sign * Y                                  # (18)
+        signed = np.where(self.u[..., :, None] >= self.u[..., None, :], Z, -Z)
+        factor = bar[..., None, None] * signed
+        return np.where(factor == 0, 0, factor * Y * Y)                             # (18)
 
     def mean(self, differences):
         """sum_i w_i (v_k - v_i) / W."""

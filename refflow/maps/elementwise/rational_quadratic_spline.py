@@ -226,8 +226,8 @@ class RationalQuadraticSpline(Bijector):
                  + 2 * v.u_1 * (t + 2 * f) + v.u_2) / Q                             # (33)
             of_z_0 = z_bar * f * f * v.G_0 / Q - 2 * log_det_bar * t * f / v.w * K  # (30) (33)
             of_z_1 = z_bar * t * t * v.G_1 / Q + 2 * log_det_bar * t * f / v.w * K  # (30) (33)
-            n_0 = 2 * v.u_1 ** 2 + v.u_2 ** 2 + v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q           # (34)
-            n_1 = 2 * v.u_0 ** 2 + v.u_2 ** 2 + v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q           # (35)
+            n_0 = v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q + 2 * v.u_1 ** 2 + v.u_2 ** 2    # (34)
+            n_1 = v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q + 2 * v.u_0 ** 2 + v.u_2 ** 2    # (35)
             of_d_0 = (-z_bar * v.a * (v.B / Q) + log_det_bar * n_0) * f / v.s       # (29) (34)
             of_d_1 = (z_bar * v.b * (v.A / Q) + log_det_bar * n_1) * t / v.s        # (29) (35)
             n_x_0 = end(2 * log_det_bar * f / v.h, v.e_0, v.e_1, t, f, v.u_0, v.u_1, v.u_2, Q)
@@ -260,8 +260,8 @@ class RationalQuadraticSpline(Bijector):
         case("Line", "slopes equal the bins' own: both sums of (21) cancel", z=[-0.75, 0.5, 0.1], x=[-0.75, 0.5, 0.1],
              input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 1.0], slopes=[1.0, 1.0, 1.0]),
         case("KnotExact", "an inner knot, and the floats beside it, on both sides",
-             z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)], input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0],
-             slopes=[2.0, 0.01, 30.0]),
+             z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
+             input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], slopes=[2.0, 0.01, 30.0]),
         case("RootCancels", "4 p q is lost beside m^2: the wrong branch of (12) and (13) gives 0",
              z=[0.5, 1e-9, 1 - 1e-9], x=[1e-9, 0.5, 1 - 1e-9], input_knots=[0.0, 1.0], output_knots=[0.0, 1.0],
              slopes=[1e6, 1e6]),
