@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ from refflow.accuracy.points import Points
 from refflow.core import bijector, increasing, real
 from refflow.maps.elementwise import logistic_mixture_cdf
 from refflow.testing import strategies
-from refflow.testing.laws import LAWS
+from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.testing.mass import has_breaks
 from validation.certify import first_order, truth, with_rows
 from validation.measure import measure, truth_at_x
 from validation.points import Draw, Point
@@ -79,6 +82,30 @@ def test_mass_is_found_at_every_draw(page):
     one()
     assert len(found) >= 10 and set(found) == {(0, 1)}
 
+
+
+COMPOSITES = [Chain((Affine(1.0, 2.0), LeakyReLU(0.1), Softsign())), Inverse(SPLINE), Chain((Tanh(), Inverse(Softsign()), SPLINE)),
+              Inverse(Chain((LeakyReLU(0.5), Exp())))]
+
+
+@pytest.mark.parametrize("f", COMPOSITES, ids=repr)
+def test_laws_of_compositions_with_breaks(f):
+    rejected, tried = Counter(), Counter()
+
+    @given(strategies.points(f))
+    def every_law(p):
+        for name, (out, of) in run_laws(f, p).items():
+            rejected[name], tried[name] = rejected[name] + out, tried[name] + of
+
+    every_law()
+    assert rejected["mass is one"] == 0 < tried["mass is one"]
+    assert all(rejected[name] <= REJECTED * tried[name] for name in tried)
+
+
+def test_mass_of_vectors_with_breaks_is_left_to_their_entries():
+    f = Chain((Independent(LeakyReLU(0.1), 1), DenseLinear(np.eye(2))))
+    assert has_breaks(f) and not has_breaks(Chain((Tanh(), Affine(0.0, 1.0))))
+    assert MASS(f, points(f, np.ones((1, 2)))) is None
 
 
 def kinked(self, x):

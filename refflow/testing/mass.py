@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from ..core import sets
-from ..core.tree import flatten
+from ..core import Bijector, Chain, Independent, Inverse, sets
+from ..core.tree import flatten, walk
 from ..accuracy.kappa import flat, with_leaf
 
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
@@ -123,7 +123,7 @@ def total_mass(p):
     None where there is no chart to integrate in, inf as the error where no latent normal converges.
     """
     R, domain = chart_of(p), p.f.domain
-    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and p.g.breaks().size:
+    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
         return None
     view = p.g
     for path, value in flatten(p.g.params()):
@@ -138,6 +138,13 @@ def total_mass(p):
         integrated = in_pieces if p.size_in == 1 else on_a_grid
         tried = (integrated(view, p, R, (centre, B * width)) for width in WIDTHS)
         return next((found for found in tried if found[1] <= CONVERGED), (np.nan, np.inf))
+
+
+def has_breaks(f):
+    """Does f, a component, or the class that a family indexes, say where it is less smooth?"""
+    pages = [page for _, value in walk(f) for page in (type(value), *vars(value).values()) if isinstance(page, type)]
+    own = [page.breaks for page in pages if issubclass(page, Bijector) and page not in (Chain, Independent, Inverse)]
+    return any(breaks is not Bijector.breaks for breaks in own)
 
 
 def in_pieces(view, p, R, latent):
