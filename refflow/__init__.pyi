@@ -307,6 +307,16 @@ class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
     def __init__(self, s: ArrayLike | None = ...) -> None: ...
 
+class LeakyReLU(Bijector):
+    negative_slope: NDArray[np.floating[Any]]
+    def __init__(self, negative_slope: ArrayLike) -> None: ...
+
+class LogisticMixtureCDF(Bijector):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+
 class NormalCDF(Bijector):
     loc: NDArray[np.floating[Any]]
     scale: NDArray[np.floating[Any]]
@@ -315,6 +325,12 @@ class NormalCDF(Bijector):
 class Power(Bijector):
     exponent: NDArray[np.floating[Any]]
     def __init__(self, exponent: ArrayLike) -> None: ...
+
+class RationalQuadraticSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike) -> None: ...
 
 class ReciprocalSigmoidScale(Scale):
     offset: float
@@ -353,6 +369,9 @@ class SoftplusScale(Scale):
     gain: float
     rate: float
     def __init__(self, floor: float = ..., ceiling: float = ..., gain: float = ..., rate: float = ...) -> None: ...
+
+class Softsign(Bijector):
+    def __init__(self) -> None: ...
 
 class Tanh(Bijector):
     def __init__(self) -> None: ...

@@ -7,6 +7,7 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
                 hides nothing
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
+    breaks      where a piecewise page is less smooth, and the floats beside, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
 Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
@@ -25,8 +26,9 @@ from typing import Any
 import numpy as np
 from flint import ctx
 
+from refflow.core import Bijector, Inverse
 from refflow.core.boundary import LETTERS
-from refflow.core.declarations import bind, Field, Plain, size_of
+from refflow.core.declarations import bind, Field, letter_of, Plain, size_of
 
 from .measure import truth_at_x, truth_at_z
 from .truth import FIRST_DIGITS, TruthNotFound
@@ -40,6 +42,7 @@ SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, even
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
 SMALL_IMAGE = 8                                     # entries with which an image of more channels has one too
+BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are met, and how many of each
 COUNTS = {"scalar": 600, "structured": 400}         # of drawn points, for each dtype and side
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
 KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
@@ -81,7 +84,7 @@ class Draw:
         self.chosen = set()                 # the optional fields that are drawn
 
     def points(self):
-        return [*self.hard_points(), *self.end_points(), *self.drawn_points()]
+        return [*self.hard_points(), *self.end_points(), *self.drawn_points(), *self.break_points()]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -103,6 +106,19 @@ class Draw:
                 if not set_of(f, self.side).rank:
                     event = np.where(self.rng.random(shape) < (0.5 if shape else 2), number, event)
                     yield from self.point(f, event, wide, "", "beside a special number")
+
+    def break_points(self):
+        """The breaks of drawn bijectors, or their images, and the floats beside; of a page of one number."""
+        if self.page.breaks is Bijector.breaks or self.page.event_ndim != (0, 0):
+            return
+        for i in range(BREAKS):
+            wide = i % 2 == 1
+            f, _ = self.drawn_bijector(wide)
+            breaks = self.cast((f if self.side == "forward" else Inverse(f)).breaks())
+            for number in breaks[self.rng.permutation(len(breaks))[:BREAKS_OF_ONE]]:
+                below, above = (np.nextafter(number, self.dtype.type(end)) for end in (-np.inf, np.inf))
+                for event in (below, number, above):
+                    yield from self.point(f, event, wide, "", "a break, or a float beside it")
 
     def drawn_points(self):
         kind_of_page = "structured" if self.drawn_bijector(False)[1] else "scalar"
@@ -176,7 +192,7 @@ class Draw:
         shape = []
         for symbol in field.shape:
             if size_of(symbol, dims) is None:
-                bind(symbol, D, dims)
+                dims[letter_of(symbol)] = D
             shape.append(size_of(symbol, dims))
         drawn = field.set.draw(self.rng, tuple(shape), self.spread_of_page(spread))
         return drawn.astype(field.dtype) if field.constant else self.cast(drawn)

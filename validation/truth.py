@@ -346,12 +346,22 @@ class Solver:
         except Ambiguous:
             # A branch point inside the box.  Where the box also holds a number of half its length, that is the branch
             # point and the root: a knot is a short number, and an unrelated one is met with probability 2^(-prec/2).
+            # It is the root only if f says so: far from the root the box of a long step may hold a branch point too.
+            away = [v + v * arb(2) ** (-ctx.prec // 2 - 4) for v in z]      # numbers are rounded towards 0
             with ctx.workprec(ctx.prec // 2):
-                short = [(+v).mid() for v in z]
-            return [s if V.contains(s) else V for s, V in zip(short, Z)]
+                short = [(+v).mid() for v in away]
+            found = [s if V.contains(s) else V for s, V in zip(short, Z)]
+            return found if self.may_solve(found) else None
         n = range(len(z))
         K = [z[i] - d[i] + sum(((i == k) - sum(W[i][j] * J[j][k] for j in n)) * (Z[k] - z[k]) for k in n) for i in n]
         return K if all(V.contains(k) for V, k in zip(Z, K)) else None
+
+    def may_solve(self, z):
+        """May the box z hold a root?  Where a branch inside it hides f, it may."""
+        try:
+            return all((v - t).contains(0) for v, t in zip(self.step(z)[0], self.x))
+        except Ambiguous:
+            return True
 
     def side(self, z):
         """The sign of f(z) - x for a scalar event; None outside the domain."""

@@ -6,19 +6,21 @@ Central differences at steps h_k = h_0 / 2^k have errors in even powers of h, so
 removes one power after the other.  The error of an entry is how far it lies from its two parents and from its neighbour at
 the larger step (agreement with the parents alone may be chance), and the rounding of q at its smallest step,
     e = max(|T_m[k] - T_(m-1)[k+1]|, |T_m[k] - T_(m-1)[k]|, |T_m[k] - T_m[k-1]|) + u kappa / h_(k+m)        (3)
-The entry with the smallest e is the answer.
+The entry with the smallest e is the answer.  No step reaches a break of the map.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..core import sets
 from ..core.declarations import Child
 from ..core.tree import flatten
 from .kappa import flat, spread_fields, with_leaf
 
 RUNGS = 10
 STEPS_INSIDE = 16
+HALVINGS = 60
 U = 2.0**-53
 
 
@@ -41,13 +43,24 @@ def ridders(values, rounding):
 def largest_step(where, values, relative=False):
     """h_0: a sixteenth of the distance to the nearest end of a scalar set, of max(|value|, 1) where there is none.
 
-    `relative`, or a structured set: a sixteenth of the value itself; an entry 0 is not moved.
+    `relative`, or a structured set: a sixteenth of the value itself; an entry 0 is not moved.  Of increasing numbers: no
+    more than a sixteenth of the distance to a neighbour.
     """
+    if where is sets.increasing:
+        gaps = np.diff(values, axis=-1)
+        beside = [np.append(gaps, gaps[..., -1:], -1), np.append(gaps[..., :1], gaps, -1)]
+        return np.minimum(np.abs(values), np.minimum(*beside)) / STEPS_INSIDE
     if where.rank or not where.entrywise or where.name == "blocks":
         return np.abs(values) / STEPS_INSIDE
     ends = np.minimum(values - where.lower, where.upper - values)
     free = np.abs(values) if relative else np.maximum(np.abs(values), 1)
     return np.minimum(ends, free) / STEPS_INSIDE
+
+
+def to_breaks(view, z, batch):
+    """The distance of every entry of z to the nearest break of the map, (*batch, S)."""
+    distance = np.abs(z[..., None] - view.breaks())
+    return flat(np.where(np.isnan(distance), np.inf, distance).min(-1, initial=np.inf), batch)
 
 
 def steps_down(h):
@@ -67,7 +80,7 @@ class EventDifferences:
 
     def __init__(self, p):
         z = flat(p.z64, p.batch)
-        self.h = largest_step(p.f.domain, z)
+        self.h = np.minimum(largest_step(p.f.domain, z), to_breaks(p.g, p.z64, p.batch) / STEPS_INSIDE)
         plus, minus = moved_alone(z, self.h)
         view = spread_fields(p.g, plus.shape[:2] + p.batch)
         with np.errstate(all="ignore"):
@@ -130,15 +143,33 @@ class LossDifferences:
         self.p = p
         self.shapes = {"event": p.z64.shape} | {path: v.shape for path, v in flatten(p.g.params())}
         self.inputs = {"event": flat(p.z64, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(p.g.params())}
-        self.h = {"event": largest_step(p.f.domain, self.inputs["event"])}
+        near = to_breaks(p.g, p.z64, p.batch) / STEPS_INSIDE
+        self.h = {"event": np.minimum(largest_step(p.f.domain, self.inputs["event"]), near)}
         for path, _ in flatten(p.g.params()):
             field = field_at(p.f, path)
             self.h[path] = largest_step(field.set, self.inputs[path], relative=True) if field else \
                 np.abs(self.inputs[path]) / STEPS_INSIDE
+            self.h[path] = self.clear_of_breaks(path) if np.isfinite(near).any() else self.h[path]
         of_x, of_log_det = p.forward_sensitivities
         x_bar, l_bar = p.bars64
         self.kappa = (np.abs(flat(x_bar, p.batch)) * componentwise(of_x)).sum(-1) \
             + np.abs(l_bar) * componentwise(of_log_det)[..., 0]
+
+    def clear_of_breaks(self, path):
+        """The steps of one parameter, halved until 16 of them move no break past an entry of z."""
+        p, h, values = self.p, self.h[path], self.inputs[path]
+        before = np.sign(p.z64[..., None] - p.g.breaks())
+        for _ in range(HALVINGS):
+            move = np.eye(values.shape[-1])[:, None, :] * STEPS_INSIDE * h
+            moved = np.stack((values + move, values - move))
+            view = spread_fields(p.g, moved.shape[:2] + p.batch)
+            view = with_leaf(view, path, moved.reshape(moved.shape[:2] + self.shapes[path]))
+            passed = np.broadcast_to(np.sign(p.z64[..., None] - view.breaks()) != before, moved.shape[:2] + before.shape)
+            passed = np.moveaxis(passed.any((0, *range(2 + len(p.batch), passed.ndim))), 0, -1)
+            if not passed.any():
+                break
+            h = np.where(passed, h / 2, h)
+        return h
 
     def loss(self, moved):
         """(L, sum of its terms' magnitudes) with inputs (*lead, n, S); those not given stay where they are."""

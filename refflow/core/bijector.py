@@ -71,6 +71,14 @@ class Bijector(Value):
         """
         return [(None, (1,) * self.lifted_axes)] * len(self.components())
 
+    def breaks(self):
+        """The entries of z at which the map is less smooth, along a last axis; the axes before it broadcast with z.
+
+        A piecewise page says where its pieces meet (0 of Softsign; the knots of a spline, (*parameter batch, K+1)), and
+        which side's derivative it gives there.  NaN: there is no such entry.
+        """
+        return np.zeros(0)
+
     # -- what follows from the page's own functions -------------------------------------------------------------------
 
     def forward(self, z):

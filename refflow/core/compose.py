@@ -97,6 +97,10 @@ class Independent(Bijector):
     def applied_at(self, shape):
         return [(shape[self.ndim:], shape[:self.ndim])]
 
+    def breaks(self):
+        """The inner map's, for each of its parameters' own axes."""
+        return self.inner.breaks()
+
     def output_shape(self, shape):
         return self._fits(shape) + tuple(self.inner.output_shape(shape[self.ndim:]))
 
@@ -189,6 +193,10 @@ class Inverse(Bijector):
     def applied_at(self, shape):
         return [(tuple(self.output_shape(shape)), ())]
 
+    def breaks(self):
+        """The images of the inner map's."""
+        return moved_breaks(self.inner, self.inner.breaks(), 0)
+
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
 
@@ -240,6 +248,21 @@ class Inverse(Bijector):
         return self.replace(inner=self.inner.initialised(data, rng))
 
 
+def moved_breaks(f, breaks, side):
+    """Breaks of z (side 0) or of x taken to the other side of f, NaN where f has no such event; none where f mixes entries."""
+    inner = f
+    while isinstance(inner, Independent):
+        inner = inner.inner
+    if inner.event_ndim != (0, 0) or not breaks.shape[-1]:
+        return breaks[..., :0]
+    axes = (1,) * (len(inner.parameter_batch) + 1 - breaks.ndim)
+    events, where = np.moveaxis(breaks.reshape(axes + breaks.shape), -1, 0), inner.codomain if side else inner.domain
+    inside = where.members(events, 0)
+    with np.errstate(all="ignore"):
+        moved = (inner.inverse if side else inner.forward)(where.completed(events, inside))
+    return np.moveaxis(np.where(inside, moved, np.nan), 0, -1)
+
+
 def unit_cotangent(like, batch, index):
     """The cotangent that picks the flat entry `index` of every event."""
     bar = np.zeros((*batch, int(np.prod(like.shape[len(batch):]))), like.dtype)
@@ -289,6 +312,19 @@ class Chain(Bijector):
         for stage in self.stages[:-1]:
             shapes.append(tuple(stage.output_shape(shapes[-1])))
         return [(s, ()) for s in shapes]
+
+    def breaks(self):
+        """Every stage's, pulled back through the stages before it, up to one that mixes entries."""
+        found = []
+        for i, stage in enumerate(self.stages):
+            here = stage.breaks()
+            for before in reversed(self.stages[:i]):
+                here = moved_breaks(before, here, 1)
+            found += [here] if here.shape[-1] else []
+        if not found:
+            return super().breaks()
+        lead = np.broadcast_shapes(*(b.shape[:-1] for b in found))
+        return np.concatenate([np.broadcast_to(b, lead + b.shape[-1:]) for b in found], -1)
 
     def output_shape(self, shape):
         for stage in self.stages:

@@ -68,6 +68,11 @@ def plain(default=dataclasses.MISSING) -> Plain:
     return Plain(default)
 
 
+def letter_of(symbol):
+    """The letter of "D" or "K+1"."""
+    return re.fullmatch(r"(\w+?)([+-]\d+)?", symbol).group(1)
+
+
 def size_of(symbol, dims):
     """The number that "D", "K+1" or 3 stands for, or None while its letter is unknown."""
     if isinstance(symbol, int):

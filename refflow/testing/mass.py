@@ -8,7 +8,11 @@ put the mass where f is neither flat nor a step, and half the slope keeps x(t) i
 steep that B_i is lost beside c, the first power of 2 that shows it.  y being rounded by about u |c|, B^-1 (y - c), up to
 REACH, by u |c| / |B|, and the density by their product, that must be below what convergence means:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
-The trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance of R^-1(f(T(y))).
+In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
+parted at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it; the error is by how
+much they do not.
+In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance
+of R^-1(f(T(y))); a map with breaks is not integrated there.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from ..core import sets
-from ..core.tree import flatten
+from ..core import Bijector, Chain, Independent, Inverse, sets
+from ..core.tree import flatten, walk
 from ..accuracy.kappa import flat, with_leaf
 
 REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
-COUNTS = {1: 200, 2: 48}
+COUNT = 48
+NODES = scipy.special.roots_legendre(20)
+MOST_PIECES = 4096
 WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a bent map is nearly straight over the narrower ones
 CONVERGED = 1e-6
 SEEN = REACH * 2.0**-53 / (CONVERGED * min(WIDTHS))         # (3)
@@ -117,7 +123,7 @@ def total_mass(p):
     None where there is no chart to integrate in, inf as the error where no latent normal converges.
     """
     R, domain = chart_of(p), p.f.domain
-    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0:
+    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
         return None
     view = p.g
     for path, value in flatten(p.g.params()):
@@ -129,12 +135,48 @@ def total_mass(p):
             return None
         if not (np.isfinite(centre).all() and np.isfinite(B).all() and np.linalg.det(B) != 0):
             return np.nan, np.inf
+        integrated = in_pieces if p.size_in == 1 else on_a_grid
         tried = (integrated(view, p, R, (centre, B * width)) for width in WIDTHS)
         return next((found for found in tried if found[1] <= CONVERGED), (np.nan, np.inf))
 
 
-def integrated(view, p, R, latent):
-    """(integral, error estimate) for one latent normal."""
+def has_breaks(f):
+    """Does f, a component, or the class that a family indexes, say where it is less smooth?"""
+    pages = [page for _, value in walk(f) for page in (type(value), *vars(value).values()) if isinstance(page, type)]
+    own = [page.breaks for page in pages if issubclass(page, Bijector) and page not in (Chain, Independent, Inverse)]
+    return any(breaks is not Bijector.breaks for breaks in own)
+
+
+def in_pieces(view, p, R, latent):
+    """(integral, error estimate) for one latent normal in one dimension, by Gauss-Legendre rules on pieces of t."""
+    centre, B = latent
+    z, _ = onto(p.f.domain, centre + np.linspace(-REACH, REACH, 2 * int(REACH) + 2)[:, None] @ B)
+    breaks = np.ravel(view.breaks())
+    breaks = breaks[(breaks > z.min()) & (breaks < z.max())].reshape(-1, 1)
+    t = np.sort(R.back(view.forward(np.concatenate((z, breaks)).reshape(-1, *p.event_in))), 0)
+    if not np.isfinite(t).all():
+        return np.nan, np.inf
+
+    def rule(lower, upper):
+        nodes = lower + (upper - lower) * (NODES[0] + 1) / 2
+        values = density(view, p, R, latent, nodes.reshape(-1, 1)).reshape(nodes.shape)
+        return (values * NODES[1] * (upper - lower) / 2).sum(-1, keepdims=True)
+
+    lower, upper, total, error = t[:-1], t[1:], 0.0, 0.0
+    whole = rule(lower, upper)
+    while len(whole):
+        middle = (lower + upper) / 2
+        halves = rule(lower, middle), rule(middle, upper)
+        off = np.abs(sum(halves) - whole)
+        wide = (off > CONVERGED**2)[:, 0] & (len(whole) < MOST_PIECES)
+        total, error = total + sum(halves)[~wide].sum(), error + off[~wide].sum()
+        lower, upper = (np.concatenate((a[wide], b[wide])) for a, b in ((lower, middle), (middle, upper)))
+        whole = np.concatenate([half[wide] for half in halves])
+    return float(total), float(error)
+
+
+def on_a_grid(view, p, R, latent):
+    """(integral, error estimate) for one latent normal, by the trapezoidal rule."""
     (centre, B), d = latent, p.size_in
     e, _ = grid([-REACH] * d, [REACH] * d, 14)
     z, _ = onto(p.f.domain, centre + e @ B.T)
@@ -149,7 +191,7 @@ def integrated(view, p, R, latent):
     correlations = r.T @ (r * weights[:, None])
     root = np.linalg.cholesky(correlations) if np.linalg.eigvalsh(correlations).min() > 0 else np.eye(d)
     A, s = deviations[:, None] * root, np.linalg.solve(root, r.T).T
-    half, full = (integral(view, p, R, latent, mean, A, s.min(0), s.max(0), n) for n in (COUNTS[d], 2 * COUNTS[d]))
+    half, full = (integral(view, p, R, latent, mean, A, s.min(0), s.max(0), n) for n in (COUNT, 2 * COUNT))
     return full, abs(full - half)
 
 
@@ -183,11 +225,16 @@ def seen(found, centre):
 
 
 def integral(view, p, R, latent, mean, A, lower, upper, count):
-    (centre, B), (s, cell) = latent, grid(lower, upper, count)
-    x, log_chart = R.member(mean + s @ A.T)
+    s, cell = grid(lower, upper, count)
+    return float(density(view, p, R, latent, mean + s @ A.T).sum() * cell * abs(np.linalg.det(A)))
+
+
+def density(view, p, R, latent, t):
+    """The integrand of (1), 0 where it is not finite."""
+    (centre, B), (x, log_chart) = latent, R.member(t)
     z, log_det = view.inverse_and_log_det(x)
     y = back(p.f.domain, flat(z, (len(x),)))
     e = np.linalg.solve(B, (y - centre).T).T
     log_normal = -(e * e).sum(-1) / 2 - e.shape[-1] / 2 * np.log(2 * np.pi) - np.log(abs(np.linalg.det(B)))
-    density = np.exp(log_normal - onto(p.f.domain, y)[1].sum(-1) + log_det + log_chart)         # (1)
-    return float(np.where(np.isfinite(density), density, 0).sum() * cell * abs(np.linalg.det(A)))
+    values = np.exp(log_normal - onto(p.f.domain, y)[1].sum(-1) + log_det + log_chart)          # (1)
+    return np.where(np.isfinite(values), values, 0)
