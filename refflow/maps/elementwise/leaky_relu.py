@@ -1,4 +1,4 @@
-r"""Leaky rectified linear unit, R -> R, with a = negative_slope > 0.
+r"""Leaky rectified linear unit, `R -> R`, with `a = negative_slope > 0`.
 
     x = z            for z >= 0
       = a z          for z <  0                                                     (1)
@@ -10,13 +10,14 @@ r"""Leaky rectified linear unit, R -> R, with a = negative_slope > 0.
 
 The kink at 0 belongs to the right: the slope there is 1.
 
-Reverse rule.  For z >= 0, z_bar = x_bar and a_bar = 0; for z < 0, from (1) and (4),
+Reverse rule.  For `z >= 0`, `z_bar = x_bar` and `a_bar = 0`; for `z < 0`, from (1) and (4),
     z_bar = a x_bar                                                                 (6)
     a_bar = x_bar z + log_det_bar / a                                               (7)
-and for the inverse map, from (2) and (5), for x < 0
+and for the inverse map, from (2) and (5), for `x < 0`
     x_bar = z_bar / a                                                               (8)
     a_bar = -(z_bar / a) x / a - log_det_bar / a                                    (9)
-(9) divides z_bar twice before it meets x: x/a may be subnormal, and would lose digits that the second division brings back.
+(9) divides `z_bar` twice before it meets `x`: `x/a` may be subnormal, and would lose digits that the second division brings
+back.
 
 Source: Maas, Hannun and Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models (2013).
 """

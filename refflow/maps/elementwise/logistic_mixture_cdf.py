@@ -1,63 +1,63 @@
-r"""Cumulative distribution function of a mixture of logistic distributions, R -> (0, 1).
+r"""Cumulative distribution function of a mixture of logistic distributions, `R -> (0, 1)`.
 
-With weights w_k > 0, W = sum_k w_k, loc m_k, scale s_k > 0 and the logistic function S(u) = 1/(1 + exp(-u)),
+With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logistic function `S(u) = 1/(1 + exp(-u))`,
     x = sum_k w_k S(u_k) / W,   u_k = (z - m_k)/s_k                                 (1)
     1 - x = sum_k w_k S(-u_k) / W                                                   (2)
-W is 1 but for rounding; divided by it, x is a distribution function exactly and (2) holds exactly.  With
+`W` is 1 but for rounding; divided by it, `x` is a distribution function exactly and (2) holds exactly.  With
     S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (3)
     f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (4)
     dx/dz = g = sum_k w_k f_k / W                                                   (5)
     log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (6)
-G exp(M) is g without its underflow.  u_k may overflow, where the exponents of F_k still differ; they are
+`G exp(M)` is `g` without its underflow.  `u_k` may overflow, where the exponents of `F_k` still differ; they are
     |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (7)
 
 Inverse: the root of
     H(z) = log(sum_k w_k S(u_k)/W) - log x                         for x <= 1/2     (8)
          = log(1 - x) - log(sum_k w_k S(-u_k)/W)                   elsewhere        (9)
-which keep the digits of either tail (1 - x is exact there).  H rises, and the root lies between the inverses of the
-components, as a mean lies between the least and the largest: with L = log(x/(1 - x)),
+which keep the digits of either tail (`1 - x` is exact there).  `H` rises, and the root lies between the inverses of the
+components, as a mean lies between the least and the largest: with `L = log(x/(1 - x))`,
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (10)
-which is widened, moving L by (1 + |L|)/1024 to either side, so that rounding leaves a root inside.
-The log-det and all cotangents need the digits of u_k, which z = m_k + s_k u_k may have lost.  So the unknown is
+which is widened, moving `L` by `(1 + |L|)/1024` to either side, so that rounding leaves a root inside.
+The log-det and all cotangents need the digits of `u_k`, which `z = m_k + s_k u_k` may have lost.  So the unknown is
     d = z - m_j,   u_k = (d + (m_j - m_k))/s_k                                      (11)
-where m_j is the loc nearest to z: d and m_j - m_k are at most twice z - m_k, so all u_k keep their digits.  With the locs in
-rising order, it is found before z is,
+where `m_j` is the loc nearest to `z`: `d` and `m_j - m_k` are at most twice `z - m_k`, so all `u_k` keep their digits.  With
+the locs in rising order, it is found before `z` is,
     j = number of i with H((m_i + m_(i+1))/2) < 0                                   (12)
 
-Reverse rule.  Let r_k = w_k f_k/(W g) = w_k F_k/(W G), the part of the density that is k's, sum_k r_k = 1, and
+Reverse rule.  Let `r_k = w_k f_k/(W g) = w_k F_k/(W G)`, the part of the density that is k's, `sum_k r_k = 1`, and
     t_k = dlog f_k/dz = -tanh(u_k/2)/s_k                                            (13)
     z_bar = x_bar g + l_bar sum_k r_k t_k                                           (14)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (15)
     s_k_bar = -x_bar g r_k u_k - l_bar r_k (1 - u_k tanh(u_k/2))/s_k                (16)
     w_k_bar = x_bar (S_k - x)/W + l_bar (f_k - g)/(g W)
             = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2)       (17)
-with l_bar = log_det_bar.  The second row of (17) keeps its digits where one weight is nearly all of W: for a mixture of one
-it is 0 exactly.  For u_k >= u_i
+with `l_bar = log_det_bar`.  The second row of (17) keeps its digits where one weight is nearly all of `W`: for a mixture of
+one it is 0 exactly.  For `u_k >= u_i`
     S_k - S_i = S(u_k) S(-u_i) (1 - exp(u_i - u_k)) = Y^2 Z,
     Y = exp((min(u_k, 0) + min(-u_i, 0))/2),   Z = (1 - exp(u_i - u_k))/((1 + q_k)(1 + q_i))                (18)
 
-For the inverse map and its log-det n = -l, by the implicit function theorem: dz/dx = 1/g and dz/dfield = -(dx/dfield)/g,
+For the inverse map and its log-det `n = -l`, by the implicit function theorem: `dz/dx = 1/g` and `dz/dfield = -(dx/dfield)/g`,
     x_bar = (z_bar - l_bar l')/g,   l' = sum_k r_k t_k                              (19)
     e_k = z_bar + l_bar c_k,   c_k = sum_i r_i (t_k - t_i)                          (20)
     m_k_bar = r_k e_k                                                               (21)
     s_k_bar = r_k (u_k e_k + l_bar/s_k)                                             (22)
     w_k_bar = -sum_i w_i d_ki / W^2,   d_ki = ((z_bar - l_bar l')(S_k - S_i) + l_bar (f_k - f_i))/g             (23)
-In the tails f_k is nearly S_k/s_k, and l' nearly 1/s_k: (23) cancels, but for u_k and u_i of one sign
+In the tails `f_k` is nearly S_k/s_k, and `l'` nearly `1/s_k`: (23) cancels, but for `u_k` and `u_i` of one sign
     d_ki = (z_bar (S_k - S_i) + l_bar (D_k - D_i))/g,   D_k = S_k (c_k + S_k/s_k)                       both < 0       (24)
          = (z_bar (S_k - S_i) + l_bar (E_k - E_i))/g,   E_k = S(-u_k) (S(-u_k)/s_k - c_k)               both >= 0      (25)
 does not.
 
-r_k, g, S_k and their quotients may leave the floats where their products with cotangents do not.  So each is a square, up
-to a moderate factor, and a cotangent stands between its two roots:
+`r_k`, `g`, `S_k` and their quotients may leave the floats where their products with cotangents do not.  So each is a square,
+up to a moderate factor, and a cotangent stands between its two roots:
     r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2)       (26)
-For the inverse map exp(M) is not taken for granted: u_k is rounded, where y, the smaller of x and 1 - x, is known.  With
-a_k = u_k for x <= 1/2 and -u_k elsewhere,
+For the inverse map `exp(M)` is not taken for granted: `u_k` is rounded, where `y`, the smaller of `x` and `1 - x`, is known.
+With `a_k = u_k` for `x <= 1/2` and `-u_k` elsewhere,
     y = N exp(b),   b = max_k min(a_k, 0),   N = sum_k w_k S(a_k) exp(-b) / W
     g = y exp(M - b) G/N                                                            (27)
-where M - b is 0, and the rounding of exponents has divided out, wherever one component is both most of y and most of g.
-The S_k and S(-u_k) inside (24) and (25) are taken as parts of y too.
+where `M - b` is 0, and the rounding of exponents has divided out, wherever one component is both most of `y` and most of `g`.
+The `S_k` and `S(-u_k)` inside (24) and (25) are taken as parts of `y` too.
 
-The ends of (0, 1) have infinite images, and log-dets:
+The ends of `(0, 1)` have infinite images, and log-dets:
     z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (28)
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.

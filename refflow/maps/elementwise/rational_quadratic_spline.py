@@ -1,7 +1,7 @@
-r"""Monotone rational-quadratic spline, R -> R.
+r"""Monotone rational-quadratic spline, `R -> R`.
 
-Input knots z_0 < ... < z_K, output knots x_0 < ... < x_K, slopes d_0, ..., d_K > 0 at the knots.  In the bin
-z_k <= z < z_(k+1), whose lower end is marked 0 and upper end 1,
+Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`, slopes `d_0, ..., d_K > 0` at the knots.  In the bin
+`z_k <= z < z_(k+1)`, whose lower end is marked 0 and upper end 1,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w                                     (1)
     a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w = 1 - t                    (2)
     x = x_0 + h (s t^2 + d_0 t (1 - t)) / (s + (d_1 + d_0 - 2 s) t (1 - t))         (3)
@@ -11,7 +11,7 @@ Beyond the knots the slope is 1:
 which is the identity where the end knots agree, and has a kink where the slope at an end knot is not 1.  An inner knot
 belongs to the bin above it, an end knot to its bin.
 
-In (3) the sums may cancel.  With f beside t, e_0 = d_0/s and e_1 = d_1/s all terms are positive:
+In (3) the sums may cancel.  With `f` beside `t`, `e_0 = d_0/s` and `e_1 = d_1/s` all terms are positive:
     A = t (t + e_0 f),   B = f (f + e_1 t),   D = A + B = t^2 + f^2 + (e_0 + e_1) t f        (6)
     x = x_0 + a s (t + e_0 f) / D       where A <= B                                (7)
       = x_1 - b s (f + e_1 t) / D       elsewhere: x is reached from the nearer knot         (8)
@@ -19,39 +19,39 @@ In (3) the sums may cancel.  With f beside t, e_0 = d_0/s and e_1 = d_1/s all te
     log|dx/dz| = log(s (Q/D) (1/D))                                                 (10)
 The logarithm of (10) is of a product whose exponents are kept apart: the slope may leave the floats.
 
-Inverse.  With p = x - x_0 and q = x_1 - x, p B = q A is quadratic in t/f, and
+Inverse.  With `p = x - x_0` and `q = x_1 - x`, `p B = q A` is quadratic in `t/f`, and
     m = p e_1 - q e_0,   R = sqrt(m^2 + 4 p q),   M = |m| + R                       (11)
     t : f = 2 p : M    for m <  0                                                   (12)
           = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (13)
     z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (14)
     dz/dx = w D / R,   log|dz/dx| = log((w/R) D)                                    (15)
-for from the derivative of p B = q A, with a, b, p, q as its variables, dx/dz = R/(w D).  The square root of (11) is
-taken of no product: p q may underflow.  In (14), w t = p (2 w/(2 p + M)) for (12), as p may be subnormal.
+for from the derivative of `p B = q A`, with `a`, `b`, `p`, `q` as its variables, `dx/dz = R/(w D)`.  The square root of (11) is
+not taken of a product: `p q` may underflow.  In (14), `w t = p (2 w/(2 p + M))` for (12), as `p` may be subnormal.
 
-Reverse rule.  Let P = t f / D.  The derivatives of (3), with all terms of one sign, are
+Reverse rule.  Let `P = t f / D`.  The derivatives of (3), with all terms of one sign, are
     dx/dd_0 =  a f B / D^2,   dx/dd_1 = -b t A / D^2                                (16)
     dx/dx_1 = E_1 = (A/D)^2 + P (t f + 2 e_1 t^2)/D + (e_0 P)(e_1 P)                (17)
     dx/dx_0 = E_0 = (B/D)^2 + P (t f + 2 e_0 f^2)/D + (e_0 P)(e_1 P)                (18)
     dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (19)
     dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (20)
-(17) is the derivative with respect to h, through s too; (18) is 1 minus it.  (19) and (20) collect those with respect to
-t and s.  Derivatives of log-dets are differences, whose terms nearly cancel when slopes are far from s.  Brought over one
-denominator, in t + f = 1, what cancels is gone: every power of e_0 and e_1 stands once.  With the parts of Q,
+(17) is the derivative with respect to `h`, through `s` too; (18) is 1 minus it.  (19) and (20) collect those with respect to
+`t` and `s`.  Derivatives of log-dets are differences, whose terms nearly cancel when slopes are far from `s`.  Brought over
+one denominator, in `t + f = 1`, what cancels is gone: every power of `e_0` and `e_1` stands once.  With the parts of `Q`,
     u_0 = e_0 f^2 / Q,   u_1 = e_1 t^2 / Q,   u_2 = 2 t f / Q,   u_0 + u_1 + u_2 = 1        (21)
-those of l = log|dx/dz| are
+those of `l = log|dx/dz|` are
     T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(t^2 + 4 t f + f^2)/Q           (22)
     V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (2 t^3 + 3 t^2 f - 2 t f^2 - f^3)/Q               (23)
     V_1 = (e_0 + e_1) u_1 + e_1 t (3 f - t^2)/Q + u_0 f + (2 f^3 + 3 f^2 t - 2 f t^2 - t^3)/Q               (24)
     dl/dz = 2 T/(w D),   dl/dz_0 = 2 f V_0/(w D),   dl/dz_1 = -2 t V_1/(w D)        (25)
     dl/dx_1 = -dl/dx_0 = c/h,   c = 2 (e_0 + e_1) P + 2 t f/Q                       (26)
     dl/dd_0 = (f^2/Q - 2 P)/s,   dl/dd_1 = (t^2/Q - 2 P)/s                          (27)
-z_bar = x_bar dx/dz + log_det_bar dl/dz, and so for every field.                    (28)
+`z_bar = x_bar dx/dz + log_det_bar dl/dz`, and so for every field.                  (28)
 
-For the inverse map, z's derivative with respect to a field is -dz/dx times x's, dz/dx = D^2/(s Q):
+For the inverse map, z's derivative with respect to a field is `-dz/dx` times x's, `dz/dx = D^2/(s Q)`:
     dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (29)
     dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (30)
     dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (31)
-and that of its log-det n, with n = -l at the root, is -dl/dfield + (dl/dz)(dz/dx)(dx/dfield), where D divides out:
+and that of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)(dz/dx)(dx/dfield)`, where `D` divides out:
     dn/dx = -2 T D/(h Q)                                                            (32)
     dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
     K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (33)
@@ -60,9 +60,9 @@ and that of its log-det n, with n = -l at the root, is -dl/dfield + (dl/dz)(dz/d
     dn/dx_0 = (2 f/h) X_0,   dn/dx_1 = -(2 t/h) X_1                                 (36)
     X_0 = (e_0 + e_1)(u_1^2 + 2 u_1 u_2 - u_0 e_1 t f/Q - u_0 f (f - t)/Q)
           + (u_0 (f^2 - t f + 4 t^2) + (e_1 t/Q)(f^3 + 6 f^2 t + t^3) + (f/Q)(f^3 + 3 f^2 t - f t^2 + t^3))/Q       (37)
-X_1 is X_0 with 0 and 1, t and f exchanged.  x_bar = z_bar dz/dx + log_det_bar dn/dx, and so for every field.       (38)
-Beyond the knots, from (4) and (5), the cotangent of the event goes to it, to x_0 and, with the other sign, to z_0 (or to
-x_K and z_K); for the inverse map with the signs of both turned.                    (39)
+`X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.  `x_bar = z_bar dz/dx + log_det_bar dn/dx`, and so for every field.    (38)
+Beyond the knots, from (4) and (5), the cotangent of the event goes to it, to `x_0` and, with the other sign, to `z_0` (or to
+`x_K` and `z_K`); for the inverse map with the signs of both turned.                (39)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; Gregory and Delbourgo,
 Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2 (1982).
