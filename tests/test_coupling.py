@@ -144,9 +144,9 @@ def rotation(rng, size):
 
 def event_shape(f):
     inner = f
-    while not hasattr(inner, "mask"):
+    while not hasattr(inner, "net"):
         inner = inner.inner if hasattr(inner, "inner") else inner.stages[0]
-    shape = inner.mask.shape
+    shape = inner.passes.shape
     return shape[:1] + (2,) * (len(shape) - 1) if inner.split.rest else shape       # of channels: two positions each way
 
 
@@ -561,7 +561,7 @@ def test_hard_cases(page, case):
     f = page(**case.params)
     for side, events in (("z", case.z), ("x", case.x)):
         for event in events:
-            if f.mask.all():                                # nested lists do not show the shape of an empty matrix
+            if f.passes.all():                                # nested lists do not show the shape of an empty matrix
                 (x, log_det), pullback = f.vjp(event)
                 z_bar, _ = pullback(np.ones(len(event)), 1.0)
                 assert x.tolist() == event and log_det == 0 and z_bar.tolist() == [1.0] * len(event)
@@ -639,18 +639,18 @@ def test_wrong_masks_nets_and_events_are_refused():
     net, mask = network(rng, 2, 4), masks.halves(4)
     f = AffineCoupling(mask, net, ExpScale())
     for method in ("forward", "inverse", "vjp", "inverse_vjp", "jacobian"):
-        rule = r"AffineCoupling: [zx] has event shape \(5,\): its mask is for events of shape \(4,\)"
+        rule = r"AffineCoupling: [zx] has event shape \(5,\): its split is for events of shape \(4,\)"
         with pytest.raises(ValueError, match=rule):
             getattr(f, method)(np.ones((2, 5)))
-    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit"):
+    with pytest.raises(ValueError, match="AffineCoupling: passes and net do not fit"):
         AffineCoupling(masks.halves(5), net, ExpScale())
-    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit: its net gives outputs of shape"):
+    with pytest.raises(ValueError, match="AffineCoupling: passes and net do not fit: its net gives outputs of shape"):
         AffineCoupling(np.array([True, True, False]), net, ExpScale())
-    with pytest.raises(ValueError, match="AdditiveCoupling: mask and net do not fit"):
+    with pytest.raises(ValueError, match="AdditiveCoupling: passes and net do not fit"):
         AdditiveCoupling(mask, net)
-    with pytest.raises(ValueError, match="mask must be of dtype bool"):
+    with pytest.raises(ValueError, match="passes must be of dtype bool"):
         AffineCoupling(np.array([1, 1, 0, 0]), net, ExpScale())
-    with pytest.raises(ValueError, match="mask must have at least one axis"):
+    with pytest.raises(ValueError, match="passes must have at least one axis"):
         AffineCoupling(True, net, ExpScale())
     with pytest.raises(ValueError, match="layout must be one of"):
         AffineCoupling(mask, net, ExpScale(), layout="blocks")

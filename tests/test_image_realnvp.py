@@ -364,13 +364,13 @@ def couplings_of(chain):
 def of_port(coupling, x, g, v):
     """The port's coupling, line by line, given what its network gives: (y, sum of s), w = g v / |v| for each channel."""
     w = (g * v / np.sqrt(v * v))[:, None, None]
-    if coupling.mask.shape[-1] > 1:
-        b = 1.0 * coupling.mask
+    if coupling.passes.shape[-1] > 1:
+        b = 1.0 * coupling.passes
         t, s = np.split(coupling.net.net.forward(x * b), 2, 1)
         s, t = w * np.tanh(s) * (1 - b), t * (1 - b)
         return (x + t) * np.exp(s), s.reshape(len(s), -1).sum(-1)
     halves = np.split(x, 2, 1)
-    first = bool(coupling.mask[0, 0, 0])
+    first = bool(coupling.passes[0, 0, 0])
     x_id, x_change = halves if first else halves[::-1]
     t, s = np.split(coupling.net.forward(x_id), 2, 1)
     s = w * np.tanh(s)
@@ -381,16 +381,16 @@ def of_port(coupling, x, g, v):
 def ports_couplings(rng):
     """(coupling, is it a checkerboard, images that it takes)."""
     for coupling in couplings_of(built(rng, **PORTS["chrischute"]).bijector.inner):
-        shape = coupling.mask.shape
+        shape = coupling.passes.shape
         checkerboard = shape[-1] > 1
-        yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.mask), 2, 2))))
+        yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.passes), 2, 2))))
 
 
 def test_gains_of_channels_are_the_ports():
     rng = np.random.default_rng(12)
     kinds = set()
     for coupling, checkerboard, x in ports_couplings(rng):
-        C = len(coupling.mask) if checkerboard else len(coupling.mask) // 2
+        C = len(coupling.passes) if checkerboard else len(coupling.passes) // 2
         g, v = rng.normal(size=(2, C))
         assert coupling.scale.gains.shape == (C,) and coupling.scale.gain is None and coupling.scale.shift is None
         coupling = coupling.replace(scale={"gains": g * np.sign(v)})
@@ -399,7 +399,7 @@ def test_gains_of_channels_are_the_ports():
         np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
         np.testing.assert_allclose(log_det, sldj, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(coupling.inverse(y), x, rtol=1e-12, atol=1e-13)
-        kinds.add((checkerboard, bool(coupling.mask.ravel()[0])))
+        kinds.add((checkerboard, bool(coupling.passes.ravel()[0])))
     assert len(kinds) == 4
 
 
@@ -423,7 +423,7 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
         coupling = coupling.replace(scale={"gains": module.weight.detach().numpy().ravel()})
         y_bar, l_bar = rng.normal(size=x.shape), rng.normal(size=3)
         if checkerboard:
-            h, changed, moved, bar = coupling.net.net.forward(x * coupling.mask), 1.0 * ~coupling.mask, x, y_bar
+            h, changed, moved, bar = coupling.net.net.forward(x * coupling.passes), 1.0 * ~coupling.passes, x, y_bar
         else:
             (a, moved), bar, changed = coupling.parts(x), coupling.parts(y_bar)[1], 1.0
             h = coupling.net.forward(a)

@@ -35,9 +35,9 @@ def test_the_density_is_the_papers(size, hidden, couplings):
     for event, given in zip(x, flow.log_prob(x)):
         h, total = event.copy(), 0.0
         for stage in flow.bijector.inner.stages:
-            s, t = np.split(dense(stage.net.layers, h[stage.mask]), 2)
+            s, t = np.split(dense(stage.net.layers, h[stage.passes]), 2)
             log_scale = float(stage.scale.gain) * np.tanh(s) + float(stage.scale.shift)         # (2)
-            h[~stage.mask] = h[~stage.mask] * np.exp(log_scale) + t
+            h[~stage.passes] = h[~stage.passes] * np.exp(log_scale) + t
             total += log_scale.sum()
         expected = -0.5 * (h @ h) - 0.5 * size * math.log(2 * math.pi) + total      # (3)
         assert given == pytest.approx(expected, rel=1e-12, abs=1e-12)

@@ -70,7 +70,7 @@ FLOWS = {
     "alternating": lambda: normal(*couplings(masked=masks.alternating(5))),
     "any mask": lambda: normal(*couplings(masked=np.array([True, True, False, True, False]))),
     "volume preserving": lambda: normal(*couplings(VolumePreservingCoupling)),
-    "any family": lambda: normal(*(Coupling(c.mask, c.net, affine_family(ExpScale())) for c in couplings())),
+    "any family": lambda: normal(*(Coupling(c.passes, c.net, affine_family(ExpScale())) for c in couplings())),
     "among other stages": lambda: normal(couplings()[0], PERMUTATION, ACTNORM, couplings()[1], Inverse(ACTNORM),
                                          couplings()[2]),
     "with layer norm": lambda: normal(*(

@@ -277,7 +277,7 @@ class Cotangents(Columns):
 def tunable(stage):
     """Is a stage's view a coupling of vectors with a network of dense layers and activations between them?"""
     affine = type(stage) is AffineCoupling
-    if not affine and type(stage) is not AdditiveCoupling or stage.mask.ndim != 1 or affine and stage.shift_first:
+    if not affine and type(stage) is not AdditiveCoupling or stage.passes.ndim != 1 or affine and stage.shift_first:
         return False
     if type(stage.net) is not Sequential or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
         return False

@@ -35,7 +35,7 @@ SIZES = ((1, 1), (3, 3))
 
 def tunable_images(stage):
     """Is a stage's view a coupling of whole channels whose network is convolutions, each with a ReLU but the last?"""
-    if type(stage) not in (AffineCoupling, AdditiveCoupling) or stage.mask.ndim != 3 or stage.split.rest != 2:
+    if type(stage) not in (AffineCoupling, AdditiveCoupling) or stage.passes.ndim != 3 or stage.split.rest != 2:
         return False
     if type(stage.net) is not Sequential or not stage.split.sizes[0] or stage.parameter_batch != ():
         return False

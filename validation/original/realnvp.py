@@ -63,7 +63,7 @@ def names(flow, scopes):
         scope = None
         for i, stage in enumerate(stages):
             here = (*path, "stages", str(i))
-            if hasattr(stage, "mask"):
+            if hasattr(stage, "net"):
                 scope = next(scopes)
                 found |= of_coupling(stage, here, scope)
             elif isinstance(stage, BatchNorm):

@@ -1,6 +1,6 @@
 r"""Affine coupling (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3).
 
-The mask splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a) and sigma = sigma(s) > 0 a
+`passes` splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a) and sigma = sigma(s) > 0 a
 convention of `scales`, exp(s) in the paper,
     x_a = z_a                                                                       (1)
     x_b = z_b sigma(s) + t                                                          (2)
@@ -48,14 +48,14 @@ from .family import lifted, lowered
 class AffineCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b scale(s) + t, or with `shift_first` x_b = (z_b + t) scale(s), with (s, t) = net(z_a).
 
-    `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
+    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
     two outputs for each entry of b; `scale`: a convention, whose gains of channels, if it has them, are those of the
     channels in which b has entries, in order.  `order` says which of s ("scale") and t ("shift") comes first in net's
-    outputs, `layout` whether they are two "halves" or "interleaved".  ValueError where mask, net, scale and event do not
+    outputs, `layout` whether they are two "halves" or "interleaved".  ValueError where passes, net, scale and event do not
     fit.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
@@ -75,13 +75,13 @@ class AffineCoupling(MaskedBijector):
         return channels
 
     @staticmethod
-    def definition(m, z, mask, net, scale, order, layout, shift_first):
+    def definition(m, z, passes, net, scale, order, layout, shift_first):
         def entry(z_j, sigma_j, t_j):
             return (z_j + t_j) * sigma_j if shift_first else z_j * sigma_j + t_j    # (2) (11)
 
-        a, b, whole = divided(z, mask)                                              # (1)
+        a, b, whole = divided(z, passes)                                              # (1)
         s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
-        return whole(transformed(entry, b, scales(m, scale, s, mask), t))           # (2)
+        return whole(transformed(entry, b, scales(m, scale, s, passes), t))         # (2)
 
     def s_and_t(self, h):
         pieces = self.pieces(h)
@@ -174,18 +174,18 @@ class AffineCoupling(MaskedBijector):
         return (self.split.whole(x_a, z_b, x.shape), -self.total(sigma.log)), pullback      # (5)
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
+        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], passes=[True, True],
              net=Dense(np.zeros((0, 2)), []), scale=ExpScale()),
-        case("MaskNone", "an empty a: a map that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]], mask=[False, False],
+        case("MaskNone", "an empty a: a map that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]], passes=[False, False],
              net=Dense(np.zeros((4, 0)), [0.5, -2.0, 1.0, 3.0]), scale=ExpScale()),
         case("Contracted", "sigma is small beside t: x_b no longer remembers z_b", z=[[1.0, 3.0]], x=[[1.0, 3.0]],
-             mask=[True, False], net=Dense([[-50.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
+             passes=[True, False], net=Dense([[-50.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324], [1.0, 0.0]], x=[[1.0, 2.0**1000]],
-             mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), scale=ExpScale()),
+             passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), scale=ExpScale()),
         case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],
-             mask=[True, False], net=Dense([[1e-20], [0.5]], [0.0, 0.0]), scale=ExpScale()),
-        case("ShiftFirst", "the shift is scaled too", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+             passes=[True, False], net=Dense([[1e-20], [0.5]], [0.0, 0.0]), scale=ExpScale()),
+        case("ShiftFirst", "the shift is scaled too", z=[[1.0, 3.0]], x=[[1.0, 3.0]], passes=[True, False],
              net=Dense([[0.7], [0.5]], [0.0, 1.0]), scale=ExpScale(), shift_first=True),
         case("Cancelling", "z_b + t is small beside its terms", z=[[1.0, 1.0 + 2.0**-20]], x=[[1.0, 2.0**-20]],
-             mask=[True, False], net=Dense([[0.7], [0.0]], [0.0, -1.0]), scale=ExpScale(), shift_first=True),
+             passes=[True, False], net=Dense([[0.7], [0.0]], [0.0, -1.0]), scale=ExpScale(), shift_first=True),
     )

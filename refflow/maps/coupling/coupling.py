@@ -1,4 +1,4 @@
-"""What couplings share: a mask, a conditioner, and the layout of its outputs."""
+"""What couplings share: a split, a conditioner, and the layout of its outputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LAYOUTS = ("halves", "interleaved")
 
 # -- definitions ------------------------------------------------------------------------------------------------------
 
-def divided(z, mask):
+def divided(z, passes):
     """(a, b, whole) of nested lists: lists of entries, or of channels, and the function that joins an event again."""
-    inner, by_channel = mask[0], True
+    inner, by_channel = passes[0], True
     while isinstance(inner, list):
         inner, by_channel = inner[0], by_channel and len(inner) == 1
-    passes, cells = (flat_list(mask), list(z)) if by_channel else (flat_list(mask), flat_list(z))
+    passes, cells = flat_list(passes), list(z) if by_channel else flat_list(z)
     a = [cell for cell, through in zip(cells, passes) if through]
     b = [cell for cell, through in zip(cells, passes) if not through]
 
@@ -56,11 +56,11 @@ def transformed(f, *cells):
     return [each(f, *together) for together in zip(*cells)]
 
 
-def scales(m, scale, s, mask):
+def scales(m, scale, s, passes):
     """scale(s) for the cells of b; with gains of channels, for each that of its channel among those of b."""
     if scale.gains is None:
         return transformed(lambda s_j: scale.definition(m, s_j), s)
-    numbers = [c for c, row in enumerate(mask) for passes in flat_list([row]) if not passes]
+    numbers = [c for c, row in enumerate(passes) for through in flat_list([row]) if not through]
     distinct = sorted(set(numbers))
 
     def of_channel(k):
@@ -74,14 +74,14 @@ def scales(m, scale, s, mask):
 class MaskedBijector(Bijector):
     """A map that leaves the part a of an event as it is and transforms the part b given net(a).
 
-    Pages declare `mask`, `net` and `layout`, and `outputs`, the number P of the conditioner's outputs for each entry of b.
+    Pages declare `passes`, `net` and `layout`, and `outputs`, the number P of the conditioner's outputs for each entry of b.
     net takes the part a as its event, (|a|,) or, split by channels, (|a|, *rest), and gives (P |b|,) or (P |b|, *rest):
     P blocks of |b| channels (layout "halves"), or P neighbours for each of |b| ("interleaved").
     """
 
     outputs = 2
 
-    event_ndim = property(lambda self: (self.mask.ndim, self.mask.ndim))
+    event_ndim = property(lambda self: (self.passes.ndim, self.passes.ndim))
 
     @property
     def parameter_batch(self):
@@ -89,19 +89,19 @@ class MaskedBijector(Bijector):
 
     def _validate(self):
         name = type(self).__name__
-        if self.mask.ndim < 1:
-            raise ValueError(f"{name}: mask must have at least one axis")
+        if self.passes.ndim < 1:
+            raise ValueError(f"{name}: passes must have at least one axis")
         if self.layout not in LAYOUTS:
             raise ValueError(f"{name}: layout must be one of {LAYOUTS}, not {self.layout!r}")
-        self._set("split", Split(self.mask))
+        self._set("split", Split(self.passes))
         if self.net.event_ndim[0] != self.split.rest + 1:
             raise ValueError(f"{name}: net must take events of {self.split.rest + 1} axes, not {self.net.event_ndim[0]}")
         super()._validate()
         if self.net.fixed_shape is not None and not self.split.rest:
             try:
-                self.output_shape(self.mask.shape)
+                self.output_shape(self.passes.shape)
             except ValueError as error:
-                raise ValueError(f"{name}: mask and net do not fit: {error}") from None
+                raise ValueError(f"{name}: passes and net do not fit: {error}") from None
 
     def output_shape(self, shape):
         self.split.fits(shape)
@@ -158,13 +158,13 @@ class MaskedBijector(Bijector):
     def output_slopes(self, z, z_a):
         """d(piece)/dz_a of each of the P pieces, (*batch, size of b, size of a)."""
         slopes = self.net.jacobian(z_a)
-        b = self.split.part_shapes(z.shape[z.ndim - self.mask.ndim:])[1]
+        b = self.split.part_shapes(z.shape[z.ndim - self.passes.ndim:])[1]
         rows = np.arange(slopes.shape[-2]).reshape(self.outputs * b[0], *b[1:])
         return [slopes[..., piece.ravel(), :] for piece in self.pieces(rows)]
 
     def assembled(self, z, lower, slope):
         """The Jacobian from dx_b/dz_a = `lower` and the diagonal of dx_b/dz_b, flat."""
-        batch, shape = z.shape[:z.ndim - self.mask.ndim], z.shape[z.ndim - self.mask.ndim:]
+        batch, shape = z.shape[:z.ndim - self.passes.ndim], z.shape[z.ndim - self.passes.ndim:]
         a, b = self.split.entries(shape)
         J = np.zeros((*batch, a.size + b.size, a.size + b.size), z.dtype)
         J[..., a, a] = 1

@@ -1,6 +1,6 @@
 r"""Coupling with any family of elementwise maps (for instance Mueller et al., arXiv:1808.03856, section 3.2).
 
-The mask splits the event into a (passes through) and b (is transformed).  With h = net(z_a), and for each entry b_j the map
+`passes` splits the event into a (passes through) and b (is transformed).  With h = net(z_a), and for each entry b_j the map
 f_j = f(.; fields(h_j)) of a family, h_j being P of the outputs,
     x_a = z_a                                                                       (1)
     x_b = f(z_b; fields(h))                                                         (2)
@@ -32,13 +32,13 @@ from .family import Family, affine_family
 class Coupling(MaskedBijector):
     """x_a = z_a, x_b = f(z_b) with the family's map f at net(z_a).
 
-    `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to P
+    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to P
     outputs for each entry of b, in `layout` "halves" (P blocks) or "interleaved" (P neighbours); `family`: an elementwise
-    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError where mask,
+    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError where passes,
     net, family and event do not fit.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     family: Family = child()
     layout: str = plain("halves")
@@ -48,8 +48,8 @@ class Coupling(MaskedBijector):
     codomain = property(lambda self: self.family.codomain)
 
     @staticmethod
-    def definition(m, z, mask, net, family, layout):
-        a, b, whole = divided(z, mask)                                              # (1)
+    def definition(m, z, passes, net, family, layout):
+        a, b, whole = divided(z, passes)                                              # (1)
         pieces = pieces_of(net.definition(m, a), len(b), layout)
         return whole(transformed(lambda z_j, *h_j: family.definition(m, z_j, h_j), b, *pieces))     # (2)
 
@@ -116,8 +116,8 @@ class Coupling(MaskedBijector):
         return (self.split.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
+        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], passes=[True, True],
              net=Dense(np.zeros((0, 2)), []), family=affine_family(ExpScale())),
         case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
-             mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
+             passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
     )

@@ -1,6 +1,6 @@
 r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
 
-The mask splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a), sigma a convention of
+`passes` splits the event into a (passes through) and b (is transformed).  With (s, t) = net(z_a), sigma a convention of
 `scales` and n the number of entries of b,
     c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
     x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
@@ -38,7 +38,7 @@ class VolumePreservingCoupling(MaskedBijector):
     Fields as of `AffineCoupling`.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
@@ -50,8 +50,8 @@ class VolumePreservingCoupling(MaskedBijector):
         super()._validate()
 
     @staticmethod
-    def definition(m, z, mask, net, scale, order, layout):
-        a, b, whole = divided(z, mask)
+    def definition(m, z, passes, net, scale, order, layout):
+        a, b, whole = divided(z, passes)
         s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
         c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
         entries = flat_list(c)
@@ -72,7 +72,7 @@ class VolumePreservingCoupling(MaskedBijector):
         return c - c.sum(self.split.axes, keepdims=True) / max(n, 1)
 
     def nothing(self, z):
-        return np.zeros(z.shape[:z.ndim - self.mask.ndim], z.dtype)                 # (5)
+        return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)                 # (5)
 
     def outputs_bar(self, sigma, r_bar, t_bar):
         """(cotangent of net's outputs, of the convention's own parameters)."""
@@ -131,10 +131,10 @@ class VolumePreservingCoupling(MaskedBijector):
         return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), []),
+        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), []),
              scale=ExpScale()),
-        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], passes=[True, False],
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
-             mask=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+             passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
     )
