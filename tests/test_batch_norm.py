@@ -13,13 +13,13 @@ from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequen
 from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import AffineCoupling, masks
 from refflow.maps.elementwise import TanhExpScale
-from refflow.maps.normalization import BatchNorm, batch_statistics, of_batch, with_statistics
-from refflow.maps.normalization.batch_norm import BatchStatisticsNorm, norms
+from refflow.maps.normalization import BatchNorm, batch_statistics
+from refflow.maps.normalization.batch_norm import BatchStatisticsNorm
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
 from refflow.testing.pages import lacks
 from refflow.training import LBFGS, Adam, TrainingError, Unconstrained, fit, fit_reverse_kl
-from refflow.training.batch_norm import MovingStatistics, space_of
+from refflow.training.batch_norm import MovingStatistics, norms, of_batch, space_of, with_statistics
 from validation.measure import measure
 
 CHECKERBOARD = masks.checkerboard(1, 2, 3)

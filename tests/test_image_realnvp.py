@@ -9,8 +9,7 @@ from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import AffineCoupling
 from refflow.models import image_realnvp
 from refflow.models.realnvp_images import full_resolution, penalised
-from refflow.maps.normalization import of_batch, with_statistics
-from refflow.maps.normalization.batch_norm import norms
+from refflow.training.batch_norm import norms, of_batch, with_statistics
 from refflow.saving import load, save
 from refflow.maps.shape import FactorOut
 from refflow.testing.pages import equations

@@ -48,11 +48,11 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.models import all_in_one
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine
-from refflow.maps.normalization import of_batch
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
 from refflow.oracle.points import simple_bijector
-from refflow.saving import SCHEMA, about, known_classes, load, save
+from refflow.saving import EARLIER, SCHEMA, about, known_classes, load, save
+from refflow.training.batch_norm import of_batch
 
 FORMS = [".npz", ".json"]
 
@@ -247,7 +247,7 @@ def first(d):
 
 
 HOSTILE = {
-    "schema": (lambda d: d.update(schema="refflow/flow/2"), "its schema is 'refflow/flow/2'"),
+    "schema": (lambda d: d.update(schema="refflow/flow/3"), "its schema is 'refflow/flow/3'"),
     "no schema": (lambda d: d.pop("schema"), "its schema is None"),
     "more keys": (lambda d: d.update(extra=1), "the document: an object with"),
     "unknown class": (lambda d: first(d).update({"class": "os.system"}), r"stages\.0: there is no class 'os.system'"),
@@ -283,10 +283,11 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("schema", (SCHEMA, *EARLIER))
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_documents_are_refused(tmp_path, name):
+def test_hostile_documents_are_refused(tmp_path, name, schema):
     change, words = HOSTILE[name]
-    d = document(tmp_path)
+    d = document(tmp_path) | {"schema": schema}
     change(d)
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(d))

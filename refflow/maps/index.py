@@ -51,8 +51,6 @@ HOME = {
     "BatchNorm": "normalization.batch_norm",
     "BatchStatisticsNorm": "normalization.batch_norm",
     "batch_statistics": "normalization.batch_norm",
-    "of_batch": "normalization.batch_norm",
-    "with_statistics": "normalization.batch_norm",
     "GlowActNorm": "normalization.glow_actnorm",
     "BijectorLayer": "conditioners.bijector_layer",
     "ConcatenatedReLU": "conditioners.concatenated_relu",

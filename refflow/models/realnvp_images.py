@@ -50,11 +50,11 @@ import numpy as np
 from ..maps.conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
                                  uniform)
 from ..core import Chain, Flow, Inverse
+from ..core.tree import walk
 from ..maps.densities import StandardNormal
 from ..maps.coupling import AdditiveCoupling, AffineCoupling, MaskedInput, masks
 from ..maps.elementwise import RescaledTanhExpScale, alpha_logit
 from ..maps.normalization import BatchNorm
-from ..maps.normalization.batch_norm import components
 from ..maps.shape import FactorOut, Reshape, Squeeze
 
 
@@ -233,15 +233,17 @@ class Networks:
         return WeightNormConv2d(v, g, b)
 
 
-def penalised(value, path=()):
-    """Paths of the parameters whose squares (17) adds up, in a flow or a component of it."""
-    found = [(*path, "g")] if isinstance(value, WeightNormConv2d) and value.g is not None else []      # (17)
-    if isinstance(value, AffineCoupling):
-        if value.scale.gains is not None:
+def penalised(flow):
+    """Paths of the parameters whose squares (17) adds up."""
+    found = []
+    for path, value in walk(flow):
+        if isinstance(value, WeightNormConv2d) and value.g is not None:
+            found.append((*path, "g"))                                              # (17)
+        elif isinstance(value, AffineCoupling) and value.scale.gains is not None:
             found.append((*path, "scale", "gains"))                                 # (17)
-        elif isinstance(value.net, MaskedInput):
+        elif isinstance(value, AffineCoupling) and isinstance(value.net, MaskedInput):
             found.append((*path, "scale", "gain"))                                  # (17)
-    return found + [leaf for key, inner in components(value, path) for leaf in penalised(inner, key)]
+    return found
 
 
 def full_resolution(z, shape, scales, recursion_type=2):

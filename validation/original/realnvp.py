@@ -18,10 +18,11 @@ from refflow.maps.densities import StandardNormal
 from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import AffineCoupling, MaskedInput
 from refflow.models import realnvp_images
-from refflow.maps.normalization import BatchNorm, of_batch, with_statistics
+from refflow.maps.normalization import BatchNorm
 from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, ClipNorm, SquaredNorm, fit
 from refflow.training.penalty import with_penalty
+from refflow.training.batch_norm import of_batch, with_statistics
 from refflow.core.tree import at_path
 
 from .words import PRACTICE, numbers, under
