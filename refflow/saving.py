@@ -374,5 +374,22 @@ def without_record(given):
     return with_fields(given, {key: part for key, part in given["fields"].items() if key not in ("record", "key")})
 
 
-UPGRADES = {"AdditiveCoupling": with_passes, "AffineCoupling": with_passes, "VolumePreservingCoupling": with_passes,
+def of_family(given):
+    """An affine coupling that is not the paper's, with a scale, an order, a layout of its own, is now a `Coupling`."""
+    given = with_passes(given)
+    fields = dict(given["fields"])
+    options = {key: fields.pop(key, usual) for key, usual in AFFINE.items()}
+    scale = fields.pop("scale", None)
+    if options == AFFINE and scale == EXPONENTIAL:
+        return with_fields(given, fields)
+    weak = isinstance(scale, dict) and scale.get("weak")
+    located = {"class": "LocationScale", "weak": weak, "fields": {"scale": scale, "order": options["order"]}}
+    elementwise = {"type": "ScaledShift" if options["shift_first"] else "ScaledAffine"}
+    family = {"class": "Family", "weak": weak, "fields": {"bijector": elementwise, "map": located}}
+    return {**given, "class": "Coupling", "fields": {**fields, "family": family, "layout": options["layout"]}}
+
+
+AFFINE = {"order": {"tuple": ["scale", "shift"]}, "layout": "halves", "shift_first": False}
+EXPONENTIAL = {"class": "ExpScale", "weak": True, "fields": {"offset": {"float": "0x0.0p+0"}}}
+UPGRADES = {"AdditiveCoupling": with_passes, "AffineCoupling": of_family, "VolumePreservingCoupling": with_passes,
             "Coupling": with_passes, "MaskedInput": with_passes, "BatchStatisticsNorm": without_record}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from refflow import Affine, Chain, Flow, Inverse, StandardNormal
 from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import TanhExpScale
 from refflow.maps.normalization import BatchNorm, batch_statistics
 from refflow.maps.normalization.batch_norm import BatchStatisticsNorm
@@ -211,7 +211,7 @@ def small_flow(rng, D=4):
     stages = []
     for flip in (False, True):
         mask = masks.halves(D, flip=flip)
-        stages += [AffineCoupling(mask, layers(D // 2, D - D // 2), TanhExpScale()),
+        stages += [Coupling(mask, layers(D // 2, D - D // 2), affine_family(TanhExpScale())),
                    BatchNorm(np.zeros(D), np.ones(D), passes=mask)]
     return Flow(Inverse(Chain(stages)), StandardNormal(D))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling
+from refflow.maps.coupling import Coupling
 from refflow.models import image_realnvp
 from refflow.models.realnvp_images import full_resolution, penalised
 from refflow.training.batch_norm import norms, of_batch, with_statistics
@@ -356,7 +356,7 @@ def couplings_of(chain):
     for stage in chain.stages:
         if isinstance(stage, FactorOut):
             yield from couplings_of(stage.rest)
-        elif isinstance(stage, AffineCoupling):
+        elif isinstance(stage, Coupling):
             yield stage
 
 
@@ -385,14 +385,19 @@ def ports_couplings(rng):
         yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.passes), 2, 2))))
 
 
+def with_gains(coupling, gains):
+    return coupling.replace(family={"map": {"scale": {"gains": gains}}})
+
+
 def test_gains_of_channels_are_the_ports():
     rng = np.random.default_rng(12)
     kinds = set()
     for coupling, checkerboard, x in ports_couplings(rng):
         C = len(coupling.passes) if checkerboard else len(coupling.passes) // 2
         g, v = rng.normal(size=(2, C))
-        assert coupling.scale.gains.shape == (C,) and coupling.scale.gain is None and coupling.scale.shift is None
-        coupling = coupling.replace(scale={"gains": g * np.sign(v)})
+        scale = coupling.affine_form.scale
+        assert scale.gains.shape == (C,) and scale.gain is None and scale.shift is None
+        coupling = with_gains(coupling, g * np.sign(v))
         y, log_det = coupling.forward_and_log_det(x)
         wanted, sldj = of_port(coupling, x, g, v)
         np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
@@ -416,10 +421,10 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
             return self.weight * x
 
     for coupling, checkerboard, x in ports_couplings(rng):
-        module = torch.nn.utils.parametrizations.weight_norm(Rescale(len(coupling.scale.gains)), dim=0)
+        module = torch.nn.utils.parametrizations.weight_norm(Rescale(coupling.family.channels), dim=0)
         inside = module.parametrizations.weight
         g, v = inside.original0, inside.original1
-        coupling = coupling.replace(scale={"gains": module.weight.detach().numpy().ravel()})
+        coupling = with_gains(coupling, module.weight.detach().numpy().ravel())
         y_bar, l_bar = rng.normal(size=x.shape), rng.normal(size=3)
         if checkerboard:
             h, changed, moved, bar = coupling.net.net.forward(x * coupling.passes), 1.0 * ~coupling.passes, x, y_bar
@@ -431,7 +436,7 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
         loss = (torch.tensor(changed * bar) * (torch.tensor(moved) + t) * torch.exp(s)).sum()
         loss = loss + (torch.tensor(changed * l_bar[:, None, None, None]) * s).sum()
         loss.backward()
-        ours = coupling.vjp(x)[1](y_bar, l_bar)[1]["scale"]["gains"]
+        ours = coupling.vjp(x)[1](y_bar, l_bar)[1]["family"]["map"]["scale"]["gains"]
         np.testing.assert_allclose((g.grad * torch.sign(v.detach())).numpy().ravel(), ours, rtol=1e-11, atol=1e-13)
         assert np.abs(v.grad.numpy()).max() <= 1e-14 * np.abs(g.grad.numpy()).max()
 

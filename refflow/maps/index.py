@@ -21,6 +21,7 @@ HOME = {
     "Scale": "elementwise.scale",
     "CONVENTIONS": "elementwise.scale_conventions",
     "ScaledAffine": "elementwise.scaled_affine",
+    "ScaledShift": "elementwise.scaled_shift",
     "Sigmoid": "elementwise.sigmoid",
     "SigmoidScale": "elementwise.sigmoid_scale",
     "SoftclipExpScale": "elementwise.softclip_exp_scale",

@@ -1,9 +1,9 @@
 """Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
 
+from ..fast.likelihood import LikelihoodGradient
 from . import gaussians, recipes
 from .fit import Result, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
-from .reversible import LikelihoodGradient
 from .penalty import SquaredNorm
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
 from .unconstrained import Unconstrained

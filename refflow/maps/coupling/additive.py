@@ -21,7 +21,7 @@ import numpy as np
 
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, real
-from .coupling import MaskedBijector, divided, transformed
+from .coupling import AffineForm, MaskedBijector, divided, transformed
 
 
 @bijector(source="arXiv:1410.8516", domain=real, codomain=real, constant_log_det=True)
@@ -37,9 +37,11 @@ class AdditiveCoupling(MaskedBijector):
     outputs = 1
     layout = "halves"
 
+    affine_form = AffineForm(None, None, 0, "halves")
+
     @staticmethod
     def definition(m, z, passes, net):
-        a, b, whole = divided(z, passes)                                              # (1)
+        a, b, whole = divided(z, passes)                                            # (1)
         return whole(transformed(lambda z_j, t_j: z_j + t_j, b, net.definition(m, a)))      # (2)
 
     def forward_and_log_det(self, z):
@@ -48,11 +50,11 @@ class AdditiveCoupling(MaskedBijector):
         return x, self.nothing(z)
 
     def nothing(self, z):
-        return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)                 # (5)
+        return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
-        return self.split.whole(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)      # (3)
+        return self.split.whole(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)         # (3)
 
     def jacobian(self, z):
         z_a, _ = self.parts(z)
@@ -67,7 +69,7 @@ class AdditiveCoupling(MaskedBijector):
             net_a_bar, net_bar = net_pullback(x_b_bar)
             return self.split.whole(x_a_bar + net_a_bar, x_b_bar, z.shape), {"net": net_bar}        # (6)
 
-        return (self.split.whole(z_a, z_b + t, z.shape), self.nothing(z)), pullback     # (2)
+        return (self.split.whole(z_a, z_b + t, z.shape), self.nothing(z)), pullback         # (2)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -78,11 +80,11 @@ class AdditiveCoupling(MaskedBijector):
             net_a_bar, net_bar = net_pullback(-z_b_bar)
             return self.split.whole(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}        # (7)
 
-        return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback     # (3)
+        return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback         # (3)
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), [])),
-        case("MaskNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
+        case("PassesAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), [])),
+        case("PassesNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
              passes=[False, False], net=Dense(np.zeros((2, 0)), [0.5, -2.0])),
         case("Forgotten", "t is so large that x_b no longer remembers z_b", z=[[1.0, 1e-20]], x=[[1.0, 3.0]],
              passes=[True, False], net=Dense([[1e6]], [0.25])),

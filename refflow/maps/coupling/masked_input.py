@@ -79,7 +79,7 @@ class MaskedInput(Conditioner):
         """B h."""
         batch = h.shape[:h.ndim - self.passes.ndim]
         P = math.prod(h.shape[len(batch):]) // self.passes.size
-        return h.reshape(*batch, P, self.passes.size)[..., self.b].reshape(*batch, P * len(self.b), *self.tail)   # (1)
+        return h.reshape(*batch, P, self.passes.size)[..., self.b].reshape(*batch, P * len(self.b), *self.tail)     # (1)
 
     def forward(self, a):
         return self.taken(self.net.forward(self.placed(a)))                         # (1)
@@ -99,7 +99,7 @@ class MaskedInput(Conditioner):
             whole = np.zeros((*batch, P, self.passes.size), h.dtype)
             whole[..., self.b] = h_bar.reshape(*batch, P, len(self.b))              # (3)
             event_bar, net_bar = net_pullback(whole.reshape(h.shape))
-            return event_bar.reshape(*batch, self.passes.size)[..., self.a].reshape(a.shape), {"net": net_bar}        # (3)
+            return event_bar.reshape(*batch, self.passes.size)[..., self.a].reshape(a.shape), {"net": net_bar}      # (3)
 
         return self.taken(h), pullback
 
