@@ -11,12 +11,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from refflow import ActNorm, Affine, DenseLinear, Inverse, Power
+from refflow import ActNorm, Affine, Chain, DenseLinear, Inverse, Power
 from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
-from refflow.core import Array, Conditioner, conditioner, real
+from refflow.core import Array, Bijector, Conditioner, bijector, conditioner, real, sequence_mask
 from refflow.core.tree import flatten
-from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
-                                   masks)
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, MaskedInput, VolumePreservingCoupling,
+                                   affine_family, masks)
 from refflow.models import all_in_one
 from refflow.maps.conditioners import Times
 from refflow.models.all_in_one import GLOBAL_SCALE
@@ -252,7 +252,7 @@ def test_affine_is_the_family_of_exp(name, dtype):
 @pytest.mark.parametrize("wrong", ("vjp", "inverse_vjp"))
 def test_a_wrong_coupling_is_not_the_family(wrong, monkeypatch):
     """The log-det's cotangent negated in either pullback: held apart from the family, which has no part in it."""
-    page = AffineCoupling.page
+    page = AffineCoupling
     right = getattr(page, wrong)
 
     def planted(self, event):
@@ -669,6 +669,38 @@ def test_one_pass_of_the_conditioner(name, monkeypatch):
         calls.clear()
         getattr(f, method)(event)
         assert calls == {"forward": 1}
+
+
+@pytest.mark.parametrize("page", (*PAGES, MaskedInput))
+def test_a_split_is_not_a_sequence_mask(page):
+    """`at` fills fields by their role: the split has none."""
+    assert page.declared["passes"].role is None and "mask" not in page.declared
+
+
+def test_a_mask_of_sequences_leaves_the_split_alone():
+    f = AdditiveCoupling([True, True, False, False], network(np.random.default_rng(0), 2, 2))
+    with pytest.raises(ValueError, match="mask"):
+        f.at(mask=[True, False, True, False])
+    masked = Chain((f, Valid())).at(mask=[True, False, True, False])
+    assert masked.stages[0].passes.tolist() == [True, True, False, False] and masked.stages[0].equals(f)
+    assert masked.stages[1].mask.tolist() == [True, False, True, False]
+
+
+@bijector(domain=real, codomain=real, source="definition", register=False)
+class Valid(Bijector):
+    """x = z at the valid positions of a sequence."""
+
+    mask: Array = sequence_mask("T")
+    event_ndim = (1, 1)
+
+    def forward_and_log_det(self, z):
+        return z, np.zeros(z.shape[:-1], z.dtype)
+
+    def inverse(self, x):
+        return x
+
+    def vjp(self, z):
+        return self.forward_and_log_det(z), lambda x_bar, log_det_bar: (x_bar, {})
 
 
 def test_wrong_masks_nets_and_events_are_refused():
