@@ -2,6 +2,7 @@
 
 from ..fast.likelihood import LikelihoodGradient
 from . import gaussians, recipes
+from .batch_norm import of_batch, with_statistics
 from .fit import Result, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
@@ -31,5 +32,7 @@ __all__ = [
            "fit",
            "fit_reverse_kl",
            "gaussians",
+           "of_batch",
            "recipes",
+           "with_statistics",
 ]
