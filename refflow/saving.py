@@ -10,7 +10,8 @@ up among those that refflow, or `@bijector` in the user's own code, has register
 any other caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
-declares, so that a file stays readable when its class has got another field since.
+declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
+is put into today's words before it is read (`UPGRADES`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .core.values import Value
 from .core.version import VERSION
 from .maps import load_all
 
-SCHEMA = "refflow/flow/1"
+SCHEMA, EARLIER = "refflow/flow/2", ("refflow/flow/1",)
 DOCUMENT = "refflow.json"
 DTYPES = ("float32", "float64", "bool", "int64")
 HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fortran_order': False, "
@@ -243,10 +244,11 @@ def with_keys(given, keys, path):
 
 
 def read_document(document, arrays):
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else None
-        raise ValueError(f"its schema is {found!r}; this refflow reads {SCHEMA!r}")
-    return read_value(with_keys(document, ("schema", "refflow", "about", "value"), "the document")["value"], "", arrays, 0)
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found not in (SCHEMA, *EARLIER):
+        raise ValueError(f"its schema is {found!r}; this refflow reads {', '.join(map(repr, (SCHEMA, *EARLIER)))}")
+    value = with_keys(document, ("schema", "refflow", "about", "value"), "the document")["value"]
+    return read_value(value if found == SCHEMA else upgraded(value), "", arrays, 0)
 
 
 def read_value(given, path, arrays, depth):
@@ -343,3 +345,51 @@ def read_plain(given, path):
     if kind == "type":
         return class_named(inner, path)
     raise ValueError(f"{path}: {given!r} is no plain value")
+
+
+# -- what earlier schemas wrote ---------------------------------------------------------------------------------------
+
+def upgraded(given):
+    """A document of schema 1 in the words of today, component by component, from the inside out."""
+    if isinstance(given, list):
+        return [upgraded(part) for part in given]
+    if not isinstance(given, dict):
+        return given
+    given = {key: upgraded(part) for key, part in given.items()}
+    upgrade = UPGRADES.get(given["class"]) if isinstance(given.get("class"), str) else None
+    return upgrade(given) if upgrade and isinstance(given.get("fields"), dict) else given
+
+
+def with_fields(given, fields):
+    return {**given, "fields": fields}
+
+
+def with_passes(given):
+    """The split of a coupling was called `mask`."""
+    return with_fields(given, {"passes" if key == "mask" else key: part for key, part in given["fields"].items()})
+
+
+def without_record(given):
+    """Training kept its notes in the normalisation by a batch's statistics."""
+    return with_fields(given, {key: part for key, part in given["fields"].items() if key not in ("record", "key")})
+
+
+def of_family(given):
+    """An affine coupling that is not the paper's, with a scale, an order, a layout of its own, is now a `Coupling`."""
+    given = with_passes(given)
+    fields = dict(given["fields"])
+    options = {key: fields.pop(key, usual) for key, usual in AFFINE.items()}
+    scale = fields.pop("scale", None)
+    if options == AFFINE and scale == EXPONENTIAL:
+        return with_fields(given, fields)
+    weak = isinstance(scale, dict) and scale.get("weak")
+    located = {"class": "LocationScale", "weak": weak, "fields": {"scale": scale, "order": options["order"]}}
+    elementwise = {"type": "ScaledShift" if options["shift_first"] else "ScaledAffine"}
+    family = {"class": "Family", "weak": weak, "fields": {"bijector": elementwise, "map": located}}
+    return {**given, "class": "Coupling", "fields": {**fields, "family": family, "layout": options["layout"]}}
+
+
+AFFINE = {"order": {"tuple": ["scale", "shift"]}, "layout": "halves", "shift_first": False}
+EXPONENTIAL = {"class": "ExpScale", "weak": True, "fields": {"offset": {"float": "0x0.0p+0"}}}
+UPGRADES = {"AdditiveCoupling": with_passes, "AffineCoupling": of_family, "VolumePreservingCoupling": with_passes,
+            "Coupling": with_passes, "MaskedInput": with_passes, "BatchStatisticsNorm": without_record}

@@ -143,7 +143,7 @@ def test_a_coupling_is_an_autoregressive_map_of_two_levels():
     spread, wide, bias = np.zeros((4, 5)), np.zeros((10, 4)), np.zeros(10)
     spread[:, mask], wide[rows], bias[rows] = first.W, last.W, last.b
     masked = Sequential((MaskedDense(spread, sees_a, first.b), tanh, MaskedDense(wide, np.tile(rows[:, None], 4), bias)))
-    f, g = AffineCoupling(mask, inner, ExpScale()), Autoregressive(masked, EXP)
+    f, g = AffineCoupling(mask, inner), Autoregressive(masked, EXP)
     assert [level.tolist() for level in g.levels] == [[0, 2, 4], [1, 3]]
     z = rng.standard_normal((6, 5))
     for method in ("forward_and_log_det", "inverse_and_log_det"):
@@ -192,6 +192,7 @@ def test_a_net_without_an_order_is_refused():
 def test_what_does_not_fit_is_refused():
     rng = np.random.default_rng(5)
     assert "layout must be one of" in refused(net(rng, 3), EXP, "rows")
+    assert "gains of channels" in refused(net(rng, 3), affine_family(RescaledTanhExpScale(None, None, [0.7, 0.2, 0.1])))
     assert "net must give 1 outputs for each of 3 entries, not (6,)" in refused(net(rng, 3), POWER)
     assert "net must map vectors to vectors" in refused(TanhActivation(), EXP)
     f = Autoregressive(net(rng, 3), EXP)

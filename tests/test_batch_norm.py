@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from refflow import Affine, Chain, Flow, Inverse, StandardNormal
 from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import TanhExpScale
-from refflow.maps.normalization import BatchNorm, batch_statistics, of_batch, with_statistics
-from refflow.maps.normalization.batch_norm import BatchStatisticsNorm, norms
+from refflow.maps.normalization import BatchNorm, batch_statistics
+from refflow.maps.normalization.batch_norm import BatchStatisticsNorm
 from refflow.testing import strategies
 from refflow.testing.laws import run_laws
 from refflow.testing.pages import lacks
 from refflow.training import LBFGS, Adam, TrainingError, Unconstrained, fit, fit_reverse_kl
-from refflow.training.batch_norm import MovingStatistics, space_of
+from refflow.training.batch_norm import MovingStatistics, norms, of_batch, space_of, with_statistics
 from validation.measure import measure
 
 CHECKERBOARD = masks.checkerboard(1, 2, 3)
@@ -211,7 +211,7 @@ def small_flow(rng, D=4):
     stages = []
     for flip in (False, True):
         mask = masks.halves(D, flip=flip)
-        stages += [AffineCoupling(mask, layers(D // 2, D - D // 2), TanhExpScale()),
+        stages += [Coupling(mask, layers(D // 2, D - D // 2), affine_family(TanhExpScale())),
                    BatchNorm(np.zeros(D), np.ones(D), passes=mask)]
     return Flow(Inverse(Chain(stages)), StandardNormal(D))
 

@@ -226,9 +226,9 @@ def test_pages_with_components_need_a_draw():
         certified(Halving, "float64", "forward")
 
 
-VALUES = [AffineCoupling([True, False], Sequential((Dense([[0.1]], [0.5]), ReLU(), Dense([[0.3], [1.0]]))),
-                         TanhExpScale(2.5), order=("shift", "scale"), layout="interleaved"),
-          Coupling([False, True], Dense([[1.0], [2.0]]), Family(ScaledAffine, LocationScale(ExpScale()))),
+VALUES = [AffineCoupling([True, False], Sequential((Dense([[0.1]], [0.5]), ReLU(), Dense([[0.3], [1.0]])))),
+          Coupling([False, True], Dense([[1.0], [2.0]]),
+                   Family(ScaledAffine, LocationScale(TanhExpScale(2.5), ("shift", "scale"))), "interleaved"),
           WeightNormDense([[3.0, 0.1]], g=None)]
 
 

@@ -83,7 +83,7 @@ def test_show(run):
 
 def test_show_a_page_with_components(run):
     status, out, _ = run("show", "AffineCoupling")
-    words = ("x_b = z_b sigma(s) + t", "net        ", "a Conditioner", "a Scale", "layout", "MaskNone")
+    words = ("x_b = z_b exp(s) + t", "net        ", "a Conditioner", "passes", "PassesNone")
     assert status == 0 and all(word in out for word in words)
     status, _, err = run("check", "--page", "AffineCoupling")
     assert status == 2 and "without golden points" in err

@@ -21,7 +21,6 @@ from refflow import Affine, Flow, StandardNormal, Tanh
 from refflow.cli.images import read_images
 from refflow.maps.conditioners import dense_network
 from refflow.maps.coupling import AffineCoupling, masks
-from refflow.maps.elementwise import ExpScale
 from refflow.oracle import CannotRun
 from refflow.saving import about, load, save
 from refflow.training import fit
@@ -251,7 +250,7 @@ def test_flows_that_do_not_fit_the_table(run):
 
 def test_a_flow_that_needs_a_context(run):
     net = dense_network(np.random.default_rng(0), [1, 3, 2], context=2)
-    flow = Flow(AffineCoupling(masks.halves(2), net, ExpScale()), StandardNormal(2))
+    flow = Flow(AffineCoupling(masks.halves(2), net), StandardNormal(2))
     save(flow, "f.npz")
     for arguments in (("sample", "f.npz"), ("score", "f.npz", write("data.csv", rows(5)))):
         status, out, err = run(*arguments)

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from refflow import ActNorm, Affine, DenseLinear, Inverse, Power
+from refflow import ActNorm, Affine, Chain, DenseLinear, Inverse, Power
 from refflow.maps.conditioners import BijectorLayer, ReLU, TanhActivation, dense_network
-from refflow.core import Array, Conditioner, conditioner, real
+from refflow.core import Array, Bijector, Conditioner, bijector, conditioner, real, sequence_mask
 from refflow.core.tree import flatten
-from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
-                                   masks)
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, MaskedInput, VolumePreservingCoupling,
+                                   affine_family, masks)
 from refflow.models import all_in_one
 from refflow.maps.conditioners import Times
 from refflow.models.all_in_one import GLOBAL_SCALE
 from refflow.maps.elementwise import (CONVENTIONS, CentredSoftplusScale, ClampedExpScale, DoubleExpScale, ExpScale,
-                                      FlooredExpScale, RescaledTanhExpScale, ScaledAffine, SigmoidScale, SoftclipExpScale,
-                                      SoftplusScale, TanhExpScale)
+                                      FlooredExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift, SigmoidScale,
+                                      SoftclipExpScale, SoftplusScale, TanhExpScale)
 from refflow.maps.parametrisations import Free, GatedLocationScale, LocationScale, PerField
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.accuracy.points import Points
@@ -85,8 +85,16 @@ def additive(mask):
     return lambda rng: AdditiveCoupling(mask, network(rng, mask.sum(), (~mask).sum()))
 
 
-def affine(mask, scale, page=AffineCoupling, **layout):
-    return lambda rng: page(mask, network(rng, mask.sum(), 2 * (~mask).sum()), scale, **layout)
+def paper(mask):
+    return lambda rng: AffineCoupling(mask, network(rng, mask.sum(), 2 * (~mask).sum()))
+
+
+def volume_preserving(mask, scale, **layout):
+    return lambda rng: VolumePreservingCoupling(mask, network(rng, mask.sum(), 2 * (~mask).sum()), scale, **layout)
+
+
+def affine(mask, scale, layout="halves", **family):
+    return generic(mask, affine_family(scale, **family), layout=layout)
 
 
 def generic(mask, family, **layout):
@@ -102,25 +110,30 @@ CANCELLING = "volume preserving with its own parameters"
 COUPLINGS = {
     "additive halves": additive(masks.halves(3)),
     "additive alternating": additive(masks.alternating(4, flip=True)),
-    "affine halves": affine(masks.halves(2), ExpScale()),
-    "affine halves, the second passes": affine(masks.halves(3, flip=True), SigmoidScale(floor=1e-3)),
-    "affine alternating": affine(masks.alternating(3), SoftclipExpScale(), order=("shift", "scale")),
-    "affine scattered": affine(SCATTERED, CentredSoftplusScale(), layout="interleaved"),
-    "affine with its own parameters": affine(masks.halves(3), RescaledTanhExpScale(0.7, -0.2)),
-    "affine checkerboard": affine(masks.checkerboard(2, 2), TanhExpScale()),
-    "affine checkerboard of channels": affine(masks.checkerboard(2, 1, 2), SoftplusScale(floor=1e-3, ceiling=3.0)),
-    "affine, nothing passes": affine(np.zeros(2, bool), ExpScale()),
-    "affine, everything passes": affine(np.ones(2, bool), ExpScale()),
-    "affine with a gain for each entry": affine(SCATTERED, RescaledTanhExpScale(None, None, [0.7, -0.4, 0.2])),
-    "affine checkerboard with gains of channels": affine(
+    "affine halves": paper(masks.halves(2)),
+    "affine alternating": paper(masks.alternating(3)),
+    "affine scattered": paper(SCATTERED),
+    "affine checkerboard": paper(masks.checkerboard(2, 2)),
+    "affine channels": image(masks.alternating(3), AffineCoupling),
+    "scaled halves, the second passes": affine(masks.halves(3, flip=True), SigmoidScale(floor=1e-3)),
+    "scaled alternating": affine(masks.alternating(3), SoftclipExpScale(), order=("shift", "scale")),
+    "scaled scattered": affine(SCATTERED, CentredSoftplusScale(), layout="interleaved"),
+    "scaled with its own parameters": affine(masks.halves(3), RescaledTanhExpScale(0.7, -0.2)),
+    "scaled checkerboard": affine(masks.checkerboard(2, 2), TanhExpScale()),
+    "scaled checkerboard of channels": affine(masks.checkerboard(2, 1, 2), SoftplusScale(floor=1e-3, ceiling=3.0)),
+    "affine, nothing passes": paper(np.zeros(2, bool)),
+    "affine, everything passes": paper(np.ones(2, bool)),
+    "shifted first": affine(SCATTERED, ExpScale(), shift_first=True, order=("shift", "scale"), layout="interleaved"),
+    "scaled with a gain for each entry": affine(SCATTERED, RescaledTanhExpScale(None, None, [0.7, -0.4, 0.2])),
+    "scaled checkerboard with gains of channels": affine(
         masks.checkerboard(3, 1, 2), RescaledTanhExpScale(None, 0.1, [0.7, -0.4, 0.2]), shift_first=True),
-    "affine of a mask that a channel passes": affine(PARTIAL, RescaledTanhExpScale(None, None, [0.7, -0.4])),
-    "affine channels with gains": image(masks.halves(3), AffineCoupling, order=("shift", "scale"), shift_first=True,
-                                        scale=RescaledTanhExpScale(None, None, [0.7, -0.4])),
-    "volume preserving": affine(masks.halves(4), TanhExpScale(), VolumePreservingCoupling),
-    "volume preserving scattered": affine(SCATTERED, SigmoidScale(), VolumePreservingCoupling, layout="interleaved",
-                                          order=("shift", "scale")),
-    CANCELLING: affine(SCATTERED, RescaledTanhExpScale(0.7, 0.1), VolumePreservingCoupling),
+    "scaled, one channel passes": affine(PARTIAL, RescaledTanhExpScale(None, None, [0.7, -0.4])),
+    "scaled channels with gains": image(masks.halves(3), Coupling, family=affine_family(
+        RescaledTanhExpScale(None, None, [0.7, -0.4]), ("shift", "scale"), shift_first=True)),
+    "volume preserving": volume_preserving(masks.halves(4), TanhExpScale()),
+    "volume preserving scattered": volume_preserving(SCATTERED, SigmoidScale(), layout="interleaved",
+                                                     order=("shift", "scale")),
+    CANCELLING: volume_preserving(SCATTERED, RescaledTanhExpScale(0.7, 0.1)),
     "generic affine": generic(masks.halves(3), affine_family(SoftplusScale()), layout="interleaved"),
     "generic affine with its own parameters": generic(SCATTERED, affine_family(RescaledTanhExpScale(0.7, 0.2))),
     "generic gated": generic(masks.halves(3), Family(ScaledAffine, GatedLocationScale())),
@@ -128,11 +141,9 @@ COUPLINGS = {
     "generic constrained": generic(masks.alternating(3), CONSTRAINED),
     "generic power": generic(masks.halves(3), POWER),
     "additive channels": image(masks.halves(2), AdditiveCoupling, 1),
-    "affine channels": image(masks.alternating(3), AffineCoupling, scale=RescaledTanhExpScale(0.7, 0.2),
-                             order=("shift", "scale"), layout="interleaved"),
     "volume preserving channels": image(np.array([False, True, False]), VolumePreservingCoupling, scale=TanhExpScale()),
     "generic channels": image(np.array([False, True, False]), Coupling, layout="interleaved",
-                              family=affine_family(RescaledTanhExpScale(0.7, 0.2))),
+                              family=affine_family(RescaledTanhExpScale(0.7, 0.2), ("shift", "scale"))),
     "all in one": lambda rng: all_in_one(network(rng, 2, 2), rotation(rng, 3), offset=rng.standard_normal(3)),
     "all in one, volume preserving": lambda rng: all_in_one(network(rng, 2, 4), rotation(rng, 4), gin=True),
 }
@@ -144,9 +155,9 @@ def rotation(rng, size):
 
 def event_shape(f):
     inner = f
-    while not hasattr(inner, "mask"):
+    while not hasattr(inner, "net"):
         inner = inner.inner if hasattr(inner, "inner") else inner.stages[0]
-    shape = inner.mask.shape
+    shape = inner.passes.shape
     return shape[:1] + (2,) * (len(shape) - 1) if inner.split.rest else shape       # of channels: two positions each way
 
 
@@ -219,22 +230,47 @@ def held_together(f, g, p, more=0.0):
     assert (np.abs(J - g.jacobian(p.z)).reshape(len(J), -1) <= room(of_J)).all()
 
 
+PAPERS = {"halves": paper(masks.halves(4)), "alternating": paper(masks.alternating(3)), "other": paper(SCATTERED),
+          "checkerboard": paper(masks.checkerboard(2, 2)), "channels": image(masks.alternating(3), AffineCoupling)}
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("mask", [masks.halves(4), masks.alternating(3), SCATTERED], ids=["halves", "alternating", "other"])
-@pytest.mark.parametrize("name", CONVENTIONS)
-def test_affine_is_generic(name, mask, dtype):
+@pytest.mark.parametrize("name", PAPERS)
+def test_affine_is_the_family_of_exp(name, dtype):
+    """Values, log-dets, Jacobians and all cotangents, over random draws."""
+
+    @settings(max_examples=5, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    @given(st.integers(0, 2**16))
+    def law(seed):
+        rng = np.random.default_rng(seed)
+        f = PAPERS[name](rng).astype(dtype)
+        held_together(f, Coupling(f.passes, f.net, affine_family(ExpScale())), drawn_points(f, rng, dtype))
+
+    law()
+
+
+@pytest.mark.parametrize("wrong", ("vjp", "inverse_vjp"))
+def test_a_wrong_coupling_is_not_the_family(wrong, monkeypatch):
+    """The log-det's cotangent negated in either pullback: held apart from the family, which has no part in it."""
+    page = AffineCoupling
+    right = getattr(page, wrong)
+
+    def planted(self, event):
+        values, pullback = right(self, event)
+        return values, lambda bar, log_det_bar: pullback(bar, -log_det_bar)
+
+    monkeypatch.setattr(page, wrong, planted)
     rng = np.random.default_rng(5)
-    scale, order = CONVENTIONS[name], ("shift", "scale")
-    f = affine(mask, scale, order=order, layout="interleaved")(rng).astype(dtype)
-    g = Coupling(mask, f.net, affine_family(scale, order), "interleaved").astype(dtype)
-    held_together(f, g, drawn_points(f, rng, dtype))
+    f = PAPERS["halves"](rng)
+    with pytest.raises(AssertionError):
+        held_together(f, Coupling(f.passes, f.net, affine_family(ExpScale())), drawn_points(f, rng, np.float64))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_constrained_family_is_affine(dtype):
     """`Affine` at the rounded scale exp(s): its log-det has lost the digits of s below u."""
     rng = np.random.default_rng(6)
-    f = affine(SCATTERED, ExpScale())(rng).astype(dtype)
+    f = paper(SCATTERED)(rng).astype(dtype)
     held_together(f, Coupling(SCATTERED, f.net, CONSTRAINED).astype(dtype), drawn_points(f, rng, dtype), more=2)
 
 
@@ -245,7 +281,7 @@ def test_additive_is_affine_of_scale_one(dtype):
     f = additive(SCATTERED)(rng).astype(dtype)
     first, tanh, last = f.net.layers
     wide = last.replace(W=np.concatenate((0 * last.W, last.W)), b=np.concatenate((0 * last.b, last.b)))
-    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, wide)), ExpScale())
+    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, wide)))
     p = drawn_points(f, rng, dtype)
     assert all(np.array_equal(a, b) for a, b in zip(f.forward_and_log_det(p.z), g.forward_and_log_det(p.z)))
     assert all(np.array_equal(a, b) for a, b in zip(f.inverse_and_log_det(p.z), g.inverse_and_log_det(p.z)))
@@ -260,12 +296,12 @@ def test_additive_is_affine_of_scale_one(dtype):
 def test_volume_preserving_is_affine_of_centred_weights(dtype):
     """Of a linear last layer and exp, the centred log-scale is that of centred weights."""
     rng = np.random.default_rng(8)
-    f = affine(SCATTERED, ExpScale(), VolumePreservingCoupling)(rng).astype(np.float64)
+    f = volume_preserving(SCATTERED, ExpScale())(rng).astype(np.float64)
     first, tanh, last = f.net.layers
     n = last.W.shape[0] // 2
     W, b = last.W.copy(), last.b.copy()
     W[:n], b[:n] = W[:n] - W[:n].mean(0), b[:n] - b[:n].mean()
-    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, last.replace(W=W, b=b))), ExpScale()).astype(dtype)
+    g = AffineCoupling(SCATTERED, f.net.replace(layers=(first, tanh, last.replace(W=W, b=b)))).astype(dtype)
     f = f.astype(dtype)
     p = drawn_points(f, rng, dtype)
     tolerance = 64 * p.u
@@ -283,13 +319,13 @@ def test_layouts_are_reorderings_of_the_outputs():
     net = network(rng, 2, 6)
     first, tanh, last = net.layers
     z = rng.standard_normal((4, 5))
-    reference = AffineCoupling(mask, net, ExpScale()).forward_and_log_det(z)
+    reference = AffineCoupling(mask, net).forward_and_log_det(z)
     rows = np.arange(6).reshape(2, 3)
     for order, layout, new in ((("shift", "scale"), "halves", rows[::-1].ravel()),
                                (("scale", "shift"), "interleaved", rows.T.ravel()),
                                (("shift", "scale"), "interleaved", rows[::-1].T.ravel())):
         moved = net.replace(layers=(first, tanh, last.replace(W=last.W[new], b=last.b[new])))
-        g = AffineCoupling(mask, moved, ExpScale(), order=order, layout=layout)
+        g = Coupling(mask, moved, affine_family(ExpScale(), order), layout)
         assert all(np.allclose(a, b, 1e-15, 1e-15) for a, b in zip(reference, g.forward_and_log_det(z)))
 
 
@@ -411,8 +447,8 @@ def test_equal_gains_of_channels_are_one_gain(mask):
     rng = np.random.default_rng(19)
     a, b = (~mask).sum(), mask.sum()
     net = Mixing(0.3 * rng.standard_normal((2 * a, b))) if mask.shape[1] == 1 else network(rng, b, 2 * a)
-    one = AffineCoupling(mask, net, RescaledTanhExpScale(0.7))
-    each = one.replace(scale=RescaledTanhExpScale(None, None, [0.7, 0.7]))
+    one = Coupling(mask, net, affine_family(RescaledTanhExpScale(0.7)))
+    each = one.replace(family=affine_family(RescaledTanhExpScale(None, None, [0.7, 0.7])))
     z, x_bar, l_bar = rng.standard_normal((3, *event_shape(one))), rng.standard_normal((3, *event_shape(one))), np.ones(3)
     for name in ("vjp", "inverse_vjp"):
         (x, log_det), pullback = getattr(one, name)(z)
@@ -420,9 +456,10 @@ def test_equal_gains_of_channels_are_one_gain(mask):
         assert np.array_equal(x, x_each) and np.array_equal(log_det, log_det_each)
         (z_bar, bars), (z_bar_each, bars_each) = pullback(x_bar, l_bar), pullback_each(x_bar, l_bar)
         assert np.array_equal(z_bar, z_bar_each)
-        assert np.isclose(bars["scale"]["gain"], bars_each["scale"]["gains"].sum(), 1e-13)
-        assert abs(np.diff(bars_each["scale"]["gains"])) > 1e-3
-    differ = one.replace(scale=GAINS)
+        gain_bar, gains_bar = (found["family"]["map"]["scale"] for found in (bars, bars_each))
+        assert np.isclose(gain_bar["gain"], gains_bar["gains"].sum(), 1e-13)
+        assert abs(np.diff(gains_bar["gains"])) > 1e-3
+    differ = one.replace(family=affine_family(GAINS))
     shape = (3, *event_shape(one))
     lies = np.broadcast_to(np.indices(shape)[1] % 2 if mask.shape[1] > 1 else np.indices(shape)[1] - 2, shape)
     changed = np.broadcast_to(~mask, shape)
@@ -466,10 +503,10 @@ def test_clamped_gradients():
     (lambda: RescaledTanhExpScale(gains=[1.0]), "RescaledTanhExpScale: gain must be None"),
     (lambda: GAINS.forward(np.ones(3)), "RescaledTanhExpScale: s has event shape"),
     (lambda: affine(FULL_BOARD, RescaledTanhExpScale(None, None, np.ones(3)))(np.random.default_rng(0)),
-     "AffineCoupling: scale must have a gain for each of the 2 channels of b, not 3"),
-    (lambda: affine(masks.halves(4), GAINS, VolumePreservingCoupling)(np.random.default_rng(0)), "VolumePreservingCoupling"),
+     "Coupling: family must have a gain for each of the 2 channels of b, not 3"),
+    (lambda: volume_preserving(masks.halves(4), GAINS)(np.random.default_rng(0)), "VolumePreservingCoupling"),
     (lambda: ScaledAffine(1.0, GAINS), "ScaledAffine: scale must be elementwise"),
-    (lambda: affine_family(GAINS), "LocationScale: scale must be elementwise"),
+    (lambda: ScaledShift(1.0, GAINS), "ScaledShift: scale must be elementwise"),
     (lambda: PerField(("scale",), (GAINS,)), "PerField: scale must be elementwise")])
 def test_bad_conventions_are_refused(make, name):
     with pytest.raises(ValueError, match=name):
@@ -561,7 +598,7 @@ def test_hard_cases(page, case):
     f = page(**case.params)
     for side, events in (("z", case.z), ("x", case.x)):
         for event in events:
-            if f.mask.all():                                # nested lists do not show the shape of an empty matrix
+            if f.passes.all():                                # nested lists do not show the shape of an empty matrix
                 (x, log_det), pullback = f.vjp(event)
                 z_bar, _ = pullback(np.ones(len(event)), 1.0)
                 assert x.tolist() == event and log_det == 0 and z_bar.tolist() == [1.0] * len(event)
@@ -578,7 +615,7 @@ def test_hard_cases(page, case):
 def test_context(page):
     """One context for all events, or one each; its cotangent comes back summed over exactly what broadcast."""
     rng, mask = np.random.default_rng(12), masks.halves(4)
-    own = {AdditiveCoupling: {}, Coupling: {"family": affine_family(ExpScale())}}.get(page, {"scale": ExpScale()})
+    own = {Coupling: {"family": affine_family(ExpScale())}, VolumePreservingCoupling: {"scale": ExpScale()}}.get(page, {})
     bare = page(mask, network(rng, 2, 2 if page is AdditiveCoupling else 4, context=3), **own)
     z, x_bar, l_bar = rng.standard_normal((5, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)
     with pytest.raises(ValueError, match="context"):
@@ -634,30 +671,62 @@ def test_one_pass_of_the_conditioner(name, monkeypatch):
         assert calls == {"forward": 1}
 
 
+@pytest.mark.parametrize("page", (*PAGES, MaskedInput))
+def test_a_split_is_not_a_sequence_mask(page):
+    """`at` fills fields by their role: the split has none."""
+    assert page.declared["passes"].role is None and "mask" not in page.declared
+
+
+def test_a_mask_of_sequences_leaves_the_split_alone():
+    f = AdditiveCoupling([True, True, False, False], network(np.random.default_rng(0), 2, 2))
+    with pytest.raises(ValueError, match="mask"):
+        f.at(mask=[True, False, True, False])
+    masked = Chain((f, Valid())).at(mask=[True, False, True, False])
+    assert masked.stages[0].passes.tolist() == [True, True, False, False] and masked.stages[0].equals(f)
+    assert masked.stages[1].mask.tolist() == [True, False, True, False]
+
+
+@bijector(domain=real, codomain=real, source="definition", register=False)
+class Valid(Bijector):
+    """x = z at the valid positions of a sequence."""
+
+    mask: Array = sequence_mask("T")
+    event_ndim = (1, 1)
+
+    def forward_and_log_det(self, z):
+        return z, np.zeros(z.shape[:-1], z.dtype)
+
+    def inverse(self, x):
+        return x
+
+    def vjp(self, z):
+        return self.forward_and_log_det(z), lambda x_bar, log_det_bar: (x_bar, {})
+
+
 def test_wrong_masks_nets_and_events_are_refused():
     rng = np.random.default_rng(14)
     net, mask = network(rng, 2, 4), masks.halves(4)
-    f = AffineCoupling(mask, net, ExpScale())
+    f = AffineCoupling(mask, net)
     for method in ("forward", "inverse", "vjp", "inverse_vjp", "jacobian"):
-        rule = r"AffineCoupling: [zx] has event shape \(5,\): its mask is for events of shape \(4,\)"
+        rule = r"AffineCoupling: [zx] has event shape \(5,\): its split is for events of shape \(4,\)"
         with pytest.raises(ValueError, match=rule):
             getattr(f, method)(np.ones((2, 5)))
-    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit"):
-        AffineCoupling(masks.halves(5), net, ExpScale())
-    with pytest.raises(ValueError, match="AffineCoupling: mask and net do not fit: its net gives outputs of shape"):
-        AffineCoupling(np.array([True, True, False]), net, ExpScale())
-    with pytest.raises(ValueError, match="AdditiveCoupling: mask and net do not fit"):
+    with pytest.raises(ValueError, match="AffineCoupling: passes and net do not fit"):
+        AffineCoupling(masks.halves(5), net)
+    with pytest.raises(ValueError, match="AffineCoupling: passes and net do not fit: its net gives outputs of shape"):
+        AffineCoupling(np.array([True, True, False]), net)
+    with pytest.raises(ValueError, match="AdditiveCoupling: passes and net do not fit"):
         AdditiveCoupling(mask, net)
-    with pytest.raises(ValueError, match="mask must be of dtype bool"):
-        AffineCoupling(np.array([1, 1, 0, 0]), net, ExpScale())
-    with pytest.raises(ValueError, match="mask must have at least one axis"):
-        AffineCoupling(True, net, ExpScale())
+    with pytest.raises(ValueError, match="passes must be of dtype bool"):
+        AffineCoupling(np.array([1, 1, 0, 0]), net)
+    with pytest.raises(ValueError, match="passes must have at least one axis"):
+        AffineCoupling(True, net)
     with pytest.raises(ValueError, match="layout must be one of"):
-        AffineCoupling(mask, net, ExpScale(), layout="blocks")
+        Coupling(mask, net, affine_family(ExpScale()), "blocks")
     with pytest.raises(ValueError, match="order must be"):
-        AffineCoupling(mask, net, ExpScale(), order=("scale", "scale"))
+        affine_family(ExpScale(), ("scale", "scale"))
     with pytest.raises(ValueError, match="net must take events of 3 axes, not 1"):
-        AffineCoupling(masks.channels(mask, 3), net, ExpScale())
+        AffineCoupling(masks.channels(mask, 3), net)
     power = COUPLINGS["generic power"](rng)
     with pytest.raises(ValueError, match=r"Coupling: z must be finite and > 0; z\[2\] = -1.0"):
         power.forward([1.0, 1.0, -1.0])

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling
+from refflow.maps.coupling import Coupling
 from refflow.models import image_realnvp
 from refflow.models.realnvp_images import full_resolution, penalised
-from refflow.maps.normalization import of_batch, with_statistics
-from refflow.maps.normalization.batch_norm import norms
+from refflow.training.batch_norm import norms, of_batch, with_statistics
 from refflow.saving import load, save
 from refflow.maps.shape import FactorOut
 from refflow.testing.pages import equations
@@ -357,20 +356,20 @@ def couplings_of(chain):
     for stage in chain.stages:
         if isinstance(stage, FactorOut):
             yield from couplings_of(stage.rest)
-        elif isinstance(stage, AffineCoupling):
+        elif isinstance(stage, Coupling):
             yield stage
 
 
 def of_port(coupling, x, g, v):
     """The port's coupling, line by line, given what its network gives: (y, sum of s), w = g v / |v| for each channel."""
     w = (g * v / np.sqrt(v * v))[:, None, None]
-    if coupling.mask.shape[-1] > 1:
-        b = 1.0 * coupling.mask
+    if coupling.passes.shape[-1] > 1:
+        b = 1.0 * coupling.passes
         t, s = np.split(coupling.net.net.forward(x * b), 2, 1)
         s, t = w * np.tanh(s) * (1 - b), t * (1 - b)
         return (x + t) * np.exp(s), s.reshape(len(s), -1).sum(-1)
     halves = np.split(x, 2, 1)
-    first = bool(coupling.mask[0, 0, 0])
+    first = bool(coupling.passes[0, 0, 0])
     x_id, x_change = halves if first else halves[::-1]
     t, s = np.split(coupling.net.forward(x_id), 2, 1)
     s = w * np.tanh(s)
@@ -381,25 +380,30 @@ def of_port(coupling, x, g, v):
 def ports_couplings(rng):
     """(coupling, is it a checkerboard, images that it takes)."""
     for coupling in couplings_of(built(rng, **PORTS["chrischute"]).bijector.inner):
-        shape = coupling.mask.shape
+        shape = coupling.passes.shape
         checkerboard = shape[-1] > 1
-        yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.mask), 2, 2))))
+        yield coupling, checkerboard, rng.normal(size=(3, *(shape if checkerboard else (len(coupling.passes), 2, 2))))
+
+
+def with_gains(coupling, gains):
+    return coupling.replace(family={"map": {"scale": {"gains": gains}}})
 
 
 def test_gains_of_channels_are_the_ports():
     rng = np.random.default_rng(12)
     kinds = set()
     for coupling, checkerboard, x in ports_couplings(rng):
-        C = len(coupling.mask) if checkerboard else len(coupling.mask) // 2
+        C = len(coupling.passes) if checkerboard else len(coupling.passes) // 2
         g, v = rng.normal(size=(2, C))
-        assert coupling.scale.gains.shape == (C,) and coupling.scale.gain is None and coupling.scale.shift is None
-        coupling = coupling.replace(scale={"gains": g * np.sign(v)})
+        scale = coupling.affine_form.scale
+        assert scale.gains.shape == (C,) and scale.gain is None and scale.shift is None
+        coupling = with_gains(coupling, g * np.sign(v))
         y, log_det = coupling.forward_and_log_det(x)
         wanted, sldj = of_port(coupling, x, g, v)
         np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
         np.testing.assert_allclose(log_det, sldj, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(coupling.inverse(y), x, rtol=1e-12, atol=1e-13)
-        kinds.add((checkerboard, bool(coupling.mask.ravel()[0])))
+        kinds.add((checkerboard, bool(coupling.passes.ravel()[0])))
     assert len(kinds) == 4
 
 
@@ -417,13 +421,13 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
             return self.weight * x
 
     for coupling, checkerboard, x in ports_couplings(rng):
-        module = torch.nn.utils.parametrizations.weight_norm(Rescale(len(coupling.scale.gains)), dim=0)
+        module = torch.nn.utils.parametrizations.weight_norm(Rescale(coupling.family.channels), dim=0)
         inside = module.parametrizations.weight
         g, v = inside.original0, inside.original1
-        coupling = coupling.replace(scale={"gains": module.weight.detach().numpy().ravel()})
+        coupling = with_gains(coupling, module.weight.detach().numpy().ravel())
         y_bar, l_bar = rng.normal(size=x.shape), rng.normal(size=3)
         if checkerboard:
-            h, changed, moved, bar = coupling.net.net.forward(x * coupling.mask), 1.0 * ~coupling.mask, x, y_bar
+            h, changed, moved, bar = coupling.net.net.forward(x * coupling.passes), 1.0 * ~coupling.passes, x, y_bar
         else:
             (a, moved), bar, changed = coupling.parts(x), coupling.parts(y_bar)[1], 1.0
             h = coupling.net.forward(a)
@@ -432,7 +436,7 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
         loss = (torch.tensor(changed * bar) * (torch.tensor(moved) + t) * torch.exp(s)).sum()
         loss = loss + (torch.tensor(changed * l_bar[:, None, None, None]) * s).sum()
         loss.backward()
-        ours = coupling.vjp(x)[1](y_bar, l_bar)[1]["scale"]["gains"]
+        ours = coupling.vjp(x)[1](y_bar, l_bar)[1]["family"]["map"]["scale"]["gains"]
         np.testing.assert_allclose((g.grad * torch.sign(v.detach())).numpy().ravel(), ours, rtol=1e-11, atol=1e-13)
         assert np.abs(v.grad.numpy()).max() <= 1e-14 * np.abs(g.grad.numpy()).max()
 

@@ -16,7 +16,6 @@ from refflow import (ActNorm, AffineCoupling, AlphaSigmoid, Chain, DenseLinear, 
                      StandardNormal, Uniform, alpha_logit, bits_per_dim, dequantised, quantised, variational_bound_vjp)
 from refflow.maps.conditioners import dense_network
 from refflow.maps.coupling import masks
-from refflow.maps.elementwise import ExpScale
 from refflow.maps.linear import dense as dense_page
 from refflow.maps.shape.squeeze import ORDERS
 from refflow.testing import strategies
@@ -229,7 +228,7 @@ def softplus_of_dense(size):
 
 INNER = {"dense": lambda: DenseLinear(rng(3).standard_normal((3, 3)), np.array([0.5, -0.5, 1.0])), "plu": lambda: plu(3),
          "orthogonal": lambda: OrthogonalLinear(rotation(3)), "permutation": lambda: Permutation([2, 0, 1]),
-         "coupling": lambda: AffineCoupling(masks.halves(3), network((1, 5, 4)), ExpScale()),
+         "coupling": lambda: AffineCoupling(masks.halves(3), network((1, 5, 4))),
          "softplus": lambda: softplus_of_dense(3)}
 
 
@@ -533,7 +532,7 @@ def test_bits_per_dimension():
 def noise_flow(size, context=2):
     """q(u | v): an affine coupling that sees the context, then a sigmoid."""
     net = network((size // 2, 4, 2 * (size - size // 2)), context)
-    return Flow(Chain([AffineCoupling(masks.halves(size), net, ExpScale()), Sigmoid()]), StandardNormal(size))
+    return Flow(Chain([AffineCoupling(masks.halves(size), net), Sigmoid()]), StandardNormal(size))
 
 
 def test_the_variational_bound_of_uniform_densities_is_exact():

@@ -137,7 +137,7 @@ def test_networks_and_masks():
     shapes = [[layer.W.shape for layer in stage.net.layers[::2]] for stage in stages[0:4:2]]
     assert shapes == [[(6, 3), (4, 6)], [(6, 3), (6, 6), (6, 6), (4, 6)]]
     assert all(isinstance(layer, ReLU) for stage in stages[0:4:2] for layer in stage.net.layers[1::2])
-    assert all((stage.mask == [True] * 3 + [False] * 4).all() for stage in stages[0:4:2])
+    assert all((stage.passes == [True] * 3 + [False] * 4).all() for stage in stages[0:4:2])
     assert all(isinstance(stage, Permutation) and (stage.order == np.arange(7)[::-1]).all() for stage in stages[1:4:2])
     assert len(stages) == 5
 

@@ -16,8 +16,8 @@ pytest.importorskip("matplotlib")
 import matplotlib as mpl
 from matplotlib import pyplot
 
-from refflow import AffineCoupling, Chain, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
-from refflow.maps.coupling import masks
+from refflow import Chain, Coupling, Flow, Inverse, Sigmoid, StandardNormal, Tanh, Uniform, dense_network, plot
+from refflow.maps.coupling import affine_family, masks
 from refflow.maps.elementwise import Affine, RescaledTanhExpScale
 from refflow.saving import save
 from refflow.training import fit
@@ -26,8 +26,9 @@ from refflow.training import fit
 def curved(seed=0, couplings=3, backwards=False):
     """A flow of 2 entries that bends the plane."""
     rng = np.random.default_rng(seed)
-    stages = [AffineCoupling(masks.halves(2, flip=k % 2 == 1), dense_network(rng, (1, 16, 2), "tanh", zero_last=False),
-                             RescaledTanhExpScale(1.0, 0.0)) for k in range(couplings)]
+    family = affine_family(RescaledTanhExpScale(1.0, 0.0))
+    stages = [Coupling(masks.halves(2, flip=k % 2 == 1), dense_network(rng, (1, 16, 2), "tanh", zero_last=False), family)
+              for k in range(couplings)]
     return Flow(Inverse(Chain(stages)) if backwards else Chain(stages), StandardNormal(2))
 
 

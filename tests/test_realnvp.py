@@ -35,9 +35,10 @@ def test_the_density_is_the_papers(size, hidden, couplings):
     for event, given in zip(x, flow.log_prob(x)):
         h, total = event.copy(), 0.0
         for stage in flow.bijector.inner.stages:
-            s, t = np.split(dense(stage.net.layers, h[stage.mask]), 2)
-            log_scale = float(stage.scale.gain) * np.tanh(s) + float(stage.scale.shift)         # (2)
-            h[~stage.mask] = h[~stage.mask] * np.exp(log_scale) + t
+            scale = stage.family.map.scale
+            s, t = np.split(dense(stage.net.layers, h[stage.passes]), 2)
+            log_scale = float(scale.gain) * np.tanh(s) + float(scale.shift)         # (2)
+            h[~stage.passes] = h[~stage.passes] * np.exp(log_scale) + t
             total += log_scale.sum()
         expected = -0.5 * (h @ h) - 0.5 * size * math.log(2 * math.pi) + total      # (3)
         assert given == pytest.approx(expected, rel=1e-12, abs=1e-12)
@@ -47,7 +48,7 @@ def test_the_density_is_the_papers(size, hidden, couplings):
 def test_the_halves_change_places(size):
     stages = realnvp(np.random.default_rng(0), size, (3,), 4).bijector.inner.stages
     for first, second in zip(stages, stages[1:]):
-        assert np.array_equal(first.mask, ~second.mask) and first.mask.any() and not first.mask.all()
+        assert np.array_equal(first.passes, ~second.passes) and first.passes.any() and not first.passes.all()
 
 
 def test_it_starts_as_the_identity():
@@ -62,7 +63,7 @@ def test_its_settings():
     rng = np.random.default_rng(2)
     single = moved(realnvp(rng, 3, (4,), 2, "softplus", ExpScale(), dtype=np.float32), rng)
     assert single.dtype == np.float32 and single.log_prob(np.zeros(3, np.float32)).dtype == np.float32
-    assert isinstance(single.bijector.inner.stages[0].scale, ExpScale)
+    assert isinstance(single.bijector.inner.stages[0].family.map.scale, ExpScale)
     flow = moved(realnvp(rng, 3, (4,), 2, context=2), rng)
     c, x = rng.standard_normal((6, 2)), rng.standard_normal((6, 3))
     together = flow.at(context=c).log_prob(x)

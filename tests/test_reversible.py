@@ -12,15 +12,15 @@ from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, Independe
                      StandardNormal)
 from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AdditiveCoupling, AffineCoupling, Coupling, VolumePreservingCoupling, masks
-from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
-from refflow.maps.coupling import affine_family
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
+                                   masks)
+from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
+from refflow.maps.parametrisations import GatedLocationScale
 from refflow.models import nice, realnvp
 from refflow.models.glow import glow
 from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
 from refflow.training import Adam, LikelihoodGradient, fit
-from refflow.fast import products, couplings as tuned
-from refflow.training import reversible
+from refflow.fast import couplings as tuned, likelihood, products
 
 N = 23
 
@@ -37,14 +37,18 @@ def net(a, b, activation="relu", hidden=(9, 8), seed=0, **options):
     return moved(dense_network(np.random.default_rng(seed), (a, *hidden, b), activation, **options), 0.1)
 
 
-def couplings(kind=AffineCoupling, D=5, K=3, masked=None, **options):
+def couplings(kind=AffineCoupling, D=5, K=3, masked=None, family=None, **options):
+    """Of this kind, or of a family."""
     stages = []
     for k in range(K):
         mask = masks.halves(D, flip=k % 2 == 1) if masked is None else masked ^ (k % 2 == 1)
         a = int(mask.sum())
         outputs = (D - a) * (1 if kind is AdditiveCoupling else 2)
-        given = {} if kind is AdditiveCoupling else {"scale": ExpScale()}
-        stages.append(kind(mask, net(a, outputs, seed=k), **given | options))
+        if kind is VolumePreservingCoupling:
+            options["scale"] = ExpScale()
+        if family is not None:
+            kind, options["family"] = Coupling, family
+        stages.append(kind(mask, net(a, outputs, seed=k), **options))
     return stages
 
 
@@ -63,24 +67,25 @@ FLOWS = {
     "RealNVP, tanh": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 3, "tanh", ExpScale())),
     "RealNVP, gelu": lambda: moved(realnvp(np.random.default_rng(0), 5, (9, 8), 3, "gelu", SoftplusScale())),
     "the other side": lambda: normal(*couplings()),
-    "the other side, tanh scale": lambda: normal(*couplings(scale=RescaledTanhExpScale(0.5, 0.1))),
+    "the other side, tanh scale": lambda: normal(*couplings(family=affine_family(RescaledTanhExpScale(0.5, 0.1)))),
     "the other side, additive": lambda: normal(*couplings(AdditiveCoupling)),
-    "interleaved, shift first": lambda: normal(*couplings(layout="interleaved", order=("shift", "scale"))),
-    "shift before scale": lambda: normal(*couplings(shift_first=True)),
+    "interleaved, shift first": lambda: normal(*couplings(layout="interleaved",
+                                                                 family=affine_family(ExpScale(), ("shift", "scale")))),
+    "shift before scale": lambda: normal(*couplings(family=affine_family(ExpScale(), shift_first=True))),
     "alternating": lambda: normal(*couplings(masked=masks.alternating(5))),
     "any mask": lambda: normal(*couplings(masked=np.array([True, True, False, True, False]))),
     "volume preserving": lambda: normal(*couplings(VolumePreservingCoupling)),
-    "any family": lambda: normal(*(Coupling(c.mask, c.net, affine_family(ExpScale())) for c in couplings())),
+    "any family": lambda: normal(*couplings(family=Family(ScaledAffine, GatedLocationScale()))),
     "among other stages": lambda: normal(couplings()[0], PERMUTATION, ACTNORM, couplings()[1], Inverse(ACTNORM),
                                          couplings()[2]),
     "with layer norm": lambda: normal(*(
-        AffineCoupling(m, net(int(m.sum()), 2 * int((~m).sum()), layer_norm=True), ExpScale())
+        AffineCoupling(m, net(int(m.sum()), 2 * int((~m).sum()), layer_norm=True))
         for m in (masks.halves(5), masks.halves(5, flip=True)))),
     "on an interval": lambda: Flow(Chain((*couplings(), refflow.Sigmoid())), StandardNormal(5)),
     "a base with parameters": lambda: Flow(Chain(couplings()), DiagonalNormal(np.arange(5.0), 0.5 + np.arange(5) / 5)),
     "a flow as base": lambda: Flow(Chain(couplings()), normal(*couplings(K=1), ACTNORM)),
-    "no part to transform": lambda: normal(AffineCoupling(np.ones(5, bool), net(5, 0), ExpScale()), *couplings(K=1)),
-    "no part to see": lambda: normal(couplings()[0], AffineCoupling(np.zeros(5, bool), net(0, 10), ExpScale())),
+    "no part to transform": lambda: normal(AffineCoupling(np.ones(5, bool), net(5, 0)), *couplings(K=1)),
+    "no part to see": lambda: normal(couplings()[0], AffineCoupling(np.zeros(5, bool), net(0, 10))),
     "one stage": lambda: normal(couplings()[0]),
 }
 
@@ -103,7 +108,7 @@ def test_both_are_the_pages(name, dtype):
 
 
 def tuned_steps(flow):
-    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
+    line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     return [isinstance(step, tuned.TunedCoupling) for step in line.steps]
 
 
@@ -178,7 +183,7 @@ def test_what_is_prepared_serves_flows_of_the_same_form_alone():
     """The numbers of a step of training may be exchanged; a mask of the same shape, an option, a shape may not."""
     gradient, first = LikelihoodGradient(), FLOWS["the other side"]()
     flows = (first, moved(first, 0.05), normal(*couplings(masked=np.array([True, True, False, True, False]))),
-             normal(*couplings(layout="interleaved")), normal(*couplings(K=2)),
+             normal(*couplings(family=affine_family(ExpScale()))), normal(*couplings(K=2)),
              first.replace(base=DiagonalNormal(0.0, 1.0, 5)))
     assert [first.same_form(other) for other in flows] == [True, True, False, False, False, False]
     assert not first.same_form(first.astype(np.float32)) and not first.same_form(first.bijector)
@@ -231,8 +236,8 @@ def test_numbers_beyond_the_plain_formulas_are_left_to_the_pages(memory):
     """A layer whose products overflow, though their sum does not; a scale beyond the floats, though its product is not."""
     huge = Sequential((Dense([[2.0**1000, -2.0**1000], [1.0, 0.0]]), ReLU(), Dense([[2.0**-1000, 0.0], [0.0, 1.0]])))
     mask = np.array([True, True, False])
-    steep = AffineCoupling(mask, Sequential((Dense([[720.0, 0.0], [0.0, 0.0]]),)), ExpScale())
-    for coupling, x in ((AffineCoupling(mask, huge, ExpScale()), np.array([[2.0**30, 2.0**30 - 1, 0.5]])),
+    steep = AffineCoupling(mask, Sequential((Dense([[720.0, 0.0], [0.0, 0.0]]),)))
+    for coupling, x in ((AffineCoupling(mask, huge), np.array([[2.0**30, 2.0**30 - 1, 0.5]])),
                         (steep, np.array([[1.0, 0.5, 2.0**900]]))):
         flow = Flow(Chain((coupling,)), Logistic(np.zeros(3), np.ones(3)))
         gradient = LikelihoodGradient(memory)
@@ -288,7 +293,7 @@ def test_couplings_of_the_latents_of_images():
     flow = small_glow()
     latents = couplings(D=192, K=2)
     flow = flow.replace(bijector=Inverse(Chain((*flow.bijector.inner.stages, *latents))))
-    found = kinds(reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace()))
+    found = kinds(likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace()))
     assert found.count("TunedCoupling") == 2 and found.count("TunedImageCoupling") == 5
     x, b = images(), weights(6)
     stored_is_the_pages(flow, x, b)
@@ -307,12 +312,12 @@ def test_images_in_chunks_and_threads(memory):
 def kinds(line):
     """The classes of the steps of a line, and of those inside its steps."""
     return [kind for step in line.steps
-            for kind in (kinds(step.line) if isinstance(step, reversible.FactorStep) else [type(step).__name__])]
+            for kind in (kinds(step.line) if isinstance(step, likelihood.FactorStep) else [type(step).__name__])]
 
 
 def test_stages_of_images_are_tuned():
     flow = small_glow()
-    found = kinds(reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace()))
+    found = kinds(likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace()))
     assert found.count("TunedImageCoupling") == 5 and found.count("TunedNorm") == found.count("TunedMatrix") == 4
     assert sorted(set(found)) == ["Step", "TunedImageCoupling", "TunedMatrix", "TunedNorm"] and found.count("Step") == 4
 
@@ -327,12 +332,12 @@ def test_couplings_of_images(padding, side, shape):
                       Conv2d(0.3 * rng.standard_normal((7, 3, 1, 1))), ReLU(),
                       Conv2d(0.3 * rng.standard_normal((4, 7 + extra, 3, 3)), None, padding)))
     mask = masks.channels(np.array([True, False, False, True]), 3)
-    stages = [AffineCoupling(mask, net, RescaledTanhExpScale(), layout=layout, shift_first=first)
+    stages = [Coupling(mask, net, affine_family(RescaledTanhExpScale(), shift_first=first), layout)
               for layout, first in (("halves", False), ("interleaved", True))]
     chain = Chain((*stages, Reshape(shape, (4 * shape[1] * shape[2],))))
     f = Inverse(chain) if side == 0 else Chain((Reshape((4 * shape[1] * shape[2],), shape), *stages))
     flow = Flow(f, StandardNormal(4 * shape[1] * shape[2]))
-    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
+    line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     assert kinds(line).count("TunedImageCoupling") == 2
     x, b = rng.standard_normal((7, *shape)), weights(7)
     stored_is_the_pages(flow, x, b)
@@ -343,8 +348,8 @@ def test_couplings_with_gains_of_channels_are_left_to_the_pages():
     mask = masks.channels(np.array([True, False, False, True]), 3)
     scale = RescaledTanhExpScale(None, 0.1, [0.5, -0.7])
     net = Sequential((Conv2d(0.3 * np.random.default_rng(0).standard_normal((4, 2, 3, 3)), np.ones(4)),))
-    flow = Flow(Inverse(Chain((AffineCoupling(mask, net, scale), Reshape((4, 3, 2), (24,))))), StandardNormal(24))
-    line = reversible.line_of(flow.unchecked(np.dtype(float)).bijector, reversible.Workspace())
+    flow = Flow(Inverse(Chain((Coupling(mask, net, affine_family(scale)), Reshape((4, 3, 2), (24,))))), StandardNormal(24))
+    line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     assert "TunedImageCoupling" not in kinds(line)
     x, b = np.random.default_rng(1).standard_normal((7, 4, 3, 2)), weights(7)
     stored_is_the_pages(flow, x, b)
@@ -380,7 +385,7 @@ def ill_conditioned(kind=AffineCoupling, K=6, size=0.4):
             stages.append(kind(mask, Sequential((*layers, Dense(size * rng.standard_normal((2, 8)))))))
         else:
             last = Dense(size * rng.standard_normal((4, 8)), np.array([-12.0, -12.0, 1.0, -1.0]))
-            stages.append(kind(mask, Sequential((*layers, last)), ExpScale()))
+            stages.append(kind(mask, Sequential((*layers, last))))
     benign = () if kind is AdditiveCoupling else couplings(D=4, K=2)
     return Flow(Inverse(Chain((*stages, *benign))), StandardNormal(4))
 
@@ -398,7 +403,7 @@ def reconstruction_error(flow, x):
 @pytest.mark.parametrize("layer_norm", (False, True), ids=("tuned", "by pages"))
 def test_drift_is_detected_and_healed(layer_norm, monkeypatch):
     if layer_norm:
-        monkeypatch.setattr(reversible, "tunable", lambda stage: False)
+        monkeypatch.setattr(likelihood, "twin", lambda stage, side: None)
     flow, x, b = ill_conditioned(), drifting_events(), weights()
     assert not reconstruction_error(flow, x) < 1e-3
     gradient = LikelihoodGradient("reversible", rows=6)
@@ -420,11 +425,11 @@ def test_drift_is_healed_wherever_it_is_found(make, x, monkeypatch):
     x = events(flow) if x is None else x
     b, calls = weights(len(x)), []
     _, stored_bar = LikelihoodGradient("stored")(flow, x, b)
-    monkeypatch.setattr(reversible, "drifted", lambda event, known: calls.append(1) is None and False)
+    monkeypatch.setattr(likelihood, "drifted", lambda event, known: calls.append(1) is None and False)
     LikelihoodGradient("reversible")(flow, x, b)
     for k in range(1, len(calls) + 1):
         found, gradient = iter(range(1, k + 1)), LikelihoodGradient("reversible")
-        monkeypatch.setattr(reversible, "drifted", lambda event, known: next(found, 0) == k)
+        monkeypatch.setattr(likelihood, "drifted", lambda event, known: next(found, 0) == k)
         _, params_bar = gradient(flow, x, b)
         assert gradient.drifted == 1
         for (path, bar), (_, stored) in zip(flatten(params_bar), flatten(stored_bar)):
@@ -433,7 +438,7 @@ def test_drift_is_healed_wherever_it_is_found(make, x, monkeypatch):
 
 
 def test_without_detection_drift_is_felt(monkeypatch):
-    monkeypatch.setattr(reversible, "drifted", lambda event, known: False)
+    monkeypatch.setattr(likelihood, "drifted", lambda event, known: False)
     flow, x, b = ill_conditioned(), drifting_events(), weights()
     _, params_bar = LikelihoodGradient("reversible", rows=6)(flow, x, b)
     _, stored_bar = LikelihoodGradient("stored", rows=6)(flow, x, b)
@@ -464,14 +469,14 @@ def test_no_drift_is_found_where_there_is_none():
 def test_drift_beyond_what_is_allowed():
     """Errors that cancel in a plain sum, and numbers that are not finite, are drift; a few roundings are none."""
     event = np.random.default_rng(0).standard_normal((3, 8))
-    known, u = reversible.weighted(event), np.finfo(float).eps / 2
-    assert not reversible.drifted(event * (1 + 16 * u), known)
-    assert reversible.drifted(event * (1 + 2 * (reversible.ALLOWED + 8) * u), known)
+    known, u = likelihood.weighted(event), np.finfo(float).eps / 2
+    assert not likelihood.drifted(event * (1 + 16 * u), known)
+    assert likelihood.drifted(event * (1 + 2 * (likelihood.ALLOWED + 8) * u), known)
     moved = event.copy()
     moved[1, 2], moved[1, 5] = event[1, 2] + 1e-6, event[1, 5] - 1e-6
-    assert reversible.drifted(moved, known)
+    assert likelihood.drifted(moved, known)
     moved[1, 2] = np.nan
-    assert reversible.drifted(moved, known)
+    assert likelihood.drifted(moved, known)
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
@@ -493,14 +498,14 @@ def wrong_cotangent(self, z, product_bar, b, s_bar):
     s_bar -= b
 
 
-def wrong_sum(self, path, g, a, add_product=reversible.Sums.add_product):
+def wrong_sum(self, path, g, a, add_product=likelihood.Sums.add_product):
     self.begun.discard(path)
     add_product(self, path, g, a)
 
 
 BUGS = {"a mask that lets all pass": (tuned, "np", WithoutMask()),
         "the log-det's cotangent negated": (tuned.Exponential, "cotangents", wrong_cotangent),
-        "only the last chunk": (reversible.Sums, "add_product", wrong_sum)}
+        "only the last chunk": (likelihood.Sums, "add_product", wrong_sum)}
 
 
 @pytest.mark.parametrize("bug", BUGS)
@@ -530,7 +535,7 @@ def peak(flow, memory, x):
 @pytest.mark.parametrize("tune", (True, False), ids=("tuned", "by pages"))
 def test_memory_grows_by_the_gradient_alone(tune, monkeypatch):
     if not tune:
-        monkeypatch.setattr(reversible, "tunable", lambda stage: False)
+        monkeypatch.setattr(likelihood, "twin", lambda stage, side: None)
     x = np.random.default_rng(1).standard_normal((256, 8))
     flows = {K: moved(realnvp(np.random.default_rng(0), 8, (64, 64), K), 0.02) for K in (4, 36)}
     growth = {memory: (peak(flows[36], memory, x) - peak(flows[4], memory, x)) / 32 for memory in ("reversible", "stored")}

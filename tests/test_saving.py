@@ -47,12 +47,12 @@ from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
 from refflow.models import all_in_one
-from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine
-from refflow.maps.normalization import of_batch
+from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
 from refflow.oracle.points import simple_bijector
-from refflow.saving import SCHEMA, about, known_classes, load, save
+from refflow.saving import EARLIER, SCHEMA, about, known_classes, load, save
+from refflow.training.batch_norm import of_batch
 
 FORMS = [".npz", ".json"]
 
@@ -60,7 +60,7 @@ FORMS = [".npz", ".json"]
 def composites():
     rng = np.random.default_rng(0)
     net, half = dense_network(rng, [2, 5, 4], residual=True, layer_norm=True, weight_norm=True), masks.halves(4)
-    yield Flow(Chain([AffineCoupling(half, net, ExpScale()), Inverse(ActNorm(np.ones(4)))]), StandardNormal(4))
+    yield Flow(Chain([AffineCoupling(half, net), Inverse(ActNorm(np.ones(4)))]), StandardNormal(4))
     yield Flow(Chain([Affine(0.5, 2.0), Exp()]), StandardNormal((3,)))          # all weak
     yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field beside a strong one
     yield Independent(Affine(np.zeros((2, 3)), 1.5), 2)
@@ -70,15 +70,16 @@ def composites():
     yield AdditiveCoupling(half, dense_network(rng, [2, 3, 2], "gelu"))
     yield VolumePreservingCoupling(half, dense_network(rng, [2, 3, 4], "silu"), ExpScale())
     yield Coupling(half, dense_network(rng, [2, 3, 4], "tanh"), affine_family(ExpScale()))
-    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2), ExpScale())
-    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2), ExpScale()).at(context=rng.normal(size=(7, 2)))
+    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2))
+    yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2)).at(context=rng.normal(size=(7, 2)))
+    yield ScaledShift(0.5, ExpScale(), [1.0, 2.0])
     yield PerField(("shift", "scale"), (Free(), ExpScale(0.25)))
     yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),
                       Residual(Dense(np.eye(2))), WeightNormDense(np.ones((3, 2)))])
     yield Contextual(Dense(np.ones((2, 3), np.float32)))
     yield DenseLinear(np.stack([np.eye(2), 2 * np.eye(2)]), [0.5, -0.5])
     yield from (DenseLinear(np.eye(2), None), DenseLinear([[2.0]], None))
-    yield AffineCoupling(half, dense_network(rng, [2, 3, 4]), RescaledTanhExpScale(None, 0.0, [0.5, -0.5]))
+    yield Coupling(half, dense_network(rng, [2, 3, 4]), affine_family(RescaledTanhExpScale(None, 0.0, [0.5, -0.5])))
     yield DiagonalNormal([0.0, 1.0], [1.0, 2.0])
     yield FullNormal(np.zeros(2), np.eye(2))
     yield NormalMixture([0.25, 0.75], [[0.0], [1.0]], [[1.0], [2.0]])
@@ -247,7 +248,7 @@ def first(d):
 
 
 HOSTILE = {
-    "schema": (lambda d: d.update(schema="refflow/flow/2"), "its schema is 'refflow/flow/2'"),
+    "schema": (lambda d: d.update(schema="refflow/flow/3"), "its schema is 'refflow/flow/3'"),
     "no schema": (lambda d: d.pop("schema"), "its schema is None"),
     "more keys": (lambda d: d.update(extra=1), "the document: an object with"),
     "unknown class": (lambda d: first(d).update({"class": "os.system"}), r"stages\.0: there is no class 'os.system'"),
@@ -283,10 +284,11 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("schema", (SCHEMA, *EARLIER))
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_documents_are_refused(tmp_path, name):
+def test_hostile_documents_are_refused(tmp_path, name, schema):
     change, words = HOSTILE[name]
-    d = document(tmp_path)
+    d = document(tmp_path) | {"schema": schema}
     change(d)
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(d))

@@ -32,8 +32,8 @@ from refflow import (
 from refflow.maps.conditioners import dense_network
 from refflow.core import Array, Bijector, bijector, correlation_cholesky, interval, nonzero, positive, real, simplex
 from refflow.core.tree import flatten
-from refflow.maps.coupling import AffineCoupling, masks
-from refflow.maps.elementwise import ExpScale, TanhExpScale
+from refflow.maps.coupling import AffineCoupling, Coupling, affine_family, masks
+from refflow.maps.elementwise import TanhExpScale
 from refflow.training import (
     EMA,
     LBFGS,
@@ -71,7 +71,7 @@ def run(optimiser, gradients, vector):
 
 def coupling_flow(rng, D=2, width=16, layers=4, context=0, zero_last=False):
     nets = [dense_network(rng, [D // 2, width, D], context=context, zero_last=zero_last) for _ in range(layers)]
-    stages = [AffineCoupling(masks.alternating(D, flip=bool(k % 2)), net, TanhExpScale()) for k, net in enumerate(nets)]
+    stages = [Coupling(masks.alternating(D, flip=bool(k % 2)), net, affine_family(TanhExpScale())) for k, net in enumerate(nets)]
     return Flow(Chain(stages), StandardNormal(D))
 
 
@@ -916,6 +916,6 @@ def test_reverse_kl_failures():
                          ids=["NICE", "RealNVP", "Glow", "Glow-TTS"])
 def test_the_papers_settings_run(settings):
     rng = np.random.default_rng(0)
-    stage = AffineCoupling(masks.alternating(2), dense_network(rng, [1, 8, 2]), ExpScale())
+    stage = AffineCoupling(masks.alternating(2), dense_network(rng, [1, 8, 2]))
     r = fit(Flow(stage, StandardNormal(2)), data(150), **settings, epochs=4, validation=0, rng=rng)
     assert r.stopped == "steps" and np.isfinite(r.history["loss"]).all()

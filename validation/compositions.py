@@ -98,7 +98,7 @@ def additive_coupling(draw):
 
 def affine_coupling(draw):
     mask, a, b = split(draw)
-    return draw.page(mask, network(draw, a, 2 * b), convention(draw), **order(draw), **layout(draw)), mask.shape
+    return draw.page(mask, network(draw, a, 2 * b)), mask.shape
 
 
 def volume_preserving_coupling(draw):
@@ -142,5 +142,5 @@ def scaled_affine(draw):
 
 
 COMPONENTS = {"AdditiveCoupling": additive_coupling, "AffineCoupling": affine_coupling,
-              "Autoregressive": autoregressive, "Coupling": coupling,
-              "ScaledAffine": scaled_affine, "VolumePreservingCoupling": volume_preserving_coupling}
+              "Autoregressive": autoregressive, "Coupling": coupling, "ScaledAffine": scaled_affine,
+              "ScaledShift": scaled_affine, "VolumePreservingCoupling": volume_preserving_coupling}

@@ -214,7 +214,7 @@ class RealNVP:
             out = self.network(h[:, :half] if first else h[:, half:], held["net"]["layers"], None, training)
             t, s = (torch.cat([torch.zeros_like(part), part] if first else [part, torch.zeros_like(part)], 1)
                     for part in out.chunk(2, 1))
-        log_scale = held["scale"]["gain"] * torch.tanh(s) * changed
+        log_scale = held["family"]["map"]["scale"]["gain"] * torch.tanh(s) * changed
         h = (h + t * changed) * torch.exp(log_scale)
         counts = changed.expand(*h.shape[1:])
         h, var = self.normalised(h, norm, training, counts)

@@ -61,8 +61,9 @@ def torch_losses(params, x, steps, learning_rate, seed):
     couplings = []
     for _, held in sorted(params["bijector"]["inner"]["stages"].items(), key=lambda item: int(item[0])):
         layers = [held["net"]["layers"][k] for k in sorted(held["net"]["layers"], key=int) if held["net"]["layers"][k]]
+        scale = held["family"]["map"]["scale"]
         couplings.append({"layers": [(tensor(layer["W"]), tensor(layer["b"])) for layer in layers],
-                          "gain": tensor(held["scale"]["gain"]), "shift": tensor(held["scale"]["shift"])})
+                          "gain": tensor(scale["gain"]), "shift": tensor(scale["shift"])})
     parameters = [p for c in couplings for p in (*(q for pair in c["layers"] for q in pair), c["gain"], c["shift"])]
 
     def log_prob(h):

@@ -23,10 +23,8 @@ import numpy as np
 import scipy.linalg
 
 from ..maps.conditioners import Dense, ReLU, Sequential
-from ..maps.densities import StandardNormal
 from ..maps.densities.words import HALF_LOG_2_PI
 from ..core.tree import flatten
-from ..maps.coupling import AdditiveCoupling, AffineCoupling
 from ..maps.elementwise import ExpScale
 from ..maps.elementwise.scale import SAFE
 from . import products
@@ -248,7 +246,7 @@ class Layers(Columns):
             raise Unusual
         self.forward.run()
         if self.scale is not None:
-            self.scale.take(self.owner.stage, checked)
+            self.scale.take(self.owner.scale, checked)
 
 
 class LayerPullback(NamedTuple):
@@ -274,17 +272,23 @@ class Cotangents(Columns):
         self.ones = np.ones(n, dtype)
 
 
-def tunable(stage):
-    """Is a stage's view a coupling of vectors with a network of dense layers and activations between them?"""
-    affine = type(stage) is AffineCoupling
-    if not affine and type(stage) is not AdditiveCoupling or stage.mask.ndim != 1 or affine and stage.shift_first:
+def is_dense(net):
+    """Is a network's view dense layers with activations between them?"""
+    if type(net) is not Sequential:
         return False
-    if type(stage.net) is not Sequential or any(v.ndim for _, v in flatten(stage.scale.params() if affine else {})):
-        return False
-    dense, between = stage.net.layers[0::2], stage.net.layers[1::2]
+    dense, between = net.layers[0::2], net.layers[1::2]
     return (len(dense) == len(between) + 1
             and all(type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
             and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
+
+
+def own_numbers(form):
+    """Are the scale's own parameters, if it has any, single numbers?"""
+    return form.scale is None or not any(v.ndim for _, v in flatten(form.scale.params()))
+
+
+def is_exponential(scale):
+    return isinstance(scale, ExpScale) and scale.offset == 0
 
 
 def scale_of(form, s, padded_s):
@@ -299,7 +303,7 @@ class Exponential:
     def __init__(self, s, padded):
         self.factor, self.padded, self.largest = s, padded, SAFE[s.dtype]
 
-    def take(self, stage, checked):
+    def take(self, scale, checked):
         s = self.factor
         if checked and not (norm(self.padded) <= self.largest or (np.abs(s) <= self.largest).all()):
             raise Unusual
@@ -331,8 +335,8 @@ class Conventional:
     def __init__(self, s):
         self.s = s
 
-    def take(self, stage, checked):
-        self.sigma, self.own = stage.sigma(self.s), stage.scale_bar
+    def take(self, scale, checked):
+        self.sigma = scale.at_values(self.s)
         self.total = np.broadcast_to(self.sigma.log, self.s.shape).sum(0)
 
     def times(self, z, out):
@@ -344,12 +348,12 @@ class Conventional:
     def cotangents(self, z, product_bar, b, s_bar):
         s_bar[...], own = self.sigma.cotangents(z, product_bar, b)
         self.times(product_bar, product_bar)
-        return self.own(own)
+        return own
 
     def inverse_cotangents(self, y, quotient_bar, b, s_bar):
         s_bar[...], own = self.sigma.inverse_cotangents(y, quotient_bar, b)
         self.over(quotient_bar, quotient_bar)
-        return self.own(own)
+        return own
 
 
 class TunedDense:
@@ -375,13 +379,20 @@ def growths(layers):
 
 
 class TunedCoupling:
-    """One coupling of a flow, a step of `reversible`: number >= 1 of its line, its parameters at `path`.
+    """One coupling of a flow, a step of `likelihood`: number >= 1 of its line, its parameters at `path`.
 
     Side 0 applies the map, side 1 its inverse.
     """
 
+    @staticmethod
+    def takes(stage, side):
+        """Is it affine, of vectors, scaled before it is shifted, with a dense network?"""
+        form = stage.affine_form
+        return (form is not None and stage.passes.ndim == 1 and not form.shift_first and own_numbers(form)
+                and is_dense(stage.net))
+
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
+        self.side, self.path, self.number, self.space = side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
         self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
@@ -389,11 +400,11 @@ class TunedCoupling:
         self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
                       for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
         self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
-        affine = type(stage) is AffineCoupling
+        affine = stage.affine_form
+        self.scale, self.scale_path = affine.scale, ".".join((path, *affine.path))
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
-                         tuple(layer.activation is not None for layer in self.dense), affine,
-                         affine and type(stage.scale) is ExpScale and stage.scale.offset == 0,
-                         stage.layout == "halves", affine and stage.order[0] == "scale")
+                         tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
+                         is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
@@ -493,7 +504,7 @@ class TunedCoupling:
             np.copyto(bars.t, part)
             own = sigma.cotangents(before, part, b, bars.s)
         if own:
-            sums.add_all(f"{self.path}.scale", own)
+            sums.add_all(self.scale_path, own)
 
     def network_pullback(self, held, sums, wanted):
         """The cotangent of the part a, if wanted, into `bars`; those of weights and biases go into the sums."""
@@ -505,13 +516,13 @@ class TunedCoupling:
                 entering()
 
 
-def tuned_base(base, z, space):
-    """The base density, tuned where it can be for columns z^T."""
-    return TunedNormal(base, space) if type(base) is StandardNormal and z.ndim == 2 and z.flags.f_contiguous else base
-
-
 class TunedNormal:
-    """The standard normal density of vectors, by the page `core.bases`; its cotangents go where those of couplings do."""
+    """The standard normal density of vectors, by its page; its cotangents go where those of couplings do."""
+
+    @staticmethod
+    def takes(z):
+        """Are the events columns of z^T?"""
+        return z.ndim == 2 and z.flags.f_contiguous
 
     def __init__(self, base, space):
         self.constant, self.space = math.prod(base.shape) * HALF_LOG_2_PI, space

@@ -22,9 +22,8 @@ import numpy as np
 import scipy.linalg
 
 from ..maps.conditioners import BijectorLayer, Conv2d, ReLU, Sequential
-from ..maps.coupling import AdditiveCoupling, AffineCoupling
 from ..maps.elementwise.scale import SAFE
-from ..maps.linear import DenseLinear, Pointwise
+from ..maps.linear import DenseLinear
 from ..maps.normalization import GlowActNorm
 from .couplings import LARGEST, Unusual, norm
 
@@ -33,15 +32,9 @@ SIZES = ((1, 1), (3, 3))
 
 # -- what can be tuned ------------------------------------------------------------------------------------------------
 
-def tunable_images(stage):
-    """Is a stage's view a coupling of whole channels whose network is convolutions, each with a ReLU but the last?"""
-    if type(stage) not in (AffineCoupling, AdditiveCoupling) or stage.mask.ndim != 3 or stage.split.rest != 2:
-        return False
-    if type(stage.net) is not Sequential or not stage.split.sizes[0] or stage.parameter_batch != ():
-        return False
-    if type(stage) is AffineCoupling and stage.channels is not None:           # here they come first
-        return False
-    units = units_of(stage.net.layers)
+def is_convolutional(net):
+    """Is a network's view convolutions, each with a ReLU but the last?"""
+    units = units_of(net.layers) if type(net) is Sequential else None
     return units is not None and all(relu for _, _, relu in units[:-1]) and not units[-1][2]
 
 
@@ -257,13 +250,21 @@ def new_event(space, slot, E):
 # -- the coupling -----------------------------------------------------------------------------------------------------
 
 class TunedImageCoupling:
-    """One coupling of a flow of images, a step of `reversible`; see `TunedCoupling`."""
+    """One coupling of a flow of images, a step of `likelihood`; see `TunedCoupling`."""
+
+    @staticmethod
+    def takes(stage, side):
+        """Is it affine, of whole channels without gains of their own, with a convolutional network?"""
+        form = stage.affine_form
+        if form is None or form.channels is not None or stage.passes.ndim != 3 or stage.split.rest != 2:
+            return False
+        return bool(stage.split.sizes[0]) and stage.parameter_batch == () and is_convolutional(stage.net)
 
     def __init__(self, stage, side, path, number, space):
-        self.stage, self.side, self.path, self.number, self.space = stage, side, path, number, space
+        self.side, self.path, self.number, self.space = side, path, number, space
         self.a, self.b = stage.split.a[1], stage.split.b[1]
-        self.affine = type(stage) is AffineCoupling
-        self.shift_first = self.affine and stage.shift_first
+        self.affine = stage.affine_form
+        self.shift_first, self.scale_path = self.affine.shift_first, ".".join((path, *self.affine.path))
         layers = stage.net.layers
         self.units = [Unit(layers, indices, f"{path}.net.layers", space, k) for k, indices in enumerate(units_of(layers))]
         self.clear = [not following.pointwise for following in self.units[1:]] + [False]
@@ -327,15 +328,15 @@ class TunedImageCoupling:
         return t, sigma, (rows, entering, kernels)
 
     def t_and_sigma(self, h):
-        if not self.affine:
+        if self.affine.scale is None:
             return np.ascontiguousarray(h), None
         s, t = (np.ascontiguousarray(piece) for piece in self.pieces(h))
-        return t, self.stage.sigma(s)
+        return t, self.affine.scale.at_values(s)
 
     def pieces(self, h):
         """(s, t): channels of h."""
-        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.stage.layout == "halves" else (h[0::2], h[1::2])
-        return (first, second) if self.stage.order[0] == "scale" else (second, first)
+        first, second = (h[:len(h) // 2], h[len(h) // 2:]) if self.affine.layout == "halves" else (h[0::2], h[1::2])
+        return (first, second) if self.affine.s == 0 else (second, first)
 
     def pulled(self, before, kept):
         t, sigma, (rows, entering, kernels) = kept
@@ -369,23 +370,23 @@ class TunedImageCoupling:
             new = sigma.times(bar)
             s_bar[...], own = sigma.cotangents(before + t if self.shift_first else before, bar, b)
             t_bar[...] = new if self.shift_first else bar
-        sums.add_all(f"{self.path}.scale", self.stage.scale_bar(own))
+        sums.add_all(self.scale_path, own)
         return new
 
 
 # -- the other stages of a step ---------------------------------------------------------------------------------------
 
-def tuned_channels(stage, side):
-    """The class for Glow's activation normalisation or 1 x 1 convolution by a full matrix, in the direction of the paper."""
-    if side or stage.parameter_batch != () or getattr(stage, "rank", 0) != 3:
-        return None
-    if type(stage) is GlowActNorm and not stage.direct and stage.bias is not None:
-        return TunedNorm
-    return TunedMatrix if type(stage) is Pointwise and type(stage.inner) is DenseLinear else None
+def of_images(stage, side):
+    """Is it a map of images with one set of parameters, applied in the direction of Glow's paper?"""
+    return side == 0 and stage.rank == 3 and stage.parameter_batch == ()
 
 
 class TunedNorm:
-    """x_p = (z_p + bias) sigma at every position p; a step of `reversible`, of side 0."""
+    """x_p = (z_p + bias) sigma at every position p; a step of `likelihood`, of side 0."""
+
+    @staticmethod
+    def takes(stage, side):
+        return of_images(stage, side) and not stage.direct and stage.bias is not None
 
     def __init__(self, stage, side, path, number, space):
         self.stage, self.path, self.number, self.space = stage, path, number, space
@@ -435,10 +436,14 @@ class TunedNorm:
 
 
 class TunedMatrix:
-    """x_p = W z_p + shift at every position p, the shift perhaps None; a step of `reversible`, of side 0.
+    """x_p = W z_p + shift at every position p, the shift perhaps None; a step of `likelihood`, of side 0.
 
     One elimination of W serves log-det, inverse and gradient.
     """
+
+    @staticmethod
+    def takes(stage, side):
+        return of_images(stage, side) and type(stage.inner) is DenseLinear
 
     def __init__(self, stage, side, path, number, space):
         self.W, self.shift = stage.inner.W, None if stage.inner.shift is None else stage.inner.shift[:, None]

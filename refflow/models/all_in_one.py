@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core import Chain, Inverse
 from ..maps.conditioners import Times
-from ..maps.coupling import AffineCoupling, VolumePreservingCoupling
+from ..maps.coupling import Coupling, VolumePreservingCoupling, affine_family
 from ..maps.coupling.masks import halves
 from ..maps.elementwise import Affine, ScaledAffine, SoftplusScale, TanhExpScale
 from ..maps.linear import DenseLinear
@@ -34,12 +34,13 @@ def all_in_one(net, W, clamp=2.0, gin=False, scale=GLOBAL_SCALE, offset=0.0):
     """
     W = np.asarray(W)
     D = W.shape[-1]
-    coupling = VolumePreservingCoupling if gin else AffineCoupling
-    block = coupling(halves(D, D - D // 2), Times(net, 0.1), TanhExpScale(clamp))   # (1)
+    passes, net, scale_of_s = halves(D, D - D // 2), Times(net, 0.1), TanhExpScale(clamp)
     offset = np.broadcast_to(offset, (D,)).astype(W.dtype)
     if gin:
+        block = VolumePreservingCoupling(passes, net, scale_of_s)                   # (1)
         each = Affine(shift=offset)                                                 # (2)
     else:
+        block = Coupling(passes, net, affine_family(scale_of_s))                    # (1)
         s = np.broadcast_to(scale, (D,)).astype(W.dtype)
         each = ScaledAffine(s, SoftplusScale(gain=0.2, rate=0.5), offset)           # (2)
     return Inverse(Chain((block, each, DenseLinear(W))))                            # (3)

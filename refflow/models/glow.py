@@ -60,7 +60,7 @@ import scipy
 from ..maps.conditioners import BijectorLayer, Conv2d, Dense, ImageContext, ReLU, Sequential
 from ..core import Chain, Flow, Inverse
 from ..maps.densities import StandardNormal
-from ..maps.coupling import AdditiveCoupling, AffineCoupling, masks
+from ..maps.coupling import AdditiveCoupling, Coupling, affine_family, masks
 from ..maps.elementwise import ExpScale, SigmoidScale
 from ..maps.linear import DenseLinear, OrthogonalLinear, Permutation, PLULinear, Pointwise, Transposed
 from ..maps.normalization import GlowActNorm
@@ -247,7 +247,7 @@ class Builder:
             return Chain([*stages, *top, Reshape((C, H, W), (C * H * W,))])         # (8)
         keep = masks.halves(C)
         net, layout = self.last(C // 2, C), self.convention.layout
-        prior = AffineCoupling(masks.channels(keep, 3), net, ExpScale(), SHIFT_FIRST, layout)
+        prior = Coupling(masks.channels(keep, 3), net, affine_family(ExpScale(), SHIFT_FIRST), layout)
         rest = self.level((C // 2, H, W), levels - 1, steps, top)
         return Chain([*stages, Inverse(prior), FactorOut(keep, rest)])              # (6) (7)
 
@@ -278,11 +278,11 @@ class Builder:
         return Transposed(factors) if self.convention.transposed else factors       # (18)
 
     def affine_or_additive(self, C):
-        mask, c = masks.channels(masks.halves(C), 3), self.convention
+        passes, c = masks.channels(masks.halves(C), 3), self.convention
         if self.coupling == "additive":
-            return AdditiveCoupling(mask, self.network(C // 2, C // 2))             # (5)
+            return AdditiveCoupling(passes, self.network(C // 2, C // 2))           # (5)
         net = self.network(C // 2, C)
-        return AffineCoupling(mask, net, SigmoidScale(2.0), c.order, c.layout, shift_first=True)    # (4)
+        return Coupling(passes, net, affine_family(SigmoidScale(2.0), c.order, shift_first=True), c.layout)         # (4)
 
     # -- networks ----------------------------------------------------------------------------------------------------
 
@@ -316,4 +316,4 @@ class Builder:
             net = ImageContext(linear_from_0(classes, 2 * C, self.dtype), of_position)      # (8)
         else:
             net, = of_position
-        return [Inverse(AffineCoupling(np.zeros((C, 1, 1), bool), net, ExpScale(), SHIFT_FIRST))]   # (8)
+        return [Inverse(Coupling(np.zeros((C, 1, 1), bool), net, affine_family(ExpScale(), SHIFT_FIRST)))]  # (8)

@@ -15,7 +15,7 @@ import numpy as np
 from ..maps.conditioners import dense_network
 from ..core import Chain, Flow, Inverse
 from ..maps.densities import StandardNormal
-from ..maps.coupling import AffineCoupling, masks
+from ..maps.coupling import Coupling, affine_family, masks
 from ..maps.elementwise import RescaledTanhExpScale, Scale
 
 
@@ -30,10 +30,10 @@ def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=
     check(size, hidden, couplings, context)
     stages = []
     for k in range(couplings):
-        mask = masks.halves(size, flip=k % 2 == 1)
-        a = int(mask.sum())
+        passes = masks.halves(size, flip=k % 2 == 1)
+        a = int(passes.sum())
         net = dense_network(rng, (a, *hidden, 2 * (size - a)), activation, context=context, dtype=dtype)    # (4)
-        stages.append(AffineCoupling(mask, net, convention(scale, dtype)))          # (1) (2)
+        stages.append(Coupling(passes, net, affine_family(convention(scale, dtype))))       # (1) (2)
     return Flow(Inverse(Chain(stages)), StandardNormal(size))                       # (3)
 
 

@@ -51,11 +51,11 @@ import numpy as np
 from ..maps.conditioners import (BijectorLayer, ConcatenatedReLU, Conv2d, ReLU, Residual, Sequential, SkipSum, WeightNormConv2d,
                                  uniform)
 from ..core import Chain, Flow, Inverse
+from ..core.tree import walk
 from ..maps.densities import StandardNormal
-from ..maps.coupling import AdditiveCoupling, AffineCoupling, MaskedInput, masks
+from ..maps.coupling import AdditiveCoupling, Coupling, MaskedInput, affine_family, masks
 from ..maps.elementwise import RescaledTanhExpScale, alpha_logit
 from ..maps.normalization import BatchNorm
-from ..maps.normalization.batch_norm import components
 from ..maps.shape import FactorOut, Reshape, Squeeze
 
 
@@ -142,40 +142,40 @@ class Couplings:
 
     def checkerboard(self, shape, width, flip, free):
         """One of (5) or (8); `free` ones follow `additive`."""
-        mask, C = masks.checkerboard(*shape, flip=flip ^ self.flip), shape[0]
+        passes, C = masks.checkerboard(*shape, flip=flip ^ self.flip), shape[0]
         outputs = C if self.additive and free else 2 * C
-        channel = mask[0] if self.mask_channel else None
+        channel = passes[0] if self.mask_channel else None
         first = ConcatenatedReLU(channel, 2.0 if self.networks.batch_norm else 1.0)     # (9)
         layers = [*self.networks.norm(C), first, *self.networks.layers(2 * C + self.mask_channel, width, outputs)]
-        return self.coupling(mask, MaskedInput(mask, Sequential(layers)), 0.0, mask[:1], outputs == C)
+        return self.coupling(passes, MaskedInput(passes, Sequential(layers)), 0.0, passes[:1], outputs == C)
 
     def channelwise(self, shape, width, flip, free):
         """One of (6)."""
-        mask, n = masks.channels(masks.halves(shape[0], flip=flip), 3), shape[0] // 2
+        passes, n = masks.channels(masks.halves(shape[0], flip=flip), 3), shape[0] // 2
         outputs = n if self.additive and free else 2 * n
         layers = [*self.networks.norm(n), ConcatenatedReLU(), *self.networks.layers(2 * n, width, outputs)]         # (10)
-        return self.coupling(mask, Sequential(layers), 1.0, mask, outputs == n)
+        return self.coupling(passes, Sequential(layers), 1.0, passes, outputs == n)
 
-    def coupling(self, mask, net, gain, passes, additive):
+    def coupling(self, passes, net, gain, not_normalised, additive):
         nets = self.networks
         if additive:
-            stages = [AdditiveCoupling(mask, net)]                                  # (3)
+            stages = [AdditiveCoupling(passes, net)]                                # (3)
         else:
-            scale = self.scale(mask, gain)
-            stages = [AffineCoupling(mask, net, scale, ("shift", "scale"), shift_first=self.shift_first)]           # (2)
+            family = affine_family(self.scale(passes, gain), ("shift", "scale"), self.shift_first)
+            stages = [Coupling(passes, net, family)]                                # (2)
         if nets.batch_norm and self.output_norm:
-            mean = np.zeros(len(mask), nets.dtype)
-            passes = None if self.output_norm == "all" else passes
-            stages.append(BatchNorm(mean, mean + 1, None, None, passes, nets.eps, 3))       # (4) (16)
+            mean = np.zeros(len(passes), nets.dtype)
+            not_normalised = None if self.output_norm == "all" else not_normalised
+            stages.append(BatchNorm(mean, mean + 1, None, None, not_normalised, nets.eps, 3))       # (4) (16)
         return stages
 
-    def scale(self, mask, gain):
+    def scale(self, passes, gain):
         """The convention of (2), with this gain at the start if it is one number."""
         dtype = self.networks.dtype
         shifted = self.scale_shift or not self.networks.batch_norm
         shift = np.zeros((), dtype) if shifted else None                                # (15)
         if self.channel_gains:
-            channels = (~mask).any((1, 2)).sum()
+            channels = (~passes).any((1, 2)).sum()
             return RescaledTanhExpScale(None, shift, np.ones(channels, dtype))      # (15)
         return RescaledTanhExpScale(np.asarray(gain, dtype), shift)                 # (15)
 
@@ -234,15 +234,17 @@ class Networks:
         return WeightNormConv2d(v, g, b)
 
 
-def penalised(value, path=()):
-    """Paths of the parameters whose squares (17) adds up, in a flow or a component of it."""
-    found = [(*path, "g")] if isinstance(value, WeightNormConv2d) and value.g is not None else []      # (17)
-    if isinstance(value, AffineCoupling):
-        if value.scale.gains is not None:
-            found.append((*path, "scale", "gains"))                                 # (17)
-        elif isinstance(value.net, MaskedInput):
-            found.append((*path, "scale", "gain"))                                  # (17)
-    return found + [leaf for key, inner in components(value, path) for leaf in penalised(inner, key)]
+def penalised(flow):
+    """Paths of the parameters whose squares (17) adds up."""
+    found = []
+    for path, value in walk(flow):
+        if isinstance(value, WeightNormConv2d) and value.g is not None:
+            found.append((*path, "g"))                                              # (17)
+        elif isinstance(value, Coupling) and value.family.channels is not None:
+            found.append((*path, "family", "map", "scale", "gains"))                # (17)
+        elif isinstance(value, Coupling) and isinstance(value.net, MaskedInput):
+            found.append((*path, "family", "map", "scale", "gain"))                 # (17)
+    return found
 
 
 def full_resolution(z, shape, scales, recursion_type=2):

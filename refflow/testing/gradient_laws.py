@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.tree import flatten
-from ..training.reversible import ALLOWED, LikelihoodGradient
+from ..fast.likelihood import ALLOWED, LikelihoodGradient
 
 ROUNDINGS = 64              # of a result whose sums and products stand in another order than the page's
 DRAWS, STEP = 8, 2.0**-26

@@ -1,9 +1,10 @@
 """Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
 
+from ..fast.likelihood import LikelihoodGradient
 from . import gaussians, recipes
+from .batch_norm import of_batch, with_statistics
 from .fit import Result, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
-from .reversible import LikelihoodGradient
 from .penalty import SquaredNorm
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
 from .unconstrained import Unconstrained
@@ -31,5 +32,7 @@ __all__ = [
            "fit",
            "fit_reverse_kl",
            "gaussians",
+           "of_batch",
            "recipes",
+           "with_statistics",
 ]

@@ -2,9 +2,61 @@
 
 from __future__ import annotations
 
-from ..core.tree import nest
-from ..maps.normalization.batch_norm import moved, norms, of_batch
+from ..core.tree import components, nest, walk
+from ..maps.normalization.batch_norm import BatchNorm, BatchStatisticsNorm, batch_statistics, moved
 from .unconstrained import Unconstrained
+
+
+def norms(value):
+    """[(path in params(), BatchNorm)] of a value and its components."""
+    return [(path, found) for path, found in walk(value) if isinstance(found, BatchNorm)]
+
+
+def of_batch(value, record=None, path=(), made=None):
+    """A flow, map or network with each BatchNorm in it using the statistics of the batch at hand.
+
+    Of each, what it measured last is noted in the dictionary `record` under its path; `with_statistics` reads it.
+    """
+    made = {} if made is None else made             # a component that stands in several places stays one
+    if id(value) not in made:
+        made[id(value)] = measuring(value, record, path) if isinstance(value, BatchNorm) else exchanged(
+            value, {here: of_batch(inner, record, (*path, *here), made) for here, inner in components(value)})
+    return made[id(value)]
+
+
+def measuring(norm, record, path):
+    if norm.parameter_batch:
+        raise ValueError(f"of_batch: a BatchNorm must have no batch axes, not {norm.parameter_batch}")
+    measure = None if record is None else noting(record, path)
+    return BatchStatisticsNorm(norm.gain, norm.bias, norm.passes, norm.eps, norm.rank, measure)
+
+
+def noting(record, path):
+    """`batch_statistics` that notes what it finds under a path."""
+    def measured(z, rank, passes):
+        record[path], pullback = batch_statistics(z, rank, passes)
+        return record[path], pullback
+
+    return measured
+
+
+def exchanged(value, new):
+    """The value with components {path: component}, itself where they are its own."""
+    if all(new[path] is component for path, component in components(value)):
+        return value
+    fields = {}
+    for (key, *index), component in new.items():
+        fields[key] = (*fields.get(key, ()), component) if index else component
+    return value.replace(**fields)
+
+
+def with_statistics(value, record, decay=0.1):
+    """A flow whose moving statistics have followed those of one batch, as `of_batch` has noted them."""
+    changes = {}
+    for path, norm in norms(value):
+        for key, batch in zip(("mean", "var"), record[path]):
+            changes[(*path, key)] = moved(getattr(norm, key), batch, decay)
+    return value.replace(**nest(changes)) if changes else value
 
 
 class MovingStatistics(Unconstrained):

@@ -25,11 +25,11 @@ import scipy
 from ..core.boundary import checked_event
 from ..core.arrays import as_floating
 from ..core.flow import Flow
+from ..fast.likelihood import LikelihoodGradient
 from .batch_norm import space_of
 from .diagnosis import unlikely
 from .optimisers import LBFGS, Adam, norm
 from .penalty import with_penalty
-from .reversible import LikelihoodGradient
 from .schedules import Constant
 from .unconstrained import Unconstrained
 

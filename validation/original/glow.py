@@ -14,7 +14,7 @@ from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequen
 from refflow.core import Chain, Flow, Inverse
 from refflow.maps.densities import StandardNormal
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling, masks
+from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.dequantisation import bits_per_dim, quantised
 from refflow.maps.elementwise import ExpScale
 from refflow.maps.linear import DenseLinear, Permutation, PLULinear, Pointwise
@@ -418,8 +418,8 @@ def of_split(param, theirs):
     given = under("split2d/", theirs)
     C, H, W = given["in/x"].shape[1:]
     half = C // 2 * H * W
-    prior = AffineCoupling(masks.channels(masks.halves(C), 3), zeros_convolution(param, "conv."), ExpScale(), SHIFT_FIRST,
-                           PORT.layout)
+    prior = Coupling(masks.channels(masks.halves(C), 3), zeros_convolution(param, "conv."),
+                     affine_family(ExpScale(), SHIFT_FIRST), PORT.layout)
     f = Chain((Inverse(prior), FactorOut(masks.halves(C), Reshape((C // 2, H, W), (half,)))))
     (z, log_det), pullback = f.vjp(given["in/x"])
     eps, kept = np.split(z, [half], -1)
@@ -438,7 +438,7 @@ def of_squeeze(config, theirs):
     f, h = Squeeze(), theirs["split/h"]
     C = h.shape[1]
     net = Conv2d(np.zeros((C, C // 2, 1, 1)))
-    cross = AffineCoupling(masks.channels(masks.halves(C), 3), net, ExpScale(), SHIFT_FIRST, "interleaved")
+    cross = Coupling(masks.channels(masks.halves(C), 3), net, affine_family(ExpScale(), SHIFT_FIRST), "interleaved")
     found = [*cross.parts(h), *cross.pieces(h)]
     return {"squeezed": difference(f.forward(theirs["in/x"]), theirs["out/squeezed"]),
             "unsqueezed": difference(f.inverse(theirs["out/squeezed"]), theirs["out/unsqueezed"]),

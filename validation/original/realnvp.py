@@ -16,12 +16,13 @@ from refflow.maps.conditioners import BijectorLayer, Conv2d, Residual, SkipSum, 
 from refflow.core import Chain, Flow, Inverse
 from refflow.maps.densities import StandardNormal
 from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import AffineCoupling, MaskedInput
+from refflow.maps.coupling import Coupling, MaskedInput
 from refflow.models import realnvp_images
-from refflow.maps.normalization import BatchNorm, of_batch, with_statistics
+from refflow.maps.normalization import BatchNorm
 from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, ClipNorm, SquaredNorm, fit
 from refflow.training.penalty import with_penalty
+from refflow.training.batch_norm import of_batch, with_statistics
 from refflow.core.tree import at_path
 
 from .words import PRACTICE, numbers, under
@@ -63,7 +64,7 @@ def names(flow, scopes):
         scope = None
         for i, stage in enumerate(stages):
             here = (*path, "stages", str(i))
-            if hasattr(stage, "mask"):
+            if hasattr(stage, "net"):
                 scope = next(scopes)
                 found |= of_coupling(stage, here, scope)
             elif isinstance(stage, BatchNorm):
@@ -87,10 +88,11 @@ def of_coupling(coupling, path, scope):
     checkerboard = isinstance(coupling.net, MaskedInput)
     net, net_path = (coupling.net.net, (*path, "net", "net")) if checkerboard else (coupling.net, (*path, "net"))
     found = of_network(net.layers, (*net_path, "layers"), scope)
-    if isinstance(coupling, AffineCoupling):
-        found[f"{scope}/{'rescaling_scale' if checkerboard else 'scale'}"] = (*path, "scale", "gain"), ...
-        if coupling.scale.shift is not None:
-            found[f"{scope}/scale_shift"] = (*path, "scale", "shift"), ...
+    if isinstance(coupling, Coupling):
+        scale = (*path, *coupling.affine_form.path)
+        found[f"{scope}/{'rescaling_scale' if checkerboard else 'scale'}"] = (*scale, "gain"), ...
+        if coupling.affine_form.scale.shift is not None:
+            found[f"{scope}/scale_shift"] = (*scale, "shift"), ...
     return found
 
 

@@ -73,6 +73,8 @@ class Autoregressive(Bijector):
             raise ValueError(f"Autoregressive: layout must be one of {LAYOUTS}, not {self.layout!r}")
         if self.net.event_ndim != (1, 1):
             raise ValueError(f"Autoregressive: net must map vectors to vectors, not events of {self.net.event_ndim} axes")
+        if self.family.channels is not None:
+            raise ValueError("Autoregressive: family must not have gains of channels; its entries have none")
         super()._validate()
         D = self.size()
         given = tuple(self.net.output_shape((D,)))
@@ -108,7 +110,7 @@ class Autoregressive(Bijector):
 
     @staticmethod
     def definition(m, z, net, family, layout):
-        pieces = pieces_of(net.definition(m, z), len(z), layout)
+        pieces = pieces_of(net.definition(m, z), family.size, layout)
         return [family.definition(m, z_j, h_j) for z_j, *h_j in zip(z, *pieces)]    # (1)
 
     def map_at(self, h):

@@ -1,6 +1,6 @@
 r"""Additive coupling (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516, section 3.2).
 
-The mask splits the event into `a` (passes through) and `b` (is transformed).  With `t = net(z_a)`,
+`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `t = net(z_a)`,
     x_a = z_a                                                                       (1)
     x_b = z_b + t                                                                   (2)
     z_b = x_b - t                                with t at x_a = z_a                (3)
@@ -21,25 +21,27 @@ import numpy as np
 
 from ..conditioners import Dense
 from ...core import Array, Conditioner, bijector, case, child, constant, real
-from .coupling import MaskedBijector, divided, transformed
+from .coupling import AffineForm, MaskedBijector, divided, transformed
 
 
 @bijector(source="arXiv:1410.8516", domain=real, codomain=real, constant_log_det=True)
 class AdditiveCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b + net(z_a).
 
-    `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
-    one output for each entry of b.  ValueError where mask, net and event do not fit.
+    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
+    one output for each entry of b.  ValueError where passes, net and event do not fit.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     outputs = 1
     layout = "halves"
 
+    affine_form = AffineForm(None, None, 0, "halves")
+
     @staticmethod
-    def definition(m, z, mask, net):
-        a, b, whole = divided(z, mask)                                              # (1)
+    def definition(m, z, passes, net):
+        a, b, whole = divided(z, passes)                                            # (1)
         return whole(transformed(lambda z_j, t_j: z_j + t_j, b, net.definition(m, a)))      # (2)
 
     def forward_and_log_det(self, z):
@@ -48,11 +50,11 @@ class AdditiveCoupling(MaskedBijector):
         return x, self.nothing(z)
 
     def nothing(self, z):
-        return np.zeros(z.shape[:z.ndim - self.mask.ndim], z.dtype)                 # (5)
+        return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
-        return self.split.whole(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)      # (3)
+        return self.split.whole(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)         # (3)
 
     def jacobian(self, z):
         z_a, _ = self.parts(z)
@@ -67,7 +69,7 @@ class AdditiveCoupling(MaskedBijector):
             net_a_bar, net_bar = net_pullback(x_b_bar)
             return self.split.whole(x_a_bar + net_a_bar, x_b_bar, z.shape), {"net": net_bar}        # (6)
 
-        return (self.split.whole(z_a, z_b + t, z.shape), self.nothing(z)), pullback     # (2)
+        return (self.split.whole(z_a, z_b + t, z.shape), self.nothing(z)), pullback         # (2)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -78,14 +80,14 @@ class AdditiveCoupling(MaskedBijector):
             net_a_bar, net_bar = net_pullback(-z_b_bar)
             return self.split.whole(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}        # (7)
 
-        return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback     # (3)
+        return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback         # (3)
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), [])),
-        case("MaskNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
-             mask=[False, False], net=Dense(np.zeros((2, 0)), [0.5, -2.0])),
+        case("PassesAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), [])),
+        case("PassesNone", "an empty a: a shift that depends on nothing", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
+             passes=[False, False], net=Dense(np.zeros((2, 0)), [0.5, -2.0])),
         case("Forgotten", "t is so large that x_b no longer remembers z_b", z=[[1.0, 1e-20]], x=[[1.0, 3.0]],
-             mask=[True, False], net=Dense([[1e6]], [0.25])),
-        case("Cancelling", "z_b and t cancel", z=[[3.0, -0.75]], x=[[3.0, 0.75]], mask=[True, False],
+             passes=[True, False], net=Dense([[1e6]], [0.25])),
+        case("Cancelling", "z_b and t cancel", z=[[3.0, -0.75]], x=[[3.0, 0.75]], passes=[True, False],
              net=Dense([[0.25]], [0.0])),
     )

@@ -1,11 +1,13 @@
-"""What couplings share: a mask, a conditioner, and the layout of its outputs."""
+"""What couplings share: a split, a conditioner, and the layout of its outputs."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from ..conditioners.words import each
-from ...core import Bijector
+from ...core import Bijector, Value
 from .masks import Split
 
 LAYOUTS = ("halves", "interleaved")
@@ -13,12 +15,12 @@ LAYOUTS = ("halves", "interleaved")
 
 # -- definitions ------------------------------------------------------------------------------------------------------
 
-def divided(z, mask):
+def divided(z, passes):
     """(a, b, whole) of nested lists: lists of entries, or of channels, and the function that joins an event again."""
-    inner, by_channel = mask[0], True
+    inner, by_channel = passes[0], True
     while isinstance(inner, list):
         inner, by_channel = inner[0], by_channel and len(inner) == 1
-    passes, cells = (flat_list(mask), list(z)) if by_channel else (flat_list(mask), flat_list(z))
+    passes, cells = flat_list(passes), list(z) if by_channel else flat_list(z)
     a = [cell for cell, through in zip(cells, passes) if through]
     b = [cell for cell, through in zip(cells, passes) if not through]
 
@@ -39,16 +41,10 @@ def like(nested, entries):
     return [like(part, entries) for part in nested] if isinstance(nested, list) else next(entries)
 
 
-def pieces_of(h, count, layout):
-    """The P outputs for each of `count` cells."""
-    P = len(h) // count if count else 0
-    return [h[k * count:(k + 1) * count] if layout == "halves" else h[k::P] for k in range(P)]
-
-
-def scale_and_shift(h, count, order, layout):
-    """(s, t) for each of `count` cells."""
-    pieces = pieces_of(h, count, layout) or [[], []]
-    return pieces[order.index("scale")], pieces[order.index("shift")]
+def pieces_of(h, P, layout):
+    """The P outputs for each cell."""
+    n = len(h) // P
+    return [h[k * n:(k + 1) * n] if layout == "halves" else h[k::P] for k in range(P)]
 
 
 def transformed(f, *cells):
@@ -56,17 +52,29 @@ def transformed(f, *cells):
     return [each(f, *together) for together in zip(*cells)]
 
 
-def scales(m, scale, s, mask):
-    """scale(s) for the cells of b; with gains of channels, for each that of its channel among those of b."""
-    if scale.gains is None:
-        return transformed(lambda s_j: scale.definition(m, s_j), s)
-    numbers = [c for c, row in enumerate(mask) for passes in flat_list([row]) if not passes]
-    distinct = sorted(set(numbers))
+def channels_of_cells(passes):
+    """For each cell of b the number of its channel among those in which b has entries."""
+    channels = [c for c, row in enumerate(passes) for through in flat_list([row]) if not through]
+    return [sorted(set(channels)).index(c) for c in channels]
 
-    def of_channel(k):
-        return lambda s_j: scale.definition(m, [s_j] * len(distinct))[k]
 
-    return [each(of_channel(distinct.index(c)), cell) for c, cell in zip(numbers, s)]
+# -- couplings that are affine ----------------------------------------------------------------------------------------
+
+class AffineForm(NamedTuple):
+    """What an affine coupling is: x_b = sigma(s) z_b + t, or x_b = sigma(s) (z_b + t) with `shift_first`.
+
+    `scale`: the convention sigma, None for 1; `s` and `t`: which of the outputs for an entry they are, s None without a scale;
+    `layout`: of the outputs; `channels`: the number of each entry's channel, where channels have gains; `path`: where the
+    scale stands in `params()`.
+    """
+
+    scale: Value | None
+    s: int | None
+    t: int
+    layout: str
+    shift_first: bool = False
+    channels: object = None
+    path: tuple = ()
 
 
 # -- the base ---------------------------------------------------------------------------------------------------------
@@ -74,14 +82,16 @@ def scales(m, scale, s, mask):
 class MaskedBijector(Bijector):
     """A map that leaves the part a of an event as it is and transforms the part b given net(a).
 
-    Pages declare `mask`, `net` and `layout`, and `outputs`, the number P of the conditioner's outputs for each entry of b.
+    Pages declare `passes`, `net` and `layout`, and `outputs`, the number P of the conditioner's outputs for each entry of b;
+    a page that is affine in z_b says so in `affine_form`, from which tuned code can tell what it does.
     net takes the part a as its event, (|a|,) or, split by channels, (|a|, *rest), and gives (P |b|,) or (P |b|, *rest):
     P blocks of |b| channels (layout "halves"), or P neighbours for each of |b| ("interleaved").
     """
 
     outputs = 2
+    affine_form = None
 
-    event_ndim = property(lambda self: (self.mask.ndim, self.mask.ndim))
+    event_ndim = property(lambda self: (self.passes.ndim, self.passes.ndim))
 
     @property
     def parameter_batch(self):
@@ -89,19 +99,19 @@ class MaskedBijector(Bijector):
 
     def _validate(self):
         name = type(self).__name__
-        if self.mask.ndim < 1:
-            raise ValueError(f"{name}: mask must have at least one axis")
+        if self.passes.ndim < 1:
+            raise ValueError(f"{name}: passes must have at least one axis")
         if self.layout not in LAYOUTS:
             raise ValueError(f"{name}: layout must be one of {LAYOUTS}, not {self.layout!r}")
-        self._set("split", Split(self.mask))
+        self._set("split", Split(self.passes))
         if self.net.event_ndim[0] != self.split.rest + 1:
             raise ValueError(f"{name}: net must take events of {self.split.rest + 1} axes, not {self.net.event_ndim[0]}")
         super()._validate()
         if self.net.fixed_shape is not None and not self.split.rest:
             try:
-                self.output_shape(self.mask.shape)
+                self.output_shape(self.passes.shape)
             except ValueError as error:
-                raise ValueError(f"{name}: mask and net do not fit: {error}") from None
+                raise ValueError(f"{name}: passes and net do not fit: {error}") from None
 
     def output_shape(self, shape):
         self.split.fits(shape)
@@ -128,13 +138,17 @@ class MaskedBijector(Bijector):
         """(a, b): what passes through, what is transformed."""
         return self.split.parts(event)
 
+    def vectors(self, h):
+        """For each entry of b the vector of its P outputs: a view (*batch, *shape of b, P)."""
+        axis, P = h.ndim + self.split.axis, self.outputs
+        n, halves = h.shape[axis] // P, self.layout == "halves"
+        blocks = h.reshape(*h.shape[:axis], *((P, n) if halves else (n, P)), *h.shape[axis + 1:])
+        return np.moveaxis(blocks, axis if halves else axis + 1, -1)
+
     def pieces(self, h):
-        """The P outputs for each entry of b: arrays of b's shape."""
-        axis, P = self.split.axis, self.outputs
-        if self.layout == "halves":
-            return np.split(h, P, axis)
-        tail = (slice(None),) * self.split.rest
-        return [h[(Ellipsis, slice(k, None, P), *tail)] for k in range(P)]
+        """The P outputs for each entry of b: views of b's shape."""
+        vectors = self.vectors(h)
+        return [vectors[..., k] for k in range(self.outputs)]
 
     def joined(self, pieces):
         """The adjoint of `pieces`."""
@@ -158,13 +172,13 @@ class MaskedBijector(Bijector):
     def output_slopes(self, z, z_a):
         """d(piece)/dz_a of each of the P pieces, (*batch, size of b, size of a)."""
         slopes = self.net.jacobian(z_a)
-        b = self.split.part_shapes(z.shape[z.ndim - self.mask.ndim:])[1]
+        b = self.split.part_shapes(z.shape[z.ndim - self.passes.ndim:])[1]
         rows = np.arange(slopes.shape[-2]).reshape(self.outputs * b[0], *b[1:])
         return [slopes[..., piece.ravel(), :] for piece in self.pieces(rows)]
 
     def assembled(self, z, lower, slope):
         """The Jacobian from dx_b/dz_a = `lower` and the diagonal of dx_b/dz_b, flat."""
-        batch, shape = z.shape[:z.ndim - self.mask.ndim], z.shape[z.ndim - self.mask.ndim:]
+        batch, shape = z.shape[:z.ndim - self.passes.ndim], z.shape[z.ndim - self.passes.ndim:]
         a, b = self.split.entries(shape)
         J = np.zeros((*batch, a.size + b.size, a.size + b.size), z.dtype)
         J[..., a, a] = 1

@@ -1,7 +1,9 @@
 """Families: an elementwise bijector `x = f(z; fields(h))` whose fields are functions of an unconstrained vector `h`.
 
-For each entry of an event: `z` of `(*batch, *event)`, `h` of `(*batch, *event, P)`, `P` last.  A family is a class of
-bijectors and a map from `h` to its fields.  The two are apart because libraries share the first and differ in the second.
+For each entry of an event: `z` (*batch, *event), `h` (*batch, *event, `P`), `P` last.  A family is a class of bijectors and
+a map from `h` to its fields.  The two are apart because libraries share the first and differ in the second.
+
+A scale may have a gain for each channel of an event; an entry then has that of its channel.
 """
 
 from __future__ import annotations
@@ -9,26 +11,55 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Value, child, plain, tree
-from ..elementwise import ScaledAffine
+from ...core.declarations import Child
+from ..elementwise import ScaledAffine, ScaledShift
 from ..parametrisations import LocationScale
 from ..parametrisations.parametrisation import Map, value
 
 __all__ = ["affine_family"]
 
+CHANNELS = ("C",)           # the shape of a field that has a number for each channel of an event
 
-def lifted(given, ndim):
-    """An unchecked copy whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars."""
+
+def lifted(given, ndim, channels=None):
+    """An unchecked copy whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars.
+
+    A field of channels has for each entry the number of its channel; `channels` says which that is.
+    """
     def lift(path, field, held, _):
+        if field.shape == CHANNELS:
+            return held[..., channels]
         split = held.ndim - len(field.shape)
         return held if field.constant else held.reshape(held.shape[:split] + (1,) * ndim + held.shape[split:])
 
-    return tree.mapped(given, lift)
+    plain = channels is None and given.parameter_batch == ()        # single numbers broadcast as they are
+    return given if plain else tree.mapped(given, lift)
 
 
-def lowered(bars, params):
-    """Cotangents of a lifted view's fields in the shapes of `params`."""
-    return {key: lowered(bar, params[key]) if isinstance(bar, dict) else np.reshape(bar, params[key].shape)
-            for key, bar in bars.items()}
+def lowered(bars, given, channels=None):
+    """Cotangents of a lifted view's fields in the shapes of the fields of `given`."""
+    return {key: lowered_field(bar, given.declared[key], getattr(given, key), channels) for key, bar in bars.items()}
+
+
+def lowered_field(bar, field, held, channels):
+    if isinstance(field, Child):
+        return ({i: lowered(inner, held[int(i)], channels) for i, inner in bar.items()} if field.many
+                else lowered(bar, held, channels))
+    if field.shape != CHANNELS:
+        return np.reshape(bar, held.shape)
+    total = np.zeros_like(held)
+    np.add.at(total, (..., channels), bar)
+    return total
+
+
+class OfChannel:
+    """A scale with gains, as the definition of an entry of channel `k` sees it."""
+
+    def __init__(self, scale, k):
+        self.scale, self.k = scale, k
+
+    def definition(self, m, s):
+        return self.scale.definition(m, [s] * self.scale.gains.shape[-1])[self.k]
 
 
 @value
@@ -39,6 +70,7 @@ class Family(Value):
     map: Map = child()
 
     size = property(lambda self: self.map.size)
+    channels = property(lambda self: self.map.channels)         # how many have gains, None for a family without them
     domain = property(lambda self: self.bijector.domain)
     codomain = property(lambda self: self.bijector.codomain)
 
@@ -48,24 +80,28 @@ class Family(Value):
             raise ValueError(f"Family: bijector must be a map of scalars, {self.bijector.__name__} is not")
 
     @staticmethod
-    def definition(m, z, h, bijector, map):
-        return bijector.definition(m, z, **map.definition(m, h))
+    def definition(m, z, h, channel=None, *, bijector, map):
+        fields = map.definition(m, h)
+        if map.channels is not None:
+            fields["scale"] = OfChannel(fields["scale"], channel)
+        return bijector.definition(m, z, **fields)
 
-    def at_values(self, h, ndim):
+    def at_values(self, h, ndim, channels=None):
         """(f, pullback): the unchecked bijector at h (*batch, *event, P), `ndim` the axes of the event.
 
+        `channels`: the number of each entry's channel, an array that broadcasts with the event, where channels have gains.
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
-        fields, map_pullback = lifted(self.map, ndim).vjp(h)
+        fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
         f = tree.bare(self.bijector, **fields)
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)
-            return h_bar, {"map": lowered(map_bar, self.map.params())}
+            return h_bar, {"map": lowered(map_bar, self.map, channels)}
 
         return f, pullback
 
 
-def affine_family(scale, order=("scale", "shift")):
-    """x = scale(s) z + shift with h = (s, shift), or the other order."""
-    return Family(ScaledAffine, LocationScale(scale, order))
+def affine_family(scale, order=("scale", "shift"), shift_first=False):
+    """x = scale(s) z + shift, or with `shift_first` x = scale(s) (z + shift), with h = (s, shift) or in the other order."""
+    return Family(ScaledShift if shift_first else ScaledAffine, LocationScale(scale, order))

@@ -1,7 +1,7 @@
 r"""Coupling with any family of elementwise maps (for instance Mueller et al., arXiv:1808.03856, section 3.2).
 
-The mask splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry `b_j`
-the map `f_j = f(.; fields(h_j))` of a family, `h_j` being `P` of the outputs,
+`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry `b_j`
+the map `f_j` = f(.; `fields(h_j)`) of a family, `h_j` being `P` of the outputs,
     x_a = z_a                                                                       (1)
     x_b = f(z_b; fields(h))                                                         (2)
     z_b = f^-1(x_b; fields(h))                   with h at x_a = z_a                (3)
@@ -13,6 +13,8 @@ Reverse rule, from (2) and (5), by the pullbacks `f*` of the elementwise map and
     z_b_bar, fields_bar = f*(x_b_bar, l_bar),   h_bar = fields*(fields_bar)         (6)
     z_a_bar = x_a_bar + net*(h_bar)                                                 (7)
     x_b_bar, fields_bar = (f^-1)*(z_b_bar, l_bar)                                   (8)
+A scale of the family may have a gain for each channel in which `b` has entries; entry `j` has that of its channel `c_j`:
+    gain_j = gains_c for c = c_j,   gains_c_bar = sum_(j: c_j = c) gain_j_bar       (9)
 `net*` is the conditioner's pullback at `z_a`.  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, each `x_j` depending on
 its own `h_j` alone.
 """
@@ -22,9 +24,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.words import each
 from ...core import Array, Conditioner, bijector, case, child, constant, plain
-from ..elementwise import ExpScale
-from .coupling import MaskedBijector, divided, pieces_of, transformed
+from ..elementwise import ExpScale, ScaledAffine, ScaledShift
+from ..parametrisations import LocationScale
+from .coupling import AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of
 from .family import Family, affine_family
 
 
@@ -32,13 +36,13 @@ from .family import Family, affine_family
 class Coupling(MaskedBijector):
     """x_a = z_a, x_b = f(z_b) with the family's map f at net(z_a).
 
-    `mask`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to P
+    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to P
     outputs for each entry of b, in `layout` "halves" (P blocks) or "interleaved" (P neighbours); `family`: an elementwise
-    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError where mask,
+    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError where passes,
     net, family and event do not fit.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     family: Family = child()
     layout: str = plain("halves")
@@ -47,15 +51,39 @@ class Coupling(MaskedBijector):
     domain = property(lambda self: self.family.domain)
     codomain = property(lambda self: self.family.codomain)
 
+    def _validate(self):
+        super()._validate()
+        self._set("channels", None if self.family.channels is None else self.channels_of_entries())
+
+    def channels_of_entries(self):
+        """Which of the family's channels each entry of b lies in."""
+        channels, count = self.split.channels()
+        if self.family.channels != count:
+            raise ValueError(f"Coupling: family must have a gain for each of the {count} channels of b, not "
+                             f"{self.family.channels}")
+        return channels                                                             # (9)
+
+    @property
+    def affine_form(self):
+        family = self.family
+        if family.bijector not in (ScaledAffine, ScaledShift) or not isinstance(family.map, LocationScale):
+            return None
+        s, t = (family.map.order.index(name) for name in ("scale", "shift"))
+        shift_first = family.bijector is ScaledShift
+        return AffineForm(family.map.scale, s, t, self.layout, shift_first, self.channels, ("family", "map", "scale"))
+
     @staticmethod
-    def definition(m, z, mask, net, family, layout):
-        a, b, whole = divided(z, mask)                                              # (1)
-        pieces = pieces_of(net.definition(m, a), len(b), layout)
-        return whole(transformed(lambda z_j, *h_j: family.definition(m, z_j, h_j), b, *pieces))     # (2)
+    def definition(m, z, passes, net, family, layout):
+        def cell(k, z_j, *h_j):
+            return each(lambda z_j, *h_j: family.definition(m, z_j, h_j, k), z_j, *h_j)
+
+        a, b, whole = divided(z, passes)                                            # (1)
+        pieces = pieces_of(net.definition(m, a), family.size, layout)
+        return whole([cell(*together) for together in zip(channels_of_cells(passes), b, *pieces)])  # (2)
 
     def map_at(self, h):
         """(f, pullback of its fields) at the conditioner's outputs."""
-        return self.family.at_values(np.stack(self.pieces(h), -1), -self.split.axis)
+        return self.family.at_values(self.vectors(h), -self.split.axis, self.channels)
 
     def outputs_bar(self, fields_pullback, fields_bar):
         """(cotangent of net's outputs, of the family's own parameters)."""
@@ -116,8 +144,8 @@ class Coupling(MaskedBijector):
         return (self.split.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],
+        case("PassesAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], passes=[True, True],
              net=Dense(np.zeros((0, 2)), []), family=affine_family(ExpScale())),
         case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
-             mask=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
+             passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
     )

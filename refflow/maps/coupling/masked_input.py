@@ -26,68 +26,68 @@ from .masks import Split
 class MaskedInput(Conditioner):
     """h = b's entries of net(the event with a alone), from a (|a|,) to (P |b|,).
 
-    `mask`: the coupling's, of the event's shape; `net`: from events to P of them, joined along their first axis.  Of events
-    (C, 1, 1), whose mask is one of channels to a coupling, the parts are (n, 1, 1).  ValueError where they do not fit.
+    `passes`: the coupling's, of the event's shape; `net`: from events to P of them, joined along their first axis.  Of events
+    (C, 1, 1), whose split is one of channels to a coupling, the parts are (n, 1, 1).  ValueError where they do not fit.
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
 
     parameter_batch = property(lambda self: self.net.parameter_batch)
     normwise = property(lambda self: self.net.normwise)
     smooth = property(lambda self: self.net.smooth)
     event_ndim = property(lambda self: (len(self.fixed_shape),) * 2)
-    fixed_shape = property(lambda self: Split(self.mask).part_shapes(self.mask.shape)[0])
+    fixed_shape = property(lambda self: Split(self.passes).part_shapes(self.passes.shape)[0])
 
     def _validate(self):
-        if self.net.event_ndim != (self.mask.ndim, self.mask.ndim):
-            raise ValueError(f"MaskedInput: net must map events of {self.mask.ndim} axes to such, not of "
+        if self.net.event_ndim != (self.passes.ndim, self.passes.ndim):
+            raise ValueError(f"MaskedInput: net must map events of {self.passes.ndim} axes to such, not of "
                              f"{self.net.event_ndim}")
         super()._validate()
-        self._set("a", np.flatnonzero(self.mask))
-        self._set("b", np.flatnonzero(~self.mask))
+        self._set("a", np.flatnonzero(self.passes))
+        self._set("b", np.flatnonzero(~self.passes))
         self._set("tail", self.fixed_shape[1:])
         self.output_shape(self.fixed_shape)
 
     def output_shape(self, shape):
         if shape != self.fixed_shape:
-            raise ValueError(f"its mask has {self.fixed_shape[0]} entries of a")
-        out = tuple(self.net.output_shape(self.mask.shape))
-        if out[0] % self.mask.shape[0] or out[1:] != self.mask.shape[1:]:
-            raise ValueError(f"its net maps events of shape {self.mask.shape} to {out}, not to a number of such")
-        return (out[0] // self.mask.shape[0] * len(self.b), *self.tail)
+            raise ValueError(f"its split has {self.fixed_shape[0]} entries of a")
+        out = tuple(self.net.output_shape(self.passes.shape))
+        if out[0] % self.passes.shape[0] or out[1:] != self.passes.shape[1:]:
+            raise ValueError(f"its net maps events of shape {self.passes.shape} to {out}, not to a number of such")
+        return (out[0] // self.passes.shape[0] * len(self.b), *self.tail)
 
     @staticmethod
-    def definition(m, a, mask, net):
-        passes, given = flat_list(mask), iter(flat_list(a))
-        event = like(mask, iter([next(given) if stays else m.mpf(0) for stays in passes]))
+    def definition(m, a, passes, net):
+        through, given = flat_list(passes), iter(flat_list(a))
+        event = like(passes, iter([next(given) if stays else m.mpf(0) for stays in through]))
         h = flat_list(net.definition(m, event))
-        taken = [v for i, v in enumerate(h) if not passes[i % len(passes)]]         # (1)
-        return [wrapped(v, mask[0]) for v in taken] if len(mask) == len(passes) else taken
+        taken = [v for i, v in enumerate(h) if not through[i % len(through)]]       # (1)
+        return [wrapped(v, passes[0]) for v in taken] if len(passes) == len(through) else taken
 
     def placed(self, a):
         """S a."""
         batch = self.batch(a)
-        event = np.zeros((*batch, self.mask.size), a.dtype)
+        event = np.zeros((*batch, self.passes.size), a.dtype)
         event[..., self.a] = a.reshape(*batch, len(self.a))                         # (1)
-        return event.reshape(*batch, *self.mask.shape)
+        return event.reshape(*batch, *self.passes.shape)
 
     def batch(self, a):
         return a.shape[:a.ndim - 1 - len(self.tail)]
 
     def taken(self, h):
         """B h."""
-        batch = h.shape[:h.ndim - self.mask.ndim]
-        P = math.prod(h.shape[len(batch):]) // self.mask.size
-        return h.reshape(*batch, P, self.mask.size)[..., self.b].reshape(*batch, P * len(self.b), *self.tail)   # (1)
+        batch = h.shape[:h.ndim - self.passes.ndim]
+        P = math.prod(h.shape[len(batch):]) // self.passes.size
+        return h.reshape(*batch, P, self.passes.size)[..., self.b].reshape(*batch, P * len(self.b), *self.tail)     # (1)
 
     def forward(self, a):
         return self.taken(self.net.forward(self.placed(a)))                         # (1)
 
     def jacobian(self, a):
         J = self.net.jacobian(self.placed(a))
-        P = J.shape[-2] // self.mask.size
-        rows = (np.arange(P)[:, None] * self.mask.size + self.b).ravel()
+        P = J.shape[-2] // self.passes.size
+        rows = (np.arange(P)[:, None] * self.passes.size + self.b).ravel()
         return J[..., rows[:, None], self.a]                                        # (2)
 
     def vjp(self, a):
@@ -95,11 +95,11 @@ class MaskedInput(Conditioner):
 
         def pullback(h_bar):
             batch = self.batch(a)
-            P = math.prod(h.shape[len(batch):]) // self.mask.size
-            whole = np.zeros((*batch, P, self.mask.size), h.dtype)
+            P = math.prod(h.shape[len(batch):]) // self.passes.size
+            whole = np.zeros((*batch, P, self.passes.size), h.dtype)
             whole[..., self.b] = h_bar.reshape(*batch, P, len(self.b))              # (3)
             event_bar, net_bar = net_pullback(whole.reshape(h.shape))
-            return event_bar.reshape(*batch, self.mask.size)[..., self.a].reshape(a.shape), {"net": net_bar}        # (3)
+            return event_bar.reshape(*batch, self.passes.size)[..., self.a].reshape(a.shape), {"net": net_bar}      # (3)
 
         return self.taken(h), pullback
 

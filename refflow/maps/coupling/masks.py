@@ -1,7 +1,7 @@
-"""Masks of couplings: boolean arrays, True where the event passes through.
+"""Splits of couplings, which papers call masks: boolean arrays, True where the event passes through.
 
-A mask of shape (D,) is for vectors; (C, T), (C, H, W) for events of that shape, entry by entry; (C, 1), (C, 1, 1) for whole
-channels of events of any length or size.
+A mask of shape `(D,)` is for vectors; `(C, T)`, `(C, H, W)` for events of that shape, entry by entry; `(C, 1)`, `(C, 1, 1)`
+for whole channels of events of any length or size.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class Split:
         return numbers.reshape(-1, *(1,) * self.rest), len(distinct)
 
     def fits(self, shape):
-        """Raise ValueError where an event shape is not the mask's."""
+        """Raise ValueError where an event shape is not that of the array."""
         if len(shape) != self.ndim or (shape[0] != self.shape[0] if self.by_channel else tuple(shape) != self.shape):
-            raise ValueError(f"its mask is for events of shape {self.shape}" + (" (channels first)" if self.rest else ""))
+            raise ValueError(f"its split is for events of shape {self.shape}" + (" (channels first)" if self.rest else ""))
 
     def part_shapes(self, shape):
         """Event shapes of the two parts."""

@@ -1,7 +1,7 @@
 r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
 
-The mask splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` a convention of
-`scales` and `n` the number of entries of `b`,
+`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` a convention of
+`scale` and `n` the number of entries of `b`,
     c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
     x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
     z_b = (x_b - t) exp(-r)                      with r, t at x_a = z_a             (3)
@@ -27,7 +27,7 @@ from ...core import Array, Conditioner, bijector, case, child, constant, plain, 
 from ..elementwise import ExpScale
 from ..elementwise.scale import Scale, elementwise, scaled
 from ..parametrisations.parametrisation import checked_order
-from .coupling import MaskedBijector, divided, flat_list, scale_and_shift, transformed
+from .coupling import MaskedBijector, divided, flat_list, pieces_of, transformed
 from .family import lifted, lowered
 
 
@@ -35,10 +35,11 @@ from .family import lifted, lowered
 class VolumePreservingCoupling(MaskedBijector):
     """An affine coupling whose log-scales have mean 0.
 
-    Fields as of `AffineCoupling`.
+    `passes`, `net`: as of `AffineCoupling`; `scale`: a convention; `order` says which of s ("scale") and t ("shift") comes
+    first in net's outputs, `layout` whether they are two "halves" or "interleaved".
     """
 
-    mask: Array = constant()
+    passes: Array = constant()
     net: Conditioner = child()
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
@@ -50,9 +51,10 @@ class VolumePreservingCoupling(MaskedBijector):
         super()._validate()
 
     @staticmethod
-    def definition(m, z, mask, net, scale, order, layout):
-        a, b, whole = divided(z, mask)
-        s, t = scale_and_shift(net.definition(m, a), len(b), order, layout)
+    def definition(m, z, passes, net, scale, order, layout):
+        a, b, whole = divided(z, passes)
+        by_name = dict(zip(order, pieces_of(net.definition(m, a), 2, layout)))
+        s, t = by_name["scale"], by_name["shift"]
         c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
         entries = flat_list(c)
         mean = m.fsum(entries) / max(1, len(entries))                               # (1)
@@ -72,13 +74,13 @@ class VolumePreservingCoupling(MaskedBijector):
         return c - c.sum(self.split.axes, keepdims=True) / max(n, 1)
 
     def nothing(self, z):
-        return np.zeros(z.shape[:z.ndim - self.mask.ndim], z.dtype)                 # (5)
+        return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
 
     def outputs_bar(self, sigma, r_bar, t_bar):
         """(cotangent of net's outputs, of the convention's own parameters)."""
         s_bar, scale_bar = sigma.log_cotangents(self.centred(r_bar))                # (8)
         pieces = (s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar)
-        return self.joined(pieces), lowered(scale_bar, self.scale.params())
+        return self.joined(pieces), lowered(scale_bar, self.scale)
 
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
@@ -107,9 +109,9 @@ class VolumePreservingCoupling(MaskedBijector):
 
         def pullback(x_bar, log_det_bar):
             x_a_bar, x_b_bar = self.parts(x_bar)
-            h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)            # (6)
+            h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)    # (6)
             net_a_bar, net_bar = net_pullback(h_bar)
-            z_bar = self.split.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)           # (6) (9)
+            z_bar = self.split.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)   # (6) (9)
             return z_bar, {"net": net_bar, "scale": scale_bar}
 
         return (self.split.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback   # (2)
@@ -123,7 +125,7 @@ class VolumePreservingCoupling(MaskedBijector):
         def pullback(z_bar, log_det_bar):
             z_a_bar, z_b_bar = self.parts(z_bar)
             x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7)
-            h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)           # (7)
+            h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)   # (7)
             net_a_bar, net_bar = net_pullback(h_bar)
             x_bar = self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
             return x_bar, {"net": net_bar, "scale": scale_bar}
@@ -131,10 +133,10 @@ class VolumePreservingCoupling(MaskedBijector):
         return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
 
     hard_cases = (
-        case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), []),
+        case("PassesAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), []),
              scale=ExpScale()),
-        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], mask=[True, False],
+        case("Alone", "one entry in b: its scale is 1 whatever s is", z=[[1.0, 3.0]], x=[[1.0, 3.0]], passes=[True, False],
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
-             mask=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+             passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
     )

@@ -21,8 +21,8 @@ from .tanh_exp_scale import tanh_slope
 class RescaledTanhExpScale(Scale):
     """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter.
 
-    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), which in an
-    `AffineCoupling` are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
+    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), which in a
+    `Coupling` are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
     weight, g v / |v|.  Of a single number v that is g or -g: v has the gradient 0 and keeps its sign, so that the gain is
     a free number, trained alike.
     """

@@ -147,7 +147,7 @@ class Scale(Value):
 def elementwise(name, scale):
     """Refuse a convention with parameters of channels where there are none."""
     if getattr(scale, "gains", None) is not None:
-        raise ValueError(f"{name}: scale must be elementwise; gains of channels are for AffineCoupling alone")
+        raise ValueError(f"{name}: scale must be elementwise; only a Coupling knows an entry's channel, which gains need")
 
 
 VJP_DOC = """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""

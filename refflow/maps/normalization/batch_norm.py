@@ -45,11 +45,10 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real
 from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
-from ...core.tree import nest
 from ...core.sets import Set, magnitudes, nonzero, not_finite
 from .actnorm import by_channel, sum_scaled_products
 
-__all__ = ["BatchNorm", "batch_statistics", "of_batch", "with_statistics"]
+__all__ = ["batch_statistics"]
 
 nonnegative = Set("nonnegative", "must be finite and >= 0", lambda v: not_finite(v) | ~(v >= 0),
                   lambda v: not_finite(v) | ~(v >= 0), magnitudes, lower=0.0, anchor=1.0)
@@ -280,11 +279,11 @@ def over_positions(per_channel, rank):
 
 @bijector(source="arXiv:1502.03167", domain=real, codomain=real, register=False)
 class BatchStatisticsNorm(Bijector):
-    """BatchNorm with the statistics of the batch at hand: what training uses, `of_batch` makes it.
+    """BatchNorm with the statistics of the batch at hand, as training uses it.
 
     The map of one event depends on the others, and the gradient goes through the statistics.  Of a batch's image alone its
-    statistics cannot be told: there is no inverse, and no Jacobian of one event.  Into the dictionary `record`, if there is
-    one, each pass writes its (mean, var) under `key`.
+    statistics cannot be told: there is no inverse, and no Jacobian of one event.  `measure`: a function to call in place of
+    `batch_statistics`, for a caller who wants to see what it gives.
     """
 
     gain: Array = Field(nonzero, ("C",), optional=True)
@@ -292,8 +291,7 @@ class BatchStatisticsNorm(Bijector):
     passes: Array = constant(optional=True)
     eps: float = plain(1e-5)
     rank: int = plain(1)
-    record: object = plain(None)
-    key: object = plain(None)
+    measure: object = plain(None)
 
     event_ndim = property(lambda self: (self.rank, self.rank))
     event_shape = property(lambda self: LETTERS[:self.rank])
@@ -307,9 +305,8 @@ class BatchStatisticsNorm(Bijector):
 
     def measured(self, z):
         """(the BatchNorm of the statistics of z, their pullback)."""
-        (mean, var), statistics_pullback = batch_statistics(z, self.rank, self.passes)
-        if self.record is not None:
-            self.record[self.key] = mean, var
+        measure = self.measure or batch_statistics
+        (mean, var), statistics_pullback = measure(z, self.rank, self.passes)
         norm = BatchNorm(mean, var, self.gain, self.bias, self.passes, self.eps, self.rank)
         return norm.unchecked(z.dtype), statistics_pullback
 
@@ -335,62 +332,6 @@ class BatchStatisticsNorm(Bijector):
         return image_and_log_det, pullback
 
 
-# -- flows with batch normalisation -----------------------------------------------------------------------------------
-
-def norms(value, path=()):
-    """[(path in params(), BatchNorm)] of a value and its components."""
-    if isinstance(value, BatchNorm):
-        return [(path, value)]
-    return [found for key, inner in components(value, path) for found in norms(inner, key)]
-
-
-def components(value, path=()):
-    """[(path in params(), component)]."""
-    found = []
-    for key, field in value.declared.items():
-        if hasattr(field, "many"):
-            held = getattr(value, key)
-            found += [((*path, key, str(i)), c) for i, c in enumerate(held)] if field.many else [((*path, key), held)]
-    return found
-
-
-def of_batch(value, record=None, path=()):
-    """A flow, map or network with each BatchNorm in it using the statistics of the batch at hand.
-
-    Into the dictionary `record` each of them writes its statistics under its path; `with_statistics` reads it.
-    """
-    if isinstance(value, BatchNorm):
-        if value.parameter_batch:
-            raise ValueError(f"of_batch: a BatchNorm must have no batch axes, not {value.parameter_batch}")
-        return BatchStatisticsNorm(value.gain, value.bias, value.passes, value.eps, value.rank, record, path)
-    changes = {}
-    for key, inner in components(value, path):
-        new = of_batch(inner, record, key)
-        if new is not inner:
-            changes[key[len(path):]] = new
-    return exchanged(value, changes) if changes else value
-
-
-def exchanged(value, changes):
-    """The value with components exchanged, {(field,) or (field, index): component}."""
-    fields = {}
-    for (key, *index), new in changes.items():
-        if index:
-            held = list(fields.get(key, getattr(value, key)))
-            held[int(index[0])] = new
-            new = tuple(held)
-        fields[key] = new
-    return value.replace(**fields)
-
-
-def with_statistics(value, record, decay=0.1):
-    """A flow whose moving statistics have followed those of one batch, (17), as `of_batch` has recorded them."""
-    changes = {}
-    for path, norm in norms(value):
-        for key, batch in zip(("mean", "var"), record[path]):
-            changes[(*path, key)] = moved(getattr(norm, key), batch, decay)
-    return value.replace(**nest(changes)) if changes else value
-
-
 def moved(statistic, batch, decay=0.1):
+    """A moving statistic after that of a batch."""
     return statistic - decay * (statistic - batch)                                  # (17)

@@ -1,4 +1,4 @@
-r"""Location and scale: the fields of `ScaledAffine` as they are.
+r"""Location and scale: the fields of `ScaledAffine` and `ScaledShift` as they are.
 
     s = h_i,   shift = h_j,   (i, j) the order                                      (1)
     h_bar_i = s_bar,   h_bar_j = shift_bar                                          (2)
@@ -9,22 +9,23 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import child, plain
-from ..elementwise.scale import Scale, elementwise
+from ..elementwise.scale import Scale
 from .parametrisation import Map, checked_order, parametrisation
 
 
 @parametrisation(source="definition")
 class LocationScale(Map):
-    """(s, shift) of `ScaledAffine`, in the given order in h."""
+    """(s, shift) of `ScaledAffine` or `ScaledShift`, in the given order in h."""
 
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
     size, names = 2, ("s", "shift")
 
+    channels = property(lambda self: None if self.scale.gains is None else self.scale.gains.shape[-1])
+
     def _validate(self):
         super()._validate()
         self._set("order", checked_order("LocationScale", self.order))
-        elementwise("LocationScale", self.scale)
 
     @staticmethod
     def definition(m, h, scale, order):

@@ -42,6 +42,7 @@ class Map(Value):
     source = ""
     normwise = False
     hard_cases = ()
+    channels = None             # how many channels have gains of their own, in a map with such a scale
 
 
 def checked_order(name, order):

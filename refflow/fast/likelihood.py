@@ -36,9 +36,9 @@ from ..core.tree import along, copied, flatten, repeated, replaced
 from ..core.flow import Flow
 from ..maps.coupling.coupling import MaskedBijector
 from ..maps.shape import FactorOut
-from ..fast import products
-from ..fast.couplings import TunedCoupling, Unusual, Workspace, tunable, tuned_base
-from ..fast.images import TunedImageCoupling, tunable_images, tuned_channels
+from . import products
+from .couplings import Unusual, Workspace
+from .table import tuned_base, twin
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -274,13 +274,8 @@ def steps_along(f, path, side):
 def as_step(path, stage, side, space, numbers):
     if side == 0 and type(stage) is FactorOut:
         return FactorStep(stage, Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers))
-    number = next(numbers)
-    if tunable(stage):
-        return TunedCoupling(stage, side, path, number, space)
-    if tunable_images(stage):
-        return TunedImageCoupling(stage, side, path, number, space)
-    channels = tuned_channels(stage, side)
-    return Step(stage, side, path) if channels is None else channels(stage, side, path, number, space)
+    number, found = next(numbers), twin(stage, side)
+    return Step(stage, side, path) if found is None else found(stage, side, path, number, space)
 
 
 def weighted(event):
