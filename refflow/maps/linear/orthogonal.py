@@ -91,13 +91,13 @@ class OrthogonalLinear(Bijector):
         """l_bar Q of (7) and (8), summed over the batch where Q has none."""
         return (log_det_bar.sum() if self.Q.ndim == 2 else log_det_bar[..., None, None]) * self.Q
 
-    def astype(self, dtype):
-        """The same map in float32 or float64, with a Q that is orthogonal in that precision."""
-        if self.Q.dtype != np.float32 or np.dtype(dtype) != np.float64:
-            return super().astype(dtype)
+    def cast(self, dtype):
+        """Q in another precision, and orthogonal in it."""
+        if self.Q.dtype != np.float32 or dtype != np.float64:
+            return super().cast(dtype)
         Q = self.Q.astype(np.float64)
         E = Q.mT @ Q - np.eye(Q.shape[-1])
-        return type(self)(Q - Q @ (E - E @ E * 0.75) / 2)                           # (9)
+        return {"Q": Q - Q @ (E - E @ E * 0.75) / 2}                                # (9)
 
     hard_cases = (
         case("Line", "D = 1: the identity", z=[[3.0]], x=[[-5.0]], Q=[[1.0]]),

@@ -1,0 +1,1 @@
+"""What the laws, the oracle and the certificate share: the unit of error, differences, points, quantities."""
