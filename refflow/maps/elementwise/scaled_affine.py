@@ -8,10 +8,13 @@ With `sigma = sigma(s) > 0` one of the conventions of `scale`,
 It is `Affine` with another parameter: the log-det has the digits of `s`, which the logarithm of a rounded scale has not, and
 products keep theirs where `sigma` leaves the floats.
 
-Reverse rule, `s_bar` and the convention's own cotangents being those of `<x_bar, z sigma> + <log_det_bar, log sigma>`:
+Reverse rule, from (1) and (4); `p` is `s` or one of the convention's own parameters:
     z_bar = x_bar sigma,   shift_bar = x_bar                                        (5)
-and for the inverse map, of `<z_bar, (x - shift) / sigma> - <log_det_bar, log sigma>`:
-    x_bar = z_bar / sigma,   shift_bar = -x_bar                                     (6)
+    p_bar = (x_bar z sigma + log_det_bar) d(log sigma)/dp                           (6)
+and for the inverse map, whose log-det is `-log sigma`, from (2):
+    x_bar = z_bar / sigma,   shift_bar = -x_bar                                     (7)
+    p_bar = -(z_bar (x - shift) / sigma + log_det_bar) d(log sigma)/dp              (8)
+`Sigma` takes the products of (6) and (8).
 
 Source: the definition.
 """
@@ -60,7 +63,7 @@ class ScaledAffine(Bijector):
         sigma = self.sigma(z)
 
         def pullback(x_bar, log_det_bar):
-            s_bar, scale_bar = sigma.cotangents(z, x_bar, log_det_bar)
+            s_bar, scale_bar = sigma.cotangents(z, x_bar, log_det_bar)              # (6)
             return sigma.times(x_bar), {"s": s_bar, "scale": scale_bar, "shift": x_bar}     # (5)
 
         return (sigma.times(z) + self.shift, np.broadcast_to(sigma.log, z.shape)), pullback     # (1) (4)
@@ -69,9 +72,9 @@ class ScaledAffine(Bijector):
         sigma, y = self.sigma(x), x - self.shift
 
         def pullback(z_bar, log_det_bar):
-            s_bar, scale_bar = sigma.inverse_cotangents(y, z_bar, log_det_bar)
-            x_bar = sigma.over(z_bar)
-            return x_bar, {"s": s_bar, "scale": scale_bar, "shift": -x_bar}         # (6)
+            s_bar, scale_bar = sigma.inverse_cotangents(y, z_bar, log_det_bar)      # (8)
+            x_bar = sigma.over(z_bar)                                               # (7)
+            return x_bar, {"s": s_bar, "scale": scale_bar, "shift": -x_bar}         # (7)
 
         return (sigma.over(y), np.broadcast_to(-sigma.log, x.shape)), pullback      # (2) (4)
 
