@@ -39,7 +39,7 @@ class LocationScale(Map):
             by_name = {"scale": bars["s"], "shift": bars["shift"]}
             return np.stack([by_name[name] for name in self.order], -1), {"scale": bars["scale"]}   # (2)
 
-        return {"s": s, "shift": shift, "scale": self.scale}, pullback                            # (1)
+        return {"s": s, "shift": shift, "scale": self.scale}, pullback                          # (1)
 
     hard_cases = (
         case("ShiftFirst", "the other order", z=[[1.0, -2.0]], scale=ExpScale(), order=("shift", "scale")),
