@@ -7,13 +7,16 @@ import pytest
 
 from refflow import REGISTRY, Affine, Squeeze
 from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, WeightNormDense
-from refflow.core import Bijector, Conditioner, bijector, child, conditioner, interval, log_2, real
+from refflow.core import (Bijector, Conditioner, Density, bijector, child, conditioner, density, interval, log_2, plain,
+                          real)
 from refflow.core.declarations import Child, Field
-from refflow.core.registry import of_kind
 from refflow.oracle.pages import bijectors
 from refflow.maps.coupling import AffineCoupling, Coupling, Family
-from refflow.maps.elementwise import ExpScale, ScaledAffine, TanhExpScale
-from refflow.maps.parametrisations import LocationScale
+from refflow.maps.densities import StandardLogistic
+from refflow.maps.elementwise import ExpScale, Scale, ScaledAffine, TanhExpScale
+from refflow.maps.elementwise.scale import scale
+from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map
+from refflow.maps.parametrisations.parametrisation import parametrisation
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, encoded, errors,
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, decoded, document
@@ -21,7 +24,8 @@ from validation.measure import measure
 from validation.points import Point, belongs, set_of
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
-OF_A_NETWORK = {"forward", "jacobian", "vjp.a_bar"}
+OF_A_KIND = {"conditioner": {"forward", "jacobian", "vjp.a_bar"}, "density": {"log_prob", "log_prob_vjp.z_bar"},
+             "scale": {"forward", "log", "vjp.s_bar"}}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +39,21 @@ def cotangents(page):
             if isinstance(field, Child) or isinstance(field, Field) and not field.constant}
 
 
+def certified_names(page):
+    """The fields that a parametrisation makes of numbers, as its points have them."""
+    return {name for point in points(page, "float64", "forward") for name in point.f.names}
+
+
 def test_every_page_and_quantity_is_certified(certificate):
-    assert sorted(certificate["pages"]) == sorted(of_kind("bijector", "conditioner"))
+    assert sorted(certificate["pages"]) == sorted(PAGES)
     for name, rows in certificate["pages"].items():
-        if name in of_kind("conditioner"):
-            assert set(rows) == OF_A_NETWORK | {f"vjp.{key}_bar" for key in cotangents(PAGES[name])}
+        page = PAGES[name]
+        if page.kind == "parametrisation":
+            trained = {f"vjp.{key}_bar" for key in cotangents(page) if key != "scale"}      # that is handed on as it is
+            assert {f"fields.{field}" for field in certified_names(page)} | {"vjp.h_bar"} | trained == set(rows)
+        elif page.kind in OF_A_KIND:
+            method = "log_prob_vjp" if page.kind == "density" else "vjp"
+            assert set(rows) == OF_A_KIND[page.kind] | {f"{method}.{key}_bar" for key in cotangents(page)}
         else:
             bars = {f"{vjp}.{key}_bar" for key in cotangents(PAGES[name]) for vjp in ("vjp", "inverse_vjp")}
             without_own = {f"{vjp}.scale_bar" for vjp in ("vjp", "inverse_vjp") if name == "VolumePreservingCoupling"}
@@ -174,6 +188,64 @@ def test_a_bad_conditioner_fails_with_its_input(monkeypatch):
     assert rows["vjp.a_bar"]["C"] > 1e6 and rows["forward"]["C"] == 0 and rows["forward"]["points"] == count >= 100
     (reason,) = failures({"fingerprint": {}, "pages": {"NaiveReLU": {"vjp.a_bar": {"float32": rows["vjp.a_bar"]}}}}, [])
     assert "measure(NaiveReLU(), a=" in reason and "h_bar=" in reason and "log_det_bar" not in reason
+
+
+@density(source="a planted bug", register=False)
+class NaiveLogistic(Density):
+    """The logistic density with exp of a positive number, which overflows."""
+
+    shape: tuple = plain(())
+    definition, hard_cases = staticmethod(StandardLogistic.definition), StandardLogistic.hard_cases[:1]
+
+    def log_prob_vjp(self, z):
+        return -z - 2 * np.log1p(np.exp(-z)), lambda b: (-b * np.tanh(z / 2), {})
+
+    def sample_vjp(self, rng, lead):
+        return rng.logistic(size=lead), lambda z_bar: {}
+
+
+@scale(source="a planted bug", register=False)
+class RoundedScale(Scale):
+    """exp whose logarithm is taken of the rounded scale."""
+
+    definition, hard_cases = staticmethod(ExpScale.definition), ExpScale.hard_cases
+    offset: float = plain(0.0)
+    log_slope = ExpScale.log_slope
+
+    def evaluate(self, s):
+        return 1, s + self.offset, np.log(np.exp(s + self.offset))
+
+
+@parametrisation(source="a planted bug", register=False)
+class SubtractingGate(Map):
+    """The gated map with 1 - sigma, which is 0 for large s."""
+
+    offset: float = plain(2.0)
+    order: tuple = plain(("scale", "shift"))
+    definition, hard_cases = staticmethod(GatedLocationScale.definition), GatedLocationScale.hard_cases[:2]
+    size, names = 2, ("s", "shift")
+
+    def vjp(self, h):
+        s, m = h[..., 0], h[..., 1]
+        sigma = 1 / (1 + np.exp(-(s + self.offset)))
+
+        def pullback(bars):
+            return np.stack([bars["s"] - m * bars["shift"] * sigma * (1 - sigma), bars["shift"] * (1 - sigma)], -1), {}
+
+        return {"s": s, "shift": m * (1 - sigma)}, pullback
+
+
+@pytest.mark.parametrize("page, wrong, letters", [
+    (NaiveLogistic, ["log_prob"], ("z=", "log_prob_bar=")), (RoundedScale, ["log"], ("s=", "sigma_bars=")),
+    (SubtractingGate, ["fields.shift", "vjp.h_bar"], ("h=", "fields_bar="))], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_bad_page_of_another_kind_fails_with_its_input(page, wrong, letters, monkeypatch):
+    monkeypatch.setitem(REGISTRY, page.__name__, page)
+    rows, _ = certified(page, "float64", "forward")
+    for quantity, row in rows.items():
+        assert (float(row["C"]) > 1e6) == (quantity in wrong), quantity
+        if quantity in wrong:
+            (reason,) = failures({"fingerprint": {}, "pages": {page.__name__: {quantity: {"float64": row}}}}, [])
+            assert f"measure({page.__name__}(" in reason and all(letter in reason for letter in letters)
 
 
 @bijector(source="a planted bug", domain=real, codomain=real, register=False)

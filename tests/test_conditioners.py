@@ -11,7 +11,6 @@ from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNo
                                        Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
                                        dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
-from refflow.maps.conditioners.words import from_slope
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
 from refflow.maps import load_all
 from refflow.testing import strategies
@@ -381,9 +380,7 @@ class NaiveSiLU(Conditioner):
     """SiLU with 1 - sigma(a), which is 0 for large a, in its slope."""
 
     event_ndim = (0, 0)
-    definition = staticmethod(SiLU.definition)
-    forward, jacobian = SiLU.forward, from_slope
-    hard_cases = SiLU.hard_cases
+    definition, forward, hard_cases = staticmethod(SiLU.definition), SiLU.forward, SiLU.hard_cases
 
     def slope(self, a):
         sigma = 1 / (1 + np.exp(-a))

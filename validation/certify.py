@@ -40,7 +40,7 @@ import scipy
 
 from refflow import oracle
 from refflow.maps import load_all
-from refflow.core.registry import has_components, of_kind
+from refflow.core.registry import REGISTRY, has_components, of_kind
 from refflow.core import Conditioner, Value, tree
 from refflow.core.declarations import Child, Field
 from refflow.accuracy.quantities import forward_quantities, inverse_quantities
@@ -86,15 +86,13 @@ def claims(point):
 
 
 def truth(point):
-    """{quantity: its truth}, without the unsettled ones; TruthNotFound where there are no others."""
+    """{quantity: its truth}, without the unsettled ones."""
     try:
         if point.f.kind in ADAPTERS:
             return truth_of_kind(point.f, point.event, point.image_bar)
         at = truth_at_z if point.side == "forward" else truth_at_x
         return at(point.f, point.event, point.image_bar, point.log_det_bar)
     except TruthNotFound as partly:
-        if not partly.settled:
-            raise
         return partly.settled
 
 
@@ -204,7 +202,7 @@ def hexes(array):
 def encoded(point):
     """A point as JSON: exact numbers, components as `refflow.save` writes them."""
     params = {key: parameter(field, getattr(point.f, key)) for key, field in point.f.declared.items()
-              if getattr(point.f, key) is not None}
+              if getattr(point.f, key) is not None or getattr(field, "default", None) is not None}
     return {"side": point.side, "params": params, "event": hexes(point.event),
             "image_bar": None if point.image_bar is None else hexes(point.image_bar),
             "log_det_bar": None if point.log_det_bar is None else float(point.log_det_bar).hex()}
@@ -213,6 +211,8 @@ def encoded(point):
 def parameter(field, value):
     if isinstance(field, Child):
         return [as_document(c, "", None) for c in value] if field.many else as_document(value, "", None)
+    if value is None:
+        return None
     infinite = isinstance(value, float) and np.isinf(value)                 # which JSON does not have
     return hexes(value) if isinstance(field, Field) or infinite else value
 
@@ -322,7 +322,8 @@ def expression(held):
 
 def pasted(name, dtype, worst):
     """A call of `measure` that shows the row."""
-    event, bar = ADAPTERS[PAGES[name].kind].letters if name in PAGES and PAGES[name].kind in ADAPTERS else LETTERS[worst["side"]]
+    adapter = ADAPTERS.get(REGISTRY[name].kind) if name in REGISTRY else None
+    event, bar = adapter.letters if adapter else LETTERS[worst["side"]]
     text = f"measure({call(name, worst['params'])}, {event}={number(worst['event'])}"
     if worst["image_bar"]:
         text += f", {bar}={number(worst['image_bar'])}"

@@ -37,6 +37,10 @@ class NetDraw(Draw):
             f, shape = self.drawn_bijector(wide)
             yield from self.point(f, self.drawn_event(f, shape, magnitudes), wide, "", kinds[i % len(kinds)])
 
+    def points(self):
+        """Of a composition the hard cases come last, so that a new one leaves the drawn points as they are."""
+        return [*self.drawn_points(), *self.hard_points()] if self.composed else super().points()
+
     def end_points(self):
         return [] if self.composed else super().end_points()
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from refflow.core.declarations import Field
-from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
+from refflow.core.sets import positive, real
+from refflow.maps.elementwise import CONVENTIONS, ExpScale
 from refflow.maps.parametrisations import Free, GatedLocationScale, LocationScale, PerField
 
 from .points import COUNTS, KINDS, MODERATE, PARAMETERS, Draw, Point, belongs, is_small
 
 EVENT_KINDS = [kind for kind in KINDS if not kind.startswith("image") and kind != "moderate"]
+MIXTURES = 120                      # whose truth takes a tenth of a second
 RHYTHM = [kind for other in EVENT_KINDS for kind in ("moderate", other)]
 
 
@@ -22,7 +24,7 @@ class KindDraw(Draw):
     """The generator of the points of a page without an inverse."""
 
     def drawn_points(self):
-        for i in range(COUNTS[self.size]):
+        for i in range(self.count):
             kind = RHYTHM[i % len(RHYTHM)]
             magnitudes, wide = KINDS[kind]
             f, shape = self.drawn_bijector(wide)
@@ -40,14 +42,19 @@ class KindDraw(Draw):
 class DensityDraw(KindDraw):
     """Events of the support, b the cotangent of log p."""
 
-    size = "structured"
+    def __init__(self, page, dtype, side):
+        super().__init__(page, dtype, side)
+        self.count = COUNTS["structured"] if "weights" not in page.declared else MIXTURES
 
     def image_shape(self, f, shape):
         return ()
 
     def bijector(self, given, spread, D):
         self.event_shape = given.get("shape")
-        return super().bijector(given, spread, D)
+        try:
+            return super().bijector(given, spread, D)
+        except ValueError:                  # a hard case of float64 that float32 does not have
+            return None
 
     def field(self, field, spread, dims, D):
         """Of a density with a shape, the fields lie along the event."""
@@ -56,13 +63,24 @@ class DensityDraw(KindDraw):
         return self.cast(field.set.draw(self.rng, np.broadcast_shapes(self.event_shape), spread))
 
     def with_optional_fields(self, spread, D):
-        f = super().with_optional_fields(spread, D)
-        return f if "high" not in self.page.declared else self.page(f.low, f.low + np.abs(f.high), f.shape)
+        """Of a uniform density, the width is drawn."""
+        if "high" not in self.page.declared:
+            return super().with_optional_fields(spread, D)
+        shape = self.plain_values()["shape"]
+        low, width = (self.cast(where.draw(self.rng, np.broadcast_shapes(shape), spread)) for where in (real, positive))
+        high = low + np.maximum(width, 4 * np.spacing(np.abs(low)))
+        return self.page(low, high, shape)
 
     def event_shapes(self, f, D):
         return f.event_shape, f.event_shape
 
+    def spread_of_page(self, spread):
+        """The likelihoods of a mixture's components lie apart by exp(q): moderate is what keeps q small."""
+        return 1 if "weights" in self.page.declared and spread == MODERATE else super().spread_of_page(spread)
+
     def event(self, f, shape, magnitudes):
+        if "weights" in self.page.declared and magnitudes == "moderate":
+            return np.ldexp(super().event(f, shape, magnitudes), -3)
         if "high" not in self.page.declared:
             return super().event(f, shape, magnitudes)
         return self.cast(f.low + (f.high - f.low) * self.rng.random(shape))
@@ -76,9 +94,12 @@ class DensityDraw(KindDraw):
 
 
 class ScaleDraw(KindDraw):
-    """Numbers s, or numbers of channels; cotangents of sigma and of log sigma."""
+    """Numbers s, or moderate ones of channels; cotangents of sigma and of log sigma.
 
-    size = "scalar"
+    A sum over channels of numbers beyond the floats has no sign.
+    """
+
+    count = COUNTS["scalar"]
 
     def image_shape(self, f, shape):
         return (2, *shape)
@@ -87,7 +108,9 @@ class ScaleDraw(KindDraw):
         """One gain, or one for each channel."""
         optional = [key for key, field in self.page.declared.items() if isinstance(field, Field) and not field.usual]
         self.chosen = {key for key in optional if self.rng.random() < 0.5}
-        f = self.bijector(self.plain_values() | ({"gain": None} if "gains" in self.chosen else {}), spread, D)
+        of_channels = "gains" in self.chosen
+        f = self.bijector(self.plain_values() | {"gain": None} if of_channels else self.plain_values(),
+                          MODERATE if of_channels else spread, D)
         self.chosen = set()
         return f
 
@@ -95,13 +118,14 @@ class ScaleDraw(KindDraw):
 class ParametrisationDraw(KindDraw):
     """Vectors h with every order and convention; cotangents of the fields."""
 
-    size = "structured"
+    count = COUNTS["structured"]
 
     def image_shape(self, f, shape):
         return (len(f.names),)
 
     def drawn_bijector(self, wide):
-        f = DRAWN[self.page](self).astype(self.dtype)
+        made = DRAWN.get(self.page, lambda draw: draw.page(**draw.plain_values()))
+        f = made(self).astype(self.dtype)
         return f, (f.size,)
 
 
@@ -114,10 +138,10 @@ def gated_location_scale(draw):
 
 
 def per_field(draw):
-    """Two conventions at the least, one with parameters of its own, and a free field."""
+    """A convention, one with parameters of its own, and a free field."""
     conventions = [c for c in CONVENTIONS.values() if not getattr(c, "straight_through", False)]
-    chosen = [conventions[draw.rng.integers(len(conventions))], SoftplusScale(floor=0.1), CONVENTIONS["RealNVP"], Free()]
-    return PerField(("scale", "exponent", "gain", "shift"), chosen)
+    chosen = [conventions[draw.rng.integers(len(conventions))], CONVENTIONS["RealNVP"], Free()]
+    return PerField(("scale", "exponent", "shift"), chosen)
 
 
 DRAWN = {LocationScale: lambda draw: LocationScale(ExpScale(), order(draw)), GatedLocationScale: gated_location_scale,

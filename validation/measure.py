@@ -8,8 +8,9 @@
 Kinds without an inverse, each with an `Adapter` from its public methods to quantities:
     conditioner         forward, jacobian, vjp.a_bar, vjp.<field>_bar                   at a and h_bar
     density             log_prob, log_prob_vjp.z_bar, log_prob_vjp.<field>_bar          at z and log_prob_bar
-    scale               forward, log, vjp.s_bar, vjp.<field>_bar                        at s and sigma_bars, of sigma and log sigma
-    parametrisation     fields.<name>, vjp.h_bar, vjp.<field>_bar                       at h and fields_bar, in the order of names
+    scale               forward, log, vjp.s_bar, vjp.<field>_bar                        at s and sigma_bars
+    parametrisation     fields.<name>, vjp.h_bar, vjp.<field>_bar                       at h and fields_bar
+sigma_bars are the cotangents of sigma and of log sigma, fields_bar those of the fields in the order of `names`.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def of_scale(scale, s, bars):
 def of_parametrisation(f, h, fields_bar):
     """Parametrisations stand behind the checks of other pages, and have none."""
     with np.errstate(all="ignore"):
-        fields, pullback = f.vjp(h)
+        fields, pullback = f.unchecked(h.dtype).vjp(h)
         found = {f"fields.{name}": fields[name] for name in f.names}
         if fields_bar is None:
             return found
@@ -202,7 +203,8 @@ def with_logarithm(f, m, sigma):
 
 
 ADAPTERS = {
-    "conditioner": Adapter(("a", "h_bar"), of_conditioner, parts=lambda f: {"forward": ("forward",), "jacobian": ("jacobian",)}),
+    "conditioner": Adapter(("a", "h_bar"), of_conditioner,
+                           parts=lambda f: {"forward": ("forward",), "jacobian": ("jacobian",)}),
     "density": Adapter(("z", "log_prob_bar"), of_density, parts=lambda f: {"forward": ("log_prob",)}, method="log_prob_vjp"),
     "scale": Adapter(("s", "sigma_bars"), of_scale, with_logarithm, lambda f: {"forward": ("forward", "log")}),
     "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation, lambda f, m, fields: [fields[n] for n in f.names],

@@ -42,7 +42,7 @@ def certificate():
     """The largest C of each page, and what is allowed there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
-    for name in of_kind("bijector", "conditioner"):
+    for name in of_kind("bijector", "conditioner", "density", "scale", "parametrisation"):
         page = stored["pages"][name]
         worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]

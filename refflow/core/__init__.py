@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .arithmetic import log_abs_product
 from .bijector import Bijector, bijector, over_event
 from .boundary import over_positions
 from .compose import Chain, Independent, Inverse
@@ -13,4 +14,4 @@ from .registry import REGISTRY, chapter, has_components, of_kind
 from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, increasing, interval, invertible,
                    nonzero, orthogonal, permutation, positive, real, sequence_mask, simplex, strictly_lower, strictly_upper)
 from .values import Value
-from .words import case, halves, join, log_2, log_abs_product
+from .words import case, halves, join, log_2

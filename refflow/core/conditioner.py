@@ -55,6 +55,10 @@ class Conditioner(Value):
         """h = net(a)."""
         return self.vjp(a)[0]
 
+    def jacobian(self, a):
+        """dh/da, (*batch, size_out, size_in), row-major events; of a map of one number its slope as a 1 by 1 matrix."""
+        return self.slope(a)[..., None, None]
+
     def initialised(self, data, rng):
         """Data-dependent initialisation on events a: a new value, or itself where there is none."""
         return self

@@ -244,13 +244,18 @@ PUBLISHED = {
     fixed: what reverse-KL training needs.""")}
 
 
-def density(page):
-    """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`."""
-    page = declare(page)
-    functions = {name: own_function(page, name) for name in PUBLISHED}
-    functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
-    for name in ("sample_vjp", "sample_and_log_prob_vjp"):
-        functions[name] = reducing_sample(functions[name])
-    for name, (outside, doc) in PUBLISHED.items():
-        setattr(page, name, published(functions[name], outside, doc))
-    return registered(page)
+def density(*, source="", register=True):
+    """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, and its source."""
+
+    def publish(page):
+        page = declare(page)
+        page.source = source
+        functions = {name: own_function(page, name) for name in PUBLISHED}
+        functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
+        for name in ("sample_vjp", "sample_and_log_prob_vjp"):
+            functions[name] = reducing_sample(functions[name])
+        for name, (outside, doc) in PUBLISHED.items():
+            setattr(page, name, published(functions[name], outside, doc))
+        return registered(page) if register else page
+
+    return publish

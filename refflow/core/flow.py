@@ -26,7 +26,7 @@ from .declarations import child, plain
 from .density import Density, density
 
 
-@density
+@density(register=False)
 class Flow(Density):
     """The density of x = f(z) with z drawn from `base` and f = `bijector`.
 
@@ -217,7 +217,7 @@ class Flow(Density):
         return self.replace(bijector=self.bijector.inverse_initialised(data, rng))
 
 
-@density
+@density(register=False)
 class OwnBase(Density):
     """The user's own base object, held by a Flow; `axes` are those of an event."""
 

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from ..maps.conditioners import Dense, ReLU, Sequential
-from ..maps.densities.words import HALF_LOG_2_PI
+from ..maps.densities.entries import HALF_LOG_2_PI
 from ..core.tree import flatten
 from ..maps.elementwise import ExpScale
 from ..maps.elementwise.scale import SAFE

@@ -1,7 +1,7 @@
 """What a page lacks.
 
-A page is its module docstring with numbered equations, fields, the believed `definition`, the functions of the contract,
-hard cases, and for every numbered equation a line of code that ends in its number.
+A page is its module docstring with numbered equations, fields, the believed `definition`, the functions of its kind, hard
+cases, and for every numbered equation a line of code that ends in its number.
 """
 
 from __future__ import annotations
@@ -9,48 +9,93 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from dataclasses import dataclass
 
-from ..core import Bijector
-from ..core.declarations import Child
+import numpy as np
+
+from ..core import Bijector, Conditioner, Density
+from ..core.declarations import Child, Field
+from ..maps.elementwise import Scale
+from ..maps.parametrisations import Map
 
 NUMBERS = re.compile(r"\((\d+)\)")
 DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
-REQUIRED = (
-    (("definition",), "definition, the believed equation"),
-    (("forward", "forward_and_log_det"), "forward"),
-    (("log_det", "forward_and_log_det"), "log_det"),
-    (("inverse", "inverse_and_log_det"), "inverse"),
-    (("vjp",), "vjp, the hand-written reverse rule"),
-)
-UNEQUAL = ("input_shape", "chart", "inverse_definition")        # of a page that defines output_shape
+RESHAPING = ("input_shape", "inverse_definition")               # of a page that defines output_shape
+DEFINITION = (("definition",), "definition, the believed equation")
+VJP = (("vjp",), "vjp, the hand-written reverse rule")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a page of a kind must write itself: (any of these functions, what that is), and the contract it stands on."""
+
+    base: type
+    required: tuple
+
+
+KINDS = {
+    "bijector": Kind(Bijector, (DEFINITION, (("forward", "forward_and_log_det"), "forward"),
+                                (("log_det", "forward_and_log_det"), "log_det"),
+                                (("inverse", "inverse_and_log_det"), "inverse"), VJP)),
+    "conditioner": Kind(Conditioner, (DEFINITION, (("forward", "vjp"), "forward"), VJP)),
+    "density": Kind(Density, (DEFINITION, (("log_prob_vjp",), "log_prob_vjp, the value and its hand-written reverse rule"),
+                              (("sample_vjp",), "sample_vjp"))),
+    "scale": Kind(Scale, (DEFINITION, (("evaluate",), "evaluate"), (("log_slope",), "log_slope"))),
+    "parametrisation": Kind(Map, (DEFINITION, VJP)),
+}
 
 
 def lacks(page) -> list[str]:
     """Everything the page lacks, in words; an empty list if it is complete."""
-    name, own = page.__name__, vars(page)
-    found = [f"no {what}" for choices, what in REQUIRED if not any(writes(page, choice) for choice in choices)]
-    derivative = "slope" if own.get("event_ndim") == (0, 0) else "jacobian"
-    if not writes(page, derivative):
-        found.append(f"no {derivative}")
-    if writes(page, "output_shape"):
-        found += [f"no {part}, though its dimensions differ" for part in UNEQUAL if not writes(page, part)]
-    if page.domain is None or page.codomain is None:
-        found.append("no domain or codomain")
+    name, kind = page.__name__, KINDS[page.kind]
+    found = [f"no {what}" for choices, what in kind.required if not any(writes(page, choice) for choice in choices)]
+    found += OF_A_KIND.get(page.kind, lambda page: [])(page)
     if not page.source:
         found.append("no source")
     if not (page.__doc__ or "").strip() or page.__doc__.startswith(f"{name}("):     # a dataclass writes its own
         found.append("no docstring")
-    if not shallow(page):
-        found.append("inheritance is not of depth 1: its base must be Bijector, or one that couplings share")
+    if not shallow(page, kind.base):
+        found.append(f"inheritance is not of depth 1: its base must be {kind.base.__name__}, or one that pages with "
+                     "components share")
     found += cases(page) + equations(sys.modules[page.__module__])
     return [f"{name}: {what}" for what in found]
 
 
-def shallow(own):
-    """Is its only base Bijector, or, of a page with components, a class that is no page and has that base?"""
+def of_bijector(page):
+    found = derivative(page)
+    if writes(page, "output_shape"):
+        found += [f"no {part}, though its shapes differ" for part in RESHAPING if not writes(page, part)]
+        found += ["no chart, though its dimensions differ"] if resizing(page) and not writes(page, "chart") else []
+    if page.domain is None or page.codomain is None:
+        found.append("no domain or codomain")
+    return found
+
+
+def resizing(page):
+    """Has the image of a hard case another number of entries?"""
+    given = [(case.params, np.shape(event)) for case in page.hard_cases for event in case.z]
+    return any(np.prod(page(**params).output_shape(shape)) != np.prod(shape) for params, shape in given)
+
+
+def derivative(page):
+    """A map of one number writes its slope, any other its Jacobian."""
+    wanted = "slope" if vars(page).get("event_ndim") == (0, 0) else "jacobian"
+    return [] if writes(page, wanted) else [f"no {wanted}"]
+
+
+def of_scale(page):
+    trained = any(isinstance(field, Field) and not field.constant for field in page.declared.values())
+    return ["no field_slopes, though it has parameters"] if trained and not writes(page, "field_slopes") else []
+
+
+OF_A_KIND = {"bijector": of_bijector, "conditioner": derivative, "scale": of_scale}
+
+
+def shallow(own, contract):
+    """Is its only base the contract, or, of a page with components, a class that is no page and has that base?"""
     (base, *others), shared = own.__bases__, any(isinstance(field, Child) for field in own.declared.values())
-    return not others and (base is Bijector or shared and base.__bases__ == (Bijector,) and "declared" not in vars(base))
+    return not others and (base is contract or shared and base.__bases__ == (contract,) and "declared" not in vars(base))
 
 
 def writes(page, name):
@@ -75,10 +120,9 @@ def equations(module) -> list[str]:
     docstring = module.__doc__ or ""
     code = inspect.getsource(module).split(docstring, 1)[-1] if docstring else inspect.getsource(module)
     defined, cited = numbered(DEFINED, docstring), numbered(CITED, code)
-    if not defined:
-        return ["no numbered equation in the module docstring"]
-    missing = sorted(set(range(1, max(defined) + 1)) - set(defined))
-    return [f"equation ({n}) is cited by no line" for n in sorted(set(defined) - set(cited))] + \
+    missing = sorted(set(range(1, max(defined, default=0) + 1)) - set(defined))
+    return ([] if defined else ["no numbered equation in the module docstring"]) + \
+           [f"equation ({n}) is cited by no line" for n in sorted(set(defined) - set(cited))] + \
            [f"a line cites ({n}), which is no equation" for n in sorted(set(cited) - set(defined))] + \
            [f"equation ({n}) stands twice" for n in sorted({n for n in defined if defined.count(n) > 1})] + \
            [f"equation ({n}) is left out" for n in missing]

@@ -32,7 +32,7 @@ import numpy as np
 
 from ...core import Bijector, Conditioner, bijector, case, child, plain
 from ..conditioners import MaskedDense
-from ..conditioners.words import boolean_product
+from ...core.products import boolean_product
 from ..coupling.coupling import LAYOUTS, pieces_of
 from ..coupling.family import Family, affine_family
 from ..elementwise import ExpScale, SigmoidScale

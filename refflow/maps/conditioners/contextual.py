@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Conditioner, child, conditioner, context, join
+from ...core import Array, Conditioner, case, child, conditioner, context, join
+from .dense import Dense
 
 
 @conditioner(source="definition")
@@ -68,3 +69,8 @@ class Contextual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on [data, context]."""
         return self.replace(inner=self.inner.initialised(self.joined(np.asarray(data)), rng))
+
+    hard_cases = (
+        case("Context", "the event follows a small context", z=[[1.0, -2.0]], inner=Dense([[1.0, 2.0, 3.0]], [0.5]),
+             context=[2.0**-20]),
+    )

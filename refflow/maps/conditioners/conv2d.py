@@ -32,7 +32,7 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, plain, real
 from ...core.declarations import Field
-from ...core.words import unit_scaled
+from ...core.arithmetic import unit_scaled
 from .correlation import Correlation
 
 PADDINGS = ("zeros", "edge", "ones")

@@ -55,7 +55,7 @@ class Correlation:
         a_bar, K_bar = np.empty(a.shape, h_bar.dtype), np.zeros_like(self.K)
         for K, a_block, h_bar_block, a_bar_block, K_bar_block in self.blocks(a, h_bar, a_bar, owners=(K_bar,)):
             if self.few_in:
-                K_bar_block += columns(h_bar_block) @ self.gathered(a_block).T        # (3)
+                K_bar_block += columns(h_bar_block) @ self.gathered(a_block).T      # (3)
                 self.narrowed(K, h_bar_block, a_bar_block)                          # (3)
             else:
                 copies = self.gathered(h_bar_block)
@@ -65,10 +65,10 @@ class Correlation:
         return a_bar, kernels_bar if self.few_in else turned(kernels_bar)           # (4)
 
     def widened(self, K, block, out):
-        into(out, K @ self.gathered(block))                                   # (2) (5)
+        into(out, K @ self.gathered(block))                                         # (2) (5)
 
     def narrowed(self, K, block, out):
-        self.scattered(K.T @ columns(block), out)                             # (3) (5)
+        self.scattered(K.T @ columns(block), out)                                   # (3) (5)
 
     def gathered(self, block):
         """G of (2), (C I J, n H W), of images (n, C, H, W)."""

@@ -20,7 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, real
-from .words import event_sum, outer_sum, product, scaled_product
+from ...core.arithmetic import unit_scaled
+from ...core.products import event_sum, outer_sum, product
 
 
 def affine(W, b, a):
@@ -77,3 +78,9 @@ class Dense(Conditioner):
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], W=[[3.0, 1.0], [1.0, 0.3]],
              b=[0.0, 0.0]),
     )
+
+
+def scaled_product(W, a):
+    """W a = 2^e W (2^-e a), so that no partial sum overflows."""
+    a, e = unit_scaled(a)
+    return np.ldexp(product(W, a), e)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain
-from .words import each, from_slope
+from ...core.words import each
 
 
 @conditioner(source="Srivastava et al., JMLR 15 (2014)")
@@ -25,7 +25,6 @@ class Dropout(Conditioner):
     keep: Array = constant(dtype=bool)
     rate: float = plain()
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     def _validate(self):
         if not 0 <= self.rate < 1:

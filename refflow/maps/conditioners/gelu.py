@@ -21,7 +21,6 @@ import scipy
 
 from ...core import Conditioner, case, conditioner
 from ..elementwise.normal_cdf import ROOT_TWO_PI, mills_ratio
-from .words import from_slope
 
 DEEP = -12                                      # phi(-12) is a normal number in float32 too, 60 binary orders from its end
 
@@ -31,7 +30,6 @@ class GELU(Conditioner):
     """h = a Phi(a), exactly: with the normal distribution function, not its approximation by tanh."""
 
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     @staticmethod
     def definition(m, a):

@@ -36,7 +36,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, plain, real
-from ...core.words import unit_scaled
+from ...core.arithmetic import unit_scaled
 
 
 @conditioner(source="arXiv:1607.06450", normwise=True)

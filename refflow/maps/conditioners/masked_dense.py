@@ -19,7 +19,7 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, real
 from .dense import affine
-from .words import event_sum, outer_sum, product
+from ...core.products import event_sum, outer_sum, product
 
 
 @conditioner(source="arXiv:1502.03509")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Conditioner, case, conditioner
-from .words import from_slope
 
 
 @conditioner(source="Nair & Hinton, ICML 2010", smooth=False)
@@ -20,7 +19,6 @@ class ReLU(Conditioner):
     """h = max(a, 0), with gradient 0 at 0."""
 
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     @staticmethod
     def definition(m, a):
@@ -36,7 +34,7 @@ class ReLU(Conditioner):
         h = self.forward(a)
 
         def pullback(h_bar):
-            return h_bar * (h > 0), {}                          # h > 0 where a > 0, and a need not be kept     (2) (14)
+            return h_bar * (h > 0), {}      # h > 0 where a > 0: a need not be kept  # (2) (3)
 
         return h, pullback
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Conditioner, child, conditioner
-from .words import each
+from ...core import Conditioner, case, child, conditioner
+from ...core.words import each
+from .dense import Dense
 
 
 @conditioner(source="arXiv:1512.03385")
@@ -63,3 +64,8 @@ class Residual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""
         return self.replace(inner=self.inner.initialised(data, rng))
+
+    hard_cases = (
+        case("Cancelling", "inner(a) is -a but for its last digits", z=[[1.0, -3.0]],
+             inner=Dense([[2.0**-20 - 1, 0.0], [0.0, 2.0**-20 - 1]], [0.0, 0.0])),
+    )

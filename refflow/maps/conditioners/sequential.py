@@ -2,7 +2,7 @@ r"""Layers one after the other: `h_0 = a, h_i = layer_i(h_(i-1))`.
 
     h = h_K                                                                         (1)
     dh/da = J_K ... J_1                                                             (2)
-    a_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (3)
+    a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
 
 A map of one number stands for itself on every entry of an event; its Jacobian is then diagonal.
 
@@ -15,9 +15,12 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, children, conditioner
+from ...core import Conditioner, case, children, conditioner
 from ...core.compose import lifts
-from .words import boolean_product, each
+from ...core.products import boolean_product
+from ...core.words import each
+from .dense import Dense
+from .tanh_activation import TanhActivation
 
 
 @conditioner(source="definition")
@@ -139,6 +142,12 @@ class Sequential(Conditioner):
             layers.append(layer.initialised(data, rng))
             data = layers[-1].forward(data)
         return self.replace(layers=tuple(layers))
+
+    hard_cases = (
+        case("Alone", "one layer", z=[[1.0, -2.0]], layers=(Dense([[1.0, 0.5]], [0.25]),)),
+        case("Saturated", "tanh has ended in the middle: h is nearly constant, its gradient nearly 0", z=[[1.0, -2.0]],
+             layers=(Dense([[20.0, 1.0], [0.0, 9.0]], [0.0, 0.0]), TanhActivation(), Dense([[1.0, 2.0]], [0.5]))),
+    )
 
 
 def lifted_shape(i, layer, lift, shape):

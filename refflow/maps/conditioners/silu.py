@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Conditioner, case, conditioner
-from .words import exponentials, from_slope
+from .softplus_activation import exponentials
 
 DEEP = -12                                      # exp(-12) is a normal number
 
@@ -28,7 +28,6 @@ class SiLU(Conditioner):
     """h = a / (1 + exp(-a)), also called swish."""
 
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     @staticmethod
     def definition(m, a):

@@ -17,7 +17,8 @@ import math
 import numpy as np
 
 from ...core import Conditioner, children, conditioner
-from .words import boolean_product, each
+from ...core.products import boolean_product
+from ...core.words import each
 
 
 @conditioner(source="arXiv:1605.08803", register=False)

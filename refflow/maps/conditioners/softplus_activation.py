@@ -17,7 +17,6 @@ import numpy as np
 
 from ...core import Conditioner, case, conditioner
 from ..elementwise import Softplus
-from .words import exponentials, from_slope
 
 SOFTPLUS = Softplus().unchecked(np.float64)          # it has no fields, and keeps the dtype of its events
 
@@ -27,7 +26,6 @@ class SoftplusActivation(Conditioner):
     """h = log(1 + exp a)."""
 
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     @staticmethod
     def definition(m, a):
@@ -51,3 +49,8 @@ class SoftplusActivation(Conditioner):
         case("Subnormal", "the slope is below the smallest normal number, h_bar m^2 need not be", z=[-709.0, -745.0]),
         case("Beyond", "exp a overflows, h does not", z=[709.8, 2.0**1000, -2.0**1000]),
     )
+
+
+def exponentials(a):
+    """exp(min(a, 0)/2) and exp(-|a|)."""
+    return np.exp(np.minimum(a, 0) / 2), np.exp(-np.abs(a))

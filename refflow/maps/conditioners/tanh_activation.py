@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Conditioner, case, conditioner
-from .words import from_slope
 
 
 @conditioner(source="DLMF 4.28")
@@ -21,7 +20,6 @@ class TanhActivation(Conditioner):
     """h = tanh a."""
 
     event_ndim = (0, 0)
-    jacobian = from_slope
 
     @staticmethod
     def definition(m, a):

@@ -28,9 +28,9 @@ import numpy as np
 from ...core import Array, Conditioner, case, conditioner, real
 from ...core.declarations import Field
 from ...core.sets import Set
-from ...core.words import unit_scaled
+from ...core.arithmetic import unit_scaled
+from ...core.products import event_sum, outer_sum, product
 from .dense import affine
-from .words import event_sum, product, scaled_outer_sum
 
 
 def all_zero(v):
@@ -60,7 +60,7 @@ class Directions:
         along = (W_bar * self.u).sum(-1, keepdims=True)                             # (6)
         across = (W_bar - self.u * along) / self.s                                  # (7)
         bars = {"v": np.ldexp(self.times_gain(across), k - self.e)}                 # (7) (8)
-        return bars if self.g is None else bars | {"g": np.ldexp(along, k)[..., 0]}         # (6) (8)
+        return bars if self.g is None else bars | {"g": np.ldexp(along, k)[..., 0]}     # (6) (8)
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True)
@@ -83,7 +83,7 @@ class WeightNormDense(Conditioner):
     def definition(m, a, v, g, b):
         norms = [m.sqrt(sum(v_ij * v_ij for v_ij in v_i)) for v_i in v]
         lengths = [1] * len(v) if g is None else g
-        W = [[g_i * v_ij / norm for v_ij in v_i] for v_i, norm, g_i in zip(v, norms, lengths)]     # (1)
+        W = [[g_i * v_ij / norm for v_ij in v_i] for v_i, norm, g_i in zip(v, norms, lengths)]  # (1)
         return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (2)
 
     def weights(self):
@@ -101,7 +101,7 @@ class WeightNormDense(Conditioner):
         W = directions.weights()
 
         def pullback(h_bar):
-            bars = directions.pullback(*scaled_outer_sum(h_bar, a, W))              # (5) (8)
+            bars = directions.pullback(*outer_sum_apart(h_bar, a, W))               # (5) (8)
             return product(W.mT, h_bar), bars | {"b": event_sum(h_bar, self.b)}     # (5)
 
         return affine(W, self.b, a), pullback                                       # (2)
@@ -117,3 +117,18 @@ class WeightNormDense(Conditioner):
         case("Huge", "both products overflow, their sum does not", z=[[2.0**123, 2.0**123], [2.0**1005, 2.0**1005]],
              v=[[1.0, -1.0 + 2.0**-20]], g=[2.0**20], b=[0.0]),
     )
+
+
+def outer_sum_apart(h, a, like):
+    """(P, k) with outer_sum(h, a, like) = 2^k P and P between the roots of the smallest and the largest float.
+
+    Where P has no batch k is one number, else one for each event.
+    """
+    P, together = outer_sum(h, a, like), like.ndim == 2
+    limits, largest = np.finfo(P.dtype), np.abs(P).max(None if together else (-2, -1), initial=0)
+    moderate = (np.sqrt(limits.tiny) < largest) & (largest < np.sqrt(limits.max))
+    if moderate.all():
+        return P, 0
+    _, k = np.frexp(np.abs(a).max(None if together else -1, initial=0))
+    k = np.where(moderate, 0, k)
+    return outer_sum(h, np.ldexp(a, -k[..., None]), like), k[..., None, None]

@@ -3,10 +3,11 @@ r"""Convolution of images with normalised kernels, `(C, H, W) -> (M, H, W)`.
 The kernels of one output, all their entries together, have a direction `v_m` and, where there is a gain, a length `g_m`;
 without one it is 1:
     u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
-    h = W * a + b,   the convolution of `conv2d.py`                                 (2)
-    dh/da = that of (2)                                                             (3)
+    h = W * a + b,   the convolution of `Conv2d`, with its padding                  (2)
+    dh_m(y, x)/da_c(y', x') = W_m,c,y'-y+p,x'-x+q, where there is such a W, else 0          (3)
+p and q being those of `Conv2d`.
 
-Reverse rule: `a_bar`, `W_bar` and `b_bar` are those of (2); then (6) and (7) of `weight_norm.py`, here
+Reverse rule: the pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`; from (1), as in `WeightNormDense`,
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
 Where `W_bar` is so large that a product of (4) might overflow, it is taken of `2^-k h_bar`:
     W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (5)
@@ -98,7 +99,7 @@ class WeightNormConv2d(Conditioner):
             if not np.abs(W_bar).max(initial=0) < np.sqrt(np.finfo(W_bar.dtype).max):
                 k = int(np.frexp(np.abs(h_bar).max())[1] + np.frexp(np.abs(a).max())[1])
                 _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))             # (5)
-            bars = directions.pullback(as_rows(W_bar), k)     # (4) (5)
+            bars = directions.pullback(as_rows(W_bar), k)                           # (4) (5)
             bars["v"] = bars["v"].reshape(W_bar.shape)
             return a_bar, {**bars, **bias_bar(h_bar, self.b)}
 

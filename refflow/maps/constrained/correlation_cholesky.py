@@ -64,7 +64,7 @@ from math import isqrt
 import numpy as np
 
 from ...core import Bijector, bijector, case, correlation_cholesky, log_2, real
-from .stick_breaking import product
+from .stick_breaking import product_with_root
 
 
 def size_of_triangle(N):
@@ -105,7 +105,7 @@ def rows_of(z):
     """(y, s, P, L) as D x D matrices; right of the triangle of z, y = 0 and s = 1."""
     Z = strict_lower(z)
     y, s = np.tanh(Z), sech(Z)                                                      # (1)
-    P = np.concatenate((np.ones_like(s[..., :1]), np.cumprod(s[..., :-1], -1)), -1)         # (2)
+    P = np.concatenate((np.ones_like(s[..., :1]), np.cumprod(s[..., :-1], -1)), -1)     # (2)
     L = (y + np.eye(Z.shape[-1], dtype=Z.dtype)) * P                                # (3)
     return y, s, P, L
 
@@ -162,7 +162,7 @@ class CorrelationCholesky(Bijector):
 
     @staticmethod
     def inverse_definition(m, x):
-        return [m.asinh(row[j] / m.sqrt(sum(entry * entry for entry in row[j + 1:i + 1])))          # (5) (6)
+        return [m.asinh(row[j] / m.sqrt(sum(entry * entry for entry in row[j + 1:i + 1])))  # (5) (6)
                 for i, row in enumerate(x) for j in range(i)]
 
     def forward_and_log_det(self, z):
@@ -181,7 +181,7 @@ class CorrelationCholesky(Bijector):
         small = np.abs(q) <= 1
         far = 2 * np.log(np.sqrt(np.abs(L_ij) + T_ij) / np.sqrt(T_next))            # (7)
         z = np.where(small, np.arcsinh(q), np.copysign(far, L_ij))                  # (6)
-        steep = np.where(T_next > 0, 2 * np.log(np.sqrt(T_ij) / np.sqrt(T_next)), np.inf)       # (16)
+        steep = np.where(T_next > 0, 2 * np.log(np.sqrt(T_ij) / np.sqrt(T_next)), np.inf)   # (16)
         log_cosh = np.where(small, np.log1p(q * q) / 2, steep)                      # (15)
         return z, (counts(x.shape[-1], x.dtype) * log_cosh).sum(-1)                 # (14)
 
@@ -205,9 +205,9 @@ class CorrelationCholesky(Bijector):
         sP, log_sP = s[..., i, k] * P[..., i, k + 1], log_s + log_P[..., i, k + 1]
 
         def pullback(x_bar, log_det_bar):
-            weighted = (y + np.eye(L.shape[-1], dtype=z.dtype)) * product(x_bar, P, log_P)          # (13)
+            weighted = (y + np.eye(L.shape[-1], dtype=z.dtype)) * product_with_root(x_bar, P, log_P)    # (13)
             after = np.cumsum(weighted[..., ::-1], -1)[..., ::-1][..., i, k + 1]
-            own = product(x_bar[..., i, k], sP, log_sP)                             # (13)
+            own = product_with_root(x_bar[..., i, k], sP, log_sP)                   # (13)
             return own - y[..., i, k] * (after + log_det_bar[..., None] * c), {}    # (12)
 
         return (L, self.log_det(z)), pullback
@@ -221,7 +221,7 @@ class CorrelationCholesky(Bijector):
         def ambient(g):
             steps, U = g[..., :-1] * y[..., :-1] / T[..., 1:], np.zeros_like(x)
             for j in range(D - 1):
-                U[..., j + 1:, j + 1] = s[..., j + 1:, j] * U[..., j + 1:, j] + steps[..., j + 1:, j]       # (18)
+                U[..., j + 1:, j + 1] = s[..., j + 1:, j] * U[..., j + 1:, j] + steps[..., j + 1:, j]   # (18)
             return np.tril(g / T - y * U)                                           # (19)
 
         def pullback(z_bar, log_det_bar):

@@ -84,7 +84,7 @@ def logarithms(z):
     return log_a, log_b, np.concatenate((log_a, zero), -1) + log_r                  # (9)
 
 
-def product(c, p, log_p):
+def product_with_root(c, p, log_p):
     """c p, where p may underflow and c p does not."""
     half = np.exp(log_p / 2)
     return np.where(p < np.finfo(p.dtype).smallest_normal, c * half * half, c * p)  # (12)
@@ -159,9 +159,9 @@ class StickBreaking(Bijector):
         log_a, log_b, log_x = logarithms(z)
 
         def pullback(x_bar, log_det_bar):
-            weighted = product(x_bar, x, log_x)
-            own = product(weighted[..., :-1], b, log_b)
-            after = product(tail_sums(weighted)[..., 1:], a, log_a)
+            weighted = product_with_root(x_bar, x, log_x)
+            own = product_with_root(weighted[..., :-1], b, log_b)
+            after = product_with_root(tail_sums(weighted)[..., 1:], a, log_a)
             step = np.copysign(np.expm1(-np.abs(z)), -z)
             return own - after + log_det_bar[..., None] * n / d * step, {}          # (10) (11)
 

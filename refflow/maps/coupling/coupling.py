@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..conditioners.words import each
 from ...core import Bijector, Value
+from ...core.words import each
 from .masks import Split
 
 LAYOUTS = ("halves", "interleaved")

@@ -24,8 +24,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
-from ..conditioners.words import each
 from ...core import Array, Conditioner, bijector, case, child, constant, plain
+from ...core.words import each
 from ..elementwise import ExpScale, ScaledAffine, ScaledShift
 from ..parametrisations import LocationScale
 from .coupling import AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of

@@ -14,12 +14,15 @@ logarithm: a sum of logarithms loses the digits of the largest of them.
 
 from __future__ import annotations
 
+import math
+
 from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
-from .words import HALF_LOG_2_PI, entries, location_scale, log_product, over_entries, size_of, times, times_quotient
+from ...core.arithmetic import times
+from .entries import HALF_LOG_2_PI, entries, location_scale, log_product, over_entries, times_quotient
 
 
-@density
+@density(source="definition")
 class DiagonalNormal(Density):
     """The normal density with independent entries z = loc + scale e.
 
@@ -29,7 +32,6 @@ class DiagonalNormal(Density):
     loc: Array = real()
     scale: Array = positive()
     shape: tuple = plain(None)
-    source = "definition"
 
     @staticmethod
     def definition(m, z, loc, scale, shape):
@@ -42,7 +44,7 @@ class DiagonalNormal(Density):
     def log_prob_vjp(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
         squares = over_entries(t * (t / 2), self.rank)
-        constant = size_of(self.shape) * HALF_LOG_2_PI
+        constant = math.prod(self.shape) * HALF_LOG_2_PI
         log_prob = -squares - constant - log_product(self.scale, self.parameter_batch, self.shape)      # (2)
 
         def pullback(b):

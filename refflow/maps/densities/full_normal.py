@@ -9,6 +9,8 @@ From `d(1/2 sum t^2) = t^T dt` and `L dt = dz - dloc - dL t`, so that `t^T dt = 
 and a sample, `e` drawn from the standard normal density,
     z = loc + L e,   loc_bar = z_bar,   L_bar = tril(z_bar e^T)                     (5)
 (1) and (3) are solved as scaled events, `t = 2^E t', w = 2^F w'`, which overflow nowhere.      (6)
+Small entries of an event lose digits when it is scaled to its largest one, so `E` or `F` is 0 wherever plain substitution
+stays inside the floats.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Density, case, cholesky_factor, density, real
-from ...core.words import log_abs_product, scaled, solve_lower, solve_upper
-from .words import HALF_LOG_2_PI, drawn
+from ...core.arithmetic import log_abs_product, scaled, solve_lower, solve_upper
+from .entries import HALF_LOG_2_PI, drawn
 
 
-@density
+@density(source="definition")
 class FullNormal(Density):
     """The normal density N(loc, L L^T) of vectors, L = cholesky lower triangular with a positive diagonal.
 
@@ -29,7 +31,6 @@ class FullNormal(Density):
 
     loc: Array = real("D")
     cholesky: Array = cholesky_factor("D", "D")
-    source = "definition"
 
     @staticmethod
     def definition(m, z, loc, cholesky):
@@ -42,13 +43,13 @@ class FullNormal(Density):
     def log_prob_vjp(self, z):
         L = self.cholesky
         diagonal = np.diagonal(L, axis1=-2, axis2=-1)
-        t, E = solve_lower(L, z - self.loc)                                         # (1) (6)
-        squares = scaled((t * t).sum(-1, keepdims=True) / 2, 2 * E)[..., 0]         # (6)
+        t, E = solved(solve_lower, L, z - self.loc)                                 # (1) (6)
+        squares = scaled((t * (t / 2)).sum(-1, keepdims=True), 2 * E)[..., 0]         # (6)
         log_prob = -squares - z.shape[-1] * HALF_LOG_2_PI - log_abs_product(diagonal)       # (2)
 
         def pullback(b):
             b = b[..., None]
-            w, F = solve_upper(L.mT, t, E)                                          # (3) (6)
+            w, F = solved(solve_upper, L.mT, t, E)                                  # (3) (6)
             b_w = b * w
             loc_bar = scaled(b_w, F)                                                # (4) (6)
             outer = np.tril(b_w[..., :, None] * t[..., None, :])
@@ -70,3 +71,18 @@ class FullNormal(Density):
         case("Determinant", "the logarithms of the diagonal, +-20 log 2, cancel",
              z=[[1.0, 1.0]], loc=[0.0, 0.0], cholesky=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
     )
+
+
+def solved(solve, L, b, e=0):
+    """`solve(L, b, e)`, with the exponent 0 wherever plain substitution meets neither end of the floats."""
+    y, k = solve(L, b, e)
+    if type(k) is int:
+        return y, k
+    backwards = slice(None, None, -1 if solve is solve_upper else 1)
+    L, b, plain = L[..., backwards, backwards], scaled(b, e)[..., backwards], np.zeros_like(y)
+    for i in range(b.shape[-1]):
+        plain[..., i] = (b[..., i] - (L[..., i, :i] * plain[..., :i]).sum(-1)) / L[..., i, i]
+    plain = plain[..., backwards]
+    size, limits = np.abs(plain), np.finfo(plain.dtype)
+    inside = ((size == 0) | (size >= limits.tiny / limits.eps) & (size <= limits.max)).all(-1, keepdims=True)
+    return np.where(inside, plain, y), np.where(inside, 0, k)

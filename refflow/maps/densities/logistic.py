@@ -19,10 +19,11 @@ import numpy as np
 
 from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
-from .words import entries, location_scale, log_product, over_entries, times, times_quotient
+from ...core.arithmetic import times
+from .entries import entries, location_scale, log_product, over_entries, times_quotient
 
 
-@density
+@density(source="definition")
 class Logistic(Density):
     """The logistic density with independent entries z = loc + scale log(u / (1 - u)), u uniform on (0, 1).
 
@@ -32,7 +33,6 @@ class Logistic(Density):
     loc: Array = real()
     scale: Array = positive()
     shape: tuple = plain(None)
-    source = "definition"
 
     @staticmethod
     def definition(m, z, loc, scale, shape):

@@ -4,41 +4,44 @@ r"""Mixture of normal densities with diagonal covariances.
 `w_k > 0` of sum 1, and `t_kd = (z_d - loc_kd) / scale_kd`,
     p(z) = sum_k w_k prod_d N_kd,   N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi))         (1)
     c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (2)
-    m = argmin q,   s_k = (c_k - c_m) - (q_k - q_m)                                 (3)
-    log p(z) = c_m - q_m - (D/2) log 2 pi + S,   S = log sum_k exp(s_k) = s* + log sum_k exp(s_k - s*),  s* = max s  (4)
-    r_k = exp(s_k - S)                  the probability of component k given z      (5)
-    a_kd = b r_k / scale_kd                                                         (6)
-    z_bar_d = -sum_k a_kd t_kd,   loc_bar_kd = a_kd t_kd                            (7)
-    scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (8)
+    s_k = c_k - q_k,   m = argmax s                 the likeliest component         (3)
+    log p(z) = c_m - q_m - (D/2) log 2 pi + log R,   R = sum_k h_k^2                (4)
+    h_k^2 = exp(s_k - s_m) = (w_k / prod_d scale_kd) / (w_m / prod_d scale_md) exp(-(q_k - q_m))    (5)
+    r_k = h_k^2 / R                     the probability of component k given z      (6)
+    a_kd = b r_k / scale_kd                                                         (7)
+    z_bar_d = -sum_k a_kd t_kd,   loc_bar_kd = a_kd t_kd                            (8)
+    scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (9)
 With `t = 2^E t', E >= 0` such that no `t'` overflows, `q_k - q_m = 4^E (q'_k - q'_m)` is finite or `inf`,
-never `inf - inf`.                                                                                                     (9)
-`w_bar` is the derivative of (1) in each weight alone, the others held fixed.
+never `inf - inf`.                                                                                                     (10)
+(5) takes the quotient itself, its exponent of 2 apart, rather than its logarithm, whose rounding `r_k` would feel; and `h_k`
+rather than its square: `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` is
+neither.  `w_bar` is the derivative of (1) in each weight alone, the others held fixed.
 
 A sample of the mixture, `z_d` of component `k` drawn with probability `w_k`, is a discontinuous function of `w`.  It is
 reparameterised through the conditional distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which
 map `z` to independent uniform numbers `u`:
-    u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (10)
-    r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (11)
-    p_d = dF_d/dz_d = sum_k r_kd N_kd,     r_{k,d+1} = r_kd N_kd / p_d              (12)
+    u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (11)
+    r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (12)
+    p_d = dF_d/dz_d = sum_k r_kd N_kd,     r_{k,d+1} = r_kd N_kd / p_d              (13)
 Held at fixed `u`, `z(w, loc, scale)` has `dF_d = 0` in all of its arguments.  `F_d` depends on `log(w_k prod_{j<d} N_kj)` by
 the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by `-r_kd N_kd` and `-r_kd N_kd t_kd`.  With
-    g_kd = r_kd (Phi(t_kd) - u_d) / p_d                                             (13)
-the `dF_d = 0` read, `p_d` divided out and (12) inserted,
+    g_kd = r_kd (Phi(t_kd) - u_d) / p_d                                             (14)
+the `dF_d = 0` read, `p_d` divided out and (13) inserted,
     dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
            - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
 For `L = sum z_bar_d z_d` they are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and `A_kd` what
 reaches component `k` from beyond `d`:
-    A_kd = sum_{i>d} V_i g_ki                                                       (14)
-    V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (15)
-    loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (16)
-    scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (17)
-    w_bar_k = -A_k0 / w_k                                                           (18)
-With `m` the likeliest component, (11), `u = sum_l r_l Phi_l` gives
-    Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (19)
+    A_kd = sum_{i>d} V_i g_ki                                                       (15)
+    V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (16)
+    loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (17)
+    scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (18)
+    w_bar_k = -A_k0 / w_k                                                           (19)
+With `m` the likeliest component, (12), `u = sum_l r_l Phi_l` gives
+    Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (20)
 which is exact where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` stands for
-`Phi(t)` in (19), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, whose quotient is
-not; with (12),
-    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (20)
+`Phi(t)` in (20), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, whose quotient is
+not; with (13),
+    Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (21)
 where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.
 """
 
@@ -50,13 +53,14 @@ import numpy as np
 import scipy
 
 from ...core import Array, Density, case, density, positive, real, simplex
-from ...core.words import log_abs_product
-from .words import HALF_LOG_2_PI, drawn, times
+from ...core.arithmetic import log_abs_product, product_apart, times
+from .entries import HALF_LOG_2_PI, drawn, times_quotient
 
 ROOT_2, ROOT_HALF_PI = sqrt(2), sqrt(pi / 2)
+FAR = 2000                          # beyond, exp(-(q_k - q_m)/2) leaves the floats where h_k does not
 
 
-@density
+@density(source="definition; samples: arXiv:1805.08498")
 class NormalMixture(Density):
     """The mixture sum_k weights_k N(loc_k, diag(scale_k^2)) of K normal densities of vectors.
 
@@ -67,7 +71,6 @@ class NormalMixture(Density):
     weights: Array = simplex("K")
     loc: Array = real("K", "D")
     scale: Array = positive("K", "D")
-    source = "definition; samples: arXiv:1805.08498"
 
     @staticmethod
     def definition(m, z, weights, loc, scale):
@@ -81,27 +84,41 @@ class NormalMixture(Density):
 
     def log_prob_vjp(self, z):
         d = z[..., None, :] - self.loc
-        t, E = scaled_quotient(d, self.scale)                                       # (9)
+        t = d / self.scale
+        s, q, E = self.log_shares(d)
+        m = s.argmax(-1)[..., None]                                                 # (3)
         c = np.log(self.weights) - log_abs_product(self.scale)                      # (2)
-        q = (t * t).sum(-1) / 2                                                     # (2)
-        m = q.argmin(-1)[..., None]                                                 # (3)
-        c_m, q_m = np.take_along_axis(np.broadcast_to(c, q.shape), m, -1), np.take_along_axis(q, m, -1)
-        s = (c - c_m) - np.ldexp(q - q_m, 2 * E)                                    # (3) (9)
-        S = log_sum_exp(s)                                                          # (4)
+        c_m, q_m = (np.take_along_axis(np.broadcast_to(v, s.shape), m, -1) for v in (c, q))
+        h = self.roots(m, s, np.ldexp(q - q_m, 2 * E))                              # (10)
+        R = (h * h).sum(-1, keepdims=True)                                          # (4)
         constant = z.shape[-1] * HALF_LOG_2_PI
-        log_prob = (c_m - np.ldexp(q_m, 2 * E) - constant + S)[..., 0]              # (4)
-        r = np.exp(s - S)                                                           # (5)
+        log_prob = (c_m - np.ldexp(q_m, 2 * E) - constant + np.log(R))[..., 0]      # (4) (10)
 
         def pullback(b):
-            b_r = b[..., None] * r
-            a = b_r[..., None] / self.scale                                         # (6)
-            a_t = a * t                                                             # in units of 2^E
-            z_bar = -np.ldexp(a_t.sum(-2), E)                                       # (7)
-            loc_bar = np.ldexp(a_t, E[..., None])                                   # (7)
-            scale_bar = np.ldexp(times(loc_bar, t), E[..., None]) - a               # (8)
-            return z_bar, {"weights": b_r / self.weights, "loc": loc_bar, "scale": scale_bar}       # (8)
+            b_h, twice = (b[..., None] / R * h)[..., None], h[..., None]            # (6)
+            a = b_h / self.scale                                                    # the last factor h comes below  # (7)
+            a_t = times_quotient(a, d, self.scale)
+            loc_bar = times(twice, a_t)                                             # (8)
+            scale_bar = times(twice, times(a_t, t)) - a * twice                     # (9)
+            weights_bar = b_h[..., 0] * h / self.weights                            # (9)
+            return -loc_bar.sum(-2), {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}       # (8)
 
         return log_prob, pullback
+
+    def log_shares(self, d):
+        """(s_k but for a constant, q'_k, E): which component is likeliest shows even where all q_k overflow."""
+        t, E = scaled_quotient(d, self.scale)                                       # (10)
+        q = (t * t).sum(-1) / 2                                                     # (2)
+        c = np.log(self.weights) - log_abs_product(self.scale)                      # (2)
+        return c - np.ldexp(q - q.min(-1, keepdims=True), 2 * E), q, E              # (3)
+
+    def roots(self, m, s, dq):
+        """h_k of (5), for dq = q_k - q_m."""
+        (w, i), (product, j) = np.frexp(self.weights), product_apart(self.scale)
+        M, e = (np.broadcast_to(v, s.shape) for v in (w / product, i - j))
+        M, e = M / np.take_along_axis(M, m, -1), e - np.take_along_axis(e, m, -1)
+        h = np.sqrt(np.ldexp(M, e % 2)) * np.ldexp(np.exp(-dq / 2), e // 2)         # (5)
+        return np.where(np.abs(e) > FAR, np.exp((s - np.take_along_axis(s, m, -1)) / 2), h)
 
     def sample_vjp(self, rng, lead):
         z = self.drawn(rng, lead)
@@ -118,12 +135,12 @@ class NormalMixture(Density):
             loc_bar, scale_bar = np.empty_like(t), np.empty_like(t)
             for d in reversed(range(z.shape[-1])):
                 t_d, scale = t[..., d], self.scale[..., d]
-                V = (z_bar[..., d] + (after * t_d / scale).sum(-1))[..., None]      # (15)
+                V = (z_bar[..., d] + (after * t_d / scale).sum(-1))[..., None]      # (16)
                 own = V * r[..., d + 1]
-                loc_bar[..., d] = own - after * t_d / scale                         # (16)
-                scale_bar[..., d] = own * t_d - after * (t_d * t_d - 1) / scale     # (17)
-                after = after + V * g[..., d]                                       # (14)
-            return {"weights": -after / self.weights, "loc": loc_bar, "scale": scale_bar}           # (18)
+                loc_bar[..., d] = own - after * t_d / scale                         # (17)
+                scale_bar[..., d] = own * t_d - after * (t_d * t_d - 1) / scale     # (18)
+                after = after + V * g[..., d]                                       # (15)
+            return {"weights": -after / self.weights, "loc": loc_bar, "scale": scale_bar}           # (19)
 
         return pullback
 
@@ -140,9 +157,9 @@ class NormalMixture(Density):
         """(r_kd for d = 1 .. D+1, log p_d) along the last axis."""
         log_N = -t * t / 2 - np.log(self.scale)                                     # (1)
         start = np.broadcast_to(np.log(self.weights), log_N.shape[:-1])[..., None]
-        s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (11)
+        s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (12)
         S = log_sum_exp(s, -2)
-        return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (11) (12)
+        return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (12) (13)
 
     hard_cases = (
         case("Alone", "one component", z=[[0.5, -1.0]], weights=[1.0], loc=[[0.0, 1.0]], scale=[[0.5, 2.0]]),
@@ -164,11 +181,11 @@ def centred(t, r, log_p, scale):
     upper = np.take_along_axis(t, m, -2) > 0
     s = np.where(upper, -t, t)
     mills = ROOT_HALF_PI * scipy.special.erfcx(np.maximum(-s, 0) / ROOT_2)
-    tail = np.where(r > 0, r_next / r, 0) * scale * mills                           # (20)
-    ratio = np.where(s > 0, scipy.special.ndtr(s) * np.exp(-log_p)[..., None, :], tail)   # (10)
+    tail = np.where(r > 0, r_next / r, 0) * scale * mills                           # (21)
+    ratio = np.where(s > 0, scipy.special.ndtr(s) * np.exp(-log_p)[..., None, :], tail)   # (14)
     ratio = np.where(upper, -ratio, ratio)
     ratio = ratio - np.take_along_axis(ratio, m, -2)
-    return r * (ratio - (r * ratio).sum(-2, keepdims=True))                         # (13) (19)
+    return r * (ratio - (r * ratio).sum(-2, keepdims=True))                         # (11) (14) (20)
 
 
 def scaled_quotient(d, scale):

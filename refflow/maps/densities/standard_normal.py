@@ -7,24 +7,25 @@ r"""Standard normal density `N(0, I)`.
 
 from __future__ import annotations
 
+import math
+
 from ...core import Density, case, density, plain
 from ...core.bijector import over_event
-from .words import HALF_LOG_2_PI, drawn, entries, over_entries, size_of
+from .entries import HALF_LOG_2_PI, drawn, entries, over_entries
 
 
-@density
+@density(source="definition")
 class StandardNormal(Density):
     """The standard normal density N(0, I) of events of `shape`, () for scalars, an int D for vectors."""
 
     shape: tuple = plain(())
-    source = "definition"
 
     @staticmethod
     def definition(m, z, shape):
         return m.fsum(-z_j * z_j / 2 - m.log(2 * m.pi) / 2 for z_j in entries(z, shape))        # (1)
 
     def log_prob_vjp(self, z):
-        n = size_of(self.shape)
+        n = math.prod(self.shape)
         log_prob = -over_entries(z * (z / 2), self.rank) - n * HALF_LOG_2_PI        # (1)
         return log_prob, lambda b: (-over_event(b, self.rank) * z, {})              # (2)
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from ...core import Array, Density, case, density, interval, plain, real
 from ...core.bijector import over_event
-from .words import drawn, entries, log_product
+from .entries import drawn, entries, log_product
 
 
-@density
+@density(source="definition")
 class Uniform(Density):
     """The uniform density on low < z < high, entry by entry; -inf at the ends and beyond.
 
@@ -28,7 +28,6 @@ class Uniform(Density):
     low: Array = real()
     high: Array = real()
     shape: tuple = plain(None)
-    source = "definition"
 
     @staticmethod
     def definition(m, z, low, high, shape):

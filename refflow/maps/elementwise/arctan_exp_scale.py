@@ -1,7 +1,10 @@
 r"""The exponential of an arc tangent as a scale, `R -> (exp(-c pi/2), exp(c pi/2))`.
 
     log sigma = w = c arctan s,   c = clamp factor,   m = 1                         (1)
-    d(log sigma)/ds = c / (1 + s^2)                                                 (2)
+    d(log sigma)/ds = c / (1 + s^2)                         for |s| <= 2^30         (2)
+                    = c r^2,   r = 1/s                      for |s| >  2^30, rounded        (3)
+
+The square of (3) is multiplied in two factors: it may be 0 where its product with a cotangent is not.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import ABOVE_0, Scale, scale
+from .scale import ABOVE_0, FAR, Scale, scale
 
 
 @scale(source="FrEIA")
@@ -29,7 +32,9 @@ class ArctanExpScale(Scale):
         return 1, w, w
 
     def log_slope(self, s):
-        return self.clamp * self.factor / (1 + s * s), np.zeros_like(s)             # (2)
+        far = np.abs(s) > FAR
+        near, r = np.where(far, 0, s), np.where(far, 1 / s, 1)                      # (3)
+        return (self.clamp * self.factor / (1 + near * near), r, r), np.zeros_like(s)       # (2)
 
     hard_cases = (
         case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),

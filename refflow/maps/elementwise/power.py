@@ -17,7 +17,8 @@ large that (4) cannot cancel, and it is used.  The inverse is the same map with 
 (3) is used for `1/2 <= a <= 2`.  Elsewhere the power may leave the floats where its product with `a` does not, so
     dx/dz = a h^2 / z,   h = z^(a/2)                    for a <  1/2                (9)
           = a h^2,       h = z^((a-1)/2)                for a >= 1/2                (10)
-(10) would lose digits for small `a`: `a - 1` rounds, and `log z` may be large.  (9) would overflow for large `z`.
+(10) would lose digits for small `a`: `a - 1` rounds, and `log z` may be large.  (9) would overflow for large `z`; at `z = 0`,
+where it has no value, (10) serves all `a`.
 
 Reverse rule, from (1) and (4):
     z_bar = x_bar dx/dz + log_det_bar (a - 1) / z                                   (11)
@@ -65,7 +66,7 @@ class Power(Bijector):
     def slope(self, z):
         a = self.exponent
         product, below = slope_times(np.ones_like(z), z, a)
-        return np.where(below, product / z, np.where(a <= 2, a * z ** (a - 1), product))    # (3)
+        return np.where(below, product / z, np.where(a <= 2, a * z ** (a - 1), product))    # (3) (9) (10)
 
     def inverse_and_log_det(self, x):
         return self.inverse(x), log_slope(x, 1 / self.exponent)                     # (8)
@@ -120,7 +121,7 @@ def slope_times(factor, z, a):
     """(factor dx/dz, or where a < 1/2 and z > 0 that times z; the mark of those)."""
     below = (a < 0.5) & (z > 0)
     h = z ** (np.where(below, a, a - 1) / 2)                                        # (9) (10)
-    return np.where(factor == 0, 0, factor * a * h * h), below
+    return np.where(factor == 0, 0, factor * a * h * h), below                      # (9) (10)
 
 
 def event_bar(x_bar, log_det_bar, z, a):

@@ -5,19 +5,24 @@ Every convention is written as a product whose exponent is kept apart, and so is
 so that products with an event keep their digits where `sigma` itself leaves the floats.  With `e = max(-E, min(w, E))`,
 `exp(E)` safely inside the floats,
     z m exp(w) = z (m exp(e)) h h,   h = exp((w - e)/2)                             (2)
-a product that is 0 with `z` or `m` though `h` be infinite.
+a product that is 0 with `z` or a factor of `m` though `h` be infinite.  Where `m` is not moderate either, exponents of 2 are
+added apart from the mantissas, so that no partial product overflows or loses digits where the whole does not.
 
 Reverse rules of `x = z sigma` with `L = <x_bar, x> + l_bar log sigma`, and of `z = y/sigma` with
 `L = <z_bar, z> - l_bar log sigma`, where `p` is `s` or one of the convention's own parameters, and
 `d(log sigma)/dp = n exp(q)`:
     p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
     p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
+The rounding of a large w + q is felt by one of the terms alone.  Where they cancel, with g a normal number,
+    p_bar = n exp(q) (g + l_bar),   g = x_bar z m exp(w)                            (5)
+and in (4) likewise.
 
 Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.
 """
 
 from __future__ import annotations
 
+import functools
 from math import inf
 
 import numpy as np
@@ -30,16 +35,40 @@ from ...core.values import declare
 __all__ = ["Scale"]
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
+FAR = 2.0**30                                                           # 1 + FAR^2 rounds to FAR^2
+LARGE = 8                                                               # of an exponent whose rounding is felt
+MODERATE = {np.dtype(np.float64): 2.0**140, np.dtype(np.float32): 2.0**20}     # and so does their product with such an m
 
 
 def scaled(z, m, w):
-    """z m exp(w)."""
-    E = SAFE[np.result_type(z, w)]
-    if (np.abs(w) <= E).all():
+    """z m exp(w); m may be a tuple of factors."""
+    factors, dtype = as_factors(m), np.result_type(z, w)
+    m = functools.reduce(np.multiply, factors)
+    if (np.abs(w) <= SAFE[dtype]).all() and is_moderate(m, factors, dtype):
         return z * (m * np.exp(w))
-    e = np.minimum(np.maximum(w, -E), E)
-    h = np.exp((w - e) / 2)
-    return np.where((z == 0) | (m == 0), 0, z * (m * np.exp(e)) * h * h)            # (2)
+    e = np.minimum(np.maximum(w, -SAFE[dtype]), SAFE[dtype])
+    h, mantissa, exponent = np.exp((w - e) / 2), 1, 0
+    for factor in (z, *factors, np.exp(e), h, h):
+        part, k = np.frexp(np.asarray(factor, dtype))
+        mantissa, exponent = mantissa * part, exponent + k
+    return np.where(vanishing((z, *factors)), 0, np.ldexp(mantissa, exponent))      # (2)
+
+
+def as_factors(m):
+    return m if isinstance(m, tuple) else (m,)
+
+
+def is_moderate(m, factors, dtype):
+    """Is a product of factors far from both ends of the floats, wherever none of them is 0?"""
+    size, largest = np.abs(m), MODERATE[dtype]
+    if np.max(size, initial=1) <= largest and np.min(size, initial=1) >= 1 / largest:
+        return True
+    return bool(np.all((size <= largest) & (size >= 1 / largest) | vanishing(factors)))
+
+
+def vanishing(factors):
+    """Where one of them is 0."""
+    return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 
 class Sigma:
@@ -60,7 +89,7 @@ class Sigma:
     def slope_times(self, z):
         """z d(sigma)/ds."""
         n, q = self.convention.log_slope(self.s)
-        return scaled(z, self.m * n, self.w + q)
+        return scaled(z, (self.m, *as_factors(n)), self.w + q)
 
     def log_slope_times(self, z):
         """z d(log sigma)/ds."""
@@ -71,13 +100,26 @@ class Sigma:
 
     def cotangents(self, z, x_bar, l_bar):
         """(s_bar, params_bar) of <x_bar, z sigma> + <l_bar, log sigma>."""
-        return self._split({p: scaled(z, x_bar * self.m * n, self.w + q) + scaled(l_bar, n, q)
-                            for p, (n, q) in self.slopes().items()})                # (3)
+        return self._split(self._cotangents(z, x_bar, l_bar, lambda n: (self.m, n), self.w))        # (3)
 
     def inverse_cotangents(self, y, z_bar, l_bar):
         """(s_bar, params_bar) of <z_bar, y / sigma> - <l_bar, log sigma>."""
-        return self._split({p: -(scaled(y, z_bar * (n / self.m), q - self.w) + scaled(l_bar, n, q))
-                            for p, (n, q) in self.slopes().items()})                # (4)
+        return self._split(self._cotangents(y, -z_bar, -l_bar, lambda n: (n / self.m,), -self.w))   # (4)
+
+    def _cotangents(self, event, bar, l_bar, by_m, w):
+        """{p: bar event m n exp(w + q) + l_bar n exp(q)}, `by_m` giving the factors of m n."""
+        bars = {}
+        for p, (n, q) in self.slopes().items():
+            (first, *others), exponent = as_factors(n), w + q
+            through_event, through_log = scaled(event, (bar, *by_m(first), *others), exponent), scaled(l_bar, n, q)
+            bars[p] = through_event + through_log
+            large = np.abs(exponent) > LARGE
+            if large.any():
+                cancelling = large & (np.signbit(through_event) != np.signbit(through_log))
+                g, limits = scaled(event, (bar, *by_m(1)), w), np.finfo(bars[p].dtype)
+                cancelling &= (np.abs(g) >= limits.tiny) & (np.abs(g) <= limits.max) | np.isnan(bars[p])
+                bars[p] = np.where(cancelling, scaled(g + l_bar, n, q), bars[p])    # (5)
+        return bars
 
     def log_cotangents(self, l_bar):
         """(s_bar, params_bar) of <l_bar, log sigma>."""
@@ -95,8 +137,8 @@ class Scale(Value):
     `vjp(s)` -> ((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)
 
     A page writes `definition(m, s, **fields)` -> sigma, `evaluate(s)` -> (m, w, log sigma) with sigma = m exp(w),
-    `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), and `field_slopes(s)` -> {field: (n, q)} if it has parameters.
-    `rules` say what its constants must be.
+    `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), n an array or a tuple of factors, and `field_slopes(s)` ->
+    {field: (n, q)} if it has parameters.  `rules` say what its constants must be.
     """
 
     kind = "scale"

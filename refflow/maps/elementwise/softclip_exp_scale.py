@@ -1,12 +1,13 @@
 r"""The exponential of a softly clipped number as a scale, `R -> (low, 1/low)`.
 
     log sigma = s / (1 + a),   a = |s|/b,   b = -log low                            (1)
-    d(log sigma)/ds = 1 / (1 + a)^2                                                 (2)
+    d(log sigma)/ds = 1 / (1 + a)^2                         for a <= 2^30           (2)
+                    = r^2,   r = 1 / (1 + a)                for a >  2^30           (3)
     m = 1,   w = log sigma                                  for a <= 1
-    m = low^(-sign s),   w = -sign(s) b / (1 + a)           for a > 1               (3)
+    m = low^(-sign s),   w = -sign(s) b / (1 + a)           for a > 1               (4)
 
-(3) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
-`s`.
+(4) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
+`s`.  The square of (3) is multiplied in two factors: it may be 0 where its product with a cotangent is not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from math import log
 import numpy as np
 
 from ...core import case, plain
-from .scale import BELOW_1, Scale, scale
+from .scale import BELOW_1, FAR, Scale, scale
 
 
 @scale(source="zuko")
@@ -36,14 +37,16 @@ class SoftclipExpScale(Scale):
         log_sigma = s / (1 + a)                                                     # (1)
         far, side = a > 1, np.sign(s)
         m = np.where(far, np.where(s > 0, 1 / self.low, self.low).astype(s.dtype), 1)
-        return m, np.where(far, -side * (b / (1 + a)), log_sigma), log_sigma        # (3)
+        return m, np.where(far, -side * (b / (1 + a)), log_sigma), log_sigma        # (4)
 
     def log_slope(self, s):
         a = np.abs(s) / -log(self.low)
-        return 1 / (1 + a) ** 2, np.zeros_like(s)                                   # (2)
+        far = a > FAR
+        near, r = np.where(far, 0, a), np.where(far, 1 / (1 + a), 1)                      # (3)
+        return (1 / (1 + near) ** 2, r, r), np.zeros_like(s)                        # (2)
 
     hard_cases = (
-        case("Switch", "(1) and (3) meet at |s| = -log low", z=[6.90775527898213, 6.907755278982137, 6.907755278982138]),
+        case("Switch", "(1) and (4) meet at |s| = -log low", z=[6.90775527898213, 6.907755278982137, 6.907755278982138]),
         case("Saturated", "sigma rounds to low or 1/low", z=[2.0**60, -2.0**60, 2.0**1000]),
         case("Tiny", "log sigma is s", z=[1e-20, 5e-324]),
     )

@@ -64,6 +64,7 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive
+from ...core.arithmetic import times
 
 X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
 
@@ -83,11 +84,6 @@ def log_minus_log1m(x):
     d = (x - x_0) - x.dtype.type((X_0 - float(x_0)) + X_0_REST)
     near = np.log1p(-np.log1p(-math.e * d))                                         # (12)
     return np.where(np.abs(d) < 0.125, near, np.log(-np.log1p(-x)))                 # (3)
-
-
-def product(bar, a, b):
-    """bar a b, which is 0 where the cotangent is, even if a or b has overflowed."""
-    return np.where(bar == 0, bar, bar * a * b)
 
 
 def quotient(bar, a):
@@ -158,13 +154,13 @@ class WeibullCDF(Bijector):
 
         def pullback(x_bar, log_det_bar):
             bend = log_det_bar * (k - 1)
-            through_x = np.where((z == 0) & (bend != 0), 0, product(x_bar * k, g, g))               # (16) (24)
-            apart = through_x + (quotient(bend, z) - product(log_det_bar * k, v, v))                # (16)
+            through_x = np.where((z == 0) & (bend != 0), 0, times(x_bar * k, g, g))     # (16) (24)
+            apart = through_x + (quotient(bend, z) - times(log_det_bar * k, v, v))  # (16)
             joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (17)
             z_bar = np.where((k < 0.5) & (z > 0) & (z < s), joint, apart)
-            s_bar = product(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h   # (18)
-            turning = np.where(log_det_bar == 0, 0, product(log_det_bar * L, minus, plus))
-            k_bar = np.where(h == 0, 0, x_bar * L * h * h) + log_det_bar / k - turning              # (19) (24)
+            s_bar = times(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h     # (18)
+            turning = np.where(log_det_bar == 0, 0, times(log_det_bar * L, minus, plus))
+            k_bar = np.where(h == 0, 0, x_bar * L * h * h) + log_det_bar / k - turning  # (19) (24)
             return z_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.forward_and_log_det(z), pullback
@@ -175,19 +171,19 @@ class WeibullCDF(Bijector):
         M = log_minus_log1m(x) / k
         e = np.exp(M / 2)                                                           # (3)
         end = (x == 0) | (x == 1)
-        r = np.where(end, np.where(k == 1, 1, np.exp((1 / k - 1) * np.log(y) / 2)), e / np.sqrt(y))         # (13) (25)
+        r = np.where(end, np.where(k == 1, 1, np.exp((1 / k - 1) * np.log(y) / 2)), e / np.sqrt(y))     # (13) (25)
         e_M = np.where(e == 0, 0, e * M)                                            # (24)
 
         def pullback(z_bar, log_det_bar):
             P, Q = z_bar * s / k, log_det_bar * (1 - k) / k
-            apart = np.where((x == 0) & (Q != 0), 0, product(P, r, r)) + quotient(Q, y)             # (20) (24)
+            apart = np.where((x == 0) & (Q != 0), 0, times(P, r, r)) + quotient(Q, y)   # (20) (24)
             joint = (P * e * e + Q) / y                                             # (21)
             slope = np.where((k < 2) | end, apart, joint) + log_det_bar
             x_bar = quotient(np.where((x == 1) & (slope == 0), P, slope), 1 - x)    # (20) (21) (24)
-            s_bar = product(z_bar, e, e) + log_det_bar / s                          # (22)
+            s_bar = times(z_bar, e, e) + log_det_bar / s                            # (22)
             outweighed = (log_det_bar == 0) | (x == 1) & (P != 0)
             through_M = np.where(outweighed, 0, log_det_bar * M)                    # (24)
-            k_bar = -product(P, e, e_M) - (log_det_bar + through_M) / k             # (23)
+            k_bar = -times(P, e, e_M) - (log_det_bar + through_M) / k               # (23)
             return x_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.inverse_and_log_det(x), pullback

@@ -42,8 +42,10 @@ import scipy
 
 from ...core import Array, Bijector, bijector, case, invertible, log_abs_product, real
 from ...core.declarations import Field
-from ...core.words import scaled, solve_lower, solve_upper, unit_scaled
-from .words import applied, minus, opposite, outer_sum, plus, reordered, scaled_outer_sum, shift_bar
+from ...core.arithmetic import scaled, solve_lower, solve_upper, unit_scaled
+from ...core.products import outer_sum, product, scaled_outer_sum
+from .permutation import opposite, reordered
+from .shift import minus, plus, shift_bar
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -62,7 +64,7 @@ class DenseLinear(Bijector):
 
     def forward(self, z):
         z, e = unit_scaled(z)
-        return plus(scaled(applied(self.W, z), e), self.shift)                      # (1) (8)
+        return plus(scaled(product(self.W, z), e), self.shift)                      # (1) (8)
 
     def log_det(self, z):
         return np.broadcast_to(log_abs_det(factored(self.W)), z.shape[:-1])
@@ -79,7 +81,7 @@ class DenseLinear(Bijector):
         """(z', e) with z = 2^e z'."""
         b = minus(x, self.shift)                                                    # (5)
         z, e = solve(factors, b)                                                    # (6)
-        r, i = solve(factors, scaled(b, -e) - applied(self.W, z))                   # (8)
+        r, i = solve(factors, scaled(b, -e) - product(self.W, z))                   # (8)
         return unit_scaled(z + scaled(r, i), e)                                     # (7)
 
     def vjp(self, z):
@@ -88,7 +90,7 @@ class DenseLinear(Bijector):
 
         def pullback(x_bar, log_det_bar):
             W_bar = outer_sum(x_bar, z, self.W) + self.log_det_part(factors, log_det_bar)
-            return applied(self.W.mT, x_bar), {"W": W_bar, **shift_bar(self, x_bar)}        # (9)
+            return product(self.W.mT, x_bar), {"W": W_bar, **shift_bar(self, x_bar)}        # (9)
 
         return (self.forward(z), log_det), pullback
 

@@ -34,8 +34,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, orthogonal, real
-from ...core.words import scaled, unit_scaled
-from .words import applied, outer_sum, scaled_outer_sum
+from ...core.arithmetic import scaled, unit_scaled
+from ...core.products import outer_sum, product, scaled_outer_sum
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -52,7 +52,7 @@ class OrthogonalLinear(Bijector):
         return [sum(Q[i][j] * z[j] for j in D) for i in D]                          # (1)
 
     def forward(self, z):
-        return applied(self.Q, z)                                                   # (1)
+        return product(self.Q, z)                                                   # (1)
 
     def inverse(self, x):
         return scaled(*self.scaled_inverse(x))
@@ -60,8 +60,8 @@ class OrthogonalLinear(Bijector):
     def scaled_inverse(self, x):
         """(z', e) with z = 2^e z'."""
         x, e = unit_scaled(x)                                                       # (10)
-        rest = x - applied(self.Q, applied(self.Q.mT, x))
-        return unit_scaled(applied(self.Q.mT, x + rest), e)                         # (4) (6)
+        rest = x - product(self.Q, product(self.Q.mT, x))
+        return unit_scaled(product(self.Q.mT, x + rest), e)                         # (4) (6)
 
     def log_det(self, z):
         E = (self.Q * self.Q).sum(-1) - 1
@@ -73,7 +73,7 @@ class OrthogonalLinear(Bijector):
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
             Q_bar = outer_sum(x_bar, z, self.Q) + self.log_det_part(log_det_bar)
-            return applied(self.Q.mT, x_bar), {"Q": Q_bar}                          # (7)
+            return product(self.Q.mT, x_bar), {"Q": Q_bar}                          # (7)
 
         return self.forward_and_log_det(z), pullback
 
@@ -81,7 +81,7 @@ class OrthogonalLinear(Bijector):
         z, e = self.scaled_inverse(x)
 
         def pullback(z_bar, log_det_bar):
-            w = applied(self.Q, z_bar)
+            w = product(self.Q, z_bar)
             w_z = scaled_outer_sum(*unit_scaled(w), z, e, self.Q)                   # (10)
             return w, {"Q": -w_z - self.log_det_part(log_det_bar)}                  # (8)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, permutation, real
-from .words import opposite, reordered
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True)
@@ -65,3 +64,15 @@ class Permutation(Bijector):
         case("Subnormal", "entries are moved, whatever their size", z=[[5e-324, 2.0**1000]], x=[[5e-324, 2.0**1000]],
              order=[1, 0]),
     )
+
+
+def reordered(y, order):
+    """x_i = y_{order_i} over the last axis."""
+    if order.ndim == 1:
+        return np.take(y, order, -1)
+    return np.take_along_axis(y, np.broadcast_to(order, y.shape), -1)
+
+
+def opposite(order):
+    """The order that undoes `order`: where x_i = y_{order_i}, y_i = x_{opposite_i}."""
+    return np.argsort(order, -1)

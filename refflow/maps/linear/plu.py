@@ -41,8 +41,10 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower, strictly_upper
 from ...core.declarations import Field
-from ...core.words import scaled, solve_lower, solve_upper, unit_scaled
-from .words import applied, minus, opposite, outer_sum, plus, reordered, scaled_outer_sum, shift_bar
+from ...core.arithmetic import scaled, solve_lower, solve_upper, unit_scaled
+from ...core.products import outer_sum, product, scaled_outer_sum
+from .permutation import opposite, reordered
+from .shift import minus, plus, shift_bar
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -72,10 +74,10 @@ class PLULinear(Bijector):
     def scaled_v(self, z):
         """(v', e) with v = 2^e v'."""
         z, e = unit_scaled(z)
-        return unit_scaled(applied(self.upper, z) + self.scale * z, e)              # (1) (9)
+        return unit_scaled(product(self.upper, z) + self.scale * z, e)              # (1) (9)
 
     def from_v(self, v, e):
-        y = v + applied(self.lower, v)                                              # (2) (9)
+        y = v + product(self.lower, v)                                              # (2) (9)
         return plus(scaled(reordered(y, self.order), e), self.shift)                # (3)
 
     def log_det(self, z):
@@ -108,8 +110,8 @@ class PLULinear(Bijector):
 
         def pullback(x_bar, log_det_bar):
             y_bar = reordered(x_bar, opposite(self.order))                          # (10)
-            v_bar = y_bar + applied(self.lower.mT, y_bar)                           # (11)
-            z_bar = applied(self.upper.mT, v_bar) + self.scale * v_bar              # (12)
+            v_bar = y_bar + product(self.lower.mT, y_bar)                           # (11)
+            z_bar = product(self.upper.mT, v_bar) + self.scale * v_bar              # (12)
             lower_bar = np.tril(scaled_outer_sum(*unit_scaled(y_bar), v, e, self.lower), -1)        # (11) (18)
             upper_bar = np.triu(outer_sum(v_bar, z, self.upper), 1)                 # (12)
             scale_bar = v_bar * z + log_det_bar[..., None] / self.scale             # (13)

@@ -13,8 +13,9 @@ Reverse rule: (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z
     f_bar = f* at v = x_bar, of (z, l_bar)                                          (6)
 and for the inverse map, `<z_bar, A^-T x> = <f^-1(z_bar), x>`:
     x_bar = f^-1(z_bar)                                                             (7)
-    f_bar = that of f^-1 at z_bar, of (x, l_bar)                                    (8)
-`f*` being `f`'s own pullback, which holds its parameters' cotangents.  A shift that `f` may have is 0 and takes no part.    (9)
+    f_bar = (f^-1)* at z_bar, of (x, l_bar)                                         (8)
+`f*` and `(f^-1)*` being `f`'s own pullbacks, which hold its parameters' cotangents.  A shift that `f` may have is 0 and takes
+no part.                                                                                                                (9)
 
 Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
 """

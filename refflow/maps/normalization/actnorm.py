@@ -36,10 +36,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
-from ...core.boundary import checked_event
-from ...core.arrays import as_floating
-
-LOWEST = -10**6                     # below the exponent of any product: that of 0
+from .channels import at_positions, by_channel, channel_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -73,17 +70,14 @@ class ActNorm(Bijector):
 
         return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
 
-    def over_positions(self, per_channel):
-        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
-
-    def sum_positions(self, event):
-        return by_channel(event, self.rank).sum(-1)
+    def at_positions(self, per_channel):
+        return at_positions(per_channel, self.rank)
 
     def forward(self, z):
-        return self.over_positions(self.scale) * z + self.over_positions(self.bias)         # (1)
+        return self.at_positions(self.scale) * z + self.at_positions(self.bias)     # (1)
 
     def inverse(self, x):
-        return (x - self.over_positions(self.bias)) / self.over_positions(self.scale)       # (2)
+        return (x - self.at_positions(self.bias)) / self.at_positions(self.scale)   # (2)
 
     def log_det(self, z):
         return np.broadcast_to(positions(z, self.rank) * log_abs_product(self.scale), z.shape[:-self.rank])    # (4)
@@ -92,27 +86,27 @@ class ActNorm(Bijector):
         batch, size = z.shape[:-self.rank], int(np.prod(z.shape[-self.rank:]))
         J = np.zeros((*batch, size, size), z.dtype)
         i = np.arange(size)
-        J[..., i, i] = np.broadcast_to(self.over_positions(self.scale), z.shape).reshape(*batch, size)     # (3)
+        J[..., i, i] = np.broadcast_to(self.at_positions(self.scale), z.shape).reshape(*batch, size)     # (3)
         return J
 
     def vjp(self, z):
         n = positions(z, self.rank)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = self.over_positions(self.scale) * x_bar                         # (5)
-            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (6)
-            return z_bar, {"scale": scale_bar, "bias": self.sum_positions(x_bar)}   # (7)
+            z_bar = self.at_positions(self.scale) * x_bar                           # (5)
+            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (6) (11)
+            return z_bar, {"scale": scale_bar, "bias": by_channel(x_bar, self.rank).sum(-1)}    # (7)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         n = positions(x, self.rank)
-        scale, bias = self.over_positions(self.scale), self.over_positions(self.bias)
+        scale, bias = self.at_positions(self.scale), self.at_positions(self.bias)
 
         def pullback(z_bar, log_det_bar):
             x_bar = z_bar / scale                                                   # (8)
-            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale   # (9)
-            return x_bar, {"scale": scale_bar, "bias": -self.sum_positions(x_bar)}  # (10)
+            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale  # (9) (11)
+            return x_bar, {"scale": scale_bar, "bias": -by_channel(x_bar, self.rank).sum(-1)}   # (10)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -122,17 +116,17 @@ class ActNorm(Bijector):
         `data` (*batch, *event) are events of `forward`; the mean is over the batch and all positions, apart from the
         axes of a parameter batch.  Raises ValueError for a channel that is constant or has fewer than two values.
         """
-        m, s, e = self.statistics(data, 0)
+        centre, s, e = self.statistics(data, 0)
         with np.errstate(over="ignore"):
-            return self.replace(scale=np.ldexp(1 / s, -e), bias=-m / s)             # (15)
+            return self.replace(scale=np.ldexp(1 / s, -e), bias=-centre / s)        # (14) (15)
 
     def inverse_initialised(self, data, rng):
         """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
-        m, s, e = self.statistics(data, 1)
-        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(m, e))              # (13) (14) (16)
+        centre, s, e = self.statistics(data, 1)
+        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(centre, e))         # (13) (14) (16)
 
     def statistics(self, data, side):
-        """(2^-e mu, 2^-e sigma, e) of each channel, shaped as the parameters."""
+        """(m + r, s, e) of each channel, shaped as the parameters."""
         v = channel_values(self, data, side)
         N = v.shape[-1]
         constant = (v == v[..., :1]).all(-1)
@@ -142,8 +136,8 @@ class ActNorm(Bijector):
                              "its variance must be > 0")
         _, e = np.frexp(np.abs(v).max(-1))
         v = np.ldexp(v, -e[..., None])
-        m = v.sum(-1) / N
-        d = v - m[..., None]
+        m = v.sum(-1) / N                                                           # (12)
+        d = v - m[..., None]                                                        # (12)
         r = d.sum(-1) / N                                                           # (12)
         s = np.sqrt(((d - r[..., None]) ** 2).sum(-1) / N)                          # (14)
         return m + r, s, e
@@ -160,40 +154,3 @@ class ActNorm(Bijector):
         case("InverseOverflows", "z overflows where its product with a small z_bar does not", x=[[2.0**126]],
              scale=[2.0**-9], bias=[0.0]),
     )
-
-
-def positions(event, rank):
-    """n: the number of positions of each channel."""
-    return int(np.prod(event.shape[event.ndim - rank + 1:]))
-
-
-def by_channel(event, rank):
-    """(*batch, C, n): the positions as one axis."""
-    return event.reshape(*event.shape[:event.ndim - rank + 1], positions(event, rank))
-
-
-def channel_values(f, data, side):
-    """The N values of each channel in the dtype of `data`, (*parameter batch, C, N)."""
-    _, event, _ = checked_event(f, data, side)
-    values = by_channel(event.astype(as_floating("data", data)[0].dtype, copy=False), f.rank)
-    shape = (*f.parameter_batch, values.shape[-2])
-    first = values.ndim - 1 - len(shape)
-    own = [first + i for i, size in enumerate(shape) if size != 1]                  # axes with a parameter for each index
-    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise along memory alone
-    return values.reshape(*shape, -1)
-
-
-def sum_products(a, b, rank):
-    """sum_p a_cp b_cp, which overflows only where it must."""
-    a, b = by_channel(a, rank), by_channel(b, rank)
-    total = np.vecdot(a, b)
-    finite = np.isfinite(total)
-    return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
-
-
-def sum_scaled_products(a, b):
-    """sum_p a_p b_p over the last axis, (11): no term overflows before the sum does."""
-    (alpha, i), (beta, j) = np.frexp(a), np.frexp(b)
-    exponent = np.where(alpha * beta == 0, LOWEST, i + j)
-    E = exponent.max(-1, initial=LOWEST, keepdims=True)
-    return np.ldexp(np.ldexp(alpha * beta, exponent - E).sum(-1), E[..., 0])            # (11)

@@ -46,7 +46,7 @@ from ...core import Array, Bijector, bijector, case, constant, log_abs_product, 
 from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
 from ...core.sets import Set, magnitudes, nonzero, not_finite
-from .actnorm import by_channel, sum_scaled_products
+from .channels import at_positions, by_channel, sum_products
 
 __all__ = ["batch_statistics"]
 
@@ -104,8 +104,8 @@ class BatchNorm(Bijector):
         r = 1 / np.sqrt(self.var + self.eps)
         return r, r if self.gain is None else self.gain * r
 
-    def over_positions(self, per_channel):
-        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
+    def at_positions(self, per_channel):
+        return at_positions(per_channel, self.rank)
 
     def normalised(self, changed, kept):
         """`changed` where an entry is normalised, `kept` where it passes."""
@@ -117,30 +117,30 @@ class BatchNorm(Bijector):
         return n if isinstance(n, int) else n.astype(event.dtype)
 
     def centred(self, z):
-        return z - self.over_positions(self.mean)
+        return z - self.at_positions(self.mean)
 
     def shifted(self, x, sign):
-        return x if self.bias is None else x + sign * self.over_positions(self.bias)
+        return x if self.bias is None else x + sign * self.at_positions(self.bias)
 
     # -- the map -----------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        s = self.over_positions(self.r_and_s()[1])
+        s = self.at_positions(self.r_and_s()[1])
         return self.normalised(self.shifted(self.centred(z) * s, 1), z)             # (1) (2)
 
     def inverse(self, x):
-        s = self.over_positions(self.r_and_s()[1])
-        return self.normalised(self.shifted(x, -1) / s + self.over_positions(self.mean), x)     # (3)
+        s = self.at_positions(self.r_and_s()[1])
+        return self.normalised(self.shifted(x, -1) / s + self.at_positions(self.mean), x)   # (3)
 
     def log_det(self, z):
         s, n = np.broadcast_arrays(self.r_and_s()[1], self.counts(z))
         n = n.reshape(-1, n.shape[-1])[0]
-        total = sum(int(k) * log_abs_product(s[..., n == k]) for k in np.unique(n)) # (5)
+        total = sum(int(k) * log_abs_product(s[..., n == k]) for k in np.unique(n))     # (5)
         return np.broadcast_to(np.asarray(total, z.dtype), z.shape[:-self.rank])
 
     def jacobian(self, z):
         batch, size = z.shape[:-self.rank], math.prod(z.shape[-self.rank:])
-        slope = self.normalised(np.broadcast_to(self.over_positions(self.r_and_s()[1]), z.shape), z.dtype.type(1))
+        slope = self.normalised(np.broadcast_to(self.at_positions(self.r_and_s()[1]), z.shape), z.dtype.type(1))
         J = np.zeros((*batch, size, size), z.dtype)
         i = np.arange(size)
         J[..., i, i] = slope.reshape(*batch, size)                                  # (4)
@@ -154,13 +154,13 @@ class BatchNorm(Bijector):
             changed, d = self.normalised(x_bar, 0), self.centred(z)
             n_l_bar = self.counts(z) * log_det_bar[..., None]
             total = by_channel(changed, self.rank).sum(-1)
-            var_bar = -(self.sum_products(changed, self.over_positions(s * half), d) + n_l_bar * half)      # (9)
+            var_bar = -(sum_products(changed * self.at_positions(s * half), d, self.rank) + n_l_bar * half)     # (9)
             bars = {"mean": -s * total, "var": var_bar}                             # (7)
             if self.gain is not None:
-                bars["gain"] = self.sum_products(changed, self.over_positions(r), d) + n_l_bar / self.gain      # (8)
+                bars["gain"] = sum_products(changed * self.at_positions(r), d, self.rank) + n_l_bar / self.gain     # (8)
             if self.bias is not None:
                 bars["bias"] = total                                                # (7)
-            return self.normalised(x_bar * self.over_positions(s), x_bar), bars     # (6)
+            return self.normalised(x_bar * self.at_positions(s), x_bar), bars       # (6)
 
         return self.forward_and_log_det(z), pullback
 
@@ -169,26 +169,19 @@ class BatchNorm(Bijector):
         half = r * r / 2
 
         def pullback(z_bar, log_det_bar):
-            x_bar = z_bar / self.over_positions(s)                                  # (10)
+            x_bar = z_bar / self.at_positions(s)                                    # (10)
             changed, y = self.normalised(x_bar, 0), self.shifted(x, -1)
             n_l_bar = self.counts(x) * log_det_bar[..., None]
-            bars = {"mean": by_channel(self.normalised(z_bar, 0), self.rank).sum(-1),               # (11)
-                    "var": self.sum_products(changed, self.over_positions(half), y) + n_l_bar * half}       # (13)
+            bars = {"mean": by_channel(self.normalised(z_bar, 0), self.rank).sum(-1),   # (11)
+                    "var": sum_products(changed * self.at_positions(half), y, self.rank) + n_l_bar * half}  # (13)
             if self.gain is not None:
-                products = self.sum_products(changed, self.over_positions(1 / self.gain), y)
+                products = sum_products(changed * self.at_positions(1 / self.gain), y, self.rank)
                 bars["gain"] = -(products + n_l_bar / self.gain)                    # (12)
             if self.bias is not None:
                 bars["bias"] = -by_channel(changed, self.rank).sum(-1)              # (11)
             return self.normalised(x_bar, z_bar), bars                              # (10)
 
         return self.inverse_and_log_det(x), pullback
-
-    def sum_products(self, bar, factor, values):
-        """sum_p (bar factor)_p values_p, which overflows only where it must."""
-        a, b = by_channel(bar * factor, self.rank), by_channel(values, self.rank)
-        total = (a * b).sum(-1)
-        finite = np.isfinite(total)
-        return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
 
     def initialised(self, data, rng):
         """A new value with the statistics of `data`, events of `forward`, over their batch and positions."""
@@ -262,19 +255,15 @@ def batch_statistics(z, rank=1, passes=None):
     if not N:
         raise ValueError(f"batch_statistics: z of shape {z.shape} holds no value")
     mean = y.mean(axes)                                                             # (14)
-    d = y - over_positions(mean, rank)                                              # (14)
+    d = y - at_positions(mean, rank)                                                # (14)
     var = (d * d).mean(axes)                                                        # (15)
 
     def pullback(mean_bar, var_bar):
-        y_bar = over_positions(2 / N * var_bar, rank) * d                           # (16)
-        y_bar += over_positions(mean_bar / N, rank)                                 # (16)
-        return y_bar if passes is None else np.where(passes, y.dtype.type(0), y_bar)        # (16)
+        y_bar = at_positions(2 / N * var_bar, rank) * d                             # (16)
+        y_bar += at_positions(mean_bar / N, rank)                                   # (16)
+        return y_bar if passes is None else np.where(passes, y.dtype.type(0), y_bar)    # (16)
 
     return (mean, var), pullback
-
-
-def over_positions(per_channel, rank):
-    return per_channel.reshape(per_channel.shape + (1,) * (rank - 1))
 
 
 @bijector(source="arXiv:1502.03167", domain=real, codomain=real, register=False)

@@ -39,7 +39,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, log_abs_product, plain, real
 from ...core.declarations import Field
 from ..elementwise.scale import scaled
-from .actnorm import by_channel, channel_values, positions, sum_products
+from .channels import at_positions, by_channel, channel_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -85,9 +85,6 @@ class GlowActNorm(Bijector):
 
     # -- sigma -------------------------------------------------------------------------------------------------------
 
-    def over_positions(self, per_channel):
-        return per_channel.reshape(per_channel.shape + (1,) * (self.rank - 1))
-
     def by_sigma(self, values, s, inverse=False):
         """values sigma, or values / sigma, for s that broadcasts with them."""
         if self.direct:
@@ -95,10 +92,10 @@ class GlowActNorm(Bijector):
         return scaled(values, values.dtype.type(1), -self.factor * s if inverse else self.factor * s)       # (5)
 
     def times(self, event):
-        return self.by_sigma(event, self.over_positions(self.s))
+        return self.by_sigma(event, at_positions(self.s, self.rank))
 
     def over(self, event):
-        return self.by_sigma(event, self.over_positions(self.s), inverse=True)
+        return self.by_sigma(event, at_positions(self.s, self.rank), inverse=True)
 
     def from_sigma(self, sigma):
         """s."""
@@ -107,14 +104,14 @@ class GlowActNorm(Bijector):
     # -- the map -----------------------------------------------------------------------------------------------------
 
     def shifted(self, z):
-        return z if self.bias is None else z + self.over_positions(self.bias)       # (1)
+        return z if self.bias is None else z + at_positions(self.bias, self.rank)       # (1)
 
     def forward(self, z):
         return self.times(self.shifted(z))                                          # (1)
 
     def inverse(self, x):
         y = self.over(x)
-        return y if self.bias is None else y - self.over_positions(self.bias)       # (2)
+        return y if self.bias is None else y - at_positions(self.bias, self.rank)       # (2)
 
     def log_det(self, z):
         total = log_abs_product(self.s) if self.direct else self.factor * self.s.sum(-1)    # (5) (6)
@@ -147,9 +144,9 @@ class GlowActNorm(Bijector):
             x_bar = self.over(z_bar)                                                # (9)
             bias_bar = -by_channel(z_bar, self.rank).sum(-1)                        # (9)
             if self.direct:
-                s_bar = -(sum_products(self.over(x_bar), x, self.rank) + n * log_det_bar[..., None] / self.s)       # (12)
+                s_bar = -(sum_products(self.over(x_bar), x, self.rank) + n * log_det_bar[..., None] / self.s)   # (10) (12)
             else:
-                s_bar = -self.factor * (self.summed(z_bar, x, inverse=True) + n * log_det_bar[..., None])           # (11)
+                s_bar = -self.factor * (self.summed(z_bar, x, inverse=True) + n * log_det_bar[..., None])       # (10) (11)
             return x_bar, self.bars(s_bar, bias_bar)
 
         return self.inverse_and_log_det(x), pullback                                # (2)
@@ -158,14 +155,14 @@ class GlowActNorm(Bijector):
         return {"s": s_bar} if self.bias is None else {"s": s_bar, "bias": bias_bar}
 
     def summed(self, bar, event, inverse=False):
-        """sigma sum_p bar_p event_p, or the sum over sigma.
+        """sigma sum_p bar_p event_p, or the sum divided by sigma.
 
         Where the sum overflows or is subnormal, it is that of 2^-k event, the largest of which is in [1/2, 1), times 2^k:
         half of it before sigma and half after, so that neither overflows or vanishes on the way.
         """
         w = -self.factor * self.s if inverse else self.factor * self.s
         total, one, limits = sum_products(bar, event, self.rank), event.dtype.type(1), np.finfo(event.dtype)
-        found = scaled(total, one, w)                                               # (5) (8) (10)
+        found = scaled(total, one, w)                                               # (5)
         ordinary = np.isfinite(total) & (np.abs(total) >= limits.tiny / limits.eps)
         if ordinary.all():
             return found

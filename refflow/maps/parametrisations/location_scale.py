@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import child, plain
+from ...core import case, child, plain
+from ..elementwise.exp_scale import ExpScale
 from ..elementwise.scale import Scale
 from .parametrisation import Map, checked_order, parametrisation
 
@@ -38,4 +39,8 @@ class LocationScale(Map):
             by_name = {"scale": bars["s"], "shift": bars["shift"]}
             return np.stack([by_name[name] for name in self.order], -1), {"scale": bars["scale"]}   # (2)
 
-        return {"s": s, "shift": shift, "scale": self.scale}, pullback
+        return {"s": s, "shift": shift, "scale": self.scale}, pullback                          # (1)
+
+    hard_cases = (
+        case("ShiftFirst", "the other order", z=[[1.0, -2.0]], scale=ExpScale(), order=("shift", "scale")),
+    )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Value, children, plain
+from ...core import Value, case, children, plain
+from ..elementwise.exp_scale import ExpScale
 from ..elementwise.scale import elementwise
+from .free import Free
 from .parametrisation import Map, parametrisation
 
 
@@ -42,4 +44,9 @@ class PerField(Map):
             return (np.stack([bar for bar, _ in pulled], -1),
                     {"scales": {str(i): own for i, (_, own) in enumerate(pulled)}})                 # (2)
 
-        return {name: values[0] for name, (values, _) in zip(self.names, found)}, pullback
+        return {name: values[0] for name, (values, _) in zip(self.names, found)}, pullback       # (1)
+
+    hard_cases = (
+        case("Affine", "a scale beside a free shift", z=[[1.0, -2.0], [-40.0, 1e-20]], names=("scale", "shift"),
+             scales=(ExpScale(), Free())),
+    )

@@ -79,10 +79,6 @@ class Squeeze(Bijector):
             raise ValueError(f"its channels must be a multiple of factor^2 = {f * f}")
         return C // (f * f), H * f, W * f
 
-    def chart(self, shape):
-        """All entries."""
-        return np.arange(int(np.prod(shape)))
-
     @staticmethod
     def definition(m, z, factor, order):
         C, f = len(z), factor

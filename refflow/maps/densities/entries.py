@@ -1,14 +1,14 @@
-"""Small shared words of the densities: sums and products over events, products that overflow late, draws."""
+"""What densities share: sums and products over the entries of an event, and draws."""
 
 from __future__ import annotations
 
-from math import log, pi
+import math
 
 import numpy as np
 
-from ...core.words import log_abs_product
+from ...core.arithmetic import log_abs_product
 
-HALF_LOG_2_PI = log(2 * pi) / 2
+HALF_LOG_2_PI = math.log(2 * math.pi) / 2
 
 
 def entries(nested, shape):
@@ -21,24 +21,15 @@ def over_entries(values, rank):
     return values.sum(axis=tuple(range(-rank, 0)))
 
 
-def size_of(shape):
-    return int(np.prod(shape))
-
-
 def log_product(values, batch, shape):
     """log prod of positive values over an event of `shape`, for each element of the parameters' batch."""
-    return log_abs_product(np.broadcast_to(values, batch + shape).reshape(*batch, size_of(shape)))
+    return log_abs_product(np.broadcast_to(values, batch + shape).reshape(*batch, math.prod(shape)))
 
 
 def times_quotient(a, d, scale):
     """a t with t = d / scale, where t may overflow and a t need not; 0 where a is."""
     t = d / scale
     return np.where(np.isfinite(t), a * t, a * d / scale)
-
-
-def times(a, t):
-    """a t; 0 where a is, though t be infinite."""
-    return np.where(a == 0, 0, a * t)
 
 
 def drawn(standard, lead, shape, dtype):

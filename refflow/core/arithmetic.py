@@ -1,0 +1,108 @@
+"""Arithmetic with the exponent kept apart: products that overflow or vanish only where their result does."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy
+
+from .words import log_2
+
+
+def times(a, *factors):
+    """a times the factors; 0 where a is, though they be infinite."""
+    product = a
+    for factor in factors:
+        product = product * factor
+    return np.where(a == 0, a, product)
+
+
+def product_apart(values):
+    """(m, e) with v_1 v_2 ... v_D = m 2^e over the last axis, 1/2 <= |m| < 1, which overflows nowhere.
+
+    With v_j = m_j 2^(e_j) exactly, the exponents add exactly; the mantissas' product is renormalised in chunks.
+    """
+    mantissa, exponent = np.frexp(values)
+    total = exponent.sum(-1)
+    product = np.ones(values.shape[:-1], values.dtype)
+    for start in range(0, values.shape[-1], 64):
+        product, carry = np.frexp(product * mantissa[..., start:start + 64].prod(-1))
+        total = total + carry
+    return product, total
+
+
+def log_abs_product(values):
+    """log|v_1 v_2 ... v_D| over the last axis, without the digits that a sum of logarithms loses.
+
+    With the product m 2^e apart it is log|m| + e log 2.  Where the whole product is near 1 both terms nearly cancel; there
+    the product itself is a float near 1, and its logarithm is accurate.
+    """
+    product, total = product_apart(values)
+    near = np.abs(total) <= 2
+    far = np.log(np.abs(product)) + total.astype(values.dtype) * log_2(values)
+    return np.where(near, np.log(np.abs(np.ldexp(product, np.where(near, total, 0)))), far)
+
+
+# -- scaled events ----------------------------------------------------------------------------------------------------
+#
+# A scaled event is a pair (y, e), y (*batch, D) and e (*batch, 1) integers, that stands for 2^e y.  It overflows nowhere.
+# e is the int 0 where all events are of moderate size, as they nearly always are: nothing is scaled then.
+
+def moderate(y):
+    """Is the norm of every event so far from both ends of the floats that products with it need no scaling?
+
+    It lies in 2^-16 .. 2^16 in float32, in 2^-128 .. 2^128 in float64.
+    """
+    limits = np.finfo(y.dtype)
+    squares = np.einsum("...i,...i->...", y, y)
+    return bool(np.all((squares >= limits.tiny**0.25) & (squares <= limits.max**0.25)))
+
+
+def scaled(y, e):
+    """2^e y."""
+    return y if type(e) is int and e == 0 else np.ldexp(y, e)
+
+
+def unit_scaled(y, e=0):
+    """The scaled event (y, e) with the largest |y_i| of each event in [1/2, 1), exactly; all 0 stays 0, and moderate
+    events with e = 0 stay as they are.
+
+    A linear map applied to it cannot overflow on its way to a result that does not, and meets no subnormal number that
+    matters: what underflows beside the largest entry is far below the normwise unit of error.
+    """
+    if type(e) is int and e == 0 and moderate(y):
+        return y, 0
+    _, k = np.frexp(np.abs(y).max(-1, keepdims=True))
+    return np.ldexp(y, -k), e + k
+
+
+def solve_lower(L, b, e=0, unit=False):
+    """The unit scaled (y, e') with L 2^e' y = 2^e b, by forward substitution: y_i = (b_i - sum_{j<i} L_ij y_j) / L_ii.
+
+    L (*batch, D, D), of which the lower triangle alone is read (with `unit` the diagonal is 1 and not read); b and e as
+    in a scaled event of the full batch.  An event that outgrows the root of the largest float is scaled down on the way.
+    """
+    y, e = unit_scaled(b, e)
+    if L.ndim == 2 and type(e) is int:
+        solved = scipy.linalg.solve_triangular(L, y.reshape(-1, y.shape[-1]).T, lower=True, unit_diagonal=unit,
+                                               check_finite=False)
+        solved = np.ascontiguousarray(solved.T).reshape(y.shape)
+        if moderate(solved):
+            return solved, 0
+    root = np.sqrt(np.finfo(y.dtype).max)
+    single = L.ndim == 2
+    L = L if single else np.moveaxis(np.broadcast_to(L, y.shape + y.shape[-1:]), (-2, -1), (0, 1))
+    y = np.array(np.moveaxis(y, -1, 0), order="C")                  # entry i of all events lies together in memory
+    for i in range(len(y)):
+        y[i] -= np.tensordot(L[i, :i], y[:i], 1) if single else (L[i, :i] * y[:i]).sum(0)
+        if not unit:
+            y[i] /= L[i, i]
+        if np.any(np.abs(y[i]) > root):
+            smaller, e = unit_scaled(np.moveaxis(y, 0, -1), e)
+            y = np.moveaxis(smaller, -1, 0)
+    return unit_scaled(np.moveaxis(y, 0, -1), e)
+
+
+def solve_upper(U, b, e=0, unit=False):
+    """The same for U y = b by back substitution, from the last row to the first."""
+    y, e = solve_lower(U[..., ::-1, ::-1], b[..., ::-1], e, unit)
+    return np.ascontiguousarray(y[..., ::-1]), e

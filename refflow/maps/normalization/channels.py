@@ -1,0 +1,55 @@
+"""Parameters of channels and events of `rank` axes, channels first: positions, and sums over them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core.arrays import as_floating
+from ...core.boundary import checked_event
+
+LOWEST = -10**6                     # below the exponent of any product: that of 0
+
+
+def at_positions(per_channel, rank):
+    """A number for each channel, shaped to meet every position of an event."""
+    return per_channel.reshape(per_channel.shape + (1,) * (rank - 1))
+
+
+def positions(event, rank):
+    """n: the number of positions of each channel."""
+    return int(np.prod(event.shape[event.ndim - rank + 1:]))
+
+
+def by_channel(event, rank):
+    """(*batch, C, n): the positions as one axis."""
+    return event.reshape(*event.shape[:event.ndim - rank + 1], positions(event, rank))
+
+
+def channel_values(f, data, side):
+    """The N values of each channel in the dtype of `data`, (*parameter batch, C, N)."""
+    _, event, _ = checked_event(f, data, side)
+    values = by_channel(event.astype(as_floating("data", data)[0].dtype, copy=False), f.rank)
+    shape = (*f.parameter_batch, values.shape[-2])
+    first = values.ndim - 1 - len(shape)
+    own = [first + i for i, size in enumerate(shape) if size != 1]                  # axes with a parameter for each index
+    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise along memory alone
+    return values.reshape(*shape, -1)
+
+
+def sum_products(a, b, rank):
+    """sum_p a_cp b_cp, which overflows only where it must."""
+    a, b = by_channel(a, rank), by_channel(b, rank)
+    total = np.vecdot(a, b)
+    finite = np.isfinite(total)
+    return total if finite.all() else np.where(finite, total, sum_scaled_products(a, b))
+
+
+def sum_scaled_products(a, b):
+    """2^E sum_p alpha_p beta_p 2^(i_p + j_p - E) over the last axis, with a = alpha 2^i, b = beta 2^j, E = max_p (i_p + j_p).
+
+    No term overflows before the sum does.
+    """
+    (alpha, i), (beta, j) = np.frexp(a), np.frexp(b)
+    exponent = np.where(alpha * beta == 0, LOWEST, i + j)
+    E = exponent.max(-1, initial=LOWEST, keepdims=True)
+    return np.ldexp(np.ldexp(alpha * beta, exponent - E).sum(-1), E[..., 0])
