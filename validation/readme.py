@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 import refflow
-from refflow.core.registry import chapter, of_kind
+from refflow.core.registry import REGISTRY, chapter
 from refflow.maps import load_all
 
 load_all()
@@ -42,7 +42,7 @@ def certificate():
     """The largest C of each page, and what is allowed there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
-    for name in of_kind("bijector", "conditioner", "density", "scale", "parametrisation"):
+    for name in REGISTRY:
         page = stored["pages"][name]
         worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
@@ -55,14 +55,14 @@ def certificate():
 
 
 def pages():
-    """Every page with its map, chapter by chapter."""
+    """Every page with what it is, chapter by chapter."""
     rows = []
-    for name, page in of_kind("bijector").items():
+    for name, page in REGISTRY.items():
         module = sys.modules[page.__module__]
         path = page.__module__.replace(".", "/") + ".py"
         title = module.__doc__.strip().split("\n")[0].rstrip(".:")
-        rows.append([f"[{name}]({path})", chapter(page), title])
-    return table(["page", "chapter", "what it is"], rows)
+        rows.append([f"[{name}]({path})", chapter(page), page.kind, title])
+    return table(["page", "chapter", "kind", "what it is"], rows)
 
 
 def torch():
