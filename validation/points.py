@@ -109,7 +109,7 @@ class Draw:
 
     def break_points(self):
         """The breaks of drawn bijectors, or their images, and the floats beside; of a page of one number."""
-        if self.page.breaks is Bijector.breaks or self.page.event_ndim != (0, 0):
+        if self.page.kind != "bijector" or self.page.breaks is Bijector.breaks or self.page.event_ndim != (0, 0):
             return
         for i in range(BREAKS):
             wide = i % 2 == 1
