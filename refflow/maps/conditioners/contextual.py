@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Conditioner, child, conditioner, context, join
+from .examples import WIDTHS, activation, dense
+from .sequential import Sequential
 
 
 @conditioner(source="definition")
@@ -68,3 +70,9 @@ class Contextual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on [data, context]."""
         return self.replace(inner=self.inner.initialised(self.joined(np.asarray(data)), rng))
+
+    @classmethod
+    def examples(cls, source):
+        size, width = source.choice(WIDTHS), source.choice(WIDTHS)
+        inner = Sequential((dense(source, width, size + 2, 2), activation(source)))
+        return cls(inner, source.signed((2,), -4, 4)), (size,)

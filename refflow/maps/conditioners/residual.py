@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Conditioner, child, conditioner
+from .examples import WIDTHS, activation, dense
+from .sequential import Sequential
 from .words import each
 
 
@@ -63,3 +65,8 @@ class Residual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""
         return self.replace(inner=self.inner.initialised(data, rng))
+
+    @classmethod
+    def examples(cls, source):
+        size = source.choice(WIDTHS)
+        return cls(Sequential((dense(source, size, size, 2), activation(source)))), (size,)

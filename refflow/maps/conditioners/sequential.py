@@ -17,6 +17,8 @@ import numpy as np
 
 from ...core import Conditioner, children, conditioner
 from ...core.compose import lifts
+from .dropout import Dropout
+from .examples import WIDTHS, activation, dense
 from .words import boolean_product, each
 
 
@@ -139,6 +141,12 @@ class Sequential(Conditioner):
             layers.append(layer.initialised(data, rng))
             data = layers[-1].forward(data)
         return self.replace(layers=tuple(layers))
+
+    @classmethod
+    def examples(cls, source):
+        size, width = source.choice(WIDTHS), source.choice(WIDTHS)
+        layers = (dense(source, width, size, 2), activation(source), Dropout(source.booleans((width,), 0.75), 0.25))
+        return cls((*layers, dense(source, 2, width, 2))), (size,)
 
 
 def lifted_shape(i, layer, lift, shape):

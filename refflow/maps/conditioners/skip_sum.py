@@ -17,6 +17,8 @@ import math
 import numpy as np
 
 from ...core import Conditioner, children, conditioner
+from .examples import WIDTHS, dense
+from .network import network
 from .words import boolean_product, each
 
 
@@ -109,6 +111,12 @@ class SkipSum(Conditioner):
             data = blocks[-1].forward(data)
             skips.append(skip.initialised(data, rng))
         return self.replace(blocks=tuple(blocks), skips=tuple(skips))
+
+    @classmethod
+    def examples(cls, source):
+        size, outputs = source.choice(WIDTHS), source.choice(WIDTHS)
+        blocks = [network(source, size, size) for _ in range(source.count(0, 2))]
+        return cls(blocks, [dense(source, outputs, size) for _ in range(len(blocks) + 1)]), (size,)
 
 
 def in_order(bars):

@@ -27,18 +27,10 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, real
 from ...core.declarations import Field
-from ...core.sets import Set
+from ...core.sets import nonzero_vector
 from ...core.words import unit_scaled
 from .dense import affine
 from .words import event_sum, product, scaled_outer_sum
-
-
-def all_zero(v):
-    return ~np.isfinite(v).all(-1) | ~v.any(-1)
-
-
-nonzero_vector = Set("nonzero_vector", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=1,
-                     entrywise=False)
 
 
 class Directions:

@@ -20,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, real
 from .coupling import MaskedBijector, divided, transformed
 
@@ -79,6 +81,11 @@ class AdditiveCoupling(MaskedBijector):
             return self.split.whole(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}        # (7)
 
         return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback     # (3)
+
+    @classmethod
+    def examples(cls, source):
+        mask, a, b = split(source)
+        return cls(mask, network(source, a, b)), mask.shape
 
     hard_cases = (
         case("MaskAll", "an empty b: the identity", z=[[1.0, -2.0]], mask=[True, True], net=Dense(np.zeros((0, 2)), [])),

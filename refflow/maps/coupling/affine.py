@@ -37,8 +37,11 @@ import numpy as np
 
 from ...core.tree import copied
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise import ExpScale, Scale
+from ..elementwise.examples import convention, layout, order
 from ..parametrisations.parametrisation import checked_order
 from .coupling import MaskedBijector, divided, scale_and_shift, scales, transformed
 from .family import lifted, lowered
@@ -172,6 +175,11 @@ class AffineCoupling(MaskedBijector):
 
         z_b = self.unscaled(sigma, x_b, t)                                          # (3)
         return (self.split.whole(x_a, z_b, x.shape), -self.total(sigma.log)), pullback      # (5)
+
+    @classmethod
+    def examples(cls, source):
+        mask, a, b = split(source)
+        return cls(mask, network(source, a, 2 * b), convention(source), **order(source), **layout(source)), mask.shape
 
     hard_cases = (
         case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],

@@ -22,8 +22,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, plain
 from ..elementwise import ExpScale
+from ..elementwise.examples import layout
+from .examples import any_family
 from .coupling import MaskedBijector, divided, pieces_of, transformed
 from .family import Family, affine_family
 
@@ -114,6 +118,12 @@ class Coupling(MaskedBijector):
             return x_bar, {"net": net_bar, "family": family_bar}
 
         return (self.split.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
+
+    @classmethod
+    def examples(cls, source):
+        mask, a, b = split(source)
+        family = any_family(source)
+        return cls(mask, network(source, a, family.size * b), family, **layout(source)), mask.shape
 
     hard_cases = (
         case("MaskAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], mask=[True, True],

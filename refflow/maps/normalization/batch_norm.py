@@ -46,13 +46,11 @@ from ...core import Array, Bijector, bijector, case, constant, log_abs_product, 
 from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
 from ...core.tree import nest
-from ...core.sets import Set, magnitudes, nonzero, not_finite
+from ...core.sets import nonnegative, nonzero
 from .actnorm import by_channel, sum_scaled_products
 
 __all__ = ["BatchNorm", "batch_statistics", "of_batch", "with_statistics"]
 
-nonnegative = Set("nonnegative", "must be finite and >= 0", lambda v: not_finite(v) | ~(v >= 0),
-                  lambda v: not_finite(v) | ~(v >= 0), magnitudes, lower=0.0, anchor=1.0)
 LETTERS = ("C", "H", "W")
 
 

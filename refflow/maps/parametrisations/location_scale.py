@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import child, plain
+from ..elementwise.examples import order
+from ..elementwise.exp_scale import ExpScale
 from ..elementwise.scale import Scale, elementwise
 from .parametrisation import Map, checked_order, parametrisation
 
@@ -25,6 +27,10 @@ class LocationScale(Map):
         super()._validate()
         self._set("order", checked_order("LocationScale", self.order))
         elementwise("LocationScale", self.scale)
+
+    @classmethod
+    def examples(cls, source):
+        return cls(ExpScale(), **order(source)), (2,)
 
     @staticmethod
     def definition(m, h, scale, order):
