@@ -21,7 +21,8 @@ from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_fie
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, decoded, document
 from validation.measure import measure
-from validation.points import Point, belongs, set_of
+from refflow.accuracy.drawing import Point, set_of
+from validation.points import belongs
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
 OF_A_KIND = {"conditioner": {"forward", "jacobian", "vjp.a_bar"}, "density": {"log_prob", "log_prob_vjp.z_bar"},
@@ -293,8 +294,8 @@ def test_the_largest_error_of_a_component_counts():
     assert by_field(found | unsettled | failed)["vjp.net_bar"][0] == np.inf
 
 
-def test_pages_with_components_need_a_draw():
-    with pytest.raises(NotImplementedError, match="Halving: say in"):
+def test_pages_with_components_need_examples():
+    with pytest.raises(NotImplementedError, match="Halving: say in `examples` how its component inner is drawn"):
         certified(Halving, "float64", "forward")
 
 

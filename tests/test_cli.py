@@ -91,7 +91,7 @@ def test_show_a_page_with_components(run):
 
 def test_an_unknown_name_gets_suggestions(run):
     status, out, err = run("show", "stickbreakng")
-    assert status == 2 and not out and "did you mean StickBreaking?" in err
+    assert status == 2 and not out and "did you mean StickBreaking" in err
     status, _, err = run("check", "--page", "Tahn")
     assert status == 2 and "Tanh" in err
 

@@ -18,7 +18,7 @@ from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pa
 from refflow.testing.laws import REJECTED
 from validation.certify import certified, errors
 from validation.measure import measure
-from validation.points import Point
+from refflow.accuracy.drawing import Point
 
 DTYPES = (np.float32, np.float64)
 load_all()

@@ -50,7 +50,7 @@ from refflow.models import all_in_one
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
-from refflow.oracle.points import simple_bijector
+from refflow.accuracy.drawing import plainest
 from refflow.saving import EARLIER, SCHEMA, about, known_classes, load, save
 from refflow.training.batch_norm import of_batch
 
@@ -111,7 +111,7 @@ def same(value, again):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_page_comes_back(tmp_path, form, dtype):
     for name, page in bijectors().items():
-        f, path = simple_bijector(page, dtype, 3), tmp_path / f"{name}{form}"
+        f, path = plainest(page, dtype, 3), tmp_path / f"{name}{form}"
         save(f, path)
         assert same(f, load(path)), name
 

@@ -1,7 +1,6 @@
 """The certificate: how far every page is from the truth, in units of rounding, at points drawn from its declaration.
 
-Pages are bijectors, those with components (compositions.py draws these), conditioners (conditioners.py), densities, scales
-and parametrisations (kinds.py).
+Pages of every kind are drawn from their declarations or, with components, by their own `examples`.
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
@@ -40,18 +39,17 @@ import scipy
 
 from refflow import oracle
 from refflow.maps import load_all
-from refflow.core.registry import REGISTRY, has_components, of_kind
+from refflow.core.registry import REGISTRY, of_kind
 from refflow.core import Conditioner, Value, tree
 from refflow.core.declarations import Child, Field
+from refflow.accuracy.drawing import image_shape
 from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.saving import read_value
 from refflow.saving import written as as_document
 
-from .compositions import CompositionDraw
-from .conditioners import NetDraw
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
-from .points import Draw, image_shape
+from .points import Draw
 from .truth import TruthNotFound
 
 ORACLE = Path(oracle.__file__).parent
@@ -73,8 +71,7 @@ def sides(page):
 
 def points(page, dtype, side):
     """All points of one page, dtype and side, always the same ones."""
-    usual = CompositionDraw if has_components(page) else Draw
-    return (GENERATORS | {"conditioner": NetDraw}).get(page.kind, usual)(page, dtype, side).points()
+    return GENERATORS.get(page.kind, Draw)(page, dtype, side).points()
 
 
 def claims(point):

@@ -18,10 +18,11 @@ import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
+from refflow.accuracy.drawing import Point
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
-from .points import Point, is_small, points
+from .points import is_small, points
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"

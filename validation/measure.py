@@ -91,7 +91,7 @@ def problem(f) -> Problem:
     fields, constants = gathered(f)
     inverse = getattr(f, "inverse_definition", None)
     return Problem(image, fields, frozenset(constants), inverse and with_fields(inverse), None,
-                   f.normwise, inside(f.domain), isinstance(f, Bijector))
+                   f.normwise, inside(f.domain), isinstance(f, Bijector), getattr(f, "volume", "chart") == "gram")
 
 
 def inside(domain):
@@ -103,7 +103,7 @@ def inside(domain):
 
 def charted(f, p, shape):
     """The problem with the chart of an event of this shape, where the dimensions differ."""
-    if p.inverse_definition is None:
+    if p.inverse_definition is None or p.gram:
         return p
     return replace(p, chart=tuple(int(i) for i in f.chart(shape)))
 

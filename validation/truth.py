@@ -57,6 +57,7 @@ class Problem:
     normwise: bool = False
     inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
     has_log_det: bool = True                        # a map that need not be invertible has none
+    gram: bool = False                              # log_det is 1/2 log det J^T J
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,9 @@ def values_jacobian_log_det(inputs, z, shape):
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
     if not problem.has_log_det:
         return list(values), out_shape, J, None
+    if problem.gram:
+        J_J = [[sum((row[i] * row[j] for row in J), constant(0)) for j in range(len(z))] for i in range(len(z))]
+        return list(values), out_shape, J, log_abs_det(J_J) / 2 if z else constant(0)
     rows = range(len(x)) if problem.chart is None else problem.chart
     if len(rows) != len(z):
         raise ValueError(f"log_det needs a chart: {len(z)} entries in, {len(rows)} out")

@@ -118,8 +118,9 @@ class Points:
 
     @cached_property
     def chart(self):
-        """The flat indices of the chart, or None where log_det is of no square block (a map to fewer entries)."""
-        return self.f.chart(self.event_in) if self.size_out >= self.size_in else None
+        """The flat indices of the chart, or None where log_det is of no square block: a map to fewer entries, or a volume."""
+        square = self.size_out >= self.size_in and self.f.volume == "chart"
+        return self.f.chart(self.event_in) if square else None
 
     @cached_property
     def forward_sensitivities(self):

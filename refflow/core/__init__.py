@@ -13,5 +13,6 @@ from .flow import Flow
 from .registry import REGISTRY, chapter, has_components, of_kind
 from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, increasing, interval, invertible,
                    nonzero, orthogonal, permutation, positive, real, sequence_mask, simplex, strictly_lower, strictly_upper)
+from .source import Plainest, RandomSource, Source
 from .values import Value
 from .words import case, halves, join, log_2

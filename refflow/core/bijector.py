@@ -39,6 +39,7 @@ class Bijector(Value):
     solver = False
     normwise = False
     lifted_axes = 0                 # event axes that components see as batch axes
+    volume = "chart"
     hard_cases = ()
 
     # -- shapes ------------------------------------------------------------------------------------------------------
@@ -185,7 +186,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts that hold for it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is that of a matrix that solves or factors).  It is entered in the register.
+    error is that of a matrix that solves or factors), `volume` ("chart": log_det is of the chart's block; "gram":
+    1/2 log det J^T J), `moderate` (certified at moderate events alone, its docstring says why).  It is entered in the register.
     """
 
     def publish(page):

@@ -20,6 +20,7 @@ import numpy as np
 from .bijector import Bijector, bijector, over_event
 from .boundary import checked_domain
 from .declarations import child, children, plain
+from .registry import REGISTRY
 from .sets import real
 from .tree import along
 
@@ -172,6 +173,20 @@ class Independent(Bijector):
     def inverse_initialised(self, data, rng):
         return self.replace(inner=self.inner.inverse_initialised(data, rng))
 
+    @classmethod
+    def examples(cls, source):
+        """A map of one number on each of several, or of two on each of several pairs."""
+        size = source.count(1, 3)
+        inner = source.choice((affine_of(source), affine_of(source, 2), REGISTRY["Tanh"]()))
+        return cls(inner), (size, 2)[:1 + inner.event_ndim[0]]
+
+
+def affine_of(source, size=None):
+    """A scale and a shift of one number, or of each entry of a vector."""
+    page, shape = ("Affine", ()) if size is None else ("ActNorm", (size,))
+    first, second = source.signed(shape, -4, 4), source.signed(shape, -4, 4)
+    return REGISTRY[page](shift=first, scale=second) if size is None else REGISTRY[page](scale=first, bias=second)
+
 
 @bijector(register=False)
 class Inverse(Bijector):
@@ -246,6 +261,11 @@ class Inverse(Bijector):
 
     def inverse_initialised(self, data, rng):
         return self.replace(inner=self.inner.initialised(data, rng))
+
+    @classmethod
+    def examples(cls, source):
+        inner = source.choice((affine_of(source), REGISTRY["Tanh"](), Chain((affine_of(source), REGISTRY["Sigmoid"]()))))
+        return cls(inner), ()
 
 
 def moved_breaks(f, breaks, side):
@@ -438,6 +458,14 @@ class Chain(Bijector):
             stages[i] = getattr(stages[i], initialise)(data, rng)
             data = getattr(stages[i], apply)(data)
         return self.replace(stages=tuple(stages))
+
+    @classmethod
+    def examples(cls, source):
+        """An affine map and another of one number, or of each entry of a vector."""
+        size = source.choice((None, 1, 2, 3))
+        last = source.choice(("Tanh", "Sigmoid", "Softplus", "Exp", "Affine"))
+        stages = affine_of(source, size), affine_of(source, size) if last == "Affine" else REGISTRY[last]()
+        return cls(stages), () if size is None else (size,)
 
 
 def single_steps(f, side, path=()):

@@ -38,6 +38,12 @@ class Field:
         """Is it there unless the caller says otherwise?"""
         return self.default is not None or not self.optional
 
+    def drawn(self, source, shape, dtype, spread):
+        """A member of the set from a `Source`, of the full shape, in `dtype`; a constant in its own."""
+        if self.constant:
+            return self.set.draw(source, shape).astype(self.dtype)
+        return self.set.draw(source, shape, dtype, spread)
+
 
 @dataclasses.dataclass(frozen=True)
 class Child:

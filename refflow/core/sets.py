@@ -1,17 +1,26 @@
 """Sets: the domains of events and the constraints of fields, one object for both.
 
-A set knows its rule in words, finds the first value that breaks it, and draws members.  Called with a symbolic shape it
-declares a field: `positive("D")` is a vector of positive numbers, `positive()` one positive number.
+A set says everything of itself: its rule in words, which values break it, how members are drawn, its plainest member, and
+the page that maps free vectors onto it.  Called with a symbolic shape it declares a field: `positive("D")` is a vector of
+positive numbers, `positive()` one positive number.
+
+Members are drawn from a `Source`, in the dtype that is asked for: rounding may not push a number out of its set, make
+neighbours equal, or turn what has many values into one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .declarations import Field
+from .source import RandomSource
+
+EXPONENTS = {np.dtype(np.float64): (-1074, 1000), np.dtype(np.float32): (-149, 126)}      # of the numbers that are drawn
+SPREAD = 4                                                                                 # 2^-4 to 2^4
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,20 +29,25 @@ class Set:
 
     `outside(values)` marks what is not a member: element by element for rank 0 (and where `entrywise`), else one mark for
     each vector or matrix.  `outside_closed` is the same with the finite boundary included: an event may lie on it, because
-    its truth may round to it.  `draw(rng, shape, spread)` returns members whose magnitudes are log-uniform over
-    2^-spread to 2^spread.
+    its truth may round to it.
+    `make(source, shape, dtype, low, high)` draws members, `draw` is its public form.
+    `anchor`: the plainest member, a number for all entries or a function of a shape.
+    `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
+    `biject_to`: the name of the page that maps free vectors onto it; None where the entries themselves are free.
     """
 
     name: str
     rule: str
     outside: Callable
     outside_closed: Callable
-    draw: Callable
+    make: Callable
     rank: int = 0
     entrywise: bool = True
     lower: float = -np.inf
     upper: float = np.inf
-    anchor: float = 0.0
+    anchor: Any = 0.0
+    thin: bool = False
+    biject_to: str | None = None
 
     def __call__(self, *shape, default=None) -> Field:
         return Field(self, shape, default=default)
@@ -55,65 +69,115 @@ class Set:
         axes = rank if self.entrywise else rank - self.rank
         return inside.all(axis=tuple(range(-axes, 0))) if axes else inside
 
+    def draw(self, source, shape, dtype=np.float64, spread=SPREAD):
+        """Members in `dtype`, of magnitudes 2^-spread to 2^spread, or 2^low to 2^high for spread = (low, high).
+
+        A magnitude is that of an entry or, near a finite end, of its distance from there; of a simplex that of ratios; of
+        a matrix that of the scales of its rows and columns.  What the dtype does not hold is left out.
+        """
+        dtype = np.dtype(dtype)
+        least, largest = EXPONENTS[dtype]
+        low, high = spread if isinstance(spread, tuple) else (-spread, spread)
+        return self.make(source, tuple(shape), dtype, max(low, least), min(high, largest))
+
+    def plainest(self, shape):
+        """The plainest member."""
+        return self.anchor(tuple(shape)) if callable(self.anchor) else np.full(shape, self.anchor)
+
     def completed(self, values, inside):
         """The values with one fixed member wherever `inside`, which broadcasts with them, is False."""
         if np.all(inside):
             return values
-        member = self.draw(np.random.default_rng(0), values.shape, 0)
-        return np.where(inside, values, np.asarray(member).astype(values.dtype))
-
-
-def magnitudes(rng, shape, spread):
-    """2^U(-spread, spread), the magnitudes in which parameters and points are drawn."""
-    return np.exp2(rng.uniform(-spread, spread, shape))
-
-
-def signs(rng, shape):
-    """+1 or -1, evenly."""
-    return rng.choice([-1.0, 1.0], shape)
+        member = self.draw(RandomSource(np.random.default_rng(0)), values.shape, values.dtype, 0)
+        return np.where(inside, values, member)
 
 
 def not_finite(values):
     return ~np.isfinite(values)
 
 
-real = Set("real", "must be finite", not_finite, not_finite,
-           lambda rng, shape, spread: signs(rng, shape) * magnitudes(rng, shape, spread))
+# -- numbers ----------------------------------------------------------------------------------------------------------
 
-extended_real = Set("extended_real", "must not be NaN", np.isnan, np.isnan, real.draw)
+def in_interval(lower, upper):
+    """`make` of the open interval (lower, upper): numbers at a drawn distance from 0 or from one of its finite ends."""
+    ends = [(end, side) for end, side in ((lower, 1.0), (upper, -1.0)) if np.isfinite(end)]
+    ends += [(0.0, 1.0), (0.0, -1.0)] if lower < 0 < upper else []
+    from_end, side = np.array(ends).T
+    widest = int(np.floor(np.log2(upper - lower))) - 1 if np.isfinite(upper - lower) else None
 
-nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite,
-              lambda rng, shape, spread: signs(rng, shape) * magnitudes(rng, shape, spread), anchor=1.0)
+    def make(source, shape, dtype, low, high):
+        which = source.choices(shape, len(ends))
+        end = from_end[which].astype(dtype)
+        step = np.log2(np.spacing(np.abs(end), dtype=dtype)).astype(int)
+        low, high = (low, high) if widest is None else (min(low, widest - 1), min(high, widest))
+        low = np.where(end == 0, low, np.maximum(low, step - 1))                # nearer than that, they round to the end
+        distance = source.numbers(shape, low, high).astype(dtype)
+        inner = np.nextafter(dtype.type([lower, upper]), dtype.type([upper, lower]))
+        return np.clip(end + side[which].astype(dtype) * distance, *inner)
+
+    return make
+
+
+real = Set("real", "must be finite", not_finite, not_finite, in_interval(-np.inf, np.inf))
+
+extended_real = Set("extended_real", "must not be NaN", np.isnan, np.isnan, real.make)
+
+nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite, real.make, anchor=1.0,
+              biject_to="HalfLine")
 
 
 def interval(lower, upper):
     """The open interval (lower, upper); an end may be infinite."""
     lower, upper = float(lower), float(upper)
-    ends = f"({lower:g}, {upper:g})"
-    width = upper - lower
-
-    def draw(rng, shape, spread):
-        if np.isinf(width):
-            distance = magnitudes(rng, shape, spread)
-            return lower + distance if np.isinf(upper) else upper - distance
-        distance = width * np.exp2(-rng.uniform(1, max(2, spread), shape))
-        near_lower = rng.random(shape) < 0.5
-        inner = np.where(near_lower, lower + distance, upper - distance)
-        return np.clip(inner, np.nextafter(lower, upper), np.nextafter(upper, lower))
-
-    anchor = (lower + upper) / 2 if np.isfinite(width) else (lower + 1 if np.isfinite(lower) else upper - 1)
+    ends, bounded = f"({lower:g}, {upper:g})", np.isfinite(upper - lower)
+    half = np.isfinite([lower, upper]).any()
+    anchor = (lower + upper) / 2 if bounded else lower + 1 if np.isfinite(lower) else upper - 1 if half else 0.0
     return Set(f"interval{ends}", f"must be in {ends}", lambda v: ~((v > lower) & (v < upper)),
-               lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), draw, lower=lower, upper=upper, anchor=anchor)
+               lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), in_interval(lower, upper), lower=lower, upper=upper,
+               anchor=anchor, biject_to="OpenInterval" if bounded else "HalfLine" if half else None)
+
+
+def intervals(lower, upper):
+    """The open intervals of arrays of ends, one for each entry that broadcasts with them; one end of each is finite."""
+    if np.size(lower) == np.size(upper) == 1:
+        return interval(np.asarray(lower).item(), np.asarray(upper).item())
+
+    def make(source, shape, dtype, low, high):
+        left, right = np.broadcast_to(lower, shape), np.broadcast_to(upper, shape)
+        up = np.isinf(right) | np.isfinite(left) & source.booleans(shape)
+        end = np.where(up, left, right).astype(dtype)
+        with np.errstate(all="ignore"):
+            widest = np.where(np.isfinite(right - left), np.floor(np.log2(right - left)) - 1, high).astype(int)
+            low = np.where(end == 0, np.minimum(low, widest - 1), np.log2(np.spacing(np.abs(end))).astype(int) - 1)
+        distance = source.numbers(shape, low, np.minimum(high, widest)).astype(dtype)
+        inner = (np.nextafter(dtype.type(a), dtype.type(b)) for a, b in ((left, right), (right, left)))
+        return np.clip(end + np.where(up, distance, -distance), *inner)
+
+    with np.errstate(invalid="ignore"):
+        middle = np.where(np.isinf(upper), lower + 1, np.where(np.isinf(lower), upper - 1, (lower + upper) / 2))
+    return Set("intervals", "must lie between its ends", lambda v: ~((v > lower) & (v < upper)),
+               lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), make, lower=np.nan, upper=np.nan, anchor=middle)
 
 
 positive = Set("positive", "must be finite and > 0", lambda v: not_finite(v) | ~(v > 0), lambda v: not_finite(v) | ~(v >= 0),
-               magnitudes, lower=0.0, anchor=1.0)
+               in_interval(0.0, np.inf), lower=0.0, anchor=1.0, biject_to="HalfLine")
 
+nonnegative = Set("nonnegative", "must be finite and >= 0", positive.outside_closed, positive.outside_closed, positive.make,
+                  lower=0.0, anchor=1.0, biject_to="HalfLine")
+
+
+# -- vectors ----------------------------------------------------------------------------------------------------------
 
 def residual_bound(terms, count):
     """4 D u sum|terms|: how far a rounded point may lie from an equation that its exact point satisfies."""
     u = np.finfo(terms.dtype).eps / 2
     return 4 * count * u * np.abs(terms).sum(-1)
+
+
+def halved(low, high, dtype, parts=2):
+    """Exponents of factors of which `parts` are multiplied."""
+    least, largest = EXPONENTS[dtype]
+    return max(low, least // parts), min(high, largest // parts)
 
 
 def _simplex_outside(x, closed):
@@ -122,30 +186,62 @@ def _simplex_outside(x, closed):
     return ~(entries & np.isfinite(x)).all(-1) | off
 
 
-def _draw_simplex(rng, shape, spread):
-    weights = magnitudes(rng, shape, spread)
-    return weights / weights.sum(-1, keepdims=True)
+def _make_simplex(source, shape, dtype, low, high):
+    weights = source.numbers(shape, *halved(low, high, dtype, 3))
+    return (weights / weights.sum(-1, keepdims=True)).astype(dtype)
 
 
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
-              lambda x: _simplex_outside(x, True), _draw_simplex, rank=1, entrywise=False)
+              lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
+              anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), thin=True, biject_to="StickBreaking")
 
 
-def _not_increasing(v):
-    return ~(np.isfinite(v).all(-1) & (v[..., 1:] > v[..., :-1]).all(-1))
+def _not_increasing(x, closed):
+    with np.errstate(all="ignore"):
+        steps = x[..., 1:] >= x[..., :-1] if closed else x[..., 1:] > x[..., :-1]
+    return ~(np.isfinite(x).all(-1) & steps.all(-1))
 
 
-def _draw_increasing(rng, shape, spread):
-    """Sorted signed magnitudes, with gaps between neighbours that float32 can hold."""
-    v = np.sort(real.draw(rng, shape, spread), -1)
-    for i in range(1, shape[-1]):
-        before = v[..., i - 1]
-        v[..., i] = np.maximum(v[..., i], before + 2.0**-18 * np.abs(before))
-    return v
+def _make_increasing(source, shape, dtype, low, high):
+    """Sums of drawn steps from the middle outwards.
+
+    Either their size grows outwards, so that a step may be of any size and still be seen beside the sum; or they stand in
+    any order, of sizes that the dtype can tell from their sum.
+    """
+    K, seen = shape[-1], (np.finfo(dtype).nmant - 7) // 2
+    any_size = source.booleans((*shape[:-1], 1))
+    low = np.where(any_size, low, np.clip(low, -seen, seen - 1))
+    high = np.where(any_size, min(high, EXPONENTS[dtype][1] - 8), np.clip(high, 1 - seen, seen))
+    steps = source.numbers(shape, low, high).astype(dtype)
+    left, right = (np.where(any_size, np.sort(part, -1), part) for part in (steps[..., :K // 2], steps[..., K // 2:]))
+    x = np.concatenate((-np.cumsum(left, -1)[..., ::-1], np.cumsum(right, -1)), -1)
+    for k in range(1, K):                                                       # where a step was rounded away after all
+        x[..., k] = np.maximum(x[..., k], np.nextafter(x[..., k - 1], dtype.type(np.inf)))
+    return x
 
 
-increasing = Set("increasing", "must be finite and strictly increasing", _not_increasing, _not_increasing, _draw_increasing,
-                 rank=1, entrywise=False)
+increasing = Set("increasing", "must be finite and strictly increasing", lambda x: _not_increasing(x, False),
+                 lambda x: _not_increasing(x, True), _make_increasing, rank=1, entrywise=False,
+                 anchor=lambda shape: np.broadcast_to(np.arange(shape[-1], dtype=float), shape), biject_to="Ordered")
+
+
+def not_all_zero(name, rank):
+    """The arrays of `rank` axes that are not 0 everywhere."""
+    axes = tuple(range(-rank, 0))
+
+    def outside(v):
+        return ~np.isfinite(v).all(axes) | ~v.any(axes)
+
+    return Set(name, "must be finite and not all 0", outside, outside, real.make, rank=rank, entrywise=False, anchor=1.0)
+
+
+nonzero_vector, nonzero_bank = not_all_zero("nonzero_vector", 1), not_all_zero("nonzero_bank", 3)
+
+
+# -- matrices ---------------------------------------------------------------------------------------------------------
+
+def identities(shape):
+    return np.broadcast_to(np.eye(shape[-1]), shape)
 
 
 def _correlation_outside(factor, closed):
@@ -158,15 +254,15 @@ def _correlation_outside(factor, closed):
     return ~(finite & triangular & on_diagonal & unit_rows)
 
 
-def _draw_correlation(rng, shape, spread):
-    rows = np.tril(real.draw(rng, shape, spread), -1) + np.eye(shape[-1])
-    return rows / np.sqrt((rows * rows).sum(-1, keepdims=True))
+def _make_correlation(source, shape, dtype, low, high):
+    rows = np.tril(source.signed(shape, *halved(low, high, dtype, 4)), -1) + np.eye(shape[-1])
+    return (rows / np.sqrt((rows * rows).sum(-1, keepdims=True))).astype(dtype)
 
 
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
-    lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _draw_correlation, rank=2,
-    entrywise=False)
+    lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
+    entrywise=False, anchor=identities, thin=True, biject_to="CorrelationCholesky")
 
 
 def _cholesky_outside(factor, closed):
@@ -176,25 +272,31 @@ def _cholesky_outside(factor, closed):
     return ~(finite & triangular & ((diagonal >= 0) if closed else (diagonal > 0)).all(-1))
 
 
-def _draw_cholesky(rng, shape, spread):
-    scale = magnitudes(rng, shape[:-1] + (1,), spread)
-    return scale * (np.tril(real.draw(rng, shape, 1), -1) + np.eye(shape[-1]))
+def _make_cholesky(source, shape, dtype, low, high):
+    scale = source.numbers(shape[:-1] + (1,), *halved(low, high, dtype))
+    return (scale * (np.tril(source.signed(shape, -1, 1), -1) + np.eye(shape[-1]))).astype(dtype)
 
 
 cholesky_factor = Set(
     "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
-    lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _draw_cholesky, rank=2, entrywise=False)
+    lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _make_cholesky, rank=2, entrywise=False,
+    anchor=identities, biject_to="CholeskyFactor")
 
 
-def _rows_scaled(rng, shape, spread, core):
-    """Row scale x well-conditioned core x column scale."""
-    rows, columns = magnitudes(rng, shape[:-1] + (1,), spread), magnitudes(rng, shape[:-2] + (1, shape[-1]), spread)
-    return rows * core * columns
+def _turns(source, shape):
+    """Orthogonal matrices in float64; the identity is the plainest one."""
+    q, r = np.linalg.qr(source.signed(shape, -2, 2) - 1 + 3 * np.eye(shape[-1]))
+    q = q * np.copysign(1, np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    moved = np.take_along_axis(q, source.orders(shape[:-2] + (1, shape[-1])), -1)
+    return moved * (1.0 - 2.0 * source.choices(shape[:-2] + (1, shape[-1]), 2))
 
 
-def _draw_invertible(rng, shape, spread):
-    q, _ = np.linalg.qr(rng.standard_normal(shape))
-    return _rows_scaled(rng, shape, spread, q + 0.25 * np.eye(shape[-1]) * signs(rng, shape[:-1] + (1,)))
+def _make_invertible(source, shape, dtype, low, high):
+    """Row scale x well-conditioned x column scale, well-conditioned being Q + c I with c = 0, 1/4 or -1/4."""
+    low, high = halved(low, high, dtype)
+    rows, columns = source.numbers(shape[:-1] + (1,), low, high), source.numbers(shape[:-2] + (1, shape[-1]), low, high)
+    core = _turns(source, shape) + np.array([0, 0.25, -0.25])[source.choices(shape[:-2] + (1, 1), 3)] * np.eye(shape[-1])
+    return (rows * core * columns).astype(dtype)
 
 
 def _singular(matrix):
@@ -204,8 +306,8 @@ def _singular(matrix):
     return sign == 0
 
 
-invertible = Set("invertible", "must be finite and invertible", _singular, _singular, _draw_invertible, rank=2,
-                 entrywise=False)
+invertible = Set("invertible", "must be finite and invertible", _singular, _singular, _make_invertible, rank=2,
+                 entrywise=False, anchor=identities)
 
 
 def _not_orthogonal(Q):
@@ -219,31 +321,50 @@ def _not_orthogonal(Q):
     return ~(np.isfinite(products) & within).all((-2, -1))
 
 
-def _draw_orthogonal(rng, shape, spread):
-    return np.linalg.qr(rng.standard_normal(shape))[0] * signs(rng, shape[:-2] + (1, shape[-1]))
-
-
 orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
-                 _draw_orthogonal, rank=2, entrywise=False)
+                 lambda source, shape, dtype, low, high: _turns(source, shape).astype(dtype), rank=2, entrywise=False,
+                 anchor=identities, biject_to="CayleyOrthogonal")
 
-strictly_lower = Set(
-    "strictly_lower", "must be finite and 0 on and above the diagonal", lambda v: not_finite(v) | (np.triu(v) != 0),
-    lambda v: not_finite(v) | (np.triu(v) != 0),
-    lambda rng, shape, spread: np.tril(real.draw(rng, shape, spread), -1), rank=2)
 
-strictly_upper = Set(
-    "strictly_upper", "must be finite and 0 on and below the diagonal", lambda v: not_finite(v) | (np.tril(v) != 0),
-    lambda v: not_finite(v) | (np.tril(v) != 0),
-    lambda rng, shape, spread: np.triu(real.draw(rng, shape, spread), 1), rank=2)
+def turned(start):
+    """The orthogonal matrices with the determinant of `start`; those drawn are not near a turn by half a circle."""
+    def outside(x):
+        with np.errstate(all="ignore"):
+            other = np.linalg.det(np.where(np.isfinite(x), x, 0).mT @ start) < 0
+        return _not_orthogonal(x) | other
 
+    def make(source, shape, dtype, low, high):
+        S = np.tril(source.signed(shape, *np.clip((low, high), -4, 2)), -1)
+        one = np.eye(shape[-1])
+        return (start.astype(np.float64) @ (2 * np.linalg.inv(one + S - S.mT) - one)).astype(dtype)
+
+    return Set("turned", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2, entrywise=False,
+               anchor=lambda shape: np.broadcast_to(start, shape))
+
+
+def triangle(name, side, cut):
+    """The matrices that are 0 on the diagonal and on one side of it; `cut` leaves the other side."""
+    def outside(v):
+        return not_finite(v) | (v != cut(v))
+
+    return Set(name, f"must be finite and 0 on and {side} the diagonal", outside, outside,
+               lambda source, shape, dtype, low, high: cut(real.make(source, shape, dtype, low, high)), rank=2,
+               biject_to="StrictTriangle")
+
+
+strictly_lower = triangle("strictly_lower", "above", lambda v: np.tril(v, -1))
+strictly_upper = triangle("strictly_upper", "below", lambda v: np.triu(v, 1))
+
+
+# -- constants --------------------------------------------------------------------------------------------------------
 
 def _not_a_permutation(order):
     return (np.sort(order, -1) != np.arange(order.shape[-1])).any(-1)
 
 
 permutations = Set("permutation", "must hold each of 0 .. D-1 once", _not_a_permutation, _not_a_permutation,
-                   lambda rng, shape, spread: rng.permuted(np.broadcast_to(np.arange(shape[-1]), shape), axis=-1), rank=1,
-                   entrywise=False)
+                   lambda source, shape, dtype, low, high: source.orders(shape), rank=1, entrywise=False,
+                   anchor=lambda shape: np.broadcast_to(np.arange(shape[-1]), shape))
 
 
 def permutation(size) -> Field:
@@ -256,7 +377,7 @@ def _nothing_outside(values):
 
 
 anything = Set("constant", "may be anything", _nothing_outside, _nothing_outside,
-               lambda rng, shape, spread: rng.random(shape) < 0.5)
+               lambda source, shape, dtype, low, high: source.booleans(shape))
 
 
 def constant(*shape, dtype=bool, default=None, optional=False) -> Field:

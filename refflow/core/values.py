@@ -22,6 +22,8 @@ class Value:
     shared = ()                             # (first path, further path) of what stands in several components
     checked = True                          # False for the copy that pages work on
     untrained: tuple = ("context",)         # real fields that training leaves alone
+    examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
+    moderate = False                        # is it certified at moderate events alone?
 
     # -- construction ------------------------------------------------------------------------------------------------
 

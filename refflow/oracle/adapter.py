@@ -33,7 +33,8 @@ from ..core import Bijector
 from ..core.tree import flatten
 from ..core.version import VERSION
 from .pages import CannotRun, bijectors, page_named
-from .points import LETTER, LOG_DET, SIDES, VALUE, VJP, fields_of, writable
+from ..accuracy.drawing import SIDES
+from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
 PEERS = Path(__file__).parent.parent / "peers"
@@ -212,10 +213,7 @@ def starting_event(point, call_side):
     batch, core = point.event.shape[:point.event.ndim - rank], point.event.shape[point.event.ndim - rank:]
     where = (f.domain, f.codomain)[side]
     shape = tuple((f.input_shape, f.output_shape)[side](core))
-    if where.rank == 0:
-        return np.full(batch + shape, where.anchor, point.dtype)
-    member = np.zeros(core, point.dtype)
-    return np.broadcast_to((f.inverse, f.forward)[side](member), batch + shape)
+    return np.broadcast_to(where.plainest(shape).astype(point.dtype), batch + shape)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..accuracy.drawing import SIDES, Point
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import forward_quantities, inverse_quantities
 from ..core import Bijector
@@ -22,7 +23,7 @@ from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, bijectors, page_named
-from .points import (LETTER, LOG_DET, SIDES, VALUE, VJP, Point, Truth, chart_truth, composite_points, drawn_points,
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
                      fields_of, run_time_truth)
 from .shrink import shrunk
 from .verdict import KINDS, Finding, Passed, Report, Skipped, pasteable

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.declarations import Field
-from .points import LOG_DET, SIDES, VALUE, run_time_truth
+from ..accuracy.drawing import SIDES
+from .points import LOG_DET, VALUE, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())
 VALUES = tuple(VALUE.values())

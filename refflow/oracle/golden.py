@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from .pages import CannotRun, page_named
-from .points import Point, Truth
+from ..accuracy.drawing import Point
+from .points import Truth
 
 SCHEMA = "refflow/golden/1"
 DIRECTORY = Path(__file__).parent / "golden"
@@ -51,8 +52,8 @@ def decoded(page, stored) -> Point:
     bar = stored.get("image_bar")
     log_det_bar = stored.get("log_det_bar")
     truth = Lazy(stored["quantities"], dtype, f.normwise)
-    return Point(f, dtype, stored["side"], array(stored["event"], dtype), None if bar is None else array(bar, dtype),
-                 None if log_det_bar is None else dtype.type(number(log_det_bar)), truth, stored["case"], stored["reason"],
+    return Point(f, stored["side"], array(stored["event"], dtype), None if bar is None else array(bar, dtype),
+                 None if log_det_bar is None else dtype.type(number(log_det_bar)), stored["case"], stored["reason"], truth,
                  stored["id"])
 
 

@@ -16,18 +16,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core import Bijector, Chain, real
-from ..core.declarations import Child, Field, size_of
+from ..core import Chain, RandomSource
+from ..core.declarations import Child, Field
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
+from ..accuracy.drawing import (SIDES, Point, drawn_event, drawn_fields, event_shapes, fits, plain_choices, plainest,
+                                with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
 VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 LETTER = {"forward": "z", "inverse": "x"}
-SIDES = {"forward": 0, "inverse": 1}
 
 
 @dataclass(frozen=True)
@@ -73,35 +74,6 @@ def norm(values, axes):
     scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     scaled = values / np.expand_dims(scale, axes) if axes else values / scale
     return scale * np.sqrt((scaled * scaled).sum(axis=axes))
-
-
-@dataclass(frozen=True)
-class Point:
-    """One question: a bijector with its parameters, events of one side, cotangents, and why it is asked.
-
-    `truth` is recorded for golden points and None for drawn ones; `lead` counts the leading axes that are only
-    repetition, each of whose entries is a question of its own.
-    """
-
-    f: Bijector
-    dtype: np.dtype
-    side: str
-    event: np.ndarray
-    image_bar: np.ndarray | None = None
-    log_det_bar: np.ndarray | None = None
-    truth: dict | None = None
-    case: str = "drawn"
-    reason: str = ""
-    id: str = ""
-    lead: int = 0
-
-    def single(self, index):
-        """The question of one leading index alone; questions with cotangents have no leading axes."""
-        return replace(self, event=self.event[index], truth=None, lead=0)
-
-    def changed(self, **changes):
-        """The same question with something else in it; its truth is that of run time."""
-        return replace(self, truth=None, **changes)
 
 
 def fields_of(f) -> dict:
@@ -219,121 +191,75 @@ def chart_truth(point) -> dict:
 
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
+COTANGENTS, COMPOSITE = 2, 2                    # spreads
 
 
-def letters_of(page):
-    """The letters of the fields' symbolic shapes."""
-    symbols = {s for d in page.declared.values() if isinstance(d, Field) for s in d.shape if isinstance(s, str)}
-    return sorted({s.split("+")[0].split("-")[0] for s in symbols})
+def source_of(name):
+    return RandomSource(np.random.default_rng([ord(c) for c in name]))
 
 
-def drawn_bijector(page, dtype, rng, size, spread, plain=None, lead=()):
-    """A bijector of a page with parameters of magnitude 2^-spread to 2^spread (matrices: at most 2^10)."""
-    dims, fields = {letter: size for letter in letters_of(page)}, dict(plain or {})
-    for key, declared in page.declared.items():
-        if isinstance(declared, Field) and declared.usual:
-            shape = (() if declared.constant else lead) + tuple(size_of(s, dims) for s in declared.shape)
-            width = min(spread, 10) if declared.set.rank == 2 else spread
-            value = declared.set.draw(rng, shape, width)
-            fields[key] = value.astype(declared.dtype if declared.constant else dtype)
-    return page(**fields)
-
-
-def simple_bijector(page, dtype, size):
-    """A bijector of a page with parameters as simple as its declarations allow."""
-    dims, fields = {letter: size for letter in letters_of(page)}, {}
-    for key, declared in page.declared.items():
-        if isinstance(declared, Field) and declared.usual:
-            shape = tuple(size_of(s, dims) for s in declared.shape)
-            fields[key] = simple_value(declared, shape).astype(declared.dtype if declared.constant else dtype)
-    return page(**fields)
-
-
-def simple_value(declared, shape):
-    """The default of a field, else the anchor of its set, else a plain structured member."""
-    if declared.default is not None:
-        return np.full(shape, declared.default)
-    if declared.set.name == "permutation":
-        return np.broadcast_to(np.arange(shape[-1]), shape)
-    if declared.set.name in ("invertible", "orthogonal", "correlation_cholesky"):
-        return np.broadcast_to(np.eye(shape[-1]), shape)
-    if declared.set.rank:
-        return np.zeros(shape) if declared.set.name.startswith("strictly") else declared.set.draw(
-            np.random.default_rng(0), shape, 1)
-    return np.full(shape, declared.set.anchor)
-
-
-def plain_choices(page):
-    """The plain fields a page may be asked with: its defaults, and what its hard cases give it."""
-    names = [k for k, d in page.declared.items() if not isinstance(d, (Field, Child))]
-    cases = [{k: case.params[k] for k in names if k in case.params} for case in page.hard_cases]
-    choices = [{}] + [c for c in cases if c]
-    return [c for i, c in enumerate(choices) if c not in choices[:i]]
+def drawn_bijector(page, dtype, source, size, spread, plain=None, lead=()):
+    """A bijector of a page with drawn parameters; a field that need not be there is not."""
+    fields = drawn_fields(page, source, dtype, spread, lambda letter: size, plain, lambda: lead, optional=0)
+    return page(**{key: value for key, value in fields.items() if value is not None})
 
 
 def event_shape(f, size):
     """An event shape of z that fits the fields; letters that they leave free have `size`, or the next size that fits."""
-    letters = f.event_shape or ("D", "T", "W")[:f.event_ndim[0]]
     for free in range(size, size + 8):
-        shape = tuple(f.dims.get(letter, free) for letter in letters)
-        try:
-            f.output_shape(shape)
-        except ValueError:
-            continue
-        return shape
+        for shape in event_shapes(f, (free,)):
+            return shape
     raise ValueError(f"{type(f).__name__}: no event shape of {size} entries or a few more")
 
 
 def drawn_points(page, dtype, broadcast=False):
     """Points of one page, the simple ones first; the same ones each time."""
     name = np.dtype(dtype).name
-    rng = np.random.default_rng([ord(c) for c in page.__name__ + name])
+    source = source_of(page.__name__ + name)
     for plain in plain_choices(page):
         if not plain:
-            f = simple_bijector(page, dtype, 2)
+            f = plainest(page, dtype, 2)
             z = simple_event(f, dtype, 2)
-            yield from both_sides(f, z, dtype, 0)
-            yield from both_sides(f, np.stack([z, z, z]), dtype, 1)
+            yield from both_sides(f, z, 0)
+            yield from both_sides(f, np.stack([z, z, z]), 1)
         for size in (1, 3):
             for spread in SPREADS[name]:
-                f = drawn_bijector(page, dtype, rng, size, spread, plain)
-                z = drawn_events(f, dtype, rng, (COUNT,), event_shape(f, size), spread)
-                yield from with_gradients(both_sides(f, z, dtype, 1), rng, 4 if spread == SPREADS[name][0] else 0)
+                f = drawn_bijector(page, dtype, source, size, spread, plain)
+                z = drawn_event(source, f, "forward", event_shape(f, size), dtype, spread, (COUNT,))
+                yield from with_gradients(both_sides(f, z, 1), source, 4 if spread == SPREADS[name][0] else 0)
         if broadcast and any(isinstance(d, Field) and not d.constant for d in page.declared.values()):
-            f = drawn_bijector(page, dtype, rng, 2, 1, plain, (3,))
+            f = drawn_bijector(page, dtype, source, 2, 1, plain, (3,))
             shape = event_shape(f, 2)
             for lead in ((2, 3), (2, 1), ()):
-                z = drawn_events(f, dtype, rng, lead, shape, 1)
-                yield Point(f, dtype, "forward", z, case="broadcast", reason="parameters (3,) broadcast with the events")
+                z = drawn_event(source, f, "forward", shape, dtype, 1, lead)
+                yield Point(f, "forward", z, case="broadcast", reason="parameters (3,) broadcast with the events")
 
 
 def simple_event(f, dtype, size):
     """Small round numbers inside the domain."""
     shape = event_shape(f, size)
     if f.domain.rank:
-        return f.domain.draw(np.random.default_rng(0), shape, 1).astype(dtype)
+        return f.domain.plainest(shape).astype(dtype)
     steps = (np.arange(int(np.prod(shape))) + 1).reshape(shape) / 4
     return (f.domain.anchor + (steps if np.isinf(f.domain.upper) else 0 * steps)).astype(dtype)
 
 
-def drawn_events(f, dtype, rng, lead, shape, spread):
-    return f.domain.draw(rng, (*lead, *shape), spread).astype(dtype)
-
-
-def both_sides(f, z, dtype, lead):
+def both_sides(f, z, lead):
     """The question at z, and the one at those of its images that lie inside the codomain and in range."""
-    f, z = f.astype(dtype), np.asarray(z, dtype)
-    yield Point(f, dtype, "forward", z, lead=lead)
+    dtype = z.dtype
+    f = f.astype(dtype)
+    yield Point(f, "forward", z, lead=lead)
     x = f.forward(z)
     if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
-        rng = np.random.default_rng(x.size)
-        x = np.concatenate([x, f.codomain.draw(rng, x.shape, SPREADS[np.dtype(dtype).name][0]).astype(dtype)])
+        source = RandomSource(np.random.default_rng(x.size))
+        more = drawn_event(source, f, "inverse", (), dtype, SPREADS[dtype.name][0], x.shape)
+        x = np.concatenate([x, more])
     rank = f.event_ndim[1]
     inside = f.codomain.members(x, rank) & finite(x, rank)
     if lead and inside.any():
-        yield Point(f, dtype, "inverse", x[inside], lead=1)
+        yield Point(f, "inverse", x[inside], lead=1)
     elif not lead and inside:
-        yield Point(f, dtype, "inverse", x)
+        yield Point(f, "inverse", x)
 
 
 def finite(x, rank):
@@ -346,19 +272,19 @@ def composite_points(f, dtype):
 
     Latent numbers are moderate: a composite adds no mathematics of its own, its parts meet their hard cases alone.
     """
-    f, rng = f.astype(dtype), np.random.default_rng(7)
+    f, source = f.astype(dtype), RandomSource(np.random.default_rng(7))
     shape = f.parameter_batch + composite_shape(f)
     for lead in ((), (COUNT,)):
-        z = f.domain.draw(rng, lead + shape, 2).astype(dtype)
-        yield from with_gradients(both_sides(f, z, dtype, len(lead)), rng, 4)
+        z = drawn_event(source, f, "forward", shape, dtype, COMPOSITE, lead)
+        yield from with_gradients(both_sides(f, z, len(lead)), source, 4)
 
 
-def with_gradients(points, rng, count):
+def with_gradients(points, source, count):
     """The points, and the first `count` events of each batch once more with cotangents."""
     for point in points:
         yield point
         for i in range(min(count, len(point.event)) if point.lead else 0):
-            yield with_cotangents(point.single(i), rng)
+            yield with_cotangents(point.single(i), source, COTANGENTS)
 
 
 def composite_shape(f):
@@ -367,21 +293,6 @@ def composite_shape(f):
     for n in range(1, 13):
         for shape in np.ndindex(*(n,) * rank):
             shape = tuple(s + 1 for s in shape)
-            if rank and max(shape) == n or not rank:
-                try:
-                    f.output_shape(shape)
-                except ValueError:
-                    continue
-                if n > 1 or not rank:
-                    return shape
+            if (rank and max(shape) == n or not rank) and (n > 1 or not rank) and fits(f, shape):
+                return shape
     raise ValueError(f"{type(f).__name__}: no event shape up to 12 entries along each axis")
-
-
-def with_cotangents(point, rng):
-    """The same question, with cotangents of magnitude 1/4 to 4."""
-    f, rank = point.f, point.f.event_ndim[SIDES[point.side]]
-    shape = point.event.shape[point.event.ndim - rank:]
-    batch = np.broadcast_shapes(point.event.shape[:point.event.ndim - rank], f.parameter_batch)
-    image = tuple((f.output_shape if point.side == "forward" else f.input_shape)(shape))
-    bars = [real.draw(rng, shape, 2).astype(point.dtype) for shape in (batch + image, batch)]
-    return replace(point, image_bar=bars[0], log_det_bar=bars[1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.declarations import Child, Field
 from ..core.tree import flatten
-from .points import SIDES, simple_value
+from ..accuracy.drawing import SIDES, plainest_of
 
 BUDGET = 150            # questions asked for one finding
 DIGITS = (1, 2, 3)
@@ -77,7 +77,7 @@ class Search:
 
     def simple(self, key, declared):
         held = getattr(self.best.point.f, key)
-        return simple_value(declared, held.shape).astype(held.dtype)
+        return plainest_of(declared, held.shape).astype(held.dtype)
 
     def replaced(self, fields):
         return self.best.point.f.replace(**fields)

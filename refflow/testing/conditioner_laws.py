@@ -18,7 +18,7 @@ from ..core.tree import arrays, flatten
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
-from .strategies import draw_numbers
+from .strategies import SPREAD, DrawnSource
 
 # Laws of bijectors that hold as they stand, and those of them that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
@@ -81,8 +81,9 @@ def network_points(draw, net, dtype, count=16, spread=9):
     """
     letters = net.event_shape or LETTERS[net.event_ndim[0]]
     shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
-    a = draw_numbers(draw, (count, *shape), spread).astype(dtype)
-    return NetworkPoints(net, a, draw_numbers(draw, (count, *net.output_shape(shape))).astype(dtype))
+    source = DrawnSource(draw)
+    a = source.signed((count, *shape), -spread, spread).astype(dtype)
+    return NetworkPoints(net, a, source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype))
 
 
 def law(name):

@@ -96,9 +96,8 @@ class Correlation:
         return np.arcsinh(x[..., 1, 0] / x[..., 1, 1])[..., None]
 
 
-def chart_of(p):
-    """R for the codomain of p, or None where none is known."""
-    where = p.f.codomain
+def chart_of(where, p):
+    """R for a codomain, or None where none is known."""
     if where is sets.simplex:
         return Simplex()
     if where is sets.correlation_cholesky:
@@ -122,12 +121,12 @@ def total_mass(p):
 
     None where there is no chart to integrate in, inf as the error where no latent normal converges.
     """
-    R, domain = chart_of(p), p.f.domain
-    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
-        return None
-    view = p.g
+    view, domain = p.g, p.f.domain
     for path, value in flatten(p.g.params()):
         view = with_leaf(view, path, value[:1])
+    R = chart_of(view.codomain, p)
+    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
+        return None
     with np.errstate(all="ignore"):
         try:
             centre, B = latent_normal(view, p, R)

@@ -1,33 +1,11 @@
-r"""The parameters of a flow as one vector of free numbers.
+"""The parameters of a flow as one vector of free numbers.
 
 Optimisers move in all of R^n; a scale must stay positive, a triangle triangular.  Each field v is therefore a function of
-free numbers y, chosen by the set in which the field is declared:
+free numbers y, by the page that `biject_to` names for the set in which the field is declared: v = f(y), y = f^-1(v) at the
+start, y_bar from f's own pullback.  Where the entries are free themselves, v = y.
 
-real, and sets without a rule below:
-    v = y                                                                           (1)
-above a, or below b:
-    v = a + exp y,   v = b - exp y                                                  (2)
-    y = log|v - a|,   y_bar = v_bar dv/dy,   dv/dy = v - a                          (3)
-nonzero, with the sign of the initial value for good:
-    v = sign exp y,   y = log|v|,   y_bar = v_bar v                                 (4)
-between a and b:
-    v = a + (b - a) / (1 + exp(-y)),   y = log((v - a) / (b - v))                   (5)
-    y_bar = v_bar (v - a) (b - v) / (b - a)                                         (6)
-triangles: the entries that may differ from 0, row by row:
-    y = v[free],   y_bar = v_bar[free]                                              (7)
-Cholesky factors: the same, with the logarithm of the diagonal:
-    v_ii = exp y_ii,   y_bar_ii = v_bar_ii v_ii                                     (8)
-simplex and correlation Cholesky: refflow's own StickBreaking and CorrelationCholesky,
-    v = f(y),   y = f^-1(v),   y_bar = f* v_bar                                     (9)
-orthogonal: the Cayley map at the initial value v_0, with S skew and y its entries below the diagonal, 0 at the start:
-    v = v_0 (I - S) (I + S)^-1 = v_0 (2 M - I),   M = (I + S)^-1                    (10)
-    S = (I - c) (I + c)^-1,   c = v_0^T v                                           (11)
-    S_bar = -2 M^T (v_0^T v_bar) M^T,   y_bar = (S_bar - S_bar^T) below the diagonal        (12)
-and v is brought back from rounding: with E = v^T v - I,
-    v <- v - v E / 2                                                                (13)
-The determinant keeps its sign, and a v with an eigenvalue -1 of v_0^T v, a turn by half a circle, is reached in the limit.
-
-Under (1) a step can leave the set (an invertible matrix become singular), as a rounded result of the others can (exp y
+What a page cannot reach stays so: a number that is not 0 keeps its sign, an orthogonal matrix its determinant.  A step can
+leave a set whose entries are free (an invertible matrix become singular), as a rounded result of the others can (exp y
 underflow to 0): then the field's own message says so.  A `context` is data, and never one of the parameters.
 """
 
@@ -38,198 +16,34 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..maps.constrained import CorrelationCholesky, StickBreaking
+from ..maps.constrained.biject_to import biject_to
 from ..core import sets, tree
 from ..core.values import Value
 from ..core.tree import flatten, nest
 from ..core.flow import OwnBase
 
 
-class Identity:
-    """v = y."""
+class Onto:
+    """v = f(y), y as one flat vector; f, unchecked, is the page of a set, or None where v = y."""
 
     def __init__(self, v, where):
-        self.shape = v.shape
+        f = biject_to(where, v)
+        self.f = None if f is None else f.unchecked(v.dtype)
+        rank = 0 if f is None else f.event_ndim[1]
+        self.shape = v.shape if f is None else v.shape[:v.ndim - rank] + tuple(f.input_shape(v.shape[v.ndim - rank:]))
 
     def free(self, v):
-        return v.ravel()                                                            # (1)
+        return v.ravel() if self.f is None else self.f.inverse(v).ravel()
 
     def constrained(self, y):
-        return y.reshape(self.shape)                                                # (1)
+        y = y.reshape(self.shape)
+        return y if self.f is None else self.f.forward(y)
 
-    def pullback(self, y, v, v_bar):
-        return v_bar.ravel()                                                        # (1)
-
-
-class HalfLine(Identity):
-    """v = a + exp y or b - exp y."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.end, self.sign = (where.lower, 1) if np.isfinite(where.lower) else (where.upper, -1)
-
-    def free(self, v):
-        return np.log(np.abs(v - self.end)).ravel()                                 # (3)
-
-    def constrained(self, y):
-        return (self.end + self.sign * np.exp(y)).reshape(self.shape)               # (2)
-
-    def pullback(self, y, v, v_bar):
-        return (v_bar * (v - self.end)).ravel()                                     # (3)
-
-
-class Signed(Identity):
-    """v = sign exp y."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.sign = np.sign(v)
-
-    def free(self, v):
-        return np.log(np.abs(v)).ravel()                                            # (4)
-
-    def constrained(self, y):
-        return self.sign * np.exp(y).reshape(self.shape)                            # (4)
-
-    def pullback(self, y, v, v_bar):
-        return (v_bar * v).ravel()                                                  # (4)
-
-
-class Interval(Identity):
-    """v = a + (b - a) / (1 + exp(-y))."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.a, self.b = where.lower, where.upper
-
-    def free(self, v):
-        return np.log((v - self.a) / (self.b - v)).ravel()                          # (5)
-
-    def constrained(self, y):
-        return (self.a + (self.b - self.a) / (1 + np.exp(-y))).reshape(self.shape)  # (5)
-
-    def pullback(self, y, v, v_bar):
-        return (v_bar * (v - self.a) * ((self.b - v) / (self.b - self.a))).ravel()  # (6)
-
-
-class Triangle(Identity):
-    """v = y at the free entries, 0 elsewhere."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        one = np.ones(v.shape, bool)
-        self.mask = {sets.strictly_lower: np.tril(one, -1), sets.strictly_upper: np.triu(one, 1),
-                     sets.cholesky_factor: np.tril(one)}[where]
-
-    def free(self, v):
-        return v[self.mask]                                                         # (7)
-
-    def constrained(self, y):
-        v = np.zeros(self.shape, y.dtype)
-        v[self.mask] = y                                                            # (7)
-        return v
-
-    def pullback(self, y, v, v_bar):
-        return v_bar[self.mask]                                                     # (7)
-
-
-class Cholesky(Triangle):
-    """v = y below the diagonal, exp y on it."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.diagonal = np.broadcast_to(np.eye(v.shape[-1], dtype=bool), v.shape)[self.mask]
-
-    def free(self, v):
-        return np.where(self.diagonal, np.log(v[self.mask]), v[self.mask])          # (8)
-
-    def constrained(self, y):
-        return super().constrained(np.where(self.diagonal, np.exp(y), y))           # (8)
-
-    def pullback(self, y, v, v_bar):
-        bar = super().pullback(y, v, v_bar)
-        return np.where(self.diagonal, bar * v[self.mask], bar)                     # (8)
-
-
-class ByBijector(Identity):
-    """v = f(y), a bijector on each vector y."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        rank = where.rank
-        self.f = {sets.simplex: StickBreaking, sets.correlation_cholesky: CorrelationCholesky}[where]()
-        self.shape_y = v.shape[:-rank] + tuple(self.f.input_shape(v.shape[-rank:]))
-
-    def free(self, v):
-        return self.f.inverse(v).ravel()                                            # (9)
-
-    def constrained(self, y):
-        return self.f.forward(y.reshape(self.shape_y))                              # (9)
-
-    def pullback(self, y, v, v_bar):
-        (_, log_det), f_pullback = self.f.vjp(y.reshape(self.shape_y))
-        return f_pullback(v_bar, np.zeros_like(log_det))[0].ravel()                 # (9)
-
-
-class Cayley(Identity):
-    """v = v_0 (I - S) (I + S)^-1, S skew with y below its diagonal."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.start, self.one = v, np.eye(v.shape[-1], dtype=v.dtype)
-        self.mask = np.tril(np.ones(v.shape, bool), -1)
-
-    def free(self, v):
-        c = self.start.mT @ v
-        return ((self.one - c) @ np.linalg.inv(self.one + c))[self.mask]            # (11)
-
-    def resolvent(self, y):
-        """M."""
-        S = np.zeros(self.shape, y.dtype)
-        S[self.mask] = y
-        return np.linalg.inv(self.one + S - S.mT)                                   # (10)
-
-    def constrained(self, y):
-        v = self.start @ (2 * self.resolvent(y) - self.one)                         # (10)
-        return v - v @ (v.mT @ v - self.one) / 2                                    # (13)
-
-    def pullback(self, y, v, v_bar):
-        M = self.resolvent(y)
-        S_bar = -2 * M.mT @ (self.start.mT @ v_bar) @ M.mT
-        return (S_bar - S_bar.mT)[self.mask]                                        # (12)
-
-
-class Point(Identity):
-    """A field of one possible value: nothing is free."""
-
-    def __init__(self, v, where):
-        super().__init__(v, where)
-        self.v = v
-
-    def free(self, v):
-        return np.zeros(0, v.dtype)
-
-    def constrained(self, y):
-        return self.v
-
-    def pullback(self, y, v, v_bar):
-        return np.zeros(0, v.dtype)
-
-
-BY_SET = {sets.real: Identity, sets.nonzero: Signed, sets.strictly_lower: Triangle, sets.strictly_upper: Triangle,
-          sets.cholesky_factor: Cholesky, sets.simplex: ByBijector, sets.correlation_cholesky: ByBijector,
-          sets.orthogonal: Cayley}
-
-
-def map_of(where, v):
-    """The map of a field `v` declared in the set `where`."""
-    if where in BY_SET:
-        single = v.shape[-1:] == (1,) and BY_SET[where] is ByBijector       # a simplex of one entry
-        return Point(v, where) if single else BY_SET[where](v, where)
-    ends = np.isfinite([where.lower, where.upper])
-    if where.rank or not where.entrywise or not ends.any():
-        return Identity(v, where)
-    return Interval(v, where) if ends.all() else HalfLine(v, where)
+    def pullback(self, y, v_bar):
+        if self.f is None:
+            return v_bar.ravel()
+        (_, log_det), f_pullback = self.f.vjp(y.reshape(self.shape))
+        return f_pullback(v_bar, np.zeros_like(log_det))[0].ravel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +52,7 @@ class Leaf:
 
     path: tuple
     where: object
-    map: Identity
+    map: Onto
     part: slice
 
 
@@ -281,7 +95,7 @@ class Unconstrained:
             v = np.asarray(tree.at_path(params, path))
             where = sets.real if field is None else field.set
             with np.errstate(all="ignore"):
-                leaf = map_of(where, v)
+                leaf = Onto(v, where)
                 pieces.append(leaf.free(v))
             leaves.append(Leaf(path, where, leaf, slice(start, start + pieces[-1].size)))
             start += pieces[-1].size
@@ -319,9 +133,9 @@ class Unconstrained:
         """What follows a step of training, besides the parameters: nothing."""
 
     def gradient(self, vector, params_bar):
-        parts, fields = [], self.fields(vector)
+        parts = []
         with np.errstate(all="ignore"):
             for leaf in self.leaves:
                 bar = np.asarray(tree.at_path(params_bar, leaf.path), vector.dtype)
-                parts.append(leaf.map.pullback(vector[leaf.part], fields[leaf.path], bar))
+                parts.append(leaf.map.pullback(vector[leaf.part], bar))
         return np.concatenate(parts)

@@ -31,11 +31,14 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, Conditioner, bijector, case, child, plain
-from ..conditioners import MaskedDense
 from ...core.products import boolean_product
+from ..conditioners import MaskedDense, Sequential, masked_dense_network
+from ..conditioners.examples import activation, weights
 from ..coupling.coupling import LAYOUTS, pieces_of
+from ..coupling.examples import any_family
 from ..coupling.family import Family, affine_family
 from ..elementwise import ExpScale, SigmoidScale
+from ..elementwise.examples import layout
 
 
 NOTHING = [[False]] * 2
@@ -171,6 +174,17 @@ class Autoregressive(Bijector):
             return x_bar, {"net": net_pullback(self.joined(h_bar))[1], "family": family_bar}
 
         return (z, log_slopes.sum(-1)), pullback                                    # (4)
+
+    @classmethod
+    def examples(cls, source):
+        """Any family over a masked network in any order, with every weight and bias drawn."""
+        size, family, arranged = source.count(1, 3), any_family(source), layout(source)
+        rng, hidden = np.random.default_rng(source.count(0, 255)), (source.count(1, 3),)
+        first, _, last = masked_dense_network(rng, size, hidden, family.size, source.orders((size,)),
+                                              source.choice(("sequential", "random")), **arranged).layers
+        first, last = (layer.replace(W=weights(source, layer.W.shape), b=weights(source, layer.b.shape))
+                       for layer in (first, last))
+        return cls(Sequential((first, activation(source), last)), family, **arranged), (size,)
 
     hard_cases = (
         case("Line", "D = 1: the map of the biases", z=[[3.0]], x=[[-5.0]],

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, Conditioner, child, conditioner
+from ...core import Bijector, Chain, Conditioner, child, conditioner
+from ..elementwise import Tanh
+from ..normalization import ActNorm
+from .examples import WIDTHS
 
 
 @conditioner(source="definition", register=False)
@@ -49,3 +52,9 @@ class BijectorLayer(Conditioner):
     def initialised(self, data, rng):
         """Its bijector, initialised on `data`."""
         return self.replace(f=self.f.initialised(data, rng))
+
+    @classmethod
+    def examples(cls, source):
+        size = source.choice(WIDTHS)
+        affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
+        return cls(source.choice((affine, Chain((affine, Tanh()))))), (size,)

@@ -15,6 +15,8 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, child, conditioner, context, join
 from .dense import Dense
+from .examples import WIDTHS, activation, dense
+from .sequential import Sequential
 
 
 @conditioner(source="definition")
@@ -69,6 +71,12 @@ class Contextual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on [data, context]."""
         return self.replace(inner=self.inner.initialised(self.joined(np.asarray(data)), rng))
+
+    @classmethod
+    def examples(cls, source):
+        size, width = source.choice(WIDTHS), source.choice(WIDTHS)
+        inner = Sequential((dense(source, width, size + 2, 2), activation(source)))
+        return cls(inner, source.signed((2,), -4, 4)), (size,)
 
     hard_cases = (
         case("Context", "the event follows a small context", z=[[1.0, -2.0]], inner=Dense([[1.0, 2.0, 3.0]], [0.5]),

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...core import Array, Conditioner, child, children, conditioner, context
 from ...core.arrays import sum_to_shape
+from .examples import WIDTHS, convolution, dense
 
 
 @conditioner(source="arXiv:1807.03039", register=False)
@@ -102,3 +103,9 @@ class ImageContext(Conditioner):
     def initialised(self, data, rng):
         """Its layers, initialised on `data`."""
         return self.replace(layers=tuple(layer.initialised(data, rng) for layer in self.layers))
+
+    @classmethod
+    def examples(cls, source):
+        channels, outputs, size = (source.choice(WIDTHS) for _ in range(3))
+        layers = [convolution(source, outputs, channels) for _ in range(source.count(0, 2))]
+        return cls(dense(source, outputs, size), layers, source.signed((size,), -4, 4)), (channels, 2, 1)

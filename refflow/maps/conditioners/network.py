@@ -6,6 +6,7 @@ import numpy as np
 
 from .contextual import Contextual
 from .dense import Dense
+from .examples import activation, dense
 from .gelu import GELU
 from .initialisers import kaiming_uniform, xavier_uniform, zero
 from .layer_norm import LayerNorm
@@ -66,3 +67,9 @@ def last_layer(rng, size, width, initialiser, weight_norm, dtype):
     if weight_norm:
         return WeightNormDense(v=initialiser(rng, (width, size), dtype), g=np.zeros(width, dtype))
     return Dense(zero(rng, (width, size), dtype))
+
+
+def network(source, inputs, outputs):
+    """Two dense layers and an activation, drawn from a `Source`."""
+    width = source.count(1, 3)
+    return Sequential((dense(source, width, inputs), activation(source), dense(source, outputs, width)))

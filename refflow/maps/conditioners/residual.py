@@ -16,6 +16,8 @@ import numpy as np
 from ...core import Conditioner, case, child, conditioner
 from ...core.words import each
 from .dense import Dense
+from .examples import WIDTHS, activation, dense
+from .sequential import Sequential
 
 
 @conditioner(source="arXiv:1512.03385")
@@ -64,6 +66,11 @@ class Residual(Conditioner):
     def initialised(self, data, rng):
         """Its inner network, initialised on `data`."""
         return self.replace(inner=self.inner.initialised(data, rng))
+
+    @classmethod
+    def examples(cls, source):
+        size = source.choice(WIDTHS)
+        return cls(Sequential((dense(source, size, size, 2), activation(source)))), (size,)
 
     hard_cases = (
         case("Cancelling", "inner(a) is -a but for its last digits", z=[[1.0, -3.0]],

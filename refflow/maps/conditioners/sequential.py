@@ -20,6 +20,8 @@ from ...core.compose import lifts
 from ...core.products import boolean_product
 from ...core.words import each
 from .dense import Dense
+from .dropout import Dropout
+from .examples import WIDTHS, activation, dense
 from .tanh_activation import TanhActivation
 
 
@@ -142,6 +144,12 @@ class Sequential(Conditioner):
             layers.append(layer.initialised(data, rng))
             data = layers[-1].forward(data)
         return self.replace(layers=tuple(layers))
+
+    @classmethod
+    def examples(cls, source):
+        size, width = source.choice(WIDTHS), source.choice(WIDTHS)
+        layers = (dense(source, width, size, 2), activation(source), Dropout(source.booleans((width,), 0.75), 0.25))
+        return cls((*layers, dense(source, 2, width, 2))), (size,)
 
     hard_cases = (
         case("Alone", "one layer", z=[[1.0, -2.0]], layers=(Dense([[1.0, 0.5]], [0.25]),)),

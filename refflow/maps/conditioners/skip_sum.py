@@ -19,6 +19,8 @@ import numpy as np
 from ...core import Conditioner, children, conditioner
 from ...core.products import boolean_product
 from ...core.words import each
+from .examples import WIDTHS, dense
+from .network import network
 
 
 @conditioner(source="arXiv:1605.08803", register=False)
@@ -110,6 +112,12 @@ class SkipSum(Conditioner):
             data = blocks[-1].forward(data)
             skips.append(skip.initialised(data, rng))
         return self.replace(blocks=tuple(blocks), skips=tuple(skips))
+
+    @classmethod
+    def examples(cls, source):
+        size, outputs = source.choice(WIDTHS), source.choice(WIDTHS)
+        blocks = [network(source, size, size) for _ in range(source.count(0, 2))]
+        return cls(blocks, [dense(source, outputs, size) for _ in range(len(blocks) + 1)]), (size,)
 
 
 def in_order(bars):

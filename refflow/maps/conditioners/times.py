@@ -8,6 +8,8 @@ r"""A network's outputs, multiplied by a constant.
 from __future__ import annotations
 
 from ...core import Conditioner, child, conditioner, plain
+from .examples import WIDTHS
+from .network import network
 
 
 @conditioner(source="definition", register=False)
@@ -50,3 +52,8 @@ class Times(Conditioner):
     def initialised(self, data, rng):
         """Its network, initialised on `data`."""
         return self.replace(net=self.net.initialised(data, rng))
+
+    @classmethod
+    def examples(cls, source):
+        size = source.choice(WIDTHS)
+        return cls(network(source, size, source.choice(WIDTHS)), float(source.signed((), -4, 4))), (size,)

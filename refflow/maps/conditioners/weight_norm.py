@@ -27,18 +27,10 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, real
 from ...core.declarations import Field
-from ...core.sets import Set
 from ...core.arithmetic import unit_scaled
 from ...core.products import event_sum, outer_sum, product
+from ...core.sets import nonzero_vector
 from .dense import affine
-
-
-def all_zero(v):
-    return ~np.isfinite(v).all(-1) | ~v.any(-1)
-
-
-nonzero_vector = Set("nonzero_vector", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=1,
-                     entrywise=False)
 
 
 class Directions:

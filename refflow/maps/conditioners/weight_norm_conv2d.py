@@ -25,23 +25,14 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, plain, real
 from ...core.declarations import Field
-from ...core.sets import Set
+from ...core.sets import nonzero_bank
 from .conv2d import Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
 from .weight_norm import Directions
-
-
-def all_zero(v):
-    """One mark for each bank (N, I, J): is it 0, or not finite?"""
-    axes = (-3, -2, -1)
-    return ~np.isfinite(v).all(axes) | ~v.any(axes)
 
 
 def as_rows(bank):
     """(..., M, N, I, J) as (..., M, N I J)."""
     return bank.reshape(*bank.shape[:-3], math.prod(bank.shape[-3:]))
-
-
-nonzero_bank = Set("nonzero_bank", "must be finite and not all 0", all_zero, all_zero, real.draw, rank=3, entrywise=False)
 
 
 @conditioner(source="arXiv:1602.07868", normwise=True)

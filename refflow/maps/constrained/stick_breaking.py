@@ -70,7 +70,7 @@ def fractions(z):
 
 def sticks(a, b):
     """x from the fractions."""
-    one = np.ones_like(a[..., :1])
+    one = np.ones(a.shape[:-1] + (1,), a.dtype)
     r = np.concatenate((one, np.cumprod(b, -1)), -1)                                # (2)
     return np.concatenate((a, one), -1) * r                                         # (3)
 
@@ -78,7 +78,7 @@ def sticks(a, b):
 def logarithms(z):
     """(log a, log b, log x)."""
     t = z - np.log(breaks(z.shape[-1] + 1, z.dtype))
-    shared, zero = np.log1p(np.exp(-np.abs(t))), np.zeros_like(z[..., :1])
+    shared, zero = np.log1p(np.exp(-np.abs(t))), np.zeros(z.shape[:-1] + (1,), z.dtype)
     log_a, log_b = np.minimum(t, 0) - shared, -np.maximum(t, 0) - shared            # (8)
     log_r = np.concatenate((zero, np.cumsum(log_b, -1)), -1)
     return log_a, log_b, np.concatenate((log_a, zero), -1) + log_r                  # (9)
@@ -94,20 +94,19 @@ def product_with_root(c, p, log_p):
 class StickBreaking(Bijector):
     """x_k = a_k prod_{j<k} (1 - a_j), x_K the rest, a_k = sigmoid(z_k - log(K - k)).
 
-    z is (*batch, K-1) and real, x is (*batch, K) with entries >= 0 that sum to 1, K >= 2.  The log-det is that of the
-    first K - 1 entries.  ValueError for z that is not finite, for x outside the simplex, for K < 2.
+    z is (*batch, K-1) and real, x is (*batch, K) with entries >= 0 that sum to 1, K >= 1
+    (K = 1: an empty z and x = 1).  The log-det is that of the first K - 1 entries.  ValueError for z that is not finite and
+    for x outside the simplex.
     """
 
     event_ndim = (1, 1)
 
     def output_shape(self, shape):
-        if shape[0] < 1:
-            raise ValueError("stick breaking needs K - 1 >= 1 entries, for a simplex of K >= 2")
         return (shape[0] + 1,)
 
     def input_shape(self, shape):
-        if shape[0] < 2:
-            raise ValueError("a point of the simplex needs K >= 2 entries")
+        if shape[0] < 1:
+            raise ValueError("a point of the simplex needs K >= 1 entries")
         return (shape[0] - 1,)
 
     def chart(self, shape):
@@ -174,7 +173,7 @@ class StickBreaking(Bijector):
         r = tail_sums(y)
 
         def pullback(z_bar, log_det_bar):
-            l_bar, none = log_det_bar[..., None], np.zeros_like(z_bar[..., :1])
+            l_bar, none = log_det_bar[..., None], np.zeros(z_bar.shape[:-1] + (1,), z_bar.dtype)
             own = (np.concatenate((z_bar, none), -1) - l_bar) / y
             before = np.concatenate((none, np.cumsum(z_bar / r[..., 1:], -1)), -1)
             y_bar = own - before + l_bar * (K / r[..., :1])                         # (14)

@@ -20,6 +20,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, real
 from .coupling import AffineForm, MaskedBijector, divided, transformed
 
@@ -81,6 +83,11 @@ class AdditiveCoupling(MaskedBijector):
             return self.split.whole(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}        # (7)
 
         return (self.split.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback         # (3)
+
+    @classmethod
+    def examples(cls, source):
+        passes, a, b = split(source)
+        return cls(passes, network(source, a, b)), passes.shape
 
     hard_cases = (
         case("PassesAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), [])),

@@ -26,6 +26,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ..elementwise import ExpScale
 from ..elementwise.scale import scaled
 from ...core import Array, Conditioner, bijector, case, child, constant, real
@@ -95,6 +97,11 @@ class AffineCoupling(MaskedBijector):
             return self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}        # (10)
 
         return (self.split.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback   # (3) (5)
+
+    @classmethod
+    def examples(cls, source):
+        passes, a, b = split(source)
+        return cls(passes, network(source, a, 2 * b)), passes.shape
 
     hard_cases = (
         case("PassesAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], passes=[True, True],

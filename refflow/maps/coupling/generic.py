@@ -24,11 +24,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, plain
 from ...core.words import each
 from ..elementwise import ExpScale, ScaledAffine, ScaledShift
+from ..elementwise.examples import layout
 from ..parametrisations import LocationScale
 from .coupling import AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of
+from .examples import any_family
 from .family import Family, affine_family
 
 
@@ -142,6 +146,12 @@ class Coupling(MaskedBijector):
             return x_bar, {"net": net_bar, "family": family_bar}
 
         return (self.split.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
+
+    @classmethod
+    def examples(cls, source):
+        passes, a, b = split(source)
+        family = any_family(source)
+        return cls(passes, network(source, a, family.size * b), family, **layout(source)), passes.shape
 
     hard_cases = (
         case("PassesAll", "an empty b: the identity, log-det 0", z=[[1.0, -2.0]], passes=[True, True],

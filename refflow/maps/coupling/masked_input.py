@@ -18,6 +18,8 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, child, conditioner, constant
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from .coupling import flat_list, like
 from .masks import Split
 
@@ -106,6 +108,11 @@ class MaskedInput(Conditioner):
     def initialised(self, data, rng):
         """Its network, initialised on events with zeros in place of b."""
         return self.replace(net=self.net.initialised(self.placed(np.asarray(data)), rng))
+
+    @classmethod
+    def examples(cls, source):
+        passes, a, b = split(source)
+        return cls(passes, network(source, a + b, source.count(1, 2) * (a + b))), (a,)
 
 
 def wrapped(v, depth):

@@ -23,8 +23,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditioners import Dense
+from ..conditioners.examples import split
+from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
 from ..elementwise import ExpScale
+from ..elementwise.examples import convention, layout, order
 from ..elementwise.scale import Scale, elementwise, scaled
 from ..parametrisations.parametrisation import checked_order
 from .coupling import MaskedBijector, divided, flat_list, pieces_of, transformed
@@ -131,6 +134,12 @@ class VolumePreservingCoupling(MaskedBijector):
             return x_bar, {"net": net_bar, "scale": scale_bar}
 
         return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
+
+    @classmethod
+    def examples(cls, source):
+        """With one entry in b, or a convention of its own parameters, cotangents cancel to 0, which has no unit of error."""
+        passes, a, b = split(source, 2)
+        return cls(passes, network(source, a, 2 * b), convention(source, 0), **order(source), **layout(source)), passes.shape
 
     hard_cases = (
         case("PassesAll", "an empty b: the identity", z=[[1.0, -2.0]], passes=[True, True], net=Dense(np.zeros((0, 2)), []),

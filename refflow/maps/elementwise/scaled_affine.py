@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, child, real
+from .examples import convention
 from .exp_scale import ExpScale
 from .scale import Scale, elementwise
 
@@ -77,6 +78,10 @@ class ScaledAffine(Bijector):
             return x_bar, {"s": s_bar, "scale": scale_bar, "shift": -x_bar}         # (7)
 
         return (sigma.over(y), np.broadcast_to(-sigma.log, x.shape)), pullback      # (2) (4)
+
+    @classmethod
+    def examples(cls, source):
+        return cls(source.signed((), -4, 2), convention(source), source.signed((), -4, 4)), ()
 
     hard_cases = tuple(case(name, reason, z=z, x=x, s=s, scale=ExpScale(), shift=shift) for name, reason, z, x, s, shift in (
         ("Small", "log-det is s: the logarithm of a rounded scale returns 0", [1.0], [1.0], 1e-20, 0.0),

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, child, over_event, plain
+from ...core import Bijector, bijector, child, invertible, over_event, plain
+from ..normalization import ActNorm
+from .dense import DenseLinear
 
 
 @bijector(register=False)
@@ -145,3 +147,14 @@ class Pointwise(Bijector):
 
     def inverse_initialised(self, data, rng):
         return self.replace(inner=self.inner.inverse_initialised(self._vectors(np.asarray(data)), rng))
+
+    @classmethod
+    def examples(cls, source):
+        """A matrix, or a scale and a shift of each channel, on one to three positions."""
+        C = source.count(1, 3)
+        scale, shift = source.signed((C,), -4, 4), source.signed((C,), -4, 4)
+        inner = source.choice((ActNorm(scale, shift),
+                               DenseLinear(invertible.draw(source, (C, C), spread=1), shift)))
+        shape = source.choice(((1, 2), (3, 1), (2, 1)))
+        rank = source.choice((3, 2))
+        return cls(inner, rank), (C, *shape[:rank - 1])

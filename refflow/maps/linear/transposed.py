@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, child
+from ...core import Bijector, bijector, child, invertible
+from .dense import DenseLinear
 
 
 @bijector(register=False)
@@ -89,6 +90,11 @@ class Transposed(Bijector):
             return x_bar, {"inner": without_shift(inner_pullback(x, log_det_bar)[1])}       # (8)
 
         return self.inverse_and_log_det(x), pullback
+
+    @classmethod
+    def examples(cls, source):
+        D = source.count(1, 3)
+        return cls(DenseLinear(invertible.draw(source, (D, D), spread=2), None)), (D,)
 
 
 def without_shift(bars):

@@ -45,13 +45,11 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real
 from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
-from ...core.sets import Set, magnitudes, nonzero, not_finite
+from ...core.sets import nonnegative, nonzero
 from .channels import at_positions, by_channel, sum_products
 
 __all__ = ["batch_statistics"]
 
-nonnegative = Set("nonnegative", "must be finite and >= 0", lambda v: not_finite(v) | ~(v >= 0),
-                  lambda v: not_finite(v) | ~(v >= 0), magnitudes, lower=0.0, anchor=1.0)
 LETTERS = ("C", "H", "W")
 
 

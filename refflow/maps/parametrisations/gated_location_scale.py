@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
+from ..elementwise.examples import order
 from ..elementwise.scale import scaled
 from ..elementwise.sigmoid_scale import SigmoidScale
 from .parametrisation import Map, checked_order, parametrisation
@@ -43,6 +44,10 @@ class GatedLocationScale(Map):
         super()._validate()
         self._set("order", checked_order("GatedLocationScale", self.order))
         self._set("scale", SigmoidScale(self.offset))
+
+    @classmethod
+    def examples(cls, source):
+        return cls(source.choice((2.0, 0.0, -1.5)), **order(source)), (2,)
 
     @staticmethod
     def definition(m, h, offset, order):

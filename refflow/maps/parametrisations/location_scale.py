@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, child, plain
+from ..elementwise.examples import order
 from ..elementwise.exp_scale import ExpScale
 from ..elementwise.scale import Scale
 from .parametrisation import Map, checked_order, parametrisation
@@ -27,6 +28,10 @@ class LocationScale(Map):
     def _validate(self):
         super()._validate()
         self._set("order", checked_order("LocationScale", self.order))
+
+    @classmethod
+    def examples(cls, source):
+        return cls(ExpScale(), **order(source)), (2,)
 
     @staticmethod
     def definition(m, h, scale, order):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Value, case, children, plain
-from ..elementwise.exp_scale import ExpScale
+from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
+from ..elementwise.examples import convention
 from ..elementwise.scale import elementwise
 from .free import Free
 from .parametrisation import Map, parametrisation
@@ -31,6 +32,12 @@ class PerField(Map):
             elementwise("PerField", scale)
         if len(self.names) != len(self.scales):
             raise ValueError(f"PerField: {len(self.names)} names need as many scales, not {len(self.scales)}")
+
+    @classmethod
+    def examples(cls, source):
+        """Two conventions at the least, one with parameters of its own, and a free field."""
+        scales = convention(source), SoftplusScale(floor=0.1), CONVENTIONS["RealNVP"], Free()
+        return cls(("scale", "exponent", "gain", "shift"), scales), (4,)
 
     @staticmethod
     def definition(m, h, names, scales):

@@ -12,6 +12,8 @@ import dataclasses
 import numpy as np
 
 from ...core import Bijector, Independent, bijector, children, plain
+from ..elementwise import Exp, Sigmoid, Softplus, Tanh
+from ..normalization import ActNorm
 
 __all__ = ["Concatenate", "stack"]
 
@@ -59,13 +61,15 @@ class Concatenate(Bijector):
                 return np.concatenate(found, self.axis)
             return outside
 
-        def draw(rng, shape, spread):
+        def make(source, shape, dtype, low, high):
             blocks = self._split(np.empty(shape), sizes or self._output_sizes(np.empty(shape)))
-            return np.concatenate([s.draw(rng, block.shape, spread) for s, block in zip(sets, blocks)], self.axis)
+            members = [s.make(source, block.shape, dtype, low, high) for s, block in zip(sets, blocks)]
+            return np.concatenate(members, self.axis)
 
         rules = " / ".join(dict.fromkeys(s.rule for s in sets))
         return dataclasses.replace(sets[0], name="blocks", rule=rules, outside=marks("outside"), rank=0, entrywise=True,
-                                   outside_closed=marks("outside_closed"), draw=draw, lower=-np.inf, upper=np.inf)
+                                   outside_closed=marks("outside_closed"), make=make, lower=-np.inf, upper=np.inf,
+                                   biject_to=None)
 
     def _split(self, event, sizes):
         return np.split(event, np.cumsum(sizes)[:-1], self.axis)
@@ -101,6 +105,12 @@ class Concatenate(Bijector):
         rows = self._entries(self.output_shape(shape), [s[self.axis] for s in self._output_shapes(shape)])
         charts = [p.chart(s) for p, s in zip(self.parts, self._input_shapes(shape))]
         return np.concatenate([row[chart] for row, chart in zip(rows, charts)])
+
+    @staticmethod
+    def definition(m, z, parts, sizes, axis):
+        starts, depth = [sum(sizes[:i]) for i in range(len(sizes))], nesting(z) + axis
+        blocks = [taken(z, depth, start, start + size) for start, size in zip(starts, sizes)]
+        return joined([part.definition(m, block) for part, block in zip(parts, blocks)], depth)     # (1)
 
     def _each(self, name, blocks):
         return [getattr(p, name)(block) for p, block in zip(self.parts, blocks)]
@@ -157,6 +167,28 @@ class Concatenate(Bijector):
 
         log_det = sum(log_det for (_, log_det), _ in results)                                            # (2)
         return (np.concatenate(images, self.axis), log_det), pullback
+
+    @classmethod
+    def examples(cls, source):
+        """A scale and a shift of each entry, and maps of one number, side by side."""
+        size = source.count(1, 2)
+        affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
+        others = source.choice(((Tanh(),), (Sigmoid(), Exp()), (Softplus(),)))
+        return cls((affine, *others), (size,) + (1,) * len(others)), (size + len(others),)
+
+
+def nesting(nested):
+    return 1 + nesting(nested[0]) if isinstance(nested, list) else 0
+
+
+def taken(nested, depth, start, stop):
+    """Entries start .. stop - 1 along the axis number `depth` of nested lists."""
+    return nested[start:stop] if depth == 0 else [taken(part, depth - 1, start, stop) for part in nested]
+
+
+def joined(blocks, depth):
+    """Nested lists side by side along an axis."""
+    return sum(blocks, []) if depth == 0 else [joined(rows, depth - 1) for rows in zip(*blocks)]
 
 
 def stack(parts):

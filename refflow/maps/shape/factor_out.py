@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, child, constant, real
+from ...core import Array, Bijector, Chain, bijector, child, constant, real
+from ..elementwise import Affine
+from .reshape import Reshape
 
 
 @bijector(domain=real, codomain=real, register=False)
@@ -167,3 +169,11 @@ class FactorOut(Bijector):
 
     def inverse_initialised(self, data, rng):
         return self.replace(rest=self.rest.inverse_initialised(self._split_latent(np.asarray(data))[1], rng))
+
+    @classmethod
+    def examples(cls, source):
+        C, H, W = source.count(1, 3), source.count(1, 2), source.count(1, 2)
+        kept = source.count(1, C)
+        affine = Affine(shift=source.signed((), -4, 4), scale=source.signed((), -4, 4))
+        rest = Chain((affine, Reshape((kept, H, W), (kept * H * W,))))
+        return cls(source.orders((C,)) < kept, rest), (C, H, W)

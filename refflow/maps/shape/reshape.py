@@ -81,3 +81,8 @@ class Reshape(Bijector):
 
     def inverse_vjp(self, x):
         return self.inverse_and_log_det(x), lambda z_bar, log_det_bar: (self.forward(z_bar), {})    # (3)
+
+    @classmethod
+    def examples(cls, source):
+        here, there = source.choice((((2, 3), (6,)), ((4,), (2, 2)), ((2, 1, 2), (4,)), ((3,), (3,)), ((2,), (1, 2, 1))))
+        return cls(here, there), here

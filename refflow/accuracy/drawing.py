@@ -1,0 +1,177 @@
+"""The one generator: values of any page, events and cotangents, drawn from a `Source`.
+
+The laws ask it through Hypothesis, the certificate and the oracle through a NumPy generator.  A page without components is
+drawn from its declaration; a page with components says in `examples(source)` how it is drawn with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import MISSING, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..core import Conditioner, Plainest
+from ..core.boundary import LETTERS
+from ..core.declarations import Child, Field, Plain, bind, letter_of, size_of
+
+SIDES = {"forward": 0, "inverse": 1}
+MATRICES = 10                   # of a page with a matrix, whose scales are multiplied: 2^+-10 at most, or half the spread
+OPTIONAL = 0.7                  # the share of the cases in which an optional field is there
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One question: a bijector or conditioner with its parameters, events of one side, cotangents, and why it is asked.
+
+    The event is z for the side "forward", x for "inverse".  `truth` is recorded for golden points, else None; `lead`
+    counts the leading axes that are only repetition, each of whose entries is a question of its own.
+    """
+
+    f: Any
+    side: str
+    event: np.ndarray
+    image_bar: np.ndarray | None = None
+    log_det_bar: np.ndarray | None = None
+    case: str = "drawn"
+    reason: str = ""
+    truth: dict | None = None
+    id: str = ""
+    lead: int = 0
+
+    @property
+    def dtype(self):
+        return self.event.dtype
+
+    def single(self, index):
+        """The question of one leading index alone; questions with cotangents have no leading axes."""
+        return replace(self, event=self.event[index], truth=None, lead=0)
+
+    def changed(self, **changes):
+        """The same question with something else in it; its truth is that of run time."""
+        return replace(self, truth=None, **changes)
+
+
+def set_of(f, side):
+    return f.domain if side == "forward" else f.codomain
+
+
+def image_shape(f, side, shape):
+    """The event shape of the other side."""
+    return tuple(f.output_shape(shape) if side == "forward" else f.input_shape(shape))
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+def spread_of(page, spread):
+    """The spread of a page's fields, where numbers have 2^-spread to 2^spread."""
+    matrix = any(isinstance(field, Field) and field.set.rank == 2 for field in page.declared.values())
+    return min(spread // 2, MATRICES) if matrix else spread
+
+
+def plain_choices(page):
+    """What the plain fields may be: their defaults, and what the hard cases give them."""
+    names = [key for key, field in page.declared.items() if isinstance(field, Plain)]
+    cases = [{key: case.params[key] for key in names if key in case.params} for case in page.hard_cases]
+    defaults = [] if any(page.declared[key].default is MISSING for key in names) else [{}]
+    choices = defaults + [given for given in cases if given]
+    return [given for i, given in enumerate(choices) if given not in choices[:i]]
+
+
+def shape_of(field, dims, size):
+    """The core shape of a field; `size(letter)` for letters that `dims` does not know, which learns them."""
+    for symbol in field.shape:
+        if size_of(symbol, dims) is None:
+            dims[letter_of(symbol)] = size(letter_of(symbol))
+    return tuple(size_of(symbol, dims) for symbol in field.shape)
+
+
+def drawn_fields(page, source, dtype, spread, size, given=None, lead=tuple, optional=OPTIONAL):
+    """The fields of a page without components, drawn but for those that are `given`.
+
+    `size(letter)` answers for each letter; `lead()` gives the batch axes of a field; an optional field is there in a share
+    of the cases, what `at` fills in and a constant without a shape never.
+    """
+    spread, fields, dims = spread_of(page, spread), dict(given or {}), {}
+    missing = [key for key, declared in page.declared.items() if isinstance(declared, Child) and key not in fields]
+    if missing:
+        raise NotImplementedError(f"{page.__name__}: say in `examples` how its component {missing[0]} is drawn")
+    for key, value in fields.items():
+        declared = page.declared[key]
+        if isinstance(declared, Field) and value is not None:
+            core = np.shape(value)
+            for symbol, n in zip(declared.shape, core[len(core) - len(declared.shape):]):
+                bind(symbol, n, dims)
+    for key, declared in page.declared.items():
+        if not isinstance(declared, Field) or key in fields:
+            continue
+        possible = not declared.optional or declared.role is None and bool(declared.shape or not declared.constant)
+        if possible and (not declared.optional or source.chance(optional)):
+            shape = (() if declared.constant else lead()) + shape_of(declared, dims, size)
+            fields[key] = declared.drawn(source, shape, dtype, spread)
+        else:
+            fields[key] = None
+    return fields
+
+
+def plainest(page, dtype, size):
+    """The value of a page with parameters as plain as its declarations allow: defaults, anchors of sets; or its example."""
+    if has_examples(page):
+        return example(page, Plainest(), dtype)[0]
+    fields, dims = {}, {}
+    for key, declared in page.declared.items():
+        if isinstance(declared, Field) and declared.usual:
+            value = plainest_of(declared, shape_of(declared, dims, lambda letter: size))
+            fields[key] = value.astype(declared.dtype if declared.constant else dtype)
+    return page(**fields)
+
+
+def plainest_of(field, shape):
+    """A field's default, or the plainest member of its set."""
+    return np.full(shape, field.default) if field.default is not None else field.set.plainest(shape)
+
+
+def has_examples(page):
+    """Does a page say itself how it is drawn?"""
+    return page.examples is not None
+
+
+def example(page, source, dtype):
+    """(value of a page that says itself how it is drawn, event shape of its z), in `dtype`."""
+    value, shape = page.examples(source)
+    return value.astype(dtype) if value.dtype is not None else value, tuple(shape)
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+def event_shapes(f, sizes):
+    """Event shapes of z that fit f: its letters known from the fields, the others of any of `sizes`."""
+    letters = f.event_shape or LETTERS[f.event_ndim[0]]
+    fixed = getattr(f, "fixed_shape", None)
+    axes = [[f.dims[s]] if s in f.dims else dict.fromkeys(sizes) for s in letters]
+    candidates = [fixed] if fixed else itertools.product(*axes)
+    return [tuple(shape) for shape in candidates if fits(f, shape)]
+
+
+def fits(f, shape):
+    try:
+        f.output_shape(tuple(shape))
+    except ValueError:
+        return False
+    return True
+
+
+def drawn_event(source, f, side, shape, dtype, spread, lead=()):
+    """Events of one side, inside the set of that side."""
+    return set_of(f, side).draw(source, (*lead, *shape), dtype, spread)
+
+
+def with_cotangents(point, source, spread):
+    """The same question, with cotangents of magnitude 2^-spread to 2^spread; a conditioner's has none of a log-det."""
+    f, rank = point.f, point.f.event_ndim[SIDES[point.side]]
+    split = point.event.ndim - rank
+    batch = np.broadcast_shapes(point.event.shape[:split], f.parameter_batch)
+    image = image_shape(f, point.side, point.event.shape[split:])
+    bars = [source.signed(shape, -spread, spread).astype(point.dtype) for shape in (batch + image, batch)]
+    return replace(point, image_bar=bars[0], log_det_bar=None if isinstance(f, Conditioner) else bars[1])

@@ -1,0 +1,89 @@
+r"""Increasing vectors, `R^K -> x_1 < x_2 < ... < x_K`.
+
+    x_1 = z_1,   x_k = x_(k-1) + exp z_k        k = 2, ..., K                       (1)
+    z_1 = x_1,   z_k = log d_k,   d_k = x_k - x_(k-1)                               (2)
+    dx_k/dz_1 = 1,   dx_k/dz_j = exp z_j  for 2 <= j <= k,   all else 0             (3)
+    log|det dx/dz| = z_2 + ... + z_K                                                (4)
+    log|det dz/dx| = -log(d_2 ... d_K)                                              (5)
+
+(5) is the logarithm of a product, not a sum of logarithms, which cancel.  Where `exp z_k` is below the last digit of
+`x_(k-1)`, `x_k` is rounded to it: the boundary.
+
+Reverse rule, with `T_j = x_bar_j + ... + x_bar_K, l = log_det`:
+    z_bar_1 = T_1,   z_bar_j = T_j exp z_j + l_bar                                  (6)
+and for the inverse map, with `g_k = (z_bar_k - l_bar) / d_k, g_(K+1) = 0`,
+    x_bar_1 = z_bar_1 - g_2,   x_bar_k = g_k - g_(k+1)                              (7)
+
+Source: Stan reference manual, "Ordered vector".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Bijector, bijector, case, increasing, log_abs_product, real
+from .half_line import times_exp
+from .stick_breaking import tail_sums
+
+
+@bijector(source="Stan reference manual, ordered vector", domain=real, codomain=increasing)
+class Ordered(Bijector):
+    """x_1 = z_1, x_k = x_(k-1) + exp z_k, from R^K to the increasing vectors of K entries."""
+
+    event_ndim = (1, 1)
+
+    @staticmethod
+    def definition(m, z):
+        x = list(z[:1])
+        for z_k in z[1:]:
+            x.append(x[-1] + m.exp(z_k))                                            # (1)
+        return x
+
+    def steps(self, z):
+        return np.concatenate((z[..., :1], np.exp(z[..., 1:])), -1)
+
+    def forward(self, z):
+        return np.cumsum(self.steps(z), -1)                                         # (1)
+
+    def inverse(self, x):
+        return np.concatenate((x[..., :1], np.log(np.diff(x))), -1)                 # (2)
+
+    def log_det(self, z):
+        return z[..., 1:].sum(-1)                                                   # (4)
+
+    def inverse_and_log_det(self, x):
+        return self.inverse(x), -log_abs_product(np.diff(x))                        # (5)
+
+    def jacobian(self, z):
+        slopes = np.concatenate((np.ones_like(z[..., :1]), np.exp(z[..., 1:])), -1)
+        below = np.tri(z.shape[-1], dtype=bool)
+        return np.where(below, slopes[..., None, :], 0)                             # (3)
+
+    def vjp(self, z):
+        def pullback(x_bar, log_det_bar):
+            T = tail_sums(x_bar)
+            rest = times_exp(T[..., 1:], z[..., 1:]) + log_det_bar[..., None]
+            return np.concatenate((T[..., :1], rest), -1), {}                       # (6)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        d = np.diff(x)
+
+        def pullback(z_bar, log_det_bar):
+            g = (z_bar[..., 1:] - log_det_bar[..., None]) / d
+            own = np.concatenate((z_bar[..., :1], g), -1)
+            own[..., :-1] -= g                                                      # (7)
+            return own, {}
+
+        return self.inverse_and_log_det(x), pullback
+
+    hard_cases = (
+        case("Equal", "log-det is 0 although its terms are not", z=[[1.0, 3.0, -3.0]], x=[[0.0, 4.0, 4.25]]),
+        case("Collapsed", "a step below the last digit of the sum: the image is on the boundary", z=[[1.0, -60.0, 0.0]]),
+        case("Adjacent", "neighbouring floats", x=[[1.0, np.nextafter(1, 2), 3.0]]),
+        case("Steps", "the steps span many orders of magnitude", x=[[-2.0**100, 0.0, 2.0**-100, 1.0]]),
+        case("Subnormal", "exp z is subnormal, its product with a cotangent is not", z=[[0.0, -740.0]]),
+        case("Beyond", "exp z overflows, log-det is z_2 still", z=[[0.0, 2.0**1000]]),
+        case("One", "one entry is itself", z=[[3.0]], x=[[3.0]]),
+    )

@@ -1,0 +1,112 @@
+"""Every set, in both dtypes: what it draws are members of it, and none of what was drawn has collapsed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from refflow.core import Plainest, RandomSource, increasing, interval, sets
+from refflow.maps.constrained import CayleyOrthogonal
+from refflow.maps.constrained.biject_to import biject_to
+
+SETS = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.name != "constant"}
+SETS |= {w.name: w for w in (interval(-1, 1), interval(0.25, 3), interval(1, np.inf), interval(-np.inf, -2),
+                             interval(-np.inf, np.inf), interval(1000, 1001))}
+SPREADS = [0, 4, 10, 20, 60, 2000, (-1074, 1000), (3, 9)]
+SHAPES = {0: [(), (200,), (100, 2)], 1: [(50, 1), (50, 3), (20, 8)], 2: [(50, 1, 1), (50, 3, 3), (8, 8, 8)],
+          3: [(20, 1, 1, 1), (20, 2, 3, 1)]}
+
+
+def drawn(where, shape, dtype, spread, seed=0):
+    return where.draw(RandomSource(np.random.default_rng(seed)), shape, dtype, spread)
+
+
+def collapsed(where, values):
+    """Is a vector or a matrix not a member, or have most of the drawn numbers, vectors, matrices become the same?"""
+    members = values.reshape(-1, *values.shape[values.ndim - where.rank:])
+    different = len(np.unique(members, axis=0))
+    few = {"orthogonal": 2 if members.shape[-1] == 1 else len(members) // 2, "permutation": 1, "simplex": 1}
+    few |= dict.fromkeys(("correlation_cholesky", "strictly_lower", "strictly_upper"), 1) if members.shape[-1] == 1 else {}
+    least = min(few.get(where.name, len(members) // 2), len(members))
+    return bool(where.outside(values).any()) or different < least
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", SETS)
+def test_members_are_members_and_do_not_collapse(name, dtype):
+    where = SETS[name]
+    for shape in SHAPES[where.rank]:
+        for spread in SPREADS:
+            values = drawn(where, shape, dtype, spread)
+            assert values.shape == shape
+            assert values.dtype == dtype or where.name == "permutation"
+            assert not collapsed(where, values), (shape, spread)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_plainest_member_is_one(name):
+    where = SETS[name]
+    for shape in SHAPES[where.rank]:
+        for dtype in (np.float32, np.float64):
+            assert not where.outside(where.plainest(shape).astype(dtype)).any()
+            assert not where.outside(where.draw(Plainest(), shape, dtype)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_steps_of_increasing_vectors_have_many_orders_of_magnitude(dtype):
+    x = drawn(increasing, (400, 9), dtype, 20)
+    steps = np.diff(x.astype(np.float64), axis=-1)
+    ratios = np.log2(steps.max(-1) / steps.min(-1))
+    assert (steps > 0).all() and np.median(ratios) > 12 and ratios.max() > 25
+    assert (np.diff(steps, axis=-1) < 0).any()              # not only steps that grow
+    assert (steps.min(-1) > np.spacing(np.abs(x).min(-1))).mean() > 0.9
+
+
+@pytest.mark.parametrize("make", [
+    lambda source, shape, dtype, low, high: np.cumsum(source.numbers(shape, low, high), -1).astype(dtype),
+    lambda source, shape, dtype, low, high: np.sort(1 + source.numbers(shape, low - 40, high - 40), -1).astype(dtype)])
+def test_a_draw_that_collapses_in_float32_is_noticed(make):
+    bad = dataclasses.replace(increasing, make=make)
+    assert any(collapsed(bad, drawn(bad, (20, 8), np.float32, spread)) for spread in SPREADS)
+
+
+def test_an_interval_that_collapses_in_float32_is_noticed():
+    def make(source, shape, dtype, low, high):
+        return np.clip(1001 - source.numbers(shape, low, 0), 1000, np.nextafter(1001, 0)).astype(dtype)
+
+    bad = dataclasses.replace(interval(1000, 1001), make=make)
+    assert collapsed(bad, drawn(bad, (200,), np.float32, 20)) and not collapsed(bad, drawn(bad, (200,), np.float64, 20))
+
+
+# ---------------------------------------------------------------- what maps onto them
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", [name for name, held in SETS.items() if held.biject_to and name != "nonnegative"])
+def test_the_page_that_a_set_names_maps_onto_it(name, dtype):
+    where = SETS[name]
+    for shape in SHAPES[where.rank]:
+        members = drawn(where, shape, dtype, 2)
+        f = biject_to(where, members)
+        assert not where.outside(f.forward(f.inverse(members))).any()
+        assert np.allclose(f.forward(f.inverse(members)), members, rtol=1e3 * np.finfo(dtype).eps, atol=1e3 * np.finfo(dtype).eps)
+
+
+def test_a_half_line_and_a_sign_are_those_of_the_member():
+    members = np.array([[-3.0, 0.5], [2.0, -1e-3]])
+    f = biject_to(sets.nonzero, members)
+    assert (np.sign(f.forward(np.zeros((2, 2)))) == np.sign(members)).all()
+    with pytest.raises(ValueError, match="HalfLine: x must lie between its ends"):
+        f.inverse(-members)
+
+
+@pytest.mark.parametrize("D", [2, 3, 4])
+def test_the_volume_of_the_cayley_map(D):
+    """log_det is 1/2 log det J^T J, and x^T dx skew."""
+    source = RandomSource(np.random.default_rng(D))
+    f = CayleyOrthogonal(sets.orthogonal.draw(source, (D, D)))
+    z = source.signed((20, D * (D - 1) // 2), -2, 1)
+    J = f.jacobian(z)
+    assert np.allclose(f.log_det(z), np.linalg.slogdet(J.mT @ J)[1] / 2, rtol=1e-12, atol=1e-12)
+    h = 2.0**-18
+    moved = [(f.forward(z + h * e) - f.forward(z - h * e)) / (2 * h) for e in np.eye(z.shape[-1])]
+    assert np.allclose(np.stack(moved, -1).reshape(J.shape), J, atol=1e-8)
