@@ -40,6 +40,9 @@ class Bound:
     def definition(self, m, *event):
         return self.value.definition(m, *event, **self.fields)
 
+    def inverse_definition(self, m, *event):
+        return self.value.inverse_definition(m, *event, **self.fields)
+
 
 def path_of(prefix, key):
     return key if key == "context" else f"{prefix}{key}"

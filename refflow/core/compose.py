@@ -6,8 +6,10 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     J = J_K ... J_1                                                                 (3)
     z_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (4)
 
-`Independent(f, n)`: `f` on each of `n` leading event axes; log-dets add up, `J` is block diagonal.
-Inverse(f): the same map read from the other side; its vjp is f.inverse_vjp.
+`Independent(f, n)`, on each part `z_i` along `n` leading event axes, `J` being block diagonal:
+    x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
+`Inverse(f)`, the same map read from the other side; its pullback is that of the inverse of `f`:
+    x = f^-1(z)                                                                     (6)
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from .declarations import child, children, plain
 from .registry import REGISTRY
 from .sets import real
 from .tree import along
+from .words import Cases, case
 
 
 MARKS: ContextVar = ContextVar("marks", default=None)
@@ -58,7 +61,7 @@ def contains(outer, inner):
     return outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
 
 
-@bijector(register=False)
+@bijector(source="definition")
 class Independent(Bijector):
     """The bijector `inner` on every entry of `ndim` more event axes; log_det is the sum over them.
 
@@ -116,10 +119,10 @@ class Independent(Bijector):
 
     @staticmethod
     def definition(m, z, inner, ndim):
-        return inner.definition(m, z) if ndim == 0 else [Independent.definition(m, part, inner, ndim - 1) for part in z]
+        return inner.definition(m, z) if ndim == 0 else [Independent.definition(m, part, inner, ndim - 1) for part in z]  # (5)
 
     def _total(self, log_det):
-        return log_det.sum(axis=tuple(range(-self.ndim, 0)))
+        return log_det.sum(axis=tuple(range(-self.ndim, 0)))                        # (5)
 
     def _each(self, log_det_bar, like):
         return np.broadcast_to(over_event(log_det_bar, self.ndim), like.shape)
@@ -180,6 +183,11 @@ class Independent(Bijector):
         inner = source.choice((affine_of(source), affine_of(source, 2), REGISTRY["Tanh"]()))
         return cls(inner), (size, 2)[:1 + inner.event_ndim[0]]
 
+    hard_cases = Cases(lambda: (
+        case("Sum", "log-dets add up over the axis", z=[[0.5, -2.0]], x=[[0.5, -0.25]], inner=REGISTRY["Tanh"](), ndim=1),
+        case("Axes", "two axes, one map", z=[[[0.5, -2.0], [1e-9, 3.0]]], inner=REGISTRY["Tanh"](), ndim=2),
+    ))
+
 
 def affine_of(source, size=None):
     """A scale and a shift of one number, or of each entry of a vector."""
@@ -188,7 +196,7 @@ def affine_of(source, size=None):
     return REGISTRY[page](shift=first, scale=second) if size is None else REGISTRY[page](scale=first, bias=second)
 
 
-@bijector(register=False)
+@bijector(source="definition")
 class Inverse(Bijector):
     """The map `inner` read from the other side: forward is its inverse."""
 
@@ -222,10 +230,10 @@ class Inverse(Bijector):
         return self.inner.part_shapes(shape, 1 - side)
 
     def forward(self, z):
-        return self.inner.inverse(z)
+        return self.inner.inverse(z)                                                # (6)
 
     def inverse(self, x):
-        return self.inner.forward(x)
+        return self.inner.forward(x)                                                # (6)
 
     def forward_and_log_det(self, z):
         return self.inner.inverse_and_log_det(z)
@@ -249,6 +257,14 @@ class Inverse(Bijector):
     def inverse_vjp(self, x):
         return self._named(*self.inner.vjp(x))
 
+    @staticmethod
+    def definition(m, z, inner):
+        return inner.inverse_definition(m, z)                                       # (6)
+
+    @staticmethod
+    def inverse_definition(m, x, inner):
+        return inner.definition(m, x)                                               # (6)
+
     def _named(self, image_and_log_det, inner_pullback):
         def pullback(image_bar, log_det_bar):
             event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)
@@ -264,8 +280,16 @@ class Inverse(Bijector):
 
     @classmethod
     def examples(cls, source):
-        inner = source.choice((affine_of(source), REGISTRY["Tanh"](), Chain((affine_of(source), REGISTRY["Sigmoid"]()))))
+        """Of maps whose inverse is a formula."""
+        inner = source.choice((affine_of(source), REGISTRY["Exp"](), Chain((affine_of(source), REGISTRY["Exp"]()))))
         return cls(inner), ()
+
+    hard_cases = Cases(lambda: (
+        case("Small", "the log-det of a logarithm, where it is large", z=[1e-300, 1.0], x=[-700.0, 0.0],
+             inner=REGISTRY["Exp"]()),
+        case("Cancelling", "x - shift keeps its last digit alone", z=[1.0 + 2.0**-52, -3.0], x=[2.0**-52],
+             inner=REGISTRY["Affine"](shift=1.0, scale=1.0)),
+    ))
 
 
 def moved_breaks(f, breaks, side):
@@ -298,7 +322,7 @@ def lifts(stages):
     return [k - min(extra) for k in extra]
 
 
-@bijector(register=False)
+@bijector(source="definition")
 class Chain(Bijector):
     """x = f_K(... f_1(z)): the stages in the order in which they are applied to z.
 
@@ -373,6 +397,16 @@ class Chain(Bijector):
         for stage in stages:
             z = stage.definition(m, z)                                              # (1)
         return z
+
+    @property
+    def inverse_definition(self):
+        """The printed inverse, where all stages have one, else None."""
+        def inverse_definition(m, x, stages):
+            for stage in reversed(stages):
+                x = stage.inverse_definition(m, x)                                  # (1)
+            return x
+
+        return inverse_definition if all(getattr(s, "inverse_definition", None) for s in self.stages) else None
 
     def _entering(self, i, side, event):
         """An event on its way into stage i, checked or marked where its origin does not guarantee that it belongs."""
@@ -466,6 +500,14 @@ class Chain(Bijector):
         last = source.choice(("Tanh", "Sigmoid", "Softplus", "Exp", "Affine"))
         stages = affine_of(source, size), affine_of(source, size) if last == "Affine" else REGISTRY[last]()
         return cls(stages), () if size is None else (size,)
+
+    hard_cases = Cases(lambda: (
+        case("Alone", "one stage", z=[0.5, -2.0], x=[0.5], stages=(REGISTRY["Tanh"](),)),
+        case("Ranks", "a stage of numbers on the entries of vectors", z=[[0.5, -2.0]], x=[[0.5, 0.25]],
+             stages=(REGISTRY["ActNorm"]([2.0, -0.5], [1.0, 0.0]), REGISTRY["Sigmoid"]())),
+        case("Saturated", "the middle is large, where the last stage has ended: the log-det has not", z=[30.0, -30.0],
+             stages=(REGISTRY["Affine"](scale=2.0), REGISTRY["Tanh"]())),
+    ))
 
 
 def single_steps(f, side, path=()):

@@ -15,13 +15,14 @@ import numpy as np
 
 from ..core import Bijector, Conditioner, Density
 from ..core.declarations import Child, Field
+from ..core.registry import has_components
 from ..maps.elementwise import Scale
 from ..maps.parametrisations import Map
 
 NUMBERS = re.compile(r"\((\d+)\)")
 DEFINED = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")          # at the end of a line, apart from its text
 CITED = re.compile(r"#((?:\s*\(\d+\))+)\s*$")
-RESHAPING = ("input_shape", "inverse_definition")               # of a page that defines output_shape
+RESHAPING = ("input_shape", "inverse_definition")               # of a page without components that defines output_shape
 DEFINITION = (("definition",), "definition, the believed equation")
 VJP = (("vjp",), "vjp, the hand-written reverse rule")
 
@@ -64,7 +65,7 @@ def lacks(page) -> list[str]:
 
 def of_bijector(page):
     found = derivative(page)
-    if writes(page, "output_shape"):
+    if writes(page, "output_shape") and not has_components(page):
         found += [f"no {part}, though its shapes differ" for part in RESHAPING if not writes(page, part)]
         found += ["no chart, though its dimensions differ"] if resizing(page) and not writes(page, "chart") else []
     if page.domain is None or page.codomain is None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, Chain, Conditioner, child, conditioner
+from ...core import Bijector, Chain, Conditioner, case, child, conditioner
 from ..elementwise import Tanh
 from ..normalization import ActNorm
 from .examples import WIDTHS
 
 
-@conditioner(source="definition", register=False)
+@conditioner(source="definition")
 class BijectorLayer(Conditioner):
     """h = f(a) for a bijector `f` of R^n."""
 
@@ -58,3 +58,8 @@ class BijectorLayer(Conditioner):
         size = source.choice(WIDTHS)
         affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
         return cls(source.choice((affine, Chain((affine, Tanh()))))), (size,)
+
+    hard_cases = (
+        case("Saturated", "tanh has ended, its slope has not", z=[[20.0, -0.5]],
+             f=Chain((ActNorm([1.0, 2.0], [0.0, 0.0]), Tanh()))),
+    )

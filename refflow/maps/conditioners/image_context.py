@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Conditioner, child, children, conditioner, context
+from ...core import Array, Conditioner, case, child, children, conditioner, context
 from ...core.arrays import sum_to_shape
+from .conv2d import Conv2d
+from .dense import Dense
 from .examples import WIDTHS, convolution, dense
 
 
-@conditioner(source="arXiv:1807.03039", register=False)
+@conditioner(source="arXiv:1807.03039")
 class ImageContext(Conditioner):
     """h = net(context) + the sum of layers(a), h (*batch, M, H, W).
 
@@ -109,3 +111,9 @@ class ImageContext(Conditioner):
         channels, outputs, size = (source.choice(WIDTHS) for _ in range(3))
         layers = [convolution(source, outputs, channels) for _ in range(source.count(0, 2))]
         return cls(dense(source, outputs, size), layers, source.signed((size,), -4, 4)), (channels, 2, 1)
+
+    hard_cases = (
+        case("ContextAlone", "no layer sees the image", z=[[[[1.0]]]], net=Dense([[2.0]], [0.5]), layers=(), context=[0.25]),
+        case("Cancelling", "the context and the image cancel", z=[[[[1.0, 2.0]]]], net=Dense([[-1.0]], [0.0]),
+             layers=(Conv2d([[[[1.0]]]], [0.0]),), context=[1.0]),
+    )

@@ -16,14 +16,15 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, children, conditioner
+from ...core import Conditioner, case, children, conditioner
 from ...core.products import boolean_product
 from ...core.words import each
+from .dense import Dense
 from .examples import WIDTHS, dense
 from .network import network
 
 
-@conditioner(source="arXiv:1605.08803", register=False)
+@conditioner(source="arXiv:1605.08803")
 class SkipSum(Conditioner):
     """h = skip_0(a) + skip_1(block_1(a)) + skip_2(block_2(block_1(a))) + ...: one skip more than blocks."""
 
@@ -118,6 +119,12 @@ class SkipSum(Conditioner):
         size, outputs = source.choice(WIDTHS), source.choice(WIDTHS)
         blocks = [network(source, size, size) for _ in range(source.count(0, 2))]
         return cls(blocks, [dense(source, outputs, size) for _ in range(len(blocks) + 1)]), (size,)
+
+    hard_cases = (
+        case("NoBlock", "one skip alone", z=[[1.0, -2.0]], blocks=(), skips=(Dense([[1.0, 0.5]], [0.25]),)),
+        case("Cancelling", "two skips cancel but for their last digits", z=[[1.0]], blocks=(Dense([[1.0]], [0.0]),),
+             skips=(Dense([[1.0]], [0.0]), Dense([[2.0**-20 - 1]], [0.0]))),
+    )
 
 
 def in_order(bars):

@@ -7,12 +7,13 @@ r"""A network's outputs, multiplied by a constant.
 
 from __future__ import annotations
 
-from ...core import Conditioner, child, conditioner, plain
+from ...core import Conditioner, case, child, conditioner, plain
+from .dense import Dense
 from .examples import WIDTHS
 from .network import network
 
 
-@conditioner(source="definition", register=False)
+@conditioner(source="definition")
 class Times(Conditioner):
     """h = factor net(a), factor a constant."""
 
@@ -57,3 +58,8 @@ class Times(Conditioner):
     def examples(cls, source):
         size = source.choice(WIDTHS)
         return cls(network(source, size, source.choice(WIDTHS)), float(source.signed((), -4, 4))), (size,)
+
+    hard_cases = (
+        case("Small", "a factor that is not a power of 2", z=[[1.0, -2.0]], net=Dense([[1.0, 0.5]], [0.25]), factor=0.1),
+        case("Zero", "the factor is 0: nothing is left of the network", z=[[1.0]], net=Dense([[3.0]], [1.0]), factor=0.0),
+    )

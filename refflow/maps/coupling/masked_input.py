@@ -17,14 +17,15 @@ import math
 
 import numpy as np
 
-from ...core import Array, Conditioner, child, conditioner, constant
+from ...core import Array, Conditioner, case, child, conditioner, constant
+from ..conditioners import Dense
 from ..conditioners.examples import split
 from ..conditioners.network import network
 from .coupling import flat_list, like
 from .masks import Split
 
 
-@conditioner(source="arXiv:1605.08803", register=False)
+@conditioner(source="arXiv:1605.08803")
 class MaskedInput(Conditioner):
     """h = b's entries of net(the event with a alone), from a (|a|,) to (P |b|,).
 
@@ -113,6 +114,11 @@ class MaskedInput(Conditioner):
     def examples(cls, source):
         passes, a, b = split(source)
         return cls(passes, network(source, a + b, source.count(1, 2) * (a + b))), (a,)
+
+    hard_cases = (
+        case("Hidden", "the network multiplies the entry of b, which is 0", z=[[1.0]], passes=[True, False],
+             net=Dense([[1.0, 5.0], [2.0, 7.0]], [0.5, -0.5])),
+    )
 
 
 def wrapped(v, depth):

@@ -38,6 +38,10 @@ class Affine(Bijector):
     def definition(m, z, shift, scale):
         return scale * z + shift                                                    # (1)
 
+    @staticmethod
+    def inverse_definition(m, x, shift, scale):
+        return (x - shift) / scale                                                  # (2)
+
     def forward(self, z):
         return self.scale * z + self.shift                                          # (1)
 

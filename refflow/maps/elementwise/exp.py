@@ -34,6 +34,10 @@ class Exp(Bijector):
     def definition(m, z):
         return m.exp(z)                                                             # (1)
 
+    @staticmethod
+    def inverse_definition(m, x):
+        return m.log(x)                                                             # (2)
+
     def forward(self, z):
         return np.exp(z)                                                            # (1)
 

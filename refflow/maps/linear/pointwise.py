@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, child, invertible, over_event, plain
+from ...core import Bijector, bijector, case, child, invertible, over_event, plain
 from ..normalization import ActNorm
 from .dense import DenseLinear
 
 
-@bijector(register=False)
+@bijector(source="arXiv:1807.03039")
 class Pointwise(Bijector):
     """`inner`, a bijector of vectors, on the channels of each position of (*batch, C, T), rank 2, or (*batch, C, H, W), 3.
 
@@ -158,3 +158,10 @@ class Pointwise(Bijector):
         shape = source.choice(((1, 2), (3, 1), (2, 1)))
         rank = source.choice((3, 2))
         return cls(inner, rank), (C, *shape[:rank - 1])
+
+    hard_cases = (
+        case("Positions", "three positions of a signal of two channels", z=[[[1.0, 2.0, -0.5], [3.0, 1e-9, 0.25]]],
+             x=[[[1.0, 2.0, -0.5], [3.0, 1e-9, 0.25]]], inner=DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), rank=2),
+        case("OnePixel", "an image of one pixel", z=[[[[1.0]], [[-2.0]]]], x=[[[[1.0]], [[-2.0]]]],
+             inner=ActNorm([2.0, -0.5], [1.0, 0.0]), rank=3),
+    )

@@ -24,11 +24,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, child, invertible
+from ...core import Bijector, bijector, case, child, invertible
 from .dense import DenseLinear
 
 
-@bijector(register=False)
+@bijector(source="definition")
 class Transposed(Bijector):
     """x = A^T z for a linear bijector `inner` of vectors, v to A v.  ValueError where it has a shift that is not 0."""
 
@@ -95,6 +95,13 @@ class Transposed(Bijector):
     def examples(cls, source):
         D = source.count(1, 3)
         return cls(DenseLinear(invertible.draw(source, (D, D), spread=2), None)), (D,)
+
+    hard_cases = (
+        case("Triangle", "a lower triangle becomes an upper one", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
+             inner=DenseLinear([[1.0, 0.0], [3.0, 2.0]], None)),
+        case("Rotation", "the transpose is the inverse", z=[[1.0, 0.75]], x=[[1.0, 0.75]],
+             inner=DenseLinear([[0.6, 0.8], [-0.8, 0.6]], None)),
+    )
 
 
 def without_shift(bars):

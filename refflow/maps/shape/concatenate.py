@@ -11,14 +11,14 @@ import dataclasses
 
 import numpy as np
 
-from ...core import Bijector, Independent, bijector, children, plain
+from ...core import Bijector, Independent, bijector, case, children, plain
 from ..elementwise import Exp, Sigmoid, Softplus, Tanh
 from ..normalization import ActNorm
 
 __all__ = ["Concatenate", "stack"]
 
 
-@bijector(register=False)
+@bijector(source="definition")
 class Concatenate(Bijector):
     """Part i acts on the i-th block, of `sizes[i]` entries along event axis `axis` (negative), of the event.
 
@@ -175,6 +175,12 @@ class Concatenate(Bijector):
         affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
         others = source.choice(((Tanh(),), (Sigmoid(), Exp()), (Softplus(),)))
         return cls((affine, *others), (size,) + (1,) * len(others)), (size + len(others),)
+
+    hard_cases = (
+        case("Parts", "a part of two entries and one of one", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]],
+             parts=(ActNorm([2.0, -0.5], [1.0, 0.0]), Tanh()), sizes=(2, 1)),
+        case("Empty", "a part of no entries", z=[[0.5]], x=[[0.5]], parts=(Exp(), Tanh()), sizes=(0, 1)),
+    )
 
 
 def nesting(nested):

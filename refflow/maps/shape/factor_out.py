@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, Chain, bijector, child, constant, real
+from ...core import Array, Bijector, Chain, bijector, case, child, constant, real
 from ..elementwise import Affine
 from .reshape import Reshape
 
 
-@bijector(domain=real, codomain=real, register=False)
+@bijector(source="arXiv:1605.08803", domain=real, codomain=real)
 class FactorOut(Bijector):
     """Channels without `keep` become latents, `rest` maps the others to theirs: (*batch, C, H, W) to (*batch, C H W).
 
@@ -177,3 +177,10 @@ class FactorOut(Bijector):
         affine = Affine(shift=source.signed((), -4, 4), scale=source.signed((), -4, 4))
         rest = Chain((affine, Reshape((kept, H, W), (kept * H * W,))))
         return cls(source.orders((C,)) < kept, rest), (C, H, W)
+
+    hard_cases = (
+        case("All", "nothing is factored out", z=[[[[1.0, 2.0]]]], x=[[1.0, 2.0]], keep=[True],
+             rest=Reshape((1, 1, 2), (2,))),
+        case("Second", "the first channel is a latent, the second goes on", z=[[[[1.0]], [[2.0]]]], x=[[1.0, 3.0]],
+             keep=[False, True], rest=Chain((Affine(1.0, 2.0), Reshape((1, 1, 1), (1,))))),
+    )

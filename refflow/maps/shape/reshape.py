@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, plain, real
+from ...core import Bijector, bijector, case, plain, real
 
 
 def nested(flat, shape):
@@ -25,7 +25,7 @@ def flattened(nest):
     return [entry for part in nest for entry in flattened(part)] if isinstance(nest, list) else [nest]
 
 
-@bijector(domain=real, codomain=real, register=False, constant_log_det=True)
+@bijector(domain=real, codomain=real, source="definition", constant_log_det=True)
 class Reshape(Bijector):
     """Events of shape `input` as events of shape `output`.  Raises ValueError when the sizes differ."""
 
@@ -60,6 +60,10 @@ class Reshape(Bijector):
     def definition(m, z, input, output):
         return nested(flattened(z), output)                                         # (1)
 
+    @staticmethod
+    def inverse_definition(m, x, input, output):
+        return nested(flattened(x), input)                                          # (1)
+
     def _batch(self, event, side):
         return event.shape[:event.ndim - self.event_ndim[side]]
 
@@ -86,3 +90,9 @@ class Reshape(Bijector):
     def examples(cls, source):
         here, there = source.choice((((2, 3), (6,)), ((4,), (2, 2)), ((2, 1, 2), (4,)), ((3,), (3,)), ((2,), (1, 2, 1))))
         return cls(here, there), here
+
+    hard_cases = (
+        case("Flatten", "an image as a vector, in C order", z=[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]],
+             x=[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], input=(2, 3), output=(6,)),
+        case("Axes", "axes of one entry come and go", z=[[1.0, -2.0]], x=[[[1.0], [-2.0]]], input=(2,), output=(2, 1)),
+    )
