@@ -199,7 +199,7 @@ class NaiveLogistic(Density):
     definition, hard_cases = staticmethod(StandardLogistic.definition), StandardLogistic.hard_cases[:1]
 
     def log_prob_vjp(self, z):
-        return -z - 2 * np.log1p(np.exp(-z)), lambda b: (-b * np.tanh(z / 2), {})
+        return -z - 2 * np.log1p(np.exp(-z)), StandardLogistic.log_prob_vjp(self, z)[1]
 
     def sample_vjp(self, rng, lead):
         return rng.logistic(size=lead), lambda z_bar: {}
@@ -224,6 +224,7 @@ class SubtractingGate(Map):
     offset: float = plain(2.0)
     order: tuple = plain(("scale", "shift"))
     definition, hard_cases = staticmethod(GatedLocationScale.definition), GatedLocationScale.hard_cases[:2]
+    examples = classmethod(lambda cls, source: (cls(), (2,)))
     size, names = 2, ("s", "shift")
 
     def vjp(self, h):
