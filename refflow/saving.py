@@ -3,11 +3,11 @@
     save(flow, "flow.npz")      load("flow.npz")
 
 Two forms of one document, {"schema", "refflow", "about", "value"}: `about` is a note of the caller's, which `about(path)`
-reads; a value is {"class", "weak", "fields"}, its class by name and its fields by theirs.  A .json file holds arrays as
-{"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one
-.npy entry for each array, named by its path.  Nothing is pickled, and nothing but known classes is built: a class is looked
-up among those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from
-any other caller.
+reads; a value is {"class", "weak", "fields"}, its class by name and its fields by theirs, or {"same": path} where it stands
+a second time.  A .json file holds arrays as {"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip archive
+with the document as `refflow.json` and one .npy entry for each array, named by its path.  Nothing is pickled, and nothing but
+known classes is built: a class is looked up among those that refflow, or `@bijector` in the user's own code, has registered,
+and constructs and checks itself as from any other caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
 declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
@@ -147,17 +147,23 @@ def joined(path, key):
     return f"{path}.{key}" if path else str(key)
 
 
-def written(value, path, arrays):
-    """A value as the document has it; with `arrays`, arrays go there, by path."""
-    name = type(value).__name__
+def written(value, path, arrays, met=None):
+    """A value as the document has it; with `arrays`, arrays go there, by path.
+
+    What is in `met`, {id: path}, has been written: it is named by its first path.
+    """
+    met, name = {} if met is None else met, type(value).__name__
+    if id(value) in met:
+        return {"same": met[id(value)]}
+    met[id(value)] = path
     if known_classes().get(name) is not type(value):
         raise ValueError(f"save: {path or 'the value'} is a {name}, which is not registered")
     fields = {}
     for key, field in value.declared.items():
         held, here = getattr(value, key), joined(path, key)
         if isinstance(field, Child):
-            fields[key] = ([written(c, joined(here, i), arrays) for i, c in enumerate(held)] if field.many
-                           else written(held, here, arrays))
+            fields[key] = ([written(c, joined(here, i), arrays, met) for i, c in enumerate(held)] if field.many
+                           else written(held, here, arrays, met))
         elif isinstance(field, Field):
             fields[key] = None if held is None else written_array(held, here, arrays)
         else:
@@ -251,7 +257,13 @@ def read_document(document, arrays):
     return read_value(value if found == SCHEMA else upgraded(value), "", arrays, 0)
 
 
-def read_value(given, path, arrays, depth):
+def read_value(given, path, arrays, depth, made=None):
+    """The value of a document; in `made`, {path: component}, are those that another place may name."""
+    made = {} if made is None else made
+    if isinstance(given, dict) and set(given) == {"same"}:
+        if given["same"] not in made:
+            raise ValueError(f"{path or 'value'}: there is no component {given['same']!r} before it")
+        return made[given["same"]]
     given = with_keys(given, ("class", "weak", "fields"), path)
     cls = class_named(given["class"], path)
     if depth > DEEPEST:
@@ -259,7 +271,7 @@ def read_value(given, path, arrays, depth):
     if not isinstance(given["weak"], bool):
         raise ValueError(f"{joined(path, 'weak')}: true or false is needed")
     fields = fields_of(cls, given["fields"], path)
-    new = {key: read_field(cls.declared[key], part, joined(path, key), arrays, given["weak"], depth)
+    new = {key: read_field(cls.declared[key], part, joined(path, key), arrays, given["weak"], depth, made)
            for key, part in fields.items()}
     try:
         value = cls(**new)
@@ -267,6 +279,7 @@ def read_value(given, path, arrays, depth):
         raise ValueError(f"{path or 'value'}: {error}") from None
     if (value.dtype is None) != given["weak"]:
         raise ValueError(f"{joined(path, 'weak')}: it says {given['weak']}, its fields do not")
+    made[path] = value
     return value
 
 
@@ -290,13 +303,13 @@ def has_default(field):
     return isinstance(field, Field) and (field.optional or field.default is not None)
 
 
-def read_field(field, given, path, arrays, weak, depth):
+def read_field(field, given, path, arrays, weak, depth, made):
     if isinstance(field, Child):
         if not field.many:
-            return read_value(given, path, arrays, depth + 1)
+            return read_value(given, path, arrays, depth + 1, made)
         if not isinstance(given, list):
             raise ValueError(f"{path}: a list is needed")
-        return tuple(read_value(part, joined(path, i), arrays, depth + 1) for i, part in enumerate(given))
+        return tuple(read_value(part, joined(path, i), arrays, depth + 1, made) for i, part in enumerate(given))
     if isinstance(field, Field):
         if given is None:
             return None

@@ -74,6 +74,21 @@ def test_its_cotangents_are_added_up():
         assert np.abs(bar - both).max() <= 1e-14 * np.abs(both).max()
 
 
+@pytest.mark.parametrize("form", [".npz", ".json"])
+def test_it_stays_one_in_a_file(tmp_path, form):
+    refflow.save(tied(), tmp_path / f"tied{form}")
+    f = refflow.load(tmp_path / f"tied{form}")
+    assert f.stages[0].net is f.stages[2].net and f.equals(tied())
+
+
+def test_a_file_cannot_name_what_comes_later(tmp_path):
+    path = tmp_path / "tied.json"
+    refflow.save(tied(), path)
+    path.write_text(path.read_text().replace('"same": "stages.0.net"', '"same": "stages.3.net"'))
+    with pytest.raises(ValueError, match="stages.2.net: there is no component 'stages.3.net' before it"):
+        refflow.load(path)
+
+
 @pytest.mark.parametrize("memory", ["stored", "reversible"])
 def test_training_adds_them_up_too(memory):
     flow, rng = Flow(tied(), StandardNormal(2)), np.random.default_rng(1)
