@@ -244,23 +244,6 @@ def identities(shape):
     return np.broadcast_to(np.eye(shape[-1]), shape)
 
 
-def _not_increasing(v):
-    return ~(np.isfinite(v).all(-1) & (v[..., 1:] > v[..., :-1]).all(-1))
-
-
-def _draw_increasing(rng, shape, spread):
-    """Sorted signed magnitudes, with gaps between neighbours that float32 can hold."""
-    v = np.sort(real.draw(rng, shape, spread), -1)
-    for i in range(1, shape[-1]):
-        before = v[..., i - 1]
-        v[..., i] = np.maximum(v[..., i], before + 2.0**-18 * np.abs(before))
-    return v
-
-
-increasing = Set("increasing", "must be finite and strictly increasing", _not_increasing, _not_increasing, _draw_increasing,
-                 rank=1, entrywise=False)
-
-
 def _correlation_outside(factor, closed):
     diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
     squares = factor * factor
