@@ -380,3 +380,13 @@ def test_float32():
     q = forward_truth(TANH, float(np.float32(1e-40)), 1.0, 1.0, dtype=np.float32)
     same(q["log_det"], [-2 * arb(float(np.float32(1e-40))).cosh().log()], digits=15)
     assert error(np.float32(np.float32(1e-40)), q["forward"], np.float32) < 1
+
+
+def test_what_is_handed_on_counts_as_an_input():
+    """log of a rounded exp(s): its kappa is 1, not 2|s|."""
+    def definition(m, z, s):
+        return z + m.log(handed(m, m.exp(s)))
+
+    s = 2.0**-30
+    q = forward_truth(Problem(definition, {"s": s}), 0.0)["forward"]
+    assert abs(float(q.kappa[0].mid()) - (1 + 2 * s)) < 1e-12

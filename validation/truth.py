@@ -8,7 +8,8 @@ A page is believed through `definition(m, z, **fields)` alone: x = f(z; fields),
     L = <z_bar, z> + l_bar (inverse l)           inverse vjp = dL/d(x, fields)               (4)
     kappa(q) = |q| + sum_j |dq/d input_j| |input_j|        the unit of error of q            (5)
 
-inputs being the event, every entry of every real field, and the cotangents where q depends on them.
+inputs being the event, every entry of every real field, and the cotangents where q depends on them; and what one part of a
+composition hands to the next, which rounds it: the fields that a family makes of a network's outputs.
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, exponents unbounded.  A quantity is settled when
 its radius is below 1e-50 of it, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
@@ -107,12 +108,28 @@ def nest(flat, shape):
     return [nest(flat[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
+class Handing:
+    """The namespace m of one evaluation of a definition, in which what is handed on is an input: a factor of 1."""
+
+    def __init__(self, inputs):
+        self.inputs, self.count = inputs, 0
+
+    def __getattr__(self, name):
+        return getattr(m, name)
+
+    def handed(self, value):
+        if self.count == len(self.inputs.factors):
+            self.inputs.factors += self.inputs.add(f"factor {self.count}", 1.0)[0]
+        self.count += 1
+        return value * self.inputs.factors[self.count - 1]
+
+
 class Inputs:
     """Everything the answer depends on, as variables of dual numbers of levels 1 .. order."""
 
     def __init__(self, problem, order):
         self.problem, self.order, self.values, self.blocks, self.spans = problem, order, [], [], {}
-        self.fields = dict(problem.fields)
+        self.fields, self.factors = dict(problem.fields), []
 
     def add(self, name, nested, order=None):
         """The variables of one block, flat, and its shape."""
@@ -161,7 +178,7 @@ def values_jacobian_log_det(inputs, z, shape):
     """f(z), its shape, J and l of (1), None where there is none; z are duals of the inputs' levels."""
     top, problem = inputs.order + 1, inputs.problem
     event = nest([Dual(x, {i: 1}, top) for i, x in enumerate(z)], shape)
-    x, out_shape = flatten(problem.definition(m, event, **inputs.fields))
+    x, out_shape = flatten(problem.definition(Handing(inputs), event, **inputs.fields))
     values, partials = zip(*(seen_from(top, constant(entry)) for entry in x))
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
     if not problem.has_log_det:
@@ -272,7 +289,8 @@ def implicit(inputs, root, x, shape):
     W = inverse(Solver(inputs.problem, [], shape).step(root)[1])
     z = root
     for _ in range(inputs.order):
-        out = flatten(inputs.problem.definition(m, nest([constant(v) for v in z], shape), **inputs.fields))[0]
+        event = nest([constant(v) for v in z], shape)
+        out = flatten(inputs.problem.definition(Handing(inputs), event, **inputs.fields))[0]
         residual = [v - t for v, t in zip(out, x)]
         z = [with_ball(v - sum(w * r for w, r in zip(row, residual)), v0) for v, row, v0 in zip(z, W, root)]
     return z

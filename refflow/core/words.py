@@ -27,6 +27,11 @@ def case(name, reason, z=(), x=(), **params) -> Case:
     return Case(name, reason, list(z), list(x), params)
 
 
+def handed(m, value):
+    """A number that one part of a definition hands to the next, which rounds it: the truth counts it among its inputs."""
+    return m.handed(value) if hasattr(m, "handed") else value
+
+
 class Cases:
     """The hard cases of a page that holds pages of chapters: made when asked for, as the core loads none of these."""
 
