@@ -11,8 +11,8 @@ Exit status 1, and the failing rows, where an error exceeds what is allowed, a m
 a quantity's points are well conditioned: the unit of error would then hide defects.  With --check also where an error
 exceeds 1.1 times the recorded one on the same machine; elsewhere only what is allowed counts.
 
-kappa is first order: where the truth or its kappa changes by more than an eighth from one float of the event to the next, as
-where a distribution function is flat to within rounding, it says nothing, and a larger error makes the quantity unsettled.
+kappa is first order: where it, or how far it lets the truth move, is off by more than an eighth from one float of the event
+to the next, as where a distribution function is flat to within rounding, a larger error makes the quantity unsettled.
 A quantity is unsettled too at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
 of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
 
@@ -42,14 +42,14 @@ from refflow.maps import load_all
 from refflow.core.registry import REGISTRY, of_kind
 from refflow.core import Conditioner, Value, tree
 from refflow.core.declarations import Child, Field
-from refflow.accuracy.drawing import image_shape
+from refflow.accuracy.drawing import image_shape, set_of
 from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.saving import read_value
 from refflow.saving import written as as_document
 
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
-from .points import Draw
+from .points import Draw, belongs
 from .truth import TruthNotFound
 
 ORACLE = Path(oracle.__file__).parent
@@ -110,14 +110,24 @@ def errors(point):
 
 
 def first_order(point, name, true):
-    """Do the truth and its kappa change by less than an eighth from the event to its neighbouring floats?"""
-    for end in (-np.inf, np.inf):
-        beside = truth(replace(point, event=np.nextafter(point.event, point.event.dtype.type(end)))).get(name)
-        if beside is None:
-            return False
-        pairs = [*zip(beside.value, true[name].value), *zip(beside.kappa, true[name].kappa)]
-        if any(abs(a - b) * 8 > abs(b) for a, b in pairs):
-            return False
+    """Does kappa tell how far the truth moves from the event to the floats beside it, and stay the same, within an eighth?
+
+    The truth itself may change by more than an eighth: where it passes through 0, no digit of it is lost for that.
+    """
+    if point.f.kind != "bijector":
+        return True
+    unit, here = np.finfo(point.event.dtype).eps, true[name]
+    for factor in (1 - unit, 1 + unit):
+        beside = replace(point, event=point.event * factor)
+        if not belongs(set_of(point.f, point.side), beside.event):
+            continue
+        try:
+            near = truth(beside)[name]
+        except (TruthNotFound, KeyError):
+            continue
+        for q, q_near, kappa, kappa_near in zip(here.value, near.value, here.kappa, near.kappa):
+            if abs(kappa_near - kappa) * 8 > kappa or abs(q_near - q) * 8 > kappa * float(unit) * 9:
+                return False
     return True
 
 

@@ -21,7 +21,7 @@ from refflow import REGISTRY
 from refflow.accuracy.drawing import Point
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, number, truth, written
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, errors, number, truth, written
 from .points import is_small, points
 from .truth import FIRST_DIGITS, decimal
 
@@ -68,11 +68,17 @@ def printed(x, digits):
     return "0" if x.abs_upper() < arb(10) ** -LARGEST else decimal(x, digits)
 
 
+def asked(point):
+    """The settled truth, without what the certificate leaves unsettled there: others are not asked it either."""
+    unsettled = {name for name, (C, _) in errors(point).items() if C is None}
+    return {name: quantity for name, quantity in truth(point).items() if name not in unsettled}
+
+
 def record(identity, dtype, point):
     """One point of the file, with the quantities whose truth is settled."""
     with ctx.workdps(FIRST_DIGITS[dtype]):
         quantities = {name: {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
-                             "kappa": [printed(k, 8) for k in q.kappa]} for name, q in truth(point).items()}
+                             "kappa": [printed(k, 8) for k in q.kappa]} for name, q in asked(point).items()}
     inputs = encoded(point)
     return {"id": identity, "dtype": dtype, "side": inputs.pop("side"), "case": point.case, "reason": point.reason,
             **inputs, "quantities": quantities}

@@ -14,7 +14,8 @@ With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logist
 Inverse: the root of
     H(z) = log(sum_k w_k S(u_k)/W) - log x                         for x <= 1/2     (8)
          = log(1 - x) - log(sum_k w_k S(-u_k)/W)                   elsewhere        (9)
-which keep the digits of either tail (`1 - x` is exact there).  `H` rises, and the root lies between the inverses of the
+which keep the digits of either tail (`1 - x` is exact there); near the root the logarithm of the quotient is taken, because
+the difference of logarithms would lose the digits of `log x`.  `H` rises, and the root lies between the inverses of the
 components, as a mean lies between the least and the largest: with `L = log(x/(1 - x))`,
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (10)
 which is widened, moving `L` by `(1 + |L|)/1024` to either side, so that rounding leaves a root inside.
@@ -288,9 +289,8 @@ class RootProblem:
 
     def __init__(self, x, weights, loc, scale):
         self.x, self.weights, self.loc, self.scale = x, weights, loc, scale
-        self.low = x <= 0.5
-        with np.errstate(all="ignore"):
-            self.log_x, self.log_rest = np.log(x), np.log1p(-x)
+        self.low, self.y = x <= 0.5, nearer_end(x)
+        self.log_y = np.log(self.y)
 
     def H(self, u, i):
         """H of the problems number i, from their u (len(i), K)."""
@@ -298,8 +298,10 @@ class RootProblem:
         e = np.minimum(sign[:, None] * u, 0)
         top, weights = e.max(-1), self.weights[i]
         terms = weights * np.exp(e - top[:, None]) / (1 + np.exp(-np.abs(u)))       # (3)
-        tail = top + np.log(terms.sum(-1) / weights.sum(-1))
-        return np.where(self.low[i], tail - self.log_x[i], self.log_rest[i] - tail)             # (8) (9)
+        part, root = terms.sum(-1) / weights.sum(-1), np.exp(top / 2)
+        far = top + np.log(part) - self.log_y[i]
+        near = np.log(root * part * (root / self.y[i]))
+        return sign * np.where(np.abs(far) < 1, near, far)                          # (8) (9)
 
     def nearest(self):
         """j of (12)."""
@@ -317,7 +319,7 @@ class RootProblem:
     def solved(self):
         """(j, d)."""
         j = self.nearest()
-        apart, L = self.from_nearest(j), self.log_x - self.log_rest
+        apart, L = self.from_nearest(j), np.log(self.x) - np.log1p(-self.x)
         lower, upper = ((self.scale * (L + side * (1 + np.abs(L)) / 1024)[:, None] - apart) for side in (-1, 1))        # (10)
 
         def function(d, i):
