@@ -102,8 +102,9 @@ def errors(point):
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given if name not in true}
             found = compared(given, true, point.event.dtype)
             if point.f.kind == "bijector":
-                beyond = [name for name, (C, _) in found.items() if not (C <= allowed(point, name) or np.isnan(given[name]).any())]
-                unsettled |= {name: (None, None) for name in beyond if not first_order(point, name, true)}
+                beyond = [name for name, (C, _) in found.items() if not C <= allowed(point, name)]
+                excused = [name for name in beyond if not np.isnan(given[name]).any() and not first_order(point, name, true)]
+                unsettled |= dict.fromkeys(excused, (None, None))
             return by_field(found | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
             return {type(failure).__name__: (np.inf, 1.0)}
