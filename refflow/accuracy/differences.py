@@ -80,7 +80,8 @@ class EventDifferences:
 
     def __init__(self, p):
         z = flat(p.z64, p.batch)
-        self.h = np.minimum(largest_step(p.f.domain, z), to_breaks(p.g, p.z64, p.batch) / STEPS_INSIDE)
+        distance = to_breaks(p.g, p.z64, p.batch)
+        self.h, self.at_break = np.minimum(largest_step(p.f.domain, z), distance / STEPS_INSIDE), (distance == 0).any(-1)
         plus, minus = moved_alone(z, self.h)
         view = spread_fields(p.g, plus.shape[:2] + p.batch)
         with np.errstate(all="ignore"):

@@ -232,7 +232,10 @@ def finite(values):
 
 @law("log-det is the finite-difference determinant")
 def log_det_differences(f, p):
-    """|log_det - FD| <= 10 e + 4 u kappa, with Ridders' own error estimate e; e <= 1e-6 or the point is rejected."""
+    """|log_det - FD| <= 10 e + 4 u kappa, with Ridders' own error estimate e; e <= 1e-6 or the point is rejected.
+
+    At a break there is no derivative from both sides: it is not asked.
+    """
     if p.chart is None:
         return None
     fd = event_differences(p)
@@ -240,7 +243,7 @@ def log_det_differences(f, p):
     with np.errstate(invalid="ignore"):
         bound = 10 * fd.log_det_error + unit(p, p.forward_sensitivities[1].kappa[:, 0])
     hold(p, "log_det", distance(p.log_det, fd.log_det), bound, usable)
-    return tried(~usable)
+    return tried(~usable[~fd.at_break])
 
 
 def event_differences(p):
