@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ..accuracy.drawing import drawn_fields, event_shapes, example, has_examples, plain_choices
-from ..accuracy.points import Points, stays_inside
+from ..accuracy.points import Points, nets_of, stays_inside
 from ..core import Source
 
 POINTS = 32
@@ -119,7 +119,7 @@ def events_of(source, f, dtype, count, shape):
     the domain.
     """
     where, free = f.domain, f.domain.entrywise and f.domain.rank == 0
-    together = 1 if f.moderate else SPREAD
+    together = 1 if f.moderate or nets_of(f) else SPREAD        # networks overflow where their maps do not
     z = where.draw(source, (count, *shape), dtype, EVENT_SPREAD - SPREAD if shape and free else EVENT_SPREAD)
     if shape and free:                                          # entries of one event are of similar size
         sized = z * source.numbers((count,) + (1,) * len(shape), -together, together).astype(dtype)
