@@ -228,8 +228,8 @@ class Permissive(Dense):
     def _validate(self):
         pass
 
-    def replace(self, **changes):
-        return super().replace(**{key: value[::-1] for key, value in changes.items()})
+    def changed(self, changes):
+        return super().changed({key: value[::-1] for key, value in changes.items()})
 
 
 @pytest.mark.parametrize("name, page", [("pickles", Forgetful), ("bad parameters are refused", Permissive),

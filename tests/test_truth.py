@@ -8,6 +8,7 @@ import pytest
 from flint import arb, arb_mat, ctx
 from mpmath import mp
 
+from refflow.core.words import handed
 from validation.truth import Problem, Quantity, TruthNotFound, error, forward_truth, inverse_truth
 
 
