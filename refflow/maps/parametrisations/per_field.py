@@ -35,9 +35,9 @@ class PerField(Map):
 
     @classmethod
     def examples(cls, source):
-        """Two conventions at the least, one with parameters of its own, and a free field."""
-        scales = convention(source), SoftplusScale(floor=0.1), CONVENTIONS["RealNVP"], Free()
-        return cls(("scale", "exponent", "gain", "shift"), scales), (4,)
+        """A convention, one with parameters of its own, and a free field."""
+        first = source.choice((convention(source), SoftplusScale(floor=0.1)))
+        return cls(("exponent", "scale", "shift"), (first, CONVENTIONS["RealNVP"], Free())), (3,)
 
     @staticmethod
     def definition(m, h, names, scales):

@@ -172,7 +172,7 @@ class FactorOut(Bijector):
 
     @classmethod
     def examples(cls, source):
-        C, H, W = source.count(1, 3), source.count(1, 2), source.count(1, 2)
+        C, (H, W) = source.count(1, 3), source.choice(((1, 1), (1, 2), (2, 1)))
         kept = source.count(1, C)
         affine = Affine(shift=source.signed((), -4, 4), scale=source.signed((), -4, 4))
         rest = Chain((affine, Reshape((kept, H, W), (kept * H * W,))))
