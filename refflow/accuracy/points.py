@@ -73,8 +73,22 @@ class Points:
 
     @cached_property
     def interior(self):
-        """Marks of the events whose image is a member that rounding cannot push out, and an ordinary number or 0."""
-        return stays_inside(self.f, self.z, 64 * self.u, float(np.finfo(self.dtype).max) / 2**10)
+        """Marks of the events whose image is a member that rounding cannot push out, an ordinary number or 0, and at which the
+        inverse's kappa, of the first order, tells how far rounding moves z.
+        """
+        inside = stays_inside(self.f, self.z, 64 * self.u, float(np.finfo(self.dtype).max) / 2**10)
+        return inside & self.steady() if self.f.event_ndim == (0, 0) and not self.f.constant_log_det else inside
+
+    def steady(self):
+        """Does log|dx/dz| change by less than an eighth where rounding of x moves z?  What is not a number has not changed."""
+        f, z = self.f.astype(np.float64), self.z.astype(np.float64)
+        log_det = f.log_det(z)
+        with np.errstate(all="ignore"):
+            moved = self.C * self.u * np.abs(self.x) * np.exp(-log_det)
+            beside = [z - moved, z + moved]
+        within = np.logical_and.reduce([f.domain.members(v, 0) | ~np.isfinite(log_det) for v in beside])
+        changes = [np.abs(f.log_det(np.where(within & np.isfinite(v), v, z)) - log_det) for v in beside]
+        return within & ~np.logical_or.reduce([change >= 1 / 8 for change in changes])
 
     @cached_property
     def inner_x(self):
