@@ -11,7 +11,7 @@ and constructs and checks itself as from any other caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
 declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
-is put into today's words before it is read (`UPGRADES`).
+is put into the present schema's words before it is read (`UPGRADES`).
 """
 
 from __future__ import annotations
@@ -363,7 +363,7 @@ def read_plain(given, path):
 # -- what earlier schemas wrote ---------------------------------------------------------------------------------------
 
 def upgraded(given):
-    """A document of schema 1 in the words of today, component by component, from the inside out."""
+    """A document of schema 1 in the words of the present one, component by component, from the inside out."""
     if isinstance(given, list):
         return [upgraded(part) for part in given]
     if not isinstance(given, dict):

@@ -20,7 +20,7 @@ from refflow.testing.pages import equations
 from refflow.training import Unconstrained, fit, recipes
 from validation import original
 from validation.original import glow as theirs_of
-from validation.original import words
+from validation.original import comparison
 
 RNG = np.random.default_rng
 MODEL = "glow_tf_model_affine_invconv"
@@ -54,7 +54,7 @@ def test_the_command_prints_the_largest_of_each_file(capsys):
     ("glow_layers", "actnorm_ddi/logs", "actnorm_ddi"), ("glow_squeeze_split", "split/cross_2", "cross_2"),
     ("glow_step_invconv_affine_lu", "grad/invconv.log_s", "gradients")])
 def test_the_command_fails_for_one_wrong_number(file, key, quantity, monkeypatch, capsys):
-    config, theirs = words.numbers(file)
+    config, theirs = comparison.numbers(file)
     theirs[key] = theirs[key] + (1 if theirs[key].dtype.kind == "i" else 1e-6 * np.abs(theirs[key]).max())
     monkeypatch.setattr(theirs_of, "FILES", (file,))
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
@@ -63,7 +63,7 @@ def test_the_command_fails_for_one_wrong_number(file, key, quantity, monkeypatch
 
 
 def test_weights_that_multiply_zeros_have_gradient_0_in_theirs():
-    assert not words.numbers(MODEL)[1]["grad/model/prior/p/W"][:, :, :-1].any()
+    assert not comparison.numbers(MODEL)[1]["grad/model/prior/p/W"][:, :, :-1].any()
 
 
 # -- their model, line by line, for other configurations ----------------------------------------------------------------
@@ -290,10 +290,10 @@ def test_a_second_term_of_the_loss_and_its_classifier_are_read():
 @pytest.mark.parametrize("kind", ("affine", "additive"))
 def test_steps_of_the_port_by_what_a_file_holds(matrix, kind):
     """Numbers with the keys of the port's file, of a step whose maps are written out here."""
-    config, theirs = words.numbers("glow_step_invconv_affine_lu")
+    config, theirs = comparison.numbers("glow_step_invconv_affine_lu")
     C, rng = config["in_channels"], RNG(0)
-    param = {k: v for k, v in words.under("param/", theirs).items() if not k.startswith("invconv") or matrix == "factors"}
-    buffer = words.under("buffer/", theirs) if matrix == "factors" else {}
+    param = {k: v for k, v in comparison.under("param/", theirs).items() if not k.startswith("invconv") or matrix == "factors"}
+    buffer = comparison.under("buffer/", theirs) if matrix == "factors" else {}
     order = rng.permutation(C) if matrix == "shuffle" else np.arange(C)[::-1]
     W = np.eye(C)[order]
     if matrix == "plain":

@@ -14,7 +14,7 @@ from refflow.testing.pages import lacks
 from refflow.training import fit, recipes
 from validation import original
 from validation.original import nice as theirs_of
-from validation.original import words
+from validation.original import comparison
 from validation.measure import measure
 
 CONFIGURATIONS = [
@@ -43,7 +43,7 @@ def test_agrees_with_the_authors_code():
 
 def test_the_order_is_theirs():
     flow = nice(np.random.default_rng(0), 12, 3, (1,))
-    assert (flow.bijector.inner.stages[0].order == words.numbers("nice_mnist_like_logistic")[1]["perm/tile"]).all()
+    assert (flow.bijector.inner.stages[0].order == comparison.numbers("nice_mnist_like_logistic")[1]["perm/tile"]).all()
 
 
 def test_the_command_prints_and_passes(capsys):
@@ -57,7 +57,7 @@ def test_the_command_prints_and_passes(capsys):
     ("rmsprop/cost", "losses of training"), ("rmsprop_step3/coupling_4_out_W", "optimiser steps")])
 @pytest.mark.parametrize("wrong", [1 + 1e-8, np.nan])
 def test_the_command_fails_for_one_wrong_number(key, quantity, wrong, monkeypatch, capsys):
-    config, theirs = words.numbers("nice_mnist_like_logistic")
+    config, theirs = comparison.numbers("nice_mnist_like_logistic")
     theirs[key] = theirs[key] * wrong
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
     assert original.main(["nice"]) == 1
@@ -65,7 +65,7 @@ def test_the_command_fails_for_one_wrong_number(key, quantity, wrong, monkeypatc
 
 
 def test_the_command_fails_for_wrong_latents(monkeypatch, capsys):
-    config, theirs = words.numbers("nice_mnist_like_logistic")
+    config, theirs = comparison.numbers("nice_mnist_like_logistic")
     theirs["out/z"] = theirs["out/z"][:, ::-1]
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
     assert original.main(["nice"]) == 1
@@ -74,8 +74,8 @@ def test_the_command_fails_for_wrong_latents(monkeypatch, capsys):
 
 
 def test_a_parameter_without_a_counterpart_is_refused():
-    config, theirs = words.numbers("nice_mnist_like_logistic")
-    params = theirs_of.flow_of(config, words.under("param/", theirs)).params()
+    config, theirs = comparison.numbers("nice_mnist_like_logistic")
+    params = theirs_of.flow_of(config, comparison.under("param/", theirs)).params()
     paths = theirs_of.paths_of(config)
     paths.pop("z_D")
     with pytest.raises(ValueError, match="no counterpart"):

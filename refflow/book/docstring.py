@@ -14,7 +14,7 @@ import dataclasses
 import re
 
 from .notation import NotationError, joined, parsed
-from .words import FUNCTIONS, GREEK
+from .vocabulary import FUNCTIONS, GREEK
 
 NUMBER = re.compile(r"(?:^|\s{2,})((?:\(\d+\)\s*)+)$")
 NAME = re.compile(r"(?<![\w.])([A-Za-z]{2,})(?=[_(']|\^)(?!'s\b)|(?:^|[,;]|\s{2})\s*([A-Za-z]\w*)\s+(?:=|<-)\s"

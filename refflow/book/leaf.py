@@ -15,7 +15,7 @@ from .display import display
 from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
-from .words import BIG, FUNCTIONS, GREEK, SYMBOLS
+from .vocabulary import BIG, FUNCTIONS, GREEK, SYMBOLS
 from ..core.declarations import Child, Field
 
 DTYPES = ("float64", "float32")

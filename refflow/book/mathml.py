@@ -7,7 +7,7 @@ from html import escape
 
 from .notation import (Apply, Big, Call, Code, Differential, Dots, Fraction, Gap, Group, Infix, Matrix, Number, Product,
                        Punctuation, Reference, Relation, Scripted, Sum, Text, Word)
-from .words import ACCENTS, BIG, FUNCTIONS, GREEK, LETTERS, PRODUCTS, RELATIONS, SUMS, SYMBOLS
+from .vocabulary import ACCENTS, BIG, FUNCTIONS, GREEK, LETTERS, PRODUCTS, RELATIONS, SUMS, SYMBOLS
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 THIN, WIDE = '<mspace width="0.17em"/>', '<mspace width="1.6em"/>'

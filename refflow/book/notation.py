@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from .words import ACCENTS, BIG, FUNCTIONS, GREEK, PRODUCTS, RELATIONS, SUMS, SYMBOLS
+from .vocabulary import ACCENTS, BIG, FUNCTIONS, GREEK, PRODUCTS, RELATIONS, SUMS, SYMBOLS
 
 
 class NotationError(ValueError):

@@ -24,7 +24,7 @@ from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
 from refflow.core.tree import at_path
 
-from .words import PRACTICE, difference, largest, numbers, under, worst
+from .comparison import PRACTICE, difference, largest, numbers, under, worst
 
 FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
                      key=lambda name: (not name.startswith("glow_tf"), name)))

@@ -8,7 +8,7 @@ from refflow.core.tree import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-from .words import PRACTICE, difference, largest, numbers, under, worst
+from .comparison import PRACTICE, difference, largest, numbers, under, worst
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
 

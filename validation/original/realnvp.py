@@ -25,7 +25,7 @@ from refflow.training.penalty import with_penalty
 from refflow.training.batch_norm import of_batch, with_statistics
 from refflow.core.tree import at_path
 
-from .words import PRACTICE, numbers, under
+from .comparison import PRACTICE, numbers, under
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("realnvp_*.npz")))
 FLOOR = 1e-6
