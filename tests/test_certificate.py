@@ -324,3 +324,17 @@ def test_images_are_drawn_small_and_of_every_size(page):
     shapes = {point.event.shape for point in drawn}
     assert len(drawn) >= 100 and len(shapes) >= 8 and all(len(shape) == 3 for shape in shapes)
     assert max(np.prod(shape) for shape in shapes) <= 96 and sum(point.image_bar is not None for point in drawn) >= 50
+
+
+def test_an_infinite_error_is_excused_on_no_other_page():
+    """On a plateau kappa is not of first order; the mixture's cotangents overflow there, which it declares."""
+    page = PAGES["LogisticMixtureCDF"]
+    fields = {"weights": np.float32([0.9907481670379639, 1.1884681953233667e-05, 0.009239984676241875]),
+              "loc": np.float32([0.0009682552772574127, 0.27990955114364624, -54977.7890625]),
+              "scale": np.float32([0.0024490158539265394, 0.062841035425663, 0.0004883534274995327])}
+    point = Point(page(**fields), "inverse", np.float32(0.009239984676241875), np.float32(-125810.609375),
+                  np.float32(-11.535761833190918))
+    assert errors(point)["inverse_vjp.x_bar"] == (None, None)
+    assert [name for name, other in PAGES.items() if getattr(other, "overflows_on_plateaus", False)] == [page.__name__]
+    point.f._set("overflows_on_plateaus", False)
+    assert errors(point)["inverse_vjp.x_bar"][0] == np.inf
