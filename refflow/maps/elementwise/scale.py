@@ -23,7 +23,7 @@ Constants of the sources (floors, offsets, clamps) are fields, with the source's
 from __future__ import annotations
 
 import functools
-from math import inf
+from math import exp, inf
 
 import numpy as np
 
@@ -37,14 +37,14 @@ __all__ = ["Scale"]
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
 FAR = 2.0**30                                                           # 1 + FAR^2 rounds to FAR^2
 LARGE = 8                                                               # of an exponent whose rounding is felt
-MODERATE = {np.dtype(np.float64): 2.0**140, np.dtype(np.float32): 2.0**20}     # and so does their product with such an m
+NORMAL = {np.dtype(np.float64): 2.0**1000, np.dtype(np.float32): 2.0**120}      # numbers up to it, and their inverses, are normal
 
 
 def scaled(z, m, w):
     """z m exp(w); m may be a tuple of factors."""
     factors, dtype = as_factors(m), np.result_type(z, w)
-    m = functools.reduce(np.multiply, factors)
-    if (np.abs(w) <= SAFE[dtype]).all() and is_moderate(m, factors, dtype):
+    m, reach = functools.reduce(np.multiply, factors), largest(w)
+    if reach <= SAFE[dtype] and is_moderate(m, factors, NORMAL[dtype] / exp(reach)):
         return z * (m * np.exp(w))
     e = np.minimum(np.maximum(w, -SAFE[dtype]), SAFE[dtype])
     h, mantissa, exponent = np.exp((w - e) / 2), 1, 0
@@ -58,12 +58,17 @@ def as_factors(m):
     return m if isinstance(m, tuple) else (m,)
 
 
-def is_moderate(m, factors, dtype):
-    """Is a product of factors far from both ends of the floats, wherever none of them is 0?"""
-    size, largest = np.abs(m), MODERATE[dtype]
-    if np.max(size, initial=1) <= largest and np.min(size, initial=1) >= 1 / largest:
+def largest(w):
+    """The largest |w_i|."""
+    return max(w.max(initial=0), -w.min(initial=0))
+
+
+def is_moderate(m, factors, limit):
+    """Is a product of factors within limit and 1/limit, wherever none of them is 0?"""
+    size = np.abs(m)
+    if size.max(initial=1) <= limit and size.min(initial=1) >= 1 / limit:
         return True
-    return bool(np.all((size <= largest) & (size >= 1 / largest) | vanishing(factors)))
+    return bool(np.all((size <= limit) & (size >= 1 / limit) | vanishing(factors)))
 
 
 def vanishing(factors):
@@ -113,9 +118,8 @@ class Sigma:
             (first, *others), exponent = as_factors(n), w + q
             through_event, through_log = scaled(event, (bar, *by_m(first), *others), exponent), scaled(l_bar, n, q)
             bars[p] = through_event + through_log
-            large = np.abs(exponent) > LARGE
-            if large.any():
-                cancelling = large & (np.signbit(through_event) != np.signbit(through_log))
+            if not largest(exponent) <= LARGE:
+                cancelling = (np.abs(exponent) > LARGE) & (np.signbit(through_event) != np.signbit(through_log))
                 g, limits = scaled(event, (bar, *by_m(1)), w), np.finfo(bars[p].dtype)
                 cancelling &= (np.abs(g) >= limits.tiny) & (np.abs(g) <= limits.max) | np.isnan(bars[p])
                 bars[p] = np.where(cancelling, scaled(g + l_bar, n, q), bars[p])    # (5)
