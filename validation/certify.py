@@ -32,7 +32,6 @@ import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +42,15 @@ from refflow.maps import load_all
 from refflow.core.registry import REGISTRY, of_kind
 from refflow.core import Conditioner, Value, tree
 from refflow.core.declarations import Child, Field
-from refflow.accuracy.drawing import image_shape, set_of
-from refflow.accuracy.quantities import forward_quantities, inverse_quantities
+from refflow.accuracy.drawing import image_shape, neighbours
+from refflow.accuracy.quantities import forward_quantities, inverse_quantities, truth_name
 from refflow.saving import read_value
 from refflow.saving import written as as_document
 
+from .climb import climbed
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
-from .points import Draw, belongs
+from .points import Draw
 from .truth import TruthNotFound
 
 ORACLE = Path(oracle.__file__).parent
@@ -100,12 +100,13 @@ def errors(point):
         warnings.simplefilter("error")
         try:
             given, true = claims(point), truth(point)
-            unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given if name not in true}
+            unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
+                         if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
             if point.f.kind == "bijector":
                 overflows = getattr(point.f, "overflows_on_plateaus", False)
                 beyond = [name for name, (C, _) in found.items() if not C <= allowed(point, name) and (C < np.inf or overflows)]
-                excused = [name for name in beyond if not np.isnan(given[name]).any() and not first_order(point, name, true)]
+                excused = [name for name in beyond if not np.isnan(given[name]).any() and not first_order(point, truth_name(name), true)]
                 unsettled |= dict.fromkeys(excused, (None, None))
             return by_field(found | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
@@ -113,21 +114,18 @@ def errors(point):
 
 
 def first_order(point, name, true):
-    """Does kappa tell how far the truth moves from the event to the floats beside it, and stay the same, within an eighth?
+    """Does kappa tell how far the truth moves from an input to the floats beside it, and stay the same, within an eighth?
 
     The truth itself may change by more than an eighth: where it passes through 0, no digit of it is lost for that.
     """
-    unit, here = np.finfo(point.event.dtype).eps, true[name]
-    for factor in (1 - unit, 1 + unit):
-        beside = replace(point, event=point.event * factor)
-        if not belongs(set_of(point.f, point.side), beside.event):
-            continue
+    unit, here = float(np.finfo(point.event.dtype).eps), true[name]
+    for beside in neighbours(point):
         try:
             near = truth(beside)[name]
         except (TruthNotFound, KeyError):
             continue
         for q, q_near, kappa, kappa_near in zip(here.value, near.value, here.kappa, near.kappa):
-            if abs(kappa_near - kappa) * 8 > kappa or abs(q_near - q) * 8 > kappa * float(unit) * 9:
+            if abs(kappa_near - kappa) * 8 > kappa or abs(q_near - q) * 8 > kappa * unit * 9:
                 return False
     return True
 
@@ -175,23 +173,52 @@ def certified(page, dtype, side):
     rows, drawn = {}, points(page, dtype, side)
     for point in drawn:
         for quantity, (C, ratio) in errors(point).items():
-            row = rows.setdefault(quantity, {"points": 0, "unsettled": 0, "well_conditioned": 0, "excess": -1.0})
-            if C is None:
-                row["unsettled"] += 1
-                continue
-            row["points"] += 1
-            rounded_zero = quantity.endswith("log_det") and getattr(page, "unit_determinant", False)    # has no digits
-            row["well_conditioned"] += bool(rounded_zero or ratio is not None and ratio <= WELL_CONDITIONED)
-            limit = allowed(point, quantity)
-            if C / limit > row["excess"]:
-                row |= {"excess": C / limit, "C": C, "allowed": limit, "kappa_over_q": ratio, "worst": encoded(point)}
-    return {quantity: finished(row) for quantity, row in rows.items()}, len(drawn)
+            rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
+    climb(rows, f"{page.__name__} {dtype} {side}")
+    return {quantity: row.finished() for quantity, row in rows.items() if row.points}, len(drawn)
 
 
-def finished(row):
-    return {"C": rounded(row["C"]), "allowed": row["allowed"], "points": row["points"], "unsettled": row["unsettled"],
-            "share": round(row["well_conditioned"] / row["points"], 3), "kappa_over_q": rounded(row["kappa_over_q"] or 1.0),
-            "worst": row["worst"]}
+def climb(rows, seed):
+    """Search on from the worst point of every quantity."""
+    for start in {id(row.worst): row.worst for row in rows.values() if row.worst is not None}.values():
+        aims = [quantity for quantity, row in rows.items() if row.worst is start]
+        for point, found in climbed(start, errors, lambda point, found: excess(point, found, aims), seed):
+            for quantity in set(found) & set(rows):
+                if found[quantity][0] is not None:
+                    rows[quantity].keep(point, quantity, *found[quantity])
+
+
+def excess(point, found, quantities):
+    """The largest C of some quantities, in units of what is allowed."""
+    settled = [(q, found[q][0]) for q in quantities if found.get(q, (None,))[0] is not None]
+    return max((C / allowed(point, q) for q, C in settled), default=0.0)
+
+
+class Row:
+    """What is known of one quantity: its points are counted, the worst is kept."""
+
+    def __init__(self):
+        self.points = self.unsettled = self.well_conditioned = 0
+        self.excess, self.worst = -1.0, None
+
+    def add(self, point, quantity, C, ratio):
+        if C is None:
+            self.unsettled += 1
+            return
+        self.points += 1
+        rounded_zero = quantity.endswith("log_det") and getattr(point.f, "unit_determinant", False)     # has no digits
+        self.well_conditioned += bool(rounded_zero or ratio is not None and ratio <= WELL_CONDITIONED)
+        self.keep(point, quantity, C, ratio)
+
+    def keep(self, point, quantity, C, ratio):
+        limit = allowed(point, quantity)
+        if C / limit > self.excess:
+            self.excess, self.C, self.allowed, self.kappa_over_q, self.worst = C / limit, C, limit, ratio, point
+
+    def finished(self):
+        return {"C": rounded(self.C), "allowed": self.allowed, "points": self.points, "unsettled": self.unsettled,
+                "share": round(self.well_conditioned / self.points, 3), "kappa_over_q": rounded(self.kappa_over_q or 1.0),
+                "worst": encoded(self.worst)}
 
 
 def rounded(x):
@@ -288,12 +315,13 @@ def failures(document, names, recorded=None):
                          f"    {pasted(name, dtype, row['worst'])}")
         if row["unsettled"] > (row["points"] + row["unsettled"]) / 10:
             found.append(f"{where}no truth at {row['unsettled']} points")
-        if row["share"] < 0.5:
+        alone = truth_name(quantity) == quantity            # a fused value is measured where it differs from the value alone
+        if alone and row["share"] < 0.5:
             found.append(f"{where}only {row['share']:.0%} of its {row['points']} points have kappa/|q| <= 2^10")
         before = recorded and recorded["pages"].get(name, {}).get(quantity, {}).get(dtype)
-        if recorded and not before:
+        if recorded and alone and not before:
             found.append(f"{where}not in the certificate")
-        elif same and C > 1.1 * max(float(before["C"]), NOISE):
+        elif same and before and C > 1.1 * max(float(before["C"]), NOISE):
             found.append(f"{where}C = {row['C']}, recorded {before['C']}\n    {pasted(name, dtype, row['worst'])}")
     return found
 
@@ -348,8 +376,8 @@ def table(document):
         "# Certificate", "",
         "Generated by `python -m validation.certify`. C is the largest error over the points, in units of rounding u times",
         "kappa = |q| + sum |dq/d input| |input|, against a truth of 50 digits; share is the part of the points with",
-        "kappa <= 2^10 |q|; unsettled counts points whose truth is out of reach. The worst inputs are exact, and call",
-        "`validation.measure.measure`.", "",
+        "kappa <= 2^10 |q|; unsettled counts points whose truth is out of reach; a value that a fused method returns has a row",
+        "where it differs from the value alone. The worst inputs are exact, and call `validation.measure.measure`.", "",
         f"Machine: {machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
         f"{machine['blas']}. SIMD: {machine['simd']}.", "",
         "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",

@@ -4,7 +4,9 @@
     python -m validation.golden --page Tanh     those of one
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side all hard cases, the worst points of the
-certificate, and some of its other points.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
+certificate, of a page of one number a point in every binade of moderate size from every end, and some of the other points.
+Where kappa, which is of the first order, does not tell how far rounding moves a quantity, `first_order` is false, and other
+people's numbers are not held against it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 """
 
@@ -18,15 +20,16 @@ import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
-from refflow.accuracy.drawing import Point
+from refflow.accuracy.drawing import Point, set_of
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, errors, number, truth, written
-from .points import is_small, points
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, errors, first_order, number, truth, written
+from .points import BINADE, is_small, points
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all, but so many others
+MODERATE = 2.0**-5, 2.0**7                          # of the binades
 LARGEST = 30000                                     # exponent of 10
 
 
@@ -35,12 +38,20 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     drawn = points(page, dtype, side)
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
-    small = [point for point in drawn if not point.case and is_small(point.event)]
+    binades = [point for point in drawn if point.reason == BINADE and is_moderate(point)]
+    small = [point for point in drawn if not point.case and not point.reason.startswith(BINADE) and is_small(point.event)]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
     step = max(1, len(small) // count)
-    chosen = hard + worst + small[step // 2::step][:count] + large
+    chosen = hard + worst + small[step // 2::step][:count] + large + binades
     return list({json.dumps(encoded(point)): point for point in reversed(chosen)}.values())[::-1]
+
+
+def is_moderate(point):
+    """Is an event at a moderate distance from an end of its set, or from 0?"""
+    ends = [end for end, _ in set_of(point.f, point.side).ends()] or [0.0]
+    distance = min(abs(float(point.event) - end) for end in ends)
+    return MODERATE[0] <= distance < MODERATE[1]
 
 
 def worst_points(page, dtype, side, certificate):
@@ -69,16 +80,17 @@ def printed(x, digits):
 
 
 def asked(point):
-    """The settled truth, without what the certificate leaves unsettled there: others are not asked it either."""
-    unsettled = {name for name, (C, _) in errors(point).items() if C is None}
-    return {name: quantity for name, quantity in truth(point).items() if name not in unsettled}
+    """{quantity: (truth, is kappa of the first order there?)} of what is settled, without what the certificate leaves out."""
+    unsettled, true = {name for name, (C, _) in errors(point).items() if C is None}, truth(point)
+    return {name: (quantity, first_order(point, name, true)) for name, quantity in true.items() if name not in unsettled}
 
 
 def record(identity, dtype, point):
     """One point of the file, with the quantities whose truth is settled."""
     with ctx.workdps(FIRST_DIGITS[dtype]):
         quantities = {name: {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
-                             "kappa": [printed(k, 8) for k in q.kappa]} for name, q in asked(point).items()}
+                             "kappa": [printed(k, 8) for k in q.kappa]} | ({} if first else {"first_order": False})
+                      for name, (q, first) in asked(point).items()}
     inputs = encoded(point)
     return {"id": identity, "dtype": dtype, "side": inputs.pop("side"), "case": point.case, "reason": point.reason,
             **inputs, "quantities": quantities}

@@ -30,8 +30,13 @@ class KindDraw(Draw):
             return
         spread, bar = PARAMETERS[self.dtype.name] if wide else MODERATE, None
         if is_small(event):
-            bar = self.cast(self.source.signed(self.image_shape(f, event.shape), -spread, spread))
+            bar = self.cast(self.source.signed(self.image_shape(f, event.shape), -spread, spread)) * self.kept(f, event)
         yield Point(f, self.side, event.astype(self.dtype), bar, None, case, reason)
+
+
+    def kept(self, f, event):
+        """Factors 0 and 1 of the cotangents."""
+        return self.dtype.type(1)
 
 
 class DensityDraw(KindDraw):
@@ -82,6 +87,9 @@ class ScaleDraw(KindDraw):
 
     def image_shape(self, f, shape):
         return (2, *shape)
+
+    def kept(self, f, event):
+        return np.reshape(self.alone(), (2,) + (1,) * event.ndim)
 
     def bijector(self, given, spread, D, optional=OPTIONAL):
         """One gain, or one for each channel."""

@@ -19,12 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Callable
 
 import numpy as np
+from flint import arb
 
 from refflow.core import Bijector
 from refflow.core.declarations import Child, Field
 from refflow.core.tree import flatten
-from refflow.accuracy.quantities import forward_quantities, inverse_quantities
+from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
+from .balls import ball
 from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, norm
 
 
@@ -175,18 +177,19 @@ def cotangents(method, letter, pulled):
 
 def of_conditioner(net, a, h_bar):
     h, pullback = net.vjp(a)
-    found = {"forward": h, "jacobian": net.jacobian(a)}
+    found = {"forward": net.forward(a), "jacobian": net.jacobian(a), "vjp.forward": h}
     return found if h_bar is None else found | cotangents("vjp", "a", pullback(h_bar))
 
 
 def of_density(p, z, log_prob_bar):
     log_prob, pullback = p.log_prob_vjp(z)
-    return {"log_prob": log_prob} | ({} if log_prob_bar is None else cotangents("log_prob_vjp", "z", pullback(log_prob_bar)))
+    found = {"log_prob": p.log_prob(z), "log_prob_vjp.log_prob": log_prob}
+    return found | ({} if log_prob_bar is None else cotangents("log_prob_vjp", "z", pullback(log_prob_bar)))
 
 
 def of_scale(scale, s, bars):
     (sigma, log_sigma), pullback = scale.vjp(s)
-    found = {"forward": sigma, "log": log_sigma}
+    found = {"forward": scale.forward(s), "log": scale.log(s), "vjp.forward": sigma, "vjp.log": log_sigma}
     return found if bars is None else found | cotangents("vjp", "s", pullback(*bars))
 
 
@@ -218,14 +221,25 @@ ADAPTERS = {
 
 
 def compared(given, truth, dtype):
-    """{quantity: (C, the largest kappa/|q|)}."""
-    return {name: (error(given[name], quantity, dtype), conditioning(quantity)) for name, quantity in truth.items()}
+    """{answer: (C, kappa/|q|)} of the answers that have a truth.
+
+    A fused method's value is measured only where it is not, to the bit, what the method of that name returns.
+    """
+    measured = {name: (answer, truth[truth_name(name)]) for name, answer in distinct(given).items() if truth_name(name) in truth}
+    return {name: (error(answer, true, dtype), conditioning(true, dtype)) for name, (answer, true) in measured.items()}
 
 
-def conditioning(quantity):
-    """The largest kappa/|q| over the entries; normwise, kappa/||q||."""
+def conditioning(quantity, dtype):
+    """The largest kappa/|q| over the entries; normwise, kappa/||q||.
+
+    Where q overflows there is nothing to hide; below the normal numbers, whose spacing is the unit, |q| counts as twice the
+    smallest of them.
+    """
+    limits = np.finfo(dtype)
     sizes = [norm(quantity.value)] * len(quantity.value) if quantity.normwise else [abs(q) for q in quantity.value]
-    return max((float(k / q) if q > 0 else np.inf if k > 0 else 1.0 for q, k in zip(sizes, quantity.kappa)), default=1.0)
+    least, overflow = 2 * ball(limits.tiny), arb(2) ** int(limits.maxexp)
+    ratios = [float(k / (q if q > least else least)) for q, k in zip(sizes, quantity.kappa) if not q >= overflow]
+    return max(1.0, *ratios) if ratios else 1.0
 
 
 def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=np.float64, **given) -> dict:

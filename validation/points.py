@@ -7,12 +7,15 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
                 hides nothing
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
+    binades     of a page of one number, two points in every binade of the range, of either sign or counted from either end
+                of its set; the second of each has wide parameters
     breaks      where a piecewise page is less smooth, and the floats beside, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
 Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
 
-Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3.  A page with a matrix field draws its
+Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3: of the image alone, of the log-det alone,
+and both, in turn.  A page with a matrix field draws its
 parameters from 2^+-10, matrices being row scale x well-conditioned x column scale.
 
 A page with components is drawn by its own `examples`, small networks among them, at small events: beyond, a network's
@@ -30,7 +33,7 @@ import itertools
 import numpy as np
 from flint import ctx
 
-from refflow.accuracy.drawing import (OPTIONAL, Point, drawn_event, drawn_fields, example, has_examples, image_shape, set_of,
+from refflow.accuracy.drawing import (OPTIONAL, Point, binade, drawn_event, drawn_fields, example, has_examples, image_shape, set_of,
                                       with_cotangents)
 from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
@@ -44,6 +47,7 @@ EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # expone
           "wide": {"float64": (-1074, 1000), "float32": (-149, 126)}}
 PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
+BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
@@ -79,11 +83,12 @@ class Draw:
         seed = hashlib.sha256(f"{page.__name__} {self.dtype} {side}".encode()).digest()
         self.source = RandomSource(np.random.default_rng(list(seed)))
         self.one_sided, self.network = page.kind != "bijector", page.kind == "conditioner"
-        self.composed = has_examples(page) and has_components(page)
+        self.composed, self.turn = has_examples(page) and has_components(page), 0
         self.moderate = self.composed or page.moderate
 
     def points(self):
-        return [*self.hard_points(), *(() if self.moderate else self.end_points()), *self.drawn_points(), *self.break_points()]
+        return [*self.hard_points(), *(() if self.moderate else self.end_points()), *self.drawn_points(), *self.break_points(),
+                *(() if self.moderate else self.binade_points())]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -119,6 +124,18 @@ class Draw:
                 for event in (below, number, above):
                     yield from self.point(f, event, wide, "", "a break, or a float beside it")
 
+    def binade_points(self):
+        """Two points in every binade, counted from every end of the set, or from a drawn one where f's fields move them."""
+        low, high = EVENTS["wide"][self.dtype.name]
+        for exponent in range(low, high):
+            for wide in (False, True):
+                f, shape = self.value(wide)
+                where = set_of(f, self.side)
+                if shape or where.rank:
+                    return
+                for event in binade(where, self.source, self.dtype, exponent):
+                    yield from self.point(f, np.asarray(event), wide, "", BINADE if not wide else WIDE_BINADE)
+
     def drawn_points(self):
         rank = len(self.value(False)[1])
         by_rank = "scalar" if not rank else "structured" if rank == 1 else "image"
@@ -140,7 +157,7 @@ class Draw:
         return [kind for other in others for kind in ("moderate", other)]
 
     def point(self, f, event, wide, case, reason):
-        """The point with drawn cotangents, one of which is sometimes 0.
+        """The point with drawn cotangents: of the image, of the log-det, and both, in turn.
 
         None where the event is not inside the set, nor where a component has an empty matrix, whose shape nested lists,
         which definitions read, do not show.
@@ -152,11 +169,15 @@ class Draw:
         point = Point(f, self.side, event.astype(self.dtype), case=case, reason=reason)
         if is_small(event):
             point = with_cotangents(point, self.source, PARAMETERS[self.dtype.name] if wide else MODERATE)
-            alone = int(self.source.choices((), 8))
             if point.log_det_bar is not None:
-                point = point.changed(image_bar=point.image_bar * self.dtype.type(alone != 0),
-                                      log_det_bar=point.log_det_bar * self.dtype.type(alone != 1))
+                of_image, of_log_det = self.alone()
+                point = point.changed(image_bar=point.image_bar * of_image, log_det_bar=point.log_det_bar * of_log_det)
         yield point
+
+    def alone(self):
+        """Which of two cotangents are there: the first, the second, both, in turn."""
+        self.turn += 1
+        return tuple(self.dtype.type(self.turn % 3 != missing) for missing in (1, 2))
 
     # -- values -------------------------------------------------------------------------------------------------------
 

@@ -167,6 +167,19 @@ def drawn_event(source, f, side, shape, dtype, spread, lead=()):
     return set_of(f, side).draw(source, (*lead, *shape), dtype, spread)
 
 
+def binade(where, source, dtype, exponent):
+    """Members of a set of rank 0, one from each of its ends, at a distance of 2^exponent to 2^(exponent + 1) from there.
+
+    Where an array of fields moves the ends, one from a drawn end.
+    """
+    dtype, ends = np.dtype(dtype), where.ends()
+    if not ends:
+        return [where.draw(source, (), dtype, (exponent, exponent + 1))]
+    with np.errstate(over="ignore"):
+        found = [(end, dtype.type(end + way * source.numbers((), exponent, exponent + 1))) for end, way in ends]
+    return [event for end, event in found if event != end and where.members(event, 0)]
+
+
 def with_cotangents(point, source, spread):
     """The same question, with cotangents of magnitude 2^-spread to 2^spread; a conditioner's has none of a log-det."""
     f, rank = point.f, point.f.event_ndim[SIDES[point.side]]
@@ -175,3 +188,17 @@ def with_cotangents(point, source, spread):
     image = image_shape(f, point.side, point.event.shape[split:])
     bars = [source.signed(shape, -spread, spread).astype(point.dtype) for shape in (batch + image, batch)]
     return replace(point, image_bar=bars[0], log_det_bar=None if isinstance(f, Conditioner) else bars[1])
+
+
+def neighbours(point):
+    """The point with its event, or all its parameters, moved by a relative eps either way, where that is still a member."""
+    eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
+    for factor in (1 - eps, 1 + eps):
+        event = (point.event * factor).astype(point.dtype)
+        if set_of(point.f, point.side).members(event, point.f.event_ndim[SIDES[point.side]]).all():
+            yield point.changed(event=event)
+        if vector.size:
+            try:
+                yield point.changed(f=point.f.unravel((vector * factor).astype(vector.dtype)))
+            except ValueError:
+                continue

@@ -34,6 +34,7 @@ class Set:
     `anchor`: the plainest member, a number for all entries or a function of a shape.
     `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `biject_to`: the name of the page that maps free vectors onto it; None where the entries themselves are free.
+    `free`: marks, for a shape, of the entries that are not 0 in every member; None where there are no others.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Set:
     anchor: Any = 0.0
     thin: bool = False
     biject_to: str | None = None
+    free: Callable | None = None
 
     def __call__(self, *shape, default=None) -> Field:
         return Field(self, shape, default=default)
@@ -79,6 +81,12 @@ class Set:
         least, largest = EXPONENTS[dtype]
         low, high = spread if isinstance(spread, tuple) else (-spread, spread)
         return self.make(source, tuple(shape), dtype, max(low, least), min(high, largest))
+
+    def ends(self):
+        """[(number, direction)]: from where numbers of a set of rank 0 are measured, its finite ends or 0, and which way."""
+        lower, upper = self.lower, self.upper
+        finite = [(end, way) for end, way in ((lower, 1.0), (upper, -1.0)) if np.isfinite(end)]
+        return finite + ([(0.0, 1.0), (0.0, -1.0)] if lower < 0 < upper else [])
 
     def plainest(self, shape):
         """The plainest member."""
@@ -244,6 +252,10 @@ def identities(shape):
     return np.broadcast_to(np.eye(shape[-1]), shape)
 
 
+def lower_triangle(shape):
+    return np.tril(np.ones(shape, bool))
+
+
 def _correlation_outside(factor, closed):
     diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
     squares = factor * factor
@@ -262,7 +274,7 @@ def _make_correlation(source, shape, dtype, low, high):
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
-    entrywise=False, anchor=identities, thin=True, biject_to="CorrelationCholesky")
+    entrywise=False, anchor=identities, thin=True, biject_to="CorrelationCholesky", free=lower_triangle)
 
 
 def _cholesky_outside(factor, closed):
@@ -280,7 +292,7 @@ def _make_cholesky(source, shape, dtype, low, high):
 cholesky_factor = Set(
     "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
     lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _make_cholesky, rank=2, entrywise=False,
-    anchor=identities, biject_to="CholeskyFactor")
+    anchor=identities, biject_to="CholeskyFactor", free=lower_triangle)
 
 
 def _turns(source, shape):
@@ -349,7 +361,7 @@ def triangle(name, side, cut):
 
     return Set(name, f"must be finite and 0 on and {side} the diagonal", outside, outside,
                lambda source, shape, dtype, low, high: cut(real.make(source, shape, dtype, low, high)), rank=2,
-               biject_to="StrictTriangle")
+               biject_to="StrictTriangle", free=lambda shape: cut(np.ones(shape)) != 0)
 
 
 strictly_lower = triangle("strictly_lower", "above", lambda v: np.tril(v, -1))

@@ -30,6 +30,7 @@ from types import ModuleType
 import numpy as np
 
 from ..core import Bijector
+from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
 from .pages import CannotRun, bijectors, page_named
@@ -37,6 +38,8 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
+KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp")
+MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # of an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
 DECLARED: list[Adapter] = []
 
@@ -59,10 +62,37 @@ class Adapter:
     def name(self):
         return self.page if isinstance(self.page, str) else described(self.page)
 
-    def within(self, point):
-        """Does the point keep to the limits declared, and to numbers that the hardware keeps?"""
-        if any(not np.all(allowed(getattr(point.f, key))) for key, allowed in self.params.items()):
-            return False
+    def limited(self, point):
+        """The point, each event of a batch with parameters of its own having some within the limits declared; None if none.
+
+        A parameter batch in which some rows are within takes the first of them in place of the others.
+        """
+        f = point.f
+        inside = np.broadcast_to(True, f.parameter_batch)
+        for key, allowed in self.params.items():
+            inside = inside & self.marks(key, allowed, f)
+        if not inside.any():
+            return None
+        if not inside.all():
+            rows = np.where(inside.ravel(), np.arange(inside.size), np.argmax(inside))
+            point = point.changed(f=with_rows(f, rows.reshape(inside.shape)))
+        return point if self.keeps(point) else None
+
+    def marks(self, key, allowed, f):
+        """One mark for each row of the parameter batch; a predicate that raises is an error of use."""
+        value = getattr(f, key)
+        if value is None:
+            return True
+        core = len(f.declared[key].shape) if isinstance(f.declared[key], Field) else np.ndim(value)
+        rows = np.reshape(value, (-1, *np.shape(value)[np.ndim(value) - core:])) if np.ndim(value) > core else [value]
+        try:
+            found = [bool(np.all(allowed(row[()] if isinstance(row, np.ndarray) else row))) for row in rows]
+        except Exception as error:
+            raise CannotRun(f"{self.theirs}: its limit of {key} raised {type(error).__name__}: {error}") from error
+        return np.reshape(found, np.shape(value)[:np.ndim(value) - core])
+
+    def keeps(self, point):
+        """Does the hardware keep the point's numbers?"""
         arrays = [point.event, *(leaf for _, leaf in flatten(point.f.params()))] if self.flush_to_zero else []
         tiny = np.finfo(point.dtype).tiny
         return not any(np.any((np.abs(a) < tiny) & (a != 0)) for a in arrays)
@@ -97,6 +127,18 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     return declare
 
 
+def with_rows(f, rows):
+    """A page whose parameter batch has other rows of its own."""
+    fields = {}
+    for key, declared in f.declared.items():
+        value = getattr(f, key)
+        if isinstance(declared, Field) and not declared.constant and value is not None:
+            core = value.shape[value.ndim - len(declared.shape):]
+            full = np.broadcast_to(value, f.parameter_batch + core).reshape(-1, *core)
+            fields[key] = full[rows]
+    return f.replace(**fields)
+
+
 def described(f):
     """A composite's name: Chain(Affine, Tanh)."""
     inner = [described(c) for c in f.components()]
@@ -126,59 +168,84 @@ def ask(adapter, point) -> Answers:
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
-    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))))
+    result = attempt(lambda: adapter.function(params, writable(np.asarray(event))), adapter)
     if isinstance(result, Raised):
         return Answers({VALUE[call_side]: result})
     if not isinstance(result, dict):
-        return Answers({VALUE[call_side]: Raised(f"returned {type(result).__name__}, not a dictionary of quantities")})
-    return own_answers(point, result) if own else other_answers(point, result)
+        raise CannotRun(f"{adapter.theirs}: the adapter returned {type(result).__name__}, not a dictionary of quantities")
+    for key in result:
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, 1, 0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise CannotRun(f"{adapter.theirs}: the adapter returned an unknown key {key!r}{hint} (the keys are "
+                            f"{', '.join(KEYS)})")
+    return own_answers(adapter, point, result) if own else other_answers(adapter, point, result)
 
 
-def attempt(call):
+def attempt(call, adapter):
+    """What a call gives, or Raised: whatever their code raises is a finding.
+
+    A mistake of the adapter itself, such as a misspelt name, is an error of use.
+    """
     try:
         with np.errstate(all="ignore"):
             return call()
-    except Exception as error:          # whatever their code raises is a finding, not an error of the check
+    except Exception as error:
+        if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
+            raise CannotRun(f"{adapter.theirs}: the adapter itself raised {type(error).__name__}: {error}"
+                            f"{at_line(error, file_of(adapter.function))}") from error
         return Raised(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def as_array(call):
+def file_of(function):
+    return Path(function.__code__.co_filename) if hasattr(function, "__code__") else None
+
+
+def raised_in(error, function):
+    """Was it raised by a line of the file in which a function stands, and not by what the line calls?"""
+    step = error.__traceback__
+    while step.tb_next is not None and step.tb_next.tb_frame.f_code.co_name != "__getattr__":       # of a module
+        step = step.tb_next
+    return Path(step.tb_frame.f_code.co_filename) == file_of(function)
+
+
+def as_array(call, adapter):
     def converted():
         return np.asarray(call())
 
-    found = attempt(converted)
+    found = attempt(converted, adapter)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
 
 
-def own_answers(point, result):
+def own_answers(adapter, point, result):
     side, found, values = point.side, {}, {}
     other = {"forward": "inverse", "inverse": "forward"}[side]
     if "forward" in result:
-        found[VALUE[side]] = as_array(lambda: result["forward"])
+        found[VALUE[side]] = as_array(lambda: result["forward"], adapter)
     if "log_det" in result:
-        found[LOG_DET[side]] = as_array(lambda: result["log_det"])
+        found[LOG_DET[side]] = as_array(lambda: result["log_det"], adapter)
     if "jacobian" in result and side == "forward":
-        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"]))
+        found["jacobian"] = slope_as_matrix(point, as_array(lambda: result["jacobian"], adapter))
     if "vjp" in result and point.image_bar is not None:
-        found |= cotangents(point, attempt(lambda: result["vjp"](*bars(point))))
+        found |= cotangents(adapter, point, attempt(lambda: result["vjp"](*bars(point)), adapter))
     for key, name in (("inverse", VALUE[other]), ("inverse_log_det", LOG_DET[other])):
         if key in result and not callable(result[key]):
-            values[name] = as_array(lambda key=key: result[key])
+            values[name] = as_array(lambda key=key: result[key], adapter)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
     return Answers(found, (image, values) if keep else None)
 
 
-def other_answers(point, result):
+def other_answers(adapter, point, result):
     side, found = point.side, {}
     event = point.event
     if callable(result.get("inverse")):
-        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)))
+        found[VALUE[side]] = as_array(lambda: result["inverse"](np.array(event)), adapter)
     if callable(result.get("inverse_log_det")):
-        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)))
+        found[LOG_DET[side]] = as_array(lambda: result["inverse_log_det"](np.array(event)), adapter)
     if "inverse_vjp" in result and point.image_bar is not None:
-        found |= cotangents(point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point))))
+        found |= cotangents(adapter, point, attempt(lambda: result["inverse_vjp"](np.array(event), *bars(point)), adapter))
     return Answers(found)
 
 
@@ -186,7 +253,7 @@ def bars(point):
     return np.array(point.image_bar), np.array(point.log_det_bar)
 
 
-def cotangents(point, found):
+def cotangents(adapter, point, found):
     """{quantity: array or Raised} from what a pullback returned."""
     prefix, letter = VJP[point.side], LETTER[point.side]
     name = f"{prefix}.{letter}_bar"
@@ -196,7 +263,7 @@ def cotangents(point, found):
         return {name: Raised(f"{prefix} must return ({letter}_bar, {{field: bar}})")}
     event_bar, params_bar = found
     named = {f"{prefix}.{'.'.join(path)}_bar": leaf for path, leaf in flatten(params_bar)}
-    return {key: as_array(lambda leaf=leaf: leaf) for key, leaf in ({name: event_bar} | named).items()}
+    return {key: as_array(lambda leaf=leaf: leaf, adapter) for key, leaf in ({name: event_bar} | named).items()}
 
 
 def slope_as_matrix(point, given):

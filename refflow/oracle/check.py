@@ -16,7 +16,7 @@ import numpy as np
 
 from ..accuracy.drawing import SIDES, Point
 from ..accuracy.kappa import constant_of
-from ..accuracy.quantities import forward_quantities, inverse_quantities
+from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from ..core import Bijector
 from ..core.version import VERSION
 from . import golden
@@ -24,13 +24,13 @@ from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
-                     fields_of, run_time_truth)
-from .shrink import shrunk
-from .verdict import KINDS, Finding, Passed, Report, Skipped, pasteable
+                     fields_of, run_time_truth, steady, without_structural_zeros)
+from .shrink import complexity, shrunk
+from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
-CANDIDATES = 8          # how many failing points of a quantity are kept to choose the simplest from
+CANDIDATES, MORE = 8, 4     # so many failing points of each symptom are kept to choose the simplest from; worse ones beyond
 
 
 def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
@@ -76,7 +76,7 @@ def own_allowance(certificate, name, dtype):
 
 def own_answers(point) -> Answers:
     quantities = forward_quantities if point.side == "forward" else inverse_quantities
-    return Answers(quantities(point.f, point.event, point.image_bar, point.log_det_bar))
+    return Answers(distinct(quantities(point.f, point.event, point.image_bar, point.log_det_bar)))
 
 
 def own_allowed(certificate, name, quantity, dtype, point):
@@ -108,9 +108,10 @@ def check_theirs(target, page, dtypes, progress):
 def check_adapter(adapter, dtype, certificate, report):
     subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
                       adapter.chart_gradient)
-    outside = 0
-    for point in points_for(adapter, dtype):
-        if not adapter.within(point):
+    outside = count = 0
+    for drawn in points_for(adapter, dtype):
+        point, count = adapter.limited(drawn), count + 1
+        if point is None:
             outside += 1
             continue
         answers = subject.answer(point)
@@ -118,8 +119,8 @@ def check_adapter(adapter, dtype, certificate, report):
         subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
         if answers.values_at_image is not None:
             subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
-    if outside and not subject.asked:
-        report.notes.append(f"{adapter.theirs} {dtype}: all {outside} points are outside the limits that it declares")
+    if outside:
+        report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
     subject.conclude(report, {})
 
 
@@ -159,6 +160,18 @@ class Failure:
     truth: Truth | None
     message: str = ""
 
+    @property
+    def symptom(self):
+        """Failures of one quantity with different symptoms are different findings."""
+        if self.message:
+            return self.message.split(":")[0]
+        given, true = np.asarray(self.given, np.float64), self.truth.high
+        if np.isnan(given).any():
+            return "NaN"
+        if np.isinf(given).any():
+            return "infinite"
+        return "0" if np.any((given == 0) & (true != 0)) else "another number"
+
 
 @dataclass
 class Subject:
@@ -183,20 +196,21 @@ class Subject:
             truths.pop("inverse_vjp.x_bar", None)
             if point.truth is None and point.image_bar is not None:
                 truths |= chart_truth(point)
-        return truths
+        return truths if self.own else without_structural_zeros(point, truths)
 
     def compare(self, point, answers, truths, allowance):
         """Hold every answer against its truth."""
         self.asked |= set(truths)
         beyond = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths))
         for name, given in answers.found.items():
-            if beyond and name.startswith(VJP[point.side] + "."):
+            quantity = truth_name(name)
+            if beyond and quantity.startswith(VJP[point.side] + "."):
                 continue                # a cotangent of an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
                 message = "raised " + given.message
-                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(name), message))
-            elif name in truths:
-                self.measure(point, name, given, truths[name], allowance(name, point))
+                self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(quantity), message))
+            elif quantity in truths:
+                self.measure(point, name, given, truths[quantity], allowance(name, point))
 
     def overflows(self, point, truths):
         image = truths.get(VALUE[point.side])
@@ -217,13 +231,12 @@ class Subject:
             if worst / allowance >= C_before / allowed_before:
                 self.best[name] = worst, allowance
             return
-        if point.lead:
-            for index in np.argsort(-C, kind="stable")[:CANDIDATES]:
-                if C[index] > allowance:
-                    single = point.single(index)
-                    self.fail(Failure(single, name, float(C[index]), allowance, given[index], part(truth, index)))
-        else:
+        if not point.lead:
             self.fail(Failure(point, name, worst, allowance, given, truth))
+            return
+        for index in np.argsort(-C, kind="stable"):
+            if C[index] > allowance:
+                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], part(truth, index)))
 
     def errors(self, point, given, truth):
         """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
@@ -239,7 +252,19 @@ class Subject:
         return C.reshape(count, -1).max(-1, initial=0.0), known.reshape(count, -1).any(-1)
 
     def fail(self, failure):
-        self.failures.setdefault(failure.quantity, []).append(failure)
+        """Keep a failure, a few of each symptom; a number is not asked for where rounding may move the truth far."""
+        alike = self.failures.setdefault(failure.quantity, {}).setdefault(failure.symptom, [])
+        if len(alike) < CANDIDATES * MORE and (len(alike) < CANDIDATES or failure.error > alike[-1].error) \
+                and self.is_asked(failure):
+            alike.append(failure)
+
+    def is_asked(self, failure):
+        """Is this a number that kappa, which is of the first order, can judge; or no number?"""
+        if self.own or failure.symptom not in ("another number", "0"):
+            return True
+        if failure.point.truth is not None:
+            return failure.truth.first_order
+        return steady(failure.point, truth_name(failure.quantity))
 
     def compare_round_trip(self, point, image, values, certificate, adapter):
         """An inverse given as values belongs to the image that theirs returned."""
@@ -258,10 +283,11 @@ class Subject:
     # -- the verdict ---------------------------------------------------------------------------------------------------
 
     def conclude(self, report, skip):
-        for name, failures in self.failures.items():
-            report.failed.append(self.finding(name, failures))
+        for name, by_symptom in self.failures.items():
+            report.failed += self.findings(name, [failures for failures in by_symptom.values() if failures])
+        failed = {found.quantity for found in report.failed if found.theirs == self.theirs and found.dtype == self.dtype}
         for name, (C, allowance) in self.best.items():
-            if name not in self.failures and f"{name} shape" not in self.failures:
+            if not {name, f"{name} shape"} & failed:
                 report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, C, allowance, self.count[name]))
         shapes = {name.removesuffix(" shape") for name in self.failures}
         missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
@@ -269,9 +295,17 @@ class Subject:
             reason = skip.get(name, "not returned")
             report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
 
+    def findings(self, name, groups):
+        """One finding for each symptom; of two that are explained alike, the worse."""
+        found = sorted((self.finding(name, failures) for failures in groups), key=lambda one: -one.worst)
+        explained = {}
+        for one in found:
+            explained.setdefault(one.diagnosis or id(one), one)
+        return list(explained.values())
+
     def finding(self, name, failures):
         chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
-        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), self.answer)
+        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), None if self.own else self.answer)
         point = chosen.point
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)
@@ -286,6 +320,8 @@ class Subject:
         Of several numbers: one that costs half of the digits, where there is one, and is infinite where the worst is.
         """
         worst = max(failures, key=lambda f: f.error)
+        if self.own:                                # its truth at other points would be its own answer
+            return min(failures, key=lambda f: complexity(f.point))
         if failures[0].given is not None and failures[0].message:
             return failures[0]                      # a wrong shape is the same everywhere: the first point is the simplest
         half = (np.finfo(self.dtype).eps / 2) ** -0.5
@@ -303,7 +339,7 @@ class Subject:
         """The same kind of failure, a number or an exception, at another point, or None; its truth is that of run time."""
         name = failure.quantity
         try:
-            truth = self.truths(point).get(name)
+            truth = self.truths(point).get(truth_name(name))
         except ValueError:
             return None
         given = self.answer(point).found.get(name)
@@ -316,7 +352,8 @@ class Subject:
         C, known = self.errors(point, given, truth)
         if not known.all() or not C[0] > failure.allowed:
             return None
-        return Failure(point, name, float(C[0]), failure.allowed, given, truth)
+        found = Failure(point, name, float(C[0]), failure.allowed, given, truth)
+        return found if found.symptom == failure.symptom and self.is_asked(found) else None
 
 
 def cotangents_of(point, name):
@@ -358,4 +395,4 @@ def case_text(point):
 
 def in_order(name):
     """Quantities in the order in which a page lists them."""
-    return KINDS.index(name.split(".")[0]), name
+    return KINDS.index(kind_of(name)), name

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.declarations import Field
 from ..accuracy.drawing import SIDES
+from ..accuracy.quantities import truth_name
 from .points import LOG_DET, VALUE, run_time_truth
 
 LOG_DETS = tuple(LOG_DET.values())
@@ -41,11 +42,11 @@ class Clue:
     """One failure with what the rules look at, as flat float64 arrays."""
 
     failure: object
-    answer: object
+    answer: object          # of what is checked, to a point; None where nothing more can be asked
 
     def __post_init__(self):
         self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
-        self.dtype, self.side = self.point.dtype, self.point.side
+        self.quantity, self.dtype, self.side = truth_name(self.name), self.point.dtype, self.point.side
         self.given, self.true = np.asarray(self.failure.given, np.float64), self.truth.high
         self.unit = np.maximum(self.truth.unit, np.finfo(self.dtype).smallest_subnormal)
         self.off = np.abs(self.given - self.true)
@@ -62,9 +63,11 @@ class Clue:
 
     def ask(self, **changes):
         """(given, Truth) of the quantity at a changed point, or None."""
+        if self.answer is None:
+            return None
         try:
             point = self.point.changed(**changes)
-            truth = run_time_truth(point, derivatives=True).get(self.name)
+            truth = run_time_truth(point, derivatives=True).get(self.quantity)
             given = self.answer(point).found.get(self.name)
         except (ValueError, IndexError):
             return None
@@ -115,18 +118,18 @@ OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 def negated(clue):
     if not clue.same(-clue.true):
         return ""
-    return f"negated: the log-det of the other direction, {NAMES[OTHER[clue.name]]}" if clue.name in OTHER else "negated"
+    return f"negated: the log-det of the other direction, {NAMES[OTHER[clue.quantity]]}" if clue.quantity in OTHER else "negated"
 
 
 def wrong_log_det(clue):
     """The inverse's log-det, taken at the event itself; or the right log-det at the image instead of the event."""
-    if clue.name not in OTHER:
+    if clue.quantity not in OTHER:
         return ""
     f, event = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64)
     methods = {"log_det": f.log_det, "inverse_log_det": lambda x: f.inverse_and_log_det(x)[1]}
-    image, other = (f.forward if clue.name == "log_det" else f.inverse), OTHER[clue.name]
+    image, other = (f.forward if clue.quantity == "log_det" else f.inverse), OTHER[clue.quantity]
     for evaluate, text in ((lambda: methods[other](event), f"the other direction's log-det: {NAMES[other]} at this input"),
-                           (lambda: methods[clue.name](image(event)), "log-det at the image instead of at the event")):
+                           (lambda: methods[clue.quantity](image(event)), "log-det at the image instead of at the event")):
         try:
             if clue.same(evaluate()):
                 return text
@@ -143,9 +146,12 @@ def wrong_count(clue):
     """A log-det divided by a number of positions, or of entries."""
     rank = clue.point.f.event_ndim[SIDES[clue.side]]
     shape = np.shape(clue.point.event)[np.ndim(clue.point.event) - rank:]
-    if clue.name not in LOG_DETS or not shape:
-        return ""
     positions, entries = int(np.prod(shape[1:])), int(np.prod(shape))
+    if clue.quantity not in LOG_DETS:
+        missing = clue.true.size < entries and clue.same(clue.true / entries)
+        return "not summed over the event: the cotangent of one term" if missing else ""
+    if not shape:
+        return ""
     if len(shape) > 1 and positions > 1 and clue.same(clue.true / positions):
         return f"the number of positions is missing: {'H W' if len(shape) == 3 else 'T'} = {positions} times this is right"
     if entries > 1 and clue.same(clue.true / entries):
@@ -157,21 +163,23 @@ def wrong_count(clue):
 
 def single_terms(clue, rank):
     """The diagonal terms log|J_ii| of a map that acts on every entry alone."""
-    if clue.name != "log_det" or clue.point.event.ndim != rank:
+    if clue.point.event.ndim != rank:
         return []
-    J = clue.point.f.astype(np.float64).jacobian(np.asarray(clue.point.event, np.float64))
-    return np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else []
+    z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
+    J = clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
+    terms = np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else np.zeros(0)
+    return terms if clue.side == "forward" else -terms
 
 
 def transposed(clue):
-    if clue.name == "jacobian" and clue.true.shape[-1] == clue.true.shape[-2] and clue.same(np.swapaxes(clue.true, -1, -2)):
+    if clue.quantity == "jacobian" and clue.true.shape[-1] == clue.true.shape[-2] and clue.same(np.swapaxes(clue.true, -1, -2)):
         return "transposed matrix"
     f = clue.point.f
     matrices = {k: np.swapaxes(getattr(f, k), -1, -2) for k, d in f.declared.items()
                 if isinstance(d, Field) and not d.constant and len(d.shape) == 2 and d.shape[0] == d.shape[1]}
     for key, matrix in matrices.items():
         try:
-            truth = run_time_truth(clue.point.changed(f=f.replace(**{key: matrix})), derivatives=True).get(clue.name)
+            truth = run_time_truth(clue.point.changed(f=f.replace(**{key: matrix})), derivatives=True).get(clue.quantity)
         except ValueError:
             continue
         if truth is not None and clue.same(truth.high):
@@ -181,7 +189,7 @@ def transposed(clue):
 
 def single_precision(clue):
     """float64 answers with the digits of float32: a constant, or the whole computation."""
-    if clue.dtype != np.float64 or clipped(clue):
+    if clue.dtype != np.float64 or np.all(clue.given == 0) or clipped(clue):
         return ""
     narrow = clue.given.astype(np.float32) == clue.given
     if narrow.all() and np.any(clue.given != 0) and all(2e-9 < r < 2e-7 for r in relative_errors(clue, (1, 1 / 16, 16))):
@@ -209,7 +217,7 @@ def relative_errors(clue, factors):
 def asymptote(clue):
     """The event itself, where the map only tends to it."""
     event = np.asarray(clue.point.event, np.float64)
-    if clue.name in VALUES and event.shape == clue.given.shape and (clue.given == event)[clue.wrong].all():
+    if clue.quantity in VALUES and event.shape == clue.given.shape and (clue.given == event)[clue.wrong].all():
         return "replaced by its asymptote: the input itself"
     return ""
 
@@ -219,7 +227,7 @@ def clipped(clue):
     if not clue.wrong.any():
         return ""
     held = clue.given[clue.wrong]
-    if clue.name in VALUES and all(bound_name(v, clue.dtype) for v in held):
+    if clue.quantity in VALUES and all(bound_name(v, clue.dtype) for v in held):
         return f"clipped tail: {bound_name(held[0], clue.dtype)}"
     for event in clue.moved():
         found = clue.ask(event=event)
@@ -233,9 +241,9 @@ def clipped(clue):
     else:
         return ""
     value = held[0]
-    if value == 0 and clue.name not in VALUES:
+    if value == 0 and clue.quantity not in VALUES:
         return ""
-    if clue.name in VALUES:
+    if clue.quantity in VALUES:
         where = (clue.point.f.codomain, clue.point.f.domain)[SIDES[clue.side]]
         if value in (where.lower, where.upper):
             return f"saturated: {value:g} from here on, where the truth is not"
@@ -261,14 +269,14 @@ def cancelled(clue):
     if not zero.any():
         return ""
     largest = float(np.max(np.abs(clue.true[zero])))
-    kind = "0" if clue.name in VALUES else "cancelled to zero"
+    kind = "0" if clue.quantity in VALUES else "cancelled to zero"
     return f"{kind}, where the truth is about {largest:.0e}"
 
 
 def single_branch(clue):
     """Accurate at the mirrored input: a root or logarithm with one branch for both signs."""
     where = (clue.point.f.domain, clue.point.f.codomain)[SIDES[clue.side]]
-    if where.rank or clue.name not in (*VALUES, *LOG_DETS) or where.lower != -where.upper:
+    if where.rank or clue.quantity not in (*VALUES, *LOG_DETS) or where.lower != -where.upper:
         return ""
     mirrored = clue.error_at(event=-clue.point.event)
     if mirrored is None or mirrored > clue.failure.allowed or not digits_lost(clue):
@@ -289,18 +297,28 @@ def cancellation(clue):
     return f"digits lost to cancellation or to an approximation: the relative error is {relative:.0e}"
 
 
+def no_digit(clue):
+    """The answer in units of the truth, where it is none of the known kinds."""
+    wrong = clue.wrong & (clue.true != 0)
+    if not wrong.any():
+        return "not 0, where the truth is" if (clue.wrong & (clue.true == 0)).any() else ""
+    worst = np.argmax(np.where(wrong, clue.off / np.where(wrong, np.abs(clue.true), 1), 0))
+    ratio = float(clue.given.flat[worst] / clue.true.flat[worst])
+    return f"no digit is right: {ratio:.3g} times the truth"
+
+
 RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled,
          single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")
 def diagnose(shown, others, answer) -> str:
-    """The kind of a failure, in a few words; "" where it is none of the known ones.
+    """The kind of a failure, in a few words.
 
     A simple point may look like several kinds: of those that fit it, the first that most of the other failures fit too.
     """
     fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
     if len(fits) < 2 or fits[0][0] is not_a_number:
-        return fits[0][1] if fits else ""
+        return fits[0][1] if fits else no_digit(Clue(shown, answer))
     clues = [Clue(f, answer) for f in others if f.truth is not None and f is not shown and not f.message]
     return max(fits, key=lambda fit: sum(bool(fit[0](clue)) for clue in clues))[1]

@@ -102,4 +102,5 @@ def truth(stored, dtype, normwise) -> Truth:
         unit.append(float(EXACT.multiply(kappa, u)))
         ordinary = true != 0 and true.is_finite() and kappa.is_finite()
         conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
-    return Truth(*(np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning)), 0, normwise)
+    arrays = (np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning))
+    return Truth(*arrays, 0, normwise, stored.get("first_order", True))

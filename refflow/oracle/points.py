@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core import Chain, RandomSource
+from ..core import Chain, RandomSource, tree
 from ..core.declarations import Child, Field
+from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, drawn_event, drawn_fields, event_shapes, fits, plain_choices, plainest,
-                                with_cotangents)
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, neighbours, plain_choices, plainest,
+                                set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
@@ -33,7 +34,9 @@ LETTER = {"forward": "z", "inverse": "x"}
 
 @dataclass(frozen=True)
 class Truth:
-    """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch."""
+    """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch; `first_order`: kappa tells how far rounding moves it;
+    `asked` marks entries that are compared.
+    """
 
     high: np.ndarray
     low: np.ndarray
@@ -41,6 +44,8 @@ class Truth:
     conditioning: np.ndarray
     batch_ndim: int = 0
     normwise: bool = False
+    first_order: bool = True
+    asked: np.ndarray | bool = True
 
     def error(self, given, dtype, flush_to_zero=False):
         """C of (1) for each entry, or of each event where the page is normwise; inf where the shapes differ."""
@@ -53,6 +58,7 @@ class Truth:
             beyond = np.isinf(given) & (np.sign(given) * self.high >= overflow)
             distance = np.where(beyond | (given == self.high) & np.isinf(given), 0, distance)
             distance = np.where(np.isnan(given) | np.isinf(given) & ~beyond, np.inf, distance)
+            distance = np.where(self.asked, distance, 0)
             unit = np.maximum(self.unit, floor)
             if self.normwise:
                 axes = tuple(range(self.batch_ndim, distance.ndim))
@@ -187,11 +193,52 @@ def chart_truth(point) -> dict:
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
+# -- what is not asked ------------------------------------------------------------------------------------------------
+
+def without_structural_zeros(point, truths) -> dict:
+    """The truths without the cotangents of entries that are 0 in every member of their set, as above a diagonal.
+
+    Such an entry is not an input: what a library returns for it is its own affair.
+    """
+    letter, where = f"{VJP[point.side]}.{LETTER[point.side]}_bar", set_of(point.f, point.side)
+    sets = {letter: where} | {f"{VJP[point.side]}.{'.'.join((*path, key))}_bar": field.set
+                              for path, owner in tree.walk(point.f) for key, field in owner.declared.items()
+                              if isinstance(field, Field)}
+    masked = {name: replace(truth, asked=sets[name].free(truth.high.shape))
+              for name, truth in truths.items() if name in sets and sets[name].free}
+    return truths | masked
+
+
+def steady(point, name) -> bool:
+    """Do a quantity and its kappa stay what they are, within an eighth, where all inputs move by a rounding error?
+
+    kappa is of the first order: elsewhere it does not tell how far rounding moves the quantity.  What passes through 0 may
+    lose all its digits without kappa being wrong.
+    """
+    here = run_time_truth(point, derivatives=True).get(name)
+    for beside in neighbours(point):
+        try:
+            near = run_time_truth(beside, derivatives=True).get(name)
+        except ValueError:
+            continue
+        if here is None or near is None or not unmoved(here, near):
+            return False
+    return True
+
+
+def unmoved(here, near) -> bool:
+    with np.errstate(all="ignore"):
+        moved = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
+        alike = np.abs(near.unit - here.unit) * 8 <= here.unit
+        return bool(np.all(moved & alike | np.isnan(here.unit) | (near.high == here.high)))
+
+
 # -- drawn points -----------------------------------------------------------------------------------------------------
 
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
 COTANGENTS, COMPOSITE = 2, 2                    # spreads
+MODERATE = range(-6, 7)                         # binades in which gradients are asked for
 
 
 def source_of(name):
@@ -227,12 +274,28 @@ def drawn_points(page, dtype, broadcast=False):
                 f = drawn_bijector(page, dtype, source, size, spread, plain)
                 z = drawn_event(source, f, "forward", event_shape(f, size), dtype, spread, (COUNT,))
                 yield from with_gradients(both_sides(f, z, 1), source, 4 if spread == SPREADS[name][0] else 0)
+        yield from binade_points(page, dtype, source, plain)
         if broadcast and any(isinstance(d, Field) and not d.constant for d in page.declared.values()):
             f = drawn_bijector(page, dtype, source, 2, 1, plain, (3,))
             shape = event_shape(f, 2)
             for lead in ((2, 3), (2, 1), ()):
                 z = drawn_event(source, f, "forward", shape, dtype, 1, lead)
                 yield Point(f, "forward", z, case="broadcast", reason="parameters (3,) broadcast with the events")
+
+
+def binade_points(page, dtype, source, plain):
+    """Of a page of one number, a point in every binade of the dtype from every end, and gradients at moderate ones."""
+    f = drawn_bijector(page, dtype, source, 1, SPREADS[dtype.name][0], plain)
+    for side in SIDES:
+        where = set_of(f, side)
+        if f.event_ndim != (0, 0) or where.rank:
+            return
+        low, high = EXPONENTS[dtype]
+        events = {e: binade(where, source, dtype, e) for e in range(low, high)}
+        yield Point(f, side, np.array([z for found in events.values() for z in found], dtype), lead=1)
+        for e in MODERATE:
+            for z in events[e]:
+                yield with_cotangents(Point(f, side, np.asarray(z, dtype)), source, COTANGENTS)
 
 
 def simple_event(f, dtype, size):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..accuracy.quantities import truth_name
 from ..report import aligned, json_text, number
 
 SCHEMA = "refflow/report/1"
@@ -95,8 +96,7 @@ class Report:
         subjects = {}
         for entry in (*self.passed, *self.failed, *self.skipped):
             name = entry.bijector if entry.theirs == "refflow" else last_name(entry.theirs)
-            kind = entry.quantity.split(".")[0].removesuffix(" shape")
-            subjects.setdefault((name, entry.dtype), {}).setdefault(kind, []).append(entry)
+            subjects.setdefault((name, entry.dtype), {}).setdefault(kind_of(entry.quantity), []).append(entry)
         yield ("units of error", "dtype", *KINDS)
         order = list(dict.fromkeys(name for name, _ in subjects))
         for (name, dtype), kinds in sorted(subjects.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
@@ -111,6 +111,11 @@ class Report:
                    f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
         yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
         yield from (f"note: {note}" for note in self.notes)
+
+
+def kind_of(quantity):
+    """The column of a quantity."""
+    return truth_name(quantity.removesuffix(" shape")).split(".")[0]
 
 
 def last_name(dotted):

@@ -1,0 +1,81 @@
+"""The search that climbs from the worst points of a page to worse ones nearby.
+
+Each step moves the event, the parameters or the cotangents of a point: all of an array's entries by a random factor near 1,
+or one entry to a float beside it.  A step is kept where the error grows.  The budget is a number of steps for each point to
+start from; the steps are the same every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from refflow.accuracy.drawing import Point, set_of
+
+from .points import EVENTS, PARAMETERS, belongs
+
+STEPS = {"scalar": 24, "structured": 8}             # for each point to start from
+NEAR = (1, 4, 12, 24)                               # factors are 1 +- 2^-n
+
+
+def climbed(point, measure, height, seed):
+    """(point, what is measured there) wherever its `height(point, measured)` is more than before; the last is the highest."""
+    rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
+    best, highest = point, height(point, measure(point))
+    for _ in range(STEPS["structured" if point.event.ndim or point.f.components() else "scalar"]):
+        beside = moved(best, rng)
+        if beside is None:
+            continue
+        measured = measure(beside)
+        if height(beside, measured) > highest:
+            best, highest = beside, height(beside, measured)
+            yield beside, measured
+
+
+def moved(point, rng) -> Point | None:
+    """A point beside another one; None where it is not in the certified range."""
+    what = rng.choice(["event", "parameters", "cotangents"])
+    if what == "event":
+        event = nudged(point.event, rng)
+        limit = EVENTS["wide"][point.dtype.name]
+        inside = within(event, *limit) and belongs(set_of(point.f, point.side), event)
+        return point.changed(event=event) if inside else None
+    if what == "parameters":
+        return with_parameters(point, rng)
+    bars = {key: nudged(getattr(point, key), rng) for key in ("image_bar", "log_det_bar") if getattr(point, key) is not None}
+    spread = PARAMETERS[point.dtype.name]
+    return point.changed(**bars) if bars and all(within(b, -spread, spread) for b in bars.values()) else None
+
+
+def with_parameters(point, rng):
+    """The same with moved parameters, where their sets allow it and the event is still a member."""
+    vector, spread = point.f.ravel(), PARAMETERS[point.dtype.name]
+    if not vector.size:
+        return None
+    moved_vector = nudged(vector, rng)
+    if not within(moved_vector, -spread, spread):
+        return None
+    try:
+        f = point.f.unravel(moved_vector)
+    except ValueError:
+        return None
+    return point.changed(f=f) if belongs(set_of(f, point.side), point.event) else None
+
+
+def nudged(array, rng):
+    """The array with each entry times a factor near 1, or with one entry at the float above or below it."""
+    array = np.asarray(array)
+    if rng.random() < 0.5 or not array.size:
+        factors = 1 + rng.uniform(-1, 1, array.shape) * 2.0 ** -rng.choice(NEAR)
+        return (array * factors).astype(array.dtype)
+    flat = array.copy().reshape(-1)
+    i = rng.integers(flat.size)
+    flat[i] = np.nextafter(flat[i], flat.dtype.type(rng.choice([-np.inf, np.inf])))
+    return flat.reshape(array.shape)
+
+
+def within(array, low, high):
+    """Are all entries that are not 0 of magnitudes 2^low .. 2^high?"""
+    size = np.abs(array[array != 0])
+    return bool(np.all((size >= 2.0 ** low) & (size <= 2.0 ** high)))
