@@ -17,12 +17,13 @@ from refflow.maps.elementwise import ExpScale, Scale, ScaledAffine, TanhExpScale
 from refflow.maps.elementwise.scale import scale
 from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map
 from refflow.maps.parametrisations.parametrisation import parametrisation
-from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, encoded, errors,
+from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, errors,
                                 failures, pasted, points, rows_of, table)
-from validation.golden import GOLDEN, decoded, document
+from validation.golden import GOLDEN, document
 from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
 from validation.points import belongs
+from validation.recorded import decoded, encoded
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
 OF_A_KIND = {"conditioner": {"forward", "jacobian", "vjp.a_bar"}, "density": {"log_prob", "log_prob_vjp.z_bar"},

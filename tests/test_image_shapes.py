@@ -458,7 +458,8 @@ def test_ends_of_the_alpha_sigmoid():
     assert f.forward(np.float32(0.3)).dtype == np.float32 and f.inverse(np.float32(0.3)).dtype == np.float32
 
 
-@pytest.mark.parametrize("low, high", [(0.5, 0.5), (0.9, 0.1), (-0.1, 0.9), (0.1, 1.1), ("0", 1.0), (np.nan, 1.0)])
+@pytest.mark.parametrize("low, high", [(0.5, 0.5), (0.9, 0.1), (-0.1, 0.9), (0.1, 1.1), ("0", 1.0), (np.nan, 1.0), (0.49, 0.4901),
+                                       (0.26, 1.0), (0.0, 0.74)])
 def test_bad_alpha_sigmoids_are_refused(low, high):
     with pytest.raises(ValueError, match="AlphaSigmoid: low"):
         AlphaSigmoid(low, high)
@@ -505,7 +506,7 @@ def test_dequantisation_has_its_randomness_from_the_generator():
     ([0.5], {}, r"v\[0\] = 0.5"), ([np.nan], {}, r"v\[0\] = nan"), (["a"], {}, "pixels must be numbers, not <U1"),
     ([True], {}, "pixels must be numbers, not bool"), ([16], {"levels": 16}, r"0 .. 15; v\[0\] = 16"),
     ([1], {"bins": 100}, "bins must divide levels = 256, not 100"), ([1], {"bins": 0}, "bins must be an int >= 1, not 0"),
-    ([1], {"levels": 2.5}, "levels must be an int"), ([1], {"low": 1.0}, "low < high, not 1.0 and 1.0"),
+    ([1], {"levels": 2.5}, "levels must be an int"), ([1], {"low": 1.0}, "low must be from 0 to 1/4"),
     ([1], {"dtype": np.float16}, "dtype must be float32 or float64"),
     ([1], {"rng": 3}, "rng must be a numpy.random.Generator")])
 def test_bad_pixels_are_refused(v, options, rule):

@@ -41,16 +41,15 @@ from refflow import oracle
 from refflow.maps import load_all
 from refflow.core.registry import REGISTRY, of_kind
 from refflow.core import Conditioner, Value, tree
-from refflow.core.declarations import Child, Field
 from refflow.accuracy.drawing import image_shape, neighbours
-from refflow.accuracy.quantities import forward_quantities, inverse_quantities, truth_name
+from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.saving import read_value
-from refflow.saving import written as as_document
 
 from .climb import climbed
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
 from .points import Draw
+from .recorded import encoded, number, written
 from .truth import TruthNotFound
 
 ORACLE = Path(oracle.__file__).parent
@@ -99,7 +98,7 @@ def errors(point):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            given, true = claims(point), truth(point)
+            given, true = distinct(claims(point)), truth(point)
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
@@ -228,30 +227,6 @@ def rounded(x):
     return float(f"{x:.3g}") if x > 1e-30 else 0.0
 
 
-def hexes(array):
-    array = np.asarray(array)
-    values = array.ravel().tolist()
-    return {"shape": list(array.shape), "values": [v.hex() if isinstance(v, float) else v for v in values]}
-
-
-def encoded(point):
-    """A point as JSON: exact numbers, components as `refflow.save` writes them."""
-    params = {key: parameter(field, getattr(point.f, key)) for key, field in point.f.declared.items()
-              if getattr(point.f, key) is not None or getattr(field, "default", None) is not None}
-    return {"side": point.side, "params": params, "event": hexes(point.event),
-            "image_bar": None if point.image_bar is None else hexes(point.image_bar),
-            "log_det_bar": None if point.log_det_bar is None else float(point.log_det_bar).hex()}
-
-
-def parameter(field, value):
-    if isinstance(field, Child):
-        return [as_document(c, "", None) for c in value] if field.many else as_document(value, "", None)
-    if value is None:
-        return None
-    infinite = isinstance(value, float) and np.isinf(value)                 # which JSON does not have
-    return hexes(value) if isinstance(field, Field) or infinite else value
-
-
 # -- all pages --------------------------------------------------------------------------------------------------------
 
 def fingerprint():
@@ -328,12 +303,6 @@ def failures(document, names, recorded=None):
 
 # -- what is printed --------------------------------------------------------------------------------------------------
 
-def number(values):
-    """Nested lists of exact numbers from their JSON."""
-    plain = [float.fromhex(v) if isinstance(v, str) else v for v in values["values"]]
-    return np.array(plain).reshape(values["shape"]).tolist()
-
-
 def call(name, params):
     """The call that makes a page's value, from its parameters' JSON."""
     def shown(value):
@@ -398,14 +367,6 @@ def summary(document):
         mark = "" if float(row["C"]) <= row["allowed"] and row["share"] >= 0.5 else "  <--"
         lines.append(f"{name:26}{quantity[:33]:34}{dtype:9}{row['C']:>9}{row['allowed']:>9g}{row['share']:>7.0%}{mark}")
     return "\n".join(lines)
-
-
-def written(path, text):
-    """Moved into place whole: a reader never sees half a file."""
-    path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    os.replace(beside, path)
 
 
 def as_json(document):

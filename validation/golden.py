@@ -16,15 +16,15 @@ import argparse
 import json
 import sys
 
-import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
 from refflow.accuracy.drawing import Point, set_of
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, encoded, errors, first_order, number, truth, written
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
 from .points import BINADE, is_small, points
+from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
@@ -61,16 +61,6 @@ def worst_points(page, dtype, side, certificate):
     rows.sort(key=lambda named: -float(named[1]["C"]))
     found = [decoded(page, dtype, row["worst"], f"largest error of {quantity}") for quantity, row in rows]
     return [point for point in found if is_small(point.event)]
-
-
-def decoded(page, dtype, worst, reason):
-    params = {key: np.array(number(value)) if isinstance(value, dict) else value for key, value in worst["params"].items()}
-    params = {key: value.astype(dtype) if getattr(value, "dtype", None) == np.float64 else value
-              for key, value in params.items()}
-    bars = [worst["image_bar"], worst["log_det_bar"]]
-    image_bar = None if bars[0] is None else np.array(number(bars[0]), dtype)
-    log_det_bar = None if bars[1] is None else np.array(float.fromhex(bars[1]), dtype)
-    return Point(page(**params), worst["side"], np.array(number(worst["event"]), dtype), image_bar, log_det_bar, "", reason)
 
 
 def printed(x, digits):

@@ -9,6 +9,7 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
     binades     of a page of one number, two points in every binade of the range, of either sign or counted from either end
                 of its set; the second of each has wide parameters
+    exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
     breaks      where a piecewise page is less smooth, and the floats beside, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to

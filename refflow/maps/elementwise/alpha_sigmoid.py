@@ -8,6 +8,8 @@ The paper's step takes data `x in [0, 1]` to `z = logit(p)`, `p` a little inside
     x = (s - low) / (high - low),   s = 1 / (1 + exp(-z))                           (2)
 onto all `x` for which `p` of (1) is in `(0, 1)`: with `w = high - low`
     a < x < b,   a = -low / w,   b = (1 - low) / w                                  (3)
+`low <= 1/4` and `high >= 3/4`: the steps (4) and (5) cancel where `x` is 0, that is at `z = logit(low)`, and only where that is not
+near 0 does the unit of error, `|z| dx/dz` there, contain the rounding of `a`.
 
 (2) beside the ends, with `t = exp(-|z|)`, of nothing positive, so that `x` is in `[a, b]` after rounding too:
     x = a + t / (1 + t) / w                              for z <= 0                 (4)
@@ -18,9 +20,11 @@ none:
 The terms of (6) cancel near `p = 1/2`, harmlessly: `x dz/dx` is not small there.
 
     dx/dz = s (1 - s) / w = t / (1 + t)^2 / w                                       (7)
-    log|dx/dz| = -|z| - 2 log(1 + t) - log w                                        (8)
+    log|dx/dz| = log(1 - ((1 - t)/(1 + t))^2) - log(4 w)      for |z| < 1
+               = -|z| - 2 log(1 + t) - log w                  elsewhere             (8)
     log|dz/dx| = -log(x - a) - log(b - x) - log w                                   (9)
 (9) is RealNVP's cost of this step: by (8) it is `softplus(z) + softplus(-z) + log w`.
+The terms of (8)'s second row nearly cancel for small `z`, those of the first have one sign.
 
 Reverse rule, as that of the sigmoid:
     r = h / (1 + h^2),   h = exp(-|z|/2),   dx/dz = r^2 / w                         (10)
@@ -47,7 +51,7 @@ class AlphaSigmoid(Bijector):
     """x = (sigmoid(z) - low) / (high - low); its inverse, `Inverse(AlphaSigmoid())`, is the paper's logit of rescaled data.
 
     x lies in (-low/w, (1 - low)/w), w = high - low, which contains the data's (0, 1).  ValueError unless
-    0 <= low < high <= 1.
+    0 <= low <= 1/4 and 3/4 <= high <= 1.
     """
 
     low: float = plain(0.05)
@@ -60,8 +64,9 @@ class AlphaSigmoid(Bijector):
             if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
                 raise ValueError(f"AlphaSigmoid: {name} must be a number, not {given!r}")
             self._set(name, float(given))
-        if not 0 <= self.low < self.high <= 1:
-            raise ValueError(f"AlphaSigmoid: low and high must be 0 <= low < high <= 1, not {self.low} and {self.high}")
+        if not (0 <= self.low <= 0.25 and 0.75 <= self.high <= 1):
+            raise ValueError("AlphaSigmoid: low must be from 0 to 1/4 and high from 3/4 to 1, since digits are lost where they "
+                             f"are nearer to each other; they are {self.low} and {self.high}")
         super()._validate()
 
     @property
@@ -101,7 +106,9 @@ class AlphaSigmoid(Bijector):
 
     def log_det(self, z):
         size = np.abs(z)
-        return -size - 2 * np.log1p(np.exp(-size)) - math.log(self.width)           # (8)
+        t = np.exp(-size)
+        near = np.log1p(-(np.expm1(-size) / (1 + t)) ** 2) - math.log(4 * self.width)       # (8)
+        return np.where(size < 1, near, -size - (2 * np.log1p(t) + math.log(self.width)))   # (8)
 
     def slope(self, z):
         t = np.exp(-np.abs(z))
@@ -140,6 +147,8 @@ class AlphaSigmoid(Bijector):
         case("Half", "the terms of (6) cancel", x=[np.nextafter(0.5, 0), 0.5, np.nextafter(0.5, 1)], low=0.05, high=0.95),
         case("Dark", "z at which x is 0: a + step cancels", z=[-2.9444389791664403, np.nextafter(-2.9444389791664403, 0)],
              low=0.05, high=0.95),
+        case("Narrow", "the narrowest width: x is 0 at z = -log 3", z=[-1.0986122886681098, 1.0986122886681098, 0.0],
+             x=[0.0, 5e-324, 0.5, 1.0], low=0.25, high=0.75),
         case("Ends", "x rounds to the ends; the log-det is still -|z| - log w", z=[40.0, -800.0, 2.0**1000], low=0.05,
              high=0.95),
         case("Tiny", "the gradient of the log-det is -z/2", z=[1e-9, -1e-160, 5e-324], low=0.05, high=0.95),

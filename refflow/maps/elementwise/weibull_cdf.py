@@ -19,6 +19,7 @@ in an exponent, while the difference of `a` and `b` is exact:
 `exp(p - y)` may be subnormal, and `y` infinite, before it meets the factor that brings it back. A product `(a b) b` keeps its
 digits as long as it is a number at all, so that half of each exponent goes into each `b`:
     dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (8)
+          = k (exp(p - y)/c)   where these two are normal numbers: fewer roundings
     y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (9)
     y exp(-y) = h^2,        h = exp((w - y)/2)                                      (10)
     y - 1 = expm1(w/2) (1 + exp(w/2))                                               (11)
@@ -69,12 +70,16 @@ from ...core.arithmetic import times
 X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
 
 
+def is_normal(a):
+    """Marks of the positive numbers that are finite and not subnormal."""
+    return (a >= np.finfo(a.dtype).tiny) & np.isfinite(a)
+
+
 def log_quotient(a, b):
     """log(a/b) for a, b > 0, also where a/b overflows or is subnormal."""
     quotient = a / b
     near = (quotient >= 0.5) & (quotient <= 2)
-    normal = (quotient >= np.finfo(quotient.dtype).tiny) & np.isfinite(quotient)
-    far = np.where(normal, np.log(quotient), np.log(a) - np.log(b))                 # (6)
+    far = np.where(is_normal(quotient), np.log(quotient), np.log(a) - np.log(b))                 # (6)
     return np.where(near, np.log1p((a - b) / b), far)                               # (7)
 
 
@@ -132,8 +137,10 @@ class WeibullCDF(Bijector):
     def slope(self, z):
         L, w, y = self.powers(z)
         c, p = self.row(z, L, w)
-        g = np.exp((p - y) / 2) / np.sqrt(c)
-        return self.concentration * g * g                                           # (8)
+        exponential, g = np.exp(p - y), np.exp((p - y) / 2) / np.sqrt(c)
+        quotient = exponential / c
+        normal, k = is_normal(exponential) & is_normal(quotient), self.concentration
+        return np.where(normal, k * quotient, k * g * g)                            # (8)
 
     def inverse_and_log_det(self, x):
         s, k = self.scale, self.concentration

@@ -1,0 +1,322 @@
+"""Every finite float32 event of the pages of one number, against the page's own float64.
+
+    python -m validation.exhaustive                     all such pages, for ten minutes
+    python -m validation.exhaustive Tanh Softplus       some of them
+    --budget SECONDS    how long to go on; what is done is recorded, and the next run goes on from there
+    --workers N         processes
+    --json              the recorded results of the pages as JSON, without running
+
+Float32 has 2^32 numbers.  They are taken in 2^14 passes of 2^18, each of which is spread evenly over all of them, so that a
+run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass; cotangents in the
+first 2^8, that is at every 64th number, of the image alone, of the log-det alone, and both, in turn.  Certified events are
+those up to 2^126 inside the open set.  A page with parameters is measured at three sets of them: moderate, and wide twice.
+
+The reference is float64, whose own certified error is 2^-29 of a unit of float32; kappa comes from the page's derivatives.
+The largest errors are measured again against the truth of 50 digits, and become points of the certificate, so that
+`certify --check` sees them.  The results stand in exhaustive.json, and in a column of certificate.md.
+
+Exit status 1 where an error exceeds what the certificate allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from pathlib import Path
+
+import numpy as np
+
+from refflow.accuracy.drawing import SIDES, Point, plain_choices, set_of
+from refflow.accuracy.kappa import per_event, value_and_log_det
+from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
+from refflow.core import RandomSource, has_components
+from refflow.core.declarations import Field
+from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, run_time_truth, truth_of
+
+from .certify import PAGES, allowed, errors, fingerprint
+from .points import EVENTS, PARAMETERS
+from .recorded import decoded, encoded, written
+
+RESULTS = Path(__file__).parent / "exhaustive.json"
+SCHEMA = "refflow/exhaustive/1"
+PASSES, WITH_COTANGENTS = 2**14, 2**8
+SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
+ENTRIES = 3                                         # of fields that are vectors
+KEPT = 3                                            # candidates for each quantity, of which some may turn out unsettled
+FLOAT32 = np.dtype(np.float32)
+
+
+# -- what is measured -------------------------------------------------------------------------------------------------
+
+def scalar_pages() -> list[str]:
+    """Bijectors of one number without components."""
+    return [name for name, page in PAGES.items()
+            if page.kind == "bijector" and page.event_ndim == (0, 0) and not has_components(page)]
+
+
+def values_of(page) -> list:
+    """The page with its recorded sets of parameters; one value where it has none."""
+    source = RandomSource(np.random.default_rng(list(hashlib.sha256(page.__name__.encode()).digest())))
+    trained = any(isinstance(declared, Field) for declared in page.declared.values())
+    spreads, plain = SPREADS if trained else SPREADS[:1], plain_choices(page)
+    return [drawn_bijector(page, FLOAT32, source, ENTRIES, spread, given) for given in plain for spread in spreads]
+
+
+def events_of(f, side, number):
+    """The certified events of a pass."""
+    start = int(format(number, "014b")[::-1], 2)                # bits reversed: the first passes are spread evenly too
+    bits = np.arange(start, 2**32, PASSES, dtype=np.uint64).astype(np.uint32)
+    events = bits.view(FLOAT32)
+    with np.errstate(invalid="ignore"):
+        inside = np.abs(events) <= 2.0 ** EVENTS["wide"]["float32"][1]
+    events = events[inside]
+    return events[set_of(f, side).members(events, 0)]
+
+
+def measured(name, index, side, number):
+    """({quantity: [(C, event, cotangents)]}, the number of events, the seconds) of one pass."""
+    start, f = time.perf_counter(), values_of(PAGES[name])[index]
+    events = events_of(f, side, number)
+    found = of_values(f, side, events)
+    if number < WITH_COTANGENTS:
+        found |= of_cotangents(f, side, events, number)
+    return found, len(events), time.perf_counter() - start
+
+
+@np.errstate(all="ignore")
+def of_values(f, side, events):
+    """Values, log-dets and slopes, from each method that returns them."""
+    g, z = per_event(f, events, SIDES[side])
+    image, log_det = value_and_log_det(g, z, VJP[side], False)
+    u = float(np.finfo(FLOAT32).eps) / 2
+    slope = np.abs(image.slopes["event"][..., 0, 0])
+    kappa = {VALUE[side]: image.kappa[..., 0], LOG_DET[side]: log_det.kappa[..., 0],
+             "jacobian": slope * (1 + log_det.kappa[..., 0] - np.abs(log_det.value[..., 0]))}
+    true = {VALUE[side]: image.value[..., 0], LOG_DET[side]: log_det.value[..., 0], "jacobian": image.slopes["event"][..., 0, 0]}
+    found = {}
+    for quantity, given in distinct((forward_quantities if side == "forward" else inverse_quantities)(f, events)).items():
+        named = truth_name(quantity)
+        truth = truth_of(true[named], kappa[named], u, 1, False)
+        found[quantity] = worst(truth, np.reshape(given, events.shape), events)
+    return found
+
+
+def of_cotangents(f, side, events, number):
+    """All cotangents, each event having parameters of its own."""
+    rng = np.random.default_rng([number, SIDES[side]])
+    spread = PARAMETERS["float32"] if number % 2 else 4
+    bars = [np.ldexp(rng.uniform(1, 2, len(events)) * rng.choice([-1, 1], len(events)), rng.integers(-spread, spread, len(events)))
+            for _ in range(2)]
+    image_bar, log_det_bar = ((bar * (np.arange(len(events)) % 3 != i)).astype(FLOAT32) for i, bar in enumerate(bars))
+    fields = {key: getattr(f, key) for key, declared in f.declared.items() if isinstance(declared, Field)}
+    each = f.replace(**{key: np.broadcast_to(value, (len(events), *np.shape(value))) for key, value in fields.items()})
+    point = Point(each, side, events, image_bar, log_det_bar)
+    truths = run_time_truth(point, derivatives=True)
+    given = (forward_quantities if side == "forward" else inverse_quantities)(each, events, image_bar, log_det_bar)
+    names = [name for name in given if name.startswith(VJP[side] + ".") and name.endswith("_bar")]
+    return {name: worst(truths[name], given[name], events, (image_bar, log_det_bar)) for name in names}
+
+
+def worst(truth, given, events, bars=None):
+    """The largest errors of one quantity: [(C, event, cotangents)]."""
+    C = np.where(truth.known(), truth.error(given, FLOAT32), 0)
+    first = np.argsort(-C, kind="stable")[:KEPT]
+    return [(float(C[i]), float(events[i]), None if bars is None else tuple(float(bar[i]) for bar in bars)) for i in first]
+
+
+# -- what is recorded -------------------------------------------------------------------------------------------------
+
+def read() -> dict:
+    """The recorded results: {page: [{"params", "forward": {"passes", "events", "seconds", "rows"}, "inverse": ...}]}."""
+    if not RESULTS.exists():
+        return {}
+    document = json.loads(RESULTS.read_text())
+    if document["schema"] != SCHEMA:
+        raise SystemExit(f"exhaustive: {RESULTS} has schema {document['schema']!r}, not {SCHEMA!r}")
+    return document["pages"]
+
+
+def write(pages):
+    ordered = {name: pages[name] for name in sorted(pages)}
+    body = ",\n".join(f'"{name}": {json.dumps(sets)}' for name, sets in ordered.items())
+    written(RESULTS, f'{{"schema": "{SCHEMA}", "fingerprint": {json.dumps(fingerprint())}, "pages": {{\n{body}}}}}\n')
+
+
+def started(name):
+    """The entry of a page of which nothing is done."""
+    return [{"params": encoded(Point(f, "forward", np.zeros((), FLOAT32)))["params"],
+             **{side: {"passes": 0, "events": 0, "seconds": 0.0, "rows": {}} for side in SIDES}} for f in values_of(PAGES[name])]
+
+
+def current(name, recorded):
+    """The recorded entry of a page, or a new one where its source or its parameters have changed since."""
+    entry, new = recorded.get(name), started(name)
+    same = entry and [s["params"] for s in entry] == [s["params"] for s in new] and entry[0].get("source") == source(name)
+    new[0]["source"] = source(name)
+    return entry if same else new
+
+
+def source(name):
+    """What a page is recognised by: a digest of its module."""
+    module = sys.modules[PAGES[name].__module__]
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
+
+
+def keep(record, found, count, seconds):
+    """A pass goes into the record: candidates first, unmeasured."""
+    record["passes"] += 1
+    record["events"] += count
+    record["seconds"] = round(record["seconds"] + seconds, 3)
+    for quantity, candidates in found.items():
+        kept = record["rows"].setdefault(quantity, [])
+        kept += [{"C": C, "event": event.hex(), "bars": bars and [b.hex() for b in bars]} for C, event, bars in candidates]
+        kept.sort(key=lambda row: -row["C"])
+        del kept[KEPT:]
+
+
+def settle(name, index, side, record):
+    """Each candidate once more, against the truth of 50 digits: its `true` C, None where that is unsettled."""
+    for quantity, rows in record["rows"].items():
+        for row in rows:
+            if "true" not in row:
+                C, _ = errors(point_of(name, index, side, row)).get(quantity, (None, None))
+                row["true"] = C if C is None else float(f"{C:.3g}")
+
+
+def point_of(name, index, side, row):
+    bars = [None, None] if row["bars"] is None else [FLOAT32.type(float.fromhex(b)) for b in row["bars"]]
+    return Point(values_of(PAGES[name])[index], side, np.asarray(float.fromhex(row["event"]), FLOAT32), *map(as_array, bars),
+                 "", "the worst of all float32 events")
+
+
+def as_array(bar):
+    return None if bar is None else np.asarray(bar)
+
+
+def worst_points(name, dtype, side) -> list[Point]:
+    """The recorded worst events of a page, for the certificate."""
+    if np.dtype(dtype) != FLOAT32:
+        return []
+    entry = read().get(name, [])
+    return [point_of(name, index, side, row) for index, one in enumerate(entry)
+            for rows in one[side]["rows"].values() for row in rows[:1]]
+
+
+def rows_of(entry) -> dict:
+    """{quantity: (the largest C that is settled, the share of the events that were seen)} of one page."""
+    found = {}
+    for one in entry:
+        for side in SIDES:
+            seen = one[side]["passes"] / PASSES
+            for quantity, rows in one[side]["rows"].items():
+                true = [row["true"] for row in rows if row.get("true") is not None]
+                C, share = found.get(quantity, (0.0, 1.0))
+                part = min(seen * 64, 1.0) / 64 if quantity.endswith("_bar") else seen
+                found[quantity] = max([C, *true]), min(share, part)
+    return found
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+def run(names, budget, workers, show):
+    """Passes of the pages in turn, of the one that has had the least time, until the budget is used up or all is done."""
+    start, pages = time.monotonic(), read()
+    pages |= {name: current(name, pages) for name in names}
+    next_pass = {(name, i, side): pages[name][i][side]["passes"] for name in names for i in range(len(pages[name])) for side in SIDES}
+    spent = {(name, i, side): pages[name][i][side]["seconds"] for name, i, side in next_pass}
+    begun, running = sum(next_pass.values()), {}
+    with ProcessPoolExecutor(workers) as pool:
+        while True:
+            open_tasks = [key for key, number in next_pass.items() if number < PASSES]
+            in_time = time.monotonic() - start < budget
+            while open_tasks and in_time and len(running) < workers + 1:
+                key = min(open_tasks, key=lambda key: (next_pass[key] > 0, spent[key], next_pass[key]))
+                running[pool.submit(measured, *key, next_pass[key])] = key
+                next_pass[key] += 1
+                open_tasks = [key for key in open_tasks if next_pass[key] < PASSES]
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name, i, side = running.pop(future)
+                keep(pages[name][i][side], *future.result())
+                spent[name, i, side] = pages[name][i][side]["seconds"]
+            done = sum(record[side]["passes"] for name in names for record in pages[name] for side in SIDES)
+            show(done, begun, len(next_pass) * PASSES, time.monotonic() - start, budget)
+    for name in names:
+        for i, one in enumerate(pages[name]):
+            for side in SIDES:
+                settle(name, i, side, one[side])
+    write(pages | {k: v for k, v in read().items() if k not in names})
+    return {name: pages[name] for name in names}
+
+
+class Progress:
+    """A line to stderr: always on a terminal, else every half minute."""
+
+    def __init__(self):
+        self.last = 0.0
+
+    def __call__(self, done, begun, total, seconds, budget):
+        if time.monotonic() - self.last < (0.2 if sys.stderr.isatty() else 30):
+            return
+        self.last = time.monotonic()
+        rate = (done - begun) / seconds if seconds else 0
+        left = f"all of them need {(total - done) / rate / 3600:.1f} hours more" if rate else ""
+        print(f"exhaustive: {done} of {total} passes, {seconds:.0f} of {budget:.0f} s; {left}",
+              file=sys.stderr, end="\r" if sys.stderr.isatty() else "\n", flush=True)
+
+
+def failures(pages) -> list[str]:
+    """Errors beyond what is allowed."""
+    found = []
+    for name, entry in pages.items():
+        for i, one in enumerate(entry):
+            for side in SIDES:
+                for quantity, rows in one[side]["rows"].items():
+                    for row in rows:
+                        point = point_of(name, i, side, row)
+                        if row.get("true") is not None and not row["true"] <= allowed(point, quantity):
+                            found.append(f"{name} {quantity}: C = {row['true']} > {allowed(point, quantity):g} allowed, of {point.f!r} "
+                                         f"at {LETTER[side]} = {float(point.event)!r}")
+    return found
+
+
+def table(pages) -> str:
+    lines = [f"{'page':26}{'quantity':34}{'C':>9}{'seen':>10}"]
+    for name, entry in pages.items():
+        lines += [f"{name:26}{quantity[:33]:34}{C:>9.3g}{share:>10.3%}" for quantity, (C, share) in rows_of(entry).items()]
+    return "\n".join(lines)
+
+
+def main(arguments=None) -> int:
+    names = scalar_pages()
+    parser = argparse.ArgumentParser(prog="python -m validation.exhaustive", description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="pages of one number; all of them if none is given")
+    parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="how long to go on (600)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes")
+    parser.add_argument("--json", action="store_true", help="print what is recorded as JSON, without running")
+    chosen = parser.parse_args(arguments)
+    for name in chosen.pages:
+        if name not in names:
+            parser.error(f"{name} is not a page of one number; these are {', '.join(names)}")
+    names = chosen.pages or names
+    if chosen.json:
+        recorded = read()
+        pages = {name: recorded[name] for name in names if name in recorded}
+        print(json.dumps(pages, indent=1))
+    else:
+        pages = run(names, chosen.budget, chosen.workers, Progress())
+        print(table(pages))
+    failed = failures(pages)
+    for reason in failed:
+        print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
