@@ -506,7 +506,7 @@ def test_dequantisation_has_its_randomness_from_the_generator():
     ([0.5], {}, r"v\[0\] = 0.5"), ([np.nan], {}, r"v\[0\] = nan"), (["a"], {}, "pixels must be numbers, not <U1"),
     ([True], {}, "pixels must be numbers, not bool"), ([16], {"levels": 16}, r"0 .. 15; v\[0\] = 16"),
     ([1], {"bins": 100}, "bins must divide levels = 256, not 100"), ([1], {"bins": 0}, "bins must be an int >= 1, not 0"),
-    ([1], {"levels": 2.5}, "levels must be an int"), ([1], {"low": 1.0}, "low must be from 0 to 1/4"),
+    ([1], {"levels": 2.5}, "levels must be an int"), ([1], {"low": 1.0}, "low < high, not 1.0 and 1.0"),
     ([1], {"dtype": np.float16}, "dtype must be float32 or float64"),
     ([1], {"rng": 3}, "rng must be a numpy.random.Generator")])
 def test_bad_pixels_are_refused(v, options, rule):

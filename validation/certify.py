@@ -49,7 +49,7 @@ from .climb import climbed
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
 from .points import Draw
-from .recorded import encoded, number, written
+from .recorded import encoded, exhaustive, number, seen, written
 from .truth import TruthNotFound
 
 ORACLE = Path(oracle.__file__).parent
@@ -350,12 +350,17 @@ def table(document):
         f"Machine: {machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
         f"{machine['blas']}. SIMD: {machine['simd']}.", "",
         "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",
-        "| page | quantity | dtype | C | allowed | share | unsettled | worst input |",
-        "|---|---|---|---:|---:|---:|---:|---|"]
+        "Of float32, `of all` is the largest C that `python -m validation.exhaustive` has found over all numbers, and the part of",
+        "them that it has seen.", "",
+        "| page | quantity | dtype | C | of all | allowed | share | unsettled | worst input |",
+        "|---|---|---|---:|---:|---:|---:|---:|---|"]
+    of_all = {name: seen(entry) for name, entry in exhaustive().items()}
     for name, quantity, dtype, row in rows_of(document):
+        C, part = of_all.get(name, {}).get(quantity, (None, None)) if dtype == "float32" else (None, None)
+        whole = "" if C is None else f"{C:.3g} ({part:.2%})"
         worst = pasted(name, dtype, row["worst"])
         shown = f"`{worst}`" if len(worst) <= 220 else "see certificate.json"
-        lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {row['allowed']:g} | {row['share']:.0%} | "
+        lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {whole} | {row['allowed']:g} | {row['share']:.0%} | "
                      f"{row['unsettled']} | {shown} |")
     return "\n".join(lines) + "\n"
 

@@ -40,13 +40,12 @@ from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, r
 
 from .certify import PAGES, allowed, errors, fingerprint
 from .points import EVENTS, PARAMETERS
-from .recorded import decoded, encoded, written
+from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, seen, written
 
-RESULTS = Path(__file__).parent / "exhaustive.json"
-SCHEMA = "refflow/exhaustive/1"
-PASSES, WITH_COTANGENTS = 2**14, 2**8
+WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
 ENTRIES = 3                                         # of fields that are vectors
+SAVE_EVERY = 60.0                                   # seconds: a run that is killed loses no more
 KEPT = 3                                            # candidates for each quantity, of which some may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
@@ -124,27 +123,19 @@ def of_cotangents(f, side, events, number):
 
 def worst(truth, given, events, bars=None):
     """The largest errors of one quantity: [(C, event, cotangents)]."""
-    C = np.where(truth.known(), truth.error(given, FLOAT32), 0)
+    C = np.where(truth.known(), truth.error(given, FLOAT32), 0).reshape(len(events), -1).max(-1)
     first = np.argsort(-C, kind="stable")[:KEPT]
     return [(float(C[i]), float(events[i]), None if bars is None else tuple(float(bar[i]) for bar in bars)) for i in first]
 
 
 # -- what is recorded -------------------------------------------------------------------------------------------------
-
-def read() -> dict:
-    """The recorded results: {page: [{"params", "forward": {"passes", "events", "seconds", "rows"}, "inverse": ...}]}."""
-    if not RESULTS.exists():
-        return {}
-    document = json.loads(RESULTS.read_text())
-    if document["schema"] != SCHEMA:
-        raise SystemExit(f"exhaustive: {RESULTS} has schema {document['schema']!r}, not {SCHEMA!r}")
-    return document["pages"]
-
+#
+# {page: [{"params", "forward": {"passes", "events", "seconds", "rows"}, "inverse": the same}]}, one for each set.
 
 def write(pages):
     ordered = {name: pages[name] for name in sorted(pages)}
     body = ",\n".join(f'"{name}": {json.dumps(sets)}' for name, sets in ordered.items())
-    written(RESULTS, f'{{"schema": "{SCHEMA}", "fingerprint": {json.dumps(fingerprint())}, "pages": {{\n{body}}}}}\n')
+    written(EXHAUSTIVE, f'{{"schema": "{EXHAUSTIVE_SCHEMA}", "fingerprint": {json.dumps(fingerprint())}, "pages": {{\n{body}}}}}\n')
 
 
 def started(name):
@@ -180,56 +171,34 @@ def keep(record, found, count, seconds):
 
 
 def settle(name, index, side, record):
-    """Each candidate once more, against the truth of 50 digits: its `true` C, None where that is unsettled."""
+    """Each candidate once more, against the truth of 50 digits: its `true` C, None where that is unsettled; and as a point."""
     for quantity, rows in record["rows"].items():
         for row in rows:
             if "true" not in row:
-                C, _ = errors(point_of(name, index, side, row)).get(quantity, (None, None))
-                row["true"] = C if C is None else float(f"{C:.3g}")
+                point = point_of(name, index, side, row)
+                C, _ = errors(point).get(quantity, (None, None))
+                row["true"], row["point"] = C if C is None else float(f"{C:.3g}"), encoded(point)
 
 
 def point_of(name, index, side, row):
     bars = [None, None] if row["bars"] is None else [FLOAT32.type(float.fromhex(b)) for b in row["bars"]]
-    return Point(values_of(PAGES[name])[index], side, np.asarray(float.fromhex(row["event"]), FLOAT32), *map(as_array, bars),
-                 "", "the worst of all float32 events")
+    event = np.asarray(float.fromhex(row["event"]), FLOAT32)
+    return Point(values_of(PAGES[name])[index], side, event, *map(as_array, bars), "", "")
 
 
 def as_array(bar):
     return None if bar is None else np.asarray(bar)
 
 
-def worst_points(name, dtype, side) -> list[Point]:
-    """The recorded worst events of a page, for the certificate."""
-    if np.dtype(dtype) != FLOAT32:
-        return []
-    entry = read().get(name, [])
-    return [point_of(name, index, side, row) for index, one in enumerate(entry)
-            for rows in one[side]["rows"].values() for row in rows[:1]]
-
-
-def rows_of(entry) -> dict:
-    """{quantity: (the largest C that is settled, the share of the events that were seen)} of one page."""
-    found = {}
-    for one in entry:
-        for side in SIDES:
-            seen = one[side]["passes"] / PASSES
-            for quantity, rows in one[side]["rows"].items():
-                true = [row["true"] for row in rows if row.get("true") is not None]
-                C, share = found.get(quantity, (0.0, 1.0))
-                part = min(seen * 64, 1.0) / 64 if quantity.endswith("_bar") else seen
-                found[quantity] = max([C, *true]), min(share, part)
-    return found
-
-
 # -- running ----------------------------------------------------------------------------------------------------------
 
 def run(names, budget, workers, show):
     """Passes of the pages in turn, of the one that has had the least time, until the budget is used up or all is done."""
-    start, pages = time.monotonic(), read()
+    start, pages = time.monotonic(), exhaustive()
     pages |= {name: current(name, pages) for name in names}
     next_pass = {(name, i, side): pages[name][i][side]["passes"] for name in names for i in range(len(pages[name])) for side in SIDES}
     spent = {(name, i, side): pages[name][i][side]["seconds"] for name, i, side in next_pass}
-    begun, running = sum(next_pass.values()), {}
+    begun, running, saved = sum(next_pass.values()), {}, start
     with ProcessPoolExecutor(workers) as pool:
         while True:
             open_tasks = [key for key, number in next_pass.items() if number < PASSES]
@@ -245,14 +214,22 @@ def run(names, budget, workers, show):
                 name, i, side = running.pop(future)
                 keep(pages[name][i][side], *future.result())
                 spent[name, i, side] = pages[name][i][side]["seconds"]
+            if time.monotonic() - saved > SAVE_EVERY:
+                save(names, pages)
+                saved = time.monotonic()
             done = sum(record[side]["passes"] for name in names for record in pages[name] for side in SIDES)
             show(done, begun, len(next_pass) * PASSES, time.monotonic() - start, budget)
+    save(names, pages)
+    return {name: pages[name] for name in names}
+
+
+def save(names, pages):
+    """Write what is done of some pages, with its candidates settled, beside what is recorded of the others."""
     for name in names:
         for i, one in enumerate(pages[name]):
             for side in SIDES:
                 settle(name, i, side, one[side])
-    write(pages | {k: v for k, v in read().items() if k not in names})
-    return {name: pages[name] for name in names}
+    write(pages | {name: entry for name, entry in exhaustive().items() if name not in names})
 
 
 class Progress:
@@ -289,7 +266,7 @@ def failures(pages) -> list[str]:
 def table(pages) -> str:
     lines = [f"{'page':26}{'quantity':34}{'C':>9}{'seen':>10}"]
     for name, entry in pages.items():
-        lines += [f"{name:26}{quantity[:33]:34}{C:>9.3g}{share:>10.3%}" for quantity, (C, share) in rows_of(entry).items()]
+        lines += [f"{name:26}{quantity[:33]:34}{C:>9.3g}{share:>10.3%}" for quantity, (C, share) in seen(entry).items()]
     return "\n".join(lines)
 
 
@@ -306,7 +283,7 @@ def main(arguments=None) -> int:
             parser.error(f"{name} is not a page of one number; these are {', '.join(names)}")
     names = chosen.pages or names
     if chosen.json:
-        recorded = read()
+        recorded = exhaustive()
         pages = {name: recorded[name] for name in names if name in recorded}
         print(json.dumps(pages, indent=1))
     else:

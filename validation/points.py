@@ -41,6 +41,7 @@ from refflow.core.boundary import LETTERS
 from refflow.core.declarations import Field, Plain
 
 from .measure import truth_at_x, truth_at_z
+from .recorded import exhaustive_points
 from .truth import FIRST_DIGITS, TruthNotFound
 
 EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # exponents of 2
@@ -89,7 +90,7 @@ class Draw:
 
     def points(self):
         return [*self.hard_points(), *(() if self.moderate else self.end_points()), *self.drawn_points(), *self.break_points(),
-                *(() if self.moderate else self.binade_points())]
+                *(() if self.moderate else self.binade_points()), *exhaustive_points(self.page, self.dtype, self.side)]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 

@@ -1,14 +1,23 @@
-"""Points as JSON: exact numbers, components as `refflow.save` writes them; files that are moved into place whole."""
+"""Points as JSON: exact numbers, components as `refflow.save` writes them; files that are moved into place whole.
+
+And what `validation.exhaustive` has recorded of all float32 events, which other modules read.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 
 from refflow.accuracy.drawing import Point
 from refflow.core.declarations import Child, Field
 from refflow.saving import written as as_document
+
+EXHAUSTIVE = Path(__file__).parent / "exhaustive.json"
+EXHAUSTIVE_SCHEMA = "refflow/exhaustive/1"
+PASSES = 2**14                                      # over the float32 numbers, each of which sees every 2^14-th
 
 
 def hexes(array):
@@ -58,3 +67,39 @@ def written(path, text):
     beside = path.with_name(path.name + ".new")
     beside.write_text(text)
     os.replace(beside, path)
+
+
+# -- all float32 events -----------------------------------------------------------------------------------------------
+
+def exhaustive() -> dict:
+    """{page: its sets of parameters, with the rows of either side}; empty where nothing is recorded."""
+    if not EXHAUSTIVE.exists():
+        return {}
+    document = json.loads(EXHAUSTIVE.read_text())
+    if document["schema"] != EXHAUSTIVE_SCHEMA:
+        raise SystemExit(f"{EXHAUSTIVE} has schema {document['schema']!r}, not {EXHAUSTIVE_SCHEMA!r}")
+    return document["pages"]
+
+
+def records(entry, side=None):
+    """[(the record of a side, quantity, rows)] of one page."""
+    return [(one[name], quantity, rows) for one in entry for name in ("forward", "inverse") if side in (None, name)
+            for quantity, rows in one[name]["rows"].items()]
+
+
+def seen(entry) -> dict:
+    """{quantity: (the largest C that is settled, the share of the events that were seen)} of one page."""
+    found = {}
+    for record, quantity, rows in records(entry):
+        passes = min(record["passes"], PASSES // 64) if quantity.endswith("_bar") else record["passes"]
+        C, share = found.get(quantity, (0.0, 1.0))
+        found[quantity] = max([C, *(row["true"] for row in rows if row.get("true") is not None)]), min(share, passes / PASSES)
+    return found
+
+
+def exhaustive_points(page, dtype, side) -> list[Point]:
+    """The worst of all float32 events that are recorded of a page."""
+    if np.dtype(dtype) != np.float32:
+        return []
+    return [decoded(page, dtype, row["point"], "the worst of all float32 events")
+            for _, _, rows in records(exhaustive().get(page.__name__, []), side) for row in rows[:1] if "point" in row]

@@ -1,0 +1,84 @@
+"""All float32 events of a page of one number: every number once, nothing lost between runs, and a planted bug is found."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from refflow import REGISTRY
+from validation import exhaustive, recorded
+from validation.certify import PAGES, points, table, CERTIFICATE
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    path = tmp_path / "exhaustive.json"
+    for module in (exhaustive, recorded):
+        monkeypatch.setattr(module, "EXHAUSTIVE", path)
+    return path
+
+
+def starts(count):
+    return [int(exhaustive.events_of(REGISTRY["Tanh"](), "forward", number)[0].view(np.uint32)) for number in range(count)]
+
+
+def test_the_passes_are_spread_evenly_over_all_numbers():
+    first = starts(256)
+    assert sorted(first) == [64 * i for i in range(256)]            # every 64th number after the first 256 passes
+    events = exhaustive.events_of(REGISTRY["Tanh"](), "forward", 3)
+    assert np.isfinite(events).all() and (np.abs(events) <= 2.0**126).all() and len(set(events.tolist())) > len(events) - 2
+
+
+def test_a_run_goes_on_where_the_last_one_ended(results):
+    def run():
+        pages = exhaustive.run(["Softsign"], 3.0, 1, lambda *state: None)
+        return pages["Softsign"][0]["forward"]
+
+    once, twice = run(), run()
+    assert 0 < once["passes"] < twice["passes"] and once["events"] < twice["events"]
+    assert all(twice["rows"][q][0]["C"] >= rows[0]["C"] for q, rows in once["rows"].items())
+    assert all("true" in row and "point" in row for rows in twice["rows"].values() for row in rows)
+    assert json.loads(results.read_text())["pages"]["Softsign"][0]["forward"]["passes"] == twice["passes"]
+
+
+def test_a_changed_page_starts_again(results, monkeypatch):
+    exhaustive.run(["Softsign"], 0.2, 1, lambda *state: None)
+    assert exhaustive.current("Softsign", recorded.exhaustive())[0]["forward"]["passes"] > 0
+    monkeypatch.setattr(exhaustive, "source", lambda name: "another")
+    assert exhaustive.current("Softsign", recorded.exhaustive())[0]["forward"]["passes"] == 0
+
+
+def test_the_worst_events_become_points_of_the_certificate(results):
+    exhaustive.run(["Softsign"], 0.2, 1, lambda *state: None)
+    reasons = {point.reason for point in points(PAGES["Softsign"], "float32", "forward")}
+    assert "the worst of all float32 events" in reasons
+    assert "%) |" in next(line for line in table(json.loads(CERTIFICATE.read_text())).splitlines()
+                          if line.startswith("| Softsign | forward | float32"))
+
+
+def in_float32(right, wrong):
+    """A mistake of float32 alone: float64 is the reference, whose own certificate comes first."""
+    return lambda self, event: wrong(event) if event.dtype == np.float32 else right(self, event)
+
+
+@pytest.mark.parametrize("page, method, wrong", [
+    ("Softplus", "log_det", lambda z: np.where(z < -13, z, -np.log1p(np.exp(-z)))),
+    ("Tanh", "forward", lambda z: np.where(np.abs(z) > 8, np.sign(z), np.tanh(z))),
+    ("Sigmoid", "inverse", lambda x: -np.log(1 / x - 1))])
+def test_a_planted_bug_is_found_in_one_pass(monkeypatch, page, method, wrong):
+    side = "inverse" if method == "inverse" else "forward"
+    f = REGISTRY[page]()
+    events = exhaustive.events_of(f, side, 1)
+    assert all(rows[0][0] <= 4 for rows in exhaustive.of_values(f, side, events).values())
+    monkeypatch.setattr(REGISTRY[page], method, in_float32(getattr(REGISTRY[page], method), wrong))
+    assert exhaustive.of_values(f, side, events)[method][0][0] > 4
+
+
+def test_errors_beyond_what_is_allowed_fail(results, monkeypatch, capsys):
+    monkeypatch.setattr(exhaustive, "allowed", lambda point, quantity: 0.1)
+    assert exhaustive.main(["Softsign", "--budget", "0.2", "--workers", "1"]) == 1
+    assert "FAILED Softsign" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        exhaustive.main(["Glow"])
