@@ -64,8 +64,8 @@ def in_float32(right, wrong):
 
 
 @pytest.mark.parametrize("page, method, wrong", [
-    ("Softplus", "log_det", lambda z: np.where(z < -13, z, -np.log1p(np.exp(-z)))),
-    ("Tanh", "forward", lambda z: np.where(np.abs(z) > 8, np.sign(z), np.tanh(z))),
+    ("Softplus", "log_det", lambda z: np.where(z < -9, z, -np.log1p(np.exp(-z)))),
+    ("Tanh", "forward", lambda z: np.where(np.abs(z) > 7, np.sign(z), np.tanh(z))),
     ("Sigmoid", "inverse", lambda x: -np.log(1 / x - 1))])
 def test_a_planted_bug_is_found_in_one_pass(monkeypatch, page, method, wrong):
     side = "inverse" if method == "inverse" else "forward"
