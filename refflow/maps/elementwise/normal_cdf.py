@@ -2,13 +2,14 @@ r"""Normal cumulative distribution function, `R -> (0, 1)`.
 
 With the standard normal density `phi(t) = exp(-t^2/2)/sqrt(2 pi)` and its integral `Phi`:
     t = d/scale,   d = z - loc,   scale > 0                                         (1)
-    x = Phi(t)                                          for t >= -1                 (2)
-      = h^2 M(-t)/sqrt(2 pi),     h = exp(-(t/2)^2)     for t <  -1                 (3)
+    x = Phi(t)                                                                      (2)
+      = h^2 M(-t)/sqrt(2 pi),     h = exp(-(t/2)^2)     for -3/2 < t < -1 and far below     (3)
     z = loc + scale Phi^-1(x)                                                       (4)
     dx/dz = phi(t)/scale = h^2/(sqrt(2 pi) scale)                                   (5)
     log|dx/dz| = -t^2/2 - log(sqrt(2 pi) scale)                                     (6)
 
-(3) and (5) hold half of the exponent in each `h`, because a product `h (h c)` keeps its digits as long as it is a number at
+Between -3/2 and -1 the library's `Phi` is 1/2 minus nearly as much and errs by up to 4.2 units, and far below, from -37 (-12 in
+float32), it is subnormal.  (3) and (5) hold half of the exponent in each `h`, because a product `h (h c)` keeps its digits as long as it is a number at
 all: `exp(-t^2/2)` and the library's `Phi` become subnormal, or 0, before they meet the factor that lifts them again. For the
 same reason `t^2/2` in (6) is `t (t/2)`, and everything below is written in `d`, which is finite where `t` overflows.
 
@@ -50,6 +51,7 @@ import scipy
 from ...core import Array, Bijector, bijector, case, interval, positive, real
 
 ROOT_TWO_PI = math.sqrt(2 * math.pi)
+FAR = {np.dtype(np.float64): -37, np.dtype(np.float32): -12}                        # where Phi is still a normal number
 NODES = [(k + 0.5) / 2 for k in range(17)]                                          # (8)
 WEIGHTS = [math.exp(-s * s / 2) * math.sqrt(0.5 / math.pi) for s in NODES]          # (8)
 
@@ -59,6 +61,12 @@ def mills_ratio(a):
     terms = (w / (a + s * s / a) for s, w in zip(reversed(NODES), reversed(WEIGHTS)))
     residue = ROOT_TWO_PI * np.exp(a * a / 2) / (1 + np.exp(4 * math.pi * a))
     return sum(terms) + np.where(a < 4, residue, 0)                                 # (7)
+
+
+def lower_tail(t):
+    """Phi(t) for t <= -1."""
+    h = np.exp(-(t / 2) ** 2)
+    return h * (h * (mills_ratio(-t) / ROOT_TWO_PI))                                # (3)
 
 
 @bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True)
@@ -74,17 +82,28 @@ class NormalCDF(Bijector):
         return m.ncdf((z - loc) / scale)                                            # (1) (2)
 
     def forward(self, z):
-        t = (z - self.loc) / self.scale                                             # (1)
-        h = np.exp(-(t / 2) ** 2)
-        tail = h * (h * (mills_ratio(np.abs(t)) / ROOT_TWO_PI))                     # (3)
-        return np.where(t < -1, tail, scipy.special.ndtr(t))                        # (2)
+        return self.image((z - self.loc) / self.scale)                              # (1)
+
+    def image(self, t):
+        x = np.asarray(scipy.special.ndtr(t))                                       # (2)
+        tail = np.flatnonzero((t < -1) & (t > -1.5) | (t < FAR[x.dtype]))
+        x.reshape(-1)[tail] = lower_tail(np.reshape(t, -1)[tail])                   # (3)
+        return x
 
     def inverse(self, x):
         return self.loc + self.scale * scipy.special.ndtri(x)                       # (4)
 
     def log_det(self, z):
+        return self.log_slope((z - self.loc) / self.scale)                          # (1)
+
+    def log_slope(self, t):
+        log_slope = t * (t / -2)
+        log_slope -= np.log(ROOT_TWO_PI * self.scale)                               # (6)
+        return log_slope
+
+    def forward_and_log_det(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
-        return -t * (t / 2) - np.log(ROOT_TWO_PI * self.scale)                      # (6)
+        return self.image(t), self.log_slope(t)
 
     def slope(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
@@ -138,7 +157,9 @@ class NormalCDF(Bijector):
              scale=2.0**-60),
         case("LargeScale", "t^2 overflows, the log-det's gradient l d/scale^2 does not", z=[2.0**600, -2.0**900], loc=0.0,
              scale=2.0**60),
-        case("Switch", "(2) and (3) meet", z=[np.nextafter(-1, -2), -1.0, np.nextafter(-1, 0)], loc=0.0, scale=1.0),
+        case("Switch", "(2) and (3) meet", z=[end for number in (-1.0, -1.5, -12.0, -37.0) for end in
+             (np.nextafter(number, -99), number, np.nextafter(number, 0))], loc=0.0, scale=1.0),
+        case("Cancels", "1/2 minus nearly as much loses digits", z=[-1.3994658318333284, -1.3368578663354023], loc=0.0, scale=1.0),
         case("Turning", "d log-det/dscale = (t^2 - 1)/scale cancels",
              z=[np.nextafter(1, 0), 1.0, np.nextafter(1, 2)], loc=0.0, scale=1.0),
         case("Cancelling", "z and loc agree in all digits but the last", z=[np.nextafter(3, 4)], loc=3.0, scale=2.0**-50),
