@@ -34,7 +34,7 @@ def main(arguments=None) -> int:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files of numbers, or folders of them")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_intermixed_args(arguments)             # options stand anywhere
     found = [answer(MODELS[chosen.model], file) for file in files_of(chosen.model, chosen.paths)]
     print(as_json(chosen.model, found) if chosen.json else "\n".join(table(found, chosen.all)))
     if not found or any("error" in one for one in found):
@@ -55,23 +55,23 @@ def answer(module, file) -> dict:
     try:
         quantities, unanswered = module.read(file)
     except Exception as error:              # whatever is wrong with one file, the others are read
-        reason = " ".join(str(error).split()) or "no reason given"
-        return {"file": name, "error": f"{type(error).__name__}: {reason}"}
-    quantities = {key: value if isinstance(value, Difference) else Difference(value, value) for key, value in quantities.items()}
-    return {"file": name, "quantities": quantities, "not compared": unanswered}
+        reason = f"there is no {error} in it" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        return {"file": name, "error": " ".join(reason.split())}
+    return {"file": name, "quantities": {key: as_difference(value) for key, value in quantities.items()},
+            "not compared": unanswered}
 
 
-def measure_of(value):
-    return value.measure if isinstance(value, Difference) else value
+def as_difference(value):
+    return value if isinstance(value, Difference) else Difference(value, value)
 
 
 def passes(value):
-    return measure_of(value) <= ALLOWED
+    return as_difference(value).measure <= ALLOWED
 
 
 def worst_of(quantities):
     """The quantity that is furthest from theirs; NaN is further than any number."""
-    measures = {name: measure_of(value) for name, value in quantities.items()}
+    measures = {name: as_difference(value).measure for name, value in quantities.items()}
     return max(measures, key=lambda name: math.inf if math.isnan(measures[name]) else measures[name])
 
 
@@ -112,7 +112,7 @@ def kinds(names):
 
 
 def line(name, value):
-    value = measure_of(value)
+    value = as_difference(value).measure
     return f"{name:24} {value:8.1e}{'' if value <= ALLOWED else f'  exceeds {ALLOWED:.0e}'}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,35 +77,38 @@ class Shape:
             norm, first = "in_bn", "block.1.in_block" if self.blocks else "block.1.block.0"
         self.weight_norm = any(name.endswith(".weight_v") for name in names)
         kernel = self.given[f"{first}.conv.weight{'_v' if self.weight_norm else ''}"]
-        self.width = len(kernel)
+        self.width, self.kernel_gains = len(kernel), f"{first}.conv.weight_g" in names
         self.checkerboard = len(self.given[f"{norm}.weight"]) == channels
 
     def networks(self):
         return {"residual_blocks": self.blocks, "bottleneck": self.bottleneck, "skip": self.skip,
-                "weight_norm": self.weight_norm, "additive": "all" if self.additive else False}
+                "weight_norm": self.weight_norm, "kernel_gains": self.kernel_gains,
+                "additive": "all" if self.additive else False}
 
 
-def flipped(config, port, checkerboard):
-    """Does the part pass that does not in the first coupling of the port's models?"""
+def flips(config, port, checkerboard):
+    """[Does the part pass that does not in the first coupling of the port's models?], both where a file does not say."""
     if port == "chrischute":
-        return bool(config["reverse_mask"])
-    mask = config["mask_config"] if "mask_config" in config else config["args"][-1]
-    return bool(mask) ^ checkerboard
+        return [bool(config["reverse_mask"])] if "reverse_mask" in config else [False, True]
+    given = config.get("mask_config", (config.get("args") or [None])[-1])
+    return [False, True] if given is None else [bool(given) ^ checkerboard]
 
 
 def normalised_outputs(config, theirs):
-    """Is there a normalisation behind the couplings?"""
+    """[Is there a normalisation behind the couplings?], both where a file does not say."""
     if "coupling_bn" in config:
-        return bool(config["coupling_bn"])
+        return [bool(config["coupling_bn"])]
     before, after = under("buffer/", theirs), under("buffer_after_train/", theirs)
-    moved = [name for name in after if "out_bn.running" in name and name in before]
-    return any(not np.array_equal(before[name], after[name]) for name in moved)
+    moved = [not np.array_equal(before[name], after[name]) for name in after if "out_bn.running" in name and name in before]
+    return [any(moved)] if moved else [True, False]
 
 
-def settings_of(port, given, shape):
-    """The settings of `image_realnvp` that the port has in common, and those that the variables show."""
-    chosen = dict(PORTS[port], **shape.networks(), batch_norm=True)
-    return chosen | {"kernel_gains": shape.weight_norm and "weight_g" in " ".join(given)}
+def settings_of(config, theirs, port, shape):
+    """[settings of `image_realnvp`] that are the port's and that a file and its variables show, all that they may be."""
+    chosen = PORTS[port] | shape.networks()
+    if port != "fmu2":
+        return [chosen]
+    return [chosen if normalised else chosen | {"output_norm": False} for normalised in normalised_outputs(config, theirs)]
 
 
 def of_class(cls, settings):
@@ -112,27 +116,24 @@ def of_class(cls, settings):
     return {field.name: settings[field.name] for field in dataclasses.fields(cls) if field.name in settings}
 
 
-def with_outputs(chosen, config, theirs, port):
-    """The settings, without a normalisation of outputs where a file's couplings have none."""
-    without = port == "fmu2" and not normalised_outputs(config, theirs)
-    return chosen | {"output_norm": False} if without else chosen
+def coupling_flows(config, theirs, port, scope):
+    """[(flow, Input)] that a file of one coupling may mean."""
+    x, found = theirs["in/x"], []
+    image, D = x.shape[1:], x[0].size
+    shape = Shape(under("param/", theirs), scope, port, image[0])
+    for chosen in settings_of(config, theirs, port, shape):
+        networks = realnvp_images.Networks(np.random.default_rng(0), **of_class(realnvp_images.Networks, chosen))
+        build = realnvp_images.Couplings(networks, **of_class(realnvp_images.Couplings, chosen))
+        make = build.checkerboard if shape.checkerboard else build.channelwise
+        for flip in flips(config, port, shape.checkerboard):
+            chain = Chain([*make(image, shape.width, flip, shape.additive), Reshape(image, (D,))])
+            found.append((Flow(Inverse(chain), StandardNormal(D)), Input(x)))
+    return found
 
 
-def coupling_flow(config, theirs, port, image, scopes):
-    """The flow of a file of one coupling."""
-    given = under("param/", theirs)
-    shape = Shape(given, scopes[0][0], port, image[0])
-    chosen = with_outputs(settings_of(port, given, shape), config, theirs, port)
-    networks = realnvp_images.Networks(np.random.default_rng(0), **of_class(realnvp_images.Networks, chosen))
-    build = realnvp_images.Couplings(networks, **of_class(realnvp_images.Couplings, chosen))
-    make = build.checkerboard if shape.checkerboard else build.channelwise
-    stages = make(image, shape.width, flipped(config, port, shape.checkerboard), shape.additive)
-    return Flow(Inverse(Chain([*stages, Reshape(image, (math.prod(image),))])), StandardNormal(math.prod(image)))
-
-
-def model_flow(config, theirs, port, image, scopes, logit=None):
-    """The flow of a file of a model."""
-    given, widths = under("param/", theirs), []
+def model_flows(config, theirs, port, scopes):
+    """[(flow, Input)] that a file of a model may mean."""
+    given, image, widths = under("param/", theirs), theirs["in/x"].shape[1:], []
     for i, scale in enumerate(scopes):
         shapes = [Shape(given, scope, port, image[0] * 2**i) for scope in scale]
         kinds = [shape.checkerboard for shape in shapes]
@@ -140,40 +141,46 @@ def model_flow(config, theirs, port, image, scopes, logit=None):
         if kinds != [True] * 3 + ([True] if last else [False] * 3):
             raise ValueError(f"scale {i + 1} of {len(scopes)}: couplings of checkerboards and channels in the order {kinds}")
         widths.append((shapes[0].width, shapes[-1].width))
-    chosen = with_outputs(settings_of(port, given, shapes[0]), config, theirs, port)
-    return realnvp_images.image_realnvp(np.random.default_rng(0), image, len(scopes), widths=widths, logit=logit, **chosen)
+    return [(realnvp_images.image_realnvp(np.random.default_rng(0), image, len(scopes), widths=widths, logit=given.logit,
+                                          **chosen), given)
+            for chosen in settings_of(config, theirs, port, shapes[0]) for given in inputs_of(theirs, port)]
 
 
-def inputs_of(config, theirs, port):
-    """[(what the flow takes, the logit in front of it)] that a file of a model may mean: real numbers, or pixels with noise."""
+class Input(NamedTuple):
+    """What a flow takes for the data x, its slope in x, and the logit in front of it."""
+
+    data: np.ndarray
+    slope: float = 1.0
+    logit: object = None
+
+
+def inputs_of(theirs, port):
+    """[Input] that a file of a model may mean: real numbers, or pixels, with noise or without."""
     x = theirs["in/x"]
-    found = [(x, None)]
+    found = [Input(x)]
     if port == "chrischute" and 0 <= x.min() and x.max() <= 1:
         margin = (1 - float(np.ravel(theirs.get("buffer/data_constraint", 0.9))[0])) / 2
-        noise = [theirs[key] for key in NOISE if key in theirs]
-        pixels = [(255 * x + u) / 256 for u in noise] + [x]
-        found += [(p, alpha_logit(margin, 1 - margin)) for p in pixels]
+        logit = alpha_logit(margin, 1 - margin)
+        found.append(Input(x, 1.0, logit))
+        found += [Input((255 * x + theirs[key]) / 256, 255 / 256, logit) for key in NOISE if key in theirs]
     return found
 
 
 def flow_of(config, theirs, port):
-    """(the flow with their numbers, {their name: Entry}, what it takes, the number of scales)."""
-    x = theirs["in/x"]
-    scopes, image = scopes_of(under("param/", theirs), port), x.shape[1:]
-    in_turn = [scope for scale in scopes for scope in scale]
-    if len(in_turn) == 1:
-        flow = coupling_flow(config, theirs, port, image, scopes)
-        named = names(flow, in_turn, DIALECTS[port])
-        return filled(flow, named, theirs, port), named, x, 1
-    meant = []
-    for data, logit in inputs_of(config, theirs, port):
-        flow = model_flow(config, theirs, port, image, scopes, logit)
+    """(the flow with their numbers, {their name: Entry}, Input, the number of scales).
+
+    Of the flows and inputs that a file may mean, those that come nearest to its latents.
+    """
+    image, scopes = theirs["in/x"].shape[1:], scopes_of(under("param/", theirs), port)
+    in_turn, meant = [scope for scale in scopes for scope in scale], []
+    possible = (coupling_flows(config, theirs, port, *in_turn) if len(in_turn) == 1
+                else model_flows(config, theirs, port, scopes))
+    for flow, given in possible:
         named = names(flow, in_turn, DIALECTS[port])
         flow = filled(flow, named, theirs, port)
-        z = realnvp_images.full_resolution(flow.bijector.inverse(data), image, len(scopes))
-        meant.append((np.abs(z - theirs["eval/z"]).max(), len(meant), flow, named, data))
-    _, _, flow, named, data = min(meant)
-    return flow, named, data, len(scopes)
+        z = realnvp_images.full_resolution(flow.bijector.inverse(given.data), image, len(scopes))
+        meant.append((np.abs(z - theirs["eval/z"]).max(), flow, named, given))
+    return (*min(meant, key=lambda one: one[0])[1:], len(scopes))
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------
@@ -232,15 +239,15 @@ def by_names(nested, named, given, wanted):
 
 def compared(config, theirs) -> dict:
     """{quantity: Pair} of a file of one coupling or of a model."""
-    port, image = port_of(theirs), theirs["in/x"].shape[1:]
-    flow, named, x, scales = flow_of(config, theirs, port)
+    port, x = port_of(theirs), theirs["in/x"]
+    flow, named, given, scales = flow_of(config, theirs, port)
     levels = float(found[1]) if (found := re.search(r"\(k=(\d+)\)", config.get("loss", ""))) else 256
     discrete = x[0].size * math.log(levels) if port == "chrischute" else 0
     record, found = {}, {}
     for mode, at in (("eval", flow), ("train", of_batch(flow, record))):
         if f"{mode}/z" in theirs:
-            found |= of_mode(mode, at, x, theirs, named, scales, discrete)
-    found["inverse"] = pair(inverted(flow, theirs["eval/z"], scales), theirs["eval/reverse_of_z"])
+            found |= of_mode(mode, at, given, theirs, named, scales, discrete)
+    found["inverse"] = pair(inverted(flow, given.logit, theirs["eval/z"], scales), theirs["eval/reverse_of_z"])
     after = answered("buffer_after_train/", theirs, named)
     if after:
         moved = with_statistics(flow, record)
@@ -248,7 +255,8 @@ def compared(config, theirs) -> dict:
     return found
 
 
-def of_mode(mode, flow, x, theirs, named, scales, discrete):
+def of_mode(mode, flow, given, theirs, named, scales, discrete):
+    x = given.data
     z, log_det = flow.bijector.inner.forward_and_log_det(x)
     log_prob, pullback = flow.log_prob_vjp(x)
     x_bar, params_bar = pullback(np.full(len(x), -1 / len(x)))
@@ -258,13 +266,12 @@ def of_mode(mode, flow, x, theirs, named, scales, discrete):
              f"{mode} loss": pair(discrete - log_prob.mean(), theirs[f"{mode}/nll"]),
              f"{mode} gradients of parameters": gradients(by_names(params_bar, named, under("param/", theirs), grad), grad)}
     if f"{mode}_gradin/x" in theirs:
-        found[f"{mode} gradient of data"] = pair(x_bar, theirs[f"{mode}_gradin/x"])
+        found[f"{mode} gradient of data"] = pair(given.slope * x_bar, theirs[f"{mode}_gradin/x"])
     return found
 
 
-def inverted(flow, z, scales):
+def inverted(flow, logit, z, scales):
     """The image of latents, which the ports leave as logits."""
     order = realnvp_images.full_resolution(np.arange(z[0].size), z.shape[1:], scales)
-    stages = flow.bijector.inner.stages
-    after_logit = Chain([stage for stage in stages if stage.event_ndim != (0, 0)])
+    after_logit = Chain(flow.bijector.inner.stages[0 if logit is None else 1:])
     return after_logit.inverse(z.reshape(len(z), -1)[:, np.argsort(order.ravel())])
