@@ -18,21 +18,27 @@ ROUNDING = 2.0**-36                 # of kappa: what tens of thousands of roundi
 
 
 class Numbers(dict):
-    """{key: array} of a file, and the keys that have been answered: compared, or used to compute what is compared."""
+    """{key: array} of a file, the keys that have been answered, compared or used to compute what is compared, and those that
+    were looked for in vain.
+    """
 
     def __init__(self, found):
         super().__init__(found)
-        self.answered = set()
+        self.answered, self.lacking = set(), set()
 
     def __getitem__(self, key):
         self.answered.add(key)
         return super().__getitem__(key)
 
+    def has(self, key):
+        self.lacking |= set() if key in self else {key}
+        return key in self
+
     def answer(self, prefix, names):
         self.answered |= {f"{prefix}{name}" for name in names}
 
     def unanswered(self):
-        return sorted(self.keys() - self.answered)
+        return sorted(self.keys() - self.answered) + [f"{key}, which the file lacks" for key in sorted(self.lacking)]
 
 
 def numbers(name):

@@ -245,9 +245,10 @@ def compared(config, theirs) -> dict:
     discrete = x[0].size * math.log(levels) if port == "chrischute" else 0
     record, found = {}, {}
     for mode, at in (("eval", flow), ("train", of_batch(flow, record))):
-        if f"{mode}/z" in theirs:
+        if theirs.has(f"{mode}/z"):
             found |= of_mode(mode, at, given, theirs, named, scales, discrete)
-    found["inverse"] = pair(inverted(flow, given.logit, theirs["eval/z"], scales), theirs["eval/reverse_of_z"])
+    if theirs.has("eval/reverse_of_z"):
+        found["inverse"] = pair(inverted(flow, given.logit, theirs["eval/z"], scales), theirs["eval/reverse_of_z"])
     after = answered("buffer_after_train/", theirs, named)
     if after:
         moved = with_statistics(flow, record)
@@ -260,12 +261,16 @@ def of_mode(mode, flow, given, theirs, named, scales, discrete):
     z, log_det = flow.bijector.inner.forward_and_log_det(x)
     log_prob, pullback = flow.log_prob_vjp(x)
     x_bar, params_bar = pullback(np.full(len(x), -1 / len(x)))
+    found = {f"{mode} latents": pair(realnvp_images.full_resolution(z, x.shape[1:], scales), theirs[f"{mode}/z"])}
+    if theirs.has(f"{mode}/logdet"):
+        found[f"{mode} log-det"] = pair(log_det, theirs[f"{mode}/logdet"].reshape(len(x), -1).sum(-1))
+    if theirs.has(f"{mode}/nll"):
+        found[f"{mode} loss"] = pair(discrete - log_prob.mean(), theirs[f"{mode}/nll"])
     grad = answered(f"{mode}_grad/", theirs)
-    found = {f"{mode} latents": pair(realnvp_images.full_resolution(z, x.shape[1:], scales), theirs[f"{mode}/z"]),
-             f"{mode} log-det": pair(log_det, theirs[f"{mode}/logdet"].reshape(len(x), -1).sum(-1)),
-             f"{mode} loss": pair(discrete - log_prob.mean(), theirs[f"{mode}/nll"]),
-             f"{mode} gradients of parameters": gradients(by_names(params_bar, named, under("param/", theirs), grad), grad)}
-    if f"{mode}_gradin/x" in theirs:
+    if grad:
+        of_theirs = by_names(params_bar, named, under("param/", theirs), grad)
+        found[f"{mode} gradients of parameters"] = gradients(of_theirs, grad)
+    if theirs.has(f"{mode}_gradin/x"):
         found[f"{mode} gradient of data"] = pair(given.slope * x_bar, theirs[f"{mode}_gradin/x"])
     return found
 
