@@ -61,15 +61,14 @@ def test_one_wrong_entry_is_found(port, key, monkeypatch):
 
 
 SETTINGS = [(port, key) for port in PORTS for key in PORTS[port]]
-SEEN_ELSEWHERE = {("chrischute", "mask_channel"), ("chrischute", "flip"), ("fmu2", "doubled")}     # those of checkerboards
+OF_CHECKERBOARDS = {("chrischute", "mask_channel"), ("chrischute", "flip"), ("fmu2", "doubled"), ("fmu2", "output_norm")}
+READ_FROM_NAMES = {("chrischute", "kernel_gains")}
 
 
-@pytest.mark.parametrize("port, key", sorted(set(SETTINGS) - SEEN_ELSEWHERE))
+@pytest.mark.parametrize("port, key", sorted(set(SETTINGS) - OF_CHECKERBOARDS - READ_FROM_NAMES))
 def test_every_setting_of_a_port_is_needed(port, key, monkeypatch):
-    """Without it their numbers are not met, or their names not found."""
-    usual = {"eps": 1e-4, "order": ("shift", "scale"), "output_norm": True, "shift_first": True, "mask_channel": True}
-    if key == "output_norm" and port == "fmu2" or key == "kernel_gains":
-        return                          # the same for couplings of channels; read from the names
+    """Without it the numbers of a coupling of channels are not met, or names not found; the others change whole models."""
+    usual = {"eps": 1e-4, "order": ("shift", "scale"), "output_norm": True, "shift_first": True}
     changed = {name: dict(settings) for name, settings in PORTS.items()}
     changed[port][key] = usual.get(key, False)
     monkeypatch.setattr(realnvp_ports, "PORTS", changed)
@@ -249,6 +248,22 @@ def test_the_models_of_a_port(port, scales, blocks, shape, train):
         for key, value in zip(("mean", "var"), batch):
             after = 0.9 * literal.given[f"{name}.running_{key}"] + 0.1 * value
             np.testing.assert_allclose(moved[f"{name}.running_{key}"], after, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("port, key", sorted(OF_CHECKERBOARDS))
+def test_the_settings_of_checkerboards_are_needed(port, key):
+    """Another setting is another function of the same parameters, but for the mask among the channels: of more."""
+    flow, named = model_of(port, 1)
+    changed = PORTS[port] | {key: True if key == "output_norm" else not PORTS[port][key]}
+    usual = image_realnvp(np.random.default_rng(0), (2, 4, 4), 1, 3, 1, logit=None, **changed)
+    x = np.random.default_rng(1).normal(size=(3, 2, 4, 4))
+    z, log_det = LITERAL[port](realnvp_names.by_their_names(flow.params(), named, named), True, 1).model(x)
+    params = dict(flatten(flow.params()))
+    same = all(array.shape == params[path].shape for path, array in flatten(usual.params()))
+    assert same == (key != "mask_channel")
+    if same:
+        other = of_batch(usual.replace(**nest(params))).bijector.inner.forward(x)
+        assert np.abs(full_resolution(other, (2, 4, 4), 1) - z).max() > 1e-3
 
 
 @pytest.mark.parametrize("port", PORTS)

@@ -23,7 +23,7 @@ from refflow.core.tree import at_path
 
 from . import realnvp_ports
 from .comparison import PRACTICE, Pair, answered, gradients, judged, nudged, numbers, pair, under
-from .realnvp_names import Authors, by_their_names, names
+from .realnvp_names import by_their_names, names
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("realnvp_*.npz")))
 
