@@ -141,6 +141,8 @@ def couplings(config, theirs) -> dict:
         of_data = grad.pop("x")
         found |= {f"{mode} latents": pair(channels_last(z.reshape(x.shape)), theirs[f"{mode}/z"]),
                   f"{mode} log-det": pair(log_det, theirs[f"{mode}/log_diff"].sum((1, 2, 3))),
+                  f"{mode} log-det of each entry": pair(channels_last(realnvp_ports.log_scales(flow, x, mode == "train")),
+                                                        theirs[f"{mode}/log_diff"]),
                   f"{mode} loss": pair(-log_prob.sum(), theirs[f"{mode}/nll"]),
                   f"{mode} gradients of parameters": gradients(by_their_names(params_bar, named, grad), grad),
                   f"{mode} gradient of data": pair(channels_last(x_bar), of_data)}

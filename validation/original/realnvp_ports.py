@@ -15,12 +15,13 @@ import numpy as np
 
 from refflow.core import Chain, Flow, Inverse
 from refflow.core.tree import at_path, flatten, nest
+from refflow.maps.coupling.coupling import MaskedBijector
 from refflow.maps.densities import StandardNormal
 from refflow.maps.elementwise import alpha_logit
 from refflow.maps.shape import Reshape
 from refflow.models import realnvp_images
 from refflow.models.realnvp_images import PORTS
-from refflow.training.batch_norm import of_batch, with_statistics
+from refflow.training.batch_norm import norms, of_batch, with_statistics
 
 from .comparison import Numbers, Pair, answered, gradients, pair, under
 from .realnvp_names import Chrischute, Fmu2, by_their_names, names
@@ -243,10 +244,14 @@ def compared(config, theirs) -> dict:
     flow, named, given, scales = flow_of(config, theirs, port)
     levels = float(found[1]) if (found := re.search(r"\(k=(\d+)\)", config.get("loss", ""))) else 256
     discrete = x[0].size * math.log(levels) if port == "chrischute" else 0
+    alone = sum(isinstance(stage, MaskedBijector) for stage in flow.bijector.inner.stages) == 1
     record, found = {}, {}
     for mode, at in (("eval", flow), ("train", of_batch(flow, record))):
         if theirs.has(f"{mode}/z"):
             found |= of_mode(mode, at, given, theirs, named, scales, discrete)
+            if f"{mode}/logdet" in theirs and theirs[f"{mode}/logdet"].shape == x.shape and alone:
+                each = log_scales(flow, x, mode == "train")
+                found[f"{mode} log-det of each entry"] = pair(each, theirs[f"{mode}/logdet"])
     if theirs.has("eval/reverse_of_z"):
         found["inverse"] = pair(inverted(flow, given.logit, theirs["eval/z"], scales), theirs["eval/reverse_of_z"])
     after = answered("buffer_after_train/", theirs, named)
@@ -273,6 +278,20 @@ def of_mode(mode, flow, given, theirs, named, scales, discrete):
     if theirs.has(f"{mode}_gradin/x"):
         found[f"{mode} gradient of data"] = pair(given.slope * x_bar, theirs[f"{mode}_gradin/x"])
     return found
+
+
+def log_scales(flow, x, train):
+    """log|dz_i/dx_i| of each entry of the event of one coupling, whose Jacobian is triangular; its sum is the log-det."""
+    f = (at_statistics_of(flow, x) if train else flow).bijector.inner
+    diagonal = np.diagonal(f.jacobian(x), axis1=-2, axis2=-1)
+    return np.log(np.abs(diagonal)).reshape(x.shape)
+
+
+def at_statistics_of(flow, x):
+    """The flow whose moving statistics are those of the batch x."""
+    biased, record = flow.replace(**nest({(*path, "unbiased"): False for path, _ in norms(flow)})), {}
+    of_batch(biased, record).log_prob(x)
+    return with_statistics(biased, record, 1.0)
 
 
 def inverted(flow, logit, z, scales):
