@@ -98,6 +98,7 @@ def test_without_gain_or_bias(gain, bias):
     ({"gain": [0.0, 1.0]}, "gain must be finite and not 0"), ({"rank": 4}, "rank must be 1, 2 or 3"),
     ({"mean": [0.0]}, "trailing shape \\(C=1\\)"), ({"eps": -1e-5}, "eps must be finite and >= 0"),
     ({"var": [1.0, 0.0], "eps": 0.0}, "var must be > 0 where eps is 0; var\\[..., 1\\] = 0"),
+    ({"statistics": "some"}, "statistics must be one of"),
     ({"passes": np.ones((2, 2), bool)}, "passes must have 3 axes"), ({"passes": np.ones((3, 1, 1), bool)}, "C=2"),
     ({"passes": np.ones((1, 1, 1))}, "passes must be of dtype bool")])
 def test_bad_fields(change, message):
@@ -147,16 +148,17 @@ def test_nothing_to_average():
         batch_statistics(np.zeros((0, 3)))
 
 
+@pytest.mark.parametrize("statistics", ["changed", "all"])
 @pytest.mark.parametrize("name", PASSES)
-def test_normalised_by_its_own_batch(name):
+def test_normalised_by_its_own_batch(name, statistics):
     """Values, the log-det of each event, and gradients against differences of the whole batch."""
     rank, passes, _ = PASSES[name]
     rng = np.random.default_rng(8)
-    f = of_batch(norm(rng, rank, passes))
+    f = of_batch(norm(rng, rank, passes).replace(statistics=statistics))
     assert isinstance(f, BatchStatisticsNorm)
     z, x_bar, l_bar = rng.normal(size=(2, 5, *shape_of(rank))), None, rng.normal(size=5)
     z, x_bar = z
-    (mean, var), _ = batch_statistics(z, rank, passes)
+    (mean, var), _ = batch_statistics(z, rank, passes if statistics == "changed" else None)
     given = BatchNorm(mean, var, f.gain, f.bias, f.passes, f.eps, f.rank)
     (x, log_det), pullback = f.vjp(z)
     assert (x == given.forward(z)).all() and (log_det == given.log_det(z)).all() and (f.log_det(z) == log_det).all()
@@ -178,6 +180,55 @@ def test_normalised_by_its_own_batch(name):
             step[c] = h
             up, down = (f.replace(**{key: getattr(f, key) + sign * step}) for sign in (1, -1))
             assert bars[key][c] == pytest.approx((L(up, z) - L(down, z)) / (2 * h), rel=1e-6, abs=1e-8)
+
+
+def test_statistics_of_all_entries_normalise_one_part():
+    """Entries that pass count as they are, are left as they are, and move what is not."""
+    rng = np.random.default_rng(21)
+    z = rng.normal(2, 3, (6, 2, 2, 3))
+    zeroed = BatchNorm(np.zeros(2), np.ones(2), passes=CHECKERBOARD, eps=1e-3, rank=3)
+    f = of_batch(zeroed.replace(statistics="all"))
+    mean, var = z.mean((0, 2, 3)), z.var((0, 2, 3))
+    expected = (z - mean[:, None, None]) / np.sqrt(var + 1e-3)[:, None, None]
+    x, log_det = f.forward_and_log_det(z)
+    np.testing.assert_allclose(x, np.where(CHECKERBOARD, z, expected), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(log_det, np.full(6, -3 * np.log(var + 1e-3).sum() / 2), rtol=1e-13)
+    passing = np.argwhere(CHECKERBOARD)[0]
+    bar = np.where(CHECKERBOARD, 0.0, rng.normal(size=z.shape))
+    for one, felt in ((f, True), (of_batch(zeroed), False)):
+        z_bar = one.vjp(z)[1](bar, np.ones(6))[0]
+        assert (z_bar[:, 0, passing[1], passing[2]] != 0).all() == felt
+    again = zeroed.replace(statistics="all").initialised(z, None)
+    np.testing.assert_allclose(again.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(again.var, var, rtol=1e-13)
+
+
+@pytest.mark.parametrize("statistics", ["changed", "all"])
+def test_unbiased_moving_variances(statistics):
+    """The batch is normalised by the biased variance, the moving one follows N / (N - 1) times it; so in training."""
+    rng = np.random.default_rng(22)
+    z = rng.normal(1, 2, (5, 2, 2, 3))
+    biased = BatchNorm(np.zeros(2), np.ones(2), passes=CHECKERBOARD, rank=3, statistics=statistics)
+    f, kept, record, other = biased.replace(unbiased=True), np.where(CHECKERBOARD, 0, z), {}, {}
+    counted = z if statistics == "all" else kept
+    x = of_batch(f, record).forward(z)
+    assert (x == of_batch(biased, other).forward(z)).all()
+    np.testing.assert_allclose(record[()][1], counted.var((0, 2, 3), ddof=1), rtol=1e-13)
+    np.testing.assert_allclose(other[()][1], counted.var((0, 2, 3)), rtol=1e-13)
+    moved = with_statistics(f, record, 0.25)
+    np.testing.assert_allclose(moved.var, 0.75 + 0.25 * counted.var((0, 2, 3), ddof=1), rtol=1e-13)
+    np.testing.assert_allclose(moved.mean, 0.25 * counted.mean((0, 2, 3)), rtol=1e-12, atol=1e-15)
+    assert moved.unbiased and moved.statistics == statistics
+    flow = Flow(Inverse(f.replace(bias=np.zeros(2))), StandardNormal((2, 2, 3)))
+    trained = fit(flow, z, steps=1, validation=0).flow.bijector.inner
+    np.testing.assert_allclose(trained.var, 0.9 + 0.1 * counted.var((0, 2, 3), ddof=1), rtol=1e-13)
+
+
+def test_the_unbiased_variance_of_one_value():
+    f = of_batch(BatchNorm(np.zeros(2), np.ones(2), unbiased=True), {})
+    with pytest.raises(ValueError, match="two values of a channel"):
+        f.forward(np.ones((1, 2)))
+    assert of_batch(BatchNorm(np.zeros(2), np.ones(2)), {}).forward(np.ones((1, 2))).shape == (1, 2)
 
 
 def test_output_is_standardised():

@@ -13,7 +13,8 @@ import pytest
 
 import refflow
 from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
-                     PLULinear, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh, WeibullCDF, stack)
+                     OrthogonalLinear, PLULinear, Pointwise, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh,
+                     WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
@@ -562,3 +563,73 @@ def test_initialised_through_chains_and_inverses():
     standard(Chain((Inverse(norm), Inverse(norm))).initialised(data, rng).forward(data))
     parts = Concatenate((ActNorm(np.ones(2)), ActNorm(np.ones(1))), (2, 1)).initialised(data, rng)
     standard(parts.forward(data))
+
+
+# -- behind a map that has reached its limit -------------------------------------------------------------------------
+
+def test_the_jacobian_of_a_chain_is_not_infinite_times_0():
+    """Where a factor overflows and a later one is 0, the product is not a number; the pullback is 0."""
+    f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
+    z = np.array([-800.0, 0.5])
+    J = f.jacobian(z)
+    assert J[0, 0, 0] == 0 == f.vjp(z)[1](np.ones(2), np.zeros(2))[0][0]
+    assert J[1, 0, 0] == f.jacobian(z[1])[0, 0] == pytest.approx(np.exp(-0.5) * np.exp(-np.exp(-0.5)), rel=1e-15)
+    assert (f.jacobian(z[:1]) == 0).all()
+    lifted = Chain([Affine(np.zeros(2), -1.0), Exp(), Affine(0.0, -1.0), Exp(), DenseLinear([[2.0, 1.0], [1.0, 1.0]])])
+    expected = np.zeros((2, 2))
+    expected[:, 1] = np.array([1.0, 1.0]) * f.jacobian(z[1])[0, 0]
+    np.testing.assert_allclose(lifted.jacobian(z), expected, rtol=1e-15)
+
+
+def matrix_pages():
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(3, 3))
+    yield "DenseLinear", DenseLinear(W), W
+    yield "DenseLinear with a shift", DenseLinear(W, rng.normal(size=3)), W
+    yield "DenseLinear with zeros", DenseLinear(np.diag([2.0, -1.0, 0.5])), np.diag([2.0, -1.0, 0.5])
+    Q = np.linalg.qr(W)[0]
+    yield "OrthogonalLinear", OrthogonalLinear(Q), Q
+    lower, upper = np.tril(rng.normal(size=(3, 3)), -1), np.triu(rng.normal(size=(3, 3)), 1)
+    plu = PLULinear([1, 2, 0], lower, upper, [2.0, -0.5, 1.0])
+    yield "PLULinear", plu, plu.jacobian(np.zeros(3))
+    yield "Inverse", Inverse(Inverse(DenseLinear(W))), W
+
+
+@pytest.mark.parametrize("f, W", [pytest.param(f, W, id=name) for name, f, W in matrix_pages()])
+@pytest.mark.parametrize("ends", [(1.0, 0.5, 0.25), (0.25, -1.0, 0.5), (1.0, -1.0, 0.5), (-1.0, -1.0, 1.0)])
+def test_the_inverse_of_an_infinite_event_is_the_inverse_matrix_times_it(f, W, ends):
+    """`x` at an end of tanh's range is infinite where the linear map gets it: no warning, no error, the rest untouched."""
+    chain, x = Chain([f, Tanh()]), np.array([ends, (0.3, -0.2, 0.1)])
+    with np.errstate(all="ignore"):
+        expected = np.linalg.inv(W) @ np.arctanh(x[0])
+    assert not np.isfinite(expected).all()
+    alone = chain.inverse_and_log_det(x[1])
+    for z, log_det in (chain.inverse_and_log_det(x), chain.inverse_vjp(x)[0], (chain.inverse(x), None)):
+        beyond = ~np.isfinite(expected)
+        assert np.array_equal(z[0][beyond], expected[beyond], equal_nan=True) and np.isfinite(z[0][~beyond]).all()
+        np.testing.assert_allclose(z[1], alone[0], rtol=1e-14)
+        assert log_det is None or (log_det[0] == np.inf and log_det[1] == pytest.approx(alone[1], rel=1e-14))
+    with pytest.raises(ValueError, match="finite"):
+        f.inverse(np.arctanh(0.5) * np.array([np.inf, 1.0, 1.0]))
+
+
+def test_the_inverse_of_infinite_channels_at_a_position():
+    W = np.random.default_rng(1).normal(size=(2, 2))
+    chain, x = Chain([Pointwise(DenseLinear(W)), Tanh()]), np.array([[[1.0, 0.5]], [[0.25, -0.5]]])
+    z = chain.inverse(x)
+    with np.errstate(all="ignore"):
+        assert np.array_equal(z[:, 0, 0], np.linalg.inv(W) @ np.arctanh(x[:, 0, 0]))
+    np.testing.assert_allclose(z[:, 0, 1], np.linalg.inv(W) @ np.arctanh(x[:, 0, 1]), rtol=1e-13)
+
+
+def test_infinite_events_of_matrices_in_a_batch():
+    W = np.random.default_rng(2).normal(size=(4, 3, 3))
+    lower, upper = np.tril(W, -1), np.triu(W, 1)
+    plu = PLULinear([2, 0, 1], lower, upper, np.ones((4, 3)))
+    x = np.array([[1.0, 0.5, 0.25], [0.5, 0.25, 0.125], [-1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    for f, matrices in ((DenseLinear(W), W), (plu, plu.jacobian(np.zeros((4, 3))))):
+        z = Chain([f, Tanh()]).inverse(x)
+        for k in range(4):
+            with np.errstate(all="ignore"):
+                expected = np.linalg.inv(matrices[k]) @ np.arctanh(x[k])
+            np.testing.assert_allclose(z[k], expected, rtol=1e-12)

@@ -8,6 +8,7 @@ import pytest
 from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import Coupling
 from refflow.models import image_realnvp
+from refflow.models import realnvp_images
 from refflow.models.realnvp_images import full_resolution, penalised
 from refflow.training.batch_norm import norms, of_batch, with_statistics
 from refflow.saving import load, save
@@ -16,18 +17,20 @@ from refflow.testing.pages import equations
 from refflow.training import SquaredNorm, TrainingError, fit, recipes
 from validation import original
 from validation.original import realnvp as theirs_of
+from validation.original.comparison import Numbers
 
 # -- the authors' numbers ---------------------------------------------------------------------------------------------
 
 
 def test_agrees_with_the_authors_code():
     found = theirs_of.differences()
-    assert set(found) == {"realnvp_tf_squeeze", "realnvp_tf_checker_aff_mask1_bn1_rb2_sk1_bo0",
+    assert set(found) >= {"realnvp_tf_squeeze", "realnvp_tf_checker_aff_mask1_bn1_rb2_sk1_bo0",
                           "realnvp_tf_channel_aff_bottom0", "realnvp_tf_model_s2"}
     for quantities in found.values():
         for quantity, value in quantities.items():
-            limit = original.ALLOWED if "gradients" in quantity else 1e-10      # entries down to 1e-6 of the largest count
-            assert value <= limit, quantity
+            limit = original.ALLOWED if "gradients" in quantity or "step" in quantity else 1e-10
+            assert value.measure <= limit, quantity
+            assert "ill-conditioned" not in value.reason
 
 
 def test_the_command_prints_and_passes(capsys):
@@ -55,7 +58,7 @@ def test_wrong_numbers_are_found(file, monkeypatch):
 
     def wrong(name):
         config, theirs = right(name)
-        return config, theirs | {key: theirs[key] * (1 + 1e-5) for key in WRONG[file]}
+        return config, Numbers(theirs | {key: theirs[key] * (1 + 1e-5) for key in WRONG[file]})
 
     monkeypatch.setattr(theirs_of, "numbers", wrong)
     monkeypatch.setattr(theirs_of, "FILES", (file,))
@@ -80,7 +83,7 @@ def test_names_without_a_counterpart_are_refused():
 def test_their_settings_are_read_from_their_file(change, quantity, monkeypatch):
     config, theirs = theirs_of.numbers("realnvp_tf_model_s2")
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config | change, theirs))
-    assert theirs_of.model()[quantity] > 1e-6
+    assert theirs_of.read("realnvp_tf_model_s2")[0][quantity].measure > 1e-6
 
 
 @pytest.mark.parametrize("channels", (1, 3))
@@ -91,7 +94,7 @@ def test_their_switches_are_read_from_their_names(change, channels):
     config = {"n_scale": 2, "base_dim": 2, "residual_blocks": 1, "recursion_type": 2, "data_constraint": 0.9}
     flow = image_realnvp(np.random.default_rng(0), (channels, 4, 6), 2, 2, 1, **chosen)
     named = theirs_of.names(flow, theirs_of.scopes(config))
-    theirs = {f"param/{name}": v for name, v in theirs_of.by_their_names(flow.params(), named, named).items()}
+    theirs = Numbers({f"param/{name}": v for name, v in theirs_of.by_their_names(flow.params(), named, named).items()})
     assert theirs_of.switches(theirs, "model/scale_0/coupling_0") == chosen
     again = theirs_of.filled(theirs_of.model_flow(config, theirs, (channels, 4, 6)), named, theirs)
     assert np.array_equal(again.ravel(), flow.ravel())
@@ -248,12 +251,14 @@ SETTINGS = {
 }
 PORTS = {
     "scale first": {"residual_blocks": 1, "shift_first": False, "batch_norm": False},
-    "chrischute": {"residual_blocks": 1, "mask_channel": False, "output_norm": False, "norm_gain": True, "eps": 1e-5,
-                   "channel_gains": True, "kernel_gains": True},
+    "chrischute": {"residual_blocks": 1, **realnvp_images.PORTS["chrischute"]},
     "gains of channels, with a shift": {"residual_blocks": 1, "batch_norm": False, "channel_gains": True},
-    "fmu2": {"residual_blocks": 1, "shift_first": False, "output_norm": "all", "norm_gain": True, "eps": 1e-5,
-             "scale_shift": True},
+    "fmu2": {"residual_blocks": 1, **realnvp_images.PORTS["fmu2"]},
     "flipped": {"residual_blocks": 1, "flip": True},
+    "halves exchanged": {"residual_blocks": 1, "flip_channels": True},
+    "statistics of all": {"residual_blocks": 1, "output_norm": "all", "unbiased": True},
+    "additive in all": {"residual_blocks": 1, "additive": "all"},
+    "widths": {"residual_blocks": 1, "widths": [(3, 2), (1, 4)], "doubled": False},
 }
 
 
@@ -279,7 +284,7 @@ def test_against_the_literal_forward_pass(name, train):
     flow = built(rng, **settings)
     scales, shape = settings.pop("scales", 2), settings.pop("shape", (2, 4, 4))
     named = theirs_of.names(flow, theirs_of.scopes({"n_scale": scales}))
-    assert {path for path, _ in named.values()} == {path for path, _ in flatten(flow.params())}
+    assert {entry.path for entry in named.values()} == {path for path, _ in flatten(flow.params())}
     literal = Literal(theirs_of.by_their_names(flow.params(), named, named), scales, train=train, **settings)
     x, record = images(rng, flow), {}
     z, log_diff = literal.scale(np.moveaxis(x, 1, -1))
@@ -365,13 +370,13 @@ def of_port(coupling, x, g, v):
     w = (g * v / np.sqrt(v * v))[:, None, None]
     if coupling.passes.shape[-1] > 1:
         b = 1.0 * coupling.passes
-        t, s = np.split(coupling.net.net.forward(x * b), 2, 1)
+        s, t = np.split(coupling.net.net.forward(x * b), 2, 1)
         s, t = w * np.tanh(s) * (1 - b), t * (1 - b)
         return (x + t) * np.exp(s), s.reshape(len(s), -1).sum(-1)
     halves = np.split(x, 2, 1)
     first = bool(coupling.passes[0, 0, 0])
     x_id, x_change = halves if first else halves[::-1]
-    t, s = np.split(coupling.net.forward(x_id), 2, 1)
+    s, t = np.split(coupling.net.forward(x_id), 2, 1)
     s = w * np.tanh(s)
     x_change = (x_change + t) * np.exp(s)
     return np.concatenate((x_id, x_change) if first else (x_change, x_id), 1), s.reshape(len(s), -1).sum(-1)
@@ -431,7 +436,7 @@ def test_the_ports_normalised_weight_has_the_gains_gradient():
         else:
             (a, moved), bar, changed = coupling.parts(x), coupling.parts(y_bar)[1], 1.0
             h = coupling.net.forward(a)
-        t, s = (torch.tensor(part) for part in np.split(h, 2, 1))
+        s, t = (torch.tensor(part) for part in np.split(h, 2, 1))
         s = module(torch.tanh(s))
         loss = (torch.tensor(changed * bar) * (torch.tensor(moved) + t) * torch.exp(s)).sum()
         loss = loss + (torch.tensor(changed * l_bar[:, None, None, None]) * s).sum()
@@ -511,7 +516,7 @@ def test_penalty():
     names = penalised(flow)
     params = dict(flatten(flow.params()))
     named = theirs_of.names(flow, theirs_of.scopes({"n_scale": 2}))
-    expected = {path for name, (path, _) in named.items() if "magnitude" in name or "rescaling_scale" in name}
+    expected = {entry.path for name, entry in named.items() if "magnitude" in name or "rescaling_scale" in name}
     assert set(names) == expected and len(names) == len(expected) > 10
     value, bars = SquaredNorm(5e-5, names)(flow.params())
     assert value == pytest.approx(5e-5 * sum((params[path] ** 2).sum() for path in expected), rel=1e-13)
@@ -585,6 +590,8 @@ def test_small_images_just_work():
     ({"shape": (3, 8, 8.0)}, "three ints"), ({"shape": (0, 8, 8)}, "three ints >= 1"), ({"scales": 0}, "scales must be"),
     ({"base_dim": 0}, "base_dim must be"), ({"residual_blocks": -1}, "residual_blocks must be"),
     ({"recursion_type": 0}, "recursion_type must be"), ({"output_norm": "some"}, "output_norm must be"),
+    ({"additive": "some"}, "additive must be"), ({"order": ("shift", "shift")}, "order must be"),
+    ({"widths": [(2, 2)]}, "widths must be 3 pairs"), ({"widths": [(2, 2), (2, 0), (2, 2)]}, "widths must be 3 pairs"),
     ({"residual_blocks": 1.5}, "residual_blocks must be"), ({"rng": 0}, "rng must be")])
 def test_settings_are_refused(change, message):
     settings = {"rng": np.random.default_rng(0), "shape": (3, 8, 8), "scales": 3, "base_dim": 2} | change

@@ -16,10 +16,11 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
 from refflow.maps.parametrisations import GatedLocationScale
-from refflow.models import nice, realnvp
+from refflow.models import image_realnvp, nice, realnvp
 from refflow.models.glow import glow
+from refflow.models.realnvp_images import PORTS
 from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
-from refflow.training import Adam, LikelihoodGradient, fit
+from refflow.training import Adam, LikelihoodGradient, fit, of_batch
 from refflow.fast import couplings as tuned, likelihood, products
 
 N = 23
@@ -332,13 +333,14 @@ def test_couplings_of_images(padding, side, shape):
                       Conv2d(0.3 * rng.standard_normal((7, 3, 1, 1))), ReLU(),
                       Conv2d(0.3 * rng.standard_normal((4, 7 + extra, 3, 3)), None, padding)))
     mask = masks.channels(np.array([True, False, False, True]), 3)
-    stages = [Coupling(mask, net, affine_family(RescaledTanhExpScale(), shift_first=first), layout)
-              for layout, first in (("halves", False), ("interleaved", True))]
+    stages = [Coupling(mask, net, affine_family(RescaledTanhExpScale(shift=0.25), order, first), layout)
+              for layout, first, order in (("halves", False, ("scale", "shift")), ("interleaved", True, ("shift", "scale")),
+                                           ("halves", True, ("shift", "scale")))]
     chain = Chain((*stages, Reshape(shape, (4 * shape[1] * shape[2],))))
     f = Inverse(chain) if side == 0 else Chain((Reshape((4 * shape[1] * shape[2],), shape), *stages))
     flow = Flow(f, StandardNormal(4 * shape[1] * shape[2]))
     line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
-    assert kinds(line).count("TunedImageCoupling") == 2
+    assert kinds(line).count("TunedImageCoupling") == 3
     x, b = rng.standard_normal((7, *shape)), weights(7)
     stored_is_the_pages(flow, x, b)
     reversible_is_the_pages(flow, x, b)
@@ -354,6 +356,17 @@ def test_couplings_with_gains_of_channels_are_left_to_the_pages():
     x, b = np.random.default_rng(1).standard_normal((7, 4, 3, 2)), weights(7)
     stored_is_the_pages(flow, x, b)
     reversible_is_the_pages(flow, x, b)
+
+
+@pytest.mark.parametrize("train", (False, True))
+@pytest.mark.parametrize("port", PORTS)
+def test_what_ports_of_realnvp_add_is_left_to_the_pages(port, train):
+    """Normalised kernels, statistics of a batch, checkerboards: no twin takes them for what it knows."""
+    flow = image_realnvp(np.random.default_rng(0), (2, 4, 4), 2, 3, 1, logit=None, **PORTS[port])
+    flow = of_batch(flow) if train else flow
+    line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
+    assert not any(name.startswith("Tuned") for name in kinds(line))
+    stored_is_the_pages(flow, np.random.default_rng(1).standard_normal((5, 2, 4, 4)), weights(5))
 
 
 def test_drift_of_images_is_healed():

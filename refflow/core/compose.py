@@ -5,6 +5,8 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
     J = J_K ... J_1                                                                 (3)
     z_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (4)
+Where a factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is not a number; the
+pullbacks of (4), which leave a cotangent 0 as it is, then give the rows of `J`.
 
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, `J` being block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
@@ -245,11 +247,7 @@ class Inverse(Bijector):
         return self.inner.forward_and_log_det(x)
 
     def jacobian(self, z):
-        (x, log_det), pullback = self.inner.inverse_vjp(z)
-        batch = log_det.shape
-        size_in, size_out = (int(np.prod(event.shape[len(batch):])) for event in (z, x))
-        rows = [pullback(unit_cotangent(x, batch, i), np.zeros_like(log_det))[0] for i in range(size_out)]
-        return np.stack([row.reshape(*batch, size_in) for row in rows], -2)
+        return pulled_back_rows(z, *self.inner.inverse_vjp(z))
 
     def vjp(self, z):
         return self._named(*self.inner.inverse_vjp(z))
@@ -305,6 +303,15 @@ def moved_breaks(f, breaks, side):
     with np.errstate(all="ignore"):
         moved = (inner.inverse if side else inner.forward)(where.completed(events, inside))
     return np.moveaxis(np.where(inside, moved, np.nan), 0, -1)
+
+
+def pulled_back_rows(event, image_and_log_det, pullback):
+    """The Jacobian (*batch, D_out, D_in), row by row the pullback of a unit cotangent."""
+    image, log_det = image_and_log_det
+    batch = log_det.shape
+    size_in, size_out = (int(np.prod(side.shape[len(batch):])) for side in (event, image))
+    rows = [pullback(unit_cotangent(image, batch, i), np.zeros_like(log_det))[0] for i in range(size_out)]
+    return np.stack([row.reshape(*batch, size_in) for row in rows], -2)
 
 
 def unit_cotangent(like, batch, index):
@@ -451,13 +458,14 @@ class Chain(Bijector):
         return x, total
 
     def jacobian(self, z):
-        J = None
+        event, J = z, None
         for i in self._along(0):
             stage = self.stages[i]
             J_i = stage.jacobian(self._entering(i, 0, z))
             J = J_i if J is None else J_i @ J                                       # (3)
             z = stage.forward(z)
-        return J
+        finite = np.isfinite(J).all((-2, -1), keepdims=True)
+        return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (4)
 
     def vjp(self, z):
         return self._reversed(z, 0, "vjp")

@@ -40,6 +40,17 @@ def event_sum(h, like):
     return np.ones(math.prod(h.shape[:-1]), h.dtype) @ rows(h) if like.ndim == 1 else h
 
 
+def solution(z, e, b, inverse):
+    """The scaled event (z, e) that solves W z = b, and where b is not finite W^-1 b, W^-1 = inverse(), as floats multiply.
+
+    Elimination subtracts infinite numbers that the product adds, or does not meet at all.
+    """
+    beyond = ~np.isfinite(b).all(-1, keepdims=True)
+    if not beyond.any():
+        return z, e
+    return np.where(beyond, product(inverse(), b), z), np.where(beyond, 0, e)
+
+
 def boolean_product(A, B):
     """Which i reach which k through some j: patterns of dependence, one after the other."""
     return A.astype(np.float32) @ B.astype(np.float32) > 0

@@ -17,7 +17,8 @@ fails, the stages up to `k` are applied to `x` once more, their inputs are kept,
 reconstructed: what the chunk gives is the stored gradient.  The `w_j` are different so that errors which cancel in a plain
 sum do not.
 
-Chunks that hold an event outside the support, or numbers out of the range of plain formulas, are left to the page of `Flow`.
+Chunks that hold an event outside the support, or numbers out of the range of plain formulas, are left to the page of `Flow`;
+so is a batch whose events are normalised by its own statistics, which is never divided.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ import numpy as np
 from ..core import sets
 from ..core.boundary import checked_domain, checked_event
 from ..core.arrays import as_floating
-from ..core.tree import along, copied, flatten, repeated, replaced
+from ..core.tree import along, copied, flatten, repeated, replaced, walk
 from ..core.flow import Flow
 from ..maps.coupling.coupling import MaskedBijector
+from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
 from .couplings import Unusual, Workspace
@@ -335,7 +337,7 @@ class LikelihoodGradient:
         view, batch = self.prepared.view, x.shape[:x.ndim - flow.rank]
         b = self.checked_weights(b, batch, x.dtype)
         wanted = () if context is None else batch
-        if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted:
+        if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted or self.prepared.together:
             return self.whole(view, x, b)
         log_prob = np.empty(len(x), x.dtype)
         return log_prob, self.gradient(x, b, context, log_prob)
@@ -397,6 +399,7 @@ class Prepared:
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
         self.first_place = first_places(flow, self.places)
+        self.together = any(isinstance(found, BatchStatisticsNorm) for _, found in walk(flow))      # events feel each other
         self.sums = [self.new_sums() for _ in spaces[1:]]
         self.bind(flow, view, spaces)
 

@@ -7,10 +7,9 @@ and this through `L` scales.  A coupling divides its event into `a`, which passe
     h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
-`mu` and `v` being those of `b` with zeros in place of `a`, over all positions.  The gain of (2) is one number, or with
-`channel_gains` one for each channel of `h_b`; its shift is there without batch normalisation, or with `scale_shift`.  With `M`
-the checkerboard,
-`M_ij` = [`i + j` even], scale `i = 1, ..., L` has the stages
+`mu` and `v` being those of `b` with zeros in place of `a`, or of the channels of `b` as they are, over all positions.
+The gain of (2) is one number, or with `channel_gains` one for each channel of `h_b`; its shift is there without batch
+normalisation, or with `scale_shift`.  With `M` the checkerboard, `M_ij` = [`i + j` even], scale `i = 1, ..., L` has the stages
     couplings of a = M, 1 - M, M                                                    (5)
     squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
     squeeze with the diagonal pixels of each block first, then scale i + 1 of       for i < L       (7)
@@ -18,14 +17,16 @@ the checkerboard,
         the first half of them                    recursion_type 2, the paper's
         the first C of them                       recursion_type 3 and more
     a coupling of a = 1 - M                                                         for i = L       (8)
-the channels that do not go on being latents.  With `additive`, the first two couplings of (5) and of (6) are (3).
+the channels that do not go on being latents.  With `additive`, the first two couplings of (5) and of (6) are (3), or with
+"all" all couplings are.  With `flip`, (5) and (8) have `1 - M` for `M`; with `flip_channels`, (6) has the second half of the
+channels for the first and the first for the second.
 
-Networks.  Of width `w = base_dim 2^(i-1)`, twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim.  Their
-input is
+Networks.  Of width `w = base_dim 2^(i-1)`, twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim; or of
+the `widths` given.  Their input is
     max([r, -r, M], 0),   r = 2 n(h_a) in (5)                                       (9)
     max([r, -r], 0),      r = n(h_a)   in (6)                                       (10)
-zeros in place of `b` in (5), `n` a batch normalisation with a bias; without batch normalisation `r = h_a`.  Then, every `n`
-with a ReLU behind it, `k x k` a convolution, and `K` = `residual_blocks`,
+zeros in place of `b` in (5), `n` a batch normalisation with a bias; without batch normalisation `r = h_a`, and without
+`doubled` (9) has `r = n(h_a)`.  Then, every `n` with a ReLU behind it, `k x k` a convolution, and `K` = `residual_blocks`,
     a_0 = 3x3,   a_k = a_(k-1) + (n, 3x3, n, 3x3)(a_(k-1))                          (11)
     1x1 (n (sum_k 1x1 a_k)),   with skip; else 1x1 (n (a_K))                        (12)
     3x3, n, 3x3                                   for K = 0                         (13)
@@ -59,36 +60,60 @@ from ..maps.normalization import BatchNorm
 from ..maps.shape import FactorOut, Reshape, Squeeze
 
 
+# Where other people's code differs from the authors': of two repositories, chrischute/real-nvp and fmu2/realNVP
+PORTS = {
+    "chrischute": {"eps": 1e-5, "order": ("scale", "shift"), "mask_channel": False, "output_norm": False, "norm_gain": True,
+                   "unbiased": True, "flip": True, "flip_channels": True, "channel_gains": True, "kernel_gains": True},
+    "fmu2": {"eps": 1e-5, "shift_first": False, "doubled": False, "output_norm": "all", "norm_gain": True, "unbiased": True,
+             "scale_shift": True}}
+
+
 def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch_norm=True, weight_norm=True, skip=True,
                   bottleneck=False, additive=False, recursion_type=2, logit=alpha_logit(), eps=1e-4, shift_first=True,
-                  mask_channel=True, output_norm=True, norm_gain=False, flip=False, channel_gains=False, kernel_gains=False,
-                  scale_shift=False, dtype=np.float64):
+                  order=("shift", "scale"), mask_channel=True, doubled=True, output_norm=True, norm_gain=False,
+                  unbiased=False, flip=False, flip_channels=False, channel_gains=False, kernel_gains=False,
+                  scale_shift=False, widths=None, dtype=np.float64):
     """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or with `logit` None of real numbers.
 
     `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch, and gives the
-    flow moving ones.  The other arguments are the authors' settings; ports differ in those from `eps` on: `shift_first`,
-    False for h_b exp(s) + t; `mask_channel`, M in (9); `output_norm`, (4): True, False or "all", over all entries instead
-    of b's; `norm_gain`, gains of the networks' normalisations; `flip`, 1 - M for M; `channel_gains`, gains of (2) for each
-    channel, which one of them writes as normalised weights (`RescaledTanhExpScale`); `kernel_gains`, gains of all kernels;
-    `scale_shift`, the shift of (2) with batch normalisation too.
+    flow moving ones.  The other arguments are the authors' settings; ports, whose settings are in `PORTS`, differ in those
+    from `eps` on, and in `additive`:
+
+        additive        "all" where all couplings are
+        shift_first     False for h_b exp(s) + t
+        order           of the outputs of a network, ("shift", "scale") or ("scale", "shift")
+        mask_channel    False for (9) without M
+        doubled         False for (9) without the factor 2
+        output_norm     False for no (4), "all" for statistics of the channels of b as they are, by which b is normalised
+        norm_gain       gains of the networks' normalisations
+        unbiased        moving variances follow unbiased estimates, as `BatchNorm` says
+        flip            1 - M for M
+        flip_channels   the second half of the channels for the first
+        channel_gains   gains of (2) for each channel, which one port writes as normalised weights (`RescaledTanhExpScale`)
+        kernel_gains    gains of all kernels
+        scale_shift     the shift of (2) with batch normalisation too
+        widths          a pair for each scale, the widths of networks in (5) and (8) and in (6), instead of `base_dim`'s
 
     The authors' training is
 
         fit(flow, x, **recipes.realnvp(), penalty=SquaredNorm(5e-5, penalised(flow)), rng=rng)
 
     Weights are drawn from the Generator `rng`.  ValueError for a shape that is not (C, H, W), counts below 1 (K below 0),
-    a height or width that 2^(L-1) does not divide.
+    a height or width that 2^(L-1) does not divide, another number of widths than of scales.
     """
-    shape = checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm)
-    networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, dtype,
-                        kernel_gains)
-    build = Couplings(networks, additive, shift_first, mask_channel, output_norm, flip, channel_gains, scale_shift)
+    shape = checked(shape, scales, base_dim, residual_blocks, recursion_type)
+    checked_words(additive, output_norm, order)
+    widths = widths_of(scales, base_dim, recursion_type) if widths is None else checked_widths(widths, scales)
+    networks = Networks(rng, residual_blocks, batch_norm, weight_norm, skip, bottleneck, eps, norm_gain, kernel_gains,
+                        unbiased, dtype)
+    build = Couplings(networks, additive, shift_first, order, mask_channel, doubled, output_norm, flip, flip_channels,
+                      channel_gains, scale_shift)
     stages = [] if logit is None else [logit]                                       # (1)
-    stages += scale_stages(build, shape, scales, base_dim, recursion_type)
+    stages += scale_stages(build, shape, scales, widths, recursion_type)
     return Flow(Inverse(Chain(stages)), StandardNormal(math.prod(shape)))
 
 
-def checked(shape, scales, base_dim, residual_blocks, recursion_type, output_norm):
+def checked(shape, scales, base_dim, residual_blocks, recursion_type):
     name = "image_realnvp"
     if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in shape):
         raise ValueError(f"{name}: shape must be (C, H, W), three ints >= 1, not {shape!r}")
@@ -101,15 +126,32 @@ def checked(shape, scales, base_dim, residual_blocks, recursion_type, output_nor
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(f"{name}: with scales = {scales} height and width must be multiples of {factor}, not {shape[1]} "
                          f"and {shape[2]}")
-    if output_norm not in (True, False, "all"):
-        raise ValueError(f"{name}: output_norm must be True, False or 'all', not {output_norm!r}")
     return tuple(int(n) for n in shape)
 
 
-def scale_stages(build, shape, scales, base_dim, recursion_type, i=0):
+def checked_words(additive, output_norm, order):
+    for key, given in (("additive", additive), ("output_norm", output_norm)):
+        if given not in (True, False, "all"):
+            raise ValueError(f"image_realnvp: {key} must be True, False or 'all', not {given!r}")
+    if sorted(order) != ["scale", "shift"]:
+        raise ValueError(f"image_realnvp: order must be ('shift', 'scale') or ('scale', 'shift'), not {order!r}")
+
+
+def widths_of(scales, base_dim, recursion_type):
+    """The widths of networks in (5) and (8) and in (6), a pair for each scale."""
+    return [(base_dim * w, 2 * base_dim * w) for w in (1 if recursion_type >= 4 else 2**i for i in range(scales))]
+
+
+def checked_widths(widths, scales):
+    widths = [tuple(pair) for pair in widths]
+    if len(widths) != scales or not all(len(pair) == 2 and all(w >= 1 for w in pair) for pair in widths):
+        raise ValueError(f"image_realnvp: widths must be {scales} pairs of ints >= 1, one for each scale, not {widths!r}")
+    return [(int(of_pixels), int(of_channels)) for of_pixels, of_channels in widths]
+
+
+def scale_stages(build, shape, scales, widths, recursion_type, i=0):
     """The stages of scale i + 1, and of all that follow it."""
-    C, H, W = shape
-    width = base_dim * 2**i if recursion_type < 4 else base_dim
+    (C, H, W), (width, channels_width) = shape, widths[i]
     stages = []
     for flip, free in ((False, True), (True, True), (False, False)):
         stages += build.checkerboard(shape, width, flip, free)                      # (5)
@@ -118,10 +160,10 @@ def scale_stages(build, shape, scales, base_dim, recursion_type, i=0):
         return [*stages, Reshape(shape, (math.prod(shape),))]
     stages.append(Squeeze())                                                        # (6)
     for flip, free in ((False, True), (True, True), (False, False)):
-        stages += build.channelwise((4 * C, H // 2, W // 2), 2 * width, flip, free) # (6)
+        stages += build.channelwise((4 * C, H // 2, W // 2), channels_width, flip, free)    # (6)
     stages += [Inverse(Squeeze()), Squeeze(order="diagonal")]                       # (6) (7)
     kept = {1: 4 * C, 2: 2 * C}.get(recursion_type, C)                              # (7)
-    rest = scale_stages(build, (kept, H // 2, W // 2), scales, base_dim, recursion_type, i + 1)
+    rest = scale_stages(build, (kept, H // 2, W // 2), scales, widths, recursion_type, i + 1)
     if recursion_type == 1:
         return stages + rest
     return [*stages, FactorOut(np.arange(4 * C) < kept, Chain(rest))]
@@ -132,27 +174,33 @@ class Couplings:
     """Couplings with their output's normalisation."""
 
     networks: Networks
-    additive: bool
-    shift_first: bool
-    mask_channel: bool
-    output_norm: object
-    flip: bool
+    additive: object = False
+    shift_first: bool = True
+    order: tuple = ("shift", "scale")
+    mask_channel: bool = True
+    doubled: bool = True
+    output_norm: object = True
+    flip: bool = False
+    flip_channels: bool = False
     channel_gains: bool = False
     scale_shift: bool = False
+
+    def is_additive(self, free):
+        return self.additive == "all" or bool(self.additive and free)
 
     def checkerboard(self, shape, width, flip, free):
         """One of (5) or (8); `free` ones follow `additive`."""
         passes, C = masks.checkerboard(*shape, flip=flip ^ self.flip), shape[0]
-        outputs = C if self.additive and free else 2 * C
+        outputs = C if self.is_additive(free) else 2 * C
         channel = passes[0] if self.mask_channel else None
-        first = ConcatenatedReLU(channel, 2.0 if self.networks.batch_norm else 1.0)     # (9)
+        first = ConcatenatedReLU(channel, 2.0 if self.doubled and self.networks.batch_norm else 1.0)    # (9)
         layers = [*self.networks.norm(C), first, *self.networks.layers(2 * C + self.mask_channel, width, outputs)]
         return self.coupling(passes, MaskedInput(passes, Sequential(layers)), 0.0, passes[:1], outputs == C)
 
     def channelwise(self, shape, width, flip, free):
         """One of (6)."""
-        passes, n = masks.channels(masks.halves(shape[0], flip=flip), 3), shape[0] // 2
-        outputs = n if self.additive and free else 2 * n
+        passes, n = masks.channels(masks.halves(shape[0], flip=flip ^ self.flip_channels), 3), shape[0] // 2
+        outputs = n if self.is_additive(free) else 2 * n
         layers = [*self.networks.norm(n), ConcatenatedReLU(), *self.networks.layers(2 * n, width, outputs)]         # (10)
         return self.coupling(passes, Sequential(layers), 1.0, passes, outputs == n)
 
@@ -161,12 +209,13 @@ class Couplings:
         if additive:
             stages = [AdditiveCoupling(passes, net)]                                # (3)
         else:
-            family = affine_family(self.scale(passes, gain), ("shift", "scale"), self.shift_first)
+            family = affine_family(self.scale(passes, gain), self.order, self.shift_first)
             stages = [Coupling(passes, net, family)]                                # (2)
         if nets.batch_norm and self.output_norm:
             mean = np.zeros(len(passes), nets.dtype)
-            not_normalised = None if self.output_norm == "all" else not_normalised
-            stages.append(BatchNorm(mean, mean + 1, None, None, not_normalised, nets.eps, 3))       # (4) (16)
+            statistics = "all" if self.output_norm == "all" else "changed"
+            stages.append(BatchNorm(mean, mean + 1, None, None, not_normalised, nets.eps, 3, statistics,    # (4) (16)
+                                    nets.unbiased))
         return stages
 
     def scale(self, passes, gain):
@@ -185,15 +234,16 @@ class Networks:
     """The authors' residual networks."""
 
     rng: np.random.Generator
-    residual_blocks: int
-    batch_norm: bool
-    weight_norm: bool
-    skip: bool
-    bottleneck: bool
-    eps: float
-    norm_gain: bool
-    dtype: object
+    residual_blocks: int = 2
+    batch_norm: bool = True
+    weight_norm: bool = True
+    skip: bool = True
+    bottleneck: bool = False
+    eps: float = 1e-4
+    norm_gain: bool = False
     kernel_gains: bool = False
+    unbiased: bool = False
+    dtype: object = np.float64
 
     def layers(self, inputs, width, outputs):
         """From `inputs` to `outputs` channels."""
@@ -222,7 +272,8 @@ class Networks:
             return []
         zero = np.zeros(channels, self.dtype)
         gain = zero + 1 if self.norm_gain else None
-        return [BijectorLayer(BatchNorm(zero, zero + 1, gain, zero, None, self.eps, 3))]        # (16)
+        norm = BatchNorm(zero, zero + 1, gain, zero, None, self.eps, 3, unbiased=self.unbiased)     # (16)
+        return [BijectorLayer(norm)]
 
     def convolution(self, inputs, outputs, size, gain=True, bias=True):
         q = math.sqrt(2 / inputs)                                                   # (14)
@@ -230,8 +281,8 @@ class Networks:
         b = np.zeros(outputs, self.dtype) if bias else None                         # (14)
         if not self.weight_norm:
             return Conv2d(v, b)
-        g = np.full(outputs, q * math.sqrt(inputs * size**2 / 12), self.dtype) if gain or self.kernel_gains else None      # (14)
-        return WeightNormConv2d(v, g, b)
+        gains = np.full(outputs, q * math.sqrt(inputs * size**2 / 12), self.dtype)      # (14)
+        return WeightNormConv2d(v, gains if gain or self.kernel_gains else None, b)
 
 
 def penalised(flow):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.tree import components, nest, walk
-from ..maps.normalization.batch_norm import BatchNorm, BatchStatisticsNorm, batch_statistics, moved
+from ..maps.normalization.batch_norm import BatchNorm, BatchStatisticsNorm, batch_statistics, moved, unbiased
 from .unconstrained import Unconstrained
 
 
@@ -15,7 +15,8 @@ def norms(value):
 def of_batch(value, record=None, path=(), made=None):
     """A flow, map or network with each BatchNorm in it using the statistics of the batch at hand.
 
-    Of each, what it measured last is noted in the dictionary `record` under its path; `with_statistics` reads it.
+    Of each, what its moving statistics are to follow is noted in the dictionary `record` under its path, for the last batch;
+    `with_statistics` reads it.
     """
     made = {} if made is None else made             # a component that stands in several places stays one
     if id(value) not in made:
@@ -27,15 +28,16 @@ def of_batch(value, record=None, path=(), made=None):
 def measuring(norm, record, path):
     if norm.parameter_batch:
         raise ValueError(f"of_batch: a BatchNorm must have no batch axes, not {norm.parameter_batch}")
-    measure = None if record is None else noting(record, path)
-    return BatchStatisticsNorm(norm.gain, norm.bias, norm.passes, norm.eps, norm.rank, measure)
+    measure = None if record is None else noting(record, path, norm.unbiased)
+    return BatchStatisticsNorm(norm.gain, norm.bias, norm.passes, norm.eps, norm.rank, measure, norm.statistics)
 
 
-def noting(record, path):
-    """`batch_statistics` that notes what it finds under a path."""
+def noting(record, path, without_bias):
+    """`batch_statistics` that notes under a path what moving statistics are to follow."""
     def measured(z, rank, passes):
-        record[path], pullback = batch_statistics(z, rank, passes)
-        return record[path], pullback
+        (mean, var), pullback = batch_statistics(z, rank, passes)
+        record[path] = mean, unbiased(var, z.size // mean.size) if without_bias else var
+        return (mean, var), pullback
 
     return measured
 

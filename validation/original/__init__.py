@@ -1,50 +1,133 @@
-"""Agreement with numbers that the authors' own code computed.
+"""Agreement with numbers that the authors' own code computed, and other people's ports of it.
 
-    python -m validation.original nice      print the largest relative difference of each quantity; exit status 1 if one
-                                            exceeds 1e-9
-    python -m validation.original glow      where a model has several files of numbers, a line for each: its largest, and
-                                            the quantity's name
-    --all                                   every quantity of every file
+    python -m validation.original nice            print the largest relative difference of each quantity
+    python -m validation.original glow            where a model has several files of numbers, a line for each: its largest, and
+    python -m validation.original realnvp         the quantity's name
+    python -m validation.original realnvp PATH    the files, or folders of files, instead of those in validation/practice/
+    --all                                         every quantity of every file
+    --json                                        all of it as JSON
 
-The numbers lie in validation/practice/, with the commit of the code that computed them.  A relative difference is
-|given - theirs| / |theirs|, entry by entry, 0 where both are 0; of RealNVP's gradients, relative to the largest entry of the
-array.
+The exit status is 1 if a difference exceeds 1e-9, 2 if a file cannot be read: that is one line, and the others are read.
+A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  Where an entry is 0 in exact
+arithmetic, so that both have what rounding leaves, or so ill-conditioned that rounding alone exceeds 1e-9, a line says what
+it is measured by and why.  Keys of a file of RealNVP's numbers that nothing is compared with are named.
+
+The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+from pathlib import Path
 
 from . import glow, nice, realnvp
+from .comparison import ALLOWED, Difference
 
-MODELS = {"nice": nice.differences, "realnvp": realnvp.differences, "glow": glow.differences}
-ALLOWED = 1e-9
+MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow}
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.original", description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=sorted(MODELS))
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files of numbers, or folders of them")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
-    chosen = parser.parse_args(arguments)
-    found = MODELS[chosen.model]()
-    for file, quantities in found.items():
-        if len(found) == 1 or chosen.all:
-            for quantity, value in quantities.items():
-                print(line(f"{file}  {quantity}" if len(found) > 1 else quantity, value))
-        else:
-            quantity = worst_of(quantities)
-            print(f"{line(file, quantities[quantity])}  {quantity}")
-    return int(not all(passes(value) for quantities in found.values() for value in quantities.values()))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    chosen = parser.parse_intermixed_args(arguments)             # options stand anywhere
+    found = [answer(MODELS[chosen.model], file) for file in files_of(chosen.model, chosen.paths)]
+    print(as_json(chosen.model, found) if chosen.json else "\n".join(table(found, chosen.all)))
+    if not found or any("error" in one for one in found):
+        return 2
+    return int(not all(passes(value) for one in found for value in one["quantities"].values()))
+
+
+def files_of(model, paths):
+    """The names of the files in validation/practice/, or the files of the model among these paths."""
+    if not paths:
+        return MODELS[model].FILES
+    return [file for path in paths for file in (sorted(path.glob(f"{model}_*.npz")) if path.is_dir() else [path])]
+
+
+def answer(module, file) -> dict:
+    """{"file", "quantities": {name: Difference}, "not compared"} of a file, or {"file", "error"}."""
+    name = file.stem if isinstance(file, Path) else file
+    try:
+        quantities, unanswered = module.read(file)
+    except Exception as error:              # whatever is wrong with one file, the others are read
+        reason = f"there is no {error} in it" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        return {"file": name, "error": " ".join(reason.split())}
+    return {"file": name, "quantities": {key: as_difference(value) for key, value in quantities.items()},
+            "not compared": unanswered}
+
+
+def as_difference(value):
+    return value if isinstance(value, Difference) else Difference(value, value)
 
 
 def passes(value):
-    return value <= ALLOWED
+    return as_difference(value).measure <= ALLOWED
 
 
 def worst_of(quantities):
     """The quantity that is furthest from theirs; NaN is further than any number."""
-    return max(quantities, key=lambda name: float("inf") if quantities[name] != quantities[name] else quantities[name])
+    measures = {name: as_difference(value).measure for name, value in quantities.items()}
+    return max(measures, key=lambda name: math.inf if math.isnan(measures[name]) else measures[name])
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+
+def table(found, every):
+    """The lines of all files."""
+    if not found:
+        yield "there is no file of numbers"
+    for one in found:
+        yield from lines_of(one, every or len(found) == 1, len(found) > 1)
+
+
+def lines_of(one, every, named):
+    if "error" in one:
+        yield f"{one['file']}  cannot be read: {one['error']}"
+        return
+    quantities = one["quantities"]
+    if every:
+        for quantity, value in quantities.items():
+            yield line(f"{one['file']}  {quantity}" if named else quantity, value)
+    else:
+        quantity = worst_of(quantities)
+        yield f"{line(one['file'], quantities[quantity])}  {quantity}"
+    for quantity, value in quantities.items():
+        if value.reason:
+            yield f"    {quantity}: {value.reason}; entry by entry {value.entrywise:.1e}"
+    if one["not compared"]:
+        yield f"    not compared: {', '.join(kinds(one['not compared']))}"
+
+
+def kinds(names):
+    """Names, those with the same end as one."""
+    ends = {}
+    for name in names:
+        ends.setdefault(name.replace(".", "/").rsplit("/", 1)[-1], []).append(name)
+    return [group[0] if len(group) == 1 else f"{end} ({len(group)} of them)" for end, group in ends.items()]
 
 
 def line(name, value):
-    return f"{name:24} {value:8.1e}{'' if passes(value) else f'  exceeds {ALLOWED:.0e}'}"
+    value = as_difference(value).measure
+    return f"{name:24} {value:8.1e}{'' if value <= ALLOWED else f'  exceeds {ALLOWED:.0e}'}"
+
+
+def as_json(model, found):
+    def written(one):
+        if "error" in one:
+            return one
+        rows = {name: {"measure": number(value.measure), "entrywise": number(value.entrywise), "reason": value.reason,
+                       "passes": bool(passes(value))} for name, value in one["quantities"].items()}
+        return one | {"quantities": rows}
+
+    return json.dumps({"model": model, "allowed": ALLOWED, "files": [written(one) for one in found]}, indent=1)
+
+
+def number(value):
+    """A number, or the word for one that JSON has not."""
+    value = float(value)
+    return value if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 PRACTICE = Path(__file__).parents[1] / "practice"
+ALLOWED = 1e-9
+ZERO = 2.0**-40                     # of the largest gradient: what sums that are 0 in exact arithmetic leave
+NUDGE, NUDGES = 2.0**-30, 4         # relative changes of what goes in, which show how far rounding moves an entry
+WORST_CONDITION = 2.0**20           # beyond it an entry tells nothing, and is not excused
+ROUNDING = 2.0**-36                 # of kappa: what tens of thousands of roundings in a row may leave
+
+
+class Numbers(dict):
+    """{key: array} of a file, the keys that have been answered, compared or used to compute what is compared, and those that
+    were looked for in vain.
+    """
+
+    def __init__(self, found):
+        super().__init__(found)
+        self.answered, self.lacking = set(), set()
+
+    def __getitem__(self, key):
+        self.answered.add(key)
+        return super().__getitem__(key)
+
+    def has(self, key):
+        self.lacking |= set() if key in self else {key}
+        return key in self
+
+    def answer(self, prefix, names):
+        self.answered |= {f"{prefix}{name}" for name in names}
+
+    def unanswered(self):
+        return sorted(self.keys() - self.answered) + [f"{key}, which the file lacks" for key in sorted(self.lacking)]
 
 
 def numbers(name):
-    """(the configuration, {key: array}) of a file of numbers."""
-    with np.load(PRACTICE / f"{name}.npz") as file:
-        found = {key: file[key] for key in file}
-    return json.loads(str(found.pop("cfg"))), found
+    """(the configuration, the numbers) of a file, given as a path or as the name of one in validation/practice/."""
+    path = name if isinstance(name, Path) else PRACTICE / f"{name}.npz"
+    with open(path, "rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raise ValueError("it is not an .npz file")
+        raw.seek(0)
+        with np.load(raw) as file:
+            found = {key: file[key] for key in file}
+    return json.loads(str(found.pop("cfg"))), Numbers(found)
 
 
 def under(prefix, found):
@@ -22,13 +58,25 @@ def under(prefix, found):
     return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
 
 
+def answered(prefix, found, names=None):
+    """`under`, of these names alone if they are given, all of which count as answered."""
+    chosen = {key: value for key, value in under(prefix, found).items() if names is None or key in names}
+    found.answer(prefix, chosen)
+    return chosen
+
+
+# -- entry by entry ---------------------------------------------------------------------------------------------------
+
+def relative(given, theirs):
+    """|given - theirs| / |theirs| of each entry, 0 where they are equal."""
+    with np.errstate(all="ignore"):
+        return np.where(given == theirs, 0, np.abs(given - theirs) / np.abs(theirs))
+
+
 def difference(given, theirs):
     """The largest relative difference of two arrays; infinite where the shapes differ."""
     given, theirs = np.asarray(given), np.asarray(theirs)
-    if given.shape != theirs.shape:
-        return np.inf
-    with np.errstate(all="ignore"):
-        return float(np.where(given == theirs, 0, np.abs(given - theirs) / np.abs(theirs)).max(initial=0))
+    return np.inf if given.shape != theirs.shape else float(relative(given, theirs).max(initial=0))
 
 
 def largest(given, theirs):
@@ -40,4 +88,123 @@ def largest(given, theirs):
 
 def worst(differences):
     """The largest of them; NaN if one is."""
-    return float(np.max(list(differences)))
+    return float(np.max(list(differences), initial=0))
+
+
+# -- where entries by themselves are no measure -----------------------------------------------------------------------
+
+class Pair(NamedTuple):
+    """Ours and theirs of one quantity, {name: array} each.
+
+    `zeros`: entries that are 0 in exact arithmetic, {name: array of booleans}; these are measured by `size`, and `beside`
+    says what that is.
+    """
+
+    given: dict
+    theirs: dict
+    zeros: dict = {}
+    size: float = 1.0
+    beside: str = ""
+
+
+class Difference(NamedTuple):
+    """`entrywise`: the largest relative difference of an entry; `measure`: the same, but for entries that `reason` names."""
+
+    entrywise: float
+    measure: float
+    reason: str = ""
+
+
+def pair(given, theirs):
+    """A quantity of one array."""
+    return Pair({"": np.asarray(given)}, {"": np.asarray(theirs)})
+
+
+def gradients(given, theirs):
+    """Gradients of a loss in parameters: some, as of a bias that a normalisation takes out again, are 0 in exact arithmetic."""
+    size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
+    zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)
+             for name in theirs if name in given and given[name].shape == theirs[name].shape}
+    return Pair(given, theirs, zeros, size, "the largest gradient")
+
+
+def judged(pairs, again=None):
+    """{quantity: Difference}.  `again(rng)`: {quantity: Pair} once more, what goes in being nudged."""
+    runs = []
+
+    def nudged(quantity):
+        if again and not runs:
+            runs.extend(again(np.random.default_rng(i)) for i in range(NUDGES))
+        return [run[quantity].given for run in runs]
+
+    return {quantity: judgement(pair, lambda quantity=quantity: nudged(quantity)) for quantity, pair in pairs.items()}
+
+
+def judgement(pair, nudged):
+    if pair.given.keys() != pair.theirs.keys() or not pair.theirs:
+        return Difference(np.inf, np.inf, f"not given by both: {listed(pair.given.keys() ^ pair.theirs.keys()) or 'any'}")
+    wrong = [name for name in pair.theirs if np.shape(pair.given[name]) != np.shape(pair.theirs[name])]
+    if wrong:
+        return Difference(np.inf, np.inf, f"other shapes: {listed(wrong)}")
+    entries = {name: relative(np.asarray(pair.given[name]), np.asarray(pair.theirs[name])) for name in pair.theirs}
+    entrywise, reasons = worst(e.max(initial=0) for e in entries.values()), []
+    if not entrywise <= ALLOWED:
+        measured_as_zeros(pair, entries, reasons)
+    if any(excusable(entry).any() for entry in entries.values()):
+        measured_by_condition(pair, entries, nudged(), reasons)
+    return Difference(entrywise, worst(e.max(initial=0) for e in entries.values()), "; ".join(reasons))
+
+
+def measured_as_zeros(pair, entries, reasons):
+    """Differences of entries that are 0 in exact arithmetic, beside the pair's size."""
+    found = []
+    for name, zero in pair.zeros.items():
+        zero = zero & ~(entries[name] <= ALLOWED)
+        if zero.any():
+            apart = np.abs(pair.given[name] - pair.theirs[name])
+            entries[name] = np.where(zero, apart / pair.size, entries[name])
+            found.append(name)
+    if found:
+        reasons.append(f"entries of {listed(found)} are 0 in exact arithmetic, and measured beside {pair.beside}")
+
+
+def excusable(entry):
+    """Which differences rounding could explain at all."""
+    return (ALLOWED < entry) & (entry <= ROUNDING * WORST_CONDITION)
+
+
+def measured_by_condition(pair, entries, runs, reasons):
+    """Differences beside kappa, by which an entry changes where all that goes in changes by 1, relatively."""
+    found, most = [], 1.0
+    for name, entry in entries.items():
+        over = excusable(entry)
+        if not over.any() or not runs:
+            continue
+        given, theirs = pair.given[name], pair.theirs[name]
+        with np.errstate(all="ignore"):
+            moved = np.max([np.abs(run[name] - given) for run in runs], 0) / NUDGE
+            kappa = np.abs(theirs) + moved
+            fair = np.abs(given - theirs) / kappa
+            excused = over & (fair <= ROUNDING) & (kappa <= WORST_CONDITION * np.abs(theirs))
+            most = max(most, (kappa / np.abs(theirs)).max(initial=1, where=excused))
+        entries[name] = np.where(excused, fair, entry)
+        found += [name] if excused.any() else []
+    if found:
+        of = f" of {listed(found)}" if any(found) else ""
+        reasons.append(f"entries{of} are ill-conditioned, as differences and exponentials can be, and measured beside kappa, "
+                       f"up to {most:.0e} times the entry")
+
+
+def nudged(found, rng):
+    """The numbers with all parameters, statistics and data changed relatively by NUDGE or not, towards 0: pixels stay some."""
+    def changed(key, array):
+        goes_in = key.startswith(("param/", "buffer/", "in/")) and array.dtype.kind == "f"
+        return array * (1 - NUDGE * rng.choice((0, 1), array.shape)) if goes_in else array
+
+    return Numbers({key: changed(key, array) for key, array in found.items()})
+
+
+def listed(names, most=2):
+    names = sorted(name for name in names if name)
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ laid out as ours.
 from __future__ import annotations
 
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 
@@ -491,4 +492,12 @@ READERS = {"glow_tf_model": of_model, "glow_layers": of_layers, "glow_squeeze": 
 
 
 def reader(name):
-    return next(read for prefix, read in READERS.items() if name.startswith(prefix))
+    found = next((read for prefix, read in READERS.items() if name.startswith(prefix)), None)
+    if found is None:
+        raise ValueError(f"files of Glow's numbers start with one of {', '.join(READERS)}")
+    return found
+
+
+def read(name):
+    """({quantity: the largest relative difference}, []) of a file, a path or a name."""
+    return reader(name.stem if isinstance(name, Path) else name)(*numbers(name)), []

@@ -53,6 +53,11 @@ def differences() -> dict:
     return {name: differences_of(name) for name in FILES}
 
 
+def read(name):
+    """({quantity: the largest relative difference}, []) of a file, a path or a name."""
+    return differences_of(name), []
+
+
 def differences_of(name) -> dict:
     """{quantity: the largest relative difference}."""
     config, theirs = numbers(name)

@@ -30,6 +30,10 @@ and for the inverse map, whose log-det is `-log|det W|`: `dz = W^-1 (dx - dshift
 `z = 2^e z'` may overflow where `w z^T` does not, so with `w = 2^i w'` and `h = floor((i + e) / 2)`,
     w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
 
+Behind a map that reaches its limits an event may have infinite entries.  (6) would take their differences, where
+    z = W^-1 b                   by the rules of floats, the inverse matrix first   (13)
+has the limits that there are.
+
 The unit of error is normwise: LU with pivoting is backward stable in norm alone.
 
 Source: the definition; Golub & Van Loan, Matrix Computations, sections 3.4 and 3.5.
@@ -43,7 +47,7 @@ import scipy
 from ...core import Array, Bijector, bijector, case, invertible, log_abs_product, real
 from ...core.declarations import Field
 from ...core.arithmetic import scaled, solve_lower, solve_upper, unit_scaled
-from ...core.products import outer_sum, product, scaled_outer_sum
+from ...core.products import outer_sum, product, scaled_outer_sum, solution
 from .permutation import opposite, reordered
 from .shift import minus, plus, shift_bar
 
@@ -82,7 +86,8 @@ class DenseLinear(Bijector):
         b = minus(x, self.shift)                                                    # (5)
         z, e = solve(factors, b)                                                    # (6)
         r, i = solve(factors, scaled(b, -e) - product(self.W, z))                   # (8)
-        return unit_scaled(z + scaled(r, i), e)                                     # (7)
+        z, e = unit_scaled(z + scaled(r, i), e)                                     # (7)
+        return solution(z, e, b, lambda: inverse_transposed(factors).mT)            # (13)
 
     def vjp(self, z):
         factors = factored(self.W)

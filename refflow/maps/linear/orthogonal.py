@@ -23,6 +23,8 @@ A `Q` of float32 is orthogonal to float32 alone.  In float64 it is replaced by o
 
 An event near the ends of the floats is scaled, exactly, so that (8) has the digits of `z` that `z` itself may lose there:
     z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
+Where it has infinite entries, behind a map that reaches its limits, (10) would take their differences: there it is (4), by the
+rules of floats.
 
 The unit of error is normwise, as for all matrix pages.
 
@@ -35,7 +37,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, orthogonal, real
 from ...core.arithmetic import scaled, unit_scaled
-from ...core.products import outer_sum, product, scaled_outer_sum
+from ...core.products import outer_sum, product, scaled_outer_sum, solution
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
@@ -59,9 +61,10 @@ class OrthogonalLinear(Bijector):
 
     def scaled_inverse(self, x):
         """(z', e) with z = 2^e z'."""
-        x, e = unit_scaled(x)                                                       # (10)
-        rest = x - product(self.Q, product(self.Q.mT, x))
-        return unit_scaled(product(self.Q.mT, x + rest), e)                         # (4) (6)
+        y, e = unit_scaled(x)                                                       # (10)
+        rest = y - product(self.Q, product(self.Q.mT, y))
+        z, e = unit_scaled(product(self.Q.mT, y + rest), e)                         # (4) (6)
+        return solution(z, e, x, lambda: self.Q.mT)                                 # (4)
 
     def log_det(self, z):
         E = (self.Q * self.Q).sum(-1) - 1

@@ -32,6 +32,10 @@ and for the inverse map, whose log-det is `-log|det|`, from (8), (7), (6):
 `v` and `z` may overflow where these products do not, so with `y_bar = 2^i y_bar', v = 2^e v'` and `h = floor((i + e) / 2)`,
     y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (18)
 
+Behind a map that reaches its limits an event may have infinite entries.  (7) and (8) would take their differences, where
+    z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (19)
+has the limits that there are.
+
 The unit of error is normwise: the page solves.
 """
 
@@ -42,7 +46,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, permutation, real, strictly_lower, strictly_upper
 from ...core.declarations import Field
 from ...core.arithmetic import scaled, solve_lower, solve_upper, unit_scaled
-from ...core.products import outer_sum, product, scaled_outer_sum
+from ...core.products import outer_sum, product, scaled_outer_sum, solution
 from .permutation import opposite, reordered
 from .shift import minus, plus, shift_bar
 
@@ -94,16 +98,22 @@ class PLULinear(Bijector):
         return self.upper + self.scale[..., None] * np.eye(self.scale.shape[-1], dtype=self.scale.dtype)
 
     def inverse_and_log_det(self, x):
-        return scaled(*self.scaled_inverse(*self.scaled_inverse_v(x))), -self.log_det(x)
+        return scaled(*self.scaled_inverses(x)[1]), -self.log_det(x)
 
-    def scaled_inverse_v(self, x):
-        """(v', e) with v = 2^e v'."""
+    def scaled_inverses(self, x):
+        """(v', e) with v = 2^e v', and so z."""
         y = reordered(minus(x, self.shift), opposite(self.order))                   # (6)
-        return solve_lower(self.lower, y, unit=True)                                # (7)
+        v, e = solve_lower(self.lower, y, unit=True)                                # (7)
+        z, k = solve_upper(self.upper_and_scale(), v, e)                            # (8)
+        return (v, e), solution(z, k, y, self.inverse_of_triangles)                 # (19)
 
-    def scaled_inverse(self, v, e):
-        """(z', e) with z = 2^e z'."""
-        return solve_upper(self.upper_and_scale(), v, e)                            # (8)
+    def inverse_of_triangles(self):
+        """(L (U + S))^-1: its column k is the solution for the k-th unit vector."""
+        lower, upper = self.lower, self.upper_and_scale()
+        units = np.broadcast_to(np.eye(upper.shape[-1], dtype=upper.dtype), upper.shape)
+        if upper.ndim > 2:
+            lower, upper = lower[..., None, :, :], upper[..., None, :, :]
+        return scaled(*solve_upper(upper, *solve_lower(lower, units, unit=True))).mT
 
     def vjp(self, z):
         v, e = self.scaled_v(z)
@@ -120,8 +130,7 @@ class PLULinear(Bijector):
         return (self.from_v(v, e), self.log_det(z)), pullback
 
     def inverse_vjp(self, x):
-        v, e = self.scaled_inverse_v(x)
-        z, k = self.scaled_inverse(v, e)
+        (v, e), (z, k) = self.scaled_inverses(x)
 
         def pullback(z_bar, log_det_bar):
             v_bar, i = solve_lower(self.upper_and_scale().mT, z_bar)                # (14)

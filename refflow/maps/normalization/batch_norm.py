@@ -25,15 +25,18 @@ and for the inverse map, whose log-det is `-l`, with `y = x - bias`:
     v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (13)
 
 Statistics of a batch.  Over the `N` values of a channel, all positions of all events, those that pass counted as 0, `y = z` or
-0:
+0, or with `statistics` "all" counted as they are, `y = z`:
     mu = sum y / N,   d = y - mu                                                    (14)
     v = sum d^2 / N                                                                 (15)
 Since `sum d = 0`, `dv = 2 sum d dy / N`, so that
-    y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar or 0                          (16)
-and for (1) with (14) and (15), of `z` alone, (6) and (16) add up.  Each event's log-det is then (5), the same for all: the
+    y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar, or 0 where y is 0 for z      (16)
+and for (1) and (2) with (14) and (15), of `z` alone, (6) and (16) add up, with "all" also where an entry passes.  Each event's log-det is then (5), the same for all: the
 logarithm of the volume by which the map scales events whose own part in the statistics is not felt.
 Moving statistics follow those of one batch after the other:
     m <- m - decay (m - batch)                                                      (17)
+where, with `unbiased`, `v` is replaced by the estimate of the variance whose expectation is the variance,
+    N v / (N - 1)                                                                   (18)
+which is followed, but not what the batch itself is normalised by.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ from .channels import at_positions, by_channel, sum_products
 __all__ = ["batch_statistics"]
 
 LETTERS = ("C", "H", "W")
+STATISTICS = ("changed", "all")
 
 
 @bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True)
@@ -59,7 +63,8 @@ class BatchNorm(Bijector):
 
     `gain` and `bias` may be None: 1 and 0, and no parameters.  `rank` counts the event's axes, channels first: 1 for
     (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).  `passes`: a boolean array of `rank` axes that broadcasts to
-    an event, True where an entry is left as it is.
+    an event, True where an entry is left as it is.  `statistics` and `unbiased` say how training takes statistics: "changed"
+    counts entries that pass as 0, "all" as they are; with `unbiased` the moving variance follows (18).
     """
 
     mean: Array = real("C")
@@ -69,6 +74,8 @@ class BatchNorm(Bijector):
     passes: Array = constant(optional=True)
     eps: float = plain(1e-5)
     rank: int = plain(1)
+    statistics: str = plain("changed")
+    unbiased: bool = plain(False)
 
     untrained = ("mean", "var")
 
@@ -84,7 +91,7 @@ class BatchNorm(Bijector):
             raise ValueError(f"{type(self).__name__}: var must be > 0 where eps is 0; var[..., {c}] = 0")
 
     @staticmethod
-    def definition(m, z, mean, var, gain, bias, passes, eps, rank):
+    def definition(m, z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
         def entries(v, stays, axes, c):
             if axes:
                 return [entries(v[i], stays and stays[i % len(stays)], axes - 1, c) for i in range(len(v))]
@@ -184,7 +191,7 @@ class BatchNorm(Bijector):
     def initialised(self, data, rng):
         """A new value with the statistics of `data`, events of `forward`, over their batch and positions."""
         _, z, _ = checked_event(self, data, 0)
-        (mean, var), _ = batch_statistics(z, self.rank, self.passes)
+        (mean, var), _ = batch_statistics(z, self.rank, as_zero(self))
         return self.replace(mean=mean, var=var)
 
     hard_cases = (
@@ -212,8 +219,10 @@ class BatchNorm(Bijector):
 
 
 def check(norm):
-    """What BatchNorm and BatchStatisticsNorm share: rank, eps, passes."""
+    """What BatchNorm and BatchStatisticsNorm share: rank, eps, passes, statistics."""
     name = type(norm).__name__
+    if norm.statistics not in STATISTICS:
+        raise ValueError(f"{name}: statistics must be one of {STATISTICS}, not {norm.statistics!r}")
     if norm.rank not in (1, 2, 3):
         raise ValueError(f"{name}: rank must be 1, 2 or 3, not {norm.rank!r}")
     if not 0 <= norm.eps < math.inf:
@@ -232,6 +241,11 @@ def check(norm):
 def batch_of(norm, keys):
     """The leading axes of the fields `keys`."""
     return np.broadcast_shapes(*(getattr(norm, key).shape[:-1] for key in keys if getattr(norm, key) is not None))
+
+
+def as_zero(norm):
+    """Where an entry counts as 0 in the statistics of a batch, None for nowhere."""
+    return None if norm.statistics == "all" else norm.passes
 
 
 def counted(passes, shape):
@@ -279,6 +293,7 @@ class BatchStatisticsNorm(Bijector):
     eps: float = plain(1e-5)
     rank: int = plain(1)
     measure: object = plain(None)
+    statistics: str = plain("changed")
 
     event_ndim = property(lambda self: (self.rank, self.rank))
     event_shape = property(lambda self: LETTERS[:self.rank])
@@ -293,7 +308,7 @@ class BatchStatisticsNorm(Bijector):
     def measured(self, z):
         """(the BatchNorm of the statistics of z, their pullback)."""
         measure = self.measure or batch_statistics
-        (mean, var), statistics_pullback = measure(z, self.rank, self.passes)
+        (mean, var), statistics_pullback = measure(z, self.rank, as_zero(self))
         norm = BatchNorm(mean, var, self.gain, self.bias, self.passes, self.eps, self.rank)
         return norm.unchecked(z.dtype), statistics_pullback
 
@@ -322,3 +337,10 @@ class BatchStatisticsNorm(Bijector):
 def moved(statistic, batch, decay=0.1):
     """A moving statistic after that of a batch."""
     return statistic - decay * (statistic - batch)                                  # (17)
+
+
+def unbiased(var, N):
+    """The unbiased estimate of a variance from that of N values; ValueError for a single one."""
+    if N < 2:
+        raise ValueError("BatchNorm: unbiased needs two values of a channel or more in a batch, not 1")
+    return var * (N / (N - 1))                                                      # (18)
