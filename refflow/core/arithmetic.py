@@ -1,4 +1,4 @@
-"""Arithmetic with the exponent kept apart: products that overflow or vanish only where their result does."""
+"""Arithmetic with the exponent kept apart, so that products overflow or vanish only where their result does, or without rounding."""
 
 from __future__ import annotations
 

@@ -55,13 +55,13 @@ does not.
 
 `r_k`, `g`, `T_k` and their quotients may leave the floats where their products with cotangents do not.  So each is a square,
 up to a moderate factor, and a cotangent stands between its two roots:
-    r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2),   T_k = y_k^2 h^2/(1 + q_k)  (24)
+    r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2),   T_k = exp(-|u_k|/2)^2/(1 + q_k)    (24)
 For the inverse map `exp(-|u_k|)` is not taken for granted: it has the rounding of `u_k`, `|u_k|` times over.  The derivative
 of `log T_k` by `log x` may be as large as `x W/(w_k T_k)`, so that kappa allows for that, but for `m_k >= z` with `A` of the
-order of `x W`.  There (7) does not hold to the last digit, and what is missing goes to the `T_k` in the measure of their
-rounding: they, and the `f_k` with them, are multiplied by
-    a_k = 1 + (1 + |u_k|) (B + D - A)/N,   N = sum_(m_i >= z) w_i T_i (1 + |u_i|)   (25)
-if `A >= x W/1024`.  Below, `|u_k| <= log(W/A) < x W/A`, because `log(1/x) < 750`.
+order of `x W`.  There (7), which holds but for rounding, is put right: each `T_k` takes of the residual what its own rounding
+may have put in, and is multiplied, with `f_k`, and with `S_k - S_i` where it is the larger, by
+    a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (25)
+if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` where k is most of `A`, because `log(1/x) < 750`.
 
 The ends of `(0, 1)` have infinite images, and log-dets, and `g` is 0 there:
     z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (26)
@@ -177,12 +177,13 @@ class LogisticMixtureCDF(Bijector):
             e = of_z + bent                                                         # (19)
             loc_bar = v.shared(e)                                                   # (20)
             scale_bar = v.shared(v.u * e + of_l / v.s)                              # (21)
-            of_T = (of_l * v.T / v.s - np.where(v.below, bent, -bent)) * v.a / v.G[..., None]
-            E = of_T * v.y / (1 + v.q) * v.y                                        # (23) (24)
+            of_f, bent = of_l / v.G[..., None], bent / v.G[..., None]
+            of_T = v.tail(of_f / v.s) + np.where(v.below, -bent, bent)              # (23)
+            E = v.a * v.y * of_T / (1 + v.q) * v.y                                  # (23) (24) (25)
             alike = v.below[..., :, None] == v.below[..., None, :]
-            of_S = np.where(alike, (of_z * v.a)[..., None], u_bar[..., None, None]) / v.G[..., None, None]          # (22) (23)
-            of_f = np.where(alike, pairs(E), (of_l / v.G[..., None])[..., None] * pairs(v.F))       # (22) (23)
-            weights_bar = -(v.between(of_S, v.M) + v.of_i * of_f).sum(-1) / v.W[..., None]          # (22)
+            of_S = np.where(alike, of_z[..., None] * v.larger(v.a), u_bar[..., None, None]) / v.G[..., None, None]  # (22) (23)
+            bends = np.where(alike, pairs(E), of_f[..., None] * pairs(v.F))         # (22) (23)
+            weights_bar = -(v.between(of_S, v.M) + v.of_i * bends).sum(-1) / v.W[..., None]         # (22)
             return x_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
         return (z, self.inverse_log_det(v, at_end)), pullback
@@ -193,7 +194,22 @@ class LogisticMixtureCDF(Bijector):
         case("Equal", "two components that are one", z=[0.5, -3.0], x=[0.5, 0.9], weights=[0.5, 0.5], loc=[1.0, 1.0],
              scale=[2.0, 2.0]),
         case("Plateau", "between far components the density is tiny, and z ill conditioned", z=[0.5, 1.0],
-             x=[0.25, 0.5 - 2.0**-20], weights=[0.5, 0.5], loc=[-40.0, 41.0], scale=[1.0, 1.0]),
+             x=[0.25, 0.5 - 2.0**-20, 0.5], weights=[0.5, 0.5], loc=[-40.0, 41.0], scale=[1.0, 1.0]),
+        case("WeightOfOne", "x is a weight but for the rounding of W: z depends on D, which no rounded sum has", z=[0.0, -3e4],
+             x=[np.nextafter(0.009239984676241875, 0), 0.009239984676241875, np.nextafter(0.009239984676241875, 1)],
+             weights=[0.990748130641805, 1.1884681953233667e-05, 0.009239984676241875],
+             loc=[0.0009682552772574127, 0.27990955114364624, -54977.7890625],
+             scale=[0.0024490158539265394, 0.062841035425663, 0.0004883534274995327]),
+        case("WeightsOfTwo", "x > 1/2 is a sum of two weights to within rounding", z=[0.0, 3e5],
+             x=[0.7075367569923401, np.nextafter(0.7075367569923401, 1)],
+             weights=[2.4524294985894812e-06, 0.2924632430076599, 0.7075343045628415],
+             loc=[-1.360133865091484e-05, 965276.3125, 2.3565969467163086],
+             scale=[0.0004552525351755321, 2476.381103515625, 6.275580381043255e-05]),
+        case("TinyWeights", "the weights of three plateaus, of which a float near 1 sees none", z=[0.0, 1e6],
+             x=[4.886820921686415e-19, np.nextafter(4.886820921686415e-19, 0)],
+             weights=[1.0, 4.886820921686415e-19, 1.1567654333759154e-28],
+             loc=[1.9387990090810034e-05, -72653.91288529267, 2167401.347062815],
+             scale=[4.448101378057948e-06, 5.6605442748330413e-11, 0.004544199410989403]),
         case("Tails", "x, 1 - x and the density underflow in turn: logarithms do not", z=[-700.0, 36.0, 745.0, 1e4],
              x=[1e-300, 1e-30, np.nextafter(1, 0)], weights=[0.25, 0.75], loc=[-1.0, 1.0], scale=[1.0, 0.5]),
         case("Needle", "a narrow component on a wide one: a step inside a bracket of the wide one's width",
@@ -227,7 +243,6 @@ class Mixture:
         nearest = small.max(-1, keepdims=True)
         self.M = np.ldexp(nearest[..., 0], SHIFT)                                   # (5)
         self.y = np.exp(np.ldexp(small - nearest, SHIFT - 1))                       # (6) (24)
-        self.T = a * self.q / (1 + self.q)                                          # (7) (25)
         self.F = a * self.y * self.y / self.s / (1 + self.q) ** 2                   # (3) (5) (25)
         total = (self.w * self.F).sum(-1)
         self.G, self.h = total / self.W, np.exp(self.M / 2)                         # (5) (24)
@@ -251,11 +266,20 @@ class Mixture:
         """w_i/W on axes k, i."""
         return (self.w / self.W[..., None])[..., None, :]
 
+    def tail(self, bar):
+        """T_k bar."""
+        root = np.exp(-np.abs(self.u) / 2)                                          # (24)
+        return self.a * bar * root / (1 + self.q) * root                            # (24) (25)
+
     def shared(self, bar, u=None):
         """r_k bar, or r_k bar u_k, which is 0 where r_k bar is, even if u_k has overflowed."""
         root = bar * self.y * self.R                                                # (24)
         root = root if u is None else np.where(root == 0, root, root * u)
         return root * self.y                                                        # (24)
+
+    def larger(self, v):
+        """That of v_k and v_i, on axes k, i, that belongs to the larger u."""
+        return np.where(self.u[..., :, None] >= self.u[..., None, :], v[..., :, None], v[..., None, :])
 
     def between(self, bar, top=None):
         """(S_k - S_i) bar w_i/W on axes k, i; with top divided by exp(top)."""
@@ -310,9 +334,9 @@ class RootProblem:
         wT, D, xW = self.terms(distances, np.arange(self.x.size))
         A, B = self.sides(wT, distances)
         rounding = 1 + np.abs(distances / self.scale)
-        N, _ = self.sides(wT * rounding, distances)                                 # (25)
+        share = (B + D - A) / (wT * rounding).sum(-1)                               # (25)
         rounded = (distances <= 0) & (wT > 0) & (A >= xW / 1024)[:, None]
-        return np.where(rounded, 1 + rounding * ((B + D - A) / N)[:, None], 1)      # (25)
+        return np.where(rounded, 1 + rounding * share[:, None], 1)                  # (25)
 
     def nearest(self):
         """j of (11)."""
