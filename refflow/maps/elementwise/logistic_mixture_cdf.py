@@ -20,7 +20,7 @@ where nothing cancels but in `D`, which is evaluated without rounding.  With all
 sign, which is that of
     H(z) = log((A + max(-D, 0)) / (B + max(D, 0)))                                  (8)
 changes at the root alone.  A relative error of `H`'s quotient moves `z` no more than one of `x` does, as `A` and `B` are at
-most `x W` at the root.  It lies between the inverses of the components, as a mean lies between the least and the largest:
+most `x W` there.  The root lies between the inverses of the components, as a mean lies between the least and the largest:
 with `L = log(x/(1 - x))`,
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (9)
 which is widened, moving `L` by `(1 + |L|)/1024` to either side, so that rounding leaves a root inside.
@@ -278,7 +278,7 @@ class Mixture:
         return root * self.y                                                        # (24)
 
     def larger(self, v):
-        """That of v_k and v_i, on axes k, i, that belongs to the larger u."""
+        """v_k or v_i on axes k, i, whichever has the larger u."""
         return np.where(self.u[..., :, None] >= self.u[..., None, :], v[..., :, None], v[..., None, :])
 
     def between(self, bar, top=None):
