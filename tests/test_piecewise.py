@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
                      RationalQuadraticSpline, Softsign, Tanh)
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
-from refflow.core import bijector, real
+from refflow.core import bijector, exact_product, exact_sum, real
 from refflow.maps.elementwise import logistic_mixture_cdf
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
@@ -196,6 +197,31 @@ def test_a_solver_stopped_early_is_caught(monkeypatch):
     exact = logistic_mixture_cdf.increasing_root
     monkeypatch.setattr(logistic_mixture_cdf, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
     assert measure(f, x=0.4)["inverse"][0] > 1e3
+
+
+def test_a_rounded_difference_of_weights_is_caught(monkeypatch):
+    """On a plateau z is determined by digits that x W and the sum of weights do not share."""
+    case = next(case for case in LogisticMixtureCDF.hard_cases if case.name == "TinyWeights")
+    f, at = LogisticMixtureCDF(**case.params), {"x": case.x[0], "z_bar": -5e13, "log_det_bar": 4e11}
+    assert max(C for C, _ in measure(f, **at).values()) < 1
+    monkeypatch.setattr(logistic_mixture_cdf, "exact_sum", lambda terms: sum(terms[1:], terms[0]))
+    assert measure(f, **at)["inverse_vjp.x_bar"][0] > 1e3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_and_products_without_rounding(dtype):
+    rng, u = np.random.default_rng(4), Fraction(float(np.finfo(dtype).eps)) / 2
+    a, b = (np.ldexp(rng.uniform(-1, 1, 500), rng.integers(-15, 15, 500)).astype(dtype) for _ in range(2))
+    p, r = exact_product(a, b)
+    assert p.dtype == r.dtype == dtype and (p == a * b).all() and r.any()
+    for v, w, m, n in zip(*(map(Fraction, array.tolist()) for array in (a, b, p, r))):
+        assert v * w == m + n
+    terms = [np.ldexp(rng.uniform(-1, 1, 300), rng.integers(-40, 20, 300)).astype(dtype) for _ in range(6)]
+    terms += [-(terms[0] + terms[1]), -terms[2], -terms[4], np.zeros(300, dtype)]
+    found = exact_sum([terms[i] for i in rng.permutation(10)])
+    exact = [sum(Fraction(float(t[i])) for t in terms) for i in range(300)]
+    assert all(abs(Fraction(float(s)) - e) <= 2 * u * abs(e) for s, e in zip(found, exact))
+    assert sum(abs(Fraction(float(s)) - e) > 8 * u * abs(e) for s, e in zip(sum(terms), exact)) > 100      # those sums cancel
 
 
 def test_ends_of_the_mixture():

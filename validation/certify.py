@@ -12,8 +12,8 @@ a quantity's points are well conditioned: the unit of error would then hide defe
 exceeds 1.1 times the recorded one on the same machine; elsewhere only what is allowed counts.
 
 kappa is first order: where it, or how far it lets the truth move, is off by more than an eighth from one float of the event
-to the next, as where a distribution function is flat to within rounding, a larger error makes the quantity unsettled.  An
-infinite error fails there too, but for a page that declares `overflows_on_plateaus`, which is a known defect of the page.
+to the next, as where a distribution function is flat to within rounding, a larger error makes the quantity unsettled; an
+infinite one fails there too.
 A quantity is unsettled too at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
 of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
 
@@ -103,9 +103,8 @@ def errors(point):
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
             if point.f.kind == "bijector":
-                overflows = getattr(point.f, "overflows_on_plateaus", False)
-                beyond = [name for name, (C, _) in found.items() if not C <= allowed(point, name) and (C < np.inf or overflows)]
-                excused = [name for name in beyond if not np.isnan(given[name]).any() and not first_order(point, truth_name(name), true)]
+                beyond = [name for name, (C, _) in found.items() if allowed(point, name) < C < np.inf]
+                excused = [name for name in beyond if not first_order(point, truth_name(name), true)]
                 unsettled |= dict.fromkeys(excused, (None, None))
             return by_field(found | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:

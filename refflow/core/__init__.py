@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arithmetic import log_abs_product
+from .arithmetic import exact_product, exact_sum, log_abs_product
 from .bijector import Bijector, bijector, over_event
 from .boundary import over_positions
 from .compose import Chain, Independent, Inverse

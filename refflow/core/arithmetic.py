@@ -1,4 +1,4 @@
-"""Arithmetic with the exponent kept apart: products that overflow or vanish only where their result does."""
+"""Arithmetic with the exponent kept apart, so that products overflow or vanish only where their result does, or without rounding."""
 
 from __future__ import annotations
 
@@ -40,6 +40,42 @@ def log_abs_product(values):
     near = np.abs(total) <= 2
     far = np.log(np.abs(product)) + total.astype(values.dtype) * log_2(values)
     return np.where(near, np.log(np.abs(np.ldexp(product, np.where(near, total, 0)))), far)
+
+
+# -- sums and products without rounding ------------------------------------------------------------------------------
+
+def exact_product(a, b):
+    """(p, r) with a b = p + r exactly, p the rounded product, where nothing overflows or is subnormal (Dekker's product).
+
+    Each factor is a sum of two of half its digits, whose products are exact.
+    """
+    half = a.dtype.type(2 ** (np.finfo(a.dtype).nmant // 2 + 1) + 1)
+    product, halves = a * b, []
+    for v in (a, b):
+        high = v * half - (v * half - v)
+        halves += [high, v - high]
+    a_1, a_2, b_1, b_2 = halves
+    return product, a_2 * b_2 - (product - a_1 * b_1 - a_2 * b_1 - a_1 * b_2)
+
+
+def exact_sum(terms):
+    """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel.
+
+    Each pass replaces neighbours by their rounded sum and its error, which together are what they were (Knuth's sum); after
+    n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
+    """
+    terms = list(terms)
+    for _ in terms:
+        moved = False
+        for i in range(1, len(terms)):
+            a, b = terms[i], terms[i - 1]
+            total = a + b
+            added = total - a
+            moved |= bool(np.any(total != a))
+            terms[i], terms[i - 1] = total, (a - (total - added)) + (b - added)
+        if not moved:
+            break
+    return terms[-1]
 
 
 # -- scaled events ----------------------------------------------------------------------------------------------------

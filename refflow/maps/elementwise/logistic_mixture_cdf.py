@@ -2,68 +2,69 @@ r"""Cumulative distribution function of a mixture of logistic distributions, `R 
 
 With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logistic function `S(u) = 1/(1 + exp(-u))`,
     x = sum_k w_k S(u_k) / W,   u_k = (z - m_k)/s_k                                 (1)
-    1 - x = sum_k w_k S(-u_k) / W                                                   (2)
-`W` is 1 but for rounding; divided by it, `x` is a distribution function exactly and (2) holds exactly.  With
-    S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (3)
-    f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (4)
-    dx/dz = g = sum_k w_k f_k / W                                                   (5)
-    log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (6)
-`G exp(M)` is `g` without its underflow.  `u_k` may overflow, where the exponents of `F_k` still differ; they are
-    |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (7)
+`W` is 1 but for rounding; divided by it, `x` is a distribution function exactly.  With
+    S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (2)
+    f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (3)
+    dx/dz = g = sum_k w_k f_k / W                                                   (4)
+    log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (5)
+`G exp(M)` is `g` without its underflow; where `exp(M/2)` does not underflow either, the logarithm of the product is taken.
+`u_k` may overflow, where the exponents of `F_k` still differ; they are
+    |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (6)
 
-Inverse: the root of
-    H(z) = log(sum_k w_k S(u_k)/W) - log x                         for x <= 1/2     (8)
-         = log(1 - x) - log(sum_k w_k S(-u_k)/W)                   elsewhere        (9)
-which keep the digits of either tail (`1 - x` is exact there); near the root the logarithm of the quotient is taken, because
-the difference of logarithms would lose the digits of `log x`.  `H` rises, and the root lies between the inverses of the
-components, as a mean lies between the least and the largest: with `L = log(x/(1 - x))`,
-    min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (10)
+Inverse: between far components `x W` is a sum of some weights to within rounding, and `z` depends on the rest.  So a part
+that is nearly a whole weight is taken as that weight less `T_k`.  By `S(u) = 1 - S(-u)`, (1) is
+    A - B = D,   T_k = S(-|u_k|),   A = sum_(m_k >= z) w_k T_k,   B = sum_(m_k < z) w_k T_k,
+    D = x W - sum_(m_k < z) w_k                                                     (7)
+where nothing cancels but in `D`, which is evaluated without rounding.  With all locs on one side of `z` this is `A = x W` or
+`B = (1 - x) W`: it has the digits of either tail as well.  `A - B - D = sum_k w_k S(u_k) - x W` rises with `z`, and so its
+sign, which is that of
+    H(z) = log((A + max(-D, 0)) / (B + max(D, 0)))                                  (8)
+changes at the root alone.  A relative error of `H`'s quotient moves `z` no more than one of `x` does, as `A` and `B` are at
+most `x W` there.  The root lies between the inverses of the components, as a mean lies between the least and the largest:
+with `L = log(x/(1 - x))`,
+    min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (9)
 which is widened, moving `L` by `(1 + |L|)/1024` to either side, so that rounding leaves a root inside.
 The log-det and all cotangents need the digits of `u_k`, which `z = m_k + s_k u_k` may have lost.  So the unknown is
-    d = z - m_j,   u_k = (d + (m_j - m_k))/s_k                                      (11)
+    d = z - m_j,   u_k = (d + (m_j - m_k))/s_k                                      (10)
 where `m_j` is the loc nearest to `z`: `d` and `m_j - m_k` are at most twice `z - m_k`, so all `u_k` keep their digits.  With
 the locs in rising order, it is found before `z` is,
-    j = number of i with H((m_i + m_(i+1))/2) < 0                                   (12)
+    j = number of i with H((m_i + m_(i+1))/2) < 0                                   (11)
 
 Reverse rule.  Let `r_k = w_k f_k/(W g) = w_k F_k/(W G)`, the part of the density that is k's, `sum_k r_k = 1`, and
-    t_k = dlog f_k/dz = -tanh(u_k/2)/s_k                                            (13)
-    z_bar = x_bar g + l_bar sum_k r_k t_k                                           (14)
-    m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (15)
-    s_k_bar = -x_bar g r_k u_k - l_bar r_k (1 - u_k tanh(u_k/2))/s_k                (16)
+    t_k = dlog f_k/dz = -tanh(u_k/2)/s_k                                            (12)
+    z_bar = x_bar g + l_bar sum_k r_k t_k                                           (13)
+    m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (14)
+    s_k_bar = -x_bar g r_k u_k - l_bar r_k (1 - u_k tanh(u_k/2))/s_k                (15)
     w_k_bar = x_bar (S_k - x)/W + l_bar (f_k - g)/(g W)
-            = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2)       (17)
-with `l_bar = log_det_bar`.  The second row of (17) keeps its digits where one weight is nearly all of `W`: for a mixture of
+            = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2)       (16)
+with `l_bar = log_det_bar`.  The second row of (16) keeps its digits where one weight is nearly all of `W`: for a mixture of
 one it is 0 exactly.  For `u_k >= u_i`
     S_k - S_i = S(u_k) S(-u_i) (1 - exp(u_i - u_k)) = Y^2 Z,
-    Y = exp((min(u_k, 0) + min(-u_i, 0))/2),   Z = (1 - exp(u_i - u_k))/((1 + q_k)(1 + q_i))                (18)
+    Y = exp((min(u_k, 0) + min(-u_i, 0))/2),   Z = (1 - exp(u_i - u_k))/((1 + q_k)(1 + q_i))                (17)
 
 For the inverse map and its log-det `n = -l`, by the implicit function theorem: `dz/dx = 1/g` and `dz/dfield = -(dx/dfield)/g`,
-    x_bar = (z_bar - l_bar l')/g,   l' = sum_k r_k t_k                              (19)
-    e_k = z_bar + l_bar c_k,   c_k = sum_i r_i (t_k - t_i)                          (20)
-    m_k_bar = r_k e_k                                                               (21)
-    s_k_bar = r_k (u_k e_k + l_bar/s_k)                                             (22)
-    w_k_bar = -sum_i w_i d_ki / W^2,   d_ki = ((z_bar - l_bar l')(S_k - S_i) + l_bar (f_k - f_i))/g             (23)
-In the tails `f_k` is nearly S_k/s_k, and `l'` nearly `1/s_k`: (23) cancels, but for `u_k` and `u_i` of one sign
-    d_ki = (z_bar (S_k - S_i) + l_bar (D_k - D_i))/g,   D_k = S_k (c_k + S_k/s_k)                       both < 0       (24)
-         = (z_bar (S_k - S_i) + l_bar (E_k - E_i))/g,   E_k = S(-u_k) (S(-u_k)/s_k - c_k)               both >= 0      (25)
+    x_bar = (z_bar - l_bar l')/g,   l' = sum_k r_k t_k                              (18)
+    e_k = z_bar + l_bar c_k,   c_k = sum_i r_i (t_k - t_i)                          (19)
+    m_k_bar = r_k e_k                                                               (20)
+    s_k_bar = r_k (u_k e_k + l_bar/s_k)                                             (21)
+    w_k_bar = -sum_i w_i d_ki / W^2,   d_ki = ((z_bar - l_bar l')(S_k - S_i) + l_bar (f_k - f_i))/g             (22)
+In the tails `f_k` is nearly S_k/s_k, and `l'` nearly `1/s_k`: (22) cancels, but for `m_k` and `m_i` on one side of `z`
+    d_ki = (z_bar (S_k - S_i) + l_bar (E_k - E_i))/g,
+    E_k = T_k (T_k/s_k + c_k)   for m_k >= z,   E_k = T_k (T_k/s_k - c_k)   for m_k < z       (23)
 does not.
 
-`r_k`, `g`, `S_k` and their quotients may leave the floats where their products with cotangents do not.  So each is a square,
+`r_k`, `g`, `T_k` and their quotients may leave the floats where their products with cotangents do not.  So each is a square,
 up to a moderate factor, and a cotangent stands between its two roots:
-    r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2)       (26)
-For the inverse map `exp(M)` is not taken for granted: `u_k` is rounded, where `y`, the smaller of `x` and `1 - x`, is known.
-With `a_k = u_k` for `x <= 1/2` and `-u_k` elsewhere,
-    y = N exp(b),   b = max_k min(a_k, 0),   N = sum_k w_k S(a_k) exp(-b) / W
-    g = y exp(M - b) G/N                                                            (27)
-where `M - b` is 0, and the rounding of exponents has divided out, wherever one component is both most of `y` and most of `g`.
-The `S_k` and `S(-u_k)` inside (24) and (25) are taken as parts of `y` too.
+    r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2),   T_k = exp(-|u_k|/2)^2/(1 + q_k)    (24)
+For the inverse map `exp(-|u_k|)` is not taken for granted: it has the rounding of `u_k`, `|u_k|` times over.  The derivative
+of `log T_k` by `log x` may be as large as `x W/(w_k T_k)`, so that kappa allows for that, but for `m_k >= z` with `A` of the
+order of `x W`.  There (7), which holds but for rounding, is put right: each `T_k` takes of the residual what its own rounding
+may have put in, and is multiplied, with `f_k`, and with `S_k - S_i` where it is the larger, by
+    a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (25)
+if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` where k is most of `A`, because `log(1/x) < 750`.
 
-The ends of `(0, 1)` have infinite images, and log-dets:
-    z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (28)
-
-A known defect: on a plateau between far components, where one float of `x` stands for a wide range of `z`, the inverse's
-cotangents may overflow although their truth is finite.  The page declares it, and its certificate counts such points as
-unsettled.
+The ends of `(0, 1)` have infinite images, and log-dets, and `g` is 0 there:
+    z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (26)
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
@@ -72,14 +73,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, interval, log_abs_product, positive, real, simplex
+from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, interval, log_abs_product, positive, real,
+                     simplex)
 from .solve import increasing_root
 
 SHIFT = 64
 
 
-@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, solver=True,
-          overflows_on_plateaus=True)
+@bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, solver=True)
 class LogisticMixtureCDF(Bijector):
     """x = sum_k weights_k sigmoid((z - loc_k)/scale_k), from R to (0, 1); the inverse is a bracketing solver's."""
 
@@ -118,7 +119,7 @@ class LogisticMixtureCDF(Bijector):
 
     def slope(self, z):
         v = Mixture(self, z[..., None] - self.loc)
-        return v.G * v.h * v.h                                                      # (5) (6)
+        return v.G * v.h * v.h                                                      # (4) (24)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
@@ -127,12 +128,10 @@ class LogisticMixtureCDF(Bijector):
 
     def inverse_and_log_det(self, x):
         z, v, at_end = self.root(x)
-        return z, self.inverse_log_det(x, v, at_end)
+        return z, self.inverse_log_det(v, at_end)
 
-    def inverse_log_det(self, x, v, at_end):
-        steps, G_N = v.relative(x)
-        inner = -log_abs_product(np.stack((nearer_end(x), G_N), -1)) - steps        # (27)
-        return np.where(at_end, x.dtype.type(np.inf), inner)                        # (28)
+    def inverse_log_det(self, v, at_end):
+        return np.where(at_end, v.W.dtype.type(np.inf), -v.log_density())           # (26)
 
     def root(self, x):
         """(z, the mixture at z, marks of the ends of the interval)."""
@@ -142,10 +141,11 @@ class LogisticMixtureCDF(Bijector):
         fields = (np.broadcast_to(v, x.shape + (K,)).reshape(-1, K) for v in (self.weights, self.loc, self.scale))
         problem = RootProblem(inner, *fields)
         j, d = problem.solved()
-        apart = problem.from_nearest(j)
-        z = (np.take_along_axis(problem.loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)            # (11)
-        z = np.where(at_end, np.where(x == 0, dtype.type(-np.inf), dtype.type(np.inf)), z)          # (28)
-        return z, Mixture(self, (d[:, None] + apart).reshape(x.shape + (K,))), at_end
+        z = (np.take_along_axis(problem.loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)            # (10)
+        z = np.where(at_end, np.where(x == 0, dtype.type(-np.inf), dtype.type(np.inf)), z)          # (26)
+        distances = d[:, None] + problem.from_nearest(j)                            # (10)
+        a = problem.factors(distances)
+        return z, Mixture(self, distances.reshape(x.shape + (K,)), a.reshape(x.shape + (K,))), at_end
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -155,39 +155,38 @@ class LogisticMixtureCDF(Bijector):
         def pullback(x_bar, log_det_bar):
             of_x, of_l = x_bar[..., None], log_det_bar[..., None]
             bend = v.u * np.tanh(v.u / 2)
-            density_bar, h = of_x * v.G[..., None] * v.h[..., None], v.h[..., None]                 # (6) (26)
-            z_bar = x_bar * v.G * v.h * v.h + log_det_bar * v.shared(v.t).sum(-1)   # (14)
-            loc_bar = -v.shared(density_bar) * h - v.shared(of_l * v.t)             # (15)
-            scale_bar = -v.shared(density_bar, v.u) * h - v.shared(of_l / v.s) + v.shared(of_l / v.s, bend)         # (16)
-            differences = v.between(x_bar) + (of_l / v.G[..., None])[..., None] * pairs(v.F)
-            weights_bar = v.mean(differences) / v.W[..., None]                      # (17)
+            density_bar, h = of_x * v.G[..., None] * v.h[..., None], v.h[..., None]                 # (24)
+            z_bar = x_bar * v.G * v.h * v.h + log_det_bar * v.shared(v.t).sum(-1)   # (13)
+            loc_bar = -v.shared(density_bar) * h - v.shared(of_l * v.t)             # (14)
+            scale_bar = -v.shared(density_bar, v.u) * h - v.shared(of_l / v.s) + v.shared(of_l / v.s, bend)         # (15)
+            of_F = (of_l / v.G[..., None])[..., None]
+            weights_bar = (v.between(of_x[..., None]) + v.of_i * of_F * pairs(v.F)).sum(-1) / v.W[..., None]        # (16)
             return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
         return (self.image(v), v.log_density()), pullback
 
     def inverse_vjp(self, x):
         z, v, at_end = self.root(x)
-        steps, G_N = v.relative(x)
 
         def pullback(z_bar, log_det_bar):
             of_z, of_l = z_bar[..., None], log_det_bar[..., None]
-            root, u_bar = np.exp(steps / 2), z_bar - log_det_bar * v.shared(v.t).sum(-1)            # (19)
-            x_bar = np.where(u_bar == 0, u_bar, u_bar / G_N / root / nearer_end(x) / root)          # (19) (27)
-            c = (v.shared(np.ones_like(v.u))[..., None, :] * pairs(v.t)).sum(-1)    # (20)
-            e = of_z + of_l * c                                                     # (20)
-            loc_bar = v.shared(e)                                                   # (21)
-            scale_bar = v.shared(v.u * e + of_l / v.s)                              # (22)
-            (S, rest), of_density = v.anchored(x), of_l / v.G[..., None]
-            D = v.squared(v.u, of_density * c + of_density * S / v.s)               # (24)
-            E = v.squared(-v.u, of_density * rest / v.s - of_density * c)           # (25)
-            below = v.u < 0
-            below_k, below_i = below[..., :, None], below[..., None, :]
-            alike = v.between(z_bar / v.G, v.M) + np.where(below_k, pairs(D), pairs(E))             # (24) (25)
-            apart = v.between(u_bar / v.G, v.M) + of_density[..., None] * pairs(v.F)              # (23)
-            weights_bar = -v.mean(np.where(below_k == below_i, alike, apart)) / v.W[..., None]      # (23)
+            u_bar, h = z_bar - log_det_bar * v.shared(v.t).sum(-1), np.where(at_end, 0, v.h)        # (18) (26)
+            x_bar = np.where(u_bar == 0, u_bar, u_bar / v.G / h / h)                # (18) (24)
+            root = v.y[..., None, :]
+            bent = (of_l[..., None] * pairs(v.t) * root * v.R[..., None, :] * root).sum(-1)         # (19) (24)
+            e = of_z + bent                                                         # (19)
+            loc_bar = v.shared(e)                                                   # (20)
+            scale_bar = v.shared(v.u * e + of_l / v.s)                              # (21)
+            of_f, bent = of_l / v.G[..., None], bent / v.G[..., None]
+            of_T = v.tail(of_f / v.s) + np.where(v.below, -bent, bent)              # (23)
+            E = v.a * v.y * of_T / (1 + v.q) * v.y                                  # (23) (24) (25)
+            alike = v.below[..., :, None] == v.below[..., None, :]
+            of_S = np.where(alike, of_z[..., None] * v.larger(v.a), u_bar[..., None, None]) / v.G[..., None, None]  # (22) (23)
+            bends = np.where(alike, pairs(E), of_f[..., None] * pairs(v.F))         # (22) (23)
+            weights_bar = -(v.between(of_S, v.M) + v.of_i * bends).sum(-1) / v.W[..., None]         # (22)
             return x_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
-        return (z, self.inverse_log_det(x, v, at_end)), pullback
+        return (z, self.inverse_log_det(v, at_end)), pullback
 
     hard_cases = (
         case("One", "a single logistic: no cotangent reaches its weight, and the inverse's log-det does not see its loc",
@@ -195,7 +194,22 @@ class LogisticMixtureCDF(Bijector):
         case("Equal", "two components that are one", z=[0.5, -3.0], x=[0.5, 0.9], weights=[0.5, 0.5], loc=[1.0, 1.0],
              scale=[2.0, 2.0]),
         case("Plateau", "between far components the density is tiny, and z ill conditioned", z=[0.5, 1.0],
-             x=[0.25, 0.5 - 2.0**-20], weights=[0.5, 0.5], loc=[-40.0, 41.0], scale=[1.0, 1.0]),
+             x=[0.25, 0.5 - 2.0**-20, 0.5], weights=[0.5, 0.5], loc=[-40.0, 41.0], scale=[1.0, 1.0]),
+        case("WeightOfOne", "x is a weight but for the rounding of W: z depends on D, which no rounded sum has", z=[0.0, -3e4],
+             x=[np.nextafter(0.009239984676241875, 0), 0.009239984676241875, np.nextafter(0.009239984676241875, 1)],
+             weights=[0.990748130641805, 1.1884681953233667e-05, 0.009239984676241875],
+             loc=[0.0009682552772574127, 0.27990955114364624, -54977.7890625],
+             scale=[0.0024490158539265394, 0.062841035425663, 0.0004883534274995327]),
+        case("WeightsOfTwo", "x > 1/2 is a sum of two weights to within rounding", z=[0.0, 3e5],
+             x=[0.7075367569923401, np.nextafter(0.7075367569923401, 1)],
+             weights=[2.4524294985894812e-06, 0.2924632430076599, 0.7075343045628415],
+             loc=[-1.360133865091484e-05, 965276.3125, 2.3565969467163086],
+             scale=[0.0004552525351755321, 2476.381103515625, 6.275580381043255e-05]),
+        case("TinyWeights", "the weights of three plateaus, of which a float near 1 sees none", z=[0.0, 1e6],
+             x=[4.886820921686415e-19, np.nextafter(4.886820921686415e-19, 0)],
+             weights=[1.0, 4.886820921686415e-19, 1.1567654333759154e-28],
+             loc=[1.9387990090810034e-05, -72653.91288529267, 2167401.347062815],
+             scale=[4.448101378057948e-06, 5.6605442748330413e-11, 0.004544199410989403]),
         case("Tails", "x, 1 - x and the density underflow in turn: logarithms do not", z=[-700.0, 36.0, 745.0, 1e4],
              x=[1e-300, 1e-30, np.nextafter(1, 0)], weights=[0.25, 0.75], loc=[-1.0, 1.0], scale=[1.0, 0.5]),
         case("Needle", "a narrow component on a wide one: a step inside a bracket of the wide one's width",
@@ -214,120 +228,136 @@ def pairs(v):
     return np.where(v_k == v_i, 0, v_k - v_i)
 
 
-def nearer_end(x):
-    """x or 1 - x, whichever is smaller."""
-    return np.where(x <= 0.5, x, 1 - x)                                             # (27)
-
-
 class Mixture:
-    """The components at given distances z - m_k: the letters of the equations, k along the last axis."""
+    """The components at given distances z - m_k: the letters of the equations, k along the last axis.
 
-    def __init__(self, page, distances):
-        self.w, self.s = page.weights, page.scale
+    `a` are the factors (25); they are 1 where z itself is given.
+    """
+
+    def __init__(self, page, distances, a=1):
+        self.w, self.s, self.a, self.below = page.weights, page.scale, a, distances > 0
         self.u = distances / self.s                                                 # (1)
         self.W = np.broadcast_to(self.w, self.u.shape).sum(-1)                      # (1)
         self.q = np.exp(-np.abs(self.u))
-        self.S, self.rest = (np.exp(np.minimum(v, 0)) / (1 + self.q) for v in (self.u, -self.u))    # (2) (3)
-        small = -np.abs(np.ldexp(distances, -SHIFT) / self.s)                       # (7)
+        small = -np.abs(np.ldexp(distances, -SHIFT) / self.s)                       # (6)
         nearest = small.max(-1, keepdims=True)
-        self.M = np.ldexp(nearest[..., 0], SHIFT)                                   # (6)
-        self.y = np.exp(np.ldexp(small - nearest, SHIFT - 1))                       # (7) (26)
-        self.F = self.y * self.y / self.s / (1 + self.q) ** 2                       # (4) (6)
+        self.M = np.ldexp(nearest[..., 0], SHIFT)                                   # (5)
+        self.y = np.exp(np.ldexp(small - nearest, SHIFT - 1))                       # (6) (24)
+        self.F = a * self.y * self.y / self.s / (1 + self.q) ** 2                   # (3) (5) (25)
         total = (self.w * self.F).sum(-1)
-        self.G, self.h = total / self.W, np.exp(self.M / 2)                         # (6) (26)
-        self.R = self.w / self.s / (1 + self.q) ** 2 / total[..., None]             # (26)
+        self.G, self.h = total / self.W, np.exp(self.M / 2)                         # (5) (24)
+        self.R = a * self.w / self.s / (1 + self.q) ** 2 / total[..., None]         # (24) (25)
 
     def log_density(self):
-        return self.M + np.log(self.G)                                              # (6)
+        normal = self.h >= np.finfo(self.h.dtype).tiny
+        h = np.where(normal, self.h, 1)
+        return np.where(normal, log_abs_product(np.stack((h, self.G, h), -1)), self.M + np.log(self.G))             # (5)
 
-    def parts(self, x):
-        """(b, N, S(a_k) exp(-b)) of (27)."""
-        e = np.minimum(np.where(x[..., None] <= 0.5, self.u, -self.u), 0)
-        b = e.max(-1)
-        parts = np.exp(e - b[..., None]) / (1 + self.q)
-        return b, (self.w * parts).sum(-1) / self.W, parts                          # (27)
-
-    def relative(self, x):
-        """(M - b, G/N) of (27)."""
-        b, N, _ = self.parts(x)
-        return self.M - b, self.G / N
-
-    def anchored(self, x):
-        """(S(u_k), S(-u_k)), of which the one that y is made of has the digits of y instead of exp(b)."""
-        low, (_, N, parts) = x[..., None] <= 0.5, self.parts(x)
-        known = parts * (nearer_end(x) / N)[..., None]                              # (27)
-        return np.where(low, known, self.S), np.where(low, self.rest, known)
+    @property
+    def S(self):
+        return np.exp(np.minimum(self.u, 0)) / (1 + self.q)                         # (2)
 
     @property
     def t(self):
-        return -np.tanh(self.u / 2) / self.s                                        # (13)
+        return -np.tanh(self.u / 2) / self.s                                        # (12)
+
+    @property
+    def of_i(self):
+        """w_i/W on axes k, i."""
+        return (self.w / self.W[..., None])[..., None, :]
+
+    def tail(self, bar):
+        """T_k bar."""
+        root = np.exp(-np.abs(self.u) / 2)                                          # (24)
+        return self.a * bar * root / (1 + self.q) * root                            # (24) (25)
 
     def shared(self, bar, u=None):
         """r_k bar, or r_k bar u_k, which is 0 where r_k bar is, even if u_k has overflowed."""
-        root = bar * self.y * self.R                                                # (26)
+        root = bar * self.y * self.R                                                # (24)
         root = root if u is None else np.where(root == 0, root, root * u)
-        return root * self.y                                                        # (26)
+        return root * self.y                                                        # (24)
 
-    def squared(self, u, bar):
-        """S(u_k) bar / exp(M)."""
-        root = np.exp((np.minimum(u, 0) - self.M[..., None]) / 2)
-        return np.where(bar == 0, 0, bar * root / (1 + self.q) * root)              # (26)
+    def larger(self, v):
+        """v_k or v_i on axes k, i, whichever has the larger u."""
+        return np.where(self.u[..., :, None] >= self.u[..., None, :], v[..., :, None], v[..., None, :])
 
     def between(self, bar, top=None):
-        """(S_k - S_i) bar on axes k, i; with top divided by exp(top)."""
+        """(S_k - S_i) bar w_i/W on axes k, i; with top divided by exp(top)."""
         upper, lower = (f(self.u[..., :, None], self.u[..., None, :]) for f in (np.maximum, np.minimum))
         apart = np.where(upper == lower, 0, upper - lower)
         exponent = (np.minimum(upper, 0) + np.minimum(-lower, 0)) / 2
-        Y = np.exp(exponent if top is None else exponent - top[..., None, None] / 2)    # (18) (26)
-        Z = -np.expm1(-apart) / ((1 + self.q[..., :, None]) * (1 + self.q[..., None, :]))           # (18)
+        Y = np.exp(exponent if top is None else exponent - top[..., None, None] / 2)    # (17) (24)
+        Z = -np.expm1(-apart) / ((1 + self.q[..., :, None]) * (1 + self.q[..., None, :]))           # (17)
         signed = np.where(self.u[..., :, None] >= self.u[..., None, :], Z, -Z)
-        factor = bar[..., None, None] * signed
-        return np.where(factor == 0, 0, factor * Y * Y)                             # (18)
-
-    def mean(self, differences):
-        """sum_i w_i (v_k - v_i) / W."""
-        return (self.w[..., None, :] * differences).sum(-1) / self.W[..., None]
+        factor = bar * self.of_i * signed
+        return np.where(factor == 0, 0, factor * Y * Y)                             # (17)
 
 
 class RootProblem:
-    """The equations (8) and (9) for x (n,) and fields (n, K)."""
+    """The equation (7) for x (n,) and fields (n, K)."""
 
     def __init__(self, x, weights, loc, scale):
-        self.x, self.weights, self.loc, self.scale = x, weights, loc, scale
-        self.low, self.y = x <= 0.5, nearer_end(x)
-        self.log_y = np.log(self.y)
+        limits = np.finfo(x.dtype)
+        self.x, self.loc, self.scale = x, loc, scale
+        self.weights = np.ldexp(weights, limits.maxexp - limits.nmant - 1)          # so large that no x w_k is subnormal
+        self.order = np.argsort(loc, -1)
+        self.D = self.differences()
 
-    def H(self, u, i):
-        """H of the problems number i, from their u (len(i), K)."""
-        sign = np.where(self.low[i], 1, -1).astype(u.dtype)
-        e = np.minimum(sign[:, None] * u, 0)
-        top, weights = e.max(-1), self.weights[i]
-        terms = weights * np.exp(e - top[:, None]) / (1 + np.exp(-np.abs(u)))       # (3)
-        part, root = terms.sum(-1) / weights.sum(-1), np.exp(top / 2)
-        far = top + np.log(part) - self.log_y[i]
-        near = np.log(root * part * (root / self.y[i]))
-        return sign * np.where(np.abs(far) < 1, near, far)                          # (8) (9)
+    def differences(self):
+        """D (n, K + 1) by the number of locs below z."""
+        K = self.loc.shape[-1]
+        products = [part[:, None] for w in self.weights.T for part in exact_product(self.x, w)]
+        ordered = np.take_along_axis(self.weights, self.order, -1)
+        passed = [np.where(np.arange(K + 1) > i, -ordered[:, i, None], 0) for i in range(K)]
+        return exact_sum(products + passed)                                         # (7)
+
+    def terms(self, distances, i):
+        """w_k T_k of the problems number i, D and x W, all divided by the largest exp(-|u_k|)."""
+        exponent = -np.abs(distances / self.scale[i])
+        top = exponent.max(-1, keepdims=True)
+        relative = np.exp(np.where(exponent == top, 0, exponent - top))
+        root, D, xW = np.exp(top[:, 0] / 2), self.D[i, (distances > 0).sum(-1)], self.D[i, 0]
+        return self.weights[i] * relative / (1 + np.exp(exponent)), np.where(D == 0, D, D / root / root), xW / root / root
+
+    def sides(self, wT, distances):
+        """A and B."""
+        return (np.where(side, wT, 0).sum(-1) for side in (distances <= 0, distances > 0))          # (7)
+
+    def H(self, distances, i):
+        """H of the problems number i, from their distances z - m_k (len(i), K)."""
+        wT, D, _ = self.terms(distances, i)
+        A, B = self.sides(wT, distances)
+        return np.log((A + np.maximum(-D, 0)) / (B + np.maximum(D, 0)))             # (8)
+
+    def factors(self, distances):
+        """a_k, from the distances at the root."""
+        wT, D, xW = self.terms(distances, np.arange(self.x.size))
+        A, B = self.sides(wT, distances)
+        rounding = 1 + np.abs(distances / self.scale)
+        share = (B + D - A) / (wT * rounding).sum(-1)                               # (25)
+        rounded = (distances <= 0) & (wT > 0) & (A >= xW / 1024)[:, None]
+        return np.where(rounded, 1 + rounding * share[:, None], 1)                  # (25)
 
     def nearest(self):
-        """j of (12)."""
-        everything, order = np.arange(self.x.size), np.argsort(self.loc, -1)
-        ordered = np.take_along_axis(self.loc, order, -1)
+        """j of (11)."""
+        everything = np.arange(self.x.size)
+        ordered = np.take_along_axis(self.loc, self.order, -1)
         passed = np.zeros(self.x.size, int)
         for middle in ((ordered[:, 1:] + ordered[:, :-1]) / 2).T:
-            passed += self.H((middle[:, None] - self.loc) / self.scale, everything) < 0             # (12)
-        return np.take_along_axis(order, passed[:, None], -1)[:, 0]
+            passed += self.H(middle[:, None] - self.loc, everything) < 0            # (11)
+        return np.take_along_axis(self.order, passed[:, None], -1)[:, 0]
 
     def from_nearest(self, j):
         """m_j - m_k."""
-        return np.take_along_axis(self.loc, j[:, None], -1) - self.loc              # (11)
+        return np.take_along_axis(self.loc, j[:, None], -1) - self.loc              # (10)
 
     def solved(self):
         """(j, d)."""
         j = self.nearest()
         apart, L = self.from_nearest(j), np.log(self.x) - np.log1p(-self.x)
-        lower, upper = ((self.scale * (L + side * (1 + np.abs(L)) / 1024)[:, None] - apart) for side in (-1, 1))        # (10)
+        lower, upper = ((self.scale * (L + side * (1 + np.abs(L)) / 1024)[:, None] - apart) for side in (-1, 1))        # (9)
 
         def function(d, i):
-            return self.H((d[:, None] + apart[i]) / self.scale[i], i)               # (8) (9) (11)
+            return self.H(d[:, None] + apart[i], i)                                 # (8) (10)
 
         return j, increasing_root(function, lower.min(-1), upper.max(-1))
