@@ -1,4 +1,4 @@
-"""What several commands print: tables, numbers, log-likelihoods, certificates, progress.
+"""What several commands print: tables, numbers, parameters, log-likelihoods, certificates, progress.
 
 JSON is such as any reader accepts: numbers that are not finite are the strings "inf", "-inf" and "nan".
 """
@@ -10,10 +10,12 @@ import sys
 
 import numpy as np
 
+from .core.declarations import Child, Field
 from .maps.dequantisation import bits_per_dim
 
 DTYPES = ("float64", "float32")
 MEASURES = {"nats": "nats", "bits_per_dim": "bits/dim"}
+PARAMETER = ("parameter", "shape", "constraint", "default")
 PARTS = {"train": "to train", "validation": "held out", "test": "to test"}
 DENSITIES = {"before": "before", "after": "after", "gaussian": "a Gaussian"}
 
@@ -37,6 +39,28 @@ def number(value):
 def counted(n, word):
     """"1 row", "2 rows"."""
     return f"{n} {word}{'s' * (n != 1)}"
+
+
+# -- parameters -------------------------------------------------------------------------------------------------------
+
+def parameters(page):
+    """A row of PARAMETER for each declared field of a page."""
+    rows = []
+    for key, declared in page.declared.items():
+        if isinstance(declared, Field):
+            shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
+            default = f"{declared.default:g}" if declared.default is not None else "None" if declared.optional else ""
+            rows.append((key, shape, declared.set.rule, default))
+        elif isinstance(declared, Child):
+            rows.append((key, "", "components" if declared.many else f"a {annotation(page, key)}", ""))
+        else:
+            rows.append((key, "", "plain value", repr(getattr(page, key, ""))))
+    return rows
+
+
+def annotation(page, key):
+    """The type that a page writes beside a field."""
+    return next(found[key] for cls in page.__mro__ if key in (found := vars(cls).get("__annotations__", {})))
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
 from refflow.core import bijector, exact_product, exact_sum, real
-from refflow.maps.elementwise import logistic_mixture_cdf
+from refflow.maps.elementwise import logistic_mixture_cdf, rational_quadratic_spline
+from refflow.maps.elementwise.rational_quadratic_spline import Place
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.testing.mass import has_breaks
@@ -176,7 +177,7 @@ def single_branch(self, x):
     v.t = (m + np.sqrt(m * m + 4 * v.p * v.q)) / (m + np.sqrt(m * m + 4 * v.p * v.q) + 2 * v.q)
     v.f = 1 - v.t
     v.a, v.b = v.w * v.t, v.w * v.f
-    return v.with_slope()
+    return v.at(v.t, v.f)
 
 
 def test_a_single_branch_of_the_root_is_caught():
@@ -184,6 +185,39 @@ def test_a_single_branch_of_the_root_is_caught():
     healthy, planted = RationalQuadraticSpline(**case.params), mutant(RationalQuadraticSpline, inverse_place=single_branch)
     assert measure(healthy, x=1e-9)["inverse"][0] < 2
     assert measure(planted(**case.params), x=1e-9)["inverse"][0] > 1e3
+
+
+def far_from_knots(self):
+    near, *of_knot = Place.near_knot.fget(self)
+    return np.zeros_like(near), *of_knot
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name, event", [("NearKnot", {"z": 0.0037}), ("NearKnotBack", {"x": 0.002})])
+def test_a_log_det_without_the_form_near_a_knot_is_caught(name, event, dtype, monkeypatch):
+    case = next(case for case in RationalQuadraticSpline.hard_cases if case.name == name)
+    f, quantity = RationalQuadraticSpline(**case.params), "log_det" if "z" in event else "inverse_log_det"
+    assert measure(f, dtype=dtype, **event)[quantity][0] < 1
+    planted = type("Planted", (Place,), {"near_knot": property(far_from_knots)})
+    monkeypatch.setattr(rational_quadratic_spline, "Place", planted)
+    assert measure(f, dtype=dtype, **event)[quantity][0] > 4
+
+
+def underflowing(self, bar):
+    E_0, E_1 = Place.shared(self, np.ones_like(bar))
+    return bar * E_0, bar * E_1
+
+
+def test_a_product_that_underflows_before_its_last_factor_is_caught(monkeypatch):
+    case = next(case for case in RationalQuadraticSpline.hard_cases if case.name == "FlatKnot")
+    f = RationalQuadraticSpline(**case.params)
+
+    def error():
+        return measure(f, x=-1e-30, z_bar=1e6, log_det_bar=0.0, dtype=np.float32)["inverse_vjp.output_knots_bar"][0]
+
+    assert error() < 2
+    monkeypatch.setattr(rational_quadratic_spline, "Place", type("Planted", (Place,), {"shared": underflowing}))
+    assert error() > 1e3
 
 
 def test_a_naive_log_det_of_softsign_is_caught():

@@ -78,6 +78,53 @@ def test_an_interval_that_collapses_in_float32_is_noticed():
     assert collapsed(bad, drawn(bad, (200,), np.float32, 20)) and not collapsed(bad, drawn(bad, (200,), np.float64, 20))
 
 
+# ---------------------------------------------------------------- how far an entry may move alone
+
+def moved_alone(values, rank, by):
+    """(entries of a member, *values.shape): one entry after the other of every member is moved."""
+    core = values.shape[values.ndim - rank:]
+    each = np.eye(int(np.prod(core))).reshape(-1, *(1,) * (values.ndim - rank), *core)
+    return values + np.where(each, by, 0)
+
+
+def room_is_right(where, values):
+    """Is a member one still when an entry moves by nearly its room, and not when it moves by all of it, or by a little more?"""
+    def stay(by):
+        return where.members(moved_alone(values, where.rank, by), where.rank)
+
+    room = where.room(values)
+    least = np.where(np.isinf(room), 1e6, room * (1 - 2.0**-10))
+    inside = stay(least) & stay(-least)
+    tied = np.where(room == 0, 1, np.where(np.isinf(room), np.nan, room))       # NaN is outside every set
+    beyond = [stay(by) for by in (tied, -tied, tied * (1 + 2.0**-10), -tied * (1 + 2.0**-10))]
+    return bool(inside.all() and not np.logical_and.reduce(beyond).any())
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name != "invertible"])
+def test_an_entry_has_the_room_that_its_set_says(name):
+    where = SETS[name]
+    for shape in SHAPES[where.rank]:
+        assert room_is_right(where, drawn(where, shape, np.float64, 4))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_a_determinant_changes_its_sign_where_the_room_of_an_entry_ends(size):
+    M = drawn(sets.invertible, (20, size, size), np.float64, 4)
+    room = sets.invertible.room(M)
+    signs = [np.linalg.slogdet(moved_alone(M, 2, by * room))[0] * np.linalg.slogdet(M)[0]
+             for by in (-1 + 1e-6, 1 - 1e-6, -1 - 1e-6, 1 + 1e-6)]
+    assert (np.array(signs[:2]) == 1).all() and (signs[2] * signs[3] == -1).all()
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("increasing", lambda v: np.full(v.shape, np.inf)), ("increasing", np.abs), ("positive", lambda v: 2 * v),
+    ("positive", lambda v: v / 2), ("real", np.abs), ("simplex", np.abs), ("cholesky_factor", np.abs)])
+def test_a_wrong_room_is_noticed(name, wrong):
+    where = dataclasses.replace(SETS[name], spare=wrong)
+    shape = SHAPES[where.rank][1]
+    assert not room_is_right(where, drawn(where, shape, np.float64, 4))
+
+
 # ---------------------------------------------------------------- what maps onto them
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import sets
 from ..core.declarations import Child
+from ..core.sets import real
 from ..core.tree import flatten
 from .kappa import flat, spread_fields, with_leaf
 
@@ -41,20 +41,14 @@ def ridders(values, rounding):
 
 
 def largest_step(where, values, relative=False):
-    """h_0: a sixteenth of the distance to the nearest end of a scalar set, of max(|value|, 1) where there is none.
+    """h_0: a sixteenth of the room that an entry has in its set, at most of max(|value|, 1), or of |value| if `relative`.
 
-    `relative`, or a structured set: a sixteenth of the value itself; an entry 0 is not moved.  Of increasing numbers: no
-    more than a sixteenth of the distance to a neighbour.
+    An entry without room, which an equation ties to others, moves by a sixteenth of its value: formulas of all entries go on
+    beyond the equation.
     """
-    if where is sets.increasing:
-        gaps = np.diff(values, axis=-1)
-        beside = [np.append(gaps, gaps[..., -1:], -1), np.append(gaps[..., :1], gaps, -1)]
-        return np.minimum(np.abs(values), np.minimum(*beside)) / STEPS_INSIDE
-    if where.rank or not where.entrywise or where.name == "blocks":
-        return np.abs(values) / STEPS_INSIDE
-    ends = np.minimum(values - where.lower, where.upper - values)
-    free = np.abs(values) if relative else np.maximum(np.abs(values), 1)
-    return np.minimum(ends, free) / STEPS_INSIDE
+    room, own = where.room(values), np.abs(values)
+    free = own if relative else np.maximum(own, 1)
+    return np.where(room > 0, np.minimum(room, free), own) / STEPS_INSIDE
 
 
 def to_breaks(view, z, batch):
@@ -81,7 +75,8 @@ class EventDifferences:
     def __init__(self, p):
         z = flat(p.z64, p.batch)
         distance = to_breaks(p.g, p.z64, p.batch)
-        self.h, self.at_break = np.minimum(largest_step(p.f.domain, z), distance / STEPS_INSIDE), (distance == 0).any(-1)
+        steps = flat(largest_step(p.f.domain, p.z64), p.batch)
+        self.h, self.at_break = np.minimum(steps, distance / STEPS_INSIDE), (distance == 0).any(-1)
         plus, minus = moved_alone(z, self.h)
         view = spread_fields(p.g, plus.shape[:2] + p.batch)
         with np.errstate(all="ignore"):
@@ -145,11 +140,10 @@ class LossDifferences:
         self.shapes = {"event": p.z64.shape} | {path: v.shape for path, v in flatten(p.g.params())}
         self.inputs = {"event": flat(p.z64, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(p.g.params())}
         near = to_breaks(p.g, p.z64, p.batch) / STEPS_INSIDE
-        self.h = {"event": np.minimum(largest_step(p.f.domain, self.inputs["event"]), near)}
-        for path, _ in flatten(p.g.params()):
+        self.h = {"event": np.minimum(flat(largest_step(p.f.domain, p.z64), p.batch), near)}
+        for path, values in flatten(p.g.params()):
             field = field_at(p.f, path)
-            self.h[path] = largest_step(field.set, self.inputs[path], relative=True) if field else \
-                np.abs(self.inputs[path]) / STEPS_INSIDE
+            self.h[path] = flat(largest_step(field.set if field else real, values, relative=True), p.batch)
             self.h[path] = self.clear_of_breaks(path) if np.isfinite(near).any() else self.h[path]
         of_x, of_log_det = p.forward_sensitivities
         x_bar, l_bar = p.bars64

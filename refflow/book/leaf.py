@@ -16,7 +16,7 @@ from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .vocabulary import BIG, FUNCTIONS, GREEK, SYMBOLS
-from ..core.declarations import Child, Field
+from ..report import PARAMETER, parameters
 
 DTYPES = ("float64", "float32")
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
@@ -38,7 +38,7 @@ def leaf(entry, certificate, before=None, after=None) -> str:
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
     left = "\n".join(setter.block(block, i) for i, block in enumerate(blocks))
-    below = "\n".join(section for section in (parameters(entry.page, setter), certified(certificate),
+    below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
 <header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>
@@ -203,20 +203,11 @@ def table(title, head, rows, kind=""):
     return f'<section class="{kind}"><h2>{title}</h2><table>{head}<tbody>{body}</tbody></table></section>'
 
 
-def parameters(page, setter):
+def fields(page):
     """The table of a page's fields."""
-    rows = []
-    for key, declared in getattr(page, "declared", {}).items():
-        if isinstance(declared, Field):
-            shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
-            default = "None" if declared.default is None and declared.optional else \
-                "" if declared.default is None else f"{declared.default:g}"
-            rows.append((f"<code>{key}</code>", f"<code>{shape}</code>", escape(declared.set.rule), default))
-        elif isinstance(declared, Child):
-            rows.append((f"<code>{key}</code>", "", "components" if declared.many else "a component", ""))
-        else:
-            rows.append((f"<code>{key}</code>", "", "a plain value", escape(repr(getattr(page, key, "")))))
-    return table("Parameters", ("field", "shape", "rule", "default"), rows) if rows else ""
+    rows = [(f"<code>{key}</code>", shape and f"<code>{shape}</code>", escape(rule), escape(default))
+            for key, shape, rule, default in parameters(page)] if hasattr(page, "declared") else []
+    return table("Parameters", PARAMETER, rows) if rows else ""
 
 
 def certified(quantities):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 
 from .list_pages import facts
-from ..core.declarations import Child, Field
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
 from ..oracle.pages import page_named
-from ..report import aligned, certificate_table, json_text
-
-PARAMETER = ("parameter", "shape", "constraint", "default")
+from ..report import PARAMETER, aligned, certificate_table, json_text, parameters
 
 
 def add_command(commands):
@@ -41,22 +38,3 @@ def run(options):
 
 def table(head, rows):
     return aligned([head, *rows]) if rows else ""
-
-
-def parameters(page):
-    """A row for each declared field."""
-    rows = []
-    for key, declared in page.declared.items():
-        if isinstance(declared, Field):
-            shape = f"({', '.join(map(str, declared.shape))}{',' if len(declared.shape) == 1 else ''})"
-            rows.append((key, shape, declared.set.rule, "" if declared.default is None else f"{declared.default:g}"))
-        elif isinstance(declared, Child):
-            rows.append((key, "", "components" if declared.many else f"a {annotation(page, key)}", ""))
-        else:
-            rows.append((key, "", "plain value", repr(getattr(page, key, ""))))
-    return rows
-
-
-def annotation(page, key):
-    """The type that a page writes beside a field."""
-    return next(found[key] for cls in page.__mro__ if key in (found := vars(cls).get("__annotations__", {})))

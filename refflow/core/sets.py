@@ -1,8 +1,8 @@
 """Sets: the domains of events and the constraints of fields, one object for both.
 
-A set says everything of itself: its rule in words, which values break it, how members are drawn, its plainest member, and
-the page that maps free vectors onto it.  Called with a symbolic shape it declares a field: `positive("D")` is a vector of
-positive numbers, `positive()` one positive number.
+A set says everything of itself: its rule in words, which values break it, how members are drawn, its plainest member, how
+far an entry may move alone, and the page that maps free vectors onto it.  Called with a symbolic shape it declares a field:
+`positive("D")` is a vector of positive numbers, `positive()` one positive number.
 
 Members are drawn from a `Source`, in the dtype that is asked for: rounding may not push a number out of its set, make
 neighbours equal, or turn what has many values into one.
@@ -31,6 +31,8 @@ class Set:
     each vector or matrix.  `outside_closed` is the same with the finite boundary included: an event may lie on it, because
     its truth may round to it.
     `make(source, shape, dtype, low, high)` draws members, `draw` is its public form.
+    `spare(values)` is what `room` gives; None where that is the distance to `lower` or `upper`.
+    `alike`: `lower` and `upper` are those of every entry.
     `anchor`: the plainest member, a number for all entries or a function of a shape.
     `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `biject_to`: the name of the page that maps free vectors onto it; None where the entries themselves are free.
@@ -46,6 +48,8 @@ class Set:
     entrywise: bool = True
     lower: float = -np.inf
     upper: float = np.inf
+    alike: bool = True
+    spare: Callable | None = None
     anchor: Any = 0.0
     thin: bool = False
     biject_to: str | None = None
@@ -70,6 +74,13 @@ class Set:
         inside = ~np.asarray(self.outside(values))
         axes = rank if self.entrywise else rank - self.rank
         return inside.all(axis=tuple(range(-axes, 0))) if axes else inside
+
+    def room(self, values):
+        """How far each entry of a member may move alone, up or down, before what it belongs to is no longer a member.
+
+        inf where it may take any value, 0 where it may not move: where an equation ties it to others.
+        """
+        return np.minimum(values - self.lower, self.upper - values) if self.spare is None else self.spare(values)
 
     def draw(self, source, shape, dtype=np.float64, spread=SPREAD):
         """Members in `dtype`, of magnitudes 2^-spread to 2^spread, or 2^low to 2^high for spread = (low, high).
@@ -104,6 +115,10 @@ def not_finite(values):
     return ~np.isfinite(values)
 
 
+def no_room(values):
+    return np.zeros(np.shape(values))
+
+
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 def in_interval(lower, upper):
@@ -130,8 +145,8 @@ real = Set("real", "must be finite", not_finite, not_finite, in_interval(-np.inf
 
 extended_real = Set("extended_real", "must not be NaN", np.isnan, np.isnan, real.make)
 
-nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite, real.make, anchor=1.0,
-              biject_to="HalfLine")
+nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite, real.make, spare=np.abs,
+              anchor=1.0, biject_to="HalfLine")
 
 
 def interval(lower, upper):
@@ -164,7 +179,8 @@ def intervals(lower, upper):
     with np.errstate(invalid="ignore"):
         middle = np.where(np.isinf(upper), lower + 1, np.where(np.isinf(lower), upper - 1, (lower + upper) / 2))
     return Set("intervals", "must lie between its ends", lambda v: ~((v > lower) & (v < upper)),
-               lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), make, lower=np.nan, upper=np.nan, anchor=middle)
+               lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), make, lower=np.nan, upper=np.nan, alike=False,
+               spare=lambda v: np.minimum(v - lower, upper - v), anchor=middle)
 
 
 positive = Set("positive", "must be finite and > 0", lambda v: not_finite(v) | ~(v > 0), lambda v: not_finite(v) | ~(v >= 0),
@@ -201,7 +217,7 @@ def _make_simplex(source, shape, dtype, low, high):
 
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
               lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
-              anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), thin=True, biject_to="StickBreaking")
+              spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), thin=True, biject_to="StickBreaking")
 
 
 def _not_increasing(x, closed):
@@ -228,8 +244,13 @@ def _make_increasing(source, shape, dtype, low, high):
     return x
 
 
+def _to_neighbours(x):
+    steps = np.pad(np.diff(x, axis=-1), [(0, 0)] * (x.ndim - 1) + [(1, 1)], constant_values=np.inf)
+    return np.minimum(steps[..., :-1], steps[..., 1:])
+
+
 increasing = Set("increasing", "must be finite and strictly increasing", lambda x: _not_increasing(x, False),
-                 lambda x: _not_increasing(x, True), _make_increasing, rank=1, entrywise=False,
+                 lambda x: _not_increasing(x, True), _make_increasing, rank=1, entrywise=False, spare=_to_neighbours,
                  anchor=lambda shape: np.broadcast_to(np.arange(shape[-1], dtype=float), shape), biject_to="Ordered")
 
 
@@ -240,7 +261,12 @@ def not_all_zero(name, rank):
     def outside(v):
         return ~np.isfinite(v).all(axes) | ~v.any(axes)
 
-    return Set(name, "must be finite and not all 0", outside, outside, real.make, rank=rank, entrywise=False, anchor=1.0)
+    def spare(v):
+        others = (v != 0).sum(axes, keepdims=True) - (v != 0)
+        return np.where(others > 0, np.inf, np.abs(v))
+
+    return Set(name, "must be finite and not all 0", outside, outside, real.make, rank=rank, entrywise=False, spare=spare,
+               anchor=1.0)
 
 
 nonzero_vector, nonzero_bank = not_all_zero("nonzero_vector", 1), not_all_zero("nonzero_bank", 3)
@@ -274,7 +300,7 @@ def _make_correlation(source, shape, dtype, low, high):
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
-    entrywise=False, anchor=identities, thin=True, biject_to="CorrelationCholesky", free=lower_triangle)
+    entrywise=False, spare=no_room, anchor=identities, thin=True, biject_to="CorrelationCholesky", free=lower_triangle)
 
 
 def _cholesky_outside(factor, closed):
@@ -282,6 +308,11 @@ def _cholesky_outside(factor, closed):
     finite = np.isfinite(factor).all((-2, -1))
     triangular = (np.triu(factor, 1) == 0).all((-2, -1))
     return ~(finite & triangular & ((diagonal >= 0) if closed else (diagonal > 0)).all(-1))
+
+
+def _room_of_cholesky(factor):
+    one = np.eye(factor.shape[-1], dtype=bool)
+    return np.where(one, factor, np.where(np.tril(np.ones_like(one)), np.inf, 0))
 
 
 def _make_cholesky(source, shape, dtype, low, high):
@@ -292,7 +323,7 @@ def _make_cholesky(source, shape, dtype, low, high):
 cholesky_factor = Set(
     "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
     lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _make_cholesky, rank=2, entrywise=False,
-    anchor=identities, biject_to="CholeskyFactor", free=lower_triangle)
+    spare=_room_of_cholesky, anchor=identities, biject_to="CholeskyFactor", free=lower_triangle)
 
 
 def _turns(source, shape):
@@ -318,8 +349,14 @@ def _singular(matrix):
     return sign == 0
 
 
+def _to_singular(matrix):
+    """1/|(M^-1)_ji|: det(M + d e_i e_j^T) = det M (1 + d (M^-1)_ji)."""
+    with np.errstate(all="ignore"):
+        return 1 / np.abs(np.linalg.inv(matrix.astype(np.float64)).mT)
+
+
 invertible = Set("invertible", "must be finite and invertible", _singular, _singular, _make_invertible, rank=2,
-                 entrywise=False, anchor=identities)
+                 entrywise=False, spare=_to_singular, anchor=identities)
 
 
 def _not_orthogonal(Q):
@@ -335,7 +372,7 @@ def _not_orthogonal(Q):
 
 orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
                  lambda source, shape, dtype, low, high: _turns(source, shape).astype(dtype), rank=2, entrywise=False,
-                 anchor=identities, biject_to="CayleyOrthogonal")
+                 spare=no_room, anchor=identities, biject_to="CayleyOrthogonal")
 
 
 def turned(start):
@@ -351,7 +388,7 @@ def turned(start):
         return (start.astype(np.float64) @ (2 * np.linalg.inv(one + S - S.mT) - one)).astype(dtype)
 
     return Set("turned", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2, entrywise=False,
-               anchor=lambda shape: np.broadcast_to(start, shape))
+               spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape))
 
 
 def triangle(name, side, cut):
@@ -359,9 +396,12 @@ def triangle(name, side, cut):
     def outside(v):
         return not_finite(v) | (v != cut(v))
 
+    def free(shape):
+        return cut(np.ones(shape)) != 0
+
     return Set(name, f"must be finite and 0 on and {side} the diagonal", outside, outside,
                lambda source, shape, dtype, low, high: cut(real.make(source, shape, dtype, low, high)), rank=2,
-               biject_to="StrictTriangle", free=lambda shape: cut(np.ones(shape)) != 0)
+               spare=lambda v: np.where(free(v.shape), np.inf, 0), biject_to="StrictTriangle", free=free)
 
 
 strictly_lower = triangle("strictly_lower", "above", lambda v: np.tril(v, -1))
@@ -376,7 +416,7 @@ def _not_a_permutation(order):
 
 permutations = Set("permutation", "must hold each of 0 .. D-1 once", _not_a_permutation, _not_a_permutation,
                    lambda source, shape, dtype, low, high: source.orders(shape), rank=1, entrywise=False,
-                   anchor=lambda shape: np.broadcast_to(np.arange(shape[-1]), shape))
+                   spare=no_room, anchor=lambda shape: np.broadcast_to(np.arange(shape[-1]), shape))
 
 
 def permutation(size) -> Field:

@@ -616,7 +616,7 @@ def bad_parameters(f, p):
     """Each field's rule, broken at its last entry: ValueError with class, field, rule, index and value; arrays unchanged."""
     for key, field in f.declared.items():
         held = getattr(f, key)
-        if not isinstance(field, Field) or held is None or not held.size or field.set is sets.anything:
+        if not isinstance(field, Field) or held is None or not held.size:
             continue
         for bad, index in broken_members(field, held):
             before = bad.tobytes()
@@ -636,7 +636,7 @@ def broken_members(field, held):
     rank = 0 if field.set.entrywise else field.set.rank
     index = tuple(n - 1 for n in held.shape[:held.ndim - rank])
     candidates = [] if field.constant else [held * 0 + np.nan, held * 0 + np.inf]
-    candidates += [-held, held * 0, held * 0 + 1, held * 2] + ([held.swapaxes(-1, -2)] if field.set.rank == 2 else [])
+    candidates += [0 - held, held * 0, held * 0 + 1, held * 2] + ([held.swapaxes(-1, -2)] if field.set.rank == 2 else [])
     candidates += [np.full_like(held, end) for end in (field.set.lower, field.set.upper) if np.isfinite(end)]
     found = []
     for candidate in candidates:

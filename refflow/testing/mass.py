@@ -102,7 +102,7 @@ def chart_of(where, p):
         return Simplex()
     if where is sets.correlation_cholesky:
         return Correlation() if p.event_out == (2, 2) else None
-    return Scalars(where, p.event_out) if where.rank == 0 and where.name != "blocks" else None
+    return Scalars(where, p.event_out) if where.rank == 0 and where.alike else None
 
 
 def grid(lower, upper, count):
@@ -125,7 +125,7 @@ def total_mass(p):
     for path, value in flatten(p.g.params()):
         view = with_leaf(view, path, value[:1])
     R = chart_of(view.codomain, p)
-    if R is None or domain.rank or domain.name == "blocks" or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
+    if R is None or domain.rank or not domain.alike or p.size_in == 0 or p.size_in > 1 and has_breaks(p.f):
         return None
     with np.errstate(all="ignore"):
         try:

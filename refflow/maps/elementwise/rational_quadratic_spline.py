@@ -11,58 +11,68 @@ Beyond the knots the slope is 1:
 which is the identity where the end knots agree, and has a kink where the slope at an end knot is not 1.  An inner knot
 belongs to the bin above it, an end knot to its bin.
 
+The larger of `t` and `f` is taken as 1 minus the smaller, which is more accurate than a quotient.
+
 In (3) the sums may cancel.  With `f` beside `t`, `e_0 = d_0/s` and `e_1 = d_1/s` all terms are positive:
-    A = t (t + e_0 f),   B = f (f + e_1 t),   D = A + B = t^2 + f^2 + (e_0 + e_1) t f        (6)
+    A = t (t + e_0 f),   B = f (f + e_1 t),   D = A + B = (1 + (f - t)^2)/2 + (e_0 + e_1) t f        (6)
     x = x_0 + a s (t + e_0 f) / D       where A <= B                                (7)
       = x_1 - b s (f + e_1 t) / D       elsewhere: x is reached from the nearer knot         (8)
     dx/dz = s Q / D^2,   Q = e_1 t^2 + 2 t f + e_0 f^2                              (9)
     log|dx/dz| = log(s (Q/D) (1/D))                                                 (10)
-The logarithm of (10) is of a product whose exponents are kept apart: the slope may leave the floats.
+The logarithm of (10) is of a product whose exponents are kept apart: the slope may leave the floats.  All roundings of `s`, `Q`
+and `D` count in full in (9) and (10), which is too much near a knot, where the slope is nearly `d_0`.  There, for `t <= f`,
+    dx/dz = d_0 (1 + r),   r = (r_Q - r_D (1 + D))/D^2      where |r_Q|, |r_D| <= 1/4                (11)
+    r_Q = Q/e_0 - 1 = t (2 f (1 - e_0) + t (e_1 - e_0))/e_0,   r_D = D - 1 = (e_0 + e_1 - 2) t f     (12)
+and for `t > f` with 0 and 1, `t` and `f` exchanged.  A rounding of `r_Q` or `r_D`, which are small, counts little.
 
 Inverse.  With `p = x - x_0` and `q = x_1 - x`, `p B = q A` is quadratic in `t/f`, and
-    m = p e_1 - q e_0,   R = sqrt(m^2 + 4 p q),   M = |m| + R                       (11)
-    t : f = 2 p : M    for m <  0                                                   (12)
-          = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (13)
-    z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (14)
-    dz/dx = w D / R,   log|dz/dx| = log((w/R) D)                                    (15)
-for from the derivative of `p B = q A`, with `a`, `b`, `p`, `q` as its variables, `dx/dz = R/(w D)`.  The square root of (11) is
-not taken of a product: `p q` may underflow.  In (14), `w t = p (2 w/(2 p + M))` for (12), as `p` may be subnormal.
+    m = p e_1 - q e_0,   R = sqrt(m^2 + 4 p q),   M = |m| + R                       (13)
+    t : f = 2 p : M    for m <  0                                                   (14)
+          = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (15)
+    z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (16)
+    dz/dx = w D / R,   log|dz/dx| = -log((R/w) (1/D)), or minus the logarithm of (11)        (17)
+for from the derivative of `p B = q A`, with `a`, `b`, `p`, `q` as its variables, `dx/dz = R/(w D)`.  The exponent of
+`p q`, which may underflow, is kept apart.  In (16), `w t = p (2 w/(2 p + M))` for (14), as `p` may be subnormal.
 
-Reverse rule.  Let `P = t f / D`.  The derivatives of (3), with all terms of one sign, are
-    dx/dd_0 =  a f B / D^2,   dx/dd_1 = -b t A / D^2                                (16)
-    dx/dx_1 = E_1 = (A/D)^2 + P (t f + 2 e_1 t^2)/D + (e_0 P)(e_1 P)                (17)
-    dx/dx_0 = E_0 = (B/D)^2 + P (t f + 2 e_0 f^2)/D + (e_0 P)(e_1 P)                (18)
-    dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (19)
-    dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (20)
-(17) is the derivative with respect to `h`, through `s` too; (18) is 1 minus it.  (19) and (20) collect those with respect to
-`t` and `s`.  Derivatives of log-dets are differences, whose terms nearly cancel when slopes are far from `s`.  Brought over
-one denominator, in `t + f = 1`, what cancels is gone: every power of `e_0` and `e_1` stands once.  With the parts of `Q`,
-    u_0 = e_0 f^2 / Q,   u_1 = e_1 t^2 / Q,   u_2 = 2 t f / Q,   u_0 + u_1 + u_2 = 1        (21)
+Reverse rule.  The derivatives of (3), with all terms of one sign, are
+    dx/dd_0 =  a f B / D^2,   dx/dd_1 = -b t A / D^2                                (18)
+    dx/dx_1 = E_1 = (t/D) (t + (e_0 + e_1) f A/D)                                   (19)
+    dx/dx_0 = E_0 = (f/D) (f + (e_0 + e_1) t B/D)                                   (20)
+    dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (21)
+    dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (22)
+(19) is the derivative with respect to `h`, through `s` too; (20) is 1 minus it, and the larger of both is taken so.  (21) and
+(22) collect those with respect to `t` and `s`.  Derivatives of log-dets are differences, whose terms nearly cancel when slopes
+are far from `s`.  Brought over one denominator, in `t + f = 1`, what cancels is gone: every power of `e_0` and `e_1` stands
+once.  With the parts of `Q`,
+    u_0 = e_0 f^2 / Q,   u_1 = e_1 t^2 / Q,   u_2 = 2 t f / Q,   u_0 + u_1 + u_2 = 1        (23)
 those of `l = log|dx/dz|` are
-    T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(t^2 + 4 t f + f^2)/Q           (22)
-    V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (2 t^3 + 3 t^2 f - 2 t f^2 - f^3)/Q               (23)
-    V_1 = (e_0 + e_1) u_1 + e_1 t (3 f - t^2)/Q + u_0 f + (2 f^3 + 3 f^2 t - 2 f t^2 - t^3)/Q               (24)
-    dl/dz = 2 T/(w D),   dl/dz_0 = 2 f V_0/(w D),   dl/dz_1 = -2 t V_1/(w D)        (25)
-    dl/dx_1 = -dl/dx_0 = c/h,   c = 2 (e_0 + e_1) P + 2 t f/Q                       (26)
-    dl/dd_0 = (f^2/Q - 2 P)/s,   dl/dd_1 = (t^2/Q - 2 P)/s                          (27)
-`z_bar = x_bar dx/dz + log_det_bar dl/dz`, and so for every field.                  (28)
+    T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(1 + 2 t f)/Q        (24)
+      = ((e_1 - 1) t - (e_0 - 1) f) D/Q - (e_0 + e_1 - 2)(f - t)      where e_0, e_1 <= 2       (25)
+    V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (t (1 + 2 t (1 + f)) - 1)/Q                (26)
+    V_1 = (e_0 + e_1) u_1 + e_1 t (3 f - t^2)/Q + u_0 f + (f (1 + 2 f (1 + t)) - 1)/Q                (27)
+    dl/dz = 2 T/(w D),   dl/dz_0 = 2 f V_0/(w D),   dl/dz_1 = -2 t V_1/(w D)        (28)
+    dl/dx_1 = -dl/dx_0 = c/h,   c = 2 (e_0 + e_1) t f/D + 2 t f/Q                   (29)
+    dl/dd_0 = (f/s) N_0/(Q D),   N_0 = e_1 t (f^2 - 2 t^2) - e_0 t f^2 + f (f^2 - 3 t^2)             (30)
+and `dl/dd_1` with 0 and 1, `t` and `f` exchanged.  (25) is the plain difference, whose terms vanish in a straight bin, while
+those of (24) do not.
+`z_bar = x_bar dx/dz + log_det_bar dl/dz`, and so for every field.                  (31)
 
 For the inverse map, z's derivative with respect to a field is `-dz/dx` times x's, `dz/dx = D^2/(s Q)`:
-    dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (29)
-    dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (30)
-    dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (31)
+    dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (32)
+    dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (33)
+    dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (34)
 and that of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)(dz/dx)(dx/dfield)`, where `D` divides out:
-    dn/dx = -2 T D/(h Q)                                                            (32)
+    dn/dx = -2 T D/(h Q)                                                            (35)
     dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
-    K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (33)
-    dn/dd_0 = (f/s) (2 u_1^2 + u_2^2 - 2 u_0 e_1 t f/Q + u_0 f (t - f)/Q + u_1 f (5 t - f)/Q)               (34)
-    dn/dd_1 = (t/s) (2 u_0^2 + u_2^2 - 2 u_1 e_0 t f/Q + u_1 t (f - t)/Q + u_0 t (5 f - t)/Q)               (35)
-    dn/dx_0 = (2 f/h) X_0,   dn/dx_1 = -(2 t/h) X_1                                 (36)
+    K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (36)
+    dn/dd_0 = (f/s) (2 u_1^2 + u_2^2 - 2 u_0 e_1 t f/Q + u_0 f (t - f)/Q + u_1 f (5 t - f)/Q)               (37)
+    dn/dd_1 = (t/s) (2 u_0^2 + u_2^2 - 2 u_1 e_0 t f/Q + u_1 t (f - t)/Q + u_0 t (5 f - t)/Q)               (38)
+    dn/dx_0 = (2 f/h) X_0,   dn/dx_1 = -(2 t/h) X_1                                 (39)
     X_0 = (e_0 + e_1)(u_1^2 + 2 u_1 u_2 - u_0 e_1 t f/Q - u_0 f (f - t)/Q)
-          + (u_0 (f^2 - t f + 4 t^2) + (e_1 t/Q)(f^3 + 6 f^2 t + t^3) + (f/Q)(f^3 + 3 f^2 t - f t^2 + t^3))/Q       (37)
-`X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.  `x_bar = z_bar dz/dx + log_det_bar dn/dx`, and so for every field.    (38)
+          + (u_0 (1 - 3 t (f - t)) + (e_1 t/Q)(1 + 3 t f (f - t)) + (f/Q)(1 - 4 f t^2))/Q       (40)
+`X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.  `x_bar = z_bar dz/dx + log_det_bar dn/dx`, and so for every field.    (41)
 Beyond the knots, from (4) and (5), the cotangent of the event goes to it, to `x_0` and, with the other sign, to `z_0` (or to
-`x_K` and `z_K`); for the inverse map with the signs of both turned.                (39)
+`x_K` and `z_K`); for the inverse map with the signs of both turned.                (42)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; Gregory and Delbourgo,
 Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2 (1982).
@@ -73,6 +83,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, positive, real
+from ...core.arithmetic import product_apart
 from .bins import at_ends, at_knots, bin_of, tails
 
 
@@ -120,31 +131,31 @@ class RationalQuadraticSpline(Bijector):
         (z_0, z_1), (x_0, x_1), (d_0, d_1) = (at_ends(v, k) for v in (self.input_knots, self.output_knots, self.slopes))
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
         s = h / w                                                                   # (1)
-        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=s, e_0=d_0 / s, e_1=d_1 / s)
+        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=s, d_0=d_0, d_1=d_1, e_0=d_0 / s,
+                     e_1=d_1 / s)
 
     def place(self, z):
         """The bin of z, and z's place in it; the nearer end knot's for events beyond the knots."""
         z = np.clip(z, self.input_knots[..., 0], self.input_knots[..., -1])
         v = self.bin(bin_of(self.input_knots, z))
         v.a, v.b = z - v.z_0, v.z_1 - z                                             # (2)
-        v.t, v.f = v.a / v.w, v.b / v.w                                             # (2)
-        return v.with_slope()
+        return v.at(v.a / v.w, v.b / v.w)                                           # (2)
 
     def inverse_place(self, x):
         """The bin of x, and the place in it of the root."""
         x = np.clip(x, self.output_knots[..., 0], self.output_knots[..., -1])
         v = self.bin(bin_of(self.output_knots, x))
         v.p, v.q = x - v.x_0, v.x_1 - x
-        m = v.p * v.e_1 - v.q * v.e_0                                               # (11)
-        v.R = np.hypot(m, 2 * np.sqrt(v.p) * np.sqrt(v.q))                          # (11)
-        M, falling = np.abs(m) + v.R, m < 0                                         # (11)
+        m = v.p * v.e_1 - v.q * v.e_0                                               # (13)
+        v.R = np.hypot(m, 2 * root_of_product(v.p, v.q))                            # (13)
+        M, falling = np.abs(m) + v.R, m < 0                                         # (13)
         two_p, two_q = 2 * v.p, 2 * v.q
         whole = M + np.where(falling, two_p, two_q)
-        v.t = np.where(falling, two_p, M) / whole                                   # (12) (13)
-        v.f = np.where(falling, M, two_q) / whole                                   # (12) (13)
-        v.a = np.where(falling, v.p * (2 * v.w / whole), v.w * v.t)                 # (14)
-        v.b = np.where(falling, v.w * v.f, v.q * (2 * v.w / whole))                 # (14)
-        return v.with_slope()
+        t = np.where(falling, two_p, M) / whole                                     # (14) (15)
+        f = np.where(falling, M, two_q) / whole                                     # (14) (15)
+        v.a = np.where(falling, v.p * (2 * v.w / whole), v.w * t)                   # (16)
+        v.b = np.where(falling, v.w * f, v.q * (2 * v.w / whole))                   # (16)
+        return v.at(t, f)
 
     def joined(self, event, inner, tail_shift, knots):
         """The inner value inside the knots, the event moved by a constant beyond them."""
@@ -166,7 +177,7 @@ class RationalQuadraticSpline(Bijector):
         return self.log_slope(z, self.place(z))
 
     def log_slope(self, z, v):
-        inner = log_abs_product(np.stack((v.s, v.Q / v.D, 1 / v.D), -1))            # (10)
+        inner = v.log_slope(v.s, v.Q / v.D, 1 / v.D)                                # (10)
         below, above = tails(self.input_knots, z)
         return np.where(below | above, z.dtype.type(0), inner)
 
@@ -176,7 +187,7 @@ class RationalQuadraticSpline(Bijector):
 
     def slope(self, z):
         v, (below, above) = self.place(z), tails(self.input_knots, z)
-        return np.where(below | above, z.dtype.type(1), v.s * (v.Q / v.D) / v.D)    # (9)
+        return np.where(below | above, z.dtype.type(1), v.slope)                    # (9) (11)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
@@ -184,12 +195,12 @@ class RationalQuadraticSpline(Bijector):
         return self.origin(x, self.inverse_place(x))
 
     def origin(self, x, v):
-        inner = np.where(v.t <= v.f, v.z_0 + v.a, v.z_1 - v.b)                      # (14)
+        inner = np.where(v.t <= v.f, v.z_0 + v.a, v.z_1 - v.b)                      # (16)
         return self.joined(x, inner, -1, self.output_knots)
 
     def inverse_and_log_det(self, x):
         v, (below, above) = self.inverse_place(x), tails(self.output_knots, x)
-        inner = log_abs_product(np.stack((v.w / v.R, v.D), -1))                     # (15)
+        inner = -v.log_slope(v.R / v.w, 1 / v.D)                                    # (17)
         return self.origin(x, v), np.where(below | above, x.dtype.type(0), inner)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
@@ -200,16 +211,19 @@ class RationalQuadraticSpline(Bijector):
         def pullback(x_bar, log_det_bar):
             v.add_sums()
             t, f, both, l_bar, steep = v.t, v.f, v.e_0 + v.e_1, 2 * log_det_bar / v.w, x_bar * v.s
-            P = t * f / v.D
-            V_0 = both * v.u_0 + v.e_0 * f / v.Q * (3 * t - f * f) + v.u_1 * t + cubic(t, f) / v.Q              # (23)
-            V_1 = both * v.u_1 + v.e_1 * t / v.Q * (3 * f - t * t) + v.u_0 * f + cubic(f, t) / v.Q              # (24)
-            of_z = steep * (v.Q / v.D) / v.D + l_bar * v.T / v.D                    # (9) (25) (28)
-            of_z_0 = -steep * (f / v.D) ** 2 * v.G_0 + l_bar * f * V_0 / v.D        # (19) (25)
-            of_z_1 = -steep * (t / v.D) ** 2 * v.G_1 - l_bar * t * V_1 / v.D        # (20) (25)
-            c = 2 * both * P + v.u_2                                                # (26)
-            of_x_0, of_x_1 = x_bar * v.E_0 - log_det_bar * c / v.h, x_bar * v.E_1 + log_det_bar * c / v.h       # (17) (18) (26)
-            of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * (f * f / v.Q - 2 * P) / v.s            # (16) (27)
-            of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * (t * t / v.Q - 2 * P) / v.s           # (16) (27)
+            V_0 = both * v.u_0 + v.e_0 * f / v.Q * (3 * t - f * f) + v.u_1 * t \
+                + (t * (1 + 2 * t * (1 + f)) - 1) / v.Q                             # (26)
+            V_1 = both * v.u_1 + v.e_1 * t / v.Q * (3 * f - t * t) + v.u_0 * f \
+                + (f * (1 + 2 * f * (1 + t)) - 1) / v.Q                             # (27)
+            of_z = x_bar * v.slope + l_bar * v.T / v.D                              # (9) (28) (31)
+            of_z_0 = -steep * (f / v.D) * f * (v.G_0 / v.D) + l_bar * f * V_0 / v.D             # (21) (28)
+            of_z_1 = -steep * (t / v.D) * t * (v.G_1 / v.D) - l_bar * t * V_1 / v.D             # (22) (28)
+            c = 2 * both * (t * f / v.D) + v.u_2                                    # (29)
+            lower, upper = v.shared(x_bar)                                          # (19) (20)
+            of_x_0, of_x_1 = lower - log_det_bar * c / v.h, upper + log_det_bar * c / v.h               # (29)
+            N_0, N_1 = of_slope(v.e_0, v.e_1, t, f), of_slope(v.e_1, v.e_0, f, t)
+            of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * f / v.s * (N_0 / v.Q / v.D)            # (18) (30)
+            of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * t / v.s * (N_1 / v.Q / v.D)           # (18) (30)
             return self.bars(z, self.input_knots, v, x_bar, of_z, (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1))
 
         return (self.image(z, v), self.log_slope(z, v)), pullback
@@ -220,19 +234,20 @@ class RationalQuadraticSpline(Bijector):
         def pullback(z_bar, log_det_bar):
             v.add_sums()
             t, f, Q = v.t, v.f, v.Q
-            through = z_bar * v.w * v.D / v.R                                       # (15)
-            of_x = through - 2 * log_det_bar / v.h * v.T * (v.D / Q)                # (32) (38)
+            through = z_bar * v.w * v.D / v.R                                       # (17)
+            of_x = through - 2 * log_det_bar / v.h * v.T * (v.D / Q)                # (35) (41)
             K = (v.u_0 * v.e_0 * f + v.u_1 * v.e_1 * t + 3 * (v.e_0 * t / Q) * v.e_1 * f + 2 * v.u_0 * (f + 2 * t)
-                 + 2 * v.u_1 * (t + 2 * f) + v.u_2) / Q                             # (33)
-            of_z_0 = z_bar * f * f * v.G_0 / Q - 2 * log_det_bar * t * f / v.w * K  # (30) (33)
-            of_z_1 = z_bar * t * t * v.G_1 / Q + 2 * log_det_bar * t * f / v.w * K  # (30) (33)
-            n_0 = v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q + 2 * v.u_1 ** 2 + v.u_2 ** 2    # (34)
-            n_1 = v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q + 2 * v.u_0 ** 2 + v.u_2 ** 2    # (35)
-            of_d_0 = (-z_bar * v.a * (v.B / Q) + log_det_bar * n_0) * f / v.s       # (29) (34)
-            of_d_1 = (z_bar * v.b * (v.A / Q) + log_det_bar * n_1) * t / v.s        # (29) (35)
+                 + 2 * v.u_1 * (t + 2 * f) + v.u_2) / Q                             # (36)
+            bent = 2 * log_det_bar / v.w * K * t * f                                # (36)
+            of_z_0, of_z_1 = z_bar * f * (f * v.G_0 / Q) - bent, z_bar * t * (t * v.G_1 / Q) + bent     # (33) (36)
+            n_0 = v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q + 2 * v.u_1 ** 2 + v.u_2 ** 2    # (37)
+            n_1 = v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q + 2 * v.u_0 ** 2 + v.u_2 ** 2    # (38)
+            of_d_0 = (-z_bar * v.a * (v.B / Q) + log_det_bar * n_0) * f / v.s       # (32) (37)
+            of_d_1 = (z_bar * v.b * (v.A / Q) + log_det_bar * n_1) * t / v.s        # (32) (38)
             n_x_0 = end(2 * log_det_bar * f / v.h, v.e_0, v.e_1, t, f, v.u_0, v.u_1, v.u_2, Q)
             n_x_1 = end(2 * log_det_bar * t / v.h, v.e_1, v.e_0, f, t, v.u_1, v.u_0, v.u_2, Q)
-            of_x_0, of_x_1 = -through * v.E_0 + n_x_0, -through * v.E_1 - n_x_1     # (31) (36)
+            lower, upper = v.shared(through)                                        # (34)
+            of_x_0, of_x_1 = n_x_0 - lower, -n_x_1 - upper                          # (39)
             return self.bars(x, self.output_knots, v, z_bar, of_x, (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1))
 
         return self.inverse_and_log_det(x), pullback
@@ -242,11 +257,11 @@ class RationalQuadraticSpline(Bijector):
         below, above = tails(knots, event)
         zero = np.zeros_like(of_event)
         to_image = image_bar if knots is self.input_knots else -image_bar
-        lower, upper = np.where(below, to_image, zero), np.where(above, to_image, zero)             # (39)
+        lower, upper = np.where(below, to_image, zero), np.where(above, to_image, zero)             # (42)
         inside, count = ~(below | above), self.slopes.shape[-1]
 
         def field_bar(ends, sign):
-            ends = (np.where(inside, of_end, sign * beyond) for of_end, beyond in zip(ends, (lower, upper)))    # (39)
+            ends = (np.where(inside, of_end, sign * beyond) for of_end, beyond in zip(ends, (lower, upper)))    # (42)
             return at_knots(v.k, *ends, count)
 
         fields = {"input_knots": field_bar(of_z, -1), "output_knots": field_bar(of_x, 1), "slopes": field_bar(of_d, 0)}
@@ -257,12 +272,12 @@ class RationalQuadraticSpline(Bijector):
              x=[-2.0, 0.5, 3.0, 4.0, -5.0], input_knots=[-1.0, 1.0], output_knots=[-2.0, 3.0], slopes=[0.5, 4.0]),
         case("IdentityTails", "end knots agree: beyond them x is z exactly", z=[-5.0, 1e300, 3.0, np.nextafter(3, 4)],
              x=[-5.0, 3.5], input_knots=[-3.0, 0.5, 3.0], output_knots=[-3.0, -1.0, 3.0], slopes=[1.0, 0.25, 1.0]),
-        case("Line", "slopes equal the bins' own: both sums of (21) cancel", z=[-0.75, 0.5, 0.1], x=[-0.75, 0.5, 0.1],
+        case("Line", "slopes equal the bins' own: both sums of (23) cancel", z=[-0.75, 0.5, 0.1], x=[-0.75, 0.5, 0.1],
              input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 1.0], slopes=[1.0, 1.0, 1.0]),
         case("KnotExact", "an inner knot, and the floats beside it, on both sides",
              z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
              input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], slopes=[2.0, 0.01, 30.0]),
-        case("RootCancels", "4 p q is lost beside m^2: the wrong branch of (12) and (13) gives 0",
+        case("RootCancels", "4 p q is lost beside m^2: the wrong branch of (14) and (15) gives 0",
              z=[0.5, 1e-9, 1 - 1e-9], x=[1e-9, 0.5, 1 - 1e-9], input_knots=[0.0, 1.0], output_knots=[0.0, 1.0],
              slopes=[1e6, 1e6]),
         case("RootMiddle", "m vanishes: the slope is held by 4 p q alone", z=[0.5], x=[0.5], input_knots=[0.0, 1.0],
@@ -274,6 +289,15 @@ class RationalQuadraticSpline(Bijector):
              slopes=[1e6, 1e-6, 1.0, 1e-6]),
         case("NearerKnot", "x_0 is much larger than x: it must be reached from x_1", z=[1 - 1e-12, np.nextafter(1, 0)],
              x=[-1e-12, -1e-300], input_knots=[-1.0, 1.0], output_knots=[-1e6, 0.0], slopes=[1.0, 1.0]),
+        case("NearKnot", "the slope is nearly that of a knot, and near 1: every rounding of (9) is as large as the logarithm",
+             z=[0.0037], x=[0.0037], input_knots=[0.0, 2.2], output_knots=[0.0, 1.2], slopes=[1.1, 1.1]),
+        case("NearKnotBack", "the same for the inverse map: every rounding of w, R and D", z=[0.002], x=[0.002],
+             input_knots=[0.0, 2.4], output_knots=[0.0, 2.1], slopes=[1.0, 0.42]),
+        case("SteepKnots", "slopes far above the bin's own: in float32, squares of f/D underflow in (21), their products with "
+             "G_0 do not", z=[-0.7, -1e5, -2.5e5], x=[-3e-6, -1.6e-5], input_knots=[-2.6e5, -0.6],
+             output_knots=[-1.7e-5, -1.8e-6], slopes=[1e6, 5e5]),
+        case("FlatKnot", "beside a knot of small slope, E_0 underflows in float32, its product with dz/dx does not",
+             z=[-1e-24, -1e-18], x=[-1e-30, -1e-24], input_knots=[-1.0, 0.0], output_knots=[-1.0, 0.0], slopes=[1.0, 1e-6]),
         case("KnotAtZero", "a subnormal distance from a knot", z=[5e-324, -5e-324], x=[5e-324, -5e-324],
              input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 3.0], slopes=[1.0, 0.5, 1.0]),
     )
@@ -285,36 +309,72 @@ class Place:
     def __init__(self, **bin):
         vars(self).update(bin)
 
-    def with_slope(self):
-        """The sums of (6) and (9)."""
-        t, f, e_0, e_1 = self.t, self.f, self.e_0, self.e_1
+    def at(self, t, f):
+        """The letters of (6) and (9) at t, f."""
+        e_0, e_1, below = self.e_0, self.e_1, t <= f
+        self.t, self.f = t, f = np.where(below, t, 1 - f), np.where(below, 1 - t, f)
         self.A, self.B = t * (t + e_0 * f), f * (f + e_1 * t)                       # (6)
-        self.D = t * t + f * f + (e_0 + e_1) * t * f                                # (6)
-        self.Q = e_1 * t * t + 2 * t * f + e_0 * f * f                              # (9)
+        self.D = (1 + (f - t) ** 2) / 2 + (e_0 + e_1) * t * f                       # (6)
+        self.Q = (e_1 * t * t + e_0 * f * f) + 2 * t * f                            # (9)
         return self
+
+    @property
+    def near_knot(self):
+        """(marks of the places where (11) is used, its two factors)."""
+        t, f, D, below = self.t, self.f, self.D, self.t <= self.f
+        d, e, other = (np.where(below, *ends) for ends in ((self.d_0, self.d_1), (self.e_0, self.e_1), (self.e_1, self.e_0)))
+        t, f = np.minimum(t, f), np.maximum(t, f)
+        r_Q, r_D = t * (2 * f * (1 - e) + t * (other - e)) / e, (e + other - 2) * t * f         # (12)
+        r = (r_Q - r_D * (1 + D)) / D ** 2                                          # (11)
+        return (np.abs(r_Q) <= 0.25) & (np.abs(r_D) <= 0.25), d, 1 + r
+
+    @property
+    def slope(self):
+        """dx/dz."""
+        near, d, change = self.near_knot
+        return np.where(near, d * change, self.s * (self.Q / self.D) / self.D)      # (9) (11)
+
+    def log_slope(self, *factors):
+        """The logarithm of dx/dz, of the product of the factors or, near a knot, of those of (11)."""
+        near, *of_knot = self.near_knot
+        return np.where(near, log_abs_product(np.stack(of_knot, -1)), log_abs_product(np.stack(factors, -1)))   # (10) (11)
+
+    def shared(self, bar):
+        """(bar E_0, bar E_1)."""
+        t, f, D, both = self.t, self.f, self.D, self.e_0 + self.e_1
+        upper = bar * (t / D) * (t + both * f * (self.A / D))                       # (19)
+        lower = bar * (f / D) * (f + both * t * (self.B / D))                       # (20)
+        lesser = np.abs(lower) <= np.abs(upper)
+        return np.where(lesser, lower, bar - upper), np.where(lesser, bar - lower, upper)
 
     def add_sums(self):
         """What both pullbacks need."""
         t, f, e_0, e_1, D, Q = self.t, self.f, self.e_0, self.e_1, self.D, self.Q
-        P = t * f / D
-        self.E_1 = (self.A / D) ** 2 + P * (t * f + 2 * e_1 * t * t) / D + (e_0 * P) * (e_1 * P)        # (17)
-        self.E_0 = (self.B / D) ** 2 + P * (t * f + 2 * e_0 * f * f) / D + (e_0 * P) * (e_1 * P)        # (18)
-        self.G_0 = e_1 * t * t + 2 * t + e_0 * f * (1 + t)                          # (19)
-        self.G_1 = e_0 * f * f + 2 * f + e_1 * t * (1 + f)                          # (20)
-        self.u_0, self.u_1, self.u_2 = e_0 * f * f / Q, e_1 * t * t / Q, 2 * t * f / Q          # (21)
-        between = (self.b - self.a) / self.w
-        self.T = (e_0 + e_1) * (self.u_1 * t - self.u_0 * f) + self.u_0 * (f - 3 * t) + self.u_1 * (3 * f - t) \
-            + between * (t * t + 4 * t * f + f * f) / Q                             # (22)
+        both, between = e_0 + e_1, (self.b - self.a) / self.w
+        self.G_0 = e_1 * t * t + 2 * t + e_0 * f * (1 + t)                          # (21)
+        self.G_1 = e_0 * f * f + 2 * f + e_1 * t * (1 + f)                          # (22)
+        self.u_0, self.u_1, self.u_2 = u_0, u_1, _ = e_0 * f * f / Q, e_1 * t * t / Q, 2 * t * f / Q            # (23)
+        bent = both * (u_1 * t - u_0 * f) + u_0 * (f - 3 * t) + u_1 * (3 * f - t) \
+            + between * (1 + 2 * t * f) / Q                                         # (24)
+        over_0, over_1 = e_0 - 1, e_1 - 1
+        straight = (over_1 * t - over_0 * f) * (D / Q) - (over_0 + over_1) * between                # (25)
+        self.T = np.where((e_0 <= 2) & (e_1 <= 2), straight, bent)
 
 
-def cubic(t, f):
-    """2 t^3 + 3 t^2 f - 2 t f^2 - f^3 of (23)."""
-    return t * t * (2 * t + 3 * f) - f * f * (2 * t + f)
+def root_of_product(p, q):
+    """sqrt(p q) for p, q >= 0, though p q leave the floats."""
+    mantissa, exponent = product_apart(np.stack((p, q), -1))
+    half = exponent // 2
+    return np.ldexp(np.sqrt(np.ldexp(mantissa, exponent - 2 * half)), half)
+
+
+def of_slope(e_0, e_1, t, f):
+    """N_0, which is N_1 for exchanged arguments."""
+    return e_1 * t * (f * f - 2 * t * t) - e_0 * t * f * f + f * (f * f - 3 * t * t)            # (30)
 
 
 def end(bar, e_0, e_1, t, f, u_0, u_1, u_2, Q):
     """bar X_0, which is bar X_1 for exchanged arguments."""
     bent = bar * (e_0 + e_1) * (u_1 * (u_1 + 2 * u_2) - u_0 * (e_1 * t * f / Q) - u_0 * f * (f - t) / Q)
-    rest = u_0 * (f * f - t * f + 4 * t * t) + e_1 * t / Q * (f * f * (f + 6 * t) + t ** 3) \
-        + f / Q * (f * f * (f + 3 * t) + t * t * (t - f))
-    return bent + bar * rest / Q                                                    # (37)
+    rest = u_0 * (1 - 3 * t * (f - t)) + e_1 * t / Q * (1 + 3 * t * f * (f - t)) + f / Q * (1 - 4 * f * t * t)
+    return bent + bar * rest / Q                                                    # (40)

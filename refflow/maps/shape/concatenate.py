@@ -66,10 +66,14 @@ class Concatenate(Bijector):
             members = [s.make(source, block.shape, dtype, low, high) for s, block in zip(sets, blocks)]
             return np.concatenate(members, self.axis)
 
+        def room(values):
+            blocks = self._split(values, sizes or self._output_sizes(values))
+            return np.concatenate([s.room(block) for s, block in zip(sets, blocks)], self.axis)
+
         rules = " / ".join(dict.fromkeys(s.rule for s in sets))
         return dataclasses.replace(sets[0], name="blocks", rule=rules, outside=marks("outside"), rank=0, entrywise=True,
                                    outside_closed=marks("outside_closed"), make=make, lower=-np.inf, upper=np.inf,
-                                   biject_to=None)
+                                   alike=False, spare=room, biject_to=None)
 
     def _split(self, event, sizes):
         return np.split(event, np.cumsum(sizes)[:-1], self.axis)
