@@ -16,6 +16,7 @@ to the next, as where a distribution function is flat to within rounding, a larg
 infinite one fails there too.
 A quantity is unsettled too at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
 of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
+The sweep over the binades ends where four points in a row have no truth within reach.
 
 Allowed is 4 units for a map of one number, 4 + D/2 for vectors and matrices, whose sums have up to D terms (D is the
 longest axis of the event, its image, or a row of a network's matrices), 8 for an inverse found by a solver.  A page may
@@ -48,7 +49,7 @@ from refflow.saving import read_value
 from .climb import climbed
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
-from .points import Draw
+from .points import BINADE, Draw
 from .recorded import encoded, exhaustive, number, seen, written
 from .truth import TruthNotFound
 
@@ -168,12 +169,16 @@ def row_lengths(value):
 
 def certified(page, dtype, side):
     """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones."""
-    rows, drawn = {}, points(page, dtype, side)
-    for point in drawn:
-        for quantity, (C, ratio) in errors(point).items():
+    rows, reach, count = {}, Reach(), 0
+    for point in points(page, dtype, side):
+        if reach.beyond(point):
+            continue
+        found, count = errors(point), count + 1
+        reach.learn(point, found)
+        for quantity, (C, ratio) in found.items():
             rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
     climb(rows, f"{page.__name__} {dtype} {side}")
-    return {quantity: row.finished() for quantity, row in rows.items() if row.points}, len(drawn)
+    return {quantity: row.finished() for quantity, row in rows.items() if row.points}, count
 
 
 def climb(rows, seed):
@@ -190,6 +195,26 @@ def excess(point, found, quantities):
     """The largest C of some quantities, in units of what is allowed."""
     settled = [(q, found[q][0]) for q in quantities if found.get(q, (None,))[0] is not None]
     return max((C / allowed(point, q) for q, C in settled), default=0.0)
+
+
+class Reach:
+    """How far the sweep over the binades goes: where a few points in a row have no truth at all, those further out have none."""
+
+    FEW = 4
+
+    def __init__(self):
+        self.missed = {}
+
+    def key(self, point):
+        return bool(point.event < 0)
+
+    def beyond(self, point):
+        return point.reason.startswith(BINADE) and self.missed.get(self.key(point), 0) >= self.FEW
+
+    def learn(self, point, found):
+        if point.reason.startswith(BINADE):
+            nothing = all(C is None for C, _ in found.values())
+            self.missed[self.key(point)] = self.missed.get(self.key(point), 0) + 1 if nothing else 0
 
 
 class Row:
