@@ -21,6 +21,8 @@ from validation import certify
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, errors,
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, document
+from refflow.accuracy.quantities import truth_name
+from validation.climb import climbed
 from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
 from validation.points import belongs
@@ -169,6 +171,71 @@ def test_points_cover_the_range():
     assert {0.0, 1.0, -1.0, np.nextafter(1, 0), np.nextafter(1, 2)} <= set(events)
     images = np.array([float(p.event) for p in points(REGISTRY["Tanh"], "float64", "inverse")])
     assert images.max() == np.nextafter(1, 0) and images.min() == np.nextafter(-1, 0)
+
+
+def test_every_binade_has_points():
+    """At least two points, of either sign, between every power of two and the next."""
+    for dtype, low, high in (("float64", -1074, 1000), ("float32", -149, 126)):
+        events = np.array([float(p.event) for p in points(REGISTRY["Tanh"], dtype, "forward")])
+        for sign in (1, -1):
+            exponents = np.frexp(events[np.sign(events) == sign])[1] - 1
+            count = np.bincount(exponents - low)[:high - low]           # rounding moves subnormal numbers to the next binade
+            assert min(count) >= 1 and min(count[np.finfo(dtype).nmant:]) >= 2
+    near_one = [float(p.event) for p in points(REGISTRY["Sigmoid"], "float64", "inverse") if p.event > 0.5]
+    assert set(range(-53, -1)) <= set(np.frexp(1 - np.array(near_one))[1] - 1)
+
+
+def test_cotangents_come_one_by_one():
+    """A third each: of the image alone, of the log-det alone, both."""
+    bars = [(p.image_bar.any(), p.log_det_bar.any()) for p in points(REGISTRY["Affine"], "float32", "forward")]
+    for kind in ((True, False), (False, True), (True, True)):
+        assert bars.count(kind) > 0.3 * len(bars)
+    scale_bars = [tuple(p.image_bar.astype(bool).ravel()) for p in points(REGISTRY["ExpScale"], "float32", "forward")]
+    assert min(scale_bars.count(kind) for kind in ((True, False), (False, True), (True, True))) > 0.3 * len(scale_bars)
+
+
+def softplus_with_a_threshold(self, z):
+    return np.where(z > 9, z, np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))))
+
+
+ALONE = [("Sigmoid", "inverse", lambda self, x: -np.log(1 / x - 1), "inverse"),
+         ("Sigmoid", "forward", lambda self, z: 1 / (1 + np.exp(-z)), "forward"),
+         ("Softplus", "forward", softplus_with_a_threshold, "forward"),
+         ("Tanh", "log_det", lambda self, z: 2 * (np.log(2) - z - np.logaddexp(0, -2 * z)), "log_det"),
+         ("Exp", "slope", lambda self, z: np.expm1(z) + 1, "jacobian"),
+         ("Exp", "inverse_and_log_det", lambda self, x: (np.log(x), -np.log(x * (1 + 2.0**-18))), "inverse_log_det"),
+         ("Exp", "forward_and_log_det", lambda self, z: (np.expm1(z) + 1, z), "forward_and_log_det.forward")]
+
+
+@pytest.mark.parametrize("name, method, wrong, quantity", ALONE, ids=[f"{name}.{method}" for name, method, *_ in ALONE])
+def test_every_method_is_measured_by_itself(name, method, wrong, quantity, monkeypatch):
+    page, side = REGISTRY[name], "inverse" if method.startswith("inverse") else "forward"
+
+    def planted(self, event):
+        with np.errstate(all="ignore"):
+            return wrong(self, np.asarray(event))
+
+    monkeypatch.setattr(page, method, planted)
+    rows, _ = certified(page, "float32", side)
+    assert float(rows[quantity]["C"]) > rows[quantity]["allowed"]
+
+
+def test_a_value_of_a_fused_method_has_a_row_where_it_differs():
+    rows, _ = certified(REGISTRY["Softsign"], "float32", "forward")
+    assert {truth_name(name) for name in rows} == {"forward", "log_det", "jacobian", "vjp.z_bar"}
+    assert all(row["C"] <= row["allowed"] for row in rows.values())
+
+
+def test_the_search_climbs():
+    """From a point to a better one, within the range, the same way every time."""
+    start = Point(REGISTRY["Tanh"](), "forward", np.asarray(0.5), np.asarray(1.0), np.asarray(1.0), "", "")
+
+    def height(point, measured):
+        return -abs(float(point.event) - 0.53)
+
+    found = [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed")]
+    assert found and abs(found[-1] - 0.53) < 0.03 / 4
+    assert found == [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed")]
 
 
 # ---------------------------------------------------------------- conditioners, and pages with components

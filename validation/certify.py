@@ -1,6 +1,8 @@
 """The certificate: how far every page is from the truth, in units of rounding, at points drawn from its declaration.
 
-Pages of every kind are drawn from their declarations or, with components, by their own `examples`.
+Pages of every kind are drawn from their declarations or, with components, by their own `examples`.  Every public method is
+measured by itself: `forward` is not read from `vjp`.  From the worst point of each quantity a search climbs to worse ones
+nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in

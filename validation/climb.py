@@ -15,8 +15,8 @@ from refflow.accuracy.drawing import Point, set_of
 
 from .points import EVENTS, PARAMETERS, belongs
 
-STEPS = {"scalar": 24, "structured": 8}             # for each point to start from
-NEAR = (1, 4, 12, 24)                               # factors are 1 +- 2^-n
+STEPS = {"scalar": 64, "structured": 24}            # for each point to start from
+NEAR = (2, 6, 10, 16, 24)                           # factors are 1 +- 2^-n
 
 
 def climbed(point, measure, height, seed):
