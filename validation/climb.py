@@ -35,25 +35,26 @@ def climbed(point, measure, height, seed):
 
 def moved(point, rng) -> Point | None:
     """A point beside another one; None where it is not in the certified range."""
-    what = rng.choice(["event", "parameters", "cotangents"])
-    if what == "event":
-        event = nudged(point.event, rng)
-        limit = EVENTS["wide"][point.dtype.name]
-        inside = within(event, *limit) and belongs(set_of(point.f, point.side), event)
-        return point.changed(event=event) if inside else None
-    if what == "parameters":
-        return with_parameters(point, rng)
+    kinds = [with_event] * 2 + [with_parameters] * bool(point.f.ravel().size) + [with_bars] * (point.image_bar is not None)
+    return kinds[rng.integers(len(kinds))](point, rng)
+
+
+def with_event(point, rng):
+    """The same with a moved event."""
+    event, limits = nudged(point.event, rng), EVENTS["wide"][point.dtype.name]
+    return point.changed(event=event) if within(event, *limits) and belongs(set_of(point.f, point.side), event) else None
+
+
+def with_bars(point, rng):
+    """The same with moved cotangents."""
     bars = {key: nudged(getattr(point, key), rng) for key in ("image_bar", "log_det_bar") if getattr(point, key) is not None}
     spread = PARAMETERS[point.dtype.name]
-    return point.changed(**bars) if bars and all(within(b, -spread, spread) for b in bars.values()) else None
+    return point.changed(**bars) if all(within(bar, -spread, spread) for bar in bars.values()) else None
 
 
 def with_parameters(point, rng):
     """The same with moved parameters, where their sets allow it and the event is still a member."""
-    vector, spread = point.f.ravel(), PARAMETERS[point.dtype.name]
-    if not vector.size:
-        return None
-    moved_vector = nudged(vector, rng)
+    moved_vector, spread = nudged(point.f.ravel(), rng), PARAMETERS[point.dtype.name]
     if not within(moved_vector, -spread, spread):
         return None
     try:
