@@ -234,7 +234,8 @@ def test_the_search_climbs():
         return -abs(float(point.event) - 0.53)
 
     found = [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed")]
-    assert found and abs(found[-1] - 0.53) < 0.03 / 4
+    assert [abs(z - 0.53) for z in [0.5, *found]] == sorted((abs(z - 0.53) for z in [0.5, *found]), reverse=True)
+    assert abs(found[-1] - 0.53) < 0.03 * 0.75
     assert found == [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed")]
 
 
