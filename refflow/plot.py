@@ -63,12 +63,15 @@ def rendered(figure, form):
     return content.getvalue()
 
 
-def save(figure, path):
-    """Write a figure to a .png, .pdf or .svg file, in place of what is there; complete or not at all."""
+def save(figure, path, replace=True):
+    """Write a figure to a .png, .pdf or .svg file, complete or not at all, in place of what is there.
+
+    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.
+    """
     form = Path(path).suffix.lower()
     if form not in FORMS:
         raise ValueError(f"save: the name of a picture must end in {', '.join(FORMS)}; {path}")
-    write_atomically(path, rendered(figure, form))
+    write_atomically(path, rendered(figure, form), replace)
 
 
 # -- axes -------------------------------------------------------------------------------------------------------------

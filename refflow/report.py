@@ -88,6 +88,11 @@ def likelihood(log_prob, size):
     return {"nats": mean, "bits_per_dim": float(bits_per_dim(mean, size, bins=1))}
 
 
+def loss_in(measure, size):
+    """What makes the text of a loss, the mean -log p of events of `size` entries, in a measure."""
+    return lambda loss: f"{likelihood(-loss, size)[measure]:.4f} {MEASURES[measure]}"
+
+
 def parts_text(sizes, word):
     """"455 rows to train, 57 held out", of {part: how many}."""
     return ", ".join(f"{n} {f'{word}s ' * (name == 'train')}{PARTS[name]}" for name, n in sizes.items())

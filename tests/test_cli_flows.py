@@ -245,7 +245,7 @@ def test_flows_that_do_not_fit_the_table(run):
     assert "must end in" in run("sample", "data.csv")[2] and "no file" in run("sample", "none.npz")[2]
     os.rename("three.csv", "bad.npz")
     status, _, err = run("sample", "bad.npz")
-    assert status == 2 and "load: bad.npz: it is no .npz file" in err
+    assert status == 2 and "load: bad.npz: it is not a .npz file" in err
 
 
 def test_a_flow_that_needs_a_context(run):
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
         if info["step"] == 30:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, callback=stop, **k))
+    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, **k | {"callback": stop}))
     write("data.csv", rows())
     status, out, err = run("fit", "data.csv", "--out", "f.npz", "--json")
     report = json.loads(out)
@@ -320,7 +320,7 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
         try:
             os.close(theirs)
             seen, end = b"", time.monotonic() + 120
-            while b"/1000000  loss" not in seen and time.monotonic() < end:
+            while b"/1000000  train" not in seen and time.monotonic() < end:
                 seen += terminal.read(1000)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=120)
@@ -334,7 +334,7 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     assert b"[....................] " in seen and b"interrupted; f.npz holds the best flow so far" in seen, seen
     assert process.returncode == 130 and b"a Gaussian" in out and os.listdir(tmp_path) != ["data.csv"]
     assert np.isfinite(load(tmp_path / "f.npz").log_prob(x)).all() and about(tmp_path / "f.npz")["stopped"] == "interrupted"
-    assert sorted(os.listdir(tmp_path)) == ["data.csv", "f.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["data.csv", "f.checkpoint.npz", "f.npz"]
 
 
 def test_an_interruption_after_the_file_is_written(run, monkeypatch):

@@ -21,10 +21,10 @@ def read_npy(path):
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def write_npy(path, array):
+def write_npy(path, array, replace):
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content.getvalue(), replace)
 
 
 def table_text(names, rows):
@@ -36,12 +36,12 @@ def table_text(names, rows):
     return text.getvalue()
 
 
-def write_table(path, names, rows, array):
+def write_table(path, names, rows, array, replace):
     """The array in a .npy file, or `names` and `rows`, its cells, as text."""
     if is_npy(path):
-        write_npy(path, array)
+        write_npy(path, array, replace)
     else:
-        write_atomically(path, table_text(names, rows).encode())
+        write_atomically(path, table_text(names, rows).encode(), replace)
 
 
 def cells_of(x, whole):

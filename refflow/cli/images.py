@@ -19,6 +19,7 @@ import numpy as np
 
 from .dataset import Given, Start, in_units, likeliest
 from .files import is_npy, read_npy, write_npy
+from .options import put
 from ..maps.dequantisation import binned, dequantised, quantised
 from ..maps.elementwise import Affine
 from ..models import BUILDERS, image_realnvp
@@ -172,9 +173,10 @@ class Images:
 
     def write_samples(self, options, y):
         if is_png(options.out):
-            write_picture(options.out, self.shown(y), self.limits)
+            figure = picture_of(self.shown(y), self.limits)
+            put(options, lambda path, replace: plotting().save(figure, path, replace))
         else:
-            write_npy(options.out, self.samples(y))
+            put(options, lambda path, replace: write_npy(path, self.samples(y), replace))
         return f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}\n"
 
     def shown(self, y):
@@ -217,12 +219,16 @@ def hint_on_pixels(v, values):
     return f"; --values {int(v.max()) + 1} allows it" if whole else ""
 
 
-def write_picture(path, k, limits):
+def plotting():
     try:
         from .. import plot
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    plot.save(plot.images([k], columns=min(10, math.ceil(math.sqrt(len(k)))), limits=limits), path)
+    return plot
+
+
+def picture_of(k, limits):
+    return plotting().images([k], columns=min(10, math.ceil(math.sqrt(len(k)))), limits=limits)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .kinds import opened
-from .options import add_flow, add_seed, count, positive_count, rate, writes_a_file
+from .options import add_flow, add_seed, count, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from ..core import Flow
 from ..oracle import CannotRun
@@ -71,7 +71,7 @@ def run(options):
         figure = DRAW[options.what](plot, options, subject)
     except ValueError as error:
         raise CannotRun(str(error)) from None
-    plot.save(figure, options.out)
+    put(options, lambda path, replace: plot.save(figure, path, replace))
     report = {"flow": options.flow, "data": options.data, "what": options.what, "seed": options.seed, "out": options.out}
     print(json_text(report, indent=None) if options.json else f"{options.out}: {options.what} of {options.flow}")
     return 0

@@ -22,6 +22,7 @@ import numpy as np
 
 from .dataset import Given, Start, in_units, likeliest
 from .files import cells_of, is_npy, read_npy, table_text, write_table
+from .options import put
 from ..models import BUILDERS
 from ..oracle import CannotRun
 from ..training import EMA, Adam, Cosine
@@ -152,7 +153,7 @@ class Rows:
         cells = cells_of(x, self.noisy)
         if options.out is None:
             return table_text(self.names, cells)
-        write_table(options.out, self.names, cells, x)
+        put(options, lambda path, replace: write_table(path, self.names, cells, x, replace))
         return ""
 
     def shown(self, y):

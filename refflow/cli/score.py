@@ -8,7 +8,7 @@ import numpy as np
 
 from .files import table_text, write_table
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, writes_a_file
+from .options import add_flow, add_seed, add_table_out, put, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
@@ -33,7 +33,7 @@ def run(options):
     bits = bits_per_dim(log_prob, data.shape, bins=1)
     header, rows = scored(given, data.scores, {"log_prob": log_prob, "bits_per_dim": bits})
     if options.out:
-        write_table(options.out, header, rows, log_prob)
+        put(options, lambda path, replace: write_table(path, header, rows, log_prob, replace))
     elif not options.json:
         print(table_text(header, rows), end="")
     report = {"flow": options.flow, "data": options.data, "rows": len(y), "out": options.out}
