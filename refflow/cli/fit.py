@@ -94,7 +94,7 @@ def fitted(options, interruptions):
     note = plain(about | {"history": history_of(result.history)})
     with interruptions.held():
         put(options, lambda path, replace: save(result.flow, path, note, replace=replace or checkpoints.has_left(path)))
-        interrupted = result.stopped == "interrupted" and result.state is not None
+        interrupted = result.stopped == "interrupted" and result.state is not None and options.checkpoint_every > 0
         if interrupted:
             checkpoints.write(result.state, options.out)
         else:
