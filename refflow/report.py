@@ -41,6 +41,11 @@ def counted(n, word):
     return f"{n} {word}{'s' * (n != 1)}"
 
 
+def column_text(names, j):
+    """"column 2", "column 2 ('height')"."""
+    return f"column {j + 1}" + (f" ({names[j]!r})" if names else "")
+
+
 # -- parameters -------------------------------------------------------------------------------------------------------
 
 def parameters(page):
@@ -95,7 +100,7 @@ def loss_in(measure, size):
 
 def parts_text(sizes, word):
     """"455 rows to train, 57 held out", of {part: how many}."""
-    return ", ".join(f"{n} {f'{word}s ' * (name == 'train')}{PARTS[name]}" for name, n in sizes.items())
+    return ", ".join(f"{counted(n, word) if name == 'train' else n} {PARTS[name]}" for name, n in sizes.items())
 
 
 def likelihood_table(found, measures):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .files import cells_of, is_npy, table_text, write_npy, write_table
+from .files import cells_of, is_npy, refuse_form, table_text, write_npy, write_table
 from .options import add_table_out, positive_count, put, writes_a_file
 from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
 from ..oracle import CannotRun
@@ -41,6 +41,7 @@ def run(options):
 
 def table(options):
     """(report, text) of a table, written."""
+    refuse_form(options.out)
     data = load_data(options.name)
     x = data.values
     rows = cells_of(x, np.flatnonzero((x == np.floor(x)).all(0)))

@@ -70,8 +70,8 @@ class Dataset(Protocol):
     def summary(self, counts) -> str:
         """What fit says of the data, with the text `counts`: how many there are of each part."""
 
-    def read(self, path) -> Given:
-        """The events of a file, which must be such as this describes."""
+    def read(self, path, header=None) -> Given:
+        """The events of a file, which must be such as this describes; `header`: is the first row of a table names?"""
 
     def with_noise(self, values, rng) -> np.ndarray:
         """y of values: with uniform noise on integers."""

@@ -1,18 +1,27 @@
-"""Arrays and tables as files: .npy, or text of comma-separated values."""
+"""Arrays and tables as files: .npy, or text of comma-separated values, with the suffix .gz compressed."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
 import numpy as np
 
+from ..oracle import CannotRun
 from ..saving import write_atomically
+
+OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5", ".hdf5",
+          ".mat", ".pkl", ".png", ".pdf", ".svg"}
 
 
 def is_npy(path):
     return Path(path).suffix == ".npy"
+
+
+def is_gzip(path):
+    return Path(path).suffix.lower() == ".gz"
 
 
 def read_npy(path):
@@ -41,7 +50,17 @@ def write_table(path, names, rows, array, replace):
     if is_npy(path):
         write_npy(path, array, replace)
     else:
-        write_atomically(path, table_text(names, rows).encode(), replace)
+        text = table_text(names, rows).encode()
+        write_atomically(path, gzip.compress(text, mtime=0) if is_gzip(path) else text, replace)
+
+
+def refuse_form(path):
+    """Refuse the name of a table that promises what is not written."""
+    if path is None:
+        return
+    form = Path(path.removesuffix(".gz")).suffix.lower()
+    if form in OTHERS or is_gzip(path) and form == ".npy":
+        raise CannotRun(f"--out {path}: a table is written as .npy, or as text: .csv, .csv.gz")
 
 
 def cells_of(x, whole):

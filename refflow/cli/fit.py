@@ -14,7 +14,7 @@ import numpy as np
 from . import checkpoint, kinds
 from .checkpoint import Checkpoints
 from .interruptions import Interruptions
-from .options import add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
+from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..core.arrays import in_parts
 from ..models import BUILDERS
 from ..oracle import CannotRun
@@ -30,7 +30,7 @@ def add_command(commands):
         "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
         "units.  Ctrl-C, SIGTERM and SIGHUP end training and save the best flow so far; --resume continues it, also where "
         "the process was killed, with the same result as if it had not been."))
-    one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
+    add_data(one)
     one.add_argument("--model", default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or realnvp")
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
@@ -182,9 +182,11 @@ def gain_of(differences):
 
 
 def fit_text(report, data):
-    best = f", the best of {report['stopped_at']}" if "validation" in report["parts"] else ""
+    chosen, last = "validation" in report["parts"], report["step"] == report["steps"]
+    best = f", the best of {report['stopped_at']}" if chosen else ""
+    hint = "\nthe last is the best: more --steps may find a better one" if chosen and last else ""
     lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
              likelihood_table(report, data.measures),
              f"the Gaussian: {report['gaussian_is']}" if report["gaussian_is"] else "",
-             f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']})"]
+             f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']}){hint}"]
     return "\n".join(line for line in lines if line)

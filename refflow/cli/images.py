@@ -112,7 +112,8 @@ class Images:
 
     # -- their events -------------------------------------------------------------------------------------------------
 
-    def read(self, path):
+    def read(self, path, header=None):
+        refuse_header(header)
         v, _ = read_images(path, self.layout == "NHWC")
         if v.shape[1:] != self.shape:
             C, H, W = self.shape
@@ -233,8 +234,14 @@ def picture_of(k, limits):
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
+def refuse_header(header):
+    if header is not None:
+        raise CannotRun("--header and --no-header are for tables, not for images")
+
+
 def refuse_options(options):
     """Refuse models that are not for images, and what they have no use for."""
+    refuse_header(options.header)
     if options.model not in MODELS:
         if options.model not in BUILDERS:
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")

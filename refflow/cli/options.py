@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 import signal
@@ -34,6 +35,12 @@ counts = number_that(lambda text: tuple(int(n) for n in text.split(",")), lambda
 
 def add_seed(command):
     command.add_argument("--seed", type=count, default=0, help="of the random numbers (0)")
+
+
+def add_data(command, several=None):
+    command.add_argument("data", metavar="DATA", nargs=several, help="a .npy file, or comma-separated values, also as .gz")
+    command.add_argument("--header", action=argparse.BooleanOptionalAction, help=(
+        "the first row of the text is the names of the columns, or is not (it is if no cell of it is a number)"))
 
 
 def add_table_out(command):

@@ -15,7 +15,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .kinds import opened
-from .options import add_flow, add_seed, count, positive_count, put, rate, writes_a_file
+from .options import add_data, add_flow, add_seed, count, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from ..core import Flow
 from ..oracle import CannotRun
@@ -34,7 +34,7 @@ def add_command(commands):
         "Draw a flow as a .png, .pdf or .svg file; needs matplotlib: pip install \"refflow[plot]\"."),
         epilog="; ".join(f"{name}: {what}" for name, what in WHAT.items()))
     add_flow(one)
-    one.add_argument("data", metavar="DATA", nargs="?", help="a .npy file, or comma-separated values")
+    add_data(one, "?")
     one.add_argument("--what", choices=WHAT, required=True, help="the picture")
     one.add_argument("--out", metavar="PICTURE", required=True, help="the file to write, .png, .pdf or .svg")
     one.add_argument("--shape", type=image_shape, metavar="HxW",
@@ -94,7 +94,7 @@ def subject_of(options):
     rng = np.random.default_rng(options.seed)
     if options.data is None:
         return Subject(flow, data, note, None, data.names, rng)
-    given = data.read(options.data)
+    given = data.read(options.data, options.header)
     y = data.with_noise(given.values, rng).reshape(-1, *flow.event_shape)
     return Subject(flow, data, note, y, data.names or given.names, rng)
 

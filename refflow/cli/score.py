@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 
-from .files import table_text, write_table
+from .files import refuse_form, table_text, write_table
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, put, writes_a_file
+from .options import add_data, add_flow, add_seed, add_table_out, put, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
@@ -19,15 +19,16 @@ def add_command(commands):
         "Natural logarithms of the density of each row, as a column beside the data.  Where fit has dequantised columns, "
         "noise is drawn here too."))
     add_flow(one)
-    one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
+    add_data(one)
     add_table_out(one)
     add_seed(one)
     writes_a_file(one, run)
 
 
 def run(options):
+    refuse_form(options.out)
     flow, data, _ = opened(options.flow)
-    given = data.read(options.data)
+    given = data.read(options.data, options.header)
     y = data.with_noise(given.values, np.random.default_rng(options.seed))
     log_prob = in_parts(flow.log_prob, y).astype(np.float64)
     bits = bits_per_dim(log_prob, data.shape, bins=1)
