@@ -45,6 +45,7 @@ BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8c8c8c", "#333333"        # Ok
 FORMS = (".png", ".pdf", ".svg")
 PANELS_IN_A_ROW = 6
 MOST_ENTRIES = 6
+LARGEST = 2.0**1000                     # what a picture can show; the width of its axes must not overflow
 MANY = 4000                             # samples that a window is fitted to
 
 
@@ -116,15 +117,26 @@ def checked_flow(name, flow):
 def drawn(name, density, rng, n):
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
-    return density.sample(rng, n)
+    x = density.sample(rng, n)
+    if not largest(x) <= LARGEST:
+        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the most that is drawn")
+    return x
+
+
+def largest(x):
+    return float(np.abs(x).max(initial=0))
 
 
 def events(name, what, given, shape):
     """Finite events of the shape of the flow's, one or more."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name}: {what} must not be a masked array, whose mask would be lost")
     x = np.asarray(given)
     if x.shape[1:] != shape or not len(x) or x.dtype.kind not in "fiu" or not np.isfinite(x).all():
         raise ValueError(f"{name}: {what} must be finite numbers of shape (n, {', '.join(map(str, shape))}), n >= 1, not "
                          f"{x.dtype} of shape {x.shape}")
+    if largest(x) > LARGEST:
+        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; there is {largest(x):.3g}")
     return x.astype(np.float64) if x.dtype.kind in "iu" else x
 
 

@@ -146,6 +146,9 @@ def write_atomically(path, content, replace=True):
             os.replace(beside, path)
         else:
             name_exclusively(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)                # as for a full disk, where Python gives none
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()

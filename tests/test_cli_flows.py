@@ -53,14 +53,18 @@ def test_fit_sample_score(run, form):
     note = about(f"flow.{form}")
     assert note["columns"] == ["height", "mass, kg"] and note["model"] == "gaussian" and note["seed"] == 3
 
-    status, out, err = run("score", f"flow.{form}", "data.csv")
+    status, out, err = run("score", f"flow.{form}", "data.csv", "--out", "-")
     table = read(out)
     assert status == 0 and table[0] == ["height", "mass, kg", "log_prob"] and len(table) == 201
     given = np.array([[float(v) for v in row] for row in table[1:]])
     assert np.array_equal(given[:, :2], x) and np.array_equal(given[:, 2], load(f"flow.{form}").log_prob(x))
     assert err == f"200 rows: {given[:, 2].mean():.4f} nats, {-given[:, 2].mean() / 2 / math.log(2):.4f} bits/dim\n"
     write("one.csv", x[:1])
-    assert run("score", f"flow.{form}", "one.csv")[2].startswith(f"1 row: {given[0, 2]:.4f} nats")
+    assert run("score", f"flow.{form}", "one.csv")[1].startswith(f"1 row: {given[0, 2]:.4f} nats")
+    status, out, _ = run("score", f"flow.{form}", "data.csv")
+    low, low_at = given[:, 2].min(), given[:, 2].argmin()
+    assert status == 0 and out.startswith(err) and out.count("\n") == 2
+    assert f"\nfrom {low:.4f} to {given[:, 2].max():.4f} nats, the median " in out and f"the least likely: row {low_at + 2}, " in out
     S = np.cov(x.T, bias=True)                      # densities are in the data's own units
     best = -np.linalg.slogdet(S)[1] / 2 - 1 - math.log(2 * math.pi)
     assert best - 0.05 < given[:, 2].mean() <= best
@@ -312,9 +316,10 @@ def test_samples_that_overflow(run):
 
 def test_rows_outside_the_support_score_minus_infinity(run):
     save(Flow(Tanh(), StandardNormal((2,))), "f.json")
-    status, out, err = run("score", "f.json", write("data.csv", [[0.5, 0.5], [2.0, 0.5]]))
+    status, out, err = run("score", "f.json", write("data.csv", [[0.5, 0.5], [2.0, 0.5]]), "--out", "-")
     assert status == 0 and out.splitlines()[1].endswith(",-inf") and "-inf nats" in err
     assert json.loads(run("score", "f.json", "data.csv", "--json")[1])["log_prob"][1] == "-inf"
+    assert "the least likely: row 2, 1\n1 row outside the support" in run("score", "f.json", "data.csv")[1]
 
 
 def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
@@ -539,7 +544,7 @@ def test_columns_of_integers(run):
     run("sample", "g.npz", "--n", 300, "--seed", 5, "--out", "s.npy")
     exact = load("g.npz").sample(np.random.default_rng(5), 300)
     assert np.array_equal(np.load("s.npy"), np.where([True, False], np.floor(exact), exact))
-    scores = [[float(row[2]) for row in read(run("score", "g.npz", "data.csv", "--seed", seed)[1])[1:]]
+    scores = [[float(row[2]) for row in read(run("score", "g.npz", "data.csv", "--out", "-", "--seed", seed)[1])[1:]]
               for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
     u = np.random.default_rng(1).random((400, 1))

@@ -741,6 +741,13 @@ def test_the_callback_stops_and_sees_the_flow():
     assert r.stopped == "callback" and len(r.history["step"]) == 4
 
 
+def test_masked_arrays_are_refused():
+    x = np.ma.array(data(), mask=data() > 4)
+    for given in ((x, {}), (data(), {"validation": x}), (data(), {"weights": np.ma.ones(300)})):
+        with pytest.raises(ValueError, match="fit: [a-z]+ must not be a masked array"):
+            fit(normal_flow(), given[0], steps=1, **{"validation": 0} | given[1])
+
+
 def test_no_steps():
     flow = normal_flow()
     assert fit(flow, data(), steps=0, validation=0).flow is flow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .files import cells_of, is_npy, refuse_form, table_text, write_npy, write_table
+from .files import cells_of, is_npy, refuse_form, show_table, write_npy, write_table
 from .options import add_table_out, positive_count, put, writes_a_file
 from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
 from ..oracle import CannotRun
@@ -35,7 +35,10 @@ def run(options):
         report, text = (images if options.name in IMAGES else table)(options)
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    print(json_text(report | {"out": options.out}, indent=None) if options.json else text)
+    if options.json:
+        print(json_text(report | {"out": options.out}, indent=None))
+    elif text:
+        print(text)
     return 0
 
 
@@ -46,8 +49,10 @@ def table(options):
     x = data.values
     rows = cells_of(x, np.flatnonzero((x == np.floor(x)).all(0)))
     report = {"name": options.name, "columns": data.names, "shape": x.shape}
+    if options.out is None and not options.json:
+        show_table(data.names, rows)
     if options.out is None:
-        return report | {"rows": x.tolist()}, table_text(data.names, rows).rstrip("\n")
+        return report | {"rows": x.tolist()}, ""
     put(options, lambda path, replace: write_table(path, data.names, rows, x, replace))
     return report, f"{options.out}: {options.name}, {len(x)} rows of {x.shape[1]} columns"
 

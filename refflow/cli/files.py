@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def table_text(names, rows):
     writer.writerows([names] if names else [])
     writer.writerows(rows)
     return text.getvalue()
+
+
+def show_table(names, rows):
+    """Print a table; where standard output lacks a character of it, it is not replaced by another one."""
+    text, encoding = table_text(names, rows), sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise CannotRun(f"standard output is {encoding}, which has no {text[error.start]!r}; --out writes UTF-8, as does "
+                        "PYTHONIOENCODING=utf-8") from None
+    print(text, end="")
 
 
 def write_table(path, names, rows, array, replace):

@@ -119,7 +119,7 @@ class Images:
             C, H, W = self.shape
             raise CannotRun(f"{path}: its images have {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels, not {C} of "
                             f"{H} x {W}")
-        return Given(self.integers(v, path), ["image"], [[str(i)] for i in range(len(v))])
+        return Given(self.integers(v, path), ["image"], [[str(i)] for i in range(len(v))], list(range(len(v))))
 
     def integers(self, v, path, hint=""):
         """k of (1) as (N, C, H, W) of float32; wrong pixels are refused with their index in the file and their value."""
@@ -178,7 +178,8 @@ class Images:
             put(options, lambda path, replace: plotting().save(figure, path, replace))
         else:
             put(options, lambda path, replace: write_npy(path, self.samples(y), replace))
-        return f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}\n"
+        if not options.json:
+            print(f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}")
 
     def shown(self, y):
         """k of (1)."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..oracle import CannotRun
 
 INTERRUPTED = 128 + signal.SIGINT
+STDOUT = "-"                            # as a file to write
 
 
 def number_that(convert, holds, rule):
@@ -44,7 +45,8 @@ def add_data(command, several=None):
 
 
 def add_table_out(command):
-    command.add_argument("--out", metavar="FILE", help=".npy, or text by any other name; by default text on standard output")
+    command.add_argument("--out", metavar="FILE", help=(
+        ".npy, or text by any other name, as .gz compressed; by default text on standard output"))
 
 
 def add_flow(command):
@@ -69,15 +71,11 @@ def interruptible(run, options):
         left = f"{options.out} is written" if options.written else "nothing was written"
         print(f"refflow: interrupted; {left}", file=sys.stderr)
         return 128 + error.args[0] if error.args else INTERRUPTED
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CannotRun(f"{error.filename or 'file'}: {error.strerror or error}") from None
 
 
 def to_be_written(path, force):
     """Refuse a path that must not be written."""
-    if path is None:
+    if path in (None, STDOUT):
         return
     if not Path(path).resolve().parent.is_dir():
         raise CannotRun(f"{path}: there is no directory {Path(path).parent}")

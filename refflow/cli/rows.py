@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Given, Start, in_units, likeliest
-from .files import cells_of, refuse_form, table_text, write_table
+from .files import cells_of, refuse_form, show_table, write_table
 from .options import put
 from .tables import read_table
 from ..models import BUILDERS
@@ -102,7 +102,7 @@ class Rows:
             j = next(j for j in range(D) if names[j] != table.names[j])
             raise CannotRun(f"{table.source}: column {j + 1} is {table.names[j]!r}, that of the flow {names[j]!r}")
         checked_integers(table, self.noisy)
-        return Given(table.values, table.names, table.cells)
+        return Given(table.values, table.names, table.cells, table.lines)
 
     def with_noise(self, values, rng):
         if not self.noisy:
@@ -156,10 +156,10 @@ class Rows:
     def write_samples(self, options, y):
         x = self.samples(y)
         cells = cells_of(x, self.noisy)
-        if options.out is None:
-            return table_text(self.names, cells)
-        put(options, lambda path, replace: write_table(path, self.names, cells, x, replace))
-        return ""
+        if options.out is not None:
+            put(options, lambda path, replace: write_table(path, self.names, cells, x, replace))
+        elif not options.json:
+            show_table(self.names, cells)
 
     def shown(self, y):
         return y
