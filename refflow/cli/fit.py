@@ -32,7 +32,7 @@ def add_command(commands):
         "the process was killed, with the same result as if it had not been."))
     add_data(one)
     one.add_argument("--model", default="gaussian",
-                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or realnvp")
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, for which realnvp does too")
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
         "widths of the hidden layers of its networks (those of the model, at most an eighth of the rows)"))
     one.add_argument("--couplings", type=positive_count, metavar="N", help="how many couplings it has")
@@ -61,7 +61,7 @@ def add_command(commands):
 
 def add_options_of_images(command):
     one = command.add_argument_group("images", "DATA is a .npy file of integers, (N, channels, height, width) or "
-                                               "(N, height, width); --model is glow or realnvp")
+                                               "(N, height, width); --model is glow or image_realnvp")
     one.add_argument("--values", type=positive_count, metavar="N", help="how many values a pixel has, 0 .. N - 1 (256)")
     one.add_argument("--bits", type=positive_count, metavar="N", help="keep N bits of them: 2^N values, a divisor")
     one.add_argument("--levels", type=positive_count, metavar="N", help=(

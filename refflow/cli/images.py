@@ -34,6 +34,7 @@ MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
 MODELS = ("glow", "realnvp")
+NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
 SIZES = {"glow": {"levels": 3, "depth": 4, "hidden": 32}, "realnvp": {"levels": 2, "depth": 1, "hidden": 16}}
 
@@ -71,6 +72,7 @@ class Images:
 
     @classmethod
     def to_fit(cls, options, rng):
+        options.model = NAMES.get(options.model, options.model)
         refuse_options(options)
         v, layout = read_images(options.data, options.channels_last)
         values = options.values or 256

@@ -169,7 +169,7 @@ class Rows:
 
 def refuse_options_of_images(options):
     given = [f"--{key.replace('_', '-')}" for key in OF_IMAGES if getattr(options, key)]
-    given += ["--model glow"] * (options.model == "glow")
+    given += [f"--model {options.model}"] * (options.model in ("glow", "image_realnvp"))
     if given and Path(options.data).exists():
         raise CannotRun(f"{given[0]} is for images; {options.data} is no array (N, channels, height, width) or "
                         f"(N, height, width) in a .npy file")
