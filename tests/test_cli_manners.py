@@ -41,7 +41,7 @@ def ended(*arguments, **how):
     """(exit status, stdout, stderr) of it."""
     running = process(*arguments, **how)
     out, err = running.communicate(timeout=120)
-    return running.returncode, out and out.decode(), err.decode()
+    return running.returncode, None if out is None else out.decode(), err.decode()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
