@@ -104,21 +104,27 @@ def parts_text(sizes, word):
 
 
 def likelihood_table(found, measures):
-    """A row for each density, columns for the parts of the data and for each of `measures`.
+    """A row for each density, columns for the parts of the data, in each of `measures`; at most 80 characters wide.
 
     `found`: {"before", "after", "gaussian": {part: a likelihood or None}, "gain": {part: {"nats", "error"} or None}}.
     """
-    single, parts = len(measures) == 1, list(found["after"])
-    head = [MEASURES[measures[0]], *(PARTS[part] for part in parts)] if single else [
-        "log-likelihood", *(f"{part}: {MEASURES[measure]}" for part in parts for measure in measures)]
-    rows = [head]
+    parts = list(found["after"])
+    heads = [MEASURES[measure] for measure in measures]
+    single = len(measures) == 1
+    rows = [[heads[0] if single else "log-likelihood", *(PARTS[part] if single else part for part in parts)]]
+    rows += [] if single else [["", *[abreast(heads)] * len(parts)]]
     for key, name in DENSITIES.items():
         each = [found[key][part] for part in parts]
-        rows.append([name, *("-" if one is None else f"{one[measure]:.3f}" for one in each for measure in measures)])
+        rows.append([name, *("-" if one is None else abreast([f"{one[measure]:.3f}" for measure in measures]) for one in each)])
     if "nats" in measures:
-        rest = [""] * (len(measures) - 1)
-        rows.append(["gain over it", *(cell for part in parts for cell in (gain_text(found["gain"][part]), *rest))])
+        rows.append(["gain over it", *(gain_text(found["gain"][part]) for part in parts)])
     return aligned(rows)
+
+
+def abreast(cells):
+    """Numbers of one part, each but the last in the width of a column."""
+    *first, last = cells
+    return "".join(f"{cell:<9}" for cell in first) + last
 
 
 def gain_text(gain):

@@ -207,6 +207,17 @@ def test_one_of_a_kind(run, files):
     assert parts_text({"train": 1, "test": 1}, "row") == "1 row to train, 1 to test" and counted(2, "column") == "2 columns"
 
 
+def test_tables_fit_a_terminal(run, files):
+    """The likelihoods of three parts in both measures, of 30 columns as of 2."""
+    np.save("wide.npy", np.random.default_rng(0).normal(size=(400, 30)) * 1e-5 @ np.random.default_rng(1).normal(size=(30, 30)))
+    status, out, err = run("fit", "wide.npy", "--test", 0.2, "--out", "wide.npz", "--steps", 2)
+    assert status == 0 and not err and max(map(len, out.splitlines())) <= 80
+    head, measures, before = (line.split() for line in out.splitlines()[1:4])
+    assert head == ["log-likelihood", "train", "validation", "test"] and measures == ["nats", "bits/dim"] * 3
+    assert before[0] == "before" and len(before) == 7
+    assert all(line.index("validation") == out.splitlines()[2].index("nats", 20) for line in out.splitlines()[1:2])
+
+
 @pytest.mark.parametrize("text, looks", [
     ("a;b\n1,5;2,5\n3,5;4,1\n", "this looks like semicolons and decimal commas"), ("1,5;2,5\n3,5;4,1\n", "semicolons and decimal commas"),
     ("a;b\n1;2\n3;4\n", "this looks like semicolons\n"), ("a\tb\n1\t2\n", "this looks like tabs"), ("1,2\n3,x\n", "'x' is no number\n")])
