@@ -124,7 +124,7 @@ def likelihood_table(found, measures):
 def abreast(cells):
     """Numbers of one part, each but the last in the width of a column."""
     *first, last = cells
-    return "".join(f"{cell:<9}" for cell in first) + last
+    return "".join(f"{cell:<10}" for cell in first) + last
 
 
 def gain_text(gain):

@@ -3,12 +3,13 @@
     save(flow, "flow.npz")      load("flow.npz")
 
 Two forms of one document, {"schema", "refflow", "about", "value", "arrays", "checksum"}: `about` is a note of the caller's,
-which `about(path)` reads; `arrays` names those that the caller keeps beside the value, which `read(path)` gives; the checksum
-is the SHA-256 of everything else, so that a file with a bit changed is refused; a value is {"class", "weak", "fields"}, its class by name and its fields by theirs, or {"same": path} where it stands
-a second time.  A .json file holds arrays as {"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip archive
-with the document as `refflow.json` and one .npy entry for each array, named by its path.  Nothing is pickled, and nothing but
-known classes is built: a class is looked up among those that refflow, or `@bijector` in the user's own code, has registered,
-and constructs and checks itself as from any other caller.
+which `about(path)` reads; `arrays` names those that the caller keeps beside the value; the checksum is the SHA-256 of
+everything else, so that a file is refused in which a bit has changed.  A value is {"class", "weak", "fields"}, its class by
+name and its fields by theirs, or {"same": path} where it stands a second time.  A .json file holds arrays as {"dtype",
+"shape", "values"}, floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one .npy entry
+for each array, named by its path.  Nothing is pickled, and nothing but known classes is built: a class is looked up among
+those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from any other
+caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
 declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way

@@ -19,7 +19,8 @@ from refflow.saving import about, load, save
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 
 ROWS = ("--steps", "40", "--batch-size", "32", "--patience", "0")
-IMAGES = ("images.npy", "--values", "8", "--levels", "1", "--depth", "1", "--hidden", "4", "--steps", "14", "--batch-size", "16")
+IMAGES = ("images.npy", "--values", "8", "--levels", "1", "--depth", "1", "--hidden", "4", "--steps", "14", "--batch-size",
+          "16")
 FITS = {
     "gaussian": ("data.npy", *ROWS),
     "realnvp": ("data.npy", "--model", "realnvp", "--hidden", "8", "--couplings", "2", *ROWS),

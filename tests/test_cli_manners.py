@@ -1,4 +1,4 @@
-"""How every command ends: exit status 2 with one line where it could not run, no file written over, no traceback, no warning."""
+"""How commands end: exit status 2 with one line where one could not run, no file written over, no traceback, no warning."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from refflow.report import counted, parts_text
 from refflow.saving import about, load, save
 
 training = importlib.import_module("refflow.training.fit")      # whose name in the package is the function's
+ELSEWHERE = training.Progress.ELSEWHERE
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full")
 
 
@@ -101,8 +102,8 @@ def test_a_file_that_has_come_into_being_is_left_as_it_is(run, files, name, monk
 # -- exit status ------------------------------------------------------------------------------------------------------
 
 @posix
-@pytest.mark.parametrize("arguments", [("check", "--json", "--page", "Exp"), ("list",), ("show", "Tanh"), ("sample", "flow.npz"),
-                                       ("sample", "flow.npz", "--n", 9999), ("score", "flow.npz", "data.npy")],
+@pytest.mark.parametrize("arguments", [("check", "--json", "--page", "Exp"), ("list",), ("show", "Tanh"),
+                                       ("sample", "flow.npz"), ("sample", "flow.npz", "--n", 9999), ("score", "flow.npz", "data.npy")],
                          ids=lambda given: " ".join(map(str, given)))
 def test_a_full_disk(files, arguments):
     with open("/dev/full", "w") as full:
@@ -116,7 +117,8 @@ def test_a_full_disk_under_a_file_names_the_file(run, files, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert run("sample", "flow.npz", "--out", "s.csv") == (2, "", f"refflow: {Path('s.csv').resolve()}: No space left on device\n")
+    words = f"refflow: {Path('s.csv').resolve()}: No space left on device\n"
+    assert run("sample", "flow.npz", "--out", "s.csv") == (2, "", words)
 
 
 def test_a_crash_is_not_a_finding(run, files, monkeypatch):
@@ -137,7 +139,8 @@ def test_a_file_that_is_not_of_adapters(run, files):
 def test_not_enough_memory(run, files, monkeypatch):
     for n in (10**12, 10**18, 10**30):
         status, out, err = run("sample", "flow.npz", "--n", n)
-        assert status == 2 and not out and re.fullmatch(rf"refflow: --n {n}: these are .* GB, and this machine has .* GB .*\n", err)
+        assert status == 2 and not out
+        assert re.fullmatch(rf"refflow: --n {n}: these are .* GB, and this machine has .* GB .*\n", err)
 
     def broken(options):
         raise MemoryError("Unable to allocate 5 GB")
@@ -186,7 +189,8 @@ def test_numbers_of_any_size(run, files):
     """The suite makes errors of warnings."""
     pytest.importorskip("matplotlib")
     x = np.random.default_rng(0).normal(size=(60, 2))
-    for name, values in (("signs", np.copysign(1e308, x)), ("one", np.where(x > 2, 1.7e308, x)), ("same", 1.7e308 - 1e300 * abs(x))):
+    large = {"signs": np.copysign(1e308, x), "one": np.where(x > 2, 1.7e308, x), "same": 1.7e308 - 1e300 * abs(x)}
+    for name, values in large.items():
         np.save(f"{name}.npy", values)
         for model in ("gaussian", "realnvp"):
             status, out, err = run("fit", f"{name}.npy", "--model", model, "--out", "large.npz", "--steps", 2)
@@ -219,8 +223,9 @@ def test_tables_fit_a_terminal(run, files):
 
 
 @pytest.mark.parametrize("text, looks", [
-    ("a;b\n1,5;2,5\n3,5;4,1\n", "this looks like semicolons and decimal commas"), ("1,5;2,5\n3,5;4,1\n", "semicolons and decimal commas"),
-    ("a;b\n1;2\n3;4\n", "this looks like semicolons\n"), ("a\tb\n1\t2\n", "this looks like tabs"), ("1,2\n3,x\n", "'x' is no number\n")])
+    ("a;b\n1,5;2,5\n3,5;4,1\n", "this looks like semicolons and decimal commas"),
+    ("1,5;2,5\n3,5;4,1\n", "semicolons and decimal commas"), ("a;b\n1;2\n3;4\n", "this looks like semicolons\n"),
+    ("a\tb\n1\t2\n", "this looks like tabs"), ("1,2\n3,x\n", "'x' is no number\n")])
 def test_tables_with_other_separators(run, files, text, looks):
     Path("data.csv").write_text(text)
     status, _, err = run("fit", "data.csv", "--out", "f.npz")
@@ -236,7 +241,8 @@ def test_the_readmes_names_of_models(run, files):
     assert run(*command, "b.npz", "--model", "realnvp")[0] == 0 and load("a.npz").equals(load("b.npz"))
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     assert "`image_realnvp`" in readme
-    assert "--model image_realnvp is for images; data.npy is no array" in run("fit", "data.npy", "--model", "image_realnvp", "--out", "c.npz")[2]
+    words = "--model image_realnvp is for images; data.npy is no array"
+    assert words in run("fit", "data.npy", "--model", "image_realnvp", "--out", "c.npz")[2]
 
 
 class Terminal:
@@ -270,7 +276,8 @@ def shown(monkeypatch):
 LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?")
 
 
-def test_without_a_terminal_a_line_every_half_minute(run, files, shown):
+def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypatch):
+    monkeypatch.setattr(training.Progress, "ELSEWHERE", ELSEWHERE)          # which the fixture `run` takes away
     stderr = shown(4.0, False)
     report = run("fit", "data.npy", "--model", "realnvp", "--hidden", 4, "--out", "f.npz", "--steps", 40, "--patience", 0,
                  "--checkpoint-every", 0)
@@ -282,7 +289,8 @@ def test_without_a_terminal_a_line_every_half_minute(run, files, shown):
 
 def test_progress_is_in_the_units_of_the_table_and_its_validation_value_is_fresh(run, files, shown):
     stderr = shown(1.0, True)
-    out = run("fit", "data.npy", "--out", "f.npz", "--steps", 30, "--patience", 0, "--learning-rate", 0.05, "--checkpoint-every", 0)[1]
+    out = run("fit", "data.npy", "--out", "f.npz", "--steps", 30, "--patience", 0, "--learning-rate", 0.05,
+              "--checkpoint-every", 0)[1]
     lines = [LINE.search(part) for part in stderr.text.split("\r") if "/30" in part]
     assert [int(line[1]) for line in lines] == list(range(1, 31))
     history = about("f.npz")["history"]

@@ -185,7 +185,8 @@ def test_density_of_thirty_entries():
 
 
 @pytest.mark.parametrize("arguments, match", [
-    ({"data": np.zeros((4, 2)), "entries": [2]}, "entries must be indices 0 .. 1"), ({"data": np.zeros((4, 2)), "entries": []}, "or more"),
+    ({"data": np.zeros((4, 2)), "entries": [2]}, "entries must be indices 0 .. 1"),
+    ({"data": np.zeros((4, 2)), "entries": []}, "or more"),
     ({"data": np.zeros((4, 3))}, r"data must be .*\(4, 3\)"), ({"data": np.zeros((0, 2))}, "n >= 1"),
     ({}, "rng must be"), ({"data": np.zeros((4, 2)), "names": ["a"]}, "names must hold 2 names, not 1")])
 def test_density_refuses(arguments, match):

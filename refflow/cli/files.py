@@ -13,8 +13,8 @@ import numpy as np
 from ..oracle import CannotRun
 from ..saving import write_atomically
 
-OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5", ".hdf5",
-          ".mat", ".pkl", ".png", ".pdf", ".svg"}
+OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5",
+          ".hdf5", ".mat", ".pkl", ".png", ".pdf", ".svg"}
 
 
 def is_npy(path):

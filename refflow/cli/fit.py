@@ -32,10 +32,12 @@ def add_command(commands):
         "the process was killed, with the same result as if it had not been."))
     add_data(one)
     one.add_argument("--model", default="gaussian",
-                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, for which realnvp does too")
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "
+                          "names too")
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
-        "widths of the hidden layers of its networks (those of the model, at most an eighth of the rows)"))
-    one.add_argument("--couplings", type=positive_count, metavar="N", help="how many couplings it has")
+        "widths of the hidden layers of its networks (64,64, at most an eighth of the rows)"))
+    one.add_argument("--couplings", type=positive_count, metavar="N", help=(
+        "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help="rows for each step (256, of images 64)")

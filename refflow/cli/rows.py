@@ -32,6 +32,7 @@ from ..training.gaussians import correlated, dependent_column, gaussian_start, n
 ROUNDING = 16 * np.finfo(np.float64).eps
 LARGEST = 2.0**1000                     # the largest numbers that pages are certified for
 ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by default
+MOVED = 8                               # entries that the couplings of a model transform together, at least, by default
 SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
 
@@ -122,7 +123,7 @@ class Rows:
         if len(constant):
             raise CannotRun(f"{options.data}: {column_text(self.names, constant[0])} is constant in the rows to train on; hold "
                             f"out fewer (--validation 0) or choose another --seed")
-        builder, sizes = builder_and_sizes(options, len(train))
+        builder, sizes = builder_and_sizes(options, len(train), self.D)
         simple = options.model == "gaussian"
         units = standardised(train) if simple else gaussian_start(train, held_out)
         try:
@@ -175,8 +176,11 @@ def refuse_options_of_images(options):
                         f"(N, height, width) in a .npy file")
 
 
-def builder_and_sizes(options, rows):
-    """(the builder of the model, its hidden and couplings); few rows make narrow layers, unless told otherwise."""
+def builder_and_sizes(options, rows, D):
+    """(the builder of the model, its hidden and couplings).
+
+    Unless told otherwise, few rows make narrow layers, and few columns, of which a coupling transforms half, many couplings.
+    """
     if options.model not in BUILDERS:
         raise CannotRun(f"there is no model {options.model!r}; {likeliest(options.model, BUILDERS)}")
     builder = BUILDERS[options.model]
@@ -188,6 +192,8 @@ def builder_and_sizes(options, rows):
     own = {key: accepted[key].default for key in ("hidden", "couplings") if key in accepted}
     if "hidden" in own:
         own["hidden"] = tuple(min(width, max(8, rows // ROWS_PER_UNIT)) for width in own["hidden"])
+    if "couplings" in own:
+        own["couplings"] = max(own["couplings"], 2 * MOVED // D)
     return builder, own | sizes
 
 

@@ -57,8 +57,8 @@ def read_table(path, header=None, names=None) -> Table:
     if header is None and not is_npy(path) and table.names is None and looks_like_names(*table.cells):
         first = table.cells[0]
         shown = ",".join(first[:SHOWN]) + ",..." * (len(first) > SHOWN)
-        print(f"refflow: {path}: the first row, {shown}, is read as numbers; --header reads it as names, --no-header as numbers "
-              "without this note", file=sys.stderr)
+        print(f"refflow: {path}: the first row, {shown}, is read as numbers; --header reads it as names, --no-header as "
+              "numbers without this note", file=sys.stderr)
     return table
 
 
