@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import re
 import subprocess
@@ -265,8 +266,8 @@ class Terminal:
 def shown(monkeypatch):
     """shown(seconds a step, terminal): standard error from now on, every step taking so long."""
     def start(seconds, terminal):
-        clock = iter(np.arange(0, 1e9, seconds))
-        monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+        clock = itertools.count(0.0, seconds)
+        monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
         monkeypatch.setattr(sys, "stderr", Terminal(terminal))
         return sys.stderr
 
