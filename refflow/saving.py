@@ -96,7 +96,12 @@ def about(path):
 
 
 def read(path):
-    """(value, note, arrays beside it) of a file."""
+    """(value, note) of a file."""
+    return read_all(path)[:2]
+
+
+def read_all(path):
+    """(value, note, arrays beside the value) of a file."""
     path = Path(path)
     form = suffix(path)
     raw = path.read_bytes()

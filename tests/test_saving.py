@@ -56,7 +56,7 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
-from refflow.saving import EARLIER, SCHEMA, about, archive, checksum, known_classes, load, read, read_npy, save
+from refflow.saving import EARLIER, SCHEMA, about, archive, checksum, known_classes, load, read, read_all, read_npy, save
 from refflow.training.batch_norm import of_batch
 
 FORMS = [".npz", ".json"]
@@ -450,7 +450,7 @@ def loaded(path, content):
     """(value, note) of these bytes; None where `load` refuses them by its own error, and any other error ends the test."""
     path.write_bytes(content)
     try:
-        return read(path)[:2]
+        return read(path)
     except ValueError as error:
         assert str(error).startswith(f"load: {path}: ")
         return None
@@ -525,7 +525,7 @@ def test_a_document_changed_by_hand_is_refused(tmp_path):
 def test_arrays_beside_the_value(tmp_path):
     arrays = {"order": np.arange(3), "optimiser.m": np.array([0.5, -0.0], np.float32), "b": np.array([True])}
     save(Tanh(), tmp_path / "a.npz", {"n": {2: 1}}, arrays)
-    value, note, found = read(tmp_path / "a.npz")
+    value, note, found = read_all(tmp_path / "a.npz")
     assert same(Tanh(), value) and note == {"n": {"2": 1}} and list(found) == list(arrays)
     assert all(found[key].dtype == array.dtype and np.array_equal(found[key], array) for key, array in arrays.items())
     with pytest.raises(ValueError, match="need a .npz file"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.version import VERSION
 from ..oracle import CannotRun
 from ..report import json_text, plain
-from ..saving import read, save
+from ..saving import read_all, save
 from ..training import State
 
 NOT_OF_TRAINING = ("run", "written", "out", "force", "json", "resume", "checkpoint_every", "data", "held_out", "header")
@@ -84,7 +84,7 @@ def opened(path):
     if not path.exists():
         raise CannotRun(f"--resume: there is no checkpoint {path}")
     try:
-        best, note, arrays = read(path)
+        best, note, arrays = read_all(path)
     except ValueError as error:
         raise CannotRun(str(error)) from None
     if not isinstance(note, dict) or not isinstance(note.get("checkpoint"), dict):

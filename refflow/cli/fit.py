@@ -53,7 +53,7 @@ def add_command(commands):
                      help="stop after N evaluations that are no better; 0: never (30)")
     one.add_argument("--dequantise", action="store_true", help="add uniform noise on [0, 1) to the columns of integers")
     one.add_argument("--checkpoint-every", type=duration, default=10.0, metavar="SECONDS", help=(
-        "how often the state of training is written beside FLOW, in FLOW.checkpoint.npz (10); 0: never"))
+        "how often the state of training is written beside FLOW, of flow.npz in flow.checkpoint.npz (10); 0: never"))
     one.add_argument("--resume", action="store_true", help=(
         "continue the fit whose checkpoint is there; DATA and the options must be the same"))
     add_options_of_images(one)

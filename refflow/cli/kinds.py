@@ -27,7 +27,7 @@ def opened(path, arrays=False):
     if not Path(path).exists():
         raise CannotRun(f"there is no file {path}")
     try:
-        flow, note, _ = read(path)
+        flow, note = read(path)
     except ValueError as error:
         raise CannotRun(str(error)) from None
     if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
