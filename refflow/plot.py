@@ -45,6 +45,8 @@ BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8c8c8c", "#333333"        # Ok
 FORMS = (".png", ".pdf", ".svg")
 PANELS_IN_A_ROW = 6
 MOST_ENTRIES = 6
+LONGEST = 18                            # characters of a name beside an axis
+LARGEST = 2.0**1000                     # what a picture can show; the width of its axes must not overflow
 MANY = 4000                             # samples that a window is fitted to
 
 
@@ -63,18 +65,26 @@ def rendered(figure, form):
     return content.getvalue()
 
 
-def save(figure, path):
-    """Write a figure to a .png, .pdf or .svg file, in place of what is there; complete or not at all."""
+def save(figure, path, replace=True):
+    """Write a figure to a .png, .pdf or .svg file, complete or not at all, in place of what is there.
+
+    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.
+    """
     form = Path(path).suffix.lower()
     if form not in FORMS:
         raise ValueError(f"save: the name of a picture must end in {', '.join(FORMS)}; {path}")
-    write_atomically(path, rendered(figure, form))
+    write_atomically(path, rendered(figure, form), replace)
 
 
 # -- axes -------------------------------------------------------------------------------------------------------------
 
 def picture(width, height):
     return Picture(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def short(name):
+    """A name that fits beside the axes of one entry."""
+    return name if len(name) <= LONGEST else f"{name[:LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def quiet(axes, ticks=4):
@@ -113,15 +123,26 @@ def checked_flow(name, flow):
 def drawn(name, density, rng, n):
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
-    return density.sample(rng, n)
+    x = density.sample(rng, n)
+    if not largest(x) <= LARGEST:
+        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the most that is drawn")
+    return x
+
+
+def largest(x):
+    return float(np.abs(x).max(initial=0))
 
 
 def events(name, what, given, shape):
     """Finite events of the shape of the flow's, one or more."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name}: {what} must not be a masked array, whose mask would be lost")
     x = np.asarray(given)
     if x.shape[1:] != shape or not len(x) or x.dtype.kind not in "fiu" or not np.isfinite(x).all():
         raise ValueError(f"{name}: {what} must be finite numbers of shape (n, {', '.join(map(str, shape))}), n >= 1, not "
                          f"{x.dtype} of shape {x.shape}")
+    if largest(x) > LARGEST:
+        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; there is {largest(x):.3g}")
     return x.astype(np.float64) if x.dtype.kind in "iu" else x
 
 
@@ -249,12 +270,13 @@ def common_window(windows):
 
 # -- density ----------------------------------------------------------------------------------------------------------
 
-def density(flow, data=None, *, rng=None, names=None, points=2000, resolution=300):
+def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000, resolution=300):
     """The density of a flow of vectors over data, (n, D).
 
-    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, in the title their mean log p.  D > 2: the
-    first 6 entries in pairs, below the diagonal data, above it samples, on it the histograms of both.  `rng`, a Generator,
-    draws the samples, for D <= 2 where there are no data; at most `points` are shown.  `names`: of the entries.
+    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, in the title their mean log p.  D > 2:
+    `entries`, by their indices, the first 6 by default, in pairs, below the diagonal data, above it samples, on it the
+    histograms of both.  `rng`, a Generator, draws the samples, for D <= 2 where there are no data; at most `points` are
+    shown.  `names`: of all entries.
     """
     checked_flow("density", flow)
     if len(flow.event_shape) != 1:
@@ -264,9 +286,15 @@ def density(flow, data=None, *, rng=None, names=None, points=2000, resolution=30
     names = [rf"$x_{{{i + 1}}}$" for i in range(D)] if names is None else list(names)
     if len(names) != D:
         raise ValueError(f"density: names must hold {D} names, not {len(names)}")
+    shown = list(range(min(D, MOST_ENTRIES)) if entries is None else entries)
+    if not shown or any(not isinstance(j, (int, np.integer)) or not 0 <= j < D for j in shown):
+        raise ValueError(f"density: entries must be indices 0 .. {D - 1}, one or more, not {entries!r}")
     samples = drawn("density", flow, rng, MANY) if x is None or D > 2 else None
     if D > 2:
-        return pairs(x, samples, names, points)
+        figure = pairs(None if x is None else x[:, shown], samples[:, shown], [short(names[j]) for j in shown], points)
+        if len(shown) < D:
+            figure.suptitle(f"{len(shown)} of {D} entries", size=9, color=INK)
+        return figure
     low, high = around(samples if x is None else x)
     return (curve if D == 1 else plane)(flow, x, low, high, names, points, resolution)
 
@@ -316,7 +344,7 @@ def plane(flow, x, low, high, names, points, resolution):
 
 
 def pairs(x, samples, names, points):
-    d = min(samples.shape[1], MOST_ENTRIES)
+    d = samples.shape[1]
     together = samples if x is None else np.concatenate([x, samples])
     low, high = around(together)
     count = min(points, len(samples) if x is None else len(x), len(samples))

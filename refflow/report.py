@@ -41,6 +41,11 @@ def counted(n, word):
     return f"{n} {word}{'s' * (n != 1)}"
 
 
+def column_text(names, j):
+    """"column 2", "column 2 ('height')"."""
+    return f"column {j + 1}" + (f" ({names[j]!r})" if names else "")
+
+
 # -- parameters -------------------------------------------------------------------------------------------------------
 
 def parameters(page):
@@ -88,27 +93,38 @@ def likelihood(log_prob, size):
     return {"nats": mean, "bits_per_dim": float(bits_per_dim(mean, size, bins=1))}
 
 
+def loss_in(measure, size):
+    """What makes the text of a loss, the mean -log p of events of `size` entries, in a measure."""
+    return lambda loss: f"{likelihood(-loss, size)[measure]:.4f} {MEASURES[measure]}"
+
+
 def parts_text(sizes, word):
     """"455 rows to train, 57 held out", of {part: how many}."""
-    return ", ".join(f"{n} {f'{word}s ' * (name == 'train')}{PARTS[name]}" for name, n in sizes.items())
+    return ", ".join(f"{counted(n, word) if name == 'train' else n} {PARTS[name]}" for name, n in sizes.items())
 
 
 def likelihood_table(found, measures):
-    """A row for each density, columns for the parts of the data and for each of `measures`.
+    """A row for each density, columns for the parts of the data, in each of `measures`; at most 80 characters wide.
 
     `found`: {"before", "after", "gaussian": {part: a likelihood or None}, "gain": {part: {"nats", "error"} or None}}.
     """
-    single, parts = len(measures) == 1, list(found["after"])
-    head = [MEASURES[measures[0]], *(PARTS[part] for part in parts)] if single else [
-        "log-likelihood", *(f"{part}: {MEASURES[measure]}" for part in parts for measure in measures)]
-    rows = [head]
+    parts = list(found["after"])
+    heads = [MEASURES[measure] for measure in measures]
+    single = len(measures) == 1
+    rows = [[heads[0] if single else "log-likelihood", *(PARTS[part] if single else part for part in parts)]]
+    rows += [] if single else [["", *[abreast(heads)] * len(parts)]]
     for key, name in DENSITIES.items():
         each = [found[key][part] for part in parts]
-        rows.append([name, *("-" if one is None else f"{one[measure]:.3f}" for one in each for measure in measures)])
+        rows.append([name, *("-" if one is None else abreast([f"{one[measure]:.3f}" for measure in measures]) for one in each)])
     if "nats" in measures:
-        rest = [""] * (len(measures) - 1)
-        rows.append(["gain over it", *(cell for part in parts for cell in (gain_text(found["gain"][part]), *rest))])
+        rows.append(["gain over it", *(gain_text(found["gain"][part]) for part in parts)])
     return aligned(rows)
+
+
+def abreast(cells):
+    """Numbers of one part, each but the last in the width of a column."""
+    *first, last = cells
+    return "".join(f"{cell:<10}" for cell in first) + last
 
 
 def gain_text(gain):

@@ -2,12 +2,14 @@
 
     save(flow, "flow.npz")      load("flow.npz")
 
-Two forms of one document, {"schema", "refflow", "about", "value"}: `about` is a note of the caller's, which `about(path)`
-reads; a value is {"class", "weak", "fields"}, its class by name and its fields by theirs, or {"same": path} where it stands
-a second time.  A .json file holds arrays as {"dtype", "shape", "values"}, floats in hexadecimal; a .npz file is a zip archive
-with the document as `refflow.json` and one .npy entry for each array, named by its path.  Nothing is pickled, and nothing but
-known classes is built: a class is looked up among those that refflow, or `@bijector` in the user's own code, has registered,
-and constructs and checks itself as from any other caller.
+Two forms of one document, {"schema", "refflow", "about", "value", "arrays", "checksum"}: `about` is a note of the caller's,
+which `about(path)` reads; `arrays` names those that the caller keeps beside the value; the checksum is the SHA-256 of
+everything else, so that a file is refused in which a bit has changed.  A value is {"class", "weak", "fields"}, its class by
+name and its fields by theirs, or {"same": path} where it stands a second time.  A .json file holds arrays as {"dtype",
+"shape", "values"}, floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one .npy entry
+for each array, named by its path.  Nothing is pickled, and nothing but known classes is built: a class is looked up among
+those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from any other
+caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
 declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
@@ -17,12 +19,16 @@ is put into the present schema's words before it is read (`UPGRADES`).
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import io
 import json
 import math
 import os
 import re
 import secrets
+import socket
+import stat
 import zipfile
 from dataclasses import MISSING
 from pathlib import Path
@@ -35,7 +41,9 @@ from .core.values import Value
 from .core.version import VERSION
 from .maps import load_all
 
-SCHEMA, EARLIER = "refflow/flow/2", ("refflow/flow/1",)
+SCHEMA, EARLIER = "refflow/flow/3", ("refflow/flow/2", "refflow/flow/1")
+KEYS = {SCHEMA: ("schema", "refflow", "about", "value", "arrays", "checksum")}
+KEYS |= dict.fromkeys(EARLIER, ("schema", "refflow", "about", "value"))
 DOCUMENT = "refflow.json"
 DTYPES = ("float32", "float64", "bool", "int64")
 HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fortran_order': False, "
@@ -43,24 +51,34 @@ HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fort
 OWN = tuple(f"{__package__}.{package}." for package in ("core", "maps"))
 DEEPEST = 200                           # components inside components; Python itself ends at about 1000
 EPOCH = (1980, 1, 1, 0, 0, 0)           # the same flow gives the same file
+BESIDE = "beside/"                      # names of arrays that are not the value's, whose names have no stroke
+MARK = ".refflow-"
+WRITER = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()[:40])
+LEFT = re.compile(rf"\..*{re.escape(MARK + WRITER)}-(\d+)-[0-9a-f]{{8}}\.tmp")
 
 
-def save(value, path, about=None):
+def save(value, path, about=None, arrays=None, replace=True):
     """Write a flow, bijector, density or conditioner to a .npz or .json file, in place of what is there.
 
-    `about`: anything that JSON can hold (names of columns, how the flow was trained), kept beside the value.
-    The file is complete or not there: it is written beside `path` and then renamed.  ValueError for another suffix, and for
-    a value that holds something that has no form in a file (a user's own base object).
+    `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, in a .npz
+    file alone, are kept beside the value.  The file is complete or not there: it is written beside `path` and then renamed.
+    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.  ValueError for another
+    suffix, and for a value that holds something that has no form in a file (a user's own base object).
     """
     if not isinstance(value, Value):
         raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
     path = Path(path)
-    form = suffix(path)
-    arrays = {} if form == ".npz" else None
-    document = {"schema": SCHEMA, "refflow": VERSION, "about": about,
-                "value": written(value, "", arrays)}
+    stored = {} if suffix(path) == ".npz" else None
+    if arrays and stored is None:
+        raise ValueError(f"save: arrays beside the value need a .npz file; {path}")
+    beside = {f"{BESIDE}{name}": array for name, array in (arrays or {}).items()}
+    document = {"schema": SCHEMA, "refflow": VERSION, "about": about, "value": written(value, "", stored),
+                "arrays": list(arrays or {})}
+    document = json.loads(json.dumps(document, allow_nan=False))         # as it will be read
+    document["checksum"] = checksum(document, (stored or {}) | beside)
     text = json.dumps(document, indent=1, allow_nan=False)
-    write_atomically(path, archive(text, arrays) if arrays is not None else text.encode() + b"\n")
+    content = text.encode() + b"\n" if stored is None else archive(text, stored | beside)
+    write_atomically(path, content, replace)
 
 
 def load(path):
@@ -79,18 +97,35 @@ def about(path):
 
 def read(path):
     """(value, note) of a file."""
+    return read_all(path)[:2]
+
+
+def read_all(path):
+    """(value, note, arrays beside the value) of a file."""
     path = Path(path)
     form = suffix(path)
     raw = path.read_bytes()
     try:
         text, arrays = (raw, None) if form == ".json" else unpacked(raw)
         document = json.loads(text, parse_constant=refuse_constant)
+        checked_document(document, arrays or {})
+        beside = {name: (arrays or {}).pop(f"{BESIDE}{name}") for name in document.get("arrays", ())}
         value = read_document(document, arrays)
         if arrays:
             raise ValueError(f"the array {min(arrays)!r} belongs to nothing")
-        return value, document["about"]
-    except (ValueError, RecursionError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
+        return value, document["about"], beside
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"load: {path}: {error}") from None
+
+
+def checksum(document, arrays):
+    """SHA-256, in hexadecimal, of a document without its checksum and of its arrays, in the order of their names."""
+    content = {key: part for key, part in document.items() if key != "checksum"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
 
 
 def suffix(path):
@@ -99,19 +134,73 @@ def suffix(path):
     return path.suffix
 
 
-def write_atomically(path, content):
+def write_atomically(path, content, replace=True):
+    """Write a file that is complete or not there, with the mode of the file that it replaces.
+
+    FileExistsError where something else than a file stands there, and, without `replace`, where anything does.
+    """
     path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    remove_abandoned(path.parent)
+    beside = path.with_name(f".{path.name[:50]}{MARK}{WRITER}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
+        if replace:
+            take_mode(path, beside)
+            os.replace(beside, path)
+        else:
+            name_exclusively(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)                # as for a full disk, where Python gives none
+        raise
+    finally:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
+
+
+def take_mode(path, new):
+    """Give a new file the mode of the one that it will replace."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "it is not a regular file", str(path))
+    new.chmod(stat.S_IMODE(mode))
+
+
+def name_exclusively(new, path):
+    """Give a new file the name `path`, which nothing may have."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
         raise
+    except OSError:                             # a file system without links: an empty file keeps the name meanwhile
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(new, path)
+
+
+def remove_abandoned(directory):
+    """Remove what killed processes of this machine have left half-written."""
+    if os.name != "posix":
+        return
+    for found in directory.glob(f".*{MARK}{WRITER}-*.tmp"):
+        pid = LEFT.fullmatch(found.name)
+        if pid and is_gone(int(pid[1])) and found.is_file() and not found.is_symlink():
+            with contextlib.suppress(OSError):
+                found.unlink()
+
+
+def is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:                             # somebody else's
+        return False
+    return False
 
 
 # -- classes ----------------------------------------------------------------------------------------------------------
@@ -213,23 +302,30 @@ def refuse_constant(name):
 
 def unpacked(raw):
     """(text of the document, {name: array}) of a .npz file."""
-    if not zipfile.is_zipfile(io.BytesIO(raw)):
-        raise ValueError("it is no .npz file")
     text, arrays = None, {}
-    with zipfile.ZipFile(io.BytesIO(raw)) as file:
-        for info in file.infolist():
-            name = info.filename.removesuffix(".npy")
-            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-                raise ValueError(f"the entry {info.filename!r} is compressed or encrypted")
-            if info.filename == DOCUMENT and text is None:
-                text = file.read(info)
-            elif info.filename.endswith(".npy") and name not in arrays:
-                arrays[name] = read_npy(file.read(info), info.filename)
-            else:
-                raise ValueError(f"the entry {info.filename!r} is not one of a flow")
+    for filename, content in entries_of(raw):
+        name = filename.removesuffix(".npy")
+        if filename == DOCUMENT and text is None:
+            text = content
+        elif filename.endswith(".npy") and name not in arrays:
+            arrays[name] = read_npy(content, filename)
+        else:
+            raise ValueError(f"the entry {filename!r} is not one of a flow")
     if text is None:
         raise ValueError(f"there is no entry {DOCUMENT}: it is not the file of a flow")
     return text, arrays
+
+
+def entries_of(raw):
+    """[(name, content)] of a zip archive whose entries are stored as they are."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as file:
+            packed = [info for info in file.infolist() if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1]
+            if not packed:
+                return [(info.filename, file.read(info)) for info in file.infolist()]
+    except Exception as error:                  # zipfile raises errors of many kinds for a damaged archive
+        raise ValueError(f"it is not a .npz file, or a damaged one: {error}") from None
+    raise ValueError(f"the entry {packed[0].filename!r} is compressed or encrypted")
 
 
 def read_npy(raw, name):
@@ -249,12 +345,25 @@ def with_keys(given, keys, path):
     return given
 
 
-def read_document(document, arrays):
+def checked_document(document, arrays):
+    """Refuse another schema, other keys than its own, and a checksum that is not that of the rest."""
     found = document.get("schema") if isinstance(document, dict) else None
-    if found not in (SCHEMA, *EARLIER):
-        raise ValueError(f"its schema is {found!r}; this refflow reads {', '.join(map(repr, (SCHEMA, *EARLIER)))}")
-    value = with_keys(document, ("schema", "refflow", "about", "value"), "the document")["value"]
-    return read_value(value if found == SCHEMA else upgraded(value), "", arrays, 0)
+    if found not in KEYS:
+        raise ValueError(f"its schema is {found!r}; this refflow reads {', '.join(map(repr, KEYS))}")
+    with_keys(document, KEYS[found], "the document")
+    if found != SCHEMA:
+        return
+    if document["checksum"] != checksum(document, arrays):
+        raise ValueError("its checksum is not that of its content: the file is damaged, or was changed by hand")
+    names = document["arrays"]
+    named = isinstance(names, list) and all(isinstance(name, str) and f"{BESIDE}{name}" in arrays for name in names)
+    if not named or len(set(names)) != len(names):
+        raise ValueError("the document: arrays must name those that are there")
+
+
+def read_document(document, arrays):
+    value = document["value"]
+    return read_value(upgraded(value) if document["schema"] == EARLIER[-1] else value, "", arrays, 0)
 
 
 def read_value(given, path, arrays, depth, made=None):

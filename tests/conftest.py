@@ -5,6 +5,8 @@ HYPOTHESIS_PROFILE picks a profile; CI=true means `ci`.
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
 
 import pytest
@@ -23,6 +25,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 def run(capsys, tmp_path, monkeypatch):
     """run(*arguments) -> (exit status, stdout, stderr) of the command line, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
+    progress = importlib.import_module("refflow.training.fit").Progress
+    monkeypatch.setattr(progress, "ELSEWHERE", math.inf)            # lines that say how far a slow machine has come
 
     def call(*arguments):
         status = main([str(a) for a in arguments])

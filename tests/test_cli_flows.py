@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import math
@@ -52,14 +53,19 @@ def test_fit_sample_score(run, form):
     note = about(f"flow.{form}")
     assert note["columns"] == ["height", "mass, kg"] and note["model"] == "gaussian" and note["seed"] == 3
 
-    status, out, err = run("score", f"flow.{form}", "data.csv")
+    status, out, err = run("score", f"flow.{form}", "data.csv", "--out", "-")
     table = read(out)
     assert status == 0 and table[0] == ["height", "mass, kg", "log_prob"] and len(table) == 201
     given = np.array([[float(v) for v in row] for row in table[1:]])
     assert np.array_equal(given[:, :2], x) and np.array_equal(given[:, 2], load(f"flow.{form}").log_prob(x))
     assert err == f"200 rows: {given[:, 2].mean():.4f} nats, {-given[:, 2].mean() / 2 / math.log(2):.4f} bits/dim\n"
     write("one.csv", x[:1])
-    assert run("score", f"flow.{form}", "one.csv")[2].startswith(f"1 row: {given[0, 2]:.4f} nats")
+    assert run("score", f"flow.{form}", "one.csv")[1].startswith(f"1 row: {given[0, 2]:.4f} nats")
+    status, out, _ = run("score", f"flow.{form}", "data.csv")
+    low, low_at = given[:, 2].min(), given[:, 2].argmin()
+    assert status == 0 and out.startswith(err) and out.count("\n") == 2
+    assert f"\nfrom {low:.4f} to {given[:, 2].max():.4f} nats, the median " in out
+    assert f"the least likely: row {low_at + 2}, " in out
     S = np.cov(x.T, bias=True)                      # densities are in the data's own units
     best = -np.linalg.slogdet(S)[1] / 2 - 1 - math.log(2 * math.pi)
     assert best - 0.05 < given[:, 2].mean() <= best
@@ -206,10 +212,10 @@ def test_files_that_cannot_be_used(run):
 
 
 def test_tables_that_can(run):
-    texts = {"spaces": " 1 , 2\n 3 , 5\n4,4\n", "mark": "\ufeffa,b\n1,2\n3,5\n4,4\n",
+    texts = {"spaces": " 2 , 1\n 3 , 5\n4,4\n", "mark": "\ufeffa,b\n1,2\n3,5\n4,4\n",
              "quotes": '"a ""q""",b\n1,2\n3,5\n4,4\n',
              "windows": "a,b\r\n1,2\r\n3,5\r\n4,4\r\n", "blank lines": "a,b\n1,2\n\n3,5\n4,4\n\n\n",
-             "single": "1\n2\n4\n", "two rows": "1,2\n3,4\n"}
+             "single": "1\n2\n4\n", "header": "1.5,2\n3,5\n2,4\n"}
     for name, text in texts.items():
         with open("data.csv", "w", newline="") as file:
             file.write(text)
@@ -219,11 +225,54 @@ def test_tables_that_can(run):
     assert run("fit", "data.npy", "--out", "f.npz", "--steps", 3, "--force")[0] == 0
 
 
-def test_columns_on_a_line(run):
-    x = np.linspace(0, 1, 20)
-    write("data.csv", np.stack([x, 2 * x], 1))
-    status, out, _ = run("fit", "data.csv", "--out", "f.npz", "--steps", 20, "--validation", 0)
-    assert status == 0 and "f.npz" in out
+def dependent(n=60):
+    x = np.random.default_rng(0).normal(size=(n, 3)) * [1, 1e3, 1e-3] + [0, 1e6, 5]
+    return x
+
+
+DEPENDENT = {
+    "line": (lambda x: 2 * x[:, 0], "column 4 ('d') is a linear function of column 1 ('a')"),
+    "copy": (lambda x: x[:, 1], "column 4 ('d') equals column 2 ('b')"),
+    "sum": (lambda x: x[:, 0] - 3 * x[:, 2] + 7, "column 4 ('d') is a linear function of column 1 ('a') and column 3 ('c')"),
+}
+
+
+@pytest.mark.parametrize("model", ["gaussian", "realnvp"])
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_columns_that_others_determine_are_refused(run, name, model):
+    make, words = DEPENDENT[name]
+    x = dependent()
+    write("data.csv", np.column_stack([x, make(x)]), ["a", "b", "c", "d"])
+    status, out, err = run("fit", "data.csv", "--model", model, "--out", "f.npz", "--steps", 2)
+    assert status == 2 and not out and err == f"refflow: data.csv: {words}: the columns have no density; leave one out\n"
+    np.savetxt("text.csv", np.loadtxt("data.csv", delimiter=",", skiprows=1), delimiter=",", header="a,b,c,d", comments="")
+    assert words in run("fit", "text.csv", "--model", model, "--out", "f.npz", "--steps", 2)[2]
+
+
+def test_columns_that_others_nearly_determine_are_named(run):
+    x = dependent()
+    write("data.csv", np.column_stack([x, x[:, 0] + 1e-8 * x[:, 1]]))
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    assert status == 2                              # of both, exactly
+    write("data.csv", np.column_stack([x, x[:, 0] + 1e-7 * np.random.default_rng(1).normal(size=60)]))
+    status, out, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    why = "column 4 is nearly a linear function of column 1"
+    assert status == 0 and err == f"refflow: data.csv: {why}: the likelihood of a density has no bound\n"
+    assert "a Gaussian      -" in out and f"the Gaussian: there is none: {why}" in out
+
+
+def test_independent_columns_of_any_offset_are_not_refused(run):
+    for x in (rows(), rows() * [1, 1e-6] + [1e9, 0], np.random.default_rng(0).random((40, 12))):
+        status, _, err = run("fit", write("data.csv", x), "--out", "f.npz", "--steps", 1, "--force")
+        assert status == 0 and not err
+
+
+def test_equal_columns_of_integers(run):
+    n = np.random.default_rng(0).integers(0, 9, 50)
+    write("data.csv", np.stack([n, n], 1))
+    assert "column 2 equals column 1: the columns have no density; leave one out, or use --dequantise" in run(
+        "fit", "data.csv", "--out", "f.npz")[2]
+    assert run("fit", "data.csv", "--dequantise", "--out", "f.npz", "--steps", 2)[0] == 0
 
 
 def test_columns_of_any_scale(run):
@@ -245,7 +294,7 @@ def test_flows_that_do_not_fit_the_table(run):
     assert "must end in" in run("sample", "data.csv")[2] and "no file" in run("sample", "none.npz")[2]
     os.rename("three.csv", "bad.npz")
     status, _, err = run("sample", "bad.npz")
-    assert status == 2 and "load: bad.npz: it is no .npz file" in err
+    assert status == 2 and "load: bad.npz: it is not a .npz file" in err
 
 
 def test_a_flow_that_needs_a_context(run):
@@ -268,9 +317,10 @@ def test_samples_that_overflow(run):
 
 def test_rows_outside_the_support_score_minus_infinity(run):
     save(Flow(Tanh(), StandardNormal((2,))), "f.json")
-    status, out, err = run("score", "f.json", write("data.csv", [[0.5, 0.5], [2.0, 0.5]]))
+    status, out, err = run("score", "f.json", write("data.csv", [[0.5, 0.5], [2.0, 0.5]]), "--out", "-")
     assert status == 0 and out.splitlines()[1].endswith(",-inf") and "-inf nats" in err
     assert json.loads(run("score", "f.json", "data.csv", "--json")[1])["log_prob"][1] == "-inf"
+    assert "the least likely: row 2, 1\n1 row outside the support" in run("score", "f.json", "data.csv")[1]
 
 
 def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
@@ -278,7 +328,7 @@ def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
         if info["step"] == 30:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, callback=stop, **k))
+    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, **k | {"callback": stop}))
     write("data.csv", rows())
     status, out, err = run("fit", "data.csv", "--out", "f.npz", "--json")
     report = json.loads(out)
@@ -320,7 +370,7 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
         try:
             os.close(theirs)
             seen, end = b"", time.monotonic() + 120
-            while b"/1000000  loss" not in seen and time.monotonic() < end:
+            while b"/1000000  train" not in seen and time.monotonic() < end:
                 seen += terminal.read(1000)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=120)
@@ -334,7 +384,7 @@ def test_ctrl_c_and_the_bar_on_a_terminal(tmp_path):
     assert b"[....................] " in seen and b"interrupted; f.npz holds the best flow so far" in seen, seen
     assert process.returncode == 130 and b"a Gaussian" in out and os.listdir(tmp_path) != ["data.csv"]
     assert np.isfinite(load(tmp_path / "f.npz").log_prob(x)).all() and about(tmp_path / "f.npz")["stopped"] == "interrupted"
-    assert sorted(os.listdir(tmp_path)) == ["data.csv", "f.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["data.csv", "f.checkpoint.npz", "f.npz"]
 
 
 def test_an_interruption_after_the_file_is_written(run, monkeypatch):
@@ -355,8 +405,8 @@ def bent(n, seed=0):
 
 def test_a_model_beats_the_gaussian(run):
     write("data.csv", bent(1000))
-    status, out, err = run("fit", "data.csv", "--model", "realnvp", "--out", "f.npz", "--steps", 600, "--test", 0.2,
-                           "--json")
+    status, out, err = run("fit", "data.csv", "--model", "realnvp", "--hidden", 32, "--couplings", 4, "--out", "f.npz",
+                           "--steps", 600, "--test", 0.2, "--json")
     report = json.loads(out)
     assert status == 0 and not err and report["parts"] == {"train": 700, "validation": 100, "test": 200}
     for part in ("train", "validation", "test"):
@@ -366,6 +416,41 @@ def test_a_model_beats_the_gaussian(run):
     z = np.random.default_rng(1).normal(size=(10, 2))
     flow = load("f.npz")
     assert np.allclose(flow.log_prob(z), [float(flow.log_prob(row)) for row in z])
+
+
+NOISE = 0.1
+
+
+def half_circles(n):
+    """(2, n, 2): the upper one around (0, 0), the lower one around (1, 1/2), as scikit-learn's two moons."""
+    t = np.linspace(0, np.pi, n)
+    return np.stack([np.stack([np.cos(t), np.sin(t)], 1), np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1)])
+
+
+def two_moons(n, rng):
+    x = half_circles(n // 2).reshape(-1, 2)
+    return x + NOISE * rng.normal(size=x.shape)
+
+
+def squared_distances(x, n=400):
+    """(2, N, n): to the points of both half circles."""
+    return ((half_circles(n)[:, None] - x[:, None]) ** 2).sum(-1)
+
+
+def test_a_first_try_on_two_moons(run):
+    """400 rows, nothing but the model's name: near the density that has made them, with half of the mass on either moon."""
+    write("moons.csv", two_moons(400, np.random.default_rng(100)), ["x", "y"])
+    status, _, err = run("fit", "moons.csv", "--model", "realnvp", "--out", "moons.npz")
+    assert status == 0 and not err
+    flow, fresh = load("moons.npz"), two_moons(4000, np.random.default_rng(1))
+    exponent = -squared_distances(fresh) / (2 * NOISE**2)
+    best = np.log(np.exp(exponent).mean((0, 2))) - math.log(2 * math.pi * NOISE**2)
+    gaussian = -np.linalg.slogdet(np.cov(fresh.T))[1] / 2 - 1 - math.log(2 * math.pi)
+    assert best.mean() == pytest.approx(-1.0, abs=0.05) and gaussian < -1.9
+    assert flow.log_prob(fresh).mean() > best.mean() - 0.3
+    distance = squared_distances(flow.sample(np.random.default_rng(2), 4000)).min(2) ** 0.5
+    on_upper, far = (distance[0] < distance[1]).mean(), (distance.min(0) > 4 * NOISE).mean()
+    assert abs(on_upper - 0.5) < 0.05 and far < 0.03
 
 
 def test_training_starts_at_the_best_gaussian(run):
@@ -384,8 +469,80 @@ def test_training_starts_at_the_best_gaussian(run):
 
 def test_more_columns_than_rows(run):
     x = np.random.default_rng(0).normal(size=(6, 9))
-    status, out, _ = run("fit", write("data.csv", x), "--model", "realnvp", "--out", "f.npz", "--steps", 5)
+    status, out, err = run("fit", write("data.csv", x), "--model", "realnvp", "--out", "f.npz", "--steps", 5)
     assert status == 0 and "a Gaussian      -" in out
+    assert err == "refflow: data.csv: 6 rows of 9 columns lie in a plane: the likelihood of a density has no bound\n"
+    assert "the Gaussian: there is none: 5 rows of 9 columns lie in a plane" in out
+
+
+YEARS = "2019,2020,2021\n1.5,2,3\n2,5,1.5\n4,4,2\n0,1,7\n"
+
+
+def test_a_header_of_numbers(run):
+    with open("data.csv", "w") as file:
+        file.write(YEARS)
+    command = ("fit", "data.csv", "--steps", 2, "--force", "--out")
+    status, out, err = run(*command, "f.npz")
+    assert status == 0 and about("f.npz")["columns"] is None and about("f.npz")["rows"] == 5
+    assert err == ("refflow: data.csv: the first row, 2019,2020,2021, is read as numbers; --header reads it as names, "
+                   "--no-header as numbers without this note\n")
+    assert run(*command, "f.npz", "--no-header")[::2] == (0, "") and about("f.npz")["columns"] is None
+    assert run(*command, "g.npz", "--header")[::2] == (0, "")
+    assert about("g.npz")["columns"] == ["2019", "2020", "2021"] and about("g.npz")["rows"] == 4
+    assert run("score", "g.npz", "data.csv", "--json")[0] == 0                  # a flow knows the names of its columns
+    assert json.loads(run("score", "g.npz", "data.csv", "--json")[1])["rows"] == 4
+    assert json.loads(run("score", "f.npz", "data.csv", "--json", "--no-header")[1])["rows"] == 5
+    assert json.loads(run("score", "f.npz", "data.csv", "--json", "--header")[1])["rows"] == 4
+    with open("words.csv", "w") as file:
+        file.write("a,b,c\n" + YEARS.split("\n", 1)[1])
+    assert "row 1, column 1: 'a' is no number" in run("fit", "words.csv", "--no-header", "--out", "h.npz")[2]
+    np.save("data.npy", rows())
+    words = "data.npy: --header and --no-header are for tables in text"
+    assert words in run("fit", "data.npy", "--header", "--out", "h.npz")[2]
+
+
+@pytest.mark.parametrize("text, noted", [
+    ("0,1,2\n1,5,4\n9,8,9\n3,3,4\n2,9,1\n", True), ("2,1,0\n1,5,4\n9,8,9\n3,3,4\n2,9,1\n", False),
+    ("2019\n1.5\n2.5\n2\n", True), ("1\n5\n2\n3\n1\n", False), ("1.5,2\n3,5\n2,4\n", False)])
+def test_which_first_rows_are_doubtful(run, text, noted):
+    with open("data.csv", "w") as file:
+        file.write(text)
+    assert ("--header reads it as names" in run("fit", "data.csv", "--out", "f.npz", "--steps", 1)[2]) == noted
+
+
+def test_the_last_step_is_the_best(run):
+    write("data.csv", rows())
+    hint = "the last is the best: more --steps may find a better one"
+    assert hint in run("fit", "data.csv", "--out", "f.npz", "--steps", 10, "--learning-rate", 0.001)[1]
+    assert hint not in run("fit", "data.csv", "--out", "g.npz", "--steps", 400, "--learning-rate", 0.05, "--patience", 3)[1]
+    assert hint not in run("fit", "data.csv", "--out", "h.npz", "--steps", 10, "--validation", 0)[1]
+
+
+def test_compressed_tables(run):
+    write("data.csv", rows(30), ["a", "b"])
+    with open("data.csv", "rb") as plain, gzip.open("data.csv.gz", "wb") as packed:
+        packed.write(plain.read())
+    run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    assert run("fit", "data.csv.gz", "--out", "g.npz", "--steps", 2)[0] == 0 and load("f.npz").equals(load("g.npz"))
+    assert run("sample", "f.npz", "--n", 9, "--out", "s.csv.gz")[0] == 0
+    assert run("score", "f.npz", "s.csv.gz", "--out", "t.csv.gz")[0] == 0
+    for name, last in (("s.csv.gz", "b"), ("t.csv.gz", "log_prob")):
+        with gzip.open(name, "rt") as file:
+            table = list(csv.reader(file))
+        assert len(table) == 10 and table[0][-1] == last
+    assert run("sample", "f.npz", "--n", 9)[1] == gzip.decompress(Path("s.csv.gz").read_bytes()).decode()
+    Path("data.csv.gz").write_bytes(Path("data.csv.gz").read_bytes()[:-9])
+    assert "data.csv.gz: it is not text of comma-separated values" in run("fit", "data.csv.gz", "--out", "h.npz")[2]
+
+
+@pytest.mark.parametrize("name", ["x.csv.bz2", "x.zip", "x.npy.gz", "x.npz", "x.xlsx", "x.parquet", "x.png"])
+def test_names_that_promise_another_form_are_refused(run, name):
+    write("data.csv", rows(30))
+    run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
+    for command in (("sample", "f.npz"), ("score", "f.npz", "data.csv"), ("data", "wine")):
+        status, out, err = run(*command, "--out", name)
+        assert status == 2 and not out and "a table is written as .npy, or as text: .csv, .csv.gz" in err, command
+    assert not Path(name).exists()
 
 
 def test_models_and_their_options(run):
@@ -408,7 +565,11 @@ def test_models_and_their_options(run):
     assert not os.path.exists("x.npz")
     for n, width in ((40, 8), (200, 22), (2000, 64)):              # few rows make narrow layers
         run("fit", write("data.csv", rows(n)), "--model", "realnvp", "--out", "s.npz", "--steps", 0, "--force")
-        assert about("s.npz")["sizes"] == {"hidden": [width], "couplings": 4}
+        assert about("s.npz")["sizes"] == {"hidden": [width, width], "couplings": 8}
+    for D, couplings in ((3, 5), (4, 4), (9, 4)):                   # few columns make many couplings
+        x = np.random.default_rng(0).normal(size=(40, D))
+        run("fit", write("data.csv", x), "--model", "realnvp", "--out", "s.npz", "--steps", 0, "--force")
+        assert about("s.npz")["sizes"]["couplings"] == couplings
 
 
 def test_columns_of_integers(run):
@@ -419,13 +580,13 @@ def test_columns_of_integers(run):
     status, _, err = run("fit", "data.csv", "--out", "f.npz", "--steps", 2)
     assert status == 0 and err.startswith("refflow: data.csv: column 1 ('n') holds integers, whose density has no bound")
     status, out, err = run("fit", "data.csv", "--dequantise", "--out", "g.npz", "--steps", 300, "--learning-rate", 0.05)
-    assert status == 0 and not err and "1 columns of integers, with noise" in out and about("g.npz")["dequantised"] == [0]
+    assert status == 0 and not err and "\n1 column of integers, with noise" in out and about("g.npz")["dequantised"] == [0]
     draws = read(run("sample", "g.npz", "--n", 300)[1])[1:]
     assert all(n == str(int(n)) and "." in y for n, y in draws) and 3 < np.mean([int(n) for n, _ in draws]) < 5
     run("sample", "g.npz", "--n", 300, "--seed", 5, "--out", "s.npy")
     exact = load("g.npz").sample(np.random.default_rng(5), 300)
     assert np.array_equal(np.load("s.npy"), np.where([True, False], np.floor(exact), exact))
-    scores = [[float(row[2]) for row in read(run("score", "g.npz", "data.csv", "--seed", seed)[1])[1:]]
+    scores = [[float(row[2]) for row in read(run("score", "g.npz", "data.csv", "--out", "-", "--seed", seed)[1])[1:]]
               for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
     u = np.random.default_rng(1).random((400, 1))

@@ -66,7 +66,7 @@ def test_fit_sample_score_plot(run, model):
     assert np.array_equal(samples, np.clip(np.floor(flow.bijector.forward(z)), 0, 7))
     assert run("sample", "flow.npz", "--n", 9, "--out", "samples.png")[0] == 0
 
-    status, out, err = run("score", "flow.npz", "images.npy", "--seed", 4)
+    status, out, err = run("score", "flow.npz", "images.npy", "--seed", 4, "--out", "-")
     rows = np.array([line.split(",") for line in out.splitlines()[1:]], float)
     assert status == 0 and out.startswith("image,log_prob,bits_per_dim\n") and "60 images" in err and len(rows) == 60
     assert np.allclose(rows[:, 2], -rows[:, 1] / (16 * math.log(2)), rtol=1e-15)
@@ -104,7 +104,8 @@ def test_layouts(run):
         assert run("sample", f"{name}.npz", "--n", 3, "--out", f"{name}.npy")[0] == 0
     assert load("last.npz").equals(load("first.npz"))
     assert np.array_equal(np.moveaxis(np.load("last.npy"), -1, 1), np.load("first.npy"))
-    assert run("score", "last.npz", saved(np.moveaxis(v, 1, -1)))[1] == run("score", "first.npz", saved(v))[1]
+    more = ("--out", "-")
+    assert run("score", "last.npz", saved(np.moveaxis(v, 1, -1)), *more)[1] == run("score", "first.npz", saved(v), *more)[1]
     assert trained(run, "glow", v=ramps()[:, 0], out="grey.npz")[0] == 0
     assert run("sample", "grey.npz", "--n", 3, "--out", "grey.npy")[0] == 0 and np.load("grey.npy").shape == (3, 4, 4)
     _, _, err = trained(run, "glow", v=np.repeat(np.moveaxis(v, 1, -1), 2, 1))

@@ -94,15 +94,16 @@ def test_astype():
 
 
 @pytest.mark.parametrize("bad", [np.ones(2, np.float16), np.ones(2, np.longdouble), np.ones(2, complex), np.array(["1"]),
-                                 np.array([1.0, None], object), np.array([True])], ids=lambda a: str(a.dtype))
+                                 np.array([1.0, None], object), np.array([True]), np.ma.array([1.0, 2.0], mask=[False, True])], ids=lambda a: str(a.dtype))
 def test_refused_dtypes(bad):
     f = Affine()
+    rule = "must not be a masked array" if isinstance(bad, np.ma.MaskedArray) else "must be float32 or float64"
     for call in (f.forward, f.inverse, f.log_det, f.vjp, f.inverse_vjp, f.jacobian, f.forward_and_log_det):
-        with pytest.raises(ValueError, match="Affine: . must be float32 or float64"):
+        with pytest.raises(ValueError, match=f"Affine: . {rule}"):
             call(bad)
-    with pytest.raises(ValueError, match="Affine: shift must be float32 or float64"):
+    with pytest.raises(ValueError, match=f"Affine: shift {rule}"):
         Affine(shift=bad)
-    with pytest.raises(ValueError, match="Affine: x_bar must be float32 or float64"):
+    with pytest.raises(ValueError, match=f"Affine: x_bar {rule}"):
         f.vjp(np.ones(2))[1](bad, 0.0)
 
 

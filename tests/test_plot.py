@@ -165,7 +165,28 @@ def test_density_of_many_entries():
     assert len(figure.legends) == 1
 
 
+def test_density_of_thirty_entries():
+    """The names of breast_cancer's columns, which are longer than a panel is wide, fit; what is not shown is said."""
+    rng = np.random.default_rng(0)
+    flow = Flow(Affine(shift=np.zeros(30), scale=np.ones(30)), StandardNormal(30))
+    names = [f"worst fractal dimension, {i + 1}" if i % 2 else f"radius {i + 1}" for i in range(30)]
+    x = rng.normal(size=(40, 30))
+    for entries, shown in ((None, range(6)), ([29, 3, 7], [29, 3, 7])):
+        figure = plot.density(flow, x, rng=rng, names=names, entries=entries)
+        n = len(shown)
+        assert len(figure.axes) == n**2 and figure.get_suptitle() == f"{n} of 30 entries"
+        np.testing.assert_array_equal(dots(figure.axes[n]), x[:, [shown[0], shown[1]]])
+        figure.draw_without_rendering()
+        bottom = figure.axes[-n:]
+        boxes = [axes.xaxis.label.get_window_extent() for axes in bottom]
+        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:])), [axes.get_xlabel() for axes in bottom]
+        assert all(axes.get_xlabel() == plot.short(names[j]) for axes, j in zip(bottom, shown))
+    assert plot.short("mean radius") == "mean radius" and plot.short("worst fractal dimension") == "worst fractal dim\u2026"
+
+
 @pytest.mark.parametrize("arguments, match", [
+    ({"data": np.zeros((4, 2)), "entries": [2]}, "entries must be indices 0 .. 1"),
+    ({"data": np.zeros((4, 2)), "entries": []}, "or more"),
     ({"data": np.zeros((4, 3))}, r"data must be .*\(4, 3\)"), ({"data": np.zeros((0, 2))}, "n >= 1"),
     ({}, "rng must be"), ({"data": np.zeros((4, 2)), "names": ["a"]}, "names must hold 2 names, not 1")])
 def test_density_refuses(arguments, match):
@@ -334,6 +355,7 @@ def run(run, tmp_path):
 @pytest.mark.parametrize("arguments", [
     ("flow.npz", "--what", "transport", "--panels", 3), ("flow.npz", "two.npy", "--what", "density"),
     ("flow.npz", "--what", "density"), ("flow.npz", "--what", "history"), ("four.npz", "four.npy", "--what", "density"),
+    ("four.npz", "four.npy", "--what", "density", "--columns", "4,1"),
     ("four.npz", "four.npy", "--what", "images", "--shape", "2x2"), ("four.npz", "--what", "images", "--shape", "1x2x2"),
     ("four.npz", "four.npy", "--what", "interpolation", "--shape", "2x2"),
     ("flow.npz", "two.npy", "--what", "interpolation")])
@@ -354,6 +376,7 @@ def test_plot_writes_a_picture(run, arguments):
     (("four.npz", "--what", "history"), "history of its training is not in the file"),
     (("four.npz", "--what", "images"), "--shape HxW"),
     (("four.npz", "--what", "images", "--shape", "3x3"), "9 numbers, the flow's events are of 4"),
+    (("four.npz", "four.npy", "--what", "density", "--columns", "1,5"), "--columns: the flow has 4 columns, not 5"),
     (("four.npz", "two.npy", "--what", "density"), "its number of columns is 2, that of the flow 4"),
     (("flow.npz", "ac.csv", "--what", "density"), "ac.csv: column 2 is 'c', that of the flow 'b'"),
     (("flow.npz", "none.csv", "--what", "density"), "there is no file none.csv"),

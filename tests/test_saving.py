@@ -6,6 +6,9 @@ import io
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -38,6 +41,8 @@ from refflow import (
     Uniform,
     glow,
     image_realnvp,
+    realnvp,
+    saving,
     nice,
 )
 from refflow.maps.autoregressive import Autoregressive
@@ -51,7 +56,7 @@ from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
-from refflow.saving import EARLIER, SCHEMA, about, known_classes, load, save
+from refflow.saving import EARLIER, SCHEMA, about, archive, checksum, known_classes, load, read, read_all, read_npy, save
 from refflow.training.batch_norm import of_batch
 
 FORMS = [".npz", ".json"]
@@ -243,12 +248,19 @@ def document(tmp_path, value=None):
     return json.loads((tmp_path / "good.json").read_text())
 
 
+def write_sealed(path, d):
+    """Write a document with the checksum of what it is now: the author of a hostile file has one too."""
+    if "checksum" in d:
+        d["checksum"] = checksum(d, {})
+    path.write_text(json.dumps(d))
+
+
 def first(d):
     return d["value"]["fields"]["stages"][0]
 
 
 HOSTILE = {
-    "schema": (lambda d: d.update(schema="refflow/flow/3"), "its schema is 'refflow/flow/3'"),
+    "schema": (lambda d: d.update(schema="refflow/flow/4"), "its schema is 'refflow/flow/4'"),
     "no schema": (lambda d: d.pop("schema"), "its schema is None"),
     "more keys": (lambda d: d.update(extra=1), "the document: an object with"),
     "unknown class": (lambda d: first(d).update({"class": "os.system"}), r"stages\.0: there is no class 'os.system'"),
@@ -289,9 +301,11 @@ HOSTILE = {
 def test_hostile_documents_are_refused(tmp_path, name, schema):
     change, words = HOSTILE[name]
     d = document(tmp_path) | {"schema": schema}
+    if schema in EARLIER:
+        del d["arrays"], d["checksum"]
     change(d)
     path = tmp_path / "bad.json"
-    path.write_text(json.dumps(d))
+    write_sealed(path, d)
     with pytest.raises(ValueError, match=words) as found:
         load(path)
     assert str(found.value).startswith(f"load: {path}: ")
@@ -306,7 +320,7 @@ def test_a_field_that_the_file_lacks_takes_its_default(tmp_path, value, lacking)
     d = document(tmp_path, value)
     for key in lacking:
         del d["value"]["fields"][key]
-    (tmp_path / "old.json").write_text(json.dumps(d))
+    write_sealed(tmp_path / "old.json", d)
     assert same(value, load(tmp_path / "old.json"))
 
 
@@ -315,7 +329,7 @@ def test_a_field_that_the_file_lacks_takes_its_default(tmp_path, value, lacking)
 def test_hostile_plain_values_are_refused(tmp_path, shape):
     d = document(tmp_path, StandardNormal(2))
     d["value"]["fields"]["shape"] = shape
-    (tmp_path / "bad.json").write_text(json.dumps(d))
+    write_sealed(tmp_path / "bad.json", d)
     with pytest.raises(ValueError, match="load: "):
         load(tmp_path / "bad.json")
 
@@ -331,7 +345,7 @@ def test_deep_nesting_is_refused(tmp_path):
     d = document(tmp_path, Inverse(Tanh()))
     for _ in range(300):
         d["value"] = {"class": "Inverse", "weak": True, "fields": {"inner": d["value"]}}
-    (tmp_path / "bad.json").write_text(json.dumps(d))
+    write_sealed(tmp_path / "bad.json", d)
     with pytest.raises(ValueError, match="nested more than 200 deep"):
         load(tmp_path / "bad.json")
 
@@ -346,6 +360,16 @@ def npy(array, **how):
     out = io.BytesIO()
     np.save(out, array, **how)
     return out.getvalue()
+
+
+def seal(e):
+    """Give entries the checksum of what they are now, where they can be read at all."""
+    try:
+        d = json.loads(e["refflow.json"])
+        d["checksum"] = checksum(d, {n[:-4]: read_npy(raw, n) for n, raw in e.items() if n.endswith(".npy")})
+        e["refflow.json"] = json.dumps(d).encode()
+    except (ValueError, KeyError):
+        pass
 
 
 class Evil:
@@ -379,6 +403,7 @@ def test_hostile_archives_are_refused(tmp_path, name):
     change, words = ARCHIVES[name]
     e = entries(tmp_path)
     change(e)
+    seal(e)
     with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
         for key, content in e.items():
             file.writestr(key, content)
@@ -410,3 +435,180 @@ def test_a_missing_file(tmp_path):
         load(tmp_path / "none.npz")
     with pytest.raises(ValueError, match="must end in"):
         load(tmp_path / "none.pkl")
+
+
+# ---------------------------------------------------------------- damage
+
+def flips(raw, n=None, seed=0):
+    """The bytes with one bit changed: every one, or n that are drawn."""
+    bits = range(8 * len(raw)) if n is None else np.random.default_rng(seed).integers(0, 8 * len(raw), n)
+    for bit in map(int, bits):
+        yield raw[:bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1:]
+
+
+def loaded(path, content):
+    """(value, note) of these bytes; None where `load` refuses them by its own error, and any other error ends the test."""
+    path.write_bytes(content)
+    try:
+        return read(path)
+    except ValueError as error:
+        assert str(error).startswith(f"load: {path}: ")
+        return None
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [Affine(0.5, -3.0), Chain([Affine([1.0, 2.0], 3.0), Tanh()])], ids=["one", "chain"])
+def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, value, form):
+    note = {"columns": ["a", "\u00fc"], "n": [1, 2.5, None]}
+    save(value, tmp_path / f"good{form}", note)
+    raw, refused = (tmp_path / f"good{form}").read_bytes(), 0
+    for content in flips(raw, None if len(raw) < 1000 else 2500):
+        found = loaded(tmp_path / f"bad{form}", content)
+        refused += found is None
+        assert found is None or same(value, found[0]) and found[1] == note
+    assert refused > 1000
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_changed_bit_of_a_flow(tmp_path, form):
+    flow = realnvp(np.random.default_rng(0), 2, hidden=(8,), couplings=2)
+    save(flow, tmp_path / f"good{form}")
+    for content in flips((tmp_path / f"good{form}").read_bytes(), 500):
+        found = loaded(tmp_path / f"bad{form}", content)
+        assert found is None or same(flow, found[0])
+
+
+def corruptions(raw, n, seed=0):
+    """The bytes with some of them replaced, cut out, put in twice or exchanged, at the ends more often than elsewhere."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        content = bytearray(raw)
+        for _ in range(rng.integers(1, 5)):
+            near = rng.integers(0, 3)
+            i = int(rng.integers(0, len(content)) if near == 0 else min(len(content) - 1, rng.exponential(100)))
+            i = len(content) - 1 - i if near == 2 else i
+            length = int(rng.integers(1, 9))
+            kind = rng.integers(0, 4)
+            new = (rng.bytes(length), b"", bytes(content[i:i + length]) * 2, b"\xff" * length)[kind]
+            content[i:i + length] = new
+        yield bytes(content)
+
+
+def test_corrupted_archives_raise_the_librarys_own_error(tmp_path):
+    flow = realnvp(np.random.default_rng(0), 2, hidden=(4,), couplings=1)
+    save(flow, tmp_path / "good.npz")
+    for content in corruptions((tmp_path / "good.npz").read_bytes(), 3000):
+        found = loaded(tmp_path / "bad.npz", content)
+        assert found is None or same(flow, found[0])
+
+
+def test_files_without_a_checksum_still_load(tmp_path):
+    """Those of schema 2."""
+    value = Chain([Affine([1.0, 2.0], 3.0), Tanh()])
+    d = document(tmp_path, value)
+    del d["checksum"], d["arrays"]
+    (tmp_path / "old.json").write_text(json.dumps(d | {"schema": "refflow/flow/2"}))
+    assert same(value, load(tmp_path / "old.json"))
+    (tmp_path / "old.json").write_text(json.dumps(d))
+    with pytest.raises(ValueError, match="an object with"):
+        load(tmp_path / "old.json")
+
+
+def test_a_document_changed_by_hand_is_refused(tmp_path):
+    d = document(tmp_path)
+    first(d)["fields"]["shift"]["values"][0] = (1.5).hex()
+    (tmp_path / "bad.json").write_text(json.dumps(d))
+    with pytest.raises(ValueError, match="its checksum is not that of its content"):
+        load(tmp_path / "bad.json")
+
+
+def test_arrays_beside_the_value(tmp_path):
+    arrays = {"order": np.arange(3), "optimiser.m": np.array([0.5, -0.0], np.float32), "b": np.array([True])}
+    save(Tanh(), tmp_path / "a.npz", {"n": {2: 1}}, arrays)
+    value, note, found = read_all(tmp_path / "a.npz")
+    assert same(Tanh(), value) and note == {"n": {"2": 1}} and list(found) == list(arrays)
+    assert all(found[key].dtype == array.dtype and np.array_equal(found[key], array) for key, array in arrays.items())
+    with pytest.raises(ValueError, match="need a .npz file"):
+        save(Tanh(), tmp_path / "a.json", arrays=arrays)
+    for names in (["order"] * 2, ["none"], [["order"]], "order", [1]):
+        text, stored = json.loads(json.dumps({"about": None})), {f"beside/{key}": array for key, array in arrays.items()}
+        with zipfile.ZipFile(tmp_path / "a.npz") as file:
+            text = json.loads(file.read("refflow.json")) | {"arrays": names}
+        text["checksum"] = checksum(text, stored)
+        (tmp_path / "b.npz").write_bytes(archive(json.dumps(text), stored))
+        with pytest.raises(ValueError, match="arrays must name those that are there"):
+            load(tmp_path / "b.npz")
+
+
+# ---------------------------------------------------------------- how files are written
+
+def test_nothing_is_written_over_at_the_moment_of_the_write(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    path.write_text("theirs")
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr(os, "link", without_links)
+        with pytest.raises(FileExistsError):
+            save(Tanh(), path, replace=False)
+        assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["a.npz"]
+        save(Tanh(), tmp_path / "b.npz", replace=False)
+        assert same(Tanh(), load(tmp_path / "b.npz"))
+        (tmp_path / "b.npz").unlink()
+
+
+def without_links(*arguments):
+    raise PermissionError(1, "operation not permitted")
+
+
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
+    path = tmp_path / "a.npz"
+    before = os.umask(0o027)
+    try:
+        save(Tanh(), path)
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)
+        save(Exp(), path)
+        assert path.stat().st_mode & 0o777 == 0o604 and same(Exp(), load(path))
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_what_is_not_a_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    (tmp_path / "b.npz").mkdir()
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(FileExistsError, match="not a regular file"):
+            save(Tanh(), tmp_path / name)
+    assert (tmp_path / "a.npz").is_fifo() and sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there are they removed")
+def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path):
+    """Ours, of a process that has gone; not that of one that is still there, of another machine, or of somebody else."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = saving.WRITER
+    names = [f".f.npz.refflow-{host}-{pid}-0123abcd.tmp" for pid in (gone.pid, os.getpid())]
+    names += [f".f.npz.refflow-{host}x-{gone.pid}-0123abcd.tmp", f".f.npz.{gone.pid}.tmp", f"x{names[0][1:]}"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    save(Tanh(), tmp_path / "a.npz")
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], "a.npz"])
+
+
+KILLED = """
+import os, signal
+from refflow import Tanh, save
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+save(Tanh(), "a.npz")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_save_that_is_killed(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, timeout=60,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 1 and not (tmp_path / "a.npz").exists()
+    save(Tanh(), tmp_path / "b.npz")
+    assert os.listdir(tmp_path) == ["b.npz"]

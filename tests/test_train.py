@@ -12,6 +12,7 @@ from flint import arb, ctx
 from refflow import (
     ActNorm,
     Affine,
+    BatchNorm,
     Chain,
     DenseLinear,
     DiagonalNormal,
@@ -659,6 +660,73 @@ def test_interruption_keeps_the_best_flow():
         assert r.flow.log_prob(data()).mean() > normal_flow().log_prob(data()).mean()
 
 
+def norm_flow(rng):
+    """With batch normalisation, whose moving statistics are not parameters."""
+    net = dense_network(rng, [1, 8, 2])
+    stages = [AffineCoupling(masks.alternating(2), net), BatchNorm(np.zeros(2), np.ones(2)), ActNorm(np.ones(2))]
+    return Flow(Inverse(Chain(stages)), StandardNormal(2))
+
+
+RESUMED = {
+    "adam": {}, "adam, batches": {"batch_size": 32, "averaging": EMA(0.9), "clip": ClipNorm(1.0)},
+    "adamax": {"optimiser": AdaMax(), "averaging": Polyak(5), "schedule": Cosine(40), "batch_size": 100},
+    "rmsprop": {"optimiser": RMSPropMomentum(momentum=MomentumRamp(3)), "batch_size": 70},
+    "noise": {"transform": lambda x, rng: x + rng.random(x.shape), "batch_size": 32},
+    "patience": {"patience": 1, "optimiser": Adam(0.2)}, "no validation": {"validation": 0, "batch_size": 64},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("make", [lambda rng: coupling_flow(rng, layers=2), norm_flow], ids=["couplings", "batch norm"])
+@pytest.mark.parametrize("last", [3, 10, 17])
+def test_a_fit_goes_on_from_a_state_with_the_same_bits(name, make, last):
+    states = []
+
+    def callback(info, flow):
+        states.extend([info["state"]()] * (info["step"] == last))
+        return False
+
+    def go(**more):
+        rng = np.random.default_rng(2)
+        return fit(make(rng), data(200), steps=23, rng=rng, **RESUMED[name], **more)
+
+    whole = go()
+    assert go(callback=callback).flow.equals(whole.flow)        # the state that is made does not change what follows
+    again = go(resume=states[0])
+    assert again.flow.equals(whole.flow) and (again.step, again.stopped) == (whole.step, whole.stopped)
+    assert all(np.array_equal(column, again.history[key]) for key, column in whole.history.items())
+
+
+def test_the_state_of_an_interruption_is_that_of_the_last_whole_step():
+    def noisy(x, rng):
+        noisy.calls += 1
+        x = x + rng.random(x.shape)
+        if noisy.calls == 8:
+            raise KeyboardInterrupt
+        return x
+
+    def go(**more):
+        rng = np.random.default_rng(2)
+        return fit(coupling_flow(rng), data(200), steps=23, batch_size=50, transform=noisy, rng=rng, **more)
+
+    noisy.calls = 0
+    stopped = go()
+    assert stopped.stopped == "interrupted" and stopped.state.step == 7 == len(stopped.state.arrays["history.step"])
+    assert go(resume=stopped.state).flow.equals(go().flow)
+
+
+def test_states_that_do_not_fit():
+    state = fit(normal_flow(), data(), steps=3, validation=0).state
+    assert state.step == 3 and fit(normal_flow(), data(), steps=0, validation=0).state is None
+    assert fit(normal_flow(), data(), steps=3, validation=0, optimiser=LBFGS(), fixed="bijector").state is None
+    for given, settings in ((3, {}), (state, {"optimiser": LBFGS(), "fixed": "bijector"}), (state, {"optimiser": AdaMax()}),
+                            (state, {"fixed": "bijector"})):
+        with pytest.raises(ValueError, match="fit: resume must be "):
+            fit(normal_flow(), data(), steps=5, validation=0, resume=given, **settings)
+    with pytest.raises(ValueError, match="fit: resume must be the state of a fit with the same arguments"):
+        fit(normal_flow(), data(10), steps=5, validation=0, resume=state)
+
+
 def test_the_callback_stops_and_sees_the_flow():
     seen = []
 
@@ -671,6 +739,13 @@ def test_the_callback_stops_and_sees_the_flow():
     assert seen[2][1] == pytest.approx(-seen[1][2].log_prob(data()).mean(), rel=1e-13)
     r = fit(normal_flow(), data(), validation=0, steps=100, callback=callback, optimiser=LBFGS(), fixed="bijector")
     assert r.stopped == "callback" and len(r.history["step"]) == 4
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.array(data(), mask=data() > 4)
+    for given in ((x, {}), (data(), {"validation": x}), (data(), {"weights": np.ma.ones(300)})):
+        with pytest.raises(ValueError, match="fit: [a-z]+ must not be a masked array"):
+            fit(normal_flow(), given[0], steps=1, **{"validation": 0} | given[1])
 
 
 def test_no_steps():

@@ -1,15 +1,19 @@
 """The command line: one module for each command, each with `add_command(commands)` and `run(options)` -> exit status.
 
-Exit status 2: it could not run; 130: interrupted; what else there is each command says.
+Exit status 2: it could not run, for whatever reason, a crash included; 130: interrupted; what else there is each command
+says.  1 is never anything else than what a command says: a crash is not a finding.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import traceback
 
 from . import book, check, data, fit, list_pages, plot, sample, score, show
+from .options import INTERRUPTED
 from ..core.version import VERSION
 from ..oracle import CannotRun
 
@@ -18,15 +22,43 @@ COMMANDS = (list_pages, show, book, check, fit, sample, score, data, plot)
 
 def main(arguments=None) -> int:
     """Run one command and return its exit status."""
-    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")       # a terminal that lacks a character is not a reason to fail
     try:
-        return options.run(options)
+        options = parser().parse_args(arguments)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except CannotRun as error:
-        print(f"refflow: {error}", file=sys.stderr)
-        return 2
+        return failed(error)
     except BrokenPipeError:             # the reader of our output has gone: that is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         return 0
+    except KeyboardInterrupt:
+        failed("interrupted")
+        return INTERRUPTED
+    except MemoryError as error:
+        return failed(f"there is not enough memory{f': {error}' if str(error) else ''}")
+    except OSError as error:
+        silence_stdout()
+        return failed(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    except Exception as error:
+        traceback.print_exc()
+        return failed(f"crashed by {type(error).__name__}: this is a defect of refflow")
+
+
+def failed(message) -> int:
+    """Say why a command could not run."""
+    with contextlib.suppress(OSError):
+        print(f"refflow: {message}", file=sys.stderr)
+    return 2
+
+
+def silence_stdout():
+    """What could not be written is not tried again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser():

@@ -27,7 +27,7 @@ def run(options):
         raise CannotRun(f"{error}; --force writes into it all the same") from error
     except KeyError as error:
         raise CannotRun(error.args[0]) from error
-    except (BadPage, OSError) as error:
+    except BadPage as error:
         raise CannotRun(str(error)) from error
     finally:
         if shown:

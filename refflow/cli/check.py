@@ -24,9 +24,11 @@ def add_command(commands):
 
 def run(options):
     shown = progress_line if sys.stderr.isatty() else None
-    report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown)
-    if shown:
-        progress_cleared()
+    try:
+        report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown)
+    finally:
+        if shown:
+            progress_cleared()
     print(report.to_json() if options.json else report.table())
     if report.status == 2:
         print("refflow: nothing could be measured", file=sys.stderr)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .files import cells_of, is_npy, table_text, write_npy, write_table
-from .options import add_table_out, positive_count, writes_a_file
+from .files import cells_of, is_npy, refuse_form, show_table, write_npy, write_table
+from .options import add_table_out, positive_count, put, writes_a_file
 from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
 from ..oracle import CannotRun
 from ..report import json_text
@@ -35,19 +35,25 @@ def run(options):
         report, text = (images if options.name in IMAGES else table)(options)
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    print(json_text(report | {"out": options.out}, indent=None) if options.json else text)
+    if options.json:
+        print(json_text(report | {"out": options.out}, indent=None))
+    elif text:
+        print(text)
     return 0
 
 
 def table(options):
     """(report, text) of a table, written."""
+    refuse_form(options.out)
     data = load_data(options.name)
     x = data.values
     rows = cells_of(x, np.flatnonzero((x == np.floor(x)).all(0)))
     report = {"name": options.name, "columns": data.names, "shape": x.shape}
+    if options.out is None and not options.json:
+        show_table(data.names, rows)
     if options.out is None:
-        return report | {"rows": x.tolist()}, table_text(data.names, rows).rstrip("\n")
-    write_table(options.out, data.names, rows, x)
+        return report | {"rows": x.tolist()}, ""
+    put(options, lambda path, replace: write_table(path, data.names, rows, x, replace))
     return report, f"{options.out}: {options.name}, {len(x)} rows of {x.shape[1]} columns"
 
 
@@ -56,7 +62,7 @@ def images(options):
     if options.out is None or not is_npy(options.out):
         raise CannotRun(f"{options.name} are images; --out must be a .npy file")
     v = load_images(options.name, stride=options.stride, part=options.part or "all")
-    write_npy(options.out, v)
+    put(options, lambda path, replace: write_npy(path, v, replace))
     N, C, H, W = v.shape
     channels = f", {C} channels" if C > 1 else ""
     report = {"name": options.name, "shape": v.shape, "largest": int(v.max())}

@@ -17,11 +17,14 @@ from ..core import Chain, Flow
 
 @dataclass(frozen=True)
 class Given:
-    """What a file holds: `values`, and what stands before the score of each, cells with the `names` of their columns."""
+    """What a file holds: `values`, what stands before the score of each, cells with the `names` of their columns, and the
+    `numbers` by which messages call them.
+    """
 
     values: np.ndarray
     names: list | None
     cells: list
+    numbers: list
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Dataset(Protocol):
     def summary(self, counts) -> str:
         """What fit says of the data, with the text `counts`: how many there are of each part."""
 
-    def read(self, path) -> Given:
-        """The events of a file, which must be such as this describes."""
+    def read(self, path, header=None) -> Given:
+        """The events of a file, which must be such as this describes; `header`: is the first row of a table names?"""
 
     def with_noise(self, values, rng) -> np.ndarray:
         """y of values: with uniform noise on integers."""
@@ -91,8 +94,8 @@ class Dataset(Protocol):
     def samples(self, y) -> np.ndarray:
         """Events such as the data are: integers where these are."""
 
-    def write_samples(self, options, y) -> str:
-        """Write them to `options.out`; the text that sample prints: what was written, or without a file the events."""
+    def write_samples(self, options, y) -> None:
+        """Write them to `options.out` and say so, or without a file and --json print them."""
 
     def shown(self, y) -> np.ndarray:
         """Events as pictures show them."""

@@ -1,18 +1,28 @@
-"""Arrays and tables as files: .npy, or text of comma-separated values."""
+"""Arrays and tables as files: .npy, or text of comma-separated values, with the suffix .gz compressed."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from ..oracle import CannotRun
 from ..saving import write_atomically
+
+OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5",
+          ".hdf5", ".mat", ".pkl", ".png", ".pdf", ".svg"}
 
 
 def is_npy(path):
     return Path(path).suffix == ".npy"
+
+
+def is_gzip(path):
+    return Path(path).suffix.lower() == ".gz"
 
 
 def read_npy(path):
@@ -21,10 +31,10 @@ def read_npy(path):
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def write_npy(path, array):
+def write_npy(path, array, replace):
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content.getvalue(), replace)
 
 
 def table_text(names, rows):
@@ -36,12 +46,33 @@ def table_text(names, rows):
     return text.getvalue()
 
 
-def write_table(path, names, rows, array):
+def show_table(names, rows):
+    """Print a table; where standard output lacks a character of it, it is not replaced by another one."""
+    text, encoding = table_text(names, rows), sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise CannotRun(f"standard output is {encoding}, which has no {text[error.start]!r}; --out writes UTF-8, as does "
+                        "PYTHONIOENCODING=utf-8") from None
+    print(text, end="")
+
+
+def write_table(path, names, rows, array, replace):
     """The array in a .npy file, or `names` and `rows`, its cells, as text."""
     if is_npy(path):
-        write_npy(path, array)
+        write_npy(path, array, replace)
     else:
-        write_atomically(path, table_text(names, rows).encode())
+        text = table_text(names, rows).encode()
+        write_atomically(path, gzip.compress(text, mtime=0) if is_gzip(path) else text, replace)
+
+
+def refuse_form(path):
+    """Refuse the name of a table that promises what is not written."""
+    if path is None:
+        return
+    form = Path(path.removesuffix(".gz")).suffix.lower()
+    if form in OTHERS or is_gzip(path) and form == ".npy":
+        raise CannotRun(f"--out {path}: a table is written as .npy, or as text: .csv, .csv.gz")
 
 
 def cells_of(x, whole):

@@ -1,6 +1,6 @@
 """refflow fit DATA: train a flow on rows of a table or on images, and save the best one.
 
-Exit status: 0 done; 1 training failed; 2 could not run; 130 interrupted.
+Exit status: 0 done; 1 training failed; 2 could not run; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import kinds
-from .options import INTERRUPTED, add_seed, count, counts, fraction, positive_count, rate, writes_a_file
+from . import checkpoint, kinds
+from .checkpoint import Checkpoints
+from .interruptions import Interruptions
+from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
 from ..core.arrays import in_parts
 from ..models import BUILDERS
 from ..oracle import CannotRun
-from ..report import json_text, likelihood, likelihood_table, parts_text, plain
+from ..report import json_text, likelihood, likelihood_table, loss_in, parts_text, plain
 from ..saving import save
 from ..training import TrainingError, fit
 
@@ -26,13 +28,16 @@ EVERY = 10                              # steps from one entry of the history to
 def add_command(commands):
     one = commands.add_parser("fit", help="train a flow on a table of numbers", description=(
         "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
-        "units.  Ctrl-C ends training and saves the best flow so far."))
-    one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
+        "units.  Ctrl-C, SIGTERM and SIGHUP end training and save the best flow so far; --resume continues it, also where "
+        "the process was killed, with the same result as if it had not been."))
+    add_data(one)
     one.add_argument("--model", default="gaussian",
-                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or realnvp")
+                     help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "
+                          "names too")
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
-        "widths of the hidden layers of its networks (those of the model, at most an eighth of the rows)"))
-    one.add_argument("--couplings", type=positive_count, metavar="N", help="how many couplings it has")
+        "widths of the hidden layers of its networks (64,64, at most an eighth of the rows)"))
+    one.add_argument("--couplings", type=positive_count, metavar="N", help=(
+        "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help="rows for each step (256, of images 64)")
@@ -47,6 +52,10 @@ def add_command(commands):
     one.add_argument("--patience", type=count, default=30, metavar="N",
                      help="stop after N evaluations that are no better; 0: never (30)")
     one.add_argument("--dequantise", action="store_true", help="add uniform noise on [0, 1) to the columns of integers")
+    one.add_argument("--checkpoint-every", type=duration, default=10.0, metavar="SECONDS", help=(
+        "how often the state of training is written beside FLOW, of flow.npz in flow.checkpoint.npz (10); 0: never"))
+    one.add_argument("--resume", action="store_true", help=(
+        "continue the fit whose checkpoint is there; DATA and the options must be the same"))
     add_options_of_images(one)
     add_seed(one)
     writes_a_file(one, run)
@@ -54,7 +63,7 @@ def add_command(commands):
 
 def add_options_of_images(command):
     one = command.add_argument_group("images", "DATA is a .npy file of integers, (N, channels, height, width) or "
-                                               "(N, height, width); --model is glow or realnvp")
+                                               "(N, height, width); --model is glow or image_realnvp")
     one.add_argument("--values", type=positive_count, metavar="N", help="how many values a pixel has, 0 .. N - 1 (256)")
     one.add_argument("--bits", type=positive_count, metavar="N", help="keep N bits of them: 2^N values, a divisor")
     one.add_argument("--levels", type=positive_count, metavar="N", help=(
@@ -70,22 +79,36 @@ def add_options_of_images(command):
 def run(options):
     if Path(options.out).suffix not in (".npz", ".json"):
         raise CannotRun(f"--out {options.out}: the name of a flow's file must end in .npz or .json")
+    checkpoint.refuse(options)
+    with Interruptions() as interruptions:
+        return fitted(options, interruptions)
+
+
+def fitted(options, interruptions):
     rng = np.random.default_rng(options.seed)
     data, values = kinds.to_fit(options, rng)
     parts = divided(options, data, values, rng)
     start = data.start(options, parts, rng)
     settings = start.settings | {"batch_size": min(options.batch_size or data.batch_size, len(parts["train"]))}
-    result, message, status = trained(options, data, parts, start, settings, rng)
+    checkpoints = Checkpoints(options, data, parts)
+    result, message = trained(options, data, parts, start, settings, rng, checkpoints)
     about = about_of(options, data, values, start, settings, result)
-    save(result.flow, options.out, plain(about | {"history": history_of(result.history)}))
-    options.written = True
-    if message:
-        print(f"refflow: {message}; {options.out} holds the best flow so far", file=sys.stderr)
+    note = plain(about | {"history": history_of(result.history)})
+    with interruptions.held():
+        put(options, lambda path, replace: save(result.flow, path, note, replace=replace or checkpoints.has_left(path)))
+        interrupted = result.stopped == "interrupted" and result.state is not None and options.checkpoint_every > 0
+        if interrupted:
+            checkpoints.write(result.state, options.out)
+        else:
+            checkpoints.remove()
+        if message:
+            print(f"refflow: {message}; {options.out} holds the best flow so far"
+                  + f"; --resume continues from step {result.state.step}" * interrupted, file=sys.stderr)
     report = about | compared(start.flow, result.flow, data, parts, rng) | {
         "data": options.data, "out": options.out, "parts": {name: len(part) for name, part in parts.items()},
         "stopped_at": len(result.history["step"])}
     print(json_text(report) if options.json else fit_text(report, data))
-    return status
+    return {"interrupted": interruptions.status, "failed": 1}.get(result.stopped, 0)
 
 
 def divided(options, data, values, rng):
@@ -101,18 +124,18 @@ def divided(options, data, values, rng):
     return {name: part for name, part in parts.items() if len(part)}
 
 
-def trained(options, data, parts, start, settings, rng):
-    """(result, message, exit status)."""
+def trained(options, data, parts, start, settings, rng, checkpoints):
+    """(result, message)."""
     held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
     patience = options.patience or None if held_out is not None else None
     try:
         result = fit(start.flow, parts["train"], transform=data.refreshed, validation=held_out, fixed=start.fixed,
-                     patience=patience, steps=options.steps, rng=rng, **settings)
+                     patience=patience, steps=options.steps, rng=rng, callback=checkpoints.stepped,
+                     progress=loss_in(data.measures[0], data.shape),
+                     resume=checkpoints.resumed(options) if options.resume else None, **settings)
     except TrainingError as error:
-        return error.result, str(error), 1
-    if result.stopped == "interrupted":
-        return result, "interrupted", INTERRUPTED
-    return result, "", 0
+        return error.result, str(error)
+    return result, "interrupted" if result.stopped == "interrupted" else ""
 
 
 def about_of(options, data, values, start, settings, result):
@@ -161,9 +184,11 @@ def gain_of(differences):
 
 
 def fit_text(report, data):
-    best = f", the best of {report['stopped_at']}" if "validation" in report["parts"] else ""
+    chosen, last = "validation" in report["parts"], report["step"] == report["steps"]
+    best = f", the best of {report['stopped_at']}" if chosen else ""
+    hint = "\nthe last is the best: more --steps may find a better one" if chosen and last else ""
     lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
              likelihood_table(report, data.measures),
              f"the Gaussian: {report['gaussian_is']}" if report["gaussian_is"] else "",
-             f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']})"]
+             f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']}){hint}"]
     return "\n".join(line for line in lines if line)

@@ -19,6 +19,7 @@ import numpy as np
 
 from .dataset import Given, Start, in_units, likeliest
 from .files import is_npy, read_npy, write_npy
+from .options import put
 from ..maps.dequantisation import binned, dequantised, quantised
 from ..maps.elementwise import Affine
 from ..models import BUILDERS, image_realnvp
@@ -33,6 +34,7 @@ MOST_VALUES = 2**16                     # float32 then has 8 bits for the noise
 FOR_START = 256                         # images on which a flow is initialised
 LAYOUTS = ("NHW", "NCHW", "NHWC")
 MODELS = ("glow", "realnvp")
+NAMES = {"image_realnvp": "realnvp"}    # of refflow.models
 SHORTEST = 20                           # steps of an epoch, for Glow's AdaMax: of one step, its beta2 would be 0
 SIZES = {"glow": {"levels": 3, "depth": 4, "hidden": 32}, "realnvp": {"levels": 2, "depth": 1, "hidden": 16}}
 
@@ -70,6 +72,7 @@ class Images:
 
     @classmethod
     def to_fit(cls, options, rng):
+        options.model = NAMES.get(options.model, options.model)
         refuse_options(options)
         v, layout = read_images(options.data, options.channels_last)
         values = options.values or 256
@@ -111,13 +114,14 @@ class Images:
 
     # -- their events -------------------------------------------------------------------------------------------------
 
-    def read(self, path):
+    def read(self, path, header=None):
+        refuse_header(header)
         v, _ = read_images(path, self.layout == "NHWC")
         if v.shape[1:] != self.shape:
             C, H, W = self.shape
             raise CannotRun(f"{path}: its images have {v.shape[1]} channels of {v.shape[2]} x {v.shape[3]} pixels, not {C} of "
                             f"{H} x {W}")
-        return Given(self.integers(v, path), ["image"], [[str(i)] for i in range(len(v))])
+        return Given(self.integers(v, path), ["image"], [[str(i)] for i in range(len(v))], list(range(len(v))))
 
     def integers(self, v, path, hint=""):
         """k of (1) as (N, C, H, W) of float32; wrong pixels are refused with their index in the file and their value."""
@@ -172,10 +176,12 @@ class Images:
 
     def write_samples(self, options, y):
         if is_png(options.out):
-            write_picture(options.out, self.shown(y), self.limits)
+            figure = picture_of(self.shown(y), self.limits)
+            put(options, lambda path, replace: plotting().save(figure, path, replace))
         else:
-            write_npy(options.out, self.samples(y))
-        return f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}\n"
+            put(options, lambda path, replace: write_npy(path, self.samples(y), replace))
+        if not options.json:
+            print(f"{options.out}: {counted(len(y), self.word)} of {self.text()}, temperature {options.temperature:g}")
 
     def shown(self, y):
         """k of (1)."""
@@ -217,18 +223,28 @@ def hint_on_pixels(v, values):
     return f"; --values {int(v.max()) + 1} allows it" if whole else ""
 
 
-def write_picture(path, k, limits):
+def plotting():
     try:
         from .. import plot
     except ImportError as error:
         raise CannotRun(str(error)) from None
-    plot.save(plot.images([k], columns=min(10, math.ceil(math.sqrt(len(k)))), limits=limits), path)
+    return plot
+
+
+def picture_of(k, limits):
+    return plotting().images([k], columns=min(10, math.ceil(math.sqrt(len(k)))), limits=limits)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
+def refuse_header(header):
+    if header is not None:
+        raise CannotRun("--header and --no-header are for tables, not for images")
+
+
 def refuse_options(options):
     """Refuse models that are not for images, and what they have no use for."""
+    refuse_header(options.header)
     if options.model not in MODELS:
         if options.model not in BUILDERS:
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .kinds import opened
-from .options import add_flow, add_seed, count, positive_count, rate, writes_a_file
+from .options import add_data, add_flow, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from ..core import Flow
 from ..oracle import CannotRun
@@ -34,11 +34,12 @@ def add_command(commands):
         "Draw a flow as a .png, .pdf or .svg file; needs matplotlib: pip install \"refflow[plot]\"."),
         epilog="; ".join(f"{name}: {what}" for name, what in WHAT.items()))
     add_flow(one)
-    one.add_argument("data", metavar="DATA", nargs="?", help="a .npy file, or comma-separated values")
+    add_data(one, "?")
     one.add_argument("--what", choices=WHAT, required=True, help="the picture")
     one.add_argument("--out", metavar="PICTURE", required=True, help="the file to write, .png, .pdf or .svg")
     one.add_argument("--shape", type=image_shape, metavar="HxW",
                      help="of the images that rows are, 8x8 or with channels 3x32x32")
+    one.add_argument("--columns", type=counts, metavar="N,N,...", help="which columns a density shows, from 1 (the first 6)")
     one.add_argument("--n", type=positive_count, default=40, help="how many images, or rows of an interpolation (40)")
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="of images: their latents times T (1)")
     one.add_argument("--panels", type=panel_count, metavar="N", help="how many steps of a transport, by default all")
@@ -71,7 +72,7 @@ def run(options):
         figure = DRAW[options.what](plot, options, subject)
     except ValueError as error:
         raise CannotRun(str(error)) from None
-    plot.save(figure, options.out)
+    put(options, lambda path, replace: plot.save(figure, path, replace))
     report = {"flow": options.flow, "data": options.data, "what": options.what, "seed": options.seed, "out": options.out}
     print(json_text(report, indent=None) if options.json else f"{options.out}: {options.what} of {options.flow}")
     return 0
@@ -94,7 +95,7 @@ def subject_of(options):
     rng = np.random.default_rng(options.seed)
     if options.data is None:
         return Subject(flow, data, note, None, data.names, rng)
-    given = data.read(options.data)
+    given = data.read(options.data, options.header)
     y = data.with_noise(given.values, rng).reshape(-1, *flow.event_shape)
     return Subject(flow, data, note, y, data.names or given.names, rng)
 
@@ -116,7 +117,10 @@ def transport(plot, options, subject):
 
 
 def density(plot, options, subject):
-    return plot.density(subject.flow, subject.y, rng=subject.rng, names=subject.names)
+    if options.columns and max(options.columns) > math.prod(subject.flow.event_shape):
+        raise CannotRun(f"--columns: the flow has {math.prod(subject.flow.event_shape)} columns, not {max(options.columns)}")
+    entries = options.columns and [j - 1 for j in options.columns]
+    return plot.density(subject.flow, subject.y, rng=subject.rng, names=subject.names, entries=entries)
 
 
 def history(plot, options, subject):

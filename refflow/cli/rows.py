@@ -11,7 +11,6 @@ With x = v + u, v a row of integers and u uniform on [0, 1)^D, the density p of 
 
 from __future__ import annotations
 
-import csv
 import inspect
 import math
 import sys
@@ -21,14 +20,20 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Given, Start, in_units, likeliest
-from .files import cells_of, is_npy, read_npy, table_text, write_table
+from .files import cells_of, refuse_form, show_table, write_table
+from .options import put
+from .tables import read_table
 from ..models import BUILDERS
 from ..oracle import CannotRun
 from ..training import EMA, Adam, Cosine
-from ..training.gaussians import correlated, gaussian_start, normal, standardised
+from ..report import column_text, counted
+from ..training.gaussians import correlated, dependent_column, gaussian_start, normal, standardised
 
 ROUNDING = 16 * np.finfo(np.float64).eps
+LARGEST = 2.0**1000                     # the largest numbers that pages are certified for
 ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by default
+MOVED = 8                               # entries that the couplings of a model transform together, at least, by default
+SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
 
 
@@ -58,14 +63,14 @@ class Rows:
     @classmethod
     def to_fit(cls, options, rng):
         refuse_options_of_images(options)
-        table = read_table(options.data)
+        table = read_table(options.data, options.header)
         whole = np.flatnonzero(integers(table.values)).tolist() if len(table.values) > 1 else []
         if options.dequantise and not whole:
             raise CannotRun(f"{table.source}: --dequantise: no column holds integers that come more than once")
         data = cls(table.values.shape[1], table.names, tuple(whole) if options.dequantise else ())
         checked_integers(table, data.noisy)
         values = data.with_noise(table.values, rng)
-        checked_columns(replace(table, values=values))
+        checked_columns(replace(table, values=values), data.noisy)
         if whole and not options.dequantise:
             first, more = table.column(whole[0]), f" and {len(whole) - 1} more" if len(whole) > 1 else ""
             print(f"refflow: {table.source}: {first}{more} hold{'s' * (not more)} integers, whose density has no bound; "
@@ -83,13 +88,13 @@ class Rows:
         return {"columns": self.names, "dequantised": self.noisy}
 
     def summary(self, counts):
-        noise = f"\n{len(self.noisy)} columns of integers, with noise" if self.noisy else ""
-        return f"{self.D} columns, {counts}{noise}"
+        noise = f"\n{counted(len(self.noisy), 'column')} of integers, with noise" if self.noisy else ""
+        return f"{counted(self.D, 'column')}, {counts}{noise}"
 
     # -- their events -------------------------------------------------------------------------------------------------
 
-    def read(self, path):
-        table = read_table(path)
+    def read(self, path, header=None):
+        table = read_table(path, header, self.names)
         D, names = table.values.shape[1], self.names
         if D != self.D:
             raise CannotRun(f"{table.source}: its number of columns is {D}, that of the flow {self.D}"
@@ -98,7 +103,7 @@ class Rows:
             j = next(j for j in range(D) if names[j] != table.names[j])
             raise CannotRun(f"{table.source}: column {j + 1} is {table.names[j]!r}, that of the flow {names[j]!r}")
         checked_integers(table, self.noisy)
-        return Given(table.values, table.names, table.cells)
+        return Given(table.values, table.names, table.cells, table.lines)
 
     def with_noise(self, values, rng):
         if not self.noisy:
@@ -118,7 +123,7 @@ class Rows:
         if len(constant):
             raise CannotRun(f"{options.data}: {column_text(self.names, constant[0])} is constant in the rows to train on; hold "
                             f"out fewer (--validation 0) or choose another --seed")
-        builder, sizes = builder_and_sizes(options, len(train))
+        builder, sizes = builder_and_sizes(options, len(train), self.D)
         simple = options.model == "gaussian"
         units = standardised(train) if simple else gaussian_start(train, held_out)
         try:
@@ -133,14 +138,16 @@ class Rows:
         return Start(flow, fixed, settings, {"sizes": sizes})
 
     def gaussian(self, train, held_out):
-        """That of the largest likelihood."""
+        """That of the largest likelihood; where there is none, the reason."""
         stages = correlated(train, 0)
-        return (None if stages is None else normal(stages).log_prob), None
+        if stages is not None:
+            return normal(stages).log_prob, None
+        return None, f"there is none: {dependence(train, self.names)}"
 
     # -- their samples ------------------------------------------------------------------------------------------------
 
     def refuse_samples(self, options):
-        pass
+        refuse_form(options.out)
 
     def samples(self, y):
         x, columns = y.copy(), list(self.noisy)
@@ -150,10 +157,10 @@ class Rows:
     def write_samples(self, options, y):
         x = self.samples(y)
         cells = cells_of(x, self.noisy)
-        if options.out is None:
-            return table_text(self.names, cells)
-        write_table(options.out, self.names, cells, x)
-        return ""
+        if options.out is not None:
+            put(options, lambda path, replace: write_table(path, self.names, cells, x, replace))
+        elif not options.json:
+            show_table(self.names, cells)
 
     def shown(self, y):
         return y
@@ -163,14 +170,17 @@ class Rows:
 
 def refuse_options_of_images(options):
     given = [f"--{key.replace('_', '-')}" for key in OF_IMAGES if getattr(options, key)]
-    given += ["--model glow"] * (options.model == "glow")
+    given += [f"--model {options.model}"] * (options.model in ("glow", "image_realnvp"))
     if given and Path(options.data).exists():
         raise CannotRun(f"{given[0]} is for images; {options.data} is no array (N, channels, height, width) or "
                         f"(N, height, width) in a .npy file")
 
 
-def builder_and_sizes(options, rows):
-    """(the builder of the model, its hidden and couplings); few rows make narrow layers, unless told otherwise."""
+def builder_and_sizes(options, rows, D):
+    """(the builder of the model, its hidden and couplings).
+
+    Unless told otherwise, few rows make narrow layers, and few columns, of which a coupling transforms half, many couplings.
+    """
     if options.model not in BUILDERS:
         raise CannotRun(f"there is no model {options.model!r}; {likeliest(options.model, BUILDERS)}")
     builder = BUILDERS[options.model]
@@ -182,6 +192,8 @@ def builder_and_sizes(options, rows):
     own = {key: accepted[key].default for key in ("hidden", "couplings") if key in accepted}
     if "hidden" in own:
         own["hidden"] = tuple(min(width, max(8, rows // ROWS_PER_UNIT)) for width in own["hidden"])
+    if "couplings" in own:
+        own["couplings"] = max(own["couplings"], 2 * MOVED // D)
     return builder, own | sizes
 
 
@@ -201,106 +213,36 @@ def checked_integers(table, columns):
         raise CannotRun(f"{table.where(i, columns[j])}: {part[i, j]:g} is no integer that noise can be added to")
 
 
-def checked_columns(table):
-    """Refuse columns of which no density exists."""
+def checked_columns(table, noisy):
+    """Refuse columns of which no density exists, and say where there nearly is none."""
     x = table.values
     if len(x) < 2:
         raise CannotRun(f"{table.source}: it holds {len(x)} row; a density needs at least 2")
     for j in range(x.shape[1]):
         low, high = x[:, j].min(), x[:, j].max()
+        if max(-low, high) > LARGEST:
+            raise CannotRun(f"{table.source}: {table.column(j)} holds {high if high > -low else low:g}, which is too large to "
+                            f"train on (at most {LARGEST:.3g}); divide the column")
         if high - low <= ROUNDING * max(abs(low), abs(high)):
             what = "the constant" if low == high else "up to rounding the constant"
             raise CannotRun(f"{table.source}: {table.column(j)} is {what} {x[0, j]:g}, which has no density; leave it out"
                             + (", or use --dequantise" if integers(x)[j] else ""))
+    found = dependent_column(x)
+    if found is None:
+        return
+    if len(x) > x.shape[1] and found.exact:
+        raise CannotRun(f"{table.source}: {dependence(x, table.names)}: the columns have no density; leave one out"
+                        + (", or use --dequantise" if integers(x)[found.column] and not noisy else ""))
+    print(f"refflow: {table.source}: {dependence(x, table.names)}: the likelihood of a density has no bound", file=sys.stderr)
 
 
-# -- tables in files --------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of numbers; `names` of the columns or None; `cells` as they stand in the file; `lines` where each row stands."""
-
-    values: np.ndarray
-    names: list | None
-    cells: list
-    lines: list
-    source: str
-
-    def where(self, row, column):
-        return place(self.source, self.lines[row], column, self.names)
-
-    def column(self, j):
-        return column_text(self.names, j)
-
-
-def column_text(names, j):
-    return f"column {j + 1}" + (f" ({names[j]!r})" if names else "")
-
-
-def place(source, line, column, names):
-    return f"{source}: row {line}, {column_text(names, column)}"
-
-
-def read_table(path) -> Table:
-    """The table in a file; CannotRun names the row, counted from 1 with the names, and the column of what is no number."""
-    if not Path(path).exists():
-        raise CannotRun(f"there is no file {path}")
-    table = read_npy_table(path) if is_npy(path) else read_csv_table(path)
-    bad = np.argwhere(~np.isfinite(table.values))
-    if len(bad):
-        i, j = (int(k) for k in bad[0])
-        more = f"; {len(bad)} cells in all" if len(bad) > 1 else ""
-        raise CannotRun(f"{table.where(i, j)}: {table.values[i, j]} is no finite number{more}")
-    return table
-
-
-def read_npy_table(path):
-    try:
-        values = read_npy(path)
-    except ValueError:
-        raise CannotRun(f"{path}: it is no complete .npy file of numbers") from None
-    if values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
-        raise CannotRun(f"{path}: a table of numbers is needed")
-    if not values.size:
-        raise CannotRun(f"{path}: it holds no row of numbers")
-    values = values.astype(np.float64).reshape(len(values), -1)
-    cells = [[repr(v) for v in row] for row in values.tolist()]
-    return Table(values, None, cells, list(range(1, len(values) + 1)), str(path))
-
-
-def read_csv_table(path):
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(line, row) for line, row in numbered(csv.reader(file)) if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CannotRun(f"{path}: it is no text of comma-separated values: {error}") from None
-    names = rows.pop(0)[1] if rows and not any(is_number(cell) for cell in rows[0][1]) else None
-    if not rows:
-        raise CannotRun(f"{path}: it holds no row of numbers")
-    width = len(names or rows[0][1])
-    for line, row in rows:
-        if len(row) != width:
-            raise CannotRun(f"{path}: row {line}: its number of columns is {len(row)}, not {width}")
-        for j, cell in enumerate(row):
-            if not is_number(cell):
-                what = repr(cell) if cell else "an empty cell"
-                hint = "; values are separated by commas" if ";" in cell or "\t" in cell else ""
-                raise CannotRun(f"{place(path, line, j, names)}: {what} is no number{hint}")
-    values = np.array([[float(cell) for cell in row] for _, row in rows])
-    return Table(values, names, [row for _, row in rows], [line for line, _ in rows], str(path))
-
-
-def numbered(reader):
-    """(the line on which it begins, its cells without blanks around them) of each row."""
-    line = 1
-    for row in reader:
-        yield line, [cell.strip() for cell in row]
-        line = reader.line_num + 1
-
-
-def is_number(cell):
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+def dependence(x, names):
+    """Why the columns of x lie in a plane, or next to one."""
+    if len(x) <= x.shape[1]:
+        return f"{counted(len(x), 'row')} of {counted(x.shape[1], 'column')} lie in a plane"
+    found = dependent_column(x)
+    others = [column_text(names, k) for k in found.of[:SHOWN]] + ["others"] * (len(found.of) > SHOWN)
+    nearly = "" if found.exact else "nearly "
+    if found.equal:
+        return f"{column_text(names, found.column)} equals {others[0]}"
+    return f"{column_text(names, found.column)} is {nearly}a linear function of {' and '.join(others)}"

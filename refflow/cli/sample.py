@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+
 import numpy as np
 
 from .kinds import opened
@@ -25,15 +28,24 @@ def add_command(commands):
 def run(options):
     flow, data, _ = opened(options.flow)
     data.refuse_samples(options)
+    refuse_beyond_memory(options.n, flow)
     y = drawn(flow, np.random.default_rng(options.seed), options.n, options.temperature)
-    text = data.write_samples(options, y)
+    data.write_samples(options, y)
     if options.json:
         report = {"flow": options.flow, "seed": options.seed, "n": options.n, "temperature": options.temperature}
         report |= data.note() | {"out": options.out}
         print(json_text(report | ({} if options.out else {"rows": data.samples(y).tolist()}), indent=None))
-    else:
-        print(text, end="")
     return 0
+
+
+def refuse_beyond_memory(n, flow):
+    """Refuse more samples than the machine could hold."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed, there = 8 * n * math.prod(flow.event_shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise CannotRun(f"--n {n}: these are {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB of memory; draw "
+                        "fewer at a time, each with its own --seed")
 
 
 def drawn(flow, rng, n, temperature=1.0):

@@ -6,44 +6,59 @@ import sys
 
 import numpy as np
 
-from .files import table_text, write_table
+from .files import refuse_form, show_table, write_table
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, writes_a_file
+from .options import STDOUT, add_data, add_flow, add_seed, put, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
 
+LEAST = 3                               # of the least likely events, how many are named
+
 
 def add_command(commands):
     one = commands.add_parser("score", help="log densities of the rows of a table", description=(
-        "Natural logarithms of the density of each row, as a column beside the data.  Where fit has dequantised columns, "
-        "noise is drawn here too."))
+        "The mean log density of the rows of DATA, and which are the least likely; with --out a table of DATA, beside each "
+        "row the natural logarithm of its density.  Where fit has dequantised columns, noise is drawn here too."))
     add_flow(one)
-    one.add_argument("data", metavar="DATA", help="a .npy file, or comma-separated values")
-    add_table_out(one)
+    add_data(one)
+    one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name, as .gz compressed; -: standard output")
     add_seed(one)
     writes_a_file(one, run)
 
 
 def run(options):
+    refuse_form(options.out)
     flow, data, _ = opened(options.flow)
-    given = data.read(options.data)
+    given = data.read(options.data, options.header)
     y = data.with_noise(given.values, np.random.default_rng(options.seed))
     log_prob = in_parts(flow.log_prob, y).astype(np.float64)
     bits = bits_per_dim(log_prob, data.shape, bins=1)
     header, rows = scored(given, data.scores, {"log_prob": log_prob, "bits_per_dim": bits})
-    if options.out:
-        write_table(options.out, header, rows, log_prob)
-    elif not options.json:
-        print(table_text(header, rows), end="")
+    if options.out == STDOUT:
+        show_table(header, rows)
+    elif options.out:
+        put(options, lambda path, replace: write_table(path, header, rows, log_prob, replace))
     report = {"flow": options.flow, "data": options.data, "rows": len(y), "out": options.out}
     report |= data.note() | likelihood(log_prob, data.shape)
     if options.json:
         print(json_text(report | {"log_prob": log_prob.tolist(), "bits_per_dim_each": bits.tolist()}, indent=None))
     else:
-        summary = f"{counted(len(y), data.word)}: {report['nats']:.4f} nats, {report['bits_per_dim']:.4f} bits/dim"
-        print(summary, file=sys.stdout if options.out else sys.stderr)
+        print(f"{counted(len(y), data.word)}: {report['nats']:.4f} nats, {report['bits_per_dim']:.4f} bits/dim"
+              + (spread(log_prob, data.word, given.numbers) if options.out is None else ""),
+              file=sys.stderr if options.out == STDOUT else sys.stdout)
     return 0
+
+
+def spread(log_prob, word, numbers):
+    """Between what the scores lie, and which events are the least likely."""
+    if len(log_prob) < 2:
+        return ""
+    low, median, high = np.quantile(log_prob, (0, 0.5, 1), method="nearest")
+    least = ", ".join(str(numbers[i]) for i in np.argsort(log_prob, kind="stable")[:LEAST])
+    outside = int(np.sum(log_prob == -np.inf))
+    return (f"\nfrom {low:.4f} to {high:.4f} nats, the median {median:.4f}; the least likely: {word} {least}"
+            + (f"\n{counted(outside, word)} outside the support" if outside else ""))
 
 
 def scored(given, columns, found):

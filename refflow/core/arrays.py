@@ -13,8 +13,10 @@ AT_ONCE = 2**18                         # numbers that a function of many events
 def as_floating(name, given):
     """(array, strong): a float32 or float64 array; weak when it came as Python numbers, lists or integers.
 
-    Raises ValueError for float16, longdouble, complex, object and string arrays.
+    Raises ValueError for float16, longdouble, complex, object, string and masked arrays.
     """
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be a masked array, whose mask would be lost; fill it in, or leave rows out")
     array = np.asarray(given)
     if array.dtype in FLOATS:
         return array, isinstance(given, np.generic) or not isinstance(given, (float, int, list, tuple))

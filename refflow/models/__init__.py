@@ -18,7 +18,7 @@ def small_nice(D, rng, hidden=(64, 64), couplings=4):
     return nice(rng, D, hidden[0], (len(hidden),) * couplings)
 
 
-def small_realnvp(D, rng, hidden=(64,), couplings=4):
+def small_realnvp(D, rng, hidden=(64, 64), couplings=4):
     return realnvp(rng, D, hidden, couplings, "tanh")
 
 

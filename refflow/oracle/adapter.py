@@ -319,6 +319,8 @@ def adapter_set(name, module, adapters):
 def from_file(path):
     if not path.is_file():
         raise CannotRun(f"there is no file {path}")
+    if path.suffix != ".py":
+        raise CannotRun(f"{path}: a file of adapters is Python code, and its name ends in .py")
     before = len(DECLARED)
     spec = importlib.util.spec_from_file_location(f"refflow_adapters_{path.stem}_{before}", path)
     module = importlib.util.module_from_spec(spec)

@@ -3,7 +3,7 @@
 from ..fast.likelihood import LikelihoodGradient
 from . import gaussians, recipes
 from .batch_norm import of_batch, with_statistics
-from .fit import Result, TrainingError, fit, fit_reverse_kl
+from .fit import Result, State, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
@@ -26,6 +26,7 @@ __all__ = [
            "RMSPropMomentum",
            "Result",
            "SquaredNorm",
+           "State",
            "TrainingError",
            "Unconstrained",
            "WarmUp",

@@ -43,7 +43,8 @@ class Result:
 
     `flow`: the best flow.  `history`: arrays `step`, `loss`, `gradient_norm`, `learning_rate`, one entry for each step, the
     loss being that before the step; `validation_step`, `validation_loss`, one for each evaluation.  `step`: after how many
-    steps `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or "failed".
+    steps `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or "failed".  `state`:
+    that after the last whole step of this call, None where there was none and for LBFGS.
     """
 
     flow: Flow
@@ -51,6 +52,22 @@ class Result:
     step: int
     stopped: str
     message: str = ""
+    state: State | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Training after a whole number of steps, from which `fit(..., resume=state)` continues with the same bits.
+
+    `best`: the best flow so far; `arrays`: {name: array} and `numbers`: {name: what JSON can hold}, all else that later steps
+    depend on: parameters, the optimiser's state, averages, moving statistics, the order of the events, the generator's state,
+    the history.
+    """
+
+    step: int
+    best: Flow
+    arrays: dict
+    numbers: dict
 
 
 class TrainingError(ArithmeticError):
@@ -66,25 +83,36 @@ class Failed(Exception):
 
 
 class Progress:
-    """A bar of `WIDTH` cells, the loss and the validation loss, in one line on a terminal."""
+    """How far training has come: on a terminal a bar of `WIDTH` cells in one line, elsewhere a line now and then.
+
+    `wanted`: True or False; None: where stderr is a terminal; or a function that makes the text of a loss.
+    """
 
     WIDTH = 20
+    TERMINAL, ELSEWHERE = 0.1, 20.0     # seconds from one line to the next
 
     def __init__(self, wanted, steps):
-        self.shown = sys.stderr.isatty() if wanted is None else bool(wanted)
-        self.steps, self.last = steps, -np.inf
+        terminal = sys.stderr.isatty()
+        self.shown = terminal if wanted is None else bool(wanted)
+        self.text, self.name = (wanted, "train") if callable(wanted) else ("{:.4f}".format, "loss")
+        self.bar = terminal or not callable(wanted)
+        self.steps, self.last = steps, -np.inf if self.bar else time.monotonic()
 
-    def show(self, step, loss, validation):
+    def show(self, step, loss, validation, measured):
+        """`validation`: the loss of the validation data after `measured` steps, None where there is none."""
         now = time.monotonic()
-        if self.shown and now - self.last > 0.1:
-            tail = f"  validation {validation:.4f}" if validation is not None else ""
-            done = self.WIDTH * step // max(self.steps, 1)
-            bar = "#" * done + "." * (self.WIDTH - done)
-            print(f"\r\033[K[{bar}] {step}/{self.steps}  loss {loss:.4f}{tail}", end="", file=sys.stderr, flush=True)
-            self.last = now
+        if not self.shown or now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
+            return
+        at = "" if measured == step else f" (step {measured})"
+        tail = f"  validation {self.text(validation)}{at}" if validation is not None else ""
+        line = f"{step}/{self.steps}  {self.name} {self.text(loss)}{tail}"
+        done = self.WIDTH * step // max(self.steps, 1)
+        cells = "#" * done + "." * (self.WIDTH - done)
+        print(f"\r\033[K[{cells}] {line}" if self.bar else line, end="" if self.bar else "\n", file=sys.stderr, flush=True)
+        self.last = now
 
     def close(self):
-        if self.shown:
+        if self.shown and self.bar:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
@@ -156,7 +184,7 @@ class Likelihood:
 class ReverseKL:
     """(3) and (4) over fresh samples."""
 
-    per_epoch = 10
+    per_epoch, order = 10, None
 
     def __init__(self, flow, space, log_density, gradient, samples, rng):
         self.flow, self.space, self.rng, self.samples = flow, space, rng, samples
@@ -241,6 +269,17 @@ def user_array(name, given, like):
 
 # -- the loop ---------------------------------------------------------------------------------------------------------
 
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Where a descent stands after a step; `lowest`: the parameters of the lowest loss, and after which step they were."""
+
+    step: int
+    vector: np.ndarray
+    optimiser: dict
+    average: np.ndarray
+    lowest: tuple
+
+
 class Record:
     """History, and the best flow so far: of the lowest validation loss, or without validation the last usable one."""
 
@@ -249,7 +288,7 @@ class Record:
         self.callback, self.progress = callback, progress
         self.columns = {name: [] for name in COLUMNS}
         self.best, self.best_step, self.lowest, self.since = problem.flow, 0, np.inf, 0
-        self.validation = None
+        self.validation, self.state = None, None
 
     def measured(self, vector, step):
         """Evaluate the parameters reached after `step` steps; True where patience has ended."""
@@ -277,21 +316,66 @@ class Record:
     def stepped(self, step, loss, gradient_norm, rate):
         for name, value in zip(COLUMNS, (step, loss, gradient_norm, rate)):
             self.columns[name].append(value)
-        self.progress.show(step, loss, self.validation)
 
     def called(self, vector, step):
         """Show the user a step; True where the callback asks to stop."""
+        columns = self.columns
+        self.progress.show(step, columns["loss"][-1], self.validation, max(columns["validation_step"], default=None))
         if self.callback is None:
             return False
-        columns = self.columns
         info = {"step": step, "loss": columns["loss"][-1], "gradient_norm": columns["gradient_norm"][-1],
-                "learning_rate": columns["learning_rate"][-1], "validation_loss": self.validation}
+                "learning_rate": columns["learning_rate"][-1], "validation_loss": self.validation, "state": self.state}
         return bool(self.callback(info, lambda: self.space.value_at(vector)))
 
     def result(self, stopped, message=""):
-        integer = ("step", "validation_step")
-        history = {k: np.array(v, np.int64 if k in integer else np.float64) for k, v in self.columns.items()}
-        return Result(self.best, history, self.best_step, stopped, message)
+        history = {key: column_array(key, column) for key, column in self.columns.items()}
+        return Result(self.best, history, self.best_step, stopped, message, self.state and self.state())
+
+    def reached(self, at):
+        """Keep what a `State` needs: nothing of it changes later, but for columns, which grow."""
+        problem, space = self.problem, self.space
+        if problem.order is None:
+            return
+        lengths = {key: len(column) for key, column in self.columns.items()}
+        order, statistics, best = problem.order, dict(space.statistics), self.best
+        numbers = {"best_step": self.best_step, "lowest": self.lowest if np.isfinite(self.lowest) else None,
+                   "since": self.since, "validation": self.validation, "lowest_step": at.lowest[1],
+                   "generator": None if problem.rng is None else problem.rng.bit_generator.state,
+                   "optimiser": {key: v for key, v in at.optimiser.items() if not isinstance(v, np.ndarray)}}
+
+        def state():
+            arrays = {"vector": at.vector, "average": at.average, "lowest": at.lowest[0], "order": order}
+            arrays |= {f"optimiser.{key}": v for key, v in at.optimiser.items() if isinstance(v, np.ndarray)}
+            arrays |= {".".join(("statistics", *path)): array for path, array in statistics.items()}
+            arrays |= {f"history.{key}": column_array(key, self.columns[key][:n]) for key, n in lengths.items()}
+            return State(at.step, best, arrays, numbers)
+
+        self.state = state
+
+    def resumed(self, given, start):
+        """The position of a State, this record and its problem being brought there; `start` is that of step 0."""
+        arrays, numbers, problem, space = given.arrays, given.numbers, self.problem, self.space
+        prefix = "optimiser."
+        state = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        state |= numbers["optimiser"]
+        alike = arrays["vector"].shape == start.vector.shape and arrays["order"].shape == problem.order.shape
+        if not alike or arrays["vector"].dtype != start.vector.dtype or state.keys() != start.optimiser.keys():
+            raise ValueError("fit: resume must be the state of a fit with the same arguments")
+        self.best, self.best_step = given.best, numbers["best_step"]
+        self.lowest = np.inf if numbers["lowest"] is None else numbers["lowest"]
+        self.since, self.validation = numbers["since"], numbers["validation"]
+        self.columns = {key: arrays[f"history.{key}"].tolist() for key in COLUMNS}
+        space.statistics = {path: arrays[".".join(("statistics", *path))] for path in space.statistics}
+        problem.order = arrays["order"]
+        if problem.rng is not None:
+            problem.rng.bit_generator.state = numbers["generator"]
+        at = Position(given.step, arrays["vector"], state, arrays["average"], (arrays["lowest"], numbers["lowest_step"]))
+        self.reached(at)
+        return at
+
+
+def column_array(key, column):
+    return np.array(column, np.int64 if key.endswith("step") else np.float64)
 
 
 def checked_value(space, vector, step):
@@ -315,14 +399,18 @@ def checked_gradient(problem, vector, step, first):
     return loss, gradient
 
 
-def descend(record, optimiser, schedule, steps, clip, averaging):
+def descend(record, optimiser, schedule, steps, clip, averaging, resume):
     """Steps of an optimiser; the reason why they end."""
     problem, vector = record.problem, record.space.vector
-    state, average = optimiser.start(vector), vector
-    usable = lowest = vector, 0
+    at = Position(0, vector, optimiser.start(vector), vector, (vector, 0))
+    if resume is not None:
+        at = record.resumed(resume, at)
+    vector, state, average, lowest = at.vector, at.optimiser, at.average, at.lowest
+    usable = average, at.step
     try:
-        record.measured(vector, 0)
-        for step in range(1, steps + 1):
+        if resume is None:
+            record.measured(vector, 0)
+        for step in range(at.step + 1, steps + 1):
             problem.next_batch(step)
             loss, gradient = checked_gradient(problem, vector, step, step == 1)
             usable = average, step - 1
@@ -339,6 +427,7 @@ def descend(record, optimiser, schedule, steps, clip, averaging):
                              f"not finite, for a gradient of norm {length:.3g}")
             if (step % record.every == 0 or step == steps) and record.measured(average, step):
                 return "patience"
+            record.reached(Position(step, vector, state, average, lowest))
             if record.called(average, step):
                 record.measured(average, step)
                 return "callback"
@@ -388,13 +477,13 @@ def minimise(record, optimiser, steps):
     return stop[0] if stop else "converged" if done.status == 0 else "steps"
 
 
-def trained(record, optimiser, schedule, steps, clip, averaging):
+def trained(record, optimiser, schedule, steps, clip, averaging, resume=None):
     """Run to the end, an interruption or a failure."""
     try:
         if isinstance(optimiser, LBFGS):
             stopped = minimise(record, optimiser, steps)
         else:
-            stopped = descend(record, optimiser, schedule, steps, clip, averaging)
+            stopped = descend(record, optimiser, schedule, steps, clip, averaging, resume)
         return record.result(stopped)
     except KeyboardInterrupt:
         return record.result("interrupted", "interrupted; this is the best flow so far")
@@ -408,7 +497,7 @@ def trained(record, optimiser, schedule, steps, clip, averaging):
 
 def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
         clip=None, averaging=None, penalty=None, validation=0.1, patience=None, every=None, fixed=(), rng=None,
-        callback=None, progress=None, gradient=None, transform=None) -> Result:
+        callback=None, progress=None, gradient=None, transform=None, resume=None) -> Result:
     """The flow of the largest likelihood of data x, by gradient steps from `flow`.
 
     `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), given
@@ -435,7 +524,12 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
 
     `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
     each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
-    `progress`: a line on stderr, by default where that is a terminal.  Ctrl-C ends training with the best flow so far.
+    `progress`: a line on stderr, by default where that is a terminal; with a function that makes the text of a loss, lines
+    in its units, elsewhere every 20 seconds.  Ctrl-C ends training with the best flow so far.
+
+    `resume`: a `State`, as the callback's `info["state"]()` and the result's `state` give it, from which training continues;
+    all other arguments must be those of the call that it comes from, and the bits are then those of an uninterrupted one.
+    Not for LBFGS, whose state is scipy's own.
 
     Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError
     for arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not
@@ -456,6 +550,8 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     data, held_out = divided(flow, (x, weights, context, np.arange(len(x))), validation, rng)
     if patience is not None and held_out is None:
         raise ValueError("fit: patience needs validation data")
+    if resume is not None and (isinstance(optimiser, LBFGS) or not isinstance(resume, State)):
+        raise ValueError(f"fit: resume must be a State, and not for LBFGS, not {type(resume).__name__}")
     space = space_of(flow, fixed)
     if isinstance(optimiser, LBFGS) and type(space) is not Unconstrained:
         raise ValueError("fit: LBFGS takes no flow with batch normalisation, whose statistics follow steps")
@@ -473,7 +569,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     steps = steps if steps is not None else 1000 if epochs is None else epochs * problem.per_epoch
     every = every or max(10, problem.per_epoch)
     record = Record(problem, problem.space, every, patience, callback, Progress(progress, steps))
-    return trained(record, optimiser, schedule, steps, clip, averaging)
+    return trained(record, optimiser, schedule, steps, clip, averaging, resume)
 
 
 def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, schedule=None, steps=1000, clip=None,

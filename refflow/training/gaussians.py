@@ -26,6 +26,7 @@ from ..maps.normalization import ActNorm
 from ..models.gaussian import lower_triangular
 
 SHRINKAGE = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+ROUNDING = 16 * np.finfo(np.float64).eps
 SINGULAR = 1e-10                        # of a column's variance, what the columns before it must leave over
 FULL = 512
 BEFORE = ((0, -1), (0, -2), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (-2, -1), (-2, 0), (-2, 1))     # (rows, columns)
@@ -47,6 +48,33 @@ def correlated(x, shrinkage):
     except np.linalg.LinAlgError:
         return None
     return [lower_triangular(L), *units] if np.diag(L).min() ** 2 > SINGULAR else None
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """A column that is a linear function of columns `of` before it: up to rounding if `exact`, with slope 1 if `equal`."""
+
+    column: int
+    of: list
+    exact: bool
+    equal: bool
+
+
+def dependent_column(x) -> Dependent | None:
+    """The first column of x that the columns before it determine but for SINGULAR of its variance, None where there is none."""
+    if correlated(x, 0) is not None:
+        return None
+    t = standardised(x)[0].inverse(x)
+    left = np.diag(np.linalg.qr(t, mode="r")) ** 2 / len(t)
+    j = int(np.argmax(left <= SINGULAR)) if (left <= SINGULAR).any() else len(left)
+    if not 0 < j < t.shape[1]:
+        return None
+    w = np.linalg.lstsq(t[:, :j], t[:, j], rcond=None)[0]
+    size = np.abs(x).max(0) / x.std(0)
+    rounding = ROUNDING * (size[j] + np.abs(w) @ size[:j])
+    of = [int(k) for k in np.flatnonzero(np.abs(w) > max(1e-6, rounding))]
+    exact = np.sqrt(np.mean((t[:, j] - t[:, :j] @ w) ** 2)) <= rounding
+    return Dependent(j, of, bool(exact), len(of) == 1 and np.array_equal(x[:, j], x[:, of[0]]))
 
 
 def gaussian_start(x, held_out):
