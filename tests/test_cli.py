@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 import refflow
+from refflow.cli.names import ALIASES, MODELS, plainly
 from refflow.core.registry import REGISTRY
+from refflow.oracle.pages import bijectors
 
 TANH = """
 import numpy as np
@@ -40,15 +43,16 @@ FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain
 
 
 def test_list(run):
-    """All pages of every kind."""
+    """All pages of every kind, and the models."""
     status, out, _ = run("list")
     head, *lines = out.splitlines()
-    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == list(REGISTRY)
+    assert status == 0 and "kind" in head.split() and [line.split()[0] for line in lines] == [*REGISTRY, *MODELS]
     assert all(page.kind == line.split()[1] for page, line in zip(REGISTRY.values(), lines))
     status, out, _ = run("list", "--json")
     pages = {p["name"]: p for p in json.loads(out)}
-    assert list(pages) == list(REGISTRY) and all(set(p) == FACTS for p in pages.values())
-    assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density"}
+    assert list(pages) == [*REGISTRY, *MODELS] and all(set(p) == FACTS for p in pages.values())
+    assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "model"}
+    assert pages["glow"]["source"] == "arXiv:1807.03039"
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
     assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"
     assert pages["Dense"]["inverse"] is None and pages["StandardNormal"]["support"] == "real"
@@ -89,6 +93,37 @@ def test_show_a_page_with_components(run):
     assert status == 2 and "without golden points" in err
 
 
+@pytest.mark.parametrize("name, words", [
+    ("Chain", ("Chain: Composition", "x = f_K(... f_1(z))")),
+    ("Flow", ("Flow: a class of refflow.core.flow, not a page", "Flow(bijector, base)", "The density of x = f(z)")),
+    ("Glow", ("glow: a model of refflow.models.glow, not a page", "levels=3", "h <- squeeze(h)")),
+    ("Conv1x1", ("`Pointwise`", "`PLULinear`")),
+    ("maf", ("`Inverse` of an `Autoregressive`",)),
+    ("masked-dense-network", ("masked_dense_network: a function of refflow.maps.conditioners.masked_network",)),
+    ("CONVENTIONS", ("CONVENTIONS: a table", "Who uses which scale")),
+])
+def test_show_what_is_not_a_page(run, name, words):
+    status, out, err = run("show", name)
+    assert status == 0 and not err and all(word in out for word in words)
+    status, out, _ = run("show", name, "--json")
+    assert status == 0 and {"name", "kind", "text"} <= set(json.loads(out))
+
+
+def test_everything_that_refflow_offers_is_shown(run):
+    for name in set(dir(refflow)) - {*REGISTRY, "REGISTRY"}:
+        assert run("show", name)[0] == 0, name
+
+
+def test_aliases_name_what_is_there():
+    """Every name in backticks is refflow's, and no alias hides one of refflow's."""
+    named = {name for text in ALIASES.values() for name in re.findall(r"`(\w+)`", text)}
+    assert named <= set(dir(refflow)) | set(MODELS)
+    assert all(re.search("`", text) for text in ALIASES.values())
+    aliases = [name for names in ALIASES for name in names]
+    assert len({plainly(name) for name in aliases}) == len(aliases)
+    assert not {plainly(name) for name in aliases} & {plainly(name) for name in (*dir(refflow), *MODELS)}
+
+
 def test_an_unknown_name_gets_suggestions(run):
     status, out, err = run("show", "stickbreakng")
     assert status == 2 and not out and "did you mean StickBreaking" in err
@@ -103,6 +138,14 @@ def test_check_own_pages(run):
     report = json.loads(out)
     assert status == 0 and report["target"] == "refflow" and report["version"] == refflow.__version__
     assert report["failed"] == [] and {p["dtype"] for p in report["passed"]} == {"float32", "float64"}
+
+
+def test_bare_check_says_what_it_covers(run, monkeypatch):
+    few = {name: page for name, page in bijectors().items() if name in ("Exp", "Tanh")}
+    monkeypatch.setattr(sys.modules["refflow.oracle.check"], "bijectors", lambda: few)
+    status, out, _ = run("check")
+    assert status == 0 and f"note: 2 of {len(REGISTRY)} pages have golden points" in out
+    assert "golden points" not in run("check", "--page", "Exp")[1]
 
 
 def test_a_users_file(run, file):

@@ -1,11 +1,10 @@
-"""Real data: the data sets, training beside torch, a conditional flow, what the README shows."""
+"""Real data: the data sets, training beside torch, a conditional flow."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,8 +76,3 @@ def test_a_conditional_flow_on_wine(scikit_learn):
     assert found["conditional"] > found["unconditional"] + 0.3
     assert found["accuracy"] > 0.85 > found["most_frequent"] + 0.2
     assert 0 < found["entropy"] < np.log(3)
-
-
-def test_the_readme_shows_what_the_commands_print(scikit_learn):
-    from validation.readme import README, sections, training
-    assert sections(Path(README).read_text(encoding="utf-8"))["training"] == training()

@@ -2,7 +2,8 @@
 
     python -m validation.pictures --out DIRECTORY [--only moons] [--only digits] [--only images]
 
-Two half-moons: a RealNVP of 2 entries, its transport, its density over data that it has not seen, its training curve.
+Two half-moons: a RealNVP of 2 entries, its transport, its density over data that it has not seen, its training curve, and
+five panels of its transport, small (two_moons.png, the picture of README.md).
 Digits: scikit-learn's 1797 images of 8 x 8 pixels with values 0 .. 16 (the extra `data`).  With v a pixel and u uniform on
 [0, 1), x = (v + u) / 17 and, a = 1/20,
     y = log(s / (1 - s)),   s = a + (1 - 2 a) x                                     (1)
@@ -27,6 +28,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from refflow import plot
 from refflow.cli import main as refflow
@@ -51,6 +53,13 @@ def written(figure, directory, name):
     print(f"{directory / name}")
 
 
+def made_small(path, width=1500, colours=128):
+    """A picture for a page: fewer pixels and colours."""
+    with Image.open(path) as picture:
+        smaller = picture.convert("RGB").resize((width, round(width * picture.height / picture.width)), Image.LANCZOS)
+    smaller.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 # -- two half-moons ---------------------------------------------------------------------------------------------------
 
 def two_moons(rng, n, noise=0.12):
@@ -72,6 +81,8 @@ def moons(directory, steps=4000):
     written(plot.transport(result.flow, rng), directory, "moons-transport.png")
     written(plot.density(result.flow, unseen), directory, "moons-density.png")
     written(plot.history(result), directory, "moons-history.png")
+    written(plot.transport(result.flow, np.random.default_rng(1), panels=5), directory, "two_moons.png")
+    made_small(directory / "two_moons.png")
 
 
 # -- digits -----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,15 @@
-"""The generated tables of the README.
+"""The generated tables of the documentation, and the comparison of printed text.
 
-    python -m validation.readme            writes them
-    python -m validation.readme --check    compares them, and exits with 1 where one differs
+    python -m validation.readme [NAME ...]            writes them, or some of them
+    python -m validation.readme --check [NAME ...]    makes them again, and exits with 1 where one differs
 
-`torch` runs `refflow check torch`; `certificate` and `pages` read what is checked in; `training` and `conditional` run the
-commands that they show (extra `data`).
+Tables are files, validation/tables/NAME.md: `pages` and `certificate` read what is checked in; `torch` runs `refflow check
+torch` (a minute); `training` and `conditional` run the commands that they show (the extra `data`; minutes).  Sections of
+README.md: `check` and `adapter` run what stands above them there, `findings` are rows of the table `torch`.
+
+Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers of which one has a decimal
+point or an exponent may differ by one unit of the last printed place, the coarser one's; how wide the spaces are that align
+columns is not compared.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 
@@ -25,10 +31,40 @@ from refflow.core.registry import REGISTRY, chapter
 from refflow.maps import load_all
 
 load_all()
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, TABLES = ROOT / "README.md", ROOT / "validation" / "tables"
 SECTION = re.compile(r"(<!-- begin (\w+): [^\n]* -->\n)(.*?)(<!-- end \2 -->)", re.S)
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w|\.\d)")
 DTYPES = ("float64", "float32")
 
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+def difference(standing, made):
+    """Where two printed texts differ by more than rounding can explain, as a line for people; None where they do not."""
+    ours, theirs = standing.splitlines(), made.splitlines()
+    for i, (a, b) in enumerate(zip(ours, theirs), 1):
+        if not alike(a, b):
+            return f"line {i}: {b!r}, not {a!r}"
+    return None if len(ours) == len(theirs) else f"{len(theirs)} lines, not {len(ours)}"
+
+
+def alike(a, b):
+    """Are two lines the same but for the last printed place of numbers with a fraction or an exponent?"""
+    a, b = (re.sub("-{4,}", "---", " ".join(line.split())) for line in (a, b))
+    return NUMBER.split(a) == NUMBER.split(b) and all(map(near, NUMBER.findall(a), NUMBER.findall(b)))
+
+
+def near(a, b):
+    return a == b or abs(Decimal(a) - Decimal(b)) <= max(last_place(a), last_place(b))
+
+
+def last_place(number):
+    """One unit of the last printed place; 0 of a whole number."""
+    return Decimal(1).scaleb(Decimal(number).as_tuple().exponent) if set(number) & set(".e") else Decimal(0)
+
+
+# -- tables of what is checked in -------------------------------------------------------------------------------------
 
 def row(cells):
     return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
@@ -50,25 +86,27 @@ def certificate():
     made = stored["fingerprint"]
     return ("The error of every quantity in units of u·κ, the rounding error that the inputs' own rounding causes anyway: "
             f"the largest over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}; the "
-            "whole table is in [validation/certificate.md](validation/certificate.md).\n\n"
+            "whole table is in [certificate.md](../certificate.md).\n\n"
             + table(["page", "quantities", *DTYPES], rows))
 
 
 def pages():
-    """Every page with what it is, chapter by chapter."""
+    """Every page with what it is, chapter by chapter, in reading order."""
     rows = []
     for name, page in REGISTRY.items():
         module = sys.modules[page.__module__]
-        path = page.__module__.replace(".", "/") + ".py"
+        path = "../../" + page.__module__.replace(".", "/") + ".py"
         title = module.__doc__.strip().split("\n")[0].rstrip(".:")
         rows.append([f"[{name}]({path})", chapter(page), page.kind, title])
     return table(["page", "chapter", "kind", "what it is"], rows)
 
 
+# -- torch ------------------------------------------------------------------------------------------------------------
+
 def torch():
     """What `check torch` finds: for each transform and quantity the worst, with the input that shows it."""
     done = subprocess.run([sys.executable, "-m", "refflow", "check", "torch", "--json"], capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=README.parent)
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
     if done.returncode not in (0, 1):
         raise SystemExit(done.stderr)
     report = json.loads(done.stdout)
@@ -116,6 +154,22 @@ def magnitude(error):
     return f"{error:.0e}".replace("e+0", "e").replace("e+", "e") if isinstance(error, (int, float)) else error
 
 
+SHOWN = (("TanhTransform", "log_det"), ("SoftplusTransform", "forward"), ("SigmoidTransform", "log_det"),
+         ("StickBreakingTransform", "log_det"))
+
+
+def findings():
+    """The first line and a few rows of the table `torch`."""
+    first, *lines = (TABLES / "torch.md").read_text(encoding="utf-8").split("\n\n", 2)[2].splitlines()
+    rows = [[cell.strip().replace("\\|", "|") for cell in line.strip("| ").split(" | ")]
+            for line in lines if line.startswith("|")]
+    chosen = [found for key in SHOWN for found in rows[2:] if (found[0].strip("`"), found[1]) == key]
+    kept = [[*found[:7], found[8]] for found in chosen]
+    return first.split(". For each")[0] + "; among them:\n\n" + table([*rows[0][:7], rows[0][8]], kept)
+
+
+# -- transcripts ------------------------------------------------------------------------------------------------------
+
 TRAINING = ("python -m refflow data breast_cancer --out cancer.csv",
             "python -m refflow fit cancer.csv --model realnvp --test 0.1 --out cancer.npz",
             "python -m refflow score cancer.npz cancer.csv --out scores.csv",
@@ -132,7 +186,7 @@ def transcript(commands, directory):
     lines = ["```text"]
     for command in commands:
         done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=directory,
-                              env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(README.parent)})
+                              env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
         if done.returncode:
             raise SystemExit(f"{command}: {done.stderr}")
         lines += [f"$ {command}", *done.stdout.splitlines()]
@@ -147,10 +201,60 @@ def training():
 
 def conditional():
     """A conditional flow on real data."""
-    return transcript(CONDITIONAL, README.parent)
+    return transcript(CONDITIONAL, ROOT)
 
 
-GENERATORS = {"torch": torch, "certificate": certificate, "pages": pages, "training": training, "conditional": conditional}
+def check():
+    """What `refflow check` says last."""
+    return text_block(printed(["check"]).rsplit("\n\n", 1)[1])
+
+
+def adapter():
+    """What is found in the README's own example."""
+    code = next(code for code in re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+                if "@adapter" in code)
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "adapters.py").write_text(code, encoding="utf-8")
+        return text_block(printed(["check", "adapters.py"], directory, 1).split("\n\n")[0])
+
+
+def printed(arguments, directory=ROOT, status=0):
+    done = subprocess.run([sys.executable, "-m", "refflow", *arguments], capture_output=True, text=True, cwd=directory,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    if done.returncode != status:
+        raise SystemExit(f"refflow {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def text_block(text):
+    return f"```text\n{text.strip()}\n```\n"
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+TITLES = {pages: "The pages, in reading order", certificate: "The certificate, the worst quantity of each page",
+          torch: "What `refflow check torch` finds", training: "Flows trained on real data, from the command line",
+          conditional: "A flow that is given the class"}
+GENERATORS = {make.__name__: make for make in (*TITLES, check, adapter, findings)}
+
+
+def whole(name, body):
+    """The file of a table."""
+    return f"# {TITLES[GENERATORS[name]]}\n\n`python -m validation.readme {name}` writes this file.\n\n{body}"
+
+
+def standing(name):
+    """What is checked in: of a table its file, of another name its section of the README."""
+    if GENERATORS[name] not in TITLES:
+        return sections(README.read_text(encoding="utf-8"))[name]
+    path = TABLES / f"{name}.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def stale(name):
+    """How what is checked in differs from what its command gives; None where it does not."""
+    body = GENERATORS[name]()
+    return difference(standing(name), whole(name, body) if GENERATORS[name] in TITLES else body)
 
 
 def sections(text):
@@ -158,24 +262,34 @@ def sections(text):
     return {name: body for _, name, body, _ in SECTION.findall(text)}
 
 
+def write(name):
+    body = GENERATORS[name]()
+    if GENERATORS[name] in TITLES:
+        path, text = TABLES / f"{name}.md", whole(name, body)
+    else:
+        path, text = README, SECTION.sub(lambda m: m[1] + (body if m[2] == name else m[3]) + m[4],
+                                         README.read_text(encoding="utf-8"))
+    temporary = path.with_suffix(".md.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m validation.readme", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    parser.add_argument("names", nargs="*", choices=list(GENERATORS) + [[]], help="sections; all of them if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(GENERATORS)}; all if none is named")
     options = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    made = {name: GENERATORS[name]() for name in options.names or GENERATORS}
-    if options.check:
-        standing = sections(text)
-        stale = [name for name, body in made.items() if standing.get(name) != body]
-        for name in stale:
-            print(f"README section {name!r} is not what its command gives; it gives:\n{made[name]}")
-        print("stale: " + ", ".join(stale) if stale else "the README's tables are what their commands give")
-        raise SystemExit(bool(stale))
-    new = SECTION.sub(lambda m: m[1] + made.get(m[2], m[3]) + m[4], text)
-    temporary = README.with_suffix(".md.new")
-    temporary.write_text(new, encoding="utf-8")
-    temporary.replace(README)
+    names = options.names or list(GENERATORS)
+    if set(names) - set(GENERATORS):
+        parser.error(f"there is no {', '.join(sorted(set(names) - set(GENERATORS)))}; there are {', '.join(GENERATORS)}")
+    if not options.check:
+        for name in names:
+            write(name)
+        return
+    found = {name: stale(name) for name in names}
+    for name, text in found.items():
+        print(f"{name}: " + ("fresh" if text is None else f"stale: its command gives {text}"))
+    raise SystemExit(any(found.values()))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from ..report import DTYPES, progress_cleared, progress_line
 
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
-        "Without TARGET: refflow's own pages against golden truth.  With it: the adapters in a file (a path ending in .py), "
-        "or those that ship for a library (torch).  Exit status 0: all pass; 1: findings; 2: could not run."))
+        "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
+        "adapters in a file (a path ending in .py), or those that ship for a library (torch).  Exit status 0: all pass; 1: "
+        "findings; 2: could not run."))
     one.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
     one.add_argument("--json", action="store_true", help="the report as JSON")
     one.add_argument("--page", metavar="NAME", help="only this page")

@@ -1,7 +1,11 @@
-"""refflow list: all pages of every kind, with what is to be known of each."""
+"""refflow list: all pages of every kind, with what is to be known of each, and the models made of them."""
 
 from __future__ import annotations
 
+import re
+import sys
+
+from .names import MODELS
 from ..core.registry import REGISTRY, chapter
 from ..maps import load_all
 from ..oracle.check import certified
@@ -9,16 +13,16 @@ from ..report import aligned, json_text, largest_error
 
 
 def add_command(commands):
-    one = commands.add_parser("list", help="the pages")
-    one.add_argument("--json", action="store_true", help="one object per page")
+    one = commands.add_parser("list", help="the pages and the models")
+    one.add_argument("--json", action="store_true", help="one object for each")
     one.set_defaults(run=run)
 
 
 def run(options):
     load_all()
     certificate = certified()
-    pages = [facts(page, certificate.get(name, {})) for name, page in REGISTRY.items()]
-    print(json_text(pages) if options.json else aligned([HEAD, *map(row, pages)]))
+    found = [facts(page, certificate.get(name, {})) for name, page in REGISTRY.items()] + [*map(of_model, MODELS)]
+    print(json_text(found) if options.json else aligned([HEAD, *map(row, found)]))
     return 0
 
 
@@ -32,6 +36,14 @@ def facts(page, quantities) -> dict:
             "inverse": None if solver is None else "solver" if solver else "closed",
             "domain": None, "codomain": None, "support": None, **{key: written(fact(page, key)) for key in sets},
             "source": fact(page, "source") or "", "certificate": errors_of(quantities)}
+
+
+def of_model(name) -> dict:
+    """The same of a model, which composes pages and has no certificate of its own; its source is the paper it names."""
+    paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])
+    unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support"))
+    return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
+            "certificate": {}}
 
 
 def fact(page, name):

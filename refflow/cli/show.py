@@ -1,10 +1,14 @@
-"""refflow show NAME: one page, of any kind: its equations, parameters, certificate and hard cases."""
+"""refflow show NAME: one page, of any kind: its equations, parameters, certificate and hard cases.
+
+What is not a page, such as a model, is shown with its docstring; of a name that other people use, which page it is.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from .list_pages import facts
+from .names import also_called, described, elsewhere
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -21,6 +25,9 @@ def add_command(commands):
 
 def run(options):
     load_all()
+    if options.name not in REGISTRY and (other := of_another_kind(options.name)):
+        print(json_text(other) if options.json else shown(**other))
+        return 0
     page = page_named(options.name, REGISTRY)
     quantities = certified().get(page.__name__, {})
     text, fields = sys.modules[page.__module__].__doc__.strip(), parameters(page)
@@ -34,6 +41,20 @@ def run(options):
                     table(("hard case", "reason"), cases))
         print("\n\n".join(section for section in sections if section))
     return 0
+
+
+def of_another_kind(name):
+    """What is known of a name that is not a page's; None if nothing is."""
+    if (known := elsewhere(name)):
+        return described(*known)
+    text = also_called(name)
+    return text and {"name": name, "kind": "alias", "text": text}
+
+
+def shown(name, kind, text, module=None, signature=None):
+    if kind == "alias":
+        return f"{name} is not a name of refflow's: it is {text} (`refflow show` each of them)"
+    return f"{name}: a {kind} of {module}, not a page\n\n{signature}\n\n{text}"
 
 
 def table(head, rows):

@@ -18,6 +18,7 @@ from ..accuracy.drawing import SIDES, Point
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from ..core import Bijector
+from ..core.registry import REGISTRY
 from ..core.version import VERSION
 from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
@@ -67,6 +68,9 @@ def check_own(page, dtypes, progress):
             subject.conclude(report, skip)
         if name not in certificate:
             report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
+    if page is None:
+        report.notes.append(f"{len(names)} of {len(REGISTRY)} pages have golden points, the bijectors without components; the "
+                            "certificate measures all of them: python -m validation.certify --check")
     return report.sort()
 
 

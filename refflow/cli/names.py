@@ -1,0 +1,102 @@
+"""Names that are not pages: the models, what else refflow offers, and what other people call it.
+
+A name is found whatever its case, and without its hyphens and underscores.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+
+from .. import models
+from ..core import Flow
+from ..core.registry import REGISTRY
+from ..maps import found
+from ..maps.index import HOME
+from ..saving import load, save
+from ..training import fit
+
+MODELS = {name: getattr(models, name) for name in models.__all__ if name != "BUILDERS"}
+OTHERS = {"Flow": Flow, "fit": fit, "load": load, "save": save}
+
+# what other people call it, and what it is here; every name in backticks is one of refflow's
+ALIASES = {
+    ("BatchNormalization", "BN"): "`BatchNorm` is the map with its statistics given; training is through `BatchStatisticsNorm`",
+    ("Compose", "ComposeTransform", "Composite", "CompositeTransform"): "`Chain`",
+    ("Conv1x1", "InvConv", "InvConv2d", "InvertibleConv", "Invertible1x1Conv", "InvertibleConv1x1", "OneByOneConv"):
+        "`Pointwise` of a `DenseLinear`, or of a `PLULinear` as in Glow's LU parametrisation",
+    ("CouplingLayer", "NeuralCoupling"):
+        "`Coupling`, with any elementwise page; `AffineCoupling` and `AdditiveCoupling` are its usual cases",
+    ("CrossChannelNorm", "ActNorm2d"): "`ActNorm` with rank 3; `GlowActNorm` is that of Glow's code",
+    ("Dequantization", "UniformDequantization"): "`dequantised`, and `quantised` back",
+    ("VariationalDequantization",): "`variational_bound_vjp`",
+    ("ElementwiseAffine", "Scale1d", "Shift"): "`Affine`, lifted to vectors by `Independent`",
+    ("ExpTransform", "Log"): "`Exp`; the logarithm is `Inverse` of it",
+    ("Flip", "Reverse", "ReversePermutation", "Shuffle", "RandomPermutation"): "`Permutation`",
+    ("MultivariateNormal",): "`FullNormal`; with independent entries `DiagonalNormal`; the model `gaussian` is a flow",
+    ("GaussianCDF", "Probit", "CDFTransform"): "`NormalCDF`; the probit is `Inverse` of it",
+    ("GIN",): "`VolumePreservingCoupling`",
+    ("GMM", "GaussianMixture", "MixtureOfGaussians"): "`NormalMixture`",
+    ("IAF", "InverseAutoregressiveFlow"):
+        "`Autoregressive`, whose network is `masked_dense_network`: latents to data in one pass; its parametrisation is "
+        "`GatedLocationScale`, or `affine_family` of a `Scale`",
+    ("MAF", "MaskedAutoregressiveFlow"):
+        "`Inverse` of an `Autoregressive`, whose network is `masked_dense_network`: data to latents in one pass",
+    ("MADE", "AutoregressiveNN"): "`masked_dense_network`, of `MaskedDense` layers",
+    ("InverseTransform", "Invert"): "`Inverse`",
+    ("Householder", "Rotation", "Orthogonal"):
+        "`OrthogonalLinear` holds the matrix; `CayleyOrthogonal` makes one from free numbers",
+    ("IndependentTransform",): "`Independent`",
+    ("Linear", "LinearLayer"): "`DenseLinear` as a bijector; `Dense` as a layer of a network",
+    ("Logit", "LogitTransform"): "`Inverse` of `Sigmoid`; of pixels `alpha_logit`",
+    ("LU", "LULinear", "PLU"): "`PLULinear`",
+    ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
+    ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
+    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`",
+    ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
+    ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
+    ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):
+        "`RationalQuadraticSpline`; with `Coupling` or `Autoregressive` and a `Family` it is a neural spline flow",
+    ("Simplex", "Softmax", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
+    ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
+    ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
+    ("StandardGaussian", "DiagGaussian", "Normal"): "`StandardNormal`; with location and scale `DiagonalNormal`",
+    ("Swish",): "`SiLU`",
+}
+
+
+def plainly(name):
+    return re.sub(r"[-_ ]", "", name).lower()
+
+
+CALLED = {plainly(name): text for names, text in ALIASES.items() for name in names}
+
+
+def elsewhere(name):
+    """(name, object) of what refflow offers under this name without its being a page; None if it offers nothing."""
+    offered = {plainly(key): key for key in (*HOME, *MODELS, *OTHERS) if key not in REGISTRY}
+    key = offered.get(plainly(name))
+    return None if key is None else (key, (MODELS | OTHERS).get(key) or found(key))
+
+
+def also_called(name):
+    """What refflow calls it, None if the table does not have the name."""
+    return CALLED.get(plainly(name))
+
+
+def described(name, held) -> dict:
+    """What it is, where it stands, how it is called, what it says of itself."""
+    home = f"refflow.maps.{HOME[name]}" if name in HOME else held.__module__
+    kind = "model" if name in MODELS else "class" if isinstance(held, type) else "function" if callable(held) else "table"
+    own = inspect.getdoc(held) if callable(held) else None
+    texts = (own, sys.modules[home].__doc__ if name in MODELS or own is None else None)
+    return {"name": name, "kind": kind, "module": home, "signature": name + (signature(held) if callable(held) else ""),
+            "text": "\n\n".join(text.strip() for text in texts if text)}
+
+
+def signature(held):
+    """Names and plain defaults of the arguments."""
+    given = inspect.signature(held).parameters.values()
+    return "(" + ", ".join(p.name + (f"={p.default!r}" if isinstance(p.default, (bool, int, float, str, tuple, type(None))) else
+                                     "" if p.default is p.empty else "=...") for p in given) + ")"
