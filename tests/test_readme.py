@@ -2,6 +2,7 @@
 
 import configparser
 import contextlib
+import inspect
 import io
 import re
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from refflow.cli import parser
 from refflow.core.version import VERSION
+from refflow.oracle import adapter
+from refflow.oracle.adapter import KEYS, MISTAKES
 from validation import readme
 from validation.readme import GENERATORS, TABLES, TITLES, difference, stale
 
@@ -61,6 +64,21 @@ def test_versions_are_those_of_setup_cfg():
     python = setup["options"]["python_requires"].removeprefix(">=")
     assert f"Python {python} or later, NumPy {needs['numpy']} or later, SciPy {needs['scipy']} or later" in TEXT
     assert f"version = {{{VERSION}}}" in TEXT and setup["metadata"]["version"] == VERSION
+
+
+def test_every_key_and_option_of_an_adapter_is_documented():
+    text = (ROOT / "refflow" / "oracle" / "README.md").read_text(encoding="utf-8")
+    keys, options = (part.split("\n## ")[0] for part in text.split("\n## The ")[1:])
+    first_cells = re.compile(r"^\| `(\w+)` \|", re.M)
+    assert tuple(first_cells.findall(keys)) == KEYS
+    assert first_cells.findall(options) == list(inspect.signature(adapter).parameters)
+    assert all(mistake.__name__ in text for mistake in MISTAKES)
+
+
+def test_every_command_is_documented():
+    text = (ROOT / "refflow" / "cli" / "README.md").read_text(encoding="utf-8")
+    commands = next(action.choices for action in parser()._actions if action.choices)
+    assert {name for cell in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`([a-z]+)", cell)} >= set(commands)
 
 
 def test_the_picture_is_small():
