@@ -235,13 +235,13 @@ def test_tables_with_other_separators(run, files, text, looks):
 
 # -- what fit and score say -------------------------------------------------------------------------------------------
 
-def test_the_readmes_names_of_models(run, files):
+def test_the_names_of_models_in_the_guide(run, files):
     np.save("images.npy", np.random.default_rng(0).integers(0, 4, (30, 1, 4, 4)))
     command = ("fit", "images.npy", "--values", 4, "--levels", 1, "--depth", 0, "--hidden", 2, "--steps", 3, "--out")
     assert run(*command, "a.npz", "--model", "image_realnvp")[0] == 0
     assert run(*command, "b.npz", "--model", "realnvp")[0] == 0 and load("a.npz").equals(load("b.npz"))
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert "`image_realnvp`" in readme
+    guide = (Path(__file__).parents[1] / "refflow" / "cli" / "README.md").read_text(encoding="utf-8")
+    assert "`image_realnvp`" in guide
     words = "--model image_realnvp is for images; data.npy is no array"
     assert words in run("fit", "data.npy", "--model", "image_realnvp", "--out", "c.npz")[2]
 
