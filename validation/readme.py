@@ -8,8 +8,8 @@ torch` (a minute); `training` and `conditional` run the commands that they show 
 README.md: `check` and `adapter` run what stands above them there, `findings` are rows of the table `torch`.
 
 Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers of which one has a decimal
-point or an exponent may differ by one unit of the last printed place, the coarser one's; how wide the spaces are that align
-columns is not compared.
+point or an exponent may differ by one unit of the last printed place, the coarser one's; the width of the spaces
+that align columns is not compared.
 """
 
 from __future__ import annotations

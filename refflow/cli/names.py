@@ -28,10 +28,10 @@ ALIASES = {
         "`Pointwise` of a `DenseLinear`, or of a `PLULinear` as in Glow's LU parametrisation",
     ("CouplingLayer", "NeuralCoupling"):
         "`Coupling`, with any elementwise page; `AffineCoupling` and `AdditiveCoupling` are its usual cases",
-    ("CrossChannelNorm", "ActNorm2d"): "`ActNorm` with rank 3; `GlowActNorm` is that of Glow's code",
+    ("ActNorm2d",): "`ActNorm` with rank 3; `GlowActNorm` is the one in Glow's code",
     ("Dequantization", "UniformDequantization"): "`dequantised`, and `quantised` back",
     ("VariationalDequantization",): "`variational_bound_vjp`",
-    ("ElementwiseAffine", "Scale1d", "Shift"): "`Affine`, lifted to vectors by `Independent`",
+    ("ElementwiseAffine", "AffineTransform", "Shift"): "`Affine`, lifted to vectors by `Independent`",
     ("ExpTransform", "Log"): "`Exp`; the logarithm is `Inverse` of it",
     ("Flip", "Reverse", "ReversePermutation", "Shuffle", "RandomPermutation"): "`Permutation`",
     ("MultivariateNormal",): "`FullNormal`; with independent entries `DiagonalNormal`; the model `gaussian` is a flow",
@@ -53,7 +53,7 @@ ALIASES = {
     ("LU", "LULinear", "PLU"): "`PLULinear`",
     ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
-    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`",
+    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`; in Flow++ it is the map of a `Coupling`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):

@@ -53,7 +53,7 @@ def of_another_kind(name):
 
 def shown(name, kind, text, module=None, signature=None):
     if kind == "alias":
-        return f"{name} is not a name of refflow's: it is {text} (`refflow show` each of them)"
+        return f"refflow has no page named {name}: it is {text} (`refflow show` shows each of them)"
     return f"{name}: a {kind} of {module}, not a page\n\n{signature}\n\n{text}"
 
 
