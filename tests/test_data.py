@@ -1,4 +1,4 @@
-"""Real data: the data sets, training beside torch, a conditional flow."""
+"""Real data: the data sets, training compared with torch, a conditional flow."""
 
 from __future__ import annotations
 

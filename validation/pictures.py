@@ -1,9 +1,9 @@
 """Pictures of flows, trained from scratch.
 
     python -m validation.pictures --out DIRECTORY [--only moons] [--only digits] [--only images]
+    --only moons    of these, two_moons.png is the picture of README.md: five panels of the transport, few pixels and colours
 
-Two half-moons: a RealNVP of 2 entries, its transport, its density over data that it has not seen, its training curve, and
-five panels of its transport, small (two_moons.png, the picture of README.md).
+Two half-moons: a RealNVP of 2 entries, its transport, its density over data that it has not seen, its training curve.
 Digits: scikit-learn's 1797 images of 8 x 8 pixels with values 0 .. 16 (the extra `data`).  With v a pixel and u uniform on
 [0, 1), x = (v + u) / 17 and, a = 1/20,
     y = log(s / (1 - s)),   s = a + (1 - 2 a) x                                     (1)
