@@ -8,7 +8,7 @@ import pytest
 from flint import arb, arb_mat, ctx
 from mpmath import mp
 
-from refflow.core.words import handed
+from refflow.core.words import handed, numbered
 from validation.truth import Problem, Quantity, TruthNotFound, error, forward_truth, inverse_truth
 
 
@@ -391,3 +391,17 @@ def test_what_is_handed_on_counts_as_an_input():
     s = 2.0**-30
     q = forward_truth(Problem(definition, {"s": s}), 0.0)["forward"]
     assert abs(float(q.kappa[0].mid()) - (1 + 2 * s)) < 1e-12
+
+
+def test_a_subnormal_intermediate_counts_with_its_spacing():
+    """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, and is no more than rounding."""
+    def definition(m, z, **fields):
+        return 2.0**100 * numbered(m, z * 2.0**-52)
+
+    def kappa(z, marked=True):
+        plain = definition if marked else lambda m, z, **fields: 2.0**100 * (z * 2.0**-52)
+        return float(forward_truth(Problem(plain, {}), z)["forward"].kappa[0])
+
+    z = 2.0**-1000
+    assert kappa(1.0) == kappa(1.0, False) == 2 * 2.0**48
+    assert kappa(z) / kappa(z, False) > 2.0**28 and kappa(z) == pytest.approx(2.0**100 * 2.0**-1021, rel=1e-6)

@@ -9,7 +9,8 @@ A page is believed through `definition(m, z, **fields)` alone: x = f(z; fields),
     kappa(q) = |q| + sum_j |dq/d input_j| |input_j|        the unit of error of q            (5)
 
 inputs being the event, every entry of every real field, and the cotangents where q depends on them; and what one part of a
-composition hands to the next, which rounds it: the fields that a family makes of a network's outputs.
+composition hands to the next, which rounds it: the fields that a family makes of a network's outputs.  Where an intermediate
+that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, exponents unbounded.  A quantity is settled when
 its radius is below 1e-50 of it, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
@@ -112,7 +113,7 @@ class Handing:
     """The namespace m of one evaluation of a definition, in which what is handed on is an input: a factor of 1."""
 
     def __init__(self, inputs):
-        self.inputs, self.count = inputs, 0
+        self.inputs, self.count, self.subnormal = inputs, 0, 0
 
     def __getattr__(self, name):
         return getattr(m, name)
@@ -123,13 +124,24 @@ class Handing:
         self.count += 1
         return value * self.inputs.factors[self.count - 1]
 
+    def numbered(self, value):
+        """A numbered intermediate, whose rounding is a spacing where it is subnormal: an input 0 of that size then."""
+        limits, size = np.finfo(self.inputs.dtype), abs(mid_ball(constant(value)))
+        if not 0 < size < ball(limits.tiny):
+            return value
+        if self.subnormal == len(self.inputs.offsets):
+            self.inputs.offsets += self.inputs.add(f"subnormal {self.subnormal}", 0.0)[0]
+            self.inputs.sizes[len(self.inputs.values) - 1] = 2 * ball(limits.tiny)          # the spacing, in units of rounding
+        self.subnormal += 1
+        return value + self.inputs.offsets[self.subnormal - 1]
+
 
 class Inputs:
     """Everything the answer depends on, as variables of dual numbers of levels 1 .. order."""
 
-    def __init__(self, problem, order):
+    def __init__(self, problem, order, dtype):
         self.problem, self.order, self.values, self.blocks, self.spans = problem, order, [], [], {}
-        self.fields, self.factors = dict(problem.fields), []
+        self.fields, self.factors, self.offsets, self.sizes, self.dtype = dict(problem.fields), [], [], {}, dtype
 
     def add(self, name, nested, order=None):
         """The variables of one block, flat, and its shape."""
@@ -157,14 +169,17 @@ class Inputs:
             return Quantity(shape, values, kappa * len(values), normwise=True)
         # an input 0 contributes 0 even where its derivative is infinite
         return Quantity(shape, values, [
-            abs(v) + sum((abs(p * self.values[j]) for j, p in dv.items() if self.values[j] != 0), arb(0))
+            abs(v) + sum((abs(p * self.size(j)) for j, p in dv.items() if self.size(j) != 0), arb(0))
             for v, dv in zip(values, slopes)])
+
+    def size(self, j):
+        return self.sizes.get(j, self.values[j])
 
     def block_norm(self, slopes, span):
         """||dq/dblock||_2 ||block||; the spectral norm in floats after scaling by the largest entry."""
         matrix = [[ball(dv.get(j, 0)) for j in span] for dv in slopes]
         largest = max((p.abs_upper() for row in matrix for p in row), default=arb(0))
-        size = norm([self.values[j] for j in span])
+        size = norm([self.size(j) for j in span])
         if not largest.is_finite() or not largest > 0:
             return largest * size
         return largest * size * float(np.linalg.norm([[float((p / largest).mid()) for p in row] for row in matrix], 2))
@@ -232,7 +247,7 @@ def assemble(inputs, quantities):
 def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) -> dict[str, Quantity]:
     """"forward", "log_det", "jacobian" and, given a cotangent, "vjp.z_bar" and "vjp.<field>_bar" of (1) and (2)."""
     def compute():
-        inputs = Inputs(problem, 1 if x_bar is None and log_det_bar is None else 2)
+        inputs = Inputs(problem, 1 if x_bar is None and log_det_bar is None else 2, dtype)
         event, shape = inputs.add("z", z)
         inputs.add_fields()
         x, out_shape, J, l = values_jacobian_log_det(inputs, event, shape)
@@ -259,7 +274,7 @@ def inverse_truth(problem, x, z_bar=None, log_det_bar=None, guess=None, dtype=np
     claim = [] if guess is None else flatten(guess)[0]
 
     def compute():
-        inputs = Inputs(problem, 1 if z_bar is None and log_det_bar is None else 2)
+        inputs = Inputs(problem, 1 if z_bar is None and log_det_bar is None else 2, dtype)
         event, shape = inputs.add("x", x)
         inputs.add_fields()
         if problem.inverse_definition:

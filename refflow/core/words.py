@@ -32,6 +32,11 @@ def handed(m, value):
     return m.handed(value) if hasattr(m, "handed") else value
 
 
+def numbered(m, value):
+    """An intermediate that may be subnormal where what is made of it is not: the truth counts its spacing as a rounding."""
+    return m.numbered(value) if hasattr(m, "numbered") else value
+
+
 class Cases:
     """The hard cases of a page that holds pages of chapters: made when asked for, as the core loads none of these."""
 

@@ -84,6 +84,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, positive, real
 from ...core.arithmetic import product_apart
+from ...core.words import numbered
 from .bins import at_ends, at_knots, bin_of, tails
 
 
@@ -115,7 +116,7 @@ class RationalQuadraticSpline(Bijector):
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
         w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
-        s, t = h / w, (z - input_knots[k]) / w                                      # (1) (2)
+        s, t = h / w, numbered(m, (z - input_knots[k]) / w)                         # (1) (2)
         numerator = s * t * t + slopes[k] * t * (1 - t)
         denominator = s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t)
         return output_knots[k] + h * numerator / denominator                        # (3)
