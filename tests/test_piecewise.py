@@ -18,7 +18,7 @@ from refflow.maps.elementwise import logistic_mixture_cdf, rational_quadratic_sp
 from refflow.maps.elementwise.rational_quadratic_spline import Place
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
-from refflow.testing.mass import has_breaks
+from refflow.testing.mass import has_breaks, total_mass
 from validation.certify import first_order, truth, with_rows
 from validation.measure import measure, truth_at_x
 from validation.points import Draw, Point
@@ -82,8 +82,9 @@ def test_mass_is_found_at_every_draw(page):
         found.append(MASS(*drawn))
 
     one()
-    assert len(found) >= 10 and set(found) == {(0, 1)}
-
+    rejected, tried = map(sum, zip(*found))
+    assert tried == len(found) >= 10
+    assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # whose plateaus may be one float of x
 
 
 COMPOSITES = [Chain((Affine(1.0, 2.0), LeakyReLU(0.1), Softsign())), Inverse(SPLINE),
@@ -307,5 +308,5 @@ def test_the_pages_are_found_by_name():
 def test_mass_inside_one_float_is_doubted():
     """A plateau of x near 1/2 that is a single float: its mass had come out as 1e11, and a right page was accused."""
     f = LogisticMixtureCDF(weights=[0.5, 0.5], loc=[7.44, 41.09], scale=[0.21, 0.31])
-    mass, error = total_mass(one_draw(f))
-    assert np.isnan(mass) or abs(mass - 1) <= 1e-6 + error
+    mass, _ = total_mass(points(f, np.array([7.5])))
+    assert np.isnan(mass) and MASS(f, points(f, np.array([7.5]))) == (1, 1)
