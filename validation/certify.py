@@ -20,8 +20,8 @@ A quantity is unsettled too at a point where 44800 digits (6400 for float32) do 
 of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
 The sweep over the binades ends where four points in a row have no truth within reach.
 
-Allowed is 4 units for a map of one number, 4 + D/2 for vectors and matrices, whose sums have up to D terms (D is the
-longest axis of the event, its image, or a row of a network's matrices), 8 for an inverse found by a solver.  A page may
+Allowed is 4 units for a map of one number, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
+longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page may
 declare `allowed`, up to 16, with the proof in its docstring.
 """
 
@@ -158,9 +158,10 @@ def allowed(point, quantity):
             raise ValueError(f"{type(f).__name__}: no page may be allowed more than 16")
         return float(own)
     image = image_shape(f, point.side, point.event.shape) if f.kind in ("bijector", "conditioner") else ()
-    sizes = (*point.event.shape, *image, *row_lengths(f))
-    usual = 4 + max(sizes) / 2 if sizes else 4.0
-    return max(8.0, usual) if point.side == "inverse" and f.solver else usual
+    terms = getattr(f, "terms", 1)
+    sizes = (*point.event.shape, *image, *row_lengths(f), *((terms,) if terms > 1 else ()))
+    base = 8.0 if point.side == "inverse" and f.solver else 4.0
+    return base + max(sizes) / 2 if sizes else base
 
 
 def row_lengths(value):

@@ -29,13 +29,14 @@ def normwise(f) -> bool:
 
 
 def constant_of(f, size) -> float:
-    """The constant C of the unit of error: 4, with 1/2 for each term of a sum over the event, 8 for a solver's inverse;
-    those of a composition's components add up.
+    """The constant C of the unit of error: 4, or 8 for a solver's inverse, with 1/2 for each term of a sum.
+
+    A composition's is the sum over its components.
     """
     inner = [constant_of(c, size) for c in f.components()]
     if inner:
         return sum(inner)
-    base = 8.0 if getattr(f, "solver", False) else 4.0
+    base, size = 8.0 if getattr(f, "solver", False) else 4.0, max(size, getattr(f, "terms", 1))
     return base + (size / 2 if size > 1 else 0.0)
 
 

@@ -7,7 +7,8 @@ With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logist
     f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (3)
     dx/dz = g = sum_k w_k f_k / W                                                   (4)
     log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (5)
-`G exp(M)` is `g` without its underflow; where `exp(M/2)` does not underflow either, the logarithm of the product is taken.
+`G exp(M)` is `g` without its underflow; where `exp(M/2)` does not underflow either, the logarithm of the product is taken, and
+where `M > -1` that of (4) itself: a rounding of `q_k` nearly cancels in `f_k = q_k / (s_k (1 + q_k)^2)`, not in `F_k`.
 `u_k` may overflow, where the exponents of `F_k` still differ; they are
     |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (6)
 
@@ -88,6 +89,7 @@ class LogisticMixtureCDF(Bijector):
     loc: Array = real("K")
     scale: Array = positive("K")
     event_ndim = (0, 0)
+    terms = property(lambda self: self.weights.shape[-1])           # of its sums
 
     def cast(self, dtype):
         """Its fields in another precision; weights of float32 must add up to 1 in float64 too."""
@@ -154,11 +156,10 @@ class LogisticMixtureCDF(Bijector):
 
         def pullback(x_bar, log_det_bar):
             of_x, of_l = x_bar[..., None], log_det_bar[..., None]
-            bend = v.u * np.tanh(v.u / 2)
             density_bar, h = of_x * v.G[..., None] * v.h[..., None], v.h[..., None]                 # (24)
             z_bar = x_bar * v.G * v.h * v.h + log_det_bar * v.shared(v.t).sum(-1)   # (13)
             loc_bar = -v.shared(density_bar) * h - v.shared(of_l * v.t)             # (14)
-            scale_bar = -v.shared(density_bar, v.u) * h - v.shared(of_l / v.s) + v.shared(of_l / v.s, bend)         # (15)
+            scale_bar = -v.shared(density_bar, True) * h - v.shared(of_l / v.s) - v.shared(of_l * v.t, True)        # (12) (15)
             of_F = (of_l / v.G[..., None])[..., None]
             weights_bar = (v.between(of_x[..., None]) + v.of_i * of_F * pairs(v.F)).sum(-1) / v.W[..., None]        # (16)
             return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
@@ -218,6 +219,10 @@ class LogisticMixtureCDF(Bijector):
              weights=[1 - 2.0**-53, 2.0**-53], loc=[0.0, 5.0], scale=[1.0, 0.125]),
         case("Far", "u overflows; the widest component is still the one that counts", z=[2.0**1000, -2.0**1000],
              x=[0.2], weights=[0.5, 0.5], loc=[0.0, 1.0], scale=[2.0**-60, 2.0**-59]),
+        case("NearLoc", "the log-det of one component beside its loc passes through 0", z=[-7.550193004135508e-06],
+             weights=[1.0], loc=[-6.0439074331952725e-06], scale=[0.25]),
+        case("FarBeyond", "u overflows, the cotangent of the scale does not", z=[3.5559718848205416e37, 2.0**1000],
+             weights=[0.25, 0.75], loc=[0.0, 0.05], scale=[2.0**-9, 2.0**-6]),
         case("AtLoc", "d is 0", z=[0.0, 5e-324], x=[0.5, np.nextafter(0.5, 0)], weights=[1.0], loc=[0.0], scale=[3.0]),
     )
 
@@ -235,7 +240,7 @@ class Mixture:
     """
 
     def __init__(self, page, distances, a=1):
-        self.w, self.s, self.a, self.below = page.weights, page.scale, a, distances > 0
+        self.w, self.s, self.a, self.d, self.below = page.weights, page.scale, a, distances, distances > 0
         self.u = distances / self.s                                                 # (1)
         self.W = np.broadcast_to(self.w, self.u.shape).sum(-1)                      # (1)
         self.q = np.exp(-np.abs(self.u))
@@ -249,9 +254,11 @@ class Mixture:
         self.R = a * self.w / self.s / (1 + self.q) ** 2 / total[..., None]         # (24) (25)
 
     def log_density(self):
-        normal = self.h >= np.finfo(self.h.dtype).tiny
+        normal, near = self.h >= np.finfo(self.h.dtype).tiny, self.M > -1
         h = np.where(normal, self.h, 1)
-        return np.where(normal, log_abs_product(np.stack((h, self.G, h), -1)), self.M + np.log(self.G))             # (5)
+        inner = np.where(normal, log_abs_product(np.stack((h, self.G, h), -1)), self.M + np.log(self.G))            # (5)
+        g = (self.a * self.w * self.q / (self.s * (1 + self.q) * (1 + self.q))).sum(-1) / self.W                    # (3) (4)
+        return np.where(near, np.log(np.where(near, g, 1)), inner)
 
     @property
     def S(self):
@@ -271,10 +278,12 @@ class Mixture:
         root = np.exp(-np.abs(self.u) / 2)                                          # (24)
         return self.a * bar * root / (1 + self.q) * root                            # (24) (25)
 
-    def shared(self, bar, u=None):
-        """r_k bar, or r_k bar u_k, which is 0 where r_k bar is, even if u_k has overflowed."""
+    def shared(self, bar, by_u=False):
+        """r_k bar, or r_k bar u_k, which may be a number even if u_k has overflowed."""
         root = bar * self.y * self.R                                                # (24)
-        root = root if u is None else np.where(root == 0, root, root * u)
+        if by_u:
+            product = np.where(np.isfinite(self.u), root * self.u, root / self.s * self.d)
+            root = np.where(root == 0, root, product)
         return root * self.y                                                        # (24)
 
     def larger(self, v):
