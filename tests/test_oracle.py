@@ -409,6 +409,42 @@ def test_own_pages_pass_against_golden_truth():
     assert {p.bijector for p in report.passed} == set(REGISTRY)
 
 
+def naive_power(self, z):
+    return np.log(np.abs(self.exponent * z ** (self.exponent - 1)))
+
+
+def naive_normal(self, x):
+    """dz/dx as sqrt(2 pi) exp(t^2/2) in the tails too, which have t^2 times the error of t."""
+    (z, log_det), _ = RIGHT_NORMAL(self, x)
+    t, scale = (z - self.loc) / self.scale, self.scale
+
+    @np.errstate(all="ignore")
+    def pullback(z_bar, log_det_bar):
+        reciprocal = np.sqrt(2 * np.pi) * np.exp(t * t / 2)
+        return (z_bar * scale + log_det_bar * t) * reciprocal, {"loc": z_bar, "scale": z_bar * t + log_det_bar / scale}
+
+    return (z, log_det), pullback
+
+
+RIGHT_NORMAL = refflow.NormalCDF.inverse_vjp
+ALONE = [("Sigmoid", "inverse", lambda self, x: -np.log(1 / x - 1), "inverse"),
+         ("Sigmoid", "forward", lambda self, z: 1 / (1 + np.exp(-z)), "forward"),
+         ("Softplus", "forward", lambda self, z: np.where(z > 20, z, np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))), "forward"),
+         ("Power", "log_det", naive_power, "log_det"),
+         ("NormalCDF", "inverse_vjp", naive_normal, "inverse_vjp.x_bar")]
+
+
+@pytest.mark.parametrize("name, method, wrong, quantity", ALONE, ids=[f"{name}.{method}" for name, method, *_ in ALONE])
+def test_golden_points_see_a_method_that_is_wrong_alone(name, method, wrong, quantity, monkeypatch):
+    def planted(self, event):
+        with np.errstate(all="ignore"):
+            return wrong(self, np.asarray(event))
+
+    assert not check(page=name).failed
+    monkeypatch.setattr(refflow.REGISTRY[name], method, planted)
+    assert quantity in {truth_name(found.quantity) for found in check(page=name).failed}
+
+
 def test_golden_points_are_exact():
     points = golden.points("Tanh", ("float64",))
     assert points and all(p.dtype == np.float64 for p in points)
