@@ -634,3 +634,10 @@ def test_infinite_events_of_matrices_in_a_batch():
             with np.errstate(all="ignore"):
                 expected = np.linalg.inv(matrices[k]) @ np.arctanh(x[k])
             np.testing.assert_allclose(z[k], expected, rtol=1e-12)
+
+
+def test_cotangents_behind_a_saturated_map_are_zero():
+    """exp(-exp(800)) is 0, and so is all that moves it, though an event inside the chain has overflowed."""
+    f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
+    z_bar, bars = f.vjp(-800.0)[1](1.0, 0.0)
+    assert z_bar == 0 and all(leaf == 0 for _, leaf in flatten(bars)) and f.jacobian(-800.0) == 0

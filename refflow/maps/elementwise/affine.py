@@ -9,6 +9,7 @@ Reverse rule, from (1) and (4):
     z_bar     = x_bar scale                                                         (5)
     scale_bar = x_bar z + log_det_bar / scale                                       (6)
     shift_bar = x_bar                                                               (7)
+Inside a chain `z` may have overflowed; where `x_bar` is 0, as it is behind a saturated map, so is its product in (6).
 and for the inverse map, whose log-det is `-log|scale|`, from (2):
     x_bar     = z_bar / scale                                                       (8)
     scale_bar = -x_bar (x - shift) / scale - log_det_bar / scale                    (9)
@@ -24,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, nonzero, real
+from ...core.arithmetic import times
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True)
@@ -56,7 +58,7 @@ class Affine(Bijector):
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            scale_bar = x_bar * z + log_det_bar / self.scale                        # (6)
+            scale_bar = times(x_bar, z) + log_det_bar / self.scale                  # (6)
             return x_bar * self.scale, {"shift": x_bar, "scale": scale_bar}         # (5) (7)
 
         return self.forward_and_log_det(z), pullback
