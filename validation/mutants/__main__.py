@@ -4,7 +4,7 @@
     python -m validation.mutants Tanh Exp       of these
     --budget SECONDS                            stop after so long; the next run goes on from there
     --workers N                                 so many pages at a time
-    --again                                     judge anew what is recorded too
+    --again {all,alive}                         judge anew what is recorded too, or only what was not killed
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.
@@ -63,7 +63,8 @@ def judge_all(names, deadline, workers):
             judged, seconds = future.result()
             done += judged
             left = (time.monotonic() - start) / max(done, 1) * (total - done)
-            tell(f"{futures[future]}: {judged} mutants in {seconds:.0f} s; {done}/{total} in all, about {left / 60:.0f} min left")
+            tell(f"{futures[future]}: {judged} mutants in {seconds:.0f} s; {done}/{total} in all, "
+                 f"about {left / 60:.0f} min left")
 
 
 def tell(text):
@@ -75,16 +76,15 @@ def main(arguments=None) -> int:
     parser.add_argument("page", nargs="*", metavar="PAGE", help="these pages only")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop after so long")
     parser.add_argument("--workers", type=int, default=1, help="pages at a time")
-    parser.add_argument("--again", action="store_true", help="judge anew what is recorded too")
+    parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.page if name not in PAGES]
     if unknown:
         parser.error(f"no page is called {unknown[0]!r}")
     names = chosen.page or list(PAGES)
-    if chosen.again:
-        for name in names:
-            (RECORDS / f"{name}.json").unlink(missing_ok=True)
+    for name in names if chosen.again else ():
+        Record(name).forget(chosen.again == "alive")
     judge_all(names, time.monotonic() + chosen.budget, chosen.workers)
     records = [Record(name) for name in names]
     rows, unjudged = rows_of(records), sum(len(record.unjudged()) for record in records)

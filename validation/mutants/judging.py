@@ -42,7 +42,7 @@ from validation import certify
 from validation.kinds import GENERATORS
 from validation.points import Draw
 
-from .mutations import UNREACHED, is_page
+from .mutations import UNREACHED
 
 check = import_module("refflow.oracle.check")       # the package has a function of this name
 
@@ -72,20 +72,16 @@ class Remembered:
 
 
 class Bench:
-    """Everything that mutants of a page are held to, made of the page as it is.
+    """Everything that mutants of a page are held to, made of the page as it is, and of the other pages of its module."""
 
-    `keep` leaves out golden points and those of the certificate, to show what would then survive.
-    """
-
-    def __init__(self, page, keep=lambda point: True, seeds=SEEDS):
-        module = import_module(page.__module__)
-        self.pages = [p for p in certify.PAGES.values() if p is page or is_page(p, module) and p.__module__ == page.__module__]
-        self.truths, self.keep = Remembered(certify.truth), keep
-        self.golden = [point for p in self.pages for point in golden.points(p.__name__) if keep(point)]
+    def __init__(self, page):
+        self.pages = [p for p in certify.PAGES.values() if p.__module__ == page.__module__]
+        self.truths = Remembered(certify.truth)
+        self.golden = [point for p in self.pages for point in golden.points(p.__name__)]
         for point in self.golden:
-            point.truth.items()
-        self.certificate = [[point for point in group if keep(point)] for group in self.groups(certify.points)]
-        self.fresh = [group for seed in seeds for group in self.groups(lambda *of: fresh_points(*of, seed))]
+            point.truth.items()                 # decoded once, before the forks
+        self.certificate = self.groups(certify.points)
+        self.fresh = [group for seed in SEEDS for group in self.groups(lambda *of: fresh_points(*of, seed))]
         self.laws = [draw for p in self.pages for dtype in certify.DTYPES for draw in law_draws(p, dtype)]
         self.aside, self.seconds, self.rejecting = {}, {}, []
         self.put_aside()
@@ -148,17 +144,18 @@ class Bench:
         signal.signal(signal.SIGPROF, out_of_time)
         try:
             source.plant(mutant)
-        except Exception as error:
-            return killed("crash", error)
-        with self.installed():
-            for stage in STAGES[:3]:
-                why, by = self.stage(stage)
-                if why:
-                    return {"verdict": "killed", "by": by, "why": why}
-            why, _ = self.stage("fresh")
+            with self.installed():
+                return self.asked(source, mutant)
+        except Exception as error:              # of the planting, or of values that are made anew
+            return {"verdict": "killed", "by": "crash", "why": f"{type(error).__name__}: {error}"[:200]}
+
+    def asked(self, source, mutant):
+        for stage in STAGES[:3]:
+            why, by = self.stage(stage)
             if why:
-                return {"verdict": "survived", "by": "fresh", "why": why}
-            return self.met(source, mutant)
+                return {"verdict": "killed", "by": by, "why": why}
+        why, _ = self.stage("fresh")
+        return {"verdict": "survived", "by": "fresh", "why": why} if why else self.met(source, mutant)
 
     def stage(self, stage):
         """(what the mutant fails at, by what it is killed), (None, None) if it passes."""
@@ -244,10 +241,6 @@ class Installed:
 
     def __exit__(self, *_):
         certify.truth = self.truths.truth
-
-
-def killed(by, error):
-    return {"verdict": "killed", "by": by, "why": f"{type(error).__name__}: {error}"[:200]}
 
 
 def out_of_time(*_):

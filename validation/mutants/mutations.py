@@ -107,13 +107,17 @@ class Source:
         return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
 
     def functions(self):
-        """(name, function, class or None) of what is mutated: the page's methods; helpers with the first page of their module."""
+        """(name, function, its class or None) of what is mutated; helpers belong to the first page of their module."""
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef) and self.first:
                 yield node.name, node, None
-            if isinstance(node, ast.ClassDef) and (node.name == self.page.__name__ or self.first and node.name not in self.others):
+            if isinstance(node, ast.ClassDef) and self.owns(node.name):
                 yield from ((f"{node.name}.{inner.name}", inner, node) for inner in node.body
                             if isinstance(inner, ast.FunctionDef))
+
+    def owns(self, name):
+        """Is a class of the module the page itself, or a helper with the first page?"""
+        return name == self.page.__name__ or self.first and name not in self.others
 
     def mutants(self) -> list[Mutant]:
         """All mutants, each change once."""
@@ -246,7 +250,8 @@ def numbered(name, where, more=()):
 
 def shown(node):
     """One line of text of a node."""
-    text = "nothing" if isinstance(node, ast.Pass) else ast.unparse(node)
+    text = f"if {ast.unparse(node.test)}" if isinstance(node, ast.If) else ast.unparse(node)
+    text = "nothing" if isinstance(node, ast.Pass) else text
     text = " ".join(text.split())
     return text if len(text) <= 100 else f"{text[:70]} ... {text[-25:]}"
 
@@ -439,5 +444,6 @@ def has_literal_forward(page):
 
 
 def with_body(function, body):
-    return ast.FunctionDef(function.name, function.args, body, function.decorator_list, function.returns, lineno=function.lineno,
-                           col_offset=function.col_offset, type_params=[])
+    new = copy.copy(function)
+    new.body = body
+    return new

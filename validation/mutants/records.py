@@ -37,6 +37,12 @@ class Record:
         why = [] if found["verdict"] == "killed" else [found["why"]]
         self.verdicts[mutant.key] = [found["verdict"], found["by"], *why]
 
+    def forget(self, alive=False):
+        """Drop all verdicts, or those on mutants that were not killed: more points, or sharper laws, may kill them."""
+        if self.verdicts:
+            self.verdicts = {key: found for key, found in self.verdicts.items() if alive and found[0] == "killed"}
+            self.save()
+
     def save(self):
         """One line for each mutant, in the order of the source."""
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(self.verdicts[key])}" for key in self.mutants
@@ -128,9 +134,10 @@ def table(rows) -> str:
 
 def summary(rows, unjudged):
     """What a terminal shows: counts, then what was not killed."""
-    lines = [f"{'page':26}{'mutants':>8}{'golden':>8}{'certif.':>8}{'laws':>6}{'raises':>7}{'equiv.':>7}{'survived':>9}{'score':>8}"]
+    head = ("page", "mutants", "golden", "certified", "laws", "raises", "equivalent", "survived", "score")
+    lines = ["{:26}{:>8}{:>8}{:>11}{:>6}{:>8}{:>12}{:>10}{:>8}".format(*head)]
     for name, mine in [*counted(rows).items(), ("all", rows)]:
-        lines.append("{:26}{:>8}{:>8}{:>8}{:>6}{:>7}{:>7}{:>9}{:>8.1%}".format(name, *columns(mine), score(mine)))
+        lines.append("{:26}{:>8}{:>8}{:>11}{:>6}{:>8}{:>12}{:>10}{:>8.1%}".format(name, *columns(mine), score(mine)))
     for verdict in ("equivalent", "survived"):
         lines += [f"{verdict}: {row.line()}" for row in rows if row.verdict == verdict]
     return "\n".join(lines + ([f"{unjudged} mutants are not judged yet"] if unjudged else []))
