@@ -174,8 +174,23 @@ def test_what_nothing_measures_survives(changed):
     source = Source(PAGES[SAMPLE])
     mutant = next(m for m in source.mutants() if m.function == "Exp.inverse_vjp")
     forward = [[p for p in group if p.side == "forward"] for group in changed().certificate]
-    found = changed(laws=[], golden=[], certificate=forward, fresh=[]).verdict(source, mutant)
+    found = changed(laws=[], golden=[], certificate=forward, fresh=[], edges=[]).verdict(source, mutant)
     assert (found["verdict"], found["by"]) == ("survived", "nothing")
+
+
+def test_a_mutant_that_differs_at_an_end_is_not_equivalent(changed):
+    """log 0 is -inf: the page says so, and no point of the certificate is there."""
+    bench, source = changed(), Source(PAGES[SAMPLE])
+    mutant = next(m for m in source.mutants() if m.function == "Exp.inverse")
+    found = changed(golden=[], certificate=[], laws=[], fresh=[]).verdict(source, mutant)
+    assert bench.edges and (found["verdict"], found["by"]) == ("survived", "edges")
+
+
+@pytest.mark.parametrize("given, expected, alike", [
+    (np.nan, np.nan, True), (np.inf, np.inf, True), (-np.inf, np.inf, False), (0.0, np.nan, False), (1.0001, 1.0, True),
+    (1.01, 1.0, False), (0.0, 1e-300, False)])
+def test_answers_at_an_end_are_compared_roughly(given, expected, alike):
+    assert judging.alike(np.asarray(given), np.asarray(expected)) == alike
 
 
 def test_laws_kill_what_points_of_one_event_cannot_see(changed):

@@ -4,11 +4,13 @@
     certificate     the points of the certificate, against what is allowed there
     laws            draws of the page, of every kind that has laws
     fresh           points of the certificate's generator from other seeds, several times as many
+    edges           finite ends of the sets of maps of one number
 
 A mutant is killed by the first of golden, certificate and laws that it fails, by what it raises there, or by the time or
 memory that it takes.  One that passes them and is met by the certificate is equivalent, if it stays within what is allowed at
 the fresh points too: it is a correct function.  If not, it shows a hole of the certificate, and has survived.  So has one
-that no point of the certificate meets: nothing measures it.
+that no point of the certificate meets, which nothing measures; and one that answers otherwise than the page at a finite end
+of its domain or codomain, where an event may be, but where the truth may be infinite and the certificate has no point.
 
 Truth, points and draws are made once for a page, before a mutant is planted in a fork of the process.
 """
@@ -30,6 +32,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from refflow.accuracy.drawing import set_of
 from refflow.accuracy.points import Points
 from refflow.core import RandomSource
 from refflow.core.registry import has_components
@@ -46,12 +49,14 @@ from .mutations import UNREACHED
 
 check = import_module("refflow.oracle.check")       # the package has a function of this name
 
-STAGES = ("golden", "certificate", "laws", "fresh")
+STAGES = ("golden", "certificate", "laws", "fresh", "edges")
 SEEDS = (1, 2)                                      # of fresh points
 DRAWS, EVENTS = 25, 32                              # of laws, as the tests have them for a page without components
 FEW, FEW_EVENTS = 6, 8                              # for others, and for networks
 CERTIFIED = check.certified()
 MODERATE = strategies.SPREAD                        # of a network's events and cotangents
+ROUGH, AT_ENDS = 2.0**-10, 40                       # of answers at an end, and of how many values of a page they are asked
+METHODS_ALONE = {"forward": ("forward", "log_det", "forward_and_log_det"), "inverse": ("inverse", "inverse_and_log_det")}
 UNSETTLED = 0.1                                     # the part of a quantity's points that the certificate lets be so
 MEMORY = 2 << 30                                    # bytes beyond what the page itself takes
 SECONDS, TIMES = 3, 6                               # a stage may take so long, and so many times what the page takes
@@ -83,6 +88,7 @@ class Bench:
         self.certificate = self.groups(certify.points)
         self.fresh = [group for seed in SEEDS for group in self.groups(lambda *of: fresh_points(*of, seed))]
         self.laws = [draw for p in self.pages for dtype in certify.DTYPES for draw in law_draws(p, dtype)]
+        self.edges = [found for group in self.certificate for found in answered(edge_points(group))]
         self.aside, self.seconds, self.rejecting = {}, {}, []
         self.put_aside()
 
@@ -123,7 +129,8 @@ class Bench:
                     aside[stage] = [[g, i] for g, group in enumerate(getattr(self, stage)) for i, point in enumerate(group)
                                     if failed_at(point)]
                 else:
-                    fails = fails_golden if stage == "golden" else lambda draw: fails_laws(draw, rejected, tried)
+                    fails = {"golden": fails_golden, "laws": lambda draw: fails_laws(draw, rejected, tried),
+                             "edges": fails_edge}[stage]
                     aside[stage] = [i for i, entry in enumerate(getattr(self, stage)) if fails(entry)]
                 seconds[stage] = time.process_time() - start
         return {"aside": aside, "seconds": seconds, "rejecting": rejecting(rejected, tried)}
@@ -154,8 +161,11 @@ class Bench:
             why, by = self.stage(stage)
             if why:
                 return {"verdict": "killed", "by": by, "why": why}
-        why, _ = self.stage("fresh")
-        return {"verdict": "survived", "by": "fresh", "why": why} if why else self.met(source, mutant)
+        for stage in STAGES[3:]:
+            why, _ = self.stage(stage)
+            if why:
+                return {"verdict": "survived", "by": stage, "why": why}
+        return self.met(source, mutant)
 
     def stage(self, stage):
         """(what the mutant fails at, by what it is killed), (None, None) if it passes."""
@@ -196,6 +206,9 @@ class Bench:
 
     def of_fresh(self):
         return self.of_certificate(self.fresh)
+
+    def of_edges(self):
+        return next(filter(None, map(fails_edge, self.edges)), None)
 
     def of_laws(self):
         rejected, tried = Counter(), Counter()
@@ -288,6 +301,19 @@ def fails_laws(draw, rejected=None, tried=None):
     return None
 
 
+def fails_edge(edge):
+    """The first quantity at an end of a set that is another than the page's, roughly: no truth says how far it may be off."""
+    point, expected = edge
+    given = answers(point)
+    return next((f"{name} {point.dtype} at {float(point.event)} is {given[name]}, not {value}"[:200]
+                 for name, value in expected.items() if not alike(np.asarray(given[name]), np.asarray(value))), None)
+
+
+def alike(given, expected):
+    """The same infinities and NaN, and finite numbers that agree to ten bits."""
+    return given.shape == expected.shape and bool(np.allclose(given, expected, rtol=ROUGH, atol=0, equal_nan=True))
+
+
 def rejecting(rejected, tried):
     """The laws that reject too many points."""
     return [name for name in tried if rejected[name] > REJECTED * tried[name]]
@@ -311,6 +337,30 @@ def fresh_points(page, dtype, side, seed):
     draw = GENERATORS.get(page.kind, Draw)(page, dtype, side)
     draw.source = RandomSource(np.random.default_rng([seed, *page.__name__.encode(), *dtype.encode(), *side.encode()]))
     return list(draw.points())
+
+
+def edge_points(group):
+    """Points of a group with their events moved to the finite ends of the set; of maps of one number alone."""
+    for point in group[::max(1, len(group) // AT_ENDS)]:
+        where = set_of(point.f, point.side)
+        if point.f.kind == "bijector" and point.event.ndim == 0:
+            yield from (replace(point, event=np.asarray(end, point.event.dtype)) for end in (where.lower, where.upper)
+                        if np.isfinite(end))
+
+
+def answered(points):
+    """[(point, what the page itself says there)] where it says something."""
+    for point in points:
+        try:
+            yield point, answers(point)
+        except (ArithmeticError, ValueError):
+            continue
+
+
+def answers(point):
+    """What the certificate reads, and what each method says by itself."""
+    alone = METHODS_ALONE[point.side]
+    return certify.claims(point) | {f"{name} alone": np.asarray(getattr(point.f, name)(point.event)) for name in alone}
 
 
 def law_draws(page, dtype):
