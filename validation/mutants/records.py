@@ -16,6 +16,8 @@ RECORDS, REASONS, TABLE = HERE / "records", HERE / "reasons.json", HERE / "table
 SCHEMA = "refflow/mutants/1"
 TARGET = 0.99
 KILLERS = ("golden", "certificate", "laws", "crash", "time", "memory")
+HOLES = ("fresh", "edges", "nothing")           # by what a survivor shows
+COLUMNS = ("mutants", "golden", "certificate", "laws", "raises", "equivalent", "at fresh", "at edges", "unmeasured")
 
 
 class Record:
@@ -108,10 +110,10 @@ def counted(rows):
 
 
 def columns(rows):
-    by = Counter(row.by for row in rows if row.verdict == "killed")
-    verdicts = Counter(row.verdict for row in rows)
-    return [len(rows), *(by[killer] for killer in KILLERS[:3]), sum(by[killer] for killer in KILLERS[3:]),
-            verdicts["equivalent"], verdicts["survived"]]
+    """The numbers of COLUMNS: killed by what, equivalent, survived where."""
+    killed, survived = (Counter(row.by for row in rows if row.verdict == verdict) for verdict in ("killed", "survived"))
+    return [len(rows), *(killed[by] for by in KILLERS[:3]), sum(killed[by] for by in KILLERS[3:]),
+            sum(row.verdict == "equivalent" for row in rows), *(survived[by] for by in HOLES)]
 
 
 def table(rows) -> str:
@@ -121,9 +123,9 @@ def table(rows) -> str:
              "them first: golden points, the certificate, the laws, or an exception (also endless loops and memory).",
              "Equivalent mutants stay within what is allowed at all points of the certificate and at fresh ones, and answer as",
              "the page does at the ends of its sets; or a reason in reasons.json proves it. The score is the part of the",
-             "others that is killed.", "",
-             "| page | mutants | golden | certificate | laws | raises | equivalent | survived | score |",
-             "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+             "others that is killed. The rest survives: it is seen at fresh points, or at the ends of the sets, though not by what",
+             "is checked in; or nothing that golden points and certificate ask meets it.", "",
+             f"| page | {' | '.join(COLUMNS)} | score |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
     for name, mine in [*counted(rows).items(), ("all", rows)]:
         lines.append(f"| {name} | {' | '.join(map(str, columns(mine)))} | {score(mine):.1%} |")
     for title, verdict in (("Survived", "survived"), ("Equivalent", "equivalent")):
@@ -135,10 +137,10 @@ def table(rows) -> str:
 
 def summary(rows, unjudged):
     """What a terminal shows: counts, then what was not killed."""
-    head = ("page", "mutants", "golden", "certified", "laws", "raises", "equivalent", "survived", "score")
-    lines = ["{:26}{:>8}{:>8}{:>11}{:>6}{:>8}{:>12}{:>10}{:>8}".format(*head)]
+    widths = "{:26}" + "{:>12}" * (len(COLUMNS) + 1)
+    lines = [widths.format("page", *COLUMNS, "score")]
     for name, mine in [*counted(rows).items(), ("all", rows)]:
-        lines.append("{:26}{:>8}{:>8}{:>11}{:>6}{:>8}{:>12}{:>10}{:>8.1%}".format(name, *columns(mine), score(mine)))
+        lines.append(widths.format(name, *columns(mine), f"{score(mine):.1%}"))
     for verdict in ("equivalent", "survived"):
         lines += [f"{verdict}: {row.line()}" for row in rows if row.verdict == verdict]
     return "\n".join(lines + ([f"{unjudged} mutants are not judged yet"] if unjudged else []))
@@ -146,8 +148,7 @@ def summary(rows, unjudged):
 
 def document(rows, unjudged):
     """The same as plain data."""
-    head = ("mutants", *KILLERS[:3], "raises", "equivalent", "survived")
-    pages = {name: dict(zip(head, columns(mine))) | {"score": round(score(mine), 4)} for name, mine in counted(rows).items()}
+    pages = {name: dict(zip(COLUMNS, columns(mine))) | {"score": round(score(mine), 4)} for name, mine in counted(rows).items()}
     listed = {verdict: [{"page": row.page, "line": row.mutant.line, "mutant": row.mutant.key, "by": row.by, "why": row.why}
                         for row in rows if row.verdict == verdict] for verdict in ("survived", "equivalent")}
     return {"schema": SCHEMA, "score": round(score(rows), 4), "unjudged": unjudged, "pages": pages} | listed
