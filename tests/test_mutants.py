@@ -17,7 +17,7 @@ from validation.mutants.judging import Bench, in_fork
 from validation.mutants.mutations import Source, is_mutated, mutants_of
 from validation.mutants.records import Record, Row, recorded_pages, rows_of, score, table
 
-SAMPLE, EACH = "Exp", 2                         # a page that is judged in seconds, and how many mutants of each verdict
+SAMPLE, EACH, EVERY = "Exp", 2, 10              # a page, how many mutants of each verdict, one in so many points
 
 FUNCTION = '''
 def f(self, x, axis=7):
@@ -125,7 +125,7 @@ def test_a_probe_says_whether_a_place_is_met():
 
 @pytest.fixture(scope="module")
 def bench():
-    return Bench(PAGES[SAMPLE])
+    return Bench(PAGES[SAMPLE], EVERY)
 
 
 @pytest.fixture

@@ -77,9 +77,13 @@ class Remembered:
 
 
 class Bench:
-    """Everything that mutants of a page are held to, made of the page as it is, and of the other pages of its module."""
+    """Everything that mutants of a page are held to, made of the page as it is, and of the other pages of its module.
 
-    def __init__(self, page):
+    With `every`, one in so many points of the certificate and of the fresh ones, for a quick look.
+    """
+
+    def __init__(self, page, every=1):
+        self.every = every
         self.pages = [p for p in certify.PAGES.values() if p.__module__ == page.__module__]
         self.truths = Remembered(certify.truth)
         self.golden = [point for p in self.pages for point in golden.points(p.__name__)]
@@ -94,7 +98,7 @@ class Bench:
 
     def groups(self, generator):
         """The points of every page, dtype and side, with their truth."""
-        found = [list(generator(page, dtype, side)) for page in self.pages for dtype in certify.DTYPES
+        found = [list(generator(page, dtype, side))[::self.every] for page in self.pages for dtype in certify.DTYPES
                  for side in certify.sides(page)]
         for group in found:
             for point in group:
@@ -284,7 +288,7 @@ def fails_golden(point):
     name, dtype = type(point.f).__name__, point.dtype.name
     subject = check.Subject(name, "refflow", dtype, check.own_answers, own=True)
     subject.compare(point, check.own_answers(point), point.truth, check.own_allowance(CERTIFIED, name, dtype))
-    return next((f"{quantity} {dtype} C = {found[0].error:.3g}" for quantity, found in subject.failures.items()), None)
+    return next((f"{quantity} {dtype}" for quantity in subject.failures), None)
 
 
 def fails_laws(draw, rejected=None, tried=None):
