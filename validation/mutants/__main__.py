@@ -38,18 +38,20 @@ def judge(name, deadline, directory=RECORDS):
     bench, told, done = Bench(PAGES[name]), time.monotonic(), 0
     record.aside = {stage: count for stage, count in bench.aside.items() if count}
     gc.freeze()                     # forks need not copy what a collection would touch
-    for mutant in waiting:
-        if time.monotonic() > deadline:
-            break
-        record.add(mutant, bench.verdict(record.source, mutant))
-        done += 1
-        if time.monotonic() - told > EVERY:
-            told = time.monotonic()
-            record.save()
-            left = (told - start) / done * (len(waiting) - done)
-            tell(f"{name}: {done}/{len(waiting)}, about {left:.0f} s left for this page")
-    record.save()
-    gc.unfreeze()
+    try:
+        for mutant in waiting:
+            if time.monotonic() > deadline:
+                break
+            record.add(mutant, bench.verdict(record.source, mutant))
+            done += 1
+            if time.monotonic() - told > EVERY:
+                told = time.monotonic()
+                record.save()
+                left = (told - start) / done * (len(waiting) - done)
+                tell(f"{name}: {done}/{len(waiting)}, about {left:.0f} s left for this page")
+    finally:                        # an interrupted run is gone on with, too
+        record.save()
+        gc.unfreeze()
     return done, time.monotonic() - start
 
 
@@ -94,4 +96,7 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("mutants: stopped; the next run goes on from here")

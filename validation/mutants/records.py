@@ -123,8 +123,8 @@ def table(rows) -> str:
              "them first: golden points, the certificate, the laws, or an exception (also endless loops and memory).",
              "Equivalent mutants stay within what is allowed at all points of the certificate and at fresh ones, and answer as",
              "the page does at the ends of its sets; or a reason in reasons.json proves it. The score is the part of the",
-             "others that is killed. The rest survives: it is seen at fresh points, or at the ends of the sets, though not by what",
-             "is checked in; or nothing that golden points and certificate ask meets it.", "",
+             "others that is killed. The rest survives: it is seen at fresh points, or at the ends of the sets, though not by",
+             "what is checked in; or nothing that golden points and certificate ask meets it.", "",
              f"| page | {' | '.join(COLUMNS)} | score |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
     for name, mine in [*counted(rows).items(), ("all", rows)]:
         lines.append(f"| {name} | {' | '.join(map(str, columns(mine)))} | {score(mine):.1%} |")
