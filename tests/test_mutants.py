@@ -15,7 +15,7 @@ from validation.mutants import __main__ as command
 from validation.mutants import judging, records
 from validation.mutants.judging import Bench, in_fork
 from validation.mutants.mutations import Source, is_mutated, mutants_of
-from validation.mutants.records import Record, Row, recorded_pages, rows_of, score, table
+from validation.mutants.records import Record, Row, recorded_pages, score
 
 SAMPLE, EACH, EVERY = "Exp", 2, 10              # a page, how many mutants of each verdict, one in so many points
 
@@ -227,7 +227,12 @@ def test_records_are_of_the_pages_as_they_are():
 
 
 def test_the_table_is_generated_from_the_records():
-    assert records.TABLE.read_text() == table(rows_of([Record(name) for name in recorded_pages()]))
+    assert records.TABLE.read_text() == records.recorded_table()
+
+
+def test_a_page_that_is_not_judged_whole_has_no_score():
+    lines = records.table([row("killed")], {SAMPLE: 3}).splitlines()
+    assert [line for line in lines if line.startswith(f"| {SAMPLE} ") and line.endswith("| 3 |  |")]
 
 
 def test_a_reason_belongs_to_a_mutant_that_was_not_killed():

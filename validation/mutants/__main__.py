@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from validation.certify import PAGES, written
 
 from .judging import Bench
-from .records import RECORDS, TABLE, TARGET, Record, document, recorded_pages, rows_of, score, summary, table
+from .records import RECORDS, TABLE, TARGET, Record, document, recorded_table, rows_of, score, summary
 
 EVERY = 20                          # seconds between two saves of a page, and two words about it
 
@@ -90,7 +90,7 @@ def main(arguments=None) -> int:
     judge_all(names, time.monotonic() + chosen.budget, chosen.workers)
     records = [Record(name) for name in names]
     rows, unjudged = rows_of(records), sum(len(record.unjudged()) for record in records)
-    written(TABLE, table(rows_of([Record(name) for name in recorded_pages()])))
+    written(TABLE, recorded_table())
     print(json.dumps(document(rows, unjudged), indent=1) if chosen.json else summary(rows, unjudged))
     return 0 if score(rows) >= TARGET and not unjudged else 1
 
