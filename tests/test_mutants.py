@@ -1,0 +1,297 @@
+"""The mutator: which mistakes it plants, that they are planted everywhere, and that its recorded verdicts are found again."""
+
+from __future__ import annotations
+
+import ast
+import json
+import time
+
+import numpy as np
+import pytest
+
+from refflow.maps.elementwise import rescaled_tanh_exp_scale
+from validation.certify import PAGES
+from validation.mutants import __main__ as command
+from validation.mutants import judging, records
+from validation.mutants.judging import Bench, in_fork
+from validation.mutants.mutations import Source, is_mutated, mutants_of
+from validation.mutants.records import Record, Row, recorded_pages, score
+
+SAMPLE, EACH, EVERY = "Exp", 2, 10              # a page, how many mutants of each verdict, one in so many points
+
+FUNCTION = '''
+def f(self, x, axis=7):
+    """Docstring with a number 5."""
+    if x < 3 and axis is None:
+        raise ValueError(f"no {x + 1}")
+    x[0] = -np.where(x > 0, np.expm1(x), g(x, 0.1))
+    x *= 2
+    return x.mT - np.exp(x + 1) if x else np.minimum(x, 0)
+'''
+
+
+def changes(text):
+    return {mutant.key.removeprefix("f: ") for mutant in mutants_of("f", ast.parse(text).body[0])}
+
+
+@pytest.mark.parametrize("change", [
+    "x < 3 -> x <= 3", "x < 3 -> x > 3", "3 -> 4", "3 -> 1.5", "x < 3 and axis is None -> x < 3 or axis is None",
+    "x < 3 and axis is None -> x < 3", "axis is None -> axis is not None",
+    "-np.where(x > 0, np.expm1(x), g(x, 0.1)) -> np.where(x > 0, np.expm1(x), g(x, 0.1))",
+    "np.where(x > 0, np.expm1(x), g(x, 0.1)) -> np.where(x > 0, g(x, 0.1), np.expm1(x))",
+    "np.where(x > 0, np.expm1(x), g(x, 0.1)) -> g(x, 0.1)", "np.expm1(x) -> np.exp(x)", "np.expm1(x) -> np.exp(x) - 1",
+    "g(x, 0.1) -> g(0.1, x)", "0.1 -> 0.10000000149011612", "x[0] = -np.where(x > 0, np.expm1(x), g(x, 0.1)) -> nothing",
+    "x *= 2 -> x /= 2", "x *= 2 -> nothing", "x.mT -> x", "x.mT - np.exp(x + 1) -> x.mT + np.exp(x + 1)",
+    "x.mT - np.exp(x + 1) -> x.mT", "x.mT - np.exp(x + 1) -> -np.exp(x + 1)", "np.exp(x + 1) -> np.exp(x) * np.exp(1)",
+    "x + 1 -> x - 1", "x + 1 -> 1", "np.minimum(x, 0) -> np.maximum(x, 0)",
+    "if x < 3 and axis is None -> if not (x < 3 and axis is None)",
+    "x.mT - np.exp(x + 1) if x else np.minimum(x, 0) -> np.minimum(x, 0) if x else x.mT - np.exp(x + 1)"])
+def test_a_kind_of_mistake(change):
+    assert change in changes(FUNCTION)
+
+
+def test_messages_defaults_and_docstrings_stay():
+    assert not [change for change in changes(FUNCTION) if "no {" in change or change.startswith(("7 ", "5 "))]
+
+
+def test_equal_changes_in_several_places_are_told_apart():
+    assert {"2 -> 3", "2 -> 3 (1)"} <= changes("def f(x):\n    return 2 * x + 2 * x")
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_page_has_mutants(name):
+    mutants = Source(PAGES[name]).mutants()
+    assert mutants and len({mutant.key for mutant in mutants}) == len(mutants)
+    assert not [m for m in mutants if m.function.endswith((".definition", ".inverse_definition", ".examples"))]
+    assert all(m.before != m.after for m in mutants)
+
+
+def test_helpers_of_a_definition_stay():
+    assert not is_mutated(ast.parse("def helper(m, z): return m.exp(z)").body[0])
+
+
+def mutant_of(name, key):
+    source = Source(PAGES[name])
+    return source, next(mutant for mutant in source.mutants() if mutant.key == key)
+
+
+def planted(name, key, work):
+    """What `work` gives in a process in which the mutant is planted."""
+    source, mutant = mutant_of(name, key)
+
+    def there():
+        source.plant(mutant)
+        return work()
+
+    return in_fork(there, 60)
+
+
+@pytest.mark.parametrize("name, key, work", [
+    ("Exp", "Exp.log_det: the method -> np.log(np.abs(self.slope(z)))", lambda: float(PAGES["Exp"]().log_det(-1000.0))),
+    ("Tanh", "Tanh.slope: 4 * q / (1 + q) ** 2 -> 4 * q", lambda: float(PAGES["Tanh"]().jacobian(0.5)[0, 0])),
+    ("TanhExpScale", "tanh_slope: -2 -> -1", lambda: float(rescaled_tanh_exp_scale.tanh_slope(3.0)[0]))])
+def test_a_mutant_is_planted_wherever_the_function_is_used_and_in_a_fork_alone(name, key, work):
+    before = work()
+    assert planted(name, key, work) != before and work() == before
+
+
+def test_a_constant_is_planted():
+    source = Source(PAGES["SiLU"])
+    mutant = next(m for m in source.mutants() if m.key == "DEEP: -12 -> -11")
+
+    def deep():
+        source.plant(mutant)
+        return source.module.DEEP
+
+    assert in_fork(deep, 60) == -11 and source.module.DEEP == -12
+
+
+def test_a_probe_says_whether_a_place_is_met():
+    source, mutant = mutant_of("Tanh", "Tanh.slope: 4 -> 5")
+
+    def met(call):
+        source.plant_probe(mutant)
+        try:
+            call(PAGES["Tanh"]())
+        except NameError:
+            return True
+        return False
+
+    assert in_fork(lambda: met(lambda f: f.jacobian(1.0)), 60) is True
+    assert in_fork(lambda: met(lambda f: f.forward(1.0)), 60) is False
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def bench():
+    return Bench(PAGES[SAMPLE], EVERY)
+
+
+@pytest.fixture
+def changed(bench, monkeypatch):
+    """The bench with some of its stages changed for a test."""
+    def change(**stages):
+        for name, value in stages.items():
+            monkeypatch.setattr(bench, name, value)
+        return bench
+
+    return change
+
+
+def test_the_page_itself_fails_nothing(bench):
+    assert not any(bench.aside.values()) and not bench.rejecting
+    assert bench.golden and all(bench.certificate) and bench.laws and len(bench.fresh) == 2 * len(bench.certificate)
+
+
+def test_recorded_verdicts_are_found_again(bench):
+    record, seen = Record(SAMPLE), {}
+    assert record.unjudged() == []
+    for key, (verdict, by, *_) in record.verdicts.items():
+        seen.setdefault((verdict, by), []).append(key)
+    for keys in seen.values():
+        for key in keys[:EACH]:
+            found = bench.verdict(record.source, record.mutants[key])
+            assert [found["verdict"], found["by"]] == record.verdicts[key][:2], (key, found)
+
+
+INVERSE_VJP = "Exp.inverse_vjp: (z_bar - log_det_bar) / x -> z_bar - log_det_bar"
+
+
+def test_without_the_points_of_a_method_its_mutants_survive(changed):
+    """Points from another seed show the hole."""
+    source = Source(PAGES[SAMPLE])
+    mutants = [m for m in source.mutants() if m.function == "Exp.inverse_vjp" and m.before != "the method"]
+    whole = changed(laws=[])
+    assert mutants and {whole.verdict(source, mutant)["verdict"] for mutant in mutants} == {"killed"}
+    hole = changed(golden=[p for p in whole.golden if p.side == "forward"],
+                   certificate=[[p for p in group if p.side == "forward"] for group in whole.certificate])
+    assert {(v["verdict"], v["by"]) for v in (hole.verdict(source, m) for m in mutants)} == {("survived", "fresh")}
+
+
+def test_what_nothing_measures_survives(changed):
+    """Of fresh points too: no error is seen, but no point meets the place either."""
+    source = Source(PAGES[SAMPLE])
+    mutant = next(m for m in source.mutants() if m.function == "Exp.inverse_vjp")
+    forward = [[p for p in group if p.side == "forward"] for group in changed().certificate]
+    found = changed(laws=[], golden=[], certificate=forward, fresh=[], edges=[]).verdict(source, mutant)
+    assert (found["verdict"], found["by"]) == ("survived", "nothing")
+
+
+def test_a_mutant_that_differs_at_an_end_is_not_equivalent(changed):
+    """log 0 is -inf: the page says so, and no point of the certificate is there."""
+    bench, source = changed(), Source(PAGES[SAMPLE])
+    mutant = next(m for m in source.mutants() if m.function == "Exp.inverse")
+    found = changed(golden=[], certificate=[], laws=[], fresh=[]).verdict(source, mutant)
+    assert bench.edges and (found["verdict"], found["by"]) == ("survived", "edges")
+
+
+@pytest.mark.parametrize("given, expected, alike", [
+    (np.nan, np.nan, True), (np.inf, np.inf, True), (-np.inf, np.inf, False), (0.0, np.nan, False), (1.0001, 1.0, True),
+    (1.01, 1.0, False), (0.0, 1e-300, False)])
+def test_answers_at_an_end_are_compared_roughly(given, expected, alike):
+    assert judging.alike(np.asarray(given), np.asarray(expected)) == alike
+
+
+def test_laws_kill_what_points_of_one_event_cannot_see(changed):
+    source, mutant = mutant_of(SAMPLE, "Exp.inverse: np.log(x) -> np.log1p(x)")
+    found = changed(golden=[], certificate=[]).verdict(source, mutant)
+    assert (found["verdict"], found["by"]) == ("killed", "laws")
+
+
+def endless():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("work, by", [(endless, "time"), (lambda: np.ones(2**33), "memory"), (lambda: 1 / 0, "crash")])
+def test_a_stage_is_ended(changed, monkeypatch, work, by):
+    monkeypatch.setattr(judging, "SECONDS", 0.2)
+    source = Source(PAGES[SAMPLE])
+    bench = changed(of_golden=work, seconds=dict.fromkeys(judging.STAGES, 0.0))
+    found = bench.verdict(source, source.mutants()[0])
+    assert (found["verdict"], found["by"]) == ("killed", by)
+
+
+def test_a_process_that_does_not_answer_is_ended():
+    start = time.monotonic()
+    assert in_fork(lambda: time.sleep(60), 0.2)["by"] == "time" and time.monotonic() - start < 30
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+def test_records_are_of_the_pages_as_they_are():
+    """A page's code changed: `python -m validation.mutants NAME` judges its mutants anew."""
+    stale = [name for name in recorded_pages() if not Record(name).verdicts]
+    assert stale == []
+
+
+def test_the_table_is_generated_from_the_records():
+    assert records.TABLE.read_text() == records.recorded_table()
+
+
+def test_a_page_that_is_not_judged_whole_has_no_score():
+    lines = records.table([row("killed")], {SAMPLE: 3}).splitlines()
+    assert [line for line in lines if line.startswith(f"| {SAMPLE} ") and line.endswith("| 3 |  |")]
+
+
+def test_a_reason_belongs_to_a_mutant_that_was_not_killed():
+    for name, entries in records.reasons().items():
+        record = Record(name)
+        for key, entry in entries.items():
+            assert record.verdicts[key][0] != "killed" and set(entry) == {"proves", "reason"} and entry["reason"]
+            assert entry["proves"] in ("equivalent", "nothing")
+
+
+def row(verdict, by="laws"):
+    return Row(SAMPLE, mutant_of(SAMPLE, INVERSE_VJP)[1], verdict, by)
+
+
+def test_the_score_leaves_out_what_is_equivalent():
+    rows = [row("killed")] * 3 + [row("survived", "fresh"), row("equivalent", "certificate")]
+    assert score(rows) == 0.75 and score([]) == 1.0
+
+
+def test_a_proof_makes_a_survivor_equivalent():
+    def reasons(proves):
+        return {SAMPLE: {INVERSE_VJP: {"proves": proves, "reason": "because"}}}
+
+    assert row("survived").with_reason(reasons("equivalent")).verdict == "equivalent"
+    assert row("survived").with_reason(reasons("nothing")).verdict == "survived"
+    assert row("killed").with_reason(reasons("equivalent")).verdict == "killed"
+
+
+def test_records_are_kept_forgotten_and_stale(tmp_path):
+    record = Record(SAMPLE, tmp_path)
+    record.add(record.unjudged()[0], {"verdict": "killed", "by": "golden", "why": "x"})
+    record.save()
+    assert len(Record(SAMPLE, tmp_path).verdicts) == 1
+    record.add(record.unjudged()[0], {"verdict": "survived", "by": "fresh", "why": "x"})
+    record.save()
+    Record(SAMPLE, tmp_path).forget(alive=True)
+    assert [verdict for verdict, *_ in Record(SAMPLE, tmp_path).verdicts.values()] == ["killed"]
+    path = tmp_path / f"{SAMPLE}.json"
+    path.write_text(path.read_text().replace(record.head["source"], "0" * 16))
+    assert Record(SAMPLE, tmp_path).verdicts == {}
+
+
+def test_a_budget_is_kept_and_the_rest_goes_on_from_there(tmp_path, monkeypatch, bench):
+    monkeypatch.setattr(command, "Bench", lambda page: bench)
+    monkeypatch.setattr(bench, "verdict", lambda *of: {"verdict": "killed", "by": "golden", "why": ""})
+    ticks = iter(range(1000))
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(ticks))
+    done, _ = command.judge(SAMPLE, 10, tmp_path)
+    left = len(Record(SAMPLE, tmp_path).unjudged())
+    assert 0 < done and left == len(Record(SAMPLE, tmp_path).mutants) - done > 0
+    assert command.judge(SAMPLE, 1e9, tmp_path)[0] == left and Record(SAMPLE, tmp_path).unjudged() == []
+
+
+def test_command_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "TABLE", tmp_path / "table.md")
+    assert command.main([SAMPLE, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pages"][SAMPLE]["mutants"] == len(Record(SAMPLE).mutants) and found["unjudged"] == 0
+    monkeypatch.setattr(command, "rows_of", lambda records: [row("killed"), row("survived", "fresh")])
+    assert command.main([SAMPLE]) == 1 and "survived: Exp line" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["NoPage"])
