@@ -159,7 +159,7 @@ class Sequential(Conditioner):
 
 
 def lifted_shape(i, layer, lift, shape):
-    """The shape of an event after a scalar map on its entries; the map's parameters or masks may vary along the event's axes."""
+    """The shape of an event after a scalar map on its entries; the map's parameters or masks may vary along its axes."""
     along = layer.parameter_batch[-lift:]
     try:
         fits = np.broadcast_shapes(along, shape) == shape
