@@ -1,6 +1,6 @@
 """What several commands print: tables, numbers, parameters, log-likelihoods, certificates, progress.
 
-JSON is such as any reader accepts: numbers that are not finite are the strings "inf", "-inf" and "nan".
+The JSON is standard: numbers that are not finite are the strings "inf", "-inf" and "nan".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def aligned(rows):
 
 
 def number(value):
-    """A short decimal for people."""
+    """A short decimal, for people to read."""
     if not np.isfinite(value):
         return str(float(value))
     return f"{value:.3g}"
@@ -64,7 +64,7 @@ def parameters(page):
 
 
 def annotation(page, key):
-    """The type that a page writes beside a field."""
+    """The type that a page annotates a field with."""
     return next(found[key] for cls in page.__mro__ if key in (found := vars(cls).get("__annotations__", {})))
 
 
@@ -134,7 +134,7 @@ def gain_text(gain):
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 def certificate_table(quantities):
-    """The error of each quantity of a page and what is allowed, in units of rounding, for each dtype; "" for no quantity."""
+    """The error of each quantity of a page and the allowed error, in units of rounding, for each dtype; "" for no quantity."""
     rows = [("certificate", *DTYPES)]
     for quantity, dtypes in quantities.items():
         cells = [f"{number(dtypes[d]['C'])} of {number(dtypes[d]['allowed'])}" if d in dtypes else "" for d in DTYPES]
@@ -151,7 +151,7 @@ def largest_error(quantities):
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 def progress_line(done, total, name):
-    """Show on the terminal, in place of the line before, how far a command has come."""
+    """Show a command's progress on the terminal, replacing the previous line."""
     print(f"\r\033[K{done + 1}/{total} {name}", end="", file=sys.stderr, flush=True)
 
 

@@ -12,8 +12,8 @@ those that refflow, or `@bijector` in the user's own code, has registered, and c
 caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
-declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
-is put into the present schema's words before it is read (`UPGRADES`).
+declares, so that a file stays readable after its class has gained a field.  Documents of earlier schemas are translated
+into the present schema before they are read (`UPGRADES`).
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def save(value, path, about=None, arrays=None, replace=True):
 
 
 def load(path):
-    """The value in a file that `save` has written.
+    """The value in a file written by `save`.
 
     ValueError, naming the file and the rule, for anything else: another schema, an unknown class, entries that are missing,
-    left over or damaged, fields that the class refuses.
+    superfluous or damaged, and fields that the class refuses.
     """
     return read(path)[0]
 
@@ -212,12 +212,12 @@ def below(cls):
 
 
 def declares(cls):
-    """Is it a class that users construct, not a base?"""
+    """Is it a class that users construct, rather than a base class?"""
     return "declared" in vars(cls)
 
 
 def known_classes() -> dict:
-    """{name: class}: the register, and the parts of pages, which are not in it."""
+    """{name: class}: the register, and the parts of pages, which are not registered."""
     load_all()
     own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and declares(cls)}
     return REGISTRY | own
@@ -237,9 +237,9 @@ def joined(path, key):
 
 
 def written(value, path, arrays, met=None):
-    """A value as the document has it; with `arrays`, arrays go there, by path.
+    """A value as stored in the document; if `arrays` is given, arrays are put there, by path.
 
-    What is in `met`, {id: path}, has been written: it is named by its first path.
+    A value in `met`, {id: path}, has already been written and is named by its first path.
     """
     met, name = {} if met is None else met, type(value).__name__
     if id(value) in met:
@@ -297,7 +297,7 @@ def archive(text, arrays):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 def refuse_constant(name):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def unpacked(raw):
@@ -329,13 +329,13 @@ def entries_of(raw):
 
 
 def read_npy(raw, name):
-    """An array in the one form that `save` writes, whose header agrees with the bytes that are there."""
+    """An array in the one form that `save` writes; its header must agree with the bytes that follow."""
     header = HEADER.match(raw)
     if header is None:
-        raise ValueError(f"{name}: it is no .npy array of {', '.join(DTYPES)}")
+        raise ValueError(f"{name}: it is not a .npy array of {', '.join(DTYPES)}")
     dtype, shape = np.dtype(header[1].decode()), tuple(int(n) for n in header[2].split(b",") if n.strip())
     if math.prod(shape) * dtype.itemsize != len(raw) - header.end():
-        raise ValueError(f"{name}: its size is not that of its shape {shape}")
+        raise ValueError(f"{name}: its size does not match its shape {shape}")
     return np.frombuffer(raw, dtype, offset=header.end()).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -367,7 +367,7 @@ def read_document(document, arrays):
 
 
 def read_value(given, path, arrays, depth, made=None):
-    """The value of a document; in `made`, {path: component}, are those that another place may name."""
+    """The value of a document; `made`, {path: component}, holds the components that other places may refer to."""
     made = {} if made is None else made
     if isinstance(given, dict) and set(given) == {"same"}:
         if given["same"] not in made:
@@ -393,7 +393,7 @@ def read_value(given, path, arrays, depth, made=None):
 
 
 def fields_of(cls, given, path):
-    """The fields that a file holds of a class: all that it declares, but for those with a default."""
+    """The fields that a file must hold for a class: all declared ones, except those with a default."""
     where = path or "value"
     if not isinstance(given, dict):
         raise ValueError(f"{where}: fields must be an object")
@@ -430,7 +430,7 @@ def read_field(field, given, path, arrays, weak, depth, made):
 
 
 def weakened(array):
-    """Python numbers, which take the dtype of their neighbours; where there are none, integers do."""
+    """Python numbers, which take the dtype of their neighbours; if there are no neighbours, integers."""
     return array.tolist() if array.size else array.astype(np.int64)
 
 
@@ -452,7 +452,7 @@ def read_array(given, path, arrays):
     with np.errstate(over="ignore"):
         array = np.array(exact, dtype).reshape(shape)
     if wanted is str and array.ravel().tolist() != exact and not np.isnan(array).any():
-        raise ValueError(f"{path}: a value is no {dtype}")
+        raise ValueError(f"{path}: a value is not a {dtype}")
     return array
 
 
@@ -466,13 +466,13 @@ def read_plain(given, path):
         return {"tuple": tuple, "list": list}[kind](read_plain(part, path) for part in inner)
     if kind == "type":
         return class_named(inner, path)
-    raise ValueError(f"{path}: {given!r} is no plain value")
+    raise ValueError(f"{path}: {given!r} is not a plain value")
 
 
 # -- what earlier schemas wrote ---------------------------------------------------------------------------------------
 
 def upgraded(given):
-    """A document of schema 1 in the words of the present one, component by component, from the inside out."""
+    """A document of schema 1 translated into the present schema, component by component, from the inside out."""
     if isinstance(given, list):
         return [upgraded(part) for part in given]
     if not isinstance(given, dict):
@@ -492,12 +492,12 @@ def with_passes(given):
 
 
 def without_record(given):
-    """Training kept its notes in the normalisation by a batch's statistics."""
+    """Training used to keep its notes in the normalisation by a batch's statistics."""
     return with_fields(given, {key: part for key, part in given["fields"].items() if key not in ("record", "key")})
 
 
 def of_family(given):
-    """An affine coupling that is not the paper's, with a scale, an order, a layout of its own, is now a `Coupling`."""
+    """An affine coupling with its own scale, order or layout, unlike the paper's, is now a `Coupling`."""
     given = with_passes(given)
     fields = dict(given["fields"])
     options = {key: fields.pop(key, usual) for key, usual in AFFINE.items()}

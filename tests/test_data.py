@@ -43,7 +43,7 @@ def test_without_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(["data", "wine", "--out", str(tmp_path / "w.csv")]) == 2
     out, err = capsys.readouterr()
-    assert not out and err == 'refflow: scikit-learn is not installed; python -m pip install "refflow[data]" brings it\n'
+    assert not out and err == 'refflow: scikit-learn is not installed; install it with: python -m pip install "refflow[data]"\n'
     with pytest.raises(ValueError, match="name must be one of digits, wine, breast_cancer, not 'iris'"):
         load_data("iris")
 
