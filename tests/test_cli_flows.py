@@ -351,7 +351,7 @@ def test_training_that_fails(run):
     assert json.loads(out)["stopped"] == "failed" and np.isfinite(load("f.npz").log_prob(rows())).all()
 
 
-# A shell starts what runs in the background with interruptions ignored; this does not.
+# A shell starts background processes with interruptions ignored; this does not.
 HEEDING = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import refflow.cli; " \
           "sys.exit(refflow.cli.main(sys.argv[1:]))"
 
@@ -454,7 +454,7 @@ def test_a_first_try_on_two_moons(run):
 
 
 def test_training_starts_at_the_best_gaussian(run):
-    """Without rows held out it is that of the largest likelihood; with them the shrinkage may only help."""
+    """Without held-out rows it has the largest likelihood; with them the shrinkage may only help."""
     x = rows()
     write("data.csv", x)
     run("fit", "data.csv", "--model", "realnvp", "--out", "f.npz", "--steps", 0, "--validation", 0)
@@ -573,7 +573,7 @@ def test_models_and_their_options(run):
 
 
 def test_columns_of_integers(run):
-    """The density of v + u: that of a flow, averaged over u, is the probability of the integers v."""
+    """A flow's density of v + u, averaged over u, is the probability of the integers v."""
     rng = np.random.default_rng(0)
     x = np.stack([rng.binomial(8, 0.5, 400), rng.normal(size=400)], 1)
     write("data.csv", x, ["n", "y"])

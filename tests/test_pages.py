@@ -1,4 +1,4 @@
-"""Every page is complete, and the completeness test names what one lacks."""
+"""Every page is complete, and the completeness test names what a page lacks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_page_is_complete(name):
 
 @pytest.mark.parametrize("name", modules())
 def test_citations_of_a_module(name):
-    """Modules that hold no page have equations too: contracts, helpers with a derivation of their own."""
+    """Modules without a page have equations too: contracts, helpers with a derivation of their own."""
     assert equations(sys.modules[name]) in ([], [NOTHING])
 
 

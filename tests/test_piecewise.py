@@ -1,4 +1,4 @@
-"""Breaks and what uses them; splines and solvers: the planted bugs that their tests are for."""
+"""Breaks and their uses; splines and solvers: the planted bugs that their tests are for."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_sums_and_products_without_rounding(dtype):
     found = exact_sum([terms[i] for i in rng.permutation(10)])
     exact = [sum(Fraction(float(t[i])) for t in terms) for i in range(300)]
     assert all(abs(Fraction(float(s)) - e) <= 2 * u * abs(e) for s, e in zip(found, exact))
-    assert sum(abs(Fraction(float(s)) - e) > 8 * u * abs(e) for s, e in zip(sum(terms), exact)) > 100      # those sums cancel
+    assert sum(abs(Fraction(float(s)) - e) > 8 * u * abs(e) for s, e in zip(sum(terms), exact)) > 100      # these sums cancel
 
 
 def test_ends_of_the_mixture():
@@ -275,7 +275,7 @@ def test_weights_rounded_to_float32_add_up_to_1_in_float64_again():
 # -- the truth and the certificate ------------------------------------------------------------------------------------
 
 def test_a_root_near_a_branch_point_is_not_the_branch_point():
-    """The first step of Newton's method starts at the knot, which the claim is to within rounding."""
+    """The first step of Newton's method starts at the knot, which the claim equals to within rounding."""
     f = RationalQuadraticSpline([-2.4662167681637222e17, -4.1527334988975154e-16, 2.4484841439076938e17],
                                 [-3.7084910786711214e-10, 7.329177200884561e-15, 675605.5607815613],
                                 [14.070262264340064, 4.423748356194072e-07, 6.305533371986902e-06])

@@ -1,4 +1,4 @@
-"""Files of flows: every class comes back bit by bit, and what is no such file is refused."""
+"""Files of flows: every class comes back bit by bit, and any other file is refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def composites():
     net, half = dense_network(rng, [2, 5, 4], residual=True, layer_norm=True, weight_norm=True), masks.halves(4)
     yield Flow(Chain([AffineCoupling(half, net), Inverse(ActNorm(np.ones(4)))]), StandardNormal(4))
     yield Flow(Chain([Affine(0.5, 2.0), Exp()]), StandardNormal((3,)))          # all weak
-    yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field beside a strong one
+    yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field next to a strong one
     yield Independent(Affine(np.zeros((2, 3)), 1.5), 2)
     yield Concatenate([Affine(0.0, 1.0), Chain([Exp(), Tanh()])], (1, 2))
     yield Reshape((2, 3), (6,))
@@ -140,7 +140,7 @@ def test_compositions_cover_every_class():
         return {type(value).__name__}.union(*map(classes, parts))
 
     seen = set(bijectors()).union(*map(classes, composites()))
-    assert seen == set(known_classes()) - {"OwnBase"}           # which holds the user's own object
+    assert seen == set(known_classes()) - {"OwnBase"}           # this one holds the user's own object
     modules = [cls.__module__ for name, cls in known_classes().items()]
     assert not [m for m in modules if m.startswith(("refflow.testing", "refflow.oracle"))]
 

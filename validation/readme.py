@@ -75,7 +75,7 @@ def table(head, rows):
 
 
 def certificate():
-    """The largest C of each page, and what is allowed there."""
+    """The largest C of each page, and the allowance there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
     for name in REGISTRY:
@@ -104,7 +104,7 @@ def pages():
 # -- torch ------------------------------------------------------------------------------------------------------------
 
 def torch():
-    """What `check torch` finds: for each transform and quantity the worst, with the input that shows it."""
+    """The findings of `check torch`: the worst for each transform and quantity, with the input that shows it."""
     done = subprocess.run([sys.executable, "-m", "refflow", "check", "torch", "--json"], capture_output=True, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
     if done.returncode not in (0, 1):
@@ -131,13 +131,13 @@ def written(params, event):
 
 
 def told_apart(given, true):
-    """Both with as few digits as tell one from the other."""
+    """Both, with as few digits as distinguish them."""
     pairs = [(short(given, digits), short(true, digits)) for digits in (5, 9, 13, 17)]
     return next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
 
 
 def short(value, digits):
-    """A number, or nested lists of them, to so many digits, or fewer where they give the same number back."""
+    """A number, or nested lists of them, to so many digits, or fewer if they give the same number back."""
     if isinstance(value, list):
         return "[" + ", ".join(short(v, digits) for v in value) + "]"
     if isinstance(value, float):
@@ -182,7 +182,7 @@ CONDITIONAL = ("python -m validation.conditional --seeds 5",)
 
 
 def transcript(commands, directory):
-    """Commands and what they print on standard output, each in `directory`."""
+    """Commands and their standard output, each in `directory`."""
     lines = ["```text"]
     for command in commands:
         done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=directory,

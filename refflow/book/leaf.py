@@ -195,7 +195,7 @@ def foreign(item, names):
     return any(foreign(child, names) for c in children for child in (c if isinstance(c, tuple) else (c,)))
 
 
-# -- the part below ----------------------------------------------------------------------------------------------------
+# -- the part below -------------------------------------------------------------------------------------------------------
 
 def table(title, head, rows, kind=""):
     cells = "".join(f"<th>{cell}</th>" for cell in head)

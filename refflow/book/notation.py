@@ -662,7 +662,7 @@ class Parser:
         return Sum(((sign, inner),)) if sign else inner
 
 
-# -- small predicates ----------------------------------------------------------------------------------------------------
+# -- small predicates ---------------------------------------------------------------------------------------------------
 
 def known(word, names):
     """Do the word table or the names contain this word, perhaps with d in front or digits behind?"""

@@ -47,7 +47,7 @@ GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
 
 
-# -- where cotangents of parameters are summed ----------------------------------------------------------------------
+# -- where cotangents of parameters are summed ------------------------------------------------------------------------
 
 class Sums:
     """One vector of all parameters' cotangents, and the cotangent of a chunk's context; the first term of a sum overwrites."""

@@ -193,7 +193,7 @@ def chart_truth(point) -> dict:
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
-# -- quantities that are left out --------------------------------------------------------------------------------------------
+# -- quantities that are left out -------------------------------------------------------------------------------------
 
 def without_structural_zeros(point, truths) -> dict:
     """The truths without the cotangents of entries that are 0 in every member of their set, as above a diagonal.

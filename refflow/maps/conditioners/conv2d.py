@@ -38,7 +38,7 @@ from .correlation import Correlation
 PADDINGS = ("zeros", "edge", "ones")
 
 
-# -- the equations, for kernels that a page may have computed from others ---------------------------------------------------
+# -- the equations, for kernels that a page may have computed from others ----------------------------------------------
 
 def defined(m, a, W, b, padding):
     """(1) for nested lists."""

@@ -58,7 +58,7 @@ def channels_of_cells(passes):
     return [sorted(set(channels)).index(c) for c in channels]
 
 
-# -- affine couplings ----------------------------------------------------------------------------------------
+# -- affine couplings -------------------------------------------------------------------------------------------------
 
 class AffineForm(NamedTuple):
     """What an affine coupling is: x_b = sigma(s) z_b + t, or x_b = sigma(s) (z_b + t) with `shift_first`.
