@@ -45,9 +45,9 @@ BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8c8c8c", "#333333"        # Ok
 FORMS = (".png", ".pdf", ".svg")
 PANELS_IN_A_ROW = 6
 MOST_ENTRIES = 6
-LONGEST = 18                            # characters of a name beside an axis
-LARGEST = 2.0**1000                     # what a picture can show; the width of its axes must not overflow
-MANY = 4000                             # samples that a window is fitted to
+LONGEST = 18                            # characters of a name next to an axis
+LARGEST = 2.0**1000                     # the largest number in a picture; the width of the axes must not overflow
+MANY = 4000                             # samples used to choose a window
 
 
 class Picture(Figure):
@@ -66,9 +66,9 @@ def rendered(figure, form):
 
 
 def save(figure, path, replace=True):
-    """Write a figure to a .png, .pdf or .svg file, complete or not at all, in place of what is there.
+    """Write a figure to a .png, .pdf or .svg file; the file is complete or not written at all.
 
-    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.
+    An existing file is replaced, or with `replace` False left unchanged: FileExistsError.
     """
     form = Path(path).suffix.lower()
     if form not in FORMS:
@@ -83,7 +83,7 @@ def picture(width, height):
 
 
 def short(name):
-    """A name that fits beside the axes of one entry."""
+    """A name, shortened to fit next to the axes of one entry."""
     return name if len(name) <= LONGEST else f"{name[:LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -125,7 +125,7 @@ def drawn(name, density, rng, n):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
     x = density.sample(rng, n)
     if not largest(x) <= LARGEST:
-        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the most that is drawn")
+        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the largest number that can be drawn")
     return x
 
 
@@ -134,7 +134,7 @@ def largest(x):
 
 
 def events(name, what, given, shape):
-    """Finite events of the shape of the flow's, one or more."""
+    """One or more finite events with the flow's event shape."""
     if isinstance(given, np.ma.MaskedArray):
         raise ValueError(f"{name}: {what} must not be a masked array, whose mask would be lost")
     x = np.asarray(given)
@@ -142,7 +142,7 @@ def events(name, what, given, shape):
         raise ValueError(f"{name}: {what} must be finite numbers of shape (n, {', '.join(map(str, shape))}), n >= 1, not "
                          f"{x.dtype} of shape {x.shape}")
     if largest(x) > LARGEST:
-        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; there is {largest(x):.3g}")
+        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; the largest is {largest(x):.3g}")
     return x.astype(np.float64) if x.dtype.kind in "iu" else x
 
 
@@ -273,10 +273,10 @@ def common_window(windows):
 def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000, resolution=300):
     """The density of a flow of vectors over data, (n, D).
 
-    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, in the title their mean log p.  D > 2:
-    `entries`, by their indices, the first 6 by default, in pairs, below the diagonal data, above it samples, on it the
-    histograms of both.  `rng`, a Generator, draws the samples, for D <= 2 where there are no data; at most `points` are
-    shown.  `names`: of all entries.
+    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, and their mean log p in the title.  D > 2:
+    the entries with the indices `entries`, by default the first 6, in pairs: data below the diagonal, samples above it, and
+    the histograms of both on it.  `rng`, a Generator, draws the samples (for D <= 2 only if there are no data); at most
+    `points` are shown.  `names`: the names of all entries.
     """
     checked_flow("density", flow)
     if len(flow.event_shape) != 1:

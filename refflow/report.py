@@ -94,7 +94,7 @@ def likelihood(log_prob, size):
 
 
 def loss_in(measure, size):
-    """What makes the text of a loss, the mean -log p of events of `size` entries, in a measure."""
+    """A function that formats a loss, the mean -log p of events of `size` entries, in a measure."""
     return lambda loss: f"{likelihood(-loss, size)[measure]:.4f} {MEASURES[measure]}"
 
 
@@ -104,7 +104,7 @@ def parts_text(sizes, word):
 
 
 def likelihood_table(found, measures):
-    """A row for each density, columns for the parts of the data, in each of `measures`; at most 80 characters wide.
+    """A row for each density, and columns for the parts of the data, in each of `measures`; at most 80 characters wide.
 
     `found`: {"before", "after", "gaussian": {part: a likelihood or None}, "gain": {part: {"nats", "error"} or None}}.
     """
@@ -122,7 +122,7 @@ def likelihood_table(found, measures):
 
 
 def abreast(cells):
-    """Numbers of one part, each but the last in the width of a column."""
+    """Numbers of one part, each but the last padded to the width of a column."""
     *first, last = cells
     return "".join(f"{cell:<10}" for cell in first) + last
 
@@ -143,7 +143,7 @@ def certificate_table(quantities):
 
 
 def largest_error(quantities):
-    """The largest certified error of a page, in units of rounding; "-" where none is certified."""
+    """The largest certified error of a page, in units of rounding; "-" if none is certified."""
     errors = [entry["C"] for dtypes in quantities.values() for entry in dtypes.values()]
     return number(max(errors)) if errors else "-"
 

@@ -186,7 +186,7 @@ def test_every_binade_has_points():
 
 
 def test_cotangents_come_one_by_one():
-    """A third each: of the image alone, of the log-det alone, both."""
+    """A third each: the image's alone, the log-det's alone, and both."""
     bars = [(p.image_bar.any(), p.log_det_bar.any()) for p in points(REGISTRY["Affine"], "float32", "forward")]
     for kind in ((True, False), (False, True), (True, True)):
         assert bars.count(kind) > 0.3 * len(bars)
@@ -227,7 +227,7 @@ def test_a_value_of_a_fused_method_has_a_row_where_it_differs():
 
 
 def test_the_search_climbs():
-    """From a point to a better one, within the range, the same way every time."""
+    """The climb goes from a point to a worse one, within the range, the same way every time."""
     start = Point(REGISTRY["Tanh"](), "forward", np.asarray(0.5), np.asarray(1.0), np.asarray(1.0), "", "")
 
     def height(point, measured):

@@ -433,12 +433,12 @@ def two_moons(n, rng):
 
 
 def squared_distances(x, n=400):
-    """(2, N, n): to the points of both half circles."""
+    """(2, N, n): distances to the points of both half circles."""
     return ((half_circles(n)[:, None] - x[:, None]) ** 2).sum(-1)
 
 
 def test_a_first_try_on_two_moons(run):
-    """400 rows, nothing but the model's name: near the density that has made them, with half of the mass on either moon."""
+    """400 rows and only the model's name given: the fit is near the true density, with half of the mass on either moon."""
     write("moons.csv", two_moons(400, np.random.default_rng(100)), ["x", "y"])
     status, _, err = run("fit", "moons.csv", "--model", "realnvp", "--out", "moons.npz")
     assert status == 0 and not err
@@ -560,7 +560,7 @@ def test_models_and_their_options(run):
     assert len(couplings) == 3 and shapes == [(8, 1), (6, 8), (2, 6)]
     assert about("r.npz")["sizes"] == {"hidden": [8, 6], "couplings": 3}
     assert run("fit", "data.csv", "--model", "nice", "--hidden", "8,8", "--out", "n.npz", "--steps", 2)[0] == 0
-    assert "one width, not (8, 6)" in run("fit", "data.csv", "--model", "nice", "--hidden", "8,6", "--out", "x.npz")[2]
+    assert "the same width, not (8, 6)" in run("fit", "data.csv", "--model", "nice", "--hidden", "8,6", "--out", "x.npz")[2]
     assert "the model gaussian has no --couplings" in run("fit", "data.csv", "--couplings", 3, "--out", "x.npz")[2]
     assert not os.path.exists("x.npz")
     for n, width in ((40, 8), (200, 22), (2000, 64)):              # few rows make narrow layers

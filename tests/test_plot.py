@@ -166,7 +166,7 @@ def test_density_of_many_entries():
 
 
 def test_density_of_thirty_entries():
-    """The names of breast_cancer's columns, which are longer than a panel is wide, fit; what is not shown is said."""
+    """The names of breast_cancer's columns, which are longer than a panel is wide, fit; a title says what is not shown."""
     rng = np.random.default_rng(0)
     flow = Flow(Affine(shift=np.zeros(30), scale=np.ones(30)), StandardNormal(30))
     names = [f"worst fractal dimension, {i + 1}" if i % 2 else f"radius {i + 1}" for i in range(30)]

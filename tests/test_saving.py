@@ -249,7 +249,7 @@ def document(tmp_path, value=None):
 
 
 def write_sealed(path, d):
-    """Write a document with the checksum of what it is now: the author of a hostile file has one too."""
+    """Write a document with its current checksum: the author of a hostile file can compute one too."""
     if "checksum" in d:
         d["checksum"] = checksum(d, {})
     path.write_text(json.dumps(d))
@@ -363,7 +363,7 @@ def npy(array, **how):
 
 
 def seal(e):
-    """Give entries the checksum of what they are now, where they can be read at all."""
+    """Give entries their current checksum, if they can be read at all."""
     try:
         d = json.loads(e["refflow.json"])
         d["checksum"] = checksum(d, {n[:-4]: read_npy(raw, n) for n, raw in e.items() if n.endswith(".npy")})
@@ -440,14 +440,14 @@ def test_a_missing_file(tmp_path):
 # ---------------------------------------------------------------- damage
 
 def flips(raw, n=None, seed=0):
-    """The bytes with one bit changed: every one, or n that are drawn."""
+    """The bytes with one bit changed: every bit, or n drawn ones."""
     bits = range(8 * len(raw)) if n is None else np.random.default_rng(seed).integers(0, 8 * len(raw), n)
     for bit in map(int, bits):
         yield raw[:bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1:]
 
 
 def loaded(path, content):
-    """(value, note) of these bytes; None where `load` refuses them by its own error, and any other error ends the test."""
+    """(value, note) of these bytes; None if `load` refuses them with its own error; any other error ends the test."""
     path.write_bytes(content)
     try:
         return read(path)
@@ -479,7 +479,7 @@ def test_a_changed_bit_of_a_flow(tmp_path, form):
 
 
 def corruptions(raw, n, seed=0):
-    """The bytes with some of them replaced, cut out, put in twice or exchanged, at the ends more often than elsewhere."""
+    """The bytes with some of them replaced, cut out, duplicated or exchanged, at the ends more often than elsewhere."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         content = bytearray(raw)
@@ -503,7 +503,7 @@ def test_corrupted_archives_raise_the_librarys_own_error(tmp_path):
 
 
 def test_files_without_a_checksum_still_load(tmp_path):
-    """Those of schema 2."""
+    """The files of schema 2."""
     value = Chain([Affine([1.0, 2.0], 3.0), Tanh()])
     d = document(tmp_path, value)
     del d["checksum"], d["arrays"]
@@ -518,7 +518,7 @@ def test_a_document_changed_by_hand_is_refused(tmp_path):
     d = document(tmp_path)
     first(d)["fields"]["shift"]["values"][0] = (1.5).hex()
     (tmp_path / "bad.json").write_text(json.dumps(d))
-    with pytest.raises(ValueError, match="its checksum is not that of its content"):
+    with pytest.raises(ValueError, match="its checksum does not match its content"):
         load(tmp_path / "bad.json")
 
 
@@ -536,7 +536,7 @@ def test_arrays_beside_the_value(tmp_path):
             text = json.loads(file.read("refflow.json")) | {"arrays": names}
         text["checksum"] = checksum(text, stored)
         (tmp_path / "b.npz").write_bytes(archive(json.dumps(text), stored))
-        with pytest.raises(ValueError, match="arrays must name those that are there"):
+        with pytest.raises(ValueError, match="arrays must name exactly the arrays"):
             load(tmp_path / "b.npz")
 
 
@@ -583,9 +583,9 @@ def test_what_is_not_a_regular_file_is_not_replaced(tmp_path):
     assert (tmp_path / "a.npz").is_fifo() and sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only there are they removed")
+@pytest.mark.skipif(os.name != "posix", reason="they are only removed there")
 def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path):
-    """Ours, of a process that has gone; not that of one that is still there, of another machine, or of somebody else."""
+    """Our own file of a dead process is removed; not that of a live process, of another machine, or of somebody else."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     host = saving.WRITER

@@ -691,7 +691,7 @@ def test_a_fit_goes_on_from_a_state_with_the_same_bits(name, make, last):
         return fit(make(rng), data(200), steps=23, rng=rng, **RESUMED[name], **more)
 
     whole = go()
-    assert go(callback=callback).flow.equals(whole.flow)        # the state that is made does not change what follows
+    assert go(callback=callback).flow.equals(whole.flow)        # making a state does not change what follows
     again = go(resume=states[0])
     assert again.flow.equals(whole.flow) and (again.step, again.stopped) == (whole.step, whole.stopped)
     assert all(np.array_equal(column, again.history[key]) for key, column in whole.history.items())

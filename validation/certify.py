@@ -6,7 +6,7 @@ nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
-    python -m validation.certify --page Tanh    one page; writes nothing, or with --write its rows of the certificate alone
+    python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
     --json                                      print the certificate as JSON instead of a table
 
 The exit status is 1, and the failing rows are printed, if an error exceeds the allowance, a method raises or warns, or fewer
@@ -215,7 +215,7 @@ def excess(point, found, quantities):
 
 
 class Reach:
-    """How far the sweep over the binades goes: where a few points in a row have no truth at all, those further out have none."""
+    """The range of the sweep over the binades: if a few points in a row have no truth, those further out have none."""
 
     FEW = 4
 

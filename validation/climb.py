@@ -15,7 +15,7 @@ from refflow.accuracy.drawing import Point, set_of
 
 from .points import EVENTS, PARAMETERS, belongs
 
-STEPS = {"scalar": 64, "structured": 24}            # for each point to start from
+STEPS = {"scalar": 64, "structured": 24}            # for each starting point
 NEAR = (2, 6, 10, 16, 24)                           # factors are 1 +- 2^-n
 
 
@@ -34,7 +34,7 @@ def climbed(point, measure, height, seed):
 
 
 def moved(point, rng) -> Point | None:
-    """A point beside another one; None where it is not in the certified range."""
+    """A point near another one; None if it is outside the certified range."""
     kinds = [with_event] * 2 + [with_parameters] * bool(point.f.ravel().size) + [with_bars] * (point.image_bar is not None)
     return kinds[rng.integers(len(kinds))](point, rng)
 
@@ -53,7 +53,7 @@ def with_bars(point, rng):
 
 
 def with_parameters(point, rng):
-    """The same with moved parameters, where their sets allow it and the event is still a member."""
+    """The same with moved parameters, if their sets allow it and the event is still a member."""
     moved_vector, spread = nudged(point.f.ravel(), rng), PARAMETERS[point.dtype.name]
     if not within(moved_vector, -spread, spread):
         return None

@@ -245,7 +245,7 @@ def conditioning(quantity, dtype):
 def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=np.float64, **given) -> dict:
     """{quantity: (C, kappa/|q|)} of one bijector at a z, an x, or both; for a page without an inverse, at its own letters.
 
-    The parameters must be those of one event.
+    The parameters must belong to one event.
     """
     f, found = f.astype(dtype), {}
     if f.kind in ADAPTERS:

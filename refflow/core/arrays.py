@@ -11,7 +11,7 @@ AT_ONCE = 2**18                         # numbers passed at a time to a function
 
 
 def as_floating(name, given):
-    """(array, strong): a float32 or float64 array; weak when it came as Python numbers, lists or integers.
+    """(array, strong): a float32 or float64 array; weak if it came as Python numbers, lists or integers.
 
     Raises ValueError for float16, longdouble, complex, object, string and masked arrays.
     """

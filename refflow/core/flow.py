@@ -66,7 +66,7 @@ class Flow(Density):
     def _validate(self):
         name, shape = type(self.bijector).__name__, self.base.event_shape
         if self.base.rank != self.bijector.event_ndim[0]:
-            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, those of its base have "
+            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, its base's events have "
                              f"shape {shape}")
         if shape is not None:
             try:

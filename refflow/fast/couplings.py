@@ -263,7 +263,7 @@ class LayerPullback(NamedTuple):
 
 
 class Cotangents(Columns):
-    """The cotangents of `Layers`: for each layer that of its input a, `entering`, and that of its output h, `leaving`."""
+    """The cotangents of `Layers`: for each layer of its input a, `entering`, and of its output h, `leaving`."""
 
     def __init__(self, form, n, dtype):
         super().__init__(form, n, dtype)
@@ -318,7 +318,7 @@ class Exponential:
         np.divide(y, self.factor, out=out)
 
     def cotangents(self, z, product_bar, b, s_bar):
-        """The convention's cotangents, for z sigma; those of z, over `product_bar`, and of s are written.  b: the log-det's."""
+        """The convention's cotangents, for z sigma; also writes z's, over `product_bar`, and s's.  b: the log-det's."""
         product_bar *= self.factor
         np.multiply(product_bar, z, out=s_bar)
         s_bar += b

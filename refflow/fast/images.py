@@ -360,7 +360,7 @@ class TunedImageCoupling:
         return pullback
 
     def affine_cotangents(self, before, t, sigma, bar, b, pieces, sums):
-        """The cotangent of the part b; those of s and t go into pieces, the convention's into the sums."""
+        """The cotangent of the part b; the cotangents of s and t go into pieces, the convention's into the sums."""
         s_bar, t_bar = pieces
         if self.side:
             new = sigma.over(bar)

@@ -65,7 +65,7 @@ class Adapter:
     def limited(self, point):
         """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
 
-        In a parameter batch of which some rows are within the limits, the first of these replaces the rows outside.
+        If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.
         """
         f = point.f
         inside = np.broadcast_to(True, f.parameter_batch)

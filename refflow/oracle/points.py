@@ -308,7 +308,7 @@ def simple_event(f, dtype, size):
 
 
 def both_sides(f, z, lead):
-    """The question at z, and the question at those of its images that lie inside the codomain and in range."""
+    """The question at z, and the question at each of its images that lies inside the codomain and in range."""
     dtype = z.dtype
     f = f.astype(dtype)
     yield Point(f, "forward", z, lead=lead)

@@ -42,9 +42,10 @@ class Result:
     """What training found.
 
     `flow`: the best flow.  `history`: arrays `step`, `loss`, `gradient_norm`, `learning_rate`, one entry for each step, the
-    loss being that before the step; `validation_step`, `validation_loss`, one for each evaluation.  `step`: after how many
-    steps `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or "failed".  `state`:
-    that after the last whole step of this call, None where there was none and for LBFGS.
+    loss is the one before the step; `validation_step`, `validation_loss`, one entry for each evaluation.  `step`: the number
+    of steps after which `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or
+    "failed".
+    `state`: the state after the last whole step of this call, or None if there was none, and for LBFGS.
     """
 
     flow: Flow
@@ -57,11 +58,11 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Training after a whole number of steps, from which `fit(..., resume=state)` continues with the same bits.
+    """The state of training after a whole number of steps; `fit(..., resume=state)` continues from it with the same bits.
 
-    `best`: the best flow so far; `arrays`: {name: array} and `numbers`: {name: what JSON can hold}, all else that later steps
-    depend on: parameters, the optimiser's state, averages, moving statistics, the order of the events, the generator's state,
-    the history.
+    `best`: the best flow so far.  `arrays`: {name: array} and `numbers`: {name: a JSON value} hold everything else that later
+    steps depend on: parameters, the optimiser's state, averages, moving statistics, the order of the events, the generator's
+    state, the history.
     """
 
     step: int
@@ -83,9 +84,9 @@ class Failed(Exception):
 
 
 class Progress:
-    """How far training has come: on a terminal a bar of `WIDTH` cells in one line, elsewhere a line now and then.
+    """The progress of training: on a terminal a bar of `WIDTH` cells on one line, elsewhere a line now and then.
 
-    `wanted`: True or False; None: where stderr is a terminal; or a function that makes the text of a loss.
+    `wanted`: True or False; None for True if stderr is a terminal; or a function that formats a loss.
     """
 
     WIDTH = 20
@@ -99,7 +100,7 @@ class Progress:
         self.steps, self.last = steps, -np.inf if self.bar else time.monotonic()
 
     def show(self, step, loss, validation, measured):
-        """`validation`: the loss of the validation data after `measured` steps, None where there is none."""
+        """`validation`: the loss of the validation data after `measured` steps, or None."""
         now = time.monotonic()
         if not self.shown or now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
             return
@@ -271,7 +272,7 @@ def user_array(name, given, like):
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Where a descent stands after a step; `lowest`: the parameters of the lowest loss, and after which step they were."""
+    """The state of a descent after a step; `lowest`: the parameters with the lowest loss, and the step that reached them."""
 
     step: int
     vector: np.ndarray
@@ -318,7 +319,7 @@ class Record:
             self.columns[name].append(value)
 
     def called(self, vector, step):
-        """Show the user a step; True where the callback asks to stop."""
+        """Show the user a step; True if the callback asks to stop."""
         columns = self.columns
         self.progress.show(step, columns["loss"][-1], self.validation, max(columns["validation_step"], default=None))
         if self.callback is None:
@@ -332,7 +333,7 @@ class Record:
         return Result(self.best, history, self.best_step, stopped, message, self.state and self.state())
 
     def reached(self, at):
-        """Keep what a `State` needs: nothing of it changes later, but for columns, which grow."""
+        """Keep everything that a `State` needs; none of it changes later, except that columns grow."""
         problem, space = self.problem, self.space
         if problem.order is None:
             return
@@ -353,7 +354,7 @@ class Record:
         self.state = state
 
     def resumed(self, given, start):
-        """The position of a State, this record and its problem being brought there; `start` is that of step 0."""
+        """The position of a State, after bringing this record and its problem there; `start` is the position at step 0."""
         arrays, numbers, problem, space = given.arrays, given.numbers, self.problem, self.space
         prefix = "optimiser."
         state = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
@@ -400,7 +401,7 @@ def checked_gradient(problem, vector, step, first):
 
 
 def descend(record, optimiser, schedule, steps, clip, averaging, resume):
-    """Steps of an optimiser; the reason why they end."""
+    """Steps of an optimiser; returns the reason for stopping."""
     problem, vector = record.problem, record.space.vector
     at = Position(0, vector, optimiser.start(vector), vector, (vector, 0))
     if resume is not None:
@@ -498,7 +499,7 @@ def trained(record, optimiser, schedule, steps, clip, averaging, resume=None):
 def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
         clip=None, averaging=None, penalty=None, validation=0.1, patience=None, every=None, fixed=(), rng=None,
         callback=None, progress=None, gradient=None, transform=None, resume=None) -> Result:
-    """The flow of the largest likelihood of data x, by gradient steps from `flow`.
+    """The flow with the largest likelihood of data x, found by gradient steps from `flow`.
 
     `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), passed
     with its events to `flow.at`.
@@ -523,13 +524,13 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     at a time, in how many threads; not for flows with batch normalisation, which need all events at once.
 
     `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
-    each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
-    `progress`: a line on stderr, by default where that is a terminal; with a function that makes the text of a loss, lines
-    in its units, elsewhere every 20 seconds.  Ctrl-C ends training with the best flow so far.
+    each step with a dictionary and a function that makes the current flow; training stops if it returns a true value.
+    `progress`: a line on stderr, by default if that is a terminal; a function that formats a loss gives lines in its units,
+    every 20 seconds if stderr is not a terminal.  Ctrl-C ends training with the best flow so far.
 
-    `resume`: a `State`, as the callback's `info["state"]()` and the result's `state` give it, from which training continues;
-    all other arguments must be those of the call that it comes from, and the bits are then those of an uninterrupted one.
-    Not for LBFGS, whose state is scipy's own.
+    `resume`: a `State`, from the callback's `info["state"]()` or a result's `state`, from which training continues; all other
+    arguments must be the same as in the original call, and the bits are then the same as without interruption.  Not for
+    LBFGS, whose state belongs to scipy.
 
     Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError
     for arguments that do not fit; TrainingError, with the best flow so far, if a loss, gradient or parameter is not
@@ -551,7 +552,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     if patience is not None and held_out is None:
         raise ValueError("fit: patience needs validation data")
     if resume is not None and (isinstance(optimiser, LBFGS) or not isinstance(resume, State)):
-        raise ValueError(f"fit: resume must be a State, and not for LBFGS, not {type(resume).__name__}")
+        raise ValueError(f"fit: resume must be a State, and LBFGS must not be the optimiser, not {type(resume).__name__}")
     space = space_of(flow, fixed)
     if isinstance(optimiser, LBFGS) and type(space) is not Unconstrained:
         raise ValueError("fit: LBFGS takes no flow with batch normalisation, whose statistics follow steps")

@@ -27,7 +27,7 @@ from ..models.gaussian import lower_triangular
 
 SHRINKAGE = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ROUNDING = 16 * np.finfo(np.float64).eps
-SINGULAR = 1e-10                        # of a column's variance, what the columns before it must leave over
+SINGULAR = 1e-10                        # the share of a column's variance that the columns before it must leave unexplained
 FULL = 512
 BEFORE = ((0, -1), (0, -2), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (-2, -1), (-2, 0), (-2, 1))     # (rows, columns)
 
@@ -61,7 +61,7 @@ class Dependent:
 
 
 def dependent_column(x) -> Dependent | None:
-    """The first column of x that the columns before it determine but for SINGULAR of its variance, None where there is none."""
+    """The first column of x that the columns before it determine up to SINGULAR of its variance, or None."""
     if correlated(x, 0) is not None:
         return None
     t = standardised(x)[0].inverse(x)

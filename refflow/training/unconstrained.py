@@ -82,7 +82,7 @@ class Unconstrained:
     def __init__(self, value, fixed=()):
         fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
         self.original = self.used = value
-        self.statistics = {}                    # what follows steps besides the parameters
+        self.statistics = {}                    # what changes with steps besides the parameters
         params, leaves, pieces, start = value.params(), [], [], 0
         fields = owned(value)
         for pattern in fixed:
