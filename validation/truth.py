@@ -471,7 +471,7 @@ def error(given, quantity, dtype) -> float:
         C = |given - true| / max(u kappa, s)                                                 (6)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
-    number. C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
+    number.  C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:

@@ -6,7 +6,7 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
 over the event's entries, all parameters, and, if q is a cotangent, over the cotangents it depends on.  q is a value for one
 event with its own parameters, so parameters are first given to every event separately; and to every position of an event at
 which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
-roundings do not. The events between the stages of a chain are rounded as well, so its entries count as inputs too, moved one
+roundings do not.  The events between the stages of a chain are rounded as well, so its entries count as inputs too, moved one
 at a time.
 """
 
@@ -69,8 +69,8 @@ def spread_fields(value, batch):
 def at_positions(value, shape, batch_ndim):
     """`value`, spread over events, with each real field repeated at every position of an event at which it is applied.
 
-    `shape` is the shape of an event z; if a component's shape is not known, its fields stay shared.  A sum over positions then
-    has terms that round independently, even if log-det is constant.
+    The terms of a sum over positions then round independently, even if log-det is constant.  `shape` is the shape of an event
+    z; if a component's shape is not known, its fields stay shared.
     """
     def repeat(path, field, held, state):
         if field.constant:

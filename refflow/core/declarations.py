@@ -20,9 +20,9 @@ class Field:
     """One declared array: the set its values lie in and its trailing core shape, in symbols ("D", "K+1") or numbers.
 
     `constant` fields (masks, permutations) are not parameters.  A field with a `role`, "context" or "mask" (of sequences),
-        is what `at` fills in.  An `optional` field may be None: it is then absent, also from the parameters, unless `at` fills
-        it.  A `default` number fills the whole core of a field that is omitted.  If the field is also optional, omitting it
-        gives the default; None removes it.
+    is what `at` fills in.  An `optional` field may be None: it is then absent, also from the parameters, unless `at` fills
+    it.  A `default` number fills the whole core of a field that is omitted.  If the field is also optional, omitting it gives
+    the default; None removes it.
     """
 
     set: Any

@@ -2,7 +2,7 @@ r"""The gradient of a weighted log-likelihood, chunk by chunk of events, with or
 
     L = sum_i b_i log p(x_i)                                                        (1)
 In the flow's inverse map, `h_0 = x, h_k = f_k(h_(k-1)), z = h_K`, the pullbacks need `h_(k-1)` and what `f_k` computed from
-it. Both are stored for one chunk of events at a time ("stored"), or recomputed on the way back ("reversible"), where
+it.  Both are stored for one chunk of events at a time ("stored"), or recomputed on the way back ("reversible"), where
     h'_K = z,   h'_(k-1) = f_k^-1(h'_k)                                             (2)
 so that memory does not grow with `K`, apart from the parameters themselves.  A coupling knows the part of the event that its
 network sees from either side: one pass of the network serves (2) and the pullback.

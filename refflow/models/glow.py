@@ -2,7 +2,7 @@ r"""Glow (Kingma & Dhariwal, arXiv:1807.03039), as in the authors' code.
 
 From an image `x` of `(C, H, W)` to latents; `x = (v + u) / n - 1/2` for pixels `v = 0, ..., n - 1` and `u` uniform on
 `[0, 1)`, with `n` for the number of bins: `dequantised(v, rng, bins=n, low=-1/2, high=1/2)`, and likewise `quantised` and
-`bits_per_dim`. In level `i = 1, ..., L`:
+`bits_per_dim`.  In level `i = 1, ..., L`:
     h <- squeeze(h)                               blocks of 2 x 2 pixels to channels            (1)
 and `K` times a step: with `h_a` for the first half of the channels and `h_b` for the second,
     h <- (h + bias) exp(3 s)                      per channel                       (2)

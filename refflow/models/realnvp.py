@@ -24,7 +24,7 @@ def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=
 
     `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a scale, such as `ExpScale()`,
     replacing the one in (2); `context`: the number of entries of a context that every network sees, filled in with
-    `flow.at(context=...)`. Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two
+    `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two
     entries, no coupling, a width below 1, a negative context, an unknown activation.
     """
     check(size, hidden, couplings, context)

@@ -8,7 +8,7 @@
     --json                                        all of it as JSON
 
 The exit status is 1 if a difference exceeds 1e-9, 2 if a file cannot be read: one line says so, and the other files are
-still read. A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  If an entry is 0
+still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  If an entry is 0
 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that rounding alone exceeds 1e-9, a
 line says what it is measured by and why.  Keys of a RealNVP file that are not compared with anything are listed.
 

@@ -37,7 +37,7 @@ def masked_dense_network(rng, size, hidden, outputs_per_entry, order="left-to-ri
 
     `order`: "left-to-right", "right-to-left", or the entries in their order, where the outputs of entry order[0] see no
     other entry; `degrees` of the hidden units: "sequential", "random", or an array for each hidden layer, for other
-    conventions. With fewer than D - 1 units, sequential degrees leave out the last entries.  `layout` of the outputs:
+    conventions.  With fewer than D - 1 units, sequential degrees leave out the last entries.  `layout` of the outputs:
     "halves", P blocks of D, or "interleaved", P neighbours for each entry.
 
     `activation`, `zero_last`, `context` and the draw of weights are as in `dense_network`; weights that the masks hide are

@@ -59,8 +59,8 @@ a square, up to a moderate factor, and the cotangent is multiplied between the t
     r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2),   T_k = exp(-|u_k|/2)^2/(1 + q_k)    (24)
 For the inverse map `exp(-|u_k|)` needs care: its error is the rounding of `u_k` times `|u_k|`.  The derivative of `log T_k`
 by `log x` may be as large as `x W/(w_k T_k)`, so kappa allows for that error, except for `m_k >= z` when `A` is of the order
-of `x W`.  There the residual of (7), which would be 0 without rounding, corrects it: each `T_k` takes the share of the residual
-may have caused.  `T_k`, `f_k`, and `S_k - S_i` if k is the larger one, are multiplied by
+of `x W`.  There the residual of (7), which would be 0 without rounding, corrects it: each `T_k` takes the share that its own
+rounding may have caused.  `T_k`, `f_k`, and `S_k - S_i` where `u_k >= u_i`, are multiplied by
     a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (25)
 if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` for the component k that makes up most of `A`, because `log(1/x) < 750`.
 
