@@ -37,9 +37,8 @@ Conventions.  "openai" is the one above.  Two ports differ in (2), (4), (6), (10
     "chaiyujin"   exp(s) for exp(3 s) in (2) and N; no channel for the border, which is 0
     "rosinality"  (h + bias) s in (2); W_1 and W_2 with biases in place of N; Z's border is 1 in each of its channels; (r, t)
                   of (4) and (m, q) of (6) are halves
-In "lu" the authors' code multiplies rows by `P L (U + diag(s))`, which means its transpose on columns; "openai" here does
-the same,
-the ports do not.                                                                                        (18)
+In "lu" the authors' code multiplies rows by `P L (U + diag(s))`, which means its transpose on columns; so does "openai",
+but not the ports.                                                                                       (18)
 
 Classes from images.  With classes, the authors' loss may have a second term: a class `y` is predicted from the mean over
 positions of `h` before (8), by a linear layer that starts at 0,
