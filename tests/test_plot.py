@@ -266,7 +266,7 @@ def test_images_in_colour_and_their_limits():
 
 @pytest.mark.parametrize("groups, options, match", [
     ([], {}, "at least one group"), ([np.zeros((2, 5))], {}, r"shape \(2, 5\)"),
-    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"no images of shape \(2, 3\)"),
+    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"not images of shape \(2, 3\)"),
     ([np.zeros((2, 2, 3, 3))], {}, "1 or 3 channels"), ([np.zeros((2, 3, 3))], {"titles": ["a", "b"]}, "1 titles, not 2")])
 def test_images_refuse(groups, options, match):
     with pytest.raises(ValueError, match=match):

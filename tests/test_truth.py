@@ -394,7 +394,7 @@ def test_what_is_handed_on_counts_as_an_input():
 
 
 def test_a_subnormal_intermediate_counts_with_its_spacing():
-    """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, and is no more than rounding."""
+    """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, which is just rounding."""
     def definition(m, z, **fields):
         return 2.0**100 * numbered(m, z * 2.0**-52)
 

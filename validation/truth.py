@@ -8,9 +8,9 @@ Only a page's `definition(m, z, **fields)` is believed: x = f(z; fields), for on
     L = <z_bar, z> + l_bar (inverse l)           inverse vjp = dL/d(x, fields)               (4)
     kappa(q) = |q| + sum_j |dq/d input_j| |input_j|        the unit of error of q            (5)
 
-inputs being the event, every entry of every real field, and the cotangents where q depends on them; and what one part of a
-composition hands to the next, which rounds it: the fields that a family makes of a network's outputs.  Where an intermediate
-that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
+where the inputs are the event, every entry of every real field, and the cotangents that q depends on; also the values that one
+part of a composition rounds and hands to the next: the fields that a family makes from a network's outputs.  Where an
+intermediate that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, with unbounded exponents.  A quantity is settled when
 its radius is below 1e-50 of its value, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
@@ -125,7 +125,7 @@ class Handing:
         return value * self.inputs.factors[self.count - 1]
 
     def numbered(self, value):
-        """A numbered intermediate, whose rounding is a spacing where it is subnormal: an input 0 of that size then."""
+        """A numbered intermediate: if it is subnormal its rounding is a spacing, held by an input of 0 with that size."""
         limits, size = np.finfo(self.inputs.dtype), abs(mid_ball(constant(value)))
         if not 0 < size < ball(limits.tiny):
             return value

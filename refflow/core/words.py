@@ -33,7 +33,7 @@ def handed(m, value):
 
 
 def numbered(m, value):
-    """An intermediate that may be subnormal where what is made of it is not: the truth counts its spacing as a rounding."""
+    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding."""
     return m.numbered(value) if hasattr(m, "numbered") else value
 
 

@@ -50,9 +50,8 @@ For the inverse map, with `P = z_bar s/k` and `Q = l_bar (1 - k)/k`, from (3), (
 
 At the ends `z = 0, x = 0` and `x = 1`, which events may be, all values are limits.  A factor 0 makes a term 0: `k - 1` for
 `k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite terms, the one of
-`log_det_bar` in (16) and `Q/y` in (20) outweigh the other at 0, and the one of `P` in (23) at `x = 1`, where `1/(1 - x)`
-outweighs all powers of
-`y`.                                                                                                        (24)
+`log_det_bar` in (16) and `Q/y` in (20) outweigh the other at 0, and the one of `P` in (23) at `x = 1`.  There `1/(1 - x)`
+outweighs all powers of `y`.                                                                                (24)
     r^2 = y^(1/k - 1) = 1 for k = 1                            at both ends         (25)
 
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
