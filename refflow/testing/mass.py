@@ -10,7 +10,7 @@ is up to REACH, is off by u |c| / |B|, and the density by their product, which m
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
 In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
 divided at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it.  The error is their
-disagreement, plus the mass where one float of x stands for more of y than the normal density allows:
+disagreement, plus the mass where one float of x stands for a range of y over which the normal density changes:
     doubt = density min(1, REACH u |x| |dy/dx| / |B|)                                           (4)
 In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with the mean m and the covariance A A^T
 of R^-1(f(T(y))); maps with breaks are not integrated in two dimensions.
