@@ -637,7 +637,7 @@ def test_infinite_events_of_matrices_in_a_batch():
 
 
 def test_cotangents_behind_a_saturated_map_are_zero():
-    """exp(-exp(800)) is 0, and so is all that moves it, though an event inside the chain has overflowed."""
+    """exp(-exp(800)) is 0, and so are all its derivatives, although an event inside the chain has overflowed."""
     f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
     z_bar, bars = f.vjp(-800.0)[1](1.0, 0.0)
     assert z_bar == 0 and all(leaf == 0 for _, leaf in flatten(bars)) and f.jacobian(-800.0) == 0

@@ -414,7 +414,7 @@ def naive_power(self, z):
 
 
 def naive_normal(self, x):
-    """dz/dx as sqrt(2 pi) exp(t^2/2) in the tails too, which have t^2 times the error of t."""
+    """dz/dx as sqrt(2 pi) exp(t^2/2) in the tails too, where this has t^2 times the error of t."""
     (z, log_det), _ = RIGHT_NORMAL(self, x)
     t, scale = (z - self.loc) / self.scale, self.scale
 

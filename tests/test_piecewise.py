@@ -84,7 +84,7 @@ def test_mass_is_found_at_every_draw(page):
     one()
     rejected, tried = map(sum, zip(*found))
     assert tried == len(found) >= 10
-    assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # whose plateaus may be one float of x
+    assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # its plateaus may be one float of x
 
 
 COMPOSITES = [Chain((Affine(1.0, 2.0), LeakyReLU(0.1), Softsign())), Inverse(SPLINE),
@@ -306,7 +306,7 @@ def test_the_pages_are_found_by_name():
 
 
 def test_mass_inside_one_float_is_doubted():
-    """A plateau of x near 1/2 that is a single float: its mass had come out as 1e11, and a right page was accused."""
+    """A plateau of x near 1/2 that is a single float: its mass used to come out as 1e11, and a right page was accused."""
     f = LogisticMixtureCDF(weights=[0.5, 0.5], loc=[7.44, 41.09], scale=[0.21, 0.31])
     mass, _ = total_mass(points(f, np.array([7.5])))
     assert np.isnan(mass) and MASS(f, points(f, np.array([7.5]))) == (1, 1)

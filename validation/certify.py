@@ -13,17 +13,21 @@ The exit status is 1, and the failing rows are printed, if an error exceeds the 
 than half of a quantity's points are well conditioned: the unit of error would then hide defects.  With --check, also if an
 error exceeds 1.1 times the recorded one on the same machine; on another machine only the allowance counts.
 
-kappa is first order: where it, or how far it lets the truth move, is off by more than an eighth from one float of the event
-to the next, as where a distribution function is flat to within rounding, a larger error makes the quantity unsettled; an
-infinite one fails there too.  So is the Jacobian of a chain where that of a stage has a subnormal entry: the product has lost
-its digits.
-A quantity is unsettled too at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
-of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
-The sweep over the binades ends where four points in a row have no truth within reach.
+The truth of a quantity q is its value to 50 digits, derived from the page's `definition` alone (`validation.truth`).  The unit
+of error is u kappa: u is the unit roundoff of the dtype, and kappa = |q| + sum |dq/d input| |input| is how far q moves, to
+first order, under relative changes of its inputs.  The certificate records C, the largest error in this unit.
 
-Allowed is 4 units for a map of one number, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
-longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page may
-declare `allowed`, up to 16, with the proof in its docstring.
+kappa is first order.  If kappa, or the distance by which it lets the truth move, is off by more than an eighth from one
+float of the event to the next, as where a distribution function is flat to within rounding, then a larger error makes the
+quantity unsettled; an infinite error fails there too.  The Jacobian of a chain is also unsettled if the Jacobian of a stage has
+a subnormal entry: the product has then lost its digits.
+A quantity is also unsettled at a point where 44800 digits (6400 for float32) do not give its truth, as for derivatives that
+are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most a tenth of a quantity's points may be
+unsettled.  The sweep over the binades ends where four points in a row have no truth within reach.
+
+The allowance is 4 units for a scalar map, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
+longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page
+may declare `allowed`, up to 16, with the proof in its docstring.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def normwise(f) -> bool:
 def constant_of(f, size) -> float:
     """The constant C of the unit of error: 4, or 8 for a solver's inverse, with 1/2 for each term of a sum.
 
-    A composition's is the sum over its components.
+    A composition's constant is the sum of its components' constants.
     """
     inner = [constant_of(c, size) for c in f.components()]
     if inner:

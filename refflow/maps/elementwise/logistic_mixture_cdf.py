@@ -89,7 +89,7 @@ class LogisticMixtureCDF(Bijector):
     loc: Array = real("K")
     scale: Array = positive("K")
     event_ndim = (0, 0)
-    terms = property(lambda self: self.weights.shape[-1])           # of its sums
+    terms = property(lambda self: self.weights.shape[-1])           # in its sums
 
     def cast(self, dtype):
         """Its fields in another precision; float32 weights must sum to 1 in float64 too."""
@@ -279,7 +279,7 @@ class Mixture:
         return self.a * bar * root / (1 + self.q) * root                            # (24) (25)
 
     def shared(self, bar, by_u=False):
-        """r_k bar, or r_k bar u_k, which may be a number even if u_k has overflowed."""
+        """r_k bar, or r_k bar u_k, which may be finite even if u_k has overflowed."""
         root = bar * self.y * self.R                                                # (24)
         if by_u:
             product = np.where(np.isfinite(self.u), root * self.u, root / self.s * self.d)
