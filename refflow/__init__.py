@@ -2,8 +2,13 @@
 
     x = f(z),   log p(x) = log pi(z) - log|det dx/dz|
 
-Maps are values with the methods of `refflow.core.Bijector`; `Chain` composes them, `Flow` joins one to a base density.
-A page is loaded when its name is first used; `REGISTRY`, {name: page}, loads them all.
+Maps are values with the methods of `refflow.core.Bijector`; `Chain` composes them, and `Flow` joins one to a base density.
+
+Words that recur: a page is one class in a file of its own, a map or density whose docstring states its equations with numbers
+that its code lines cite.  `REGISTRY`, {name: page}, loads all pages; a page is otherwise loaded when its name is first used.  A
+law is a property that a page must have, such as f^-1(f(z)) = z, tested in `refflow.testing.laws`.  The truth of a quantity is
+its value to 50 digits, computed from the page's `definition`.  Errors are measured in units of u kappa: u is the unit roundoff
+of the dtype, and kappa is how far the quantity moves under relative changes of its inputs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small public data sets: those that come inside scikit-learn (the extra `data`), without a download.
+"""Small public data sets that come with scikit-learn (the extra `data`); nothing is downloaded.
 
 Tables:
 
@@ -19,7 +19,7 @@ import numpy as np
 
 IMAGES = ("digit_images", "photographs")
 PARTS = ("all", "train", "test")
-TEST_PART = 5                           # of a photograph: one in so many columns, those on the right
+TEST_PART = 5                           # of a photograph: 1/TEST_PART of its columns, on the right
 LOADERS = {"digits": "load_digits", "wine": "load_wine", "breast_cancer": "load_breast_cancer"}
 
 
@@ -34,7 +34,7 @@ class DataSet:
 
 
 def load_data(name) -> DataSet:
-    """The data set of that name; ImportError naming the extra where scikit-learn is not installed, ValueError otherwise."""
+    """The data set of that name; ImportError, naming the extra, if scikit-learn is not installed; else ValueError."""
     if name not in LOADERS:
         raise ValueError(f"load_data: name must be one of {', '.join(LOADERS)}, not {name!r}")
     bunch = getattr(scikit_learn(), LOADERS[name])()
@@ -43,20 +43,20 @@ def load_data(name) -> DataSet:
 
 
 def scikit_learn():
-    """Its data sets."""
+    """The module `sklearn.datasets`."""
     try:
         from sklearn import datasets
     except ImportError:
-        raise ImportError('scikit-learn is not installed; python -m pip install "refflow[data]" brings it') from None
+        raise ImportError('scikit-learn is not installed; install it with: python -m pip install "refflow[data]"') from None
     return datasets
 
 
 def load_images(name, size=32, stride=None, part="all") -> np.ndarray:
     """The images of that name, (N, channels, height, width) of uint8.
 
-    Of the photographs: patches of `size` x `size` pixels, cut on a grid from the upper left corner, `stride` (by default
-    `size`) apart, row by row; patches that are nearer than their size share pixels.  `part`: "train", of the left four
-    fifths of each photograph, and "test", of the right fifth, share none.  ImportError naming the extra where scikit-learn
+    For the photographs: patches of `size` x `size` pixels, cut on a grid from the upper left corner, `stride` (by default
+    `size`) apart, row by row; patches closer together than their size share pixels.  `part`: "train", from the left four
+    fifths of each photograph, and "test", from the right fifth, share none.  ImportError, naming the extra, if scikit-learn
     or pillow is not installed; ValueError otherwise.
     """
     if name not in IMAGES:
@@ -78,7 +78,7 @@ def photographs():
     try:
         found = datasets.load_sample_images().images
     except ImportError:
-        raise ImportError('pillow is not installed; python -m pip install "refflow[data]" brings it') from None
+        raise ImportError('pillow is not installed; install it with: python -m pip install "refflow[data]"') from None
     return [np.moveaxis(photograph, -1, 0) for photograph in found]
 
 

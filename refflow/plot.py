@@ -1,20 +1,20 @@
 r"""Pictures of flows, with matplotlib: pip install "refflow[plot]".
 
     transport(flow, rng)        a density step by step, z_0 -> z_K
-    density(flow, data)         a learned density over data; of more than two entries, samples beside data
+    density(flow, data)         a learned density over data; for more than two entries, samples next to data
     history(result)             the training curve
     images([real, samples])     images in rows
     interpolation(flow, a, b)   events between others, along straight lines between their latents
 
-With z_i = f_i(z_(i-1)) and x = z_K, the density of an intermediate variable is that of the flow which ends there,
+With z_i = f_i(z_(i-1)) and x = z_K, the density of an intermediate variable is the density of the flow that ends there,
     log p_i(z_i) = log p_0(z_0) - sum_{j <= i} log|det df_j/dz_(j-1)|               (1)
 evaluated on a grid of z_i, not estimated from samples.  An interpolation, for t from 0 to 1, is
     x(t) = f((1 - t) f^-1(a) + t f^-1(b))                                           (2)
-The training curve of data x = (v + u) / levels, u uniform on [0, 1), of D entries is in bits for each entry of v + u:
+The training curve of data x = (v + u) / levels, u uniform on [0, 1), of D entries, is in bits for each entry of v + u:
     bits/dim = loss / (D log 2) + log levels / log 2                                (3)
 
-Each function returns a matplotlib Figure of its own, which pyplot does not know and which shows itself in a notebook;
-`save(figure, path)` writes it.  Nothing of matplotlib's settings is changed.
+Each function returns a new matplotlib Figure, which is not registered with pyplot and displays itself in a notebook;
+`save(figure, path)` writes it.  matplotlib's settings are not changed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8c8c8c", "#333333"        # Ok
 FORMS = (".png", ".pdf", ".svg")
 PANELS_IN_A_ROW = 6
 MOST_ENTRIES = 6
-LONGEST = 18                            # characters of a name beside an axis
-LARGEST = 2.0**1000                     # what a picture can show; the width of its axes must not overflow
-MANY = 4000                             # samples that a window is fitted to
+LONGEST = 18                            # characters of a name next to an axis
+LARGEST = 2.0**1000                     # the largest number in a picture; the width of the axes must not overflow
+MANY = 4000                             # samples used to choose a window
 
 
 class Picture(Figure):
@@ -66,9 +66,9 @@ def rendered(figure, form):
 
 
 def save(figure, path, replace=True):
-    """Write a figure to a .png, .pdf or .svg file, complete or not at all, in place of what is there.
+    """Write a figure to a .png, .pdf or .svg file; the file is complete or not written at all.
 
-    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.
+    An existing file is replaced, or with `replace` False left unchanged: FileExistsError.
     """
     form = Path(path).suffix.lower()
     if form not in FORMS:
@@ -83,7 +83,7 @@ def picture(width, height):
 
 
 def short(name):
-    """A name that fits beside the axes of one entry."""
+    """A name, shortened to fit next to the axes of one entry."""
     return name if len(name) <= LONGEST else f"{name[:LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -125,7 +125,7 @@ def drawn(name, density, rng, n):
         raise ValueError(f"{name}: rng must be a numpy.random.Generator, not {type(rng).__name__}")
     x = density.sample(rng, n)
     if not largest(x) <= LARGEST:
-        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the most that is drawn")
+        raise ValueError(f"{name}: a sample of the flow is larger than {LARGEST:.3g}, the largest number that can be drawn")
     return x
 
 
@@ -134,7 +134,7 @@ def largest(x):
 
 
 def events(name, what, given, shape):
-    """Finite events of the shape of the flow's, one or more."""
+    """One or more finite events with the flow's event shape."""
     if isinstance(given, np.ma.MaskedArray):
         raise ValueError(f"{name}: {what} must not be a masked array, whose mask would be lost")
     x = np.asarray(given)
@@ -142,12 +142,12 @@ def events(name, what, given, shape):
         raise ValueError(f"{name}: {what} must be finite numbers of shape (n, {', '.join(map(str, shape))}), n >= 1, not "
                          f"{x.dtype} of shape {x.shape}")
     if largest(x) > LARGEST:
-        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; there is {largest(x):.3g}")
+        raise ValueError(f"{name}: {what} must be at most {LARGEST:.3g} in magnitude; the largest is {largest(x):.3g}")
     return x.astype(np.float64) if x.dtype.kind in "iu" else x
 
 
 def around(points, margin=0.15):
-    """(low, high): the box of all points but the outermost thousandth, and a margin."""
+    """(low, high): the box of all points except the outermost thousandth, plus a margin."""
     low, high = np.quantile(points, (0.001, 0.999), axis=0).astype(np.float64)
     room = np.where(high > low, margin * (high - low), 1.0)
     return low - room, high + room
@@ -167,7 +167,7 @@ def density_on(law, low, high, resolution):
 
 
 def shaded(axes, p, low, high):
-    """Show a density; white is 0, the darkest its largest value in these axes."""
+    """Show a density; white is 0, the darkest shade is its largest value in these axes."""
     return axes.imshow(p, SHADES, vmin=0, vmax=max(p.max(), np.finfo(p.dtype).tiny), origin="lower", aspect="auto",
                        interpolation="bilinear", extent=(low[0], high[0], low[1], high[1]))
 
@@ -175,16 +175,16 @@ def shaded(axes, p, low, high):
 # -- transport --------------------------------------------------------------------------------------------------------
 
 def steps_of(f):
-    """f_1, ..., f_K with f = f_K(... f_1(z)): the stages of all chains within."""
+    """f_1, ..., f_K with f = f_K(... f_1(z)): the stages of all nested chains."""
     return [Inverse(step) if side else step for _, step, side in single_steps(f, 0)]
 
 
 def transport(flow, rng=None, *, z=None, panels=None, points=300, resolution=200, grid=True):
     """z_0, z_1, ..., z_K: the density of each in shades, with points and a grid of z_0 carried along.
 
-    The flow is of vectors of 2 entries.  `z`: the points of z_0, (n, 2), by default `points` that are drawn with the
-    Generator `rng`.  `panels`: how many to show, evenly chosen and with both ends, by default all.  Shades go from 0 to the
-    largest density of each panel.  The panels share one window where every z_i fills a third of it.
+    The flow must be of vectors of 2 entries.  `z`: the points of z_0, (n, 2), by default `points` points drawn with the
+    Generator `rng`.  `panels`: how many to show, evenly spaced and including both ends, by default all.  Shades go from 0 to
+    the largest density of each panel.  The panels share one window if every z_i fills at least a third of it.
     """
     checked_flow("transport", flow)
     if flow.event_shape != (2,) or flow.base.event_shape != (2,):
@@ -224,7 +224,7 @@ def title_of(i, last):
 
 
 def states_along(flow, steps, many, lines):
-    """What there is to draw of every z_i that is a vector of 2 entries."""
+    """What to draw for every z_i that is a vector of 2 entries."""
     found = [{"index": 0, "law": flow.base, "many": many, "lines": lines}]
     known = np.isfinite(lines).all(-1)
     inside = lines[known]
@@ -250,7 +250,7 @@ def lines_of(base, many, count=11, fineness=1000):
 
 
 def chosen(count, panels):
-    """The indices of `panels` of 0 .. count-1, evenly spaced with both ends."""
+    """The indices of `panels` of 0 .. count-1, evenly spaced, including both ends."""
     if panels is None:
         return range(count)
     if not isinstance(panels, (int, np.integer)) or panels < 2:
@@ -259,7 +259,7 @@ def chosen(count, panels):
 
 
 def common_window(windows):
-    """One square window for all panels where each of them fills a third of it, else their own."""
+    """One square window for all panels if each fills at least a third of it, else one each."""
     low, high = np.min([w[0] for w in windows], 0), np.max([w[1] for w in windows], 0)
     half = (high - low).max() / 2
     square = (low + high) / 2 - half, (low + high) / 2 + half
@@ -273,10 +273,10 @@ def common_window(windows):
 def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000, resolution=300):
     """The density of a flow of vectors over data, (n, D).
 
-    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, in the title their mean log p.  D > 2:
-    `entries`, by their indices, the first 6 by default, in pairs, below the diagonal data, above it samples, on it the
-    histograms of both.  `rng`, a Generator, draws the samples, for D <= 2 where there are no data; at most `points` are
-    shown.  `names`: of all entries.
+    D = 1: its curve over a histogram.  D = 2: p(x) in shades, the data as points, and their mean log p in the title.  D > 2:
+    the entries with the indices `entries`, by default the first 6, in pairs: data below the diagonal, samples above it, and
+    the histograms of both on it.  `rng`, a Generator, draws the samples (for D <= 2 only if there are no data); at most
+    `points` are shown.  `names`: the names of all entries.
     """
     checked_flow("density", flow)
     if len(flow.event_shape) != 1:
@@ -385,9 +385,9 @@ def margins(axes, x, samples, j, low, high):
 def history(result, *, dimensions=None, levels=1):
     """The training loss with its running mean, and the loss of the validation data.
 
-    `result`: a `Result` of training, its `history`, or the history in a file of `refflow fit`.  In nats for each event, or
+    `result`: a `Result` of training, its `history`, or the history stored by `refflow fit`.  In nats for each event, or
     with `dimensions`, the number D of its entries, in bits for each, (3): `levels` is 256 where pixels of 256 values were
-    divided by 256.  The fall of the first twentieth of the steps may leave the axes.
+    divided by 256.  The steep fall in the first twentieth of the steps may lie outside the axes.
     """
     step, loss, at, validation = history_columns(result.history if isinstance(result, Result) else result)
     if dimensions is not None:
@@ -416,7 +416,7 @@ def history(result, *, dimensions=None, levels=1):
 def history_columns(given):
     """(steps, losses, steps of the validation, its losses)."""
     try:
-        if "train" in given:                                    # as `refflow fit` keeps it: the first may be unknown
+        if "train" in given:                                    # as `refflow fit` stores it: the first may be unknown
             known = [i for i, loss in enumerate(given["train"]) if loss is not None]
             found = [[given[key][i] for i in known] for key in ("step", "train")]
             found += [[], []] if given["validation"] is None else [given["step"], given["validation"]]
@@ -433,7 +433,7 @@ def history_columns(given):
 
 
 def running_mean(values, width):
-    """The mean of `width` values around each, of fewer at the ends."""
+    """The mean of the `width` values around each; of fewer at the ends."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     i = np.arange(len(values))
     low, high = np.maximum(i - width // 2, 0), np.minimum(i - width // 2 + width, len(values))
@@ -455,10 +455,10 @@ def loss_limits(step, loss, smooth, at, validation):
 # -- images -----------------------------------------------------------------------------------------------------------
 
 def images(groups, titles=None, *, shape=None, columns=10, limits=None):
-    """Images in rows of `columns`, one group above the other, each under its title.
+    """Images in rows of `columns`; the groups stand one above the other, each under its title.
 
     A group is (n, H, W), (n, channels, H, W) with 1 or 3 channels, or with `shape` = (H, W) or (channels, H, W) an array of
-    n images in any form.  `limits`: the values that are black and white, by default the least and largest of the first
+    n images in any shape.  `limits`: the values that are black and white, by default the least and largest of the first
     group.
     """
     groups = [pixels(group, shape) for group in groups]
@@ -486,13 +486,13 @@ def pixels(group, shape):
     group = np.asarray(group)
     if shape is not None:
         if not len(group) or group[0].size != math.prod(shape):
-            raise ValueError(f"images: events of shape {group.shape[1:]} are no images of shape {tuple(shape)}")
+            raise ValueError(f"images: events of shape {group.shape[1:]} are not images of shape {tuple(shape)}")
         group = group.reshape(len(group), *shape)
     if group.ndim == 3:
         group = group[:, None]
     if group.ndim != 4 or group.shape[1] not in (1, 3) or not group.size:
         raise ValueError(f"images: a group must be images (n, H, W) or (n, channels, H, W) with 1 or 3 channels, n >= 1, "
-                         f"not an array of shape {group.shape}; `shape` tells the shape of one")
+                         f"not an array of shape {group.shape}; `shape` gives the shape of one image")
     return np.moveaxis(group, 1, -1)
 
 

@@ -1,6 +1,6 @@
 """What several commands print: tables, numbers, parameters, log-likelihoods, certificates, progress.
 
-JSON is such as any reader accepts: numbers that are not finite are the strings "inf", "-inf" and "nan".
+The JSON is standard: numbers that are not finite are the strings "inf", "-inf" and "nan".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def aligned(rows):
 
 
 def number(value):
-    """A short decimal for people."""
+    """A short decimal, for people to read."""
     if not np.isfinite(value):
         return str(float(value))
     return f"{value:.3g}"
@@ -64,7 +64,7 @@ def parameters(page):
 
 
 def annotation(page, key):
-    """The type that a page writes beside a field."""
+    """The type that a page annotates a field with."""
     return next(found[key] for cls in page.__mro__ if key in (found := vars(cls).get("__annotations__", {})))
 
 
@@ -94,7 +94,7 @@ def likelihood(log_prob, size):
 
 
 def loss_in(measure, size):
-    """What makes the text of a loss, the mean -log p of events of `size` entries, in a measure."""
+    """A function that formats a loss, the mean -log p of events of `size` entries, in a measure."""
     return lambda loss: f"{likelihood(-loss, size)[measure]:.4f} {MEASURES[measure]}"
 
 
@@ -104,7 +104,7 @@ def parts_text(sizes, word):
 
 
 def likelihood_table(found, measures):
-    """A row for each density, columns for the parts of the data, in each of `measures`; at most 80 characters wide.
+    """A row for each density, and columns for the parts of the data, in each of `measures`; at most 80 characters wide.
 
     `found`: {"before", "after", "gaussian": {part: a likelihood or None}, "gain": {part: {"nats", "error"} or None}}.
     """
@@ -122,7 +122,7 @@ def likelihood_table(found, measures):
 
 
 def abreast(cells):
-    """Numbers of one part, each but the last in the width of a column."""
+    """Numbers of one part, each but the last padded to the width of a column."""
     *first, last = cells
     return "".join(f"{cell:<10}" for cell in first) + last
 
@@ -134,7 +134,7 @@ def gain_text(gain):
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 def certificate_table(quantities):
-    """The error of each quantity of a page and what is allowed, in units of rounding, for each dtype; "" for no quantity."""
+    """The error of each quantity of a page and the allowed error, in units of rounding, for each dtype; "" for no quantity."""
     rows = [("certificate", *DTYPES)]
     for quantity, dtypes in quantities.items():
         cells = [f"{number(dtypes[d]['C'])} of {number(dtypes[d]['allowed'])}" if d in dtypes else "" for d in DTYPES]
@@ -143,7 +143,7 @@ def certificate_table(quantities):
 
 
 def largest_error(quantities):
-    """The largest certified error of a page, in units of rounding; "-" where none is certified."""
+    """The largest certified error of a page, in units of rounding; "-" if none is certified."""
     errors = [entry["C"] for dtypes in quantities.values() for entry in dtypes.values()]
     return number(max(errors)) if errors else "-"
 
@@ -151,7 +151,7 @@ def largest_error(quantities):
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 def progress_line(done, total, name):
-    """Show on the terminal, in place of the line before, how far a command has come."""
+    """Show a command's progress on the terminal, replacing the previous line."""
     print(f"\r\033[K{done + 1}/{total} {name}", end="", file=sys.stderr, flush=True)
 
 

@@ -2,18 +2,17 @@
 
     save(flow, "flow.npz")      load("flow.npz")
 
-Two forms of one document, {"schema", "refflow", "about", "value", "arrays", "checksum"}: `about` is a note of the caller's,
-which `about(path)` reads; `arrays` names those that the caller keeps beside the value; the checksum is the SHA-256 of
-everything else, so that a file is refused in which a bit has changed.  A value is {"class", "weak", "fields"}, its class by
-name and its fields by theirs, or {"same": path} where it stands a second time.  A .json file holds arrays as {"dtype",
-"shape", "values"}, floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one .npy entry
-for each array, named by its path.  Nothing is pickled, and nothing but known classes is built: a class is looked up among
-those that refflow, or `@bijector` in the user's own code, has registered, and constructs and checks itself as from any other
-caller.
+Two forms of one document, {"schema", "refflow", "about", "value", "arrays", "checksum"}.  `about` is the caller's note, which
+`about(path)` reads; `arrays` names the arrays that the caller stores with the value; the checksum is the SHA-256 of everything
+else, so that a file with a changed bit is refused.  A value is {"class", "weak", "fields"}, with its class and its fields by
+name, or {"same": path} if it stands there for a second time.  A .json file holds arrays as {"dtype", "shape", "values"}, with
+floats in hexadecimal; a .npz file is a zip archive with the document as `refflow.json` and one .npy entry for each array, named
+by its path.  Nothing is pickled, and only known classes are built: a class is looked up among the classes registered by
+refflow, or by `@bijector` in the user's code, and its constructor checks its arguments as for any other caller.
 
 Loading gives the same bits back: `load(path).equals(flow)`.  A field that the file lacks takes the default that its class
-declares, so that a file stays readable when its class has got another field since.  What earlier schemas wrote in another way
-is put into the present schema's words before it is read (`UPGRADES`).
+declares, so that a file stays readable after its class has gained a field.  Documents of earlier schemas are translated
+into the present schema before they are read (`UPGRADES`).
 """
 
 from __future__ import annotations
@@ -49,32 +48,32 @@ DTYPES = ("float32", "float64", "bool", "int64")
 HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '(<f4|<f8|\|b1|<i8)', 'fortran_order': False, "
                     rb"'shape': \(([0-9, ]*)\), \} *\n", re.DOTALL)
 OWN = tuple(f"{__package__}.{package}." for package in ("core", "maps"))
-DEEPEST = 200                           # components inside components; Python itself ends at about 1000
-EPOCH = (1980, 1, 1, 0, 0, 0)           # the same flow gives the same file
-BESIDE = "beside/"                      # names of arrays that are not the value's, whose names have no stroke
+DEEPEST = 200                           # components inside components; Python's own limit is about 1000
+EPOCH = (1980, 1, 1, 0, 0, 0)           # so that the same flow gives the same file
+BESIDE = "beside/"                      # prefix of the caller's arrays; names of the value's arrays have no stroke
 MARK = ".refflow-"
 WRITER = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()[:40])
 LEFT = re.compile(rf"\..*{re.escape(MARK + WRITER)}-(\d+)-[0-9a-f]{{8}}\.tmp")
 
 
 def save(value, path, about=None, arrays=None, replace=True):
-    """Write a flow, bijector, density or conditioner to a .npz or .json file, in place of what is there.
+    """Write a flow, bijector, density or conditioner to a .npz or .json file, replacing an existing file.
 
-    `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, in a .npz
-    file alone, are kept beside the value.  The file is complete or not there: it is written beside `path` and then renamed.
-    With `replace` False a file that exists, at that moment, is left as it is: FileExistsError.  ValueError for another
-    suffix, and for a value that holds something that has no form in a file (a user's own base object).
+    `about`: anything that JSON can hold (names of columns, how the flow was trained), and `arrays`: {name: array}, only for a
+    .npz file, are stored with the value.  The file is never incomplete: it is written under a temporary name in the same
+    directory and then renamed.  With `replace` False an existing file is left unchanged: FileExistsError.  ValueError for
+    another suffix, and for a value that contains something that cannot be stored (a user's own base object).
     """
     if not isinstance(value, Value):
         raise ValueError(f"save: a flow, bijector, density or conditioner is needed, not {type(value).__name__}")
     path = Path(path)
     stored = {} if suffix(path) == ".npz" else None
     if arrays and stored is None:
-        raise ValueError(f"save: arrays beside the value need a .npz file; {path}")
+        raise ValueError(f"save: arrays stored with the value need a .npz file; {path}")
     beside = {f"{BESIDE}{name}": array for name, array in (arrays or {}).items()}
     document = {"schema": SCHEMA, "refflow": VERSION, "about": about, "value": written(value, "", stored),
                 "arrays": list(arrays or {})}
-    document = json.loads(json.dumps(document, allow_nan=False))         # as it will be read
+    document = json.loads(json.dumps(document, allow_nan=False))         # in the form in which it will be read
     document["checksum"] = checksum(document, (stored or {}) | beside)
     text = json.dumps(document, indent=1, allow_nan=False)
     content = text.encode() + b"\n" if stored is None else archive(text, stored | beside)
@@ -82,10 +81,10 @@ def save(value, path, about=None, arrays=None, replace=True):
 
 
 def load(path):
-    """The value in a file that `save` has written.
+    """The value in a file written by `save`.
 
     ValueError, naming the file and the rule, for anything else: another schema, an unknown class, entries that are missing,
-    left over or damaged, fields that the class refuses.
+    superfluous or damaged, and fields that the class refuses.
     """
     return read(path)[0]
 
@@ -101,7 +100,7 @@ def read(path):
 
 
 def read_all(path):
-    """(value, note, arrays beside the value) of a file."""
+    """(value, note, arrays stored with the value) of a file."""
     path = Path(path)
     form = suffix(path)
     raw = path.read_bytes()
@@ -112,7 +111,7 @@ def read_all(path):
         beside = {name: (arrays or {}).pop(f"{BESIDE}{name}") for name in document.get("arrays", ())}
         value = read_document(document, arrays)
         if arrays:
-            raise ValueError(f"the array {min(arrays)!r} belongs to nothing")
+            raise ValueError(f"the array {min(arrays)!r} belongs to no value")
         return value, document["about"], beside
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise ValueError(f"load: {path}: {error}") from None
@@ -135,9 +134,9 @@ def suffix(path):
 
 
 def write_atomically(path, content, replace=True):
-    """Write a file that is complete or not there, with the mode of the file that it replaces.
+    """Write a file completely or not at all, with the mode of the file that it replaces.
 
-    FileExistsError where something else than a file stands there, and, without `replace`, where anything does.
+    FileExistsError if `path` exists and is not a regular file and, without `replace`, if it exists at all.
     """
     path = Path(os.path.realpath(path))
     remove_abandoned(path.parent)
@@ -153,7 +152,7 @@ def write_atomically(path, content, replace=True):
         else:
             name_exclusively(beside, path)
     except OSError as error:
-        error.filename = error.filename or str(path)                # as for a full disk, where Python gives none
+        error.filename = error.filename or str(path)                # Python gives none for a full disk
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -161,7 +160,7 @@ def write_atomically(path, content, replace=True):
 
 
 def take_mode(path, new):
-    """Give a new file the mode of the one that it will replace."""
+    """Give a new file the mode of the file that it will replace."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -172,18 +171,18 @@ def take_mode(path, new):
 
 
 def name_exclusively(new, path):
-    """Give a new file the name `path`, which nothing may have."""
+    """Give a new file the name `path`, which must not exist."""
     try:
         os.link(new, path)
     except FileExistsError:
         raise
-    except OSError:                             # a file system without links: an empty file keeps the name meanwhile
+    except OSError:                             # a file system without links: an empty file reserves the name meanwhile
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         os.replace(new, path)
 
 
 def remove_abandoned(directory):
-    """Remove what killed processes of this machine have left half-written."""
+    """Remove half-written files that killed processes of this machine have left."""
     if os.name != "posix":
         return
     for found in directory.glob(f".*{MARK}{WRITER}-*.tmp"):
@@ -212,12 +211,12 @@ def below(cls):
 
 
 def declares(cls):
-    """Is it a class that users construct, not a base?"""
+    """Is it a class that users construct, rather than a base class?"""
     return "declared" in vars(cls)
 
 
 def known_classes() -> dict:
-    """{name: class}: the register, and the parts of pages, which are not in it."""
+    """{name: class}: the register, and the parts of pages, which are not registered."""
     load_all()
     own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and declares(cls)}
     return REGISTRY | own
@@ -237,9 +236,9 @@ def joined(path, key):
 
 
 def written(value, path, arrays, met=None):
-    """A value as the document has it; with `arrays`, arrays go there, by path.
+    """A value as stored in the document; if `arrays` is given, arrays are put there, by path.
 
-    What is in `met`, {id: path}, has been written: it is named by its first path.
+    A value in `met`, {id: path}, has already been written and is named by its first path.
     """
     met, name = {} if met is None else met, type(value).__name__
     if id(value) in met:
@@ -297,7 +296,7 @@ def archive(text, arrays):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 def refuse_constant(name):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def unpacked(raw):
@@ -310,14 +309,14 @@ def unpacked(raw):
         elif filename.endswith(".npy") and name not in arrays:
             arrays[name] = read_npy(content, filename)
         else:
-            raise ValueError(f"the entry {filename!r} is not one of a flow")
+            raise ValueError(f"the entry {filename!r} does not belong to a flow")
     if text is None:
         raise ValueError(f"there is no entry {DOCUMENT}: it is not the file of a flow")
     return text, arrays
 
 
 def entries_of(raw):
-    """[(name, content)] of a zip archive whose entries are stored as they are."""
+    """[(name, content)] of a zip archive whose entries are stored uncompressed."""
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as file:
             packed = [info for info in file.infolist() if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1]
@@ -329,13 +328,13 @@ def entries_of(raw):
 
 
 def read_npy(raw, name):
-    """An array in the one form that `save` writes, whose header agrees with the bytes that are there."""
+    """An array in the one form that `save` writes; its header must agree with the bytes that follow."""
     header = HEADER.match(raw)
     if header is None:
-        raise ValueError(f"{name}: it is no .npy array of {', '.join(DTYPES)}")
+        raise ValueError(f"{name}: it is not a .npy array of {', '.join(DTYPES)}")
     dtype, shape = np.dtype(header[1].decode()), tuple(int(n) for n in header[2].split(b",") if n.strip())
     if math.prod(shape) * dtype.itemsize != len(raw) - header.end():
-        raise ValueError(f"{name}: its size is not that of its shape {shape}")
+        raise ValueError(f"{name}: its size does not match its shape {shape}")
     return np.frombuffer(raw, dtype, offset=header.end()).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -346,7 +345,7 @@ def with_keys(given, keys, path):
 
 
 def checked_document(document, arrays):
-    """Refuse another schema, other keys than its own, and a checksum that is not that of the rest."""
+    """Refuse another schema, keys that do not belong to the schema, and a wrong checksum."""
     found = document.get("schema") if isinstance(document, dict) else None
     if found not in KEYS:
         raise ValueError(f"its schema is {found!r}; this refflow reads {', '.join(map(repr, KEYS))}")
@@ -354,11 +353,11 @@ def checked_document(document, arrays):
     if found != SCHEMA:
         return
     if document["checksum"] != checksum(document, arrays):
-        raise ValueError("its checksum is not that of its content: the file is damaged, or was changed by hand")
+        raise ValueError("its checksum does not match its content: the file is damaged, or was changed by hand")
     names = document["arrays"]
     named = isinstance(names, list) and all(isinstance(name, str) and f"{BESIDE}{name}" in arrays for name in names)
     if not named or len(set(names)) != len(names):
-        raise ValueError("the document: arrays must name those that are there")
+        raise ValueError("the document: arrays must name exactly the arrays stored with the value")
 
 
 def read_document(document, arrays):
@@ -367,7 +366,7 @@ def read_document(document, arrays):
 
 
 def read_value(given, path, arrays, depth, made=None):
-    """The value of a document; in `made`, {path: component}, are those that another place may name."""
+    """The value of a document; `made`, {path: component}, holds the components that other places may refer to."""
     made = {} if made is None else made
     if isinstance(given, dict) and set(given) == {"same"}:
         if given["same"] not in made:
@@ -393,7 +392,7 @@ def read_value(given, path, arrays, depth, made=None):
 
 
 def fields_of(cls, given, path):
-    """The fields that a file holds of a class: all that it declares, but for those with a default."""
+    """The fields that a file must hold for a class: all declared ones, except those with a default."""
     where = path or "value"
     if not isinstance(given, dict):
         raise ValueError(f"{where}: fields must be an object")
@@ -430,7 +429,7 @@ def read_field(field, given, path, arrays, weak, depth, made):
 
 
 def weakened(array):
-    """Python numbers, which take the dtype of their neighbours; where there are none, integers do."""
+    """Python numbers, which take the dtype of their neighbours; if there are no neighbours, integers."""
     return array.tolist() if array.size else array.astype(np.int64)
 
 
@@ -452,7 +451,7 @@ def read_array(given, path, arrays):
     with np.errstate(over="ignore"):
         array = np.array(exact, dtype).reshape(shape)
     if wanted is str and array.ravel().tolist() != exact and not np.isnan(array).any():
-        raise ValueError(f"{path}: a value is no {dtype}")
+        raise ValueError(f"{path}: a value is not a {dtype}")
     return array
 
 
@@ -466,13 +465,13 @@ def read_plain(given, path):
         return {"tuple": tuple, "list": list}[kind](read_plain(part, path) for part in inner)
     if kind == "type":
         return class_named(inner, path)
-    raise ValueError(f"{path}: {given!r} is no plain value")
+    raise ValueError(f"{path}: {given!r} is not a plain value")
 
 
-# -- what earlier schemas wrote ---------------------------------------------------------------------------------------
+# -- earlier schemas ---------------------------------------------------------------------------------------
 
 def upgraded(given):
-    """A document of schema 1 in the words of the present one, component by component, from the inside out."""
+    """A document of schema 1 translated into the present schema, component by component, from the inside out."""
     if isinstance(given, list):
         return [upgraded(part) for part in given]
     if not isinstance(given, dict):
@@ -492,12 +491,12 @@ def with_passes(given):
 
 
 def without_record(given):
-    """Training kept its notes in the normalisation by a batch's statistics."""
+    """Training used to keep its notes in the normalisation by a batch's statistics."""
     return with_fields(given, {key: part for key, part in given["fields"].items() if key not in ("record", "key")})
 
 
 def of_family(given):
-    """An affine coupling that is not the paper's, with a scale, an order, a layout of its own, is now a `Coupling`."""
+    """An affine coupling with its own scale, order or layout, unlike the paper's, is now a `Coupling`."""
     given = with_passes(given)
     fields = dict(given["fields"])
     options = {key: fields.pop(key, usual) for key, usual in AFFINE.items()}

@@ -23,10 +23,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 @pytest.fixture
 def run(capsys, tmp_path, monkeypatch):
-    """run(*arguments) -> (exit status, stdout, stderr) of the command line, in a directory of its own."""
+    """run(*arguments) -> (exit status, stdout, stderr) of the command line, in a new directory."""
     monkeypatch.chdir(tmp_path)
     progress = importlib.import_module("refflow.training.fit").Progress
-    monkeypatch.setattr(progress, "ELSEWHERE", math.inf)            # lines that say how far a slow machine has come
+    monkeypatch.setattr(progress, "ELSEWHERE", math.inf)            # progress lines, which a slow machine would print
 
     def call(*arguments):
         status = main([str(a) for a in arguments])

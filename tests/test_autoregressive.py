@@ -32,7 +32,7 @@ CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
 
 
 def net(rng, size, P=2, hidden=(4,), **options):
-    """A small masked net with all of its parameters drawn."""
+    """A small masked net with all its parameters drawn."""
     made = masked_dense_network(rng, size, hidden, P, activation=options.pop("activation", "tanh"), **options)
     return made.unravel(0.7 * rng.standard_normal(made.ravel().size))
 
@@ -42,7 +42,7 @@ def autoregressive(size, family=EXP, layout="halves", **options):
 
 
 def by_event(rng):
-    """Weights of its own for each of 16 events."""
+    """Separate weights for each of 16 events."""
     made = net(rng, 3)
     first, tanh, last = made.layers
     W = last.W + 0.3 * rng.standard_normal((16, *last.W.shape))
@@ -106,7 +106,7 @@ def test_laws(name, dtype):
 @pytest.mark.parametrize("order", ["left-to-right", "right-to-left", [2, 0, 3, 1]], ids=str)
 @pytest.mark.parametrize("layout", ["halves", "interleaved"])
 def test_forward_and_inverse_are_loops_over_entries(order, layout):
-    """Each entry from a network that is told the entries before it, and 7 in place of all others."""
+    """Each entry from a network that receives the entries before it, and 7 in place of all others."""
     rng = np.random.default_rng(0)
     f = autoregressive(4, order=order, layout=layout)(rng)
     sequence = {"left-to-right": [0, 1, 2, 3], "right-to-left": [3, 2, 1, 0]}.get(str(order), order)
@@ -172,7 +172,7 @@ def refused(*args):
 
 
 def test_a_net_without_an_order_is_refused():
-    """A dense network was once accepted, and wrong."""
+    """A dense network was once accepted, and the map was wrong."""
     rng = np.random.default_rng(4)
     message = refused(dense_network(rng, [3, 4, 6]), EXP)
     assert message.startswith("Autoregressive: net") and "strictly triangular" in message
@@ -220,10 +220,10 @@ def test_masked_network_depends_on_entries_before(size, degrees, context):
     pattern = made.depends((size,))
     place = np.argsort(order)
     assert pattern.shape == (2 * size, size) and not (pattern & np.tile(place[:, None] <= place, (2, 1))).any()
-    if degrees == "sequential":         # every degree is there, so that nothing is left out
+    if degrees == "sequential":         # every degree occurs, so nothing is left out
         assert (pattern == np.tile(place[:, None] > place, (2, 1))).all()
         inner = made.inner.depends((size + context,)) if context else pattern
-        assert inner[:, size:].all()    # the context reaches every output, those of the first entry too
+        assert inner[:, size:].all()    # the context reaches every output, including the first entry's
 
 
 def test_degrees_are_those_of_the_conventions():
@@ -233,12 +233,12 @@ def test_degrees_are_those_of_the_conventions():
         return masked_dense_network(rng, 4, (5,), 1, **options).layers[0].connects
 
     assert first_mask().sum(1).tolist() == [1, 2, 3, 1, 2]                          # nflows, FlowJAX, torchflows: from 1
-    assert first_mask(degrees=[[1, 1, 2, 2, 3]]).sum(1).tolist() == [1, 1, 2, 2, 3]         # those of others, given
+    assert first_mask(degrees=[[1, 1, 2, 2, 3]]).sum(1).tolist() == [1, 1, 2, 2, 3]         # given, as others have them
     contextual = masked_dense_network(rng, 4, (5,), 1, context=1).inner.layers[0].connects
     assert contextual[:, :4].sum(1).tolist() == [0, 1, 2, 3, 0] and contextual[:, 4].all()
     drawn = np.concatenate([first_mask(degrees="random").sum(1) for _ in range(300)])
     assert np.bincount(drawn)[1:] / len(drawn) == pytest.approx([1 / 3] * 3, abs=5 * np.sqrt(2 / 9 / len(drawn)))
-    for width in (1, 2):            # fewer units than degrees: what the sequential convention leaves out
+    for width in (1, 2):            # fewer units than degrees: the sequential convention then leaves entries out
         pattern = masked_dense_network(rng, 4, (width,), 1).depends((4,))
         assert pattern.sum(1).tolist() == [0, *(min(k, width) for k in (1, 2, 3))]
 
@@ -334,7 +334,7 @@ def mutant(functions):
 
 
 def in_one_pass(self, x):
-    """Right in the first level alone: the network is given x, not z."""
+    """Right only in the first level: the network is given x, not z."""
     z, log_slopes = self.map_at(self.by_entry(self.net.forward(x)))[0].inverse_and_log_det(x)
     return z, log_slopes.sum(-1)
 
@@ -354,7 +354,7 @@ def through_one_level(self, x):
 
 
 def without_the_net(self, z):
-    """The cotangent of z alone, not of what the network makes of it."""
+    """The cotangent of z directly, without the part through the network."""
     values, pullback = Autoregressive.vjp(self, z)
     f, _ = self.map_at(self.by_entry(self.net.forward(z)))
     (_, log_slopes), direct = f.vjp(z)
@@ -395,7 +395,7 @@ def test_without_a_bug_the_laws_hold():
 
 @conditioner(source="a planted bug", register=False)
 class Denying(Conditioner):
-    """A dense layer that says it is a masked one."""
+    """A dense layer that claims to be a masked one."""
 
     W: Array = real("M", "N")
     connects: Array = constant("M", "N")
@@ -417,7 +417,7 @@ class Denying(Conditioner):
 
 
 def test_a_forbidden_dependence_that_a_net_denies_is_caught_by_the_laws():
-    """The wrapper believes `depends`; the map is then wrong by far, and every law that looks says so."""
+    """The wrapper believes `depends`; the map is then badly wrong, and every relevant law says so."""
     rng = np.random.default_rng(16)
     made = net(rng, 3)
     last = made.layers[-1]

@@ -137,7 +137,7 @@ def test_statistics_are_exact(name):
 
 
 def test_a_variance_far_from_zero_keeps_its_digits():
-    """In one pass, as mean of squares less the square of the mean, none of them would be right."""
+    """Computed in one pass, as the mean of squares minus the square of the mean, they would all be wrong."""
     noise = np.random.default_rng(7).integers(-8, 8, 1000) / 8
     (mean, var), _ = batch_statistics((2.0**30 + noise)[:, None])
     assert var[0] == pytest.approx(np.var(noise), rel=1e-12) and mean[0] - 2.0**30 == pytest.approx(noise.mean(), abs=1e-6)
@@ -183,7 +183,7 @@ def test_normalised_by_its_own_batch(name, statistics):
 
 
 def test_statistics_of_all_entries_normalise_one_part():
-    """Entries that pass count as they are, are left as they are, and move what is not."""
+    """Entries that pass count unchanged, stay unchanged, and affect the entries that are normalised."""
     rng = np.random.default_rng(21)
     z = rng.normal(2, 3, (6, 2, 2, 3))
     zeroed = BatchNorm(np.zeros(2), np.ones(2), passes=CHECKERBOARD, eps=1e-3, rank=3)
@@ -205,7 +205,7 @@ def test_statistics_of_all_entries_normalise_one_part():
 
 @pytest.mark.parametrize("statistics", ["changed", "all"])
 def test_unbiased_moving_variances(statistics):
-    """The batch is normalised by the biased variance, the moving one follows N / (N - 1) times it; so in training."""
+    """The batch is normalised by the biased variance, the moving one follows N / (N - 1) times it; likewise in training."""
     rng = np.random.default_rng(22)
     z = rng.normal(1, 2, (5, 2, 2, 3))
     biased = BatchNorm(np.zeros(2), np.ones(2), passes=CHECKERBOARD, rank=3, statistics=statistics)
@@ -254,7 +254,7 @@ def test_no_inverse_of_a_batch():
 # -- flows and networks -----------------------------------------------------------------------------------------------
 
 def small_flow(rng, D=4):
-    """Two couplings with normalisations in their networks and behind them."""
+    """Two couplings with normalisations in their networks and after them."""
     def layers(a, b):
         normalised = BijectorLayer(BatchNorm(np.zeros(6), np.ones(6), bias=np.zeros(6)))
         return Sequential([Dense(rng.normal(size=(6, a))), normalised, ReLU(), Dense(0.3 * rng.normal(size=(2 * b, 6)))])
@@ -315,7 +315,7 @@ def test_gradients_of_a_flow():
 
 
 def test_fit_is_a_loop_of_steps():
-    """Three steps by hand: gradients through the batch's statistics, Adam, and moving statistics behind each step."""
+    """Three steps by hand: gradients through the batch's statistics, Adam, and moving statistics after each step."""
     rng = np.random.default_rng(15)
     flow, x, optimiser = small_flow(rng), rng.normal(1, 2, (40, 4)), Adam(0.05)
     result = fit(flow, x, optimiser=optimiser, steps=3, validation=0)
@@ -353,7 +353,7 @@ def test_the_space_of_training():
     space = space_of(flow, ())
     assert isinstance(space, MovingStatistics) and len(space.statistics) == 8
     assert not any(leaf.path[-1] in ("mean", "var") for leaf in space.leaves)
-    space.stepped()                                                                 # before any pass: nothing to follow
+    space.stepped()                                                                 # before any pass there is nothing to follow
     assert space.value_at(space.vector).equals(flow)
     plain = Flow(Chain([Affine(np.zeros(2), np.ones(2))]), StandardNormal(2))
     assert type(space_of(plain, ())) is Unconstrained

@@ -1,4 +1,4 @@
-"""The benchmarks: the libraries compute the same, tables and JSON have what they should.  Nothing here measures speed."""
+"""The benchmarks: the libraries compute the same, tables and JSON have the right content.  Nothing here measures speed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_glow_agrees_with_jax():
 
 
 def fake(bench):
-    """What the workers return, in made-up numbers: refflow takes 1 s, the others 2."""
+    """The workers' results, with made-up numbers: refflow takes 1 s, the others 2."""
     def timing(library):
         return {"wall": 1.0 if library == "refflow" else 2.0, "cpu": 1.0 if library == "refflow" else 4.0}
 

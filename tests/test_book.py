@@ -1,4 +1,4 @@
-"""The book: every leaf is well formed, complete, linked both ways, and needs nothing from elsewhere."""
+"""The book: every leaf is well formed, complete, linked both ways, and needs no other file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_leaf(book, name):
 
 
 def check_equations(entry, root, ids):
-    """Every number has an anchor and its mathematics; every citation links to it, and it to every line that cites it."""
+    """Every number has an anchor and its mathematics; every citation links to it, and it links to every line that cites it."""
     docstring = entry.source.split('"""')[1]
     defined = set(numbered(DEFINED, docstring))
     assert {f"e{n}" for n in defined} <= ids

@@ -1,4 +1,4 @@
-"""The certificate and the golden points that are checked in, and that the certificate would notice a bad page."""
+"""The certificate and the golden points that are checked in; and the certificate would notice a bad page."""
 
 import json
 
@@ -39,13 +39,13 @@ def certificate():
 
 
 def cotangents(page):
-    """The fields of a page that have cotangents, optional ones and components included."""
+    """The fields of a page that have cotangents, including optional ones and components."""
     return {key for key, field in page.declared.items()
             if isinstance(field, Child) or isinstance(field, Field) and not field.constant}
 
 
 def certified_names(page):
-    """The fields that a parametrisation makes of numbers, as its points have them."""
+    """The fields that a parametrisation makes from numbers, as in its points."""
     return {name for point in points(page, "float64", "forward") for name in point.f.names}
 
 
@@ -54,7 +54,7 @@ def test_every_page_and_quantity_is_certified(certificate):
     for name, rows in certificate["pages"].items():
         page = PAGES[name]
         if page.kind == "parametrisation":
-            trained = {f"vjp.{key}_bar" for key in cotangents(page) if key != "scale"}      # that is handed on as it is
+            trained = {f"vjp.{key}_bar" for key in cotangents(page) if key != "scale"}      # a scale is handed on unchanged
             assert {f"fields.{field}" for field in certified_names(page)} | {"vjp.h_bar"} | trained == set(rows)
         elif page.kind in OF_A_KIND:
             method = "log_prob_vjp" if page.kind == "density" else "vjp"
@@ -91,7 +91,7 @@ def test_golden_files_are_those_of_the_pages(certificate):
 
 @pytest.mark.parametrize("name", sorted(bijectors()))
 def test_golden_points(name):
-    """Every hard case that the dtype certifies is there, once per event; identifiers are unique; events are exact."""
+    """Every hard case that the dtype certifies is present, once per event; identifiers are unique; events are exact."""
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     assert golden["schema"] == "refflow/golden/1" and golden["bijector"] == name
     assert len({point["id"] for point in golden["points"]}) == len(golden["points"])
@@ -186,7 +186,7 @@ def test_every_binade_has_points():
 
 
 def test_cotangents_come_one_by_one():
-    """A third each: of the image alone, of the log-det alone, both."""
+    """A third each: the image's alone, the log-det's alone, and both."""
     bars = [(p.image_bar.any(), p.log_det_bar.any()) for p in points(REGISTRY["Affine"], "float32", "forward")]
     for kind in ((True, False), (False, True), (True, True)):
         assert bars.count(kind) > 0.3 * len(bars)
@@ -227,7 +227,7 @@ def test_a_value_of_a_fused_method_has_a_row_where_it_differs():
 
 
 def test_the_search_climbs():
-    """From a point to a better one, within the range, the same way every time."""
+    """The climb goes from a point to a worse one, within the range, the same way every time."""
     start = Point(REGISTRY["Tanh"](), "forward", np.asarray(0.5), np.asarray(1.0), np.asarray(1.0), "", "")
 
     def height(point, measured):
@@ -263,7 +263,7 @@ def test_a_bad_conditioner_fails_with_its_input(monkeypatch):
 
 @density(source="a planted bug", register=False)
 class NaiveLogistic(Density):
-    """The logistic density with exp of a positive number, which overflows."""
+    """The logistic density with exp taken of a positive number, which overflows."""
 
     shape: tuple = plain(())
     definition, hard_cases = staticmethod(StandardLogistic.definition), StandardLogistic.hard_cases[:1]
@@ -277,7 +277,7 @@ class NaiveLogistic(Density):
 
 @scale(source="a planted bug", register=False)
 class RoundedScale(Scale):
-    """exp whose logarithm is taken of the rounded scale."""
+    """exp, with the logarithm taken of the rounded scale."""
 
     definition, hard_cases = staticmethod(ExpScale.definition), ExpScale.hard_cases
     offset: float = plain(0.0)
@@ -398,7 +398,7 @@ def test_images_are_drawn_small_and_of_every_size(page):
 
 @pytest.mark.parametrize("factor, expected", [(1e4, None), (np.inf, np.inf), (np.nan, np.inf)])
 def test_an_infinite_error_is_excused_nowhere(factor, expected, monkeypatch):
-    """On a plateau kappa is not of first order: a large error is excused there, an infinite one is not."""
+    """On a plateau kappa is not first-order: a large error is excused there, an infinite one is not."""
     fields = {"weights": np.float32([0.9907481670379639, 1.1884681953233667e-05, 0.009239984676241875]),
               "loc": np.float32([0.0009682552772574127, 0.27990955114364624, -54977.7890625]),
               "scale": np.float32([0.0024490158539265394, 0.062841035425663, 0.0004883534274995327])}

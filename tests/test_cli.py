@@ -60,7 +60,7 @@ def test_list(run):
 
 
 def test_a_page_of_a_new_kind_is_listed_and_shown(run, monkeypatch):
-    """Whatever is registered, with no more than a name, a kind and declared fields."""
+    """Anything registered, with no more than a name, a kind and declared fields."""
     thing = type("Thing", (), {"kind": "invention", "declared": {}, "__module__": "refflow.core.registry"})
     monkeypatch.setitem(REGISTRY, "Thing", thing)
     assert any(line.split()[:2] == ["Thing", "invention"] for line in run("list")[1].splitlines())

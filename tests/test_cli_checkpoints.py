@@ -98,7 +98,7 @@ def test_killed_twice_and_after_the_last_step(run, files):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_are_as_ctrl_c(run, files, number):
-    """The best flow so far is saved; the checkpoint is of the last whole step, whenever the one before was written."""
+    """The best flow so far is saved; the checkpoint belongs to the last whole step, whenever the previous one was written."""
     arguments = FITS["realnvp"]
     assert run("fit", *arguments, "--out", "whole.npz")[0] == 0
     status, err = dying(number, 25, *arguments, "--out", "flow.npz")
@@ -247,7 +247,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_fit(run, files, mo
 
 
 def test_a_resumed_interruption_keeps_the_noise(run, files, monkeypatch):
-    """Of images, noise is drawn in every step: an interruption in the middle of one does not change what follows."""
+    """For images, noise is drawn in every step: an interruption in the middle of one does not change what follows."""
     assert run("fit", *FITS["glow"], "--out", "whole.npz")[0] == 0
     calls = []
 

@@ -351,7 +351,7 @@ def test_training_that_fails(run):
     assert json.loads(out)["stopped"] == "failed" and np.isfinite(load("f.npz").log_prob(rows())).all()
 
 
-# A shell starts what runs in the background with interruptions ignored; this does not.
+# A shell starts background processes with interruptions ignored; this does not.
 HEEDING = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import refflow.cli; " \
           "sys.exit(refflow.cli.main(sys.argv[1:]))"
 
@@ -433,12 +433,12 @@ def two_moons(n, rng):
 
 
 def squared_distances(x, n=400):
-    """(2, N, n): to the points of both half circles."""
+    """(2, N, n): distances to the points of both half circles."""
     return ((half_circles(n)[:, None] - x[:, None]) ** 2).sum(-1)
 
 
 def test_a_first_try_on_two_moons(run):
-    """400 rows, nothing but the model's name: near the density that has made them, with half of the mass on either moon."""
+    """400 rows and only the model's name given: the fit is near the true density, with half of the mass on either moon."""
     write("moons.csv", two_moons(400, np.random.default_rng(100)), ["x", "y"])
     status, _, err = run("fit", "moons.csv", "--model", "realnvp", "--out", "moons.npz")
     assert status == 0 and not err
@@ -454,7 +454,7 @@ def test_a_first_try_on_two_moons(run):
 
 
 def test_training_starts_at_the_best_gaussian(run):
-    """Without rows held out it is that of the largest likelihood; with them the shrinkage may only help."""
+    """Without held-out rows it has the largest likelihood; with them the shrinkage may only help."""
     x = rows()
     write("data.csv", x)
     run("fit", "data.csv", "--model", "realnvp", "--out", "f.npz", "--steps", 0, "--validation", 0)
@@ -560,7 +560,7 @@ def test_models_and_their_options(run):
     assert len(couplings) == 3 and shapes == [(8, 1), (6, 8), (2, 6)]
     assert about("r.npz")["sizes"] == {"hidden": [8, 6], "couplings": 3}
     assert run("fit", "data.csv", "--model", "nice", "--hidden", "8,8", "--out", "n.npz", "--steps", 2)[0] == 0
-    assert "one width, not (8, 6)" in run("fit", "data.csv", "--model", "nice", "--hidden", "8,6", "--out", "x.npz")[2]
+    assert "the same width, not (8, 6)" in run("fit", "data.csv", "--model", "nice", "--hidden", "8,6", "--out", "x.npz")[2]
     assert "the model gaussian has no --couplings" in run("fit", "data.csv", "--couplings", 3, "--out", "x.npz")[2]
     assert not os.path.exists("x.npz")
     for n, width in ((40, 8), (200, 22), (2000, 64)):              # few rows make narrow layers
@@ -573,7 +573,7 @@ def test_models_and_their_options(run):
 
 
 def test_columns_of_integers(run):
-    """The density of v + u: that of a flow, averaged over u, is the probability of the integers v."""
+    """A flow's density of v + u, averaged over u, is the probability of the integers v."""
     rng = np.random.default_rng(0)
     x = np.stack([rng.binomial(8, 0.5, 400), rng.normal(size=400)], 1)
     write("data.csv", x, ["n", "y"])

@@ -25,7 +25,7 @@ SMALL = {"glow": ("--levels", 1, "--depth", 1, "--hidden", 4), "realnvp": ("--le
 
 
 def ramps(n=60, C=1, H=4, W=4, values=8, seed=0):
-    """Images of one slope each, so that neighbours tell much about each other."""
+    """Images of one slope each, so that neighbours predict each other well."""
     rng = np.random.default_rng(seed)
     slope = rng.random((n, C, 2, 1, 1)) * 2 - 1
     place = np.arange(H)[:, None] * slope[:, :, 0] + np.arange(W) * slope[:, :, 1]
@@ -181,7 +181,7 @@ def test_json_and_force(run):
     assert json.loads(run("sample", "flow.npz", "--n", 2, "--out", "s.npy", "--force", "--json")[1])["temperature"] == 1
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------------------------------
 
 def wrong(where, value, dtype=None):
     v = ramps().astype(dtype or np.int64)
@@ -307,7 +307,7 @@ def test_temperature_of_tables(run):
 # -- the protocol -----------------------------------------------------------------------------------------------------
 
 def lacking(kind):
-    """What a kind of data set lacks of the protocol, or has with other arguments."""
+    """The parts of the protocol that a kind of data set lacks, or has with other arguments."""
     for name in Dataset.__annotations__:
         if name not in vars(kind) and name not in kind.__dataclass_fields__:
             yield name
@@ -336,7 +336,7 @@ def test_a_kind_that_does_not_keep_it_is_named(monkeypatch):
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 def test_the_gaussian_of_neighbours():
-    """Its density is that of the normal distribution with the matrix of its predictions, entry by entry."""
+    """Its density equals the normal density built from the matrix of its predictions, entry by entry."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=(40, 2, 3, 4)).cumsum(-1).cumsum(-2) + [[[1.0]], [[-3.0]]]
     density = gaussians.neighbours(y)
@@ -373,7 +373,7 @@ def test_few_images_at_once(monkeypatch):
 # -- fresh noise in training ------------------------------------------------------------------------------------------
 
 def test_transform():
-    """Each step sees the events of its batch as transform makes them, with the generator of fit."""
+    """Each step sees the events of its batch after `transform`, with fit's generator."""
     seen = []
 
     def noisy(x, rng):
@@ -446,14 +446,14 @@ def test_data_refuses(run, monkeypatch):
 
 @pytest.mark.parametrize("model", ["glow", "realnvp"])
 def test_the_loss_curves_of_torch(model):
-    """refflow beside torch: the same architecture, weights, batches and noise."""
+    """refflow compared with torch: the same architecture, weights, batches and noise."""
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
     from validation.images import run as beside_torch
     found = beside_torch("digits", model, steps=6, settings={"batch": 8, "width": 4, "depth": 1})
     assert found["difference"][-1] < 1e-12 and len(found["torch"]) == 6
     assert abs(found["before"] - found["torch_before"]) < 1e-12
-    assert abs(found["after"] - found["torch_after"]) < 1e-9        # Adam steps along gradients that are 0 but for rounding
+    assert abs(found["after"] - found["torch_after"]) < 1e-9        # Adam steps along gradients that are 0 up to rounding
 
 
 def test_a_wrong_step_is_seen_beside_torch(monkeypatch):

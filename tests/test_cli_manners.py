@@ -1,4 +1,4 @@
-"""How commands end: exit status 2 with one line where one could not run, no file written over, no traceback, no warning."""
+"""How commands end: exit status 2 with one line if one could not run, no file written over, no traceback, no warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refflow import Affine, Flow, StandardNormal, realnvp
 from refflow.report import counted, parts_text
 from refflow.saving import about, load, save
 
-training = importlib.import_module("refflow.training.fit")      # whose name in the package is the function's
+training = importlib.import_module("refflow.training.fit")      # in the package this name is the function's
 ELSEWHERE = training.Progress.ELSEWHERE
 posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full")
 
@@ -31,7 +31,7 @@ def files(tmp_path, monkeypatch):
 
 
 def process(*arguments, code=None, encoding="utf-8", **how):
-    """A refflow of its own, whose warnings are errors."""
+    """A separate refflow process, in which warnings are errors."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
                                 "PYTHONIOENCODING": encoding}
     start = ["-m", "refflow"] if code is None else ["-c", code]
@@ -85,7 +85,7 @@ def test_a_file_that_is_written_over_keeps_its_mode(run, files, name):
 
 @pytest.mark.parametrize("name", WRITING)
 def test_a_file_that_has_come_into_being_is_left_as_it_is(run, files, name, monkeypatch):
-    """Whatever else writes it while the command is at work."""
+    """Something else that writes the file while the command runs."""
     out, link = target(name), os.link
 
     def late(new, path):
@@ -150,7 +150,7 @@ def test_not_enough_memory(run, files, monkeypatch):
     assert run("list") == (2, "", "refflow: there is not enough memory: Unable to allocate 5 GB\n")
 
 
-# A command that is interrupted as soon as it says how far it has come.
+# A command that is interrupted as soon as it shows progress.
 INTERRUPTED = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell may have started us with interruptions ignored
@@ -187,7 +187,7 @@ def test_names_that_standard_output_lacks(run, files):
 
 
 def test_numbers_of_any_size(run, files):
-    """The suite makes errors of warnings."""
+    """The suite turns warnings into errors."""
     pytest.importorskip("matplotlib")
     x = np.random.default_rng(0).normal(size=(60, 2))
     large = {"signs": np.copysign(1e308, x), "one": np.where(x > 2, 1.7e308, x), "same": 1.7e308 - 1e300 * abs(x)}
@@ -213,7 +213,7 @@ def test_one_of_a_kind(run, files):
 
 
 def test_tables_fit_a_terminal(run, files):
-    """The likelihoods of three parts in both measures, of 30 columns as of 2."""
+    """The likelihoods of three parts in both measures, for 30 columns as for 2."""
     np.save("wide.npy", np.random.default_rng(0).normal(size=(400, 30)) * 1e-5 @ np.random.default_rng(1).normal(size=(30, 30)))
     status, out, err = run("fit", "wide.npy", "--test", 0.2, "--out", "wide.npz", "--steps", 2)
     assert status == 0 and not err and max(map(len, out.splitlines())) <= 80
@@ -247,7 +247,7 @@ def test_the_names_of_models_in_the_guide(run, files):
 
 
 class Terminal:
-    """stderr that keeps what is written; `terminal`: says whether it is one."""
+    """stderr that keeps what is written; `terminal`: whether it claims to be one."""
 
     def __init__(self, terminal):
         self.terminal, self.text = terminal, ""
@@ -264,7 +264,7 @@ class Terminal:
 
 @pytest.fixture
 def shown(monkeypatch):
-    """shown(seconds a step, terminal): standard error from now on, every step taking so long."""
+    """shown(seconds a step, terminal): standard error from now on, with every step taking so long."""
     def start(seconds, terminal):
         clock = itertools.count(0.0, seconds)
         monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
@@ -278,7 +278,7 @@ LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) na
 
 
 def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypatch):
-    monkeypatch.setattr(training.Progress, "ELSEWHERE", ELSEWHERE)          # which the fixture `run` takes away
+    monkeypatch.setattr(training.Progress, "ELSEWHERE", ELSEWHERE)          # which the fixture `run` disables
     stderr = shown(4.0, False)
     report = run("fit", "data.npy", "--model", "realnvp", "--hidden", 4, "--out", "f.npz", "--steps", 40, "--patience", 0,
                  "--checkpoint-every", 0)
@@ -298,7 +298,7 @@ def test_progress_is_in_the_units_of_the_table_and_its_validation_value_is_fresh
     history = dict(zip(history["step"], history["validation"]))
     for line in lines:
         step = int(line[1])
-        at = step - step % 10                        # where it was measured last: at this very step if it was
+        at = step - step % 10                        # where it was measured last, possibly at this very step
         assert line[5] == (None if at == step else str(at))
         assert float(line[4]) == pytest.approx(-history[at], abs=1e-4)
     after = next(line for line in out.splitlines() if line.startswith("after")).split()

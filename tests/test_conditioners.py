@@ -45,9 +45,9 @@ def run_on(nets, dtype, spread=9, part=1):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", leaf_pages(PAGES))
 def test_page(name, dtype):
-    if name == "LayerNorm":         # with a small eps it is nearly a step, whose differences say nothing
+    if name == "LayerNorm":         # with a small eps it is nearly a step, and differences are meaningless
         run_on(st.sampled_from([(1,), (2,), (3,), (16, 3), (1, 2)]).flatmap(layer_norm), dtype, spread=3)
-    elif name in KERNELS:           # kernels of all sizes have hundreds of entries, one difference for each
+    elif name in KERNELS:           # kernels of all sizes have hundreds of entries, with one difference for each
         run_on(st.sampled_from(BANKS).flatmap(lambda bank: kernels(name, *bank)), dtype, part=4)
     else:
         run_on(strategies.bijectors(PAGES[name], dtype, batch=16), dtype)
@@ -56,7 +56,7 @@ def test_page(name, dtype):
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 def matrix(*shape):
-    """Entries of no symmetry: with equal rows all that kappa is made of may vanish together, and rounding does not."""
+    """Entries without symmetry: with equal rows all terms of kappa may vanish together, but rounding does not."""
     size = int(np.prod(shape))
     uneven = np.cos(1 + np.arange(size))
     return st.lists(st.floats(-1, 1, width=16), min_size=size, max_size=size).map(
@@ -68,7 +68,7 @@ def dense(rows, columns):
 
 
 def masked(rows, columns):
-    """A layer whose mask is drawn; half of it holds."""
+    """A layer with a drawn mask; half of its entries are True."""
     return st.builds(MaskedDense, W=matrix(rows, columns), connects=st.permutations(range(rows * columns)).map(
         lambda v: np.reshape(v, (rows, columns)) % 2 == 0), b=matrix(rows))
 
@@ -136,7 +136,7 @@ H_BAR = np.cos(np.arange(32)).reshape(16, 2)
 
 
 def planted(number, **methods):
-    """A dense layer with some of its methods exchanged."""
+    """A dense layer with some of its methods replaced."""
 
     class Planted(Conditioner):
         W: Array = real("M", "N")
@@ -223,7 +223,7 @@ class Forgetful(Dense):
 
 
 class Permissive(Dense):
-    """A dense layer that checks nothing, and turns over what it is given."""
+    """A dense layer that checks nothing and reverses its input."""
 
     def _validate(self):
         pass
@@ -357,7 +357,7 @@ def test_initialisers(draw, variance, bound):
 
 
 def test_kaiming_keeps_the_second_moment_through_relu():
-    """What the formula is for: after 10 layers the second moment is what it was, up to 3 times sqrt(10 * 5 / 300)."""
+    """The purpose of the formula: after 10 layers the second moment is unchanged, up to 3 times sqrt(10 * 5 / 300)."""
     rng = np.random.default_rng(5)
     h = rng.standard_normal((2000, 300))
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""What users and adapters rely on: shapes, dtypes, edges, values, context and masks, and the order of imports."""
+"""The contract with users and adapters: shapes, dtypes, edges, values, context and masks, and the order of imports."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_scalar_array_is_strong_and_a_number_is_weak():
 
 
 def test_a_field_with_a_default_may_be_left_out_or_absent():
-    """Left out it is its default, a parameter; None it is neither, in every value that comes of it."""
+    """Omitted, the field is its default, a parameter; None removes it, here and in every value derived from this one."""
     W = np.array([[2.0, 1.0], [0.5, 1.0]])
     usual, absent = DenseLinear(W), DenseLinear(W, None)
     assert usual.shift.tolist() == [0.0, 0.0] and list(usual.params()) == ["W", "shift"] and usual.ravel().size == 6
@@ -71,7 +71,7 @@ def test_a_field_with_a_default_may_be_left_out_or_absent():
         absent.replace(shift=np.zeros(3))
     with pytest.raises(ValueError, match="no field 'b'"):
         absent.replace(b=None)
-    assert Affine(None, 2.0).shift == 0                                 # None is no answer where a field must be there
+    assert Affine(None, 2.0).shift == 0                                 # None cannot remove a field that is not optional
 
 
 @pytest.mark.parametrize("page", [DenseLinear, PLULinear], ids=lambda page: page.__name__)
@@ -210,7 +210,7 @@ ENDS += [(WeibullCDF(2.0, k), letter, end, bar, log_det_bar) for k in (1.0, 3.0,
 
 @pytest.mark.parametrize("f, letter, end, bar, log_det_bar", ENDS)
 def test_gradients_at_the_ends_are_their_limits(f, letter, end, bar, log_det_bar):
-    """On the way to the end, in 800 digits, every quantity tends to what is given there, a number or an infinity."""
+    """On the way to the end, in 800 digits, every quantity tends to the value given there, a number or an infinity."""
     with mpmath.workdps(800):
         first, second = (limiting(f, letter, abs(end - mpmath.mpf(10) ** -e), bar, log_det_bar) for e in (100, 200))
     (image, log_det), pullback = (f.vjp if letter == "z" else f.inverse_vjp)(end)
@@ -223,7 +223,7 @@ def test_gradients_at_the_ends_are_their_limits(f, letter, end, bar, log_det_bar
 
 
 def limiting(f, letter, v, bar, log_det_bar):
-    """(image, log-det, event_bar, params_bar...) beside the end, from the definition by differences in mpmath."""
+    """(image, log-det, event_bar, params_bar...) near the end, from the definition by differences in mpmath."""
     params = [mpmath.mpf(float(p)) for p in f.params().values()]
 
     def both(v, *params):
@@ -566,10 +566,10 @@ def test_initialised_through_chains_and_inverses():
     standard(parts.forward(data))
 
 
-# -- behind a map that has reached its limit -------------------------------------------------------------------------
+# -- after a map that has reached its limit --------------------------------------------------------------------------
 
 def test_the_jacobian_of_a_chain_is_not_infinite_times_0():
-    """Where a factor overflows and a later one is 0, the product is not a number; the pullback is 0."""
+    """Where a factor overflows and a later one is 0, the product is NaN; the pullback is 0."""
     f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
     z = np.array([-800.0, 0.5])
     J = f.jacobian(z)
@@ -599,7 +599,7 @@ def matrix_pages():
 @pytest.mark.parametrize("f, W", [pytest.param(f, W, id=name) for name, f, W in matrix_pages()])
 @pytest.mark.parametrize("ends", [(1.0, 0.5, 0.25), (0.25, -1.0, 0.5), (1.0, -1.0, 0.5), (-1.0, -1.0, 1.0)])
 def test_the_inverse_of_an_infinite_event_is_the_inverse_matrix_times_it(f, W, ends):
-    """`x` at an end of tanh's range is infinite where the linear map gets it: no warning, no error, the rest untouched."""
+    """For `x` at an end of tanh's range the linear map gets infinities: no warning, no error, the rest unaffected."""
     chain, x = Chain([f, Tanh()]), np.array([ends, (0.3, -0.2, 0.1)])
     with np.errstate(all="ignore"):
         expected = np.linalg.inv(W) @ np.arctanh(x[0])
@@ -637,7 +637,7 @@ def test_infinite_events_of_matrices_in_a_batch():
 
 
 def test_cotangents_behind_a_saturated_map_are_zero():
-    """exp(-exp(800)) is 0, and so is all that moves it, though an event inside the chain has overflowed."""
+    """exp(-exp(800)) is 0, and so are all its derivatives, although an event inside the chain has overflowed."""
     f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
     z_bar, bars = f.vjp(-800.0)[1](1.0, 0.0)
     assert z_bar == 0 and all(leaf == 0 for _, leaf in flatten(bars)) and f.jacobian(-800.0) == 0

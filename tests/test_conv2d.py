@@ -1,4 +1,4 @@
-"""Convolutions: values against SciPy's, gradients against differences, paddings, layouts of the work, refusals."""
+"""Convolutions: values against SciPy's, gradients against differences, paddings, sizes and blocks, refusals."""
 
 import sys
 import tracemalloc
@@ -17,12 +17,12 @@ from refflow.testing.pages import equations
 from validation.certify import certified
 
 PADDINGS = ("zeros", "edge", "ones")
-# C, M, I, J: fewer channels in, fewer out, as many; even kernels, kernels of one row, one entry, larger than the image
+# C, M, I, J: fewer channels in, fewer out, equally many; even kernels, kernels of one row, one entry, larger than the image
 SHAPES = [(1, 3, 3, 3), (3, 2, 3, 3), (2, 2, 5, 3), (2, 3, 2, 4), (3, 1, 1, 3), (2, 3, 1, 1), (3, 2, 1, 1), (1, 1, 9, 9)]
 
 
 def padded(a, size, padding):
-    """The image with its border, and the border's channel with "edge"."""
+    """The image with its border, and with the border's channel for "edge"."""
     before = [((n - 1) // 2, n // 2) for n in size]
     image = np.pad(a, ((0, 0), *before), constant_values=float(padding == "ones"))
     if padding == "edge" and size != (1, 1):
@@ -63,7 +63,7 @@ def test_the_definition_is_the_value(shape, padding):
 
 
 def differences_of(net, a, h_bar):
-    """(a_bar, params_bar) by central differences, exact but for rounding where the map is linear."""
+    """(a_bar, params_bar) by central differences, exact up to rounding where the map is linear."""
     def loss(net, a):
         return (net.forward(a) * h_bar).sum()
 
@@ -101,7 +101,7 @@ def test_gradients_are_those_of_differences(shape, padding, lead):
 @pytest.mark.parametrize("channels", [(2, 5), (5, 2)])
 @pytest.mark.parametrize("size", [1, 3])
 def test_blocks_of_images_are_all_of_them(channels, size):
-    """More images than a block holds, and not a multiple of them."""
+    """More images than fit in a block, and not a multiple of that."""
     rng = np.random.default_rng(3)
     C, M = channels
     count = 2 * (COLUMNS // 16) + 3
@@ -152,7 +152,7 @@ def test_an_image_without_channels_sees_the_border_alone():
     assert np.allclose(h, wanted, atol=1e-14) and np.ptp(h[:, :, 1:-1, 1:-1]) == 0
     a_bar, bars = pullback(np.ones_like(h))
     assert a_bar.shape == a.shape and bars["W"].shape == net.W.shape
-    assert np.allclose(bars["W"][0, 0], 2 * np.array([[6, 3, 6], [4, 0, 4], [6, 3, 6]]))     # how often each entry meets it
+    assert np.allclose(bars["W"][0, 0], 2 * np.array([[6, 3, 6], [4, 0, 4], [6, 3, 6]]))     # how often each entry is used
 
 
 def test_a_pixel_and_an_empty_batch():
@@ -215,7 +215,7 @@ def test_weight_norm(gain, padding):
 
 
 def test_weight_norm_of_huge_cotangents():
-    """Where the cotangent of W nearly overflows, that of v is its multiple still."""
+    """If the cotangent of W nearly overflows, v's cotangent is still its multiple."""
     rng = np.random.default_rng(9)
     net = WeightNormConv2d(rng.standard_normal((1, 2, 3, 3)))
     a, h_bar = rng.standard_normal((2, 3, 3)), rng.standard_normal((1, 3, 3))

@@ -33,7 +33,7 @@ DTYPES = (np.float32, np.float64)
 
 
 def network(rng, inputs, outputs, hidden=3, context=0):
-    """A small net with all of its parameters drawn."""
+    """A small net with all its parameters drawn."""
     net = dense_network(rng, [inputs, hidden, outputs], "tanh", context=context)
     return net.unravel(0.7 * rng.standard_normal(net.ravel().size))
 
@@ -102,10 +102,10 @@ def generic(mask, family, **layout):
 
 
 SCATTERED = np.array([True, False, False, True, False])
-PARTIAL = np.array([[[True, False]], [[True, True]], [[False, False]]])      # its part b is in two of three channels
+PARTIAL = np.array([[[True, False]], [[True, True]], [[False, False]]])      # its part b lies in two of three channels
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
-# One of its parameters cancels in the mean: a cotangent that is identically 0 has no unit of error.
+# One of its parameters cancels in the mean, and a cotangent that is identically 0 has no unit of error.
 CANCELLING = "volume preserving with its own parameters"
 COUPLINGS = {
     "additive halves": additive(masks.halves(3)),
@@ -158,11 +158,11 @@ def event_shape(f):
     while not hasattr(inner, "net"):
         inner = inner.inner if hasattr(inner, "inner") else inner.stages[0]
     shape = inner.passes.shape
-    return shape[:1] + (2,) * (len(shape) - 1) if inner.split.rest else shape       # of channels: two positions each way
+    return shape[:1] + (2,) * (len(shape) - 1) if inner.split.rest else shape       # split by channels: two positions each way
 
 
 def drawn_points(f, rng, dtype, count=6, spread=1.0):
-    """Points of moderate magnitude, in the domain: a saturated net says nothing of a coupling."""
+    """Points of moderate magnitude, in the domain: a saturated net tests nothing of a coupling."""
     shape = (count, *event_shape(f))
     z = (spread * rng.standard_normal((count, int(np.prod(shape[1:]))))).reshape(shape)
     z = np.exp(z) if f.domain.lower == 0 else z
@@ -201,14 +201,14 @@ def test_inverse_is_exact_to_rounding(name, dtype):
     assert (np.abs(p.f.inverse(p.x) - p.z).reshape(bound.shape) <= bound).all()
 
 
-# -- special pages are the generic one --------------------------------------------------------------------------------
+# -- special pages equal the generic page -----------------------------------------------------------------------------
 
 def net_bars(params_bar):
     return {path: bar for path, bar in flatten(params_bar) if path[0] == "net"}
 
 
 def held_together(f, g, p, more=0.0):
-    """Values and cotangents of g against those of f at f's points, within twice the unit of error, and `more` times u."""
+    """Values and cotangents of g compared with f's at f's points, within twice the unit of error plus `more` times u."""
     def room(s):
         return 2 * unit(p, s.kappa) + more * p.u
 
@@ -251,7 +251,7 @@ def test_affine_is_the_family_of_exp(name, dtype):
 
 @pytest.mark.parametrize("wrong", ("vjp", "inverse_vjp"))
 def test_a_wrong_coupling_is_not_the_family(wrong, monkeypatch):
-    """The log-det's cotangent negated in either pullback: held apart from the family, which has no part in it."""
+    """The log-det's cotangent negated in either pullback: a bug that the family has no part in."""
     page = AffineCoupling
     right = getattr(page, wrong)
 
@@ -294,7 +294,7 @@ def test_additive_is_affine_of_scale_one(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 def test_volume_preserving_is_affine_of_centred_weights(dtype):
-    """Of a linear last layer and exp, the centred log-scale is that of centred weights."""
+    """With a linear last layer and exp, the centred log-scale comes from centred weights."""
     rng = np.random.default_rng(8)
     f = volume_preserving(SCATTERED, ExpScale())(rng).astype(np.float64)
     first, tanh, last = f.net.layers
@@ -397,7 +397,7 @@ def test_convention_is_the_sources(name):
 
 
 def kinks(scale):
-    """Where the scale, or for |s| its slope, has a corner: differences are not derivatives there."""
+    """Places where the scale, or for |s| its slope, has a corner: differences are not derivatives there."""
     found = [scale.low, scale.high] if isinstance(scale, ClampedExpScale) else []
     found += [0.0] if isinstance(scale, SoftclipExpScale) else []
     if isinstance(scale, SoftplusScale) and scale.ceiling < np.inf:
@@ -419,7 +419,7 @@ def test_own_parameters_of_a_convention():
 
 
 def test_gains_of_channels():
-    """A convention of events of C channels, each with its own gain."""
+    """A convention for events of C channels, each with its own gain."""
     gains = np.array([0.7, -0.2, 0.0])
     scale, s, h = RescaledTanhExpScale(None, -0.1, gains), np.random.default_rng(18).standard_normal((5, 3)), 1e-6
     (sigma, log_sigma), pullback = scale.vjp(s)
@@ -527,7 +527,7 @@ def test_certificate_of_conventions(name, dtype):
     for i in range(14):
         spread, events = (wide, (low, high)) if i % 3 == 1 else (4, (-4, 4))
         s = (0.0 if i == 0 else number(3, 9) if i % 5 == 4 else number(-spread, spread) if i % 2 else number(-2, 2))
-        if getattr(scale, "straight_through", False):       # beyond the clamp its gradient is no derivative
+        if getattr(scale, "straight_through", False):       # beyond the clamp its gradient is not a derivative
             s = min(max(s, scale.low + 0.5), scale.high - 0.5)
         f = ScaledAffine(s, scale, number(-spread, spread))
         bars = {"x_bar": number(-spread, spread), "z_bar": number(-spread, spread), "log_det_bar": number(-spread, spread)}
@@ -613,7 +613,7 @@ def test_hard_cases(page, case):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_context(page):
-    """One context for all events, or one each; its cotangent comes back summed over exactly what broadcast."""
+    """One context for all events, or one each; its cotangent is summed over exactly the axes that broadcast."""
     rng, mask = np.random.default_rng(12), masks.halves(4)
     own = {Coupling: {"family": affine_family(ExpScale())}, VolumePreservingCoupling: {"scale": ExpScale()}}.get(page, {})
     bare = page(mask, network(rng, 2, 2 if page is AdditiveCoupling else 4, context=3), **own)
@@ -673,7 +673,7 @@ def test_one_pass_of_the_conditioner(name, monkeypatch):
 
 @pytest.mark.parametrize("page", (*PAGES, MaskedInput))
 def test_a_split_is_not_a_sequence_mask(page):
-    """`at` fills fields by their role: the split has none."""
+    """`at` fills fields by their role; the split has no role."""
     assert page.declared["passes"].role is None and "mask" not in page.declared
 
 
@@ -776,7 +776,7 @@ def test_any_mask_splits_and_joins(mask):
 
 @pytest.mark.parametrize("gin", [False, True])
 def test_all_in_one_is_the_sources(gin):
-    """FrEIA's lines, one after the other."""
+    """FrEIA's lines, one after another."""
     rng = np.random.default_rng(15)
     net, W, g, o = network(rng, 3, 4), rotation(rng, 5), rng.standard_normal(5), rng.standard_normal(5)
     f = all_in_one(net, W, gin=gin, scale=g, offset=o)

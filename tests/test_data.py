@@ -43,7 +43,7 @@ def test_without_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(["data", "wine", "--out", str(tmp_path / "w.csv")]) == 2
     out, err = capsys.readouterr()
-    assert not out and err == 'refflow: scikit-learn is not installed; python -m pip install "refflow[data]" brings it\n'
+    assert not out and err == 'refflow: scikit-learn is not installed; install it with: python -m pip install "refflow[data]"\n'
     with pytest.raises(ValueError, match="name must be one of digits, wine, breast_cancer, not 'iris'"):
         load_data("iris")
 
@@ -53,7 +53,7 @@ def test_one_hot():
 
 
 def test_the_loss_curves_of_torch(scikit_learn):
-    """refflow's gradients and Adam beside torch's, from the same weights and batches."""
+    """refflow's gradients and Adam compared with torch's, from the same weights and batches."""
     pytest.importorskip("torch")
     from validation.loss_curves import run
     found = run("breast_cancer", steps=40)
@@ -62,7 +62,7 @@ def test_the_loss_curves_of_torch(scikit_learn):
 
 
 def test_the_loss_curves_differ_where_an_optimiser_does(scikit_learn, monkeypatch):
-    """Adam with an eps that is not corrected ends far outside what is allowed."""
+    """Adam with an uncorrected eps ends far outside the allowance."""
     pytest.importorskip("torch")
     import validation.loss_curves as curves
     monkeypatch.setattr(curves, "Adam", lambda rate: Adam(rate, uncorrected_eps=True))
@@ -70,7 +70,7 @@ def test_the_loss_curves_differ_where_an_optimiser_does(scikit_learn, monkeypatc
 
 
 def test_a_conditional_flow_on_wine(scikit_learn):
-    """The cultivar makes the measurements likelier, and Bayes' rule tells it."""
+    """The cultivar makes the measurements likelier, and Bayes' rule recovers it."""
     from validation.conditional import run
     found = run("wine", seed=0, steps=300)
     assert found["conditional"] > found["unconditional"] + 0.3

@@ -41,7 +41,7 @@ def gradient(f, v):
 
 
 def unit(q, v, bars=()):
-    """kappa of every entry of q(v); `bars` are the same q for each cotangent entry alone, in which q is linear."""
+    """kappa of every entry of q(v); `bars` are the same q for each single cotangent entry; q is linear in these."""
     return abs(q(v)) + sum(abs(slope(q, v, j) * v[j]) for j in range(len(v))) + sum(abs(b) for b in bars)
 
 
@@ -129,7 +129,7 @@ def drawn(rng, cls, n, dtype, spread):
 
 
 def largest_log(base):
-    """The size of the logarithms that a mixture's exponents are sums of: they are rounded before exp makes them factors."""
+    """The size of the logarithms that are summed in a mixture's exponents; they are rounded before exp is taken."""
     if not isinstance(base, NormalMixture):
         return 0
     return np.abs(np.log(base.weights)).max() + np.abs(np.log(base.scale)).sum(-1).max()
@@ -195,7 +195,7 @@ def test_extreme_events():
 
 
 def agrees(given, expected, terms):
-    """Two ways to add numbers of magnitude `terms`, each term off by a few roundings: 16 u sum|terms|."""
+    """Agreement of two sums of numbers of magnitude `terms`, each term off by a few roundings: 16 u sum|terms|."""
     assert np.all(np.abs(given - expected) <= 16 * 2.0**-53 * terms)
 
 
@@ -250,7 +250,7 @@ PLANE = [FullNormal([0.5, -0.5], [[1.0, 0.0], [0.8, 0.6]]),
 @pytest.mark.parametrize("p", PLANE, ids=repr)
 def test_integral_in_the_plane(p):
     """The trapezoidal rule, whose error falls as exp(-2 pi a / h) for a density analytic in a strip of width a: two steps
-    show it to be at the level of rounding.  The mass beyond the edge, 10, is below exp(-10 / 0.4), that of a logistic tail.
+    show it to be at the level of rounding.  The mass beyond the edge, 10, is below exp(-10 / 0.4), the mass of a logistic tail.
     """
     def total(step):
         x = np.arange(-10, 10 + step, step)
@@ -270,7 +270,7 @@ LOCATION_SCALE = [DiagonalNormal([0.5, -1.0], [2.0, 0.3]), Logistic(1.0, 0.5), U
 
 @pytest.mark.parametrize("base", LOCATION_SCALE, ids=repr)
 def test_location_scale_sample_gradient(base):
-    """At fixed noise z is linear in the parameters, so a central difference of any step is exact but for rounding."""
+    """At fixed noise z is linear in the parameters, so a central difference of any step is exact up to rounding."""
     z, pullback = base.sample_vjp(np.random.default_rng(3), 4)
     z_bar = np.random.default_rng(4).standard_normal(z.shape)
     step, vector = 2.0**-6, base.ravel()
@@ -308,7 +308,7 @@ def implicit_gradient(v, shapes, z_bar):
 @pytest.mark.parametrize("K, D, spread, tail", [(1, 2, 2, 0), (2, 1, 3, 0), (2, 2, 1, 0), (3, 2, 2, 0),
                                              (2, 1, 1, 7), (2, 1, 1, -7)])
 def test_mixture_sample_gradient(K, D, spread, tail, dtype):
-    """`tail` shifts the event by as many of the largest scale, to where Phi rounds to 0 or 1."""
+    """`tail` shifts the event by this multiple of the largest scale, to where Phi rounds to 0 or 1."""
     rng = np.random.default_rng(K + D)
     w = numbers(rng, np.float64, spread, K)
     loc = (rng.choice([-1, 1], (K, D)) * numbers(rng, dtype, spread, K, D)).astype(dtype)
@@ -440,7 +440,7 @@ def test_reverse_kl_gradient():
     true = gradient(loss, v)
     given = joined(pullback(x_bar, b))
     np.testing.assert_array_equal(x, flow.sample(np.random.default_rng(7), 3))
-    # log q is summed of pieces whose direct and sampled parts cancel: the unit is that of the pieces, 3 events of 2 entries
+    # log q is a sum of pieces whose direct and sampled parts cancel: the unit belongs to the pieces, 3 events of 2 entries
     z_size = 1 + np.abs(noise).max() ** 2 + np.abs(v).max() ** 2
     scale = float(sum(np.abs(x_bar).ravel()) + 2 * np.abs(b).sum()) * float(z_size) / float(min(abs(p) for p in v[1:]))
     assert np.abs(given - true.astype(float)).max() <= 8 * 2.0**-53 * scale
@@ -484,7 +484,7 @@ def same_keys(a, b):
 
 
 def test_events_outside_do_not_touch_the_others():
-    """The gradient of a batch with events outside is that of the events inside, parameters shared or one for each column."""
+    """The gradient of a batch with events outside equals that of the events inside, for shared and unshared parameters."""
     for shift in (0.5, [0.5, 2.0, 40.0]):
         flow = Flow(Chain([Exp(), Affine(shift, 2.0), Tanh()]), Logistic(0.3, 1.2))
         x = np.array([[0.9, 0.9, 0.9], [0.99, 0.99, -0.3], [1.0, np.inf, 1.0], [0.95, 0.97, 0.98], [0.1, 0.99, -5.0]])
@@ -508,7 +508,7 @@ def picked(flow, j):
 
 
 def test_outside_in_one_block():
-    """A block that is positive beside one that is real: what replaces an event outside must lie inside both."""
+    """A positive block next to a real one: the replacement of an event outside must lie inside both."""
     flow = Flow(Concatenate([Affine(0.5, 2.0), Chain([Affine(0.1, 1.5), Exp()])], (1, 1)), StandardNormal(2))
     x = np.array([[0.3, 2.0], [0.1, -1.0], [-0.4, 0.0], [2.0, -3.0], [1.0, 0.7], [1.0, -0.2], [0.3, -0.1]])
     log_prob, pullback = flow.log_prob_vjp(x)
@@ -522,7 +522,7 @@ def test_outside_in_one_block():
 
 @bijector(domain=real, codomain=real, register=False)
 class Careless(Bijector):
-    """x = scale z, whose inverse rule multiplies by z, be it infinite."""
+    """x = scale z, whose inverse rule multiplies by z, even if z is infinite."""
 
     scale: Array = real()
 

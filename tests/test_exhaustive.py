@@ -1,4 +1,4 @@
-"""All float32 events of a page of one number: every number once, nothing lost between runs, and a planted bug is found."""
+"""All float32 events of a scalar page: every number once, nothing lost between runs, and a planted bug is found."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_worst_events_become_points_of_the_certificate(results):
 
 
 def in_float32(right, wrong):
-    """A mistake of float32 alone: float64 is the reference, whose own certificate comes first."""
+    """A mistake only in float32: float64 is the reference, and has its own certificate."""
     return lambda self, event: wrong(event) if event.dtype == np.float32 else right(self, event)
 
 

@@ -35,7 +35,7 @@ def test_agrees_with_the_authors_code():
     small = {(file, name): value for file, quantities in found.items() for name, value in quantities.items()
              if not (file == MODEL and name == "gradients")}
     assert max(small.values()) <= 1e-12, small
-    assert found[MODEL]["gradients"] <= 1e-10           # relative, entry by entry, of sums that nearly cancel
+    assert found[MODEL]["gradients"] <= 1e-10           # relative, entry by entry, for sums that nearly cancel
 
 
 def test_the_command_prints_the_largest_of_each_file(capsys):
@@ -74,7 +74,7 @@ def their_squeeze(z):
 
 
 def their_conv(z, W):
-    """add_edge_padding and a VALID convolution; kernels of one entry without."""
+    """add_edge_padding and a VALID convolution; without padding for kernels of one entry."""
     if W.shape[0] == 1:
         return z @ W[0, 0]
     N, H, V, _ = z.shape
@@ -160,7 +160,7 @@ LABELLED = {"ycond": True, "weight_y": 0.25}
 
 
 def at_random(flow, rng, size=0.2):
-    """The flow with its parameters moved, but for orthogonal matrices."""
+    """The flow with its parameters moved, except orthogonal matrices."""
     space = space_of(flow)
     return space.value_at(space.vector + size * rng.standard_normal(space.vector.size))
 
@@ -173,7 +173,7 @@ CLASSES = [2, 0, 1]
 
 
 def example(chosen):
-    """(configuration, names, a model, their variables) of images of one channel."""
+    """(configuration, names, a model, their variables) for images of one channel."""
     config = BASE | chosen
     rng, size = RNG(0), config["image_size"]
     names = theirs_of.Names(config, 1)
@@ -186,7 +186,7 @@ def example(chosen):
     net = at_random(classifier(2 ** (config["n_levels"] + 1), 3), rng) if theirs_of.classifies(config) else None
     flow = at_random(flow, rng)
     theirs = names.theirs(theirs_of.Model(config, flow, net, x, CLASSES))
-    for key in theirs:                  # what their masks hide is anything
+    for key in theirs:                  # what their masks hide may be anything
         if key.endswith(("/invconv/L", "/invconv/U")):
             hidden = np.triu if key.endswith("L") else np.tril
             theirs[key] = theirs[key] + hidden(rng.standard_normal(theirs[key].shape))
@@ -209,7 +209,7 @@ def test_log_prob_is_that_of_their_lines(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradients_are_those_of_their_variables(name):
-    """Along any direction of what they train, their loss has the slope that our gradients, as theirs, say."""
+    """Along any direction of their trained variables, their loss has the slope given by our gradients in their form."""
     config, names, model, theirs = example(CONFIGS[name])
     flow, x = model.flow, model.x
     log_prob, pullback = flow.log_prob_vjp(x)
@@ -289,7 +289,7 @@ def test_a_second_term_of_the_loss_and_its_classifier_are_read():
 @pytest.mark.parametrize("matrix", ("plain", "factors", "shuffle", "reverse"))
 @pytest.mark.parametrize("kind", ("affine", "additive"))
 def test_steps_of_the_port_by_what_a_file_holds(matrix, kind):
-    """Numbers with the keys of the port's file, of a step whose maps are written out here."""
+    """Numbers with the keys of the port's file, for a step whose maps are written out here."""
     config, theirs = comparison.numbers("glow_step_invconv_affine_lu")
     C, rng = config["in_channels"], RNG(0)
     param = {k: v for k, v in comparison.under("param/", theirs).items() if not k.startswith("invconv") or matrix == "factors"}
@@ -435,7 +435,7 @@ def test_float32_stays():
 
 
 def test_at_the_start():
-    """Networks give 0: (4) is a multiplication by sigmoid(2), (6) and (8) nothing; orthogonal matrices have log-det 0."""
+    """Networks give 0: (4) multiplies by sigmoid(2), (6) and (8) do nothing; orthogonal matrices have log-det 0."""
     x = RNG(9).standard_normal((2, 1, 4, 4))
     flow = glow(RNG(10), (1, 4, 4), 1, 3, 5)
     assert np.allclose(flow.bijector.inner.log_det(x), 3 * 8 * np.log(1 / (1 + np.exp(-2))), atol=1e-12)
@@ -566,7 +566,7 @@ def test_actnorm_starts_as_in_the_sources(options, power, ddof, rank, shape):
 
 
 def test_actnorm_of_constant_channels():
-    """The source's eps is what keeps them finite; without it they are refused, and no output scale is touched."""
+    """The source's eps keeps them finite; without it they are refused, and no output scale is changed."""
     v = np.ones((4, 2, 3, 3))
     f = GlowActNorm(np.zeros(2), np.zeros(2), rank=3)
     assert np.allclose(f.initialised(v, RNG(0)).s, np.log(1e6) / 3)
@@ -594,7 +594,7 @@ def test_actnorm_is_the_affine_map_that_it_says():
         assert np.allclose(f.forward(z), g.forward(z), atol=1e-13) and np.allclose(f.log_det(z), g.log_det(z), atol=1e-13)
 
 
-# -- what it is made of ---------------------------------------------------------------------------------------------------
+# -- its parts ------------------------------------------------------------------------------------------------------------
 
 LINEAR = {"dense": lambda rng: DenseLinear(rng.standard_normal((3, 3))),
           "dense without a shift": lambda rng: DenseLinear(rng.standard_normal((3, 3)), None),
@@ -694,7 +694,7 @@ def test_conventions_are_the_three():
 
 @pytest.mark.parametrize("permutation", ["1x1", "lu"])
 def test_training_learns(permutation):
-    """Images of one grey level each: two hundred steps take more than a nat for each of 16 pixels off the start's."""
+    """Images of one grey level each: two hundred steps improve on the start by more than a nat for each of 16 pixels."""
     rng = RNG(26)
     x = np.broadcast_to(rng.standard_normal((128, 1, 1, 1)), (128, 1, 4, 4)) + 0.05 * rng.standard_normal((128, 1, 4, 4))
     flow = glow(rng, (1, 4, 4), 1, 2, 8, permutation=permutation).initialised(x, rng)

@@ -1,4 +1,4 @@
-"""The house: every package imports only what stands below it, no module imports itself by a detour, nobody imports the door."""
+"""The house: every package imports only packages below it, imports have no circle, and nobody imports `refflow` itself."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def imported(name, path, known):
 
 
 def circle(known):
-    """A circle of imports among modules, None where there is none."""
+    """A circle of imports among modules, or None."""
     graph = {name: {found for found in imported(name, path, known) if found in known and found != name}
              for name, path in known.items()}
-    for name in graph:                              # a package's door opens its rooms: that is not a circle
+    for name in graph:                              # a package that imports its own modules is not a circle
         graph[name] = {found for found in graph[name] if not name.startswith(f"{found}.")}
     try:
         TopologicalSorter(graph).prepare()
@@ -70,7 +70,7 @@ def upward(known):
 
 
 def through_the_door(known):
-    """The modules of refflow that import `refflow` itself; adapters do, as those in their users' repositories."""
+    """The modules of refflow that import `refflow` itself; adapters do, like adapters in users' repositories."""
     return [name for name, path in known.items() if name.startswith("refflow.") and not name.startswith("refflow.peers")
             for found in imported(name, path, known) if found == "refflow"]
 

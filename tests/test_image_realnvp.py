@@ -1,4 +1,4 @@
-"""RealNVP of images: agreement with the authors' numbers, with a literal forward pass of every setting, and the recipe."""
+"""RealNVP of images: agreement with the authors' numbers, with a literal forward pass for every setting, and the recipe."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_wrong_numbers_are_found(file, monkeypatch):
     found = theirs_of.differences()[file]
     caught = {quantity for quantity, value in found.items() if not original.passes(value)}
     assert caught >= set(WRONG[file].values())
-    assert caught - set(WRONG[file].values()) <= {"unordered", "unsqueeze"}         # the inverses, of their wrong numbers
+    assert caught - set(WRONG[file].values()) <= {"unordered", "unsqueeze"}         # the inverses, at their wrong numbers
 
 
 def test_names_without_a_counterpart_are_refused():
@@ -103,7 +103,7 @@ def test_their_switches_are_read_from_their_names(change, channels):
 # -- a literal forward pass, in the authors' layout ---------------------------------------------------------------------
 
 class Literal:
-    """The map from images (N, H, W, C) to latents, entry for entry as described, with parameters by the authors' names."""
+    """The map from images (N, H, W, C) to latents, exactly as described, with parameters under the authors' names."""
 
     def __init__(self, given, scales, residual_blocks, *, train, batch_norm=True, weight_norm=True, skip=True,
                  bottleneck=False, additive=False, recursion_type=2):
@@ -137,7 +137,7 @@ class Literal:
         return (x - mean) / np.sqrt(var + 1e-4) + self.given[f"{scope}/beta"]
 
     def convolutions(self, x, scope, first):
-        """h_0, ... and out, with what stands between them; `first`: with a normalisation and ReLU in front."""
+        """h_0, ... and out, with the layers between them; `first`: with a normalisation and ReLU before them."""
         x = np.maximum(self.norm(x, f"{scope}/bn_in"), 0) if first else x
         for i in range(2 if self.bottleneck else 1):
             x = np.maximum(self.norm(self.convolution(x, f"{scope}/h_{i}"), f"{scope}/bn_{i}"), 0)
@@ -357,7 +357,7 @@ def test_gradients(name, train):
 
 
 def couplings_of(chain):
-    """Its couplings, in the order in which images pass them."""
+    """Its couplings, in the order that images pass them."""
     for stage in chain.stages:
         if isinstance(stage, FactorOut):
             yield from couplings_of(stage.rest)
@@ -366,7 +366,7 @@ def couplings_of(chain):
 
 
 def of_port(coupling, x, g, v):
-    """The port's coupling, line by line, given what its network gives: (y, sum of s), w = g v / |v| for each channel."""
+    """The port's coupling, line by line, given its network's output: (y, sum of s), w = g v / |v| for each channel."""
     w = (g * v / np.sqrt(v * v))[:, None, None]
     if coupling.passes.shape[-1] > 1:
         b = 1.0 * coupling.passes
@@ -383,7 +383,7 @@ def of_port(coupling, x, g, v):
 
 
 def ports_couplings(rng):
-    """(coupling, is it a checkerboard, images that it takes)."""
+    """(coupling, is it a checkerboard, its input images)."""
     for coupling in couplings_of(built(rng, **PORTS["chrischute"]).bijector.inner):
         shape = coupling.passes.shape
         checkerboard = shape[-1] > 1
@@ -413,7 +413,7 @@ def test_gains_of_channels_are_the_ports():
 
 
 def test_the_ports_normalised_weight_has_the_gains_gradient():
-    """torch's own weight_norm: that of g is the gain's but for the sign of v, that of v is 0."""
+    """torch's own weight_norm: g's gradient is the gain's up to the sign of v, v's gradient is 0."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(13)
 
@@ -456,7 +456,7 @@ def test_batch_statistics_tell_events_apart_from_their_batch():
 
 
 def test_the_start():
-    """The first checkerboard couplings leave b's scale alone, and everything is drawn as (14) to (16) say."""
+    """The first checkerboard couplings do not scale b, and everything is drawn as (14) to (16) say."""
     flow = image_realnvp(np.random.default_rng(4), (3, 8, 8), 2, 8, dtype=np.float32)
     named = theirs_of.names(flow, theirs_of.scopes({"n_scale": 2}))
     given = theirs_of.by_their_names(flow.params(), named, named)
@@ -481,7 +481,7 @@ def test_the_start():
 
 
 def test_gains_of_channels_at_the_start():
-    """1 for each channel in which b has entries, all of them penalised; a map of 1 x 1 leaves some couplings without b."""
+    """1 for each channel in which b has entries, all of them penalised; in an image of 1 x 1 some couplings have no b."""
     flow = image_realnvp(np.random.default_rng(4), (3, 2, 2), 2, 2, channel_gains=True, dtype=np.float32)
     gains = {path: array for path, array in flatten(flow.params()) if path[-1] == "gains"}
     assert [len(array) for array in gains.values()] == [3, 3, 3, 6, 6, 6, 0, 6, 0, 6]
@@ -510,7 +510,7 @@ def test_the_logit_and_the_authors_layout():
 
 
 def test_penalty():
-    """(17) of the kernels' gains and of the checkerboards' scales alone, and its gradient in training."""
+    """(17) over only the kernels' gains and the checkerboards' scales, and its gradient in training."""
     rng = np.random.default_rng(7)
     flow = built(rng, (1, 4, 4), 2, 2, residual_blocks=1)
     names = penalised(flow)
@@ -533,7 +533,7 @@ def test_penalty():
 
 
 def test_initialised_by_data():
-    """Every normalisation, in networks too, gets the statistics of the data as it reaches it."""
+    """Every normalisation, in networks too, gets the statistics of the data that reaches it."""
     rng = np.random.default_rng(11)
     flow = built(rng, residual_blocks=1)
     x, record = images(rng, flow, 6), {}
@@ -555,7 +555,7 @@ def blobs(rng, count):
 
 @pytest.mark.parametrize("options", [{}, {"channel_gains": True}], ids=["one gain", "gains of channels"])
 def test_training(options):
-    """The loss falls, and the flow with moving statistics is as good as those of its batches."""
+    """The loss falls, and the flow with moving statistics is as good as with its batches' statistics."""
     rng = np.random.default_rng(8)
     x = blobs(rng, 256)
     flow = image_realnvp(rng, (1, 4, 4), 2, 4, 1, **options)

@@ -315,13 +315,13 @@ def test_bad_pointwise_maps_are_refused(make, rule):
         Pointwise(DenseLinear(np.eye(2))).forward(np.zeros((3, 2, 2)))
 
 
-# -- the words of the matrix pages ------------------------------------------------------------------------------------
+# -- helpers of the matrix pages --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make", [lambda: DenseLinear(rng(3).standard_normal((5, 5))),
                                   lambda: plu(5).replace(shift=np.zeros(5)), lambda: OrthogonalLinear(rotation(5))])
 @pytest.mark.parametrize("power", [-600, -140, 140, 600])
 def test_events_of_any_size_are_mapped_alike(make, power):
-    """Moderate events are not scaled, others are: by powers of 2, so that both ways differ in the order of sums alone."""
+    """Moderate events are not scaled, others are: by powers of 2, so that both ways differ only in the order of sums."""
     f, z = make(), rng(1).standard_normal((7, 5))
     big = np.ldexp(z, power)
     assert np.allclose(np.ldexp(f.forward(big), -power), f.forward(z), rtol=1e-12, atol=1e-14)
@@ -413,7 +413,7 @@ def test_orthogonal_matrices_are_trained_among_themselves(shape, dtype):
     assert np.allclose(free.value_at(free.vector).Q, start, atol=8 * np.finfo(dtype).eps)
     for size in (1e-3, 1.0, 1e3):
         y = (size * rng(1).standard_normal(free.vector.size)).astype(dtype)
-        Q = free.value_at(y).Q                          # a member, or this raises
+        Q = free.value_at(y).Q                          # a member; otherwise this raises
         assert Q.dtype == dtype and np.allclose(np.linalg.det(Q), np.linalg.det(start), rtol=1e-4)
     again = Unconstrained(OrthogonalLinear(start)).leaves[0].map.free(free.value_at(free.vector + dtype(0.25)).Q)
     assert np.allclose(again, free.vector + dtype(0.25), atol=64 * np.finfo(dtype).eps)
@@ -520,7 +520,7 @@ def test_pixels_that_are_no_numbers_do_not_come_back():
 
 
 def test_bits_per_dimension():
-    """The uniform density on the data's range is 8 bits a pixel, whatever the range; the formulas of RealNVP and Glow."""
+    """The uniform density on the data's range gives 8 bits a pixel, whatever the range; the formulas of RealNVP and Glow."""
     D = 3 * 4 * 4
     for low, high in ((0.0, 1.0), (-1.0, 1.0), (-0.5, 0.5)):
         assert np.isclose(bits_per_dim(-D * np.log(high - low), (3, 4, 4), low=low, high=high), 8, rtol=1e-14)

@@ -1,4 +1,4 @@
-"""The README's commands after a clone: an editable install is found from everywhere, also from beside the clone."""
+"""The README's commands after a clone: an editable install is found everywhere, also in the directory of the clone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix" or importlib.util.find_spec("
 
 
 def call(*command, cwd):
-    """Run a command that knows nothing of this checkout."""
+    """Run a command that is independent of this checkout."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP"))}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -32,7 +32,7 @@ def call(*command, cwd):
 
 
 def clone(directory):
-    """What an install reads of this checkout, copied."""
+    """A copy of the files that an install reads from this checkout."""
     directory.mkdir(exist_ok=True)
     for name in FILES:
         if (ROOT / name).is_dir():
@@ -73,7 +73,7 @@ def test_the_readmes_first_commands_and_twelve_lines_work(installed):
 
 
 def test_a_wheel_holds_refflow_alone(tmp_path):
-    """What makes the editable install visible does not put other packages into a wheel."""
+    """The setting that makes the editable install visible does not put other packages into a wheel."""
     clone(tmp_path)
     for other in ("tests", "validation"):
         (tmp_path / other).mkdir()

@@ -1,4 +1,4 @@
-"""Every law on every page, about 25 draws of 32 points for each dtype, and on compositions, a third as many."""
+"""Every law on every page, about 25 draws of 32 points for each dtype, and on compositions, with a third as many draws."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_page(name, dtype):
 
 
 def drawn_by_themselves():
-    """The bijectors with components, registered or not, by name; maps with networks have tests of their own."""
+    """The bijectors with components, registered or not, by name; maps with networks have their own tests."""
     unregistered = (Chain, Concatenate, FactorOut, Independent, Inverse, Pointwise, Reshape, Transposed)
     pages = list(of_kind("bijector", components=True).values()) + list(unregistered)
     return {page.__name__: page for page in pages if not nets_of(page.examples(Plainest())[0])}
@@ -55,7 +55,7 @@ def drawn_by_themselves():
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", drawn_by_themselves())
 def test_page_with_components(name, dtype):
-    """Every law on what a page's `examples` draw, a third as many."""
+    """Every law on values from a page's `examples`, with a third as many draws."""
     rejected, tried = Counter(), Counter()
 
     @settings(max_examples=max(1, settings.default.max_examples // 3))
@@ -157,7 +157,7 @@ def test_differences_of_a_log_det_know_their_error(seed):
 
 @pytest.mark.parametrize("s, bias", [([62.0], [1.0]), ([16.5, 42.0], [4.0, 5.5]), ([1.0, 62.0], [0.0, 1.0])])
 def test_the_mass_of_a_steep_map_is_found(s, bias):
-    """Its latents, of width exp(-s) about -bias, are not seen in the floats; wider ones are."""
+    """Latents of width exp(-s) around -bias vanish in rounding; wider ones do not."""
     f = refflow.GlowActNorm(np.array(s), np.array(bias), factor=1.0)
     one = np.ones((1, len(s)))
     assert LAWS["mass is one"](f, Points(f, one, one, one, np.ones(1))) == (0, 1)

@@ -70,7 +70,7 @@ def test_the_command_fails_for_wrong_latents(monkeypatch, capsys):
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, theirs))
     assert original.main(["nice"]) == 1
     failing = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "exceeds" in line]
-    assert failing == ["latents", "inverse"]                                    # the inverse is that of their latents
+    assert failing == ["latents", "inverse"]                                    # the inverse is taken at their latents
 
 
 def test_a_parameter_without_a_counterpart_is_refused():

@@ -51,7 +51,7 @@ PAGES = [path for path in MODULES if "maps" in path.parts]
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts))
 def test_mathematics_in_sentences_stands_in_backticks(path):
-    """At least what has a power or a bar."""
+    """At least mathematics with a power or a bar."""
     for block in document(path.read_text())[0]:
         if isinstance(block, Paragraph):
             assert block.text.count("`") % 2 == 0

@@ -1,4 +1,4 @@
-"""The oracle: right code passes, each kind of wrong code is caught and named, what is absent is skipped."""
+"""The oracle: right code passes, each kind of wrong code is caught and named, missing quantities are skipped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOLDEN = Path(golden.__file__).parent / "golden"
 
 
 def right(name):
-    """A page as somebody else's complete code."""
+    """A page presented as somebody else's complete code."""
 
     def mine(params, z):
         f = REGISTRY[name](**params)
@@ -37,7 +37,7 @@ def right(name):
 
 
 def planted(name, key, wrong, dtype="float64"):
-    """The report on a page of which one quantity is `wrong(f, z)`; everything else is refflow's own."""
+    """The report on a page with one quantity replaced by `wrong(f, z)`; everything else is refflow's own."""
 
     def mine(params, z):
         f = REGISTRY[name](**params)
@@ -98,7 +98,7 @@ def test_a_composite_is_checked_with_its_own_parameters():
     assert report.passed[0].bijector == "Chain(Affine, Softplus)"
 
 
-# -- what is not measured ---------------------------------------------------------------------------------------------
+# -- quantities that are not measured ---------------------------------------------------------------------------------
 
 def test_what_is_not_returned_is_skipped_by_name():
     report = check(adapter("Affine", dtype="float32")(lambda params, z: {"forward": params["scale"] * z + params["shift"]}))
@@ -126,7 +126,7 @@ def test_limits_are_kept():
 
 
 def test_a_batch_of_parameters_is_asked_within_its_limits():
-    """Rows outside the limits give way to one inside: such points had been dropped without a word."""
+    """Rows outside the limits are replaced by one inside: such points used to be dropped silently."""
     seen = []
 
     def mine(params, z):
@@ -161,7 +161,7 @@ def test_an_exception_of_their_library_is_a_finding():
 
 
 def test_entries_that_are_always_zero_are_not_inputs():
-    """What a library returns for the cotangents of entries above a diagonal is its own affair."""
+    """A library may return anything for the cotangents of entries above a diagonal."""
     def mine(params, z):
         f = refflow.PLULinear(**params)
         (x, _), pullback = f.vjp(z)
@@ -177,7 +177,7 @@ def test_entries_that_are_always_zero_are_not_inputs():
 
 
 def test_where_rounding_moves_the_answer_far_it_is_not_asked():
-    """kappa is of the first order; half an ulp of x moves this inverse by many orders of magnitude."""
+    """kappa is first-order; half an ulp of x moves this inverse by many orders of magnitude."""
     x = np.float64(0.6321205588285577)
     steep = Point(refflow.WeibullCDF(concentration=2.0**-60, scale=1.0), "inverse", x)
     plain = Point(refflow.WeibullCDF(concentration=2.0, scale=1.0), "inverse", x)
@@ -293,7 +293,7 @@ def test_a_missing_sum_is_not_called_halved():
 
 
 def test_a_page_is_not_diagnosed_against_itself(monkeypatch):
-    """Golden truth is all that one of refflow's own pages is held against."""
+    """refflow's own pages are compared only with golden truth."""
     def asked(*args, **given):
         raise AssertionError("the page was asked for the truth of itself")
 
@@ -414,7 +414,7 @@ def naive_power(self, z):
 
 
 def naive_normal(self, x):
-    """dz/dx as sqrt(2 pi) exp(t^2/2) in the tails too, which have t^2 times the error of t."""
+    """dz/dx as sqrt(2 pi) exp(t^2/2) in the tails too, where this has t^2 times the error of t."""
     (z, log_det), _ = RIGHT_NORMAL(self, x)
     t, scale = (z - self.loc) / self.scale, self.scale
 
@@ -505,7 +505,7 @@ def test_torch_on_a_small_subset():
 
 
 def test_torch_sigmoid_log_det():
-    """Its softplus turns into the identity beyond 20."""
+    """A softplus that becomes the identity beyond 20."""
     pytest.importorskip("torch")
     found = [f for f in check("torch", page="Sigmoid", dtypes=["float64"]).failed if f.quantity == "log_det"]
     assert found and 20 < abs(found[0].input) < 37 and found[0].worst > 1e5

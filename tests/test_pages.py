@@ -1,4 +1,4 @@
-"""Every page is complete, and the completeness test names what one lacks."""
+"""Every page is complete, and the completeness test names what a page lacks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_page_is_complete(name):
 
 @pytest.mark.parametrize("name", modules())
 def test_citations_of_a_module(name):
-    """Modules that hold no page have equations too: contracts, helpers with a derivation of their own."""
+    """Modules without a page have equations too: contracts, helpers with a derivation of their own."""
     assert equations(sys.modules[name]) in ([], [NOTHING])
 
 
@@ -115,12 +115,12 @@ BROKEN = [
     (COMPLETE.replace('"x is 1"', '" "'), "Shift: hard case 'Zero' has no reason"),
     (COMPLETE.replace(", z=[0.0]", ""), "Shift: hard case 'Zero' has no event"),
     (COMPLETE.replace("# (4)", ""), "Shift: equation (4) is cited by no line"),
-    (COMPLETE.replace("# (4)", "# (4) (5)"), "Shift: a line cites (5), which is no equation"),
+    (COMPLETE.replace("# (4)", "# (4) (5)"), "Shift: a line cites (5), but no equation has that number"),
     (COMPLETE.replace("x_bar                                   (4)", "x_bar                                   (3)"),
      "Shift: equation (3) stands twice"),
     (COMPLETE.replace("    z = x - 1                                       (2)\n", ""), "Shift: equation (2) is left out"),
     (COMPLETE.replace("    z = x - 1                                       (2)\n", ""),
-     "Shift: a line cites (2), which is no equation"),
+     "Shift: a line cites (2), but no equation has that number"),
     (COMPLETE.replace("class Shift(Bijector):", "class Base(Bijector):\n    pass\n\n@bijector(source='x', domain=real, "
                       "codomain=real, register=False)\nclass Shift(Base):").replace(
         '@bijector(source="definition", domain=real, codomain=real, register=False)\nclass Base', "class Base"),
@@ -131,7 +131,7 @@ BROKEN = [
         "    event_ndim", "    inner: Bijector = child()\n    event_ndim").replace("Bijector, bij", "Bijector, child, bij"),
      "Shift: hard case 'Zero' has no inner"),
     (COMPLETE.replace("    event_ndim", "    def output_shape(self, shape):\n        return shape\n\n    event_ndim"),
-     "Shift: no inverse_definition, though its shapes differ"),
+     "Shift: no inverse_definition, although its shapes differ"),
     (COMPLETE[COMPLETE.index("import numpy"):], "Shift: no numbered equation in the module docstring"),
 ]
 
@@ -139,7 +139,7 @@ BROKEN = [
 def test_a_chart_is_needed_where_dimensions_differ(page_of):
     reshaping = "    def output_shape(self, shape):\n        return (2, *shape)\n\n    hard_cases"
     source = COMPLETE.replace("    hard_cases", reshaping)
-    assert "Shift: no chart, though its dimensions differ" in lacks(page_of(source))
+    assert "Shift: no chart, although its dimensions differ" in lacks(page_of(source))
     assert not any("chart" in complaint for complaint in lacks(page_of(source.replace("(2, *shape)", "shape"))))
 
 
@@ -265,7 +265,7 @@ class Shift(Map):
 '''}
 OWN = {"conditioner": {"slope": "slope", "vjp": "vjp, the hand-written reverse rule"},
        "density": {"log_prob_vjp": "log_prob_vjp, the value and its hand-written reverse rule", "sample_vjp": "sample_vjp"},
-       "scale": {"evaluate": "evaluate", "log_slope": "log_slope", "field_slopes": "field_slopes, though it has parameters"},
+       "scale": {"evaluate": "evaluate", "log_slope": "log_slope", "field_slopes": "field_slopes, although it has parameters"},
        "parametrisation": {"vjp": "vjp, the hand-written reverse rule"}}
 PLANTED = [(kind, "definition", "definition, the believed equation") for kind in OWN] + \
           [(kind, function, what) for kind, functions in OWN.items() for function, what in functions.items()]
@@ -295,7 +295,7 @@ def test_what_a_page_of_another_kind_lacks_is_named(page_of, kind):
     source = OTHERS[kind]
     planted = [(source.replace('source="definition"', 'source=""'), "no source"),
                (source.replace("# (1)", "#"), "equation (1) is cited by no line"),
-               (source.replace("# (1)", "# (9) (1)"), "a line cites (9), which is no equation"),
+               (source.replace("# (1)", "# (9) (1)"), "a line cites (9), but no equation has that number"),
                (source.replace("hard_cases", "other_cases"), "no hard_cases")]
     for text, complaint in planted:
         assert f"Shift: {complaint}" in lacks(page_of(text)), complaint

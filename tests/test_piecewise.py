@@ -1,4 +1,4 @@
-"""Breaks and what uses them; splines and solvers: the planted bugs that their tests are for."""
+"""Breaks and their uses; splines and solvers: the planted bugs that their tests are for."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_mass_is_found_at_every_draw(page):
     one()
     rejected, tried = map(sum, zip(*found))
     assert tried == len(found) >= 10
-    assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # whose plateaus may be one float of x
+    assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # its plateaus may be one float of x
 
 
 COMPOSITES = [Chain((Affine(1.0, 2.0), LeakyReLU(0.1), Softsign())), Inverse(SPLINE),
@@ -256,7 +256,7 @@ def test_sums_and_products_without_rounding(dtype):
     found = exact_sum([terms[i] for i in rng.permutation(10)])
     exact = [sum(Fraction(float(t[i])) for t in terms) for i in range(300)]
     assert all(abs(Fraction(float(s)) - e) <= 2 * u * abs(e) for s, e in zip(found, exact))
-    assert sum(abs(Fraction(float(s)) - e) > 8 * u * abs(e) for s, e in zip(sum(terms), exact)) > 100      # those sums cancel
+    assert sum(abs(Fraction(float(s)) - e) > 8 * u * abs(e) for s, e in zip(sum(terms), exact)) > 100      # these sums cancel
 
 
 def test_ends_of_the_mixture():
@@ -275,7 +275,7 @@ def test_weights_rounded_to_float32_add_up_to_1_in_float64_again():
 # -- the truth and the certificate ------------------------------------------------------------------------------------
 
 def test_a_root_near_a_branch_point_is_not_the_branch_point():
-    """The first step of Newton's method starts at the knot, which the claim is to within rounding."""
+    """The first step of Newton's method starts at the knot, which the claim equals to within rounding."""
     f = RationalQuadraticSpline([-2.4662167681637222e17, -4.1527334988975154e-16, 2.4484841439076938e17],
                                 [-3.7084910786711214e-10, 7.329177200884561e-15, 675605.5607815613],
                                 [14.070262264340064, 4.423748356194072e-07, 6.305533371986902e-06])
@@ -306,7 +306,7 @@ def test_the_pages_are_found_by_name():
 
 
 def test_mass_inside_one_float_is_doubted():
-    """A plateau of x near 1/2 that is a single float: its mass had come out as 1e11, and a right page was accused."""
+    """A plateau of x near 1/2 that is a single float: its mass used to come out as 1e11, and a right page was accused."""
     f = LogisticMixtureCDF(weights=[0.5, 0.5], loc=[7.44, 41.09], scale=[0.21, 0.31])
     mass, _ = total_mass(points(f, np.array([7.5])))
     assert np.isnan(mass) and MASS(f, points(f, np.array([7.5]))) == (1, 1)

@@ -1,4 +1,4 @@
-"""Every law catches a planted bug of a kind that is met in the wild, and lets the healthy page pass."""
+"""Every law catches a planted bug of a kind that occurs in practice, and passes the healthy page."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ BUGS = [
 
 
 def points(g, f, shape, dtype):
-    """Points that suit the healthy bijector g, for f."""
+    """Points for f that suit the healthy bijector g."""
     rng = np.random.default_rng(2024)
 
     def draw(size):

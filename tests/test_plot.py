@@ -1,4 +1,4 @@
-"""Pictures: what is in their axes, that they leave matplotlib alone, how they are written, and refflow plot."""
+"""Pictures: the content of their axes, no change to matplotlib's settings, how they are written, and refflow plot."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cell(image):
 
 
 def centres(image):
-    """(rows, columns, 2): where the image's pixels stand."""
+    """(rows, columns, 2): the positions of the image's pixels."""
     left, right, bottom, top = image.get_extent()
     rows, columns = image.get_array().shape[:2]
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
@@ -71,7 +71,7 @@ def test_transport_shows_the_density_of_every_step(backwards):
         np.testing.assert_allclose(dots(axes), z, rtol=1e-12, atol=1e-12)
     for axes in shown:
         image = axes.images[0]
-        assert abs(image.get_array().sum() * cell(image) - 1) < 0.02           # the window leaves a thousandth or two out
+        assert abs(image.get_array().sum() * cell(image) - 1) < 0.02           # the window leaves out a thousandth or two
     last = shown[-1].images[0]
     np.testing.assert_allclose(last.get_array(), np.exp(flow.log_prob(centres(last))), rtol=1e-10, atol=1e-300)
     assert "z" in shown[0].get_title() and "x" in shown[-1].get_title() and "3" in shown[-1].get_title()
@@ -88,7 +88,7 @@ def test_transport_is_a_change_of_variables():
 
 
 def test_transport_windows():
-    """One window for all panels where it serves, each its own where the scales differ."""
+    """One window for all panels if it serves; separate windows if the scales differ."""
     def limits(*scale):
         flow = Flow(Chain([Affine(shift=0.0, scale=1.5), Affine(shift=0.0, scale=np.array(scale))]), StandardNormal(2))
         return [(axes.get_xlim(), axes.get_ylim()) for axes in panels(plot.transport(flow, np.random.default_rng(0)))]
@@ -152,7 +152,7 @@ def test_density_of_one_entry():
 
 
 def test_density_of_many_entries():
-    """Below the diagonal data, above it samples, as many of one as of the other."""
+    """Below the diagonal data, above it samples, equally many of both."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 8)) + np.arange(8)
     flow = Flow(Affine(shift=np.arange(8.0), scale=np.ones(8)), StandardNormal(8))
@@ -166,7 +166,7 @@ def test_density_of_many_entries():
 
 
 def test_density_of_thirty_entries():
-    """The names of breast_cancer's columns, which are longer than a panel is wide, fit; what is not shown is said."""
+    """The names of breast_cancer's columns, which are longer than a panel is wide, fit; a title says what is not shown."""
     rng = np.random.default_rng(0)
     flow = Flow(Affine(shift=np.zeros(30), scale=np.ones(30)), StandardNormal(30))
     names = [f"worst fractal dimension, {i + 1}" if i % 2 else f"radius {i + 1}" for i in range(30)]
@@ -266,7 +266,7 @@ def test_images_in_colour_and_their_limits():
 
 @pytest.mark.parametrize("groups, options, match", [
     ([], {}, "at least one group"), ([np.zeros((2, 5))], {}, r"shape \(2, 5\)"),
-    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"no images of shape \(2, 3\)"),
+    ([np.zeros((2, 5))], {"shape": (2, 3)}, r"not images of shape \(2, 3\)"),
     ([np.zeros((2, 2, 3, 3))], {}, "1 or 3 channels"), ([np.zeros((2, 3, 3))], {"titles": ["a", "b"]}, "1 titles, not 2")])
 def test_images_refuse(groups, options, match):
     with pytest.raises(ValueError, match=match):
@@ -292,7 +292,7 @@ def test_interpolation_is_straight_in_latents():
             plot.interpolation(flow, **wrong)
 
 
-# -- the house of matplotlib, and files -------------------------------------------------------------------------------
+# -- matplotlib's settings, and files ---------------------------------------------------------------------------------
 
 def test_nothing_of_matplotlib_is_changed(tmp_path):
     before, figures = dict(mpl.rcParams), pyplot.get_fignums()

@@ -42,7 +42,7 @@ def test_blocks_of_rows(in_place, M, N, n):
 @given(M=st.sampled_from((1, 6, 37, 64, 100)), N=st.sampled_from((0, 3, 32, 96)), n=st.integers(1, 80), dtype=DTYPES,
        seed=st.integers(0, 100))
 def test_products_are_those_of_the_whole(M, N, n, dtype, seed):
-    """Of small integers, whose sums are exact."""
+    """Products of small integers, whose sums are exact."""
     rng = np.random.default_rng(seed)
     W, A, G = (rng.integers(-9, 10, shape).astype(dtype) for shape in ((M, N), (N, n), (M, n)))
     block = products.column_block(n, dtype)

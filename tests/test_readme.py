@@ -1,4 +1,4 @@
-"""The README and the files it links: links lead somewhere, Python blocks run, what is printed is what is written there."""
+"""The README and the files it links: links lead somewhere, Python blocks run, and print the text that follows them."""
 
 import configparser
 import contextlib
@@ -127,12 +127,12 @@ def test_the_commands_that_documents_name_exist():
 
 @pytest.mark.parametrize("name", ["certificate", "pages", "check", "adapter", "findings"])
 def test_generated_text_is_fresh(name):
-    """That of torch and of training is compared by `.ci/run`, through `validation.readme --check`."""
+    """The text of torch and of training is compared by `.ci/run`, through `validation.readme --check`."""
     assert stale(name) is None
 
 
 def test_the_users_example_is_caught():
-    """The defect of the README's own adapter is what the finding says."""
+    """The finding names the defect of the README's own adapter."""
     section = readme.sections(TEXT)["adapter"]
     assert section.startswith("```text\nFAIL  mine  inverse  float64") and "digits lost" in section
 

@@ -1,4 +1,4 @@
-"""RealNVP for vectors: the paper's equations number by number, its start, its sizes, and what it refuses."""
+"""RealNVP for vectors: the paper's equations one by one, the start, the sizes, and the refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refflow.training import Adam, Cosine, Unconstrained, recipes
 
 
 def moved(flow, rng):
-    """The flow with all of its parameters drawn."""
+    """The flow with all its parameters drawn."""
     start = flow.ravel()
     return flow.unravel(start + 0.3 * rng.standard_normal(start.size).astype(start.dtype))
 
@@ -28,7 +28,7 @@ def dense(layers, a):
 
 @pytest.mark.parametrize("size, hidden, couplings", [(2, (3,), 1), (3, (4, 2), 2), (5, (), 3), (6, (3,), 4)])
 def test_the_density_is_the_papers(size, hidden, couplings):
-    """Equations (1) to (4) of the page, one event and one coupling after the other."""
+    """Equations (1) to (4) of the page, one event and one coupling at a time."""
     rng = np.random.default_rng(size)
     flow = moved(realnvp(rng, size, hidden, couplings, "tanh"), rng)
     x = rng.standard_normal((4, size))
@@ -83,7 +83,7 @@ def test_its_gradient():
 
 
 def test_it_learns_a_bent_density():
-    """x_1 is normal, x_2 given x_1 is N(x_1^2, 1/16): the entropy is known, and a normal density is far from it."""
+    """x_1 is normal, x_2 given x_1 is N(x_1^2, 1/16): the entropy is known, and a normal density is far worse."""
     rng = np.random.default_rng(4)
 
     def draw(n):

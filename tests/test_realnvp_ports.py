@@ -1,4 +1,4 @@
-"""RealNVP of images as two ports have it, chrischute/real-nvp and fmu2/realNVP: their numbers, and both line by line."""
+"""RealNVP of images as in two ports, chrischute/real-nvp and fmu2/realNVP: their numbers, and both line by line."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ WRONG = {
 def test_one_wrong_entry_is_found(port, key, monkeypatch):
     config, theirs = comparison.numbers(FILES[port])
     wrong = np.array(theirs[key])
-    i = np.where(wrong == 0, np.inf, np.abs(wrong)).argmin()            # the smallest: nothing larger hides it
+    i = np.where(wrong == 0, np.inf, np.abs(wrong)).argmin()            # the smallest: no larger error hides it
     wrong.ravel()[i] *= 1 + 1e-6
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, comparison.Numbers(theirs | {key: wrong})))
     found, _ = theirs_of.read(FILES[port])
@@ -68,7 +68,7 @@ READ_FROM_NAMES = {("chrischute", "kernel_gains")}
 
 @pytest.mark.parametrize("port, key", sorted(set(SETTINGS) - OF_CHECKERBOARDS - READ_FROM_NAMES))
 def test_every_setting_of_a_port_is_needed(port, key, monkeypatch):
-    """Without it the numbers of a coupling of channels are not met, or names not found; the others change whole models."""
+    """Without it a channel coupling's numbers disagree, or names are not found; the other settings change whole models."""
     usual = {"eps": 1e-4, "order": ("shift", "scale"), "output_norm": True, "shift_first": True}
     changed = {name: dict(settings) for name, settings in PORTS.items()}
     changed[port][key] = usual.get(key, False)
@@ -84,7 +84,7 @@ def test_every_setting_of_a_port_is_needed(port, key, monkeypatch):
 # -- both ports line by line ------------------------------------------------------------------------------------------
 
 class Literal:
-    """A whole model from images to latents, entry for entry as the port's code has it, by the port's names."""
+    """A whole model from images to latents, exactly as in the port's code, with the port's names."""
 
     def __init__(self, given, train, scales):
         self.given, self.train, self.scales, self.moving = given, train, scales, {}
@@ -193,7 +193,7 @@ class LiteralFmu2(Literal):
         return t, self.given[f"{scope}scale"] * np.tanh(s) + self.given[f"{scope}scale_shift"]
 
     def moved(self, x, t, s, scope, changed):
-        """x exp(s) + t, normalised where `changed` by the statistics of all of it."""
+        """x exp(s) + t, normalised where `changed` is True, by the statistics of all entries."""
         y = x * np.exp(s) + t
         mean, var = self.moments(y, f"{scope}out_bn")
         y = (y - mean) / np.sqrt(var + 1e-5) * changed + y * (1 - changed)
@@ -253,7 +253,7 @@ def test_the_models_of_a_port(port, scales, blocks, shape, train):
 
 @pytest.mark.parametrize("port, key", sorted(OF_CHECKERBOARDS))
 def test_the_settings_of_checkerboards_are_needed(port, key):
-    """Another setting is another function of the same parameters, but for the mask among the channels: of more."""
+    """Another setting is another function of the same parameters; with the mask among the channels, of more parameters."""
     flow, named = model_of(port, 1)
     changed = PORTS[port] | {key: True if key == "output_norm" else not PORTS[port][key]}
     usual = image_realnvp(np.random.default_rng(0), (2, 4, 4), 1, 3, 1, logit=None, **changed)
@@ -269,7 +269,7 @@ def test_the_settings_of_checkerboards_are_needed(port, key):
 
 @pytest.mark.parametrize("port", PORTS)
 def test_gradients_through_a_ports_statistics(port):
-    """Of parameters and data, in a random direction, against differences."""
+    """Gradients in parameters and data, in a random direction, compared with differences."""
     flow, _ = model_of(port, 2)
     flow = of_batch(flow)
     rng = np.random.default_rng(2)
@@ -289,7 +289,7 @@ def test_gradients_through_a_ports_statistics(port):
 
 @pytest.mark.parametrize("port", PORTS)
 def test_a_models_file_is_read(port, tmp_path):
-    """A file of numbers of the literal pass: the port, its scales and its widths are told from names and shapes."""
+    """A file of numbers from the literal pass: the port, its scales and its widths are recognised from names and shapes."""
     flow, named = model_of(port, 2, 2)
     given = realnvp_names.by_their_names(flow.params(), named, named)
     x, found = np.random.default_rng(3).normal(size=(3, 2, 4, 4)), {}

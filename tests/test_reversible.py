@@ -1,4 +1,4 @@
-"""Gradients by chunks, tuned, in threads and without stored activations: those of the pages."""
+"""Gradients by chunks, tuned, in threads and without stored activations equal the pages' gradients."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ N = 23
 
 
 def moved(value, size=0.2, seed=3):
-    """Parameters that differ from the simple ones with which a model starts; triangles stay so, shifts
-    0."""
+    """Parameters that differ from the simple ones with which a model starts; triangles remain triangles, shifts
+    remain 0."""
     rng = np.random.default_rng(seed)
     return value.replace(**nest({path: (v + size * rng.standard_normal(v.shape)).astype(v.dtype)
                                  for path, v in flatten(value.params()) if path[-1] not in ("lower", "upper", "shift")}))
@@ -39,7 +39,7 @@ def net(a, b, activation="relu", hidden=(9, 8), seed=0, **options):
 
 
 def couplings(kind=AffineCoupling, D=5, K=3, masked=None, family=None, **options):
-    """Of this kind, or of a family."""
+    """Couplings of this kind, or of a family."""
     stages = []
     for k in range(K):
         mask = masks.halves(D, flip=k % 2 == 1) if masked is None else masked ^ (k % 2 == 1)
@@ -116,7 +116,7 @@ def tuned_steps(flow):
 @pytest.mark.parametrize("in_place", (True, False))
 @pytest.mark.parametrize("n", (1, 31, 100, 512))
 def test_products_in_blocks(monkeypatch, in_place, n):
-    """Of events that do and do not fill their blocks, and of layers whose sizes do and do not divide into some."""
+    """With events that do and do not fill their blocks, and layers whose sizes do and do not divide into blocks."""
     monkeypatch.setattr(products, "in_place", lambda: in_place)
     rng = np.random.default_rng(4)
     for dtype in (np.float32, np.float64):
@@ -131,7 +131,7 @@ def test_products_in_blocks(monkeypatch, in_place, n):
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_chunks_that_multiply_in_other_blocks(monkeypatch, memory):
-    """Two chunks of one call, and two calls of one object, on both sides of the size at which a product is whole."""
+    """Two chunks of one call, and two calls of one object, on both sides of the size above which a product is split."""
     monkeypatch.setattr(products, "in_place", lambda: True)
     flow, rng = moved(realnvp(np.random.default_rng(0), 6, (64, 32), 2), 0.1), np.random.default_rng(4)
     size = products.SMALL // 32**2
@@ -181,7 +181,7 @@ def test_arrays_serve_other_flows_sizes_and_dtypes():
 
 
 def test_what_is_prepared_serves_flows_of_the_same_form_alone():
-    """The numbers of a step of training may be exchanged; a mask of the same shape, an option, a shape may not."""
+    """The numbers that training changes may be exchanged; a mask of the same shape, an option or a shape may not."""
     gradient, first = LikelihoodGradient(), FLOWS["the other side"]()
     flows = (first, moved(first, 0.05), normal(*couplings(masked=np.array([True, True, False, True, False]))),
              normal(*couplings(family=affine_family(ExpScale()))), normal(*couplings(K=2)),
@@ -234,7 +234,7 @@ def test_outside_the_support(memory):
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_numbers_beyond_the_plain_formulas_are_left_to_the_pages(memory):
-    """A layer whose products overflow, though their sum does not; a scale beyond the floats, though its product is not."""
+    """A layer whose products overflow although their sum does not; a scale that overflows although its product does not."""
     huge = Sequential((Dense([[2.0**1000, -2.0**1000], [1.0, 0.0]]), ReLU(), Dense([[2.0**-1000, 0.0], [0.0, 1.0]])))
     mask = np.array([True, True, False])
     steep = AffineCoupling(mask, Sequential((Dense([[720.0, 0.0], [0.0, 0.0]]),)))
@@ -266,7 +266,7 @@ def small_glow(size=0.05, **options):
 
 
 def with_shifts(f):
-    """The same with shifts in its matrices, as files of older flows have them."""
+    """The same with shifts in its matrices, as in files of older flows."""
     if isinstance(f, DenseLinear):
         return f.replace(shift=0.1 * np.arange(len(f.W)))
     held = {key: getattr(f, key) for key in ("bijector", "inner", "rest") if hasattr(f, key)}
@@ -311,7 +311,7 @@ def test_images_in_chunks_and_threads(memory):
 
 
 def kinds(line):
-    """The classes of the steps of a line, and of those inside its steps."""
+    """The classes of the steps of a line, and of the steps inside its steps."""
     return [kind for step in line.steps
             for kind in (kinds(step.line) if isinstance(step, likelihood.FactorStep) else [type(step).__name__])]
 
@@ -361,7 +361,7 @@ def test_couplings_with_gains_of_channels_are_left_to_the_pages():
 @pytest.mark.parametrize("train", (False, True))
 @pytest.mark.parametrize("port", PORTS)
 def test_what_ports_of_realnvp_add_is_left_to_the_pages(port, train):
-    """Normalised kernels, statistics of a batch, checkerboards: no twin takes them for what it knows."""
+    """Normalised kernels, statistics of a batch, checkerboards: no twin mistakes them for its own page."""
     flow = image_realnvp(np.random.default_rng(0), (2, 4, 4), 2, 3, 1, logit=None, **PORTS[port])
     flow = of_batch(flow) if train else flow
     line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
@@ -386,8 +386,8 @@ def test_drift_of_images_is_healed():
 # -- drift ------------------------------------------------------------------------------------------------------------
 
 def ill_conditioned(kind=AffineCoupling, K=6, size=0.4):
-    """Couplings whose scales, near exp(-12), lose a part of the event in a shift, where no inverse finds it again; after
-    affine ones two that lose nothing.
+    """Couplings whose scales, near exp(-12), lose a part of the event in a shift, where no inverse recovers it; after
+    the affine couplings come two that lose nothing.
     """
     stages = []
     for k in range(K):
@@ -408,7 +408,7 @@ def drifting_events():
 
 
 def reconstruction_error(flow, x):
-    """The largest relative error of an event made from its latents."""
+    """The largest relative error of an event recomputed from its latents."""
     z = flow.bijector.inverse(x)
     return np.abs(flow.bijector.forward(z) - x).max() / np.abs(x).max()
 
@@ -433,7 +433,7 @@ def test_drift_is_detected_and_healed(layer_norm, monkeypatch):
 
 @pytest.mark.parametrize("make, x", ((small_glow, images()), (FLOWS["among other stages"], None)), ids=("images", "vectors"))
 def test_drift_is_healed_wherever_it_is_found(make, x, monkeypatch):
-    """What is applied again writes over arrays of the way back, which no pullback may read any more."""
+    """Stages applied again overwrite arrays of the way back, which no pullback may then read."""
     flow = make()
     x = events(flow) if x is None else x
     b, calls = weights(len(x)), []
@@ -480,7 +480,7 @@ def test_no_drift_is_found_where_there_is_none():
 
 
 def test_drift_beyond_what_is_allowed():
-    """Errors that cancel in a plain sum, and numbers that are not finite, are drift; a few roundings are none."""
+    """Errors that cancel in a plain sum, and numbers that are not finite, are drift; a few roundings are not."""
     event = np.random.default_rng(0).standard_normal((3, 8))
     known, u = likelihood.weighted(event), np.finfo(float).eps / 2
     assert not likelihood.drifted(event * (1 + 16 * u), known)
@@ -535,7 +535,7 @@ def test_the_laws_catch_planted_bugs(law, bug, monkeypatch):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 def peak(flow, memory, x):
-    """Bytes that NumPy holds at the most during a gradient."""
+    """The most bytes that NumPy holds during a gradient."""
     gradient, b = LikelihoodGradient(memory, rows=64), np.ones(len(x))
     flow.log_prob(x[:1])
     tracemalloc.start()

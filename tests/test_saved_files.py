@@ -1,4 +1,4 @@
-"""Files that an earlier version has written (0.1.0, before couplings declared `passes`) load, and give the same numbers."""
+"""Files written by an earlier version (0.1.0, before couplings declared `passes`) load and give the same numbers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_earlier_file_is_saved_in_the_words_of_today(name, tmp_path):
 
 @pytest.mark.parametrize("key", ["order", "layout", "shift_first"])
 def test_a_lost_option_shows(key, monkeypatch):
-    """Were an upgrade to forget one of the options, the numbers would differ, or the file be refused."""
+    """If an upgrade forgot one of the options, the numbers would differ, or the file would be refused."""
     def forgetful(given):
         return saving.of_family({**given, "fields": given["fields"] | {key: saving.AFFINE[key]}})
 

@@ -1,4 +1,4 @@
-"""Files of flows: every class comes back bit by bit, and what is no such file is refused."""
+"""Files of flows: every class comes back bit by bit, and any other file is refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def composites():
     net, half = dense_network(rng, [2, 5, 4], residual=True, layer_norm=True, weight_norm=True), masks.halves(4)
     yield Flow(Chain([AffineCoupling(half, net), Inverse(ActNorm(np.ones(4)))]), StandardNormal(4))
     yield Flow(Chain([Affine(0.5, 2.0), Exp()]), StandardNormal((3,)))          # all weak
-    yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field beside a strong one
+    yield Chain([Affine(np.float32(0.1), 2.0), Tanh()])                         # a weak field next to a strong one
     yield Independent(Affine(np.zeros((2, 3)), 1.5), 2)
     yield Concatenate([Affine(0.0, 1.0), Chain([Exp(), Tanh()])], (1, 2))
     yield Reshape((2, 3), (6,))
@@ -140,7 +140,7 @@ def test_compositions_cover_every_class():
         return {type(value).__name__}.union(*map(classes, parts))
 
     seen = set(bijectors()).union(*map(classes, composites()))
-    assert seen == set(known_classes()) - {"OwnBase"}           # which holds the user's own object
+    assert seen == set(known_classes()) - {"OwnBase"}           # this one holds the user's own object
     modules = [cls.__module__ for name, cls in known_classes().items()]
     assert not [m for m in modules if m.startswith(("refflow.testing", "refflow.oracle"))]
 
@@ -249,7 +249,7 @@ def document(tmp_path, value=None):
 
 
 def write_sealed(path, d):
-    """Write a document with the checksum of what it is now: the author of a hostile file has one too."""
+    """Write a document with its current checksum: the author of a hostile file can compute one too."""
     if "checksum" in d:
         d["checksum"] = checksum(d, {})
     path.write_text(json.dumps(d))
@@ -282,7 +282,7 @@ HOSTILE = {
     "values": (lambda d: first(d)["fields"]["shift"].update(values=[1.0, 2.0]), "hexadecimal strings"),
     "no hexadecimals": (lambda d: first(d)["fields"]["shift"].update(values=["1.0", "x"]), "hexadecimal"),
     "rounded": (lambda d: first(d)["fields"]["shift"].update(dtype="float32", values=["0x1.0p+200", "0x1.0p+0"]),
-                "no float32"),
+                "not a float32"),
     "weak": (lambda d: first(d).update(weak=False), "weak"),
     "weak kind": (lambda d: first(d).update(weak=1), "true or false"),
     "stages no list": (lambda d: d["value"]["fields"].update(stages={}), "a list is needed"),
@@ -363,7 +363,7 @@ def npy(array, **how):
 
 
 def seal(e):
-    """Give entries the checksum of what they are now, where they can be read at all."""
+    """Give entries their current checksum, if they can be read at all."""
     try:
         d = json.loads(e["refflow.json"])
         d["checksum"] = checksum(d, {n[:-4]: read_npy(raw, n) for n, raw in e.items() if n.endswith(".npy")})
@@ -381,18 +381,18 @@ HUGE = npy(np.zeros(2)).replace(b"(2,), }" + b" " * 14, b"(200000000000000,), }"
 ARCHIVES = {
     "no document": (lambda e: e.pop("refflow.json"), "there is no entry refflow.json"),
     "missing array": (lambda e: e.pop("stages.0.shift.npy"), "there is no array 'stages.0.shift'"),
-    "foreign array": (lambda e: e.update({"more.npy": npy(np.zeros(2))}), "the array 'more' belongs to nothing"),
-    "foreign entry": (lambda e: e.update({"run.py": b"print(1)"}), "'run.py' is not one of a flow"),
-    "path": (lambda e: e.update({"../../x.npy": npy(np.zeros(2))}), "belongs to nothing"),
+    "foreign array": (lambda e: e.update({"more.npy": npy(np.zeros(2))}), "the array 'more' belongs to no value"),
+    "foreign entry": (lambda e: e.update({"run.py": b"print(1)"}), "'run.py' does not belong to a flow"),
+    "path": (lambda e: e.update({"../../x.npy": npy(np.zeros(2))}), "belongs to no value"),
     "pickle": (lambda e: e.update({"stages.0.shift.npy": npy(np.array([Evil()], object), allow_pickle=True)}),
-               "it is no .npy array"),
-    "raw pickle": (lambda e: e.update({"stages.0.shift.npy": pickle.dumps(Evil())}), "it is no .npy array"),
-    "string": (lambda e: e.update({"stages.0.shift.npy": npy(np.array(["a"]))}), "it is no .npy array"),
-    "complex": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, complex))}), "it is no .npy array"),
-    "half": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, np.float16))}), "it is no .npy array"),
+               "it is not a .npy array"),
+    "raw pickle": (lambda e: e.update({"stages.0.shift.npy": pickle.dumps(Evil())}), "it is not a .npy array"),
+    "string": (lambda e: e.update({"stages.0.shift.npy": npy(np.array(["a"]))}), "it is not a .npy array"),
+    "complex": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, complex))}), "it is not a .npy array"),
+    "half": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, np.float16))}), "it is not a .npy array"),
     "integers": (lambda e: e.update({"stages.0.shift.npy": npy(np.zeros(2, np.int64))}), "must be float32 or float64"),
-    "cut": (lambda e: e.update({"stages.0.shift.npy": e["stages.0.shift.npy"][:-3]}), "its size is not that of its shape"),
-    "huge": (lambda e: e.update({"stages.0.shift.npy": HUGE}), "its size is not that of its shape"),
+    "cut": (lambda e: e.update({"stages.0.shift.npy": e["stages.0.shift.npy"][:-3]}), "its size does not match its shape"),
+    "huge": (lambda e: e.update({"stages.0.shift.npy": HUGE}), "its size does not match its shape"),
     "empty": (lambda e: e.update({"stages.0.shift.npy": b""}), "load: "),
     "document no json": (lambda e: e.update({"refflow.json": b"\xff\xfe"}), "load: "),
 }
@@ -440,14 +440,14 @@ def test_a_missing_file(tmp_path):
 # ---------------------------------------------------------------- damage
 
 def flips(raw, n=None, seed=0):
-    """The bytes with one bit changed: every one, or n that are drawn."""
+    """The bytes with one bit changed: every bit, or n drawn ones."""
     bits = range(8 * len(raw)) if n is None else np.random.default_rng(seed).integers(0, 8 * len(raw), n)
     for bit in map(int, bits):
         yield raw[:bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1:]
 
 
 def loaded(path, content):
-    """(value, note) of these bytes; None where `load` refuses them by its own error, and any other error ends the test."""
+    """(value, note) of these bytes; None if `load` refuses them with its own error; any other error ends the test."""
     path.write_bytes(content)
     try:
         return read(path)
@@ -479,7 +479,7 @@ def test_a_changed_bit_of_a_flow(tmp_path, form):
 
 
 def corruptions(raw, n, seed=0):
-    """The bytes with some of them replaced, cut out, put in twice or exchanged, at the ends more often than elsewhere."""
+    """The bytes with some of them replaced, cut out, duplicated or exchanged, at the ends more often than elsewhere."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         content = bytearray(raw)
@@ -503,7 +503,7 @@ def test_corrupted_archives_raise_the_librarys_own_error(tmp_path):
 
 
 def test_files_without_a_checksum_still_load(tmp_path):
-    """Those of schema 2."""
+    """The files of schema 2."""
     value = Chain([Affine([1.0, 2.0], 3.0), Tanh()])
     d = document(tmp_path, value)
     del d["checksum"], d["arrays"]
@@ -518,7 +518,7 @@ def test_a_document_changed_by_hand_is_refused(tmp_path):
     d = document(tmp_path)
     first(d)["fields"]["shift"]["values"][0] = (1.5).hex()
     (tmp_path / "bad.json").write_text(json.dumps(d))
-    with pytest.raises(ValueError, match="its checksum is not that of its content"):
+    with pytest.raises(ValueError, match="its checksum does not match its content"):
         load(tmp_path / "bad.json")
 
 
@@ -536,7 +536,7 @@ def test_arrays_beside_the_value(tmp_path):
             text = json.loads(file.read("refflow.json")) | {"arrays": names}
         text["checksum"] = checksum(text, stored)
         (tmp_path / "b.npz").write_bytes(archive(json.dumps(text), stored))
-        with pytest.raises(ValueError, match="arrays must name those that are there"):
+        with pytest.raises(ValueError, match="arrays must name exactly the arrays"):
             load(tmp_path / "b.npz")
 
 
@@ -583,9 +583,9 @@ def test_what_is_not_a_regular_file_is_not_replaced(tmp_path):
     assert (tmp_path / "a.npz").is_fifo() and sorted(os.listdir(tmp_path)) == ["a.npz", "b.npz"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only there are they removed")
+@pytest.mark.skipif(os.name != "posix", reason="they are only removed there")
 def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path):
-    """Ours, of a process that has gone; not that of one that is still there, of another machine, or of somebody else."""
+    """Our own file of a dead process is removed; not that of a live process, of another machine, or of somebody else."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     host = saving.WRITER

@@ -1,8 +1,8 @@
 r"""The chapters of the document this library starts from, "Flow based Generative Models 1: Normalizing Flow", as checks.
 
-Each test states one formula of it, in its order, and holds refflow to it numerically.  Bounds are the rounding errors of the
-expressions compared, u = 2^-53: a sum of n products is off by at most n u sum|products| (Higham, Accuracy and Stability of
-Numerical Algorithms, chapter 3), what goes through an inverse by the condition of the matrix more.
+Each test states one of its formulas, in its order, and checks refflow against it numerically.  Bounds are the rounding
+errors of the expressions compared, u = 2^-53: a sum of n products is off by at most n u sum|products| (Higham, Accuracy and
+Stability of Numerical Algorithms, chapter 3); after an inverse, the error grows by the condition of the matrix.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def det(M):
 
 
 def det_error(M):
-    """A bound of the error of det(M): |det| times n^2 u cond(M) of the factorisation, and that of exp and log."""
+    """A bound of the error of det(M): |det| times n^2 u cond(M) for the factorisation, plus the error of exp and log."""
     n = len(M)
     magnitude = abs(np.linalg.slogdet(M)[1])
     return np.exp(np.linalg.slogdet(M)[1]) * (4 * n * n * np.linalg.cond(M) + 2 * magnitude + 2) * u
@@ -64,7 +64,7 @@ def test_affine_function_and_its_inverse(x, a, b):
     f = Affine(b, a)
     y = f.forward(x)
     assert y == a * x + b
-    # y is off by u (|ax| + |y|), y - b by u |y - b| more, and all is divided by a
+    # y is off by u (|ax| + |y|), y - b by u |y - b| more, and everything is divided by a
     assert abs(f.inverse(y) - x) <= 2 * u * (2 * abs(a * x) + abs(y) + abs(b)) / abs(a)
 
 
@@ -96,7 +96,7 @@ def test_affine_is_linear_if_and_only_if_the_bias_is_zero(W, seed):
 
 
 def test_autoencoder_pair():
-    """z = f(x), x = g(z): where g = f^-1, x = g(f(x)) needs no training."""
+    """z = f(x), x = g(z): if g = f^-1, x = g(f(x)) needs no training."""
     g = Chain([DenseLinear([[2.0, 1.0], [0.0, 1.0]]), Tanh()])
     f, x = Inverse(g), np.array([0.3, -0.7])
     # the slopes of tanh and its inverse there multiply to 1; cond(W) < 6
@@ -192,7 +192,7 @@ def test_rows_of_the_jacobian_matrix(f, z):
     J, (found, error) = f.jacobian(z), differences(f.forward, z)
     assert error.max() < 1e-6
     assert np.all(np.abs(J - found) <= error + 32 * u * np.abs(J).max())
-    for i, row in enumerate(np.eye(len(z))):                        # a pullback of the i-th unit vector is row i
+    for i, row in enumerate(np.eye(len(z))):                        # the pullback of the i-th unit vector is row i
         _, pullback = f.vjp(z)
         np.testing.assert_allclose(pullback(row, 0.0)[0], J[i], rtol=0, atol=32 * u * np.abs(J).max())
 
@@ -207,7 +207,7 @@ def test_determinant_of_the_identity(n):
 @settings(max_examples=40, deadline=None)
 @given(matrices(2))
 def test_determinant_of_a_product(pair):
-    """det(MN) = det M det N; the log-det of a chain of linear maps is that of their product."""
+    """det(MN) = det M det N; the log-det of a chain of linear maps equals the log-det of their product."""
     M, N = pair
     n = len(M)
     product = n * u * np.linalg.cond(M) * np.linalg.cond(N) * n            # the rounding of M N moves its determinant
@@ -226,7 +226,7 @@ def test_invertible_if_and_only_if_the_determinant_is_not_zero(M):
     singular = M.copy()
     singular[0] = singular[-1] if len(M) > 1 else 0
     assert np.linalg.matrix_rank(singular) < len(M)
-    hadamard = np.prod(np.linalg.norm(singular, axis=-1))           # no determinant of such rows exceeds it
+    hadamard = np.prod(np.linalg.norm(singular, axis=-1))           # the determinant of such rows cannot exceed it
     assert abs(np.linalg.det(singular)) <= len(M) ** 2 * u * hadamard
     singular[:, 0] = 0                              # a pivot that is 0 in floating point too
     with pytest.raises(ValueError, match="W must be finite and invertible"):
@@ -264,7 +264,7 @@ def test_inverse_function_theorem(f, x):
     y = f.forward(x)
     J, J_of_inverse = f.jacobian(x), Inverse(f).jacobian(y)
     condition = np.linalg.cond(J)
-    # x' = f^-1(y) is off by cond u |y| |J^-1|, which J^-1, smooth with derivatives of its own size, passes on
+    # x' = f^-1(y) is off by cond u |y| |J^-1|, which J^-1 passes on, since its derivatives have its own size
     bound = 64 * u * condition * np.linalg.norm(np.linalg.inv(J), 2) * (1 + condition)
     np.testing.assert_allclose(J_of_inverse, np.linalg.inv(J), rtol=0, atol=bound)
     assert abs(f.inverse_and_log_det(y)[1] + f.log_det(x)) <= 64 * u * (1 + condition)
@@ -284,7 +284,7 @@ def test_composition():
     for i, f in enumerate(STAGES, 1):
         z, log_det = f.forward_and_log_det(z)
         p_i, log_p = Flow(Chain(STAGES[:i]), p_0), log_p - log_det
-        # kappa of log p_i in z_i: its gradient times the rounding of z_i, which the stages before have amplified likewise
+        # kappa of log p_i in z_i: its gradient times the rounding of z_i, which the earlier stages have amplified likewise
         gradient, _ = p_i.log_prob_vjp(z)[1](np.ones(20))
         bound = 32 * u * (1 + np.abs(log_p) + (np.abs(gradient) * (1 + np.abs(z))).sum(-1))
         assert np.all(np.abs(p_i.log_prob(z) - log_p) <= bound)

@@ -1,4 +1,4 @@
-"""Every set, in both dtypes: what it draws are members of it, and none of what was drawn has collapsed."""
+"""Every set, in both dtypes: its draws are members, and none of them has collapsed."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def drawn(where, shape, dtype, spread, seed=0):
 
 
 def collapsed(where, values):
-    """Is a vector or a matrix not a member, or have most of the drawn numbers, vectors, matrices become the same?"""
+    """Is a vector or a matrix not a member, or are most of the drawn numbers, vectors or matrices the same?"""
     members = values.reshape(-1, *values.shape[values.ndim - where.rank:])
     different = len(np.unique(members, axis=0))
     few = {"orthogonal": 2 if members.shape[-1] == 1 else len(members) // 2, "permutation": 1, "simplex": 1}
@@ -81,14 +81,14 @@ def test_an_interval_that_collapses_in_float32_is_noticed():
 # ---------------------------------------------------------------- how far an entry may move alone
 
 def moved_alone(values, rank, by):
-    """(entries of a member, *values.shape): one entry after the other of every member is moved."""
+    """(entries of a member, *values.shape): every member with one entry moved at a time."""
     core = values.shape[values.ndim - rank:]
     each = np.eye(int(np.prod(core))).reshape(-1, *(1,) * (values.ndim - rank), *core)
     return values + np.where(each, by, 0)
 
 
 def room_is_right(where, values):
-    """Is a member one still when an entry moves by nearly its room, and not when it moves by all of it, or by a little more?"""
+    """Does a member remain one if an entry moves by nearly its room, but not if it moves by all of it, or a little more?"""
     def stay(by):
         return where.members(moved_alone(values, where.rank, by), where.rank)
 
@@ -125,7 +125,7 @@ def test_a_wrong_room_is_noticed(name, wrong):
     assert not room_is_right(where, drawn(where, shape, np.float64, 4))
 
 
-# ---------------------------------------------------------------- what maps onto them
+# ---------------------------------------------------------------- maps onto them
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("name", [name for name, held in SETS.items() if held.biject_to and name != "nonnegative"])

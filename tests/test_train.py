@@ -77,7 +77,7 @@ def coupling_flow(rng, D=2, width=16, layers=4, context=0, zero_last=False):
 
 
 def normal_flow(D=2):
-    """A normal density whose parameters are all identified: those of its base."""
+    """A normal density whose parameters are all identified: only its base has parameters."""
     return Flow(ActNorm(np.ones(D)), FullNormal(np.zeros(D), np.eye(D)))
 
 
@@ -94,15 +94,15 @@ START = np.array([1.0, -2.0, 0.5, 3.0])
 
 @pytest.fixture(autouse=True)
 def precision():
-    """Balls are wide by what floats may round, and not by their own arithmetic."""
+    """The widths of balls come from the rounding of floats, not from their own arithmetic."""
     with ctx.workprec(200):
         yield
 
 
 class Rounded:
-    """A number and all that rounding may make of it: a ball that grows by 1 +- u, of pow by 1 +- 2u, at each operation.
+    """A number with every result that rounding may give: a ball that grows by 1 +- u, for pow by 1 +- 2u, at each operation.
 
-    `made`: how many units u all operations so far have added.
+    `made`: the number of units u added by all operations so far.
     """
 
     made = 0
@@ -206,7 +206,7 @@ def test_adam_is_its_recurrence_number_by_number(uncorrected):
 
 
 def test_adam_at_a_constant_gradient():
-    """m^ = g and v^ = g^2 for every t, so that the recurrence's balls hold steps of alpha g / (|g| + eps)."""
+    """m^ = g and v^ = g^2 for every t, so the recurrence's balls hold steps of alpha g / (|g| + eps)."""
     for t, expected in enumerate(adam(0.01, 0.9, 0.999, 1e-8, False, CONSTANT, START), 1):
         for x, g, x_0 in zip(expected, CONSTANT[0], START):
             assert arb(x_0) - t * arb(0.01) * g / (abs(arb(g)) + arb(1e-8)) in x.ball
@@ -259,7 +259,7 @@ def test_rmsprop_momentum_in_closed_form():
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_against_torch():
-    """Two that round at most so much are at most so far apart, twice the radius."""
+    """Two computations that round at most so much differ by at most twice the radius."""
     import torch
 
     given = GRADIENTS, START
@@ -339,14 +339,14 @@ def test_the_schedules_of_nice():
 
 @pytest.mark.parametrize("images, batch", [(50000, 64), (50000, 512), (64, 16), (10, 16)])
 def test_the_rate_of_glow(images, batch):
-    """That of the authors' loop, which counts the images that it has seen, from 0; beta2 counts its steps in an epoch."""
+    """The schedule of the authors' loop, which counts the images seen, from 0; beta2 counts its steps in an epoch."""
     settings, seen, epochs = recipes.glow(images / batch), 0, 10
     rate, schedule = settings["optimiser"].learning_rate, settings["schedule"]
     per_epoch = math.ceil(images / batch)
     assert schedule(1) == 0
     for t in range(1, 2 + (epochs + 1) * per_epoch):
         wanted = rate * min(1.0, seen / (images * epochs))
-        assert abs(rate * schedule(t) - wanted) <= 7 * U * wanted           # four roundings of ours, two of theirs
+        assert abs(rate * schedule(t) - wanted) <= 7 * U * wanted           # four roundings on our side, two on theirs
         seen += batch
     assert settings["optimiser"].beta2 == settings["averaging"].decay == 1 - 1 / per_epoch
 
@@ -471,7 +471,7 @@ def closed_form(x, weights=None):
 
 
 def bound(flow, x, weights=None):
-    """How far the parameters may be from the optimum, |g| / mu: g the gradient reached, mu the least Hessian eigenvalue."""
+    """The distance |g| / mu from the optimum, where g is the gradient reached and mu the least Hessian eigenvalue."""
     space = Unconstrained(flow, "bijector")
     weights = np.ones(len(x)) if weights is None else weights
 
@@ -602,7 +602,7 @@ def test_a_batch_of_flows():
 
 
 class OwnNormal:
-    """A base of the user's own, with a parameter."""
+    """The user's own base, with a parameter."""
 
     event_shape = (2,)
 
@@ -691,7 +691,7 @@ def test_a_fit_goes_on_from_a_state_with_the_same_bits(name, make, last):
         return fit(make(rng), data(200), steps=23, rng=rng, **RESUMED[name], **more)
 
     whole = go()
-    assert go(callback=callback).flow.equals(whole.flow)        # the state that is made does not change what follows
+    assert go(callback=callback).flow.equals(whole.flow)        # making a state does not change what follows
     again = go(resume=states[0])
     assert again.flow.equals(whole.flow) and (again.step, again.stopped) == (whole.step, whole.stopped)
     assert all(np.array_equal(column, again.history[key]) for key, column in whole.history.items())
@@ -755,7 +755,7 @@ def test_no_steps():
 
 
 def broken(log_det=None, slope=None):
-    """An identity whose log-det, or gradient, is NaN where a mark says so."""
+    """An identity whose log-det, or gradient, is NaN where marked."""
     @bijector(domain=real, codomain=real, register=False)
     class Broken(Bijector):
         shift: Array = real()
@@ -975,10 +975,10 @@ def test_reverse_kl_failures():
         fit_reverse_kl(linear_flow(), target, lambda x: np.where(x > 1, np.inf, 0.0), rng=rng)
     with pytest.raises(ValueError, match=r"log_density returned shape \(256, 2\), not \(256,\)"):
         fit_reverse_kl(linear_flow(), lambda x: x, target_gradient, rng=rng)
-    with pytest.raises(ValueError, match="gradient must be that of log_density"):
+    with pytest.raises(ValueError, match="gradient must match log_density"):
         fit_reverse_kl(linear_flow(), target, lambda x: -target_gradient(x), rng=rng)
     for dtype in (np.float32, np.float64):
-        with pytest.raises(ValueError, match="gradient must be that of log_density"):
+        with pytest.raises(ValueError, match="gradient must match log_density"):
             fit_reverse_kl(linear_flow().astype(dtype), target, lambda x: 1.05 * target_gradient(x), rng=rng)
         fit_reverse_kl(linear_flow().astype(dtype), target, target_gradient, steps=1, rng=rng)
     with pytest.raises(ValueError, match="LBFGS"):

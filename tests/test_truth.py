@@ -1,4 +1,4 @@
-"""The truth engine against closed forms, against mpmath, and against its own refusal to guess."""
+"""The truth engine against closed forms, against mpmath, and its refusal to guess."""
 
 import math
 
@@ -106,7 +106,7 @@ def test_cancelling_rational_function():
 
 @pytest.mark.parametrize("x", [1.0, 2.5, 4.0, 0.0, -3.0])
 def test_inverse_at_a_knot(x):
-    """f = z below 1, (z^2 + 1) / 2 above: C^1, and the root of x = 1 is the knot itself, which no ball could decide."""
+    """f = z below 1, (z^2 + 1) / 2 above: C^1, and the root of x = 1 is the knot itself, which no ball can decide."""
     q = inverse_truth(Problem(lambda m, z: z if z < 1 else (z * z + 1) / 2, {}), x, guess=0.9)
     same(q["inverse"], [arb(x) if x < 1 else (2 * arb(x) - 1).sqrt()])
 
@@ -204,7 +204,7 @@ def test_wrong_inverse_definition_is_refused():
 # ---------------------------------------------------------------- against mpmath
 
 def everything(m, z, a, p):
-    """Every function of m, as a triangular map of two numbers."""
+    """Every function of m, in a triangular map of two numbers."""
     u, v = z
     first = (m.atan(u) + m.asinh(u) + m.erf(u) + m.ncdf(a * u) - m.erfc(u) + m.expm1(u) + m.sinh(u) + m.sqrt(1 + u * u)
              + abs(u) + m.log1p(u ** 2) + m.fprod([u, u, u]))
@@ -325,7 +325,7 @@ def test_truth_not_found():
     # log((1 + exp(-z)) - 1) = -z, but seeing it takes 5e17 digits
     with pytest.raises(TruthNotFound, match="forward"):
         forward_truth(Problem(lambda m, z: m.log((1 + m.exp(-z)) - 1), {}), 2.0**60)
-    # the same at z = 2^12 takes 1779 digits: found, by doubling
+    # the same at z = 2^12 takes 1779 digits: found by doubling
     same(forward_truth(Problem(lambda m, z: m.log((1 + m.exp(-z)) - 1), {}), 4096.0)["forward"], [arb(-4096)])
     with pytest.raises(TruthNotFound, match="log_det") as found:
         forward_truth(Problem(lambda m, z: z ** 3, {}), 0.0)
@@ -394,7 +394,7 @@ def test_what_is_handed_on_counts_as_an_input():
 
 
 def test_a_subnormal_intermediate_counts_with_its_spacing():
-    """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, and is no more than rounding."""
+    """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, which is just rounding."""
     def definition(m, z, **fields):
         return 2.0**100 * numbered(m, z * 2.0**-52)
 

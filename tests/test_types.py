@@ -1,4 +1,4 @@
-"""A user's lines pass mypy --strict, with arrays where arrays come back; the types are those of the declarations."""
+"""A user's lines pass mypy --strict, with arrays where arrays come back; the types come from the declarations."""
 
 from __future__ import annotations
 

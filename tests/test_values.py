@@ -50,7 +50,7 @@ def tied():
 
 
 def untied(f):
-    """The same map, the third network a copy of its own."""
+    """The same map, the third network is a separate copy."""
     third = f.stages[2]
     return Chain((*f.stages[:2], third.replace(net=tree.remade(third.net, lambda path, value: value.cast(value.dtype)))))
 

@@ -1,4 +1,4 @@
-"""Numbers of the truth: balls, dual numbers over balls, and what definitions call m.
+"""The numbers used for the truth: balls, dual numbers over balls, and the namespace that definitions call m.
 
 A ball (python-flint `arb`) is a midpoint and a proved radius, with unbounded exponents.  Derivatives are exact: dual
 numbers over balls, nested once per order of differentiation.  Functions and matrix operations are given with their
@@ -19,11 +19,11 @@ class Ambiguous(ArithmeticError):
 # ---------------------------------------------------------------- dual numbers
 
 class Dual:
-    """value + sum_j partials[j] e_j with e_j e_k = 0, the e_j belonging to one `level`.
+    """value + sum_j partials[j] e_j with e_j e_k = 0, where the e_j belong to one `level`.
 
     Values and partials are balls or duals of lower level, so a dual of level 2 over level 1 carries second derivatives.
-    To a dual, anything of lower level is a constant.  Absent partials are 0.  Level 0 is a bare ball: a constant that
-    refuses to be compared where it is ambiguous.
+    For a dual, anything of lower level is a constant.  Absent partials are 0.  Level 0 is a bare ball: a constant that
+    refuses an ambiguous comparison.
     """
 
     __slots__ = ("value", "partials", "level")
@@ -184,7 +184,7 @@ def apply(name, x):
 
 
 class Namespace:
-    """What a definition calls m: the elementary functions, as mpmath spells them."""
+    """The namespace that a definition calls m: the elementary functions, with mpmath's names."""
 
     pi = property(lambda self: constant(arb.pi()))
     mpf = staticmethod(constant)
@@ -229,7 +229,7 @@ def inverse(matrix):
     if not level:
         try:
             return arb_mat(value).inv().tolist()
-        except ZeroDivisionError:       # singular, or not yet known to be regular
+        except ZeroDivisionError:       # singular, or not yet known to be invertible
             return [[arb.nan()] * len(matrix)] * len(matrix)
     W, n = inverse(value), range(len(matrix))
     return [[linear(level, W[a][b], *(({s: p * W[k][b]}, -W[a][i]) for s, dM in partials.items()

@@ -6,24 +6,28 @@ nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
-    python -m validation.certify --page Tanh    one page; writes nothing, or with --write its rows of the certificate alone
+    python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
     --json                                      print the certificate as JSON instead of a table
 
-Exit status 1, and the failing rows, where an error exceeds what is allowed, a method raises or warns, or fewer than half of
-a quantity's points are well conditioned: the unit of error would then hide defects.  With --check also where an error
-exceeds 1.1 times the recorded one on the same machine; elsewhere only what is allowed counts.
+The exit status is 1, and the failing rows are printed, if an error exceeds the allowance, a method raises or warns, or fewer
+than half of a quantity's points are well conditioned: the unit of error would then hide defects.  With --check, also if an
+error exceeds 1.1 times the recorded one on the same machine; on another machine only the allowance counts.
 
-kappa is first order: where it, or how far it lets the truth move, is off by more than an eighth from one float of the event
-to the next, as where a distribution function is flat to within rounding, a larger error makes the quantity unsettled; an
-infinite one fails there too.  So is the Jacobian of a chain where that of a stage has a subnormal entry: the product has lost
-its digits.
-A quantity is unsettled too at a point where 44800 digits (6400 for float32) do not give its truth: derivatives that are ratios
-of numbers like exp(-10^50000).  There it must not be NaN, and no more than a tenth of a quantity's points may be such.
-The sweep over the binades ends where four points in a row have no truth within reach.
+The truth of a quantity q is its value to 50 digits, derived from the page's `definition` alone (`validation.truth`).  The unit
+of error is u kappa: u is the unit roundoff of the dtype, and kappa = |q| + sum |dq/d input| |input| is how far q moves, to
+first order, under relative changes of its inputs.  The certificate records C, the largest error in this unit.
 
-Allowed is 4 units for a map of one number, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
-longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page may
-declare `allowed`, up to 16, with the proof in its docstring.
+kappa is first order.  If kappa, or the distance by which it lets the truth move, is off by more than an eighth from one
+float of the event to the next, as where a distribution function is flat to within rounding, then a larger error makes the
+quantity unsettled; an infinite error fails there too.  The Jacobian of a chain is also unsettled if the Jacobian of a stage has
+a subnormal entry: the product has then lost its digits.
+A quantity is also unsettled at a point where 44800 digits (6400 for float32) do not give its truth, as for derivatives that
+are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most a tenth of a quantity's points may be
+unsettled.  The sweep over the binades ends where four points in a row have no truth within reach.
+
+The allowance is 4 units for a scalar map, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
+longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page
+may declare `allowed`, up to 16, with the proof in its docstring.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ ORACLE = Path(oracle.__file__).parent
 CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"
 DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
-NOISE = 0.5                                         # recorded errors below it are not compared
+NOISE = 0.5                                         # recorded errors below this are not compared
 load_all()
 PAGES = of_kind("bijector", *ADAPTERS)
 LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
@@ -69,17 +73,17 @@ LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
 # -- one page ---------------------------------------------------------------------------------------------------------
 
 def sides(page):
-    """Bijectors alone have an inverse."""
+    """Only bijectors have an inverse."""
     return SIDES if page.kind == "bijector" else SIDES[:1]
 
 
 def points(page, dtype, side):
-    """All points of one page, dtype and side, always the same ones."""
+    """All points of one page, dtype and side, the same ones every time."""
     return GENERATORS.get(page.kind, Draw)(page, dtype, side).points()
 
 
 def claims(point):
-    """What the page says at a point."""
+    """The page's answers at a point."""
     if point.f.kind in ADAPTERS:
         return claims_of_kind(point.f, point.event, point.image_bar)
     quantities = forward_quantities if point.side == "forward" else inverse_quantities
@@ -117,9 +121,10 @@ def errors(point):
 
 
 def first_order(point, name, true):
-    """Does kappa tell how far the truth moves from an input to the floats beside it, and stay the same, within an eighth?
+    """Does kappa tell, within an eighth, how far the truth moves from an input to its neighbouring floats, and stay the same
+    there?
 
-    The truth itself may change by more than an eighth: where it passes through 0, no digit of it is lost for that.
+    The truth itself may change by more than an eighth: passing through 0 does not cost it digits.
     """
     unit, here = float(np.finfo(point.event.dtype).eps), true[name]
     for beside in neighbours(point):
@@ -155,7 +160,7 @@ def by_field(found):
 
 
 def largest_error(errors):
-    """(C, kappa/|q|), the largest of each; a NaN where there is no truth counts before all, then what is unsettled."""
+    """(C, kappa/|q|), the largest of each; a NaN where there is no truth takes precedence, then unsettled values."""
     unsettled = [C for C, ratio in errors if ratio is None]
     if unsettled:
         return np.inf if np.inf in unsettled else None, None
@@ -168,7 +173,7 @@ def allowed(point, quantity):
     own = own.get(quantity) if isinstance(own, dict) else own
     if own is not None:
         if own > 16:
-            raise ValueError(f"{type(f).__name__}: no page may be allowed more than 16")
+            raise ValueError(f"{type(f).__name__}: the allowance must be at most 16")
         return float(own)
     image = image_shape(f, point.side, point.event.shape) if f.kind in ("bijector", "conditioner") else ()
     terms = getattr(f, "terms", 1)
@@ -208,13 +213,13 @@ def climb(rows, seed):
 
 
 def excess(point, found, quantities):
-    """The largest C of some quantities, in units of what is allowed."""
+    """The largest C of some quantities, in units of the allowance."""
     settled = [(q, found[q][0]) for q in quantities if found.get(q, (None,))[0] is not None]
     return max((C / allowed(point, q) for q, C in settled), default=0.0)
 
 
 class Reach:
-    """How far the sweep over the binades goes: where a few points in a row have no truth at all, those further out have none."""
+    """The range of the sweep over the binades: if a few points in a row have no truth, those further out have none."""
 
     FEW = 4
 
@@ -234,7 +239,7 @@ class Reach:
 
 
 class Row:
-    """What is known of one quantity: its points are counted, the worst is kept."""
+    """The record of one quantity: counts its points and keeps the worst."""
 
     def __init__(self):
         self.points = self.unsettled = self.well_conditioned = 0
@@ -261,7 +266,7 @@ class Row:
 
 
 def rounded(x):
-    """Three digits, 0 below the truth's own 50; a number that JSON does not have is a string."""
+    """Three digits, or 0 if below the truth's own 50 digits; a number that JSON lacks becomes a string."""
     if not np.isfinite(x):
         return str(float(x))
     return float(f"{x:.3g}") if x > 1e-30 else 0.0
@@ -270,7 +275,7 @@ def rounded(x):
 # -- all pages --------------------------------------------------------------------------------------------------------
 
 def fingerprint():
-    """What the last digits may depend on."""
+    """The versions and hardware on which the last digits may depend."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     return {"machine": f"{platform.system()} {platform.machine()}, {processor()}", "numpy": np.__version__,
@@ -307,9 +312,9 @@ def certificate(names, workers):
 
 
 def with_rows(recorded, found):
-    """The recorded certificate with the pages of another one, of the same machine, in place of or beside its own."""
+    """The recorded certificate, with pages of another one from the same machine added or replaced."""
     if recorded["fingerprint"] != found["fingerprint"]:
-        raise SystemExit("certify: the certificate is of another machine or other libraries; write all pages, without --page")
+        raise SystemExit("certify: the certificate is from another machine or other libraries; write all pages, without --page")
     merged = {key: recorded[key] | found[key] for key in ("points", "pages")}
     return recorded | {key: {name: merged[key][name] for name in sorted(merged[key])} for key in merged}
 
@@ -320,7 +325,7 @@ def rows_of(document):
 
 
 def failures(document, names, recorded=None):
-    """[reason] of everything that a certificate may not contain, with the input to paste."""
+    """[reason] for everything that a certificate may not contain, with the input to paste."""
     found = [f"{name}: missing" for name in names if not document["pages"].get(name)]
     same = recorded is not None and recorded["fingerprint"] == document["fingerprint"]
     for name, quantity, dtype, row in rows_of(document):
@@ -330,7 +335,7 @@ def failures(document, names, recorded=None):
                          f"    {pasted(name, dtype, row['worst'])}")
         if row["unsettled"] > (row["points"] + row["unsettled"]) / 10:
             found.append(f"{where}no truth at {row['unsettled']} points")
-        alone = truth_name(quantity) == quantity            # a fused value is measured where it differs from the value alone
+        alone = truth_name(quantity) == quantity            # a fused value is measured only if it differs from the separate one
         if alone and row["share"] < 0.5:
             found.append(f"{where}only {row['share']:.0%} of its {row['points']} points have kappa/|q| <= 2^10")
         before = recorded and recorded["pages"].get(name, {}).get(quantity, {}).get(dtype)
@@ -356,7 +361,7 @@ def call(name, params):
 
 
 def expression(held):
-    """The same of a value."""
+    """The same for a value."""
     if isinstance(held, Value):
         fields = {key: getattr(held, key) for key in held.declared}
         return f"{type(held).__name__}({', '.join(f'{k}={expression(v)}' for k, v in fields.items() if v is not None)})"
@@ -378,7 +383,7 @@ def pasted(name, dtype, worst):
 
 
 def table(document):
-    """The certificate to read; generated."""
+    """The certificate as a table to read; generated."""
     machine = document["fingerprint"]
     counts = {dtype: sum(sum(by_dtype[dtype].values()) for by_dtype in document["points"].values()) for dtype in DTYPES}
     lines = [

@@ -1,8 +1,8 @@
 """The search that climbs from the worst points of a page to worse ones nearby.
 
 Each step moves the event, the parameters or the cotangents of a point: all of an array's entries by a random factor near 1,
-or one entry to a float beside it.  A step is kept where the error grows.  The budget is a number of steps for each point to
-start from; the steps are the same every time.
+or one entry to a neighbouring float.  A step is kept if the error grows.  The budget is a number of steps for each starting
+point; the steps are the same every time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from refflow.accuracy.drawing import Point, set_of
 
 from .points import EVENTS, PARAMETERS, belongs
 
-STEPS = {"scalar": 64, "structured": 24}            # for each point to start from
+STEPS = {"scalar": 64, "structured": 24}            # for each starting point
 NEAR = (2, 6, 10, 16, 24)                           # factors are 1 +- 2^-n
 
 
 def climbed(point, measure, height, seed):
-    """(point, what is measured there) wherever its `height(point, measured)` is more than before; the last is the highest."""
+    """(point, its measurement) whenever its `height(point, measured)` exceeds all before; the last is the highest."""
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     best, highest = point, height(point, measure(point))
     for _ in range(STEPS["structured" if point.event.ndim or point.f.components() else "scalar"]):
@@ -34,7 +34,7 @@ def climbed(point, measure, height, seed):
 
 
 def moved(point, rng) -> Point | None:
-    """A point beside another one; None where it is not in the certified range."""
+    """A point near another one; None if it is outside the certified range."""
     kinds = [with_event] * 2 + [with_parameters] * bool(point.f.ravel().size) + [with_bars] * (point.image_bar is not None)
     return kinds[rng.integers(len(kinds))](point, rng)
 
@@ -53,7 +53,7 @@ def with_bars(point, rng):
 
 
 def with_parameters(point, rng):
-    """The same with moved parameters, where their sets allow it and the event is still a member."""
+    """The same with moved parameters, if their sets allow it and the event is still a member."""
     moved_vector, spread = nudged(point.f.ravel(), rng), PARAMETERS[point.dtype.name]
     if not within(moved_vector, -spread, spread):
         return None
@@ -77,6 +77,6 @@ def nudged(array, rng):
 
 
 def within(array, low, high):
-    """Are all entries that are not 0 of magnitudes 2^low .. 2^high?"""
+    """Do all nonzero entries have magnitudes 2^low .. 2^high?"""
     size = np.abs(array[array != 0])
     return bool(np.all((size >= 2.0 ** low) & (size <= 2.0 ** high)))

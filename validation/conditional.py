@@ -2,14 +2,14 @@
 
     python -m validation.conditional [--data wine] [--seeds 5] [--json]
 
-One RealNVP is trained with the class c as context (one entry for each class), one without; same size, same rows, same
-settings.  Of the rows a fifth is for testing and a fifth chooses the best step.  Printed are, for the test rows, the mean of
-log p(x | c), of log p(x) without the class, what a Gaussian for each class gives, and how often the class of the largest
-posterior is the true one:
+One RealNVP is trained with the class c as context (one entry for each class), and one without; both have the same size, rows
+and settings.  A fifth of the rows is used only for the final score, and a fifth chooses the best step.  For the test rows
+the command prints the mean of log p(x | c), of log p(x) without the class, the same for a Gaussian for each class, and how
+often the class of the largest posterior is the true one:
     P(c | x) = p(x | c) P(c) / sum_k p(x | k) P(k)                                  (1)
-with P(c) the part of the training rows that c has.  For exact densities E log p(x | c) - E log p(x), the information that
-the class holds about x, is at most the entropy of the classes, which is printed beside it.  Exit status 1 where the class
-does not help, or Bayes' rule is no better than the most frequent class.
+where P(c) is the share of the training rows with class c.  For exact densities E log p(x | c) - E log p(x), the information
+that the class holds about x, is at most the entropy of the classes, which is also printed.  The exit status is 1 if the class
+does not help, or if Bayes' rule does not beat the most frequent class.
 
 Likelihood and Bayes' rule need not agree: on breast_cancer the flow has the better likelihood of the two conditional
 densities, and the Gaussian for each class is right more often.
@@ -41,7 +41,7 @@ def parts(name, rng):
 
 
 def trained(rows, classes, rng, steps):
-    """A flow in the data's units, conditional where `classes` > 0."""
+    """A flow in the data's units, conditional if `classes` > 0."""
     (x, labels), (held_out, held_labels) = rows["train"], rows["validation"]
     D = x.shape[1]
     units = gaussian_start(x, held_out)
@@ -61,7 +61,7 @@ def class_log_probs(flow, x, classes):
 
 
 def gaussians(x, labels, at, classes):
-    """(N, classes): log N(at; mean, covariance) with those of the rows of each class."""
+    """(N, classes): log N(at; mean, covariance) with the mean and covariance of each class's rows."""
     columns = []
     for c in range(classes):
         own = x[labels == c]

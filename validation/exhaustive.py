@@ -1,21 +1,22 @@
-"""Every finite float32 event of the pages of one number, against the page's own float64.
+"""Every finite float32 event of the scalar pages, compared with the page's own float64.
 
     python -m validation.exhaustive                     all such pages, for ten minutes
-    python -m validation.exhaustive Tanh Softplus       some of them
-    --budget SECONDS    how long to go on; what is done is recorded, and the next run goes on from there
+    python -m validation.exhaustive Tanh Softplus       only these pages
+    --budget SECONDS    how long to run; the passes done are recorded, and the next run continues from there
     --workers N         processes
     --json              the recorded results of the pages as JSON, without running
 
-Float32 has 2^32 numbers.  They are taken in 2^14 passes of 2^18, each of which is spread evenly over all of them, so that a
+Float32 has 2^32 numbers.  They are taken in 2^14 passes of 2^18, each spread evenly over all of them, so that a
 run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass; cotangents in the
-first 2^8, that is at every 64th number, of the image alone, of the log-det alone, and both, in turn.  Certified events are
-those up to 2^126 inside the open set.  A page with parameters is measured at three sets of them: moderate, and wide twice.
+first 2^8, that is at every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
+the events up to 2^126 inside the open set.  A page with parameters is measured at three sets of parameters: one moderate,
+two wide.
 
 The reference is float64, whose own certified error is 2^-29 of a unit of float32; kappa comes from the page's derivatives.
 The largest errors are measured again against the truth of 50 digits, and become points of the certificate, so that
-`certify --check` sees them.  The results stand in exhaustive.json, and in a column of certificate.md.
+`certify --check` sees them.  The results are stored in exhaustive.json, and in a column of certificate.md.
 
-Exit status 1 where an error exceeds what the certificate allows.
+The exit status is 1 if an error exceeds the certificate's allowance.
 """
 
 from __future__ import annotations
@@ -44,22 +45,22 @@ from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive
 
 WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
-ENTRIES = 3                                         # of fields that are vectors
-SAVE_EVERY = 60.0                                   # seconds: a run that is killed loses no more
-KEPT = 3                                            # candidates for each quantity, of which some may turn out unsettled
+ENTRIES = 3                                         # entries of fields that are vectors
+SAVE_EVERY = 60.0                                   # seconds: a killed run loses at most this much
+KEPT = 3                                            # candidates for each quantity, some of which may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
 
-# -- what is measured -------------------------------------------------------------------------------------------------
+# -- measuring --------------------------------------------------------------------------------------------------------
 
 def scalar_pages() -> list[str]:
-    """Bijectors of one number without components."""
+    """Scalar bijectors without components."""
     return [name for name, page in PAGES.items()
             if page.kind == "bijector" and page.event_ndim == (0, 0) and not has_components(page)]
 
 
 def values_of(page) -> list:
-    """The page with its recorded sets of parameters; one value where it has none."""
+    """The page with its recorded sets of parameters; one value if it has none."""
     source = RandomSource(np.random.default_rng(list(hashlib.sha256(page.__name__.encode()).digest())))
     trained = any(isinstance(declared, Field) for declared in page.declared.values())
     spreads, plain = SPREADS if trained else SPREADS[:1], plain_choices(page)
@@ -68,7 +69,7 @@ def values_of(page) -> list:
 
 def events_of(f, side, number):
     """The certified events of a pass."""
-    start = int(format(number, "014b")[::-1], 2)                # bits reversed: the first passes are spread evenly too
+    start = int(format(number, "014b")[::-1], 2)                # bits reversed: so that the first passes are spread evenly too
     bits = np.arange(start, 2**32, PASSES, dtype=np.uint64).astype(np.uint32)
     events = bits.view(FLOAT32)
     with np.errstate(invalid="ignore"):
@@ -106,7 +107,7 @@ def of_values(f, side, events):
 
 
 def of_cotangents(f, side, events, number):
-    """All cotangents, each event having parameters of its own."""
+    """All cotangents, where each event has its own parameters."""
     rng = np.random.default_rng([number, SIDES[side]])
     spread = PARAMETERS["float32"] if number % 2 else 4
     bars = [np.ldexp(rng.uniform(1, 2, len(events)) * rng.choice([-1, 1], len(events)), rng.integers(-spread, spread, len(events)))
@@ -128,7 +129,7 @@ def worst(truth, given, events, bars=None):
     return [(float(C[i]), float(events[i]), None if bars is None else tuple(float(bar[i]) for bar in bars)) for i in first]
 
 
-# -- what is recorded -------------------------------------------------------------------------------------------------
+# -- recording --------------------------------------------------------------------------------------------------------
 #
 # {page: [{"params", "forward": {"passes", "events", "seconds", "rows"}, "inverse": the same}]}, one for each set.
 
@@ -139,13 +140,13 @@ def write(pages):
 
 
 def started(name):
-    """The entry of a page of which nothing is done."""
+    """The entry of a page before its first pass."""
     return [{"params": encoded(Point(f, "forward", np.zeros((), FLOAT32)))["params"],
              **{side: {"passes": 0, "events": 0, "seconds": 0.0, "rows": {}} for side in SIDES}} for f in values_of(PAGES[name])]
 
 
 def current(name, recorded):
-    """The recorded entry of a page, or a new one where its source or its parameters have changed since."""
+    """The recorded entry of a page, or a new one if its source or its parameters have changed."""
     entry, new = recorded.get(name), started(name)
     same = entry and [s["params"] for s in entry] == [s["params"] for s in new] and entry[0].get("source") == source(name)
     new[0]["source"] = source(name)
@@ -153,13 +154,13 @@ def current(name, recorded):
 
 
 def source(name):
-    """What a page is recognised by: a digest of its module."""
+    """The identity of a page: a digest of its module."""
     module = sys.modules[PAGES[name].__module__]
     return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
 
 
 def keep(record, found, count, seconds):
-    """A pass goes into the record: candidates first, unmeasured."""
+    """Adds a pass to the record; its candidates are not yet measured against the truth."""
     record["passes"] += 1
     record["events"] += count
     record["seconds"] = round(record["seconds"] + seconds, 3)
@@ -171,7 +172,7 @@ def keep(record, found, count, seconds):
 
 
 def settle(name, index, side, record):
-    """Each candidate once more, against the truth of 50 digits: its `true` C, None where that is unsettled; and as a point."""
+    """Measures each candidate against the truth of 50 digits: its `true` C, or None if unsettled; also stores it as a point."""
     for quantity, rows in record["rows"].items():
         for row in rows:
             if "true" not in row:
@@ -193,7 +194,7 @@ def as_array(bar):
 # -- running ----------------------------------------------------------------------------------------------------------
 
 def run(names, budget, workers, show):
-    """Passes of the pages in turn, of the one that has had the least time, until the budget is used up or all is done."""
+    """Passes, always of the page that has had the least time, until the budget is used up or all passes are done."""
     start, pages = time.monotonic(), exhaustive()
     pages |= {name: current(name, pages) for name in names}
     next_pass = {(name, i, side): pages[name][i][side]["passes"] for name in names for i in range(len(pages[name])) for side in SIDES}
@@ -224,7 +225,7 @@ def run(names, budget, workers, show):
 
 
 def save(names, pages):
-    """Write what is done of some pages, with its candidates settled, beside what is recorded of the others."""
+    """Write the results of some pages, with their candidates settled, and keep the records of the others."""
     for name in names:
         for i, one in enumerate(pages[name]):
             for side in SIDES:
@@ -249,7 +250,7 @@ class Progress:
 
 
 def failures(pages) -> list[str]:
-    """Errors beyond what is allowed."""
+    """Errors beyond the allowance."""
     found = []
     for name, entry in pages.items():
         for i, one in enumerate(entry):
@@ -273,14 +274,14 @@ def table(pages) -> str:
 def main(arguments=None) -> int:
     names = scalar_pages()
     parser = argparse.ArgumentParser(prog="python -m validation.exhaustive", description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", metavar="PAGE", help="pages of one number; all of them if none is given")
-    parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="how long to go on (600)")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="scalar pages; by default all of them")
+    parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="how long to run (600)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes")
-    parser.add_argument("--json", action="store_true", help="print what is recorded as JSON, without running")
+    parser.add_argument("--json", action="store_true", help="print the recorded results as JSON, without running")
     chosen = parser.parse_args(arguments)
     for name in chosen.pages:
         if name not in names:
-            parser.error(f"{name} is not a page of one number; these are {', '.join(names)}")
+            parser.error(f"{name} is not a scalar page; the scalar pages are {', '.join(names)}")
     names = chosen.pages or names
     if chosen.json:
         recorded = exhaustive()

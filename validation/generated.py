@@ -1,7 +1,7 @@
-"""What is generated from the pages: the index of their names, and the types of what `refflow` offers.
+"""Generates from the pages the index of their names and the types of `refflow`'s names.
 
     python -m validation.generated            writes them
-    python -m validation.generated --check    compares them, and exits with 1 where one differs
+    python -m validation.generated --check    compares them, and exits with 1 if one differs
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PACKAGE = Path(maps.__file__).parent.parent
 
 
 def names() -> dict:
-    """{name: module below `refflow.maps`} of what all pages offer."""
-    maps.HOME.clear()                   # it may name modules that were moved; without it names are looked for
+    """{name: module below `refflow.maps`} of the names of all pages."""
+    maps.HOME.clear()                   # it may name modules that were moved; without it all modules are searched
     maps.load_all()
     maps.HOME.update({name: module.removeprefix("refflow.maps.") for module in maps.modules()
                       for name in maps.public_names(sys.modules[module])})
@@ -148,7 +148,7 @@ def np_kind(field):
 
 
 def taken(page, key, field):
-    """What the constructor takes for a field."""
+    """The type that the constructor takes for a field."""
     if isinstance(field, Child):
         return f"Sequence[{annotated(page, key)}]" if field.many else annotated(page, key)
     if isinstance(field, Field):
@@ -159,7 +159,7 @@ def taken(page, key, field):
 
 
 def plain_type(page, key):
-    """The annotation of a plain field, where it is a Python type of one kind."""
+    """The annotation of a plain field, if it is a single Python type."""
     note = str(page.__annotations__[key])
     return note if note in ("bool", "float", "int", "str") else "Any"
 
@@ -170,7 +170,7 @@ def has_default(page, key, field):
 
 
 def function_stub(name, function):
-    """A function's parameters, and its own annotations where it has them."""
+    """A function's parameters, and its own annotations if it has them."""
     parameters, starred = [], False
     for parameter in inspect.signature(function).parameters.values():
         kind, note = parameter.kind, parameter.annotation
@@ -202,7 +202,7 @@ def main(arguments=None) -> int:
             if not options.check:
                 path.write_text(text)
     if options.check:
-        print("\n".join(f"{path} is not what it is generated from" for path in stale) or "all generated files are fresh")
+        print("\n".join(f"{path} is stale" for path in stale) or "all generated files are fresh")
     return 1 if options.check and stale else 0
 
 

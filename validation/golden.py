@@ -1,12 +1,12 @@
 """Golden points: the truth at a few points of every page, for code in any language.
 
-    python -m validation.golden                 write those of all bijectors without components
-    python -m validation.golden --page Tanh     those of one
+    python -m validation.golden                 write the points of all bijectors without components
+    python -m validation.golden --page Tanh     the points of one page
 
-One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side all hard cases, the worst points of the
-certificate, of a page of one number a point in every binade of moderate size from every end, and some of the other points.
-Where kappa, which is of the first order, does not tell how far rounding moves a quantity, `first_order` is false, and other
-people's numbers are not held against it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
+One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
+the certificate, for a scalar page a point in every binade of moderate size from every end, and some of the other points.
+Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
+people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 """
 
@@ -28,13 +28,13 @@ from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
-WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all, but so many others
+WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
 MODERATE = 2.0**-5, 2.0**7                          # of the binades
 LARGEST = 30000                                     # exponent of 10
 
 
 def golden_points(page, dtype, side, certificate) -> list[Point]:
-    """Hard cases, worst points, and some others, evenly from the drawn ones."""
+    """Hard cases, worst points, and some others, evenly chosen from the drawn ones."""
     drawn = points(page, dtype, side)
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
@@ -55,7 +55,7 @@ def is_moderate(point):
 
 
 def worst_points(page, dtype, side, certificate):
-    """The points at which the certificate found the largest errors, the largest first; small ones alone."""
+    """The points at which the certificate found the largest errors, the largest first; only small points."""
     rows = [(quantity, row[dtype]) for quantity, row in certificate["pages"].get(page.__name__, {}).items() if dtype in row]
     rows = [(quantity, row) for quantity, row in rows if row["worst"]["side"] == side]
     rows.sort(key=lambda named: -float(named[1]["C"]))
@@ -70,7 +70,7 @@ def printed(x, digits):
 
 
 def asked(point):
-    """{quantity: (truth, is kappa of the first order there?)} of what is settled, without what the certificate leaves out."""
+    """{quantity: (truth, is kappa of the first order there?)} of the settled quantities that the certificate has."""
     unsettled, true = {name for name, (C, _) in errors(point).items() if C is None}, truth(point)
     return {name: (quantity, first_order(point, name, true)) for name, quantity in true.items() if name not in unsettled}
 

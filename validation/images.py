@@ -1,22 +1,23 @@
-r"""Real images: Glow or RealNVP beside torch, the same architecture, initial weights, batches and noise.
+r"""Real images: Glow or RealNVP compared with torch, with the same architecture, initial weights, batches and noise.
 
     python -m validation.images [--data digits|photographs] [--model glow|realnvp] [--steps N] [--seed 0] [--float32]
                                 [--json]
 
 Digits: scikit-learn's 1797 images of 8 x 8 pixels with values 0 .. 16.  Photographs: patches of 32 x 32 pixels with three
-channels of 256 values, of scikit-learn's two; a tenth of the images is held out.  In each step a batch of integers k is
+channels of 256 values, from scikit-learn's two photographs; a tenth of the images is held out.  In each step a batch of
+integers k is
     y = k + u,   u uniform on (0, 1)                                                (1)
-with new noise u, and bits/dim are -log2 p(y) / D.  refflow's gradients are those derived on its pages; torch's side is
-written here from the models' equations alone, with torch's autograd and torch.optim.Adam: of refflow it sees the initial
+with new noise u, and bits/dim are -log2 p(y) / D.  refflow uses the gradients derived on its pages; torch's side is
+written here only from the models' equations, with torch's autograd and torch.optim.Adam: from refflow it takes the initial
 weights, as arrays, and the rule by which `fit` orders the events of an epoch and draws their noise.  RealNVP normalises by
 the statistics of each batch, and held-out images by their moving averages.
 
-Rounding differs between the two, in the order of sums, and training multiplies the difference: with the default steps it
+Rounding differs between the two, in the order of sums, and training amplifies the difference: with the default steps it
 ends below 2e-15 on the digits and at 5e-10 for Glow on the photographs.
 
-Printed are the bits/dim of the held-out images, with the same noise: at the start, after training, of torch after training,
-and of a Gaussian (`refflow.training.gaussians`); and how far the two loss curves are apart, relatively.  Exit status 1 where
-they end further apart than ALLOWED, or where training does not lower the held-out bits.
+The command prints the bits/dim of the held-out images, with the same noise: at the start, after training, for torch after
+training, and for a Gaussian (`refflow.training.gaussians`); and the relative distance of the two loss curves.  The exit
+status is 1 if they end further apart than ALLOWED, or if training does not lower the held-out bits.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ SETTINGS = {("digits", "glow"): {"steps": 300, "batch": 64, "levels": 2, "depth"
             ("photographs", "glow"): {"steps": 150, "batch": 16, "levels": 3, "depth": 4, "width": 32},
             ("photographs", "realnvp"): {"steps": 200, "batch": 16, "levels": 3, "depth": 1, "width": 8}}
 RATE = 1e-3
-BORDER = 1.0                            # of the channel that marks the border of an image
+BORDER = 1.0                            # value of the channel that marks the border of an image
 EPS, DECAY = 1e-4, 0.1                  # of RealNVP's batch normalisation
 
 
 def images(name):
-    """((N, C, H, W) integers, how many values they have)."""
+    """((N, C, H, W) integers, how many values a pixel can have)."""
     return (load_images("digit_images"), 17) if name == "digits" else (load_images("photographs"), 256)
 
 
@@ -73,10 +74,10 @@ def built(model, shape, bins, settings, start, rng, dtype):
 
 # -- torch ------------------------------------------------------------------------------------------------------------
 #
-# Weights are nested dictionaries of tensors, as `params()` of the flow; a model is a function from x to (latents, log-det).
+# Weights are nested dictionaries of tensors, like the flow's `params()`; a model is a function from x to (latents, log-det).
 
 def tensors(params, torch):
-    """Nested dictionaries with torch's parameters in place of arrays, and the list of those that are trained."""
+    """Nested dictionaries with torch's parameters in place of arrays, and the list of the trained ones."""
     trained = []
 
     def made(nested, key=""):
@@ -91,7 +92,7 @@ def tensors(params, torch):
 
 
 def numbered(nested):
-    """The values of a dictionary with the keys "0", "1", ..., those without parameters left out."""
+    """The values of a dictionary with the keys "0", "1", ..., except those without parameters."""
     return [nested[key] for key in sorted(nested, key=int) if any(flatten(nested[key]))]
 
 
@@ -107,7 +108,7 @@ class Glow:
         self.torch, self.weights, self.steps, self.levels = torch, weights, settings["depth"], settings["levels"]
 
     def convolution(self, a, layer):
-        """With a channel that marks the border, but for kernels of one pixel."""
+        """With a channel that marks the border, except for kernels of one pixel."""
         F, W = self.torch.nn.functional, layer["W"]
         if W.shape[2] > 1:
             edge = F.pad(a.new_zeros(len(a), 1, *a.shape[2:]), (1, 1, 1, 1), value=BORDER)
@@ -115,7 +116,7 @@ class Glow:
         return F.conv2d(a, W, layer.get("b"))
 
     def affine(self, h, norm):
-        """Of a network's last layer the bias is the convolution's."""
+        """In a network's last layer the bias belongs to the convolution."""
         h = h + norm["bias"][:, None, None] if "bias" in norm else h
         return h * self.torch.exp(3 * norm["s"])[:, None, None]
 
@@ -283,7 +284,7 @@ def torch_run(model, params, k, held_out, bins, settings, steps, rng, dtype):
 
 
 def batches(k, bins, size, steps, rng, dtype):
-    """y of each step: a new order for each epoch, cut into pieces, each with noise of its own."""
+    """y of each step: a new order for each epoch, cut into pieces, each with its own noise."""
     per_epoch = math.ceil(len(k) / size)
     for step in range(steps):
         j = step % per_epoch
@@ -295,7 +296,7 @@ def batches(k, bins, size, steps, rng, dtype):
 # -- both -------------------------------------------------------------------------------------------------------------
 
 def run(data="digits", model="glow", steps=None, seed=0, dtype=np.float64, settings=None):
-    """What is printed, as a dictionary."""
+    """The printed results, as a dictionary."""
     settings = SETTINGS[data, model] | (settings or {})
     steps = settings["steps"] if steps is None else steps
     rng = np.random.default_rng(seed)

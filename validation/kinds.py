@@ -1,7 +1,7 @@
 """The points at which densities, scales and parametrisations are certified: events and cotangents of their image.
 
-Densities and scales are drawn over the whole range, as the pages of points.py; their plain fields (a shape, a constant of a
-source) are those of their hard cases.  Parametrisations are drawn by their own `examples`, at every magnitude of h.
+Densities and scales are drawn over the whole range, like the pages of points.py; their plain fields (a shape, a constant of a
+source) come from their hard cases.  Parametrisations are drawn by their own `examples`, at every magnitude of h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from refflow.accuracy.drawing import OPTIONAL, Point, drawn_fields, set_of
 
 from .points import MODERATE, PARAMETERS, Draw, belongs, is_small
 
-MIXTURES = 120                      # whose truth takes a tenth of a second
+MIXTURES = 120                      # whose truth takes a tenth of a second each
 
 
 class KindDraw(Draw):
@@ -40,7 +40,7 @@ class KindDraw(Draw):
 
 
 class DensityDraw(KindDraw):
-    """Events of the support, b the cotangent of log p; of a density with a shape, the fields lie along the event."""
+    """Events in the support, with b the cotangent of log p; if a density has a shape, its fields lie along the event."""
 
     def image_shape(self, f, shape):
         return ()
@@ -51,12 +51,12 @@ class DensityDraw(KindDraw):
     def given(self, params, D):
         try:
             return super().given(params, D)
-        except ValueError:                  # a hard case of float64 that float32 does not have
+        except ValueError:                  # a hard case of float64 that float32 cannot represent
             return None
 
     def bijector(self, given, spread, D, optional=OPTIONAL):
         if "weights" in self.page.declared and spread == MODERATE:
-            spread = 1                      # components' likelihoods lie apart by exp(q): moderate is what keeps q small
+            spread = 1                      # components' likelihoods differ by exp(q): moderate means that q is small
         lead = tuple if "shape" not in self.page.declared else lambda: np.broadcast_shapes(given.get("shape"))
         fields = drawn_fields(self.page, self.source, self.dtype, spread, lambda letter: D, given, lead, optional)
         if "high" in self.page.declared and "high" not in given:
@@ -96,7 +96,7 @@ class ScaleDraw(KindDraw):
         both = {"gain", "gains"} & set(self.page.declared)
         if len(both) == 2 and optional and not both & set(given):
             given = given | {self.source.choice(("gain", "gains")): None}
-        of_channels = "gain" in given and given["gain"] is None     # a sum over channels beyond the floats has no sign
+        of_channels = "gain" in given and given["gain"] is None     # a sum over channels that overflows has no sign
         return super().bijector(given, MODERATE if of_channels else spread, D, optional)
 
 

@@ -1,13 +1,14 @@
-"""Training beside torch: the same RealNVP, initial weights, batches and optimiser, and the two loss curves.
+"""Training compared with torch: the loss curves of the same RealNVP, with the same initial weights, batches and optimiser.
 
     python -m validation.loss_curves [--data breast_cancer] [--steps 200] [--learning-rate 1e-3] [--seed 0] [--json]
 
-refflow's gradients are those derived on its pages, its Adam and its batches those of `refflow.training.fit`.  torch's side
-is written here from the model's equations alone, with torch's autograd and `torch.optim.Adam`; of refflow it sees the
-initial weights, as arrays, and the rule by which `fit` orders the events of an epoch.  All in float64, one thread.  Printed
-are both losses at some steps and the largest relative difference so far; exit status 1 where it ends above 1e-10.
+refflow uses the gradients derived on its pages, and the Adam and the batches of `refflow.training.fit`.  torch's side
+is written here only from the model's equations, with torch's autograd and `torch.optim.Adam`; from refflow it takes the
+initial weights, as arrays, and the rule by which `fit` orders the events of an epoch.  Everything runs in float64 and one
+thread.  The command prints both losses at some steps and the largest relative difference so far; the exit status is 1 if it
+ends above 1e-10.
 
-Rounding differs between the two, in the order of sums; training multiplies the difference, the more the larger the learning
+Rounding differs between the two, in the order of sums; training amplifies the difference, more so with a larger learning
 rate.  On breast_cancer it ends at 3e-15 with 1e-3 and at 7e-11 with 1e-2.
 """
 
@@ -51,7 +52,7 @@ def batches(n, steps, seed):
 
 
 def torch_losses(params, x, steps, learning_rate, seed):
-    """The losses of torch; `params` are the initial weights, as nested dictionaries of arrays."""
+    """torch's losses; `params` are the initial weights, as nested dictionaries of arrays."""
     import torch
     torch.set_num_threads(1)
 

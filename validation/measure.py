@@ -10,7 +10,7 @@ Kinds without an inverse, each with an `Adapter` from its public methods to quan
     density             log_prob, log_prob_vjp.z_bar, log_prob_vjp.<field>_bar          at z and log_prob_bar
     scale               forward, log, vjp.s_bar, vjp.<field>_bar                        at s and sigma_bars
     parametrisation     fields.<name>, vjp.h_bar, vjp.<field>_bar                       at h and fields_bar
-sigma_bars are the cotangents of sigma and of log sigma, fields_bar those of the fields in the order of `names`.
+sigma_bars are the cotangents of sigma and of log sigma, fields_bar the cotangents of the fields in the order of `names`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def bound(value, fields, prefix=""):
 def problem(f) -> Problem:
     """The believed equation of a bijector or conditioner with one event's parameters, as exact numbers.
 
-    Fields of components are named by their paths ("net.layers.0.W"); a context is one field, however many share it.
+    Fields of components are named by their paths ("net.layers.0.W"); a context is one field, however many components share it.
     """
     def with_fields(definition):
         return lambda m, event, **given: definition(m, event, **bound(f, given))
@@ -107,7 +107,7 @@ def inside(domain):
 
 
 def charted(f, p, shape):
-    """The problem with the chart of an event of this shape, where the dimensions differ."""
+    """The problem with the chart of an event of this shape, if the dimensions differ."""
     if p.inverse_definition is None or p.gram:
         return p
     return replace(p, chart=tuple(int(i) for i in f.chart(shape)))
@@ -128,17 +128,17 @@ def truth_at_x(f, x, z_bar=None, log_det_bar=None):
 
 @dataclass(frozen=True)
 class Adapter:
-    """How a kind is measured: what its definition gives as an array of numbers, and its methods by quantity."""
+    """How a kind is measured: the array of numbers that its definition gives, and its methods by quantity."""
 
-    letters: tuple[str, str]                    # of the event and of the image's cotangent
+    letters: tuple[str, str]                    # names of the event and of the image's cotangent
     claims: Callable                            # (f, event, bar or None) -> {quantity: array}
-    image: Callable = lambda f, m, found: found             # what the definition gives, as nested lists of numbers
+    image: Callable = lambda f, m, found: found             # the definition's result, as nested lists of numbers
     parts: Callable = lambda f: {"forward": ("forward",)}   # {the truth's quantity: one name for each of its parts}
     method: str = "vjp"
 
 
 def truth_of_kind(f, event, bar=None):
-    """The truth of a page without an inverse; where it is not all settled, TruthNotFound holds what is."""
+    """The truth of a page without an inverse; if some quantities are unsettled, TruthNotFound holds the settled ones."""
     adapter = ADAPTERS[f.kind]
 
     def named(found):
@@ -156,7 +156,7 @@ def truth_of_kind(f, event, bar=None):
 
 
 def parted(quantity, count):
-    """A quantity of a stack of `count` arrays as one of each."""
+    """A quantity of a stack of `count` arrays, split into one for each."""
     if count == 1:
         return [quantity]
     size = len(quantity.value) // count
@@ -165,7 +165,7 @@ def parted(quantity, count):
 
 
 def claims_of_kind(f, event, bar=None):
-    """What the page's own methods say, by the names of the truth."""
+    """The answers of the page's own methods, by the names of the truth."""
     return ADAPTERS[f.kind].claims(f, event, bar)
 
 
@@ -194,7 +194,7 @@ def of_scale(scale, s, bars):
 
 
 def of_parametrisation(f, h, fields_bar):
-    """Parametrisations stand behind the checks of other pages, and have none."""
+    """Parametrisations stand behind the checks of other pages, and have none themselves."""
     with np.errstate(all="ignore"):
         fields, pullback = f.unchecked(h.dtype).vjp(h)
         found = {f"fields.{name}": fields[name] for name in f.names}
@@ -223,7 +223,7 @@ ADAPTERS = {
 def compared(given, truth, dtype):
     """{answer: (C, kappa/|q|)} of the answers that have a truth.
 
-    A fused method's value is measured only where it is not, to the bit, what the method of that name returns.
+    A fused method's value is measured only if it differs, in any bit, from the result of the method of that name.
     """
     measured = {name: (answer, truth[truth_name(name)]) for name, answer in distinct(given).items() if truth_name(name) in truth}
     return {name: (error(answer, true, dtype), conditioning(true, dtype)) for name, (answer, true) in measured.items()}
@@ -232,8 +232,8 @@ def compared(given, truth, dtype):
 def conditioning(quantity, dtype):
     """The largest kappa/|q| over the entries; normwise, kappa/||q||.
 
-    Where q overflows there is nothing to hide; below the normal numbers, whose spacing is the unit, |q| counts as twice the
-    smallest of them.
+    Where q overflows, nothing can be hidden; below the normal numbers, where their spacing is the unit, |q| counts as twice the
+    smallest normal number.
     """
     limits = np.finfo(dtype)
     sizes = [norm(quantity.value)] * len(quantity.value) if quantity.normwise else [abs(q) for q in quantity.value]
@@ -243,9 +243,9 @@ def conditioning(quantity, dtype):
 
 
 def measure(f, z=None, x=None, x_bar=None, z_bar=None, log_det_bar=None, dtype=np.float64, **given) -> dict:
-    """{quantity: (C, kappa/|q|)} of one bijector at a z, an x, or both; of a page without an inverse at its own letters.
+    """{quantity: (C, kappa/|q|)} of one bijector at a z, an x, or both; for a page without an inverse, at its own letters.
 
-    The parameters are those of one event.
+    The parameters must belong to one event.
     """
     f, found = f.astype(dtype), {}
     if f.kind in ADAPTERS:

@@ -3,19 +3,19 @@
     python -m validation.pictures --out DIRECTORY [--only moons] [--only digits] [--only images]
     --only moons    of these, two_moons.png is the picture of README.md: five panels of the transport, few pixels and colours
 
-Two half-moons: a RealNVP of 2 entries, its transport, its density over data that it has not seen, its training curve.
+Two half-moons: a RealNVP of 2 entries, its transport, its density over unseen data, its training curve.
 Digits: scikit-learn's 1797 images of 8 x 8 pixels with values 0 .. 16 (the extra `data`).  With v a pixel and u uniform on
 [0, 1), x = (v + u) / 17 and, a = 1/20,
     y = log(s / (1 - s)),   s = a + (1 - 2 a) x                                     (1)
-a RealNVP given the class models y, standardised; one image counts with many draws of u.  Real images of each class stand
-above samples, and those above the same samples with their latents times 0.7, which is not the density that was trained but
-the temperature at which Glow's authors show theirs.  The log-likelihood is that of images that were held out, which also
-choose the best step; interpolations are between two of them, of one class.
+a RealNVP given the class models y, standardised; each image is used with many draws of u.  Real images of each class stand
+above samples, which stand above the same samples with their latents times 0.7; this is not the trained density but
+the temperature at which Glow's authors show samples.  The log-likelihood is taken over held-out images, which also
+choose the best step; interpolations are between two held-out images of one class.
 
 Images, from the command line: Glow and RealNVP on the digits as images, Glow on 32 x 32 patches of scikit-learn's two
-photographs.  Data stand above samples, at temperature 1 and at 0.7, and interpolations are between images of the data, of
-the half with the largest contrast.  The patches to train on are of the left four fifths of the photographs, those that are
-shown and held out of the right fifth.
+photographs.  Data stand above samples, at temperature 1 and at 0.7, and interpolations are between images of the data, from
+the half with the largest contrast.  Training patches come from the left four fifths of the photographs; the patches that are
+shown and held out come from the right fifth.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def moons(directory, steps=4000):
     train, validation, unseen = (two_moons(rng, n).astype(np.float32) for n in (20_000, 4000, 4000))
     result = fit(flow, train, validation=validation, batch_size=512, steps=steps, optimiser=Adam(4e-3),
                  schedule=WarmUp(100, Cosine(steps)), clip=ClipNorm(5.0), averaging=EMA(0.99), every=50, rng=rng,
-                 fixed="*.scale.*")     # so that no z_i strays far
-    print(f"moons: {result.flow.log_prob(unseen).mean():.3f} nats, of points that it has not seen")
+                 fixed="*.scale.*")     # so that every z_i stays near
+    print(f"moons: {result.flow.log_prob(unseen).mean():.3f} nats, on unseen points")
     written(plot.transport(result.flow, rng), directory, "moons-transport.png")
     written(plot.density(result.flow, unseen), directory, "moons-density.png")
     written(plot.history(result), directory, "moons-history.png")
@@ -116,7 +116,7 @@ def digits(directory, steps=600, held_out=197, copies=60):
                  optimiser=Adam(1e-3), schedule=WarmUp(100, Cosine(steps)), clip=ClipNorm(100.0), averaging=EMA(0.99),
                  every=25, rng=rng)
     lowest = result.history["validation_loss"].min() / (SIZE * math.log(2)) + math.log2(LEVELS)
-    print(f"digits: {lowest:.3f} bits/dim given the class, of images that were held out, after {result.step} steps")
+    print(f"digits: {lowest:.3f} bits/dim given the class, on held-out images, after {result.step} steps")
     written(plot.history(result, dimensions=SIZE, levels=LEVELS), directory, "digits-history.png")
 
     flow = result.flow.at(context=one_hot(np.arange(CLASSES), CLASSES).astype(np.float32))

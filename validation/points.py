@@ -1,29 +1,29 @@
-"""The points at which a page is certified: drawn from its declaration or its `examples`, from a seed made of its name.
+"""The points at which a page is certified: drawn from its declaration or its `examples`, from a seed derived from its name.
 
 Every page gets, for each dtype and side (forward: events z; inverse: events x),
     hard cases  its own, with their reasons
-    ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the floats beside each
+    ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the neighbouring floats of each
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
                 hides nothing
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
-    binades     of a page of one number, two points in every binade of the range, of either sign or counted from either end
+    binades     for a scalar page, two points in every binade of the range, of either sign or counted from either end
                 of its set; the second of each has wide parameters
     exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
-    breaks      where a piecewise page is less smooth, and the floats beside, on either side of the map
+    breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
 Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
 
 Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3: of the image alone, of the log-det alone,
 and both, in turn.  A page with a matrix field draws its
-parameters from 2^+-10, matrices being row scale x well-conditioned x column scale.
+parameters from 2^+-10, where matrices are row scale x well-conditioned x column scale.
 
-A page with components is drawn by its own `examples`, small networks among them, at small events: beyond, a network's
+A page with components is drawn by its own `examples`, including small networks, at small events: for larger events a network's
 outputs overflow where the map does not, and saturated log-scales, which no longer depend on anything, cancel in their sum.
-Such a page, and one that declares itself `moderate` and says why, is certified at moderate events alone.
+Such a page, and one that declares itself `moderate` and says why, is certified only at moderate events.
 
-A conditioner has a forward side alone.
+A conditioner has only a forward side.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, even
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
-SMALL_IMAGE = 8                                     # entries with which an image of more channels has one too
-BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are met, and how many of each
-# Of drawn points, for each dtype and side.
+SMALL_IMAGE = 8                                     # entries up to which an image with more channels gets cotangents too
+BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
+# Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 80, "moderate": 120},
           "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 80},
           "density": {"scalar": 400, "structured": 400, "image": 400}, "scale": {"scalar": 600, "structured": 600},
@@ -68,12 +68,12 @@ KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event
 
 
 def points(page, dtype, side) -> list[Point]:
-    """All points of one page, dtype and side, always the same ones."""
+    """All points of one page, dtype and side, the same ones every time."""
     return Draw(page, dtype, side).points()
 
 
 def is_small(event):
-    """Has an event few enough entries for cotangents?"""
+    """Does an event have few enough entries for cotangents?"""
     return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim == 3 and event.size <= SMALL_IMAGE
 
 
@@ -95,7 +95,7 @@ class Draw:
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
     def hard_points(self):
-        """The hard cases, as far as the dtype has them in its certified range."""
+        """The hard cases, as far as they lie in the dtype's certified range."""
         for case in self.page.hard_cases:
             for event in case.z if self.side == "forward" else case.x:
                 event = self.cast(event)
@@ -104,7 +104,7 @@ class Draw:
                 yield from self.point(f, event, False, case.name, case.reason)
 
     def end_points(self):
-        """Special numbers and the floats beside them, as scalars or among the entries of a moderate event."""
+        """Special numbers and their neighbouring floats, as scalars or among the entries of a moderate event."""
         for wide in (False, True):
             for number in self.special_numbers():
                 f, shape = self.value(wide)
@@ -114,7 +114,7 @@ class Draw:
                     yield from self.point(f, event, wide, "", "beside a special number")
 
     def break_points(self):
-        """The breaks of drawn bijectors, or their images, and the floats beside; of a page of one number."""
+        """The breaks of drawn bijectors, or their images, and the neighbouring floats; for a scalar page."""
         if self.one_sided or self.page.breaks is Bijector.breaks or self.page.event_ndim != (0, 0):
             return
         for i in range(BREAKS):
@@ -127,7 +127,7 @@ class Draw:
                     yield from self.point(f, event, wide, "", "a break, or a float beside it")
 
     def binade_points(self):
-        """Two points in every binade, counted from every end of the set, or from a drawn one where f's fields move them."""
+        """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends."""
         low, high = EVENTS["wide"][self.dtype.name]
         for exponent in range(low, high):
             for wide in (False, True):
@@ -152,7 +152,7 @@ class Draw:
             yield from self.point(f, event, wide, "", kind)
 
     def rhythm(self):
-        """Half of the points are moderate; a map without an inverse takes no image."""
+        """Half of the points are moderate; a map without an inverse does not take images."""
         if self.moderate:
             return ["moderate"]
         others = [kind for kind in KINDS if kind != "moderate" and not (self.one_sided and kind.startswith("image"))]
@@ -161,8 +161,8 @@ class Draw:
     def point(self, f, event, wide, case, reason):
         """The point with drawn cotangents: of the image, of the log-det, and both, in turn.
 
-        None where the event is not inside the set, nor where a component has an empty matrix, whose shape nested lists,
-        which definitions read, do not show.
+        None if the event is not inside the set, or if a component has an empty matrix, whose shape cannot be read from the
+        nested lists that definitions receive.
         """
         if f is None or event is None or not belongs(set_of(f, self.side), event):
             return
@@ -177,7 +177,7 @@ class Draw:
         yield point
 
     def alone(self):
-        """Which of two cotangents are there: the first, the second, both, in turn."""
+        """Which of two cotangents are given: the first, the second, both, in turn."""
         self.turn += 1
         return tuple(self.dtype.type(self.turn % 3 != missing) for missing in (1, 2))
 
@@ -201,7 +201,7 @@ class Draw:
                 return f, shapes[self.side == "inverse"]
 
     def given(self, params, D):
-        """The page with the fields of a hard case and all others drawn; None where float32 does not certify one of them."""
+        """The page with the fields of a hard case and all others drawn; None if float32 does not certify one of them."""
         fields = {}
         for key, value in params.items():
             field = self.page.declared[key]
@@ -219,7 +219,7 @@ class Draw:
         return f.astype(self.dtype) if f.dtype else f
 
     def size(self, letter, D):
-        """D; of a network's rectangular matrices, and of its images and kernels, sizes of their own."""
+        """D; for a network's rectangular matrices, images and kernels, separate sizes."""
         own = self.network and (letter == "M" or self.page.event_ndim[0] > 1)
         return self.source.choice(SMALL_SIZES) if own else D
 
@@ -229,7 +229,7 @@ class Draw:
         return self.dtype == np.float64 or bool(np.all((size <= limit) & (size >= 1 / limit)))
 
     def plain_values(self):
-        """The plain fields of one of the hard cases: the page's own list of what they can be."""
+        """The plain fields of one of the hard cases: the page's own list of possible values."""
         plain = [{k: v for k, v in case.params.items() if isinstance(self.page.declared[k], Plain)}
                  for case in self.page.hard_cases]
         return self.source.choice(plain) if plain else {}
@@ -239,7 +239,7 @@ class Draw:
     def event_shapes(self, f, D):
         """(shape of z, shape of x), by the letters that f's fields know.
 
-        Where they know none, x has size D along each axis; z of three axes, and events of networks, have small sizes, of
+        If they know none, x has size D along each axis; z of three axes, and events of networks, have small sizes of
         their own.
         """
         letters = f.event_shape or LETTERS[f.event_ndim[0]]
@@ -283,7 +283,7 @@ class Draw:
         return drawn_event(self.source, f, side, shape, self.dtype, spread)
 
     def image(self, f, shape, magnitudes):
-        """The rounded truth of the other map at one of its own events; None where there is none."""
+        """The rounded truth of the other map at one of its own events; None if there is none."""
         other = "inverse" if self.side == "forward" else "forward"
         event = self.event_of(f, other, image_shape(f, self.side, shape), magnitudes)
         if not belongs(set_of(f, other), event):

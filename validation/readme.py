@@ -1,14 +1,14 @@
 """The generated tables of the documentation, and the comparison of printed text.
 
     python -m validation.readme [NAME ...]            writes them, or some of them
-    python -m validation.readme --check [NAME ...]    makes them again, and exits with 1 where one differs
+    python -m validation.readme --check [NAME ...]    makes them again, and exits with 1 if one differs
 
-Tables are files, validation/tables/NAME.md: `pages` and `certificate` read what is checked in; `torch` runs `refflow check
-torch` (a minute); `training` and `conditional` run the commands that they show (the extra `data`; minutes).  Sections of
-README.md: `check` and `adapter` run what stands above them there, `findings` are rows of the table `torch`.
+Tables are files, validation/tables/NAME.md: `pages` and `certificate` read the files that are checked in; `torch` runs
+`refflow check torch` (a minute); `training` and `conditional` run the commands that they show (the extra `data`; minutes).
+Sections of README.md: `check` and `adapter` run the code above them there, `findings` are rows of the table `torch`.
 
-Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers of which one has a decimal
-point or an exponent may differ by one unit of the last printed place, the coarser one's; the width of the spaces
+Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers, if one of them has a decimal
+point or an exponent, may differ by one unit of the last printed place of the coarser one; the width of the spaces
 that align columns is not compared.
 """
 
@@ -41,7 +41,7 @@ DTYPES = ("float64", "float32")
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 def difference(standing, made):
-    """Where two printed texts differ by more than rounding can explain, as a line for people; None where they do not."""
+    """The first difference of two printed texts that rounding cannot explain, as a line for people, or None."""
     ours, theirs = standing.splitlines(), made.splitlines()
     for i, (a, b) in enumerate(zip(ours, theirs), 1):
         if not alike(a, b):
@@ -50,7 +50,7 @@ def difference(standing, made):
 
 
 def alike(a, b):
-    """Are two lines the same but for the last printed place of numbers with a fraction or an exponent?"""
+    """Are two lines the same except for the last printed place of numbers with a fraction or an exponent?"""
     a, b = (re.sub("-{4,}", "---", " ".join(line.split())) for line in (a, b))
     return NUMBER.split(a) == NUMBER.split(b) and all(map(near, NUMBER.findall(a), NUMBER.findall(b)))
 
@@ -60,11 +60,11 @@ def near(a, b):
 
 
 def last_place(number):
-    """One unit of the last printed place; 0 of a whole number."""
+    """One unit of the last printed place; 0 for a whole number."""
     return Decimal(1).scaleb(Decimal(number).as_tuple().exponent) if set(number) & set(".e") else Decimal(0)
 
 
-# -- tables of what is checked in -------------------------------------------------------------------------------------
+# -- tables from the files that are checked in ------------------------------------------------------------------------
 
 def row(cells):
     return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
@@ -75,7 +75,7 @@ def table(head, rows):
 
 
 def certificate():
-    """The largest C of each page, and what is allowed there."""
+    """The largest C of each page, and the allowance there."""
     stored = json.loads((resources.files(refflow) / "oracle" / "certificate.json").read_text(encoding="utf-8"))
     rows = []
     for name in REGISTRY:
@@ -104,7 +104,7 @@ def pages():
 # -- torch ------------------------------------------------------------------------------------------------------------
 
 def torch():
-    """What `check torch` finds: for each transform and quantity the worst, with the input that shows it."""
+    """The findings of `check torch`: the worst for each transform and quantity, with the input that shows it."""
     done = subprocess.run([sys.executable, "-m", "refflow", "check", "torch", "--json"], capture_output=True, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
     if done.returncode not in (0, 1):
@@ -131,13 +131,13 @@ def written(params, event):
 
 
 def told_apart(given, true):
-    """Both with as few digits as tell one from the other."""
+    """Both, with as few digits as distinguish them."""
     pairs = [(short(given, digits), short(true, digits)) for digits in (5, 9, 13, 17)]
     return next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
 
 
 def short(value, digits):
-    """A number, or nested lists of them, to so many digits, or fewer where they give the same number back."""
+    """A number, or nested lists of them, to so many digits, or fewer if they give the same number back."""
     if isinstance(value, list):
         return "[" + ", ".join(short(v, digits) for v in value) + "]"
     if isinstance(value, float):
@@ -182,7 +182,7 @@ CONDITIONAL = ("python -m validation.conditional --seeds 5",)
 
 
 def transcript(commands, directory):
-    """Commands and what they print on standard output, each in `directory`."""
+    """Commands and their standard output, each in `directory`."""
     lines = ["```text"]
     for command in commands:
         done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True, cwd=directory,
@@ -205,12 +205,12 @@ def conditional():
 
 
 def check():
-    """What `refflow check` says last."""
+    """The last lines of `refflow check`."""
     return text_block(printed(["check"]).rsplit("\n\n", 1)[1])
 
 
 def adapter():
-    """What is found in the README's own example."""
+    """The finding in the README's own example."""
     code = next(code for code in re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
                 if "@adapter" in code)
     with tempfile.TemporaryDirectory() as directory:
@@ -244,7 +244,7 @@ def whole(name, body):
 
 
 def standing(name):
-    """What is checked in: of a table its file, of another name its section of the README."""
+    """The text that is checked in: a table's file, or for another name its section of the README."""
     if GENERATORS[name] not in TITLES:
         return sections(README.read_text(encoding="utf-8"))[name]
     path = TABLES / f"{name}.md"
@@ -252,7 +252,7 @@ def standing(name):
 
 
 def stale(name):
-    """How what is checked in differs from what its command gives; None where it does not."""
+    """How the text that is checked in differs from its command's output, or None."""
     body = GENERATORS[name]()
     return difference(standing(name), whole(name, body) if GENERATORS[name] in TITLES else body)
 

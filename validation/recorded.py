@@ -1,6 +1,6 @@
-"""Points as JSON: exact numbers, components as `refflow.save` writes them; files that are moved into place whole.
+"""Points as JSON: exact numbers, components as `refflow.save` writes them; files that are moved into place when complete.
 
-And what `validation.exhaustive` has recorded of all float32 events, which other modules read.
+Also the results of `validation.exhaustive` for all float32 events, which other modules read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from refflow.saving import written as as_document
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive.json"
 EXHAUSTIVE_SCHEMA = "refflow/exhaustive/1"
-PASSES = 2**14                                      # over the float32 numbers, each of which sees every 2^14-th
+PASSES = 2**14                                      # over the float32 numbers; each sees every 2^14-th number
 
 
 def hexes(array):
@@ -40,7 +40,7 @@ def parameter(field, value):
         return [as_document(c, "", None) for c in value] if field.many else as_document(value, "", None)
     if value is None:
         return None
-    infinite = isinstance(value, float) and np.isinf(value)                 # which JSON does not have
+    infinite = isinstance(value, float) and np.isinf(value)                 # which JSON lacks
     return hexes(value) if isinstance(field, Field) or infinite else value
 
 
@@ -62,7 +62,7 @@ def decoded(page, dtype, worst, reason):
 
 
 def written(path, text):
-    """Moved into place whole: a reader never sees half a file."""
+    """Moved into place when complete: a reader never sees half a file."""
     path.parent.mkdir(exist_ok=True)
     beside = path.with_name(path.name + ".new")
     beside.write_text(text)
@@ -72,7 +72,7 @@ def written(path, text):
 # -- all float32 events -----------------------------------------------------------------------------------------------
 
 def exhaustive() -> dict:
-    """{page: its sets of parameters, with the rows of either side}; empty where nothing is recorded."""
+    """{page: its sets of parameters, with the rows of either side}; empty if nothing is recorded."""
     if not EXHAUSTIVE.exists():
         return {}
     document = json.loads(EXHAUSTIVE.read_text())
@@ -88,7 +88,7 @@ def records(entry, side=None):
 
 
 def seen(entry) -> dict:
-    """{quantity: (the largest C that is settled, the share of the events that were seen)} of one page."""
+    """{quantity: (the largest C that is settled, the share of events seen)} of one page."""
     found = {}
     for record, quantity, rows in records(entry):
         passes = min(record["passes"], PASSES // 64) if quantity.endswith("_bar") else record["passes"]
@@ -98,7 +98,7 @@ def seen(entry) -> dict:
 
 
 def exhaustive_points(page, dtype, side) -> list[Point]:
-    """The worst of all float32 events that are recorded of a page."""
+    """The worst recorded float32 events of a page."""
     if np.dtype(dtype) != np.float32:
         return []
     return [decoded(page, dtype, row["point"], "the worst of all float32 events")

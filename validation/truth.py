@@ -1,6 +1,6 @@
 r"""The truth, to 50 digits, derived from one believed equation per map.
 
-A page is believed through `definition(m, z, **fields)` alone: x = f(z; fields), for one event.  From it follow
+Only a page's `definition(m, z, **fields)` is believed: x = f(z; fields), for one event.  From it follow
 
     J = dx/dz                                    l = log|det J|                              (1)
     L = <x_bar, x> + l_bar l                     vjp = dL/d(z, fields)                       (2)
@@ -8,16 +8,16 @@ A page is believed through `definition(m, z, **fields)` alone: x = f(z; fields),
     L = <z_bar, z> + l_bar (inverse l)           inverse vjp = dL/d(x, fields)               (4)
     kappa(q) = |q| + sum_j |dq/d input_j| |input_j|        the unit of error of q            (5)
 
-inputs being the event, every entry of every real field, and the cotangents where q depends on them; and what one part of a
-composition hands to the next, which rounds it: the fields that a family makes of a network's outputs.  Where an intermediate
-that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
+where the inputs are the event, every entry of every real field, and the cotangents that q depends on; also the values that one
+part of a composition rounds and hands to the next: the fields that a family makes from a network's outputs.  Where an
+intermediate that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
 
-Numbers are balls (python-flint `arb`): a midpoint and a proved radius, exponents unbounded.  A quantity is settled when
-its radius is below 1e-50 of it, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
-Until then the precision doubles; a branch that a ball cannot decide asks for more precision too.
+Numbers are balls (python-flint `arb`): a midpoint and a proved radius, with unbounded exponents.  A quantity is settled when
+its radius is below 1e-50 of its value, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
+Until then the precision doubles; a branch that a ball cannot decide also needs more precision.
 
-Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is that
-of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` of all ambient entries.
+Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is the log-det
+of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` as a function of all ambient entries.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from flint import arb, ctx
 
 from .balls import Ambiguous, Dual, ball, constant, inverse, log_abs_det, m, mid_ball, seen_from, sign
 
-FIRST_DIGITS = {"float64": 700, "float32": 100}     # z^2 is seen beside 1 at the smallest z
+FIRST_DIGITS = {"float64": 700, "float32": 100}     # enough for z^2 + 1 to differ from 1 at the smallest z
 DOUBLINGS = 6
-NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below any number, subnormal or not, of the dtype
-FAR = [1104 << k for k in range(1, 62)]             # roots that overflow or vanish are roots too
+NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below every number of the dtype, subnormal or not
+FAR = [1104 << k for k in range(1, 62)]             # also for roots that overflow or underflow in the dtype
 LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
 
 
 class TruthNotFound(ArithmeticError):
-    """No precision tried settles the named quantities; `settled` holds the others."""
+    """The named quantities are not settled at any precision tried; `settled` holds the others."""
 
     def __init__(self, message, settled=()):
         super().__init__(message)
@@ -55,10 +55,10 @@ class Problem:
     fields: dict[str, Any]
     constants: frozenset[str] = frozenset()
     inverse_definition: Callable | None = None      # (m, x, **fields)
-    chart: tuple[int, ...] | None = None            # flat output indices whose square block log_det is of; None = all
+    chart: tuple[int, ...] | None = None            # flat output indices of log_det's square block; None = all
     normwise: bool = False
     inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
-    has_log_det: bool = True                        # a map that need not be invertible has none
+    has_log_det: bool = True                        # False for a map that need not be invertible
     gram: bool = False                              # log_det is 1/2 log det J^T J
 
 
@@ -110,7 +110,7 @@ def nest(flat, shape):
 
 
 class Handing:
-    """The namespace m of one evaluation of a definition, in which what is handed on is an input: a factor of 1."""
+    """The namespace m of one evaluation of a definition, in which values handed on are inputs: they get a factor of 1."""
 
     def __init__(self, inputs):
         self.inputs, self.count, self.subnormal = inputs, 0, 0
@@ -125,7 +125,7 @@ class Handing:
         return value * self.inputs.factors[self.count - 1]
 
     def numbered(self, value):
-        """A numbered intermediate, whose rounding is a spacing where it is subnormal: an input 0 of that size then."""
+        """A numbered intermediate: if it is subnormal its rounding is a spacing, held by an input of 0 with that size."""
         limits, size = np.finfo(self.inputs.dtype), abs(mid_ball(constant(value)))
         if not 0 < size < ball(limits.tiny):
             return value
@@ -167,7 +167,7 @@ class Inputs:
         if self.problem.normwise:
             kappa = [norm(values) + sum((self.block_norm(slopes, span) for span, _ in self.spans.values()), arb(0))]
             return Quantity(shape, values, kappa * len(values), normwise=True)
-        # an input 0 contributes 0 even where its derivative is infinite
+        # an input of 0 contributes 0 even if its derivative is infinite
         return Quantity(shape, values, [
             abs(v) + sum((abs(p * self.size(j)) for j, p in dv.items() if self.size(j) != 0), arb(0))
             for v, dv in zip(values, slopes)])
@@ -186,11 +186,11 @@ class Inputs:
 
 
 def norm(values):
-    return sum((v * v for v in values), arb(0)).nonnegative_part().sqrt()       # balls about 0 reach below it
+    return sum((v * v for v in values), arb(0)).nonnegative_part().sqrt()       # balls around 0 reach below 0
 
 
 def values_jacobian_log_det(inputs, z, shape):
-    """f(z), its shape, J and l of (1), None where there is none; z are duals of the inputs' levels."""
+    """f(z), its shape, J and l of (1), None if there is none; z are duals of the inputs' levels."""
     top, problem = inputs.order + 1, inputs.problem
     event = nest([Dual(x, {i: 1}, top) for i, x in enumerate(z)], shape)
     x, out_shape = flatten(problem.definition(Handing(inputs), event, **inputs.fields))
@@ -239,7 +239,7 @@ def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
 
 
 def assemble(inputs, quantities):
-    """The quantities: level 2 served the cotangents and is dropped, level 1 gives kappa."""
+    """The quantities: level 2 was needed for the cotangents and is dropped, level 1 gives kappa."""
     return {name: inputs.quantity([seen_from(2, x)[0] for x in numbers], shape)
             for name, (numbers, shape) in quantities.items()}
 
@@ -268,7 +268,7 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
 def inverse_truth(problem, x, z_bar=None, log_det_bar=None, guess=None, dtype=np.float64) -> dict[str, Quantity]:
     """"inverse", "inverse_log_det"; given a cotangent, "inverse_vjp.x_bar", "inverse_vjp.<field>_bar": (3) and (4).
 
-    The latent event has the shape of `guess`, else of `z_bar`, else of x.
+    The latent event has the shape of `guess` if given, else of `z_bar`, else of x.
     """
     like = next(a for a in (guess, z_bar, x) if a is not None)
     claim = [] if guess is None else flatten(guess)[0]
@@ -336,7 +336,7 @@ class Solver:
         return value, [[ball(dv.get(i, 0)) for i in range(len(z))] for dv in partials]
 
     def correction(self, z):
-        """d = J^-1 (f(z) - x), J^-1 and |f(z) - x| at exact z; None outside the domain and where J is not invertible."""
+        """d = J^-1 (f(z) - x), J^-1 and |f(z) - x| at exact z; None outside the domain and if J is not invertible."""
         if not self.inside(z):
             return None
         try:
@@ -358,7 +358,7 @@ class Solver:
             if size == 0:
                 return z
             near = size < largest(z) * arb(2) ** -20
-            if size < arb(2) ** (-2 * ctx.prec) or near and size * 256 > previous:      # no longer falls: the floor
+            if size < arb(2) ** (-2 * ctx.prec) or near and size * 256 > previous:      # no longer decreases: the floor
                 root = self.proved(z, d, W, size)
                 if root:
                     return root
@@ -375,14 +375,14 @@ class Solver:
 
     def proved(self, z, d, W, size):
         """Krawczyk: K = z - d + (1 - J(z)^-1 J(Z)) (Z - z) inside the box Z about z proves a root, and it lies in K."""
-        # beyond 2|d|: the rounding of z - d, and room for entries whose own d is 0
+        # besides 2|d|: the rounding of z - d, and room for entries with d = 0
         floor, rounding = size * arb(2) ** (-ctx.prec // 2), arb(2) ** (8 - ctx.prec)
         Z = [arb(v, 2 * dv.abs_upper() + abs(v) * rounding + floor) for v, dv in zip(z, d)]
         try:
             J = self.step(Z)[1]
         except Ambiguous:
-            # A branch point inside the box.  Where the box also holds a number of half its length, that is the branch
-            # point and the root: a knot is a short number, and an unrelated one is met with probability 2^(-prec/2).
+            # A branch point inside the box.  If the box also holds a number of half its length, that is the branch
+            # point and the root: a knot is a short number, and an unrelated one occurs with probability 2^(-prec/2).
             # It is the root only if f says so: far from the root the box of a long step may hold a branch point too.
             away = [v + v * arb(2) ** (-ctx.prec // 2 - 4) for v in z]      # numbers are rounded towards 0
             with ctx.workprec(ctx.prec // 2):
@@ -394,7 +394,7 @@ class Solver:
         return K if all(V.contains(k) for V, k in zip(Z, K)) else None
 
     def may_solve(self, z):
-        """May the box z hold a root?  Where a branch inside it hides f, it may."""
+        """May the box z hold a root?  Yes if a branch inside it hides f."""
         try:
             return all((v - t).contains(0) for v, t in zip(self.step(z)[0], self.x))
         except Ambiguous:
@@ -423,7 +423,7 @@ class Solver:
             brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
                          for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
         for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0]):
-            for bits in (100, ctx.prec // 2):       # Newton's method mostly takes over early
+            for bits in (100, ctx.prec // 2):       # Newton's method usually takes over early
                 known, other = self.bisected(known, other, s, bits)
                 root = self.newton([known]) or self.newton([other])
                 if root:
@@ -444,7 +444,7 @@ class Solver:
         return known, other
 
     def solve(self, claim):
-        """Balls that hold z: from the claim, if it leads anywhere, else from the starts that fit every map."""
+        """Balls that hold z: from the claim, if it converges, else from the starts that suit every map."""
         n = len(self.x)
         starts = [[ball(v) for v in claim]] if len(claim) == n else []
         if n > 1:
@@ -470,8 +470,8 @@ def error(given, quantity, dtype) -> float:
 
         C = |given - true| / max(u kappa, s)                                                 (6)
 
-    u the unit roundoff and s the subnormal spacing of dtype, which acts only below twice the smallest normal number.
-    C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
+    where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
+    number.  C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:
@@ -479,7 +479,7 @@ def error(given, quantity, dtype) -> float:
     limits = np.finfo(dtype)
     with ctx.workdps(100):
         u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
-        overflow = arb(2) ** int(limits.maxexp) * (1 - u / 2)       # what lies beyond rounds to infinity
+        overflow = arb(2) ** int(limits.maxexp) * (1 - u / 2)       # numbers beyond it round to infinity
         distance = []
         for g, true in zip(given.ravel().tolist(), quantity.value):
             if np.isfinite(g):

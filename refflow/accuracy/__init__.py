@@ -1,1 +1,1 @@
-"""What the laws, the oracle and the certificate share: the unit of error, differences, points, quantities."""
+"""Shared by the laws, the oracle and the certificate: the unit of error, differences, points, quantities."""

@@ -3,7 +3,7 @@ r"""Finite differences that know their own error.
 Central differences at steps h_k = h_0 / 2^k have errors in even powers of h, so that Ridders' table
     T_0[k] = (q(h_k) - q(-h_k)) / (2 h_k)                                                       (1)
     T_m[k] = (4^m T_(m-1)[k+1] - T_(m-1)[k]) / (4^m - 1)                                        (2)
-removes one power after the other.  The error of an entry is how far it lies from its two parents and from its neighbour at
+removes one power after another.  The error of an entry is how far it lies from its two parents and from its neighbour at
 the larger step (agreement with the parents alone may be chance), and the rounding of q at its smallest step,
     e = max(|T_m[k] - T_(m-1)[k+1]|, |T_m[k] - T_(m-1)[k]|, |T_m[k] - T_m[k-1]|) + u kappa / h_(k+m)        (3)
 The entry with the smallest e is the answer.  No step reaches a break of the map.
@@ -41,9 +41,9 @@ def ridders(values, rounding):
 
 
 def largest_step(where, values, relative=False):
-    """h_0: a sixteenth of the room that an entry has in its set, at most of max(|value|, 1), or of |value| if `relative`.
+    """h_0: a sixteenth of the room that an entry has in its set, or of max(|value|, 1) if smaller; of |value| if `relative`.
 
-    An entry without room, which an equation ties to others, moves by a sixteenth of its value: formulas of all entries go on
+    An entry without room, tied to others by an equation, moves by a sixteenth of its value: formulas in all entries extend
     beyond the equation.
     """
     room, own = where.room(values), np.abs(values)
@@ -58,12 +58,12 @@ def to_breaks(view, z, batch):
 
 
 def steps_down(h):
-    """(K, *h.shape): h halved again and again."""
+    """(K, *h.shape): h, halved repeatedly."""
     return h * (2.0 ** -np.arange(RUNGS)).reshape(-1, *(1,) * h.ndim)
 
 
 def moved_alone(values, h):
-    """(plus, minus), each (K, S, n, S): entry j of every event moved by the k-th step, the others not."""
+    """(plus, minus), each (K, S, n, S): entry j of every event moved by the k-th step, all others unchanged."""
     size = values.shape[-1]
     move = np.eye(size)[:, None, :] * steps_down(h)[:, None]
     return values + move, values - move
@@ -97,14 +97,14 @@ def componentwise(s):
 
 
 def balanced(matrices, axis):
-    """(matrices with the largest entries along an axis in [1/2, 1), the powers of two taken out)."""
+    """(matrices whose largest entries along an axis are in [1/2, 1), the powers of two that were removed)."""
     exponents = np.frexp(np.abs(matrices).max(axis, keepdims=True, initial=0))[1]
     return np.ldexp(matrices, -exponents), exponents
 
 
 def log_det_extrapolated(matrices, rounding):
-    r"""`ridders` for log|det M|, M = diag(2^r) S diag(2^c) with rows and columns of S of like size, since elimination
-    in M itself would let a large row round a small one away:
+    r"""`ridders` for log|det M|, M = diag(2^r) S diag(2^c) where the rows and columns of S are of similar size, since
+    elimination in M itself would let a large row round a small one away:
 
         log|det M| = log|det S| + (sum r + sum c) log 2,                                        (4)
         rounding = sum |S^-T| |dS| + 4 n u |S^-1| |S|.                                          (5)
@@ -151,7 +151,7 @@ class LossDifferences:
             + np.abs(l_bar) * componentwise(of_log_det)[..., 0]
 
     def clear_of_breaks(self, path):
-        """The steps of one parameter, halved until 16 of them move no break past an entry of z."""
+        """The steps of one parameter, halved until 16 of them do not move a break past an entry of z."""
         p, h, values = self.p, self.h[path], self.inputs[path]
         before = np.sign(p.z64[..., None] - p.g.breaks())
         for _ in range(HALVINGS):
@@ -167,7 +167,7 @@ class LossDifferences:
         return h
 
     def loss(self, moved):
-        """(L, sum of its terms' magnitudes) with inputs (*lead, n, S); those not given stay where they are."""
+        """(L, sum of its terms' magnitudes) with inputs (*lead, n, S); inputs that are not given keep their values."""
         p = self.p
         lead = next(iter(moved.values())).shape[:-1 - len(p.batch)]
         view = spread_fields(p.g, lead + p.batch)
@@ -182,7 +182,7 @@ class LossDifferences:
         return terms.sum(-1) + l_term, np.abs(terms).sum(-1) + np.abs(l_term)
 
     def gradient(self, name):
-        """(dL/dinput (n, S), e, the scale in which e is small), for one block of inputs."""
+        """(dL/dinput (n, S), e, the scale relative to which e is small), for one block of inputs."""
         plus, minus = moved_alone(self.inputs[name], self.h[name])
         (L_plus, size_plus), (L_minus, size_minus) = self.loss({name: plus}), self.loss({name: minus})
         with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
 """The one generator: values of any page, events and cotangents, drawn from a `Source`.
 
 The laws ask it through Hypothesis, the certificate and the oracle through a NumPy generator.  A page without components is
-drawn from its declaration; a page with components says in `examples(source)` how it is drawn with them.
+drawn from its declaration; a page with components says how to draw them in `examples(source)`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field, Plain, bind, letter_of, size_of
 
 SIDES = {"forward": 0, "inverse": 1}
-MATRICES = 10                   # of a page with a matrix, whose scales are multiplied: 2^+-10 at most, or half the spread
-OPTIONAL = 0.7                  # the share of the cases in which an optional field is there
+MATRICES = 10                   # for a page with a matrix, whose scales multiply: 2^+-10 at most, or half the spread
+OPTIONAL = 0.7                  # the share of cases in which an optional field is present
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
     """One question: a bijector or conditioner with its parameters, events of one side, cotangents, and why it is asked.
 
-    The event is z for the side "forward", x for "inverse".  `truth` is recorded for golden points, else None; `lead`
+    The event is z for the side "forward", x for "inverse".  `truth` is recorded for golden points, and None otherwise; `lead`
     counts the leading axes that are only repetition, each of whose entries is a question of its own.
     """
 
@@ -45,11 +45,11 @@ class Point:
         return self.event.dtype
 
     def single(self, index):
-        """The question of one leading index alone; questions with cotangents have no leading axes."""
+        """The question at one leading index; questions with cotangents have no leading axes."""
         return replace(self, event=self.event[index], truth=None, lead=0)
 
     def changed(self, **changes):
-        """The same question with something else in it; its truth is that of run time."""
+        """The same question with some parts changed; its truth is computed at run time."""
         return replace(self, truth=None, **changes)
 
 
@@ -65,13 +65,13 @@ def image_shape(f, side, shape):
 # -- values -----------------------------------------------------------------------------------------------------------
 
 def spread_of(page, spread):
-    """The spread of a page's fields, where numbers have 2^-spread to 2^spread."""
+    """The spread of a page's fields: their numbers lie in 2^-spread to 2^spread."""
     matrix = any(isinstance(field, Field) and field.set.rank == 2 for field in page.declared.values())
     return min(spread // 2, MATRICES) if matrix else spread
 
 
 def plain_choices(page):
-    """What the plain fields may be: their defaults, and what the hard cases give them."""
+    """The values that plain fields may take: their defaults and the values in the hard cases."""
     names = [key for key, field in page.declared.items() if isinstance(field, Plain)]
     cases = [{key: case.params[key] for key in names if key in case.params} for case in page.hard_cases]
     defaults = [] if any(page.declared[key].default is MISSING for key in names) else [{}]
@@ -88,10 +88,10 @@ def shape_of(field, dims, size):
 
 
 def drawn_fields(page, source, dtype, spread, size, given=None, lead=tuple, optional=OPTIONAL):
-    """The fields of a page without components, drawn but for those that are `given`.
+    """The fields of a page without components, drawn except for those in `given`.
 
-    `size(letter)` answers for each letter; `lead()` gives the batch axes of a field; an optional field is there in a share
-    of the cases, what `at` fills in and a constant without a shape never.
+    `size(letter)` answers for each letter; `lead()` gives the batch axes of a field; an optional field is present in a share
+    of cases, a field that `at` fills in and a constant without a shape never.
     """
     spread, fields, dims = spread_of(page, spread), dict(given or {}), {}
     missing = [key for key, declared in page.declared.items() if isinstance(declared, Child) and key not in fields]
@@ -116,7 +116,7 @@ def drawn_fields(page, source, dtype, spread, size, given=None, lead=tuple, opti
 
 
 def plainest(page, dtype, size):
-    """The value of a page with parameters as plain as its declarations allow: defaults, anchors of sets; or its example."""
+    """The value of a page with the simplest parameters that its declarations allow: defaults and anchors; or its example."""
     if has_examples(page):
         return example(page, Plainest(), dtype)[0]
     fields, dims = {}, {}
@@ -128,17 +128,17 @@ def plainest(page, dtype, size):
 
 
 def plainest_of(field, shape):
-    """A field's default, or the plainest member of its set."""
+    """A field's default, or the simplest member of its set."""
     return np.full(shape, field.default) if field.default is not None else field.set.plainest(shape)
 
 
 def has_examples(page):
-    """Does a page say itself how it is drawn?"""
+    """Does a page itself say how to draw it?"""
     return page.examples is not None
 
 
 def example(page, source, dtype):
-    """(value of a page that says itself how it is drawn, event shape of its z), in `dtype`."""
+    """(value, event shape of its z) of a page that itself says how to draw it, in `dtype`."""
     value, shape = page.examples(source)
     return value.astype(dtype) if value.dtype is not None else value, tuple(shape)
 
@@ -168,9 +168,9 @@ def drawn_event(source, f, side, shape, dtype, spread, lead=()):
 
 
 def binade(where, source, dtype, exponent):
-    """Members of a set of rank 0, one from each of its ends, at a distance of 2^exponent to 2^(exponent + 1) from there.
+    """Members of a set of rank 0, one from each of its ends, at a distance of 2^exponent to 2^(exponent + 1) from it.
 
-    Where an array of fields moves the ends, one from a drawn end.
+    If the ends are fields, there is one member, from a drawn end.
     """
     dtype, ends = np.dtype(dtype), where.ends()
     if not ends:
@@ -181,7 +181,7 @@ def binade(where, source, dtype, exponent):
 
 
 def with_cotangents(point, source, spread):
-    """The same question, with cotangents of magnitude 2^-spread to 2^spread; a conditioner's has none of a log-det."""
+    """The same question, with cotangents of magnitude 2^-spread to 2^spread; a conditioner has no log-det cotangent."""
     f, rank = point.f, point.f.event_ndim[SIDES[point.side]]
     split = point.event.ndim - rank
     batch = np.broadcast_shapes(point.event.shape[:split], f.parameter_batch)
@@ -191,7 +191,7 @@ def with_cotangents(point, source, spread):
 
 
 def neighbours(point):
-    """The point with its event, or all its parameters, moved by a relative eps either way, where that is still a member."""
+    """The point with its event, or all its parameters, moved by a relative eps either way, if the result is still a member."""
     eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
     for factor in (1 - eps, 1 + eps):
         event = (point.event * factor).astype(point.dtype)

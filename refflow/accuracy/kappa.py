@@ -3,10 +3,11 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
     kappa(q) = |q| + sum_j |dq/d input_j| |input_j|                                             (1)
              = ||q|| + sum_b ||dq/d block_b|| ||block_b||        for normwise pages             (2)
 
-over the event's entries, all parameters, and the cotangents where q is one.  q is the value of an event with its own
-parameters, so parameters are first given to every event separately; and to every position of an event at which one map is
-applied, since each rounds for itself: in a sum over positions, derivatives of opposite sign cancel, roundings do not.
-What one stage of a chain hands to the next is rounded as well, so its entries count as inputs too, moved one at a time.
+over the event's entries, all parameters, and, if q is a cotangent, over the cotangents it depends on.  q is a value for one
+event with its own parameters, so parameters are first given to every event separately; and to every position of an event at
+which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
+roundings do not.  The events between the stages of a chain are rounded as well, so its entries count as inputs too, moved one
+at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def normwise(f) -> bool:
 def constant_of(f, size) -> float:
     """The constant C of the unit of error: 4, or 8 for a solver's inverse, with 1/2 for each term of a sum.
 
-    A composition's is the sum over its components.
+    A composition's constant is the sum of its components' constants.
     """
     inner = [constant_of(c, size) for c in f.components()]
     if inner:
@@ -41,14 +42,14 @@ def constant_of(f, size) -> float:
 
 
 def spreads(field, held):
-    """Is this an array of which every event has its own?  Constants are, if they have batch axes before a declared core."""
+    """Does every event get its own copy of this array?  Constants are copied if they have batch axes before a declared core."""
     return isinstance(field, Field) and held is not None and (not field.constant or 0 < len(field.shape) < held.ndim)
 
 
 def spread_fields(value, batch):
     """`value`, an unchecked copy, with each real field, and each constant that has batch axes, repeated for every event.
 
-    A field's own batch axes are the last ones of (*batch, *lifted axes), the latter those that Independent moved into the
+    A field's own batch axes are the last of (*batch, *lifted axes); the lifted axes are those that Independent moved into the
     event.
     """
     def spread(path, field, held, lifted):
@@ -68,8 +69,8 @@ def spread_fields(value, batch):
 def at_positions(value, shape, batch_ndim):
     """`value`, spread over events, with each real field repeated at every position of an event at which it is applied.
 
-    `shape` is that of an event z; where that of a component is not known, its fields stay shared.  A sum over positions is one
-    of numbers that differ, be log-det constant or not.
+    The terms of a sum over positions then round independently, even if log-det is constant.  `shape` is the shape of an event
+    z; if a component's shape is not known, its fields stay shared.
     """
     def repeat(path, field, held, state):
         if field.constant:
@@ -91,17 +92,17 @@ def at_positions(value, shape, batch_ndim):
 
 
 def event_of(value, i):
-    """The copy of `spread_fields` with the fields of event i alone."""
+    """The copy of `spread_fields` with only the fields of event i."""
     return tree.mapped(value, lambda path, field, held, _: held[i] if spreads(field, held) else held)
 
 
 def with_leaf(value, path, array):
-    """An unchecked copy with one parameter replaced; a shared context in all its users."""
+    """An unchecked copy with one parameter replaced; a shared context is replaced in all components that use it."""
     return tree.replaced(value, {}, array) if path == ("context",) else tree.replaced(value, {path: array})
 
 
 def per_event(f, event, side=0, dtype=np.float64):
-    """(view, event): f's unchecked view in `dtype`, every event, and each position of one, with its own parameters."""
+    """(view, event): f's unchecked view in `dtype`; every event, and each position of one, has its own parameters."""
     core = np.shape(event)[np.ndim(event) - f.event_ndim[side]:]
     batch = np.broadcast_shapes(np.shape(event)[:np.ndim(event) - len(core)], f.parameter_batch)
     view, shape = spread_fields(f.unchecked(dtype), batch), tuple(f.input_shape(core)) if side else core
@@ -193,7 +194,7 @@ class Sensitivity:
         return np.broadcast_to(total[..., None], self.value.shape)
 
     def part(self, block):
-        """sum_j |dq/d input_j| |input_j| over one block; an input 0 contributes 0."""
+        """sum_j |dq/d input_j| |input_j| over one block; an input of 0 contributes 0."""
         slope, given = np.abs(self.slopes[block]), np.abs(self.inputs[block])[..., None, :]
         return np.where(given == 0, 0, slope * given).sum(-1)
 
@@ -267,10 +268,10 @@ def image_shape(f, event, side):
 
 
 def differenced(quantities, g, event, bars, normal) -> dict:
-    """{name: Sensitivity} of quantities(view, event, bars) -> {name: (*batch, Q)}, by differences in all inputs at once.
+    """{name: Sensitivity} of quantities(view, event, bars) -> {name: (*batch, Q)}, by differences in all inputs.
 
-    Every input entry is moved by a relative DELTA along a new leading axis.  For derivatives, whose own derivatives no
-    page gives.
+    Every input entry is moved by a relative DELTA along a new leading axis.  This serves derivatives: pages have no
+    functions for the derivatives of derivatives.
     """
     batch, lanes = bars[-1].shape, Lanes(bars[-1].ndim)
     blocks = {"event": event} | dict(flatten(g.params())) | {"image_bar": bars[0], "log_det_bar": bars[1]}
@@ -288,7 +289,7 @@ def differenced(quantities, g, event, bars, normal) -> dict:
 
 
 def moved_one_by_one(g, blocks, inputs, batch, count):
-    """(view, blocks) with `count` copies along axis 0, in which one input entry after the other is moved."""
+    """(view, blocks) with `count` copies along axis 0, where copy i moves input entry i."""
     moved, first, view = {}, 1, spread_fields(g, (count, *batch))
     for b, v in inputs.items():
         table = np.repeat(v[None], count, 0)

@@ -15,7 +15,7 @@ from .kappa import constant_of, differenced, flat, normwise, per_event, value_an
 class Points:
     """z (n, *event), x_bar (n, *image), z_bar like z, log_det_bar (n,), for a bijector f; all of one dtype.
 
-    Everything else is derived on first use.  The reference view g is float64 and gives every event its own parameters.
+    Everything else is computed on first use.  The reference view g is float64 and gives every event its own parameters.
     """
 
     def __init__(self, f, z, x_bar, z_bar, log_det_bar):
@@ -37,10 +37,10 @@ class Points:
 
     @cached_property
     def spacing(self):
-        """The subnormal spacing; where f holds a net, times the effect of what underflows inside it.
+        """The subnormal spacing; if f holds a net, times the effect of underflow inside it.
 
-        At most the product of what may multiply it: the event, the cotangents, the weights of the nets, the slopes of f and
-        of its inverse, each by its sum of magnitudes, which bounds every sum over its entries.
+        This effect is at most the product of everything that may multiply it: the event, the cotangents, the weights of the
+        nets, the slopes of f and of its inverse, each by its sum of magnitudes, which bounds every sum over its entries.
         """
         smallest = float(np.finfo(self.dtype).smallest_subnormal)
         nets = nets_of(self.f)
@@ -73,14 +73,14 @@ class Points:
 
     @cached_property
     def interior(self):
-        """Marks of the events whose image is a member that rounding cannot push out, an ordinary number or 0, and at which the
+        """Marks of the events whose image is a member that rounding cannot push out, an ordinary number or 0, and where the
         inverse's kappa, of the first order, tells how far rounding moves z.
         """
         inside = stays_inside(self.f, self.z, 64 * self.u, float(np.finfo(self.dtype).max) / 2**10)
         return inside & self.steady() if self.f.event_ndim == (0, 0) and not self.f.constant_log_det else inside
 
     def steady(self):
-        """Does log|dx/dz| change by less than an eighth where rounding of x moves z?  What is not a number has not changed."""
+        """Does log|dx/dz| change by less than an eighth where rounding of x moves z?  NaN counts as unchanged."""
         f, z = self.f.astype(np.float64), self.z.astype(np.float64)
         log_det = f.log_det(z)
         with np.errstate(all="ignore"):
@@ -92,7 +92,7 @@ class Points:
 
     @cached_property
     def inner_x(self):
-        """The images where they are interior; elsewhere another's, whose comparison with z is not made."""
+        """The images where they are interior; elsewhere another event's image, which is not compared with z."""
         keep = self.interior.reshape(self.batch + (1,) * len(self.event_out))
         return np.where(keep, self.x, self.x[np.argmax(self.interior)])
 
@@ -132,7 +132,7 @@ class Points:
 
     @cached_property
     def chart(self):
-        """The flat indices of the chart, or None where log_det is of no square block: a map to fewer entries, or a volume."""
+        """The flat indices of the chart, or None if log_det is not that of a square block: for fewer entries, or a volume."""
         square = self.size_out >= self.size_in and self.f.volume == "chart"
         return self.f.chart(self.event_in) if square else None
 
@@ -196,12 +196,12 @@ class Points:
 
 
 def nets_of(f):
-    """The conditioners that f holds, outermost ones."""
+    """The outermost conditioners that f holds."""
     return [net for c in f.components() for net in ([c] if isinstance(c, Conditioner) else nets_of(c))]
 
 
 def stays_inside(f, z, margin, largest):
-    """One mark for each event: its image, and what every component hands on, is 0 or of magnitude 1/largest to largest,
+    """One mark for each event: its image, and every intermediate image, is 0 or of magnitude 1/largest to largest,
     and stays in the codomain when moved by `margin`.
     """
     x, rank = f.forward(z), f.event_ndim[1]

@@ -1,9 +1,9 @@
-"""The quantities of a page, by name, each from the public method that it is named after.
+"""The quantities of a page, by name, each computed by the public method that it is named after.
 
     forward, log_det, jacobian, vjp.z_bar, vjp.<field>_bar                              at z, x_bar, log_det_bar
     inverse, inverse_log_det, inverse_vjp.x_bar, inverse_vjp.<field>_bar                at x, z_bar, log_det_bar
 
-A value that a fused method returns too is held against the same truth by itself, as <method>.<value>:
+A value that a fused method also returns is compared with the same truth separately, as <method>.<value>:
     forward_and_log_det.forward, forward_and_log_det.log_det, vjp.forward, vjp.log_det
     inverse_and_log_det.inverse, inverse_vjp.inverse, inverse_vjp.inverse_log_det
 Fields of components are named by their paths: vjp.net.layers.0.W_bar.
@@ -19,13 +19,13 @@ VALUES = {"forward", "log_det", "inverse", "inverse_log_det", "log_prob", "log"}
 
 
 def truth_name(name) -> str:
-    """The quantity whose truth a method's answer is held against: log_det for vjp.log_det."""
+    """The quantity whose truth a method's answer is compared with: log_det for vjp.log_det."""
     last = name.rpartition(".")[2]
     return last if last in VALUES else name
 
 
 def distinct(found) -> dict:
-    """The answers without a fused method's values that are, to the bit, what the method of that name returns."""
+    """The answers without those fused values that equal, bit by bit, the result of the method of that name."""
     def bits(answer):
         return np.shape(answer), np.asarray(answer).tobytes()
 

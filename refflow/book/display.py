@@ -1,6 +1,6 @@
 """A display as one MathML table: equations aligned at their relation signs, remarks in a column, numbers on the right.
 
-What is too wide for the column gives way in this order: the statements of a row each take a line, remarks leave their
+If a display is too wide, it is rearranged in this order: the statements of a row each take a line, remarks leave their
 column, a remark takes a line of its own.
 """
 
@@ -13,7 +13,7 @@ from .mathml import NAMESPACE, mrow, parts, relation
 from .notation import Gap, Punctuation, Relation, Sum, Text
 
 XHTML = "http://www.w3.org/1999/xhtml"
-WIDEST = 27                             # em that fit beside a number
+WIDEST = 27                             # em that fit next to a number
 WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8,
           "→": 1, "←": 1}
 SPACE = '<mspace width="1.6em"/>'
@@ -21,7 +21,7 @@ SPACE = '<mspace width="1.6em"/>'
 
 @dataclasses.dataclass
 class Line:
-    """One line of the table: what stands left of the first relation sign, the sign, what stands right, and the remark."""
+    """One line of the table: the part left of the first relation sign, the sign, the part to its right, and the remark."""
 
     left: str
     sign: str
@@ -29,11 +29,11 @@ class Line:
     remark: str = ""
     whole: bool = False                 # not aligned
     of: tuple = ()                      # the numbers of its row
-    numbers: tuple = ()                 # those that are printed here
+    numbers: tuple = ()                 # the numbers printed on this line
 
 
 def display(rows, link, mark):
-    """The table of a display's rows; `link(n)` is the mark of a reference, `mark(n)` that of an equation's number."""
+    """The table of a display's rows; `link(n)` is the mark of a reference, `mark(n)` the mark of an equation's number."""
     lines, column = laid_out(rows, link)
     made = []
     for line in lines:
@@ -47,7 +47,7 @@ def display(rows, link, mark):
 
 
 def laid_out(rows, link):
-    """(lines, whether remarks have a column of their own)."""
+    """(lines, do remarks have their own column?)."""
     left = max(size(lines_of(row, link, 10**6)[0].left) for row in rows)
     lines = [line for row in rows for line in lines_of(row, link, WIDEST - left)]
     remarked = [line for line in lines if line.remark and not line.whole]
@@ -85,7 +85,7 @@ def width(element):
 
 
 def cells(line, column):
-    """The cells of a line before its number: three, and a fourth where remarks have a column."""
+    """The cells of a line before its number: three, and a fourth if remarks have a column."""
     if line.whole:
         return f'<mtd class="whole" columnspan="{4 if column else 3}">{mrow(line.right + with_space(line.remark))}</mtd>'
     head = f'<mtd class="left">{mrow(line.left)}</mtd><mtd class="sign">{line.sign}</mtd>'
@@ -126,7 +126,7 @@ def begins_with_words(items):
 
 
 def grouped(statements, link, widest, last):
-    """The statements in groups that fit on a line; beside the last there are `last` em more."""
+    """The statements in groups that fit on a line; next to the last there are `last` more em."""
     groups = [[]]
     for i, statement in enumerate(statements):
         more = last if i == len(statements) - 1 else 0
@@ -152,7 +152,7 @@ def wrapped(items, link):
 
 
 def merged(items):
-    """The items with neighbouring words in one."""
+    """The items, with neighbouring words joined."""
     found = []
     for item in items:
         if found and isinstance(item, Text) and isinstance(found[-1], Text):
@@ -163,7 +163,7 @@ def merged(items):
 
 
 def divided(items):
-    """(statements, remark): the items between gaps, and those from the first text that follows a gap."""
+    """(statements, remark): the items between gaps, and the items from the first text after a gap."""
     statements = [[]]
     for i, item in enumerate(items):
         if not isinstance(item, Gap):
@@ -182,6 +182,6 @@ def line_of(statements, link):
         items += (Gap(), *statement)
     at = next((i for i, item in enumerate(statements[0]) if isinstance(item, Relation) and item.sign != "|"), None)
     if at is None:
-        goes_on = isinstance(items[0], Sum) and items[0].terms[0][0]       # begins with + or -: it goes on with what is above
+        goes_on = isinstance(items[0], Sum) and items[0].terms[0][0]       # begins with + or -: it continues the line above
         return Line("", "", "".join(parts(items, link)), whole=not goes_on)
     return Line("".join(parts(items[:at], link)), relation(items[at]), "".join(parts(items[at + 1:], link)))

@@ -2,9 +2,9 @@
 
 A line that is indented belongs to a display, any other to a paragraph; blank lines end both.  A number (n) at the end of a
 line, two spaces or more from its text, numbers the row, or the paragraph up to there.  Rows of a display:
-  - a row that begins with a relation sign or with + or - goes on with the row above;
-  - rows of a matrix stand in brackets of their own, one under the other: they are one row of the display.
-An indented block without any number that does not parse is a listing.
+  - a row that begins with a relation sign or with + or - continues the row above;
+  - rows of a matrix stand in their own brackets, one under the other: together they are one row of the display.
+An indented block without numbers that does not parse is a listing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Paragraph:
     text: str
     numbers: tuple
     line: int
-    goes_on: bool                   # with the sentence that a display interrupted
+    goes_on: bool                   # continues the sentence that a display interrupted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Listing:
 def document(source):
     """(blocks, names) of a module's docstring, its mathematics parsed.
 
-    Raises NotationError, whose line and column are those of the module.
+    Raises NotationError, whose line and column refer to the module.
     """
     text, first = docstring(source)
     lines = [(line.rstrip(), first + i) for i, line in enumerate(text.splitlines())]
@@ -85,7 +85,7 @@ def document(source):
 
 
 def docstring(source):
-    """The docstring of a module as it stands, and the number of its first line."""
+    """The docstring of a module, unchanged, and the number of its first line."""
     expression = ast.parse(source).body[0]
     if not (isinstance(expression, ast.Expr) and isinstance(expression.value, ast.Constant)):
         return "", 1
@@ -93,7 +93,7 @@ def docstring(source):
 
 
 def names_of(source, lines):
-    """The words of several letters that are names: fields of the classes, and what displays use as names."""
+    """The words of several letters that are names: fields of the classes, and words that displays use as names."""
     names = set(FIELD.findall(source))
     for line in lines:
         if line.startswith(" "):
@@ -153,6 +153,6 @@ def rows(lines, names):
 
 
 def goes_on(above, text, indent):
-    """Is the line the next row of the matrix that the line above ends in?"""
+    """Is the line the next row of the matrix at the end of the line above?"""
     line, _, column, _ = above
     return line.endswith("]") and text.startswith("[") and line.rfind("[ ", 0, indent - column + 3) == indent - column + 1

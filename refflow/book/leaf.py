@@ -1,6 +1,7 @@
 """One leaf as a file of HTML: equations on the left, code on the right, parameters, certificate and hard cases below.
 
-The file is well-formed XML, needs no other file, and has no script: what belongs to one equation lights up by style alone.
+The file is well-formed XML, needs no other file, and has no script: everything that belongs to one equation is highlighted
+by style rules.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
 
 
 class BadPage(ValueError):
-    """A docstring that cannot be set: module, line and column."""
+    """A docstring that cannot be typeset: module, line and column."""
 
 
 def leaf(entry, certificate, before=None, after=None) -> str:
     """The text of one leaf; `before` and `after` are its neighbours, `certificate` is {quantity: {dtype: {C, allowed}}}.
 
-    Raises BadPage where the docstring's mathematics does not parse.
+    Raises BadPage if the docstring's mathematics does not parse.
     """
     try:
         blocks, names = document(entry.source)
@@ -82,7 +83,7 @@ def numbers_of(blocks):
 
 
 class Setter:
-    """Sets the blocks of one leaf; knows which lines cite which equation."""
+    """Typesets the blocks of one leaf; knows which lines cite which equation."""
 
     def __init__(self, names, lines=(), defined=()):
         self.names, self.lines, self.defined = names, lines, frozenset(defined)
@@ -113,14 +114,14 @@ class Setter:
         return f'<p class="numbered {kind}" data-n="{numbers}">{text}<span class="n">{marks}</span></p>'
 
     def prose(self, text):
-        """Prose with its mathematics, its code and its references set."""
+        """Prose with its mathematics, code and references typeset."""
         made = []
         for i, piece in enumerate(text.split("`")):
             made.append(self.tick(piece) if i % 2 else re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece)))
         return "".join(made)
 
     def tick(self, text):
-        """What stands in backticks: mathematics where it parses and is not a name of the program."""
+        """Text in backticks: mathematics if it parses and is not a name of the program."""
         items = mathematics(text, self.names)
         return f"<code>{escape(text)}</code>" if items is None else inline(items)
 
@@ -128,7 +129,7 @@ class Setter:
         return f'<a class="ref" href="#e{number}">({number})</a>' if number in self.defined else f"({number})"
 
     def mark(self, number):
-        """An equation's number: a link to the first line that cites it, and small ones to all where there are several."""
+        """An equation's number: a link to the first line that cites it, and small links to all lines if there are several."""
         at = self.citing.get(number, [])
         if not at:
             return f'<span class="eq" id="e{number}">({number})</span>'
@@ -147,7 +148,7 @@ class Setter:
         return "\n".join(made)
 
     def lights(self):
-        """Style that lights up an equation and its lines together."""
+        """Style that highlights an equation and its lines together."""
         numbers = sorted({*self.defined, *self.citing})
         return "".join(f'body:has([data-n~="{n}"]:hover,a[href="#e{n}"]:hover) [data-n~="{n}"]{{background:var(--light)}}\n'
                        for n in numbers)
@@ -156,14 +157,14 @@ class Setter:
         if not self.uses_bars:
             return ""
         x, x_bar, l_bar = (inline(parse(text)) for text in ("x", "x_bar", "l_bar"))
-        return f'<p class="notes">A bar marks a cotangent: {x_bar} is that of {x}, {l_bar} that of the log-determinant.</p>'
+        return f'<p class="notes">A bar marks a cotangent: {x_bar} belongs to {x}, {l_bar} to the log-determinant.</p>'
 
 
 def mathematics(text, names):
-    """The items of a formula, or None where the text is code.
+    """The items of a formula, or None if the text is code.
 
-    Code is what does not parse, a name of the program (an identifier of several letters that the word table has not), and
-    what contains words that are neither in the table nor names of the docstring.
+    Code is text that does not parse, a name of the program (an identifier of several letters that is not in the word table),
+    and text with words that are neither in the table nor names of the docstring.
     """
     if IDENTIFIER.fullmatch(text) and is_identifier(text) or re.search(r"\w=\S", text):
         return None
@@ -182,7 +183,7 @@ def is_identifier(text):
 
 
 def foreign(item, names):
-    """Does the item have words in it that are those of code?"""
+    """Does the item contain words of code?"""
     if isinstance(item, Code):
         return True
     if isinstance(item, Word):
@@ -194,7 +195,7 @@ def foreign(item, names):
     return any(foreign(child, names) for c in children for child in (c if isinstance(c, tuple) else (c,)))
 
 
-# -- what stands below ----------------------------------------------------------------------------------------------------
+# -- the part below -------------------------------------------------------------------------------------------------------
 
 def table(title, head, rows, kind=""):
     cells = "".join(f"<th>{cell}</th>" for cell in head)

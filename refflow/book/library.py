@@ -15,15 +15,15 @@ MARK = "<!-- a book of refflow -->"
 
 
 class NotABook(ValueError):
-    """A directory that holds other things than a book."""
+    """A directory that holds something other than a book."""
 
 
 def write_book(directory, name=None, force=False, progress=None) -> list:
-    """Write the leaf of one page, or all leaves and the index; the paths written.
+    """Write the leaf of one page, or all leaves and the index; returns the paths written.
 
     `progress(done, total, name)` is called before each leaf.  Raises KeyError for an unknown page, NotABook for a directory
     that is not empty and was not written by this function, unless `force` is given, and BadPage for a page whose docstring
-    cannot be set.  Every file appears whole: it is written under another name and moved.
+    cannot be typeset.  Every file appears complete: it is written under another name and moved.
     """
     directory, every = Path(directory), entries()
     chosen = every if name is None else {(entry := entry_named(name, every)).name: entry}
@@ -42,7 +42,7 @@ def write_book(directory, name=None, force=False, progress=None) -> list:
 
 
 def refuse(directory, force):
-    """Raise NotABook where writing would mix the book with something else."""
+    """Raise NotABook if writing would mix the book with something else."""
     if force or not directory.exists():
         return
     if not directory.is_dir():
@@ -76,7 +76,7 @@ def index(every, certificate) -> str:
 
 
 def summary(quantities):
-    """The entry of a page's certificate that is nearest to what is allowed."""
+    """The entry of a page's certificate that is nearest to its allowance."""
     found = [entry for dtypes in quantities.values() for entry in dtypes.values()]
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""The tree of the notation as MathML, made of the elements that browsers draw (MathML Core)."""
+"""The tree of the notation as MathML, built from the elements that browsers support (MathML Core)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def inline(items):
 
 
 def row(items, link=None):
-    """Items side by side; `link(n)` makes the mark of a reference."""
+    """Items side by side; `link(n)` gives the mark of a reference."""
     return mrow("".join(parts(items, link)))
 
 
 def reals(item):
-    """R beside an arrow or a sign of membership: the real numbers."""
+    """R next to an arrow or a sign of membership: the real numbers."""
     return dataclasses.replace(item, base=Word("ℝ")) if isinstance(item, Scripted) else Word("ℝ")
 
 
 def is_space(item):
-    """Is it R^n by itself, and no power or transpose of a matrix R?"""
+    """Is it R^n by itself, and not a power or transpose of a matrix R?"""
     return is_reals(item) and isinstance(item, Scripted) and isinstance(item.above, (Group, Word)) and item.above != Word("T")
 
 
@@ -68,7 +68,7 @@ def relation(item):
 
 
 def words(item, before, after, link):
-    """Text with the spaces that part it from mathematics."""
+    """Text with the spaces that separate it from mathematics."""
     left = "&#160;" if before is not None and not isinstance(before, (Gap,)) and not isinstance(before, Punctuation) else ""
     right = "&#160;" if after is not None and not isinstance(after, (Gap, Punctuation, Text, Code, Reference)) else ""
     if isinstance(item, Reference):
@@ -139,7 +139,7 @@ def script(e):
 
 
 def parts_of_script(items):
-    """The items of a script, set close."""
+    """The items of a script, set closely."""
     for i, item in enumerate(items):
         if isinstance(item, Relation):
             yield f'<mo lspace="0.1em" rspace="0.1em">{escape(RELATIONS.get(item.sign, item.sign))}</mo>'
@@ -346,7 +346,7 @@ def infix(e, style):
 
 
 def bare(e):
-    """An expression without the brackets that a fraction's stroke makes needless."""
+    """An expression without the brackets that a fraction bar makes unnecessary."""
     if isinstance(e, Group) and e.opening == "(" and e.closing == ")":
         return Group("", e.items, "")
     return e

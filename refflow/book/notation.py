@@ -7,14 +7,15 @@
     factor      := atom { "_" script | "^" script | "'" | "*" | arguments }
     atom        := number | word | "..." | (row) | [row] | {row} | <row> | |row| | ||row|| | matrix
 
-Rules where plain text leaves a choice:
+Rules that resolve ambiguities:
   - A gap, two spaces or more, between two operands ends a statement; elsewhere spaces align and mean nothing.
-  - A word of several letters is a name where the word table has it, where the caller's `names` have it (what a page
-    declares, and what its docstring uses as a name), or where it has a subscript, a prime or arguments; `d` in front of a
-    name makes a differential.  All other words are text.
-  - " / " between spaces is a stacked fraction: above, the factors since the last sum or integral sign or fraction; below,
-    one factor, or from a `sum` or `prod` on the rest of the term.  "a/b" without spaces joins its two neighbours alone,
-    and is a derivative where both are differentials.
+  - A word of several letters is a name if the word table has it, if the caller's `names` have it (these are what a page
+  declares,
+    and what its docstring uses as a name), or if it has a subscript, a prime or arguments; `d` in front of a name makes a
+    differential.  All other words are text.
+  - " / " between spaces is a stacked fraction: above it are the factors since the last sum or integral sign or fraction; below,
+    one factor, or from a `sum` or `prod` on the rest of the term.  "a/b" without spaces joins only its two neighbours,
+    and is a derivative if both are differentials.
   - Bars pair from the left in the bracket in which they stand; a single one means "given".
   - "<" directly before an operand, after a space, is an angle bracket.
   - A script is a number, a word, letters and numbers joined by commas (`x_ij`, `k_m,c`), or a bracket.
@@ -31,7 +32,7 @@ from .vocabulary import ACCENTS, BIG, FUNCTIONS, GREEK, PRODUCTS, RELATIONS, SUM
 
 
 class NotationError(ValueError):
-    """What the parser cannot read: where, and what it expected."""
+    """Text that the parser cannot read: the place, and what it expected there."""
 
     def __init__(self, line, column, expected, found):
         super().__init__(f"line {line}, column {column}: expected {expected}, found {found}")
@@ -147,7 +148,7 @@ class Fraction:
 
 @node
 class Sum:
-    terms: tuple                    # (sign, term), the first sign "" if there is none
+    terms: tuple                    # (sign, term), the first sign is "" if none is written
 
 
 @node
@@ -246,7 +247,7 @@ class Parser:
         self.tokens = split_differentials(row, names) + [Token("end", "", end.line, end.column + len(end.text), 0)]
         self.names, self.at, self.depth = names, 0, 0
         self.bars = paired_bars(self.tokens)
-        self.inside = []                        # the opening signs of the brackets around
+        self.inside = []                        # the opening signs of the enclosing brackets
 
     @property
     def token(self):
@@ -514,7 +515,7 @@ class Parser:
         return word.text in FUNCTIONS and word.text not in self.names
 
     def differs(self):
-        """Is this d that of a differential?"""
+        """Does this d begin a differential?"""
         then = self.next
         if "d" in self.names:
             return then.kind == "differential"
@@ -525,7 +526,7 @@ class Parser:
             then.spaces == 1 and then.kind == "word" and (len(then.text) > 1) and not self.plain(self.at + 1)
 
     def argument(self):
-        """What follows a function without brackets: factors up to a sign, or a derivative's stroke."""
+        """The argument of a function without brackets: factors up to a sign, or to a derivative's stroke."""
         factors = [self.factor()]
         while True:
             if self.tight("/") and (self.next.text != "d" or is_differential(factors[-1])):
@@ -661,10 +662,10 @@ class Parser:
         return Sum(((sign, inner),)) if sign else inner
 
 
-# -- small questions ----------------------------------------------------------------------------------------------------
+# -- small predicates ---------------------------------------------------------------------------------------------------
 
 def known(word, names):
-    """Have the word table or the names this word, perhaps with d in front or digits behind?"""
+    """Do the word table or the names contain this word, perhaps with d in front or digits behind?"""
     stem = word.rstrip("0123456789")
     return word in names or word in FUNCTIONS or word in BIG or word in SYMBOLS or stem in GREEK or \
         word == "mod" or len(stem) == 1 or is_d(word, names)
@@ -719,7 +720,7 @@ def paired_bars(row):
 
 
 def is_program_name(word, run):
-    """Is a word with this behind its underscore a name of the program (kaiming_normal), and no letter with a subscript?"""
+    """Is a word with this behind its underscore a name of the program (kaiming_normal), and not a letter with a subscript?"""
     return len(word) > 1 and word not in GREEK and len(run) > 3 and run.isalpha()
 
 
@@ -728,7 +729,7 @@ def called(e):
 
 
 def ends_numerator(factor):
-    """Does a numerator begin only behind this factor?"""
+    """Does a numerator begin only after this factor?"""
     if isinstance(factor, Big):
         return (factor.sign.base if isinstance(factor.sign, Scripted) else factor.sign).text != "prod"
     return isinstance(factor, Fraction) and factor.form == "stacked"

@@ -1,4 +1,4 @@
-"""What the book has leaves of: every page, the compositions of core, and the models."""
+"""The leaves of the book: every page, the compositions of core, and the models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..maps import load_all
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One leaf: its name, kind and chapter, its module's name and source, and the page if it is one of a class."""
+    """One leaf: its name, kind and chapter, its module's name and source, and the page, if it is a class."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ def source_of(module):
 
 
 def entry_named(name, all_entries):
-    """The leaf of that name, whatever its case; KeyError with the closest names for an unknown one."""
+    """The leaf of that name, ignoring case; KeyError, with the closest names, for an unknown name."""
     lowered = {known.lower(): known for known in all_entries}
     if name.lower() not in lowered:
         close = difflib.get_close_matches(name.lower(), lowered, 3, 0.5)

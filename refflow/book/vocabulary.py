@@ -1,4 +1,4 @@
-"""The word table of the notation: what words of several letters, and signs, stand for."""
+"""The word table of the notation: the meaning of words of several letters, and of signs."""
 
 from __future__ import annotations
 

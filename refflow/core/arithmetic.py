@@ -1,4 +1,4 @@
-"""Arithmetic with the exponent kept apart, so that products overflow or vanish only where their result does, or without rounding."""
+"""Arithmetic with the exponent kept apart, so that a product overflows or vanishes only if its result does; exact sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .words import log_2
 
 
 def times(a, *factors):
-    """a times the factors; 0 where a is, though they be infinite."""
+    """a times the factors; 0 where a is 0, even if they are infinite."""
     product = a
     for factor in factors:
         product = product * factor
@@ -17,7 +17,7 @@ def times(a, *factors):
 
 
 def product_apart(values):
-    """(m, e) with v_1 v_2 ... v_D = m 2^e over the last axis, 1/2 <= |m| < 1, which overflows nowhere.
+    """(m, e) with v_1 v_2 ... v_D = m 2^e over the last axis, with 1/2 <= |m| < 1; nothing overflows.
 
     With v_j = m_j 2^(e_j) exactly, the exponents add exactly; the mantissas' product is renormalised in chunks.
     """
@@ -33,7 +33,7 @@ def product_apart(values):
 def log_abs_product(values):
     """log|v_1 v_2 ... v_D| over the last axis, without the digits that a sum of logarithms loses.
 
-    With the product m 2^e apart it is log|m| + e log 2.  Where the whole product is near 1 both terms nearly cancel; there
+    With the product as m 2^e, it is log|m| + e log 2.  Where the whole product is near 1, these terms nearly cancel; there
     the product itself is a float near 1, and its logarithm is accurate.
     """
     product, total = product_apart(values)
@@ -45,9 +45,9 @@ def log_abs_product(values):
 # -- sums and products without rounding ------------------------------------------------------------------------------
 
 def exact_product(a, b):
-    """(p, r) with a b = p + r exactly, p the rounded product, where nothing overflows or is subnormal (Dekker's product).
+    """(p, r) with a b = p + r exactly, where p is the rounded product; nothing may overflow or be subnormal (Dekker's product).
 
-    Each factor is a sum of two of half its digits, whose products are exact.
+    Each factor is split into two numbers of half its digits; the products of such numbers are exact.
     """
     half = a.dtype.type(2 ** (np.finfo(a.dtype).nmant // 2 + 1) + 1)
     product, halves = a * b, []
@@ -61,8 +61,8 @@ def exact_product(a, b):
 def exact_sum(terms):
     """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel.
 
-    Each pass replaces neighbours by their rounded sum and its error, which together are what they were (Knuth's sum); after
-    n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
+    Each pass replaces neighbours by their rounded sum and its error, which together equal the two numbers exactly (Knuth's
+    sum); after n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
     """
     terms = list(terms)
     for _ in terms:
@@ -80,8 +80,8 @@ def exact_sum(terms):
 
 # -- scaled events ----------------------------------------------------------------------------------------------------
 #
-# A scaled event is a pair (y, e), y (*batch, D) and e (*batch, 1) integers, that stands for 2^e y.  It overflows nowhere.
-# e is the int 0 where all events are of moderate size, as they nearly always are: nothing is scaled then.
+# A scaled event is a pair (y, e), y (*batch, D) and e (*batch, 1) integers, that stands for 2^e y.  It never overflows.
+# If all events are of moderate size, as they nearly always are, e is the int 0 and nothing is scaled.
 
 def moderate(y):
     """Is the norm of every event so far from both ends of the floats that products with it need no scaling?
@@ -103,7 +103,7 @@ def unit_scaled(y, e=0):
     events with e = 0 stay as they are.
 
     A linear map applied to it cannot overflow on its way to a result that does not, and meets no subnormal number that
-    matters: what underflows beside the largest entry is far below the normwise unit of error.
+    matters: what underflows relative to the largest entry is far below the normwise unit of error.
     """
     if type(e) is int and e == 0 and moderate(y):
         return y, 0
@@ -114,7 +114,7 @@ def unit_scaled(y, e=0):
 def solve_lower(L, b, e=0, unit=False):
     """The unit scaled (y, e') with L 2^e' y = 2^e b, by forward substitution: y_i = (b_i - sum_{j<i} L_ij y_j) / L_ii.
 
-    L (*batch, D, D), of which the lower triangle alone is read (with `unit` the diagonal is 1 and not read); b and e as
+    L is (*batch, D, D); only its lower triangle is read (with `unit` the diagonal is 1 and is not read).  b and e are as
     in a scaled event of the full batch.  An event that outgrows the root of the largest float is scaled down on the way.
     """
     y, e = unit_scaled(b, e)

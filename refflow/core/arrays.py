@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-AT_ONCE = 2**18                         # numbers that a function of many events is given at a time
+AT_ONCE = 2**18                         # numbers passed at a time to a function of many events
 
 
 def as_floating(name, given):
-    """(array, strong): a float32 or float64 array; weak when it came as Python numbers, lists or integers.
+    """(array, strong): a float32 or float64 array; weak if it came as Python numbers, lists or integers.
 
     Raises ValueError for float16, longdouble, complex, object, string and masked arrays.
     """
@@ -50,7 +50,7 @@ def sum_to_shape(bar, shape):
 
 
 def parts(events):
-    """Parts of an array of events, of at most AT_ONCE numbers or of one event each."""
+    """Parts of an array of events, each of at most AT_ONCE numbers, or of one event."""
     count = max(1, AT_ONCE // max(1, math.prod(events.shape[1:])))
     return [events[i:i + count] for i in range(0, max(1, len(events)), count)]
 

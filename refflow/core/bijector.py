@@ -22,10 +22,10 @@ __all__ = ["Bijector", "bijector", "over_event", "over_positions"]
 
 
 class Bijector(Value):
-    """The contract, with everything that follows from a page's own functions.
+    """The contract, with defaults for everything that follows from a page's own functions.
 
     A page defines `definition`; `forward` and `log_det` (or `forward_and_log_det`); `inverse` (or
-    `inverse_and_log_det`); `slope` (scalar pages) or `jacobian`; `vjp`; and overrides the rest where it has something
+    `inverse_and_log_det`); `slope` (scalar pages) or `jacobian`; `vjp`; and may override the rest if it has something
     better.
     """
 
@@ -45,11 +45,11 @@ class Bijector(Value):
     # -- shapes ------------------------------------------------------------------------------------------------------
 
     def output_shape(self, shape):
-        """The event shape of x for an event shape of z.  Raises ValueError where there is none."""
+        """The event shape of x for an event shape of z.  Raises ValueError if z cannot have that shape."""
         return shape
 
     def input_shape(self, shape):
-        """The event shape of z for an event shape of x.  Raises ValueError where there is none."""
+        """The event shape of z for an event shape of x.  Raises ValueError if x cannot have that shape."""
         return shape
 
     def chart(self, shape):
@@ -57,18 +57,20 @@ class Bijector(Value):
         return np.arange(int(np.prod(shape)))
 
     def part_shapes(self, shape, side):
-        """The shapes of the parts that an event of `shape` consists of, on side 0 (z) or 1 (x); one part but for a vector
-        into which images were flattened.
+        """The shapes of the parts of an event of `shape`, on side 0 (z) or 1 (x).
+
+        There is one part, unless the event is a vector into which images were flattened.
         """
         return [tuple(shape)]
 
     def latent_shapes(self, shape):
-        """The parts of the output for an event shape of z: of a map from data to latents, its latents'."""
+        """The parts of the output for an event shape of z: for a map from data to latents, the parts of its latents."""
         return self.part_shapes(tuple(self.output_shape(tuple(shape))), 1)
 
     def applied_at(self, shape):
-        """For each component, of an event of `shape` on side 0: (the shape of what it maps, the sizes of the axes of positions
-        at which it is applied), (None, ...) where the shape is not known.
+        """For each component: (the shape of what it maps, the sizes of the axes of positions at which it is applied).
+
+        The event has `shape` on side 0.  (None, ...) where a component's shape is not known.
         """
         return [(None, (1,) * self.lifted_axes)] * len(self.components())
 
@@ -76,7 +78,7 @@ class Bijector(Value):
         """The entries of z at which the map is less smooth, along a last axis; the axes before it broadcast with z.
 
         A piecewise page says where its pieces meet (0 of Softsign; the knots of a spline, (*parameter batch, K+1)), and
-        which side's derivative it gives there.  NaN: there is no such entry.
+        which side's derivative it gives there.  NaN means that there is no such entry.
         """
         return np.zeros(0)
 
@@ -135,7 +137,7 @@ class Bijector(Value):
         return (z, inverse_log_det), inverse_pullback
 
     def initialised(self, data, rng):
-        """Data-dependent initialisation: a new value whose output on `data` is standardised; itself where there is none."""
+        """Data-dependent initialisation: a new value whose output on `data` is standardised; by default, itself."""
         return self
 
     def inverse_initialised(self, data, rng):
@@ -155,7 +157,7 @@ def over_event(per_event, ndim):
 # -- declaring a page -------------------------------------------------------------------------------------------------
 
 def lettered(page):
-    """The page's shape rules with its letters held, so that a composition refuses a stage's wrong size by name."""
+    """The page's shape rules with its letters held fixed, so that a composition refuses a stage's wrong size by name."""
     output_rule, input_rule = own_function(page, "output_shape"), own_function(page, "input_shape")
 
     @functools.wraps(output_rule)
@@ -183,11 +185,12 @@ VJPS = {"vjp": (0, "x_bar", VJP_DOC), "inverse_vjp": (1, "z_bar", INVERSE_VJP_DO
 
 
 def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
-    """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts that hold for it.
+    """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts about it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is that of a matrix that solves or factors), `volume` ("chart": log_det is of the chart's block; "gram":
-    1/2 log det J^T J), `moderate` (certified at moderate events alone, its docstring says why).  It is entered in the register.
+    error is normwise, as for a page that solves with a matrix or factors it), `volume` ("chart": log_det is of the chart's
+    block; "gram": 1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is
+    registered.
     """
 
     def publish(page):

@@ -1,7 +1,7 @@
-"""The boundary between users and pages: what is given is checked once, then the page's own functions run on a copy.
+"""The boundary between users and pages: arguments are checked once, then the page's own functions run on a copy.
 
-A page's functions are written without checks.  Its class publishes each of them in a form that, on a value of the user's,
-checks dtypes, shapes and domain, refuses what is wrong by name, and calls the function on `value.unchecked(dtype)`; on such
+A page's functions are written without checks.  Its class publishes each of them in a checked form.  On a user's value this
+form checks dtypes, shapes and domain, refuses bad input by name, and calls the function on `value.unchecked(dtype)`; on such
 a copy it is the function itself.  There is one class, whose methods show the page's own signatures and docstrings.
 """
 
@@ -19,7 +19,7 @@ LETTERS = {0: (), 1: ("D",), 2: ("C", "T"), 3: ("C", "H", "W")}
 
 
 def own_function(page, name):
-    """The function that a class has by this name, as it was written."""
+    """The class's function of this name, as written on the page."""
     return inspect.unwrap(getattr(page, name))
 
 
@@ -62,7 +62,7 @@ def checked_event(self, given, side):
 
 
 def checked_shape(self, event, side):
-    """The event's core shape, held against the fields' letters and the page's own rule."""
+    """The event's core shape, checked against the fields' letters and the page's own rule."""
     name, letter = type(self).__name__, self.letters[side]
     ndim = self.event_ndim[side]
     if event.ndim < ndim:
@@ -78,7 +78,7 @@ def checked_shape(self, event, side):
 
 
 def held_to_letters(self, shape):
-    """The event shape of z, refused where a letter has another size in the fields."""
+    """The event shape of z, refused if a letter has another size in the fields."""
     for symbol, size in zip(self.event_shape or LETTERS.get(len(shape), ()), shape):
         if self.dims.get(symbol, size) != size:
             raise ValueError(f"the fields of {type(self).__name__} have {symbol}={self.dims[symbol]}")
@@ -86,7 +86,7 @@ def held_to_letters(self, shape):
 
 
 def checked_domain(self, event, side):
-    """Refuse the first event that lies outside; a finite boundary belongs to it."""
+    """Refuse the first event outside the set; a finite boundary belongs to the set."""
     where = self.codomain if side else self.domain
     wrong = where.first_outside(event, closed=True)
     if wrong is not None:
@@ -101,7 +101,7 @@ def over_positions(mask, ndim):
 
 
 def valid_positions(self, side):
-    """The mask of a side's events, shaped to multiply them: its own, or that of the component which meets them first."""
+    """The mask of a side's events, shaped to multiply them: its own, or the mask of the component that meets them first."""
     for key, field in self.own_fields().items():
         if field.role == "mask":
             mask = getattr(self, key)
@@ -111,7 +111,7 @@ def valid_positions(self, side):
 
 
 def without_masked(self, event, side):
-    """Positions that a mask (*batch, T) calls invalid are never read: they become 0 here."""
+    """Set to 0 the positions that a mask (*batch, T) calls invalid; they are never read."""
     valid = valid_positions(self, side)
     return event if valid is None else np.where(valid, event, event.dtype.type(0))
 
@@ -143,7 +143,7 @@ def in_blocks(function, event):
 
 
 def of_event(side, entrywise=False):
-    """What users call of a function of an event; `entrywise`: large arrays may be cut where the page maps numbers."""
+    """The public form of a function of an event; `entrywise`: large arrays may be cut into blocks if the page maps numbers."""
 
     def outside(function, self, event):
         copy, event, _ = checked_event(self, event, side)
@@ -157,8 +157,10 @@ def of_event(side, entrywise=False):
 
 
 def vjp_of_event(side, *names):
-    """What users call of a vjp: cotangents, by these names, are checked when they come, and the event's is summed to its
-    own shape.  Of an image that is an event itself, masked positions have none.
+    """The public form of a vjp.
+
+    It checks the cotangents, which have these names, when the pullback is called, and sums the event's to its own shape.
+    Where the image is itself an event, cotangents at masked positions are ignored.
     """
 
     def outside(function, self, event):

@@ -5,12 +5,12 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
     J = J_K ... J_1                                                                 (3)
     z_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (4)
-Where a factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is not a number; the
-pullbacks of (4), which leave a cotangent 0 as it is, then give the rows of `J`.
+Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
+pullbacks of (4) leave a cotangent of 0 unchanged; they then give the rows of `J`.
 
-`Independent(f, n)`, on each part `z_i` along `n` leading event axes, `J` being block diagonal:
+`Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
-`Inverse(f)`, the same map read from the other side; its pullback is that of the inverse of `f`:
+`Inverse(f)`, the same map read from the other side; its pullback is the pullback of the inverse of `f`:
     x = f^-1(z)                                                                     (6)
 """
 
@@ -35,9 +35,9 @@ MARKS: ContextVar = ContextVar("marks", default=None)
 
 @contextmanager
 def outside_marked():
-    """Inside it a chain goes on where a stage is given an event that it cannot take, with another event in its place.
+    """Inside this context a chain does not raise for an event outside a stage's domain: it goes on with another event instead.
 
-    To a density an event outside is not an error.  Gives the list of marks, (*batch) or with event axes behind, False for
+    For a density, such an event is not an error.  Gives the list of marks, (*batch) or with further event axes, False for
     the events that were outside.
     """
     marks = []
@@ -49,7 +49,7 @@ def outside_marked():
 
 
 def marked(stage, event, side):
-    """The event with members of the open set in place of what lies outside, which is marked."""
+    """The event with everything outside the open set marked and replaced by members."""
     where, ndim = stage.codomain if side else stage.domain, stage.event_ndim[side]
     inside = where.members(event, ndim)
     MARKS.get().append(inside)
@@ -67,7 +67,7 @@ def contains(outer, inner):
 class Independent(Bijector):
     """The bijector `inner` on every entry of `ndim` more event axes; log_det is the sum over them.
 
-    Raises ValueError when the event's size along these axes is not that of the parameters.
+    Raises ValueError if the event and the parameters differ in size along these axes.
     """
 
     inner: Bijector = child()
@@ -104,7 +104,7 @@ class Independent(Bijector):
         return [(shape[self.ndim:], shape[:self.ndim])]
 
     def breaks(self):
-        """The inner map's, for each of its parameters' own axes."""
+        """The same for the inner map, for each of its parameters' own axes."""
         return self.inner.breaks()
 
     def output_shape(self, shape):
@@ -180,7 +180,7 @@ class Independent(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """A map of one number on each of several, or of two on each of several pairs."""
+        """A scalar map on each of several numbers, or a map of two numbers on each of several pairs."""
         size = source.count(1, 3)
         inner = source.choice((affine_of(source), affine_of(source, 2), REGISTRY["Tanh"]()))
         return cls(inner), (size, 2)[:1 + inner.event_ndim[0]]
@@ -219,7 +219,7 @@ class Inverse(Bijector):
         return [(tuple(self.output_shape(shape)), ())]
 
     def breaks(self):
-        """The images of the inner map's."""
+        """The images of the inner map's breaks."""
         return moved_breaks(self.inner, self.inner.breaks(), 0)
 
     def output_shape(self, shape):
@@ -278,14 +278,14 @@ class Inverse(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """Of maps whose inverse is a formula."""
+        """Drawn from maps whose inverse is a formula."""
         inner = source.choice((affine_of(source), REGISTRY["Exp"](), Chain((affine_of(source), REGISTRY["Exp"]()))))
         return cls(inner), ()
 
     hard_cases = Cases(lambda: (
         case("Small", "the log-det of a logarithm, where it is large", z=[1e-300, 1.0], x=[-700.0, 0.0],
              inner=REGISTRY["Exp"]()),
-        case("Cancelling", "x - shift keeps its last digit alone", z=[1.0 + 2.0**-52, -3.0], x=[2.0**-52],
+        case("Cancelling", "x - shift keeps only its last digit", z=[1.0 + 2.0**-52, -3.0], x=[2.0**-52],
              inner=REGISTRY["Affine"](shift=1.0, scale=1.0)),
     ))
 
@@ -322,7 +322,7 @@ def unit_cotangent(like, batch, index):
 
 
 def lifts(stages):
-    """How many axes each stage must be lifted by, so that ranks fit with the smallest event."""
+    """How many axes each stage must be lifted by, so that ranks fit and the event rank is smallest."""
     extra = [0]
     for before, after in zip(stages, stages[1:]):
         extra.append(before.event_ndim[1] + extra[-1] - after.event_ndim[0])
@@ -365,7 +365,7 @@ class Chain(Bijector):
         return [(s, ()) for s in shapes]
 
     def breaks(self):
-        """Every stage's, pulled back through the stages before it, up to one that mixes entries."""
+        """Every stage's breaks, pulled back through the stages before it, up to the first stage that mixes entries."""
         found = []
         for i, stage in enumerate(self.stages):
             here = stage.breaks()
@@ -407,7 +407,7 @@ class Chain(Bijector):
 
     @property
     def inverse_definition(self):
-        """The printed inverse, where all stages have one, else None."""
+        """The printed inverse if all stages have one, else None."""
         def inverse_definition(m, x, stages):
             for stage in reversed(stages):
                 x = stage.inverse_definition(m, x)                                  # (1)
@@ -416,7 +416,7 @@ class Chain(Bijector):
         return inverse_definition if all(getattr(s, "inverse_definition", None) for s in self.stages) else None
 
     def _entering(self, i, side, event):
-        """An event on its way into stage i, checked or marked where its origin does not guarantee that it belongs."""
+        """An event on its way into stage i; checked or marked unless its origin guarantees that it is in the domain."""
         here, before = self.stages[i], self.stages[i - 1] if side == 0 else self.stages[(i + 1) % len(self.stages)]
         first = i == (0 if side == 0 else len(self.stages) - 1)
         origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
@@ -513,7 +513,7 @@ class Chain(Bijector):
         case("Alone", "one stage", z=[0.5, -2.0], x=[0.5], stages=(REGISTRY["Tanh"](),)),
         case("Ranks", "a stage of numbers on the entries of vectors", z=[[0.5, -2.0]], x=[[0.5, 0.25]],
              stages=(REGISTRY["ActNorm"]([2.0, -0.5], [1.0, 0.0]), REGISTRY["Sigmoid"]())),
-        case("Saturated", "the middle is large, where the last stage has ended: the log-det has not", z=[30.0, -30.0],
+        case("Saturated", "the intermediate value is large: the last stage has saturated, the log-det has not", z=[30.0, -30.0],
              stages=(REGISTRY["Affine"](scale=2.0), REGISTRY["Tanh"]())),
     ))
 

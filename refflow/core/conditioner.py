@@ -25,14 +25,14 @@ class Conditioner(Value):
     `jacobian(a)` -> dh/da, (*batch, size_out, size_in), row-major events
     `vjp(a)` -> (h, pullback); `pullback(h_bar)` -> (a_bar, params_bar), params_bar with the keys and shapes of `params()`
 
-    Randomness comes in as constants (a dropout mask is a field), a context through `at(context=...)`.
+    Randomness enters as constants (a dropout mask is a field); a context enters through `at(context=...)`.
     """
 
     kind = "conditioner"
     letters = "ah"
     event_ndim = (1, 1)
     event_shape = None
-    fixed_shape = None              # the event shape of a, where the fields fix it
+    fixed_shape = None              # the event shape of a, if the fields fix it
     source = ""
     domain = codomain = real
     normwise = False
@@ -40,14 +40,15 @@ class Conditioner(Value):
     hard_cases = ()
 
     def output_shape(self, shape):
-        """The event shape of h for an event shape of a.  Raises ValueError where there is none."""
+        """The event shape of h for an event shape of a.  Raises ValueError if a cannot have that shape."""
         return shape
 
     def depends(self, shape):
-        """Which entries of h may depend on which of a, (size_out, size_in) booleans, row-major, for an event shape of a.
+        """Which entries of h may depend on which entries of a: (size_out, size_in) booleans, row-major, for an event shape
+        of a.
 
         dh_i/da_j is exactly 0 where entry (i, j) is False.  The pattern follows from layers and masks, never from the values
-        of weights.  A page that says nothing depends on everything.
+        of weights.  By default everything depends on everything.
         """
         return np.ones((math.prod(self.output_shape(tuple(shape))), math.prod(shape)), bool)
 
@@ -56,11 +57,11 @@ class Conditioner(Value):
         return self.vjp(a)[0]
 
     def jacobian(self, a):
-        """dh/da, (*batch, size_out, size_in), row-major events; of a map of one number its slope as a 1 by 1 matrix."""
+        """dh/da, (*batch, size_out, size_in), row-major events; for a scalar map, its slope as a 1 by 1 matrix."""
         return self.slope(a)[..., None, None]
 
     def initialised(self, data, rng):
-        """Data-dependent initialisation on events a: a new value, or itself where there is none."""
+        """Data-dependent initialisation on events a: a new value, by default itself."""
         return self
 
 
@@ -68,7 +69,7 @@ VJP_DOC = """(h, pullback); `pullback(h_bar)` -> (a_bar, params_bar) of L = <h_b
 
 
 def conditioner(*, source="", register=True, **facts):
-    """Declare a page: a conditioner, its source, and facts that hold for it."""
+    """Declare a page: a conditioner, its source, and facts about it."""
 
     def publish(page):
         page = declare(page)

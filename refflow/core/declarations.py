@@ -1,4 +1,4 @@
-"""Declarations: what a page says of its fields, once.
+"""Declarations: what a page says about its fields, said once.
 
 From one declaration come the validation message, the parameter dictionary, the flat vector, the initial draw and the
 documentation table.
@@ -20,9 +20,9 @@ class Field:
     """One declared array: the set its values lie in and its trailing core shape, in symbols ("D", "K+1") or numbers.
 
     `constant` fields (masks, permutations) are not parameters.  A field with a `role`, "context" or "mask" (of sequences),
-    is what `at` fills in.  An `optional` field may be None: it is then not there, nor
-    among the parameters, unless `at` fills it.  A `default` number fills the whole core of a field that is not given; where
-    the field is optional too, None is an answer, and what is not given differs from it.
+    is what `at` fills in.  An `optional` field may be None: it is then absent, also from the parameters, unless `at` fills
+    it.  A `default` number fills the whole core of a field that is omitted.  If the field is also optional, omitting it gives
+    the default; None removes it.
     """
 
     set: Any
@@ -35,11 +35,11 @@ class Field:
 
     @property
     def usual(self):
-        """Is it there unless the caller says otherwise?"""
+        """Is the field present unless the caller removes it?"""
         return self.default is not None or not self.optional
 
     def drawn(self, source, shape, dtype, spread):
-        """A member of the set from a `Source`, of the full shape, in `dtype`; a constant in its own."""
+        """A member of the set from a `Source`, of the full shape, in `dtype`; a constant keeps its own dtype."""
         if self.constant:
             return self.set.draw(source, shape).astype(self.dtype)
         return self.set.draw(source, shape, dtype, spread)
@@ -58,13 +58,13 @@ def child() -> Child:
 
 
 def children() -> Child:
-    """A field that holds a tuple of them."""
+    """A field that holds a tuple of components."""
     return Child(many=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """A field kept as it is given (a shape, a name): not an array, not a parameter."""
+    """A field kept as given (a shape, a name): not an array, not a parameter."""
 
     default: Any = dataclasses.MISSING
 

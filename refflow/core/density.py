@@ -32,7 +32,7 @@ class Density(Value):
 
     `log_prob(z)` -> (*batch): summed over the event, -inf outside the support
     `log_prob_vjp(z)` -> (log_prob, pullback); `pullback(log_prob_bar)` -> (z_bar, params_bar)
-    `sample(rng, n)` -> (n, *batch, *event), batch that of the parameters, randomness from the Generator `rng` alone
+    `sample(rng, n)` -> (n, *batch, *event), where batch is the parameters' batch; all randomness comes from the Generator `rng`
     `sample_vjp(rng, n)` -> (z, pullback); `pullback(z_bar)` -> params_bar, of the reparameterised sample
     `sample_and_log_prob_vjp(rng, n)` -> ((z, log_prob), pullback); `pullback(z_bar, log_prob_bar)` -> params_bar
 
@@ -44,7 +44,7 @@ class Density(Value):
     source = ""
     hard_cases = ()
     normwise = False
-    side = 0                                # of the map that a flow makes: 0 for z, 1 for x
+    side = 0                                # the side of a flow's map: 0 for z, 1 for x
     domain = codomain = extended_real       # where log_prob is defined; +-inf is outside every support
     support = real
 
@@ -52,7 +52,7 @@ class Density(Value):
 
     @property
     def event_shape(self):
-        """The shape of one event: the field `shape` where there is one, else a vector of length D."""
+        """The shape of one event: the field `shape` if there is one, else a vector of length D."""
         return self.shape if "shape" in self.declared else (self.dims["D"],)
 
     @property
@@ -82,7 +82,7 @@ class Density(Value):
         super()._validate()
 
     def _settled_shape(self):
-        """The event shape given, or else the last axis of the fields, () where they have none."""
+        """The given event shape, or else the last axis of the fields, or () if they have none."""
         name, shapes = type(self).__name__, [array.shape for array in tree.arrays(self).values()]
         try:
             full = np.broadcast_shapes(*shapes)
@@ -106,7 +106,7 @@ class Density(Value):
         return self.support.members(z, self.rank)
 
     def impossible(self, z, log_prob):
-        """One mark for each event: is its density 0?  log_prob alone does not tell, as it may overflow to -inf."""
+        """One mark for each event: is its density 0?  log_prob alone cannot tell, since it may overflow to -inf."""
         return ~self.inside(z)
 
     def log_prob(self, z):
@@ -116,7 +116,7 @@ class Density(Value):
         return self.sample_vjp(rng, lead)[0]
 
     def tempered_sample(self, rng, lead, temperature):
-        raise ValueError(f"{type(self).__name__}: temperature multiplies the latents of a flow; it has none")
+        raise ValueError(f"{type(self).__name__}: temperature multiplies the latents of a flow, and this density has none")
 
     def sample_and_log_prob_vjp(self, rng, lead):
         z, sample_pullback = self.sample_vjp(rng, lead)
@@ -142,7 +142,7 @@ def reduced(self, pullback):
 
 
 def supported(page_vjp):
-    """A page's log_prob_vjp on any event: outside the support -inf and no gradient; parameters' cotangents summed."""
+    """A page's log_prob_vjp on any event: -inf and zero gradient outside the support; sums the parameters' cotangents."""
 
     @functools.wraps(page_vjp)
     def log_prob_vjp(self, z):
@@ -198,7 +198,7 @@ def sample(function, self, rng, n, context=None, temperature=1.0):
 
 
 def vjp_of_sample(*names):
-    """What users call of a vjp of samples, whose pullback takes cotangents by these names."""
+    """The public form of a vjp of samples; its pullback takes cotangents with these names."""
 
     def outside(function, self, rng, n):
         copy, lead = checked_draw(self, rng, n)
@@ -233,15 +233,15 @@ PUBLISHED = {
     "sample": (sample, """(n, *batch, *event) events drawn with the Generator `rng`.
 
     `sample(rng, n, context=None, temperature=1.0)`: `context` is filled in first, as by `at`; `temperature` multiplies the
-    latents of a flow, as Glow's samples have it; 0 gives the image of 0."""),
-    "sample_vjp": (vjp_of_sample("{}_bar"), """(events, pullback) of `sample`, the noise held fixed.
+    latents of a flow, as in Glow's sampling; 0 gives the image of 0."""),
+    "sample_vjp": (vjp_of_sample("{}_bar"), """(events, pullback) of `sample`, with the noise held fixed.
 
     `pullback(event_bar)` -> params_bar."""),
     "sample_and_log_prob_vjp": (vjp_of_sample("{}_bar", "log_prob_bar"), """((events, log_prob), pullback) of a sample and its
     log p, as functions of the parameters.
 
-    `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, the noise held
-    fixed: what reverse-KL training needs.""")}
+    `pullback(event_bar, log_prob_bar)` -> params_bar of L = <event_bar, events> + <log_prob_bar, log_prob>, with the noise held
+    fixed; reverse-KL training needs it.""")}
 
 
 def density(*, source="", register=True):

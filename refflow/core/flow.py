@@ -11,7 +11,7 @@ A sample depends on the base's parameters through `z`, so that for (3) and (4)
     z_bar, bijector_bar = f.vjp's pullback of (x_bar, -b)                           (6)
     base_bar = (dz/dparams)* (z_bar + grad log pi(z) b) + (dlog pi/dparams)* b      (7)
 
-Samples at a temperature `T` (Kingma & Dhariwal, arXiv:1807.03039) are not of the density, but nearer its middle:
+Samples at a temperature `T` (Kingma & Dhariwal, arXiv:1807.03039) do not follow the density, but lie nearer its middle:
     x = f(T z),   z ~ pi                                                            (8)
 """
 
@@ -30,7 +30,7 @@ from .density import Density, density
 class Flow(Density):
     """The density of x = f(z) with z drawn from `base` and f = `bijector`.
 
-    x is (*batch, *event): batch that of the parameters of both broadcast, event the shape that f gives to the base's events.
+    x is (*batch, *event): batch is the broadcast batch of both components' parameters, event the shape of f(z).
     A bijector of lower rank than the base's events is lifted with `Independent`.  Outside the open support log_prob is -inf,
     with zero gradient; the finite ends of f's codomain are outside.  params_bar has the keys of `params()`,
     {"bijector": ..., "base": ...} and, shared, "context".
@@ -41,7 +41,7 @@ class Flow(Density):
     `log_prob_vjp(z)` -> (log_prob, pullback) with `pullback(log_prob_bar)` -> (z_bar, params_bar)
     `sample(rng, n)` -> (n, *event)
 
-    and, if it has them, `event_shape`; `params()`, a nested dict of arrays, with `replace(**params)` -> a new object and
+    and, optionally, `event_shape`; `params()`, a nested dict of arrays, with `replace(**params)` -> a new object and
     `sample_vjp(rng, n)` -> (z, pullback) with `pullback(z_bar)` -> params_bar.  Without `params` it has no parameters, and
     its params_bar is {}.
 
@@ -66,7 +66,7 @@ class Flow(Density):
     def _validate(self):
         name, shape = type(self.bijector).__name__, self.base.event_shape
         if self.base.rank != self.bijector.event_ndim[0]:
-            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, those of its base have "
+            raise ValueError(f"Flow: {name} takes events of {self.bijector.event_ndim[0]} axes, its base's events have "
                              f"shape {shape}")
         if shape is not None:
             try:
@@ -89,7 +89,7 @@ class Flow(Density):
 
     @property
     def event_shape(self):
-        """The shape of x, None where the base does not know that of z."""
+        """The shape of x, or None if the base does not know the shape of z."""
         shape = self.base.event_shape
         return None if shape is None else tuple(self.bijector.output_shape(shape))
 
@@ -104,15 +104,15 @@ class Flow(Density):
         return self.bijector.output_shape(shape)
 
     def latent_shapes(self):
-        """The shapes of the parts of z: one, but for the vector of a multi-scale model."""
+        """The shapes of the parts of z: one, unless z is the vector of a multi-scale model."""
         if self.base.event_shape is None:
             raise ValueError(f"Flow: its base, {type(self.base).__name__}, does not know the shape of its events")
         return self.bijector.part_shapes(self.base.event_shape, 0)
 
     def unpack(self, z):
-        """The parts of z (*batch, *event), in the order in which the model factored them out; views where z allows it.
+        """The parts of z (*batch, *event), in the order in which the model factored them out; views where possible.
 
-        ValueError where z has another event shape.
+        ValueError if z has another event shape.
         """
         z, shapes, event = np.asarray(z), self.latent_shapes(), self.base.event_shape
         if z.shape[max(0, z.ndim - len(event)):] != event:
@@ -124,7 +124,7 @@ class Flow(Density):
     def pack(self, parts):
         """z (*batch, *event) from the list of its parts: the inverse of `unpack`.
 
-        ValueError for another number of parts, for other shapes, and for batches that differ.
+        ValueError for a wrong number of parts, for wrong shapes, and for parts whose batches differ.
         """
         parts, shapes = [np.asarray(part) for part in parts], self.latent_shapes()
         given = [part.shape for part in parts]
@@ -145,8 +145,8 @@ class Flow(Density):
     def inverted(self, x, name):
         """(inside, what the bijector's inverse method `name` returns).
 
-        An event is outside the codomain, or refused by a stage of a chain, or its z overflows.  There the result is that of
-        another event, so that nothing infinite meets a cotangent 0.
+        An event is marked outside if it is outside the codomain, if a stage of a chain refuses it, or if its z overflows.  The
+        result there belongs to another event, so that nothing infinite is multiplied by a cotangent of 0.
         """
         f = self.bijector
         inside = f.codomain.members(x, self.rank)
@@ -213,13 +213,13 @@ class Flow(Density):
         return (x, log_pi - log_det), pullback                                      # (3) (4)
 
     def initialised(self, data, rng):
-        """A new flow whose bijector is initialised on data x: each stage that can gives latents of mean 0 and variance 1."""
+        """A new flow whose bijector is initialised on data x: where it can, each stage gives latents of mean 0, variance 1."""
         return self.replace(bijector=self.bijector.inverse_initialised(data, rng))
 
 
 @density(register=False)
 class OwnBase(Density):
-    """The user's own base object, held by a Flow; `axes` are those of an event."""
+    """The user's own base object, held by a Flow; `axes` counts the axes of an event."""
 
     given: object = plain()
     axes: int = plain()

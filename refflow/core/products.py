@@ -1,4 +1,4 @@
-"""Products of matrices and events over a batch, and their adjoints: one matrix product where the matrix has no batch."""
+"""Products of matrices and events over a batch, and their adjoints: one matrix product if the matrix has no batch."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ def product(W, a):
 
 
 def outer_sum(a, b, like):
-    """a b^T, summed over the batch where the matrix `like` has none."""
+    """a b^T, summed over the batch if the matrix `like` has none."""
     return rows(a).T @ rows(b) if like.ndim == 2 else a[..., :, None] * b[..., None, :]
 
 
 def scaled_outer_sum(a, i, b, j, like):
-    """outer_sum of 2^i a and 2^j b, unit scaled both: 2^(i+j) a b^T = (2^h a) (2^(i+j-h) b)^T with h = floor((i+j)/2).
+    """outer_sum of 2^i a and 2^j b, both unit scaled: 2^(i+j) a b^T = (2^h a) (2^(i+j-h) b)^T with h = floor((i+j)/2).
 
-    2^j b alone may overflow, or vanish, where the product does not.
+    2^j b alone may overflow or vanish even if the product does not.
     """
     h = (i + j) // 2
     return outer_sum(scaled(a, h), scaled(b, i + j - h), like)
 
 
 def event_sum(h, like):
-    """h, summed over the batch where the vector `like` has none."""
+    """h, summed over the batch if the vector `like` has none."""
     return np.ones(math.prod(h.shape[:-1]), h.dtype) @ rows(h) if like.ndim == 1 else h
 
 
 def solution(z, e, b, inverse):
-    """The scaled event (z, e) that solves W z = b, and where b is not finite W^-1 b, W^-1 = inverse(), as floats multiply.
+    """The scaled event (z, e) that solves W z = b.
 
-    Elimination subtracts infinite numbers that the product adds, or does not meet at all.
+    Where b is not finite: W^-1 b with W^-1 = inverse(), as floats multiply.  Elimination subtracts infinite numbers that this
+    product adds, or never meets.
     """
     beyond = ~np.isfinite(b).all(-1, keepdims=True)
     if not beyond.any():
@@ -52,5 +53,5 @@ def solution(z, e, b, inverse):
 
 
 def boolean_product(A, B):
-    """Which i reach which k through some j: patterns of dependence, one after the other."""
+    """Which i reach which k through some j: the composition of two patterns of dependence."""
     return A.astype(np.float32) @ B.astype(np.float32) > 0

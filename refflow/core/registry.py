@@ -1,4 +1,4 @@
-"""The register of pages: everything that has equations, by name; `page.kind` says what it is.
+"""The register of pages: everything that has equations, under its name; `page.kind` says what it is.
 
 A page enters it when its module is loaded; `refflow.maps` loads them all.
 """
@@ -11,13 +11,13 @@ REGISTRY: dict = {}
 
 
 def registered(page):
-    """Enter a page under its name."""
+    """Register a page under its name."""
     REGISTRY[page.__name__] = page
     return page
 
 
 def has_components(page) -> bool:
-    """Does a page hold other values?"""
+    """Does a page hold components?"""
     return any(isinstance(field, Child) for field in page.declared.values())
 
 

@@ -1,10 +1,10 @@
 """Sets: the domains of events and the constraints of fields, one object for both.
 
-A set says everything of itself: its rule in words, which values break it, how members are drawn, its plainest member, how
-far an entry may move alone, and the page that maps free vectors onto it.  Called with a symbolic shape it declares a field:
-`positive("D")` is a vector of positive numbers, `positive()` one positive number.
+A set knows its rule in words, which values break it, how members are drawn, its simplest member, how far an entry may move
+alone, and the page that maps free vectors onto it.  Called with a symbolic shape, it declares a field: `positive("D")` is a
+vector of positive numbers, `positive()` one positive number.
 
-Members are drawn from a `Source`, in the dtype that is asked for: rounding may not push a number out of its set, make
+Members are drawn from a `Source`, in the requested dtype: rounding may not push a number out of its set, make
 neighbours equal, or turn what has many values into one.
 """
 
@@ -27,16 +27,16 @@ SPREAD = 4                                                                      
 class Set:
     """A set of scalars (rank 0), vectors (rank 1) or matrices (rank 2).
 
-    `outside(values)` marks what is not a member: element by element for rank 0 (and where `entrywise`), else one mark for
+    `outside(values)` marks non-members: element by element for rank 0 (and where `entrywise`), else one mark for
     each vector or matrix.  `outside_closed` is the same with the finite boundary included: an event may lie on it, because
     its truth may round to it.
-    `make(source, shape, dtype, low, high)` draws members, `draw` is its public form.
-    `spare(values)` is what `room` gives; None where that is the distance to `lower` or `upper`.
-    `alike`: `lower` and `upper` are those of every entry.
-    `anchor`: the plainest member, a number for all entries or a function of a shape.
+    `make(source, shape, dtype, low, high)` draws members, and `draw` is its public form.
+    `spare(values)` is the result of `room`; None if that is the distance to `lower` or `upper`.
+    `alike`: every entry has the ends `lower` and `upper`.
+    `anchor`: the simplest member, a number for all entries or a function of a shape.
     `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
-    `biject_to`: the name of the page that maps free vectors onto it; None where the entries themselves are free.
-    `free`: marks, for a shape, of the entries that are not 0 in every member; None where there are no others.
+    `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
+    `free`: for a shape, marks the entries that are not 0 in every member; None if all entries are such.
     """
 
     name: str
@@ -76,17 +76,17 @@ class Set:
         return inside.all(axis=tuple(range(-axes, 0))) if axes else inside
 
     def room(self, values):
-        """How far each entry of a member may move alone, up or down, before what it belongs to is no longer a member.
+        """How far each entry of a member may move alone, up or down, before the whole is no longer a member.
 
-        inf where it may take any value, 0 where it may not move: where an equation ties it to others.
+        inf if it may take any value; 0 if it may not move, because an equation ties it to others.
         """
         return np.minimum(values - self.lower, self.upper - values) if self.spare is None else self.spare(values)
 
     def draw(self, source, shape, dtype=np.float64, spread=SPREAD):
         """Members in `dtype`, of magnitudes 2^-spread to 2^spread, or 2^low to 2^high for spread = (low, high).
 
-        A magnitude is that of an entry or, near a finite end, of its distance from there; of a simplex that of ratios; of
-        a matrix that of the scales of its rows and columns.  What the dtype does not hold is left out.
+        A magnitude is the size of an entry or, near a finite end, its distance from that end; for a simplex, it is the size of
+        ratios; for a matrix, of the scales of its rows and columns.  Values that the dtype cannot hold are left out.
         """
         dtype = np.dtype(dtype)
         least, largest = EXPONENTS[dtype]
@@ -94,17 +94,17 @@ class Set:
         return self.make(source, tuple(shape), dtype, max(low, least), min(high, largest))
 
     def ends(self):
-        """[(number, direction)]: from where numbers of a set of rank 0 are measured, its finite ends or 0, and which way."""
+        """[(number, direction)]: for rank 0: where its numbers are measured from, its finite ends or 0, and which way."""
         lower, upper = self.lower, self.upper
         finite = [(end, way) for end, way in ((lower, 1.0), (upper, -1.0)) if np.isfinite(end)]
         return finite + ([(0.0, 1.0), (0.0, -1.0)] if lower < 0 < upper else [])
 
     def plainest(self, shape):
-        """The plainest member."""
+        """The simplest member."""
         return self.anchor(tuple(shape)) if callable(self.anchor) else np.full(shape, self.anchor)
 
     def completed(self, values, inside):
-        """The values with one fixed member wherever `inside`, which broadcasts with them, is False."""
+        """The values with one fixed member wherever `inside` is False; `inside` broadcasts with the values."""
         if np.all(inside):
             return values
         member = self.draw(RandomSource(np.random.default_rng(0)), values.shape, values.dtype, 0)
@@ -199,7 +199,7 @@ def residual_bound(terms, count):
 
 
 def halved(low, high, dtype, parts=2):
-    """Exponents of factors of which `parts` are multiplied."""
+    """Exponents of factors, `parts` of which are multiplied."""
     least, largest = EXPONENTS[dtype]
     return max(low, least // parts), min(high, largest // parts)
 
@@ -229,8 +229,8 @@ def _not_increasing(x, closed):
 def _make_increasing(source, shape, dtype, low, high):
     """Sums of drawn steps from the middle outwards.
 
-    Either their size grows outwards, so that a step may be of any size and still be seen beside the sum; or they stand in
-    any order, of sizes that the dtype can tell from their sum.
+    Either their size grows outwards, so that a step of any size is still visible relative to the sum; or they stand in any
+    order and have sizes that the dtype can tell from their sum.
     """
     K, seen = shape[-1], (np.finfo(dtype).nmant - 7) // 2
     any_size = source.booleans((*shape[:-1], 1))
@@ -239,7 +239,7 @@ def _make_increasing(source, shape, dtype, low, high):
     steps = source.numbers(shape, low, high).astype(dtype)
     left, right = (np.where(any_size, np.sort(part, -1), part) for part in (steps[..., :K // 2], steps[..., K // 2:]))
     x = np.concatenate((-np.cumsum(left, -1)[..., ::-1], np.cumsum(right, -1)), -1)
-    for k in range(1, K):                                                       # where a step was rounded away after all
+    for k in range(1, K):                                                       # a step may still have been rounded away
         x[..., k] = np.maximum(x[..., k], np.nextafter(x[..., k - 1], dtype.type(np.inf)))
     return x
 
@@ -327,7 +327,7 @@ cholesky_factor = Set(
 
 
 def _turns(source, shape):
-    """Orthogonal matrices in float64; the identity is the plainest one."""
+    """Orthogonal matrices in float64; the identity is the simplest one."""
     q, r = np.linalg.qr(source.signed(shape, -2, 2) - 1 + 3 * np.eye(shape[-1]))
     q = q * np.copysign(1, np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
     moved = np.take_along_axis(q, source.orders(shape[:-2] + (1, shape[-1])), -1)
@@ -335,7 +335,7 @@ def _turns(source, shape):
 
 
 def _make_invertible(source, shape, dtype, low, high):
-    """Row scale x well-conditioned x column scale, well-conditioned being Q + c I with c = 0, 1/4 or -1/4."""
+    """Row scale x well-conditioned x column scale, where the well-conditioned matrix is Q + c I with c = 0, 1/4 or -1/4."""
     low, high = halved(low, high, dtype)
     rows, columns = source.numbers(shape[:-1] + (1,), low, high), source.numbers(shape[:-2] + (1, shape[-1]), low, high)
     core = _turns(source, shape) + np.array([0, 0.25, -0.25])[source.choices(shape[:-2] + (1, 1), 3)] * np.eye(shape[-1])
@@ -376,7 +376,7 @@ orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding
 
 
 def turned(start):
-    """The orthogonal matrices with the determinant of `start`; those drawn are not near a turn by half a circle."""
+    """The orthogonal matrices with the determinant of `start`; drawn members are not near a rotation by half a turn."""
     def outside(x):
         with np.errstate(all="ignore"):
             other = np.linalg.det(np.where(np.isfinite(x), x, 0).mT @ start) < 0

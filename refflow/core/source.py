@@ -1,12 +1,12 @@
-"""Sources of drawn things: four primitives, from which members of sets, values of pages and points are made.
+"""Sources of drawn things: four primitives from which members of sets, values of pages, and points are made.
 
 A source answers
-    numbers(shape, low, high)       m 2^e, 1 <= m < 2, low <= e < high, integers or arrays of them; e = low if high is no more
+    numbers(shape, low, high)       m 2^e, 1 <= m < 2, low <= e < high, integers or arrays of them; e = low if high <= low
     choices(shape, count)           whole numbers from 0 to count - 1
     booleans(shape, share)          True in a share of the cases
     orders(shape)                   permutations of 0 .. D-1 along the last axis
-and everything else follows.  `RandomSource` asks a NumPy generator; `Plainest` gives the simplest answers, 1, 0, True and
-the identity; `refflow.testing.strategies` asks Hypothesis, which shrinks towards these.
+Everything else follows from these.  `RandomSource` asks a NumPy generator; `Plainest` gives the simplest answers, 1, 0, True
+and the identity; `refflow.testing.strategies` asks Hypothesis, which shrinks towards these.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RandomSource(Source):
         return np.ldexp(mantissa, self.rng.integers(low, np.maximum(high, np.add(low, 1)), shape))
 
     def signed(self, shape, low, high):
-        """The signs in the order in which the golden points have them."""
+        """The signs in the order that the golden points use."""
         return self.numbers(shape, low, high) * self.rng.choice([-1.0, 1.0], shape)
 
     def choices(self, shape, count):

@@ -1,8 +1,8 @@
-"""The walk over values: what a value holds, in the order of its declaration, and new values from old.
+"""The walk over values: what a value holds, in order of declaration, and new values made from old ones.
 
-A value holds arrays, plain values and components, which are values themselves.  A path names what it holds as `params()`
-does: ("net", "layers", "0", "W").  A component that stands in several places is one component: every walk meets it once,
-at its first path, and every new value has the new one in all its places.
+A value holds arrays, plain values and components, which are themselves values.  A path names what it holds, as in `params()`:
+("net", "layers", "0", "W").  A component that stands in several places is one component: every walk meets it once, at its
+first path, and every new value holds the new component in all its places.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def walk(value, path=(), met=None):
 
 
 def arrays(value) -> dict:
-    """{name: array} of the value's own fields that are there."""
+    """{name: array} of the value's own fields that are present."""
     held = {key: getattr(value, key) for key, declared in value.declared.items() if isinstance(declared, Field)}
     return {key: array for key, array in held.items() if array is not None}
 
@@ -62,14 +62,14 @@ def repeated(value) -> list:
 
 
 def leaf_at(nested, path):
-    """What stands at a path of a nested dictionary, {} where nothing does."""
+    """What stands at a path of a nested dictionary, {} if nothing does."""
     for key in path:
         nested = nested.get(key, {}) if isinstance(nested, dict) else {}
     return nested if isinstance(nested, dict) else {}
 
 
 def at_path(nested, path):
-    """What stands at a path, of a value or of a nested dictionary."""
+    """What stands at a path in a value or in a nested dictionary."""
     for key in path:
         if isinstance(nested, dict):
             nested = nested[key]
@@ -121,9 +121,9 @@ def replaced(value, new, context=None):
 
 
 def remade(value, exchange, path=(), made=None):
-    """The value that its class makes of `exchange(path, value)`, {name: new field}, with components remade before.
+    """The value that its class makes from `exchange(path, value)`, {name: new field}; its components are remade first.
 
-    A component whose fields stay is kept as it is.
+    A component whose fields do not change is kept.
     """
     made = {} if made is None else made
     if id(value) in made:
@@ -144,7 +144,7 @@ def remade(value, exchange, path=(), made=None):
 def along(f, side, path=()):
     """(path, step, side) of the steps of a map in the order in which an event meets them, on side 0 of z or 1 of x.
 
-    Compositions say by `in_turn(side)` what they hand an event on to; any other map is one step.
+    A composition says in `in_turn(side)` to which maps it hands an event; any other map is one step.
     """
     turn = f.in_turn(side)
     if not turn:
@@ -174,7 +174,7 @@ def nest(leaves):
 
 
 def moved(nested, old, new):
-    """The nested dictionary with what stands at the path `old` added to what stands at `new`."""
+    """The nested dictionary with the entry at the path `old` added to the entry at `new`."""
     found = leaf_at(nested, old)
     return exchanged(exchanged(nested, new, added(leaf_at(nested, new), found)), old, {}) if found else nested
 

@@ -19,11 +19,11 @@ class Value:
 
     declared: dict = {}
     letters = "zx"
-    shared = ()                             # (first path, further path) of what stands in several components
+    shared = ()                             # (first path, further path) of each component that stands in several places
     checked = True                          # False for the copy that pages work on
     untrained: tuple = ("context",)         # real fields that training leaves alone
     examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
-    moderate = False                        # is it certified at moderate events alone?
+    moderate = False                        # is it certified only at moderate events?
 
     # -- construction ------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Value:
         self._validate()
 
     def _shared(self):
-        """(first path, further path) of what stands in several of its components."""
+        """(first path, further path) of each component that stands in several places below it."""
         if not self.components():
             return ()
         ends = {path: len(path) for path, _ in tree.components(self)}
@@ -126,14 +126,14 @@ class Value:
     def params(self) -> dict:
         """The real fields as a nested dictionary.
 
-        A context that components share stands once, at the top; a component that stands in several places, at the first.
+        A context that components share stands once, at the top.  A component that stands in several places stands at the first.
         """
         nested = self.own_params(set())
         contexts = self.held("context")
         return nested | {"context": contexts[0]} if contexts else nested
 
     def own_params(self, met):
-        """The same without a context and without the components in `met`, to which it adds its own."""
+        """The same without a context and without the components in `met`; its own components are added to `met`."""
         nested = {}
         for key, declared in self.declared.items():
             value = getattr(self, key)
@@ -145,21 +145,22 @@ class Value:
         return nested
 
     def met_params(self, component, met):
-        """The parameters of a component, nothing where it has been met before."""
+        """The parameters of a component, nothing if it has been met before."""
         if id(component) in met:
             return {}
         met.add(id(component))
         return component.own_params(met)
 
     def held(self, role):
-        """The arrays of the fields of a role, "context" or "mask", its own and those of components, that are there."""
+        """The arrays of all fields with a role, "context" or "mask", that are present: its own and its components'."""
         return [array for _, owner in tree.walk(self) for key, array in tree.arrays(owner).items()
                 if owner.declared[key].role == role]
 
     def reduce(self, params_bar):
         """The cotangents of a pullback in the form of `params()`.
 
-        Each is summed over the axes along which its field was broadcast; what stands in several places is added up.
+        Each is summed over the axes along which its field was broadcast; the cotangents of a component that stands in
+        several places are added.
         """
         reduced, contexts = {}, []
         for key, bar in params_bar.items():
@@ -180,13 +181,14 @@ class Value:
         return reduced | {"context": sum(contexts)} if contexts else reduced
 
     def in_turn(self, side):
-        """[(path, component, its side)] of what a map hands events of a side on to, one after the other; nothing where it is
-        one step.
+        """[(path, component, its side)]: the components to which a map hands events of a side, in order.
+
+        The list is empty for a map that is one step.
         """
         return []
 
     def meets_first(self, side):
-        """(component, its side) that meets this value's events first on a side, None where there is none."""
+        """(component, its side) that meets this value's events first on a side, or None."""
         turn = self.in_turn(side)
         return turn[0][1:] if turn else None
 
@@ -195,8 +197,8 @@ class Value:
     def replace(self, **changes):
         """A new value with these fields; a nested dictionary reaches into components.
 
-        ValueError for a field that the value has not, and for parameters of a component that stands in several places, at
-        another than the first.
+        ValueError for a field that the value does not have, and for a component that stands in several places, replaced at
+        another place than the first.
         """
         if "context" in changes and not any(field.role == "context" for field in self.own_fields().values()):
             return self.at(context=changes.pop("context")).replace(**changes)
@@ -206,11 +208,11 @@ class Value:
         return tree.remade(self, lambda path, value: value.changed(tree.leaf_at(changes, path)))
 
     def own_fields(self):
-        """{name: Field} of its arrays."""
+        """{name: Field} of its array fields."""
         return {key: declared for key, declared in self.declared.items() if isinstance(declared, Field)}
 
     def changed(self, changes) -> dict:
-        """What replaces its own fields, of a dictionary that may also reach into components."""
+        """The new values of its own fields, from a dictionary that may also reach into components."""
         unknown = set(changes) - set(self.declared)
         if unknown:
             raise ValueError(f"{type(self).__name__}: no field {sorted(unknown)[0]!r}; it has {list(self.declared)}")
@@ -218,7 +220,7 @@ class Value:
                 if not (isinstance(self.declared[key], Child) and isinstance(new, dict))}
 
     def weakened(self, fields, changes):
-        """Fields that were given as Python numbers stay so: they follow the dtype of what replaces their neighbours."""
+        """Fields given as Python numbers remain Python numbers: they follow the dtype of what replaces their neighbours."""
         if self.dtype is not None:
             return fields
         return {k: v.tolist() if k not in changes and isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
@@ -231,7 +233,7 @@ class Value:
         return tree.remade(self, lambda path, value: value.cast(np.dtype(dtype)))
 
     def cast(self, dtype) -> dict:
-        """Its own real fields in another precision; a page overrides it whose constraint rounding would break."""
+        """Its own real fields in another precision; a page whose constraint rounding would break overrides it."""
         return {key: array.astype(dtype) for key, array in tree.arrays(self).items() if not self.declared[key].constant}
 
     def unchecked(self, dtype):
@@ -251,7 +253,7 @@ class Value:
                                                       if field.role in filled})
 
     def needs(self, role):
-        """Does it, or a component, declare a field of the role "context" or "mask" that `at` has not filled in?"""
+        """Does it, or a component, declare a field with the role "context" or "mask" that `at` has not yet filled in?"""
         return any(field.role == role and getattr(owner, key) is None
                    for _, owner in tree.walk(self) for key, field in owner.own_fields().items())
 
@@ -284,7 +286,7 @@ class Value:
         return self._agrees(other, False)
 
     def same_form(self, other) -> bool:
-        """Does another value differ in nothing but the numbers of real fields, as after a step of training?"""
+        """Does another value differ only in the numbers of real fields, as after a step of training?"""
         return self._agrees(other, True)
 
     def _agrees(self, other, in_form):
@@ -298,7 +300,7 @@ class Value:
                 and all(a is b or a._agrees(b, in_form) for (_, a), (_, b) in zip(mine, theirs)))
 
     def _agrees_in(self, other, key, in_form):
-        """Is a field the same in both, or of the same form?"""
+        """Does a field agree in both, in value or in form?"""
         mine, theirs, declared = getattr(self, key), getattr(other, key), self.declared[key]
         if mine is theirs or not (isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray)):
             return mine is theirs or mine is not None and theirs is not None and mine == theirs
@@ -332,7 +334,7 @@ def declare(cls):
         if isinstance(field, (Field, Child, Plain)):
             declared[key] = field
             optional = isinstance(field, Field) and (field.optional or field.default is not None)
-            if optional:                        # the declaration itself stands for what was not given, if None is an answer
+            if optional:                        # the declaration itself stands for an omitted field, since None removes it
                 setattr(cls, key, field if field.optional and field.usual else None)
             elif isinstance(field, Plain) and field.default is not dataclasses.MISSING:
                 setattr(cls, key, field.default)

@@ -1,4 +1,4 @@
-"""Small shared words of the pages: cases, halves, numbers of nested lists."""
+"""Small shared words of the pages: cases, halves, functions of nested lists."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def case(name, reason, z=(), x=(), **params) -> Case:
 
 
 def handed(m, value):
-    """A number that one part of a definition hands to the next, which rounds it: the truth counts it among its inputs."""
+    """A number that one part of a definition hands to the next, rounded there: the truth counts it among the inputs."""
     return m.handed(value) if hasattr(m, "handed") else value
 
 
 def numbered(m, value):
-    """An intermediate that may be subnormal where what is made of it is not: the truth counts its spacing as a rounding."""
+    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding."""
     return m.numbered(value) if hasattr(m, "numbered") else value
 
 
 class Cases:
-    """The hard cases of a page that holds pages of chapters: made when asked for, as the core loads none of these."""
+    """The hard cases of a page that holds pages of chapters; made on demand, since the core loads no chapter."""
 
     def __init__(self, make):
         self.make = make

@@ -1,5 +1,5 @@
 """Tuned twins of pages: the same map and the same reverse rule, faster.
 
-`table` says which page has which twin; no page knows of its own.  Nobody needs to read these modules to understand a flow: a
-law holds each twin equal to its page.
+`table` says which page has which twin; pages do not know about their twins.  Nobody needs to read these modules to
+understand a flow: a law checks that each twin equals its page.
 """

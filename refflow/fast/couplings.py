@@ -1,12 +1,12 @@
-r"""Couplings with dense networks, tuned: the one place where speed is bought with text.
+r"""Couplings with dense networks, tuned: the one place where code is longer to be faster.
 
-The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
-the conditioners' activations; a law holds the two equal.  What differs:
+The map and its reverse rule are the same as on the pages `coupling.affine`, `coupling.additive`, `conditioners.dense` and
+the conditioners' activations; a law checks that the two agree.  The differences are:
 - events are the columns of matrices, (D, n) for n events, so that the parts of an event are rows, contiguous;
-- every array is made once, in a `Workspace`, and written again for the next chunk of events and the next step; what a
-  network does with its arrays is noted as `Operations`, because threads wait for each other wherever there is Python;
-- products of matrices are stacks of small ones, as `products` says;
-- sums over events go into the gradient itself.
+- every array is allocated once, in a `Workspace`, and overwritten for the next chunk of events and the next step; what a
+  network does with its arrays is recorded as `Operations`, because threads wait for each other wherever Python runs;
+- products of matrices are stacks of small ones, as described in `products`;
+- sums over events are added directly to the gradient.
 
 Where a number may leave the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.
 """
@@ -38,7 +38,7 @@ class Unusual(Exception):
 
 
 class Workspace:
-    """Arrays by name, made once; each is overwritten by the next that asks for its name."""
+    """Arrays by name, allocated once; each is overwritten by the next user of its name."""
 
     def __init__(self):
         self.arrays, self.views, self.bar = {}, {}, None
@@ -55,7 +55,7 @@ class Workspace:
         return view
 
     def apart(self, name, shape, dtype, *others):
-        """An array by this name that shares no memory with some others, of at most two."""
+        """An array by this name that does not share memory with the given ones, at most two."""
         for i in range(3):
             array = self.array((name, i), shape, dtype)
             if not any(np.may_share_memory(array, other) for other in others):
@@ -63,20 +63,20 @@ class Workspace:
         raise AssertionError("two arrays cannot overlap with three")
 
     def kept(self, name, make):
-        """What `make` made when this name first came."""
+        """The result of `make`, which is called when this name is first used."""
         if name not in self.arrays:
             self.arrays[name] = make()
         return self.arrays[name]
 
     def layers(self, slot, form, n, dtype):
-        """`Layers` of this slot, with the cotangents that those of all slots share."""
+        """`Layers` of this slot, with the cotangents that the layers of all slots share."""
         return self.columns((slot, form), n, dtype, lambda: Layers(form, n, dtype, self.cotangents(form, n, dtype)))
 
     def cotangents(self, form, n, dtype):
         return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
 
     def columns(self, name, n, dtype, make):
-        """The `Columns` by this name for n events; chunks of one call differ by at most one event, so that two are kept."""
+        """The `Columns` by this name for n events; chunks of one call differ by at most one event, so two are kept."""
         key = *name, n % 2
         held = self.arrays.get(key)
         if held is None or held.n != n or held.dtype != dtype:
@@ -90,7 +90,7 @@ class Workspace:
         return held[:size]
 
     def contiguous(self, name, E):
-        """E, or a copy where its rows are not contiguous."""
+        """E, or a copy if its rows are not contiguous."""
         if E.flags.c_contiguous:
             return E
         copy = self.array(name, E.shape, E.dtype)
@@ -98,12 +98,12 @@ class Workspace:
         return copy
 
     def new_bar(self, shape, dtype):
-        """The one array that pullbacks write cotangents of events into, its first two axes those of `shape`.
+        """The one array that pullbacks write cotangents of events into, with the first two axes of `shape`.
 
-        `bar` is the same array with these exchanged, to be given on.
+        `bar` is the same array with these two axes exchanged, to be passed on.
         """
         array = self.array("bar", (shape[0], math.prod(shape[1:])), dtype)
-        self.exchanged = array if array.shape == shape else array.reshape(shape)       # known again where it is the same
+        self.exchanged = array if array.shape == shape else array.reshape(shape)       # recognised later by identity
         self.bar = self.exchanged.swapaxes(0, 1)
         return self.exchanged
 
@@ -116,7 +116,7 @@ class Workspace:
 
 
 class Operations(list):
-    """Operations on arrays that stay the same: `operations(f, *a)` notes f(*a) down, to be done whenever they are run."""
+    """Operations on fixed arrays: `operations(f, *a)` records f(*a), to be executed on every run."""
 
     def __call__(self, f, *a, **options):
         self.append(functools.partial(f, *a, **options))
@@ -150,9 +150,9 @@ class Form(NamedTuple):
 class Columns:
     """Arrays (M, n) for a network's input and each of its layers, M in the sizes of `form`, for n events.
 
-    They are parts of `padded` arrays of zeros, which have one row more; columns that fill up the last block of a product;
-    and more columns where rows would stand a multiple of 4096 bytes apart, which a processor keeps in the same few places of
-    its cache.
+    They are parts of `padded` arrays of zeros, which have one more row; columns that fill up the last block of a product;
+    and more columns if rows would lie a multiple of 4096 bytes apart, since a processor keeps such rows in the same few
+    places of its cache.
     """
 
     def __init__(self, form, n, dtype):
@@ -168,15 +168,16 @@ class Columns:
         self.row_blocks = [products.row_blocks(M, N, n) for M, N in matrices]
 
     def in_blocks(self, arrays):
-        """For each layer the columns of its array as those of a product with its matrix."""
+        """For each layer its array in the columns of a product with its matrix."""
         return [products.columns(array[:, :self.width], block) for array, block in zip(arrays, self.blocks)]
 
 
 class Layers(Columns):
-    """What enters a network's layers and leaves the last, each with a row of ones below, and [W b] of each, in `matrices`.
+    """The inputs of a network's layers and the output of the last, each with a row of ones below; `matrices` holds [W b] of
+    each.
 
-    The matrices are those of the coupling `owner`, which notes here what it does with the event that it met last, `event`,
-    and keeps views of the cotangents of events, `B`.  The operations `forward` make all from what enters the first;
+    The matrices belong to the coupling `owner`, which records here what it does with its most recent event, `event`,
+    and keeps views of the cotangents of events, `B`.  The operations `forward` compute everything from the first input;
     `backward` are the `LayerPullback`s, from the last layer to the first.
     """
 
@@ -203,7 +204,7 @@ class Layers(Columns):
             if form.activated[i]:
                 forward(self.activate, i)
             elif i < len(leaving) - 1:
-                forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a number
+                forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a scalar
         return forward
 
     def noted_pullback(self, i, form):
@@ -228,7 +229,7 @@ class Layers(Columns):
         values[...] = self.backs[i](values)[0]
 
     def in_range(self, i):
-        """Do the layers from the i-th to the next activation that is no ReLU stay there, with all partial sums?"""
+        """Do the layers from the i-th to the next activation other than ReLU stay in range, with all partial sums?"""
         return norm(self.padded[i]) * self.owner.growth[i] <= LARGEST[self.dtype]
 
     def of(self, owner):
@@ -240,7 +241,7 @@ class Layers(Columns):
         return self
 
     def run(self, checked):
-        """A pass, from what has been written into the first of `values`."""
+        """A pass, from the contents of the first of `values`."""
         self.checked = checked
         if checked and not self.in_range(0):
             raise Unusual
@@ -250,7 +251,7 @@ class Layers(Columns):
 
 
 class LayerPullback(NamedTuple):
-    """`activation` takes the cotangent of max(h, 0) to g, that of h; `entering` makes that of a.
+    """`activation` takes the cotangent of max(h, 0) to g, the cotangent of h; `entering` computes the cotangent of a.
 
     The products of the factors are the cotangents of W and b: g a^T, in blocks, and g 1.
     """
@@ -262,7 +263,7 @@ class LayerPullback(NamedTuple):
 
 
 class Cotangents(Columns):
-    """The cotangents of `Layers`, of each layer that of a, `entering`, and that of h, `leaving`."""
+    """The cotangents of `Layers`: for each layer of its input a, `entering`, and of its output h, `leaving`."""
 
     def __init__(self, form, n, dtype):
         super().__init__(form, n, dtype)
@@ -273,7 +274,7 @@ class Cotangents(Columns):
 
 
 def is_dense(net):
-    """Is a network's view dense layers with activations between them?"""
+    """Does a network's view consist of dense layers with activations between them?"""
     if type(net) is not Sequential:
         return False
     dense, between = net.layers[0::2], net.layers[1::2]
@@ -298,7 +299,7 @@ def scale_of(form, s, padded_s):
 
 
 class Exponential:
-    """sigma = exp(s), written over s, which is a part of `padded` zeros; `total` is the sum of s over the entries of b."""
+    """sigma = exp(s), overwriting s, which is a part of `padded` zeros; `total` is the sum of s over the entries of b."""
 
     def __init__(self, s, padded):
         self.factor, self.padded, self.largest = s, padded, SAFE[s.dtype]
@@ -317,7 +318,7 @@ class Exponential:
         np.divide(y, self.factor, out=out)
 
     def cotangents(self, z, product_bar, b, s_bar):
-        """Those of the convention, for z sigma; those of z, over `product_bar`, and of s are written; b: the log-det's."""
+        """The convention's cotangents, for z sigma; also writes z's, over `product_bar`, and s's.  b: the log-det's."""
         product_bar *= self.factor
         np.multiply(product_bar, z, out=s_bar)
         s_bar += b
@@ -357,10 +358,10 @@ class Conventional:
 
 
 class TunedDense:
-    """A dense layer with its bias as one more column: h = [W b] (a, 1), where a (N + 1, n) has a last row of ones.
+    """A dense layer with its bias as one more column: h = [W b] (a, 1), where the last row of a (N + 1, n) is ones.
 
     With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
-    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not let grow; `activation` is any other.
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation.
     """
 
     def __init__(self, layer, after, path):
@@ -370,7 +371,7 @@ class TunedDense:
 
 
 def growths(layers):
-    """For each layer, the product of `growth` from it to the next that has an activation, or to the last."""
+    """For each layer, the product of `growth` from it to the next layer with an activation, or to the last."""
     found, product = [], 1.0
     for layer in reversed(layers):
         product = layer.growth if layer.activation is not None else layer.growth * product
@@ -422,7 +423,7 @@ class TunedCoupling:
         return functools.partial(self.pullback, held, held.b)
 
     def reversed(self, after, memory):
-        """One pass of the network serves the inverse and the pullback."""
+        """One pass of the network serves both the inverse and the pullback."""
         held = self.passed(after, 1 - self.side, 0, False)
         return held.after, functools.partial(self.pullback, held, held.new_b)
 
@@ -430,7 +431,7 @@ class TunedCoupling:
         return np.zeros(held.n, held.dtype) if held.scale is None else self.sign * held.scale.total
 
     def passed(self, event, side, slot, checked):
-        """`Layers` after a pass, and `after`, the event moved by the map, or for side 1 by its inverse."""
+        """`Layers` after a pass, and `after`: the event mapped by the map, or for side 1 by its inverse."""
         held = self.layers(slot, len(event), event.dtype).of(self)
         if held.event is not event or not self.is_view:
             self.bind(held, event, side, slot)
@@ -440,7 +441,7 @@ class TunedCoupling:
         return held
 
     def layers(self, slot, n, dtype):
-        """Those of a slot; the last of this coupling's own slot are at hand."""
+        """The `Layers` of a slot; the last ones of this coupling's own slot are remembered."""
         if not slot:
             return self.space.layers(0, self.form, n, dtype)
         if self.last is None or self.last.n != n or self.last.dtype != dtype:
@@ -448,14 +449,14 @@ class TunedCoupling:
         return self.last
 
     def bind(self, held, event, side, slot):
-        """Notes what is done with the parts of an event and of that which it is moved to."""
+        """Records the operations on the parts of an event and of its image."""
         E = self.space.contiguous(("entering", slot), event.T)
-        if slot:                                                        # its own array, which E is not
+        if slot:                                                        # its own array, not E
             new = self.space.array(("event", slot), E.shape, E.dtype)
         else:
             new = self.space.apart(("event", 0), E.shape, E.dtype, E)
         a, held.b, held.new_b = E[self.a], E[self.b], new[self.b]
-        held.event = event if slot and event.flags.f_contiguous else None       # others do not come again
+        held.event = event if slot and event.flags.f_contiguous else None       # other arrays do not come again
         held.after, held.move = new.T, Operations()
         held.enter = functools.partial(np.copyto, held.values[0], a)
         held.move(operator.setitem, new, self.a, a)
@@ -496,7 +497,7 @@ class TunedCoupling:
         return self.space.bar
 
     def affine_cotangents(self, before, t, sigma, part, b, bars, sums):
-        """Those of s and t, into `bars`, of the part b, over its own, and of the convention, into the sums."""
+        """The cotangents of s and t, into `bars`; of the part b, overwriting its own; and of the convention, into the sums."""
         if self.side:
             own = sigma.inverse_cotangents(before - t, part, b, bars.s)
             np.multiply(part, self.sign, out=bars.t)
@@ -507,7 +508,7 @@ class TunedCoupling:
             sums.add_all(self.scale_path, own)
 
     def network_pullback(self, held, sums, wanted):
-        """The cotangent of the part a, if wanted, into `bars`; those of weights and biases go into the sums."""
+        """The cotangent of the part a, if wanted, into `bars`; the cotangents of weights and biases go into the sums."""
         for layer, (activation, W_factors, b_factors, entering) in zip(self.last_first, held.backward):
             activation.run()
             sums.add_product(layer.W_path, *W_factors)
@@ -517,7 +518,7 @@ class TunedCoupling:
 
 
 class TunedNormal:
-    """The standard normal density of vectors, by its page; its cotangents go where those of couplings do."""
+    """The standard normal density of vectors, by its page; its cotangents go to the same place as a coupling's."""
 
     @staticmethod
     def takes(z):

@@ -1,13 +1,13 @@
-r"""Couplings of images with convolutional networks, tuned, as `tuned` is for dense ones.
+r"""Couplings of images with convolutional networks, tuned, as `couplings` does for dense networks.
 
-The map and its reverse rule are those of the pages `coupling.affine`, `coupling.additive`, `conditioners.conv2d` and
-`normalization.glow_actnorm`; a law holds the two equal.  What differs:
+The map and its reverse rule are the same as on the pages `coupling.affine`, `coupling.additive`, `conditioners.conv2d` and
+`normalization.glow_actnorm`; a law checks that the two agree.  The differences are:
 - the channels come first, (C, n, H, W) for n images, and inside networks a channel is one row of numbers: the first lines of
   all images, each followed by a zero, then their second lines, and so on.  The neighbour at (dy, dx) of every position is
-  dy n (W + 1) + dx further on, and what lies outside an image is a zero or beyond the ends of the row;
-- where a convolution has fewer channels in than out, the nine shifted copies are made of its input, one product K G(a);
-  where it has more, of its output, the sum of nine shifted products: always on the side with fewer rows;
-- the scales of an activation normalisation are taken into the kernels before it: (K a + bias) sigma is
+  dy n (W + 1) + dx further on, and what lies outside an image is a zero or lies beyond the ends of the row;
+- if a convolution has fewer channels in than out, the nine shifted copies are made of its input, in one product K G(a);
+  if it has more, of its output, as the sum of nine shifted products: always on the side with fewer rows;
+- the scales of an activation normalisation are multiplied into the preceding kernels: (K a + bias) sigma is
   (sigma K) a + sigma bias.
 
 Where a number leaves the range in which the pages' plain formulas hold, `Unusual` is raised, and the pages take over.
@@ -33,13 +33,13 @@ SIZES = ((1, 1), (3, 3))
 # -- what can be tuned ------------------------------------------------------------------------------------------------
 
 def is_convolutional(net):
-    """Is a network's view convolutions, each with a ReLU but the last?"""
+    """Does a network's view consist of convolutions, each but the last followed by a ReLU?"""
     units = units_of(net.layers) if type(net) is Sequential else None
     return units is not None and all(relu for _, _, relu in units[:-1]) and not units[-1][2]
 
 
 def units_of(layers):
-    """[(index of the convolution, index of its normalisation or None, is there a ReLU?)], None for other networks."""
+    """[(index of the convolution, index of its normalisation or None, is there a ReLU?)], or None for other networks."""
     units, i = [], 0
     while i < len(layers):
         conv = layers[i]
@@ -98,7 +98,7 @@ class Rows:
 
 
 class Scaled(NamedTuple):
-    """What a unit multiplies and adds: sigma, sigma K as a matrix, a number for each channel; `name`: of its arrays."""
+    """A unit's factors and terms: sigma, sigma K as a matrix, a number for each channel; `name` is the name of its arrays."""
 
     name: tuple
     K: np.ndarray
@@ -121,7 +121,7 @@ class Unit:
         self.few_in = self.C <= self.M
 
     def scaled(self, slot):
-        """The kernels of now, in the arrays of this unit's place in networks of `slot`."""
+        """The current kernels, in the arrays of this unit's place in networks of `slot`."""
         name, sigma, total = ("unit", slot, self.k), None, 0 if self.conv.b is None else self.conv.b
         if self.norm is not None:
             w = self.norm.factor * self.norm.s
@@ -139,13 +139,13 @@ class Unit:
         return Scaled(name, scaled, sigma, None if np.ndim(total) == 0 else total[:, None])
 
     def border_kernels(self, sigma):
-        """(M, 9): what the outside adds."""
+        """(M, 9): the contribution from outside the image."""
         E = self.conv.W[:, -1] if self.conv.padding == "edge" else self.conv.W.sum(1)
         E = E.reshape(self.M, 9)
         return E if sigma is None else E * sigma[:, None]
 
     def forward(self, a, rows, scaled, clear):
-        """Rows (M, length) from rows (C, length) with zeros between the lines; `clear`: so are those of the result."""
+        """Rows (M, length) from rows (C, length) with zeros between the lines; `clear`: the result has zeros there too."""
         out = self.space.array(scaled.name, (self.M, rows.length), a.dtype)
         if self.pointwise:
             np.matmul(scaled.K, a, out=out)
@@ -158,15 +158,15 @@ class Unit:
         if scaled.shift is not None:
             out += scaled.shift
         if self.relu:
-            np.maximum(out, self.space.array("zero", (1, rows.length), a.dtype), out=out)        # faster than a number
+            np.maximum(out, self.space.array("zero", (1, rows.length), a.dtype), out=out)        # faster than a scalar
         if clear:
             rows.clear(out)
         return out
 
     def bound(self, bound, rows, scaled):
-        """What the norm of the result, and any of its partial sums, cannot exceed where that of `a` is within a bound.
+        """A bound on the norm of the result, and on all partial sums, given a bound on the norm of `a`.
 
-        The nine copies of a have three times its norm; a shift has that of one position times the root of their number.
+        The nine copies of a have three times its norm; a shift has the norm at one position times the root of their number.
         """
         constant = 0 if scaled.shift is None else norm(scaled.shift)
         if self.outside:
@@ -198,7 +198,7 @@ class Unit:
                 target += each[k][:, there]
 
     def pullback(self, a, h, bar, rows, scaled, sums, wanted):
-        """The cotangent of a, (C, length), from that of h, both of which are overwritten."""
+        """The cotangent of a, (C, length), from the cotangent of h; both a and h's cotangent are overwritten."""
         if self.relu:
             bar *= np.greater(h, 0, out=self.space.array("positive", h.shape, bool))
         self.add_shifts(h, bar, rows, scaled.sigma, sums)
@@ -243,7 +243,7 @@ class Unit:
 
 
 def new_event(space, slot, E):
-    """An array like E that shares no memory with it."""
+    """An array like E that does not share memory with it."""
     return space.apart(("event", slot), (len(E), E[0].size), E.dtype, E).reshape(E.shape)
 
 
@@ -281,7 +281,7 @@ class TunedImageCoupling:
         return self.pulled(event.swapaxes(0, 1), self.applied(event, 0, False)[2])
 
     def reversed(self, after, memory):
-        """One pass of the network serves the inverse and the pullback."""
+        """One pass of the network serves both the inverse and the pullback."""
         E = after.swapaxes(0, 1)
         t, sigma, _ = kept = self.network(E[self.a], 0, False)
         before = self.moved(E, t, sigma, 1 - self.side, 0)
@@ -298,7 +298,7 @@ class TunedImageCoupling:
         return after.swapaxes(0, 1), -log_det if self.side else log_det, kept
 
     def moved(self, E, t, sigma, side, slot):
-        """The event with its part b moved by the map, or for side 1 by its inverse."""
+        """The event with its part b mapped by the map, or for side 1 by its inverse."""
         new = new_event(self.space, slot, E)
         new[self.a], b = E[self.a], E[self.b]
         if sigma is None:
@@ -310,7 +310,7 @@ class TunedImageCoupling:
         return new
 
     def network(self, a, slot, check):
-        """(t, sigma, (rows, what enters each unit and leaves the last, the units' kernels))."""
+        """(t, sigma, (rows, the inputs of the units and the output of the last, the units' kernels))."""
         rows = self.space.kept(("images", *a.shape[1:]), lambda: Rows(*a.shape[1:]))
         h = self.space.array(("rows", slot), (len(a), rows.length), a.dtype)
         rows.images(h)[...] = a
@@ -360,7 +360,7 @@ class TunedImageCoupling:
         return pullback
 
     def affine_cotangents(self, before, t, sigma, bar, b, pieces, sums):
-        """That of the part b; those of s and t go into pieces, those of the convention into the sums."""
+        """The cotangent of the part b; the cotangents of s and t go into pieces, the convention's into the sums."""
         s_bar, t_bar = pieces
         if self.side:
             new = sigma.over(bar)
@@ -499,12 +499,12 @@ class TunedMatrix:
 
 
 def over_positions(b, rows):
-    """The sum over the events of b times the positions of each, where `rows` are those of all events."""
+    """The sum over the events of b times the positions of each, where `rows` is the number of rows of all events."""
     return b.sum() * (rows.shape[1] // len(b))
 
 
 def matrix(event):
-    """(C, n H W): the channels of images (n, C, H, W), a view where they come first in memory."""
+    """(C, n H W): the channels of images (n, C, H, W), a view if the channels come first in memory."""
     return event.swapaxes(0, 1).reshape(event.shape[1], event.size // event.shape[1])
 
 

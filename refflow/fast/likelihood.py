@@ -1,24 +1,24 @@
 r"""The gradient of a weighted log-likelihood, chunk by chunk of events, with or without stored activations.
 
     L = sum_i b_i log p(x_i)                                                        (1)
-Of the flow's inverse map, `h_0 = x, h_k = f_k(h_(k-1)), z = h_K`, the pullbacks need `h_(k-1)` and what `f_k` computed from
-it. Both are stored for one chunk of events at a time ("stored"), or made anew on the way back ("reversible"), where
+In the flow's inverse map, `h_0 = x, h_k = f_k(h_(k-1)), z = h_K`, the pullbacks need `h_(k-1)` and what `f_k` computed from
+it.  Both are stored for one chunk of events at a time ("stored"), or recomputed on the way back ("reversible"), where
     h'_K = z,   h'_(k-1) = f_k^-1(h'_k)                                             (2)
-so that the memory does not grow with `K` but for the parameters' own.  A coupling knows the part of the event that its
+so that memory does not grow with `K`, apart from the parameters themselves.  A coupling knows the part of the event that its
 network sees from either side: one pass of the network serves (2) and the pullback.
 
-`h'_k` is `h_k` but for rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
+`h'_k` equals `h_k` up to rounding, which a chain can amplify without bound.  For each stage and event the forward pass keeps
     s_k = sum_j w_j h_kj,   w_j = 1 + (j golden mod 1),   golden = (sqrt 5 - 1)/2   (3)
 and h'_k is used only while for every event of the chunk
     |sum_j w_j h'_kj - s_k| <= (A + D) u sum_j w_j |h'_kj|                          (4)
-`u` being the unit roundoff, `D` the number of entries, whose sums (3) are themselves rounded by at most `D u` each, and
-`A = 2^10` roundings what is allowed to drift: the gradient of stage `k` is then that of an event as near as that.  Where (4)
-fails, the stages up to `k` are applied to `x` once more, their inputs are kept, and from there back nothing is
-reconstructed: what the chunk gives is the stored gradient.  The `w_j` are different so that errors which cancel in a plain
-sum do not.
+where `u` is the unit roundoff, `D` the number of entries (each sum (3) is itself rounded by at most `D u`), and
+`A = 2^10` roundings is the allowed drift: the gradient of stage `k` then belongs to an event within that distance.  Where (4)
+fails, the stages up to `k` are applied to `x` once more and their inputs are kept; from there back nothing is
+reconstructed: the chunk gives the stored gradient.  The `w_j` differ so that errors that cancel in a plain
+sum do not cancel here.
 
-Chunks that hold an event outside the support, or numbers out of the range of plain formulas, are left to the page of `Flow`;
-so is a batch whose events are normalised by its own statistics, which is never divided.
+Chunks that hold an event outside the support, or numbers outside the range of plain formulas, are left to the page of `Flow`;
+so is a batch that is normalised by its own statistics, which is never split.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ GOLDEN = (np.sqrt(5) - 1) / 2
 MODES = ("stored", "reversible")
 
 
-# -- where cotangents of parameters are added up ----------------------------------------------------------------------
+# -- where cotangents of parameters are summed ------------------------------------------------------------------------
 
 class Sums:
-    """One vector of all parameters' cotangents, and that of a chunk's context; the first term of a sum overwrites."""
+    """One vector of all parameters' cotangents, and the cotangent of a chunk's context; the first term of a sum overwrites."""
 
     def __init__(self, places, first_place, size, dtype):
         self.vector, self.context_bar, self.begun, self.targets = np.empty(size, dtype), None, set(), {}
@@ -97,7 +97,7 @@ def paths_of(params, prefix=""):
 
 
 def shaped(paths, views):
-    """The same with cotangents in place of paths, None where there is none."""
+    """The same with cotangents in place of paths, or None."""
     bars = {}
     for key, inner in paths.items():
         bars[key] = shaped(inner, views) if type(inner) is dict else views.get(inner)
@@ -106,12 +106,12 @@ def shaped(paths, views):
 
 # -- the stages of a flow as steps ------------------------------------------------------------------------------------
 #
-# forward(event)           -> (event after the step, log-det of the map applied, what `reversed` wants to be given again)
+# forward(event)           -> (event after the step, log-det of the map applied, what `reversed` needs later)
 # stored(event)            -> ((event after the step, log-det), pullback)
 # reversed(after, memory)  -> (event before the step, pullback)
 # at(event, after, memory) -> pullback, where the event before the step is known
 #
-# pullback(bar, b, sums, wanted) -> the event's cotangent, if wanted; those of parameters go into `sums`.
+# pullback(bar, b, sums, wanted) -> the event's cotangent, if wanted; the parameters' cotangents go into `sums`.
 
 class Step:
     """A stage by its own page; side 0 applies the map, side 1 its inverse."""
@@ -121,7 +121,7 @@ class Step:
         self.set = stage.codomain if side else stage.domain
 
     def entering(self, event):
-        """The event, where the stage can take all of the chunk."""
+        """The event, if the stage accepts all of the chunk."""
         if self.set is not sets.real and not self.set.members(event, self.stage.event_ndim[self.side]).all():
             raise Unusual
         return event
@@ -153,7 +153,7 @@ class Step:
 
 
 class OnePass:
-    """A coupling's network that is asked twice about the same part of an event, and computes once."""
+    """A coupling's network that is called twice with the same part of an event and computes once."""
 
     def __init__(self, net):
         self.net, self.found = net, None
@@ -190,7 +190,7 @@ class FactorStep:
     def joining(self, rest_pullback):
         def pullback(bar, b, sums, wanted=True):
             factored_bar, latent_bar = self.stage._split_latent(bar)
-            factored_bar = factored_bar.copy()                          # the other pullbacks may write over `bar`
+            factored_bar = factored_bar.copy()                          # the other pullbacks may overwrite `bar`
             return self.stage._join(factored_bar, rest_pullback(latent_bar, b, sums, True))
 
         return pullback
@@ -205,7 +205,7 @@ class FactorStep:
 
 
 class Line:
-    """Steps one after the other; `drifted` counts how often (4) failed."""
+    """A sequence of steps; `drifted` counts how often (4) failed."""
 
     def __init__(self, stages, space, numbers):
         self.steps, self.drifted = [as_step(*found, space, numbers) for found in stages], 0
@@ -269,7 +269,7 @@ def line_of(f, space):
 
 
 def steps_along(f, path, side):
-    """(path, stage, side) of the stages of a map in the order in which an event meets them."""
+    """(path, stage, side) of the stages of a map in the order that an event meets them."""
     return ((".".join((path, *here)), stage, way) for here, stage, way in along(f, side))
 
 
@@ -292,7 +292,7 @@ def weights(size):
 
 
 def drifted(event, known):
-    """Does (4) fail for an event of the chunk?  Numbers that are not finite fail it."""
+    """Does (4) fail for an event of the chunk?  Numbers that are not finite count as a failure."""
     D, u = event.size // len(event), np.finfo(event.dtype).eps / 2
     return not (np.abs(weighted(event) - known) <= (ALLOWED + D) * u * weighted(np.abs(event))).all()       # (4)
 
@@ -302,12 +302,12 @@ def drifted(event, known):
 class LikelihoodGradient:
     """log p(x_i) and the gradient of L = sum_i b_i log p(x_i) in all parameters, for one flow after another.
 
-    `memory`: "stored" keeps what the pullbacks need for `rows` events at a time, "reversible" makes it anew from latents.
-    `threads`: how many of them share the events, each with a sum of its own; the linear algebra library should then run in
+    `memory`: "stored" keeps what the pullbacks need for `rows` events at a time, "reversible" recomputes it from latents.
+    `threads`: how many threads share the events, each with its own sum; the linear algebra library should then run in
     one thread (OPENBLAS_NUM_THREADS=1).  The same settings give the same bits.  After a call, `drifted` says for how many
-    chunks and lines of stages reconstruction was given up, `by_page` how many chunks were left to `Flow.log_prob_vjp`.
+    chunks and lines of stages reconstruction was abandoned, `by_page` how many chunks were left to `Flow.log_prob_vjp`.
 
-    An object keeps its working arrays, and is to be used by one thread at a time.  ValueError for other settings.
+    An object keeps its working arrays, and must be used by one thread at a time.  ValueError for other settings.
     """
 
     def __init__(self, memory="stored", rows=512, threads=1):
@@ -325,14 +325,14 @@ class LikelihoodGradient:
     def __call__(self, flow, x, b, context=None):
         """(log_prob, params_bar); x (N, *event), b (N,), context (N, C), filled in as by `flow.at`.
 
-        Everything is refused as `flow.log_prob_vjp` does.
+        Bad input is refused as by `flow.log_prob_vjp`.
         """
         if not isinstance(flow, Flow):
             raise ValueError(f"LikelihoodGradient: flow must be a Flow, not {type(flow).__name__}")
         return self.filled(flow if context is None else flow.at(context=context), x, b, context)
 
     def filled(self, flow, x, b, context):
-        """The same for a flow into which the context has been filled."""
+        """The same for a flow whose context has been filled in."""
         x = self.checked_events(flow, x)
         view, batch = self.prepared.view, x.shape[:x.ndim - flow.rank]
         b = self.checked_weights(b, batch, x.dtype)
@@ -343,7 +343,7 @@ class LikelihoodGradient:
         return log_prob, self.gradient(x, b, context, log_prob)
 
     def checked_events(self, flow, x):
-        """The events, checked; what depends on the flow alone is prepared when another flow comes."""
+        """The events, checked; what depends only on the flow is prepared again when the flow changes."""
         known = self.prepared
         if known is None or not known.takes(x) or known.flow is not flow and not known.flow.same_form(flow):
             view, x, _ = checked_event(flow, x, 1)
@@ -355,7 +355,7 @@ class LikelihoodGradient:
         return x
 
     def gradient(self, x, b, context, log_prob):
-        """The gradient, from one `Part` for each thread that has events; they fill log_prob."""
+        """The gradient, from one `Part` for each thread that has events; the parts fill log_prob."""
         ends = [len(x) * i // self.threads for i in range(self.threads + 1)]
         shares = [slice(start, end) for start, end in zip(ends, ends[1:]) if start < end]
 
@@ -384,7 +384,7 @@ class LikelihoodGradient:
             raise ValueError(f"LikelihoodGradient: b has shape {given.shape}, which does not broadcast to {batch}") from None
 
     def whole(self, view, x, b):
-        """All events at once, by the page."""
+        """All events at once, by the page's own code."""
         self.drifted, self.by_page = 0, 1
         with np.errstate(all="ignore"):
             log_prob, pullback = view.log_prob_vjp(x)
@@ -392,14 +392,14 @@ class LikelihoodGradient:
 
 
 class Prepared:
-    """What depends on a flow, the dtype and the shape of its events alone."""
+    """Everything that depends only on a flow and on the dtype and shape of its events."""
 
     def __init__(self, flow, view, x, spaces):
         self.dtype, self.shape = x.dtype, x.shape[x.ndim - flow.rank:]
         params, self.parameter_batch = flow.params(), flow.parameter_batch
         self.context, self.paths, (self.places, self.size) = params.get("context"), paths_of(params), places_of(params)
         self.first_place = first_places(flow, self.places)
-        self.together = any(isinstance(found, BatchStatisticsNorm) for _, found in walk(flow))      # events feel each other
+        self.together = any(isinstance(found, BatchStatisticsNorm) for _, found in walk(flow))      # events interact
         self.sums = [self.new_sums() for _ in spaces[1:]]
         self.bind(flow, view, spaces)
 
@@ -410,7 +410,7 @@ class Prepared:
         self.flow, self.view, self.lines = flow, view, [line_of(view.bijector, space) for space in spaces]
 
     def renewed(self, flow, spaces):
-        """The same for a flow of the same form, such as that after a step of training."""
+        """The same for a flow of the same form, such as the flow after a step of training."""
         new = copy.copy(self)
         new.context = flow.params().get("context") if self.context is not None else None
         new.bind(flow, flow.unchecked(self.dtype), spaces)
@@ -448,7 +448,7 @@ class Part:
     def __init__(self, whole, i):
         self.memory, self.rows, self.space = whole.memory, whole.rows, whole.spaces[i]
         self.prepared, self.line = whole.prepared, whole.prepared.lines[i]
-        self.sums = self.prepared.sums[i - 1] if i else self.prepared.new_sums()          # the first's are given away
+        self.sums = self.prepared.sums[i - 1] if i else self.prepared.new_sums()          # the caller gets the first's
         self.sums.begun.clear()
         self.drifted = self.by_page = 0
 

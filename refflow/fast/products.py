@@ -3,8 +3,8 @@ r"""Products of matrices as stacks of small ones.
     W [A_1, ..., A_q] = [W A_1, ..., W A_q]                                         (1)
     (G H^T)_ij = G_i H_j^T,   G_i and H_j blocks of rows                            (2)
 OpenBLAS copies both factors of a product before it multiplies them.  Where the processor has AVX-512 it multiplies small
-ones, of at most 10^6 multiplications, as they stand: for networks of 128 units that saves a tenth of the time.  Elsewhere
-small products are slower, and there is one block.
+ones, of at most 10^6 multiplications, in place, without copying: for networks of 128 units that saves a tenth of the time.
+Elsewhere small products are slower, and there is one block.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ AVX512 = {"X86_V4", "AVX512_SKX"}           # its names in the releases of NumPy
 
 @functools.cache
 def in_place():
-    """Are small products multiplied as they stand?  This is not found by timing, so that a machine's bits are the same."""
+    """Are small products multiplied without copying?  Not decided by timing, so that a machine always gives the same bits."""
     config = np.show_config(mode="dicts")
     blas = config.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     return "openblas" in blas and not AVX512.isdisjoint(config.get("SIMD Extensions", {}).get("found", ()))
 
 
 def column_block(n, dtype):
-    """The number of columns of the A_i of (1), for A of n columns that may be filled up with some of zeros."""
+    """The number of columns of the A_i of (1), for A of n columns that may be padded with columns of zeros."""
     if not in_place():
         return n
     step = LINE // dtype.itemsize
@@ -38,7 +38,7 @@ def column_block(n, dtype):
 
 
 def row_block(size):
-    """The number of rows of the blocks of (2), for a factor of `size` rows: all where no number of about 32 divides them."""
+    """The number of rows of the blocks of (2), for a factor of `size` rows: all rows if no number near 32 divides them."""
     if size <= NARROW:
         return max(size, 1)
     block = max(divisor for divisor in range(1, NARROW + 1) if size % divisor == 0)
@@ -46,13 +46,13 @@ def row_block(size):
 
 
 def row_blocks(M, N, n):
-    """How many rows the G_i and the H_j of (2) have, for G (M, n) and H (N, n)."""
+    """The numbers of rows of the G_i and the H_j of (2), for G (M, n) and H (N, n)."""
     rows = row_block(M), row_block(N)
     return rows if in_place() and rows[0] * rows[1] * n <= SMALL else (max(M, 1), max(N, 1))
 
 
 def zeros(rows, columns, dtype):
-    """A matrix of zeros that begins where a cache line does: a register's numbers are then read from one line, not two."""
+    """A matrix of zeros that begins at a cache line: a register is then read from one line, not two."""
     held = np.zeros(rows * columns * dtype.itemsize + LINE, np.uint8)
     start = -held.ctypes.data % LINE
     return held[start:start + rows * columns * dtype.itemsize].view(dtype).reshape(rows, columns)
@@ -74,5 +74,5 @@ def right(H, rows):
 
 
 def blocks(product, M, N):
-    """The blocks (M, N) of a matrix, as those of (2)."""
+    """The blocks (M, N) of a matrix, as in (2)."""
     return product.reshape(len(product) // M, M, product.shape[1] // N, N).swapaxes(1, 2)

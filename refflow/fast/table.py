@@ -1,7 +1,7 @@
-"""The one table of what is tuned: page -> its twins.
+"""The one table of tuned pages: page -> its twins.
 
-A twin of a stage is a class with `takes(stage, side)`, which says whether it can take that stage's view, for side 1 its
-inverse, and is made as `twin(stage, side, path, number, space)`, a step of `likelihood`.
+A twin of a stage is a class with `takes(stage, side)`, which says whether it can replace that stage's view, for side 1 its
+inverse, and is constructed as `twin(stage, side, path, number, space)`, a step of `likelihood`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BASES = {StandardNormal: TunedNormal}
 
 
 def twin(stage, side):
-    """The twin that can take a stage's view, None where there is none."""
+    """The twin that can replace a stage's view, or None."""
     return next((found for found in TWINS.get(type(stage), ()) if found.takes(stage, side)), None)
 
 
 def tuned_base(base, z, space):
-    """The twin of a base density's view, or the view itself where there is none that can take z."""
+    """The twin of a base density's view, or the view itself if no twin accepts z."""
     found = BASES.get(type(base))
     return base if found is None or not found.takes(z) else found(base, space)

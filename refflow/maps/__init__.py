@@ -1,7 +1,7 @@
 """All pages, a package or module per chapter.  A page is loaded when its name is first used.
 
-`index` says in which module each name stands; it is generated.  A name that it lacks, of a page just written, is looked
-for in all modules.
+`index` says in which module each name stands; it is generated.  If it lacks a name, as of a page just written, the name is
+looked up in all modules.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def load_all() -> None:
 
 
 def public_names(module) -> list[str]:
-    """What a module offers: its pages, and what its `__all__` names besides."""
+    """What a module offers: its pages, and whatever else its `__all__` names."""
     pages = [name for name, held in vars(module).items()
              if isinstance(held, type) and "declared" in vars(held) and held.__module__ == module.__name__]
     return sorted({*pages, *getattr(module, "__all__", ())})
 
 
 def found(name, package=__name__):
-    """The object of that name in a chapter, or in any; AttributeError where there is none."""
+    """The object of that name in a chapter, or in any chapter; AttributeError if it does not exist."""
     home = HOME.get(name)
     if home is None or not f"{__name__}.{home}".startswith(package):
         home = next((m.removeprefix(f"{__name__}.") for m in modules()
@@ -57,7 +57,7 @@ def found(name, package=__name__):
 
 
 def offered(package):
-    """(`__getattr__`, `__all__`) of the package of a chapter: its names, each loaded when it is first used."""
+    """(`__getattr__`, `__all__`) for a chapter's package: its names, each loaded when first used."""
     names = [name for name, home in HOME.items() if f"{__name__}.{home}".startswith(package + ".")]
 
     def get(name):

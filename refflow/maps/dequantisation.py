@@ -1,24 +1,27 @@
-r"""Dequantisation: pixels, which are integers, as real numbers with a density, and back.
+r"""Dequantisation: from pixels, which are integers, to real numbers with a density, and back.
 
-Of `v` in `0 .. levels - 1`, first reduced to `bins` values (a divisor of levels: Glow's `2^n_bits`), and noise `u in (0, 1)`,
+From pixels `v` in `0 .. levels - 1`, first reduced to `bins` values (a divisor of levels: Glow's `2^n_bits`), and noise
+`u in (0, 1)`,
     k = floor(v bins / levels)                                                      (1)
     x = low + (high - low) (k + u) / bins                                           (2)
 `(v + u) / 256` is RealNVP's (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), with `low` and `high` NICE's Dequantizer (Dinh,
-Krueger & Bengio, arXiv:1410.8516), `low = -1/2, high = 1/2` Glow's (Kingma & Dhariwal, arXiv:1807.03039).  Back, as in Glow,
+Krueger & Bengio, arXiv:1410.8516), `low = -1/2, high = 1/2` Glow's (Kingma & Dhariwal, arXiv:1807.03039).  The way back is,
+as in Glow,
     v = clip(floor(bins (x - low) / (high - low)) levels / bins, 0, levels - 1)     (3)
-`u` is uniform on the odd multiples of `2^-m`, with as many `m` as `k + u` has room for: then `k + u` is exact, and (3)
+`u` is uniform on the odd multiples of `2^-m`, with `m` as large as `k + u` has room for: then `k + u` is exact, and (3)
 undoes (2) where (2) is exact, as it is for the three above.                        (4)
 
-A density `p` of `x` is one of `y = k + u`; with `D` the entries of an event and `e = (high - low) / bins`,
+A density `p` of `x` gives a density of `y = k + u`; with `D` entries in an event and `e = (high - low) / bins`,
     log p_y(y) = log p(x) + D log e                                                 (5)
     log P(k) = log int p_y(k + u) du >= E log p_y(k + u)      of uniform u          (6)
     bits/dim = -(log p(x) + D log e) / (D log 2)                                    (7)
-(6) is Theis, van den Oord & Bethge's, arXiv:1511.01844.
+(6) is due to Theis, van den Oord & Bethge, arXiv:1511.01844.
 
 Variational dequantisation (Ho, Chen, Srinivas, Duan & Abbeel, arXiv:1902.00275, section 3.1) draws `u` from a flow `q` given
 `v`:
     log P(k) >= E_q(u|v) [log p_y(k + u) - log q(u|v)]                              (8)
-Reverse rule of the mean of (8) over `n` draws, with `b` its cotangent for an event: `u` moves `x`, and with `x` both terms, so
+Reverse rule of the mean of (8) over `n` draws, with `b` for its cotangent at an event: `u` moves `x`, and `x` moves both
+terms, so
     log_p_bar = b / n,   u_bar = e x_bar,   log_q_bar = -b / n                      (9)
 and q's pullback of a reparameterised sample gives the rest.
 """
@@ -34,10 +37,10 @@ __all__ = ["bits_per_dim", "dequantised", "quantised", "variational_bound_vjp"]
 
 
 def dequantised(v, rng, levels=256, bins=None, low=0.0, high=1.0, dtype=np.float64):
-    """x of (2) in `dtype`, of pixels v of any shape, with uniform noise from the Generator `rng`.
+    """x of (2) in `dtype`, from pixels v of any shape, with uniform noise from the Generator `rng`.
 
     ValueError, with index and value, for pixels that are not integers in 0 .. levels - 1; for bins that do not divide
-    levels; unless low < high; for an `rng` that is no Generator; for a dtype other than float32 and float64.
+    levels; unless low < high; for an `rng` that is not a Generator; for a dtype other than float32 and float64.
     """
     k, bins = binned(v, levels, bins, low, high)
     if not isinstance(rng, np.random.Generator):
@@ -54,7 +57,7 @@ def placed(k, u, bins, low, high):
 
 
 def binned(v, levels, bins, low, high):
-    """(k, bins), all of it checked."""
+    """(k, bins), with all arguments checked."""
     bins = levels if bins is None else bins
     for name, n in (("levels", levels), ("bins", bins)):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
@@ -90,19 +93,19 @@ def quantised(x, levels=256, bins=None, low=0.0, high=1.0):
 
 
 def bits_per_dim(log_prob, size, bins=256, low=0.0, high=1.0):
-    """(7), of log_prob = log p(x) in nats (any shape) for events of `size` entries, an int or a shape."""
+    """(7), from log_prob = log p(x) in nats (any shape), for events of `size` entries, an int or a shape."""
     checked_range(low, high)
     D = int(np.prod(size))
     return -(np.asarray(log_prob) + D * np.log((high - low) / bins)) / (D * np.log(2.0))        # (5) (6) (7)
 
 
 def variational_bound_vjp(p, q, v, rng, n=1, levels=256, bins=None, low=0.0, high=1.0):
-    """(bound, pullback): the mean of (8) over n draws, in nats for each event of the pixels v (*batch, *event).
+    """(bound, pullback): the mean of (8) over n draws, in nats, for each event of the pixels v (*batch, *event).
 
-    `p`: the flow of x; `q`: the flow of u, events as those of x, in (0, 1), with its context, made of v, filled in:
-    `q.at(context=...)`; a q without parameters for each event serves them all.  `pullback(bound_bar)` -> (p_bar, q_bar),
-    keys and shapes of `p.params()` and `q.params()`; the cotangent of the context is in q_bar["context"].  ValueError as
-    `dequantised`, and where q's draws have another shape.
+    `p`: the flow of x.  `q`: the flow of u; its events have the shape of x and lie in (0, 1), and its context, computed from v,
+    is filled in by `q.at(context=...)`; a q whose parameters have no batch serves all events.  `pullback(bound_bar)` ->
+    (p_bar, q_bar), keys and shapes of `p.params()` and `q.params()`; the cotangent of the context is in q_bar["context"].
+    ValueError as `dequantised`, and if q's draws have another shape.
     """
     k, bins = binned(v, levels, bins, low, high)
     if not isinstance(p, Flow) or not isinstance(q, Flow):

@@ -1,7 +1,7 @@
 """Models of the papers: one paper, one file, composition only.
 
-`BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as the command line
-trains it.  A builder that has them takes `hidden`, the widths of the hidden layers, and `couplings`, how many.
+`BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
+line.  A builder may take `hidden`, the widths of the hidden layers, and `couplings`, their number.
 """
 
 from .all_in_one import all_in_one
@@ -14,7 +14,7 @@ from .realnvp_images import image_realnvp
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
     if len(set(hidden)) != 1:
-        raise ValueError(f"nice: the hidden layers have one width, not {hidden}")
+        raise ValueError(f"nice: all hidden layers have the same width, not {hidden}")
     return nice(rng, D, hidden[0], (len(hidden),) * couplings)
 
 

@@ -1,6 +1,6 @@
 r"""The all-in-one block of FrEIA: coupling, global affine map, permutation (or rotation), as a composition.
 
-In FrEIA's direction, data `y` to latent, with `a' = a/10` the conditioner's outputs, the first half passing through,
+In FrEIA's direction, data `y` to latent, with `a' = a/10` for the conditioner's outputs, where the first half passes through,
     u_b = y_b exp(clamp tanh s') + t',   (s', t') = a'                              (1)
     v_c = psi(g_c) u_c + o_c                            for each channel c          (2)
     z = W v                                             W orthogonal                (3)
@@ -27,7 +27,7 @@ GLOBAL_SCALE = 2 * log(expm1(5))                                                
 
 
 def all_in_one(net, W, clamp=2.0, gin=False, scale=GLOBAL_SCALE, offset=0.0):
-    """The block as a bijector from latent to data, its inverse being FrEIA's forward.
+    """The block as a bijector from latent to data, its inverse is FrEIA's forward.
 
     `net`: from the first D - D // 2 entries to 2 (D // 2) outputs, scales first; `W` (D, D): FrEIA's `w_perm`; `scale` and
     `offset`: numbers or (D,), the unconstrained global scale (unused with `gin`) and the offset.

@@ -1,51 +1,51 @@
 r"""Glow (Kingma & Dhariwal, arXiv:1807.03039), as in the authors' code.
 
 From an image `x` of `(C, H, W)` to latents; `x = (v + u) / n - 1/2` for pixels `v = 0, ..., n - 1` and `u` uniform on
-`[0, 1)`, `n` the number of bins: `dequantised(v, rng, bins=n, low=-1/2, high=1/2)`, and so `quantised` and `bits_per_dim`.
-In level `i = 1, ..., L`:
+`[0, 1)`, with `n` for the number of bins: `dequantised(v, rng, bins=n, low=-1/2, high=1/2)`, and likewise `quantised` and
+`bits_per_dim`.  In level `i = 1, ..., L`:
     h <- squeeze(h)                               blocks of 2 x 2 pixels to channels            (1)
-and `K` times a step: with `h_a` the first half of the channels and `h_b` the second,
+and `K` times a step: with `h_a` for the first half of the channels and `h_b` for the second,
     h <- (h + bias) exp(3 s)                      per channel                       (2)
     h_yx <- W h_yx                                at every position                 (3)
     h_b <- (h_b + t) sigmoid(r + 2),   (t, r) = net(h_a)        coupling "affine"               (4)
     h_b <- h_b + net(h_a)                                       coupling "additive"             (5)
-and then, for `i < L`, the second half of the channels is finished, the first goes on:
+and then, for `i < L`, the second half of the channels is finished and the first goes on:
     z_i = (h_b - m) exp(-q),   (m, q) = prior(h_a)                                  (6)
     h <- h_a                                                                        (7)
-and after the last level, with `m` and `q` functions of the position, and of the class `c` if there are classes:
+and after the last level, where `m` and `q` are functions of the position, and of the class `c` if there are classes:
     z_L = (h - m) exp(-q),   (m, q) = prior(0) [+ (V c + b) exp(3 s)]               (8)
     log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                              (9)
-(6) and (8) have `m` and `q` in log-det and samples, so that `h_b` given `h_a` is `N(m, exp(2 q))` and the base is `N(0, I)`.
-Outputs `(t, r)` and `(m, q)` of (4) and (6) are interleaved, `t_1, r_1, t_2, ...`, those of (8) halves,
+In (6) and (8) `m` and `q` enter log-det and samples, so that `h_b` given `h_a` is `N(m, exp(2 q))` and the base is `N(0, I)`.
+Outputs `(t, r)` and `(m, q)` of (4) and (6) are interleaved, `t_1, r_1, t_2, ...`, while the outputs of (8) are halves,
 `m_1, m_2, ..., q_1, ...`
 
-Networks, * a convolution whose border is marked by a channel of its own (`Conv2d`, "edge"):
+Networks, where * is a convolution whose border is marked by its own channel (`Conv2d`, "edge"):
     net(a) = Z relu(N(W_2 *_1x1 relu(N(W_1 *_3x3 a)))),   N(h) = (h + bias) exp(3 s)                (10)
     Z(h) = (W *_3x3 h + bias) exp(3 s)                                              (11)
-prior is `Z` alone.  That of (8) sees zeros: its image has no channel but the border's.  The weights by which the authors'
-code multiplies zeros have gradient 0 and are not there.
+prior is `Z` alone.  The `Z` of (8) sees zeros: its image has only the border's channel.  The weights by which the authors'
+code multiplies zeros have gradient 0 and are left out.
 
 `W` of (3) by `permutation`:
     "1x1"         any invertible matrix, at the start a random orthogonal one       (12)
     "lu"          P L (U + diag(s)), the factors of such a matrix, P fixed; `transposed` as below   (13)
     "orthogonal"  an orthogonal matrix                                              (14)
     "shuffle"     a fixed random permutation; "reverse": the channels in reverse    (15)
-At the start `W_1` and `W_2` are `N(0, 0.05^2)`, all else in (8), (10) and (11) is 0, bias and `s` of (2) too.    (16)
+At the start `W_1` and `W_2` are `N(0, 0.05^2)`; everything else in (8), (10) and (11) is 0, as are bias and `s` of (2).    (16)
 `flow.initialised(x, rng)` chooses bias and `s` of every (2) and `N` so that their outputs have mean 0 and variance 1.
 
-Conventions.  "openai" is the above.  Two ports differ in (2), (4), (6), (10), (11):                      (17)
+Conventions.  "openai" is the one above.  Two ports differ in (2), (4), (6), (10), (11):                      (17)
     "chaiyujin"   exp(s) for exp(3 s) in (2) and N; no channel for the border, which is 0
     "rosinality"  (h + bias) s in (2); W_1 and W_2 with biases in place of N; Z's border is 1 in each of its channels; (r, t)
                   of (4) and (m, q) of (6) are halves
-In "lu" the authors' code multiplies rows by `P L (U + diag(s))`, which is its transpose on columns; so does "openai" here,
-and not the ports.                                                                                        (18)
+In "lu" the authors' code multiplies rows by `P L (U + diag(s))`, which means its transpose on columns; so does "openai",
+but not the ports.                                                                                       (18)
 
-Classes from images.  With classes, the authors' loss may have a second term: a class `y` is read from the mean over positions
-of `h` before (8), by a linear layer that starts at 0,
+Classes from images.  With classes, the authors' loss may have a second term: a class `y` is predicted from the mean over
+positions of `h` before (8), by a linear layer that starts at 0,
     l = (V mean_yx h_yx + b) exp(3 s)                                               (19)
     bits_y = (log sum_k exp l_k - l_y) / log 2                                      (20)
-Reverse rule, with `e_y` the one-hot vector of `y` and `n` the number of positions; `h` is a function of `z_L` and of (8)'s
-parameters:
+Reverse rule, with `e_y` for the one-hot vector of `y` and `n` for the number of positions; `h` is a function of `z_L` and of
+(8)'s parameters:
     l_bar = bits_y_bar (softmax l - e_y) / log 2,   h_bar_yx = (mean h)_bar / n     (21)
     z_L_bar, prior_bar = the pullback of h = m + z_L exp(q) at h_bar                (22)
 """
@@ -109,12 +109,12 @@ def glow(rng, shape, levels=3, steps=32, hidden=512, *, coupling="affine", permu
         LSUN 128          glow(rng, (3, 128, 128), 5, 64, coupling="additive")
         CelebA-HQ 256     glow(rng, (3, 256, 256), 6, 32, coupling="additive")
 
-    and of images with classes, bits_y of (20) with the weight 0.01 beside the bits of the image in each dimension:
+    and of images with classes, bits_y of (20) with the weight 0.01, added to the bits per dimension of the image:
 
         CIFAR-10          glow(rng, (3, 32, 32), coupling="additive", classes=10)
         ImageNet 32       glow(rng, (3, 32, 32), 3, 48, coupling="additive", classes=1000)
 
-    Weights are drawn from the Generator `rng`.  ValueError for sizes that are no counts, for a height or width that 2^L does
+    Weights are drawn from the Generator `rng`.  ValueError for sizes that are not counts, for a height or width that 2^L does
     not divide, and for unknown names.
     """
     check(shape, levels, steps, hidden, coupling, permutation, classes, convention)
@@ -160,7 +160,7 @@ def labelled_vjp(flow, net, x, labels):
     """((log p(x), bits_y), pullback) of a Glow flow and a classifier `net`, for images x (N, C, H, W) of classes (N,).
 
     `pullback(log_prob_bar, bits_bar)` -> (x_bar, flow_bar, net_bar), with the keys of `flow.params()` and `net.params()`.
-    ValueError for labels that are no classes of `net`.
+    ValueError for labels that are not classes of `net`.
     """
     f, path = flow.bijector.inner, ["bijector", "inner", "stages"]
     (z, log_det), f_pullback = f.vjp(x)
@@ -220,7 +220,7 @@ def at_top(bar, path):
 
 
 def plus(bars, others):
-    """The sum of two nested dictionaries of cotangents; where the second has nothing, the first."""
+    """The sum of two nested dictionaries of cotangents; where the second lacks an entry, the first one's."""
     if not isinstance(bars, dict):
         return bars + others
     return {key: plus(bar, others[key]) if key in others else bar for key, bar in bars.items()}
@@ -307,10 +307,10 @@ class Builder:
         return Sequential([Conv2d(W, self.zeros(outputs), padding), output_scale(outputs, 3, self.dtype)])      # (11)
 
     def top_prior(self, C, learned, classes):
-        """[the map of (8)], or [] where m = q = 0."""
+        """[the map of (8)], or [] if m = q = 0."""
         if not learned and not classes:
             return []
-        border = "zeros" if self.convention.last_padding == "zeros" else "edge"      # ones in channels of 0 are one channel
+        border = "zeros" if self.convention.last_padding == "zeros" else "edge"      # ones around zeros act as one channel
         of_position = [self.last(0, 2 * C, border)] if learned else []
         if classes:
             net = ImageContext(linear_from_0(classes, 2 * C, self.dtype), of_position)      # (8)

@@ -1,18 +1,19 @@
 r"""NICE (Dinh, Krueger & Bengio, arXiv:1410.8516), as in the authors' code.
 
-The paper's `f` runs from data `x` to latent `z`; with `h` the event between two steps, `D` its size and `d = floor(D/2)`,
+The paper's `f` runs from data `x` to latent `z`; with `h` for the event between two steps, `D` for its size and
+`d = floor(D/2)`,
     h = (x_0, x_2, x_4, ..., x_1, x_3, ...)                     with `reorder`      (1)
-and for each coupling `k = 1, ..., K`, with `m_k` a network of dense layers, ReLU after each but the last,
+and for each coupling `k = 1, ..., K`, with `m_k` for a network of dense layers, with a ReLU after each but the last,
     (a, b) = (h_0 .. h_(d-1), h_d .. h_(D-1))                                       (2)
     y = (a, b + m_k(a))                                                             (3)
     h = (y_(D-1), ..., y_1, y_0)                                                    (4)
-so that the parts exchange their roles, after the last coupling too, and
+so that the parts exchange their roles, also after the last coupling, and
     z = h exp(s)                                                                    (5)
     log p(x) = log pi(z) + sum s                                                    (6)
 At the start weights are drawn from `U(-1/100, 1/100)`, biases and `s` are 0.       (7)
 
-The log-likelihood is that of the rescaled data, in nats: for pixels `v` and `x = (v + u) / 256`, `u` uniform on `[0, 1)`,
-that of `v + u` is smaller by `D log 256`.
+The log-likelihood is that of the rescaled data, in nats.  For pixels `v` and `x = (v + u) / 256`, with `u` uniform on `[0, 1)`,
+the log-likelihood of `v + u` is smaller by `D log 256`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def evens_first(size):
 
 
 def network(rng, size, hidden, depth, dtype):
-    """m_k, from a to as many entries as b has."""
+    """m_k, from a to one output for each entry of b."""
     d, stages = size // 2, []                                                       # (2)
     for inputs in (d, *(hidden,) * (depth - 1)):
         stages += [Dense(uniform(rng, (hidden, inputs), BOUND, dtype)), ReLU()]     # (7)

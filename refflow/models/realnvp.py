@@ -1,11 +1,11 @@
-r"""RealNVP: affine couplings, one after the other (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803).
+r"""RealNVP: a sequence of affine couplings (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803).
 
 From data `x` to latents `z`, `h_0 = x`.  Coupling `k = 1, ..., K` divides the entries into two halves, `a` and `b`, which
 change places from one coupling to the next, and with `(s, t) = net_k(h_a)`
     h_k,a = h_a                                                                     (1)
     h_k,b = h_b exp(gain tanh(s) + shift) + t,   gain and shift trained             (2)
     z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum_j (gain tanh(s_j) + shift)     (3)
-net_k is a dense network with `K_h` hidden layers whose last layer starts at 0: the flow starts as the identity.    (4)
+net_k is a dense network with `K_h` hidden layers; its last layer starts at 0, so the flow starts as the identity.    (4)
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ..maps.elementwise import RescaledTanhExpScale, Scale
 def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
     """A RealNVP flow of vectors of `size` entries.
 
-    `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a scale, such as `ExpScale()`, in
-    place of (2)'s; `context`: the entries of a context that every network sees, to be filled in with `flow.at(context=...)`.
-    Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two entries, no coupling, a
-    width below 1, a negative context, an unknown activation.
+    `hidden`: the widths of the hidden layers of every network; `couplings`: K; `scale`: a scale, such as `ExpScale()`,
+    replacing the one in (2); `context`: the number of entries of a context that every network sees, filled in with
+    `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two
+    entries, no coupling, a width below 1, a negative context, an unknown activation.
     """
     check(size, hidden, couplings, context)
     stages = []

@@ -3,13 +3,14 @@ r"""RealNVP of images (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), as in t
 From an image of `(C, H, W)` to latents: pixels `x`, `(v + u) / 256` of values `v = 0, ..., 255` and `u` uniform on `[0, 1)`,
 to
     h = logit(0.05 + 0.9 x)                       `alpha_logit`                     (1)
-and this through `L` scales.  A coupling divides its event into `a`, which passes, and `b`:
+and then through `L` scales.  A coupling divides its event into `a`, which passes through, and `b`:
     h_b <- (h_b + t) exp(gain tanh(s) + shift),   (t, s) = net(h_a)                 (2)
     h_b <- h_b + t                                in additive couplings             (3)
     h_b <- (h_b - mu) / sqrt(v + eps)             the output's batch normalisation  (4)
-`mu` and `v` being those of `b` with zeros in place of `a`, or of the channels of `b` as they are, over all positions.
-The gain of (2) is one number, or with `channel_gains` one for each channel of `h_b`; its shift is there without batch
-normalisation, or with `scale_shift`.  With `M` the checkerboard, `M_ij` = [`i + j` even], scale `i = 1, ..., L` has the stages
+where `mu` and `v` are taken over all positions of `b` with zeros in place of `a`, or of the channels of `b` unchanged.
+The gain of (2) is one number, or with `channel_gains` one for each channel of `h_b`; it has a shift without batch
+normalisation, or with `scale_shift`.  With `M` for the checkerboard, `M_ij` = [`i + j` even], scale `i = 1, ..., L` has the
+stages
     couplings of a = M, 1 - M, M                                                    (5)
     squeeze, couplings of a = the first, the second, the first half of the channels, unsqueeze      for i < L       (6)
     squeeze with the diagonal pixels of each block first, then scale i + 1 of       for i < L       (7)
@@ -17,27 +18,28 @@ normalisation, or with `scale_shift`.  With `M` the checkerboard, `M_ij` = [`i +
         the first half of them                    recursion_type 2, the paper's
         the first C of them                       recursion_type 3 and more
     a coupling of a = 1 - M                                                         for i = L       (8)
-the channels that do not go on being latents.  With `additive`, the first two couplings of (5) and of (6) are (3), or with
-"all" all couplings are.  With `flip`, (5) and (8) have `1 - M` for `M`; with `flip_channels`, (6) has the second half of the
-channels for the first and the first for the second.
+the channels that do not go on are latents.  With `additive`, the first two couplings of (5) and of (6) are (3), or with
+"all" all couplings are.  With `flip`, (5) and (8) use `1 - M` instead of `M`; with `flip_channels`, (6) exchanges the second
+half of the channels and the first.
 
-Networks.  Of width `w = base_dim 2^(i-1)`, twice as much in (6); recursion_type 4 and more: base_dim and 2 base_dim; or of
-the `widths` given.  Their input is
+Networks.  Their width is `w = base_dim 2^(i-1)`, twice that in (6); with recursion_type 4 and more, base_dim and 2 base_dim; or
+as given by `widths`.  Their input is
     max([r, -r, M], 0),   r = 2 n(h_a) in (5)                                       (9)
     max([r, -r], 0),      r = n(h_a)   in (6)                                       (10)
-zeros in place of `b` in (5), `n` a batch normalisation with a bias; without batch normalisation `r = h_a`, and without
-`doubled` (9) has `r = n(h_a)`.  Then, every `n` with a ReLU behind it, `k x k` a convolution, and `K` = `residual_blocks`,
+with zeros in place of `b` in (5), where `n` is a batch normalisation with a bias; without batch normalisation `r = h_a`, and
+without `doubled` (9) has `r = n(h_a)`.  Then, where every `n` is followed by a ReLU, `k x k` is a convolution, and `K` =
+`residual_blocks`,
     a_0 = 3x3,   a_k = a_(k-1) + (n, 3x3, n, 3x3)(a_(k-1))                          (11)
     1x1 (n (sum_k 1x1 a_k)),   with skip; else 1x1 (n (a_K))                        (12)
     3x3, n, 3x3                                   for K = 0                         (13)
-3x3 in blocks and in (13) being 1x1, `n`, 3x3, `n`, 1x1 with `bottleneck`.  Kernels are normalised, `v / |v|`, with a gain
-where their output is not normalised next, but for `a_0`, or with `kernel_gains` all. At the start, with `c` the channels
-that go into a convolution of `k x k`,
+where, with `bottleneck`, 3x3 in blocks and in (13) becomes 1x1, `n`, 3x3, `n`, 1x1.  Kernels are normalised, `v / |v|`, with
+a gain if their output is not normalised next, except for `a_0`; with `kernel_gains` all have a gain.  At the start, with `c`
+for the channels that go into a convolution of `k x k`,
     v ~ U(-q, q),   q = (2 / c)^(1/2),   the gains q (c k^2 / 12)^(1/2),   biases 0                 (14)
     gain of (2): 0 in (5) and (8), 1 in (6), or with `channel_gains` 1 in all;   shift 0            (15)
     moving statistics mu = 0, v = 1                                                 (16)
 
-The loss adds a penalty to `-log p`, over the kernels' gains `g` and those gains of (2) that start at 0, or with
+The loss adds a penalty to `-log p`, over the kernels' gains `g` and the gains of (2) that start at 0, or with
 `channel_gains` all of them:
     5e-5 (sum g^2 + sum gain^2)                                                     (17)
 """
@@ -73,25 +75,25 @@ def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch
                   order=("shift", "scale"), mask_channel=True, doubled=True, output_norm=True, norm_gain=False,
                   unbiased=False, flip=False, flip_channels=False, channel_gains=False, kernel_gains=False,
                   scale_shift=False, widths=None, dtype=np.float64):
-    """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or with `logit` None of real numbers.
+    """A RealNVP flow of images of shape (C, H, W), of pixels in [0, 1], or of real numbers if `logit` is None.
 
-    `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch, and gives the
-    flow moving ones.  The other arguments are the authors' settings; ports, whose settings are in `PORTS`, differ in those
-    from `eps` on, and in `additive`:
+    `scales`: L; `residual_blocks`: K.  With `batch_norm`, `fit` normalises by the statistics of each batch and gives the
+    flow moving statistics.  The other arguments default to the authors' settings; ports, whose settings are in `PORTS`,
+    differ in the arguments from `eps` on, and in `additive`:
 
-        additive        "all" where all couplings are
+        additive        "all" if all couplings are additive
         shift_first     False for h_b exp(s) + t
-        order           of the outputs of a network, ("shift", "scale") or ("scale", "shift")
+        order           the order of a network's outputs, ("shift", "scale") or ("scale", "shift")
         mask_channel    False for (9) without M
         doubled         False for (9) without the factor 2
-        output_norm     False for no (4), "all" for statistics of the channels of b as they are, by which b is normalised
+        output_norm     False for no (4), "all" for statistics of the channels of b unchanged, which normalise b
         norm_gain       gains of the networks' normalisations
         unbiased        moving variances follow unbiased estimates, as `BatchNorm` says
-        flip            1 - M for M
-        flip_channels   the second half of the channels for the first
+        flip            1 - M instead of M
+        flip_channels   the second half of the channels instead of the first
         channel_gains   gains of (2) for each channel, which one port writes as normalised weights (`RescaledTanhExpScale`)
         kernel_gains    gains of all kernels
-        scale_shift     the shift of (2) with batch normalisation too
+        scale_shift     a shift in (2) with batch normalisation too
         widths          a pair for each scale, the widths of networks in (5) and (8) and in (6), instead of `base_dim`'s
 
     The authors' training is
@@ -99,7 +101,7 @@ def image_realnvp(rng, shape, scales=4, base_dim=32, residual_blocks=2, *, batch
         fit(flow, x, **recipes.realnvp(), penalty=SquaredNorm(5e-5, penalised(flow)), rng=rng)
 
     Weights are drawn from the Generator `rng`.  ValueError for a shape that is not (C, H, W), counts below 1 (K below 0),
-    a height or width that 2^(L-1) does not divide, another number of widths than of scales.
+    a height or width that 2^(L-1) does not divide, and if the numbers of widths and scales differ.
     """
     shape = checked(shape, scales, base_dim, residual_blocks, recursion_type)
     checked_words(additive, output_norm, order)
@@ -219,7 +221,7 @@ class Couplings:
         return stages
 
     def scale(self, passes, gain):
-        """The convention of (2), with this gain at the start if it is one number."""
+        """The convention of (2), with this initial gain if it is one number."""
         dtype = self.networks.dtype
         shifted = self.scale_shift or not self.networks.batch_norm
         shift = np.zeros((), dtype) if shifted else None                                # (15)
@@ -286,7 +288,7 @@ class Networks:
 
 
 def penalised(flow):
-    """Paths of the parameters whose squares (17) adds up."""
+    """Paths of the parameters whose squares (17) sums."""
     found = []
     for path, value in walk(flow):
         if isinstance(value, WeightNormConv2d) and value.g is not None:
@@ -299,7 +301,7 @@ def penalised(flow):
 
 
 def full_resolution(z, shape, scales, recursion_type=2):
-    """Latents z (*batch, D) of `image_realnvp` as the authors lay them out, as an image (*batch, C, H, W)."""
+    """Latents z (*batch, D) of `image_realnvp` laid out as by the authors, as an image (*batch, C, H, W)."""
     z = np.asarray(z)
     batch, (C, H, W) = z.shape[:-1], shape
     if scales == 1:

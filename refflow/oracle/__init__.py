@@ -1,4 +1,4 @@
-"""The oracle: other people's code, and refflow's own, held against the truth."""
+"""The oracle: other people's code, and refflow's own, compared with the truth: values computed to 50 digits."""
 
 from __future__ import annotations
 

@@ -4,15 +4,15 @@
     def mine(params, z):
         return {"forward": np.tanh(z), "log_det": ..., "inverse": np.arctanh}
 
-`params` holds the page's fields by name, `z` one event or a batch of them, all NumPy arrays of the dtype.  What comes back
-may be anything `np.asarray` understands.  The keys, all of them optional:
+`params` holds the page's fields by name, `z` one event or a batch of them, all NumPy arrays of the dtype.  The values returned
+may be anything that `np.asarray` accepts.  The keys, all optional:
 
     forward, log_det, jacobian              values at z
     inverse, inverse_log_det                functions of x, or values at the x that `forward` returned
     vjp                                     (x_bar, log_det_bar) -> (z_bar, {field: bar})
     inverse_vjp                             (x, z_bar, log_det_bar) -> (x_bar, {field: bar})
 
-With direction="inverse", their forward is the page's inverse: `mine(params, x)` returns its own forward, log_det, ... by
+With direction="inverse", their forward is the page's inverse: `mine(params, x)` returns its own forward, log_det, ... under
 the same names.  An adapter is loaded from a file, or by the name of a peer that ships with refflow.
 """
 
@@ -39,14 +39,14 @@ from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
 KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp")
-MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # of an adapter's own line
+MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # in an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
 DECLARED: list[Adapter] = []
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One declaration: what is checked, against which page (or which composite bijector), and within which limits."""
+    """One declaration: what is checked, against which page or composite bijector, and within which limits."""
 
     function: Callable
     page: str | Bijector
@@ -63,9 +63,9 @@ class Adapter:
         return self.page if isinstance(self.page, str) else described(self.page)
 
     def limited(self, point):
-        """The point, each event of a batch with parameters of its own having some within the limits declared; None if none.
+        """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
 
-        A parameter batch in which some rows are within takes the first of them in place of the others.
+        If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.
         """
         f = point.f
         inside = np.broadcast_to(True, f.parameter_batch)
@@ -92,7 +92,7 @@ class Adapter:
         return np.reshape(found, np.shape(value)[:np.ndim(value) - core])
 
     def keeps(self, point):
-        """Does the hardware keep the point's numbers?"""
+        """Can the hardware represent the point's numbers?"""
         arrays = [point.event, *(leaf for _, leaf in flatten(point.f.params()))] if self.flush_to_zero else []
         tiny = np.finfo(point.dtype).tiny
         return not any(np.any((np.abs(a) < tiny) & (a != 0)) for a in arrays)
@@ -102,9 +102,9 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
             chart_gradient=False):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
-    `theirs` is the name to report.  `params` are limits {field: predicate}: points whose fields do not satisfy them are not
+    `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
     asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
-    axes, `chart_gradient` that the inverse is a function of the chart's entries alone (where D_out > D_in).  A function may
+    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  A function may
     be declared several times.  Raises ValueError for an unknown page, dtype or direction.
     """
     dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
@@ -128,7 +128,7 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
 
 
 def with_rows(f, rows):
-    """A page whose parameter batch has other rows of its own."""
+    """A page with other rows in its parameter batch."""
     fields = {}
     for key, declared in f.declared.items():
         value = getattr(f, key)
@@ -163,7 +163,7 @@ class Answers:
 
 
 def ask(adapter, point) -> Answers:
-    """Everything that theirs answers to one question."""
+    """All of their answers to one question."""
     side, params = point.side, fields_of(point.f)
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
@@ -183,7 +183,7 @@ def ask(adapter, point) -> Answers:
 
 
 def attempt(call, adapter):
-    """What a call gives, or Raised: whatever their code raises is a finding.
+    """The result of a call, or Raised: any exception from their code is a finding.
 
     A mistake of the adapter itself, such as a misspelt name, is an error of use.
     """
@@ -202,9 +202,9 @@ def file_of(function):
 
 
 def raised_in(error, function):
-    """Was it raised by a line of the file in which a function stands, and not by what the line calls?"""
+    """Was it raised by a line of the file that contains a function, and not by something that the line calls?"""
     step = error.__traceback__
-    while step.tb_next is not None and step.tb_next.tb_frame.f_code.co_name != "__getattr__":       # of a module
+    while step.tb_next is not None and step.tb_next.tb_frame.f_code.co_name != "__getattr__":       # a module's
         step = step.tb_next
     return Path(step.tb_frame.f_code.co_filename) == file_of(function)
 
@@ -274,7 +274,7 @@ def slope_as_matrix(point, given):
 
 
 def starting_event(point, call_side):
-    """An unremarkable event of the other side, in a batch like the point's: only to obtain the functions."""
+    """An unremarkable event of the other side, in a batch like the point's: used only to obtain the functions."""
     f, side = point.f, SIDES[call_side]
     rank = f.event_ndim[SIDES[point.side]]
     batch, core = point.event.shape[:point.event.ndim - rank], point.event.shape[point.event.ndim - rank:]
@@ -297,7 +297,7 @@ class AdapterSet:
 def load(target) -> AdapterSet:
     """The adapters of a file, a shipped peer, a module, a function, or a list of them.
 
-    Raises CannotRun where there is no such target, it cannot be imported, or it declares no adapter.
+    Raises CannotRun if the target does not exist, cannot be imported, or declares no adapter.
     """
     if isinstance(target, (str, Path)):
         as_file = Path(target).suffix == ".py" or Path(target).is_file()
@@ -336,7 +336,7 @@ def from_file(path):
 
 
 def at_line(error, path):
-    """Where in the user's file the import stopped."""
+    """The line of the user's file at which the import stopped."""
     line, step = None, error.__traceback__
     while step is not None:
         if Path(step.tb_frame.f_code.co_filename) == path:
@@ -362,5 +362,5 @@ def from_peer(name):
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "refflow":
             raise
-        raise CannotRun(f"{error.name} is not installed; `pip install refflow[peers]` brings it") from error
+        raise CannotRun(f"{error.name} is not installed; install it with `pip install refflow[peers]`") from error
     return adapter_set(name, module, [a for a in DECLARED if a.function.__module__ == module.__name__])

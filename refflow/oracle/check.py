@@ -1,9 +1,9 @@
-"""The check: refflow's own pages against golden truth, or somebody else's code against refflow.
+"""The check: refflow's own pages compared with golden truth, or other code with refflow.
 
 Other people's code may err by 16 units; it is not measured where the truth overflows.  At drawn points the truth is
 refflow's float64 method, whose own certified error is allowed on top when the code under test is float64 too.  refflow's
-own pages may err by what their certificate allows.  What is not returned is skipped by name; what raises, or has the
-wrong shape, has failed.
+own pages may err by what their certificate allows.  A quantity that is not returned is skipped by name; one that raises, or
+has the wrong shape, has failed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
-CANDIDATES, MORE = 8, 4     # so many failing points of each symptom are kept to choose the simplest from; worse ones beyond
+CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
 def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
-    """Check `target`: None for refflow's own pages, a file of adapters, the name of a shipped peer, a decorated function.
+    """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` narrow it; `progress(done, total, name)` is called before each part.  Raises CannotRun where there
+    `page` and `dtypes` restrict it; `progress(done, total, name)` is called before each part.  Raises CannotRun if there
     is nothing to check.
     """
     if page is not None:
@@ -47,7 +47,7 @@ def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
 
 
 def certified() -> dict:
-    """{page: {quantity: {dtype: {"C", "allowed"}}}}; empty where no certificate is shipped."""
+    """{page: {quantity: {dtype: {"C", "allowed"}}}}; empty if no certificate is shipped."""
     return json.loads(CERTIFICATE.read_text(encoding="utf-8"))["pages"] if CERTIFICATE.is_file() else {}
 
 
@@ -84,7 +84,7 @@ def own_answers(point) -> Answers:
 
 
 def own_allowed(certificate, name, quantity, dtype, point):
-    """What the certificate allows; where it has no entry, the target of the design."""
+    """What the certificate allows; without an entry there, the target of the design."""
     entry = certificate.get(name, {}).get(quantity, {}).get(dtype)
     return float(entry["allowed"]) if entry else constant_of(point.f, largest_size(point))
 
@@ -129,10 +129,10 @@ def check_adapter(adapter, dtype, certificate, report):
 
 
 def points_for(adapter, dtype):
-    """Drawn points, the simple ones first, then golden ones; of a composite, which is not a page, drawn ones alone.
+    """Drawn points, the simple ones first, then golden points; for a composite, which is not a page, only drawn points.
 
-    Where theirs is a function of the chart, only images of refflow's forward are asked of the inverse: another rounding
-    of the entries outside the chart would be another point to it.
+    If theirs is a function of the chart, the inverse is only asked at images of refflow's forward: another rounding
+    of the entries outside the chart would be a different point to it.
     """
     if isinstance(adapter.page, Bijector):
         yield from composite_points(adapter.page, np.dtype(dtype))
@@ -144,7 +144,7 @@ def points_for(adapter, dtype):
 
 
 def allowed(certificate, name, quantity, point):
-    """16 units, and at drawn float64 points refflow's own error on top."""
+    """16 units, plus refflow's own error at drawn float64 points."""
     if point.truth is not None or point.dtype == np.float32:
         return ALLOWED
     return ALLOWED + own_allowed(certificate, name, quantity, "float64", point)
@@ -154,7 +154,7 @@ def allowed(certificate, name, quantity, point):
 
 @dataclass(frozen=True)
 class Failure:
-    """A quantity that is wrong at one point: C there, what was given and what is true; or the message of an exception."""
+    """A quantity that is wrong at one point: C there, the given and the true values; or the message of an exception."""
 
     point: Point
     quantity: str
@@ -194,7 +194,7 @@ class Subject:
     failures: dict = field(default_factory=dict)
 
     def truths(self, point):
-        """Recorded or at run time; the inverse's event cotangent in the chart where theirs is a function of the chart."""
+        """Recorded or at run time; the inverse's event cotangent in the chart if theirs is a function of the chart."""
         truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives=True)
         if self.chart_gradient and point.side == "inverse":
             truths.pop("inverse_vjp.x_bar", None)
@@ -203,13 +203,13 @@ class Subject:
         return truths if self.own else without_structural_zeros(point, truths)
 
     def compare(self, point, answers, truths, allowance):
-        """Hold every answer against its truth."""
+        """Compare every answer with its truth."""
         self.asked |= set(truths)
         beyond = not self.own and (self.overflows(point, truths) or misshapen(point, answers, truths))
         for name, given in answers.found.items():
             quantity = truth_name(name)
             if beyond and quantity.startswith(VJP[point.side] + "."):
-                continue                # a cotangent of an infinity, or of another shape, has no truth
+                continue                # a cotangent at an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
                 message = "raised " + given.message
                 self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(quantity), message))
@@ -256,14 +256,14 @@ class Subject:
         return C.reshape(count, -1).max(-1, initial=0.0), known.reshape(count, -1).any(-1)
 
     def fail(self, failure):
-        """Keep a failure, a few of each symptom; a number is not asked for where rounding may move the truth far."""
+        """Keep a failure, a few of each symptom; a wrong number is not counted where rounding may move the truth far."""
         alike = self.failures.setdefault(failure.quantity, {}).setdefault(failure.symptom, [])
         if len(alike) < CANDIDATES * MORE and (len(alike) < CANDIDATES or failure.error > alike[-1].error) \
                 and self.is_asked(failure):
             alike.append(failure)
 
     def is_asked(self, failure):
-        """Is this a number that kappa, which is of the first order, can judge; or no number?"""
+        """Is this a number that kappa, which is first-order, can judge, or not a number at all?"""
         if self.own or failure.symptom not in ("another number", "0"):
             return True
         if failure.point.truth is not None:
@@ -321,10 +321,10 @@ class Subject:
     def chosen(self, failures):
         """The simplest failure.
 
-        Of several numbers: one that costs half of the digits, where there is one, and is infinite where the worst is.
+        Among wrong numbers: one that costs half of the digits, if there is one, and that is infinite if the worst is.
         """
         worst = max(failures, key=lambda f: f.error)
-        if self.own:                                # its truth at other points would be its own answer
+        if self.own:                                # the truth at other points would be its own answer
             return min(failures, key=lambda f: complexity(f.point))
         if failures[0].given is not None and failures[0].message:
             return failures[0]                      # a wrong shape is the same everywhere: the first point is the simplest
@@ -334,13 +334,13 @@ class Subject:
         return shrunk(clear, threshold, self.again)
 
     def narrowed(self, failure):
-        """Of a batch that made theirs raise, the first event that does so alone."""
+        """In a batch that made theirs raise, the first event that does so alone."""
         point = failure.point
         alone = (self.again(point.single(i), failure) for i in range(len(point.event) if point.lead else 0))
         return next((f for f in alone if f is not None), failure)
 
     def again(self, point, failure):
-        """The same kind of failure, a number or an exception, at another point, or None; its truth is that of run time."""
+        """The same kind of failure, a number or an exception, at another point, or None; its truth is computed at run time."""
         name = failure.quantity
         try:
             truth = self.truths(point).get(truth_name(name))
@@ -398,5 +398,5 @@ def case_text(point):
 
 
 def in_order(name):
-    """Quantities in the order in which a page lists them."""
+    """Quantities in a page's order."""
     return KINDS.index(kind_of(name)), name

@@ -1,4 +1,4 @@
-"""What kind of wrong an answer is: the known ones, recognised from the answer, the truth and a few more questions.
+"""In what way an answer is wrong: known kinds, recognised from the answer, the truth and a few more questions.
 
 A diagnosis is a hint for the reader.  It never decides whether something fails.
 """
@@ -20,7 +20,7 @@ NAMES = {"log_det": "log|det dx/dz|", "inverse_log_det": "log|det dz/dx|"}
 
 
 def shape_diagnosis(point, name, given, truth):
-    """A wrong shape in words; `not summed over the event` where that is what it is."""
+    """A wrong shape in words; `not summed over the event` if that is the reason."""
     text = f"wrong shape: {given.shape}, expected {truth.high.shape}"
     event_shape = np.shape(point.event)
     if name in LOG_DETS and given.shape == event_shape and given.size:
@@ -39,10 +39,10 @@ def shape_diagnosis(point, name, given, truth):
 
 @dataclass
 class Clue:
-    """One failure with what the rules look at, as flat float64 arrays."""
+    """One failure with everything that the rules look at, as flat float64 arrays."""
 
     failure: object
-    answer: object          # of what is checked, to a point; None where nothing more can be asked
+    answer: object          # the checked code's answer at a point; None if no more can be asked
 
     def __post_init__(self):
         self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
@@ -54,7 +54,7 @@ class Clue:
         self.wrong = np.broadcast_to(C > self.failure.allowed, self.true.shape) if self.true.size else np.zeros(0, bool)
 
     def same(self, other):
-        """Is `other` what was given, up to a few digits, and clearly not what is true?"""
+        """Does `other` agree with the given value in all but a few digits, and clearly differ from the true one?"""
         other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
         tolerance = np.maximum(64 * self.unit, 1e-4 * np.abs(other))
         near = np.abs(self.given - other) <= tolerance
@@ -80,7 +80,7 @@ class Clue:
         return None if found is None else float(np.max(found[1].error(found[0], self.dtype), initial=0.0))
 
     def moved(self):
-        """Events further towards the end of their range on which they lie."""
+        """Events further towards the end of the range near which they lie."""
         event = np.asarray(self.point.event, np.float64)
         f = self.point.f
         where = (f.domain, f.codomain)[SIDES[self.side]]
@@ -143,7 +143,7 @@ def wrong_factor(clue):
 
 
 def wrong_count(clue):
-    """A log-det divided by a number of positions, or of entries."""
+    """A log-det divided by the number of positions, or of entries."""
     rank = clue.point.f.event_ndim[SIDES[clue.side]]
     shape = np.shape(clue.point.event)[np.ndim(clue.point.event) - rank:]
     positions, entries = int(np.prod(shape[1:])), int(np.prod(shape))
@@ -162,7 +162,7 @@ def wrong_count(clue):
 
 
 def single_terms(clue, rank):
-    """The diagonal terms log|J_ii| of a map that acts on every entry alone."""
+    """The diagonal terms log|J_ii| of a map that acts on each entry separately."""
     if clue.point.event.ndim != rank:
         return []
     z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
@@ -204,7 +204,7 @@ def single_precision(clue):
 
 
 def absolute_errors(clue, factors):
-    """The largest error at each multiple of the event; nan where it cannot be asked."""
+    """The largest error at each multiple of the event; nan if it cannot be asked."""
     found = [clue.ask(event=clue.point.event * clue.dtype.type(factor)) for factor in factors]
     return [np.nan if f is None else float(np.max(np.abs(f[0] - f[1].high), initial=0.0)) for f in found]
 
@@ -215,7 +215,7 @@ def relative_errors(clue, factors):
 
 
 def asymptote(clue):
-    """The event itself, where the map only tends to it."""
+    """The event itself, although the map only tends to it."""
     event = np.asarray(clue.point.event, np.float64)
     if clue.quantity in VALUES and event.shape == clue.given.shape and (clue.given == event)[clue.wrong].all():
         return "replaced by its asymptote: the input itself"
@@ -223,7 +223,7 @@ def asymptote(clue):
 
 
 def clipped(clue):
-    """The same answer further out, where the truth moves on."""
+    """The same answer further out, although the truth changes."""
     if not clue.wrong.any():
         return ""
     held = clue.given[clue.wrong]
@@ -251,14 +251,14 @@ def clipped(clue):
 
 
 def bound_name(value, dtype):
-    """The name of a number that people clip to, or ""."""
+    """The name of a number at which people clip, or ""."""
     limits = np.finfo(dtype)
     eps, tiny = float(limits.eps), float(limits.tiny)
     bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2,
               "the smallest normal number": tiny, "log(the smallest normal number)": np.log(tiny),
               "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
     for name, bound in bounds.items():
-        ulps = 4 if abs(bound) > 1 else 0.25            # a logarithm may be rounded; the others are exact
+        ulps = 4 if abs(bound) > 1 else 0.25            # logarithms may be rounded; the other bounds are exact
         if abs(value - bound) <= ulps * eps * abs(bound):
             return name
     return ""
@@ -298,7 +298,7 @@ def cancellation(clue):
 
 
 def no_digit(clue):
-    """The answer in units of the truth, where it is none of the known kinds."""
+    """The answer in units of the truth, if it is none of the known kinds."""
     wrong = clue.wrong & (clue.true != 0)
     if not wrong.any():
         return "not 0, where the truth is" if (clue.wrong & (clue.true == 0)).any() else ""
@@ -315,7 +315,7 @@ RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transp
 def diagnose(shown, others, answer) -> str:
     """The kind of a failure, in a few words.
 
-    A simple point may look like several kinds: of those that fit it, the first that most of the other failures fit too.
+    A simple point may fit several kinds: of these, the first that most of the other failures fit too.
     """
     fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
     if len(fits) < 2 or fits[0][0] is not_a_number:

@@ -1,6 +1,6 @@
 """Golden points: questions whose answers are recorded to 30 digits, shipped as JSON.
 
-Events, parameters and cotangents are hex floats, so that the reader has every bit; the truth is decimal, rounded from 50
+Events, parameters and cotangents are hex floats, so that every bit is kept; the truth is decimal, rounded from 50
 digits, and so is its unit kappa.  Nothing in the files is executed.
 """
 
@@ -27,7 +27,7 @@ def recorded(directory=DIRECTORY) -> list[str]:
 
 
 def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
-    """The golden points of one page, of the named dtypes; none if it has no file.
+    """The golden points of one page, for the named dtypes; none if it has no file.
 
     Raises CannotRun for a file of another schema or another bijector.
     """
@@ -73,7 +73,7 @@ def array(stored, dtype):
 
 
 class Lazy(dict):
-    """{quantity: Truth}, decoded when first asked for."""
+    """{quantity: Truth}, decoded on first use."""
 
     def __init__(self, stored, dtype, normwise):
         super().__init__(stored)

@@ -9,7 +9,7 @@ from ..maps import load_all
 
 
 class CannotRun(ValueError):
-    """What was asked for cannot be done, for the reason given."""
+    """The request cannot be carried out, for the given reason."""
 
 
 def bijectors() -> dict:
@@ -21,7 +21,7 @@ def bijectors() -> dict:
 def page_named(name, pages=None):
     """The page of that name among `pages`, the bijectors without components if none are given.
 
-    Raises CannotRun with the closest names for an unknown one.
+    Raises CannotRun, with the closest names, for an unknown name.
     """
     pages = bijectors() if pages is None else pages
     if name not in pages:

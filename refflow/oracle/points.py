@@ -6,8 +6,8 @@ u is the unit roundoff of the dtype, s its subnormal spacing (on hardware that f
 number).  C is inf for NaN, and for an infinity unless the truth rounds to it.  For a normwise page both |.| and kappa are
 norms over the event.  true = high + low, two floats, so that (1) is exact enough in float64.
 
-At golden points the truth is recorded, to 30 digits.  At drawn points it is refflow's own float64 method, with kappa from
-its hand-written derivatives.
+At golden points the truth is recorded, to 30 digits.  At drawn points it comes from refflow's own float64 method, with kappa
+from its hand-written derivatives.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ LETTER = {"forward": "z", "inverse": "x"}
 
 @dataclass(frozen=True)
 class Truth:
-    """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch; `first_order`: kappa tells how far rounding moves it;
-    `asked` marks entries that are compared.
+    """true = high + low; unit = u kappa; `batch_ndim` leading axes are batch; `first_order`: kappa tells how far rounding
+    moves it; `asked` marks entries that are compared.
     """
 
     high: np.ndarray
@@ -48,7 +48,7 @@ class Truth:
     asked: np.ndarray | bool = True
 
     def error(self, given, dtype, flush_to_zero=False):
-        """C of (1) for each entry, or of each event where the page is normwise; inf where the shapes differ."""
+        """C of (1) for each entry, or for each event if the page is normwise; inf where the shapes differ."""
         limits = np.finfo(dtype)
         floor = float(limits.tiny if flush_to_zero else limits.smallest_subnormal)
         given = np.asarray(given, np.float64)
@@ -83,14 +83,14 @@ def norm(values, axes):
 
 
 def fields_of(f) -> dict:
-    """What a function under test gets as parameters: arrays and plain values by name; of a composite, its params()."""
+    """What a function under test receives as parameters: arrays and plain values by name; for a composite, its params()."""
     if any(isinstance(d, Child) for d in f.declared.values()):
         return writable(f.params())
     return {k: writable(getattr(f, k)) for k in f.declared if getattr(f, k) is not None}
 
 
 def writable(value):
-    """A copy that its receiver may write to."""
+    """A copy that the receiver may write to."""
     if isinstance(value, dict):
         return {k: writable(v) for k, v in value.items()}
     return np.array(value) if isinstance(value, np.ndarray) else value
@@ -125,7 +125,7 @@ def truth_of(value, unit, u, batch_ndim, normal):
 
 
 def staged(f, event, side) -> dict:
-    """The part of kappa that a chain's own intermediate events add: each is rounded before the rest of the chain sees it."""
+    """The part of kappa due to a chain's intermediate events: each is rounded before it enters the rest of the chain."""
     if not isinstance(f, Chain):
         return {}
     total, stages, views = {}, f.stages, f.unchecked(np.float64).stages
@@ -140,7 +140,7 @@ def staged(f, event, side) -> dict:
 
 
 def derivative_truths(point, g, event, batch, normal, u):
-    """{quantity: Truth} of the Jacobian and of all cotangents, summed over broadcasting like the claims."""
+    """{quantity: Truth} of the Jacobian and of all cotangents, summed over broadcast axes like the claims."""
     side, f = point.side, point.f
     of = forward_derivatives if side == "forward" else inverse_derivatives
     bars = (np.asarray(point.image_bar, np.float64), np.broadcast_to(np.asarray(point.log_det_bar, np.float64), batch))
@@ -165,10 +165,10 @@ def derivative_truths(point, g, event, batch, normal, u):
 
 @np.errstate(all="ignore")
 def chart_truth(point) -> dict:
-    """The inverse's event cotangent of a page of unequal dimensions, as a function of its chart alone.
+    """The inverse's event cotangent of a page of unequal dimensions, as a function of only its chart.
 
-    As a function of z it is w(z) = J^-T (z_bar - l_bar grad log|det J|), J the chart's block; its derivative with respect to
-    the chart's entries is dw/dz J^-1, and so is its kappa.
+    As a function of z it is w(z) = J^-T (z_bar - l_bar grad log|det J|), where J is the chart's block; its derivative with
+    respect to the chart's entries is dw/dz J^-1, and so is its kappa.
     """
     f = point.f.astype(np.float64)
     g, x = per_event(f, point.event, 1)
@@ -193,12 +193,12 @@ def chart_truth(point) -> dict:
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
-# -- what is not asked ------------------------------------------------------------------------------------------------
+# -- quantities that are left out -------------------------------------------------------------------------------------
 
 def without_structural_zeros(point, truths) -> dict:
     """The truths without the cotangents of entries that are 0 in every member of their set, as above a diagonal.
 
-    Such an entry is not an input: what a library returns for it is its own affair.
+    Such an entry is not an input, and a library may return anything for it.
     """
     letter, where = f"{VJP[point.side]}.{LETTER[point.side]}_bar", set_of(point.f, point.side)
     sets = {letter: where} | {f"{VJP[point.side]}.{'.'.join((*path, key))}_bar": field.set
@@ -210,9 +210,9 @@ def without_structural_zeros(point, truths) -> dict:
 
 
 def steady(point, name) -> bool:
-    """Do a quantity and its kappa stay what they are, within an eighth, where all inputs move by a rounding error?
+    """Do a quantity and its kappa change by less than an eighth if all inputs move by a rounding error?
 
-    kappa is of the first order: elsewhere it does not tell how far rounding moves the quantity.  What passes through 0 may
+    kappa is first-order: elsewhere it does not tell how far rounding moves the quantity.  A quantity that passes through 0 may
     lose all its digits without kappa being wrong.
     """
     here = run_time_truth(point, derivatives=True).get(name)
@@ -238,7 +238,7 @@ def unmoved(here, near) -> bool:
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
 COTANGENTS, COMPOSITE = 2, 2                    # spreads
-MODERATE = range(-6, 7)                         # binades in which gradients are asked for
+MODERATE = range(-6, 7)                         # binades in which gradients are measured
 
 
 def source_of(name):
@@ -246,13 +246,13 @@ def source_of(name):
 
 
 def drawn_bijector(page, dtype, source, size, spread, plain=None, lead=()):
-    """A bijector of a page with drawn parameters; a field that need not be there is not."""
+    """A bijector of a page with drawn parameters; optional fields are absent."""
     fields = drawn_fields(page, source, dtype, spread, lambda letter: size, plain, lambda: lead, optional=0)
     return page(**{key: value for key, value in fields.items() if value is not None})
 
 
 def event_shape(f, size):
-    """An event shape of z that fits the fields; letters that they leave free have `size`, or the next size that fits."""
+    """An event shape of z that fits the fields; letters that the fields leave free get `size`, or the next size that fits."""
     for free in range(size, size + 8):
         for shape in event_shapes(f, (free,)):
             return shape
@@ -260,7 +260,7 @@ def event_shape(f, size):
 
 
 def drawn_points(page, dtype, broadcast=False):
-    """Points of one page, the simple ones first; the same ones each time."""
+    """Points of one page, the simple ones first; the same points each time."""
     name = np.dtype(dtype).name
     source = source_of(page.__name__ + name)
     for plain in plain_choices(page):
@@ -284,7 +284,7 @@ def drawn_points(page, dtype, broadcast=False):
 
 
 def binade_points(page, dtype, source, plain):
-    """Of a page of one number, a point in every binade of the dtype from every end, and gradients at moderate ones."""
+    """For a scalar page, a point in every binade of the dtype from every end, and gradients at moderate points."""
     f = drawn_bijector(page, dtype, source, 1, SPREADS[dtype.name][0], plain)
     for side in SIDES:
         where = set_of(f, side)
@@ -308,7 +308,7 @@ def simple_event(f, dtype, size):
 
 
 def both_sides(f, z, lead):
-    """The question at z, and the one at those of its images that lie inside the codomain and in range."""
+    """The question at z, and the question at each of its images that lies inside the codomain and in range."""
     dtype = z.dtype
     f = f.astype(dtype)
     yield Point(f, "forward", z, lead=lead)
@@ -331,9 +331,9 @@ def finite(x, rank):
 
 
 def composite_points(f, dtype):
-    """Points of one given bijector: events alone and in batches, and cotangents.
+    """Points of one given bijector: single events and batches, and cotangents.
 
-    Latent numbers are moderate: a composite adds no mathematics of its own, its parts meet their hard cases alone.
+    Latent numbers are moderate: a composite adds no mathematics of its own, and its parts meet their hard cases separately.
     """
     f, source = f.astype(dtype), RandomSource(np.random.default_rng(7))
     shape = f.parameter_batch + composite_shape(f)
@@ -351,7 +351,7 @@ def with_gradients(points, source, count):
 
 
 def composite_shape(f):
-    """An event shape of z for a composite: its axes have 2, 3, ... entries, or what its parts ask for."""
+    """An event shape of z for a composite: its axes have 2, 3, ... entries, or the number that its parts require."""
     rank = f.event_ndim[0]
     for n in range(1, 13):
         for shape in np.ndindex(*(n,) * rank):

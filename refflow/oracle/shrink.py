@@ -1,7 +1,7 @@
 """From a point that fails to the simplest one nearby that still fails.
 
 Simpler means, in this order: fewer entries, parameters at their defaults, cotangents 0 or 1, numbers nearer to 1 with
-fewer digits.  Each step is kept only if the quantity still fails by as much as asked.
+fewer digits.  Each step is kept only if the quantity still fails by at least the threshold.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def shrunk(failures, threshold, again):
 
 
 def complexity(point):
-    """The event's size, then the length of everything that would have to be typed."""
+    """The event's size, then the number of characters that one would have to type."""
     leaves = [point.event, *(leaf for _, leaf in flatten(point.f.params()))]
     return point.event.size, sum(len(repr(v)) for leaf in leaves for v in np.asarray(leaf).ravel().tolist())
 
@@ -43,7 +43,7 @@ class Search:
         self.best, self.threshold, self.again, self.left = start, threshold, again, BUDGET
 
     def try_point(self, **changes):
-        """Is the changed question a failure too?  Then it is the best."""
+        """Does the changed question fail too?  If so, it becomes the best."""
         if self.left <= 0:
             return False
         self.left -= 1
@@ -63,7 +63,7 @@ class Search:
 
     @property
     def own_fields(self):
-        """The real fields of a page; a composite is asked as it is."""
+        """The real fields of a page; a composite keeps its fields."""
         f = self.best.point.f
         if any(isinstance(d, Child) for d in f.declared.values()):
             return {}
@@ -85,7 +85,7 @@ class Search:
     # -- dimensions ----------------------------------------------------------------------------------------------------
 
     def fewer_entries(self):
-        """A short piece of a vector around its largest entry, where no field has entries for it; then one index less
+        """A short piece of a vector around its largest entry, if no field has entries for it; then one index removed
         after another along the event's axes, and the fields' axes that share their letter.
         """
         point = self.best.point
@@ -107,11 +107,11 @@ class Search:
                     return
 
     def try_event(self, f, event):
-        """An event of another size, with cotangents 1."""
+        """An event of another size, with cotangents of 1."""
         try:
             bars = {} if self.best.point.image_bar is None else self.unit_bars(f, event)
         except ValueError:
-            return False                # there is no event of that size
+            return False                # the map has no event of that size
         return self.try_point(f=f, event=event, **bars)
 
     def leave_out(self, index, axis, letter):
@@ -150,7 +150,7 @@ class Search:
     # -- numbers -------------------------------------------------------------------------------------------------------
 
     def rounder_events(self):
-        """Rounder events; of a manifold (a simplex, a factor) images of rounder latent events, which stay on it."""
+        """Rounder events; on a manifold (a simplex, a factor), images of rounder latent events, which stay on it."""
         point = self.best.point
         if point.side == "inverse" and point.f.codomain.rank:
             self.rounder_latents(point.f.inverse(point.event))
@@ -202,7 +202,7 @@ class Search:
 
 
 def roundings(value, digits):
-    """The value with a few digits, also away from 1 and as a difference from 1."""
+    """The value with a few digits, also for its difference from 1."""
     step = f".{digits - 1}e"
     for candidate in (value, value * (1 + 0.5 * 10.0**(1 - digits)), value * (1 - 0.5 * 10.0**(1 - digits))):
         yield float(format(candidate, step))

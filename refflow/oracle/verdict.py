@@ -15,7 +15,7 @@ KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", 
 
 @dataclass(frozen=True)
 class Finding:
-    """One quantity that is wrong: the simplest input found that shows it, and what was given there.
+    """One quantity that is wrong: the simplest input found that shows it, and the value given there.
 
     `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.
     """
@@ -74,7 +74,7 @@ class Report:
 
     @property
     def status(self) -> int:
-        """The exit status: 0 where everything passes, 1 where something is found, 2 where nothing could be measured."""
+        """The exit status: 0 if everything passes, 1 if something is found, 2 if nothing could be measured."""
         return 1 if self.failed else 0 if self.passed else 2
 
     def sort(self):
@@ -86,13 +86,13 @@ class Report:
         return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes})
 
     def table(self) -> str:
-        """For people: findings with their input, then one row for each subject and dtype, then a few lines in sum."""
+        """For people: findings with their input, then one row for each subject and dtype, then a summary of a few lines."""
         parts = [finding_text(found) for found in self.failed]
         parts += [aligned(self.rows()), "\n".join(self.summary())]
         return "\n\n".join(parts)
 
     def rows(self):
-        """The largest error of each kind of quantity: a number of units, FAIL, or - where nothing was measured."""
+        """The largest error of each kind of quantity: a number of units, FAIL, or - if nothing was measured."""
         subjects = {}
         for entry in (*self.passed, *self.failed, *self.skipped):
             name = entry.bijector if entry.theirs == "refflow" else last_name(entry.theirs)
@@ -131,12 +131,12 @@ def cell(entries):
 
 
 def severity(found):
-    """Findings without a number of units (a wrong shape, an exception) come with those that are infinite."""
+    """Findings without a number of units (a wrong shape, an exception) are listed with the infinite ones."""
     return found.worst if not np.isnan(found.worst) else np.inf
 
 
 def extremity(found):
-    """How far the input's and the parameters' numbers are from 1, in decades: of two findings, the nearer is worse."""
+    """How far the input's and the parameters' numbers are from 1, in decades: of two findings, the nearer one is worse."""
     numbers = [abs(v) for v in leaves([found.input, found.params]) if isinstance(v, float) and np.isfinite(v) and v]
     return max((abs(float(np.log10(v))) for v in numbers), default=0.0)
 
@@ -148,7 +148,7 @@ def leaves(value):
 
 
 def grouped(skipped):
-    """[(names, reason)]: the quantities of one reason, with the subjects that lack them where these are few."""
+    """[(names, reason)]: the quantities skipped for one reason, with the subjects that lack them if these are few."""
     groups = {}
     for s in skipped:
         groups.setdefault(s.reason, {}).setdefault(s.quantity, {})[s.theirs] = None

@@ -3,12 +3,12 @@
 Their x, y, log_abs_det_jacobian(x, y) are z, x, log_det here; their gradients are autograd's.  A composite is held against
 the refflow composite of the same parts, with its own parameters.
 
-Conventions that differ and are no defect:
+Conventions that differ without being defects:
 - The simplex and the correlation Cholesky factor have more entries than free numbers.  torch's inverse is a function of the
   chart (the first K - 1 entries; the strict lower triangle), refflow's of all entries.  On the manifold both have the same
-  values, so values and log-dets are compared there; gradients in the surrounding space legitimately differ, so that of
+  values, so values and log-dets are compared there; gradients in the surrounding space legitimately differ, so the gradient of
   torch's inverse is compared with the chart's.
-- log_abs_det_jacobian sums over the event that the transform's domain declares.  A transform that acts on every entry alone
+- log_abs_det_jacobian sums over the event that the transform's domain declares.  A transform that acts on each entry separately
   is compared as one, with event axes only inside IndependentTransform.
 """
 
@@ -29,7 +29,7 @@ PREFIX = "torch.distributions.transforms."
 
 
 def leaf(array):
-    """A tensor of its own whose gradient can be asked for."""
+    """A separate tensor that records its gradient."""
     return torch.from_numpy(array).clone().requires_grad_()
 
 
@@ -38,7 +38,7 @@ def values(tensor):
 
 
 def pulled_back(outputs, bars, event, parameters):
-    """(event_bar, params_bar) of sum <bar, output>; what does not depend on anything has gradient 0."""
+    """(event_bar, params_bar) of sum <bar, output>; an output that depends on nothing has gradient 0."""
     bars = [torch.from_numpy(b) for b in bars]
     for output, bar in zip(outputs, bars):
         if output.shape != bar.shape:
@@ -51,7 +51,7 @@ def pulled_back(outputs, bars, event, parameters):
 
 
 def function(build):
-    """The adapter function of the transforms that `build(params)` makes from tensors."""
+    """The adapter function of the transforms that `build(params)` builds from tensors."""
 
     def mine(params, z):
         parameters = {path: leaf(v) for path, v in flatten(params) if isinstance(v, np.ndarray)}

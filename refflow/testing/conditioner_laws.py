@@ -1,6 +1,6 @@
-"""The laws of conditioners: those of bijectors that need no inverse and no log-det, and their own.
+"""The laws of conditioners: the bijectors' laws that need neither inverse nor log-det, and further ones.
 
-A conditioner `net` is held against the bijectors' laws as the forward half of a map, `AsMap(net)`, with log-det 0.
+A conditioner `net` is tested by the bijectors' laws as the forward half of a map, `AsMap(net)`, with log-det 0.
 `run_network_laws(net, points)` runs every law on the same points and reports by name.
 """
 
@@ -20,7 +20,7 @@ from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
 from .strategies import SPREAD, DrawnSource
 
-# Laws of bijectors that hold as they stand, and those of them that differences across a kink would break.
+# The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
           "deterministic", "threads may share", "one vector")
@@ -77,7 +77,7 @@ class NetworkPoints(Points):
 def network_points(draw, net, dtype, count=16, spread=9):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
-    Where the net fixes no size, vectors of 3 entries, and images of 2 x 2 positions of the channels that it knows.
+    If the net does not fix the size: vectors of 3 entries, or images of 2 x 2 positions with the net's channels.
     """
     letters = net.event_shape or LETTERS[net.event_ndim[0]]
     shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
@@ -95,14 +95,14 @@ def law(name):
 
 
 def run_network_laws(net, points) -> dict:
-    """Run every law on one draw; {law: (rejected, tried)} of those that may reject points.
+    """Run every law on one draw; {law: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
     tally, broken = {}, []
     for name in SHARED:
         if name in DIFFERENCES and not net.smooth and (list(net.components()) or name.startswith("Taylor")):
-            continue        # a kink may lie anywhere; that of a single page lies at 0, which no event is near
+            continue        # a kink may lie anywhere; a single page has it at 0, and no event is near 0
         try:
             counted = LAWS[name](points.f, points)
         except AssertionError as error:
@@ -131,7 +131,7 @@ def fused(net, p):
 
 @law("nothing depends on what it says it does not")
 def dependence(net, p):
-    """Where `depends` is False the Jacobian is 0, and no change of that entry of a changes that entry of h."""
+    """Where `depends` is False the Jacobian is 0, and changing that entry of a does not change that entry of h."""
     pattern = net.depends(p.event_in)
     expect(pattern.dtype == bool and pattern.shape == (p.size_out, p.size_in),
            f"depends gives {pattern.dtype} of shape {pattern.shape}, not bool of {(p.size_out, p.size_in)}")
@@ -152,14 +152,14 @@ def denied(net, what, marks):
 
 
 def constants_by_event(net):
-    """Does it or a layer hold a constant with a batch axis?"""
+    """Does the net or a layer hold a constant with a batch axis?"""
     own = [(array.ndim, len(net.declared[key].shape)) for key, array in arrays(net).items() if net.declared[key].constant]
     return any(ndim > max(1, core) for ndim, core in own) or any(constants_by_event(layer) for layer in net.components())
 
 
 @law("batch is the stack of singles")
 def singles(net, p):
-    """An event alone, with its own parameters, gives what it gives in a batch; not where masks belong to events."""
+    """An event alone, with its own parameters, gives the same as in a batch; not tested if masks belong to events."""
     if constants_by_event(net):
         return
     view, a = p.own
@@ -181,7 +181,7 @@ def singles(net, p):
 
 @law("any layout")
 def layouts(net, p):
-    """Strided, read-only, broadcast, single and empty inputs give what plain ones give, with the shapes that follow."""
+    """Strided, read-only, broadcast, single and empty inputs give the results of plain ones, in the right shapes."""
     strided = np.zeros((2 * len(p.z), *p.z.shape[1:]), p.z.dtype)[::2]
     strided[...] = p.z
     fixed = p.z.copy()
@@ -257,7 +257,7 @@ def bad_events(net, p):
 
 
 def leaf_pages(pages):
-    """The pages that hold no component: what strategies.bijectors can draw."""
+    """The pages without components, which `strategies.bijectors` can draw."""
     return {name: page for name, page in pages.items()
             if not any(isinstance(field, Child) for field in page.declared.values())}
 

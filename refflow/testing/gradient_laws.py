@@ -1,9 +1,9 @@
-"""Laws of the gradients that training uses: they are those of the page of `Flow`, however they are computed.
+"""Laws of the gradients that training uses: however they are computed, they equal the gradients of `Flow`'s page.
 
-Each raises AssertionError, naming the parameter, where it is broken.  The reference is the page in float64, the unit of
+A broken law raises AssertionError naming the parameter.  The reference is the page in float64, the unit of
 error u kappa, with u the unit roundoff and
     kappa = |q| + max |q(x (1 +- e), parameters (1 +- e)) - q| / e,     e = 2^-26
-over random signs, one for each entry of x and of all parameters: what q feels of the rounding of its inputs.
+over random signs, one for each entry of x and of all parameters: the sensitivity of q to the rounding of its inputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from ..core.tree import flatten
 from ..fast.likelihood import ALLOWED, LikelihoodGradient
 
-ROUNDINGS = 64              # of a result whose sums and products stand in another order than the page's
+ROUNDINGS = 64              # for a result whose sums and products are taken in another order than on the page
 DRAWS, STEP = 8, 2.0**-26
 
 
@@ -40,9 +40,9 @@ def disturbed(v, rng):
 
 
 def gradient_is_the_pages(gradient, flow, x, b, context=None):
-    """`gradient`, a `LikelihoodGradient`, gives log p and the gradient that the page gives.
+    """`gradient`, a `LikelihoodGradient`, gives the same log p and gradient as the page.
 
-    A reconstructed event may have drifted by what (4) of `reversible` allows.
+    A reconstructed event may have drifted as far as (4) of `likelihood` allows.
     """
     exact, kappa = with_kappa(flow, x, b, context)
     log_prob, params_bar = gradient(flow, x, b, context)
@@ -72,5 +72,5 @@ def stored_is_the_pages(flow, x, b, context=None):
 
 
 def reversible_is_the_pages(flow, x, b, context=None):
-    """Activations made anew from the latents."""
+    """Activations recomputed from the latents."""
     gradient_is_the_pages(LikelihoodGradient("reversible", rows=max(1, len(x) // 3)), flow, x, b, context)

@@ -1,8 +1,9 @@
-"""The laws: plain functions law(f, points), each of which raises AssertionError where f breaks it.
+"""The laws: properties that every bijector must have, as functions law(f, points) that raise AssertionError if f breaks one.
 
 A message names the law, the class, the quantity, the smallest offending event, the error and the bound.  Bounds are derived
-from the unit roundoff u of the dtype and from kappa at run time; the reference is float64 with, for every event, its own
-parameters.  `run_laws(f, points)` runs all of them on the same points and reports by name.
+at run time as C u kappa: u is the unit roundoff of the dtype, kappa = |q| + sum |dq/d input| |input| for a quantity q, and C
+a constant of a few units (`accuracy.kappa`).  The reference is the page in float64, where every event has its own parameters.
+`run_laws(f, points)` runs all of them on the same points and reports by name.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 LAWS: dict = {}
-FD_ERROR = 1e-6             # differences whose own error estimate is larger are rejected
-REJECTED = 0.1              # the part of them that may be
+FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
+REJECTED = 0.1              # the share that may be rejected
 
 
 class Broken(Exception):
@@ -53,7 +54,7 @@ def law(name):
 
 
 def run_laws(f, points) -> dict:
-    """Run every law on one draw; {law: (rejected, tried)} of those that may reject points.
+    """Run every law on one draw; {law: (rejected, tried)} for the laws that may reject points.
 
     Raises AssertionError with one line for each law that is broken.
     """
@@ -74,7 +75,7 @@ def run_laws(f, points) -> dict:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 def hold(p, what, error, bound, where=True):
-    """Refuse events, along the first axis, whose error exceeds its bound; NaN exceeds it.  The smallest event is shown."""
+    """Refuse events, along axis 0, whose error exceeds its bound, as NaN does.  The smallest event is shown."""
     error, bound = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(bound, np.float64))
     beyond = ~(error <= bound)
     broken = beyond.reshape(len(beyond), -1).any(-1) & where
@@ -87,7 +88,7 @@ def hold(p, what, error, bound, where=True):
 
 
 def distance(given, reference, normal=False):
-    """|given - reference|, 0 for equal infinities, not counted where the reference is not finite; in norm if `normal`."""
+    """|given - reference|, 0 for equal infinities, 0 where the reference is not finite; in norm if `normal`."""
     given, reference = np.asarray(given, np.float64), np.asarray(reference, np.float64)
     with np.errstate(invalid="ignore"):
         apart = np.where((given == reference) | ~np.isfinite(reference), 0, np.abs(given - reference))
@@ -95,7 +96,7 @@ def distance(given, reference, normal=False):
 
 
 def unit(p, kappa):
-    """C (u kappa + s), s the subnormal spacing."""
+    """C (u kappa + s), where s is the subnormal spacing."""
     with np.errstate(all="ignore"):
         kappa = np.where(np.isnan(kappa), np.inf, kappa)
         return p.C * (p.u * kappa + p.spacing)
@@ -106,14 +107,14 @@ def close(p, what, given, reference, bound, where=True):
 
 
 def same(what, given, expected):
-    """Bitwise the same arrays."""
+    """The arrays must be bitwise the same."""
     for a, b in zip(given, expected, strict=True):
         if np.shape(a) != np.shape(b) or np.asarray(a).tobytes() != np.asarray(b).tobytes():
             raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
 
 
 def equal(what, given, expected):
-    """The same numbers, whatever the sign of 0."""
+    """The numbers must be the same, whatever the sign of 0."""
     for a, b in zip(given, expected, strict=True):
         if not np.array_equal(a, b, equal_nan=True):
             raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
@@ -141,7 +142,7 @@ def inverse_of_forward(f, p):
 
 @law("forward of inverse")
 def forward_of_inverse(f, p):
-    """f(f^-1(x)) = x, as above; where f has fewer entries than x, in the tangent plane, x itself being rounded."""
+    """f(f^-1(x)) = x, as above; if f has fewer entries than x, in the tangent plane, since x itself is rounded."""
     if p.interior.any():
         z, of_x, of_z = f.inverse(p.inner_x), p.forward_sensitivities[0], p.inverse_sensitivities[0]
         bound = unit(p, of_x.kappa) + of_x.moved("event", unit(p, of_z.kappa))
@@ -153,7 +154,7 @@ def forward_of_inverse(f, p):
 
 @law("composition")
 def composition(f, p):
-    """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the stages of f, or for f and itself."""
+    """(f o g)^-1 = g^-1 o f^-1, log-dets add up, and det(MN) = det M det N, for the stages of f, or for f and f."""
     if f.parameter_batch != () or not p.interior.any():
         return
     keep, chain = p.interior, f
@@ -207,7 +208,7 @@ def monotone(f, p):
 
 
 def with_first_parameters(view):
-    """The view in which every event has the parameters of the first."""
+    """The view in which every event has the first event's parameters."""
     for path, value in flatten(view.params()):
         view = with_leaf(view, path, np.broadcast_to(value[:1], value.shape))
     return view
@@ -215,7 +216,7 @@ def with_first_parameters(view):
 
 @law("membership")
 def membership(f, p):
-    """forward stays in the codomain, inverse in the domain (a finite end belongs to both: it may be the rounded truth)."""
+    """forward stays in the codomain, inverse in the domain (a finite end belongs to both: the truth may round to it)."""
     found = f.codomain.first_outside(p.x, closed=True) if finite(p.x) else None
     expect(found is None, f"forward leaves the codomain {f.codomain}: {found}; {f!r}")
     if p.interior.any():
@@ -234,7 +235,7 @@ def finite(values):
 def log_det_differences(f, p):
     """|log_det - FD| <= 10 e + 4 u kappa, with Ridders' own error estimate e; e <= 1e-6 or the point is rejected.
 
-    At a break there is no derivative from both sides: it is not asked.
+    Events at a break, where the two one-sided derivatives differ, are left out.
     """
     if p.chart is None:
         return None
@@ -285,7 +286,7 @@ def inverse_log_det(f, p):
 
 @law("fused is separate")
 def fused(f, p):
-    """What comes in one pass is what comes alone: forward, log_det, inverse, and the values of both vjps."""
+    """Fused methods give the same as separate ones: forward, log_det, inverse, and the values of both vjps."""
     of_x, of_log_det = p.forward_sensitivities
     x, (x_vjp, log_det_vjp) = unit(p, of_x.kappa), f.vjp(p.z)[0]
     for what, given in (("forward", f.forward(p.z)), ("vjp", x_vjp)):
@@ -316,7 +317,7 @@ def jacobian(f, p):
 
 @law("pullback is the transposed Jacobian")
 def pullback_transposed(f, p):
-    """z_bar = J^T x_bar for the value's cotangent alone."""
+    """z_bar = J^T x_bar if log_det_bar is 0."""
     view, z = p.own
     with np.errstate(all="ignore"):
         z_bar, _ = view.vjp(z)[1](p.bars[0], np.zeros_like(p.bars[1]))
@@ -355,9 +356,11 @@ def label(letter, name):
 
 @law("Taylor remainder falls as h^2")
 def taylor(f, p):
-    """|L(w + h v) - L(w) - h <grad, v>| <= h^2 sup|L''| for shrinking h, w all inputs, sup from second differences.
+    """|L(w + h v) - L(w) - h <grad, v>| <= h^2 sup|L''| for shrinking h, where w is all inputs and sup is taken from second
+    differences.
 
-    A shorter h looks closer: what its second differences see near w, the bend of a saturated tanh, longer ones step over.
+    A shorter h looks closer: its second differences see features near w, such as the bend of a saturated tanh, that a longer
+    h misses.
     """
     fd = loss_differences(p)
     direction = {b: h * np.cos(1 + 2 * np.arange(h.shape[-1])) for b, h in fd.h.items()}
@@ -378,7 +381,7 @@ def gradient_unit(p, block, weights):
 
 @law("inverse pullback is the generic one")
 def inverse_pullback(f, p):
-    """A page's inverse_vjp against the one that follows from its forward pullback and Jacobian.
+    """A page's inverse_vjp against the gradient that follows from its forward pullback and Jacobian.
 
     The generic one is not backward stable.  Its error is followed through its steps: z, u = z_bar - l_bar grad l,
     w = J^-T u, and the forward pullback at (-w, -l_bar).
@@ -435,7 +438,7 @@ def rooms(p, s, z_room):
 
 @law("batch is the stack of singles")
 def singles(f, p):
-    """An event alone gives what it gives in a batch."""
+    """An event alone gives the same as in a batch."""
     view, z = p.own
     for i in sorted({0, len(z) // 2, len(z) - 1}):
         alone = event_of(view, i)
@@ -460,7 +463,7 @@ def close_at(p, i, what, given, reference, kappa):
 
 @law("cotangents sum over what broadcast")
 def broadcasting(f, p):
-    """params_bar is the sum of every event's own over exactly the axes that broadcast; an event's cotangent likewise."""
+    """params_bar is the sum of the events' own cotangents over exactly the axes that broadcast; so is an event's cotangent."""
     checks = [("vjp", p.z, (p.x_bar, p.log_det_bar), p.claims, p.forward_derivatives)]
     if p.interior.any():
         checks.append(("inverse_vjp", p.inner_x, (p.z_bar, p.log_det_bar), p.inverse_claims, p.inverse_derivatives))
@@ -489,7 +492,7 @@ def broadcasting(f, p):
 
 
 def summed(each, shape):
-    """Sum over the leading axes and those of size 1 that `shape` does not have."""
+    """Sum over the leading axes that `shape` lacks and over its axes of size 1."""
     while each.ndim > len(shape):
         each = each.sum(0)
     axes = tuple(i for i, n in enumerate(shape) if n != each.shape[i])
@@ -498,7 +501,7 @@ def summed(each, shape):
 
 @law("any layout")
 def layouts(f, p):
-    """0-d, empty, strided, read-only and broadcast inputs give what plain ones give, with the shapes that follow."""
+    """0-d, empty, strided, read-only and broadcast inputs give the results of plain ones, in the right shapes."""
     n, lead = len(p.z), f.parameter_batch
     strided = np.zeros((2 * n, *p.z.shape[1:]), p.z.dtype)
     strided[::2] = p.z
@@ -539,7 +542,7 @@ def dtype_kept(f, p):
 
 
 def outputs(f, p):
-    """Everything the contract gives, by name."""
+    """The results of all methods of the contract, by name."""
     (x, log_det), pullback = f.vjp(p.z)
     z_bar, params_bar = pullback(p.x_bar, p.log_det_bar)
     found = {"forward": f.forward(p.z), "log_det": f.log_det(p.z), "jacobian": f.jacobian(p.z)}
@@ -559,7 +562,7 @@ def outputs(f, p):
 
 @law("nothing is mutated")
 def nothing_mutated(f, p):
-    """No method and no pullback writes to its arguments or to the bijector's fields; results are the caller's own."""
+    """No method and no pullback writes to its arguments or to the bijector's fields; the caller owns the results."""
     held = [p.z, p.x_bar, p.z_bar, p.log_det_bar, p.inner_x] if p.interior.any() else [p.z, p.x_bar, p.log_det_bar]
     before = [a.tobytes() for a in held] + [v.tobytes() for _, v in flatten(f.params())]
     outputs(f, p)
@@ -578,7 +581,7 @@ def deterministic(f, p):
 
 @law("threads may share")
 def threads(f, p):
-    """Four threads on different parts of the batch get what they would get alone."""
+    """Four threads on different parts of the batch get the same as they would alone."""
     if f.parameter_batch not in ((), (1,)):
         return
     parts = np.array_split(p.z, 4)
@@ -632,7 +635,7 @@ def bad_parameters(f, p):
 
 
 def broken_members(field, held):
-    """[(array that breaks the rule of the set, index where)]: not numbers, ends, and structure."""
+    """[(array that breaks the rule of the set, index of the violation)]: NaN, ends, and structure."""
     rank = 0 if field.set.entrywise else field.set.rank
     index = tuple(n - 1 for n in held.shape[:held.ndim - rank])
     candidates = [] if field.constant else [held * 0 + np.nan, held * 0 + np.inf]
@@ -686,7 +689,7 @@ def bad_events(f, p):
 
 
 def bad_values(where, good):
-    """Arrays whose last entry is NaN, infinite where that is outside, or beyond an end."""
+    """Arrays whose last entry is NaN, or infinite (if that is outside), or beyond an end."""
     values = [np.nan, np.inf, -np.inf] + [end + d for end, d in ((where.lower, -1), (where.upper, 1)) if np.isfinite(end)]
     found = []
     for value in values:
@@ -698,7 +701,7 @@ def bad_values(where, good):
 
 
 def wrong_shapes(f, good, side):
-    """Too few axes; one entry too many where the size is known; a parameter batch that does not fit."""
+    """Too few axes; one entry too many if the size is known; a parameter batch that does not fit."""
     ndim = f.event_ndim[side]
     found = [np.ones(np.shape(good)[:ndim - 1], good.dtype)] if ndim else []
     if ndim and known_size(f):
@@ -716,7 +719,7 @@ def known_size(f):
 
 @law("mass is one")
 def mass(f, p):
-    """The density of x = f(z), z normal on the domain, integrates to 1 over the codomain, for at most two dimensions."""
+    """The density of x = f(z), with z normal on the domain, integrates to 1 over the codomain, for at most two dimensions."""
     found = None if p.chart is None or p.size_in > 2 else total_mass(p)
     if found is None:
         return None

@@ -2,18 +2,18 @@ r"""The integral of a density over its support.
 
 With z = T(y), y ~ N(c, B B^T), T from R^d onto the domain, x = f(z), and R from R^d onto the chart of the codomain,
     1 = int N(y(x(t))) |dy/dz| |dz/dx| |dx/dt| dt,   x = R(t)                                   (1)
-for whatever c and B.  Those of t -> y at t = 0,
+for any c and B.  The choice from t -> y at t = 0,
     c = y(0),   B_i = (y(h e_i/2) - y(-h e_i/2)) / 2                                            (2)
-put the mass where f is neither flat nor a step, and half the slope keeps x(t) inside the floats.  h is 1, or, where f is so
-steep that B_i is lost beside c, the first power of 2 that shows it.  y being rounded by about u |c|, B^-1 (y - c), up to
-REACH, by u |c| / |B|, and the density by their product, that must be below what convergence means:
+puts the mass where f is neither flat nor a step, and half the slope keeps x(t) inside the floats.  h is 1 or, if f is so steep
+that B_i is lost against c, the first power of 2 for which it is not.  Since y is rounded by about u |c|, B^-1 (y - c), which
+is up to REACH, is off by u |c| / |B|, and the density by their product, which must be below the tolerance of convergence:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
 In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
-parted at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it; the error is by how
-much they do not, and the mass where one float of x stands for more y than the normal density leaves alone:
+divided at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it.  The error is their
+disagreement, plus the mass where one float of x stands for a range of y over which the normal density changes:
     doubt = density min(1, REACH u |x| |dy/dx| / |B|)                                           (4)
-In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with mean m and A A^T the covariance
-of R^-1(f(T(y))); a map with breaks is not integrated there.
+In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with the mean m and the covariance A A^T
+of R^-1(f(T(y))); maps with breaks are not integrated in two dimensions.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..core import Bijector, Chain, Independent, Inverse, sets
 from ..core.tree import flatten, walk
 from ..accuracy.kappa import flat, with_leaf
 
-REACH = 6.5                 # standard deviations of y: beyond, N(0, 1) has 1e-10 of its mass
+REACH = 6.5                 # standard deviations of y: N(0, 1) has 1e-10 of its mass beyond
 COUNT = 48
 NODES = scipy.special.roots_legendre(20)
 MOST_PIECES = 4096
-WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a bent map is nearly straight over the narrower ones
+WIDTHS = (1, 0.25, 0.0625)  # of the latent normal: a curved map is nearly straight over the narrower ones
 CONVERGED = 1e-6
 SEEN = REACH * 2.0**-53 / (CONVERGED * min(WIDTHS))         # (3)
 
@@ -98,7 +98,7 @@ class Correlation:
 
 
 def chart_of(where, p):
-    """R for a codomain, or None where none is known."""
+    """R for a codomain, or None if none is known."""
     if where is sets.simplex:
         return Simplex()
     if where is sets.correlation_cholesky:
@@ -113,14 +113,14 @@ def grid(lower, upper, count):
 
 
 def lost_mass(p):
-    """What lies beyond REACH, and the rounding of densities whose logarithms are up to REACH^2 / 2."""
+    """The mass beyond REACH, and the rounding of densities whose logarithms are up to REACH^2 / 2."""
     return p.size_in * (2 * float(scipy.special.ndtr(-REACH)) + p.C * 2.0**-53 * REACH**2)
 
 
 def total_mass(p):
     """(integral of the density of the first event's bijector, error estimate).
 
-    None where there is no chart to integrate in, inf as the error where no latent normal converges.
+    None if there is no chart to integrate in; an error of inf if no latent normal converges.
     """
     view, domain = p.g, p.f.domain
     for path, value in flatten(p.g.params()):
@@ -141,7 +141,7 @@ def total_mass(p):
 
 
 def has_breaks(f):
-    """Does f, a component, or the class that a family indexes, say where it is less smooth?"""
+    """Does f, a component, or a family's class declare breaks?"""
     pages = [page for _, value in walk(f) for page in (type(value), *vars(value).values()) if isinstance(page, type)]
     own = [page.breaks for page in pages if issubclass(page, Bijector) and page not in (Chain, Independent, Inverse)]
     return any(breaks is not Bijector.breaks for breaks in own)
@@ -186,7 +186,7 @@ def on_a_grid(view, p, R, latent):
     weights = np.exp(-(e * e).sum(-1) / 2)
     weights = weights / weights.sum()
     mean = weights @ t
-    deviations = np.sqrt(weights @ (t - mean) ** 2)     # divided out first: their ratio may exceed what digits can hold
+    deviations = np.sqrt(weights @ (t - mean) ** 2)     # divided out first: their ratio may exceed the available digits
     r = (t - mean) / deviations
     correlations = r.T @ (r * weights[:, None])
     root = np.linalg.cholesky(correlations) if np.linalg.eigvalsh(correlations).min() > 0 else np.eye(d)
@@ -220,7 +220,7 @@ def column(view, p, R, centre, direction):
 
 
 def seen(found, centre):
-    """Is it seen beside the centre, in some entry?  What is not finite needs no longer step."""
+    """Is the step visible when added to the centre, in some entry?  A step that is not finite need not be longer."""
     return not np.isfinite(found).all() or bool(((found != 0) & (np.abs(found) >= SEEN * np.abs(centre))).any())     # (3)
 
 

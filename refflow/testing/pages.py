@@ -1,4 +1,4 @@
-"""What a page lacks.
+"""Checks that a page is complete.
 
 A page is its module docstring with numbered equations, fields, the believed `definition`, the functions of its kind, hard
 cases, and for every numbered equation a line of code that ends in its number.
@@ -29,7 +29,7 @@ VJP = (("vjp",), "vjp, the hand-written reverse rule")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a page of a kind must write itself: (any of these functions, what that is), and the contract it stands on."""
+    """What a page of a kind must itself define: (any of these functions, its description), and its base class."""
 
     base: type
     required: tuple
@@ -66,35 +66,35 @@ def lacks(page) -> list[str]:
 def of_bijector(page):
     found = derivative(page)
     if writes(page, "output_shape") and not has_components(page):
-        found += [f"no {part}, though its shapes differ" for part in RESHAPING if not writes(page, part)]
-        found += ["no chart, though its dimensions differ"] if resizing(page) and not writes(page, "chart") else []
+        found += [f"no {part}, although its shapes differ" for part in RESHAPING if not writes(page, part)]
+        found += ["no chart, although its dimensions differ"] if resizing(page) and not writes(page, "chart") else []
     if page.domain is None or page.codomain is None:
         found.append("no domain or codomain")
     return found
 
 
 def resizing(page):
-    """Has the image of a hard case another number of entries?"""
+    """Does the image of a hard case have another number of entries?"""
     given = [(case.params, np.shape(event)) for case in page.hard_cases for event in case.z]
     return any(np.prod(page(**params).output_shape(shape)) != np.prod(shape) for params, shape in given)
 
 
 def derivative(page):
-    """A map of one number writes its slope, any other its Jacobian."""
+    """A scalar map defines its slope, any other map its Jacobian."""
     wanted = "slope" if vars(page).get("event_ndim") == (0, 0) else "jacobian"
     return [] if writes(page, wanted) else [f"no {wanted}"]
 
 
 def of_scale(page):
     trained = any(isinstance(field, Field) and not field.constant for field in page.declared.values())
-    return ["no field_slopes, though it has parameters"] if trained and not writes(page, "field_slopes") else []
+    return ["no field_slopes, although it has parameters"] if trained and not writes(page, "field_slopes") else []
 
 
 OF_A_KIND = {"bijector": of_bijector, "conditioner": derivative, "scale": of_scale}
 
 
 def shallow(own, contract):
-    """Is its only base the contract, or, of a page with components, a class that is no page and has that base?"""
+    """Is its only base the contract, or, for a page with components, a class that is not a page and has that base?"""
     (base, *others), shared = own.__bases__, any(isinstance(field, Child) for field in own.declared.values())
     return not others and (base is contract or shared and base.__bases__ == (contract,) and "declared" not in vars(base))
 
@@ -117,14 +117,14 @@ def cases(page) -> list[str]:
 
 
 def equations(module) -> list[str]:
-    """Numbered equations of the module docstring held against the numbers at the ends of its code lines."""
+    """Numbered equations of the module docstring compared with the numbers at the ends of its code lines."""
     docstring = module.__doc__ or ""
     code = inspect.getsource(module).split(docstring, 1)[-1] if docstring else inspect.getsource(module)
     defined, cited = numbered(DEFINED, docstring), numbered(CITED, code)
     missing = sorted(set(range(1, max(defined, default=0) + 1)) - set(defined))
     return ([] if defined else ["no numbered equation in the module docstring"]) + \
            [f"equation ({n}) is cited by no line" for n in sorted(set(defined) - set(cited))] + \
-           [f"a line cites ({n}), which is no equation" for n in sorted(set(cited) - set(defined))] + \
+           [f"a line cites ({n}), but no equation has that number" for n in sorted(set(cited) - set(defined))] + \
            [f"equation ({n}) stands twice" for n in sorted({n for n in defined if defined.count(n) > 1})] + \
            [f"equation ({n}) is left out" for n in missing]
 

@@ -1,4 +1,4 @@
-"""Fields to Hypothesis: values of pages, points and cotangents drawn from what a page declares.
+"""From fields to Hypothesis: values of pages, points and cotangents drawn from a page's declarations.
 
 Numbers are sign * mantissa * 2^exponent, read from drawn bytes, so that Hypothesis shrinks them: all bytes 0 is 1.0, small
 bytes are powers of 2, larger ones fill the mantissa.
@@ -17,9 +17,9 @@ POINTS = 32
 SIZES = (1, 2, 3, 4)
 SPREAD = 6                      # parameters and cotangents: 2^-6 to 2^6
 EVENT_SPREAD = 9                # events: 2^-9 to 2^9, about 1e-3 to 1e3
-MARGIN = 2.0**-18               # an image that is moved by this much stays inside: it has not saturated, in float32 either
+MARGIN = 2.0**-18               # an image moved by this much stays inside: it has not saturated, even in float32
 THIN = 2.0**-12                 # the smallest entry of a structured image, for the same reason
-MODERATE = 2.0**100             # images beyond this, or below its reciprocal, are the certificate's
+MODERATE = 2.0**100             # images beyond this, or below its reciprocal, are left to the certificate
 BYTES = 3
 
 
@@ -34,7 +34,7 @@ class DrawnSource(Source):
         return np.frombuffer(self.draw(st.binary(min_size=size, max_size=size)) if size else b"", np.uint8).astype(np.int64)
 
     def numbers(self, shape, low, high):
-        """m 2^e from three bytes, which count through the exponents, from the one nearest to 0, and then through mantissas."""
+        """m 2^e from three bytes, which run through the exponents, from the one nearest to 0, and then through mantissas."""
         k = (self.bytes(shape, BYTES).reshape(-1, BYTES) @ np.array([65536, 256, 1])).reshape(shape)
         high = np.maximum(np.subtract(high, 1), low)
         step, rest = k % (high - low + 1), k // (high - low + 1)
@@ -79,7 +79,7 @@ def value_of(source, page, dtype, batch=POINTS, spread=SPREAD):
 
 
 def steep(f):
-    """Does a constant slope leave what is MODERATE?  Events that are small enough may hide that from the image."""
+    """Is a constant slope not MODERATE?  With small events the image would not show it."""
     if not getattr(f, "constant_log_det", False) or f.normwise or not f.domain.entrywise:
         return False
     slopes = np.abs(f.astype(np.float64).jacobian(f.domain.plainest(event_shapes(f, SIZES)[0])))
@@ -115,11 +115,11 @@ def drawn(draw, page, dtype=np.float64, count=POINTS):
 def events_of(source, f, dtype, count, shape):
     """Events whose image has not saturated.
 
-    Those whose image has are replaced by inverses of drawn images, where f is scalar, or else moved towards the anchor of
+    The others are replaced by inverses of drawn images, where f is scalar, or else moved towards the anchor of
     the domain.
     """
     where, free = f.domain, f.domain.entrywise and f.domain.rank == 0
-    together = 1 if f.moderate or nets_of(f) else SPREAD        # networks overflow where their maps do not
+    together = 1 if f.moderate or nets_of(f) else SPREAD        # networks may overflow where their maps do not
     z = where.draw(source, (count, *shape), dtype, EVENT_SPREAD - SPREAD if shape and free else EVENT_SPREAD)
     if shape and free:                                          # entries of one event are of similar size
         sized = z * source.numbers((count,) + (1,) * len(shape), -together, together).astype(dtype)
@@ -144,13 +144,13 @@ def events_of(source, f, dtype, count, shape):
 def saturated(f, z):
     """One mark for each event: an image, moved by MARGIN, leaves its codomain, or is out of range.
 
-    All are marked where a component refuses what another hands it.
+    All are marked if a component refuses an event that another hands it.
     """
     try:
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
-    if f.codomain.rank == 1 and not f.codomain.thin:            # neighbours that are moved apart, or together
+    if f.codomain.rank == 1 and not f.codomain.thin:            # neighbours moved apart, or together
         x = f.forward(z)
         marks = marks | f.codomain.outside(x * (1 - MARGIN * (-1.0) ** np.arange(x.shape[-1])))
         marks = marks | f.codomain.outside(x * (1 + MARGIN * (-1.0) ** np.arange(x.shape[-1])))

@@ -1,4 +1,4 @@
-"""Training flows with batch normalisation: steps use the statistics of their batch, the flow itself has moving ones."""
+"""Training flows with batch normalisation: steps use the statistics of their batch, the flow itself keeps moving statistics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def norms(value):
 
 
 def of_batch(value, record=None, path=(), made=None):
-    """A flow, map or network with each BatchNorm in it using the statistics of the batch at hand.
+    """A flow, map or network in which each BatchNorm uses the statistics of the batch at hand.
 
-    Of each, what its moving statistics are to follow is noted in the dictionary `record` under its path, for the last batch;
+    For each, the statistics of the last batch, which its moving statistics follow, are recorded in `record` under its path;
     `with_statistics` reads it.
     """
-    made = {} if made is None else made             # a component that stands in several places stays one
+    made = {} if made is None else made             # a component that stands in several places stays one component
     if id(value) not in made:
         made[id(value)] = measuring(value, record, path) if isinstance(value, BatchNorm) else exchanged(
             value, {here: of_batch(inner, record, (*path, *here), made) for here, inner in components(value)})
@@ -33,7 +33,7 @@ def measuring(norm, record, path):
 
 
 def noting(record, path, without_bias):
-    """`batch_statistics` that notes under a path what moving statistics are to follow."""
+    """`batch_statistics` that records, under a path, the statistics that moving statistics follow."""
     def measured(z, rank, passes):
         (mean, var), pullback = batch_statistics(z, rank, passes)
         record[path] = mean, unbiased(var, z.size // mean.size) if without_bias else var
@@ -43,7 +43,7 @@ def noting(record, path, without_bias):
 
 
 def exchanged(value, new):
-    """The value with components {path: component}, itself where they are its own."""
+    """The value with components {path: component}, itself if they are its own."""
     if all(new[path] is component for path, component in components(value)):
         return value
     fields = {}
@@ -53,7 +53,7 @@ def exchanged(value, new):
 
 
 def with_statistics(value, record, decay=0.1):
-    """A flow whose moving statistics have followed those of one batch, as `of_batch` has noted them."""
+    """A flow whose moving statistics have followed the statistics of one batch, as recorded by `of_batch`."""
     changes = {}
     for path, norm in norms(value):
         for key, batch in zip(("mean", "var"), record[path]):
@@ -65,7 +65,7 @@ class MovingStatistics(Unconstrained):
     """The trained parameters of a flow with batch normalisation.
 
     `quick(vector)` normalises by the statistics of the batch at hand, with gradients through them; `stepped()` lets the
-    moving statistics follow, which `value_at(vector)` has.  They are no parameters, and are not trained.
+    moving statistics follow; `value_at(vector)` has them.  They are not parameters and are not trained.
     """
 
     def __init__(self, value, fixed=()):

@@ -1,7 +1,7 @@
-"""Where the first number that is not finite arises in a flow.
+"""Finds where the first number that is not finite arises in a flow.
 
-The stages of a flow are followed one by one, forwards and then back through their reverse rules, and the first whose result
-is NaN or infinite is named by its path in `params()`: "bijector.stages.3".
+The stages of a flow are followed one by one, forwards and then back through their reverse rules, and the first stage whose
+result is NaN or infinite is named by its path in `params()`: "bijector.stages.3".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def first_row(marks):
 
 
 def wrong_in(what, array, events):
-    """"what is nan for event i", or None where all is finite."""
+    """"what is nan for event i", or None if all are finite."""
     bad = ~np.isfinite(array)
     if not bad.any():
         return None
@@ -50,7 +50,7 @@ class Trace:
             outside = ~where.members(event, rank)
             if outside.any():
                 i = "" if self.events is None else f"x[{self.events[first_row(outside)]}]: "
-                return event, f"{title(name, stage)}: {i}it is given an event outside of what it takes, which {where.rule}"
+                return event, f"{title(name, stage)}: {i}it is given an event outside its domain, which {where.rule}"
             before = event
             (event, log_det), pullback = getattr(stage.unchecked(self.dtype), NAMES[way][2])(event)
             self.pullbacks.append((title(name, stage), pullback, log_det))
@@ -61,14 +61,14 @@ class Trace:
         return event, None
 
     def within(self, stage, name, event, way):
-        """What is wrong among the stages of what goes on after a FactorOut, None for another stage."""
+        """What is wrong in the stages after a FactorOut; None for another stage."""
         if not isinstance(stage, FactorOut):
             return None
         kept = (stage._split_latent if way else stage._split)(event)[1]
         return Trace(self.dtype, self.events).through(stage.rest, (*name, "rest"), kept, way)[1]
 
     def back(self, bar, b):
-        """What is wrong in the reverse rules, from the cotangent of the last event and b, that of all log-dets."""
+        """What is wrong in the reverse rules, from the cotangent of the last event and b, the cotangent of all log-dets."""
         for name, pullback, log_det in reversed(self.pullbacks):
             bar, params_bar = pullback(bar, np.broadcast_to(b, log_det.shape))
             wrong = wrong_in("cotangent", bar, self.events) or wrong_parameter(params_bar)

@@ -1,15 +1,15 @@
 r"""Training: maximum likelihood and reverse Kullback-Leibler divergence.
 
-Maximum likelihood of data `x_i` with weights `w_i`, by default 1, over a batch `B` of `|B|` events, `w` the mean weight of
-all:
+Maximum likelihood of data `x_i` with weights `w_i`, by default 1, over a batch `B` of `|B|` events, and with `w` for the
+mean weight of all events:
     L = -1/|B| sum_{i in B} (w_i / w) log p(x_i)                                    (1)
     log_prob_bar_i = -(w_i / w) / |B|                                               (2)
-so that over all data `L = -sum w_i log p(x_i) / sum w_i`.  An event that is given twice counts as one of weight 2.
+so that over all data `L = -sum w_i log p(x_i) / sum w_i`.  An event given twice counts as one event of weight 2.
 
 Reverse KL, from the flow `q` to a target density `p~ = c p` known up to its constant `c`, over `n` samples `x_i` of `q`:
     L = 1/n sum_i log q(x_i) - log p~(x_i)      an estimate of KL(q, p) - log c     (3)
     x_bar_i = -grad log p~(x_i) / n,   log_prob_bar_i = 1/n                         (4)
-with `x_i` reparameterised: a function of the parameters and of noise held fixed.
+with `x_i` reparameterised: a function of the parameters and of fixed noise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .penalty import with_penalty
 from .schedules import Constant
 from .unconstrained import Unconstrained
 
-EVALUATED = 2**18                       # numbers whose densities are computed at once
+EVALUATED = 2**18                       # numbers passed at a time to a density
 COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "validation_step", "validation_loss")
 
 
@@ -42,9 +42,10 @@ class Result:
     """What training found.
 
     `flow`: the best flow.  `history`: arrays `step`, `loss`, `gradient_norm`, `learning_rate`, one entry for each step, the
-    loss being that before the step; `validation_step`, `validation_loss`, one for each evaluation.  `step`: after how many
-    steps `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or "failed".  `state`:
-    that after the last whole step of this call, None where there was none and for LBFGS.
+    loss is the one before the step; `validation_step`, `validation_loss`, one entry for each evaluation.  `step`: the number
+    of steps after which `flow` was reached.  `stopped`: "steps", "patience", "converged", "callback", "interrupted" or
+    "failed".
+    `state`: the state after the last whole step of this call, or None if there was none, and for LBFGS.
     """
 
     flow: Flow
@@ -57,11 +58,11 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Training after a whole number of steps, from which `fit(..., resume=state)` continues with the same bits.
+    """The state of training after a whole number of steps; `fit(..., resume=state)` continues from it with the same bits.
 
-    `best`: the best flow so far; `arrays`: {name: array} and `numbers`: {name: what JSON can hold}, all else that later steps
-    depend on: parameters, the optimiser's state, averages, moving statistics, the order of the events, the generator's state,
-    the history.
+    `best`: the best flow so far.  `arrays`: {name: array} and `numbers`: {name: a JSON value} hold everything else that later
+    steps depend on: parameters, the optimiser's state, averages, moving statistics, the order of the events, the generator's
+    state, the history.
     """
 
     step: int
@@ -83,9 +84,9 @@ class Failed(Exception):
 
 
 class Progress:
-    """How far training has come: on a terminal a bar of `WIDTH` cells in one line, elsewhere a line now and then.
+    """The progress of training: on a terminal a bar of `WIDTH` cells on one line, elsewhere a line now and then.
 
-    `wanted`: True or False; None: where stderr is a terminal; or a function that makes the text of a loss.
+    `wanted`: True or False; None for True if stderr is a terminal; or a function that formats a loss.
     """
 
     WIDTH = 20
@@ -99,7 +100,7 @@ class Progress:
         self.steps, self.last = steps, -np.inf if self.bar else time.monotonic()
 
     def show(self, step, loss, validation, measured):
-        """`validation`: the loss of the validation data after `measured` steps, None where there is none."""
+        """`validation`: the loss of the validation data after `measured` steps, or None."""
         now = time.monotonic()
         if not self.shown or now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
             return
@@ -166,7 +167,7 @@ class Likelihood:
         return unlikely(flow if context is None else flow.at(context=context), x, index) or "no single stage shows why"
 
     def evaluate(self, flow):
-        """The validation loss, None without validation data."""
+        """The validation loss, or None without validation data."""
         if self.validation is None:
             return None
         x, weights, context, _ = self.validation
@@ -214,7 +215,7 @@ class ReverseKL:
         return loss, found
 
     def compare(self, vector, found, size):
-        """Hold the first gradient against central differences of the loss along it, at the same noise."""
+        """Compare the first gradient with central differences of the loss along it, with the same noise."""
         self.compared, length, u = True, norm(found), float(np.finfo(vector.dtype).eps)
         h = u ** (1 / 3)
         if not 0 < length < np.inf:
@@ -225,8 +226,8 @@ class ReverseKL:
             slope, wider = (L[1] - L[-1]) / (2 * h), (L[2] - L[-2]) / (4 * h)
             unsure = 10 * abs(slope - wider) + 10 * u / h * size + 1e-3 * max(length, abs(slope))
         if np.isfinite(unsure) and abs(slope - length) > unsure:
-            raise ValueError(f"fit_reverse_kl: gradient must be that of log_density; with it the loss's own gradient has "
-                             f"norm {length:.6g}, and along that the loss has slope {slope:.6g}")
+            raise ValueError(f"fit_reverse_kl: gradient must match log_density; with it the loss's own gradient has "
+                             f"norm {length:.6g}, and along it the loss has slope {slope:.6g}")
 
     def explain(self, vector):
         flow = self.space.quick(vector)
@@ -252,10 +253,10 @@ def whole_batch(flow, x, b, context):
 
 
 def transformed(x, transform, rng):
-    """The events x as `transform` makes them, of one form."""
+    """The events x after `transform`, checked for shape and dtype."""
     found = np.asarray(transform(x, rng))
     if found.shape != x.shape or found.dtype != x.dtype:
-        raise ValueError(f"fit: transform must return an array of shape {x.shape} and {x.dtype}, as it is given, not of "
+        raise ValueError(f"fit: transform must return an array of shape {x.shape} and {x.dtype}, like its input, not of "
                          f"shape {found.shape} and {found.dtype}")
     return found
 
@@ -271,7 +272,7 @@ def user_array(name, given, like):
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Where a descent stands after a step; `lowest`: the parameters of the lowest loss, and after which step they were."""
+    """The state of a descent after a step; `lowest`: the parameters with the lowest loss, and the step that reached them."""
 
     step: int
     vector: np.ndarray
@@ -281,7 +282,7 @@ class Position:
 
 
 class Record:
-    """History, and the best flow so far: of the lowest validation loss, or without validation the last usable one."""
+    """History, and the best flow so far: the one with the lowest validation loss, or without validation the last usable one."""
 
     def __init__(self, problem, space, every, patience, callback, progress):
         self.problem, self.space, self.every, self.patience = problem, space, every, patience
@@ -291,7 +292,7 @@ class Record:
         self.validation, self.state = None, None
 
     def measured(self, vector, step):
-        """Evaluate the parameters reached after `step` steps; True where patience has ended."""
+        """Evaluate the parameters reached after `step` steps; True when patience has run out."""
         flow = checked_value(self.space, vector, step) if step else self.problem.flow
         loss = self.problem.evaluate(flow)
         if loss is None:
@@ -318,7 +319,7 @@ class Record:
             self.columns[name].append(value)
 
     def called(self, vector, step):
-        """Show the user a step; True where the callback asks to stop."""
+        """Show the user a step; True if the callback asks to stop."""
         columns = self.columns
         self.progress.show(step, columns["loss"][-1], self.validation, max(columns["validation_step"], default=None))
         if self.callback is None:
@@ -332,7 +333,7 @@ class Record:
         return Result(self.best, history, self.best_step, stopped, message, self.state and self.state())
 
     def reached(self, at):
-        """Keep what a `State` needs: nothing of it changes later, but for columns, which grow."""
+        """Keep everything that a `State` needs; none of it changes later, except that columns grow."""
         problem, space = self.problem, self.space
         if problem.order is None:
             return
@@ -353,7 +354,7 @@ class Record:
         self.state = state
 
     def resumed(self, given, start):
-        """The position of a State, this record and its problem being brought there; `start` is that of step 0."""
+        """The position of a State, after bringing this record and its problem there; `start` is the position at step 0."""
         arrays, numbers, problem, space = given.arrays, given.numbers, self.problem, self.space
         prefix = "optimiser."
         state = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
@@ -386,7 +387,7 @@ def checked_value(space, vector, step):
 
 
 def checked_gradient(problem, vector, step, first):
-    """(loss, gradient), all finite, at the parameters before a step; what is wrong at the `first` ones is the user's."""
+    """(loss, gradient), all finite, at the parameters before a step; an error at the `first` ones is the user's."""
     try:
         loss, gradient = problem.loss_and_gradient(vector)
     except ValueError as error:
@@ -400,7 +401,7 @@ def checked_gradient(problem, vector, step, first):
 
 
 def descend(record, optimiser, schedule, steps, clip, averaging, resume):
-    """Steps of an optimiser; the reason why they end."""
+    """Steps of an optimiser; returns the reason for stopping."""
     problem, vector = record.problem, record.space.vector
     at = Position(0, vector, optimiser.start(vector), vector, (vector, 0))
     if resume is not None:
@@ -441,7 +442,7 @@ def descend(record, optimiser, schedule, steps, clip, averaging, resume):
 
 
 def minimise(record, optimiser, steps):
-    """scipy's L-BFGS-B; the reason why it ends."""
+    """scipy's L-BFGS-B; returns the reason for stopping."""
     problem, space, found = record.problem, record.space, {}
     problem.next_batch(1)
     stop = []
@@ -498,41 +499,41 @@ def trained(record, optimiser, schedule, steps, clip, averaging, resume=None):
 def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=None,
         clip=None, averaging=None, penalty=None, validation=0.1, patience=None, every=None, fixed=(), rng=None,
         callback=None, progress=None, gradient=None, transform=None, resume=None) -> Result:
-    """The flow of the largest likelihood of data x, by gradient steps from `flow`.
+    """The flow with the largest likelihood of data x, found by gradient steps from `flow`.
 
-    `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), given
+    `x`: (N, *event), for a flow with a parameter batch (N, *batch, *event); `weights`: (N,), >= 0; `context`: (N, C), passed
     with its events to `flow.at`.
 
     `optimiser`: `Adam()` (the default), `AdaMax`, `RMSPropMomentum`, or `LBFGS`; `schedule(step)`: the factor of its
-    learning rate; `steps` (1000) or `epochs`; `batch_size`: events for a step, all of them by default, in an order drawn
-    anew from `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is
+    learning rate; `steps` (1000) or `epochs`; `batch_size`: events for each step, all of them by default, in an order drawn
+    again from `rng` for every epoch; `clip`: `ClipNorm` or `ClipValue`; `averaging`: `EMA` or `Polyak`, whose average is
     the result; `penalty`: `SquaredNorm`, added to the loss of the training data.
 
-    Batch normalisations use the statistics of each batch, all of whose events count alike, with gradients through them;
-    their moving statistics follow, are those of the result, and are not trained.
+    Batch normalisations use the statistics of each batch, with equal weights for its events and with gradients through them;
+    their moving statistics follow, are not trained, and belong to the result.
 
-    `validation`: a fraction of x that `rng` sets aside, or data: an array x, or a tuple (x, context); 0 for none.  Every
-    `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow of the lowest is the result; after
-    `patience` evaluations without a lower one training stops.  Without validation the last flow is the result; where
-    training fails, that of the lowest loss.
+    `validation`: a fraction of x to set aside, chosen by `rng`, or data: an array x or a tuple (x, context); 0 for none.  Every
+    `every` steps (an epoch, at least 10 steps) its loss is computed, and the flow with the lowest loss is the result; after
+    `patience` evaluations without a lower loss, training stops.  Without validation the last flow is the result; if
+    training fails, the flow with the lowest loss.
 
-    `transform(events, rng)`: what a batch is before each step, such as `dequantised` of integers with fresh noise; an array
-    of the same shape and dtype.  Validation data are taken as they are.
+    `transform(events, rng)`: applied to a batch before each step, for instance `dequantised` with fresh noise for integers;
+    it returns an array of the same shape and dtype.  Validation data are not transformed.
 
-    `gradient`: how gradients are computed, a `LikelihoodGradient`: with or without stored activations, how many events at a
-    time, in how many threads; not for flows with batch normalisation, which need all events at once.
+    `gradient`: how gradients are computed, a `LikelihoodGradient`: with or without stored activations, with how many events
+    at a time, in how many threads; not for flows with batch normalisation, which need all events at once.
 
     `fixed`: patterns of parameters that are not trained, by path ("base", "*.shift").  `callback(info, flow)`: called after
-    each step with a dictionary and a function that makes the current flow; training stops where it returns a true value.
-    `progress`: a line on stderr, by default where that is a terminal; with a function that makes the text of a loss, lines
-    in its units, elsewhere every 20 seconds.  Ctrl-C ends training with the best flow so far.
+    each step with a dictionary and a function that makes the current flow; training stops if it returns a true value.
+    `progress`: a line on stderr, by default if that is a terminal; a function that formats a loss gives lines in its units,
+    every 20 seconds if stderr is not a terminal.  Ctrl-C ends training with the best flow so far.
 
-    `resume`: a `State`, as the callback's `info["state"]()` and the result's `state` give it, from which training continues;
-    all other arguments must be those of the call that it comes from, and the bits are then those of an uninterrupted one.
-    Not for LBFGS, whose state is scipy's own.
+    `resume`: a `State`, from the callback's `info["state"]()` or a result's `state`, from which training continues; all other
+    arguments must be the same as in the original call, and the bits are then the same as without interruption.  Not for
+    LBFGS, whose state belongs to scipy.
 
     Parameters are trained as free numbers (`Unconstrained`).  The same arguments and seed give the same bits.  ValueError
-    for arguments that do not fit; TrainingError, with the best flow so far, where a loss, gradient or parameter is not
+    for arguments that do not fit; TrainingError, with the best flow so far, if a loss, gradient or parameter is not
     finite or leaves its constraint: it names the step, the stage and the event.
     """
     optimiser, schedule = checked_settings("fit", flow, optimiser, schedule, clip, averaging, every, patience)
@@ -551,7 +552,7 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
     if patience is not None and held_out is None:
         raise ValueError("fit: patience needs validation data")
     if resume is not None and (isinstance(optimiser, LBFGS) or not isinstance(resume, State)):
-        raise ValueError(f"fit: resume must be a State, and not for LBFGS, not {type(resume).__name__}")
+        raise ValueError(f"fit: resume must be a State, and LBFGS must not be the optimiser, not {type(resume).__name__}")
     space = space_of(flow, fixed)
     if isinstance(optimiser, LBFGS) and type(space) is not Unconstrained:
         raise ValueError("fit: LBFGS takes no flow with batch normalisation, whose statistics follow steps")
@@ -574,12 +575,12 @@ def fit(flow, x, *, weights=None, context=None, optimiser=None, schedule=None, s
 
 def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, schedule=None, steps=1000, clip=None,
                    averaging=None, fixed=(), rng, callback=None, progress=None) -> Result:
-    """The flow of the smallest Kullback-Leibler divergence to a density known up to its constant.
+    """The flow with the smallest Kullback-Leibler divergence to a density known up to its constant.
 
-    `log_density(x)` -> (n, *batch) and `gradient(x)` -> the shape of x, at x = `samples` events drawn from the flow anew for
+    `log_density(x)` -> (n, *batch) and `gradient(x)` -> the shape of x, at x = `samples` events drawn again from the flow for
     every step.  The loss is an estimate of KL(q, p) minus the logarithm of the density's integral.  The result is the last
     flow; batch normalisations keep their moving statistics; everything else is as in `fit`.  At the first step `gradient` is
-    held against differences of the loss: ValueError where it is not that of `log_density`.
+    compared with differences of the loss: ValueError if it is not the gradient of `log_density`.
     """
     optimiser, schedule = checked_settings("fit_reverse_kl", flow, optimiser, schedule, clip, averaging, None, None)
     if isinstance(optimiser, LBFGS):
@@ -599,7 +600,7 @@ def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, pa
     optimiser = Adam() if optimiser is None else optimiser
     steps = all(hasattr(optimiser, m) for m in ("start", "step", "learning_rate"))
     if isinstance(optimiser, type) or not (isinstance(optimiser, LBFGS) or steps):
-        raise ValueError(f"{name}: optimiser must be one, such as Adam(), not {optimiser!r}")
+        raise ValueError(f"{name}: optimiser must be an optimiser, such as Adam(), not {optimiser!r}")
     for key, value in (("schedule", schedule), ("clip", clip)):
         if value is not None and (not callable(value) or isinstance(value, type)):
             raise ValueError(f"{name}: {key} must be callable, not {value!r}")
@@ -649,7 +650,7 @@ def checked_data(flow, x, weights, context, name="x"):
 
 
 def divided(flow, data, validation, rng):
-    """(training data, validation data or None), each (x, weights of mean 1, context, indices)."""
+    """(training data, validation data or None), each as (x, weights of mean 1, context, indices)."""
     x, context = data[0], data[2]
     if np.isscalar(validation):
         count = min(round(validation * len(x)), len(x) - 1)
@@ -662,7 +663,7 @@ def divided(flow, data, validation, rng):
         return mean_one(data, "x"), None
     paired = isinstance(validation, tuple)
     if paired != (context is not None) or paired and len(validation) != 2:
-        raise ValueError("fit: validation must be a tuple (x, context) where, and only where, there is a context")
+        raise ValueError("fit: validation must be a tuple (x, context) if, and only if, there is a context")
     own, own_context = validation if paired else (validation, None)
     own, own_weights, own_context = checked_data(flow, own, None, own_context, "validation")
     return mean_one(data, "x"), (own, own_weights, own_context, np.arange(len(own)))

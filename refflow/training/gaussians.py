@@ -1,14 +1,14 @@
-r"""The Gaussians that a flow starts from, and those that it is held against.
+r"""The Gaussians that a flow starts from, and the Gaussians that it is compared with.
 
-For rows: of the mean and standard deviation of every column and, shrunk where that makes held-out rows more likely, the
-correlations C:
+For rows: a Gaussian with the mean and standard deviation of every column and with the correlations C, shrunk if that makes
+held-out rows more likely:
     L L^T = (1 - a) C + a I,   a in {0, 0.003, ..., 1}                              (1)
 
-For images of at most FULL entries: the same.  Above: a Gaussian that predicts every entry from those before it, in the order
-of rows, columns and channels, by weights w that are the same at all positions i, m being the mean of a channel and m the
-value outside of the image:
+For images of at most FULL entries: the same.  For larger images: a Gaussian that predicts every entry from the entries
+before it, in the order of rows, columns and channels, with weights w that are the same at all positions i; m is the mean of
+a channel, and also the value outside the image:
     y_ci = m_c + sum_n w_cn (y_n - m_n) + e,   e ~ N(0, s_c^2)                      (2)
-n running over the pixels BEFORE i, with all channels, and at i over the channels before c.  Its Jacobian dy/de has
+where n runs over all channels of the pixels BEFORE i, and over the channels before c at i.  Its Jacobian dy/de has
 determinant 1.
 """
 
@@ -27,7 +27,7 @@ from ..models.gaussian import lower_triangular
 
 SHRINKAGE = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ROUNDING = 16 * np.finfo(np.float64).eps
-SINGULAR = 1e-10                        # of a column's variance, what the columns before it must leave over
+SINGULAR = 1e-10                        # the share of a column's variance that the columns before it must leave unexplained
 FULL = 512
 BEFORE = ((0, -1), (0, -2), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (-2, -1), (-2, 0), (-2, 1))     # (rows, columns)
 
@@ -35,12 +35,12 @@ BEFORE = ((0, -1), (0, -2), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (-2, 
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 def standardised(x):
-    """[the map from columns of mean 0 and variance 1 to those of x]."""
+    """[the map from columns of mean 0 and variance 1 to the columns of x]."""
     return [ActNorm(np.ones(x.shape[1])).inverse_initialised(x, None)]
 
 
 def correlated(x, shrinkage):
-    """[L of (1), the map to the columns of x], None where the columns of x lie in a plane."""
+    """[L of (1), the map to the columns of x], or None if the rows of x lie in a hyperplane."""
     units = standardised(x)
     t = units[0].inverse(x)
     try:
@@ -61,7 +61,7 @@ class Dependent:
 
 
 def dependent_column(x) -> Dependent | None:
-    """The first column of x that the columns before it determine but for SINGULAR of its variance, None where there is none."""
+    """The first column of x that the columns before it determine up to SINGULAR of its variance, or None."""
     if correlated(x, 0) is not None:
         return None
     t = standardised(x)[0].inverse(x)
@@ -78,7 +78,7 @@ def dependent_column(x) -> Dependent | None:
 
 
 def gaussian_start(x, held_out):
-    """The stages of the Gaussian whose shrinkage (1) makes held-out rows most likely; without such rows the smallest."""
+    """The stages of the Gaussian whose shrinkage (1) makes held-out rows most likely; without such rows, the smallest one."""
     starts = [stages for a in SHRINKAGE if (stages := correlated(x, a)) is not None]
     if held_out is None:
         return starts[0]
@@ -92,12 +92,12 @@ def normal(stages) -> Flow:
 # -- images -----------------------------------------------------------------------------------------------------------
 
 def gaussian_of_images(train, held_out):
-    """(log density of images, None where an entry is constant; what the Gaussian is)."""
+    """(log density of images, or None if an entry is constant; a description of the Gaussian)."""
     if train[0].size > FULL:
         density = neighbours(train.astype(np.float64))
         return lambda y: density.log_prob(y.astype(np.float64)), "linear prediction from neighbours"
     if not np.ptp(train, 0).all():
-        return None, "there is none, an entry being constant"
+        return None, "there is none: an entry is constant"
 
     def rows(y):
         return y.reshape(len(y), -1).astype(np.float64)

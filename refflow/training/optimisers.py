@@ -1,21 +1,21 @@
 r"""Optimisers: pure functions of a parameter vector, its gradient and an explicit state.
 
-`theta` are the parameters, `g` the gradient of the loss at `theta`, `t = 1, 2, ...` the step, `alpha` the learning rate of the
-step; products and quotients of vectors go entry by entry, and all moments start at 0.
+`theta` are the parameters, `g` the gradient of the loss at `theta`, `t = 1, 2, ...` the step, and `alpha` the learning rate
+of the step; products and quotients of vectors go entry by entry, and all moments start at 0.
 
 Adam (Kingma & Ba, arXiv:1412.6980, algorithm 1):
     m_t = beta1 m + (1 - beta1) g                                                   (1)
     v_t = beta2 v + (1 - beta2) g^2                                                 (2)
     theta_t = theta - alpha m^ / (sqrt(v^) + eps),   m^ = m_t / (1 - beta1^t),   v^ = v_t / (1 - beta2^t)   (3)
-or, the other order of section 2, whose `eps` is not corrected (TensorFlow, and so RealNVP's code):
+or, in the other order of section 2, without correction of `eps` (TensorFlow, and therefore RealNVP's code):
     theta_t = theta - alpha_t m_t / (sqrt(v_t) + eps),   alpha_t = alpha sqrt(1 - beta2^t) / (1 - beta1^t)  (4)
 
-AdaMax (the same, algorithm 2):
+AdaMax (same paper, algorithm 2):
     u_t = max(beta2 u, |g|)                                                         (5)
     theta_t = theta - alpha / (1 - beta1^t) m_t / u_t                               (6)
-where `u_t = 0` all gradients were 0, and so is the step.  Glow's code keeps Adam's factor and adds an `eps`:
+where `u_t = 0`, all gradients were 0, and the step is 0.  Glow's code keeps Adam's factor and adds an `eps`:
     theta_t = theta - alpha_t m_t / (u_t + eps),   alpha_t of (4)                   (7)
-Its weight decay multiplies, in Adam and AdaMax:
+Its weight decay is a factor, in Adam and AdaMax:
     theta in (3), (4), (6), (7) is w theta,   w = 1 being none                      (17)
 
 RMSProp with momentum (NICE's code; the moments are Tieleman & Hinton's, Coursera 2012, lecture 6.5):
@@ -46,7 +46,7 @@ from .schedules import checked, positive_count
 POSITIVE = (lambda v: 0 < v < math.inf, "must be finite and > 0")
 AT_LEAST_0 = (lambda v: 0 <= v < math.inf, "must be finite and >= 0")
 DECAY = (lambda v: 0 <= v < 1, "must be in [0, 1)")
-FACTOR = (lambda v: 0 < v <= 1, "must be in (0, 1]; 1 is no decay")
+FACTOR = (lambda v: 0 < v <= 1, "must be in (0, 1]; 1 means no decay")
 
 
 def checked_fields(value, rules):
@@ -66,8 +66,8 @@ def decayed(vector, w):
 class Adam:
     """Adam.  `uncorrected_eps` chooses (4) in place of (3); `weight_factor` is w of (17).
 
-    `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), the learning rate times
-    `factor`.  A state is a dictionary of the step `t` and arrays; nothing given is changed.
+    `start(vector)` -> state; `step(vector, gradient, state, factor)` -> (vector, state), with the learning rate times
+    `factor`.  A state is a dictionary of the step `t` and arrays; arguments are not changed.
     """
 
     learning_rate: float = 1e-3
@@ -98,7 +98,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdaMax:
-    """AdaMax; with `glow` as in Glow's code, where alone eps is used; `weight_factor` is w of (17)."""
+    """AdaMax; with `glow` as in Glow's code; only then is eps used; `weight_factor` is w of (17)."""
 
     learning_rate: float = 2e-3
     beta1: float = 0.9
@@ -156,7 +156,7 @@ class LBFGS:
     """scipy's L-BFGS-B on the whole training set, with `memory` pairs.
 
     It ends where the largest gradient entry is below `gradient_tolerance`, or the loss changes by less than `tolerance`
-    times max(|loss|, 1).  It has its own steps: no schedule, minibatch, clipping or averaging goes with it.
+    times max(|loss|, 1).  It chooses its own steps: no schedule, minibatch, clipping or averaging applies.
     """
 
     memory: int = 10

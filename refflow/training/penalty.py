@@ -1,4 +1,4 @@
-r"""Penalties: terms of the parameters alone that a loss adds to `-log p`.
+r"""Penalties: terms, functions only of the parameters, that a loss adds to `-log p`.
 
     P = c sum v^2                  over the entries v of the parameters named       (1)
     v_bar = 2 c v                                                                   (2)
@@ -43,7 +43,7 @@ class SquaredNorm:
 
 
 def with_penalty(loss, params_bar, penalty, params):
-    """(loss, params_bar) with those of a penalty."""
+    """(loss, params_bar) with a penalty's added."""
     value, bars = penalty(params)
     arrays = dict(flatten(params_bar))
     return loss + value, nest(arrays | {path: arrays[path] + bar for path, bar in bars.items()})

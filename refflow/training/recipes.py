@@ -14,7 +14,7 @@ from .schedules import Exponential, MomentumRamp, Noam, WarmUp
 def nice(steps_per_epoch, learning_rate=1e-3, lowest=1e-4, batch_size=200) -> dict:
     """NICE: RMSProp with a momentum of 0 up to epoch 5 and 1/2 from epoch 6; the learning rate falls by 1.0005 each step.
 
-    The defaults are those of MNIST and SVHN; TFD has batches of 128, CIFAR-10 rates from 2e-4 down to 1e-5.
+    The defaults are for MNIST and SVHN; TFD has batches of 128, CIFAR-10 has rates from 2e-4 down to 1e-5.
     """
     return {"optimiser": RMSPropMomentum(learning_rate, momentum=MomentumRamp(steps_per_epoch)),
             "schedule": Exponential(1 / 1.0005, lowest / learning_rate), "batch_size": batch_size}
@@ -28,9 +28,9 @@ def realnvp() -> dict:
 def glow(steps_per_epoch, learning_rate=1e-3, warm_up_epochs=10, average_epochs=1) -> dict:
     """Glow: its AdaMax, beta2 and the averaging fixed by `average_epochs`, warmed up from 0 over `warm_up_epochs`.
 
-    `steps_per_epoch`: the images of an epoch over those of a step, a whole number or not: the authors' code warms up by the
-    images seen, and takes whole steps in beta2.  Its epoch is of 50000 images for every data set.  It keeps the average
-    beside the parameters, and chooses the best step by these, not by the average: `| {"averaging": None}` does so.
+    `steps_per_epoch`: the images of an epoch divided by the images of a step, not necessarily whole: the authors' code warms
+    up by the images seen, and uses whole steps in beta2.  Its epoch has 50000 images for every data set.  It keeps the average
+    separately from the parameters, and chooses the best step by the parameters: `| {"averaging": None}` does so.
     """
     beta2 = 1 - 1 / (math.ceil(steps_per_epoch) * average_epochs)
     return {"optimiser": AdaMax(learning_rate, beta2=beta2, glow=True),

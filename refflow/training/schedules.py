@@ -8,9 +8,9 @@ Exponential decay to a lowest factor (NICE: Dinh, Krueger & Bengio, arXiv:1410.8
     f_t = max(r^(t-1), lowest)                                                      (3)
 Cosine decay over `n` steps (Loshchilov & Hutter, arXiv:1608.03983, section 3):
     f_t = lowest + (1 - lowest) (1 + cos(pi min((t-1)/n, 1))) / 2                   (4)
-Noam (Vaswani et al., arXiv:1706.03762, section 5.3), of a network of `d` entries, warmed up over `n` steps:
+Noam (Vaswani et al., arXiv:1706.03762, section 5.3), for a network of `d` entries, warmed up over `n` steps:
     f_t = d^(-1/2) min(t^(-1/2), t n^(-3/2))                                        (5)
-Momentum of NICE's code, constant within each epoch `e` of `n` steps, which goes from `mu_0` to `mu_1` between epochs a and
+Momentum of NICE's code, constant within each epoch `e` of `n` steps, going from `mu_0` to `mu_1` between epochs a and
 `b`:
     e = ceil(t / n)                                                                 (6)
     mu_t = mu_0 (1 - q) + mu_1 q,   q = min(max((e - a) / (b - a), 0), 1)           (7)
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 
 def checked(name, value, holds, rule):
-    """Raise ValueError where a setting breaks its rule."""
+    """Raise ValueError if a setting breaks its rule."""
     if not holds(value):
         raise ValueError(f"{name} {rule}, not {value!r}")
 
@@ -38,7 +38,7 @@ def fraction(name, value):
 
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate as it is."""
+    """The learning rate, unchanged."""
 
     def __call__(self, t):
         return 1.0                                                                  # (1)
@@ -46,7 +46,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Linear growth over `steps`, a whole number or not, times the schedule `then`; the first has the factor start/steps."""
+    """Linear growth over `steps`, not necessarily whole, times the schedule `then`; the first factor is start/steps."""
 
     steps: float
     then: object = Constant()
@@ -94,7 +94,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Noam:
-    """Growth over `warm_up` steps, then decay with the root of the step; `width` is that of the network."""
+    """Growth over `warm_up` steps, then decay with the root of the step; `width` is the network's."""
 
     width: int
     warm_up: int = 4000

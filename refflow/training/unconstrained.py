@@ -1,12 +1,12 @@
 """The parameters of a flow as one vector of free numbers.
 
 Optimisers move in all of R^n; a scale must stay positive, a triangle triangular.  Each field v is therefore a function of
-free numbers y, by the page that `biject_to` names for the set in which the field is declared: v = f(y), y = f^-1(v) at the
-start, y_bar from f's own pullback.  Where the entries are free themselves, v = y.
+free numbers y, through the page that `biject_to` names for the field's declared set: v = f(y), y = f^-1(v) at the
+start, y_bar from f's own pullback.  If the entries are themselves free, v = y.
 
-What a page cannot reach stays so: a number that is not 0 keeps its sign, an orthogonal matrix its determinant.  A step can
-leave a set whose entries are free (an invertible matrix become singular), as a rounded result of the others can (exp y
-underflow to 0): then the field's own message says so.  A `context` is data, and never one of the parameters.
+What a page cannot change stays fixed: a nonzero number keeps its sign, an orthogonal matrix its determinant.  A step can
+leave a set whose entries are free (an invertible matrix may become singular), and so can a rounded result of a page (exp y
+may underflow to 0); then the field's own message says so.  A `context` is data, never a parameter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..core.flow import OwnBase
 
 
 class Onto:
-    """v = f(y), y as one flat vector; f, unchecked, is the page of a set, or None where v = y."""
+    """v = f(y), y as one flat vector; f, unchecked, is the page of a set, or None if v = y."""
 
     def __init__(self, v, where):
         f = biject_to(where, v)
@@ -57,7 +57,7 @@ class Leaf:
 
 
 def owned(value):
-    """[(path, owner, field)] of the real fields of a value and its components, but for a context and moving statistics."""
+    """[(path, owner, field)] of the real fields of a value and its components, except a context and moving statistics."""
     found = [(path, owner, field) for path, owner, field, _ in tree.leaves(value)
              if field.role is None and path[-1] not in owner.untrained]
     return found + [((*path, *inner), owner, None) for path, owner in tree.walk(value) if isinstance(owner, OwnBase)
@@ -72,17 +72,17 @@ def is_fixed(path, patterns):
 class Unconstrained:
     """The trained parameters of `value` as free numbers.
 
-    `vector`: those of `value` itself, in its dtype.  `value_at(vector)`: the value with these parameters, checked.
-    `quick(vector, context)`: the same, for one use inside training: of the checks those of the fields alone are made.
-    `gradient(vector, params_bar)`: the cotangent of the vector, from that of `params()`.
+    `vector`: the parameters of `value` itself, in its dtype.  `value_at(vector)`: the value with these parameters, checked.
+    `quick(vector, context)`: the same, for one use inside training: only the fields are checked.
+    `gradient(vector, params_bar)`: the cotangent of the vector, from the cotangents of `params()`.
     `fixed`: patterns of parameters that keep their values, by path: "base", "bijector.stages.3", "*.shift".  ValueError for
-    a pattern that names no parameter, and where nothing is left to train.
+    a pattern that does not match a parameter, and if nothing is left to train.
     """
 
     def __init__(self, value, fixed=()):
         fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
         self.original = self.used = value
-        self.statistics = {}                    # what follows steps besides the parameters
+        self.statistics = {}                    # what changes with steps besides the parameters
         params, leaves, pieces, start = value.params(), [], [], 0
         fields = owned(value)
         for pattern in fixed:
@@ -131,7 +131,7 @@ class Unconstrained:
         return copy
 
     def stepped(self):
-        """What follows a step of training, besides the parameters: nothing."""
+        """Called after each step of training; here it does nothing."""
 
     def gradient(self, vector, params_bar):
         parts = []

@@ -1,1 +1,1 @@
-"""Speed and memory beside other libraries: `python -m validation.bench NAME`, one file for each benchmark."""
+"""Speed and memory compared with other libraries: `python -m validation.bench NAME`, one file for each benchmark."""

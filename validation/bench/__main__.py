@@ -1,10 +1,10 @@
-"""Speed and memory beside other libraries.
+"""Speed and memory compared with other libraries.
 
     python -m validation.bench elementwise|realnvp|memory|glow [--rounds 5] [--threads 1] [--json]
 
 One process per library, on as many cores as threads, rounds interleaved (A B C A B C ...), so that a drift of the machine
-meets all; each process takes the median of its repetitions, the table the median over rounds, of times and of refflow's
-time / the other's.
+affects all; each process takes the median of its repetitions, and the table the median over rounds, of times and of refflow's
+time / the other library's.
 """
 
 from __future__ import annotations

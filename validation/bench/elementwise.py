@@ -1,4 +1,4 @@
-"""Forward + log-det of elementwise maps, beside torch eager.  refflow runs its public methods, checks included."""
+"""Forward + log-det of elementwise maps, compared with torch eager.  refflow runs its public methods, checks included."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Glow: the negative log-likelihood and its gradient in all parameters, float32, beside torch eager and jax.jit.
+"""Glow: the negative log-likelihood and its gradient in all parameters, float32, compared with torch eager and jax.jit.
 
 Images 3 x 32 x 32, three levels, hidden 64, 8 images; K steps at each level, with 1 x 1 convolutions by full matrices,
 networks without a border channel, and no learned prior at the top.  The same maths and numbers in each library: `mapped` is
-the map for the other two, in the operations of either.  Time at K = 8; extra peak memory at K = 8 and 32, refflow's with
-reconstruction, image by image.  The gradient itself, which each library returns, is part of it.
+the map for the other two libraries, written with the operations of either.  Time at K = 8; extra peak memory at K = 8 and
+32, refflow's with reconstruction, image by image.  The peak includes the gradient itself, which each library returns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WHAT = f"Glow, 3 x 32 x 32, L = 3, hidden {HIDDEN}, batch {BATCH}, float32: nega
 
 
 def flow_of(steps):
-    """The flow, no longer the identity with which it starts."""
+    """The flow with moved parameters: at its start it is the identity."""
     import numpy as np
 
     from refflow.models.glow import glow
@@ -42,7 +42,7 @@ def refflow_step(steps, threads, memory="stored", rows=BATCH):
     from refflow.training import LikelihoodGradient
     flow, x = flow_of(steps), images()
     gradient, b = LikelihoodGradient(memory, rows, threads), np.full(BATCH, -1 / BATCH)
-    gradient.checked_events(flow, x)                # what depends on the flow alone, as the others compile and make tensors
+    gradient.checked_events(flow, x)                # prepares the flow, as the others compile
 
     def step():
         log_prob, params_bar = gradient(flow, x, b)
@@ -52,7 +52,7 @@ def refflow_step(steps, threads, memory="stored", rows=BATCH):
 
 
 def mapped(p, h, steps, ops):
-    """(list of the latents, log-det per image) of images h, `p` being the parameters as `params()` has them."""
+    """(list of the latents, log-det per image) of images h, where `p` holds the parameters as in `params()`."""
     p, latents, log_det = p["bijector"]["inner"], [], 0
     for level in range(LEVELS):
         N, C, H, W = h.shape

@@ -1,7 +1,8 @@
-"""Memory: the extra peak of the gradients of deep RealNVPs, by reconstruction, and its time beside that with storage.
+"""Memory: the extra peak of the gradients of deep RealNVPs, by reconstruction, and the time relative to the gradient with
+storage.
 
-The peak is that of the whole process while one gradient is computed, beyond what it held before: /proc/self/status, reset by
-/proc/self/clear_refs.  Everything is compiled, loaded and tried on a few events first.  `growth` is what one more coupling
+The peak is the memory of the whole process while one gradient is computed, minus the memory before: /proc/self/status, reset by
+/proc/self/clear_refs.  Everything is first compiled, loaded and tried on a few events.  `growth` is how much one more coupling
 adds to the peak, in units of its parameters and their gradient together.  "refflow page" and "torch" store what they need
 for all events, "refflow stored" for 512 at a time.
 """
@@ -37,8 +38,8 @@ def status(key):
 
 
 def extra_peak(work):
-    """(bytes that `work` needs at its worst, beyond what the process holds before it; its result)."""
-    ctypes.CDLL(None).malloc_trim(0)                    # what was freed before is held by nobody
+    """(bytes that `work` needs at its worst, beyond what the process held before; its result)."""
+    ctypes.CDLL(None).malloc_trim(0)                    # memory freed before is returned to the system
     with open("/proc/self/clear_refs", "w") as reset:
         reset.write("5")
     before = status("VmRSS:")
@@ -47,7 +48,7 @@ def extra_peak(work):
 
 
 def in_new_process(f, *arguments):
-    """f(*arguments), where nothing that was freed before can be held or reused."""
+    """f(*arguments), in a state where memory freed before cannot be reused."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(f, *arguments).result()
 
@@ -67,7 +68,7 @@ WORKERS = {library: worker(library) for library in STEPS}
 
 
 def parameter_bytes():
-    """Those of one coupling."""
+    """The parameters of one coupling."""
     half = SIZE // 2
     return 8 * (128 * half + 128 + 128 * 128 + 128 + SIZE * 128 + SIZE)
 

@@ -1,7 +1,7 @@
-"""RealNVP: the negative log-likelihood and its gradient in all parameters, float64, beside torch eager and jax.jit.
+"""RealNVP: the negative log-likelihood and its gradient in all parameters, float64, compared with torch eager and jax.jit.
 
 The same maths, numbers and summation in each library: 8 couplings, networks of two hidden layers of 128 with ReLU, scale
-exp(s), 512 events.  "refflow" is the tuned gradient with stored activations, "refflow page" that of the pages.
+exp(s), 512 events.  "refflow" is the tuned gradient with stored activations, "refflow page" the gradient of the pages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ rows = timing_rows
 
 
 def flow_of(size, couplings=COUPLINGS):
-    """The flow, no longer the identity with which it starts."""
+    """The flow with moved parameters: at its start it is the identity."""
     import numpy as np
 
     from refflow.maps.elementwise import ExpScale

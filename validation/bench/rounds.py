@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, one process per library, the machine's name, tables."""
+"""Shared by the benchmarks: timing, one process per library, the machine's name, tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_thread
 
 
 def timed(work, repetitions, warm=3):
-    """The median of the seconds that a repetition takes, by the clock and of the processor, after `warm` others."""
+    """The median seconds of a repetition, by the wall clock and of the processor, after `warm` other repetitions."""
     for _ in range(warm):
         work()
     wall, cpu = [], []
@@ -28,7 +28,7 @@ def timed(work, repetitions, warm=3):
 
 
 def environment(library, threads):
-    """refflow divides events among threads itself, with linear algebra in one."""
+    """refflow divides events among threads itself, with single-threaded linear algebra."""
     count = 1 if library.startswith("refflow") else threads
     flags = {"XLA_FLAGS": ONE_XLA_THREAD} if threads == 1 else {}
     return os.environ | {name: str(count) for name in BLAS} | flags

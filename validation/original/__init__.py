@@ -1,16 +1,16 @@
-"""Agreement with numbers that the authors' own code computed, and other people's ports of it.
+"""Agreement with numbers computed by the authors' own code, and by other people's ports of it.
 
     python -m validation.original nice            print the largest relative difference of each quantity
-    python -m validation.original glow            where a model has several files of numbers, a line for each: its largest, and
+    python -m validation.original glow            if a model has several files of numbers, a line for each: its largest, and
     python -m validation.original realnvp         the quantity's name
     python -m validation.original realnvp PATH    the files, or folders of files, instead of those in validation/practice/
     --all                                         every quantity of every file
     --json                                        all of it as JSON
 
-The exit status is 1 if a difference exceeds 1e-9, 2 if a file cannot be read: that is one line, and the others are read.
-A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  Where an entry is 0 in exact
-arithmetic, so that both have what rounding leaves, or so ill-conditioned that rounding alone exceeds 1e-9, a line says what
-it is measured by and why.  Keys of a file of RealNVP's numbers that nothing is compared with are named.
+The exit status is 1 if a difference exceeds 1e-9, 2 if a file cannot be read: one line says so, and the other files are
+still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  If an entry is 0
+in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that rounding alone exceeds 1e-9, a
+line says what it is measured by and why.  Keys of a RealNVP file that are not compared with anything are listed.
 
 The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
@@ -34,7 +34,7 @@ def main(arguments=None) -> int:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files of numbers, or folders of them")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    chosen = parser.parse_intermixed_args(arguments)             # options stand anywhere
+    chosen = parser.parse_intermixed_args(arguments)             # options may stand anywhere
     found = [answer(MODELS[chosen.model], file) for file in files_of(chosen.model, chosen.paths)]
     print(as_json(chosen.model, found) if chosen.json else "\n".join(table(found, chosen.all)))
     if not found or any("error" in one for one in found):
@@ -54,7 +54,7 @@ def answer(module, file) -> dict:
     name = file.stem if isinstance(file, Path) else file
     try:
         quantities, unanswered = module.read(file)
-    except Exception as error:              # whatever is wrong with one file, the others are read
+    except Exception as error:              # whatever is wrong with one file, the others are still read
         reason = f"there is no {error} in it" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         return {"file": name, "error": " ".join(reason.split())}
     return {"file": name, "quantities": {key: as_difference(value) for key, value in quantities.items()},
@@ -70,12 +70,12 @@ def passes(value):
 
 
 def worst_of(quantities):
-    """The quantity that is furthest from theirs; NaN is further than any number."""
+    """The quantity furthest from theirs; NaN counts as further than any number."""
     measures = {name: as_difference(value).measure for name, value in quantities.items()}
     return max(measures, key=lambda name: math.inf if math.isnan(measures[name]) else measures[name])
 
 
-# -- what is printed --------------------------------------------------------------------------------------------------
+# -- printing ---------------------------------------------------------------------------------------------------------
 
 def table(found, every):
     """The lines of all files."""
@@ -104,7 +104,7 @@ def lines_of(one, every, named):
 
 
 def kinds(names):
-    """Names, those with the same end as one."""
+    """Names, with those that end alike combined into one."""
     ends = {}
     for name in names:
         ends.setdefault(name.replace(".", "/").rsplit("/", 1)[-1], []).append(name)
@@ -128,6 +128,6 @@ def as_json(model, found):
 
 
 def number(value):
-    """A number, or the word for one that JSON has not."""
+    """A number, or the word for a number that JSON lacks."""
     value = float(value)
     return value if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"

@@ -11,15 +11,15 @@ import numpy as np
 
 PRACTICE = Path(__file__).parents[1] / "practice"
 ALLOWED = 1e-9
-ZERO = 2.0**-40                     # of the largest gradient: what sums that are 0 in exact arithmetic leave
-NUDGE, NUDGES = 2.0**-30, 4         # relative changes of what goes in, which show how far rounding moves an entry
+ZERO = 2.0**-40                     # of the largest gradient: the rounding left in sums that are 0 in exact arithmetic
+NUDGE, NUDGES = 2.0**-30, 4         # relative changes of the inputs, which show how far rounding moves an entry
 WORST_CONDITION = 2.0**20           # beyond it an entry tells nothing, and is not excused
-ROUNDING = 2.0**-36                 # of kappa: what tens of thousands of roundings in a row may leave
+ROUNDING = 2.0**-36                 # of kappa: the error that tens of thousands of successive roundings may leave
 
 
 class Numbers(dict):
-    """{key: array} of a file, the keys that have been answered, compared or used to compute what is compared, and those that
-    were looked for in vain.
+    """{key: array} of a file; also the keys that have been answered, compared or used to compute something compared, and the
+    keys that were looked for in vain.
     """
 
     def __init__(self, found):
@@ -59,7 +59,7 @@ def under(prefix, found):
 
 
 def answered(prefix, found, names=None):
-    """`under`, of these names alone if they are given, all of which count as answered."""
+    """`under`, restricted to these names if given; all of them count as answered."""
     chosen = {key: value for key, value in under(prefix, found).items() if names is None or key in names}
     found.answer(prefix, chosen)
     return chosen
@@ -74,13 +74,13 @@ def relative(given, theirs):
 
 
 def difference(given, theirs):
-    """The largest relative difference of two arrays; infinite where the shapes differ."""
+    """The largest relative difference of two arrays; infinite if the shapes differ."""
     given, theirs = np.asarray(given), np.asarray(theirs)
     return np.inf if given.shape != theirs.shape else float(relative(given, theirs).max(initial=0))
 
 
 def largest(given, theirs):
-    """The largest difference over two dictionaries of arrays; infinite where their keys differ."""
+    """The largest difference over two dictionaries of arrays; infinite if their keys differ."""
     if given.keys() != theirs.keys():
         return np.inf
     return worst(difference(given[key], theirs[key]) for key in theirs)
@@ -91,13 +91,13 @@ def worst(differences):
     return float(np.max(list(differences), initial=0))
 
 
-# -- where entries by themselves are no measure -----------------------------------------------------------------------
+# -- entries that cannot be measured by themselves --------------------------------------------------------------------
 
 class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
-    `zeros`: entries that are 0 in exact arithmetic, {name: array of booleans}; these are measured by `size`, and `beside`
-    says what that is.
+    `zeros`: entries that are 0 in exact arithmetic, {name: array of booleans}; these are measured relative to `size`, and
+    `beside` says what that is.
     """
 
     given: dict
@@ -108,7 +108,7 @@ class Pair(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """`entrywise`: the largest relative difference of an entry; `measure`: the same, but for entries that `reason` names."""
+    """`entrywise`: the largest relative difference of an entry; `measure`: the same, in the units given by `reason`."""
 
     entrywise: float
     measure: float
@@ -116,12 +116,12 @@ class Difference(NamedTuple):
 
 
 def pair(given, theirs):
-    """A quantity of one array."""
+    """A quantity that is one array."""
     return Pair({"": np.asarray(given)}, {"": np.asarray(theirs)})
 
 
 def gradients(given, theirs):
-    """Gradients of a loss in parameters: some, as of a bias that a normalisation takes out again, are 0 in exact arithmetic."""
+    """Gradients of a loss in parameters: some are 0 in exact arithmetic, as for a bias that a normalisation removes again."""
     size = max((np.abs(array).max(initial=0) for array in theirs.values()), default=0.0)
     zeros = {name: (np.abs(given[name]) <= ZERO * size) & (np.abs(theirs[name]) <= ZERO * size)
              for name in theirs if name in given and given[name].shape == theirs[name].shape}
@@ -129,7 +129,7 @@ def gradients(given, theirs):
 
 
 def judged(pairs, again=None):
-    """{quantity: Difference}.  `again(rng)`: {quantity: Pair} once more, what goes in being nudged."""
+    """{quantity: Difference}.  `again(rng)`: {quantity: Pair} once more, with nudged inputs."""
     runs = []
 
     def nudged(quantity):
@@ -156,7 +156,7 @@ def judgement(pair, nudged):
 
 
 def measured_as_zeros(pair, entries, reasons):
-    """Differences of entries that are 0 in exact arithmetic, beside the pair's size."""
+    """Differences of entries that are 0 in exact arithmetic, relative to the pair's size."""
     found = []
     for name, zero in pair.zeros.items():
         zero = zero & ~(entries[name] <= ALLOWED)
@@ -165,16 +165,16 @@ def measured_as_zeros(pair, entries, reasons):
             entries[name] = np.where(zero, apart / pair.size, entries[name])
             found.append(name)
     if found:
-        reasons.append(f"entries of {listed(found)} are 0 in exact arithmetic, and measured beside {pair.beside}")
+        reasons.append(f"entries of {listed(found)} are 0 in exact arithmetic, and measured relative to {pair.beside}")
 
 
 def excusable(entry):
-    """Which differences rounding could explain at all."""
+    """The differences that rounding could explain at all."""
     return (ALLOWED < entry) & (entry <= ROUNDING * WORST_CONDITION)
 
 
 def measured_by_condition(pair, entries, runs, reasons):
-    """Differences beside kappa, by which an entry changes where all that goes in changes by 1, relatively."""
+    """Differences relative to kappa, the change of an entry per relative change of all inputs."""
     found, most = [], 1.0
     for name, entry in entries.items():
         over = excusable(entry)
@@ -191,12 +191,12 @@ def measured_by_condition(pair, entries, runs, reasons):
         found += [name] if excused.any() else []
     if found:
         of = f" of {listed(found)}" if any(found) else ""
-        reasons.append(f"entries{of} are ill-conditioned, as differences and exponentials can be, and measured beside kappa, "
+        reasons.append(f"entries{of} are ill-conditioned, as differences and exponentials can be, measured relative to kappa, "
                        f"up to {most:.0e} times the entry")
 
 
 def nudged(found, rng):
-    """The numbers with all parameters, statistics and data changed relatively by NUDGE or not, towards 0: pixels stay some."""
+    """The numbers, each changed by a relative NUDGE towards 0 or not: pixels stay pixels."""
     def changed(key, array):
         goes_in = key.startswith(("param/", "buffer/", "in/")) and array.dtype.kind == "f"
         return array * (1 - NUDGE * rng.choice((0, 1), array.shape)) if goes_in else array

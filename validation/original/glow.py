@@ -1,7 +1,7 @@
-"""Glow, against its authors' numbers and those of a port.
+"""Glow, compared with its authors' numbers and with a port's numbers.
 
-The authors' arrays are images (N, H, W, C), kernels (I, J, C, M) and matrices that rows are multiplied by; the port's are
-laid out as ours.
+The authors' arrays are images (N, H, W, C), kernels (I, J, C, M) and matrices that multiply rows; the port's arrays are
+laid out like ours.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def channels_last(x):
     return np.moveaxis(x, -3, -1)
 
 
-# theirs of our array; ours of theirs and of the variables `others`, None where another variable gives it; and, where it
-# differs, theirs of our gradient, given (gradient, parameter)
+# theirs from our array; ours from theirs and from the variables `others`, None if another variable gives it; and, if it
+# differs, theirs from our gradient, given (gradient, parameter)
 Entry = namedtuple("Entry", "path theirs ours gradient others", defaults=(None, ()))
 
 
 class Names:
     """{their name: Entry} for one configuration of the authors' code, images of C channels.
 
-    `entries`: their trained variables; `constants`: those that they do not train, permutations and signs.  Our parameters are
-    those of the flow, and of the classifier beside them.
+    `entries`: their trained variables; `constants`: their untrained ones, permutations and signs.  Our parameters are
+    the parameters of the flow and of the classifier.
     """
 
     def __init__(self, config, C):
@@ -135,23 +135,23 @@ class Names:
         self.constants[f"{name}/indices_inverse"] = Entry(path, np.argsort, None)
 
     def our(self, name, theirs):
-        """Our array of their variable `name`."""
+        """Our array for their variable `name`."""
         entry = (self.entries | self.constants)[name]
         return entry.ours(theirs[name], *(theirs[other] for other in entry.others))
 
     def ours(self, theirs):
-        """Our parameters and permutations, nested, of a dictionary of theirs."""
+        """Our parameters and permutations, nested, from a dictionary of theirs."""
         return nest({entry.path: self.our(name, theirs) for name, entry in (self.entries | self.constants).items()
                      if entry.ours is not None})
 
     def theirs(self, model):
-        """A dictionary of all of theirs of our flow and classifier."""
+        """A dictionary of all their variables, from our flow and classifier."""
         flow, flat = model.flow, self.checked(model.params())
         return ({name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
                 | {name: entry.theirs(at_path(flow, entry.path)) for name, entry in self.constants.items()})
 
     def gradients(self, params_bar, params):
-        """A dictionary of theirs of our gradients."""
+        """A dictionary of their gradients, from our gradients."""
         bars, flat = self.checked(params_bar), self.checked(params)
         return {name: entry.theirs(bars[entry.path]) if entry.gradient is None else
                 entry.gradient(bars[entry.path], flat[entry.path]) for name, entry in self.entries.items()}
@@ -172,7 +172,7 @@ def classifies(config):
 
 
 class Model:
-    """A flow and, where their loss has a second term, the classifier `net`, of images x of the classes y."""
+    """A flow and, if their loss has a second term, the classifier `net`, for images x of the classes y."""
 
     def __init__(self, config, flow, net, x, y):
         self.config, self.flow, self.net, self.x, self.y = config, flow, net, x, y
@@ -205,7 +205,7 @@ class Model:
 
 
 def model_of(config, C, theirs, x, y):
-    """The model of their configuration with their variables, of images x of C channels and of the classes y."""
+    """The model of their configuration with their variables, for images x of C channels and the classes y."""
     size = x.shape[-1]
     permutation = ("reverse", "shuffle", "lu" if config.get("lu") else "1x1")[config["flow_permutation"]]
     flow = glow(np.random.default_rng(0), (C, size, size), config["n_levels"], config["depth"], config["width"],
@@ -219,7 +219,7 @@ def model_of(config, C, theirs, x, y):
 
 
 def data(config, theirs):
-    """x of their pixels and their noise."""
+    """x from their pixels and their noise."""
     n = 2 ** config["n_bits_x"]
     pixels = np.floor(theirs["in/x_int"] / 2 ** (8 - config["n_bits_x"]))
     return image(pixels / n - 0.5 + theirs["in/uniform"] / n)
@@ -230,13 +230,13 @@ def bits(log_prob, config, D):
 
 
 def pixels(x, config):
-    """Of decoded images; where latents are too large for that, the authors' casts make 0 of NaN."""
+    """The difference of decoded images; where latents are too large to decode, the authors' casts turn NaN into 0."""
     x = np.clip(np.nan_to_num(x, nan=-1), -1, 1)
     return channels_last(quantised(x, bins=2 ** config["n_bits_x"], low=-0.5, high=0.5))
 
 
 def latents(flow, theirs):
-    """Our flat latents of their list of noises, each (H, W, C), end to end."""
+    """Our flat latents from their list of noises, each (H, W, C), end to end."""
     shapes = flow.latent_shapes()
     pieces = np.split(theirs, np.cumsum([np.prod(shape) for shape in shapes])[:-1], -1)
     return flow.pack([image(piece.reshape(-1, *shape[1:], shape[0])) for piece, shape in zip(pieces, shapes)])
@@ -279,7 +279,7 @@ def constants(theirs):
 def initial(config, C, theirs, x):
     """Data-dependent initialisation, from their drawn weights: scales, and centres in units of the channel's deviation.
 
-    A second actnorm finds channels whose mean is 0 but for rounding, so that the ratio of two centres says nothing.
+    A second actnorm finds channels whose mean is 0 up to rounding, so that the ratio of two centres is meaningless.
     """
     drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in under("init/", theirs).items()}
     model = model_of(config, C, constants(theirs) | drawn, x, theirs["in/y"])
@@ -294,7 +294,7 @@ def initial(config, C, theirs, x):
 
 
 def live(names, theirs):
-    """Their parameters that have a counterpart: 0 in place of those that multiply zeros."""
+    """Their parameters that have a counterpart: 0 in place of parameters that multiply zeros."""
     return {name: entry.theirs(names.our(name, theirs)) for name, entry in names.entries.items()}
 
 
@@ -362,7 +362,7 @@ def output_scale_bar(bar, prefix="", logs_shape=(-1, 1, 1)):
 
 
 def of_map(f, as_theirs, name, theirs):
-    """A bijector's value, log-det and gradients, and its inverse of what they gave."""
+    """A bijector's value, log-det and gradients, and its inverse at their results."""
     given = under(f"{name}/", theirs)
     (z, log_det), pullback = f.vjp(given["in/x"])
     x_bar, bar = pullback(given["in/cotangent"], given["in/ct_logdet"])
@@ -415,7 +415,7 @@ def of_initialisation(theirs):
 
 
 def of_split(param, theirs):
-    """The kept half, and log N of the other given it."""
+    """The kept half, and log N of the other half given it."""
     given = under("split2d/", theirs)
     C, H, W = given["in/x"].shape[1:]
     half = C // 2 * H * W
@@ -450,7 +450,7 @@ def of_squeeze(config, theirs):
 # -- the port's step --------------------------------------------------------------------------------------------------
 
 def permutation(param, buffer, C):
-    """(the linear map of a step, the port's gradients of ours), by what the file holds."""
+    """(the linear map of a step, the port's gradients from ours), depending on the contents of the file."""
     if "invconv.weight" in param:
         return DenseLinear(param["invconv.weight"], None), lambda bar: {"invconv.weight": bar["W"]}
     if "invconv.l" in param:

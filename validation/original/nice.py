@@ -1,4 +1,4 @@
-"""NICE, against its authors' numbers."""
+"""NICE, compared with its authors' numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paths_of(config):
 
 
 def as_theirs(params, paths):
-    """The nested arrays of a flow by their names."""
+    """The nested arrays of a flow, under their names."""
     flat = dict(flatten(params))
     if flat.keys() != {path for path, _ in paths.values()}:
         raise ValueError("a parameter of the flow has no counterpart in the authors' code")

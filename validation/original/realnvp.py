@@ -1,7 +1,7 @@
-"""RealNVP, against its authors' numbers.
+"""RealNVP, compared with its authors' numbers.
 
 Their names: "coupling_2/resnet/block_0/bn_in/beta"; their images are (N, H, W, C), their kernels (H, W, in, out).  A file
-holds one coupling with its output's normalisation, or a whole model, of theirs or of a port (`realnvp_ports`).
+holds one coupling with its output's normalisation, or a whole model, the authors' or a port's (`realnvp_ports`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def flat_latents(z, shape, scales, recursion_type):
 # -- names ------------------------------------------------------------------------------------------------------------
 
 def scopes(config, prefix="model"):
-    """The scopes of a model's couplings, in the order in which images pass them."""
+    """The scopes of a model's couplings, in the order that images pass them."""
     for i in range(config["n_scale"]):
         last = i == config["n_scale"] - 1
         yield from (f"{prefix}/scale_{i}/coupling_{k}" for k in ((0, 1, 2, 3) if last else (0, 1, 2, 4, 5, 6)))
@@ -56,7 +56,7 @@ def scopes(config, prefix="model"):
 # -- flows ------------------------------------------------------------------------------------------------------------
 
 def switches(theirs, scope) -> dict:
-    """The settings of the authors' code that show in the names of its variables, `scope` being that of a first coupling."""
+    """The settings of the authors' code that show in the names of its variables; `scope` is the scope of a first coupling."""
     found = under("param/", theirs)
     return {"batch_norm": any("/bn_in/" in name for name in found),
             "weight_norm": any(name.endswith("/magnitude") for name in found),
@@ -88,12 +88,12 @@ def model_flow(config, theirs, shape):
 
 
 def counts_no_step(name):
-    """Is it not the count of batches beside a moving statistic?"""
+    """Is the variable something other than the count of batches kept with a moving statistic?"""
     return not name.endswith("/step")
 
 
 def filled(flow, named, theirs):
-    """The flow with their parameters and moving statistics.  ValueError where names do not match."""
+    """The flow with their parameters and moving statistics.  ValueError if names do not match."""
     given = answered("param/", theirs) | answered("buffer/", theirs, [k for k in under("buffer/", theirs) if counts_no_step(k)])
     if given.keys() != named.keys():
         raise ValueError(f"names without a counterpart: {sorted(given.keys() ^ named.keys())}")
@@ -209,7 +209,7 @@ def loss_and_gradients(mode, flow, x, config, theirs, named):
 def stepped(flow, x, config, theirs, named, gradients):
     """The parameters after one step of training.
 
-    Where a gradient is 0 in exact arithmetic, Adam divides what rounding has left of it by eps: a step of that part of the
+    If a gradient is 0 in exact arithmetic, Adam divides its rounding error by eps: the step is that fraction of the
     learning rate.
     """
     given = config["adam"]
@@ -223,13 +223,13 @@ def stepped(flow, x, config, theirs, named, gradients):
 
 
 def in_single_precision(adam):
-    """The optimiser whose numbers TensorFlow holds as float32, also where parameters are float64."""
+    """The optimiser whose numbers TensorFlow holds as float32, even if parameters are float64."""
     numbers = {key: float(np.float32(getattr(adam, key))) for key in ("learning_rate", "beta1", "beta2", "eps")}
     return dataclasses.replace(adam, **numbers)
 
 
 def reader(theirs):
-    """The function that reads a file's kind, told by its keys."""
+    """The function that reads this kind of file, recognised by its keys."""
     if realnvp_ports.port_of(theirs):
         return realnvp_ports.compared
     if "out/squeeze" in theirs:
@@ -238,7 +238,7 @@ def reader(theirs):
 
 
 def read(name) -> tuple:
-    """({quantity: Difference}, keys that nothing is compared with) of a file, a path or a name."""
+    """({quantity: Difference}, keys that are not compared) of a file, a path or a name."""
     config, theirs = numbers(name)
     theirs = realnvp_ports.read_names(theirs)
     compared = reader(theirs)
@@ -247,5 +247,5 @@ def read(name) -> tuple:
 
 
 def differences() -> dict:
-    """{file: {quantity: Difference}} of those in validation/practice/."""
+    """{file: {quantity: Difference}} for the files in validation/practice/."""
     return {name: read(name)[0] for name in FILES}

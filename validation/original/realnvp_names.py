@@ -1,8 +1,8 @@
-"""Where the parameters of a RealNVP of images stand, by the names of three codes: the authors' and two ports'.
+"""The places of an image RealNVP's parameters, by the names in three codes: the authors' and two ports'.
 
-A role says what a layer is in a network: ("in",) the normalisation of its input; ("first",), ("skip", k), ("block", k, "norm",
-j), ("block", k, "conv", j, last), ("pre_out",) and ("out",) of a network with residual blocks; ("norm", j) and ("conv", j,
-last) of one without.  A dialect names roles, and what is inside them.
+A role says what a layer does in a network: ("in",) the normalisation of its input; ("first",), ("skip", k), ("block", k,
+"norm", j), ("block", k, "conv", j, last), ("pre_out",) and ("out",) of a network with residual blocks; ("norm", j) and
+("conv", j, last) of a network without them.  A dialect names roles, and the variables inside them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from refflow.maps.coupling import Coupling, MaskedInput
 from refflow.maps.normalization import BatchNorm
 from refflow.maps.shape import FactorOut
 
-# path in params(); part: the channels of it that are theirs; ours of theirs, and theirs of ours given an array of theirs
+# path in params(); part: the channels that belong to theirs; ours from theirs, and theirs from ours given an array of theirs
 Entry = namedtuple("Entry", "path part ours theirs")
 CONVOLUTIONS = Conv2d, WeightNormConv2d
 
@@ -72,7 +72,7 @@ class Authors:
 
 
 class Port:
-    """PyTorch modules, laid out as ours but for axes of length 1."""
+    """PyTorch modules, laid out like ours except for axes of length 1."""
 
     norm = {"weight": ("gain",), "bias": ("bias",), "running_mean": ("mean",), "running_var": ("var",)}
     kernel = {"weight_v": ("v",), "weight": ("W",), "weight_g": ("g",), "bias": ("b",)}
@@ -148,7 +148,7 @@ class Fmu2(Port):
 # -- the walk ---------------------------------------------------------------------------------------------------------
 
 def names(flow, scopes, dialect=Authors()):
-    """{their name: Entry} of what stands in params(); `scopes`: those of their couplings, in order."""
+    """{their name: Entry} for everything in params(); `scopes`: the scopes of their couplings, in order."""
     scopes, found = iter(scopes), {}
     for path, stages in chains(flow.bijector, ("bijector",)):
         scope = None
@@ -197,7 +197,7 @@ def of_module(layer, path, module, dialect):
 
 
 def modules(layers, path):
-    """(role, path, layer) of the normalisations and convolutions of a network, whose first layers are those of its input."""
+    """(role, path, layer) of the normalisations and convolutions of a network, whose first layers belong to its input."""
     layers = list(enumerate(layers))
     first = next(i for i, layer in layers if isinstance(layer, CONVOLUTIONS))
     for i, layer in layers[:first]:
@@ -224,7 +224,7 @@ def modules(layers, path):
 
 
 def numbered(layers, role):
-    """Roles of the normalisations and of the convolutions among layers, numbered each."""
+    """Roles of the normalisations and of the convolutions among layers, each kind numbered."""
     norms, last = 0, sum(isinstance(layer, CONVOLUTIONS) for *_, layer in layers) - 1
     convolutions = 0
     for path, i, layer in layers:
@@ -239,7 +239,7 @@ def numbered(layers, role):
 # -- arrays -----------------------------------------------------------------------------------------------------------
 
 def by_their_names(nested, named, wanted):
-    """{their name: array} of the names `wanted`, as theirs are laid out where `wanted` holds arrays of theirs."""
+    """{their name: array} for the names `wanted`, laid out like theirs if `wanted` holds arrays of theirs."""
     like = wanted if isinstance(wanted, dict) else {}
     found = {}
     for name in wanted:

@@ -1,6 +1,6 @@
-"""RealNVP of images in two ports, chrischute/real-nvp and fmu2/realNVP, against numbers that they computed.
+"""RealNVP of images in two ports, chrischute/real-nvp and fmu2/realNVP, compared with numbers that they computed.
 
-Their arrays are laid out as ours.  A file holds one coupling with its output's normalisation, or a whole model; what its
+Their arrays are laid out like ours.  A file holds one coupling with its output's normalisation, or a whole model; what its
 configuration does not say is read from the names and shapes of its variables.
 """
 
@@ -27,22 +27,22 @@ from .comparison import Numbers, Pair, answered, gradients, pair, under
 from .realnvp_names import Chrischute, Fmu2, by_their_names, names
 
 DIALECTS = {"chrischute": Chrischute(), "fmu2": Fmu2()}
-TESTS = {"chrischute": "rescale.weight_g", "fmu2": "in_bn.weight"}      # the end of a name that a coupling of each has
+TESTS = {"chrischute": "rescale.weight_g", "fmu2": "in_bn.weight"}      # the end of a name that each port's couplings have
 COUNTS, NOISE = "num_batches_tracked", ("in/u", "in/noise", "in/uniform")
 NEWER = (".parametrizations.weight.original0", ".weight_g"), (".parametrizations.weight.original1", ".weight_v")
 
 
 def port_of(theirs):
-    """The port whose names a file's parameters have; None for another code's."""
+    """The port whose names a file's parameters have; None for another code."""
     return next((port for port, end in TESTS.items() if any(name.endswith(end) for name in under("param/", theirs))), None)
 
 
 # -- configurations ---------------------------------------------------------------------------------------------------
 
 def scopes_of(given, port):
-    """What stands in front of the names of each coupling, in the order in which images pass them: one list for each scale.
+    """The prefix of each coupling's names, in the order that images pass them: one list for each scale.
 
-    A coupling by itself is one scale of one.
+    A single coupling is one scale with one coupling.
     """
     alone = sorted({name.removesuffix(TESTS[port]) for name in given if name.endswith(TESTS[port])}, key=in_order)
     scales = {}
@@ -62,7 +62,7 @@ def in_order(scope):
 
 
 class Shape:
-    """What the variables of a coupling say of it."""
+    """What the variables of a coupling say about it."""
 
     def __init__(self, given, scope, port, channels):
         self.given, self.scope = {k.removeprefix(scope): v for k, v in given.items() if k.startswith(scope)}, scope
@@ -88,7 +88,7 @@ class Shape:
 
 
 def flips(config, port, checkerboard):
-    """[Does the part pass that does not in the first coupling of the port's models?], both where a file does not say."""
+    """[Does the part pass that does not pass in the first coupling of the port's models?], both if a file does not say."""
     if port == "chrischute":
         return [bool(config["reverse_mask"])] if "reverse_mask" in config else [False, True]
     given = config.get("mask_config", (config.get("args") or [None])[-1])
@@ -96,7 +96,7 @@ def flips(config, port, checkerboard):
 
 
 def normalised_outputs(config, theirs):
-    """[Is there a normalisation behind the couplings?], both where a file does not say."""
+    """[Is there a normalisation after the couplings?], both answers if a file does not say."""
     if "coupling_bn" in config:
         return [bool(config["coupling_bn"])]
     before, after = under("buffer/", theirs), under("buffer_after_train/", theirs)
@@ -105,7 +105,7 @@ def normalised_outputs(config, theirs):
 
 
 def settings_of(config, theirs, port, shape):
-    """[settings of `image_realnvp`] that are the port's and that a file and its variables show, all that they may be."""
+    """[settings of `image_realnvp`] that the port has and that a file and its variables show, with all possible values."""
     chosen = PORTS[port] | shape.networks()
     if port != "fmu2":
         return [chosen]
@@ -148,7 +148,7 @@ def model_flows(config, theirs, port, scopes):
 
 
 class Input(NamedTuple):
-    """What a flow takes for the data x, its slope in x, and the logit in front of it."""
+    """The flow's input for the data x, its slope in x, and the logit before it."""
 
     data: np.ndarray
     slope: float = 1.0
@@ -170,7 +170,7 @@ def inputs_of(theirs, port):
 def flow_of(config, theirs, port):
     """(the flow with their numbers, {their name: Entry}, Input, the number of scales).
 
-    Of the flows and inputs that a file may mean, those that come nearest to its latents.
+    Among the flows and inputs that a file may mean, the ones that come nearest to its latents.
     """
     image, scopes = theirs["in/x"].shape[1:], scopes_of(under("param/", theirs), port)
     in_turn, meant = [scope for scale in scopes for scope in scale], []
@@ -202,7 +202,7 @@ def is_unused(name, named):
 
 
 def filled(flow, named, theirs, port):
-    """The flow with their parameters and moving statistics.  ValueError where names do not match."""
+    """The flow with their parameters and moving statistics.  ValueError if names do not match."""
     given = answered("param/", theirs)
     given |= answered("buffer/", theirs, [name for name in under("buffer/", theirs) if not is_unused(name, named)])
     directions = {name for name in given if port == "chrischute" and name.endswith("rescale.weight_v")}
@@ -288,7 +288,7 @@ def log_scales(flow, x, train):
 
 
 def at_statistics_of(flow, x):
-    """The flow whose moving statistics are those of the batch x."""
+    """The flow with the statistics of the batch x as its moving statistics."""
     biased, record = flow.replace(**nest({(*path, "unbiased"): False for path, _ in norms(flow)})), {}
     of_batch(biased, record).log_prob(x)
     return with_statistics(biased, record, 1.0)

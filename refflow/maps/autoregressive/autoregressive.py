@@ -1,29 +1,29 @@
 r"""Autoregressive map with any family of elementwise maps.
 
-With `h = net(z)`, the `P` outputs `h_j` for entry `j` depending, in some order, on entries before `j` alone, and with the map
+Let `h = net(z)`.  The `P` outputs `h_j` for entry `j` depend, in some order, only on entries before `j`.  With the map
 `f_j` = f(.; `fields(h_j)`) of a family,
     x_j = f(z_j; fields(h_j))                                                       (1)
     z_j = f^-1(x_j; fields(h_j))                with h_j at the entries before j    (2)
     J = diag(f'_j) + dx/dh dh/dz                                                    (3)
     log|det J| = sum_j log|f'_j(z_j)|                                               (4)
-`J` is triangular in that order.  (1) is one pass of the network.  (2) is one for each level of entries in turn,
+`J` is triangular in that order.  (1) is one pass of the network.  (2) is one pass for each level of entries in turn,
     n_j = 1 + max_i n_i                         over the i that h_j depends on, or 1 if there are none      (5)
-being the level of entry `j`: `D` passes where each entry depends on all before it, two for a coupling.
+where `n_j` is the level of entry `j`: `D` passes if each entry depends on all before it, two for a coupling.
 
 Reverse rule of (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the network:
     y_bar, fields_bar = f*(x_bar, l_bar),   h_bar = fields*(fields_bar)             (6)
     z_bar = y_bar + net*(h_bar)                                                     (7)
-`dx/dh` in (3) is (6) for `l_bar = 0, x_bar = 1`, each `x_j` depending on its own `h_j` alone.
+`dx/dh` in (3) is (6) for `l_bar = 0, x_bar = 1`, because each `x_j` depends only on its own `h_j`.
 
-Reverse rule of (2): `z_j` is used again in the `h_i` of entries after `j`, so with `g` the whole cotangent of `z`,
+Reverse rule of (2): `z_j` is used again in the `h_i` of entries after `j`, so with `g` for the whole cotangent of `z`,
     x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)  (8)
     g = z_bar + net*(h_bar)                                                         (9)
-These are triangular equations, whose `x_bar` is `J^-T (z_bar - l_bar grad log|det J|)`, and they are solved by substitution:
-in the last level `g = z_bar`, and once (8) is known in all levels after one, (9) is complete in that one.  No matrix is
-formed.  The network's parameters have the cotangents of `net*` at the whole `h_bar`.
+These equations are triangular, with `x_bar = J^-T (z_bar - l_bar grad log|det J|)`, and are solved by substitution:
+in the last level `g = z_bar`, and once (8) is known in all later levels, (9) is complete in a level.  No matrix is
+formed.  The network's parameters get their cotangents from `net*` at the whole `h_bar`.
 
-Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`; data to
-latents is one pass in the second, whose map is the inverse of such a one.
+Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`.  In the
+second, the map is the inverse of this one, so that data to latents is one pass.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from ..elementwise.examples import layout
 
 
 NOTHING = [[False]] * 2
-SECOND = [[False, False], [True, False]] * 2            # outputs for two entries of which the second depends on the first
+SECOND = [[False, False], [True, False]] * 2            # outputs for two entries; the second depends on the first
 
 
 def after(order, layout="halves"):
-    """A masked layer with two outputs for each of three entries, which see the entries before it in the order."""
+    """A masked layer with two outputs for each of three entries, which see only the entries before it in the order."""
     place, repeated = np.argsort(order), {"halves": np.tile, "interleaved": np.repeat}[layout]
     own, W = repeated(place, 2), np.cos(np.arange(18)).reshape(6, 3)
     return MaskedDense(W, own[:, None] > place, W[:, 0])
@@ -54,12 +54,12 @@ def after(order, layout="halves"):
 
 @bijector(source="arXiv:1606.04934")
 class Autoregressive(Bijector):
-    """x_j = f(z_j) with the family's map f at the outputs h_j of net(z), which depend on entries before j alone.
+    """x_j = f(z_j) with the family's map f at the outputs h_j of net(z), which depend only on entries before j.
 
     `net`: from events (D,) to P outputs for each entry, in `layout` "halves" (P blocks) or "interleaved" (P neighbours), as
     `masked_dense_network` makes them; `family`: an elementwise class with a map from P unconstrained numbers to its fields.
-    The order is any in which the net's dependence is strictly triangular.  The event's domain is the family's.  ValueError
-    where there is no such order, or where net, family and event do not fit.
+    The order is any one that makes the net's dependence strictly triangular.  The event's domain is the family's.  ValueError
+    if there is no such order, or if net, family and event do not fit.
     """
 
     net: Conditioner = child()
@@ -87,7 +87,7 @@ class Autoregressive(Bijector):
         self._set("levels", levels(self.net.depends((D,))[self.rows(D)].any(1)))
 
     def size(self):
-        """D: of the net's events, or, where these are not known before its context is filled in, of its outputs."""
+        """D, from the net's events, or from its outputs if its events are not known before its context is filled in."""
         if self.net.fixed_shape is not None:
             return self.net.fixed_shape[0]
         if not self.net.needs("context"):
@@ -227,7 +227,7 @@ def levels(pattern):
 
 
 def offending(pattern):
-    """The first output i and the first input j on which it depends though z_j comes after it."""
+    """The first output i, and the first input j on which it depends although z_j comes after it."""
     reach = pattern
     for _ in range(len(pattern).bit_length()):
         reach = reach | boolean_product(reach, reach)

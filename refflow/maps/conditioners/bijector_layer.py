@@ -2,7 +2,7 @@ r"""A bijector as a layer of a network.
 
     h = f(a)                                                                        (1)
     dh/da = J,   J = df/da                                                          (2)
-Its log-det is not counted.  Reverse rule, with f's own pullback at `a`:
+The log-det of `f` is not counted.  Reverse rule, with f's own pullback at `a`:
     a_bar, f_bar = f* (h_bar, 0)                                                    (3)
 
 Source: the definition.  Networks normalise with it: `BijectorLayer(BatchNorm(...))`.

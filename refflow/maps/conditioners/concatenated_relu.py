@@ -7,7 +7,7 @@ r"""Concatenated rectifier of images, `(C, H, W) -> (2 C, H, W)` or, with a cons
 with the subgradient 0 at 0.  Reverse rule:
     a_bar_k = factor (h_bar_k [factor a_k > 0] - h_bar_(C+k) [factor a_k < 0])      (5)
 
-Source: Shang, Sohn, Almeida & Lee, arXiv:1603.05201; with `M`, the mask of a coupling, Dinh, Sohl-Dickstein & Bengio,
+Source: Shang, Sohn, Almeida & Lee, arXiv:1603.05201; with `M`, a coupling's mask, Dinh, Sohl-Dickstein & Bengio,
 arXiv:1605.08803.
 """
 
@@ -64,7 +64,7 @@ class ConcatenatedReLU(Conditioner):
 
     def slopes(self, a):
         """(of h_k, of h_(C+k)) in a_k."""
-        v = a if self.factor > 0 else -a                                # of the sign of factor a, which may round to 0
+        v = a if self.factor > 0 else -a                                # has the sign of factor a, which may itself round to 0
         return self.factor * (v > 0).astype(a.dtype), -self.factor * (v < 0).astype(a.dtype)        # (4)
 
     def jacobian(self, a):

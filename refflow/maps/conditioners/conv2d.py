@@ -3,11 +3,11 @@ r"""Convolution of images, `(C, H, W) -> (M, H, W)`, as in networks: a cross-cor
 With kernels `W` of `(M, C, I, J)` and `b` a number for each output,
     h_m(y, x) = b_m + sum_c sum_ij W_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2         (1)
 Positions outside the image, the border, are read as 0 (`padding` "zeros") or 1 ("ones").  With "edge" they are 0 and there
-is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends: `W` is `(M, C+1, I, J)`,
-unless `I = J = 1`, where no output reads the border.
+is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends.  `W` is then
+`(M, C+1, I, J)`, unless `I = J = 1`: then no output reads the border.
 
 With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0, (1) is a correlation with 0 outside the image
-(`correlation.py`) and a term that knows no `a`:
+(`correlation.py`) plus a term that is independent of `a`:
     h = corr(k, a) + E beta^T + b                                                   (2)
     E_m,ij = sum_c W_mcij                for "ones",       k = W                    (3)
     E_m,ij = W_m,C,ij                    for "edge",       k = W_{m,c<C}            (4)
@@ -17,7 +17,7 @@ Reverse rule: `a_bar` and `k_bar` from the correlation's pullback, and from (2)
     E_bar = (sum over the batch of h_bar) beta,   b_bar = sum_yx h_bar_yx           (6)
     W_bar_mcij = k_bar_mcij + E_bar_m,ij               for "ones"                   (7)
     W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (8)
-Where a partial sum of (1) or of `k_bar` overflows, that of `2^-e a`, the largest entry in `[1/2, 1)`, does not:
+Where a partial sum of (1) or of `k_bar` overflows, the one for `2^-e a`, whose largest entry is in `[1/2, 1)`, does not:
     corr(k, a) = 2^e corr(k, 2^-e a)                                                (9)
     k_bar(a) = 2^e k_bar(2^-e a)                                                    (10)
 
@@ -38,7 +38,7 @@ from .correlation import Correlation
 PADDINGS = ("zeros", "edge", "ones")
 
 
-# -- the equations, of kernels that a page may have made from others ---------------------------------------------------
+# -- the equations, for kernels that a page may have computed from others ----------------------------------------------
 
 def defined(m, a, W, b, padding):
     """(1) for nested lists."""
@@ -61,14 +61,14 @@ def defined(m, a, W, b, padding):
 
 
 def border(size, image, dtype):
-    """beta (H W, I J): is what an output reads on the border?"""
+    """beta (H W, I J): does an output read from the border?"""
     y, x = (np.arange(n)[:, None] + np.arange(k) - (k - 1) // 2 for n, k in zip(image, size))
     outside = ((y < 0) | (y >= image[0]))[:, None, :, None] | ((x < 0) | (x >= image[1]))[:, None, :]
     return outside.reshape(y.shape[0] * x.shape[0], y.shape[1] * x.shape[1]).astype(dtype)
 
 
 class Convolution:
-    """(2) with kernels W, shared or of each event of the batch.
+    """(2) with kernels W, shared, or one for each event of the batch.
 
     `forward(a)` -> h without b; `pullback(a, h_bar)` -> (a_bar, W_bar).
     """
@@ -133,7 +133,7 @@ def bias_bar(h_bar, b):
 
 
 def checked_channels(layer, kernels):
-    """C of the events that kernels (M, C or C+1, I, J) take; ValueError for a padding or kernels that are none."""
+    """C of the events that kernels (M, C or C+1, I, J) take; ValueError for an unknown padding or invalid kernels."""
     name, padding = type(layer).__name__, layer.padding
     if padding not in PADDINGS:
         raise ValueError(f"{name}: padding must be one of {PADDINGS}, not {padding!r}")
@@ -146,7 +146,7 @@ def checked_channels(layer, kernels):
 
 
 def output_of(kernels, C, shape):
-    """The shape of h for events of `shape`; ValueError where they have not C channels."""
+    """The shape of h for events of `shape`; ValueError unless they have C channels."""
     if len(shape) != 3 or shape[0] != C:
         raise ValueError(f"its images have C={C} channels")
     return (kernels[0], *shape[1:])
@@ -156,7 +156,7 @@ def output_of(kernels, C, shape):
 class Conv2d(Conditioner):
     """h = W * a + b; a (*batch, C, H, W), h (*batch, M, H, W), W (M, C, I, J), b (M,) or None.
 
-    `padding`: what is outside the image: "zeros", "ones", or "edge", zeros and a channel more that marks the border, for
+    `padding`: what is outside the image: "zeros", "ones", or "edge": zeros and one more channel that marks the border, for
     which W is (M, C+1, I, J) unless I = J = 1.
     """
 

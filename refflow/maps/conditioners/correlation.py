@@ -7,15 +7,15 @@ matrix `(M, C I J)` of the kernels, row by row:
     h = K G(a)                                                                      (2)
 one matrix product, whose adjoint adds the shifted copies up again:
     a_bar = G*(K^T h_bar),   K_bar = h_bar G(a)^T                                   (3)
-A position that `h_m` reads from `a_c` is one that `a_c` hands to `h_m`, so that the adjoint of (1) is a correlation too, with
+Each position that `h_m` reads from `a_c` is one to which `a_c` contributes, so the adjoint of (1) is also a correlation, with
     k'_cmij = k_{m,c,I-1-i,J-1-j},   p' = I-1-p = I//2,   q' = J//2                   (4)
-and, `K'` being the matrix `(C, M I J)` of `k'`,
+and, with `K'` for the matrix `(C, M I J)` of `k'`,
     a_bar = K' G(h_bar),   h = G*(K'^T a),   K'_bar = a G(h_bar)^T                  (5)
-`G` multiplies its argument's size by `I J`: (2) and (3) serve where `C <= M`, (4) and (5) where `M < C`, so that copies are
-made on the side with fewer channels alone.  For kernels of one entry `G` is the identity.
+`G` multiplies its argument's size by `I J`: (2) and (3) are used if `C <= M`, (4) and (5) if `M < C`, so that copies are
+made only on the side with fewer channels.  For kernels of one entry `G` is the identity.
 
-Images are taken in blocks, whose copies stay in the cache and are forgotten; kernels that differ from event to event make
-blocks of one.
+Images are processed in blocks, whose copies stay in the cache and are not kept.  If kernels differ from event to event, each
+block is one event.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Correlation:
 
 
 def turned(kernels):
-    """(4): outputs and inputs exchanged, each kernel turned by half a turn."""
+    """(4): outputs and inputs exchanged, each kernel rotated by half a turn."""
     return np.ascontiguousarray(np.swapaxes(kernels, -4, -3)[..., ::-1, ::-1])
 
 

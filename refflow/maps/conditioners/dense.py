@@ -6,10 +6,10 @@ r"""Dense layer, `R^N -> R^M`.
 Reverse rule, from `dh = dW a + W da + db`:
     a_bar = W^T h_bar                                                               (3)
     W_bar = h_bar a^T       b_bar = h_bar                                           (4)
-summed over the batch where `W` and `b` have none: with events as the rows of matrices `A` and `H_bar`, (1) is `A W^T + b`, (3)
-is `H_bar W` and (4) is `H_bar^T A`, one matrix product each.
+summed over the batch if `W` and `b` have no batch.  With events as the rows of matrices `A` and `H_bar`, (1) is `A W^T + b`,
+(3) is `H_bar W` and (4) is `H_bar^T A`, one matrix product each.
 
-Where a partial sum of (1) overflows, `W a = 2^e W (2^-e a)` with the largest entry of `2^-e a` in `[1/2, 1)` does not:
+Where a partial sum of (1) overflows, it does not in `W a = 2^e W (2^-e a)` with the largest entry of `2^-e a` in `[1/2, 1)`:
     h = 2^e W (2^-e a) + b                                                          (5)
 
 Source: the definition.

@@ -1,4 +1,4 @@
-"""Layers and masks from a `Source`: what pages with components are drawn with."""
+"""Layers and masks from a `Source`: used to draw pages with components."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dense(source, rows, columns, high=0):
 
 
 def convolution(source, outputs, inputs):
-    """One of 1 x 1 pixels."""
+    """A convolution with kernels of 1 x 1 pixels."""
     return Conv2d(weights(source, (outputs, inputs, 1, 1)), weights(source, (outputs,)))
 
 
@@ -34,7 +34,7 @@ def activation(source):
 
 
 def split(source, least=1):
-    """(mask, entries that pass, entries that do not), at least so many of the latter."""
+    """(mask, number of entries that pass, number that do not), with at least the given number of the latter."""
     size = source.count(least + 1, 3)
     passing = source.count(1, size - least)
     return source.orders((size,)) < passing, passing, size - passing

@@ -8,8 +8,8 @@ and for `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)` and `e = exp(-a^2/4
     dh/da = e^2 (M(-a) + a)/sqrt(2 pi)                                              (4)
     a_bar = h_bar dh/da                                                             (5)
 
-`M(-a)` is near `-1/a` below -12: (4) does not cancel.  `e^2` is multiplied as `(h_bar e) e`: it may lose digits below the
-smallest normal number, or be 0, where the product is neither.
+`M(-a)` is near `-1/a` below -12: (4) does not cancel.  The product with `e^2` is taken as `(h_bar e) e`: `e^2` may lose
+digits below the smallest normal number, or be 0, where the whole product does neither.
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """

@@ -44,7 +44,7 @@ class ImageContext(Conditioner):
         for layer in self.layers:
             given = tuple(layer.output_shape(shape))
             if given != wanted:
-                raise ValueError(f"{type(layer).__name__} gives images of shape {given}, its net numbers for {wanted}")
+                raise ValueError(f"{type(layer).__name__} gives images of shape {given}, its net gives numbers for {wanted}")
         return wanted
 
     def depends(self, shape):

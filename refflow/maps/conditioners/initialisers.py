@@ -7,9 +7,9 @@ For an array of shape `(n_out, n_in, *kernel)`,
     kaiming_uniform     U(-bound, bound),   bound = (6 / fan_in)^(1/2)              (4)
     xavier_normal       N(0, 2 / (fan_in + fan_out))                                (5)
     xavier_uniform      U(-bound, bound),   bound = (6 / (fan_in + fan_out))^(1/2)  (6)
-`U(-bound, bound)` has variance `bound^2/3`, so (3) and (4) have one variance, and (5) and (6).  Kaiming's keeps the second
-moment of activations constant from layer to layer after ReLU, whose output has half the second moment of its input;
-Xavier's is the compromise between doing so forwards and backwards where the activation is near the identity.
+`U(-bound, bound)` has variance `bound^2/3`, so (3) and (4) have the same variance, and so do (5) and (6).  Kaiming's keeps
+the second moment of activations constant from layer to layer after ReLU, whose output has half the second moment of its input;
+Xavier's is the compromise between doing so forwards and backwards if the activation is near the identity.
 
 Source: (3) (4) He, Zhang, Ren & Sun, arXiv:1502.01852, section 2.2; (5) (6) Glorot & Bengio, AISTATS 2010, section 4.2.1.
 """
@@ -76,6 +76,6 @@ def xavier_uniform(rng, shape, dtype=np.float64):
 
 
 def zero(rng, shape, dtype=np.float64):
-    """0: the layer starts as its bias."""
+    """0: at the start, the layer's output is its bias."""
     checked(rng, dtype)
     return np.zeros(shape, dtype)

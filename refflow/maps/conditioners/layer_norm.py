@@ -5,26 +5,26 @@ r"""Layer normalisation over the entries of an event.
     r = (v + eps)^(-1/2),   n = r d                                                 (3)
     h = gain n + bias                                                               (4)
     dh_i/da_j = gain_i r (delta_ij - 1/N - n_i n_j / N)                             (5)
-`eps > 0` is the source's: a number, not a parameter.
+`eps > 0` comes from the source; it is a number, not a parameter.
 
-Rounding.  The entries may be nearly equal, so that the rounding of `mu` is large beside `d`; it is the mean of the computed
-`d`, exactly up to the rounding of `d` itself, and is taken off:
+Rounding.  The entries may be nearly equal, so that the rounding of `mu` is large compared with `d`; it is the mean of the
+computed `d`, exactly up to the rounding of `d` itself, and is subtracted:
     d <- d - 1/N sum_j d_j                                                          (6)
-Squares overflow, or vanish beside `eps`, long before `a` does.  With `d = 2^e d'`, of largest entry in `[1/2, 1)` (`e` is that
-of `eps` where `d` is 0), and `k` the larger of `e` and half the exponent of `eps`,
+Squares overflow, or vanish against `eps`, long before `a` does.  Let `d = 2^e d'` with its largest entry in `[1/2, 1)` (if
+`d` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
     r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (7)
     n = 2^(e-k) r' d'                                                               (8)
-exact but for (7): neither term under the root overflows, and one is at least `1/(4 N)`.
+exact except for (7): neither term under the root overflows, and one is at least `1/(4 N)`.
 
-Reverse rule, from (5), the mean over the entries written as mean:
+Reverse rule, from (5), where mean is the mean over the entries:
     gain_bar = h_bar n       bias_bar = h_bar                                       (9)
     g = gain h_bar,   c = g - mean g                                                (10)
     a_bar = r (c - n mean(n c))                                                     (11)
           = r c eps r^2                                     for N = 2               (12)
 For two entries `n = +-(1 - eps r^2)^(1/2)` and `c = +-c_1`, so that (11) cancels to (12).
 
-The unit of error is normwise: (11) projects on what is orthogonal to 1 and `n`, and where one entry of `a` outweighs all
-others, its own `a_bar` is the small difference of large numbers.
+The unit of error is normwise: (11) projects onto the orthogonal complement of 1 and `n`, and if one entry of `a` outweighs all
+others, its own `a_bar` is a small difference of large numbers.
 
 Source: Ba, Kiros & Hinton, arXiv:1607.06450.
 """

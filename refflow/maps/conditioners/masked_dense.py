@@ -8,7 +8,7 @@ so that `h_i` does not depend on `a_j`, whatever the weights, where
 Reverse rule, from `dh_i = sum_j M_ij (dW_ij a_j + W_ij da_j) + db_i`:
     a_bar_j = sum_i M_ij W_ij h_bar_i                                               (4)
     W_bar_ij = M_ij h_bar_i a_j       b_bar_i = h_bar_i                             (5)
-Sums over the batch, and a partial sum of (1) that overflows, are as in `dense.py`.
+Sums over the batch, and partial sums of (1) that overflow, are handled as in `dense.py`.
 
 Source: Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, section 3.
 """
@@ -50,7 +50,7 @@ class MaskedDense(Conditioner):
                 for row, sees, b_i in zip(W, connects, b)]                          # (1)
 
     def weights(self):
-        """What multiplies a."""
+        """The matrix that multiplies a."""
         return self.W * self.connects                                               # (2)
 
     def forward(self, a):

@@ -1,18 +1,17 @@
-r"""Masked dense networks: `P` outputs for each of `D` entries, those of an entry seeing the entries before it alone.
+r"""Masked dense networks: `P` outputs for each of `D` entries; the outputs of an entry see only the entries before it.
 
-Every input, hidden unit and output has a degree `m`.  In an order of the entries, that of the k-th entry and of its `P`
-outputs is `k`, from 1 to `D`; that of a context is 0.  A unit of degree `m'` sees one of degree `m` in the layer before it
-where
+Every input, hidden unit and output has a degree `m`.  In an order of the entries, the k-th entry and its `P` outputs have
+degree `k`, from 1 to `D`; a context has degree 0.  A unit of degree `m'` sees a unit of degree `m` in the layer before it if
     m' >= m                                 in a hidden layer                       (1)
     m' > m                                  in the last layer                       (2)
 Thus a hidden unit of degree `m` sees the first `m` entries, and the outputs of the k-th entry see the first `k - 1`.
 
-Degrees of hidden units run from `m_0`, the least degree of an input but at most `D - 1`, to `D - 1`.  A unit of degree 0 sees
-the context alone, if there is one.
+Degrees of hidden units run from `m_0`, the least degree of an input but at most `D - 1`, to `D - 1`.  A unit of degree 0
+sees only the context, if there is one.
     m_i = m_0 + (i mod (D - m_0)),   i = 0, 1, ...                                  "sequential"    (3)
     m_0 <= m_i < D                          uniform, m_0 here the least degree in the layer before, "random"    (4)
 
-Source: (1) (2) (4) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4; (3) as nflows has it.
+Source: (1) (2) (4) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4; (3) as in nflows.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ DEGREES = ("sequential", "random")
 
 def masked_dense_network(rng, size, hidden, outputs_per_entry, order="left-to-right", degrees="sequential", layout="halves",
                          activation="relu", residual=False, zero_last=True, context=0, dtype=np.float64):
-    """A Sequential of masked dense layers from `size` entries to `outputs_per_entry` for each, and activations between.
+    """A Sequential of masked dense layers from `size` entries to `outputs_per_entry` for each, with activations between them.
 
-    `order`: "left-to-right", "right-to-left", or the entries in their order, order[0] the one whose outputs see no other;
-    `degrees`: of the hidden units, "sequential", "random", or an array for each hidden layer, as other conventions have them.
-    Sequential degrees of fewer than D - 1 units leave out the last entries.  `layout` of the outputs: "halves", P blocks of
-    D, or "interleaved", P neighbours for each entry.
+    `order`: "left-to-right", "right-to-left", or the entries in their order, where the outputs of entry order[0] see no
+    other entry; `degrees` of the hidden units: "sequential", "random", or an array for each hidden layer, for other
+    conventions.  With fewer than D - 1 units, sequential degrees leave out the last entries.  `layout` of the outputs:
+    "halves", P blocks of D, or "interleaved", P neighbours for each entry.
 
-    `activation`, `zero_last`, `context` and the draw of weights are those of `dense_network`; weights that the masks hide are
-    0.  With `residual`, hidden layers after the first that keep the width are h + layer(h); each unit's degree must be at
+    `activation`, `zero_last`, `context` and the draw of weights are as in `dense_network`; weights that the masks hide are
+    0.  With `residual`, a hidden layer after the first that keeps the width is h + layer(h); each unit's degree must be at
     least that of the unit that is added to it.  ValueError for sizes that are not counts, an unknown word, an order that is
     not a permutation, degrees that do not fit.
     """

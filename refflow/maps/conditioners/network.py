@@ -27,10 +27,10 @@ def dense_network(rng, sizes, activation="relu", residual=False, layer_norm=Fals
                   context=0, dtype=np.float64):
     """A Sequential of dense layers from sizes[0] to sizes[-1] entries, with an activation after each but the last.
 
-    A hidden layer is dense, [layer norm], activation; with `residual`, those that keep the size are h + layer(h).  With
+    A hidden layer is dense, [layer norm], activation; with `residual`, hidden layers that keep the size are h + layer(h).  With
     `weight_norm` the dense layers are `WeightNormDense` with a gain.  With `zero_last` the output starts at 0 for every
-    input: a zero matrix, or gain.  With `context` entries of context the first layer sees them after its input, and the
-    network takes them by `at(context=...)`.
+    input: its matrix, or its gain, is zero.  With `context` entries of context the first layer sees them after its input,
+    and the network takes them through `at(context=...)`.
 
     Weights are drawn from the Generator `rng`: `kaiming_uniform`, for tanh and the last layer `xavier_uniform`; biases
     are 0.  Raises ValueError for fewer than two sizes or an unknown activation.
@@ -63,7 +63,7 @@ def dense_layer(rng, size, width, initialiser, weight_norm, dtype):
 
 
 def last_layer(rng, size, width, initialiser, weight_norm, dtype):
-    """A layer that starts at 0."""
+    """A layer whose output starts at 0."""
     if weight_norm:
         return WeightNormDense(v=initialiser(rng, (width, size), dtype), g=np.zeros(width, dtype))
     return Dense(zero(rng, (width, size), dtype))

@@ -34,7 +34,7 @@ class ReLU(Conditioner):
         h = self.forward(a)
 
         def pullback(h_bar):
-            return h_bar * (h > 0), {}      # h > 0 where a > 0: a need not be kept  # (2) (3)
+            return h_bar * (h > 0), {}      # h > 0 where a > 0: so a need not be kept  # (2) (3)
 
         return h, pullback
 

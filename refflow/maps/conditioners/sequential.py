@@ -4,7 +4,7 @@ r"""Layers one after the other: `h_0 = a, h_i = layer_i(h_(i-1))`.
     dh/da = J_K ... J_1                                                             (2)
     a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
 
-A map of one number stands for itself on every entry of an event; its Jacobian is then diagonal.
+A scalar map is applied to every entry of an event; its Jacobian is then diagonal.
 
 Source: the chain rule.
 """
@@ -29,7 +29,7 @@ from .tanh_activation import TanhActivation
 class Sequential(Conditioner):
     """h = layer_K(... layer_1(a)).
 
-    Raises ValueError for layers that are not conditioners, whose sizes do not fit, or none at all.
+    Raises ValueError for layers that are not conditioners, for sizes that do not fit, and for an empty list.
     """
 
     layers: tuple = children()
@@ -74,7 +74,7 @@ class Sequential(Conditioner):
 
     @property
     def parameter_batch(self):
-        """The batch axes of all layers; of those lifted, what is left beyond the axes of the event."""
+        """The batch axes of all layers; for lifted layers, the axes left in front of the event's."""
         batches = [layer.parameter_batch for layer in self.layers]
         return np.broadcast_shapes(*(batch[:max(0, len(batch) - k)] for batch, (_, k) in zip(batches, self.lifted())))
 
@@ -138,7 +138,7 @@ class Sequential(Conditioner):
         return a, pullback
 
     def initialised(self, data, rng):
-        """Each layer, initialised on the output of those before it."""
+        """Each layer, initialised on the output of the layers before it."""
         layers = []
         for layer in self.layers:
             layers.append(layer.initialised(data, rng))
@@ -159,7 +159,7 @@ class Sequential(Conditioner):
 
 
 def lifted_shape(i, layer, lift, shape):
-    """The shape of an event after a map of its numbers, whose own parameters or masks may vary along its axes."""
+    """The shape of an event after a scalar map on its entries; the map's parameters or masks may vary along its axes."""
     along = layer.parameter_batch[-lift:]
     try:
         fits = np.broadcast_shapes(along, shape) == shape

@@ -6,9 +6,9 @@ With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the
           = t (1 + t + a) / (1 + t)^2       for a <= 0                              (3)
     a_bar = h_bar dh/da                                                             (4)
 
-(2) is written in exponentials, since `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1.  (3) does not cancel but
-for its zero, near -1.28.  `t = m^2` below `a = -12` is multiplied as `(a m) m` in (1) and `(h_bar m) m` in (3): `t` may lose
-digits below the smallest normal number, or be 0, where the product is neither.
+(2) is written in exponentials, since `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1.  (3) cancels only
+near its zero, at -1.28.  Below `a = -12`, products with `t = m^2` are taken as `(a m) m` in (1) and `(h_bar m) m` in (3):
+`t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """

@@ -1,9 +1,9 @@
-r"""A chain of blocks, each of whose outputs has its own way to the output.
+r"""A chain of blocks; each block's output has its own path to the output.
 
     a_0 = a,   a_k = block_k(a_(k-1))          k = 1, ..., K                        (1)
     h = sum_(k=0)^K skip_k(a_k)                                                     (2)
     dh/da = sum_k S_k A_k,   A_0 = I,   A_k = B_k A_(k-1)                           (3)
-`S_k` and `B_k` being the Jacobians of skip_k and block_k at `a_k` and `a_(k-1)`.  Reverse rule, from the last block to the
+where `S_k` and `B_k` are the Jacobians of skip_k and block_k at `a_k` and `a_(k-1)`.  Reverse rule, from the last block to the
 first:
     a_K_bar = skip_K*(h_bar),   a_(k-1)_bar = block_k*(a_k_bar) + skip_(k-1)*(h_bar)        (4)
 
@@ -26,7 +26,7 @@ from .network import network
 
 @conditioner(source="arXiv:1605.08803")
 class SkipSum(Conditioner):
-    """h = skip_0(a) + skip_1(block_1(a)) + skip_2(block_2(block_1(a))) + ...: one skip more than blocks."""
+    """h = skip_0(a) + skip_1(block_1(a)) + skip_2(block_2(block_1(a))) + ...; there is one skip more than there are blocks."""
 
     blocks: tuple = children()
     skips: tuple = children()
@@ -38,7 +38,7 @@ class SkipSum(Conditioner):
 
     def _validate(self):
         if len(self.skips) != len(self.blocks) + 1:
-            raise ValueError(f"SkipSum: there must be one skip more than blocks, not {len(self.skips)} skips and "
+            raise ValueError(f"SkipSum: there must be one skip more than there are blocks, not {len(self.skips)} skips and "
                              f"{len(self.blocks)} blocks")
         super()._validate()
 
@@ -106,7 +106,7 @@ class SkipSum(Conditioner):
         return h, pullback
 
     def initialised(self, data, rng):
-        """Each block, initialised on the output of those before it, and each skip on what it is given."""
+        """Each block, initialised on the output of the blocks before it, and each skip on its input."""
         blocks, skips = [], [self.skips[0].initialised(data, rng)]
         for block, skip in zip(self.blocks, self.skips[1:]):
             blocks.append(block.initialised(data, rng))

@@ -5,8 +5,8 @@ With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the
     dh/da = sigma(a) = m^2 / (1 + t)                                                (2)
     a_bar = h_bar dh/da = (h_bar m) m / (1 + t)                                     (3)
 
-The square in (3) is multiplied in this order: `m^2` may lose digits below the smallest normal number, or be 0, where the
-product is neither.
+The product with the square in (3) is taken in this order: `m^2` may lose digits below the smallest normal number, or be 0,
+where the whole product does neither.
 
 Source: Dugas et al., NIPS 2000.
 """

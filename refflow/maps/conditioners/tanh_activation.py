@@ -4,8 +4,9 @@ r"""The hyperbolic tangent on every entry of an event.
     dh/da = r^2,   r = sech a = 2 p / (1 + p^2),   p = exp(-|a|)                    (2)
     a_bar = h_bar dh/da = (h_bar r) r                                               (3)
 
-(2) is written in exponentials, since `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1.  The square in (3) is
-multiplied in this order: `r^2` may lose digits below the smallest normal number, or be 0, where the product is neither.
+(2) is written in exponentials, since `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1.  The product with the
+square in (3) is taken in this order: `r^2` may lose digits below the smallest normal number, or be 0, where the whole
+product does neither.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Dense layer with normalised weights, `R^N -> R^M`.
 
-Each row of `W`, the weights of one output, has a direction `v_i` and, where there is a gain, a length `g_i`; without one it
-is 1:
+Each row of `W`, the weights of one output, has a direction `v_i` and, if there is a gain, a length `g_i`; without a gain the
+length is 1:
     u_i = v_i / |v_i|,   W_i = g_i u_i                                              (1)
     h = W a + b                                                                     (2)
     dh/da = W                                                                       (3)
@@ -11,12 +11,12 @@ Reverse rule, from `dW_i = dg_i u_i + g_i (dv_i - u_i <u_i, dv_i>) / |v_i|`:
     a_bar = W^T h_bar     W_bar = h_bar a^T     b_bar = h_bar                       (5)
     g_bar_i = <W_bar_i, u_i>                                                        (6)
     v_bar_i = g_i / |v_i| (W_bar_i - u_i <W_bar_i, u_i>)                            (7)
-Where `W_bar` is so large that a product of (7) might overflow, or so small that it would lose digits, (5) is taken of
+If `W_bar` is so large that a product of (7) might overflow, or so small that it would lose digits, (5) is evaluated at
 `2^-k a`:
     W_bar = 2^k h_bar (2^-k a)^T                                                    (8)
 
-The unit of error is normwise: (7) projects on what is orthogonal to `u_i`, and where one entry of `v_i` outweighs all others,
-its own `v_bar` is the small difference of large numbers.
+The unit of error is normwise: (7) projects onto the orthogonal complement of `u_i`, and if one entry of `v_i` outweighs all
+others, its own `v_bar` is a small difference of large numbers.
 
 Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """
@@ -57,7 +57,7 @@ class Directions:
 
 @conditioner(source="arXiv:1602.07868", normwise=True)
 class WeightNormDense(Conditioner):
-    """h = W a + b with rows W_i = g_i v_i / |v_i|, or v_i / |v_i| where g is None; v (M, N), g and b (M,)."""
+    """h = W a + b with rows W_i = g_i v_i / |v_i|, or v_i / |v_i| if g is None; v (M, N), g and b (M,)."""
 
     v: Array = nonzero_vector("M", "N")
     g: Array = Field(real, ("M",), optional=True)
@@ -114,7 +114,7 @@ class WeightNormDense(Conditioner):
 def outer_sum_apart(h, a, like):
     """(P, k) with outer_sum(h, a, like) = 2^k P and P between the roots of the smallest and the largest float.
 
-    Where P has no batch k is one number, else one for each event.
+    If P has no batch, k is one number; else there is one for each event.
     """
     P, together = outer_sum(h, a, like), like.ndim == 2
     limits, largest = np.finfo(P.dtype), np.abs(P).max(None if together else (-2, -1), initial=0)

@@ -1,18 +1,18 @@
 r"""Convolution of images with normalised kernels, `(C, H, W) -> (M, H, W)`.
 
-The kernels of one output, all their entries together, have a direction `v_m` and, where there is a gain, a length `g_m`;
-without one it is 1:
+The kernels of one output, all their entries together, have a direction `v_m` and, if there is a gain, a length `g_m`;
+without a gain the length is 1:
     u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
     h = W * a + b,   the convolution of `Conv2d`, with its padding                  (2)
     dh_m(y, x)/da_c(y', x') = W_m,c,y'-y+p,x'-x+q, where there is such a W, else 0          (3)
-p and q being those of `Conv2d`.
+where p and q are defined as in `Conv2d`.
 
 Reverse rule: the pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`; from (1), as in `WeightNormDense`,
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
-Where `W_bar` is so large that a product of (4) might overflow, it is taken of `2^-k h_bar`:
+If `W_bar` is so large that a product of (4) might overflow, it is evaluated at `2^-k h_bar`:
     W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (5)
 
-The unit of error is normwise, as of `WeightNormDense`.
+The unit of error is normwise, as for `WeightNormDense`.
 
 Source: Salimans & Kingma, arXiv:1602.07868; without gain, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """
@@ -37,9 +37,9 @@ def as_rows(bank):
 
 @conditioner(source="arXiv:1602.07868", normwise=True)
 class WeightNormConv2d(Conditioner):
-    """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| where g is None.
+    """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| if g is None.
 
-    v (M, C, I, J); g (M,) or None; b (M,) or None; `padding` as of `Conv2d`, with "edge" v is (M, C+1, I, J).
+    v (M, C, I, J); g (M,) or None; b (M,) or None; `padding` as for `Conv2d`; with "edge", v is (M, C+1, I, J).
     """
 
     v: Array = nonzero_bank("M", "N", "I", "J")

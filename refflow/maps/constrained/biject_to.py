@@ -2,8 +2,8 @@
 
     biject_to(where, like)          the bijector from R^n onto the part of a set in which `like` lies
 
-A set in two parts, as the numbers that are not 0, or the orthogonal matrices of either determinant, is reached in the part
-of `like` alone.
+If a set has two parts, as have the nonzero numbers and the orthogonal matrices of either determinant, only the part that
+contains `like` is reached.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ["biject_to"]
 
 
 def biject_to(where, like):
-    """The bijector from free vectors onto the part of the set `where` in which the members `like` lie.
+    """The bijector from free vectors onto the part of the set `where` that contains the members `like`.
 
-    None where the entries of a member are free themselves.
+    None if the entries of a member are themselves free.
     """
     if where.biject_to is None:
         return None

@@ -1,16 +1,16 @@
 r"""Orthogonal matrices around a given one, `R^(D(D-1)/2) -> O(D)`, by the Cayley map.
 
-With `Q` = `start`, a constant, and `z` row by row in the strict lower triangle of `S`, whose upper one makes it skew,
+`Q` = `start` is a constant, and `z` fills, row by row, the strict lower triangle of `S`.  The upper triangle makes `S` skew,
 `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
-`I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`; a `c` with an eigenvalue -1, a
-turn by half a circle, is reached in the limit alone.  `x` is brought back from rounding,
+`I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
+rotation by half a turn, is reached only in the limit.  One step removes what rounding has done to `x`,
     x - x (x^T x - I) / 2                                                           (3)
 Jacobian, from `dM = -M dS M`, with `P = Q M`:
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
-The image has no chart of entries that would serve everywhere; `log_det` is of its volume, `volume = "gram"`.  From (1),
-`x^T dx = -2 M^T dS M`, a linear map of skew matrices of determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
+No set of entries is a chart of the whole image; `log_det` is that of its volume, `volume = "gram"`.  From (1),
+`x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
 `2 sum_{j<i}` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
 
@@ -21,11 +21,11 @@ and for the inverse map as a function of all entries of `x`, from (2), `dS = -2 
     g_ij = z_ij_bar + l_bar (D - 1) (M_ji - M_ij)  for j < i,   all other g_ij = 0  (8)
     x_bar = -2 Q K^T g K^T                                                          (9)
 
-`Q` is not orthogonal in its last digit.  `inverse_definition`, which has to give `z` back exactly, therefore has
-`(Q^T Q)^-1 Q^T x` for `c`; the last digits of `Q^T x` differ from it by less than they are rounded.
+`Q` is not orthogonal in its last digit.  `inverse_definition` must return `z` exactly, and therefore uses
+`(Q^T Q)^-1 Q^T x` for `c`; the last digits of `Q^T x` differ from it by less than their rounding.
 
-Certified where `|z|` is moderate, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses I beside `S` in the direction
-that `S` maps to 0, where `x` is 1: measured, all digits are gone from `|z| = 1/u` on.
+Certified where `|z|` is moderate, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses I against `S` in the direction
+that `S` maps to 0, where `x` is 1: as measured, all digits are lost from `|z| = 1/u` on.
 
 Source: Cayley (1846), "Sur quelques proprietes des determinants gauches".
 """
@@ -69,9 +69,9 @@ def inverse_of(A):
 
 @bijector(source="Cayley (1846)", domain=real, normwise=True, volume="gram", moderate=True)
 class CayleyOrthogonal(Bijector):
-    """x = start (I - S) (I + S)^-1, S skew with z (*batch, D(D-1)/2) row by row below its diagonal; x (*batch, D, D).
+    """x = start (I - S) (I + S)^-1, where S is skew with z (*batch, D(D-1)/2) row by row below its diagonal; x (*batch, D, D).
 
-    ValueError for a z of no such length, for an x that is not orthogonal or has the other determinant.
+    ValueError for a z of another length, for an x that is not orthogonal or has the other determinant.
     """
 
     start: Array = constant("D", "D", dtype=np.float64)
@@ -107,7 +107,7 @@ class CayleyOrthogonal(Bijector):
         return (shape[0] * (shape[0] - 1) // 2,)
 
     def chart(self, shape):
-        """All entries: the volume is that of the image among them."""
+        """All entries: the volume is that of the image in their space."""
         return np.arange(self.start.shape[-1] ** 2)
 
     @staticmethod

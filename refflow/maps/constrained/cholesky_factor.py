@@ -31,12 +31,12 @@ def size_of(N):
     """D with D(D+1)/2 = N, D >= 1."""
     D = (isqrt(1 + 8 * N) - 1) // 2
     if D * (D + 1) // 2 != N or D < 1:
-        raise ValueError(f"the length must be D(D+1)/2 = 1, 3, 6, 10, ...; {N} is none of these")
+        raise ValueError(f"the length must be D(D+1)/2 = 1, 3, 6, 10, ...; {N} is not one of these")
     return D
 
 
 def diagonal_of(D):
-    """Where the diagonal stands in the vector."""
+    """The indices of the diagonal in the vector."""
     i = np.arange(D)
     return i * (i + 3) // 2
 
@@ -53,7 +53,7 @@ def laid(vector):
 class CholeskyFactor(Bijector):
     """L_ij = z_ij below the diagonal, L_ii = exp z_ii; z (*batch, D(D+1)/2) row by row, L (*batch, D, D).
 
-    The log-det is that of the lower triangle.  ValueError for z of no such length, for L that is not square or no such
+    The log-det is that of the lower triangle.  ValueError for z of another length, for L that is not square or not such a
     factor.
     """
 

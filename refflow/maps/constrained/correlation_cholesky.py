@@ -6,15 +6,15 @@ r"""Cholesky factor of a correlation matrix, `R^(D(D-1)/2)` -> lower triangular 
     L_ij = y_ij P_ij,   L_ii = P_ii                                                 (3)
     s = 2 q / (1 + q^2),   q = exp(-|z|)                                            (4)
 `sqrt(1 - y^2)` loses every digit once `y` rounds to 1; (4) does not.  All factors of (2) are `<= 1`, so `P_ij` underflows only
-where `L_ij` and all that follow in its row do.
+where `L_ij` and all later entries of its row do.
 
-Inverse, with the tail norms of row `i`, which are (2) where its norm is 1:
+Inverse, with the tail norms of row `i`, which equal (2) if the norm of the row is 1:
     T_ij = sqrt(sum_{j<=k<=i} L_ik^2)                                               (5)
     z_ij = arsinh(L_ij / T_{i,j+1})                          for |L_ij| <= T_{i,j+1}         (6)
          = sign(L_ij) 2 log(sqrt(|L_ij| + T_ij) / sqrt(T_{i,j+1}))   otherwise      (7)
-(6) and (7) are equal, but (7) cancels for small `L_ij`, and (6) overflows beside a subnormal `T`.  (5) is a chain of hypot's,
+(6) and (7) are equal, but (7) cancels for small `L_ij`, and (6) overflows if `T` is subnormal.  (5) is a chain of hypot's,
 whose squares neither underflow nor overflow; `1 - L_i1^2 - ... - L_ij^2` would lose every digit of a small `T`.  A tail of
-norm 0 that is divided again `(L_ij = T_{i,j+1} = 0)` belongs to every `z_ij`: NaN.
+norm 0 that is divided again `(L_ij = T_{i,j+1} = 0)` fits every `z_ij`; the result is NaN.
 
 Jacobian; a row of `L` depends on its own row of `z` only, and `L_ij` on `z_ik` for `k <= j`:
     dL_ij/dz_ij = s_ij^2 P_ij = s_ij P_{i,j+1},   dL_ij/dz_ik = -y_ik L_ij  for k < j <= i         (8)
@@ -50,7 +50,7 @@ The recurrence (18) has no square of `T`, which would underflow.
 Rounding.  Only ratios within a row enter (6), (7), (14) and `y`, `s`, so these are computed at
     M = h L,   h the square root of the largest power of 2                          (20)
 where the tail norms, `h T`, are not subnormal and keep their digits.  With `h g` in place of `g`, (18) and (19) then give
-`L_ij_bar` itself.  Where a term of it overflows although their sum may not, it is
+`L_ij_bar` itself.  Where one of its terms overflows although their sum may not, it is
     L_ij_bar = h M_ij_bar,   M_ij_bar from (18), (19) with g itself                 (21)
 
 Source: Lewandowski, Kurowicka & Joe (2009), "Generating random correlation matrices based on vines and extended onion
@@ -71,7 +71,7 @@ def size_of_triangle(N):
     """D with D(D-1)/2 = N, D >= 1."""
     D = (1 + isqrt(1 + 8 * N)) // 2
     if D * (D - 1) // 2 != N:
-        raise ValueError(f"the length must be D(D-1)/2 = 0, 1, 3, 6, 10, ...; {N} is none of these")
+        raise ValueError(f"the length must be D(D-1)/2 = 0, 1, 3, 6, 10, ...; {N} is not one of these")
     return D
 
 
@@ -129,7 +129,7 @@ class CorrelationCholesky(Bijector):
 
     z is (*batch, D(D-1)/2) and real, L is (*batch, D, D), lower triangular with diagonal >= 0 and rows of norm 1, D >= 1
     (D = 1: an empty z and L = 1).  The log-det is that of the strict lower triangle.  ValueError for z that is not finite
-    or has no such length, for L that is not square or no such factor.
+    or has another length, for L that is not square or not such a factor.
     """
 
     event_ndim = (1, 2)

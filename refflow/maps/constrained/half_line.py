@@ -15,8 +15,8 @@ and for the inverse map, from (2) and (5),
     x_bar = (z_bar - log_det_bar) / (x - a)
     a_bar = -x_bar,   s_bar = -z_bar / s                                            (8)
 
-`h^2` is multiplied as `(v h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number, where its
-product does neither.  A cotangent 0 stays 0 whatever `h` is.
+Products with `h^2` are taken as `(v h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number,
+where its product does neither.  A cotangent 0 stays 0 whatever `h` is.
 
 Source: the definition; with `a = 0, s = 1` it is the exponential, NIST DLMF 4.2.
 """
@@ -30,14 +30,14 @@ from ...core.sets import intervals
 
 
 def times_exp(v, z):
-    """v exp z, a 0 being one even where exp z overflows."""
+    """v exp z; 0 if v is 0, even where exp z overflows."""
     h = np.exp(z / 2)
     return np.where(v == 0, 0, v * h * h)
 
 
 @bijector(source="DLMF 4.2", domain=real)
 class HalfLine(Bijector):
-    """x = end + scale exp z, from R to the half line of the numbers on that side of `end` to which `scale` points."""
+    """x = end + scale exp z, from R to the half line that begins at `end` and extends in the direction of `scale`."""
 
     end: Array = real(default=0.0)
     scale: Array = nonzero(default=1.0)
@@ -50,7 +50,7 @@ class HalfLine(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto the numbers of a set on the same side as `like`: of its one finite end, else of 0."""
+        """The map onto the numbers of a set on the same side as `like`: of its one finite end, or of 0 if it has none."""
         ends = [end for end in (where.lower, where.upper) if np.isfinite(end)]
         end = like.dtype.type(ends[0] if ends else 0)
         return cls(np.full(like.shape, end), np.where(like < end, -1, 1).astype(like.dtype))

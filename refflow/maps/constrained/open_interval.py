@@ -8,18 +8,18 @@ With `w = b - a` and `e = exp(-|z|)`, which is at most 1:
     log|dx/dz| = log(w / (1 + e)^2) - |z|                                           (5)
     log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (6)
 
-(1) and (2) are equal; each keeps the distance from the end to which it is near.  `w = d + D`, so that in (6)
+(1) and (2) are equal; each keeps the digits of the distance to the nearer end.  `w = d + D`, so that in (6)
 `1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
 
 Reverse rule, with `p = 1 / (1 + exp(-z))`:
     z_bar = x_bar dx/dz - log_det_bar tanh(z/2)                                     (7)
     a_bar = x_bar (1 - p) - log_det_bar / w,   b_bar = x_bar p + log_det_bar / w    (8)
-in which the smaller of `p` and `1 - p` is `e / (1 + e)`, the larger `1 / (1 + e)`.  For the inverse map, from (3) and (6),
+where the smaller of `p` and `1 - p` is `e / (1 + e)`, the larger `1 / (1 + e)`.  For the inverse map, from (3) and (6),
     x_bar = (z_bar - log_det_bar) / (x - a) + (z_bar + log_det_bar) / (b - x)       (9)
     a_bar = (log_det_bar (b - x) / w - z_bar) / (x - a)                             (10)
     b_bar = -(log_det_bar (x - a) / w + z_bar) / (b - x)                            (11)
 In (7), `tanh(|z|/2) = (1 - e)/(1 + e)`: `z/2` would lose the last digit of a subnormal `z`, which a large cotangent shows.
-`e` is multiplied as `(v h) h`, `h = exp(-|z|/2)`, since `e` may be subnormal or 0 where its product is not.
+Products with `e` are taken as `(v h) h`, `h = exp(-|z|/2)`, since `e` may be subnormal or 0 where its product is not.
 
 Source: the definition; Stan reference manual, "Lower and upper bounded scalar".
 """

@@ -7,7 +7,7 @@ r"""Increasing vectors, `R^K -> x_1 < x_2 < ... < x_K`.
     log|det dz/dx| = -log(d_2 ... d_K)                                              (5)
 
 (5) is the logarithm of a product, not a sum of logarithms, which cancel.  Where `exp z_k` is below the last digit of
-`x_(k-1)`, `x_k` is rounded to it: the boundary.
+`x_(k-1)`, `x_k` is rounded to `x_(k-1)`, the boundary.
 
 Reverse rule, with `T_j = x_bar_j + ... + x_bar_K, l = log_det`:
     z_bar_1 = T_1,   z_bar_j = T_j exp z_j + l_bar                                  (6)

@@ -6,16 +6,16 @@ With `n_k = K - k`, so that `z = 0` gives `x = (1/K, ..., 1/K)`, and `t_k = z_k 
     r_k = prod_{j<k} b_j         the rest before break k                            (2)
     x_k = a_k r_k,   x_K = r_K                                                      (3)
 
-(1) without the rounding of `log n_k`, and without overflow, with `e = exp(-|z|)`:
+Without the rounding of `log n_k`, and without overflow, with `e = exp(-|z|)`:
     a = 1 / d,   b = n e / d,   d = 1 + n e                  for z >= 0             (4)
     a = e / d,   b = n / d,     d = e + n                    for z <  0             (5)
 No difference is taken in (2)-(5), so every `x_k` keeps its relative accuracy; as all factors are `<= 1`, `r_k` underflows only
-where `x_k` and all that follow do.
+where `x_k` and all later entries do.
 
-Inverse, with the tail sums `r_k = sum_{j>=k} x_j`, which are (2) where `x` sums to 1:
+Inverse, with the tail sums `r_k = sum_{j>=k} x_j`, which equal (2) if `x` sums to 1:
     z_k = log(x_k / r_{k+1}) + log n_k = 2 log(sqrt(x_k) / sqrt(r_{k+1})) + log n_k          (6)
-The first quotient overflows beside a subnormal rest, the second does not.  `1 - x_1 - ... - x_k` would lose every digit of
-a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` belongs to every `z_k`: NaN.
+The first quotient overflows if the rest is subnormal, the second does not.  `1 - x_1 - ... - x_k` would lose every digit of
+a small rest.  A rest of 0 that is broken again `(x_k = r_{k+1} = 0)` fits every `z_k`; the result is NaN.
 
 Jacobian, from `da/dz = a b` and `db/dz = -a b`; it is 0 for `i > k`:
     dx_k/dz_k = x_k b_k,   dx_k/dz_i = -x_k a_i  for i < k                          (7)

@@ -30,8 +30,8 @@ from .coupling import AffineForm, MaskedBijector, divided, transformed
 class AdditiveCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b + net(z_a).
 
-    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
-    one output for each entry of b.  ValueError where passes, net and event do not fit.
+    `passes`: a boolean array, True where the event passes through, see `masks`; `net`: from the event's part a to
+    one output for each entry of b.  ValueError if passes, net and event do not fit.
     """
 
     passes: Array = constant()

@@ -38,8 +38,8 @@ from .coupling import AffineForm, MaskedBijector, divided, pieces_of, transforme
 class AffineCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b exp(s) + t with (s, t) = net(z_a).
 
-    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to
-    two outputs for each entry of b, all s before all t.  ValueError where passes, net and event do not fit.
+    `passes`: a boolean array, True where the event passes through, see `masks`; `net`: from the event's part a to
+    two outputs for each entry of b, all s before all t.  ValueError if passes, net and event do not fit.
     """
 
     passes: Array = constant()

@@ -37,7 +37,7 @@ def flat_list(nested):
 
 
 def like(nested, entries):
-    """The entries in the shape of `nested`."""
+    """The entries, in the shape of `nested`."""
     return [like(part, entries) for part in nested] if isinstance(nested, list) else next(entries)
 
 
@@ -53,18 +53,18 @@ def transformed(f, *cells):
 
 
 def channels_of_cells(passes):
-    """For each cell of b the number of its channel among those in which b has entries."""
+    """For each cell of b, the number of its channel among the channels in which b has entries."""
     channels = [c for c, row in enumerate(passes) for through in flat_list([row]) if not through]
     return [sorted(set(channels)).index(c) for c in channels]
 
 
-# -- couplings that are affine ----------------------------------------------------------------------------------------
+# -- affine couplings -------------------------------------------------------------------------------------------------
 
 class AffineForm(NamedTuple):
     """What an affine coupling is: x_b = sigma(s) z_b + t, or x_b = sigma(s) (z_b + t) with `shift_first`.
 
-    `scale`: the convention sigma, None for 1; `s` and `t`: which of the outputs for an entry they are, s None without a scale;
-    `layout`: of the outputs; `channels`: the number of each entry's channel, where channels have gains; `path`: where the
+    `scale`: the convention sigma, None for 1; `s` and `t`: their places among the outputs for an entry, s None without a scale;
+    `layout`: of the outputs; `channels`: the number of each entry's channel, if channels have gains; `path`: where the
     scale stands in `params()`.
     """
 
@@ -80,10 +80,10 @@ class AffineForm(NamedTuple):
 # -- the base ---------------------------------------------------------------------------------------------------------
 
 class MaskedBijector(Bijector):
-    """A map that leaves the part a of an event as it is and transforms the part b given net(a).
+    """A map that leaves the part a of an event unchanged and transforms the part b given net(a).
 
     Pages declare `passes`, `net` and `layout`, and `outputs`, the number P of the conditioner's outputs for each entry of b;
-    a page that is affine in z_b says so in `affine_form`, from which tuned code can tell what it does.
+    a page that is affine in z_b says so in `affine_form`, which tells tuned code what the page does.
     net takes the part a as its event, (|a|,) or, split by channels, (|a|, *rest), and gives (P |b|,) or (P |b|, *rest):
     P blocks of |b| channels (layout "halves"), or P neighbours for each of |b| ("interleaved").
     """

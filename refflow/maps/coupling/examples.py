@@ -1,4 +1,4 @@
-"""Families of elementwise maps from a `Source`: what couplings and autoregressive maps are drawn with."""
+"""Families of elementwise maps from a `Source`: used to draw couplings and autoregressive maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .family import Family, affine_family
 
 
 def any_family(source):
-    """A scale and a shift of every convention, without and with parameters of its own, or a map with other fields."""
+    """A scale and a shift of every convention, with or without parameters of its own, or a map with other fields."""
     return source.choice((lambda: affine_family(convention(source, 0)), lambda: affine_family(convention(source, 1)),
                           lambda: Family(ScaledAffine, GatedLocationScale()),
                           lambda: Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),

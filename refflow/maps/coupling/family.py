@@ -1,9 +1,9 @@
 """Families: an elementwise bijector `x = f(z; fields(h))` whose fields are functions of an unconstrained vector `h`.
 
 For each entry of an event: `z` (*batch, *event), `h` (*batch, *event, `P`), `P` last.  A family is a class of bijectors and
-a map from `h` to its fields.  The two are apart because libraries share the first and differ in the second.
+a map from `h` to its fields.  They are separate because libraries agree on the first and differ in the second.
 
-A scale may have a gain for each channel of an event; an entry then has that of its channel.
+A scale may have a gain for each channel of an event; an entry then uses its channel's gain.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CHANNELS = ("C",)           # the shape of a field that has a number for each ch
 
 
 def lifted(given, ndim, channels=None):
-    """An unchecked copy whose fields' batch axes stand in front of `ndim` more axes: those of an event of scalars.
+    """An unchecked copy whose fields' batch axes are followed by `ndim` more axes, the axes of an event of scalars.
 
-    A field of channels has for each entry the number of its channel; `channels` says which that is.
+    A field with a number for each channel gets one for each entry: the number of its channel, given by `channels`.
     """
     def lift(path, field, held, _):
         if field.shape == CHANNELS:
@@ -33,7 +33,7 @@ def lifted(given, ndim, channels=None):
         split = held.ndim - len(field.shape)
         return held if field.constant else held.reshape(held.shape[:split] + (1,) * ndim + held.shape[split:])
 
-    plain = channels is None and given.parameter_batch == ()        # single numbers broadcast as they are
+    plain = channels is None and given.parameter_batch == ()        # single numbers already broadcast
     return given if plain else tree.mapped(given, lift)
 
 
@@ -71,7 +71,7 @@ class Family(Value):
     map: Map = child()
 
     size = property(lambda self: self.map.size)
-    channels = property(lambda self: self.map.channels)         # how many have gains, None for a family without them
+    channels = property(lambda self: self.map.channels)         # how many channels have gains, None for a family without gains
     domain = property(lambda self: self.bijector.domain)
     codomain = property(lambda self: self.bijector.codomain)
 
@@ -88,9 +88,9 @@ class Family(Value):
         return bijector.definition(m, z, **fields)
 
     def at_values(self, h, ndim, channels=None):
-        """(f, pullback): the unchecked bijector at h (*batch, *event, P), `ndim` the axes of the event.
+        """(f, pullback): the unchecked bijector at h (*batch, *event, P), where `ndim` counts the axes of the event.
 
-        `channels`: the number of each entry's channel, an array that broadcasts with the event, where channels have gains.
+        `channels`: the number of each entry's channel, an array that broadcasts with the event, if channels have gains.
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
         fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
@@ -104,5 +104,5 @@ class Family(Value):
 
 
 def affine_family(scale, order=("scale", "shift"), shift_first=False):
-    """x = scale(s) z + shift, or with `shift_first` x = scale(s) (z + shift), with h = (s, shift) or in the other order."""
+    """x = scale(s) z + shift, or with `shift_first` x = scale(s) (z + shift); h = (s, shift) or the other order."""
     return Family(ScaledShift if shift_first else ScaledAffine, LocationScale(scale, order))

@@ -1,7 +1,7 @@
 r"""Coupling with any family of elementwise maps (for instance Mueller et al., arXiv:1808.03856, section 3.2).
 
 `passes` splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry `b_j`
-the map `f_j` = f(.; `fields(h_j)`) of a family, `h_j` being `P` of the outputs,
+the map `f_j` = f(.; `fields(h_j)`) of a family, where `h_j` holds `P` of the outputs,
     x_a = z_a                                                                       (1)
     x_b = f(z_b; fields(h))                                                         (2)
     z_b = f^-1(x_b; fields(h))                   with h at x_a = z_a                (3)
@@ -9,14 +9,15 @@ the map `f_j` = f(.; `fields(h_j)`) of a family, `h_j` being `P` of the outputs,
           [ dx_b/dh dh/dz_a          diag(f'_j)  ]                                  (4)
     log|det J| = sum_j log|f'_j(z_j)|                                               (5)
 
-Reverse rule, from (2) and (5), by the pullbacks `f*` of the elementwise map and of its inverse, and that of the family:
+Reverse rule, from (2) and (5), by the pullbacks `f*` of the elementwise map and of its inverse, and by the pullback
+`fields*` of the family:
     z_b_bar, fields_bar = f*(x_b_bar, l_bar),   h_bar = fields*(fields_bar)         (6)
     z_a_bar = x_a_bar + net*(h_bar)                                                 (7)
     x_b_bar, fields_bar = (f^-1)*(z_b_bar, l_bar)                                   (8)
-A scale of the family may have a gain for each channel in which `b` has entries; entry `j` has that of its channel `c_j`:
+A scale of the family may have a gain for each channel in which `b` has entries; entry `j` uses the gain of its channel `c_j`:
     gain_j = gains_c for c = c_j,   gains_c_bar = sum_(j: c_j = c) gain_j_bar       (9)
-`net*` is the conditioner's pullback at `z_a`.  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, each `x_j` depending on
-its own `h_j` alone.
+`net*` is the conditioner's pullback at `z_a`.  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, because each `x_j` depends
+only on its own `h_j`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from .family import Family, affine_family
 class Coupling(MaskedBijector):
     """x_a = z_a, x_b = f(z_b) with the family's map f at net(z_a).
 
-    `passes`: a boolean array, True where the event passes through, as `masks` makes them; `net`: from the event's part a to P
+    `passes`: a boolean array, True where the event passes through, see `masks`; `net`: from the event's part a to P
     outputs for each entry of b, in `layout` "halves" (P blocks) or "interleaved" (P neighbours); `family`: an elementwise
-    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError where passes,
+    class with a map from P unconstrained numbers to its fields.  The event's domain is the family's.  ValueError if passes,
     net, family and event do not fit.
     """
 
@@ -60,7 +61,7 @@ class Coupling(MaskedBijector):
         self._set("channels", None if self.family.channels is None else self.channels_of_entries())
 
     def channels_of_entries(self):
-        """Which of the family's channels each entry of b lies in."""
+        """The family's channel in which each entry of b lies."""
         channels, count = self.split.channels()
         if self.family.channels != count:
             raise ValueError(f"Coupling: family must have a gain for each of the {count} channels of b, not "

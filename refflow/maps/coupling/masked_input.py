@@ -1,11 +1,11 @@
-r"""Networks that see the whole event with zeros in place of the part `b`, as the masked convolutions of RealNVP.
+r"""Networks that see the whole event with zeros in place of the part `b`, like RealNVP's masked convolutions.
 
-With the event's entries in two parts by a mask, `a` where it holds and `b` where it does not, `S` the matrix that puts the
-entries of `a` in their places, with zeros elsewhere, and `B_p` the one that takes the entries of `b` out of the p-th of `P`
-images of the event's shape, which a network gives one after the other along their first axis:
+A mask splits the event's entries into two parts, `a` where it holds and `b` where it does not.  `S` is the matrix that puts
+the entries of `a` in their places, with zeros elsewhere.  The network gives `P` images of the event's shape, one after the
+other along their first axis; `B_p` is the matrix that takes the entries of `b` out of the p-th of them:
     h = (B_1, ..., B_P) net(S a)                                                    (1)
     dh/da = B J S,   J = dnet at S a                                                (2)
-Reverse rule, `S*` taking the entries of `a`, `B*` putting those of `h_bar` in their places:
+Reverse rule, where `S*` takes the entries of `a` and `B*` puts the entries of `h_bar` in their places:
     a_bar = S* net*(B* h_bar)                                                       (3)
 
 Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.4.
@@ -27,10 +27,10 @@ from .masks import Split
 
 @conditioner(source="arXiv:1605.08803")
 class MaskedInput(Conditioner):
-    """h = b's entries of net(the event with a alone), from a (|a|,) to (P |b|,).
+    """h = the entries of b in net(the event with only a), from a (|a|,) to (P |b|,).
 
-    `passes`: the coupling's, of the event's shape; `net`: from events to P of them, joined along their first axis.  Of events
-    (C, 1, 1), whose split is one of channels to a coupling, the parts are (n, 1, 1).  ValueError where they do not fit.
+    `passes`: the coupling's mask, of the event's shape; `net`: from events to P events, joined along their first axis.  For
+    events (C, 1, 1), which a coupling splits by channels, the parts are (n, 1, 1).  ValueError if they do not fit.
     """
 
     passes: Array = constant()
@@ -44,7 +44,7 @@ class MaskedInput(Conditioner):
 
     def _validate(self):
         if self.net.event_ndim != (self.passes.ndim, self.passes.ndim):
-            raise ValueError(f"MaskedInput: net must map events of {self.passes.ndim} axes to such, not of "
+            raise ValueError(f"MaskedInput: net must map events of {self.passes.ndim} axes to such events, not events of "
                              f"{self.net.event_ndim}")
         super()._validate()
         self._set("a", np.flatnonzero(self.passes))
@@ -57,7 +57,7 @@ class MaskedInput(Conditioner):
             raise ValueError(f"its split has {self.fixed_shape[0]} entries of a")
         out = tuple(self.net.output_shape(self.passes.shape))
         if out[0] % self.passes.shape[0] or out[1:] != self.passes.shape[1:]:
-            raise ValueError(f"its net maps events of shape {self.passes.shape} to {out}, not to a number of such")
+            raise ValueError(f"its net maps events of shape {self.passes.shape} to {out}, not to a multiple of that shape")
         return (out[0] // self.passes.shape[0] * len(self.b), *self.tail)
 
     @staticmethod

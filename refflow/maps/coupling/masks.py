@@ -1,4 +1,4 @@
-"""Splits of couplings, which papers call masks: boolean arrays, True where the event passes through.
+"""Splits for couplings, which papers call masks: boolean arrays, True where the event passes through.
 
 A mask of shape `(D,)` is for vectors; `(C, T)`, `(C, H, W)` for events of that shape, entry by entry; `(C, 1)`, `(C, 1, 1)`
 for whole channels of events of any length or size.
@@ -49,7 +49,7 @@ def channels(mask, ndim):
 
 
 class Split:
-    """The two parts of an event that a mask makes, as views where the positions have a constant step.
+    """The two parts of an event that a mask makes, as views if the positions have a constant step.
 
     A mask of channels splits the first event axis, and the parts are (*batch, n, *rest); any other mask splits the event as
     a vector, and the parts are (*batch, n).
@@ -67,7 +67,7 @@ class Split:
         self.in_order = flat[:self.sizes[0]].all(), flat[self.sizes[1]:].all()
 
     def _positions(self, index):
-        """Positions with a constant step as a slice, others as they are, over the channel axis."""
+        """Positions over the channel axis, as a slice if they have a constant step."""
         steps = np.unique(np.diff(index))
         if index.size and steps.size <= 1:
             step = int(steps[0]) if steps.size else 1
@@ -75,7 +75,7 @@ class Split:
         return (Ellipsis, index, *(slice(None),) * self.rest)
 
     def channels(self):
-        """(the number of each entry's channel among those in which the part b has entries, how many these are).
+        """(the number of each entry's channel among the channels in which the part b has entries, how many these are).
 
         The numbers broadcast with b.
         """
@@ -84,7 +84,7 @@ class Split:
         return numbers.reshape(-1, *(1,) * self.rest), len(distinct)
 
     def fits(self, shape):
-        """Raise ValueError where an event shape is not that of the array."""
+        """Raise ValueError if an event's shape differs from the array's."""
         if len(shape) != self.ndim or (shape[0] != self.shape[0] if self.by_channel else tuple(shape) != self.shape):
             raise ValueError(f"its split is for events of shape {self.shape}" + (" (channels first)" if self.rest else ""))
 

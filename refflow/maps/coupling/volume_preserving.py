@@ -1,7 +1,7 @@
 r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
 
-`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` a convention of
-`scale` and `n` the number of entries of `b`,
+`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` for a
+convention of `scale` and `n` the number of entries of `b`,
     c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
     x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
     z_b = (x_b - t) exp(-r)                      with r, t at x_a = z_a             (3)
@@ -14,8 +14,8 @@ Reverse rule, from (1) and (2), and from (1) and (3) for the inverse map:
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
     z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
-`net*` is the conditioner's pullback at `z_a`.  The mean (1) is over the whole of `b`, positions included.  What a convention
-adds to every `c_j` alike cancels in (1): the cotangent of such a parameter is 0, but for rounding.
+`net*` is the conditioner's pullback at `z_a`.  The mean (1) is over the whole of `b`, positions included.  A term that a
+convention adds equally to every `c_j` cancels in (1): the cotangent of its parameter is 0 up to rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .family import lifted, lowered
 class VolumePreservingCoupling(MaskedBijector):
     """An affine coupling whose log-scales have mean 0.
 
-    `passes`, `net`: as of `AffineCoupling`; `scale`: a convention; `order` says which of s ("scale") and t ("shift") comes
+    `passes`, `net`: as for `AffineCoupling`; `scale`: a convention; `order` says which of s ("scale") and t ("shift") comes
     first in net's outputs, `layout` whether they are two "halves" or "interleaved".
     """
 
@@ -137,7 +137,7 @@ class VolumePreservingCoupling(MaskedBijector):
 
     @classmethod
     def examples(cls, source):
-        """With one entry in b, or a convention of its own parameters, cotangents cancel to 0, which has no unit of error."""
+        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error."""
         passes, a, b = split(source, 2)
         return cls(passes, network(source, a, 2 * b), convention(source, 0), **order(source), **layout(source)), passes.shape
 

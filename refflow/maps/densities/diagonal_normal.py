@@ -1,14 +1,14 @@
 r"""Normal density with independent entries.
 
-`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` that of a sample; sums and products run over the
+`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; sums and products run over the
 event's entries.
     t = (z - loc) / scale,   a = b / scale                                          (1)
     log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - log prod scale                       (2)
     z_bar = -a t,   loc_bar = a t,   scale_bar = a t^2 - a                          (3)
-and a sample, `e` drawn from the standard normal density,
+and a sample, with `e` drawn from the standard normal density,
     z = loc + scale e,   loc_bar = z_bar,   scale_bar = z_bar e                     (4)
 
-`t` may overflow and its product with a small `a` need not: `a t = a (z - loc) / scale`.  `prod scale` is taken before its
+`t` may overflow although its product with a small `a` does not: `a t = a (z - loc) / scale`.  `prod scale` is taken before its
 logarithm: a sum of logarithms loses the digits of the largest of them.
 """
 

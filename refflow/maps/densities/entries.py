@@ -1,4 +1,4 @@
-"""What densities share: sums and products over the entries of an event, and draws."""
+"""Shared by the densities: sums and products over the entries of an event, and draws."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def log_product(values, batch, shape):
 
 
 def times_quotient(a, d, scale):
-    """a t with t = d / scale, where t may overflow and a t need not; 0 where a is."""
+    """a t with t = d / scale, where t may overflow although a t does not; 0 where a is 0."""
     t = d / scale
     return np.where(np.isfinite(t), a * t, a * d / scale)
 

@@ -1,15 +1,15 @@
-r"""Normal density with the covariance `L L^T`, `L = cholesky` lower triangular with a positive diagonal.
+r"""Normal density with the covariance `L L^T`, where `L = cholesky` is lower triangular with a positive diagonal.
 
-`z` is a vector of `n` entries, `b` the cotangent of `log p`, `z_bar` that of a sample.
+`z` is a vector of `n` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample.
     L t = z - loc                                                                   (1)
     log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - log prod L_ii                        (2)
     L^T w = t                                                                       (3)
 From `d(1/2 sum t^2) = t^T dt` and `L dt = dz - dloc - dL t`, so that `t^T dt = w^T (dz - dloc - dL t)`,
     z_bar = -b w,   loc_bar = b w,   L_bar = b tril(w t^T) - b diag(1 / L_ii)       (4)
-and a sample, `e` drawn from the standard normal density,
+and a sample, with `e` drawn from the standard normal density,
     z = loc + L e,   loc_bar = z_bar,   L_bar = tril(z_bar e^T)                     (5)
-(1) and (3) are solved as scaled events, `t = 2^E t', w = 2^F w'`, which overflow nowhere.      (6)
-Small entries of an event lose digits when it is scaled to its largest one, so `E` or `F` is 0 wherever plain substitution
+(1) and (3) are solved as scaled events, `t = 2^E t', w = 2^F w'`, which never overflow.      (6)
+Small entries of an event lose digits when it is scaled to its largest one, so `E` or `F` is 0 if plain substitution
 stays inside the floats.
 """
 
@@ -24,7 +24,7 @@ from .entries import HALF_LOG_2_PI, drawn
 
 @density(source="definition")
 class FullNormal(Density):
-    """The normal density N(loc, L L^T) of vectors, L = cholesky lower triangular with a positive diagonal.
+    """The normal density N(loc, L L^T) of vectors, where L = cholesky is lower triangular with a positive diagonal.
 
     loc (*batch, D), cholesky (*batch, D, D), z (*batch, D).
     """
@@ -74,7 +74,7 @@ class FullNormal(Density):
 
 
 def solved(solve, L, b, e=0):
-    """`solve(L, b, e)`, with the exponent 0 wherever plain substitution meets neither end of the floats."""
+    """`solve(L, b, e)`, with the exponent 0 if plain substitution stays inside the floats."""
     y, k = solve(L, b, e)
     if type(k) is int:
         return y, k

@@ -1,16 +1,16 @@
 r"""Logistic density with independent entries.
 
-`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` that of a sample; sums and products run over the
+`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; sums and products run over the
 event's entries.
     t = (z - loc) / scale,   a = b / scale                                          (1)
     log p(z) = -sum (|t| + 2 log(1 + exp(-|t|))) - log prod scale                   (2)
     z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a,   h = tanh(t/2)         (3)
-and a sample, `e` drawn from the standard logistic density,
+and a sample, with `e` drawn from the standard logistic density,
     z = loc + scale e,   loc_bar = z_bar,   scale_bar = z_bar e                     (4)
 
-`exp` of nothing positive; both terms of the sum in (2) are `>= 0`.  `t` may overflow and its product with a small `a` need not:
-`a t = a (z - loc) / scale`.  `prod scale` is taken before its logarithm: a sum of logarithms loses the digits of the largest of
-them.
+`exp` is never taken of a positive number, and both terms of the sum in (2) are `>= 0`.  `t` may overflow although its
+product with a small `a` does not: `a t = a (z - loc) / scale`.  `prod scale` is taken before its logarithm: a sum of
+logarithms loses the digits of the largest of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Mixture of normal densities with diagonal covariances.
 
-`z` is a vector of `D` entries, `b` the cotangent of `log p`, `z_bar` that of a sample.  With `K` components, weights
-`w_k > 0` of sum 1, and `t_kd = (z_d - loc_kd) / scale_kd`,
+`z` is a vector of `D` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample.  With `K` components, weights
+`w_k > 0` that sum to 1, and `t_kd = (z_d - loc_kd) / scale_kd`,
     p(z) = sum_k w_k prod_d N_kd,   N_kd = exp(-t_kd^2 / 2) / (scale_kd sqrt(2 pi))         (1)
     c_k = log w_k - log prod_d scale_kd,   q_k = 1/2 sum_d t_kd^2                   (2)
     s_k = c_k - q_k,   m = argmax s                 the likeliest component         (3)
@@ -13,34 +13,34 @@ r"""Mixture of normal densities with diagonal covariances.
     scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (9)
 With `t = 2^E t', E >= 0` such that no `t'` overflows, `q_k - q_m = 4^E (q'_k - q'_m)` is finite or `inf`,
 never `inf - inf`.                                                                                                     (10)
-(5) takes the quotient itself, its exponent of 2 apart, rather than its logarithm, whose rounding `r_k` would feel; and `h_k`
-rather than its square: `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` is
-neither.  `w_bar` is the derivative of (1) in each weight alone, the others held fixed.
+(5) takes the quotient itself, with its exponent of 2 kept apart, and not its logarithm: `r_k` would be sensitive to the
+rounding of that.  It also takes `h_k` rather than its square: `r_k` may lose digits below the smallest normal number, or be
+0, where its product with `t_kd` does neither.  `w_bar` is the derivative of (1) in each weight alone, the others held fixed.
 
-A sample of the mixture, `z_d` of component `k` drawn with probability `w_k`, is a discontinuous function of `w`.  It is
+A sample of the mixture, drawn from component `k` with probability `w_k`, is a discontinuous function of `w`.  It is
 reparameterised through the conditional distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which
 map `z` to independent uniform numbers `u`:
     u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (11)
     r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (12)
     p_d = dF_d/dz_d = sum_k r_kd N_kd,     r_{k,d+1} = r_kd N_kd / p_d              (13)
-Held at fixed `u`, `z(w, loc, scale)` has `dF_d = 0` in all of its arguments.  `F_d` depends on `log(w_k prod_{j<d} N_kj)` by
-the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by `-r_kd N_kd` and `-r_kd N_kd t_kd`.  With
+Held at fixed `u`, `z(w, loc, scale)` has `dF_d = 0` in all of its arguments.  `F_d` depends on `log(w_k prod_{j<d} N_kj)`
+through the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by `-r_kd N_kd` and `-r_kd N_kd t_kd`.  With
     g_kd = r_kd (Phi(t_kd) - u_d) / p_d                                             (14)
-the `dF_d = 0` read, `p_d` divided out and (13) inserted,
+the equations `dF_d = 0` become, after division by `p_d` and with (13),
     dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
            - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
-For `L = sum z_bar_d z_d` they are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and `A_kd` what
-reaches component `k` from beyond `d`:
+For `L = sum z_bar_d z_d`, the `dz_d` are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and
+`A_kd` what reaches component `k` from beyond `d`:
     A_kd = sum_{i>d} V_i g_ki                                                       (15)
     V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (16)
     loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (17)
     scale_bar_kd = V_d r_{k,d+1} t_kd - A_kd (t_kd^2 - 1) / scale_kd                (18)
     w_bar_k = -A_k0 / w_k                                                           (19)
-With `m` the likeliest component, (12), `u = sum_l r_l Phi_l` gives
+With `m` for the likeliest component under (12), `u = sum_l r_l Phi_l` gives
     Phi_k - u = (Phi_k - Phi_m) - sum_l r_l (Phi_l - Phi_m)                         (20)
-which is exact where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` stands for
-`Phi(t)` in (20), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, whose quotient is
-not; with (13),
+which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper half, `t_m > 0, Phi(t) - 1 = -Phi(-t)` replaces
+`Phi(t)` in (20), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
+quotient is not; with (13),
     Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (21)
 where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.
 """
@@ -57,15 +57,15 @@ from ...core.arithmetic import log_abs_product, product_apart, times
 from .entries import HALF_LOG_2_PI, drawn, times_quotient
 
 ROOT_2, ROOT_HALF_PI = sqrt(2), sqrt(pi / 2)
-FAR = 2000                          # beyond, exp(-(q_k - q_m)/2) leaves the floats where h_k does not
+FAR = 2000                          # beyond this, exp(-(q_k - q_m)/2) may leave the floats where h_k does not
 
 
 @density(source="definition; samples: arXiv:1805.08498")
 class NormalMixture(Density):
     """The mixture sum_k weights_k N(loc_k, diag(scale_k^2)) of K normal densities of vectors.
 
-    weights (*batch, K) on the simplex, loc and scale > 0 (*batch, K, D), z (*batch, D).  The gradient of log_prob in weights
-    is that of each weight alone; samples are differentiable in all parameters.
+    weights (*batch, K) on the simplex, loc and scale > 0 (*batch, K, D), z (*batch, D).  In the gradient of log_prob each
+    weight is free, without the constraint on their sum; samples are differentiable in all parameters.
     """
 
     weights: Array = simplex("K")
@@ -106,7 +106,7 @@ class NormalMixture(Density):
         return log_prob, pullback
 
     def log_shares(self, d):
-        """(s_k but for a constant, q'_k, E): which component is likeliest shows even where all q_k overflow."""
+        """(s_k up to a constant, q'_k, E): they show the likeliest component even where all q_k overflow."""
         t, E = scaled_quotient(d, self.scale)                                       # (10)
         q = (t * t).sum(-1) / 2                                                     # (2)
         c = np.log(self.weights) - log_abs_product(self.scale)                      # (2)
@@ -189,7 +189,7 @@ def centred(t, r, log_p, scale):
 
 
 def scaled_quotient(d, scale):
-    """(t', E) with d / scale = 2^E t', |t'| <= 1 where E > 0: one E >= 0 (*batch, 1) for each event, of (K, D) quotients."""
+    """(t', E) with d / scale = 2^E t', |t'| <= 1 where E > 0: one E >= 0 (*batch, 1) per event, for (K, D) quotients."""
     (m, i), (n, j) = np.frexp(d), np.frexp(scale)
     power = np.where(m == 0, 0, i - j + 1)
     E = power.max((-2, -1), initial=0)[..., None]

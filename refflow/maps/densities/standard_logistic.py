@@ -3,8 +3,8 @@ r"""Standard logistic density.
 `z` is an event of any shape, `b` the cotangent of `log p`; the sum runs over the event's entries.
     log p(z) = -sum (|z| + 2 log(1 + exp(-|z|)))                                    (1)
     z_bar = -b tanh(z/2) = sign(z) b (exp(-|z|) - 1) / (1 + exp(-|z|))              (2)
-`exp` of nothing positive; both terms of the sum are `>= 0`.  (2) does not halve the smallest `z`, which would lose its last
-digit.
+`exp` is never taken of a positive number, and both terms of the sum are `>= 0`.  (2) does not halve the smallest `z`, which
+would lose its last digit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .entries import drawn, entries, over_entries
 
 @density(source="definition")
 class StandardLogistic(Density):
-    """The standard logistic density of events of `shape`, () for scalars, an int D for vectors: nothing is trained."""
+    """The standard logistic density of events of `shape`, () for scalars, an int D for vectors; it has no parameters."""
 
     shape: tuple = plain(())
 

@@ -1,11 +1,11 @@
 r"""Uniform density, on `low < z < high`.
 
-`z` is an event, `b` the cotangent of `log p`, `z_bar` that of a sample; the product runs over the event's entries.
+`z` is an event, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; the product runs over the event's entries.
     log p(z) = -log prod (high - low)                                               (1)
     z_bar = 0,   low_bar = b / (high - low),   high_bar = -low_bar                  (2)
-and a sample, `e` drawn from `[0, 1)`,
+and a sample, with `e` drawn from `[0, 1)`,
     z = low + (high - low) e,   low_bar = (1 - e) z_bar,   high_bar = e z_bar       (3)
-A sample that rounds to an end is rounded to the float beside it instead, inside the open interval.
+A sample that rounds to an end is moved to the neighbouring float inside the open interval.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .entries import drawn, entries, log_product
 class Uniform(Density):
     """The uniform density on low < z < high, entry by entry; -inf at the ends and beyond.
 
-    low and high broadcast with (*batch, *shape); without `shape` events are vectors of their last axis.  ValueError where
+    low and high broadcast with (*batch, *shape); without `shape` events are vectors of their last axis.  ValueError if
     no float lies between low and high, or their difference overflows.
     """
 

@@ -1,20 +1,21 @@
 r"""The sigmoid whose inverse is the logit of rescaled data (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
 section 4.1).
 
-The paper's step takes data `x in [0, 1]` to `z = logit(p)`, `p` a little inside `(0, 1)`, so that no pixel is at infinity:
+The paper's step takes data `x in [0, 1]` to `z = logit(p)`, with `p` a little inside `(0, 1)`, so that no pixel is at infinity:
     p = low + (high - low) x,   z = log(p / (1 - p))                                (1)
 `low = 0.05, high = 0.95` in the authors' code, `p = alpha + (1 - 2 alpha) x`; `low = 0.05, high = 1` in the paper's formula,
 `p = alpha + (1 - alpha) x`.  `low = 0, high = 1` is the sigmoid itself.  This page is the map from `z` to `x`,
     x = (s - low) / (high - low),   s = 1 / (1 + exp(-z))                           (2)
-onto all `x` for which `p` of (1) is in `(0, 1)`: with `w = high - low`
+onto all `x` whose `p` in (1) lies in `(0, 1)`.  With `w = high - low`,
     a < x < b,   a = -low / w,   b = (1 - low) / w                                  (3)
-`low <= 1/4` and `high >= 3/4`: the steps (4) and (5) cancel where `x` is 0, that is at `z = logit(low)`, and only where that is not
-near 0 does the unit of error, `|z| dx/dz` there, contain the rounding of `a`.
+`low <= 1/4` and `high >= 3/4`, for the steps (4) and (5) cancel where `x` is 0, at `z = logit(low)`.  Only if that `z` is not
+near 0 does the unit of error there, `|z| dx/dz`, cover the rounding of `a`.
 
-(2) beside the ends, with `t = exp(-|z|)`, of nothing positive, so that `x` is in `[a, b]` after rounding too:
+(2), measured from the ends, with `t = exp(-|z|)` whose exponent is never positive, so that `x` is in `[a, b]` after rounding
+too:
     x = a + t / (1 + t) / w                              for z <= 0                 (4)
       = b - t / (1 + t) / w                              for z >  0                 (5)
-(1) in the same letters, `p = w (x - a)` and `1 - p = w (b - x)`, which keep their digits beside `a` and `b`, where `p` has
+(1) in the same letters, `p = w (x - a)` and `1 - p = w (b - x)`, which keep their digits near `a` and `b`, where `p` has
 none:
     z = log(x - a) - log(b - x)                                                     (6)
 The terms of (6) cancel near `p = 1/2`, harmlessly: `x dz/dx` is not small there.
@@ -24,12 +25,12 @@ The terms of (6) cancel near `p = 1/2`, harmlessly: `x dz/dx` is not small there
                = -|z| - 2 log(1 + t) - log w                  elsewhere             (8)
     log|dz/dx| = -log(x - a) - log(b - x) - log w                                   (9)
 (9) is RealNVP's cost of this step: by (8) it is `softplus(z) + softplus(-z) + log w`.
-The terms of (8)'s second row nearly cancel for small `z`, those of the first have one sign.
+The terms of (8)'s second row nearly cancel for small `z`; the terms of its first row have one sign.
 
-Reverse rule, as that of the sigmoid:
+Reverse rule, as for the sigmoid:
     r = h / (1 + h^2),   h = exp(-|z|/2),   dx/dz = r^2 / w                         (10)
     z_bar = x_bar r^2 / w - log_det_bar sign(z) (1 - t) / (1 + t)                   (11)
-multiplied as `(x_bar r) r`, since `r^2` may lose digits below the smallest normal number where `x_bar r^2` does not; and for
+computed as `(x_bar r) r`, since `r^2` may lose digits below the smallest normal number where `x_bar r^2` does not; and for
 the inverse map, from `dz/dx = 1 / (w (x - a) (b - x))` and the derivative of (9), `1/(b - x) - 1/(x - a)`,
     x_bar = (z_bar / w + log_det_bar ((x - a) - (b - x))) / ((x - a) (b - x))       (12)
 """

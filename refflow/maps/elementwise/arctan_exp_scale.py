@@ -5,10 +5,10 @@ r"""The exponential of an arc tangent as a scale, `R -> (exp(-c pi/2), exp(c pi/
                     = c r^2,   r = 1/s                      for |s| >  2^30, rounded        (3)
     m = 1,   w = log sigma                                  for |s| <= 1
     m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (4)
-where that `m` is far inside the floats, else (1) everywhere.
+if that `m` is far inside the floats, else (1) everywhere.
 
-(4) keeps the constant `c pi/2` out of the exponent, where its rounding would be felt although `sigma` hardly depends on `s`.
-The square of (3) is multiplied in two factors: it may be 0 where its product with a cotangent is not.
+(4) keeps the constant `c pi/2` out of the exponent, where its rounding would matter although `sigma` hardly depends on `s`.
+The product with the square of (3) is taken in two factors: it may be 0 where its product with a cotangent is not.
 """
 
 from __future__ import annotations

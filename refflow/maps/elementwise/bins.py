@@ -1,6 +1,6 @@
-"""Words of the splines: which bin an event lies in, what belongs to its ends, and the way back.
+"""Words of the splines: the bin in which an event lies, the values at its ends, and the adjoint.
 
-Knots and what stands at them have shape (*parameter batch, K+1); events have the full batch.
+Knots and the values at knots have shape (*parameter batch, K+1); events have the full batch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def bin_of(knots, event):
-    """The index k of the bin [knots_k, knots_(k+1)) that holds an event inside the knots; the last bin has both its ends."""
+    """The index k of the bin [knots_k, knots_(k+1)) that holds an event; the last bin includes both its ends."""
     return (event[..., None] >= knots[..., 1:-1]).sum(-1)
 
 
@@ -20,7 +20,7 @@ def at_ends(values, k):
 
 
 def at_knots(k, lower_bar, upper_bar, count):
-    """Cotangents of `count` values, (*batch, count): those of the ends of each event's bin, 0 elsewhere."""
+    """Cotangents of `count` values, (*batch, count): the cotangents at the ends of each event's bin, 0 elsewhere."""
     knot = np.arange(count)
     zero = lower_bar.dtype.type(0)
     return np.where(knot == k[..., None], lower_bar[..., None], np.where(knot == k[..., None] + 1, upper_bar[..., None], zero))

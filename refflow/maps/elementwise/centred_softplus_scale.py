@@ -4,7 +4,8 @@ r"""A softplus above a floor, shifted to be 1 at 0, as a scale, `R -> (floor, in
     log sigma = log(1 + log(1 + p (exp(s) - 1))),   p = sigmoid c = 1 - exp(floor - 1),   for |s| <= 1      (2)
     d(log sigma)/ds = sigmoid(v) / sigma                                            (3)
 
-(2) keeps the digits of a logarithm near 0; its inner logarithm is `softplus(s + c) - softplus(c)`, `softplus(c) = 1 - floor`.
+(2) keeps the digits of a logarithm near 0; its inner logarithm is `softplus(s + c) - softplus(c)`, with
+`softplus(c) = 1 - floor`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@ r"""The exponential of a clamped number as a scale, `R -> [exp low, exp high]`.
 
     log sigma = w = min(max(s, low), high),   m = 1                                 (1)
     d(log sigma)/ds = 1 between low and high, and beyond them 0                     (2)
-or 1 beyond them too, where the gradient is declared to pass straight through the clamp.
+or 1 beyond them too, if the gradient is declared to pass straight through the clamp.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .scale import FINITE, Scale, scale
 class ClampedExpScale(Scale):
     """sigma = exp(min(max(s, low), high)).
 
-    `straight_through`: the gradient of s passes the clamp as if it were not there, and is not the derivative beyond it.
+    `straight_through`: the gradient of s ignores the clamp, and beyond it is not the derivative.
     """
 
     low: float = plain(-5.0)

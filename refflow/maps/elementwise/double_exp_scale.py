@@ -5,7 +5,7 @@ r"""The exponential of an exponential as a scale, `R -> (low, inf)`.
     m = 1,   w = log sigma                                  for exp(v) >= 1/2
     m = low,   w = b exp v                                  for exp(v) < 1/2        (3)
 
-(3) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
+(3) keeps the large constant `b` out of the exponent, where its rounding would matter although `sigma` no longer depends on
 `s`.
 """
 

@@ -1,4 +1,4 @@
-"""Conventions, orders and layouts from a `Source`: what affine maps and couplings are drawn with."""
+"""Conventions, orders and layouts from a `Source`: used to draw affine maps and couplings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from .scale_conventions import CONVENTIONS
 
 
 def convention(source, own=1 / 3):
-    """One of the scales; a share `own` of them have parameters of their own.
+    """One of the scales; with the probability `own`, one that has parameters of its own.
 
-    Not one with a straight-through gradient: beyond its clamp that is no derivative.
+    Scales with a straight-through gradient are left out: beyond the clamp it is not a derivative.
     """
     with_own = source.chance(own)
     return source.choice([scale for scale in CONVENTIONS.values()

@@ -11,8 +11,8 @@ Reverse rule, from (1) and (4), with `h = exp(z/2)`:
 and for the inverse map, from `dz/dx = 1/x` and `d/dx` of (5) = `-1/x`,
     x_bar = (z_bar - log_det_bar) / x                                               (7)
 
-(6) is multiplied as `(x_bar h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number, where
-`x_bar exp z` does neither.  A cotangent 0 stays 0 whatever `h` is: `0 inf` is not a number.
+(6) is computed as `(x_bar h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number, where
+`x_bar exp z` does neither.  A cotangent 0 stays 0 whatever `h` is: `0 inf` would be NaN.
 
 Source: NIST DLMF 4.2.
 """

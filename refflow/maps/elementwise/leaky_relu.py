@@ -16,8 +16,8 @@ Reverse rule.  For `z >= 0`, `z_bar = x_bar` and `a_bar = 0`; for `z < 0`, from 
 and for the inverse map, from (2) and (5), for `x < 0`
     x_bar = z_bar / a                                                               (8)
     a_bar = -(z_bar / a) x / a - log_det_bar / a                                    (9)
-(9) divides `z_bar` twice before it meets `x`: `x/a` may be subnormal, and would lose digits that the second division brings
-back.
+(9) divides `z_bar` twice before it multiplies by `x`: `x/a` may be subnormal, and would lose digits that the second division
+cannot restore.
 
 Source: Maas, Hannun and Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models (2013).
 """
@@ -41,7 +41,7 @@ class LeakyReLU(Bijector):
         return z if z >= 0 else negative_slope * z                                  # (1)
 
     def breaks(self):
-        """0; the derivative from the right, 1, is given there."""
+        """The break 0; the derivative there is the one from the right, 1."""
         return np.zeros(1)
 
     def forward(self, z):

@@ -2,44 +2,44 @@ r"""Cumulative distribution function of a mixture of logistic distributions, `R 
 
 With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0` and the logistic function `S(u) = 1/(1 + exp(-u))`,
     x = sum_k w_k S(u_k) / W,   u_k = (z - m_k)/s_k                                 (1)
-`W` is 1 but for rounding; divided by it, `x` is a distribution function exactly.  With
+`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  With
     S(u) = exp(min(u, 0)) / (1 + q),   q = exp(-|u|)                                (2)
     f_k = S(u_k) S(-u_k) / s_k = exp(-|u_k|) / (s_k (1 + q_k)^2)                    (3)
     dx/dz = g = sum_k w_k f_k / W                                                   (4)
     log|dx/dz| = M + log G,   M = -min_k |u_k|,   F_k = f_k exp(-M),   G = sum_k w_k F_k / W                (5)
-`G exp(M)` is `g` without its underflow; where `exp(M/2)` does not underflow either, the logarithm of the product is taken, and
-where `M > -1` that of (4) itself: a rounding of `q_k` nearly cancels in `f_k = q_k / (s_k (1 + q_k)^2)`, not in `F_k`.
-`u_k` may overflow, where the exponents of `F_k` still differ; they are
+`G exp(M)` is `g` without its underflow.  Where `exp(M/2)` does not underflow either, the log-det is the logarithm of the
+product, and where `M > -1` that of (4) itself: a rounding of `q_k` nearly cancels in `f_k = q_k / (s_k (1 + q_k)^2)`, not in
+`F_k`.  `u_k` may overflow although the exponents of `F_k` still differ; these are
     |u_k| + M = 2^64 (v_k - min_k v_k),   v_k = 2^-64 |z - m_k| / s_k               (6)
 
-Inverse: between far components `x W` is a sum of some weights to within rounding, and `z` depends on the rest.  So a part
-that is nearly a whole weight is taken as that weight less `T_k`.  By `S(u) = 1 - S(-u)`, (1) is
+Inverse: between far components `x W` is a sum of some weights to within rounding, and `z` depends on the rest.  Therefore a
+part that is nearly a whole weight is written as that weight minus `T_k`.  By `S(u) = 1 - S(-u)`, (1) is
     A - B = D,   T_k = S(-|u_k|),   A = sum_(m_k >= z) w_k T_k,   B = sum_(m_k < z) w_k T_k,
     D = x W - sum_(m_k < z) w_k                                                     (7)
-where nothing cancels but in `D`, which is evaluated without rounding.  With all locs on one side of `z` this is `A = x W` or
-`B = (1 - x) W`: it has the digits of either tail as well.  `A - B - D = sum_k w_k S(u_k) - x W` rises with `z`, and so its
-sign, which is that of
+where only `D` cancels, and it is evaluated without rounding.  If all locs lie on one side of `z`, this is `A = x W` or
+`B = (1 - x) W`: it keeps the digits in either tail as well.  `A - B - D = sum_k w_k S(u_k) - x W` rises with `z`, and so its
+sign, which is the sign of
     H(z) = log((A + max(-D, 0)) / (B + max(D, 0)))                                  (8)
-changes at the root alone.  A relative error of `H`'s quotient moves `z` no more than one of `x` does, as `A` and `B` are at
-most `x W` there.  The root lies between the inverses of the components, as a mean lies between the least and the largest:
-with `L = log(x/(1 - x))`,
+changes only at the root.  A relative error in `H`'s quotient moves `z` no more than a relative error in `x`, since `A` and
+`B` are at most `x W` there.  The root lies between the inverses of the components, as a mean lies between the least and the
+largest: with `L = log(x/(1 - x))`,
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L)                                 (9)
-which is widened, moving `L` by `(1 + |L|)/1024` to either side, so that rounding leaves a root inside.
+This interval is widened by moving `L` by `(1 + |L|)/1024` to either side, so that the root stays inside in spite of rounding.
 The log-det and all cotangents need the digits of `u_k`, which `z = m_k + s_k u_k` may have lost.  So the unknown is
     d = z - m_j,   u_k = (d + (m_j - m_k))/s_k                                      (10)
 where `m_j` is the loc nearest to `z`: `d` and `m_j - m_k` are at most twice `z - m_k`, so all `u_k` keep their digits.  With
-the locs in rising order, it is found before `z` is,
+the locs in increasing order, `j` is found before `z`,
     j = number of i with H((m_i + m_(i+1))/2) < 0                                   (11)
 
-Reverse rule.  Let `r_k = w_k f_k/(W g) = w_k F_k/(W G)`, the part of the density that is k's, `sum_k r_k = 1`, and
+Reverse rule.  Let `r_k = w_k f_k/(W g) = w_k F_k/(W G)`, the part of the density due to component k, with `sum_k r_k = 1`, and
     t_k = dlog f_k/dz = -tanh(u_k/2)/s_k                                            (12)
     z_bar = x_bar g + l_bar sum_k r_k t_k                                           (13)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (14)
     s_k_bar = -x_bar g r_k u_k - l_bar r_k (1 - u_k tanh(u_k/2))/s_k                (15)
     w_k_bar = x_bar (S_k - x)/W + l_bar (f_k - g)/(g W)
             = x_bar sum_i w_i (S_k - S_i)/W^2 + l_bar sum_i w_i (F_k - F_i)/(G W^2)       (16)
-with `l_bar = log_det_bar`.  The second row of (16) keeps its digits where one weight is nearly all of `W`: for a mixture of
-one it is 0 exactly.  For `u_k >= u_i`
+with `l_bar = log_det_bar`.  The second row of (16) keeps its digits even if one weight is nearly all of `W`: for a mixture of
+one component it is exactly 0.  For `u_k >= u_i`
     S_k - S_i = S(u_k) S(-u_i) (1 - exp(u_i - u_k)) = Y^2 Z,
     Y = exp((min(u_k, 0) + min(-u_i, 0))/2),   Z = (1 - exp(u_i - u_k))/((1 + q_k)(1 + q_i))                (17)
 
@@ -49,22 +49,22 @@ For the inverse map and its log-det `n = -l`, by the implicit function theorem: 
     m_k_bar = r_k e_k                                                               (20)
     s_k_bar = r_k (u_k e_k + l_bar/s_k)                                             (21)
     w_k_bar = -sum_i w_i d_ki / W^2,   d_ki = ((z_bar - l_bar l')(S_k - S_i) + l_bar (f_k - f_i))/g             (22)
-In the tails `f_k` is nearly S_k/s_k, and `l'` nearly `1/s_k`: (22) cancels, but for `m_k` and `m_i` on one side of `z`
+In the tails `f_k` is nearly S_k/s_k, and `l'` nearly `1/s_k`: (22) cancels.  For `m_k` and `m_i` on one side of `z`,
     d_ki = (z_bar (S_k - S_i) + l_bar (E_k - E_i))/g,
     E_k = T_k (T_k/s_k + c_k)   for m_k >= z,   E_k = T_k (T_k/s_k - c_k)   for m_k < z       (23)
-does not.
+does not cancel.
 
-`r_k`, `g`, `T_k` and their quotients may leave the floats where their products with cotangents do not.  So each is a square,
-up to a moderate factor, and a cotangent stands between its two roots:
+`r_k`, `g`, `T_k` and their quotients may leave the floats where their products with cotangents do not.  So each is written as
+a square, up to a moderate factor, and the cotangent is multiplied between the two roots:
     r_k = y_k^2 R_k,   y_k = exp(-(|u_k| + M)/2),   g = h^2 G,   h = exp(M/2),   T_k = exp(-|u_k|/2)^2/(1 + q_k)    (24)
-For the inverse map `exp(-|u_k|)` is not taken for granted: it has the rounding of `u_k`, `|u_k|` times over.  The derivative
-of `log T_k` by `log x` may be as large as `x W/(w_k T_k)`, so that kappa allows for that, but for `m_k >= z` with `A` of the
-order of `x W`.  There (7), which holds but for rounding, is put right: each `T_k` takes of the residual what its own rounding
-may have put in, and is multiplied, with `f_k`, and with `S_k - S_i` where it is the larger, by
+For the inverse map `exp(-|u_k|)` needs care: its error is the rounding of `u_k` times `|u_k|`.  The derivative of `log T_k`
+by `log x` may be as large as `x W/(w_k T_k)`, so kappa allows for that error, except for `m_k >= z` when `A` is of the order
+of `x W`.  There the residual of (7), which would be 0 without rounding, corrects it: each `T_k` takes the share that its own
+rounding may have caused.  `T_k`, `f_k`, and `S_k - S_i` where `u_k >= u_i`, are multiplied by
     a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (25)
-if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` where k is most of `A`, because `log(1/x) < 750`.
+if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` for the component k that makes up most of `A`, because `log(1/x) < 750`.
 
-The ends of `(0, 1)` have infinite images, and log-dets, and `g` is 0 there:
+The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there:
     z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (26)
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
@@ -83,16 +83,16 @@ SHIFT = 64
 
 @bijector(source="arXiv:1902.00275", domain=real, codomain=interval(0, 1), increasing=True, solver=True)
 class LogisticMixtureCDF(Bijector):
-    """x = sum_k weights_k sigmoid((z - loc_k)/scale_k), from R to (0, 1); the inverse is a bracketing solver's."""
+    """x = sum_k weights_k sigmoid((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 
     weights: Array = simplex("K")
     loc: Array = real("K")
     scale: Array = positive("K")
     event_ndim = (0, 0)
-    terms = property(lambda self: self.weights.shape[-1])           # of its sums
+    terms = property(lambda self: self.weights.shape[-1])           # in its sums
 
     def cast(self, dtype):
-        """Its fields in another precision; weights of float32 must add up to 1 in float64 too."""
+        """Its fields in another precision; float32 weights must sum to 1 in float64 too."""
         fields = super().cast(dtype)
         return fields | {"weights": fields["weights"] / fields["weights"].sum(-1, keepdims=True)}
 
@@ -228,7 +228,7 @@ class LogisticMixtureCDF(Bijector):
 
 
 def pairs(v):
-    """v_k - v_i on axes k, i, 0 for equals, overflowed or not."""
+    """v_k - v_i on axes k, i; 0 if they are equal, even if both have overflowed."""
     v_k, v_i = v[..., :, None], v[..., None, :]
     return np.where(v_k == v_i, 0, v_k - v_i)
 
@@ -236,7 +236,7 @@ def pairs(v):
 class Mixture:
     """The components at given distances z - m_k: the letters of the equations, k along the last axis.
 
-    `a` are the factors (25); they are 1 where z itself is given.
+    `a` holds the factors (25), which are 1 if z itself is given.
     """
 
     def __init__(self, page, distances, a=1):
@@ -279,7 +279,7 @@ class Mixture:
         return self.a * bar * root / (1 + self.q) * root                            # (24) (25)
 
     def shared(self, bar, by_u=False):
-        """r_k bar, or r_k bar u_k, which may be a number even if u_k has overflowed."""
+        """r_k bar, or r_k bar u_k, which may be finite even if u_k has overflowed."""
         root = bar * self.y * self.R                                                # (24)
         if by_u:
             product = np.where(np.isfinite(self.u), root * self.u, root / self.s * self.d)
@@ -321,7 +321,7 @@ class RootProblem:
         return exact_sum(products + passed)                                         # (7)
 
     def terms(self, distances, i):
-        """w_k T_k of the problems number i, D and x W, all divided by the largest exp(-|u_k|)."""
+        """w_k T_k of the problems numbered i, D and x W, all divided by the largest exp(-|u_k|)."""
         exponent = -np.abs(distances / self.scale[i])
         top = exponent.max(-1, keepdims=True)
         relative = np.exp(np.where(exponent == top, 0, exponent - top))
@@ -333,7 +333,7 @@ class RootProblem:
         return (np.where(side, wT, 0).sum(-1) for side in (distances <= 0, distances > 0))          # (7)
 
     def H(self, distances, i):
-        """H of the problems number i, from their distances z - m_k (len(i), K)."""
+        """H of the problems numbered i, from their distances z - m_k (len(i), K)."""
         wT, D, _ = self.terms(distances, i)
         A, B = self.sides(wT, distances)
         return np.log((A + np.maximum(-D, 0)) / (B + np.maximum(D, 0)))             # (8)

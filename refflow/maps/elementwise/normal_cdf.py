@@ -8,20 +8,21 @@ With the standard normal density `phi(t) = exp(-t^2/2)/sqrt(2 pi)` and its integ
     dx/dz = phi(t)/scale = h^2/(sqrt(2 pi) scale)                                   (5)
     log|dx/dz| = -t^2/2 - log(sqrt(2 pi) scale)                                     (6)
 
-Between -3/2 and -1 the library's `Phi` is 1/2 minus nearly as much and errs by up to 4.2 units, and far below, from -37 (-12 in
-float32), it is subnormal.  (3) and (5) hold half of the exponent in each `h`, because a product `h (h c)` keeps its digits as long as it is a number at
-all: `exp(-t^2/2)` and the library's `Phi` become subnormal, or 0, before they meet the factor that lifts them again. For the
-same reason `t^2/2` in (6) is `t (t/2)`, and everything below is written in `d`, which is finite where `t` overflows.
+Between -3/2 and -1 the library computes `Phi` as 1/2 minus a number near 1/2 and errs by up to 4.2 units.  Far below, from
+-37 (-12 in float32), it is subnormal.  In (3) and (5) each `h` holds half of the exponent, because a product `h (h c)` keeps
+its digits as long as it does not underflow: `exp(-t^2/2)` and the library's `Phi` become subnormal, or 0, before they meet
+the factor that makes them larger. For the same reason `t^2/2` in (6) is `t (t/2)`, and everything below is written in `d`,
+which is finite where `t` overflows.
 
 Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
 rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
     M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (7)
     s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (8)
-Nothing in it cancels. The residue is below `e^-40 M` from `a = 4` on and is no error at all beyond `a = 4 pi`, so that it is
-left out from 4 on. (scipy.special.erfcx, the same function, errs by up to 8 units of rounding.)
+Nothing in (7) cancels. The residue is below `e^-40 M` from `a = 4` on, and beyond `a = 4 pi` there is none, so it is
+omitted from 4 on. (scipy.special.erfcx, the same function, errs by up to 8 units of rounding.)
 
 The inverse's derivative scale/phi(t), `t = Phi^-1(x)`, is `exp(t^2/2)` in the centre, but in the tails that would carry `t^2`
-times the error of `t`. With `p = min(x, 1 - x)`, the tail probability, which is exact,
+times the error of `t`. With `p = min(x, 1 - x)`, the tail probability, which is exact:
     1/phi(t) = sqrt(2 pi) exp(t^2/2)                    for p >= 1/4                (9)
              = M(|t|)/p                                 for p <  1/4                (10)
     log|dz/dx| = log(scale/phi(t))                                                  (11)

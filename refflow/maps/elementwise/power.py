@@ -9,29 +9,30 @@ r"""Power, `(0, inf) -> (0, inf)`.
                = log|a/z| + a log z                     elsewhere                   (7)
     log|dz/dx| = log|b| + (b - 1) log x                                             (8)
 
-(5) is (4) with both terms small where `a` is near 1, as the answer is.  For other `a` the terms of (4) may cancel (`a` tiny,
-`z` near `a`), and those of (7) may not: either `log|a/z|` is small, or `a log z` is large and the rounding of `a` moves the
-answer by `a log z`.  (6) lies between them; `d` and `a - 1/2` are exact.  Where `a/z` leaves the normal floats, `log z` is so
-large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so (8) is computed as (4) is.
+(5) is (4) written so that both terms are small for `a` near 1, where the answer is small.  For other `a`, the terms of (4)
+may cancel (`a` tiny, `z` near `a`), but the terms of (7) do not: either `log|a/z|` is small, or `a log z` is large and the
+rounding of `a` moves the answer by `a log z`.  (6) lies between them; `d` and `a - 1/2` are exact.  Where `a/z` leaves the
+normal floats, `log z` is so large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so
+(8) is computed as (4) is.
 
 (3) is used for `1/2 <= a <= 2`.  Elsewhere the power may leave the floats where its product with `a` does not, so
     dx/dz = a h^2 / z,   h = z^(a/2)                    for a <  1/2                (9)
           = a h^2,       h = z^((a-1)/2)                for a >= 1/2                (10)
 (10) would lose digits for small `a`: `a - 1` rounds, and `log z` may be large.  (9) would overflow for large `z`; at `z = 0`,
-where it has no value, (10) serves all `a`.
+where (9) is undefined, (10) serves all `a`.
 
 Reverse rule, from (1) and (4):
     z_bar = x_bar dx/dz + log_det_bar (a - 1) / z                                   (11)
     a_bar = x_bar g^2 log z + log_det_bar (1/a + log z),   g = z^(a/2)              (12)
 `x_bar` stands inside the products of (9), (10) and (12), whose squares may overflow where the whole does not; in (9) both
-terms of (11) are divided by `z` at the end.  A cotangent 0 stays 0 whatever `h` and `g` are: `0 inf` is not a number.  The
+terms of (11) are divided by `z` at the end.  A cotangent 0 stays 0 whatever `h` and `g` are: `0 inf` would be NaN.  The
 inverse map has the same rule with `b`, `x` for `a`, `z`, and from `b = 1/a`
     a_bar = -b^2 b_bar                                                              (13)
 with `b^2` multiplied into `z_bar` and `log_det_bar` first.
 
-At the end `z = 0`, which an event may be, all are limits.  A factor 0 makes a term 0: `a - 1` for `a = 1`, beside `log z`
-and `1/z`; `z^a` for `a > 0`, beside `log z`; a cotangent.  Of the two terms of (11) and of (12), where both are infinite,
-the term of `log_det_bar` outweighs the other for `a > 0`, and the other it for `a < 0`.    (14)
+At the end `z = 0`, which an event may be, all values are limits.  A factor 0 makes a term 0: `a - 1` for `a = 1`, even times
+`log z` or `1/z`; `z^a` for `a > 0`, even times `log z`; a cotangent.  If both terms of (11), or of (12), are infinite, the
+term of `log_det_bar` outweighs the other for `a > 0`, and the other outweighs it for `a < 0`.    (14)
 
 Source: the definition.
 """
@@ -118,7 +119,7 @@ def log_slope(z, a):
 
 
 def slope_times(factor, z, a):
-    """(factor dx/dz, or where a < 1/2 and z > 0 that times z; the mark of those)."""
+    """(factor dx/dz, or z factor dx/dz where a < 1/2 and z > 0; the mark of these places)."""
     below = (a < 0.5) & (z > 0)
     h = z ** (np.where(below, a, a - 1) / 2)                                        # (9) (10)
     return np.where(factor == 0, 0, factor * a * h * h), below                      # (9) (10)

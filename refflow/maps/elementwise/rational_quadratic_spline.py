@@ -1,26 +1,27 @@
 r"""Monotone rational-quadratic spline, `R -> R`.
 
 Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`, slopes `d_0, ..., d_K > 0` at the knots.  In the bin
-`z_k <= z < z_(k+1)`, whose lower end is marked 0 and upper end 1,
+`z_k <= z < z_(k+1)`, with the subscript 0 for its lower and 1 for its upper end,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w                                     (1)
     a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w = 1 - t                    (2)
     x = x_0 + h (s t^2 + d_0 t (1 - t)) / (s + (d_1 + d_0 - 2 s) t (1 - t))         (3)
 Beyond the knots the slope is 1:
     x = z + (x_0 - z_0)      below the first knot                                   (4)
       = z + (x_K - z_K)      above the last                                         (5)
-which is the identity where the end knots agree, and has a kink where the slope at an end knot is not 1.  An inner knot
+which is the identity if the end knots agree, and has a kink if the slope at an end knot is not 1.  An inner knot
 belongs to the bin above it, an end knot to its bin.
 
 The larger of `t` and `f` is taken as 1 minus the smaller, which is more accurate than a quotient.
 
-In (3) the sums may cancel.  With `f` beside `t`, `e_0 = d_0/s` and `e_1 = d_1/s` all terms are positive:
+In (3) the sums may cancel.  Written with both `t` and `f`, and with `e_0 = d_0/s` and `e_1 = d_1/s`, all terms are positive:
     A = t (t + e_0 f),   B = f (f + e_1 t),   D = A + B = (1 + (f - t)^2)/2 + (e_0 + e_1) t f        (6)
     x = x_0 + a s (t + e_0 f) / D       where A <= B                                (7)
       = x_1 - b s (f + e_1 t) / D       elsewhere: x is reached from the nearer knot         (8)
     dx/dz = s Q / D^2,   Q = e_1 t^2 + 2 t f + e_0 f^2                              (9)
     log|dx/dz| = log(s (Q/D) (1/D))                                                 (10)
-The logarithm of (10) is of a product whose exponents are kept apart: the slope may leave the floats.  All roundings of `s`, `Q`
-and `D` count in full in (9) and (10), which is too much near a knot, where the slope is nearly `d_0`.  There, for `t <= f`,
+The logarithm in (10) is that of a product whose exponents are kept apart: the slope may leave the floats.  All roundings of
+`s`, `Q` and `D` count in full in (9) and (10), which is too much near a knot, where the slope is nearly `d_0`.  There, for
+`t <= f`,
     dx/dz = d_0 (1 + r),   r = (r_Q - r_D (1 + D))/D^2      where |r_Q|, |r_D| <= 1/4                (11)
     r_Q = Q/e_0 - 1 = t (2 f (1 - e_0) + t (e_1 - e_0))/e_0,   r_D = D - 1 = (e_0 + e_1 - 2) t f     (12)
 and for `t > f` with 0 and 1, `t` and `f` exchanged.  A rounding of `r_Q` or `r_D`, which are small, counts little.
@@ -31,21 +32,21 @@ Inverse.  With `p = x - x_0` and `q = x_1 - x`, `p B = q A` is quadratic in `t/f
           = M : 2 q    for m >= 0: neither adds numbers of opposite sign            (15)
     z = z_0 + w t      where t <= f,   z = z_1 - w f   elsewhere                    (16)
     dz/dx = w D / R,   log|dz/dx| = -log((R/w) (1/D)), or minus the logarithm of (11)        (17)
-for from the derivative of `p B = q A`, with `a`, `b`, `p`, `q` as its variables, `dx/dz = R/(w D)`.  The exponent of
+because, from the derivative of `p B = q A`, with `a`, `b`, `p`, `q` as its variables, `dx/dz = R/(w D)`.  The exponent of
 `p q`, which may underflow, is kept apart.  In (16), `w t = p (2 w/(2 p + M))` for (14), as `p` may be subnormal.
 
-Reverse rule.  The derivatives of (3), with all terms of one sign, are
+Reverse rule.  The derivatives of (3), in a form whose terms all have one sign, are
     dx/dd_0 =  a f B / D^2,   dx/dd_1 = -b t A / D^2                                (18)
     dx/dx_1 = E_1 = (t/D) (t + (e_0 + e_1) f A/D)                                   (19)
     dx/dx_0 = E_0 = (f/D) (f + (e_0 + e_1) t B/D)                                   (20)
     dx/dz_0 = -s (f/D)^2 G_0,   G_0 = e_1 t^2 + 2 t + e_0 f (1 + t)                 (21)
     dx/dz_1 = -s (t/D)^2 G_1,   G_1 = e_0 f^2 + 2 f + e_1 t (1 + f)                 (22)
-(19) is the derivative with respect to `h`, through `s` too; (20) is 1 minus it, and the larger of both is taken so.  (21) and
-(22) collect those with respect to `t` and `s`.  Derivatives of log-dets are differences, whose terms nearly cancel when slopes
-are far from `s`.  Brought over one denominator, in `t + f = 1`, what cancels is gone: every power of `e_0` and `e_1` stands
-once.  With the parts of `Q`,
+(19) is the derivative with respect to `h`, through `s` too; (20) is 1 minus it, and the larger of the two is computed as 1
+minus the smaller.  (21) and (22) collect those with respect to `t` and `s`.  Derivatives of log-dets are differences, whose
+terms nearly cancel when slopes are far from `s`.  Over one denominator, with `t + f = 1`, the cancelling terms are gone:
+every power of `e_0` and `e_1` appears once.  With the parts of `Q`,
     u_0 = e_0 f^2 / Q,   u_1 = e_1 t^2 / Q,   u_2 = 2 t f / Q,   u_0 + u_1 + u_2 = 1        (23)
-those of `l = log|dx/dz|` are
+the derivatives of `l = log|dx/dz|` are
     T = (e_0 + e_1)(u_1 t - u_0 f) + u_0 (f - 3 t) + u_1 (3 f - t) + (f - t)(1 + 2 t f)/Q        (24)
       = ((e_1 - 1) t - (e_0 - 1) f) D/Q - (e_0 + e_1 - 2)(f - t)      where e_0, e_1 <= 2       (25)
     V_0 = (e_0 + e_1) u_0 + e_0 f (3 t - f^2)/Q + u_1 t + (t (1 + 2 t (1 + f)) - 1)/Q                (26)
@@ -54,14 +55,15 @@ those of `l = log|dx/dz|` are
     dl/dx_1 = -dl/dx_0 = c/h,   c = 2 (e_0 + e_1) t f/D + 2 t f/Q                   (29)
     dl/dd_0 = (f/s) N_0/(Q D),   N_0 = e_1 t (f^2 - 2 t^2) - e_0 t f^2 + f (f^2 - 3 t^2)             (30)
 and `dl/dd_1` with 0 and 1, `t` and `f` exchanged.  (25) is the plain difference, whose terms vanish in a straight bin, while
-those of (24) do not.
+the terms of (24) do not.
 `z_bar = x_bar dx/dz + log_det_bar dl/dz`, and so for every field.                  (31)
 
 For the inverse map, z's derivative with respect to a field is `-dz/dx` times x's, `dz/dx = D^2/(s Q)`:
     dz/dd_0 = -a f B/(s Q),   dz/dd_1 = b t A/(s Q)                                 (32)
     dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (33)
     dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (34)
-and that of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)(dz/dx)(dx/dfield)`, where `D` divides out:
+and the derivative of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)(dz/dx)(dx/dfield)`, where `D`
+divides out:
     dn/dx = -2 T D/(h Q)                                                            (35)
     dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
     K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (36)
@@ -72,7 +74,7 @@ and that of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)
           + (u_0 (1 - 3 t (f - t)) + (e_1 t/Q)(1 + 3 t f (f - t)) + (f/Q)(1 - 4 f t^2))/Q       (40)
 `X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.  `x_bar = z_bar dz/dx + log_det_bar dn/dx`, and so for every field.    (41)
 Beyond the knots, from (4) and (5), the cotangent of the event goes to it, to `x_0` and, with the other sign, to `z_0` (or to
-`x_K` and `z_K`); for the inverse map with the signs of both turned.                (42)
+`x_K` and `z_K`); for the inverse map with both signs reversed.                (42)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; Gregory and Delbourgo,
 Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2 (1982).
@@ -90,7 +92,8 @@ from .bins import at_ends, at_knots, bin_of, tails
 
 @bijector(source="arXiv:1906.04032", domain=real, codomain=real, increasing=True)
 class RationalQuadraticSpline(Bijector):
-    """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes there; slope 1 beyond.
+    """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes at the knots; slope 1
+    beyond them.
 
     The three fields have shape (*batch, K+1).  Raises ValueError for K < 1.
     """
@@ -122,13 +125,13 @@ class RationalQuadraticSpline(Bijector):
         return output_knots[k] + h * numerator / denominator                        # (3)
 
     def breaks(self):
-        """The input knots.  An inner knot has the derivatives of the bin above it, an end knot those of its own bin."""
+        """The input knots.  An inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
         return self.input_knots
 
     # -- a bin --------------------------------------------------------------------------------------------------------
 
     def bin(self, k):
-        """What (1) and (6) need of each event's bin."""
+        """What (1) and (6) need to know of each event's bin."""
         (z_0, z_1), (x_0, x_1), (d_0, d_1) = (at_ends(v, k) for v in (self.input_knots, self.output_knots, self.slopes))
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
         s = h / w                                                                   # (1)
@@ -136,7 +139,7 @@ class RationalQuadraticSpline(Bijector):
                      e_1=d_1 / s)
 
     def place(self, z):
-        """The bin of z, and z's place in it; the nearer end knot's for events beyond the knots."""
+        """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
         z = np.clip(z, self.input_knots[..., 0], self.input_knots[..., -1])
         v = self.bin(bin_of(self.input_knots, z))
         v.a, v.b = z - v.z_0, v.z_1 - z                                             # (2)
@@ -254,7 +257,7 @@ class RationalQuadraticSpline(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     def bars(self, event, knots, v, image_bar, of_event, of_z, of_x, of_d):
-        """(cotangent of the event, of the fields): those of a bin, or of a tail."""
+        """(cotangent of the event, of the fields): in a bin or in a tail."""
         below, above = tails(knots, event)
         zero = np.zeros_like(of_event)
         to_image = image_bar if knots is self.input_knots else -image_bar
@@ -336,7 +339,7 @@ class Place:
         return np.where(near, d * change, self.s * (self.Q / self.D) / self.D)      # (9) (11)
 
     def log_slope(self, *factors):
-        """The logarithm of dx/dz, of the product of the factors or, near a knot, of those of (11)."""
+        """The logarithm of dx/dz, taken of the product of the factors or, near a knot, of the factors of (11)."""
         near, *of_knot = self.near_knot
         return np.where(near, log_abs_product(np.stack(of_knot, -1)), log_abs_product(np.stack(factors, -1)))   # (10) (11)
 
@@ -363,19 +366,19 @@ class Place:
 
 
 def root_of_product(p, q):
-    """sqrt(p q) for p, q >= 0, though p q leave the floats."""
+    """sqrt(p q) for p, q >= 0, even if p q leaves the floats."""
     mantissa, exponent = product_apart(np.stack((p, q), -1))
     half = exponent // 2
     return np.ldexp(np.sqrt(np.ldexp(mantissa, exponent - 2 * half)), half)
 
 
 def of_slope(e_0, e_1, t, f):
-    """N_0, which is N_1 for exchanged arguments."""
+    """N_0; with exchanged arguments, N_1."""
     return e_1 * t * (f * f - 2 * t * t) - e_0 * t * f * f + f * (f * f - 3 * t * t)            # (30)
 
 
 def end(bar, e_0, e_1, t, f, u_0, u_1, u_2, Q):
-    """bar X_0, which is bar X_1 for exchanged arguments."""
+    """bar X_0; with exchanged arguments, bar X_1."""
     bent = bar * (e_0 + e_1) * (u_1 * (u_1 + 2 * u_2) - u_0 * (e_1 * t * f / Q) - u_0 * f * (f - t) / Q)
     rest = u_0 * (1 - 3 * t * (f - t)) + e_1 * t / Q * (1 + 3 * t * f * (f - t)) + f / Q * (1 - 4 * f * t * t)
     return bent + bar * rest / Q                                                    # (40)

@@ -19,11 +19,11 @@ from .tanh_exp_scale import tanh_slope
 
 @scale(source="arXiv:1605.08803, the authors' code")
 class RescaledTanhExpScale(Scale):
-    """sigma = exp(gain tanh(s) + shift), gain and shift being trained; `shift` may be None, 0 and no parameter.
+    """sigma = exp(gain tanh(s) + shift), with trained gain and shift; a `shift` of None is 0 and not a parameter.
 
-    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), which in a
-    `Coupling` are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
-    weight, g v / |v|.  Of a single number v that is g or -g: v has the gradient 0 and keeps its sign, so that the gain is
+    `gain` is one number for all s; or None, and `gains` (C,) has one for each channel of s (*batch, C), these, in a
+    `Coupling`, are the channels in which b has entries.  A port of RealNVP normalises the gain of each channel as a
+    weight, g v / |v|.  For a single number v that is g or -g: the gradient of v is 0, so v keeps its sign and the gain is
     a free number, trained alike.
     """
 
@@ -37,7 +37,7 @@ class RescaledTanhExpScale(Scale):
     def _validate(self):
         super()._validate()
         if (self.gain is None) == (self.gains is None):
-            raise ValueError(f"RescaledTanhExpScale: gain must be None where gains are given, and there alone; "
+            raise ValueError(f"RescaledTanhExpScale: give either gain or gains, not both and not neither; "
                              f"gain = {shown(self.gain)}, gains = {shown(self.gains)}")
 
     @staticmethod

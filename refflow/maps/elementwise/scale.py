@@ -1,19 +1,19 @@
 r"""Scales: conventions by which libraries turn an unconstrained number `s` into a positive scale `sigma`.
 
-Every convention is written as a product whose exponent is kept apart, and so is the slope of its logarithm:
+Every convention, and the slope of its logarithm, is written as a product whose exponent is kept apart:
     sigma = m exp(w),   d(log sigma)/ds = n exp(q)                                  (1)
 so that products with an event keep their digits where `sigma` itself leaves the floats.  With `e = max(-E, min(w, E))`,
-`exp(E)` safely inside the floats,
+where `exp(E)` is safely inside the floats,
     z m exp(w) = z (m exp(e)) h h,   h = exp((w - e)/2)                             (2)
-a product that is 0 with `z` or a factor of `m` though `h` be infinite.  Where `m` is not moderate either, exponents of 2 are
-added apart from the mantissas, so that no partial product overflows or loses digits where the whole does not.
+The product is 0 if `z` or a factor of `m` is 0, even if `h` is infinite.  If `m` is not moderate either, exponents of 2 are
+added separately from the mantissas, so that no partial product overflows or loses digits where the whole does not.
 
 Reverse rules of `x = z sigma` with `L = <x_bar, x> + l_bar log sigma`, and of `z = y/sigma` with
 `L = <z_bar, z> - l_bar log sigma`, where `p` is `s` or one of the convention's own parameters, and
 `d(log sigma)/dp = n exp(q)`:
     p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
     p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
-The rounding of a large w + q is felt by one of the terms alone.  Where they cancel, with g a normal number,
+The rounding of a large w + q affects only one of the terms.  Where they cancel and g is a normal number,
     p_bar = n exp(q) (g + l_bar),   g = x_bar z m exp(w)                            (5)
 and in (4) likewise.
 
@@ -36,8 +36,8 @@ __all__ = ["Scale"]
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
 FAR = 2.0**30                                                           # 1 + FAR^2 rounds to FAR^2
-LARGE = 8                                                               # of an exponent whose rounding is felt
-NORMAL = {np.dtype(np.float64): 2.0**1000, np.dtype(np.float32): 2.0**120}      # numbers up to it, and their inverses, are normal
+LARGE = 8                                                               # of an exponent whose rounding matters
+NORMAL = {np.dtype(np.float64): 2.0**1000, np.dtype(np.float32): 2.0**120}     # these and their inverses are normal
 
 
 def scaled(z, m, w):
@@ -64,7 +64,7 @@ def largest(w):
 
 
 def is_moderate(m, factors, limit):
-    """Is a product of factors within limit and 1/limit, wherever none of them is 0?"""
+    """Does a product of factors lie between 1/limit and limit wherever none of them is 0?"""
     size = np.abs(m)
     if size.max(initial=1) <= limit and size.min(initial=1) >= 1 / limit:
         return True
@@ -72,7 +72,7 @@ def is_moderate(m, factors, limit):
 
 
 def vanishing(factors):
-    """Where one of them is 0."""
+    """Marks where one of them is 0."""
     return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 
@@ -112,7 +112,7 @@ class Sigma:
         return self._split(self._cotangents(y, -z_bar, -l_bar, lambda n: (n / self.m,), -self.w))   # (4)
 
     def _cotangents(self, event, bar, l_bar, by_m, w):
-        """{p: bar event m n exp(w + q) + l_bar n exp(q)}, `by_m` giving the factors of m n."""
+        """{p: bar event m n exp(w + q) + l_bar n exp(q)}, where `by_m` gives the factors of m n."""
         bars = {}
         for p, (n, q) in self.slopes().items():
             (first, *others), exponent = as_factors(n), w + q
@@ -141,8 +141,8 @@ class Scale(Value):
     `vjp(s)` -> ((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)
 
     A page writes `definition(m, s, **fields)` -> sigma, `evaluate(s)` -> (m, w, log sigma) with sigma = m exp(w),
-    `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), n an array or a tuple of factors, and `field_slopes(s)` ->
-    {field: (n, q)} if it has parameters.  `rules` say what its constants must be.
+    `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), where n is an array or a tuple of factors, and
+    `field_slopes(s)` -> {field: (n, q)} if it has parameters.  `rules` say what its constants must be.
     """
 
     kind = "scale"
@@ -152,7 +152,7 @@ class Scale(Value):
     event_ndim = (0, 0)
     event_shape = None
     domain, codomain = real, positive
-    gains = None                        # parameters of channels: those of a convention that is not elementwise
+    gains = None                        # parameters of channels: for a convention that is not elementwise
     rules: tuple = ()
     hard_cases = ()
 
@@ -191,7 +191,7 @@ class Scale(Value):
 
 
 def elementwise(name, scale):
-    """Refuse a convention with parameters of channels where there are none."""
+    """Refuse a convention with parameters for channels if there are no channels."""
     if getattr(scale, "gains", None) is not None:
         raise ValueError(f"{name}: scale must be elementwise; only a Coupling knows an entry's channel, which gains need")
 
@@ -200,7 +200,7 @@ VJP_DOC = """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)
 
 
 def scale(*, source="", register=True):
-    """Declare a page: a convention, and who has it."""
+    """Declare a page: a convention, and who uses it."""
 
     def publish(page):
         page = declare(page)

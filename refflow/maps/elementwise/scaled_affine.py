@@ -5,7 +5,7 @@ With `sigma = sigma(s) > 0` one of the conventions of `scale`,
     z = (x - shift) / sigma(s)                                                      (2)
     dx/dz = sigma(s)                                                                (3)
     log|dx/dz| = log sigma(s)                                                       (4)
-It is `Affine` with another parameter: the log-det has the digits of `s`, which the logarithm of a rounded scale has not, and
+This is `Affine` with another parameter: the log-det has the digits of `s`, which the logarithm of a rounded scale lacks, and
 products keep theirs where `sigma` leaves the floats.
 
 Reverse rule, from (1) and (4), `l = log_det`:
@@ -14,7 +14,7 @@ Reverse rule, from (1) and (4), `l = log_det`:
 and for the inverse map, whose log-det is `-log sigma`, from (2):
     x_bar = z_bar / sigma,   shift_bar = -x_bar                                     (7)
     s_bar = -(z_bar (x - shift) / sigma + l_bar) d(log sigma)/ds                    (8)
-A parameter `p` of the convention has (6) and (8) with `d(log sigma)/dp`.
+For a parameter `p` of the convention, (6) and (8) hold with `d(log sigma)/dp`.
 
 Source: the definition.
 """

@@ -5,7 +5,7 @@ With `sigma = sigma(s) > 0` one of the conventions of `scale`, as the code of Re
     z = x / sigma(s) - shift                                                        (2)
     dx/dz = sigma(s)                                                                (3)
     log|dx/dz| = log sigma(s)                                                       (4)
-As a `ScaledAffine` it has the shift `sigma(s) shift`.
+It equals a `ScaledAffine` with the shift `sigma(s) shift`.
 
 Reverse rule, from (1) and (4), `l = log_det`:
     z_bar = x_bar sigma,   shift_bar = x_bar sigma                                  (5)
@@ -13,7 +13,7 @@ Reverse rule, from (1) and (4), `l = log_det`:
 and for the inverse map, whose log-det is `-log sigma`, from (2):
     x_bar = z_bar / sigma,   shift_bar = -z_bar                                     (7)
     s_bar = -(z_bar x / sigma + l_bar) d(log sigma)/ds                              (8)
-A parameter `p` of the convention has (6) and (8) with `d(log sigma)/dp`.
+For a parameter `p` of the convention, (6) and (8) hold with `d(log sigma)/dp`.
 
 Source: the definition.
 """

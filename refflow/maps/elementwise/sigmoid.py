@@ -7,17 +7,17 @@ r"""Logistic sigmoid, `R -> (0, 1)`.
     log|dx/dz| = -|z| - 2 L,   L = log(1 + t)                                       (5)
     log|dz/dx| = -log x - log(1 - x)                                                (6)
 
-(2) and (5) use exp of nothing positive, so nothing overflows and `x` keeps its digits down to the smallest float; in (4)
-`1 - x` would lose every digit once `x` rounds to 1.  The two terms of (5) have one sign, and so have those of (6).  (3) does
-cancel near `x = 1/2`, harmlessly: `x dz/dx = 1 / (1 - x) >= 1`, so the rounding of `x` itself moves `z` by more than the
-rounding of `log x` and `log(1 - x)`, each at most `log 2` there, can.
+(2) and (5) never take exp of a positive number, so nothing overflows and `x` keeps its digits down to the smallest float; in
+(4) `1 - x` would lose every digit once `x` rounds to 1.  The two terms of (5) have the same sign, and so do the two terms of
+(6).  (3) does cancel near `x = 1/2`, harmlessly: `x dz/dx = 1 / (1 - x) >= 1`, so the rounding of `x` itself can move `z` by
+more than the rounding of `log x` and `log(1 - x)`, each at most `log 2` there.
 
 Reverse rule.  `d/dz` of (5) is `1 - 2 x = -tanh(z/2) = -sign(z) (1 - t) / (1 + t)`, which keeps its digits near `z = 0`, so
     z_bar = x_bar r^2 - log_det_bar sign(z) (1 - t) / (1 + t)                       (7)
     r^2 = dx/dz,   r = h / (1 + h^2),   h = exp(-|z|/2)                             (8)
 and for the inverse map, from `dz/dx = 1 / (x (1 - x))` and `d/dx` of (6) = `(2 x - 1) / (x (1 - x))`,
     x_bar = (z_bar + (2 x - 1) log_det_bar) / (x (1 - x))                           (9)
-(7) is multiplied as `(x_bar r) r`: `dx/dz` may lose digits below the smallest normal number where `x_bar dx/dz` does not.
+(7) is computed as `(x_bar r) r`: `dx/dz` may lose digits below the smallest normal number where `x_bar dx/dz` does not.
 
 Source: the definition of the logistic function.
 """

@@ -6,8 +6,8 @@ r"""The exponential of a softly clipped number as a scale, `R -> (low, 1/low)`.
     m = 1,   w = log sigma                                  for a <= 1
     m = low^(-sign s),   w = -sign(s) b / (1 + a)           for a > 1               (4)
 
-(4) keeps the large constant `b` out of the exponent, where its rounding would be felt although `sigma` no longer depends on
-`s`.  The square of (3) is multiplied in two factors: it may be 0 where its product with a cotangent is not.
+(4) keeps the large constant `b` out of the exponent, where its rounding would matter although `sigma` no longer depends on
+`s`.  The product with the square of (3) is taken in two factors: it may be 0 where its product with a cotangent is not.
 """
 
 from __future__ import annotations

@@ -7,19 +7,20 @@ r"""Softplus, `R -> (0, inf)`.
     log|dx/dz| = min(z, 0) - L                                                      (5)
     log|dz/dx| = L - min(z, 0)                   at z of (3)                        (6)
 
-(2) and (5) use exp of nothing positive; `z - x` would be (5) too, but cancels for large `z`.
+(2) and (5) never take exp of a positive number; `z - x` would be (5) too, but cancels for large `z`.
 
 (3) is exact for small `x`, where it is `log x`, and for large `x`, where it is `x`.  It cancels near `x = log 2`, harmlessly:
-`x dz/dx = x / (1 - exp(-x)) >= 1`, so the rounding of `x` itself moves `z` by more than the rounding of the two terms, each
-about `log 2` there, can.  Nor does (6) lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small
+`x dz/dx = x / (1 - exp(-x)) >= 1`, so the rounding of `x` itself can move `z` by more than the rounding of the two terms, each
+about `log 2` there.  Nor does (6) lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small
 wherever `|z|` is large and (6) small.  It needs no branch, unlike `-log(1 - exp(-x))`.
 
 Reverse rule.  `dx/dz` is (4), and `d/dz` of (5) is `1 - dx/dz = exp(-max(z, 0)) / (1 + exp(-|z|))`, so
     z_bar = (x_bar g^2 + log_det_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)        (7)
-of which one of `g` and `k` is 1; and for the inverse map, from `dz/dx = 1 / (1 - exp(-x))` and
+where one of `g` and `k` is 1; and for the inverse map, from `dz/dx = 1 / (1 - exp(-x))` and
 `log|dz/dx| = -log(1 - exp(-x))`,
     x_bar = (z_bar - log_det_bar k^2) / (1 - exp(-x)),   k = exp(-x/2)              (8)
-The squares are multiplied as `(x_bar g) g`: `g^2` may lose digits below the smallest normal number where `x_bar g^2` does not.
+The products with squares are computed as `(x_bar g) g`: `g^2` may lose digits below the smallest normal number where
+`x_bar g^2` does not.
 
 Source: Dugas, Bengio, Belisle, Nadeau & Garcia, NIPS 2000; the definition.
 """

@@ -4,7 +4,7 @@ With `v = rate s, t = exp(-|v|), L = log(1 + t)` and `softplus v = max(v, 0) + L
     sigma = min(gain softplus v + floor, ceiling)                                   (1)
           = gain (L/t) exp(v)                               for floor = 0, v < 0    (2)
     log sigma = log gain + log softplus v + log(1 + floor / (gain softplus v))      (3)
-where `gain softplus v > floor > 0` or `softplus v` is near 1, `log softplus v` there being
+where `gain softplus v > floor > 0` or `softplus v` is near 1; `log softplus v` is then
     log(1 + (max(v, 0) + (log 2 - 1) + log(1 + (exp(-|v|) - 1)/2)))                 (4)
     d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (5)
 

@@ -6,7 +6,7 @@ r"""Softsign, `R -> (-1, 1)`.
     log|dx/dz| = -2 log(1 + |z|)                                                    (4)
     log|dz/dx| = -2 log(1 - |x|)                                                    (5)
 
-(5) follows from `(1 + |z|) (1 - |x|) = 1`.  `1 - |x|` is exact for `|x| >= 1/2`, so that (2) and (5) keep their digits up to
+(5) follows from `(1 + |z|) (1 - |x|) = 1`.  `1 - |x|` is exact for `|x| >= 1/2`, so (2) and (5) keep their digits up to
 the last float below 1.
 
 At `z = 0` the second derivative jumps from 2 to -2.  All pullbacks give the derivative from the right there, with
@@ -17,7 +17,7 @@ Reverse rule.  `d/dz` of (4) is `-2 r sign z`, so
     z_bar = x_bar r^2 - 2 log_det_bar r sign z                                      (7)
 and for the inverse map, with `c = 1 - |x|`, from `dz/dx = 1/c^2` and `d/dx` of (5) = `2 sign(x) / c`,
     x_bar = (z_bar / c + 2 log_det_bar sign x) / c                                  (8)
-(7) is multiplied as `(x_bar r) r`: `r^2` may vanish where `x_bar r^2` does not.
+(7) is computed as `(x_bar r) r`: `r^2` may vanish where `x_bar r^2` does not.
 
 Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
 """
@@ -40,7 +40,7 @@ class Softsign(Bijector):
         return z / (1 + z) if z >= 0 else z / (1 - z)                               # (1) (6)
 
     def breaks(self):
-        """0; the derivative from the right is given there."""
+        """The break 0; the derivative there is the one from the right."""
         return np.zeros(1)
 
     def forward(self, z):

@@ -7,10 +7,10 @@ from scipy.optimize import elementwise
 
 
 def increasing_root(function, lower, upper):
-    """The root in [lower, upper] of an increasing function for each entry, to its last unit; arrays of one axis.
+    """The root in [lower, upper] of an increasing function for each entry, to the last unit; arrays have one axis.
 
-    `function(x, i)` is the value of the functions number i at x.  The bracket is narrowed by Chandrupatla's method until
-    no float but its ends is left, or the function is 0.  Raises ArithmeticError where the ends do not bracket a root.
+    `function(x, i)` is the value at x of the functions numbered i.  The bracket is narrowed by Chandrupatla's method until
+    no float is left between its ends, or the function is 0.  Raises ArithmeticError if the ends do not bracket a root.
     """
     limits = np.finfo(lower.dtype)
     tolerances = {"xatol": limits.smallest_subnormal, "xrtol": limits.eps, "fatol": 0, "frtol": 0}

@@ -18,7 +18,7 @@ From the other side, with `1 - x^2 = (1 - x)(1 + x)`, whose factors round harmle
 Reverse rule.  `d/dz` of (5) is `-2 tanh z`, so
     z_bar = x_bar r^2 - 2 log_det_bar x                                             (8)
     r = sech z = 2 p / (1 + p^2),   p = exp(-|z|)                                   (9)
-multiplied as `(x_bar r) r`: (3) may lose digits below the smallest normal number where `x_bar dx/dz` does not;
+computed as `(x_bar r) r`: (3) may lose digits below the smallest normal number where `x_bar dx/dz` does not;
 and for the inverse map, from `dz/dx = 1/(1 - x^2)` and `d/dx` of (6) = `2x/(1 - x^2)`,
     x_bar = (z_bar + 2 x log_det_bar) / ((1 - x)(1 + x))                            (10)
 

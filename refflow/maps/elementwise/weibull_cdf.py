@@ -9,15 +9,15 @@ With `s = scale > 0` and `k = concentration > 0`:
                             and   c = s,  p = (k - 1) L    for k >= 1/2             (5)
 
 Each row of (5) is used where `|p| <= |w|`: the unit of error contains the rounding of `w`, because a rounding of `k` changes
-`w` by as much. The other row of the two loses digits: for a small `k`, `log(k/s)` and `-L` cancel where the answer is
-`log(k/z)`. All logarithms are of quotients; their difference would lose the digits of the larger one and is taken only where
-it cannot, because the other is much smaller. Next to `a = b` the rounding of the quotient, times `k`, may be a large number
-in an exponent, while the difference of `a` and `b` is exact:
+`w` by as much. The other row loses digits: for a small `k`, `log(k/s)` and `-L` cancel where the answer is
+`log(k/z)`. All logarithms are logarithms of quotients.  A difference of logarithms would lose the digits of the larger one;
+it is used only where it cannot lose any, because the other is much smaller. Near `a = b` the rounding of the quotient, times
+`k`, may be a large number in an exponent, while the difference of `a` and `b` is exact:
     log(a/b) = log a - log b                  where a/b is not a normal number      (6)
              = log1p((a - b)/b)               for 1/2 <= a/b <= 2                   (7)
 
-`exp(p - y)` may be subnormal, and `y` infinite, before it meets the factor that brings it back. A product `(a b) b` keeps its
-digits as long as it is a number at all, so that half of each exponent goes into each `b`:
+`exp(p - y)` may be subnormal, and `y` infinite, before it meets the factor that makes it a normal number again. A product
+`(a b) b` keeps its digits as long as it does not underflow, so half of each exponent goes into each `b`:
     dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (8)
           = k (exp(p - y)/c)   where these two are normal numbers: fewer roundings
     y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (9)
@@ -27,19 +27,19 @@ digits as long as it is a number at all, so that half of each exponent goes into
 From the other side `log y/k` is an exponent, so that for a small `k`, `log y` needs its digits where it passes through 0, at
 `x = x_0 = 1 - 1/exp(1)`. There `1 - x = exp(-1) (1 - exp(1) (x - x_0))`, hence
     log y = log1p(-log1p(-exp(1) (x - x_0)))                   for |x - x_0| < 1/8  (12)
-with `x_0` in two parts, the first of which leaves `x` exactly. With `dz/dy = z/(k y)` and `-log(1 - x) = y`,
+with `x_0` in two parts; `x` minus the first part is exact. With `dz/dy = z/(k y)` and `-log(1 - x) = y`,
     dz/dx = (s/k) r^2/(1 - x),   r = e/sqrt(y)                                      (13)
     log|dz/dx| = log((s/k)/y) + M + y                                               (14)
                = log(s/k) + (1/k - 1) log x   at x = 0,   inf   at x = 1            (15)
-(14) is undefined at the ends, the limits (15) are not. In (5) and (15) `0 log 0 = 0`.
+(14) is undefined at the ends; the limits (15) are used there. In (5) and (15) `0 log 0 = 0`.
 
 Reverse rule, from (2), `dy/dz = k y/z, dy/ds = -k y/s, dy/dk = y L`, and from (4), `l = log_det`:
     z_bar = x_bar k g^2 + l_bar ((k - 1)/z - k v^2)                                 (16)
           = (x_bar k h^2 + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (17)
     s_bar = -x_bar (k/s) h^2 + l_bar (k/s) (y - 1)                                  (18)
     k_bar = x_bar L h^2 + l_bar/k - l_bar L (y - 1)                                 (19)
-(17) is (16) with one division: at the smallest `z` both terms of (16) overflow, with either sign, where their sum may not.
-Its `h^2` cannot underflow, as `w > -400` (-60 in float32) there.
+(17) is (16) with one division: at the smallest `z` both terms of (16) overflow, possibly with opposite signs, where their
+sum may not. Its `h^2` cannot underflow, as `w > -400` (-60 in float32) there.
 
 For the inverse map, with `P = z_bar s/k` and `Q = l_bar (1 - k)/k`, from (3), (14) and `dM/dk = -M/k`:
     x_bar = (P r^2 + Q/y + l_bar)/(1 - x)                      for k <  2           (20)
@@ -48,10 +48,10 @@ For the inverse map, with `P = z_bar s/k` and `Q = l_bar (1 - k)/k`, from (3), (
     k_bar = -P e^2 M - l_bar (1 + M)/k                                              (23)
 (20) and (21) are one expression: `e^2` underflows only for `k < 2`, `P r^2` and `Q/y` both overflow only for `k > 2`.
 
-At the ends `z = 0, x = 0` and `x = 1`, which events may be, all are limits.  A factor 0 makes a term 0: `k - 1` for `k = 1`,
-beside `1/z` and `1/y`; `h` or `e`, beside their logarithms; a cotangent.  Of two infinite terms, that of `log_det_bar` in
-(16) and `Q/y` in (20) outweigh the other at 0, that of `P` in (23) at `x = 1`, where `1/(1 - x)` outweighs all powers of
-`y`.                                                                                                        (24)
+At the ends `z = 0, x = 0` and `x = 1`, which events may be, all values are limits.  A factor 0 makes a term 0: `k - 1` for
+`k = 1`, even times `1/z` or `1/y`; `h` or `e`, even times their logarithms; a cotangent.  Of two infinite terms, the one of
+`log_det_bar` in (16) and `Q/y` in (20) outweigh the other at 0, and the one of `P` in (23) at `x = 1`.  There `1/(1 - x)`
+outweighs all powers of `y`.                                                                                (24)
     r^2 = y^(1/k - 1) = 1 for k = 1                            at both ends         (25)
 
 Source: Weibull, Journal of Applied Mechanics 18 (1951).
@@ -92,7 +92,7 @@ def log_minus_log1m(x):
 
 
 def quotient(bar, a):
-    """bar / a, which is 0 where bar is, even if a is."""
+    """bar / a; 0 where bar is 0, even if a is 0."""
     return np.where(bar == 0, bar, bar / a)
 
 

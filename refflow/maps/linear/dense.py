@@ -3,19 +3,19 @@ r"""Dense linear map, `R^D -> R^D`.
     x = W z + shift,   W invertible                                                 (1)
     dx/dz = W                                                                       (2)
 
-Without a shift, `x = W z`, as Glow has it: the same with 0 in its place, and no `shift_bar`.
+Without a shift, `x = W z`, as in Glow, the shift is 0 and there is no `shift_bar`.
 
 One LU factorisation with partial pivoting serves all that follows: with `P` a permutation matrix, `L` unit lower and `U` upper
 triangular,
     W = P L U                                                                       (3)
     log|det dx/dz| = log|u_11 u_22 ... u_DD|                                        (4)
-(4) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
+(4) takes the logarithm of the product, not the sum of the logarithms, which would lose the digits of the largest one.
 
 The inverse solves for `b = x - shift` by substitution, and refines once, with the residual in working precision:
     b = x - shift                                                                   (5)
     z = U^-1 L^-1 P^T b                                                             (6)
     z <- z + U^-1 L^-1 P^T (b - W z)                                                (7)
-(6) alone is backward stable in norm; after (7) the error is that of a small relative change of each entry of `W`, so that
+(6) alone is backward stable in norm; after (7) the error amounts to a small relative change of each entry of `W`, so that
 a bad row scaling does no harm (Skeel 1980; Higham, Accuracy and Stability of Numerical Algorithms, chapter 12).
 
 Events are scaled by powers of two, exactly, so that no partial sum overflows where the result does not, in (1) and in
@@ -30,11 +30,11 @@ and for the inverse map, whose log-det is `-log|det W|`: `dz = W^-1 (dx - dshift
 `z = 2^e z'` may overflow where `w z^T` does not, so with `w = 2^i w'` and `h = floor((i + e) / 2)`,
     w z^T = (2^h w') (2^(i+e-h) z')^T                                               (12)
 
-Behind a map that reaches its limits an event may have infinite entries.  (6) would take their differences, where
+After a map that reaches its limits, an event may have infinite entries.  (6) would take their differences; there
     z = W^-1 b                   by the rules of floats, the inverse matrix first   (13)
-has the limits that there are.
+gives the limits that exist.
 
-The unit of error is normwise: LU with pivoting is backward stable in norm alone.
+The unit of error is normwise: LU with pivoting is backward stable only in norm.
 
 Source: the definition; Golub & Van Loan, Matrix Computations, sections 3.4 and 3.5.
 """
@@ -113,7 +113,7 @@ class DenseLinear(Bijector):
         return (scaled(z, e), log_det), pullback
 
     def log_det_part(self, factors, log_det_bar):
-        """l_bar W^-T of (9) and (11), summed over the batch where W has none."""
+        """l_bar W^-T of (9) and (11), summed over the batch if W has none."""
         l_bar = log_det_bar.sum() if self.W.ndim == 2 else log_det_bar[..., None, None]
         return l_bar * inverse_transposed(factors)
 

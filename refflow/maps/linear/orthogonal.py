@@ -5,11 +5,12 @@ r"""Orthogonal linear map, `R^D -> R^D`: rotations and reflections.
     log|det dx/dz| = 0                                                              (3)
     z = Q^-1 x = Q^T x                                                              (4)
 
-A `Q` of floats is orthogonal up to rounding alone.  With `E = Q^T Q - I`, of the size of `u`,
+A `Q` of floats is orthogonal only up to rounding.  With `E = Q^T Q - I`, of the size of `u`,
     log|det Q| = 1/2 log det(I + E) = 1/2 tr E + O(E^2) = 1/2 (sum_ij q_ij^2 - D) + O(E^2)                  (5)
     Q^-1 = Q^T (Q Q^T)^-1,   z = Q^T (x + (x - Q Q^T x)) + O(E^2)                   (6)
-(5) and (6) are (3) and (4) with what rounding has left of the constraint: a few `u`, and a refinement of one step.  They are
-functions of all entries of `Q`, whose derivatives at an orthogonal `Q` are those of `log|det Q|` and `Q^-1 x` exactly.
+(5) and (6) correct (3) and (4) for the rounding of `Q`: by a few `u`, and by one step of refinement.  They are
+functions of all entries of `Q`, and at an orthogonal `Q` their derivatives are exactly the derivatives of `log|det Q|` and
+`Q^-1 x`.
 
 Reverse rule, from (1), (5) and `d log|det Q| = tr(Q^-1 dQ), Q^-T = Q`, with `l = log_det`:
     z_bar = Q^T x_bar       Q_bar = x_bar z^T + l_bar Q                             (7)
@@ -18,12 +19,12 @@ and for the inverse map, whose log-det is `-log|det Q|`, from (6), `dz = Q^-1 (d
 `Q_bar` is the gradient with respect to all entries.  Along the orthogonal matrices, `dQ = Q A` with `A` skew, its part in `l`
 is `tr(Q^T Q A) = 0`: the log-det is constant there.
 
-A `Q` of float32 is orthogonal to float32 alone.  In float64 it is replaced by one whose `E` is of the third order in the old,
+A float32 `Q` is orthogonal only to float32.  In float64 it is replaced by one whose `E` is of third order in the old one,
     Q <- Q (I + E)^(-1/2) = Q (I - E / 2 + 3 E^2 / 8) + O(E^3)                      (9)
 
 An event near the ends of the floats is scaled, exactly, so that (8) has the digits of `z` that `z` itself may lose there:
     z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
-Where it has infinite entries, behind a map that reaches its limits, (10) would take their differences: there it is (4), by the
+If it has infinite entries, after a map that reaches its limits, (10) would take their differences; (4) is used instead, by the
 rules of floats.
 
 The unit of error is normwise, as for all matrix pages.
@@ -46,7 +47,7 @@ class OrthogonalLinear(Bijector):
 
     Q: Array = orthogonal("D", "D")
     event_ndim = (1, 1)
-    unit_determinant = True             # log|det| is what rounding leaves of 0
+    unit_determinant = True             # log|det| is 0 up to rounding
 
     @staticmethod
     def definition(m, z, Q):
@@ -91,11 +92,11 @@ class OrthogonalLinear(Bijector):
         return (scaled(z, e), -self.log_det(x)), pullback
 
     def log_det_part(self, log_det_bar):
-        """l_bar Q of (7) and (8), summed over the batch where Q has none."""
+        """l_bar Q of (7) and (8), summed over the batch if Q has none."""
         return (log_det_bar.sum() if self.Q.ndim == 2 else log_det_bar[..., None, None]) * self.Q
 
     def cast(self, dtype):
-        """Q in another precision, and orthogonal in it."""
+        """Q in another precision, made orthogonal to that precision."""
         if self.Q.dtype != np.float32 or dtype != np.float64:
             return super().cast(dtype)
         Q = self.Q.astype(np.float64)

@@ -21,7 +21,7 @@ from ...core import Array, Bijector, bijector, case, permutation, real
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True)
 class Permutation(Bijector):
-    """x_i = z_{order_i}; z and x (*batch, D), `order` each of 0 .. D-1 once.  ValueError where it is not."""
+    """x_i = z_{order_i}; z and x (*batch, D), `order` each of 0 .. D-1 once.  ValueError otherwise."""
 
     order: Array = permutation("D")
     event_ndim = (1, 1)

@@ -5,11 +5,11 @@ that gathers, `(P y)_i = y_{order_i}`, so that `P^T` scatters, `(P^T x)_{order_i
     v = (U + S) z                                                                   (1)
     y = L v                                                                         (2)
     x_i = y_{order_i} + shift_i                                                     (3)
-that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Without a shift, as Glow has it: the same with 0 in its
-place, and no `shift_bar`.  Hence
+that is `x = P L (U + S) z + shift`, Glow's `W = P L (U + diag(s))`.  Without a shift, as in Glow, it is 0
+and there is no `shift_bar`.  Hence
     dx/dz = P L (U + S)                                                             (4)
     log|det dx/dz| = log|scale_1 scale_2 ... scale_D|                               (5)
-(5) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
+(5) takes the logarithm of the product, not the sum of the logarithms, which would lose the digits of the largest one.
 
 The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
@@ -19,7 +19,7 @@ Events are scaled by powers of two, exactly, so that none of `v`, `y` overflows 
 inverse, `z` are kept as `2^e v'`, `2^e y'`, `2^e z'`, each with its own `e`:
     v = 2^e (U + S) (2^-e z),   y = 2^e L v'                                        (9)
 
-Reverse rule, stage by stage from (3), (2), (1); tril and triu keep the strict triangles:
+Reverse rule, stage by stage from (3), (2), (1); where tril and triu keep the strict triangles:
     shift_bar = x_bar           y_bar_{order_i} = x_bar_i                           (10)
     v_bar = L^T y_bar           lower_bar = tril(y_bar v^T)                         (11)
     z_bar = (U + S)^T v_bar     upper_bar = triu(v_bar z^T)                         (12)
@@ -32,11 +32,11 @@ and for the inverse map, whose log-det is `-log|det|`, from (8), (7), (6):
 `v` and `z` may overflow where these products do not, so with `y_bar = 2^i y_bar', v = 2^e v'` and `h = floor((i + e) / 2)`,
     y_bar v^T = (2^h y_bar') (2^(i+e-h) v')^T,   and so with v_bar and z            (18)
 
-Behind a map that reaches its limits an event may have infinite entries.  (7) and (8) would take their differences, where
+After a map that reaches its limits, an event may have infinite entries.  (7) and (8) would take their differences; there
     z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (19)
-has the limits that there are.
+gives the limits that exist.
 
-The unit of error is normwise: the page solves.
+The unit of error is normwise: the page solves systems.
 """
 
 from __future__ import annotations

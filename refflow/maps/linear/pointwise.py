@@ -1,5 +1,4 @@
-r"""A map of vectors at every position: Glow's invertible `1 x 1` convolution is this of a linear map (Kingma & Dhariwal,
-arXiv:1807.03039, section 3.2).
+r"""A map of vectors at every position; with a linear map it is Glow's invertible `1 x 1` convolution.
 
 With `z_p` the vector of the `C` channels of an image or a signal at position `p` of `n`,
     x_p = f(z_p)                                                                    (1)
@@ -9,8 +8,10 @@ With `z_p` the vector of the `C` channels of an image or a signal at position `p
 
 The channels are moved last and the positions into the batch, so that a linear `f` is one matrix product.
 
-Reverse rule: `f`'s own, of all positions at once, each with the event's `l_bar`:
+Reverse rule: `f`'s own, at all positions at once, each with the event's `l_bar`:
     z_p_bar = f*(x_p_bar, l_bar),   the parameters' cotangents summed over positions        (5)
+
+Source: Kingma & Dhariwal, arXiv:1807.03039, section 3.2.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""A shift that may not be there."""
+"""An optional shift."""
 
 from __future__ import annotations
 
 
 def plus(x, shift):
-    """x + shift, or x where the shift is None."""
+    """x + shift, or x if the shift is None."""
     return x if shift is None else x + shift
 
 
 def minus(x, shift):
-    """x - shift, or x where the shift is None."""
+    """x - shift, or x if the shift is None."""
     return x if shift is None else x - shift
 
 
 def shift_bar(f, bar):
-    """The cotangent `bar` of a map's shift, by its name, or nothing where that is None."""
+    """The cotangent `bar` of a map's shift, by its name, or nothing if that is None."""
     return {} if f.shift is None else {"shift": bar}

@@ -14,7 +14,7 @@ Reverse rule: (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z
 and for the inverse map, `<z_bar, A^-T x> = <f^-1(z_bar), x>`:
     x_bar = f^-1(z_bar)                                                             (7)
     f_bar = (f^-1)* at z_bar, of (x, l_bar)                                         (8)
-`f*` and `(f^-1)*` being `f`'s own pullbacks, which hold its parameters' cotangents.  A shift that `f` may have is 0 and takes
+where `f*` and `(f^-1)*` are `f`'s own pullbacks, which give its parameters' cotangents.  If `f` has a shift, it is 0 and takes
 no part.                                                                                                                (9)
 
 Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
@@ -30,7 +30,7 @@ from .dense import DenseLinear
 
 @bijector(source="definition")
 class Transposed(Bijector):
-    """x = A^T z for a linear bijector `inner` of vectors, v to A v.  ValueError where it has a shift that is not 0."""
+    """x = A^T z for a linear bijector `inner` of vectors, v to A v.  ValueError if its shift is not 0."""
 
     inner: Bijector = child()
     event_ndim = (1, 1)

@@ -5,7 +5,7 @@ With `c` the channel, `p` one of its `n` positions (`n = 1` for vectors, `T` for
     z_cp = (x_cp - bias_c) / scale_c                                                (2)
     dx_cp/dz_cp = scale_c, all else 0                                               (3)
     log|det dx/dz| = n log|scale_1 scale_2 ... scale_C|                             (4)
-(4) takes the logarithm of the product, not the sum of the logarithms, which loses the digits of the largest of them.
+(4) takes the logarithm of the product, not the sum of the logarithms, which would lose the digits of the largest one.
 
 Reverse rule, from (1) and (4), with `l = log_det`:
     z_bar_cp    = scale_c x_bar_cp                                                  (5)
@@ -16,8 +16,8 @@ and for the inverse map, whose log-det is `-log|det dx/dz|`, from (2):
     scale_bar_c = -sum_p (x_bar_cp / scale_c) (x_cp - bias_c) - n l_bar / scale_c   (9)
     bias_bar_c  = -sum_p x_bar_cp                                                   (10)
 (9) is `-sum_p x_bar_cp z_cp`, written without `z`, which may overflow where the product does not.  The terms of (6) and (9)
-may overflow with both signs; then their sum is taken in units of the largest power of two among them, `a = alpha 2^i` and
-`b = beta 2^j` exactly:
+may overflow with opposite signs; their sum is then is taken in units of the largest power of two among them, `a = alpha 2^i`
+and `b = beta 2^j` exactly:
     sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (11)
 
 Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, in two passes,
@@ -25,9 +25,10 @@ after scaling by a power of two, `v' = 2^-e v`, `max|v'| in [1/2, 1)`, so that n
     m = sum v' / N,   d = v' - m,   r = sum d / N                                   (12)
     mu = 2^e (m + r)                                                                (13)
     sigma = 2^e s,   s^2 = sum (d - r)^2 / N                                        (14)
-`r`, 0 but for the rounding of `m`, takes that rounding out of both.  The output of forward has mean 0 and variance 1 with
+`r`, which would be 0 without the rounding of `m`, removes that rounding from both.  The output of forward has mean 0 and
+variance 1 with
     scale = 1 / sigma,   bias = -(m + r) / s                                        (15)
-and that of inverse with
+and the output of inverse with
     scale = sigma,       bias = mu                                                  (16)
 """
 

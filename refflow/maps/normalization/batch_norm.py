@@ -1,16 +1,16 @@
-r"""Batch normalisation: one affine map per channel, made of statistics (Ioffe & Szegedy, arXiv:1502.03167).
+r"""Batch normalisation: one affine map per channel, made from statistics (Ioffe & Szegedy, arXiv:1502.03167).
 
 With `c` the channel, `mu_c` and `v_c` a mean and a variance, `p` one of the `n_c` positions of the channel that are
 normalised,
     x_cp = gain_c (z_cp - mu_c) / sqrt(v_c + eps) + bias_c                          (1)
-Positions where `passes` holds are left alone, as in the couplings of RealNVP (Dinh, Sohl-Dickstein & Bengio,
+Positions where `passes` holds are left unchanged, as in RealNVP's couplings (Dinh, Sohl-Dickstein & Bengio,
 arXiv:1605.08803), where one part of an event is normalised:
     x_cp = z_cp                                                                     (2)
-With `r = (v + eps)^(-1/2)` and `s = gain r, s = r` without a gain,
+With `r = (v + eps)^(-1/2)` and `s = gain r`, or `s = r` without a gain,
     z_cp = (x_cp - bias_c) / s_c + mu_c                                             (3)
     dx_cp/dz_cp = s_c, or 1 where it passes, all else 0                             (4)
     log|det dx/dz| = sum_c n_c log|s_c| = sum_c n_c (log|gain_c| - log(v_c + eps)/2)        (5)
-(5) takes the logarithm of the product of the `s_c`, not the sum of logarithms, which loses the digits of the largest of them.
+(5) takes the logarithm of the product of the `s_c`, not the sum of logarithms, which would lose the digits of the largest one.
 
 Reverse rule, with `d = z - mu, l = log_det` and sums over the positions that are normalised, from
 `dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`:
@@ -24,19 +24,20 @@ and for the inverse map, whose log-det is `-l`, with `y = x - bias`:
     gain_bar_c = -(sum_p (x_bar_cp / gain_c) y_cp + n_c l_bar / gain_c)             (12)
     v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (13)
 
-Statistics of a batch.  Over the `N` values of a channel, all positions of all events, those that pass counted as 0, `y = z` or
-0, or with `statistics` "all" counted as they are, `y = z`:
+Statistics of a batch.  Over the `N` values of a channel, all positions of all events, `y` is `z`, or 0 for entries
+that pass; with `statistics` "all" these count as they are, `y = z`:
     mu = sum y / N,   d = y - mu                                                    (14)
     v = sum d^2 / N                                                                 (15)
 Since `sum d = 0`, `dv = 2 sum d dy / N`, so that
     y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar, or 0 where y is 0 for z      (16)
-and for (1) and (2) with (14) and (15), of `z` alone, (6) and (16) add up, with "all" also where an entry passes.  Each event's log-det is then (5), the same for all: the
-logarithm of the volume by which the map scales events whose own part in the statistics is not felt.
-Moving statistics follow those of one batch after the other:
+and for (1) and (2) with (14) and (15), as a function of `z` alone, the cotangents (6) and (16) add up; with "all", also where
+an entry passes.  Each event's log-det is then (5), the same for all: the logarithm of the factor by which the map scales
+volume, if the event's own part in the statistics is neglected.
+Moving statistics follow the statistics of one batch after the other:
     m <- m - decay (m - batch)                                                      (17)
 where, with `unbiased`, `v` is replaced by the estimate of the variance whose expectation is the variance,
     N v / (N - 1)                                                                   (18)
-which is followed, but not what the batch itself is normalised by.
+which the moving variance follows; the batch itself is normalised by (15).
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ STATISTICS = ("changed", "all")
 
 @bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True)
 class BatchNorm(Bijector):
-    """x = gain (z - mean) / sqrt(var + eps) + bias for each channel, mean and var being given.
+    """x = gain (z - mean) / sqrt(var + eps) + bias for each channel, with given mean and var.
 
-    `gain` and `bias` may be None: 1 and 0, and no parameters.  `rank` counts the event's axes, channels first: 1 for
-    (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).  `passes`: a boolean array of `rank` axes that broadcasts to
-    an event, True where an entry is left as it is.  `statistics` and `unbiased` say how training takes statistics: "changed"
-    counts entries that pass as 0, "all" as they are; with `unbiased` the moving variance follows (18).
+    `gain` and `bias` may be None; they are then 1 and 0, and not parameters.  `rank` counts the event's axes, channels
+    first: 1 for (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).  `passes`: a boolean array of `rank` axes that
+    broadcasts to an event, True where an entry is left unchanged.  `statistics` and `unbiased` say how training takes
+    statistics: "changed" counts entries that pass as 0, "all" as they are; with `unbiased` the moving variance follows (18).
     """
 
     mean: Array = real("C")
@@ -88,7 +89,7 @@ class BatchNorm(Bijector):
         super()._validate()
         if self.eps == 0 and (self.var == 0).any():
             c = np.argwhere(self.var == 0)[0][-1]
-            raise ValueError(f"{type(self).__name__}: var must be > 0 where eps is 0; var[..., {c}] = 0")
+            raise ValueError(f"{type(self).__name__}: var must be > 0 if eps is 0; var[..., {c}] = 0")
 
     @staticmethod
     def definition(m, z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
@@ -244,12 +245,12 @@ def batch_of(norm, keys):
 
 
 def as_zero(norm):
-    """Where an entry counts as 0 in the statistics of a batch, None for nowhere."""
+    """Marks the entries that count as 0 in the statistics of a batch; None if there are none."""
     return None if norm.statistics == "all" else norm.passes
 
 
 def counted(passes, shape):
-    """The number of positions of each channel that are normalised, one number if no mask tells channels apart."""
+    """The number of positions of each channel that are normalised, one number if all channels have the same."""
     n = math.prod(shape[1:])
     return n if passes is None else n - np.broadcast_to(passes, shape).reshape(shape[0], n).sum(-1)
 
@@ -282,9 +283,9 @@ def batch_statistics(z, rank=1, passes=None):
 class BatchStatisticsNorm(Bijector):
     """BatchNorm with the statistics of the batch at hand, as training uses it.
 
-    The map of one event depends on the others, and the gradient goes through the statistics.  Of a batch's image alone its
-    statistics cannot be told: there is no inverse, and no Jacobian of one event.  `measure`: a function to call in place of
-    `batch_statistics`, for a caller who wants to see what it gives.
+    The image of one event depends on the other events, and the gradient passes through the statistics.  The statistics cannot
+    be found from the images of a batch: there is no inverse, and no Jacobian of one event.  `measure`: a function to call
+    instead of `batch_statistics`, for a caller who wants to see its results.
     """
 
     gain: Array = Field(nonzero, ("C",), optional=True)
@@ -335,12 +336,12 @@ class BatchStatisticsNorm(Bijector):
 
 
 def moved(statistic, batch, decay=0.1):
-    """A moving statistic after that of a batch."""
+    """A moving statistic, updated by a batch's statistic."""
     return statistic - decay * (statistic - batch)                                  # (17)
 
 
 def unbiased(var, N):
-    """The unbiased estimate of a variance from that of N values; ValueError for a single one."""
+    """The unbiased estimate of a variance, from the biased variance of N values; ValueError for a single value."""
     if N < 2:
-        raise ValueError("BatchNorm: unbiased needs two values of a channel or more in a batch, not 1")
+        raise ValueError("BatchNorm: unbiased needs at least two values of a channel in a batch, not 1")
     return var * (N / (N - 1))                                                      # (18)

@@ -7,7 +7,7 @@ import numpy as np
 from ...core.arrays import as_floating
 from ...core.boundary import checked_event
 
-LOWEST = -10**6                     # below the exponent of any product: that of 0
+LOWEST = -10**6                     # the exponent of 0: below that of any product
 
 
 def at_positions(per_channel, rank):
@@ -32,7 +32,7 @@ def channel_values(f, data, side):
     shape = (*f.parameter_batch, values.shape[-2])
     first = values.ndim - 1 - len(shape)
     own = [first + i for i, size in enumerate(shape) if size != 1]                  # axes with a parameter for each index
-    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise along memory alone
+    values = np.ascontiguousarray(np.moveaxis(values, own, range(len(own))))        # NumPy sums pairwise only along memory
     return values.reshape(*shape, -1)
 
 

@@ -6,7 +6,7 @@ With `c` the channel, `p` one of its `n` positions and `sigma_c` the scale,
     z_cp = x_cp / sigma_c - bias_c                                                  (2)
     dx_cp/dz_cp = sigma_c, all else 0                                               (3)
     log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
-In the authors' code with `k` = `factor` = 3, in a port with `k = 1`; the gradients are those of these parameters:
+In the authors' code with `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to these parameters:
     sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)
@@ -26,7 +26,7 @@ Data-dependent initialisation.  Over the `N` values `v` of a channel, all positi
 mean and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`, and `eps` the source's `1e-6`, the output of forward has
 mean 0 and variance near 1 with
     bias = -mu,   sigma = 1 / (d + eps)                                             (13)
-and that of inverse, of which the sources have nothing, with
+and the output of inverse, which the sources do not cover, with
     sigma = d + eps,   bias = mu / sigma                                            (14)
 """
 
@@ -44,11 +44,11 @@ from .channels import at_positions, by_channel, channel_values, positions, sum_p
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
 class GlowActNorm(Bijector):
-    """x = (z + bias) exp(factor s) for each channel, or with `direct` (z + bias) s; s (C,), bias (C,) or None for none.
+    """x = (z + bias) exp(factor s) for each channel, or with `direct` (z + bias) s; s (C,), bias (C,) or None.
 
     `rank` counts the event's axes, channels first: 1 for (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).
-    `eps` and `unbiased` are of data-dependent initialisation; eps None: there is none, as for the scaling of a network's
-    output.
+    `eps` and `unbiased` belong to data-dependent initialisation; eps None means no such initialisation, as for the scaling
+    of a network's output.
     """
 
     s: Array = real("C")
@@ -72,7 +72,7 @@ class GlowActNorm(Bijector):
         super()._validate()
         if self.direct and not self.s.all():
             index = np.argwhere(self.s == 0)[0].tolist()
-            raise ValueError(f"GlowActNorm: s must not be 0 where it is the scale; s{index} = 0")
+            raise ValueError(f"GlowActNorm: s must not be 0 if it is the scale; s{index} = 0")
 
     @staticmethod
     def definition(m, z, s, bias, factor, direct, eps, unbiased, rank):
@@ -157,8 +157,8 @@ class GlowActNorm(Bijector):
     def summed(self, bar, event, inverse=False):
         """sigma sum_p bar_p event_p, or the sum divided by sigma.
 
-        Where the sum overflows or is subnormal, it is that of 2^-k event, the largest of which is in [1/2, 1), times 2^k:
-        half of it before sigma and half after, so that neither overflows or vanishes on the way.
+        Where the sum overflows or is subnormal, it is taken of 2^-k event, whose largest entry is in [1/2, 1), and
+        multiplied by 2^k: half before sigma and half after, so that neither overflows or vanishes on the way.
         """
         w = -self.factor * self.s if inverse else self.factor * self.s
         total, one, limits = sum_products(bar, event, self.rank), event.dtype.type(1), np.finfo(event.dtype)
@@ -176,7 +176,7 @@ class GlowActNorm(Bijector):
     def initialised(self, data, rng):
         """A new value whose forward output on `data` has mean 0 and variance near 1 per channel.
 
-        It is in the dtype of `data` and has a bias; itself where eps is None.  ValueError where eps is 0 and a channel is
+        It is in the dtype of `data` and has a bias; itself if eps is None.  ValueError if eps is 0 and a channel is
         constant.
         """
         if self.eps is None:

@@ -3,7 +3,7 @@ r"""Location and scale of the gated map of inverse autoregressive flows (Kingma 
 With `v = s + offset`, `x = sigma z + (1 - sigma) m` is `ScaledAffine` with the fields `s` and
     shift = m (1 - sigma),   sigma = sigmoid v                                      (1)
     1 - sigma = sigmoid(-v) = exp(min(-v, 0)) / (1 + exp(-|v|))                     (2)
-Reverse rule, from the cotangents of these fields to those of `h = (s, m)`, with `dsigma/ds = sigma (1 - sigma)`:
+Reverse rule, from the cotangents of these fields to the cotangents of `h = (s, m)`, with `dsigma/ds = sigma (1 - sigma)`:
     h_bar_s = s_bar - shift_bar m sigma (1 - sigma),   h_bar_m = shift_bar (1 - sigma)      (3)
     sigma (1 - sigma) = exp(-|v|) / (1 + exp(-|v|))^2                               (4)
 """

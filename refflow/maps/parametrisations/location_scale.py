@@ -1,4 +1,4 @@
-r"""Location and scale: the fields of `ScaledAffine` and `ScaledShift` as they are.
+r"""Location and scale: the fields of `ScaledAffine` and `ScaledShift`, unchanged.
 
     s = h_i,   shift = h_j,   (i, j) the order                                      (1)
     h_bar_i = s_bar,   h_bar_j = shift_bar                                          (2)

@@ -1,6 +1,6 @@
 """The contract of a parametrisation: a map from unconstrained vectors to the fields of an elementwise bijector.
 
-Libraries share the bijectors and differ in these maps, one for each of their conventions.
+Libraries agree on the bijectors and differ in these maps; there is one for each convention.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["Map"]
 
 
 def value(cls):
-    """Declare a value that is used by pages alone, behind their checks."""
+    """Declare a value that only pages use, behind their checks."""
     return declare(cls)
 
 
 def parametrisation(*, source="", register=True):
-    """Declare a page: a parametrisation, and who has it."""
+    """Declare a page: a parametrisation, and who uses it."""
 
     def publish(page):
         page = value(page)
@@ -31,9 +31,9 @@ def parametrisation(*, source="", register=True):
 class Map(Value):
     """From vectors h (..., P) to fields {name: (...)}.
 
-    `size` is P and `names` the fields that are numbers, made of h; `vjp(h)` -> (fields, pullback), `pullback(fields_bar)` ->
-    (h_bar, params_bar); `definition(m, h, **own)` -> {name: number}, h being a list of P numbers.  A field that is a component
-    of the map is handed on as it is, and so is its cotangent.
+    `size` is P; `names` are the fields that are numbers, computed from h; `vjp(h)` -> (fields, pullback),
+    `pullback(fields_bar)` -> (h_bar, params_bar); `definition(m, h, **own)` -> {name: number}, where h is a list of P
+    numbers.  A field that is a component of the map is handed on unchanged, and so is its cotangent.
     """
 
     kind = "parametrisation"
@@ -42,7 +42,7 @@ class Map(Value):
     source = ""
     normwise = False
     hard_cases = ()
-    channels = None             # how many channels have gains of their own, in a map with such a scale
+    channels = None             # how many channels have their own gains, if the scale has gains
 
 
 def checked_order(name, order):

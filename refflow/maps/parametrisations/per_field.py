@@ -18,7 +18,7 @@ from .parametrisation import Map, parametrisation
 
 @parametrisation(source="definition")
 class PerField(Map):
-    """Entry i of h is the field `names[i]`: of its own scale, `scales[i]`, or as it is, where that is a `Free`."""
+    """Entry i of h is the field `names[i]`: through its own scale, `scales[i]`, or unchanged if that is a `Free`."""
 
     names: tuple = plain()
     scales: tuple[Value, ...] = children()

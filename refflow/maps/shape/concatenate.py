@@ -174,7 +174,7 @@ class Concatenate(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """A scale and a shift of each entry, and maps of one number, side by side."""
+        """A scale and a shift of each entry, and scalar maps, side by side."""
         size = source.count(1, 2)
         affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
         others = source.choice(((Tanh(),), (Sigmoid(), Exp()), (Softplus(),)))

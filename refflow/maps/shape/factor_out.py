@@ -1,17 +1,17 @@
 r"""Factoring out: some channels are finished, the others go on (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
 section 3.6; Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3).
 
-In the papers' direction, from data to latents.  Of an image `h` of `C` channels those with keep_c go on, `h_K`, the others,
-`h_F`, are latents as they are:
+In the papers' direction, from data to latents.  The channels of an image `h` with keep_c go on, as `h_K`; the others, `h_F`,
+are latents, unchanged:
     z = (h_F, r(h_K))          h_F flattened in C order, r = `rest`                 (1)
     h_F = the first entries of z in shape,   h_K = r^-1(the others)                 (2)
     log|det dz/dh| = log|det dr/dh_K|                                               (3)
     dz/dh = [ I  0 ; 0  dr/dh_K ]   on the columns of (h_F, h_K)                    (4)
 
 `r` is a map to vectors: it ends in a Reshape, or in the next FactorOut, so that the latents of all scales are one vector, in
-the order in which they were factored out.  `part_shapes` has their shapes.
+the order in which they were factored out.  `part_shapes` gives their shapes.
 
-Reverse rule, both ways: of `h_F` the cotangent itself, of `h_K` that of `r`, or of `r^-1`:
+Reverse rule, both ways: the cotangent of `h_F` is unchanged; that of `h_K` comes from the pullback of `r`, or of `r^-1`:
     h_F_bar = z_F_bar,   h_K_bar, r_bar = r* (z_K_bar, l_bar)                       (5)
 """
 
@@ -26,10 +26,10 @@ from .reshape import Reshape
 
 @bijector(source="arXiv:1605.08803", domain=real, codomain=real)
 class FactorOut(Bijector):
-    """Channels without `keep` become latents, `rest` maps the others to theirs: (*batch, C, H, W) to (*batch, C H W).
+    """Channels without `keep` become latents, `rest` maps the others to their latents: (*batch, C, H, W) to (*batch, C H W).
 
     `keep` (C,), True where a channel goes on; `rest` a bijector of events (kept, H, W) to vectors of as many entries.
-    ValueError where nothing goes on, for a `rest` that does not map images to vectors, or not all of R^n to R^n.
+    ValueError if nothing goes on, and for a `rest` that does not map images to vectors, or R^n onto R^n.
     """
 
     keep: Array = constant("C")

@@ -52,7 +52,7 @@ class Reshape(Bijector):
         return self.input
 
     def part_shapes(self, shape, side):
-        """A vector is the other side's event, flattened."""
+        """A vector is the flattened event of the other side."""
         here, other = (self.input, self.output) if side == 0 else (self.output, self.input)
         return [other if len(here) == 1 else here]
 

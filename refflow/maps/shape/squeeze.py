@@ -1,6 +1,6 @@
 r"""Squeeze: blocks of pixels become channels (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.6).
 
-An image `z` of `(C, H, W)` becomes `x` of `(C f^2, H/f, W/f)`, `f = factor`.  Of the block of pixels at `(i, j)`, the one at
+An image `z` of `(C, H, W)` becomes `x` of `(C f^2, H/f, W/f)`, `f = factor`.  In the block of pixels at `(i, j)`, the pixel at
 `(dy, dx)` inside it, `0 <= dy, dx < f`, goes to channel `k` of
     x_{k,i,j} = z_{c, f i + dy, f j + dx}                                           (1)
     k = c f^2 + f dy + dx           interleaved: RealNVP and Glow, as torch's pixel_unshuffle               (2)

@@ -1,0 +1,79 @@
+"""The prose of docstrings, comments and messages avoids constructions at which a reader stops."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+UNREVISED = ROOT / "refflow" / "cli"
+FILES = [path for package in ("refflow", "validation", "tests") for path in sorted((ROOT / package).rglob("*.py"))
+         if UNREVISED not in path.parents and path != Path(__file__).resolve()]
+BANNED = {                                      # pattern: what to write instead
+    r"(?<!here )\bis no (?!longer\b)": "is not a",
+    r"(?<!here )\bare no (?!longer\b)": "are not",
+    r"\bthose of\b": "name them again",
+    r"\bthough \w+(?: \w+)? be\b": "even if ... is",
+    r"\bknows no\b": "is independent of",
+    r"\bto which is\b": "name it again",
+    r"\bsuch as have\b": "that have",
+    r"\bbrings it\b": "installs it",
+    r"\ba line of names\b": "a header row",
+    r"\bbut for\b": "except",
+    r"\bbe it\b": "even if it is",
+    r"\bNone is an answer\b": "None removes it",
+}
+
+
+def documented(tree):
+    """The docstrings, as nodes."""
+    return [node.body[0].value for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None]
+
+
+def messages(tree):
+    """The strings that `raise` statements, warnings and `help` of options show."""
+    shown = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    shown += [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"]
+    return [node for part in shown for node in ast.walk(part) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def prose(source):
+    """[(line, text)] of the docstrings, comments and messages of a module; a docstring's lines are joined by spaces."""
+    tree = ast.parse(source)
+    found = [(node.lineno, " ".join(node.value.split())) for node in documented(tree) + messages(tree)]
+    comments = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT]
+    return found + [(token.start[0], token.string) for token in comments]
+
+
+def stops(source):
+    """["line 3: 'those of' in '...'; write: ..."] for each banned construction in a module."""
+    return [f"line {line}: {match[0].strip()!r} in {text[max(0, match.start() - 40):match.end() + 40]!r}; write: {better}"
+            for line, text in prose(source) for pattern, better in BANNED.items()
+            for match in re.finditer(pattern, text)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_reader_stops(path):
+    assert stops(path.read_text()) == []
+
+
+PLANTED = [
+    '"""The gradients are those of the pages."""', "x = 1      # which is no number",
+    "def f():\n    '''0, though h be infinite.'''", 'raise ValueError("a value is no number")',
+    'raise ValueError(f"{1}: they are no images")', '"""All rows, but\nfor the first."""',
+    'parser.add_argument("--names", help="a line of names comes first")', '"""A term that knows no a."""']
+
+
+@pytest.mark.parametrize("source", PLANTED)
+def test_a_planted_construction_is_found(source):
+    assert len(stops(source)) == 1
+
+
+def test_plain_english_passes():
+    assert stops('"""If there is no inverse, there are no steps; it is no longer there."""') == []
