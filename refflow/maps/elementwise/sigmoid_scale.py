@@ -7,6 +7,9 @@ With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t)`,
     d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (4)
                     = sigmoid(v) sigmoid(-v) / sigma = t / ((1 + t)^2 sigma)        otherwise       (5)
 
+The offset is no input, so that a rounding of `v` is an error of its own; `t` is given back what `v` has lost:
+    t = exp(-|v|) (1 - r sign(v)),   r = s - (v - offset)                           (6)
+
 For `floor = 0, m = 1 / (1 + t)` and `w = min(v, 0)`.  (3) keeps the digits of a logarithm near 0.
 """
 
@@ -32,7 +35,8 @@ class SigmoidScale(Scale):
 
     def evaluate(self, s):
         v = s + self.offset
-        t = np.exp(-np.abs(v))
+        e, lost = np.exp(-np.abs(v)), s - (v - self.offset)
+        t = e - e * lost * np.sign(v)                                               # (6)
         w = np.minimum(v, 0)
         if self.floor == 0:
             return 1 / (1 + t), w, w - np.log1p(t)                                  # (1) (2)
