@@ -28,7 +28,6 @@ import os
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +39,7 @@ from refflow.core.declarations import Field
 from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, run_time_truth, truth_of
 
 from .certify import PAGES, allowed, errors, fingerprint
+from .mutants.mutations import Source
 from .points import EVENTS, PARAMETERS
 from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, seen, written
 
@@ -154,9 +154,8 @@ def current(name, recorded):
 
 
 def source(name):
-    """The identity of a page: a digest of its module."""
-    module = sys.modules[PAGES[name].__module__]
-    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
+    """The identity of a page: a digest of its module's code, whatever its prose says."""
+    return Source(PAGES[name]).identity()
 
 
 def keep(record, found, count, seconds):

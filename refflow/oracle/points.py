@@ -285,6 +285,7 @@ def drawn_points(page, dtype, broadcast=False):
 
 def binade_points(page, dtype, source, plain):
     """For a scalar page, a point in every binade of the dtype from every end, and gradients at moderate points."""
+    dtype = np.dtype(dtype)
     f = drawn_bijector(page, dtype, source, 1, SPREADS[dtype.name][0], plain)
     for side in SIDES:
         where = set_of(f, side)
