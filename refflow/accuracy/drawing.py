@@ -194,11 +194,10 @@ def neighbours(point):
     """The point with its event, or all its parameters, moved by a relative eps either way, if the result is still a member."""
     eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
     for factor in (1 - eps, 1 + eps):
-        event = (point.event * factor).astype(point.dtype)
-        if set_of(point.f, point.side).members(event, point.f.event_ndim[SIDES[point.side]]).all():
-            yield point.changed(event=event)
+        moved = [point.changed(event=(point.event * factor).astype(point.dtype))]
         if vector.size:
             try:
-                yield point.changed(f=point.f.unravel((vector * factor).astype(vector.dtype)))
-            except ValueError:
-                continue
+                moved.append(point.changed(f=point.f.unravel((vector * factor).astype(vector.dtype))))
+            except ValueError:                      # the parameters have left their set
+                pass
+        yield from (p for p in moved if set_of(p.f, p.side).members(p.event, p.f.event_ndim[SIDES[p.side]]).all())

@@ -4,6 +4,8 @@ With `v = s + offset` and `t = exp(-|v|)`,
     sigma = 1 / sigmoid v = m exp(w),   m = 1 + t,   w = max(-v, 0)                 (1)
     log sigma = log(1 + t) + w                                                      (2)
     d(log sigma)/ds = -sigmoid(-v) = -exp(min(-v, 0)) / (1 + t)                     (3)
+The offset is not an input, so a rounding of `v` is an error of its own; `t` is given back what `v` has lost:
+    t = exp(-|v|) (1 - r sign(v)),   r = s - (v - offset)                           (4)
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import FINITE, Scale, scale
+from .scale import FINITE, Scale, decayed, scale
 
 
 @scale(source="normflows")
@@ -26,8 +28,7 @@ class ReciprocalSigmoidScale(Scale):
         return 1 + m.exp(-(s + offset))                                             # (1)
 
     def evaluate(self, s):
-        v = s + self.offset
-        t = np.exp(-np.abs(v))
+        v, t = decayed(s, self.offset)                                              # (4)
         w = np.maximum(-v, 0)
         return 1 + t, w, np.log1p(t) + w                                            # (1) (2)
 

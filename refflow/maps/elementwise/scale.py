@@ -76,6 +76,17 @@ def vanishing(factors):
     return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 
+def decayed(s, offset):
+    """(v, exp(-|v|)) of v = s + offset.
+
+    The offset is not an input, and the unit of error does not contain a rounding of v: the exponential is given back what v
+    has lost.
+    """
+    v = s + offset
+    e, lost = np.exp(-np.abs(v)), s - (v - offset)
+    return v, e - e * lost * np.sign(v)
+
+
 class Sigma:
     """The scale of one array s: products, quotients and cotangents, each intermediate computed once."""
 

@@ -7,7 +7,7 @@ With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t)`,
     d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (4)
                     = sigmoid(v) sigmoid(-v) / sigma = t / ((1 + t)^2 sigma)        otherwise       (5)
 
-The offset is no input, so that a rounding of `v` is an error of its own; `t` is given back what `v` has lost:
+The offset is not an input, so a rounding of `v` is an error of its own; `t` is given back what `v` has lost:
     t = exp(-|v|) (1 - r sign(v)),   r = s - (v - offset)                           (6)
 
 For `floor = 0, m = 1 / (1 + t)` and `w = min(v, 0)`.  (3) keeps the digits of a logarithm near 0.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import AT_LEAST_0, FINITE, Scale, scale
+from .scale import AT_LEAST_0, FINITE, Scale, decayed, scale
 
 
 @scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts")
@@ -34,9 +34,7 @@ class SigmoidScale(Scale):
         return floor + 1 / (1 + m.exp(-(s + offset)))                               # (1)
 
     def evaluate(self, s):
-        v = s + self.offset
-        e, lost = np.exp(-np.abs(v)), s - (v - self.offset)
-        t = e - e * lost * np.sign(v)                                               # (6)
+        v, t = decayed(s, self.offset)                                              # (6)
         w = np.minimum(v, 0)
         if self.floor == 0:
             return 1 / (1 + t), w, w - np.log1p(t)                                  # (1) (2)
