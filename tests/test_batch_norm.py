@@ -97,7 +97,7 @@ def test_without_gain_or_bias(gain, bias):
     ({"var": [-1.0, 1.0]}, "var must be finite and >= 0; var\\[0\\] = -1"),
     ({"gain": [0.0, 1.0]}, "gain must be finite and not 0"), ({"rank": 4}, "rank must be 1, 2 or 3"),
     ({"mean": [0.0]}, "trailing shape \\(C=1\\)"), ({"eps": -1e-5}, "eps must be finite and >= 0"),
-    ({"var": [1.0, 0.0], "eps": 0.0}, "var must be > 0 where eps is 0; var\\[..., 1\\] = 0"),
+    ({"var": [1.0, 0.0], "eps": 0.0}, "var must be > 0 if eps is 0; var\\[..., 1\\] = 0"),
     ({"statistics": "some"}, "statistics must be one of"),
     ({"passes": np.ones((2, 2), bool)}, "passes must have 3 axes"), ({"passes": np.ones((3, 1, 1), bool)}, "C=2"),
     ({"passes": np.ones((1, 1, 1))}, "passes must be of dtype bool")])

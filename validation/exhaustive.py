@@ -28,6 +28,7 @@ import os
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -199,7 +200,7 @@ def run(names, budget, workers, show):
     next_pass = {(name, i, side): pages[name][i][side]["passes"] for name in names for i in range(len(pages[name])) for side in SIDES}
     spent = {(name, i, side): pages[name][i][side]["seconds"] for name, i, side in next_pass}
     begun, running, saved = sum(next_pass.values()), {}, start
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:     # a caller may have threads
         while True:
             open_tasks = [key for key, number in next_pass.items() if number < PASSES]
             in_time = time.monotonic() - start < budget

@@ -4,7 +4,7 @@
     python -m validation.golden --page Tanh     the points of one page
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
-the certificate, for a scalar page a point in every binade of moderate size from every end, and some of the other points.
+the certificate, for a scalar page a point in either half of every moderate binade from every end, and some others.
 Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
 people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
@@ -19,17 +19,16 @@ import sys
 from flint import arb, ctx
 
 from refflow import REGISTRY
-from refflow.accuracy.drawing import Point, set_of
+from refflow.accuracy.drawing import Point
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
-from .points import BINADE, is_small, points
+from .points import BINADE, Draw, is_small, points
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN = ORACLE / "golden"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
-MODERATE = 2.0**-5, 2.0**7                          # of the binades
 LARGEST = 30000                                     # exponent of 10
 
 
@@ -38,20 +37,13 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     drawn = points(page, dtype, side)
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
-    binades = [point for point in drawn if point.reason == BINADE and is_moderate(point)]
+    binades = list(Draw(page, dtype, side).half_points())
     small = [point for point in drawn if not point.case and not point.reason.startswith(BINADE) and is_small(point.event)]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
     step = max(1, len(small) // count)
     chosen = hard + worst + small[step // 2::step][:count] + large + binades
     return list({json.dumps(encoded(point)): point for point in reversed(chosen)}.values())[::-1]
-
-
-def is_moderate(point):
-    """Is an event at a moderate distance from an end of its set, or from 0?"""
-    ends = [end for end, _ in set_of(point.f, point.side).ends()] or [0.0]
-    distance = min(abs(float(point.event) - end) for end in ends)
-    return MODERATE[0] <= distance < MODERATE[1]
 
 
 def worst_points(page, dtype, side, certificate):

@@ -49,6 +49,7 @@ EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # expone
           "wide": {"float64": (-1074, 1000), "float32": (-149, 126)}}
 PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
+MODERATE_BINADES = -5, 7
 BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
@@ -57,8 +58,8 @@ LARGEST_WITH_COTANGENT = 3
 SMALL_IMAGE = 8                                     # entries up to which an image with more channels gets cotangents too
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
 # Numbers of drawn points, for each dtype and side.
-COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 80, "moderate": 120},
-          "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 80},
+COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 100, "moderate": 120},
+          "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 100},
           "density": {"scalar": 400, "structured": 400, "image": 400}, "scale": {"scalar": 600, "structured": 600},
           "parametrisation": {"structured": 400}}
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
@@ -137,6 +138,15 @@ class Draw:
                     return
                 for event in binade(where, self.source, self.dtype, exponent):
                     yield from self.point(f, np.asarray(event), wide, "", BINADE if not wide else WIDE_BINADE)
+
+    def half_points(self):
+        """A point in either half of every moderate binade from every end, with moderate parameters: golden points."""
+        for exponent in range(*MODERATE_BINADES):
+            f, shape = self.value(False)
+            if shape or set_of(f, self.side).rank:
+                return
+            for event in binade(set_of(f, self.side), self.source, self.dtype, exponent, 2):
+                yield from self.point(f, np.asarray(event), False, "", BINADE)
 
     def drawn_points(self):
         rank = len(self.value(False)[1])

@@ -167,16 +167,20 @@ def drawn_event(source, f, side, shape, dtype, spread, lead=()):
     return set_of(f, side).draw(source, (*lead, *shape), dtype, spread)
 
 
-def binade(where, source, dtype, exponent):
-    """Members of a set of rank 0, one from each of its ends, at a distance of 2^exponent to 2^(exponent + 1) from it.
+def binade(where, source, dtype, exponent, parts=1):
+    """Members of a set of rank 0, one from each of its ends in each part of the binade 2^exponent to 2^(exponent + 1).
 
-    If the ends are fields, there is one member, from a drawn end.
+    If an array of fields moves the ends, there is one number from a drawn end.
     """
     dtype, ends = np.dtype(dtype), where.ends()
     if not ends:
         return [where.draw(source, (), dtype, (exponent, exponent + 1))]
-    with np.errstate(over="ignore"):
-        found = [(end, dtype.type(end + way * source.numbers((), exponent, exponent + 1))) for end, way in ends]
+    found = []
+    for part in range(parts):
+        for end, way in ends:
+            within = np.ldexp(source.numbers((), exponent, exponent + 1), -exponent) - 1
+            with np.errstate(over="ignore"):
+                found.append((end, dtype.type(end + way * np.ldexp(1 + (part + within) / parts, exponent))))
     return [event for end, event in found if event != end and where.members(event, 0)]
 
 

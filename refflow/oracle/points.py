@@ -238,6 +238,7 @@ def unmoved(here, near) -> bool:
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
 COTANGENTS, COMPOSITE = 2, 2                    # spreads
+PARTS = 4                                       # of a moderate binade, in each of which there is a point
 MODERATE = range(-6, 7)                         # binades in which gradients are measured
 
 
@@ -292,7 +293,7 @@ def binade_points(page, dtype, source, plain):
         if f.event_ndim != (0, 0) or where.rank:
             return
         low, high = EXPONENTS[dtype]
-        events = {e: binade(where, source, dtype, e) for e in range(low, high)}
+        events = {e: binade(where, source, dtype, e, PARTS if e in MODERATE else 1) for e in range(low, high)}
         yield Point(f, side, np.array([z for found in events.values() for z in found], dtype), lead=1)
         for e in MODERATE:
             for z in events[e]:
