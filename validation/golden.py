@@ -4,7 +4,7 @@
     python -m validation.golden --page Tanh     the points of one page
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
-the certificate, for a scalar page a point in either half of every moderate binade from every end, and some others.
+the certificate, for a scalar page points in every moderate binade from every end, and some others.
 Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
 people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
@@ -37,7 +37,7 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     drawn = points(page, dtype, side)
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
-    binades = list(Draw(page, dtype, side).half_points())
+    binades = list(Draw(page, dtype, side).moderate_points())
     small = [point for point in drawn if not point.case and not point.reason.startswith(BINADE) and is_small(point.event)]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))

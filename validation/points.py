@@ -49,7 +49,7 @@ EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # expone
           "wide": {"float64": (-1074, 1000), "float32": (-149, 126)}}
 PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
-MODERATE_BINADES = -5, 7
+MODERATE_BINADES, LOSING = (-5, 7), range(2, 6)
 BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
@@ -139,13 +139,13 @@ class Draw:
                 for event in binade(where, self.source, self.dtype, exponent):
                     yield from self.point(f, np.asarray(event), wide, "", BINADE if not wide else WIDE_BINADE)
 
-    def half_points(self):
-        """A point in either half of every moderate binade from every end, with moderate parameters: golden points."""
+    def moderate_points(self):
+        """Points in every moderate binade from every end, most where exponentials are lost beside 1, with moderate parameters."""
         for exponent in range(*MODERATE_BINADES):
             f, shape = self.value(False)
             if shape or set_of(f, self.side).rank:
                 return
-            for event in binade(set_of(f, self.side), self.source, self.dtype, exponent, 2):
+            for event in binade(set_of(f, self.side), self.source, self.dtype, exponent, 4 if exponent in LOSING else 1):
                 yield from self.point(f, np.asarray(event), False, "", BINADE)
 
     def drawn_points(self):
