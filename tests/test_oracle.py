@@ -13,6 +13,7 @@ import scipy
 import refflow
 from refflow.core import Bijector, bijector, real
 from refflow.oracle import CannotRun, adapter, check, golden
+from refflow.oracle.adapter import load
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import Point
 from refflow.accuracy.quantities import truth_name
@@ -126,17 +127,21 @@ def test_limits_are_kept():
 
 
 def test_a_batch_of_parameters_is_asked_within_its_limits():
-    """Rows outside the limits are replaced by one inside: such points used to be dropped silently."""
+    """Rows outside the limits give way to one inside: such points had been dropped without a word."""
     seen = []
 
     def mine(params, z):
         seen.append(params["scale"])
         return {"forward": params["shift"] + z * params["scale"]}
 
-    report = check(adapter("Affine", dtype="float64", broadcast=True, params={"scale": lambda s: s > 0})(mine))
+    function = adapter("Affine", dtype="float64", broadcast=True, params={"scale": lambda s: s > 0})(mine)
+    report = check(function)
     assert not report.failed and all((scale > 0).all() for scale in seen)
-    assert any(np.shape(scale) == (3,) for scale in seen)
     assert any("points are outside the limits" in note for note in report.notes)
+    declared, z = load(function).adapters[0], np.ones(3)
+    limited = declared.limited(Point(refflow.Affine(shift=[1.0, 2.0, 3.0], scale=[-1.0, 4.0, 5.0]), "forward", z))
+    assert limited.f.scale.tolist() == [4.0, 4.0, 5.0] and limited.f.shift.tolist() == [2.0, 2.0, 3.0]
+    assert declared.limited(Point(refflow.Affine(shift=0.0, scale=[-1.0, -4.0]), "forward", z[:2])) is None
 
 
 WRONG_USE = [
