@@ -135,20 +135,20 @@ def test_nothing_is_overwritten_without_force(run):
 
 
 TABLES = {
-    "text": ("a,b\n1,2\n3,x\n", "row 3, column 2 ('b'): 'x' is no number"),
-    "text, no names": ("1,2\n3,x\n", "row 2, column 2: 'x' is no number"),
-    "text in the first row": ("1,x\n3,4\n", "row 1, column 2: 'x' is no number"),
-    "text column": ("a,b\n1,red\n3,blue\n", "row 2, column 2 ('b'): 'red' is no number"),
-    "nan": ("a,b\n1,2\n3,nan\nnan,1\n", "row 3, column 2 ('b'): nan is no finite number; 2 cells in all"),
-    "infinite": ("1,2\n-inf,3\n", "row 2, column 1: -inf is no finite number"),
-    "empty cell": ("a,b\n1,2\n3,\n", "row 3, column 2 ('b'): an empty cell is no number"),
+    "text": ("a,b\n1,2\n3,x\n", "row 3, column 2 ('b'): 'x' is not a number"),
+    "text, no names": ("1,2\n3,x\n", "row 2, column 2: 'x' is not a number"),
+    "text in the first row": ("1,x\n3,4\n", "row 1, column 2: 'x' is not a number"),
+    "text column": ("a,b\n1,red\n3,blue\n", "row 2, column 2 ('b'): 'red' is not a number"),
+    "nan": ("a,b\n1,2\n3,nan\nnan,1\n", "row 3, column 2 ('b'): nan is not a finite number; 2 cells in all"),
+    "infinite": ("1,2\n-inf,3\n", "row 2, column 1: -inf is not a finite number"),
+    "empty cell": ("a,b\n1,2\n3,\n", "row 3, column 2 ('b'): an empty cell is not a number"),
     "overflow": ("1,2\n1e999,3\n", "row 2, column 1: inf"),
     "underscore": ("1,2\n1_0,3\n", "row 2, column 1: '1_0'"),
     "constant up to rounding": ("a,b\n1.5,0.3\n2.5,0.30000000000000004\n4,0.3\n",
                                 "column 2 ('b') is up to rounding the constant 0.3"),
-    "other separators": ("a;b\n1;2\n", "row 2, column 1 ('a;b'): '1;2' is no number; values are separated by commas"),
-    "after a cell of two lines": ('a,b\n1,"2\n"\n3,x\n', "row 4, column 2 ('b'): 'x' is no number"),
-    "in a cell of two lines": ('a,b\n1,"x\n"\n3,4\n', "row 2, column 2 ('b'): 'x' is no number"),
+    "other separators": ("a;b\n1;2\n", "row 2, column 1 ('a;b'): '1;2' is not a number; values are separated by commas"),
+    "after a cell of two lines": ('a,b\n1,"2\n"\n3,x\n', "row 4, column 2 ('b'): 'x' is not a number"),
+    "in a cell of two lines": ('a,b\n1,"x\n"\n3,4\n', "row 2, column 2 ('b'): 'x' is not a number"),
     "constant": ("a,b\n1,7\n3,7\n", "column 2 ('b') is the constant 7"),
     "one row": ("a,b\n1,2\n", "it holds 1 row"),
     "names alone": ("a,b\n", "it holds no row of numbers"),
@@ -173,7 +173,7 @@ def test_tables_that_cannot_be_used(run, name):
     (np.array([[1.0, 2], [np.nan, 3]]), "row 2, column 1: nan"), (np.zeros((2, 2, 2)), "a table of numbers"),
     (np.array(["a", "b"]), "a table of numbers"), (np.array([1j, 2]), "a table of numbers"),
     (np.zeros((0, 2)), "it holds no row"), (np.array(3.0), "a table of numbers"),
-    (np.array([{}], object), "no complete .npy file of numbers"),
+    (np.array([{}], object), "not a complete .npy file of numbers"),
     (np.array([[1, 2], [1, 3]]), "column 1 is the constant 1")])
 def test_arrays_that_cannot_be_used(run, array, words):
     np.save("data.npy", array, allow_pickle=True)
@@ -192,8 +192,8 @@ def archive():
 def test_npy_files_that_are_none(run, content):
     Path("data.npy").write_bytes(content)
     status, out, err = run("fit", "data.npy", "--out", "f.npz", "--steps", 2)
-    assert (status, out, err) == (2, "", "refflow: data.npy: it is no complete .npy file of numbers\n")
-    with pytest.raises(CannotRun, match="data.npy: it is no .npy file of images: "):
+    assert (status, out, err) == (2, "", "refflow: data.npy: it is not a complete .npy file of numbers\n")
+    with pytest.raises(CannotRun, match="data.npy: it is not a .npy file of images: "):
         read_images("data.npy")
 
 
@@ -495,7 +495,7 @@ def test_a_header_of_numbers(run):
     assert json.loads(run("score", "f.npz", "data.csv", "--json", "--header")[1])["rows"] == 4
     with open("words.csv", "w") as file:
         file.write("a,b,c\n" + YEARS.split("\n", 1)[1])
-    assert "row 1, column 1: 'a' is no number" in run("fit", "words.csv", "--no-header", "--out", "h.npz")[2]
+    assert "row 1, column 1: 'a' is not a number" in run("fit", "words.csv", "--no-header", "--out", "h.npz")[2]
     np.save("data.npy", rows())
     words = "data.npy: --header and --no-header are for tables in text"
     assert words in run("fit", "data.npy", "--header", "--out", "h.npz")[2]
@@ -593,7 +593,7 @@ def test_columns_of_integers(run):
     assert scores[2] == load("g.npz").log_prob(x + u * [1, 0]).tolist()
     entropy = -sum(math.comb(8, k) / 256 * math.log(math.comb(8, k) / 256) for k in range(9))
     assert -np.mean(scores[0]) > entropy + 0.5 * math.log(2 * math.pi * math.e) - 0.15     # no code is shorter than that
-    assert "row 2, column 1 ('n'): 0.5 is no integer" in run("score", "g.npz", write("h.csv", [[0.5, 1]], ["n", "y"]))[2]
+    assert "row 2, column 1 ('n'): 0.5 is not an integer" in run("score", "g.npz", write("h.csv", [[0.5, 1]], ["n", "y"]))[2]
     write("r.csv", rows())
     assert "--dequantise: no column holds integers" in run("fit", "r.csv", "--dequantise", "--out", "x.npz")[2]
 

@@ -203,7 +203,7 @@ REFUSED = {
     "one image": (ramps(n=1), (), "it holds 1 image; a density needs at least 2"),
     "no image": (np.zeros((0, 1, 4, 4), np.uint8), (), "not of shape (0, 1, 4, 4)"),
     "five axes": (np.zeros((2, 1, 1, 4, 4), np.uint8), (), "not of shape (2, 1, 1, 4, 4)"),
-    "bits": (ramps(), ("--bits", 4), "--bits 4: 16 values are no divisor of 8"),
+    "bits": (ramps(), ("--bits", 4), "--bits 4: 16 values do not divide 8"),
     "values": (ramps(), ("--values", 2**16 + 1), "--values 65537: a pixel must have 2 .. 65536 values"),
     "one value": (ramps() * 0, ("--values", 1), "--values 1: a pixel must have 2 .. 65536 values"),
     "widths": (ramps(), ("--hidden", "4,4"), "--hidden: the networks of glow have one width, not 2"),
@@ -245,7 +245,7 @@ def test_tables_take_no_options_of_images(run):
     for option in (("--levels", 2), ("--values", 8), ("--channels-last",), ("--held-out", "x.npy"),
                    ("--model", "glow")):
         status, _, err = run("fit", "table.npy", *option, "--out", "flow.npz")
-        assert status == 2 and f"{option[0]} " in err and "is for images; table.npy is no array (N, channels, height" in err
+        assert status == 2 and f"{option[0]} " in err and "is for images; table.npy is not an array (N, channels, height" in err
     status, _, err = run("fit", "none.npy", "--model", "glow", "--out", "flow.npz")
     assert status == 2 and "there is no file none.npy" in err
 

@@ -226,7 +226,7 @@ def test_tables_fit_a_terminal(run, files):
 @pytest.mark.parametrize("text, looks", [
     ("a;b\n1,5;2,5\n3,5;4,1\n", "this looks like semicolons and decimal commas"),
     ("1,5;2,5\n3,5;4,1\n", "semicolons and decimal commas"), ("a;b\n1;2\n3;4\n", "this looks like semicolons\n"),
-    ("a\tb\n1\t2\n", "this looks like tabs"), ("1,2\n3,x\n", "'x' is no number\n")])
+    ("a\tb\n1\t2\n", "this looks like tabs"), ("1,2\n3,x\n", "'x' is not a number\n")])
 def test_tables_with_other_separators(run, files, text, looks):
     Path("data.csv").write_text(text)
     status, _, err = run("fit", "data.csv", "--out", "f.npz")
@@ -242,7 +242,7 @@ def test_the_names_of_models_in_the_guide(run, files):
     assert run(*command, "b.npz", "--model", "realnvp")[0] == 0 and load("a.npz").equals(load("b.npz"))
     guide = (Path(__file__).parents[1] / "refflow" / "cli" / "README.md").read_text(encoding="utf-8")
     assert "`image_realnvp`" in guide
-    words = "--model image_realnvp is for images; data.npy is no array"
+    words = "--model image_realnvp is for images; data.npy is not an array"
     assert words in run("fit", "data.npy", "--model", "image_realnvp", "--out", "c.npz")[2]
 
 

@@ -40,7 +40,7 @@ class Start:
 class Dataset(Protocol):
     """Rows of a table, or images.
 
-    `word`: of one event; `shape`: of its array; `names`: of its entries, or None; `measures`: those of likelihoods that fit
+    `word`: of one event; `shape`: of its array; `names`: of its entries, or None; `measures`: the measures of likelihoods that fit
     prints; `scores`: the columns that score prints; `measured`: of how many training events fit reports likelihoods, None
     for all; `batch_size`: the usual one; `loss_units`, `limits`: arguments of the pictures.
     """

@@ -76,6 +76,6 @@ def refuse_form(path):
 
 
 def cells_of(x, whole):
-    """The cells of rows, those of the columns `whole` without a decimal point."""
+    """The cells of rows, without a decimal point in the columns `whole`."""
     whole = set(whole)
     return [[f"{v:.0f}" if j in whole else repr(v) for j, v in enumerate(row)] for row in x.tolist()]

@@ -50,7 +50,7 @@ def add_command(commands):
                      help="part of the rows that is held out to choose the best step (0.1)")
     one.add_argument("--test", type=fraction, default=0.0, metavar="PART", help="part of the rows that chooses nothing (0)")
     one.add_argument("--patience", type=count, default=30, metavar="N",
-                     help="stop after N evaluations that are no better; 0: never (30)")
+                     help="stop after N evaluations without an improvement; 0: never (30)")
     one.add_argument("--dequantise", action="store_true", help="add uniform noise on [0, 1) to the columns of integers")
     one.add_argument("--checkpoint-every", type=duration, default=10.0, metavar="SECONDS", help=(
         "how often the state of training is written beside FLOW, of flow.npz in flow.checkpoint.npz (10); 0: never"))

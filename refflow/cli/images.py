@@ -80,7 +80,7 @@ class Images:
         if not 2 <= values <= MOST_VALUES:
             raise CannotRun(f"--values {values}: a pixel must have 2 .. {MOST_VALUES} values")
         if values % bins:
-            raise CannotRun(f"--bits {options.bits}: {bins} values are no divisor of {values}")
+            raise CannotRun(f"--bits {options.bits}: {bins} values do not divide {values}")
         if len(v) < 2:
             raise CannotRun(f"{options.data}: it holds {len(v)} image; a density needs at least 2")
         data = cls(values, bins, tuple(v.shape[1:]), layout)
@@ -201,7 +201,7 @@ def read_images(path, channels_last=False):
     try:
         v = read_npy(path)
     except ValueError as error:
-        raise CannotRun(f"{path}: it is no .npy file of images: {error}") from None
+        raise CannotRun(f"{path}: it is not a .npy file of images: {error}") from None
     if v.ndim not in (3, 4) or not v.size:
         raise CannotRun(f"{path}: images are an array (N, channels, height, width) or (N, height, width), not of shape "
                         f"{v.shape}")
@@ -277,7 +277,7 @@ def sizes_of(options, shape):
 def recipe(options, flow, per_epoch):
     """The authors' optimiser; its rate grows over Glow's ten epochs, or a tenth of the steps, then falls along a cosine.
 
-    Averaged parameters do not fit the moving statistics of RealNVP's batch normalisations, which are those of the last ones.
+    Averaged parameters do not fit the moving statistics of RealNVP's batch normalisations, which belong to the last parameters.
     """
     if options.model == "glow":
         chosen = recipes.glow(max(per_epoch, SHORTEST), options.learning_rate or 1e-3)

@@ -10,7 +10,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Interruptions:
-    """A context in which each of these signals is a KeyboardInterrupt, but for those that are ignored, as under nohup.
+    """A context in which each of these signals is a KeyboardInterrupt, unless it is ignored, as under nohup.
 
     After the first of them, and inside `held()`, others wait: what was found is being saved.
     """

@@ -1,4 +1,4 @@
-"""Rows of a table of numbers: a .npy file, or comma-separated values, with or without a line of names.
+"""Rows of a table of numbers: a .npy file, or comma-separated values, with or without a header row.
 
 A flow is trained as x = units(model(z)), where `units` is fixed: the mean and standard deviation of every column and, for
 models other than a Gaussian, the shrunk correlations of `refflow.training.gaussians`, so that a model that starts near the
@@ -172,14 +172,14 @@ def refuse_options_of_images(options):
     given = [f"--{key.replace('_', '-')}" for key in OF_IMAGES if getattr(options, key)]
     given += [f"--model {options.model}"] * (options.model in ("glow", "image_realnvp"))
     if given and Path(options.data).exists():
-        raise CannotRun(f"{given[0]} is for images; {options.data} is no array (N, channels, height, width) or "
+        raise CannotRun(f"{given[0]} is for images; {options.data} is not an array (N, channels, height, width) or "
                         f"(N, height, width) in a .npy file")
 
 
 def builder_and_sizes(options, rows, D):
     """(the builder of the model, its hidden and couplings).
 
-    Unless told otherwise, few rows make narrow layers, and few columns, of which a coupling transforms half, many couplings.
+    Unless told otherwise, few rows make narrow layers, and few columns mean many couplings, since each transforms half of them.
     """
     if options.model not in BUILDERS:
         raise CannotRun(f"there is no model {options.model!r}; {likeliest(options.model, BUILDERS)}")
@@ -210,11 +210,11 @@ def checked_integers(table, columns):
     bad = np.argwhere((part != np.floor(part)) | (np.abs(part) > 2**52))
     if len(bad):
         i, j = bad[0]
-        raise CannotRun(f"{table.where(i, columns[j])}: {part[i, j]:g} is no integer that noise can be added to")
+        raise CannotRun(f"{table.where(i, columns[j])}: {part[i, j]:g} is not an integer, to which noise could be added")
 
 
 def checked_columns(table, noisy):
-    """Refuse columns of which no density exists, and say where there nearly is none."""
+    """Refuse columns that have no density, and say which nearly have none."""
     x = table.values
     if len(x) < 2:
         raise CannotRun(f"{table.source}: it holds {len(x)} row; a density needs at least 2")

@@ -53,7 +53,7 @@ def read_table(path, header=None, names=None) -> Table:
     if len(bad):
         i, j = (int(k) for k in bad[0])
         more = f"; {len(bad)} cells in all" if len(bad) > 1 else ""
-        raise CannotRun(f"{table.where(i, j)}: {table.values[i, j]} is no finite number{more}")
+        raise CannotRun(f"{table.where(i, j)}: {table.values[i, j]} is not a finite number{more}")
     if header is None and not is_npy(path) and table.names is None and looks_like_names(*table.cells):
         first = table.cells[0]
         shown = ",".join(first[:SHOWN]) + ",..." * (len(first) > SHOWN)
@@ -66,7 +66,7 @@ def read_npy_table(path):
     try:
         values = read_npy(path)
     except ValueError:
-        raise CannotRun(f"{path}: it is no complete .npy file of numbers") from None
+        raise CannotRun(f"{path}: it is not a complete .npy file of numbers") from None
     if values.dtype.kind not in "fiu" or values.ndim not in (1, 2):
         raise CannotRun(f"{path}: a table of numbers is needed")
     if not values.size:
@@ -95,7 +95,7 @@ def read_csv_table(path, header, names):
         for j, cell in enumerate(row):
             if not is_number(cell):
                 what = repr(cell) if cell else "an empty cell"
-                raise CannotRun(f"{place(path, line, j, names)}: {what} is no number{separators}")
+                raise CannotRun(f"{place(path, line, j, names)}: {what} is not a number{separators}")
     values = np.array([[float(cell) for cell in row] for _, row in rows])
     return Table(values, names, [row for _, row in rows], [line for line, _ in rows], str(path))
 
