@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shutil
@@ -19,8 +19,17 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "refflow")
 
-pytestmark = pytest.mark.skipif(os.name != "posix" or importlib.util.find_spec("pip") is None
-                                or importlib.util.find_spec("setuptools") is None, reason="pip and setuptools are needed")
+
+def are_there():
+    """Are there pip, and a setuptools that makes wheels by itself?"""
+    try:
+        importlib.metadata.version("pip")
+        return [int(part) for part in importlib.metadata.version("setuptools").split(".")[:2]] >= [70, 1]
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(os.name != "posix" or not are_there(), reason="pip and setuptools 70.1 or later are needed")
 
 
 def call(*command, cwd):
