@@ -18,7 +18,7 @@ from refflow.maps.elementwise.scale import scale
 from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map
 from refflow.maps.parametrisations.parametrisation import parametrisation
 from validation import certify
-from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, TABLE, by_field, call, certified, errors,
+from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, call, certified, errors,
                                 failures, pasted, points, rows_of, table)
 from validation.golden import GOLDEN, document
 from refflow.accuracy.quantities import truth_name
@@ -409,3 +409,11 @@ def test_an_infinite_error_is_excused_nowhere(factor, expected, monkeypatch):
     assert errors(point)[name][0] < 1
     monkeypatch.setattr(certify, "claims", lambda point: given | {name: given[name] * np.float32(factor)})
     assert errors(point)[name][0] == expected
+
+
+def test_a_quantity_without_any_truth_is_not_left_out():
+    """A row of unsettled points alone fails; a quantity must not vanish from the certificate."""
+    row = Row()
+    row.add(Point(REGISTRY["Tanh"](), "forward", np.asarray(0.5), None, None, "", ""), "log_det", None, None)
+    found = failures({"fingerprint": {}, "pages": {"Tanh": {"log_det": {"float64": row.finished()}}}}, [])
+    assert any("C = inf" in reason for reason in found) and any("no truth at 1 points" in reason for reason in found)

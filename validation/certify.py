@@ -199,7 +199,8 @@ def certified(page, dtype, side):
         for quantity, (C, ratio) in found.items():
             rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
     climb(rows, f"{page.__name__} {dtype} {side}")
-    return {quantity: row.finished() for quantity, row in rows.items() if row.points}, count
+    kept = {quantity: row for quantity, row in rows.items() if row.points or truth_name(quantity) == quantity}
+    return {quantity: row.finished() for quantity, row in kept.items()}, count
 
 
 def climb(rows, seed):
@@ -243,11 +244,12 @@ class Row:
 
     def __init__(self):
         self.points = self.unsettled = self.well_conditioned = 0
-        self.excess, self.worst = -1.0, None
+        self.excess, self.worst, self.example = -1.0, None, None
+        self.C, self.allowed, self.kappa_over_q = np.inf, 0.0, None         # a quantity of which nothing is known fails
 
     def add(self, point, quantity, C, ratio):
         if C is None:
-            self.unsettled += 1
+            self.unsettled, self.example = self.unsettled + 1, point
             return
         self.points += 1
         rounded_zero = quantity.endswith("log_det") and getattr(point.f, "unit_determinant", False)     # has no digits
@@ -261,8 +263,8 @@ class Row:
 
     def finished(self):
         return {"C": rounded(self.C), "allowed": self.allowed, "points": self.points, "unsettled": self.unsettled,
-                "share": round(self.well_conditioned / self.points, 3), "kappa_over_q": rounded(self.kappa_over_q or 1.0),
-                "worst": encoded(self.worst)}
+                "share": round(self.well_conditioned / max(self.points, 1), 3),
+                "kappa_over_q": rounded(self.kappa_over_q or 1.0), "worst": encoded(self.worst or self.example)}
 
 
 def rounded(x):

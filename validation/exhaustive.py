@@ -197,18 +197,20 @@ def run(names, budget, workers, show):
     """Passes, always of the page that has had the least time, until the budget is used up or all passes are done."""
     start, pages = time.monotonic(), exhaustive()
     pages |= {name: current(name, pages) for name in names}
-    next_pass = {(name, i, side): pages[name][i][side]["passes"] for name in names for i in range(len(pages[name])) for side in SIDES}
+    keys = [(name, i, side) for name in names for i in range(len(pages[name])) for side in SIDES]
+    next_pass = {(name, i, side): pages[name][i][side]["passes"] for name, i, side in keys}
     spent = {(name, i, side): pages[name][i][side]["seconds"] for name, i, side in next_pass}
     begun, running, saved = sum(next_pass.values()), {}, start
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:     # a caller may have threads
         while True:
             open_tasks = [key for key, number in next_pass.items() if number < PASSES]
             in_time = time.monotonic() - start < budget
-            while open_tasks and in_time and len(running) < workers + 1:
-                key = min(open_tasks, key=lambda key: (next_pass[key] > 0, spent[key], next_pass[key]))
+            idle = [key for key in open_tasks if key not in running.values()]       # in order: a killed run leaves no gap
+            while idle and in_time and len(running) < workers + 1:
+                key = min(idle, key=lambda key: (next_pass[key] > 0, spent[key], next_pass[key]))
                 running[pool.submit(measured, *key, next_pass[key])] = key
                 next_pass[key] += 1
-                open_tasks = [key for key in open_tasks if next_pass[key] < PASSES]
+                idle.remove(key)
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -22,8 +22,8 @@ from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, neighbours, plain_choices, plainest,
-                                set_of, with_cotangents)
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, neighbours,
+                                plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
