@@ -53,10 +53,12 @@ from refflow.accuracy.drawing import image_shape, neighbours
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.saving import read_value
 
+from .branches import branches_at
 from .climb import climbed
+from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
-from .measure import ADAPTERS, claims_of_kind, compared, truth_at_x, truth_at_z, truth_of_kind
-from .points import BINADE, Draw
+from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
+from .points import BINADE, BREAK, Draw
 from .recorded import encoded, exhaustive, number, seen, written
 from .truth import TruthNotFound
 
@@ -95,6 +97,8 @@ def truth(point):
     try:
         if point.f.kind in ADAPTERS:
             return truth_of_kind(point.f, point.event, point.image_bar)
+        if is_end(point.f, point.side, point.event):
+            return truth_at_end(problem(point.f), point.f, point.side, point.event, (point.image_bar, point.log_det_bar))
         at = truth_at_z if point.side == "forward" else truth_at_x
         return at(point.f, point.event, point.image_bar, point.log_det_bar)
     except TruthNotFound as partly:
@@ -115,9 +119,18 @@ def errors(point):
                 excused = [name for name in beyond if not first_order(point, truth_name(name), true)
                            or name == "jacobian" and has_subnormal_slope(point)]
                 unsettled |= dict.fromkeys(excused, (None, None))
+                found |= breaks_of(point)
             return by_field(found | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
             return {type(failure).__name__: (np.inf, 1.0)}
+
+
+def breaks_of(point):
+    """{"breaks": C} of a page that says where it breaks, at a point of these: 0 if its definition branches there alone."""
+    if point.reason != BREAK or point.side != "forward":
+        return {}
+    right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist())
+    return {"breaks": (0.0 if right else np.inf, 1.0)}
 
 
 def first_order(point, name, true):

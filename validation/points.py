@@ -2,6 +2,8 @@
 
 Every page gets, for each dtype and side (forward: events z; inverse: events x),
     hard cases  its own, with their reasons
+    limits      for a scalar page with moderate parameters, the finite ends of its set themselves, where an event may lie:
+                the truth is a limit (`validation.ends`)
     ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the neighbouring floats of each
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
                 hides nothing
@@ -13,7 +15,7 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
-Events are members of the page's open domain or codomain: on its boundary the truth may be infinite.
+All other events are members of the page's open domain or codomain.
 
 Vectors and matrices have sizes D in {1, 2, 3, 8}; cotangents are drawn for D <= 3: of the image alone, of the log-det alone,
 and both, in turn.  A page with a matrix field draws its
@@ -40,6 +42,7 @@ from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
 from refflow.core.declarations import Field, Plain
 
+from .ends import is_end
 from .measure import truth_at_x, truth_at_z
 from .recorded import exhaustive_points
 from .truth import FIRST_DIGITS, TruthNotFound
@@ -51,6 +54,8 @@ PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
 MODERATE_BINADES, LOSING = (-5, 7), range(2, 6)
 BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
+BREAK, LIMIT = "a break, or a float beside it", "an end of its set: a limit"
+LIMITS = 9                                          # bijectors whose ends are tried
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
@@ -91,7 +96,8 @@ class Draw:
 
     def points(self):
         return [*self.hard_points(), *(() if self.moderate else self.end_points()), *self.drawn_points(), *self.break_points(),
-                *(() if self.moderate else self.binade_points()), *exhaustive_points(self.page, self.dtype, self.side)]
+                *(() if self.moderate else self.binade_points()), *self.limit_points(),
+                *exhaustive_points(self.page, self.dtype, self.side)]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -114,6 +120,15 @@ class Draw:
                     event = np.where(self.source.booleans(shape, 0.5 if shape else 1), number, event)
                     yield from self.point(f, event, wide, "", "beside a special number")
 
+    def limit_points(self):
+        """The finite ends of the set, with moderate parameters and cotangents near 1."""
+        for _ in range(LIMITS if not self.one_sided and self.page.event_ndim == (0, 0) else 0):
+            f, _ = self.value(False)
+            where = set_of(f, self.side)
+            for end in (where.lower, where.upper):
+                if is_end(f, self.side, self.cast(end)):
+                    yield self.with_one_of(with_cotangents(Point(f, self.side, self.cast(end), reason=LIMIT), self.source, 1))
+
     def break_points(self):
         """The breaks of drawn bijectors, or their images, and the neighbouring floats; for a scalar page."""
         if self.one_sided or self.page.breaks is Bijector.breaks or self.page.event_ndim != (0, 0):
@@ -125,7 +140,7 @@ class Draw:
             for number in breaks[self.source.orders((len(breaks),))[:BREAKS_OF_ONE]]:
                 below, above = (np.nextafter(number, self.dtype.type(end)) for end in (-np.inf, np.inf))
                 for event in (below, number, above):
-                    yield from self.point(f, event, wide, "", "a break, or a float beside it")
+                    yield from self.point(f, event, wide, "", BREAK)
 
     def binade_points(self):
         """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends."""
@@ -181,10 +196,13 @@ class Draw:
         point = Point(f, self.side, event.astype(self.dtype), case=case, reason=reason)
         if is_small(event):
             point = with_cotangents(point, self.source, PARAMETERS[self.dtype.name] if wide else MODERATE)
-            if point.log_det_bar is not None:
-                of_image, of_log_det = self.alone()
-                point = point.changed(image_bar=point.image_bar * of_image, log_det_bar=point.log_det_bar * of_log_det)
+            point = point if point.log_det_bar is None else self.with_one_of(point)
         yield point
+
+    def with_one_of(self, point):
+        """The point with one of its two cotangents, or both, in turn."""
+        of_image, of_log_det = self.alone()
+        return point.changed(image_bar=point.image_bar * of_image, log_det_bar=point.log_det_bar * of_log_det)
 
     def alone(self):
         """Which of two cotangents are given: the first, the second, both, in turn."""

@@ -16,6 +16,11 @@ def times(a, *factors):
     return np.where(a == 0, a, product)
 
 
+def quotient(bar, a):
+    """bar / a; 0 where bar is 0, even if a is 0."""
+    return np.where(bar == 0, bar, bar / a)
+
+
 def product_apart(values):
     """(m, e) with v_1 v_2 ... v_D = m 2^e over the last axis, with 1/2 <= |m| < 1; nothing overflows.
 

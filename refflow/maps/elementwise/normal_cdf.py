@@ -37,6 +37,7 @@ and for the inverse map, whose log-det has the derivative t/phi(t) in `x`, from 
     x_bar     = (z_bar scale + l_bar t)/phi(t)                                      (16)
     loc_bar   = z_bar                                                               (17)
     scale_bar = z_bar t + l_bar/scale                                               (18)
+At the ends of (0, 1), where `t` is infinite, a cotangent 0 makes its term 0.
 
 Source: NIST DLMF 7.1, 7.7.1 and 7.8; for (7), the trapezoidal rule with its residue, Hunter & Regan, Mathematics of
 Computation 26 (1972).
@@ -50,6 +51,7 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real
+from ...core.arithmetic import times
 
 ROOT_TWO_PI = math.sqrt(2 * math.pi)
 FAR = {np.dtype(np.float64): -37, np.dtype(np.float32): -12}                        # where Phi is still a normal number
@@ -142,8 +144,8 @@ class NormalCDF(Bijector):
         t, g, p = self.reciprocal_density(x)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = (z_bar * self.scale + log_det_bar * t) * g / p                  # (16)
-            scale_bar = z_bar * t + log_det_bar / self.scale                        # (18)
+            x_bar = times(z_bar * self.scale + times(log_det_bar, t), g) / p        # (16)
+            scale_bar = times(z_bar, t) + log_det_bar / self.scale                  # (18)
             return x_bar, {"loc": z_bar, "scale": scale_bar}                        # (17)
 
         return self.inverse_and_log_det(x), pullback

@@ -17,6 +17,7 @@ Reverse rule.  `d/dz` of (4) is `-2 r sign z`, so
     z_bar = x_bar r^2 - 2 log_det_bar r sign z                                      (7)
 and for the inverse map, with `c = 1 - |x|`, from `dz/dx = 1/c^2` and `d/dx` of (5) = `2 sign(x) / c`,
     x_bar = (z_bar / c + 2 log_det_bar sign x) / c                                  (8)
+At the ends `c = 0`; a cotangent 0 makes its term 0 there.
 (7) is computed as `(x_bar r) r`: `r^2` may vanish where `x_bar r^2` does not.
 
 Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks (2010).
@@ -27,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, bijector, case, interval, real
+from ...core.arithmetic import quotient
 
 
 @bijector(source="Glorot & Bengio 2010", domain=real, codomain=interval(-1, 1), increasing=True)
@@ -71,7 +73,7 @@ class Softsign(Bijector):
         c = 1 - np.abs(x)
 
         def pullback(z_bar, log_det_bar):
-            return (z_bar / c + 2 * log_det_bar * side(x)) / c, {}                  # (8)
+            return quotient(quotient(z_bar, c) + 2 * log_det_bar * side(x), c), {}  # (8)
 
         return self.inverse_and_log_det(x), pullback
 

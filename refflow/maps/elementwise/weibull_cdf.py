@@ -65,7 +65,7 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive
-from ...core.arithmetic import times
+from ...core.arithmetic import quotient, times
 
 X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
 
@@ -89,11 +89,6 @@ def log_minus_log1m(x):
     d = (x - x_0) - x.dtype.type((X_0 - float(x_0)) + X_0_REST)
     near = np.log1p(-np.log1p(-math.e * d))                                         # (12)
     return np.where(np.abs(d) < 0.125, near, np.log(-np.log1p(-x)))                 # (3)
-
-
-def quotient(bar, a):
-    """bar / a; 0 where bar is 0, even if a is 0."""
-    return np.where(bar == 0, bar, bar / a)
 
 
 @bijector(source="Weibull 1951", domain=interval(0, np.inf), codomain=interval(0, 1), increasing=True)
