@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from refflow import Affine, Chain, DenseLinear, Independent, Softplus, Tanh
+from refflow import ActNorm, Affine, Chain, DenseLinear, HalfLine, Independent, Softplus, Squeeze, Tanh
 from refflow.core import Array, Bijector, bijector, positive, real, sets
 from refflow.core.values import rebuild
 from refflow.testing.laws import LAWS, REJECTED, run_laws
@@ -231,6 +231,26 @@ def single_branch(self, x):
     return np.log(np.exp(x) - 1)
 
 
+def moved_by_a_cast(self, dtype):
+    return {key: 1.01 * array.astype(dtype) for key, array in Bend.cast(self, dtype).items()}
+
+
+def one_entry_more(self, shape):
+    return (shape[0] + 1,)
+
+
+def odd_heights_pass(self, shape):
+    C, H, W = shape
+    if W % self.factor:
+        raise ValueError("height and width must be multiples of factor")
+    return C * self.factor**2, H // self.factor, W // self.factor
+
+
+def not_centred(self, data, rng):
+    return ActNorm.initialised(self, data, rng).replace(bias=self.bias * 0)
+
+
+AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
 
@@ -271,6 +291,11 @@ BUGS = [
     ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
+    ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
+    ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),
+    ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
+    ("initialisation standardises", ActNorm, mutant(ActNorm, initialised=not_centred), AFFINE_CHANNELS, (2,)),
+    ("initialisation standardises", ActNorm, mutant(ActNorm, inverse_initialised=ActNorm.initialised), AFFINE_CHANNELS, (2,)),
     ("mass is one", DenseLinear, mutant(DenseLinear, inverse_and_log_det=heavier), ROTATION, (2,)),
     ("mass is one", Softplus, mutant(Softplus, inverse_and_log_det=same_sign_both_ways), {}, ()),
 ]
@@ -295,7 +320,7 @@ def build(page, fields, dtype):
 
 @pytest.mark.parametrize("law, healthy, bug, fields, shape", BUGS, ids=lambda x: x if isinstance(x, str) else "")
 def test_bug_is_caught(law, healthy, bug, fields, shape):
-    dtype = np.float32 if law == "dtype is kept" else np.float64
+    dtype = np.float32 if law in ("dtype is kept", "the same in another precision") else np.float64
     g, f = build(healthy, fields, dtype), build(bug, fields, dtype)
     LAWS[law](g, points(g, g, shape, dtype))
     with pytest.raises(AssertionError) as raised:
@@ -319,7 +344,17 @@ def test_mutation_alone_breaks_nothing():
 
 
 def test_every_law_has_a_bug():
-    assert {law for law, *_ in BUGS} == set(LAWS)
+    assert {law for law, *_ in BUGS} | {"sets are reached"} == set(LAWS)
+
+
+def test_a_map_onto_another_half_line_is_caught(monkeypatch):
+    """The law asks the registered page, which a set names."""
+    f = HalfLine()
+    p = points(f, f, (), np.float64)
+    LAWS["sets are reached"](f, p)
+    monkeypatch.setattr(HalfLine, "reaching", classmethod(lambda cls, where, like: cls(np.zeros(like.shape), np.ones(like.shape))))
+    with pytest.raises(AssertionError, match="^sets are reached: HalfLine"):
+        LAWS["sets are reached"](f, p)
 
 
 def test_all_broken_laws_are_reported_by_name():

@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..core import Bijector, Chain, Inverse, sets
+from ..core import Bijector, Chain, Inverse, RandomSource, sets
 from ..core.bijector import METHODS
 from ..core.compose import contains
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
+from ..maps.constrained.biject_to import biject_to
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives
@@ -28,6 +29,8 @@ from ..accuracy.points import forward_derivatives, inverse_derivatives
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
+MANY = 64                   # events of data for an initialisation
+SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
 
 class Broken(Exception):
@@ -713,6 +716,82 @@ def wrong_shapes(f, good, side):
 
 def known_size(f):
     return bool(set(f.dims) & {"D"}) and f.event_ndim == (1, 1)
+
+
+# -- how values are made ----------------------------------------------------------------------------------------------
+
+@law("the same in another precision")
+def precisions(f, p):
+    """A float32 value as float64 keeps the rules of its fields, moves none by more than rounding, and comes back."""
+    if f.dtype != np.float32:
+        return
+    wide = f.astype(np.float64)
+    wide.replace()                                  # holds the fields to their rules
+    for what, other in (("float64", wide), ("float32 again", wide.astype(np.float32))):
+        for (path, mine), (_, theirs) in zip(flatten(f.params()), flatten(other.params()), strict=True):
+            off = np.abs(theirs.astype(np.float64) - mine).max(initial=0)
+            bound = 4 * len(mine.shape) * max(1, *mine.shape, 1) * 2.0**-24 * np.abs(mine).max(initial=0)
+            expect(off <= bound, f"as {what}, {'.'.join(path)} moves by {off:.3g}; {f!r}")
+
+
+@law("event shapes are those of the events")
+def shapes(f, p):
+    """output_shape and input_shape say what forward and inverse give; another shape is refused or obeyed, in both directions."""
+    expect(tuple(f.output_shape(p.event_in)) == p.event_out, f"output_shape of {p.event_in} is not {p.event_out}; {f!r}")
+    expect(tuple(f.input_shape(p.event_out)) == p.event_in, f"input_shape of {p.event_out} is not {p.event_in}; {f!r}")
+    for side, shape, rule, method in ((0, p.event_in, f.output_shape, f.forward), (1, p.event_out, f.input_shape, f.inverse)):
+        where, letter = (f.domain, f.codomain)[side], f.letters[side]
+        for other in beside(shape):
+            try:
+                image = tuple(rule(other))
+                event = where.draw(RandomSource(np.random.default_rng(0)), (1, *other), p.dtype, 1)
+            except ValueError:
+                event = np.ones((1, *other), p.dtype)
+                message = refusal(lambda: method(event), f"an event of shape {other}")          # noqa: B023
+                expect(f"{type(f).__name__}: {letter} " in message, f"the refusal of shape {other} names neither: {message}")
+                continue
+            expect(method(event).shape[1:] == image, f"an event of shape {other} has an image not of shape {image}; {f!r}")
+
+
+def beside(shape):
+    """The shape with one axis longer or shorter by one."""
+    return [(*shape[:i], n + d, *shape[i + 1:]) for i, n in enumerate(shape) for d in (1, -1) if n + d > 0]
+
+
+@law("initialisation standardises")
+def initialisation(f, p):
+    """A page that initialises itself from data maps these to mean 0 and variance 1 in every channel, whatever the direction."""
+    if not callable(getattr(f, "statistics", None)) or f.parameter_batch != ():
+        return
+    data = np.random.default_rng(0).normal(3, 5, (MANY, *p.event_in)).astype(p.dtype)
+    for made, method in ((f.initialised(data, None), "forward"), (f.inverse_initialised(data, None), "inverse")):
+        out = getattr(made, method)(data).astype(np.float64)
+        rest = tuple(i for i in range(out.ndim) if i != 1)
+        mean, variance = out.mean(rest), out.var(rest)
+        close_to = np.abs(mean).max() < 2.0**-8 and np.abs(variance - 1).max() < 2.0**-4
+        expect(close_to, f"{method} of the data it was initialised on has mean {mean}, variance {variance}; {made!r}")
+
+
+def named_by(page):
+    """The sets onto which a page maps free vectors."""
+    intervals = [sets.interval(*ends) for ends in ((0, np.inf), (-np.inf, -2), (0.5, 2), (-3, 1))]
+    known = [held for held in vars(sets).values() if isinstance(held, sets.Set)]
+    return [where for where in [*known, *intervals] if where.biject_to == page.__name__]
+
+
+@law("sets are reached")
+def reached(f, p):
+    """The map that a page offers onto a set contains a member of it, gives members alone, and takes the member back and forth."""
+    for where in named_by(type(f)):
+        source = RandomSource(np.random.default_rng(len(p.z)))
+        for _ in range(2):
+            like = where.draw(source, SQUARE if where.rank == 2 else (3,), p.dtype, 2)
+            g = biject_to(where, like)
+            z = g.inverse(like)
+            close_to = np.abs(g.forward(z) - like).max() <= 2.0**-16 * (1 + np.abs(like).max())
+            expect(close_to and np.isfinite(z).all(), f"{where}: {like.tolist()} comes back as {g.forward(z).tolist()}")
+            image = g.forward(g.domain.draw(source, z.shape, p.dtype, 2))
+            expect(where.first_outside(image) is None, f"{where}: {image.tolist()} is not a member")
 
 
 # -- mass -------------------------------------------------------------------------------------------------------------
