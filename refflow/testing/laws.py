@@ -736,7 +736,7 @@ def precisions(f, p):
 
 @law("event shapes are those of the events")
 def shapes(f, p):
-    """output_shape and input_shape say what forward and inverse give; another shape is refused or obeyed, in both directions."""
+    """output_shape and input_shape say what forward and inverse give; another shape is refused or obeyed, both ways."""
     expect(tuple(f.output_shape(p.event_in)) == p.event_out, f"output_shape of {p.event_in} is not {p.event_out}; {f!r}")
     expect(tuple(f.input_shape(p.event_out)) == p.event_in, f"input_shape of {p.event_out} is not {p.event_in}; {f!r}")
     for side, shape, rule, method in ((0, p.event_in, f.output_shape, f.forward), (1, p.event_out, f.input_shape, f.inverse)):
@@ -781,7 +781,7 @@ def named_by(page):
 
 @law("sets are reached")
 def reached(f, p):
-    """The map that a page offers onto a set contains a member of it, gives members alone, and takes the member back and forth."""
+    """The map that a page offers onto a set reaches a member of it, gives members alone, and takes the member back and forth."""
     for where in named_by(type(f)):
         source = RandomSource(np.random.default_rng(len(p.z)))
         for _ in range(2):
