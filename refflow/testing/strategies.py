@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ..accuracy.drawing import drawn_fields, event_shapes, example, has_examples, plain_choices
 from ..accuracy.points import Points, nets_of, stays_inside
+from ..accuracy.valid import at_valid
 from ..core import Source
 
 POINTS = 32
@@ -106,10 +107,11 @@ def points_of(source, f, dtype, count, event_shape):
 
 @st.composite
 def drawn(draw, page, dtype=np.float64, count=POINTS):
-    """(bijector of a page, its points)."""
+    """(bijector of a page, its points); if it has a mask, the map of its valid entries."""
     source = DrawnSource(draw)
     f, shapes = value_of(source, page, dtype, count)
-    return f, points_of(source, f, dtype, count, source.choice(shapes))
+    f, shape = at_valid(f, source.choice(shapes))
+    return f, points_of(source, f, dtype, count, shape)
 
 
 def events_of(source, f, dtype, count, shape):
