@@ -628,12 +628,13 @@ def as_alone(f, p, what, found, kept):
         expect(not given[~kept].any(), f"{name} {what} is not 0 without valid positions; {f.inner!r}")
         close(p, f"{name} {what}", given, flat(expected, p.batch), 2 * unit(p, kappa), kept)
     for prefix, own, derivatives in bars:
-        for path, _ in flatten(f.params()):
-            bar, each = found[f"{prefix}{'.'.join(path[1:])}_bar"], own[path][kept].astype(np.float64)
-            room = 2 * unit(p, derivatives[path].kappa)[kept].sum(0) + 2 * len(p.z) * p.u * np.abs(each).sum(0)
-            error = distance(bar.ravel(), each.sum(0))
+        for path, given in flatten(f.params()):
+            name, shape = f"{prefix}{'.'.join(path[1:])}_bar", np.shape(dict(flatten(p.own[0].params()))[path])
+            each, kappa = (a.reshape(shape)[kept].astype(np.float64) for a in (own[path], derivatives[path].kappa))
+            total, room, size = (summed(a, given.shape) for a in (each, 2 * unit(p, kappa), np.abs(each)))
+            error, room = distance(found[name], total), room + (len(p.z) + each.size / max(1, given.size)) * p.u * size
             error, room = (np.linalg.norm(error), np.linalg.norm(room)) if p.normwise else (error, room)
-            expect(np.all(error <= room), f"{prefix}{'.'.join(path[1:])}_bar {what} is off by {np.max(error):.3g}; {f.inner!r}")
+            expect(np.all(error <= room), f"{name} {what} is off by {np.max(error, initial=0):.3g}; {f.inner!r}")
 
 
 # -- a value ----------------------------------------------------------------------------------------------------------
