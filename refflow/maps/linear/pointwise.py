@@ -26,6 +26,7 @@ from ...core import Array, Bijector, bijector, case, child, invertible, over_eve
 from ...core.arrays import masked
 from ..normalization import ActNorm
 from .dense import DenseLinear
+from .grouped import GroupedLinear
 
 
 @bijector(source="arXiv:1807.03039")
@@ -189,17 +190,20 @@ class Pointwise(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """A matrix, or a scale and a shift of each channel, on one to three positions, with or without a mask."""
+        """A matrix, of all channels or of groups, or a scale and a shift of each, on one to three positions, with or without a
+        mask.
+        """
         C = source.count(1, 3)
         scale, shift = source.signed((C,), -4, 4), source.signed((C,), -4, 4)
-        inner = source.choice((ActNorm(scale, shift),
-                               DenseLinear(invertible.draw(source, (C, C), spread=1), shift)))
-        shape = source.choice(((1, 2), (3, 1), (2, 1)))
-        rank, T = source.choice((3, 2, 2)), source.count(1, 3)
+        inner = source.choice((ActNorm(scale, shift), DenseLinear(invertible.draw(source, (C, C), spread=1), shift),
+                               GroupedLinear(invertible.draw(source, (2, 2), spread=1))))
+        C = 4 if type(inner) is GroupedLinear else C
+        shape, rank = source.choice(((1, 2), (3, 1), (2, 1))), source.choice((3, 2, 2))
         if rank == 3:
-            return cls(inner, rank), (C, *shape)
+            return cls(inner), (C, *shape)
+        T = source.count(1, 3 if C < 4 else 2)
         mask = source.orders((T,)) < source.count(1, T)
-        return cls(inner, rank, mask if source.chance(0.7) else None), (C, T)
+        return cls(inner, 2, mask if source.chance(0.7) else None), (C, T)
 
     hard_cases = (
         case("Positions", "three positions of a signal of two channels", z=[[[1.0, 2.0, -0.5], [3.0, 1e-9, 0.25]]],
