@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections import Counter
 
@@ -18,7 +19,7 @@ from refflow.maps.coupling import AffineCoupling, Coupling, Family, affine_famil
 from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from refflow.maps.parametrisations import PerField
-from refflow.testing.laws import REJECTED, run_laws
+from refflow.testing.laws import LAWS, REJECTED, run_laws
 from validation.certify import errors
 from validation.points import Draw
 
@@ -110,6 +111,39 @@ def test_laws_of_affine_couplings(dtype):
         return AffineCoupling(passes, net, mask), (3, len(mask))
 
     every_law(make, dtype)
+
+
+def unmasked_total(self, values):
+    return values.sum(self.split.axes)
+
+
+def unmasked_whole(self, a, b, shape):
+    return self.split.whole(a, b, shape)
+
+
+def unmasked_each(self, log_det_bar):
+    return log_det_bar[..., None, None]
+
+
+@pytest.mark.parametrize("page", [Coupling, AffineCoupling])
+@pytest.mark.parametrize("bug, message", [
+    ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"), ({"whole": unmasked_whole}, "is not 0 at invalid"),
+    ({"each": unmasked_each}, "bar with a batch of masks"), ({"masked": lambda bar, mask: bar}, "inside a chain")])
+def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
+    """sigma(0) is not 1, and the net's output is not 0 at padding."""
+    net = BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))
+    family = {"family": FAMILIES["sigmoid with a floor"]} if page is Coupling else {}
+    f, shape = at_valid(page([[True], [True], [False]], net, mask=[True, True, False], **family), (3, 3))
+    g, law = rng(), LAWS["padding changes nothing"]
+    p = Points(f, *(g.standard_normal(s) for s in ((8, *shape), (8, *shape), (8, *shape), (8,))))
+    for name, function in bug.items():
+        home = inspect.getmodule(page) if name == "masked" else page
+        monkeypatch.setattr(home, name, function)
+    if message is None:
+        law(f, p)
+    else:
+        with pytest.raises(AssertionError, match=message):
+            law(f, p)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
