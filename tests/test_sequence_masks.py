@@ -14,7 +14,7 @@ from refflow import (ActNorm, Chain, DenseLinear, Exp, GlowActNorm, GlowTTSActNo
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
 from refflow.core import Conditioner, RandomSource, conditioner
-from refflow.maps.conditioners import BijectorLayer, Dense, Sequential
+from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
 from refflow.maps.coupling import AffineCoupling, Coupling, Family, affine_family, masks
 from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
@@ -127,8 +127,9 @@ def unmasked_each(self, log_det_bar):
 
 @pytest.mark.parametrize("page", [Coupling, AffineCoupling])
 @pytest.mark.parametrize("bug, message", [
-    ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"), ({"whole": unmasked_whole}, "is not 0 at invalid"),
-    ({"each": unmasked_each}, "bar with a batch of masks"), ({"masked": lambda bar, mask: bar}, "inside a chain")])
+    ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"),
+    ({"whole": unmasked_whole}, "is not 0 at invalid"), ({"each": unmasked_each}, "bar with a batch of masks"),
+    ({"masked": lambda bar, mask: bar}, "inside a chain")])
 def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
     """sigma(0) is not 1, and the net's output is not 0 at padding."""
     net = BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))
@@ -155,6 +156,13 @@ def test_laws_of_a_squeezed_step(inverse, dtype):
         return Inverse(f) if inverse else f, (2, 4)
 
     every_law(make, dtype, 2)
+
+
+def test_laws_with_a_context():
+    """Its cotangent is summed over the valid positions."""
+    net = Contextual(Dense(rng(4).standard_normal((2, 3)) / 2, [0.25, -1.0]))
+    f = Pointwise(AffineCoupling([True, False], net), 2).at(context=[0.5, -1.0], mask=[True, True, False])
+    every_law(lambda source: (f, (2, 3)), np.float64, 1)
 
 
 @pytest.mark.parametrize("inner", [Exp(), Softplus()], ids=lambda f: type(f).__name__)
