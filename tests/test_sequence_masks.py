@@ -13,7 +13,7 @@ from refflow import (ActNorm, Chain, DenseLinear, Exp, GlowActNorm, GlowTTSActNo
                      Softplus, Squeeze, Squeezed, SqueezeTime)
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
-from refflow.core import Conditioner, RandomSource, conditioner
+from refflow.core import Bijector, Conditioner, RandomSource, conditioner
 from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
 from refflow.maps.coupling import AffineCoupling, Coupling, Family, affine_family, masks
 from refflow.maps.coupling.examples import sequence
@@ -156,6 +156,23 @@ def test_laws_of_a_squeezed_step(inverse, dtype):
         return Inverse(f) if inverse else f, (2, 4)
 
     every_law(make, dtype, 2)
+
+
+class WithTheGenericInversePullback(Pointwise):
+    """The map of every position, whose inverse pullback the base derives."""
+
+    inverse_vjp = Bijector.inverse_vjp
+
+
+def test_laws_of_the_generic_inverse_pullback():
+    """The Jacobian is singular: its rows and columns at invalid positions are 0."""
+    f = WithTheGenericInversePullback(DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), 2, [True, False, True])
+    every_law(lambda source: (f, (2, 3)), np.float64, 1)
+    x, bars = rng(1).standard_normal((5, 2, 3)), (rng(2).standard_normal((5, 2, 3)), rng(3).standard_normal(5))
+    x_bar, params_bar = f.inverse_vjp(x)[1](*bars)
+    expected, expected_params = Pointwise(f.inner, 2, f.mask).inverse_vjp(x)[1](*bars)
+    assert np.allclose(x_bar, expected, rtol=1e-12, atol=1e-13)
+    assert all(np.allclose(params_bar["inner"][key], bar, rtol=1e-12, atol=1e-13) for key, bar in expected_params["inner"].items())
 
 
 def test_laws_with_a_context():
