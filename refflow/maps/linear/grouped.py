@@ -122,7 +122,7 @@ class GroupedLinear(Bijector):
     @classmethod
     def examples(cls, source):
         """A matrix of two or four rows, of one or more groups."""
-        S, spread = source.choice((2, 2, 4)), source.choice((1, 1, 2, 8))
+        S, spread = source.choice((2, 2, 4)), source.choice((1, 1, 2, 10))
         return cls(invertible.draw(source, (S, S), spread=spread)), (S * source.choice((1, 2, 3) if S == 2 else (1,)),)
 
     hard_cases = (
