@@ -69,6 +69,7 @@ class Sequential(Conditioner):
 
     event_ndim = property(lambda self: (self.layers[0].event_ndim[0] + self.lifted()[0][1],
                                         self.layers[-1].event_ndim[1] + self.lifted()[-1][1]))
+    domain = property(lambda self: self.layers[0].domain)
     normwise = property(lambda self: any(layer.normwise for layer in self.layers))
     smooth = property(lambda self: all(layer.smooth for layer in self.layers))
 
