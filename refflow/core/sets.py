@@ -281,6 +281,7 @@ def not_all_zero(name, rank):
 
 
 nonzero_vector, nonzero_bank = not_all_zero("nonzero_vector", 1), not_all_zero("nonzero_bank", 3)
+nonzero_matrix = not_all_zero("nonzero_matrix", 2)
 
 
 # -- matrices ---------------------------------------------------------------------------------------------------------

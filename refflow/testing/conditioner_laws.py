@@ -12,9 +12,9 @@ import pickle
 import numpy as np
 
 from ..core import Bijector, Conditioner, bijector, child
-from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, flatten
+from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
@@ -77,12 +77,11 @@ class NetworkPoints(Points):
 def network_points(draw, net, dtype, count=16, spread=9):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
-    If the net does not fix the size: vectors of 3 entries, or images of 2 x 2 positions with the net's channels.
+    If the net does not fix the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
     """
-    letters = net.event_shape or LETTERS[net.event_ndim[0]]
-    shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
+    shape = event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
     source = DrawnSource(draw)
-    a = source.signed((count, *shape), -spread, spread).astype(dtype)
+    a = net.domain.draw(source, (count, *shape), dtype, spread)
     return NetworkPoints(net, a, source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype))
 
 

@@ -58,6 +58,11 @@ class Sequential(Conditioner):
         """(layer, the number of axes of the event that it does not see)."""
         return list(zip(self.layers, lifts(self.layers)))
 
+    def meets_first(self, side):
+        """The layer that sees whole events first on a side; a scalar map leaves every entry in its place."""
+        layers = [layer for layer in self.layers if layer.event_ndim != (0, 0)]
+        return (layers[-side], side) if layers else None
+
     def next_shape(self, i, layer, lift, shape):
         """The shape after a layer."""
         if lift:
