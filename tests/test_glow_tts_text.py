@@ -123,7 +123,7 @@ def test_attention_keeps_gradients_where_one_weight_is_nearly_1():
     (lambda: RelativeAttention(*np.zeros((2, 2, 3, 2)), heads=3), ["heads=3", "(2, 3, 2)"]),
     (lambda: RelativeAttention(keep=np.ones((2, 3, 3), bool)), ["keep", "heads=1"]),
     (lambda: RelativeAttention(heads=2).forward(np.ones((9, 4))), ["3 C channels", "heads=2"]),
-    (lambda: RelativeAttention(*np.zeros((2, 1, 3, 2))).forward(np.ones((9, 4))), ["6 channels"]),
+    (lambda: RelativeAttention(*np.zeros((2, 1, 3, 2))).forward(np.ones((9, 4))), ["N=6"]),
     (lambda: RelativeAttention().forward(np.ones((3, 0))), ["at least one position"]),
     (lambda: RelativeAttention(mask=[True, False]).forward(np.ones((3, 3))), ["T=2"]),
 ])
@@ -138,9 +138,8 @@ def test_attention_refuses_by_name(make, parts):
 @pytest.mark.parametrize("setting", ["no window", "padding", "blocks"])
 def test_laws_of_attention_with_other_settings(setting, dtype):
     rng = np.random.default_rng(4)
-    net, a = drawn_attention(rng, **{"T": 2, "d": 1, "lengths": None} | SETTINGS[setting] | {"T": 2, "lengths": None})
-    if setting == "padding":
-        net = net.at(mask=[True, False])
+    net, a = drawn_attention(rng, **{"d": 1} | SETTINGS[setting] | {"T": 2, "lengths": None})
+    net = net.at(mask=[False, True]) if setting == "padding" else net
     net, a = net.astype(dtype) if net.dtype else net, rng.standard_normal((16, *a.shape[1:])).astype(dtype)
     run_network_laws(net, NetworkPoints(net, a, rng.standard_normal((16, *net.output_shape(a.shape[1:]))).astype(dtype)))
 

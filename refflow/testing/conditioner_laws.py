@@ -11,7 +11,7 @@ import pickle
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, bijector, child
+from ..core import Bijector, Conditioner, RandomSource, bijector, child
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, flatten
 from ..accuracy.drawing import event_shapes
@@ -138,7 +138,8 @@ def dependence(net, p):
     h = flat(net.forward(p.z), p.batch)
     for j in np.flatnonzero(~pattern.all(0)):
         a = p.z.copy()
-        flat(a, p.z.shape[:1])[:, j] = 1 - a.reshape(len(a), -1)[:, j]
+        others = net.domain.draw(RandomSource(np.random.default_rng(j)), a.shape, a.dtype) if net.domain.whole else 1 - a
+        flat(a, p.z.shape[:1])[:, j] = others.reshape(len(a), -1)[:, j]
         changed = np.zeros(p.batch + pattern.shape, bool)
         changed[..., j] = flat(net.forward(a), p.batch) != h
         denied(net, "h changes", changed & ~pattern)

@@ -18,9 +18,10 @@ import numpy as np
 from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
 from ...core.arrays import masked
 from ...core.sets import below
+from .conv1d import held_to_mask
 
 
-@conditioner(source="Bengio et al., JMLR 3 (2003)")
+@conditioner(source="Bengio et al., JMLR 3 (2003)", smooth=False)
 class Embedding(Conditioner):
     """h = scale E[a], columns (*batch, H, T) for tokens a (*batch, T), whole numbers; E (V, H), scale a plain number.
 
@@ -42,6 +43,7 @@ class Embedding(Conditioner):
         super()._validate()
 
     def output_shape(self, shape):
+        held_to_mask(self.mask, shape[0])
         return self.E.shape[-1], *shape
 
     def depends(self, shape):

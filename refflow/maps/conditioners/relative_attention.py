@@ -142,8 +142,9 @@ class RelativeAttention(Conditioner):
         N, T = shape
         if N % (3 * self.heads) or N == 0 or T == 0:
             raise ValueError(f"its events have 3 C channels, C a multiple of heads={self.heads}, and at least one position")
-        if self.dims.get("N", N) != N:
-            raise ValueError(f"its events have {self.dims['N']} channels, 3 heads d with d={self.dims['K']}")
+        for letter, size in (("N", N), ("T", T)):
+            if self.dims.get(letter, size) != size:
+                raise ValueError(f"its fields have {letter}={self.dims[letter]}")
         return N // 3, T
 
     @staticmethod
