@@ -48,7 +48,7 @@ def of_encoder(config):
 
 
 def stacked(theirs):
-    """Their arrays with those of queries, keys and values as one."""
+    """Their arrays, with one array for queries, keys and values."""
     found = dict(theirs)
     for name in [name for name in theirs if "conv_q." in name]:
         parts = [found.pop(name.replace("conv_q.", f"conv_{kind}.")) for kind in "qkv"]

@@ -17,15 +17,16 @@ The difference in (5) loses its digits where `P_ij` is near 1.  It is the same f
 `m` is the key with the largest `P_im`; the sum then has no term with `l = m`, and every other `P_il` is at most 1/2:
     dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (7)
 
-Reverse rule.  With `g = h_bar`, (7) for the numbers `U_ij` of the first equation is `s_bar`:
-    U_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (8)
-    q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (9)
-    k_bar_j = sum_i s_bar_ij q_i / d^(1/2)                                          (10)
-    v_bar_j = sum_i D_ij P_ij g_i                                                   (11)
-    E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (12)
-and (12) is summed over heads if they share `E_k` and `E_v`.
+Reverse rule.  With `g = h_bar`, the derivative in `P_ij` is `u_ij`, and (7) holds for it too:
+    u_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (8)
+    s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (9)
+    q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (10)
+    k_bar_j = sum_i s_bar_ij q_i / d^(1/2)                                          (11)
+    v_bar_j = sum_i D_ij P_ij g_i                                                   (12)
+    E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (13)
+and (13) is summed over heads if they share `E_k` and `E_v`.
 
-An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to -10^4
+An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4`
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
 -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
 
@@ -84,7 +85,7 @@ def relative_sums(A, E):
 
 def relative_bar(A, g, E):
     """sum_i A_i,i+r g_i (..., G, 2 w + 1, d), summed over heads that share E."""
-    bar = (g @ gathered(A, E.shape[-2])).mT                                         # (12)
+    bar = (g @ gathered(A, E.shape[-2])).mT                                         # (13)
     return bar.sum(-3, keepdims=True) if E.shape[-3] == 1 else bar
 
 
@@ -96,7 +97,7 @@ def at_distance(E, T):
 def score_bar(P, U):
     """The derivative in the scores, from that in the weights."""
     c = U - np.take_along_axis(U, P.argmax(-1)[..., None], -1)
-    return P * (c - np.vecdot(P, c)[..., None])                                     # (5) (7)
+    return P * (c - np.vecdot(P, c)[..., None])                                     # (7) (9)
 
 
 @conditioner(source="arXiv:1803.02155", moderate=True)
@@ -223,12 +224,12 @@ class RelativeAttention(Conditioner):
 
         def pullback(h_bar):
             (g,) = self.of_heads(h_bar, 1)
-            s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (7) (8)
-            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (9)
-            a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (10) (11)
+            s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (8) (9)
+            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
+            a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (11) (12)
             if self.E_k is None:
                 return a_bar, {}
-            return a_bar, {"E_k": relative_bar(s_bar, q, self.E_k), "E_v": relative_bar(D_P, g, self.E_v)}      # (12)
+            return a_bar, {"E_k": relative_bar(s_bar, q, self.E_k), "E_v": relative_bar(D_P, g, self.E_v)}      # (13)
 
         return h.reshape(*a.shape[:-2], a.shape[-2] // 3, a.shape[-1]), pullback
 
