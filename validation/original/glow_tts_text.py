@@ -60,10 +60,14 @@ def stacked(theirs):
 
 def of_one_attention(config, theirs) -> dict:
     """{quantity: Pair} of one attention."""
-    C, window, mask, x = config["channels"], config["window_size"], valid(theirs["in/x_mask"]), theirs["in/x"]
-    theirs.answer("in/", ("attn_mask", "lengths"))
+    C, window, x = config["channels"], config["window_size"], theirs["in/x"]
+    mask = valid(theirs["in/x_mask"])
+    theirs.answer("in/", ("lengths",))
+    if "in/attn_mask" in theirs and not np.array_equal(theirs["in/attn_mask"][:, 0] == 1, mask[:, :, None] & mask[:, None]):
+        raise ValueError("their mask of pairs is not that of their positions")
     names, given = of_attention(window), stacked(answered("param/", theirs))
-    net = attention(np.random.default_rng(0), C, len(given["conv_o.weight"]), config["n_heads"], window, config["block_length"])
+    net = attention(np.random.default_rng(0), C, len(given["conv_o.weight"]), config["n_heads"], window,
+                    config.get("block_length"))
     to_heads, heads, to_output = filled(net, names, given).layers
     a, to_heads_pullback = to_heads.vjp(x)
     seeing, blind = heads.at(mask=mask), heads.replace(block_length=None)

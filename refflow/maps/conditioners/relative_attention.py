@@ -8,7 +8,7 @@ share the channels, `d = C / heads` each, in order.  For one head, with `q_i`, `
     h_i  = sum_j D_ij P_ij (v_j + E_v(j - i))                                       (3)
 Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The factors of dropout are
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
-The exponentials of (2) are taken of `s_ij - s_im`, where `s_im` is the largest score: nothing overflows.
+The exponentials of (2) are taken of `s_ij - s_im`, where `s_im` is the largest score.
 
 Jacobian.  With `U_ij = D_ij (v_j + E_v(j - i))`,
     dh_i/dv_j = D_ij P_ij I,   dh_i/ds_ij = P_ij (U_ij - sum_l P_il U_il)           (5)
@@ -30,7 +30,9 @@ An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code 
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
 -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
 
-Certified where events are moderate, 2^-4 to 2^4: scores are products, and far beyond they overflow.
+Certified where events are moderate, `2^-4` to `2^4`: scores are products.  Where one overflows, the scores `s'` of
+`2^-e_i q_i`, of the keys times `2^-f` and of `2^-f E_k` do not, if the largest entries of these are in `[1/2, 1)`:
+    s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)                                       (14)
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
 sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
@@ -92,6 +94,26 @@ def relative_bar(A, g, E):
 def at_distance(E, T):
     """E(j - i), (..., G, d, T, T)."""
     return 0 if E is None else spread(np.repeat(E.mT[..., None, :], T, -2))
+
+
+def scores(q, k, E):
+    """s (..., T, T)."""
+    return (q.mT @ k + relative_products(q, E)) / math.sqrt(q.shape[-2])            # (1)
+
+
+def scaled_scores(s, q, k, E):
+    """(s', e): the scores of each query, 2^e s', with e = 0 where none overflows."""
+    e, f = exponent(q, -2), exponent(k, (-2, -1))
+    if E is not None:
+        f = np.maximum(f, exponent(E, (-2, -1)))
+    smaller = scores(np.ldexp(q, -e), np.ldexp(k, -f), None if E is None else np.ldexp(E, -f))
+    fits = np.isfinite(s).all(-1, keepdims=True)
+    return np.where(fits, s, smaller), np.where(fits, 0, e.mT + f)                  # (14)
+
+
+def exponent(values, axes):
+    """e, with the largest |value| in 2^(e-1) to 2^e."""
+    return np.frexp(np.abs(values).max(axes, keepdims=True))[1]
 
 
 def score_bar(P, U):
@@ -190,10 +212,12 @@ class RelativeAttention(Conditioner):
 
     def attention(self, q, k):
         """P (*batch, heads, T, T)."""
-        s = (q.mT @ k + relative_products(q, self.E_k)) / math.sqrt(q.shape[-2])    # (1)
+        s, e = scores(q, k, self.E_k), 0                                            # (1)
+        if not np.isfinite(s).all():
+            s, e = scaled_scores(s, q, k, self.E_k)
         s = np.where(self.seen(s.shape[-1]), s, -np.inf)
         largest = s.max(-1, keepdims=True)
-        shares = np.exp(s - np.where(np.isfinite(largest), largest, 0))
+        shares = np.exp(np.ldexp(s - np.where(np.isfinite(largest), largest, 0), e))        # (14)
         total = shares.sum(-1, keepdims=True)
         return shares / np.where(total > 0, total, 1)                               # (2)
 
@@ -257,5 +281,6 @@ class RelativeAttention(Conditioner):
         case("Blocked", "every position sees itself alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], block_length=0),
         case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
              z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
+        case("Huge", "a score overflows", z=[[[2.0**600, 1.0], [2.0**600, 2.0**599], [1.0, -1.0]]]),
         case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
     )
