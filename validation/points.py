@@ -55,7 +55,7 @@ SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, even
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
-SMALL_IMAGE = 8                                     # entries up to which an image with more channels gets cotangents too
+SMALL_IMAGE = 8                                     # entries up to which an image or sequence with more channels gets them too
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 100, "moderate": 120},
@@ -75,7 +75,7 @@ def points(page, dtype, side) -> list[Point]:
 
 def is_small(event):
     """Does an event have few enough entries for cotangents?"""
-    return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim == 3 and event.size <= SMALL_IMAGE
+    return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim > 1 and event.size <= SMALL_IMAGE
 
 
 class Draw:

@@ -48,6 +48,9 @@ class Positionwise(Conditioner):
             raise ValueError(f"Positionwise: the parameters of layer must have no batch, not {self.layer.parameter_batch}")
         super()._validate()
 
+    def mask_inside(self, mask):
+        return None
+
     def output_shape(self, shape):
         if len(shape) != 2 or shape[:1] != (self.layer.fixed_shape or shape[:1]):
             raise ValueError(f"its layer, {type(self.layer).__name__}, takes vectors of {self.layer.fixed_shape}")
