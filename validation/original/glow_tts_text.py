@@ -63,7 +63,7 @@ def of_one_attention(config, theirs) -> dict:
     C, window, x = config["channels"], config["window_size"], theirs["in/x"]
     mask = valid(theirs["in/x_mask"])
     theirs.answer("in/", ("lengths",))
-    if "in/attn_mask" in theirs and not np.array_equal(theirs["in/attn_mask"][:, 0] == 1, mask[:, :, None] & mask[:, None]):
+    if "in/attn_mask" in theirs and not np.array_equal(valid(theirs["in/attn_mask"]), mask[:, :, None] & mask[:, None]):
         raise ValueError("their mask of pairs is not that of their positions")
     names, given = of_attention(window), stacked(answered("param/", theirs))
     net = attention(np.random.default_rng(0), C, len(given["conv_o.weight"]), config["n_heads"], window,

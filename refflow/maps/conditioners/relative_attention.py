@@ -46,6 +46,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, real, sequence_mask
+from ...core.arrays import masked
 from ...core.declarations import Field
 from ...core.words import numbered
 from .examples import weights
@@ -247,7 +248,7 @@ class RelativeAttention(Conditioner):
         h = v @ D_P.mT + relative_sums(D_P, self.E_v)                               # (3)
 
         def pullback(h_bar):
-            (g,) = self.of_heads(h_bar, 1)
+            (g,) = self.of_heads(masked(h_bar, self.mask), 1)
             s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (8) (9)
             q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
             a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (11) (12)
@@ -265,7 +266,7 @@ class RelativeAttention(Conditioner):
             shape = (source.choice((1, heads)), 2 * source.count(0, 2) + 1, d)
             E = [weights(source, shape, 2) for _ in E]
         keep = source.booleans((heads, T, T), 0.75) if source.chance(0.25) else None
-        mask = source.booleans((T,), 0.75) if source.chance(0.25) else None
+        mask = source.booleans((T,), 0.75) if keep is None and source.chance(0.5) else None
         return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask), (3 * heads * d, T)
 
     hard_cases = (

@@ -1,8 +1,8 @@
 r"""Gated convolutions with residual and skip connections, `(H, T) -> (H, T)`: the network of Glow-TTS's couplings.
 
 With the convolutions `f_i` and `q_i` of `n` layers, fields `in_layers` and `res_skips`, with `mask` 1 at valid positions and 0
-elsewhere, and with `c_i` the numbers of layer `i` among the `2 H n` that a network makes of the context `c`, 0 without one,
-    x_1 = mask a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                            (1)
+elsewhere, as `a` is, and with `c_i` the numbers of layer `i` among the `2 H n` that a network makes of the context `c`, 0 without one,
+    x_1 = a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                                 (1)
     p_i = f_i(x_i) + c_i     at every position                                      (2)
     g_i = mask tanh(p_i') sigma(p_i'')                                              (3)
     r_i = q_i(g_i)                                                                  (4)
@@ -35,7 +35,7 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, children, conditioner, context, halves, sequence_mask
 from ...core.arrays import masked, masked_jacobian, sum_to_shape
-from ...core.words import each
+from ...core.words import each, zero_where_invalid
 from .conv1d import Conv1d, held_to_mask
 from .dense import Dense
 from .examples import dense, signal_convolution
@@ -88,18 +88,16 @@ class WaveNet(Conditioner):
 
     @staticmethod
     def definition(m, a, in_layers, res_skips, cond, context, mask):
-        def valid(signal):
-            return [[v if mask is None or mask[t] else m.mpf(0) for t, v in enumerate(channel)] for channel in signal]
-
-        H, n, x, s = len(a), len(in_layers), valid(a), None                         # (1)
+        H, n, x, s = len(a), len(in_layers), zero_where_invalid(m, a, mask), None   # (1)
         c = cond[0].definition(m, context) if cond else [m.mpf(0)] * (2 * H * n)    # (1)
         for i, (in_layer, res_skip) in enumerate(zip(in_layers, res_skips)):
             p = [[v + c_k for v in channel] for channel, c_k in zip(in_layer.definition(m, x), c[2 * H * i:])]      # (2)
-            r = res_skip.definition(m, valid(GatedActivation.definition(m, p, 2)))  # (3) (4)
+            g = zero_where_invalid(m, GatedActivation.definition(m, p, 2), mask)    # (3)
+            r = res_skip.definition(m, g)                                           # (4)
             if i < n - 1:
-                x = valid(each(lambda x_j, r_j: x_j + r_j, x, r[:H]))               # (5)
+                x = zero_where_invalid(m, each(lambda x_j, r_j: x_j + r_j, x, r[:H]), mask)         # (5)
             s = r[-H:] if s is None else each(lambda s_j, r_j: s_j + r_j, s, r[-H:])        # (5) (6)
-        return valid(s)                                                             # (6)
+        return zero_where_invalid(m, s, mask)                                       # (6)
 
     # -- the recursion -----------------------------------------------------------------------------------------------
 
@@ -130,14 +128,14 @@ class WaveNet(Conditioner):
         return enumerate(zip(self.in_layers, self.res_skips))
 
     def forward(self, a):
-        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()               # (1)
+        x, s, (c, _) = a, None, self.conditioned()                                  # (1)
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)                       # (2)
             x, s = self.stepped(i, x, s, res_skip.forward(masked(gate.h, self.mask)))       # (3) (4)
         return masked(s, self.mask)                                                 # (6)
 
     def jacobian(self, a):
-        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()
+        x, s, (c, _) = a, None, self.conditioned()
         X, S = np.eye(math.prod(a.shape[-2:]), dtype=a.dtype), 0
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)
@@ -153,7 +151,7 @@ class WaveNet(Conditioner):
         return masked_jacobian(S, self.mask)                                        # (8)
 
     def vjp(self, a):
-        x, s, steps, (c, conditioned_pullback) = masked(a, self.mask), None, [], self.conditioned()         # (1)
+        x, s, steps, (c, conditioned_pullback) = a, None, [], self.conditioned()    # (1)
         for i, (in_layer, res_skip) in self.layers():
             p, in_pullback = in_layer.vjp(x)
             gate = Gate(p + c[i], CHANNELS)                                         # (2)
