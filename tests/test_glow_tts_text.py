@@ -141,7 +141,9 @@ def test_laws_of_attention_with_other_settings(setting, dtype):
     net, a = drawn_attention(rng, **{"d": 1} | SETTINGS[setting] | {"T": 2, "lengths": None})
     net = net.at(mask=[False, True]) if setting == "padding" else net
     net, a = net.astype(dtype) if net.dtype else net, rng.standard_normal((16, *a.shape[1:])).astype(dtype)
-    run_network_laws(net, NetworkPoints(net, a, rng.standard_normal((16, *net.output_shape(a.shape[1:]))).astype(dtype)))
+    valid = 1 if net.mask is None else net.mask
+    h_bar = rng.standard_normal((16, *net.output_shape(a.shape[1:])))
+    run_network_laws(net, NetworkPoints(net, (a * valid).astype(dtype), (h_bar * valid).astype(dtype)))
 
 
 # -- embedding --------------------------------------------------------------------------------------------------------
@@ -167,6 +169,13 @@ def test_a_table_for_each_text():
         alone, alone_pullback = Embedding(E[n]).vjp(tokens[n])
         assert np.array_equal(h[n], alone)
         assert np.array_equal(pullback(h_bar)[1]["E"][n], alone_pullback(h_bar[n])[1]["E"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_laws_of_an_embedding_with_a_mask(dtype):
+    rng, mask = np.random.default_rng(7), np.array([True, True, False])
+    net, a = Embedding(rng.standard_normal((4, 2)), 0.5, mask).astype(dtype), rng.integers(0, 4, (16, 3)) * mask
+    run_network_laws(net, NetworkPoints(net, a.astype(dtype), (rng.standard_normal((16, 2, 3)) * mask).astype(dtype)))
 
 
 @pytest.mark.parametrize("tokens, found", [
