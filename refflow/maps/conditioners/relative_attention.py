@@ -26,13 +26,16 @@ Reverse rule.  With `g = h_bar`, the derivative in `P_ij` is `u_ij`, and (7) hol
     E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (13)
 and (13) is summed over heads if they share `E_k` and `E_v`.
 
+A subnormal product in (7) or (9) loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
+    s_bar(g) = 2^-K s_bar(2^K g)            with K twice the number of digits       (14)
+
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4`
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
 -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
 
 Certified where events are moderate, `2^-4` to `2^4`: scores are products.  Where one overflows, the scores `s'` of
 `2^-e_i q_i`, of the keys times `2^-f` and of `2^-f E_k` do not, if the largest entries of these are in `[1/2, 1)`:
-    s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)                                       (14)
+    s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)                                       (15)
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
 sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
@@ -109,7 +112,7 @@ def scaled_scores(s, q, k, E):
         f = np.maximum(f, exponent(E, (-2, -1)))
     smaller = scores(np.ldexp(q, -e), np.ldexp(k, -f), None if E is None else np.ldexp(E, -f))
     fits = np.isfinite(s).all(-1, keepdims=True)
-    return np.where(fits, s, smaller), np.where(fits, 0, e.mT + f)                  # (14)
+    return np.where(fits, s, smaller), np.where(fits, 0, e.mT + f)                  # (15)
 
 
 def exponent(values, axes):
@@ -194,7 +197,8 @@ class RelativeAttention(Conditioner):
             keys = [j for j in range(T) if seen(i, j)]
             shares = [m.exp(score(n, i, j)) for j in keys]
             total = sum(shares)
-            return [(j, numbered(m, share / total, exponential=True)) for j, share in zip(keys, shares)]      # (2)
+            P_i = [numbered(m, share / total, exponential=True) for share in shares]        # (2)
+            return [(j, P_ij / sum(P_i)) for j, P_ij in zip(keys, P_i)]         # a sum of 1, where the others' rounding counts
 
         P = [[attention(n, i) for i in range(T)] for n in range(heads)]
         return [[sum(factor(n, i, j) * P_ij * (a[2 * C + n * d + c][j] + relative(E_v, n, j - i)[c]) for j, P_ij in P[n][i])
@@ -218,7 +222,7 @@ class RelativeAttention(Conditioner):
             s, e = scaled_scores(s, q, k, self.E_k)
         s = np.where(self.seen(s.shape[-1]), s, -np.inf)
         largest = s.max(-1, keepdims=True)
-        shares = np.exp(np.ldexp(s - np.where(np.isfinite(largest), largest, 0), e))        # (14)
+        shares = np.exp(np.ldexp(s - np.where(np.isfinite(largest), largest, 0), e))        # (15)
         total = shares.sum(-1, keepdims=True)
         return shares / np.where(total > 0, total, 1)                               # (2)
 
@@ -234,9 +238,10 @@ class RelativeAttention(Conditioner):
         P, (d, T) = self.attention(q, k), q.shape[-2:]
         keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
         U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
-        A = score_bar(P[..., None, :, :], U) / math.sqrt(d)                         # (7)
-        of_q = np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype))    # (6)
-        of_k = np.einsum("...cij,...ei->...ciej", A, q)                             # (6)
+        K = 2 * np.finfo(a.dtype).nmant
+        A = score_bar(P[..., None, :, :], np.ldexp(U, K)) / math.sqrt(d)            # (7) (14)
+        of_q = np.ldexp(np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype)), -K)      # (6) (14)
+        of_k = np.ldexp(np.einsum("...cij,...ei->...ciej", A, q), -K)               # (6) (14)
         of_v = np.einsum("...ij,ce->...ciej", self.dropped(P), np.eye(d, dtype=a.dtype))    # (5)
         J = np.einsum("p...nciet,nm->...ncipmet", np.stack((of_q, of_k, of_v)), np.eye(self.heads, dtype=a.dtype))
         return J.reshape(*a.shape[:-2], self.heads * d * T, 3 * self.heads * d * T)
@@ -249,12 +254,14 @@ class RelativeAttention(Conditioner):
 
         def pullback(h_bar):
             (g,) = self.of_heads(masked(h_bar, self.mask), 1)
-            s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (8) (9)
+            K = 2 * np.finfo(a.dtype).nmant
+            larger = np.ldexp(g, K)
+            s_bar = score_bar(P, self.dropped(larger.mT @ v + relative_products(larger, self.E_v))) / root      # (8) (9) (14)
             q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
-            a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (11) (12)
-            if self.E_k is None:
-                return a_bar, {}
-            return a_bar, {"E_k": relative_bar(s_bar, q, self.E_k), "E_v": relative_bar(D_P, g, self.E_v)}      # (13)
+            a_bar = np.stack((np.ldexp(q_bar, -K), np.ldexp(q @ s_bar, -K), g @ D_P), -4)   # (11) (12) (14)
+            bars = {} if self.E_k is None else {"E_k": np.ldexp(relative_bar(s_bar, q, self.E_k), -K),      # (13) (14)
+                                                "E_v": relative_bar(D_P, g, self.E_v)}
+            return a_bar.reshape(a.shape), bars
 
         return h.reshape(*a.shape[:-2], a.shape[-2] // 3, a.shape[-1]), pullback
 
