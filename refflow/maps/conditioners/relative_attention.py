@@ -290,5 +290,9 @@ class RelativeAttention(Conditioner):
         case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
              z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
         case("Huge", "a score overflows", z=[[[2.0**600, 1.0], [2.0**600, 2.0**599], [1.0, -1.0]]]),
+        case("HugeKeys", "a score overflows, and the scores differ in the last digit of a key",
+             z=[[[2.0**20, 1.0], [2.0**1010, 2.0**1010 - 2.0**958], [1.0, -1.0]]]),
+        case("HugeDistance", "a score overflows by its distance, and keys are small", E_k=[[[2.0**60], [1.0], [0.5]]],
+             E_v=[[[1.0], [2.0], [3.0]]], z=[[[2.0**1000, 2.0**1000], [2.0**-1000, 2.0**-1000], [1.0, -1.0]]]),
         case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
     )

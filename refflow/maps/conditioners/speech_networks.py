@@ -83,16 +83,17 @@ def prenet(rng, inputs, hidden, layers=3, kernel=5, dtype=np.float64):
     return Residual(Sequential((*blocks, draw.zeros(inputs, hidden))))              # (4)
 
 
-def with_dropout(net, keeps, rate):
-    """The network with a mask of `keeps` and the rate in each of its dropouts, in the order of its layers.
+def with_dropout(net, keeps, rates):
+    """The network with a mask of `keeps` in each of its places for dropout, in the order of its layers.
 
-    A mask is boolean and has the shape of the dropout's events, (*batch, C, T).  ValueError for another number of masks.
+    A place is a `Dropout`, whose mask is (*batch, C, T), or the weights of a `RelativeAttention`, (*batch, heads, T, T).
+    `rates` is a number for each place, or one for all.  ValueError for another number of masks.
     """
-    places = [path for path, value in tree.walk(net) if isinstance(value, Dropout)]
+    places = [path for path, value in tree.walk(net) if "keep" in value.declared]
     if len(keeps) != len(places):
         raise ValueError(f"with_dropout: the network has {len(places)} dropouts, not {len(keeps)}")
-    masks = dict(zip(places, keeps))
-    return tree.remade(net, lambda path, value: {"keep": masks[path], "rate": rate} if path in masks else {})
+    given = dict(zip(places, zip(keeps, np.broadcast_to(rates, len(places)).tolist())))
+    return tree.remade(net, lambda path, value: dict(zip(("keep", "rate"), given[path])) if path in given else {})
 
 
 class Drawn:
