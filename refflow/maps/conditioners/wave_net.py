@@ -187,8 +187,8 @@ class WaveNet(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        """One or two layers on one or two channels, with a context and a mask or without."""
-        H, T, n, G = source.count(1, 2), source.count(1, 3), source.count(1, 2), 2
+        """One or two layers on one channel, or one on two channels, with a context and a mask or without."""
+        (H, n), T, G = source.choice(((1, 2), (1, 1), (2, 1))), source.count(1, 3), 1
         in_layers = [signal_convolution(source, 2 * H, H, source.count(1, 2)) for _ in range(n)]
         res_skips = [signal_convolution(source, H if i == n - 1 else 2 * H, H, 1) for i in range(n)]
         if source.chance(0.5):
@@ -201,7 +201,7 @@ class WaveNet(Conditioner):
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
         case("Masked", "biases do not leak through an invalid position", z=[[[1.0, 2.0**100, 0.5]]], cond=(Dense(np.ones((4, 1))),),
              context=[0.5], mask=[True, False, True],
-             in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),) * 2,
+             in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]), Conv1d([[[1.0, -2.0]], [[0.5, 3.0]]])),
              res_skips=(Conv1d([[[2.0, 1.0, 0.5]], [[1.0, 0.25, 3.0]]], [1.0, 2.0]), Conv1d([[[2.0]]], [1.0]))),
         case("Closed", "the gate of the first layer is closed: the second sees a alone", z=[[[1.0, -2.0]]], cond=(),
              in_layers=(Conv1d([[[1.0]], [[0.0]]], [0.0, -50.0]), Conv1d([[[0.5]], [[1.0]]], [0.0, 0.0])),
