@@ -7,8 +7,8 @@ import pytest
 
 from refflow.core.tree import at_path, flatten
 from refflow.maps.conditioners import (BijectorLayer, Conv1d, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, Positionwise,
-                                       ReLU, Residual, Sequential, TanhActivation, UnitVector, WaveNet, WeightNormConv1d,
-                                       WeightNormDense, duration_network, feed_forward_network, prenet,
+                                       ReLU, Residual, Sequential, SignalContext, TanhActivation, UnitVector, WaveNet,
+                                       WeightNormConv1d, WeightNormDense, duration_network, feed_forward_network, prenet,
                                        wave_net_coupling_network, with_dropout)
 from refflow.maps.normalization import ActNorm
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
@@ -142,7 +142,9 @@ def nets(rng):
         "WaveNet": wave_net(rng), "WaveNet with wide skips": wave_net(rng, res_kernel=3),
         "WaveNet with a context": wave_net(rng, 2).at(context=rng.standard_normal((5, 2))),
         "coupling": wave_net_coupling_network(rng, H, 4, 2, 2, 3, 2),
-        "duration": duration_network(rng, H, 4), "prenet": prenet(rng, H, 4, 2), "feed-forward": feed_forward_network(rng, H, 4, 2),
+        "duration": duration_network(rng, H, 4),
+        "duration with a context": duration_network(rng, H, 4, context=2).at(context=rng.standard_normal((5, 2))),
+        "prenet": prenet(rng, H, 4, 2), "feed-forward": feed_forward_network(rng, H, 4, 2),
         "activation first": Sequential((TanhActivation(), drawn(rng, H, 2, 3, 1))),
         "residual": Residual(Sequential((drawn(rng, H, H, 3, 1), ReLU()))),
     }
@@ -333,6 +335,24 @@ def test_duration_and_prenet_at_the_start():
     assert np.array_equal(prenet(RNG(0), H, 8).forward(a), a)
 
 
+def test_a_context_is_further_channels():
+    rng = RNG(14)
+    net, a, u = duration_network(rng, H, 4, context=2), rng.standard_normal((5, H, T)), rng.standard_normal((5, 2))
+    e = u / np.sqrt((u * u).sum(-1, keepdims=True))
+    both = np.concatenate((a, np.repeat(e[..., None], T, -1)), 1)
+    h, pullback = net.at(context=u, mask=MASKS).vjp(a)
+    wanted, wanted_pullback = net.inner.at(mask=MASKS).vjp(both)
+    assert np.allclose(h, wanted, rtol=0, atol=1e-14)
+    a_bar, bars = pullback(h)
+    both_bar, _ = wanted_pullback(h)
+    e_bar = both_bar[:, H:].sum(-1)
+    along = (e_bar * e).sum(-1, keepdims=True)
+    assert np.allclose(a_bar, both_bar[:, :H], atol=1e-13)
+    assert np.allclose(bars["context"], (e_bar - e * along) / np.sqrt((u * u).sum(-1, keepdims=True)), atol=1e-12)
+    with pytest.raises(ValueError, match="SignalContext.*at\\(context"):
+        net.forward(a)
+
+
 def test_dropout_goes_in_by_order():
     rng = RNG(13)
     net, a = duration_network(rng, H, 4), rng.standard_normal((2, H, T))
@@ -386,7 +406,7 @@ def test_bad_input_is_refused_by_name(make, parts):
 
 # -- the pages --------------------------------------------------------------------------------------------------------
 
-PAGES = [Conv1d, WeightNormConv1d, Positionwise, GatedActivation, UnitVector, WaveNet]
+PAGES = [Conv1d, WeightNormConv1d, Positionwise, GatedActivation, SignalContext, UnitVector, WaveNet]
 
 
 @pytest.mark.parametrize("page", PAGES)

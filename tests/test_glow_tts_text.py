@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten
-from refflow.maps.conditioners import Embedding, RelativeAttention, Sequential, duration_network, with_dropout
+from refflow.maps.conditioners import (Dense, Embedding, RelativeAttention, Sequential, SignalContext,
+                                       duration_network, with_dropout)
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
 from validation import original
@@ -228,7 +229,10 @@ def drawn_networks(rng, name):
     nets = {key: net and net.unravel(net.ravel() + 0.3 * rng.standard_normal(net.ravel().size)) for key, net in nets.items()}
     tokens, mask = rng.integers(0, 11, (3, 9)), np.arange(9) < np.array([9, 4, 1])[:, None]
     nets = {key: net and net.at(mask=mask) for key, net in nets.items()}
-    return nets, tokens, mask, rng.standard_normal((3, speakers)) if speakers else None
+    speaker = rng.standard_normal((3, speakers)) if speakers else None
+    if speakers:
+        nets["durations"] = SignalContext(Dense(np.eye(speakers)), nets["durations"], speaker, mask)
+    return nets, tokens, mask, speaker
 
 
 def keeps_of(rng, name, T=9):
@@ -320,7 +324,7 @@ def test_encoder_agrees_with_a_transcription(name):
     config = {"prenet": given.get("has_prenet", True), "n_layers": sizes["layers"], "window_size": given["window"]}
     names = {"encoder": theirs_of.of_encoder(config), "mean": theirs_of.convolution("proj_m", ()),
              "log_scale": theirs_of.convolution("proj_s", ()),
-             "durations": theirs_of.below("proj_w.", (), theirs_of.of_duration())}
+             "durations": theirs_of.below("proj_w.", () if speaker is None else ("inner",), theirs_of.of_duration())}
     params = {their: array for key, net in nets.items() if net
               for their, array in with_their_shapes(net.params(), names[key]).items()}
     tensors = {key: torch.tensor(array, requires_grad=True) for key, array in params.items()}
@@ -334,15 +338,15 @@ def test_encoder_agrees_with_a_transcription(name):
     bars = [rng.standard_normal(value.shape) for value in values]
     sum((value * torch.tensor(bar)).sum() for value, bar in zip(values, bars)).backward()
 
-    ours, pullback = text_vjp(**nets, tokens=tokens, speaker=speaker)
-    params_bar, speaker_bar = pullback(*bars)
+    ours, pullback = text_vjp(**nets, tokens=tokens)
+    params_bar = pullback(*bars)
     for value, wanted in zip(ours, values):
         close(value, wanted.detach().numpy())
     for key, net in nets.items():
         for their, bar in (with_their_shapes(params_bar[key], names[key]).items() if net else ()):
             close(bar, tensors[their].grad.numpy())
     if speaker is not None:
-        close(speaker_bar, g.grad.numpy())
+        close(params_bar["durations"]["context"], g.grad.numpy())
 
 
 def with_their_shapes(params, names):
@@ -361,26 +365,30 @@ def test_padding_changes_nothing(name):
     """Tokens and cotangents at invalid positions are not read, NaN included; a batch equals its sentences."""
     rng = np.random.default_rng(6)
     nets, tokens, mask, speaker = drawn_networks(rng, name)
-    values, pullback = text_vjp(**nets, tokens=tokens, speaker=speaker)
+    values, pullback = text_vjp(**nets, tokens=tokens)
     bars = [rng.standard_normal(value.shape) for value in values]
     found = pullback(*bars)
     spoilt = [np.where(mask[:, None], bar, np.nan) for bar in bars]
-    again, pullback = text_vjp(**nets, tokens=np.where(mask, tokens, np.nan), speaker=speaker)
+    again, pullback = text_vjp(**nets, tokens=np.where(mask, tokens, np.nan))
     for a, b in zip(values, again):
         assert np.array_equal(a, b) and not a[np.broadcast_to(~mask[:, None], a.shape)].any()
-    for (_, a), (_, b) in zip(flatten(found[0]), flatten(pullback(*spoilt)[0])):
+    for (_, a), (_, b) in zip(flatten(found), flatten(pullback(*spoilt))):
         assert np.array_equal(a, b)
 
     total = {}
     for n, T in enumerate(mask.sum(-1)):
-        alone = {key: net and net.at(mask=np.ones(T, bool)) for key, net in nets.items()}
-        own, own_pullback = text_vjp(**alone, tokens=tokens[n, :T], speaker=None if speaker is None else speaker[n])
+        filling = {"mask": np.ones(T, bool)}
+        alone = {key: net and net.at(**filling) for key, net in nets.items()}
+        if speaker is not None:
+            alone["durations"] = nets["durations"].at(**filling, context=speaker[n])
+        own, own_pullback = text_vjp(**alone, tokens=tokens[n, :T])
         for a, b in zip(values, own):
             close(b, a[n, :, :T])
-        for path, bar in flatten(own_pullback(*(bar[n, :, :T] for bar in bars))[0]):
+        for path, bar in flatten(own_pullback(*(bar[n, :, :T] for bar in bars))):
             total[path] = total.get(path, 0) + bar
-    for path, bar in flatten(found[0]):
-        close(total[path], bar)
+    for path, bar in flatten(found):
+        if path[-1] != "context":               # each speaker has its own
+            close(total[path], bar)
 
 
 def test_encoder_starts_as_the_authors():

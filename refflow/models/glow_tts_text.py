@@ -77,26 +77,23 @@ def projection(rng, channels=192, outputs=80, dtype=np.float64):
     return Drawn("projection", rng, dtype).plain(outputs, channels, 1)              # (6)
 
 
-def text_vjp(encoder, mean, log_scale, durations, tokens, speaker=None):
-    """((mu, q, w), pullback) for tokens (*batch, T) and, if there are several speakers, g (*batch, G).
+def text_vjp(encoder, mean, log_scale, durations, tokens):
+    """((mu, q, w), pullback) for tokens (*batch, T).
 
-    If `log_scale` is None, q is 0.  `pullback(mu_bar, q_bar, w_bar)` -> ({"encoder", "mean", "log_scale", "durations": their
-    parameters' cotangents}, g_bar), g_bar None without a speaker.
+    `durations` is a `duration_network`, with the speakers' context filled in if it has one; if `log_scale` is None, q is 0.
+    `pullback(mu_bar, q_bar, w_bar)` -> {"encoder", "mean", "log_scale", "durations": their parameters' cotangents}.
     """
     x, encoder_pullback = encoder.vjp(tokens)
     mu, mean_pullback = mean.vjp(x)                                                 # (6)
     q, log_scale_pullback = (np.zeros_like(mu), None) if log_scale is None else log_scale.vjp(x)        # (6)
-    seen = x if speaker is None else np.concatenate((x, np.repeat(speaker[..., None], x.shape[-1], -1)), -2)
-    w, durations_pullback = durations.vjp(seen)                                     # (7)
+    w, durations_pullback = durations.vjp(x)                                        # (7)
 
     def pullback(mu_bar, q_bar, w_bar):
-        seen_bar, durations_bar = durations_pullback(w_bar)                         # (8)
         x_bar, mean_bar = mean_pullback(mu_bar)
-        bars = {"mean": mean_bar, "durations": durations_bar}
+        bars = {"mean": mean_bar, "durations": durations_pullback(w_bar)[1]}        # (8)
         if log_scale is not None:
             further, bars["log_scale"] = log_scale_pullback(q_bar)
             x_bar = x_bar + further
-        _, bars["encoder"] = encoder_pullback(x_bar)
-        return bars, None if speaker is None else seen_bar[..., x.shape[-2]:, :].sum(-1)
+        return bars | {"encoder": encoder_pullback(x_bar)[1]}
 
     return (mu, q, w), pullback

@@ -31,6 +31,7 @@ from .positionwise import Positionwise
 from .relu import ReLU
 from .residual import Residual
 from .sequential import Sequential
+from .signal_context import SignalContext
 from .unit_vector import UnitVector
 from .wave_net import WaveNet
 from .weight_norm import WeightNormDense
@@ -55,14 +56,18 @@ def wave_net_coupling_network(rng, inputs, hidden, outputs, layers=4, kernel=5, 
     return Sequential((draw.normalised(hidden, inputs, 1), WaveNet(in_layers, res_skips, cond), draw.zeros(outputs, hidden)))
 
 
-def duration_network(rng, inputs, hidden, kernel=3, outputs=1, dtype=np.float64):
-    """(2): from (inputs, T) to (outputs, T), the logarithm of the duration at each position."""
+def duration_network(rng, inputs, hidden, kernel=3, outputs=1, context=0, dtype=np.float64):
+    """(2): from (inputs, T) to (outputs, T), the logarithm of the duration at each position.
+
+    With `context` numbers of context, a vector of a speaker, divided by its length it makes that many further inputs.
+    """
     draw = Drawn("duration_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, kernel=kernel, outputs=outputs)
     layers = []
-    for channels in (inputs, hidden):
+    for channels in (inputs + context, hidden):
         layers += [draw.plain(hidden, channels, kernel), ReLU(), draw.norm(hidden), Dropout(True, 0.0)]
-    return Sequential((*layers, draw.plain(outputs, hidden, 1)))                    # (2)
+    net = Sequential((*layers, draw.plain(outputs, hidden, 1)))                     # (2)
+    return SignalContext(UnitVector(), net) if context else net
 
 
 def feed_forward_network(rng, inputs, hidden, outputs, kernel=3, activation=ReLU(), dtype=np.float64):
