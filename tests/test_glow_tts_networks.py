@@ -140,6 +140,7 @@ def nets(rng):
         "channel norm": Positionwise(LayerNorm(rng.standard_normal(H), rng.standard_normal(H), 1e-4)),
         "unit vectors": Positionwise(UnitVector()),
         "WaveNet": wave_net(rng), "WaveNet with wide skips": wave_net(rng, res_kernel=3),
+        "WaveNet with both": wave_net(rng, 2, res_kernel=3).at(context=rng.standard_normal((5, 2))),
         "WaveNet with a context": wave_net(rng, 2).at(context=rng.standard_normal((5, 2))),
         "coupling": wave_net_coupling_network(rng, H, 4, 2, 2, 3, 2),
         "duration": duration_network(rng, H, 4),
@@ -173,6 +174,12 @@ def test_padding_changes_nothing(name, rows):
         assert np.array_equal(filled.jacobian(np.where(mask[:, None], a, junk)), filled.jacobian(hidden))
         for path, bar in flatten(bars):
             assert np.array_equal(at_path(again_bars, path), bar), path
+        if name not in ("residual", "prenet"):          # what is added to a layer's output passes every cotangent on
+            with np.errstate(all="ignore"):
+                inside, inside_bars = filled.unchecked(np.float64).vjp(hidden)[1](np.where(valid, h_bar, junk))
+            assert np.array_equal(inside, a_bar)
+            for path, bar in flatten(bars):
+                assert np.array_equal(at_path(inside_bars, path), bar), path
     for i, row in enumerate(mask):
         if row.any() and row[:row.sum()].all():         # a prefix: the same signal without its padding
             own = net.at(context=net.held("context")[0][i]) if net.held("context") else net
@@ -210,12 +217,12 @@ def test_masks_of_a_wave_net_alone():
     rng = RNG(5)
     net, a = wave_net(rng, 2).at(context=rng.standard_normal(2)), rng.standard_normal((5, H, T))
     alone = WaveNet(net.in_layers, net.res_skips, net.cond, net.context, MASKS)
-    h, pullback = alone.vjp(a)
+    h, pullback = alone.unchecked(np.float64).vjp(np.where(MASKS[:, None], a, 0))           # as inside a network
     wanted, wanted_pullback = net.at(mask=MASKS).vjp(a)
     h_bar = rng.standard_normal(h.shape)
     assert np.allclose(h, wanted, atol=1e-13)
     (a_bar, bars), (wanted_bar, wanted_bars) = pullback(h_bar), wanted_pullback(h_bar)
-    assert np.allclose(a_bar, wanted_bar, atol=1e-12)
+    assert np.array_equal(alone.forward(a), h) and np.allclose(a_bar, wanted_bar, atol=1e-12)
     for path, bar in flatten(wanted_bars):
         assert np.allclose(at_path(bars, path), bar, atol=1e-11), path
 
