@@ -27,7 +27,7 @@ Reverse rule.  With `g = h_bar`, the derivative in `P_ij` is `u_ij`, and (7) hol
 and (13) is summed over heads if they share `E_k` and `E_v`.
 
 A subnormal product in (7) or (9) loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
-    s_bar(g) = 2^-K s_bar(2^K g)            with K twice the number of digits       (14)
+    s_bar(g) = 2^-K s_bar(2^K g)            with K twice the number of digits, if a weight is that small     (14)
 
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4`
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
@@ -118,6 +118,13 @@ def scaled_scores(s, q, k, E):
 def exponent(values, axes):
     """e, with the largest |value| in 2^(e-1) to 2^e."""
     return np.frexp(np.abs(values).max(axes, keepdims=True))[1]
+
+
+def guard(P):
+    """K of (14); 0 if no weight is so small that a product with it might be subnormal."""
+    limits = np.finfo(P.dtype)
+    K = 2 * limits.nmant
+    return K if np.any((P > 0) & (P < np.ldexp(limits.tiny, K))) else 0             # (14)
 
 
 def score_bar(P, U):
@@ -238,7 +245,7 @@ class RelativeAttention(Conditioner):
         P, (d, T) = self.attention(q, k), q.shape[-2:]
         keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
         U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
-        K = 2 * np.finfo(a.dtype).nmant
+        K = guard(P)
         A = score_bar(P[..., None, :, :], np.ldexp(U, K)) / math.sqrt(d)            # (7) (14)
         of_q = np.ldexp(np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype)), -K)      # (6) (14)
         of_k = np.ldexp(np.einsum("...cij,...ei->...ciej", A, q), -K)               # (6) (14)
@@ -254,7 +261,7 @@ class RelativeAttention(Conditioner):
 
         def pullback(h_bar):
             (g,) = self.of_heads(masked(h_bar, self.mask), 1)
-            K = 2 * np.finfo(a.dtype).nmant
+            K = guard(P)
             larger = np.ldexp(g, K)
             s_bar = score_bar(P, self.dropped(larger.mT @ v + relative_products(larger, self.E_v))) / root      # (8) (9) (14)
             q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
