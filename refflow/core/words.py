@@ -32,9 +32,12 @@ def handed(m, value):
     return m.handed(value) if hasattr(m, "handed") else value
 
 
-def numbered(m, value):
-    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding."""
-    return m.numbered(value) if hasattr(m, "numbered") else value
+def numbered(m, value, exponential=False):
+    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding.
+
+    The derivatives of an exponential are computed from its rounded value, and share its relative error.
+    """
+    return m.numbered(value, exponential) if hasattr(m, "numbered") else value
 
 
 class Cases:

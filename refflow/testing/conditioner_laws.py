@@ -11,11 +11,11 @@ import pickle
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, bijector, child
+from ..core import Bijector, Conditioner, RandomSource, bijector, child
 from ..core.arrays import masked
-from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, flatten
+from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
@@ -38,6 +38,9 @@ class AsMap(Bijector):
 
     event_ndim = property(lambda self: self.net.event_ndim)
     domain = codomain = property(lambda self: self.net.domain)
+
+    def meets_first(self, side):
+        return self.net, side
 
     def output_shape(self, shape):
         return self.net.output_shape(shape)
@@ -84,12 +87,11 @@ class NetworkPoints(Points):
 def network_points(draw, net, dtype, count=16, spread=9):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
-    If the net does not fix the size: vectors of 3 entries, or images of 2 x 2 positions with the net's channels.
+    If the net does not fix the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
     """
-    letters = net.event_shape or LETTERS[net.event_ndim[0]]
-    shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
+    shape = event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
     source = DrawnSource(draw)
-    a = source.signed((count, *shape), -spread, spread).astype(dtype)
+    a = net.domain.draw(source, (count, *shape), dtype, spread)
     h_bar = source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype)
     return NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar))
 
@@ -152,7 +154,8 @@ def dependence(net, p):
     h = flat(net.forward(p.z), p.batch)
     for j in np.flatnonzero(~pattern.all(0)):
         a = p.z.copy()
-        flat(a, p.z.shape[:1])[:, j] = 1 - a.reshape(len(a), -1)[:, j]
+        others = net.domain.draw(RandomSource(np.random.default_rng(j)), a.shape, a.dtype) if net.domain.whole else 1 - a
+        flat(a, p.z.shape[:1])[:, j] = others.reshape(len(a), -1)[:, j]
         changed = np.zeros(p.batch + pattern.shape, bool)
         changed[..., j] = flat(net.forward(a), p.batch) != h
         denied(net, "h changes", changed & ~pattern)
