@@ -55,7 +55,7 @@ def masked(values, mask):
         return values
     valid = mask[..., None, :]
     kept = np.array(np.broadcast_to(values, np.broadcast_shapes(values.shape, valid.shape)))
-    np.copyto(kept, 0, where=~valid)                    # less than half the time of np.where
+    np.copyto(kept, kept.dtype.type(0), where=~valid)   # less than half the time of np.where
     return kept
 
 
