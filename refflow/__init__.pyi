@@ -268,7 +268,8 @@ class AdditiveCoupling(Bijector):
 class AffineCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner
-    def __init__(self, passes: ArrayLike, net: Conditioner) -> None: ...
+    mask: NDArray[np.bool_] | None
+    def __init__(self, passes: ArrayLike, net: Conditioner, mask: ArrayLike | None = ...) -> None: ...
 
 class Family(Value):
     bijector: Any
@@ -280,7 +281,8 @@ class Coupling(Bijector):
     net: Conditioner
     family: Family
     layout: str
-    def __init__(self, passes: ArrayLike, net: Conditioner, family: Family, layout: str = ...) -> None: ...
+    mask: NDArray[np.bool_] | None
+    def __init__(self, passes: ArrayLike, net: Conditioner, family: Family, layout: str = ..., mask: ArrayLike | None = ...) -> None: ...
 
 class MaskedInput(Conditioner):
     passes: NDArray[np.bool_]
@@ -468,6 +470,10 @@ class DenseLinear(Bijector):
     shift: NDArray[np.floating[Any]] | None
     def __init__(self, W: ArrayLike, shift: ArrayLike | None = ...) -> None: ...
 
+class GroupedLinear(Bijector):
+    W: NDArray[np.floating[Any]]
+    def __init__(self, W: ArrayLike) -> None: ...
+
 class OrthogonalLinear(Bijector):
     Q: NDArray[np.floating[Any]]
     def __init__(self, Q: ArrayLike) -> None: ...
@@ -487,7 +493,8 @@ class PLULinear(Bijector):
 class Pointwise(Bijector):
     inner: Bijector
     rank: int
-    def __init__(self, inner: Bijector, rank: int = ...) -> None: ...
+    mask: NDArray[np.bool_] | None
+    def __init__(self, inner: Bijector, rank: int = ..., mask: ArrayLike | None = ...) -> None: ...
 
 class Transposed(Bijector):
     inner: Bijector
@@ -531,6 +538,12 @@ class GlowActNorm(Bijector):
     rank: int
     def __init__(self, s: ArrayLike, bias: ArrayLike | None = ..., factor: float = ..., direct: bool = ..., eps: float = ..., unbiased: bool = ..., rank: int = ...) -> None: ...
 
+class GlowTTSActNorm(Bijector):
+    logs: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    floor: float
+    def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
+
 class Free(Value):
     def __init__(self) -> None: ...
 
@@ -569,6 +582,16 @@ class Squeeze(Bijector):
     factor: int
     order: str
     def __init__(self, factor: int = ..., order: str = ...) -> None: ...
+
+class SqueezeTime(Bijector):
+    factor: int
+    def __init__(self, factor: int = ...) -> None: ...
+
+class Squeezed(Bijector):
+    inner: Bijector
+    factor: int
+    mask: NDArray[np.bool_] | None
+    def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
 
 def affine_family(scale: Any, order: Any = ..., shift_first: Any = ...) -> Any: ...
 def all_in_one(net: Any, W: Any, clamp: Any = ..., gin: Any = ..., scale: Any = ..., offset: Any = ...) -> Any: ...

@@ -50,6 +50,11 @@ class Cases:
         return self.make()
 
 
+def zero_where_invalid(m, channels, mask):
+    """Channels of a sequence, nested lists (C, T), with 0 at the invalid positions of a mask (T,); as they are without one."""
+    return channels if mask is None else [[v if valid else m.mpf(0) for v, valid in zip(row, mask)] for row in channels]
+
+
 def log_2(like):
     """log 2 in the dtype of `like`, so that float32 events stay float32."""
     return like.dtype.type(np.log(2.0))

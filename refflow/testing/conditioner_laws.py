@@ -12,12 +12,14 @@ import pickle
 import numpy as np
 
 from ..core import Bijector, Conditioner, RandomSource, bijector, child
+from ..core.arrays import masked
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, flatten
 from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
+from ..accuracy.valid import AtValid, at_valid, is_masked
 from .strategies import SPREAD, DrawnSource
 
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
@@ -64,10 +66,15 @@ class NetworkPoints(Points):
 
     chart = None
 
-    def __init__(self, net, a, h_bar):
+    def __init__(self, net, a, h_bar, f=None):
         batch = a.shape[:1]
-        super().__init__(AsMap(net), a, h_bar, np.zeros_like(a), np.zeros(batch, a.dtype))
+        super().__init__(f or AsMap(net), a, h_bar, np.zeros_like(a), np.zeros(batch, a.dtype))
         self.net = net
+
+    def at_valid(self):
+        """The points of the map of valid entries, if the net has a mask."""
+        f, _ = at_valid(self.f, self.event_in)
+        return self if f is self.f else NetworkPoints(self.net, f.taken(self.z, 0), f.taken(self.x_bar, 1), f)
 
     @property
     def interior(self):
@@ -82,7 +89,13 @@ def network_points(draw, net, dtype, count=16, spread=9):
     shape = event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
     source = DrawnSource(draw)
     a = net.domain.draw(source, (count, *shape), dtype, spread)
-    return NetworkPoints(net, a, source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype))
+    h_bar = source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype)
+    return NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar))
+
+
+def without_padding(net, sequences):
+    """Sequences (*batch, C, T) with 0 at the positions that the net's mask calls invalid."""
+    return masked(sequences, net.held("mask")[0]) if is_masked(net) else sequences
 
 
 def law(name):
@@ -98,12 +111,12 @@ def run_network_laws(net, points) -> dict:
 
     Raises AssertionError with one line for each law that is broken.
     """
-    tally, broken = {}, []
+    tally, broken, valid = {}, [], points.at_valid()
     for name in SHARED:
         if name in DIFFERENCES and not net.smooth and (list(net.components()) or name.startswith("Taylor")):
             continue        # a kink may lie anywhere; a single page has it at 0, and no event is near 0
         try:
-            counted = LAWS[name](points.f, points)
+            counted = LAWS[name](valid.f, valid)
         except AssertionError as error:
             broken.append(str(error))
             continue
@@ -179,6 +192,44 @@ def singles(net, p):
                    f"{name} of event {i} alone is off by {np.max(error, initial=0):.3g}; {net!r}")
 
 
+@law("padding changes nothing")
+def padding(net, p):
+    """Whatever stands at invalid positions of a and h_bar, all results are bitwise the same; h and a_bar are 0 there.
+
+    In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
+    positions come first, the sequence cut to them gives the same without a mask.
+    """
+    if not is_masked(net):
+        return
+    valid = p.at_valid()
+    f, mask, kept = valid.f, net.held("mask")[0], np.arange(len(p.z)) % 2 == 0
+    clean = results(net, p.z, p.x_bar)
+    for junk in (np.nan, np.inf, -np.inf, np.finfo(p.dtype).max):
+        found = results(net, f.placed(valid.z, 0, junk), f.placed(valid.x_bar, 1, junk))
+        for name, value in clean.items():
+            same(f"{name}, padded with {junk}", (found[name],), (value,))
+    batched = results(net.at(mask=kept[:, None] & mask), p.z, p.x_bar)
+    rooms = {"h": (1, valid.forward_sensitivities[0]), "a_bar": (0, valid.forward_derivatives["event"])}
+    for name, (side, sensitivity) in rooms.items():
+        expected, room = f.taken(clean[name], side), 2 * unit(p, sensitivity.kappa)
+        expect(np.array_equal(f.placed(expected, side), clean[name]), f"{name} is not 0 at invalid positions; {net!r}")
+        expect(not batched[name][~kept].any(), f"{name} is not 0 without valid positions; {net!r}")
+        close(valid, f"{name} with a batch of masks", f.taken(batched[name], side), expected, room, kept)
+        if mask[:mask.sum()].all():
+            a, h_bar = (entries.reshape(len(entries), *shape[:-1], -1) for entries, shape in
+                        ((valid.z, p.event_in), (valid.x_bar, p.event_out)))
+            cut = results(net.at(mask=None), a, h_bar)[name]
+            close(valid, f"{name} of the sequence without its padding", flat(cut, p.batch), expected, room)
+
+
+def results(net, a, h_bar):
+    """The results of all methods, by name."""
+    h, pullback = net.vjp(a)
+    a_bar, params_bar = pullback(h_bar)
+    bars = {f"{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    return {"h": h, "forward": net.forward(a), "jacobian": net.jacobian(a), "a_bar": a_bar} | bars
+
+
 @law("any layout")
 def layouts(net, p):
     """Strided, read-only, broadcast, single and empty inputs give the results of plain ones, in the right shapes."""
@@ -239,7 +290,7 @@ def bad_parameters(net, p):
 @law("bad events are refused")
 def bad_events(net, p):
     """NaN, infinity, a wrong shape or dtype, of the event or the cotangent: ValueError with class and argument."""
-    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == p.z.size - 1, value, p.z) for value in (np.nan, np.inf)]
+    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == last_read(p), value, p.z) for value in (np.nan, np.inf)]
     if net.event_ndim[0]:
         bad.append(np.zeros(()))
     if net.fixed_shape:
@@ -254,6 +305,12 @@ def bad_events(net, p):
     for h_bar in (np.zeros((len(p.z) + 1, *p.event_out)), *wrong_dtypes(p.x_bar)):
         message = refusal(lambda: pullback(h_bar), f"a cotangent of shape {h_bar.shape}, {h_bar.dtype}")    # noqa: B023
         expect(type(net).__name__ in message and "h_bar" in message, f"it names neither: {message}")
+
+
+def last_read(p):
+    """The flat index of the last entry of all events that the net may read."""
+    f = p.at_valid().f
+    return p.z.size - p.size_in + (f.where(0)[-1] if isinstance(f, AtValid) else p.size_in - 1)
 
 
 def leaf_pages(pages):
