@@ -274,7 +274,8 @@ def test_best_path_refuses(arguments, message):
         best_path(*arguments)
 
 
-@pytest.mark.parametrize("shapes", [((2, 6), (3, 4), (3, 4)), ((3, 6), (3, 4), (3, 5)), ((1, 3, 6), (3, 4), (3, 4)), ((6,), (4,), (4,))])
+@pytest.mark.parametrize("shapes", [((2, 6), (3, 4), (3, 4)), ((3, 6), (3, 4), (3, 5)), ((1, 3, 6), (3, 4), (3, 4)),
+                                    ((6,), (4,), (4,))])
 def test_scores_refuse_shapes(shapes):
     with pytest.raises(ValueError, match=r"log_likelihoods: z must be \(\*batch, channels, frames\), m and s"):
         log_likelihoods(*(np.zeros(shape) for shape in shapes))

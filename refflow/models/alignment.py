@@ -214,4 +214,5 @@ def refuse(name, part, index, frames):
     """One of these scores is too large or not a number."""
     most = np.finfo(part.dtype).max / frames
     inner = tuple(int(i) for i in np.argwhere(~(np.abs(part) <= most))[0])
-    raise ValueError(f"{name}: the sum of {frames} scores must be finite; {at_index('scores', (*index, *inner))} is {part[inner]}")
+    raise ValueError(f"{name}: the sum of {frames} scores must be finite; {at_index('scores', (*index, *inner))} is "
+                     f"{part[inner]}")
