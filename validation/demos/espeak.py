@@ -30,8 +30,10 @@ import numpy as np
 from refflow.audio import write_wav
 from refflow.saving import write_atomically
 
+from ..bench.memory import in_new_process
+
 INSTALL = "espeak-ng is not installed; install it with: apt-get install espeak-ng"
-VOICES = ("en-us+m3", "en-us+f2")
+VOICES = ("en-us+m3", "en-us+f1")       # the noise of voices with breath (f2, f3, f5) differs from process to process
 PAUSE, STRESS = "_", "',%="             # how the name of a pause begins, and the names of stressed phonemes
 MARGIN = 1102                           # 50 ms
 SYNCHRONOUS, PHONEME_EVENTS, CHARACTERS, UTF8 = 2, 1, 1, 1              # constants of espeak-ng/speak_lib.h
@@ -88,10 +90,7 @@ class Espeak:
     """The library, which has one state for a whole process."""
 
     def __init__(self):
-        name = ctypes.util.find_library("espeak-ng")
-        if name is None:
-            raise FileNotFoundError(INSTALL)
-        self.library = ctypes.CDLL(name)
+        self.library = ctypes.CDLL(ctypes.util.find_library("espeak-ng"))
         self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, None, PHONEME_EVENTS)
         if self.rate < 0:
             raise RuntimeError("espeak-ng could not be initialised")
@@ -112,7 +111,7 @@ class Espeak:
         return 0
 
     def speak(self, text, voice) -> Spoken:
-        """The same for the same text and voice."""
+        """The same for the same calls since the library was loaded: its random numbers, and something of a voice, stay."""
         self.pieces, self.events = [], []
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
@@ -139,15 +138,24 @@ def timed_symbols(events):
 
 # -- the corpus -------------------------------------------------------------------------------------------------------
 
+def spoken_by(voice, texts):
+    """(samples a second, [Spoken]) of one voice; in a new process, it is the same again."""
+    espeak = Espeak()
+    return espeak.rate, [espeak.speak(text, voice) for text in texts]
+
+
 def write_corpus(folder, count=300, seed=0, voices=VOICES):
     """Write the corpus of `count` sentences; the same for the same seed and version of espeak-ng."""
-    folder, espeak = Path(folder), Espeak()
+    if ctypes.util.find_library("espeak-ng") is None:
+        raise FileNotFoundError(INSTALL)
+    folder, texts = Path(folder), sentences(np.random.default_rng(seed), count)
+    made = [in_new_process(spoken_by, voice, texts[k::len(voices)]) for k, voice in enumerate(voices)]
     (folder / "wavs").mkdir(parents=True, exist_ok=True)
     table, times = [("id", "speaker", "text", "words")], [("id", "position", "symbol", "sample")]
-    for n, words in enumerate(sentences(np.random.default_rng(seed), count)):
-        name, voice = f"{n:04d}", voices[n % len(voices)]
-        spoken = espeak.speak(words, voice)
-        write_wav(folder / "wavs" / f"{name}.wav", spoken.samples / 2**15, espeak.rate)
+    for n, words in enumerate(texts):
+        name, voice, (rate, all_spoken) = f"{n:04d}", voices[n % len(voices)], made[n % len(voices)]
+        spoken = all_spoken[n // len(voices)]
+        write_wav(folder / "wavs" / f"{name}.wav", spoken.samples / 2**15, rate)
         table.append((name, voice, " ".join(spoken.symbols), words))
         times += [(name, i, *timed) for i, timed in enumerate(zip(spoken.symbols, spoken.starts))]
     for file, rows in (("table.csv", table), ("times.csv", times)):
