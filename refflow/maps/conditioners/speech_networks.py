@@ -31,7 +31,6 @@ from .positionwise import Positionwise
 from .relu import ReLU
 from .residual import Residual
 from .sequential import Sequential
-from .unit_vector import UnitVector
 from .wave_net import WaveNet
 from .weight_norm import WeightNormDense
 from .weight_norm_conv1d import WeightNormConv1d
@@ -44,14 +43,13 @@ NORM_EPS = 1e-4
 def wave_net_coupling_network(rng, inputs, hidden, outputs, layers=4, kernel=5, dilation_rate=1, context=0, dtype=np.float64):
     """(1): from (inputs, T) to (outputs, T) through a `WaveNet` of (hidden, T); its output starts at 0.
 
-    With `context` numbers of context, a vector of a speaker, the wave net takes them through `at(context=...)`, divided by
-    their length.
+    With `context` numbers of context, a vector of a speaker, the wave net takes them through `at(context=...)`.
     """
     draw = Drawn("wave_net_coupling_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers, kernel=kernel, dilation_rate=dilation_rate)
     in_layers = [draw.normalised(2 * hidden, hidden, kernel, dilation_rate**i, Dropout(True, 0.0)) for i in range(layers)]
     res_skips = [draw.normalised(hidden if i == layers - 1 else 2 * hidden, hidden, 1) for i in range(layers)]
-    cond = [Sequential((UnitVector(), draw.normalised_dense(2 * hidden * layers, context)))] if context else []
+    cond = [draw.normalised_dense(2 * hidden * layers, context)] if context else []
     return Sequential((draw.normalised(hidden, inputs, 1), WaveNet(in_layers, res_skips, cond), draw.zeros(outputs, hidden)))
 
 
