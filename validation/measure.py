@@ -27,7 +27,7 @@ from refflow.core.tree import flatten
 from refflow.accuracy.valid import is_masked, valid_entries
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
-from .balls import Dual, ball
+from .balls import ball, level_of, mid_ball
 from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, nest, norm
 from .truth import flatten as flattened
 
@@ -148,7 +148,7 @@ class Valid:
             for i, entry in zip(self.where[0], entries):
                 z[i] = entry
             x = flattened(p.definition(m, nest(z, shape), **fields))[0]
-            if any(isinstance(v, Dual) or v != 0 for i, v in enumerate(x) if i not in self.where[1]):
+            if any(level_of(v) or mid_ball(v) != 0 for i, v in enumerate(x) if i not in self.where[1]):
                 raise ValueError("the definition is not 0 at invalid positions")
             return [x[i] for i in self.where[1]]
 

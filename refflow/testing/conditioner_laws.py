@@ -196,7 +196,7 @@ def singles(net, p):
 def padding(net, p):
     """Whatever stands at invalid positions of a and h_bar, all results are bitwise the same; h and a_bar are 0 there.
 
-    In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
+    A page itself ignores cotangents there, as a further layer may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
     positions come first, the sequence cut to them gives the same without a mask.
     """
     if not is_masked(net):
@@ -208,6 +208,11 @@ def padding(net, p):
         found = results(net, f.placed(valid.z, 0, junk), f.placed(valid.x_bar, 1, junk))
         for name, value in clean.items():
             same(f"{name}, padded with {junk}", (found[name],), (value,))
+    with np.errstate(all="ignore"):
+        bars = [net.unchecked(p.dtype).vjp(p.z.astype(p.dtype))[1](h_bar.astype(p.dtype))
+                for h_bar in (p.x_bar, f.placed(valid.x_bar, 1, np.nan))]
+    given, ignored = ([a_bar, *(bar for _, bar in flatten(params_bar))] for a_bar, params_bar in bars)
+    same("cotangents inside a network", ignored, given)
     batched = results(net.at(mask=kept[:, None] & mask), p.z, p.x_bar)
     rooms = {"h": (1, valid.forward_sensitivities[0]), "a_bar": (0, valid.forward_derivatives["event"])}
     for name, (side, sensitivity) in rooms.items():

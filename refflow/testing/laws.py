@@ -571,7 +571,7 @@ EVENTS_OF_Z = ("z_bar", "inverse", "inverse z", "inverse fused z")
 def padding(f, p):
     """Whatever stands at invalid positions, NaN or the largest number, all results are bitwise the same, and 0 there.
 
-    In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
+    A page itself ignores cotangents there, as a further stage of a chain may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
     positions come first, the sequence cut to them gives the same without a mask.
     """
     if not isinstance(f, AtValid):
@@ -586,6 +586,8 @@ def padding(f, p):
         outside[f.where(side)] = False
         for name in set(names) & set(clean):
             expect(not flat(clean[name], p.batch)[:, outside].any(), f"{name} is not 0 at invalid positions; {f.inner!r}")
+    for name, given, ignored in zip(("vjp", "inverse_vjp"), inside(f, p, 0), inside(f, p, np.nan)):
+        same(f"cotangents of {name} inside a chain", ignored, given)
     same("the map of valid entries", (f.taken(clean["fused x"], 1), clean["fused log_det"]), (p.x, p.log_det))
     every_other = np.arange(len(p.z)) % 2 == 0
     mask = f.inner.held("mask")[0]
@@ -594,6 +596,15 @@ def padding(f, p):
     cut, shape = f.inner.at(mask=None), f.event_shape_of(0)
     if mask[:mask.sum()].all() and fits(cut, (*shape[:-1], int(mask.sum()))):
         as_alone(f, p, "of the sequence without its padding", outputs(cut, padded(f, p, None)), np.ones(len(p.z), bool))
+
+
+def inside(f, p, junk):
+    """[the cotangents that f's own pullback and its inverse's give, with something at invalid positions of the image's]."""
+    view, clean, dirty = f.inner.unchecked(p.dtype), padded(f, p, 0), padded(f, p, junk)
+    asked = [(view.vjp, clean.z, dirty.x_bar)] + ([(view.inverse_vjp, clean.inner_x, dirty.z_bar)] if p.interior.any() else [])
+    with np.errstate(all="ignore"):
+        found = [method(event)[1](bar.astype(p.dtype), p.log_det_bar.astype(p.dtype)) for method, event, bar in asked]
+    return [[event_bar, *(bar for _, bar in flatten(params_bar))] for event_bar, params_bar in found]
 
 
 def padded(f, p, junk):
