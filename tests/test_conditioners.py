@@ -89,7 +89,7 @@ def layer_norm(shape):
 KERNELS = {"Conv2d": "W", "WeightNormConv2d": "v", "Conv1d": "W", "WeightNormConv1d": "v"}
 BANKS = [((2, 1, 1, 3), {"padding": "zeros"}), ((1, 2, 3, 1), {"padding": "edge"}), ((1, 2, 2, 1), {"padding": "ones"}),
          ((2, 2, 1, 1), {"padding": "edge"}), ((16, 1, 1, 1, 2), {"padding": "zeros"}), ((1, 1, 2, 1, 1), {"padding": "zeros"})]
-SIGNAL_BANKS = [((2, 1, 3), {"dilation": 1}), ((1, 2, 2), {"dilation": 2}), ((2, 2, 1), {"dilation": 1, "mask": [True, False]}),
+SIGNAL_BANKS = [((2, 1, 3), {"dilation": 1}), ((1, 2, 2), {"dilation": 2}), ((2, 2, 1), {"dilation": 1, "mask": [False, True]}),
                 ((16, 1, 1, 3), {"dilation": 1}), ((1, 2, 1, 2), {"dilation": 1, "mask": [False, True]})]
 
 

@@ -39,6 +39,9 @@ class AsMap(Bijector):
     event_ndim = property(lambda self: self.net.event_ndim)
     domain = codomain = property(lambda self: self.net.domain)
 
+    def meets_first(self, side):
+        return self.net, side
+
     def output_shape(self, shape):
         return self.net.output_shape(shape)
 

@@ -43,14 +43,14 @@ def defined(m, a, W, b, dilation, mask):
             for kernel, bias in zip(W, biases)]                                     # (1)
 
 
-def row(signals):
-    """Signals or kernels (..., C, T) as images (..., C, 1, T) of one row."""
-    return signals[..., None, :]
+def row(signals, mask=None):
+    """Signals or kernels (..., C, T) as images (..., C, 1, T) of one row, 0 at invalid positions."""
+    return masked(signals, mask)[..., None, :]
 
 
-def signal(images):
+def signal(images, mask=None):
     """The reverse."""
-    return images[..., 0, :]
+    return masked(images[..., 0, :], mask)
 
 
 def convolution(W, dilation, a):
@@ -60,8 +60,8 @@ def convolution(W, dilation, a):
 
 
 def affine(correlation, a, b, mask):
-    """corr(W, a) + b, 0 at invalid positions."""
-    return masked(signal(with_bias(correlation.forward(row(a)), b)), mask)          # (2)
+    """corr(W, a) + b for images of one row, as signals that are 0 at invalid positions."""
+    return signal(with_bias(correlation.forward(a), b), mask)                       # (2)
 
 
 def checked(layer, kernels):
@@ -114,18 +114,18 @@ class Conv1d(Conditioner):
         return defined(m, a, W, b, dilation, mask)
 
     def forward(self, a):
-        return affine(convolution(self.W, self.dilation, a), a, self.b, self.mask)  # (2)
+        return affine(convolution(self.W, self.dilation, a), row(a, self.mask), self.b, self.mask)      # (2)
 
     def jacobian(self, a):
         return masked_jacobian(convolution(self.W, self.dilation, a).jacobian(row(a)), self.mask)       # (3)
 
     def vjp(self, a):
-        correlation = convolution(self.W, self.dilation, a)
+        correlation, a = convolution(self.W, self.dilation, a), row(a, self.mask)
 
         def pullback(h_bar):
-            h_bar = row(masked(h_bar, self.mask))
-            a_bar, W_bar = correlation.pullback(row(a), h_bar)                      # (4)
-            return masked(signal(a_bar), self.mask), {"W": signal(W_bar), **bias_bar(h_bar, self.b)}    # (4)
+            h_bar = row(h_bar, self.mask)
+            a_bar, W_bar = correlation.pullback(a, h_bar)                           # (4)
+            return signal(a_bar, self.mask), {"W": signal(W_bar), **bias_bar(h_bar, self.b)}    # (4)
 
         return affine(correlation, a, self.b, self.mask), pullback                  # (2)
 

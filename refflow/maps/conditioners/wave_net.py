@@ -1,26 +1,26 @@
 r"""Gated convolutions with residual and skip connections, `(H, T) -> (H, T)`: the network of Glow-TTS's couplings.
 
-With `n` layers, `mask` 1 at valid positions and 0 elsewhere, and `c_i` the numbers of layer `i` among the `2 H n` that a network
-makes of the context `c`, 0 without one,
-    x_1 = mask a,   s_0 = 0,   [c_1 ... c_n] = cond(c)                              (1)
-    p_i = in_layer_i(x_i) + c_i at every position                                         (2)
+With the convolutions `f_i` and `q_i` of `n` layers, fields `in_layers` and `res_skips`, with `mask` 1 at valid positions and 0
+elsewhere, and with `c_i` the numbers of layer `i` among the `2 H n` that a network makes of the context `c`, 0 without one,
+    x_1 = mask a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                            (1)
+    p_i = f_i(x_i) + c_i     at every position                                      (2)
     g_i = mask tanh(p_i') sigma(p_i'')                                              (3)
-    r_i = res_skip_i(g_i)                                                                (4)
+    r_i = q_i(g_i)                                                                  (4)
     x_(i+1) = mask (x_i + r_i'),   s_i = s_(i-1) + r_i''       for i < n            (5)
     h = mask (s_(n-1) + r_n)                                                        (6)
 where one prime marks the first half of the channels, two the second, and `sigma` is the logistic sigmoid.  The last layer has
 `H` channels, all others `2 H`.
 
-Jacobians, forwards, with `X_1 = I`, `S_0 = 0` and `A_i`, `B_i` the Jacobians of in_layer_i and res_skip_i:
+Jacobians, forwards, with `X_1 = I`, `S_0 = 0` and `A_i`, `B_i` the Jacobians of `f_i` and `q_i`:
     P_i = A_i X_i,   G_i = mask (diag(dg_i/dp_i') P_i' + diag(dg_i/dp_i'') P_i'')   (7)
     R_i = B_i G_i,   X_(i+1) = mask (X_i + R_i'),   S_i = S_(i-1) + R_i'',   dh/da = mask (S_(n-1) + R_n)      (8)
 and 0 in the columns of invalid positions.
 
 Reverse rule, from the last layer to the first, with every cotangent of a signal 0 at invalid positions:
-    s_bar = h_bar,   r_n_bar = s_bar,   r_i_bar = [x_(i+1)_bar, s_bar] for i < n    (9)
-    g_i_bar = res_skip_i*(r_i_bar),   p_i_bar = (g_i_bar dg_i/dp_i', g_i_bar dg_i/dp_i'')        (10)
-    x_n_bar = in_layer_n*(p_n_bar),   x_i_bar = x_(i+1)_bar + in_layer_i*(p_i_bar) for i < n    (11)
-    c_i_bar = sum_t p_i_bar(t),   c_bar = cond*([c_1_bar ... c_n_bar])              (12)
+    s_bar = h_bar,   r_n_bar = s_bar,   r_i_bar = [x_(i+1)_bar, s_bar]   for i < n       (9)
+    g_i_bar = q_i*(r_i_bar),   p_i_bar = (g_i_bar dg_i/dp_i', g_i_bar dg_i/dp_i'')        (10)
+    x_n_bar = f_n*(p_n_bar),   x_i_bar = x_(i+1)_bar + f_i*(p_i_bar)   for i < n    (11)
+    c_i_bar = sum_t p_i_bar(t),   c_bar = cond*([c_1_bar  ...  c_n_bar])            (12)
 
 Dropout on the pre-activations is part of a layer, `Sequential((convolution, Dropout(...)))`.
 
@@ -130,14 +130,14 @@ class WaveNet(Conditioner):
         return enumerate(zip(self.in_layers, self.res_skips))
 
     def forward(self, a):
-        x, s, (c, _) = a, None, self.conditioned()                                  # (1)
+        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()               # (1)
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)                       # (2)
             x, s = self.stepped(i, x, s, res_skip.forward(masked(gate.h, self.mask)))       # (3) (4)
         return masked(s, self.mask)                                                 # (6)
 
     def jacobian(self, a):
-        x, s, (c, _) = a, None, self.conditioned()
+        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()
         X, S = np.eye(math.prod(a.shape[-2:]), dtype=a.dtype), 0
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)
@@ -153,7 +153,7 @@ class WaveNet(Conditioner):
         return masked_jacobian(S, self.mask)                                        # (8)
 
     def vjp(self, a):
-        x, s, steps, (c, conditioned_pullback) = a, None, [], self.conditioned()    # (1)
+        x, s, steps, (c, conditioned_pullback) = masked(a, self.mask), None, [], self.conditioned()         # (1)
         for i, (in_layer, res_skip) in self.layers():
             p, in_pullback = in_layer.vjp(x)
             gate = Gate(p + c[i], CHANNELS)                                         # (2)

@@ -18,7 +18,7 @@ Source: Salimans & Kingma, arXiv:1602.07868.
 from __future__ import annotations
 
 from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
-from ...core.arrays import masked, masked_jacobian
+from ...core.arrays import masked_jacobian
 from ...core.declarations import Field
 from ...core.sets import nonzero_matrix
 from .conv1d import affine, checked, convolution, defined, output_of, row, signal
@@ -64,19 +64,19 @@ class WeightNormConv1d(Conditioner):
         return convolution(rows.reshape(*rows.shape[:-1], *self.v.shape[-2:]), self.dilation, a)
 
     def forward(self, a):
-        return affine(self.convolution(self.directions(), a), a, self.b, self.mask)         # (2)
+        return affine(self.convolution(self.directions(), a), row(a, self.mask), self.b, self.mask)     # (2)
 
     def jacobian(self, a):
         return masked_jacobian(self.convolution(self.directions(), a).jacobian(row(a)), self.mask)      # (3)
 
     def vjp(self, a):
         directions = self.directions()
-        correlation = self.convolution(directions, a)
+        correlation, a = self.convolution(directions, a), row(a, self.mask)
 
         def pullback(h_bar):
-            h_bar = row(masked(h_bar, self.mask))
-            a_bar, bars = pulled_back(directions, correlation, row(a), h_bar)       # (4)
-            return masked(signal(a_bar), self.mask), {**bars, "v": signal(bars["v"]), **bias_bar(h_bar, self.b)}
+            h_bar = row(h_bar, self.mask)
+            a_bar, bars = pulled_back(directions, correlation, a, h_bar)            # (4)
+            return signal(a_bar, self.mask), {**bars, "v": signal(bars["v"]), **bias_bar(h_bar, self.b)}
 
         return affine(correlation, a, self.b, self.mask), pullback                  # (2)
 
