@@ -57,7 +57,7 @@ class Embedding(Conditioner):
 
     def rows(self, a):
         """The index of each token in the tables of all events, one below the other, or in the one that they share."""
-        tokens = a.astype(np.intp)
+        tokens = np.rint(a).astype(np.intp)         # between whole numbers, where differences are taken, h is constant too
         if self.E.ndim == 2:
             return tokens
         batch = a.shape[:-1]
