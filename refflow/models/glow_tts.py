@@ -407,9 +407,6 @@ def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_f
     group of (3), `factor`: n.  `speakers` and `speaker_channels`: how many, 0 for one voice, and the size of `g`.  `rates` of
     dropout: `GlowTTS`.  Weights are drawn from the Generator `rng`.  ValueError for sizes that do not fit.
     """
-    C = mels * factor
-    if split % 2 or split < 2 or C % split:
-        raise ValueError(f"glow_tts: split must be even and divide mels * factor = {C}, not {split}")
     if (speakers > 0) != (speaker_channels > 0):
         raise ValueError(f"glow_tts: speakers and speaker_channels must both be 0, or neither, not {speakers} and "
                          f"{speaker_channels}")
@@ -418,14 +415,25 @@ def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_f
     log_scale = () if mean_only else (projection(rng, channels, mels, dtype),)
     predictor = duration_network(rng, channels + speaker_channels, duration_filters, kernel, dtype=dtype)
     voices = (voices_of(rng, speakers, speaker_channels, dtype),) if speakers else ()
-    scale = SigmoidScale(offset=2.0, floor=1e-6) if sigmoid_scale else ExpScale()
+    decoder = decoder_of(rng, mels, blocks, hidden, wave_layers, wave_kernel, dilation_rate, sigmoid_scale, split, factor,
+                         speaker_channels, dtype)
+    return GlowTTS(text, mean, log_scale, predictor, voices, decoder, tuple(rates))
+
+
+def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation_rate=1, sigmoid_scale=False, split=4, factor=2,
+               speaker_channels=0, dtype=np.float64):
+    """The decoder: a bijector from latents (mels, J) to a mel (mels, J), with the arguments of `glow_tts`."""
+    C = mels * factor
+    if split % 2 or split < 2 or C % split:
+        raise ValueError(f"glow_tts: split must be even and divide mels * factor = {C}, not {split}")
+    family = affine_family(SigmoidScale(offset=2.0, floor=1e-6) if sigmoid_scale else ExpScale(), ("shift", "scale"))
     stages = []
     for _ in range(blocks):
-        stages += [Pointwise(GlowTTSActNorm(np.zeros(C, dtype)), 2), Pointwise(GroupedLinear(rotation(rng, split, dtype)), 2)]
-        net = wave_net_coupling_network(rng, C // 2, hidden, C, wave_layers, wave_kernel, dilation_rate, speaker_channels, dtype)
-        stages.append(Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale"))))
-    decoder = Inverse(Squeezed(Chain(stages), factor))                              # (2) (3) (4)
-    return GlowTTS(text, mean, log_scale, predictor, voices, decoder, rates)
+        net = wave_net_coupling_network(rng, C // 2, hidden, C, layers, kernel, dilation_rate, speaker_channels, dtype)
+        stages += [Pointwise(GlowTTSActNorm(np.zeros(C, dtype)), 2),                # (2)
+                   Pointwise(GroupedLinear(rotation(rng, split, dtype)), 2),        # (3)
+                   Coupling(masks.channels(masks.halves(C), 2), net, family)]       # (4)
+    return Inverse(Squeezed(Chain(stages), factor))
 
 
 def voices_of(rng, speakers, size, dtype):

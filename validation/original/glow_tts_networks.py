@@ -12,13 +12,15 @@ import numpy as np
 from refflow.core import halves
 from refflow.core.tree import at_path, flatten, nest
 from refflow.maps.conditioners import (BijectorLayer, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, WaveNet,
-                                       duration_network, feed_forward_network, prenet, wave_net_coupling_network)
+                                       duration_network, feed_forward_network, prenet, wave_net_coupling_network,
+                                       with_dropout)
 from refflow.maps.coupling import Coupling, affine_family, masks
-from refflow.maps.elementwise import Affine, ExpScale
+from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
 from .comparison import answered, gradients, judged, nudged, numbers, pair, under
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
+KEEPS = ("keep", "drop", "dropout", "dropmask", "dropout_mask", "mask")       # first words of keys of recorded masks
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -85,26 +87,45 @@ def valid(theirs):
 
 # -- the files --------------------------------------------------------------------------------------------------------
 
+def of_coupling(n, path, prefix="", speakers=False):
+    """Their names of a coupling's network with n layers."""
+    found = normalised(f"{prefix}start", layer(path, 0)) | convolution(f"{prefix}end", layer(path, 2))
+    found |= of_wave_net(n, layer(path, 1), f"{prefix}wn.")
+    return found | (normalised(f"{prefix}wn.cond_layer", (*layer(path, 1), "cond", "0")) if speakers else {})
+
+
+def recorded_keeps(theirs):
+    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout."""
+    keys = [key for key in theirs if key.split("/")[0] in KEEPS]
+    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: (len(key), key))]
+
+
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling and of its wave net alone."""
     C, n, x, mask = config["in_channels"], config["n_layers"], theirs["in/x"], valid(theirs["in/mask"])
     if mask.sum(-1).tolist() != theirs["in/lengths"].tolist():
         raise ValueError("their mask has other lengths")
+    speakers, keeps = config.get("gin", 0), recorded_keeps(theirs)
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
-                                    config["dilation_rate"], config["gin"])
-    names = normalised("start", layer((), 0)) | of_wave_net(n, layer((), 1), "wn.") | convolution("end", layer((), 2))
-    net = filled(net, names, answered("param/", theirs)).at(mask=mask)
-    f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(ExpScale(), ("shift", "scale")))
+                                    config["dilation_rate"], speakers)
+    net = filled(net, of_coupling(n, (), speakers=speakers > 0), answered("param/", theirs)).at(mask=mask)
+    net = with_dropout(net, keeps, config.get("p_dropout", 0.0)) if keeps else net
+    scale = SigmoidScale(offset=2.0, floor=1e-6) if config["sigmoid_scale"] else ExpScale()
+    f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale")))
+    f = f.at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
     (z, log_det), pullback = f.vjp(np.where(mask[:, None], x, 0))
     count = mask.sum() * C
     x_bar, bars = pullback(z / count, np.full(log_det.shape, -1 / count))
     loss = ((z * z).sum() / 2 - log_det.sum()) / count + math.log(2 * math.pi) / 2
-    grad = answered("grad/", theirs)
+    grad, names = answered("grad/", theirs), of_coupling(n, (), speakers=speakers > 0)
     found = {"latents": pair(z, theirs["out/z"]), "log-det": pair(log_det, theirs["out/logdet"]),
              "loss": pair(loss, theirs["out/loss"]), "inverse": pair(f.inverse(z), theirs["out/reverse_of_z"]),
              "gradients of parameters": gradients(by_their_names(bars["net"], names, grad), grad),
              "gradient of data": pair(x_bar, theirs["gradin/x"])}
-    return found | wave_net_alone(net.layers[1], mask, theirs)
+    if speakers:
+        found["gradient of speaker"] = pair(bars["context"][..., None], theirs["gradin/g"])
+        return found
+    return found | (wave_net_alone(net.layers[1], mask, theirs) if "wn/x" in theirs else {})
 
 
 def wave_net_alone(net, mask, theirs) -> dict:
@@ -181,6 +202,8 @@ def of_layer(name, net, names, theirs):
             f"{name}: gradients of parameters": gradients(by_their_names(bars, names, grad), grad)}
 
 
+KINDS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
+         "modules.LayerNorm": small_layers}
 QUANTITIES = {"glowtts_coupling_plain": coupling, "glowtts_duration_predictor": duration_predictor,
               "glowtts_small_layers": small_layers}
 
