@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from refflow.core import tree
 from refflow.core.tree import flatten
 from refflow.fast.speech import SpeechGradient
 from refflow.maps.linear import Pointwise
-from refflow.models import glow_tts as builder
 from refflow.models.alignment import best_path, log_likelihoods
 from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp
 from refflow.testing.pages import equations
@@ -23,7 +22,6 @@ from validation import original
 from validation.original import comparison
 from validation.original import glow_tts as theirs_of
 
-import sys
 MODULE = sys.modules["refflow.models.glow_tts"]
 SMALL = {"channels": 8, "filters": 12, "duration_filters": 7, "layers": 2, "blocks": 2, "hidden": 8, "wave_layers": 2}
 

@@ -57,6 +57,7 @@ from ..maps.elementwise import ExpScale, SigmoidScale
 from ..maps.linear import GroupedLinear, Pointwise
 from ..maps.normalization import GlowTTSActNorm
 from ..maps.shape import Squeezed
+from ..maps.conditioners.speech_networks import Drawn
 from .alignment import best_path, durations, log_likelihoods, path_of
 from .glow_tts_text import projection, text_encoder, text_vjp
 
@@ -324,14 +325,14 @@ def gathered(of_frames, path):
 def mle_vjp(z, mu, q, log_det, path):
     """(mle, pullback); `pullback(mle_bar)` -> (z_bar, log_det_bar, mu_bar, q_bar)."""
     m, s = spread(mu, path), spread(q, path)
-    N, valid = path.sum() * z.shape[1], path.any(1)[:, None]                        # every valid frame is at one position
+    N, valid = int(path.sum()) * z.shape[1], path.any(1)[:, None]                        # every valid frame is at one position
     with np.errstate(all="ignore"):
         r = (z - m) * np.exp(-s)                                                    # (6)
         mle = (s.sum() + np.square(r).sum() / 2 - log_det.sum()) / N + LOG_2_PI / 2         # (7)
 
     def pullback(mle_bar):
         z_bar = mle_bar * r * np.exp(-s) / N                                        # (11)
-        s_bar = np.where(valid, mle_bar * (1 - r * r) / N, 0).astype(z.dtype)       # (12)
+        s_bar = np.where(valid, mle_bar * (1 - r * r) / N, z.dtype.type(0))         # (12)
         log_det_bar = np.full_like(log_det, -mle_bar / N)                           # (12)
         return z_bar, log_det_bar, gathered(-z_bar, path), gathered(s_bar, path)
 
@@ -341,7 +342,7 @@ def mle_vjp(z, mu, q, log_det, path):
 def duration_vjp(w, path, text_mask):
     """(duration, pullback); `pullback(duration_bar)` -> w_bar."""
     y = np.log(w.dtype.type(LEAST) + durations(path).astype(w.dtype))               # (8)
-    apart, I = np.where(text_mask, w - y, w.dtype.type(0)), text_mask.sum()
+    apart, I = np.where(text_mask, w - y, w.dtype.type(0)), int(text_mask.sum())
     return np.square(apart).sum() / I, lambda duration_bar: 2 * duration_bar * apart / I    # (9) (14)
 
 
@@ -430,7 +431,8 @@ def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation
                speaker_channels=0, dtype=np.float64):
     """The decoder: a bijector from latents (mels, J) to a mel (mels, J), with the arguments of `glow_tts`."""
     C = mels * factor
-    if split % 2 or split < 2 or C % split:
+    Drawn("glow_tts", rng, dtype).counts(mels=mels, blocks=blocks, factor=factor, split=split)
+    if split % 2 or C % split:
         raise ValueError(f"glow_tts: split must be even and divide mels * factor = {C}, not {split}")
     family = affine_family(SigmoidScale(offset=2.0, floor=1e-6) if sigmoid_scale else ExpScale(), ("shift", "scale"))
     stages = []
