@@ -11,8 +11,10 @@ import itertools
 
 from ..core import Inverse, tree
 from ..core.tree import nest
+from ..maps.coupling.coupling import MaskedBijector
 from .couplings import Workspace
 from .likelihood import MODES, Line, Sums, first_places, places_of, steps_along
+from .wave_net import TunedNetwork
 
 
 class SpeechGradient:
@@ -38,7 +40,17 @@ class SpeechGradient:
 
     def twin(self, model):
         """The model with a tuned decoder."""
-        return tree.copied(model, decoder=tree.copied(model.decoder, TunedDecoder, gradient=self))
+        squeezed = model.decoder.inner
+        chain = tree.copied(squeezed.inner, stages=tuple(map(tuned, squeezed.inner.stages)))
+        decoder = tree.copied(model.decoder, TunedDecoder, inner=tree.copied(squeezed, inner=chain), gradient=self)
+        return tree.copied(model, decoder=decoder)
+
+
+def tuned(stage):
+    """A coupling with a tuned network, or the stage itself."""
+    if isinstance(stage, MaskedBijector) and TunedNetwork.takes(stage.net):
+        return tree.copied(stage, net=tree.copied(stage.net, TunedNetwork))
+    return stage
 
 
 class TunedDecoder(Inverse):
