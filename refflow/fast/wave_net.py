@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core import halves, tree
 from ..core.arrays import sum_to_shape
 from ..maps.conditioners import Conv1d, Dropout, Sequential, WaveNet, WeightNormConv1d
-from ..maps.conditioners.gated_activation import Gate
 from ..maps.conditioners.weight_norm import Directions
+
+LEAST = 2.0**-30                        # of the lengths that plain formulas take
 
 
 class Columns:
@@ -50,7 +52,9 @@ class Columns:
 
     def wide(self, matrix):
         """The matrix between columns of 0."""
-        return np.pad(matrix, ((0, 0), (self.reach, self.reach)))
+        wide = np.zeros((len(matrix), self.N + 2 * self.reach), matrix.dtype)
+        wide[:, self.reach:self.reach + self.N] = matrix
+        return wide
 
     def offsets(self, K, dilation):
         """The first column that each entry of a kernel reads in a wide matrix."""
@@ -76,6 +80,58 @@ class Columns:
         return wide[:, self.reach:self.reach + self.N]
 
 
+class PlainDirections:
+    """`Directions` by plain formulas, if no square overflows or vanishes."""
+
+    def __init__(self, v, g):
+        self.s = np.sqrt(np.einsum("mn,mn->m", v, v))[:, None]
+        self.moderate = bool(((LEAST < self.s) & (self.s < 1 / LEAST)).all())
+        self.u = v / self.s
+        self.g = g
+
+    def scaled(self, rows):
+        return rows if self.g is None else rows * self.g[:, None]
+
+    def weights(self):
+        return self.scaled(self.u)
+
+    def pullback(self, W_bar):
+        along = np.einsum("mn,mn->m", W_bar, self.u)[:, None]
+        bars = {"v": self.scaled((W_bar - self.u * along) / self.s)}
+        return bars if self.g is None else bars | {"g": along[:, 0]}
+
+
+def directions_of(v, g):
+    """(weights, the pullback of their cotangent)."""
+    plain = PlainDirections(v, g)
+    if plain.moderate:
+        return plain.weights(), plain.pullback
+    careful = Directions(v, g)
+    return careful.weights(), lambda W_bar: careful.pullback(W_bar, 0)
+
+
+class Gate:
+    """tanh a sigma(b) of the two halves of a matrix's rows."""
+
+    def __init__(self, both):
+        a, b = halves(both, 0)
+        t = np.exp(-np.abs(b))
+        self.tanh, u = np.tanh(a), 1 / (1 + t)
+        t *= u
+        above = b > 0
+        self.sigma, self.rest = np.where(above, u, t), np.where(above, t, u)            # sigma(b), sigma(-b)
+        self.h = self.tanh * self.sigma
+
+    def pullback(self, h_bar):
+        bar = np.empty((2 * len(h_bar), h_bar.shape[1]), h_bar.dtype)
+        to_a, to_b = halves(bar, 0)
+        np.multiply(h_bar, self.sigma, out=to_a)
+        np.multiply(to_a, self.tanh, out=to_b)
+        to_b *= self.rest
+        to_a *= 1 - self.tanh * self.tanh
+        return bar
+
+
 class Kernels:
     """The kernels of a convolution as a matrix (M, C K), normalised or not."""
 
@@ -84,8 +140,7 @@ class Kernels:
         self.shape = (layer.v if self.normalised else layer.W).shape
         self.b, self.K, self.dilation = layer.b, self.shape[-1], layer.dilation
         if self.normalised:
-            self.directions = Directions(layer.v.reshape(self.shape[0], -1), layer.g)
-            self.W = self.directions.weights()
+            self.W, self.weights_pullback = directions_of(layer.v.reshape(self.shape[0], -1), layer.g)
         else:
             self.W = layer.W.reshape(self.shape[0], -1)
 
@@ -94,7 +149,7 @@ class Kernels:
         b = {} if self.b is None else {"b": h_bar.sum(1)}
         if not self.normalised:
             return {"W": W_bar.reshape(self.shape)} | b
-        bars = self.directions.pullback(W_bar, 0)
+        bars = self.weights_pullback(W_bar)
         return bars | {"v": bars["v"].reshape(self.shape)} | b
 
     def applied(self, copies):
@@ -102,6 +157,37 @@ class Kernels:
         if self.b is not None:
             h += self.b[:, None]
         return h
+
+
+class TunedConvolution(Conv1d):
+    """A convolution without a batch of kernels, by one product for all sequences."""
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def vjp(self, a):
+        kernels = Kernels(self)
+        columns = Columns(self.mask, len(a), a.shape[-1], kernels.dilation * (kernels.K - 1), a.dtype)
+        A = columns.packed(a) * columns.valid
+        A = A if kernels.K == 1 else columns.copies(columns.wide(A), kernels.K, kernels.dilation)
+
+        def pullback(h_bar):
+            h_bar = columns.packed(h_bar) * columns.valid
+            a_bar = columns.scattered(kernels.W.T @ h_bar, kernels.K, kernels.dilation) * columns.valid
+            return columns.unpacked(a_bar), kernels.bars(h_bar @ A.T, h_bar)
+
+        return columns.unpacked(kernels.applied(A) * columns.valid), pullback
+
+
+def with_tuned_convolutions(net):
+    """A copy of a network with tuned convolutions."""
+    if is_convolution(net):
+        return tree.copied(net, TunedConvolution) if type(net) is Conv1d else net
+    new = {}
+    for (key, *index), component in tree.components(net):
+        found = with_tuned_convolutions(component)
+        new[key] = (*new.get(key, ()), found) if index else found
+    return tree.copied(net, **new) if new else net
 
 
 def convolution_of(layer):
@@ -144,7 +230,7 @@ class TunedNetwork(Sequential):
             wide = columns.wide(x)
             p = kernels.applied(columns.copies(wide, kernels.K, kernels.dilation))
             p = p if factors[i] is None else p * factors[i]
-            gate = Gate(p if wave.context is None else p + np.broadcast_to(c[i][..., 0], (B, len(p)))[columns.owner].T, 0)
+            gate = Gate(p if wave.context is None else p + np.broadcast_to(c[i][..., 0], (B, len(p)))[columns.owner].T)
             g = gate.h * valid
             r = res_skip.applied(g)
             if i < len(into) - 1:

@@ -252,13 +252,11 @@ class GlowTTS(Value):
 
     def at_masks(self, batch):
         """A copy without checks, in the batch's dtype, with masks filled in."""
-        model = self.unchecked(batch.mel.dtype)
-        frames = {"decoder": batch.frame_mask}
-        given = {key: frames.get(key, batch.text_mask) for key in ("encoder", "mean", "durations", "decoder")}
-        parts = {key: tree.replaced(part, {}, None, part.masks_below(mask)) for key, mask in given.items()
-                 for part in (getattr(model, key),)}
-        log_scale = tuple(tree.replaced(part, {}, None, part.masks_below(batch.text_mask)) for part in model.log_scale)
-        return tree.copied(model, log_scale=log_scale, **parts)
+        dtype, text, frames = batch.mel.dtype, batch.text_mask, batch.frame_mask
+        parts = {key: working(getattr(self, key), dtype, text) for key in ("encoder", "mean", "durations")}
+        parts["log_scale"] = tuple(working(part, dtype, text) for part in self.log_scale)
+        parts["speakers"] = tuple(part.unchecked(dtype) for part in self.speakers)
+        return tree.copied(self, checked=False, dtype=dtype, decoder=working(self.decoder, dtype, frames), **parts)
 
     def speaker_vjp(self, speakers):
         """((B, G), pullback) of (1), or (None, a pullback of nothing) without speakers."""
@@ -310,6 +308,18 @@ class GlowTTS(Value):
         mel = mel[..., :mel.shape[-1] // n * n].astype(np.result_type(mel, self.dtype) if strong else self.dtype, copy=False)
         valid = np.arange(mel.shape[-1]) < frames[:, None]
         return Batch(tokens, texts, finite(name, np.where(valid[:, None], mel, mel.dtype.type(0))), frames, speakers)
+
+
+def working(value, dtype, mask):
+    """A copy without checks, in a dtype, with a mask of sequences filled in."""
+    masks = value.masks_below(mask)
+
+    def filled(owner, path, _):
+        own = {key: masks[path] for key, field in owner.own_fields().items() if field.role == "mask"}
+        return {"checked": False, "dtype": dtype} | own
+
+    return tree.mapped(value, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
+                       also=filled)
 
 
 def spread(of_positions, path):

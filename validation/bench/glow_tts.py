@@ -40,6 +40,12 @@ def batch_of(seed=0, dtype="float32", mels=MELS, symbols=SYMBOLS, text=TEXT, fra
 
 
 def refflow_step(threads):
+    from refflow.training import SpeechGradient
+    model, batch, gradient = model_of(), batch_of(), SpeechGradient()
+    return lambda: gradient(model, batch)
+
+
+def page_step(threads):
     model, batch = model_of(), batch_of()
     return lambda: model.loss_vjp(*batch)
 
@@ -226,7 +232,7 @@ def torch_step(threads):
     return lambda: twin.gradient(*batch, path=path)
 
 
-STEPS = {"refflow": refflow_step, "torch": torch_step}
+STEPS = {"refflow": refflow_step, "refflow page": page_step, "torch": torch_step}
 WORKERS = {library: (lambda threads, step=step: timed(step(threads), REPETITIONS)) for library, step in STEPS.items()}
 
 
