@@ -8,9 +8,8 @@ for torch before it is timed, and found again by refflow in every step.
 from __future__ import annotations
 
 import math
-import statistics
 
-from .rounds import timed
+from .rounds import timed, timing_rows
 
 HIDDEN, BLOCKS, LAYERS, BATCH, TEXT, FRAMES, SYMBOLS, MELS = 80, 2, 2, 4, 30, 150, 40, 80
 REPETITIONS = 20
@@ -233,14 +232,6 @@ def torch_step(threads):
 
 
 STEPS = {"refflow": refflow_step, "refflow page": page_step, "torch": torch_step}
-WORKERS = {library: (lambda threads, step=step: timed(step(threads), REPETITIONS)) for library, step in STEPS.items()}
-
-
-def rows(rounds):
-    median, made = statistics.median, []
-    for library in rounds[0]:
-        row = {"library": library, "ms": 1e3 * median(r[library]["wall"] for r in rounds)}
-        for clock, name in (("wall", "refflow's time / its"), ("cpu", "refflow's CPU / its")):
-            row[name] = median(r["refflow"][clock] / r[library][clock] for r in rounds)
-        made.append(row)
-    return made
+WORKERS = {library: (lambda threads, step=step: {"losses and gradients": timed(step(threads), REPETITIONS)})
+           for library, step in STEPS.items()}
+rows = timing_rows
