@@ -46,8 +46,8 @@ def test_int16_comes_back_exactly(tmp_path_factory, k):
 
 
 def test_the_ends_of_the_range(tmp_path):
-    write_wav(tmp_path / "a.wav", np.array([1.0, -1.0, 0.25]), RATE)
-    assert read_wav(tmp_path / "a.wav").tolist() == [1 - 2.0**-15, -1.0, 0.25]
+    write_wav(tmp_path / "a.wav", np.array([1.0, -1.0, 0.25, 0.6 / 2**15]), RATE)
+    assert read_wav(tmp_path / "a.wav").tolist() == [1 - 2.0**-15, -1.0, 0.25, 2.0**-15]
 
 
 @pytest.mark.parametrize("dtype, scale, shift", [(np.uint8, 128, 128), (np.int16, 2**15, 0), (np.int32, 2**31, 0),
