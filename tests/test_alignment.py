@@ -286,6 +286,8 @@ def test_scores_refuse_what_is_not_finite():
     s[1, 2] = -1e5
     with pytest.raises(ValueError, match=r"log_likelihoods: the sum of 6 scores must be finite; scores\[2, 0\] is"):
         log_likelihoods(z, m, s)
+    with pytest.raises(ValueError, match=r"scores\[0, 0\] is nan"):
+        log_likelihoods(z, np.where(np.arange(4) % 2, np.inf, -np.inf) * np.ones((5, 4)), 0 * s)
     z[0, 3] = np.nan
     with pytest.raises(ValueError, match=r"scores\[0, 3\] is nan"):
         log_likelihoods(z, m, 0 * s)

@@ -111,6 +111,19 @@ def test_bad_files(tmp_path, kind):
         read_wav(tmp_path / "bad.wav", RATE)
 
 
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 100))
+def test_damaged_files_are_read_or_refused(tmp_path_factory, changes, less):
+    damaged = bytearray(GOOD[:len(GOOD) - less])
+    for at, byte in changes:
+        damaged[at] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged.wav"
+    path.write_bytes(damaged)
+    try:
+        assert (np.abs(read_wav(path)) <= 1).all()
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_wav(tmp_path / "none.wav")

@@ -46,9 +46,9 @@ def log_likelihoods(z, m, s, text_lengths=None, frame_lengths=None) -> np.ndarra
     shape = (*m.shape[:-2], m.shape[-1], z.shape[-1])
     texts, frames = lengths("log_likelihoods", shape, text_lengths, frame_lengths)
     valid_text, valid_frames = valid(texts, shape[-2])[..., None, :], valid(frames, shape[-1])[..., None, :]
-    b = (np.min(m, -1, initial=np.inf, where=valid_text, keepdims=True) / 2
-         + np.max(m, -1, initial=-np.inf, where=valid_text, keepdims=True) / 2)     # (8)
-    with np.errstate(all="ignore"):                                                 # what overflows is refused below
+    with np.errstate(all="ignore"):                                                 # what is not finite is refused below
+        b = (np.min(m, -1, initial=np.inf, where=valid_text, keepdims=True) / 2
+             + np.max(m, -1, initial=-np.inf, where=valid_text, keepdims=True) / 2)         # (8)
         y, n, s = np.where(valid_frames, z - b, 0), np.where(valid_text, m - b, 0), np.where(valid_text, s, 0)
         p = np.exp(-2 * s)
         own = (s + math.log(2 * math.pi) / 2 + p * n * n / 2).sum(-2)
