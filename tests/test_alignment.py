@@ -147,8 +147,8 @@ BUGS = {"a tie moves": ("np.less(stay, move", "np.less_equal(stay, move"),
         "a position too few": ("min(I, j + 1)", "min(I, j)"),
         "too late to begin": ("max(0, j - slack)", "max(0, j - slack + 1)"),
         "a frame too late": ("range(1, J)", "range(2, J)"),
-        "begins anywhere": ("Q[1] = scores[:, 0, 0]", "Q[1:] = scores[:, :, 0].T"),
-        "the length of a batch": ("moves[frames[b]:, :, b] = False", "pass"),
+        "begins anywhere": ("Q[B:2 * B] = scores[:, 0, 0]", "Q[B:] = scores[:, :, 0].T.ravel()"),
+        "the length of a batch": ("moves[frames[b]:, b::B] = False", "pass"),
         "the first slack": ("(frames - texts).max()", "(frames - texts).min()")}
 
 
@@ -286,6 +286,8 @@ def test_scores_refuse_what_is_not_finite():
     s[1, 2] = -1e5
     with pytest.raises(ValueError, match=r"log_likelihoods: the sum of 6 scores must be finite; scores\[2, 0\] is"):
         log_likelihoods(z, m, s)
+    with pytest.raises(ValueError, match=r"scores\[0, 0\] is nan"):
+        log_likelihoods(z, np.where(np.arange(4) % 2, np.inf, -np.inf) * np.ones((5, 4)), 0 * s)
     z[0, 3] = np.nan
     with pytest.raises(ValueError, match=r"scores\[0, 3\] is nan"):
         log_likelihoods(z, m, 0 * s)

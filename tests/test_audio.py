@@ -46,8 +46,8 @@ def test_int16_comes_back_exactly(tmp_path_factory, k):
 
 
 def test_the_ends_of_the_range(tmp_path):
-    write_wav(tmp_path / "a.wav", np.array([1.0, -1.0, 0.25]), RATE)
-    assert read_wav(tmp_path / "a.wav").tolist() == [1 - 2.0**-15, -1.0, 0.25]
+    write_wav(tmp_path / "a.wav", np.array([1.0, -1.0, 0.25, 0.6 / 2**15]), RATE)
+    assert read_wav(tmp_path / "a.wav").tolist() == [1 - 2.0**-15, -1.0, 0.25, 2.0**-15]
 
 
 @pytest.mark.parametrize("dtype, scale, shift", [(np.uint8, 128, 128), (np.int16, 2**15, 0), (np.int32, 2**31, 0),
@@ -109,6 +109,19 @@ def test_bad_files(tmp_path, kind):
     with pytest.raises(ValueError, match=rf"^read_wav: {tmp_path}/bad.wav {message}"
                        if "samples must be" not in message else rf"^read_wav: {tmp_path}/bad.wav: {message}"):
         read_wav(tmp_path / "bad.wav", RATE)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 100))
+def test_damaged_files_are_read_or_refused(tmp_path_factory, changes, less):
+    damaged = bytearray(GOOD[:len(GOOD) - less])
+    for at, byte in changes:
+        damaged[at] = byte
+    path = tmp_path_factory.getbasetemp() / "damaged.wav"
+    path.write_bytes(damaged)
+    try:
+        assert (np.abs(read_wav(path)) <= 1).all()
+    except ValueError as error:
+        assert str(path) in str(error)
 
 
 def test_a_missing_file_is_missing(tmp_path):

@@ -46,9 +46,9 @@ def log_likelihoods(z, m, s, text_lengths=None, frame_lengths=None) -> np.ndarra
     shape = (*m.shape[:-2], m.shape[-1], z.shape[-1])
     texts, frames = lengths("log_likelihoods", shape, text_lengths, frame_lengths)
     valid_text, valid_frames = valid(texts, shape[-2])[..., None, :], valid(frames, shape[-1])[..., None, :]
-    b = (np.min(m, -1, initial=np.inf, where=valid_text, keepdims=True) / 2
-         + np.max(m, -1, initial=-np.inf, where=valid_text, keepdims=True) / 2)     # (8)
-    with np.errstate(all="ignore"):                                                 # what overflows is refused below
+    with np.errstate(all="ignore"):                                                 # what is not finite is refused below
+        b = (np.min(m, -1, initial=np.inf, where=valid_text, keepdims=True) / 2
+             + np.max(m, -1, initial=-np.inf, where=valid_text, keepdims=True) / 2)         # (8)
         y, n, s = np.where(valid_frames, z - b, 0), np.where(valid_text, m - b, 0), np.where(valid_text, s, 0)
         p = np.exp(-2 * s)
         own = (s + math.log(2 * math.pi) / 2 + p * n * n / 2).sum(-2)
@@ -85,40 +85,50 @@ def marked(path, scores, texts, frames):
     B, I, J = len(path), int(texts.max()), int(frames.max())
     moves = moves_of(scores[:, :I, :J], int((frames - texts).max()))
     for b in np.flatnonzero(frames < J):
-        moves[frames[b]:, :, b] = False
-    at, moves = (texts - 1) * B + np.arange(B), moves.reshape(J, -1)                # (1)
+        moves[frames[b]:, b::B] = False
+    place = (texts - 1) * B + np.arange(B)                                          # (1)
     places = np.empty((J, B), int)
     for j in range(J - 1, -1, -1):
-        places[j] = at
-        np.subtract(at, B, out=at, where=moves[j].take(at))                         # (5) (6)
+        places[j] = place
+        place -= B * moves[j][place]                                                # (5) (6)
     frame, item = np.nonzero(np.arange(J)[:, None] < frames)
     path[item, places[frame, item] // B, frame] = True
 
 
 def moves_of(scores, slack):
-    """(J, I, B): does the best path to (i, j) come from (i - 1, j - 1)?  `slack`: the most frames in excess of an item's text.
+    """(J, I B), at place i B + b: does the best path of item b to (i, j) come from (i - 1, j - 1)?
 
-    Positions that are too early to reach the last one in time, i < j - slack, are left out.  What invalid entries hold can
-    only reach later positions and frames, never the valid ones.
+    `slack`: the most frames in excess of an item's text; positions that are too early to reach the last one in time,
+    i < j - slack, are left out.  What invalid entries hold can only reach later positions and frames, never the valid ones.
     """
     B, I, J = scores.shape
-    moves = np.zeros((J, I, B), bool)
-    last, Q = np.full((2, 1 + I, B), -np.inf, scores.dtype)                         # Q[1 + i]; Q[0] is i = -1
-    Q[1] = scores[:, 0, 0]                                                          # (3)
-    near = np.empty((I, B, BLOCK), scores.dtype)        # some frames in neighbouring memory: a frame of `scores` is scattered
+    moves = np.zeros((J, I * B), bool)
+    last, Q = np.full((2, B + I * B), -np.inf, scores.dtype)                        # the first B places are i = -1
+    Q[B:2 * B] = scores[:, 0, 0]                                                    # (3)
+    v = np.empty((BLOCK, I * B), scores.dtype)
     with np.errstate(all="ignore"):                                                 # of invalid entries
         for j in range(1, J):
             low, high, k = max(0, j - slack), min(I, j + 1), j % BLOCK
             if k == 0 or j == 1:
-                block = slice(j - k, min(J, j - k + BLOCK))
-                kept = slice(low, min(I, block.stop))
-                near[kept, :, :block.stop - block.start] = scores[:, kept, block].transpose(1, 0, 2)
-            last, Q = Q, last
-            stay, move, now = last[low + 1:high + 1], last[low:high], Q[low + 1:high + 1]
+                copy_frames(v, scores, j - k, low)
+            last, Q, low, high = Q, last, low * B, high * B
+            stay, move, now = last[low + B:high + B], last[low:high], Q[low + B:high + B]
             np.less(stay, move, out=moves[j, low:high])
             np.maximum(stay, move, out=now)
-            now += near[low:high, :, k]                                             # (4)
+            now += v[k, low:high]                                                   # (4)
     return moves
+
+
+def copy_frames(v, scores, start, low):
+    """The scores of BLOCK frames from `start` on, at positions from `low` on, to v, (BLOCK, I B).
+
+    In two steps, because a frame of `scores` is scattered over memory: first whole pieces of its rows.
+    """
+    B, I, J = scores.shape
+    stop = min(J, start + BLOCK)
+    kept = slice(low, min(I, stop))
+    near = np.ascontiguousarray(scores[:, kept, start:stop].transpose(1, 0, 2))
+    v.reshape(BLOCK, I, B)[:stop - start, kept] = near.transpose(2, 0, 1)
 
 
 def durations(path) -> np.ndarray:

@@ -42,8 +42,8 @@ LAST_EVENT, PHONEME_EVENT = 0, 7
 WORDS = {
     "determiner": ("the", "a", "every", "this", "that", "one", "our", "her"),
     "adjective": ("small", "bright", "old", "green", "quiet", "heavy", "happy", "young", "strange", "yellow", "cold", "round"),
-    "noun": ("dog", "river", "garden", "teacher", "window", "ship", "child", "mountain", "letter", "village", "bird", "question",
-             "farmer", "judge", "bridge", "house", "song", "measure"),
+    "noun": ("dog", "river", "garden", "teacher", "window", "ship", "child", "mountain", "letter", "village", "bird",
+             "question", "farmer", "judge", "bridge", "house", "song", "measure"),
     "verb": ("sees", "follows", "finds", "watches", "remembers", "loves", "paints", "carries", "changes", "leaves", "reaches",
              "hears"),
     "adverb": ("today", "again", "slowly", "never", "at noon", "with joy", "by chance", "without a word"),
