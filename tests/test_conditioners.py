@@ -99,7 +99,8 @@ def kernels(name, shape, given):
     """Convolutions with a bank of kernels of that shape, with a gain and without, with a bias and without."""
     outputs = shape[-4 if name.endswith("2d") else -3]
     optional = {key: st.one_of(st.none(), matrix(outputs)) for key in PAGES[name].declared if key in ("g", "b")}
-    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, **{key: st.just(v) for key, v in given.items()}, **optional)
+    given = {key: st.just(value) for key, value in given.items()}
+    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, **given, **optional)
 
 
 def sequential(*layers):
