@@ -15,7 +15,7 @@ from refflow.core.tree import flatten
 from refflow.fast.speech import SpeechGradient
 from refflow.maps.linear import Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
-from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp
+from refflow.models.glow_tts import GlowTTS, Keeps, duration_vjp, glow_tts, mle_vjp
 from refflow.testing.pages import equations
 from refflow.training import ClipValue, Noam, TrainingError, fit_speech, recipes
 from validation import original
@@ -220,14 +220,14 @@ def found_by_the_authors():
 def test_durations_that_shape_the_encoder_are_found(monkeypatch):
     right = MODULE.text_vjp
 
-    def attached(encoder, mean, log_scale, durations, tokens, g):
-        (mu, q, w), pullback = right(encoder, mean, log_scale, durations, tokens, g)
+    def attached(encoder, mean, log_scale, durations, tokens):
+        (mu, q, w), pullback = right(encoder, mean, log_scale, durations, tokens)
         x, encoder_pullback = encoder.vjp(tokens)
         _, durations_pullback = durations.vjp(x)
 
         def pulled(mu_bar, q_bar, w_bar):
-            bars, g_bar = pullback(mu_bar, q_bar, w_bar)
-            return bars | {"encoder": tree.added(bars["encoder"], encoder_pullback(durations_pullback(w_bar)[0])[1])}, g_bar
+            bars = pullback(mu_bar, q_bar, w_bar)
+            return bars | {"encoder": tree.added(bars["encoder"], encoder_pullback(durations_pullback(w_bar)[0])[1])}
 
         return (mu, q, w), pulled
 
@@ -449,7 +449,7 @@ def test_starts_as_the_authors_say():
             assert np.allclose(W @ W.T, np.eye(4)) and np.linalg.det(W) > 0
     x = rng.standard_normal((2, 4, 6))
     assert np.isclose(np.linalg.norm(x), np.linalg.norm(model.decoder.at(context=np.ones((2, 5))).inverse(x)))
-    assert np.abs(model.params()["speakers"]["0"]["layers"]["0"]["E"]).max() <= 0.1
+    assert np.abs(model.params()["speakers"]["0"]["E"]).max() <= 0.1
 
 
 def test_the_authors_size():

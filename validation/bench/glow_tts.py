@@ -142,7 +142,8 @@ class Torch:
         return wide[..., middle - w:middle + w + 1]
 
     def durations(self, x, g, mask, keeps):
-        p, rate = self.p["durations"]["layers"], self.model.rates[0]
+        p, rate = self.p["durations"], self.model.rates[0]
+        p = p["layers"] if g is None else p["inner"]["layers"]
         h = x.detach() if g is None else self.torch.cat((x.detach(), g[..., None].expand(-1, -1, x.shape[-1])), 1)
         for i in (0, 4):
             h = self.drop(self.norm(p[str(i + 2)], self.torch.relu(self.conv(p[str(i)], h, mask))), keeps, rate)
@@ -178,7 +179,7 @@ class Torch:
         x, out, n = self.conv(p["0"], a, mask) * mask, 0, len(wave.in_layers)
         c = None
         if g is not None:
-            cond = q["cond"]["0"]
+            cond = q["cond"]["0"]["layers"]["1"]
             c = (g @ (cond["g"][:, None] * cond["v"] / cond["v"].norm(dim=1, keepdim=True)).T + cond["b"])[..., None].chunk(n, 1)
         for i in range(n):
             dilation = wave.in_layers[i].layers[0].dilation
@@ -205,7 +206,7 @@ class Torch:
                        for size, lengths in ((tokens.shape[1], texts), (mel.shape[-1], frames)))
         g = None
         if speakers is not None:
-            g = torch.nn.functional.normalize(self.p["speakers"]["0"]["layers"]["0"]["E"][torch.from_numpy(speakers)])
+            g = torch.nn.functional.normalize(self.p["speakers"]["0"]["E"][torch.from_numpy(speakers)])
         x = self.encoded(torch.from_numpy(tokens), mask, kept[0])
         mu = self.conv(self.p["mean"], x, mask) * mask
         q = self.conv(self.p["log_scale"]["0"], x, mask) * mask if "log_scale" in self.p else torch.zeros_like(mu)
