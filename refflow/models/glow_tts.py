@@ -175,6 +175,7 @@ class GlowTTS(Value):
         mle, mle_pullback = mle_vjp(z, mu, q, log_det, path)
         duration, duration_pullback = duration_vjp(w, path, batch.text_mask)
 
+        @np.errstate(all="ignore")
         def pullback(mle_bar, duration_bar):
             z_bar, log_det_bar, mu_bar, q_bar = mle_pullback(mle_bar)
             mel_bar, decoder_bar = decoder_pullback(z_bar, log_det_bar)
