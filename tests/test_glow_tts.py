@@ -244,13 +244,13 @@ def test_a_log_det_of_all_positions_is_found(monkeypatch):
 
 
 def test_lengths_rounded_up_are_found(monkeypatch):
-    right = GlowTTS.checked
+    right = MODULE.checked_batch
 
-    def rounded_up(self, name, tokens, texts, mel, frames, speakers):
-        batch = right(self, name, tokens, texts, mel, frames, speakers)
+    def rounded_up(*arguments):
+        batch = right(*arguments)
         return batch._replace(frames=np.minimum(batch.frames + 2 * (batch.frames < batch.mel.shape[-1]), batch.mel.shape[-1]))
 
-    monkeypatch.setattr(GlowTTS, "checked", rounded_up)
+    monkeypatch.setattr(MODULE, "checked_batch", rounded_up)
     assert "frames" in found_by_the_authors()
 
 
@@ -412,6 +412,14 @@ def test_without_noise_the_generator_does_not_matter():
     model, (tokens, texts, *_) = of_options("plain")
     first, second = (model.infer(tokens, texts, np.random.default_rng(seed), 0.0).mel for seed in (0, 1))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("named, word", [({"noise_scale": -1.0}, "noise_scale"), ({"length_scale": np.inf}, "length_scale"),
+                                         ({"length_scale": 1e300}, "frames"), ({"tokens": np.full((3, 6), 11)}, "tokens")])
+def test_synthesis_refuses(named, word):
+    model, (tokens, texts, *_) = of_options("plain")
+    with pytest.raises(ValueError, match=f"GlowTTS.infer.*{word}"):
+        model.infer(**{"tokens": tokens, "text_lengths": texts, "rng": np.random.default_rng(0)} | named)
 
 
 def test_synthesis_keeps_the_dtype():
