@@ -2,7 +2,8 @@
 
 Signals (B, C, T) become one matrix (C, N): the sequences one after the other, each up to its last valid position, with as many
 columns of 0 between two of them as a kernel can reach across.  A convolution over the whole batch is then one matrix product
-with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and `weight_norm`.
+with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and
+`weight_norm`.
 """
 
 from __future__ import annotations

@@ -305,8 +305,8 @@ def duration_vjp(w, path, text_mask):
 
 # -- building ---------------------------------------------------------------------------------------------------------
 
-def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3, window=4,
-             block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
+def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3,
+             window=4, block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
              dilation_rate=1, sigmoid_scale=False, split=4, factor=2, speakers=0, speaker_channels=0, rates=(0.1, 0.5, 0.05),
              dtype=np.float64) -> GlowTTS:
     """A Glow-TTS model; the defaults are the authors' run on LJ Speech, with 28.6 million parameters.

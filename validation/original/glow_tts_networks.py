@@ -6,21 +6,22 @@ Their signals are (N, C, T), their masks (N, 1, T); gains of weight normalisatio
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
 from refflow.core import halves
 from refflow.core.tree import at_path, components, flatten, nest, walk
-from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, UnitVector, WaveNet,
-                                       duration_network, feed_forward_network, prenet, wave_net_coupling_network,
-                                       with_dropout)
+from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU,
+                                       UnitVector, WaveNet, duration_network, feed_forward_network, prenet,
+                                       wave_net_coupling_network, with_dropout)
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
 from .comparison import answered, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
-KEEPS = ("keep", "drop", "dropout", "dropmask", "dropout_mask", "mask")       # first words of keys of recorded masks
+KEEPS = ("keep", "drop")             # how words begin that name recorded masks
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -106,9 +107,12 @@ def of_unit_vectors(value, size):
 
 
 def recorded_keeps(theirs):
-    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout."""
-    keys = [key for key in theirs if key.split("/")[0] in KEEPS]
-    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: (len(key), key))]
+    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout.
+
+    A word of a key says that it holds one; numbers in it say which.
+    """
+    keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
+    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
 
 
 def coupling(config, theirs) -> dict:
@@ -171,7 +175,8 @@ def duration_predictor(config, theirs) -> dict:
     """{quantity: Pair} of the duration predictor."""
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
-    net = filled(net, names, answered("param/", theirs)).at(mask=mask)
+    net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
+    net = with_dropout(net, keeps, config["p_dropout"]) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
     target, count = np.where(mask[:, None], np.log(1e-8 + theirs["in/w"]), 0), theirs["in/lengths"].sum()
     x_bar, bars = pullback(2 * (log_w - target) / count)
