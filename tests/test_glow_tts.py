@@ -526,7 +526,8 @@ def test_the_builder_refuses(options, word):
 
 
 @pytest.mark.parametrize("changes, word", [
-    (lambda m: {"decoder": m.decoder.inner}, "decoder"), (lambda m: {"decoder": refflow.Inverse(m.decoder.inner.inner)}, "decoder"),
+    (lambda m: {"decoder": m.decoder.inner}, "decoder"),
+    (lambda m: {"decoder": refflow.Inverse(m.decoder.inner.inner)}, "decoder"),
     (lambda m: {"log_scale": (m.mean, m.mean)}, "log_scale"), (lambda m: {"rates": (0.1, 1.0, 0.1)}, "rates"),
     (lambda m: {"rates": (0.1, 0.5)}, "rates")])
 def test_other_parts_are_refused(changes, word):

@@ -69,7 +69,7 @@ def decoder(config, theirs) -> dict:
                    config.get("n_split", 4), n, speakers).inner
     names, x, grad = of_decoder(config["n_blocks"], config["n_layers"], speakers > 0), theirs["in/x"], answered("grad/", theirs)
     f, T, keeps = filled(f, names, answered("param/", theirs)), x.shape[-1] // n * n, recorded_keeps(theirs)
-    f = glow_tts_networks.with_dropout(f, keeps, config["p_dropout"]) if keeps else f
+    f = glow_tts_networks.with_dropout(f, keeps, glow_tts_networks.rate_of(config)) if keeps else f
     f = f.at(mask=valid(theirs["in/mask"])[:, :T])
     f = of_unit_vectors(f, speakers).at(context=theirs["in/g"][..., 0]) if speakers else f
     (z, log_det), pullback = f.vjp(x[..., :T])

@@ -115,6 +115,14 @@ def recorded_keeps(theirs):
     return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
 
 
+def rate_of(config):
+    """The rate of dropout, whose name differs between their classes."""
+    found = [config[name] for name in ("p_dropout", "p_dropout_dec", "dropout") if name in config]
+    if not found:
+        raise ValueError("there are masks of dropout, but its rate is not given")
+    return found[0]
+
+
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling and of its wave net alone."""
     C, n, x, mask = config["in_channels"], config["n_layers"], theirs["in/x"], valid(theirs["in/mask"])
@@ -124,7 +132,7 @@ def coupling(config, theirs) -> dict:
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
                                     config["dilation_rate"], speakers)
     net = filled(net, of_coupling(n, (), speakers=speakers > 0), answered("param/", theirs)).at(mask=mask)
-    net = with_dropout(net, keeps, config.get("p_dropout", 0.0)) if keeps else net
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     scale = SigmoidScale(offset=2.0, floor=1e-6) if config["sigmoid_scale"] else ExpScale()
     f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale")))
     f = of_unit_vectors(f, speakers).at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
@@ -176,7 +184,7 @@ def duration_predictor(config, theirs) -> dict:
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
     net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
-    net = with_dropout(net, keeps, config["p_dropout"]) if keeps else net
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
     target, count = np.where(mask[:, None], np.log(1e-8 + theirs["in/w"]), 0), theirs["in/lengths"].sum()
     x_bar, bars = pullback(2 * (log_w - target) / count)
