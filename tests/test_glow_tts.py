@@ -13,7 +13,7 @@ import refflow
 from refflow.core import tree
 from refflow.core.tree import flatten
 from refflow.fast.speech import SpeechGradient
-from refflow.fast.wave_net import TunedNetwork
+from refflow.fast.wave_net import Columns, TunedNetwork
 from refflow.maps.conditioners import Conv1d, Sequential, wave_net_coupling_network, with_dropout
 from refflow.maps.linear import Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
@@ -701,3 +701,17 @@ def test_other_networks_are_left_alone():
     net = wave_net_coupling_network(rng, 3, 4, 6, 2, 3)
     wide = net.replace(layers=(Conv1d(np.ones((4, 3, 3))), *net.layers[1:]))
     assert not TunedNetwork.takes(wide) and not TunedNetwork.takes(Sequential((Conv1d(np.ones((6, 3, 1))),)))
+
+
+def test_a_tuned_network_that_forgets_what_is_valid_is_found(monkeypatch):
+    right = Columns.__init__
+
+    def wrong(self, *arguments):
+        right(self, *arguments)
+        self.valid = np.ones_like(self.valid)
+
+    model, batch = of_options("plain")
+    _, bars = model.loss_vjp(*batch)
+    monkeypatch.setattr(Columns, "__init__", wrong)
+    _, tuned = SpeechGradient()(model, batch)
+    assert not all(np.allclose(a, b, rtol=1e-6) for (_, a), (_, b) in zip(flatten(bars), flatten(tuned)))
