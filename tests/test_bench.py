@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten
+from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import glow, memory, realnvp
+from validation.bench import alignment, glow, memory, realnvp
 from validation.bench.rounds import environment, machine, table, timed
 
 
@@ -57,6 +58,14 @@ def test_glow_agrees_with_jax():
     agree(glow.refflow_step(1, 1), glow.jax_step(1, 1), 1e-4)
 
 
+def test_the_compiled_loop_agrees():
+    if "compiled" not in alignment.WORKERS:
+        pytest.skip(alignment.WHAT)
+    best_path = alignment.compiled()
+    for scores, texts, frames in alignment.batches().values():
+        assert (best_path(scores, texts, frames) == refflow_path(scores, texts, frames)).all()
+
+
 def fake(bench):
     """The workers' results, with made-up numbers: refflow takes 1 s, the others 2."""
     def timing(library):
@@ -92,7 +101,8 @@ def test_tables_and_json(name, monkeypatch, capsys):
         assert rows[1]["refflow's time / its"] == 0.5 and rows[1]["refflow's CPU / its"] == 0.25
     else:
         assert [row["case"] for row in rows] == ["one", "two"]
-        assert rows[0]["/ torch"] == 0.5 and rows[0]["CPU / torch"] == 0.25 and rows[0]["torch ms"] == 2000
+        for other in list(bench.WORKERS)[1:]:
+            assert rows[0][f"/ {other}"] == 0.5 and rows[0][f"CPU / {other}"] == 0.25 and rows[0][f"{other} ms"] == 2000
     command.main([name, "--rounds", "1"])
     printed = capsys.readouterr().out.splitlines()
     assert machine() in printed[0] and "threads: 1" in printed[0] and len(printed) == 2 + len(rows)

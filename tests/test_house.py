@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "plot", "testing", "oracle",
-         "peers", "book", "cli"]
+ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "audio", "speech", "plot",
+         "testing", "oracle", "peers", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}
 

@@ -111,15 +111,16 @@ def test_ci_runs_the_sh_blocks():
 
 def test_the_commands_that_documents_name_exist():
     """Of the modules of validation, and of refflow's commands."""
-    command = re.compile(r"python -m (validation\.\w+|refflow [a-z]+)")
+    command = re.compile(r"python -m (validation(?:\.\w+)+|refflow [a-z]+)")
     names = {name for path in DOCUMENTS for name in command.findall(path.read_text(encoding="utf-8"))}
     for name in names:
-        package, name = re.split(r"[. ]", name)
+        package, *parts = re.split(r"[. ]", name)
         if package == "validation":
-            assert (ROOT / package / f"{name}.py").exists() or (ROOT / package / name / "__main__.py").exists(), name
+            path = ROOT.joinpath(package, *parts)
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name
         else:
             with pytest.raises(SystemExit) as ended:
-                parser().parse_args([name, "--help"])
+                parser().parse_args([*parts, "--help"])
             assert ended.value.code == 0, name
 
 

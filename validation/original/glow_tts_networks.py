@@ -6,19 +6,22 @@ Their signals are (N, C, T), their masks (N, 1, T); gains of weight normalisatio
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
 from refflow.core import halves
-from refflow.core.tree import at_path, flatten, nest
-from refflow.maps.conditioners import (BijectorLayer, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, WaveNet,
-                                       duration_network, feed_forward_network, prenet, wave_net_coupling_network)
+from refflow.core.tree import at_path, components, flatten, nest, walk
+from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU,
+                                       UnitVector, WaveNet, duration_network, feed_forward_network, prenet,
+                                       wave_net_coupling_network, with_dropout)
 from refflow.maps.coupling import Coupling, affine_family, masks
-from refflow.maps.elementwise import Affine, ExpScale
+from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
-from .comparison import answered, gradients, judged, nudged, numbers, pair, under
+from .comparison import answered, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
+KEEPS = ("keep", "drop")             # how words begin that name recorded masks
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -85,26 +88,67 @@ def valid(theirs):
 
 # -- the files --------------------------------------------------------------------------------------------------------
 
+def of_coupling(n, path, prefix="", speakers=False):
+    """Their names of a coupling's network with n layers."""
+    found = normalised(f"{prefix}start", layer(path, 0)) | convolution(f"{prefix}end", layer(path, 2))
+    found |= of_wave_net(n, layer(path, 1), f"{prefix}wn.")
+    return found | (normalised(f"{prefix}wn.cond_layer", layer((*layer(path, 1), "cond", "0"), 1)) if speakers else {})
+
+
+def of_unit_vectors(value, size):
+    """The value with networks that take speakers as they are given: in their code somebody else divides by the length."""
+    if type(value) is UnitVector:
+        return Dense(np.eye(size))
+    new = {}
+    for (key, *index), part in components(value):
+        found = of_unit_vectors(part, size)
+        new[key] = (*new.get(key, ()), found) if index else found
+    return value.replace(**new) if any(type(held) is UnitVector for _, held in walk(value)) else value
+
+
+def recorded_keeps(theirs):
+    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout.
+
+    A word of a key says that it holds one; numbers in it say which.
+    """
+    keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
+    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
+
+
+def rate_of(config):
+    """The rate of dropout, whose name differs between their classes."""
+    found = [config[name] for name in ("p_dropout", "p_dropout_dec", "dropout") if name in config]
+    if not found:
+        raise ValueError("there are masks of dropout, but its rate is not given")
+    return found[0]
+
+
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling and of its wave net alone."""
     C, n, x, mask = config["in_channels"], config["n_layers"], theirs["in/x"], valid(theirs["in/mask"])
     if mask.sum(-1).tolist() != theirs["in/lengths"].tolist():
         raise ValueError("their mask has other lengths")
+    speakers, keeps = config.get("gin", 0), recorded_keeps(theirs)
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
-                                    config["dilation_rate"], config["gin"])
-    names = normalised("start", layer((), 0)) | of_wave_net(n, layer((), 1), "wn.") | convolution("end", layer((), 2))
-    net = filled(net, names, answered("param/", theirs)).at(mask=mask)
-    f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(ExpScale(), ("shift", "scale")))
+                                    config["dilation_rate"], speakers)
+    net = filled(net, of_coupling(n, (), speakers=speakers > 0), answered("param/", theirs)).at(mask=mask)
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
+    scale = SigmoidScale(offset=2.0, floor=1e-6) if config["sigmoid_scale"] else ExpScale()
+    f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale")))
+    f = of_unit_vectors(f, speakers).at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
     (z, log_det), pullback = f.vjp(np.where(mask[:, None], x, 0))
     count = mask.sum() * C
     x_bar, bars = pullback(z / count, np.full(log_det.shape, -1 / count))
     loss = ((z * z).sum() / 2 - log_det.sum()) / count + math.log(2 * math.pi) / 2
-    grad = answered("grad/", theirs)
+    grad, names = answered("grad/", theirs), of_coupling(n, (), speakers=speakers > 0)
     found = {"latents": pair(z, theirs["out/z"]), "log-det": pair(log_det, theirs["out/logdet"]),
              "loss": pair(loss, theirs["out/loss"]), "inverse": pair(f.inverse(z), theirs["out/reverse_of_z"]),
              "gradients of parameters": gradients(by_their_names(bars["net"], names, grad), grad),
              "gradient of data": pair(x_bar, theirs["gradin/x"])}
-    return found | wave_net_alone(net.layers[1], mask, theirs)
+    if speakers:
+        found["gradient of speaker"] = pair(bars["context"][..., None], theirs["gradin/g"])
+        return found
+    return found | (wave_net_alone(net.layers[1], mask, theirs) if "wn/x" in theirs else {})
 
 
 def wave_net_alone(net, mask, theirs) -> dict:
@@ -139,7 +183,8 @@ def duration_predictor(config, theirs) -> dict:
     """{quantity: Pair} of the duration predictor."""
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
-    net = filled(net, names, answered("param/", theirs)).at(mask=mask)
+    net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
     target, count = np.where(mask[:, None], np.log(1e-8 + theirs["in/w"]), 0), theirs["in/lengths"].sum()
     x_bar, bars = pullback(2 * (log_w - target) / count)
@@ -181,6 +226,8 @@ def of_layer(name, net, names, theirs):
             f"{name}: gradients of parameters": gradients(by_their_names(bars, names, grad), grad)}
 
 
+KINDS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
+         "modules.LayerNorm": small_layers}
 QUANTITIES = {"glowtts_coupling_plain": coupling, "glowtts_duration_predictor": duration_predictor,
               "glowtts_small_layers": small_layers}
 

@@ -1,0 +1,1 @@
+"""Demonstrations: models trained on data that anyone can make again."""
