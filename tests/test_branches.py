@@ -25,5 +25,6 @@ def test_pages_break_where_their_definitions_branch(f):
 def test_the_certificate_finds_a_planted_break(monkeypatch):
     point = Point(Softsign(), "forward", np.float64(0), np.float64(1), np.float64(1), reason=BREAK)
     assert certify.errors(point)["breaks"] == (0.0, 1.0)
-    monkeypatch.setattr(Softsign, "breaks", lambda self: np.array([0.0, 1.0]))
-    assert certify.errors(point)["breaks"][0] == np.inf
+    for planted in ([0.0, 1.0], [1.0], []):
+        monkeypatch.setattr(Softsign, "breaks", lambda self: np.array(planted))         # noqa: B023
+        assert certify.errors(point)["breaks"][0] == np.inf

@@ -25,7 +25,7 @@ from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
 from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
-from validation.points import belongs
+from validation.points import LIMIT, belongs
 from validation.recorded import decoded, encoded
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
@@ -164,14 +164,15 @@ def test_points_are_the_same_every_time_and_inside():
     for name, side in (("Sigmoid", "inverse"), ("CorrelationCholesky", "forward")):
         first, second = (points(REGISTRY[name], "float32", side) for _ in range(2))
         assert [p.event.tobytes() for p in first] == [p.event.tobytes() for p in second]
-        assert all(belongs(set_of(p.f, side), p.event) and p.event.dtype == np.float32 for p in first)
+        assert all(p.event.dtype == np.float32 for p in first)
+        assert all(belongs(set_of(p.f, side), p.event) for p in first if p.reason != LIMIT)
 
 
 def test_points_cover_the_range():
     events = np.array([float(p.event) for p in points(REGISTRY["Tanh"], "float64", "forward")])
     assert np.min(np.abs(events[events != 0])) == 5e-324 and np.max(np.abs(events)) == 2.0**1000
     assert {0.0, 1.0, -1.0, np.nextafter(1, 0), np.nextafter(1, 2)} <= set(events)
-    images = np.array([float(p.event) for p in points(REGISTRY["Tanh"], "float64", "inverse")])
+    images = np.array([float(p.event) for p in points(REGISTRY["Tanh"], "float64", "inverse") if p.reason != LIMIT])
     assert images.max() == np.nextafter(1, 0) and images.min() == np.nextafter(-1, 0)
 
 
@@ -224,7 +225,7 @@ def test_every_method_is_measured_by_itself(name, method, wrong, quantity, monke
 
 def test_a_value_of_a_fused_method_has_a_row_where_it_differs():
     rows, _ = certified(REGISTRY["Softsign"], "float32", "forward")
-    assert {truth_name(name) for name in rows} == {"forward", "log_det", "jacobian", "vjp.z_bar"}
+    assert {truth_name(name) for name in rows} == {"forward", "log_det", "jacobian", "vjp.z_bar", "breaks"}
     assert all(row["C"] <= row["allowed"] for row in rows.values())
 
 

@@ -39,7 +39,8 @@ def file(tmp_path):
     return write
 
 
-FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain", "support", "source", "certificate"}
+FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain", "support", "source", "certificate",
+         "agrees_to"}
 
 
 def test_list(run):
@@ -52,7 +53,7 @@ def test_list(run):
     pages = {p["name"]: p for p in json.loads(out)}
     assert list(pages) == [*REGISTRY, *MODELS] and all(set(p) == FACTS for p in pages.values())
     assert {p["kind"] for p in pages.values()} >= {"bijector", "conditioner", "density", "model"}
-    assert pages["glow"]["source"] == "arXiv:1807.03039"
+    assert pages["glow"]["source"] == "arXiv:1807.03039" and 0 < pages["glow"]["agrees_to"] <= 1e-9
     assert pages["Tanh"]["event_ndim"] == [0, 0] and pages["Tanh"]["inverse"] == "closed"
     assert pages["CorrelationCholesky"]["event_ndim"] == [1, 2] and pages["Tanh"]["chapter"] == "elementwise"
     assert pages["Dense"]["inverse"] is None and pages["StandardNormal"]["support"] == "real"

@@ -4,6 +4,7 @@ import configparser
 import contextlib
 import inspect
 import io
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from refflow.core.version import VERSION
 from refflow.oracle import adapter
 from refflow.oracle.adapter import KEYS, MISTAKES
 from validation import readme
+from validation.original import AGREEMENT, ALLOWED, agreement
 from validation.readme import GENERATORS, TABLES, TITLES, difference, stale
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +128,16 @@ def test_the_commands_that_documents_name_exist():
 
 # -- what is generated ------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", ["certificate", "pages", "check", "adapter", "findings"])
+def test_the_systems_agree_to_what_is_recorded():
+    """Other machines round differently: the same files, all within the bound, and no difference ten times as large."""
+    recorded, found = json.loads(AGREEMENT.read_text()), agreement()
+    assert recorded.keys() == found.keys()
+    for name, one in found.items():
+        assert (one["model"], one["files"]) == (recorded[name]["model"], recorded[name]["files"])
+        assert one["largest"] <= min(ALLOWED, 10 * recorded[name]["largest"]) and recorded[name]["largest"] <= ALLOWED
+
+
+@pytest.mark.parametrize("name", ["certificate", "pages", "systems", "check", "adapter", "findings"])
 def test_generated_text_is_fresh(name):
     """The text of torch and of training is compared by `.ci/run`, through `validation.readme --check`."""
     assert stale(name) is None

@@ -127,7 +127,7 @@ def errors(point):
 
 def breaks_of(point):
     """{"breaks": C} at a break of a page that says where it breaks: 0 if its definition branches there, and nowhere else."""
-    if point.reason != BREAK or point.side != "forward" or point.event not in point.f.breaks():
+    if point.reason != BREAK or point.side != "forward":
         return {}
     right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist())
     return {"breaks": (0.0 if right else np.inf, 1.0)}

@@ -23,7 +23,7 @@ from refflow.accuracy.drawing import Point
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
-from .points import BINADE, Draw, is_small, points
+from .points import BINADE, LIMIT, Draw, is_small, points
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
@@ -38,7 +38,8 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
     binades = list(Draw(page, dtype, side).moderate_points())
-    small = [point for point in drawn if not point.case and not point.reason.startswith(BINADE) and is_small(point.event)]
+    small = [point for point in drawn if not point.case and is_small(point.event)
+             and not point.reason.startswith(BINADE) and point.reason != LIMIT]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
     step = max(1, len(small) // count)

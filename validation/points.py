@@ -54,7 +54,7 @@ PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
 MODERATE_BINADES, LOSING = (-5, 7), range(2, 6)
 BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
-BREAK, LIMIT = "a break, or a float beside it", "an end of its set: a limit"
+BREAK, LIMIT = "a break", "an end of its set: a limit"
 LIMITS = 9                                          # bijectors whose ends are tried
 SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, evenly
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
@@ -143,7 +143,7 @@ class Draw:
             for number in breaks[self.source.orders((len(breaks),))[:BREAKS_OF_ONE]]:
                 below, above = (np.nextafter(number, self.dtype.type(end)) for end in (-np.inf, np.inf))
                 for event in (below, number, above):
-                    yield from self.point(f, event, wide, "", BREAK)
+                    yield from self.point(f, event, wide, "", BREAK if event == number else "a float beside a break")
 
     def binade_points(self):
         """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends."""

@@ -5,7 +5,7 @@
 
 Tables are files, validation/tables/NAME.md: `pages` and `certificate` read the files that are checked in; `torch` runs
 `refflow check torch` (a minute); `training` and `conditional` run the commands that they show (the extra `data`; minutes).
-Sections of README.md: `check` and `adapter` run the code above them there, `findings` are rows of the table `torch`.
+Sections of README.md: `systems` reads a file that is checked in, `check` and `adapter` run the code above them there, `findings` are rows of the table `torch`.
 
 Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers, if one of them has a decimal
 point or an exponent, may differ by one unit of the last printed place of the coarser one; the width of the spaces
@@ -99,6 +99,15 @@ def pages():
         title = module.__doc__.strip().split("\n")[0].rstrip(".:")
         rows.append([f"[{name}]({path})", chapter(page), page.kind, title])
     return table(["page", "chapter", "kind", "what it is"], rows)
+
+
+def systems():
+    """What the four systems agree to, in a sentence."""
+    found = json.loads((resources.files(refflow) / "oracle" / "agreement.json").read_text(encoding="utf-8"))
+    names = ", ".join(f"{name} {one['largest']:.0e}" for name, one in found.items())
+    files = sum(one["files"] for one in found.values())
+    return ("Four systems are here whole. Their largest relative difference from numbers that the authors' code, or a port of it,\n"
+            f"computed ({files} files, `python -m validation.original --write`): {names}.\n")
 
 
 # -- torch ------------------------------------------------------------------------------------------------------------
@@ -235,7 +244,7 @@ def text_block(text):
 TITLES = {pages: "The pages, in reading order", certificate: "The certificate, the worst quantity of each page",
           torch: "What `refflow check torch` finds", training: "Flows trained on real data, from the command line",
           conditional: "A flow that is given the class"}
-GENERATORS = {make.__name__: make for make in (*TITLES, check, adapter, findings)}
+GENERATORS = {make.__name__: make for make in (*TITLES, systems, check, adapter, findings)}
 
 
 def whole(name, body):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from importlib import resources
 
 from .names import MODELS
+from .. import oracle
 from ..core.registry import REGISTRY, chapter
 from ..maps import load_all
 from ..oracle.check import certified
@@ -33,7 +36,7 @@ def facts(page, quantities) -> dict:
     axes, solver = fact(page, "event_ndim"), fact(page, "solver")
     sets = ("support",) if hasattr(page, "support") else ("domain", "codomain")         # of a density; of a map
     return {"name": page.__name__, "kind": page.kind, "chapter": chapter(page), "event_ndim": axes and list(axes),
-            "inverse": None if solver is None else "solver" if solver else "closed",
+            "inverse": None if solver is None else "solver" if solver else "closed", "agrees_to": None,
             "domain": None, "codomain": None, "support": None, **{key: written(fact(page, key)) for key in sets},
             "source": fact(page, "source") or "", "certificate": errors_of(quantities)}
 
@@ -43,7 +46,13 @@ def of_model(name) -> dict:
     paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])
     unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support"))
     return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
-            "certificate": {}}
+            "certificate": {}, "agrees_to": agreement().get(name)}
+
+
+def agreement() -> dict:
+    """{model: the largest relative difference from numbers computed by its authors' code, or by ports of it}."""
+    text = (resources.files(oracle) / "agreement.json").read_text(encoding="utf-8")
+    return {one["model"]: one["largest"] for one in json.loads(text).values()}
 
 
 def fact(page, name):
@@ -67,11 +76,15 @@ def errors_of(quantities) -> dict:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "inverse", "C", "source")
+HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "inverse", "C", "agrees to", "source")
 
 
 def row(page):
     axes = " -> ".join(map(str, page["event_ndim"] or ["-"]))
     sets = (page["domain"] or page["support"] or "-", page["codomain"] or "-")
     return (page["name"], page["kind"], page["chapter"], axes, *sets, page["inverse"] or "-",
-            largest_error(page["certificate"]), page["source"])
+            largest_error(page["certificate"]), agreed(page["agrees_to"]), page["source"])
+
+
+def agreed(difference):
+    return "-" if difference is None else f"{difference:.0e}"

@@ -17,7 +17,7 @@ from ..maps.index import HOME
 from ..saving import load, save
 from ..training import fit
 
-MODELS = {name: getattr(models, name) for name in models.__all__ if name != "BUILDERS"}
+MODELS = {name: getattr(models, name) for name in models.__all__ if name.islower()}
 OTHERS = {"Flow": Flow, "fit": fit, "load": load, "save": save}
 
 # what other people call it, and what it is here; every name in backticks is one of refflow's

@@ -3,6 +3,7 @@
     python -m validation.original nice            print the largest relative difference of each quantity
     python -m validation.original glow            if a model has several files of numbers, a line for each: its largest, and
     python -m validation.original realnvp         the quantity's name
+    python -m validation.original --write         record the largest difference of each system in refflow/oracle/agreement.json
     python -m validation.original realnvp PATH    the files, or folders of files, instead of those in validation/practice/
     --all                                         every quantity of every file
     --json                                        all of it as JSON
@@ -22,24 +23,46 @@ import json
 import math
 from pathlib import Path
 
+from refflow import oracle
+from validation.recorded import written
+
 from . import glow, glow_tts, nice, realnvp
 from .comparison import ALLOWED, Difference
 
 MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts}
+SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
+           "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
+AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.original", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=sorted(MODELS))
+    parser.add_argument("model", nargs="?", choices=sorted(MODELS))
+    parser.add_argument("--write", action="store_true", help="record what all systems agree to")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files of numbers, or folders of them")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_intermixed_args(arguments)             # options may stand anywhere
+    if chosen.write and chosen.model is None:
+        written(AGREEMENT, json.dumps(agreement(), indent=1) + "\n")
+        return 0
+    if chosen.write or chosen.model is None:
+        parser.error("name a model, or give --write alone")
     found = [answer(MODELS[chosen.model], file) for file in files_of(chosen.model, chosen.paths)]
     print(as_json(chosen.model, found) if chosen.json else "\n".join(table(found, chosen.all)))
     if not found or any("error" in one for one in found):
         return 2
     return int(not all(passes(value) for one in found for value in one["quantities"].values()))
+
+
+def agreement() -> dict:
+    """{system: the model, how many files there are, and the largest relative difference of all their quantities}."""
+    made = {}
+    for system, (name, model) in SYSTEMS.items():
+        found = [answer(MODELS[name], file)["quantities"] for file in MODELS[name].FILES]
+        largest = max(as_difference(value).measure for quantities in found for value in quantities.values())
+        made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}")}
+    return made
 
 
 def files_of(model, paths):
