@@ -414,7 +414,8 @@ def test_a_map_onto_another_half_line_is_caught(monkeypatch):
     f = HalfLine()
     p = points(f, f, (), np.float64)
     LAWS["sets are reached"](f, p)
-    monkeypatch.setattr(HalfLine, "reaching", classmethod(lambda cls, where, like: cls(np.zeros(like.shape), np.ones(like.shape))))
+    upwards = classmethod(lambda cls, where, like: cls(np.zeros(like.shape), np.ones(like.shape)))
+    monkeypatch.setattr(HalfLine, "reaching", upwards)
     with pytest.raises(AssertionError, match="^sets are reached: HalfLine"):
         LAWS["sets are reached"](f, p)
 

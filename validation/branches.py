@@ -1,7 +1,7 @@
 """Where a definition branches, and whether a page's `breaks` say so.
 
-A ball of events that holds a branch point cannot decide the branch, and a ball without one can.  So a definition branches exactly
-at given numbers if small balls around them are undecided, and balls that fill the gaps are decided.
+A ball of events that holds a branch point cannot decide the branch, and a ball without one can.  So a definition branches
+exactly at given numbers if small balls around them are undecided, and balls that fill the gaps are decided.
 """
 
 from __future__ import annotations

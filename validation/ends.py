@@ -36,7 +36,8 @@ def is_end(f, side, event):
 
     Whole numbers only, because another end may itself be rounded; not of a map whose inverse is a solver.
     """
-    if not isinstance(f, Bijector) or f.event_ndim != (0, 0) or f.solver or np.ndim(event) or event != np.trunc(event) or np.isinf(event):
+    scalar = isinstance(f, Bijector) and f.event_ndim == (0, 0) and not np.ndim(event)
+    if not scalar or f.solver or np.isinf(event) or event != np.trunc(event):
         return False
     where = f.domain if side == "forward" else f.codomain
     return bool(np.any(event == where.lower) or np.any(event == where.upper))

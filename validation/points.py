@@ -36,7 +36,8 @@ import itertools
 import numpy as np
 from flint import ctx
 
-from refflow.accuracy.drawing import (OPTIONAL, Point, binade, drawn_event, drawn_fields, example, has_examples, image_shape, set_of,
+from refflow.accuracy.drawing import (OPTIONAL, Point, binade, drawn_event, drawn_fields, example, has_examples, image_shape,
+                                      set_of,
                                       with_cotangents)
 from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
@@ -129,8 +130,9 @@ class Draw:
             f, _ = self.value(False)
             where = set_of(f, self.side)
             for end in (where.lower, where.upper):
-                if is_end(f, self.side, self.cast(end)):
-                    yield self.with_one_of(with_cotangents(Point(f, self.side, self.cast(end), reason=LIMIT), self.source, 1))
+                point = Point(f, self.side, self.cast(end), case="", reason=LIMIT)
+                if is_end(f, self.side, point.event):
+                    yield self.with_one_of(with_cotangents(point, self.source, 1))
 
     def break_points(self):
         """The breaks of drawn bijectors, or their images, and the neighbouring floats; for a scalar page."""
@@ -158,7 +160,7 @@ class Draw:
                     yield from self.point(f, np.asarray(event), wide, "", BINADE if not wide else WIDE_BINADE)
 
     def moderate_points(self):
-        """Points in every moderate binade from every end, most where exponentials are lost beside 1, with moderate parameters."""
+        """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters."""
         for exponent in range(*MODERATE_BINADES):
             f, shape = self.value(False)
             if shape or set_of(f, self.side).rank:

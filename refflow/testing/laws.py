@@ -874,7 +874,7 @@ def named_by(page):
 
 @law("sets are reached")
 def reached(f, p):
-    """The map that a page offers onto a set reaches a member of it, gives members alone, and takes the member back and forth."""
+    """The map that a page offers onto a set reaches a member of it and comes back from there; it gives members alone."""
     for where in named_by(type(f)):
         source = RandomSource(np.random.default_rng(len(p.z)))
         for _ in range(2):
