@@ -37,8 +37,7 @@ import numpy as np
 from flint import ctx
 
 from refflow.accuracy.drawing import (OPTIONAL, Point, binade, drawn_event, drawn_fields, example, has_examples, image_shape,
-                                      set_of,
-                                      with_cotangents)
+                                      set_of, with_cotangents)
 from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
 from refflow.core.declarations import Field, Plain
