@@ -8,11 +8,14 @@ import time
 import numpy as np
 import pytest
 
-from refflow import Affine, Chain, DenseLinear, Independent, Softplus, Tanh
+from refflow import ActNorm, Affine, Chain, DenseLinear, Independent, Inverse, Pointwise, Softplus, Tanh
 from refflow.core import Array, Bijector, bijector, positive, real, sets
 from refflow.core.values import rebuild
-from refflow.testing.laws import LAWS, REJECTED, run_laws
+from refflow.maps.conditioners import BijectorLayer
+from refflow.testing.conditioner_laws import OWN, NetworkPoints, run_network_laws, without_padding
+from refflow.testing.laws import LAWS, REJECTED, Broken, run_laws
 from refflow.accuracy.points import Points
+from refflow.accuracy.valid import AtValid
 from refflow.testing.strategies import saturated
 
 NUMBERS = itertools.count()
@@ -303,6 +306,79 @@ def test_bug_is_caught(law, healthy, bug, fields, shape):
     assert str(raised.value).startswith(f"{law}: {bug.__name__}: ")
 
 
+# -- masks of sequences -----------------------------------------------------------------------------------------------
+
+PADDING = "padding changes nothing"
+
+
+def every_position(self, log_det):
+    return log_det.shape[-1]
+
+
+def the_first_mask_for_all(self, log_det):
+    return self.mask.reshape(-1, self.mask.shape[-1])[0].sum().astype(log_det.dtype)
+
+
+def padding_is_left(self, vectors, like):
+    return vectors.swapaxes(-1, -2)
+
+
+def log_dets_everywhere(self, per_position):
+    return per_position
+
+
+def sees_its_right_neighbour(self, event, side):
+    vectors = self._vectors(event)
+    return vectors + np.roll(vectors, -1, -2)
+
+
+# (healthy page, mutant, inner, what the law says of the mutant)
+PADDED = [
+    (Pointwise, mutant(Pointwise, _count=every_position), ActNorm, "log_det with a batch of masks"),
+    (Pointwise, mutant(Pointwise, _count=the_first_mask_for_all), ActNorm, "log_det with a batch of masks"),
+    (Pointwise, mutant(Pointwise, _image=padding_is_left), ActNorm, "is not 0 at invalid positions"),
+    (Pointwise, mutant(Pointwise, _at_valid=log_dets_everywhere), Bend, "log_det with a batch of masks"),
+    (Pointwise, mutant(Pointwise, _members=sees_its_right_neighbour), ActNorm, "of the sequence without its padding"),
+]
+
+
+def masked(page, inner, dtype=np.float64):
+    return AtValid(page(build(inner, AFFINE_OF[inner], dtype), 2, [True, True, False]), (2, 3))
+
+
+AFFINE_OF = {Bend: AFFINE, ActNorm: {"bias": [0.5, -1.0], "scale": [2.0, 0.25]}}
+
+
+@pytest.mark.parametrize("healthy, bug, inner, message", PADDED)
+def test_bug_of_a_mask_is_caught(healthy, bug, inner, message):
+    g, f = masked(healthy, inner), masked(bug, inner)
+    LAWS[PADDING](g, points(g, g, (4,), np.float64))
+    with pytest.raises(AssertionError, match=f"^{PADDING}: AtValid: .*{message}"):
+        LAWS[PADDING](f, points(g, f, (4,), np.float64))
+
+
+def test_padding_that_is_not_cleared_is_caught():
+    """A composition that does not say which component meets its events first."""
+    f = masked(Pointwise, ActNorm).inner
+    g, broken = (AtValid(page(f), (2, 3)) for page in (Inverse, mutant(Inverse, in_turn=lambda self, side: [])))
+    LAWS[PADDING](g, points(g, g, (4,), np.float64))
+    with pytest.raises(AssertionError, match=f"^{PADDING}: AtValid: raised ValueError: Mutant.*must be finite"):
+        LAWS[PADDING](broken, points(g, broken, (4,), np.float64))
+
+
+def test_a_network_that_reads_padding_is_caught():
+    rng = np.random.default_rng(2024)
+    for page, broken in ((Pointwise, False), (mutant(Pointwise, _members=sees_its_right_neighbour), True),
+                         (mutant(Pointwise, _image=padding_is_left), True)):
+        net = BijectorLayer(masked(page, ActNorm).inner)
+        a, h_bar = (without_padding(net, rng.standard_normal((8, 2, 3))) for _ in range(2))
+        if broken:
+            with pytest.raises(Broken):
+                OWN[PADDING](net, NetworkPoints(net, a, h_bar))
+        else:
+            run_network_laws(net, NetworkPoints(net, a, h_bar))
+
+
 @pytest.mark.parametrize("dtype", (np.float32, np.float64), ids=lambda d: d.__name__)
 @pytest.mark.parametrize("healthy, fields, shape", [(Bend, AFFINE, (2,)), (Chain, STAGES, ()), (Tanh, {}, ()),
                                                     (Softplus, {}, ()), (DenseLinear, ROTATION, (2,))])
@@ -319,7 +395,7 @@ def test_mutation_alone_breaks_nothing():
 
 
 def test_every_law_has_a_bug():
-    assert {law for law, *_ in BUGS} == set(LAWS)
+    assert {law for law, *_ in BUGS} | {PADDING} == set(LAWS)
 
 
 def test_all_broken_laws_are_reported_by_name():

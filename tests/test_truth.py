@@ -405,3 +405,13 @@ def test_a_subnormal_intermediate_counts_with_its_spacing():
     z = 2.0**-1000
     assert kappa(1.0) == kappa(1.0, False) == 2 * 2.0**48
     assert kappa(z) / kappa(z, False) > 2.0**28 and kappa(z) == pytest.approx(2.0**100 * 2.0**-1021, rel=1e-6)
+
+
+def test_derivatives_of_a_subnormal_exponential_share_its_relative_error():
+    """d/dz of 2^100 exp(z) is computed from the rounded exp(z): a spacing of it moves both by 2^100 spacings."""
+    def definition(m, z, **fields):
+        return 2.0**100 * numbered(m, m.exp(z), exponential=True)
+
+    found = forward_truth(Problem(definition, {}), -740.0)
+    for name in ("forward", "jacobian"):
+        assert float(found[name].kappa[0]) == pytest.approx(2.0**100 * 2.0**-1021, rel=1e-6)

@@ -24,10 +24,12 @@ from flint import arb
 from refflow.core import Bijector
 from refflow.core.declarations import Child, Field
 from refflow.core.tree import flatten
+from refflow.accuracy.valid import is_masked, valid_entries
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
-from .balls import ball
-from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, norm
+from .balls import ball, level_of, mid_ball
+from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, nest, norm
+from .truth import flatten as flattened
 
 
 class Bound:
@@ -115,13 +117,76 @@ def charted(f, p, shape):
 
 def truth_at_z(f, z, x_bar=None, log_det_bar=None):
     z = np.asarray(z)
+    if is_masked(f):
+        return Valid(f, z.shape).forward_truth(z, x_bar, log_det_bar)
     return forward_truth(charted(f, problem(f), z.shape), z, x_bar, log_det_bar, z.dtype)
 
 
 def truth_at_x(f, x, z_bar=None, log_det_bar=None):
     x = np.asarray(x)
+    if is_masked(f):
+        return Valid(f, tuple(f.input_shape(x.shape))).inverse_truth(x, z_bar, log_det_bar)
     p = charted(f, problem(f), f.input_shape(x.shape))
     return inverse_truth(p, x, z_bar, log_det_bar, f.inverse(x), x.dtype)
+
+
+# -- masks of sequences -----------------------------------------------------------------------------------------------
+
+class Valid:
+    """The problem of a masked map in the entries at valid positions; all others are 0 in the truth, whatever they hold.
+
+    ValueError if the definition gives anything but 0 there.
+    """
+
+    def __init__(self, f, shape):
+        self.f, self.shapes = f, (tuple(shape), tuple(f.output_shape(shape)))
+        self.where = [valid_entries(f, shape) for shape in self.shapes]
+        p = problem(f)
+
+        def definition(m, entries, **fields):
+            z = [m.mpf(0)] * int(np.prod(shape))
+            for i, entry in zip(self.where[0], entries):
+                z[i] = entry
+            x = flattened(p.definition(m, nest(z, shape), **fields))[0]
+            if any(level_of(v) or mid_ball(v) != 0 for i, v in enumerate(x) if i not in self.where[1]):
+                raise ValueError("the definition is not 0 at invalid positions")
+            return [x[i] for i in self.where[1]]
+
+        self.problem = replace(p, definition=definition, inverse_definition=None)
+
+    def entries(self, event, side):
+        return None if event is None else np.ravel(event)[self.where[side]]
+
+    def forward_truth(self, z, x_bar, log_det_bar):
+        bar = self.entries(x_bar, 1)
+        return self.with_zeros(forward_truth, self.entries(z, 0), bar, log_det_bar, z.dtype)
+
+    def inverse_truth(self, x, z_bar, log_det_bar):
+        claim = self.entries(self.f.inverse(x), 0)
+        return self.with_zeros(inverse_truth, self.entries(x, 1), self.entries(z_bar, 0), log_det_bar, claim, x.dtype)
+
+    def with_zeros(self, truth, *given):
+        try:
+            return self.placed(truth(self.problem, *given))
+        except TruthNotFound as partly:
+            raise TruthNotFound(str(partly), self.placed(partly.settled)) from None
+
+    def placed(self, found):
+        """Quantities of the valid entries as quantities of whole events."""
+        sides = {"forward": (1,), "jacobian": (1, 0), "vjp.z_bar": (0,), "inverse": (0,), "inverse_vjp.x_bar": (1,)}
+        return {name: self.placed_quantity(q, sides[name]) if name in sides else q for name, q in found.items()}
+
+    def placed_quantity(self, q, sides):
+        where = np.ix_(*(self.where[side] for side in sides))
+        whole = {}
+        for name in ("value", "kappa"):
+            entries = np.full([int(np.prod(self.shapes[side])) for side in sides], arb(0), object)
+            entries[where] = np.array(getattr(q, name), object).reshape(entries[where].shape)
+            whole[name] = entries.ravel().tolist()
+        if q.normwise:
+            whole["kappa"] = q.kappa[:1] * len(whole["value"])
+        shape = self.shapes[sides[0]] if len(sides) == 1 else tuple(int(np.prod(self.shapes[side])) for side in sides)
+        return replace(q, shape=shape, **whole)
 
 
 # -- kinds without an inverse -----------------------------------------------------------------------------------------

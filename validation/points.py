@@ -56,10 +56,11 @@ SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
 SMALL_IMAGE = 8                                     # entries up to which an image with more channels gets cotangents too
+SMALL_SEQUENCE = 18                                 # the same for a sequence of few positions
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 100, "moderate": 120},
-          "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 100},
+          "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 100, "moderate": 100},
           "density": {"scalar": 400, "structured": 400, "image": 400}, "scale": {"scalar": 600, "structured": 600},
           "parametrisation": {"structured": 400}}
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
@@ -75,7 +76,8 @@ def points(page, dtype, side) -> list[Point]:
 
 def is_small(event):
     """Does an event have few enough entries for cotangents?"""
-    return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim == 3 and event.size <= SMALL_IMAGE
+    few = max(event.shape[-1:] if event.ndim == 2 else event.shape, default=1) <= LARGEST_WITH_COTANGENT
+    return few and (event.ndim != 2 or event.size <= SMALL_SEQUENCE) or event.ndim == 3 and event.size <= SMALL_IMAGE
 
 
 class Draw:

@@ -124,16 +124,21 @@ class Handing:
         self.count += 1
         return value * self.inputs.factors[self.count - 1]
 
-    def numbered(self, value):
-        """A numbered intermediate: if it is subnormal its rounding is a spacing, held by an input of 0 with that size."""
+    def numbered(self, value, exponential=False):
+        """A numbered intermediate: if it is subnormal its rounding is a spacing, held by an input of 0 with that size.
+
+        For an exponential the input is the relative error, which its derivatives share.
+        """
         limits, size = np.finfo(self.inputs.dtype), abs(mid_ball(constant(value)))
         if not 0 < size < ball(limits.tiny):
             return value
         if self.subnormal == len(self.inputs.offsets):
             self.inputs.offsets += self.inputs.add(f"subnormal {self.subnormal}", 0.0)[0]
-            self.inputs.sizes[len(self.inputs.values) - 1] = 2 * ball(limits.tiny)          # the spacing, in units of rounding
+            spacing = 2 * ball(limits.tiny)                                         # in units of rounding
+            self.inputs.sizes[len(self.inputs.values) - 1] = spacing / size if exponential else spacing
         self.subnormal += 1
-        return value + self.inputs.offsets[self.subnormal - 1]
+        offset = self.inputs.offsets[self.subnormal - 1]
+        return value * (1 + offset) if exponential else value + offset
 
 
 class Inputs:

@@ -17,7 +17,7 @@ from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field, Plain, bind, letter_of, size_of
 
 SIDES = {"forward": 0, "inverse": 1}
-MATRICES = 10                   # for a page with a matrix, whose scales multiply: 2^+-10 at most, or half the spread
+MATRICES = 10                   # for a page with a square matrix, whose scales multiply: 2^+-10 at most, or half the spread
 OPTIONAL = 0.7                  # the share of cases in which an optional field is present
 
 
@@ -66,7 +66,8 @@ def image_shape(f, side, shape):
 
 def spread_of(page, spread):
     """The spread of a page's fields: their numbers lie in 2^-spread to 2^spread."""
-    matrix = any(isinstance(field, Field) and field.set.rank == 2 for field in page.declared.values())
+    matrix = any(isinstance(field, Field) and field.set.rank == 2 and len(set(field.shape[-2:])) == 1
+                 for field in page.declared.values())
     return min(spread // 2, MATRICES) if matrix else spread
 
 

@@ -49,6 +49,19 @@ def sum_to_shape(bar, shape):
     return bar if bar.shape == tuple(shape) else np.broadcast_to(bar, shape).copy()
 
 
+def masked(values, mask):
+    """Values (*batch, C, T), set to 0 at the invalid positions of a mask (*batch, T); unchanged if there is no mask."""
+    return values if mask is None else np.where(mask[..., None, :], values, values.dtype.type(0))
+
+
+def masked_jacobian(J, mask):
+    """dh/da, (*batch, M T, C T), set to 0 in the rows and columns of the invalid positions of a mask (*batch, T)."""
+    if mask is None:
+        return J
+    rows, columns = (np.tile(mask, n // max(1, mask.shape[-1])) for n in J.shape[-2:])
+    return np.where(rows[..., None] & columns[..., None, :], J, J.dtype.type(0))
+
+
 def parts(events):
     """Parts of an array of events, each of at most AT_ONCE numbers, or of one event."""
     count = max(1, AT_ONCE // max(1, math.prod(events.shape[1:])))

@@ -45,8 +45,9 @@ def checked_event(self, given, side):
     """
     name, letter = type(self).__name__, self.letters[side]
     event, _ = as_floating(f"{name}: {letter}", given)
-    dtype = np.result_type(event.dtype, self.dtype or event.dtype)
-    event = event.astype(dtype, copy=False)
+    whole = (self.codomain if side else self.domain).whole
+    dtype = np.result_type(event.dtype if not whole else self.dtype or event.dtype, self.dtype or event.dtype)
+    event = event if whole else event.astype(dtype, copy=False)
     core = checked_shape(self, event, side)
     original = event.shape
     try:

@@ -36,6 +36,7 @@ class Set:
     `anchor`: the simplest member, a number for all entries or a function of a shape.
     `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
+    `whole`: its members are whole numbers, the same in every dtype: they do not decide the dtype of what is computed.
     `free`: for a shape, marks the entries that are not 0 in every member; None if all entries are such.
     """
 
@@ -54,6 +55,7 @@ class Set:
     thin: bool = False
     biject_to: str | None = None
     free: Callable | None = None
+    whole: bool = False
 
     def __call__(self, *shape, default=None) -> Field:
         return Field(self, shape, default=default)
@@ -190,6 +192,15 @@ nonnegative = Set("nonnegative", "must be finite and >= 0", positive.outside_clo
                   lower=0.0, anchor=1.0, biject_to="HalfLine")
 
 
+def below(count):
+    """The whole numbers 0 .. count - 1."""
+    def outside(v):
+        return ~((v >= 0) & (v < count) & (v == np.floor(v)))
+
+    return Set(f"below({count})", f"must be a whole number from 0 to {count - 1}", outside, outside,
+               lambda source, shape, dtype, low, high: source.choices(shape, count).astype(dtype), spare=no_room, whole=True)
+
+
 # -- vectors ----------------------------------------------------------------------------------------------------------
 
 def residual_bound(terms, count):
@@ -270,6 +281,7 @@ def not_all_zero(name, rank):
 
 
 nonzero_vector, nonzero_bank = not_all_zero("nonzero_vector", 1), not_all_zero("nonzero_bank", 3)
+nonzero_matrix = not_all_zero("nonzero_matrix", 2)
 
 
 # -- matrices ---------------------------------------------------------------------------------------------------------

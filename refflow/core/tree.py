@@ -111,13 +111,16 @@ def mapped(value, exchange, state=None, into=None, also=None, path=(), made=None
     return made[known]
 
 
-def replaced(value, new, context=None):
-    """A copy of a value, without checks, with the arrays of {path: array} in place of its own, and another context."""
-    def contexts(value, path, _):
+def replaced(value, new, context=None, masks=None):
+    """A copy of a value, without checks, with the arrays of {path: array} in place of its own, another context, and other
+    masks, {path: mask} as `masks_below` gives them.
+    """
+    def filled(value, path, _):
+        given = {"context": context, "mask": masks and masks[path]}
         roles = {key: field.role for key, field in value.own_fields().items()}
-        return {key: context for key, role in roles.items() if role == "context" and context is not None}
+        return {key: given[role] for key, role in roles.items() if role and given[role] is not None}
 
-    return mapped(value, lambda path, field, array, _: new.get(path, array), also=contexts)
+    return mapped(value, lambda path, field, array, _: new.get(path, array), also=filled)
 
 
 def remade(value, exchange, path=(), made=None):

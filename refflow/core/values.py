@@ -243,14 +243,34 @@ class Value:
                            also=lambda value, path, _: {"checked": False, "dtype": dtype})
 
     def at(self, **filled):
-        """The value with `context=` and `mask=` filled in, in itself and in every component, by the roles of their fields."""
+        """The value with `context=` and `mask=` filled in, in itself and in every component, by the roles of their fields.
+
+        A component gets the mask that `mask_inside` of what holds it gives.
+        """
         unknown = set(filled) - set(ROLES)
         if unknown:
             raise ValueError(f"{type(self).__name__}: at() fills context and mask, not {sorted(unknown)[0]!r}")
         if not any(field.role in filled for _, owner in tree.walk(self) for field in owner.own_fields().values()):
             raise ValueError(f"{type(self).__name__}: neither it nor a component declares {' or '.join(filled)}")
-        return tree.remade(self, lambda path, owner: {key: filled[field.role] for key, field in owner.own_fields().items()
-                                                      if field.role in filled})
+        masks = self.masks_below(filled["mask"]) if "mask" in filled else {}
+
+        def fields(path, owner):
+            given = {key: field.role for key, field in owner.own_fields().items() if field.role in filled}
+            return {key: masks[path] if role == "mask" else filled[role] for key, role in given.items()}
+
+        return tree.remade(self, fields)
+
+    def mask_inside(self, mask):
+        """The mask of sequences (*batch, T) that its components get where it gets `mask`; None if they meet single positions."""
+        return mask
+
+    def masks_below(self, mask):
+        """{path: the mask at which a value and each of its components stand}."""
+        masks = {(): mask if mask is None else np.asarray(mask)}
+        for path, owner in tree.walk(self):
+            inner = None if masks[path] is None else owner.mask_inside(masks[path])
+            masks |= {path + here: inner for here, _ in tree.components(owner)}
+        return masks
 
     def needs(self, role):
         """Does it, or a component, declare a field with the role "context" or "mask" that `at` has not yet filled in?"""

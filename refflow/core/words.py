@@ -32,9 +32,12 @@ def handed(m, value):
     return m.handed(value) if hasattr(m, "handed") else value
 
 
-def numbered(m, value):
-    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding."""
-    return m.numbered(value) if hasattr(m, "numbered") else value
+def numbered(m, value, exponential=False):
+    """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding.
+
+    The derivatives of an exponential are computed from its rounded value, and share its relative error.
+    """
+    return m.numbered(value, exponential) if hasattr(m, "numbered") else value
 
 
 class Cases:
@@ -45,6 +48,11 @@ class Cases:
 
     def __get__(self, value, page):
         return self.make()
+
+
+def zero_where_invalid(m, channels, mask):
+    """Channels of a sequence, nested lists (C, T), with 0 at the invalid positions of a mask (T,); as they are without one."""
+    return channels if mask is None else [[v if valid else m.mpf(0) for v, valid in zip(row, mask)] for row in channels]
 
 
 def log_2(like):

@@ -11,13 +11,15 @@ import pickle
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, bijector, child
-from ..core.boundary import LETTERS
+from ..core import Bijector, Conditioner, RandomSource, bijector, child
+from ..core.arrays import masked
 from ..core.declarations import Child, Field
 from ..core.tree import arrays, flatten
+from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
 from ..accuracy.points import Points, forward_derivatives
+from ..accuracy.valid import AtValid, at_valid, is_masked
 from .strategies import SPREAD, DrawnSource
 
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
@@ -36,6 +38,9 @@ class AsMap(Bijector):
 
     event_ndim = property(lambda self: self.net.event_ndim)
     domain = codomain = property(lambda self: self.net.domain)
+
+    def meets_first(self, side):
+        return self.net, side
 
     def output_shape(self, shape):
         return self.net.output_shape(shape)
@@ -64,10 +69,15 @@ class NetworkPoints(Points):
 
     chart = None
 
-    def __init__(self, net, a, h_bar):
+    def __init__(self, net, a, h_bar, f=None):
         batch = a.shape[:1]
-        super().__init__(AsMap(net), a, h_bar, np.zeros_like(a), np.zeros(batch, a.dtype))
+        super().__init__(f or AsMap(net), a, h_bar, np.zeros_like(a), np.zeros(batch, a.dtype))
         self.net = net
+
+    def at_valid(self):
+        """The points of the map of valid entries, if the net has a mask."""
+        f, _ = at_valid(self.f, self.event_in)
+        return self if f is self.f else NetworkPoints(self.net, f.taken(self.z, 0), f.taken(self.x_bar, 1), f)
 
     @property
     def interior(self):
@@ -77,13 +87,18 @@ class NetworkPoints(Points):
 def network_points(draw, net, dtype, count=16, spread=9):
     """Events of magnitude 2^-spread to 2^(spread+1), and cotangents.
 
-    If the net does not fix the size: vectors of 3 entries, or images of 2 x 2 positions with the net's channels.
+    If the net does not fix the size: vectors of 3 or 4 entries, or images of 2 x 2 positions with the net's channels.
     """
-    letters = net.event_shape or LETTERS[net.event_ndim[0]]
-    shape = net.fixed_shape or tuple(net.dims.get(letter, 3 if len(letters) == 1 else 2) for letter in letters)
+    shape = event_shapes(net, (3, 4) if net.event_ndim[0] == 1 else (2,))[0]
     source = DrawnSource(draw)
-    a = source.signed((count, *shape), -spread, spread).astype(dtype)
-    return NetworkPoints(net, a, source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype))
+    a = net.domain.draw(source, (count, *shape), dtype, spread)
+    h_bar = source.signed((count, *net.output_shape(shape)), -SPREAD, SPREAD).astype(dtype)
+    return NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar))
+
+
+def without_padding(net, sequences):
+    """Sequences (*batch, C, T) with 0 at the positions that the net's mask calls invalid."""
+    return masked(sequences, net.held("mask")[0]) if is_masked(net) else sequences
 
 
 def law(name):
@@ -99,12 +114,12 @@ def run_network_laws(net, points) -> dict:
 
     Raises AssertionError with one line for each law that is broken.
     """
-    tally, broken = {}, []
+    tally, broken, valid = {}, [], points.at_valid()
     for name in SHARED:
         if name in DIFFERENCES and not net.smooth and (list(net.components()) or name.startswith("Taylor")):
             continue        # a kink may lie anywhere; a single page has it at 0, and no event is near 0
         try:
-            counted = LAWS[name](points.f, points)
+            counted = LAWS[name](valid.f, valid)
         except AssertionError as error:
             broken.append(str(error))
             continue
@@ -139,7 +154,8 @@ def dependence(net, p):
     h = flat(net.forward(p.z), p.batch)
     for j in np.flatnonzero(~pattern.all(0)):
         a = p.z.copy()
-        flat(a, p.z.shape[:1])[:, j] = 1 - a.reshape(len(a), -1)[:, j]
+        others = net.domain.draw(RandomSource(np.random.default_rng(j)), a.shape, a.dtype) if net.domain.whole else 1 - a
+        flat(a, p.z.shape[:1])[:, j] = others.reshape(len(a), -1)[:, j]
         changed = np.zeros(p.batch + pattern.shape, bool)
         changed[..., j] = flat(net.forward(a), p.batch) != h
         denied(net, "h changes", changed & ~pattern)
@@ -177,6 +193,49 @@ def singles(net, p):
             room = np.max(room, initial=0) if p.normwise else room
             expect(value.shape == expected[name][i].shape and np.all(error <= room),
                    f"{name} of event {i} alone is off by {np.max(error, initial=0):.3g}; {net!r}")
+
+
+@law("padding changes nothing")
+def padding(net, p):
+    """Whatever stands at invalid positions of a and h_bar, all results are bitwise the same; h and a_bar are 0 there.
+
+    A page itself ignores cotangents there, as a further layer may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
+    positions come first, the sequence cut to them gives the same without a mask.
+    """
+    if not is_masked(net):
+        return
+    valid = p.at_valid()
+    f, mask, kept = valid.f, net.held("mask")[0], np.arange(len(p.z)) % 2 == 0
+    clean = results(net, p.z, p.x_bar)
+    for junk in (np.nan, np.inf, -np.inf, np.finfo(p.dtype).max):
+        found = results(net, f.placed(valid.z, 0, junk), f.placed(valid.x_bar, 1, junk))
+        for name, value in clean.items():
+            same(f"{name}, padded with {junk}", (found[name],), (value,))
+    with np.errstate(all="ignore"):
+        bars = [net.unchecked(p.dtype).vjp(p.z.astype(p.dtype))[1](h_bar.astype(p.dtype))
+                for h_bar in (p.x_bar, f.placed(valid.x_bar, 1, np.nan))]
+    given, ignored = ([a_bar, *(bar for _, bar in flatten(params_bar))] for a_bar, params_bar in bars)
+    same("cotangents inside a network", ignored, given)
+    batched = results(net.at(mask=kept[:, None] & mask), p.z, p.x_bar)
+    rooms = {"h": (1, valid.forward_sensitivities[0]), "a_bar": (0, valid.forward_derivatives["event"])}
+    for name, (side, sensitivity) in rooms.items():
+        expected, room = f.taken(clean[name], side), 2 * unit(p, sensitivity.kappa)
+        expect(np.array_equal(f.placed(expected, side), clean[name]), f"{name} is not 0 at invalid positions; {net!r}")
+        expect(not batched[name][~kept].any(), f"{name} is not 0 without valid positions; {net!r}")
+        close(valid, f"{name} with a batch of masks", f.taken(batched[name], side), expected, room, kept)
+        if mask[:mask.sum()].all():
+            a, h_bar = (entries.reshape(len(entries), *shape[:-1], -1) for entries, shape in
+                        ((valid.z, p.event_in), (valid.x_bar, p.event_out)))
+            cut = results(net.at(mask=None), a, h_bar)[name]
+            close(valid, f"{name} of the sequence without its padding", flat(cut, p.batch), expected, room)
+
+
+def results(net, a, h_bar):
+    """The results of all methods, by name."""
+    h, pullback = net.vjp(a)
+    a_bar, params_bar = pullback(h_bar)
+    bars = {f"{'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
+    return {"h": h, "forward": net.forward(a), "jacobian": net.jacobian(a), "a_bar": a_bar} | bars
 
 
 @law("any layout")
@@ -239,7 +298,7 @@ def bad_parameters(net, p):
 @law("bad events are refused")
 def bad_events(net, p):
     """NaN, infinity, a wrong shape or dtype, of the event or the cotangent: ValueError with class and argument."""
-    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == p.z.size - 1, value, p.z) for value in (np.nan, np.inf)]
+    bad = [np.where(np.arange(p.z.size).reshape(p.z.shape) == last_read(p), value, p.z) for value in (np.nan, np.inf)]
     if net.event_ndim[0]:
         bad.append(np.zeros(()))
     if net.fixed_shape:
@@ -254,6 +313,12 @@ def bad_events(net, p):
     for h_bar in (np.zeros((len(p.z) + 1, *p.event_out)), *wrong_dtypes(p.x_bar)):
         message = refusal(lambda: pullback(h_bar), f"a cotangent of shape {h_bar.shape}, {h_bar.dtype}")    # noqa: B023
         expect(type(net).__name__ in message and "h_bar" in message, f"it names neither: {message}")
+
+
+def last_read(p):
+    """The flat index of the last entry of all events that the net may read."""
+    f = p.at_valid().f
+    return p.z.size - p.size_in + (f.where(0)[-1] if isinstance(f, AtValid) else p.size_in - 1)
 
 
 def leaf_pages(pages):

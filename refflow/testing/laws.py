@@ -12,6 +12,7 @@ import copy
 import functools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from ..core.compose import contains
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
+from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives
+from ..accuracy.valid import AtValid
 
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
@@ -556,6 +559,93 @@ def outputs(f, p):
         found |= dict(zip(("inverse fused z", "inverse fused log_det"), f.inverse_and_log_det(p.inner_x)))
         found |= {f"inverse {'.'.join(path)}_bar": bar for path, bar in flatten(params_bar)}
     return found
+
+
+# -- sequences with a mask --------------------------------------------------------------------------------------------
+
+EVENTS_OF_X = ("forward", "x of vjp", "fused x", "x_bar")
+EVENTS_OF_Z = ("z_bar", "inverse", "inverse z", "inverse fused z")
+
+
+@law("padding changes nothing")
+def padding(f, p):
+    """Whatever stands at invalid positions, NaN or the largest number, all results are bitwise the same, and 0 there.
+
+    A page itself ignores cotangents there, as a further stage of a chain may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
+    positions come first, the sequence cut to them gives the same without a mask.
+    """
+    if not isinstance(f, AtValid):
+        return
+    clean = outputs(f.inner, padded(f, p, 0))
+    for junk in (np.nan, np.inf, -np.inf, np.finfo(p.dtype).max):
+        found = outputs(f.inner, padded(f, p, junk))
+        for name, value in clean.items():
+            same(f"{name}, padded with {junk}", (found[name],), (value,))
+    for side, names in ((1, EVENTS_OF_X), (0, EVENTS_OF_Z)):
+        outside = np.ones(int(np.prod(f.event_shape_of(side))), bool)
+        outside[f.where(side)] = False
+        for name in set(names) & set(clean):
+            expect(not flat(clean[name], p.batch)[:, outside].any(), f"{name} is not 0 at invalid positions; {f.inner!r}")
+    for name, given, ignored in zip(("vjp", "inverse_vjp"), inside(f, p, 0), inside(f, p, np.nan)):
+        same(f"cotangents of {name} inside a chain", ignored, given)
+    same("the map of valid entries", (f.taken(clean["fused x"], 1), clean["fused log_det"]), (p.x, p.log_det))
+    every_other = np.arange(len(p.z)) % 2 == 0
+    mask = f.inner.held("mask")[0]
+    batched = outputs(f.inner.at(mask=every_other[:, None] & mask), padded(f, p, np.nan))
+    as_alone(f, p, "with a batch of masks", at_valid_entries(f, batched), every_other)
+    cut, shape = f.inner.at(mask=None), f.event_shape_of(0)
+    if mask[:mask.sum()].all() and fits(cut, (*shape[:-1], int(mask.sum()))):
+        as_alone(f, p, "of the sequence without its padding", outputs(cut, padded(f, p, None)), np.ones(len(p.z), bool))
+
+
+def inside(f, p, junk):
+    """[the cotangents that f's own pullback and its inverse's give, with something at invalid positions of the image's]."""
+    view, clean, dirty = f.inner.unchecked(p.dtype), padded(f, p, 0), padded(f, p, junk)
+    asked = [(view.vjp, clean.z, dirty.x_bar)] + ([(view.inverse_vjp, clean.inner_x, dirty.z_bar)] if p.interior.any() else [])
+    with np.errstate(all="ignore"):
+        found = [method(event)[1](bar.astype(p.dtype), p.log_det_bar.astype(p.dtype)) for method, event, bar in asked]
+    return [[event_bar, *(bar for _, bar in flatten(params_bar))] for event_bar, params_bar in found]
+
+
+def padded(f, p, junk):
+    """The points as sequences with something at invalid positions; if this is None, as sequences without these positions."""
+    def sequences(entries, side):
+        shape = f.event_shape_of(side)
+        return entries.reshape(*entries.shape[:-1], *shape[:-1], -1) if junk is None else f.placed(entries, side, junk)
+
+    x = sequences(p.inner_x, 1) if p.interior.any() else None
+    return SimpleNamespace(z=sequences(p.z, 0), x_bar=sequences(p.x_bar, 1), z_bar=sequences(p.z_bar, 0), inner_x=x,
+                           log_det_bar=p.log_det_bar, interior=p.interior)
+
+
+def at_valid_entries(f, found):
+    sides = dict.fromkeys(EVENTS_OF_X, 1) | dict.fromkeys(EVENTS_OF_Z, 0)
+    return {name: f.taken(value, sides[name]) if name in sides else value for name, value in found.items()}
+
+
+def as_alone(f, p, what, found, kept):
+    """The map of valid entries gives the results of the events that are kept; the others give 0."""
+    of_x, of_log_det = p.forward_sensitivities
+    claims = [("forward", p.x, of_x.kappa), ("log_det", p.log_det, of_log_det.kappa),
+              ("z_bar", p.claims["event"], p.forward_derivatives["event"].kappa)]
+    bars = [("", p.claims, p.forward_derivatives)]
+    if p.interior.any():
+        (z, log_det), (of_z, of_inverse) = f.inverse_and_log_det(p.inner_x), p.inverse_sensitivities
+        claims += [("inverse", z, of_z.kappa), ("inverse log_det", log_det, of_inverse.kappa),
+                   ("x_bar", p.inverse_claims["event"], p.inverse_derivatives["event"].kappa)]
+        bars += [("inverse ", p.inverse_claims, p.inverse_derivatives)]
+    for name, expected, kappa in claims:
+        given = flat(found[name], p.batch)
+        expect(not given[~kept].any(), f"{name} {what} is not 0 without valid positions; {f.inner!r}")
+        close(p, f"{name} {what}", given, flat(expected, p.batch), 2 * unit(p, kappa), kept)
+    for prefix, own, derivatives in bars:
+        for path, given in flatten(f.params()):
+            name, shape = f"{prefix}{'.'.join(path[1:])}_bar", np.shape(dict(flatten(p.own[0].params()))[path])
+            each, kappa = (a.reshape(shape)[kept].astype(np.float64) for a in (own[path], derivatives[path].kappa))
+            total, room, size = (summed(a, given.shape) for a in (each, 2 * unit(p, kappa), np.abs(each)))
+            error, room = distance(found[name], total), room + (len(p.z) + each.size / max(1, given.size)) * p.u * size
+            error, room = (np.linalg.norm(error), np.linalg.norm(room)) if p.normwise else (error, room)
+            expect(np.all(error <= room), f"{name} {what} is off by {np.max(error, initial=0):.3g}; {f.inner!r}")
 
 
 # -- a value ----------------------------------------------------------------------------------------------------------

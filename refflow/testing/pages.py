@@ -65,12 +65,17 @@ def lacks(page) -> list[str]:
 
 def of_bijector(page):
     found = derivative(page)
-    if writes(page, "output_shape") and not has_components(page):
+    if writes(page, "output_shape") and not has_components(page) and not keeps_shapes(page):
         found += [f"no {part}, although its shapes differ" for part in RESHAPING if not writes(page, part)]
         found += ["no chart, although its dimensions differ"] if resizing(page) and not writes(page, "chart") else []
     if page.domain is None or page.codomain is None:
         found.append("no domain or codomain")
     return found
+
+
+def keeps_shapes(page):
+    """Is one rule for both sides, `input_shape = output_shape`?"""
+    return inspect.unwrap(page.input_shape) is inspect.unwrap(page.output_shape)
 
 
 def resizing(page):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ..accuracy.drawing import drawn_fields, event_shapes, example, has_examples, plain_choices
 from ..accuracy.points import Points, nets_of, stays_inside
+from ..accuracy.valid import at_valid
 from ..core import Source
 
 POINTS = 32
@@ -18,6 +19,7 @@ SIZES = (1, 2, 3, 4)
 SPREAD = 6                      # parameters and cotangents: 2^-6 to 2^6
 EVENT_SPREAD = 9                # events: 2^-9 to 2^9, about 1e-3 to 1e3
 MARGIN = 2.0**-18               # an image moved by this much stays inside: it has not saturated, even in float32
+LOST = 2.0**-20                 # a slope that is smaller beside a shift is lost in differences
 THIN = 2.0**-12                 # the smallest entry of a structured image, for the same reason
 MODERATE = 2.0**100             # images beyond this, or below its reciprocal, are left to the certificate
 BYTES = 3
@@ -79,11 +81,13 @@ def value_of(source, page, dtype, batch=POINTS, spread=SPREAD):
 
 
 def steep(f):
-    """Is a constant slope not MODERATE?  With small events the image would not show it."""
+    """Is a constant slope not MODERATE, or lost beside a shift?  With small events the image would not show it."""
     if not getattr(f, "constant_log_det", False) or f.normwise or not f.domain.entrywise:
         return False
-    slopes = np.abs(f.astype(np.float64).jacobian(f.domain.plainest(event_shapes(f, SIZES)[0])))
-    return bool(np.any((slopes > MODERATE) | (slopes < 1 / MODERATE) & (slopes != 0)))
+    g, event = f.astype(np.float64), f.domain.plainest(event_shapes(f, SIZES)[0])
+    slopes = np.abs(g.jacobian(event))
+    shifts = np.abs(g.forward(event)).reshape(*slopes.shape[:-1], 1)
+    return bool(np.any((slopes > MODERATE) | (slopes < np.maximum(1 / MODERATE, LOST * shifts)) & (slopes != 0)))
 
 
 # -- points -----------------------------------------------------------------------------------------------------------
@@ -106,10 +110,11 @@ def points_of(source, f, dtype, count, event_shape):
 
 @st.composite
 def drawn(draw, page, dtype=np.float64, count=POINTS):
-    """(bijector of a page, its points)."""
+    """(bijector of a page, its points); if it has a mask, the map of its valid entries."""
     source = DrawnSource(draw)
     f, shapes = value_of(source, page, dtype, count)
-    return f, points_of(source, f, dtype, count, source.choice(shapes))
+    f, shape = at_valid(f, source.choice(shapes))
+    return f, points_of(source, f, dtype, count, shape)
 
 
 def events_of(source, f, dtype, count, shape):

@@ -22,10 +22,10 @@ import json
 import math
 from pathlib import Path
 
-from . import glow, nice, realnvp
+from . import glow, glow_tts, nice, realnvp
 from .comparison import ALLOWED, Difference
 
-MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow}
+MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts}
 
 
 def main(arguments=None) -> int:
@@ -46,7 +46,8 @@ def files_of(model, paths):
     """The names of the files in validation/practice/, or the files of the model among these paths."""
     if not paths:
         return MODELS[model].FILES
-    return [file for path in paths for file in (sorted(path.glob(f"{model}_*.npz")) if path.is_dir() else [path])]
+    prefix = getattr(MODELS[model], "PREFIX", model)
+    return [file for path in paths for file in (sorted(path.glob(f"{prefix}_*.npz")) if path.is_dir() else [path])]
 
 
 def answer(module, file) -> dict:

@@ -27,6 +27,9 @@ class BijectorLayer(Conditioner):
     event_ndim = property(lambda self: self.f.event_ndim)
     normwise = property(lambda self: self.f.normwise)
 
+    def meets_first(self, side):
+        return self.f, side
+
     def output_shape(self, shape):
         return self.f.output_shape(shape)
 

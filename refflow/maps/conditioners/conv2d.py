@@ -70,14 +70,15 @@ def border(size, image, dtype):
 class Convolution:
     """(2) with kernels W, shared, or one for each event of the batch.
 
-    `forward(a)` -> h without b; `pullback(a, h_bar)` -> (a_bar, W_bar).
+    `forward(a)` -> h without b; `pullback(a, h_bar)` -> (a_bar, W_bar).  With padding "zeros" the columns of the kernels may
+    stand `dilation` apart.
     """
 
-    def __init__(self, W, padding):
-        self.W, self.padding, self.size = W, padding, W.shape[-2:]
+    def __init__(self, W, padding, dilation=1):
+        self.W, self.padding, self.size, self.dilation = W, padding, W.shape[-2:], dilation
         self.has_border = padding != "zeros" and self.size != (1, 1)
         self.kernels = W[..., :-1, :, :] if padding == "edge" and self.has_border else W    # (3) (4)
-        self.correlation = Correlation(self.kernels)
+        self.correlation = Correlation(self.kernels, dilation)
 
     def border_kernels(self):
         """E, (M, I J)."""
@@ -113,14 +114,14 @@ class Convolution:
         return a_bar, np.concatenate((k_bar, E_bar), -3)                            # (8)
 
     def jacobian(self, a):
-        k, (H, W), (I, J) = self.kernels, a.shape[-2:], self.size
-        (M, C), p, q = k.shape[-4:-2], (I - 1) // 2, (J - 1) // 2
+        k, (H, W), (I, J), d = self.kernels, a.shape[-2:], self.size, self.dilation
+        (M, C), p, q = k.shape[-4:-2], (I - 1) // 2, d * (J - 1) // 2
         J_a = np.zeros((*a.shape[:-3], M, H, W, C, H, W), k.dtype)
         for i in range(I):
             for j in range(J):
-                y, x = (np.arange(max(0, -step), min(n, n - step)) for n, step in ((H, i - p), (W, j - q)))
+                y, x = (np.arange(max(0, -step), min(n, n - step)) for n, step in ((H, i - p), (W, d * j - q)))
                 y, x = np.ix_(y, x)
-                J_a[..., y, x, :, y + i - p, x + j - q] = k[..., i, j]              # (5)
+                J_a[..., y, x, :, y + i - p, x + d * j - q] = k[..., i, j]          # (5)
         return J_a.reshape(*a.shape[:-3], M * H * W, C * H * W)
 
 

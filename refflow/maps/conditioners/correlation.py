@@ -1,14 +1,15 @@
 r"""Cross-correlation of images with a bank of kernels: the linear part of convolutional layers.
 
-With `a` of `(C, H, W)`, kernels `k` of `(M, C, I, J)` and `a = 0` outside the image, "same" padding,
-    h_m(y, x) = sum_c sum_ij k_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2       (1)
+With `a` of `(C, H, W)`, kernels `k` of `(M, C, I, J)`, whose entries stand `d` apart in `x`, the dilation, and `a = 0` outside
+the image, "same" padding,
+    h_m(y, x) = sum_c sum_ij k_mcij a_c(y + i - p, x + d j - q),   p = (I-1)//2,   q = (d (J-1))//2       (1)
 `G(a)` holds the `I J` shifted copies of each channel, a row for each `(c, i, j)` and a column for each position; `K` is the
 matrix `(M, C I J)` of the kernels, row by row:
     h = K G(a)                                                                      (2)
 one matrix product, whose adjoint adds the shifted copies up again:
     a_bar = G*(K^T h_bar),   K_bar = h_bar G(a)^T                                   (3)
 Each position that `h_m` reads from `a_c` is one to which `a_c` contributes, so the adjoint of (1) is also a correlation, with
-    k'_cmij = k_{m,c,I-1-i,J-1-j},   p' = I-1-p = I//2,   q' = J//2                   (4)
+    k'_cmij = k_{m,c,I-1-i,J-1-j},   p' = I-1-p,   q' = d (J-1) - q                   (4)
 and, with `K'` for the matrix `(C, M I J)` of `k'`,
     a_bar = K' G(h_bar),   h = G*(K'^T a),   K'_bar = a G(h_bar)^T                  (5)
 `G` multiplies its argument's size by `I J`: (2) and (3) are used if `C <= M`, (4) and (5) if `M < C`, so that copies are
@@ -28,17 +29,20 @@ COLUMNS = 512                                   # of G(a) in a block, if one ima
 
 
 class Correlation:
-    """(1) for images (*batch, C, H, W); `kernels` (M, C, I, J), or (*batch, M, C, I, J) with the full batch.
+    """(1) for images (*batch, C, H, W); `kernels` (M, C, I, J), or (*batch, M, C, I, J) with the full batch; `dilation` d.
 
     `forward(a)` -> h; `pullback(a, h_bar)` -> (a_bar, kernels_bar), kernels_bar summed over the batch if they have none.
     """
 
-    def __init__(self, kernels):
+    def __init__(self, kernels, dilation=1):
         *self.batch, M, C, I, J = kernels.shape
-        self.size, self.first, self.few_in = (I, J), ((I - 1) // 2, (J - 1) // 2), C <= M   # (1)
+        self.size, self.dilation, self.few_in = (I, J), dilation, C <= M
+        self.more = I - 1, dilation * (J - 1)                                       # rows and columns beyond the image
+        p, q = (n // 2 for n in self.more)                                          # (1)
+        self.first = p, q
         if not self.few_in:
             kernels = turned(kernels)                                               # (4)
-            self.first = I // 2, J // 2                                             # (4)
+            self.first = self.more[0] - p, self.more[1] - q                         # (4)
         self.outputs = M
         self.wide, self.narrow = (M, C) if self.few_in else (C, M)
         self.K = kernels.reshape(math.prod(self.batch), self.wide, self.narrow * I * J)     # (2) (5)
@@ -74,25 +78,25 @@ class Correlation:
         """G of (2), (C I J, n H W), of images (n, C, H, W)."""
         if self.size == (1, 1):
             return columns(block)
-        (n, C, H, W), (I, J), (p, q) = block.shape, self.size, self.first
-        padded = np.zeros((C, n, H + I - 1, W + J - 1), block.dtype)
+        (n, C, H, W), (I, J), (p, q), d = block.shape, self.size, self.first, self.dilation
+        padded = np.zeros((C, n, H + self.more[0], W + self.more[1]), block.dtype)
         padded[:, :, p:p + H, q:q + W] = block.swapaxes(0, 1)
         copies = np.empty((C, I, J, n, H, W), block.dtype)
         for i in range(I):
             for j in range(J):
-                copies[:, i, j] = padded[:, :, i:i + H, j:j + W]
+                copies[:, i, j] = padded[:, :, i:i + H, d * j:d * j + W]
         return copies.reshape(C * I * J, n * H * W)
 
     def scattered(self, copies, out):
         """G*, the adjoint of `gathered`, into `out`."""
         if self.size == (1, 1):
             return into(out, copies)
-        (n, C, H, W), (I, J), (p, q) = out.shape, self.size, self.first
+        (n, C, H, W), (I, J), (p, q), d = out.shape, self.size, self.first, self.dilation
         copies = copies.reshape(C, I, J, n, H, W)
-        padded = np.zeros((C, n, H + I - 1, W + J - 1), copies.dtype)
+        padded = np.zeros((C, n, H + self.more[0], W + self.more[1]), copies.dtype)
         for i in range(I):
             for j in range(J):
-                padded[:, :, i:i + H, j:j + W] += copies[:, i, j]
+                padded[:, :, i:i + H, d * j:d * j + W] += copies[:, i, j]
         out[...] = padded[:, :, p:p + H, q:q + W].swapaxes(0, 1)
 
     def blocks(self, *images, owners=()):

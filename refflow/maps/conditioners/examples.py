@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conv1d import Conv1d
 from .conv2d import Conv2d
 from .dense import Dense
 from .gelu import GELU
@@ -27,6 +28,11 @@ def dense(source, rows, columns, high=0):
 def convolution(source, outputs, inputs):
     """A convolution with kernels of 1 x 1 pixels."""
     return Conv2d(weights(source, (outputs, inputs, 1, 1)), weights(source, (outputs,)))
+
+
+def signal_convolution(source, outputs, inputs, size):
+    """A convolution of signals with kernels of `size` entries."""
+    return Conv1d(weights(source, (outputs, inputs, size)), weights(source, (outputs,)))
 
 
 def activation(source):

@@ -31,6 +31,9 @@ class Residual(Conditioner):
     normwise = property(lambda self: self.inner.normwise)
     smooth = property(lambda self: self.inner.smooth)
 
+    def meets_first(self, side):
+        return self.inner, side
+
     def output_shape(self, shape):
         out = tuple(self.inner.output_shape(shape))
         if out != shape:

@@ -58,6 +58,11 @@ class Sequential(Conditioner):
         """(layer, the number of axes of the event that it does not see)."""
         return list(zip(self.layers, lifts(self.layers)))
 
+    def meets_first(self, side):
+        """The layer that sees whole events first on a side; a scalar map leaves every entry in its place."""
+        layers = [layer for layer in self.layers if layer.event_ndim != (0, 0)]
+        return (layers[-side], side) if layers else None
+
     def next_shape(self, i, layer, lift, shape):
         """The shape after a layer."""
         if lift:
@@ -69,6 +74,7 @@ class Sequential(Conditioner):
 
     event_ndim = property(lambda self: (self.layers[0].event_ndim[0] + self.lifted()[0][1],
                                         self.layers[-1].event_ndim[1] + self.lifted()[-1][1]))
+    domain = property(lambda self: self.layers[0].domain)
     normwise = property(lambda self: any(layer.normwise for layer in self.layers))
     smooth = property(lambda self: all(layer.smooth for layer in self.layers))
 

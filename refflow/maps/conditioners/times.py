@@ -25,6 +25,9 @@ class Times(Conditioner):
     normwise = property(lambda self: self.net.normwise)
     smooth = property(lambda self: self.net.smooth)
 
+    def meets_first(self, side):
+        return self.net, side
+
     def output_shape(self, shape):
         return self.net.output_shape(shape)
 

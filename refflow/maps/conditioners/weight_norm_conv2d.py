@@ -35,6 +35,17 @@ def as_rows(bank):
     return bank.reshape(*bank.shape[:-3], math.prod(bank.shape[-3:]))
 
 
+def pulled_back(directions, convolution, a, h_bar):
+    """(a_bar, {"v": v_bar, "g": g_bar}) of a convolution whose kernels have these directions."""
+    a_bar, W_bar = convolution.pullback(a, h_bar)
+    k = 0
+    if not np.abs(W_bar).max(initial=0) < np.sqrt(np.finfo(W_bar.dtype).max):
+        k = int(np.frexp(np.abs(h_bar).max())[1] + np.frexp(np.abs(a).max())[1])
+        _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))                     # (5)
+    bars = directions.pullback(as_rows(W_bar), k)                                   # (4) (5)
+    return a_bar, {**bars, "v": bars["v"].reshape(W_bar.shape)}
+
+
 @conditioner(source="arXiv:1602.07868", normwise=True)
 class WeightNormConv2d(Conditioner):
     """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| if g is None.
@@ -85,13 +96,7 @@ class WeightNormConv2d(Conditioner):
         convolution = self.convolution(directions, a)
 
         def pullback(h_bar):
-            a_bar, W_bar = convolution.pullback(a, h_bar)
-            k = 0
-            if not np.abs(W_bar).max(initial=0) < np.sqrt(np.finfo(W_bar.dtype).max):
-                k = int(np.frexp(np.abs(h_bar).max())[1] + np.frexp(np.abs(a).max())[1])
-                _, W_bar = convolution.pullback(a, np.ldexp(h_bar, -k))             # (5)
-            bars = directions.pullback(as_rows(W_bar), k)                           # (4) (5)
-            bars["v"] = bars["v"].reshape(W_bar.shape)
+            a_bar, bars = pulled_back(directions, convolution, a, h_bar)            # (4) (5)
             return a_bar, {**bars, **bias_bar(h_bar, self.b)}
 
         return with_bias(convolution.forward(a), self.b), pullback                  # (2)

@@ -15,8 +15,13 @@ and for the inverse map, whose log-det is `-sum_j s_j`, from (3):
     x_b_bar = z_b_bar exp(-s)                                                       (8)
     s_bar   = -z_b_bar (x_b - t) exp(-s) - l_bar,   t_bar = -x_b_bar                (9)
     x_a_bar = z_a_bar + net*(s_bar, t_bar)                                          (10)
-`net*` is the conditioner's pullback at `z_a`; all parameters are the conditioner's.  Products with `exp(s)` keep their
-digits where `exp(s)` itself leaves the floats: `scaled` of `elementwise.scale`.
+`net*` is the conditioner's pullback at `z_a`; all parameters are the conditioner's.
+
+Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
+    x = 0,   z_bar = 0                                                              (11)
+and (1) to (10) hold for the valid positions alone: the sum (5) is over these, and `l_bar` in (6) and (9) is 0 elsewhere.
+
+Products with `exp(s)` keep their digits where `exp(s)` itself leaves the floats: `scaled` of `elementwise.scale`.
 
 Other scales, other orders of `s` and `t`, and a shift before the scale are families of `Coupling`.
 """
@@ -25,13 +30,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..conditioners import Dense
+from ..conditioners import BijectorLayer, Dense
 from ..conditioners.examples import split
 from ..conditioners.network import network
 from ..elementwise import ExpScale
 from ..elementwise.scale import scaled
-from ...core import Array, Conditioner, bijector, case, child, constant, real
+from ..linear import DenseLinear, Pointwise
+from ...core import Array, Conditioner, bijector, case, child, constant, real, sequence_mask
+from ...core.arrays import masked
+from ...core.words import zero_where_invalid
 from .coupling import AffineForm, MaskedBijector, divided, pieces_of, transformed
+from .examples import sequence
 
 
 @bijector(source="arXiv:1605.08803", domain=real, codomain=real)
@@ -39,30 +48,33 @@ class AffineCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b exp(s) + t with (s, t) = net(z_a).
 
     `passes`: a boolean array, True where the event passes through, see `masks`; `net`: from the event's part a to
-    two outputs for each entry of b, all s before all t.  ValueError if passes, net and event do not fit.
+    two outputs for each entry of b, all s before all t; `mask`: the valid positions, (*batch, T), of sequences that `passes`
+    (C, 1) splits by channels.  ValueError if they and the event do not fit.
     """
 
     passes: Array = constant()
     net: Conditioner = child()
+    mask: Array = sequence_mask("T")
     layout = "halves"
 
     affine_form = AffineForm(ExpScale(), 0, 1, "halves")
 
     @staticmethod
-    def definition(m, z, passes, net):
-        a, b, whole = divided(z, passes)                                            # (1)
+    def definition(m, z, passes, net, mask):
+        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)               # (1)
         s, t = pieces_of(net.definition(m, a), 2, "halves")
-        return whole(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))    # (2)
+        x = whole(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))   # (2)
+        return zero_where_invalid(m, x, mask)                                       # (11)
 
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         s, t = self.pieces(self.net.forward(z_a))
-        return self.split.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)         # (1) (2) (5)
+        return self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)       # (1) (2) (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         s, t = self.pieces(self.net.forward(x_a))
-        return self.split.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)       # (3) (5)
+        return self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)     # (3) (5)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
@@ -77,12 +89,12 @@ class AffineCoupling(MaskedBijector):
         s, t = self.pieces(h)
 
         def pullback(x_bar, log_det_bar):
-            x_a_bar, x_b_bar = self.parts(x_bar)
+            x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
             s_bar = scaled(z_b, x_b_bar, s) + self.each(log_det_bar)                # (6)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, x_b_bar)))        # (6)
-            return self.split.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}  # (7)
+            return self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}    # (7)
 
-        return (self.split.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback     # (1) (2) (5)
+        return (self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback   # (1) (2) (5)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -90,16 +102,20 @@ class AffineCoupling(MaskedBijector):
         s, t = self.pieces(h)
 
         def pullback(z_bar, log_det_bar):
-            z_a_bar, z_b_bar = self.parts(z_bar)
+            z_a_bar, z_b_bar = self.parts(masked(z_bar, self.mask))
             x_b_bar = scaled(z_b_bar, 1, -s)                                        # (8)
             s_bar = -scaled(x_b - t, z_b_bar, -s) - self.each(log_det_bar)          # (9)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, -x_b_bar)))       # (9)
-            return self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}        # (10)
+            return self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}  # (10)
 
-        return (self.split.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback   # (3) (5)
+        return (self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback     # (3) (5)
 
     @classmethod
     def examples(cls, source):
+        """Entries of a vector, or channels of a sequence with a mask."""
+        if source.choice((False, False, True)):
+            passes, net, mask = sequence(source, 2)
+            return cls(passes, net).at(mask=mask), (len(passes), len(mask))
         passes, a, b = split(source)
         return cls(passes, network(source, a, 2 * b)), passes.shape
 
@@ -112,6 +128,9 @@ class AffineCoupling(MaskedBijector):
              passes=[True, False], net=Dense([[-50.0], [0.5]], [0.0, 1.0])),
         case("Beyond", "exp(s) overflows, its product with z_b does not", z=[[1.0, 5e-324], [1.0, 0.0]], x=[[1.0, 2.0**1000]],
              passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0])),
+        case("Padding", "what the net gives at the invalid position does not count", z=[[[1.0, 2.0], [-2.0, 1.0], [0.5, 3.0]]],
+             x=[[[1.0, 2.0], [-2.0, 1.0], [0.5, 3.0]]], passes=[[True], [True], [False]], mask=[True, False],
+             net=BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))),
         case("Small", "log-det is s: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],
              passes=[True, False], net=Dense([[1e-20], [0.5]], [0.0, 0.0])),
     )

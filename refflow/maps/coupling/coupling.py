@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...core import Bijector, Value
+from ...core import Bijector, Value, real
+from ...core.arrays import masked
 from ...core.words import each
 from .masks import Split
 
@@ -90,12 +91,14 @@ class MaskedBijector(Bijector):
 
     outputs = 2
     affine_form = None
+    mask = None                         # of sequences, for pages that declare one: the valid positions
 
     event_ndim = property(lambda self: (self.passes.ndim, self.passes.ndim))
 
     @property
     def parameter_batch(self):
-        return np.broadcast_shapes(*(c.parameter_batch for c in self.components()))
+        batches = [c.parameter_batch for c in self.components()]
+        return np.broadcast_shapes(*batches, () if self.mask is None else self.mask.shape[:-1])
 
     def _validate(self):
         name = type(self).__name__
@@ -104,6 +107,8 @@ class MaskedBijector(Bijector):
         if self.layout not in LAYOUTS:
             raise ValueError(f"{name}: layout must be one of {LAYOUTS}, not {self.layout!r}")
         self._set("split", Split(self.passes))
+        if self.mask is not None and (self.passes.ndim != 2 or not self.split.by_channel):
+            raise ValueError(f"{name}: mask is for sequences that passes splits by channels, (C, 1), not {self.passes.shape}")
         if self.net.event_ndim[0] != self.split.rest + 1:
             raise ValueError(f"{name}: net must take events of {self.split.rest + 1} axes, not {self.net.event_ndim[0]}")
         super()._validate()
@@ -127,7 +132,7 @@ class MaskedBijector(Bijector):
 
     def initialised(self, data, rng):
         """Its network, initialised on the part of `data` that passes through."""
-        return self.replace(net=self.net.initialised(self.parts(np.asarray(data))[0], rng))
+        return self.replace(net=self.net.initialised(self.parts(masked(np.asarray(data), self.mask))[0], rng))
 
     def inverse_initialised(self, data, rng):
         return self.initialised(data, rng)                                          # x_a = z_a
@@ -137,6 +142,16 @@ class MaskedBijector(Bijector):
     def parts(self, event):
         """(a, b): what passes through, what is transformed."""
         return self.split.parts(event)
+
+    def whole(self, a, b, shape):
+        """The event of the full shape from its parts, 0 at invalid positions."""
+        return masked(self.split.whole(a, b, shape), self.mask)
+
+    def members(self, part, where):
+        """The part b with the simplest member of a set at invalid positions, where 0 need not be one."""
+        if self.mask is None or where is real:
+            return part
+        return np.where(self.mask[..., None, :], part, where.plainest(()).astype(part.dtype))
 
     def vectors(self, h):
         """For each entry of b the vector of its P outputs: a view (*batch, *shape of b, P)."""
@@ -160,12 +175,12 @@ class MaskedBijector(Bijector):
         return np.stack(pieces, axis).reshape(*lead, count * self.outputs, *rest)
 
     def total(self, values):
-        """The sum over the entries of b."""
-        return values.sum(self.split.axes)
+        """The sum over the entries of b at valid positions."""
+        return masked(values, self.mask).sum(self.split.axes)
 
     def each(self, log_det_bar):
-        """A number for each event, to multiply b."""
-        return log_det_bar.reshape(log_det_bar.shape + (1,) * -self.split.axis)
+        """A number for each event, to multiply b; 0 at invalid positions."""
+        return masked(log_det_bar.reshape(log_det_bar.shape + (1,) * -self.split.axis), self.mask)
 
     # -- Jacobians ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +199,10 @@ class MaskedBijector(Bijector):
         J[..., a, a] = 1
         J[..., b[:, None], a] = lower
         J[..., b, b] = slope
-        return J
+        if self.mask is None:
+            return J
+        valid = masked(np.ones(shape, bool), self.mask).reshape(*self.mask.shape[:-1], a.size + b.size)
+        return np.where(valid[..., :, None] & valid[..., None, :], J, J.dtype.type(0))
 
     def flat(self, part):
         """A part as (*batch, size)."""

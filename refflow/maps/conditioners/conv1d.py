@@ -1,0 +1,152 @@
+r"""Convolution of signals, `(C, T) -> (M, T)`, as in networks: a cross-correlation.
+
+With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
+    h_m(t) = b_m + sum_c sum_k W_mck a_c(t + d k - p),   p = (d (K-1))//2           (1)
+Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
+it if `d (K-1)` is odd.  With a sequence mask, invalid positions of `a` are read as 0 too, and `h` is 0 there.
+
+A signal is an image of one row, and (1) is the correlation of `correlation.py`, with the bias added:
+    h = corr(W, a) + b                                                              (2)
+    dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (3)
+
+Reverse rule: the cotangent of `h` is 0 at invalid positions,
+    a_bar and W_bar from the pullback of the correlation,   b_bar = sum_t h_bar(t)  (4)
+and `a_bar` is 0 at invalid positions.
+
+Source: the definition; the dilation, van den Oord et al., arXiv:1609.03499.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
+from ...core.arrays import masked, masked_jacobian
+from ...core.declarations import Field
+from .conv2d import Convolution, bias_bar, with_bias
+
+
+# -- the equations, for kernels that a page may have computed from others ----------------------------------------------
+
+def defined(m, a, W, b, dilation, mask):
+    """(1) for nested lists."""
+    T, K = len(a[0]), len(W[0][0])
+    p = dilation * (K - 1) // 2
+    valid = [True] * T if mask is None else mask
+
+    def output(kernel, bias, t):
+        reads = [(k, t + dilation * k - p) for k in range(K)]
+        return bias + sum(kernel[c][k] * a[c][s] for c in range(len(kernel)) for k, s in reads if 0 <= s < T and valid[s])
+
+    biases = [m.mpf(0)] * len(W) if b is None else b
+    return [[output(kernel, bias, t) if valid[t] else m.mpf(0) for t in range(T)]
+            for kernel, bias in zip(W, biases)]                                     # (1)
+
+
+def row(signals, mask=None):
+    """Signals or kernels (..., C, T) as images (..., C, 1, T) of one row, 0 at invalid positions."""
+    return masked(signals, mask)[..., None, :]
+
+
+def signal(images, mask=None):
+    """The reverse."""
+    return masked(images[..., 0, :], mask)
+
+
+def convolution(W, dilation, a):
+    """corr(W, .) for images of one row, with kernels W (M, C, K), or one bank for each event of the batch of a."""
+    W = row(W)
+    return Convolution(W if W.ndim == 4 else np.broadcast_to(W, a.shape[:-2] + W.shape[-4:]), "zeros", dilation)
+
+
+def affine(correlation, a, b, mask):
+    """corr(W, a) + b for images of one row, as signals that are 0 at invalid positions."""
+    return signal(with_bias(correlation.forward(a), b), mask)                       # (2)
+
+
+def checked(layer, kernels):
+    """ValueError for a dilation that is not a positive int, and for kernels (M, C, K) without an entry."""
+    name, dilation = type(layer).__name__, layer.dilation
+    if isinstance(dilation, bool) or not isinstance(dilation, (int, np.integer)) or dilation < 1:
+        raise ValueError(f"{name}: dilation must be an int >= 1, not {dilation!r}")
+    layer._set("dilation", int(dilation))
+    if not kernels[2]:
+        raise ValueError(f"{name}: kernels must have at least one entry, not shape {kernels}")
+
+
+def output_of(layer, kernels, shape):
+    """The shape of h for events of `shape`; ValueError unless they have C channels, and the mask's number of positions."""
+    if len(shape) != 2 or shape[0] != kernels[1]:
+        raise ValueError(f"its events have C={kernels[1]} channels")
+    held_to_mask(layer.mask, shape[1])
+    return kernels[0], shape[1]
+
+
+def held_to_mask(mask, T):
+    """ValueError unless events of T positions fit a mask."""
+    if mask is not None and mask.shape[-1] != T:
+        raise ValueError(f"its mask has T={mask.shape[-1]} positions")
+
+
+@conditioner(source="arXiv:1609.03499")
+class Conv1d(Conditioner):
+    """h = W * a + b; a (*batch, C, T), h (*batch, M, T), W (M, C, K), b (M,) or None.
+
+    `dilation`: how far apart the entries of a kernel stand, an int >= 1; `mask`: the valid positions, (*batch, T).
+    """
+
+    W: Array = real("M", "C", "K")
+    b: Array = Field(real, ("M",), optional=True)
+    dilation: int = plain(1)
+    mask: Array = sequence_mask("T")
+    event_ndim = (2, 2)
+    event_shape = ("C", "T")
+
+    def _validate(self):
+        checked(self, self.W.shape[-3:])
+        super()._validate()
+
+    def output_shape(self, shape):
+        return output_of(self, self.W.shape[-3:], shape)
+
+    @staticmethod
+    def definition(m, a, W, b, dilation, mask):
+        return defined(m, a, W, b, dilation, mask)
+
+    def forward(self, a):
+        return affine(convolution(self.W, self.dilation, a), row(a, self.mask), self.b, self.mask)      # (2)
+
+    def jacobian(self, a):
+        return masked_jacobian(convolution(self.W, self.dilation, a).jacobian(row(a)), self.mask)       # (3)
+
+    def vjp(self, a):
+        correlation, a = convolution(self.W, self.dilation, a), row(a, self.mask)
+
+        def pullback(h_bar):
+            h_bar = row(h_bar, self.mask)
+            a_bar, W_bar = correlation.pullback(a, h_bar)                           # (4)
+            return signal(a_bar, self.mask), {"W": signal(W_bar), **bias_bar(h_bar, self.b)}    # (4)
+
+        return affine(correlation, a, self.b, self.mask), pullback                  # (2)
+
+    hard_cases = (
+        case("Dilated", "a kernel with gaps, which reaches beyond both ends", z=[[[1.0, 2.0, 4.0, 8.0]]],
+             W=[[[1.0, 10.0, 100.0]], [[0.5, 0.25, -1.0]]], b=[0.5, 0.0], dilation=2),
+        case("Wide", "the dilation is larger than the signal: only the middle entry reads it", z=[[[1.0, 2.0]]],
+             W=[[[1.0, 10.0, 100.0]]], b=None, dilation=3),
+        case("Even", "an even kernel reads one position more after than before", z=[[[1.0, 2.0, 4.0]]],
+             W=[[[1.0, 10.0]]], b=None),
+        case("EvenDilated", "with an even dilation, as far after as before", z=[[[1.0, 2.0, 4.0]]], W=[[[1.0, 10.0]]], b=None,
+             dilation=2),
+        case("Narrow", "more channels in than out: copies are made of h_bar", z=[[[1.0, 2.0], [3.0, 5.0]]],
+             W=[[[0.5, 1.0], [-1.0, 0.25]]], b=[1.0]),
+        case("Point", "kernels of one entry: a dense layer at each position", z=[[[1.0, 2.0], [3.0, 5.0]]],
+             W=[[[0.5], [-1.0]]], b=None),
+        case("Masked", "an invalid position is not read, whatever it holds, and h is 0 there", z=[[[1.0, 2.0**100, 4.0]]],
+             W=[[[1.0, 10.0, 100.0]], [[0.5, 0.25, -1.0]]], b=[0.5, 2.0], mask=[True, False, True]),
+        case("NothingValid", "h is 0 everywhere", z=[[[1.0, 2.0]]], W=[[[1.0]]], b=[0.5], mask=[False, False]),
+        case("Cancelling", "the sum is small beside its terms", z=[[[1.0, 1.0, 1.0]]], W=[[[1e5, -1e5, 1e-5]]], b=None),
+        case("Huge", "a partial sum overflows, the sum does not", z=[[[2.0**123, 2.0**123]], [[2.0**1005, 2.0**1005]]],
+             W=[[[0.0, 2.0**20, 2.0**-1 - 2.0**20]]], b=None),
+        case("Subnormal", "an event of subnormal numbers", z=[[[2.0**-1070, 2.0**-1074]]], W=[[[3.0, 1.0, 0.3]]], b=None),
+    )

@@ -1,0 +1,260 @@
+r"""Attention of a sequence to itself, with relative positions in a window.
+
+An event has `3 C` channels and `T` positions: the first `C` channels are queries, the next keys, the last values.  Heads
+share the channels, `d = C / heads` each, in order.  For one head, with `q_i`, `k_j` and `v_j` in `R^d` and the vectors
+`E_k(r)` and `E_v(r)` of the distance `r`, which are 0 for `|r| > w`, the window,
+    s_ij = <q_i, k_j + E_k(j - i)> / d^(1/2)                                        (1)
+    P_ij = exp(s_ij) / sum_l exp(s_il)          over the keys that query `i` sees, else 0       (2)
+    h_i  = sum_j D_ij P_ij (v_j + E_v(j - i))                                       (3)
+Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The factors of dropout are
+    D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
+The exponentials of (2) are taken of `s_ij - s_im`, where `s_im` is the largest score: nothing overflows.
+
+Jacobian.  With `U_ij = D_ij (v_j + E_v(j - i))`,
+    dh_i/dv_j = D_ij P_ij I,   dh_i/ds_ij = P_ij (U_ij - sum_l P_il U_il)           (5)
+    dh_i/dq_i = sum_j dh_i/ds_ij (k_j + E_k(j - i))^T / d^(1/2),   dh_i/dk_j = dh_i/ds_ij q_i^T / d^(1/2)   (6)
+The difference in (5) loses its digits where `P_ij` is near 1.  It is the same for `U_ij - U_im` in place of `U_ij`, where
+`m` is the key with the largest `P_im`; the sum then has no term with `l = m`, and every other `P_il` is at most 1/2:
+    dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (7)
+
+Reverse rule.  With `g = h_bar`, (7) for the numbers `U_ij` of the first equation is `s_bar`:
+    U_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (8)
+    q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (9)
+    k_bar_j = sum_i s_bar_ij q_i / d^(1/2)                                          (10)
+    v_bar_j = sum_i D_ij P_ij g_i                                                   (11)
+    E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (12)
+and (12) is summed over heads if they share `E_k` and `E_v`.
+
+An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to -10^4
+instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
+-9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
+
+Certified where events are moderate, 2^-4 to 2^4: scores are products, and far beyond they overflow.
+
+Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
+sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ...core import Array, Conditioner, case, conditioner, constant, plain, real, sequence_mask
+from ...core.declarations import Field
+from ...core.words import numbered
+from .examples import weights
+
+
+# -- relative positions -----------------------------------------------------------------------------------------------
+
+def band(A, R):
+    """The entries A_i,i+r of A (..., T, T + R - 1) for r = 0, ..., R - 1: a view (..., T, R)."""
+    *steps, row, column = A.strides
+    return as_strided(A, (*A.shape[:-1], R), (*steps, row + column, column))
+
+
+def spread(rows):
+    """A (..., T, T) with A_i,i+r-w from rows (..., T, 2 w + 1), 0 beyond the window."""
+    *lead, T, R = rows.shape
+    A = np.zeros((*lead, T, T + R - 1), rows.dtype)
+    band(A, R)[...] = rows
+    return A[..., R // 2:R // 2 + T]
+
+
+def gathered(A, R):
+    """The adjoint of `spread`: A_i,i+r-w (..., T, 2 w + 1) from A (..., T, T), 0 outside."""
+    *lead, T, _ = A.shape
+    wider = np.zeros((*lead, T, T + R - 1), A.dtype)
+    wider[..., R // 2:R // 2 + T] = A
+    return band(wider, R)
+
+
+def relative_products(q, E):
+    """<q_i, E(j - i)> (..., T, T) for q (..., d, T)."""
+    return 0 if E is None else spread(q.mT @ E.mT)
+
+
+def relative_sums(A, E):
+    """sum_j A_ij E(j - i), (..., d, T)."""
+    return 0 if E is None else (gathered(A, E.shape[-2]) @ E).mT
+
+
+def relative_bar(A, g, E):
+    """sum_i A_i,i+r g_i (..., G, 2 w + 1, d), summed over heads that share E."""
+    bar = (g @ gathered(A, E.shape[-2])).mT                                         # (12)
+    return bar.sum(-3, keepdims=True) if E.shape[-3] == 1 else bar
+
+
+def at_distance(E, T):
+    """E(j - i), (..., G, d, T, T)."""
+    return 0 if E is None else spread(np.repeat(E.mT[..., None, :], T, -2))
+
+
+def score_bar(P, U):
+    """The derivative in the scores, from that in the weights."""
+    c = U - np.take_along_axis(U, P.argmax(-1)[..., None], -1)
+    return P * (c - np.vecdot(P, c)[..., None])                                     # (5) (7)
+
+
+@conditioner(source="arXiv:1803.02155", moderate=True)
+class RelativeAttention(Conditioner):
+    """h (*batch, C, T) from queries, keys and values (*batch, 3 C, T).
+
+    E_k and E_v (G, 2 w + 1, d) for a window w, G = 1 if the heads share them, else G = heads; None: no relative positions.
+    `block_length`: how far a query sees, None for everywhere; `keep` (heads, T, T), boolean, with `rate`: dropout of P, None
+    for no dropout; `mask` (*batch, T), filled in by `at(mask=...)`.
+    """
+
+    E_k: Array = Field(real, ("G", "R", "K"), optional=True)
+    E_v: Array = Field(real, ("G", "R", "K"), optional=True)
+    heads: int = plain(1)
+    block_length: int = plain(None)
+    keep: Array = constant("H", "T", "T", optional=True)
+    rate: float = plain(0.0)
+    mask: Array = sequence_mask("T")
+    event_ndim = (2, 2)
+    event_shape = ("N", "T")
+
+    def _validate(self):
+        for name, given, least in (("heads", self.heads, 1), ("block_length", self.block_length, 0)):
+            is_count = isinstance(given, (int, np.integer)) and not isinstance(given, bool) and given >= least
+            if not is_count and (name, given) != ("block_length", None):
+                raise ValueError(f"RelativeAttention: {name} must be an int >= {least}; {name} = {given!r}")
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"RelativeAttention: rate must be in [0, 1); rate = {self.rate}")
+        if (self.E_k is None) != (self.E_v is None):
+            raise ValueError("RelativeAttention: E_k and E_v must both be given, or neither")
+        if self.E_k is not None:
+            if self.E_k.shape[-3] not in (1, self.heads) or self.E_k.shape[-2] % 2 == 0:
+                raise ValueError(f"RelativeAttention: E_k must have shape (1 or heads, 2 w + 1, d) with heads={self.heads}, "
+                                 f"not {self.E_k.shape}")
+            self.dims["N"] = 3 * self.heads * self.E_k.shape[-1]
+        if self.dims.get("H", self.heads) != self.heads:
+            raise ValueError(f"RelativeAttention: keep must have shape (heads, T, T) with heads={self.heads}, not "
+                             f"{self.keep.shape}")
+        self._set("rate", float(self.rate))
+        super()._validate()
+
+    def output_shape(self, shape):
+        N, T = shape
+        if N % (3 * self.heads) or N == 0 or T == 0:
+            raise ValueError(f"its events have 3 C channels, C a multiple of heads={self.heads}, and at least one position")
+        for letter, size in (("N", N), ("T", T)):
+            if self.dims.get(letter, size) != size:
+                raise ValueError(f"its fields have {letter}={self.dims[letter]}")
+        return N // 3, T
+
+    @staticmethod
+    def definition(m, a, E_k, E_v, heads, block_length, keep, rate, mask):
+        C, T = len(a) // 3, len(a[0])
+        d = C // heads
+
+        def relative(E, n, r):
+            w = -1 if E is None else len(E[0]) // 2
+            return E[n % len(E)][r + w] if abs(r) <= w else [0] * d
+
+        def seen(i, j):
+            return (mask is None or mask[i] and mask[j]) and (block_length is None or abs(j - i) <= block_length)
+
+        def factor(n, i, j):
+            return 1 if keep is None else 1 / (1 - m.mpf(rate)) if keep[n][i][j] else 0     # (4)
+
+        def score(n, i, j):
+            e = relative(E_k, n, j - i)
+            return sum(a[n * d + c][i] * (a[C + n * d + c][j] + e[c]) for c in range(d)) / m.sqrt(d)    # (1)
+
+        def attention(n, i):
+            keys = [j for j in range(T) if seen(i, j)]
+            shares = [m.exp(score(n, i, j)) for j in keys]
+            total = sum(shares)
+            return [(j, numbered(m, share / total, exponential=True)) for j, share in zip(keys, shares)]      # (2)
+
+        P = [[attention(n, i) for i in range(T)] for n in range(heads)]
+        return [[sum(factor(n, i, j) * P_ij * (a[2 * C + n * d + c][j] + relative(E_v, n, j - i)[c]) for j, P_ij in P[n][i])
+                 for i in range(T)] for n in range(heads) for c in range(d)]        # (3)
+
+    def of_heads(self, a, parts):
+        """Events of `parts` C channels as `parts` arrays (*batch, heads, d, T)."""
+        *batch, N, T = a.shape
+        return np.moveaxis(a.reshape(*batch, parts, self.heads, N // (parts * self.heads), T), -4, 0)
+
+    def seen(self, T):
+        """Which keys a query sees, (..., T, T)."""
+        i = np.arange(T)
+        near = np.abs(i[:, None] - i) <= (T if self.block_length is None else self.block_length)
+        return near if self.mask is None else near & (self.mask[..., :, None] & self.mask[..., None, :])[..., None, :, :]
+
+    def attention(self, q, k):
+        """P (*batch, heads, T, T)."""
+        s = (q.mT @ k + relative_products(q, self.E_k)) / math.sqrt(q.shape[-2])    # (1)
+        s = np.where(self.seen(s.shape[-1]), s, -np.inf)
+        largest = s.max(-1, keepdims=True)
+        shares = np.exp(s - np.where(np.isfinite(largest), largest, 0))
+        total = shares.sum(-1, keepdims=True)
+        return shares / np.where(total > 0, total, 1)                               # (2)
+
+    def dropped(self, P):
+        """D P, entry by entry."""
+        return P if self.keep is None else np.where(self.keep, P / (1 - self.rate), 0)      # (4)
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def jacobian(self, a):
+        q, k, v = self.of_heads(a, 3)
+        P, (d, T) = self.attention(q, k), q.shape[-2:]
+        keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
+        U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
+        A = score_bar(P[..., None, :, :], U) / math.sqrt(d)                         # (7)
+        of_q = np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype))    # (6)
+        of_k = np.einsum("...cij,...ei->...ciej", A, q)                             # (6)
+        of_v = np.einsum("...ij,ce->...ciej", self.dropped(P), np.eye(d, dtype=a.dtype))    # (5)
+        J = np.einsum("p...nciet,nm->...ncipmet", np.stack((of_q, of_k, of_v)), np.eye(self.heads, dtype=a.dtype))
+        return J.reshape(*a.shape[:-2], self.heads * d * T, 3 * self.heads * d * T)
+
+    def vjp(self, a):
+        q, k, v = self.of_heads(a, 3)
+        P, root = self.attention(q, k), math.sqrt(q.shape[-2])
+        D_P = self.dropped(P)
+        h = v @ D_P.mT + relative_sums(D_P, self.E_v)                               # (3)
+
+        def pullback(h_bar):
+            (g,) = self.of_heads(h_bar, 1)
+            s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (7) (8)
+            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (9)
+            a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (10) (11)
+            if self.E_k is None:
+                return a_bar, {}
+            return a_bar, {"E_k": relative_bar(s_bar, q, self.E_k), "E_v": relative_bar(D_P, g, self.E_v)}      # (12)
+
+        return h.reshape(*a.shape[:-2], a.shape[-2] // 3, a.shape[-1]), pullback
+
+    @classmethod
+    def examples(cls, source):
+        heads, d, T = source.choice(((1, 1), (2, 1), (1, 2))) + (source.count(1, 3),)
+        E = [None, None]
+        if source.chance(0.75):
+            shape = (source.choice((1, heads)), 2 * source.count(0, 2) + 1, d)
+            E = [weights(source, shape, 2) for _ in E]
+        keep = source.booleans((heads, T, T), 0.75) if source.chance(0.25) else None
+        mask = source.booleans((T,), 0.75) if source.chance(0.25) else None
+        return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask), (3 * heads * d, T)
+
+    hard_cases = (
+        case("Alone", "one position: its weight is 1, and scores have no gradient", z=[[[2.0], [-1.0], [3.0]]],
+             E_k=[[[0.5]]], E_v=[[[0.25]]]),
+        case("Saturated", "one weight is 1 - 2^-30: (5) loses its digits", z=[[[5.0, 0.1], [4.0, 0.0], [1.0, -1.0]]]),
+        case("Equal", "all weights are equal, and the scores huge", z=[[[16.0, 16.0], [16.0, 16.0], [1.0, -1.0]]]),
+        case("Wide", "the window is wider than the sequence", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]],
+             E_k=[[[1.0], [2.0], [0.5], [-1.0], [0.1], [4.0], [8.0]]], E_v=[[[1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0]]]),
+        case("Masked", "the last key has the largest score, and is invalid", mask=[True, True, False],
+             z=[[[1.0, -0.5, 0.0], [0.5, 2.0, 9.0], [1.0, 3.0, 5.0]]]),
+        case("Nothing", "no position is valid: h is 0", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], mask=[False, False]),
+        case("Blocked", "every position sees itself alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], block_length=0),
+        case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
+             z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
+        case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
+    )

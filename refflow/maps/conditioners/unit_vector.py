@@ -1,0 +1,78 @@
+r"""A vector divided by its length, `R^N -> R^N`.
+
+    h = a / max(|a|, eps)                                                           (1)
+      = a / |a| for |a| > eps,   a / eps for |a| <= eps                             (2)
+    dh/da = (I - h h^T) / |a| for |a| > eps,   I / eps for |a| <= eps               (3)
+Reverse rule:
+    a_bar = (h_bar - h <h, h_bar>) / |a| for |a| > eps,   h_bar / eps for |a| <= eps        (4)
+`eps > 0` comes from the source; it is a number, not a parameter, and makes 0 an event.  The length of `a` is `2^e` times that
+of `2^-e a`, as in `WeightNormDense`: no square overflows or vanishes.
+
+The unit of error is normwise: (4) projects onto the orthogonal complement of `h`.
+
+Source: the embeddings of speakers in the code of Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Conditioner, case, conditioner, plain
+from .weight_norm import Directions
+
+
+@conditioner(source="arXiv:2005.11129", normwise=True, smooth=False)
+class UnitVector(Conditioner):
+    """h = a / max(|a|, eps); a (*batch, N), eps > 0 a plain number."""
+
+    eps: float = plain(1e-12)
+    event_shape = ("N",)
+
+    def _validate(self):
+        if not 0 < self.eps < math.inf:
+            raise ValueError(f"UnitVector: eps must be finite and > 0; eps = {self.eps}")
+        self._set("eps", float(self.eps))
+        super()._validate()
+
+    @staticmethod
+    def definition(m, a, eps):
+        square = sum(a_i * a_i for a_i in a)
+        if square > m.mpf(eps) * m.mpf(eps):
+            norm = m.sqrt(square)
+            return [a_i / norm for a_i in a]                                        # (1) (2)
+        return [a_i / m.mpf(eps) for a_i in a]                                      # (1) (2)
+
+    def directions(self, a):
+        """a / |a| with its length apart, and where |a| <= eps."""
+        directions = Directions(a, None)
+        return directions, ~(np.ldexp(directions.s, directions.e) > self.eps)
+
+    def forward(self, a):
+        directions, short = self.directions(a)
+        return np.where(short, a / self.eps, directions.u)                          # (2)
+
+    def jacobian(self, a):
+        directions, short = self.directions(a)
+        one, h = np.eye(a.shape[-1], dtype=a.dtype), directions.u
+        projection = (one - h[..., :, None] * h[..., None, :]) / directions.s[..., None]
+        across = np.ldexp(projection, -np.asarray(directions.e)[..., None])         # (3)
+        return np.where(short[..., None], one / self.eps, across)                   # (3)
+
+    def vjp(self, a):
+        directions, short = self.directions(a)
+
+        def pullback(h_bar):
+            across = directions.pullback(h_bar, 0)["v"]                             # (4)
+            return np.where(short, h_bar / self.eps, across), {}                    # (4)
+
+        return np.where(short, a / self.eps, directions.u), pullback                # (2)
+
+    hard_cases = (
+        case("Number", "N = 1: h is 1 or -1, and a_bar is 0", z=[[3.0], [-0.3]]),
+        case("Outweighed", "one entry outweighs the others: its own a_bar is a small difference", z=[[2.0**20, 1.0, -1.0]]),
+        case("Short", "vectors shorter than eps, and 0", z=[[1e-13, -2e-13], [5e-324, 0.0], [0.0, 0.0]]),
+        case("Switch", "just longer than eps", z=[[1.0625e-12, 0.0]]),
+        case("Huge", "the square of the length overflows, and so does the length", z=[[2.0**1000, 2.0**999, -2.0**1000]]),
+    )

@@ -1,0 +1,93 @@
+r"""Convolution of signals with normalised kernels, `(C, T) -> (M, T)`.
+
+The kernel of one output, all its entries together, has a direction `v_m` and, if there is a gain, a length `g_m`; without a
+gain the length is 1:
+    u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
+    h = W * a + b,   the convolution of `Conv1d`, with its dilation and its mask    (2)
+    dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (3)
+where `p` is defined as in `Conv1d`.
+
+Reverse rule: the pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`; from (1), as in `WeightNormConv2d`,
+    g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
+
+The unit of error is normwise, as for `WeightNormDense`.
+
+Source: Salimans & Kingma, arXiv:1602.07868.
+"""
+
+from __future__ import annotations
+
+from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
+from ...core.arrays import masked_jacobian
+from ...core.declarations import Field
+from ...core.sets import nonzero_matrix
+from .conv1d import affine, checked, convolution, defined, output_of, row, signal
+from .conv2d import bias_bar
+from .weight_norm import Directions
+from .weight_norm_conv2d import as_rows, pulled_back
+
+
+@conditioner(source="arXiv:1602.07868", normwise=True)
+class WeightNormConv1d(Conditioner):
+    """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| if g is None.
+
+    v (M, C, K); g (M,) or None; b (M,) or None; `dilation` and `mask` as for `Conv1d`.
+    """
+
+    v: Array = nonzero_matrix("M", "C", "K")
+    g: Array = Field(real, ("M",), optional=True)
+    b: Array = Field(real, ("M",), optional=True)
+    dilation: int = plain(1)
+    mask: Array = sequence_mask("T")
+    event_ndim = (2, 2)
+    event_shape = ("C", "T")
+
+    def _validate(self):
+        checked(self, self.v.shape[-3:])
+        super()._validate()
+
+    def output_shape(self, shape):
+        return output_of(self, self.v.shape[-3:], shape)
+
+    @staticmethod
+    def definition(m, a, v, g, b, dilation, mask):
+        norms = [m.sqrt(sum(w * w for channel in v_m for w in channel)) for v_m in v]
+        lengths = [1] * len(v) if g is None else g
+        W = [[[g_m * w / norm for w in channel] for channel in v_m] for v_m, norm, g_m in zip(v, norms, lengths)]   # (1)
+        return defined(m, a, W, b, dilation, mask)                                  # (2)
+
+    def directions(self):
+        return Directions(as_rows(row(self.v)), self.g)                             # (1)
+
+    def convolution(self, directions, a):
+        rows = directions.weights()                                                 # (1)
+        return convolution(rows.reshape(*rows.shape[:-1], *self.v.shape[-2:]), self.dilation, a)
+
+    def forward(self, a):
+        return affine(self.convolution(self.directions(), a), row(a, self.mask), self.b, self.mask)     # (2)
+
+    def jacobian(self, a):
+        return masked_jacobian(self.convolution(self.directions(), a).jacobian(row(a)), self.mask)      # (3)
+
+    def vjp(self, a):
+        directions = self.directions()
+        correlation, a = self.convolution(directions, a), row(a, self.mask)
+
+        def pullback(h_bar):
+            h_bar = row(h_bar, self.mask)
+            a_bar, bars = pulled_back(directions, correlation, a, h_bar)            # (4)
+            return signal(a_bar, self.mask), {**bars, "v": signal(bars["v"]), **bias_bar(h_bar, self.b)}
+
+        return affine(correlation, a, self.b, self.mask), pullback                  # (2)
+
+    hard_cases = (
+        case("Number", "a single weight: v_bar is 0", z=[[[3.0]]], v=[[[-0.3]]], g=[2.0], b=[0.7]),
+        case("NoGain", "kernels of length 1", z=[[[1.0, 2.0, -1.0, 0.5]]], v=[[[3.0, -4.0, 1.0]], [[1.0, 1.0, 2.0]]], g=None,
+             b=None),
+        case("NoLength", "a gain of 0: v has no gradient, g has", z=[[[1.0, -2.0]]], v=[[[3.0, 4.0, 1.0]]], g=[0.0], b=[1.0]),
+        case("Dilated", "a kernel with gaps", z=[[[1.0, 2.0, -0.5]]], v=[[[3.0, -4.0, 1.0]]], g=[0.5], b=None, dilation=2),
+        case("Masked", "an invalid position is not read, and h is 0 there", z=[[[1.0, 2.0**100, 4.0], [2.0, -1.0, 0.5]]],
+             v=[[[3.0], [-4.0]]], g=[0.5], b=[1.0], mask=[True, False, True]),
+        case("Outweighed", "one entry of v outweighs the others", z=[[[1.0, 1.0]]], v=[[[2.0**20, 1.0, 1.0]]], g=[1.0],
+             b=None),
+    )

@@ -1,0 +1,126 @@
+r"""Activation normalisation as in Glow-TTS: a scale, then a shift, for each entry of a vector.
+
+With `c` the channel and `w` = logs, the logarithm of the scale,
+    x_c = bias_c + exp(w_c) z_c                                                     (1)
+    z_c = (x_c - bias_c) exp(-w_c)                                                  (2)
+    dx_c/dz_c = exp(w_c), all else 0                                                (3)
+    log|det dx/dz| = sum_c w_c                                                      (4)
+The vectors of a sequence are mapped one by one: `Pointwise` with a mask of its valid positions.
+
+Reverse rule, from (1) and (4), with `l = log_det`:
+    z_bar_c = exp(w_c) x_bar_c,   w_bar_c = exp(w_c) x_bar_c z_c + l_bar,   bias_bar_c = x_bar_c        (5)
+and for the inverse map, whose log-det is `-log|det dx/dz|`, from (2):
+    x_bar_c = exp(-w_c) z_bar_c,   w_bar_c = -exp(-w_c) z_bar_c (x_c - bias_c) - l_bar,   bias_bar_c = -x_bar_c     (6)
+Products with `exp(w)` keep their digits where `exp(w)` itself leaves the floats: `scaled` of `elementwise.scale`.
+
+Data-dependent initialisation.  With `m_c` the mean of a channel over all vectors of a batch, those at valid positions of
+sequences, and `v_c` its variance, at least `floor`, the source's `1e-6`,
+    m = E[z],   v = max(E[(z - m)^2], floor),   u = log(v)/2                        (7)
+the output of forward has mean 0 and variance 1, or less where the floor holds, with
+    bias = -m exp(-u),   logs = -u                                                  (8)
+and the output of inverse, which the source does not cover, with
+    bias = m,   logs = u                                                            (9)
+The source computes the same variance as `E[z^2] - m^2`, which cancels.
+
+Source: Kim, Kim, Kong & Yoon, arXiv:2005.11129, section 3.2; the parameters are in the authors' code, `ActNorm`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, plain, real
+from ..elementwise.scale import scaled
+from .channels import channel_values
+
+
+@bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True)
+class GlowTTSActNorm(Bijector):
+    """x = bias + exp(logs) z for each entry; z, x (*batch, C), logs and bias (C,).
+
+    `floor`: the least variance that data-dependent initialisation divides by.  ValueError if it is not finite and >= 0.
+    """
+
+    logs: Array = real("C")
+    bias: Array = real("C", default=0.0)
+    floor: float = plain(1e-6)
+    event_ndim = (1, 1)
+    event_shape = ("C",)
+    rank = 1
+
+    def _validate(self):
+        if not 0 <= self.floor < math.inf:
+            raise ValueError(f"GlowTTSActNorm: floor must be finite and >= 0, not {self.floor!r}")
+        super()._validate()
+
+    @staticmethod
+    def definition(m, z, logs, bias, floor):
+        return [bias[c] + m.exp(logs[c]) * z[c] for c in range(len(z))]             # (1)
+
+    def forward(self, z):
+        return scaled(z, 1, self.logs) + self.bias                                  # (1)
+
+    def inverse(self, x):
+        return scaled(x - self.bias, 1, -self.logs)                                 # (2)
+
+    def log_det(self, z):
+        return np.broadcast_to(self.logs.sum(-1), z.shape[:-1])                     # (4)
+
+    def jacobian(self, z):
+        J, c = np.zeros((*z.shape, z.shape[-1]), z.dtype), np.arange(z.shape[-1])
+        J[..., c, c] = np.exp(self.logs)                                            # (3)
+        return J
+
+    def vjp(self, z):
+        def pullback(x_bar, log_det_bar):
+            logs_bar = scaled(z, x_bar, self.logs) + log_det_bar[..., None]         # (5)
+            return scaled(x_bar, 1, self.logs), {"logs": logs_bar, "bias": x_bar}   # (5)
+
+        return self.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        def pullback(z_bar, log_det_bar):
+            x_bar = scaled(z_bar, 1, -self.logs)                                    # (6)
+            logs_bar = -scaled(x - self.bias, z_bar, -self.logs) - log_det_bar[..., None]       # (6)
+            return x_bar, {"logs": logs_bar, "bias": -x_bar}                        # (6)
+
+        return self.inverse_and_log_det(x), pullback
+
+    # -- initialisation ----------------------------------------------------------------------------------------------
+
+    def initialised(self, data, rng):
+        """A new value, in the dtype of `data`, whose forward output on `data` has mean 0 and variance 1 per channel.
+
+        ValueError if floor is 0 and a channel is constant.
+        """
+        m, u = self.statistics(data, 0)
+        return self.replace(bias=-scaled(m, 1, -u), logs=-u)                        # (8)
+
+    def inverse_initialised(self, data, rng):
+        """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
+        m, u = self.statistics(data, 1)
+        return self.replace(bias=m, logs=u)                                         # (9)
+
+    def statistics(self, data, side):
+        """(m, u) of each channel, shaped as the parameters."""
+        values = channel_values(self, data, side)
+        if not values.shape[-1]:
+            raise ValueError("GlowTTSActNorm: initialisation needs at least one vector of data, not 0")
+        m = values.mean(-1)
+        v = np.maximum(np.square(values - m[..., None]).mean(-1), values.dtype.type(self.floor))        # (7)
+        if not v.all():
+            raise ValueError(f"GlowTTSActNorm: with floor = 0 no channel of data may be constant; channel "
+                             f"{np.argwhere(v == 0)[0][-1]} is")
+        return m, np.log(v) / 2                                                     # (7)
+
+    hard_cases = (
+        case("Cancelling", "exp(logs) z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0]],
+             bias=[-1.0], logs=[0.0]),
+        case("UnitDeterminant", "log-det is 0", z=[[1.0, 1.0]], x=[[1.0, 1.0]], bias=[0.0, 0.0], logs=[0.75, -0.75]),
+        case("Beyond", "exp(logs) overflows, its product with z does not", z=[[2.0**-500]], x=[[2.0**1000]], bias=[0.0],
+             logs=[720.0]),
+        case("Small", "log-det is logs: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],
+             bias=[0.0, 0.0], logs=[1e-20, 0.0]),
+    )

@@ -1,0 +1,447 @@
+r"""Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129), as in the authors' code.
+
+A text of tokens `a` and a mel spectrogram `x` of `C` channels.  The text side, `glow_tts_text`, gives means `mu_i` and
+log-scales `q_i` of `C` numbers and the logarithm `w_i` of a number of frames for each position `i` of the text; the
+decoder `f` maps latents `z` to spectrograms.  With several speakers, speaker `k` is
+    g = E_k / |E_k|                                                                 (1)
+
+The decoder, in the paper's direction: `z = f^-1(x)` squeezes `n` frames into one, then in each block
+    h <- bias + exp(logs) h                      per channel                        (2)
+    h_p <- W h_p                                 in groups of channels, at every position               (3)
+    h_b <- exp(s) h_b + t,   (t, s) = net(h_a)                                      (4)
+or with `sigmoid_scale` `1e-6 + sigma(s + 2)` for `exp(s)`, where `a` is the first half of the channels and `net` a wave net,
+which also sees `g`; after the last block the squeeze is undone.  Lengths are rounded down to multiples of `n`.
+
+Training.  The path that says at which position `a_j` of the text frame `j` is, and how many frames `d_i` position `i` has, are
+the best ones, `alignment`; they are constants.  Over all texts and frames of a batch, with
+    m_j = mu_(a_j),   s_j = q_(a_j)                                                 (5)
+    r_cj = (z_cj - m_cj) exp(-s_cj)                                                 (6)
+and `N` for the number of all valid frames times `C`, `I` for the number of all positions of texts, `l` for log|det dz/dx|,
+    mle = (sum s + 1/2 sum r^2 - sum l) / N + 1/2 log(2 pi)                         (7)
+    y_i = log(1e-8 + d_i)                                                           (8)
+    duration = sum (w_i - y_i)^2 / I                                                (9)
+    total = mle + duration                                                          (10)
+Reverse rule, with `e` for the cotangent of (7) and `b` for that of (9): from (7) and (6),
+    z_bar = e r exp(-s) / N,   m_bar = -z_bar                                       (11)
+    s_bar = e (1 - r^2) / N,   l_bar = -e / N                                       (12)
+    mu_bar_i = sum_j [a_j = i] m_bar_j,   q_bar_i = sum_j [a_j = i] s_bar_j         (13)
+    w_bar_i = 2 b (w_i - y_i) / I                                                   (14)
+then the pullback of the decoder's inverse at (z_bar, l_bar), which gives `g_bar` and the mel's own cotangent, the pullback of
+the text side at (mu_bar, q_bar, w_bar), in which no gradient flows from `w` to the text's encoding, and that of (1):
+    g_bar = decoder's + text's                                                      (15)
+
+Synthesis, with `lambda` = length_scale and `tau` = noise_scale, where `u` is normal noise:
+    d_i = ceil(lambda exp(w_i))                                                     (16)
+    J = n floor(max(sum_i d_i, 1) / n)                                              (17)
+    x = f(m + tau exp(s) u)                                                         (18)
+where frames come in the order of the text, `d_i` at position `i`, and frames from `J` on are cut off.
+
+At the start (2) is the identity until `initialised` chooses bias and logs from data, `W` is a random rotation, (4) is the
+identity, `E` is `U(-1/10, 1/10)`, and everything else is as `glow_tts_text` and `speech_networks` say.       (19)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children, plain, tree
+from ..core.arrays import as_floating, at_index
+from ..core.values import declare
+from ..maps.conditioners import (Dropout, Embedding, Positionwise, RelativeAttention, Residual, Sequential, UnitVector, WaveNet,
+                                 duration_network, uniform, wave_net_coupling_network, with_dropout)
+from ..maps.coupling import Coupling, affine_family, masks
+from ..maps.elementwise import ExpScale, SigmoidScale
+from ..maps.linear import GroupedLinear, Pointwise
+from ..maps.normalization import GlowTTSActNorm
+from ..maps.shape import Squeezed
+from .alignment import best_path, durations, log_likelihoods, path_of
+from .glow_tts_text import projection, text_encoder, text_vjp, with_dropped
+
+LEAST = 1e-8                                    # of (8)
+LOG_2_PI = math.log(2 * math.pi)
+
+
+class Losses(NamedTuple):
+    """(7), (9) and (10)."""
+
+    mle: float
+    duration: float
+    total: float
+
+
+class Terms(NamedTuple):
+    """What a loss is made of: latents z (B, C, J), log_det (B,), mu and q (B, C, I), w (B, I), path (B, I, J), masks."""
+
+    losses: Losses
+    z: np.ndarray
+    log_det: np.ndarray
+    mu: np.ndarray
+    q: np.ndarray
+    w: np.ndarray
+    path: np.ndarray
+    text_mask: np.ndarray
+    frame_mask: np.ndarray
+
+
+class Speech(NamedTuple):
+    """Synthesised mel (B, C, J), frame lengths (B,), path (B, I, J), durations (B, I), and (m, s) of the latents."""
+
+    mel: np.ndarray
+    frame_lengths: np.ndarray
+    path: np.ndarray
+    durations: np.ndarray
+    m: np.ndarray
+    s: np.ndarray
+
+
+class Keeps(NamedTuple):
+    """The masks of dropout of one step: one for each place of the encoder, the duration predictor and the decoder, in order."""
+
+    encoder: list
+    durations: list
+    decoder: list
+
+
+class Batch(NamedTuple):
+    """Checked arguments: padding cut to whole groups of frames, lengths as masks too."""
+
+    tokens: np.ndarray
+    texts: np.ndarray
+    mel: np.ndarray
+    frames: np.ndarray
+    speakers: np.ndarray
+
+    @property
+    def text_mask(self):
+        return np.arange(self.tokens.shape[-1]) < self.texts[:, None]
+
+    @property
+    def frame_mask(self):
+        return np.arange(self.mel.shape[-1]) < self.frames[:, None]
+
+
+@declare
+class GlowTTS(Value):
+    """A text-to-speech model; `glow_tts` builds one.
+
+    `encoder`, `mean`, `log_scale` (none: q = 0), `durations`: the text side, see `glow_tts_text`; `speakers`: none, or one
+    conditioner from numbers of speakers (1,) to columns (G, 1); `decoder`: from latents (C, J) to a mel (C, J), the inverse of
+    `Squeezed` blocks; `rates`: of dropout in the encoder and the duration predictor, in the prenet, and in the decoder.
+    """
+
+    encoder: Conditioner = child()
+    mean: Conditioner = child()
+    log_scale: tuple = children()
+    durations: Conditioner = child()
+    speakers: tuple = children()
+    decoder: Bijector = child()
+    rates: tuple = plain((0.1, 0.5, 0.05))
+
+    factor = property(lambda self: self.decoder.inner.factor)
+
+    # -- what users call ---------------------------------------------------------------------------------------------
+
+    def loss_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None):
+        """((mle, duration, total), params_bar): the losses of a batch, and the gradient of the total in all parameters.
+
+        `tokens` (B, I) and `mel` (B, C, J), of which the first `text_lengths` positions and `frame_lengths` frames are valid;
+        `speakers` (B,), whole numbers; `keeps`: the masks of dropout, `drawn_keeps`, None for none.  params_bar has the keys
+        and shapes of `params()`.
+        """
+        terms, pullback = self.terms_vjp(tokens, text_lengths, mel, frame_lengths, speakers, keeps)
+        return terms.losses, pullback(1.0, 1.0)[1]
+
+    def terms_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None, decoder_vjp=None):
+        """(`Terms`, pullback); `pullback(mle_bar, duration_bar)` -> (mel_bar, params_bar).
+
+        `decoder_vjp(decoder, mel)` -> ((z, log_det), pullback) replaces the decoder's own `inverse_vjp`.
+        """
+        batch = self.checked("loss", tokens, text_lengths, mel, frame_lengths, speakers)
+        model = self.dropping(keeps).at_masks(batch)
+        g, speakers_pullback = model.speaker_vjp(batch.speakers)
+        (mu, q, w), text_pullback = model.text_vjp(batch.tokens, g)
+        decoder = model.decoder if g is None else tree.replaced(model.decoder, {}, g)
+        with np.errstate(all="ignore"):
+            (z, log_det), decoder_pullback = (decoder_vjp or inverse_vjp)(decoder, batch.mel)
+        scores = log_likelihoods(z, mu, q, batch.texts, batch.frames)
+        path = best_path(scores, batch.texts, batch.frames)
+        mle, mle_pullback = mle_vjp(z, mu, q, log_det, path)
+        duration, duration_pullback = duration_vjp(w, path, batch.text_mask)
+
+        def pullback(mle_bar, duration_bar):
+            z_bar, log_det_bar, mu_bar, q_bar = mle_pullback(mle_bar)
+            mel_bar, decoder_bar = decoder_pullback(z_bar, log_det_bar)
+            text_bars, text_g_bar = text_pullback(mu_bar, q_bar, duration_pullback(duration_bar))
+            g_bar = None if g is None else decoder_bar.pop("context") + text_g_bar          # (15)
+            bars = text_bars | {"speakers": speakers_pullback(g_bar), "decoder": decoder_bar}
+            return padded(mel_bar, mel), {key: bars[key] for key in self.params()}
+
+        losses = Losses(float(mle), float(duration), float(mle) + float(duration))          # (10)
+        return Terms(losses, z, log_det, mu, q, w, path, batch.text_mask, batch.frame_mask), pullback
+
+    def infer(self, tokens, text_lengths, rng, noise_scale=0.667, length_scale=1.0, speakers=None):
+        """`Speech` of texts: its mel, frame lengths, path and durations.  `rng`: the Generator of `u`."""
+        batch = self.checked("infer", tokens, text_lengths, None, None, speakers)
+        model = self.at_masks(batch)
+        g, _ = model.speaker_vjp(batch.speakers)
+        (mu, q, w), _ = model.text_vjp(batch.tokens, g)
+        d = np.where(batch.text_mask, np.ceil(length_scale * np.exp(w)), 0)         # (16)
+        frames = np.maximum(d.sum(-1), 1).astype(np.int64) // self.factor * self.factor     # (17)
+        path = path_of(d, frames)
+        m, s = spread(mu, path), spread(q, path)
+        z = m + noise_scale * np.exp(s) * rng.standard_normal(m.shape).astype(m.dtype)
+        batch = batch._replace(mel=z, frames=frames)
+        decoder = tree.replaced(model.decoder, {}, g, model.decoder.masks_below(batch.frame_mask))
+        with np.errstate(all="ignore"):
+            mel = decoder.forward(np.where(batch.frame_mask[:, None], z, z.dtype.type(0))) if m.shape[-1] else z    # (18)
+        return Speech(mel, frames, path, d.astype(np.int64), m, s)
+
+    def initialised(self, tokens, text_lengths, mel, frame_lengths, speakers=None, rng=None):
+        """The model with bias and logs of every (2) chosen so that its output on a batch has mean 0 and variance 1."""
+        batch = self.checked("initialised", tokens, text_lengths, mel, frame_lengths, speakers)
+        g, _ = self.unchecked(batch.mel.dtype).speaker_vjp(batch.speakers)
+        filled = self.decoder.at(mask=batch.frame_mask)
+        filled = filled if g is None else filled.at(context=g)
+        filled = filled.inverse_initialised(batch.mel, rng).at(mask=None)
+        return self.replace(decoder=filled if g is None else filled.at(context=None))
+
+    # -- dropout -----------------------------------------------------------------------------------------------------
+
+    def drawn_keeps(self, rng, tokens, mel) -> Keeps:
+        """Masks of dropout for a batch of tokens (B, I) and mels (B, C, J), drawn from `rng`."""
+        (B, text), (_, C, J) = np.shape(tokens), np.shape(mel)
+        squeezed, n = self.decoder.inner, self.factor
+        encoded = self.encoder.output_shape((text,))
+        speaker = 0 if not self.speakers else self.speakers[0].output_shape((1,))[0]
+        couplings = [stage for stage in squeezed.inner.stages if isinstance(stage, Coupling)]
+        decoder = [shape for f in couplings for shape in dropped_shapes(f.net, (f.passes.sum(), J // n))[0]]
+        shapes = (dropped_shapes(self.encoder, (text,))[0], decoder,
+                  dropped_shapes(self.durations, (encoded[0] + speaker, text))[0])
+        encoder, decoder, predictor = ([rng.random((B, *shape)) for shape in of] for of in shapes)
+        kept = [[u >= rate for u, rate in zip(draws, rates)] for draws, rates in
+                ((encoder, self.encoder_rates()), (predictor, [self.rates[0]] * 2), (decoder, [self.rates[2]] * len(decoder)))]
+        return Keeps(*kept)
+
+    def encoder_rates(self):
+        """A rate for each place of the encoder that drops entries: the prenet's come first."""
+        places = [value for _, value in tree.walk(self.encoder) if isinstance(value, (Dropout, RelativeAttention))]
+        prenet = sum(isinstance(value, Dropout) for _, value in tree.walk(self.encoder.layers[1])) if self.has_prenet() else 0
+        return [self.rates[1]] * prenet + [self.rates[0]] * (len(places) - prenet)
+
+    def has_prenet(self):
+        """Does the embedding come before a network that is not an attention?"""
+        second = self.encoder.layers[1] if len(self.encoder.layers) > 1 else None
+        return isinstance(second, Residual) and not any(isinstance(v, RelativeAttention) for _, v in tree.walk(second))
+
+    def dropping(self, keeps):
+        """The model with these masks of dropout."""
+        if keeps is None:
+            return self
+        return self.replace(encoder=with_dropped(self.encoder, keeps.encoder, self.encoder_rates()),
+                            durations=with_dropout(self.durations, keeps.durations, self.rates[0]),
+                            decoder=with_dropout(self.decoder, keeps.decoder, self.rates[2]))
+
+    # -- its parts, on copies without checks -------------------------------------------------------------------------
+
+    def at_masks(self, batch):
+        """A copy without checks, in the batch's dtype, with masks filled in."""
+        model = self.unchecked(batch.mel.dtype)
+        frames = {"decoder": batch.frame_mask}
+        given = {key: frames.get(key, batch.text_mask) for key in ("encoder", "mean", "durations", "decoder")}
+        parts = {key: tree.replaced(part, {}, None, part.masks_below(mask)) for key, mask in given.items()
+                 for part in (getattr(model, key),)}
+        log_scale = tuple(tree.replaced(part, {}, None, part.masks_below(batch.text_mask)) for part in model.log_scale)
+        return tree.copied(model, log_scale=log_scale, **parts)
+
+    def speaker_vjp(self, speakers):
+        """((B, G), pullback) of (1), or (None, a pullback of nothing) without speakers."""
+        if not self.speakers:
+            return None, lambda g_bar: {}
+        g, speakers_pullback = self.speakers[0].vjp(speakers[:, None])              # (1)
+        return g[..., 0], lambda g_bar: {"0": speakers_pullback(g_bar[..., None])[1]}
+
+    def text_vjp(self, tokens, g):
+        """((mu, q, w), pullback) -> (the cotangents of the text side's parameters, g_bar)."""
+        log_scale = self.log_scale[0] if self.log_scale else None
+        with np.errstate(all="ignore"):
+            (mu, q, w), pullback = text_vjp(self.encoder, self.mean, log_scale, self.durations, tokens, g)
+
+        def pulled(mu_bar, q_bar, w_bar):
+            bars, g_bar = pullback(mu_bar, q_bar, w_bar[..., None, :])
+            return bars | {"log_scale": {"0": bars["log_scale"]} if self.log_scale else {}}, g_bar
+
+        return (mu, q, w[..., 0, :]), pulled
+
+    # -- what is refused ---------------------------------------------------------------------------------------------
+
+    def checked(self, name, tokens, text_lengths, mel, frame_lengths, speakers) -> Batch:
+        """The arguments of a batch, in one dtype, without incomplete groups of frames, 0 beyond the lengths."""
+        name = f"GlowTTS.{name}"
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
+            raise ValueError(f"{name}: tokens must be (B, I) of whole numbers, not {tokens.dtype} of shape {tokens.shape}")
+        texts = checked_lengths(f"{name}: text_lengths", text_lengths, tokens.shape)
+        tokens = np.where(np.arange(tokens.shape[1]) < texts[:, None], tokens, 0)
+        checked_numbers(f"{name}: tokens", tokens, self.encoder.layers[0].E.shape[-2])
+        if self.speakers:
+            speakers = np.zeros(0, int) if speakers is None else np.asarray(speakers)
+            if speakers.shape != texts.shape or speakers.dtype.kind not in "iu":
+                raise ValueError(f"{name}: speakers must be {len(texts)} whole numbers, not {speakers.dtype} of shape "
+                                 f"{speakers.shape}")
+            checked_numbers(f"{name}: speakers", speakers, self.speakers[0].layers[0].E.shape[-2])
+        if mel is None:
+            return Batch(tokens, texts, np.zeros((len(texts), 0, 0), self.dtype), texts * 0, speakers)
+        mel, strong = as_floating(f"{name}: mel", mel)
+        C, n = self.mean.output_shape(self.encoder.output_shape((1,)))[0], self.factor
+        if mel.ndim != 3 or mel.shape[:2] != (len(texts), C):
+            raise ValueError(f"{name}: mel must be ({len(texts)}, {C}, J), not of shape {mel.shape}")
+        frames = checked_lengths(f"{name}: frame_lengths", frame_lengths, (len(mel), mel.shape[2])) // n * n
+        short = np.flatnonzero(frames < texts)
+        if short.size:
+            raise ValueError(f"{name}: there must be at least as many frames, in groups of {n}, as positions; of item "
+                             f"{short[0]} there are {frames[short[0]]} and {texts[short[0]]}")
+        mel = mel[..., :mel.shape[-1] // n * n].astype(np.result_type(mel, self.dtype) if strong else self.dtype, copy=False)
+        valid = np.arange(mel.shape[-1]) < frames[:, None]
+        return Batch(tokens, texts, finite(name, np.where(valid[:, None], mel, mel.dtype.type(0))), frames, speakers)
+
+
+def inverse_vjp(decoder, mel):
+    return decoder.inverse_vjp(mel)
+
+
+def spread(of_positions, path):
+    """(5): (B, C, J) from (B, C, I)."""
+    return of_positions @ path.astype(of_positions.dtype)                           # (5)
+
+
+def gathered(of_frames, path):
+    """(13): (B, C, I) from (B, C, J)."""
+    return of_frames @ path.astype(of_frames.dtype).mT                              # (13)
+
+
+def mle_vjp(z, mu, q, log_det, path):
+    """(mle, pullback); `pullback(mle_bar)` -> (z_bar, log_det_bar, mu_bar, q_bar)."""
+    m, s = spread(mu, path), spread(q, path)
+    N, valid = path.sum() * z.shape[1], path.any(1)[:, None]                        # every valid frame is at one position
+    with np.errstate(all="ignore"):
+        r = (z - m) * np.exp(-s)                                                    # (6)
+        mle = (s.sum() + np.square(r).sum() / 2 - log_det.sum()) / N + LOG_2_PI / 2         # (7)
+
+    def pullback(mle_bar):
+        z_bar = mle_bar * r * np.exp(-s) / N                                        # (11)
+        s_bar = np.where(valid, mle_bar * (1 - r * r) / N, 0).astype(z.dtype)       # (12)
+        log_det_bar = np.full_like(log_det, -mle_bar / N)                           # (12)
+        return z_bar, log_det_bar, gathered(-z_bar, path), gathered(s_bar, path)
+
+    return mle, pullback
+
+
+def duration_vjp(w, path, text_mask):
+    """(duration, pullback); `pullback(duration_bar)` -> w_bar."""
+    y = np.log(w.dtype.type(LEAST) + durations(path).astype(w.dtype))               # (8)
+    apart, I = np.where(text_mask, w - y, w.dtype.type(0)), text_mask.sum()
+    return np.square(apart).sum() / I, lambda duration_bar: 2 * duration_bar * apart / I    # (9) (14)
+
+
+def padded(mel_bar, mel):
+    """The cotangent of a mel whose last, incomplete group of frames was not read."""
+    short = np.shape(mel)[-1] - mel_bar.shape[-1]
+    return np.pad(mel_bar, ((0, 0), (0, 0), (0, short))) if short else mel_bar
+
+
+def dropped_shapes(net, shape):
+    """([the shape of an event where entries are dropped, for each place in order], the shape of the output)."""
+    if isinstance(net, Dropout):
+        return [shape], shape
+    if isinstance(net, RelativeAttention):
+        return [(net.heads, shape[1], shape[1])], net.output_shape(shape)
+    found = []
+    if isinstance(net, Sequential):
+        for layer in net.layers:
+            here, shape = dropped_shapes(layer, shape)
+            found += here
+        return found, shape
+    for part in (net.inner,) if isinstance(net, Residual) else net.in_layers if isinstance(net, WaveNet) else ():
+        found += dropped_shapes(part, shape)[0]
+    return found, shape if net.event_ndim == (0, 0) else tuple(net.output_shape(shape))
+
+
+def checked_lengths(name, given, shape):
+    given = np.asarray(given)
+    if given.shape != shape[:1] or given.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be {shape[0]} whole numbers, not {given.dtype} of shape {given.shape}")
+    checked_numbers(name, given - 1, shape[1], 1)
+    return given.astype(np.int64)
+
+
+def checked_numbers(name, given, count, first=0):
+    wrong = np.argwhere((given < 0) | (given >= count))
+    if wrong.size:
+        index = tuple(int(i) for i in wrong[0])
+        raise ValueError(f"{name} must be in {first} .. {count - 1 + first}; {at_index(name.split(': ')[-1], index)} = "
+                         f"{given[index] + first}")
+
+
+def finite(name, mel):
+    wrong = np.argwhere(~np.isfinite(mel))
+    if wrong.size:
+        index = tuple(int(i) for i in wrong[0])
+        raise ValueError(f"{name}: mel must be finite; {at_index('mel', index)} = {mel[index]}")
+    return mel
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3, window=4,
+             block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
+             dilation_rate=1, sigmoid_scale=False, split=4, factor=2, speakers=0, speaker_channels=0, rates=(0.1, 0.5, 0.05),
+             dtype=np.float64) -> GlowTTS:
+    """A Glow-TTS model; the defaults are the authors' run on LJ Speech, with 28.6 million parameters.
+
+    The text side: `symbols`, `channels`, `filters` of feed-forward networks, `heads`, `layers`, `kernel`, `window` of relative
+    positions and `block_length`, None for none, `has_prenet`, `mean_only`: q = 0, `duration_filters`.  The decoder: `mels`,
+    `blocks`, `hidden`, `wave_layers`, `wave_kernel` and `dilation_rate` of wave nets, `sigmoid_scale`, `split`: channels in a
+    group of (3), `factor`: n.  `speakers` and `speaker_channels`: how many, 0 for one voice, and the size of `g`.  `rates` of
+    dropout: `GlowTTS`.  Weights are drawn from the Generator `rng`.  ValueError for sizes that do not fit.
+    """
+    if (speakers > 0) != (speaker_channels > 0):
+        raise ValueError(f"glow_tts: speakers and speaker_channels must both be 0, or neither, not {speakers} and "
+                         f"{speaker_channels}")
+    text = text_encoder(rng, symbols, channels, filters, heads, layers, kernel, window, block_length, has_prenet, dtype)
+    mean = projection(rng, channels, mels, dtype)
+    log_scale = () if mean_only else (projection(rng, channels, mels, dtype),)
+    predictor = duration_network(rng, channels + speaker_channels, duration_filters, kernel, dtype=dtype)
+    voices = (voices_of(rng, speakers, speaker_channels, dtype),) if speakers else ()
+    decoder = decoder_of(rng, mels, blocks, hidden, wave_layers, wave_kernel, dilation_rate, sigmoid_scale, split, factor,
+                         speaker_channels, dtype)
+    return GlowTTS(text, mean, log_scale, predictor, voices, decoder, tuple(rates))
+
+
+def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation_rate=1, sigmoid_scale=False, split=4, factor=2,
+               speaker_channels=0, dtype=np.float64):
+    """The decoder: a bijector from latents (mels, J) to a mel (mels, J), with the arguments of `glow_tts`."""
+    C = mels * factor
+    if split % 2 or split < 2 or C % split:
+        raise ValueError(f"glow_tts: split must be even and divide mels * factor = {C}, not {split}")
+    family = affine_family(SigmoidScale(offset=2.0, floor=1e-6) if sigmoid_scale else ExpScale(), ("shift", "scale"))
+    stages = []
+    for _ in range(blocks):
+        net = wave_net_coupling_network(rng, C // 2, hidden, C, layers, kernel, dilation_rate, speaker_channels, dtype)
+        stages += [Pointwise(GlowTTSActNorm(np.zeros(C, dtype)), 2),                # (2)
+                   Pointwise(GroupedLinear(rotation(rng, split, dtype)), 2),        # (3)
+                   Coupling(masks.channels(masks.halves(C), 2), net, family)]       # (4)
+    return Inverse(Squeezed(Chain(stages), factor))
+
+
+def voices_of(rng, speakers, size, dtype):
+    E = uniform(rng, (speakers, size), 0.1, dtype)                                  # (19)
+    return Sequential((Embedding(E), Positionwise(UnitVector())))                   # (1)
+
+
+def rotation(rng, size, dtype):
+    Q = np.linalg.qr(rng.standard_normal((size, size)))[0]                          # (19)
+    Q[:, 0] *= np.sign(np.linalg.det(Q))
+    return Q.astype(dtype)
