@@ -39,6 +39,7 @@ from .core.declarations import Child, Field, Plain
 from .core.values import Value
 from .core.version import VERSION
 from .maps import load_all
+from .models import GlowTTS
 
 SCHEMA, EARLIER = "refflow/flow/3", ("refflow/flow/2", "refflow/flow/1")
 KEYS = {SCHEMA: ("schema", "refflow", "about", "value", "arrays", "checksum")}
@@ -216,10 +217,10 @@ def declares(cls):
 
 
 def known_classes() -> dict:
-    """{name: class}: the register, and the parts of pages, which are not registered."""
+    """{name: class}: the register, and what is not registered: the parts of pages, and the one model that is not a flow."""
     load_all()
     own = {cls.__name__: cls for cls in below(Value) if cls.__module__.startswith(OWN) and declares(cls)}
-    return REGISTRY | own
+    return REGISTRY | own | {"GlowTTS": GlowTTS}
 
 
 def class_named(name, path):

@@ -7,6 +7,7 @@ line.  A builder may take `hidden`, the widths of the hidden layers, and `coupli
 from .all_in_one import all_in_one
 from .gaussian import gaussian
 from .glow import glow
+from .glow_tts import GlowTTS, glow_tts
 from .nice import nice
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
@@ -24,4 +25,4 @@ def small_realnvp(D, rng, hidden=(64, 64), couplings=4):
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp}
 
-__all__ = ["BUILDERS", "all_in_one", "gaussian", "glow", "image_realnvp", "nice", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "gaussian", "glow", "glow_tts", "image_realnvp", "nice", "realnvp"]

@@ -51,16 +51,17 @@ from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children
 from ..core.arrays import as_floating, at_index
 from ..core.values import declare
 from ..maps.conditioners import (Dropout, Embedding, Positionwise, RelativeAttention, Residual, Sequential, UnitVector, WaveNet,
-                                 duration_network, uniform, wave_net_coupling_network, with_dropout)
+                                 duration_network, uniform, wave_net_coupling_network)
 from ..maps.coupling import Coupling, affine_family, masks
 from ..maps.elementwise import ExpScale, SigmoidScale
 from ..maps.linear import GroupedLinear, Pointwise
 from ..maps.normalization import GlowTTSActNorm
 from ..maps.shape import Squeezed
 from .alignment import best_path, durations, log_likelihoods, path_of
-from .glow_tts_text import projection, text_encoder, text_vjp, with_dropped
+from .glow_tts_text import projection, text_encoder, text_vjp
 
 LEAST = 1e-8                                    # of (8)
+DROPPING = (Dropout, RelativeAttention)         # conditioners that drop entries
 LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -154,18 +155,19 @@ class GlowTTS(Value):
         terms, pullback = self.terms_vjp(tokens, text_lengths, mel, frame_lengths, speakers, keeps)
         return terms.losses, pullback(1.0, 1.0)[1]
 
-    def terms_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None, decoder_vjp=None):
+    def terms_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None, twin=None):
         """(`Terms`, pullback); `pullback(mle_bar, duration_bar)` -> (mel_bar, params_bar).
 
-        `decoder_vjp(decoder, mel)` -> ((z, log_det), pullback) replaces the decoder's own `inverse_vjp`.
+        `twin(model)` exchanges parts of the copy that is used here, without checks, for parts that compute the same.
         """
         batch = self.checked("loss", tokens, text_lengths, mel, frame_lengths, speakers)
-        model = self.dropping(keeps).at_masks(batch)
+        model = self.at_masks(batch).dropping(keeps, batch)
+        model = model if twin is None else twin(model)
         g, speakers_pullback = model.speaker_vjp(batch.speakers)
         (mu, q, w), text_pullback = model.text_vjp(batch.tokens, g)
         decoder = model.decoder if g is None else tree.replaced(model.decoder, {}, g)
         with np.errstate(all="ignore"):
-            (z, log_det), decoder_pullback = (decoder_vjp or inverse_vjp)(decoder, batch.mel)
+            (z, log_det), decoder_pullback = decoder.inverse_vjp(batch.mel)
         scores = log_likelihoods(z, mu, q, batch.texts, batch.frames)
         path = best_path(scores, batch.texts, batch.frames)
         mle, mle_pullback = mle_vjp(z, mu, q, log_det, path)
@@ -212,37 +214,38 @@ class GlowTTS(Value):
 
     def drawn_keeps(self, rng, tokens, mel) -> Keeps:
         """Masks of dropout for a batch of tokens (B, I) and mels (B, C, J), drawn from `rng`."""
-        (B, text), (_, C, J) = np.shape(tokens), np.shape(mel)
-        squeezed, n = self.decoder.inner, self.factor
-        encoded = self.encoder.output_shape((text,))
-        speaker = 0 if not self.speakers else self.speakers[0].output_shape((1,))[0]
-        couplings = [stage for stage in squeezed.inner.stages if isinstance(stage, Coupling)]
-        decoder = [shape for f in couplings for shape in dropped_shapes(f.net, (f.passes.sum(), J // n))[0]]
-        shapes = (dropped_shapes(self.encoder, (text,))[0], decoder,
-                  dropped_shapes(self.durations, (encoded[0] + speaker, text))[0])
-        encoder, decoder, predictor = ([rng.random((B, *shape)) for shape in of] for of in shapes)
-        kept = [[u >= rate for u, rate in zip(draws, rates)] for draws, rates in
-                ((encoder, self.encoder_rates()), (predictor, [self.rates[0]] * 2), (decoder, [self.rates[2]] * len(decoder)))]
-        return Keeps(*kept)
+        return Keeps(*([rng.random(shape) >= rate for shape, rate in of] for of in self.drops(np.shape(tokens), np.shape(mel))))
+
+    def drops(self, tokens, mel):
+        """For the encoder, the duration predictor and the decoder: [(shape of the mask, rate)] of each place, in order."""
+        (B, I), J, squeezed = tokens, mel[-1], self.decoder.inner
+        speaker = self.speakers[0].output_shape((1,))[0] if self.speakers else 0
+        predicted_from = self.encoder.output_shape((I,))[0] + speaker, I
+        decoder = [shape for f in squeezed.inner.stages if isinstance(f, Coupling)
+                   for shape in dropped_shapes(f.net, (int(f.passes.sum()), J // self.factor))[0]]
+        encoder, predictor = dropped_shapes(self.encoder, (I,))[0], dropped_shapes(self.durations, predicted_from)[0]
+        each, _, last = self.rates
+        return tuple([((B, *shape), rate) for shape, rate in zip(shapes, rates)] for shapes, rates in (
+            (encoder, self.encoder_rates()), (predictor, [each] * len(predictor)), (decoder, [last] * len(decoder))))
 
     def encoder_rates(self):
         """A rate for each place of the encoder that drops entries: the prenet's come first."""
-        places = [value for _, value in tree.walk(self.encoder) if isinstance(value, (Dropout, RelativeAttention))]
-        prenet = sum(isinstance(value, Dropout) for _, value in tree.walk(self.encoder.layers[1])) if self.has_prenet() else 0
-        return [self.rates[1]] * prenet + [self.rates[0]] * (len(places) - prenet)
+        each, first, _ = self.rates
+        kinds = [type(value) for _, value in tree.walk(self.encoder) if isinstance(value, DROPPING)]
+        prenet = kinds.index(RelativeAttention) if RelativeAttention in kinds else len(kinds)
+        return [first] * prenet + [each] * (len(kinds) - prenet)
 
-    def has_prenet(self):
-        """Does the embedding come before a network that is not an attention?"""
-        second = self.encoder.layers[1] if len(self.encoder.layers) > 1 else None
-        return isinstance(second, Residual) and not any(isinstance(v, RelativeAttention) for _, v in tree.walk(second))
-
-    def dropping(self, keeps):
-        """The model with these masks of dropout."""
+    def dropping(self, keeps, batch):
+        """The model, a copy without checks, with these masks of dropout."""
         if keeps is None:
             return self
-        return self.replace(encoder=with_dropped(self.encoder, keeps.encoder, self.encoder_rates()),
-                            durations=with_dropout(self.durations, keeps.durations, self.rates[0]),
-                            decoder=with_dropout(self.decoder, keeps.decoder, self.rates[2]))
+        parts = {}
+        for key, masks, wanted in zip(Keeps._fields, keeps, self.drops(batch.tokens.shape, batch.mel.shape)):
+            given, shapes = [np.shape(mask) for mask in masks], [shape for shape, _ in wanted]
+            if given != shapes:
+                raise ValueError(f"GlowTTS.loss: keeps.{key} must be {len(shapes)} masks of shapes {shapes}, not {given}")
+            parts[key] = with_masks(getattr(self, key), masks, [rate for _, rate in wanted])
+        return tree.copied(self, **parts)
 
     # -- its parts, on copies without checks -------------------------------------------------------------------------
 
@@ -308,10 +311,6 @@ class GlowTTS(Value):
         return Batch(tokens, texts, finite(name, np.where(valid[:, None], mel, mel.dtype.type(0))), frames, speakers)
 
 
-def inverse_vjp(decoder, mel):
-    return decoder.inverse_vjp(mel)
-
-
 def spread(of_positions, path):
     """(5): (B, C, J) from (B, C, I)."""
     return of_positions @ path.astype(of_positions.dtype)                           # (5)
@@ -350,6 +349,13 @@ def padded(mel_bar, mel):
     """The cotangent of a mel whose last, incomplete group of frames was not read."""
     short = np.shape(mel)[-1] - mel_bar.shape[-1]
     return np.pad(mel_bar, ((0, 0), (0, 0), (0, short))) if short else mel_bar
+
+
+def with_masks(net, keeps, rates):
+    """A copy of a network, without checks, with a mask of dropout and a rate in each place."""
+    places = [path for path, value in tree.walk(net) if isinstance(value, DROPPING)]
+    given = {path: {"keep": keep, "rate": rate} for path, keep, rate in zip(places, keeps, rates)}
+    return tree.mapped(net, lambda path, field, array, _: array, also=lambda value, path, _: given.get(path, {}))
 
 
 def dropped_shapes(net, shape):

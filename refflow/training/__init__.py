@@ -1,12 +1,14 @@
 """Training: optimisers, schedules, maximum likelihood and reverse Kullback-Leibler divergence."""
 
 from ..fast.likelihood import LikelihoodGradient
+from ..fast.speech import SpeechGradient
 from . import gaussians, recipes
 from .batch_norm import of_batch, with_statistics
 from .fit import Result, State, TrainingError, fit, fit_reverse_kl
 from .optimisers import EMA, LBFGS, Adam, AdaMax, ClipNorm, ClipValue, Polyak, RMSPropMomentum
 from .penalty import SquaredNorm
 from .schedules import Constant, Cosine, Exponential, MomentumRamp, Noam, WarmUp
+from .speech import fit_speech
 from .unconstrained import Unconstrained
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
            "Polyak",
            "RMSPropMomentum",
            "Result",
+           "SpeechGradient",
            "SquaredNorm",
            "State",
            "TrainingError",
@@ -32,6 +35,7 @@ __all__ = [
            "WarmUp",
            "fit",
            "fit_reverse_kl",
+           "fit_speech",
            "gaussians",
            "of_batch",
            "recipes",

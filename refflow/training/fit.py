@@ -593,10 +593,11 @@ def fit_reverse_kl(flow, log_density, gradient, *, samples=256, optimiser=None, 
     return trained(record, optimiser, schedule, steps, clip, averaging)
 
 
-def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, patience):
+def checked_settings(name, flow, optimiser, schedule, clip, averaging, every, patience, kind=Flow):
     """(optimiser, schedule)."""
-    if not isinstance(flow, Flow):
-        raise ValueError(f"{name}: flow must be a Flow, not {type(flow).__name__}")
+    if not isinstance(flow, kind):
+        what = "flow" if kind is Flow else "model"
+        raise ValueError(f"{name}: {what} must be a {kind.__name__}, not {type(flow).__name__}")
     optimiser = Adam() if optimiser is None else optimiser
     steps = all(hasattr(optimiser, m) for m in ("start", "step", "learning_rate"))
     if isinstance(optimiser, type) or not (isinstance(optimiser, LBFGS) or steps):

@@ -44,6 +44,12 @@ def refflow_step(threads):
     return lambda: model.loss_vjp(*batch)
 
 
+def attends(layer):
+    from refflow.core.tree import walk
+    from refflow.maps.conditioners import RelativeAttention
+    return any(isinstance(value, RelativeAttention) for _, value in walk(layer))
+
+
 # -- the same in torch ------------------------------------------------------------------------------------------------
 
 class Torch:
@@ -78,12 +84,12 @@ class Torch:
         torch, model, p = self.torch, self.model, self.p["encoder"]["layers"]
         rates = iter(model.encoder_rates())
         x = p["0"]["E"][tokens].mT * math.sqrt(p["0"]["E"].shape[1]) * mask
-        if model.has_prenet():
+        first = next(i for i, layer in enumerate(model.encoder.layers) if attends(layer))
+        if first == 2:
             h, q = x, p["1"]["inner"]["layers"]
             for i in range(3):
                 h = self.drop(torch.relu(self.norm(q[str(4 * i + 1)], self.conv(q[str(4 * i)], h, mask))), keeps, next(rates))
             x = (x + self.conv(q["12"], h, mask)) * mask
-        first = 1 + model.has_prenet()
         for i in range(first, len(model.encoder.layers), 4):
             heads = model.encoder.layers[i].inner.layers[1]
             x = x * mask

@@ -1,0 +1,583 @@
+"""Glow-TTS: the authors' numbers, torch's gradients of every configuration, memory, synthesis, initialisation, training."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow.core import tree
+from refflow.core.tree import flatten
+from refflow.fast.speech import SpeechGradient
+from refflow.maps.linear import Pointwise
+from refflow.models import glow_tts as builder
+from refflow.models.alignment import best_path, log_likelihoods
+from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp
+from refflow.testing.pages import equations
+from refflow.training import ClipValue, Noam, TrainingError, fit_speech, recipes
+from validation import original
+from validation.original import comparison
+from validation.original import glow_tts as theirs_of
+
+import sys
+MODULE = sys.modules["refflow.models.glow_tts"]
+SMALL = {"channels": 8, "filters": 12, "duration_filters": 7, "layers": 2, "blocks": 2, "hidden": 8, "wave_layers": 2}
+
+
+def model_of(seed=0, symbols=11, mels=4, moved=0.05, **options):
+    rng = np.random.default_rng(seed)
+    model = glow_tts(rng, symbols, mels, **SMALL | options)
+    vector = model.ravel()
+    return model.unravel((vector + moved * rng.standard_normal(vector.size)).astype(vector.dtype))
+
+
+def batch_of(seed=1, dtype=np.float64, mels=4, speakers=0):
+    """(tokens, text lengths, mel, frame lengths, speakers), with one incomplete group of frames."""
+    rng = np.random.default_rng(seed)
+    voices = np.array([speakers - 1, 0, 1]) if speakers else None
+    return (rng.integers(0, 11, (3, 6)), np.array([6, 5, 3]), rng.standard_normal((3, mels, 17)).astype(dtype),
+            np.array([17, 14, 9]), voices)
+
+
+VOICES = {"speakers": 3, "speaker_channels": 5}
+OPTIONS = {"plain": {}, "speakers": VOICES, "log-scales": {"mean_only": False}, "sigmoid": {"sigmoid_scale": True},
+           "blocks": {"block_length": 2, "window": 9}, "dilated": {"dilation_rate": 2}, "bare": {"window": None, "has_prenet": False},
+           "four": {"factor": 4, "split": 8}, "all": VOICES | {"mean_only": False, "sigmoid_scale": True, "dilation_rate": 2}}
+
+
+def of_options(name, **named):
+    model = model_of(**OPTIONS[name], **named)
+    return model, batch_of(speakers=3 if model.speakers else 0)
+
+
+def test_every_equation_is_cited():
+    assert equations(MODULE) == []
+
+
+# -- the authors' numbers ---------------------------------------------------------------------------------------------
+
+def test_agrees_with_the_authors_code(capsys):
+    assert len(theirs_of.FILES) == 11
+    for file in theirs_of.FILES:
+        quantities, unanswered = theirs_of.read(file)
+        assert unanswered == (["out/reverse_f32inv"] if file == "glowtts_invconvnear_a" else []), file
+        for quantity, value in quantities.items():
+            exact = "alignment" in quantity or "path" in quantity or "compiled" in quantity or "attn" in quantity
+            assert value.measure <= (0 if exact else original.ALLOWED), (file, quantity, value)
+    assert original.main(["glow_tts"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 11
+
+
+WRONG = {"glowtts_generator_meanonly": {
+            "out/z": "latents", "out/logdet": "log-det", "out/l_mle": "likelihood loss", "out/l_length": "duration loss",
+            "out/attn": "alignment", "out/logw_target": "target of durations", "gradin/y": "gradient of data",
+            "grad/emb": None, "grad/encoder.proj_m.bias": "gradients of parameters",
+            "grad/encoder.proj_w.conv_1.weight": "gradients of parameters", "grad/decoder.flows.1.weight": "gradients of parameters",
+            "grad/decoder.flows.3.logs": "gradients of parameters", "gen/ns0.667_ls1.0/y": "synthesis ns0.667_ls1.0: y",
+            "gen/ns0.333_ls1.7/attn": "synthesis ns0.333_ls1.7: attn", "gen/ns0.0_ls0.8/z_m": "synthesis ns0.0_ls0.8: z_m"},
+         "glowtts_decoder_main": {
+            "out/z": "latents", "out/reverse_of_z_for_reverse": "inverse of other latents", "gradin/x": "gradient of data",
+            "grad/flows.8.end.bias": "gradients of parameters"},
+         "glowtts_mas": {"07/path_cython": "07: compiled", "11/path_numpy": "11: in NumPy", "19/score": "19: score"}}
+
+
+@pytest.mark.parametrize("file, key, quantity", [(file, *item) for file, wrong in WRONG.items() for item in wrong.items() if item[1]])
+def test_a_wrong_number_is_found(file, key, quantity, monkeypatch):
+    config, theirs = comparison.numbers(file)
+    wrong = np.array(theirs[key])
+    place = np.argmax(np.abs(wrong))
+    wrong.reshape(-1)[place] = 1 - wrong.reshape(-1)[place] if "attn" in key or "path" in key else wrong.reshape(-1)[place] * (1 + 1e-6)
+    theirs[key] = wrong
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, comparison.Numbers(theirs)))
+    found, _ = theirs_of.read(file)
+    assert [name for name, value in found.items() if not original.passes(value)] == [quantity]
+
+
+@pytest.mark.parametrize("key", ["param/decoder.flows.1.weight", "out/z", "in/y"])
+def test_a_file_without_a_key_says_so(key, monkeypatch):
+    config, theirs = comparison.numbers("glowtts_generator_meanonly")
+    del theirs[key]
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, comparison.Numbers(theirs)))
+    found = original.answer(theirs_of, "glowtts_generator_meanonly")
+    assert key.removeprefix("param/") in found["error"]
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="hifigan"):
+        theirs_of.reader({"cls": "hifigan.Generator"})
+
+
+# -- a file of another configuration, made by ourselves ----------------------------------------------------------------
+
+def written(config, model, batch, keeps=None, steps=0):
+    """The numbers of a model as a file of theirs holds them; the values are ours."""
+    names, params = theirs_of.of_model(config), model.params()
+    split = {}
+
+    def shaped(prefix, nested):
+        for name, path in names.items():
+            array = tree.at_path(nested, path)
+            if name.endswith(("weight_g", "logs")) or "flows" in name and name.count(".") == 3 and name.endswith(".bias"):
+                array = array.reshape((-1, 1, 1) if name.endswith("weight_g") else (1, -1, 1))
+            if "conv_qkv." in name:
+                for kind, part in zip("qkv", np.split(array, 3)):
+                    split[prefix + name.replace("conv_qkv.", f"conv_{kind}.")] = part
+            else:
+                split[prefix + name] = array
+
+    terms, pullback = model.terms_vjp(*batch, keeps)
+    mel_bar, bars = pullback(1.0, 1.0)
+    shaped("param/", params)
+    shaped("grad/", bars)
+    vector, schedule, state = model.ravel(), Noam(config["hidden_channels"]), None
+    for t in range(1, steps + 1):
+        gradient = np.concatenate([bar.ravel() for _, bar in flatten(model.unravel(vector).loss_vjp(*batch, keeps)[1])])
+        rule = recipes.glow_tts()["optimiser"]
+        state = rule.start(vector) if state is None else state
+        vector, state = rule.step(vector, ClipValue(5.0)(gradient), state, schedule(t))
+        shaped(f"step{t}/", model.unravel_params(vector))
+    path = terms.path.astype(float)
+    target = np.where(terms.text_mask, np.log(1e-8 + path.sum(-1)), 0)[:, None]
+    outputs = {"z": terms.z, "logdet": terms.log_det, "x_m": terms.mu, "x_logs": terms.q, "logw": terms.w[:, None],
+               "z_m": terms.mu @ path, "z_logs": terms.q @ path, "attn": path[:, None], "z_mask": terms.frame_mask[:, None],
+               "x_mask": terms.text_mask[:, None], "logw_target": target, "l_mle": np.float64(terms.losses.mle),
+               "l_length": np.float64(terms.losses.duration), "loss": np.float64(terms.losses.total)}
+    inputs = dict(zip(("x", "x_lengths", "y", "y_lengths", "g"), batch))
+    inputs = {key: value for key, value in inputs.items() if value is not None}
+    masks = {} if keeps is None else {f"keep/{i}": mask for i, mask in enumerate([*keeps.encoder, *keeps.durations, *keeps.decoder])}
+    return comparison.Numbers(split | masks | {"gradin/y": mel_bar} | {f"in/{key}": value for key, value in inputs.items()}
+                              | {f"out/{key}": value for key, value in outputs.items()})
+
+
+def config_of(model, **further):
+    return {"cls": "models.FlowGenerator", "n_vocab": 11, "hidden_channels": 8, "filter_channels": 12, "filter_channels_dp": 7,
+            "out_channels": 4, "kernel_size": 3, "n_heads": 2, "n_layers_enc": 2, "p_dropout": 0.1, "p_dropout_dec": 0.05,
+            "n_blocks_dec": 2, "kernel_size_dec": 5, "n_block_layers": 2, "n_split": 4, "n_sqz": 2, "window_size": 4,
+            "prenet": True, "dilation_rate": 1, "mean_only": not model.log_scale} | further
+
+
+THEIR_WORDS = {"plain": {}, "speakers": {"n_speakers": 3, "gin_channels": 5}, "log-scales": {}, "sigmoid": {"sigmoid_scale": True},
+               "blocks": {"block_length": 2, "window_size": 9}, "dilated": {"dilation_rate": 2},
+               "bare": {"window_size": None, "prenet": False}, "four": {"n_sqz": 4, "n_split": 8},
+               "all": {"n_speakers": 3, "gin_channels": 5, "sigmoid_scale": True, "dilation_rate": 2}}
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_reads_files_of_other_configurations(name, dropped, monkeypatch):
+    model, batch = of_options(name)
+    keeps = model.drawn_keeps(np.random.default_rng(0), batch[0], batch[2][..., :16]) if dropped else None
+    config = config_of(model, **THEIR_WORDS[name])
+    file = written(config, model, batch, keeps, steps=2 if name in ("plain", "all") else 0)
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, file))
+    found, unanswered = theirs_of.read("made")
+    assert unanswered == [] and all(original.passes(value) for value in found.values()), found
+    assert ("parameters after step 2" in found) == (name in ("plain", "all"))
+
+
+# -- another library's gradients --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_losses_and_gradients_are_torchs(name, dropped):
+    pytest.importorskip("torch")
+    from validation.bench.glow_tts import Torch
+    model, batch = of_options(name)
+    keeps = model.drawn_keeps(np.random.default_rng(0), batch[0], batch[2][..., :16]) if dropped else None
+    losses, bars = model.loss_vjp(*batch, keeps)
+    (mle, duration), theirs = Torch(model).gradient(*batch[:4], speakers=batch[4], keeps=keeps)
+    assert abs(losses.mle - mle) < 1e-12 and abs(losses.duration - duration) < 1e-12
+    assert losses.total == losses.mle + losses.duration
+    bars = dict(flatten(bars))
+    assert bars.keys() == theirs.keys() == dict(flatten(model.params())).keys()
+    for path, bar in bars.items():
+        assert np.allclose(bar, theirs[path].numpy(), rtol=1e-9, atol=1e-12), path
+
+
+def test_gradients_of_one_loss_are_its_differences():
+    model, batch = of_options("all")
+    terms, pullback = model.terms_vjp(*batch)
+    mel_bar, bars = pullback(1.0, 0.0)
+    vector, rng = model.ravel(), np.random.default_rng(5)
+    move, of_mel = rng.standard_normal(vector.size), rng.standard_normal(batch[2].shape)
+    slope = np.concatenate([bar.ravel() for _, bar in flatten(bars)]) @ move + (mel_bar * of_mel).sum()
+
+    def mle(step):
+        return model.unravel(vector + step * move).loss_vjp(*batch[:2], batch[2] + step * of_mel, *batch[3:])[0].mle
+
+    assert abs((mle(1e-6) - mle(-1e-6)) / 2e-6 - slope) < 1e-6 * (1 + abs(slope))
+
+
+# -- planted bugs: the comparison with torch and with the authors finds them --------------------------------------------
+
+def found_by_the_authors():
+    quantities, _ = theirs_of.read("glowtts_generator_meanonly")
+    return {name for name, value in quantities.items() if not original.passes(value)}
+
+
+def test_durations_that_shape_the_encoder_are_found(monkeypatch):
+    right = MODULE.text_vjp
+
+    def attached(encoder, mean, log_scale, durations, tokens, g):
+        (mu, q, w), pullback = right(encoder, mean, log_scale, durations, tokens, g)
+        x, encoder_pullback = encoder.vjp(tokens)
+        _, durations_pullback = durations.vjp(x)
+
+        def pulled(mu_bar, q_bar, w_bar):
+            bars, g_bar = pullback(mu_bar, q_bar, w_bar)
+            return bars | {"encoder": tree.added(bars["encoder"], encoder_pullback(durations_pullback(w_bar)[0])[1])}, g_bar
+
+        return (mu, q, w), pulled
+
+    monkeypatch.setattr(MODULE, "text_vjp", attached)
+    assert found_by_the_authors() == {"gradients of parameters"}
+
+
+def test_a_log_det_of_all_positions_is_found(monkeypatch):
+    monkeypatch.setattr(Pointwise, "_count", lambda self, log_det: log_det.shape[-1])
+    assert {"log-det", "likelihood loss"} <= found_by_the_authors()
+
+
+def test_lengths_rounded_up_are_found(monkeypatch):
+    right = GlowTTS.checked
+
+    def rounded_up(self, name, tokens, texts, mel, frames, speakers):
+        batch = right(self, name, tokens, texts, mel, frames, speakers)
+        return batch._replace(frames=np.minimum(batch.frames + 2 * (batch.frames < batch.mel.shape[-1]), batch.mel.shape[-1]))
+
+    monkeypatch.setattr(GlowTTS, "checked", rounded_up)
+    assert "frames" in found_by_the_authors()
+
+
+def test_a_loss_per_position_instead_of_per_entry_is_found(monkeypatch):
+    right = MODULE.mle_vjp
+
+    def per_position(z, mu, q, log_det, path):
+        mle, pullback = right(z, mu, q, log_det, path)
+        return mle * z.shape[1], lambda bar: pullback(bar * z.shape[1])
+
+    monkeypatch.setattr(MODULE, "mle_vjp", per_position)
+    assert "likelihood loss" in found_by_the_authors()
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype, most", [(np.float64, 1e-11), (np.float32, 2e-3)])
+@pytest.mark.parametrize("name", ["plain", "all", "four"])
+def test_tuned_gradients_are_the_models(name, dtype, most):
+    model, batch = of_options(name, dtype=dtype)
+    batch = (*batch[:2], batch[2].astype(dtype), *batch[3:])
+    keeps = model.drawn_keeps(np.random.default_rng(0), batch[0], batch[2][..., :16])
+    for kept in (None, keeps):
+        losses, bars = model.loss_vjp(*batch, kept)
+        size = max(np.abs(bar).max(initial=0) for _, bar in flatten(bars))
+        for memory in ("stored", "reversible"):
+            gradient = SpeechGradient(memory)
+            again, tuned = gradient(model, batch, kept)
+            assert np.allclose(again, losses, rtol=most) and gradient.drifted == 0
+            assert [path for path, _ in flatten(tuned)] == [path for path, _ in flatten(bars)]
+            for (path, bar), (_, other) in zip(flatten(bars), flatten(tuned)):
+                assert np.abs(bar - other).max(initial=0) <= most * size, path
+
+
+def peak(model, batch, memory):
+    gradient = SpeechGradient(memory)
+    gradient(model, batch)
+    tracemalloc.start()
+    try:
+        gradient(model, batch)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_depth():
+    """Beyond one block's parameters and gradient, a further block adds what is kept of each stage: a number for each event."""
+    batch = batch_of(mels=4)
+    rng = np.random.default_rng(0)
+    batch = (batch[0], batch[1], rng.standard_normal((3, 4, 400)), np.array([400, 350, 300]), None)
+    of_block = model_of(blocks=3).ravel().nbytes - model_of(blocks=2).ravel().nbytes
+    growth = {}
+    for memory in ("stored", "reversible"):
+        shallow, deep = (peak(model_of(blocks=blocks, moved=0.01), batch, memory) for blocks in (4, 12))
+        growth[memory] = (deep - shallow) / 8
+    assert growth["reversible"] < 3 * of_block + 2**14
+    assert growth["stored"] > 10 * growth["reversible"]
+
+
+def test_drift_is_noticed(monkeypatch):
+    """A block whose inverse is wrong gives the stored gradient."""
+    model, batch = of_options("plain")
+    losses, bars = model.loss_vjp(*batch)
+    right = Pointwise.inverse
+    monkeypatch.setattr(Pointwise, "inverse", lambda self, x: right(self, x) + 1e-6)
+    gradient = SpeechGradient("reversible")
+    _, tuned = gradient(model, batch)
+    assert gradient.drifted
+    for (path, bar), (_, other) in zip(flatten(bars), flatten(tuned)):
+        assert np.allclose(bar, other, rtol=1e-9, atol=1e-13), path
+
+
+# -- padding ----------------------------------------------------------------------------------------------------------
+
+def test_padding_is_not_read():
+    model, (tokens, texts, mel, frames, speakers) = of_options("all")
+    losses, bars = model.loss_vjp(tokens, texts, mel, frames, speakers)
+    other_tokens = np.where(np.arange(6) < texts[:, None], tokens, 99)
+    other_mel = np.where((np.arange(17) < frames[:, None] // 2 * 2)[:, None], mel, np.nan)
+    again, other_bars = model.loss_vjp(other_tokens, texts, other_mel, frames, speakers)
+    assert again == losses and all(np.array_equal(a, b) for (_, a), (_, b) in zip(flatten(bars), flatten(other_bars)))
+
+
+def test_a_longer_padding_changes_nothing():
+    model, (tokens, texts, mel, frames, speakers) = of_options("all")
+    losses, bars = model.loss_vjp(tokens, texts, mel, frames, speakers)
+    again, other = model.loss_vjp(np.pad(tokens, ((0, 0), (0, 3))), texts, np.pad(mel, ((0, 0), (0, 0), (0, 7))), frames, speakers)
+    assert np.allclose(again, losses, rtol=1e-13)
+    assert all(np.allclose(a, b, rtol=1e-9, atol=1e-14) for (_, a), (_, b) in zip(flatten(bars), flatten(other)))
+
+
+def test_a_batch_is_its_items():
+    """Losses of the items, weighted by their frames and positions, and z, w of each."""
+    model, (tokens, texts, mel, frames, speakers) = of_options("all")
+    terms, _ = model.terms_vjp(tokens, texts, mel, frames, speakers)
+    alone = [model.terms_vjp(tokens[i:i + 1, :texts[i]], texts[i:i + 1], mel[i:i + 1, :, :frames[i]], frames[i:i + 1],
+                             speakers[i:i + 1])[0] for i in range(3)]
+    whole = frames // 2 * 2
+    assert np.isclose(terms.losses.mle, sum(n * one.losses.mle for n, one in zip(whole, alone)) / whole.sum(), rtol=1e-12)
+    assert np.isclose(terms.losses.duration, sum(n * one.losses.duration for n, one in zip(texts, alone)) / texts.sum(), rtol=1e-12)
+    for i, one in enumerate(alone):
+        assert np.allclose(terms.z[i, :, :whole[i]], one.z[0], rtol=1e-10, atol=1e-12)
+        assert np.array_equal(terms.path[i, :texts[i], :whole[i]], one.path[0])
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+def test_likelihood_loss_is_the_density():
+    """It is -log p(x) per entry: normal latents of aligned means and scales, and the decoder's log-det."""
+    model, batch = of_options("log-scales")
+    terms, _ = model.terms_vjp(*batch)
+    scores = log_likelihoods(terms.z, terms.mu, terms.q, batch[1], batch[3] // 2 * 2)
+    log_p = (scores * terms.path).sum() + terms.log_det.sum()
+    assert np.isclose(terms.losses.mle, -log_p / (terms.frame_mask.sum() * 4), rtol=1e-12)
+    assert np.array_equal(terms.path, best_path(scores, batch[1], batch[3] // 2 * 2))
+
+
+def test_a_duration_of_one_frame_is_not_0():
+    w, path = np.zeros((1, 2)), np.array([[[True, False, False], [False, True, True]]])
+    loss, pullback = duration_vjp(w, path, np.array([[True, True]]))
+    assert np.isclose(loss, (np.log(1 + 1e-8)**2 + np.log(2 + 1e-8)**2) / 2)
+    assert np.allclose(pullback(1.0), [[-1e-8, -np.log(2 + 1e-8)]])
+
+
+def test_far_means_do_not_overflow():
+    z, mu, q = np.full((1, 1, 2), 3.0), np.zeros((1, 1, 1)), np.full((1, 1, 1), -400.0)
+    mle, pullback = mle_vjp(z, mu, q, np.zeros(1), np.ones((1, 1, 2), bool))
+    assert mle == np.inf or mle > 1e300
+    del pullback
+
+
+# -- synthesis --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("total, factor, frames", [(1, 2, 0), (2, 2, 2), (3, 2, 2), (7, 2, 6), (7, 4, 4), (8, 4, 8), (0.4, 1, 1)])
+def test_lengths_are_rounded_down(total, factor, frames):
+    """One position that lasts `total` frames."""
+    model = model_of(factor=factor, moved=0)
+    last = model.durations.layers[-1]
+    last = last.replace(W=0 * last.W, b=[np.log(total) - 1e-9])
+    model = dataclasses.replace(model, durations=model.durations.replace(layers=(*model.durations.layers[:-1], last)))
+    speech = model.infer(np.array([[3]]), np.array([1]), np.random.default_rng(0))
+    assert speech.frame_lengths.tolist() == [frames] and speech.mel.shape == (1, 4, frames)
+    assert speech.durations.tolist() == [[max(1, np.ceil(total))]] and speech.path.sum() == frames
+
+
+def test_synthesis_is_the_decoder_at_the_noise():
+    model, (tokens, texts, *_, speakers) = of_options("all")
+    speech = model.infer(tokens, texts, np.random.default_rng(3), 0.5, 1.3, speakers)
+    u = np.random.default_rng(3).standard_normal(speech.mel.shape)
+    mask = np.arange(u.shape[-1]) < speech.frame_lengths[:, None]
+    g = model.speaker_vjp(speakers)[0]
+    decoder = model.decoder.at(mask=mask, context=g)
+    assert np.allclose(decoder.inverse(speech.mel), np.where(mask[:, None], speech.m + 0.5 * np.exp(speech.s) * u, 0), atol=1e-9)
+    assert np.array_equal(speech.durations * (np.arange(6) >= texts[:, None]), np.zeros((3, 6)))
+    assert (speech.mel[~np.broadcast_to(mask[:, None], speech.mel.shape)] == 0).all()
+
+
+def test_without_noise_the_generator_does_not_matter():
+    model, (tokens, texts, *_) = of_options("plain")
+    first, second = (model.infer(tokens, texts, np.random.default_rng(seed), 0.0).mel for seed in (0, 1))
+    assert np.array_equal(first, second)
+
+
+def test_synthesis_keeps_the_dtype():
+    model = model_of(dtype=np.float32)
+    batch = batch_of(dtype=np.float32)
+    speech = model.infer(*batch[:2], np.random.default_rng(0))
+    losses, bars = model.loss_vjp(*batch)
+    assert speech.mel.dtype == np.float32 and all(bar.dtype == np.float32 for _, bar in flatten(bars))
+
+
+# -- initialisation ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["plain", "all", "four"])
+def test_initialisation_standardises_every_block(name):
+    """At the start couplings are the identity: after each normalisation the valid entries have mean 0 and variance 1."""
+    model = model_of(moved=0, **OPTIONS[name])
+    batch = batch_of(speakers=3 if model.speakers else 0)
+    made = model.initialised(*batch)
+    n = model.factor
+    f = made.decoder.inner.at(mask=np.arange(16) < (batch[3] // n * n)[:, None])
+    f = f.at(context=model.speaker_vjp(batch[4])[0]) if model.speakers else f
+    h = f.squeezed(batch[2][..., :16])
+    for i, stage in enumerate(f.inner.stages):
+        h = stage.forward(h)
+        if i % 3 == 0:
+            values = np.moveaxis(h, 1, -1)[f.inner.stages[0].mask]
+            assert np.allclose(values.mean(0), 0, atol=1e-12) and np.allclose(values.var(0), 1, rtol=1e-9)
+    assert not made.decoder.needs("mask") or made.decoder.inner.mask is None
+    assert [key for key, _ in flatten(made.params())] == [key for key, _ in flatten(model.params())]
+
+
+def test_starts_as_the_authors_say():
+    rng = np.random.default_rng(0)
+    model = glow_tts(rng, 11, 4, **SMALL | VOICES)
+    for i, stage in enumerate(model.decoder.inner.inner.stages):
+        if i % 3 == 1:
+            W = stage.inner.W
+            assert np.allclose(W @ W.T, np.eye(4)) and np.linalg.det(W) > 0
+    x = rng.standard_normal((2, 4, 6))
+    assert np.isclose(np.linalg.norm(x), np.linalg.norm(model.decoder.at(context=np.ones((2, 5))).inverse(x)))
+    assert np.abs(model.params()["speakers"]["0"]["layers"]["0"]["E"]).max() <= 0.1
+
+
+def test_the_authors_size():
+    """28,623,889 parameters, 7,199,953 of the text side (systems of the LJ Speech configuration)."""
+    model = glow_tts(np.random.default_rng(0), dtype=np.float32)
+    sizes = {key: sum(array.size for _, array in flatten(part)) for key, part in model.params().items()}
+    assert sizes["decoder"] == 21423936 and sum(sizes.values()) == 28623889
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+def changed(batch, **new):
+    names = ("tokens", "texts", "mel", "frames", "speakers")
+    return [new.get(name, value) for name, value in zip(names, batch)]
+
+
+@pytest.mark.parametrize("new, parts", [
+    ({"tokens": np.zeros((3, 6))}, ["tokens", "float64"]),
+    ({"tokens": np.full((3, 6), 11)}, ["tokens", "0 .. 10", "tokens[0, 0] = 11"]),
+    ({"texts": np.array([6, 5])}, ["text_lengths", "3 whole numbers"]),
+    ({"texts": np.array([6, 7, 3])}, ["text_lengths", "1 .. 6", "text_lengths[1] = 7"]),
+    ({"frames": np.array([17, 14, 18])}, ["frame_lengths", "1 .. 17", "= 18"]),
+    ({"frames": np.array([17, 4, 8])}, ["groups of 2", "item 1", "4 and 5"]),
+    ({"mel": np.zeros((3, 5, 17))}, ["mel", "(3, 4, J)"]),
+    ({"mel": np.full((3, 4, 17), np.inf)}, ["mel must be finite", "mel[0, 0, 0]"]),
+    ({"speakers": None}, ["speakers", "3 whole numbers"]),
+    ({"speakers": np.array([0, 1, 3])}, ["speakers", "speakers[2] = 3"]),
+])
+def test_bad_batches_are_refused_by_name(new, parts):
+    model, batch = of_options("speakers")
+    before = [None if array is None else array.copy() for array in batch]
+    with pytest.raises(ValueError, match="GlowTTS.loss") as caught:
+        model.loss_vjp(*changed(batch, **new))
+    for part in parts:
+        assert part in str(caught.value)
+    assert all(np.array_equal(a, b) for a, b in zip(batch, before))
+
+
+def test_masks_of_dropout_of_other_shapes_are_refused():
+    model, batch = of_options("plain")
+    keeps = model.drawn_keeps(np.random.default_rng(0), batch[0], batch[2][..., :16])
+    for wrong in (Keeps(keeps.encoder[:-1], *keeps[1:]), keeps._replace(decoder=[mask[:1] for mask in keeps.decoder])):
+        with pytest.raises(ValueError, match="keeps"):
+            model.loss_vjp(*batch, wrong)
+
+
+@pytest.mark.parametrize("options, word", [({"split": 3}, "split"), ({"split": 16}, "split"), ({"speakers": 2}, "speaker_channels"),
+                                           ({"heads": 3}, "heads"), ({"blocks": 0}, "blocks")])
+def test_the_builder_refuses(options, word):
+    with pytest.raises(ValueError, match=word):
+        glow_tts(np.random.default_rng(0), 11, 4, **SMALL | options)
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+def corpus_of(count=12, seed=0, broken=False):
+    """Utterances in which each symbol sounds for two or three frames."""
+    rng, made = np.random.default_rng(seed), []
+    for _ in range(count):
+        tokens = rng.integers(0, 5, rng.integers(3, 6))
+        d = rng.integers(2, 4, len(tokens))
+        mel = np.repeat(2 * np.eye(4)[:, tokens % 4] - 1, d, 1) + 0.1 * rng.standard_normal((4, d.sum()))
+        made.append(refflow.speech.Utterance("", tokens, 1e200 * mel if broken else mel, 0))
+    return refflow.speech.Corpus(tuple(made), tuple("abcde"), ("",), None)
+
+
+SETTINGS = recipes.glow_tts(8, 40) | {"batch_size": 4}
+
+
+def trained(steps=30, **named):
+    corpus = corpus_of()
+    model = model_of(symbols=5, moved=0).initialised(*corpus.batch(range(4)))
+    return model, fit_speech(model, corpus, **SETTINGS | {"steps": steps, "rng": np.random.default_rng(1)} | named)
+
+
+def test_training_lowers_the_loss():
+    model, result = trained(60)
+    assert result.history["loss"][-5:].mean() < result.history["loss"][:5].mean() / 2 and result.stopped == "steps"
+    assert result.history["validation_loss"].min() < result.history["validation_loss"][0]
+    assert isinstance(result.flow, GlowTTS) and not result.flow.equals(model)
+
+
+def test_training_resumes_with_the_same_bits():
+    _, whole = trained()
+    _, part = trained(callback=lambda info, flow: info["step"] == 11)
+    _, rest = trained(resume=part.state)
+    assert part.stopped == "callback" and rest.flow.equals(whole.flow)
+    assert np.array_equal(rest.history["loss"], whole.history["loss"])
+
+
+def test_reconstruction_trains_the_same_model():
+    _, stored = trained(8)
+    _, reversible = trained(8, gradient=SpeechGradient("reversible"))
+    assert np.allclose(stored.flow.ravel(), reversible.flow.ravel(), rtol=1e-6, atol=1e-9)
+
+
+def test_an_interruption_keeps_the_best():
+    def interrupt(info, flow):
+        if info["step"] == 5:
+            raise KeyboardInterrupt
+
+    _, result = trained(callback=interrupt)
+    assert result.stopped == "interrupted" and isinstance(result.flow, GlowTTS)
+
+
+def test_a_checkpoint_is_a_file(tmp_path):
+    _, result = trained(5)
+    for name in ("model.npz", "model.json"):
+        refflow.save(result.flow, tmp_path / name)
+        assert refflow.load(tmp_path / name).equals(result.flow)
+
+
+def test_a_loss_that_is_not_finite_ends_training():
+    model = model_of(symbols=5, moved=0)
+    with pytest.raises((TrainingError, ValueError)):
+        fit_speech(model, corpus_of(broken=True), **SETTINGS, steps=5, rng=np.random.default_rng(0), validation=0)
+
+
+@pytest.mark.parametrize("named, word", [({"rng": None}, "rng"), ({"steps": 1, "epochs": 1}, "epochs"), ({"validation": 2}, "validation"),
+                                         ({"gradient": 3}, "gradient"), ({"resume": 3}, "resume"), ({"batch_size": 0}, "batch_size"),
+                                         ({"validation": 0, "patience": 2}, "patience")])
+def test_training_refuses(named, word):
+    with pytest.raises(ValueError, match=word):
+        trained(**{"steps": 1} | named)
+
+
+def test_training_refuses_a_flow():
+    with pytest.raises(ValueError, match="GlowTTS"):
+        fit_speech(refflow.Tanh(), corpus_of(), rng=np.random.default_rng(0))
