@@ -278,7 +278,7 @@ def shown(monkeypatch):
     return start
 
 
-LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?(?:  (\d+) s left)?")
+LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?(?:  (.+) left)?")
 
 
 def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypatch):
@@ -290,7 +290,13 @@ def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypa
     assert report[0] == 0 and all(lines)
     steps = [0, *(int(line[1]) for line in lines), 40]
     assert max(b - a for a, b in zip(steps, steps[1:])) * 4.0 <= 30 and len(lines) >= 5
-    assert all(int(line[6]) == 4 * (40 - int(line[1])) for line in lines if line[1] != "40")
+    left = [line[6] for line in lines if line[1] != "40"]
+    assert left == [training.time_text(4.0 * (40 - n)) for n in steps[1:len(left) + 1]] and left[0] == "2 min"
+
+
+def test_times():
+    seconds = {0.4: "0 s", 89.4: "89 s", 90: "2 min", 5340: "89 min", 5400: "1 h 30 min", 86400: "24 h 0 min"}
+    assert {given: training.time_text(given) for given in seconds} == seconds
 
 
 def test_progress_is_in_the_units_of_the_table_and_its_validation_value_is_fresh(run, files, shown):
