@@ -61,6 +61,7 @@ def said(model, data, tokens, speaker, rng, options):
     """(audio, `Speech` of the model)."""
     try:
         spoken = model.infer(tokens, np.array([tokens.shape[1]]), rng, options.noise_scale, options.length_scale, speaker)
-        return audio_of(spoken.mel[0], rng, data.settings), spoken
+        mel = np.maximum(spoken.mel[0], math.log(data.settings.floor))              # no spectrogram has less
+        return audio_of(mel, rng, data.settings), spoken
     except ValueError as error:
         raise CannotRun(f"{options.flow} cannot say this: {error}") from None

@@ -144,16 +144,19 @@ def spoken_by(voice, texts):
     return espeak.rate, [espeak.speak(text, voice) for text in texts]
 
 
-def write_corpus(folder, count=300, seed=0, voices=VOICES):
-    """Write the corpus of `count` sentences; the same for the same seed and version of espeak-ng."""
+def write_corpus(folder, count=300, seed=0, voices=VOICES, first=0):
+    """Write the corpus of `count` sentences, from number `first` on; the same for the same seed and version of espeak-ng.
+
+    The sentences of one seed are all different, so that corpora of other numbers have no sentence in common.
+    """
     if ctypes.util.find_library("espeak-ng") is None:
         raise FileNotFoundError(INSTALL)
-    folder, texts = Path(folder), sentences(np.random.default_rng(seed), count)
+    folder, texts = Path(folder), sentences(np.random.default_rng(seed), first + count)[first:]
     made = [in_new_process(spoken_by, voice, texts[k::len(voices)]) for k, voice in enumerate(voices)]
     (folder / "wavs").mkdir(parents=True, exist_ok=True)
     table, times = [("id", "speaker", "text", "words")], [("id", "position", "symbol", "sample")]
     for n, words in enumerate(texts):
-        name, voice, (rate, all_spoken) = f"{n:04d}", voices[n % len(voices)], made[n % len(voices)]
+        name, voice, (rate, all_spoken) = f"{first + n:04d}", voices[n % len(voices)], made[n % len(voices)]
         spoken = all_spoken[n // len(voices)]
         write_wav(folder / "wavs" / f"{name}.wav", spoken.samples / 2**15, rate)
         table.append((name, voice, " ".join(spoken.symbols), words))
