@@ -267,7 +267,8 @@ class GlowTTS(Value):
         """((B, G), pullback) of (1), or (None, a pullback of nothing) without speakers."""
         if not self.speakers:
             return None, lambda g_bar: {}
-        g, speakers_pullback = self.speakers[0].vjp(speakers[:, None])              # (1)
+        with np.errstate(all="ignore"):
+            g, speakers_pullback = self.speakers[0].vjp(speakers[:, None])          # (1)
         return g[..., 0], lambda g_bar: {"0": speakers_pullback(g_bar[..., None])[1]}
 
     def text_vjp(self, tokens, g):

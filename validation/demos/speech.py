@@ -42,7 +42,7 @@ from refflow.speech import read_speech
 from . import espeak
 
 UNSEEN, SPOKEN = 40, 4
-FACTOR = 3
+FACTOR = 2
 TEMPERATURES = (0.667, 0.0)
 SIZES = ("--hidden", "64", "--depth", "6", "--layers", "2", "--batch-size", "8")
 SHORT = {"sentences": 24, "steps": 12, "sizes": ("--hidden", "8", "--depth", "1", "--layers", "1", "--batch-size", "8")}
