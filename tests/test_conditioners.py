@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual,
+from refflow.maps.conditioners import (GELU, BijectorLayer, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual,
                                        Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
                                        dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
+from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
 from refflow.maps import load_all
 from refflow.testing import strategies
-from refflow.testing.conditioner_laws import OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws
+from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws,
+                                              without_padding)
 from refflow.testing.laws import REJECTED
 from validation.certify import certified, errors
 from validation.measure import measure
@@ -97,7 +99,8 @@ def kernels(name, shape, given):
     """Convolutions with a bank of kernels of that shape, with a gain and without, with a bias and without."""
     outputs = shape[-4 if name.endswith("2d") else -3]
     optional = {key: st.one_of(st.none(), matrix(outputs)) for key in PAGES[name].declared if key in ("g", "b")}
-    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, **{key: st.just(v) for key, v in given.items()}, **optional)
+    given = {key: st.just(value) for key, value in given.items()}
+    return st.builds(PAGES[name], **{KERNELS[name]: matrix(*shape)}, **given, **optional)
 
 
 def sequential(*layers):
@@ -248,8 +251,37 @@ def test_planted_bug_of_values(name, page):
     assert name in str(caught.value), str(caught.value)
 
 
+class LeavesPadding(Pointwise):
+    """A shift of every position, the invalid ones too."""
+
+    def _image(self, vectors, like):
+        return vectors.swapaxes(-1, -2)
+
+
+class SeesItsNeighbour(Pointwise):
+    """Every position sees its right neighbour, and the last one the first."""
+
+    def _members(self, event, side):
+        vectors = self._vectors(event)
+        return vectors + np.roll(vectors, -1, -2)
+
+
+@pytest.mark.parametrize("page", [Pointwise, LeavesPadding, SeesItsNeighbour])
+def test_planted_bug_of_padding(page):
+    net = BijectorLayer(page(ActNorm([2.0, 0.25], [0.5, -1.0]), 2, [True, True, False]))
+    rng = np.random.default_rng(2024)
+    p = NetworkPoints(net, *(without_padding(net, rng.standard_normal((8, 2, 3))) for _ in range(2)))
+    if page is Pointwise:
+        run_network_laws(net, p)
+    else:
+        with pytest.raises(AssertionError) as caught:
+            run_network_laws(net, p)
+        assert "padding changes nothing: BijectorLayer" in str(caught.value)
+
+
 def test_every_law_has_a_planted_bug():
-    assert set(SHARED) | set(OWN) == set(MUTANTS) | {"pickles", "bad parameters are refused", "one vector"}
+    apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing"}
+    assert set(SHARED) | set(OWN) == set(MUTANTS) | apart
 
 
 # -- refusals and values ----------------------------------------------------------------------------------------------

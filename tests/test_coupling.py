@@ -604,7 +604,7 @@ def test_hard_cases(page, case):
                 assert x.tolist() == event and log_det == 0 and z_bar.tolist() == [1.0] * len(event)
                 assert np.array_equal(f.jacobian(event), np.eye(len(event)))
                 continue
-            bars = np.linspace(0.5, 1, len(event))
+            bars = np.linspace(0.5, 1, np.size(event)).reshape(np.shape(event))
             found = measure(f, x_bar=bars, z_bar=-bars, log_det_bar=0.75, **{side: event})
             assert all(C <= 4 + len(event) / 2 for C, _ in found.values()), found
 

@@ -10,10 +10,11 @@ from validation.original import glow_tts_maps as theirs_of
 
 QUANTITIES = {"glowtts_actnorm": {"value", "log-det", "loss", "gradient of data", "gradients", "inverse", "inverse log-det",
                                   "reverse", "initialisation"},
-              "glowtts_invconvnear_a": {"value", "log-det", "loss", "gradient of data", "gradients", "inverse", "inverse log-det",
-                                        "reverse", "without a mask", "order"},
+              "glowtts_invconvnear_a": {"value", "log-det", "loss", "gradient of data", "gradients", "inverse",
+                                        "inverse log-det", "reverse", "without a mask", "order"},
               "glowtts_squeeze": {f"{case}: {what}" for case in range(4)
-                                  for what in ("squeezed", "without a mask", "mask", "back", "mask back")}}
+                                  for what in ("squeezed", "without a mask", "mask", "back", "mask back")}
+              | {"path from durations"}}
 
 
 @pytest.mark.parametrize("name", QUANTITIES)

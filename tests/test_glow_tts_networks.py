@@ -7,11 +7,11 @@ import pytest
 
 from refflow.core.tree import at_path, flatten
 from refflow.maps.conditioners import (BijectorLayer, Conv1d, Conv2d, Dense, Dropout, GatedActivation, LayerNorm, Positionwise,
-                                       ReLU, Residual, Sequential, TanhActivation, UnitVector, WaveNet, WeightNormConv1d,
-                                       WeightNormDense, duration_network, feed_forward_network, prenet,
+                                       ReLU, Residual, Sequential, SignalContext, TanhActivation, UnitVector, WaveNet,
+                                       WeightNormConv1d, WeightNormDense, duration_network, feed_forward_network, prenet,
                                        wave_net_coupling_network, with_dropout)
 from refflow.maps.normalization import ActNorm
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
+from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
 from refflow.testing.pages import equations
 from validation.certify import certified
 from validation.original import comparison, glow_tts_networks
@@ -140,9 +140,12 @@ def nets(rng):
         "channel norm": Positionwise(LayerNorm(rng.standard_normal(H), rng.standard_normal(H), 1e-4)),
         "unit vectors": Positionwise(UnitVector()),
         "WaveNet": wave_net(rng), "WaveNet with wide skips": wave_net(rng, res_kernel=3),
+        "WaveNet with both": wave_net(rng, 2, res_kernel=3).at(context=rng.standard_normal((5, 2))),
         "WaveNet with a context": wave_net(rng, 2).at(context=rng.standard_normal((5, 2))),
         "coupling": wave_net_coupling_network(rng, H, 4, 2, 2, 3, 2),
-        "duration": duration_network(rng, H, 4), "prenet": prenet(rng, H, 4, 2), "feed-forward": feed_forward_network(rng, H, 4, 2),
+        "duration": duration_network(rng, H, 4),
+        "duration with a context": duration_network(rng, H, 4, context=2).at(context=rng.standard_normal((5, 2))),
+        "prenet": prenet(rng, H, 4, 2), "feed-forward": feed_forward_network(rng, H, 4, 2),
         "activation first": Sequential((TanhActivation(), drawn(rng, H, 2, 3, 1))),
         "residual": Residual(Sequential((drawn(rng, H, H, 3, 1), ReLU()))),
     }
@@ -171,6 +174,12 @@ def test_padding_changes_nothing(name, rows):
         assert np.array_equal(filled.jacobian(np.where(mask[:, None], a, junk)), filled.jacobian(hidden))
         for path, bar in flatten(bars):
             assert np.array_equal(at_path(again_bars, path), bar), path
+        if name not in ("residual", "prenet"):          # what is added to a layer's output passes every cotangent on
+            with np.errstate(all="ignore"):
+                inside, inside_bars = filled.unchecked(np.float64).vjp(hidden)[1](np.where(valid, h_bar, junk))
+            assert np.array_equal(inside, a_bar)
+            for path, bar in flatten(bars):
+                assert np.array_equal(at_path(inside_bars, path), bar), path
     for i, row in enumerate(mask):
         if row.any() and row[:row.sum()].all():         # a prefix: the same signal without its padding
             own = net.at(context=net.held("context")[0][i]) if net.held("context") else net
@@ -208,12 +217,12 @@ def test_masks_of_a_wave_net_alone():
     rng = RNG(5)
     net, a = wave_net(rng, 2).at(context=rng.standard_normal(2)), rng.standard_normal((5, H, T))
     alone = WaveNet(net.in_layers, net.res_skips, net.cond, net.context, MASKS)
-    h, pullback = alone.vjp(a)
+    h, pullback = alone.unchecked(np.float64).vjp(np.where(MASKS[:, None], a, 0))           # as inside a network
     wanted, wanted_pullback = net.at(mask=MASKS).vjp(a)
     h_bar = rng.standard_normal(h.shape)
     assert np.allclose(h, wanted, atol=1e-13)
     (a_bar, bars), (wanted_bar, wanted_bars) = pullback(h_bar), wanted_pullback(h_bar)
-    assert np.allclose(a_bar, wanted_bar, atol=1e-12)
+    assert np.array_equal(alone.forward(a), h) and np.allclose(a_bar, wanted_bar, atol=1e-12)
     for path, bar in flatten(wanted_bars):
         assert np.allclose(at_path(bars, path), bar, atol=1e-11), path
 
@@ -279,10 +288,11 @@ def test_the_cotangent_of_the_context():
                                   "WaveNet with a context", "coupling", "duration"])
 def test_laws(name, dtype):
     rng = RNG(9)
-    net = nets(rng)[name].at(mask=MASKS[3])
+    net = nets(rng)[name].at(mask=np.array([True, True, True, False]))
     net = (net.at(context=rng.standard_normal(2)) if net.held("context") else net).astype(dtype)
-    a = rng.standard_normal((16, H, T)).astype(dtype)
-    run_network_laws(net, NetworkPoints(net, a, rng.standard_normal((16, *net.output_shape((H, T)))).astype(dtype)))
+    a = rng.standard_normal((8, H, 4)).astype(dtype)
+    h_bar = rng.standard_normal((8, *net.output_shape((H, 4)))).astype(dtype)
+    run_network_laws(net, NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar)))
 
 
 # -- the gate and unit vectors ----------------------------------------------------------------------------------------
@@ -330,6 +340,24 @@ def test_duration_and_prenet_at_the_start():
     a = RNG(12).standard_normal((2, H, T))
     assert duration_network(RNG(0), H, 8).forward(a).shape == (2, 1, T)
     assert np.array_equal(prenet(RNG(0), H, 8).forward(a), a)
+
+
+def test_a_context_is_further_channels():
+    rng = RNG(14)
+    net, a, u = duration_network(rng, H, 4, context=2), rng.standard_normal((5, H, T)), rng.standard_normal((5, 2))
+    e = u / np.sqrt((u * u).sum(-1, keepdims=True))
+    both = np.concatenate((a, np.repeat(e[..., None], T, -1)), 1)
+    h, pullback = net.at(context=u, mask=MASKS).vjp(a)
+    wanted, wanted_pullback = net.inner.at(mask=MASKS).vjp(both)
+    assert np.allclose(h, wanted, rtol=0, atol=1e-14)
+    a_bar, bars = pullback(h)
+    both_bar, _ = wanted_pullback(h)
+    e_bar = both_bar[:, H:].sum(-1)
+    along = (e_bar * e).sum(-1, keepdims=True)
+    assert np.allclose(a_bar, both_bar[:, :H], atol=1e-13)
+    assert np.allclose(bars["context"], (e_bar - e * along) / np.sqrt((u * u).sum(-1, keepdims=True)), atol=1e-12)
+    with pytest.raises(ValueError, match="SignalContext.*at\\(context"):
+        net.forward(a)
 
 
 def test_dropout_goes_in_by_order():
@@ -385,7 +413,7 @@ def test_bad_input_is_refused_by_name(make, parts):
 
 # -- the pages --------------------------------------------------------------------------------------------------------
 
-PAGES = [Conv1d, WeightNormConv1d, Positionwise, GatedActivation, UnitVector, WaveNet]
+PAGES = [Conv1d, WeightNormConv1d, Positionwise, GatedActivation, SignalContext, UnitVector, WaveNet]
 
 
 @pytest.mark.parametrize("page", PAGES)

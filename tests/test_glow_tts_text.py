@@ -1,4 +1,4 @@
-"""The text side of Glow-TTS: attention, embedding, the encoder; agreement with the authors' numbers and a plain transcription."""
+"""The text side of Glow-TTS: attention, embedding, the encoder; the authors' numbers and a plain transcription."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from refflow.core.tree import flatten
-from refflow.maps.conditioners import Embedding, RelativeAttention, Sequential, duration_network
-from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp, with_dropped
+from refflow.maps.conditioners import (Dense, Embedding, RelativeAttention, Sequential, SignalContext,
+                                       duration_network, with_dropout)
+from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
 from validation import original
 from validation.original import glow_tts_text as theirs_of
-from validation.original.glow_tts_networks import by_their_names, filled
 
 FLOATS = SimpleNamespace(exp=math.exp, sqrt=math.sqrt, mpf=float)         # a namespace for definitions
 
@@ -36,7 +36,8 @@ WRONG = {"glowtts_attention_win4_short": {
             "grad/conv_v.bias": "gradients of parameters"},
          "glowtts_text_encoder_meanonly_prenet": {
             "out/x_m": "means", "out/logw": "log-durations", "grad/emb.weight": "gradients of parameters",
-            "grad/proj_w.norm_2.beta": "gradients of parameters", "grad/encoder.attn_layers.1.conv_k.weight": "gradients of parameters"}}
+            "grad/proj_w.norm_2.beta": "gradients of parameters",
+            "grad/encoder.attn_layers.1.conv_k.weight": "gradients of parameters"}}
 
 
 @pytest.mark.parametrize("file, key, quantity", [(file, *item) for file, wrong in WRONG.items() for item in wrong.items()])
@@ -61,7 +62,8 @@ def drawn_attention(rng, heads=2, d=3, window=2, own=False, block_length=None, T
     E = (None, None) if window is None else rng.standard_normal((2, heads if own else 1, 2 * window + 1, d))
     keep = rng.random((2, heads, T, T)) < 0.7 if dropped else None
     mask = None if lengths is None else np.arange(T) < np.array(lengths)[:, None]
-    return RelativeAttention(*E, heads, block_length, keep, 0.3 if dropped else 0.0, mask), rng.standard_normal((2, 3 * heads * d, T))
+    net = RelativeAttention(*E, heads, block_length, keep, 0.3 if dropped else 0.0, mask)
+    return net, rng.standard_normal((2, 3 * heads * d, T))
 
 
 SETTINGS = {
@@ -141,7 +143,9 @@ def test_laws_of_attention_with_other_settings(setting, dtype):
     net, a = drawn_attention(rng, **{"d": 1} | SETTINGS[setting] | {"T": 2, "lengths": None})
     net = net.at(mask=[False, True]) if setting == "padding" else net
     net, a = net.astype(dtype) if net.dtype else net, rng.standard_normal((16, *a.shape[1:])).astype(dtype)
-    run_network_laws(net, NetworkPoints(net, a, rng.standard_normal((16, *net.output_shape(a.shape[1:]))).astype(dtype)))
+    valid = 1 if net.mask is None else net.mask
+    h_bar = rng.standard_normal((16, *net.output_shape(a.shape[1:])))
+    run_network_laws(net, NetworkPoints(net, (a * valid).astype(dtype), (h_bar * valid).astype(dtype)))
 
 
 # -- embedding --------------------------------------------------------------------------------------------------------
@@ -169,12 +173,20 @@ def test_a_table_for_each_text():
         assert np.array_equal(pullback(h_bar)[1]["E"][n], alone_pullback(h_bar[n])[1]["E"])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_laws_of_an_embedding_with_a_mask(dtype):
+    rng, mask = np.random.default_rng(7), np.array([True, True, False])
+    net, a = Embedding(rng.standard_normal((4, 2)), 0.5, mask).astype(dtype), rng.integers(0, 4, (16, 3)) * mask
+    run_network_laws(net, NetworkPoints(net, a.astype(dtype), (rng.standard_normal((16, 2, 3)) * mask).astype(dtype)))
+
+
 @pytest.mark.parametrize("tokens, found", [
     ([[0, 1], [2, 3]], "a[1, 1] = 3.0"), ([[0, -1], [2, 3]], "a[0, 1] = -1.0"), ([0.0, 0.5], "a[1] = 0.5"),
     ([0.0, np.nan], "a[1] = nan"), ([np.inf, 1.0], "a[0] = inf"),
 ])
 def test_bad_tokens_are_refused(tokens, found):
-    for net in (Embedding(np.ones((3, 2))), Sequential((Embedding(np.ones((3, 2))), projection(np.random.default_rng(0), 2, 1)))):
+    embedding = Embedding(np.ones((3, 2)))
+    for net in (embedding, Sequential((embedding, projection(np.random.default_rng(0), 2, 1)))):
         for method in (net.forward, net.vjp, net.jacobian):
             with pytest.raises(ValueError, match="must be a whole number from 0 to 2") as caught:
                 method(tokens)
@@ -193,8 +205,10 @@ def test_a_table_decides_the_dtype():
 
 SIZES = {"tokens": 11, "channels": 6, "filters": 7, "layers": 2, "kernel": 3}
 ENCODERS = {
-    "the authors' settings": {"heads": 2, "window": 4}, "one head": {"heads": 1, "window": 2}, "no window": {"heads": 2, "window": None},
-    "blocks": {"heads": 2, "window": 1, "block_length": 2}, "no prenet": {"heads": 3, "window": 4, "has_prenet": False},
+    "the authors' settings": {"heads": 2, "window": 4}, "one head": {"heads": 1, "window": 2},
+    "no window": {"heads": 2, "window": None},
+    "blocks": {"heads": 2, "window": 1, "block_length": 2},
+    "no prenet": {"heads": 3, "window": 4, "has_prenet": False},
     "kernels of five": {"heads": 2, "window": 3, "kernel": 5}, "dropout": {"heads": 2, "window": 2, "dropped": True},
     "dropout, blocks, no window": {"heads": 1, "window": None, "block_length": 1, "dropped": True},
     "speakers": {"heads": 2, "window": 1, "speaker": 3, "mean_only": False}}
@@ -215,7 +229,10 @@ def drawn_networks(rng, name):
     nets = {key: net and net.unravel(net.ravel() + 0.3 * rng.standard_normal(net.ravel().size)) for key, net in nets.items()}
     tokens, mask = rng.integers(0, 11, (3, 9)), np.arange(9) < np.array([9, 4, 1])[:, None]
     nets = {key: net and net.at(mask=mask) for key, net in nets.items()}
-    return nets, tokens, mask, rng.standard_normal((3, speakers)) if speakers else None
+    speaker = rng.standard_normal((3, speakers)) if speakers else None
+    if speakers:
+        nets["durations"] = SignalContext(Dense(np.eye(speakers)), nets["durations"], speaker, mask)
+    return nets, tokens, mask, speaker
 
 
 def keeps_of(rng, name, T=9):
@@ -303,10 +320,11 @@ def test_encoder_agrees_with_a_transcription(name):
     given, sizes = settings_of(name)
     keeps, rates = keeps_of(rng, name) if given["dropped"] else ([], [])
     if keeps:
-        nets["encoder"] = with_dropped(nets["encoder"], keeps, rates)
+        nets["encoder"] = with_dropout(nets["encoder"], keeps, rates)
     config = {"prenet": given.get("has_prenet", True), "n_layers": sizes["layers"], "window_size": given["window"]}
     names = {"encoder": theirs_of.of_encoder(config), "mean": theirs_of.convolution("proj_m", ()),
-             "log_scale": theirs_of.convolution("proj_s", ()), "durations": theirs_of.below("proj_w.", (), theirs_of.of_duration())}
+             "log_scale": theirs_of.convolution("proj_s", ()),
+             "durations": theirs_of.below("proj_w.", () if speaker is None else ("inner",), theirs_of.of_duration())}
     params = {their: array for key, net in nets.items() if net
               for their, array in with_their_shapes(net.params(), names[key]).items()}
     tensors = {key: torch.tensor(array, requires_grad=True) for key, array in params.items()}
@@ -320,15 +338,15 @@ def test_encoder_agrees_with_a_transcription(name):
     bars = [rng.standard_normal(value.shape) for value in values]
     sum((value * torch.tensor(bar)).sum() for value, bar in zip(values, bars)).backward()
 
-    ours, pullback = text_vjp(**nets, tokens=tokens, speaker=speaker)
-    params_bar, speaker_bar = pullback(*bars)
+    ours, pullback = text_vjp(**nets, tokens=tokens)
+    params_bar = pullback(*bars)
     for value, wanted in zip(ours, values):
         close(value, wanted.detach().numpy())
     for key, net in nets.items():
         for their, bar in (with_their_shapes(params_bar[key], names[key]).items() if net else ()):
             close(bar, tensors[their].grad.numpy())
     if speaker is not None:
-        close(speaker_bar, g.grad.numpy())
+        close(params_bar["durations"]["context"], g.grad.numpy())
 
 
 def with_their_shapes(params, names):
@@ -347,26 +365,30 @@ def test_padding_changes_nothing(name):
     """Tokens and cotangents at invalid positions are not read, NaN included; a batch equals its sentences."""
     rng = np.random.default_rng(6)
     nets, tokens, mask, speaker = drawn_networks(rng, name)
-    values, pullback = text_vjp(**nets, tokens=tokens, speaker=speaker)
+    values, pullback = text_vjp(**nets, tokens=tokens)
     bars = [rng.standard_normal(value.shape) for value in values]
     found = pullback(*bars)
     spoilt = [np.where(mask[:, None], bar, np.nan) for bar in bars]
-    again, pullback = text_vjp(**nets, tokens=np.where(mask, tokens, np.nan), speaker=speaker)
+    again, pullback = text_vjp(**nets, tokens=np.where(mask, tokens, np.nan))
     for a, b in zip(values, again):
         assert np.array_equal(a, b) and not a[np.broadcast_to(~mask[:, None], a.shape)].any()
-    for (_, a), (_, b) in zip(flatten(found[0]), flatten(pullback(*spoilt)[0])):
+    for (_, a), (_, b) in zip(flatten(found), flatten(pullback(*spoilt))):
         assert np.array_equal(a, b)
 
     total = {}
     for n, T in enumerate(mask.sum(-1)):
-        alone = {key: net and net.at(mask=np.ones(T, bool)) for key, net in nets.items()}
-        own, own_pullback = text_vjp(**alone, tokens=tokens[n, :T], speaker=None if speaker is None else speaker[n])
+        filling = {"mask": np.ones(T, bool)}
+        alone = {key: net and net.at(**filling) for key, net in nets.items()}
+        if speaker is not None:
+            alone["durations"] = nets["durations"].at(**filling, context=speaker[n])
+        own, own_pullback = text_vjp(**alone, tokens=tokens[n, :T])
         for a, b in zip(values, own):
             close(b, a[n, :, :T])
-        for path, bar in flatten(own_pullback(*(bar[n, :, :T] for bar in bars))[0]):
+        for path, bar in flatten(own_pullback(*(bar[n, :, :T] for bar in bars))):
             total[path] = total.get(path, 0) + bar
-    for path, bar in flatten(found[0]):
-        close(total[path], bar)
+    for path, bar in flatten(found):
+        if path[-1] != "context":               # each speaker has its own
+            close(total[path], bar)
 
 
 def test_encoder_starts_as_the_authors():
@@ -383,14 +405,14 @@ def test_encoder_starts_as_the_authors():
 def test_encoder_of_the_authors_has_their_number_of_parameters():
     """7,199,953 with the projection of means and the durations; dropout and masks have none."""
     rng = np.random.default_rng(0)
-    nets = (text_encoder(rng, dtype=np.float32), projection(rng, dtype=np.float32), duration_network(rng, 192, 256, dtype=np.float32))
+    nets = text_encoder(rng, dtype=np.float32), projection(rng, dtype=np.float32), duration_network(rng, 192, 256)
     assert sum(net.ravel().size for net in nets) == 7_199_953
 
 
 @pytest.mark.parametrize("make, parts", [
     (lambda rng: attention(rng, 5, 5, 2), ["attention", "heads", "inputs=5"]),
     (lambda rng: text_encoder(rng, tokens=0), ["text_encoder", "tokens"]),
-    (lambda rng: with_dropped(text_encoder(rng, 5, 4, 4, layers=1), [], 0.1), ["with_dropped", "7 places", "not 0"]),
+    (lambda rng: with_dropout(text_encoder(rng, 5, 4, 4, layers=1), [], 0.1), ["with_dropout", "7 dropouts", "not 0"]),
 ])
 def test_builders_refuse_by_name(make, parts):
     with pytest.raises(ValueError) as caught:

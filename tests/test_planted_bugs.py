@@ -11,9 +11,7 @@ import pytest
 from refflow import ActNorm, Affine, Chain, DenseLinear, Independent, Inverse, Pointwise, Softplus, Tanh
 from refflow.core import Array, Bijector, bijector, positive, real, sets
 from refflow.core.values import rebuild
-from refflow.maps.conditioners import BijectorLayer
-from refflow.testing.conditioner_laws import OWN, NetworkPoints, run_network_laws, without_padding
-from refflow.testing.laws import LAWS, REJECTED, Broken, run_laws
+from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
 from refflow.testing.strategies import saturated
@@ -364,19 +362,6 @@ def test_padding_that_is_not_cleared_is_caught():
     LAWS[PADDING](g, points(g, g, (4,), np.float64))
     with pytest.raises(AssertionError, match=f"^{PADDING}: AtValid: raised ValueError: Mutant.*must be finite"):
         LAWS[PADDING](broken, points(g, broken, (4,), np.float64))
-
-
-def test_a_network_that_reads_padding_is_caught():
-    rng = np.random.default_rng(2024)
-    for page, broken in ((Pointwise, False), (mutant(Pointwise, _members=sees_its_right_neighbour), True),
-                         (mutant(Pointwise, _image=padding_is_left), True)):
-        net = BijectorLayer(masked(page, ActNorm).inner)
-        a, h_bar = (without_padding(net, rng.standard_normal((8, 2, 3))) for _ in range(2))
-        if broken:
-            with pytest.raises(Broken):
-                OWN[PADDING](net, NetworkPoints(net, a, h_bar))
-        else:
-            run_network_laws(net, NetworkPoints(net, a, h_bar))
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64), ids=lambda d: d.__name__)

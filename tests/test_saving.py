@@ -27,6 +27,8 @@ from refflow import (
     Exp,
     Flow,
     FullNormal,
+    GlowTTSActNorm,
+    GroupedLinear,
     Independent,
     Inverse,
     Logistic,
@@ -34,6 +36,7 @@ from refflow import (
     OrthogonalLinear,
     Pointwise,
     Reshape,
+    Squeezed,
     StandardLogistic,
     StandardNormal,
     Tanh,
@@ -102,6 +105,8 @@ def composites():
     yield glow(rng, (2, 4, 4), 1, 1, 3, permutation="orthogonal", coupling="additive")
     yield image_realnvp(rng, (1, 8, 8), 2, 3, 1)
     yield image_realnvp(rng, (1, 4, 4), 1, 3, 1, weight_norm=False, skip=False, bottleneck=True, norm_gain=True)
+    of_sequences = Chain([Pointwise(GlowTTSActNorm(np.ones(2)), 2), Pointwise(GroupedLinear([[0.5, 2.0], [1.0, -1.0]]), 2)])
+    yield from (Squeezed(of_sequences), Squeezed(of_sequences).at(mask=np.array([[True] * 4, [True, True, False, False]])))
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
     yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))

@@ -13,8 +13,8 @@ from refflow import (ActNorm, Chain, DenseLinear, Exp, GlowActNorm, GlowTTSActNo
                      Softplus, Squeeze, Squeezed, SqueezeTime)
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
-from refflow.core import Conditioner, RandomSource, conditioner
-from refflow.maps.conditioners import BijectorLayer, Dense, Sequential
+from refflow.core import Bijector, Conditioner, RandomSource, conditioner
+from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
 from refflow.maps.coupling import AffineCoupling, Coupling, Family, affine_family, masks
 from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
@@ -127,8 +127,9 @@ def unmasked_each(self, log_det_bar):
 
 @pytest.mark.parametrize("page", [Coupling, AffineCoupling])
 @pytest.mark.parametrize("bug, message", [
-    ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"), ({"whole": unmasked_whole}, "is not 0 at invalid"),
-    ({"each": unmasked_each}, "bar with a batch of masks"), ({"masked": lambda bar, mask: bar}, "inside a chain")])
+    ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"),
+    ({"whole": unmasked_whole}, "is not 0 at invalid"), ({"each": unmasked_each}, "bar with a batch of masks"),
+    ({"masked": lambda bar, mask: bar}, "inside a chain")])
 def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
     """sigma(0) is not 1, and the net's output is not 0 at padding."""
     net = BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))
@@ -155,6 +156,31 @@ def test_laws_of_a_squeezed_step(inverse, dtype):
         return Inverse(f) if inverse else f, (2, 4)
 
     every_law(make, dtype, 2)
+
+
+class WithTheGenericInversePullback(Pointwise):
+    """The map of every position, whose inverse pullback the base derives."""
+
+    inverse_vjp = Bijector.inverse_vjp
+
+
+def test_laws_of_the_generic_inverse_pullback():
+    """The Jacobian is singular: its rows and columns at invalid positions are 0."""
+    f = WithTheGenericInversePullback(DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), 2, [True, False, True])
+    every_law(lambda source: (f, (2, 3)), np.float64, 1)
+    x, bars = rng(1).standard_normal((5, 2, 3)), (rng(2).standard_normal((5, 2, 3)), rng(3).standard_normal(5))
+    x_bar, params_bar = f.inverse_vjp(x)[1](*bars)
+    expected, expected_params = Pointwise(f.inner, 2, f.mask).inverse_vjp(x)[1](*bars)
+    assert np.allclose(x_bar, expected, rtol=1e-12, atol=1e-13)
+    for key, bar in expected_params["inner"].items():
+        assert np.allclose(params_bar["inner"][key], bar, rtol=1e-12, atol=1e-13)
+
+
+def test_laws_with_a_context():
+    """Its cotangent is summed over the valid positions."""
+    net = Contextual(Dense(rng(4).standard_normal((2, 3)) / 2, [0.25, -1.0]))
+    f = Pointwise(AffineCoupling([True, False], net), 2).at(context=[0.5, -1.0], mask=[True, True, False])
+    every_law(lambda source: (f, (2, 3)), np.float64, 1)
 
 
 @pytest.mark.parametrize("inner", [Exp(), Softplus()], ids=lambda f: type(f).__name__)

@@ -55,7 +55,7 @@ SIZES = (1, 2, 2, 3, 3, 8)                          # the D that are drawn, even
 SMALL_SIZES = (1, 2, 2, 3)                          # of a conditioner's axes
 IMAGE_SIZES = (1, 2, 2, 3, 4)                       # of an axis of an image
 LARGEST_WITH_COTANGENT = 3
-SMALL_IMAGE = 8                                     # entries up to which an image with more channels gets cotangents too
+SMALL_IMAGE = 8                                     # entries up to which an image or sequence with more channels gets them too
 SMALL_SEQUENCE = 18                                 # the same for a sequence of few positions
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
 # Numbers of drawn points, for each dtype and side.
@@ -76,8 +76,9 @@ def points(page, dtype, side) -> list[Point]:
 
 def is_small(event):
     """Does an event have few enough entries for cotangents?"""
-    few = max(event.shape[-1:] if event.ndim == 2 else event.shape, default=1) <= LARGEST_WITH_COTANGENT
-    return few and (event.ndim != 2 or event.size <= SMALL_SEQUENCE) or event.ndim == 3 and event.size <= SMALL_IMAGE
+    if event.ndim == 2 and event.shape[1] <= LARGEST_WITH_COTANGENT and event.size <= SMALL_SEQUENCE:
+        return True
+    return max(event.shape, default=1) <= LARGEST_WITH_COTANGENT or event.ndim > 1 and event.size <= SMALL_IMAGE
 
 
 class Draw:

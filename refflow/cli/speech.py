@@ -82,7 +82,7 @@ class Speech:
         return data if data.fits(flow) else None
 
     def fits(self, model):
-        voices = model.speakers[0].layers[0].E.shape[-2] if model.speakers else 1
+        voices = model.speakers[0].E.shape[-2] if model.speakers else 1
         mels = model.mean.output_shape(model.encoder.output_shape((1,)))[0]
         return (len(self.symbols), len(self.speakers), self.settings.mels) == (model.encoder.layers[0].E.shape[-2], voices, mels)
 

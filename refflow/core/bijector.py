@@ -14,7 +14,8 @@ import functools
 
 import numpy as np
 
-from .boundary import held_to_letters, of_event, over_positions, own_function, published, reducing, vjp_of_event
+from .boundary import (held_to_letters, of_event, over_positions, own_function, published, reducing, valid_positions,
+                       vjp_of_event)
 from .registry import registered
 from .values import Value, declare
 
@@ -115,7 +116,8 @@ class Bijector(Value):
         With l(z) = log|det J(z)|, L = <z_bar, z> + l_bar (-l(z)) and z = f^-1(x):
             u = z_bar - l_bar grad_z l,   w = J^-T u
             x_bar = w,   params_bar = the parameter part of the forward pullback at (-w, -l_bar).
-        Where D_out > D_in, J is the chart's square block and the entries of x_bar outside the chart are 0.
+        Where D_out > D_in, J is the chart's square block and the entries of x_bar outside the chart are 0.  Entries at
+        positions that a mask calls invalid take no part: u is 0 there, and J is made the identity.
         """
         z, inverse_log_det = self.inverse_and_log_det(x)
         (x_again, _), pullback = self.vjp(z)
@@ -123,10 +125,14 @@ class Bijector(Value):
         batch = z.shape[:z.ndim - len(in_shape)]
         chart = self.chart(in_shape)
         J = self.jacobian(z)[..., chart, :]
+        valid = valid_positions(self, 0)
+        if valid is not None:
+            J = J + ~np.broadcast_to(valid, z.shape).reshape(*batch, 1, J.shape[-1]) * np.eye(J.shape[-1], dtype=J.dtype)
 
         def inverse_pullback(z_bar, log_det_bar):
             grad_l, _ = pullback(np.zeros_like(x_again), np.ones_like(log_det_bar))
             u = z_bar - over_event(log_det_bar, len(in_shape)) * grad_l
+            u = u if valid is None else np.where(valid, u, u.dtype.type(0))
             w = np.linalg.solve(np.swapaxes(J, -1, -2), u.reshape(*batch, J.shape[-1], 1))[..., 0]
             x_bar = np.zeros((*batch, int(np.prod(out_shape))), w.dtype)
             x_bar[..., chart] = w

@@ -261,7 +261,7 @@ class Value:
         return tree.remade(self, fields)
 
     def mask_inside(self, mask):
-        """The mask of sequences (*batch, T) that its components get where it gets `mask`; None if they meet single positions."""
+        """The mask (*batch, T) that its components get where it gets `mask`; None if they meet single positions."""
         return mask
 
     def masks_below(self, mask):

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
 from ..core import Inverse, tree
+from ..core.arrays import masked
 from ..core.tree import nest
+from ..maps.coupling.coupling import MaskedBijector
+from ..maps.linear import GroupedLinear, Pointwise
 from .couplings import Workspace
 from .likelihood import MODES, Line, Sums, first_places, places_of, steps_along
+from .wave_net import TunedNetwork, with_tuned_convolutions
 
 
 class SpeechGradient:
@@ -37,8 +43,55 @@ class SpeechGradient:
         return model.terms_vjp(*batch, twin=self.twin)[0]
 
     def twin(self, model):
-        """The model with a tuned decoder."""
-        return tree.copied(model, decoder=tree.copied(model.decoder, TunedDecoder, gradient=self))
+        """The model with a tuned decoder and tuned convolutions."""
+        squeezed = model.decoder.inner
+        chain = tree.copied(squeezed.inner, stages=tuple(map(tuned, squeezed.inner.stages)))
+        decoder = tree.copied(model.decoder, TunedDecoder, inner=tree.copied(squeezed, inner=chain), gradient=self)
+        text = {key: with_tuned_convolutions(getattr(model, key)) for key in ("encoder", "mean", "durations")}
+        return tree.copied(model, decoder=decoder, **text)
+
+
+class TunedGroups(Pointwise):
+    """A matrix for groups of channels at every position, by one product for all groups."""
+
+    def grouped(self, signals):
+        """(B, C, T) as (B, S, C/S T)."""
+        B, C, T = signals.shape
+        S = len(self.inner.W)
+        return signals.reshape(B, 2, C // S, S // 2, T).swapaxes(2, 3).reshape(B, S, C // S * T)
+
+    def signals(self, groups, like):
+        B, C, T = like.shape
+        S = len(self.inner.W)
+        return groups.reshape(B, 2, S // 2, C // S, T).swapaxes(2, 3).reshape(B, C, T)
+
+    def inverse(self, x):
+        return self.signals(np.linalg.inv(self.inner.W) @ self.grouped(x), x)
+
+    def forward_and_log_det(self, z):
+        return self.vjp(z)[0]
+
+    def vjp(self, z):
+        W, h = self.inner.W, self.grouped(z)
+        B, C, T = z.shape
+        valid = np.full(B, T) if self.mask is None else np.broadcast_to(self.mask, (B, T)).sum(1)
+        count = (valid * (C // len(W))).astype(z.dtype)
+
+        def pullback(x_bar, log_det_bar):
+            h_bar = self.grouped(masked(x_bar, self.mask))
+            W_bar = (h_bar @ h.mT).sum(0) + (log_det_bar * count).sum() * np.linalg.inv(W).T
+            return self.signals(W.T @ h_bar, z), {"inner": {"W": W_bar}}
+
+        return (self.signals(W @ h, z), count * np.linalg.slogdet(W)[1]), pullback
+
+
+def tuned(stage):
+    """The tuned form of a stage, or the stage itself."""
+    if type(stage) is Pointwise and type(stage.inner) is GroupedLinear and stage.inner.W.ndim == 2:
+        return tree.copied(stage, TunedGroups)
+    if isinstance(stage, MaskedBijector) and TunedNetwork.takes(stage.net):
+        return tree.copied(stage, net=tree.copied(stage.net, TunedNetwork))
+    return stage
 
 
 class TunedDecoder(Inverse):

@@ -94,6 +94,7 @@ HOME = {
     "ReLU": "conditioners.relu",
     "Residual": "conditioners.residual",
     "Sequential": "conditioners.sequential",
+    "SignalContext": "conditioners.signal_context",
     "SiLU": "conditioners.silu",
     "SkipSum": "conditioners.skip_sum",
     "SoftplusActivation": "conditioners.softplus_activation",

@@ -2,8 +2,8 @@ r"""Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129), as in the authors' code.
 
 A text of tokens `a` and a mel spectrogram `x` of `C` channels.  The text side, `glow_tts_text`, gives means `mu_i` and
 log-scales `q_i` of `C` numbers and the logarithm `w_i` of a number of frames for each position `i` of the text; the
-decoder `f` maps latents `z` to spectrograms.  With several speakers, speaker `k` is
-    g = E_k / |E_k|                                                                 (1)
+decoder `f` maps latents `z` to spectrograms.  With several speakers, the networks that see speaker `k` see the vector
+    g / |g|,   g = E_k                                                              (1)
 
 The decoder, in the paper's direction: `z = f^-1(x)` squeezes `n` frames into one, then in each block
     h <- bias + exp(logs) h                      per channel                        (2)
@@ -26,9 +26,10 @@ Reverse rule, with `e` for the cotangent of (7) and `b` for that of (9): from (7
     s_bar = e (1 - r^2) / N,   l_bar = -e / N                                       (12)
     mu_bar_i = sum_j [a_j = i] m_bar_j,   q_bar_i = sum_j [a_j = i] s_bar_j         (13)
     w_bar_i = 2 b (w_i - y_i) / I                                                   (14)
-then the pullback of the decoder's inverse at (z_bar, l_bar), which gives `g_bar` and the mel's own cotangent, the pullback of
-the text side at (mu_bar, q_bar, w_bar), in which no gradient flows from `w` to the text's encoding, and that of (1):
-    g_bar = decoder's + text's                                                      (15)
+then the pullback of the decoder's inverse at `(z_bar, l_bar)`, which also gives the mel's cotangent, the pullback of
+the text side at `(mu_bar, q_bar, w_bar)`, in which no gradient flows from `w` to the text's encoding.  With `v` the speaker's
+cotangent from the decoder and `v'` from the duration predictor,
+    g_bar = v + v',   E_k_bar = the sum of g_bar over the items of speaker k        (15)
 
 Synthesis, with `lambda` = length_scale and `tau` = noise_scale, where `u` is normal noise:
     d_i = ceil(lambda exp(w_i))                                                     (16)
@@ -50,13 +51,14 @@ import numpy as np
 from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children, plain, tree
 from ..core.arrays import as_floating, at_index
 from ..core.values import declare
-from ..maps.conditioners import (Dropout, Embedding, Positionwise, RelativeAttention, Residual, Sequential, UnitVector, WaveNet,
-                                 duration_network, uniform, wave_net_coupling_network)
+from ..maps.conditioners import (Dropout, Embedding, RelativeAttention, Residual, Sequential, WaveNet, duration_network, uniform,
+                                 wave_net_coupling_network)
 from ..maps.coupling import Coupling, affine_family, masks
 from ..maps.elementwise import ExpScale, SigmoidScale
 from ..maps.linear import GroupedLinear, Pointwise
 from ..maps.normalization import GlowTTSActNorm
 from ..maps.shape import Squeezed
+from ..maps.conditioners.speech_networks import Drawn
 from .alignment import best_path, durations, log_likelihoods, path_of
 from .glow_tts_text import projection, text_encoder, text_vjp
 
@@ -129,7 +131,7 @@ class GlowTTS(Value):
     """A text-to-speech model; `glow_tts` builds one.
 
     `encoder`, `mean`, `log_scale` (none: q = 0), `durations`: the text side, see `glow_tts_text`; `speakers`: none, or one
-    conditioner from numbers of speakers (1,) to columns (G, 1); `decoder`: from latents (C, J) to a mel (C, J), the inverse of
+    `Embedding` of the numbers of speakers; `decoder`: from latents (C, J) to a mel (C, J), the inverse of
     `Squeezed` blocks; `rates`: of dropout in the encoder and the duration predictor, in the prenet, and in the decoder.
     """
 
@@ -165,7 +167,7 @@ class GlowTTS(Value):
         model = model if twin is None else twin(model)
         g, speakers_pullback = model.speaker_vjp(batch.speakers)
         (mu, q, w), text_pullback = model.text_vjp(batch.tokens, g)
-        decoder = model.decoder if g is None else tree.replaced(model.decoder, {}, g)
+        decoder = tree.replaced(model.decoder, {}, g)
         with np.errstate(all="ignore"):
             (z, log_det), decoder_pullback = decoder.inverse_vjp(batch.mel)
         scores = log_likelihoods(z, mu, q, batch.texts, batch.frames)
@@ -176,9 +178,9 @@ class GlowTTS(Value):
         def pullback(mle_bar, duration_bar):
             z_bar, log_det_bar, mu_bar, q_bar = mle_pullback(mle_bar)
             mel_bar, decoder_bar = decoder_pullback(z_bar, log_det_bar)
-            text_bars, text_g_bar = text_pullback(mu_bar, q_bar, duration_pullback(duration_bar))
-            g_bar = None if g is None else decoder_bar.pop("context") + text_g_bar          # (15)
-            bars = text_bars | {"speakers": speakers_pullback(g_bar), "decoder": decoder_bar}
+            bars = text_pullback(mu_bar, q_bar, duration_pullback(duration_bar)) | {"decoder": decoder_bar}
+            g_bar = None if g is None else decoder_bar.pop("context") + bars["durations"].pop("context")    # (15)
+            bars["speakers"] = speakers_pullback(g_bar)
             return padded(mel_bar, mel), {key: bars[key] for key in self.params()}
 
         losses = Losses(float(mle), float(duration), float(mle) + float(duration))          # (10)
@@ -223,11 +225,12 @@ class GlowTTS(Value):
     def drops(self, tokens, mel):
         """For the encoder, the duration predictor and the decoder: [(shape of the mask, rate)] of each place, in order."""
         (B, I), J, squeezed = tokens, mel[-1], self.decoder.inner
-        speaker = self.speakers[0].output_shape((1,))[0] if self.speakers else 0
-        predicted_from = self.encoder.output_shape((I,))[0] + speaker, I
+        channels, predictor = self.encoder.output_shape((I,))[0], self.durations
+        if self.speakers:
+            channels, predictor = channels + self.speakers[0].E.shape[-1], predictor.inner
         decoder = [shape for f in squeezed.inner.stages if isinstance(f, Coupling)
                    for shape in dropped_shapes(f.net, (int(f.passes.sum()), J // self.factor))[0]]
-        encoder, predictor = dropped_shapes(self.encoder, (I,))[0], dropped_shapes(self.durations, predicted_from)[0]
+        encoder, predictor = dropped_shapes(self.encoder, (I,))[0], dropped_shapes(predictor, (channels, I))[0]
         each, _, last = self.rates
         return tuple([((B, *shape), rate) for shape, rate in zip(shapes, rates)] for shapes, rates in (
             (encoder, self.encoder_rates()), (predictor, [each] * len(predictor)), (decoder, [last] * len(decoder))))
@@ -244,42 +247,39 @@ class GlowTTS(Value):
         if keeps is None:
             return self
         parts = {}
-        for key, masks, wanted in zip(Keeps._fields, keeps, self.drops(batch.tokens.shape, batch.mel.shape)):
-            given, shapes = [np.shape(mask) for mask in masks], [shape for shape, _ in wanted]
+        for key, kept, wanted in zip(Keeps._fields, keeps, self.drops(batch.tokens.shape, batch.mel.shape)):
+            given, shapes = [np.shape(mask) for mask in kept], [shape for shape, _ in wanted]
             if given != shapes:
                 raise ValueError(f"GlowTTS.loss: keeps.{key} must be {len(shapes)} masks of shapes {shapes}, not {given}")
-            parts[key] = with_masks(getattr(self, key), masks, [rate for _, rate in wanted])
+            parts[key] = with_masks(getattr(self, key), kept, [rate for _, rate in wanted])
         return tree.copied(self, **parts)
 
     # -- its parts, on copies without checks -------------------------------------------------------------------------
 
     def at_masks(self, batch):
         """A copy without checks, in the batch's dtype, with masks filled in."""
-        model = self.unchecked(batch.mel.dtype)
-        frames = {"decoder": batch.frame_mask}
-        given = {key: frames.get(key, batch.text_mask) for key in ("encoder", "mean", "durations", "decoder")}
-        parts = {key: tree.replaced(part, {}, None, part.masks_below(mask)) for key, mask in given.items()
-                 for part in (getattr(model, key),)}
-        log_scale = tuple(tree.replaced(part, {}, None, part.masks_below(batch.text_mask)) for part in model.log_scale)
-        return tree.copied(model, log_scale=log_scale, **parts)
+        dtype, text, frames = batch.mel.dtype, batch.text_mask, batch.frame_mask
+        parts = {key: working(getattr(self, key), dtype, text) for key in ("encoder", "mean", "durations")}
+        parts["log_scale"] = tuple(working(part, dtype, text) for part in self.log_scale)
+        parts["speakers"] = tuple(part.unchecked(dtype) for part in self.speakers)
+        return tree.copied(self, checked=False, dtype=dtype, decoder=working(self.decoder, dtype, frames), **parts)
 
     def speaker_vjp(self, speakers):
         """((B, G), pullback) of (1), or (None, a pullback of nothing) without speakers."""
         if not self.speakers:
             return None, lambda g_bar: {}
-        with np.errstate(all="ignore"):
-            g, speakers_pullback = self.speakers[0].vjp(speakers[:, None])          # (1)
+        g, speakers_pullback = self.speakers[0].vjp(speakers[:, None])              # (1) (15)
         return g[..., 0], lambda g_bar: {"0": speakers_pullback(g_bar[..., None])[1]}
 
     def text_vjp(self, tokens, g):
-        """((mu, q, w), pullback) -> (the cotangents of the text side's parameters, g_bar)."""
-        log_scale = self.log_scale[0] if self.log_scale else None
+        """((mu, q, w), pullback) -> the cotangents of the text side's parameters, the speaker's in "durations"."""
+        log_scale, durations = self.log_scale[0] if self.log_scale else None, tree.replaced(self.durations, {}, g)
         with np.errstate(all="ignore"):
-            (mu, q, w), pullback = text_vjp(self.encoder, self.mean, log_scale, self.durations, tokens, g)
+            (mu, q, w), pullback = text_vjp(self.encoder, self.mean, log_scale, durations, tokens)
 
         def pulled(mu_bar, q_bar, w_bar):
-            bars, g_bar = pullback(mu_bar, q_bar, w_bar[..., None, :])
-            return bars | {"log_scale": {"0": bars["log_scale"]} if self.log_scale else {}}, g_bar
+            bars = pullback(mu_bar, q_bar, w_bar[..., None, :])
+            return bars | {"log_scale": {"0": bars["log_scale"]} if self.log_scale else {}}
 
         return (mu, q, w[..., 0, :]), pulled
 
@@ -299,7 +299,7 @@ class GlowTTS(Value):
             if speakers.shape != texts.shape or speakers.dtype.kind not in "iu":
                 raise ValueError(f"{name}: speakers must be {len(texts)} whole numbers, not {speakers.dtype} of shape "
                                  f"{speakers.shape}")
-            checked_numbers(f"{name}: speakers", speakers, self.speakers[0].layers[0].E.shape[-2])
+            checked_numbers(f"{name}: speakers", speakers, self.speakers[0].E.shape[-2])
         if mel is None:
             return Batch(tokens, texts, np.zeros((len(texts), 0, 0), self.dtype), texts * 0, speakers)
         mel, strong = as_floating(f"{name}: mel", mel)
@@ -316,6 +316,18 @@ class GlowTTS(Value):
         return Batch(tokens, texts, finite(name, np.where(valid[:, None], mel, mel.dtype.type(0))), frames, speakers)
 
 
+def working(value, dtype, mask):
+    """A copy without checks, in a dtype, with a mask of sequences filled in."""
+    masks = value.masks_below(mask)
+
+    def filled(owner, path, _):
+        own = {key: masks[path] for key, field in owner.own_fields().items() if field.role == "mask"}
+        return {"checked": False, "dtype": dtype} | own
+
+    return tree.mapped(value, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
+                       also=filled)
+
+
 def spread(of_positions, path):
     """(5): (B, C, J) from (B, C, I)."""
     return of_positions @ path.astype(of_positions.dtype)                           # (5)
@@ -329,14 +341,14 @@ def gathered(of_frames, path):
 def mle_vjp(z, mu, q, log_det, path):
     """(mle, pullback); `pullback(mle_bar)` -> (z_bar, log_det_bar, mu_bar, q_bar)."""
     m, s = spread(mu, path), spread(q, path)
-    N, valid = path.sum() * z.shape[1], path.any(1)[:, None]                        # every valid frame is at one position
+    N, valid = int(path.sum()) * z.shape[1], path.any(1)[:, None]                        # every valid frame is at one position
     with np.errstate(all="ignore"):
         r = (z - m) * np.exp(-s)                                                    # (6)
         mle = (s.sum() + np.square(r).sum() / 2 - log_det.sum()) / N + LOG_2_PI / 2         # (7)
 
     def pullback(mle_bar):
         z_bar = mle_bar * r * np.exp(-s) / N                                        # (11)
-        s_bar = np.where(valid, mle_bar * (1 - r * r) / N, 0).astype(z.dtype)       # (12)
+        s_bar = np.where(valid, mle_bar * (1 - r * r) / N, z.dtype.type(0))         # (12)
         log_det_bar = np.full_like(log_det, -mle_bar / N)                           # (12)
         return z_bar, log_det_bar, gathered(-z_bar, path), gathered(s_bar, path)
 
@@ -346,7 +358,7 @@ def mle_vjp(z, mu, q, log_det, path):
 def duration_vjp(w, path, text_mask):
     """(duration, pullback); `pullback(duration_bar)` -> w_bar."""
     y = np.log(w.dtype.type(LEAST) + durations(path).astype(w.dtype))               # (8)
-    apart, I = np.where(text_mask, w - y, w.dtype.type(0)), text_mask.sum()
+    apart, I = np.where(text_mask, w - y, w.dtype.type(0)), int(text_mask.sum())
     return np.square(apart).sum() / I, lambda duration_bar: 2 * duration_bar * apart / I    # (9) (14)
 
 
@@ -424,8 +436,8 @@ def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_f
     text = text_encoder(rng, symbols, channels, filters, heads, layers, kernel, window, block_length, has_prenet, dtype)
     mean = projection(rng, channels, mels, dtype)
     log_scale = () if mean_only else (projection(rng, channels, mels, dtype),)
-    predictor = duration_network(rng, channels + speaker_channels, duration_filters, kernel, dtype=dtype)
-    voices = (voices_of(rng, speakers, speaker_channels, dtype),) if speakers else ()
+    predictor = duration_network(rng, channels, duration_filters, kernel, context=speaker_channels, dtype=dtype)
+    voices = (Embedding(uniform(rng, (speakers, speaker_channels), 0.1, dtype)),) if speakers else ()         # (1) (19)
     decoder = decoder_of(rng, mels, blocks, hidden, wave_layers, wave_kernel, dilation_rate, sigmoid_scale, split, factor,
                          speaker_channels, dtype)
     return GlowTTS(text, mean, log_scale, predictor, voices, decoder, tuple(rates))
@@ -435,7 +447,8 @@ def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation
                speaker_channels=0, dtype=np.float64):
     """The decoder: a bijector from latents (mels, J) to a mel (mels, J), with the arguments of `glow_tts`."""
     C = mels * factor
-    if split % 2 or split < 2 or C % split:
+    Drawn("glow_tts", rng, dtype).counts(mels=mels, blocks=blocks, factor=factor, split=split)
+    if split % 2 or C % split:
         raise ValueError(f"glow_tts: split must be even and divide mels * factor = {C}, not {split}")
     family = affine_family(SigmoidScale(offset=2.0, floor=1e-6) if sigmoid_scale else ExpScale(), ("shift", "scale"))
     stages = []
@@ -445,11 +458,6 @@ def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation
                    Pointwise(GroupedLinear(rotation(rng, split, dtype)), 2),        # (3)
                    Coupling(masks.channels(masks.halves(C), 2), net, family)]       # (4)
     return Inverse(Squeezed(Chain(stages), factor))
-
-
-def voices_of(rng, speakers, size, dtype):
-    E = uniform(rng, (speakers, size), 0.1, dtype)                                  # (19)
-    return Sequential((Embedding(E), Positionwise(UnitVector())))                   # (1)
 
 
 def rotation(rng, size, dtype):

@@ -27,7 +27,6 @@ import math
 
 import numpy as np
 
-from ..core import tree
 from ..maps.conditioners import (Conv1d, Dropout, Embedding, RelativeAttention, Residual, Sequential, feed_forward_network,
                                  prenet, xavier_uniform)
 from ..maps.conditioners.speech_networks import Drawn
@@ -41,7 +40,7 @@ def text_encoder(rng, tokens=148, channels=192, filters=768, heads=2, layers=6, 
 
     `filters`: the width of the network of (4); `kernel`: the length of its convolutions; `window`: how far relative positions
     reach, None for none; `block_length`: how far a token sees, None for everywhere.  The mask is filled in by `at(mask=...)`,
-    dropout by `with_dropped`.  Weights are drawn from the Generator `rng`.
+    dropout by `with_dropout`, in the order of (10).  Weights are drawn from the Generator `rng`.
     """
     draw = Drawn("text_encoder", rng, dtype)
     draw.counts(tokens=tokens, channels=channels, filters=filters, heads=heads, kernel=kernel)
@@ -50,7 +49,7 @@ def text_encoder(rng, tokens=148, channels=192, filters=768, heads=2, layers=6, 
     for _ in range(layers):
         for block in (attention(rng, channels, channels, heads, window, block_length, dtype),
                       feed_forward_network(rng, channels, filters, channels, kernel, dtype=dtype)):
-            stack += [Residual(Sequential((*block.layers, Dropout(True, 0.0)))), draw.norm(channels)]       # (3) (4)
+            stack += [Residual(Sequential((*block.layers, Dropout(True, 0.0)))), draw.norm(channels)]       # (3) (4) (10)
     return Sequential(stack)
 
 
@@ -78,39 +77,23 @@ def projection(rng, channels=192, outputs=80, dtype=np.float64):
     return Drawn("projection", rng, dtype).plain(outputs, channels, 1)              # (6)
 
 
-def with_dropped(net, keeps, rates):
-    """The network with a mask of `keeps` and one of `rates` in each place that drops entries, in the order of (10).
+def text_vjp(encoder, mean, log_scale, durations, tokens):
+    """((mu, q, w), pullback) for tokens (*batch, T).
 
-    A mask is boolean, (*batch, C, T), or (*batch, heads, T, T) for the weights of an attention; `rates`: a number for each
-    place, or one for all.  ValueError for another number of masks.
-    """
-    places = [path for path, value in tree.walk(net) if isinstance(value, (Dropout, RelativeAttention))]     # (10)
-    if len(keeps) != len(places):
-        raise ValueError(f"with_dropped: the network drops entries in {len(places)} places, not {len(keeps)}")
-    given = dict(zip(places, zip(keeps, np.broadcast_to(rates, len(places)).tolist())))
-    return tree.remade(net, lambda path, value: dict(zip(("keep", "rate"), given[path])) if path in given else {})
-
-
-def text_vjp(encoder, mean, log_scale, durations, tokens, speaker=None):
-    """((mu, q, w), pullback) for tokens (*batch, T) and, if there are several speakers, g (*batch, G).
-
-    If `log_scale` is None, q is 0.  `pullback(mu_bar, q_bar, w_bar)` -> ({"encoder", "mean", "log_scale", "durations": their
-    parameters' cotangents}, g_bar), g_bar None without a speaker.
+    `durations` is a `duration_network`, with the speakers' context filled in if it has one; if `log_scale` is None, q is 0.
+    `pullback(mu_bar, q_bar, w_bar)` -> {"encoder", "mean", "log_scale", "durations": their parameters' cotangents}.
     """
     x, encoder_pullback = encoder.vjp(tokens)
     mu, mean_pullback = mean.vjp(x)                                                 # (6)
     q, log_scale_pullback = (np.zeros_like(mu), None) if log_scale is None else log_scale.vjp(x)        # (6)
-    seen = x if speaker is None else np.concatenate((x, np.repeat(speaker[..., None], x.shape[-1], -1)), -2)
-    w, durations_pullback = durations.vjp(seen)                                     # (7)
+    w, durations_pullback = durations.vjp(x)                                        # (7)
 
     def pullback(mu_bar, q_bar, w_bar):
-        seen_bar, durations_bar = durations_pullback(w_bar)                         # (8)
         x_bar, mean_bar = mean_pullback(mu_bar)
-        bars = {"mean": mean_bar, "durations": durations_bar}
+        bars = {"mean": mean_bar, "durations": durations_pullback(w_bar)[1]}        # (8)
         if log_scale is not None:
             further, bars["log_scale"] = log_scale_pullback(q_bar)
             x_bar = x_bar + further
-        _, bars["encoder"] = encoder_pullback(x_bar)
-        return bars, None if speaker is None else seen_bar[..., x.shape[-2]:, :].sum(-1)
+        return bars | {"encoder": encoder_pullback(x_bar)[1]}
 
     return (mu, q, w), pullback

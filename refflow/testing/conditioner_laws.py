@@ -199,8 +199,9 @@ def singles(net, p):
 def padding(net, p):
     """Whatever stands at invalid positions of a and h_bar, all results are bitwise the same; h and a_bar are 0 there.
 
-    A page itself ignores cotangents there, as a further layer may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
-    positions come first, the sequence cut to them gives the same without a mask.
+    A page itself ignores cotangents there, as a further layer may hand it.  In a batch of masks each event gets what it gets
+    alone, and an event without valid positions gives 0.  If the valid positions come first, the sequence cut to them gives
+    the same without a mask.
     """
     if not is_masked(net):
         return

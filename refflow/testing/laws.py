@@ -571,8 +571,9 @@ EVENTS_OF_Z = ("z_bar", "inverse", "inverse z", "inverse fused z")
 def padding(f, p):
     """Whatever stands at invalid positions, NaN or the largest number, all results are bitwise the same, and 0 there.
 
-    A page itself ignores cotangents there, as a further stage of a chain may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.  If the valid
-    positions come first, the sequence cut to them gives the same without a mask.
+    A page itself ignores cotangents there, as a further stage of a chain may hand it.  In a batch of masks each event gets
+    what it gets alone, and an event without valid positions gives 0.  If the valid positions come first, the sequence cut to
+    them gives the same without a mask.
     """
     if not isinstance(f, AtValid):
         return
@@ -640,8 +641,10 @@ def as_alone(f, p, what, found, kept):
         close(p, f"{name} {what}", given, flat(expected, p.batch), 2 * unit(p, kappa), kept)
     for prefix, own, derivatives in bars:
         for path, given in flatten(f.params()):
-            name, shape = f"{prefix}{'.'.join(path[1:])}_bar", np.shape(dict(flatten(p.own[0].params()))[path])
-            each, kappa = (a.reshape(shape)[kept].astype(np.float64) for a in (own[path], derivatives[path].kappa))
+            name = f"{prefix}{'.'.join(path if path == ('context',) else path[1:])}_bar"
+            shape = np.shape(dict(flatten(p.own[0].params()))[path])
+            each, kappa = (np.where(kept.reshape(-1, *(1,) * (len(shape) - 1)), a.reshape(shape).astype(np.float64), 0)
+                           for a in (own[path], derivatives[path].kappa))
             total, room, size = (summed(a, given.shape) for a in (each, 2 * unit(p, kappa), np.abs(each)))
             error, room = distance(found[name], total), room + (len(p.z) + each.size / max(1, given.size)) * p.u * size
             error, room = (np.linalg.norm(error), np.linalg.norm(room)) if p.normwise else (error, room)

@@ -8,9 +8,8 @@ for torch before it is timed, and found again by refflow in every step.
 from __future__ import annotations
 
 import math
-import statistics
 
-from .rounds import timed
+from .rounds import timed, timing_rows
 
 HIDDEN, BLOCKS, LAYERS, BATCH, TEXT, FRAMES, SYMBOLS, MELS = 80, 2, 2, 4, 30, 150, 40, 80
 REPETITIONS = 20
@@ -40,6 +39,12 @@ def batch_of(seed=0, dtype="float32", mels=MELS, symbols=SYMBOLS, text=TEXT, fra
 
 
 def refflow_step(threads):
+    from refflow.training import SpeechGradient
+    model, batch, gradient = model_of(), batch_of(), SpeechGradient()
+    return lambda: gradient(model, batch)
+
+
+def page_step(threads):
     model, batch = model_of(), batch_of()
     return lambda: model.loss_vjp(*batch)
 
@@ -137,7 +142,8 @@ class Torch:
         return wide[..., middle - w:middle + w + 1]
 
     def durations(self, x, g, mask, keeps):
-        p, rate = self.p["durations"]["layers"], self.model.rates[0]
+        p, rate = self.p["durations"], self.model.rates[0]
+        p = p["layers"] if g is None else p["inner"]["layers"]
         h = x.detach() if g is None else self.torch.cat((x.detach(), g[..., None].expand(-1, -1, x.shape[-1])), 1)
         for i in (0, 4):
             h = self.drop(self.norm(p[str(i + 2)], self.torch.relu(self.conv(p[str(i)], h, mask))), keeps, rate)
@@ -173,7 +179,7 @@ class Torch:
         x, out, n = self.conv(p["0"], a, mask) * mask, 0, len(wave.in_layers)
         c = None
         if g is not None:
-            cond = q["cond"]["0"]
+            cond = q["cond"]["0"]["layers"]["1"]
             c = (g @ (cond["g"][:, None] * cond["v"] / cond["v"].norm(dim=1, keepdim=True)).T + cond["b"])[..., None].chunk(n, 1)
         for i in range(n):
             dilation = wave.in_layers[i].layers[0].dilation
@@ -200,7 +206,7 @@ class Torch:
                        for size, lengths in ((tokens.shape[1], texts), (mel.shape[-1], frames)))
         g = None
         if speakers is not None:
-            g = torch.nn.functional.normalize(self.p["speakers"]["0"]["layers"]["0"]["E"][torch.from_numpy(speakers)])
+            g = torch.nn.functional.normalize(self.p["speakers"]["0"]["E"][torch.from_numpy(speakers)])
         x = self.encoded(torch.from_numpy(tokens), mask, kept[0])
         mu = self.conv(self.p["mean"], x, mask) * mask
         q = self.conv(self.p["log_scale"]["0"], x, mask) * mask if "log_scale" in self.p else torch.zeros_like(mu)
@@ -226,15 +232,7 @@ def torch_step(threads):
     return lambda: twin.gradient(*batch, path=path)
 
 
-STEPS = {"refflow": refflow_step, "torch": torch_step}
-WORKERS = {library: (lambda threads, step=step: timed(step(threads), REPETITIONS)) for library, step in STEPS.items()}
-
-
-def rows(rounds):
-    median, made = statistics.median, []
-    for library in rounds[0]:
-        row = {"library": library, "ms": 1e3 * median(r[library]["wall"] for r in rounds)}
-        for clock, name in (("wall", "refflow's time / its"), ("cpu", "refflow's CPU / its")):
-            row[name] = median(r["refflow"][clock] / r[library][clock] for r in rounds)
-        made.append(row)
-    return made
+STEPS = {"refflow": refflow_step, "refflow page": page_step, "torch": torch_step}
+WORKERS = {library: (lambda threads, step=step: {"losses and gradients": timed(step(threads), REPETITIONS)})
+           for library, step in STEPS.items()}
+rows = timing_rows

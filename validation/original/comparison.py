@@ -68,7 +68,8 @@ def answered(prefix, found, names=None):
 # -- entry by entry ---------------------------------------------------------------------------------------------------
 
 def relative(given, theirs):
-    """|given - theirs| / |theirs| of each entry, 0 where they are equal."""
+    """|given - theirs| / |theirs| of each entry, 0 where they are equal; True counts as 1."""
+    given, theirs = (array * 1 if array.dtype == bool else array for array in (given, theirs))
     with np.errstate(all="ignore"):
         return np.where(given == theirs, 0, np.abs(given - theirs) / np.abs(theirs))
 

@@ -20,7 +20,7 @@ from refflow.training import Adam, ClipValue, Noam
 
 from . import glow_tts_maps, glow_tts_networks, glow_tts_text
 from .comparison import PRACTICE, Pair, answered, gradients, judged, nudged, numbers, pair, under
-from .glow_tts_networks import convolution, filled, of_coupling, of_duration, recorded_keeps, valid
+from .glow_tts_networks import convolution, filled, of_coupling, of_duration, of_unit_vectors, recorded_keeps, valid
 from .glow_tts_text import below, of_encoder, stacked
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("glowtts_*.npz")))
@@ -42,13 +42,14 @@ def of_decoder(blocks, layers, speakers, prefix="", path=("inner", "stages")):
 def of_model(config):
     encoder = config | {"n_layers": config.get("n_layers_enc", 6), "window_size": config.get("window_size"),
                         "prenet": config.get("prenet", False)}
-    found = below("encoder.", ("encoder",), of_encoder(encoder)) | below("encoder.proj_w.", ("durations",), of_duration())
+    voices = config.get("n_speakers", 0) > 1
+    predictor = ("durations", "inner") if voices else ("durations",)
+    found = below("encoder.", ("encoder",), of_encoder(encoder)) | below("encoder.proj_w.", predictor, of_duration())
     found |= convolution("encoder.proj_m", ("mean",))
     if not config.get("mean_only", False):
         found |= convolution("encoder.proj_s", ("log_scale", "0"))
-    voices = config.get("n_speakers", 0) > 1
     if voices:
-        found["emb_g.weight"] = ("speakers", "0", "layers", "0", "E")
+        found["emb_g.weight"] = ("speakers", "0", "E")
     return found | of_decoder(config.get("n_blocks_dec", 12), config.get("n_block_layers", 4), voices, "decoder.",
                               ("decoder", "inner", "inner", "stages"))
 
@@ -70,7 +71,7 @@ def decoder(config, theirs) -> dict:
     f, T, keeps = filled(f, names, answered("param/", theirs)), x.shape[-1] // n * n, recorded_keeps(theirs)
     f = glow_tts_networks.with_dropout(f, keeps, config["p_dropout"]) if keeps else f
     f = f.at(mask=valid(theirs["in/mask"])[:, :T])
-    f = f.at(context=theirs["in/g"][..., 0]) if speakers else f
+    f = of_unit_vectors(f, speakers).at(context=theirs["in/g"][..., 0]) if speakers else f
     (z, log_det), pullback = f.vjp(x[..., :T])
     m, logs, count = theirs["in/m"][..., :T], theirs["in/logs"][..., :T], f.mask.sum() * x.shape[1]
     r = (z - m) * np.exp(-logs)

@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from refflow.core import halves
-from refflow.core.tree import at_path, flatten, nest
-from refflow.maps.conditioners import (BijectorLayer, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, WaveNet,
+from refflow.core.tree import at_path, components, flatten, nest, walk
+from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, UnitVector, WaveNet,
                                        duration_network, feed_forward_network, prenet, wave_net_coupling_network,
                                        with_dropout)
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
-from .comparison import answered, gradients, judged, nudged, numbers, pair, under
+from .comparison import answered, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
 KEEPS = ("keep", "drop", "dropout", "dropmask", "dropout_mask", "mask")       # first words of keys of recorded masks
@@ -91,7 +91,18 @@ def of_coupling(n, path, prefix="", speakers=False):
     """Their names of a coupling's network with n layers."""
     found = normalised(f"{prefix}start", layer(path, 0)) | convolution(f"{prefix}end", layer(path, 2))
     found |= of_wave_net(n, layer(path, 1), f"{prefix}wn.")
-    return found | (normalised(f"{prefix}wn.cond_layer", (*layer(path, 1), "cond", "0")) if speakers else {})
+    return found | (normalised(f"{prefix}wn.cond_layer", layer((*layer(path, 1), "cond", "0"), 1)) if speakers else {})
+
+
+def of_unit_vectors(value, size):
+    """The value with networks that take speakers as they are given: in their code somebody else divides by the length."""
+    if type(value) is UnitVector:
+        return Dense(np.eye(size))
+    new = {}
+    for (key, *index), part in components(value):
+        found = of_unit_vectors(part, size)
+        new[key] = (*new.get(key, ()), found) if index else found
+    return value.replace(**new) if any(type(held) is UnitVector for _, held in walk(value)) else value
 
 
 def recorded_keeps(theirs):
@@ -112,7 +123,7 @@ def coupling(config, theirs) -> dict:
     net = with_dropout(net, keeps, config.get("p_dropout", 0.0)) if keeps else net
     scale = SigmoidScale(offset=2.0, floor=1e-6) if config["sigmoid_scale"] else ExpScale()
     f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale")))
-    f = f.at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
+    f = of_unit_vectors(f, speakers).at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
     (z, log_det), pullback = f.vjp(np.where(mask[:, None], x, 0))
     count = mask.sum() * C
     x_bar, bars = pullback(z / count, np.full(log_det.shape, -1 / count))

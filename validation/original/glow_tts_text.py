@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refflow.maps.conditioners import duration_network
+from refflow.maps.conditioners import Dense, SignalContext, duration_network
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 
 from .comparison import PRACTICE, answered, gradients, judged, nudged, numbers, pair
@@ -48,7 +48,7 @@ def of_encoder(config):
 
 
 def stacked(theirs):
-    """Their arrays with those of queries, keys and values as one."""
+    """Their arrays, with one array for queries, keys and values."""
     found = dict(theirs)
     for name in [name for name in theirs if "conv_q." in name]:
         parts = [found.pop(name.replace("conv_q.", f"conv_{kind}.")) for kind in "qkv"]
@@ -60,10 +60,14 @@ def stacked(theirs):
 
 def of_one_attention(config, theirs) -> dict:
     """{quantity: Pair} of one attention."""
-    C, window, mask, x = config["channels"], config["window_size"], valid(theirs["in/x_mask"]), theirs["in/x"]
-    theirs.answer("in/", ("attn_mask", "lengths"))
+    C, window, x = config["channels"], config["window_size"], theirs["in/x"]
+    mask = valid(theirs["in/x_mask"])
+    theirs.answer("in/", ("lengths",))
+    if "in/attn_mask" in theirs and not np.array_equal(valid(theirs["in/attn_mask"]), mask[:, :, None] & mask[:, None]):
+        raise ValueError("their mask of pairs is not that of their positions")
     names, given = of_attention(window), stacked(answered("param/", theirs))
-    net = attention(np.random.default_rng(0), C, len(given["conv_o.weight"]), config["n_heads"], window, config["block_length"])
+    net = attention(np.random.default_rng(0), C, len(given["conv_o.weight"]), config["n_heads"], window,
+                    config.get("block_length"))
     to_heads, heads, to_output = filled(net, names, given).layers
     a, to_heads_pullback = to_heads.vjp(x)
     seeing, blind = heads.at(mask=mask), heads.replace(block_length=None)
@@ -100,16 +104,21 @@ def text_encoders(config, theirs) -> dict:
     given, grad = (stacked(answered(prefix, theirs)) for prefix in ("param/", "grad/"))
     if given.keys() != {name for _, names in nets.values() for name in names}:
         raise ValueError("a parameter of theirs has no counterpart")
-    tokens, speaker = theirs["in/x"], theirs["in/g"][..., 0] if config["gin_channels"] else None
+    tokens, speakers = theirs["in/x"], config["gin_channels"]
     mask = np.arange(tokens.shape[-1]) < theirs["in/lengths"][:, None]
     built = {key: filled(net, names, {name: given[name] for name in names}).at(mask=mask) for key, (net, names) in nets.items()}
-    (mu, q, w), pullback = text_vjp(**({"log_scale": None} | built), tokens=tokens, speaker=speaker)
-    bars, speaker_bar = pullback(*(theirs[f"in/ct_{name}"] for name in ("m", "logs", "logw")))
+    if speakers:                        # theirs are of length 1 already
+        whole = SignalContext(Dense(np.eye(speakers)), built["durations"])
+        built["durations"] = whole.at(context=theirs["in/g"][..., 0], mask=mask)
+    (mu, q, w), pullback = text_vjp(**({"log_scale": None} | built), tokens=tokens)
+    bars = pullback(*(theirs[f"in/ct_{name}"] for name in ("m", "logs", "logw")))
+    if speakers:
+        speaker_bar, bars["durations"] = bars["durations"]["context"], bars["durations"]["inner"]
     ours = {name: bar for key, (_, names) in nets.items() for name, bar in by_their_names(bars[key], names, grad).items()}
     found = {"means": pair(mu, theirs["out/x_m"]), "log-scales": pair(q, theirs["out/x_logs"]),
              "log-durations": pair(w, theirs["out/logw"]), "mask": pair(mask[:, None] * 1.0, theirs["out/x_mask"]),
              "gradients of parameters": gradients(ours, grad)}
-    return found | ({} if speaker is None else {"gradient of speaker": pair(speaker_bar[..., None], theirs["gradin/g"])})
+    return found | ({"gradient of speaker": pair(speaker_bar[..., None], theirs["gradin/g"])} if speakers else {})
 
 
 READERS = {"attentions.MultiHeadAttention": of_one_attention, "models.TextEncoder": text_encoders}

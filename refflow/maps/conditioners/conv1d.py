@@ -3,7 +3,7 @@ r"""Convolution of signals, `(C, T) -> (M, T)`, as in networks: a cross-correlat
 With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
     h_m(t) = b_m + sum_c sum_k W_mck a_c(t + d k - p),   p = (d (K-1))//2           (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
-it if `d (K-1)` is odd.  With a sequence mask, invalid positions of `a` are read as 0 too, and `h` is 0 there.
+it if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.
 
 A signal is an image of one row, and (1) is the correlation of `correlation.py`, with the bias added:
     h = corr(W, a) + b                                                              (2)
@@ -114,13 +114,13 @@ class Conv1d(Conditioner):
         return defined(m, a, W, b, dilation, mask)
 
     def forward(self, a):
-        return affine(convolution(self.W, self.dilation, a), row(a, self.mask), self.b, self.mask)      # (2)
+        return affine(convolution(self.W, self.dilation, a), row(a), self.b, self.mask)     # (2)
 
     def jacobian(self, a):
         return masked_jacobian(convolution(self.W, self.dilation, a).jacobian(row(a)), self.mask)       # (3)
 
     def vjp(self, a):
-        correlation, a = convolution(self.W, self.dilation, a), row(a, self.mask)
+        correlation, a = convolution(self.W, self.dilation, a), row(a)
 
         def pullback(h_bar):
             h_bar = row(h_bar, self.mask)

@@ -126,7 +126,9 @@ class Convolution:
 
 
 def with_bias(h, b):
-    return h if b is None else h + b[..., None, None]                               # (2)
+    if b is not None:
+        h += b[..., None, None]                                                     # (2)
+    return h
 
 
 def bias_bar(h_bar, b):

@@ -64,14 +64,16 @@ class Correlation:
             else:
                 copies = self.gathered(h_bar_block)
                 K_bar_block += columns(a_block) @ copies.T                          # (5)
-                into(a_bar_block, K @ copies)                                       # (5)
+                product_into(a_bar_block, K, copies)                                # (5)
         kernels_bar = K_bar.reshape(*self.batch, self.wide, self.narrow, *self.size)
         return a_bar, kernels_bar if self.few_in else turned(kernels_bar)           # (4)
 
     def widened(self, K, block, out):
-        into(out, K @ self.gathered(block))                                         # (2) (5)
+        product_into(out, K, self.gathered(block))                                  # (2) (5)
 
     def narrowed(self, K, block, out):
+        if self.size == (1, 1):
+            return product_into(out, K.T, columns(block))                           # (3) (5)
         self.scattered(K.T @ columns(block), out)                                   # (3) (5)
 
     def gathered(self, block):
@@ -89,8 +91,6 @@ class Correlation:
 
     def scattered(self, copies, out):
         """G*, the adjoint of `gathered`, into `out`."""
-        if self.size == (1, 1):
-            return into(out, copies)
         (n, C, H, W), (I, J), (p, q), d = out.shape, self.size, self.first, self.dilation
         copies = copies.reshape(C, I, J, n, H, W)
         padded = np.zeros((C, n, H + self.more[0], W + self.more[1]), copies.dtype)
@@ -120,6 +120,9 @@ def columns(block):
     return block.swapaxes(0, 1).reshape(C, n * H * W)
 
 
-def into(out, values):
-    """The matrix (C, n H W) into images (n, C, H, W)."""
-    out[...] = values.reshape(out.shape[1], len(out), *out.shape[2:]).swapaxes(0, 1)
+def product_into(out, K, copies):
+    """The matrix K G, (C, n H W), into images (n, C, H, W); for one image without another copy."""
+    if len(out) == 1:
+        np.matmul(K, copies, out=out.reshape(out.shape[1], copies.shape[1]))
+    else:
+        out[...] = (K @ copies).reshape(out.shape[1], len(out), *out.shape[2:]).swapaxes(0, 1)

@@ -57,7 +57,7 @@ class Gate:
 
 @conditioner(source="arXiv:1606.05328")
 class GatedActivation(Conditioner):
-    """h = tanh(a) sigma(b) for events whose first axis holds a and then b: (2 H,) with rank 1, (2 H, T) with rank 2, and so on."""
+    """h = tanh(a) sigma(b) for events whose first axis holds a and then b: (2 H,) with rank 1, (2 H, T) with rank 2 ..."""
 
     rank: int = plain(1)
 

@@ -20,9 +20,8 @@ from ...core import Array, Conditioner, case, child, conditioner, sequence_mask
 from ...core.arrays import masked
 from .conv1d import held_to_mask
 from .dense import Dense
-from .examples import WIDTHS, activation, dense
+from .examples import WIDTHS, dense
 from .layer_norm import LayerNorm
-from .sequential import Sequential
 
 
 @conditioner(source="definition")
@@ -48,6 +47,9 @@ class Positionwise(Conditioner):
         if self.layer.parameter_batch != ():
             raise ValueError(f"Positionwise: the parameters of layer must have no batch, not {self.layer.parameter_batch}")
         super()._validate()
+
+    def mask_inside(self, mask):
+        return None
 
     def output_shape(self, shape):
         if len(shape) != 2 or shape[:1] != (self.layer.fixed_shape or shape[:1]):
@@ -101,11 +103,10 @@ class Positionwise(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        """A dense layer, alone or before an activation, or a layer normalisation."""
+        """A dense layer or a layer normalisation."""
         C, T = source.choice(WIDTHS), source.count(1, 3)
         norm = LayerNorm(source.signed((C,), -4, 4), source.signed((C,), -4, 4), 0.5)
-        layer = dense(source, source.choice(WIDTHS), C, 2)
-        layer = source.choice((layer, Sequential((layer, activation(source))), norm))
+        layer = source.choice((dense(source, source.choice(WIDTHS), C, 2), norm))
         return cls(layer, source.booleans((T,), 0.75) if source.chance(0.5) else None), (C, T)
 
     hard_cases = (

@@ -8,7 +8,7 @@ share the channels, `d = C / heads` each, in order.  For one head, with `q_i`, `
     h_i  = sum_j D_ij P_ij (v_j + E_v(j - i))                                       (3)
 Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The factors of dropout are
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
-The exponentials of (2) are taken of `s_ij - s_im`, where `s_im` is the largest score: nothing overflows.
+The exponentials of (2) are taken of `s_ij - s_im`, where `s_im` is the largest score.
 
 Jacobian.  With `U_ij = D_ij (v_j + E_v(j - i))`,
     dh_i/dv_j = D_ij P_ij I,   dh_i/ds_ij = P_ij (U_ij - sum_l P_il U_il)           (5)
@@ -17,19 +17,25 @@ The difference in (5) loses its digits where `P_ij` is near 1.  It is the same f
 `m` is the key with the largest `P_im`; the sum then has no term with `l = m`, and every other `P_il` is at most 1/2:
     dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (7)
 
-Reverse rule.  With `g = h_bar`, (7) for the numbers `U_ij` of the first equation is `s_bar`:
-    U_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (8)
-    q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (9)
-    k_bar_j = sum_i s_bar_ij q_i / d^(1/2)                                          (10)
-    v_bar_j = sum_i D_ij P_ij g_i                                                   (11)
-    E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (12)
-and (12) is summed over heads if they share `E_k` and `E_v`.
+Reverse rule.  With `g = h_bar`, the derivative in `P_ij` is `u_ij`, and (7) holds for it too:
+    u_ij = D_ij <g_i, v_j + E_v(j - i)>                                             (8)
+    s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (9)
+    q_bar_i = sum_j s_bar_ij (k_j + E_k(j - i)) / d^(1/2)                           (10)
+    k_bar_j = sum_i s_bar_ij q_i / d^(1/2)                                          (11)
+    v_bar_j = sum_i D_ij P_ij g_i                                                   (12)
+    E_k_bar(r) = sum_i s_bar_i,i+r q_i / d^(1/2),   E_v_bar(r) = sum_i D_i,i+r P_i,i+r g_i          (13)
+and (13) is summed over heads if they share `E_k` and `E_v`.
 
-An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to -10^4
+A subnormal product in (7) or (9) loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
+    s_bar(g) = 2^-K s_bar(2^K g)            with K twice the number of digits, if a weight is that small     (14)
+
+An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4`
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
 -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
 
-Certified where events are moderate, 2^-4 to 2^4: scores are products, and far beyond they overflow.
+Certified where events are moderate, `2^-4` to `2^4`: scores are products.  Where one overflows, the scores `s'` of
+`2^-e_i q_i`, of the keys times `2^-f` and of `2^-f E_k` do not, if the largest entries of these are in `[1/2, 1)`:
+    s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)                                       (15)
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
 sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
@@ -43,6 +49,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, real, sequence_mask
+from ...core.arrays import masked
 from ...core.declarations import Field
 from ...core.words import numbered
 from .examples import weights
@@ -84,7 +91,7 @@ def relative_sums(A, E):
 
 def relative_bar(A, g, E):
     """sum_i A_i,i+r g_i (..., G, 2 w + 1, d), summed over heads that share E."""
-    bar = (g @ gathered(A, E.shape[-2])).mT                                         # (12)
+    bar = (g @ gathered(A, E.shape[-2])).mT                                         # (13)
     return bar.sum(-3, keepdims=True) if E.shape[-3] == 1 else bar
 
 
@@ -93,10 +100,37 @@ def at_distance(E, T):
     return 0 if E is None else spread(np.repeat(E.mT[..., None, :], T, -2))
 
 
+def scores(q, k, E):
+    """s (..., T, T)."""
+    return (q.mT @ k + relative_products(q, E)) / math.sqrt(q.shape[-2])            # (1)
+
+
+def scaled_scores(s, q, k, E):
+    """(s', e): the scores of each query, 2^e s', with e = 0 where none overflows."""
+    e, f = exponent(q, -2), exponent(k, (-2, -1))
+    if E is not None:
+        f = np.maximum(f, exponent(E, (-2, -1)))
+    smaller = scores(np.ldexp(q, -e), np.ldexp(k, -f), None if E is None else np.ldexp(E, -f))
+    fits = np.isfinite(s).all(-1, keepdims=True)
+    return np.where(fits, s, smaller), np.where(fits, 0, e.mT + f)                  # (15)
+
+
+def exponent(values, axes):
+    """e, with the largest |value| in 2^(e-1) to 2^e."""
+    return np.frexp(np.abs(values).max(axes, keepdims=True))[1]
+
+
+def guard(P):
+    """K of (14); 0 if no weight is so small that a product with it might be subnormal."""
+    limits = np.finfo(P.dtype)
+    K = 2 * limits.nmant
+    return K if np.any((P > 0) & (P < np.ldexp(limits.tiny, K))) else 0             # (14)
+
+
 def score_bar(P, U):
     """The derivative in the scores, from that in the weights."""
     c = U - np.take_along_axis(U, P.argmax(-1)[..., None], -1)
-    return P * (c - np.vecdot(P, c)[..., None])                                     # (5) (7)
+    return P * (c - np.vecdot(P, c)[..., None])                                     # (7) (9)
 
 
 @conditioner(source="arXiv:1803.02155", moderate=True)
@@ -170,7 +204,8 @@ class RelativeAttention(Conditioner):
             keys = [j for j in range(T) if seen(i, j)]
             shares = [m.exp(score(n, i, j)) for j in keys]
             total = sum(shares)
-            return [(j, numbered(m, share / total, exponential=True)) for j, share in zip(keys, shares)]      # (2)
+            P_i = [numbered(m, share / total, exponential=True) for share in shares]        # (2)
+            return [(j, P_ij / sum(P_i)) for j, P_ij in zip(keys, P_i)]         # a sum of 1, where the others' rounding counts
 
         P = [[attention(n, i) for i in range(T)] for n in range(heads)]
         return [[sum(factor(n, i, j) * P_ij * (a[2 * C + n * d + c][j] + relative(E_v, n, j - i)[c]) for j, P_ij in P[n][i])
@@ -189,10 +224,12 @@ class RelativeAttention(Conditioner):
 
     def attention(self, q, k):
         """P (*batch, heads, T, T)."""
-        s = (q.mT @ k + relative_products(q, self.E_k)) / math.sqrt(q.shape[-2])    # (1)
+        s, e = scores(q, k, self.E_k), 0                                            # (1)
+        if not np.isfinite(s).all():
+            s, e = scaled_scores(s, q, k, self.E_k)
         s = np.where(self.seen(s.shape[-1]), s, -np.inf)
         largest = s.max(-1, keepdims=True)
-        shares = np.exp(s - np.where(np.isfinite(largest), largest, 0))
+        shares = np.exp(np.ldexp(s - np.where(np.isfinite(largest), largest, 0), e))        # (15)
         total = shares.sum(-1, keepdims=True)
         return shares / np.where(total > 0, total, 1)                               # (2)
 
@@ -208,9 +245,10 @@ class RelativeAttention(Conditioner):
         P, (d, T) = self.attention(q, k), q.shape[-2:]
         keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
         U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
-        A = score_bar(P[..., None, :, :], U) / math.sqrt(d)                         # (7)
-        of_q = np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype))    # (6)
-        of_k = np.einsum("...cij,...ei->...ciej", A, q)                             # (6)
+        K = guard(P)
+        A = score_bar(P[..., None, :, :], np.ldexp(U, K)) / math.sqrt(d)            # (7) (14)
+        of_q = np.ldexp(np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype)), -K)      # (6) (14)
+        of_k = np.ldexp(np.einsum("...cij,...ei->...ciej", A, q), -K)               # (6) (14)
         of_v = np.einsum("...ij,ce->...ciej", self.dropped(P), np.eye(d, dtype=a.dtype))    # (5)
         J = np.einsum("p...nciet,nm->...ncipmet", np.stack((of_q, of_k, of_v)), np.eye(self.heads, dtype=a.dtype))
         return J.reshape(*a.shape[:-2], self.heads * d * T, 3 * self.heads * d * T)
@@ -222,13 +260,15 @@ class RelativeAttention(Conditioner):
         h = v @ D_P.mT + relative_sums(D_P, self.E_v)                               # (3)
 
         def pullback(h_bar):
-            (g,) = self.of_heads(h_bar, 1)
-            s_bar = score_bar(P, self.dropped(g.mT @ v + relative_products(g, self.E_v))) / root    # (7) (8)
-            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (9)
-            a_bar = np.stack((q_bar, q @ s_bar, g @ D_P), -4).reshape(a.shape)      # (10) (11)
-            if self.E_k is None:
-                return a_bar, {}
-            return a_bar, {"E_k": relative_bar(s_bar, q, self.E_k), "E_v": relative_bar(D_P, g, self.E_v)}      # (12)
+            (g,) = self.of_heads(masked(h_bar, self.mask), 1)
+            K = guard(P)
+            larger = np.ldexp(g, K)
+            s_bar = score_bar(P, self.dropped(larger.mT @ v + relative_products(larger, self.E_v))) / root      # (8) (9) (14)
+            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
+            a_bar = np.stack((np.ldexp(q_bar, -K), np.ldexp(q @ s_bar, -K), g @ D_P), -4)   # (11) (12) (14)
+            bars = {} if self.E_k is None else {"E_k": np.ldexp(relative_bar(s_bar, q, self.E_k), -K),      # (13) (14)
+                                                "E_v": relative_bar(D_P, g, self.E_v)}
+            return a_bar.reshape(a.shape), bars
 
         return h.reshape(*a.shape[:-2], a.shape[-2] // 3, a.shape[-1]), pullback
 
@@ -240,7 +280,7 @@ class RelativeAttention(Conditioner):
             shape = (source.choice((1, heads)), 2 * source.count(0, 2) + 1, d)
             E = [weights(source, shape, 2) for _ in E]
         keep = source.booleans((heads, T, T), 0.75) if source.chance(0.25) else None
-        mask = source.booleans((T,), 0.75) if source.chance(0.25) else None
+        mask = source.booleans((T,), 0.75) if keep is None and source.chance(0.5) else None
         return cls(*E, heads, source.choice((None, None, 1)), keep, 0.25, mask), (3 * heads * d, T)
 
     hard_cases = (
@@ -256,5 +296,11 @@ class RelativeAttention(Conditioner):
         case("Blocked", "every position sees itself alone", z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], block_length=0),
         case("Dropped", "the weight of its own key is dropped, without being distributed over the others",
              z=[[[1.0, -0.5], [0.5, 2.0], [1.0, 3.0]]], keep=[[[False, True], [True, False]]], rate=0.5),
+        case("Huge", "a score overflows", z=[[[2.0**600, 1.0], [2.0**600, 2.0**599], [1.0, -1.0]]]),
+        case("HugeKeys", "a score overflows, and the scores differ in the last digit of a key",
+             z=[[[2.0**20, 1.0], [2.0**1010, 2.0**1010 - 2.0**958], [1.0, -1.0]],
+                [[2.0**1010, 1.0], [2.0**20, 2.0**20 - 2.0**-32], [1.0, -1.0]]]),
+        case("HugeDistance", "a score overflows by its distance, and keys are small", E_k=[[[2.0**60], [1.0], [0.5]]],
+             E_v=[[[1.0], [2.0], [3.0]]], z=[[[2.0**1000, 2.0**1000], [2.0**-1000, 2.0**-1000], [1.0, -1.0]]]),
         case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
     )

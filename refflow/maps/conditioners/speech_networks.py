@@ -31,6 +31,8 @@ from .positionwise import Positionwise
 from .relu import ReLU
 from .residual import Residual
 from .sequential import Sequential
+from .signal_context import SignalContext
+from .unit_vector import UnitVector
 from .wave_net import WaveNet
 from .weight_norm import WeightNormDense
 from .weight_norm_conv1d import WeightNormConv1d
@@ -43,24 +45,29 @@ NORM_EPS = 1e-4
 def wave_net_coupling_network(rng, inputs, hidden, outputs, layers=4, kernel=5, dilation_rate=1, context=0, dtype=np.float64):
     """(1): from (inputs, T) to (outputs, T) through a `WaveNet` of (hidden, T); its output starts at 0.
 
-    With `context` numbers of context, a vector of a speaker, the wave net takes them through `at(context=...)`.
+    With `context` numbers of context, a vector of a speaker, the wave net takes them through `at(context=...)`, divided by
+    their length.
     """
     draw = Drawn("wave_net_coupling_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, outputs=outputs, layers=layers, kernel=kernel, dilation_rate=dilation_rate)
     in_layers = [draw.normalised(2 * hidden, hidden, kernel, dilation_rate**i, Dropout(True, 0.0)) for i in range(layers)]
     res_skips = [draw.normalised(hidden if i == layers - 1 else 2 * hidden, hidden, 1) for i in range(layers)]
-    cond = [draw.normalised_dense(2 * hidden * layers, context)] if context else []
+    cond = [Sequential((UnitVector(), draw.normalised_dense(2 * hidden * layers, context)))] if context else []
     return Sequential((draw.normalised(hidden, inputs, 1), WaveNet(in_layers, res_skips, cond), draw.zeros(outputs, hidden)))
 
 
-def duration_network(rng, inputs, hidden, kernel=3, outputs=1, dtype=np.float64):
-    """(2): from (inputs, T) to (outputs, T), the logarithm of the duration at each position."""
+def duration_network(rng, inputs, hidden, kernel=3, outputs=1, context=0, dtype=np.float64):
+    """(2): from (inputs, T) to (outputs, T), the logarithm of the duration at each position.
+
+    With `context` numbers of context, a vector of a speaker, divided by its length it makes that many further inputs.
+    """
     draw = Drawn("duration_network", rng, dtype)
     draw.counts(inputs=inputs, hidden=hidden, kernel=kernel, outputs=outputs)
     layers = []
-    for channels in (inputs, hidden):
+    for channels in (inputs + context, hidden):
         layers += [draw.plain(hidden, channels, kernel), ReLU(), draw.norm(hidden), Dropout(True, 0.0)]
-    return Sequential((*layers, draw.plain(outputs, hidden, 1)))                    # (2)
+    net = Sequential((*layers, draw.plain(outputs, hidden, 1)))                     # (2)
+    return SignalContext(UnitVector(), net) if context else net
 
 
 def feed_forward_network(rng, inputs, hidden, outputs, kernel=3, activation=ReLU(), dtype=np.float64):
@@ -81,16 +88,17 @@ def prenet(rng, inputs, hidden, layers=3, kernel=5, dtype=np.float64):
     return Residual(Sequential((*blocks, draw.zeros(inputs, hidden))))              # (4)
 
 
-def with_dropout(net, keeps, rate):
-    """The network with a mask of `keeps` and the rate in each of its dropouts, in the order of its layers.
+def with_dropout(net, keeps, rates):
+    """The network with a mask of `keeps` in each of its places for dropout, in the order of its layers.
 
-    A mask is boolean and has the shape of the dropout's events, (*batch, C, T).  ValueError for another number of masks.
+    A place is a `Dropout`, whose mask is (*batch, C, T), or the weights of a `RelativeAttention`, (*batch, heads, T, T).
+    `rates` is a number for each place, or one for all.  ValueError for another number of masks.
     """
-    places = [path for path, value in tree.walk(net) if isinstance(value, Dropout)]
+    places = [path for path, value in tree.walk(net) if "keep" in value.declared]
     if len(keeps) != len(places):
         raise ValueError(f"with_dropout: the network has {len(places)} dropouts, not {len(keeps)}")
-    masks = dict(zip(places, keeps))
-    return tree.remade(net, lambda path, value: {"keep": masks[path], "rate": rate} if path in masks else {})
+    given = dict(zip(places, zip(keeps, np.broadcast_to(rates, len(places)).tolist())))
+    return tree.remade(net, lambda path, value: dict(zip(("keep", "rate"), given[path])) if path in given else {})
 
 
 class Drawn:

@@ -2,14 +2,14 @@ r"""Gated convolutions with residual and skip connections, `(H, T) -> (H, T)`: t
 
 With the convolutions `f_i` and `q_i` of `n` layers, fields `in_layers` and `res_skips`, with `mask` 1 at valid positions and 0
 elsewhere, and with `c_i` the numbers of layer `i` among the `2 H n` that a network makes of the context `c`, 0 without one,
-    x_1 = mask a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                            (1)
+    x_1 = a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                                 (1)
     p_i = f_i(x_i) + c_i     at every position                                      (2)
     g_i = mask tanh(p_i') sigma(p_i'')                                              (3)
     r_i = q_i(g_i)                                                                  (4)
     x_(i+1) = mask (x_i + r_i'),   s_i = s_(i-1) + r_i''       for i < n            (5)
     h = mask (s_(n-1) + r_n)                                                        (6)
-where one prime marks the first half of the channels, two the second, and `sigma` is the logistic sigmoid.  The last layer has
-`H` channels, all others `2 H`.
+where one prime marks the first half of the channels, two the second, `sigma` is the logistic sigmoid, and `a` is 0 at invalid
+positions.  `q_n` gives `H` channels, all other convolutions `2 H`.
 
 Jacobians, forwards, with `X_1 = I`, `S_0 = 0` and `A_i`, `B_i` the Jacobians of `f_i` and `q_i`:
     P_i = A_i X_i,   G_i = mask (diag(dg_i/dp_i') P_i' + diag(dg_i/dp_i'') P_i'')   (7)
@@ -35,7 +35,7 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, children, conditioner, context, halves, sequence_mask
 from ...core.arrays import masked, masked_jacobian, sum_to_shape
-from ...core.words import each
+from ...core.words import each, zero_where_invalid
 from .conv1d import Conv1d, held_to_mask
 from .dense import Dense
 from .examples import dense, signal_convolution
@@ -88,18 +88,16 @@ class WaveNet(Conditioner):
 
     @staticmethod
     def definition(m, a, in_layers, res_skips, cond, context, mask):
-        def valid(signal):
-            return [[v if mask is None or mask[t] else m.mpf(0) for t, v in enumerate(channel)] for channel in signal]
-
-        H, n, x, s = len(a), len(in_layers), valid(a), None                         # (1)
+        H, n, x, s = len(a), len(in_layers), zero_where_invalid(m, a, mask), None   # (1)
         c = cond[0].definition(m, context) if cond else [m.mpf(0)] * (2 * H * n)    # (1)
         for i, (in_layer, res_skip) in enumerate(zip(in_layers, res_skips)):
             p = [[v + c_k for v in channel] for channel, c_k in zip(in_layer.definition(m, x), c[2 * H * i:])]      # (2)
-            r = res_skip.definition(m, valid(GatedActivation.definition(m, p, 2)))  # (3) (4)
+            g = zero_where_invalid(m, GatedActivation.definition(m, p, 2), mask)    # (3)
+            r = res_skip.definition(m, g)                                           # (4)
             if i < n - 1:
-                x = valid(each(lambda x_j, r_j: x_j + r_j, x, r[:H]))               # (5)
+                x = zero_where_invalid(m, each(lambda x_j, r_j: x_j + r_j, x, r[:H]), mask)         # (5)
             s = r[-H:] if s is None else each(lambda s_j, r_j: s_j + r_j, s, r[-H:])        # (5) (6)
-        return valid(s)                                                             # (6)
+        return zero_where_invalid(m, s, mask)                                       # (6)
 
     # -- the recursion -----------------------------------------------------------------------------------------------
 
@@ -130,14 +128,14 @@ class WaveNet(Conditioner):
         return enumerate(zip(self.in_layers, self.res_skips))
 
     def forward(self, a):
-        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()               # (1)
+        x, s, (c, _) = a, None, self.conditioned()                                  # (1)
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)                       # (2)
             x, s = self.stepped(i, x, s, res_skip.forward(masked(gate.h, self.mask)))       # (3) (4)
         return masked(s, self.mask)                                                 # (6)
 
     def jacobian(self, a):
-        x, s, (c, _) = masked(a, self.mask), None, self.conditioned()
+        x, s, (c, _) = a, None, self.conditioned()
         X, S = np.eye(math.prod(a.shape[-2:]), dtype=a.dtype), 0
         for i, (in_layer, res_skip) in self.layers():
             gate = Gate(in_layer.forward(x) + c[i], CHANNELS)
@@ -153,7 +151,7 @@ class WaveNet(Conditioner):
         return masked_jacobian(S, self.mask)                                        # (8)
 
     def vjp(self, a):
-        x, s, steps, (c, conditioned_pullback) = masked(a, self.mask), None, [], self.conditioned()         # (1)
+        x, s, steps, (c, conditioned_pullback) = a, None, [], self.conditioned()    # (1)
         for i, (in_layer, res_skip) in self.layers():
             p, in_pullback = in_layer.vjp(x)
             gate = Gate(p + c[i], CHANNELS)                                         # (2)
@@ -189,8 +187,8 @@ class WaveNet(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        """One or two layers on one or two channels, with a context and a mask or without."""
-        H, T, n, G = source.count(1, 2), source.count(1, 3), source.count(1, 2), 2
+        """One or two layers on one channel, or one on two channels, with a context and a mask or without."""
+        (H, n), T, G = source.choice(((1, 2), (1, 1), (2, 1))), source.count(1, 3), 1
         in_layers = [signal_convolution(source, 2 * H, H, source.count(1, 2)) for _ in range(n)]
         res_skips = [signal_convolution(source, H if i == n - 1 else 2 * H, H, 1) for i in range(n)]
         if source.chance(0.5):
@@ -201,9 +199,9 @@ class WaveNet(Conditioner):
     hard_cases = (
         case("Alone", "one layer: nothing is added to a", z=[[[1.0, -2.0, 0.5]]], cond=(),
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
-        case("Masked", "biases do not leak through an invalid position", z=[[[1.0, 2.0**100, 0.5]]], cond=(Dense(np.ones((4, 1))),),
-             context=[0.5], mask=[True, False, True],
-             in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),) * 2,
+        case("Masked", "biases do not leak through an invalid position", z=[[[1.0, 2.0**100, 0.5]]], mask=[True, False, True],
+             cond=(Dense(np.ones((4, 1))),), context=[0.5],
+             in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]), Conv1d([[[1.0, -2.0]], [[0.5, 3.0]]])),
              res_skips=(Conv1d([[[2.0, 1.0, 0.5]], [[1.0, 0.25, 3.0]]], [1.0, 2.0]), Conv1d([[[2.0]]], [1.0]))),
         case("Closed", "the gate of the first layer is closed: the second sees a alone", z=[[[1.0, -2.0]]], cond=(),
              in_layers=(Conv1d([[[1.0]], [[0.0]]], [0.0, -50.0]), Conv1d([[[0.5]], [[1.0]]], [0.0, 0.0])),

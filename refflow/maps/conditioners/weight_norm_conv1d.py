@@ -64,14 +64,14 @@ class WeightNormConv1d(Conditioner):
         return convolution(rows.reshape(*rows.shape[:-1], *self.v.shape[-2:]), self.dilation, a)
 
     def forward(self, a):
-        return affine(self.convolution(self.directions(), a), row(a, self.mask), self.b, self.mask)     # (2)
+        return affine(self.convolution(self.directions(), a), row(a), self.b, self.mask)    # (2)
 
     def jacobian(self, a):
         return masked_jacobian(self.convolution(self.directions(), a).jacobian(row(a)), self.mask)      # (3)
 
     def vjp(self, a):
         directions = self.directions()
-        correlation, a = self.convolution(directions, a), row(a, self.mask)
+        correlation, a = self.convolution(directions, a), row(a)
 
         def pullback(h_bar):
             h_bar = row(h_bar, self.mask)

@@ -93,9 +93,9 @@ class GroupedLinear(Bijector):
 
     def jacobian(self, z):
         C, S = z.shape[-1], self.W.shape[-1]
-        at = self.groups(np.arange(C))
+        at, W = self.groups(np.arange(C)), self.W[..., None, :, :]
         J = np.zeros((*z.shape[:-1], C, C), z.dtype)
-        J[..., at[:, :, None], at[:, None, :]] = np.broadcast_to(self.W[..., None, :, :], (*z.shape[:-1], C // S, S, S))    # (4)
+        J[..., at[:, :, None], at[:, None, :]] = np.broadcast_to(W, (*z.shape[:-1], C // S, S, S))      # (4)
         return J
 
     def inverse_and_log_det(self, x):
@@ -122,7 +122,7 @@ class GroupedLinear(Bijector):
     @classmethod
     def examples(cls, source):
         """A matrix of two or four rows, of one or more groups."""
-        S, spread = source.choice((2, 2, 4)), source.choice((1, 1, 2, 8))
+        S, spread = source.choice((2, 2, 4)), source.choice((1, 1, 2, 10))
         return cls(invertible.draw(source, (S, S), spread=spread)), (S * source.choice((1, 2, 3) if S == 2 else (1,)),)
 
     hard_cases = (
@@ -135,8 +135,8 @@ class GroupedLinear(Bijector):
              W=[[0.0, 2.0], [3.0, 1.0]]),
         case("RowScaled", "a huge row is pivoted first although it is the worst", z=[[1.0, 1.0]], x=[[2.0**20, 2.0]],
              W=[[2.0, 2.0**20], [1.0, 1.0]]),
-        case("UnitDeterminant", "log-det is 0, where the logarithms of the pivots, +-20 log 2, cancel", z=[[1.0, 1.0, 1.0, 1.0]],
-             x=[[1.0, 1.0, 1.0, 1.0]], W=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
+        case("UnitDeterminant", "log-det is 0, where the logarithms of the pivots, +-20 log 2, cancel",
+             z=[[1.0, 1.0, 1.0, 1.0]], x=[[1.0, 1.0, 1.0, 1.0]], W=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], x=[[2.0**-1070, 2.0**-1074]],
              W=[[3.0, 1.0], [1.0, 0.3]]),
     )

@@ -208,9 +208,9 @@ class Pointwise(Bijector):
     hard_cases = (
         case("Positions", "three positions of a signal of two channels", z=[[[1.0, 2.0, -0.5], [3.0, 1e-9, 0.25]]],
              x=[[[1.0, 2.0, -0.5], [3.0, 1e-9, 0.25]]], inner=DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), rank=2),
-        case("Padding", "log-det counts the two valid positions, and the other one is 0", z=[[[1.0, 2.0, -0.5], [3.0, 1.0, 0.25]]],
-             x=[[[1.0, 2.0, -0.5], [3.0, 1.0, 0.25]]], inner=DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), rank=2,
-             mask=[True, False, True]),
+        case("Padding", "log-det counts the two valid positions, and the other one is 0",
+             z=[[[1.0, 2.0, -0.5], [3.0, 1.0, 0.25]]], x=[[[1.0, 2.0, -0.5], [3.0, 1.0, 0.25]]],
+             inner=DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), rank=2, mask=[True, False, True]),
         case("OnePixel", "an image of one pixel", z=[[[[1.0]], [[-2.0]]]], x=[[[[1.0]], [[-2.0]]]],
              inner=ActNorm([2.0, -0.5], [1.0, 0.0]), rank=3),
     )

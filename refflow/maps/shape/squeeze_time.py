@@ -100,6 +100,7 @@ class SqueezeTime(Bijector):
     hard_cases = (
         case("OneGroup", "two positions of two channels: the order of the channels is all there is",
              z=[[[1.0, 2.0], [3.0, 4.0]]], x=[[[1.0], [3.0], [2.0], [4.0]]], factor=2),
-        case("Three", "groups of three", z=[[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]], x=[[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]], factor=3),
+        case("Three", "groups of three", z=[[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]], x=[[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]],
+             factor=3),
         case("One", "a factor of 1: the identity", z=[[[1.0, 2.0]]], x=[[[1.0, 2.0]]], factor=1),
     )

@@ -64,8 +64,8 @@ class Squeezed(Bijector):
         whole = np.repeat(self.mask_inside(self.mask), n, -1)                       # (7)
         if (whole & ~self.mask).any():
             index = np.argwhere(whole & ~self.mask)[0].tolist()
-            raise ValueError(f"Squeezed: mask must hold at every position of a group if it holds at the last one; mask{index} = "
-                             "False")
+            raise ValueError("Squeezed: mask must hold at every position of a group if it holds at the last one; "
+                             f"mask{index} = False")
         return whole
 
     def mask_inside(self, mask):

@@ -1,0 +1,275 @@
+"""The network of Glow-TTS's couplings, tuned: all valid positions of a batch side by side.
+
+Signals (B, C, T) become one matrix (C, N): the sequences one after the other, each up to its last valid position, with as many
+columns of 0 between two of them as a kernel can reach across.  A convolution over the whole batch is then one matrix product
+with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and `weight_norm`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core import halves, tree
+from ..core.arrays import sum_to_shape
+from ..maps.conditioners import Conv1d, Dropout, Sequential, WaveNet, WeightNormConv1d
+from ..maps.conditioners.weight_norm import Directions
+
+LEAST = 2.0**-30                        # of the lengths that plain formulas take
+
+
+class Columns:
+    """Where the positions of sequences (B, T) stand in a matrix; `reach`: how many columns of 0 are between sequences."""
+
+    def __init__(self, mask, B, T, reach, dtype):
+        holds = np.ones((B, T), bool) if mask is None else np.broadcast_to(mask, (B, T))
+        self.T, self.reach = T, reach
+        self.sizes = np.where(holds.any(1), T - holds[:, ::-1].argmax(1), 0).tolist()
+        self.starts = np.concatenate(([0], np.cumsum(np.array(self.sizes) + reach)[:-1])).tolist()
+        self.N = self.starts[-1] + self.sizes[-1]
+        self.valid = self.packed(holds[:, None].astype(dtype))[0]
+        self.owner = np.repeat(np.arange(B), np.array(self.sizes) + reach)[:self.N]
+
+    def parts(self):
+        return enumerate(zip(self.starts, self.sizes))
+
+    def packed(self, signals):
+        """(B, C, T) as (C, N)."""
+        matrix = np.zeros((signals.shape[1], self.N), signals.dtype)
+        for b, (start, size) in self.parts():
+            matrix[:, start:start + size] = signals[b, :, :size]
+        return matrix
+
+    def unpacked(self, matrix):
+        """The reverse, 0 at all other positions."""
+        signals = np.zeros((len(self.sizes), len(matrix), self.T), matrix.dtype)
+        for b, (start, size) in self.parts():
+            signals[b, :, :size] = matrix[:, start:start + size]
+        return signals
+
+    def sums(self, matrix):
+        """The sum over the columns of each sequence, (B, C); columns between sequences are 0."""
+        return np.stack([matrix[:, start:start + size].sum(1) for _, (start, size) in self.parts()])
+
+    def wide(self, matrix):
+        """The matrix between columns of 0."""
+        wide = np.zeros((len(matrix), self.N + 2 * self.reach), matrix.dtype)
+        wide[:, self.reach:self.reach + self.N] = matrix
+        return wide
+
+    def offsets(self, K, dilation):
+        """The first column that each entry of a kernel reads in a wide matrix."""
+        return [self.reach + dilation * k - dilation * (K - 1) // 2 for k in range(K)]
+
+    def copies(self, wide, K, dilation):
+        """The columns that a kernel reads, (C K, N)."""
+        if K == 1:
+            return wide[:, self.reach:self.reach + self.N]
+        copies = np.empty((len(wide), K, self.N), wide.dtype)
+        for k, first in enumerate(self.offsets(K, dilation)):
+            copies[:, k] = wide[:, first:first + self.N]
+        return copies.reshape(-1, self.N)
+
+    def scattered(self, copies, K, dilation):
+        """The adjoint of `copies`, without the margins."""
+        if K == 1:
+            return copies
+        copies = copies.reshape(-1, K, self.N)
+        wide = np.zeros((len(copies), self.N + 2 * self.reach), copies.dtype)
+        for k, first in enumerate(self.offsets(K, dilation)):
+            wide[:, first:first + self.N] += copies[:, k]
+        return wide[:, self.reach:self.reach + self.N]
+
+
+class PlainDirections:
+    """`Directions` by plain formulas, if no square overflows or vanishes."""
+
+    def __init__(self, v, g):
+        self.s = np.sqrt(np.einsum("mn,mn->m", v, v))[:, None]
+        self.moderate = bool(((LEAST < self.s) & (self.s < 1 / LEAST)).all())
+        self.u = v / self.s
+        self.g = g
+
+    def scaled(self, rows):
+        return rows if self.g is None else rows * self.g[:, None]
+
+    def weights(self):
+        return self.scaled(self.u)
+
+    def pullback(self, W_bar):
+        along = np.einsum("mn,mn->m", W_bar, self.u)[:, None]
+        bars = {"v": self.scaled((W_bar - self.u * along) / self.s)}
+        return bars if self.g is None else bars | {"g": along[:, 0]}
+
+
+def directions_of(v, g):
+    """(weights, the pullback of their cotangent)."""
+    plain = PlainDirections(v, g)
+    if plain.moderate:
+        return plain.weights(), plain.pullback
+    careful = Directions(v, g)
+    return careful.weights(), lambda W_bar: careful.pullback(W_bar, 0)
+
+
+class Gate:
+    """tanh a sigma(b) of the two halves of a matrix's rows."""
+
+    def __init__(self, both):
+        a, b = halves(both, 0)
+        t = np.exp(-np.abs(b))
+        self.tanh, u = np.tanh(a), 1 / (1 + t)
+        t *= u
+        above = b > 0
+        self.sigma, self.rest = np.where(above, u, t), np.where(above, t, u)            # sigma(b), sigma(-b)
+        self.h = self.tanh * self.sigma
+
+    def pullback(self, h_bar):
+        bar = np.empty((2 * len(h_bar), h_bar.shape[1]), h_bar.dtype)
+        to_a, to_b = halves(bar, 0)
+        np.multiply(h_bar, self.sigma, out=to_a)
+        np.multiply(to_a, self.tanh, out=to_b)
+        to_b *= self.rest
+        to_a *= 1 - self.tanh * self.tanh
+        return bar
+
+
+class Kernels:
+    """The kernels of a convolution as a matrix (M, C K), normalised or not."""
+
+    def __init__(self, layer):
+        self.normalised = type(layer) is WeightNormConv1d
+        self.shape = (layer.v if self.normalised else layer.W).shape
+        self.b, self.K, self.dilation = layer.b, self.shape[-1], layer.dilation
+        if self.normalised:
+            self.W, self.weights_pullback = directions_of(layer.v.reshape(self.shape[0], -1), layer.g)
+        else:
+            self.W = layer.W.reshape(self.shape[0], -1)
+
+    def bars(self, W_bar, h_bar):
+        """The cotangents of the layer's parameters."""
+        b = {} if self.b is None else {"b": h_bar.sum(1)}
+        if not self.normalised:
+            return {"W": W_bar.reshape(self.shape)} | b
+        bars = self.weights_pullback(W_bar)
+        return bars | {"v": bars["v"].reshape(self.shape)} | b
+
+    def applied(self, copies):
+        h = self.W @ copies
+        if self.b is not None:
+            h += self.b[:, None]
+        return h
+
+
+class TunedConvolution(Conv1d):
+    """A convolution without a batch of kernels, by one product for all sequences."""
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def vjp(self, a):
+        kernels = Kernels(self)
+        columns = Columns(self.mask, len(a), a.shape[-1], kernels.dilation * (kernels.K - 1), a.dtype)
+        A = columns.packed(a) * columns.valid
+        A = A if kernels.K == 1 else columns.copies(columns.wide(A), kernels.K, kernels.dilation)
+
+        def pullback(h_bar):
+            h_bar = columns.packed(h_bar) * columns.valid
+            a_bar = columns.scattered(kernels.W.T @ h_bar, kernels.K, kernels.dilation) * columns.valid
+            return columns.unpacked(a_bar), kernels.bars(h_bar @ A.T, h_bar)
+
+        return columns.unpacked(kernels.applied(A) * columns.valid), pullback
+
+
+def with_tuned_convolutions(net):
+    """A copy of a network with tuned convolutions."""
+    if is_convolution(net):
+        return tree.copied(net, TunedConvolution) if type(net) is Conv1d else net
+    new = {}
+    for (key, *index), component in tree.components(net):
+        found = with_tuned_convolutions(component)
+        new[key] = (*new.get(key, ()), found) if index else found
+    return tree.copied(net, **new) if new else net
+
+
+def convolution_of(layer):
+    """The convolution of a layer of a wave net, and its dropout or None; (None, None) for other layers."""
+    if type(layer) is Sequential and len(layer.layers) == 2 and type(layer.layers[1]) is Dropout:
+        return layer.layers[0], layer.layers[1]
+    return layer, None
+
+
+def is_convolution(layer, point=False):
+    kernels = {WeightNormConv1d: "v", Conv1d: "W"}.get(type(layer))
+    return kernels is not None and getattr(layer, kernels).ndim == 3 and (not point or getattr(layer, kernels).shape[-1] == 1)
+
+
+class TunedNetwork(Sequential):
+    """A kernel of one entry, a wave net, a kernel of one entry, with the same mask."""
+
+    @staticmethod
+    def takes(net):
+        if type(net) is not Sequential or len(net.layers) != 3 or type(net.layers[1]) is not WaveNet:
+            return False
+        first, wave, last = net.layers
+        return (all(is_convolution(layer, True) for layer in (first, last, *wave.res_skips))
+                and all(is_convolution(convolution_of(layer)[0]) for layer in wave.in_layers))
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def vjp(self, a):
+        first, wave, last = self.layers
+        B, _, T = a.shape
+        convolutions = [convolution_of(layer)[0] for layer in wave.in_layers]
+        into = [Kernels(layer) for layer in convolutions]
+        out, start, end = [Kernels(layer) for layer in wave.res_skips], Kernels(first), Kernels(last)
+        columns = Columns(wave.mask, B, T, max(k.dilation * (k.K - 1) for k in into), a.dtype)
+        factors, (c, conditioned_pullback) = self.factors(columns, a.dtype), wave.conditioned()
+        A, valid, kept, s = columns.packed(a), columns.valid, [], 0
+        x = start.applied(A) * valid
+        for i, (kernels, res_skip) in enumerate(zip(into, out)):
+            wide = columns.wide(x)
+            p = kernels.applied(columns.copies(wide, kernels.K, kernels.dilation))
+            p = p if factors[i] is None else p * factors[i]
+            gate = Gate(p if wave.context is None else p + np.broadcast_to(c[i][..., 0], (B, len(p)))[columns.owner].T)
+            g = gate.h * valid
+            r = res_skip.applied(g)
+            if i < len(into) - 1:
+                x = (x + r[:len(x)]) * valid
+            s = s + r[-len(x):]
+            kept.append((wide, gate, g))
+        s = s * valid
+
+        def pullback(h_bar):
+            h_bar = columns.packed(h_bar) * valid
+            end_bar, s_bar, x_bar, bars, c_bars = end.bars(h_bar @ s.T, h_bar), (end.W.T @ h_bar) * valid, None, [], []
+            for kernels, res_skip, factor, (wide, gate, g) in zip(into[::-1], out[::-1], factors[::-1], kept[::-1]):
+                r_bar = s_bar if x_bar is None else np.concatenate((x_bar, s_bar))
+                res_bar = res_skip.bars(r_bar @ g.T, r_bar)
+                p_bar = gate.pullback((res_skip.W.T @ r_bar) * valid)
+                c_bars.insert(0, columns.sums(p_bar) if wave.cond else None)
+                p_bar = p_bar if factor is None else p_bar * factor
+                copies = columns.copies(wide, kernels.K, kernels.dilation)
+                bars.insert(0, (kernels.bars(p_bar @ copies.T, p_bar), res_bar))
+                through = columns.scattered(kernels.W.T @ p_bar, kernels.K, kernels.dilation) * valid
+                x_bar = through if x_bar is None else x_bar + through
+            of_wave, context_bar = self.nested(bars, conditioned_pullback(c_bars))
+            layers = {"0": start.bars(x_bar @ A.T, x_bar), "1": of_wave, "2": end_bar}
+            return columns.unpacked(start.W.T @ x_bar), {"layers": layers} | context_bar
+
+        return columns.unpacked(end.applied(s) * valid), pullback
+
+    def factors(self, columns, dtype):
+        """What dropout multiplies the numbers of each layer by, or None."""
+        found = [convolution_of(layer)[1] for layer in self.layers[1].in_layers]
+        return [None if drop is None or drop.rate == 0 and drop.keep.all()
+                else columns.packed(np.asarray(drop.keep)) * dtype.type(1 / (1 - drop.rate)) for drop in found]
+
+    def nested(self, bars, of_condition):
+        """The wave net's cotangents, and its context's apart."""
+        wave = self.layers[1]
+        inner = {str(i): {"layers": {"0": bar, "1": {}}} if type(layer) is Sequential else bar
+                 for i, ((bar, _), layer) in enumerate(zip(bars, wave.in_layers))}
+        found = {"in_layers": inner, "res_skips": {str(i): bar for i, (_, bar) in enumerate(bars)}}
+        of_condition = dict(of_condition)
+        context = {"context": of_condition.pop("context")} if "context" in of_condition else {}
+        return found | of_condition, {key: sum_to_shape(bar, wave.context.shape) for key, bar in context.items()}
