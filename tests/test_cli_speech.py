@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -402,7 +403,9 @@ def test_what_is_not_a_voice(run, corpus):
 def test_a_voice_is_not_a_density(run, corpus):
     assert fitted(run)[0] == 0
     np.save("rows.npy", np.zeros((3, 2)))
-    for command in (("sample", "voice.npz"), ("score", "voice.npz", "rows.npy")):
+    commands = [("sample", "voice.npz"), ("score", "voice.npz", "rows.npy")]
+    commands += [("plot", "voice.npz", "--what", "history", "--out", "p.png")] * (importlib.util.find_spec("matplotlib") is not None)
+    for command in commands:
         assert run(*command) == (2, "", "refflow: voice.npz: it holds a voice, with which `refflow speak` says texts\n")
 
 
