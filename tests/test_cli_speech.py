@@ -16,7 +16,7 @@ from refflow.audio import MelSettings, read_wav
 from refflow.cli import checkpoint
 from refflow.cli.dataset import Fitted
 from refflow.cli.kinds import FITTED
-from refflow.cli.speech import Speech, gaussian_mle, moments
+from refflow.cli.speech import gaussian_mle, moments
 from refflow.core import Flow
 from refflow.fast.speech import SpeechGradient
 from refflow.maps.elementwise import Affine
@@ -34,7 +34,8 @@ SMALL = ("--model", "glow_tts", "--hidden", 8, "--depth", 1, "--layers", 1, "--b
 
 def tones(text, rng):
     """A tone for each letter, of 50 to 90 ms."""
-    pieces = [np.sin(2 * np.pi * HERTZ[letter] * np.arange(int(n)) / RATE) for letter, n in zip(text, rng.uniform(0.05, 0.09, 9) * RATE)]
+    counts = (rng.uniform(0.05, 0.09, len(text)) * RATE).astype(int)
+    pieces = [np.sin(2 * np.pi * HERTZ[letter] * np.arange(n) / RATE) for letter, n in zip(text, counts)]
     return np.round(2**13 * np.concatenate(pieces)).astype(np.int16)
 
 
@@ -172,7 +173,8 @@ def test_losses_of_batches_are_losses_of_all(run, corpus):
 
 
 def test_given_durations(run, corpus):
-    model = glow_tts(np.random.default_rng(0), 4, 80, 8, filters=8, duration_filters=8, layers=1, blocks=1, hidden=8, wave_layers=1)
+    model = glow_tts(np.random.default_rng(0), 4, 80, 8, filters=8, duration_filters=8, layers=1, blocks=1, hidden=8,
+                     wave_layers=1)
     tokens, texts, d = np.array([[0, 1, 2], [3, 0, 0]]), np.array([3, 1]), np.array([[2, 0, 3], [4, 9, 9]])
     made = model.infer(tokens, texts, np.random.default_rng(0), durations=d)
     assert made.durations.tolist() == [[2, 0, 3], [4, 0, 0]] and made.frame_lengths.tolist() == [4, 4]
@@ -260,7 +262,8 @@ BAD = {
                       "wavs/new.wav has no transcript in table.csv (1 such files)"),
     "no file": (lambda: os.remove("wavs/2.wav"), "there is no file wavs/2.wav, although the table has its transcript"),
     "silence": (silent, "wavs/0.wav is silent: every sample is 0"),
-    "rate": (lambda: write(0, tones("abc", np.random.default_rng(0)), 16000), "wavs/0.wav must have 22050 samples a second, not 16000"),
+    "rate": (lambda: write(0, tones("abc", np.random.default_rng(0)), 16000),
+             "wavs/0.wav must have 22050 samples a second, not 16000"),
     "stereo": (stereo, "wavs/0.wav must have one channel, not 2"),
     "one frame": (lambda: write(0, np.arange(255, dtype=np.int16)), "wavs/0.wav must have more than 512 samples, not 255"),
     "text longer than frames": (lambda: write(4, np.arange(600, dtype=np.int16)), None),
@@ -269,10 +272,12 @@ BAD = {
     "cut off": (cut, "wavs/0.wav is cut off: its part 'data' has"),
     "not a WAV file": (lambda: Path("wavs/0.wav").write_text("music"), "wavs/0.wav is not a WAV file: it does not begin with"),
     "table of nothing": (lambda: Path("table.csv").write_text(""), "table.csv has no rows"),
-    "table of other columns": (lambda: Path("table.csv").write_text("name,words\n0,abc\n"), "table.csv, line 1: rows must be id|text"),
+    "table of other columns": (lambda: Path("table.csv").write_text("name,words\n0,abc\n"),
+                               "table.csv, line 1: rows must be id|text"),
     "empty text": (lambda: Path("table.csv").write_text("0|abc\n1| \n"), "table.csv, line 2: the text is empty"),
     "bytes": (lambda: Path("table.csv").write_bytes(b"0|a\xff\n"), "table.csv is not text in UTF-8"),
-    "a long cell": (lambda: Path("table.csv").write_text("id,text\n0," + "a" * 200_000), "table.csv, line 2: field larger than"),
+    "a long cell": (lambda: Path("table.csv").write_text("id,text\n0," + "a" * 200_000),
+                    "table.csv, line 2: field larger than"),
     "no table": (lambda: os.remove("table.csv"), "table.csv: No such file or directory"),
 }
 
@@ -404,7 +409,8 @@ def test_a_voice_is_not_a_density(run, corpus):
     assert fitted(run)[0] == 0
     np.save("rows.npy", np.zeros((3, 2)))
     commands = [("sample", "voice.npz"), ("score", "voice.npz", "rows.npy")]
-    commands += [("plot", "voice.npz", "--what", "history", "--out", "p.png")] * (importlib.util.find_spec("matplotlib") is not None)
+    if importlib.util.find_spec("matplotlib"):
+        commands.append(("plot", "voice.npz", "--what", "history", "--out", "p.png"))
     for command in commands:
         assert run(*command) == (2, "", "refflow: voice.npz: it holds a voice, with which `refflow speak` says texts\n")
 

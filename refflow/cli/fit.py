@@ -27,8 +27,9 @@ EVERY = 10                              # steps from one entry of the history to
 def add_command(commands):
     one = commands.add_parser("fit", help="train a flow on a table, images or speech", description=(
         "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
-        "units.  A folder of WAV files gives a voice, for `refflow speak`.  Ctrl-C, SIGTERM and SIGHUP end training and save the best flow so far; --resume continues it, also where "
-        "the process was killed, with the same result as if it had not been."))
+        "units.  A folder of WAV files gives a voice, for `refflow speak`.  Ctrl-C, SIGTERM and SIGHUP end training and save "
+        "the best flow so far; --resume continues it, also where the process was killed, with the same result as if it had "
+        "not been."))
     add_data(one)
     one.add_argument("--model", default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .options import add_seed, number_that, put, rate, writes_a_file
+from .options import add_seed, number_that, put, writes_a_file
 from .speech import opened_voice
 from ..audio import audio_of, write_wav
 from ..oracle import CannotRun

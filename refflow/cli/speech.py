@@ -1,9 +1,9 @@
 r"""Speech: a folder of WAV files with a table of transcripts, and voices, Glow-TTS models, that are trained on it.
 
-The losses are Glow-TTS's `mle`, in nats for each entry of a mel spectrogram, and `duration`; the `mle` is compared with a Gaussian,
-which gives every channel a mean and a variance of its own:
+The losses are Glow-TTS's `mle`, in nats for each entry of a mel spectrogram, and `duration`; the `mle` is compared with a
+Gaussian, which gives every channel a mean and a variance of its own:
     mle = 1/2 sum_c (log(2 pi v_c) + mean_j (x_cj - m_c)^2 / v_c) / C               (1)
-with `m` and `v` those of the utterances to train on.
+with the means `m` and the variances `v` of the utterances to train on.
 """
 
 from __future__ import annotations
@@ -82,9 +82,10 @@ class Speech:
         return data if data.fits(flow) else None
 
     def fits(self, model):
-        voices = model.speakers[0].E.shape[-2] if model.speakers else 1
+        """Are these the numbers of the model's symbols, speakers and mel channels?"""
+        symbols, speakers = model.encoder.layers[0].E.shape[-2], model.speakers[0].E.shape[-2] if model.speakers else 1
         mels = model.mean.output_shape(model.encoder.output_shape((1,)))[0]
-        return (len(self.symbols), len(self.speakers), self.settings.mels) == (model.encoder.layers[0].E.shape[-2], voices, mels)
+        return (len(self.symbols), len(self.speakers), self.settings.mels) == (symbols, speakers, mels)
 
     def note(self):
         return {"speech": {"symbols": list(self.symbols), "speakers": list(self.speakers), "unit": self.unit,

@@ -116,7 +116,9 @@ class Progress:
     def left(self, step, now):
         """How long it will still take at the pace since the first step shown."""
         first, start = self.first
-        return "" if step in (first, self.steps) else f"  {time_text((now - start) * (self.steps - step) / (step - first))} left"
+        if step in (first, self.steps):
+            return ""
+        return f"  {time_text((now - start) / (step - first) * (self.steps - step))} left"
 
     def close(self):
         if self.shown and self.bar:

@@ -86,8 +86,9 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     """The `GlowTTS` model with the smallest losses on a corpus, found by gradient steps from `model`.
 
     `corpus`: a `Corpus`, or anything that has `utterances` and `batch(rows)`; `validation`: the fraction of utterances that
-    are held out, chosen by `rng`, or another corpus of utterances that are; `dropout`: whether entries are dropped, at the model's rates; `gradient`: a `SpeechGradient`,
-    with or without stored activations.  All other arguments and the result are as in `fit`, with the model in place of the flow.
+    are held out, chosen by `rng`, or another corpus of utterances that are; `dropout`: whether entries are dropped, at the
+    model's rates; `gradient`: a `SpeechGradient`, with or without stored activations.  All other arguments and the result are as
+    in `fit`, with the model in place of the flow.
     The authors' training, which chooses the decoder's first normalisations from a batch, is
 
         model = model.initialised(*corpus.batch(range(32)))

@@ -39,14 +39,21 @@ MARGIN = 1102                           # 50 ms
 SYNCHRONOUS, PHONEME_EVENTS, CHARACTERS, UTF8 = 2, 1, 1, 1              # constants of espeak-ng/speak_lib.h
 LAST_EVENT, PHONEME_EVENT = 0, 7
 
+# Words enough that few phonemes stand next to the same neighbour always: nothing could tell where one of the two ends.
 WORDS = {
-    "determiner": ("the", "a", "every", "this", "that", "one", "our", "her"),
-    "adjective": ("small", "bright", "old", "green", "quiet", "heavy", "happy", "young", "strange", "yellow", "cold", "round"),
+    "determiner": ("the", "a", "every", "this", "that", "one", "our", "her", "my", "your", "no"),
+    "adjective": ("small", "bright", "old", "green", "quiet", "heavy", "happy", "young", "strange", "yellow", "cold", "round",
+                  "white", "dark", "loud", "noisy", "large", "thin", "good", "wild", "royal", "blue", "fair", "sharp", "long",
+                  "thick", "poor", "giant"),
     "noun": ("dog", "river", "garden", "teacher", "window", "ship", "child", "mountain", "letter", "village", "bird",
-             "question", "farmer", "judge", "bridge", "house", "song", "measure"),
+             "question", "farmer", "judge", "bridge", "house", "song", "measure", "boy", "tiger", "car", "star", "light", "voice",
+             "coin", "heart", "arm", "king", "fish", "book", "moon", "tree", "cloud", "boat", "cup", "brother", "machine",
+             "tooth", "bear", "engine", "treasure", "chair", "wood", "uncle", "apple", "vision", "lion", "path", "water",
+             "church", "city", "thought"),
     "verb": ("sees", "follows", "finds", "watches", "remembers", "loves", "paints", "carries", "changes", "leaves", "reaches",
-             "hears"),
-    "adverb": ("today", "again", "slowly", "never", "at noon", "with joy", "by chance", "without a word"),
+             "hears", "likes", "buys", "joins", "marks", "takes", "brings", "enjoys", "gathers", "shares"),
+    "adverb": ("today", "again", "slowly", "never", "at noon", "with joy", "by hand", "without a word", "tonight", "by car",
+               "in the dark", "out loud", "far away", "with pleasure", "at dawn"),
 }
 FORMS = (("determiner", "noun", "verb", "determiner", "noun"),
          ("determiner", "adjective", "noun", "verb", "determiner", "noun"),
