@@ -13,14 +13,17 @@ import refflow
 from refflow.core import tree
 from refflow.core.tree import flatten
 from refflow.fast.speech import SpeechGradient
+from refflow.fast.wave_net import TunedNetwork
+from refflow.maps.conditioners import Conv1d, Sequential, wave_net_coupling_network, with_dropout
 from refflow.maps.linear import Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
-from refflow.models.glow_tts import GlowTTS, Keeps, duration_vjp, glow_tts, mle_vjp
+from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp
 from refflow.testing.pages import equations
 from refflow.training import ClipValue, Noam, TrainingError, fit_speech, recipes
 from validation import original
 from validation.original import comparison
 from validation.original import glow_tts as theirs_of
+from validation.original.glow_tts_networks import of_unit_vectors
 
 MODULE = sys.modules["refflow.models.glow_tts"]
 SMALL = {"channels": 8, "filters": 12, "duration_filters": 7, "layers": 2, "blocks": 2, "hidden": 8, "wave_layers": 2}
@@ -241,13 +244,13 @@ def test_a_log_det_of_all_positions_is_found(monkeypatch):
 
 
 def test_lengths_rounded_up_are_found(monkeypatch):
-    right = GlowTTS.checked
+    right = MODULE.checked_batch
 
-    def rounded_up(self, name, tokens, texts, mel, frames, speakers):
-        batch = right(self, name, tokens, texts, mel, frames, speakers)
+    def rounded_up(*arguments):
+        batch = right(*arguments)
         return batch._replace(frames=np.minimum(batch.frames + 2 * (batch.frames < batch.mel.shape[-1]), batch.mel.shape[-1]))
 
-    monkeypatch.setattr(GlowTTS, "checked", rounded_up)
+    monkeypatch.setattr(MODULE, "checked_batch", rounded_up)
     assert "frames" in found_by_the_authors()
 
 
@@ -409,6 +412,14 @@ def test_without_noise_the_generator_does_not_matter():
     model, (tokens, texts, *_) = of_options("plain")
     first, second = (model.infer(tokens, texts, np.random.default_rng(seed), 0.0).mel for seed in (0, 1))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("named, word", [({"noise_scale": -1.0}, "noise_scale"), ({"length_scale": np.inf}, "length_scale"),
+                                         ({"length_scale": 1e300}, "frames"), ({"tokens": np.full((3, 6), 11)}, "tokens")])
+def test_synthesis_refuses(named, word):
+    model, (tokens, texts, *_) = of_options("plain")
+    with pytest.raises(ValueError, match=f"GlowTTS.infer.*{word}"):
+        model.infer(**{"tokens": tokens, "text_lengths": texts, "rng": np.random.default_rng(0)} | named)
 
 
 def test_synthesis_keeps_the_dtype():
@@ -579,3 +590,86 @@ def test_training_refuses(named, word):
 def test_training_refuses_a_flow():
     with pytest.raises(ValueError, match="GlowTTS"):
         fit_speech(refflow.Tanh(), corpus_of(), rng=np.random.default_rng(0))
+
+
+# -- files of parts with speakers --------------------------------------------------------------------------------------
+
+def as_file(names, params, prefix):
+    """{their name: array in their shape}."""
+    found = {}
+    for name, path in names.items():
+        array = tree.at_path(params, path)
+        of_channels = name.endswith("logs") or name.count(".") == 2 and name.endswith(".bias")
+        found[prefix + name] = array.reshape((-1, 1, 1) if name.endswith("weight_g") else (1, -1, 1) if of_channels else array.shape)
+    return found
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("frames", [10, 11])
+def test_reads_a_decoder_of_several_speakers(frames, dropped, monkeypatch):
+    """Their networks see vectors as given, of any length; an incomplete group of frames is cut off."""
+    rng = np.random.default_rng(6)
+    config = {"cls": "models.FlowSpecDecoder", "in_channels": 4, "hidden_channels": 6, "kernel_size": 3, "dilation_rate": 2,
+              "n_blocks": 2, "n_layers": 2, "p_dropout": 0.25, "n_split": 4, "n_sqz": 2, "sigmoid_scale": True, "gin_channels": 3}
+    f = decoder_of(rng, 4, 2, 6, 2, 3, 2, True, speaker_channels=3).inner
+    f = f.unravel(f.ravel() + 0.1 * rng.standard_normal(f.ravel().size))
+    params, names, lengths = f.params(), theirs_of.of_decoder(2, 2, True), np.array([10, 8])
+    x, g, m, logs = (rng.standard_normal(shape) for shape in ((2, 4, frames), (2, 3, 1), (2, 4, frames), (2, 4, frames)))
+    mask = np.arange(frames) < lengths[:, None]
+    m, logs = (np.where(mask[:, None], array, 0) for array in (m, logs))
+    keeps = rng.random((4, 2, 12, 5)) < 0.75
+    f = with_dropout(f, keeps, 0.25) if dropped else f
+    f = of_unit_vectors(f, 3).at(mask=mask[:, :10], context=g[..., 0])
+    (z, log_det), pullback = f.vjp(x[..., :10])
+    r, count = (z - m[..., :10]) * np.exp(-logs[..., :10]), 4 * lengths.sum()
+    x_bar, bars = pullback(r * np.exp(-logs[..., :10]) / count, np.full(2, -1 / count))
+    loss = (logs.sum() + (r * r).sum() / 2 - log_det.sum()) / count + np.log(2 * np.pi) / 2
+    file = as_file(names, params, "param/") | as_file(names, bars, "grad/")
+    file |= {"in/x": x, "in/g": g, "in/m": m, "in/logs": logs, "in/mask": mask[:, None] * 1.0, "in/lengths": lengths,
+             "in/z_for_reverse": x, "out/z": z, "out/logdet": log_det, "out/loss": np.float64(loss), "out/reverse_of_z": f.inverse(z),
+             "out/reverse_of_z_for_reverse": f.inverse(x[..., :10]), "gradin/x": np.pad(x_bar, ((0, 0), (0, 0), (0, frames - 10))),
+             "gradin/g": bars["context"][..., None]}
+    file |= {f"keep/{i}": keep for i, keep in enumerate(keeps)} if dropped else {}
+    monkeypatch.setattr(theirs_of, "numbers", lambda name: (config, comparison.Numbers(file)))
+    found, unanswered = theirs_of.read("made")
+    assert unanswered == [] and all(original.passes(value) for value in found.values()), found
+    assert "gradient of speaker" in found
+
+
+# -- the tuned network and its page -----------------------------------------------------------------------------------
+
+HOLES = np.array([[True, False, True, True, False, False], [False] * 6, [True] * 6])
+
+
+@pytest.mark.parametrize("dtype, most", [(np.float64, 1e-12), (np.float32, 1e-4)])
+@pytest.mark.parametrize("size", [1.0, 1e-25, 1e25])
+@pytest.mark.parametrize("kernel, rate, context", [(3, 2, 0), (4, 1, 2), (1, 1, 2), (5, 3, 0)])
+@pytest.mark.parametrize("mask", [None, HOLES, HOLES[:, ::-1]], ids=["none", "holes", "late"])
+def test_the_tuned_network_is_its_page(mask, kernel, rate, context, size, dtype, most):
+    rng = np.random.default_rng(7)
+    net = wave_net_coupling_network(rng, 3, 4, 6, 3, kernel, rate, context)
+    net = net.unravel(net.ravel() + 0.1 * rng.standard_normal(net.ravel().size))
+    first, wave, last = net.layers
+    wave = wave.replace(res_skips=[layer.replace(v=size * layer.v) for layer in wave.res_skips])
+    net = with_dropout(net.replace(layers=(first, wave, last)), rng.random((3, 3, 8, 6)) < 0.75, 0.25)
+    net = net.at(mask=mask, **{"context": rng.standard_normal((3, context))} if context else {}).astype(dtype)
+    a, h_bar = rng.standard_normal((3, 3, 6)).astype(dtype), rng.standard_normal((3, 6, 6)).astype(dtype)
+    a = a if mask is None else np.where(mask[:, None], a, dtype(0))
+    view = net.unchecked(dtype)
+    assert TunedNetwork.takes(view)
+    tuned = tree.copied(view, TunedNetwork)
+    with np.errstate(all="ignore"):
+        (h, pullback), (again, tuned_pullback) = view.vjp(a), tuned.vjp(a)
+        (a_bar, bars), (tuned_bar, tuned_bars) = pullback(h_bar), tuned_pullback(h_bar)
+    assert np.allclose(again, h, rtol=most, atol=most) and np.allclose(tuned_bar, a_bar, rtol=most, atol=most)
+    bars, tuned_bars = dict(flatten(bars)), dict(flatten(tuned_bars))
+    assert bars.keys() == tuned_bars.keys()
+    for path, bar in bars.items():
+        assert np.allclose(tuned_bars[path], bar, rtol=most, atol=most * max(np.abs(bar).max(), 1e-30)), path
+
+
+def test_other_networks_are_left_alone():
+    rng = np.random.default_rng(0)
+    net = wave_net_coupling_network(rng, 3, 4, 6, 2, 3)
+    wide = net.replace(layers=(Conv1d(np.ones((4, 3, 3))), *net.layers[1:]))
+    assert not TunedNetwork.takes(wide) and not TunedNetwork.takes(Sequential((Conv1d(np.ones((6, 3, 1))),)))

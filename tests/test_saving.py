@@ -49,12 +49,13 @@ from refflow import (
     nice,
 )
 from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, LayerNorm, Residual,
-                                       Sequential, SoftplusActivation, WeightNormDense, dense_network, masked_dense_network)
+from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm,
+                                       Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
+                                       masked_dense_network)
 from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
-from refflow.models import all_in_one
+from refflow.models import all_in_one, glow_tts
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
 from refflow.oracle.pages import bijectors
@@ -107,6 +108,9 @@ def composites():
     yield image_realnvp(rng, (1, 4, 4), 1, 3, 1, weight_norm=False, skip=False, bottleneck=True, norm_gain=True)
     of_sequences = Chain([Pointwise(GlowTTSActNorm(np.ones(2)), 2), Pointwise(GroupedLinear([[0.5, 2.0], [1.0, -1.0]]), 2)])
     yield from (Squeezed(of_sequences), Squeezed(of_sequences).at(mask=np.array([[True] * 4, [True, True, False, False]])))
+    small = {"filters": 3, "duration_filters": 3, "layers": 1, "blocks": 1, "hidden": 3, "wave_layers": 1}
+    yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
+    yield GatedActivation()
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
     yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))

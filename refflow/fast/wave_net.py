@@ -81,13 +81,10 @@ class Columns:
 
 
 class PlainDirections:
-    """`Directions` by plain formulas, if no square overflows or vanishes."""
+    """`Directions` by plain formulas: rows v / s, where no square of v overflows or vanishes."""
 
-    def __init__(self, v, g):
-        self.s = np.sqrt(np.einsum("mn,mn->m", v, v))[:, None]
-        self.moderate = bool(((LEAST < self.s) & (self.s < 1 / LEAST)).all())
-        self.u = v / self.s
-        self.g = g
+    def __init__(self, v, g, s):
+        self.u, self.g, self.s = v / s, g, s
 
     def scaled(self, rows):
         return rows if self.g is None else rows * self.g[:, None]
@@ -103,8 +100,9 @@ class PlainDirections:
 
 def directions_of(v, g):
     """(weights, the pullback of their cotangent)."""
-    plain = PlainDirections(v, g)
-    if plain.moderate:
+    s = np.sqrt(np.einsum("mn,mn->m", v, v))[:, None]
+    if ((LEAST < s) & (s < 1 / LEAST)).all():
+        plain = PlainDirections(v, g, s)
         return plain.weights(), plain.pullback
     careful = Directions(v, g)
     return careful.weights(), lambda W_bar: careful.pullback(W_bar, 0)

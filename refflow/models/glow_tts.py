@@ -49,10 +49,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import Bijector, Chain, Conditioner, Inverse, Value, child, children, plain, tree
-from ..core.arrays import as_floating, at_index
+from ..core.arrays import masked
 from ..core.values import declare
-from ..maps.conditioners import (Dropout, Embedding, RelativeAttention, Residual, Sequential, WaveNet, duration_network, uniform,
-                                 wave_net_coupling_network)
+from ..maps.conditioners import (Embedding, RelativeAttention, duration_network, uniform, wave_net_coupling_network)
 from ..maps.coupling import Coupling, affine_family, masks
 from ..maps.elementwise import ExpScale, SigmoidScale
 from ..maps.linear import GroupedLinear, Pointwise
@@ -60,10 +59,11 @@ from ..maps.normalization import GlowTTSActNorm
 from ..maps.shape import Squeezed
 from ..maps.conditioners.speech_networks import Drawn
 from .alignment import best_path, durations, log_likelihoods, path_of
+from .glow_tts_batch import (DROPPING, Keeps, checked_batch, checked_durations, checked_masks, checked_scales, dropped_shapes,
+                             padded, with_masks)
 from .glow_tts_text import projection, text_encoder, text_vjp
 
 LEAST = 1e-8                                    # of (8)
-DROPPING = (Dropout, RelativeAttention)         # conditioners that drop entries
 LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -98,32 +98,6 @@ class Speech(NamedTuple):
     durations: np.ndarray
     m: np.ndarray
     s: np.ndarray
-
-
-class Keeps(NamedTuple):
-    """The masks of dropout of one step: one for each place of the encoder, the duration predictor and the decoder, in order."""
-
-    encoder: list
-    durations: list
-    decoder: list
-
-
-class Batch(NamedTuple):
-    """Checked arguments: padding cut to whole groups of frames, lengths as masks too."""
-
-    tokens: np.ndarray
-    texts: np.ndarray
-    mel: np.ndarray
-    frames: np.ndarray
-    speakers: np.ndarray
-
-    @property
-    def text_mask(self):
-        return np.arange(self.tokens.shape[-1]) < self.texts[:, None]
-
-    @property
-    def frame_mask(self):
-        return np.arange(self.mel.shape[-1]) < self.frames[:, None]
 
 
 @declare
@@ -162,7 +136,7 @@ class GlowTTS(Value):
 
         `twin(model)` exchanges parts of the copy that is used here, without checks, for parts that compute the same.
         """
-        batch = self.checked("loss", tokens, text_lengths, mel, frame_lengths, speakers)
+        batch = checked_batch(self, "loss", tokens, text_lengths, mel, frame_lengths, speakers)
         model = self.at_masks(batch).dropping(keeps, batch)
         model = model if twin is None else twin(model)
         g, speakers_pullback = model.speaker_vjp(batch.speakers)
@@ -175,6 +149,7 @@ class GlowTTS(Value):
         mle, mle_pullback = mle_vjp(z, mu, q, log_det, path)
         duration, duration_pullback = duration_vjp(w, path, batch.text_mask)
 
+        @np.errstate(all="ignore")
         def pullback(mle_bar, duration_bar):
             z_bar, log_det_bar, mu_bar, q_bar = mle_pullback(mle_bar)
             mel_bar, decoder_bar = decoder_pullback(z_bar, log_det_bar)
@@ -189,27 +164,30 @@ class GlowTTS(Value):
     def infer(self, tokens, text_lengths, rng, noise_scale=0.667, length_scale=1.0, speakers=None, durations=None):
         """`Speech` of texts: its mel, frame lengths, path and durations.  `rng`: the Generator of `u`.
 
-        `durations`, (B, I), whole numbers of frames, replaces (16).
+        `durations`, (B, I), whole numbers of frames, replaces (16).  ValueError for tokens, lengths and speakers as in
+        `loss_vjp`, for scales that are not finite or below 0, and for texts that would last 2^31 frames.
         """
-        batch = self.checked("infer", tokens, text_lengths, None, None, speakers)
+        batch = checked_batch(self, "infer", tokens, text_lengths, None, None, speakers)
+        noise_scale, length_scale = checked_scales(noise_scale=noise_scale, length_scale=length_scale)
         model = self.at_masks(batch)
         g, _ = model.speaker_vjp(batch.speakers)
         (mu, q, w), _ = model.text_vjp(batch.tokens, g)
-        d = np.ceil(length_scale * np.exp(w)) if durations is None else np.asarray(durations)       # (16)
-        d = np.where(batch.text_mask, d, 0)
+        with np.errstate(all="ignore"):
+            d = np.ceil(length_scale * np.exp(w)) if durations is None else np.asarray(durations)   # (16)
+        d = checked_durations(np.where(batch.text_mask, d, 0))
         frames = np.maximum(d.sum(-1), 1).astype(np.int64) // self.factor * self.factor     # (17)
         path = path_of(d, frames)
         m, s = spread(mu, path), spread(q, path)
-        z = m + noise_scale * np.exp(s) * rng.standard_normal(m.shape).astype(m.dtype)
-        batch = batch._replace(mel=z, frames=frames)
-        decoder = tree.replaced(model.decoder, {}, g, model.decoder.masks_below(batch.frame_mask))
+        mask = np.arange(m.shape[-1]) < frames[:, None]
+        decoder = tree.replaced(model.decoder, {}, g, model.decoder.masks_below(mask))
         with np.errstate(all="ignore"):
-            mel = decoder.forward(np.where(batch.frame_mask[:, None], z, z.dtype.type(0))) if m.shape[-1] else z    # (18)
+            z = masked(m + noise_scale * np.exp(s) * rng.standard_normal(m.shape).astype(m.dtype), mask)
+            mel = decoder.forward(z) if m.shape[-1] else z                          # (18)
         return Speech(mel, frames, path, d.astype(np.int64), m, s)
 
     def initialised(self, tokens, text_lengths, mel, frame_lengths, speakers=None, rng=None):
         """The model with bias and logs of every (2) chosen so that its output on a batch has mean 0 and variance 1."""
-        batch = self.checked("initialised", tokens, text_lengths, mel, frame_lengths, speakers)
+        batch = checked_batch(self, "initialised", tokens, text_lengths, mel, frame_lengths, speakers)
         g, _ = self.unchecked(batch.mel.dtype).speaker_vjp(batch.speakers)
         filled = self.decoder.at(mask=batch.frame_mask)
         filled = filled if g is None else filled.at(context=g)
@@ -248,10 +226,7 @@ class GlowTTS(Value):
             return self
         parts = {}
         for key, kept, wanted in zip(Keeps._fields, keeps, self.drops(batch.tokens.shape, batch.mel.shape)):
-            given, shapes = [np.shape(mask) for mask in kept], [shape for shape, _ in wanted]
-            if given != shapes:
-                raise ValueError(f"GlowTTS.loss: keeps.{key} must be {len(shapes)} masks of shapes {shapes}, not {given}")
-            parts[key] = with_masks(getattr(self, key), kept, [rate for _, rate in wanted])
+            parts[key] = with_masks(getattr(self, key), checked_masks(key, kept, wanted), [rate for _, rate in wanted])
         return tree.copied(self, **parts)
 
     # -- its parts, on copies without checks -------------------------------------------------------------------------
@@ -282,39 +257,6 @@ class GlowTTS(Value):
             return bars | {"log_scale": {"0": bars["log_scale"]} if self.log_scale else {}}
 
         return (mu, q, w[..., 0, :]), pulled
-
-    # -- what is refused ---------------------------------------------------------------------------------------------
-
-    def checked(self, name, tokens, text_lengths, mel, frame_lengths, speakers) -> Batch:
-        """The arguments of a batch, in one dtype, without incomplete groups of frames, 0 beyond the lengths."""
-        name = f"GlowTTS.{name}"
-        tokens = np.asarray(tokens)
-        if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
-            raise ValueError(f"{name}: tokens must be (B, I) of whole numbers, not {tokens.dtype} of shape {tokens.shape}")
-        texts = checked_lengths(f"{name}: text_lengths", text_lengths, tokens.shape)
-        tokens = np.where(np.arange(tokens.shape[1]) < texts[:, None], tokens, 0)
-        checked_numbers(f"{name}: tokens", tokens, self.encoder.layers[0].E.shape[-2])
-        if self.speakers:
-            speakers = np.zeros(0, int) if speakers is None else np.asarray(speakers)
-            if speakers.shape != texts.shape or speakers.dtype.kind not in "iu":
-                raise ValueError(f"{name}: speakers must be {len(texts)} whole numbers, not {speakers.dtype} of shape "
-                                 f"{speakers.shape}")
-            checked_numbers(f"{name}: speakers", speakers, self.speakers[0].E.shape[-2])
-        if mel is None:
-            return Batch(tokens, texts, np.zeros((len(texts), 0, 0), self.dtype), texts * 0, speakers)
-        mel, strong = as_floating(f"{name}: mel", mel)
-        C, n = self.mean.output_shape(self.encoder.output_shape((1,)))[0], self.factor
-        if mel.ndim != 3 or mel.shape[:2] != (len(texts), C):
-            raise ValueError(f"{name}: mel must be ({len(texts)}, {C}, J), not of shape {mel.shape}")
-        frames = checked_lengths(f"{name}: frame_lengths", frame_lengths, (len(mel), mel.shape[2])) // n * n
-        short = np.flatnonzero(frames < texts)
-        if short.size:
-            raise ValueError(f"{name}: there must be at least as many frames, in groups of {n}, as positions; of item "
-                             f"{short[0]} there are {frames[short[0]]} and {texts[short[0]]}")
-        mel = mel[..., :mel.shape[-1] // n * n].astype(np.result_type(mel, self.dtype) if strong else self.dtype, copy=False)
-        valid = np.arange(mel.shape[-1]) < frames[:, None]
-        return Batch(tokens, texts, finite(name, np.where(valid[:, None], mel, mel.dtype.type(0))), frames, speakers)
-
 
 def working(value, dtype, mask):
     """A copy without checks, in a dtype, with a mask of sequences filled in."""
@@ -360,60 +302,6 @@ def duration_vjp(w, path, text_mask):
     y = np.log(w.dtype.type(LEAST) + durations(path).astype(w.dtype))               # (8)
     apart, I = np.where(text_mask, w - y, w.dtype.type(0)), int(text_mask.sum())
     return np.square(apart).sum() / I, lambda duration_bar: 2 * duration_bar * apart / I    # (9) (14)
-
-
-def padded(mel_bar, mel):
-    """The cotangent of a mel whose last, incomplete group of frames was not read."""
-    short = np.shape(mel)[-1] - mel_bar.shape[-1]
-    return np.pad(mel_bar, ((0, 0), (0, 0), (0, short))) if short else mel_bar
-
-
-def with_masks(net, keeps, rates):
-    """A copy of a network, without checks, with a mask of dropout and a rate in each place."""
-    places = [path for path, value in tree.walk(net) if isinstance(value, DROPPING)]
-    given = {path: {"keep": keep, "rate": rate} for path, keep, rate in zip(places, keeps, rates)}
-    return tree.mapped(net, lambda path, field, array, _: array, also=lambda value, path, _: given.get(path, {}))
-
-
-def dropped_shapes(net, shape):
-    """([the shape of an event where entries are dropped, for each place in order], the shape of the output)."""
-    if isinstance(net, Dropout):
-        return [shape], shape
-    if isinstance(net, RelativeAttention):
-        return [(net.heads, shape[1], shape[1])], net.output_shape(shape)
-    found = []
-    if isinstance(net, Sequential):
-        for layer in net.layers:
-            here, shape = dropped_shapes(layer, shape)
-            found += here
-        return found, shape
-    for part in (net.inner,) if isinstance(net, Residual) else net.in_layers if isinstance(net, WaveNet) else ():
-        found += dropped_shapes(part, shape)[0]
-    return found, shape if net.event_ndim == (0, 0) else tuple(net.output_shape(shape))
-
-
-def checked_lengths(name, given, shape):
-    given = np.asarray(given)
-    if given.shape != shape[:1] or given.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be {shape[0]} whole numbers, not {given.dtype} of shape {given.shape}")
-    checked_numbers(name, given - 1, shape[1], 1)
-    return given.astype(np.int64)
-
-
-def checked_numbers(name, given, count, first=0):
-    wrong = np.argwhere((given < 0) | (given >= count))
-    if wrong.size:
-        index = tuple(int(i) for i in wrong[0])
-        raise ValueError(f"{name} must be in {first} .. {count - 1 + first}; {at_index(name.split(': ')[-1], index)} = "
-                         f"{given[index] + first}")
-
-
-def finite(name, mel):
-    wrong = np.argwhere(~np.isfinite(mel))
-    if wrong.size:
-        index = tuple(int(i) for i in wrong[0])
-        raise ValueError(f"{name}: mel must be finite; {at_index('mel', index)} = {mel[index]}")
-    return mel
 
 
 # -- building ---------------------------------------------------------------------------------------------------------
