@@ -227,7 +227,7 @@ def test_a_resumed_fit_knows_its_data(run, corpus, monkeypatch):
     good = Path("wavs/3.wav").read_bytes()
     samples = np.frombuffer(good[44:], np.int16).copy()
     samples[1000] += 300
-    for file, other in (("table.csv", table.replace("abc", "abd", 1)), ("table.csv", table.replace(",x", ",z", 1)),
+    for file, other in (("table.csv", table.replace("abc", "abd", 1)), ("table.csv", table.replace("0,abc,x", "0,abc,y")),
                         ("wavs/3.wav", good[:44] + samples.tobytes())):
         before = Path(file).read_bytes()
         Path(file).write_bytes(other if isinstance(other, bytes) else other.encode())
