@@ -2,7 +2,8 @@
 
 Signals (B, C, T) become one matrix (C, N): the sequences one after the other, each up to its last valid position, with as many
 columns of 0 between two of them as a kernel can reach across.  A convolution over the whole batch is then one matrix product
-with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and `weight_norm`.
+with shifted copies, a kernel of one entry one product without copies.  The equations are in `wave_net`, `conv1d` and
+`weight_norm`.
 """
 
 from __future__ import annotations
@@ -212,62 +213,82 @@ class TunedNetwork(Sequential):
                 and all(is_convolution(convolution_of(layer)[0]) for layer in wave.in_layers))
 
     def forward(self, a):
-        return self.vjp(a)[0]
+        return Run(self, a).forward(a)
 
     def vjp(self, a):
-        first, wave, last = self.layers
-        B, _, T = a.shape
-        convolutions = [convolution_of(layer)[0] for layer in wave.in_layers]
-        into = [Kernels(layer) for layer in convolutions]
-        out, start, end = [Kernels(layer) for layer in wave.res_skips], Kernels(first), Kernels(last)
-        columns = Columns(wave.mask, B, T, max(k.dilation * (k.K - 1) for k in into), a.dtype)
-        factors, (c, conditioned_pullback) = self.factors(columns, a.dtype), wave.conditioned()
-        A, valid, kept, s = columns.packed(a), columns.valid, [], 0
-        x = start.applied(A) * valid
-        for i, (kernels, res_skip) in enumerate(zip(into, out)):
-            wide = columns.wide(x)
-            p = kernels.applied(columns.copies(wide, kernels.K, kernels.dilation))
-            p = p if factors[i] is None else p * factors[i]
-            gate = Gate(p if wave.context is None else p + np.broadcast_to(c[i][..., 0], (B, len(p)))[columns.owner].T)
-            g = gate.h * valid
-            r = res_skip.applied(g)
-            if i < len(into) - 1:
-                x = (x + r[:len(x)]) * valid
+        run = Run(self, a)
+        return run.forward(a), run.pullback
+
+
+class Run:
+    """One pass of a network forwards, and what its pullback needs."""
+
+    def __init__(self, net, a):
+        first, self.wave, last = net.layers
+        layers = [convolution_of(layer) for layer in self.wave.in_layers]
+        self.into = [Kernels(convolution) for convolution, _ in layers]
+        self.start, self.end, self.out = Kernels(first), Kernels(last), [Kernels(layer) for layer in self.wave.res_skips]
+        reach = max(kernels.dilation * (kernels.K - 1) for kernels in self.into)
+        self.columns = Columns(self.wave.mask, len(a), a.shape[-1], reach, a.dtype)
+        self.valid, self.factors = self.columns.valid, [self.factor(dropout, a.dtype) for _, dropout in layers]
+        self.c, self.conditioned_pullback = self.wave.conditioned()
+        self.kept = []
+
+    def factor(self, dropout, dtype):
+        """What dropout multiplies the numbers of a layer by, or None."""
+        if dropout is None or dropout.rate == 0 and dropout.keep.all():
+            return None
+        return self.columns.packed(np.asarray(dropout.keep)) * dtype.type(1 / (1 - dropout.rate))
+
+    def forward(self, a):
+        self.A, s = self.columns.packed(a), 0
+        x = self.start.applied(self.A) * self.valid
+        for i in range(len(self.into)):
+            r = self.layer(i, x)
+            if i < len(self.into) - 1:
+                x = (x + r[:len(x)]) * self.valid
             s = s + r[-len(x):]
-            kept.append((wide, gate, g))
-        s = s * valid
+        self.s = s * self.valid
+        return self.columns.unpacked(self.end.applied(self.s) * self.valid)
 
-        def pullback(h_bar):
-            h_bar = columns.packed(h_bar) * valid
-            end_bar, s_bar, x_bar, bars, c_bars = end.bars(h_bar @ s.T, h_bar), (end.W.T @ h_bar) * valid, None, [], []
-            for kernels, res_skip, factor, (wide, gate, g) in zip(into[::-1], out[::-1], factors[::-1], kept[::-1]):
-                r_bar = s_bar if x_bar is None else np.concatenate((x_bar, s_bar))
-                res_bar = res_skip.bars(r_bar @ g.T, r_bar)
-                p_bar = gate.pullback((res_skip.W.T @ r_bar) * valid)
-                c_bars.insert(0, columns.sums(p_bar) if wave.cond else None)
-                p_bar = p_bar if factor is None else p_bar * factor
-                copies = columns.copies(wide, kernels.K, kernels.dilation)
-                bars.insert(0, (kernels.bars(p_bar @ copies.T, p_bar), res_bar))
-                through = columns.scattered(kernels.W.T @ p_bar, kernels.K, kernels.dilation) * valid
-                x_bar = through if x_bar is None else x_bar + through
-            of_wave, context_bar = self.nested(bars, conditioned_pullback(c_bars))
-            layers = {"0": start.bars(x_bar @ A.T, x_bar), "1": of_wave, "2": end_bar}
-            return columns.unpacked(start.W.T @ x_bar), {"layers": layers} | context_bar
+    def layer(self, i, x):
+        kernels, wide = self.into[i], self.columns.wide(x)
+        p = kernels.applied(self.columns.copies(wide, kernels.K, kernels.dilation))
+        p = p if self.factors[i] is None else p * self.factors[i]
+        if self.wave.cond:
+            p += np.broadcast_to(self.c[i][..., 0], (len(self.columns.sizes), len(p)))[self.columns.owner].T
+        gate = Gate(p)
+        g = gate.h * self.valid
+        self.kept.append((wide, gate, g))
+        return self.out[i].applied(g)
 
-        return columns.unpacked(end.applied(s) * valid), pullback
+    def pullback(self, h_bar):
+        h_bar = self.columns.packed(h_bar) * self.valid
+        s_bar, x_bar, bars = (self.end.W.T @ h_bar) * self.valid, None, []
+        for i in reversed(range(len(self.into))):
+            x_bar, *bar = self.layer_pullback(i, x_bar, s_bar)
+            bars.insert(0, bar)
+        wave_bar, context_bar = self.of_wave_net(bars)
+        layers = {"0": self.start.bars(x_bar @ self.A.T, x_bar), "1": wave_bar, "2": self.end.bars(h_bar @ self.s.T, h_bar)}
+        return self.columns.unpacked(self.start.W.T @ x_bar), {"layers": layers} | context_bar
 
-    def factors(self, columns, dtype):
-        """What dropout multiplies the numbers of each layer by, or None."""
-        found = [convolution_of(layer)[1] for layer in self.layers[1].in_layers]
-        return [None if drop is None or drop.rate == 0 and drop.keep.all()
-                else columns.packed(np.asarray(drop.keep)) * dtype.type(1 / (1 - drop.rate)) for drop in found]
+    def layer_pullback(self, i, x_bar, s_bar):
+        """(x_bar before the layer, the cotangents of its two convolutions, of what is added for the context)."""
+        kernels, (wide, gate, g) = self.into[i], self.kept[i]
+        r_bar = s_bar if x_bar is None else np.concatenate((x_bar, s_bar))
+        p_bar = gate.pullback((self.out[i].W.T @ r_bar) * self.valid)
+        c_bar = self.columns.sums(p_bar) if self.wave.cond else None
+        p_bar = p_bar if self.factors[i] is None else p_bar * self.factors[i]
+        copies = self.columns.copies(wide, kernels.K, kernels.dilation)
+        through = self.columns.scattered(kernels.W.T @ p_bar, kernels.K, kernels.dilation) * self.valid
+        bars = kernels.bars(p_bar @ copies.T, p_bar), self.out[i].bars(r_bar @ g.T, r_bar)
+        return through if x_bar is None else x_bar + through, *bars, c_bar
 
-    def nested(self, bars, of_condition):
+    def of_wave_net(self, bars):
         """The wave net's cotangents, and its context's apart."""
-        wave = self.layers[1]
-        inner = {str(i): {"layers": {"0": bar, "1": {}}} if type(layer) is Sequential else bar
-                 for i, ((bar, _), layer) in enumerate(zip(bars, wave.in_layers))}
-        found = {"in_layers": inner, "res_skips": {str(i): bar for i, (_, bar) in enumerate(bars)}}
-        of_condition = dict(of_condition)
-        context = {"context": of_condition.pop("context")} if "context" in of_condition else {}
-        return found | of_condition, {key: sum_to_shape(bar, wave.context.shape) for key, bar in context.items()}
+        into = {str(i): {"layers": {"0": bar, "1": {}}} if type(layer) is Sequential else bar
+                for i, ((bar, *_), layer) in enumerate(zip(bars, self.wave.in_layers))}
+        found = {"in_layers": into, "res_skips": {str(i): bar for i, (_, bar, _) in enumerate(bars)}}
+        found |= self.conditioned_pullback([c_bar for *_, c_bar in bars])
+        context = {"context": found.pop("context")} if "context" in found else {}
+        return found, {key: sum_to_shape(bar, self.wave.context.shape) for key, bar in context.items()}

@@ -119,6 +119,18 @@ class GlowTTS(Value):
 
     factor = property(lambda self: self.decoder.inner.factor)
 
+    def _validate(self):
+        squeezed = self.decoder.inner if isinstance(self.decoder, Inverse) else None
+        if not isinstance(squeezed, Squeezed) or not isinstance(squeezed.inner, Chain):
+            raise ValueError(f"GlowTTS: decoder must be Inverse(Squeezed(Chain(...))), not {self.decoder!r}")
+        for key in ("log_scale", "speakers"):
+            if len(getattr(self, key)) > 1:
+                raise ValueError(f"GlowTTS: {key} must hold at most one conditioner, not {len(getattr(self, key))}")
+        if len(self.rates) != 3 or not all(0 <= rate < 1 for rate in self.rates):
+            raise ValueError(f"GlowTTS: rates must be three numbers in [0, 1), not {self.rates!r}")
+        self._set("rates", tuple(map(float, self.rates)))
+        super()._validate()
+
     # -- what users call ---------------------------------------------------------------------------------------------
 
     def loss_vjp(self, tokens, text_lengths, mel, frame_lengths, speakers=None, keeps=None):
@@ -306,8 +318,8 @@ def duration_vjp(w, path, text_mask):
 
 # -- building ---------------------------------------------------------------------------------------------------------
 
-def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3, window=4,
-             block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
+def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_filters=256, heads=2, layers=6, kernel=3,
+             window=4, block_length=None, has_prenet=True, mean_only=True, blocks=12, hidden=192, wave_layers=4, wave_kernel=5,
              dilation_rate=1, sigmoid_scale=False, split=4, factor=2, speakers=0, speaker_channels=0, rates=(0.1, 0.5, 0.05),
              dtype=np.float64) -> GlowTTS:
     """A Glow-TTS model; the defaults are the authors' run on LJ Speech, with 28.6 million parameters.
@@ -328,7 +340,7 @@ def glow_tts(rng, symbols=148, mels=80, channels=192, *, filters=768, duration_f
     voices = (Embedding(uniform(rng, (speakers, speaker_channels), 0.1, dtype)),) if speakers else ()         # (1) (19)
     decoder = decoder_of(rng, mels, blocks, hidden, wave_layers, wave_kernel, dilation_rate, sigmoid_scale, split, factor,
                          speaker_channels, dtype)
-    return GlowTTS(text, mean, log_scale, predictor, voices, decoder, tuple(rates))
+    return GlowTTS(text, mean, log_scale, predictor, voices, decoder, rates)
 
 
 def decoder_of(rng, mels=80, blocks=12, hidden=192, layers=4, kernel=5, dilation_rate=1, sigmoid_scale=False, split=4, factor=2,

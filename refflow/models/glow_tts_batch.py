@@ -99,7 +99,8 @@ def checked_durations(d):
     """Whole numbers (B, I) whose sums are numbers of frames."""
     long = np.flatnonzero(~(d.sum(-1) < LONGEST))
     if long.size:
-        raise ValueError(f"GlowTTS.infer: a text must last fewer than 2^31 frames; item {long[0]} would last {d[long[0]].sum():g}")
+        raise ValueError(f"GlowTTS.infer: a text must last fewer than 2^31 frames; item {long[0]} would last "
+                         f"{d[long[0]].sum():g}")
     return d
 
 

@@ -1,7 +1,7 @@
 r"""Training of Glow-TTS: the losses of batches of utterances.
 
-Over a batch the loss is `mle + duration` of `GlowTTS`.  Over the utterances held out, in batches `b` with `N_b` frames and `I_b`
-positions of texts, it is the same function of all of them together, up to the batches' padding:
+Over a batch the loss is `mle + duration` of `GlowTTS`.  Over the utterances held out, in batches `b` with `N_b` frames and
+`I_b` positions of texts, it is the same function of all of them together:
     L = sum_b N_b mle_b / sum_b N_b + sum_b I_b duration_b / sum_b I_b              (1)
 """
 
@@ -80,16 +80,16 @@ class Mean:
         return self.total / self.weight
 
 
-def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=32, clip=None, averaging=None,
-               dropout=True, validation=0.1, patience=None, every=None, fixed=(), rng, callback=None, progress=None,
-               gradient=None, resume=None) -> Result:
+def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epochs=None, batch_size=32, clip=None,
+               averaging=None, dropout=True, validation=0.1, patience=None, every=None, fixed=(), rng, callback=None,
+               progress=None, gradient=None, resume=None) -> Result:
     """The `GlowTTS` model with the smallest losses on a corpus, found by gradient steps from `model`.
 
     `corpus`: a `Corpus`, or anything that has `utterances` and `batch(rows)`; `validation`: the fraction of utterances that
     are held out, chosen by `rng`, or another corpus of utterances that are; `dropout`: whether entries are dropped, at the
-    model's rates; `gradient`: a `SpeechGradient`, with or without stored activations.  All other arguments and the result are as
-    in `fit`, with the model in place of the flow.
-    The authors' training, which chooses the decoder's first normalisations from a batch, is
+    model's rates; `gradient`: a `SpeechGradient`, with or without stored activations.  All other arguments and the result are
+    as in `fit`, with the model in place of the flow.  The authors' training, which chooses the decoder's first normalisations
+    from a batch, is
 
         model = model.initialised(*corpus.batch(range(32)))
         fit_speech(model, corpus, **recipes.glow_tts(), rng=rng)

@@ -1,8 +1,8 @@
 """Glow-TTS: the losses of a batch and their gradient in all parameters, float32, compared with torch eager.
 
-Two blocks of the decoder with wave nets of 4 layers, two layers of the encoder with a prenet, 80 channels, 4 texts of at most 30
-symbols with at most 150 frames, of unequal lengths.  The same maths and numbers in both: alignments are refflow's, found once
-for torch before it is timed, and found again by refflow in every step.
+Two blocks of the decoder with wave nets of 4 layers, two layers of the encoder with a prenet, 80 channels, 4 texts of at most
+30 symbols with at most 150 frames, of unequal lengths.  The same maths and numbers in both: alignments are refflow's, found
+once for torch before it is timed, and found again by refflow in every step.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Torch:
     def attention(self, p, heads, x, mask, keeps, rate):
         torch, (B, C, T), n = self.torch, x.shape, heads.heads
         of_heads = p.get("1", {})
-        q, k, v = (part.reshape(B, n, C // n, T).mT for part in torch.nn.functional.conv1d(x, p["0"]["W"], p["0"]["b"]).chunk(3, 1))
+        qkv = torch.nn.functional.conv1d(x, p["0"]["W"], p["0"]["b"])
+        q, k, v = (part.reshape(B, n, C // n, T).mT for part in qkv.chunk(3, 1))
         scores = q @ k.mT
         if "E_k" in of_heads:
             scores = scores + self.by_distance(q @ of_heads["E_k"].mT)
@@ -180,7 +181,8 @@ class Torch:
         c = None
         if g is not None:
             cond = q["cond"]["0"]["layers"]["1"]
-            c = (g @ (cond["g"][:, None] * cond["v"] / cond["v"].norm(dim=1, keepdim=True)).T + cond["b"])[..., None].chunk(n, 1)
+            W = cond["g"][:, None] * cond["v"] / cond["v"].norm(dim=1, keepdim=True)
+            c = (g @ W.T + cond["b"])[..., None].chunk(n, 1)
         for i in range(n):
             dilation = wave.in_layers[i].layers[0].dilation
             h = self.drop(self.conv(q["in_layers"][str(i)]["layers"]["0"], x, mask, dilation), keeps, self.model.rates[2])

@@ -69,7 +69,7 @@ def decoder(config, theirs) -> dict:
                    config.get("n_split", 4), n, speakers).inner
     names, x, grad = of_decoder(config["n_blocks"], config["n_layers"], speakers > 0), theirs["in/x"], answered("grad/", theirs)
     f, T, keeps = filled(f, names, answered("param/", theirs)), x.shape[-1] // n * n, recorded_keeps(theirs)
-    f = glow_tts_networks.with_dropout(f, keeps, config["p_dropout"]) if keeps else f
+    f = glow_tts_networks.with_dropout(f, keeps, glow_tts_networks.rate_of(config)) if keeps else f
     f = f.at(mask=valid(theirs["in/mask"])[:, :T])
     f = of_unit_vectors(f, speakers).at(context=theirs["in/g"][..., 0]) if speakers else f
     (z, log_det), pullback = f.vjp(x[..., :T])
@@ -85,7 +85,21 @@ def decoder(config, theirs) -> dict:
                                               theirs["out/reverse_of_z_for_reverse"]),
              "gradients of parameters": gradients(by_their_names(bars, names, grad), grad),
              "gradient of data": pair(with_end(x_bar, x), theirs["gradin/x"])}
-    return found | ({"gradient of speaker": pair(bars["context"][..., None], theirs["gradin/g"])} if speakers else {})
+    if speakers:
+        found["gradient of speaker"] = pair(bars["context"][..., None], theirs["gradin/g"])
+    return found | first_normalisations(f, names, theirs, x[..., :T])
+
+
+def first_normalisations(f, names, theirs, x):
+    """The scales and shifts that their first step of training chooses from data, and what they give."""
+    if not any(key.startswith("ddi/") for key in theirs):
+        return {}
+    x = theirs["ddi/x"][..., :x.shape[-1]] if "ddi/x" in theirs else x
+    first = f.initialised(x, np.random.default_rng(0))
+    z, log_det = first.forward_and_log_det(x)
+    ours = by_their_names(first.params(), names, under("ddi/", theirs)) | {"z": z, "logdet": log_det}
+    return {f"initialisation: {name}": pair(given, theirs[f"ddi/{name}"]) for name, given in ours.items()
+            if f"ddi/{name}" in theirs}
 
 
 def with_end(x_bar, x):
@@ -133,6 +147,9 @@ def generator(config, theirs) -> dict:
                                      "gradient of data": pair(y_bar, theirs["gradin/y"])}
     for key in sorted({key.split("/")[1] for key in theirs if key.startswith("gen/")}):
         found |= synthesis(model, key, batch[0], batch[1], speakers, theirs)
+    if any(key.startswith("ddi/") for key in theirs):
+        first = by_their_names(model.initialised(*batch).params(), names, under("ddi/", theirs))
+        found["initialisation"] = Pair(first, {name: theirs[f"ddi/{name}"] for name in first})
     return found | steps(model, batch, keeps, config, theirs)
 
 
@@ -146,7 +163,7 @@ def losses(terms, theirs):
             "target of durations": ("logw_target", np.where(terms.text_mask, np.log(1e-8 + d), 0)[:, None]),
             "likelihood loss": ("l_mle", terms.losses.mle), "duration loss": ("l_length", terms.losses.duration),
             "loss": ("loss", terms.losses.total)}
-    return {name: pair(given, theirs[f"out/{key}"]) for name, (key, given) in ours.items()}
+    return {name: pair(given, theirs[f"out/{key}"]) for name, (key, given) in ours.items() if theirs.has(f"out/{key}")}
 
 
 def synthesis(model, key, tokens, lengths, speakers, theirs):
@@ -157,9 +174,10 @@ def synthesis(model, key, tokens, lengths, speakers, theirs):
     found = under(f"gen/{key}/", theirs)
     J, d = found["y"].shape[-1], speech.path.sum(-1)
     mask, w = np.arange(J) < speech.frame_lengths[:, None], theirs["out/logw"]
-    ours = {"y": speech.mel, "z_m": speech.m, "z_logs": speech.s, "attn": speech.path[:, None], "z_mask": mask[:, None], "logw": w,
-            "logw_": np.where(np.arange(d.shape[-1]) < lengths[:, None], np.log(1e-8 + d), 0)[:, None]}
-    return {f"synthesis {key}: {name}": pair(given, theirs[f"gen/{key}/{name}"]) for name, given in ours.items() if name in found}
+    ours = {"y": speech.mel, "z_m": speech.m, "z_logs": speech.s, "attn": speech.path[:, None], "z_mask": mask[:, None],
+            "logw": w, "logw_": np.where(np.arange(d.shape[-1]) < lengths[:, None], np.log(1e-8 + d), 0)[:, None]}
+    return {f"synthesis {key}: {name}": pair(given, theirs[f"gen/{key}/{name}"]) for name, given in ours.items()
+            if name in found}
 
 
 def steps(model, batch, keeps, config, theirs):

@@ -6,21 +6,22 @@ Their signals are (N, C, T), their masks (N, 1, T); gains of weight normalisatio
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
 from refflow.core import halves
 from refflow.core.tree import at_path, components, flatten, nest, walk
-from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU, UnitVector, WaveNet,
-                                       duration_network, feed_forward_network, prenet, wave_net_coupling_network,
-                                       with_dropout)
+from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, LayerNorm, Positionwise, Sequential, SiLU,
+                                       UnitVector, WaveNet, duration_network, feed_forward_network, prenet,
+                                       wave_net_coupling_network, with_dropout)
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
 from .comparison import answered, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
-KEEPS = ("keep", "drop", "dropout", "dropmask", "dropout_mask", "mask")       # first words of keys of recorded masks
+KEEPS = ("keep", "drop")             # how words begin that name recorded masks
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -106,9 +107,20 @@ def of_unit_vectors(value, size):
 
 
 def recorded_keeps(theirs):
-    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout."""
-    keys = [key for key in theirs if key.split("/")[0] in KEEPS]
-    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: (len(key), key))]
+    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout.
+
+    A word of a key says that it holds one; numbers in it say which.
+    """
+    keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
+    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
+
+
+def rate_of(config):
+    """The rate of dropout, whose name differs between their classes."""
+    found = [config[name] for name in ("p_dropout", "p_dropout_dec", "dropout") if name in config]
+    if not found:
+        raise ValueError("there are masks of dropout, but its rate is not given")
+    return found[0]
 
 
 def coupling(config, theirs) -> dict:
@@ -120,7 +132,7 @@ def coupling(config, theirs) -> dict:
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
                                     config["dilation_rate"], speakers)
     net = filled(net, of_coupling(n, (), speakers=speakers > 0), answered("param/", theirs)).at(mask=mask)
-    net = with_dropout(net, keeps, config.get("p_dropout", 0.0)) if keeps else net
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     scale = SigmoidScale(offset=2.0, floor=1e-6) if config["sigmoid_scale"] else ExpScale()
     f = Coupling(masks.channels(masks.halves(C), 2), net, affine_family(scale, ("shift", "scale")))
     f = of_unit_vectors(f, speakers).at(mask=mask, context=theirs["in/g"][..., 0]) if speakers else f.at(mask=mask)
@@ -171,7 +183,8 @@ def duration_predictor(config, theirs) -> dict:
     """{quantity: Pair} of the duration predictor."""
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
-    net = filled(net, names, answered("param/", theirs)).at(mask=mask)
+    net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
+    net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
     target, count = np.where(mask[:, None], np.log(1e-8 + theirs["in/w"]), 0), theirs["in/lengths"].sum()
     x_bar, bars = pullback(2 * (log_w - target) / count)

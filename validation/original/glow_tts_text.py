@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from refflow.maps.conditioners import Dense, SignalContext, duration_network
+from refflow.maps.conditioners import Dense, SignalContext, duration_network, with_dropout
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 
 from .comparison import PRACTICE, answered, gradients, judged, nudged, numbers, pair
-from .glow_tts_networks import by_their_names, convolution, filled, layer, norm, of_duration, of_prenet, valid
+from .glow_tts_networks import by_their_names, convolution, filled, layer, norm, of_duration, of_prenet, recorded_keeps, valid
 
 FILES = tuple(sorted(path.stem for kind in ("attention", "text_encoder") for path in PRACTICE.glob(f"glowtts_{kind}*.npz")))
 
@@ -107,6 +107,11 @@ def text_encoders(config, theirs) -> dict:
     tokens, speakers = theirs["in/x"], config["gin_channels"]
     mask = np.arange(tokens.shape[-1]) < theirs["in/lengths"][:, None]
     built = {key: filled(net, names, {name: given[name] for name in names}).at(mask=mask) for key, (net, names) in nets.items()}
+    keeps = recorded_keeps(theirs)
+    if keeps:
+        rates = [0.5] * 3 * bool(config["prenet"]) + [config["p_dropout"]] * 4 * config["n_layers"]
+        built["encoder"] = with_dropout(built["encoder"], keeps[:len(rates)], rates)
+        built["durations"] = with_dropout(built["durations"], keeps[len(rates):], config["p_dropout"])
     if speakers:                        # theirs are of length 1 already
         whole = SignalContext(Dense(np.eye(speakers)), built["durations"])
         built["durations"] = whole.at(context=theirs["in/g"][..., 0], mask=mask)
