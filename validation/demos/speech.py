@@ -1,6 +1,6 @@
 r"""Glow-TTS learns to speak: two voices of espeak-ng, from the command line, on one core.
 
-    python -m validation.demos.speech --out DIRECTORY [--sentences 500] [--steps 2500] [--short] [--measure] [--write]
+    python -m validation.demos.speech --out DIRECTORY [--sentences 800] [--steps 4000] [--short] [--measure] [--write]
 
 `espeak` makes two corpora of different sentences: one to train on, of which `refflow fit` holds out a tenth to choose the best
 step, and UNSEEN sentences that nothing sees before the end.  On the unseen sentences the command measures, of the trained model
@@ -338,8 +338,8 @@ def written(text, picture):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m validation.demos.speech", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
-    parser.add_argument("--sentences", type=int, default=500, help="how many to train on (500)")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--sentences", type=int, default=800, help="how many to train on (800)")
+    parser.add_argument("--steps", type=int, default=4000, help="of training (4000)")
     parser.add_argument("--short", action="store_true", help="few steps of a tiny model, which learns nothing: does it run?")
     parser.add_argument("--measure", action="store_true", help="do not train: measure the voice that is in DIRECTORY")
     parser.add_argument("--write", action="store_true", help="put the numbers and the picture where the README shows them")
