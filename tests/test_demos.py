@@ -121,3 +121,14 @@ def test_what_has_not_learned_fails():
     for name, word in zip(rows, ("alignment", "duration", "mel")):
         worse = rows | {name: rows[name] | {"trained": 40}}
         assert len(found := speech.failures(worse)) == 1 and found[0].startswith(word)
+
+
+def test_corpora_of_other_numbers_have_no_sentence_in_common(tmp_path):
+    installed()
+    espeak.write_corpus(tmp_path / "a", 5)
+    espeak.write_corpus(tmp_path / "b", 4, first=5)
+    rows = {name: (tmp_path / name / "table.csv").read_text().splitlines()[1:] for name in "ab"}
+    words = {name: {row.split(",")[-1] for row in rows[name]} for name in rows}
+    assert len(words["a"]) == 5 and len(words["b"]) == 4 and not words["a"] & words["b"]
+    assert [row.split(",")[:2] for row in rows["b"][:2]] == [["0005", espeak.VOICES[0]], ["0006", espeak.VOICES[1]]]
+    assert sorted(path.name for path in (tmp_path / "b" / "wavs").iterdir()) == [f"000{n}.wav" for n in range(5, 9)]
