@@ -128,13 +128,16 @@ def refuse_cut(path, content):
     raise ValueError(f"read_wav: {path} is cut off: it ends before its samples begin")
 
 
-def write_wav(path, audio, rate):
-    """Write samples in [-1, 1] as a WAV file with one channel of int16, rounded (1); 1 becomes the largest, 1 - 2^-15."""
+def write_wav(path, audio, rate, replace=True):
+    """Write samples in [-1, 1] as a WAV file with one channel of int16, rounded (1); 1 becomes the largest, 1 - 2^-15.
+
+    With `replace` False an existing file is left unchanged: FileExistsError.
+    """
     audio = samples_of("write_wav", audio)
     whole = np.minimum(np.round(audio * HALF), HALF - 1).astype(np.int16)           # (1)
     content = io.BytesIO()
     scipy.io.wavfile.write(content, rate, whole)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content.getvalue(), replace)
 
 
 def samples_of(name, audio):

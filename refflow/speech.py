@@ -11,7 +11,7 @@ The file of a row is `id.wav` in the folder.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,14 @@ class Corpus:
     speakers: tuple
     settings: MelSettings
 
+    def __len__(self):
+        return len(self.utterances)
+
+    def __getitem__(self, rows):
+        """The corpus of these rows alone, a slice or numbers."""
+        chosen = np.arange(len(self))[rows]
+        return replace(self, utterances=tuple(self.utterances[row] for row in np.atleast_1d(chosen)))
+
     def batch(self, rows) -> Batch:
         """The utterances of these rows, padded to the longest."""
         chosen = [self.utterances[row] for row in rows]
@@ -83,7 +91,7 @@ def read_speech(folder, table, symbols=None, speakers=None, unit="characters", s
         raise ValueError(f"read_speech: multiple must be an int >= 1, not {multiple!r}")
     folder, rows = Path(folder), table_rows(Path(table))
     refuse_without_a_row(folder, table, rows)
-    texts = [row["text"].split() if unit == "words" else list(row["text"]) for row in rows]
+    texts = [symbols_of(row["text"], unit) for row in rows]
     symbols = chosen("symbols", symbols, {symbol for text in texts for symbol in text})
     speakers = chosen("speakers", speakers, {row["speaker"] for row in rows})
     made = []
@@ -93,6 +101,11 @@ def read_speech(folder, table, symbols=None, speakers=None, unit="characters", s
         (speaker,) = indices(row["where"], "speaker", [row["speaker"]], speakers)
         made.append(Utterance(row["id"], tokens, mel_of_file(path, len(text), settings, multiple, noise, dtype), int(speaker)))
     return Corpus(tuple(made), symbols, speakers, settings)
+
+
+def symbols_of(text, unit):
+    """The symbols of a text."""
+    return text.split() if unit == "words" else list(text)
 
 
 def mel_of_file(path, count, settings, multiple, noise, dtype):
@@ -134,13 +147,11 @@ def indices(where, kind, names, known):
 
 def table_rows(path):
     """[{"id", "text", "speaker", "where"}]; the speaker is "" if there is no such column."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    lines = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    lines = [(n, line) for n, line in enumerate(lines_of(path), 1) if line.strip()]
     if not lines:
         raise ValueError(f"read_speech: {path} has no rows")
     sign = "|" if "|" in lines[0][1] else ","
-    quoting = csv.QUOTE_NONE if sign == "|" else csv.QUOTE_MINIMAL                  # a quotation mark in a text is itself
-    cells = [(n, next(csv.reader([line], delimiter=sign, quoting=quoting))) for n, line in lines]
+    cells = [(n, cells_of(path, n, line, sign)) for n, line in lines]
     header = [cell.strip() for cell in cells[0][1]]
     if {"id", "text"} <= set(header):
         cells = cells[1:]
@@ -165,6 +176,21 @@ def table_rows(path):
     if not found:
         raise ValueError(f"read_speech: {path} has a header but no rows")
     return found
+
+
+def lines_of(path):
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"read_speech: {path} is not text in UTF-8: {error}") from None
+
+
+def cells_of(path, n, line, sign):
+    quoting = csv.QUOTE_NONE if sign == "|" else csv.QUOTE_MINIMAL                  # a quotation mark in a text is itself
+    try:
+        return next(csv.reader([line], delimiter=sign, quoting=quoting))
+    except csv.Error as error:
+        raise ValueError(f"read_speech: {path}, line {n}: {error}") from None
 
 
 def refuse_without_a_row(folder, table, rows):

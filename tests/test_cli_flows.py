@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refflow.cli import fit as cli, rows as cli_rows
+from refflow.cli import dataset as cli_dataset, rows as cli_rows
 from refflow import Affine, Flow, StandardNormal, Tanh
 from refflow.cli.images import read_images
 from refflow.maps.conditioners import dense_network
@@ -328,7 +328,7 @@ def test_ctrl_c_leaves_the_best_flow_on_disk(run, monkeypatch):
         if info["step"] == 30:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit", lambda *a, **k: fit(*a, **k | {"callback": stop}))
+    monkeypatch.setattr(cli_dataset, "fit", lambda *a, **k: fit(*a, **k | {"callback": stop}))
     write("data.csv", rows())
     status, out, err = run("fit", "data.csv", "--out", "f.npz", "--json")
     report = json.loads(out)
@@ -391,7 +391,7 @@ def test_an_interruption_after_the_file_is_written(run, monkeypatch):
     def at_once(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "compared", at_once)
+    monkeypatch.setattr(cli_rows, "compared", at_once)
     status, _, err = run("fit", write("data.csv", rows(20)), "--out", "f.npz", "--steps", 2)
     assert status == 130 and err == "refflow: interrupted; f.npz is written\n" and load("f.npz")
 

@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refflow.audio import MelSettings
 from refflow.cli import list_pages
+from refflow.cli.speech import Speech
 from refflow import Affine, Flow, StandardNormal, realnvp
+from refflow.models import glow_tts
 from refflow.report import counted, parts_text
 from refflow.saving import about, load, save
 
@@ -28,6 +31,9 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("data.npy", np.random.default_rng(0).normal(size=(60, 2)))
     save(Flow(Affine(np.zeros(2), 1.0), StandardNormal(2)), "flow.npz")
+    sizes = {"filters": 4, "duration_filters": 4, "layers": 1, "blocks": 1, "hidden": 4, "wave_layers": 1}
+    voice = glow_tts(np.random.default_rng(0), 2, 80, 4, **sizes)
+    save(voice, "voice.npz", Speech(("a", "b"), ("",), "characters", MelSettings()).note())
 
 
 def process(*arguments, code=None, encoding="utf-8", **how):
@@ -49,11 +55,12 @@ def ended(*arguments, **how):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 WRITING = {"sample": ("sample", "flow.npz"), "score": ("score", "flow.npz", "data.npy"), "data": ("data", "wine"),
-           "fit": ("fit", "data.npy", "--steps", 2)}
+           "fit": ("fit", "data.npy", "--steps", 2), "speak": ("speak", "voice.npz", "abaabbab")}
+SUFFIX = {"fit": "npz", "speak": "wav"}
 
 
 def target(name):
-    return f"out.{'npz' if name == 'fit' else 'csv'}"
+    return f"out.{SUFFIX.get(name, 'csv')}"
 
 
 @posix
@@ -65,7 +72,7 @@ def test_only_regular_files_are_written_over(run, files, name):
         status, text, err = run(*WRITING[name], "--out", out, *force)
         assert status == 2 and not text and err == f"refflow: {out}: it is not a regular file\n"
     assert Path(out).is_fifo()
-    if name != "fit":
+    if name not in SUFFIX:
         assert run(*WRITING[name], "--out", "/dev/null", "--force")[0] == 2 and Path("/dev/null").is_char_device()
     Path("link" + out).symlink_to(out)
     assert run(*WRITING[name], "--out", "link" + out, "--force")[0] == 2 and Path(out).is_fifo()
@@ -101,7 +108,7 @@ def test_a_file_that_has_come_into_being_is_left_as_it_is(run, files, name, monk
     beside = out.replace(".", "-2.")
     status, _, err = run(*WRITING[name], "--out", out)
     assert status == 0 and Path(out).read_text() == "theirs" and Path(beside).stat().st_size > 10
-    assert err == f"refflow: {out} has come into being meanwhile, and is left as it is; {beside} is written\n"
+    assert err.endswith(f"refflow: {out} has come into being meanwhile, and is left as it is; {beside} is written\n")
 
 
 # -- exit status ------------------------------------------------------------------------------------------------------
@@ -278,7 +285,7 @@ def shown(monkeypatch):
     return start
 
 
-LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?")
+LINE = re.compile(r"(\d+)/(\d+)  train (-?[\d.]+) nats  validation (-?[\d.]+) nats(?: \(step (\d+)\))?(?:  (.+) left)?")
 
 
 def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypatch):
@@ -290,6 +297,13 @@ def test_without_a_terminal_a_line_every_half_minute(run, files, shown, monkeypa
     assert report[0] == 0 and all(lines)
     steps = [0, *(int(line[1]) for line in lines), 40]
     assert max(b - a for a, b in zip(steps, steps[1:])) * 4.0 <= 30 and len(lines) >= 5
+    left = [line[6] for line in lines if line[1] != "40"]
+    assert left == [training.time_text(4.0 * (40 - n)) for n in steps[1:len(left) + 1]] and left[0] == "2 min"
+
+
+def test_times():
+    seconds = {0.4: "0 s", 89.4: "89 s", 90: "2 min", 5340: "89 min", 5400: "1 h 30 min", 86400: "24 h 0 min"}
+    assert {given: training.time_text(given) for given in seconds} == seconds
 
 
 def test_progress_is_in_the_units_of_the_table_and_its_validation_value_is_fresh(run, files, shown):

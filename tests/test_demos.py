@@ -1,4 +1,4 @@
-"""The synthetic corpus of espeak-ng, whose phonemes have known times."""
+"""The synthetic corpus of espeak-ng, whose phonemes have known times, and the voice that is trained on it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from refflow.audio import MelSettings
 from refflow.models.alignment import durations
+from refflow.models.glow_tts import Speech
 from refflow.speech import read_speech
-from validation.demos import espeak
+from validation.demos import espeak, speech
 
 
 def installed():
@@ -66,4 +67,68 @@ def test_the_corpus(tmp_path):
         for i, symbol in enumerate(u.tokens):
             hiss.setdefault(corpus.symbols[symbol], []).append((u.mel[60:, path[i]] - u.mel[:20, path[i]]).mean())
     loudest = sorted(hiss, key=lambda symbol: np.mean(hiss[symbol]))[-4:]
-    assert set(loudest) <= {"s", "S", "tS", "z", "Z", "dZ"}
+    assert set(loudest) <= {"s", "S", "tS", "z", "Z", "dZ", "T"}
+
+
+# -- the voice --------------------------------------------------------------------------------------------------------
+
+def test_the_voice_says_how_to_install_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    assert speech.main(["--out", str(tmp_path / "voice")]) == 0 and capsys.readouterr().out == espeak.INSTALL + "\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_voice_runs(tmp_path, monkeypatch, capsys):
+    """A tiny model, which learns nothing: everything is written, and measuring again gives the same numbers."""
+    installed()
+    pytest.importorskip("matplotlib")
+    readme, picture = tmp_path / "README.md", tmp_path / "speech.png"
+    readme.write_text(f"before\n{speech.BEGIN}old\n{speech.END}after\n")
+    monkeypatch.setattr(speech, "README", readme)
+    monkeypatch.setattr(speech, "PICTURE", picture)
+    assert speech.main(["--out", str(tmp_path / "voice"), "--short", "--write"]) == 0
+    names = {path.name for path in (tmp_path / "voice").iterdir()}
+    assert {"voice.npz", "untrained.npz", "alignment.png", "mel.png", "durations.png", "loss.png", "speech.png"} <= names
+    assert len([name for name in names if name.endswith(".wav")]) == speech.SPOKEN
+    text = readme.read_text()
+    assert text.startswith(f"before\n{speech.BEGIN}24 sentences") and text.endswith(f"{speech.END}after\n")
+    assert "old" not in text
+    assert text.count("\n| ") == 9 and picture.stat().st_size < 150_000
+    assert "$ refflow fit" in capsys.readouterr().out
+    assert speech.main(["--out", str(tmp_path / "voice"), "--short", "--measure"]) == 0
+    again = capsys.readouterr().out
+    assert "$ refflow fit" not in again and text[len("before\n" + speech.BEGIN):-len(speech.END + "after\n")] in again
+
+
+def test_distances_of_mels():
+    """The true mel is at distance 0 from itself, also where the model says every phoneme twice or half as long."""
+    true = espeak.true_path(np.array([0, 150, 350, 1000]), 14, 100)
+    mel = np.arange(14.0)[true.argmax(0)][None] + np.zeros((3, 1))
+    assert (speech.distance(mel, mel) == 0).all() and speech.distance(mel + 1, mel) == pytest.approx(20 / np.log(10))
+    for times in (1, 2, 0.5):
+        d = np.maximum(np.rint(durations(true) * times), 1).astype(int)
+        made = Speech(np.repeat(np.arange(4.0), d)[None, None] + np.zeros((3, 1)), None, None, d[None], None, None)
+        assert (speech.distance(speech.warped(made, true), mel) == 0).all()
+    made = Speech(mel[None, :, ::-1], None, None, durations(true)[None], None, None)
+    assert speech.distance(speech.warped(made, true), mel).max() > 1
+
+
+def test_what_has_not_learned_fails():
+    rows = {"alignment, mean (ms)": {"trained": 20, "untrained": 300, "equal durations": 57},
+            "duration (ms)": {"trained": 15, "mean duration": 30},
+            "mel, true durations, temperature 0 (dB)": {"trained": 8, "mean mel": 17}}
+    assert speech.failures(rows) == []
+    for name, word in zip(rows, ("alignment", "duration", "mel")):
+        worse = rows | {name: rows[name] | {"trained": 40}}
+        assert len(found := speech.failures(worse)) == 1 and found[0].startswith(word)
+
+
+def test_corpora_of_other_numbers_have_no_sentence_in_common(tmp_path):
+    installed()
+    espeak.write_corpus(tmp_path / "a", 5)
+    espeak.write_corpus(tmp_path / "b", 4, first=5)
+    rows = {name: (tmp_path / name / "table.csv").read_text().splitlines()[1:] for name in "ab"}
+    words = {name: {row.split(",")[-1] for row in rows[name]} for name in rows}
+    assert len(words["a"]) == 5 and len(words["b"]) == 4 and not words["a"] & words["b"]
+    assert [row.split(",")[:2] for row in rows["b"][:2]] == [["0005", espeak.VOICES[0]], ["0006", espeak.VOICES[1]]]
+    assert sorted(path.name for path in (tmp_path / "b" / "wavs").iterdir()) == [f"000{n}.wav" for n in range(5, 9)]

@@ -110,6 +110,7 @@ def fingerprint(data, parts):
     """SHA-256 of what the data are and of the values of each part."""
     digest = hashlib.sha256(json_text(data.note()).encode())
     for name, values in parts.items():
-        digest.update(f"{name} {values.dtype} {values.shape} ".encode())
-        digest.update(values.tobytes())
+        for array in data.arrays(values):
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+            digest.update(array.tobytes())
     return digest.hexdigest()

@@ -1,18 +1,24 @@
-"""The protocol of a data set: what fit, score, sample and plot need of the rows of a table, and of images.
+"""The protocols of a data set: what fit needs of any, and what score, sample and plot need of one whose events have a density.
 
-A data set describes events and how files hold them; the events themselves are arrays, (N, *shape).  `values` are events as
-their file has them, integers without noise; y are events as a flow models them, which have a density.
+The events of rows and of images are arrays, (N, *shape).  `values` are events as their file has them, integers without noise;
+y are events as a flow models them, which have a density.  The utterances of speech are a `Corpus`.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, field
 from typing import Callable, Protocol
 
 import numpy as np
 
 from ..core import Chain, Flow
+from ..core.arrays import in_parts
+from ..core.values import Value
+from ..oracle import CannotRun
+from ..report import likelihood, likelihood_table, loss_in
+from ..training import Result, fit
 
 
 @dataclass(frozen=True)
@@ -29,49 +35,72 @@ class Given:
 
 @dataclass(frozen=True)
 class Start:
-    """A flow before its training: patterns of what is `fixed`, arguments of `fit`, and `about`, to be noted of the model."""
+    """A model before its training: patterns of what is `fixed`, arguments of `fit`, and `about`, to be noted of the model."""
 
-    flow: Flow
+    flow: Value
     fixed: tuple
     settings: dict
     about: dict = field(default_factory=dict)
 
 
-class Dataset(Protocol):
-    """Rows of a table, or images.
+class Fitted(Protocol):
+    """What a model is fitted to: rows of a table, images, or speech.
 
-    `word`: of one event; `shape`: of its array; `names`: of its entries, or None; `measures`: the measures of likelihoods that fit
-    prints; `scores`: the columns that score prints; `measured`: of how many training events fit reports likelihoods, None
-    for all; `batch_size`: the usual one; `loss_units`, `limits`: arguments of the pictures.
+    `word`: of one event; `batch_size`: the usual one; `measured`: of how many training events fit reports losses, None for all;
+    `loss_units`: arguments of the picture of a loss.
     """
 
     word: str
-    shape: tuple
-    names: list | None
-    measures: tuple
-    scores: tuple
-    measured: int | None
     batch_size: int
+    measured: int | None
     loss_units: dict
-    limits: tuple | None
 
     @staticmethod
     def holds(path) -> bool:
-        """Does a file hold data of this kind?"""
+        """Does a file, or a folder, hold data of this kind?"""
 
     @classmethod
-    def to_fit(cls, options, rng) -> tuple[Dataset, np.ndarray]:
-        """(data set, values to train on) of the options of fit; CannotRun for what has no density."""
+    def to_fit(cls, options, rng) -> tuple[Fitted, object]:
+        """(data set, values to train on) of the options of fit; CannotRun for what cannot be modelled."""
 
     @classmethod
-    def of_flow(cls, flow, note) -> Dataset | None:
-        """What the events of a flow are, from the note that fit has left; None where they are of another kind."""
+    def of_flow(cls, flow, note) -> Fitted | None:
+        """What the events of a model are, from the note that fit has left; None where they are of another kind."""
 
     def note(self) -> dict:
         """What `of_flow` reads again."""
 
     def summary(self, counts) -> str:
         """What fit says of the data, with the text `counts`: how many there are of each part."""
+
+    def arrays(self, values) -> list:
+        """The arrays of values, by whose bytes a resumed fit knows that the data are the same."""
+
+    def start(self, options, parts, rng) -> Start:
+        """The model that the options name, initialised on the values of `parts`."""
+
+    def trained(self, start, parts, rng, settings) -> Result:
+        """The trained model; `settings`: arguments of `fit`, except the data and `rng`."""
+
+    def compared(self, before, after, parts, rng) -> dict:
+        """{"before", "after", "gaussian": {part: measures of loss}} of the model before and after training, for the report."""
+
+    def table(self, report) -> str:
+        """The comparison in a report, as text."""
+
+
+class Dataset(Fitted, Protocol):
+    """Rows of a table, or images.
+
+    `shape`: of the array of an event; `names`: of its entries, or None; `measures`: the measures of likelihoods that fit
+    prints; `scores`: the columns that score prints; `limits`: an argument of pictures.
+    """
+
+    shape: tuple
+    names: list | None
+    measures: tuple
+    scores: tuple
+    limits: tuple | None
 
     def read(self, path, header=None) -> Given:
         """The events of a file, which must be such as this describes; `header`: is the first row of a table names?"""
@@ -81,9 +110,6 @@ class Dataset(Protocol):
 
     def refreshed(self, values, rng) -> np.ndarray:
         """y of values to train on, as one step or one measurement sees them; rows have got their noise once for all."""
-
-    def start(self, options, parts, rng) -> Start:
-        """The model that the options name, initialised on the values of `parts`."""
 
     def gaussian(self, train, held_out) -> tuple[Callable | None, str | None]:
         """(log density of the Gaussian to compare with, None where there is none; what it is, None for rows)."""
@@ -112,3 +138,52 @@ def likeliest(name, known) -> str:
     """A hint for a name that is not among the known ones."""
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+
+
+# -- training by likelihood -------------------------------------------------------------------------------------------
+
+def by_likelihood(data, start, parts, rng, settings) -> Result:
+    """The flow of the largest likelihood."""
+    held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
+    return fit(start.flow, parts["train"], transform=data.refreshed, validation=held_out, fixed=start.fixed, rng=rng,
+               progress=loss_in(data.measures[0], data.shape), **settings)
+
+
+def compared(data, flow, best, parts, rng):
+    """{"before", "after", "gaussian": {part: likelihood}, "gain": {part: of the best over the Gaussian, in nats}}.
+
+    "error" is the standard error of the mean gain; "gaussian_is" says what the Gaussian is.
+    """
+    events = {name: data.refreshed(values, rng) for name, values in parts.items()}
+    gaussian, kind = data.gaussian(events["train"], events.get("validation"))
+    densities = {"before": flow.log_prob, "after": best.log_prob, "gaussian": gaussian}
+    found = {key: {} for key in (*densities, "gain")}
+    for name, y in events.items():
+        y = y[:data.measured] if name == "train" else y
+        each = {key: None if density is None else in_parts(density, y).astype(np.float64)
+                for key, density in densities.items()}
+        for key, log_prob in each.items():
+            found[key][name] = None if log_prob is None else likelihood(log_prob, data.shape)
+        found["gain"][name] = None if gaussian is None else gain_of(each["after"] - each["gaussian"])
+    return found | {"gaussian_is": kind}
+
+
+def gain_of(differences):
+    n = len(differences)
+    error = None if n < 2 else float(differences.std(ddof=1)) / math.sqrt(n)
+    return {"nats": float(differences.mean()), "error": error}
+
+
+def comparison_text(data, report):
+    kind = report["gaussian_is"]
+    return likelihood_table(report, data.measures) + (f"\nthe Gaussian: {kind}" if kind else "")
+
+
+# -- options of another kind ------------------------------------------------------------------------------------------
+
+def refuse_foreign(options, names, models, rule):
+    """CannotRun for options and models that are not for these data."""
+    given = [f"--{key.replace('_', '-')}" for key in names if getattr(options, key)]
+    given += [f"--model {options.model}"] * (options.model in models)
+    if given:
+        raise CannotRun(f"{given[0]} is for {rule}")

@@ -1,11 +1,10 @@
-"""refflow fit DATA: train a flow on rows of a table or on images, and save the best one.
+"""refflow fit DATA: train a flow on rows of a table or on images, or a voice on a folder of speech, and save the best one.
 
 Exit status: 0 done; 1 training failed; 2 could not run; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -15,37 +14,40 @@ from . import checkpoint, kinds
 from .checkpoint import Checkpoints
 from .interruptions import Interruptions
 from .options import add_data, add_seed, count, counts, duration, fraction, positive_count, put, rate, writes_a_file
-from ..core.arrays import in_parts
 from ..models import BUILDERS
 from ..oracle import CannotRun
-from ..report import json_text, likelihood, likelihood_table, loss_in, parts_text, plain
+from ..report import json_text, parts_text, plain
 from ..saving import save
-from ..training import TrainingError, fit
+from ..speech import UNITS
+from ..training import TrainingError
 
 EVERY = 10                              # steps from one entry of the history to the next
 
 
 def add_command(commands):
-    one = commands.add_parser("fit", help="train a flow on a table of numbers", description=(
+    one = commands.add_parser("fit", help="train a flow on a table, images or speech", description=(
         "Train a model on the rows of DATA by maximum likelihood and save the best flow, densities being in the data's own "
-        "units.  Ctrl-C, SIGTERM and SIGHUP end training and save the best flow so far; --resume continues it, also where "
-        "the process was killed, with the same result as if it had not been."))
+        "units.  A folder of WAV files gives a voice, for `refflow speak`.  Ctrl-C, SIGTERM and SIGHUP end training and save "
+        "the best flow so far; --resume continues it, also where the process was killed, with the same result as if it had "
+        "not been."))
     add_data(one)
     one.add_argument("--model", default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "
-                          "names too")
+                          "names too, of speech glow_tts")
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
         "widths of the hidden layers of its networks (64,64, at most an eighth of the rows)"))
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
-    one.add_argument("--batch-size", type=positive_count, metavar="N", help="rows for each step (256, of images 64)")
+    one.add_argument("--batch-size", type=positive_count, metavar="N", help=(
+        "rows for each step (256, of images 64, of speech 8 utterances)"))
     one.add_argument("--learning-rate", type=rate, metavar="A",
-                     help="Adam's at the start, then a cosine to 0 (0.005 for gaussian, else 0.001)")
+                     help="Adam's at the start, then a cosine to 0 (0.005 for gaussian, else 0.001); of speech a factor of "
+                          "Noam's schedule (1)")
     one.add_argument("--average", type=fraction, metavar="D",
-                     help="decay of the moving average of the parameters; 0: none (0 for gaussian and "
-                          "RealNVP of images, else 0.99)")
+                     help="decay of the moving average of the parameters; 0: none (0 for gaussian, "
+                          "RealNVP of images and speech, else 0.99)")
     one.add_argument("--validation", type=fraction, default=0.1, metavar="PART",
                      help="part of the rows that is held out to choose the best step (0.1)")
     one.add_argument("--test", type=fraction, default=0.0, metavar="PART", help="part of the rows that chooses nothing (0)")
@@ -57,6 +59,7 @@ def add_command(commands):
     one.add_argument("--resume", action="store_true", help=(
         "continue the fit whose checkpoint is there; DATA and the options must be the same"))
     add_options_of_images(one)
+    add_options_of_speech(one)
     add_seed(one)
     writes_a_file(one, run)
 
@@ -69,11 +72,21 @@ def add_options_of_images(command):
     one.add_argument("--levels", type=positive_count, metavar="N", help=(
         "levels of Glow (3), scales of RealNVP (2), or as many as height and width can be halved"))
     one.add_argument("--depth", type=count, metavar="N", help=(
-        "steps of each level of Glow (4), residual blocks of each network of RealNVP (1)"))
+        "steps of each level of Glow (4), residual blocks of each network of RealNVP (1), blocks of the decoder of Glow-TTS "
+        "(4)"))
     one.add_argument("--additive", action="store_true", help="couplings that add, in RealNVP the first two of three")
     one.add_argument("--permutation", metavar="NAME", help="Glow's: 1x1, lu, orthogonal, shuffle or reverse (1x1)")
     one.add_argument("--held-out", metavar="FILE", help="images that choose the best step, in place of a part of DATA")
     one.add_argument("--channels-last", action="store_true", help="DATA is (N, height, width, channels)")
+
+
+def add_options_of_speech(command):
+    one = command.add_argument_group("speech", "DATA is a folder of WAV files, 22050 samples a second; --model is glow_tts")
+    one.add_argument("--table", metavar="FILE", help=(
+        "the transcripts, id|text for the file id.wav, or with a header, columns id, text and speaker"))
+    one.add_argument("--unit", choices=UNITS, help="what the symbols of a text are, or its names of phonemes (characters)")
+    one.add_argument("--layers", type=count, metavar="N", help="layers of the encoder of texts (2)")
+    one.add_argument("--dropout", action="store_true", help="drop entries in training, at the authors' rates")
 
 
 def run(options):
@@ -104,7 +117,7 @@ def fitted(options, interruptions):
         if message:
             print(f"refflow: {message}; {options.out} holds the best flow so far"
                   + f"; --resume continues from step {result.state.step}" * interrupted, file=sys.stderr)
-    report = about | compared(start.flow, result.flow, data, parts, rng) | {
+    report = about | data.compared(start.flow, result.flow, parts, rng) | {
         "data": options.data, "out": options.out, "parts": {name: len(part) for name, part in parts.items()},
         "stopped_at": len(result.history["step"])}
     print(json_text(report) if options.json else fit_text(report, data))
@@ -126,13 +139,11 @@ def divided(options, data, values, rng):
 
 def trained(options, data, parts, start, settings, rng, checkpoints):
     """(result, message)."""
-    held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
-    patience = options.patience or None if held_out is not None else None
+    settings = settings | {"patience": options.patience or None if "validation" in parts else None, "steps": options.steps,
+                           "callback": checkpoints.stepped,
+                           "resume": checkpoints.resumed(options) if options.resume else None}
     try:
-        result = fit(start.flow, parts["train"], transform=data.refreshed, validation=held_out, fixed=start.fixed,
-                     patience=patience, steps=options.steps, rng=rng, callback=checkpoints.stepped,
-                     progress=loss_in(data.measures[0], data.shape),
-                     resume=checkpoints.resumed(options) if options.resume else None, **settings)
+        result = data.trained(start, parts, rng, settings)
     except TrainingError as error:
         return error.result, str(error)
     return result, "interrupted" if result.stopped == "interrupted" else ""
@@ -158,37 +169,11 @@ def history_of(history):
             "validation": None if validation is None else validation.tolist()}
 
 
-def compared(flow, best, data, parts, rng):
-    """{"before", "after", "gaussian": {part: likelihood}, "gain": {part: of the best over the Gaussian, in nats}}.
-
-    "error" is the standard error of the mean gain.
-    """
-    events = {name: data.refreshed(values, rng) for name, values in parts.items()}
-    gaussian, kind = data.gaussian(events["train"], events.get("validation"))
-    densities = {"before": flow.log_prob, "after": best.log_prob, "gaussian": gaussian}
-    found = {key: {} for key in (*densities, "gain")}
-    for name, y in events.items():
-        y = y[:data.measured] if name == "train" else y
-        each = {key: None if density is None else in_parts(density, y).astype(np.float64)
-                for key, density in densities.items()}
-        for key, log_prob in each.items():
-            found[key][name] = None if log_prob is None else likelihood(log_prob, data.shape)
-        found["gain"][name] = None if gaussian is None else gain_of(each["after"] - each["gaussian"])
-    return found | {"gaussian_is": kind}
-
-
-def gain_of(differences):
-    n = len(differences)
-    error = None if n < 2 else float(differences.std(ddof=1)) / math.sqrt(n)
-    return {"nats": float(differences.mean()), "error": error}
-
-
 def fit_text(report, data):
     chosen, last = "validation" in report["parts"], report["step"] == report["steps"]
     best = f", the best of {report['stopped_at']}" if chosen else ""
     hint = "\nthe last is the best: more --steps may find a better one" if chosen and last else ""
     lines = [f"{report['data']}: {data.summary(parts_text(report['parts'], data.word))}",
-             likelihood_table(report, data.measures),
-             f"the Gaussian: {report['gaussian_is']}" if report["gaussian_is"] else "",
+             data.table(report),
              f"{report['out']}: {report['model']} after step {report['step']}{best} (at most {report['steps']}){hint}"]
     return "\n".join(line for line in lines if line)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Given, Start, in_units, likeliest
+from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
+from .rows import OF_SPEECH
 from .files import is_npy, read_npy, write_npy
 from .options import put
 from ..maps.dequantisation import binned, dequantised, quantised
@@ -160,6 +161,18 @@ class Images:
         about = {"sizes": sizes, "additive": options.additive, "permutation": options.permutation}
         return Start(flow, fixed, settings, about)
 
+    def arrays(self, values):
+        return [values]
+
+    def trained(self, start, parts, rng, settings):
+        return by_likelihood(self, start, parts, rng, settings)
+
+    def compared(self, before, after, parts, rng):
+        return compared(self, before, after, parts, rng)
+
+    def table(self, report):
+        return comparison_text(self, report)
+
     def gaussian(self, train, held_out):
         return gaussian_of_images(train, held_out)
 
@@ -245,6 +258,7 @@ def refuse_header(header):
 def refuse_options(options):
     """Refuse models that are not for images, and what they have no use for."""
     refuse_header(options.header)
+    refuse_foreign(options, OF_SPEECH, ("glow_tts",), f"speech; {options.data} is not a folder")
     if options.model not in MODELS:
         if options.model not in BUILDERS:
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")

@@ -6,16 +6,19 @@ from pathlib import Path
 
 from .images import Images
 from .rows import Rows
+from .speech import Speech
 from ..core import Flow
+from ..models import GlowTTS
 from ..oracle import CannotRun
 from ..saving import read
 
-KINDS = (Images, Rows)                  # rows are what is nothing else
+KINDS = (Images, Rows)                  # of flows; rows are what is nothing else
+FITTED = (Speech, *KINDS)
 
 
 def to_fit(options, rng):
     """(data set, values to train on)."""
-    kind = next(kind for kind in KINDS if kind.holds(options.data))
+    kind = next(kind for kind in FITTED if kind.holds(options.data))
     return kind.to_fit(options, rng)
 
 
@@ -30,6 +33,8 @@ def opened(path, arrays=False):
         flow, note = read(path)
     except ValueError as error:
         raise CannotRun(str(error)) from None
+    if isinstance(flow, GlowTTS):
+        raise CannotRun(f"{path}: it holds a voice, with which `refflow speak` says texts")
     if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
         raise CannotRun(f"{path}: it holds no flow of events of known shape")
     if flow.needs("context"):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Given, Start, in_units, likeliest
+from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
 from .files import cells_of, refuse_form, show_table, write_table
 from .options import put
 from .tables import read_table
@@ -35,6 +35,7 @@ ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by d
 MOVED = 8                               # entries that the couplings of a model transform together, at least, by default
 SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
+OF_SPEECH = ("table", "unit", "layers", "dropout")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Rows:
 
     @classmethod
     def to_fit(cls, options, rng):
-        refuse_options_of_images(options)
+        refuse_options(options)
         table = read_table(options.data, options.header)
         whole = np.flatnonzero(integers(table.values)).tolist() if len(table.values) > 1 else []
         if options.dequantise and not whole:
@@ -137,6 +138,18 @@ class Rows:
                     "schedule": Cosine(max(options.steps, 1)), "averaging": EMA(average) if average else None}
         return Start(flow, fixed, settings, {"sizes": sizes})
 
+    def arrays(self, values):
+        return [values]
+
+    def trained(self, start, parts, rng, settings):
+        return by_likelihood(self, start, parts, rng, settings)
+
+    def compared(self, before, after, parts, rng):
+        return compared(self, before, after, parts, rng)
+
+    def table(self, report):
+        return comparison_text(self, report)
+
     def gaussian(self, train, held_out):
         """That of the largest likelihood; where there is none, the reason."""
         stages = correlated(train, 0)
@@ -168,12 +181,12 @@ class Rows:
 
 # -- models -----------------------------------------------------------------------------------------------------------
 
-def refuse_options_of_images(options):
-    given = [f"--{key.replace('_', '-')}" for key in OF_IMAGES if getattr(options, key)]
-    given += [f"--model {options.model}"] * (options.model in ("glow", "image_realnvp"))
-    if given and Path(options.data).exists():
-        raise CannotRun(f"{given[0]} is for images; {options.data} is not an array (N, channels, height, width) or "
-                        f"(N, height, width) in a .npy file")
+def refuse_options(options):
+    """Refuse models and options that are not for rows."""
+    if Path(options.data).exists():
+        refuse_foreign(options, OF_SPEECH, ("glow_tts",), f"speech; {options.data} is not a folder")
+        refuse_foreign(options, OF_IMAGES, ("glow", "image_realnvp"), f"images; {options.data} is not an array (N, channels, "
+                       "height, width) or (N, height, width) in a .npy file")
 
 
 def builder_and_sizes(options, rows, D):

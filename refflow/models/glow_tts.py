@@ -173,11 +173,11 @@ class GlowTTS(Value):
         losses = Losses(float(mle), float(duration), float(mle) + float(duration))          # (10)
         return Terms(losses, z, log_det, mu, q, w, path, batch.text_mask, batch.frame_mask), pullback
 
-    def infer(self, tokens, text_lengths, rng, noise_scale=0.667, length_scale=1.0, speakers=None):
+    def infer(self, tokens, text_lengths, rng, noise_scale=0.667, length_scale=1.0, speakers=None, durations=None):
         """`Speech` of texts: its mel, frame lengths, path and durations.  `rng`: the Generator of `u`.
 
-        ValueError for tokens, lengths and speakers as in `loss_vjp`, for scales that are not finite or below 0, and for texts
-        that would last 2^31 frames.
+        `durations`, (B, I), whole numbers of frames, replaces (16).  ValueError for tokens, lengths and speakers as in
+        `loss_vjp`, for scales that are not finite or below 0, and for texts that would last 2^31 frames.
         """
         batch = checked_batch(self, "infer", tokens, text_lengths, None, None, speakers)
         noise_scale, length_scale = checked_scales(noise_scale=noise_scale, length_scale=length_scale)
@@ -185,7 +185,8 @@ class GlowTTS(Value):
         g, _ = model.speaker_vjp(batch.speakers)
         (mu, q, w), _ = model.text_vjp(batch.tokens, g)
         with np.errstate(all="ignore"):
-            d = checked_durations(np.where(batch.text_mask, np.ceil(length_scale * np.exp(w)), 0))          # (16)
+            d = np.ceil(length_scale * np.exp(w)) if durations is None else np.asarray(durations)   # (16)
+        d = checked_durations(np.where(batch.text_mask, d, 0))
         frames = np.maximum(d.sum(-1), 1).astype(np.int64) // self.factor * self.factor     # (17)
         path = path_of(d, frames)
         m, s = spread(mu, path), spread(q, path)

@@ -97,24 +97,40 @@ class Progress:
         self.shown = terminal if wanted is None else bool(wanted)
         self.text, self.name = (wanted, "train") if callable(wanted) else ("{:.4f}".format, "loss")
         self.bar = terminal or not callable(wanted)
-        self.steps, self.last = steps, -np.inf if self.bar else time.monotonic()
+        self.steps, self.last, self.first = steps, -np.inf if self.bar else time.monotonic(), None
 
     def show(self, step, loss, validation, measured):
         """`validation`: the loss of the validation data after `measured` steps, or None."""
         now = time.monotonic()
+        self.first = self.first or (step, now)
         if not self.shown or now - self.last < (self.TERMINAL if self.bar else self.ELSEWHERE):
             return
         at = "" if measured == step else f" (step {measured})"
         tail = f"  validation {self.text(validation)}{at}" if validation is not None else ""
-        line = f"{step}/{self.steps}  {self.name} {self.text(loss)}{tail}"
+        line = f"{step}/{self.steps}  {self.name} {self.text(loss)}{tail}{self.left(step, now)}"
         done = self.WIDTH * step // max(self.steps, 1)
         cells = "#" * done + "." * (self.WIDTH - done)
         print(f"\r\033[K[{cells}] {line}" if self.bar else line, end="" if self.bar else "\n", file=sys.stderr, flush=True)
         self.last = now
 
+    def left(self, step, now):
+        """How long it will still take at the pace since the first step shown."""
+        first, start = self.first
+        if step in (first, self.steps):
+            return ""
+        return f"  {time_text((now - start) / (step - first) * (self.steps - step))} left"
+
     def close(self):
         if self.shown and self.bar:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def time_text(seconds):
+    """"45 s", "12 min", "3 h 20 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Likelihood:

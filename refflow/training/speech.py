@@ -10,14 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..fast.speech import SpeechGradient
-from ..models.glow_tts import GlowTTS
+from ..models.glow_tts import GlowTTS, Losses
 from .fit import Progress, Record, Result, State, checked_count, checked_rng, checked_settings, trained
 from .optimisers import LBFGS
 from .unconstrained import Unconstrained
 
 
 class Utterances:
-    """The losses over batches of rows in an order drawn from `rng`, with fresh masks of dropout for each step."""
+    """The losses over batches of rows in an order drawn from `rng`, with fresh masks of dropout for each step.
+
+    `held_out`: (a corpus, its rows).
+    """
 
     def __init__(self, model, space, corpus, rows, held_out, batch_size, rng, dropout, gradient):
         self.flow, self.space, self.corpus, self.rng, self.dropout, self.gradient = model, space, corpus, rng, dropout, gradient
@@ -50,14 +53,18 @@ class Utterances:
 
     def evaluate(self, model):
         """(1), or None without utterances held out."""
-        if not len(self.held_out):
-            return None
-        mle, duration = Mean(), Mean()
-        for start in range(0, len(self.held_out), self.size):
-            terms = self.gradient.terms(model, self.corpus.batch(self.held_out[start:start + self.size]))
-            mle.add(terms.losses.mle, int(terms.frame_mask.sum()))
-            duration.add(terms.losses.duration, int(terms.text_mask.sum()))
-        return mle.value() + duration.value()                                       # (1)
+        corpus, rows = self.held_out
+        return mean_losses(model, corpus, rows, self.size, self.gradient).total if len(rows) else None
+
+
+def mean_losses(model, corpus, rows, batch_size, gradient) -> Losses:
+    """The losses (1) of these rows of a corpus."""
+    mle, duration = Mean(), Mean()
+    for start in range(0, len(rows), batch_size):
+        terms = gradient.terms(model, corpus.batch(rows[start:start + batch_size]))
+        mle.add(terms.losses.mle, int(terms.frame_mask.sum()))
+        duration.add(terms.losses.duration, int(terms.text_mask.sum()))
+    return Losses(mle.value(), duration.value(), mle.value() + duration.value())    # (1)
 
 
 class Mean:
@@ -79,9 +86,10 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     """The `GlowTTS` model with the smallest losses on a corpus, found by gradient steps from `model`.
 
     `corpus`: a `Corpus`, or anything that has `utterances` and `batch(rows)`; `validation`: the fraction of utterances that
-    are held out, chosen by `rng`; `dropout`: whether entries are dropped, at the model's rates; `gradient`: a `SpeechGradient`,
-    with or without stored activations.  All other arguments and the result are as in `fit`, with the model in place of the
-    flow.  The authors' training, which chooses the decoder's first normalisations from a batch, is
+    are held out, chosen by `rng`, or another corpus of utterances that are; `dropout`: whether entries are dropped, at the
+    model's rates; `gradient`: a `SpeechGradient`, with or without stored activations.  All other arguments and the result are
+    as in `fit`, with the model in place of the flow.  The authors' training, which chooses the decoder's first normalisations
+    from a batch, is
 
         model = model.initialised(*corpus.batch(range(32)))
         fit_speech(model, corpus, **recipes.glow_tts(), rng=rng)
@@ -95,8 +103,9 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
         raise ValueError(f"{name}: LBFGS needs a loss without dropout and batches")
     for key, value, least in (("batch_size", batch_size, 1), ("steps", steps, 0), ("epochs", epochs, 0)):
         checked_count(key, value, least)
-    if isinstance(validation, (bool, str)) or not np.isscalar(validation) or not 0 <= validation < 1:
-        raise ValueError(f"{name}: validation must be a fraction in [0, 1), not {validation!r}")
+    fraction = not hasattr(validation, "utterances")
+    if fraction and (isinstance(validation, (bool, str)) or not np.isscalar(validation) or not 0 <= validation < 1):
+        raise ValueError(f"{name}: validation must be a fraction in [0, 1) or a corpus, not {validation!r}")
     if steps is not None and epochs is not None:
         raise ValueError(f"{name}: give steps or epochs, not both")
     if resume is not None and not isinstance(resume, State):
@@ -104,8 +113,9 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     if gradient is not None and not isinstance(gradient, SpeechGradient):
         raise ValueError(f"{name}: gradient must be a SpeechGradient, not {gradient!r}")
     checked_rng(name, rng, True)
-    rows, held_out = divided(len(corpus.utterances), validation, rng)
-    if patience is not None and not len(held_out):
+    rows, held_out = divided(corpus, validation if fraction else 0, rng)
+    held_out = (corpus, held_out) if fraction else (validation, np.arange(len(validation.utterances)))
+    if patience is not None and not len(held_out[1]):
         raise ValueError(f"{name}: patience needs validation data")
     problem = Utterances(model, Unconstrained(model, fixed), corpus, rows, held_out, batch_size, rng, dropout,
                          gradient or SpeechGradient())
@@ -114,8 +124,9 @@ def fit_speech(model, corpus, *, optimiser=None, schedule=None, steps=None, epoc
     return trained(record, optimiser, schedule, steps, clip, averaging, resume)
 
 
-def divided(count, validation, rng):
+def divided(corpus, validation, rng):
     """(rows for training, rows held out)."""
+    count = len(corpus.utterances)
     if not count:
         raise ValueError("fit_speech: corpus holds no utterance")
     held = min(round(validation * count), count - 1)

@@ -39,14 +39,21 @@ MARGIN = 1102                           # 50 ms
 SYNCHRONOUS, PHONEME_EVENTS, CHARACTERS, UTF8 = 2, 1, 1, 1              # constants of espeak-ng/speak_lib.h
 LAST_EVENT, PHONEME_EVENT = 0, 7
 
+# Words enough that few phonemes stand next to the same neighbour always: nothing could tell where one of the two ends.
 WORDS = {
-    "determiner": ("the", "a", "every", "this", "that", "one", "our", "her"),
-    "adjective": ("small", "bright", "old", "green", "quiet", "heavy", "happy", "young", "strange", "yellow", "cold", "round"),
+    "determiner": ("the", "a", "every", "this", "that", "one", "our", "her", "my", "your", "no"),
+    "adjective": ("small", "bright", "old", "green", "quiet", "heavy", "happy", "young", "strange", "yellow", "cold", "round",
+                  "white", "dark", "loud", "noisy", "large", "thin", "good", "wild", "royal", "blue", "fair", "sharp", "long",
+                  "thick", "poor", "giant"),
     "noun": ("dog", "river", "garden", "teacher", "window", "ship", "child", "mountain", "letter", "village", "bird",
-             "question", "farmer", "judge", "bridge", "house", "song", "measure"),
+             "question", "farmer", "judge", "bridge", "house", "song", "measure", "boy", "tiger", "car", "star", "light",
+             "voice", "coin", "heart", "arm", "king", "fish", "book", "moon", "tree", "cloud", "boat", "cup", "brother", "machine",
+             "tooth", "bear", "engine", "treasure", "chair", "wood", "uncle", "apple", "vision", "lion", "path", "water",
+             "church", "city", "thought"),
     "verb": ("sees", "follows", "finds", "watches", "remembers", "loves", "paints", "carries", "changes", "leaves", "reaches",
-             "hears"),
-    "adverb": ("today", "again", "slowly", "never", "at noon", "with joy", "by chance", "without a word"),
+             "hears", "likes", "buys", "joins", "marks", "takes", "brings", "enjoys", "gathers", "shares"),
+    "adverb": ("today", "again", "slowly", "never", "at noon", "with joy", "by hand", "without a word", "tonight", "by car",
+               "in the dark", "out loud", "far away", "with pleasure", "at dawn"),
 }
 FORMS = (("determiner", "noun", "verb", "determiner", "noun"),
          ("determiner", "adjective", "noun", "verb", "determiner", "noun"),
@@ -144,16 +151,19 @@ def spoken_by(voice, texts):
     return espeak.rate, [espeak.speak(text, voice) for text in texts]
 
 
-def write_corpus(folder, count=300, seed=0, voices=VOICES):
-    """Write the corpus of `count` sentences; the same for the same seed and version of espeak-ng."""
+def write_corpus(folder, count=300, seed=0, voices=VOICES, first=0):
+    """Write the corpus of `count` sentences, from number `first` on; the same for the same seed and version of espeak-ng.
+
+    The sentences of one seed are all different, so that corpora of other numbers have no sentence in common.
+    """
     if ctypes.util.find_library("espeak-ng") is None:
         raise FileNotFoundError(INSTALL)
-    folder, texts = Path(folder), sentences(np.random.default_rng(seed), count)
+    folder, texts = Path(folder), sentences(np.random.default_rng(seed), first + count)[first:]
     made = [in_new_process(spoken_by, voice, texts[k::len(voices)]) for k, voice in enumerate(voices)]
     (folder / "wavs").mkdir(parents=True, exist_ok=True)
     table, times = [("id", "speaker", "text", "words")], [("id", "position", "symbol", "sample")]
     for n, words in enumerate(texts):
-        name, voice, (rate, all_spoken) = f"{n:04d}", voices[n % len(voices)], made[n % len(voices)]
+        name, voice, (rate, all_spoken) = f"{first + n:04d}", voices[n % len(voices)], made[n % len(voices)]
         spoken = all_spoken[n // len(voices)]
         write_wav(folder / "wavs" / f"{name}.wav", spoken.samples / 2**15, rate)
         table.append((name, voice, " ".join(spoken.symbols), words))
