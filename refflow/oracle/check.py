@@ -8,6 +8,7 @@ has the wrong shape, has failed.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,12 @@ def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
 
 def certified() -> dict:
     """{page: {quantity: {dtype: {"C", "allowed"}}}}; empty if no certificate is shipped."""
-    return json.loads(CERTIFICATE.read_text(encoding="utf-8"))["pages"] if CERTIFICATE.is_file() else {}
+    return pages_of(CERTIFICATE) if CERTIFICATE.is_file() else {}
+
+
+@functools.cache
+def pages_of(path):
+    return json.loads(path.read_text(encoding="utf-8"))["pages"]
 
 
 # -- refflow's own pages ----------------------------------------------------------------------------------------------
