@@ -111,6 +111,11 @@ def test_a_file_without_a_key_says_so(key, monkeypatch):
     assert key.removeprefix("param/") in said and ("error" in found) != key.startswith("out/")
 
 
+def test_files_of_a_folder():
+    assert [path.stem for path in original.files_of("glow_tts", [comparison.PRACTICE])] == list(theirs_of.FILES)
+    assert not set(original.files_of("glow", [comparison.PRACTICE])) & set(original.files_of("glow_tts", [comparison.PRACTICE]))
+
+
 def test_an_unknown_part_is_refused():
     with pytest.raises(ValueError, match="hifigan"):
         theirs_of.reader({"cls": "hifigan.Generator"})
