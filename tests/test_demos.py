@@ -93,7 +93,7 @@ def test_the_voice_runs(tmp_path, monkeypatch, capsys):
     text = readme.read_text()
     assert text.startswith(f"before\n{speech.BEGIN}24 sentences") and text.endswith(f"{speech.END}after\n")
     assert "old" not in text
-    assert text.count("\n| ") == 9 and picture.stat().st_size < 150_000
+    assert text.count("\n| ") == 10 and picture.stat().st_size < 150_000
     assert "$ refflow fit" in capsys.readouterr().out
     assert speech.main(["--out", str(tmp_path / "voice"), "--short", "--measure"]) == 0
     again = capsys.readouterr().out

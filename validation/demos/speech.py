@@ -12,8 +12,8 @@ spectrogram of espeak-ng's audio,
 where `y` is the mel that the model makes along the true durations or along its own: a frame of `x` is then compared with the
 frame of `y` at the same part of the same phoneme.  The same numbers are given for models that know less: all phonemes of a
 sentence last equally long; every phoneme lasts as long as the mean phoneme; every frame is the mean mel; every frame is the
-mean mel of its phoneme and speaker.  `refflow speak` says the first of the unseen sentences, and pictures show the alignment, the
-durations, the mel under the real one, and the loss.
+mean mel of its phoneme and speaker; and (3) is given for the mel of the model's audio.  `refflow speak` says the first of the
+unseen sentences, and pictures show the alignment, the durations, the mel under the real one, and the loss.
 
 The exit status is 1 if the trained model is not FACTOR times better in (1) than the untrained model and equal durations, not
 better in (2) than the mean duration, or not better in (3) than the mean mel.  Without espeak-ng the command says how to install
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refflow.audio import audio_of, mel_spectrogram
 from refflow.cli import main as refflow
 from refflow.cli.speech import opened_voice
 from refflow.fast.speech import SpeechGradient
@@ -114,11 +115,28 @@ def measured(model, unseen, seed=0):
             along = model.infer(tokens[None], texts, rng, temperature, 1.0, speaker, durations(true)[None])
             add(found, f"mel, true durations, {temperature:g}", distance(along.mel[0], u.mel))
             add(found, f"mel, own durations, {temperature:g}", distance(warped(own, true), u.mel))
+            add(found, f"spoken, {temperature:g}", own)
         add(found, "durations", own.durations[0])
         add(found, "duration", unseen.milliseconds(np.abs(own.durations[0] - unseen.true_durations(u, starts))))
         add(found, "mel", own.mel[0])
         add(found, "length", np.array([own.durations[0].sum() / frames]))
     return found
+
+
+def through_audio(unseen, spoken, settings, seed=0):
+    """{measure: arrays}: (3) of the mel of the model's audio, and of espeak-ng's own mel made audio in the same way."""
+    found, rng = {}, np.random.default_rng(seed)
+    for (u, _, starts), own in zip(unseen, spoken):
+        true = espeak.true_path(starts, u.mel.shape[1], unseen.hop)
+        add(found, "model", distance(warped(own._replace(mel=again(own.mel[0], rng, settings)[None]), true), u.mel))
+        add(found, "real", distance(again(u.mel, rng, settings), u.mel))
+    return found
+
+
+def again(mel, rng, settings):
+    """The mel of the audio of a mel."""
+    audio = audio_of(np.maximum(mel, np.log(settings.floor)).astype(mel.dtype), rng, settings)
+    return mel_spectrogram(audio / max(1, np.abs(audio).max()), settings)
 
 
 def add(found, key, value):
@@ -172,7 +190,7 @@ def median(found, key):
     return float(np.median(np.concatenate(found[key])))
 
 
-def numbers(before, after, less):
+def numbers(before, after, less, audio):
     """{measure: {model: number}}."""
     found = {"alignment, mean (ms)": {"trained": mean(after, "alignment"), "untrained": mean(before, "alignment"),
                                       "equal durations": mean(less, "alignment")},
@@ -186,15 +204,18 @@ def numbers(before, after, less):
             found[f"mel, {kind} durations, temperature {temperature:g} (dB)"] = {
                 "trained": mean(after, key), "untrained": mean(before, key), "mean mel": mean(less, "mean mel"),
                 "phoneme's mean mel": mean(less, "phoneme's mean mel")}
+    found[f"mel of the audio, own durations, temperature {TEMPERATURES[0]:g} (dB)"] = {
+        "trained": mean(audio, "model"), "espeak-ng's own mel made audio": mean(audio, "real")}
     return found
 
 
 def table(found):
     """Markdown."""
-    lines = ["| on unseen sentences | trained | untrained | knowing less |", "| --- | --- | --- | --- |"]
+    lines = ["| on unseen sentences | trained | untrained | others |", "| --- | --- | --- | --- |"]
     for name, row in found.items():
         less = ", ".join(f"{key} {value:.1f}" for key, value in row.items() if key not in ("trained", "untrained"))
-        lines.append(f"| {name} | {row['trained']:.1f} | {row['untrained']:.1f} | {less} |")
+        untrained = f"{row['untrained']:.1f}" if "untrained" in row else ""
+        lines.append(f"| {name} | {row['trained']:.1f} | {untrained} | {less} |")
     return "\n".join(lines)
 
 
@@ -299,7 +320,8 @@ def run(out, sentences, steps, sizes, measure=False):
     unseen = Unseen(out / "unseen", data)
     corpus = read_speech(out / "train" / "wavs", out / "train" / "table.csv", data.symbols, data.speakers, "words", multiple=2)
     before, after = measured(untrained, unseen), measured(voice, unseen)
-    found = numbers(before, after, known_less(unseen, corpus, espeak.read_times(out / "train" / "times.csv")))
+    less = known_less(unseen, corpus, espeak.read_times(out / "train" / "times.csv"))
+    found = numbers(before, after, less, through_audio(unseen, after[f"spoken, {TEMPERATURES[0]:g}"], data.settings))
     said(out, data, unseen)
     picture = pictures(out, data, note, unseen, after)
     seconds = json.loads((out / "seconds.json").read_text())
