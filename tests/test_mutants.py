@@ -17,6 +17,9 @@ from validation.mutants.judging import Bench, in_fork
 from validation.mutants.mutations import Source, is_mutated, mutants_of
 from validation.mutants.records import Record, Row, recorded_pages, score
 
+# Judging forks, of which JAX warns where another test has imported it: the fork does not use its threads.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")
+
 SAMPLE, EACH, EVERY = "Exp", 2, 10              # a page, how many mutants of each verdict, one in so many points
 
 FUNCTION = '''
