@@ -83,9 +83,14 @@ def numbers(end, way):
 
 
 def quantities(problem, side, event, z, bars):
-    """{quantity: truth} at an exact event, without the unsettled ones; with the precision of float64."""
+    """{quantity: truth} at an exact event, without the unsettled ones.
+
+    Forward with the precisions of float32: what they do not settle, as 1 - exp(-2^-2^1100), others do not settle either.
+    """
     try:
-        return forward_truth(problem, event, *bars) if side == "forward" else inverse_truth(problem, event, *bars, z)
+        if side == "forward":
+            return forward_truth(problem, event, *bars, np.float32)
+        return inverse_truth(problem, event, *bars, z)
     except TruthNotFound as partly:
         return partly.settled
     except (ArithmeticError, ValueError):
