@@ -17,7 +17,7 @@ samples a second:
     B_mk = 2 t_mk / (f_(m+2) - f_m)                                                 (8)
     mel_mj = log max(sum_k B_mk |s_kj|, floor)                                      (9)
 
-Back to audio: magnitudes `g >= 0` with `B g = y`, `y = exp(mel)`, by multiplicative steps, none of which enlarges
+Back to audio: magnitudes `g >= 0` with `B g = y`, `y = exp(mel)`, by multiplicative steps; no step enlarges
 `||B g - y||` (Lee & Seung 2001),
     g <- g (B^T y) / (B^T B g)                                                      (10)
 and from random phases, steps between the nearest audio of a complex spectrogram and the magnitudes:
@@ -121,8 +121,8 @@ def refuse_cut(path, content):
         name, size = content[at:at + 4], int.from_bytes(content[at + 4:at + 8], order)
         if name == b"data" or at + 8 + size > len(content):
             if at + 8 + size > len(content):
-                raise ValueError(f"read_wav: {path} is cut off: its part {name.decode('latin-1')!r} has {size} bytes, of which "
-                                 f"{len(content) - at - 8} are there")
+                raise ValueError(f"read_wav: {path} is cut off: its part {name.decode('latin-1')!r} has {size} bytes, but the "
+                                 f"file holds {len(content) - at - 8}")
             return
         at += 8 + size + size % 2
     raise ValueError(f"read_wav: {path} is cut off: it ends before its samples begin")

@@ -83,10 +83,10 @@ def test_other_chunks_are_skipped(tmp_path):
 
 
 BAD = {
-    "one sample less": (GOOD[:-2], "is cut off: its part 'data' has 8000 bytes, of which 7998 are there"),
-    "an odd byte less": (GOOD[:-1], "is cut off: its part 'data' has 8000 bytes, of which 7999 are there"),
+    "one sample less": (GOOD[:-2], "is cut off: its part 'data' has 8000 bytes, but the file holds 7998"),
+    "an odd byte less": (GOOD[:-1], "is cut off: its part 'data' has 8000 bytes, but the file holds 7999"),
     "no samples": (GOOD[:36], "is cut off: it ends before its samples begin"),
-    "half a header": (GOOD[:20], "is cut off: its part 'fmt ' has 16 bytes, of which 0 are there"),
+    "half a header": (GOOD[:20], "is cut off: its part 'fmt ' has 16 bytes, but the file holds 0"),
     "empty": (b"", "is not a WAV file: it does not begin with RIFF and WAVE"),
     "text": (b"id|text\n" * 9, "is not a WAV file"),
     "stereo": (content(np.stack([INT16, INT16], 1)), "must have one channel, not 2"),

@@ -92,7 +92,7 @@ def test_a_text_longer_than_the_frames_that_are_kept(corpus):
 def test_a_file_that_is_cut_off(corpus):
     folder, table = corpus()
     (folder / "b.wav").write_bytes((folder / "b.wav").read_bytes()[:-100])
-    with pytest.raises(ValueError, match="b.wav is cut off: its part 'data' has 8000 bytes, of which 7900 are there"):
+    with pytest.raises(ValueError, match="b.wav is cut off: its part 'data' has 8000 bytes, but the file holds 7900"):
         read_speech(folder, table)
 
 

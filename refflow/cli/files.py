@@ -11,10 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from ..oracle import CannotRun
-from ..saving import write_atomically
+from ..saving import read, write_atomically
 
 OTHERS = {".npz", ".json", ".zip", ".bz2", ".xz", ".zst", ".7z", ".xlsx", ".xls", ".ods", ".parquet", ".feather", ".h5",
           ".hdf5", ".mat", ".pkl", ".png", ".pdf", ".svg"}
+
+
+def read_saved(path):
+    """(value, note) of a file that `refflow fit` or `save` has written."""
+    if not Path(path).exists():
+        raise CannotRun(f"there is no file {path}")
+    try:
+        return read(path)
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
 
 
 def is_npy(path):

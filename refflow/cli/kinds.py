@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from .files import read_saved
 from .images import Images
 from .rows import Rows
 from .speech import Speech
 from ..core import Flow
 from ..models import GlowTTS
 from ..oracle import CannotRun
-from ..saving import read
 
 KINDS = (Images, Rows)                  # of flows; rows are what is nothing else
 FITTED = (Speech, *KINDS)
@@ -27,12 +25,7 @@ def opened(path, arrays=False):
 
     With `arrays` the events of the flow may be arrays other than rows and images; each is then a row of its entries.
     """
-    if not Path(path).exists():
-        raise CannotRun(f"there is no file {path}")
-    try:
-        flow, note = read(path)
-    except ValueError as error:
-        raise CannotRun(str(error)) from None
+    flow, note = read_saved(path)
     if isinstance(flow, GlowTTS):
         raise CannotRun(f"{path}: it holds a voice, with which `refflow speak` says texts")
     if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:

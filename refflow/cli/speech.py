@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Start, likeliest, refuse_foreign
+from .files import read_saved
 from .rows import OF_IMAGES
 from ..audio import MelSettings
 from ..fast.speech import SpeechGradient
 from ..models import GlowTTS, glow_tts
 from ..oracle import CannotRun
 from ..report import aligned, counted
-from ..saving import read
 from ..speech import UNITS, indices, read_speech, symbols_of
 from ..training import EMA, Adam, fit_speech, recipes
 from ..training.speech import mean_losses
@@ -36,7 +36,7 @@ LOSSES = ("mle", "duration")
 
 @dataclass(frozen=True)
 class Speech:
-    """How the utterances of a voice are made: its symbols, of which `unit`, its speakers, and its mel spectrograms."""
+    """How the utterances of a voice are made: its symbols, what a symbol stands for, its speakers, its mel spectrograms."""
 
     symbols: tuple
     speakers: tuple
@@ -208,12 +208,7 @@ def sizes_of(options):
 
 def opened_voice(path):
     """(model, its `Speech`, note) of a file that `refflow fit` has written."""
-    if not Path(path).exists():
-        raise CannotRun(f"there is no file {path}")
-    try:
-        model, note = read(path)
-    except ValueError as error:
-        raise CannotRun(str(error)) from None
+    model, note = read_saved(path)
     data = Speech.of_flow(model, note if isinstance(note, dict) else {})
     if data is None:
         raise CannotRun(f"{path}: it holds no voice that `refflow fit` has trained on speech")

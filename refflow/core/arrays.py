@@ -50,7 +50,7 @@ def sum_to_shape(bar, shape):
 
 
 def masked(values, mask):
-    """Values (*batch, C, T), set to 0 at the invalid positions of a mask (*batch, T); unchanged if there is no mask."""
+    """Values (*batch, C, T), set to 0 at the invalid positions of a mask (*batch, T); unchanged if mask is None."""
     if mask is None:
         return values
     valid = mask[..., None, :]

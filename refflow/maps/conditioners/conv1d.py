@@ -145,7 +145,7 @@ class Conv1d(Conditioner):
         case("Masked", "an invalid position is not read, whatever it holds, and h is 0 there", z=[[[1.0, 2.0**100, 4.0]]],
              W=[[[1.0, 10.0, 100.0]], [[0.5, 0.25, -1.0]]], b=[0.5, 2.0], mask=[True, False, True]),
         case("NothingValid", "h is 0 everywhere", z=[[[1.0, 2.0]]], W=[[[1.0]]], b=[0.5], mask=[False, False]),
-        case("Cancelling", "the sum is small beside its terms", z=[[[1.0, 1.0, 1.0]]], W=[[[1e5, -1e5, 1e-5]]], b=None),
+        case("Cancelling", "the terms nearly cancel", z=[[[1.0, 1.0, 1.0]]], W=[[[1e5, -1e5, 1e-5]]], b=None),
         case("Huge", "a partial sum overflows, the sum does not", z=[[[2.0**123, 2.0**123]], [[2.0**1005, 2.0**1005]]],
              W=[[[0.0, 2.0**20, 2.0**-1 - 2.0**20]]], b=None),
         case("Subnormal", "an event of subnormal numbers", z=[[[2.0**-1070, 2.0**-1074]]], W=[[[3.0, 1.0, 0.3]]], b=None),

@@ -88,5 +88,5 @@ class Embedding(Conditioner):
              E=[[0.1, -2.0], [3.0, 0.7], [1.0, 1.0]], scale=math.sqrt(2)),
         case("Ends", "the first and the last row", z=[[0.0, 2.0]], E=[[0.3], [1.0], [-5.0]], scale=0.1),
         case("Masked", "the second position is empty", z=[[1.0, 0.0]], E=[[2.0], [3.0]], mask=[True, False]),
-        case("Cancelling", "the cotangent is small beside its terms", z=[[0.0, 0.0, 0.0]], E=[[2.0**60]]),
+        case("Cancelling", "the terms of the cotangent nearly cancel", z=[[0.0, 0.0, 0.0]], E=[[2.0**60]]),
     )
