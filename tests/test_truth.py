@@ -332,6 +332,22 @@ def test_truth_not_found():
     assert set(found.value.settled) == {"forward", "jacobian"}
 
 
+@pytest.mark.parametrize("z, precisions", [(8192.0, 4), (2.0**60, 4), (2.0**9, 1)])
+def test_doubling_ends_where_it_gains_nothing(z, precisions):
+    """At z = 2^13 the fourth precision, 5600 digits, is the first to see it; at 2^60 none is."""
+    tried = set()
+
+    def definition(m, z):
+        tried.add(ctx.dps)
+        return m.log((1 + m.exp(-z)) - 1)
+
+    try:
+        forward_truth(Problem(definition, {}), z)
+    except TruthNotFound:
+        assert z == 2.0**60
+    assert len(tried) == precisions
+
+
 def test_undecidable_branch():
     with pytest.raises(TruthNotFound):
         forward_truth(Problem(lambda m, z: z if m.sin(m.pi) < 0 else -z, {}), 1.0)

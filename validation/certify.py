@@ -21,8 +21,8 @@ kappa is first order.  If kappa, or the distance by which it lets the truth move
 float of the event to the next, as where a distribution function is flat to within rounding, then a larger error makes the
 quantity unsettled; an infinite error fails there too.  The Jacobian of a chain is also unsettled if the Jacobian of a stage has
 a subnormal entry: the product has then lost its digits.
-A quantity is also unsettled at a point where 44800 digits (6400 for float32) do not give its truth, as for derivatives that
-are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most a tenth of a quantity's points may be
+A quantity is also unsettled at a point where 44800 digits (6400 for float32) do not give its truth, or three doublings of the
+digits gain nothing, as for derivatives that are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most a tenth of a quantity's points may be
 unsettled.  The sweep over the binades ends where four points in a row have no truth within reach.
 
 The allowance is 4 units for a scalar map, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the

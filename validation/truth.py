@@ -14,7 +14,8 @@ intermediate that a definition marks as `numbered` is subnormal, its spacing is 
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, with unbounded exponents.  A quantity is settled when
 its radius is below 1e-50 of its value, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
-Until then the precision doubles; a branch that a ball cannot decide also needs more precision.
+Until then the precision doubles; a branch that a ball cannot decide also needs more precision.  A quantity that gains no bit in
+three doublings is out of reach: exp(-exp(1e300)), say, is a ball around 0 at every precision, whose logarithm is NaN.
 
 Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is the log-det
 of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` as a function of all ambient entries.
@@ -32,6 +33,7 @@ from .balls import Ambiguous, Dual, ball, constant, inverse, log_abs_det, m, mid
 
 FIRST_DIGITS = {"float64": 700, "float32": 100}     # enough for z^2 + 1 to differ from 1 at the smallest z
 DOUBLINGS = 6
+FRUITLESS = 3                                       # doublings that gain no bit: eight times the digits, or 17 orders of z at 700
 NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below every number of the dtype, subnormal or not
 FAR = [1104 << k for k in range(1, 62)]             # also for roots that overflow or underflow in the dtype
 LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
@@ -73,6 +75,10 @@ class Quantity:
 
     def decimals(self, digits=30) -> list[str]:
         return [decimal(q, digits) for q in self.value]
+
+    def bits(self) -> int:
+        """The relative accuracy of the worst number here."""
+        return min((x.rel_accuracy_bits() for x in self.value + self.kappa), default=0)
 
     def settled(self, dtype) -> bool:
         return all(known(q, 170, dtype) for q in self.value) and all(known(k, 12, dtype) for k in self.kappa)
@@ -213,7 +219,8 @@ def values_jacobian_log_det(inputs, z, shape):
 
 
 def settle(compute, dtype):
-    """Double the precision until every quantity of compute() is settled."""
+    """Double the precision until every quantity of compute() is settled or shown to be out of reach."""
+    reached = []
     for doubling in range(DOUBLINGS + 1):
         with ctx.workdps(FIRST_DIGITS[np.dtype(dtype).name] << doubling):
             try:
@@ -225,7 +232,18 @@ def settle(compute, dtype):
             unsettled = [name for name in quantities if name not in settled]
             if not unsettled:
                 return quantities
+            reached.append({name: quantities[name].bits() for name in unsettled})
+            if fruitless(reached):
+                break
     raise TruthNotFound(", ".join(unsettled), settled)
+
+
+def fruitless(reached):
+    """Did no unsettled quantity gain a bit in the last FRUITLESS doublings?  `reached` has the bits of each, by precision."""
+    if len(reached) <= FRUITLESS:
+        return False
+    before, now = reached[-1 - FRUITLESS], reached[-1]
+    return all(name in before and bits <= before[name] for name, bits in now.items())
 
 
 def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
