@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, Chain, DenseLinear, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
+from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
                      Tanh)
-from refflow.core import Array, Bijector, bijector, positive, real, sets
+from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
+from refflow.core.rules import number
 from refflow.core.values import rebuild
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
@@ -256,6 +258,8 @@ AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
 
+HOLDS_ALWAYS = dataclasses.replace(number(0, 0.25, True, True), holds=lambda given: True)
+
 # (law, healthy page, mutant, fields, event shape)
 BUGS = [
     ("inverse of forward", Bend, mutant(Bend, inverse=forgets_the_shift), AFFINE, (2,)),
@@ -292,6 +296,8 @@ BUGS = [
     ("pickles", Bend, mutant(Bend, __reduce__=loses_shift), AFFINE, (2,)),
     ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
+    ("bad plain fields are refused", AlphaSigmoid, mutant(AlphaSigmoid, low=plain(0.05, HOLDS_ALWAYS)), {}, ()),
+    ("refusals are named", Squeeze, mutant(Squeeze, _validate=nothing_checked), {}, (1, 2, 2)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
     ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
     ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),

@@ -15,4 +15,4 @@ from .sets import (cholesky_factor, constant, context, correlation_cholesky, ext
                    nonzero, orthogonal, permutation, positive, real, sequence_mask, simplex, strictly_lower, strictly_upper)
 from .source import Plainest, RandomSource, Source
 from .values import Value
-from .words import case, halves, join, log_2
+from .words import case, halves, join, log_2, refusal

@@ -340,10 +340,10 @@ class Chain(Bijector):
     stages: tuple[Bijector, ...] = children()
 
     def __post_init__(self):
-        stages = tuple(self.stages)
+        stages = tuple(self.stages) if np.iterable(self.stages) else ()
         wrong = [s for s in stages if not isinstance(s, Bijector)]
         if wrong or not stages:
-            raise ValueError(f"Chain: stages must be bijectors, at least one, not {wrong[0] if wrong else stages!r}")
+            raise ValueError(f"Chain: stages must be bijectors, at least one, not {wrong[0] if wrong else self.stages!r}")
         self._set("stages", tuple(Independent(s, k) if k else s for s, k in zip(stages, lifts(stages))))
         super().__post_init__()
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from numpy import ndarray as Array
 
+from .rules import Rule
+
 __all__ = ["Array", "Child", "Field", "Plain", "bind", "child", "children", "plain", "size_of"]
 
 
@@ -64,14 +66,15 @@ def children() -> Child:
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """A field kept as given (a shape, a name): not an array, not a parameter."""
+    """A field that is not an array and not a parameter (a shape, a name): kept as given, or as its rule says."""
 
     default: Any = dataclasses.MISSING
+    rule: Rule | None = None
 
 
-def plain(default=dataclasses.MISSING) -> Plain:
-    """A field that holds a plain Python value."""
-    return Plain(default)
+def plain(default=dataclasses.MISSING, rule=None) -> Plain:
+    """A field that holds a plain Python value, which the rule, if there is one, must accept."""
+    return Plain(default, rule)
 
 
 def letter_of(symbol):

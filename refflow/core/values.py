@@ -23,12 +23,18 @@ class Value:
     checked = True                          # False for the copy that pages work on
     untrained: tuple = ("context",)         # real fields that training leaves alone
     examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
+    refused: tuple = ()                     # `Refusal`s: what rules that relate several fields, or components, refuse
     moderate = False                        # is it certified only at moderate events?
 
     # -- construction ------------------------------------------------------------------------------------------------
 
     def __post_init__(self):
         name = type(self).__name__
+        for key, field in self.declared.items():
+            if isinstance(field, Plain) and field.rule is not None:
+                self._set(key, field.rule.checked(name, key, getattr(self, key)))
+            elif isinstance(field, Child):
+                self._check_components(key, field)
         given = {key: getattr(self, key) for key, field in self.declared.items() if isinstance(field, Field)}
         arrays, strong, dims = {}, [], {}
         for key, value in given.items():
@@ -52,9 +58,6 @@ class Value:
             if arrays[key] is not None and not field.constant:
                 arrays[key] = arrays[key].astype(dtype or np.float64, copy=False)
             self._set(key, arrays[key] if arrays[key] is None else locked(arrays[key]))
-        for key, field in self.declared.items():
-            if isinstance(field, Child) and field.many:
-                self._set(key, tuple(getattr(self, key)))
         self._set("dims", dims)
         self._set("dtype", dtype)
         self._set("shared", self._shared())
@@ -79,6 +82,16 @@ class Value:
 
     def __delattr__(self, key):
         raise dataclasses.FrozenInstanceError(f"cannot delete field {key!r}")
+
+    def _check_components(self, key, field):
+        held = getattr(self, key)
+        parts = tuple(held) if field.many and np.iterable(held) else (held,)
+        wrong = [part for part in parts if not isinstance(part, Value)] or [held] * (field.many and not np.iterable(held))
+        if wrong:
+            wanted = "components, in a tuple or a list" if field.many else "a component: a bijector, density, network or scale"
+            raise ValueError(f"{type(self).__name__}: {key} must be {wanted}, not {wrong[0]!r}")
+        if field.many:
+            self._set(key, parts)
 
     def _constant(self, key, value):
         array, field = np.asarray(value), self.declared[key]

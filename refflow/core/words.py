@@ -27,6 +27,20 @@ def case(name, reason, z=(), x=(), **params) -> Case:
     return Case(name, reason, list(z), list(x), params)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Fields, or fields and an event of `forward`, that a page refuses, and words of its message."""
+
+    message: str
+    params: dict
+    event: object = None
+
+
+def refusal(message, event=None, **params) -> Refusal:
+    """What a page refuses: `refusal("low must be < high", low=1.0, high=1.0)`."""
+    return Refusal(message, params, event)
+
+
 def handed(m, value):
     """A number that one part of a definition hands to the next, rounded there: the truth counts it among the inputs."""
     return m.handed(value) if hasattr(m, "handed") else value

@@ -25,7 +25,7 @@ from .strategies import SPREAD, DrawnSource
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
-          "deterministic", "threads may share", "one vector")
+          "deterministic", "threads may share", "one vector", "bad plain fields are refused", "refusals are named")
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
 OWN: dict = {}
 
@@ -125,6 +125,11 @@ def run_network_laws(net, points) -> dict:
             continue
         if counted is not None:
             tally[name] = counted
+    for name in OF_NET:
+        try:
+            LAWS[name](net, points)
+        except AssertionError as error:
+            broken.append(str(error))
     for name, check in OWN.items():
         try:
             check(net, points)

@@ -19,7 +19,7 @@ import numpy as np
 from ..core import Bijector, Chain, Inverse, RandomSource, sets
 from ..core.bijector import METHODS
 from ..core.compose import contains
-from ..core.declarations import Field
+from ..core.declarations import Field, Plain
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
 from ..maps.constrained.biject_to import biject_to
@@ -32,6 +32,7 @@ from ..accuracy.valid import AtValid
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
+OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named", "one vector")
 MANY = 64                   # events of data for an initialisation
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
@@ -747,6 +748,43 @@ def broken_members(field, held):
         if wrong is not None:
             found.append((bad, wrong[0]))
     return found
+
+
+@law("bad plain fields are refused")
+def bad_plain_fields(f, p):
+    """A plain field that has a rule refuses what breaks it: ValueError with class, field and rule."""
+    for key, declared in f.declared.items():
+        if isinstance(declared, Plain) and declared.rule is not None:
+            for bad in declared.rule.broken:
+                message = refusal(lambda: f.replace(**{key: bad}), f"{key} = {bad!r}")          # noqa: B023
+                wanted = f"{type(f).__name__}: {key} must {declared.rule.text}"
+                expect(wanted in message, f"the refusal of {key} = {bad!r} does not say {wanted!r}: {message}")
+
+
+@law("refusals are named")
+def named_refusals(f, p):
+    """What a page lists as refused raises a ValueError that names the class and says why, whether it is made or called."""
+    page = type(f)
+    for case in page.refused:
+        if case.event is None:
+            message = refusal(lambda: page(**case.params), f"{page.__name__}(**{case.params})")         # noqa: B023
+        else:
+            made, event = page(**case.params), np.asarray(case.event, float)
+            message = refusal(lambda: made.forward(event), f"an event of shape {event.shape} of {made!r}")     # noqa: B023
+        for part in (f"{page.__name__}: ", case.message):
+            expect(part in message, f"the refusal does not say {part!r}: {message}")
+
+
+def run_value_laws(value) -> None:
+    """The laws that ask only what a value of any kind holds; AssertionError with one line for each that is broken."""
+    broken = []
+    for name in OF_VALUES:
+        try:
+            LAWS[name](value, None)
+        except AssertionError as error:
+            broken.append(str(error))
+    if broken:
+        raise AssertionError("\n".join(broken))
 
 
 def wrong_dtypes(array):

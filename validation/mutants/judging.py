@@ -39,7 +39,7 @@ from refflow.core.registry import has_components
 from refflow.oracle import golden
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
-from refflow.testing.laws import REJECTED, run_laws
+from refflow.testing.laws import REJECTED, run_laws, run_value_laws
 
 from validation import certify
 from validation.kinds import GENERATORS
@@ -314,9 +314,10 @@ def fails_golden(point):
 
 def fails_laws(draw, rejected=None, tried=None):
     """The first law that is broken at a draw; what laws reject is counted."""
-    run, f, event, *bars = draw
+    run, f, *event_and_bars = draw
     try:
-        tally = run(f, (NetworkPoints if run is run_network_laws else Points)(f, event, *bars))
+        points = [(NetworkPoints if run is run_network_laws else Points)(f, *event_and_bars)] if event_and_bars else []
+        tally = run(f, *points) or {}
     except AssertionError as broken:
         return str(broken).splitlines()[0][:200]
     if rejected is not None:
@@ -347,9 +348,12 @@ def rejecting(rejected, tried):
 def meets(point, changed=lambda point: point):
     """Does a method, or what makes a value, raise the probe's NameError there?"""
     try:
-        certify.errors(changed(point))
+        certify.claims(changed(point))
+        certify.breaks_of(point)
     except NameError as error:
         return UNREACHED in str(error)
+    except Exception:                           # a method that cannot answer here does not meet it
+        return False
     return False
 
 
@@ -387,9 +391,9 @@ def answers(point):
 
 
 def law_draws(page, dtype):
-    """[(the laws' runner, value, event, cotangents)], always the same; none of a kind without laws."""
+    """[(the laws' runner, value, event, cotangents)], always the same; of other kinds, the values alone."""
     if page.kind not in ("bijector", "conditioner"):
-        return []
+        return [(run_value_laws, point.f) for point in list(certify.points(page, dtype, "forward"))[:DRAWS]]
     source = RandomSource(np.random.default_rng([0, *page.__name__.encode(), *dtype.encode()]))
     network, dtype = page.kind == "conditioner", np.dtype(dtype)
     draws, events = (FEW, FEW_EVENTS) if network or has_components(page) else (DRAWS, EVENTS)

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, conditioner, constant, plain
+from ...core import Array, Conditioner, case, conditioner, constant, plain, refusal
 
 
 @conditioner(source="arXiv:1603.05201", smooth=False)
@@ -89,4 +89,7 @@ class ConcatenatedReLU(Conditioner):
              factor=2.0),
         case("Negative", "a factor below 0 exchanges the halves", z=[[[[1.0, -2.0]]]], factor=-0.5),
         case("Tiny", "the smallest numbers on both sides of the kink", z=[[[[5e-324, -5e-324]]]]),
+    )
+    refused = (
+        refusal("have W=2", [[[1.0]]], channel=[[True, False]]),
     )

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
+from ...core import Array, Conditioner, case, conditioner, plain, real, refusal, sequence_mask
+from ...core.rules import count
 from ...core.arrays import masked, masked_jacobian
 from ...core.declarations import Field
 from .conv2d import Convolution, bias_bar, with_bias
@@ -65,13 +66,9 @@ def affine(correlation, a, b, mask):
 
 
 def checked(layer, kernels):
-    """ValueError for a dilation that is not a positive int, and for kernels (M, C, K) without an entry."""
-    name, dilation = type(layer).__name__, layer.dilation
-    if isinstance(dilation, bool) or not isinstance(dilation, (int, np.integer)) or dilation < 1:
-        raise ValueError(f"{name}: dilation must be an int >= 1, not {dilation!r}")
-    layer._set("dilation", int(dilation))
+    """ValueError for kernels (M, C, K) without an entry."""
     if not kernels[2]:
-        raise ValueError(f"{name}: kernels must have at least one entry, not shape {kernels}")
+        raise ValueError(f"{type(layer).__name__}: kernels must have at least one entry, not shape {kernels}")
 
 
 def output_of(layer, kernels, shape):
@@ -97,7 +94,7 @@ class Conv1d(Conditioner):
 
     W: Array = real("M", "C", "K")
     b: Array = Field(real, ("M",), optional=True)
-    dilation: int = plain(1)
+    dilation: int = plain(1, count())
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)
     event_shape = ("C", "T")
@@ -149,4 +146,8 @@ class Conv1d(Conditioner):
         case("Huge", "a partial sum overflows, the sum does not", z=[[[2.0**123, 2.0**123]], [[2.0**1005, 2.0**1005]]],
              W=[[[0.0, 2.0**20, 2.0**-1 - 2.0**20]]], b=None),
         case("Subnormal", "an event of subnormal numbers", z=[[[2.0**-1070, 2.0**-1074]]], W=[[[3.0, 1.0, 0.3]]], b=None),
+    )
+    refused = (
+        refusal("kernels must have at least one entry", W=[[[]]], b=None),
+        refusal("have C=1", [[1.0], [2.0]], W=[[[1.0]]], b=None),
     )

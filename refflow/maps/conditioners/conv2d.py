@@ -30,7 +30,8 @@ import math
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, conditioner, plain, real
+from ...core import Array, Conditioner, case, conditioner, plain, real, refusal
+from ...core.rules import one_of
 from ...core.declarations import Field
 from ...core.arithmetic import unit_scaled
 from .correlation import Correlation
@@ -136,10 +137,8 @@ def bias_bar(h_bar, b):
 
 
 def checked_channels(layer, kernels):
-    """C of the events that kernels (M, C or C+1, I, J) take; ValueError for an unknown padding or invalid kernels."""
+    """C of the events that kernels (M, C or C+1, I, J) take; ValueError for invalid kernels."""
     name, padding = type(layer).__name__, layer.padding
-    if padding not in PADDINGS:
-        raise ValueError(f"{name}: padding must be one of {PADDINGS}, not {padding!r}")
     if 0 in kernels[2:]:
         raise ValueError(f"{name}: kernels must have at least one entry, not shape {kernels}")
     C = kernels[1] - (padding == "edge" and kernels[2:] != (1, 1))
@@ -165,7 +164,7 @@ class Conv2d(Conditioner):
 
     W: Array = real("M", "N", "I", "J")
     b: Array = Field(real, ("M",), optional=True)
-    padding: str = plain("zeros")
+    padding: str = plain("zeros", one_of(*PADDINGS))
     event_ndim = (3, 3)
     event_shape = ("C", "H", "W")
 
@@ -219,6 +218,11 @@ class Conv2d(Conditioner):
              W=[[[[0.0, 2.0**20, 2.0**-1 - 2.0**20]]]], b=None),
         case("Subnormal", "an event of subnormal numbers", z=[[[[2.0**-1070, 2.0**-1074]]]], W=[[[[3.0, 1.0, 0.3]]]],
              b=None),
+    )
+    refused = (
+        refusal("kernels must have at least one entry", W=[[[[]]]], b=None),
+        refusal("have C=1", [[[1.0]], [[2.0]]], W=[[[[1.0]]]], b=None),
+        refusal("kernels have a channel for the border", W=np.ones((1, 0, 1, 2)), b=None, padding="edge"),
     )
 
 

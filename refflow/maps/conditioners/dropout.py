@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain
+from ...core.rules import number
 from ...core.words import each
 
 
@@ -23,14 +24,8 @@ class Dropout(Conditioner):
     """h = keep a / (1 - rate); `keep` is boolean and broadcasts with a, 0 <= rate < 1 a plain number."""
 
     keep: Array = constant(dtype=bool)
-    rate: float = plain()
+    rate: float = plain(rule=number(0, 1, low_included=True))
     event_ndim = (0, 0)
-
-    def _validate(self):
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"Dropout: rate must be in [0, 1); rate = {self.rate}")
-        self._set("rate", float(self.rate))
-        super()._validate()
 
     @staticmethod
     def definition(m, a, keep, rate):

@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
+from ...core.rules import FINITE
 from ...core.arrays import masked
 from ...core.sets import below
 from .conv1d import held_to_mask
@@ -29,18 +30,12 @@ class Embedding(Conditioner):
     """
 
     E: Array = real("V", "H")
-    scale: float = plain(1.0)
+    scale: float = plain(1.0, FINITE)
     mask: Array = sequence_mask("T")
     event_ndim = (1, 2)
     event_shape = ("T",)
 
     domain = property(lambda self: below(self.E.shape[-2]))
-
-    def _validate(self):
-        if not math.isfinite(self.scale):
-            raise ValueError(f"Embedding: scale must be finite; scale = {self.scale}")
-        self._set("scale", float(self.scale))
-        super()._validate()
 
     def output_shape(self, shape):
         held_to_mask(self.mask, shape[0])

@@ -23,6 +23,7 @@ import math
 import numpy as np
 
 from ...core import Conditioner, case, conditioner, halves, plain
+from ...core.rules import one_of
 from ...core.words import each
 from .tanh_activation import sech
 
@@ -59,14 +60,9 @@ class Gate:
 class GatedActivation(Conditioner):
     """h = tanh(a) sigma(b) for events whose first axis holds a and then b: (2 H,) with rank 1, (2 H, T) with rank 2 ..."""
 
-    rank: int = plain(1)
+    rank: int = plain(1, one_of(1, 2, 3))
 
     event_ndim = property(lambda self: (self.rank, self.rank))
-
-    def _validate(self):
-        if self.rank not in (1, 2, 3):
-            raise ValueError(f"GatedActivation: rank must be 1, 2 or 3, not {self.rank!r}")
-        super()._validate()
 
     def output_shape(self, shape):
         if shape[0] % 2:

@@ -36,6 +36,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, plain, real
+from ...core.rules import ABOVE_0
 from ...core.arithmetic import unit_scaled
 
 
@@ -45,16 +46,10 @@ class LayerNorm(Conditioner):
 
     gain: Array = real("N")
     bias: Array = real("N", default=0.0)
-    eps: float = plain(1e-5)
+    eps: float = plain(1e-5, ABOVE_0)
     event_shape = ("N",)
 
     fixed_shape = property(lambda self: self.gain.shape[-1:])
-
-    def _validate(self):
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"LayerNorm: eps must be finite and > 0; eps = {self.eps}")
-        self._set("eps", float(self.eps))
-        super()._validate()
 
     def output_shape(self, shape):
         if shape != self.fixed_shape:

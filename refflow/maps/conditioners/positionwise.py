@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, child, conditioner, sequence_mask
+from ...core import Array, Conditioner, case, child, conditioner, refusal, sequence_mask
 from ...core.arrays import masked
 from .conv1d import held_to_mask
+from .conv1d import Conv1d
 from .dense import Dense
 from .examples import WIDTHS, dense
 from .layer_norm import LayerNorm
@@ -115,6 +116,11 @@ class Positionwise(Conditioner):
         case("Masked", "an invalid position is not read; the bias is not added there", z=[[[1.0, 2.0**100], [3.0, 1e-9]]],
              layer=Dense([[2.0, 1.0]], [0.5]), mask=[True, False]),
         case("NothingValid", "h is 0 everywhere", z=[[[1.0, 2.0]]], layer=LayerNorm([2.0], [0.5]), mask=[False, False]),
+    )
+    refused = (
+        refusal("layer must be a conditioner of vectors", layer=Conv1d([[[1.0]]])),
+        refusal("layer must be a component", layer=3),
+        refusal("the parameters of layer must have no batch", layer=Dense([[[2.0]], [[3.0]]], [0.0])),
     )
 
 

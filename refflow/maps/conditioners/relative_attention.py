@@ -48,7 +48,8 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ...core import Array, Conditioner, case, conditioner, constant, plain, real, sequence_mask
+from ...core import Array, Conditioner, case, conditioner, constant, plain, real, refusal, sequence_mask
+from ...core.rules import count, number, optional
 from ...core.arrays import masked
 from ...core.declarations import Field
 from ...core.words import numbered
@@ -144,21 +145,15 @@ class RelativeAttention(Conditioner):
 
     E_k: Array = Field(real, ("G", "R", "K"), optional=True)
     E_v: Array = Field(real, ("G", "R", "K"), optional=True)
-    heads: int = plain(1)
-    block_length: int = plain(None)
+    heads: int = plain(1, count())
+    block_length: int = plain(None, optional(count(0)))
     keep: Array = constant("H", "T", "T", optional=True)
-    rate: float = plain(0.0)
+    rate: float = plain(0.0, number(0, 1, low_included=True))
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)
     event_shape = ("N", "T")
 
     def _validate(self):
-        for name, given, least in (("heads", self.heads, 1), ("block_length", self.block_length, 0)):
-            is_count = isinstance(given, (int, np.integer)) and not isinstance(given, bool) and given >= least
-            if not is_count and (name, given) != ("block_length", None):
-                raise ValueError(f"RelativeAttention: {name} must be an int >= {least}; {name} = {given!r}")
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"RelativeAttention: rate must be in [0, 1); rate = {self.rate}")
         if (self.E_k is None) != (self.E_v is None):
             raise ValueError("RelativeAttention: E_k and E_v must both be given, or neither")
         if self.E_k is not None:
@@ -169,7 +164,6 @@ class RelativeAttention(Conditioner):
         if self.dims.get("H", self.heads) != self.heads:
             raise ValueError(f"RelativeAttention: keep must have shape (heads, T, T) with heads={self.heads}, not "
                              f"{self.keep.shape}")
-        self._set("rate", float(self.rate))
         super()._validate()
 
     def output_shape(self, shape):
@@ -303,4 +297,12 @@ class RelativeAttention(Conditioner):
         case("HugeDistance", "a score overflows by its distance, and keys are small", E_k=[[[2.0**60], [1.0], [0.5]]],
              E_v=[[[1.0], [2.0], [3.0]]], z=[[[2.0**1000, 2.0**1000], [2.0**-1000, 2.0**-1000], [1.0, -1.0]]]),
         case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
+    )
+    refused = (
+        refusal("E_k and E_v must both be given, or neither", E_k=[[[1.0]]], E_v=None),
+        refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0], [2.0]]], E_v=[[[1.0], [2.0]]]),
+        refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0]]] * 2, E_v=[[[1.0]]] * 2, heads=3),
+        refusal("keep must have shape (heads, T, T) with heads=2", heads=2, keep=[[[True]]]),
+        refusal("its events have 3 C channels", [[1.0], [2.0]]),
+        refusal("have T=2", [[1.0], [2.0], [3.0]], mask=[True, False]),
     )

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, case, children, conditioner
+from ...core import Conditioner, case, children, conditioner, refusal
 from ...core.compose import lifts
 from ...core.products import boolean_product
 from ...core.words import each
@@ -35,10 +35,10 @@ class Sequential(Conditioner):
     layers: tuple = children()
 
     def __post_init__(self):
-        layers = tuple(self.layers)
+        layers = tuple(self.layers) if np.iterable(self.layers) else ()
         wrong = [layer for layer in layers if not isinstance(layer, Conditioner)]
         if wrong or not layers:
-            raise ValueError(f"Sequential: layers must be conditioners, at least one, not {wrong[0] if wrong else layers!r}")
+            raise ValueError(f"Sequential: layers must be conditioners, at least one, not {wrong[0] if wrong else self.layers!r}")
         self._set("layers", layers)
         super().__post_init__()
 
@@ -51,8 +51,14 @@ class Sequential(Conditioner):
                                  f"not {rank + lift}")
             shape = layer.fixed_shape if shape is None else shape
             if shape is not None:
-                shape = self.next_shape(i, layer, lift, shape)
+                shape = self.checked_shape(i, layer, lift, shape)
         super()._validate()
+
+    def checked_shape(self, *of_layer):
+        try:
+            return self.next_shape(*of_layer)
+        except ValueError as error:
+            raise ValueError(f"Sequential: {error}") from None
 
     def lifted(self):
         """(layer, the number of axes of the event that it does not see)."""
@@ -161,6 +167,10 @@ class Sequential(Conditioner):
         case("Alone", "one layer", z=[[1.0, -2.0]], layers=(Dense([[1.0, 0.5]], [0.25]),)),
         case("Saturated", "tanh has ended in the middle: h is nearly constant, its gradient nearly 0", z=[[1.0, -2.0]],
              layers=(Dense([[20.0, 1.0], [0.0, 9.0]], [0.0, 0.0]), TanhActivation(), Dense([[1.0, 2.0]], [0.5]))),
+    )
+    refused = (
+        refusal("layers must be conditioners, at least one", layers=()),
+        refusal("layers[1], Dense", layers=(Dense([[1.0]], [0.0]), Dense([[1.0, 2.0]], [0.0]))),
     )
 
 

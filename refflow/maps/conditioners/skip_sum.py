@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from ...core import Conditioner, case, children, conditioner
+from ...core import Conditioner, case, children, conditioner, refusal
 from ...core.products import boolean_product
 from ...core.words import each
 from .dense import Dense
@@ -124,6 +124,12 @@ class SkipSum(Conditioner):
         case("NoBlock", "one skip alone", z=[[1.0, -2.0]], blocks=(), skips=(Dense([[1.0, 0.5]], [0.25]),)),
         case("Cancelling", "two skips cancel but for their last digits", z=[[1.0]], blocks=(Dense([[1.0]], [0.0]),),
              skips=(Dense([[1.0]], [0.0]), Dense([[2.0**-20 - 1]], [0.0]))),
+    )
+    refused = (
+        refusal("one skip more than there are blocks, not 1 skips and 1 blocks", blocks=(Dense([[1.0]], [0.0]),),
+                skips=(Dense([[1.0]], [0.0]),)),
+        refusal("its skips give different shapes", [1.0], blocks=(Dense([[1.0]], [0.0]),),
+                skips=(Dense([[1.0]], [0.0]), Dense([[1.0], [2.0]], [0.0, 0.0]))),
     )
 
 

@@ -8,6 +8,7 @@ r"""A network's outputs, multiplied by a constant.
 from __future__ import annotations
 
 from ...core import Conditioner, case, child, conditioner, plain
+from ...core.rules import FINITE
 from .dense import Dense
 from .examples import WIDTHS
 from .network import network
@@ -18,7 +19,7 @@ class Times(Conditioner):
     """h = factor net(a), factor a constant."""
 
     net: Conditioner = child()
-    factor: float = plain()
+    factor: float = plain(rule=FINITE)
 
     event_ndim = property(lambda self: self.net.event_ndim)
     fixed_shape = property(lambda self: self.net.fixed_shape)

@@ -15,11 +15,11 @@ Source: the embeddings of speakers in the code of Glow-TTS (Kim, Kim, Kong & Yoo
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 
 from ...core import Conditioner, case, conditioner, plain
+from ...core.rules import ABOVE_0
 from .weight_norm import Directions
 
 
@@ -27,14 +27,8 @@ from .weight_norm import Directions
 class UnitVector(Conditioner):
     """h = a / max(|a|, eps); a (*batch, N), eps > 0 a plain number."""
 
-    eps: float = plain(1e-12)
+    eps: float = plain(1e-12, ABOVE_0)
     event_shape = ("N",)
-
-    def _validate(self):
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"UnitVector: eps must be finite and > 0; eps = {self.eps}")
-        self._set("eps", float(self.eps))
-        super()._validate()
 
     @staticmethod
     def definition(m, a, eps):

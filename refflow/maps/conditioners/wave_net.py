@@ -33,7 +33,7 @@ import math
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, children, conditioner, context, halves, sequence_mask
+from ...core import Array, Conditioner, case, children, conditioner, context, halves, refusal, sequence_mask
 from ...core.arrays import masked, masked_jacobian, sum_to_shape
 from ...core.words import each, zero_where_invalid
 from .conv1d import Conv1d, held_to_mask
@@ -206,4 +206,10 @@ class WaveNet(Conditioner):
         case("Closed", "the gate of the first layer is closed: the second sees a alone", z=[[[1.0, -2.0]]], cond=(),
              in_layers=(Conv1d([[[1.0]], [[0.0]]], [0.0, -50.0]), Conv1d([[[0.5]], [[1.0]]], [0.0, 0.0])),
              res_skips=(Conv1d([[[2.0]], [[1.0]]]), Conv1d([[[1.0]]]))),
+    )
+    refused = (
+        refusal("as many in_layers as res_skips", in_layers=(), res_skips=(), cond=()),
+        refusal("as many in_layers as res_skips", in_layers=(Conv1d([[[1.0]], [[1.0]]]),), res_skips=(), cond=()),
+        refusal("at most one cond", in_layers=(Conv1d([[[1.0]], [[1.0]]]),), res_skips=(Conv1d([[[1.0]]]),),
+                cond=(Dense([[1.0]], [0.0]),) * 2),
     )

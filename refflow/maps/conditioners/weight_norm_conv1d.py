@@ -17,7 +17,8 @@ Source: Salimans & Kingma, arXiv:1602.07868.
 
 from __future__ import annotations
 
-from ...core import Array, Conditioner, case, conditioner, plain, real, sequence_mask
+from ...core import Array, Conditioner, case, conditioner, plain, real, refusal, sequence_mask
+from ...core.rules import count
 from ...core.arrays import masked_jacobian
 from ...core.declarations import Field
 from ...core.sets import nonzero_matrix
@@ -37,7 +38,7 @@ class WeightNormConv1d(Conditioner):
     v: Array = nonzero_matrix("M", "C", "K")
     g: Array = Field(real, ("M",), optional=True)
     b: Array = Field(real, ("M",), optional=True)
-    dilation: int = plain(1)
+    dilation: int = plain(1, count())
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)
     event_shape = ("C", "T")
@@ -90,4 +91,7 @@ class WeightNormConv1d(Conditioner):
              v=[[[3.0], [-4.0]]], g=[0.5], b=[1.0], mask=[True, False, True]),
         case("Outweighed", "one entry of v outweighs the others", z=[[[1.0, 1.0]]], v=[[[2.0**20, 1.0, 1.0]]], g=[1.0],
              b=None),
+    )
+    refused = (
+        refusal("have C=1", [[1.0], [2.0]], v=[[[1.0]]], g=None, b=None),
     )

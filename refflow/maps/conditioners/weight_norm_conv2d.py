@@ -23,10 +23,11 @@ import math
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, conditioner, plain, real
+from ...core import Array, Conditioner, case, conditioner, plain, real, refusal
+from ...core.rules import one_of
 from ...core.declarations import Field
 from ...core.sets import nonzero_bank
-from .conv2d import Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
+from .conv2d import PADDINGS, Convolution, bias_bar, checked_channels, defined, output_of, over_batch, with_bias
 from .weight_norm import Directions
 
 
@@ -56,7 +57,7 @@ class WeightNormConv2d(Conditioner):
     v: Array = nonzero_bank("M", "N", "I", "J")
     g: Array = Field(real, ("M",), optional=True)
     b: Array = Field(real, ("M",), optional=True)
-    padding: str = plain("zeros")
+    padding: str = plain("zeros", one_of(*PADDINGS))
     event_ndim = (3, 3)
     event_shape = ("C", "H", "W")
 
@@ -112,4 +113,7 @@ class WeightNormConv2d(Conditioner):
         case("Ones", "a border of ones", z=[[[[1.0, 2.0]]]], v=[[[[3.0, -4.0, 1.0]]]], g=None, b=None, padding="ones"),
         case("Outweighed", "one entry of v outweighs the others", z=[[[[1.0, 1.0]]]], v=[[[[2.0**20, 1.0, 1.0]]]], g=[1.0],
              b=None),
+    )
+    refused = (
+        refusal("have C=1", [[[1.0]], [[2.0]]], v=[[[[1.0]]]], g=None, b=None),
     )

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, constant, orthogonal, real
+from ...core import Array, Bijector, bijector, case, constant, orthogonal, real, refusal
 from ...core.sets import turned
 from .correlation_cholesky import size_of_triangle, strict_lower
 
@@ -186,4 +186,7 @@ class CayleyOrthogonal(Bijector):
         case("HalfCircle", "nearly a turn by half a circle: z is large", z=[[2.0**20], [2.0**100]],
              start=[[1.0, 0.0], [0.0, -1.0]]),
         case("One", "a single entry, 1 or -1, and nothing to turn", z=[[]], x=[[[-1.0]]], start=[[-1.0]]),
+    )
+    refused = (
+        refusal("of float32; start", start=[[1.0, 0.0], [0.5, 1.0]]),
     )

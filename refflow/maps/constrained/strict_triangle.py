@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, bijector, case, plain, real, sets
+from ...core.rules import FLAG
 from .correlation_cholesky import size_of_triangle
 
 
@@ -26,7 +27,7 @@ class StrictTriangle(Bijector):
     ValueError for a vector whose length is not D(D-1)/2, and a matrix that is not square or not such a triangle.
     """
 
-    upper: bool = plain(False)
+    upper: bool = plain(False, FLAG)
     event_ndim = (1, 2)
 
     codomain = property(lambda self: sets.strictly_upper if self.upper else sets.strictly_lower)

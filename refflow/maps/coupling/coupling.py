@@ -104,8 +104,6 @@ class MaskedBijector(Bijector):
         name = type(self).__name__
         if self.passes.ndim < 1:
             raise ValueError(f"{name}: passes must have at least one axis")
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"{name}: layout must be one of {LAYOUTS}, not {self.layout!r}")
         self._set("split", Split(self.passes))
         if self.mask is not None and (self.passes.ndim != 2 or not self.split.by_channel):
             raise ValueError(f"{name}: mask is for sequences that passes splits by channels, (C, 1), not {self.passes.shape}")

@@ -31,14 +31,15 @@ import numpy as np
 from ..conditioners import BijectorLayer, Dense
 from ..conditioners.examples import split
 from ..conditioners.network import network
-from ...core import Array, Conditioner, bijector, case, child, constant, plain, sequence_mask
+from ...core import Array, Conditioner, bijector, case, child, constant, plain, refusal, sequence_mask
+from ...core.rules import one_of
 from ...core.arrays import masked
 from ...core.words import each, zero_where_invalid
-from ..elementwise import ExpScale, ScaledAffine, ScaledShift, SigmoidScale
+from ..elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift, SigmoidScale
 from ..elementwise.examples import layout
 from ..linear import DenseLinear, Pointwise
 from ..parametrisations import LocationScale
-from .coupling import AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of
+from .coupling import LAYOUTS, AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of
 from .examples import any_family, sequence
 from .family import Family, affine_family
 
@@ -56,7 +57,7 @@ class Coupling(MaskedBijector):
     passes: Array = constant()
     net: Conditioner = child()
     family: Family = child()
-    layout: str = plain("halves")
+    layout: str = plain("halves", one_of(*LAYOUTS))
     mask: Array = sequence_mask("T")
 
     outputs = property(lambda self: self.family.size)
@@ -176,4 +177,14 @@ class Coupling(MaskedBijector):
              net=BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], None), 2))),
         case("Beyond", "sigma overflows, its product with z_b does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
              passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
+    )
+    refused = (
+        refusal("passes must have at least one axis", passes=True, net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(ExpScale())),
+        refusal("mask is for sequences", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2), mask=[True],
+                family=affine_family(ExpScale())),
+        refusal("net must take events of 2 axes", passes=[[True], [False]], net=Dense([[0.0]] * 2, [0.0] * 2),
+                family=affine_family(ExpScale())),
+        refusal("passes and net do not fit", passes=[True, True], net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(ExpScale())),
+        refusal("family must have a gain for each of the 1 channels of b", passes=[True, False],
+                net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(RescaledTanhExpScale(None, None, [1.0, 2.0]))),
     )

@@ -25,12 +25,13 @@ import numpy as np
 from ..conditioners import Dense
 from ..conditioners.examples import split
 from ..conditioners.network import network
-from ...core import Array, Conditioner, bijector, case, child, constant, plain, real
-from ..elementwise import ExpScale
+from ...core import Array, Conditioner, bijector, case, child, constant, plain, real, refusal
+from ...core.rules import one_of
+from ..elementwise import ExpScale, RescaledTanhExpScale
 from ..elementwise.examples import convention, layout, order
 from ..elementwise.scale import Scale, elementwise, scaled
 from ..parametrisations.parametrisation import checked_order
-from .coupling import MaskedBijector, divided, flat_list, pieces_of, transformed
+from .coupling import LAYOUTS, MaskedBijector, divided, flat_list, pieces_of, transformed
 from .family import lifted, lowered
 
 
@@ -46,7 +47,7 @@ class VolumePreservingCoupling(MaskedBijector):
     net: Conditioner = child()
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
-    layout: str = plain("halves")
+    layout: str = plain("halves", one_of(*LAYOUTS))
 
     def _validate(self):
         self._set("order", checked_order("VolumePreservingCoupling", self.order))
@@ -148,4 +149,11 @@ class VolumePreservingCoupling(MaskedBijector):
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
              passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+    )
+    refused = (
+        refusal("order must be", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale(), order=("shift",)),
+        refusal("scale must be elementwise", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2),
+                scale=RescaledTanhExpScale(None, None, [1.0])),
+        refusal("passes must have at least one axis", passes=True, net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale()),
+        refusal("passes and net do not fit", passes=[True, True], net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale()),
     )

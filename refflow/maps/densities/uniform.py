@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Density, case, density, interval, plain, real
+from ...core import Array, Density, case, density, interval, plain, real, refusal
 from ...core.bijector import over_event
 from .entries import drawn, entries, log_product
 
@@ -72,4 +72,9 @@ class Uniform(Density):
              z=[[1.0, 2.0**-21]], shape=2, low=[0.0, 0.0], high=[2.0**20, 2.0**-20]),
         case("Narrow", "one float lies between the ends",
              z=[np.nextafter(1, 2)], shape=(), low=1.0, high=np.nextafter(np.nextafter(1, 2), 2)),
+    )
+    refused = (
+        refusal("low = 1.0 and high = 1.0 at index (0,)", low=[1.0], high=[1.0]),
+        refusal("low = 1.0 and high = 1.0000000000000002 at index (1,)", low=[0.0, 1.0], high=[1.0, 1.0 + 2.0**-52]),
+        refusal("high must exceed low by a finite difference", low=-1.5e308, high=1.5e308),
     )

@@ -43,6 +43,7 @@ from fractions import Fraction
 import numpy as np
 
 from ...core import Bijector, Inverse, bijector, case, interval, plain, real
+from ...core.rules import number
 
 __all__ = ["AlphaSigmoid", "alpha_logit"]
 
@@ -55,20 +56,9 @@ class AlphaSigmoid(Bijector):
     0 <= low <= 1/4 and 3/4 <= high <= 1.
     """
 
-    low: float = plain(0.05)
-    high: float = plain(0.95)
+    low: float = plain(0.05, number(0, 0.25, True, True))
+    high: float = plain(0.95, number(0.75, 1, True, True))
     event_ndim = (0, 0)
-
-    def _validate(self):
-        for name in ("low", "high"):
-            given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
-                raise ValueError(f"AlphaSigmoid: {name} must be a number, not {given!r}")
-            self._set(name, float(given))
-        if not (0 <= self.low <= 0.25 and 0.75 <= self.high <= 1):
-            raise ValueError("AlphaSigmoid: low must be from 0 to 1/4 and high from 3/4 to 1, since digits are lost where they "
-                             f"are nearer to each other; they are {self.low} and {self.high}")
-        super()._validate()
 
     @property
     def ends(self):

@@ -18,16 +18,16 @@ from math import exp, pi
 import numpy as np
 
 from ...core import case, plain
-from .scale import ABOVE_0, FAR, SAFE, Scale, scale
+from ...core.rules import ABOVE_0
+from .scale import FAR, SAFE, Scale, scale
 
 
 @scale(source="FrEIA")
 class ArctanExpScale(Scale):
     """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi."""
 
-    clamp: float = plain(2.0)
-    factor: float = plain(0.636)
-    rules = (("clamp", ABOVE_0), ("factor", ABOVE_0))
+    clamp: float = plain(2.0, ABOVE_0)
+    factor: float = plain(0.636, ABOVE_0)
 
     @staticmethod
     def definition(m, s, clamp, factor):

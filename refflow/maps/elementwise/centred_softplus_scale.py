@@ -15,15 +15,15 @@ from math import exp, expm1, log
 import numpy as np
 
 from ...core import case, plain
-from .scale import BELOW_1, Scale, scale
+from ...core.rules import BELOW_1
+from .scale import Scale, scale
 
 
 @scale(source="FlowJAX")
 class CentredSoftplusScale(Scale):
     """sigma = floor + softplus(s + c) with c such that sigma is 1 at s = 0."""
 
-    floor: float = plain(1e-2)
-    rules = (("floor", BELOW_1),)
+    floor: float = plain(1e-2, BELOW_1)
 
     @staticmethod
     def definition(m, s, floor):

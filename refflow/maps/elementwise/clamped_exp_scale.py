@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import case, plain
-from .scale import FINITE, Scale, scale
+from ...core import case, plain, refusal
+from ...core.rules import FINITE, FLAG
+from .scale import Scale, scale
 
 
 @scale(source="TFP, Pyro, NumPyro")
@@ -20,10 +21,9 @@ class ClampedExpScale(Scale):
     `straight_through`: the gradient of s ignores the clamp, and beyond it is not the derivative.
     """
 
-    low: float = plain(-5.0)
-    high: float = plain(3.0)
-    straight_through: bool = plain(False)
-    rules = (("low", FINITE), ("high", FINITE))
+    low: float = plain(-5.0, FINITE)
+    high: float = plain(3.0, FINITE)
+    straight_through: bool = plain(False, FLAG)
 
     def _validate(self):
         super()._validate()
@@ -51,4 +51,7 @@ class ClampedExpScale(Scale):
         case("Ends", "at an end the slope is 1, beyond it 0",
              z=[np.nextafter(-5, 0), np.nextafter(-5, -6), np.nextafter(3, 0), np.nextafter(3, 4)]),
         case("Tight", "sigma is nearly 1 for every s", z=[1e-3, -1e-3, 1.0], low=-2.0**-20, high=2.0**-20),
+    )
+    refused = (
+        refusal("low must be < high", low=1.0, high=1.0),
     )

@@ -16,16 +16,16 @@ from math import log
 import numpy as np
 
 from ...core import case, plain
-from .scale import ABOVE_0, BELOW_1, Scale, scale
+from ...core.rules import ABOVE_0, BELOW_1
+from .scale import Scale, scale
 
 
 @scale(source="torchflows")
 class DoubleExpScale(Scale):
     """sigma = low^(1 - exp(rate s)), in (low, inf)."""
 
-    low: float = plain(1e-3)
-    rate: float = plain(0.01)
-    rules = (("low", BELOW_1), ("rate", ABOVE_0))
+    low: float = plain(1e-3, BELOW_1)
+    rate: float = plain(0.01, ABOVE_0)
 
     @staticmethod
     def definition(m, s, low, rate):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import FINITE, Scale, scale
+from ...core.rules import FINITE
+from .scale import Scale, scale
 
 
 @scale(source="TFP, normflows, bijx, SurVAE, glow-tts")
 class ExpScale(Scale):
     """sigma = exp(s + offset)."""
 
-    offset: float = plain(0.0)
-    rules = (("offset", FINITE),)
+    offset: float = plain(0.0, FINITE)
 
     @staticmethod
     def definition(m, s, offset):

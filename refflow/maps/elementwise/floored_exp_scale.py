@@ -13,16 +13,16 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import ABOVE_0, BELOW_1, Scale, scale
+from ...core.rules import ABOVE_0, BELOW_1
+from .scale import Scale, scale
 
 
 @scale(source="torchflows")
 class FlooredExpScale(Scale):
     """sigma = floor + (1 - floor) exp(rate s), 1 at s = 0."""
 
-    floor: float = plain(1e-10)
-    rate: float = plain(0.5)
-    rules = (("floor", BELOW_1), ("rate", ABOVE_0))
+    floor: float = plain(1e-10, BELOW_1)
+    rate: float = plain(0.5, ABOVE_0)
 
     @staticmethod
     def definition(m, s, floor, rate):

@@ -13,15 +13,15 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import FINITE, Scale, decayed, scale
+from ...core.rules import FINITE
+from .scale import Scale, decayed, scale
 
 
 @scale(source="normflows")
 class ReciprocalSigmoidScale(Scale):
     """sigma = 1 / sigmoid(s + offset), in (1, inf)."""
 
-    offset: float = plain(2.0)
-    rules = (("offset", FINITE),)
+    offset: float = plain(2.0, FINITE)
 
     @staticmethod
     def definition(m, s, offset):

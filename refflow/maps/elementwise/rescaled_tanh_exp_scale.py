@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, case, real
+from ...core import Array, case, real, refusal
 from ...core.declarations import Field
 from ...core.values import shown
 from .scale import Scale, scale
@@ -70,4 +70,8 @@ class RescaledTanhExpScale(Scale):
         case("Saturated", "tanh rounds to 1, the slope in s does not round to 0", z=[19.1, -40.0], gain=0.5, shift=0.25),
         case("NoShift", "the shift is 0 and no parameter", z=[1.0, -3.0], gain=-2.0, shift=None),
         case("Steep", "the gain moves sigma out of the floats, log sigma stays", z=[2.0, -2.0], gain=2.0**10, shift=0.0),
+    )
+    refused = (
+        refusal("give either gain or gains", gain=None, gains=None),
+        refusal("give either gain or gains", gain=1.0, gains=[1.0]),
     )

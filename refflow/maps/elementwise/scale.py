@@ -23,7 +23,7 @@ Constants of the sources (floors, offsets, clamps) are fields, with the source's
 from __future__ import annotations
 
 import functools
-from math import exp, inf
+from math import exp
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class Scale(Value):
 
     A page writes `definition(m, s, **fields)` -> sigma, `evaluate(s)` -> (m, w, log sigma) with sigma = m exp(w),
     `log_slope(s)` -> (n, q) with d(log sigma)/ds = n exp(q), where n is an array or a tuple of factors, and
-    `field_slopes(s)` -> {field: (n, q)} if it has parameters.  `rules` say what its constants must be.
+    `field_slopes(s)` -> {field: (n, q)} if it has parameters.
     """
 
     kind = "scale"
@@ -164,7 +164,6 @@ class Scale(Value):
     event_shape = None
     domain, codomain = real, positive
     gains = None                        # parameters of channels: for a convention that is not elementwise
-    rules: tuple = ()
     hard_cases = ()
 
     def output_shape(self, shape):
@@ -172,14 +171,6 @@ class Scale(Value):
 
     def input_shape(self, shape):
         return shape
-
-    def _validate(self):
-        super()._validate()
-        for key, (holds, rule) in self.rules:
-            value = float(getattr(self, key))
-            if not holds(value):
-                raise ValueError(f"{type(self).__name__}: {key} {rule}; {key} = {value}")
-            self._set(key, value)
 
     def at_values(self, s):
         """The `Sigma` of an array s."""
@@ -223,9 +214,3 @@ def scale(*, source="", register=True):
 
     return publish
 
-
-FINITE = (lambda v: -inf < v < inf, "must be finite")
-ABOVE_0 = (lambda v: 0 < v < inf, "must be finite and > 0")
-POSITIVE = (lambda v: v > 0, "must be > 0")
-AT_LEAST_0 = (lambda v: 0 <= v < inf, "must be finite and >= 0")
-BELOW_1 = (lambda v: 0 < v < 1, "must be in (0, 1)")

@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, child, real
+from ...core import Array, Bijector, bijector, case, child, real, refusal
 from .examples import convention
 from .exp_scale import ExpScale
+from .rescaled_tanh_exp_scale import RescaledTanhExpScale
 from .scale import Scale, elementwise
 
 
@@ -90,3 +91,6 @@ class ScaledAffine(Bijector):
         ("Contracted", "x no longer remembers z: the shift is all that is left", [1.0, 5e-324], [], -50.0, 1.0),
         ("Saturated", "every clamp and every sigmoid has ended", [1.0, -3.0], [0.5], 2.0**40, 0.5),
     ))
+    refused = (
+        refusal("scale must be elementwise", s=0.0, scale=RescaledTanhExpScale(None, None, [1.0])),
+    )

@@ -18,16 +18,16 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import AT_LEAST_0, FINITE, Scale, decayed, scale
+from ...core.rules import AT_LEAST_0, FINITE
+from .scale import Scale, decayed, scale
 
 
 @scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts")
 class SigmoidScale(Scale):
     """sigma = floor + sigmoid(s + offset), in (floor, 1 + floor)."""
 
-    offset: float = plain(2.0)
-    floor: float = plain(0.0)
-    rules = (("offset", FINITE), ("floor", AT_LEAST_0))
+    offset: float = plain(2.0, FINITE)
+    floor: float = plain(0.0, AT_LEAST_0)
 
     @staticmethod
     def definition(m, s, offset, floor):

@@ -17,15 +17,15 @@ from math import log
 import numpy as np
 
 from ...core import case, plain
-from .scale import BELOW_1, FAR, Scale, scale
+from ...core.rules import BELOW_1
+from .scale import FAR, Scale, scale
 
 
 @scale(source="zuko")
 class SoftclipExpScale(Scale):
     """sigma = exp(s / (1 + |s / log low|)), in (low, 1/low)."""
 
-    low: float = plain(1e-3)
-    rules = (("low", BELOW_1),)
+    low: float = plain(1e-3, BELOW_1)
 
     @staticmethod
     def definition(m, s, low):

@@ -17,19 +17,19 @@ from math import inf, log
 
 import numpy as np
 
-from ...core import case, plain
-from .scale import ABOVE_0, AT_LEAST_0, POSITIVE, Scale, scale
+from ...core import case, plain, refusal
+from ...core.rules import ABOVE_0, AT_LEAST_0, number
+from .scale import Scale, scale
 
 
 @scale(source="FlowTorch, nflows, FrEIA")
 class SoftplusScale(Scale):
     """sigma = min(gain softplus(rate s) + floor, ceiling); constant, with gradient 0, beyond the ceiling."""
 
-    floor: float = plain(0.0)
-    ceiling: float = plain(inf)
-    gain: float = plain(1.0)
-    rate: float = plain(1.0)
-    rules = (("floor", AT_LEAST_0), ("ceiling", POSITIVE), ("gain", ABOVE_0), ("rate", ABOVE_0))
+    floor: float = plain(0.0, AT_LEAST_0)
+    ceiling: float = plain(inf, number(0, high_included=True))
+    gain: float = plain(1.0, ABOVE_0)
+    rate: float = plain(1.0, ABOVE_0)
 
     def _validate(self):
         super()._validate()
@@ -82,6 +82,9 @@ class SoftplusScale(Scale):
         case("Floor", "sigma rounds to floor on the left", z=[-40.0, 0.5, 40.0], floor=1e-3),
         case("Ceiling", "constant beyond the ceiling", z=[2.9, 2.95, 3.0, 2.0**60], floor=1e-3, ceiling=3.0),
         case("Gain", "a gain and a rate", z=[-50.0, 0.0, 60.0], gain=0.2, rate=0.5),
+    )
+    refused = (
+        refusal("floor must be < ceiling", floor=1.0, ceiling=1.0),
     )
 
 

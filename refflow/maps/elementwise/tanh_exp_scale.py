@@ -12,16 +12,16 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
-from .scale import ABOVE_0, Scale, scale
+from ...core.rules import ABOVE_0
+from .scale import Scale, scale
 
 
 @scale(source="FrEIA")
 class TanhExpScale(Scale):
     """sigma = exp(clamp tanh(rate s)), in (exp(-clamp), exp(clamp))."""
 
-    clamp: float = plain(2.0)
-    rate: float = plain(1.0)
-    rules = (("clamp", ABOVE_0), ("rate", ABOVE_0))
+    clamp: float = plain(2.0, ABOVE_0)
+    rate: float = plain(1.0, ABOVE_0)
 
     @staticmethod
     def definition(m, s, clamp, rate):

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, invertible, real, tree
+from ...core import Array, Bijector, bijector, case, invertible, real, refusal, tree
 from .dense import DenseLinear
 
 
@@ -139,4 +139,8 @@ class GroupedLinear(Bijector):
              z=[[1.0, 1.0, 1.0, 1.0]], x=[[1.0, 1.0, 1.0, 1.0]], W=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
         case("Subnormal", "an event of subnormal numbers", z=[[2.0**-1070, 2.0**-1074]], x=[[2.0**-1070, 2.0**-1074]],
              W=[[3.0, 1.0], [1.0, 0.3]]),
+    )
+    refused = (
+        refusal("W must have an even number of rows, not 1", W=[[2.0]]),
+        refusal("the number of channels must be a multiple of S = 2", [1.0, 2.0, 3.0], W=[[1.0, 0.0], [0.0, 2.0]]),
     )

@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, child, invertible, over_event, plain, real, sequence_mask
+from ...core import Array, Bijector, bijector, case, child, invertible, over_event, plain, real, refusal, sequence_mask
+from ...core.rules import one_of
 from ...core.arrays import masked
+from ..elementwise import Affine
 from ..normalization import ActNorm
 from .dense import DenseLinear
 from .grouped import GroupedLinear
@@ -38,7 +40,7 @@ class Pointwise(Bijector):
     """
 
     inner: Bijector = child()
-    rank: int = plain(3)
+    rank: int = plain(3, one_of(2, 3))
     mask: Array = sequence_mask("T")
 
     event_ndim = property(lambda self: (self.rank, self.rank))
@@ -56,8 +58,6 @@ class Pointwise(Bijector):
         super().__post_init__()
 
     def _validate(self):
-        if self.rank not in (2, 3):
-            raise ValueError(f"Pointwise: rank must be 2 or 3, not {self.rank!r}")
         if self.mask is not None and self.rank != 2:
             raise ValueError(f"Pointwise: mask is for sequences, rank 2, not for rank {self.rank}")
         for side in (self.inner.domain, self.inner.codomain):
@@ -213,4 +213,9 @@ class Pointwise(Bijector):
              inner=DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), rank=2, mask=[True, False, True]),
         case("OnePixel", "an image of one pixel", z=[[[[1.0]], [[-2.0]]]], x=[[[[1.0]], [[-2.0]]]],
              inner=ActNorm([2.0, -0.5], [1.0, 0.0]), rank=3),
+    )
+    refused = (
+        refusal("inner must be a bijector of vectors", inner=Affine()),
+        refusal("mask is for sequences, rank 2", inner=DenseLinear([[2.0]]), rank=3, mask=[True]),
+        refusal("the parameters of inner must have no batch", inner=DenseLinear([[[2.0]], [[3.0]]]), rank=2),
     )

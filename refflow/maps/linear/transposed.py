@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, case, child, invertible
+from ...core import Bijector, Independent, bijector, case, child, invertible, refusal
+from ..elementwise import Tanh
 from .dense import DenseLinear
 
 
@@ -101,6 +102,12 @@ class Transposed(Bijector):
              inner=DenseLinear([[1.0, 0.0], [3.0, 2.0]], None)),
         case("Rotation", "the transpose is the inverse", z=[[1.0, 0.75]], x=[[1.0, 0.75]],
              inner=DenseLinear([[0.6, 0.8], [-0.8, 0.6]], None)),
+    )
+    refused = (
+        refusal("inner must be a linear bijector of vectors", inner=Independent(Tanh(), 1)),
+        refusal("inner must be a linear bijector of vectors", inner=Tanh()),
+        refusal("inner must be a component", inner=1.0),
+        refusal("the shift of inner must be 0", inner=DenseLinear([[2.0]], [1.0])),
     )
 
 

@@ -37,6 +37,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
+from ...core.rules import one_of
 from .channels import at_positions, by_channel, channel_values, positions, sum_products
 
 
@@ -49,7 +50,7 @@ class ActNorm(Bijector):
 
     scale: Array = nonzero("C")
     bias: Array = real("C", default=0.0)
-    rank: int = plain(1)
+    rank: int = plain(1, one_of(1, 2, 3))
 
     @property
     def event_ndim(self):
@@ -58,11 +59,6 @@ class ActNorm(Bijector):
     @property
     def event_shape(self):
         return ("C", "H", "W")[:self.rank]
-
-    def _validate(self):
-        if self.rank not in (1, 2, 3):
-            raise ValueError(f"{type(self).__name__}: rank must be 1, 2 or 3, not {self.rank!r}")
-        super()._validate()
 
     @staticmethod
     def definition(m, z, scale, bias, rank):

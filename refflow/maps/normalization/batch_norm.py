@@ -46,7 +46,8 @@ import math
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real
+from ...core import Array, Bijector, bijector, case, constant, log_abs_product, plain, real, refusal
+from ...core.rules import AT_LEAST_0, FLAG, one_of
 from ...core.boundary import checked_event
 from ...core.declarations import bind, Field
 from ...core.sets import nonnegative, nonzero
@@ -73,10 +74,10 @@ class BatchNorm(Bijector):
     gain: Array = Field(nonzero, ("C",), optional=True)
     bias: Array = Field(real, ("C",), optional=True)
     passes: Array = constant(optional=True)
-    eps: float = plain(1e-5)
-    rank: int = plain(1)
-    statistics: str = plain("changed")
-    unbiased: bool = plain(False)
+    eps: float = plain(1e-5, AT_LEAST_0)
+    rank: int = plain(1, one_of(1, 2, 3))
+    statistics: str = plain("changed", one_of(*STATISTICS))
+    unbiased: bool = plain(False, FLAG)
 
     untrained = ("mean", "var")
 
@@ -217,18 +218,17 @@ class BatchNorm(Bijector):
         case("InverseOverflows", "z overflows where its product with a small z_bar does not", x=[[2.0**126]], mean=[0.0],
              var=[2.0**18], gain=[1.0], bias=[0.0]),
     )
+    refused = (
+        refusal("var must be > 0 if eps is 0; var[..., 1] = 0", mean=[0.0, 0.0], var=[1.0, 0.0], gain=None, bias=None, eps=0.0),
+        refusal("passes must have 2 axes", mean=[0.0], var=[1.0], gain=None, bias=None, rank=2, passes=[True]),
+        refusal("passes must broadcast to events with C=2", mean=[0.0, 0.0], var=[1.0, 1.0], gain=None, bias=None,
+                passes=[True, False, True]),
+    )
 
 
 def check(norm):
-    """What BatchNorm and BatchStatisticsNorm share: rank, eps, passes, statistics."""
+    """What BatchNorm and BatchStatisticsNorm share: passes."""
     name = type(norm).__name__
-    if norm.statistics not in STATISTICS:
-        raise ValueError(f"{name}: statistics must be one of {STATISTICS}, not {norm.statistics!r}")
-    if norm.rank not in (1, 2, 3):
-        raise ValueError(f"{name}: rank must be 1, 2 or 3, not {norm.rank!r}")
-    if not 0 <= norm.eps < math.inf:
-        raise ValueError(f"{name}: eps must be finite and >= 0; eps = {norm.eps}")
-    norm._set("eps", float(norm.eps))
     if norm.passes is None:
         return
     if norm.passes.ndim != norm.rank:
@@ -291,10 +291,10 @@ class BatchStatisticsNorm(Bijector):
     gain: Array = Field(nonzero, ("C",), optional=True)
     bias: Array = Field(real, ("C",), optional=True)
     passes: Array = constant(optional=True)
-    eps: float = plain(1e-5)
-    rank: int = plain(1)
+    eps: float = plain(1e-5, AT_LEAST_0)
+    rank: int = plain(1, one_of(1, 2, 3))
     measure: object = plain(None)
-    statistics: str = plain("changed")
+    statistics: str = plain("changed", one_of(*STATISTICS))
 
     event_ndim = property(lambda self: (self.rank, self.rank))
     event_shape = property(lambda self: LETTERS[:self.rank])

@@ -32,11 +32,11 @@ and the output of inverse, which the sources do not cover, with
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, log_abs_product, plain, real
+from ...core import Array, Bijector, bijector, case, log_abs_product, plain, real, refusal
+from ...core.rules import ABOVE_0, AT_LEAST_0, FLAG, one_of, optional
 from ...core.declarations import Field
 from ..elementwise.scale import scaled
 from .channels import at_positions, by_channel, channel_values, positions, sum_products
@@ -53,22 +53,16 @@ class GlowActNorm(Bijector):
 
     s: Array = real("C")
     bias: Array = Field(real, ("C",), optional=True)
-    factor: float = plain(3.0)
-    direct: bool = plain(False)
-    eps: float = plain(1e-6)
-    unbiased: bool = plain(False)
-    rank: int = plain(1)
+    factor: float = plain(3.0, ABOVE_0)
+    direct: bool = plain(False, FLAG)
+    eps: float = plain(1e-6, optional(AT_LEAST_0))
+    unbiased: bool = plain(False, FLAG)
+    rank: int = plain(1, one_of(1, 2, 3))
 
     event_ndim = property(lambda self: (self.rank, self.rank))
     event_shape = property(lambda self: ("C", "H", "W")[:self.rank])
 
     def _validate(self):
-        if self.rank not in (1, 2, 3):
-            raise ValueError(f"GlowActNorm: rank must be 1, 2 or 3, not {self.rank!r}")
-        if not 0 < self.factor < math.inf:
-            raise ValueError(f"GlowActNorm: factor must be finite and > 0, not {self.factor!r}")
-        if self.eps is not None and not 0 <= self.eps < math.inf:
-            raise ValueError(f"GlowActNorm: eps must be finite and >= 0, or None, not {self.eps!r}")
         super()._validate()
         if self.direct and not self.s.all():
             index = np.argwhere(self.s == 0)[0].tolist()
@@ -217,4 +211,7 @@ class GlowActNorm(Bijector):
              s=[-2.0, 0.5], bias=[0.5, 0.25], direct=True, unbiased=True),
         case("Scales", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[[[1.0]], [[1.0]]]],
              x=[[[[1.0]], [[1.0]]]], s=[2.0**20, 2.0**-20], bias=[0.0, 0.0], direct=True, rank=3),
+    )
+    refused = (
+        refusal("s must not be 0 if it is the scale; s[1] = 0", s=[1.0, 0.0], bias=None, direct=True),
     )

@@ -27,11 +27,11 @@ Source: Kim, Kim, Kong & Yoon, arXiv:2005.11129, section 3.2; the parameters are
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, plain, real
+from ...core.rules import AT_LEAST_0
 from ..elementwise.scale import scaled
 from .channels import channel_values
 
@@ -45,15 +45,10 @@ class GlowTTSActNorm(Bijector):
 
     logs: Array = real("C")
     bias: Array = real("C", default=0.0)
-    floor: float = plain(1e-6)
+    floor: float = plain(1e-6, AT_LEAST_0)
     event_ndim = (1, 1)
     event_shape = ("C",)
     rank = 1
-
-    def _validate(self):
-        if not 0 <= self.floor < math.inf:
-            raise ValueError(f"GlowTTSActNorm: floor must be finite and >= 0, not {self.floor!r}")
-        super()._validate()
 
     @staticmethod
     def definition(m, z, logs, bias, floor):

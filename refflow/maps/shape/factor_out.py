@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, Chain, bijector, case, child, constant, real
+from ...core import Array, Bijector, Chain, bijector, case, child, constant, real, refusal
 from ..elementwise import Affine
 from .reshape import Reshape
 
@@ -183,4 +183,10 @@ class FactorOut(Bijector):
              rest=Reshape((1, 1, 2), (2,))),
         case("Second", "the first channel is a latent, the second goes on", z=[[[[1.0]], [[2.0]]]], x=[[1.0, 3.0]],
              keep=[False, True], rest=Chain((Affine(1.0, 2.0), Reshape((1, 1, 1), (1,))))),
+    )
+    refused = (
+        refusal("rest must be a bijector of event ranks (3, 1)", keep=[True], rest=Affine()),
+        refusal("keep must be one mask (C,) that is somewhere True", keep=[False],
+                rest=Reshape((1, 1, 1), (1,))),
+        refusal("have C=1", [[[1.0]], [[2.0]]], keep=[True], rest=Reshape((1, 1, 1), (1,))),
     )

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, bijector, case, plain, real
+from ...core import Bijector, bijector, case, plain, real, refusal
+from ...core.rules import count, one_of
 
 ORDERS = ("interleaved", "blocks", "diagonal")
 DIAGONAL = (0, 3, 1, 2)                 # f dy + dx of the n-th block
@@ -51,18 +52,13 @@ class Squeeze(Bijector):
     for channels of x that factor^2 does not divide.
     """
 
-    factor: int = plain(2)
-    order: str = plain("interleaved")
+    factor: int = plain(2, count())
+    order: str = plain("interleaved", one_of(*ORDERS))
     event_ndim = (3, 3)
 
     def _validate(self):
-        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, np.integer)) or self.factor < 1:
-            raise ValueError(f"Squeeze: factor must be an int >= 1, not {self.factor!r}")
-        if self.order not in ORDERS:
-            raise ValueError(f"Squeeze: order must be one of {ORDERS}, not {self.order!r}")
         if self.order == "diagonal" and self.factor != 2:
             raise ValueError(f"Squeeze: the order 'diagonal' is of factor 2, not {self.factor}")
-        self._set("factor", int(self.factor))
         super()._validate()
 
     def output_shape(self, shape):
@@ -146,4 +142,8 @@ class Squeeze(Bijector):
         case("Wide", "height and width differ: rows and columns are not exchanged",
              z=[[[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]]],
              x=[[[[1.0, 5.0]], [[2.0, 6.0]], [[3.0, 7.0]], [[4.0, 8.0]]]]),
+    )
+    refused = (
+        refusal("the order 'diagonal' is of factor 2", factor=3, order="diagonal"),
+        refusal("z ", [[[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]]),
     )

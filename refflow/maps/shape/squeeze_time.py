@@ -17,13 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, bijector, case, plain, real
-
-
-def checked_factor(name, factor):
-    """An int >= 1; ValueError otherwise."""
-    if isinstance(factor, bool) or not isinstance(factor, (int, np.integer)) or factor < 1:
-        raise ValueError(f"{name}: factor must be an int >= 1, not {factor!r}")
-    return int(factor)
+from ...core.rules import count
 
 
 def squeezed(z, n):
@@ -48,12 +42,8 @@ class SqueezeTime(Bijector):
     divide.
     """
 
-    factor: int = plain(2)
+    factor: int = plain(2, count())
     event_ndim = (2, 2)
-
-    def _validate(self):
-        self._set("factor", checked_factor("SqueezeTime", self.factor))
-        super()._validate()
 
     def output_shape(self, shape):
         C, T = shape

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, child, plain, sequence_mask
+from ...core import Array, Bijector, bijector, case, child, plain, refusal, sequence_mask
+from ...core.rules import count
 from ...core.arrays import locked, masked
 from ...core.words import zero_where_invalid
 from ..linear import DenseLinear, Pointwise
-from .squeeze_time import SqueezeTime, checked_factor, squeezed, unsqueezed
+from .squeeze_time import SqueezeTime, squeezed, unsqueezed
 
 
 @bijector(source="arXiv:2005.11129")
@@ -35,7 +36,7 @@ class Squeezed(Bijector):
     """
 
     inner: Bijector = child()
-    factor: int = plain(2)
+    factor: int = plain(2, count())
     mask: Array = sequence_mask("T")
     event_ndim = (2, 2)
 
@@ -46,7 +47,6 @@ class Squeezed(Bijector):
     normwise = property(lambda self: self.inner.normwise)
 
     def _validate(self):
-        self._set("factor", checked_factor("Squeezed", self.factor))
         if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (2, 2):
             raise ValueError(f"Squeezed: inner must be a bijector of sequences, event ranks (2, 2), not {self.inner!r}")
         for side in (self.inner.domain, self.inner.codomain):
@@ -154,4 +154,11 @@ class Squeezed(Bijector):
         case("Padding", "the second group is incomplete, and 0", z=[[[1.0, 2.0, -0.5, 3.0]]], x=[[[1.0, 2.0, -0.5, 3.0]]],
              inner=Pointwise(DenseLinear([[2.0, 1.0], [-1.0, 0.5]], [0.5, 0.0]), 2, [True, False]), factor=2,
              mask=[True, True, True, False]),
+    )
+    refused = (
+        refusal("inner must be a bijector of sequences", inner=DenseLinear([[2.0]])),
+        refusal("the length of mask must be a multiple of factor = 2, not 3", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
+                mask=[True] * 3),
+        refusal("mask must hold at every position of a group", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
+                mask=[False, True]),
     )
