@@ -12,7 +12,7 @@ from refflow.maps.conditioners import (GELU, BijectorLayer, Contextual, Dense, D
                                        dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
-from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
+from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws,
@@ -243,7 +243,14 @@ class Permissive(Dense):
         return super().changed({key: value[::-1] for key, value in changes.items()})
 
 
+class Accepting(Dense):
+    """A dense layer that lists as refused what it accepts."""
+
+    refused = (refusal("W must be something else", W=W, b=B),)
+
+
 @pytest.mark.parametrize("name, page", [("pickles", Forgetful), ("bad parameters are refused", Permissive),
+                                        ("refusals are named", Accepting),
                                         ("one vector", Permissive)])
 def test_planted_bug_of_values(name, page):
     with pytest.raises(AssertionError) as caught:

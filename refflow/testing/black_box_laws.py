@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..accuracy.differences import ridders
-from .black_box import BlackBox, as_numpy, both_of, first_of, written
+from .black_box import BlackBox, as_numpy, first_of, written
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
 SIGNS = 24

@@ -25,7 +25,8 @@ from .strategies import SPREAD, DrawnSource
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
-          "deterministic", "threads may share", "one vector", "bad plain fields are refused", "refusals are named")
+          "deterministic", "threads may share", "one vector")
+OF_NET = ("bad plain fields are refused", "refusals are named")          # of the net itself, not of the map
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
 OWN: dict = {}
 

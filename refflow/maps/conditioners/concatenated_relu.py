@@ -18,6 +18,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, refusal
+from ...core.rules import NOT_0
 
 
 @conditioner(source="arXiv:1603.05201", smooth=False)
@@ -25,14 +26,8 @@ class ConcatenatedReLU(Conditioner):
     """h = max([factor a, -factor a, M], 0); `channel`: M (H, W), a boolean array, or None; `factor` a number, not 0."""
 
     channel: Array = constant("H", "W", optional=True)
-    factor: float = plain(1.0)
+    factor: float = plain(1.0, NOT_0)
     event_ndim = (3, 3)
-
-    def _validate(self):
-        if not 0 < abs(self.factor) < math.inf:
-            raise ValueError(f"ConcatenatedReLU: factor must be finite and not 0; factor = {self.factor}")
-        self._set("factor", float(self.factor))
-        super()._validate()
 
     def output_shape(self, shape):
         C, *size = shape
