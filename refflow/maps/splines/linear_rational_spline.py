@@ -21,7 +21,7 @@ distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
     y = lambda - t = f - c                                                          (7)
     e = d_0 / s,   r = sqrt(d_0 d_1) / s,   m = c r + lambda e,   N = y + m t       (8)
 (4) is
-    x = x_0 + i a d_0 lambda / N            where t <= f                            (9)
+    x = x_0 + i a d_0 lambda / N            where e lambda t <= y + c r t           (9)
       = x_1 - i h (y + c r t) / N           elsewhere: x is reached from the nearer knot            (10)
     dx/dz = d_0 (lambda/N)^2,   log|dx/dz| = log(d_0 (lambda/N) (lambda/N))         (11)
 In (7), the form with the smaller of `lambda` and `c` is used.  Near the knot all roundings of `N` would count in (11), so that
@@ -72,7 +72,7 @@ from .bins import Tails, at_bins, at_ends, at_knots, bin_of, checked, of_bins, r
 NEAR = 16                       # in units of rounding: how near a middle (17) is evaluated without rounding
 
 
-@bijector(source="arXiv:2001.05168", increasing=True)
+@bijector(source="arXiv:2001.05168", increasing=True, far_line=True)
 class LinearRationalSpline(Bijector):
     """A monotone linear-rational spline through (input_knots, output_knots) with given slopes at the knots, fields of shape
     (*batch, K+1); `middles` (*batch, K) are the fractions of the bins' widths at which their two pieces meet.
@@ -177,7 +177,7 @@ class LinearRationalSpline(Bijector):
     def image(self, v):
         nearer = v.x_0 + v.i * v.a * (v.d_0 * (v.fraction / v.N))                   # (9)
         farther = v.x_1 - v.i * v.h * ((v.y + v.crt) / v.N)                         # (10)
-        return v.beyond.joined(np.where(v.t <= v.f, nearer, farther))
+        return v.beyond.joined(np.where(v.e * v.fraction * v.t <= v.y + v.crt, nearer, farther))
 
     def log_det(self, z):
         return self.log_slope(self.place(z))

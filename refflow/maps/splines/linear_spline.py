@@ -33,7 +33,7 @@ from ...core import Array, Bijector, bijector, case, increasing, plain
 from .bins import Tails, at_ends, at_knots, bin_of, checked, reached
 
 
-@bijector(source="arXiv:1808.03856", increasing=True)
+@bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
 class LinearSpline(Bijector):
     """A monotone piecewise-linear spline through (input_knots, output_knots), fields of shape (*batch, K+1).
 
@@ -55,9 +55,9 @@ class LinearSpline(Bijector):
 
     @staticmethod
     def definition(m, z, input_knots, output_knots, tails):
-        if z < input_knots[0] and tails != "linear":
+        if tails != "linear" and z < input_knots[0]:
             return z + (output_knots[0] - input_knots[0])                           # (6)
-        if z > input_knots[-1] and tails != "linear":
+        if tails != "linear" and z > input_knots[-1]:
             return z + (output_knots[-1] - input_knots[-1])                         # (6)
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:

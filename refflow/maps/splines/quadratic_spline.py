@@ -20,7 +20,8 @@ Inverse.  With `p = x - x_0` and `q = x_1 - x`, `S^2` is linear in `x`, and no t
     a = 2 p / (d_0 + S),   b = 2 q / (d_1 + S)                                      (10)
     z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (11)
     dz/dx = 1/S,   log|dz/dx| = -log S                                              (12)
-cancels, except in `p` and `q`.  Derivatives of the log-det jump at a knot, so that the bin must be found without rounding, and
+cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller, and the larger of `t` and `f` is 1 minus the
+smaller: the rounding of `x_k` must not reach sums of both.  Derivatives of the log-det jump at a knot, so that the bin must be found without rounding, and
 the rounded `x_k` cannot tell.  Near a knot, `p` and `q` are the sums, rounded once, of exact products:
     2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (13)
 which is (2) with the terms `z_j d_j` left out, as two of each cancel.
@@ -59,7 +60,7 @@ from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, wi
 NEAR = 64                       # in units of the rounding of x_k: how near a knot (13) is used
 
 
-@bijector(source="arXiv:1808.03856", increasing=True)
+@bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
 class QuadraticSpline(Bijector):
     """A monotone piecewise-quadratic spline with given slopes at input_knots, both of shape (*batch, K+1), which takes the
     first knot to `start`.
@@ -81,6 +82,10 @@ class QuadraticSpline(Bijector):
     def _validate(self):
         checked(self)
         super()._validate()
+        x = self.output_knots
+        if self.tails == "none" and not (x[..., 0] < x[..., -1]).all():
+            raise ValueError(f"QuadraticSpline: without tails there must be images between the end knots' images, but all bins are lost "
+                             f"beside start; first at {np.argwhere(x[..., 0] >= x[..., -1])[0].tolist()}")
 
     @staticmethod
     def definition(m, z, input_knots, slopes, start, tails):
@@ -142,12 +147,14 @@ class QuadraticSpline(Bijector):
         distances = self.distances(x)
         below, above = distances[..., 0] < 0, distances[..., -1] > 0
         v = self.bin((distances[..., 1:-1] >= 0).sum(-1))
-        lower, upper = at_ends(distances, v.k)
-        p, q = np.where(below, 0, np.where(above, v.h, lower)), np.where(below, v.h, np.where(above, 0, -upper))
+        p, q = at_ends(distances, v.k)
+        p, q = np.where(below, 0, np.where(above, v.h, p)), np.where(below, v.h, np.where(above, 0, -q))
+        lower = p <= q
+        p, q = np.where(lower, p, v.h - q), np.where(lower, v.h - p, q)
         v.S = np.sqrt((v.d_0 * v.d_0 * q + v.d_1 * v.d_1 * p) / v.h)                # (9)
         v.a, v.b = 2 * p / (v.d_0 + v.S), 2 * q / (v.d_1 + v.S)                     # (10)
-        v.t, v.f = v.a / v.w, v.b / v.w                                             # (3)
-        v.z = np.where(p <= q, v.z_0 + v.a, v.z_1 - v.b)                            # (11)
+        v.z = np.where(lower, v.z_0 + v.a, v.z_1 - v.b)                             # (11)
+        v.t, v.f = np.where(lower, v.a / v.w, 1 - v.b / v.w), np.where(lower, 1 - v.a / v.w, v.b / v.w)     # (3)
         v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, True, (below, above))     # (8)
         return v
 
