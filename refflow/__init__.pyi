@@ -594,6 +594,13 @@ class Squeezed(Bijector):
     mask: NDArray[np.bool_] | None
     def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
 
+class CubicSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    end_slopes: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike, tails: str = ...) -> None: ...
+
 class LinearRationalSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]

@@ -13,7 +13,7 @@ is exactly `z` if the end knots agree.  A spline without tails never sees such a
 Reverse rule, for (1):
     z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   g_bar = x_bar (z - z_e) + l_bar / g         (4)
 and for (2), in its own letters,
-    x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -(z_bar / g) ((x - z_e') / g) - l_bar / g    (5)
+    x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -z_bar (x - z_e') / g^2 - l_bar / g    (5)
 """
 
 from __future__ import annotations
@@ -141,4 +141,4 @@ class Tails:
         if self.g is None:
             return np.zeros_like(self.event)
         step, of_log = self.event - self.knot, log_det_bar / self.g
-        return -(image_bar / self.g) * (step / self.g) - of_log if self.back else image_bar * step + of_log     # (4) (5)
+        return -image_bar / self.g / self.g * step - of_log if self.back else image_bar * step + of_log     # (4) (5)

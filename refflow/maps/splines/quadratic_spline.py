@@ -55,6 +55,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, plain, positive, real
+from ...core.words import join
 from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
 
 NEAR = 64                       # in units of the rounding of x_k: how near a knot (13) is used
@@ -237,22 +238,26 @@ class QuadraticSpline(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     def bars(self, v, start_bar, of_knots, of_slopes):
-        """Cotangents of the fields: of each its (ends of the event's bin, nearer end knot of an event beyond all knots)."""
-        z, d, inside, above, count = self.input_knots, self.slopes, v.beyond.inside, v.beyond.above, self.terms
-        k = np.where(above, count - 1, v.k)                                         # x = x_k + ...
-        passed = np.arange(count) < k[..., None]
-        zero = start_bar.dtype.type(0)
-        z_before, z_after = (np.concatenate(part, -1) for part in ((z[..., :1], z[..., :-1]), (z[..., 1:], z[..., -1:])))
-        d_before, d_after = (np.concatenate(part, -1) for part in ((-d[..., :1], d[..., :-1]), (d[..., 1:], d[..., -1:])))
-        bars = {"start": start_bar}
-        last = (d[..., -1] + d[..., -2]) / 2, (z[..., -1] - z[..., -2]) / 2
-        for name, each, (ends, beyond), of_last in (("input_knots", (d_before - d_after) / 2, of_knots, last[0]),
-                                                     ("slopes", (z_after - z_before) / 2, of_slopes, last[1])):
-            beyond = beyond + np.where(above, start_bar * of_last, zero)            # (14) (24)
-            lower, upper = np.where(inside, ends[0], beyond), np.where(inside, ends[1], zero)
-            below = np.where(passed, start_bar[..., None] * each, zero)             # (14)
-            bars[name] = below + at_bins(k, lower, count) + at_bins(k + 1, upper, count)
-        return bars
+        """Cotangents of the fields.
+
+        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), apart
+        from the cotangents (14) of `x_k`, which is `start_bar`.
+        """
+        z, d = self.input_knots, self.slopes
+        k = np.where(v.beyond.above, self.terms - 1, v.k)
+        z_before, z_after = join(z[..., :1], z[..., :-1]), join(z[..., 1:], z[..., -1:])
+        d_before, d_after = join(-d[..., :1], d[..., :-1]), join(d[..., 1:], d[..., -1:])
+        to_knots, to_slopes = (d_before - d_after) / 2, (z_after - z_before) / 2    # (14)
+        return {"input_knots": self.summed(v, k, start_bar, to_knots, of_knots, (d[..., -1] + d[..., -2]) / 2),
+                "slopes": self.summed(v, k, start_bar, to_slopes, of_slopes, to_slopes[..., -1]), "start": start_bar}
+
+    def summed(self, v, k, start_bar, to_each, of_ends, to_last):
+        """The cotangents of one field from the bins below k and from the event's own bin or tail."""
+        (lower, upper), beyond = of_ends
+        zero, knot = start_bar.dtype.type(0), np.arange(self.terms)
+        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)             # (14)
+        lower = np.where(v.beyond.inside, lower, beyond + np.where(v.beyond.above, start_bar * to_last, zero))  # (14) (24)
+        return below + at_bins(k, lower, self.terms) + at_bins(k + 1, np.where(v.beyond.inside, upper, zero), self.terms)
 
     hard_cases = (
         case("OneBin", "K = 1: there is no bin before", z=[-1.0, 0.25, 1.0, 2.0, -3.0], x=[-2.0, 0.5, 2.5, 4.0, -5.0],
