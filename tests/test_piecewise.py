@@ -14,8 +14,9 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
 from refflow.core import bijector, exact_product, exact_sum, real
-from refflow.maps.elementwise import logistic_mixture_cdf, rational_quadratic_spline
-from refflow.maps.elementwise.rational_quadratic_spline import Place
+from refflow.maps.elementwise import logistic_mixture_cdf
+from refflow.maps.splines import rational_quadratic_spline
+from refflow.maps.splines.rational_quadratic_spline import Place
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.testing.mass import has_breaks, total_mass
@@ -82,8 +83,9 @@ def test_mass_is_found_at_every_draw(page):
         found.append(MASS(*drawn))
 
     one()
-    rejected, tried = map(sum, zip(*found))
-    assert tried == len(found) >= 10
+    integrated = [counts for counts in found if counts is not None]         # without tails, ends may differ between events
+    rejected, tried = map(sum, zip(*integrated))
+    assert tried == len(integrated) >= 10
     assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # its plateaus may be one float of x
 
 
@@ -302,7 +304,7 @@ def test_rows_of_one_page_replace_its_own_alone():
 
 def test_the_pages_are_found_by_name():
     assert {"Softsign", "LeakyReLU", "RationalQuadraticSpline", "LogisticMixtureCDF"} <= set(REGISTRY)
-    assert real is REGISTRY["RationalQuadraticSpline"].domain
+    assert real is SPLINE.domain is SPLINE.codomain
 
 
 def test_mass_inside_one_float_is_doubted():
