@@ -7,9 +7,9 @@ import numpy as np
 from ..conditioners import BijectorLayer, Sequential, TanhActivation
 from ..conditioners.examples import weights
 from ..linear import DenseLinear, Pointwise
-from ..elementwise import Affine, ExpScale, Power, ScaledAffine, SoftplusScale
+from ..elementwise import Affine, ExpScale, Power, RationalQuadraticSpline, ScaledAffine, SoftplusScale
 from ..elementwise.examples import convention
-from ..parametrisations import Free, GatedLocationScale, PerField
+from ..parametrisations import Free, GatedLocationScale, PerField, nflows_spline
 from .family import Family, affine_family
 
 
@@ -18,7 +18,8 @@ def any_family(source):
     return source.choice((lambda: affine_family(convention(source, 0)), lambda: affine_family(convention(source, 1)),
                           lambda: Family(ScaledAffine, GatedLocationScale()),
                           lambda: Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),
-                          lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))))()
+                          lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free()))),
+                          lambda: Family(RationalQuadraticSpline, nflows_spline(2, 3.0))))()
 
 
 def sequence(source, outputs):
