@@ -406,12 +406,6 @@ class Power(Bijector):
     exponent: NDArray[np.floating[Any]]
     def __init__(self, exponent: ArrayLike) -> None: ...
 
-class RationalQuadraticSpline(Bijector):
-    input_knots: NDArray[np.floating[Any]]
-    output_knots: NDArray[np.floating[Any]]
-    slopes: NDArray[np.floating[Any]]
-    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike) -> None: ...
-
 class ReciprocalSigmoidScale(Scale):
     offset: float
     def __init__(self, offset: float = ...) -> None: ...
@@ -620,6 +614,13 @@ class Squeezed(Bijector):
     factor: int
     mask: NDArray[np.bool_] | None
     def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
+
+class RationalQuadraticSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, tails: str = ...) -> None: ...
 
 def affine_family(scale: Any, order: Any = ..., shift_first: Any = ...) -> Any: ...
 def all_in_one(net: Any, W: Any, clamp: Any = ..., gin: Any = ..., scale: Any = ..., offset: Any = ...) -> Any: ...
