@@ -7,9 +7,10 @@ import numpy as np
 from ..conditioners import BijectorLayer, Sequential, TanhActivation
 from ..conditioners.examples import weights
 from ..linear import DenseLinear, Pointwise
-from ..elementwise import Affine, ExpScale, Power, RationalQuadraticSpline, ScaledAffine, SoftplusScale
+from ..elementwise import Affine, ExpScale, Power, ScaledAffine, SoftplusScale
 from ..elementwise.examples import convention
-from ..parametrisations import Free, GatedLocationScale, PerField, nflows_spline
+from ..splines import RationalQuadraticSpline
+from ..parametrisations import SPLINES, Free, GatedLocationScale, PerField
 from .family import Family, affine_family
 
 
@@ -19,7 +20,7 @@ def any_family(source):
                           lambda: Family(ScaledAffine, GatedLocationScale()),
                           lambda: Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),
                           lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free()))),
-                          lambda: Family(RationalQuadraticSpline, nflows_spline(2, 3.0))))()
+                          lambda: Family(RationalQuadraticSpline, SPLINES["nflows"](2, 3.0))))()
 
 
 def sequence(source, outputs):
