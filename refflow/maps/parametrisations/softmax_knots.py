@@ -17,7 +17,8 @@ reference, of which there are few, and a remainder,
     rho_j = exp(+-b),   g_j = rho_j (exp(-+b r_j) - 1)             for r_j < 1/2    (7)
     rho_j = 0,   g_j = exp(a_j/2)^2                                elsewhere        (8)
 and the sums of references, which are counts of them, cancel exactly.  (7) has the sign of `h_j`.  The halves are references,
-`rho_j = e_j`.  All `a_j` may be moved by a number, and all `e_j` multiplied by one: neither changes (2).
+`rho_j = e_j`.  All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither
+changes (2).
 
 Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
@@ -116,18 +117,19 @@ class SoftmaxKnots(Map):
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
-        a, unit, r = self.rate * h, UNIT[h.dtype], 1
+        a, unit, r, lost = self.rate * h, UNIT[h.dtype], 1, 0
         up = down = moved = np.False_
         if self.clip is None:
             top = a.max(-1, keepdims=True)
             moved = (top < -0.5) | (top > 8)
-            a = np.where(moved, a - top, a)
+            a, lost = difference(a, np.where(moved, top, 0))
         else:
             b = -log(self.clip) / 2
             r = 1 / (1 + np.abs(a) / b)                                             # (4)
             a, up, down = a * r, (r < 0.5) & (a > 0), (r < 0.5) & (a < 0)           # (4)
         near, half = (np.abs(a) < 0.5) & ~(up | down | moved), np.exp(a / 2)
-        rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), half * unit * half)      # (6) (8)
+        far = half * unit * half                                                    # (8)
+        rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
         if self.clip is None:
             return rho[None], g, r
         ends = [np.where(at, h.dtype.type(unit * size), 0)
@@ -167,6 +169,13 @@ class SoftmaxKnots(Map):
         case("ClippedEqual", "the middle knot is 0 but for what is left of the logits", z=[[1e9, 1e8], [-1e9, -1e8]], bins=2,
              low=-5.0, high=5.0, clip=1e-3),
     )
+
+
+def difference(a, b):
+    """(d, r) with a - b = d + r exactly, where d is the rounded difference (Knuth)."""
+    d = a - b
+    back = d - a
+    return d, (a - (d - back)) - (b + back)
 
 
 def sides(v):
