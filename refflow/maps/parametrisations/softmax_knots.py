@@ -14,11 +14,10 @@ With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3
 which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
 reference, of which there are few, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for |a_j| < 1/2  (6)
-    rho_j = exp(+-b),   g_j = rho_j (exp(-+b r_j) - 1)             for r_j < 1/2    (7)
+    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2       (7)
     rho_j = 0,   g_j = exp(a_j/2)^2                                elsewhere        (8)
-and the sums of references, which are counts of them, cancel exactly.  (7) has the sign of `h_j`.  The halves are references,
-`rho_j = e_j`.  All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither
-changes (2).
+and the sums of references, which are counts of them, cancel exactly.  The halves are references, `rho_j = e_j`.  All `a_j` may
+be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
 Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
@@ -45,7 +44,8 @@ class SoftmaxKnots(Map):
     """`knots` (K+1) from `low` to `high`, K = `bins`, by a softmax of rate h; every bin is at least `floor` wide.
 
     With `clip` in (0, 1), the logits are softly clipped, and no bin without its floor is more than 1/clip times as wide as
-    another.  With `halved`, the first bin is halved and its other half is a last bin: `knots` is (K+2).  Raises ValueError for bins < 1, high <= low, and floors that do not fit.
+    another.  With `halved`, the first bin is halved and its other half is a last bin: `knots` is (K+2).  Raises ValueError for
+    bins < 1, high <= low, and floors that do not fit.
     """
 
     bins: int = plain()
