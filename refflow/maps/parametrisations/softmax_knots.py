@@ -6,8 +6,8 @@ With a number `h_j` for each of `K` bins,
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
 or, in zuko, with softly clipped numbers, of which no two `e_j` have a ratio above `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
-or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, 1 or, for a
-half, 1/2, for the bins, (1) and (2) are `e_j = c_j exp a_j` and `c_j floor`.
+or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, which is
+1, or 1/2 for a half, (1) and (2) then have `e_j = c_j exp a_j` and `c_j floor`.
 
 With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) is a mean of two ends
     x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (5)
@@ -162,7 +162,8 @@ class SoftmaxKnots(Map):
         case("Floors", "the floors take nearly all", z=[[1.0, -2.0, 3.0]], bins=3, low=-1.0, high=2.0, floor=0.875),
         case("Halved", "half a bin at either end, which balance", z=[[0.0, 0.0], [100.0, -2.0], [-3.0, 50.0]], bins=2, low=-4.0,
              high=4.0, floor=0.04, halved=True),
-        case("HalvedAlone", "the halves are all there is: the middle knot does not depend on h", z=[[2.0]], bins=1, halved=True),
+        case("HalvedAlone", "the halves are all there is: the middle knot does not depend on h", z=[[2.0]], bins=1,
+             halved=True),
         case("One", "both ends are fixed: no knot depends on h", z=[[3.0]], bins=1, low=-5.0, high=5.0, floor=1e-3),
         case("Clipped", "logits that are all at their bounds: knots depend on what is left",
              z=[[1e6, 1e5, -1e6], [1e9, 2.0, 1e-9]], bins=3, clip=1e-3),

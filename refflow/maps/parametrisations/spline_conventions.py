@@ -75,8 +75,9 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 
 
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
-    """`knots` numbers for one bin more: the first is halved, and its other half is the last.  The slopes at the ends are free, and
-    the map has kinks there.
+    """`knots` numbers for one bin more: the first is halved, and its other half is the last.
+
+    The slopes at the ends are free, and the map has kinks there.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
