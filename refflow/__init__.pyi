@@ -545,6 +545,11 @@ class GlowTTSActNorm(Bijector):
     floor: float
     def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
 
+class Entries(Map):
+    scale: Value
+    count: int
+    def __init__(self, scale: Value, count: int) -> None: ...
+
 class Free(Value):
     def __init__(self) -> None: ...
 
@@ -589,6 +594,11 @@ class SoftmaxKnots(Map):
     clip: float
     halved: bool
     def __init__(self, bins: int, low: float = ..., high: float = ..., floor: float = ..., rate: float = ..., clip: float = ..., halved: bool = ...) -> None: ...
+
+class Triangle(Map):
+    size_of_matrix: int
+    upper: bool
+    def __init__(self, size_of_matrix: int, upper: bool = ...) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
@@ -662,3 +672,4 @@ def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 CONVENTIONS: Any
 SPLINES: Any
+TRIANGULAR: Any

@@ -19,8 +19,8 @@ def events(rng):
 
 
 def record(config, raw, buffers, found):
-    """The record of one model: its settings, raw parameters, integer buffers, and {quantity: array}; gradients under "grad"."""
-    buffers = {name: array for name, array in buffers.items() if np.asarray(array).dtype.kind in "bi"}
+    """The record of one model: its settings, raw parameters, buffers of whole numbers, {quantity: array}; gradients as "grad"."""
+    buffers = {name: array for name, array in buffers.items() if np.all(np.asarray(array) == np.rint(array))}
     return {"config": config, "raw": raw, "buffers": buffers, **found}
 
 

@@ -1,0 +1,168 @@
+"""Values of refflow made from a library's raw parameters, and the way back from their cotangents to the raw gradients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Callable
+
+import numpy as np
+
+from refflow import Chain, Flow, Inverse, Permutation, PLULinear
+from refflow.maps.autoregressive import Autoregressive
+from refflow.maps.conditioners import Dense, MaskedDense, ReLU, Residual, Sequential
+from refflow.maps.coupling import Coupling
+from refflow.maps.densities import StandardNormal
+
+SCHEMA = "refflow/raw/1"
+
+
+@dataclass
+class Model:
+    """One recorded model: settings, raw parameters and gradients by name, buffers, and the arrays of the library's answers."""
+
+    library: str
+    name: str
+    config: dict
+    raw: dict
+    grad: dict
+    buffers: dict
+    answers: dict
+    versions: dict
+    read: set = field(default_factory=set)
+
+    def parameter(self, name):
+        """A raw parameter, each of which is read once."""
+        if name in self.read:
+            raise ValueError(f"{self.library} {self.name}: {name} is read twice")
+        self.read.add(name)
+        return self.raw[name]
+
+    def unread(self):
+        return sorted(set(self.raw) - self.read)
+
+
+def models(path) -> list[Model]:
+    """The models of a file that an exporter has written."""
+    with np.load(path) as held:
+        arrays = {name: held[name] for name in held.files}
+    meta = json.loads(bytes(arrays.pop("meta")))
+    if meta["schema"] != SCHEMA:
+        raise ValueError(f"{path}: schema {meta['schema']!r}, not {SCHEMA!r}")
+    return [model(meta, arrays, name) for name in meta["models"]]
+
+
+def model(meta, arrays, name) -> Model:
+    about = meta["models"][name]
+    parts = {kind: unpacked(arrays[f"{name}/{kind}"], shapes) for kind, shapes in about["parts"].items()}
+    answers = {key.removeprefix(f"{name}/"): array for key, array in arrays.items()
+               if key.startswith(f"{name}/") and key.removeprefix(f"{name}/") not in parts}
+    return Model(meta["library"], name, about["config"], parts["raw"], parts["grad"], parts["buffers"], answers, meta["versions"])
+
+
+def unpacked(vector, shapes):
+    ends = np.cumsum([int(np.prod(shape)) for _, shape in shapes])
+    pieces = np.split(vector, ends[:-1]) if shapes else []
+    return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes, pieces)}
+
+
+# -- values and their raw gradients -----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Loaded:
+    """A value, and `pull(params_bar)` -> {raw name: gradient}."""
+
+    value: object
+    pull: Callable
+
+
+def without_parameters(value):
+    return Loaded(value, lambda bar: {})
+
+
+def fields(make, **named):
+    """A value whose fields are raw parameters, {field: (raw name, array)}."""
+    return Loaded(make(**{key: array for key, (_, array) in named.items()}),
+                  lambda bar: {name: bar[key] for key, (name, _) in named.items()})
+
+
+def whole(make, **parts):
+    """A value whose components are loaded: {field: Loaded}."""
+    return Loaded(make(**{key: part.value for key, part in parts.items()}), lambda bar: merged(
+        part.pull(bar.get(key, {})) for key, part in parts.items()))
+
+
+def several(make, key, parts):
+    """A value with a tuple of loaded components in one field."""
+    return Loaded(make([part.value for part in parts]),
+                  lambda bar: merged(part.pull(bar.get(key, {}).get(str(i), {})) for i, part in enumerate(parts)))
+
+
+def merged(dictionaries):
+    return {name: value for dictionary in dictionaries for name, value in dictionary.items()}
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+def dense(m, prefix, transposed=False, names=("weight", "bias")):
+    """A layer by the names "prefix.weight", "prefix.bias"; `transposed` for libraries that keep (inputs, outputs)."""
+    weight, bias = (f"{prefix}{name}" for name in names)
+    W, b = m.parameter(weight), m.parameter(bias)
+    return Loaded(Dense(W.T if transposed else W, b),
+                  lambda bar: {weight: bar["W"].T if transposed else bar["W"], bias: bar["b"]})
+
+
+def masked_dense(m, prefix, mask, transposed=False, names=("weight", "bias")):
+    weight, bias = (f"{prefix}{name}" for name in names)
+    W, b = m.parameter(weight), m.parameter(bias)
+    return Loaded(MaskedDense(W.T if transposed else W, np.asarray(mask, bool), b),
+                  lambda bar: {weight: bar["W"].T if transposed else bar["W"], bias: bar["b"]})
+
+
+def sequential(*parts):
+    return several(Sequential, "layers", parts)
+
+
+def relu():
+    return without_parameters(ReLU())
+
+
+def residual(*parts):
+    return whole(Residual, inner=sequential(*parts))
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+def coupling(passes, net, family, layout="interleaved"):
+    return whole(lambda net: Coupling(np.asarray(passes, bool), net, family, layout), net=net)
+
+
+def autoregressive(net, family, layout="interleaved"):
+    return whole(lambda net: Autoregressive(net, family, layout), net=net)
+
+
+def plu(m, names, bias, convention):
+    """y = L (U + S) x + bias by a convention of triangular factors, from the raw parameters that it takes in turn."""
+    raw, shift = [m.parameter(name) for name in names], m.parameter(bias)
+    size = shift.shape[0]
+    made, pullback = convention(size).unchecked(shift.dtype).vjp(np.concatenate([np.ravel(array) for array in raw]))
+    shapes = [(name, array.shape) for name, array in zip(names, raw)]
+    return Loaded(PLULinear(order=np.arange(size), shift=shift, **made),
+                  lambda bar: {bias: bar["shift"], **unpacked(pullback(bar)[0], shapes)})
+
+
+def permutation(order):
+    """x_i = z_{order_i}."""
+    return without_parameters(Permutation(np.asarray(order, int)))
+
+
+def to_latents(stages, size):
+    """The flow whose stages lead from data to latents, in their order."""
+    chain = several(Chain, "stages", stages)
+    return Loaded(Flow(Inverse(chain.value), StandardNormal(size)), lambda bar: chain.pull(bar["bijector"]["inner"]))
+
+
+def to_data(stages, size):
+    """The flow whose stages lead from latents to data, in their order."""
+    chain = several(Chain, "stages", stages)
+    return Loaded(Flow(chain.value, StandardNormal(size)), lambda bar: chain.pull(bar["bijector"]))
