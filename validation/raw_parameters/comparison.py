@@ -2,12 +2,14 @@
 
 Units, with u = 2^-53:
     log_prob, sample     u kappa, kappa = |q| + sum |dq/d input| |input| over the event and all raw parameters
-    gradients            u times the largest sum of magnitudes over the events: of each array, or of x
+    gradients            u (T + S), for each array: T the largest sum of magnitudes over the events, S the largest spread, the
+                         derivative by relative changes of x and all raw parameters, in 12 draws of their signs
 A difference of more than FINDING units is a finding.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from .loading import Loaded, Model
 
 U = 2.0**-53
+STEP, DRAWS = 2.0**-38, 12              # of the relative changes
 FINDING = 1000.0
 
 
@@ -44,12 +47,33 @@ def compared(m: Model, load) -> list[Line]:
     lines = [of_values(m, "log_prob", m.answers["log_prob"], flow.log_prob(x), kappas(m, flow.log_prob(x), x, by_event), x)]
     if "sample" in m.answers:
         lines.append(of_samples(m, loaded))
-    lines.append(of_gradients(m, "gradient by x", {"x": m.answers["grad_x"]}, {"x": np.stack([g_x for g_x, _ in by_event])},
-                              {"x": np.abs(np.stack([g_x for g_x, _ in by_event]))}))
+    spread = spreads(m, load)
+    by_x = np.stack([g_x for g_x, _ in by_event])
+    lines.append(of_gradients(m, "gradient by x", {"x": m.answers["grad_x"]}, {"x": by_x}, {"x": np.abs(by_x)}, spread))
     terms = {name: np.stack([bars[name] for _, bars in by_event]) for name in m.raw}
     lines.append(of_gradients(m, "gradient by parameters", m.grad, {name: part.sum(0) for name, part in terms.items()},
-                              {name: np.abs(part).sum(0) for name, part in terms.items()}))
+                              {name: np.abs(part).sum(0) for name, part in terms.items()}, spread))
     return lines
+
+
+def spreads(m, load):
+    """{"x" or raw name: how far the gradient moves under relative changes of all inputs, divided by their size}."""
+    rng, found = np.random.default_rng(0), {}
+    for _ in range(DRAWS):
+        signs = {name: rng.choice((-1.0, 1.0), np.shape(array)) for name, array in ({"x": m.answers["x"]} | m.raw).items()}
+        sides = [all_gradients(m, load, {name: 1 + way * STEP * sign for name, sign in signs.items()}) for way in (1, -1)]
+        for name in signs:
+            moved = np.abs(sides[0][name] - sides[1][name]) / (2 * STEP)
+            found[name] = np.maximum(found.get(name, 0), moved)
+    return found
+
+
+def all_gradients(m, load, factors):
+    """The gradients of the sum of log_prob, with x and all raw parameters multiplied by factors."""
+    loaded = load(dataclasses.replace(m, raw={name: array * factors[name] for name, array in m.raw.items()}, read=set()))
+    log_prob, pullback = loaded.value.log_prob_vjp(m.answers["x"] * factors["x"])
+    x_bar, bars = pullback(np.ones_like(log_prob))
+    return loaded.pull(bars) | {"x": x_bar}
 
 
 def gradient(loaded: Loaded, x):
@@ -86,11 +110,11 @@ def of_samples(m, loaded):
     return of_values(m, "sample", m.answers["sample"], x, kappa, z)
 
 
-def of_gradients(m, quantity, given, values, sizes):
-    """Each array in the unit of its largest entry's sum of magnitudes."""
-    errors = {name: np.abs(given[name] - values[name]).max(initial=0) / (U * max(sizes[name].max(initial=0), np.finfo(float).tiny))
-              for name in given}
+def of_gradients(m, quantity, given, values, sizes, spread):
+    """Each array in the unit of its largest entry."""
+    unit = {name: U * max(sizes[name].max(initial=0) + spread[name].max(initial=0), np.finfo(float).tiny) for name in given}
+    errors = {name: np.abs(given[name] - values[name]).max(initial=0) / unit[name] for name in given}
     worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
     i = np.unravel_index(np.argmax(np.nan_to_num(np.abs(given[worst] - values[worst]), nan=np.inf)), given[worst].shape)
     at = {"array": worst, "entry": [int(k) for k in i], "given": float(given[worst][i]), "true": float(values[worst][i])}
-    return Line(m.library, m.name, quantity, float(errors[worst]), "u max sum|terms|", at)
+    return Line(m.library, m.name, quantity, float(errors[worst]), "u (T + S)", at)

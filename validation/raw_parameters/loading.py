@@ -156,13 +156,33 @@ def permutation(order):
     return without_parameters(Permutation(np.asarray(order, int)))
 
 
+def constant_spline(m, passes, family, names):
+    """Splines of the entries that do not pass, whose numbers are raw parameters (entries, numbers), named in turn.
+
+    They are the biases of a network without weights.
+    """
+    passes, raw = np.asarray(passes, bool), [m.parameter(name) for name in names]
+    ends = np.cumsum([array.shape[-1] for array in raw])[:-1]
+    bias = np.concatenate(raw, -1)
+    net = Dense(np.zeros((bias.size, int(passes.sum()))), bias.ravel())
+    return Loaded(Coupling(passes, net, family, "interleaved"),
+                  lambda bar: dict(zip(names, np.split(bar["net"]["b"].reshape(bias.shape), ends, -1))))
+
+
+def chain(*stages):
+    return several(Chain, "stages", stages)
+
+
+def inverted(part):
+    return Loaded(Inverse(part.value), lambda bar: part.pull(bar.get("inner", {})))
+
+
 def to_latents(stages, size):
     """The flow whose stages lead from data to latents, in their order."""
-    chain = several(Chain, "stages", stages)
-    return Loaded(Flow(Inverse(chain.value), StandardNormal(size)), lambda bar: chain.pull(bar["bijector"]["inner"]))
+    return to_data([inverted(chain(*stages))], size)
 
 
 def to_data(stages, size):
     """The flow whose stages lead from latents to data, in their order."""
-    chain = several(Chain, "stages", stages)
-    return Loaded(Flow(chain.value, StandardNormal(size)), lambda bar: chain.pull(bar["bijector"]))
+    f = chain(*stages)
+    return Loaded(Flow(f.value, StandardNormal(size)), lambda bar: f.pull(bar["bijector"]))
