@@ -50,7 +50,7 @@ def compared(m: Model, load) -> list[Line]:
     spread = spreads(m, load)
     by_x = np.stack([g_x for g_x, _ in by_event])
     lines.append(of_gradients(m, "gradient by x", {"x": m.answers["grad_x"]}, {"x": by_x}, {"x": np.abs(by_x)}, spread))
-    terms = {name: np.stack([bars[name] for _, bars in by_event]) for name in m.raw}
+    terms = {name: np.stack([bars[name] for _, bars in by_event]) for name in by_event[0][1]}
     lines.append(of_gradients(m, "gradient by parameters", m.grad, {name: part.sum(0) for name, part in terms.items()},
                               {name: np.abs(part).sum(0) for name, part in terms.items()}, spread))
     return lines
@@ -62,7 +62,7 @@ def spreads(m, load):
     for _ in range(DRAWS):
         signs = {name: rng.choice((-1.0, 1.0), np.shape(array)) for name, array in ({"x": m.answers["x"]} | m.raw).items()}
         sides = [all_gradients(m, load, {name: 1 + way * STEP * sign for name, sign in signs.items()}) for way in (1, -1)]
-        for name in signs:
+        for name in sides[0]:
             moved = np.abs(sides[0][name] - sides[1][name]) / (2 * STEP)
             found[name] = np.maximum(found.get(name, 0), moved)
     return found
@@ -85,7 +85,7 @@ def gradient(loaded: Loaded, x):
 
 def kappas(m, values, events, by_event):
     """kappa of each value, from its gradients."""
-    return np.array([abs(value) + np.abs(g_x * x).sum() + sum(np.abs(bars[name] * m.raw[name]).sum() for name in m.raw)
+    return np.array([abs(value) + np.abs(g_x * x).sum() + sum(np.abs(bar * m.raw[name]).sum() for name, bar in bars.items())
                      for value, x, (g_x, bars) in zip(values, events, by_event)])
 
 
@@ -106,12 +106,13 @@ def of_samples(m, loaded):
         for j in range(len(event)):
             z_bar, bars = pullback(np.eye(len(event))[j], np.zeros_like(log_det))
             pulled = loaded.pull({"bijector": bars, "base": {}})
-            kappa[i, j] = abs(x[i, j]) + np.abs(z_bar * event).sum() + sum(np.abs(pulled[n] * m.raw[n]).sum() for n in m.raw)
+            kappa[i, j] = abs(x[i, j]) + np.abs(z_bar * event).sum() + sum(np.abs(bar * m.raw[name]).sum() for name, bar in pulled.items())
     return of_values(m, "sample", m.answers["sample"], x, kappa, z)
 
 
 def of_gradients(m, quantity, given, values, sizes, spread):
     """Each array in the unit of its largest entry."""
+    given = {name: given[name] for name in values}
     unit = {name: U * max(sizes[name].max(initial=0) + spread[name].max(initial=0), np.finfo(float).tiny) for name in given}
     errors = {name: np.abs(given[name] - values[name]).max(initial=0) / unit[name] for name in given}
     worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)

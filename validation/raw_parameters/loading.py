@@ -38,8 +38,13 @@ class Model:
         self.read.add(name)
         return self.raw[name]
 
+    def used(self, name):
+        """Does log_prob depend on a raw parameter?"""
+        return bool(np.any(self.grad[name]))
+
     def unread(self):
-        return sorted(set(self.raw) - self.read)
+        """The raw parameters that log_prob depends on and nothing has read."""
+        return sorted(name for name in set(self.raw) - self.read if self.used(name))
 
 
 def models(path) -> list[Model]:
@@ -104,19 +109,31 @@ def merged(dictionaries):
 
 # -- networks ---------------------------------------------------------------------------------------------------------
 
-def dense(m, prefix, transposed=False, names=("weight", "bias")):
-    """A layer by the names "prefix.weight", "prefix.bias"; `transposed` for libraries that keep (inputs, outputs)."""
-    weight, bias = (f"{prefix}{name}" for name in names)
-    W, b = m.parameter(weight), m.parameter(bias)
-    return Loaded(Dense(W.T if transposed else W, b),
-                  lambda bar: {weight: bar["W"].T if transposed else bar["W"], bias: bar["b"]})
+def dense(m, prefix, **layout):
+    """A layer by the names "prefix.weight" and "prefix.bias"; `layout` as for `affine_parameters`."""
+    (W, b), pull = affine_parameters(m, prefix, **layout)
+    return Loaded(Dense(W, b), pull)
 
 
-def masked_dense(m, prefix, mask, transposed=False, names=("weight", "bias")):
+def masked_dense(m, prefix, mask, **layout):
+    (W, b), pull = affine_parameters(m, prefix, **layout)
+    return Loaded(MaskedDense(W, np.asarray(mask, bool), b), pull)
+
+
+def affine_parameters(m, prefix, rows=None, transposed=False, names=("weight", "bias")):
+    """((W, b), pull) of a layer: `rows` are the outputs in the order that refflow wants; `transposed` for a library that keeps
+    (inputs, outputs).
+    """
     weight, bias = (f"{prefix}{name}" for name in names)
     W, b = m.parameter(weight), m.parameter(bias)
-    return Loaded(MaskedDense(W.T if transposed else W, np.asarray(mask, bool), b),
-                  lambda bar: {weight: bar["W"].T if transposed else bar["W"], bias: bar["b"]})
+    rows = np.arange(b.size) if rows is None else rows
+    back = np.argsort(rows)
+
+    def pull(bar):
+        W_bar = bar["W"][back]
+        return {weight: W_bar.T if transposed else W_bar, bias: bar["b"][back].reshape(b.shape)}
+
+    return ((W.T if transposed else W)[rows], b.ravel()[rows]), pull
 
 
 def sequential(*parts):
