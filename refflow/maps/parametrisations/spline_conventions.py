@@ -77,16 +77,17 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
     """`knots` numbers for one bin more: the first is halved, and its other half is the last.
 
-    The slopes at the ends are free, and the map has kinks there.
+    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  At the ends they are free, and the map has kinks.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
-                 KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+                 KnotSlopes(CentredSoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
 
 
 def flowjax_19(knots=8, low=-1.0, high=1.0, min_width=1e-3):
-    """As in version 17 the slopes at the ends are free."""
-    return alike(SoftmaxKnots(knots + 1, low, high, min_width), KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+    """A number for each bin; slopes as in version 17."""
+    return alike(SoftmaxKnots(knots + 1, low, high, min_width),
+                 KnotSlopes(CentredSoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
 
 
 def bijx(bins=8):
