@@ -10,7 +10,7 @@ import numpy as np
 
 from refflow import Chain, Flow, Inverse, Permutation, PLULinear
 from refflow.maps.autoregressive import Autoregressive
-from refflow.maps.conditioners import Dense, MaskedDense, ReLU, Residual, Sequential
+from refflow.maps.conditioners import Dense, MaskedDense, ReLU, Residual, Sequential, TanhActivation
 from refflow.maps.coupling import Coupling
 from refflow.maps.densities import StandardNormal
 
@@ -120,20 +120,23 @@ def masked_dense(m, prefix, mask, **layout):
     return Loaded(MaskedDense(W, np.asarray(mask, bool), b), pull)
 
 
-def affine_parameters(m, prefix, rows=None, transposed=False, names=("weight", "bias")):
-    """((W, b), pull) of a layer: `rows` are the outputs in the order that refflow wants; `transposed` for a library that keeps
+def affine_parameters(m, prefix, rows=None, columns=None, transposed=False, names=("weight", "bias")):
+    """((W, b), pull) of a layer.
+
+    `rows` and `columns`: the outputs and inputs that refflow wants, in its order; `transposed` for a library that keeps
     (inputs, outputs).
     """
     weight, bias = (f"{prefix}{name}" for name in names)
     W, b = m.parameter(weight), m.parameter(bias)
-    rows = np.arange(b.size) if rows is None else rows
-    back = np.argsort(rows)
+    given = W.T if transposed else W
+    rows, columns = (np.arange(n) if chosen is None else chosen for n, chosen in zip(given.shape, (rows, columns)))
 
     def pull(bar):
-        W_bar = bar["W"][back]
-        return {weight: W_bar.T if transposed else W_bar, bias: bar["b"][back].reshape(b.shape)}
+        W_bar, b_bar = np.zeros(given.shape), np.zeros(b.size)
+        W_bar[np.ix_(rows, columns)], b_bar[rows] = bar["W"], bar["b"]
+        return {weight: W_bar.T if transposed else W_bar, bias: b_bar.reshape(b.shape)}
 
-    return ((W.T if transposed else W)[rows], b.ravel()[rows]), pull
+    return (given[np.ix_(rows, columns)], b.ravel()[rows]), pull
 
 
 def sequential(*parts):
@@ -142,6 +145,10 @@ def sequential(*parts):
 
 def relu():
     return without_parameters(ReLU())
+
+
+def tanh():
+    return without_parameters(TanhActivation())
 
 
 def residual(*parts):
