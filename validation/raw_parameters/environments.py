@@ -14,7 +14,7 @@ REQUIREMENTS = {
     "zuko": ("torch", "zuko==1.6.0"),
     "normflows": ("torch", "normflows==1.7.3"),
     "pyro": ("torch", "pyro-ppl==1.9.2"),
-    "flowjax_17": ("flowjax==17.2.1",),
+    "flowjax_17": ("flowjax==17.2.1", "jax==0.7.0", "jaxlib==0.7.0", "equinox==0.13.0"),     # it fails with a newer JAX
     "flowjax_19": ("flowjax==19.1.2",),
     "distrax": ("distrax==0.1.9",),
     "numpyro": ("numpyro==0.22.0",),
@@ -39,6 +39,6 @@ def python_of(library, cache=CACHE) -> Path:
 def exported(library, path, cache=CACHE) -> Path:
     """The file of raw parameters and answers that a library's exporter writes."""
     apart = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run([str(python_of(library, cache)), "-W", "ignore", str(EXPORTERS / f"export_{library}.py"), str(path)],
+    subprocess.run([str(python_of(library, cache)), "-W", "ignore", str(EXPORTERS / f"export_{library.split('_')[0]}.py"), str(path)],
                    check=True, env=apart | {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"})
     return Path(path)

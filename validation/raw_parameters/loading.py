@@ -165,13 +165,13 @@ def autoregressive(net, family, layout="interleaved"):
     return whole(lambda net: Autoregressive(net, family, layout), net=net)
 
 
-def plu(m, names, bias, convention):
-    """y = L (U + S) x + bias by a convention of triangular factors, from the raw parameters that it takes in turn."""
+def plu(m, names, bias, convention, order=None):
+    """y = P L (U + S) x + bias by a convention of triangular factors, from the raw parameters that it takes in turn."""
     raw, shift = [m.parameter(name) for name in names], m.parameter(bias)
     size = shift.shape[0]
     made, pullback = convention(size).unchecked(shift.dtype).vjp(np.concatenate([np.ravel(array) for array in raw]))
     shapes = [(name, array.shape) for name, array in zip(names, raw)]
-    return Loaded(PLULinear(order=np.arange(size), shift=shift, **made),
+    return Loaded(PLULinear(order=np.arange(size) if order is None else order, shift=shift, **made),
                   lambda bar: {bias: bar["shift"], **unpacked(pullback(bar)[0], shapes)})
 
 

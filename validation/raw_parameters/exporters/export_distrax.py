@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from recording import SIZE, save
 
-HIDDEN, BINS, BOUND = 4, 3, 3.0
+HIDDEN, BINS, BOUND = 2, 3, 3.0
 NUMBERS = 3 * BINS + 1
 FIRST, SECOND = np.array([True, False, False]), np.array([False, True, True])      # True: passes
 MODES = ("unconstrained", "lower_identity", "upper_identity", "identity", "circular")

@@ -13,7 +13,7 @@ from nflows.transforms import (AffineCouplingTransform, CompositeTransform, LULi
                                MaskedPiecewiseRationalQuadraticAutoregressiveTransform, Permutation,
                                PiecewiseRationalQuadraticCouplingTransform)
 
-HIDDEN, BINS = 4, 4
+HIDDEN, BINS = 4, 3
 FIRST, SECOND = [1, 0, 1], [0, 1, 0]                    # 1: transformed
 
 
