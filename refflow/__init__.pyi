@@ -631,6 +631,34 @@ class Squeezed(Bijector):
     mask: NDArray[np.bool_] | None
     def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
 
+class CubicSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    end_slopes: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike, tails: str = ...) -> None: ...
+
+class LinearRationalSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    middles: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, middles: ArrayLike, tails: str = ...) -> None: ...
+
+class LinearSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, tails: str = ...) -> None: ...
+
+class QuadraticSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    start: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, slopes: ArrayLike, start: ArrayLike, tails: str = ...) -> None: ...
+
 class RationalQuadraticSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]
