@@ -558,6 +558,12 @@ class GatedLocationScale(Map):
     order: Any
     def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
 
+class IntervalEntries(Map):
+    count: int
+    low: float
+    high: float
+    def __init__(self, count: int, low: float = ..., high: float = ...) -> None: ...
+
 class KnotSlopes(Map):
     scale: Scale
     bins: int
@@ -699,5 +705,8 @@ def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 CONVENTIONS: Any
+CUBIC_SPLINES: Any
+LINEAR_RATIONAL_SPLINES: Any
+LINEAR_SPLINES: Any
 SPLINES: Any
 TRIANGULAR: Any

@@ -113,8 +113,9 @@ def of_samples(m, loaded):
 def of_gradients(m, quantity, given, values, sizes, spread):
     """Each array in the unit of its largest entry."""
     given = {name: given[name] for name in values}
-    unit = {name: U * max(sizes[name].max(initial=0) + spread[name].max(initial=0), np.finfo(float).tiny) for name in given}
-    errors = {name: np.abs(given[name] - values[name]).max(initial=0) / unit[name] for name in given}
+    unit = {name: max(U * (sizes[name].max(initial=0) + spread[name].max(initial=0)), np.finfo(float).tiny) for name in given}
+    apart = {name: np.abs(given[name] - values[name]).max(initial=0) for name in given}
+    errors = {name: difference and difference / unit[name] for name, difference in apart.items()}       # 0 for equal ones
     worst = max(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
     i = np.unravel_index(np.argmax(np.nan_to_num(np.abs(given[worst] - values[worst]), nan=np.inf)), given[worst].shape)
     at = {"array": worst, "entry": [int(k) for k in i], "given": float(given[worst][i]), "true": float(values[worst][i])}

@@ -11,9 +11,10 @@ from nflows.flows.base import Flow
 from nflows.nn.nets import ResidualNet
 from nflows.transforms import (AffineCouplingTransform, CompositeTransform, LULinear, MaskedAffineAutoregressiveTransform,
                                MaskedPiecewiseRationalQuadraticAutoregressiveTransform, Permutation,
+                               PiecewiseCubicCouplingTransform, PiecewiseLinearCouplingTransform,
                                PiecewiseRationalQuadraticCouplingTransform)
 
-HIDDEN, BINS = 4, 3
+HIDDEN, BINS = 3, 3
 FIRST, SECOND = [1, 0, 1], [0, 1, 0]                    # 1: transformed
 
 
@@ -34,7 +35,13 @@ def order(*entries):
     return Permutation(torch.tensor(entries))
 
 
+def other_coupling(make, mask):
+    return make(mask, residual, num_bins=BINS, tails="linear", tail_bound=3.0)
+
+
 MODELS = {
+    "linear spline coupling": lambda: [other_coupling(PiecewiseLinearCouplingTransform, FIRST)],
+    "cubic spline coupling": lambda: [other_coupling(PiecewiseCubicCouplingTransform, FIRST)],
     "spline coupling": lambda: [spline_coupling(FIRST), spline_coupling(SECOND)],
     "spline autoregressive": lambda: [spline_autoregressive(), order(2, 0, 1), spline_autoregressive()],
     "affine autoregressive": lambda: [MaskedAffineAutoregressiveTransform(SIZE, HIDDEN, num_blocks=1), order(2, 1, 0),

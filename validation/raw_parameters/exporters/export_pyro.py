@@ -9,7 +9,7 @@ from pyro.nn import AutoRegressiveNN, DenseNN
 from recording import SIZE, save
 from with_torch import recorded
 
-HIDDEN, BINS, SPLIT = 4, 4, 1
+HIDDEN, BINS, SPLIT = 3, 3, 1
 REST = SIZE - SPLIT
 
 
@@ -42,6 +42,8 @@ def shift():
 MODELS = {
     "spline coupling": lambda: [spline_coupling("quadratic"), shift(), spline_coupling("quadratic", True)],
     "spline autoregressive": lambda: [spline_autoregressive("quadratic")],
+    "linear spline coupling": lambda: [spline_coupling("linear")],
+    "linear spline autoregressive": lambda: [spline_autoregressive("linear")],
     "affine autoregressive": lambda: [AffineAutoregressive(autoregressive_net([1, 1])),
                                       AffineAutoregressive(autoregressive_net([1, 1]), stable=True)],
     "affine coupling": lambda: [affine_coupling(), shift(), affine_coupling()],
@@ -64,7 +66,7 @@ def made(name):
             z = t(z)
         return z
 
-    config = {"transforms": kinds, "bins": BINS, "split": SPLIT, "order": "quadratic"}
+    config = {"transforms": kinds, "bins": BINS, "split": SPLIT, "order": "linear" if "linear" in name else "quadratic"}
     return recorded(f"pyro {name}", module, lambda x: flow().log_prob(x), to_data, config)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
-from refflow.maps.parametrisations import SPLINES, TRIANGULAR
-from refflow.maps.splines import RationalQuadraticSpline
+from refflow.maps.parametrisations import CUBIC_SPLINES, LINEAR_SPLINES, SPLINES, TRIANGULAR
+from refflow.maps.splines import CubicSpline, LinearSpline, RationalQuadraticSpline
 
 from ..loading import (autoregressive, coupling, dense, masked_dense, permutation, plu, relu, residual, sequential,
                        to_latents)
@@ -46,6 +46,16 @@ def spline_coupling(m, prefix):
     return coupling(passes(m, prefix), residual_net(m, f"{prefix}transform_net."), spline(m, m.config["hidden"]))
 
 
+def other_spline_coupling(page, convention):
+    """Cubic splines are scaled by the network's width, linear ones are not."""
+    def load(m, prefix):
+        scaled = {"hidden": m.config["hidden"]} if page is CubicSpline else {}
+        family = Family(page, convention(m.config["bins"], m.config["bound"], **scaled))
+        return coupling(passes(m, prefix), residual_net(m, f"{prefix}transform_net."), family)
+
+    return load
+
+
 def spline_autoregressive(m, prefix):
     """Its network does not say its width, so nflows 0.14 scales nothing."""
     return autoregressive(made(m, f"{prefix}autoregressive_net."), spline(m, None))
@@ -66,6 +76,8 @@ def lu_linear(m, prefix):
 
 
 TRANSFORMS = {
+    "PiecewiseLinearCouplingTransform": other_spline_coupling(LinearSpline, LINEAR_SPLINES["nflows"]),
+    "PiecewiseCubicCouplingTransform": other_spline_coupling(CubicSpline, CUBIC_SPLINES["nflows"]),
     "PiecewiseRationalQuadraticCouplingTransform": spline_coupling,
     "MaskedPiecewiseRationalQuadraticAutoregressiveTransform": spline_autoregressive,
     "MaskedAffineAutoregressiveTransform": affine_autoregressive,

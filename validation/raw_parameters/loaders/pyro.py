@@ -8,13 +8,14 @@ import numpy as np
 
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import SPLINES, GatedLocationScale
-from refflow.maps.splines import RationalQuadraticSpline
+from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES, GatedLocationScale
+from refflow.maps.splines import LinearRationalSpline, RationalQuadraticSpline
 
 from ..loading import autoregressive, chain, constant_spline, coupling, dense, masked_dense, permutation, relu, sequential, to_data
 
 ORDER = ("shift", "scale")
-NUMBERS = ("widths", "heights", "derivatives")
+NUMBERS = ("widths", "heights", "derivatives", "lambdas")
+SPLINE_ORDERS = {"quadratic": (RationalQuadraticSpline, SPLINES), "linear": (LinearRationalSpline, LINEAR_RATIONAL_SPLINES)}
 
 
 def load(m):
@@ -28,7 +29,14 @@ def splits(m):
 
 
 def spline(m):
-    return Family(RationalQuadraticSpline, SPLINES["Pyro, FlowTorch"](m.config["bins"]))
+    page, conventions = SPLINE_ORDERS[m.config["order"]]
+    return Family(page, conventions["Pyro, FlowTorch"](m.config["bins"]))
+
+
+def kinds(m):
+    """(name, count for an entry) of the numbers of a spline, in turn."""
+    bins = m.config["bins"]
+    return list(zip(NUMBERS, (bins, bins, bins - 1, bins)))[:4 if m.config["order"] == "linear" else 3]
 
 
 def by_entry(entries, counts):
@@ -48,10 +56,10 @@ def masked_net(m, prefix):
 
 def spline_coupling(m, prefix):
     """The part that passes goes through splines of its own, which the network does not see, unless `identity` says not."""
-    through, bins = splits(m), m.config["bins"]
-    rows = by_entry(int((~through).sum()), (bins, bins, bins - 1))
+    through = splits(m)
+    rows = by_entry(int((~through).sum()), [count for _, count in kinds(m)])
     part = coupling(through, dense_net(m, f"{prefix}upper_spline.nn.", rows), spline(m))
-    names = [f"{prefix}lower_spline.unnormalized_{name}" for name in NUMBERS]
+    names = [f"{prefix}lower_spline.unnormalized_{name}" for name, _ in kinds(m)]
     if not m.used(names[0]):
         return part
     return chain(part, constant_spline(m, ~through, spline(m), names))
