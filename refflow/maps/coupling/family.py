@@ -102,6 +102,10 @@ class Family(Value):
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)
 
+    def handed_on(self, fields):
+        """The fields, as the bijector gets them."""
+        return fields
+
     def at_values(self, h, ndim, channels=None):
         """(f, pullback): the unchecked bijector at h (*batch, *event, P), where `ndim` counts the axes of the event.
 
@@ -109,7 +113,7 @@ class Family(Value):
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
         fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
-        f = tree.bare(self.bijector, **fields)
+        f = tree.bare(self.bijector, **self.handed_on(fields))
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)
