@@ -60,6 +60,10 @@ ALIASES = {
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):
         "`RationalQuadraticSpline`; with `Coupling` or `Autoregressive` and a `Family` it is a neural spline flow",
+    ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
+    ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
+    ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",
+    ("PiecewiseCubicCDF", "PiecewiseCubic"): "`CubicSpline`",
     ("Simplex", "Softmax", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",
