@@ -545,6 +545,11 @@ class GlowTTSActNorm(Bijector):
     floor: float
     def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
 
+class Entries(Map):
+    scale: Value
+    count: int
+    def __init__(self, scale: Value, count: int) -> None: ...
+
 class Free(Value):
     def __init__(self) -> None: ...
 
@@ -552,6 +557,18 @@ class GatedLocationScale(Map):
     offset: float
     order: Any
     def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
+
+class IntervalEntries(Map):
+    count: int
+    low: float
+    high: float
+    def __init__(self, count: int, low: float = ..., high: float = ...) -> None: ...
+
+class KnotSlopes(Map):
+    scale: Scale
+    bins: int
+    ends: Any
+    def __init__(self, scale: Scale, bins: int, ends: Any = ...) -> None: ...
 
 class LocationScale(Map):
     scale: Scale
@@ -562,6 +579,32 @@ class PerField(Map):
     names: Any
     scales: tuple[Value, ...]
     def __init__(self, names: Any, scales: Sequence[Value]) -> None: ...
+
+class PerPart(Map):
+    names: Any
+    maps: tuple[Map, ...]
+    constants: Any
+    def __init__(self, names: Any, maps: Sequence[Map], constants: Any = ...) -> None: ...
+
+class Premultiplied(Map):
+    map: Map
+    matrix: NDArray[np.floating[Any]]
+    def __init__(self, map: Map, matrix: ArrayLike) -> None: ...
+
+class SoftmaxKnots(Map):
+    bins: int
+    low: float
+    high: float
+    floor: float
+    rate: float
+    clip: float
+    halved: bool
+    def __init__(self, bins: int, low: float = ..., high: float = ..., floor: float = ..., rate: float = ..., clip: float = ..., halved: bool = ...) -> None: ...
+
+class Triangle(Map):
+    size_of_matrix: int
+    upper: bool
+    def __init__(self, size_of_matrix: int, upper: bool = ...) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
@@ -652,8 +695,10 @@ def prenet(rng: Any, inputs: Any, hidden: Any, layers: Any = ..., kernel: Any = 
 def quantised(x: Any, levels: Any = ..., bins: Any = ..., low: Any = ..., high: Any = ...) -> Any: ...
 def realnvp(rng: Any, size: Any, hidden: Any = ..., couplings: Any = ..., activation: Any = ..., scale: Any = ..., context: Any = ..., dtype: Any = ...) -> Any: ...
 def save(value: Any, path: Any, about: Any = ..., arrays: Any = ..., replace: Any = ...) -> Any: ...
+def spline_fields(input_knots: Any, output_knots: Any, slopes: Any, tails: Any = ...) -> Any: ...
 def stack(parts: Any) -> Any: ...
 def uniform(rng: Any, shape: Any, bound: Any, dtype: Any = ...) -> Any: ...
+def users(page: Any) -> list[str]: ...
 def variational_bound_vjp(p: Any, q: Any, v: Any, rng: Any, n: Any = ..., levels: Any = ..., bins: Any = ..., low: Any = ..., high: Any = ...) -> Any: ...
 def wave_net_coupling_network(rng: Any, inputs: Any, hidden: Any, outputs: Any, layers: Any = ..., kernel: Any = ..., dilation_rate: Any = ..., context: Any = ..., dtype: Any = ...) -> Any: ...
 def with_dropout(net: Any, keeps: Any, rates: Any) -> Any: ...
@@ -661,3 +706,9 @@ def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 CONVENTIONS: Any
+CUBIC_SPLINES: Any
+LINEAR_RATIONAL_SPLINES: Any
+LINEAR_SPLINES: Any
+SPLINES: Any
+TABLES: Any
+TRIANGULAR: Any

@@ -70,7 +70,7 @@ COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 4
                        "moderate": 120},
           "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 100, "moderate": 100},
           "density": {"scalar": 400, "structured": 400, "image": 400}, "scale": {"scalar": 600, "structured": 600},
-          "parametrisation": {"structured": 400}}
+          "parametrisation": {"structured": 400, "moderate": 120}}
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
 KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
          "wide parameters": ("moderate", True), "wide": ("wide", True),

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core import Value, child, plain, tree
 from ...core.declarations import Child
-from ...core.words import handed
+from ...core.words import each, handed
 from ..elementwise import ScaledAffine, ScaledShift
 from ..parametrisations import LocationScale
 from ..parametrisations.parametrisation import Map, value
@@ -97,10 +97,14 @@ class Family(Value):
 
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):
-        fields = {key: handed(m, v) if key in map.names else v for key, v in map.definition(m, h).items()}
+        fields = {key: each(lambda v: handed(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
         if map.channels is not None:
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)
+
+    def handed_on(self, fields):
+        """The fields, as the bijector gets them."""
+        return fields
 
     def at_values(self, h, ndim, channels=None):
         """(f, pullback): the unchecked bijector at h (*batch, *event, P), where `ndim` counts the axes of the event.
@@ -109,7 +113,7 @@ class Family(Value):
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
         fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
-        f = tree.bare(self.bijector, **fields)
+        f = tree.bare(self.bijector, **self.handed_on(fields))
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)
