@@ -16,6 +16,7 @@ from ...core.words import handed
 from ..elementwise import ScaledAffine, ScaledShift
 from ..parametrisations import LocationScale
 from ..parametrisations.parametrisation import Map, value
+from .coupling import AffineForm
 
 __all__ = ["affine_family"]
 
@@ -79,6 +80,13 @@ class Family(Value):
         super()._validate()
         if self.bijector.event_ndim != (0, 0):
             raise ValueError(f"Family: bijector must be a map of scalars, {self.bijector.__name__} is not")
+
+    def affine_form(self, layout, channels=None):
+        """What the maps are if they are affine with a scale of a convention, None if they are others."""
+        if self.bijector not in (ScaledAffine, ScaledShift) or not isinstance(self.map, LocationScale):
+            return None
+        s, t = (self.map.order.index(name) for name in ("scale", "shift"))
+        return AffineForm(self.map.scale, s, t, layout, self.bijector is ScaledShift, channels, ("family", "map", "scale"))
 
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):
