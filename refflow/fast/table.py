@@ -1,8 +1,8 @@
 """The one table of tuned pages: page -> its twins.
 
-A twin of a map is a class with the same fields and `takes(map)`, which says whether it can replace that map; `tuned` exchanges
-them in a flow.  A twin of a stage is a class with `takes(stage, side)`, which says whether it can replace that stage's view, for side 1 its
-inverse, and is constructed as `twin(stage, side, path, number, space)`, a step of `likelihood`.
+A twin of a map is a class with the same fields and `takes(map)`, which says whether it can replace that map; `tuned` puts such
+twins into a flow.  A twin of a stage is a class with `takes(stage, side)`, which says whether it can replace that stage's view,
+for side 1 its inverse, and is constructed as `twin(stage, side, path, number, space)`, a step of `likelihood`.
 """
 
 from __future__ import annotations
