@@ -263,8 +263,6 @@ def test_a_masked_network_starts_as_the_identity_and_can_be_seeded():
     ({"degrees": [[1, 2, 1], [1, 3, 1]]}, r"degrees\[1\] must be 3 ints in 0 .. 2"),
     ({"activation": "up"}, "activation must be one of"),
     ({"layout": "up"}, "layout must be one of"),
-    ({"degrees": [[1, 2, 1], [2, 1, 1]], "residual": True}, "residual adds unit 1 of degree 2 to one of a lower degree in "
-                                                            "hidden layer 1, 1"),
 ])
 def test_bad_networks_are_refused(options, message):
     usual = {"rng": np.random.default_rng(0), "size": 3, "hidden": (3, 3), "outputs_per_entry": 2}

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..core import tree
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import Contextual, MaskedDense, Residual, Sequential, SkipSum
+from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDense, Residual, Sequential, SkipSum
+from ..maps.conditioners.gated_context import Gate
 from .couplings import LARGEST, TunedCoupling, is_dense, norm, own_numbers
 
 EVENTS = 1024                           # computed at a time, so that the units of a layer stay in the cache
@@ -138,6 +139,18 @@ class Joined(Units):
         self.rows[self.place[units]] = self.before.of(units)
 
 
+class WithContext(Units):
+    """Units with the numbers of a context (M, n) or (M, 1), by an operation that takes both."""
+
+    def __init__(self, operation, before, context, steps):
+        super().__init__(before.known, steps, *before.rows.shape[1:], before.rows.dtype)
+        self.operation, self.before, self.context = operation, before, context[self.order]
+
+    def compute(self, k):
+        part = self.part(k)
+        self.rows[part] = self.operation(self.before.rows[part], self.context[part])
+
+
 # -- networks as such layers ------------------------------------------------------------------------------------------
 
 def is_taken(net):
@@ -146,6 +159,8 @@ def is_taken(net):
         return net.W.ndim == 2 and net.b.ndim == 1
     if type(net) in (Sequential, Residual, SkipSum, Contextual):
         return all(is_taken(component) for component in net.components())
+    if type(net) in (AddedContext, GatedContext):
+        return is_taken(net.inner) and net.net.parameter_batch == ()
     return net.event_ndim == (0, 0) and not net.declared                # an activation without parameters
 
 
@@ -167,12 +182,25 @@ def layers_of(net, before, steps, made):
     elif type(net) is Residual:
         units = Sum([before, inner(net.inner)], steps)
     elif type(net) is Contextual:
-        made.append(Joined(before, net.context.T if net.context.ndim > 1 else net.context[:, None], steps))
+        made.append(Joined(before, columns(net.context), steps))
         return inner(net.inner, made[-1])
+    elif type(net) is AddedContext:
+        units = WithContext(np.add, inner(net.inner), columns(net.net.forward(net.context)), steps)
+    elif type(net) is GatedContext:
+        units = WithContext(gated, inner(net.inner), columns(net.net.forward(net.context)), steps)
     else:
         units = (Product if type(net) is MaskedDense else Elementwise)(net, before, steps)
     made.append(units)
     return units
+
+
+def columns(events):
+    """Events (n, M), or one event, as columns."""
+    return events.T if events.ndim > 1 else events[:, None]
+
+
+def gated(y, v):
+    return Gate(v).times(y)
 
 
 # -- the inverse ------------------------------------------------------------------------------------------------------
