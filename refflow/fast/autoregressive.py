@@ -4,8 +4,8 @@ The page runs the whole network for each level of entries.  Here a unit is compu
     r_i = max_j r_j   over the units j that unit i sees, 0 if there are none        (1)
     r = n             of an entry of level n = 1, 2, ...                            (2)
 In step k = 0, 1, ... the units with r = k are computed, layer by layer; the outputs for the entries of level k + 1 are then
-known, and so are these entries.  The units of a layer stand in the order of r: those of one step are consecutive rows, and what
-they see are rows before a certain one.  All steps together cost one pass of the network, or less.
+known, and so are these entries.  The units of a layer stand in the order of r: the units of one step are consecutive rows, and
+they see the first rows of the layer before.  All steps together cost one pass of the network, or less.
 
 The map is the one of `maps.autoregressive`; a law checks that the two agree.  Where a number may leave the range in which plain
 products of matrices hold, the page takes over.

@@ -7,21 +7,22 @@ before it.  With 1 where a unit sees another and 0 elsewhere,
     M_kv = 1   where A_k contains S_v                                               (3)
 in the first layer, between hidden layers, and in the last layer.  A context is seen by all.
 
-In an order of the entries these sets are given by degrees: the set of degree `m` holds the entries in the first `m` places,
-`A_k` those before the place of `k`.  There are `L` places, `L = D` unless several entries share one, and then
+In an order the entries stand in places `1, ..., L`; `L = D` unless several entries share a place.  A hidden unit has a degree `m`
+and sees the entries in the first `m` places; the outputs of an entry see the entries in the places before its own.  A unit of
+degree `m'` thus sees one of degree `m`, and the outputs of place `m'` see it, where
     m' >= m        in (2),   m' > m   in (3)                                        (4)
-say the same.  Degrees of the hidden units `i = 0, ..., H - 1` run from `m_0` to `L - 1`; `m_0` is 0 if the context is one of the
-inputs, and otherwise 1, or 0 if L = 1:
+Degrees of the hidden units `i = 0, ..., H - 1` run from `m_0` to `L - 1`.  `m_0` is 0 if the context is one of the inputs, and
+otherwise 1, or 0 if `L = 1`:
     m_i = m_0 + (i mod (L - m_0))                                                   "sequential"    (5)
     m_0 <= m_i < L          uniform, m_0 here the least degree in the layer before  "random"        (6)
     m_i = max(m_0, ceil((i + 1) (L - 1)/(H + 1)))                                   "equal"         (7)
     m_i = m_0 - 1 + round(1 + i (L - 1 - m_0)/(H - 1)),   halves to even            "rounded"       (8)
 
-In a graph `A_k` is any set that makes no circle.  The sets of hidden units are, in turn or at random, the distinct `A_k` that can
-see anything in the layer before.                                                   (9)
+In a graph without circles the `A_k` are any sets.  The sets of hidden units are the distinct `A_k` that see anything in the layer
+before, in turn or drawn at random.                                                 (9)
 
-Source: (4) (6) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4.  (5) is what nflows, normflows, SurVAE,
-FlowJAX and torchflows do, (7) TensorFlow Probability, (8) Pyro, NumPyro and FlowTorch, (9) zuko.
+Source: (4) (6) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4.  nflows, normflows, SurVAE, FlowJAX
+and torchflows count as in (5), TensorFlow Probability as in (7), Pyro, NumPyro and FlowTorch as in (8), zuko as in (9).
 """
 
 from __future__ import annotations
@@ -68,10 +69,11 @@ def masked_dense_network(rng, size, hidden, outputs_per_entry, order="left-to-ri
     unit that is added to it.  With "pre-activation" the first hidden layer has no activation, and each further one is a block
     h + W' act(W act(h)).  With `skip` a masked layer from the entries directly to the outputs is added.
 
-    A `context` of so many entries, which the network takes through `at(context=...)`, enters as `context_as` says: "input",
-    further inputs of degree 0, which the first entry's outputs see too; "first layer" or "every layer", by a matrix that no mask
-    hides; "added", by act(V c + d) added to the first layer, and in blocks added to their first layer, or "gated", in
-    blocks by a factor sigmoid(V c + d).
+    `context` is the number of entries of a context, which the network takes through `at(context=...)`; `context_as` says how:
+    "input", as further inputs of degree 0; "first layer" or "every layer", by a matrix that no mask hides; "added", by
+    act(V c + d) added to the first layer, and by V c + d added to the first layer of each block; "gated", by the same in the
+    first layer, and in each block by a factor sigmoid(V c + d).  Unless it is an input, or enters every layer, the outputs of
+    the first entry do not depend on it.
 
     ValueError for sizes that are not counts, an unknown word, an order that is not a permutation, a graph with a circle,
     degrees that do not fit.
@@ -169,8 +171,8 @@ class Made(NamedTuple):
         fits = (here >= before).all(1)
         if not fits.all():
             k = int(np.argmin(fits))
-            raise ValueError(f"masked_dense_network: residual adds unit {k}, which sees entries {np.flatnonzero(before[k])}, to "
-                             f"unit {k} of the next layer, which may see {np.flatnonzero(here[k])}")
+            raise ValueError(f"masked_dense_network: residual adds unit {k}, which sees entries {np.flatnonzero(before[k])}, "
+                             f"to unit {k} of the next layer, which may see {np.flatnonzero(here[k])}")
         return Residual(layers[0] if len(layers) == 1 else Sequential(layers))
 
 
@@ -260,7 +262,7 @@ def sets_of_graph(rng, degrees, hidden, A, context):
     possible = distinct if context else distinct[distinct.any(1)]
     for width in hidden:
         if not len(possible):
-            raise ValueError("masked_dense_network: no entry of the graph sees another, so that hidden units have nothing to see")
+            raise ValueError("masked_dense_network: in the graph no entry sees another, so that hidden units see nothing")
         chosen = rng.integers(0, len(possible), width) if degrees == "random" else np.arange(width) % len(possible)     # (9)
         layers.append(possible[chosen])
         possible = distinct[contains(distinct, layers[-1]).any(1)]
