@@ -119,6 +119,7 @@ HOME = {
     "AdditiveCoupling": "coupling.additive",
     "AffineCoupling": "coupling.affine",
     "Family": "coupling.family",
+    "additive_family": "coupling.family",
     "affine_family": "coupling.family",
     "Coupling": "coupling.generic",
     "MaskedInput": "coupling.masked_input",
