@@ -17,8 +17,9 @@ from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import (MaskedDense, Residual, Sequential, TanhActivation, dense_network,
                                        masked_dense_network)
 from refflow.maps.coupling import AffineCoupling, Family, additive_family, affine_family, masks
-from refflow.maps.elementwise import ExpScale, RationalQuadraticSpline, RescaledTanhExpScale, ScaledAffine, SoftplusScale
-from refflow.maps.parametrisations import Free, GatedLocationScale, PerField, nflows_spline
+from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
+from refflow.maps.splines import RationalQuadraticSpline
+from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, PerField
 from refflow.testing.gradient_laws import reversible_is_the_pages, stored_is_the_pages
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.training import Adam
@@ -28,8 +29,8 @@ from validation.points import Point
 DTYPES = (np.float32, np.float64)
 EXP = affine_family(ExpScale())
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
-SPLINE = Family(RationalQuadraticSpline, nflows_spline(3, 2.0))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
+SPLINE = Family(RationalQuadraticSpline, SPLINES["nflows"](3, 3.0))
 
 
 def net(rng, size, P=2, hidden=(4,), **options):
@@ -69,9 +70,9 @@ MAPS = {
     "with its own parameters": autoregressive(3, affine_family(RescaledTanhExpScale(0.7, 0.2))),
     "gated": autoregressive(3, Family(ScaledAffine, GatedLocationScale())),
     "additive": autoregressive(3, additive_family()),
-    "spline": autoregressive(2, SPLINE, layout="interleaved"),
     "power": autoregressive(3, POWER),
     "constrained": autoregressive(2, CONSTRAINED, layout="interleaved"),
+    "spline": autoregressive(3, SPLINE, layout="interleaved"),
     "a context": in_context(False),
     "a context by event": in_context(True),
     "weights by event": by_event,

@@ -12,8 +12,9 @@ from refflow.fast import couplings, tuned
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import MaskedDense, Sequential, masked_dense_network, masked_network
 from refflow.maps.coupling import Family, affine_family
-from refflow.maps.elementwise import ExpScale, RationalQuadraticSpline, SoftplusScale
-from refflow.maps.parametrisations import nflows_spline
+from refflow.maps.elementwise import ExpScale, SoftplusScale
+from refflow.maps.parametrisations import SPLINES
+from refflow.maps.splines import RationalQuadraticSpline
 from refflow.testing.gradient_laws import stored_is_the_pages, tuned_is_the_pages
 
 EXP = affine_family(ExpScale())
@@ -232,7 +233,7 @@ def test_more_events_than_are_computed_at_a_time(monkeypatch):
         tuned_is_the_pages(f, events(f, count=13))
 
 
-@pytest.mark.parametrize("family", [Family(RationalQuadraticSpline, nflows_spline(4, 3.0)), affine_family(SoftplusScale())],
+@pytest.mark.parametrize("family", [Family(RationalQuadraticSpline, SPLINES["nflows"](4, 3.0)), affine_family(SoftplusScale())],
                          ids=["vectors as fields", "another scale"])
 def test_any_family(family):
     made = net(np.random.default_rng(8), P=family.size, layout="interleaved")
