@@ -19,11 +19,12 @@ import numpy as np
 
 from ..core import tree
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDense, Residual, Sequential, SkipSum
+from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDense, ReLU, Residual, Sequential, SkipSum
 from ..maps.conditioners.gated_context import Gate
-from .couplings import LARGEST, TunedCoupling, is_dense, norm, own_numbers
+from ..maps.elementwise.scale import SAFE
+from .couplings import LARGEST, TunedCoupling, is_dense, is_exponential, norm, own_numbers
 
-EVENTS = 1024                           # computed at a time, so that the units of a layer stay in the cache
+EVENTS = 512                            # computed at a time, so that the units of a layer stay in the cache
 
 
 # -- the gradient -----------------------------------------------------------------------------------------------------
@@ -57,20 +58,26 @@ class TunedAutoregressive(TunedCoupling):
 # -- units in the order in which they become known --------------------------------------------------------------------
 
 class Units:
-    """The units of a layer for n events, `rows` (M, n), in the order of `known`, the r of (1)."""
+    """The units of a layer for n events, in the order of `known`, the r of (1): `rows` (M, n), above which `with_one` has a row
+    of ones.
+    """
 
     def __init__(self, known, steps, n, dtype):
         self.known, self.order = known, np.argsort(known, kind="stable")
         self.place = np.argsort(self.order)
-        self.ends = np.searchsorted(known[self.order], np.arange(steps + 1), "right")
-        self.rows = np.zeros((len(known), n), dtype)
+        ends = np.searchsorted(known[self.order], np.arange(steps + 1), "right").tolist()
+        self.parts = [slice(start, end) for start, end in zip((0, *ends), ends)]
+        self.with_one = np.empty((len(known) + 1, n), dtype)
+        self.rows, self.with_one[0] = self.with_one[1:], 1
+        self.rows[self.parts[-1]] = 0                                               # what no entry sees is not computed
 
-    def part(self, k):
-        """The rows that become known in step k."""
-        return slice(self.ends[k - 1] if k else 0, self.ends[k])
+    def compute(self, part, k):
+        """Fill in the part of the rows that becomes known in step k."""
 
-    def compute(self, k):
-        """Fill in the rows of step k."""
+    def step(self, k):
+        part = self.parts[k]
+        if part.start < part.stop:
+            self.compute(part, k)
 
     def of(self, units):
         """The rows of these units, copied."""
@@ -81,34 +88,45 @@ class Units:
         return True
 
 
+FEW = 3                                 # rows that are multiplied faster one by one
+UNITS = ("known", "order", "place", "with_one", "rows", "parts")
+
+
 class Product(Units):
-    """The units of a masked dense layer."""
+    """The units of a masked dense layer, [b W] (1, a)."""
 
     def __init__(self, layer, before, steps):
         seen = np.where(layer.connects, before.known, 0)
         super().__init__(seen.max(1, initial=0), steps, before.rows.shape[1], before.rows.dtype)     # (1)
-        self.before = before
-        self.W, self.b = layer.weights()[self.order][:, before.order], layer.b[self.order, None]
+        self.before, self.bW = before, np.empty((len(seen), seen.shape[1] + 1), before.rows.dtype)
+        self.bW[:, 0], self.bW[:, 1:] = layer.b[self.order], layer.weights().take(self.order, 0).take(before.order, 1)
 
-    def compute(self, k):
-        part, known = self.part(k), self.before.ends[k]
-        h = np.matmul(self.W[part, :known], self.before.rows[:known], out=self.rows[part])
-        h += self.b[part]
+    def compute(self, part, k):
+        known = self.before.parts[k].stop + 1
+        if part.stop - part.start <= FEW:
+            np.matmul(self.bW[part, None, :known], self.before.with_one[:known], out=self.rows[part, None])
+        else:
+            np.matmul(self.bW[part, :known], self.before.with_one[:known], out=self.rows[part])
 
     def in_range(self):
-        return norm(self.W) * norm(self.before.rows) + norm(self.b) <= LARGEST[self.rows.dtype]
+        return norm(self.bW) * norm(self.before.with_one) <= LARGEST[self.rows.dtype]
 
 
 class Elementwise(Units):
-    """An activation of units."""
+    """An activation of units; with `over` it overwrites them."""
 
-    def __init__(self, layer, before, steps):
-        super().__init__(before.known, steps, before.rows.shape[1], before.rows.dtype)
+    def __init__(self, layer, before, steps, over=False):
         self.layer, self.before = layer, before
+        if over:
+            vars(self).update({key: held for key, held in vars(before).items() if key in UNITS})
+        else:
+            super().__init__(before.known, steps, *before.rows.shape[1:], before.rows.dtype)
 
-    def compute(self, k):
-        part = self.part(k)
-        self.rows[part] = self.layer.forward(self.before.rows[part])
+    def compute(self, part, k):
+        if type(self.layer) is ReLU:
+            np.maximum(self.before.rows[part], 0, out=self.rows[part])
+        else:
+            self.rows[part] = self.layer.forward(self.before.rows[part])
 
 
 class Sum(Units):
@@ -119,8 +137,7 @@ class Sum(Units):
         super().__init__(known, steps, *terms[0].rows.shape[1:], terms[0].rows.dtype)
         self.terms = terms
 
-    def compute(self, k):
-        part = self.part(k)
+    def compute(self, part, k):
         self.rows[part] = sum(term.of(self.order[part]) for term in self.terms)
 
 
@@ -133,8 +150,8 @@ class Joined(Units):
         self.before, self.size = before, len(before.known)
         self.rows[self.place[self.size:]] = context
 
-    def compute(self, k):
-        units = self.order[self.part(k)]
+    def compute(self, part, k):
+        units = self.order[part]
         units = units[units < self.size]
         self.rows[self.place[units]] = self.before.of(units)
 
@@ -146,8 +163,7 @@ class WithContext(Units):
         super().__init__(before.known, steps, *before.rows.shape[1:], before.rows.dtype)
         self.operation, self.before, self.context = operation, before, context[self.order]
 
-    def compute(self, k):
-        part = self.part(k)
+    def compute(self, part, k):
         self.rows[part] = self.operation(self.before.rows[part], self.context[part])
 
 
@@ -170,8 +186,12 @@ def layers_of(net, before, steps, made):
         return layers_of(component, units, steps, made)
 
     if type(net) is Sequential:
-        for layer in net.layers:
-            before = inner(layer, before)
+        for layer, previous in zip(net.layers, (None, *net.layers)):
+            if type(previous) is MaskedDense and layer.event_ndim == (0, 0):
+                before = Elementwise(layer, before, steps, True)
+                made.append(before)
+            else:
+                before = inner(layer, before)
         return before
     if type(net) is SkipSum:
         terms = [inner(net.skips[0])]
@@ -220,31 +240,48 @@ class UnitByUnit(Autoregressive):
         nets = by_events(self.net, batch)
         for start in range(0, len(events), EVENTS):
             part = slice(start, start + EVENTS)
-            found[:, part] = self.solved_part(events[part], nets(part))
-        z, log_slopes = found.reshape(2, *x.shape)
-        return z, log_slopes
+            found[0, part], found[1, part] = self.solved_part(events[part], nets(part))
+        return found[0].reshape(x.shape), found[1].reshape(x.shape)
 
     def solved_part(self, x, net):
-        """(z, log-slopes) of some events; by the page where a partial sum may overflow."""
+        """(z, log-slopes) of some events; by the page where a sum may overflow on its way, or a scale."""
         steps, entries, layers = len(self.levels), self.entries(x), []
         outputs = layers_of(net, entries, steps, layers)
-        z, log_slopes, rows = np.empty_like(x), np.empty_like(x), self.rows(x.shape[-1])
+        form = self.affine_form
+        solve = (exponential if form is not None and not form.shift_first and is_exponential(form.scale) else self.by_family)
+        rows, log_slopes = self.rows(x.shape[-1]), np.empty_like(entries.rows)
+        x_rows = np.ascontiguousarray(x.T)[entries.order]
         for k, level in enumerate(self.levels):
             for units in layers:
-                units.compute(k)
-            h = np.moveaxis(outputs.of(rows[level]), -1, 0)
-            z[:, level], log_slopes[:, level] = self.map_at(h)[0].inverse_and_log_det(x[:, level])
-            entries.rows[entries.part(k + 1)] = z[:, level].T                       # (2)
-        if not all(units.in_range() for units in layers):
+                units.step(k)
+            part, h = entries.parts[k + 1], outputs.of(rows[level].T)
+            entries.rows[part], log_slopes[part] = solve(h, x_rows[part], form)     # (2)
+        if not all(units.in_range() for units in layers) or solve is exponential and not safe(log_slopes):
             return Autoregressive.solved(tree.copied(self, Autoregressive, net=net), x)
-        return z, log_slopes
+        return entries.rows[entries.place].T, log_slopes[entries.place].T
+
+    def by_family(self, h, x, form):
+        """Entries (m, n) and their log-slopes from outputs (P, m, n), by the page of the family."""
+        z, log_slopes = self.map_at(h.T)[0].inverse_and_log_det(x.T)
+        return z.T, log_slopes.T
 
     def entries(self, x):
-        """The entries of events, none of which is known."""
+        """The entries of events, which are not known yet."""
         known = np.empty(x.shape[-1], int)
         for k, level in enumerate(self.levels):
             known[level] = k + 1                                                    # (2)
         return Units(known, len(self.levels), len(x), x.dtype)
+
+
+def exponential(h, x, form):
+    """The same for x = exp(s) z + t."""
+    w = -h[form.s]
+    return (x - h[form.t]) * np.exp(w), w
+
+
+def safe(log_slopes):
+    """Are all scales exp(s) so far inside the floats that plain products keep their digits?"""
+    return max(log_slopes.max(initial=0), -log_slopes.min(initial=0)) <= SAFE[log_slopes.dtype]
 
 
 def by_events(net, batch):
