@@ -305,7 +305,7 @@ class Passed:
 
 
 class EntryPullback:
-    """The cotangents `a` of the units of entry d at a given x, where those of later entries are known."""
+    """The cotangents `a` of the units of entry d at a given x, where the cotangents of later entries are known."""
 
     def __init__(self, page, layers, shares, a, d):
         self.page, self.rows = page, [slice(d * share.shape[-1], (d + 1) * share.shape[-1]) for share in shares]
