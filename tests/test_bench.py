@@ -11,7 +11,7 @@ import pytest
 from refflow.core.tree import flatten
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import alignment, glow, memory, realnvp
+from validation.bench import alignment, glow, maf, memory, realnvp
 from validation.bench.rounds import environment, machine, table, timed
 
 
@@ -45,6 +45,15 @@ def test_torch_agrees(size):
 def test_jax_agrees(size):
     pytest.importorskip("jax")
     agree(realnvp.refflow_step(size, 1), realnvp.jax_step(size, 1), 1e-9)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "refflow page"])
+def test_maf_agrees(library):
+    """At one size, since compiling a loop takes long."""
+    pytest.importorskip(library.split()[0])
+    (one, samples), (other, others) = maf.WORK["refflow"](6), maf.WORK[library](6)
+    agree(one, other, 1e-9)
+    np.testing.assert_allclose(samples(), np.asarray(others()), rtol=1e-9)
 
 
 def test_glow_agrees():

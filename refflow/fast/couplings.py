@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..maps.conditioners import Dense, ReLU, Sequential
+from ..maps.conditioners import Dense, MaskedDense, ReLU, Sequential
 from ..maps.densities.entries import HALF_LOG_2_PI
 from ..core.tree import flatten
 from ..maps.elementwise import ExpScale
@@ -68,9 +68,9 @@ class Workspace:
             self.arrays[name] = make()
         return self.arrays[name]
 
-    def layers(self, slot, form, n, dtype):
-        """`Layers` of this slot, with the cotangents that the layers of all slots share."""
-        return self.columns((slot, form), n, dtype, lambda: Layers(form, n, dtype, self.cotangents(form, n, dtype)))
+    def layers(self, slot, form, n, dtype, kind):
+        """The layers of this slot, with the cotangents that the layers of all slots share."""
+        return self.columns((slot, form), n, dtype, lambda: kind(form, n, dtype, self.cotangents(form, n, dtype)))
 
     def cotangents(self, form, n, dtype):
         return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
@@ -129,7 +129,8 @@ class Operations(list):
 class Form(NamedTuple):
     """The sizes of a network's input and layers, and where s and t stand in its output, s unless the coupling is additive.
 
-    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?
+    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?  Masked layers have blocks, see
+    `autoregressive`.
     """
 
     sizes: tuple
@@ -138,6 +139,8 @@ class Form(NamedTuple):
     plain: bool
     halves: bool
     scale_first: bool
+    row_blocks: tuple = ()
+    column_blocks: tuple = ()
 
     def pieces(self, h):
         """(s, t): rows of h."""
@@ -157,7 +160,7 @@ class Columns:
 
     def __init__(self, form, n, dtype):
         self.n, self.dtype = n, dtype
-        block = products.column_block(n, dtype)
+        block = n if form.row_blocks else products.column_block(n, dtype)
         self.width = -(-n // block) * block
         more = 0 if self.width * dtype.itemsize % 4096 else products.LINE // dtype.itemsize
         self.padded = [products.zeros(M + 1, self.width + more, dtype) for M in form.sizes]
@@ -195,26 +198,34 @@ class Layers(Columns):
     def noted_forward(self, form):
         """For each layer h = [W b] (a, 1), in blocks of events, and max(h, 0) over it, or else another activation."""
         forward = Operations()
-        leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
+        self.leaving = leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
                    for array, activated in zip(self.padded[1:], form.activated)]
         self.before = [array[:, :self.n] for array in leaving]
         zeros = np.zeros(self.padded[0].shape[1], self.dtype)
-        for i, (Wb, a, h) in enumerate(zip(self.matrices, self.in_blocks(self.padded), self.in_blocks(leaving))):
-            forward(np.matmul, Wb, a, out=h)
+        for i in range(len(leaving)):
+            for Wb, a, h in self.products(i, form):
+                forward(np.matmul, Wb, a, out=h)
             if form.activated[i]:
                 forward(self.activate, i)
             elif i < len(leaving) - 1:
                 forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a scalar
         return forward
 
-    def noted_pullback(self, i, form):
-        bars, (M, N) = self.bars, self.row_blocks[i]
-        activation, g = Operations(), bars.padded[i + 1]
+    def products(self, i, form):
+        """(factor, factor, product) of the matrix products of a layer."""
+        return [(self.matrices[i], self.in_blocks(self.padded)[i], self.in_blocks(self.leaving)[i])]
+
+    def noted_activation(self, i, form):
+        activation, bars, g = Operations(), self.bars, self.bars.padded[i + 1]
         if form.activated[i]:
             activation(self.pull_activation, i)
         elif i < len(self.matrices) - 1:
             activation(np.greater, self.padded[i + 1], 0, out=bars.positive[i])
             activation(np.multiply, g, bars.positive[i], out=g)
+        return activation
+
+    def noted_pullback(self, i, form):
+        bars, (M, N), activation = self.bars, self.row_blocks[i], self.noted_activation(i, form)
         entering = functools.partial(np.matmul, self.matrices[i][:, :-1].T, bars.leaving[i], out=bars.entering[i])
         W_factors = products.left(bars.values[i + 1], M), products.right(self.values[i], N)
         return LayerPullback(activation, W_factors, (bars.values[i + 1], bars.ones), entering)
@@ -271,15 +282,19 @@ class Cotangents(Columns):
         self.entering, self.leaving = self.in_blocks(arrays), self.in_blocks(arrays[1:])
         self.positive = [np.zeros(array.shape, bool) for array in self.padded[1:]]
         self.ones = np.ones(n, dtype)
+        if form.row_blocks:
+            shapes = [(M, N + 1) for N, M in itertools.pairwise(form.sizes)]
+            self.flat = [np.zeros(M * N + 1, dtype) for M, N in shapes]
+            self.matrices = [flat[:-1].reshape(shape) for flat, shape in zip(self.flat, shapes)]
 
 
-def is_dense(net):
-    """Does a network's view consist of dense layers with activations between them?"""
+def is_dense(net, kind=Dense):
+    """Does a network's view consist of dense layers, or masked ones, with activations between them?"""
     if type(net) is not Sequential:
         return False
     dense, between = net.layers[0::2], net.layers[1::2]
     return (len(dense) == len(between) + 1
-            and all(type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
+            and all(type(layer) is kind and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
             and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
 
 
@@ -366,8 +381,9 @@ class TunedDense:
 
     def __init__(self, layer, after, path):
         self.activation = None if type(after) is ReLU else after
-        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
-        self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
+        self.W = layer.weights() if type(layer) is MaskedDense else layer.W
+        self.b, self.W_path, self.b_path = layer.b, f"{path}.W", f"{path}.b"
+        self.growth = 1 + math.hypot(scipy.linalg.norm(self.W.ravel()), scipy.linalg.norm(layer.b))
 
 
 def growths(layers):
@@ -385,6 +401,8 @@ class TunedCoupling:
     Side 0 applies the map, side 1 its inverse.
     """
 
+    whole, kind = False, Layers             # are the parts a and b both the whole event?  what holds its layers
+
     @staticmethod
     def takes(stage, side):
         """Is it affine, of vectors, scaled before it is shifted, with a dense network?"""
@@ -394,18 +412,28 @@ class TunedCoupling:
 
     def __init__(self, stage, side, path, number, space):
         self.side, self.path, self.number, self.space = side, path, number, space
-        self.a, self.b = stage.split.a[1], stage.split.b[1]
+        self.a, self.b = self.parts(stage)
         self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
-        between = [*stage.net.layers[1::2], None]
-        self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
-                      for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
+        self.dense = self.layers_of(stage, f"{path}.net.layers")
         self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
         affine = stage.affine_form
         self.scale, self.scale_path = affine.scale, ".".join((path, *affine.path))
-        self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
-                         tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
-                         is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
+        self.form = self.form_of(affine)
+
+    def parts(self, stage):
+        """Where the parts a and b stand in an event."""
+        return stage.split.a[1], stage.split.b[1]
+
+    def layers_of(self, stage, path):
+        net = stage.net.layers
+        return [TunedDense(layer, after, f"{path}.{2 * i}")
+                for i, (layer, after) in enumerate(zip(net[0::2], [*net[1::2], None]))]
+
+    def form_of(self, affine):
+        return Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
+                    tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
+                    is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
@@ -443,9 +471,9 @@ class TunedCoupling:
     def layers(self, slot, n, dtype):
         """The `Layers` of a slot; the last ones of this coupling's own slot are remembered."""
         if not slot:
-            return self.space.layers(0, self.form, n, dtype)
+            return self.space.layers(0, self.form, n, dtype, self.kind)
         if self.last is None or self.last.n != n or self.last.dtype != dtype:
-            self.last = self.space.layers(slot, self.form, n, dtype)
+            self.last = self.space.layers(slot, self.form, n, dtype, self.kind)
         return self.last
 
     def bind(self, held, event, side, slot):
@@ -459,7 +487,8 @@ class TunedCoupling:
         held.event = event if slot and event.flags.f_contiguous else None       # other arrays do not come again
         held.after, held.move = new.T, Operations()
         held.enter = functools.partial(np.copyto, held.values[0], a)
-        held.move(operator.setitem, new, self.a, a)
+        if not self.whole:
+            held.move(operator.setitem, new, self.a, a)
         self.note_move(held, side)
         if not self.is_view:
             held.move(operator.setitem, new, self.b, held.new_b)

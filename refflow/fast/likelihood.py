@@ -40,7 +40,7 @@ from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
 from .couplings import Unusual, Workspace
-from .table import tuned_base, twin
+from .table import tuned, tuned_base, twin
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -70,6 +70,15 @@ class Sums:
     def add_all(self, prefix, bars):
         for path, bar in flatten(bars):
             self.add(".".join((prefix, *path) if prefix else path), bar)
+
+    def add_taken(self, path, flat, index):
+        """Add the entries of a flat array at these places."""
+        path = self.first_place.get(path, path)
+        if path in self.begun:
+            self.views[path] += flat.take(index)
+        else:
+            self.begun.add(path)
+            flat.take(index, out=self.views[path], mode="clip")                     # without a copy, as `index` is in range
 
     def add_product(self, path, g, a):
         """Add g @ a, or the blocks of a matrix (2) of `products`."""
@@ -277,7 +286,7 @@ def as_step(path, stage, side, space, numbers):
     if side == 0 and type(stage) is FactorOut:
         return FactorStep(stage, Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers))
     number, found = next(numbers), twin(stage, side)
-    return Step(stage, side, path) if found is None else found(stage, side, path, number, space)
+    return Step(tuned(stage), side, path) if found is None else found(stage, side, path, number, space)
 
 
 def weighted(event):
