@@ -2,10 +2,12 @@ r"""Heavy tails by Lambert's W (Goerg's h), `R -> R`.
 
 With `delta = tailweight >= 0`, and 0 the identity,
     x = z exp(b/2),   b = delta z^2                                                 (1)
-      = z h^2,        h = exp(b/4)                                                  (2)
-    dx/dz = (1 + b) h^2                                                             (3)
+      = z h i,        h = exp(b/2),   i = 1          for b <  1
+                      h = exp(b/4),   i = h          for b >= 1                     (2)
+    dx/dz = (1 + b) h i                                                             (3)
     log|dx/dz| = log(1 + b) + b/2                                                   (4)
-`h^2` may overflow where its product with a small `z` or a small cotangent does not: each is multiplied between the two `h`.
+A large `h i` may overflow where its product with a small `z` or a small cotangent does not: each is multiplied between the two.
+For `b < 1`, two exponentials would round twice.  Where `b` overflows, `b/2` may not, and the logarithm is lost beside it.
 
 Inverse.  The square of (1), times `delta`, is an equation for `b`, whose solution is Lambert's function `W`:
     b exp(b) = y,   y = delta x^2,   b = W(y)                                       (5)
@@ -28,12 +30,13 @@ and this `y`, even a subnormal one, is 0 next to 1.
     log|dz/dx| = -log(1 + b) - b/2                                                  (13)
 
 Reverse rule, from (1) and (4), with `l_bar = log_det_bar` and the derivative `1/2 + 1/(1 + b)` of (4) with respect to `b`:
-    z_bar = x_bar (1 + b) h^2 + 2 l_bar delta z c,   c = 1/2 + 1/(1 + b)            (14)
-    delta_bar = x_bar z^3 h^2/2 + l_bar z^2 c                                       (15)
+    z_bar = x_bar (1 + b) h i + 2 l_bar delta z c,   c = 1/2 + 1/(1 + b)            (14)
+    delta_bar = x_bar z^3 h i/2 + l_bar z^2 c                                       (15)
 and for the inverse map, whose `z` has the derivative `-(z^3/2)/(1 + b)` with respect to `delta`,
     x_bar = (z_bar - 2 l_bar delta z c) dz/dx                                       (16)
     delta_bar = -z^2 (z_bar z/2 + l_bar c)/(1 + b)                                  (17)
-`z^2` may underflow where its product with a cotangent does not, so `z` multiplies it twice.
+`z^2` may underflow where its product with a cotangent does not, so `z` multiplies it twice.  Where the first term of (14) or
+(15) overflows, it outweighs the second, since `h i` is then far larger than every power of `z`.
 
 Source: Goerg, The Lambert Way to Gaussianize heavy-tailed data, arXiv:1010.2265; Fritsch, Shafer & Crowley, Communications of
 the ACM 16 (1973); Iacono & Boyd, Advances in Computational Mathematics 43 (2017).
@@ -44,6 +47,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, real
+from ...core.arithmetic import times
 from ...core.sets import nonnegative
 
 
@@ -61,20 +65,20 @@ class LambertWTail(Bijector):
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        h = np.exp(self.b(z) / 4)
-        return z * h * h                                                            # (2)
+        h, i = growth(self.b(z))
+        return z * h * i                                                            # (2)
 
     def b(self, z):
         return self.tailweight * z * z                                              # (1)
 
     def log_det(self, z):
-        b = self.b(z)
-        return np.log1p(b) + b / 2                                                  # (4)
+        b, half = self.b(z), self.tailweight / 2 * z * z
+        return np.where(np.isinf(b), half, np.log1p(b) + half)                      # (4)
 
     def slope(self, z):
         b = self.b(z)
-        h = np.exp(b / 4)
-        return (1 + b) * h * h                                                      # (3)
+        h, i = growth(b)
+        return (1 + b) * h * i                                                      # (3)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
@@ -106,21 +110,21 @@ class LambertWTail(Bijector):
 
     def vjp(self, z):
         b = self.b(z)
-        h, c = np.exp(b / 4), 0.5 + 1 / (1 + b)                                     # (14)
+        (h, i), c = growth(b), 0.5 + 1 / (1 + b)                                    # (14)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = x_bar * h * (1 + b) * h + 2 * log_det_bar * (self.tailweight * z) * c           # (14)
-            delta_bar = x_bar * z * z * z / 2 * h * h + log_det_bar * z * z * c     # (15)
+            z_bar = outweighing(times(x_bar, h, 1 + b, i), 2 * log_det_bar * self.tailweight * z * c)           # (14)
+            delta_bar = outweighing(times(x_bar, z, z, z / 2, h, i), log_det_bar * z * z * c)       # (15)
             return z_bar, {"tailweight": delta_bar}
 
-        return (z * h * h, np.log1p(b) + b / 2), pullback
+        return (z * h * i, self.log_det(z)), pullback                               # (2)
 
     def inverse_vjp(self, x):
         b = self.inverse_b(x)
         z, c = self.origin(x, b), 0.5 + 1 / (1 + b)                                 # (14)
 
         def pullback(z_bar, log_det_bar):
-            u = (z_bar - 2 * log_det_bar * (self.tailweight * z) * c) / (1 + b)     # (12) (16)
+            u = (z_bar - 2 * log_det_bar * self.tailweight * z * c) / (1 + b)       # (12) (16)
             x_bar = np.where(b < 1, u * np.exp(-b / 2), u * z / x)                  # (12)
             delta_bar = -(z_bar * z / 2 + log_det_bar * c) / (1 + b) * z * z        # (17)
             return x_bar, {"tailweight": delta_bar}
@@ -139,3 +143,14 @@ class LambertWTail(Bijector):
         case("Switch", "(6) and (7) meet at y = exp(1)", x=[1.648721270700128, 1.6487212707001282, 1.65], tailweight=1.0),
         case("Half", "(11) begins", x=[2.0**-27, 2.0**-27 * (1 - 2.0**-53)], tailweight=1.0),
     )
+
+
+def growth(b):
+    """h and i, with h i = exp(b/2)."""
+    i = np.where(b < 1, 1, np.exp(b / 4))                                           # (2)
+    return np.where(b < 1, np.exp(b / 2), i), i                                     # (2)
+
+
+def outweighing(a, b):
+    """a + b; a where it is infinite, even if b has the other sign."""
+    return np.where(np.isinf(a), a, a + b)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
+from ...core.arithmetic import times
 
 
 @bijector(source="arXiv:2402.16408", domain=real, codomain=real, increasing=True)
@@ -47,6 +48,14 @@ class LOFT(Bijector):
         if z < -threshold:
             return -(threshold + m.log1p(-z - threshold))                           # (1) (2)
         return z
+
+    @staticmethod
+    def inverse_definition(m, x, threshold):
+        if x > threshold:
+            return threshold + m.expm1(x - threshold)                               # (5) (6)
+        if x < -threshold:
+            return -(threshold + m.expm1(-x - threshold))                           # (5) (6)
+        return x
 
     def breaks(self):
         """-threshold and threshold, where the second derivative jumps; the derivative there is the identity's."""
@@ -88,7 +97,7 @@ class LOFT(Bijector):
         h, side = np.exp(a / 2), np.where(a > 0, np.sign(x), 0)                     # (12)
 
         def pullback(z_bar, log_det_bar):
-            through = z_bar * h * h                                                 # (12)
+            through = times(z_bar, h, h)                                            # (12)
             grown = np.where(a < 1, z_bar * np.expm1(np.minimum(a, 1)), through - z_bar)
             return through + side * log_det_bar, {"threshold": -side * grown - np.abs(side) * log_det_bar}      # (10) (11)
 
