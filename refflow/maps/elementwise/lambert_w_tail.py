@@ -113,7 +113,7 @@ class LambertWTail(Bijector):
         (h, i), c = growth(b), 0.5 + 1 / (1 + b)                                    # (14)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = outweighing(times(x_bar, h, 1 + b, i), 2 * log_det_bar * self.tailweight * z * c)           # (14)
+            z_bar = outweighing(times(x_bar, h, 1 + b, i), log_det_bar * (2 * c) * self.tailweight * z)           # (14)
             delta_bar = outweighing(times(x_bar, z, z, z / 2, h, i), log_det_bar * z * z * c)       # (15)
             return z_bar, {"tailweight": delta_bar}
 
@@ -124,7 +124,7 @@ class LambertWTail(Bijector):
         z, c = self.origin(x, b), 0.5 + 1 / (1 + b)                                 # (14)
 
         def pullback(z_bar, log_det_bar):
-            u = (z_bar - 2 * log_det_bar * self.tailweight * z * c) / (1 + b)       # (12) (16)
+            u = (z_bar - log_det_bar * (2 * c) * self.tailweight * z) / (1 + b)       # (12) (16)
             x_bar = np.where(b < 1, u * np.exp(-b / 2), u * z / x)                  # (12)
             delta_bar = -(z_bar * z / 2 + log_det_bar * c) / (1 + b) * z * z        # (17)
             return x_bar, {"tailweight": delta_bar}

@@ -87,7 +87,7 @@ class DeepSigmoid(Bijector):
 
         j, d, u = RootProblem(flat, a, -c / a, offsets, excess).solved()
         zero = np.take_along_axis(-c / a, j[:, None], -1)[:, 0]
-        return (d + zero).reshape(x.shape), SigmoidMixture(*(v.reshape(*x.shape, -1) for v in (w, a, u)))          # (3)
+        return (d + zero).reshape(x.shape), SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, a, u)))          # (3)
 
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)

@@ -2,7 +2,7 @@ r"""Gaussianisation by a mixture, `R -> R`: the normal quantile of a mean of nor
 
 With rates `a_k > 0` and biases `c_k`,
     x = Phi^-1(sum_k Phi(u_k) / K),   u_k = a_k z + c_k                             (1)
-`mixture` says how cotangents follow from those of `u_k`, and how the root is found.  The arguments around the zero of `u_j` are
+`mixture` says how cotangents follow from `u_k_bar`, and how the root is found.  The arguments around the zero of `u_j` are
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (2)
     z = d - c_j/a_j                                                                 (3)
 and `u_k = 0` at `z = -c_k/a_k`.
@@ -108,7 +108,7 @@ class Gaussianization(Bijector):
 
         j, d, u = RootProblem(flat, a, -c / a, offsets, excess).solved()
         zero = np.take_along_axis(-c / a, j[:, None], -1)[:, 0]
-        return (d + zero).reshape(x.shape), ProbitOfMean(*(v.reshape(*x.shape, -1) for v in (a, u)))        # (3)
+        return (d + zero).reshape(x.shape), ProbitOfMean(*(v.reshape(x.shape + v.shape[-1:]) for v in (a, u)))        # (3)
 
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)

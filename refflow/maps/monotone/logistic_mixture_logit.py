@@ -86,7 +86,7 @@ class LogisticMixtureLogit(Bijector):
 
         j, d, u = RootProblem(flat, 1 / scale, loc, offsets, excess).solved()       # (2)
         z = np.take_along_axis(loc, j[:, None], -1)[:, 0] + d                       # (3)
-        return z.reshape(x.shape), SigmoidMixture(*(v.reshape(*x.shape, -1) for v in (w, 1 / scale, u)))
+        return z.reshape(x.shape), SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u)))
 
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)

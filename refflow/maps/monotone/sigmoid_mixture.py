@@ -20,10 +20,10 @@ give the derivative of the log-det with respect to `u_k`:
 (9) is without the parts due to `k` alone, which cancel: with one component, the log-det is constant.  The derivatives of `x` and
 of the log-det with respect to `w_k`, with `S(u_k) - S(u_i)` from both tails, are
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
-        = sum_i s w_i p_+ n_- (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (10)
+        = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (10)
     Y_k = (r_k - pi_k)/w_k + X_k P/W       for P <= Q
         = (r_k - rho_k)/w_k - X_k Q/W      elsewhere                                (11)
-where the larger of `u_k` and `u_i` has the index +, and `r_k - pi_k` is a sum as in (9).
+where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other, and `r_k - pi_k` is a sum as in (9).
     w_k_bar = x_bar X_k + l_bar Y_k                                                 (12)
 and the inverse map has it with `-x_bar` and `-l_bar`, where `x_bar` is its result.
 """
