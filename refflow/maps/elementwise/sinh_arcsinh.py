@@ -9,8 +9,8 @@ they are `sinh v = s t E(2|v|) exp|v|` and `sinh(A t) = A t E(2 A t) exp(A t)`, 
     x = X h i,   X = (2 s/A) E(2|v|)/E(2 A t),   h i = exp(D),   D = (|s| - A) t    (4)
     dx/dz = m t cosh v / cosh w = N h i / cosh w,   w = arsinh z,
     N = (1 + exp(-2|v|))/(A E(2 A t))                                               (5)
-`i` is 1 for `|D| <= 40`, and beyond it `h = i`: a large exponential may overflow where its product does not, so the other factors
-stand between the two.  `cosh w = sqrt(1 + z^2)` is divided by likewise, as a whole or by its root twice.
+`i` is 1 for `|D| <= 40`, and beyond it `h = i`: a large exponential may overflow where its product does not, so the other
+factors stand between the two.  `cosh w = sqrt(1 + z^2)` is divided by likewise, as a whole or by its root twice.
 
 The log-det is the logarithm of (5),
     log|dx/dz| = D - log cosh w + log N                                             (6)
@@ -50,13 +50,15 @@ whose two terms `A coth(A t)` and `s coth v` are nearly the same when `t` is sma
     z_bar = x_bar N h i/cosh w + l_bar (t tanh v - tanh w)/cosh w                   (26)
     k_bar = x_bar N h i + l_bar t tanh v                                            (27)
     t_bar = x_bar x (phi(v) - phi(A t))/t + l_bar (v tanh v - phi(A t))/t           (28)
+where, for a large `A t`, the `D` of (4) has the digits of the difference of two large numbers:
+    phi(v) - phi(A t) = D + f(v) - f(A t),   v tanh v - phi(v) = 1 - 2 v/sinh(2 v)      for |v|, A t >= 1   (29)
 and for the inverse map, with the derivative `R` of `T` with respect to `t`,
-    R = (tanh v/t) (phi(A t) - phi(v))/t,   rho = tanh v = y/sqrt(1 + y^2)          (29)
-    x_bar = z_bar dz/dx + l_bar (tanh p - t rho)/(t sqrt(x^2 + m^2))                (30)
-    k_bar = -z_bar cosh p - l_bar tanh p                                            (31)
-    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar (phi(A t)/(1 + y^2) - rho^2)/t  (32)
+    R = (tanh v/t) (phi(A t) - phi(v))/t,   rho = tanh v = y/sqrt(1 + y^2)          (30)
+    x_bar = z_bar dz/dx + l_bar (tanh p - t rho)/(t sqrt(x^2 + m^2))                (31)
+    k_bar = -z_bar cosh p - l_bar tanh p                                            (32)
+    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar (phi(A t)/(1 + y^2) - rho^2)/t  (33)
 where (18) gives the difference without cancellation, since `A t` may be large and `delta` small:
-    phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (33)
+    phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (34)
 
 Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.
 """
@@ -85,6 +87,11 @@ class SinhArcsinh(Bijector):
     def definition(m, z, skewness, tailweight):
         v = (m.asinh(z) + skewness) * tailweight                                    # (1)
         return 2 * m.sinh(v) / m.sinh(m.asinh(2) * tailweight)                      # (1) (2)
+
+    @staticmethod
+    def inverse_definition(m, x, skewness, tailweight):
+        y = x * m.sinh(m.asinh(2) * tailweight) / 2                                 # (15)
+        return m.sinh(m.asinh(y) / tailweight - skewness)                           # (16)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -168,13 +175,15 @@ class SinhArcsinh(Bijector):
     def vjp(self, z):
         t, w, letters = self.tailweight, np.hypot(1, z), self.letters_at(z)
         s, v, X, h, i, N_h, D = letters
-        steep, tanh, phi_A = self.steep(z, letters), np.tanh(v), phi(A * t)
+        steep, tanh, far = self.steep(z, letters), np.tanh(v), (np.abs(v) >= 1) & (A * t >= 1)
+        rise = np.where(far, D + f(v) - f(A * t), phi(v) - phi(A * t))              # (29)
+        bend = np.where(far, rise + 1 - 2 * v / np.sinh(2 * v), v * tanh - phi(A * t))          # (29)
 
         def pullback(x_bar, log_det_bar):
             z_bar = steep(x_bar) + log_det_bar * (t * tanh - z / w) / w             # (26)
             k_bar = times(x_bar, N_h, i) + log_det_bar * t * tanh                      # (27)
-            grown = times(x_bar, (phi(v) - phi_A) / t, h, X, i)
-            t_bar = grown + log_det_bar * (v * tanh - phi_A) / t                    # (28)
+            grown = times(x_bar, rise / t, h, X, i)
+            t_bar = grown + log_det_bar * bend / t                    # (28)
             return z_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return (X * h * i, self.log_slope(np.arcsinh(z), s, D)), pullback           # (4)
@@ -185,15 +194,15 @@ class SinhArcsinh(Bijector):
         M, C = self.scales(x, y)
         p, v, phi_A = T - self.skewness, T * t, phi(A * t)                          # (16)
         g, H = np.exp(np.abs(p) / 2), (1 + np.exp(-2 * np.abs(p))) / 2              # (20)
-        tanh, rho = np.tanh(p), np.copysign(1 / np.hypot(1, 1 / y), y)              # (29)
-        less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (33)
-        R = T * np.where(v == 0, 1, rho / v) * less / t                             # (29)
+        tanh, rho = np.tanh(p), np.copysign(1 / np.hypot(1, 1 / y), y)              # (30)
+        less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (34)
+        R = T * np.where(v == 0, 1, rho / v) * less / t                             # (30)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = times(z_bar, g * C, H * M, g * C) + times(log_det_bar * (tanh - t * rho), C, M, C)    # (20) (30)
-            k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                         # (31)
+            x_bar = times(z_bar, g * C, H * M, g * C) + times(log_det_bar * (tanh - t * rho), C, M, C)    # (20) (31)
+            k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                         # (32)
             bent = log_det_bar * (phi_A / (1 + y * y) - rho * rho) / t
-            t_bar = times(z_bar, R, g, H, g) + times(log_det_bar, R, tanh) + bent           # (32)
+            t_bar = times(z_bar, R, g, H, g) + times(log_det_bar, R, tanh) + bent           # (33)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return self.inverse_and_log_det(x), pullback
@@ -208,7 +217,8 @@ class SinhArcsinh(Bijector):
         case("Steep", "the hyperbolic sines overflow in turn", z=[1.9, 2.5, -1e-3], x=[1e-290, 1e290, -3.0], skewness=0.0,
              tailweight=1000.0),
         case("SlopeOnly", "h^2 overflows, dx/dz does not", z=[2.0**1000], x=[2.0**1000], skewness=0.0, tailweight=1.5),
-        case("Skewed", "arsinh z and the skewness cancel", z=[-30.0, -np.sinh(4.0)], x=[1e-9, 0.5], skewness=4.0, tailweight=0.5),
+        case("Skewed", "arsinh z and the skewness cancel", z=[-30.0, -np.sinh(4.0)], x=[1e-9, 0.5], skewness=4.0,
+             tailweight=0.5),
         case("Zero", "both sines are 0 together", z=[0.0], x=[0.0], skewness=0.0, tailweight=2.5),
     )
 
