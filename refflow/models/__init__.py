@@ -1,28 +1,43 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
-line.  A builder may take `hidden`, the widths of the hidden layers, and `couplings`, their number.
+line.  A builder may take `hidden`, the widths of the hidden layers, `couplings` or `layers`, their number, and `context`, the
+number of entries of a context.
 """
 
 from .all_in_one import all_in_one
 from .gaussian import gaussian
 from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
+from .iaf import iaf
+from .maf import maf
 from .nice import nice
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
+    return nice(rng, D, one_width("nice", hidden), (len(hidden),) * couplings)
+
+
+def small_realnvp(D, rng, hidden=(64, 64), couplings=4, context=0):
+    return realnvp(rng, D, hidden, couplings, "tanh", context=context)
+
+
+def small_maf(D, rng, hidden=(64, 64), layers=5, context=0):
+    return maf(rng, D, hidden, layers, "tanh", context=context)
+
+
+def small_iaf(D, rng, hidden=(64, 64), layers=3, context=0):
+    return iaf(rng, D, hidden, layers, "tanh", context=context)
+
+
+def one_width(model, hidden):
     if len(set(hidden)) != 1:
-        raise ValueError(f"nice: all hidden layers have the same width, not {hidden}")
-    return nice(rng, D, hidden[0], (len(hidden),) * couplings)
+        raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
+    return hidden[0]
 
 
-def small_realnvp(D, rng, hidden=(64, 64), couplings=4):
-    return realnvp(rng, D, hidden, couplings, "tanh")
+BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf}
 
-
-BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp}
-
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "gaussian", "glow", "glow_tts", "image_realnvp", "nice", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "nice", "realnvp"]
