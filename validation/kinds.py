@@ -29,10 +29,12 @@ class KindDraw(Draw):
         if f is None or not belongs(set_of(f, self.side), event):
             return
         spread, bar = PARAMETERS[self.dtype.name] if wide else MODERATE, None
-        if is_small(event):
+        if self.has_cotangents(event):
             bar = self.cast(self.source.signed(self.image_shape(f, event.shape), -spread, spread)) * self.kept(f, event)
         yield Point(f, self.side, event.astype(self.dtype), bar, None, case, reason)
 
+    def has_cotangents(self, event):
+        return is_small(event)
 
     def kept(self, f, event):
         """Factors 0 and 1 of the cotangents."""
@@ -104,7 +106,11 @@ class ParametrisationDraw(KindDraw):
     """Vectors h with every order and convention; cotangents of the fields."""
 
     def image_shape(self, f, shape):
-        return (len(f.names),)
+        return (sum(int(np.prod(core)) for core in f.cores),)
+
+    def has_cotangents(self, event):
+        """Always: h holds the numbers of several fields."""
+        return True
 
 
 GENERATORS = {"density": DensityDraw, "scale": ScaleDraw, "parametrisation": ParametrisationDraw}

@@ -10,7 +10,8 @@ Kinds without an inverse, each with an `Adapter` from its public methods to quan
     density             log_prob, log_prob_vjp.z_bar, log_prob_vjp.<field>_bar          at z and log_prob_bar
     scale               forward, log, vjp.s_bar, vjp.<field>_bar                        at s and sigma_bars
     parametrisation     fields.<name>, vjp.h_bar, vjp.<field>_bar                       at h and fields_bar
-sigma_bars are the cotangents of sigma and of log sigma, fields_bar the cotangents of the fields in the order of `names`.
+sigma_bars are the cotangents of sigma and of log sigma, fields_bar the cotangents of the fields in the order of `names`, as one
+vector.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ class Adapter:
     claims: Callable                            # (f, event, bar or None) -> {quantity: array}
     image: Callable = lambda f, m, found: found             # the definition's result, as nested lists of numbers
     parts: Callable = lambda f: {"forward": ("forward",)}   # {the truth's quantity: one name for each of its parts}
+    shapes: Callable = lambda f, shape, count: [shape] if count == 1 else [shape[1:]] * count      # of the parts
     method: str = "vjp"
 
 
@@ -208,7 +210,7 @@ def truth_of_kind(f, event, bar=None):
 
     def named(found):
         parts = {new: quantity for old, names in adapter.parts(f).items() if old in found
-                 for new, quantity in zip(names, parted(found[old], len(names)))}
+                 for new, quantity in zip(names, parted(found[old], adapter.shapes(f, found[old].shape, len(names))))}
         method = adapter.method + "."
         bars = {name.replace("vjp.", method).replace("z_bar", f"{adapter.letters[0]}_bar"): quantity
                 for name, quantity in found.items() if name.startswith("vjp.")}
@@ -220,13 +222,11 @@ def truth_of_kind(f, event, bar=None):
         raise TruthNotFound(str(partly), named(partly.settled)) from None
 
 
-def parted(quantity, count):
-    """A quantity of a stack of `count` arrays, split into one for each."""
-    if count == 1:
-        return [quantity]
-    size = len(quantity.value) // count
-    return [replace(quantity, shape=quantity.shape[1:], value=quantity.value[i:i + size], kappa=quantity.kappa[i:i + size])
-            for i in range(0, count * size, size)]
+def parted(quantity, shapes):
+    """A quantity of arrays of these shapes, one after another, split into one for each."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    return [replace(quantity, shape=shape, value=quantity.value[end - int(np.prod(shape)):end],
+                    kappa=quantity.kappa[end - int(np.prod(shape)):end]) for shape, end in zip(shapes, ends)]
 
 
 def claims_of_kind(f, event, bar=None):
@@ -266,7 +266,18 @@ def of_parametrisation(f, h, fields_bar):
         if fields_bar is None:
             return found
         handed_on = {key: {} for key in fields if key not in f.names}
-        return found | cotangents("vjp", "h", pullback(dict(zip(f.names, fields_bar)) | handed_on))
+        return found | cotangents("vjp", "h", pullback(dict(zip(f.names, cores_of(f, fields_bar))) | handed_on))
+
+
+def cores_of(f, fields_bar):
+    """The fields' cotangents, from one vector."""
+    sizes = [int(np.prod(core)) for core in f.cores]
+    return [part.reshape(core) for part, core in zip(np.split(fields_bar, np.cumsum(sizes)[:-1]), f.cores)]
+
+
+def flattened_each(fields):
+    """All numbers of fields that are numbers or nested lists."""
+    return [number for field in fields for number in flattened(field)[0]]
 
 
 def with_logarithm(f, m, sigma):
@@ -278,8 +289,9 @@ ADAPTERS = {
                            parts=lambda f: {"forward": ("forward",), "jacobian": ("jacobian",)}),
     "density": Adapter(("z", "log_prob_bar"), of_density, parts=lambda f: {"forward": ("log_prob",)}, method="log_prob_vjp"),
     "scale": Adapter(("s", "sigma_bars"), of_scale, with_logarithm, lambda f: {"forward": ("forward", "log")}),
-    "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation, lambda f, m, fields: [fields[n] for n in f.names],
-                               lambda f: {"forward": tuple(f"fields.{name}" for name in f.names)})}
+    "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation, lambda f, m, fields: flattened_each(fields[n] for n in f.names),
+                               lambda f: {"forward": tuple(f"fields.{name}" for name in f.names)},
+                               lambda f, shape, count: f.cores)}
 
 
 # -- both together ----------------------------------------------------------------------------------------------------

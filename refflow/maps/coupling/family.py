@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core import Value, child, plain, tree
 from ...core.declarations import Child
-from ...core.words import handed
+from ...core.words import each, handed
 from ..elementwise import ScaledAffine, ScaledShift
 from ..parametrisations import LocationScale
 from ..parametrisations.parametrisation import Map, value
@@ -82,7 +82,7 @@ class Family(Value):
 
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):
-        fields = {key: handed(m, v) if key in map.names else v for key, v in map.definition(m, h).items()}
+        fields = {key: each(lambda v: handed(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
         if map.channels is not None:
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)

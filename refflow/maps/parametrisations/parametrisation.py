@@ -29,11 +29,12 @@ def parametrisation(*, source="", register=True):
 
 
 class Map(Value):
-    """From vectors h (..., P) to fields {name: (...)}.
+    """From vectors h (..., P) to fields {name: (..., *core)}.
 
-    `size` is P; `names` are the fields that are numbers, computed from h; `vjp(h)` -> (fields, pullback),
-    `pullback(fields_bar)` -> (h_bar, params_bar); `definition(m, h, **own)` -> {name: number}, where h is a list of P
-    numbers.  A field that is a component of the map is handed on unchanged, and so is its cotangent.
+    `size` is P; `names` are the fields that are computed from h, and `cores` their core shapes, as in a bijector's declaration:
+    () for a number, (K+1,) for knots; `vjp(h)` -> (fields, pullback), `pullback(fields_bar)` -> (h_bar, params_bar);
+    `definition(m, h, **own)` -> {name: number or list}, where h is a list of P numbers.  A field that is a component of the
+    map, or a plain value, is handed on unchanged; the cotangent of a component comes back unchanged.
     """
 
     kind = "parametrisation"
@@ -42,6 +43,7 @@ class Map(Value):
     source = ""
     normwise = False
     hard_cases = ()
+    cores = property(lambda self: ((),) * len(self.names))
     channels = None             # how many channels have their own gains, if the scale has gains
 
 
