@@ -38,11 +38,11 @@ ALIASES = {
     ("GaussianCDF", "Probit", "CDFTransform"): "`NormalCDF`; the probit is `Inverse` of it",
     ("GIN",): "`VolumePreservingCoupling`",
     ("GMM", "GaussianMixture", "MixtureOfGaussians"): "`NormalMixture`",
-    ("IAF", "InverseAutoregressiveFlow"):
-        "`Autoregressive`, whose network is `masked_dense_network`: latents to data in one pass; its parametrisation is "
-        "`GatedLocationScale`, or `affine_family` of a `Scale`",
-    ("MAF", "MaskedAutoregressiveFlow"):
-        "`Inverse` of an `Autoregressive`, whose network is `masked_dense_network`: data to latents in one pass",
+    ("InverseAutoregressiveFlow",):
+        "the model `iaf`; a layer is an `Autoregressive`, whose network is `masked_dense_network`: latents to data in one pass",
+    ("MaskedAutoregressiveFlow",):
+        "the model `maf`; a layer is the `Inverse` of an `Autoregressive`, whose network is `masked_dense_network`: data to "
+        "latents in one pass",
     ("MADE", "AutoregressiveNN"): "`masked_dense_network`, of `MaskedDense` layers",
     ("InverseTransform", "Invert"): "`Inverse`",
     ("Householder", "Rotation", "Orthogonal"):
@@ -56,8 +56,9 @@ ALIASES = {
     ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`; in Flow++ it is the map of a `Coupling`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
-    ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):
-        "`RationalQuadraticSpline`; with `Coupling` or `Autoregressive` and a `Family` it is a neural spline flow",
+    ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",
+    ("NeuralSplineFlow", "RQNSFC"): "the model `nsf`",
+    ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("Simplex", "Softmax", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",

@@ -1,8 +1,8 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
-line.  A builder may take `hidden`, the widths of the hidden layers, `couplings` or `layers`, their number, and `context`, the
-number of entries of a context.
+line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number, `bins`,
+and `context`, the number of entries of a context.
 """
 
 from .all_in_one import all_in_one
@@ -12,6 +12,7 @@ from .glow_tts import GlowTTS, glow_tts
 from .iaf import iaf
 from .maf import maf
 from .nice import nice
+from .nsf import autoregressive_nsf, nsf
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 
@@ -32,12 +33,22 @@ def small_iaf(D, rng, hidden=(64, 64), layers=3, context=0):
     return iaf(rng, D, hidden, layers, "tanh", context=context)
 
 
+def small_nsf(D, rng, hidden=(64, 64), couplings=4, bins=8, context=0):
+    return nsf(rng, D, one_width("nsf", hidden), len(hidden), couplings, bins, context=context)
+
+
+def small_autoregressive_nsf(D, rng, hidden=(64, 64), layers=3, bins=8, context=0):
+    return autoregressive_nsf(rng, D, one_width("nsf-ar", hidden), len(hidden), layers, bins, context=context)
+
+
 def one_width(model, hidden):
     if len(set(hidden)) != 1:
         raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
     return hidden[0]
 
 
-BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf}
+BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf, "nsf": small_nsf,
+            "nsf-ar": small_autoregressive_nsf}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "nice", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
+           "nice", "nsf", "realnvp"]

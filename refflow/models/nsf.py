@@ -1,0 +1,139 @@
+r"""Neural spline flows with rational-quadratic splines (Durkan, Bekasov, Murray & Papamakarios, arXiv:1906.04032).
+
+From data `x` to latents `z`, `h_0 = x`.  Step `k = 1, ..., N` begins with a linear map, in which `P` is a permutation drawn once,
+`L` is unit lower and `U` upper triangular,
+    u = L U P h_(k-1) + c                                                           (1)
+and goes on with splines `g`, of `K` bins on [-B, B] and the identity beyond.  In RQ-NSF (C) every second entry, `a`, goes
+through splines of its own, and determines the splines of the others, `b`; `a` and `b` change places from one step to the next:
+    h_k,b = g(u_b; theta),   theta = net_k(u_a)                                     (2)
+    h_k,a = g(u_a; theta_k),   theta_k trained numbers                              (3)
+In RQ-NSF (AR) the spline of an entry is determined by the entries before it:
+    h_k,i = g(u_i; theta_i),   theta = net_k(u) masked                              (4)
+    z = L U P h_N + c,   log p(x) = sum_i log N(z_i; 0, 1) + log-dets of all maps   (5)
+net_k is a residual network of one width, of blocks
+    v <- v + W' relu(W relu(v) + w) + w'                                            (6)
+and the numbers for widths and heights of bins are divided by the root of its width.
+
+At the start L U = I and c = 0.  The last layer of every network starts at 0, and its biases at the numbers that give every spline
+the slope 1 at its knots, so that the flow starts as the permutations; the authors draw the last layer.         (7)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import Chain, Flow, Inverse
+from ..maps.autoregressive import Autoregressive
+from ..maps.conditioners import Contextual, Dense, MaskedDense, ReLU, Residual, Sequential, kaiming_uniform, uniform
+from ..maps.conditioners.masked_network import entry_degrees, hidden_degrees
+from ..maps.coupling import Coupling, Family, masks
+from ..maps.densities import StandardNormal
+from ..maps.elementwise import RationalQuadraticSpline
+from ..maps.linear import Permutation, PLULinear
+from ..maps.parametrisations import nflows_spline
+from .sizes import check_sizes
+
+LAST_OF_BLOCK = 1e-3                    # the bound of the weights W' at the start, in the authors' code
+SLOPE_ONE = math.log(math.expm1(1 - 1e-3))                                          # (7)
+
+
+def nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, unconditional=True, context=0, dtype=np.float64):
+    """RQ-NSF (C): a neural spline flow of couplings, of vectors of `size` entries.
+
+    `hidden`, `blocks`: the width of every network and the number of its residual blocks; `steps`: N; `bins`: K; `bound`: B;
+    `unconditional`: (3), without which `a` stays as it is; `context`: the number of entries of a context that every network
+    sees, filled in with `flow.at(context=...)`.  Weights are drawn from the Generator `rng`.  ValueError for fewer than two
+    entries, a width, a number of steps or bins below 1, a negative context, a bound that is not positive.
+    """
+    check("nsf", hidden, blocks, steps, bins, bound, context, size=(size, 2))
+    family, stages = splines(bins, bound, hidden), []
+    for k in range(steps):
+        passes = masks.alternating(size, flip=k % 2 == 0)
+        a, b = int(passes.sum()), int((~passes).sum())
+        net = network(rng, a, hidden, blocks, theta(family, b, dtype), context)
+        stages += [*linear(rng, size, dtype), Coupling(passes, net, family, "interleaved")]         # (1) (2)
+        if unconditional:
+            stages.append(Coupling(~passes, constant(theta(family, a, dtype), b), family, "interleaved"))       # (3)
+    return Flow(Inverse(Chain([*stages, *linear(rng, size, dtype)])), StandardNormal(size))         # (5)
+
+
+def autoregressive_nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, context=0, dtype=np.float64):
+    """RQ-NSF (AR): a neural spline flow of autoregressive maps, of vectors of one entry or more.
+
+    The arguments are those of `nsf`.  Data to latents is one pass of every network, latents to data is one for each entry.
+    """
+    check("autoregressive_nsf", hidden, blocks, steps, bins, bound, context, size=(size, 1))
+    family, stages = splines(bins, bound, hidden), []
+    for _ in range(steps):
+        net = masked_network(rng, size, hidden, blocks, theta(family, size, dtype), context)
+        stages += [*linear(rng, size, dtype), Autoregressive(net, family, "interleaved")]           # (1) (4)
+    return Flow(Inverse(Chain([*stages, *linear(rng, size, dtype)])), StandardNormal(size))         # (5)
+
+
+def check(model, hidden, blocks, steps, bins, bound, context, size):
+    check_sizes(model, size=size, hidden=(hidden, 1), blocks=(blocks, 0), steps=(steps, 1), bins=(bins, 1), context=(context, 0))
+    if not 0 < bound < math.inf:
+        raise ValueError(f"{model}: bound must be positive and finite, not {bound!r}")
+
+
+# -- the maps of a step -----------------------------------------------------------------------------------------------
+
+def splines(bins, bound, hidden):
+    return Family(RationalQuadraticSpline, nflows_spline(bins, bound, 1 / math.sqrt(hidden)))
+
+
+def linear(rng, size, dtype):
+    """The two stages of (1)."""
+    zero = np.zeros((size, size), dtype)
+    return Permutation(rng.permutation(size)), PLULinear(np.arange(size), zero, zero, np.ones(size, dtype), zero[0])    # (1)
+
+
+def theta(family, entries, dtype):
+    """The numbers of splines of slope 1, for each of the entries in turn."""
+    one = np.zeros(family.size, dtype)
+    one[2 * family.map.maps[0].bins:] = SLOPE_ONE                                   # (7)
+    return np.tile(one, entries)
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+def constant(theta, inputs):
+    """Trained numbers, as a network that sees none of its inputs."""
+    nothing = np.zeros((len(theta), inputs), bool)
+    return MaskedDense(nothing.astype(theta.dtype), nothing, theta)                 # (3)
+
+
+def network(rng, inputs, hidden, blocks, theta, context):
+    """A residual network that starts at the constant theta."""
+    dtype = theta.dtype
+    first = Dense(kaiming_uniform(rng, (hidden, inputs + context), dtype))
+    pairs = [(Dense(kaiming_uniform(rng, (hidden, hidden), dtype)), Dense(uniform(rng, (hidden, hidden), LAST_OF_BLOCK, dtype)))
+             for _ in range(blocks)]
+    return residual(first, pairs, Dense(np.zeros((len(theta), hidden), dtype), theta), context)
+
+
+def masked_network(rng, size, hidden, blocks, theta, context):
+    """The same with masks: the numbers for an entry see only the entries before it, and the context."""
+    entries, dtype = entry_degrees("left-to-right", size), theta.dtype
+    inputs = np.concatenate([entries, np.zeros(context, int)])
+    (units,) = hidden_degrees(rng, "sequential", (hidden,), size, inputs)
+    outputs = np.repeat(entries, len(theta) // size)
+    among = units[:, None] >= units
+    first = masked(kaiming_uniform(rng, (hidden, len(inputs)), dtype), units[:, None] >= inputs)
+    pairs = [(masked(kaiming_uniform(rng, (hidden, hidden), dtype), among),
+              masked(uniform(rng, (hidden, hidden), LAST_OF_BLOCK, dtype), among)) for _ in range(blocks)]
+    last = MaskedDense(np.zeros((len(theta), hidden), dtype), outputs[:, None] > units, theta)
+    return residual(first, pairs, last, context)
+
+
+def masked(W, connects):
+    return MaskedDense(W * connects, connects)
+
+
+def residual(first, pairs, last, context):
+    """The layers with the blocks (6) between the first and the last."""
+    blocks = [Residual(Sequential((ReLU(), one, ReLU(), other))) for one, other in pairs]           # (6)
+    net = Sequential((first, *blocks, last))
+    return Contextual(net) if context else net
