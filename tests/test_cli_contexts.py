@@ -59,8 +59,9 @@ def test_every_model_learns_a_conditional_density(run, model):
     """The table's regression is where training begins, and where the Gaussian is; scores are log p(a, b | class, t)."""
     x = rows()
     write("data.csv", x, NAMES)
+    few = ("--couplings", 2) if model in ("nsf", "realnvp") else ("--layers", 2) if model != "gaussian" else ()
     status, out, err = run("fit", "data.csv", "--model", model, "--context", "class,temperature", "--out", "f.npz", "--steps",
-                           60, "--json", "--validation", 0.2)
+                           60, "--json", "--validation", 0.2, *few)
     report, flow = json.loads(out), load("f.npz")
     assert status == 0 and not err and report["context"]["columns"] == [1, 3] and flow.event_shape == (2,)
     assert report["context"]["mean"] == pytest.approx(x[:, [1, 3]].mean(0)) and about("f.npz")["context"] == report["context"]
@@ -72,7 +73,7 @@ def test_every_model_learns_a_conditional_density(run, model):
     assert report["gaussian"]["train"]["nats"] == pytest.approx(best, rel=1e-9)
     assert report["after"]["train"]["nats"] > report["before"]["train"]["nats"]
     if model != "gaussian":
-        assert report["before"]["train"]["nats"] == pytest.approx(best, abs=0.05)
+        assert report["before"]["train"]["nats"] == pytest.approx(best, abs=0.15)            # but for shrunk correlations
     scores = json.loads(run("score", "f.npz", "data.csv", "--json")[1])
     each = flow.at(context=standardised(x[:, [1, 3]])).log_prob(x[:, [0, 2]])
     assert np.allclose(scores["log_prob"], each, rtol=1e-12)
@@ -169,7 +170,7 @@ def test_samples_of_a_table_of_contexts(run, fitted):
 
 
 @pytest.mark.parametrize("given, words", [
-    (None, "its flow is conditioned on class, temperature; give a context, such as --given class=0.98,temperature=29"),
+    (None, "its flow is conditioned on class, temperature; give a context, such as --given class=1.08,temperature=298"),
     ("class=1", "--given: there is no value of temperature; the flow is conditioned on class, temperature"),
     ("class=1,tempreature=2", "the flow has no context 'tempreature'; did you mean temperature?"),
     ("class=1,class=1,temperature=2", "--given: class comes twice"),
@@ -281,7 +282,7 @@ def test_pictures_of_one_context(run, fitted, monkeypatch):
     assert run("plot", "f.npz", "--what", "density", "--out", "p.png", *given)[0] == 0 and os.path.getsize("p.png") > 1000
     assert seen["names"] == ["a", "b"] and seen["y"] is None and not seen["flow"].needs("context")
     x = np.array([0.5, 1.0])
-    assert seen["flow"].log_prob(x) == fitted.at(context=standardised(np.array([1.0, 320.0]))).log_prob(x)
+    assert np.allclose(seen["flow"].log_prob(x), fitted.at(context=standardised(np.array([1.0, 320.0]))).log_prob(x), rtol=1e-12)
     assert run("plot", "f.npz", "--what", "transport", "--out", "t.png", *given)[0] == 0
     assert run("plot", "f.npz", "--what", "history", "--out", "h.png")[0] == 0
     own = "--given", f"class={rows()[4, 1]:g},temperature={float(rows()[4, 3])!r}"
