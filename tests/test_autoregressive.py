@@ -18,7 +18,8 @@ from refflow.maps.conditioners import (MaskedDense, Residual, Sequential, TanhAc
                                        masked_dense_network)
 from refflow.maps.coupling import AffineCoupling, Family, affine_family, masks
 from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, ScaledAffine, SoftplusScale
-from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
+from refflow.maps.splines import RationalQuadraticSpline
+from refflow.maps.parametrisations import SPLINES, Free, GatedLocationScale, PerField
 from refflow.testing.gradient_laws import reversible_is_the_pages, stored_is_the_pages
 from refflow.testing.laws import REJECTED, run_laws, unit
 from refflow.training import Adam
@@ -29,6 +30,7 @@ DTYPES = (np.float32, np.float64)
 EXP = affine_family(ExpScale())
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
+SPLINE = Family(RationalQuadraticSpline, SPLINES["nflows"](3, 3.0))
 
 
 def net(rng, size, P=2, hidden=(4,), **options):
@@ -69,6 +71,7 @@ MAPS = {
     "gated": autoregressive(3, Family(ScaledAffine, GatedLocationScale())),
     "power": autoregressive(3, POWER),
     "constrained": autoregressive(2, CONSTRAINED, layout="interleaved"),
+    "spline": autoregressive(3, SPLINE, layout="interleaved"),
     "a context": in_context(False),
     "a context by event": in_context(True),
     "weights by event": by_event,

@@ -14,8 +14,9 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
 from refflow.core import bijector, exact_product, exact_sum, real
-from refflow.maps.elementwise import logistic_mixture_cdf, rational_quadratic_spline
-from refflow.maps.elementwise.rational_quadratic_spline import Place
+from refflow.maps.elementwise import logistic_mixture_cdf
+from refflow.maps.splines import rational_quadratic_spline
+from refflow.maps.splines.rational_quadratic_spline import Place
 from refflow.testing import strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.testing.mass import has_breaks, total_mass
@@ -302,7 +303,7 @@ def test_rows_of_one_page_replace_its_own_alone():
 
 def test_the_pages_are_found_by_name():
     assert {"Softsign", "LeakyReLU", "RationalQuadraticSpline", "LogisticMixtureCDF"} <= set(REGISTRY)
-    assert real is REGISTRY["RationalQuadraticSpline"].domain
+    assert real is SPLINE.domain is SPLINE.codomain
 
 
 def test_mass_inside_one_float_is_doubted():

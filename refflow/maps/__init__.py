@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.registry import REGISTRY
 from .index import HOME
 
-CHAPTERS = ("elementwise", "linear", "shape", "constrained", "parametrisations", "normalization", "conditioners", "coupling",
+CHAPTERS = ("elementwise", "splines", "linear", "shape", "constrained", "parametrisations", "normalization", "conditioners", "coupling",
             "autoregressive", "densities", "dequantisation")
 
 

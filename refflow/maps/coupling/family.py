@@ -4,6 +4,8 @@ For each entry of an event: `z` (*batch, *event), `h` (*batch, *event, `P`), `P`
 a map from `h` to its fields.  They are separate because libraries agree on the first and differ in the second.
 
 A scale may have a gain for each channel of an event; an entry then uses its channel's gain.
+
+If the ends of a bijector's domain follow from its fields, as for a spline without tails, the map must give the same ends at every h.
 """
 
 from __future__ import annotations
@@ -72,13 +74,26 @@ class Family(Value):
 
     size = property(lambda self: self.map.size)
     channels = property(lambda self: self.map.channels)         # how many channels have gains, None for a family without gains
-    domain = property(lambda self: self.bijector.domain)
-    codomain = property(lambda self: self.bijector.codomain)
+    domain = property(lambda self: self.reached("domain"))
+    codomain = property(lambda self: self.reached("codomain"))
 
     def _validate(self):
         super()._validate()
         if self.bijector.event_ndim != (0, 0):
             raise ValueError(f"Family: bijector must be a map of scalars, {self.bijector.__name__} is not")
+        for side in ("domain", "codomain"):
+            here, there = (self.reached(side, i) for i in (0, 1))
+            if (here.lower, here.upper) != (there.lower, there.upper):
+                raise ValueError(f"Family: the {side} of {self.bijector.__name__} must not depend on h, because a map of events "
+                                 f"has one {side}; it is {here} at h = 0 and {there} elsewhere")
+
+    def reached(self, side, h=0):
+        """The set on a side of the family's bijectors, from the one at h, if it follows from their fields."""
+        where = getattr(self.bijector, side)
+        if not isinstance(where, property):
+            return where
+        fields, _ = self.map.vjp(np.full(self.size, float(h)) * (-1.0) ** np.arange(self.size))
+        return getattr(tree.bare(self.bijector, **fields), side)
 
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):

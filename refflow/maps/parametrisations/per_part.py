@@ -43,7 +43,7 @@ class PerPart(Map):
     def examples(cls, source):
         """A spline of two bins."""
         scale = source.choice((SoftplusScale(floor=1e-3), CONVENTIONS["RealNVP"]))
-        f = spline(SoftmaxKnots(2, -1.0, 1.0, 2e-3), SoftmaxKnots(2, 0.0, 2.0, 2e-3), KnotSlopes(scale, 2))
+        f = cls(("input_knots", "output_knots", "slopes"), (SoftmaxKnots(2), SoftmaxKnots(2, 0.0, 2.0, 2e-3), KnotSlopes(scale, 2)))
         return f, (f.size,)
 
     @staticmethod
@@ -72,7 +72,3 @@ class PerPart(Map):
              maps=(SoftmaxKnots(1), SoftmaxKnots(1), KnotSlopes(ExpScale(), 1))),
     )
 
-
-def spline(input_knots, output_knots, slopes, **constants):
-    """The fields of a spline with knots and slopes, from maps to each; h holds the numbers of each in turn."""
-    return PerPart(("input_knots", "output_knots", "slopes"), (input_knots, output_knots, slopes), tuple(constants.items()))

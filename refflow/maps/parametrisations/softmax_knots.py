@@ -1,25 +1,29 @@
 r"""Knots of a spline: from a first to a last knot by bins whose sizes are a softmax above a floor.
 
-With numbers `a_j` for the `K` bins,
+With a number `h_j` for each of `K` bins,
     S = sum_j e_j,   e_j = exp a_j,   a_j = rate h_j                                (1)
     w_j = floor + (high - low - K floor) e_j/S                                      (2)
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
 or, in zuko, with softly clipped numbers, of which no two `e_j` have a ratio above `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
+or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, 1 or, for a
+half, 1/2, for the bins, (1) and (2) are `e_j = c_j exp a_j` and `c_j floor`.
 
-With `V_k = sum_{j<k} e_j` and `U_k = sum_{j>=k} e_j`, (3) is a mean of two ends
-    x_k = (low U_k + high V_k + floor (k U_k - (K - k) V_k))/S                      (5)
+With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) is a mean of two ends
+    x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (5)
 which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
 reference, of which there are few, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for |a_j| < 1/2  (6)
     rho_j = exp(+-b),   g_j = rho_j (exp(-+b r_j) - 1)             for r_j < 1/2    (7)
     rho_j = 0,   g_j = exp(a_j/2)^2                                elsewhere        (8)
-and the sums of references, which are counts of them, cancel exactly.  (7) has the sign of `h_j`.  All `a_j` may be moved by
-a number, and all `e_j` multiplied by one: neither changes (2).
+and the sums of references, which are counts of them, cancel exactly.  (7) has the sign of `h_j`.  The halves are references,
+`rho_j = e_j`.  All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither
+changes (2).
 
-Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`,
+Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
-with `r_j = 1` in (1).
+and for the number of two halves, where `U'_k` and `V'_k` are the sums without them and `k` is inside, with its whole `e_0`,
+    h_0_bar = rate (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)             (10)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; (4) zuko.
 """
@@ -41,7 +45,7 @@ class SoftmaxKnots(Map):
     """`knots` (K+1) from `low` to `high`, K = `bins`, by a softmax of rate h; every bin is at least `floor` wide.
 
     With `clip` in (0, 1), the logits are softly clipped, and no bin without its floor is more than 1/clip times as wide as
-    another.  Raises ValueError for bins < 1, high <= low, and floors that do not fit.
+    another.  With `halved`, the first bin is halved and its other half is a last bin: `knots` is (K+2).  Raises ValueError for bins < 1, high <= low, and floors that do not fit.
     """
 
     bins: int = plain()
@@ -50,17 +54,18 @@ class SoftmaxKnots(Map):
     floor: float = plain(0.0)
     rate: float = plain(1.0)
     clip: float = plain(None)
+    halved: bool = plain(False)
     names = ("knots",)
 
     size = property(lambda self: self.bins)
-    cores = property(lambda self: ((self.bins + 1,),))
+    cores = property(lambda self: ((self.bins + 1 + self.halved,),))
 
     def _validate(self):
         super()._validate()
         for holds, rule in ((self.bins >= 1, f"bins must be at least 1, not {self.bins}"),
                             (self.low < self.high, f"low must be < high; low = {self.low}, high = {self.high}"),
-                            (0 <= self.floor * self.bins < self.high - self.low,
-                             f"floor must be >= 0 and bins * floor < high - low; floor = {self.floor}"),
+                            (0 <= self.bins * self.floor < self.high - self.low,
+                             f"floor must be >= 0 and bins floor < high - low; floor = {self.floor}"),
                             (self.rate > 0, f"rate must be > 0; rate = {self.rate}"),
                             (self.clip is None or 0 < self.clip < 1, f"clip must be in (0, 1); clip = {self.clip}")):
             if not holds:
@@ -72,58 +77,76 @@ class SoftmaxKnots(Map):
         return cls(**given), (given["bins"],)
 
     @staticmethod
-    def definition(m, h, bins, low, high, floor, rate, clip):
-        low, high, floor, rate = m.mpf(low), m.mpf(high), m.mpf(floor), m.mpf(rate)
+    def definition(m, h, bins, low, high, floor, rate, clip, halved):
+        low, high, floor, rate, half = m.mpf(low), m.mpf(high), m.mpf(floor), m.mpf(rate), m.mpf(1) / 2
         a = [rate * h_j for h_j in h]                                               # (1)
         if clip is not None:
             a = [a_j / (1 + abs(2 * a_j / m.log(m.mpf(clip)))) for a_j in a]        # (4)
-        e = [m.exp(a_j) for a_j in a]
-        S, knots = m.fsum(e), [low]                                                 # (1)
-        for e_j in e:
-            knots.append(knots[-1] + floor + (high - low - bins * floor) * e_j / S)             # (2) (3)
-        return {"knots": [*knots[:-1], high]}                                       # (3)
+        e = [m.exp(a_j) for a_j in a]                                               # (1)
+        S = m.fsum(e)                                                               # (1)
+        w = [floor + (high - low - bins * floor) * e_j / S for e_j in e]            # (2)
+        if halved:
+            w = [half * w[0], *w[1:], half * w[0]]
+        knots = [low]
+        for w_j in w[:-1]:
+            knots.append(knots[-1] + w_j)                                           # (3)
+        return {"knots": [*knots, high]}                                            # (3)
 
     def vjp(self, h):
         rho, g, r = self.weights(h)
-        e = rho.sum(0) + g
-        S = e.sum(-1, keepdims=True)
+        whole, halves = rho.sum(0) + g, np.zeros_like(rho[0])
+        if self.halved:
+            half = whole[..., :1] / 2
+            rho, g, halves = (np.concatenate([at_ends, v[..., 1:], at_ends], -1)
+                              for v, at_ends in ((rho, 0 * rho[..., :1]), (g, 0 * half), (0 * g, half)))
+        e, S = rho.sum(0) + g + halves, whole.sum(-1, keepdims=True)
         (V, U), spread = sides(e), self.high - self.low - self.bins * self.floor
 
         def pullback(bars):
             x_bar = bars["knots"]
             later = np.cumsum((x_bar * U)[..., :0:-1], -1)[..., ::-1]
             earlier = np.cumsum((x_bar * V)[..., :-1], -1)
-            return self.rate * spread * (e * (later - earlier) / S / S * r * r), {}             # (9)
+            bar = e * (later - earlier)                                             # (9)
+            if self.halved:
+                tilt = sum(U - V for V, U in map(sides, (g, *rho)))
+                first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (10)
+                bar = np.concatenate([first, bar[..., 1:-1]], -1)
+            return self.rate * spread * bar / S / S * r * r, {}                     # (9)
 
-        return {"knots": self.knots(rho, g, S)}, pullback
+        return {"knots": self.knots((*rho, halves), g, S)}, pullback
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
-        a, unit, r = self.rate * h, UNIT[h.dtype], 1
+        a, unit, r, lost = self.rate * h, UNIT[h.dtype], 1, 0
         up = down = moved = np.False_
         if self.clip is None:
             top = a.max(-1, keepdims=True)
             moved = (top < -0.5) | (top > 8)
-            a = np.where(moved, a - top, a)
+            a, lost = difference(a, np.where(moved, top, 0))
         else:
             b = -log(self.clip) / 2
             r = 1 / (1 + np.abs(a) / b)                                             # (4)
             a, up, down = a * r, (r < 0.5) & (a > 0), (r < 0.5) & (a < 0)           # (4)
         near, half = (np.abs(a) < 0.5) & ~(up | down | moved), np.exp(a / 2)
-        rho, g = np.where(near, unit, 0), np.where(near, unit * np.expm1(a), half * unit * half)            # (6) (8)
+        far = half * unit * half                                                    # (8)
+        rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
         if self.clip is None:
             return rho[None], g, r
-        ends = np.where(up, unit / sqrt(self.clip), 0), np.where(down, unit * sqrt(self.clip), 0)           # (7)
-        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b) * r), g)                 # (7)
-        return np.stack([rho, *ends]).astype(h.dtype), g.astype(h.dtype), r
+        ends = [np.where(at, h.dtype.type(unit * size), 0)
+                for at, size in ((up, 1 / sqrt(self.clip)), (down, sqrt(self.clip)))]           # (7)
+        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b) * r), g)     # (7)
+        return np.stack([rho, *ends]), g, r
 
-    def knots(self, rho, g, S):
-        k, dtype = np.arange(self.bins + 1), g.dtype
-        before, after = k * self.floor, (self.bins - k) * self.floor
+    def knots(self, references, g, S):
+        """From the references of each kind, and what is left."""
+        c = np.ones(self.bins + self.halved)
+        if self.halved:
+            c[[0, -1]] = 0.5
+        before, after = (self.floor * v for v in sides(c))
         V, U = sides(g)
-        N = (self.low + before).astype(dtype) * U + (self.high - after).astype(dtype) * V           # (5)
-        for V, U in map(sides, rho):
-            N = N + ((self.low * U + self.high * V) + (before.astype(dtype) * U - after.astype(dtype) * V))         # (5)
+        N = (self.low + before).astype(g.dtype) * U + (self.high - after).astype(g.dtype) * V           # (5)
+        for V, U in map(sides, references):
+            N = N + ((self.low * U + self.high * V) + (before.astype(g.dtype) * U - after.astype(g.dtype) * V))         # (5)
         knots = N / S                                                               # (5)
         knots[..., 0], knots[..., -1] = self.low, self.high                         # (3)
         return knots
@@ -137,12 +160,22 @@ class SoftmaxKnots(Map):
              low=0.0),
         case("Large", "exponentials that overflow", z=[[1000.0, 999.0, 0.0], [-2.0**60, 0.0, -2.0**1000]], bins=3, rate=0.125),
         case("Floors", "the floors take nearly all", z=[[1.0, -2.0, 3.0]], bins=3, low=-1.0, high=2.0, floor=0.875),
+        case("Halved", "half a bin at either end, which balance", z=[[0.0, 0.0], [100.0, -2.0], [-3.0, 50.0]], bins=2, low=-4.0,
+             high=4.0, floor=0.04, halved=True),
+        case("HalvedAlone", "the halves are all there is: the middle knot does not depend on h", z=[[2.0]], bins=1, halved=True),
         case("One", "both ends are fixed: no knot depends on h", z=[[3.0]], bins=1, low=-5.0, high=5.0, floor=1e-3),
         case("Clipped", "logits that are all at their bounds: knots depend on what is left",
              z=[[1e6, 1e5, -1e6], [1e9, 2.0, 1e-9]], bins=3, clip=1e-3),
         case("ClippedEqual", "the middle knot is 0 but for what is left of the logits", z=[[1e9, 1e8], [-1e9, -1e8]], bins=2,
              low=-5.0, high=5.0, clip=1e-3),
     )
+
+
+def difference(a, b):
+    """(d, r) with a - b = d + r exactly, where d is the rounded difference (Knuth)."""
+    d = a - b
+    back = d - a
+    return d, (a - (d - back)) - (b + back)
 
 
 def sides(v):

@@ -1,19 +1,125 @@
-"""Who parametrises splines how."""
+"""Who parametrises splines how: functions of the number of bins that return the map from a network's numbers to the fields.
+
+In h stand the numbers of the widths, of the heights, and of the slopes at knots, in turn.
+"""
 
 from __future__ import annotations
 
-from ..elementwise import SoftplusScale
-from .knot_slopes import KnotSlopes
-from .per_part import spline
+from math import expm1, log, log1p, exp
+
+import numpy as np
+
+from ..elementwise import CentredSoftplusScale, SoftclipExpScale, SoftplusScale
+from .knot_slopes import FREE, LOWER, KnotSlopes
+from .per_part import PerPart
+from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
 
-__all__ = ["nflows_spline"]
+__all__ = ["SPLINES", "spline_fields"]
+
+ONE = (1.0, 1.0)
+DISTRAX = {"unconstrained": (FREE, FREE), "lower_identity": (1.0, FREE), "upper_identity": (FREE, 1.0), "identity": ONE,
+           "circular": (FREE, LOWER)}
 
 
-def nflows_spline(bins=10, bound=1.0, rate=1.0):
-    """Of nflows and normflows: widths and heights of at least 1/1000 of 2 bound, slopes of at least 1/1000, 1 at the ends.
+def spline_fields(input_knots, output_knots, slopes, tails="identity"):
+    """The fields of a spline with knots and slopes, from a map to each."""
+    return PerPart(("input_knots", "output_knots", "slopes"), (input_knots, output_knots, slopes), (("tails", tails),))
 
-    `rate`: what widths and heights are multiplied by, 1/sqrt(hidden size) in nflows' networks that have one.
+
+def alike(knots, slopes, tails="identity"):
+    """The same map to input and output knots."""
+    return spline_fields(knots, knots, slopes, tails)
+
+
+def nflows(bins=10, bound=1.0, hidden=None):
+    """`hidden`: the width of a network that nflows knows it of; numbers of widths and heights are divided by its root."""
+    rate = 1.0 if hidden is None else hidden ** -0.5
+    return alike(SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3, rate), KnotSlopes(SoftplusScale(floor=1e-3), bins))
+
+
+def vits(bins=10, bound=5.0, channels=192):
+    """Numbers of widths and heights are divided by the root of the filter channels."""
+    return nflows(bins, bound, channels)
+
+
+def normflows(bins=8, bound=3.0, circular=False):
+    """On a circle, the slope at the last knot is that at the first."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
+    return alike(knots, KnotSlopes(SoftplusScale(floor=1e-3), bins, (FREE, LOWER) if circular else ONE))
+
+
+def survae(bins=8):
+    """On [0, 1], with slopes at its ends."""
+    return alike(SoftmaxKnots(bins, 0.0, 1.0, 1e-3), KnotSlopes(SoftplusScale(floor=1e-3), bins, (FREE, FREE)), "none")
+
+
+def pyro(bins=8, bound=3.0):
+    """The slope at the end knots is 1 less the floor of slopes: the map has a kink there."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
+    return alike(knots, KnotSlopes(SoftplusScale(floor=1e-3), bins, (1 - 1e-3, 1 - 1e-3)))
+
+
+def tfp(bins=8, low=-1.0, high=1.0):
+    """TFP takes constrained numbers: this is the recipe of its documentation."""
+    return alike(SoftmaxKnots(bins, low, high, 1e-2), KnotSlopes(SoftplusScale(floor=1e-2), bins))
+
+
+def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
+    """h holds a number for each knot's slope; those of slopes that are fixed are not read."""
+    ends = DISTRAX[boundary_slopes]
+    f = alike(SoftmaxKnots(bins, low, high, 1e-4), KnotSlopes(CentredSoftplusScale(floor=1e-4), bins, ends), "linear")
+    read = np.ones(3 * bins + 1, bool)
+    read[2 * bins], read[-1] = ends[0] == FREE, ends[1] == FREE
+    return f if read.all() else Premultiplied(f, np.eye(3 * bins + 1)[read])
+
+
+def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
+    """`knots` numbers for one bin more: the first is halved, and its other half is the last.  The slopes at the ends are free, and
+    the map has kinks there.
     """
-    knots = SoftmaxKnots(bins, -bound, bound, floor=2 * bound * 1e-3, rate=rate)
-    return spline(knots, knots, KnotSlopes(SoftplusScale(floor=1e-3), bins))
+    floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
+    return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
+                 KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+
+
+def flowjax_19(knots=8, low=-1.0, high=1.0, min_width=1e-3):
+    """As in version 17 the slopes at the ends are free."""
+    return alike(SoftmaxKnots(knots + 1, low, high, min_width), KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+
+
+def bijx(bins=8):
+    """On [0, 1], the identity beyond; slopes are 1 at h = 0."""
+    rate = log(2) / (1 - 1e-3)
+    return alike(SoftmaxKnots(bins, 0.0, 1.0, 1e-3), KnotSlopes(SoftplusScale(floor=1e-3, gain=1 / rate, rate=rate), bins))
+
+
+def zuko(bins=8, bound=5.0, slope=1e-3):
+    """Softly clipped numbers; no floor."""
+    return alike(SoftmaxKnots(bins, -bound, bound, clip=slope), KnotSlopes(SoftclipExpScale(slope), bins))
+
+
+def torchflows(bins=8, bound=50.0):
+    """Heights start from the widths; numbers of heights and slopes are divided by 1000."""
+    knots, c = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3), log(expm1(1 - 1e-5))
+    end = 1e-5 + log1p(exp(c + c / 1000))
+    f = alike(knots, KnotSlopes(CentredSoftplusScale(floor=1e-5), bins, (end, end)))
+    matrix = np.diag([1.0] * bins + [1e-3] * (2 * bins - 1))
+    matrix[bins:2 * bins, :bins] = np.eye(bins)
+    return Premultiplied(f, matrix)
+
+
+SPLINES = {
+    "nflows": nflows,                                           # with linear tails
+    "VITS": vits,
+    "normflows": normflows,
+    "SurVAE": survae,
+    "Pyro, FlowTorch": pyro,                                    # of order "quadratic"
+    "TFP": tfp,
+    "distrax": distrax,
+    "FlowJAX 17": flowjax_17,
+    "FlowJAX 19": flowjax_19,
+    "bijx": bijx,
+    "zuko": zuko,
+    "torchflows": torchflows,
+}

@@ -5,10 +5,11 @@ Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`, slopes `d_0, ...,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w                                     (1)
     a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w = 1 - t                    (2)
     x = x_0 + h (s t^2 + d_0 t (1 - t)) / (s + (d_1 + d_0 - 2 s) t (1 - t))         (3)
-Beyond the knots the slope is 1:
-    x = z + (x_0 - z_0)      below the first knot                                   (4)
-      = z + (x_K - z_K)      above the last                                         (5)
-which is the identity if the end knots agree, and has a kink if the slope at an end knot is not 1.  An inner knot
+Beyond the knots the spline is a line,
+    x = x_0 + g_0 (z - z_0)      below the first knot                               (4)
+      = x_K + g_K (z - z_K)      above the last                                     (5)
+For `tails` "identity", `g_0 = g_K = 1`: it is the identity there if the end knots agree, with a kink where the slope at an end
+knot is not 1.  For "linear", `g_0 = d_0` and `g_K = d_K`.  For "none", the domain ends at the end knots.  An inner knot
 belongs to the bin above it, an end knot to its bin.
 
 The larger of `t` and `f` is taken as 1 minus the smaller, which is more accurate than a quotient.
@@ -73,8 +74,9 @@ divides out:
     X_0 = (e_0 + e_1)(u_1^2 + 2 u_1 u_2 - u_0 e_1 t f/Q - u_0 f (f - t)/Q)
           + (u_0 (1 - 3 t (f - t)) + (e_1 t/Q)(1 + 3 t f (f - t)) + (f/Q)(1 - 4 f t^2))/Q       (40)
 `X_1` is `X_0` with 0 and 1, `t` and `f` exchanged.  `x_bar = z_bar dz/dx + log_det_bar dn/dx`, and so for every field.    (41)
-Beyond the knots, from (4) and (5), the cotangent of the event goes to it, to `x_0` and, with the other sign, to `z_0` (or to
-`x_K` and `z_K`); for the inverse map with both signs reversed.                (42)
+Beyond the knots the cotangents follow from the line alone, as in `splines.bins`:
+    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + log_det_bar/d_0          (42)
+for (4) with linear tails, and so for (5).
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; Gregory and Delbourgo,
 Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2 (1982).
@@ -84,37 +86,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, positive, real
+from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, plain, positive
 from ...core.arithmetic import product_apart
 from ...core.words import numbered
-from .bins import at_ends, at_knots, bin_of, tails
+from .bins import Tails, at_ends, at_knots, bin_of, checked, reached, within
 
 
-@bijector(source="arXiv:1906.04032", domain=real, codomain=real, increasing=True)
+@bijector(source="arXiv:1906.04032", increasing=True)
 class RationalQuadraticSpline(Bijector):
-    """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes at the knots; slope 1
-    beyond them.
+    """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes at the knots.
 
-    The three fields have shape (*batch, K+1).  Raises ValueError for K < 1.
+    The three fields have shape (*batch, K+1).  `tails`: beyond the knots the slope is 1 ("identity", the identity if end knots
+    agree) or the slope at the end knot ("linear"); or there is nothing beyond them ("none").  Raises ValueError for K < 1 and
+    for other tails.
     """
 
     input_knots: Array = increasing("K+1")
     output_knots: Array = increasing("K+1")
     slopes: Array = positive("K+1")
+    tails: str = plain("identity")
     event_ndim = (0, 0)
 
+    domain = property(lambda self: reached(self.input_knots, self.tails))
+    codomain = property(lambda self: reached(self.output_knots, self.tails))
+
     def _validate(self):
-        if self.dims["K"] < 1:
-            raise ValueError(f"{type(self).__name__}: input_knots must have at least 2 entries along its last axis, "
-                             f"not shape {self.input_knots.shape}")
+        checked(self)
         super()._validate()
 
     @staticmethod
-    def definition(m, z, input_knots, output_knots, slopes):
+    def definition(m, z, input_knots, output_knots, slopes, tails):
         if z < input_knots[0]:
-            return z + (output_knots[0] - input_knots[0])                           # (4)
+            return output_knots[0] + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])             # (4)
         if z > input_knots[-1]:
-            return z + (output_knots[-1] - input_knots[-1])                         # (5)
+            return output_knots[-1] + (slopes[-1] if tails == "linear" else 1) * (z - input_knots[-1])          # (5)
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
@@ -140,14 +145,14 @@ class RationalQuadraticSpline(Bijector):
 
     def place(self, z):
         """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
-        z = np.clip(z, self.input_knots[..., 0], self.input_knots[..., -1])
+        z = within(self.input_knots, z)
         v = self.bin(bin_of(self.input_knots, z))
         v.a, v.b = z - v.z_0, v.z_1 - z                                             # (2)
         return v.at(v.a / v.w, v.b / v.w)                                           # (2)
 
     def inverse_place(self, x):
         """The bin of x, and the place in it of the root."""
-        x = np.clip(x, self.output_knots[..., 0], self.output_knots[..., -1])
+        x = within(self.output_knots, x)
         v = self.bin(bin_of(self.output_knots, x))
         v.p, v.q = x - v.x_0, v.x_1 - x
         m = v.p * v.e_1 - v.q * v.e_0                                               # (13)
@@ -161,11 +166,18 @@ class RationalQuadraticSpline(Bijector):
         v.b = np.where(falling, v.w * f, v.q * (2 * v.w / whole))                   # (16)
         return v.at(t, f)
 
-    def joined(self, event, inner, tail_shift, knots):
-        """The inner value inside the knots, the event moved by a constant beyond them."""
-        below, above = tails(knots, event)
-        shift = tail_shift * (self.output_knots - self.input_knots)
-        return np.where(below, event + shift[..., 0], np.where(above, event + shift[..., -1], inner))      # (4) (5)
+    @property
+    def end_slopes(self):
+        """The slopes of linear tails; None for tails of slope 1."""
+        return (self.slopes[..., 0], self.slopes[..., -1]) if self.tails == "linear" else None
+
+    def beyond(self, z):
+        """The events beyond the input knots."""
+        return Tails(z, self.input_knots, self.output_knots, self.end_slopes)       # (4) (5)
+
+    def inverse_beyond(self, x):
+        """The events beyond the output knots."""
+        return Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)            # (4) (5)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -175,23 +187,20 @@ class RationalQuadraticSpline(Bijector):
     def image(self, z, v):
         from_below = v.x_0 + v.a * (v.s * (v.t + v.e_0 * v.f) / v.D)                # (7)
         from_above = v.x_1 - v.b * (v.s * (v.f + v.e_1 * v.t) / v.D)                # (8)
-        return self.joined(z, np.where(v.A <= v.B, from_below, from_above), 1, self.input_knots)
+        return self.beyond(z).joined(np.where(v.A <= v.B, from_below, from_above))
 
     def log_det(self, z):
         return self.log_slope(z, self.place(z))
 
     def log_slope(self, z, v):
-        inner = v.log_slope(v.s, v.Q / v.D, 1 / v.D)                                # (10)
-        below, above = tails(self.input_knots, z)
-        return np.where(below | above, z.dtype.type(0), inner)
+        return self.beyond(z).log_slope(v.log_slope(v.s, v.Q / v.D, 1 / v.D))       # (10)
 
     def forward_and_log_det(self, z):
         v = self.place(z)
         return self.image(z, v), self.log_slope(z, v)
 
     def slope(self, z):
-        v, (below, above) = self.place(z), tails(self.input_knots, z)
-        return np.where(below | above, z.dtype.type(1), v.slope)                    # (9) (11)
+        return self.beyond(z).slope(self.place(z).slope)                            # (9) (11)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
@@ -200,12 +209,12 @@ class RationalQuadraticSpline(Bijector):
 
     def origin(self, x, v):
         inner = np.where(v.t <= v.f, v.z_0 + v.a, v.z_1 - v.b)                      # (16)
-        return self.joined(x, inner, -1, self.output_knots)
+        return self.inverse_beyond(x).joined(inner)
 
     def inverse_and_log_det(self, x):
-        v, (below, above) = self.inverse_place(x), tails(self.output_knots, x)
+        v = self.inverse_place(x)
         inner = -v.log_slope(v.R / v.w, 1 / v.D)                                    # (17)
-        return self.origin(x, v), np.where(below | above, x.dtype.type(0), inner)
+        return self.origin(x, v), self.inverse_beyond(x).log_slope(inner)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -228,7 +237,11 @@ class RationalQuadraticSpline(Bijector):
             N_0, N_1 = of_slope(v.e_0, v.e_1, t, f), of_slope(v.e_1, v.e_0, f, t)
             of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * f / v.s * (N_0 / v.Q / v.D)            # (18) (30)
             of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * t / v.s * (N_1 / v.Q / v.D)           # (18) (30)
-            return self.bars(z, self.input_knots, v, x_bar, of_z, (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1))
+            beyond = self.beyond(z)
+            fields = {"input_knots": beyond.knot_bars((of_z_0, of_z_1), x_bar),
+                      "output_knots": beyond.image_bars((of_x_0, of_x_1), x_bar),
+                      "slopes": beyond.slope_bars((of_d_0, of_d_1), x_bar, log_det_bar)}        # (42)
+            return beyond.event_bar(of_z, x_bar), self.whole(v, fields)
 
         return (self.image(z, v), self.log_slope(z, v)), pullback
 
@@ -252,24 +265,17 @@ class RationalQuadraticSpline(Bijector):
             n_x_1 = end(2 * log_det_bar * t / v.h, v.e_1, v.e_0, f, t, v.u_1, v.u_0, v.u_2, Q)
             lower, upper = v.shared(through)                                        # (34)
             of_x_0, of_x_1 = n_x_0 - lower, -n_x_1 - upper                          # (39)
-            return self.bars(x, self.output_knots, v, z_bar, of_x, (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1))
+            beyond = self.inverse_beyond(x)
+            fields = {"input_knots": beyond.image_bars((of_z_0, of_z_1), z_bar),
+                      "output_knots": beyond.knot_bars((of_x_0, of_x_1), z_bar),
+                      "slopes": beyond.slope_bars((of_d_0, of_d_1), z_bar, log_det_bar)}        # (42)
+            return beyond.event_bar(of_x, z_bar), self.whole(v, fields)
 
         return self.inverse_and_log_det(x), pullback
 
-    def bars(self, event, knots, v, image_bar, of_event, of_z, of_x, of_d):
-        """(cotangent of the event, of the fields): in a bin or in a tail."""
-        below, above = tails(knots, event)
-        zero = np.zeros_like(of_event)
-        to_image = image_bar if knots is self.input_knots else -image_bar
-        lower, upper = np.where(below, to_image, zero), np.where(above, to_image, zero)             # (42)
-        inside, count = ~(below | above), self.slopes.shape[-1]
-
-        def field_bar(ends, sign):
-            ends = (np.where(inside, of_end, sign * beyond) for of_end, beyond in zip(ends, (lower, upper)))    # (42)
-            return at_knots(v.k, *ends, count)
-
-        fields = {"input_knots": field_bar(of_z, -1), "output_knots": field_bar(of_x, 1), "slopes": field_bar(of_d, 0)}
-        return np.where(inside, of_event, image_bar), fields
+    def whole(self, v, ends):
+        """Cotangents of the fields, from the cotangents at the two ends of each event's bin."""
+        return {name: at_knots(v.k, *bars, self.slopes.shape[-1]) for name, bars in ends.items()}
 
     hard_cases = (
         case("OneBin", "K = 1: both ends of the bin are ends of the spline", z=[-1.0, 0.25, 1.0, 2.0, -3.0],
@@ -304,6 +310,14 @@ class RationalQuadraticSpline(Bijector):
              z=[-1e-24, -1e-18], x=[-1e-30, -1e-24], input_knots=[-1.0, 0.0], output_knots=[-1.0, 0.0], slopes=[1.0, 1e-6]),
         case("KnotAtZero", "a subnormal distance from a knot", z=[5e-324, -5e-324], x=[5e-324, -5e-324],
              input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 3.0], slopes=[1.0, 0.5, 1.0]),
+        case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
+             x=[-1e300, np.nextafter(-2, -3), 2.0, 1e6], input_knots=[-1.0, 0.0, 2.0], output_knots=[-2.0, 0.0, 1.0],
+             slopes=[0.25, 3.0, 1e-6], tails="linear"),
+        case("AllInTails", "a batch without an event between the knots", z=[-3.0, 4.0], x=[-3.0, 4.0],
+             input_knots=[-1.0, 1.0], output_knots=[0.0, 0.5], slopes=[1e-6, 1e6], tails="linear"),
+        case("NoTails", "the floats beside the ends of the domain", z=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)],
+             x=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
+             slopes=[1.0, 0.5, 2.0], tails="none"),
     )
 
 

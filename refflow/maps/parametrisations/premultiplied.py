@@ -1,0 +1,57 @@
+r"""A map of h multiplied by a matrix: another layout, order or rate of its numbers, or numbers that several entries share.
+
+    fields = map(h'),   h'_q = sum_p A_qp h_p                                       (1)
+    h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
+with the pullback `map*`.  `h'` is rounded and handed on, except where a row of `A` picks one number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, case, child, constant, plain
+from ...core.words import handed
+from .parametrisation import Map, parametrisation
+from .softmax_knots import SoftmaxKnots
+
+
+@parametrisation(source="definition")
+class Premultiplied(Map):
+    """The fields that `map` makes of matrix h; the matrix (Q, P) is a constant.  ValueError if Q is not the map's size."""
+
+    map: Map = child()
+    matrix: Array = constant("Q", "P", dtype=np.float64)
+
+    size = property(lambda self: self.matrix.shape[-1])
+    names = property(lambda self: self.map.names)
+    cores = property(lambda self: self.map.cores)
+
+    def _validate(self):
+        super()._validate()
+        if self.matrix.ndim != 2 or len(self.matrix) != self.map.size:
+            raise ValueError(f"Premultiplied: matrix must have {self.map.size} rows, not shape {self.matrix.shape}")
+
+    @classmethod
+    def examples(cls, source):
+        matrix = source.choice((((1, 0), (1, 1e-3)), ((0, 1, 0), (1, 0, 0)), ((1, 0), (-1, 0))))
+        return cls(SoftmaxKnots(2, floor=2e-3), np.array(matrix, float)), (len(matrix[0]),)
+
+    @staticmethod
+    def definition(m, h, map, matrix):
+        sums = [m.fsum(m.mpf(A_qp) * h_p for A_qp, h_p in zip(row, h) if A_qp) for row in matrix]       # (1)
+        return map.definition(m, [v if sorted(row)[-1] == sum(row) == 1 else handed(m, v) for v, row in zip(sums, matrix)])
+
+    def vjp(self, h):
+        A = self.matrix.astype(h.dtype)
+        fields, map_pullback = self.map.vjp(h @ A.T)                                # (1)
+
+        def pullback(bars):
+            bar, map_bar = map_pullback(bars)
+            return bar @ A, {"map": map_bar}                                        # (2)
+
+        return fields, pullback
+
+    hard_cases = (
+        case("Shared", "one number for both bins: no knot depends on it", z=[[3.0]], map=SoftmaxKnots(2),
+             matrix=np.ones((2, 1))),
+    )

@@ -1,0 +1,5 @@
+"""Monotone splines of one number."""
+
+from .. import offered
+
+__getattr__, __all__ = offered(__name__)

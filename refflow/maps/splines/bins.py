@@ -1,0 +1,140 @@
+r"""Words of the splines: the bin in which an event lies, the values at its ends, the tails beyond all bins, and their adjoints.
+
+Knots and the values at knots have shape (*parameter batch, K+1); events have the full batch.
+
+Beyond the end knots `z_0` and `z_K` a spline is a line from the nearer end knot, here `(z_e, x_e)`, with slope `g`:
+    x = x_e + g (z - z_e),   log|dx/dz| = log g                                     (1)
+    z = x_e' + (x - z_e') / g,   log|dz/dx| = -log g                                (2)
+where (2) is (1) from the other side: its event is `x`, its knot `z_e' = x_e` and its image `x_e' = z_e`.  For `tails` "linear",
+`g` is the spline's own slope at the end knot.  For "identity" and "none", `g = 1`, and
+    x = z + (x_e - z_e)                                                             (3)
+is exactly `z` if the end knots agree.  A spline without tails never sees such an event: its domain is `z_0 <= z <= z_K`.
+
+Reverse rule, for (1):
+    z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   g_bar = x_bar (z - z_e) + l_bar / g         (4)
+and for (2), in its own letters,
+    x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -(z_bar / g) ((x - z_e') / g) - l_bar / g    (5)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import real
+from ...core.sets import intervals
+
+TAILS = ("identity", "linear", "none")
+
+
+# -- bins -------------------------------------------------------------------------------------------------------------
+
+def bin_of(knots, event):
+    """The index k of the bin [knots_k, knots_(k+1)) that holds an event; the last bin includes both its ends."""
+    return (event[..., None] >= knots[..., 1:-1]).sum(-1)
+
+
+def within(knots, event):
+    """The event, or the nearer end knot of an event beyond all knots."""
+    return np.clip(event, knots[..., 0], knots[..., -1])
+
+
+def of_bins(values, k):
+    """The entry k of values (*parameter batch, K), for each event."""
+    return np.take_along_axis(np.broadcast_to(values, k.shape + values.shape[-1:]), k[..., None], -1)[..., 0]
+
+
+def at_ends(values, k):
+    """(values_k, values_(k+1)) of each event's bin."""
+    return of_bins(values, k), of_bins(values, k + 1)
+
+
+def at_bins(k, bar, count):
+    """Cotangents of `count` values, (*batch, count): the cotangent of the value of each event's bin, 0 elsewhere."""
+    return np.where(np.arange(count) == k[..., None], bar[..., None], bar.dtype.type(0))
+
+
+def at_knots(k, lower_bar, upper_bar, count):
+    """Cotangents of `count` values, (*batch, count): the cotangents at the ends of each event's bin, 0 elsewhere."""
+    return at_bins(k, lower_bar, count) + at_bins(k + 1, upper_bar, count)
+
+
+# -- what is checked of every spline ----------------------------------------------------------------------------------
+
+def checked(spline):
+    """Refuse a spline without a bin, and tails with another name."""
+    name = type(spline).__name__
+    if spline.tails not in TAILS:
+        raise ValueError(f"{name}: tails must be one of {', '.join(map(repr, TAILS))}, not {spline.tails!r}")
+    if spline.input_knots.shape[-1] < 2:
+        raise ValueError(f"{name}: input_knots must have at least 2 entries along its last axis, "
+                         f"not shape {spline.input_knots.shape}")
+
+
+def reached(knots, tails):
+    """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if it has tails."""
+    return intervals(knots[..., 0], knots[..., -1]) if tails == "none" else real
+
+
+# -- tails ------------------------------------------------------------------------------------------------------------
+
+class Tails:
+    """The events beyond the end knots: `below`, `above`, and `inside`, the marks of all others.
+
+    `knots` are on the side of the event, `images` on the other side; `slopes`, (lower, upper), are the spline's slopes dx/dz at
+    the end knots, or None for tails of slope 1; `back` for the inverse map, whose slopes are 1/g.
+    """
+
+    def __init__(self, event, knots, images, slopes=None, back=False):
+        self.event, self.back = event, back
+        self.below, self.above = event < knots[..., 0], event > knots[..., -1]
+        self.inside = ~(self.below | self.above)
+        self.knot, self.image = (np.where(self.above, v[..., -1], v[..., 0]) for v in (knots, images))
+        self.g = None if slopes is None else np.where(self.above, slopes[1], slopes[0])
+
+    def through(self, value):
+        """The value times the slope of the tail."""
+        return value if self.g is None else value / self.g if self.back else value * self.g
+
+    def joined(self, inner):
+        """The image: `inner` between the end knots."""
+        if self.g is None:
+            beyond = self.event + (self.image - self.knot)                          # (3)
+        else:
+            beyond = self.image + self.through(self.event - self.knot)              # (1) (2)
+        return np.where(self.inside, inner, beyond)
+
+    def slope(self, inner):
+        """The slope, likewise."""
+        return np.where(self.inside, inner, self.through(np.ones_like(self.event)))         # (1) (2)
+
+    def log_slope(self, inner):
+        """The log-det, likewise."""
+        zero = np.zeros_like(self.event)
+        beyond = zero if self.g is None else -np.log(self.g) if self.back else np.log(self.g)       # (1) (2)
+        return np.where(self.inside, inner, beyond)
+
+    def event_bar(self, inner, image_bar):
+        """The event's cotangent: `inner` between the end knots."""
+        return np.where(self.inside, inner, self.through(image_bar))                # (4) (5)
+
+    def end_bars(self, ends, at_end):
+        """Cotangents at the two ends of the event's bin: `ends` inside it; beyond the knots `at_end`, at the nearer end knot."""
+        zero = self.event.dtype.type(0)
+        return tuple(np.where(self.inside, inner, np.where(there, at_end, zero))
+                     for inner, there in zip(ends, (self.below, self.above)))
+
+    def knot_bars(self, ends, image_bar):
+        """The same for the knots on the event's side."""
+        return self.end_bars(ends, -self.through(image_bar))                        # (4) (5)
+
+    def image_bars(self, ends, image_bar):
+        """The same for the knots on the other side."""
+        return self.end_bars(ends, image_bar)                                       # (4) (5)
+
+    def slope_bars(self, ends, image_bar, log_det_bar):
+        """The same for the slopes at the end knots."""
+        if self.g is None:
+            return self.end_bars(ends, self.event.dtype.type(0))
+        step, of_log = self.through(self.event - self.knot), log_det_bar / self.g
+        at_end = -(image_bar / self.g) * step - of_log if self.back else image_bar * (self.event - self.knot) + of_log      # (4) (5)
+        return self.end_bars(ends, at_end)
