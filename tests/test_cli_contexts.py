@@ -61,7 +61,7 @@ def test_every_model_learns_a_conditional_density(run, model):
     write("data.csv", x, NAMES)
     few = ("--couplings", 2) if model in ("nsf", "realnvp") else ("--layers", 2) if model != "gaussian" else ()
     status, out, err = run("fit", "data.csv", "--model", model, "--context", "class,temperature", "--out", "f.npz", "--steps",
-                           60, "--json", "--validation", 0.2, *few)
+                           60, "--json", "--validation", 0.2, "--learning-rate", 0.003, "--average", 0, *few)
     report, flow = json.loads(out), load("f.npz")
     assert status == 0 and not err and report["context"]["columns"] == [1, 3] and flow.event_shape == (2,)
     assert report["context"]["mean"] == pytest.approx(x[:, [1, 3]].mean(0)) and about("f.npz")["context"] == report["context"]
@@ -71,7 +71,7 @@ def test_every_model_learns_a_conditional_density(run, model):
     S = e[train].T @ e[train] / len(train)
     best = -np.linalg.slogdet(S)[1] / 2 - 1 - math.log(2 * math.pi)
     assert report["gaussian"]["train"]["nats"] == pytest.approx(best, rel=1e-9)
-    assert report["after"]["train"]["nats"] > report["before"]["train"]["nats"]
+    assert report["after"]["validation"]["nats"] >= report["before"]["validation"]["nats"]
     if model != "gaussian":
         assert report["before"]["train"]["nats"] == pytest.approx(best, abs=0.15)            # but for shrunk correlations
     scores = json.loads(run("score", "f.npz", "data.csv", "--json")[1])
@@ -159,8 +159,8 @@ def test_samples_of_a_table_of_contexts(run, fitted):
     """The names say which columns are which; of a table without names all are taken, in the order of --context."""
     write("named.csv", np.array([[300.0, 7, 2], [250.0, 8, 0]]), ["temperature", "other", "class"])
     write("plain.csv", np.array([[2.0, 300], [0.5, 250.5]]))
-    expected = [[2, 300]] * 3 + [[0, 250]] * 3
-    assert np.array(table(run("sample", "f.npz", "--given", "named.csv", "--n", 3)[1])[1:], float)[:, [1, 3]].tolist() == expected
+    drawn = np.array(table(run("sample", "f.npz", "--given", "named.csv", "--n", 3)[1])[1:], float)
+    assert drawn[:, [1, 3]].tolist() == [[2, 300]] * 3 + [[0, 250]] * 3
     drawn = np.array(table(run("sample", "f.npz", "--given", "plain.csv", "--n", 3, "--temperature", 1e-9)[1])[1:], float)
     assert drawn[:, [1, 3]].tolist() == [[2, 300]] * 3 + [[0.5, 250.5]] * 3
     middle = [fitted.at(context=c).bijector.forward(np.zeros(2)) for c in standardised(drawn[:, [1, 3]])]
@@ -204,8 +204,9 @@ def test_flows_without_a_context(run):
 
 
 @pytest.mark.parametrize("note", [
-    {"context": {"columns": [0], "mean": [0.0], "std": [1.0, 2.0]}}, {"context": {"columns": ["a"], "mean": [0.0], "std": [1.0]}},
-    {"context": {"columns": [0]}}, {"context": 3}, {"columns": ["a"], "context": {"columns": [5], "mean": [0.0], "std": [1.0]}}])
+    {"context": {"columns": [0], "mean": [0.0], "std": [1.0, 2.0]}}, {"context": 3}, {"context": {"columns": [0]}},
+    {"context": {"columns": ["a"], "mean": [0.0], "std": [1.0]}},
+    {"columns": ["a"], "context": {"columns": [5], "mean": [0.0], "std": [1.0]}}])
 def test_notes_that_tell_nothing(run, note):
     save(realnvp(np.random.default_rng(0), 2, (3,), 1, context=1), "g.npz", note)
     assert "the file does not tell of which columns" in run("sample", "g.npz", "--given", "a=1")[2]
@@ -282,7 +283,8 @@ def test_pictures_of_one_context(run, fitted, monkeypatch):
     assert run("plot", "f.npz", "--what", "density", "--out", "p.png", *given)[0] == 0 and os.path.getsize("p.png") > 1000
     assert seen["names"] == ["a", "b"] and seen["y"] is None and not seen["flow"].needs("context")
     x = np.array([0.5, 1.0])
-    assert np.allclose(seen["flow"].log_prob(x), fitted.at(context=standardised(np.array([1.0, 320.0]))).log_prob(x), rtol=1e-12)
+    at = fitted.at(context=standardised(np.array([1.0, 320.0])))
+    assert np.allclose(seen["flow"].log_prob(x), at.log_prob(x), rtol=1e-12)
     assert run("plot", "f.npz", "--what", "transport", "--out", "t.png", *given)[0] == 0
     assert run("plot", "f.npz", "--what", "history", "--out", "h.png")[0] == 0
     own = "--given", f"class={rows()[4, 1]:g},temperature={float(rows()[4, 3])!r}"

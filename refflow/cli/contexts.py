@@ -74,7 +74,8 @@ def column_named(table, name):
         return table.names.index(name)
     count = table.values.shape[1]
     if not name.isdecimal() or not 1 <= int(name) <= count:
-        raise CannotRun(f"--context: {table.source} has no names; its columns are 1 .. {count}, and {name!r} is not one of them")
+        raise CannotRun(f"--context: {table.source} has no names; its columns are 1 .. {count}, and {name!r} is not one of "
+                        "them")
     return int(name) - 1
 
 

@@ -94,7 +94,8 @@ class Dataset(Fitted, Protocol):
     """Rows of a table, or images.
 
     `shape`: of the array of an event; `names`: of its entries, or None; `measures`: the measures of likelihoods that fit
-    prints; `scores`: the columns that score prints; `limits`: an argument of pictures; `context`: the columns on which a flow is conditioned, or None.
+    prints; `scores`: the columns that score prints; `limits`: an argument of pictures; `context`: the columns on which a
+    flow is conditioned, or None.
     """
 
     shape: tuple

@@ -54,8 +54,8 @@ def refuse_beyond_memory(options, flow, contexts):
     needed = 8 * options.n * contexts * math.prod(flow.event_shape)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
-        raise CannotRun(f"--n {options.n}: these are {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB of memory; draw "
-                        "fewer at a time, each with its own --seed")
+        raise CannotRun(f"--n {options.n}: these are {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB of "
+                        "memory; draw fewer at a time, each with its own --seed")
 
 
 def drawn(flow, rng, n, temperature=1.0):

@@ -1,7 +1,7 @@
 r"""Neural spline flows with rational-quadratic splines (Durkan, Bekasov, Murray & Papamakarios, arXiv:1906.04032).
 
-From data `x` to latents `z`, `h_0 = x`.  Step `k = 1, ..., N` begins with a linear map, in which `P` is a permutation drawn once,
-`L` is unit lower and `U` upper triangular,
+From data `x` to latents `z`, `h_0 = x`.  Step `k = 1, ..., N` begins with a linear map, in which `P` is a permutation drawn
+once, `L` is unit lower and `U` upper triangular,
     u = L U P h_(k-1) + c                                                           (1)
 and goes on with splines `g`, of `K` bins on [-B, B] and the identity beyond.  In RQ-NSF (C) every second entry, `a`, goes
 through splines of its own, and determines the splines of the others, `b`; `a` and `b` change places from one step to the next:
@@ -14,8 +14,10 @@ net_k is a residual network of one width, of blocks
     v <- v + W' relu(W relu(v) + w) + w'                                            (6)
 and the numbers for widths and heights of bins are divided by the root of its width.
 
-At the start L U = I and c = 0.  The last layer of every network starts at 0, and its biases at the numbers that give every spline
-the slope 1 at its knots, so that the flow starts as the permutations; the authors draw the last layer.         (7)
+At the start `L U = I`, `c = 0`, and every network gives the same numbers for all inputs: 0 for widths and heights, and
+for slopes
+    log(exp(1 - 1/1000) - 1)                                                        (7)
+which make every slope 1, so that the flow starts as the permutations.  The authors draw the last layer.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from ..maps.conditioners import Contextual, Dense, MaskedDense, ReLU, Residual, 
 from ..maps.conditioners.masked_network import entry_degrees, hidden_degrees
 from ..maps.coupling import Coupling, Family, masks
 from ..maps.densities import StandardNormal
-from ..maps.elementwise import RationalQuadraticSpline
 from ..maps.linear import Permutation, PLULinear
-from ..maps.parametrisations import nflows_spline
+from ..maps.parametrisations import SPLINES
+from ..maps.splines import RationalQuadraticSpline
 from .sizes import check_sizes
 
 LAST_OF_BLOCK = 1e-3                    # the bound of the weights W' at the start, in the authors' code
@@ -52,10 +54,10 @@ def nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, unconditio
     for k in range(steps):
         passes = masks.alternating(size, flip=k % 2 == 0)
         a, b = int(passes.sum()), int((~passes).sum())
-        net = network(rng, a, hidden, blocks, theta(family, b, dtype), context)
+        net = network(rng, a, hidden, blocks, theta(family, bins, b, dtype), context)
         stages += [*linear(rng, size, dtype), Coupling(passes, net, family, "interleaved")]         # (1) (2)
         if unconditional:
-            stages.append(Coupling(~passes, constant(theta(family, a, dtype), b), family, "interleaved"))       # (3)
+            stages.append(Coupling(~passes, constant(theta(family, bins, a, dtype), b), family, "interleaved"))       # (3)
     return Flow(Inverse(Chain([*stages, *linear(rng, size, dtype)])), StandardNormal(size))         # (5)
 
 
@@ -67,13 +69,14 @@ def autoregressive_nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=
     check("autoregressive_nsf", hidden, blocks, steps, bins, bound, context, size=(size, 1))
     family, stages = splines(bins, bound, hidden), []
     for _ in range(steps):
-        net = masked_network(rng, size, hidden, blocks, theta(family, size, dtype), context)
+        net = masked_network(rng, size, hidden, blocks, theta(family, bins, size, dtype), context)
         stages += [*linear(rng, size, dtype), Autoregressive(net, family, "interleaved")]           # (1) (4)
     return Flow(Inverse(Chain([*stages, *linear(rng, size, dtype)])), StandardNormal(size))         # (5)
 
 
 def check(model, hidden, blocks, steps, bins, bound, context, size):
-    check_sizes(model, size=size, hidden=(hidden, 1), blocks=(blocks, 0), steps=(steps, 1), bins=(bins, 1), context=(context, 0))
+    check_sizes(model, size=size, hidden=(hidden, 1), blocks=(blocks, 0), steps=(steps, 1), bins=(bins, 1),
+                context=(context, 0))
     if not 0 < bound < math.inf:
         raise ValueError(f"{model}: bound must be positive and finite, not {bound!r}")
 
@@ -81,7 +84,7 @@ def check(model, hidden, blocks, steps, bins, bound, context, size):
 # -- the maps of a step -----------------------------------------------------------------------------------------------
 
 def splines(bins, bound, hidden):
-    return Family(RationalQuadraticSpline, nflows_spline(bins, bound, 1 / math.sqrt(hidden)))
+    return Family(RationalQuadraticSpline, SPLINES["nflows"](bins, bound, hidden))
 
 
 def linear(rng, size, dtype):
@@ -90,10 +93,10 @@ def linear(rng, size, dtype):
     return Permutation(rng.permutation(size)), PLULinear(np.arange(size), zero, zero, np.ones(size, dtype), zero[0])    # (1)
 
 
-def theta(family, entries, dtype):
+def theta(family, bins, entries, dtype):
     """The numbers of splines of slope 1, for each of the entries in turn."""
     one = np.zeros(family.size, dtype)
-    one[2 * family.map.maps[0].bins:] = SLOPE_ONE                                   # (7)
+    one[2 * bins:] = SLOPE_ONE                                                      # (7)
     return np.tile(one, entries)
 
 
