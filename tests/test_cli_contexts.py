@@ -73,7 +73,7 @@ def test_every_model_learns_a_conditional_density(run, model):
     assert report["gaussian"]["train"]["nats"] == pytest.approx(best, rel=1e-9)
     assert report["after"]["validation"]["nats"] >= report["before"]["validation"]["nats"]
     if model != "gaussian":
-        assert report["before"]["train"]["nats"] == pytest.approx(best, abs=0.15)            # but for shrunk correlations
+        assert report["before"]["train"]["nats"] == pytest.approx(best, abs=0.15)            # up to shrunk correlations
     scores = json.loads(run("score", "f.npz", "data.csv", "--json")[1])
     each = flow.at(context=standardised(x[:, [1, 3]])).log_prob(x[:, [0, 2]])
     assert np.allclose(scores["log_prob"], each, rtol=1e-12)

@@ -43,7 +43,7 @@ SIZES = ("hidden", "couplings", "layers", "bins")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows with D numbers whose density is modelled, and with those of the `context`, if there is one.
+    """Rows with D numbers whose density is modelled, and with the numbers of a `context`, if there is one.
 
     `names` of all columns or None; `noisy`: the indices of columns of integers, which get noise.
     """
@@ -115,10 +115,10 @@ class Rows:
     def modelled_names(self):
         return self.names and [self.names[j] for j in self.modelled()]
 
-    def divided(self, rows):
+    def divided(self, y):
         if self.context is None:
-            return rows, None
-        return rows[:, self.modelled()], self.context.standardised(rows[:, self.context.columns])
+            return y, None
+        return y[:, self.modelled()], self.context.standardised(y[:, self.context.columns])
 
     def joined(self, x, contexts):
         """Rows of the table, from their modelled columns and the context in the units of the table."""

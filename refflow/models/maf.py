@@ -6,9 +6,9 @@ only on the entries before it; its outputs `s` and `t` are minus the paper's log
     h_k,i = (h_(k-1),i + t_i) exp(s_i)                                              (2)
 in the order of the entries for odd k, in the reverse order for even k              (3)
 and with `batch_norm` each layer is followed by a batch normalisation,
-    h_k <- gain (h_k - mean) / sqrt(var + eps) + bias,   eps = 10^-5                (4)
-where training uses the mean and variance of each batch, and the density their moving averages.
-    z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum_i s_i + log-dets of (4)                (5)
+    h_k,i <- g_i (h_k,i - mean_i) + bias_i,   g_i = gain_i / sqrt(var_i + eps),   eps = 10^-5       (4)
+where training uses the mean and variance of each batch, and the density their moving averages; without it, `g_i = 1`.
+    z = h_K,   log p(x) = sum_i log N(z_i; 0, 1) + sum_k sum_i (s_i + log|g_i|)     (5)
 Data to latents is one pass of every network, latents to data is one for each entry.
 
 The last layer of every network starts at 0, so that the flow without (4) starts as the identity.  With `zero_last=False` all

@@ -9,7 +9,7 @@ through splines of its own, and determines the splines of the others, `b`; `a` a
     h_k,a = g(u_a; theta_k),   theta_k trained numbers                              (3)
 In RQ-NSF (AR) the spline of an entry is determined by the entries before it:
     h_k,i = g(u_i; theta_i),   theta = net_k(u) masked                              (4)
-    z = L U P h_N + c,   log p(x) = sum_i log N(z_i; 0, 1) + log-dets of all maps   (5)
+    z = L U P h_N + c,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|         (5)
 net_k is a residual network of one width, of blocks
     v <- v + W' relu(W relu(v) + w) + w'                                            (6)
 and the numbers for widths and heights of bins are divided by the root of its width.
@@ -64,7 +64,7 @@ def nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, unconditio
 def autoregressive_nsf(rng, size, hidden=256, blocks=2, steps=10, bins=8, bound=3.0, context=0, dtype=np.float64):
     """RQ-NSF (AR): a neural spline flow of autoregressive maps, of vectors of one entry or more.
 
-    The arguments are those of `nsf`.  Data to latents is one pass of every network, latents to data is one for each entry.
+    It takes the arguments of `nsf`.  Data to latents is one pass of every network, latents to data is one for each entry.
     """
     check("autoregressive_nsf", hidden, blocks, steps, bins, bound, context, size=(size, 1))
     family, stages = splines(bins, bound, hidden), []
