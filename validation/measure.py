@@ -289,7 +289,8 @@ ADAPTERS = {
                            parts=lambda f: {"forward": ("forward",), "jacobian": ("jacobian",)}),
     "density": Adapter(("z", "log_prob_bar"), of_density, parts=lambda f: {"forward": ("log_prob",)}, method="log_prob_vjp"),
     "scale": Adapter(("s", "sigma_bars"), of_scale, with_logarithm, lambda f: {"forward": ("forward", "log")}),
-    "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation, lambda f, m, fields: flattened_each(fields[n] for n in f.names),
+    "parametrisation": Adapter(("h", "fields_bar"), of_parametrisation,
+                               lambda f, m, fields: flattened_each(fields[name] for name in f.names),
                                lambda f: {"forward": tuple(f"fields.{name}" for name in f.names)},
                                lambda f, shape, count: f.cores)}
 

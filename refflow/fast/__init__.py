@@ -3,3 +3,7 @@
 `table` says which page has which twin; pages do not know about their twins.  Nobody needs to read these modules to
 understand a flow: a law checks that each twin equals its page.
 """
+
+from .table import tuned
+
+__all__ = ["tuned"]

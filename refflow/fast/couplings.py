@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..maps.conditioners import Dense, ReLU, Sequential
+from ..maps.conditioners import Dense, MaskedDense, ReLU, Sequential
 from ..maps.densities.entries import HALF_LOG_2_PI
 from ..core.tree import flatten
 from ..maps.elementwise import ExpScale
@@ -273,13 +273,13 @@ class Cotangents(Columns):
         self.ones = np.ones(n, dtype)
 
 
-def is_dense(net):
-    """Does a network's view consist of dense layers with activations between them?"""
+def is_dense(net, kind=Dense):
+    """Does a network's view consist of dense layers, or masked ones, with activations between them?"""
     if type(net) is not Sequential:
         return False
     dense, between = net.layers[0::2], net.layers[1::2]
     return (len(dense) == len(between) + 1
-            and all(type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
+            and all(type(layer) is kind and layer.W.ndim == 2 and layer.b.ndim == 1 for layer in dense)
             and all(layer.event_ndim == (0, 0) and not layer.declared for layer in between))
 
 
@@ -361,13 +361,16 @@ class TunedDense:
     """A dense layer with its bias as one more column: h = [W b] (a, 1), where the last row of a (N + 1, n) is ones.
 
     With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
-    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation.
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation,
+    `hidden` marks the weights that a mask hides.
     """
 
     def __init__(self, layer, after, path):
         self.activation = None if type(after) is ReLU else after
-        self.W, self.b, self.W_path, self.b_path = layer.W, layer.b, f"{path}.W", f"{path}.b"
-        self.growth = 1 + math.hypot(scipy.linalg.norm(layer.W.ravel()), scipy.linalg.norm(layer.b))
+        self.hidden = ~layer.connects if type(layer) is MaskedDense else None
+        self.W = layer.W if self.hidden is None else layer.weights()
+        self.b, self.W_path, self.b_path = layer.b, f"{path}.W", f"{path}.b"
+        self.growth = 1 + math.hypot(scipy.linalg.norm(self.W.ravel()), scipy.linalg.norm(layer.b))
 
 
 def growths(layers):
@@ -385,6 +388,8 @@ class TunedCoupling:
     Side 0 applies the map, side 1 its inverse.
     """
 
+    whole = False                           # are the parts a and b both the whole event?
+
     @staticmethod
     def takes(stage, side):
         """Is it affine, of vectors, scaled before it is shifted, with a dense network?"""
@@ -394,7 +399,7 @@ class TunedCoupling:
 
     def __init__(self, stage, side, path, number, space):
         self.side, self.path, self.number, self.space = side, path, number, space
-        self.a, self.b = stage.split.a[1], stage.split.b[1]
+        self.a, self.b = self.parts(stage)
         self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
         between = [*stage.net.layers[1::2], None]
@@ -406,6 +411,10 @@ class TunedCoupling:
         self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
                          tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
                          is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
+
+    def parts(self, stage):
+        """Where the parts a and b stand in an event."""
+        return stage.split.a[1], stage.split.b[1]
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
@@ -459,7 +468,8 @@ class TunedCoupling:
         held.event = event if slot and event.flags.f_contiguous else None       # other arrays do not come again
         held.after, held.move = new.T, Operations()
         held.enter = functools.partial(np.copyto, held.values[0], a)
-        held.move(operator.setitem, new, self.a, a)
+        if not self.whole:
+            held.move(operator.setitem, new, self.a, a)
         self.note_move(held, side)
         if not self.is_view:
             held.move(operator.setitem, new, self.b, held.new_b)
@@ -511,7 +521,7 @@ class TunedCoupling:
         """The cotangent of the part a, if wanted, into `bars`; the cotangents of weights and biases go into the sums."""
         for layer, (activation, W_factors, b_factors, entering) in zip(self.last_first, held.backward):
             activation.run()
-            sums.add_product(layer.W_path, *W_factors)
+            sums.add_product(layer.W_path, *W_factors, layer.hidden)
             sums.add_product(layer.b_path, *b_factors)
             if wanted or layer is not self.dense[0]:
                 entering()

@@ -40,7 +40,7 @@ from ..maps.normalization.batch_norm import BatchStatisticsNorm
 from ..maps.shape import FactorOut
 from . import products
 from .couplings import Unusual, Workspace
-from .table import tuned_base, twin
+from .table import tuned, tuned_base, twin
 
 ALLOWED = 2**10
 GOLDEN = (np.sqrt(5) - 1) / 2
@@ -71,8 +71,8 @@ class Sums:
         for path, bar in flatten(bars):
             self.add(".".join((prefix, *path) if prefix else path), bar)
 
-    def add_product(self, path, g, a):
-        """Add g @ a, or the blocks of a matrix (2) of `products`."""
+    def add_product(self, path, g, a, hidden=None):
+        """Add g @ a, or the blocks of a matrix (2) of `products`; 0 at the entries that a mask hides."""
         path = self.first_place.get(path, path)
         key = path, g.shape[-2], a.shape[-1]
         total = self.targets.get(key)
@@ -84,6 +84,8 @@ class Sums:
         else:
             self.begun.add(path)
             np.matmul(g, a, out=total)
+        if hidden is not None:
+            np.copyto(self.views[path], 0, where=hidden)
 
     def finish(self):
         for path in self.views.keys() - self.begun:
@@ -277,7 +279,7 @@ def as_step(path, stage, side, space, numbers):
     if side == 0 and type(stage) is FactorOut:
         return FactorStep(stage, Line(steps_along(stage.rest, f"{path}.rest", 0), space, numbers))
     number, found = next(numbers), twin(stage, side)
-    return Step(stage, side, path) if found is None else found(stage, side, path, number, space)
+    return Step(tuned(stage), side, path) if found is None else found(stage, side, path, number, space)
 
 
 def weighted(event):

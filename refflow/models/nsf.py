@@ -28,8 +28,8 @@ import numpy as np
 
 from ..core import Chain, Flow, Inverse
 from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import Contextual, Dense, MaskedDense, ReLU, Residual, Sequential, kaiming_uniform, uniform
-from ..maps.conditioners.masked_network import entry_degrees, hidden_degrees
+from ..maps.conditioners import (Contextual, Dense, MaskedDense, ReLU, Residual, Sequential, kaiming_uniform,
+                                 masked_dense_network, uniform)
 from ..maps.coupling import Coupling, Family, masks
 from ..maps.densities import StandardNormal
 from ..maps.linear import Permutation, PLULinear
@@ -37,7 +37,7 @@ from ..maps.parametrisations import SPLINES
 from ..maps.splines import RationalQuadraticSpline
 from .sizes import check_sizes
 
-LAST_OF_BLOCK = 1e-3                    # the bound of the weights W' at the start, in the authors' code
+END_OF_BLOCK = 1e-3                     # the bound of the weights W' at the start, in the authors' code
 SLOPE_ONE = math.log(math.expm1(1 - 1e-3))                                          # (7)
 
 
@@ -110,33 +110,18 @@ def constant(theta, inputs):
 
 def network(rng, inputs, hidden, blocks, theta, context):
     """A residual network that starts at the constant theta."""
-    dtype = theta.dtype
-    first = Dense(kaiming_uniform(rng, (hidden, inputs + context), dtype))
-    pairs = [(Dense(kaiming_uniform(rng, (hidden, hidden), dtype)), Dense(uniform(rng, (hidden, hidden), LAST_OF_BLOCK, dtype)))
-             for _ in range(blocks)]
-    return residual(first, pairs, Dense(np.zeros((len(theta), hidden), dtype), theta), context)
+    dtype, layers = theta.dtype, [Dense(kaiming_uniform(rng, (hidden, inputs + context), theta.dtype))]
+    for _ in range(blocks):
+        one, other = kaiming_uniform(rng, (hidden, hidden), dtype), uniform(rng, (hidden, hidden), END_OF_BLOCK, dtype)
+        layers.append(Residual(Sequential((ReLU(), Dense(one), ReLU(), Dense(other)))))         # (6)
+    net = Sequential((*layers, Dense(np.zeros((len(theta), hidden), dtype), theta)))            # (7)
+    return Contextual(net) if context else net
 
 
 def masked_network(rng, size, hidden, blocks, theta, context):
     """The same with masks: the numbers for an entry see only the entries before it, and the context."""
-    entries, dtype = entry_degrees("left-to-right", size), theta.dtype
-    inputs = np.concatenate([entries, np.zeros(context, int)])
-    (units,) = hidden_degrees(rng, "sequential", (hidden,), size, inputs)
-    outputs = np.repeat(entries, len(theta) // size)
-    among = units[:, None] >= units
-    first = masked(kaiming_uniform(rng, (hidden, len(inputs)), dtype), units[:, None] >= inputs)
-    pairs = [(masked(kaiming_uniform(rng, (hidden, hidden), dtype), among),
-              masked(uniform(rng, (hidden, hidden), LAST_OF_BLOCK, dtype), among)) for _ in range(blocks)]
-    last = MaskedDense(np.zeros((len(theta), hidden), dtype), outputs[:, None] > units, theta)
-    return residual(first, pairs, last, context)
-
-
-def masked(W, connects):
-    return MaskedDense(W * connects, connects)
-
-
-def residual(first, pairs, last, context):
-    """The layers with the blocks (6) between the first and the last."""
-    blocks = [Residual(Sequential((ReLU(), one, ReLU(), other))) for one, other in pairs]           # (6)
-    net = Sequential((first, *blocks, last))
-    return Contextual(net) if context else net
+    net = masked_dense_network(rng, size, (hidden,) * (1 + blocks), len(theta) // size, layout="interleaved",
+                               residual="pre-activation", context=context, dtype=theta.dtype)       # (4) (6)
+    *layers, last = (net.inner if context else net).layers
+    starting = Sequential((*layers, last.replace(b=theta)))                         # (7)
+    return Contextual(starting) if context else starting

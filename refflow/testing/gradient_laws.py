@@ -1,4 +1,4 @@
-"""Laws of the gradients that training uses: however they are computed, they equal the gradients of `Flow`'s page.
+"""Laws of tuned code: the gradients that training uses equal the gradients of `Flow`'s page, a tuned map equals its page.
 
 A broken law raises AssertionError naming the parameter.  The reference is the page in float64, the unit of
 error u kappa, with u the unit roundoff and
@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.tree import flatten
+from ..fast import tuned
 from ..fast.likelihood import ALLOWED, LikelihoodGradient
 
 ROUNDINGS = 64              # for a result whose sums and products are taken in another order than on the page
@@ -23,13 +24,13 @@ def by_page(flow, x, b, context):
     return {("log_prob",): log_prob} | dict(flatten(pullback(b)[1]))
 
 
-def with_kappa(flow, x, b, context):
-    """({name: array}, {name: kappa}) in float64."""
-    flow, x, b = flow.astype(np.float64), x.astype(np.float64), b.astype(np.float64)
-    exact, rng, vector = by_page(flow, x, b, context), np.random.default_rng(0), flow.ravel()
+def with_kappa(quantities, value, x):
+    """(quantities(value, x), a dictionary of arrays, {name: kappa}) in float64."""
+    value, x = value.astype(np.float64), x.astype(np.float64)
+    exact, rng, vector = quantities(value, x), np.random.default_rng(0), value.ravel()
     changes = {name: np.zeros_like(q) for name, q in exact.items()}
     for _ in range(DRAWS):
-        near = by_page(flow.unravel(disturbed(vector, rng)), disturbed(x, rng), b, context)
+        near = quantities(value.unravel(disturbed(vector, rng)), disturbed(x, rng))
         for name, q in near.items():
             changes[name] = np.maximum(changes[name], np.abs(q - exact[name]) / STEP)
     return exact, {name: np.abs(q) + changes[name] for name, q in exact.items()}
@@ -44,7 +45,7 @@ def gradient_is_the_pages(gradient, flow, x, b, context=None):
 
     A reconstructed event may have drifted as far as (4) of `likelihood` allows.
     """
-    exact, kappa = with_kappa(flow, x, b, context)
+    exact, kappa = with_kappa(lambda flow, x: by_page(flow, x, b.astype(np.float64), context), flow, x)
     log_prob, params_bar = gradient(flow, x, b, context)
     found = {("log_prob",): log_prob} | dict(flatten(params_bar))
     if list(found) != list(exact):
@@ -74,3 +75,14 @@ def stored_is_the_pages(flow, x, b, context=None):
 def reversible_is_the_pages(flow, x, b, context=None):
     """Activations recomputed from the latents."""
     gradient_is_the_pages(LikelihoodGradient("reversible", rows=max(1, len(x) // 3)), flow, x, b, context)
+
+
+def inverse_of(f, x):
+    return dict(zip((("z",), ("log_det",)), f.inverse_and_log_det(x)))
+
+
+def tuned_is_the_pages(f, x, tuned=tuned):
+    """A tuned map has the inverse of its page, with the log-det."""
+    exact, kappa = with_kappa(inverse_of, f, x)
+    for name, given in inverse_of(tuned(f), x).items():
+        held(".".join(name), given, exact[name], kappa[name], ROUNDINGS + x.shape[-1])

@@ -70,6 +70,7 @@ class Autoregressive(Bijector):
     outputs = property(lambda self: self.family.size)
     domain = property(lambda self: self.family.domain)
     codomain = property(lambda self: self.family.codomain)
+    affine_form = property(lambda self: self.family.affine_form(self.layout))       # tells tuned code what the page does
 
     def _validate(self):
         if self.layout not in LAYOUTS:
@@ -126,11 +127,16 @@ class Autoregressive(Bijector):
         return x, log_slopes.sum(-1)                                                # (4)
 
     def inverse_and_log_det(self, x):
+        z, log_slopes = self.solved(x)
+        return z, log_slopes.sum(-1)                                                # (4)
+
+    def solved(self, x):
+        """(z, the log-slope of each entry's inverse), level after level."""
         z, log_slopes = np.zeros_like(x), np.zeros_like(x)
         for level in self.levels:                                                   # (5)
             h = self.by_entry(self.net.forward(z))[..., level, :]
             z[..., level], log_slopes[..., level] = self.map_at(h)[0].inverse_and_log_det(x[..., level])    # (2)
-        return z, log_slopes.sum(-1)                                                # (4)
+        return z, log_slopes
 
     def jacobian(self, z):
         f, fields_pullback = self.map_at(self.by_entry(self.net.forward(z)))

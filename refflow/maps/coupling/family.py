@@ -13,13 +13,14 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Value, child, plain, tree
-from ...core.declarations import Child
+from ...core.declarations import Child, Field
 from ...core.words import each, handed
-from ..elementwise import ScaledAffine, ScaledShift
-from ..parametrisations import LocationScale
+from ..elementwise import Affine, ScaledAffine, ScaledShift
+from ..parametrisations import Free, LocationScale, PerField
 from ..parametrisations.parametrisation import Map, value
+from .coupling import AffineForm
 
-__all__ = ["affine_family"]
+__all__ = ["additive_family", "affine_family"]
 
 CHANNELS = ("C",)           # the shape of a field that has a number for each channel of an event
 
@@ -95,9 +96,19 @@ class Family(Value):
         fields, _ = self.map.vjp(np.full(self.size, float(h)) * (-1.0) ** np.arange(self.size))
         return getattr(tree.bare(self.bijector, **fields), side)
 
+    def affine_form(self, layout, channels=None):
+        """What the maps are if they are affine with a scale of a convention or without a scale, None if they are others."""
+        if self.bijector is Affine and self.map.names == ("shift",) and isinstance(self.map.scales[0], Free):
+            return AffineForm(None, None, 0, layout)
+        if self.bijector not in (ScaledAffine, ScaledShift) or not isinstance(self.map, LocationScale):
+            return None
+        s, t = (self.map.order.index(name) for name in ("scale", "shift"))
+        return AffineForm(self.map.scale, s, t, layout, self.bijector is ScaledShift, channels, ("family", "map", "scale"))
+
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):
-        fields = {key: each(lambda v: handed(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
+        fields = {key: handed(m, v) for key, v in unmapped(bijector, map).items()}
+        fields |= {key: each(lambda v: handed(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
         if map.channels is not None:
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)
@@ -109,13 +120,25 @@ class Family(Value):
         `pullback(fields_bar)` -> (h_bar, params_bar), params_bar with the shapes of this family's parameters.
         """
         fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
-        f = tree.bare(self.bijector, **fields)
+        constants = {key: np.asarray(default, h.dtype) for key, default in unmapped(self.bijector, self.map).items()}
+        f = tree.bare(self.bijector, **constants, **fields)
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)
             return h_bar, {"map": lowered(map_bar, self.map, channels)}
 
         return f, pullback
+
+
+def unmapped(bijector, map):
+    """{name: default} of a bijector's numbers that a map does not give."""
+    return {key: field.default for key, field in bijector.declared.items()
+            if isinstance(field, Field) and field.default is not None and key not in map.names}
+
+
+def additive_family():
+    """x = z + shift; h = (shift,)."""
+    return Family(Affine, PerField(("shift",), (Free(),)))
 
 
 def affine_family(scale, order=("scale", "shift"), shift_first=False):

@@ -34,11 +34,10 @@ from ..conditioners.network import network
 from ...core import Array, Conditioner, bijector, case, child, constant, plain, sequence_mask
 from ...core.arrays import masked
 from ...core.words import each, zero_where_invalid
-from ..elementwise import ExpScale, ScaledAffine, ScaledShift, SigmoidScale
+from ..elementwise import ExpScale, SigmoidScale
 from ..elementwise.examples import layout
 from ..linear import DenseLinear, Pointwise
-from ..parametrisations import LocationScale
-from .coupling import AffineForm, MaskedBijector, channels_of_cells, divided, pieces_of
+from .coupling import MaskedBijector, channels_of_cells, divided, pieces_of
 from .examples import any_family, sequence
 from .family import Family, affine_family
 
@@ -77,12 +76,7 @@ class Coupling(MaskedBijector):
 
     @property
     def affine_form(self):
-        family = self.family
-        if family.bijector not in (ScaledAffine, ScaledShift) or not isinstance(family.map, LocationScale):
-            return None
-        s, t = (family.map.order.index(name) for name in ("scale", "shift"))
-        shift_first = family.bijector is ScaledShift
-        return AffineForm(family.map.scale, s, t, self.layout, shift_first, self.channels, ("family", "map", "scale"))
+        return self.family.affine_form(self.layout, self.channels)
 
     @staticmethod
     def definition(m, z, passes, net, family, layout, mask):

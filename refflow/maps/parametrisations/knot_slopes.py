@@ -22,8 +22,10 @@ FREE, LOWER = "free", "lower"
 
 @parametrisation(source="arXiv:1906.04032")
 class KnotSlopes(Map):
-    """`slopes` (K+1), K = `bins`, by a scale.  `ends` are the lower and the upper end's slope: numbers, or "free" for an entry of
-    h; "lower" for an upper end like the lower one, as on a circle.  Raises ValueError for other ends.
+    """`slopes` (K+1), K = `bins`, by a scale.
+
+    `ends` are the slopes at the lower and the upper end: numbers, or "free" for an entry of h; "lower" for an upper end like the
+    lower one, as on a circle.  Raises ValueError for other ends.
     """
 
     scale: Scale = child()

@@ -18,8 +18,9 @@ from .softmax_knots import SoftmaxKnots
 
 @parametrisation(source="definition")
 class PerPart(Map):
-    """Field `names[i]` is what `maps[i]` makes of the i-th part of h; each map gives one field, and takes as many numbers as its
-    size.  `constants`: pairs of a name and a plain value, fields that do not depend on h.
+    """Field `names[i]` is what `maps[i]` makes of the i-th part of h, which has as many numbers as the map's size.
+
+    Each map gives one field.  `constants`: pairs of a name and a plain value, fields that do not depend on h.
     """
 
     names: tuple = plain()
@@ -43,7 +44,8 @@ class PerPart(Map):
     def examples(cls, source):
         """A spline of two bins."""
         scale = source.choice((SoftplusScale(floor=1e-3), CONVENTIONS["RealNVP"]))
-        f = cls(("input_knots", "output_knots", "slopes"), (SoftmaxKnots(2), SoftmaxKnots(2, 0.0, 2.0, 2e-3), KnotSlopes(scale, 2)))
+        maps = SoftmaxKnots(2), SoftmaxKnots(2, 0.0, 2.0, 2e-3), KnotSlopes(scale, 2)
+        f = cls(("input_knots", "output_knots", "slopes"), maps)
         return f, (f.size,)
 
     @staticmethod

@@ -6,19 +6,18 @@ With a number `h_j` for each of `K` bins,
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
 or, in zuko, with softly clipped numbers, of which no two `e_j` have a ratio above `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
-or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, 1 or, for a
-half, 1/2, for the bins, (1) and (2) are `e_j = c_j exp a_j` and `c_j floor`.
+or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, which is
+1, or 1/2 for a half, (1) and (2) then have `e_j = c_j exp a_j` and `c_j floor`.
 
 With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) is a mean of two ends
     x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (5)
 which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
 reference, of which there are few, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for |a_j| < 1/2  (6)
-    rho_j = exp(+-b),   g_j = rho_j (exp(-+b r_j) - 1)             for r_j < 1/2    (7)
+    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2       (7)
     rho_j = 0,   g_j = exp(a_j/2)^2                                elsewhere        (8)
-and the sums of references, which are counts of them, cancel exactly.  (7) has the sign of `h_j`.  The halves are references,
-`rho_j = e_j`.  All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither
-changes (2).
+and the sums of references, which are counts of them, cancel exactly.  The halves are references, `rho_j = e_j`.  All `a_j` may
+be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
 Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
@@ -45,7 +44,8 @@ class SoftmaxKnots(Map):
     """`knots` (K+1) from `low` to `high`, K = `bins`, by a softmax of rate h; every bin is at least `floor` wide.
 
     With `clip` in (0, 1), the logits are softly clipped, and no bin without its floor is more than 1/clip times as wide as
-    another.  With `halved`, the first bin is halved and its other half is a last bin: `knots` is (K+2).  Raises ValueError for bins < 1, high <= low, and floors that do not fit.
+    another.  With `halved`, the first bin is halved and its other half is a last bin: `knots` is (K+2).  Raises ValueError for
+    bins < 1, high <= low, and floors that do not fit.
     """
 
     bins: int = plain()
@@ -162,7 +162,8 @@ class SoftmaxKnots(Map):
         case("Floors", "the floors take nearly all", z=[[1.0, -2.0, 3.0]], bins=3, low=-1.0, high=2.0, floor=0.875),
         case("Halved", "half a bin at either end, which balance", z=[[0.0, 0.0], [100.0, -2.0], [-3.0, 50.0]], bins=2, low=-4.0,
              high=4.0, floor=0.04, halved=True),
-        case("HalvedAlone", "the halves are all there is: the middle knot does not depend on h", z=[[2.0]], bins=1, halved=True),
+        case("HalvedAlone", "the halves are all there is: the middle knot does not depend on h", z=[[2.0]], bins=1,
+             halved=True),
         case("One", "both ends are fixed: no knot depends on h", z=[[3.0]], bins=1, low=-5.0, high=5.0, floor=1e-3),
         case("Clipped", "logits that are all at their bounds: knots depend on what is left",
              z=[[1e6, 1e5, -1e6], [1e9, 2.0, 1e-9]], bins=3, clip=1e-3),

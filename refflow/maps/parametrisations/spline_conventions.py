@@ -5,7 +5,7 @@ In h stand the numbers of the widths, of the heights, and of the slopes at knots
 
 from __future__ import annotations
 
-from math import expm1, log, log1p, exp
+from math import exp, expm1, log, log1p
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def tfp(bins=8, low=-1.0, high=1.0):
 
 
 def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
-    """h holds a number for each knot's slope; those of slopes that are fixed are not read."""
+    """h holds a number for the slope at each knot; at an end where the slope is fixed, it is not read."""
     ends = DISTRAX[boundary_slopes]
     f = alike(SoftmaxKnots(bins, low, high, 1e-4), KnotSlopes(CentredSoftplusScale(floor=1e-4), bins, ends), "linear")
     read = np.ones(3 * bins + 1, bool)
@@ -75,8 +75,9 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 
 
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
-    """`knots` numbers for one bin more: the first is halved, and its other half is the last.  The slopes at the ends are free, and
-    the map has kinks there.
+    """`knots` numbers for one bin more: the first is halved, and its other half is the last.
+
+    The slopes at the ends are free, and the map has kinks there.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),

@@ -1,0 +1,96 @@
+"""Parametrisations whose fields are vectors: the conventions of splines, their values by hand, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+from refflow.maps.coupling import Family
+from refflow.maps.elementwise import ExpScale, SoftplusScale
+from refflow.maps.parametrisations import SPLINES, KnotSlopes, PerPart, Premultiplied, SoftmaxKnots
+from refflow.maps.splines import RationalQuadraticSpline
+from validation.measure import measure
+
+DTYPES = (np.float32, np.float64)
+ZEROS = {"FlowJAX 17": np.array([0, 1, 3, 5, 6]) / 3 - 1, "FlowJAX 19": np.linspace(-1, 1, 5), "SurVAE": [0, 1/3, 2/3, 1],
+         "bijx": [0, 1/3, 2/3, 1], "Pyro, FlowTorch": [-3, -1, 1, 3], "normflows": [-3, -1, 1, 3], "zuko": [-5, -5/3, 5/3, 5],
+         "VITS": [-5, -5/3, 5/3, 5], "torchflows": [-50, -50/3, 50/3, 50]}
+SLOPE_AT_ZERO = {"distrax": 1.0, "bijx": 1.0, "zuko": 1.0, "torchflows": 1.0, "TFP": math.log(2) + 1e-2}
+
+
+def fields(f, h):
+    with np.errstate(all="ignore"):
+        return f.unchecked(np.dtype(np.float64)).vjp(np.asarray(h, float))[0]
+
+
+@pytest.mark.parametrize("name", SPLINES)
+def test_h_of_0_is_a_spline_of_equal_bins(name):
+    f = SPLINES[name](3)
+    found = fields(f, np.zeros(f.size))
+    knots = ZEROS.get(name, [-1, -1/3, 1/3, 1])
+    assert found["input_knots"] == pytest.approx(knots, abs=1e-14)
+    assert found["output_knots"] == pytest.approx(knots, abs=1e-14)
+    inner = SLOPE_AT_ZERO.get(name, math.log(2) + 1e-3)
+    assert found["slopes"][1:-1] == pytest.approx(inner, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", SPLINES)
+def test_certificate_of_conventions(name, dtype):
+    """Knots, slopes and the pullback, C <= 4 + P/2, over moderate numbers and numbers that saturate."""
+    rng = np.random.default_rng([*name.encode(), np.dtype(dtype).itemsize])
+    f = SPLINES[name](3)
+    for _ in range(6):
+        h = rng.standard_normal(f.size) * np.exp2(rng.integers(-8, 8, f.size))
+        bars = rng.standard_normal(sum(math.prod(core) for core in f.cores))
+        for quantity, (C, _) in measure(f, h=h, fields_bar=bars, dtype=dtype).items():
+            assert C <= 4 + f.size / 2, (quantity, h, bars)
+
+
+def test_the_knots_are_the_printed_formula():
+    h = np.array([0.3, -1.2, 2.0])
+    p = np.exp(h) / np.exp(h).sum()
+    (knots,) = fields(SoftmaxKnots(3, -2.0, 4.0, 0.5), h).values()
+    assert knots == pytest.approx(np.concatenate([[-2], -2 + np.cumsum(0.5 + 4.5 * p)]), rel=1e-15)
+    a = h / (1 + np.abs(2 * h / np.log(1e-3)))
+    p = np.exp(a) / np.exp(a).sum()
+    (knots,) = fields(SoftmaxKnots(3, -2.0, 4.0, clip=1e-3), h).values()
+    assert knots == pytest.approx(np.concatenate([[-2], -2 + np.cumsum(6 * p)]), rel=1e-15)
+    p = np.exp(h) / np.exp(h).sum()
+    w = np.array([p[0] / 2, p[1], p[2], p[0] / 2])
+    (knots,) = fields(SoftmaxKnots(3, -2.0, 4.0, halved=True), h).values()
+    assert knots == pytest.approx(np.concatenate([[-2], -2 + np.cumsum(6 * w)]), rel=1e-15)
+
+
+def test_distrax_reads_no_number_of_a_fixed_slope():
+    f = SPLINES["distrax"](2, boundary_slopes="identity")
+    assert f.size == 7
+    found = fields(f, [0, 0, 0, 0, 9.0, 0.5, 9.0])["slopes"]
+    assert found[0] == found[2] == 1
+    circle = fields(SPLINES["distrax"](2, boundary_slopes="circular"), [0, 0, 0, 0, 0.3, 0.5, 9.0])["slopes"]
+    assert circle[0] == circle[2] > 1
+
+
+def test_every_convention_makes_a_family():
+    rng = np.random.default_rng(0)
+    for name, convention in SPLINES.items():
+        family = Family(RationalQuadraticSpline, convention(4))
+        f, _ = family.at_values(rng.standard_normal((5, family.size)), 0)
+        ends = family.domain.lower, family.domain.upper
+        z = rng.uniform(0.01, 0.99, 5) if name == "SurVAE" else 3 * rng.standard_normal(5)
+        assert ends == ((0, 1) if name == "SurVAE" else (-np.inf, np.inf))
+        assert f.inverse(f.forward(z)) == pytest.approx(z, rel=1e-10)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: SoftmaxKnots(0), "SoftmaxKnots: bins"), (lambda: SoftmaxKnots(2, 1.0, 1.0), "SoftmaxKnots: low"),
+    (lambda: SoftmaxKnots(2, 0.0, 1.0, 0.5), "SoftmaxKnots: floor"), (lambda: SoftmaxKnots(2, rate=0.0), "SoftmaxKnots: rate"),
+    (lambda: SoftmaxKnots(2, clip=1.0), "SoftmaxKnots: clip"), (lambda: KnotSlopes(ExpScale(), 2, (1.0, "upper")), "ends"),
+    (lambda: KnotSlopes(ExpScale(), 2, (-1.0, 1.0)), "KnotSlopes: ends"), (lambda: KnotSlopes(ExpScale(), 0), "bins"),
+    (lambda: PerPart(("a", "b"), (SoftmaxKnots(2),)), "PerPart: 2 names"),
+    (lambda: PerPart(("a",), (SPLINES["zuko"](2),)), r"PerPart: each map must give one field; maps\[0\]"),
+    (lambda: Premultiplied(SoftmaxKnots(2), np.ones((3, 2))), "Premultiplied: matrix must have 2 rows"),
+    (lambda: KnotSlopes(SoftplusScale(floor=-1.0), 2), "SoftplusScale: floor")])
+def test_bad_parametrisations_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
