@@ -296,3 +296,15 @@ def test_pictures_of_one_context(run, fitted, monkeypatch):
     assert "a picture shows one context, and data.csv holds 300" in run("plot", "f.npz", "--what", "density", "--out", "r.png",
                                                                         "--given", "data.csv")[2]
     assert not os.path.exists("r.png")
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+def test_data_with_classes(run):
+    pytest.importorskip("sklearn")
+    assert "178 rows of 14 columns" in run("data", "wine", "--labels", "--out", "wines.csv")[1]
+    with open("wines.csv") as file:
+        head, *lines = csv.reader(file)
+    assert head[-1] == "class" and [line[-1] for line in lines] == [str(k) for k, n in enumerate((59, 71, 48)) for _ in range(n)]
+    assert np.shape(json.loads(run("data", "wine", "--labels", "--json")[1])["rows"]) == (178, 14)
+    assert "--labels is for tables, not for photographs" in run("data", "photographs", "--labels", "--out", "p.npy")[2]
