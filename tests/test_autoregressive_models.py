@@ -135,7 +135,7 @@ def test_the_density_of_maf():
         for layer, norm in zip(*[iter(flow.bijector.inner.stages)] * 2):
             s, t = np.split(network(layer.net, h), 2)                               # (1)
             scale = norm.gain / np.sqrt(norm.var + 1e-5)
-            h = scale * ((h + t) * np.exp(s) - norm.mean) + norm.bias               # (2) (4)
+            h = scale * (h * np.exp(s) + t - norm.mean) + norm.bias               # (2) (4)
             total += s.sum() + np.log(np.abs(scale)).sum()
         assert given == pytest.approx(normal(h) + total, rel=1e-12)                 # (5)
 

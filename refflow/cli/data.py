@@ -17,7 +17,8 @@ def add_command(commands):
     one = commands.add_parser("data", help="write a public data set", description=(
         "Write a data set that comes inside scikit-learn as a table, or as images; nothing is downloaded."))
     one.add_argument("name", metavar="NAME", choices=[*LOADERS, *IMAGES], help=", ".join([*LOADERS, *IMAGES]))
-    one.add_argument("--labels", action="store_true", help="of a table: the class of each row, 0, 1, ..., as a last column, class")
+    one.add_argument("--labels", action="store_true", help=(
+        "of a table: the class of each row, 0, 1, ..., as a last column, class"))
     patches = one.add_argument_group("photographs", "32 x 32 pixels a patch")
     patches.add_argument("--stride", type=positive_count, metavar="N", help=(
         "pixels from one patch to the next (32); patches that are nearer share pixels"))

@@ -1,9 +1,10 @@
 r"""Masked autoregressive flow (Papamakarios, Pavlakou & Murray, arXiv:1705.07057).
 
 From data `x` to latents `z`, `h_0 = x`.  In layer `k = 1, ..., K` a masked network gives two numbers for each entry, which depend
-only on the entries before it; its outputs `s` and `t` are minus the paper's log standard deviations and means:
+only on the entries before it:
     (s, t) = net_k(h_(k-1))                                                         (1)
-    h_k,i = (h_(k-1),i + t_i) exp(s_i)                                              (2)
+    h_k,i = h_(k-1),i exp(s_i) + t_i                                                (2)
+which are, in the paper, a logarithm `-s_i` of the standard deviation and a mean `-t_i exp(-s_i)`,
 in the order of the entries for odd k, in the reverse order for even k              (3)
 and with `batch_norm` each layer is followed by a batch normalisation,
     h_k,i <- g_i (h_k,i - mean_i) + bias_i,   g_i = gain_i / sqrt(var_i + eps),   eps = 10^-5       (4)
@@ -49,7 +50,7 @@ def maf(rng, size, hidden=(100, 100), layers=5, activation="relu", batch_norm=Fa
     for k in range(layers):
         net = masked_dense_network(rng, size, hidden, 2, ORDERS[k % 2], activation=activation, context=context, dtype=dtype)
         net = net if zero_last else as_the_authors(net, rng, dtype)                        # (6)
-        stages.append(Autoregressive(net, affine_family(ExpScale(), shift_first=True)))     # (1) (2) (3)
+        stages.append(Autoregressive(net, affine_family(ExpScale())))       # (1) (2) (3)
         if batch_norm:
             zero, one = np.zeros(size, dtype), np.ones(size, dtype)
             stages.append(BatchNorm(mean=zero, var=one, gain=one, bias=zero))       # (4)
