@@ -22,6 +22,7 @@ from ..maps.autoregressive import Autoregressive
 from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDense, Residual, Sequential, SkipSum
 from ..maps.conditioners.gated_context import Gate
 from .couplings import LARGEST, TunedCoupling, is_dense, norm, own_numbers
+from .splines import Splines, is_spline
 
 EVENTS = 1024                           # computed at a time, so that the units of a layer stay in the cache
 
@@ -211,6 +212,12 @@ class UnitByUnit(Autoregressive):
     @staticmethod
     def takes(f):
         return is_taken(f.net) and f.family.parameter_batch == ()
+
+    def map_at(self, h):
+        if not is_spline(self.family):
+            return super().map_at(h)
+        splines = Splines(self.family, h, lambda h: self.family.at_values(h, 1))
+        return splines, splines.fields_pullback
 
     def solved(self, x):
         if self.net.needs("context"):

@@ -1,8 +1,8 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
-line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number, `bins`,
-and `context`, the number of entries of a context.
+line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
+`bins`, and `context`, the number of entries of a context.
 """
 
 from .all_in_one import all_in_one
@@ -47,8 +47,8 @@ def one_width(model, hidden):
     return hidden[0]
 
 
-BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf, "nsf": small_nsf,
-            "nsf-ar": small_autoregressive_nsf}
+BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp", "maf",
-           "nice", "nsf", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp",
+           "maf", "nice", "nsf", "realnvp"]

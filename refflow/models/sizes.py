@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check_sizes(model, hidden=(), **counts):
-    """ValueError unless `hidden` holds widths, and each of the `counts`, name=(value, least), is an int that is large enough."""
+    """ValueError unless `hidden` holds widths, and each of the counts, name=(value, least), is a large enough int."""
     if np.ndim(hidden) != 1:
         raise ValueError(f"{model}: hidden must be the widths of the hidden layers, such as (128, 128), not {hidden!r}")
     widths = {f"hidden[{i}]": (width, 1) for i, width in enumerate(hidden)}
