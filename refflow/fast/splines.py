@@ -27,7 +27,7 @@ from ..maps.elementwise import SoftplusScale
 from ..maps.parametrisations import KnotSlopes, PerPart, SoftmaxKnots
 from ..maps.splines import RationalQuadraticSpline
 
-FIELDS = ("input_knots", "output_knots", "slopes")
+FIELDS, MAPS = ("input_knots", "output_knots", "slopes"), (SoftmaxKnots, SoftmaxKnots, KnotSlopes)
 LARGEST = {np.dtype(np.float64): 300.0, np.dtype(np.float32): 40.0}     # exponents of plain exponentials
 
 
@@ -36,7 +36,7 @@ def is_spline(family):
     form = family.map
     if family.bijector is not RationalQuadraticSpline or type(form) is not PerPart:
         return False
-    if form.constants != (("tails", "identity"),) or form.names != FIELDS or tuple(map(type, form.maps)) != (SoftmaxKnots, SoftmaxKnots, KnotSlopes):
+    if form.constants != (("tails", "identity"),) or form.names != FIELDS or tuple(map(type, form.maps)) != MAPS:
         return False
     widths, heights, slopes = form.maps
     plain = all(knots.clip is None and not knots.halved for knots in (widths, heights)) and widths.rate == heights.rate
