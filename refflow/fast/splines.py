@@ -21,11 +21,13 @@ import math
 
 import numpy as np
 
-from ..core import real
+from ..core import real, tree
+from ..maps.conditioners import Dense, ReLU, Residual, Sequential
 from ..maps.coupling import Coupling
 from ..maps.elementwise import SoftplusScale
 from ..maps.parametrisations import KnotSlopes, PerPart, SoftmaxKnots
 from ..maps.splines import RationalQuadraticSpline
+from .couplings import Unusual
 
 FIELDS, MAPS = ("input_knots", "output_knots", "slopes"), (SoftmaxKnots, SoftmaxKnots, KnotSlopes)
 LARGEST = {np.dtype(np.float64): 300.0, np.dtype(np.float32): 40.0}     # exponents of plain exponentials
@@ -164,6 +166,8 @@ def softplus(scale, s, is_end, end):
     return np.where(is_end, d.dtype.type(end), d), scale.gain * scale.rate * np.where(v > 0, 1, q) / (1 + q)
 
 
+# -- couplings of vectors ----------------------------------------------------------------------------------------------
+
 class SplineCoupling(Coupling):
     """A coupling of such splines, whose domain is known."""
 
@@ -182,3 +186,142 @@ class SplineCoupling(Coupling):
         if self.layout == "halves":
             h_bar = np.moveaxis(h_bar, -1, -2)
         return h_bar.reshape(*h_bar.shape[:-2], h_bar.shape[-1] * h_bar.shape[-2]), family_bar
+
+
+class TunedSplineCoupling:
+    """A coupling of splines with a residual network as a step of `likelihood`, side 0: events are columns, arrays are kept.
+
+    The rows of the last layer are taken in the order in which `Splines` needs them, all entries of each number.
+    """
+
+    @staticmethod
+    def takes(stage, side):
+        return side == 0 and SplineCoupling.takes(stage) and is_residual(stage.net)
+
+    def __init__(self, stage, side, path, number, space):
+        self.number, self.space = number, space
+        self.a, self.b = stage.split.a[1], stage.split.b[1]
+        self.page = tree.copied(stage, SplineCoupling)
+        self.splines = Splines(stage.family, None, None)
+        outputs = np.arange(len(stage.net.layers[-1].W))
+        P = stage.family.size
+        self.order = outputs if stage.layout == "halves" else outputs.reshape(-1, P).T.ravel()
+        self.operations = list(operations(stage.net.layers, f"{path}.net.layers"))
+
+    def array(self, slot, i, shape, dtype):
+        return self.space.array(("spline", slot, i), shape, dtype)
+
+    # -- the passes --------------------------------------------------------------------------------------------------
+
+    def forward(self, event):
+        (after, log_det), _ = self.passed(event, 0)
+        return after, log_det, None
+
+    def stored(self, event):
+        """Its arrays stay until the next `stored` of the same number."""
+        return self.passed(event, self.number)
+
+    def at(self, event, after, memory):
+        return self.passed(event, 0)[1]
+
+    def reversed(self, after, memory):
+        before = self.page.inverse(after)
+        return before, self.at(before, after, memory)
+
+    def passed(self, event, slot):
+        E = event.T
+        values = self.network(E[self.a], slot)
+        H = values[-1]
+        if not (H.size and np.abs(H).max() * max(1, self.splines.widths.rate) <= LARGEST[H.dtype]):
+            raise Unusual
+        z = E[self.b]
+        (x, l), spline_back = self.splines.at(H.reshape(-1, z.size), z.ravel())
+        after = np.empty_like(E)
+        after[self.a], after[self.b] = E[self.a], x.reshape(z.shape)
+
+        def pullback(bar, b, sums, wanted=True):
+            B = bar.T
+            z_bar, H_bar = spline_back(B[self.b].ravel(), np.broadcast_to(b, z.shape).ravel())
+            a_bar = self.network_pullback(values, H_bar.reshape(H.shape), sums)
+            new = np.empty_like(B)
+            new[self.a], new[self.b] = B[self.a] + a_bar, z_bar.reshape(z.shape)
+            return new.T
+
+        return (after.T, l.reshape(z.shape).sum(0)), pullback
+
+    # -- the network -------------------------------------------------------------------------------------------------
+
+    def network(self, a, slot):
+        """The values after each operation, the first before all."""
+        values, begun = [np.ascontiguousarray(a)], []
+        for i, (kind, layer, _) in enumerate(self.operations):
+            v = values[-1]
+            if kind == "begin":
+                begun.append(v)
+                values.append(v)
+                continue
+            size = len(layer.W) if kind == "dense" else len(v)
+            out = self.array(slot, i, (size, v.shape[1]), v.dtype)
+            if kind == "dense":
+                W, b = self.weights(i, layer)
+                np.matmul(W, v, out=out)
+                out += b[:, None]
+            elif kind == "relu":
+                np.maximum(v, 0, out=out)
+            else:
+                np.add(v, begun.pop(), out=out)
+            values.append(out)
+        return values
+
+    def weights(self, i, layer):
+        """(W, b) of a layer, of the last one with its rows in order."""
+        last = i == len(self.operations) - 1
+        return (layer.W[self.order], layer.b[self.order]) if last else (layer.W, layer.b)
+
+    def network_pullback(self, values, g, sums):
+        """The cotangent of a; the cotangents of weights and biases go into the sums."""
+        ended = []
+        for i in reversed(range(len(self.operations))):
+            (kind, layer, path), v = self.operations[i], values[i]
+            if kind == "dense":
+                self.add(i, path, g, v, sums)
+                g = np.matmul(self.weights(i, layer)[0].T, g, out=self.array("bar", i, v.shape, v.dtype))
+            elif kind == "relu":
+                g *= v > 0
+            elif kind == "end":
+                ended.append(g)
+                g = g.copy()
+            else:
+                g += ended.pop()
+        return g
+
+    def add(self, i, path, g, v, sums):
+        if i < len(self.operations) - 1:
+            sums.add_product(f"{path}.W", g, v.T)
+            sums.add(f"{path}.b", g.sum(1))
+            return
+        W_bar, b_bar = np.empty((len(g), len(v)), g.dtype), np.empty(len(g), g.dtype)
+        W_bar[self.order], b_bar[self.order] = g @ v.T, g.sum(1)
+        sums.add(f"{path}.W", W_bar)
+        sums.add(f"{path}.b", b_bar)
+
+
+def is_residual(net):
+    """Does a network's view consist of dense layers, ReLUs and residual connections of them, with a dense layer at the end?"""
+    def known(layer):
+        if type(layer) is Residual:
+            return type(layer.inner) is Sequential and all(map(known, layer.inner.layers))
+        return type(layer) is ReLU or type(layer) is Dense and layer.W.ndim == 2 and layer.b.ndim == 1
+
+    return type(net) is Sequential and all(map(known, net.layers)) and type(net.layers[-1]) is Dense
+
+
+def operations(layers, path):
+    """(kind, layer, path) of what a network does in turn; a residual connection begins and ends."""
+    for i, layer in enumerate(layers):
+        if type(layer) is Residual:
+            yield "begin", None, None
+            yield from operations(layer.inner.layers, f"{path}.{i}.inner.layers")
+            yield "end", None, None
+        else:
+            yield "dense" if type(layer) is Dense else "relu", layer, f"{path}.{i}"

@@ -16,9 +16,9 @@ from ..maps.normalization import GlowActNorm
 from .autoregressive import TunedAutoregressive, UnitByUnit
 from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
-from .splines import SplineCoupling
+from .splines import SplineCoupling, TunedSplineCoupling
 
-COUPLINGS = (TunedCoupling, TunedImageCoupling)
+COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive,), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
