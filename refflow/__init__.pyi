@@ -557,6 +557,11 @@ class GlowTTSActNorm(Bijector):
     floor: float
     def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
 
+class Entries(Map):
+    scale: Value
+    count: int
+    def __init__(self, scale: Value, count: int) -> None: ...
+
 class Free(Value):
     def __init__(self) -> None: ...
 
@@ -564,6 +569,12 @@ class GatedLocationScale(Map):
     offset: float
     order: Any
     def __init__(self, offset: float = ..., order: Any = ...) -> None: ...
+
+class IntervalEntries(Map):
+    count: int
+    low: float
+    high: float
+    def __init__(self, count: int, low: float = ..., high: float = ...) -> None: ...
 
 class KnotSlopes(Map):
     scale: Scale
@@ -602,6 +613,11 @@ class SoftmaxKnots(Map):
     halved: bool
     def __init__(self, bins: int, low: float = ..., high: float = ..., floor: float = ..., rate: float = ..., clip: float = ..., halved: bool = ...) -> None: ...
 
+class Triangle(Map):
+    size_of_matrix: int
+    upper: bool
+    def __init__(self, size_of_matrix: int, upper: bool = ...) -> None: ...
+
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
     sizes: Any
@@ -632,6 +648,34 @@ class Squeezed(Bijector):
     factor: int
     mask: NDArray[np.bool_] | None
     def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
+
+class CubicSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    end_slopes: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike, tails: str = ...) -> None: ...
+
+class LinearRationalSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    middles: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, middles: ArrayLike, tails: str = ...) -> None: ...
+
+class LinearSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, tails: str = ...) -> None: ...
+
+class QuadraticSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    slopes: NDArray[np.floating[Any]]
+    start: NDArray[np.floating[Any]]
+    tails: str
+    def __init__(self, input_knots: ArrayLike, slopes: ArrayLike, start: ArrayLike, tails: str = ...) -> None: ...
 
 class RationalQuadraticSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
@@ -678,4 +722,8 @@ def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 CONVENTIONS: Any
+CUBIC_SPLINES: Any
+LINEAR_RATIONAL_SPLINES: Any
+LINEAR_SPLINES: Any
 SPLINES: Any
+TRIANGULAR: Any

@@ -16,26 +16,26 @@ WIDER = arb(3) / 2                              # the far end of a ball in a gap
 DIGITS = 200
 
 
-def branches_at(problem, numbers):
-    """Does the definition branch at these numbers and nowhere else?"""
+def branches_at(problem, numbers, near=NEAR):
+    """Does the definition branch at these numbers, or within `near` of them if they are rounded, and nowhere else?"""
     with ctx.workdps(DIGITS):
         breaks = [arb(number) for number in sorted(numbers)]
         if not breaks:
             return not undecided(problem, arb(0), FAR)
-        return (all(undecided(problem, number, NEAR * size(number)) for number in breaks)
-                and not any(undecided(problem, *ball) for ball in filling(breaks)))
+        return (all(undecided(problem, number, near * size(number)) for number in breaks)
+                and not any(undecided(problem, *ball) for ball in filling(breaks, near)))
 
 
 def size(number):
     return max(arb(1), abs(number))
 
 
-def filling(breaks):
+def filling(breaks, near):
     """Balls (centre, radius) on both sides of every break, from near it to the middle of the gap, or far out."""
     gaps = [FAR * size(breaks[0]), *(b - a for a, b in zip(breaks, breaks[1:])), FAR * size(breaks[-1])]
     for number, below, above in zip(breaks, gaps, gaps[1:]):
         for way, gap in ((-1, below), (1, above)):
-            distance = NEAR * size(number)
+            distance = near * size(number)
             while distance < gap / 2:
                 yield number + way * distance * (1 + WIDER) / 2, distance * (WIDER - 1) / 2
                 distance = distance * WIDER

@@ -53,7 +53,7 @@ from refflow.accuracy.drawing import image_shape, neighbours
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from refflow.saving import read_value
 
-from .branches import branches_at
+from .branches import NEAR, branches_at
 from .climb import climbed
 from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
@@ -66,6 +66,7 @@ ORACLE = Path(oracle.__file__).parent
 CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"
 DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
+ROUNDED = 32                                        # in units of eps: how far a rounded break may lie from its own
 NOISE = 0.5                                         # recorded errors below this are not compared
 load_all()
 PAGES = of_kind("bijector", *ADAPTERS)
@@ -126,10 +127,14 @@ def errors(point):
 
 
 def breaks_of(point):
-    """{"breaks": C} at a break of a page that says where it breaks: 0 if its definition branches there, and nowhere else."""
+    """{"breaks": C} at a break of a page that says where it breaks: 0 if its definition branches there, and nowhere else.
+
+    A page whose breaks are computed says so by `rounded_breaks`.
+    """
     if point.reason != BREAK or point.side != "forward":
         return {}
-    right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist())
+    near = ROUNDED * float(np.finfo(point.dtype).eps) if getattr(point.f, "rounded_breaks", False) else NEAR
+    right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist(), near)
     return {"breaks": (0.0 if right else np.inf, 1.0)}
 
 

@@ -22,7 +22,7 @@ class KindDraw(Draw):
 
     def __init__(self, page, dtype, side):
         super().__init__(page, dtype, side)
-        self.one_sided, self.composed, self.moderate = True, False, False
+        self.one_sided, self.composed, self.moderate = True, False, page.moderate
 
     def point(self, f, event, wide, case, reason):
         """The point with drawn cotangents of its image."""

@@ -10,7 +10,8 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
     binades     for a scalar page, two points in every binade of the range, of either sign or counted from either end
-                of its set; the second of each has wide parameters
+                of its set; the second of each has wide parameters.  A page that declares a `far_line` meets one point in a
+                binade, in turn with wide parameters, and every 16th binade beyond the range of its parameters
     exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
@@ -53,6 +54,7 @@ EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # expone
 PARAMETERS = {"float64": 60, "float32": 20}
 MODERATE = 4
 MODERATE_BINADES, LOSING = (-5, 7), range(2, 6)
+FAR = 16
 BINADE, WIDE_BINADE = "a binade", "a binade, wide parameters"
 BREAK, LIMIT = "a break", "an end of its set: a limit"
 LIMITS = 9                                          # bijectors whose ends are tried
@@ -64,10 +66,11 @@ SMALL_IMAGE = 8                                     # entries up to which an ima
 SMALL_SEQUENCE = 18                                 # the same for a sequence of few positions
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
 # Numbers of drawn points, for each dtype and side.
-COUNTS = {"bijector": {"scalar": 600, "structured": 400, "image": 400, "composed": 100, "moderate": 120},
+COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 400, "composed": 100,
+                       "moderate": 120},
           "conditioner": {"scalar": 400, "structured": 200, "image": 100, "composed": 100, "moderate": 100},
           "density": {"scalar": 400, "structured": 400, "image": 400}, "scale": {"scalar": 600, "structured": 600},
-          "parametrisation": {"structured": 400}}
+          "parametrisation": {"structured": 400, "moderate": 120}}
 # kind: (range of the event's magnitudes, are parameters and cotangents wide?)
 KINDS = {"moderate": ("moderate", False), "reach": ("reach", False), "wide event": ("wide", False),
          "wide parameters": ("moderate", True), "wide": ("wide", True),
@@ -148,15 +151,20 @@ class Draw:
 
     def binade_points(self):
         """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends."""
-        low, high = EVENTS["wide"][self.dtype.name]
-        for exponent in range(low, high):
-            for wide in (False, True):
+        for exponent in self.binades():
+            for wide in (False, True) if not self.page.far_line else (exponent % 2 == 1,):
                 f, shape = self.value(wide)
                 where = set_of(f, self.side)
                 if shape or where.rank:
                     return
                 for event in binade(where, self.source, self.dtype, exponent):
                     yield from self.point(f, np.asarray(event), wide, "", BINADE if not wide else WIDE_BINADE)
+
+    def binades(self):
+        """The exponents of all binades; of a page that is a line beyond its parameters' range, every `FAR`-th one there."""
+        low, high = EVENTS["wide"][self.dtype.name]
+        reach = PARAMETERS[self.dtype.name] + MODERATE
+        return [e for e in range(low, high) if not self.page.far_line or abs(e) <= reach or e % FAR in (0, 1)]
 
     def moderate_points(self):
         """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters."""
@@ -169,7 +177,7 @@ class Draw:
 
     def drawn_points(self):
         rank = len(self.value(False)[1])
-        by_rank = "scalar" if not rank else "structured" if rank == 1 else "image"
+        by_rank = "line" if self.page.far_line else "scalar" if not rank else "structured" if rank == 1 else "image"
         size = "composed" if self.composed else "moderate" if self.moderate else by_rank
         for kind in itertools.islice(itertools.cycle(self.rhythm()), COUNTS[self.page.kind][size]):
             magnitudes, wide = KINDS[kind]

@@ -38,6 +38,7 @@ class Bijector(Value):
     increasing = False
     constant_log_det = False
     solver = False
+    far_line = False
     normwise = False
     lifted_axes = 0                 # event axes that components see as batch axes
     volume = "chart"
@@ -194,7 +195,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts about it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is normwise, as for a page that solves with a matrix or factors it), `volume` ("chart": log_det is of the chart's
+    error is normwise, as for a page that solves with a matrix or factors it), `far_line` (events beyond the range of its
+    parameters meet lines, of which fewer binades are certified), `volume` ("chart": log_det is of the chart's
     block; "gram": 1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is
     registered.
     """

@@ -133,7 +133,7 @@ def events_of(source, f, dtype, count, shape):
     z = z.astype(np.float64)
     bad = saturated(g, z)
     if f.event_ndim == (0, 0) and bad.any() and not f.components():
-        from_image = g.inverse(f.codomain.draw(source, (count,), np.float64, SPREAD))
+        from_image = g.inverse(g.codomain.draw(source, (count,), np.float64, SPREAD))
         usable = where.members(from_image, 0)
         z = np.where(bad & usable & ~saturated(g, np.where(usable, from_image, z)), from_image, z)
         bad = saturated(g, z)

@@ -9,8 +9,7 @@ from ..conditioners.examples import weights
 from ..linear import DenseLinear, Pointwise
 from ..elementwise import Affine, ExpScale, Power, ScaledAffine, SoftplusScale
 from ..elementwise.examples import convention
-from ..splines import RationalQuadraticSpline
-from ..parametrisations import SPLINES, Free, GatedLocationScale, PerField
+from ..parametrisations import Free, GatedLocationScale, PerField
 from .family import Family, affine_family
 
 
@@ -19,8 +18,7 @@ def any_family(source):
     return source.choice((lambda: affine_family(convention(source, 0)), lambda: affine_family(convention(source, 1)),
                           lambda: Family(ScaledAffine, GatedLocationScale()),
                           lambda: Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),))),
-                          lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free()))),
-                          lambda: Family(RationalQuadraticSpline, SPLINES["nflows"](2, 3.0))))()
+                          lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))))()
 
 
 def sequence(source, outputs):

@@ -17,12 +17,13 @@ def value(cls):
     return declare(cls)
 
 
-def parametrisation(*, source="", register=True):
-    """Declare a page: a parametrisation, and who uses it."""
+def parametrisation(*, source="", register=True, **facts):
+    """Declare a page: a parametrisation, who uses it, and facts about it."""
 
     def publish(page):
         page = value(page)
-        page.source = source
+        for fact, held in {"source": source, **facts}.items():
+            setattr(page, fact, held)
         return registered(page) if register else page
 
     return publish

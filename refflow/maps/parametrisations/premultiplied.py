@@ -3,6 +3,8 @@ r"""A map of h multiplied by a matrix: another layout, order or rate of its numb
     fields = map(h'),   h'_q = sum_p A_qp h_p                                       (1)
     h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
 with the pullback `map*`.  `h'` is rounded and handed on, except where a row of `A` picks one number.
+
+The page is certified at moderate h: the rounding of a huge `h'` moves the fields of a softmax further than any derivative tells.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from .parametrisation import Map, parametrisation
 from .softmax_knots import SoftmaxKnots
 
 
-@parametrisation(source="definition")
+@parametrisation(source="definition", moderate=True)
 class Premultiplied(Map):
     """The fields that `map` makes of matrix h; the matrix (Q, P) is a constant.  ValueError if Q is not the map's size."""
 

@@ -13,9 +13,9 @@ With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3
     x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (5)
 which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
 reference, of which there are few, and a remainder,
-    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for |a_j| < 1/2  (6)
+    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (6)
     rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2       (7)
-    rho_j = 0,   g_j = exp(a_j/2)^2                                elsewhere        (8)
+    rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (8)
 and the sums of references, which are counts of them, cancel exactly.  The halves are references, `rho_j = e_j`.  All `a_j` may
 be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
@@ -36,7 +36,7 @@ import numpy as np
 from ...core import case, plain
 from .parametrisation import Map, parametrisation
 
-UNIT = {np.dtype(np.float64): 2.0**400, np.dtype(np.float32): 2.0**50}      # so that no e_j that counts is subnormal
+UNIT = {np.dtype(np.float64): 2.0**400, np.dtype(np.float32): 2.0**40}      # so that no e_j that counts is subnormal
 
 
 @parametrisation(source="arXiv:1906.04032")
@@ -121,14 +121,14 @@ class SoftmaxKnots(Map):
         up = down = moved = np.False_
         if self.clip is None:
             top = a.max(-1, keepdims=True)
-            moved = (top < -0.5) | (top > 8)
+            moved = (top < -1) | (top > 2)
             a, lost = difference(a, np.where(moved, top, 0))
         else:
             b = -log(self.clip) / 2
             r = 1 / (1 + np.abs(a) / b)                                             # (4)
             a, up, down = a * r, (r < 0.5) & (a > 0), (r < 0.5) & (a < 0)           # (4)
-        near, half = (np.abs(a) < 0.5) & ~(up | down | moved), np.exp(a / 2)
-        far = half * unit * half                                                    # (8)
+        near = (a >= -1) & (a <= 2) & ~(up | down | moved)
+        far = np.exp(np.maximum(a, -64)) * unit * np.exp(np.minimum(a + 64, 0))     # (8)
         rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
         if self.clip is None:
             return rho[None], g, r

@@ -10,12 +10,13 @@ from math import exp, expm1, log, log1p
 import numpy as np
 
 from ..elementwise import CentredSoftplusScale, SoftclipExpScale, SoftplusScale
+from .interval_entries import IntervalEntries
 from .knot_slopes import FREE, LOWER, KnotSlopes
 from .per_part import PerPart
 from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
 
-__all__ = ["SPLINES", "spline_fields"]
+__all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "SPLINES", "spline_fields"]
 
 ONE = (1.0, 1.0)
 DISTRAX = {"unconstrained": (FREE, FREE), "lower_identity": (1.0, FREE), "upper_identity": (FREE, 1.0), "identity": ONE,
@@ -62,7 +63,7 @@ def pyro(bins=8, bound=3.0):
 
 def tfp(bins=8, low=-1.0, high=1.0):
     """TFP takes constrained numbers: this is the recipe of its documentation."""
-    return alike(SoftmaxKnots(bins, low, high, 1e-2), KnotSlopes(SoftplusScale(floor=1e-2), bins))
+    return alike(SoftmaxKnots(bins, low, high, 1e-3), KnotSlopes(SoftplusScale(floor=1e-3), bins))
 
 
 def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
@@ -77,16 +78,17 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
     """`knots` numbers for one bin more: the first is halved, and its other half is the last.
 
-    The slopes at the ends are free, and the map has kinks there.
+    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  At the ends they are free, and the map has kinks.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
-                 KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+                 KnotSlopes(CentredSoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
 
 
 def flowjax_19(knots=8, low=-1.0, high=1.0, min_width=1e-3):
-    """As in version 17 the slopes at the ends are free."""
-    return alike(SoftmaxKnots(knots + 1, low, high, min_width), KnotSlopes(SoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
+    """A number for each bin; slopes as in version 17."""
+    return alike(SoftmaxKnots(knots + 1, low, high, min_width),
+                 KnotSlopes(CentredSoftplusScale(floor=1e-3), knots + 1, (FREE, FREE)))
 
 
 def bijx(bins=8):
@@ -110,6 +112,30 @@ def torchflows(bins=8, bound=50.0):
     return Premultiplied(f, matrix)
 
 
+def pyro_linear(bins=8, bound=3.0):
+    """The fields of a `LinearRationalSpline`, by order "linear", the usual one; the numbers of the middles come last."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
+    slopes = KnotSlopes(SoftplusScale(floor=1e-3), bins, (1 - 1e-3, 1 - 1e-3))
+    return PerPart(("input_knots", "output_knots", "slopes", "middles"),
+                   (knots, knots, slopes, IntervalEntries(bins, 0.025, 1 - 0.025)), (("tails", "identity"),))
+
+
+def nflows_linear(bins=10, bound=1.0):
+    """The fields of a `LinearSpline`: equal bins, and heights without a floor."""
+    equal = Premultiplied(SoftmaxKnots(bins, -bound, bound), np.zeros((bins, 0)))
+    return PerPart(("input_knots", "output_knots"), (equal, SoftmaxKnots(bins, -bound, bound)), (("tails", "identity"),))
+
+
+def nflows_cubic(bins=10, bound=1.0, hidden=None):
+    """The fields of a `CubicSpline`; the numbers of the two end slopes come last."""
+    knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3, 1.0 if hidden is None else hidden ** -0.5)
+    return PerPart(("input_knots", "output_knots", "end_slopes"), (knots, knots, IntervalEntries(2, 0.0, 3.0)),
+                   (("tails", "identity"),))
+
+
+LINEAR_RATIONAL_SPLINES = {"Pyro, FlowTorch": pyro_linear}
+LINEAR_SPLINES = {"nflows": nflows_linear}
+CUBIC_SPLINES = {"nflows": nflows_cubic}
 SPLINES = {
     "nflows": nflows,                                           # with linear tails
     "VITS": vits,

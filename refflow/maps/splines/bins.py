@@ -13,7 +13,7 @@ is exactly `z` if the end knots agree.  A spline without tails never sees such a
 Reverse rule, for (1):
     z_bar = g x_bar,   z_e_bar = -g x_bar,   x_e_bar = x_bar,   g_bar = x_bar (z - z_e) + l_bar / g         (4)
 and for (2), in its own letters,
-    x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -(z_bar / g) ((x - z_e') / g) - l_bar / g    (5)
+    x_bar = z_bar / g,   z_e'_bar = -z_bar / g,   x_e'_bar = z_bar,   g_bar = -z_bar (x - z_e') / g^2 - l_bar / g    (5)
 """
 
 from __future__ import annotations
@@ -81,12 +81,13 @@ class Tails:
     """The events beyond the end knots: `below`, `above`, and `inside`, the marks of all others.
 
     `knots` are on the side of the event, `images` on the other side; `slopes`, (lower, upper), are the spline's slopes dx/dz at
-    the end knots, or None for tails of slope 1; `back` for the inverse map, whose slopes are 1/g.
+    the end knots, or None for tails of slope 1; `back` for the inverse map, whose slopes are 1/g; `marks`, (below, above), if
+    the knots are rounded and do not tell.
     """
 
-    def __init__(self, event, knots, images, slopes=None, back=False):
+    def __init__(self, event, knots, images, slopes=None, back=False, marks=None):
         self.event, self.back = event, back
-        self.below, self.above = event < knots[..., 0], event > knots[..., -1]
+        self.below, self.above = marks or (event < knots[..., 0], event > knots[..., -1])
         self.inside = ~(self.below | self.above)
         self.knot, self.image = (np.where(self.above, v[..., -1], v[..., 0]) for v in (knots, images))
         self.g = None if slopes is None else np.where(self.above, slopes[1], slopes[0])
@@ -133,8 +134,11 @@ class Tails:
 
     def slope_bars(self, ends, image_bar, log_det_bar):
         """The same for the slopes at the end knots."""
+        return self.end_bars(ends, self.slope_bar(image_bar, log_det_bar))
+
+    def slope_bar(self, image_bar, log_det_bar):
+        """The cotangent of g; 0 if it is not the spline's."""
         if self.g is None:
-            return self.end_bars(ends, self.event.dtype.type(0))
-        step, of_log = self.through(self.event - self.knot), log_det_bar / self.g
-        at_end = -(image_bar / self.g) * step - of_log if self.back else image_bar * (self.event - self.knot) + of_log      # (4) (5)
-        return self.end_bars(ends, at_end)
+            return np.zeros_like(self.event)
+        step, of_log = self.event - self.knot, log_det_bar / self.g
+        return -image_bar / self.g / self.g * step - of_log if self.back else image_bar * step + of_log     # (4) (5)

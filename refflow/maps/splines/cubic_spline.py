@@ -1,0 +1,434 @@
+r"""Monotone cubic spline with Steffen's slopes, `R -> R`.
+
+Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`.  Bin `k` has width, height and slope
+    w_k = z_(k+1) - z_k,   h_k = x_(k+1) - x_k,   s_k = h_k / w_k                   (1)
+and the spline has at an inner knot the slope
+    d_k = min(2 s_(k-1), 2 s_k, p_k),   p_k = (s_(k-1) w_k + s_k w_(k-1)) / (w_(k-1) + w_k)         (2)
+and at the end knots, with the two `end_slopes` `c_0` and `c_1` in `(0, 3)`,
+    d_0 = c_0 s_0,   d_K = c_1 s_(K-1)                                              (3)
+In the bin `z_k <= z < z_(k+1)`, with `a = z - z_k`,
+    x = x_k + d_k a + (3 s_k - 2 d_k - d_(k+1)) a^2 / w_k + (d_k + d_(k+1) - 2 s_k) a^3 / w_k^2     (4)
+It is increasing, since `d_k < 3 s_k` and `d_(k+1) < 3 s_k`.  Beyond the knots the spline is a line,
+    x = x_0 + g_0 (z - z_0)   below,   x = x_K + g_K (z - z_K)   above              (5)
+For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none" the domain ends at the end knots.
+An inner knot belongs to the bin above it, an end knot to its bin.
+
+With the subscripts 0 and 1 for the ends of the bin and for the slopes there in units of its own, `e_0 = d_k/s_k`, and so on,
+    t = a / w,   f = b / w = 1 - t,   b = z_1 - z                                   (6)
+    Y = e_0 t f^2 + u_1 t^2 f + t^3,   1 - Y = e_1 f t^2 + u_0 f^2 t + f^3,   u_0 = 3 - e_0,   u_1 = 3 - e_1        (7)
+    x = x_0 + h Y      where t <= f,   x = x_1 - h (1 - Y)      elsewhere           (8)
+    dx/dz = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0,   log|dx/dz| = log(s S)            (9)
+All terms of (7) are positive; those in (9) are if `v <= 0`.  Else these nearly cancel where both slopes are near 3, and
+    S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (10)
+With `r = s_-/s` and `o = w_-/w` for the bin before, (2) is
+    e_0 = min(2 r, 2, (r + o)/(1 + o))                                              (11)
+and so for `e_1` and the bin after.
+
+Inverse.  A solver finds the smaller of `t` and `f`, from (7) and `y = (x - x_0)/h`; for `t`, which is at most 1/2,
+    y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (12)
+which is widened, for the rounding of its ends, and gives the slope
+    dz/dx = 1/(s S),   log|dz/dx| = -log(s S)                                       (13)
+
+Reverse rule.  By (11), `e_0` depends on quotients of widths and of heights alone.  With `E` and `F` its derivatives,
+    de_0/dlog w = -de_0/dlog w_- = E_0,   de_0/dlog h_- = -de_0/dlog h = F_0        (14)
+and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
+    E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (15)
+    E_0 = F_0 = 0,   D_0 = G_0 = 2                                        for 2     (16)
+    E_0 = (r (1 + 2 o) - o)/(1 + o)^2,   D_0 = o (2 + o - r)/(1 + o)^2,
+    F_0 = r/(1 + o),   G_0 = o/(1 + o)                                    for p     (17)
+and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
+    S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 f (u_1 - 2 e_0) - 2 t (u_0 - 2 e_1)            (18)
+    S_D = D_0 S_0 + D_1 S_1 + 6 t f,   S_G = G_0 S_0 + G_1 S_1 + 6 t f              (19)
+which are `S` if there is one bin, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
+    dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
+    dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
+    dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2      (22)
+    dl/dz = S'/(w S),   dl/dz_0 = (S_D - f S')/(w S),   dl/dz_1 = -(S_D + t S')/(w S)               (23)
+    dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (24)
+and for the slopes at its ends,
+    dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (25)
+which reach the fields of the bins before and after by (14), or `end_slopes`.  For the inverse map and `n = log|dz/dx|`,
+    dz/dz_0 = f B_0/S,   dz/dz_1 = t B_1/S                                          (26)
+    dz/dx_0 = -(dx/dx_0)/(s S),   dz/dx_1 = -(dx/dx_1)/(s S)                        (27)
+    dz/de_0 = -w t f^2/S,   dz/de_1 = w t^2 f/S                                     (28)
+    dn/dx = -S'/(h S^2)                                                             (29)
+    dn/de_0 = N_0/S^2,   N_0 = f (e_1 t^2 (2 t - f) + f (2 u_0 t^2 - e_0 f^2))      (30)
+    dn/de_1 = N_1/S^2,   N_1 = t (e_0 f^2 (2 f - t) + t (2 u_1 f^2 - e_1 t^2))      (31)
+    dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (32)
+    dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (33)
+    dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (34)
+In the numerators terms cancel.  Between inner knots, and at the inner knot of a bin with an end knot,
+    S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
+    R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2) + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f    (35)
+    S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1 = 2 f Q_0 - G_0 N_0 - G_1 N_1,
+    Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t + (u_1 - 2 e_0) f^3         (36)
+and with an end knot below, where `E_0 = F_0 = 0` and `u_0` may be small,
+    S^2 + E_1 N_1 = f R_1 - D_1 N_1,   P = e_0 f + 2 u_0 t,
+    R_1 = f P^2 + e_1 t (2 P (t - 2 f) + e_0 f (2 f - t) + 6 t f) + 2 e_1^2 t^2 (f - 2 t)           (37)
+    S^2 + S' (1 - Y) + F_1 N_1 = f H_0 - G_1 N_1,
+    H_0 = 2 e_1 u_0 t^3 + (2 u_0^2 + e_0 e_1) f t^2 + (4 u_0 - 2 e_1) f^2 t + (u_0^2 - 2 u_0 + 3 - 2 e_1) f^3       (38)
+For (34) and for an end knot above, 0 and 1, and `t` and `f`, are exchanged.  Beyond the knots, from (5),
+    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + log_det_bar/d_0          (39)
+for linear tails, where `d_0_bar` reaches `c_0`, `z_0`, `z_1`, `x_0` and `x_1` by (3).
+
+Source: Durkan, Bekasov, Murray and Papamakarios, Cubic-Spline Flows, arXiv:1906.02145; Steffen, A simple method for monotonic
+interpolation in one dimension, Astronomy and Astrophysics 239 (1990).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, increasing, interval, plain
+from ...core.words import numbered
+from ..elementwise.solve import increasing_root
+from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
+
+
+@bijector(source="arXiv:1906.02145", increasing=True, far_line=True, solver=True)
+class CubicSpline(Bijector):
+    """A monotone cubic spline through (input_knots, output_knots), fields of shape (*batch, K+1), with Steffen's slopes at inner
+    knots; the inverse uses a bracketing solver.
+
+    `end_slopes`, (*batch, 2), are the slopes at the end knots in units of the end bins' own, between 0 and 3.  `tails`: beyond
+    the knots the slope is 1 ("identity", the identity if end knots agree) or the slope at the end knot ("linear"); or there is
+    nothing beyond them ("none").  Raises ValueError for K < 1 and for other tails.
+    """
+
+    input_knots: Array = increasing("K+1")
+    output_knots: Array = increasing("K+1")
+    end_slopes: Array = interval(0, 3)(2)
+    tails: str = plain("identity")
+    event_ndim = (0, 0)
+
+    domain = property(lambda self: reached(self.input_knots, self.tails))
+    codomain = property(lambda self: reached(self.output_knots, self.tails))
+
+    def _validate(self):
+        checked(self)
+        super()._validate()
+
+    @staticmethod
+    def definition(m, z, input_knots, output_knots, end_slopes, tails):
+        K = len(input_knots) - 1
+        w = [input_knots[k + 1] - input_knots[k] for k in range(K)]                 # (1)
+        s = [(output_knots[k + 1] - output_knots[k]) / w[k] for k in range(K)]      # (1)
+
+        def slope(k):
+            if k in (0, K):
+                return end_slopes[0] * s[0] if k == 0 else end_slopes[1] * s[-1]    # (3)
+            p = (s[k - 1] * w[k] + s[k] * w[k - 1]) / (w[k - 1] + w[k])             # (2)
+            if p <= 2 * s[k - 1] and p <= 2 * s[k]:
+                return p                                                            # (2)
+            return 2 * s[k - 1] if s[k - 1] <= s[k] else 2 * s[k]                   # (2)
+
+        if z < input_knots[0]:
+            return output_knots[0] + (slope(0) if tails == "linear" else 1) * (z - input_knots[0])              # (5)
+        if z > input_knots[K]:
+            return output_knots[K] + (slope(K) if tails == "linear" else 1) * (z - input_knots[K])              # (5)
+        k = 0
+        while k < K - 1 and z >= input_knots[k + 1]:
+            k += 1
+        d_0, d_1, t = slope(k), slope(k + 1), numbered(m, (z - input_knots[k]) / w[k])
+        cubic = d_0 * t + (3 * s[k] - 2 * d_0 - d_1) * t * t + (d_0 + d_1 - 2 * s[k]) * t * t * t
+        return output_knots[k] + w[k] * cubic                                       # (4)
+
+    def breaks(self):
+        """The input knots.  An inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
+        return self.input_knots
+
+    # -- a bin --------------------------------------------------------------------------------------------------------
+
+    @property
+    def line_slopes(self):
+        """The slopes of linear tails; None for tails of slope 1."""
+        if self.tails != "linear":
+            return None
+        s = np.diff(self.output_knots) / np.diff(self.input_knots)                  # (1)
+        return self.end_slopes[..., 0] * s[..., 0], self.end_slopes[..., 1] * s[..., -1]        # (3)
+
+    def bin(self, k):
+        """What (9) and (14) need to know of each event's bin and of its neighbours."""
+        last = self.input_knots.shape[-1] - 2
+        (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
+        w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
+        v = Place(k=k, last=last, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)            # (1)
+        v.ends = [self.end(v, np.maximum(k - 1, 0), k == 0, 0), self.end(v, np.minimum(k + 1, last), k == last, 1)]
+        v.e_0, v.e_1 = (end.e for end in v.ends)
+        v.u_0, v.u_1 = 3 - v.e_0, 3 - v.e_1                                         # (7)
+        v.v = np.where(v.e_0 <= v.e_1, v.e_0 - v.u_1, v.e_1 - v.u_0)                # (9)
+        return v
+
+    def end(self, v, k, outer, side):
+        """One end of the bin, with the bin beyond it, which has the index k unless the end is an `outer` one."""
+        (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
+        return End(v.w, v.h, z_1 - z_0, x_1 - x_0, outer, np.broadcast_to(self.end_slopes[..., side], outer.shape))
+
+    def place(self, z):
+        """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
+        inner = within(self.input_knots, z)
+        v = self.bin(bin_of(self.input_knots, inner))
+        v.beyond = Tails(z, self.input_knots, self.output_knots, self.line_slopes)  # (5)
+        return v.at((inner - v.z_0) / v.w, (v.z_1 - inner) / v.w)                   # (6)
+
+    def inverse_place(self, x):
+        """The bin of x, and the place in it of the root."""
+        inner = within(self.output_knots, x)
+        v = self.bin(bin_of(self.output_knots, inner))
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.line_slopes, back=True)       # (5)
+        y, rest = (inner - v.x_0) / v.h, (v.x_1 - inner) / v.h
+        lower = 8 * y <= 4 + v.e_0 - v.e_1                                          # (7) at t = 1/2
+        e, e_far = np.where(lower, v.e_0, v.e_1), np.where(lower, v.e_1, v.e_0)
+        near = smaller_root(np.where(lower, y, rest), e, e_far)
+        return v.at(np.where(lower, near, 1 - near), np.where(lower, 1 - near, near))
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return self.image(self.place(z))
+
+    def image(self, v):
+        return v.beyond.joined(np.where(v.t <= v.f, v.x_0 + v.h * v.Y, v.x_1 - v.h * v.rest))       # (8)
+
+    def log_det(self, z):
+        return self.log_slope(self.place(z))
+
+    def log_slope(self, v):
+        return v.beyond.log_slope(np.log(v.s * v.S))                                # (9)
+
+    def forward_and_log_det(self, z):
+        v = self.place(z)
+        return self.image(v), self.log_slope(v)
+
+    def slope(self, z):
+        v = self.place(z)
+        return v.beyond.slope(v.s * v.S)                                            # (9)
+
+    # -- inverse ------------------------------------------------------------------------------------------------------
+
+    def inverse(self, x):
+        return self.origin(self.inverse_place(x))
+
+    def origin(self, v):
+        return v.beyond.joined(np.where(v.t <= v.f, v.z_0 + v.w * v.t, v.z_1 - v.w * v.f))          # (6)
+
+    def inverse_and_log_det(self, x):
+        v = self.inverse_place(x)
+        return self.origin(v), v.beyond.log_slope(-np.log(v.s * v.S))               # (13)
+
+    # -- reverse ------------------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.place(z)
+
+        def pullback(x_bar, log_det_bar):
+            t, f, S = v.t, v.f, v.S
+            of_w, rise = log_det_bar / (v.w * S), log_det_bar / (v.h * S) * v.S_G
+            of_z = x_bar * v.s * S + of_w * v.S_slope                               # (9) (23)
+            of_z_0 = -x_bar * v.s * f * v.B_0 + of_w * (v.S_D - f * v.S_slope)      # (20) (23)
+            of_z_1 = -x_bar * v.s * t * v.B_1 - of_w * (v.S_D + t * v.S_slope)      # (21) (23)
+            of_x_0, of_x_1 = x_bar * v.to_x_0 - rise, x_bar * v.to_x_1 + rise       # (22) (24)
+            of_e_0 = x_bar * v.h * t * f * f + log_det_bar / S * v.S_0              # (25)
+            of_e_1 = -x_bar * v.h * t * t * f + log_det_bar / S * v.S_1             # (25)
+            bars = self.bars(v, (x_bar, log_det_bar), (of_z_0, of_z_1), (of_x_0, of_x_1), (of_e_0, of_e_1))
+            return v.beyond.event_bar(of_z, x_bar), bars
+
+        return (self.image(v), self.log_slope(v)), pullback
+
+    def inverse_vjp(self, x):
+        v = self.inverse_place(x)
+
+        def pullback(z_bar, log_det_bar):
+            t, f, S, e_0, e_1, u_0, u_1 = v.t, v.f, v.S, v.e_0, v.e_1, v.u_0, v.u_1
+            (first, second), through, of_S = v.ends, z_bar / (v.s * S), log_det_bar / S         # (13)
+            N_0 = f * (e_1 * t * t * (2 * t - f) + f * (2 * u_0 * t * t - e_0 * f * f)) / S     # (30)
+            N_1 = t * (e_0 * f * f * (2 * f - t) + t * (2 * u_1 * f * f - e_1 * t * t)) / S     # (31)
+            wide = of_S / v.w * v.from_widths(N_0, N_1)                             # (32)
+            of_z_0, of_z_1 = z_bar * f * v.B_0 / S - wide, z_bar * t * v.B_1 / S + wide         # (26) (32)
+            bent_0, bent_1 = first.G * N_0, second.G * N_1
+            to_0 = from_height(t, f, e_0, e_1, u_0, u_1, first.outer, bent_0 * S) / S - bent_1      # (33)
+            to_1 = from_height(f, t, e_1, e_0, u_1, u_0, second.outer, bent_1 * S) / S - bent_0     # (34)
+            of_x = through - of_S / v.h * v.S_slope / S                             # (29)
+            of_x_0 = -through * v.to_x_0 + of_S / v.h * to_0      # (27) (33)
+            of_x_1 = -through * v.to_x_1 - of_S / v.h * to_1      # (27) (34)
+            of_e_0 = -z_bar * v.w * t * f * (f / S) + of_S * N_0                    # (28) (30)
+            of_e_1 = z_bar * v.w * t * f * (t / S) + of_S * N_1                     # (28) (31)
+            bars = self.bars(v, (z_bar, log_det_bar), (of_z_0, of_z_1), (of_x_0, of_x_1), (of_e_0, of_e_1))
+            return v.beyond.event_bar(of_x, z_bar), bars
+
+        return self.inverse_and_log_det(x), pullback
+
+    def bars(self, v, given, of_z, of_x, of_e):
+        """Cotangents of the fields, from the cotangents at the ends of each event's bin and of its slopes e_0, e_1."""
+        beyond, count, zero = v.beyond, self.input_knots.shape[-1], given[0].dtype.type(0)
+        of_inputs, of_outputs = (beyond.image_bars, beyond.knot_bars) if beyond.back else (beyond.knot_bars, beyond.image_bars)
+        g_bar = np.zeros_like(v.w) if beyond.g is None else np.where(beyond.inside, zero, beyond.slope_bar(*given) * beyond.g)
+        of_e = [np.where(beyond.inside, bar, zero) for bar in of_e]
+
+        def whole(ends, size, inner, beyond_bin):
+            """One field of knots: the ends of the bin, the slope of a tail, the bins before and after."""
+            tail = g_bar / size
+            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)           # (39)
+            before, after = beyond_bin
+            return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)              # (14)
+                    + at_bins(v.k + 1, -after, count) + at_bins(v.k + 2, after, count))     # (14)
+
+        of_w = [-bar * end.E / end.w for bar, end in zip(of_e, v.ends)]             # (14)
+        of_h = [bar * end.F / end.h for bar, end in zip(of_e, v.ends)]              # (14)
+        ends = [np.where(end.outer, bar, zero) + np.where(there, g_bar / end.e, zero)
+                for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]         # (25) (39)
+        return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
+                "output_knots": whole(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
+
+    hard_cases = (
+        case("OneBin", "K = 1: both slopes are fields", z=[-1.0, 0.25, 1.0, 2.0, -3.0], x=[-2.0, 0.5, 3.0, 4.0, -5.0],
+             input_knots=[-1.0, 1.0], output_knots=[-2.0, 3.0], end_slopes=[0.5, 2.5]),
+        case("IdentityTails", "end knots agree: beyond them x is z exactly", z=[-5.0, 1e300, 3.0, np.nextafter(3, 4)],
+             x=[-5.0, 3.5], input_knots=[-3.0, 0.5, 3.0], output_knots=[-3.0, -1.0, 3.0], end_slopes=[1.0, 1.0]),
+        case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
+             x=[-1e300, np.nextafter(-2, -3), 2.0, 1e6], input_knots=[-1.0, 0.0, 2.0], output_knots=[-2.0, 0.0, 1.0],
+             end_slopes=[0.25, 2.5], tails="linear"),
+        case("AllInTails", "a batch without an event between the knots", z=[-3.0, 4.0], x=[-3.0, 4.0],
+             input_knots=[-1.0, 1.0], output_knots=[0.0, 0.5], end_slopes=[1e-6, 2.5], tails="linear"),
+        case("NoTails", "the floats beside the ends of the domain", z=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)],
+             x=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
+             end_slopes=[1.0, 0.5], tails="none"),
+        case("Line", "equal bins and slopes: every power of t but the first vanishes", z=[-0.75, 0.5, 0.1], x=[-0.75, 0.5, 0.1],
+             input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 1.0], end_slopes=[1.0, 1.0]),
+        case("KnotExact", "an inner knot, and the floats beside it, on both sides",
+             z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
+             input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], end_slopes=[2.0, 0.01]),
+        case("NearlyFlat", "both slopes nearly 3: S is nearly 3 (f - t)^2", z=[0.5, 0.4999, 0.25], x=[0.5, 0.4999, 0.4],
+             input_knots=[0.0, 1.0], output_knots=[0.0, 1.0], end_slopes=[2.999, 2.9999]),
+        case("FlatEnds", "slopes near 0: the root is nearly a cube or a square root", z=[1e-7, 0.5, 1 - 1e-7],
+             x=[1e-13, 0.5, 1 - 1e-13], input_knots=[0.0, 1.0], output_knots=[0.0, 1.0], end_slopes=[1e-6, 1e-6]),
+        case("UnequalBins", "widths and heights over twelve orders of magnitude: all three slopes of (2)",
+             z=[1e-7, 0.5e-6, 0.5, 5e5], x=[-1e-3, -5e5, 0.5e-6, 0.5], input_knots=[0.0, 1e-6, 1.0, 1e6],
+             output_knots=[-1e6, 0.0, 1e-6, 1.0], end_slopes=[1.0, 2.0]),
+        case("NearerKnot", "x_0 is much larger than x: it must be reached from x_1", z=[1 - 1e-12, np.nextafter(1, 0)],
+             x=[-1e-12, -1e-300], input_knots=[-1.0, 1.0], output_knots=[-1e6, 0.0], end_slopes=[1.0, 1.0]),
+    )
+
+
+class End:
+    """One end of each event's bin: the slope e there in units of the bin's own, and its derivatives E and F, and D and G."""
+
+    def __init__(self, w, h, w_beyond, h_beyond, outer, given):
+        self.w, self.h, self.outer = w_beyond, h_beyond, outer
+        r, o = (h_beyond / w_beyond) / (h / w), w_beyond / w
+        p = (r + o) / (1 + o)                                                       # (11)
+        steep, flat = (p > 2) & ~outer & (r > 1), (p > 2 * r) & ~outer & (r <= 1)
+        zero, two = np.zeros_like(r), np.full_like(r, 2)
+
+        def choice(at_end, for_flat, for_steep, else_):
+            return np.where(outer, at_end, np.where(flat, for_flat, np.where(steep, for_steep, else_)))
+
+        self.e = choice(given, 2 * r, two, p)                                       # (3) (11)
+        self.E = choice(zero, 2 * r, zero, (r * (1 + 2 * o) - o) / (1 + o) / (1 + o))           # (15) (16) (17)
+        self.D = choice(given, zero, two, o * ((2 + o - r) / (1 + o)) / (1 + o))    # (15) (16) (17)
+        self.F = choice(zero, 2 * r, zero, r / (1 + o))                             # (15) (16) (17)
+        self.G = choice(given, zero, two, o / (1 + o))                              # (15) (16) (17)
+
+
+class Place:
+    """A place in a bin: the letters of the equations, for every event."""
+
+    def __init__(self, **bin):
+        vars(self).update(bin)
+
+    def at(self, t, f):
+        self.t, self.f = t, f
+        self.S_0, self.S_1 = f * (f - 2 * t), t * (t - 2 * f)                       # (18)
+        self.Y = cubic(t, f, self.e_0, self.u_1)                                    # (7)
+        self.rest = cubic(f, t, self.e_1, self.u_0)                                 # (7)
+        return self
+
+    @property
+    def S(self):
+        t, f, e_0, e_1, v = self.t, self.f, self.e_0, self.e_1, self.v
+        plain = e_0 * f * f + e_1 * t * t - 2 * v * t * f                           # (9)
+        square = (f * np.sqrt(e_0) - t * np.sqrt(e_1)) ** 2
+        bent = (self.u_0 * v + self.u_1 * e_1) / (np.sqrt(e_0 * e_1) + v)
+        return np.where(v <= 0, plain, square + 2 * t * f * bent)                   # (10)
+
+    @property
+    def S_slope(self):
+        """S'."""
+        return 2 * self.f * (self.u_1 - 2 * self.e_0) - 2 * self.t * (self.u_0 - 2 * self.e_1)      # (18)
+
+    def with_parts(self, part_0, part_1):
+        """S with parts of e_0 and e_1 in their place; with one bin these are the whole."""
+        return self.S if self.last == 0 else part_0 * self.S_0 + part_1 * self.S_1 + 6 * self.t * self.f
+
+    @property
+    def S_D(self):
+        return self.with_parts(*(end.D for end in self.ends))                       # (19)
+
+    @property
+    def S_G(self):
+        return self.with_parts(*(end.G for end in self.ends))                       # (19)
+
+    @property
+    def B_0(self):
+        t, f, (first, second) = self.t, self.f, self.ends
+        whole = self.e_0 * f * f + second.D * t * t + (first.E - 2 * self.v) * t * f
+        return self.S if self.last == 0 else whole                                  # (20)
+
+    @property
+    def B_1(self):
+        t, f, (first, second) = self.t, self.f, self.ends
+        whole = self.e_1 * t * t + first.D * f * f + (second.E - 2 * self.v) * t * f
+        return self.S if self.last == 0 else whole                                  # (21)
+
+    def from_widths(self, N_0, N_1):
+        """The quotient of (32) times w S, from N_0/S and N_1/S."""
+        t, f, e_0, e_1, (first, second) = self.t, self.f, self.e_0, self.e_1, self.ends
+        R = (e_0 * e_0 * f * (t - 2 * f) + e_1 * e_1 * t * (f - 2 * t) + e_0 * e_1 * (4 * t * f - f * f - t * t)
+             + 3 * e_0 * f * (2 * f - 3 * t) + 3 * e_1 * t * (2 * t - 3 * f) + 18 * t * f)      # (35)
+        inner = 2 * t * f * R / self.S - first.D * N_0 - second.D * N_1             # (35)
+        below = f * one_end(t, f, e_0, e_1, self.u_0) / self.S - second.D * N_1     # (37)
+        above = t * one_end(f, t, e_1, e_0, self.u_1) / self.S - first.D * N_0      # (37)
+        alone = np.where(second.outer, self.S, below)
+        return np.where(first.outer, alone, np.where(second.outer, above, inner))
+
+    @property
+    def to_x_0(self):
+        """dx/dx_0."""
+        return cubic(self.f, self.t, self.ends[1].G, 3 - self.ends[0].G)            # (22)
+
+    @property
+    def to_x_1(self):
+        """dx/dx_1."""
+        return cubic(self.t, self.f, self.ends[0].G, 3 - self.ends[1].G)            # (22)
+
+
+def cubic(t, f, e_0, u_1):
+    """Y; with exchanged arguments, 1 - Y."""
+    return t * (e_0 * f * f + u_1 * t * f + t * t)                                  # (7)
+
+
+def one_end(t, f, e_0, e_1, u_0):
+    """R_1; with exchanged arguments, the same for an end knot above."""
+    P = e_0 * f + 2 * u_0 * t                                                       # (37)
+    bent = 2 * P * (t - 2 * f) + e_0 * f * (2 * f - t) + 6 * t * f
+    return f * P * P + e_1 * t * bent + 2 * e_1 * e_1 * t * t * (f - 2 * t)         # (37)
+
+
+def from_height(t, f, e_0, e_1, u_0, u_1, outer, bent_0):
+    """2 f Q_0 - G_0 N_0 or f H_0; with exchanged arguments, the same for (34)."""
+    Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t + (u_1 - 2 * e_0) * f**3           # (36)
+    H_0 = (2 * e_1 * u_0 * t**3 + (2 * u_0 * u_0 + e_0 * e_1) * f * t * t + (4 * u_0 - 2 * e_1) * f * f * t
+           + (u_0 * u_0 - 2 * u_0 + 3 - 2 * e_1) * f**3)                            # (38)
+    return np.where(outer, f * H_0, 2 * f * Q_0 - bent_0)
+
+
+def smaller_root(y, e, e_far):
+    """t <= 1/2 with Y = y."""
+    shape, dtype = y.shape, y.dtype
+    y, e, e_far = (v.reshape(-1) for v in np.broadcast_arrays(y, e, e_far))
+    inner = y > 0
+    y, wide = np.where(inner, y, (4 + e - e_far) / 16), dtype.type(1 + 2.0**-8)     # at y = 0 another root is solved
+    lower = y / (e + dtype.type(1.75)) / wide                                       # (12)
+    upper = np.minimum(np.minimum(5 * y / e, np.cbrt(y)), dtype.type(0.5)) * wide               # (12)
+    found = increasing_root(lambda t, i: cubic(t, 1 - t, e[i], 3 - e_far[i]) - y[i], lower, upper)
+    return np.where(inner, found, 0).reshape(shape)

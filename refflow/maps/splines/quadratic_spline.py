@@ -1,0 +1,318 @@
+r"""Monotone piecewise-quadratic spline, `R -> R`: the integral of a piecewise-linear density.
+
+Input knots `z_0 < ... < z_K`, slopes `d_0, ..., d_K > 0` at the knots, and `start`, the image of the first knot.  With the
+subscripts 0 and 1 for the lower and the upper end of the bin `z_k <= z < z_(k+1)`,
+    w = z_1 - z_0,   h = w (d_0 + d_1)/2                                            (1)
+    x_k = start + sum_(j<k) h_j                                                     (2)
+    a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w = 1 - t                    (3)
+    x = x_0 + w (d_0 t + (d_1 - d_0) t^2 / 2)                                       (4)
+    dx/dz = S = d_0 f + d_1 t,   log|dx/dz| = log S                                 (5)
+All terms of (4) are positive if it is written
+    x = x_0 + a (d_0 (1 + f) + d_1 t)/2      where a <= b                           (6)
+      = x_1 - b (d_1 (1 + t) + d_0 f)/2      elsewhere                              (7)
+Beyond the knots the spline is a line,
+    x = start + g_0 (z - z_0)   below,   x = x_K + g_K (z - z_K)   above            (8)
+For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none" the domain ends at the end knots.
+An inner knot belongs to the bin above it, an end knot to its bin.
+
+Inverse.  With `p = x - x_0` and `q = x_1 - x`, `S^2` is linear in `x`, and no term of
+    S = sqrt((d_0^2 q + d_1^2 p) / h)                                               (9)
+    a = 2 p / (d_0 + S),   b = 2 q / (d_1 + S)                                      (10)
+    z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (11)
+    dz/dx = 1/S,   log|dz/dx| = -log S                                              (12)
+cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller, and the larger of `t` and `f` is 1 minus the
+smaller: the rounding of `x_k` must not reach sums of both.  Derivatives of the log-det jump at a knot, so that the bin must be found without rounding, and
+the rounded `x_k` cannot tell.  Near a knot, `p` and `q` are the sums, rounded once, of exact products:
+    2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (13)
+which is (2) with the terms `z_j d_j` left out, as two of each cancel.
+
+Reverse rule.  From (2) and (4), for the knots of the bins below the event's,
+    dx/dstart = 1,   dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2             (14)
+where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`, and for the ends of the bin,
+    dx/dd_0 = w_-/2 + a (1 + f)/2,   dx/dd_1 = a t / 2                              (15)
+    dx/dz_0 = (d_- - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (16)
+with `w_-` and `d_-` the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l`
+the log-det and `E = d_1 - d_0`,
+    dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (17)
+    dl/dd_0 = f/S,   dl/dd_1 = t/S                                                  (18)
+For the inverse map and its log-det `n = -l`,
+    x_bar = z_bar/S - n_bar E/(w S^2)                                               (19)
+the cotangents of (14) are those for the forward map with `-x_bar`, and at the ends of the bin, where sums have cancelled,
+    dn/dd_0 = (d_1 (t^2 + w_-/w) - d_0 (1 + f^2 + w_-/w))/(2 S^2)                   (20)
+    dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (21)
+    dn/dz_0 = E (d_- + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_- + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (22)
+    dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (23)
+and z's derivatives are (15) and (16) over `-S`.  Beyond the knots, from (8), with `(z_e, x_e, g)` the nearer end,
+    z_bar = g x_bar,   z_e_bar = -g x_bar,   g_bar = x_bar (z - z_e) + l_bar/g      (24)
+and (14) for `x_e`.
+
+Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-quadratic
+coupling transforms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, plain, positive, real
+from ...core.words import join
+from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
+
+NEAR = 64                       # in units of the rounding of x_k: how near a knot (13) is used
+
+
+@bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
+class QuadraticSpline(Bijector):
+    """A monotone piecewise-quadratic spline with given slopes at input_knots, both of shape (*batch, K+1), which takes the
+    first knot to `start`.
+
+    `tails`: beyond the knots the slope is 1 ("identity") or the slope at the end knot ("linear"); or there is nothing beyond
+    them ("none").  Raises ValueError for K < 1 and for other tails.
+    """
+
+    input_knots: Array = increasing("K+1")
+    slopes: Array = positive("K+1")
+    start: Array = real()
+    tails: str = plain("identity")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.slopes.shape[-1])            # in its sums
+
+    domain = property(lambda self: reached(self.input_knots, self.tails))
+    codomain = property(lambda self: reached(self.output_knots, self.tails))
+
+    def _validate(self):
+        checked(self)
+        super()._validate()
+        x = self.output_knots
+        if self.tails == "none" and not (x[..., 0] < x[..., -1]).all():
+            raise ValueError(f"QuadraticSpline: without tails there must be images between the end knots' images, but all bins are lost "
+                             f"beside start; first at {np.argwhere(x[..., 0] >= x[..., -1])[0].tolist()}")
+
+    @staticmethod
+    def definition(m, z, input_knots, slopes, start, tails):
+        if z < input_knots[0]:
+            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])       # (8)
+        x, k, last = start, 0, len(input_knots) - 1
+        while k < last and (z >= input_knots[k + 1] and k < last - 1 or z > input_knots[last]):
+            x = x + (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1) (2)
+            k += 1
+        if k == last:
+            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])           # (8)
+        w = input_knots[k + 1] - input_knots[k]                                     # (1)
+        t = (z - input_knots[k]) / w                                                # (3)
+        return x + w * (slopes[k] * t + (slopes[k + 1] - slopes[k]) * t * t / 2)    # (4)
+
+    def breaks(self):
+        """The input knots.  An inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
+        return self.input_knots
+
+    # -- a bin --------------------------------------------------------------------------------------------------------
+
+    @property
+    def widths(self):
+        return np.diff(self.input_knots)                                            # (1)
+
+    @property
+    def output_knots(self):
+        """x_0, ..., x_K."""
+        heights = self.widths * ((self.slopes[..., 1:] + self.slopes[..., :-1]) / 2)            # (1)
+        return self.start[..., None] + np.concatenate((np.zeros_like(heights[..., :1]), np.cumsum(heights, -1)), -1)     # (2)
+
+    @property
+    def end_slopes(self):
+        """The slopes of linear tails; None for tails of slope 1."""
+        return (self.slopes[..., 0], self.slopes[..., -1]) if self.tails == "linear" else None
+
+    def bin(self, k):
+        """What (1) and (16) need to know of each event's bin and of the bin before it."""
+        (z_0, z_1), (d_0, d_1), (x_0, x_1) = (at_ends(v, k) for v in (self.input_knots, self.slopes, self.output_knots))
+        first, w = k == 0, z_1 - z_0                                                # (1)
+        before = np.maximum(k - 1, 0)
+        w_before = np.where(first, 0, z_0 - of_bins(self.input_knots, before))
+        d_before = np.where(first, -d_0, of_bins(self.slopes, before))
+        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, d_0=d_0, d_1=d_1, w=w, h=w * ((d_0 + d_1) / 2),       # (1)
+                     w_before=w_before, d_before=d_before, E=d_1 - d_0)
+
+    def place(self, z):
+        """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
+        inner = within(self.input_knots, z)
+        v = self.bin(bin_of(self.input_knots, inner))
+        v.a, v.b = inner - v.z_0, v.z_1 - inner                                     # (3)
+        v.t, v.f = v.a / v.w, v.b / v.w                                             # (3)
+        v.S = v.d_0 * v.f + v.d_1 * v.t                                             # (5)
+        v.beyond = Tails(z, self.input_knots, self.output_knots, self.end_slopes)   # (8)
+        return v
+
+    def inverse_place(self, x):
+        """The bin of x, and the place in it of the root."""
+        distances = self.distances(x)
+        below, above = distances[..., 0] < 0, distances[..., -1] > 0
+        v = self.bin((distances[..., 1:-1] >= 0).sum(-1))
+        p, q = at_ends(distances, v.k)
+        p, q = np.where(below, 0, np.where(above, v.h, p)), np.where(below, v.h, np.where(above, 0, -q))
+        lower = p <= q
+        p, q = np.where(lower, p, v.h - q), np.where(lower, v.h - p, q)
+        v.S = np.sqrt((v.d_0 * v.d_0 * q + v.d_1 * v.d_1 * p) / v.h)                # (9)
+        v.a, v.b = 2 * p / (v.d_0 + v.S), 2 * q / (v.d_1 + v.S)                     # (10)
+        v.z = np.where(lower, v.z_0 + v.a, v.z_1 - v.b)                             # (11)
+        v.t, v.f = np.where(lower, v.a / v.w, 1 - v.b / v.w), np.where(lower, 1 - v.a / v.w, v.b / v.w)     # (3)
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, True, (below, above))     # (8)
+        return v
+
+    def distances(self, x):
+        """x - x_k for every knot, without rounding of the sum where it is nearly 0."""
+        knots = self.output_knots
+        found = x[..., None] - knots
+        size = self.terms * np.finfo(x.dtype).eps * (np.abs(self.start) + knots[..., -1] - self.start)
+        near, flat = np.abs(found) <= (NEAR * size)[..., None], (-1, self.terms)
+        if near.any():
+            rows, k = np.nonzero(near.reshape(flat))
+            z, d = (np.broadcast_to(v, found.shape).reshape(flat)[rows] for v in (self.input_knots, self.slopes))
+            found[near] = exact_distance(x.reshape(-1)[rows], np.broadcast_to(self.start, x.shape).reshape(-1)[rows], z, d, k)
+        return found
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(self, z):
+        return self.image(self.place(z))
+
+    def image(self, v):
+        from_below = v.x_0 + v.a * ((v.d_0 * (1 + v.f) + v.d_1 * v.t) / 2)          # (6)
+        from_above = v.x_1 - v.b * ((v.d_1 * (1 + v.t) + v.d_0 * v.f) / 2)          # (7)
+        return v.beyond.joined(np.where(v.a <= v.b, from_below, from_above))
+
+    def log_det(self, z):
+        v = self.place(z)
+        return v.beyond.log_slope(np.log(v.S))                                      # (5)
+
+    def forward_and_log_det(self, z):
+        v = self.place(z)
+        return self.image(v), v.beyond.log_slope(np.log(v.S))                       # (5)
+
+    def slope(self, z):
+        v = self.place(z)
+        return v.beyond.slope(v.S)                                                  # (5)
+
+    # -- inverse ------------------------------------------------------------------------------------------------------
+
+    def inverse(self, x):
+        v = self.inverse_place(x)
+        return v.beyond.joined(v.z)
+
+    def inverse_and_log_det(self, x):
+        v = self.inverse_place(x)
+        return v.beyond.joined(v.z), v.beyond.log_slope(-np.log(v.S))               # (12)
+
+    # -- reverse ------------------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.place(z)
+
+        def pullback(x_bar, log_det_bar):
+            l_bar, l_bent = log_det_bar / v.S, log_det_bar / v.S * v.E / v.w
+            z_bar = v.beyond.event_bar(x_bar * v.S + l_bent, x_bar)                 # (5) (17)
+            of_z_0 = x_bar * v.to_z_0 - l_bent * v.f                             # (16) (17)
+            of_z_1 = -x_bar * v.E * v.t * v.t / 2 - l_bent * v.t                    # (16) (17)
+            of_d_0, of_d_1 = x_bar * v.to_d_0 + l_bar * v.f, x_bar * v.to_d_1 + l_bar * v.t         # (15) (18)
+            knot_bar, slope_bar = -v.beyond.through(x_bar), v.beyond.slope_bar(x_bar, log_det_bar)              # (24)
+            return z_bar, self.bars(v, x_bar, ((of_z_0, of_z_1), knot_bar), ((of_d_0, of_d_1), slope_bar))
+
+        return (self.image(v), v.beyond.log_slope(np.log(v.S))), pullback
+
+    def inverse_vjp(self, x):
+        v = self.inverse_place(x)
+
+        def pullback(z_bar, log_det_bar):
+            through, n_bent = z_bar / v.S, log_det_bar / v.S * v.E / v.S / v.w      # (12) (19)
+            x_bar = v.beyond.event_bar(through - n_bent, z_bar)                     # (19)
+            narrow, sum_1 = v.w_before / v.w, v.d_0 * (1 + v.f) + v.d_1 * v.t
+            n_d_0 = (v.d_1 * (v.t * v.t + narrow) - v.d_0 * (1 + v.f * v.f + narrow)) / 2           # (20)
+            of_d_0 = log_det_bar / v.S * n_d_0 / v.S - through * v.to_d_0           # (15) (20)
+            of_d_1 = -log_det_bar / v.S * v.t * sum_1 / 2 / v.S - through * v.to_d_1            # (15) (21)
+            risen = np.where(v.k == 0, -v.d_0 * v.t * (1 + v.f), v.d_before + v.d_0 * v.f * v.f)
+            of_z_0 = n_bent * ((risen - v.d_1 * v.t * v.t) / 2) - through * v.to_z_0            # (16) (22)
+            of_z_1 = n_bent * v.t * sum_1 / 2 + through * v.E * v.t * v.t / 2       # (16) (23)
+            slope_bar = v.beyond.slope_bar(z_bar, log_det_bar)                      # (24)
+            return x_bar, self.bars(v, -x_bar, ((of_z_0, of_z_1), z_bar), ((of_d_0, of_d_1), slope_bar))
+
+        return self.inverse_and_log_det(x), pullback
+
+    def bars(self, v, start_bar, of_knots, of_slopes):
+        """Cotangents of the fields.
+
+        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), apart
+        from the cotangents (14) of `x_k`, which is `start_bar`.
+        """
+        z, d = self.input_knots, self.slopes
+        k = np.where(v.beyond.above, self.terms - 1, v.k)
+        z_before, z_after = join(z[..., :1], z[..., :-1]), join(z[..., 1:], z[..., -1:])
+        d_before, d_after = join(-d[..., :1], d[..., :-1]), join(d[..., 1:], d[..., -1:])
+        to_knots, to_slopes = (d_before - d_after) / 2, (z_after - z_before) / 2    # (14)
+        return {"input_knots": self.summed(v, k, start_bar, to_knots, of_knots, (d[..., -1] + d[..., -2]) / 2),
+                "slopes": self.summed(v, k, start_bar, to_slopes, of_slopes, to_slopes[..., -1]), "start": start_bar}
+
+    def summed(self, v, k, start_bar, to_each, of_ends, to_last):
+        """The cotangents of one field from the bins below k and from the event's own bin or tail."""
+        (lower, upper), beyond = of_ends
+        zero, knot = start_bar.dtype.type(0), np.arange(self.terms)
+        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)             # (14)
+        lower = np.where(v.beyond.inside, lower, beyond + np.where(v.beyond.above, start_bar * to_last, zero))  # (14) (24)
+        return below + at_bins(k, lower, self.terms) + at_bins(k + 1, np.where(v.beyond.inside, upper, zero), self.terms)
+
+    hard_cases = (
+        case("OneBin", "K = 1: there is no bin before", z=[-1.0, 0.25, 1.0, 2.0, -3.0], x=[-2.0, 0.5, 2.5, 4.0, -5.0],
+             input_knots=[-1.0, 1.0], slopes=[0.5, 4.0], start=-2.0),
+        case("Straight", "equal slopes: the quadratic term is 0", z=[-0.75, 0.5, 1.0], x=[-0.75, 0.5, 1.0],
+             input_knots=[-1.0, 0.0, 1.0], slopes=[1.0, 1.0, 1.0], start=-1.0),
+        case("KnotExact", "an inner knot, its image 0.75, and the floats beside them",
+             z=[0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)], x=[0.75, np.nextafter(0.75, 0), np.nextafter(0.75, 1)],
+             input_knots=[-0.5, 0.5, 2.0], slopes=[1.0, 0.5, 4.0], start=0.0),
+        case("RootCancels", "a falling slope: d_0^2 + 2 p (d_1 - d_0)/w loses the digits of S", z=[1 - 1e-9, 0.5],
+             x=[0.5000005, 0.500000499, 0.25], input_knots=[0.0, 1.0], slopes=[1.0, 1e-6], start=0.0),
+        case("FlatSlopes", "slopes over twelve orders of magnitude", z=[1e-7, 0.5, 1 - 1e-7, 1.5], x=[1e-13, 0.5, 5e5, 7e5],
+             input_knots=[0.0, 1.0, 2.0], slopes=[1e-6, 1e6, 1e-6], start=0.0),
+        case("UnequalBins", "widths over twelve orders of magnitude", z=[1e-7, 0.5e-6, 0.5, 5e5], x=[-1.0, 0.5e-6, 0.5, 1e5],
+             input_knots=[0.0, 1e-6, 1.0, 1e6], slopes=[1.0, 1e-6, 1.0, 0.25], start=-1.0),
+        case("FarStart", "start is much larger than the bins: only exact sums tell in which of them x lies", z=[0.5, 1.5],
+             x=[2.0**53, 2.0**53 + 2], input_knots=[0.0, 1.0, 2.0, 3.0], slopes=[1.0, 0.5, 2.0, 1.0], start=2.0**53),
+        case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
+             x=[-1e300, np.nextafter(-2, -3), 4.0, 1e6], input_knots=[-1.0, 0.0, 2.0], slopes=[0.25, 3.0, 1e-6], start=-2.0,
+             tails="linear"),
+        case("AllInTails", "a batch without an event between the knots", z=[-3.0, 4.0], x=[-3.0, 4e6],
+             input_knots=[-1.0, 1.0], slopes=[1e-6, 1e6], start=0.0, tails="linear"),
+        case("NoTails", "the floats beside the ends of the domain", z=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)],
+             x=[np.nextafter(0, 1), 0.5, np.nextafter(0.75, 0)], input_knots=[0.0, 0.25, 1.0], slopes=[1.0, 0.5, 1.0],
+             start=0.0, tails="none"),
+    )
+
+
+class Place:
+    """A place in a bin: the letters of the equations, for every event."""
+
+    def __init__(self, **bin):
+        vars(self).update(bin)
+
+    @property
+    def to_z_0(self):
+        """dx/dz_0."""
+        return (self.d_before - self.d_0 * self.f * self.f - self.d_1 * self.t * (1 + self.f)) / 2              # (16)
+
+    @property
+    def to_d_0(self):
+        """dx/dd_0."""
+        return (self.w_before + self.a * (1 + self.f)) / 2                          # (15)
+
+    @property
+    def to_d_1(self):
+        """dx/dd_1."""
+        return self.a * self.t / 2                                                  # (15)
+
+
+def exact_distance(x, start, z, d, k):
+    """x - x_k, rounded once, for the spline through z, d (n, K+1); nothing may overflow."""
+    passed = np.arange(z.shape[-1] - 1) < k[..., None]
+    rows = np.arange(len(k))
+    products = [exact_product(z[:, 0], d[:, 0]), exact_product(-z[rows, k], d[rows, k])]
+    for j, below in enumerate(passed.T):
+        products += [exact_product(-z[:, j + 1] * below, d[:, j]), exact_product(z[:, j] * below, d[:, j + 1])]
+    return exact_sum([2 * x, -2 * start, *(part for product in products for part in product)]) / 2              # (13)

@@ -1,0 +1,44 @@
+"""An environment for each library, made once: their requirements contradict each other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CACHE = Path.home() / ".cache" / "refflow" / "libraries"
+REQUIREMENTS = {
+    "nflows": ("torch", "nflows==0.14"),
+    "zuko": ("torch", "zuko==1.6.0"),
+    "normflows": ("torch", "normflows==1.7.3"),
+    "pyro": ("torch", "pyro-ppl==1.9.2"),
+    "flowjax_17": ("flowjax==17.2.1", "jax==0.7.0", "jaxlib==0.7.0", "equinox==0.13.0"),     # it fails with a newer JAX
+    "flowjax_19": ("flowjax==19.1.2",),
+    "distrax": ("distrax==0.1.9",),
+    "numpyro": ("numpyro==0.22.0",),
+    "tfp": ("tfp-nightly[jax]",),
+}
+EXPORTERS = Path(__file__).parent / "exporters"
+
+
+def python_of(library, cache=CACHE) -> Path:
+    """The interpreter of a library's environment, which is made if it does not exist or is for other requirements."""
+    wanted = " ".join(("numpy", *REQUIREMENTS[library]))
+    home = Path(cache) / f"{library}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
+    interpreter, done = home / "bin" / "python", home / "complete"
+    if not done.exists():
+        print(f"{library}: making {home} with {wanted}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *wanted.split()], check=True)
+        done.touch()
+    return interpreter
+
+
+def exported(library, path, cache=CACHE) -> Path:
+    """The file of raw parameters and answers that a library's exporter writes."""
+    apart = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([str(python_of(library, cache)), "-W", "ignore", str(EXPORTERS / f"export_{library.split('_')[0]}.py"), str(path)],
+                   check=True, env=apart | {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"})
+    return Path(path)
