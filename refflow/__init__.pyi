@@ -85,6 +85,11 @@ class Autoregressive(Bijector):
     layout: str
     def __init__(self, net: Conditioner, family: Family, layout: str = ...) -> None: ...
 
+class BlockAutoregressive(Bijector):
+    layers: tuple[Value, ...]
+    leak: float
+    def __init__(self, layers: Sequence[Value], leak: float = ...) -> None: ...
+
 class AddedContext(Conditioner):
     inner: Conditioner
     net: Conditioner
@@ -94,6 +99,12 @@ class AddedContext(Conditioner):
 class BijectorLayer(Conditioner):
     f: Bijector
     def __init__(self, f: Bijector) -> None: ...
+
+class BlockDense(Conditioner):
+    within: NDArray[np.floating[Any]]
+    below: NDArray[np.floating[Any]]
+    b: NDArray[np.floating[Any]]
+    def __init__(self, within: ArrayLike, below: ArrayLike, b: ArrayLike | None = ...) -> None: ...
 
 class ConcatenatedReLU(Conditioner):
     channel: NDArray[np.bool_] | None

@@ -11,7 +11,7 @@ import pytest
 from refflow.core.tree import flatten
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import alignment, glow, memory, nsf, realnvp
+from validation.bench import alignment, glow, maf, memory, nsf, realnvp
 from validation.bench.rounds import environment, machine, table, timed
 
 
@@ -55,6 +55,15 @@ def test_splines_agree(size):
     agree(nsf.refflow_step(size, 2), nsf.torch_step(size, 1), 1e-9)
     pytest.importorskip("jax")
     agree(nsf.refflow_step(size, 1), nsf.jax_step(size, 1), 1e-9)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax", "refflow page"])
+def test_maf_agrees(library):
+    """At one size, since compiling a loop takes long."""
+    pytest.importorskip(library.split()[0])
+    (one, samples), (other, others) = maf.WORK["refflow"](6), maf.WORK[library](6)
+    agree(one, other, 1e-9)
+    np.testing.assert_allclose(samples(), np.asarray(others()), rtol=1e-9)
 
 
 def test_glow_agrees():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, BijectorLayer, Contextual, Dense, Dropout, LayerNorm, MaskedDense, ReLU, Residual,
-                                       Sequential, SiLU, SkipSum, SoftplusActivation, TanhActivation, Times, WeightNormDense,
-                                       dense_network, initialisers,
+from refflow.maps.conditioners import (GELU, AddedContext, BijectorLayer, Contextual, Dense, Dropout, GatedContext, LayerNorm,
+                                       MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum, SoftplusActivation,
+                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real
@@ -123,6 +123,10 @@ NETWORKS = {
     "dropout by event": sequential(dense(3, 2), Dropout(np.arange(48).reshape(16, 3) % 5 > 0, 0.2), dense(2, 3)),
     "context": st.builds(Contextual, inner=sequential(dense(3, 5), TanhActivation()), context=matrix(3)),
     "context by event": st.builds(Contextual, inner=sequential(dense(3, 3), SiLU()), context=matrix(16, 1)),
+    "context, added": st.builds(AddedContext, inner=sequential(dense(3, 2), TanhActivation()), net=dense(3, 2),
+                                context=matrix(2)),
+    "context by event, gating": st.builds(GatedContext, inner=dense(2, 3), net=sequential(dense(2, 1), TanhActivation()),
+                                          context=matrix(16, 1)),
     "masked": sequential(masked(4, 3), TanhActivation(), masked(2, 4)),
     "masked residual": sequential(masked(2, 3), sequential(masked(2, 2), SiLU()).map(Residual), masked(3, 2)),
     "masked, after a context": st.builds(Contextual, inner=sequential(masked(3, 5), GELU(), masked(2, 3)), context=matrix(3)),

@@ -7,15 +7,17 @@ import pytest
 
 from refflow import Chain, Flow, Inverse, StandardNormal
 from refflow.core.products import boolean_product
-from refflow.fast import autoregressive as fast
-from refflow.fast import couplings, tuned
+from refflow.fast import autoregressive, tuned
+from refflow.fast import unit_by_unit as fast
+from refflow.fast.couplings import Workspace
+from refflow.fast.likelihood import line_of
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import MaskedDense, Sequential, masked_dense_network, masked_network
-from refflow.maps.coupling import Family, affine_family
+from refflow.maps.coupling import Family, additive_family, affine_family
 from refflow.maps.elementwise import ExpScale, SoftplusScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.maps.splines import RationalQuadraticSpline
-from refflow.testing.gradient_laws import stored_is_the_pages, tuned_is_the_pages
+from refflow.testing.gradient_laws import reversible_is_the_pages, stored_is_the_pages, tuned_is_the_pages
 
 EXP = affine_family(ExpScale())
 DIAMOND = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], bool)
@@ -270,9 +272,9 @@ def test_every_unit_is_computed_once(monkeypatch):
     f = tuned(Autoregressive(net(np.random.default_rng(11), hidden=(30, 20)), EXP))
     computed, compute = [], fast.Product.compute
 
-    def counted(self, k):
-        computed.append(len(self.rows[self.part(k)]))
-        compute(self, k)
+    def counted(self, part, k):
+        computed.append(part.stop - part.start)
+        compute(self, part, k)
 
     monkeypatch.setattr(fast.Product, "compute", counted)
     f.inverse(np.zeros((3, 4)))
@@ -295,6 +297,35 @@ def test_a_component_in_two_places_stays_one():
     assert both.stages[0] is both.stages[1] and len(both.ravel()) == len(f.ravel())
 
 
+# -- the gradient -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("options", [{}, {"activation": "tanh"}, {"order": [2, 0, 3, 1]}, {"order": DIAMOND},
+                                     {"hidden": (60, 50)}, {"hidden": ()}, {"degrees": "random", "hidden": (100,)}], ids=str)
+def test_the_tuned_gradient_is_the_pages(options, dtype):
+    rng = np.random.default_rng(15)
+    stages = [Inverse(Autoregressive(net(rng, **options), EXP)) for _ in range(2)]
+    stages.append(Inverse(Autoregressive(net(rng, P=1, order="right-to-left"), additive_family())))
+    flow = Flow(Chain([stage.unravel(0.3 * stage.ravel()) for stage in stages]), StandardNormal(4)).astype(dtype)
+    line = line_of(flow.unchecked(np.dtype(dtype)).bijector, Workspace())
+    assert [type(step) for step in line.steps] == [autoregressive.TunedAutoregressive] * 3
+    x, b = rng.standard_normal((11, 4)).astype(dtype), rng.standard_normal(11).astype(dtype)
+    stored_is_the_pages(flow, x, b)
+    reversible_is_the_pages(flow, x, b)
+
+
+def test_blocks_hold_all_that_a_mask_connects():
+    rng = np.random.default_rng(16)
+    for _ in range(20):
+        connects = rng.random((rng.integers(1, 80), rng.integers(1, 80))) < rng.choice([0.0, 0.02, 0.5])
+        covered = np.zeros_like(connects), np.zeros_like(connects)
+        for start, end, first in autoregressive.staircase(connects):
+            covered[0][start:end, first:] = True
+        for start, end, last in autoregressive.falling(connects):
+            covered[1][:last, start:end] = True
+        assert (connects <= covered[0]).all() and (connects <= covered[1]).all()
+
+
 # -- planted bugs -----------------------------------------------------------------------------------------------------
 
 def too_early(self, layer, before, steps):
@@ -311,9 +342,9 @@ def tree_of(units, **changes):
     return other
 
 
-def without_bias(self, k):
-    part, known = self.part(k), self.before.ends[k]
-    np.matmul(self.W[part, :known], self.before.rows[:known], out=self.rows[part])
+def without_bias(self, part, k):
+    known = self.before.parts[k].stop
+    np.matmul(self.bW[part, 1:known + 1], self.before.rows[:known], out=self.rows[part])
 
 
 def in_the_first_order(self, units):
@@ -341,12 +372,12 @@ def test_a_gradient_without_the_mask_breaks_the_law(monkeypatch):
     flow = Flow(Inverse(Autoregressive(net(rng), EXP)), StandardNormal(4))
     x, b = rng.standard_normal((7, 4)), rng.standard_normal(7)
     stored_is_the_pages(flow, x, b)
-    made = couplings.TunedDense.__init__
+    made = autoregressive.SortedDense.__init__
 
-    def unmasked(self, *given):
-        made(self, *given)
-        self.hidden = None
+    def unmasked(self, layer, *given):
+        made(self, layer.replace(connects=np.ones_like(layer.connects)), *given)
+        self.W = self.W * layer.connects[given[-2]][:, given[-1]]
 
-    monkeypatch.setattr(couplings.TunedDense, "__init__", unmasked)
+    monkeypatch.setattr(autoregressive.SortedDense, "__init__", unmasked)
     with pytest.raises(AssertionError, match="the page gives 0.0"):
         stored_is_the_pages(flow, x, b)

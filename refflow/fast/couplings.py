@@ -68,9 +68,9 @@ class Workspace:
             self.arrays[name] = make()
         return self.arrays[name]
 
-    def layers(self, slot, form, n, dtype):
-        """`Layers` of this slot, with the cotangents that the layers of all slots share."""
-        return self.columns((slot, form), n, dtype, lambda: Layers(form, n, dtype, self.cotangents(form, n, dtype)))
+    def layers(self, slot, form, n, dtype, kind):
+        """The layers of this slot, with the cotangents that the layers of all slots share."""
+        return self.columns((slot, form), n, dtype, lambda: kind(form, n, dtype, self.cotangents(form, n, dtype)))
 
     def cotangents(self, form, n, dtype):
         return self.columns(("bars", form), n, dtype, lambda: Cotangents(form, n, dtype))
@@ -129,7 +129,8 @@ class Operations(list):
 class Form(NamedTuple):
     """The sizes of a network's input and layers, and where s and t stand in its output, s unless the coupling is additive.
 
-    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?
+    `activated`: which layers have an activation other than ReLU; `plain`: is the scale exp(s)?  Masked layers have blocks, see
+    `autoregressive`.
     """
 
     sizes: tuple
@@ -138,6 +139,8 @@ class Form(NamedTuple):
     plain: bool
     halves: bool
     scale_first: bool
+    row_blocks: tuple = ()
+    column_blocks: tuple = ()
 
     def pieces(self, h):
         """(s, t): rows of h."""
@@ -157,7 +160,7 @@ class Columns:
 
     def __init__(self, form, n, dtype):
         self.n, self.dtype = n, dtype
-        block = products.column_block(n, dtype)
+        block = n if form.row_blocks else products.column_block(n, dtype)
         self.width = -(-n // block) * block
         more = 0 if self.width * dtype.itemsize % 4096 else products.LINE // dtype.itemsize
         self.padded = [products.zeros(M + 1, self.width + more, dtype) for M in form.sizes]
@@ -195,26 +198,34 @@ class Layers(Columns):
     def noted_forward(self, form):
         """For each layer h = [W b] (a, 1), in blocks of events, and max(h, 0) over it, or else another activation."""
         forward = Operations()
-        leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
+        self.leaving = leaving = [np.zeros_like(array[:-1]) if activated else array[:-1]
                    for array, activated in zip(self.padded[1:], form.activated)]
         self.before = [array[:, :self.n] for array in leaving]
         zeros = np.zeros(self.padded[0].shape[1], self.dtype)
-        for i, (Wb, a, h) in enumerate(zip(self.matrices, self.in_blocks(self.padded), self.in_blocks(leaving))):
-            forward(np.matmul, Wb, a, out=h)
+        for i in range(len(leaving)):
+            for Wb, a, h in self.products(i, form):
+                forward(np.matmul, Wb, a, out=h)
             if form.activated[i]:
                 forward(self.activate, i)
             elif i < len(leaving) - 1:
                 forward(np.maximum, leaving[i], zeros, out=leaving[i])              # faster than with a scalar
         return forward
 
-    def noted_pullback(self, i, form):
-        bars, (M, N) = self.bars, self.row_blocks[i]
-        activation, g = Operations(), bars.padded[i + 1]
+    def products(self, i, form):
+        """(factor, factor, product) of the matrix products of a layer."""
+        return [(self.matrices[i], self.in_blocks(self.padded)[i], self.in_blocks(self.leaving)[i])]
+
+    def noted_activation(self, i, form):
+        activation, bars, g = Operations(), self.bars, self.bars.padded[i + 1]
         if form.activated[i]:
             activation(self.pull_activation, i)
         elif i < len(self.matrices) - 1:
             activation(np.greater, self.padded[i + 1], 0, out=bars.positive[i])
             activation(np.multiply, g, bars.positive[i], out=g)
+        return activation
+
+    def noted_pullback(self, i, form):
+        bars, (M, N), activation = self.bars, self.row_blocks[i], self.noted_activation(i, form)
         entering = functools.partial(np.matmul, self.matrices[i][:, :-1].T, bars.leaving[i], out=bars.entering[i])
         W_factors = products.left(bars.values[i + 1], M), products.right(self.values[i], N)
         return LayerPullback(activation, W_factors, (bars.values[i + 1], bars.ones), entering)
@@ -271,6 +282,10 @@ class Cotangents(Columns):
         self.entering, self.leaving = self.in_blocks(arrays), self.in_blocks(arrays[1:])
         self.positive = [np.zeros(array.shape, bool) for array in self.padded[1:]]
         self.ones = np.ones(n, dtype)
+        if form.row_blocks:
+            shapes = [(M, N + 1) for N, M in itertools.pairwise(form.sizes)]
+            self.flat = [np.zeros(M * N + 1, dtype) for M, N in shapes]
+            self.matrices = [flat[:-1].reshape(shape) for flat, shape in zip(self.flat, shapes)]
 
 
 def is_dense(net, kind=Dense):
@@ -361,14 +376,12 @@ class TunedDense:
     """A dense layer with its bias as one more column: h = [W b] (a, 1), where the last row of a (N + 1, n) is ones.
 
     With all partial sums, every entry of h is in absolute value at most |[W b]| |(a, 1)|, for the square norms of whole
-    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation,
-    `hidden` marks the weights that a mask hides.
+    matrices, and |(h, 1)| at most `growth` |(a, 1)|, which a ReLU does not increase; `activation` is any other activation.
     """
 
     def __init__(self, layer, after, path):
         self.activation = None if type(after) is ReLU else after
-        self.hidden = ~layer.connects if type(layer) is MaskedDense else None
-        self.W = layer.W if self.hidden is None else layer.weights()
+        self.W = layer.weights() if type(layer) is MaskedDense else layer.W
         self.b, self.W_path, self.b_path = layer.b, f"{path}.W", f"{path}.b"
         self.growth = 1 + math.hypot(scipy.linalg.norm(self.W.ravel()), scipy.linalg.norm(layer.b))
 
@@ -388,7 +401,7 @@ class TunedCoupling:
     Side 0 applies the map, side 1 its inverse.
     """
 
-    whole = False                           # are the parts a and b both the whole event?
+    whole, kind = False, Layers             # are the parts a and b both the whole event?  what holds its layers
 
     @staticmethod
     def takes(stage, side):
@@ -402,19 +415,25 @@ class TunedCoupling:
         self.a, self.b = self.parts(stage)
         self.is_view = isinstance(self.a, slice) and isinstance(self.b, slice)
         self.sign = -1 if side else 1           # np.negative of NumPy 2.2 to 2.4 errs between columns of rows of 64 bytes
-        between = [*stage.net.layers[1::2], None]
-        self.dense = [TunedDense(layer, after, f"{path}.net.layers.{2 * i}")
-                      for i, (layer, after) in enumerate(zip(stage.net.layers[0::2], between))]
+        self.dense = self.layers_of(stage, f"{path}.net.layers")
         self.growth, self.last_first, self.last = growths(self.dense), self.dense[::-1], None
         affine = stage.affine_form
         self.scale, self.scale_path = affine.scale, ".".join((path, *affine.path))
-        self.form = Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
-                         tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
-                         is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
+        self.form = self.form_of(affine)
 
     def parts(self, stage):
         """Where the parts a and b stand in an event."""
         return stage.split.a[1], stage.split.b[1]
+
+    def layers_of(self, stage, path):
+        net = stage.net.layers
+        return [TunedDense(layer, after, f"{path}.{2 * i}")
+                for i, (layer, after) in enumerate(zip(net[0::2], [*net[1::2], None]))]
+
+    def form_of(self, affine):
+        return Form((self.dense[0].W.shape[1], *(len(layer.W) for layer in self.dense)),
+                    tuple(layer.activation is not None for layer in self.dense), affine.scale is not None,
+                    is_exponential(affine.scale), affine.layout == "halves", affine.s == 0)
 
     # -- the three passes --------------------------------------------------------------------------------------------
 
@@ -452,9 +471,9 @@ class TunedCoupling:
     def layers(self, slot, n, dtype):
         """The `Layers` of a slot; the last ones of this coupling's own slot are remembered."""
         if not slot:
-            return self.space.layers(0, self.form, n, dtype)
+            return self.space.layers(0, self.form, n, dtype, self.kind)
         if self.last is None or self.last.n != n or self.last.dtype != dtype:
-            self.last = self.space.layers(slot, self.form, n, dtype)
+            self.last = self.space.layers(slot, self.form, n, dtype, self.kind)
         return self.last
 
     def bind(self, held, event, side, slot):
@@ -521,7 +540,7 @@ class TunedCoupling:
         """The cotangent of the part a, if wanted, into `bars`; the cotangents of weights and biases go into the sums."""
         for layer, (activation, W_factors, b_factors, entering) in zip(self.last_first, held.backward):
             activation.run()
-            sums.add_product(layer.W_path, *W_factors, layer.hidden)
+            sums.add_product(layer.W_path, *W_factors)
             sums.add_product(layer.b_path, *b_factors)
             if wanted or layer is not self.dense[0]:
                 entering()

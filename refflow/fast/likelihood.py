@@ -71,8 +71,17 @@ class Sums:
         for path, bar in flatten(bars):
             self.add(".".join((prefix, *path) if prefix else path), bar)
 
-    def add_product(self, path, g, a, hidden=None):
-        """Add g @ a, or the blocks of a matrix (2) of `products`; 0 at the entries that a mask hides."""
+    def add_taken(self, path, flat, index):
+        """Add the entries of a flat array at these places."""
+        path = self.first_place.get(path, path)
+        if path in self.begun:
+            self.views[path] += flat.take(index)
+        else:
+            self.begun.add(path)
+            flat.take(index, out=self.views[path], mode="clip")                     # without a copy, as `index` is in range
+
+    def add_product(self, path, g, a):
+        """Add g @ a, or the blocks of a matrix (2) of `products`."""
         path = self.first_place.get(path, path)
         key = path, g.shape[-2], a.shape[-1]
         total = self.targets.get(key)
@@ -84,8 +93,6 @@ class Sums:
         else:
             self.begun.add(path)
             np.matmul(g, a, out=total)
-        if hidden is not None:
-            np.copyto(self.views[path], 0, where=hidden)
 
     def finish(self):
         for path in self.views.keys() - self.begun:

@@ -13,10 +13,11 @@ from ..maps.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from ..maps.densities import StandardNormal
 from ..maps.linear import Pointwise
 from ..maps.normalization import GlowActNorm
-from .autoregressive import TunedAutoregressive, UnitByUnit
+from .autoregressive import TunedAutoregressive
 from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
 from .splines import SplineCoupling, TunedSplineCoupling
+from .unit_by_unit import UnitByUnit
 
 COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
