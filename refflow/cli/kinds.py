@@ -7,6 +7,7 @@ from .images import Images
 from .rows import Rows
 from .speech import Speech
 from ..core import Flow
+from ..fast import tuned
 from ..models import GlowTTS
 from ..oracle import CannotRun
 
@@ -36,4 +37,4 @@ def opened(path, arrays=False):
         raise CannotRun(f"{path}: its flow needs a context, and the file does not tell of which columns")
     if not arrays and data.shape != flow.event_shape:
         raise CannotRun(f"{path}: it holds no flow of rows of numbers")
-    return flow, data, note
+    return tuned(flow), data, note
