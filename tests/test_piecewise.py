@@ -14,7 +14,7 @@ from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inv
 from refflow.accuracy.differences import EventDifferences, LossDifferences
 from refflow.accuracy.points import Points
 from refflow.core import bijector, exact_product, exact_sum, real
-from refflow.maps.elementwise import logistic_mixture_cdf
+from refflow.maps.monotone import logistic_mixture_cdf
 from refflow.maps.splines import rational_quadratic_spline
 from refflow.maps.splines.rational_quadratic_spline import Place
 from refflow.testing import strategies

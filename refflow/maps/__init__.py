@@ -14,8 +14,8 @@ from pathlib import Path
 from ..core.registry import REGISTRY
 from .index import HOME
 
-CHAPTERS = ("elementwise", "splines", "linear", "shape", "constrained", "parametrisations", "normalization", "conditioners", "coupling",
-            "autoregressive", "densities", "dequantisation")
+CHAPTERS = ("elementwise", "monotone", "splines", "linear", "shape", "constrained", "parametrisations", "normalization",
+            "conditioners", "coupling", "autoregressive", "densities", "dequantisation")
 
 
 def modules() -> list[str]:

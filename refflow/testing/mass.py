@@ -9,7 +9,8 @@ that B_i is lost against c, the first power of 2 for which it is not.  Since y i
 is up to REACH, is off by u |c| / |B|, and the density by their product, which must be below the tolerance of convergence:
     REACH u |c| / |w B_i| <= CONVERGED,   w the narrowest of WIDTHS, in some entry              (3)
 In one dimension Gauss-Legendre rules are summed over pieces of the t axis: from one standard deviation of y to the next,
-divided at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it.  The error is their
+divided at the breaks of f, where derivatives jump.  A piece is halved until its halves agree with it; by arsinh t,
+and in any case, if its ends differ by orders of magnitude, where all nodes of a rule may miss the mass.  The error is their
 disagreement, plus the mass where one float of x stands for a range of y over which the normal density changes:
     doubt = density min(1, REACH u |x| |dy/dx| / |B|)                                           (4)
 In two dimensions the trapezoidal rule converges exponentially in t, after t = m + A s with the mean m and the covariance A A^T
@@ -165,14 +166,21 @@ def in_pieces(view, p, R, latent):
     lower, upper, total, error = t[:-1], t[1:], 0.0, 0.0
     whole, _ = rule(lower, upper)
     while len(whole):
-        middle = (lower + upper) / 2
+        middle, apart = halved(lower, upper)
         (first, doubt), (second, more) = rule(lower, middle), rule(middle, upper)
         off = np.abs(first + second - whole)
-        wide = (off > CONVERGED**2)[:, 0] & (len(whole) < MOST_PIECES)
+        wide = ((off > CONVERGED**2)[:, 0] | apart) & (len(whole) < MOST_PIECES)
         total, error = total + (first + second)[~wide].sum(), error + (off + doubt + more)[~wide].sum()         # (4)
         lower, upper = (np.concatenate((a[wide], b[wide])) for a, b in ((lower, middle), (middle, upper)))
         whole = np.concatenate((first[wide], second[wide]))
     return float(total), float(error)
+
+
+def halved(lower, upper):
+    """(the middle of two ends, are they so far apart that agreement means nothing?); then by arsinh t."""
+    areas = np.arcsinh(lower), np.arcsinh(upper)
+    apart = areas[1] - areas[0] > 4
+    return np.where(apart, np.sinh((areas[0] + areas[1]) / 2), (lower + upper) / 2), apart[:, 0]
 
 
 def on_a_grid(view, p, R, latent):

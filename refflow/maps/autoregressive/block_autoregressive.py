@@ -48,7 +48,7 @@ from ...core.arithmetic import scaled, solve_upper
 from ...core.words import log_2
 from ..conditioners import BlockDense
 from ..conditioners.block_dense import block_dense
-from ..elementwise.solve import increasing_root
+from ..monotone.solve import increasing_root
 
 SATURATED = 20                          # tanh of it rounds to 1
 WIDER = 2.0**-10

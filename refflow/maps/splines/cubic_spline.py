@@ -81,7 +81,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, interval, plain
 from ...core.words import numbered
-from ..elementwise.solve import increasing_root
+from ..monotone.solve import increasing_root
 from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
 
 

@@ -76,7 +76,7 @@ import numpy as np
 
 from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, interval, log_abs_product, positive, real,
                      simplex)
-from .solve import increasing_root
+from .solve import flattened, increasing_root, with_unit_weights
 
 SHIFT = 64
 
@@ -92,9 +92,8 @@ class LogisticMixtureCDF(Bijector):
     terms = property(lambda self: self.weights.shape[-1])           # in its sums
 
     def cast(self, dtype):
-        """Its fields in another precision; float32 weights must sum to 1 in float64 too."""
-        fields = super().cast(dtype)
-        return fields | {"weights": fields["weights"] / fields["weights"].sum(-1, keepdims=True)}
+        """Its fields in another precision."""
+        return with_unit_weights(super().cast(dtype))
 
     @staticmethod
     def definition(m, z, weights, loc, scale):
@@ -139,9 +138,8 @@ class LogisticMixtureCDF(Bijector):
         """(z, the mixture at z, marks of the ends of the interval)."""
         K, dtype = self.loc.shape[-1], x.dtype
         at_end = (x == 0) | (x == 1)
-        inner = np.where(at_end, dtype.type(0.5), x).reshape(-1)
-        fields = (np.broadcast_to(v, x.shape + (K,)).reshape(-1, K) for v in (self.weights, self.loc, self.scale))
-        problem = RootProblem(inner, *fields)
+        inner = np.where(at_end, dtype.type(0.5), x)
+        problem = RootProblem(*flattened(inner, self.weights, self.loc, self.scale))
         j, d = problem.solved()
         z = (np.take_along_axis(problem.loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)            # (10)
         z = np.where(at_end, np.where(x == 0, dtype.type(-np.inf), dtype.type(np.inf)), z)          # (26)
