@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from refflow import autoregressive_nsf, iaf, maf, nsf
+from refflow import autoregressive_nsf, iaf, maf, naf, nsf
 from refflow.core.tree import walk
 from refflow.maps.normalization import BatchNorm
 from refflow.training import Unconstrained, fit
@@ -16,6 +16,7 @@ MODELS = {
     "maf": (maf, {"size": 3, "hidden": (6, 5), "layers": 3}),
     "maf, norm": (maf, {"size": 3, "hidden": (6,), "layers": 2, "batch_norm": True, "activation": "tanh"}),
     "maf, one entry": (maf, {"size": 1, "hidden": (4,), "layers": 2}),
+    "naf": (naf, {"size": 3, "hidden": (6,), "layers": 2, "components": 3}),
     "iaf": (iaf, {"size": 3, "hidden": (6, 5), "layers": 3}),
     "nsf": (nsf, {"size": 3, "hidden": 6, "blocks": 1, "steps": 2, "bins": 3}),
     "nsf, plain": (nsf, {"size": 2, "hidden": 6, "blocks": 2, "steps": 3, "bins": 4, "bound": 2.0, "unconditional": False}),
@@ -80,11 +81,11 @@ def test_gradients(name):
 
 @every_model
 def test_the_start(name):
-    """The identity, of neural spline flows up to the order of the entries, of batch norms up to their eps."""
+    """The identity, of neural spline flows up to the order of the entries; near it with batch norms, and for NAF."""
     flow = made(name)
     x = np.random.default_rng(3).standard_normal((7, *flow.event_shape))
     z, log_det = flow.bijector.inverse_and_log_det(x)
-    near = 1e-4 if "norm" in name else 1e-14
+    near = {"maf, norm": 1e-4, "naf": 1e-2}.get(name, 1e-14)
     assert np.abs(np.sort(z) - np.sort(x)).max() < near and np.abs(log_det).max() < near
     assert made(name).equals(flow) and not made(name, seed=1).equals(flow)
 
@@ -106,11 +107,11 @@ def test_single_precision(name):
     assert flow.dtype == x.dtype == flow.log_prob(x).dtype == np.float32 and np.isfinite(flow.log_prob(x)).all()
 
 
-REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "blocks": -1, "context": -1, "bound": 0.0, "rng": 3,
-           "dtype": np.float16}
+REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "blocks": -1, "context": -1,
+           "bound": 0.0, "rng": 3, "dtype": np.float16}
 
 
-@pytest.mark.parametrize("name", ["maf", "iaf", "nsf", "nsf, autoregressive"])
+@pytest.mark.parametrize("name", ["maf", "iaf", "naf", "nsf", "nsf, autoregressive"])
 def test_what_they_refuse(name):
     builder, given = MODELS[name]
     for key in REFUSED.keys() & (given.keys() | {"context", "rng", "dtype"}):
@@ -157,7 +158,26 @@ def test_the_density_of_iaf():
         assert flow.log_prob(h) == pytest.approx(normal(eps) - total, rel=1e-12)    # (5)
 
 
-@pytest.mark.parametrize("name, map_of", [("maf", lambda flow: flow.bijector.inner.stages),
+def test_the_density_of_naf():
+    """(1) to (4)."""
+    rng = np.random.default_rng(13)
+    flow = moved(made("naf"), rng)
+    x = rng.standard_normal((4, 3))
+    for event, given in zip(x, flow.log_prob(x)):
+        h, total = event, 0.0
+        for layer in flow.bijector.inner.stages:
+            u, v, c = network(layer.net, h).reshape(3, 3, 3)                        # numbers of a kind, components, entries
+            w = np.exp(u) / np.exp(u).sum(0)
+            a = np.log1p(np.exp(v + math.log(math.exp(1 - 1e-6) - 1))) + 1e-6       # (1)
+            s = 1 / (1 + np.exp(-(a * h + c)))
+            mean = (w * s).sum(0)
+            total += np.log((w * a * s * (1 - s)).sum(0) / mean / (1 - mean)).sum()
+            h = np.log(mean / (1 - mean))                                           # (2)
+        assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (4)
+
+
+@pytest.mark.parametrize("name, map_of", [("naf", lambda flow: flow.bijector.inner.stages),
+                                          ("maf", lambda flow: flow.bijector.inner.stages),
                                           ("iaf", lambda flow: flow.bijector.stages[1:])])
 def test_the_order_is_reversed_from_layer_to_layer(name, map_of):
     rng = np.random.default_rng(9)

@@ -16,7 +16,7 @@ from refflow.saving import about, load, save
 from refflow.training.gaussians import log_probs
 
 NAMES = ["a", "class", "b", "temperature"]
-MODELS = ["gaussian", "iaf", "maf", "nsf", "nsf-ar", "realnvp"]
+MODELS = ["gaussian", "iaf", "maf", "naf", "nsf", "nsf-ar", "realnvp"]
 
 
 def rows(n=300, seed=0):

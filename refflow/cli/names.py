@@ -58,6 +58,8 @@ ALIASES = {
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",
     ("NeuralSplineFlow", "RQNSFC"): "the model `nsf`",
+    ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
+        "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("Simplex", "Softmax", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",

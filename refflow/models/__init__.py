@@ -2,7 +2,7 @@
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
 line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
-`bins`, and `context`, the number of entries of a context.
+`bins` or `components`, and `context`, the number of entries of a context.
 """
 
 from .all_in_one import all_in_one
@@ -11,6 +11,7 @@ from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
 from .iaf import iaf
 from .maf import maf
+from .naf import naf
 from .nice import nice
 from .nsf import autoregressive_nsf, nsf
 from .realnvp import realnvp
@@ -41,6 +42,10 @@ def small_autoregressive_nsf(D, rng, hidden=(64, 64), layers=3, bins=8, context=
     return autoregressive_nsf(rng, D, one_width("nsf-ar", hidden), len(hidden), layers, bins, context=context)
 
 
+def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
+    return naf(rng, D, hidden, layers, components, "tanh", context=context)
+
+
 def one_width(model, hidden):
     if len(set(hidden)) != 1:
         raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
@@ -48,7 +53,7 @@ def one_width(model, hidden):
 
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
-            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf}
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf}
 
 __all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp",
-           "maf", "nice", "nsf", "realnvp"]
+           "maf", "naf", "nice", "nsf", "realnvp"]

@@ -4,8 +4,8 @@ r"""Weights of a mixture by a softmax.
 where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
 Reverse rule.  From `dw_k/dh_j = w_k ([j = k] - w_j)` and `sum_k w_k = 1`,
     h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (2)
-in which every difference counts as much as its own cotangents do.  In `w_j_bar - sum_k w_k w_k_bar` a large cotangent of a weight
-near 1 would count twice, with both signs.
+in which every difference counts as much as its own cotangents do.  In `w_j_bar - sum_k w_k w_k_bar` a large cotangent of a
+weight near 1 would count twice, with both signs.
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779; Flow++, arXiv:1902.00275.
 """
