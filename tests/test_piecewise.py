@@ -83,8 +83,9 @@ def test_mass_is_found_at_every_draw(page):
         found.append(MASS(*drawn))
 
     one()
-    rejected, tried = map(sum, zip(*found))
-    assert tried == len(found) >= 10
+    integrated = [counts for counts in found if counts is not None]         # without tails, ends may differ between events
+    rejected, tried = map(sum, zip(*integrated))
+    assert tried == len(integrated) >= 10
     assert rejected <= (REJECTED * tried if page is LogisticMixtureCDF else 0)          # its plateaus may be one float of x
 
 

@@ -11,6 +11,7 @@ from .names import MODELS
 from .. import oracle
 from ..core.registry import REGISTRY, chapter
 from ..maps import load_all
+from ..maps.parametrisations.conventions import users
 from ..oracle.check import certified
 from ..report import aligned, json_text, largest_error
 
@@ -38,7 +39,8 @@ def facts(page, quantities) -> dict:
     return {"name": page.__name__, "kind": page.kind, "chapter": chapter(page), "event_ndim": axes and list(axes),
             "inverse": None if solver is None else "solver" if solver else "closed", "agrees_to": None,
             "domain": None, "codomain": None, "support": None, **{key: written(fact(page, key)) for key in sets},
-            "source": fact(page, "source") or "", "certificate": errors_of(quantities)}
+            "source": fact(page, "source") or "", "used_by": users(page) if page.kind in ("scale", "parametrisation") else [],
+            "certificate": errors_of(quantities)}
 
 
 def of_model(name) -> dict:
@@ -46,7 +48,7 @@ def of_model(name) -> dict:
     paper = re.search(r"arXiv:[\d.]+\d|FrEIA", sys.modules[MODELS[name].__module__].__doc__.split("\n")[0])
     unknown = dict.fromkeys(("event_ndim", "inverse", "domain", "codomain", "support"))
     return {"name": name, "kind": "model", "chapter": "models", **unknown, "source": paper[0] if paper else "definition",
-            "certificate": {}, "agrees_to": agreement().get(name)}
+            "used_by": [], "certificate": {}, "agrees_to": agreement().get(name)}
 
 
 def agreement() -> dict:
@@ -76,14 +78,14 @@ def errors_of(quantities) -> dict:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "inverse", "C", "agrees to", "source")
+HEAD = ("name", "kind", "chapter", "event axes", "domain", "codomain", "inverse", "C", "agrees to", "source", "used by")
 
 
 def row(page):
     axes = " -> ".join(map(str, page["event_ndim"] or ["-"]))
     sets = (page["domain"] or page["support"] or "-", page["codomain"] or "-")
     return (page["name"], page["kind"], page["chapter"], axes, *sets, page["inverse"] or "-",
-            largest_error(page["certificate"]), agreed(page["agrees_to"]), page["source"])
+            largest_error(page["certificate"]), agreed(page["agrees_to"]), page["source"], "; ".join(page["used_by"]))
 
 
 def agreed(difference):

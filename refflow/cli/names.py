@@ -14,6 +14,8 @@ from ..core import Flow
 from ..core.registry import REGISTRY
 from ..maps import found
 from ..maps.index import HOME
+from ..maps.parametrisations import conventions
+from ..maps.parametrisations.conventions import TABLES
 from ..saving import load, save
 from ..training import fit
 
@@ -93,7 +95,9 @@ def described(name, held) -> dict:
     home = f"refflow.maps.{HOME[name]}" if name in HOME else held.__module__
     kind = "model" if name in MODELS else "class" if isinstance(held, type) else "function" if callable(held) else "table"
     own = inspect.getdoc(held) if callable(held) else None
-    texts = (own, sys.modules[home].__doc__ if name in MODELS or own is None else None)
+    if kind == "table" and name in TABLES:
+        own = "\n".join(f"{library}: {convention}" for library, convention in conventions.described(held))
+    texts = (own, sys.modules[home].__doc__ if name in MODELS or own is None or kind == "table" else None)
     return {"name": name, "kind": kind, "module": home, "signature": name + (signature(held) if callable(held) else ""),
             "text": "\n\n".join(text.strip() for text in texts if text)}
 

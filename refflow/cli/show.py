@@ -37,8 +37,8 @@ def run(options):
                  "hard_cases": [{"name": name, "reason": reason} for name, reason in cases]}
         print(json_text(facts(page, quantities) | {"text": text} | lists))
     else:
-        sections = (f"{page.__name__}: {text}", table(PARAMETER, fields), certificate_table(quantities),
-                    table(("hard case", "reason"), cases))
+        sections = (f"{page.__name__}: {text}", table(("used by",), [(name,) for name in facts(page, {})["used_by"]]),
+                    table(PARAMETER, fields), certificate_table(quantities), table(("hard case", "reason"), cases))
         print("\n\n".join(section for section in sections if section))
     return 0
 

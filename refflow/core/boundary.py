@@ -12,6 +12,7 @@ import inspect
 
 import numpy as np
 
+from . import tree
 from .arrays import as_floating, at_index, sum_to_shape
 
 BLOCK = 16384
@@ -128,19 +129,45 @@ def checked_cotangent(self, name, given, like):
 
 # -- the public forms -------------------------------------------------------------------------------------------------
 
-def in_blocks(function, event):
+def in_blocks(function, view, event):
     """An elementwise function of a large array, block by block, so that its temporaries stay in the cache."""
     flat = event.reshape(-1)
-    pieces = function(flat[:BLOCK])
+    pieces = function(block_of(view, event.shape, slice(0, BLOCK)), flat[:BLOCK])
     several = isinstance(pieces, tuple)
     outputs = [np.empty(flat.shape, piece.dtype) for piece in (pieces if several else (pieces,))]
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
-        pieces = function(flat[block])
+        pieces = function(block_of(view, event.shape, block), flat[block])
         for output, piece in zip(outputs, pieces if several else (pieces,)):
             output[block] = piece
     outputs = tuple(output.reshape(event.shape) for output in outputs)
     return outputs if several else outputs[0]
+
+
+def batch_of(field, array):
+    """The leading axes of a field's array."""
+    return array.shape[:array.ndim - len(field.shape)]
+
+
+def block_of(view, shape, block):
+    """The view for a block of the flat events of this shape: fields that differ from event to event are cut likewise."""
+    if view.parameter_batch == ():
+        return view
+
+    def cut(path, field, array, _):
+        lead = batch_of(field, array)
+        return array.reshape(-1, *array.shape[len(lead):])[block] if lead else array
+
+    return tree.mapped(view, cut)
+
+
+def cut_into_blocks(view, event):
+    """Is a map of numbers applied to so many that blocks are faster, with fields that are single or belong to single events?"""
+    if event.size <= 2 * BLOCK or view.event_ndim != (0, 0):
+        return False
+    return view.parameter_batch == () or all(
+        batch_of(owner.declared[key], array) in ((), event.shape)
+        for _, owner in tree.walk(view) for key, array in tree.arrays(owner).items())
 
 
 def of_event(side, entrywise=False):
@@ -148,11 +175,10 @@ def of_event(side, entrywise=False):
 
     def outside(function, self, event):
         copy, event, _ = checked_event(self, event, side)
-        call = functools.partial(function, copy)
         with np.errstate(all="ignore"):
-            if entrywise and event.size > 2 * BLOCK and self.event_ndim == (0, 0) and self.parameter_batch == ():
-                return in_blocks(call, event)
-            return call(event)
+            if entrywise and cut_into_blocks(copy, event):
+                return in_blocks(function, copy, event)
+            return function(copy, event)
 
     return outside
 

@@ -67,6 +67,8 @@ HOME = {
     "Ordered": "constrained.ordered",
     "StickBreaking": "constrained.stick_breaking",
     "StrictTriangle": "constrained.strict_triangle",
+    "TABLES": "parametrisations.conventions",
+    "users": "parametrisations.conventions",
     "Entries": "parametrisations.entries",
     "Free": "parametrisations.free",
     "GatedLocationScale": "parametrisations.gated_location_scale",

@@ -11,8 +11,8 @@ A library's models are drawn with random raw parameters in float64, in an enviro
 samples from recorded noise, and the gradients of the sum of log_prob by x and by every raw parameter.  refflow loads the same raw
 parameters by its parametrisations.  The units of the errors are those of `comparison`.
 
-The exit status is 1 if there is a finding: a difference of more than 1000 units, or a model that the library cannot sample from.
-It is printed with the versions, the input, what the library gives and what is true.
+The exit status is 1 if there is a finding: a difference of more than 16 units, or a model that the library cannot sample from.
+It is printed with the versions, the input, what the library gives and what refflow gives.
 """
 
 from __future__ import annotations

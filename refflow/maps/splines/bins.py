@@ -30,7 +30,10 @@ TAILS = ("identity", "linear", "none")
 
 def bin_of(knots, event):
     """The index k of the bin [knots_k, knots_(k+1)) that holds an event; the last bin includes both its ends."""
-    return (event[..., None] >= knots[..., 1:-1]).sum(-1)
+    k = np.zeros(np.broadcast_shapes(event.shape, knots.shape[:-1]), np.intp)
+    for j in range(1, knots.shape[-1] - 1):                     # knot by knot: a third of the time of a sum along a short axis
+        k += event >= knots[..., j]
+    return k
 
 
 def within(knots, event):
@@ -40,7 +43,10 @@ def within(knots, event):
 
 def of_bins(values, k):
     """The entry k of values (*parameter batch, K), for each event."""
-    return np.take_along_axis(np.broadcast_to(values, k.shape + values.shape[-1:]), k[..., None], -1)[..., 0]
+    if values.ndim == 1:
+        return values[k]
+    each = np.broadcast_to(values, k.shape + values.shape[-1:])
+    return each.reshape(-1)[np.arange(k.size).reshape(k.shape) * values.shape[-1] + k]      # faster than along an axis
 
 
 def at_ends(values, k):

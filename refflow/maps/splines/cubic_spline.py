@@ -20,7 +20,7 @@ With the subscripts 0 and 1 for the ends of the bin and for the slopes there in 
     dx/dz = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0,   log|dx/dz| = log(s S)            (9)
 All terms of (7) are positive; those in (9) are if `v <= 0`.  Else these nearly cancel where both slopes are near 3, and
     S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (10)
-With `r = s_-/s` and `o = w_-/w` for the bin before, (2) is
+With `r = s_b/s` and `o = w_b/w` for the bin before, (2) is
     e_0 = min(2 r, 2, (r + o)/(1 + o))                                              (11)
 and so for `e_1` and the bin after.
 
@@ -30,20 +30,21 @@ which is widened, for the rounding of its ends, and gives the slope
     dz/dx = 1/(s S),   log|dz/dx| = -log(s S)                                       (13)
 
 Reverse rule.  By (11), `e_0` depends on quotients of widths and of heights alone.  With `E` and `F` its derivatives,
-    de_0/dlog w = -de_0/dlog w_- = E_0,   de_0/dlog h_- = -de_0/dlog h = F_0        (14)
+    de_0/dlog w = -de_0/dlog w_b = E_0,   de_0/dlog h_b = -de_0/dlog h = F_0        (14)
 and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
     E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (15)
     E_0 = F_0 = 0,   D_0 = G_0 = 2                                        for 2     (16)
     E_0 = (r (1 + 2 o) - o)/(1 + o)^2,   D_0 = o (2 + o - r)/(1 + o)^2,
     F_0 = r/(1 + o),   G_0 = o/(1 + o)                                    for p     (17)
 and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
-    S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 f (u_1 - 2 e_0) - 2 t (u_0 - 2 e_1)            (18)
-    S_D = D_0 S_0 + D_1 S_1 + 6 t f,   S_G = G_0 S_0 + G_1 S_1 + 6 t f              (19)
-which are `S` if there is one bin, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
+    S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
+    c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (18)
+    S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (19)
+which is `S` if there is one bin, and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
     dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
     dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
     dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2      (22)
-    dl/dz = S'/(w S),   dl/dz_0 = (S_D - f S')/(w S),   dl/dz_1 = -(S_D + t S')/(w S)               (23)
+    dl/dz = S'/(w S),   dl/dz_0 = L_0/(w S),   L_0 = S_D - f S',   dl/dz_1 = -L_1/(w S),   L_1 = S_D + t S'             (23)
     dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (24)
 and for the slopes at its ends,
     dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (25)
@@ -57,18 +58,23 @@ which reach the fields of the bins before and after by (14), or `end_slopes`.  F
     dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (32)
     dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (33)
     dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (34)
-In the numerators terms cancel.  Between inner knots, and at the inner knot of a bin with an end knot,
+In the numerators terms cancel.  In general
     S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
     R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2) + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f    (35)
     S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1 = 2 f Q_0 - G_0 N_0 - G_1 N_1,
-    Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t + (u_1 - 2 e_0) f^3         (36)
-and with an end knot below, where `E_0 = F_0 = 0` and `u_0` may be small,
+    Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t - c_1 f^3    (36)
+and where `E_0 = F_0 = 0`, as at an end knot, where `u_0` may be small,
     S^2 + E_1 N_1 = f R_1 - D_1 N_1,   P = e_0 f + 2 u_0 t,
     R_1 = f P^2 + e_1 t (2 P (t - 2 f) + e_0 f (2 f - t) + 6 t f) + 2 e_1^2 t^2 (f - 2 t)           (37)
     S^2 + S' (1 - Y) + F_1 N_1 = f H_0 - G_1 N_1,
-    H_0 = 2 e_1 u_0 t^3 + (2 u_0^2 + e_0 e_1) f t^2 + (4 u_0 - 2 e_1) f^2 t + (u_0^2 - 2 u_0 + 3 - 2 e_1) f^3       (38)
-For (34) and for an end knot above, 0 and 1, and `t` and `f`, are exchanged.  Beyond the knots, from (5),
-    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + log_det_bar/d_0          (39)
+    H_0 = 2 e_1 u_0 t^3 + (2 u_0^2 + e_0 e_1) f t^2 + (4 u_0 - 2 e_1) f^2 t + J_0 f^3,
+    J_0 = (e_0 - 2)^2 - 2 (e_1 - 1) = 2 u_1 - e_0 (4 - e_0)                         (38)
+For (34), and where `E_1 = F_1 = 0`, 0 and 1, and `t` and `f`, are exchanged.  Of `L_1` too, constants cancel for slopes 2:
+    L_1 = 2 (f - t) + D_1 S_1 + 2 e_1 t (2 t - f)      for (16) at the lower end
+        = D_0 S_0 + 2 e_0 S_1 + 4 t                    at the upper end
+        = 2 (f - 2 t)^2                                at both                      (39)
+Beyond the knots, from (5),
+    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + log_det_bar/d_0          (40)
 for linear tails, where `d_0_bar` reaches `c_0`, `z_0`, `z_1`, `x_0` and `x_1` by (3).
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Cubic-Spline Flows, arXiv:1906.02145; Steffen, A simple method for monotonic
@@ -225,8 +231,8 @@ class CubicSpline(Bijector):
             t, f, S = v.t, v.f, v.S
             of_w, rise = log_det_bar / (v.w * S), log_det_bar / (v.h * S) * v.S_G
             of_z = x_bar * v.s * S + of_w * v.S_slope                               # (9) (23)
-            of_z_0 = -x_bar * v.s * f * v.B_0 + of_w * (v.S_D - f * v.S_slope)      # (20) (23)
-            of_z_1 = -x_bar * v.s * t * v.B_1 - of_w * (v.S_D + t * v.S_slope)      # (21) (23)
+            of_z_0 = -x_bar * v.s * f * v.B_0 + of_w * v.L_0                        # (20) (23)
+            of_z_1 = -x_bar * v.s * t * v.B_1 - of_w * v.L_1                        # (21) (23)
             of_x_0, of_x_1 = x_bar * v.to_x_0 - rise, x_bar * v.to_x_1 + rise       # (22) (24)
             of_e_0 = x_bar * v.h * t * f * f + log_det_bar / S * v.S_0              # (25)
             of_e_1 = -x_bar * v.h * t * t * f + log_det_bar / S * v.S_1             # (25)
@@ -246,8 +252,8 @@ class CubicSpline(Bijector):
             wide = of_S / v.w * v.from_widths(N_0, N_1)                             # (32)
             of_z_0, of_z_1 = z_bar * f * v.B_0 / S - wide, z_bar * t * v.B_1 / S + wide         # (26) (32)
             bent_0, bent_1 = first.G * N_0, second.G * N_1
-            to_0 = from_height(t, f, e_0, e_1, u_0, u_1, first.outer, bent_0 * S) / S - bent_1      # (33)
-            to_1 = from_height(f, t, e_1, e_0, u_1, u_0, second.outer, bent_1 * S) / S - bent_0     # (34)
+            to_0 = from_height(t, f, first, second, v.c_1, bent_0 * S) / S - bent_1             # (33)
+            to_1 = from_height(f, t, second, first, v.c_0, bent_1 * S) / S - bent_0             # (34)
             of_x = through - of_S / v.h * v.S_slope / S                             # (29)
             of_x_0 = -through * v.to_x_0 + of_S / v.h * to_0      # (27) (33)
             of_x_1 = -through * v.to_x_1 - of_S / v.h * to_1      # (27) (34)
@@ -268,7 +274,7 @@ class CubicSpline(Bijector):
         def whole(ends, size, inner, beyond_bin):
             """One field of knots: the ends of the bin, the slope of a tail, the bins before and after."""
             tail = g_bar / size
-            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)           # (39)
+            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)           # (40)
             before, after = beyond_bin
             return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)              # (14)
                     + at_bins(v.k + 1, -after, count) + at_bins(v.k + 2, after, count))     # (14)
@@ -276,7 +282,7 @@ class CubicSpline(Bijector):
         of_w = [-bar * end.E / end.w for bar, end in zip(of_e, v.ends)]             # (14)
         of_h = [bar * end.F / end.h for bar, end in zip(of_e, v.ends)]              # (14)
         ends = [np.where(end.outer, bar, zero) + np.where(there, g_bar / end.e, zero)
-                for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]         # (25) (39)
+                for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]         # (25) (40)
         return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
                 "output_knots": whole(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
 
@@ -319,12 +325,14 @@ class End:
         p = (r + o) / (1 + o)                                                       # (11)
         steep, flat = (p > 2) & ~outer & (r > 1), (p > 2 * r) & ~outer & (r <= 1)
         zero, two = np.zeros_like(r), np.full_like(r, 2)
+        self.steep, self.still = steep, steep | outer
 
         def choice(at_end, for_flat, for_steep, else_):
             return np.where(outer, at_end, np.where(flat, for_flat, np.where(steep, for_steep, else_)))
 
         self.e = choice(given, 2 * r, two, p)                                       # (3) (11)
         self.E = choice(zero, 2 * r, zero, (r * (1 + 2 * o) - o) / (1 + o) / (1 + o))           # (15) (16) (17)
+        self.over = choice(given - 1, 2 * r - 1, two - 1, (r - 1) / (1 + o))        # e - 1
         self.D = choice(given, zero, two, o * ((2 + o - r) / (1 + o)) / (1 + o))    # (15) (16) (17)
         self.F = choice(zero, 2 * r, zero, r / (1 + o))                             # (15) (16) (17)
         self.G = choice(given, zero, two, o / (1 + o))                              # (15) (16) (17)
@@ -354,19 +362,42 @@ class Place:
     @property
     def S_slope(self):
         """S'."""
-        return 2 * self.f * (self.u_1 - 2 * self.e_0) - 2 * self.t * (self.u_0 - 2 * self.e_1)      # (18)
+        return 2 * self.t * self.c_0 - 2 * self.f * self.c_1                        # (18)
+
+    @property
+    def c_0(self):
+        return self.beyond_3(*self.ends, self.u_0)                                  # (18)
+
+    @property
+    def c_1(self):
+        return self.beyond_3(*self.ends[::-1], self.u_1)                            # (18)
+
+    def beyond_3(self, first, second, u_0):
+        """c_0; with exchanged arguments, c_1."""
+        both_near_1 = (np.abs(first.over) < 0.5) & (np.abs(second.over) < 0.5)
+        return np.where(both_near_1, first.over + 2 * second.over, 2 * second.e - u_0)          # (18)
+
+    @property
+    def L_0(self):
+        return last_sum(self.f, self.t, *self.ends[::-1], self.S_D - self.f * self.S_slope)         # (23)
+
+    @property
+    def L_1(self):
+        return last_sum(self.t, self.f, *self.ends, self.S_D + self.t * self.S_slope)           # (23)
 
     def with_parts(self, part_0, part_1):
         """S with parts of e_0 and e_1 in their place; with one bin these are the whole."""
-        return self.S if self.last == 0 else part_0 * self.S_0 + part_1 * self.S_1 + 6 * self.t * self.f
+        t, f, larger = self.t, self.f, np.maximum(part_0, part_1)
+        rest = 3 - larger - np.minimum(part_0, part_1)
+        return self.S if self.last == 0 else part_0 * f * f + part_1 * t * t + 2 * rest * t * f         # (19)
 
     @property
     def S_D(self):
-        return self.with_parts(*(end.D for end in self.ends))                       # (19)
+        return self.with_parts(*(end.D for end in self.ends))
 
     @property
     def S_G(self):
-        return self.with_parts(*(end.G for end in self.ends))                       # (19)
+        return self.with_parts(*(end.G for end in self.ends))
 
     @property
     def B_0(self):
@@ -388,8 +419,8 @@ class Place:
         inner = 2 * t * f * R / self.S - first.D * N_0 - second.D * N_1             # (35)
         below = f * one_end(t, f, e_0, e_1, self.u_0) / self.S - second.D * N_1     # (37)
         above = t * one_end(f, t, e_1, e_0, self.u_1) / self.S - first.D * N_0      # (37)
-        alone = np.where(second.outer, self.S, below)
-        return np.where(first.outer, alone, np.where(second.outer, above, inner))
+        alone = np.where(second.still, self.S, below)
+        return np.where(first.still, alone, np.where(second.still, above, inner))
 
     @property
     def to_x_0(self):
@@ -414,12 +445,22 @@ def one_end(t, f, e_0, e_1, u_0):
     return f * P * P + e_1 * t * bent + 2 * e_1 * e_1 * t * t * (f - 2 * t)         # (37)
 
 
-def from_height(t, f, e_0, e_1, u_0, u_1, outer, bent_0):
+def from_height(t, f, first, second, c_1, bent_0):
     """2 f Q_0 - G_0 N_0 or f H_0; with exchanged arguments, the same for (34)."""
-    Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t + (u_1 - 2 * e_0) * f**3           # (36)
+    e_0, e_1, u_0 = first.e, second.e, 3 - first.e
+    Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t - c_1 * f**3       # (36)
+    J_0 = np.where(e_1 > 2, 2 * (3 - e_1) - e_0 * (4 - e_0), (e_0 - 2) ** 2 - 2 * second.over)              # (38)
     H_0 = (2 * e_1 * u_0 * t**3 + (2 * u_0 * u_0 + e_0 * e_1) * f * t * t + (4 * u_0 - 2 * e_1) * f * f * t
-           + (u_0 * u_0 - 2 * u_0 + 3 - 2 * e_1) * f**3)                            # (38)
-    return np.where(outer, f * H_0, 2 * f * Q_0 - bent_0)
+           + J_0 * f**3)
+    return np.where(first.still, f * H_0, 2 * f * Q_0 - bent_0)
+
+
+def last_sum(t, f, first, second, whole):
+    """L_1; with exchanged arguments, L_0."""
+    of_first = first.D * f * (f - 2 * t) + 2 * first.e * t * (t - 2 * f)
+    of_second = second.D * t * (t - 2 * f) + 2 * second.e * t * (2 * t - f)
+    one = np.where(second.steep, of_first + 4 * t, whole)                           # (39)
+    return np.where(first.steep, np.where(second.steep, 2 * (f - 2 * t) ** 2, 2 * (f - t) + of_second), one)        # (39)
 
 
 def smaller_root(y, e, e_far):

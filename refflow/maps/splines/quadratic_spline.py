@@ -29,18 +29,18 @@ which is (2) with the terms `z_j d_j` left out, as two of each cancel.
 Reverse rule.  From (2) and (4), for the knots of the bins below the event's,
     dx/dstart = 1,   dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2             (14)
 where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`, and for the ends of the bin,
-    dx/dd_0 = w_-/2 + a (1 + f)/2,   dx/dd_1 = a t / 2                              (15)
-    dx/dz_0 = (d_- - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (16)
-with `w_-` and `d_-` the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l`
+    dx/dd_0 = w_b/2 + a (1 + f)/2,   dx/dd_1 = a t / 2                              (15)
+    dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (16)
+with `w_b` and `d_b` the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l`
 the log-det and `E = d_1 - d_0`,
     dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (17)
     dl/dd_0 = f/S,   dl/dd_1 = t/S                                                  (18)
 For the inverse map and its log-det `n = -l`,
     x_bar = z_bar/S - n_bar E/(w S^2)                                               (19)
 the cotangents of (14) are those for the forward map with `-x_bar`, and at the ends of the bin, where sums have cancelled,
-    dn/dd_0 = (d_1 (t^2 + w_-/w) - d_0 (1 + f^2 + w_-/w))/(2 S^2)                   (20)
+    dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (20)
     dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (21)
-    dn/dz_0 = E (d_- + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_- + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (22)
+    dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (22)
     dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (23)
 and z's derivatives are (15) and (16) over `-S`.  Beyond the knots, from (8), with `(z_e, x_e, g)` the nearer end,
     z_bar = g x_bar,   z_e_bar = -g x_bar,   g_bar = x_bar (z - z_e) + l_bar/g      (24)

@@ -145,16 +145,18 @@ class RationalQuadraticSpline(Bijector):
 
     def place(self, z):
         """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
-        z = within(self.input_knots, z)
-        v = self.bin(bin_of(self.input_knots, z))
-        v.a, v.b = z - v.z_0, v.z_1 - z                                             # (2)
+        inner = within(self.input_knots, z)
+        v = self.bin(bin_of(self.input_knots, inner))
+        v.beyond = Tails(z, self.input_knots, self.output_knots, self.end_slopes)   # (4) (5)
+        v.a, v.b = inner - v.z_0, v.z_1 - inner                                     # (2)
         return v.at(v.a / v.w, v.b / v.w)                                           # (2)
 
     def inverse_place(self, x):
         """The bin of x, and the place in it of the root."""
-        x = within(self.output_knots, x)
-        v = self.bin(bin_of(self.output_knots, x))
-        v.p, v.q = x - v.x_0, v.x_1 - x
+        inner = within(self.output_knots, x)
+        v = self.bin(bin_of(self.output_knots, inner))
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)        # (4) (5)
+        v.p, v.q = inner - v.x_0, v.x_1 - inner
         m = v.p * v.e_1 - v.q * v.e_0                                               # (13)
         v.R = np.hypot(m, 2 * root_of_product(v.p, v.q))                            # (13)
         M, falling = np.abs(m) + v.R, m < 0                                         # (13)
@@ -171,50 +173,43 @@ class RationalQuadraticSpline(Bijector):
         """The slopes of linear tails; None for tails of slope 1."""
         return (self.slopes[..., 0], self.slopes[..., -1]) if self.tails == "linear" else None
 
-    def beyond(self, z):
-        """The events beyond the input knots."""
-        return Tails(z, self.input_knots, self.output_knots, self.end_slopes)       # (4) (5)
-
-    def inverse_beyond(self, x):
-        """The events beyond the output knots."""
-        return Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)            # (4) (5)
-
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        return self.image(z, self.place(z))
+        return self.image(self.place(z))
 
-    def image(self, z, v):
+    def image(self, v):
         from_below = v.x_0 + v.a * (v.s * (v.t + v.e_0 * v.f) / v.D)                # (7)
         from_above = v.x_1 - v.b * (v.s * (v.f + v.e_1 * v.t) / v.D)                # (8)
-        return self.beyond(z).joined(np.where(v.A <= v.B, from_below, from_above))
+        return v.beyond.joined(np.where(v.A <= v.B, from_below, from_above))
 
     def log_det(self, z):
-        return self.log_slope(z, self.place(z))
+        return self.log_slope(self.place(z))
 
-    def log_slope(self, z, v):
-        return self.beyond(z).log_slope(v.log_slope(v.s, v.Q / v.D, 1 / v.D))       # (10)
+    def log_slope(self, v):
+        return v.beyond.log_slope(v.log_slope(v.s, v.Q / v.D, 1 / v.D))       # (10)
 
     def forward_and_log_det(self, z):
         v = self.place(z)
-        return self.image(z, v), self.log_slope(z, v)
+        return self.image(v), self.log_slope(v)
 
     def slope(self, z):
-        return self.beyond(z).slope(self.place(z).slope)                            # (9) (11)
+        v = self.place(z)
+        return v.beyond.slope(v.slope)                                              # (9) (11)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def inverse(self, x):
-        return self.origin(x, self.inverse_place(x))
+        return self.origin(self.inverse_place(x))
 
-    def origin(self, x, v):
+    def origin(self, v):
         inner = np.where(v.t <= v.f, v.z_0 + v.a, v.z_1 - v.b)                      # (16)
-        return self.inverse_beyond(x).joined(inner)
+        return v.beyond.joined(inner)
 
     def inverse_and_log_det(self, x):
         v = self.inverse_place(x)
-        inner = -v.log_slope(v.R / v.w, 1 / v.D)                                    # (17)
-        return self.origin(x, v), self.inverse_beyond(x).log_slope(inner)
+        inner = -v.log_slope(v.R / v.w, 1 / v.D, v.D.dtype.type(1))                                 # (17)
+        return self.origin(v), v.beyond.log_slope(inner)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -237,13 +232,13 @@ class RationalQuadraticSpline(Bijector):
             N_0, N_1 = of_slope(v.e_0, v.e_1, t, f), of_slope(v.e_1, v.e_0, f, t)
             of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * f / v.s * (N_0 / v.Q / v.D)            # (18) (30)
             of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * t / v.s * (N_1 / v.Q / v.D)           # (18) (30)
-            beyond = self.beyond(z)
+            beyond = v.beyond
             fields = {"input_knots": beyond.knot_bars((of_z_0, of_z_1), x_bar),
                       "output_knots": beyond.image_bars((of_x_0, of_x_1), x_bar),
                       "slopes": beyond.slope_bars((of_d_0, of_d_1), x_bar, log_det_bar)}        # (42)
             return beyond.event_bar(of_z, x_bar), self.whole(v, fields)
 
-        return (self.image(z, v), self.log_slope(z, v)), pullback
+        return (self.image(v), self.log_slope(v)), pullback
 
     def inverse_vjp(self, x):
         v = self.inverse_place(x)
@@ -265,7 +260,7 @@ class RationalQuadraticSpline(Bijector):
             n_x_1 = end(2 * log_det_bar * t / v.h, v.e_1, v.e_0, f, t, v.u_1, v.u_0, v.u_2, Q)
             lower, upper = v.shared(through)                                        # (34)
             of_x_0, of_x_1 = n_x_0 - lower, -n_x_1 - upper                          # (39)
-            beyond = self.inverse_beyond(x)
+            beyond = v.beyond
             fields = {"input_knots": beyond.image_bars((of_z_0, of_z_1), z_bar),
                       "output_knots": beyond.knot_bars((of_x_0, of_x_1), z_bar),
                       "slopes": beyond.slope_bars((of_d_0, of_d_1), z_bar, log_det_bar)}        # (42)
@@ -353,9 +348,9 @@ class Place:
         return np.where(near, d * change, self.s * (self.Q / self.D) / self.D)      # (9) (11)
 
     def log_slope(self, *factors):
-        """The logarithm of dx/dz, taken of the product of the factors or, near a knot, of the factors of (11)."""
-        near, *of_knot = self.near_knot
-        return np.where(near, log_abs_product(np.stack(of_knot, -1)), log_abs_product(np.stack(factors, -1)))   # (10) (11)
+        """The logarithm of dx/dz, taken of the product of the three factors or, near a knot, of the factors of (11)."""
+        near, d, change = self.near_knot
+        return log_abs_product(tuple(np.where(near, *pair) for pair in zip((d, change, d.dtype.type(1)), factors)))     # (10) (11)
 
     def shared(self, bar):
         """(bar E_0, bar E_1)."""

@@ -7,7 +7,7 @@ import zuko
 from recording import SIZE, save
 from with_torch import recorded
 
-HIDDEN, BINS = (4, 4), 3
+HIDDEN, BINS = (3, 3), 3
 MODELS = {
     "NSF": lambda: zuko.flows.NSF(SIZE, bins=BINS, transforms=2, hidden_features=HIDDEN),
     "NSF, coupling": lambda: zuko.flows.NSF(SIZE, bins=BINS, transforms=2, passes=2, hidden_features=HIDDEN),

@@ -1,0 +1,33 @@
+"""The conventions of libraries: all tables, and which libraries use a scale or a parametrisation."""
+
+from __future__ import annotations
+
+import inspect
+
+from ...core import tree
+from ..elementwise import CONVENTIONS
+from .linear_conventions import TRIANGULAR
+from .spline_conventions import CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES, LINEAR_SPLINES, SPLINES
+
+__all__ = ["TABLES", "users"]
+
+TABLES = {"CONVENTIONS": CONVENTIONS, "SPLINES": SPLINES, "LINEAR_SPLINES": LINEAR_SPLINES, "CUBIC_SPLINES": CUBIC_SPLINES,
+          "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR}
+SMALL = 2                           # bins, or rows of a matrix
+
+
+def users(page) -> list[str]:
+    """The conventions that hold a scale or a parametrisation, by the names of their libraries."""
+    found = [name for table in TABLES.values() for name, held in table.items()
+             if any(type(owner) is page for _, owner in tree.walk(held if not callable(held) else held(SMALL)))]
+    return list(dict.fromkeys(found))
+
+
+def described(table) -> list[tuple]:
+    """(library, what its convention is) of a table: a value, or the arguments of a function and what it says."""
+    return [(name, told(held) if callable(held) else repr(held)) for name, held in table.items()]
+
+
+def told(function):
+    text = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    return f"{function.__name__}{inspect.signature(function)}" + (f": {text}" if text else "")
