@@ -24,15 +24,37 @@ and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
     |z_d| = max_i (20 + |r_1,i|)/V_1,i                                              (12)
 it has its limits to within rounding, and an `x_d` that is not between them is not an image.
 
+The log-det and all cotangents need the digits of `u_1`, which `z_d` may have lost where it and the entries before it are large.
+So the unknown is `d = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
+    m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (d + (m_j - m_i))                           (13)
+`d` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
+    j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
+
 Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_(k-1),j - mu_k,i)`, which sum to 1
 over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
-    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (13)
-    V_k_bar_ij = u_k_bar_i h_(k-1),j + mu_k_bar_i exp(lambda_(k-1),j - mu_k,i)      (14)
-    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (15)
-    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (16)
-and the other cotangents of `W_k` and `b_k` as in `block_dense`.  For the inverse map
-    w = J^-T (z_bar - l_bar grad log|det J|)                                        by substitution         (17)
-    x_bar = w,   params_bar from the rule above at (-w, -l_bar)                     (18)
+    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (15)
+    V_k_bar_ij = u_k_bar_i h_(k-1),j + mu_k_bar_i exp(lambda_(k-1),j - mu_k,i)      (16)
+    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (17)
+    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (18)
+and the other cotangents of `W_k` and `b_k` as in `block_dense`.
+
+For the inverse map these rules, at `-J^-T (z_bar - l_bar grad log|det J|)`, would cancel: the bias of an entry with one unit
+moves `z`, but not the log-det at a given `x`.  Let `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of
+layer `k`,
+    sigma_K = 1,   sigma_(k-1),j = sum_i sigma_k,i rho_ij                           (19)
+and `a_k,i` the cotangent of `u_k,i` at a given `x`.  From the last entry to the first, with the `a` of later entries known and
+the sums over units `i` of later entries,
+    q_0 = exp(-mu_K) sum_i W_1,ij a_1,i
+    q_k,j = exp(mu_k,j - mu_K) (phi' sum_i W_(k+1),ij a_(k+1),i - l_bar sigma_k,j phi''/phi'),   0 < k < K      (20)
+is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
+    c_k,j = q_k,j + sum_i rho_ij c_(k+1),i,   c_K = 0                               (21)
+and with `g_k`, the sum of `exp(-mu_K) z_d_bar` and of all `q_m` with `m < k`,
+    exp(mu_k,i - mu_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)       (22)
+The differences, over the units `n` of the same layer and entry, are what is left of those that cancel; with one unit they are
+exactly 0.  Then
+    x_bar = -a_K,   b_k_bar = a_k                                                   (23)
+    V_k_bar_ij = a_k,i h_(k-1),j - l_bar sigma_k,i exp(lambda_(k-1),j - mu_k,i)     (24)
+and below the blocks the cotangent of `W_k,ij` is `a_k,i h_(k-1),j`.
 
 Source: De Cao, Aziz & Titov, arXiv:1904.04676; with c = 0.01, the block autoregressive network of FlowJAX.
 """
@@ -44,11 +66,14 @@ import math
 import numpy as np
 
 from ...core import Bijector, bijector, case, children, plain, real
-from ...core.arithmetic import scaled, solve_upper
+from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
-from ..conditioners import BlockDense
+from ..conditioners import BlockDense, uniform
+from ..conditioners.tanh_activation import sech
 from ..conditioners.block_dense import block_dense
 from ..monotone.solve import increasing_root
+
+__all__ = ["block_autoregressive_network"]
 
 SATURATED = 20                          # tanh of it rounds to 1
 WIDER = 2.0**-10
@@ -107,11 +132,8 @@ class BlockAutoregressive(Bijector):
         return self.layers[-1].forward(z)                                           # (1)
 
     def forward_and_log_det(self, z):
-        h, slopes = z, np.zeros_like(z)[..., None]
-        for k, layer in enumerate(self.layers):
-            u, mu = layer.forward(h), log_sums(layer.within, slopes)                # (1) (3)
-            h, slopes = self.phi(u), mu + self.log_slope(self.along(u, k))          # (2) (4)
-        return u, mu[..., 0].sum(-1)                                                # (5)
+        x, log_det, _ = self.passed(z)
+        return x, log_det
 
     def log_slope(self, u):
         c, a = u.dtype.type(self.leak), np.abs(u)
@@ -121,10 +143,9 @@ class BlockAutoregressive(Bijector):
         return np.where(a <= 1, near, far)
 
     def slope_of(self, u):
-        """(r^2, phi')."""
-        p = np.exp(-np.abs(u))
-        r = 2 * p / (1 + p * p)
-        return r * r, r * r + u.dtype.type(self.leak)                               # (6)
+        """(r, phi')."""
+        r = sech(u)
+        return r, r * r + u.dtype.type(self.leak)                                   # (6)
 
     def jacobian(self, z):
         h, J = z, None
@@ -136,72 +157,94 @@ class BlockAutoregressive(Bijector):
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
-    def inverse_and_log_det(self, x):
-        z = self.inverse(x)
-        return z, -self.forward_and_log_det(z)[1]
-
     def inverse(self, x):
+        return self.solved(x)[0]
+
+    def inverse_and_log_det(self, x):
+        z, units = self.solved(x)
+        return z, -self.passed(z, units)[1]
+
+    def solved(self, x):
+        """(z, the u_k of each layer), entry after entry."""
         batch, D = x.shape[:-1], x.shape[-1]
         n = math.prod(batch)
         matrices = [of_events(layer.weights(), batch, 2) for layer in self.layers]
         biases = [of_events(layer.b, batch, 1) for layer in self.layers]
         hidden = [np.zeros((n, D * layer.blocks[2]), x.dtype) for layer in self.layers]             # the h_(k-1)
+        units = [np.zeros((n, D * layer.blocks[1]), x.dtype) for layer in self.layers]
         x = x.reshape(n, D)
         for d in range(D):
             path = Path(self, matrices, biases, hidden, d)
-            hidden[0][:, d] = path.root(x[:, d])
-            path.fill(hidden)
-        return hidden[0].reshape(*batch, D)
+            hidden[0][:, d], found = path.root(x[:, d])
+            for k, u in enumerate(found):
+                units[k][:, d * u.shape[-1]:(d + 1) * u.shape[-1]] = u
+                if k + 1 < len(hidden):
+                    hidden[k + 1][:, d * u.shape[-1]:(d + 1) * u.shape[-1]] = self.phi(u)   # (2)
+        return hidden[0].reshape(*batch, D), [u.reshape(*batch, u.shape[-1]) for u in units]
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
-    def vjp(self, z):
-        h, slopes, passed = z, np.zeros_like(z)[..., None], []
+    def passed(self, z, units=None):
+        """(x, log-det, the `Passed` of each layer), with the u_k of the layers if they are known."""
+        h, slopes, found = z, np.zeros_like(z)[..., None], []
         for k, layer in enumerate(self.layers):
-            u, layer_pullback = layer.vjp(h)                                        # (1)
+            u = layer.forward(h) if units is None else units[k]                     # (1)
             mu = log_sums(layer.within, slopes)                                     # (3)
-            passed.append((layer, layer_pullback, np.exp(slopes[..., None, :] - mu[..., None]), u))
+            found.append(Passed(layer, h, u, mu, np.exp(slopes[..., None, :] - mu[..., None])))
             h, slopes = self.phi(u), mu + self.log_slope(self.along(u, k))          # (2) (4)
+        return u, mu[..., 0].sum(-1), found                                         # (5)
+
+    def bent(self, bar, u):
+        """bar phi''/phi'; r^2 may lose digits, or be 0, where the product does neither."""
+        r, slope = self.slope_of(u)
+        return -2 * np.tanh(u) * (bar * (r / slope) * r if self.leak else bar)      # (18)
+
+    def vjp(self, z):
+        x, log_det, layers = self.passed(z)
 
         def pullback(x_bar, log_det_bar):
             u_bar, bars = x_bar, {}
             mu_bar = np.broadcast_to(log_det_bar[..., None, None], (*x_bar.shape, 1))
-            for k in reversed(range(len(passed))):
-                layer, layer_pullback, quotients, _ = passed[k]
-                h_bar, bars[str(k)] = layer_pullback(u_bar)                         # (14) (15)
-                within_bar = mu_bar[..., None] * quotients
-                bars[str(k)]["within"] = bars[str(k)]["within"] + layer.reduce({"within": within_bar})["within"]    # (14)
-                mu_bar = (within_bar * layer.within).sum(-2)                        # (13)
-                u_bar = h_bar if k == 0 else self.through(passed[k - 1][3], h_bar, mu_bar)
-            return u_bar, {"layers": {str(k): bars[str(k)] for k in range(len(passed))}}            # (15)
+            for k in reversed(range(len(layers))):
+                of_layer, within_bar = layers[k], mu_bar[..., None] * layers[k].quotients
+                bars[str(k)] = of_layer.bars(u_bar, within_bar)                     # (16)
+                h_bar = np.matvec(of_layer.W.mT, u_bar)                             # (17)
+                if k:
+                    u, mu_bar = layers[k - 1].u, (within_bar * of_layer.layer.within).sum(-2)       # (15)
+                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar.reshape(u.shape), u)     # (18)
+            return h_bar, {"layers": in_order(bars)}                                # (17)
 
-        return (u, mu[..., 0].sum(-1)), pullback                                    # (5)
-
-    def through(self, u, h_bar, slopes_bar):
-        """u_k_bar."""
-        squared, slope = self.slope_of(u)
-        bend = -2 * np.tanh(u) * (squared / slope if self.leak else 1)
-        return h_bar * slope + slopes_bar.reshape(u.shape) * bend                   # (16)
+        return (x, log_det), pullback
 
     def inverse_vjp(self, x):
-        z = self.inverse(x)
-        (x_again, log_det), forward_pullback = self.vjp(z)
-        J = self.jacobian(z)
-
+        z, units = self.solved(x)
+        _, log_det, layers = self.passed(z, units)
+        shares = [np.ones_like(z)[..., None]]
+        for of_layer in reversed(layers[1:]):
+            shares.insert(0, (shares[0][..., None] * of_layer.rho).sum(-2))         # (19)
         def pullback(z_bar, log_det_bar):
-            grad_l, _ = forward_pullback(np.zeros_like(x_again), np.ones_like(log_det_bar))
-            w = scaled(*solve_upper(J.mT, z_bar - log_det_bar[..., None] * grad_l))         # (17)
-            return w, forward_pullback(-w, -log_det_bar)[1]                         # (18)
+            a = [np.zeros(of_layer.u.shape, z.dtype) for of_layer in layers]
+            for d in reversed(range(z.shape[-1])):
+                entry = EntryPullback(self, layers, shares, a, d)
+                entry.fill(a, z_bar[..., d], log_det_bar[..., None])
+            within_bars = (-log_det_bar[..., None, None, None] * share[..., None] * of_layer.quotients
+                           for share, of_layer in zip(shares, layers))
+            bars = {str(k): of_layer.bars(a[k], within_bar)                         # (23) (24)
+                    for k, (of_layer, within_bar) in enumerate(zip(layers, within_bars))}
+            return -a[-1], {"layers": bars}                                         # (23)
 
         return (z, -log_det), pullback
 
     @classmethod
     def examples(cls, source):
-        """Two or three layers with up to three units for each entry."""
-        D = source.count(1, 3)
-        sizes = (1, *(source.count(1, 3) for _ in range(source.count(1, 2))), 1)
-        layers = [block_dense(source, D, A, B) for B, A in zip(sizes, sizes[1:])]
-        return cls(layers, source.choice((0.01, 0.25))), (D,)
+        """Two layers with up to three units for each entry, or three with two; positive weights from 1/2 to 2.
+
+        Where small weights and a small leak multiply, z is so large that sech u has thousands of zeros.
+        """
+        deep = source.chance(0.125)
+        D, sizes = source.count(1, 2), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
+        layers = [block_dense(source, D, A, B, -1) for B, A in zip(sizes, sizes[1:])]
+        return cls(layers, 0.25 if deep else source.choice((0.01, 0.25))), (D,)
 
     hard_cases = (
         case("OneLayer", "a triangular matrix", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
@@ -213,15 +256,91 @@ class BlockAutoregressive(Bijector):
         case("TwoScales", "two units that saturate at different distances", z=[[0.5]], x=[[1.25]], leak=0.01,
              layers=(BlockDense([[[8.0], [0.125]]], [[0.0], [0.0]], [1.0, -0.5]),
                      BlockDense([[[1.0, 1.0]]], [[0.0, 0.0]], [0.25]))),
+        case("Far", "z is 100 times as large as what is left of it in the second entry's units", z=[[100.0, -70.0]],
+             x=[[3.0, 0.0625]], leak=0.01,
+             layers=(BlockDense([[[1.5], [0.75]], [[1.25], [0.5]]], [[0.0, 0.0]] * 2 + [[0.7, 0.0], [-0.07, 0.0]],
+                                [-0.07, -0.09, 1.0, -0.2]),
+                     BlockDense([[[0.5, 0.6]], [[1.5, 0.5]]], [[0.0] * 4, [0.1, -0.1, 0.0, 0.0]], [0.4, 0.25]))),
         case("NearZero", "the log-det is near 0: c - t^2 is small", z=[[2.0**-20]], x=[[2.0**-20]], leak=0.0,
              layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
     )
+
+
+def block_autoregressive_network(rng, size, units, leak=0.01, dtype=np.float64):
+    """A `BlockAutoregressive` of vectors of `size` entries, with `units` units for each entry in each hidden layer.
+
+    Drawn with the Generator `rng`: the weights within blocks so that slopes are near 1, the others uniform and of variance
+    1/fan_in; biases are 0.
+    """
+    sizes, layers = (1, *units, 1), []
+    for i, width in enumerate(sizes[1:]):
+        if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
+            raise ValueError(f"block_autoregressive_network: units[{i}] must be an int >= 1, not {width!r}")
+    for B, A in zip(sizes, sizes[1:]):
+        within = np.exp(rng.uniform(-0.5, 0.5, (size, A, B))) / B
+        below = uniform(rng, (size * A, size * B), math.sqrt(3 / (size * B)), dtype)
+        layers.append(BlockDense(within.astype(dtype), below))
+    return BlockAutoregressive(layers, leak)
 
 
 def log_sums(V, slopes):
     """log sum_j V_ij exp(slopes_j), for each entry."""
     top = slopes.max(-1, keepdims=True)
     return top + np.log((V * np.exp(slopes - top)[..., None, :]).sum(-1))           # (3)
+
+
+class Passed:
+    """A layer k of a pass: its input h_(k-1), its u and mu, and `quotients`, exp(lambda_(k-1),j - mu_k,i)."""
+
+    def __init__(self, layer, h, u, mu, quotients):
+        self.layer, self.h, self.u, self.mu, self.quotients = layer, h, u, mu, quotients
+        self.W, self.rho = layer.weights(), layer.within * quotients
+
+    def bars(self, u_bar, within_bar):
+        """The layer's cotangents from the cotangent of u, and from what reaches the positive blocks through the slopes."""
+        found = self.layer.parts(outer_sum(u_bar, self.h, self.W))
+        within_bar = self.layer.reduce({"within": within_bar})["within"]
+        return self.layer.reduce(found | {"b": event_sum(u_bar, self.layer.b)}) | {
+            "within": self.layer.reduce(found)["within"] + within_bar}
+
+
+class EntryPullback:
+    """The cotangents `a` of the units of entry d at a given x, where the cotangents of later entries are known."""
+
+    def __init__(self, page, layers, shares, a, d):
+        self.page, self.rows = page, [slice(d * share.shape[-1], (d + 1) * share.shape[-1]) for share in shares]
+        self.last = layers[-1].mu[..., d, :]
+        self.mu = [of_layer.mu[..., d, :] - self.last for of_layer in layers]
+        self.rho, self.sigma = [of_layer.rho[..., d, :, :] for of_layer in layers], [share[..., d, :] for share in shares]
+        self.u = [of_layer.u[..., rows] for of_layer, rows in zip(layers, self.rows)]
+        self.from_later = []
+        for k, of_layer in enumerate(layers):
+            A, B = of_layer.layer.blocks[1:]
+            later = slice((d + 1) * A, None)
+            self.from_later.append(np.matvec(of_layer.W[..., later, d * B:(d + 1) * B].mT, a[k][..., later]))
+
+    def reaching(self, l_bar):
+        """[q_0, ..., q_(K-1)]."""
+        q = [np.exp(-self.last) * self.from_later[0]]                               # (20)
+        for u, mu, sigma, from_later in zip(self.u, self.mu, self.sigma, self.from_later[1:]):
+            size, slope = np.exp(mu), self.page.slope_of(u)[1]
+            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (20)
+        return q
+
+    def fill(self, a, z_bar, l_bar):
+        q = self.reaching(l_bar)
+        g, c = [np.exp(-self.last[..., 0]) * z_bar + q[0][..., 0]], [np.zeros_like(self.last)]
+        for k in reversed(range(1, len(q))):
+            c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (21)
+        for q_k in q[1:]:
+            g.append(g[-1] + q_k.sum(-1))
+        for k, (sigma, mu) in enumerate(zip(self.sigma, self.mu)):
+            apart = (sigma[..., None, :] * c[k][..., :, None] - sigma[..., :, None] * c[k][..., None, :]).sum(-1)
+            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) * np.exp(-mu)       # (22)
+
+
+def in_order(bars):
+    return {key: bars[key] for key in sorted(bars, key=int)}
 
 
 def of_events(array, batch, core):
@@ -243,27 +362,40 @@ class Path:
             rows, before = slice(d * A, (d + 1) * A), slice(0, d * B)
             self.blocks.append(W[..., rows, d * B:(d + 1) * B])
             self.rest.append(np.matvec(W[..., rows, before], h[:, before]) + b[..., rows])         # (1)
+        self.m = -self.rest[0] / self.blocks[0][..., 0]                             # (13)
 
     def block(self, k, i):
         V = self.blocks[k]
         return V if V.ndim == 2 else V[i]
 
-    def units(self, z, i):
-        """[u_1, ..., u_K] of the events numbered i."""
-        h, found = z[:, None], []
-        for k in range(len(self.blocks)):
-            u = self.rest[k][i] + np.matvec(self.block(k, i), h)                    # (1)
-            found.append(u)
-            h = self.page.phi(u)                                                    # (2)
+    def units(self, distances, i):
+        """[u_1, ..., u_K] of the events numbered i, from the distances z_d - m_i."""
+        found = [self.block(0, i)[..., 0] * distances]                              # (13)
+        for k in range(1, len(self.blocks)):
+            found.append(self.rest[k][i] + np.matvec(self.block(k, i), self.page.phi(found[-1])))       # (1) (2)
         return found
 
     def F(self, z, i):
-        return self.units(z, i)[-1][:, 0]
+        return self.units(z[:, None] - self.m[i], i)[-1][:, 0]
+
+    def nearest(self, x, i):
+        """m_j."""
+        m = np.sort(self.m, -1)
+        passed = [self.F(middle, i) < x for middle in ((m[:, 1:] + m[:, :-1]) / 2).T]       # (14)
+        return np.take_along_axis(m, np.sum(passed, 0, int).reshape(-1, 1), -1)[:, 0] if passed else m[:, 0]
 
     def root(self, x):
+        """(z_d, [u_1, ..., u_K])."""
         everything = np.arange(len(x))
         lower, upper = (self.limits if self.c == 0 and len(self.blocks) > 1 else self.bracket)(x, everything)
-        return increasing_root(lambda z, i: self.F(z, i) - x[i], lower, upper)
+        nearest = self.nearest(x, everything)
+        apart = nearest[:, None] - self.m                                           # (13)
+
+        def function(d, i):
+            return self.units(d[:, None] + apart[i], i)[-1][:, 0] - x[i]
+
+        d = increasing_root(function, lower - nearest, upper - nearest)
+        return nearest + d, self.units(d[:, None] + apart, everything)
 
     def bracket(self, x, i):
         s, T, n = np.ones((1, 1), x.dtype), np.zeros((1, 1), x.dtype), len(x)
@@ -282,10 +414,3 @@ class Path:
             raise ValueError(f"BlockAutoregressive: x must be in the image, which is bounded without a leak; entry {self.d} of "
                              f"event {k} is {x[k]}, not between {self.F(-far, i)[k]} and {self.F(far, i)[k]}")
         return -far, far
-
-    def fill(self, hidden):
-        """The units h_k of entry d, from z_d."""
-        n, d = len(hidden[0]), self.d
-        for h, u in zip(hidden[1:], self.units(hidden[0][:, d], np.arange(n))):
-            A = u.shape[-1]
-            h[:, d * A:(d + 1) * A] = self.page.phi(u)                              # (2)

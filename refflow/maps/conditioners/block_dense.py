@@ -115,9 +115,11 @@ class BlockDense(Conditioner):
     )
 
 
-def block_dense(source, D, A, B):
-    """A layer from a `Source`."""
+
+
+def block_dense(source, D, A, B, least=-4):
+    """A layer from a `Source`, with positive weights of at least 2^least."""
     def signed(*shape):
         return source.signed(shape, -4, 0)
 
-    return BlockDense(source.numbers((D, A, B), -4, 0), signed(D * A, D * B), signed(D * A))
+    return BlockDense(source.numbers((D, A, B), least, least + 2), signed(D * A, D * B), signed(D * A))
