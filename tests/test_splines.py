@@ -8,6 +8,7 @@ import pytest
 from refflow import (Chain, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline, LinearSpline, PerField,
                      QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
 from refflow.core import plain
+from refflow.core.boundary import BLOCK, cut_into_blocks
 from refflow.maps.conditioners import Dense
 from refflow.maps.parametrisations.parametrisation import Map, value
 from refflow.maps.splines import linear_rational_spline
@@ -182,6 +183,22 @@ def test_tails_from_both_sides():
     np.testing.assert_array_equal(there.log_slope(0 * one), -back.log_slope(0 * one))
     np.testing.assert_array_equal(there.slope_bar(one, 0 * one)[[0, 2]], [-1.0, 2.0])
     np.testing.assert_array_equal(back.slope_bar(one, 0 * one)[[0, 2]], [2.0, -0.25])
+
+
+# -- blocks -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("shape, batch", [((3 * BLOCK + 5,), (3 * BLOCK + 5,)), ((5, BLOCK), (5, BLOCK)), ((5, BLOCK), (5, 1)),
+                                          ((5, BLOCK), ()), ((5, BLOCK), (BLOCK,))])
+def test_large_batches_are_their_parts(shape, batch):
+    """Blocks of events take along the fields that differ from event to event."""
+    rng = np.random.default_rng(0)
+    fields = [np.cumsum(rng.uniform(0.5, 2, (*batch, 4)), -1) - 3, np.cumsum(rng.uniform(0.5, 2, 4)) - 3,
+              rng.uniform(0.5, 2, (*batch, 4))]
+    f, z = RationalQuadraticSpline(*fields), rng.normal(size=shape) * 3
+    last = RationalQuadraticSpline(*(np.broadcast_to(v, (*shape, 4))[-1:] for v in fields))
+    for whole, part in zip(f.forward_and_log_det(z), last.forward_and_log_det(z[-1:])):
+        np.testing.assert_allclose(whole[-1:], part, rtol=1e-14)
+    assert cut_into_blocks(f.unchecked(np.float64), z) is (batch in ((), shape))
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
