@@ -19,41 +19,44 @@ The log-det is the logarithm of (5),
 The terms of (6) cancel for small tail weights, where the log-det is near `log m t`.  With `a = A t`, there
     log|dx/dz| = log(2/A) - log(1 + c_a) + log cosh v - log cosh w      for a <= 1  (8)
     c_a = sinh(a)/a - 1 = (a^2/6)(1 + (a^2/20)(1 + (a^2/42)(1 + ...)))              (9)
-whose exponential stands in the place of `N h i / cosh w`, too, for `|v| <= 40`.
+There, and for `|v| <= 1`, (4) and (5) are
+    x = (2 s/A) (1 + (c_v - c_a)/(1 + c_a))                                         (10)
+    dx/dz = (2/A) (1 + (2 sinh^2(v/2) - c_a)/(1 + c_a)) / cosh w                    (11)
+where what differs from 1 is small, and its roundings with it.
 The terms of both cancel near the identity, where the derivatives of the log-det are as small as its value.  There it is
 computed from what is small: with `e = t - 1`, addition theorems for `cosh(w + d)` and `sinh(A + A e)` give
-    log|dx/dz| = log(1 + e) + log(1 + r_v) - log(1 + r_A)     for |e| <= 1/2 and |d| <= 1          (10)
-    r_v = tanh w sinh d + 2 sinh^2(d/2),   d = v - w = s e + k                      (11)
-    r_A = (sqrt(5)/2) sinh(A e) + 2 sinh^2(A e/2)                                   (12)
+    log|dx/dz| = log(1 + e) + log(1 + r_v) - log(1 + r_A)     for |e| <= 1/2 and |d| <= 1          (12)
+    r_v = tanh w sinh d + 2 sinh^2(d/2),   d = v - w = s e + k                      (13)
+    r_A = (sqrt(5)/2) sinh(A e) + 2 sinh^2(A e/2)                                   (14)
 
 Inverse, with
-    y = x/m = x (1 - exp(-2 A t)) K^2/4,   K = exp(A t/2)                           (13)
-    z = sinh p,   p = T - k,   T = v/t = arsinh(y)/t                                (14)
-      T = x (A/2) E(2 A t) K^2 arsinh(y)/y          for t <= 1                      (15)
-      T = A + delta/t,   delta = v - A t            for t > 1 and |y| >= 1          (16)
-    delta = log(|x|/2) + log((1 - exp(-2 A t)) (1 + sqrt(1 + 1/y^2))/2)             (17)
-(15) keeps its digits where `y` is subnormal, and (16) where `y` overflows; (16) is for `x > 0`, and `T` has the sign of `x`.
-    dz/dx = cosh p / (t sqrt(x^2 + m^2)) = g^2 H C^2,   g = exp(|p|/2),   H = (1 + exp(-2|p|))/2            (18)
-    1/(t sqrt(x^2 + m^2)) = M C^2,   M = (A/2) E(2 A t)/sqrt(1 + y^2),   C = K      for |y| < 1             (19)
-                                     M = 1/(t sqrt(1 + 1/y^2)),   C = 1/sqrt|x|     for |y| >= 1            (20)
-with the factor `M` in (18) too.  The log-det is
-    log|dz/dx| = -log|dx/dz|      at w = p, s = T                                   (21)
-by (6), (8) or (10), with `D = delta` where (16) is used.
+    y = x/m = x (1 - exp(-2 A t)) K^2/4,   K = exp(A t/2)                           (15)
+    z = sinh p,   p = T - k,   T = v/t = arsinh(y)/t                                (16)
+      T = x (A/2) (1 + c_a) arsinh(y)/y             for t <= 1                      (17)
+      T = A + delta/t,   delta = v - A t            for t > 1 and |y| >= 1          (18)
+    delta = log(|x|/2) + log((1 - exp(-2 A t)) (1 + sqrt(1 + 1/y^2))/2)             (19)
+(17) keeps its digits where `y` is subnormal, and (18) where `y` overflows; (18) is for `x > 0`, and `T` has the sign of `x`.
+    dz/dx = cosh p / (t sqrt(x^2 + m^2)) = g^2 H C^2,   g = exp(|p|/2),   H = (1 + exp(-2|p|))/2            (20)
+    1/(t sqrt(x^2 + m^2)) = M C^2,   M = (A/2) E(2 A t)/sqrt(1 + y^2),   C = K      for |y| < 1             (21)
+                                     M = 1/(t sqrt(1 + 1/y^2)),   C = 1/sqrt|x|     for |y| >= 1            (22)
+with the factor `M` in (20) too.  The log-det is
+    log|dz/dx| = -log|dx/dz|      at w = p, s = T                                   (23)
+by (6), (8) or (12), with `D = delta` where (18) is used.
 
 Reverse rule.  Derivatives with respect to `t` are differences of
-    phi(a) = a coth a - 1 = a^2/(3 + a^2/(5 + a^2/(7 + ...)))      for |a| < 1      (22)
-                          = |a| - 1 + f(a),   f(a) = 2|a|/(exp(2|a|) - 1)           (23)
+    phi(a) = a coth a - 1 = a^2/(3 + a^2/(5 + a^2/(7 + ...)))      for |a| < 1      (24)
+                          = |a| - 1 + f(a),   f(a) = 2|a|/(exp(2|a|) - 1)           (25)
 whose two terms `A coth(A t)` and `s coth v` are nearly the same when `t` is small.  From (1) and (6), `l_bar = log_det_bar`,
-    z_bar = x_bar N h i/cosh w + l_bar (t tanh v - tanh w)/cosh w                   (24)
-    k_bar = x_bar N h i + l_bar t tanh v                                            (25)
-    t_bar = x_bar x (phi(v) - phi(A t))/t + l_bar (v tanh v - phi(A t))/t           (26)
+    z_bar = x_bar N h i/cosh w + l_bar (t tanh v - tanh w)/cosh w                   (26)
+    k_bar = x_bar N h i + l_bar t tanh v                                            (27)
+    t_bar = x_bar x (phi(v) - phi(A t))/t + l_bar (v tanh v - phi(A t))/t           (28)
 and for the inverse map, with the derivative `R` of `T` with respect to `t`,
-    R = (tanh v/t) (phi(A t) - phi(v))/t,   rho = tanh v = y/sqrt(1 + y^2)          (27)
-    x_bar = z_bar dz/dx + l_bar (tanh p - t rho)/(t sqrt(x^2 + m^2))                (28)
-    k_bar = -z_bar cosh p - l_bar tanh p                                            (29)
-    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar (phi(A t)/(1 + y^2) - rho^2)/t  (30)
-where (16) gives the difference without cancellation, since `A t` may be large and `delta` small:
-    phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (31)
+    R = (tanh v/t) (phi(A t) - phi(v))/t,   rho = tanh v = y/sqrt(1 + y^2)          (29)
+    x_bar = z_bar dz/dx + l_bar (tanh p - t rho)/(t sqrt(x^2 + m^2))                (30)
+    k_bar = -z_bar cosh p - l_bar tanh p                                            (31)
+    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar (phi(A t)/(1 + y^2) - rho^2)/t  (32)
+where (18) gives the difference without cancellation, since `A t` may be large and `delta` small:
+    phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (33)
 
 Source: Jones and Pewsey, Sinh-arcsinh distributions, Biometrika 96 (2009); the factor `m` is TensorFlow Probability's.
 """
@@ -65,6 +68,7 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real
+from ...core.arithmetic import times
 
 A = math.asinh(2)
 
@@ -92,13 +96,14 @@ class SinhArcsinh(Bijector):
         """s, v, X, h, i, N h and D."""
         t, s = self.tailweight, np.arcsinh(z) + self.skewness                       # (1)
         v, E_A, D = s * t, E(2 * A * t), (np.abs(s) - A) * t                        # (1) (4)
-        far = np.abs(D) > 40
+        far, shallow = np.abs(D) > 40, (A * t <= 1) & (np.abs(v) <= 1)
         i = np.where(far, np.exp(D / 2), 1)                                         # (4)
-        h, N = np.where(far, i, np.exp(D)), (1 + np.exp(-2 * np.abs(v))) / (A * E_A)        # (4) (5)
-        X, shallow = 2 * s / A * E(2 * np.abs(v)) / E_A, (A * t <= 1) & (np.abs(v) <= 40)   # (4)
-        c_a = sinh_excess(np.minimum(A * t, 1))
-        N_h = np.where(shallow, 2 / A / (1 + c_a) * np.cosh(np.where(shallow, v, 0)), N * h)            # (8)
-        return s, v, X, h, i, N_h, D
+        h = np.where(far, i, np.exp(D))                                             # (4)
+        X, N_h = 2 * s / A * E(2 * np.abs(v)) / E_A, h * (1 + np.exp(-2 * np.abs(v))) / (A * E_A)       # (4) (5)
+        c_a, small = sinh_excess(np.minimum(A * t, 1)), np.minimum(np.abs(v), 1)
+        X_near = s / (A / 2) * (1 + (sinh_excess(small) - c_a) / (1 + c_a))         # (10)
+        N_near = (1 + (2 * np.sinh(small / 2) ** 2 - c_a) / (1 + c_a)) / (A / 2)    # (11)
+        return s, v, np.where(shallow, X_near, X), np.where(shallow, 1, h), i, np.where(shallow, N_near, N_h), D
 
     def log_det(self, z):
         s, _, _, _, _, _, D = self.letters_at(z)
@@ -111,13 +116,13 @@ class SinhArcsinh(Bijector):
         N = (1 + np.exp(-2 * np.abs(v))) / (A * E(2 * A * t))                       # (5)
         shallow = math.log(2 / A) - np.log1p(sinh_excess(a)) + log_cosh(v) - log_cosh_w         # (8)
         e = t - 1
-        d = s * e + self.skewness                                                   # (11)
+        d = s * e + self.skewness                                                   # (13)
         near = (np.abs(e) <= 0.5) & (np.abs(d) <= 1)
         d, e = np.where(near, d, 0), np.where(near, e, 0)
-        r_v = np.tanh(w) * np.sinh(d) + 2 * np.sinh(d / 2) ** 2                     # (11)
-        r_A = math.sqrt(5) / 2 * np.sinh(A * e) + 2 * np.sinh(A * e / 2) ** 2       # (12)
-        small = np.log1p(e) + np.log1p(r_v) - np.log1p(r_A)                         # (10)
-        return np.where(near, small, np.where(A * t <= 1, shallow, D - log_cosh_w + np.log(N)))         # (6)
+        r_v = np.tanh(w) * np.sinh(d) + 2 * np.sinh(d / 2) ** 2                     # (13)
+        r_A = math.sqrt(5) / 2 * np.sinh(A * e) + 2 * np.sinh(A * e / 2) ** 2       # (14)
+        small = np.log1p(e) + np.log1p(r_v) - np.log1p(r_A)                         # (12)
+        return np.where(A * t <= 1, shallow, np.where(near, small, D - log_cosh_w + np.log(N)))         # (6)
 
     def slope(self, z):
         return self.steep(z, self.letters_at(z))(np.ones_like(z))
@@ -127,36 +132,36 @@ class SinhArcsinh(Bijector):
         _, _, _, _, i, N_h, _ = letters
         cosh_w = np.hypot(1, z)
         j = np.where(i == 1, 1, np.sqrt(cosh_w))
-        return lambda bar: bar * (N_h / np.where(i == 1, cosh_w, j)) * (i / j)      # (5)
+        return lambda bar: times(bar, N_h / np.where(i == 1, cosh_w, j), i / j)     # (5)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def inverse(self, x):
         _, T, _, _ = self.place(x)
-        return np.sinh(T - self.skewness)                                           # (14)
+        return np.sinh(T - self.skewness)                                           # (16)
 
     def place(self, x):
-        """y, T, delta, and marks of the events where (16) is used."""
-        t, K = self.tailweight, np.exp(A * self.tailweight / 2)                     # (13)
+        """y, T, delta, and marks of the events where (18) is used."""
+        t, K = self.tailweight, np.exp(A * self.tailweight / 2)                     # (15)
         share = -np.expm1(-2 * A * t)
-        y = np.where(x == 0, x, x / 4 * K * (share * K))                            # (13)
-        delta = np.log(np.abs(x) / 2) + np.log(share * (1 + np.hypot(1, 1 / y)) / 2)            # (17)
-        shallow = x * (A / 2) * E(2 * A * t) * K * K * np.where(y == 0, 1, np.arcsinh(y) / y)   # (15)
+        y = np.where(x == 0, x, x / 4 * K * (share * K))                            # (15)
+        delta = np.log(np.abs(x) / 2) + np.log(share * (1 + np.hypot(1, 1 / y)) / 2)            # (19)
+        shallow = x * (A / 2) * (1 + sinh_excess(A * np.minimum(t, 1))) * np.where(y == 0, 1, np.arcsinh(y) / y)   # (17)
         far = (t > 1) & (np.abs(y) >= 1)
-        T = np.where(t <= 1, shallow, np.where(far, np.copysign(A + delta / t, x), np.arcsinh(y) / t))          # (14) (16)
+        T = np.where(t <= 1, shallow, np.where(far, np.copysign(A + delta / t, x), np.arcsinh(y) / t))          # (16) (18)
         return y, T, delta, far
 
     def scales(self, x, y):
         """M and C."""
         t, inside = self.tailweight, np.abs(y) < 1
-        M = np.where(inside, A / 2 * E(2 * A * t) / np.hypot(1, y), 1 / (t * np.hypot(1, 1 / y)))       # (19) (20)
-        return M, np.where(inside, np.exp(A * t / 2), 1 / np.sqrt(np.abs(x)))       # (19) (20)
+        M = np.where(inside, A / 2 * E(2 * A * t) / np.hypot(1, y), 1 / (t * np.hypot(1, 1 / y)))       # (21) (22)
+        return M, np.where(inside, np.exp(A * t / 2), 1 / np.sqrt(np.abs(x)))       # (21) (22)
 
     def inverse_and_log_det(self, x):
         _, T, delta, far = self.place(x)
-        p = T - self.skewness                                                       # (14)
-        D = np.where(far, delta, (np.abs(T) - A) * self.tailweight)                 # (16)
-        return np.sinh(p), -self.log_slope(p, T, D)                                 # (21)
+        p = T - self.skewness                                                       # (16)
+        D = np.where(far, delta, (np.abs(T) - A) * self.tailweight)                 # (18)
+        return np.sinh(p), -self.log_slope(p, T, D)                                 # (23)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -166,10 +171,10 @@ class SinhArcsinh(Bijector):
         steep, tanh, phi_A = self.steep(z, letters), np.tanh(v), phi(A * t)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = steep(x_bar) + log_det_bar * (t * tanh - z / w) / w             # (24)
-            k_bar = x_bar * N_h * i + log_det_bar * t * tanh                      # (25)
-            grown = x_bar * (phi(v) - phi_A) / t * h * X * i
-            t_bar = grown + log_det_bar * (v * tanh - phi_A) / t                    # (26)
+            z_bar = steep(x_bar) + log_det_bar * (t * tanh - z / w) / w             # (26)
+            k_bar = times(x_bar, N_h, i) + log_det_bar * t * tanh                      # (27)
+            grown = times(x_bar, (phi(v) - phi_A) / t, h, X, i)
+            t_bar = grown + log_det_bar * (v * tanh - phi_A) / t                    # (28)
             return z_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return (X * h * i, self.log_slope(np.arcsinh(z), s, D)), pullback           # (4)
@@ -178,17 +183,17 @@ class SinhArcsinh(Bijector):
         t = self.tailweight
         y, T, delta, far = self.place(x)
         M, C = self.scales(x, y)
-        p, v, phi_A = T - self.skewness, T * t, phi(A * t)                          # (14)
-        g, H = np.exp(np.abs(p) / 2), (1 + np.exp(-2 * np.abs(p))) / 2              # (18)
-        tanh, rho = np.tanh(p), np.copysign(1 / np.hypot(1, 1 / y), y)              # (27)
-        less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (31)
-        R = T * np.where(v == 0, 1, rho / v) * less / t                             # (27)
+        p, v, phi_A = T - self.skewness, T * t, phi(A * t)                          # (16)
+        g, H = np.exp(np.abs(p) / 2), (1 + np.exp(-2 * np.abs(p))) / 2              # (20)
+        tanh, rho = np.tanh(p), np.copysign(1 / np.hypot(1, 1 / y), y)              # (29)
+        less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (33)
+        R = T * np.where(v == 0, 1, rho / v) * less / t                             # (29)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = z_bar * (g * C) * H * M * (g * C) + log_det_bar * (tanh - t * rho) * C * M * C      # (18) (28)
-            k_bar = -z_bar * g * H * g - log_det_bar * tanh                         # (29)
+            x_bar = times(z_bar, g * C, H * M, g * C) + times(log_det_bar * (tanh - t * rho), C, M, C)    # (20) (30)
+            k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                         # (31)
             bent = log_det_bar * (phi_A / (1 + y * y) - rho * rho) / t
-            t_bar = z_bar * R * g * H * g + log_det_bar * tanh * R + bent           # (30)
+            t_bar = times(z_bar, R, g, H, g) + times(log_det_bar, R, tanh) + bent           # (32)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return self.inverse_and_log_det(x), pullback
@@ -215,7 +220,7 @@ def E(y):
 
 def f(a):
     """a coth a - |a|."""
-    return 2 * np.abs(a) / np.expm1(2 * np.abs(a))                                  # (23)
+    return 2 * np.abs(a) / np.expm1(2 * np.abs(a))                                  # (25)
 
 
 def phi(a):
@@ -223,8 +228,8 @@ def phi(a):
     square, below = np.minimum(a * a, 1), np.abs(a) < 1
     quotient = np.zeros_like(square)
     for odd in range(23, 1, -2):
-        quotient = square / (odd + quotient)                                        # (22)
-    return np.where(below, quotient, np.abs(a) - 1 + f(a))                          # (23)
+        quotient = square / (odd + quotient)                                        # (24)
+    return np.where(below, quotient, np.abs(a) - 1 + f(a))                          # (25)
 
 
 def sinh_excess(a):

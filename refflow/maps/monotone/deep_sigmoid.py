@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SIZES, RootProblem, doubled, rounded
+from .mixture import SCALE, SIZES, RootProblem, doubled, rounded
 from .sigmoid_mixture import SigmoidMixture
 from .solve import flattened, with_unit_weights
 
@@ -119,7 +119,7 @@ class DeepSigmoid(Bijector):
 
     def bars(self, z, u_bar, a_bar):
         """The cotangents of the other fields."""
-        return {"rate": u_bar * z[..., None] + a_bar, "bias": u_bar}          # (4) (5)
+        return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}          # (4) (5)
 
     @classmethod
     def examples(cls, source):

@@ -10,11 +10,7 @@ with all digits in either tail, where the composition of `LogisticMixtureCDF` an
 1 to within rounding from `u_k = 37` on, and underflows from -745 on.  The arguments around `m_j` are
     u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (3)
 
-Reverse rule, from (1), with `l_bar = log_det_bar`, the cotangents `u_k_bar` of `mixture`, and its derivative `r_k/a_k` of the
-log-det with respect to `a_k` for constant `u_k`:
-    m_k_bar = -u_k_bar/s_k                                                          (4)
-    s_k_bar = -(u_k_bar u_k + l_bar r_k)/s_k                                        (5)
-The inverse map has the same rule with its own `u_k_bar` and `-l_bar`, because its log-det is `-l`.
+The reverse rule, too, is that of `mixture` and `sigmoid_mixture`.
 
 Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
@@ -26,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SIZES, RootProblem, doubled, rounded
+from .mixture import SIZES, RootProblem, doubled, loc_scale_bars, rounded
 from .sigmoid_mixture import SigmoidMixture
 from .solve import flattened, with_unit_weights
 
@@ -102,7 +98,7 @@ class LogisticMixtureLogit(Bijector):
 
         def pullback(x_bar, log_det_bar):
             z_bar, *bars = v.pulled_back(x_bar, log_det_bar)
-            return rounded((z_bar, {"weights": v.weights_bar(x_bar, log_det_bar)} | self.bars(v, *bars)), z.dtype)
+            return rounded((z_bar, {"weights": v.weights_bar(x_bar, log_det_bar)} | loc_scale_bars(v, *bars)), z.dtype)
 
         return rounded((v.image(), v.log_slope()), z.dtype), pullback
 
@@ -112,14 +108,9 @@ class LogisticMixtureLogit(Bijector):
 
         def pullback(z_bar, log_det_bar):
             x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
-            return rounded((x_bar, {"weights": v.weights_bar(-x_bar, -log_det_bar)} | self.bars(v, *bars)), x.dtype)
+            return rounded((x_bar, {"weights": v.weights_bar(-x_bar, -log_det_bar)} | loc_scale_bars(v, *bars)), x.dtype)
 
         return rounded((z, -v.log_slope()), x.dtype), pullback
-
-    def bars(self, v, u_bar, a_bar):
-        """The cotangents of the other fields; a_bar a_k is the share of l_bar."""
-        scale_bar = -(u_bar * v.u + a_bar / self.scale) / self.scale                # (2) (5)
-        return {"loc": -u_bar / self.scale, "scale": scale_bar}   # (4)
 
     @classmethod
     def examples(cls, source):

@@ -16,16 +16,18 @@ with `l_bar = log_det_bar`, and for the inverse map and its log-det `-l`,
 In (6), the parts of `r_k l' - a_k b_k` that cancel are gone: with one component nothing is left.  A field that `a_k` depends on
 has a share of `l_bar` besides, with the derivative of `l` with respect to `a_k` for constant `u_k`,
     r_k/a_k                                                                         (7)
-and with the opposite sign for the inverse map.
+and with the opposite sign for the inverse map.  For arguments `(z - m_k)/s_k`, whose rates are `1/s_k`, with this share
+`a_k_bar`,
+    m_k_bar = -u_k_bar/s_k,   s_k_bar = -(u_k_bar u_k + a_k_bar/s_k)/s_k            (8)
 
 Inverse.  Let `y` be the number with `link(y) = x`.  It lies between the least and the largest argument at the root; so the root
 lies between the places where one argument is `y`.  The log-det and the cotangents need the digits of `u_k`, which `z` itself may
 have lost.  So the unknown is `d`, the distance of `z` from the zero of the argument `u_j` whose zero is nearest to the root:
-    u_k = a_k d + e_k,   e_k = u_k where u_j = 0                                    (8)
-    min_k (y - e_k)/a_k <= d <= max_k (y - e_k)/a_k                                 (9)
+    u_k = a_k d + e_k,   e_k = u_k where u_j = 0                                    (9)
+    min_k (y - e_k)/a_k <= d <= max_k (y - e_k)/a_k                                 (10)
 This interval is widened by moving `y` by `(1 + |y| + |e_k|)/1024` to either side, so that the root stays inside in spite of
 rounding.  With the zeros `c_i` of the arguments in increasing order,
-    j = number of i with f < x at (c_i + c_(i+1))/2                                 (10)
+    j = number of i with f < x at (c_i + c_(i+1))/2                                 (11)
 Everything is computed in float64, for float32 events too, and rounded once: the exponentials of float32 would underflow at
 `|u_k| = 87`, before their products with cotangents do.
 The root is exact to the last units of what the roundings of `x` and the arguments leave of it: where `f` is computed with an error
@@ -38,11 +40,15 @@ import numpy as np
 
 from .solve import increasing_root
 
+SCALE = 2.0**200
 SIZES = (1, 2, 2, 3)                                # of K in examples: each truth is a root to 50 digits, with all its derivatives
 
 
 class Arguments:
-    """The letters that cotangents need: a, r and b of (*batch, K), G, M and h of (*batch)."""
+    """The letters that cotangents need: a, r and b of (*batch, K), G, M and h of (*batch).
+
+    r and b are held times SCALE: a share that is subnormal would lose digits that its products with cotangents have.
+    """
 
     @property
     def h(self):
@@ -56,20 +62,32 @@ class Arguments:
 
     @property
     def bend(self):
-        return (self.a * self.b).sum(-1)                                            # (3)
+        return (self.a * self.b).sum(-1) / SCALE                                    # (3)
 
     def pulled_back(self, x_bar, l_bar):
-        """(z_bar, u_bar, the part of a_bar for constant u)."""
+        """(z_bar, u_bar times SCALE, the part of a_bar for constant u times SCALE)."""
         of_g, h, of_l = x_bar * self.h * self.G, self.h, l_bar[..., None]
         u_bar = of_g[..., None] * (self.r / self.a) * h[..., None] + of_l * self.b  # (4)
         return of_g * h + l_bar * self.bend, u_bar, of_l * self.r / self.a          # (3) (7)
 
     def inverse_pulled_back(self, z_bar, l_bar):
-        """(x_bar, u_bar, the part of a_bar for constant u) of the inverse map."""
+        """(x_bar, u_bar, the part of a_bar for constant u) of the inverse map, the latter two times SCALE."""
         of_l = l_bar[..., None]
-        x_bar = (z_bar - l_bar * self.bend) / self.h / self.G / self.h              # (5)
-        u_bar = (of_l * crossed(self.r, self.a * self.b) - z_bar[..., None] * self.r) / self.a      # (6)
+        through = z_bar - l_bar * self.bend
+        x_bar = np.where(through == 0, through, through / self.h / self.G / self.h) # (5)
+        u_bar = (of_l * (crossed(self.r, self.a * self.b) / SCALE) - z_bar[..., None] * self.r) / self.a        # (6)
         return x_bar, u_bar, -of_l * self.r / self.a                                # (7)
+
+
+def loc_scale_bars(v, u_bar, a_bar):
+    """The cotangents of loc and scale, from cotangents times SCALE."""
+    return {"loc": -u_bar * v.a / SCALE, "scale": -(u_bar * v.u + a_bar * v.a) * v.a / SCALE}       # (8)
+
+
+def scaled_exp(x):
+    """exp(x) times SCALE, in two factors so that it has its digits where exp(x) is subnormal."""
+    root = np.exp(x / 2)
+    return root * SCALE * root
 
 
 def crossed(v, w):
@@ -104,14 +122,14 @@ class RootProblem:
         self.y, self.a, self.zeros, self.offsets, self.excess = y, a, zeros, offsets, excess
 
     def nearest(self):
-        """j of (10)."""
+        """j of (11)."""
         everything, passed = np.arange(self.y.size), np.zeros(self.y.size, int)
         order = np.argsort(self.zeros, -1)
         ordered = np.take_along_axis(self.zeros, order, -1)
         for i in range(self.zeros.shape[-1] - 1):
             half = (ordered[:, i + 1] - ordered[:, i]) / 2
             u = self.a * half[:, None] + self.offsets(order[:, i])
-            passed += self.excess(u, everything) < 0                                # (10)
+            passed += self.excess(u, everything) < 0                                # (11)
         return np.take_along_axis(order, passed[:, None], -1)[:, 0]
 
     def solved(self):
@@ -119,6 +137,6 @@ class RootProblem:
         j = self.nearest()
         e, y = self.offsets(j), self.y[:, None]
         margin = (1 + np.abs(y) + np.abs(e)) / 1024
-        lower, upper = ((y - e + side * margin) / self.a for side in (-1, 1))       # (9)
+        lower, upper = ((y - e + side * margin) / self.a for side in (-1, 1))       # (10)
         d = increasing_root(lambda d, i: self.excess(self.a[i] * d[:, None] + e[i], i), lower.min(-1), upper.max(-1))
-        return j, d, self.a * d[:, None] + e                                        # (8)
+        return j, d, self.a * d[:, None] + e                                        # (9)

@@ -22,20 +22,21 @@ import numpy as np
 import scipy
 
 from ..elementwise.normal_cdf import NODES, ROOT_TWO_PI, WEIGHTS, mills_ratio
+from .mixture import SCALE, scaled_exp
 
 
 def lower_tails(u):
-    """(L, p)."""
+    """(L, p times SCALE)."""
     c_k = np.maximum(-u, 0)
     c = c_k.min(-1)                                                                 # (1)
-    below = np.exp(-product(c_k, c)) * mills_ratio(np.abs(u)) / ROOT_TWO_PI         # (2)
-    return -c * (c / 2), np.where(u < 0, below, scipy.special.ndtr(u))              # (1) (3)
+    below = scaled_exp(-product(c_k, c)) * mills_ratio(np.abs(u)) / ROOT_TWO_PI         # (2)
+    return -c * (c / 2), np.where(u < 0, below, SCALE * scipy.special.ndtr(u))              # (1) (3)
 
 
 def densities(u):
-    """(N, F)."""
+    """(N, F times SCALE)."""
     t = np.abs(u).min(-1)
-    return -t * (t / 2), np.exp(-product(np.abs(u), t)) / ROOT_TWO_PI               # (4)
+    return -t * (t / 2), scaled_exp(-product(np.abs(u), t)) / ROOT_TWO_PI               # (4)
 
 
 def product(t_k, t):

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .mixture import Arguments, crossed
+from .mixture import SCALE, Arguments, crossed, scaled_exp
 
 
 class SigmoidMixture(Arguments):
@@ -43,13 +43,13 @@ class SigmoidMixture(Arguments):
         self.W = self.w.sum(-1)                                                     # (1)
         below, above, self.q = np.minimum(u, 0), np.minimum(-u, 0), np.exp(-np.abs(u))
         self.M_P, self.M_Q = below.max(-1), above.max(-1)                           # (2)
-        E_P, E_Q = under(below, self.M_P), under(above, self.M_Q)
-        self.p, self.n = np.exp(E_P) / (1 + self.q), np.exp(E_Q) / (1 + self.q)     # (3)
+        self.E_P, self.E_Q = under(below, self.M_P), under(above, self.M_Q)
+        self.p, self.n = (np.exp(v) / (1 + self.q) for v in (self.E_P, self.E_Q))   # (3)
         self.P, self.Q = (self.w * self.p).sum(-1), (self.w * self.n).sum(-1)       # (3)
-        E = E_P + E_Q                                                               # (6)
+        E = self.E_P + self.E_Q                                                               # (6)
         self.M = E.max(-1)                                                          # (6)
-        shares = self.w * self.a * np.exp(under(E, self.M)) / (1 + self.q) ** 2     # (6)
-        total = shares.sum(-1)
+        shares = self.w * self.a * scaled_exp(under(E, self.M)) / (1 + self.q) ** 2     # (6)
+        total = shares.sum(-1) / SCALE
         self.G, self.r = self.W * total / (self.P * self.Q), shares / total[..., None]          # (6) (7)
 
     @property
@@ -64,12 +64,13 @@ class SigmoidMixture(Arguments):
     def add_derivatives(self):
         """b, X and Y."""
         P, Q, q = self.P[..., None], self.Q[..., None], self.q
-        over_pi, over_rho = crossed(self.r, self.w * self.p / P), crossed(self.r, self.w * self.n / Q)          # (7) (9)
-        S, T = (np.exp(np.minimum(v, 0)) / (1 + q) for v in (self.u, -self.u))
-        self.b = T * over_pi - S * over_rho                                         # (8) (9)
+        S, T = (scaled_exp(np.minimum(v, 0)) / (1 + q) for v in (self.u, -self.u))
+        pi, rho = (self.w * scaled_exp(v) / (1 + q) for v in (self.E_P, self.E_Q))
+        over_pi, over_rho = crossed(self.r, pi / P) / SCALE, crossed(self.r, rho / Q) / SCALE       # (7) (9)
+        self.b = (T * over_pi - S * over_rho) / SCALE                               # (8) (9)
         self.X, left = self.of_weights(), (self.D <= 0)[..., None]
         P, Q = P * np.exp(self.M_P)[..., None], Q * np.exp(self.M_Q)[..., None]     # (2)
-        self.Y = np.where(left, over_pi, over_rho) / self.w + self.X * np.where(left, P, -Q) / self.W[..., None]        # (11)
+        self.Y = np.where(left, over_pi, over_rho) / SCALE / self.w + self.X * np.where(left, P, -Q) / self.W[..., None]        # (11)
         return self
 
     def of_weights(self):
