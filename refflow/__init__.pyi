@@ -554,6 +554,12 @@ class LogisticMixtureLogit(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
 
+class NormalMixtureCDF(Bijector):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+
 class ActNorm(Bijector):
     scale: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]

@@ -39,6 +39,7 @@ HOME = {
     "Gaussianization": "monotone.gaussianization",
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",
     "LogisticMixtureLogit": "monotone.logistic_mixture_logit",
+    "NormalMixtureCDF": "monotone.normal_mixture_cdf",
     "CubicSpline": "splines.cubic_spline",
     "LinearRationalSpline": "splines.linear_rational_spline",
     "LinearSpline": "splines.linear_spline",
