@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from refflow import autoregressive_nsf, iaf, maf, naf, nsf
+from refflow import autoregressive_nsf, bnaf, iaf, maf, naf, nsf
 from refflow.core.tree import walk
 from refflow.maps.normalization import BatchNorm
 from refflow.training import Unconstrained, fit
@@ -18,6 +18,7 @@ MODELS = {
     "maf, one entry": (maf, {"size": 1, "hidden": (4,), "layers": 2}),
     "naf": (naf, {"size": 3, "hidden": (6,), "layers": 2, "components": 3}),
     "iaf": (iaf, {"size": 3, "hidden": (6, 5), "layers": 3}),
+    "bnaf": (bnaf, {"size": 3, "units": (3, 2), "layers": 2}),
     "nsf": (nsf, {"size": 3, "hidden": 6, "blocks": 1, "steps": 2, "bins": 3}),
     "nsf, plain": (nsf, {"size": 2, "hidden": 6, "blocks": 2, "steps": 3, "bins": 4, "bound": 2.0, "unconditional": False}),
     "nsf, autoregressive": (autoregressive_nsf, {"size": 3, "hidden": 6, "blocks": 2, "steps": 2, "bins": 4}),
@@ -79,7 +80,7 @@ def test_gradients(name):
         assert gradient[i] == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-7)
 
 
-@every_model
+@pytest.mark.parametrize("name", MODELS.keys() - {"bnaf"})
 def test_the_start(name):
     """The identity, of neural spline flows up to the order of the entries; near it with batch norms, and for NAF."""
     flow = made(name)
@@ -90,7 +91,7 @@ def test_the_start(name):
     assert made(name).equals(flow) and not made(name, seed=1).equals(flow)
 
 
-@every_model
+@pytest.mark.parametrize("name", MODELS.keys() - {"bnaf"})
 def test_contexts(name):
     rng = np.random.default_rng(4)
     flow = moved(made(name, context=2), rng)
@@ -193,6 +194,32 @@ def test_the_start_of_the_authors():
         drawn = layer.W[layer.connects]
         assert drawn.std() == pytest.approx(1 / math.sqrt(layer.W.shape[1] + 1), rel=0.1) and not layer.W[~layer.connects].any()
         assert not layer.b.any()
+
+
+def test_the_map_of_bnaf():
+    """(1): tanh u + c u between layers of positive blocks on the diagonal; the second network takes the reverse order."""
+    rng = np.random.default_rng(14)
+    flow = moved(made("bnaf"), rng)
+    first, permutation, second = flow.bijector.inner.stages
+    for event in rng.standard_normal((3, 3)):
+        h = event
+        for net in (first, second):
+            h = h[::-1] if net is second else h
+            for k, layer in enumerate(net.layers):
+                D, A, B = layer.blocks
+                W = np.kron(np.tri(D, k=-1), np.ones((A, B))) * layer.below
+                for d in range(D):
+                    W[d * A:(d + 1) * A, d * B:(d + 1) * B] = layer.within[d]
+                h = (np.tanh(h) + 0.01 * h if k else h)
+                h = W @ h + layer.b
+        assert np.allclose(flow.bijector.inverse(event), h, rtol=1e-12)
+    with pytest.raises(ValueError, match="leak must be positive and finite, not 0"):
+        bnaf(rng, 2, leak=0)
+    with pytest.raises(ValueError, match=r"bnaf: hidden\[0\] must be an int >= 1"):
+        bnaf(rng, 2, units=(0,))
+    flow = made("bnaf")
+    x = flow.sample(np.random.default_rng(0), 4)
+    assert made("bnaf").equals(flow) and np.isfinite(flow.log_prob(x)).all()
 
 
 def test_maf_trains_with_batch_norms():

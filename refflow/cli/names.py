@@ -60,6 +60,7 @@ ALIASES = {
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",
     ("NeuralSplineFlow", "RQNSFC"): "the model `nsf`",
+    ("BlockNeuralAutoregressiveFlow",): "the model `bnaf`; a layer of it is the `Inverse` of a `BlockAutoregressive`",
     ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
         "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",

@@ -6,6 +6,7 @@ line.  A builder may take `hidden`, the widths of the hidden layers or residual 
 """
 
 from .all_in_one import all_in_one
+from .bnaf import bnaf
 from .gaussian import gaussian
 from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
@@ -46,6 +47,10 @@ def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
     return naf(rng, D, hidden, layers, components, "tanh", context=context)
 
 
+def small_bnaf(D, rng, hidden=(8, 8), layers=2):
+    return bnaf(rng, D, hidden, layers)
+
+
 def one_width(model, hidden):
     if len(set(hidden)) != 1:
         raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
@@ -53,7 +58,7 @@ def one_width(model, hidden):
 
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
-            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf}
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "gaussian", "glow", "glow_tts", "iaf", "image_realnvp",
-           "maf", "naf", "nice", "nsf", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "gaussian", "glow", "glow_tts", "iaf",
+           "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp"]
