@@ -193,7 +193,7 @@ CONDITIONAL = ("python -m validation.conditional --seeds 5",)
 
 DATA = ("python -m refflow data breast_cancer --out cancer.csv",
         "python -m refflow data breast_cancer --labels --out classes.csv")
-MODELS = {"cancer.csv": ("nice --steps 600", "realnvp --steps 600", "maf --steps 600", "naf --steps 300", "bnaf --steps 300",
+MODELS = {"cancer.csv": ("nice --steps 600", "realnvp --steps 600", "maf --steps 600", "naf --steps 300", "bnaf --learning-rate 0.01 --steps 400",
                          "nsf --couplings 2 --steps 200",
                          "nsf-ar --layers 2 --steps 200", "iaf --learning-rate 0.005 --steps 400"),
           "classes.csv": ("realnvp --context class --steps 600", "maf --context class --steps 600",

@@ -47,7 +47,7 @@ def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
     return naf(rng, D, hidden, layers, components, "tanh", context=context)
 
 
-def small_bnaf(D, rng, hidden=(8, 8), layers=2):
+def small_bnaf(D, rng, hidden=(8,), layers=1):
     return bnaf(rng, D, hidden, layers)
 
 
