@@ -30,7 +30,7 @@ DTYPES = (np.float32, np.float64)
 EXP = affine_family(ExpScale())
 POWER = Family(Power, PerField(("exponent",), (SoftplusScale(floor=0.1),)))
 CONSTRAINED = Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))
-SPLINE = Family(RationalQuadraticSpline, SPLINES["nflows"](3, 3.0))
+SPLINE = Family(RationalQuadraticSpline, SPLINES["nflows"](2, 3.0))
 
 
 def net(rng, size, P=2, hidden=(4,), **options):
@@ -72,7 +72,7 @@ MAPS = {
     "additive": autoregressive(3, additive_family()),
     "power": autoregressive(3, POWER),
     "constrained": autoregressive(2, CONSTRAINED, layout="interleaved"),
-    "spline": autoregressive(3, SPLINE, layout="interleaved"),
+    "spline": autoregressive(2, SPLINE, layout="interleaved", hidden=(2,)),
     "a context": in_context(False),
     "a context by event": in_context(True),
     "weights by event": by_event,

@@ -40,7 +40,7 @@ def file(tmp_path):
 
 
 FACTS = {"name", "kind", "chapter", "event_ndim", "inverse", "domain", "codomain", "support", "source", "certificate",
-         "agrees_to"}
+         "agrees_to", "used_by"}
 
 
 def test_list(run):
@@ -102,13 +102,23 @@ def test_show_a_page_with_components(run):
     ("maf", ("maf: a model of refflow.models.maf, not a page", "layers=5", "h_k,i = h_(k-1),i exp(s_i) + t_i")),
     ("masked-autoregressive-flow", ("`Inverse` of an `Autoregressive`",)),
     ("masked-dense-network", ("masked_dense_network: a function of refflow.maps.conditioners.masked_network",)),
-    ("CONVENTIONS", ("CONVENTIONS: a table", "Who uses which scale")),
+    ("CONVENTIONS", ("CONVENTIONS: a table", "Who uses which scale", "zuko: SoftclipExpScale(low=0.001)")),
+    ("SPLINES", ("SPLINES: a table", "Who parametrises splines how", "zuko: zuko(bins=8, bound=5.0, slope=0.001): Softly clipped")),
 ])
 def test_show_what_is_not_a_page(run, name, words):
     status, out, err = run("show", name)
     assert status == 0 and not err and all(word in out for word in words)
     status, out, _ = run("show", name, "--json")
     assert status == 0 and {"name", "kind", "text"} <= set(json.loads(out))
+
+
+def test_a_parametrisation_names_the_libraries_that_use_it(run):
+    pages = {page["name"]: page["used_by"] for page in json.loads(run("list", "--json")[1])}
+    assert {"nflows", "zuko", "distrax", "FlowJAX 17", "torchflows"} <= set(pages["SoftmaxKnots"])
+    assert pages["Triangle"] == ["nflows, normflows, SurVAE", "distrax, TFP, Pyro"] and pages["Tanh"] == pages["glow"] == []
+    assert "zuko" in pages["SoftclipExpScale"] and "nflows" not in pages["SoftclipExpScale"]
+    status, out, _ = run("show", "Premultiplied")
+    assert status == 0 and "used by" in out and "torchflows" in out
 
 
 def test_everything_that_refflow_offers_is_shown(run):

@@ -1,4 +1,4 @@
-"""The recorded raw parameters of other libraries give the same log_prob, samples and gradients, but for what is known."""
+"""The recorded raw parameters of other libraries give the same log_prob, samples and gradients, except where it is known why not."""
 
 import json
 

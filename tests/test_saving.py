@@ -57,7 +57,8 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.models import all_in_one, glow_tts
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
-from refflow.maps.parametrisations import Free, GatedLocationScale, PerField
+from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField
+from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
 from refflow.saving import EARLIER, SCHEMA, about, archive, checksum, known_classes, load, read, read_all, read_npy, save
@@ -111,6 +112,10 @@ def composites():
     small = {"filters": 3, "duration_filters": 3, "layers": 1, "blocks": 1, "hidden": 3, "wave_layers": 1}
     yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
     yield GatedActivation()
+    yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2))
+    for name in ("FlowJAX 17", "zuko", "torchflows"):
+        convention = SPLINES[name](2)
+        yield Coupling(masks.halves(2), dense_network(rng, [1, 2, convention.size]), Family(RationalQuadraticSpline, convention))
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
     yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))

@@ -167,12 +167,16 @@ class Draw:
         return [e for e in range(low, high) if not self.page.far_line or abs(e) <= reach or e % FAR in (0, 1)]
 
     def moderate_points(self):
-        """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters."""
-        for exponent in range(*MODERATE_BINADES):
+        """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters.
+
+        A page with a `far_line` loses no exponentials; it gets a point in every second one.
+        """
+        losing = () if self.page.far_line else LOSING
+        for exponent in range(*MODERATE_BINADES, 2 if self.page.far_line else 1):
             f, shape = self.value(False)
             if shape or set_of(f, self.side).rank:
                 return
-            for event in binade(set_of(f, self.side), self.source, self.dtype, exponent, 4 if exponent in LOSING else 1):
+            for event in binade(set_of(f, self.side), self.source, self.dtype, exponent, 4 if exponent in losing else 1):
                 yield from self.point(f, np.asarray(event), False, "", BINADE)
 
     def drawn_points(self):

@@ -6,8 +6,8 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
 over the event's entries, all parameters, and, if q is a cotangent, over the cotangents it depends on.  q is a value for one
 event with its own parameters, so parameters are first given to every event separately; and to every position of an event at
 which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
-roundings do not.  The events between the stages of a chain are rounded as well, so its entries count as inputs too, moved one
-at a time.
+roundings do not.  The events between the stages of a chain are rounded as well, and the fields that a family makes of a network's
+outputs, so their entries count as inputs too, moved one at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..core import tree
 from ..core.compose import Chain, unit_cotangent
 from ..core.declarations import Field
 from ..core.tree import flatten
+from ..maps.coupling import Family
 
 DELTA = 2.0**-20        # relative step of the derivatives of derivatives: a unit of error needs few digits
 
@@ -110,7 +111,7 @@ def per_event(f, event, side=0, dtype=np.float64):
 
 
 class Lanes:
-    """The entries that the stages of chains hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
+    """The entries that the stages of chains, and families, hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
 
     def __init__(self, batch_ndim):
         self.batch_ndim, self.found, self.first = batch_ndim, {}, None
@@ -160,16 +161,28 @@ class OpenChain(Chain):
         return image_and_log_det, pullback
 
 
+class OpenFamily(Family):
+    """The unchecked copy of a family whose fields pass through lanes on their way to the bijector."""
+
+    def handed_on(self, fields):
+        vectors = {name: fields[name] for name, core in zip(self.map.names, self.map.cores) if core}
+        return fields | {name: self.lanes.pass_on((self.node, name, held.shape[1:]), held) for name, held in vectors.items()}
+
+
+OPEN = {Chain: OpenChain, Family: OpenFamily}
+
+
 def opened(view, lanes):
-    """`view` with its chains open."""
-    def open_chain(value, path, _):
-        return {"lanes": lanes, "node": path} | ({"cls": OpenChain} if type(value) is Chain else {})
+    """`view` with its chains and families open."""
+    def open_one(value, path, _):
+        return {"lanes": lanes, "node": path} | ({"cls": OPEN[type(value)]} if type(value) in OPEN else {})
 
-    return tree.mapped(view, lambda path, field, held, _: held, also=open_chain)
+    return tree.mapped(view, lambda path, field, held, _: held, also=open_one)
 
 
-def has_chain(view) -> bool:
-    return any(isinstance(value, Chain) for _, value in tree.walk(view))
+def hands_on(view) -> bool:
+    """Does one part of it hand rounded values to the next?"""
+    return any(isinstance(value, Chain) or isinstance(value, Family) and any(value.map.cores) for _, value in tree.walk(view))
 
 
 @dataclass(frozen=True)
@@ -222,7 +235,7 @@ def value_and_log_det(g, event, method, normal):
         of_log_det = [pullback(nothing, np.ones_like(log_det))]
         values = flat(image, batch), log_det[..., None]
         slopes = [slopes_of(found, batch, inputs) for found in (bars, of_log_det)]
-        if has_chain(g):
+        if hands_on(g):
             between = slopes_between(g, event, method, batch)
             slopes = [own | {"between": more} for own, more in zip(slopes, between)]
             inputs["between"] = np.ones((*batch, between[0].shape[-1]))
@@ -277,7 +290,7 @@ def differenced(quantities, g, event, bars, normal) -> dict:
     blocks = {"event": event} | dict(flatten(g.params())) | {"image_bar": bars[0], "log_det_bar": bars[1]}
     inputs = {b: flat(v, batch) for b, v in blocks.items()}
     with np.errstate(all="ignore"):
-        if has_chain(g):
+        if hands_on(g):
             quantities(opened(spread_fields(g, (1, *batch)), lanes), event[None], tuple(bar[None] for bar in bars))
         lanes.first = 1 + sum(v.shape[-1] for v in inputs.values())
         view, moved = moved_one_by_one(g, blocks, inputs, batch, lanes.first + lanes.count)

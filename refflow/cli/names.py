@@ -64,6 +64,10 @@ ALIASES = {
     ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
         "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
+    ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
+    ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
+    ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",
+    ("PiecewiseCubicCDF", "PiecewiseCubic"): "`CubicSpline`",
     ("Simplex", "Softmax", "SoftmaxTransform", "StickBreakingTransform"): "onto the simplex, `StickBreaking`",
     ("LKJ", "CorrCholesky", "CorrCholeskyTransform"): "`CorrelationCholesky`",
     ("PositiveDefinite", "LowerCholesky", "LowerCholeskyTransform"): "`CholeskyFactor`",

@@ -38,7 +38,6 @@ class Bijector(Value):
     increasing = False
     constant_log_det = False
     solver = False
-    far_line = False
     normwise = False
     lifted_axes = 0                 # event axes that components see as batch axes
     volume = "chart"

@@ -24,7 +24,7 @@ class Value:
     untrained: tuple = ("context",)         # real fields that training leaves alone
     examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
     moderate = False                        # is it certified only at moderate events?
-    far_line = False                        # of a bijector: is it a line far out?
+    far_line = False                        # is it a line far out, of which fewer binades are certified?
 
     # -- construction ------------------------------------------------------------------------------------------------
 

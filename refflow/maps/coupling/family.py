@@ -113,6 +113,10 @@ class Family(Value):
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)
 
+    def handed_on(self, fields):
+        """The fields, as the bijector gets them."""
+        return fields
+
     def at_values(self, h, ndim, channels=None):
         """(f, pullback): the unchecked bijector at h (*batch, *event, P), where `ndim` counts the axes of the event.
 
@@ -121,7 +125,7 @@ class Family(Value):
         """
         fields, map_pullback = lifted(self.map, ndim, channels).vjp(h)
         constants = {key: np.asarray(default, h.dtype) for key, default in unmapped(self.bijector, self.map).items()}
-        f = tree.bare(self.bijector, **constants, **fields)
+        f = tree.bare(self.bijector, **constants, **self.handed_on(fields))
 
         def pullback(fields_bar):
             h_bar, map_bar = map_pullback(fields_bar)
