@@ -48,7 +48,7 @@ from refflow import (
     saving,
     nice,
 )
-from refflow.maps.autoregressive import Autoregressive
+from refflow.maps.autoregressive import Autoregressive, block_autoregressive_network
 from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2d, Dense, Dropout, GatedActivation, LayerNorm,
                                        Residual, Sequential, SoftplusActivation, WeightNormDense, dense_network,
                                        masked_dense_network)
@@ -119,6 +119,9 @@ def composites():
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
     yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))
+    yield from (masked_dense_network(rng, 3, (4, 4), 2, residual="pre-activation", context=1, context_as=word, skip=True)
+                for word in ("added", "gated"))
+    yield block_autoregressive_network(rng, 2, (3,))
     yield from CONVENTIONS.values()
 
 

@@ -26,6 +26,7 @@ from .couplings import LARGEST, is_exponential, norm
 from .splines import Splines, is_spline
 
 EVENTS = 512                            # computed at a time, so that the units of a layer stay in the cache
+FEW = 3                                 # rows that are multiplied faster one by one
 
 
 # -- units in the order in which they become known --------------------------------------------------------------------
@@ -47,6 +48,11 @@ class Units:
     def compute(self, part, k):
         """Fill in the part of the rows that becomes known in step k."""
 
+    def stand_over(self, other):
+        """Stand in the rows of other units, in their order."""
+        self.known, self.order, self.place, self.parts = other.known, other.order, other.place, other.parts
+        self.with_one, self.rows = other.with_one, other.rows
+
     def step(self, k):
         part = self.parts[k]
         if part.start < part.stop:
@@ -59,10 +65,6 @@ class Units:
     def in_range(self):
         """Are all partial sums finite?"""
         return True
-
-
-FEW = 3                                 # rows that are multiplied faster one by one
-UNITS = ("known", "order", "place", "with_one", "rows", "parts")
 
 
 def known_after(connects, known):
@@ -103,7 +105,7 @@ class Elementwise(Units):
     def __init__(self, layer, before, steps, over=False):
         self.layer, self.before = layer, before
         if over:
-            vars(self).update({key: held for key, held in vars(before).items() if key in UNITS})
+            self.stand_over(before)
         else:
             super().__init__(before.known, steps, *before.rows.shape[1:], before.rows.dtype)
 

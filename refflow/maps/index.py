@@ -98,6 +98,7 @@ HOME = {
     "AddedContext": "conditioners.added_context",
     "BijectorLayer": "conditioners.bijector_layer",
     "BlockDense": "conditioners.block_dense",
+    "weight_normalised_blocks": "conditioners.block_dense",
     "ConcatenatedReLU": "conditioners.concatenated_relu",
     "Contextual": "conditioners.contextual",
     "Conv1d": "conditioners.conv1d",

@@ -11,7 +11,11 @@ so that `h_i` rises with the inputs of its own block.  Reverse rule:
     a_bar = W^T h_bar,   W_bar = h_bar a^T,   b_bar = h_bar                         (5)
 and the cotangents of `V` and `U` are the entries of `W_bar` at their places; what is not read of `U` gets 0.
 
-Source: De Cao, Aziz & Titov, arXiv:1904.04676, section 3.
+Libraries hold unconstrained weights `w` and positive gains `g`; their matrix has the rows
+    W_i = g_i P_i / |P_i|,   P_ij = exp(w_ij) or log(1 + exp(w_ij))   within blocks,   P_ij = w_ij   below          (6)
+
+Source: De Cao, Aziz & Titov, arXiv:1904.04676, section 3; (6) with the exponential in Pyro and NumPyro, with the softplus in
+FlowJAX.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import numpy as np
 from ...core import Array, Conditioner, case, conditioner, positive, real
 from ...core.products import event_sum, outer_sum, product
 from .dense import affine
+
+__all__ = ["weight_normalised_blocks"]
 
 
 @conditioner(source="arXiv:1904.04676")
@@ -115,6 +121,26 @@ class BlockDense(Conditioner):
     )
 
 
+
+def weight_normalised_blocks(w, g, size, b=0.0, positive="exp"):
+    """The `BlockDense` of a library's raw weights w (M, N) and gains g (M,), with `size` blocks.
+
+    `positive`: "exp" or "softplus".  ValueError for another word, and for shapes that `size` blocks do not divide.
+    """
+    if positive not in POSITIVE:
+        raise ValueError(f"weight_normalised_blocks: positive must be one of {sorted(POSITIVE)}, not {positive!r}")
+    w, g = np.asarray(w), np.asarray(g)
+    if w.ndim != 2 or g.shape != w.shape[:1] or w.shape[0] % size or w.shape[1] % size:
+        raise ValueError(f"weight_normalised_blocks: w must have {size} blocks of rows and columns, g an entry for each row; "
+                         f"their shapes are {w.shape} and {g.shape}")
+    d, (A, B) = np.arange(size), (n // size for n in w.shape)
+    own, before = (np.kron(mask, np.ones((A, B), bool)) for mask in (np.eye(size, dtype=bool), np.tri(size, k=-1, dtype=bool)))
+    P = np.where(own, POSITIVE[positive](w), np.where(before, w, 0))
+    W = g[:, None] * P / np.sqrt((P * P).sum(1, keepdims=True))                     # (6)
+    return BlockDense(W.reshape(size, A, size, B)[d, :, d, :], W, b)
+
+
+POSITIVE = {"exp": np.exp, "softplus": lambda w: np.maximum(w, 0) + np.log1p(np.exp(-np.abs(w)))}
 
 
 def block_dense(source, D, A, B, least=-4):
