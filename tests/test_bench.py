@@ -11,7 +11,7 @@ import pytest
 from refflow.core.tree import flatten
 from refflow.models.alignment import best_path as refflow_path
 from validation.bench import __main__ as command
-from validation.bench import alignment, glow, maf, memory, realnvp
+from validation.bench import alignment, glow, maf, memory, nsf, realnvp
 from validation.bench.rounds import environment, machine, table, timed
 
 
@@ -45,6 +45,16 @@ def test_torch_agrees(size):
 def test_jax_agrees(size):
     pytest.importorskip("jax")
     agree(realnvp.refflow_step(size, 1), realnvp.jax_step(size, 1), 1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_splines_agree(size):
+    """The tuned gradient, the pages, torch and jax."""
+    agree(nsf.refflow_step(size, 1), nsf.page_step(size, 1), 1e-10)
+    pytest.importorskip("torch")
+    agree(nsf.refflow_step(size, 2), nsf.torch_step(size, 1), 1e-9)
+    pytest.importorskip("jax")
+    agree(nsf.refflow_step(size, 1), nsf.jax_step(size, 1), 1e-9)
 
 
 @pytest.mark.parametrize("library", ["torch", "jax", "refflow page"])

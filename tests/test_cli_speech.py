@@ -328,10 +328,14 @@ def test_options_of_speech_are_refused_elsewhere(run):
     np.save("rows.npy", np.random.default_rng(0).normal(size=(20, 2)))
     np.save("images.npy", np.zeros((4, 1, 4, 4), np.uint8))
     for data in ("rows.npy", "images.npy"):
-        for more in (("--table", "t.csv"), ("--unit", "words"), ("--layers", 1), ("--dropout",), ("--model", "glow_tts")):
+        for more in (("--table", "t.csv"), ("--unit", "words"), ("--dropout",), ("--model", "glow_tts")):
             status, _, err = run("fit", data, *more, "--out", "f.npz")
             words = " ".join(more) if more[0] == "--model" else more[0]
             assert status == 2 and err == f"refflow: {words} is for speech; {data} is not a folder\n", err
+    err = run("fit", "rows.npy", "--layers", 1, "--out", "f.npz")[2]
+    assert "the model gaussian has no --layers; models with it are iaf, maf, nsf-ar" in err
+    err = run("fit", "images.npy", "--model", "glow", "--layers", 1, "--out", "f.npz")[2]
+    assert "--layers: the model glow of images has no such option" in err
 
 
 def test_what_cannot_be_said(run, corpus, capsys):

@@ -17,6 +17,8 @@ def add_command(commands):
     one = commands.add_parser("data", help="write a public data set", description=(
         "Write a data set that comes inside scikit-learn as a table, or as images; nothing is downloaded."))
     one.add_argument("name", metavar="NAME", choices=[*LOADERS, *IMAGES], help=", ".join([*LOADERS, *IMAGES]))
+    one.add_argument("--labels", action="store_true", help=(
+        "of a table: the class of each row, 0, 1, ..., as a last column, class"))
     patches = one.add_argument_group("photographs", "32 x 32 pixels a patch")
     patches.add_argument("--stride", type=positive_count, metavar="N", help=(
         "pixels from one patch to the next (32); patches that are nearer share pixels"))
@@ -31,6 +33,8 @@ def run(options):
     for key in OF_PHOTOGRAPHS:
         if getattr(options, key) and options.name != "photographs":
             raise CannotRun(f"--{key} is for photographs, not for {options.name}")
+    if options.labels and options.name in IMAGES:
+        raise CannotRun(f"--labels is for tables, not for {options.name}")
     try:
         report, text = (images if options.name in IMAGES else table)(options)
     except ImportError as error:
@@ -46,14 +50,16 @@ def table(options):
     """(report, text) of a table, written."""
     refuse_form(options.out)
     data = load_data(options.name)
-    x = data.values
+    x, names = data.values, data.names
+    if options.labels:
+        x, names = np.column_stack([x, data.labels]), [*names, "class"]
     rows = cells_of(x, np.flatnonzero((x == np.floor(x)).all(0)))
-    report = {"name": options.name, "columns": data.names, "shape": x.shape}
+    report = {"name": options.name, "columns": names, "shape": x.shape}
     if options.out is None and not options.json:
-        show_table(data.names, rows)
+        show_table(names, rows)
     if options.out is None:
         return report | {"rows": x.tolist()}, ""
-    put(options, lambda path, replace: write_table(path, data.names, rows, x, replace))
+    put(options, lambda path, replace: write_table(path, names, rows, x, replace))
     return report, f"{options.out}: {options.name}, {len(x)} rows of {x.shape[1]} columns"
 
 

@@ -19,6 +19,7 @@ from ..core.values import Value
 from ..oracle import CannotRun
 from ..report import likelihood, likelihood_table, loss_in
 from ..training import Result, fit
+from ..training.gaussians import log_probs
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Dataset(Fitted, Protocol):
     """Rows of a table, or images.
 
     `shape`: of the array of an event; `names`: of its entries, or None; `measures`: the measures of likelihoods that fit
-    prints; `scores`: the columns that score prints; `limits`: an argument of pictures.
+    prints; `scores`: the columns that score prints; `limits`: an argument of pictures; `context`: the columns on which a
+    flow is conditioned, or None.
     """
 
     shape: tuple
@@ -101,6 +103,7 @@ class Dataset(Fitted, Protocol):
     measures: tuple
     scores: tuple
     limits: tuple | None
+    context: object
 
     def read(self, path, header=None) -> Given:
         """The events of a file, which must be such as this describes; `header`: is the first row of a table names?"""
@@ -110,6 +113,9 @@ class Dataset(Fitted, Protocol):
 
     def refreshed(self, values, rng) -> np.ndarray:
         """y of values to train on, as one step or one measurement sees them; rows have got their noise once for all."""
+
+    def divided(self, y) -> tuple:
+        """(x, context or None) of events y: what a flow models, and what it is given."""
 
     def gaussian(self, train, held_out) -> tuple[Callable | None, str | None]:
         """(log density of the Gaussian to compare with, None where there is none; what it is, None for rows)."""
@@ -127,9 +133,13 @@ class Dataset(Fitted, Protocol):
         """Events as pictures show them."""
 
 
-def in_units(model, units, y, rng) -> tuple[Flow, tuple]:
-    """(x = units(model(z)), the patterns of the fixed stages `units`), the model initialised on events y."""
-    model = model.initialised(Chain(units).inverse(y), rng)
+def in_units(model, units, y, rng, context=None) -> tuple[Flow, tuple]:
+    """(x = units(model(z)), the patterns of the fixed stages `units`), the model initialised on events y.
+
+    Models with a context have no layers that are initialised on data.
+    """
+    if context is None:
+        model = model.initialised(Chain(units).inverse(y), rng)
     fixed = tuple(f"bijector.stages.{1 + i}" for i in range(len(units)))
     return Flow(Chain([model.bijector, *units]), model.base), fixed
 
@@ -144,9 +154,17 @@ def likeliest(name, known) -> str:
 
 def by_likelihood(data, start, parts, rng, settings) -> Result:
     """The flow of the largest likelihood."""
-    held_out = data.refreshed(parts["validation"], rng) if "validation" in parts else None
-    return fit(start.flow, parts["train"], transform=data.refreshed, validation=held_out, fixed=start.fixed, rng=rng,
+    (x, context), held_out = data.divided(parts["train"]), None
+    if "validation" in parts:
+        held_out = data.divided(data.refreshed(parts["validation"], rng))
+        held_out = held_out[0] if context is None else held_out
+    return fit(start.flow, x, context=context, transform=data.refreshed, validation=held_out, fixed=start.fixed, rng=rng,
                progress=loss_in(data.measures[0], data.shape), **settings)
+
+
+def density(data, flow):
+    """The log densities of events y, as a function."""
+    return lambda y: log_probs(flow, *data.divided(y))
 
 
 def compared(data, flow, best, parts, rng):
@@ -156,7 +174,7 @@ def compared(data, flow, best, parts, rng):
     """
     events = {name: data.refreshed(values, rng) for name, values in parts.items()}
     gaussian, kind = data.gaussian(events["train"], events.get("validation"))
-    densities = {"before": flow.log_prob, "after": best.log_prob, "gaussian": gaussian}
+    densities = {"before": density(data, flow), "after": density(data, best), "gaussian": gaussian}
     found = {key: {} for key in (*densities, "gain")}
     for name, y in events.items():
         y = y[:data.measured] if name == "train" else y

@@ -34,10 +34,17 @@ def add_command(commands):
     one.add_argument("--model", default="gaussian",
                      help=f"one of {', '.join(sorted(BUILDERS))} (gaussian), of images glow or image_realnvp, which realnvp "
                           "names too, of speech glow_tts")
+    one.add_argument("--context", metavar="A,B,...", help=(
+        "columns to condition on, by their names, or by their numbers from 1 if they have none: the flow is the density of "
+        "the other columns given these"))
     one.add_argument("--hidden", type=counts, metavar="N,N,...", help=(
         "widths of the hidden layers of its networks (64,64, at most an eighth of the rows)"))
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
+    one.add_argument("--layers", type=count, metavar="N", help=(
+        "how many autoregressive layers it has (5 of maf, 3 of iaf, naf and nsf-ar, 1 of bnaf), or the encoder of texts (2)"))
+    one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
+    one.add_argument("--components", type=positive_count, metavar="N", help="sigmoids of each map of naf (8)")
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help=(
@@ -85,7 +92,6 @@ def add_options_of_speech(command):
     one.add_argument("--table", metavar="FILE", help=(
         "the transcripts, id|text for the file id.wav, or with a header, columns id, text and speaker"))
     one.add_argument("--unit", choices=UNITS, help="what the symbols of a text are, or its names of phonemes (characters)")
-    one.add_argument("--layers", type=count, metavar="N", help="layers of the encoder of texts (2)")
     one.add_argument("--dropout", action="store_true", help="drop entries in training, at the authors' rates")
 
 

@@ -54,6 +54,7 @@ class Images:
     measures = ("bits_per_dim",)
     scores = ("log_prob", "bits_per_dim")
     measured = 512
+    context = None
     batch_size = 64
     size = property(lambda self: math.prod(self.shape))
     loss_units = property(lambda self: {"dimensions": self.size, "levels": 1})
@@ -173,6 +174,9 @@ class Images:
     def table(self, report):
         return comparison_text(self, report)
 
+    def divided(self, y):
+        return y, None
+
     def gaussian(self, train, held_out):
         return gaussian_of_images(train, held_out)
 
@@ -264,7 +268,7 @@ def refuse_options(options):
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")
         raise CannotRun(f"{options.data}: {options.model} needs a table of numbers; for images there are --model "
                         f"{' and --model '.join(MODELS)}")
-    for key in ("couplings", *("permutation",) * (options.model != "glow")):
+    for key in ("couplings", "layers", "bins", "components", "context", *("permutation",) * (options.model != "glow")):
         if getattr(options, key):
             raise CannotRun(f"--{key}: the model {options.model} of images has no such option")
 

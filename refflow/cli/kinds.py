@@ -7,6 +7,7 @@ from .images import Images
 from .rows import Rows
 from .speech import Speech
 from ..core import Flow
+from ..fast import tuned
 from ..models import GlowTTS
 from ..oracle import CannotRun
 
@@ -30,10 +31,10 @@ def opened(path, arrays=False):
         raise CannotRun(f"{path}: it holds a voice, with which `refflow speak` says texts")
     if not isinstance(flow, Flow) or flow.parameter_batch or flow.event_shape is None:
         raise CannotRun(f"{path}: it holds no flow of events of known shape")
-    if flow.needs("context"):
-        raise CannotRun(f"{path}: its flow needs a context, which the command line cannot give")
     note = note if isinstance(note, dict) else {}
     data = next(found for kind in KINDS if (found := kind.of_flow(flow, note)) is not None)
+    if flow.needs("context") and data.context is None:
+        raise CannotRun(f"{path}: its flow needs a context, and the file does not tell of which columns")
     if not arrays and data.shape != flow.event_shape:
         raise CannotRun(f"{path}: it holds no flow of rows of numbers")
-    return flow, data, note
+    return tuned(flow), data, note

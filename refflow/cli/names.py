@@ -40,11 +40,11 @@ ALIASES = {
     ("GaussianCDF", "Probit", "CDFTransform"): "`NormalCDF`; the probit is `Inverse` of it",
     ("GIN",): "`VolumePreservingCoupling`",
     ("GMM", "GaussianMixture", "MixtureOfGaussians"): "`NormalMixture`",
-    ("IAF", "InverseAutoregressiveFlow"):
-        "`Autoregressive`, whose network is `masked_dense_network`: latents to data in one pass; its parametrisation is "
-        "`GatedLocationScale`, or `affine_family` of a `Scale`",
-    ("MAF", "MaskedAutoregressiveFlow"):
-        "`Inverse` of an `Autoregressive`, whose network is `masked_dense_network`: data to latents in one pass",
+    ("InverseAutoregressiveFlow",):
+        "the model `iaf`; a layer is an `Autoregressive`, whose network is `masked_dense_network`: latents to data in one pass",
+    ("MaskedAutoregressiveFlow",):
+        "the model `maf`; a layer is the `Inverse` of an `Autoregressive`, whose network is `masked_dense_network`: data to "
+        "latents in one pass",
     ("MADE", "AutoregressiveNN"): "`masked_dense_network`, of `MaskedDense` layers",
     ("InverseTransform", "Invert"): "`Inverse`",
     ("Householder", "Rotation", "Orthogonal"):
@@ -58,8 +58,12 @@ ALIASES = {
     ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`; in Flow++ it is the map of a `Coupling`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
-    ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):
-        "`RationalQuadraticSpline`; with `Coupling` or `Autoregressive` and a `Family` it is a neural spline flow",
+    ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",
+    ("NeuralSplineFlow", "RQNSFC"): "the model `nsf`",
+    ("BlockNeuralAutoregressiveFlow",): "the model `bnaf`; a layer of it is the `Inverse` of a `BlockAutoregressive`",
+    ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
+        "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
+    ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
     ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
     ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",

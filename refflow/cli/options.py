@@ -53,6 +53,11 @@ def add_flow(command):
     command.add_argument("flow", metavar="FLOW", help="a file that refflow fit has written")
 
 
+def add_given(command):
+    command.add_argument("--given", metavar="CONTEXT", help=(
+        "of a flow with a context: its values as a=1,b=2, or a file with a row for each context"))
+
+
 def writes_a_file(command, run):
     """The options of a command that writes `--out`, and how it is run.
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .contexts import given_contexts
 from .dataset import Dataset
 from .kinds import opened
-from .options import add_data, add_flow, add_seed, count, counts, positive_count, put, rate, writes_a_file
+from .options import add_data, add_flow, add_given, add_seed, count, counts, positive_count, put, rate, writes_a_file
 from .sample import drawn
 from ..core import Flow
 from ..oracle import CannotRun
@@ -42,6 +43,7 @@ def add_command(commands):
     one.add_argument("--columns", type=counts, metavar="N,N,...", help="which columns a density shows, from 1 (the first 6)")
     one.add_argument("--n", type=positive_count, default=40, help="how many images, or rows of an interpolation (40)")
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="of images: their latents times T (1)")
+    add_given(one)
     one.add_argument("--panels", type=panel_count, metavar="N", help="how many steps of a transport, by default all")
     add_seed(one)
     writes_a_file(one, run)
@@ -93,11 +95,32 @@ class Subject:
 def subject_of(options):
     flow, data, note = opened(options.flow, arrays=True)
     rng = np.random.default_rng(options.seed)
+    if data.context is not None:
+        return subject_given(options, flow, data, note, rng)
+    given_contexts(data.context, options)
     if options.data is None:
         return Subject(flow, data, note, None, data.names, rng)
     given = data.read(options.data, options.header)
     y = data.with_noise(given.values, rng).reshape(-1, *flow.event_shape)
     return Subject(flow, data, note, y, data.names or given.names, rng)
+
+
+def subject_given(options, flow, data, note, rng):
+    """A flow at one context, and the rows of DATA that have this context."""
+    if options.what == "history":
+        return Subject(flow, data, note, None, None, rng)
+    contexts, names = given_contexts(data.context, options), data.modelled_names()
+    if len(contexts) != 1:
+        raise CannotRun(f"--given: a picture shows one context, and {options.given} holds {len(contexts)}")
+    flow = flow.at(context=data.context.standardised(contexts)[0])
+    if options.data is None:
+        return Subject(flow, data, note, None, names, rng)
+    rows = data.with_noise(data.read(options.data, options.header).values, rng)
+    same = (rows[:, data.context.columns] == contexts).all(1)
+    if not same.any():
+        raise CannotRun(f"{options.data}: no row has the context {options.given}; without DATA the picture shows the density "
+                        "alone")
+    return Subject(flow, data, note, data.divided(rows[same])[0], names, rng)
 
 
 def shape_of(options, flow):

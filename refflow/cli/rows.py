@@ -2,7 +2,8 @@
 
 A flow is trained as x = units(model(z)), where `units` is fixed: the mean and standard deviation of every column and, for
 models other than a Gaussian, the shrunk correlations of `refflow.training.gaussians`, so that a model that starts near the
-identity starts near a Gaussian.
+identity starts near a Gaussian.  Some of the columns may be a context, of which the density of the others is a function;
+`units` then holds the linear regression on it.
 
 With x = v + u, v a row of integers and u uniform on [0, 1)^D, the density p of x bounds the probability P of the integers
 (Theis, van den Oord & Bethge, arXiv:1511.01844):
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Given, Start, by_likelihood, compared, comparison_text, in_units, likeliest, refuse_foreign
+from .contexts import Context, context_of, noted
+from .dataset import Given, Start, by_likelihood, compared, comparison_text, density, in_units, likeliest, refuse_foreign
 from .files import cells_of, refuse_form, show_table, write_table
 from .options import put
 from .tables import read_table
@@ -35,16 +37,21 @@ ROWS_PER_UNIT = 8                       # for each entry of a hidden layer, by d
 MOVED = 8                               # entries that the couplings of a model transform together, at least, by default
 SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
-OF_SPEECH = ("table", "unit", "layers", "dropout")
+OF_SPEECH = ("table", "unit", "dropout")
+SIZES = ("hidden", "couplings", "layers", "bins", "components")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of D numbers: `names` of the columns or None, `noisy` the indices of columns of integers, which get noise."""
+    """Rows with D numbers whose density is modelled, and with the numbers of a `context`, if there is one.
+
+    `names` of all columns or None; `noisy`: the indices of columns of integers, which get noise.
+    """
 
     D: int
     names: list | None = None
     noisy: tuple = ()
+    context: Context | None = None
 
     word = "row"
     measures = ("nats", "bits_per_dim")
@@ -54,6 +61,7 @@ class Rows:
     loss_units = {}
     limits = None
     shape = property(lambda self: (self.D,))
+    width = property(lambda self: self.D + len(self.context.columns if self.context else ()))
 
     # -- what they are ------------------------------------------------------------------------------------------------
 
@@ -65,13 +73,15 @@ class Rows:
     def to_fit(cls, options, rng):
         refuse_options(options)
         table = read_table(options.data, options.header)
-        whole = np.flatnonzero(integers(table.values)).tolist() if len(table.values) > 1 else []
+        context = context_of(table, options.context)
+        data = cls(table.values.shape[1] - len(context.columns if context else ()), table.names, (), context)
+        whole = [j for j in data.modelled() if integers(table.values[:, j])] if len(table.values) > 1 else []
         if options.dequantise and not whole:
             raise CannotRun(f"{table.source}: --dequantise: no column holds integers that come more than once")
-        data = cls(table.values.shape[1], table.names, tuple(whole) if options.dequantise else ())
+        data = replace(data, noisy=tuple(whole) if options.dequantise else ())
         checked_integers(table, data.noisy)
         values = data.with_noise(table.values, rng)
-        checked_columns(replace(table, values=values), data.noisy)
+        checked_columns(replace(table, values=values), data)
         if whole and not options.dequantise:
             first, more = table.column(whole[0]), f" and {len(whole) - 1} more" if len(whole) > 1 else ""
             print(f"refflow: {table.source}: {first}{more} hold{'s' * (not more)} integers, whose density has no bound; "
@@ -81,27 +91,53 @@ class Rows:
     @classmethod
     def of_flow(cls, flow, note):
         names, noisy, D = note.get("columns"), note.get("dequantised"), math.prod(flow.event_shape)
-        named = isinstance(names, list) and len(names) == D and all(isinstance(name, str) for name in names)
-        indices = isinstance(noisy, list) and all(type(j) is int and 0 <= j < D for j in noisy)
-        return cls(D, names if named else None, tuple(noisy) if indices else ())
+        names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+        data = cls(D, names, context=noted(note.get("context"), names) if flow.needs("context") else None)
+        named = names is not None and len(names) == data.width
+        indices = isinstance(noisy, list) and all(type(j) is int and 0 <= j < data.width for j in noisy)
+        return replace(data, names=names if named else None, noisy=tuple(noisy) if indices else ())
 
     def note(self):
-        return {"columns": self.names, "dequantised": self.noisy}
+        context = {"context": self.context.note()} if self.context else {}
+        return {"columns": self.names, "dequantised": self.noisy} | context
 
     def summary(self, counts):
         noise = f"\n{counted(len(self.noisy), 'column')} of integers, with noise" if self.noisy else ""
-        return f"{counted(self.D, 'column')}, {counts}{noise}"
+        given = f" given {self.context.words()}" if self.context else ""
+        return f"{counted(self.D, 'column')}{given}, {counts}{noise}"
+
+    # -- columns that are modelled, and the context -------------------------------------------------------------------
+
+    def modelled(self):
+        """The indices of the columns whose density is modelled."""
+        return [j for j in range(self.width) if self.context is None or j not in self.context.columns]
+
+    def modelled_names(self):
+        return self.names and [self.names[j] for j in self.modelled()]
+
+    def divided(self, y):
+        if self.context is None:
+            return y, None
+        return y[:, self.modelled()], self.context.standardised(y[:, self.context.columns])
+
+    def joined(self, x, contexts):
+        """Rows of the table, from their modelled columns and the context in the units of the table."""
+        if self.context is None:
+            return x
+        rows = np.empty((len(x), self.width))
+        rows[:, self.modelled()], rows[:, self.context.columns] = x, contexts
+        return rows
 
     # -- their events -------------------------------------------------------------------------------------------------
 
     def read(self, path, header=None):
         table = read_table(path, header, self.names)
-        D, names = table.values.shape[1], self.names
-        if D != self.D:
-            raise CannotRun(f"{table.source}: its number of columns is {D}, that of the flow {self.D}"
+        width, names = table.values.shape[1], self.names
+        if width != self.width:
+            raise CannotRun(f"{table.source}: its number of columns is {width}, that of the flow {self.width}"
                             + (f": {', '.join(names)}" if names else ""))
         if names and table.names and names != table.names:
-            j = next(j for j in range(D) if names[j] != table.names[j])
+            j = next(j for j in range(width) if names[j] != table.names[j])
             raise CannotRun(f"{table.source}: column {j + 1} is {table.names[j]!r}, that of the flow {names[j]!r}")
         checked_integers(table, self.noisy)
         return Given(table.values, table.names, table.cells, table.lines)
@@ -119,20 +155,22 @@ class Rows:
     # -- their flows --------------------------------------------------------------------------------------------------
 
     def start(self, options, parts, rng):
-        train, held_out = parts["train"], parts.get("validation")
+        train = parts["train"]
         constant = np.flatnonzero(np.ptp(train, axis=0) == 0)
         if len(constant):
             raise CannotRun(f"{options.data}: {column_text(self.names, constant[0])} is constant in the rows to train on; hold "
                             f"out fewer (--validation 0) or choose another --seed")
-        builder, sizes = builder_and_sizes(options, len(train), self.D)
+        builder, sizes = builder_and_sizes(options, len(train), self)
         simple = options.model == "gaussian"
-        units = standardised(train) if simple else gaussian_start(train, held_out)
+        x, context = self.divided(train)
+        held_out = self.divided(parts["validation"]) if "validation" in parts else (None, None)
+        units = standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
         try:
             model = builder(self.D, rng, **sizes)
         except ValueError as error:
             hint = "; for one column there is --model gaussian" if self.D == 1 else ""
             raise CannotRun(f"no model can be made for {self.D} column{'s' * (self.D > 1)}: {error}{hint}") from None
-        flow, fixed = in_units(model, units, train, rng)
+        flow, fixed = in_units(model, units, x, rng, self.context)
         average = options.average if options.average is not None else 0.0 if simple else 0.99
         settings = {"optimiser": Adam(options.learning_rate or (5e-3 if simple else 1e-3)),
                     "schedule": Cosine(max(options.steps, 1)), "averaging": EMA(average) if average else None}
@@ -152,10 +190,13 @@ class Rows:
 
     def gaussian(self, train, held_out):
         """That of the largest likelihood; where there is none, the reason."""
-        stages = correlated(train, 0)
+        x, context = self.divided(train)
+        stages = correlated(x, 0, context)
         if stages is not None:
-            return normal(stages).log_prob, None
-        return None, f"there is none: {dependence(train, self.names)}"
+            kind = None if context is None else f"its mean is a linear function of {self.context.words()}"
+            return density(self, normal(stages)), kind
+        order = predictors_first(train, self)
+        return None, f"there is none: {dependence(train[:, order], self.names, order)}"
 
     # -- their samples ------------------------------------------------------------------------------------------------
 
@@ -189,8 +230,8 @@ def refuse_options(options):
                        "height, width) or (N, height, width) in a .npy file")
 
 
-def builder_and_sizes(options, rows, D):
-    """(the builder of the model, its hidden and couplings).
+def builder_and_sizes(options, rows, data):
+    """(the builder of the model, its sizes).
 
     Unless told otherwise, few rows make narrow layers, and few columns mean many couplings, since each transforms half of them.
     """
@@ -198,23 +239,25 @@ def builder_and_sizes(options, rows, D):
         raise CannotRun(f"there is no model {options.model!r}; {likeliest(options.model, BUILDERS)}")
     builder = BUILDERS[options.model]
     accepted = inspect.signature(builder).parameters
-    sizes = {key: getattr(options, key) for key in ("hidden", "couplings") if getattr(options, key) is not None}
+    sizes = {key: getattr(options, key) for key in SIZES if getattr(options, key) is not None}
+    sizes |= {"context": len(data.context.columns)} if data.context else {}
     foreign = sorted(sizes.keys() - accepted)
     if foreign:
-        raise CannotRun(f"the model {options.model} has no --{foreign[0]}")
-    own = {key: accepted[key].default for key in ("hidden", "couplings") if key in accepted}
+        able = [name for name, other in BUILDERS.items() if foreign[0] in inspect.signature(other).parameters]
+        raise CannotRun(f"the model {options.model} has no --{foreign[0]}; models with it are {', '.join(sorted(able))}")
+    own = {key: accepted[key].default for key in SIZES if key in accepted}
     if "hidden" in own:
         own["hidden"] = tuple(min(width, max(8, rows // ROWS_PER_UNIT)) for width in own["hidden"])
     if "couplings" in own:
-        own["couplings"] = max(own["couplings"], 2 * MOVED // D)
+        own["couplings"] = max(own["couplings"], 2 * MOVED // data.D)
     return builder, own | sizes
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
 
 def integers(x):
-    """(D,): which columns hold integers alone, with values that come more than once."""
-    return np.array([(column == np.floor(column)).all() and len(np.unique(column)) < len(column) for column in x.T])
+    """Does a column hold integers alone, with values that come more than once?"""
+    return (x == np.floor(x)).all() and len(np.unique(x)) < len(x)
 
 
 def checked_integers(table, columns):
@@ -226,9 +269,9 @@ def checked_integers(table, columns):
         raise CannotRun(f"{table.where(i, columns[j])}: {part[i, j]:g} is not an integer, to which noise could be added")
 
 
-def checked_columns(table, noisy):
-    """Refuse columns that have no density, and say which nearly have none."""
-    x = table.values
+def checked_columns(table, data):
+    """Refuse columns that have no density, given the context, and say which nearly have none."""
+    x, noisy = table.values, data.noisy
     if len(x) < 2:
         raise CannotRun(f"{table.source}: it holds {len(x)} row; a density needs at least 2")
     for j in range(x.shape[1]):
@@ -239,23 +282,34 @@ def checked_columns(table, noisy):
         if high - low <= ROUNDING * max(abs(low), abs(high)):
             what = "the constant" if low == high else "up to rounding the constant"
             raise CannotRun(f"{table.source}: {table.column(j)} is {what} {x[0, j]:g}, which has no density; leave it out"
-                            + (", or use --dequantise" if integers(x)[j] else ""))
+                            + (", or use --dequantise" if integers(x[:, j]) else ""))
+    order = predictors_first(x, data)
+    x = x[:, order]
     found = dependent_column(x)
     if found is None:
         return
+    why = f"{table.source}: {dependence(x, table.names, order)}"
     if len(x) > x.shape[1] and found.exact:
-        raise CannotRun(f"{table.source}: {dependence(x, table.names)}: the columns have no density; leave one out"
-                        + (", or use --dequantise" if integers(x)[found.column] and not noisy else ""))
-    print(f"refflow: {table.source}: {dependence(x, table.names)}: the likelihood of a density has no bound", file=sys.stderr)
+        raise CannotRun(f"{why}: the columns have no density; leave one out"
+                        + (", or use --dequantise" if integers(x[:, found.column]) and not noisy else ""))
+    print(f"refflow: {why}: the likelihood of a density has no bound", file=sys.stderr)
 
 
-def dependence(x, names):
-    """Why the columns of x lie in a plane, or next to one."""
+def predictors_first(x, data):
+    """The indices of the columns of the context, without what others of them determine, then of the modelled columns."""
+    context = list(data.context.columns) if data.context else []
+    while context and (found := dependent_column(x[:, context])) is not None:
+        del context[found.column]
+    return [*context, *data.modelled()]
+
+
+def dependence(x, names, order):
+    """Why the columns of x, in a table those with the indices `order`, lie in a plane, or next to one."""
     if len(x) <= x.shape[1]:
         return f"{counted(len(x), 'row')} of {counted(x.shape[1], 'column')} lie in a plane"
     found = dependent_column(x)
-    others = [column_text(names, k) for k in found.of[:SHOWN]] + ["others"] * (len(found.of) > SHOWN)
-    nearly = "" if found.exact else "nearly "
+    others = [column_text(names, order[k]) for k in found.of[:SHOWN]] + ["others"] * (len(found.of) > SHOWN)
+    nearly, own = "" if found.exact else "nearly ", column_text(names, order[found.column])
     if found.equal:
-        return f"{column_text(names, found.column)} equals {others[0]}"
-    return f"{column_text(names, found.column)} is {nearly}a linear function of {' and '.join(others)}"
+        return f"{own} equals {others[0]}"
+    return f"{own} is {nearly}a linear function of {' and '.join(others)}"

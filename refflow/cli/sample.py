@@ -7,8 +7,9 @@ import os
 
 import numpy as np
 
+from .contexts import given_contexts
 from .kinds import opened
-from .options import add_flow, add_seed, add_table_out, count, rate, writes_a_file
+from .options import add_flow, add_given, add_seed, add_table_out, count, rate, writes_a_file
 from ..core.arrays import in_parts
 from ..maps.densities import StandardNormal
 from ..oracle import CannotRun
@@ -18,7 +19,8 @@ from ..report import json_text
 def add_command(commands):
     one = commands.add_parser("sample", help="draw rows from a flow")
     add_flow(one)
-    one.add_argument("--n", type=count, default=1, help="how many rows (1)")
+    one.add_argument("--n", type=count, default=1, help="how many rows, for each context if there are any (1)")
+    add_given(one)
     one.add_argument("--temperature", type=rate, default=1.0, metavar="T", help="latents times T (1)")
     add_table_out(one)
     add_seed(one)
@@ -28,29 +30,47 @@ def add_command(commands):
 def run(options):
     flow, data, _ = opened(options.flow)
     data.refuse_samples(options)
-    refuse_beyond_memory(options.n, flow)
-    y = drawn(flow, np.random.default_rng(options.seed), options.n, options.temperature)
+    contexts = given_contexts(data.context, options)
+    refuse_beyond_memory(options, flow, 1 if contexts is None else len(contexts))
+    rng = np.random.default_rng(options.seed)
+    if contexts is None:
+        y = drawn(flow, rng, options.n, options.temperature)
+    else:
+        contexts = np.repeat(contexts, options.n, 0)
+        y = data.joined(drawn_given(flow, rng, data.context.standardised(contexts), options.temperature), contexts)
     data.write_samples(options, y)
     if options.json:
         report = {"flow": options.flow, "seed": options.seed, "n": options.n, "temperature": options.temperature}
+        report |= {} if contexts is None else {"given": options.given}
         report |= data.note() | {"out": options.out}
         print(json_text(report | ({} if options.out else {"rows": data.samples(y).tolist()}), indent=None))
     return 0
 
 
-def refuse_beyond_memory(n, flow):
+def refuse_beyond_memory(options, flow, contexts):
     """Refuse more samples than the machine could hold."""
     if not hasattr(os, "sysconf"):
         return
-    needed, there = 8 * n * math.prod(flow.event_shape), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = 8 * options.n * contexts * math.prod(flow.event_shape)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
-        raise CannotRun(f"--n {n}: these are {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB of memory; draw "
-                        "fewer at a time, each with its own --seed")
+        raise CannotRun(f"--n {options.n}: these are {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} GB of "
+                        "memory; draw fewer at a time, each with its own --seed")
 
 
 def drawn(flow, rng, n, temperature=1.0):
     """n samples, their latents, which must be standard normal, times the temperature."""
+    return in_parts(flow.bijector.forward, latents(flow, rng, n, temperature))
+
+
+def drawn_given(flow, rng, contexts, temperature=1.0):
+    """A sample for each context, (n, C)."""
+    z = latents(flow, rng, len(contexts), temperature)
+    return in_parts(lambda z, c: flow.at(context=c).bijector.forward(z), z, contexts)
+
+
+def latents(flow, rng, n, temperature):
     if temperature != 1 and not isinstance(flow.base, StandardNormal):
         raise CannotRun(f"--temperature: the base of the flow must be StandardNormal, not {type(flow.base).__name__}")
     z = flow.base.sample(rng, n)
-    return in_parts(flow.bijector.forward, z * z.dtype.type(temperature))
+    return z * z.dtype.type(temperature)

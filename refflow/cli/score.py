@@ -9,9 +9,9 @@ import numpy as np
 from .files import refuse_form, show_table, write_table
 from .kinds import opened
 from .options import STDOUT, add_data, add_flow, add_seed, put, writes_a_file
-from ..core.arrays import in_parts
 from ..maps.dequantisation import bits_per_dim
 from ..report import counted, json_text, likelihood
+from ..training.gaussians import log_probs
 
 LEAST = 3                               # of the least likely events, how many are named
 
@@ -19,7 +19,8 @@ LEAST = 3                               # of the least likely events, how many a
 def add_command(commands):
     one = commands.add_parser("score", help="log densities of the rows of a table", description=(
         "The mean log density of the rows of DATA, and which are the least likely; with --out a table of DATA, beside each "
-        "row the natural logarithm of its density.  Where fit has dequantised columns, noise is drawn here too."))
+        "row the natural logarithm of its density, given the columns of its context if the flow has one.  Where fit has "
+        "dequantised columns, noise is drawn here too."))
     add_flow(one)
     add_data(one)
     one.add_argument("--out", metavar="FILE", help=".npy, or text by any other name, as .gz compressed; -: standard output")
@@ -32,7 +33,7 @@ def run(options):
     flow, data, _ = opened(options.flow)
     given = data.read(options.data, options.header)
     y = data.with_noise(given.values, np.random.default_rng(options.seed))
-    log_prob = in_parts(flow.log_prob, y).astype(np.float64)
+    log_prob = log_probs(flow, *data.divided(y)).astype(np.float64)
     bits = bits_per_dim(log_prob, data.shape, bins=1)
     header, rows = scored(given, data.scores, {"log_prob": log_prob, "bits_per_dim": bits})
     if options.out == STDOUT:

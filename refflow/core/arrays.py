@@ -67,12 +67,18 @@ def masked_jacobian(J, mask):
     return np.where(rows[..., None] & columns[..., None, :], J, J.dtype.type(0))
 
 
+def rows_at_once(*events):
+    """How many rows of arrays are taken together, so that they are at most AT_ONCE numbers, or one row."""
+    return max(1, AT_ONCE // max(1, sum(math.prod(rows.shape[1:]) for rows in events)))
+
+
 def parts(events):
     """Parts of an array of events, each of at most AT_ONCE numbers, or of one event."""
-    count = max(1, AT_ONCE // max(1, math.prod(events.shape[1:])))
+    count = rows_at_once(events)
     return [events[i:i + count] for i in range(0, max(1, len(events)), count)]
 
 
-def in_parts(f, events):
-    """f(events), computed a part at a time: memory does not grow with the number of events."""
-    return np.concatenate([f(part) for part in parts(events)])
+def in_parts(f, *events):
+    """f(*events), computed for a part of the rows at a time: memory does not grow with their number."""
+    count = rows_at_once(*events)
+    return np.concatenate([f(*(rows[i:i + count] for rows in events)) for i in range(0, max(1, len(events[0])), count)])

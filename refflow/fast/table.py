@@ -16,17 +16,19 @@ from ..maps.normalization import GlowActNorm
 from .autoregressive import TunedAutoregressive
 from .couplings import TunedCoupling, TunedNormal
 from .images import TunedImageCoupling, TunedMatrix, TunedNorm
+from .splines import SplineCoupling, TunedSplineCoupling
 from .unit_by_unit import UnitByUnit
 
-COUPLINGS = (TunedCoupling, TunedImageCoupling)
+COUPLINGS = (TunedCoupling, TunedImageCoupling, TunedSplineCoupling)
 TWINS = {AdditiveCoupling: COUPLINGS, AffineCoupling: COUPLINGS, Coupling: COUPLINGS,
          Autoregressive: (TunedAutoregressive,), GlowActNorm: (TunedNorm,), Pointwise: (TunedMatrix,)}
 BASES = {StandardNormal: TunedNormal}
-MAPS = {Autoregressive: UnitByUnit}
+MAPS = {Autoregressive: UnitByUnit, Coupling: SplineCoupling}
 
 
 def tuned(value):
-    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, in one pass each.
+    """A flow, or a map, that computes the same in less time: samples and inverses of autoregressive maps, in one pass each, and
+    gradients of couplings and autoregressive maps of splines.
 
     Its fields and methods are the same; files and training take the original.
     """
@@ -34,13 +36,14 @@ def tuned(value):
 
 
 def exchanged(value, made):
-    """A copy with twins in place of maps; a component that stands in several places stays one."""
+    """The value, or a copy with twins in place of maps; a component that stands in several places stays one."""
     if id(value) not in made:
-        new, found = {}, MAPS.get(type(value))
+        new, same, found = {}, True, MAPS.get(type(value))
         for (key, *index), component in tree.components(value):
             inner = exchanged(component, made)
-            new[key] = (*new.get(key, ()), inner) if index else inner
-        made[id(value)] = tree.copied(value, found if found and found.takes(value) else None, **new)
+            new[key], same = (*new.get(key, ()), inner) if index else inner, same and inner is component
+        found = found if found and found.takes(value) else None
+        made[id(value)] = value if same and not found else tree.copied(value, found, **new)
     return made[id(value)]
 
 

@@ -23,6 +23,7 @@ from ..maps.conditioners import AddedContext, Contextual, GatedContext, MaskedDe
 from ..maps.conditioners.gated_context import Gate
 from ..maps.elementwise.scale import SAFE
 from .couplings import LARGEST, is_exponential, norm
+from .splines import Splines, is_spline
 
 EVENTS = 512                            # computed at a time, so that the units of a layer stay in the cache
 FEW = 3                                 # rows that are multiplied faster one by one
@@ -217,6 +218,12 @@ class UnitByUnit(Autoregressive):
     @staticmethod
     def takes(f):
         return is_taken(f.net) and f.family.parameter_batch == ()
+
+    def map_at(self, h):
+        if not is_spline(self.family):
+            return super().map_at(h)
+        splines = Splines(self.family, h, lambda h: self.family.at_values(h, 1))
+        return splines, splines.fields_pullback
 
     def solved(self, x):
         if self.net.needs("context"):

@@ -1,28 +1,64 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
-line.  A builder may take `hidden`, the widths of the hidden layers, and `couplings`, their number.
+line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
+`bins` or `components`, and `context`, the number of entries of a context.
 """
 
 from .all_in_one import all_in_one
+from .bnaf import bnaf
 from .gaussian import gaussian
 from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
+from .iaf import iaf
+from .maf import maf
+from .naf import naf
 from .nice import nice
+from .nsf import autoregressive_nsf, nsf
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
+    return nice(rng, D, one_width("nice", hidden), (len(hidden),) * couplings)
+
+
+def small_realnvp(D, rng, hidden=(64, 64), couplings=4, context=0):
+    return realnvp(rng, D, hidden, couplings, "tanh", context=context)
+
+
+def small_maf(D, rng, hidden=(64, 64), layers=5, context=0):
+    return maf(rng, D, hidden, layers, "tanh", context=context)
+
+
+def small_iaf(D, rng, hidden=(64, 64), layers=3, context=0):
+    return iaf(rng, D, hidden, layers, "tanh", context=context)
+
+
+def small_nsf(D, rng, hidden=(64, 64), couplings=4, bins=8, context=0):
+    return nsf(rng, D, one_width("nsf", hidden), len(hidden), couplings, bins, context=context)
+
+
+def small_autoregressive_nsf(D, rng, hidden=(64, 64), layers=3, bins=8, context=0):
+    return autoregressive_nsf(rng, D, one_width("nsf-ar", hidden), len(hidden), layers, bins, context=context)
+
+
+def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
+    return naf(rng, D, hidden, layers, components, "tanh", context=context)
+
+
+def small_bnaf(D, rng, hidden=(8,), layers=1):
+    return bnaf(rng, D, hidden, layers)
+
+
+def one_width(model, hidden):
     if len(set(hidden)) != 1:
-        raise ValueError(f"nice: all hidden layers have the same width, not {hidden}")
-    return nice(rng, D, hidden[0], (len(hidden),) * couplings)
+        raise ValueError(f"{model}: all hidden layers have the same width, not {hidden}")
+    return hidden[0]
 
 
-def small_realnvp(D, rng, hidden=(64, 64), couplings=4):
-    return realnvp(rng, D, hidden, couplings, "tanh")
+BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf}
 
-
-BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp}
-
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "gaussian", "glow", "glow_tts", "image_realnvp", "nice", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "gaussian", "glow", "glow_tts", "iaf",
+           "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp"]

@@ -17,6 +17,7 @@ from ..core import Chain, Flow, Inverse
 from ..maps.densities import StandardNormal
 from ..maps.coupling import Coupling, affine_family, masks
 from ..maps.elementwise import RescaledTanhExpScale, Scale
+from .sizes import check_sizes
 
 
 def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=None, context=0, dtype=np.float64):
@@ -27,7 +28,7 @@ def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=
     `flow.at(context=...)`.  Weights are drawn from the Generator `rng` by `dense_network`.  ValueError for fewer than two
     entries, no coupling, a width below 1, a negative context, an unknown activation.
     """
-    check(size, hidden, couplings, context)
+    check_sizes("realnvp", hidden, size=(size, 2), couplings=(couplings, 1), context=(context, 0))
     stages = []
     for k in range(couplings):
         passes = masks.halves(size, flip=k % 2 == 1)
@@ -35,15 +36,6 @@ def realnvp(rng, size, hidden=(128, 128), couplings=8, activation="relu", scale=
         net = dense_network(rng, (a, *hidden, 2 * (size - a)), activation, context=context, dtype=dtype)    # (4)
         stages.append(Coupling(passes, net, affine_family(convention(scale, dtype))))       # (1) (2)
     return Flow(Inverse(Chain(stages)), StandardNormal(size))                       # (3)
-
-
-def check(size, hidden, couplings, context):
-    if np.ndim(hidden) != 1:
-        raise ValueError(f"realnvp: hidden must be the widths of the hidden layers, such as (128, 128), not {hidden!r}")
-    widths = [(f"hidden[{i}]", width, 1) for i, width in enumerate(hidden)]
-    for name, given, least in (("size", size, 2), ("couplings", couplings, 1), ("context", context, 0), *widths):
-        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
-            raise ValueError(f"realnvp: {name} must be an int >= {least}, not {given!r}")
 
 
 def convention(scale, dtype) -> Scale:

@@ -3,11 +3,14 @@ r"""The Gaussians that a flow starts from, and the Gaussians that it is compared
 For rows: a Gaussian with the mean and standard deviation of every column and with the correlations C, shrunk if that makes
 held-out rows more likely:
     L L^T = (1 - a) C + a I,   a in {0, 0.003, ..., 1}                              (1)
+For rows with a context c, linear regression: C is the covariance of what a linear function of c leaves of the columns, in units
+of their standard deviations, and in place of I stands its diagonal:
+    y = W c + b + L eps                                                             (2)
 
 For images of at most FULL entries: the same.  For larger images: a Gaussian that predicts every entry from the entries
 before it, in the order of rows, columns and channels, with weights w that are the same at all positions i; m is the mean of
 a channel, and also the value outside the image:
-    y_ci = m_c + sum_n w_cn (y_n - m_n) + e,   e ~ N(0, s_c^2)                      (2)
+    y_ci = m_c + sum_n w_cn (y_n - m_n) + e,   e ~ N(0, s_c^2)                      (3)
 where n runs over all channels of the pixels BEFORE i, and over the channels before c at i.  Its Jacobian dy/de has
 determinant 1.
 """
@@ -23,7 +26,7 @@ from ..core import Chain, Flow
 from ..core.arrays import in_parts, parts
 from ..maps.densities import StandardNormal
 from ..maps.normalization import ActNorm
-from ..models.gaussian import lower_triangular
+from ..models.gaussian import linear_mean, lower_triangular
 
 SHRINKAGE = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ROUNDING = 16 * np.finfo(np.float64).eps
@@ -39,15 +42,26 @@ def standardised(x):
     return [ActNorm(np.ones(x.shape[1])).inverse_initialised(x, None)]
 
 
-def correlated(x, shrinkage):
-    """[L of (1), the map to the columns of x], or None if the rows of x lie in a hyperplane."""
-    units = standardised(x)
-    t = units[0].inverse(x)
+def correlated(x, shrinkage, context=None):
+    """[L of (1), with a context the map of (2), the map to the columns of x], or None if the rows of x lie in a hyperplane."""
+    units, mean = standardised(x), []
+    t, diagonal = units[0].inverse(x), np.eye(x.shape[1])
+    if context is not None:
+        mean = [regression(t, context)]                                             # (2)
+        t = mean[0].at(context=context).inverse(t)
+        diagonal = np.diag((t * t).mean(0))
     try:
-        L = np.linalg.cholesky((1 - shrinkage) * (t.T @ t) / len(t) + shrinkage * np.eye(x.shape[1]))       # (1)
+        L = np.linalg.cholesky((1 - shrinkage) * (t.T @ t) / len(t) + shrinkage * diagonal)         # (1)
     except np.linalg.LinAlgError:
         return None
-    return [lower_triangular(L), *units] if np.diag(L).min() ** 2 > SINGULAR else None
+    return [lower_triangular(L), *mean, *units] if np.diag(L).min() ** 2 > SINGULAR else None
+
+
+def regression(t, context):
+    """The map y = e + W c + b of the smallest sum of squares of e."""
+    one = np.ones((len(t), 1))
+    found = np.linalg.lstsq(np.concatenate([context, one], 1), t, rcond=None)[0].T
+    return linear_mean(found[:, :-1].copy(), found[:, -1].copy())                   # (2)
 
 
 @dataclass(frozen=True)
@@ -77,12 +91,19 @@ def dependent_column(x) -> Dependent | None:
     return Dependent(j, of, bool(exact), len(of) == 1 and np.array_equal(x[:, j], x[:, of[0]]))
 
 
-def gaussian_start(x, held_out):
+def gaussian_start(x, held_out, context=None, held_out_context=None):
     """The stages of the Gaussian whose shrinkage (1) makes held-out rows most likely; without such rows, the smallest one."""
-    starts = [stages for a in SHRINKAGE if (stages := correlated(x, a)) is not None]
+    starts = [stages for a in SHRINKAGE if (stages := correlated(x, a, context)) is not None]
     if held_out is None:
         return starts[0]
-    return max(starts, key=lambda stages: in_parts(normal(stages).log_prob, held_out).mean())
+    return max(starts, key=lambda stages: log_probs(normal(stages), held_out, held_out_context).mean())
+
+
+def log_probs(flow, x, context=None):
+    """log p(x_i), or log p(x_i | c_i), of each row."""
+    if context is None:
+        return in_parts(flow.log_prob, x)
+    return in_parts(lambda x, c: flow.at(context=c).log_prob(x), x, context)
 
 
 def normal(stages) -> Flow:
@@ -108,7 +129,7 @@ def gaussian_of_images(train, held_out):
 
 @dataclass(frozen=True)
 class Neighbours:
-    """(2): `means` and `variances` of the channels, `weights` a list of vectors."""
+    """(3): `means` and `variances` of the channels, `weights` a list of vectors."""
 
     means: np.ndarray
     weights: list
@@ -118,13 +139,13 @@ class Neighbours:
         total = 0.0
         for c, (w, variance) in enumerate(zip(self.weights, self.variances)):
             predictors, entry = predictors_of(y, self.means, c)
-            e = entry - predictors @ w                                              # (2)
-            total = total - (e * e / variance + math.log(2 * math.pi * variance)).sum((1, 2)) / 2      # (2)
+            e = entry - predictors @ w                                              # (3)
+            total = total - (e * e / variance + math.log(2 * math.pi * variance)).sum((1, 2)) / 2      # (3)
         return total
 
 
 def predictors_of(y, means, c):
-    """((N, H, W, n), (N, H, W)): y_n - m of (2), and y_c - m_c."""
+    """((N, H, W, n), (N, H, W)): y_n - m of (3), and y_c - m_c."""
     d = y - means[:, None, None]
     _, C, H, W = d.shape
     padded = np.pad(d, ((0, 0), (0, 0), (2, 0), (2, 2)))
@@ -133,7 +154,7 @@ def predictors_of(y, means, c):
 
 
 def neighbours(y):
-    """The Gaussian of (2) that makes images y most likely."""
+    """The Gaussian of (3) that makes images y most likely."""
     means, weights, variances = y.mean((0, 2, 3)), [], []
     for c in range(y.shape[1]):
         gram, products, squares = 0.0, 0.0, 0.0

@@ -1,0 +1,59 @@
+r"""Neural autoregressive flow with deep sigmoidal transformers (Huang, Krueger, Lacoste & Courville, arXiv:1804.00779).
+
+From data `x` to latents `z`, `h_0 = x`.  In layer `l = 1, ..., L` a masked network gives `3 K` numbers for each entry, which
+depend only on the entries before it; from the numbers u, v, c of one entry,
+    w = softmax(u),   a_k = softplus(v_k + log(exp(1 - delta) - 1)) + delta,   delta = 10^-6        (1)
+    h_l,i = logit(sum_k w_k sigmoid(a_k h_(l-1),i + c_k))                           (2)
+in the order of the entries for odd l, in the reverse order for even l              (3)
+    z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (4)
+Data to latents is one pass of every network; latents to data is one for each entry, with a solver for (2).
+
+At the start the weights of the last layer of every network are drawn from `U(-1/1000, 1/1000)`, as the authors draw the weights
+from their networks to u, v, c, so that the flow starts near the identity: (2) is `h` where all `c_k` are 0 and all `a_k` are 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core import Chain, Flow, Inverse
+from ..maps.autoregressive import Autoregressive
+from ..maps.conditioners import Contextual, Sequential, masked_dense_network, uniform
+from ..maps.coupling import Family
+from ..maps.densities import StandardNormal
+from ..maps.elementwise import CentredSoftplusScale
+from ..maps.monotone import DeepSigmoid
+from ..maps.parametrisations import Entries, Free, PerPart, SoftmaxWeights
+from .sizes import check_sizes
+
+ORDERS = ("left-to-right", "right-to-left")                                         # (3)
+DELTA, START = 1e-6, 1e-3
+
+
+def naf(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu", context=0, dtype=np.float64):
+    """A neural autoregressive flow of vectors of `size` entries.
+
+    `hidden`: the widths of the hidden layers of every network; `layers`: L; `components`: K; `context`: the number of entries
+    of a context that every network sees, filled in with `flow.at(context=...)`.  Weights are drawn from the Generator `rng`.
+    ValueError for no entry, no layer, no component, a width below 1, a negative context, an unknown activation.
+    """
+    check_sizes("naf", hidden, size=(size, 1), layers=(layers, 1), components=(components, 1), context=(context, 0))
+    family = Family(DeepSigmoid, transformer(components))
+    nets = [near_zero(rng, masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation,
+                                                context=context, dtype=dtype)) for l in range(layers)]      # (3)
+    return Flow(Inverse(Chain([Autoregressive(net, family) for net in nets])), StandardNormal(size))        # (2) (4)
+
+
+def transformer(components):
+    """The fields of (2) from u, v, c."""
+    rates = Entries(CentredSoftplusScale(floor=DELTA), components)
+    return PerPart(("weights", "rate", "bias"), (SoftmaxWeights(components), rates, Entries(Free(), components)))       # (1)
+
+
+def near_zero(rng, net):
+    """The network with the weights of its last layer drawn."""
+    inner = net.inner if isinstance(net, Contextual) else net
+    *layers, last = inner.layers
+    W = uniform(rng, last.W.shape, START, last.W.dtype) * last.connects
+    drawn = Sequential((*layers, last.replace(W=W)))
+    return drawn if inner is net else Contextual(drawn)

@@ -1,0 +1,126 @@
+"""Tuned rational-quadratic splines are the page's: values, log-slopes, cotangents, and where the page takes over."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from refflow import autoregressive_nsf, nsf
+from refflow.fast import splines, tuned
+from refflow.fast.autoregressive import UnitByUnit
+from refflow.maps.conditioners import dense_network
+from refflow.maps.coupling import Coupling, Family, masks
+from refflow.maps.elementwise import SoftplusScale
+from refflow.maps.parametrisations import SPLINES, KnotSlopes, SoftmaxKnots, spline_fields
+from refflow.maps.splines import RationalQuadraticSpline
+from refflow.training import LikelihoodGradient, Unconstrained
+
+UNEQUAL = spline_fields(SoftmaxKnots(4, -1.0, 2.0, 0.01, 0.5), SoftmaxKnots(4, -3.0, 0.5, 0.02, 0.5),
+                        KnotSlopes(SoftplusScale(floor=0.1, gain=0.5, rate=2.0), 4, (0.5, 2.0)))
+MAPS = {"nflows": SPLINES["nflows"](8, 3.0, 64), "normflows": SPLINES["normflows"](), "one bin": SPLINES["nflows"](1, 2.0),
+        "two bins": SPLINES["nflows"](2, 1.0), "unequal": UNEQUAL}
+
+
+def drawn(name, dtype, spread=1.0):
+    """(family, h, z, x_bar, log_det_bar), with events at the ends, beside them and beyond.
+
+    There is none at an inner knot, where rounding decides to which bin it belongs.
+    """
+    family, rng = Family(RationalQuadraticSpline, MAPS[name]), np.random.default_rng(0)
+    h = (spread * rng.standard_normal((40, 3, family.size))).astype(dtype)
+    low, high = family.map.maps[0].low, family.map.maps[0].high
+    z = (2.5 * rng.standard_normal((40, 3))).astype(dtype)
+    z[0], z[1] = (low, high, 0.5 * (low + high)), (np.nextafter(low, -9), np.nextafter(high, 9), high)
+    return family, h, z, *rng.standard_normal((2, 40, 3)).astype(dtype)
+
+
+def quantities(f, fields_pullback, z, x_bar, log_det_bar):
+    (x, log_slopes), pullback = f.vjp(z)
+    z_bar, fields_bar = pullback(x_bar, log_det_bar)
+    return x, log_slopes, z_bar, fields_pullback(fields_bar)[0]
+
+
+def compared(name, dtype, spread=1.0):
+    """The largest differences of each quantity from the page, as parts of the largest one, in roundings."""
+    family, h, *given = drawn(name, dtype, spread)
+    f = splines.Splines(family, h, lambda h: family.at_values(h, 1))
+    page = quantities(*family.at_values(h, 1), *given)
+    found = quantities(f, f.fields_pullback, *given)
+    assert [a.dtype for a in found] == [dtype] * 4 and [a.shape for a in found] == [a.shape for a in page]
+    return [np.abs(a - b).max() / max(np.abs(b).max(), 1) / np.finfo(dtype).eps for a, b in zip(found, page)]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", MAPS)
+def test_they_are_the_page(name, dtype):
+    assert max(compared(name, dtype)) < 4000
+
+
+def test_numbers_that_are_large_are_left_to_the_page():
+    with np.errstate(all="ignore"):                             # as inside of all methods of a flow
+        assert compared("nflows", np.float64, 400) == compared("nflows", np.float32, 50) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("old, new", [
+    ("np.multiply(passed, factor * start, out=A_i[:-1])", "np.multiply(~passed, factor * start, out=A_i[:-1])"),
+    ("+= factor * size", "+= factor * start"), ("(e_1 * (g_bar * tt + r_bar * q))", "(e_1 * g_bar * tt)"),
+    ("- 2 * f * d_0 * g_bar", "+ 2 * f * d_0 * g_bar"), ("np.where(inside, z_bar, x_bar)", "z_bar"),
+    ("+ 2 * g_bar * q + r_bar", "+ r_bar"), ("inner = c * V[0, :-1]", "inner = c * V[0, 1:]")])
+def test_a_planted_bug_is_found(old, new, monkeypatch):
+    text = inspect.getsource(splines)
+    assert text.count(old) == 1
+    made = dict(vars(splines))
+    exec(text.replace(old, new).replace("from .", "from refflow.fast.").replace("refflow.fast..", "refflow."), made)
+    monkeypatch.setattr(splines, "Splines", made["Splines"])
+    with np.errstate(all="ignore"):
+        assert not max(compared("unequal", np.float64)) < 1e6
+
+
+# -- which maps they are ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, changes", [("zuko", {}), ("distrax", {"boundary_slopes": "unconstrained"}), ("FlowJAX 17", {})])
+def test_other_conventions_are_left_to_the_page(name, changes):
+    family = Family(RationalQuadraticSpline, SPLINES[name](4, **changes))
+    assert not splines.is_spline(family) and all(splines.is_spline(Family(RationalQuadraticSpline, f)) for f in MAPS.values())
+
+
+def moved(flow):
+    space = Unconstrained(flow)
+    return space.value_at(space.vector + 0.2 * np.random.default_rng(1).standard_normal(space.vector.size))
+
+
+@pytest.mark.parametrize("model, settings", [
+    (nsf, {}), (nsf, {"context": 2}), (nsf, {"unconditional": False}), (autoregressive_nsf, {}),
+    (autoregressive_nsf, {"context": 2})])
+def test_gradients_of_flows(model, settings):
+    """By stored and by reconstructed activations, and by the page."""
+    rng = np.random.default_rng(2)
+    flow = moved(model(rng, 3, 6, 1, 2, 4, **settings))
+    x, b = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    context = rng.standard_normal((30, 2)) if settings.get("context") else None
+    own = flow if context is None else flow.at(context=context)
+    log_prob, pullback = own.log_prob_vjp(x)
+    space = Unconstrained(flow)
+    expected = space.gradient(space.vector, pullback(b)[1])
+    for memory in ("stored", "reversible"):
+        found, params_bar = LikelihoodGradient(memory)(flow, x, b, context)
+        assert np.allclose(found, log_prob, rtol=1e-10)
+        assert np.allclose(space.gradient(space.vector, params_bar), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_which_maps_are_exchanged():
+    kinds = [type(stage) for stage in tuned(nsf(np.random.default_rng(0), 3, 4, 1, 1)).bijector.inner.stages]
+    assert kinds.count(splines.SplineCoupling) == 2
+    flow = tuned(autoregressive_nsf(np.random.default_rng(0), 3, 4, 1, 1))
+    assert UnitByUnit in [type(stage) for stage in flow.bijector.inner.stages]
+    net = dense_network(np.random.default_rng(0), (1, 3, 2 * UNEQUAL.size))
+    halves = Coupling(masks.halves(3), net, Family(RationalQuadraticSpline, UNEQUAL))
+    z = np.random.default_rng(1).standard_normal((5, 3))
+    (x, log_det), pullback = tuned(halves).vjp(z)
+    (x_2, log_det_2), pullback_2 = halves.vjp(z)
+    bars = np.ones((5, 3)), np.ones(5)
+    assert np.allclose(x, x_2) and np.allclose(log_det, log_det_2) and np.allclose(pullback(*bars)[0], pullback_2(*bars)[0])
+    for (key, one), (_, other) in zip(*(sorted(p(*bars)[1]["net"]["layers"]["2"].items()) for p in (pullback, pullback_2))):
+        assert np.allclose(one, other), key
