@@ -601,10 +601,17 @@ class SoftmaxKnots(Map):
     halved: bool
     def __init__(self, bins: int, low: float = ..., high: float = ..., floor: float = ..., rate: float = ..., clip: float = ..., halved: bool = ...) -> None: ...
 
+class SoftplusSpline(Map):
+    bins: int
+    low: float
+    width: float
+    floor: float
+    def __init__(self, bins: int, low: float = ..., width: float = ..., floor: float = ...) -> None: ...
+
 class Triangle(Map):
-    size_of_matrix: int
+    rows: int
     upper: bool
-    def __init__(self, size_of_matrix: int, upper: bool = ...) -> None: ...
+    def __init__(self, rows: int, upper: bool = ...) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]

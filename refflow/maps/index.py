@@ -75,6 +75,7 @@ HOME = {
     "PerPart": "parametrisations.per_part",
     "Premultiplied": "parametrisations.premultiplied",
     "SoftmaxKnots": "parametrisations.softmax_knots",
+    "SoftplusSpline": "parametrisations.softplus_spline",
     "CUBIC_SPLINES": "parametrisations.spline_conventions",
     "LINEAR_RATIONAL_SPLINES": "parametrisations.spline_conventions",
     "LINEAR_SPLINES": "parametrisations.spline_conventions",

@@ -15,6 +15,7 @@ from .knot_slopes import FREE, LOWER, KnotSlopes
 from .per_part import PerPart
 from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
+from .softplus_spline import SoftplusSpline
 
 __all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "SPLINES", "spline_fields"]
 
@@ -112,6 +113,11 @@ def torchflows(bins=8, bound=50.0):
     return Premultiplied(f, matrix)
 
 
+def freia(bins=10, low=-3.0, high=3.0, floor=0.1):
+    """Bins of a softplus, first knots that move, linear tails; h holds the shifts of the first knots before all other numbers."""
+    return SoftplusSpline(bins, low, high - low, floor)
+
+
 def pyro_linear(bins=8, bound=3.0):
     """The fields of a `LinearRationalSpline`, by order "linear", the usual one; the numbers of the middles come last."""
     knots = SoftmaxKnots(bins, -bound, bound, 2 * bound * 1e-3)
@@ -149,4 +155,5 @@ SPLINES = {
     "bijx": bijx,
     "zuko": zuko,
     "torchflows": torchflows,
+    "FrEIA": freia,
 }
