@@ -113,7 +113,7 @@ def composites():
     yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
     yield GatedActivation()
     yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2))
-    for name in ("FlowJAX 17", "zuko", "torchflows"):
+    for name in ("FlowJAX 17", "zuko", "torchflows", "FrEIA"):
         convention = SPLINES[name](2)
         yield Coupling(masks.halves(2), dense_network(rng, [1, 2, convention.size]), Family(RationalQuadraticSpline, convention))
     yield Affine(np.zeros((0, 3)), 1.0)

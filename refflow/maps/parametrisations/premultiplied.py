@@ -13,6 +13,8 @@ import numpy as np
 
 from ...core import Array, case, child, constant, plain
 from ...core.words import handed
+from ..elementwise import CONVENTIONS
+from .entries import Entries
 from .parametrisation import Map, parametrisation
 from .softmax_knots import SoftmaxKnots
 
@@ -36,7 +38,8 @@ class Premultiplied(Map):
     @classmethod
     def examples(cls, source):
         matrix = source.choice((((1, 0), (1, 1e-3)), ((0, 1, 0), (1, 0, 0)), ((1, 0), (-1, 0))))
-        return cls(SoftmaxKnots(2, floor=2e-3), np.array(matrix, float)), (len(matrix[0]),)
+        fields = source.choice((SoftmaxKnots(2, floor=2e-3), Entries(CONVENTIONS["RealNVP"], 2)))
+        return cls(fields, np.array(matrix, float)), (len(matrix[0]),)
 
     @staticmethod
     def definition(m, h, map, matrix):
