@@ -4,14 +4,14 @@ r"""A map of h multiplied by a matrix: another layout, order or rate of its numb
     h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
 with the pullback `map*`.  `h'` is rounded and handed on, except where a row of `A` picks one number.
 
-The page is certified at moderate h: the rounding of a huge `h'` moves the fields of a softmax further than any derivative tells.
+The page is certified at moderate h: the rounding of a huge `h'` moves a softmax further than any derivative tells.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, case, child, constant, plain
+from ...core import Array, case, child, constant
 from ...core.words import handed
 from ..elementwise import CONVENTIONS
 from .entries import Entries

@@ -1,7 +1,7 @@
 r"""Knots and slopes of a spline that is free to move and to grow, as in FrEIA: bins by a softplus above a floor.
 
-In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins, one for its
-height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or heights,
+In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins, one for
+its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or heights,
     z_0 = low + a,   z_k = z_0 + sum_{j<k} w_j                                      (1)
     w_j = floor + log(1 + E exp h_j),   E = exp(width - floor) - 1                  (2)
     d_k = log(1 + (e - 1) exp h)            at inner knots, `e = exp 1`             (3)
@@ -107,7 +107,8 @@ class SoftplusSpline(Map):
         case("Still", "at h = 0 knots and slopes are simple numbers", z=[[0.0] * 7], bins=2),
         case("AtZero", "a knot near 0: low and its shift cancel", z=[[3.0, -1e-9, 0.0, 0.0], [3.0 + 2.0**-40, 1.0, -2.0, 5.0]],
              bins=1),
-        case("Floors", "bins that are the floor, slopes that vanish", z=[[1.0, 2.0, -50.0, -800.0, 700.0, -40.0, -740.0]], bins=2),
+        case("Floors", "bins that are the floor, slopes that vanish", z=[[1.0, 2.0, -50.0, -800.0, 700.0, -40.0, -740.0]],
+             bins=2),
     )
 
 

@@ -79,7 +79,8 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
     """`knots` numbers for one bin more: the first is halved, and its other half is the last.
 
-    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  At the ends they are free, and the map has kinks.
+    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  They are free at the ends too, where the map
+    has kinks.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
@@ -114,7 +115,7 @@ def torchflows(bins=8, bound=50.0):
 
 
 def freia(bins=10, low=-3.0, high=3.0, floor=0.1):
-    """Bins of a softplus, first knots that move, linear tails; h holds the shifts of the first knots before all other numbers."""
+    """Bins of a softplus, first knots that move, linear tails; h holds the shifts of the first knots before all others."""
     return SoftplusSpline(bins, low, high - low, floor)
 
 

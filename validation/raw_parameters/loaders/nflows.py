@@ -25,8 +25,8 @@ def passes(m, prefix):
 
 def residual_net(m, prefix):
     block = f"{prefix}blocks.0.linear_layers."
-    return sequential(dense(m, f"{prefix}initial_layer."),
-                      residual(relu(), dense(m, f"{block}0."), relu(), dense(m, f"{block}1.")), dense(m, f"{prefix}final_layer."))
+    inner = residual(relu(), dense(m, f"{block}0."), relu(), dense(m, f"{block}1."))
+    return sequential(dense(m, f"{prefix}initial_layer."), inner, dense(m, f"{prefix}final_layer."))
 
 
 def made(m, prefix):
