@@ -70,6 +70,7 @@ HOME = {
     "KnotSlopes": "parametrisations.knot_slopes",
     "TRIANGULAR": "parametrisations.linear_conventions",
     "LocationScale": "parametrisations.location_scale",
+    "BATCH_NORMS": "parametrisations.normalization_conventions",
     "Map": "parametrisations.parametrisation",
     "PerField": "parametrisations.per_field",
     "PerPart": "parametrisations.per_part",
