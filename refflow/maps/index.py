@@ -35,6 +35,7 @@ HOME = {
     "Tanh": "elementwise.tanh",
     "TanhExpScale": "elementwise.tanh_exp_scale",
     "WeibullCDF": "elementwise.weibull_cdf",
+    "CircularShift": "splines.circular_shift",
     "CubicSpline": "splines.cubic_spline",
     "LinearRationalSpline": "splines.linear_rational_spline",
     "LinearSpline": "splines.linear_spline",
