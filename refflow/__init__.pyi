@@ -387,15 +387,17 @@ class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
     def __init__(self, s: ArrayLike | None = ...) -> None: ...
 
+class LambertWTail(Bijector):
+    tailweight: NDArray[np.floating[Any]]
+    def __init__(self, tailweight: ArrayLike) -> None: ...
+
 class LeakyReLU(Bijector):
     negative_slope: NDArray[np.floating[Any]]
     def __init__(self, negative_slope: ArrayLike) -> None: ...
 
-class LogisticMixtureCDF(Bijector):
-    weights: NDArray[np.floating[Any]]
-    loc: NDArray[np.floating[Any]]
-    scale: NDArray[np.floating[Any]]
-    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+class LOFT(Bijector):
+    threshold: NDArray[np.floating[Any]]
+    def __init__(self, threshold: ArrayLike) -> None: ...
 
 class NormalCDF(Bijector):
     loc: NDArray[np.floating[Any]]
@@ -441,6 +443,11 @@ class SigmoidScale(Scale):
     offset: float
     floor: float
     def __init__(self, offset: float = ..., floor: float = ...) -> None: ...
+
+class SinhArcsinh(Bijector):
+    skewness: NDArray[np.floating[Any]]
+    tailweight: NDArray[np.floating[Any]]
+    def __init__(self, skewness: ArrayLike, tailweight: ArrayLike) -> None: ...
 
 class SoftclipExpScale(Scale):
     low: float
@@ -506,6 +513,40 @@ class Pointwise(Bijector):
 class Transposed(Bijector):
     inner: Bijector
     def __init__(self, inner: Bijector) -> None: ...
+
+class BernsteinPolynomial(Bijector):
+    coefficients: NDArray[np.floating[Any]]
+    bound: float
+    def __init__(self, coefficients: ArrayLike, bound: float = ...) -> None: ...
+
+class DeepSigmoid(Bijector):
+    weights: NDArray[np.floating[Any]]
+    rate: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, rate: ArrayLike, bias: ArrayLike) -> None: ...
+
+class Gaussianization(Bijector):
+    rate: NDArray[np.floating[Any]]
+    bias: NDArray[np.floating[Any]]
+    def __init__(self, rate: ArrayLike, bias: ArrayLike) -> None: ...
+
+class LogisticMixtureCDF(Bijector):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+
+class LogisticMixtureLogit(Bijector):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
+
+class NormalMixtureCDF(Bijector):
+    weights: NDArray[np.floating[Any]]
+    loc: NDArray[np.floating[Any]]
+    scale: NDArray[np.floating[Any]]
+    def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
 
 class ActNorm(Bijector):
     scale: NDArray[np.floating[Any]]
