@@ -25,9 +25,9 @@ There, and for `|v| <= 1`, (4) and (5) are
 where what differs from 1 is small, and its roundings with it.
 The terms of both cancel near the identity, where the derivatives of the log-det are as small as its value.  There it is
 computed from what is small: with `e = t - 1`, addition theorems for `cosh(w + d)` and `sinh(A + A e)` give
-    log|dx/dz| = log(1 + e) + log(1 + r_v) - log(1 + r_A)     for |e| <= 1/2 and |d| <= 1          (12)
+    log|dx/dz| = log(1 + ((1 + e) r_v - r_e)/(1 + e + r_e))      for |e| <= 1 and |d| <= 1          (12)
     r_v = tanh w sinh d + 2 sinh^2(d/2),   d = v - w = s e + k                      (13)
-    r_A = (sqrt(5)/2) sinh(A e) + 2 sinh^2(A e/2)                                   (14)
+    r_e = sinh(A t)/sinh A - t = (A sqrt(5)/2 - 1) e + (sqrt(5)/2) (sinh(A e) - A e) + 2 sinh^2(A e/2)     (14)
 
 Inverse, with
     y = x/m = x (1 - exp(-2 A t)) K^2/4,   K = exp(A t/2)                           (15)
@@ -75,6 +75,8 @@ from ...core import Array, Bijector, bijector, case, log_abs_product, positive, 
 from ...core.arithmetic import times
 
 A = math.asinh(2)
+EXCESS = 0.6140335286150151                         # A sqrt(5)/2 - 1, correctly rounded
+LIFT = 2.0**64                                      # subnormal numbers times this are normal
 
 
 @bijector(source="Jones & Pewsey 2009", domain=real, codomain=real, increasing=True)
@@ -130,11 +132,11 @@ class SinhArcsinh(Bijector):
         shallow = math.log(2 / A) - np.log1p(sinh_excess(a)) + log_cosh(v) - log_cosh_w     # (8)
         e = t - 1
         d = s * e + self.skewness                                                   # (13)
-        near = (np.abs(e) <= 0.5) & (np.abs(d) <= 1)
+        near = (np.abs(e) <= 1) & (np.abs(d) <= 1)
         d, e = np.where(near, d, 0), np.where(near, e, 0)
         r_v = np.tanh(w) * np.sinh(d) + 2 * np.sinh(d / 2) ** 2                     # (13)
-        r_A = math.sqrt(5) / 2 * np.sinh(A * e) + 2 * np.sinh(A * e / 2) ** 2       # (14)
-        small = np.log1p(e) + np.log1p(r_v) - np.log1p(r_A)                         # (12)
+        r_e = EXCESS * e + math.sqrt(5) / 2 * (A * e) * sinh_excess(A * e) + 2 * np.sinh(A * e / 2) ** 2        # (14)
+        small = np.log1p(((1 + e) * r_v - r_e) / (1 + e + r_e))                     # (12)
         return np.where(A * t <= 1, shallow, np.where(near, small, part - log_cosh_w))      # (6)
 
     def slope(self, z):
@@ -213,8 +215,9 @@ class SinhArcsinh(Bijector):
         less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (35)
         K, tiny = np.exp(A * t / 2), (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny) & (np.abs(y) < 1)      # (15)
         of_x = np.where(t <= 1, self.shallow(np.ones_like(x)) / K, K * -np.expm1(-2 * A * t) / (4 * t))     # (15) (17)
-        T = np.where(tiny, x, T), np.where(tiny, K, 1), np.where(tiny, of_x, 1)
-        R = (*T, np.where(v == 0, 1, rho / v), less / t)                            # (31)
+        T = np.where(tiny, x * LIFT, T), np.where(tiny, K, 1), np.where(tiny, of_x, 1)
+        R = (*T, np.where(v * v < np.finfo(x.dtype).eps, 1, rho / v), less / t)     # (31)
+        last = np.where(tiny, x.dtype.type(1 / LIFT), x.dtype.type(1))
 
         def pullback(z_bar, log_det_bar):
             bent = log_det_bar * (tanh - t * rho)
@@ -223,7 +226,7 @@ class SinhArcsinh(Bijector):
             x_bar = np.where(C >= 1, joint, apart)
             k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                     # (33)
             bent = log_det_bar * (phi_A / (1 + y * y) - rho * rho) / t
-            t_bar = times(z_bar, g, *R, H, g) + times(log_det_bar, *R, tanh) + bent         # (34)
+            t_bar = times(z_bar, g, *R, H, g, last) + times(log_det_bar, *R, tanh, last) + bent         # (34)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return self.inverse_and_log_det(x), pullback
@@ -269,7 +272,7 @@ def arsinh_ratio(y):
 
 
 def sinh_excess(a):
-    """sinh(a)/a - 1, for 0 <= a <= 1."""
+    """sinh(a)/a - 1, for |a| <= 1."""
     total = np.zeros_like(a)
     for product in (342, 272, 210, 156, 110, 72, 42, 20, 6):
         total = a * a / product * (1 + total)                                       # (9)
