@@ -270,15 +270,21 @@ def test_what_is_missing_is_said():
 
 def test_every_unit_is_computed_once(monkeypatch):
     f = tuned(Autoregressive(net(np.random.default_rng(11), hidden=(30, 20)), EXP))
-    computed, compute = [], fast.Product.compute
+    computed, outputs, compute, at = [], [], fast.Product.compute, fast.Last.at
 
     def counted(self, part, k):
         computed.append(part.stop - part.start)
         compute(self, part, k)
 
+    def read(self, units, k):
+        outputs.append(units.size)
+        return at(self, units, k)
+
     monkeypatch.setattr(fast.Product, "compute", counted)
     f.inverse(np.zeros((3, 4)))
-    assert sum(computed) == 30 + 20 + 8
+    monkeypatch.setattr(fast.Last, "at", read)
+    f.inverse(np.zeros((3, 4)))
+    assert sum(computed) == 2 * (30 + 20) and outputs == [2, 2, 2, 2]
 
 
 def test_samples_of_a_tuned_flow_are_the_flows():
@@ -328,9 +334,9 @@ def test_blocks_hold_all_that_a_mask_connects():
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
 
-def too_early(self, layer, before, steps):
+def too_early(self, layer, before, steps, n=None):
     """A unit is computed before the last entry that it sees is known."""
-    product(self, layer, tree_of(before, known=np.maximum(before.known - 1, 0)), steps)
+    product(self, layer, tree_of(before, known=np.maximum(before.known - 1, 0)), steps, n)
 
 
 product = fast.Product.__init__
@@ -347,13 +353,14 @@ def without_bias(self, part, k):
     np.matmul(self.bW[part, 1:known + 1], self.before.rows[:known], out=self.rows[part])
 
 
-def in_the_first_order(self, units):
-    """The rows are taken as if the units stood in their first order."""
-    return self.rows[units]
+def in_the_first_order(self, units, k):
+    """The outputs are read as if they stood in their first order."""
+    known = self.before.parts[k].stop + 1
+    return np.matmul(self.bW[units, :known], self.before.with_one[:known])
 
 
 BUGS = {"too early": (fast.Product, "__init__", too_early), "without bias": (fast.Product, "compute", without_bias),
-        "rows of other units": (fast.Units, "of", in_the_first_order)}
+        "rows of other units": (fast.Last, "at", in_the_first_order)}
 
 
 @pytest.mark.parametrize("name", BUGS)

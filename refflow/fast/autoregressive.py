@@ -1,8 +1,8 @@
 r"""Affine autoregressive maps with masked dense networks, tuned: a step of `likelihood`.
 
 The map and its reverse rule are the same as on the page `autoregressive.autoregressive`: a coupling whose parts a and b are
-both the whole event.  In every layer the units stand in the falling order of the r of `unit_by_unit`, in the last layer the outputs
-of an entry beside each other.  A mask is then 0 to the left of a staircase,
+both the whole event.  In every layer the units stand in the falling order of the r of `unit_by_unit`, in the last layer the
+outputs of an entry beside each other.  A mask is then 0 to the left of a staircase,
     M_ij = 0     for i in a block of rows and j before its first column             (1)
     M_ij = 0     for j in a block of columns and i from its end on                  (2)
 and the products of the blocks that remain have about two thirds of all multiplications.  A product of a network of a hundred

@@ -62,6 +62,10 @@ class Units:
         """The rows of these units, copied."""
         return self.rows[self.place[units]]
 
+    def at(self, units, k):
+        """The same of units that are known in step k."""
+        return self.of(units)
+
     def in_range(self):
         """Are all partial sums finite?"""
         return True
@@ -82,8 +86,9 @@ def known_entries(levels, D):
 class Product(Units):
     """The units of a masked dense layer, [b W] (1, a)."""
 
-    def __init__(self, layer, before, steps):
-        super().__init__(known_after(layer.connects, before.known), steps, *before.rows.shape[1:], before.rows.dtype)
+    def __init__(self, layer, before, steps, n=None):
+        n = before.rows.shape[1] if n is None else n
+        super().__init__(known_after(layer.connects, before.known), steps, n, before.rows.dtype)
         self.before, (M, N) = before, layer.connects.shape
         self.bW = np.empty((M, N + 1), before.rows.dtype)
         self.bW[:, 0], self.bW[:, 1:] = layer.b[self.order], layer.weights().take(self.order, 0).take(before.order, 1)
@@ -97,6 +102,17 @@ class Product(Units):
 
     def in_range(self):
         return norm(self.bW) * norm(self.before.with_one) <= LARGEST[self.rows.dtype]
+
+
+class Last(Product):
+    """The last layer, a masked dense one: its units are read once, and not kept."""
+
+    def __init__(self, layer, before, steps):
+        super().__init__(layer, before, steps, 0)
+
+    def at(self, units, k):
+        known = self.before.parts[k].stop + 1
+        return np.matmul(self.bW[self.place[units], :known], self.before.with_one[:known])
 
 
 class Elementwise(Units):
@@ -173,13 +189,7 @@ def layers_of(net, before, steps, made):
         return layers_of(component, units, steps, made)
 
     if type(net) is Sequential:
-        for layer, previous in zip(net.layers, (None, *net.layers)):
-            if type(previous) is MaskedDense and layer.event_ndim == (0, 0):
-                before = Elementwise(layer, before, steps, True)
-                made.append(before)
-            else:
-                before = inner(layer, before)
-        return before
+        return in_turn(net.layers, before, steps, made)
     if type(net) is SkipSum:
         terms = [inner(net.skips[0])]
         for block, skip in zip(net.blocks, net.skips[1:]):
@@ -199,6 +209,27 @@ def layers_of(net, before, steps, made):
         units = (Product if type(net) is MaskedDense else Elementwise)(net, before, steps)
     made.append(units)
     return units
+
+
+def in_turn(layers, before, steps, made):
+    """The same of several layers; an activation after a masked layer overwrites its units."""
+    for layer, previous in zip(layers, (None, *layers)):
+        if type(previous) is MaskedDense and layer.event_ndim == (0, 0):
+            before = Elementwise(layer, before, steps, True)
+            made.append(before)
+        else:
+            before = layers_of(layer, before, steps, made)
+    return before
+
+
+def outputs_of(net, before, steps, made):
+    """The same of a whole network, whose last layer is computed where it is read."""
+    if type(net) is Contextual:
+        made.append(Joined(before, columns(net.context), steps))
+        return outputs_of(net.inner, made[-1], steps, made)
+    if type(net) is Sequential and type(net.layers[-1]) is MaskedDense:
+        return Last(net.layers[-1], in_turn(net.layers[:-1], before, steps, made), steps)
+    return layers_of(net, before, steps, made)
 
 
 def columns(events):
@@ -229,29 +260,28 @@ class UnitByUnit(Autoregressive):
         if self.net.needs("context"):
             return super().solved(x)                                                # which says what is missing
         batch, D = x.shape[:-1], x.shape[-1]
-        events, found = x.reshape(math.prod(batch), D), np.empty((2, math.prod(batch), D), x.dtype)
-        nets = by_events(self.net, batch)
-        for start in range(0, len(events), EVENTS):
-            part = slice(start, start + EVENTS)
-            found[0, part], found[1, part] = self.solved_part(events[part], nets(part))
-        return found[0].reshape(x.shape), found[1].reshape(x.shape)
+        columns, nets = x.reshape(math.prod(batch), D).T, by_events(self.net, batch)
+        parts = [slice(start, start + EVENTS) for start in range(0, max(1, columns.shape[1]), EVENTS)]
+        found = [self.solved_part(columns[:, part], nets(part)) for part in parts]
+        z, log_slopes = found[0] if len(parts) == 1 else (np.concatenate(both, 1) for both in zip(*found))
+        return z.T.reshape(x.shape), log_slopes.T.reshape(x.shape)
 
     def solved_part(self, x, net):
-        """(z, log-slopes) of some events; by the page where a sum may overflow on its way, or a scale."""
+        """(z, log-slopes) of some events, which are columns; by the page where a sum may overflow on its way, or a scale."""
         steps, entries, layers = len(self.levels), self.entries(x), []
-        outputs = layers_of(net, entries, steps, layers)
+        outputs = outputs_of(net, entries, steps, layers)
         form = self.affine_form
         solve = (exponential if form is not None and not form.shift_first and is_exponential(form.scale) else self.by_family)
-        rows, log_slopes = self.rows(x.shape[-1]), np.empty_like(entries.rows)
-        x_rows = np.ascontiguousarray(x.T)[entries.order]
+        rows, log_slopes, x_rows = self.rows(len(x)), np.empty_like(entries.rows), x[entries.order]
         for k, level in enumerate(self.levels):
             for units in layers:
                 units.step(k)
-            part, h = entries.parts[k + 1], outputs.of(rows[level].T)
+            part, h = entries.parts[k + 1], outputs.at(rows[level].T, k)
             entries.rows[part], log_slopes[part] = solve(h, x_rows[part], form)     # (2)
-        if not all(units.in_range() for units in layers) or solve is exponential and not safe(log_slopes):
-            return Autoregressive.solved(tree.copied(self, Autoregressive, net=net), x)
-        return entries.rows[entries.place].T, log_slopes[entries.place].T
+        if not all(units.in_range() for units in (*layers, outputs)) or solve is exponential and not safe(log_slopes):
+            z, log_slopes = Autoregressive.solved(tree.copied(self, Autoregressive, net=net), x.T)
+            return z.T, log_slopes.T
+        return entries.rows[entries.place], log_slopes[entries.place]
 
     def by_family(self, h, x, form):
         """Entries (m, n) and their log-slopes from outputs (P, m, n), by the page of the family."""
@@ -260,7 +290,7 @@ class UnitByUnit(Autoregressive):
 
     def entries(self, x):
         """The entries of events, which are not known yet."""
-        return Units(known_entries(self.levels, x.shape[-1]), len(self.levels), len(x), x.dtype)
+        return Units(known_entries(self.levels, len(x)), len(self.levels), x.shape[1], x.dtype)
 
 
 def exponential(h, x, form):

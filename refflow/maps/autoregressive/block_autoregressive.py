@@ -25,9 +25,9 @@ and `K > 1`, `F` is bounded: where all units of the first layer have saturated,
 it has its limits to within rounding, and an `x_d` that is not between them is not an image.
 
 The log-det and all cotangents need the digits of `u_1`, which `z_d` may have lost where it and the entries before it are large.
-So the unknown is `d = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
-    m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (d + (m_j - m_i))                           (13)
-`d` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
+So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of the first layer is 0,
+    m_i = -r_1,i/V_1,i,   u_1,i = V_1,i (y + (m_j - m_i))                           (13)
+`y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
 
 Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_(k-1),j - mu_k,i)`, which sum to 1
@@ -391,11 +391,11 @@ class Path:
         nearest = self.nearest(x, everything)
         apart = nearest[:, None] - self.m                                           # (13)
 
-        def function(d, i):
-            return self.units(d[:, None] + apart[i], i)[-1][:, 0] - x[i]
+        def function(y, i):
+            return self.units(y[:, None] + apart[i], i)[-1][:, 0] - x[i]
 
-        d = increasing_root(function, lower - nearest, upper - nearest)
-        return nearest + d, self.units(d[:, None] + apart, everything)
+        y = increasing_root(function, lower - nearest, upper - nearest)
+        return nearest + y, self.units(y[:, None] + apart, everything)
 
     def bracket(self, x, i):
         s, T, n = np.ones((1, 1), x.dtype), np.zeros((1, 1), x.dtype), len(x)
