@@ -664,10 +664,17 @@ class SoftmaxWeights(Map):
     count: int
     def __init__(self, count: int) -> None: ...
 
+class SoftplusSpline(Map):
+    bins: int
+    low: float
+    width: float
+    floor: float
+    def __init__(self, bins: int, low: float = ..., width: float = ..., floor: float = ...) -> None: ...
+
 class Triangle(Map):
-    size_of_matrix: int
+    rows: int
     upper: bool
-    def __init__(self, size_of_matrix: int, upper: bool = ...) -> None: ...
+    def __init__(self, rows: int, upper: bool = ...) -> None: ...
 
 class Concatenate(Bijector):
     parts: tuple[Bijector, ...]
@@ -777,6 +784,7 @@ def with_dropout(net: Any, keeps: Any, rates: Any) -> Any: ...
 def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
+BATCH_NORMS: Any
 CONVENTIONS: Any
 CUBIC_SPLINES: Any
 LINEAR_RATIONAL_SPLINES: Any

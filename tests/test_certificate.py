@@ -15,7 +15,7 @@ from refflow.maps.coupling import AffineCoupling, Coupling, Family
 from refflow.maps.densities import StandardLogistic
 from refflow.maps.elementwise import ExpScale, Scale, ScaledAffine, TanhExpScale
 from refflow.maps.elementwise.scale import scale
-from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map
+from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map, SoftmaxKnots
 from refflow.maps.parametrisations.parametrisation import parametrisation
 from validation import certify
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, call, certified, errors,
@@ -49,12 +49,18 @@ def certified_names(page):
     return {name for point in points(page, "float64", "forward") for name in point.f.names}
 
 
+def handed_on(page):
+    """The components of a parametrisation that are fields themselves, unchanged, and so are their cotangents."""
+    point = points(page, "float64", "forward")[-1]
+    return set(point.f.unchecked(point.dtype).vjp(point.event)[0]) - set(point.f.names)
+
+
 def test_every_page_and_quantity_is_certified(certificate):
     assert sorted(certificate["pages"]) == sorted(PAGES)
     for name, rows in certificate["pages"].items():
         page = PAGES[name]
         if page.kind == "parametrisation":
-            trained = {f"vjp.{key}_bar" for key in cotangents(page) if key != "scale"}      # a scale is handed on unchanged
+            trained = {f"vjp.{key}_bar" for key in cotangents(page) - handed_on(page)}
             assert {f"fields.{field}" for field in certified_names(page)} | {"vjp.h_bar"} | trained == set(rows)
         elif page.kind in OF_A_KIND:
             method = "log_prob_vjp" if page.kind == "density" else "vjp"
@@ -310,7 +316,25 @@ class SubtractingGate(Map):
         return {"s": s, "shift": m * (1 - sigma)}, pullback
 
 
+@parametrisation(source="a planted bug", register=False)
+class SummedKnots(Map):
+    """Knots as sums from the first one, which cancel in the middle of the interval."""
+
+    bins: int = plain(2)
+    definition = staticmethod(lambda m, h, bins: SoftmaxKnots.definition(m, h, bins, -1, 1, 0, 1, None, False))
+    examples = classmethod(lambda cls, source: (cls(), (2,)))
+    size, names, cores = 2, ("knots",), ((3,),)
+    hard_cases = SoftmaxKnots.hard_cases[1:2]
+
+    def vjp(self, h):
+        _, pullback = SoftmaxKnots(2).unchecked(h.dtype).vjp(h)
+        e = np.exp(h - h.max(-1, keepdims=True))
+        inner = -1 + 2 * e[..., :1] / e.sum(-1, keepdims=True)
+        return {"knots": np.concatenate([-np.ones_like(inner), inner, np.ones_like(inner)], -1)}, pullback
+
+
 @pytest.mark.parametrize("page, wrong, letters", [
+    (SummedKnots, ["fields.knots"], ("h=", "fields_bar=")),
     (NaiveLogistic, ["log_prob"], ("z=", "log_prob_bar=")), (RoundedScale, ["log"], ("s=", "sigma_bars=")),
     (SubtractingGate, ["fields.shift", "vjp.h_bar"], ("h=", "fields_bar="))], ids=lambda value: getattr(value, "__name__", ""))
 def test_a_bad_page_of_another_kind_fails_with_its_input(page, wrong, letters, monkeypatch):

@@ -1,4 +1,4 @@
-"""The recorded raw parameters of other libraries give the same log_prob, samples and gradients, except where it is known why not."""
+"""The recorded raw parameters of other libraries give the same answers, except where it is known why not."""
 
 import json
 
@@ -14,7 +14,7 @@ from validation.raw_parameters.loading import models
 
 # (library, model, quantity): why the library is off.
 KNOWN = {
-    ("nflows", "linear spline coupling", "sample"): "the search for a bin moves the last knot by 1e-6 in place, also for the inverse",
+    ("nflows", "linear spline coupling", "sample"): "the inverse uses a last knot that its search for a bin has moved by 1e-6",
     ("nflows", "spline coupling", "gradient by parameters"): "terms cancel in the derivative of the log-det",
     ("flowjax_19", "spline coupling", "gradient by parameters"): "terms cancel in the derivative of the log-det",
     ("flowjax_19", "spline autoregressive", "sample"): "the inverse adds numbers of opposite sign",
@@ -72,7 +72,8 @@ def test_every_raw_parameter_is_read_once():
     with pytest.raises(ValueError, match=f"pyro affine coupling: {name} is read twice"):
         m.parameter(name)
     with pytest.raises(ValueError, match="raw parameters are not read: "):
-        compared(model_of("distrax", "lower upper triangular"), lambda m: command.loader("numpyro")(model_of("numpyro", "two orders")))
+        other = command.loader("numpyro")(model_of("numpyro", "two orders"))
+        compared(model_of("distrax", "lower upper triangular"), lambda m: other)
 
 
 def test_other_files_are_refused(tmp_path):
@@ -94,7 +95,7 @@ def test_the_command(monkeypatch, capsys):
 
 def test_environments_stand_outside_the_project(tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr("subprocess.run", lambda given, **options: (tmp_path / "made").mkdir(exist_ok=True) or commands.append(given))
+    monkeypatch.setattr("subprocess.run", lambda given, **options: commands.append(given))
     monkeypatch.setattr("pathlib.Path.touch", lambda path, **options: None)
     interpreter = python_of("zuko", tmp_path)
     assert interpreter.is_relative_to(tmp_path) and any("zuko==1.6.0" in given for given in commands)

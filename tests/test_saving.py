@@ -113,9 +113,9 @@ def composites():
     yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
     yield GatedActivation()
     yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2))
-    for name in ("FlowJAX 17", "zuko", "torchflows"):
-        convention = SPLINES[name](2)
-        yield Coupling(masks.halves(2), dense_network(rng, [1, 2, convention.size]), Family(RationalQuadraticSpline, convention))
+    for name in ("FlowJAX 17", "zuko", "torchflows", "FrEIA"):
+        family = Family(RationalQuadraticSpline, SPLINES[name](2))
+        yield Coupling(masks.halves(2), dense_network(rng, [1, 2, family.size]), family)
     yield Affine(np.zeros((0, 3)), 1.0)
     yield Affine([], 1.0)
     yield Autoregressive(masked_dense_network(rng, 3, (4,), 2, context=1), affine_family(ExpScale()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow import (Chain, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline, LinearSpline, PerField,
-                     QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
+from refflow import (Chain, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline, LinearSpline,
+                     PerField, QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
 from refflow.core import plain
 from refflow.core.boundary import BLOCK, cut_into_blocks
 from refflow.maps.conditioners import Dense
@@ -20,8 +20,8 @@ from validation.measure import measure, problem
 from validation.points import BINADE, FAR, Draw
 
 KNOTS = {"input_knots": [-2.0, 0.5, 1.0, 3.0], "output_knots": [-1.0, 0.0, 2.0, 2.5]}
-OTHERS = {"RationalQuadraticSpline": {"slopes": [0.5, 8.0, 0.125, 2.0]}, "LinearSpline": {}, "CubicSpline": {"end_slopes": [0.5, 2.5]},
-          "LinearRationalSpline": {"slopes": [0.5, 8.0, 0.125, 2.0], "middles": [0.25, 0.5, 0.75]}}
+OTHERS = {"RationalQuadraticSpline": {"slopes": [0.5, 8.0, 0.125, 2.0]}, "LinearSpline": {},
+          "CubicSpline": {"end_slopes": [0.5, 2.5]}, "LinearRationalSpline": {"slopes": [0.5, 8.0, 0.125, 2.0], "middles": [0.25, 0.5, 0.75]}}
 SPLINES = {page.__name__: KNOTS | OTHERS[page.__name__] for page in
            (RationalQuadraticSpline, LinearSpline, CubicSpline, LinearRationalSpline)}
 SPLINES |= {"QuadraticSpline": {"input_knots": KNOTS["input_knots"], "slopes": [0.5, 8.0, 0.125, 2.0], "start": -1.0}}

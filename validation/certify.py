@@ -133,7 +133,7 @@ def breaks_of(point):
     """
     if point.reason != BREAK or point.side != "forward":
         return {}
-    near = ROUNDED * float(np.finfo(point.dtype).eps) if getattr(point.f, "rounded_breaks", False) else NEAR
+    near = ROUNDED * float(np.finfo(point.dtype).eps) if point.f.rounded_breaks else NEAR
     right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist(), near)
     return {"breaks": (0.0 if right else np.inf, 1.0)}
 

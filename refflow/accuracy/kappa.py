@@ -6,8 +6,8 @@ r"""The unit of error at run time: kappa from a bijector's own hand-written deri
 over the event's entries, all parameters, and, if q is a cotangent, over the cotangents it depends on.  q is a value for one
 event with its own parameters, so parameters are first given to every event separately; and to every position of an event at
 which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
-roundings do not.  The events between the stages of a chain are rounded as well, and the fields that a family makes of a network's
-outputs, so their entries count as inputs too, moved one at a time.
+roundings do not.  The events between the stages of a chain are rounded as well, and so are vectors that a family makes of a
+network's outputs, as knots, so their entries count as inputs too, moved one at a time.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def per_event(f, event, side=0, dtype=np.float64):
 
 
 class Lanes:
-    """The entries that the stages of chains, and families, hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
+    """The entries that chains and families hand on, each moved by a relative DELTA in a lane (axis 0) of its own."""
 
     def __init__(self, batch_ndim):
         self.batch_ndim, self.found, self.first = batch_ndim, {}, None

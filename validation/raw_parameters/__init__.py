@@ -1,1 +1,1 @@
-"""Raw parameters of other libraries, loaded by refflow's parametrisations and compared: `python -m validation.raw_parameters`."""
+"""Raw parameters of other libraries, loaded by refflow's parametrisations: `python -m validation.raw_parameters`."""

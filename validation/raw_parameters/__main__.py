@@ -8,8 +8,8 @@
     --json                                              one object for each line
 
 A library's models are drawn with random raw parameters in float64, in an environment of its own; it gives log_prob at drawn x,
-samples from recorded noise, and the gradients of the sum of log_prob by x and by every raw parameter.  refflow loads the same raw
-parameters by its parametrisations.  `comparison` says in which units errors are measured.
+samples from recorded noise, and the gradients of the sum of log_prob by x and by every raw parameter.  refflow loads the same
+raw parameters by its parametrisations.  `comparison` says in which units errors are measured.
 
 The exit status is 1 if there is a finding: a difference of more than 16 units, or a model that the library cannot sample from.
 It is printed with the versions, the input, what the library gives and what refflow gives.

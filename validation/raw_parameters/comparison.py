@@ -114,7 +114,8 @@ def of_samples(m, loaded):
         for j in range(len(event)):
             z_bar, bars = pullback(np.eye(len(event))[j], np.zeros_like(log_det))
             pulled = loaded.pull({"bijector": bars, "base": {}})
-            kappa[i, j] += abs(x[i, j]) + np.abs(z_bar * event).sum() + sum(np.abs(bar * m.raw[name]).sum() for name, bar in pulled.items())
+            by_raw = sum(np.abs(bar * m.raw[name]).sum() for name, bar in pulled.items())
+            kappa[i, j] += abs(x[i, j]) + np.abs(z_bar * event).sum() + by_raw
     return of_values(m, "sample", m.answers["sample"], x, kappa, z)
 
 

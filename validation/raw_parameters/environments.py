@@ -39,6 +39,7 @@ def python_of(library, cache=CACHE) -> Path:
 def exported(library, path, cache=CACHE) -> Path:
     """The file of raw parameters and answers that a library's exporter writes."""
     apart = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run([str(python_of(library, cache)), "-W", "ignore", str(EXPORTERS / f"export_{library.split('_')[0]}.py"), str(path)],
-                   check=True, env=apart | {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"})
+    script = EXPORTERS / f"export_{library.split('_')[0]}.py"
+    subprocess.run([str(python_of(library, cache)), "-W", "ignore", str(script), str(path)], check=True,
+                   env=apart | {"OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"})
     return Path(path)

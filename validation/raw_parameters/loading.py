@@ -62,7 +62,8 @@ def model(meta, arrays, name) -> Model:
     parts = {kind: unpacked(arrays[f"{name}/{kind}"], shapes) for kind, shapes in about["parts"].items()}
     answers = {key.removeprefix(f"{name}/"): array for key, array in arrays.items()
                if key.startswith(f"{name}/") and key.removeprefix(f"{name}/") not in parts}
-    return Model(meta["library"], name, about["config"], parts["raw"], parts["grad"], parts["buffers"], answers, meta["versions"])
+    return Model(meta["library"], name, about["config"], parts["raw"], parts["grad"], parts["buffers"], answers,
+                 meta["versions"])
 
 
 def unpacked(vector, shapes):

@@ -5,7 +5,8 @@ a map from `h` to its fields.  They are separate because libraries agree on the 
 
 A scale may have a gain for each channel of an event; an entry then uses its channel's gain.
 
-If the ends of a bijector's domain follow from its fields, as for a spline without tails, the map must give the same ends at every h.
+If the ends of a bijector's domain follow from its fields, as for a spline without tails, the map must give the same ends at
+every h.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class Family(Value):
         for side in ("domain", "codomain"):
             here, there = (self.reached(side, i) for i in (0, 1))
             if (here.lower, here.upper) != (there.lower, there.upper):
-                raise ValueError(f"Family: the {side} of {self.bijector.__name__} must not depend on h, because a map of events "
-                                 f"has one {side}; it is {here} at h = 0 and {there} elsewhere")
+                raise ValueError(f"Family: the {side} of {self.bijector.__name__} must not depend on h, because a map of "
+                                 f"events has one {side}; it is {here} at h = 0 and {there} elsewhere")
 
     def reached(self, side, h=0):
         """The set on a side of the family's bijectors, from the one at h, if it follows from their fields."""

@@ -7,12 +7,13 @@ import inspect
 from ...core import tree
 from ..elementwise import CONVENTIONS
 from .linear_conventions import TRIANGULAR
+from .normalization_conventions import BATCH_NORMS
 from .spline_conventions import CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES, LINEAR_SPLINES, SPLINES
 
 __all__ = ["TABLES", "users"]
 
 TABLES = {"CONVENTIONS": CONVENTIONS, "SPLINES": SPLINES, "LINEAR_SPLINES": LINEAR_SPLINES, "CUBIC_SPLINES": CUBIC_SPLINES,
-          "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR}
+          "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR, "BATCH_NORMS": BATCH_NORMS}
 SMALL = 2                           # bins, or rows of a matrix
 
 

@@ -24,8 +24,8 @@ FREE, LOWER = "free", "lower"
 class KnotSlopes(Map):
     """`slopes` (K+1), K = `bins`, by a scale.
 
-    `ends` are the slopes at the lower and the upper end: numbers, or "free" for an entry of h; "lower" for an upper end like the
-    lower one, as on a circle.  Raises ValueError for other ends.
+    `ends` are the slopes at the lower and the upper end: numbers, or "free" for an entry of h; "lower" for an upper end like
+    the lower one, as on a circle.  Raises ValueError for other ends.
     """
 
     scale: Scale = child()

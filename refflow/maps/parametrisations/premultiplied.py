@@ -4,15 +4,17 @@ r"""A map of h multiplied by a matrix: another layout, order or rate of its numb
     h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
 with the pullback `map*`.  `h'` is rounded and handed on, except where a row of `A` picks one number.
 
-The page is certified at moderate h: the rounding of a huge `h'` moves the fields of a softmax further than any derivative tells.
+The page is certified at moderate h: the rounding of a huge `h'` moves a softmax further than any derivative tells.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, case, child, constant, plain
+from ...core import Array, case, child, constant
 from ...core.words import handed
+from ..elementwise import CONVENTIONS
+from .entries import Entries
 from .parametrisation import Map, parametrisation
 from .softmax_knots import SoftmaxKnots
 
@@ -36,7 +38,8 @@ class Premultiplied(Map):
     @classmethod
     def examples(cls, source):
         matrix = source.choice((((1, 0), (1, 1e-3)), ((0, 1, 0), (1, 0, 0)), ((1, 0), (-1, 0))))
-        return cls(SoftmaxKnots(2, floor=2e-3), np.array(matrix, float)), (len(matrix[0]),)
+        fields = source.choice((SoftmaxKnots(2, floor=2e-3), Entries(CONVENTIONS["RealNVP"], 2)))
+        return cls(fields, np.array(matrix, float)), (len(matrix[0]),)
 
     @staticmethod
     def definition(m, h, map, matrix):

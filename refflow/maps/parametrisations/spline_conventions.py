@@ -15,6 +15,7 @@ from .knot_slopes import FREE, LOWER, KnotSlopes
 from .per_part import PerPart
 from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
+from .softplus_spline import SoftplusSpline
 
 __all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "SPLINES", "spline_fields"]
 
@@ -78,7 +79,8 @@ def distrax(bins=8, low=-1.0, high=1.0, boundary_slopes="unconstrained"):
 def flowjax_17(knots=8, low=-1.0, high=1.0, softmax_adjust=1e-2):
     """`knots` numbers for one bin more: the first is halved, and its other half is the last.
 
-    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  At the ends they are free, and the map has kinks.
+    A network's numbers are added to initial ones, so that slopes are 1 at h = 0.  They are free at the ends too, where the map
+    has kinks.
     """
     floor = (high - low) * softmax_adjust / (knots * (1 + softmax_adjust))
     return alike(SoftmaxKnots(knots, low, high, floor, halved=True),
@@ -110,6 +112,11 @@ def torchflows(bins=8, bound=50.0):
     matrix = np.diag([1.0] * bins + [1e-3] * (2 * bins - 1))
     matrix[bins:2 * bins, :bins] = np.eye(bins)
     return Premultiplied(f, matrix)
+
+
+def freia(bins=10, low=-3.0, high=3.0, floor=0.1):
+    """Bins of a softplus, first knots that move, linear tails; h holds the shifts of the first knots before all others."""
+    return SoftplusSpline(bins, low, high - low, floor)
 
 
 def pyro_linear(bins=8, bound=3.0):
@@ -149,4 +156,5 @@ SPLINES = {
     "bijx": bijx,
     "zuko": zuko,
     "torchflows": torchflows,
+    "FrEIA": freia,
 }

@@ -15,19 +15,19 @@ from .parametrisation import Map, parametrisation
 
 @parametrisation(source="nflows")
 class Triangle(Map):
-    """`triangle` (D, D), D = `size_of_matrix`: h in its strict lower triangle or, with `upper`, in its upper one."""
+    """`triangle` (D, D), D = `rows`: h in its strict lower triangle or, with `upper`, in its upper one."""
 
-    size_of_matrix: int = plain()
+    rows: int = plain()
     upper: bool = plain(False)
     names = ("triangle",)
 
-    size = property(lambda self: self.size_of_matrix * (self.size_of_matrix - 1) // 2)
-    cores = property(lambda self: ((self.size_of_matrix,) * 2,))
+    size = property(lambda self: self.rows * (self.rows - 1) // 2)
+    cores = property(lambda self: ((self.rows,) * 2,))
 
     def _validate(self):
         super()._validate()
-        if self.size_of_matrix < 1:
-            raise ValueError(f"Triangle: size_of_matrix must be at least 1, not {self.size_of_matrix}")
+        if self.rows < 1:
+            raise ValueError(f"Triangle: rows must be at least 1, not {self.rows}")
 
     @classmethod
     def examples(cls, source):
@@ -35,18 +35,18 @@ class Triangle(Map):
         return f, (f.size,)
 
     @staticmethod
-    def definition(m, h, size_of_matrix, upper):
-        D, left = range(size_of_matrix), iter(h)
+    def definition(m, h, rows, upper):
+        D, left = range(rows), iter(h)
         return {"triangle": [[next(left) if (j > i if upper else j < i) else m.mpf(0) for j in D] for i in D]}      # (1)
 
     def vjp(self, h):
-        D = self.size_of_matrix
+        D = self.rows
         places = np.triu_indices(D, 1) if self.upper else np.tril_indices(D, -1)
         T = np.zeros((*h.shape[:-1], D, D), h.dtype)
         T[(..., *places)] = h                                                       # (1)
         return {"triangle": T}, lambda bars: (bars["triangle"][(..., *places)], {})             # (2)
 
     hard_cases = (
-        case("Nothing", "D = 1: a triangle without numbers", z=[[]], size_of_matrix=1),
-        case("Upper", "row by row, also above the diagonal", z=[[1.0, 2.0, 3.0]], size_of_matrix=3, upper=True),
+        case("Nothing", "D = 1: a triangle without numbers", z=[[]], rows=1),
+        case("Upper", "row by row, also above the diagonal", z=[[1.0, 2.0, 3.0]], rows=3, upper=True),
     )

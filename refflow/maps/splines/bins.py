@@ -112,12 +112,12 @@ class Tails:
 
     def slope(self, inner):
         """The slope, likewise."""
-        return np.where(self.inside, inner, self.through(np.ones_like(self.event)))         # (1) (2)
+        return np.where(self.inside, inner, self.through(np.ones_like(self.event)))     # (1) (2)
 
     def log_slope(self, inner):
         """The log-det, likewise."""
         zero = np.zeros_like(self.event)
-        beyond = zero if self.g is None else -np.log(self.g) if self.back else np.log(self.g)       # (1) (2)
+        beyond = zero if self.g is None else -np.log(self.g) if self.back else np.log(self.g)   # (1) (2)
         return np.where(self.inside, inner, beyond)
 
     def event_bar(self, inner, image_bar):
@@ -125,7 +125,7 @@ class Tails:
         return np.where(self.inside, inner, self.through(image_bar))                # (4) (5)
 
     def end_bars(self, ends, at_end):
-        """Cotangents at the two ends of the event's bin: `ends` inside it; beyond the knots `at_end`, at the nearer end knot."""
+        """Cotangents at both ends of the event's bin: `ends` inside it; beyond the knots `at_end`, at the nearer end knot."""
         zero = self.event.dtype.type(0)
         return tuple(np.where(self.inside, inner, np.where(there, at_end, zero))
                      for inner, there in zip(ends, (self.below, self.above)))

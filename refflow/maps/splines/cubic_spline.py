@@ -40,7 +40,8 @@ and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
     S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
     c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (18)
     S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (19)
-which is `S` if there is one bin, and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
+which is `S` if there is one bin, and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of
+the bin,
     dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
     dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
     dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2      (22)
@@ -60,7 +61,8 @@ which reach the fields of the bins before and after by (14), or `end_slopes`.  F
     dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (34)
 In the numerators terms cancel.  In general
     S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
-    R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2) + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f    (35)
+    R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2)
+        + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f                        (35)
     S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1 = 2 f Q_0 - G_0 N_0 - G_1 N_1,
     Q_0 = 3 e_1 t^3 + 3 u_0 f t^2 + (2 u_0 - e_1) f^2 t - c_1 f^3    (36)
 and where `E_0 = F_0 = 0`, as at an end knot, where `u_0` may be small,
@@ -93,8 +95,8 @@ from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, wi
 
 @bijector(source="arXiv:1906.02145", increasing=True, far_line=True, solver=True)
 class CubicSpline(Bijector):
-    """A monotone cubic spline through (input_knots, output_knots), fields of shape (*batch, K+1), with Steffen's slopes at inner
-    knots; the inverse uses a bracketing solver.
+    """A monotone cubic spline through (input_knots, output_knots), fields of shape (*batch, K+1), with Steffen's slopes at
+    inner knots; the inverse uses a bracketing solver.
 
     `end_slopes`, (*batch, 2), are the slopes at the end knots in units of the end bins' own, between 0 and 3.  `tails`: beyond
     the knots the slope is 1 ("identity", the identity if end knots agree) or the slope at the end knot ("linear"); or there is
@@ -129,9 +131,9 @@ class CubicSpline(Bijector):
             return 2 * s[k - 1] if s[k - 1] <= s[k] else 2 * s[k]                   # (2)
 
         if z < input_knots[0]:
-            return output_knots[0] + (slope(0) if tails == "linear" else 1) * (z - input_knots[0])              # (5)
+            return output_knots[0] + (slope(0) if tails == "linear" else 1) * (z - input_knots[0])  # (5)
         if z > input_knots[K]:
-            return output_knots[K] + (slope(K) if tails == "linear" else 1) * (z - input_knots[K])              # (5)
+            return output_knots[K] + (slope(K) if tails == "linear" else 1) * (z - input_knots[K])  # (5)
         k = 0
         while k < K - 1 and z >= input_knots[k + 1]:
             k += 1
@@ -151,14 +153,14 @@ class CubicSpline(Bijector):
         if self.tails != "linear":
             return None
         s = np.diff(self.output_knots) / np.diff(self.input_knots)                  # (1)
-        return self.end_slopes[..., 0] * s[..., 0], self.end_slopes[..., 1] * s[..., -1]        # (3)
+        return self.end_slopes[..., 0] * s[..., 0], self.end_slopes[..., 1] * s[..., -1]    # (3)
 
     def bin(self, k):
         """What (9) and (14) need to know of each event's bin and of its neighbours."""
         last = self.input_knots.shape[-1] - 2
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
-        v = Place(k=k, last=last, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)            # (1)
+        v = Place(k=k, last=last, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)    # (1)
         v.ends = [self.end(v, np.maximum(k - 1, 0), k == 0, 0), self.end(v, np.minimum(k + 1, last), k == last, 1)]
         v.e_0, v.e_1 = (end.e for end in v.ends)
         v.u_0, v.u_1 = 3 - v.e_0, 3 - v.e_1                                         # (7)
@@ -181,7 +183,7 @@ class CubicSpline(Bijector):
         """The bin of x, and the place in it of the root."""
         inner = within(self.output_knots, x)
         v = self.bin(bin_of(self.output_knots, inner))
-        v.beyond = Tails(x, self.output_knots, self.input_knots, self.line_slopes, back=True)       # (5)
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.line_slopes, back=True)   # (5)
         y, rest = (inner - v.x_0) / v.h, (v.x_1 - inner) / v.h
         lower = 8 * y <= 4 + v.e_0 - v.e_1                                          # (7) at t = 1/2
         e, e_far = np.where(lower, v.e_0, v.e_1), np.where(lower, v.e_1, v.e_0)
@@ -194,7 +196,7 @@ class CubicSpline(Bijector):
         return self.image(self.place(z))
 
     def image(self, v):
-        return v.beyond.joined(np.where(v.t <= v.f, v.x_0 + v.h * v.Y, v.x_1 - v.h * v.rest))       # (8)
+        return v.beyond.joined(np.where(v.t <= v.f, v.x_0 + v.h * v.Y, v.x_1 - v.h * v.rest))   # (8)
 
     def log_det(self, z):
         return self.log_slope(self.place(z))
@@ -216,7 +218,7 @@ class CubicSpline(Bijector):
         return self.origin(self.inverse_place(x))
 
     def origin(self, v):
-        return v.beyond.joined(np.where(v.t <= v.f, v.z_0 + v.w * v.t, v.z_1 - v.w * v.f))          # (6)
+        return v.beyond.joined(np.where(v.t <= v.f, v.z_0 + v.w * v.t, v.z_1 - v.w * v.f))  # (6)
 
     def inverse_and_log_det(self, x):
         v = self.inverse_place(x)
@@ -246,17 +248,17 @@ class CubicSpline(Bijector):
 
         def pullback(z_bar, log_det_bar):
             t, f, S, e_0, e_1, u_0, u_1 = v.t, v.f, v.S, v.e_0, v.e_1, v.u_0, v.u_1
-            (first, second), through, of_S = v.ends, z_bar / (v.s * S), log_det_bar / S         # (13)
+            (first, second), through, of_S = v.ends, z_bar / (v.s * S), log_det_bar / S     # (13)
             N_0 = f * (e_1 * t * t * (2 * t - f) + f * (2 * u_0 * t * t - e_0 * f * f)) / S     # (30)
             N_1 = t * (e_0 * f * f * (2 * f - t) + t * (2 * u_1 * f * f - e_1 * t * t)) / S     # (31)
             wide = of_S / v.w * v.from_widths(N_0, N_1)                             # (32)
-            of_z_0, of_z_1 = z_bar * f * v.B_0 / S - wide, z_bar * t * v.B_1 / S + wide         # (26) (32)
+            of_z_0, of_z_1 = z_bar * f * v.B_0 / S - wide, z_bar * t * v.B_1 / S + wide     # (26) (32)
             bent_0, bent_1 = first.G * N_0, second.G * N_1
-            to_0 = from_height(t, f, first, second, v.c_1, bent_0 * S) / S - bent_1             # (33)
-            to_1 = from_height(f, t, second, first, v.c_0, bent_1 * S) / S - bent_0             # (34)
+            to_0 = from_height(t, f, first, second, v.c_1, bent_0 * S) / S - bent_1     # (33)
+            to_1 = from_height(f, t, second, first, v.c_0, bent_1 * S) / S - bent_0     # (34)
             of_x = through - of_S / v.h * v.S_slope / S                             # (29)
-            of_x_0 = -through * v.to_x_0 + of_S / v.h * to_0      # (27) (33)
-            of_x_1 = -through * v.to_x_1 - of_S / v.h * to_1      # (27) (34)
+            of_x_0 = -through * v.to_x_0 + of_S / v.h * to_0                        # (27) (33)
+            of_x_1 = -through * v.to_x_1 - of_S / v.h * to_1                        # (27) (34)
             of_e_0 = -z_bar * v.w * t * f * (f / S) + of_S * N_0                    # (28) (30)
             of_e_1 = z_bar * v.w * t * f * (t / S) + of_S * N_1                     # (28) (31)
             bars = self.bars(v, (z_bar, log_det_bar), (of_z_0, of_z_1), (of_x_0, of_x_1), (of_e_0, of_e_1))
@@ -274,15 +276,15 @@ class CubicSpline(Bijector):
         def whole(ends, size, inner, beyond_bin):
             """One field of knots: the ends of the bin, the slope of a tail, the bins before and after."""
             tail = g_bar / size
-            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)           # (40)
+            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)   # (40)
             before, after = beyond_bin
-            return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)              # (14)
+            return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)  # (14)
                     + at_bins(v.k + 1, -after, count) + at_bins(v.k + 2, after, count))     # (14)
 
         of_w = [-bar * end.E / end.w for bar, end in zip(of_e, v.ends)]             # (14)
         of_h = [bar * end.F / end.h for bar, end in zip(of_e, v.ends)]              # (14)
         ends = [np.where(end.outer, bar, zero) + np.where(there, g_bar / end.e, zero)
-                for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]         # (25) (40)
+                for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]     # (25) (40)
         return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
                 "output_knots": whole(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
 
@@ -331,7 +333,7 @@ class End:
             return np.where(outer, at_end, np.where(flat, for_flat, np.where(steep, for_steep, else_)))
 
         self.e = choice(given, 2 * r, two, p)                                       # (3) (11)
-        self.E = choice(zero, 2 * r, zero, (r * (1 + 2 * o) - o) / (1 + o) / (1 + o))           # (15) (16) (17)
+        self.E = choice(zero, 2 * r, zero, (r * (1 + 2 * o) - o) / (1 + o) / (1 + o))   # (15) (16) (17)
         self.over = choice(given - 1, 2 * r - 1, two - 1, (r - 1) / (1 + o))        # e - 1
         self.D = choice(given, zero, two, o * ((2 + o - r) / (1 + o)) / (1 + o))    # (15) (16) (17)
         self.F = choice(zero, 2 * r, zero, r / (1 + o))                             # (15) (16) (17)
@@ -375,21 +377,21 @@ class Place:
     def beyond_3(self, first, second, u_0):
         """c_0; with exchanged arguments, c_1."""
         both_near_1 = (np.abs(first.over) < 0.5) & (np.abs(second.over) < 0.5)
-        return np.where(both_near_1, first.over + 2 * second.over, 2 * second.e - u_0)          # (18)
+        return np.where(both_near_1, first.over + 2 * second.over, 2 * second.e - u_0)  # (18)
 
     @property
     def L_0(self):
-        return last_sum(self.f, self.t, *self.ends[::-1], self.S_D - self.f * self.S_slope)         # (23)
+        return last_sum(self.f, self.t, *self.ends[::-1], self.S_D - self.f * self.S_slope)     # (23)
 
     @property
     def L_1(self):
-        return last_sum(self.t, self.f, *self.ends, self.S_D + self.t * self.S_slope)           # (23)
+        return last_sum(self.t, self.f, *self.ends, self.S_D + self.t * self.S_slope)   # (23)
 
     def with_parts(self, part_0, part_1):
         """S with parts of e_0 and e_1 in their place; with one bin these are the whole."""
         t, f, larger = self.t, self.f, np.maximum(part_0, part_1)
         rest = 3 - larger - np.minimum(part_0, part_1)
-        return self.S if self.last == 0 else part_0 * f * f + part_1 * t * t + 2 * rest * t * f         # (19)
+        return self.S if self.last == 0 else part_0 * f * f + part_1 * t * t + 2 * rest * t * f     # (19)
 
     @property
     def S_D(self):
@@ -415,7 +417,7 @@ class Place:
         """The quotient of (32) times w S, from N_0/S and N_1/S."""
         t, f, e_0, e_1, (first, second) = self.t, self.f, self.e_0, self.e_1, self.ends
         R = (e_0 * e_0 * f * (t - 2 * f) + e_1 * e_1 * t * (f - 2 * t) + e_0 * e_1 * (4 * t * f - f * f - t * t)
-             + 3 * e_0 * f * (2 * f - 3 * t) + 3 * e_1 * t * (2 * t - 3 * f) + 18 * t * f)      # (35)
+             + 3 * e_0 * f * (2 * f - 3 * t) + 3 * e_1 * t * (2 * t - 3 * f) + 18 * t * f)  # (35)
         inner = 2 * t * f * R / self.S - first.D * N_0 - second.D * N_1             # (35)
         below = f * one_end(t, f, e_0, e_1, self.u_0) / self.S - second.D * N_1     # (37)
         above = t * one_end(f, t, e_1, e_0, self.u_1) / self.S - first.D * N_0      # (37)
@@ -448,8 +450,8 @@ def one_end(t, f, e_0, e_1, u_0):
 def from_height(t, f, first, second, c_1, bent_0):
     """2 f Q_0 - G_0 N_0 or f H_0; with exchanged arguments, the same for (34)."""
     e_0, e_1, u_0 = first.e, second.e, 3 - first.e
-    Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t - c_1 * f**3       # (36)
-    J_0 = np.where(e_1 > 2, 2 * (3 - e_1) - e_0 * (4 - e_0), (e_0 - 2) ** 2 - 2 * second.over)              # (38)
+    Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t - c_1 * f**3   # (36)
+    J_0 = np.where(e_1 > 2, 2 * (3 - e_1) - e_0 * (4 - e_0), (e_0 - 2) ** 2 - 2 * second.over)  # (38)
     H_0 = (2 * e_1 * u_0 * t**3 + (2 * u_0 * u_0 + e_0 * e_1) * f * t * t + (4 * u_0 - 2 * e_1) * f * f * t
            + J_0 * f**3)
     return np.where(first.still, f * H_0, 2 * f * Q_0 - bent_0)
@@ -460,7 +462,7 @@ def last_sum(t, f, first, second, whole):
     of_first = first.D * f * (f - 2 * t) + 2 * first.e * t * (t - 2 * f)
     of_second = second.D * t * (t - 2 * f) + 2 * second.e * t * (2 * t - f)
     one = np.where(second.steep, of_first + 4 * t, whole)                           # (39)
-    return np.where(first.steep, np.where(second.steep, 2 * (f - 2 * t) ** 2, 2 * (f - t) + of_second), one)        # (39)
+    return np.where(first.steep, np.where(second.steep, 2 * (f - 2 * t) ** 2, 2 * (f - t) + of_second), one)    # (39)
 
 
 def smaller_root(y, e, e_far):
@@ -470,6 +472,6 @@ def smaller_root(y, e, e_far):
     inner = y > 0
     y, wide = np.where(inner, y, (4 + e - e_far) / 16), dtype.type(1 + 2.0**-8)     # at y = 0 another root is solved
     lower = y / (e + dtype.type(1.75)) / wide                                       # (12)
-    upper = np.minimum(np.minimum(5 * y / e, np.cbrt(y)), dtype.type(0.5)) * wide               # (12)
+    upper = np.minimum(np.minimum(5 * y / e, np.cbrt(y)), dtype.type(0.5)) * wide   # (12)
     found = increasing_root(lambda t, i: cubic(t, 1 - t, e[i], 3 - e_far[i]) - y[i], lower, upper)
     return np.where(inner, found, 0).reshape(shape)

@@ -1,8 +1,8 @@
 r"""Monotone linear-rational spline, `R -> R`: two quotients of lines in every bin.
 
 Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`, slopes `d_0, ..., d_K > 0` at the knots and, for each bin, the
-fraction `0 < lambda < 1` of its width at which its two pieces meet, in `middles`.  With the subscripts 0 and 1 for the lower and
-the upper end of the bin `z_k <= z < z_(k+1)`,
+fraction `0 < lambda < 1` of its width at which its two pieces meet, in `middles`. With the subscripts 0 and 1 for the lower
+and the upper end of the bin `z_k <= z < z_(k+1)`,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w,   t = (z - z_0) / w                (1)
 and with weights `v_0 = 1` and `v_1` at its ends, and a knot `x_m` with weight `v_m` between them,
     v_1 = sqrt(d_0/d_1),   v_m = (lambda d_0 + (1 - lambda) v_1 d_1) / s            (2)
@@ -14,9 +14,9 @@ The slope is continuous at the middle too.  Beyond the knots the spline is a lin
 For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none" the domain ends at the end knots.
 An inner knot belongs to the bin above it, an end knot to its bin, a middle to the piece below it.
 
-The upper piece is the lower one seen from the other end.  From now on `z_0`, `x_0`, `d_0` belong to the end of the piece, `z_1`,
-`x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side of the piece, `w`, `h`, `a`, `b`, `p`, `q` are
-distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
+The upper piece is the lower one seen from the other end. From now on `z_0`, `x_0`, `d_0` belong to the end of the piece,
+`z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side of the piece, `w`, `h`, `a`, `b`, `p`,
+`q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece. With
     a = |z - z_0|,   b = |z_1 - z|,   t = a / w,   f = b / w,   c = 1 - lambda      (6)
     y = lambda - t = f - c                                                          (7)
     e = d_0 / s,   r = sqrt(d_0 d_1) / s,   m = c r + lambda e,   N = y + m t       (8)
@@ -99,9 +99,9 @@ class LinearRationalSpline(Bijector):
     @staticmethod
     def definition(m, z, input_knots, output_knots, slopes, middles, tails):
         if z < input_knots[0]:
-            return output_knots[0] + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])             # (5)
+            return output_knots[0] + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])     # (5)
         if z > input_knots[-1]:
-            return output_knots[-1] + (slopes[-1] if tails == "linear" else 1) * (z - input_knots[-1])          # (5)
+            return output_knots[-1] + (slopes[-1] if tails == "linear" else 1) * (z - input_knots[-1])  # (5)
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
@@ -110,10 +110,10 @@ class LinearRationalSpline(Bijector):
         s, t = (x_1 - x_0) / w, numbered(m, (z - input_knots[k]) / w)               # (1)
         v_1 = m.sqrt(d_0 / d_1)                                                     # (2)
         v_m = (fraction * d_0 + (1 - fraction) * v_1 * d_1) / s                     # (2)
-        x_m = ((1 - fraction) * x_0 + fraction * v_1 * x_1) / (1 - fraction + fraction * v_1)       # (3)
+        x_m = ((1 - fraction) * x_0 + fraction * v_1 * x_1) / (1 - fraction + fraction * v_1)   # (3)
         if t <= fraction:
-            return (x_0 * (fraction - t) + v_m * x_m * t) / (fraction - t + v_m * t)            # (4)
-        return (v_m * x_m * (1 - t) + v_1 * x_1 * (t - fraction)) / (v_m * (1 - t) + v_1 * (t - fraction))      # (4)
+            return (x_0 * (fraction - t) + v_m * x_m * t) / (fraction - t + v_m * t)    # (4)
+        return (v_m * x_m * (1 - t) + v_1 * x_1 * (t - fraction)) / (v_m * (1 - t) + v_1 * (t - fraction))  # (4)
 
     def breaks(self):
         """The input knots, and the middles, rounded.  An inner knot takes its derivatives from the bin above it, an end knot
@@ -166,7 +166,7 @@ class LinearRationalSpline(Bijector):
         v.V = v.fraction * v.d_0 * v.rest - v.bent                                  # (13)
         v.L = v.V + v.P                                                             # (13)
         v.R = v.Y * (v.s - v.M) / (v.fraction * v.d_0)                              # (16)
-        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)            # (5)
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)    # (5)
         return v
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class LinearRationalSpline(Bijector):
     def origin(self, v):
         rest = (v.V + v.c * v.P) / v.L
         nearer = v.z_0 + v.i * v.p * (v.fraction / v.L)                             # (14)
-        return v.beyond.joined(np.where(rest >= 0.5, nearer, v.z_1 - v.i * v.w * rest))             # (15)
+        return v.beyond.joined(np.where(rest >= 0.5, nearer, v.z_1 - v.i * v.w * rest))     # (15)
 
     def inverse_log_slope(self, v):
         return v.beyond.log_slope(v.log_of(v.d_0, v.fraction / v.L, -1))            # (16)
@@ -220,13 +220,14 @@ class LinearRationalSpline(Bijector):
             of_l, step = 2 * v.i * log_det_bar, v.i * x_bar * v.a
             l_w, l_h = of_l / v.w / N, of_l / v.h / N
             of_z = x_bar * v.slope - l_w * (m - 1)                                  # (11) (22)
-            of_z_0 = -x_bar * v.d_0 * (fraction / N) * ((y + t * f) / N) + l_w * (m - f)        # (18) (22)
+            of_z_0 = -x_bar * v.d_0 * (fraction / N) * ((y + t * f) / N) + l_w * (m - f)    # (18) (22)
             of_z_1 = -x_bar * v.d_0 * (fraction / N) * (t / N) * t - l_w * t        # (18) (22)
-            of_x_0 = x_bar * ((y / N) ** 2 + (2 * y + v.crt) / N * (m * t / N)) - l_h * (m * t)         # (19) (23)
+            of_x_0 = x_bar * ((y / N) ** 2 + (2 * y + v.crt) / N * (m * t / N)) - l_h * (m * t)     # (19) (23)
             of_x_1 = x_bar * (e * fraction * t / N) * (m * t / N) + l_h * (m * t)   # (19) (23)
-            of_d_0 = step * (fraction / N) * ((y + v.crt / 2) / N) + log_det_bar / v.d_0 * ((y - fraction * e * t) / N)     # (20) (24)
-            of_d_1 = -(step * v.d_0 * (fraction / N) / 2 + log_det_bar) * (v.crt / N) / v.d_1       # (20) (24)
-            of_middle = (x_bar * v.a * v.d_0 / N + of_l / fraction) * (t * (v.r - 1) / N)       # (21) (23)
+            of_d_0 = step * (fraction / N) * ((y + v.crt / 2) / N)                  # (20)
+            of_d_0 = of_d_0 + log_det_bar / v.d_0 * ((y - fraction * e * t) / N)    # (24)
+            of_d_1 = -(step * v.d_0 * (fraction / N) / 2 + log_det_bar) * (v.crt / N) / v.d_1   # (20) (24)
+            of_middle = (x_bar * v.a * v.d_0 / N + of_l / fraction) * (t * (v.r - 1) / N)   # (21) (23)
             ends = (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1)
             return v.beyond.event_bar(of_z, x_bar), self.bars(v, False, x_bar, log_det_bar, ends, of_middle)
 
@@ -240,14 +241,14 @@ class LinearRationalSpline(Bijector):
             of_n, step = 2 * v.i * log_det_bar, v.i * z_bar * v.p
             n_w, n_h = of_n / v.w / L, of_n / v.h / L
             of_x = z_bar * v.inverse_slope - n_h * (v.s - M)                        # (16) (29)
-            of_z_0 = z_bar * ((V / L) ** 2 + (2 * V + c * P) / L * (P / L)) - n_w * P           # (25) (30)
+            of_z_0 = z_bar * ((V / L) ** 2 + (2 * V + c * P) / L * (P / L)) - n_w * P   # (25) (30)
             of_z_1 = z_bar * fraction * (P / L) ** 2 + n_w * P                      # (25) (30)
-            of_x_0 = -z_bar * (fraction / L) * ((V + M * Y * v.rest) / L) + n_h * (v.s - M * v.rest)            # (26) (29)
+            of_x_0 = -z_bar * (fraction / L) * ((V + M * Y * v.rest) / L) + n_h * (v.s - M * v.rest)    # (26) (29)
             of_x_1 = -z_bar * (fraction / L) * (M * Y / L) * Y - n_h * (M * Y)      # (26) (29)
             of_d_0 = (-step * (fraction / L) * ((V + v.bent / 2) / L)
-                      + log_det_bar * ((P - fraction * v.d_0 * v.rest) / L)) / v.d_0            # (27) (31)
-            of_d_1 = (step * (fraction / L) / 2 + log_det_bar) * (v.bent / L) / v.d_1           # (27) (31)
-            of_middle = v.p * ((z_bar * Y / L + of_n / fraction / v.h) * ((v.s - v.root) / L))     # (28) (30)
+                      + log_det_bar * ((P - fraction * v.d_0 * v.rest) / L)) / v.d_0    # (27) (31)
+            of_d_1 = (step * (fraction / L) / 2 + log_det_bar) * (v.bent / L) / v.d_1   # (27) (31)
+            of_middle = v.p * ((z_bar * Y / L + of_n / fraction / v.h) * ((v.s - v.root) / L))  # (28) (30)
             ends = (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1)
             return v.beyond.event_bar(of_x, z_bar), self.bars(v, True, z_bar, log_det_bar, ends, of_middle)
 
@@ -265,7 +266,8 @@ class LinearRationalSpline(Bijector):
 
     hard_cases = (
         case("OneBin", "K = 1: both ends of the bin are ends of the spline", z=[-1.0, 0.25, 1.0, 2.0, -3.0],
-             x=[-2.0, 0.5, 3.0, 4.0, -5.0], input_knots=[-1.0, 1.0], output_knots=[-2.0, 3.0], slopes=[0.5, 4.0], middles=[0.25]),
+             x=[-2.0, 0.5, 3.0, 4.0, -5.0], input_knots=[-1.0, 1.0], output_knots=[-2.0, 3.0], slopes=[0.5, 4.0],
+             middles=[0.25]),
         case("IdentityTails", "end knots agree: beyond them x is z exactly", z=[-5.0, 1e300, 3.0, np.nextafter(3, 4)],
              x=[-5.0, 3.5], input_knots=[-3.0, 0.5, 3.0], output_knots=[-3.0, -1.0, 3.0], slopes=[1.0, 0.25, 1.0],
              middles=[0.5, 0.025]),
@@ -285,8 +287,8 @@ class LinearRationalSpline(Bijector):
         case("KnotExact", "an inner knot, and the floats beside it, on both sides",
              z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
              input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], slopes=[2.0, 0.01, 30.0], middles=[0.025, 0.975]),
-        case("FlatSlopes", "slopes far below the bins': a step at the middle", z=[1e-7, 0.5, 1 - 1e-7], x=[1e-13, 0.5, 1 - 1e-13],
-             input_knots=[0.0, 1.0], output_knots=[0.0, 1.0], slopes=[1e-6, 1e-6], middles=[0.5]),
+        case("FlatSlopes", "slopes far below the bins': a step at the middle", z=[1e-7, 0.5, 1 - 1e-7],
+             x=[1e-13, 0.5, 1 - 1e-13], input_knots=[0.0, 1.0], output_knots=[0.0, 1.0], slopes=[1e-6, 1e-6], middles=[0.5]),
         case("SteepSlopes", "slopes far above the bins': nearly flat at the middle", z=[0.5, 1e-9, 1 - 1e-9],
              x=[1e-9, 0.5, 1 - 1e-9], input_knots=[0.0, 1.0], output_knots=[0.0, 1.0], slopes=[1e6, 1e6], middles=[0.5]),
         case("UnequalBins", "widths and heights over twelve orders of magnitude", z=[1e-7, 0.5e-6, 0.5, 5e5],
@@ -317,13 +319,13 @@ class Piece:
     def slope(self):
         """dx/dz."""
         part = self.fraction / self.N
-        return np.where(self.near, self.d_0 / (1 + self.R) ** 2, self.d_0 * part * part)            # (11) (12)
+        return np.where(self.near, self.d_0 / (1 + self.R) ** 2, self.d_0 * part * part)    # (11) (12)
 
     @property
     def inverse_slope(self):
         """dz/dx."""
         part = self.fraction / self.L
-        return np.where(self.near, 1 / self.d_0 / (1 + self.R) ** 2, self.d_0 * part * part)        # (16)
+        return np.where(self.near, 1 / self.d_0 / (1 + self.R) ** 2, self.d_0 * part * part)    # (16)
 
     @property
     def near(self):
@@ -332,7 +334,7 @@ class Piece:
     def log_of(self, d, part, sign):
         """log(d part^2) or, near the knot, the logarithm of d^sign / (1 + R)^2."""
         near = sign * np.log(d) - 2 * np.log1p(np.where(self.near, self.R, 0))      # (12) (16)
-        return np.where(self.near, near, log_abs_product(np.stack(np.broadcast_arrays(d, part, part), -1)))         # (11) (16)
+        return np.where(self.near, near, log_abs_product(np.stack(np.broadcast_arrays(d, part, part), -1)))     # (11) (16)
 
 
 def below_middle(z, z_0, z_1, middle):
@@ -342,7 +344,7 @@ def below_middle(z, z_0, z_1, middle):
     near = np.abs(found) <= NEAR * np.finfo(z.dtype).eps * (np.abs(z_0) + np.abs(z_1))
     if near.any():
         z, z_0, z_1, middle = (v[near] for v in np.broadcast_arrays(z, z_0, z_1, middle))
-        found[near] = exact_sum([z, -z_0, *exact_product(middle, z_0), *exact_product(-middle, z_1)])           # (17)
+        found[near] = exact_sum([z, -z_0, *exact_product(middle, z_0), *exact_product(-middle, z_1)])   # (17)
     return found <= 0
 
 

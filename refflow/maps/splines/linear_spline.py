@@ -62,7 +62,7 @@ class LinearSpline(Bijector):
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
+        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
         return output_knots[k] + h * ((z - input_knots[k]) / w)                     # (2) (3)
 
     def breaks(self):
@@ -154,7 +154,7 @@ class Line:
         self.beyond = Tails(event, knots, images)                                   # (6)
         if tails == "linear":
             self.beyond.inside = np.ones_like(self.beyond.inside)
-        inner = np.where(self.a <= self.b, x_0 + self.s * self.a, x_1 - self.s * self.b)            # (3) (4)
+        inner = np.where(self.a <= self.b, x_0 + self.s * self.a, x_1 - self.s * self.b)    # (3) (4)
         self.image = self.beyond.joined(inner)
 
     @property
@@ -172,4 +172,5 @@ class Line:
         of_z = -step * self.s * self.b + of_w, -step * self.s * self.a - of_w       # (9)
         of_x = step * self.b - of_h, step * self.a + of_h                           # (10)
         knots = self.beyond.knot_bars(of_z, image_bar), self.beyond.image_bars(of_x, image_bar)
-        return self.beyond.event_bar(image_bar * self.s, image_bar), *(at_knots(self.k, *bars, self.count) for bars in knots)    # (8)
+        event_bar = self.beyond.event_bar(image_bar * self.s, image_bar)            # (8)
+        return event_bar, *(at_knots(self.k, *bars, self.count) for bars in knots)

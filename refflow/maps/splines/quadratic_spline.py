@@ -20,9 +20,10 @@ Inverse.  With `p = x - x_0` and `q = x_1 - x`, `S^2` is linear in `x`, and no t
     a = 2 p / (d_0 + S),   b = 2 q / (d_1 + S)                                      (10)
     z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (11)
     dz/dx = 1/S,   log|dz/dx| = -log S                                              (12)
-cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller, and the larger of `t` and `f` is 1 minus the
-smaller: the rounding of `x_k` must not reach sums of both.  Derivatives of the log-det jump at a knot, so that the bin must be found without rounding, and
-the rounded `x_k` cannot tell.  Near a knot, `p` and `q` are the sums, rounded once, of exact products:
+cancels, except in `p` and `q`. The larger of these is `h` minus the smaller, and the larger of `t` and `f` is 1 minus the
+smaller: the rounding of `x_k` must not reach sums of both. Derivatives of the log-det jump at a knot, so that the bin must be
+found without rounding, and the rounded `x_k` cannot tell. Near a knot, `p` and `q` are the sums, rounded once, of exact
+products:
     2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (13)
 which is (2) with the terms `z_j d_j` left out, as two of each cancel.
 
@@ -85,19 +86,20 @@ class QuadraticSpline(Bijector):
         super()._validate()
         x = self.output_knots
         if self.tails == "none" and not (x[..., 0] < x[..., -1]).all():
-            raise ValueError(f"QuadraticSpline: without tails there must be images between the end knots' images, but all bins are lost "
-                             f"beside start; first at {np.argwhere(x[..., 0] >= x[..., -1])[0].tolist()}")
+            lost = np.argwhere(x[..., 0] >= x[..., -1])[0].tolist()
+            raise ValueError("QuadraticSpline: without tails there must be images between the end knots' images, but all bins "
+                             f"are lost beside start; first at {lost}")
 
     @staticmethod
     def definition(m, z, input_knots, slopes, start, tails):
         if z < input_knots[0]:
-            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])       # (8)
+            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])   # (8)
         x, k, last = start, 0, len(input_knots) - 1
         while k < last and (z >= input_knots[k + 1] and k < last - 1 or z > input_knots[last]):
             x = x + (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1) (2)
             k += 1
         if k == last:
-            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])           # (8)
+            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])   # (8)
         w = input_knots[k + 1] - input_knots[k]                                     # (1)
         t = (z - input_knots[k]) / w                                                # (3)
         return x + w * (slopes[k] * t + (slopes[k + 1] - slopes[k]) * t * t / 2)    # (4)
@@ -115,8 +117,8 @@ class QuadraticSpline(Bijector):
     @property
     def output_knots(self):
         """x_0, ..., x_K."""
-        heights = self.widths * ((self.slopes[..., 1:] + self.slopes[..., :-1]) / 2)            # (1)
-        return self.start[..., None] + np.concatenate((np.zeros_like(heights[..., :1]), np.cumsum(heights, -1)), -1)     # (2)
+        heights = self.widths * ((self.slopes[..., 1:] + self.slopes[..., :-1]) / 2)    # (1)
+        return self.start[..., None] + np.concatenate((np.zeros_like(heights[..., :1]), np.cumsum(heights, -1)), -1)    # (2)
 
     @property
     def end_slopes(self):
@@ -130,7 +132,7 @@ class QuadraticSpline(Bijector):
         before = np.maximum(k - 1, 0)
         w_before = np.where(first, 0, z_0 - of_bins(self.input_knots, before))
         d_before = np.where(first, -d_0, of_bins(self.slopes, before))
-        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, d_0=d_0, d_1=d_1, w=w, h=w * ((d_0 + d_1) / 2),       # (1)
+        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, d_0=d_0, d_1=d_1, w=w, h=w * ((d_0 + d_1) / 2),   # (1)
                      w_before=w_before, d_before=d_before, E=d_1 - d_0)
 
     def place(self, z):
@@ -211,10 +213,10 @@ class QuadraticSpline(Bijector):
         def pullback(x_bar, log_det_bar):
             l_bar, l_bent = log_det_bar / v.S, log_det_bar / v.S * v.E / v.w
             z_bar = v.beyond.event_bar(x_bar * v.S + l_bent, x_bar)                 # (5) (17)
-            of_z_0 = x_bar * v.to_z_0 - l_bent * v.f                             # (16) (17)
+            of_z_0 = x_bar * v.to_z_0 - l_bent * v.f                                # (16) (17)
             of_z_1 = -x_bar * v.E * v.t * v.t / 2 - l_bent * v.t                    # (16) (17)
-            of_d_0, of_d_1 = x_bar * v.to_d_0 + l_bar * v.f, x_bar * v.to_d_1 + l_bar * v.t         # (15) (18)
-            knot_bar, slope_bar = -v.beyond.through(x_bar), v.beyond.slope_bar(x_bar, log_det_bar)              # (24)
+            of_d_0, of_d_1 = x_bar * v.to_d_0 + l_bar * v.f, x_bar * v.to_d_1 + l_bar * v.t     # (15) (18)
+            knot_bar, slope_bar = -v.beyond.through(x_bar), v.beyond.slope_bar(x_bar, log_det_bar)  # (24)
             return z_bar, self.bars(v, x_bar, ((of_z_0, of_z_1), knot_bar), ((of_d_0, of_d_1), slope_bar))
 
         return (self.image(v), v.beyond.log_slope(np.log(v.S))), pullback
@@ -226,11 +228,11 @@ class QuadraticSpline(Bijector):
             through, n_bent = z_bar / v.S, log_det_bar / v.S * v.E / v.S / v.w      # (12) (19)
             x_bar = v.beyond.event_bar(through - n_bent, z_bar)                     # (19)
             narrow, sum_1 = v.w_before / v.w, v.d_0 * (1 + v.f) + v.d_1 * v.t
-            n_d_0 = (v.d_1 * (v.t * v.t + narrow) - v.d_0 * (1 + v.f * v.f + narrow)) / 2           # (20)
+            n_d_0 = (v.d_1 * (v.t * v.t + narrow) - v.d_0 * (1 + v.f * v.f + narrow)) / 2   # (20)
             of_d_0 = log_det_bar / v.S * n_d_0 / v.S - through * v.to_d_0           # (15) (20)
-            of_d_1 = -log_det_bar / v.S * v.t * sum_1 / 2 / v.S - through * v.to_d_1            # (15) (21)
+            of_d_1 = -log_det_bar / v.S * v.t * sum_1 / 2 / v.S - through * v.to_d_1    # (15) (21)
             risen = np.where(v.k == 0, -v.d_0 * v.t * (1 + v.f), v.d_before + v.d_0 * v.f * v.f)
-            of_z_0 = n_bent * ((risen - v.d_1 * v.t * v.t) / 2) - through * v.to_z_0            # (16) (22)
+            of_z_0 = n_bent * ((risen - v.d_1 * v.t * v.t) / 2) - through * v.to_z_0    # (16) (22)
             of_z_1 = n_bent * v.t * sum_1 / 2 + through * v.E * v.t * v.t / 2       # (16) (23)
             slope_bar = v.beyond.slope_bar(z_bar, log_det_bar)                      # (24)
             return x_bar, self.bars(v, -x_bar, ((of_z_0, of_z_1), z_bar), ((of_d_0, of_d_1), slope_bar))
@@ -255,7 +257,7 @@ class QuadraticSpline(Bijector):
         """The cotangents of one field from the bins below k and from the event's own bin or tail."""
         (lower, upper), beyond = of_ends
         zero, knot = start_bar.dtype.type(0), np.arange(self.terms)
-        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)             # (14)
+        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)     # (14)
         lower = np.where(v.beyond.inside, lower, beyond + np.where(v.beyond.above, start_bar * to_last, zero))  # (14) (24)
         return below + at_bins(k, lower, self.terms) + at_bins(k + 1, np.where(v.beyond.inside, upper, zero), self.terms)
 
@@ -295,7 +297,7 @@ class Place:
     @property
     def to_z_0(self):
         """dx/dz_0."""
-        return (self.d_before - self.d_0 * self.f * self.f - self.d_1 * self.t * (1 + self.f)) / 2              # (16)
+        return (self.d_before - self.d_0 * self.f * self.f - self.d_1 * self.t * (1 + self.f)) / 2  # (16)
 
     @property
     def to_d_0(self):
@@ -315,4 +317,4 @@ def exact_distance(x, start, z, d, k):
     products = [exact_product(z[:, 0], d[:, 0]), exact_product(-z[rows, k], d[rows, k])]
     for j, below in enumerate(passed.T):
         products += [exact_product(-z[:, j + 1] * below, d[:, j]), exact_product(z[:, j] * below, d[:, j + 1])]
-    return exact_sum([2 * x, -2 * start, *(part for product in products for part in product)]) / 2              # (13)
+    return exact_sum([2 * x, -2 * start, *(part for product in products for part in product)]) / 2  # (13)

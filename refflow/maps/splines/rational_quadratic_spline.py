@@ -117,13 +117,13 @@ class RationalQuadraticSpline(Bijector):
     @staticmethod
     def definition(m, z, input_knots, output_knots, slopes, tails):
         if z < input_knots[0]:
-            return output_knots[0] + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])             # (4)
+            return output_knots[0] + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])     # (4)
         if z > input_knots[-1]:
-            return output_knots[-1] + (slopes[-1] if tails == "linear" else 1) * (z - input_knots[-1])          # (5)
+            return output_knots[-1] + (slopes[-1] if tails == "linear" else 1) * (z - input_knots[-1])  # (5)
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
-        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
+        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
         s, t = h / w, numbered(m, (z - input_knots[k]) / w)                         # (1) (2)
         numerator = s * t * t + slopes[k] * t * (1 - t)
         denominator = s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t)
@@ -155,7 +155,7 @@ class RationalQuadraticSpline(Bijector):
         """The bin of x, and the place in it of the root."""
         inner = within(self.output_knots, x)
         v = self.bin(bin_of(self.output_knots, inner))
-        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)        # (4) (5)
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)    # (4) (5)
         v.p, v.q = inner - v.x_0, v.x_1 - inner
         m = v.p * v.e_1 - v.q * v.e_0                                               # (13)
         v.R = np.hypot(m, 2 * root_of_product(v.p, v.q))                            # (13)
@@ -187,7 +187,7 @@ class RationalQuadraticSpline(Bijector):
         return self.log_slope(self.place(z))
 
     def log_slope(self, v):
-        return v.beyond.log_slope(v.log_slope(v.s, v.Q / v.D, 1 / v.D))       # (10)
+        return v.beyond.log_slope(v.log_slope(v.s, v.Q / v.D, 1 / v.D))             # (10)
 
     def forward_and_log_det(self, z):
         v = self.place(z)
@@ -208,7 +208,7 @@ class RationalQuadraticSpline(Bijector):
 
     def inverse_and_log_det(self, x):
         v = self.inverse_place(x)
-        inner = -v.log_slope(v.R / v.w, 1 / v.D, v.D.dtype.type(1))                                 # (17)
+        inner = -v.log_slope(v.R / v.w, 1 / v.D, v.D.dtype.type(1))                 # (17)
         return self.origin(v), v.beyond.log_slope(inner)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
@@ -224,18 +224,18 @@ class RationalQuadraticSpline(Bijector):
             V_1 = both * v.u_1 + v.e_1 * t / v.Q * (3 * f - t * t) + v.u_0 * f \
                 + (f * (1 + 2 * f * (1 + t)) - 1) / v.Q                             # (27)
             of_z = x_bar * v.slope + l_bar * v.T / v.D                              # (9) (28) (31)
-            of_z_0 = -steep * (f / v.D) * f * (v.G_0 / v.D) + l_bar * f * V_0 / v.D             # (21) (28)
-            of_z_1 = -steep * (t / v.D) * t * (v.G_1 / v.D) - l_bar * t * V_1 / v.D             # (22) (28)
+            of_z_0 = -steep * (f / v.D) * f * (v.G_0 / v.D) + l_bar * f * V_0 / v.D     # (21) (28)
+            of_z_1 = -steep * (t / v.D) * t * (v.G_1 / v.D) - l_bar * t * V_1 / v.D     # (22) (28)
             c = 2 * both * (t * f / v.D) + v.u_2                                    # (29)
             lower, upper = v.shared(x_bar)                                          # (19) (20)
-            of_x_0, of_x_1 = lower - log_det_bar * c / v.h, upper + log_det_bar * c / v.h               # (29)
+            of_x_0, of_x_1 = lower - log_det_bar * c / v.h, upper + log_det_bar * c / v.h   # (29)
             N_0, N_1 = of_slope(v.e_0, v.e_1, t, f), of_slope(v.e_1, v.e_0, f, t)
-            of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * f / v.s * (N_0 / v.Q / v.D)            # (18) (30)
-            of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * t / v.s * (N_1 / v.Q / v.D)           # (18) (30)
+            of_d_0 = x_bar * v.a * f * (v.B / v.D) / v.D + log_det_bar * f / v.s * (N_0 / v.Q / v.D)    # (18) (30)
+            of_d_1 = -x_bar * v.b * t * (v.A / v.D) / v.D + log_det_bar * t / v.s * (N_1 / v.Q / v.D)   # (18) (30)
             beyond = v.beyond
             fields = {"input_knots": beyond.knot_bars((of_z_0, of_z_1), x_bar),
                       "output_knots": beyond.image_bars((of_x_0, of_x_1), x_bar),
-                      "slopes": beyond.slope_bars((of_d_0, of_d_1), x_bar, log_det_bar)}        # (42)
+                      "slopes": beyond.slope_bars((of_d_0, of_d_1), x_bar, log_det_bar)}    # (42)
             return beyond.event_bar(of_z, x_bar), self.whole(v, fields)
 
         return (self.image(v), self.log_slope(v)), pullback
@@ -252,8 +252,8 @@ class RationalQuadraticSpline(Bijector):
                  + 2 * v.u_1 * (t + 2 * f) + v.u_2) / Q                             # (36)
             bent = 2 * log_det_bar / v.w * K * t * f                                # (36)
             of_z_0, of_z_1 = z_bar * f * (f * v.G_0 / Q) - bent, z_bar * t * (t * v.G_1 / Q) + bent     # (33) (36)
-            n_0 = v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q + 2 * v.u_1 ** 2 + v.u_2 ** 2    # (37)
-            n_1 = v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q + 2 * v.u_0 ** 2 + v.u_2 ** 2    # (38)
+            n_0 = v.u_0 * f * (t - f - 2 * v.e_1 * t) / Q + v.u_1 * f * (5 * t - f) / Q + 2 * v.u_1 ** 2 + v.u_2 ** 2   # (37)
+            n_1 = v.u_1 * t * (f - t - 2 * v.e_0 * f) / Q + v.u_0 * t * (5 * f - t) / Q + 2 * v.u_0 ** 2 + v.u_2 ** 2   # (38)
             of_d_0 = (-z_bar * v.a * (v.B / Q) + log_det_bar * n_0) * f / v.s       # (32) (37)
             of_d_1 = (z_bar * v.b * (v.A / Q) + log_det_bar * n_1) * t / v.s        # (32) (38)
             n_x_0 = end(2 * log_det_bar * f / v.h, v.e_0, v.e_1, t, f, v.u_0, v.u_1, v.u_2, Q)
@@ -263,7 +263,7 @@ class RationalQuadraticSpline(Bijector):
             beyond = v.beyond
             fields = {"input_knots": beyond.image_bars((of_z_0, of_z_1), z_bar),
                       "output_knots": beyond.knot_bars((of_x_0, of_x_1), z_bar),
-                      "slopes": beyond.slope_bars((of_d_0, of_d_1), z_bar, log_det_bar)}        # (42)
+                      "slopes": beyond.slope_bars((of_d_0, of_d_1), z_bar, log_det_bar)}    # (42)
             return beyond.event_bar(of_x, z_bar), self.whole(v, fields)
 
         return self.inverse_and_log_det(x), pullback
@@ -337,7 +337,7 @@ class Place:
         t, f, D, below = self.t, self.f, self.D, self.t <= self.f
         d, e, other = (np.where(below, *ends) for ends in ((self.d_0, self.d_1), (self.e_0, self.e_1), (self.e_1, self.e_0)))
         t, f = np.minimum(t, f), np.maximum(t, f)
-        r_Q, r_D = t * (2 * f * (1 - e) + t * (other - e)) / e, (e + other - 2) * t * f         # (12)
+        r_Q, r_D = t * (2 * f * (1 - e) + t * (other - e)) / e, (e + other - 2) * t * f     # (12)
         r = (r_Q - r_D * (1 + D)) / D ** 2                                          # (11)
         return (np.abs(r_Q) <= 0.25) & (np.abs(r_D) <= 0.25), d, 1 + r
 
@@ -350,7 +350,7 @@ class Place:
     def log_slope(self, *factors):
         """The logarithm of dx/dz, taken of the product of the three factors or, near a knot, of the factors of (11)."""
         near, d, change = self.near_knot
-        return log_abs_product(tuple(np.where(near, *pair) for pair in zip((d, change, d.dtype.type(1)), factors)))     # (10) (11)
+        return log_abs_product(tuple(np.where(near, *pair) for pair in zip((d, change, d.dtype.type(1)), factors)))  # (10) (11)
 
     def shared(self, bar):
         """(bar E_0, bar E_1)."""
@@ -366,11 +366,11 @@ class Place:
         both, between = e_0 + e_1, (self.b - self.a) / self.w
         self.G_0 = e_1 * t * t + 2 * t + e_0 * f * (1 + t)                          # (21)
         self.G_1 = e_0 * f * f + 2 * f + e_1 * t * (1 + f)                          # (22)
-        self.u_0, self.u_1, self.u_2 = u_0, u_1, _ = e_0 * f * f / Q, e_1 * t * t / Q, 2 * t * f / Q            # (23)
+        self.u_0, self.u_1, self.u_2 = u_0, u_1, _ = e_0 * f * f / Q, e_1 * t * t / Q, 2 * t * f / Q    # (23)
         bent = both * (u_1 * t - u_0 * f) + u_0 * (f - 3 * t) + u_1 * (3 * f - t) \
             + between * (1 + 2 * t * f) / Q                                         # (24)
         over_0, over_1 = e_0 - 1, e_1 - 1
-        straight = (over_1 * t - over_0 * f) * (D / Q) - (over_0 + over_1) * between                # (25)
+        straight = (over_1 * t - over_0 * f) * (D / Q) - (over_0 + over_1) * between    # (25)
         self.T = np.where((e_0 <= 2) & (e_1 <= 2), straight, bent)
 
 
@@ -383,7 +383,7 @@ def root_of_product(p, q):
 
 def of_slope(e_0, e_1, t, f):
     """N_0; with exchanged arguments, N_1."""
-    return e_1 * t * (f * f - 2 * t * t) - e_0 * t * f * f + f * (f * f - 3 * t * t)            # (30)
+    return e_1 * t * (f * f - 2 * t * t) - e_0 * t * f * f + f * (f * f - 3 * t * t)    # (30)
 
 
 def end(bar, e_0, e_1, t, f, u_0, u_1, u_2, Q):

@@ -9,9 +9,9 @@ from with_torch import recorded
 from nflows.distributions.normal import StandardNormal
 from nflows.flows.base import Flow
 from nflows.nn.nets import ResidualNet
-from nflows.transforms import (AffineCouplingTransform, CompositeTransform, LULinear, MaskedAffineAutoregressiveTransform,
-                               MaskedPiecewiseRationalQuadraticAutoregressiveTransform, Permutation,
-                               PiecewiseCubicCouplingTransform, PiecewiseLinearCouplingTransform,
+from nflows.transforms import (AffineCouplingTransform, BatchNorm, CompositeTransform, LULinear,
+                               MaskedAffineAutoregressiveTransform, MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
+                               Permutation, PiecewiseCubicCouplingTransform, PiecewiseLinearCouplingTransform,
                                PiecewiseRationalQuadraticCouplingTransform)
 
 HIDDEN, BINS = 3, 3
@@ -39,7 +39,16 @@ def other_coupling(make, mask):
     return make(mask, residual, num_bins=BINS, tails="linear", tail_bound=3.0)
 
 
+def batch_norm():
+    """With moving statistics of its own."""
+    norm = BatchNorm(SIZE)
+    norm.running_mean.copy_(torch.tensor([1.0, -1.0, 2.0]))
+    norm.running_var.copy_(torch.tensor([1.0, 4.0, 2.0]))
+    return norm
+
+
 MODELS = {
+    "batch norm": lambda: [batch_norm()],
     "linear spline coupling": lambda: [other_coupling(PiecewiseLinearCouplingTransform, FIRST)],
     "cubic spline coupling": lambda: [other_coupling(PiecewiseCubicCouplingTransform, FIRST)],
     "spline coupling": lambda: [spline_coupling(FIRST), spline_coupling(SECOND)],

@@ -1,4 +1,4 @@
-"""Models of TensorFlow Probability on JAX with drawn parameters: run by `validation.raw_parameters` in an environment of its own."""
+"""Models of TFP on JAX with drawn parameters: run by `validation.raw_parameters` in an environment of its own."""
 
 from importlib.metadata import version
 

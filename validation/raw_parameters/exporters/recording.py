@@ -19,7 +19,7 @@ def events(rng):
 
 
 def record(config, raw, buffers, found):
-    """The record of one model: its settings, raw parameters, buffers of whole numbers, {quantity: array}; gradients as "grad"."""
+    """The record of one model: settings, raw parameters, buffers of whole numbers, {quantity: array}; gradients as "grad"."""
     buffers = {name: array for name, array in buffers.items() if np.all(np.asarray(array) == np.rint(array))}
     return {"config": config, "raw": raw, "buffers": buffers, **found}
 

@@ -29,8 +29,8 @@ def recorded(name, module, log_prob, to_data, config=None, spread=0.7):
         found["sample"] = array(to_data(z))
     except Exception as failure:                    # recorded as what it is: the library cannot sample from this model
         config = {**(config or {}), "sample failed": f"{type(failure).__name__}: {str(failure).splitlines()[0]}"[:200]}
-    return record(config or {}, named(names, parameters), named(*zip(*module.named_buffers())) if list(module.buffers()) else {},
-                  found)
+    buffers = {key: array(buffer) for key, buffer in module.named_buffers()}
+    return record(config or {}, named(names, parameters), buffers, found)
 
 
 def array(tensor):

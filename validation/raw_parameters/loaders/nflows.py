@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from refflow import BatchNorm
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
-from refflow.maps.parametrisations import CUBIC_SPLINES, LINEAR_SPLINES, SPLINES, TRIANGULAR
+from refflow.maps.parametrisations import BATCH_NORMS, CUBIC_SPLINES, LINEAR_SPLINES, SPLINES, TRIANGULAR
 from refflow.maps.splines import CubicSpline, LinearSpline, RationalQuadraticSpline
 
-from ..loading import (autoregressive, coupling, dense, masked_dense, permutation, plu, relu, residual, sequential,
+from ..loading import (Loaded, autoregressive, coupling, dense, masked_dense, permutation, plu, relu, residual, sequential,
                        to_latents)
 
 
@@ -25,8 +26,8 @@ def passes(m, prefix):
 
 def residual_net(m, prefix):
     block = f"{prefix}blocks.0.linear_layers."
-    return sequential(dense(m, f"{prefix}initial_layer."),
-                      residual(relu(), dense(m, f"{block}0."), relu(), dense(m, f"{block}1.")), dense(m, f"{prefix}final_layer."))
+    inner = residual(relu(), dense(m, f"{block}0."), relu(), dense(m, f"{block}1."))
+    return sequential(dense(m, f"{prefix}initial_layer."), inner, dense(m, f"{prefix}final_layer."))
 
 
 def made(m, prefix):
@@ -75,7 +76,16 @@ def lu_linear(m, prefix):
     return plu(m, names, f"{prefix}bias", TRIANGULAR["nflows, normflows, SurVAE"])
 
 
+def batch_norm(m, prefix):
+    name, bias = f"{prefix}unconstrained_weight", f"{prefix}bias"
+    raw, shift = m.parameter(name), m.parameter(bias)
+    made, pullback = BATCH_NORMS["nflows"](raw.size).unchecked(raw.dtype).vjp(raw)
+    mean, var = (m.buffers[f"{prefix}running_{moment}"].astype(float) for moment in ("mean", "var"))
+    return Loaded(BatchNorm(mean, var, bias=shift, **made), lambda bar: {name: pullback(bar)[0], bias: bar["bias"]})
+
+
 TRANSFORMS = {
+    "BatchNorm": batch_norm,
     "PiecewiseLinearCouplingTransform": other_spline_coupling(LinearSpline, LINEAR_SPLINES["nflows"]),
     "PiecewiseCubicCouplingTransform": other_spline_coupling(CubicSpline, CUBIC_SPLINES["nflows"]),
     "PiecewiseRationalQuadraticCouplingTransform": spline_coupling,

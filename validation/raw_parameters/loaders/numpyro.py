@@ -1,4 +1,4 @@
-"""NumPyro: transforms lead from latents to data; layers keep (inputs, outputs), the network's outputs in a block for each number."""
+"""NumPyro: transforms lead from latents to data; layers keep (inputs, outputs), outputs stand in a block for each number."""
 
 from __future__ import annotations
 

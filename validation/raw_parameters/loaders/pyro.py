@@ -1,5 +1,5 @@
-"""Pyro: transforms lead from latents to data.  A DenseNN has all widths of all entries first; an AutoRegressiveNN has a block for
-each number of an entry.
+"""Pyro: transforms lead from latents to data.  A DenseNN has all widths of all entries first; an AutoRegressiveNN has a block
+for each number of an entry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES, GatedLocationScale
 from refflow.maps.splines import LinearRationalSpline, RationalQuadraticSpline
 
-from ..loading import autoregressive, chain, constant_spline, coupling, dense, masked_dense, permutation, relu, sequential, to_data
+from ..loading import (autoregressive, chain, constant_spline, coupling, dense, masked_dense, permutation, relu, sequential,
+                       to_data)
 
 ORDER = ("shift", "scale")
 NUMBERS = ("widths", "heights", "derivatives", "lambdas")
@@ -50,8 +51,8 @@ def dense_net(m, prefix, rows=None):
 
 
 def masked_net(m, prefix):
-    first, last = (f"{prefix}layers.{i}." for i in (0, 1))
-    return sequential(masked_dense(m, first, m.buffers[f"{first}mask"]), relu(), masked_dense(m, last, m.buffers[f"{last}mask"]))
+    first, last = (masked_dense(m, name, m.buffers[f"{name}mask"]) for name in (f"{prefix}layers.0.", f"{prefix}layers.1."))
+    return sequential(first, relu(), last)
 
 
 def spline_coupling(m, prefix):

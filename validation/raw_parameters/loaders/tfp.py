@@ -1,7 +1,7 @@
 """TensorFlow Probability: bijectors lead from latents to data.
 
-A masked autoregressive flow goes from data to latents in one pass, z = (x - shift) exp(-log_scale), which is `ScaledShift` with the
-signs of both numbers exchanged.
+A masked autoregressive flow goes from data to latents in one pass, z = (x - shift) exp(-log_scale), which is `ScaledShift`
+with the signs of both numbers exchanged.
 """
 
 from __future__ import annotations
