@@ -55,7 +55,10 @@ ALIASES = {
     ("LU", "LULinear", "PLU"): "`PLULinear`",
     ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
-    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"): "`LogisticMixtureCDF`; in Flow++ it is the map of a `Coupling`",
+    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"):
+        "`LogisticMixtureCDF`, or `NormalMixtureCDF`; with its logit, as in Flow++, `LogisticMixtureLogit`, the map of a `Coupling`",
+    ("DSF", "NAF", "NeuralAutoregressiveFlow", "DeepSigmoidalFlow"): "`DeepSigmoid`",
+    ("GaussianizationFlow", "GF"): "`Gaussianization`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",

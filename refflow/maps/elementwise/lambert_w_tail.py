@@ -13,7 +13,7 @@ Inverse.  The square of (1), times `delta`, is an equation for `b`, whose soluti
     b exp(b) = y,   y = delta x^2,   b = W(y)                                       (5)
     z = x exp(-b/2)               for b < 1                                         (6)
       = sign(x) sqrt(b/delta)     for b >= 1                                        (7)
-(6) would carry `b/2` times the relative error of `b` to a large `b`, and (7) has all digits of `b` only if `y` is not subnormal.
+For a large `b`, (6) would carry `b/2` times its relative error; for a small one, (7) has no digits where it is subnormal.
 `W` is the limit of Fritsch's iteration, from Iacono and Boyd's first guess:
     b <- b (1 + e),   r = log y - log b - b,   q = 2 (1 + b)(1 + b + 2 r/3),
     e = r / (1 + b) (q - r) / (q - 2 r)                                             (8)

@@ -4,8 +4,8 @@ With weights `w_k > 0, W = sum_k w_k`, rates `a_k > 0` and biases `c_k`, the log
 inverse `logit`,
     x = logit(sum_k w_k S(u_k) / W),   u_k = a_k z + c_k                            (1)
 `W` is 1 up to rounding; after division by it, the mean is exactly a mean.  `mixture` and `sigmoid_mixture` say how `x`, its
-derivatives and the root `z` are computed from `u_k` and their rates `a_k` with all digits in either tail: the logit of a rounded mean would have
-none near its end 1, and none near 0 where the mean underflows.  The arguments around the zero of `u_j` are
+derivatives and the root `z` are computed from `u_k` and their rates `a_k` with all digits in either tail: the logit of a
+rounded mean would have none near its end 1, and none near 0 where the mean underflows.  The arguments around the zero of `u_j` are
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (2)
     z = d - c_j/a_j                                                                 (3)
 and `u_k = 0` at `z = -c_k/a_k`.
@@ -87,7 +87,8 @@ class DeepSigmoid(Bijector):
 
         j, d, u = RootProblem(flat, a, -c / a, offsets, excess).solved()
         zero = np.take_along_axis(-c / a, j[:, None], -1)[:, 0]
-        return (d + zero).reshape(x.shape), SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, a, u)))          # (3)
+        v = SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, a, u)))
+        return (d + zero).reshape(x.shape), v                                       # (3)
 
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)
@@ -137,8 +138,8 @@ class DeepSigmoid(Bijector):
              x=[-80.0, 80.0, -40.0, 40.0], weights=[0.25, 0.75], rate=[1.0, 2.0], bias=[-1.0, 1.0]),
         case("Plateau", "between far components x is nearly the logit of a weight", z=[0.5, 3.0], x=[-0.25, 0.3],
              weights=[0.5, 0.5], rate=[1.0, 2.0], bias=[30.0, -30.0]),
-        case("Zero", "x passes through 0, where the quotient of both means rounds to 1", z=[0.0, 1e-12, -1e-9], x=[1e-12, -1e-9],
-             weights=[0.5, 0.5], rate=[1.0, 1.0], bias=[-1.0, 1.0]),
-        case("LightWeight", "one component has nearly all the weight", z=[0.3, 30.0], x=[0.3, 30.0], weights=[1 - 2.0**-40, 2.0**-40],
-             rate=[2.0, 0.5], bias=[0.25, -0.5]),
+        case("Zero", "x passes through 0, where the quotient of both means rounds to 1", z=[0.0, 1e-12, -1e-9],
+             x=[1e-12, -1e-9], weights=[0.5, 0.5], rate=[1.0, 1.0], bias=[-1.0, 1.0]),
+        case("LightWeight", "one component has nearly all the weight", z=[0.3, 30.0], x=[0.3, 30.0],
+             weights=[1 - 2.0**-40, 2.0**-40], rate=[2.0, 0.5], bias=[0.25, -0.5]),
     )

@@ -13,9 +13,9 @@ elsewhere, `v_k = s u_k`, `t_k = -v_k`, `b = |x|`, so that `x = -s b`, and
     2 Phi(u) - 1 = erf(u/sqrt 2)              for |u| < 1
                  = sign(u) (1 - 2 Phi(-|u|))  elsewhere                             (5)
 where in the sum over the components the signs are added first: as many arguments far above 0 as far below leave only tails.
-Elsewhere, with `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.  The
-library's quantile of a logarithm is a first guess, for one step of Newton's method with `M(b)` for Mills' ratio, where `c` is the
-least `t_k`, and `L = -c^2/2`, if that is positive, else `c = 0`:
+Elsewhere, with `Phi(v_k) = p_k exp(L)` and `P = sum_k p_k` of `normal_tails`, `b` is the root of `log Phi(-b) = L + log(P/K)`.
+The library's quantile of a logarithm is a first guess, for one step of Newton's method.  With Mills' ratio `M(b)`, and with `c`
+the least `t_k` if that is positive, else 0, so that `L = -c^2/2`:
     b <- b + M(b) ((c - b)(c + b)/2 + log(K M(b)/(sqrt(2 pi) P)))                   (6)
 
 The derivative of `x` with respect to `u_k` is, in the centre and, by `phi(x) = Phi(-b)/M(b)`, elsewhere,
@@ -36,7 +36,7 @@ Reverse rule, from (1), with the cotangents `u_k_bar` and the derivative `r_k/a_
     a_k_bar = u_k_bar z + l_bar r_k/a_k                                             (14)
 The inverse map has the same rule with its own `u_k_bar` and `-l_bar`, because its log-det is `-l`.
 
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+Certified where events are moderate, `2^-4` to `2^4`, and parameters `2^-2` to `2^2`, and at the hard cases.
 
 Source: Meng, Song, Song and Ermon, Gaussianization Flows, arXiv:2003.01941, with equal weights.
 """
@@ -146,7 +146,7 @@ class Gaussianization(Bijector):
     @classmethod
     def examples(cls, source):
         K = source.choice(SIZES)
-        return cls(positive.draw(source, (K,)), real.draw(source, (K,))), ()
+        return cls(positive.draw(source, (K,), spread=2), real.draw(source, (K,), spread=2)), ()
 
     hard_cases = (
         case("One", "a single component is affine: the log-det is constant", z=[1.0, -30.0, 1e-12], x=[1e-12, 30.0], rate=[2.0],
@@ -175,7 +175,8 @@ class ProbitOfMean(Arguments):
         equal, v = (u == u[..., :1]).all(-1), self.s[..., None] * u
         L, self.p = lower_tails(v)
         self.P = self.p.sum(-1) / SCALE
-        b = np.where(self.tail, self.distance(L, np.maximum(-v, 0).min(-1)), ROOT_TWO * np.abs(scipy.special.erfinv(D)))    # (4)
+        centre = ROOT_TWO * np.abs(scipy.special.erfinv(D))                         # (4)
+        b = np.where(self.tail, self.distance(L, np.maximum(-v, 0).min(-1)), centre)
         self.b_x = np.where(equal, np.abs(u[..., 0]), b)                            # (12)
         self.x = np.where(equal, u[..., 0], -self.s * b)                            # (12)
         N, F = densities(u)

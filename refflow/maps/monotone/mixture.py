@@ -1,7 +1,7 @@
 r"""Words of the maps `x = f(u_1, ..., u_K)` whose arguments `u_k` rise linearly with `z`, at the rates `a_k > 0`.
 
-`f` is a mean of the arguments: it rises with each of them, and `f(u, ..., u) = link(u)`.  A mixture's logit has `link(u) = u`, its
-distribution function the distribution function of a component.
+`f` is a mean of the arguments: it rises with each of them, and `f(u, ..., u) = link(u)`.  A mixture's logit has `link(u) = u`,
+its distribution function the distribution function of a component.
 
 Let `omega_k` be the derivative of `x` with respect to `u_k`.  The slope and the shares of the components in it are
     dx/dz = g = sum_k omega_k a_k = G h^2,   r_k = omega_k a_k/g                    (1)
@@ -21,8 +21,9 @@ and with the opposite sign for the inverse map.  For arguments `(z - m_k)/s_k`, 
     m_k_bar = -u_k_bar/s_k,   s_k_bar = -(u_k_bar u_k + a_k_bar/s_k)/s_k            (8)
 
 Inverse.  Let `y` be the number with `link(y) = x`.  It lies between the least and the largest argument at the root; so the root
-lies between the places where one argument is `y`.  The log-det and the cotangents need the digits of `u_k`, which `z` itself may
-have lost.  So the unknown is `d`, the distance of `z` from the zero of the argument `u_j` whose zero is nearest to the root:
+lies between the places where one argument is `y`.  The log-det and the cotangents need the digits of `u_k`, which `z` itself
+may have lost.  So the unknown is `d`, the distance of `z` from the zero of the argument `u_j` whose zero is nearest to the
+root:
     u_k = a_k d + e_k,   e_k = u_k where u_j = 0                                    (9)
     min_k (y - e_k)/a_k <= d <= max_k (y - e_k)/a_k                                 (10)
 This interval is widened by moving `y` by `(1 + |y| + |e_k|)/1024` to either side, so that the root stays inside in spite of
@@ -30,8 +31,8 @@ rounding.  With the zeros `c_i` of the arguments in increasing order,
     j = number of i with f < x at (c_i + c_(i+1))/2                                 (11)
 Everything is computed in float64, for float32 events too, and rounded once: the exponentials of float32 would underflow at
 `|u_k| = 87`, before their products with cotangents do.
-The root is exact to the last units of what the roundings of `x` and the arguments leave of it: where `f` is computed with an error
-of a few units of its kappa, its sign is right outside an interval of a few units of the kappa of `z`.
+The root is exact to the last units of what the roundings of `x` and the arguments leave of it: where `f` is computed with an
+error of a few units of its kappa, the sign of `f - x` is right outside an interval of a few units of the kappa of `z`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ import numpy as np
 from .solve import increasing_root
 
 SCALE = 2.0**200
-SIZES = (1, 2, 2, 3)                                # of K in examples: each truth is a root to 50 digits, with all its derivatives
+SIZES = (1, 2, 2, 3)                                # of K in examples: each truth is a root to 50 digits with its derivatives
 
 
 class Arguments:

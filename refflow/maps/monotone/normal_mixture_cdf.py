@@ -28,8 +28,8 @@ The difference in (11) is that of the smaller tails if both arguments are on one
 with `l_bar = log_det_bar`, and for the inverse map
     w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (15)
     d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (16)
-In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (16) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`, Mills'
-ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, it is
+In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (16) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
+Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, it is
     d_ki = (z_bar (Phi(u_k) - Phi(u_i)) + l_bar (E_k - E_i))/g,
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) + c_k)   for u_k < 0,
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (17)
@@ -114,7 +114,8 @@ class NormalMixtureCDF(Bijector):
         j, d, u = RootProblem(scipy.special.ndtri(flat), 1 / scale, loc, offsets, excess).solved()
         z = (np.take_along_axis(loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)    # (5)
         v = NormalMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u))).at_image(inner, at_end)
-        return np.where(at_end, np.where(x == 0, -np.inf, np.inf), z), v, np.where(at_end, np.inf, -v.log_slope())          # (19)
+        z = np.where(at_end, np.where(x == 0, -np.inf, np.inf), z)                  # (19)
+        return z, v, np.where(at_end, np.inf, -v.log_slope())                       # (19)
 
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)

@@ -17,8 +17,8 @@ Three ways to share 1 among the components,
 give the derivative of the log-det with respect to `u_k`:
     b_k = -r_k tanh(u_k/2) - pi_k S(-u_k) + rho_k S(u_k)                            (8)
         = S(-u_k) sum_i (r_k pi_i - r_i pi_k) - S(u_k) sum_i (r_k rho_i - r_i rho_k)            (9)
-(9) is without the parts due to `k` alone, which cancel: with one component, the log-det is constant.  The derivatives of `x` and
-of the log-det with respect to `w_k`, with `S(u_k) - S(u_i)` from both tails, are
+(9) is without the parts due to `k` alone, which cancel: with one component, the log-det is constant.  The derivatives of `x`
+and of the log-det with respect to `w_k`, with `S(u_k) - S(u_i)` from both tails, are
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
         = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (10)
     Y_k = (r_k - pi_k)/w_k + X_k P/W       for P <= Q
@@ -70,7 +70,8 @@ class SigmoidMixture(Arguments):
         self.b = (T * over_pi - S * over_rho) / SCALE                               # (8) (9)
         self.X, left = self.of_weights(), (self.D <= 0)[..., None]
         P, Q = P * np.exp(self.M_P)[..., None], Q * np.exp(self.M_Q)[..., None]     # (2)
-        self.Y = np.where(left, over_pi, over_rho) / SCALE / self.w + self.X * np.where(left, P, -Q) / self.W[..., None]        # (11)
+        share = np.where(left, over_pi, over_rho) / SCALE / self.w
+        self.Y = share + self.X * np.where(left, P, -Q) / self.W[..., None]         # (11)
         return self
 
     def of_weights(self):

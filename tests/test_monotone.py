@@ -1,0 +1,133 @@
+"""Increasing maps with a solver, and the heavy tails: what their algebra is for, with the bug that each form prevents planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy
+
+from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
+                     LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh)
+from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
+from refflow.maps.monotone import bernstein_polynomial, gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture
+from validation.measure import measure
+
+SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
+          Gaussianization([2.0, 0.5], [0.25, -1.0]), NormalMixtureCDF([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0])]
+
+
+def worst(f, **at):
+    return max(C for C, _ in measure(f, **at).values())
+
+
+@pytest.mark.parametrize("f", SOLVED, ids=lambda f: type(f).__name__)
+def test_a_solver_stopped_early_is_caught(f, monkeypatch):
+    assert measure(f, x=0.4)["inverse"][0] < 4
+    exact = mixture.increasing_root
+    monkeypatch.setattr(mixture, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
+    assert measure(f, x=0.4)["inverse"][0] > 1e3
+
+
+def test_an_early_root_of_a_polynomial_is_caught(monkeypatch):
+    f, exact = BernsteinPolynomial([-1.0, 0.5, 1.0], bound=1.0), bernstein_polynomial.increasing_root
+    assert measure(f, x=0.25)["inverse"][0] < 4
+    monkeypatch.setattr(bernstein_polynomial, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
+    assert measure(f, x=0.25)["inverse"][0] > 1e3
+
+
+def test_the_logit_of_a_rounded_mean_has_no_tails():
+    weights, loc, scale = [0.25, 0.75], [-1.0, 1.0], [1.0, 0.5]
+    own, composed = LogisticMixtureLogit(weights, loc, scale), Chain((LogisticMixtureCDF(weights, loc, scale), Inverse(Sigmoid())))
+    assert abs(own.forward(2.0) - composed.forward(2.0)) < 1e-14
+    assert np.isfinite(own.forward([-1000.0, 30.0, 1000.0])).all() and measure(own, z=30.0)["forward"][0] < 2
+    assert abs(own.forward(30.0) - composed.forward(30.0)) > 1e-4
+
+
+def test_both_parametrisations_are_one_map():
+    weights, loc, scale = np.array([0.25, 0.75]), np.array([-1.0, 1.0]), np.array([1.0, 0.5])
+    z = np.linspace(-50, 50, 41)
+    other = DeepSigmoid(weights, 1 / scale, -loc / scale)
+    for ours, theirs in zip(LogisticMixtureLogit(weights, loc, scale).forward_and_log_det(z), other.forward_and_log_det(z)):
+        assert np.allclose(ours, theirs, rtol=1e-13, atol=1e-13)
+
+
+def test_roots_keep_the_digits_of_their_arguments():
+    """Far from 0, z has lost them, and with them the log-det."""
+    f = DeepSigmoid([0.5, 0.5], [1.0, 2.0], [1e12, 0.0])
+    z, inverse_log_det = f.inverse_and_log_det(-2.0)
+    assert measure(f, x=-2.0)["inverse_log_det"][0] < 8
+    assert abs(f.log_det(z) + inverse_log_det) > 1e-7
+
+
+def test_cancelling_derivatives_of_a_sigmoid_mixture_are_caught(monkeypatch):
+    f, at = DeepSigmoid([0.3, 0.7], [2.0, 2.0], [0.25, 0.25]), {"z": -3.0, "x_bar": 0.0, "log_det_bar": 1.0}
+    assert worst(f, **at) < 4
+    monkeypatch.setattr(sigmoid_mixture, "crossed", lambda v, w: v * w.sum(-1, keepdims=True) - w * v.sum(-1, keepdims=True))
+    assert worst(f, **at) > 1e10
+
+
+def test_the_tail_of_a_gaussianization_keeps_its_derivatives(monkeypatch):
+    f, at = Gaussianization([1.0, 1.0], [0.0, -3.0]), {"z": -25.0, "x_bar": 0.0, "log_det_bar": 1.0}
+    assert worst(f, **at) < 4
+    monkeypatch.setattr(gaussianization, "complement_difference",
+                        lambda b, t, squares: gaussianization.mills_complement(b) - gaussianization.mills_complement(t))
+    assert worst(f, **at) > 100
+
+
+def test_a_normal_mixture_keeps_its_density_at_a_known_image(monkeypatch):
+    """x_bar in a tail, from the density at the rounded root instead."""
+    f, at = NormalMixtureCDF([1.0], [0.0], [1.0]), {"x": 1e-300, "z_bar": 1.0, "log_det_bar": 0.0}
+    assert worst(f, **at) < 4
+    monkeypatch.setattr(normal_mixture_cdf.NormalMixture, "at_image", lambda self, x, at_end: self)
+    assert worst(f, **at) > 50
+
+
+def test_one_component_is_affine():
+    z = np.array([-300.0, -1.0, 1e-9, 2.0, 500.0])
+    for f in (DeepSigmoid([1.0], [2.0], [0.5]), Gaussianization([2.0], [0.5])):
+        assert np.allclose(f.forward(z), 2 * z + 0.5, rtol=1e-14) and np.allclose(f.log_det(z), np.log(2.0), rtol=1e-15)
+        (_, _), pullback = f.vjp(z)
+        z_bar, bars = pullback(np.zeros(5), np.ones(5))
+        assert (z_bar == 0).all() and bars["bias"].tolist() == [0.0]
+
+
+def test_lambert_w_is_that_of_scipy():
+    x = np.array([1e-8, 0.3, 1.0, 40.0, 1e100])
+    w = scipy.special.lambertw(0.7 * x * x).real
+    assert np.allclose(LambertWTail(0.7).inverse(x), np.sqrt(w / 0.7), rtol=1e-14)
+
+
+def test_a_short_iteration_is_caught(monkeypatch):
+    f = LambertWTail(0.7)
+    assert measure(f, x=3.0)["inverse"][0] < 2
+    monkeypatch.setattr(lambert_w_tail, "range", lambda count: (0,), raising=False)
+    assert measure(f, x=3.0)["inverse"][0] > 100
+
+
+def test_sinh_arcsinh_near_the_identity_is_caught(monkeypatch):
+    f = SinhArcsinh(0.001, 1.001)
+    assert measure(f, z=0.86)["log_det"][0] < 1
+    monkeypatch.setattr(sinh_arcsinh.SinhArcsinh, "log_slope", lambda self, w, s, part: part - sinh_arcsinh.log_cosh(w))
+    assert measure(f, z=0.86)["log_det"][0] > 5
+
+
+def test_the_derivative_by_a_small_tail_weight_is_caught(monkeypatch):
+    f, at = SinhArcsinh(0.0, 1e-6), {"z": 0.5, "x_bar": 1.0, "log_det_bar": 0.0}
+    assert worst(f, **at) < 3
+    monkeypatch.setattr(sinh_arcsinh, "phi", lambda a: a / np.tanh(a) - 1)
+    assert worst(f, **at) > 1e3
+
+
+def test_loft_is_the_identity_up_to_its_threshold():
+    f = LOFT(4.0)
+    assert f.forward([3.0, -4.0]).tolist() == [3.0, -4.0] and f.log_det([3.0, -4.0]).tolist() == [0.0, 0.0]
+    assert f.forward(5.0) == 4 + np.log(2.0) and f.breaks().tolist() == [-4.0, 4.0]
+
+
+def test_a_polynomial_of_equal_steps_is_a_line():
+    f, z = BernsteinPolynomial(np.linspace(-5.0, 5.0, 7)), np.linspace(-9, 9, 19)
+    assert np.allclose(f.forward(z), z, atol=1e-14) and np.allclose(f.log_det(z), 0, atol=1e-14)
+    with pytest.raises(ValueError, match="BernsteinPolynomial: bound must be a positive number, not -1"):
+        BernsteinPolynomial([0.0, 1.0], bound=-1)
+    with pytest.raises(ValueError, match="BernsteinPolynomial: coefficients must be at least 2"):
+        BernsteinPolynomial([0.0])
