@@ -114,7 +114,7 @@ def test_a_file_that_has_come_into_being_is_left_as_it_is(run, files, name, monk
 # -- exit status ------------------------------------------------------------------------------------------------------
 
 @posix
-@pytest.mark.parametrize("arguments", [("check", "--json", "--page", "Exp"), ("list",), ("show", "Tanh"),
+@pytest.mark.parametrize("arguments", [("--help",), ("check", "--json", "--page", "Exp"), ("list",), ("show", "Tanh"),
                                        ("sample", "flow.npz"), ("sample", "flow.npz", "--n", 9999), ("score", "flow.npz", "data.npy")],
                          ids=lambda given: " ".join(map(str, given)))
 def test_a_full_disk(files, arguments):

@@ -61,8 +61,18 @@ def silence_stdout():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose help is lost only with an error; argparse's own ends well if it cannot be written."""
+
+    def _print_message(self, message, file=None):
+        if message:
+            stream = file or sys.stderr
+            stream.write(message)
+            stream.flush()
+
+
 def parser():
-    top = argparse.ArgumentParser(prog="refflow", description="The reference for normalizing flows.")
+    top = Parser(prog="refflow", description="The reference for normalizing flows.")
     top.add_argument("--version", action="version", version=f"refflow {VERSION}")
     commands = top.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:

@@ -8,7 +8,7 @@ with E = 2^12 (2^6 in float32, 2^2 below), with s the spacing of the smallest nu
     U_l = u (|l| + D) + S_l(E u delta)/E + P_l                                      (3)
     U_z = u delta + S_inverse(E U_x)/E                                              (4)
 A box may be noisier than its inputs' rounding explains.  N is the smaller of two second differences, with steps root(u)/16 delta
-and an eighth of it; where `N > 4 U`, `U` becomes `min(N, 2^16 U)`.
+and an eighth of it, each the largest of three with nearby steps; where `N > 4 U`, `U` becomes `min(N, 2^16 U)`.
 A point is asked only where the spreads at E and E/4 agree within a factor of 2, answers nearby are finite, and `16 U_z < delta/4`.
 """
 
@@ -148,20 +148,25 @@ class Points:
         return largest / self.E
 
     def noise(self, function):
-        """N: the smaller of two second differences."""
-        found = []
-        for h in (np.sqrt(self.u) / 16, np.sqrt(self.u) / 128):
+        """N: the smaller of two second differences, each the largest of three."""
+        def second(h):
             plus, minus = (function(self.box.held(self.z + side * h * self.delta)) for side in (1, -1))
-            found.append(np.abs(plus - 2 * function(self.z) + minus).reshape(len(self.z), -1))
-        return np.minimum(*found)
+            return np.abs(plus - 2 * here + minus).reshape(len(self.z), -1)
+
+        here = function(self.z)
+        return np.minimum(*(np.max([second(part * np.sqrt(self.u) / scale) for part in (1, 1.25, 1.625)], 0) for scale in (16, 128)))
+
+    @staticmethod
+    def raised(U, noise):
+        """U where the answers are noisier than it says."""
+        return np.where(noise > 4 * U, np.minimum(noise, 2.0**16 * U), U)
 
     def unit(self, function, value, terms):
         """(U, marks of the points that may be asked)."""
         near, far = (self.spread(function, self.z, E * self.u * self.delta) / E for E in (self.E / 4, self.E))
         own = np.maximum(self.u * (np.abs(value).reshape(len(self.z), -1) + terms), self.box.smallest)
         U = own + far + self.parameter_spread(function)
-        noise = self.noise(function)
-        U = np.where(noise > 4 * U, np.minimum(noise, 2.0**16 * U), U)
+        U = self.raised(U, self.noise(function))
         smooth = (near <= 2 * far + 2 * U) & (far <= 2 * near + 2 * U) & np.isfinite(U)
         return U, smooth.all(-1)
 
@@ -180,6 +185,7 @@ class Points:
         x = self.x.reshape(len(self.z), -1)
         step = np.where(np.isfinite(U_x), self.E * U_x, 0).reshape(self.x.shape)
         U = self.u * self.delta.reshape(x.shape[0], -1) + self.spread(self.box.origin, self.x, step) / self.E
+        U = self.raised(U, self.noise(lambda z: answers(self.box.origin, answers(self.box.image, z))))
         narrow = ALLOWED * U < self.delta.reshape(U.shape) / 4
         return U, usable & narrow.all(-1)
 
@@ -240,7 +246,22 @@ def determinant(box, p):
     U, usable = p.of_log_det
     found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
-    p.held_to("log-det", p.log_det, found, bound, usable & (e <= DIFFERENCE) & np.isfinite(found))
+    usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
+    p.held_to("log-det", p.log_det, found, bound, usable)
+
+
+def kinked(box, p):
+    """Marks of the points where the slopes to either side differ by a sixteenth of the larger, at the smallest step of differences.
+
+    There all central differences may agree on a mean of the two.
+    """
+    h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.dtype])
+    move = np.eye(p.size)[None, :, :] * h * p.delta.reshape(len(p.z), -1)[:, None, :]
+    plus, minus = (box.image(box.held((p.z.reshape(len(p.z), 1, -1) + side * move).reshape(-1, *box.event))) for side in (1, -1))
+    x = p.x.reshape(len(p.z), 1, -1)
+    right, left = np.abs(plus.reshape(*move.shape[:2], -1) - x), np.abs(x - minus.reshape(*move.shape[:2], -1))
+    rounding = 4 * p.of_x[0][:, None, :]
+    return (np.abs(right - left) > np.maximum(right, left) / 16 + rounding).any((1, 2))
 
 
 def agreed(one, other):
@@ -258,8 +279,9 @@ def determinant_of_differences(box, p, h):
     width = np.moveaxis(np.diagonal((plus - minus).reshape(move.shape), axis1=1, axis2=3), -1, 1)[..., None]
     slopes = np.moveaxis((values[0] - values[1]) / width, 1, -1)
     sign, log_det = np.linalg.slogdet(np.where(np.isfinite(slopes), slopes, 0))
-    size = np.maximum(*map(np.abs, values)).max((1, 3))
-    rounding = p.u * (1 + size) / (steps[:, None] * np.abs(slopes).max((-2, -1)))
+    moved = p.u * np.moveaxis(np.maximum(*map(np.abs, values)) / np.abs(width), 1, -1)              # of each slope, by rounding
+    inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], slopes, np.eye(p.size)))
+    rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
     return ridders(np.where(sign != 0, log_det, np.nan), rounding)
 
 
