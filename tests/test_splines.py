@@ -81,7 +81,7 @@ def test_linear_tails_keep_the_slope(name):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_other_tails_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name}: tails must be one of 'identity', 'linear', 'none', not 'periodic'"):
+    with pytest.raises(ValueError, match=f"{name}: tails must be one of .*'identity', 'linear', 'none'.*, not 'periodic'"):
         spline(name, "periodic")
 
 

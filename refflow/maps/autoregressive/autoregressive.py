@@ -30,14 +30,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, Conditioner, bijector, case, child, plain
+from ...core import Bijector, Conditioner, bijector, case, child, plain, refusal
+from ...core.rules import one_of
 from ...core.products import boolean_product
-from ..conditioners import MaskedDense, Sequential, masked_dense_network
+from ..conditioners import Conv1d, MaskedDense, Sequential, masked_dense_network
 from ..conditioners.examples import activation, weights
 from ..coupling.coupling import LAYOUTS, pieces_of
 from ..coupling.examples import any_family
 from ..coupling.family import Family, affine_family
-from ..elementwise import ExpScale, SigmoidScale
+from ..elementwise import ExpScale, RescaledTanhExpScale, SigmoidScale
 from ..elementwise.examples import layout
 
 
@@ -64,7 +65,7 @@ class Autoregressive(Bijector):
 
     net: Conditioner = child()
     family: Family = child()
-    layout: str = plain("halves")
+    layout: str = plain("halves", one_of(*LAYOUTS))
     event_ndim = (1, 1)
 
     outputs = property(lambda self: self.family.size)
@@ -73,8 +74,6 @@ class Autoregressive(Bijector):
     affine_form = property(lambda self: self.family.affine_form(self.layout))       # tells tuned code what the page does
 
     def _validate(self):
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"Autoregressive: layout must be one of {LAYOUTS}, not {self.layout!r}")
         if self.net.event_ndim != (1, 1):
             raise ValueError(f"Autoregressive: net must map vectors to vectors, not events of {self.net.event_ndim} axes")
         if self.family.channels is not None:
@@ -213,6 +212,15 @@ class Autoregressive(Bijector):
         case("Beyond", "sigma overflows, its product with z_2 does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
              net=MaskedDense([[9.0, 9.0], [720.0, 9.0], [9.0, 9.0], [0.0, 9.0]], SECOND, [0.0, 0.0, 0.0, 0.0]),
              family=affine_family(ExpScale())),
+    )
+    refused = (
+        refusal("net must map vectors to vectors", net=Conv1d([[[1.0]]]), family=affine_family(ExpScale())),
+        refusal("family must not have gains of channels", net=after([0, 1, 2]),
+                family=affine_family(RescaledTanhExpScale(None, None, [1.0, 2.0]))),
+        refusal("net must give 2 outputs for each of 3 entries", net=MaskedDense([[0.0] * 3], [[False] * 3], [0.0]),
+                family=affine_family(ExpScale())),
+        refusal("output entry 0 depends on input entry 0", net=MaskedDense([[1.0], [1.0]], [[True], [True]], [0.0, 0.0]),
+                family=affine_family(ExpScale())),
     )
 
 

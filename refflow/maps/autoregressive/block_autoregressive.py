@@ -66,6 +66,7 @@ import math
 import numpy as np
 
 from ...core import Bijector, bijector, case, children, plain, real
+from ...core.rules import AT_LEAST_0
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
 from ..conditioners import BlockDense, uniform
@@ -88,7 +89,7 @@ class BlockAutoregressive(Bijector):
     """
 
     layers: tuple = children()
-    leak: float = plain(0.01)
+    leak: float = plain(0.01, AT_LEAST_0)
     event_ndim = (1, 1)
     event_shape = ("D",)
     terms = property(lambda self: max(layer.fixed_shape[0] for layer in self.layers))       # in its sums
@@ -96,8 +97,6 @@ class BlockAutoregressive(Bijector):
     def _validate(self):
         if not self.layers or not all(isinstance(layer, BlockDense) for layer in self.layers):
             raise ValueError("BlockAutoregressive: layers must be BlockDense, at least one")
-        if not 0 <= self.leak < math.inf:
-            raise ValueError(f"BlockAutoregressive: leak must be finite and >= 0, not {self.leak!r}")
         D, size = self.layers[0].blocks[0], 1
         for i, layer in enumerate(self.layers):
             if (layer.blocks[0], layer.blocks[2]) != (D, size):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Value, case, child, plain
+from ...core.rules import count
 from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from ..elementwise.scale import elementwise
 from .free import Free
@@ -20,7 +21,7 @@ class Entries(Map):
     """`entries` (count,): each number of h through the scale, or unchanged if that is a `Free`."""
 
     scale: Value = child()
-    count: int = plain()
+    count: int = plain(rule=count())
     names = ("entries",)
 
     size = property(lambda self: self.count)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import case, plain
+from ...core import case, plain, refusal
+from ...core.rules import FINITE
 from ..elementwise.examples import order
 from ..elementwise.scale import scaled
 from ..elementwise.sigmoid_scale import SigmoidScale
@@ -36,7 +37,7 @@ class GatedLocationScale(Map):
     In h, s stands where `order` has "scale", m where it has "shift".
     """
 
-    offset: float = plain(2.0)
+    offset: float = plain(2.0, FINITE)
     order: tuple = plain(("scale", "shift"))
     size, names = 2, ("s", "shift")
 
@@ -70,4 +71,7 @@ class GatedLocationScale(Map):
         case("Open", "1 - sigma is exp(-v), far below u", z=[[40.0, 3.0], [760.0, 2.0**1000]]),
         case("Closed", "1 - sigma rounds to 1, sigma (1 - sigma) is exp(v)", z=[[-40.0, 3.0], [-760.0, 1.0]]),
         case("ShiftFirst", "the other order", z=[[1.0, -2.0]], order=("shift", "scale")),
+    )
+    refused = (
+        refusal("order must be", order=("shift", "shift")),
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import case, plain
+from ...core import case, plain, refusal
+from ...core.rules import ABOVE_0, AT_LEAST_0, count
 from ..elementwise.scale import scaled
 from .parametrisation import Map, parametrisation
 
@@ -18,9 +19,9 @@ from .parametrisation import Map, parametrisation
 class IntervalEntries(Map):
     """`entries` (count,) between low and high.  ValueError for low < 0 or high <= low."""
 
-    count: int = plain()
-    low: float = plain(0.0)
-    high: float = plain(1.0)
+    count: int = plain(rule=count())
+    low: float = plain(0.0, AT_LEAST_0)
+    high: float = plain(1.0, ABOVE_0)
     names = ("entries",)
 
     size = property(lambda self: self.count)
@@ -28,8 +29,8 @@ class IntervalEntries(Map):
 
     def _validate(self):
         super()._validate()
-        if not 0 <= self.low < self.high:
-            raise ValueError(f"IntervalEntries: low and high must be 0 <= low < high, not {self.low} and {self.high}")
+        if not self.low < self.high:
+            raise ValueError(f"IntervalEntries: low must be < high; low = {self.low}, high = {self.high}")
 
     @classmethod
     def examples(cls, source):
@@ -52,4 +53,7 @@ class IntervalEntries(Map):
     hard_cases = (
         case("Left", "x underflows, or rounds to low", z=[[-40.0, -800.0]], count=2),
         case("Right", "x rounds to high, its slope does not round to 0", z=[[40.0, 700.0]], count=2, low=0.025, high=0.975),
+    )
+    refused = (
+        refusal("low must be < high", count=1, low=1.0, high=1.0),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, child, plain
+from ...core.rules import count
 from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from ..elementwise.examples import convention
 from ..elementwise.scale import Scale, elementwise
@@ -29,7 +30,7 @@ class KnotSlopes(Map):
     """
 
     scale: Scale = child()
-    bins: int = plain()
+    bins: int = plain(rule=count())
     ends: tuple = plain((1.0, 1.0))
     names = ("slopes",)
 
@@ -43,8 +44,6 @@ class KnotSlopes(Map):
         lower, upper = self.ends if len(self.ends) == 2 else (None, None)
         if not (allowed(lower, (FREE,)) and allowed(upper, (FREE, LOWER))):
             raise ValueError(f"KnotSlopes: ends must be two slopes > 0, or 'free'; the upper also 'lower', not {self.ends}")
-        if self.bins < 1:
-            raise ValueError(f"KnotSlopes: bins must be at least 1, not {self.bins}")
 
     @classmethod
     def examples(cls, source):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import case, child, plain
+from ...core import case, child, plain, refusal
 from ..elementwise.examples import order
 from ..elementwise.exp_scale import ExpScale
 from ..elementwise.scale import Scale
@@ -48,4 +48,7 @@ class LocationScale(Map):
 
     hard_cases = (
         case("ShiftFirst", "the other order", z=[[1.0, -2.0]], scale=ExpScale(), order=("shift", "scale")),
+    )
+    refused = (
+        refusal("order must be", scale=ExpScale(), order=("scale",)),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Value, case, children, plain
-from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
+from ...core import Value, case, children, plain, refusal
+from ..elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, SoftplusScale
 from ..elementwise.examples import convention
 from ..elementwise.scale import elementwise
 from .free import Free
@@ -56,4 +56,8 @@ class PerField(Map):
     hard_cases = (
         case("Affine", "a scale beside a free shift", z=[[1.0, -2.0], [-40.0, 1e-20]], names=("scale", "shift"),
              scales=(ExpScale(), Free())),
+    )
+    refused = (
+        refusal("1 names need as many scales, not 2", names=("shift",), scales=(Free(), Free())),
+        refusal("scale must be elementwise", names=("scale",), scales=(RescaledTanhExpScale(None, None, [1.0]),)),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import case, children, plain
+from ...core import case, children, plain, refusal
 from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from .knot_slopes import KnotSlopes
 from .parametrisation import Map, parametrisation
@@ -72,5 +72,8 @@ class PerPart(Map):
         case("Spline", "a rational-quadratic spline of one bin: its ends are fixed", z=[[1.0, -2.0]],
              names=("input_knots", "output_knots", "slopes"),
              maps=(SoftmaxKnots(1), SoftmaxKnots(1), KnotSlopes(ExpScale(), 1))),
+    )
+    refused = (
+        refusal("1 names need as many maps, not 2", names=("a",), maps=(SoftmaxKnots(2), SoftmaxKnots(2))),
     )
 

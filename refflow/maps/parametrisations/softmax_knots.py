@@ -33,7 +33,8 @@ from math import log, sqrt
 
 import numpy as np
 
-from ...core import case, plain
+from ...core import case, plain, refusal
+from ...core.rules import ABOVE_0, AT_LEAST_0, BELOW_1, FINITE, FLAG, count, optional
 from .parametrisation import Map, parametrisation
 
 UNIT = {np.dtype(np.float64): 2.0**400, np.dtype(np.float32): 2.0**40}      # so that no e_j that counts is subnormal
@@ -48,13 +49,13 @@ class SoftmaxKnots(Map):
     bins < 1, high <= low, and floors that do not fit.
     """
 
-    bins: int = plain()
-    low: float = plain(-1.0)
-    high: float = plain(1.0)
-    floor: float = plain(0.0)
-    rate: float = plain(1.0)
-    clip: float = plain(None)
-    halved: bool = plain(False)
+    bins: int = plain(rule=count())
+    low: float = plain(-1.0, FINITE)
+    high: float = plain(1.0, FINITE)
+    floor: float = plain(0.0, AT_LEAST_0)
+    rate: float = plain(1.0, ABOVE_0)
+    clip: float = plain(None, optional(BELOW_1))
+    halved: bool = plain(False, FLAG)
     names = ("knots",)
 
     size = property(lambda self: self.bins)
@@ -62,14 +63,10 @@ class SoftmaxKnots(Map):
 
     def _validate(self):
         super()._validate()
-        for holds, rule in ((self.bins >= 1, f"bins must be at least 1, not {self.bins}"),
-                            (self.low < self.high, f"low must be < high; low = {self.low}, high = {self.high}"),
-                            (0 <= self.bins * self.floor < self.high - self.low,
-                             f"floor must be >= 0 and bins floor < high - low; floor = {self.floor}"),
-                            (self.rate > 0, f"rate must be > 0; rate = {self.rate}"),
-                            (self.clip is None or 0 < self.clip < 1, f"clip must be in (0, 1); clip = {self.clip}")):
-            if not holds:
-                raise ValueError(f"SoftmaxKnots: {rule}")
+        if not self.low < self.high:
+            raise ValueError(f"SoftmaxKnots: low must be < high; low = {self.low}, high = {self.high}")
+        if not self.bins * self.floor < self.high - self.low:
+            raise ValueError(f"SoftmaxKnots: floor must be < (high - low)/bins; floor = {self.floor}, bins = {self.bins}")
 
     @classmethod
     def examples(cls, source):
@@ -169,6 +166,10 @@ class SoftmaxKnots(Map):
              z=[[1e6, 1e5, -1e6], [1e9, 2.0, 1e-9]], bins=3, clip=1e-3),
         case("ClippedEqual", "the middle knot is 0 but for what is left of the logits", z=[[1e9, 1e8], [-1e9, -1e8]], bins=2,
              low=-5.0, high=5.0, clip=1e-3),
+    )
+    refused = (
+        refusal("low must be < high", bins=2, low=1.0, high=1.0),
+        refusal("floor must be < (high - low)/bins", bins=2, low=0.0, high=1.0, floor=0.5),
     )
 
 

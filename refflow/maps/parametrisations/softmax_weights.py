@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
+from ...core.rules import count
 from .parametrisation import Map, parametrisation
 
 
@@ -22,16 +23,11 @@ from .parametrisation import Map, parametrisation
 class SoftmaxWeights(Map):
     """`weights` (count,) on the simplex: a softmax of h.  Raises ValueError for count < 1."""
 
-    count: int = plain()
+    count: int = plain(rule=count())
     names = ("weights",)
 
     size = property(lambda self: self.count)
     cores = property(lambda self: ((self.count,),))
-
-    def _validate(self):
-        super()._validate()
-        if self.count < 1:
-            raise ValueError(f"SoftmaxWeights: count must be at least 1, not {self.count}")
 
     @classmethod
     def examples(cls, source):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
+from ...core.rules import FLAG, count
 from .parametrisation import Map, parametrisation
 
 
@@ -17,17 +18,12 @@ from .parametrisation import Map, parametrisation
 class Triangle(Map):
     """`triangle` (D, D), D = `rows`: h in its strict lower triangle or, with `upper`, in its upper one."""
 
-    rows: int = plain()
-    upper: bool = plain(False)
+    rows: int = plain(rule=count())
+    upper: bool = plain(False, FLAG)
     names = ("triangle",)
 
     size = property(lambda self: self.rows * (self.rows - 1) // 2)
     cores = property(lambda self: ((self.rows,) * 2,))
-
-    def _validate(self):
-        super()._validate()
-        if self.rows < 1:
-            raise ValueError(f"Triangle: rows must be at least 1, not {self.rows}")
 
     @classmethod
     def examples(cls, source):

@@ -88,9 +88,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, interval, plain
+from ...core.rules import one_of
 from ...core.words import numbered
 from ..elementwise.solve import increasing_root
-from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
+from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, reached, within
 
 
 @bijector(source="arXiv:1906.02145", increasing=True, far_line=True, solver=True)
@@ -106,7 +107,7 @@ class CubicSpline(Bijector):
     input_knots: Array = increasing("K+1")
     output_knots: Array = increasing("K+1")
     end_slopes: Array = interval(0, 3)(2)
-    tails: str = plain("identity")
+    tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
 
     domain = property(lambda self: reached(self.input_knots, self.tails))

@@ -66,8 +66,9 @@ import numpy as np
 
 from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, increasing, interval, log_abs_product, plain,
                      positive)
+from ...core.rules import one_of
 from ...core.words import numbered
-from .bins import Tails, at_bins, at_ends, at_knots, bin_of, checked, of_bins, reached, within
+from .bins import TAILS, Tails, at_bins, at_ends, at_knots, bin_of, checked, of_bins, reached, within
 
 NEAR = 16                       # in units of rounding: how near a middle (17) is evaluated without rounding
 
@@ -85,7 +86,7 @@ class LinearRationalSpline(Bijector):
     output_knots: Array = increasing("K+1")
     slopes: Array = positive("K+1")
     middles: Array = interval(0, 1)("K")
-    tails: str = plain("identity")
+    tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
     rounded_breaks = True           # the middles
 
@@ -216,7 +217,7 @@ class LinearRationalSpline(Bijector):
         v = self.place(z)
 
         def pullback(x_bar, log_det_bar):
-            t, f, c, e, m, N, y, fraction = v.t, v.f, v.c, v.e, v.m, v.N, v.y, v.fraction
+            t, f, e, m, N, y, fraction = v.t, v.f, v.e, v.m, v.N, v.y, v.fraction
             of_l, step = 2 * v.i * log_det_bar, v.i * x_bar * v.a
             l_w, l_h = of_l / v.w / N, of_l / v.h / N
             of_z = x_bar * v.slope - l_w * (m - 1)                                  # (11) (22)

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, increasing, plain
-from .bins import Tails, at_ends, at_knots, bin_of, checked, reached
+from ...core import Array, Bijector, bijector, case, increasing, plain, refusal
+from ...core.rules import one_of
+from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached
 
 
 @bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
@@ -43,7 +44,7 @@ class LinearSpline(Bijector):
 
     input_knots: Array = increasing("K+1")
     output_knots: Array = increasing("K+1")
-    tails: str = plain("identity")
+    tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
@@ -139,6 +140,9 @@ class LinearSpline(Bijector):
              output_knots=[0.0, 1.0, 2.0]),
         case("NearerKnot", "x_0 is much larger than x: it must be reached from x_1", z=[1 - 1e-12, np.nextafter(1, 0)],
              x=[-1e-12, -1e-300], input_knots=[-1.0, 1.0], output_knots=[-1e6, 0.0]),
+    )
+    refused = (
+        refusal("input_knots must have at least 2 entries", input_knots=[0.0], output_knots=[0.0]),
     )
 
 

@@ -56,8 +56,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, plain, positive, real
+from ...core.rules import one_of
 from ...core.words import join
-from .bins import Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
+from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
 
 NEAR = 64                       # in units of the rounding of x_k: how near a knot (13) is used
 
@@ -74,7 +75,7 @@ class QuadraticSpline(Bijector):
     input_knots: Array = increasing("K+1")
     slopes: Array = positive("K+1")
     start: Array = real()
-    tails: str = plain("identity")
+    tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
     terms = property(lambda self: self.slopes.shape[-1])            # in its sums
 

@@ -86,10 +86,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, plain, positive
+from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, plain, positive, refusal
+from ...core.rules import one_of
 from ...core.arithmetic import product_apart
 from ...core.words import numbered
-from .bins import Tails, at_ends, at_knots, bin_of, checked, reached, within
+from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached, within
 
 
 @bijector(source="arXiv:1906.04032", increasing=True, far_line=True)
@@ -104,7 +105,7 @@ class RationalQuadraticSpline(Bijector):
     input_knots: Array = increasing("K+1")
     output_knots: Array = increasing("K+1")
     slopes: Array = positive("K+1")
-    tails: str = plain("identity")
+    tails: str = plain("identity", one_of(*TAILS))
     event_ndim = (0, 0)
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
@@ -313,6 +314,9 @@ class RationalQuadraticSpline(Bijector):
         case("NoTails", "the floats beside the ends of the domain", z=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)],
              x=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
              slopes=[1.0, 0.5, 2.0], tails="none"),
+    )
+    refused = (
+        refusal("input_knots must have at least 2 entries", input_knots=[0.0], output_knots=[0.0], slopes=[1.0]),
     )
 
 
