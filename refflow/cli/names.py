@@ -58,6 +58,8 @@ ALIASES = {
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("NSF", "RQS", "NeuralSplineFlow", "Spline", "RationalQuadratic"):
         "`RationalQuadraticSpline`; with `Coupling` or `Autoregressive` and a `Family` it is a neural spline flow",
+    ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
+        "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`",
     ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
     ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
     ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",
