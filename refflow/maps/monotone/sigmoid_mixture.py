@@ -22,10 +22,11 @@ the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k
     c = 1 - sum_k omega_k = sum_(i<j) w_i w_j (S(u_i) - S(u_j))^2/(P Q)             (10)
     v_k = r_k - omega_k = (r_k/a_k) (sum_j omega_j (a_k - a_j) + c a_k)             (11)
     b_k = -v_k tanh(u_k/2) - 2 omega_k Z_k                                          (12)
-    Y_k = (p_k/(P' B)) sum_i pi_i (S(-u_k) (a_k - a_i) - a_i (S(u_k) - S(u_i))) + X_k P/W,
-    pi_i = w_i p_i/P',   B = sum_i pi_i S(-u_i) a_i                                 (13)
+    Y_k = (p_k/(P' B)) sum_i pi_i (T_k a_k - T_i a_i) + X_k P/W,   T_i = S(-u_i),
+    pi_i = w_i p_i/P',   B = sum_i pi_i T_i a_i                                     (13)
 where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other.  `X_k` and `Y_k` are the derivatives of `x` and of the
-log-det with respect to `w_k`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
+log-det with respect to `w_k`.  The difference in (13)
+is the smaller of the two `T` times `a_k - a_i` and a multiple of `S(u_k) - S(u_i)`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
     w_k_bar = x_bar X_k + l_bar Y_k                                                 (14)
 and the inverse map has it with `-x_bar` and `-l_bar`, where `x_bar` is its result.
 """
@@ -78,7 +79,9 @@ class SigmoidMixture(Arguments):
         left = (self.D <= 0)[..., None]
         tail, P, T = np.where(left, self.p, self.n), np.where(left[..., 0], self.P, self.Q)[..., None], self.other_side(left)
         pi, side = self.w * tail / P, np.where(left, 1, -1)[..., None]
-        terms = T[..., :, None] * pairs(self.a) - self.a[..., None, :] * side * steps * size[..., None, None]
+        T_k, T_i = T[..., :, None], T[..., None, :]
+        of_larger = np.where(T_k >= T_i, self.a[..., :, None], self.a[..., None, :])
+        terms = np.minimum(T_k, T_i) * pairs(self.a) - of_larger * side * steps * size[..., None, None]     # (13)
         shares = tail / P / (pi * T * self.a).sum(-1, keepdims=True) * (pi[..., None, :] * terms).sum(-1)       # (13)
         whole = P * np.exp(np.where(left[..., 0], self.M_P, self.M_Q))[..., None] / self.W[..., None]           # (2)
         self.Y = shares + self.X * side[..., 0] * whole                             # (13)
