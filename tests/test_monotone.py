@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy
 
-from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
+from refflow import (LOFT, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
                      LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh)
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
-from refflow.maps.monotone import bernstein_polynomial, gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture
+from refflow.maps.monotone import gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture
 from validation.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
@@ -26,13 +26,6 @@ def test_a_solver_stopped_early_is_caught(f, monkeypatch):
     exact = mixture.increasing_root
     monkeypatch.setattr(mixture, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
     assert measure(f, x=0.4)["inverse"][0] > 1e3
-
-
-def test_an_early_root_of_a_polynomial_is_caught(monkeypatch):
-    f, exact = BernsteinPolynomial([-1.0, 0.5, 1.0], bound=1.0), bernstein_polynomial.increasing_root
-    assert measure(f, x=0.25)["inverse"][0] < 4
-    monkeypatch.setattr(bernstein_polynomial, "increasing_root", lambda *given: exact(*given) * (1 + 1e-11))
-    assert measure(f, x=0.25)["inverse"][0] > 1e3
 
 
 def test_the_logit_of_a_rounded_mean_has_no_tails():
@@ -60,10 +53,16 @@ def test_roots_keep_the_digits_of_their_arguments():
 
 
 def test_cancelling_derivatives_of_a_sigmoid_mixture_are_caught(monkeypatch):
-    f, at = DeepSigmoid([0.3, 0.7], [2.0, 2.0], [0.25, 0.25]), {"z": -3.0, "x_bar": 0.0, "log_det_bar": 1.0}
+    f, at = DeepSigmoid([0.3, 0.7], [2.0, 2.5], [0.25, 0.25]), {"z": -30.0, "x_bar": 0.0, "log_det_bar": 1.0}
     assert worst(f, **at) < 4
-    monkeypatch.setattr(sigmoid_mixture, "crossed", lambda v, w: v * w.sum(-1, keepdims=True) - w * v.sum(-1, keepdims=True))
-    assert worst(f, **at) > 1e10
+
+    def plain(self):
+        omega = self.r / self.a * self.slope()[..., None]
+        self.b, self.X, self.Y = omega * self.D[..., None] - self.r * np.tanh(self.u / 2), 0 * self.u, 0 * self.u
+        return self
+
+    monkeypatch.setattr(sigmoid_mixture.SigmoidMixture, "add_derivatives", plain)
+    assert measure(f, **at)["vjp.bias_bar"][0] > 100
 
 
 def test_the_tail_of_a_gaussianization_keeps_its_derivatives(monkeypatch):
@@ -122,12 +121,3 @@ def test_loft_is_the_identity_up_to_its_threshold():
     f = LOFT(4.0)
     assert f.forward([3.0, -4.0]).tolist() == [3.0, -4.0] and f.log_det([3.0, -4.0]).tolist() == [0.0, 0.0]
     assert f.forward(5.0) == 4 + np.log(2.0) and f.breaks().tolist() == [-4.0, 4.0]
-
-
-def test_a_polynomial_of_equal_steps_is_a_line():
-    f, z = BernsteinPolynomial(np.linspace(-5.0, 5.0, 7)), np.linspace(-9, 9, 19)
-    assert np.allclose(f.forward(z), z, atol=1e-14) and np.allclose(f.log_det(z), 0, atol=1e-14)
-    with pytest.raises(ValueError, match="BernsteinPolynomial: bound must be a positive number, not -1"):
-        BernsteinPolynomial([0.0, 1.0], bound=-1)
-    with pytest.raises(ValueError, match="BernsteinPolynomial: coefficients must be at least 2"):
-        BernsteinPolynomial([0.0])

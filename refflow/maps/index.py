@@ -35,7 +35,6 @@ HOME = {
     "Tanh": "elementwise.tanh",
     "TanhExpScale": "elementwise.tanh_exp_scale",
     "WeibullCDF": "elementwise.weibull_cdf",
-    "BernsteinPolynomial": "monotone.bernstein_polynomial",
     "DeepSigmoid": "monotone.deep_sigmoid",
     "Gaussianization": "monotone.gaussianization",
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",

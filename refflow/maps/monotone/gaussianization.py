@@ -48,7 +48,7 @@ import math
 import numpy as np
 import scipy
 
-from ...core import Array, Bijector, bijector, case, positive, real
+from ...core import Array, Bijector, bijector, case, increasing, positive, real
 from ..elementwise.normal_cdf import ROOT_TWO_PI, lower_tail, mills_ratio
 from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, doubled, rounded
 from .normal_tails import complement_difference, densities, lower_tails, mills_complement
@@ -146,7 +146,7 @@ class Gaussianization(Bijector):
     @classmethod
     def examples(cls, source):
         K = source.choice(SIZES)
-        return cls(positive.draw(source, (K,), spread=2), real.draw(source, (K,), spread=2)), ()
+        return cls(positive.draw(source, (K,), spread=2), increasing.draw(source, (K,), spread=2)), ()
 
     hard_cases = (
         case("One", "a single component is affine: the log-det is constant", z=[1.0, -30.0, 1e-12], x=[1e-12, 30.0], rate=[2.0],

@@ -12,19 +12,22 @@ their difference is:
 The derivative with respect to `u_k` is `W w_k S(u_k) S(-u_k)/(P Q)`, so that in the letters of `mixture`
     G = W sum_k w_k a_k F_k/(P' Q'),   F_k = exp(E_k - M)/(1 + exp(-|u_k|))^2,
     E_k = -|u_k| - M_P - M_Q,   M = max_k E_k                                       (6)
-Three ways to share 1 among the components,
-    pi_k = w_k p_k/P',   rho_k = w_k n_k/Q',   r_k = w_k a_k F_k / sum_i w_i a_i F_i            (7)
-give the derivative of the log-det with respect to `u_k`:
-    b_k = -r_k tanh(u_k/2) - pi_k S(-u_k) + rho_k S(u_k)                            (8)
-        = S(-u_k) sum_i (r_k pi_i - r_i pi_k) - S(u_k) sum_i (r_k rho_i - r_i rho_k)            (9)
-(9) is without the parts due to `k` alone, which cancel: with one component, the log-det is constant.  The derivatives of `x`
-and of the log-det with respect to `w_k`, with `S(u_k) - S(u_i)` from both tails, are
+With `r_k = w_k a_k F_k / sum_i w_i a_i F_i`, `g = dx/dz` and the derivatives of `x`,
+    omega_k = r_k g/a_k = W w_k S(u_k) S(-u_k)/(P Q)                                (7)
+the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k/2)`, up to the sign, and that with respect to
+`w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0, and what cancels then is subtracted here:
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
-        = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (10)
-    Y_k = (r_k - pi_k)/w_k + X_k P/W       for P <= Q
-        = (r_k - rho_k)/w_k - X_k Q/W      elsewhere                                (11)
-where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other, and `r_k - pi_k` is a sum as in (9).
-    w_k_bar = x_bar X_k + l_bar Y_k                                                 (12)
+        = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (8)
+    Z_k = sum_i w_i (S(u_k) - S(u_i))/W = S(u_k) - P/W                              (9)
+    c = 1 - sum_k omega_k = sum_(i<j) w_i w_j (S(u_i) - S(u_j))^2/(P Q)             (10)
+    v_k = r_k - omega_k = (r_k/a_k) (sum_j omega_j (a_k - a_j) + c a_k)             (11)
+    b_k = -v_k tanh(u_k/2) - 2 omega_k Z_k                                          (12)
+    Y_k = (p_k/(P' B)) sum_i pi_i (T_k a_k - T_i a_i) + X_k P/W,   T_i = S(-u_i),
+    pi_i = w_i p_i/P',   B = sum_i pi_i T_i a_i                                     (13)
+where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other.  `X_k` and `Y_k` are the derivatives of `x` and of the
+log-det with respect to `w_k`.  The difference in (13)
+is the smaller of the two `T` times `a_k - a_i` and a multiple of `S(u_k) - S(u_i)`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
+    w_k_bar = x_bar X_k + l_bar Y_k                                                 (14)
 and the inverse map has it with `-x_bar` and `-l_bar`, where `x_bar` is its result.
 """
 
@@ -32,7 +35,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .mixture import SCALE, Arguments, crossed, scaled_exp
+from .mixture import SCALE, Arguments, pairs, scaled_exp
 
 
 class SigmoidMixture(Arguments):
@@ -43,10 +46,10 @@ class SigmoidMixture(Arguments):
         self.W = self.w.sum(-1)                                                     # (1)
         below, above, self.q = np.minimum(u, 0), np.minimum(-u, 0), np.exp(-np.abs(u))
         self.M_P, self.M_Q = below.max(-1), above.max(-1)                           # (2)
-        self.E_P, self.E_Q = under(below, self.M_P), under(above, self.M_Q)
-        self.p, self.n = (np.exp(v) / (1 + self.q) for v in (self.E_P, self.E_Q))   # (3)
+        E_P, E_Q = under(below, self.M_P), under(above, self.M_Q)
+        self.p, self.n = (np.exp(v) / (1 + self.q) for v in (E_P, E_Q))             # (3)
         self.P, self.Q = (self.w * self.p).sum(-1), (self.w * self.n).sum(-1)       # (3)
-        E = self.E_P + self.E_Q                                                               # (6)
+        E = E_P + E_Q                                                               # (6)
         self.M = E.max(-1)                                                          # (6)
         shares = self.w * self.a * scaled_exp(under(E, self.M)) / (1 + self.q) ** 2     # (6)
         total = shares.sum(-1) / SCALE
@@ -63,29 +66,42 @@ class SigmoidMixture(Arguments):
 
     def add_derivatives(self):
         """b, X and Y."""
-        P, Q, q = self.P[..., None], self.Q[..., None], self.q
-        S, T = (scaled_exp(np.minimum(v, 0)) / (1 + q) for v in (self.u, -self.u))
-        pi, rho = (self.w * scaled_exp(v) / (1 + q) for v in (self.E_P, self.E_Q))
-        over_pi, over_rho = crossed(self.r, pi / P) / SCALE, crossed(self.r, rho / Q) / SCALE       # (7) (9)
-        self.b = (T * over_pi - S * over_rho) / SCALE                               # (8) (9)
-        self.X, left = self.of_weights(), (self.D <= 0)[..., None]
-        P, Q = P * np.exp(self.M_P)[..., None], Q * np.exp(self.M_Q)[..., None]     # (2)
-        share = np.where(left, over_pi, over_rho) / SCALE / self.w
-        self.Y = share + self.X * np.where(left, P, -Q) / self.W[..., None]         # (11)
+        steps, size = self.steps(), np.exp(self.M_P + self.M_Q)                     # (2)
+        PQ = self.P * self.Q
+        w_k, w_i = self.w[..., :, None], self.w[..., None, :]
+        self.X = (w_i * steps).sum(-1) / PQ[..., None]                              # (8)
+        Z = (w_i * steps).sum(-1) * (size / self.W)[..., None]                      # (9)
+        c = (w_k * w_i * steps * steps).sum((-2, -1)) / 2 / PQ * size               # (10)
+        omega = self.r / self.a * self.slope()[..., None]                           # (7)
+        apart = (omega[..., None, :] * pairs(self.a)).sum(-1) / SCALE + c[..., None] * self.a       # (11)
+        v = self.r / self.a * apart                                                 # (11)
+        self.b = -v * np.tanh(self.u / 2) - 2 * omega * Z                           # (12)
+        left = (self.D <= 0)[..., None]
+        tail, P, T = np.where(left, self.p, self.n), np.where(left[..., 0], self.P, self.Q)[..., None], self.other_side(left)
+        pi, side = self.w * tail / P, np.where(left, 1, -1)[..., None]
+        T_k, T_i = T[..., :, None], T[..., None, :]
+        of_larger = np.where(T_k >= T_i, self.a[..., :, None], self.a[..., None, :])
+        terms = np.minimum(T_k, T_i) * pairs(self.a) - of_larger * side * steps * size[..., None, None]     # (13)
+        shares = tail / P / (pi * T * self.a).sum(-1, keepdims=True) * (pi[..., None, :] * terms).sum(-1)       # (13)
+        whole = P * np.exp(np.where(left[..., 0], self.M_P, self.M_Q))[..., None] / self.W[..., None]           # (2)
+        self.Y = shares + self.X * side[..., 0] * whole                             # (13)
         return self
 
-    def of_weights(self):
-        """X_k."""
+    def other_side(self, left):
+        """S(-u_k) where P <= Q, else S(u_k)."""
+        return np.exp(np.minimum(np.where(left, -self.u, self.u), 0)) / (1 + self.q)
+
+    def steps(self):
+        """S(u_k) - S(u_i) on axes k, i, without exp(M_P + M_Q)."""
         u_k, u_i = self.u[..., :, None], self.u[..., None, :]
         larger = u_k >= u_i
         p = np.where(larger, self.p[..., :, None], self.p[..., None, :])
         n = np.where(larger, self.n[..., None, :], self.n[..., :, None])
         apart = -np.expm1(-np.abs(np.where(u_k == u_i, 0, u_k - u_i)))
-        terms = self.w[..., None, :] * p * n * np.where(larger, apart, -apart)
-        return terms.sum(-1) / (self.P * self.Q)[..., None]                         # (10)
+        return p * n * np.where(larger, apart, -apart)                              # (8)
 
     def weights_bar(self, x_bar, l_bar):
-        return x_bar[..., None] * self.X + l_bar[..., None] * self.Y                # (12)
+        return x_bar[..., None] * self.X + l_bar[..., None] * self.Y                # (14)
 
 
 def under(v, top):
