@@ -707,6 +707,11 @@ class Squeezed(Bijector):
     mask: NDArray[np.bool_] | None
     def __init__(self, inner: Bijector, factor: int = ..., mask: ArrayLike | None = ...) -> None: ...
 
+class CircularShift(Bijector):
+    ends: NDArray[np.floating[Any]]
+    turns: NDArray[np.floating[Any]]
+    def __init__(self, ends: ArrayLike, turns: ArrayLike) -> None: ...
+
 class CubicSpline(Bijector):
     input_knots: NDArray[np.floating[Any]]
     output_knots: NDArray[np.floating[Any]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow import (Chain, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline, LinearSpline,
-                     PerField, QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
+from refflow import (Chain, CircularShift, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline,
+                     LinearSpline, PerField, QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
 from refflow.core import plain
 from refflow.core.boundary import BLOCK, cut_into_blocks
 from refflow.maps.conditioners import Dense
@@ -265,3 +265,43 @@ def test_a_far_line_is_certified_at_fewer_binades():
 def test_breaks_of_a_chain_with_middles():
     f = Chain((spline("LinearRationalSpline"), Inverse(spline("LinearRationalSpline"))))
     assert len(f.breaks()) == 14
+
+
+# -- the circle -------------------------------------------------------------------------------------------------------
+
+def test_rotations_of_a_circle():
+    f = CircularShift([-np.pi, np.pi], 0.25)
+    z = np.array([-np.pi, -1.0, 0.0, 3.0, np.pi])
+    np.testing.assert_allclose(f.forward(z), [-np.pi / 2, np.pi / 2 - 1, np.pi / 2, 3 - 1.5 * np.pi, -np.pi / 2], rtol=1e-15)
+    np.testing.assert_allclose(f.inverse(f.forward(z[:-1])), z[:-1], rtol=1e-15, atol=1e-15)
+    quarter = Chain((f, f, f, f))
+    np.testing.assert_allclose(quarter.forward(z[1:-1]), z[1:-1], rtol=1e-14, atol=1e-14)
+    with pytest.raises(ValueError, match="CircularShift: turns must be in"):
+        CircularShift([0.0, 1.0], 1.0)
+
+
+def test_a_spline_on_a_circle_is_smooth_at_the_joint():
+    """A spline without tails whose end slopes are equal, between two rotations."""
+    spline_on_circle = RationalQuadraticSpline([0.0, 0.25, 1.0], [0.0, 0.75, 1.0], [0.5, 2.0, 0.5], tails="none")
+    f = Chain((CircularShift([0.0, 1.0], 0.3), spline_on_circle, CircularShift([0.0, 1.0], -0.6)))
+    z = np.linspace(0, 1, 101)[1:-1]
+    x, log_det = f.forward_and_log_det(z)
+    np.testing.assert_allclose(f.inverse(x), z, rtol=1e-13, atol=1e-14)
+    step = 2.0**-30
+    beside = f.forward([1 - step, step])
+    assert abs((beside[1] - beside[0]) % 1 / (2 * step) - np.exp(f.log_det([step])[0])) < 1e-6
+    assert np.ptp(log_det) > 1
+
+
+def test_a_jump_found_by_rounding_is_caught(monkeypatch):
+    f = CircularShift([0.1, 0.7], 0.3)
+    z = f.breaks()[0] + 2.0**-53 * np.arange(-4, 5)
+    assert all(measure(f, z=v)["forward"][0] < 4 for v in z)
+
+    def rounded(self, event, turns):
+        a, b = self.ends
+        part = turns - (event + turns * (b - a) * (1 + 2.0**-51) >= b)
+        return np.clip(event + part * (b - a), a, b), part
+
+    monkeypatch.setattr(CircularShift, "turned", rounded)
+    assert any(measure(f, z=v)["forward"][0] > 1e6 for v in z)

@@ -92,9 +92,12 @@ class Points:
 
     @cached_property
     def inner_x(self):
-        """The images where they are interior; elsewhere another event's image, which is not compared with z."""
-        keep = self.interior.reshape(self.batch + (1,) * len(self.event_out))
-        return np.where(keep, self.x, self.x[np.argmax(self.interior)])
+        """The images where they are interior; elsewhere another event's image, or the middle of an interval of the event's own,
+        which is not compared with z.
+        """
+        keep, where = self.interior.reshape(self.batch + (1,) * len(self.event_out)), self.f.codomain
+        other = self.x[np.argmax(self.interior)] if where.alike else np.asarray(where.anchor, self.x.dtype)
+        return np.where(keep, self.x, other)
 
     # -- the reference view ------------------------------------------------------------------------------------------
 

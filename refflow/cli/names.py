@@ -66,6 +66,8 @@ ALIASES = {
     ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
         "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
+    ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
+        "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`",
     ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
     ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
     ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",

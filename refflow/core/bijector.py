@@ -39,6 +39,7 @@ class Bijector(Value):
     constant_log_det = False
     solver = False
     normwise = False
+    jumps = False                   # does it jump at a break?
     rounded_breaks = False          # are the numbers that `breaks` returns rounded?
     lifted_axes = 0                 # event axes that components see as batch axes
     volume = "chart"

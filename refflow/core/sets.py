@@ -173,7 +173,8 @@ def intervals(lower, upper):
         end = np.where(up, left, right).astype(dtype)
         with np.errstate(all="ignore"):
             widest = np.where(np.isfinite(right - left), np.floor(np.log2(right - left)) - 1, high).astype(int)
-            low = np.where(end == 0, np.minimum(low, widest - 1), np.log2(np.spacing(np.abs(end))).astype(int) - 1)
+            nearest = np.where(end == 0, low, np.log2(np.spacing(np.abs(end))).astype(int) - 1)     # nearer, they round to it
+            low = np.minimum(np.maximum(low, nearest), widest - 1)
         distance = source.numbers(shape, low, np.minimum(high, widest)).astype(dtype)
         inner = (np.nextafter(dtype.type(a), dtype.type(b)) for a, b in ((left, right), (right, left)))
         return np.clip(end + np.where(up, distance, -distance), *inner)

@@ -40,6 +40,7 @@ HOME = {
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",
     "LogisticMixtureLogit": "monotone.logistic_mixture_logit",
     "NormalMixtureCDF": "monotone.normal_mixture_cdf",
+    "CircularShift": "splines.circular_shift",
     "CubicSpline": "splines.cubic_spline",
     "LinearRationalSpline": "splines.linear_rational_spline",
     "LinearSpline": "splines.linear_spline",

@@ -121,8 +121,10 @@ def lost_mass(p):
 def total_mass(p):
     """(integral of the density of the first event's bijector, error estimate).
 
-    None if there is no chart to integrate in; an error of inf if no latent normal converges.
+    None if there is no chart to integrate in, or if the map jumps, as on a circle; an error of inf if no latent normal converges.
     """
+    if any(getattr(value, "jumps", False) for _, value in walk(p.f)):
+        return None
     view, domain = p.g, p.f.domain
     for path, value in flatten(p.g.params()):
         view = with_leaf(view, path, value[:1])

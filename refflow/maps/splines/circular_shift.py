@@ -1,0 +1,115 @@
+r"""Rotation of a circle, `[a, b) -> [a, b)`.
+
+The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation in `turns`, `-1 < u < 1`,
+    x = z + (u - n) L,   n = 1   for z + u L >= b
+                         n = -1  for z + u L < a
+                         n = 0   elsewhere                                          (1)
+    z = x - (u - n) L,   n = 1   for x - u L < a
+                         n = -1  for x - u L >= b                                   (2)
+    dx/dz = 1,   log|dx/dz| = 0                                                     (3)
+In (1), `x` jumps from `b` to `a`, so that `n` is found without rounding, from the signs of sums of exact products:
+    z + u b - u a - b,   z + u b - u a - a                                          (4)
+and of the same sums of `x` with `-u`.  `x` is rounded to a number from `a` to `b`.
+
+Reverse rule, for (1):
+    z_bar = x_bar,   u_bar = x_bar L,   b_bar = -a_bar = x_bar (u - n)              (5)
+and for (2) with the other sign.
+
+Between two rotations, a spline from the circle to itself is a `RationalQuadraticSpline` without tails whose end knots are the
+ends, and whose slopes at them are equal.
+
+Source: Rezende, Papamakarios, Racaniere, Albergo, Kanwar, Shanahan and Cranmer, Normalizing Flows on Tori and Spheres,
+arXiv:2002.02428, on circular splines and the phase translation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, interval
+from ...core.sets import intervals
+
+
+@bijector(source="arXiv:2002.02428", far_line=True, jumps=True)
+class CircularShift(Bijector):
+    """A rotation of the circle [ends_0, ends_1) by a part of a turn; both ends are accepted, as one point."""
+
+    ends: Array = increasing(2)
+    turns: Array = interval(-1, 1)()
+    event_ndim = (0, 0)
+    rounded_breaks = True
+
+    domain = property(lambda self: intervals(self.ends[..., 0], self.ends[..., 1]))
+    codomain = property(lambda self: intervals(self.ends[..., 0], self.ends[..., 1]))
+
+    @staticmethod
+    def definition(m, z, ends, turns):
+        a, b = ends
+        x = z + turns * (b - a)
+        if turns >= 0:
+            return x - (b - a) if x >= b else x                                     # (1)
+        return x + (b - a) if x < a else x                                          # (1)
+
+    @staticmethod
+    def inverse_definition(m, x, ends, turns):
+        a, b = ends
+        z = x - turns * (b - a)
+        if turns >= 0:
+            return z + (b - a) if z < a else z                                      # (2)
+        return z - (b - a) if z >= b else z                                         # (2)
+
+    def breaks(self):
+        """Where x jumps, rounded; it takes the value a there."""
+        a, b, u = np.broadcast_arrays(self.ends[..., 0], self.ends[..., 1], self.turns)
+        return exact_sum([np.where(u >= 0, b, a), *exact_product(-u, b), *exact_product(u, a)])[..., None]          # (4)
+
+    def turned(self, event, turns):
+        """(the event turned, turns - n)."""
+        a, b = self.ends[..., 0], self.ends[..., 1]
+        common = [event, *exact_product(*np.broadcast_arrays(turns, b)), *exact_product(*np.broadcast_arrays(-turns, a))]
+        common = np.broadcast_arrays(*common, a)[:-1]
+        above, below = exact_sum([*common, -b]) >= 0, exact_sum([*common, -a]) < 0              # (4)
+        part = turns - above + below
+        return np.clip(event + part * (b - a), a, b), part                          # (1) (2)
+
+    def forward(self, z):
+        return self.turned(z, self.turns)[0]
+
+    def inverse(self, x):
+        return self.turned(x, -self.turns)[0]                                       # (2)
+
+    def log_det(self, z):
+        return np.zeros_like(z)                                                     # (3)
+
+    def slope(self, z):
+        return np.ones_like(z)                                                      # (3)
+
+    def inverse_and_log_det(self, x):
+        return self.inverse(x), np.zeros_like(x)                                    # (3)
+
+    def pullback_of(self, event, turns, sign):
+        image, part = self.turned(event, turns)
+
+        def pullback(bar, log_det_bar):
+            return bar, {"ends": np.stack((-bar * part, bar * part), -1),
+                         "turns": sign * bar * (self.ends[..., 1] - self.ends[..., 0])}         # (5)
+
+        return (image, np.zeros_like(event)), pullback
+
+    def vjp(self, z):
+        return self.pullback_of(z, self.turns, 1)
+
+    def inverse_vjp(self, x):
+        return self.pullback_of(x, -self.turns, -1)
+
+    hard_cases = (
+        case("Jump", "the last z before the jump, the jump, and the float after it", z=[np.nextafter(0.75, 0), 0.75, 0.8],
+             x=[np.nextafter(0.25, 0), 0.25, 0.3], ends=[0.0, 1.0], turns=0.25),
+        case("Back", "a rotation in the other direction", z=[np.nextafter(0.25, 0), 0.25, 0.3], x=[np.nextafter(0.75, 0), 0.75],
+             ends=[0.0, 1.0], turns=-0.25),
+        case("HalfTurn", "the rotation that is its own inverse", z=[-3.0, -1e-300, 1e-300, 3.0], x=[-3.0, 0.0, 3.0],
+             ends=[-np.pi, np.pi], turns=0.5),
+        case("Still", "hardly a rotation", z=[1.0, np.nextafter(2, 0)], x=[np.nextafter(1, 2), 1.5], ends=[1.0, 2.0], turns=2.0**-60),
+        case("NearlyWhole", "nearly a whole turn", z=[0.5, np.nextafter(0, 1)], x=[0.5, 1e-17], ends=[0.0, 1.0],
+             turns=1 - 2.0**-20),
+    )
