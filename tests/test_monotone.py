@@ -1,4 +1,4 @@
-"""Increasing maps with a solver, and the heavy tails: what their algebra is for, with the bug that each form prevents planted."""
+"""Increasing maps with a solver, and heavy tails: what their algebra is for, with the bug that each form prevents planted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def test_a_solver_stopped_early_is_caught(f, monkeypatch):
 
 def test_the_logit_of_a_rounded_mean_has_no_tails():
     weights, loc, scale = [0.25, 0.75], [-1.0, 1.0], [1.0, 0.5]
-    own, composed = LogisticMixtureLogit(weights, loc, scale), Chain((LogisticMixtureCDF(weights, loc, scale), Inverse(Sigmoid())))
+    own = LogisticMixtureLogit(weights, loc, scale)
+    composed = Chain((LogisticMixtureCDF(weights, loc, scale), Inverse(Sigmoid())))
     assert abs(own.forward(2.0) - composed.forward(2.0)) < 1e-14
     assert np.isfinite(own.forward([-1000.0, 30.0, 1000.0])).all() and measure(own, z=30.0)["forward"][0] < 2
     assert abs(own.forward(30.0) - composed.forward(30.0)) > 1e-4

@@ -56,7 +56,8 @@ ALIASES = {
     ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
     ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"):
-        "`LogisticMixtureCDF`, or `NormalMixtureCDF`; with its logit, as in Flow++, `LogisticMixtureLogit`, the map of a `Coupling`",
+        "`LogisticMixtureCDF`, `NormalMixtureCDF`; with a logit, as in Flow++, `LogisticMixtureLogit`, the map of a `Coupling`",
+    ("DSF", "NAF", "NeuralAutoregressiveFlow", "DeepSigmoidalFlow"): "`DeepSigmoid`",
     ("GaussianizationFlow", "GF"): "`Gaussianization`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",

@@ -5,7 +5,7 @@ inverse `logit`,
     x = logit(sum_k w_k S(u_k) / W),   u_k = a_k z + c_k                            (1)
 `W` is 1 up to rounding; after division by it, the mean is exactly a mean.  `mixture` and `sigmoid_mixture` say how `x`, its
 derivatives and the root `z` are computed from `u_k` and their rates `a_k` with all digits in either tail: the logit of a
-rounded mean would have none near its end 1, and none near 0 where the mean underflows.  The arguments around the zero of `u_j` are
+rounded mean would have none near its end 1, and none near 0 where the mean underflows.  Around the zero of `u_j`, they are
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (2)
     z = d - c_j/a_j                                                                 (3)
 and `u_k = 0` at `z = -c_k/a_k`.

@@ -14,7 +14,7 @@ The derivative with respect to `u_k` is `W w_k S(u_k) S(-u_k)/(P Q)`, so that in
     E_k = -|u_k| - M_P - M_Q,   M = max_k E_k                                       (6)
 With `r_k = w_k a_k F_k / sum_i w_i a_i F_i`, `g = dx/dz` and the derivatives of `x`,
     omega_k = r_k g/a_k = W w_k S(u_k) S(-u_k)/(P Q)                                (7)
-the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k/2)`, up to the sign, and that with respect to
+the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k/2)`, and the derivative with respect to
 `w_k` is `r_k/w_k - S(u_k)/P - S(-u_k)/Q + 1/W`.  With one component both are 0, and what cancels then is subtracted here:
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
         = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (8)
@@ -25,8 +25,8 @@ the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k
     Y_k = (p_k/(P' B)) sum_i pi_i (T_k a_k - T_i a_i) + X_k P/W,   T_i = S(-u_i),
     pi_i = w_i p_i/P',   B = sum_i pi_i T_i a_i                                     (13)
 where 1 is the index of the larger of `u_k` and `u_i` and 0 of the other.  `X_k` and `Y_k` are the derivatives of `x` and of the
-log-det with respect to `w_k`.  The difference in (13)
-is the smaller of the two `T` times `a_k - a_i` and a multiple of `S(u_k) - S(u_i)`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
+log-det with respect to `w_k`.  The difference in (13) is the smaller of the two `T` times `a_k - a_i` and a multiple of
+`S(u_k) - S(u_i)`.  (13) is for `P <= Q`; elsewhere all `u_k` and `X_k` change their signs:
     w_k_bar = x_bar X_k + l_bar Y_k                                                 (14)
 and the inverse map has it with `-x_bar` and `-l_bar`, where `x_bar` is its result.
 """
