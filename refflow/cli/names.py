@@ -57,7 +57,6 @@ ALIASES = {
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
     ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"):
         "`LogisticMixtureCDF`, `NormalMixtureCDF`; with a logit, as in Flow++, `LogisticMixtureLogit`, the map of a `Coupling`",
-    ("DSF", "NAF", "NeuralAutoregressiveFlow", "DeepSigmoidalFlow"): "`DeepSigmoid`",
     ("GaussianizationFlow", "GF"): "`Gaussianization`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
