@@ -531,11 +531,6 @@ class Transposed(Bijector):
     inner: Bijector
     def __init__(self, inner: Bijector) -> None: ...
 
-class BernsteinPolynomial(Bijector):
-    coefficients: NDArray[np.floating[Any]]
-    bound: float
-    def __init__(self, coefficients: ArrayLike, bound: float = ...) -> None: ...
-
 class DeepSigmoid(Bijector):
     weights: NDArray[np.floating[Any]]
     rate: NDArray[np.floating[Any]]

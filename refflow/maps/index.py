@@ -41,7 +41,6 @@ HOME = {
     "LinearSpline": "splines.linear_spline",
     "QuadraticSpline": "splines.quadratic_spline",
     "RationalQuadraticSpline": "splines.rational_quadratic_spline",
-    "BernsteinPolynomial": "monotone.bernstein_polynomial",
     "DeepSigmoid": "monotone.deep_sigmoid",
     "Gaussianization": "monotone.gaussianization",
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",
