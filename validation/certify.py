@@ -22,8 +22,9 @@ float of the event to the next, as where a distribution function is flat to with
 quantity unsettled; an infinite error fails there too.  The Jacobian of a chain is also unsettled if the Jacobian of a stage has
 a subnormal entry: the product has then lost its digits.
 A quantity is also unsettled at a point where 44800 digits (6400 for float32) do not give its truth, or three doublings of the
-digits gain nothing, as for derivatives that are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most a tenth of a quantity's points may be
-unsettled.  The sweep over the binades ends where four points in a row have no truth within reach.
+digits gain nothing, as for derivatives that are ratios of numbers like exp(-10^50000).  There it must not be NaN, and at most
+a tenth of a quantity's points may be unsettled.  The sweep over the binades ends where four points in a row have no truth
+within reach.
 
 The allowance is 4 units for a scalar map, 8 for an inverse found by a solver, and D/2 more for sums of up to D terms (D is the
 longest axis of the event, its image, or a row of a network's matrices, or the number of `terms` that a page declares).  A page
@@ -304,9 +305,15 @@ def fingerprint():
 
 
 def processor():
+    """Its name, family and model: BLAS chooses its kernels by these, and sums in another order."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    pairs = (line.partition(":")[::2] for line in cpuinfo.read_text().splitlines()) if cpuinfo.exists() else ()
+    first = {}
+    for key, value in pairs:
+        first.setdefault(key.strip(), value.strip())
+    if "model name" not in first:
+        return platform.processor()
+    return ", ".join([first["model name"], *(f"{key} {first[key]}" for key in ("cpu family", "model") if key in first)])
 
 
 def task(name, dtype, side):

@@ -14,8 +14,9 @@ intermediate that a definition marks as `numbered` is subnormal, its spacing is 
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, with unbounded exponents.  A quantity is settled when
 its radius is below 1e-50 of its value, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
-Until then the precision doubles; a branch that a ball cannot decide also needs more precision.  A quantity that gains no bit in
-three doublings is out of reach: exp(-exp(1e300)), say, is a ball around 0 at every precision, whose logarithm is NaN.
+90 digits settle most quantities of float64; where they do not, or a ball cannot decide a branch, the precision starts at 700
+digits (100 for float32) and doubles.  A quantity that gains no bit in three doublings is out of reach: exp(-exp(1e300)), say,
+is a ball around 0 at every precision, whose logarithm is NaN.
 
 Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is the log-det
 of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` as a function of all ambient entries.
@@ -31,6 +32,7 @@ from flint import arb, ctx
 
 from .balls import Ambiguous, Dual, ball, constant, inverse, log_abs_det, m, mid_ball, seen_from, sign
 
+FEW_DIGITS = 90                                     # of float64, enough for most points
 FIRST_DIGITS = {"float64": 700, "float32": 100}     # enough for z^2 + 1 to differ from 1 at the smallest z
 DOUBLINGS = 6
 FRUITLESS = 3                                       # doublings that gain no bit: eight times the digits, or 17 orders of z at 700
@@ -220,19 +222,24 @@ def values_jacobian_log_det(inputs, z, shape):
 
 def settle(compute, dtype):
     """Double the precision until every quantity of compute() is settled or shown to be out of reach."""
-    reached = []
-    for doubling in range(DOUBLINGS + 1):
-        with ctx.workdps(FIRST_DIGITS[np.dtype(dtype).name] << doubling):
+    reached, first = [], FIRST_DIGITS[np.dtype(dtype).name]
+    for digits in ([FEW_DIGITS] if first > FEW_DIGITS * 2 else []) + [first << doubling for doubling in range(DOUBLINGS + 1)]:
+        with ctx.workdps(digits):
             try:
                 quantities = compute()
             except Ambiguous as reason:
                 unsettled, settled = [str(reason)], {}
                 continue
+            except TruthNotFound:
+                if digits == FEW_DIGITS:        # too few to prove a root
+                    continue
+                raise
             settled = {name: quantity for name, quantity in quantities.items() if quantity.settled(dtype)}
             unsettled = [name for name in quantities if name not in settled]
             if not unsettled:
                 return quantities
-            reached.append({name: quantities[name].bits() for name in unsettled})
+            if digits >= first:
+                reached.append({name: quantities[name].bits() for name in unsettled})
             if fruitless(reached):
                 break
     raise TruthNotFound(", ".join(unsettled), settled)

@@ -56,7 +56,8 @@ ALIASES = {
     ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
     ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"):
-        "`LogisticMixtureCDF`, or `NormalMixtureCDF`; with its logit, as in Flow++, `LogisticMixtureLogit`, the map of a `Coupling`",
+        "`LogisticMixtureCDF`, or `NormalMixtureCDF`; with its logit, as in Flow++, `LogisticMixtureLogit`, the map of a "
+        "`Coupling`",
     ("GaussianizationFlow", "GF"): "`Gaussianization`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",

@@ -3,12 +3,14 @@ r"""The laws of a black box: theorems that any invertible map obeys, held to how
 Nothing is known of the box but its answers, so the unit of error comes from them.  With `delta = max(|z|, 1)` and u the unit
 roundoff, the spread of f at a step h is the largest over random signs s,
     S_f(h) = max_s |f(z + s h) - f(z - s h)|/2                                      (1)
-with E = 2^12 (2^6 in float32, 2^2 below), with s the spacing of the smallest numbers, and P the spread over all parameters in the same way,
-    U_x = max(u |x|, s) + S_f(E u delta)/E + P_x                                          (2)
+with E = 2^12 (2^6 in float32, 2^2 below), s the spacing of the smallest numbers, and P the spread over all parameters in the
+same way,
+    U_x = max(u |x|, s) + S_f(E u delta)/E + P_x                                    (2)
     U_l = u (|l| + D) + S_l(E u delta)/E + P_l                                      (3)
     U_z = u delta + S_inverse(E U_x)/E                                              (4)
-A box may be noisier than its inputs' rounding explains.  N is the smaller of two second differences, with steps root(u)/16 delta
-and an eighth of it, each the largest of three with nearby steps; where `N > 4 U`, `U` becomes `min(N, 2^16 U)`.
+A box may be noisier than its inputs' rounding explains.  N is the smaller of two second differences, with steps
+root(u)/16 delta and an eighth of it, each the largest of three with nearby steps; where `N > 4 U`, `U` becomes
+`min(N, 2^16 U)`.
 A point is asked only where the spreads at E and E/4 agree within a factor of 2, answers nearby are finite, and `16 U_z < delta/4`.
 """
 
@@ -154,7 +156,8 @@ class Points:
             return np.abs(plus - 2 * here + minus).reshape(len(self.z), -1)
 
         here = function(self.z)
-        return np.minimum(*(np.max([second(part * np.sqrt(self.u) / scale) for part in (1, 1.25, 1.625)], 0) for scale in (16, 128)))
+        steps = np.sqrt(self.u) * np.array((1, 1.25, 1.625))
+        return np.minimum(*(np.max([second(h) for h in steps / parts], 0) for parts in (16, 128)))
 
     @staticmethod
     def raised(U, noise):
@@ -191,7 +194,8 @@ class Points:
 
     def held_to(self, what, given, expected, bound, usable, at=None):
         """Found at the first point where |given - expected| exceeds its bound; Skipped if too few points can be asked."""
-        given, expected = (np.broadcast_to(np.asarray(a), np.shape(expected)).reshape(len(usable), -1) for a in (given, expected))
+        shape = np.shape(expected)
+        given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
         if usable.mean() < 1 - REJECTED:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
         wrong = ~(np.abs(given - expected) <= bound) & usable[:, None]
@@ -251,13 +255,14 @@ def determinant(box, p):
 
 
 def kinked(box, p):
-    """Marks of the points where the slopes to either side differ by a sixteenth of the larger, at the smallest step of differences.
+    """Marks of the points where the slopes to either side differ by a sixteenth of the larger, at the smallest step.
 
     There all central differences may agree on a mean of the two.
     """
     h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.dtype])
     move = np.eye(p.size)[None, :, :] * h * p.delta.reshape(len(p.z), -1)[:, None, :]
-    plus, minus = (box.image(box.held((p.z.reshape(len(p.z), 1, -1) + side * move).reshape(-1, *box.event))) for side in (1, -1))
+    z = p.z.reshape(len(p.z), 1, -1)
+    plus, minus = (box.image(box.held((z + side * move).reshape(-1, *box.event))) for side in (1, -1))
     x = p.x.reshape(len(p.z), 1, -1)
     right, left = np.abs(plus.reshape(*move.shape[:2], -1) - x), np.abs(x - minus.reshape(*move.shape[:2], -1))
     rounding = 4 * p.of_x[0][:, None, :]
@@ -334,7 +339,8 @@ def empty(box, p):
     """No events have no images; their log-dets have shape (0,)."""
     x, log_det = box.answer(np.zeros((0, *box.event)))
     if x.shape[0] != 0 or log_det is not None and log_det.shape != (0,):
-        raise Found(f"an empty batch has an image of shape {x.shape}" + ("" if log_det is None else f", a log-det of {log_det.shape}"))
+        shape = "" if log_det is None else f", a log-det of {log_det.shape}"
+        raise Found(f"an empty batch has an image of shape {x.shape}{shape}")
 
 
 @law("log-det shape", "log_det")
@@ -409,11 +415,13 @@ def gradient(box, p):
         raise Skipped(f"differences have no digits in {box.dtype}")
     x_bar, l_bar = p.rng.standard_normal(p.x.shape), p.rng.standard_normal(len(p.z))
     z_bar = as_numpy(first_of(box.pullback(box.given(p.z), box.given(x_bar), box.given(l_bar))))
-    direction = p.rng.uniform(0.5, 1, p.z.shape) * p.rng.choice([-1, 1], p.z.shape) * np.abs(p.z)      # no step reaches 0, where maps have kinks
+    # no step reaches 0, where maps have kinks
+    direction = p.rng.uniform(0.5, 1, p.z.shape) * p.rng.choice([-1, 1], p.z.shape) * np.abs(p.z)
 
     def loss(z):
         x, l = box.image(z), box.log_slope(z)
-        return (x_bar * x).reshape(len(z), -1).sum(-1) + l_bar * l, np.abs(x_bar * x).reshape(len(z), -1).sum(-1) + np.abs(l_bar * l)
+        terms = (x_bar * x).reshape(len(z), -1)
+        return terms.sum(-1) + l_bar * l, np.abs(terms).sum(-1) + np.abs(l_bar * l)
 
     def difference(first):
         steps = first * 2.0 ** -np.arange(RUNGS[box.dtype])

@@ -48,7 +48,8 @@ class Law:
                 pytest.xfail(f"{self.known.where}: {text}")
             pytest.fail(f"{self.name}: {text}", pytrace=False)
         if self.known:
-            pytest.fail(f"{self.name} holds, and is expected to fail ({self.known.where}): remove it from `expected`", pytrace=False)
+            pytest.fail(f"{self.name} holds, and is expected to fail ({self.known.where}): remove it from `expected`",
+                        pytrace=False)
 
     def box(self, seed):
         made = self.make if isinstance(self.make, BlackBox) else self.make(seed)
@@ -61,7 +62,8 @@ def law_tests(box, require=(), expected=None):
     """A decorator that makes one pytest item of each law, whose id is the law's name.
 
     `box`: a `BlackBox`, or a function of a seed that makes one, called when the tests run; `require`: quantities whose
-    absence is a failure, not a skip; `expected`: {law: Known(where)}, laws that must fail.  ValueError for an unknown law or quantity.
+    absence is a failure, not a skip; `expected`: {law: Known(where)}, laws that must fail.  ValueError for an unknown law or
+    quantity.
     """
     import pytest
 

@@ -173,12 +173,14 @@ class Coupling(MaskedBijector):
              passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0]), family=affine_family(ExpScale())),
     )
     refused = (
-        refusal("passes must have at least one axis", passes=True, net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(ExpScale())),
+        refusal("passes must have at least one axis", passes=True, net=Dense([[0.0]] * 2, [0.0] * 2),
+                family=affine_family(ExpScale())),
         refusal("mask is for sequences", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2), mask=[True],
                 family=affine_family(ExpScale())),
         refusal("net must take events of 2 axes", passes=[[True], [False]], net=Dense([[0.0]] * 2, [0.0] * 2),
                 family=affine_family(ExpScale())),
-        refusal("passes and net do not fit", passes=[True, True], net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(ExpScale())),
+        refusal("passes and net do not fit", passes=[True, True], net=Dense([[0.0]] * 2, [0.0] * 2),
+                family=affine_family(ExpScale())),
         refusal("family must have a gain for each of the 1 channels of b", passes=[True, False],
                 net=Dense([[0.0]] * 2, [0.0] * 2), family=affine_family(RescaledTanhExpScale(None, None, [1.0, 2.0]))),
     )

@@ -8,10 +8,10 @@ With the standard normal density `phi(t) = exp(-t^2/2)/sqrt(2 pi)` and its integ
     dx/dz = phi(t)/scale = h^2/(sqrt(2 pi) scale)                                   (5)
     log|dx/dz| = -t^2/2 - log(sqrt(2 pi) scale)                                     (6)
 
-Far below, from -37 (-12 in float32), the library's `Phi` is subnormal.  In (3) and (5) each `h` holds half of the exponent, because a product `h (h c)` keeps
-its digits as long as it does not underflow: `exp(-t^2/2)` and the library's `Phi` become subnormal, or 0, before they meet
-the factor that makes them larger. For the same reason `t^2/2` in (6) is `t (t/2)`, and everything below is written in `d`,
-which is finite where `t` overflows.
+Far below, from -37 (-12 in float32), the library's `Phi` is subnormal.  In (3) and (5) each `h` holds half of the exponent,
+because a product `h (h c)` keeps its digits as long as it does not underflow: `exp(-t^2/2)` and the library's `Phi` become
+subnormal, or 0, before they meet the factor that makes them larger. For the same reason `t^2/2` in (6) is `t (t/2)`, and
+everything below is written in `d`, which is finite where `t` overflows.
 
 Mills' ratio `M(a) = Phi(-a)/phi(a)` is the integral of `(2/pi)^(1/2) exp(-s^2/2) a/(a^2 + s^2)` over `s > 0`. The midpoint
 rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` otherwise:
