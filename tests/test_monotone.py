@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy
 
+import refflow
 from refflow import (LOFT, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
                      LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh)
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
@@ -122,3 +123,11 @@ def test_loft_is_the_identity_up_to_its_threshold():
     f = LOFT(4.0)
     assert f.forward([3.0, -4.0]).tolist() == [3.0, -4.0] and f.log_det([3.0, -4.0]).tolist() == [0.0, 0.0]
     assert f.forward(5.0) == 4 + np.log(2.0) and f.breaks().tolist() == [-4.0, 4.0]
+
+
+@pytest.mark.parametrize("z", [-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
+def test_a_root_beside_a_power_of_2_is_found(z):
+    """There neighbouring floats are apart by exactly their size times eps, and no bracket is narrower."""
+    f = refflow.NormalMixtureCDF([1.0], [0.0], [1.0])
+    x = f.forward(z) * (1 + np.arange(-300, 300) * 2.0**-53)
+    assert np.abs(f.inverse(x) - z).max() < 2.0**-38

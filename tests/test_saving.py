@@ -57,7 +57,8 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.models import all_in_one, glow_tts
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
-from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField
+from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField,
+                                           SoftmaxWeights)
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
@@ -84,6 +85,7 @@ def composites():
     yield AffineCoupling(half, dense_network(rng, [2, 3, 4], context=2)).at(context=rng.normal(size=(7, 2)))
     yield ScaledShift(0.5, ExpScale(), [1.0, 2.0])
     yield PerField(("shift", "scale"), (Free(), ExpScale(0.25)))
+    yield SoftmaxWeights(2)
     yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),
                       Residual(Dense(np.eye(2))), WeightNormDense(np.ones((3, 2)))])
     yield Contextual(Dense(np.ones((2, 3), np.float32)))

@@ -169,10 +169,10 @@ class Draw:
     def moderate_points(self):
         """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters.
 
-        A page with a `far_line` loses no exponentials; it gets a point in every second one.
+        A page with a `far_line` loses no exponentials; it gets a point in every second one, as does a page that is moderate.
         """
         losing = () if self.page.far_line else LOSING
-        for exponent in range(*MODERATE_BINADES, 2 if self.page.far_line else 1):
+        for exponent in range(*MODERATE_BINADES, 2 if self.page.far_line or self.page.moderate else 1):
             f, shape = self.value(False)
             if shape or set_of(f, self.side).rank:
                 return

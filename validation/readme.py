@@ -5,8 +5,8 @@
 
 Tables are files, validation/tables/NAME.md: `pages` and `certificate` read the files that are checked in; `torch` runs
 `refflow check torch` (a minute); `training`, `models` and `conditional` run the commands that they show (the extra `data`;
-minutes).
-Sections of README.md: `systems` reads a file that is checked in, `check` and `adapter` run the code above them there, `findings` are rows of the table `torch`.
+minutes).  Sections of README.md: `systems` reads a file that is checked in, `check` and `adapter` run the code above them
+there, `findings` are rows of the table `torch`.
 
 Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers, if one of them has a decimal
 point or an exponent, may differ by one unit of the last printed place of the coarser one; the width of the spaces
@@ -235,8 +235,8 @@ def models():
                 command = f"python -m refflow fit {data} --test 0.2 --out flow.npz --force --model {options}"
                 report = json.loads(outcome(f"{command} --json", directory))
                 test, gaussian, gain = (report[key]["test"] for key in ("after", "gaussian", "gain"))
-                rows.append([data, f"`{options}`", f"{test['nats']:.2f}", f"{gaussian['nats']:.2f}",
-                             f"{gain['nats']:.2f} +- {gain['error']:.2f}"])
+                rows.append([data, f"`{options}`", f"{test['nats']:.1f}", f"{gaussian['nats']:.1f}",
+                             f"{gain['nats']:.1f} +- {gain['error']:.1f}"])
     return ("`" + "` and `".join(DATA) + "` write the data. A row is what "
             "`python -m refflow fit DATA --test 0.2 --model MODEL` says of the test rows, a fifth of all, which choose nothing: "
             "densities in nats, in the units of the data. With `--context class` they are densities given the class, and the "

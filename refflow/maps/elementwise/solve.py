@@ -13,7 +13,9 @@ def increasing_root(function, lower, upper):
     no float is left between its ends, or the function is 0.  Raises ArithmeticError if the ends do not bracket a root.
     """
     limits = np.finfo(lower.dtype)
-    tolerances = {"xatol": limits.smallest_subnormal, "xrtol": limits.eps, "fatol": 0, "frtol": 0}
+    # a bracket must be narrower than x times this: the neighbours of a power of 2 are apart by exactly x times eps
+    width = np.nextafter(limits.eps, lower.dtype.type(1))
+    tolerances = {"xatol": limits.smallest_subnormal, "xrtol": width, "fatol": 0, "frtol": 0}
     found = elementwise.find_root(function, (lower, upper), args=(np.arange(lower.size),), tolerances=tolerances)
     if not np.all(found.success):
         i = int(np.argmin(found.success))
