@@ -474,7 +474,7 @@ def main(arguments=None) -> int:
         document = with_rows(json.loads(CERTIFICATE.read_text()), document)
     if not chosen.check and (chosen.write or not chosen.page):
         written(CERTIFICATE, as_json(document))
-        written(TABLE, table(document))
+        written(TABLE, table(json.loads(as_json(document))))
     return 1 if failed else 0
 
 
