@@ -26,9 +26,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SCALE, SIZES, RootProblem, doubled, rounded
+from .mixture import SCALE, SIZES, RootProblem, doubled, flattened, rounded, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
-from .solve import flattened, with_unit_weights
 
 
 @bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True)

@@ -50,9 +50,8 @@ import scipy
 
 from ...core import Array, Bijector, bijector, case, increasing, positive, real
 from ..elementwise.normal_cdf import ROOT_TWO_PI, lower_tail, mills_ratio
-from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, doubled, rounded
+from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, doubled, flattened, rounded
 from .normal_tails import complement_difference, densities, lower_tails, mills_complement
-from .solve import flattened
 
 ROOT_TWO = math.sqrt(2)
 CENTRE = 0.67                                       # |x| up to which (4) is used

@@ -77,7 +77,7 @@ import numpy as np
 from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, interval, log_abs_product, positive, real,
                      simplex)
 from ..elementwise.solve import increasing_root
-from .solve import flattened, with_unit_weights
+from .mixture import flattened, with_unit_weights
 
 SHIFT = 64
 

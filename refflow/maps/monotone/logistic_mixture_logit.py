@@ -22,9 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SIZES, RootProblem, doubled, loc_scale_bars, rounded
+from .mixture import SIZES, RootProblem, doubled, flattened, loc_scale_bars, rounded, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
-from .solve import flattened, with_unit_weights
 
 
 @bijector(source="arXiv:1902.00275", domain=real, codomain=real, increasing=True, solver=True, moderate=True)

@@ -52,9 +52,8 @@ import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real, simplex
 from ..elementwise.normal_cdf import mills_ratio
-from .mixture import SCALE, SIZES, Arguments, RootProblem, doubled, loc_scale_bars, pairs, rounded
+from .mixture import SCALE, SIZES, Arguments, RootProblem, doubled, flattened, loc_scale_bars, pairs, rounded, with_unit_weights
 from .normal_tails import densities, lower_tails, mills_complement
-from .solve import flattened, with_unit_weights
 
 
 @bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True)
