@@ -197,7 +197,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
     error is normwise, as for a page that solves with a matrix or factors it), `far_line` (events beyond the range of its
-    parameters meet lines, of which fewer binades are certified), `volume` ("chart": log_det is of the chart's
+    parameters meet lines; fewer binades are certified there), `volume` ("chart": log_det is of the chart's
     block; "gram": 1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is
     registered.
     """

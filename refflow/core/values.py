@@ -25,7 +25,7 @@ class Value:
     examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
     refused: tuple = ()                     # `Refusal`s: what rules that relate several fields, or components, refuse
     moderate = False                        # is it certified only at moderate events?
-    far_line = False                        # is it a line far out, of which fewer binades are certified?
+    far_line = False                        # is it a line far out? Then fewer binades are certified
 
     # -- construction ------------------------------------------------------------------------------------------------
 
