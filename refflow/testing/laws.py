@@ -995,7 +995,8 @@ def reached(f, p):
             image = g.forward(g.domain.draw(source, z.shape, p.dtype, 2))
             expect(where.first_outside(image) is None, f"{where}: {image.tolist()} is not a member")
             if where.entrywise and where.outside(np.zeros(1, p.dtype)).any():
-                expect(np.array_equal(np.sign(image), np.sign(like)), f"{where}: {image.tolist()} is beyond 0 from {like.tolist()}")
+                beyond = f"{where}: {image.tolist()} is beyond 0 from {like.tolist()}"
+                expect(np.array_equal(np.sign(image), np.sign(like)), beyond)
 
 
 # -- mass -------------------------------------------------------------------------------------------------------------
