@@ -203,7 +203,7 @@ def test_flows_without_a_context(run):
     save(realnvp(np.random.default_rng(0), 2, (3,), 1, context=1), "g.npz")
     status, _, err = run("sample", "g.npz", "--given", "a=1")
     assert status == 2 and "g.npz: its flow needs a context, but the file does not name the columns of the context" in err
-    assert "the file does not tell" in run("score", "g.npz", "data.csv")[2]
+    assert "the file does not name" in run("score", "g.npz", "data.csv")[2]
 
 
 @pytest.mark.parametrize("note", [
