@@ -106,7 +106,9 @@ def together(points):
         return array if field.constant else np.stack([mine[path] for mine in parameters])
 
     def stacked(name):
-        return None if getattr(points[0], name) is None else np.stack([getattr(point, name) for point in points])
+        of_pair = name == "image_bar" and points[0].f.kind == "scale"           # cotangents of sigma and of log sigma
+        given = [getattr(point, name) for point in points]
+        return None if given[0] is None else np.stack(given, 1 if of_pair else 0)
 
     f = tree.mapped(points[0].f, exchange)
     return replace(points[0], f=f, **{name: stacked(name) for name in ("event", "image_bar", "log_det_bar")})
