@@ -36,6 +36,7 @@ import numpy as np
 
 from refflow.accuracy.drawing import set_of
 from refflow.accuracy.points import Points
+from refflow.accuracy.valid import at_valid
 from refflow.core import RandomSource
 from refflow.core.registry import has_components
 from refflow.oracle import golden
@@ -359,7 +360,8 @@ def law_draws(page, dtype):
 def drawn(source, page, dtype, events, network):
     f, shapes = strategies.value_of(source, page, dtype, events)
     if not network:
-        p = strategies.points_of(source, f, dtype, events, source.choice(shapes))
+        f, shape = at_valid(f, source.choice(shapes))
+        p = strategies.points_of(source, f, dtype, events, shape)
         return run_laws, f, p.z, p.x_bar, p.z_bar, p.log_det_bar
     shape = f.fixed_shape or source.choice(shapes)
     a = f.domain.draw(source, (events, *shape), dtype, MODERATE)
