@@ -333,7 +333,7 @@ def task(name, dtype, side):
 
 
 def certificate(names, sweep, results, keep):
-    """The whole document, from the `results` that are known and those of other tasks; progress goes to stderr."""
+    """The whole document: tasks that are not among `results` run, and `keep` adds what they give; progress goes to stderr."""
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     waiting, start = [key for key in tasks if key not in results], time.perf_counter()
     found = sweep.results(task, sweeps.each_of(waiting))

@@ -1,7 +1,7 @@
 """The results of a sweep that was interrupted, from which the next run goes on.
 
-A line of JSON for each task that is done, under a line that says of what they are the results: those of something else are
-dropped.  A finished sweep leaves no file.
+A line of JSON for each task that is done stands under a line that says what was measured.  Where something else is to be
+measured, results are dropped.  A finished sweep leaves no file.
 """
 
 from __future__ import annotations

@@ -21,10 +21,13 @@ def any_family(source):
                           lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))))()
 
 
-def sequence(source, outputs):
-    """(passes, net, mask) for sequences of one channel of b, and so many channels of a that a matrix gives the outputs."""
+def sequence(source, outputs, fewest=1):
+    """(passes, net, mask) for sequences of one channel of b, and so many channels of a that a matrix gives the outputs.
+
+    At least `fewest` positions are valid.
+    """
     passes = source.orders((outputs + 1,)) < outputs
     matrix = 3 * np.eye(outputs) + weights(source, (outputs, outputs))
     layer = BijectorLayer(Pointwise(DenseLinear(matrix / 4, weights(source, (outputs,))), 2))
-    T = source.count(1, 3)
-    return passes[:, None], Sequential((layer, TanhActivation())), source.orders((T,)) < source.count(1, T)
+    T = source.count(fewest, fewest + 2)
+    return passes[:, None], Sequential((layer, TanhActivation())), source.orders((T,)) < source.count(fewest, T)
