@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Chain, DenseLinear, Exp, GlowActNorm, GlowTTSActNorm, GroupedLinear, Inverse, Pointwise, Power,
-                     Softplus, Squeeze, Squeezed, SqueezeTime)
+from refflow import (ActNorm, Chain, DenseLinear, Exp, Flow, GlowActNorm, GlowTTSActNorm, GroupedLinear, Independent, Inverse,
+                     Pointwise, Power, Sigmoid, Softplus, Squeeze, Squeezed, SqueezeTime, StandardNormal)
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
-from refflow.core import Bijector, Conditioner, RandomSource, conditioner
+from refflow.core import Bijector, Conditioner, RandomSource, compose, conditioner
 from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
@@ -331,6 +331,15 @@ VECTORS = DenseLinear(np.eye(2), None)
     (lambda: Pointwise(VECTORS, 3, [True]), "Pointwise: mask is for sequences, rank 2, not for rank 3"),
     (lambda: Pointwise(VECTORS, 2, [1.0]), "Pointwise: mask must be of dtype bool"),
     (lambda: Pointwise(VECTORS, 2, [True]).forward(np.ones((2, 3))), r"Pointwise: z has event shape \(2, 3\): .*T=1"),
+    (lambda: Chain([Pointwise(VECTORS, 2), Independent(Sigmoid(), 2)]).at(mask=[True, False]),
+     "Chain: Sigmoid has no mask and would count the padding that other steps leave out; .* as Pointwise"),
+    (lambda: Inverse(Chain([Pointwise(VECTORS, 2), Inverse(Independent(Exp(), 2))])).at(mask=[True, False]), "Chain: Exp has no"),
+    (lambda: Chain([Pointwise(VECTORS, 2, [True, False]), Pointwise(VECTORS, 2)]), "Chain: Pointwise has no mask"),
+    (lambda: Chain([Pointwise(VECTORS, 2), SqueezeTime(2)]).at(mask=[True, False]), "Chain: SqueezeTime has no mask"),
+    (lambda: Squeezed(Independent(Exp(), 2)).at(mask=[True, True]), "Squeezed: Exp has no mask"),
+    (lambda: Squeezed(Pointwise(VECTORS, 2), mask=[True, True]), "Squeezed: Pointwise has no mask"),
+    (lambda: Flow(Pointwise(VECTORS, 2), StandardNormal((2, 2))).at(mask=[True, False]),
+     "Flow: its base would count the padding that a mask of Pointwise leaves out"),
     (lambda: AffineCoupling([True, False], vector_net(), [True]),
      r"AffineCoupling: mask is for sequences that passes splits by channels, \(C, 1\), not \(2,\)"),
     (lambda: GroupedLinear(np.eye(3)), "GroupedLinear: W must have an even number of rows, not 3"),
@@ -348,6 +357,25 @@ VECTORS = DenseLinear(np.eye(2), None)
 def test_bad_masked_maps_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_density_of_padded_sequences():
+    """What the refusal says to do: the log-density of the shorter sequences alone."""
+    f, x = step(rng()), rng(1).standard_normal((2, 4, 4))
+    z, log_det = f.at(mask=PREFIXES[:2]).inverse_and_log_det(x)
+    log_pi = np.where(PREFIXES[:2, None], -(z**2 + np.log(2 * np.pi)) / 2, 0).sum((-2, -1))
+    for i, T in enumerate((4, 2)):
+        alone = Flow(f, StandardNormal((4, T))).log_prob(x[i, :, :T])
+        assert np.isclose((log_pi + log_det)[i], alone, rtol=1e-13)
+    assert Flow(f, StandardNormal((4, 4))).at(mask=[True] * 4).log_prob(x).shape == (2,)
+
+
+@pytest.mark.parametrize("stages", [[Pointwise(VECTORS, 2), Independent(Sigmoid(), 2)], [Pointwise(VECTORS, 2), Inverse(Softplus())]])
+def test_a_chain_that_counts_padding_breaks_the_law(stages, monkeypatch):
+    """Without the refusal, the law sees it."""
+    monkeypatch.setattr(compose, "refuse_padding_counted", lambda *of: None)
+    f, shape = at_valid(Chain(stages).at(mask=[True, True, False]), (2, 3))
+    held_to_padding(f, shape, None, {}, "padding changes nothing", monkeypatch)
 
 
 # -- groups of channels -----------------------------------------------------------------------------------------------
