@@ -154,11 +154,14 @@ class VolumePreservingCoupling(MaskedBijector):
 
     @classmethod
     def examples(cls, source):
-        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error."""
+        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error.
+
+        The same goes for a network that gives several entries with the same weights: one position is valid.
+        """
         if source.choice((False, False, True)):
-            passes, net, mask = sequence(source, 2, 2)
+            passes, net, mask = sequence(source, 4, 2)
             f = cls(passes, net, convention(source, 0), **order(source), **layout(source))
-            return f.at(mask=mask), (len(passes), len(mask))
+            return f.at(mask=mask & (np.cumsum(mask) == 1)), (len(passes), len(mask))
         passes, a, b = split(source, 2)
         return cls(passes, network(source, a, 2 * b), convention(source, 0), **order(source), **layout(source)), passes.shape
 
