@@ -28,9 +28,13 @@ and (13) is summed over heads if they share `E_k` and `E_v`.
 
 A subnormal product in (7) or (9) loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
     s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (14)
-Where no `K` keeps all products within the floats, (8) to (13) are computed with the exponent of every number apart, and (10),
-where huge terms may cancel, from the differences of keys, since `sum_j s_bar_ij = 0`:
-    q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (16)
+Where no `K` keeps all products within the floats, (8) to (13) are computed with the exponent of every number apart.
+
+Terms of (10) and (6) cancel where keys are alike.  Since `sum_j s_bar_ij = 0`, a part `r` that all keys have in common may be left
+out.  It is 0 unless they differ from it by less than a factor of 2, so that `k_j - r` is exact; with exponents apart, it is the
+key with the largest weight:
+    q_bar_i = sum_j s_bar_ij (k_j - r + E_k(j - i)) / d^(1/2)                       (16)
+    q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (17)
 
 Scores that are large lose the digits of their differences, from which `P` is made.  Where an error of rounding in (1) is more
 than 1/16, differences are summed exactly, terms that cancel first, with exponents apart:
@@ -176,6 +180,16 @@ def score_difference(q, k, E, m):
     return product_of_pairs((total, np.where(total == 0, 0, top + carry)), apart(np.float64(1 / math.sqrt(q.shape[-2]))))
 
 
+def without_common(k, mask):
+    """k_j - r."""
+    valid = True if mask is None else mask[..., None, None, :]
+    low = np.where(valid, k, np.inf).min(-1, keepdims=True)
+    high = np.where(valid, k, -np.inf).max(-1, keepdims=True)
+    near, far_end = np.minimum(np.abs(low), np.abs(high)), np.maximum(np.abs(low), np.abs(high))
+    alike = (np.sign(low) == np.sign(high)) & (far_end <= 2 * near) & np.isfinite(far_end)
+    return np.where(valid & alike, k - (low / 2 + high / 2), k)                     # (16)
+
+
 def exponents(*arrays):
     """The exponents of the smallest and of the largest number other than 0."""
     found = [np.frexp(array[array != 0])[1] for array in arrays if array is not None]
@@ -303,7 +317,8 @@ class RelativeAttention(Conditioner):
         K = power(P, np.ones_like(q), (v, self.E_v), (q, k, self.E_k))
         if K is None:
             return self.rows(a)
-        keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
+        keys = without_common(k, self.mask)[..., None, :] + at_distance(self.E_k, T)        # (16)
+        values = v[..., None, :] + at_distance(self.E_v, T)
         U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
         A = score_bar(P[..., None, :, :], np.ldexp(U, K)) / math.sqrt(d)            # (7) (14)
         of_q = np.ldexp(np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype)), -K)      # (6) (14)
@@ -332,7 +347,7 @@ class RelativeAttention(Conditioner):
                 return self.pullback_apart(q, k, v, P, g)
             larger = np.ldexp(g, K)
             s_bar = score_bar(P, self.dropped(larger.mT @ v + relative_products(larger, self.E_v))) / root      # (8) (9) (14)
-            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
+            q_bar = without_common(k, self.mask) @ s_bar.mT + relative_sums(s_bar, self.E_k)        # (10) (16)
             a_bar = np.stack((np.ldexp(q_bar, -K), np.ldexp(q @ s_bar, -K), g @ D_P), -4)   # (11) (12) (14)
             bars = {} if self.E_k is None else {"E_k": np.ldexp(relative_bar(s_bar, q, self.E_k), -K),      # (13) (14)
                                                 "E_v": relative_bar(D_P, g, self.E_v)}
@@ -353,7 +368,7 @@ class RelativeAttention(Conditioner):
     def event_pullback_apart(self, q, k, v, P, g, E_k, E_v):
         """The same of one event: {name: cotangent}; arrays have the axes (heads, d, i, j) until they are summed."""
         m = P.argmax(-1)[..., None]
-        keys, values = apart(key_differences(k, E_k, m)[-1]), moved_apart(v, E_v)   # (16)
+        keys, values = apart(key_differences(k, E_k, m)[-1]), moved_apart(v, E_v)   # (17)
         D_P = apart(self.dropped(P)[..., None, :, :])
         q, g, weight = apart(q[..., None]), apart(g[..., None]), apart(P)
         factor = apart(np.broadcast_to(self.dropped(np.ones_like(P)), P.shape))     # (4)
@@ -364,7 +379,7 @@ class RelativeAttention(Conditioner):
         s_bar = product_of_pairs(product_of_pairs(weight, difference_of_pairs(c, mean)), root)      # (9)
         s_bar = tuple(part[..., None, :, :] for part in s_bar)
         of_q, of_g = product_of_pairs(s_bar, q), product_of_pairs(D_P, g)
-        q_bar = sum_of_pairs(product_of_pairs(s_bar, keys), -1)                     # (10) (16)
+        q_bar = sum_of_pairs(product_of_pairs(s_bar, keys), -1)                     # (17)
         bars = [np.ldexp(*bar) for bar in (q_bar, sum_of_pairs(of_q, -2), sum_of_pairs(of_g, -2))]      # (11) (12)
         found = {"a": np.stack(bars).reshape(-1, P.shape[-1])}
         return found if E_k is None else found | {"E_k": distance_bar(of_q, E_k), "E_v": distance_bar(of_g, E_v)}       # (13)
