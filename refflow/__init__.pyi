@@ -293,7 +293,8 @@ class StrictTriangle(Bijector):
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]
     net: Conditioner
-    def __init__(self, passes: ArrayLike, net: Conditioner) -> None: ...
+    mask: NDArray[np.bool_] | None
+    def __init__(self, passes: ArrayLike, net: Conditioner, mask: ArrayLike | None = ...) -> None: ...
 
 class AffineCoupling(Bijector):
     passes: NDArray[np.bool_]
@@ -325,7 +326,8 @@ class VolumePreservingCoupling(Bijector):
     scale: Scale
     order: Any
     layout: str
-    def __init__(self, passes: ArrayLike, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ...) -> None: ...
+    mask: NDArray[np.bool_] | None
+    def __init__(self, passes: ArrayLike, net: Conditioner, scale: Scale, order: Any = ..., layout: str = ..., mask: ArrayLike | None = ...) -> None: ...
 
 class DiagonalNormal(Density):
     loc: NDArray[np.floating[Any]]

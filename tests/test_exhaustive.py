@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from refflow import REGISTRY
+from refflow.cli.sweeps import Sweep
 from validation import exhaustive, recorded
 from validation.certify import PAGES, points, table, CERTIFICATE
 
@@ -33,7 +34,7 @@ def test_the_passes_are_spread_evenly_over_all_numbers():
 
 def test_a_run_goes_on_where_the_last_one_ended(results):
     def run():
-        pages = exhaustive.run(["Softsign"], 3.0, 1, lambda *state: None)
+        pages = exhaustive.run(["Softsign"], 3.0, Sweep(), lambda *state: None)
         return pages["Softsign"][0]["forward"]
 
     once, twice = run(), run()
@@ -44,14 +45,14 @@ def test_a_run_goes_on_where_the_last_one_ended(results):
 
 
 def test_a_changed_page_starts_again(results, monkeypatch):
-    exhaustive.run(["Softsign"], 0.2, 1, lambda *state: None)
+    exhaustive.run(["Softsign"], 0.2, Sweep(), lambda *state: None)
     assert exhaustive.current("Softsign", recorded.exhaustive())[0]["forward"]["passes"] > 0
     monkeypatch.setattr(exhaustive, "source", lambda name: "another")
     assert exhaustive.current("Softsign", recorded.exhaustive())[0]["forward"]["passes"] == 0
 
 
 def test_the_worst_events_become_points_of_the_certificate(results):
-    exhaustive.run(["Softsign"], 0.2, 1, lambda *state: None)
+    exhaustive.run(["Softsign"], 0.2, Sweep(), lambda *state: None)
     reasons = {point.reason for point in points(PAGES["Softsign"], "float32", "forward")}
     assert "the worst of all float32 events" in reasons
     assert "%) |" in next(line for line in table(json.loads(CERTIFICATE.read_text())).splitlines()

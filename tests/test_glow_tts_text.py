@@ -8,12 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from refflow.accuracy.drawing import Point
+from refflow.accuracy.quantities import distinct
 from refflow.core.tree import flatten
 from refflow.maps.conditioners import (Dense, Embedding, RelativeAttention, Sequential, SignalContext,
-                                       duration_network, with_dropout)
+                                       duration_network, relative_attention, with_dropout)
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
 from validation import original
+from validation.certify import allowed, claims, truth
+from validation.measure import compared
 from validation.original import glow_tts_text as theirs_of
 
 FLOATS = SimpleNamespace(exp=math.exp, sqrt=math.sqrt, mpf=float)         # a namespace for definitions
@@ -113,6 +117,64 @@ def test_attention_keeps_gradients_where_one_weight_is_nearly_1():
     a = np.array([[60.0, 1.0], [1.0, 0.0], [3.0, -2.0]])
     q_bar = RelativeAttention().vjp(a)[1](np.array([[1.0, 0.0]]))[0][0, 0]
     assert abs(q_bar / (math.exp(-60) * (3.0 + 2.0)) - 1) < 1e-14
+
+
+HUGE = {np.float32: 2.0**126, np.float64: 2.0**1000}
+
+
+def far_points(dtype):
+    """Points with huge scores: keys are equal but for their distances, or cancel among channels; cotangents overflow."""
+    h = HUGE[dtype]
+    alike = RelativeAttention([[[1.5, -1.0], [-0.25, 2.0], [0.5, 0.75]]], [[[1.0, 2.0], [-0.5, 0.25], [3.0, 1.0]]])
+    keys = [[1.0, h, -2.0], [h, 0.5, h], [h, h, h], [0.25, h, h], [1.0, -3.0, h], [h, 0.125, 4.0]]
+    cancelling = RelativeAttention()
+    channels = [[h, h], [1.5, h], [h, h], [-np.nextafter(dtype(h), dtype(0)), -h], [1.0, 2.0], [3.0, 0.5]]
+    below = RelativeAttention(mask=[True, True, True])
+    negative = [[h, 1.0, 1.0], [-h, 0.25, 0.5], [1.0, -h, h]]
+    for net, a in ((alike, keys), (cancelling, channels), (below, negative)):
+        a = np.array(a, dtype)
+        h_bar = np.full(net.output_shape(a.shape), 2.0**20, dtype) * np.arange(1, a.shape[1] + 1, dtype=dtype)
+        yield Point(net.astype(dtype), "forward", a, h_bar, None)
+
+
+@pytest.fixture(scope="module")
+def far_truths():
+    return [(point, truth(point)) for point in far_points(np.float32)]
+
+
+def largest_excess(point, true):
+    """The largest error, in units of what is allowed, of the answers at a point."""
+    found = compared(distinct(claims(point)), true, point.dtype)
+    return max(C / allowed(point, name) for name, (C, _) in found.items())
+
+
+def test_attention_is_exact_where_scores_are_huge(far_truths):
+    assert all(largest_excess(*one) <= 1 for one in far_truths)
+
+
+@pytest.mark.parametrize("name, bug", [("far", lambda q, k, E: np.zeros((*q.shape[:-2], q.shape[-1], 1), bool)),
+                                       ("power", lambda *of: 0),
+                                       ("expansion", lambda terms: [sum(terms)])])
+def test_rounded_scores_and_overflowing_products_are_seen(name, bug, far_truths, monkeypatch):
+    monkeypatch.setattr(relative_attention, name, bug)
+    assert not all(largest_excess(*one) < 1e4 for one in far_truths)
+
+
+@pytest.mark.parametrize("dtype", HUGE)
+def test_both_ways_of_attention_agree(dtype, monkeypatch):
+    """Moderate events need neither exact scores nor exponents apart, in a batch of events and of masks."""
+    rng = np.random.default_rng(8)
+    net = RelativeAttention(*(rng.standard_normal((2, 1, 5, 3))), 2, 2, mask=rng.random((4, 6)) < 0.7).astype(dtype)
+    a, h_bar = rng.standard_normal((4, 18, 6)).astype(dtype), rng.standard_normal((4, 6, 6)).astype(dtype)
+    (h, pullback), J = net.vjp(a), net.jacobian(a)
+    a_bar, bars = pullback(h_bar)
+    monkeypatch.setattr(relative_attention, "power", lambda *of: None)
+    monkeypatch.setattr(relative_attention, "far", lambda q, k, E: np.ones((*q.shape[:-2], q.shape[-1], 1), bool))
+    (again, pullback), J_again = net.vjp(a), net.jacobian(a)
+    a_bar_again, bars_again = pullback(h_bar)
+    for one, other in ((h, again), (J, J_again), (a_bar, a_bar_again), *((bars[key], bars_again[key]) for key in bars)):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        assert np.allclose(one, other, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-5 if dtype is np.float32 else 1e-13)
 
 
 @pytest.mark.parametrize("make, parts", [

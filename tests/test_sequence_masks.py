@@ -9,13 +9,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Chain, DenseLinear, Exp, GlowActNorm, GlowTTSActNorm, GroupedLinear, Inverse, Pointwise, Power,
-                     Softplus, Squeeze, Squeezed, SqueezeTime)
+from refflow import (ActNorm, Chain, DenseLinear, Exp, Flow, GlowActNorm, GlowTTSActNorm, GroupedLinear, Independent, Inverse,
+                     Pointwise, Power, Sigmoid, Softplus, Squeeze, Squeezed, SqueezeTime, StandardNormal)
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import at_valid
-from refflow.core import Bijector, Conditioner, RandomSource, conditioner
+from refflow.core import Bijector, Conditioner, RandomSource, compose, conditioner
 from refflow.maps.conditioners import BijectorLayer, Contextual, Dense, Sequential
-from refflow.maps.coupling import AffineCoupling, Coupling, Family, affine_family, masks
+from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
+                                   masks)
 from refflow.maps.coupling.examples import sequence
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, SoftplusScale
 from refflow.maps.parametrisations import PerField
@@ -105,12 +106,14 @@ def test_laws_of_couplings(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-def test_laws_of_affine_couplings(dtype):
+@pytest.mark.parametrize("page, outputs, fields", [(AffineCoupling, 2, {}), (AdditiveCoupling, 1, {}),
+                                                   (VolumePreservingCoupling, 2, {"scale": SoftplusScale()})])
+def test_laws_of_affine_couplings(page, outputs, fields, dtype):
     def make(source):
-        passes, net, mask = sequence(source, 2)
-        return AffineCoupling(passes, net, mask), (3, len(mask))
+        passes, net, mask = sequence(source, outputs)
+        return page(passes, net, mask=mask, **fields), (outputs + 1, len(mask))
 
-    every_law(make, dtype)
+    every_law(make, dtype, 4 if page is AffineCoupling else 2)
 
 
 def unmasked_total(self, values):
@@ -135,6 +138,11 @@ def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
     net = BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))
     family = {"family": FAMILIES["sigmoid with a floor"]} if page is Coupling else {}
     f, shape = at_valid(page([[True], [True], [False]], net, mask=[True, True, False], **family), (3, 3))
+    held_to_padding(f, shape, page, bug, message, monkeypatch)
+
+
+def held_to_padding(f, shape, page, bug, message, monkeypatch):
+    """With the bug, functions by name, the law fails with the message; without one it holds."""
     g, law = rng(), LAWS["padding changes nothing"]
     p = Points(f, *(g.standard_normal(s) for s in ((8, *shape), (8, *shape), (8, *shape), (8,))))
     for name, function in bug.items():
@@ -145,6 +153,25 @@ def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
     else:
         with pytest.raises(AssertionError, match=message):
             law(f, p)
+
+
+def unmasked_mean(self, c):
+    return c - c.mean(self.split.axes, keepdims=True)
+
+
+@pytest.mark.parametrize("page, bug, message", [
+    (AdditiveCoupling, {}, None), (AdditiveCoupling, {"whole": unmasked_whole}, "is not 0 at invalid"),
+    (AdditiveCoupling, {"masked": lambda bar, mask: bar}, "inside a chain"),
+    (VolumePreservingCoupling, {}, None), (VolumePreservingCoupling, {"whole": unmasked_whole}, "is not 0 at invalid"),
+    (VolumePreservingCoupling, {"centred": unmasked_mean}, "with a batch of masks"),
+    (VolumePreservingCoupling, {"masked": lambda bar, mask: bar}, "with a batch of masks|inside a chain")])
+def test_bugs_of_couplings_that_keep_volume_are_caught(page, bug, message, monkeypatch):
+    outputs, fields = (1, {}) if page is AdditiveCoupling else (2, {"scale": SoftplusScale()})
+    W, b = [[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]
+    net = BijectorLayer(Pointwise(DenseLinear(np.array(W)[:outputs, :outputs], b[:outputs]), 2))
+    passes = [[True]] * outputs + [[False]]
+    f, shape = at_valid(page(passes, net, mask=[True, True, False], **fields), (outputs + 1, 3))
+    held_to_padding(f, shape, page, bug, message, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -193,7 +220,7 @@ def test_laws_where_0_is_not_in_the_domain(inner):
 
 # -- the truth --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("page", [Pointwise, Squeezed, Coupling, AffineCoupling])
+@pytest.mark.parametrize("page", [Pointwise, Squeezed, Coupling, AffineCoupling, AdditiveCoupling, VolumePreservingCoupling])
 @pytest.mark.parametrize("side", ["forward", "inverse"])
 def test_the_certificate_sees_masks(page, side):
     points = [p for p in Draw(page, np.float64, side).points() if p.f.mask is not None and not p.f.mask.all()]
@@ -304,6 +331,15 @@ VECTORS = DenseLinear(np.eye(2), None)
     (lambda: Pointwise(VECTORS, 3, [True]), "Pointwise: mask is for sequences, rank 2, not for rank 3"),
     (lambda: Pointwise(VECTORS, 2, [1.0]), "Pointwise: mask must be of dtype bool"),
     (lambda: Pointwise(VECTORS, 2, [True]).forward(np.ones((2, 3))), r"Pointwise: z has event shape \(2, 3\): .*T=1"),
+    (lambda: Chain([Pointwise(VECTORS, 2), Independent(Sigmoid(), 2)]).at(mask=[True, False]),
+     "Chain: Sigmoid has no mask and would count the padding that other steps leave out; .* as Pointwise"),
+    (lambda: Inverse(Chain([Pointwise(VECTORS, 2), Inverse(Independent(Exp(), 2))])).at(mask=[True, False]), "Chain: Exp has no"),
+    (lambda: Chain([Pointwise(VECTORS, 2, [True, False]), Pointwise(VECTORS, 2)]), "Chain: Pointwise has no mask"),
+    (lambda: Chain([Pointwise(VECTORS, 2), SqueezeTime(2)]).at(mask=[True, False]), "Chain: SqueezeTime has no mask"),
+    (lambda: Squeezed(Independent(Exp(), 2)).at(mask=[True, True]), "Squeezed: Exp has no mask"),
+    (lambda: Squeezed(Pointwise(VECTORS, 2), mask=[True, True]), "Squeezed: Pointwise has no mask"),
+    (lambda: Flow(Pointwise(VECTORS, 2), StandardNormal((2, 2))).at(mask=[True, False]),
+     "Flow: its base would count the padding that a mask of Pointwise leaves out"),
     (lambda: AffineCoupling([True, False], vector_net(), [True]),
      r"AffineCoupling: mask is for sequences that passes splits by channels, \(C, 1\), not \(2,\)"),
     (lambda: GroupedLinear(np.eye(3)), "GroupedLinear: W must have an even number of rows, not 3"),
@@ -321,6 +357,25 @@ VECTORS = DenseLinear(np.eye(2), None)
 def test_bad_masked_maps_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_density_of_padded_sequences():
+    """What the refusal says to do: the log-density of the shorter sequences alone."""
+    f, x = step(rng()), rng(1).standard_normal((2, 4, 4))
+    z, log_det = f.at(mask=PREFIXES[:2]).inverse_and_log_det(x)
+    log_pi = np.where(PREFIXES[:2, None], -(z**2 + np.log(2 * np.pi)) / 2, 0).sum((-2, -1))
+    for i, T in enumerate((4, 2)):
+        alone = Flow(f, StandardNormal((4, T))).log_prob(x[i, :, :T])
+        assert np.isclose((log_pi + log_det)[i], alone, rtol=1e-13)
+    assert Flow(f, StandardNormal((4, 4))).at(mask=[True] * 4).log_prob(x).shape == (2,)
+
+
+@pytest.mark.parametrize("stages", [[Pointwise(VECTORS, 2), Independent(Sigmoid(), 2)], [Pointwise(VECTORS, 2), Inverse(Softplus())]])
+def test_a_chain_that_counts_padding_breaks_the_law(stages, monkeypatch):
+    """Without the refusal, the law sees it."""
+    monkeypatch.setattr(compose, "refuse_padding_counted", lambda *of: None)
+    f, shape = at_valid(Chain(stages).at(mask=[True, True, False]), (2, 3))
+    held_to_padding(f, shape, None, {}, "padding changes nothing", monkeypatch)
 
 
 # -- groups of channels -----------------------------------------------------------------------------------------------

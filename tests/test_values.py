@@ -146,5 +146,5 @@ def test_a_role_is_filled_whatever_its_name():
 def test_a_split_is_not_a_sequence_mask():
     split = np.array([True, True, False, False])
     f = refflow.AdditiveCoupling(split, Dense(np.ones((2, 2))))
-    with pytest.raises(ValueError, match="AdditiveCoupling: neither it nor a component declares mask"):
+    with pytest.raises(ValueError, match="AdditiveCoupling: mask is for sequences"):
         f.at(mask=[True, False, True, False])

@@ -8,6 +8,10 @@ nearby (`climb`).
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
     python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
     --json                                      print the certificate as JSON instead of a table
+    --workers N, --scheduler ADDRESS            in so many processes, or on a Dask cluster
+
+A run over all pages that is interrupted keeps its results in validation/unfinished; the next one goes on from there, if
+nothing has changed.
 
 The exit status is 1, and the failing rows are printed, if an error exceeds the allowance, a method raises or warns, or fewer
 than half of a quantity's points are well conditioned: the unit of error would then hide defects.  With --check, also if an
@@ -34,24 +38,27 @@ may declare `allowed`, up to 16, with the proof in its docstring.
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import platform
 import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import scipy
 
 from refflow import oracle
+from refflow.oracle import CannotRun
 from refflow.maps import load_all
 from refflow.core.registry import REGISTRY, of_kind
 from refflow.core import Conditioner, Value, tree
 from refflow.accuracy.drawing import image_shape, neighbours
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
+from refflow.cli import sweeps
 from refflow.saving import read_value
 
 from .branches import NEAR, branches_at
@@ -60,8 +67,9 @@ from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
 from .points import BINADE, BREAK, Draw
-from .recorded import encoded, exhaustive, number, seen, written
+from .recorded import EXHAUSTIVE, encoded, exhaustive, number, seen, written
 from .truth import TruthNotFound
+from .unfinished import Unfinished
 
 ORACLE = Path(oracle.__file__).parent
 CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certificate.md"
@@ -295,6 +303,7 @@ def rounded(x):
 
 # -- all pages --------------------------------------------------------------------------------------------------------
 
+@functools.cache
 def fingerprint():
     """The versions and hardware on which the last digits may depend."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -317,25 +326,48 @@ def processor():
 
 
 def task(name, dtype, side):
+    """({quantity: row}, the number of points, the seconds, where it was computed)."""
     start = time.perf_counter()
     rows, count = certified(PAGES[name], dtype, side)
-    return rows, count, time.perf_counter() - start
+    return rows, count, time.perf_counter() - start, fingerprint()
 
 
-def certificate(names, workers):
-    """The whole document; progress goes to stderr."""
-    pages, counts, start = {name: {} for name in names}, {name: {} for name in names}, time.perf_counter()
+def certificate(names, sweep, results, keep):
+    """The whole document: tasks that are not among `results` run, and `keep` adds what they give; progress goes to stderr."""
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [(key, pool.submit(task, *key)) for key in tasks]
-        for i, ((name, dtype, side), future) in enumerate(futures, 1):
-            rows, count, seconds = future.result()
-            counts[name].setdefault(dtype, {})[side] = count
-            for quantity, row in rows.items():
-                pages[name].setdefault(quantity, {})[dtype] = row
-            print(f"{i}/{len(tasks)} {name} {dtype} {side}: {count} points in {seconds:.1f} s, "
-                  f"{time.perf_counter() - start:.0f} s in all", file=sys.stderr, flush=True)
+    waiting, start = [key for key in tasks if key not in results], time.perf_counter()
+    found = sweep.results(task, sweeps.each_of(waiting))
+    for done, (key, (rows, count, seconds, where)) in enumerate(found, 1):
+        if where != fingerprint():
+            raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {where}")
+        keep(key, [rows, count])
+        elapsed = time.perf_counter() - start
+        print(f"{len(tasks) - len(waiting) + done}/{len(tasks)} {' '.join(key)}: {count} points in {seconds:.1f} s, "
+              f"{elapsed:.0f} s in all, {sweeps.time_left(elapsed, done, len(waiting))}", file=sys.stderr, flush=True)
+    pages, counts = {name: {} for name in names}, {name: {} for name in names}
+    for name, dtype, side in tasks:
+        rows, counts[name].setdefault(dtype, {})[side] = results[name, dtype, side]
+        for quantity, row in rows.items():
+            pages[name].setdefault(quantity, {})[dtype] = row
     return {"schema": "refflow/certificate/1", "fingerprint": fingerprint(), "points": counts, "pages": pages}
+
+
+def identity():
+    """All that a certificate depends on."""
+    recorded = hashlib.sha256(EXHAUSTIVE.read_bytes()).hexdigest() if EXHAUSTIVE.exists() else None
+    return {"code": sweeps.digest(sweeps.PACKAGE, Path(__file__).parent), "exhaustive": recorded, "machine": fingerprint()}
+
+
+def certificate_of(names, workers, scheduler):
+    """The whole document; of all pages, one that goes on from a run that was interrupted."""
+    with sweeps.sweep(workers, scheduler) as sweep:
+        if len(names) == 1:
+            results = {}
+            return certificate(names, sweep, results, results.__setitem__)
+        unfinished = Unfinished("certify", identity())
+        document = certificate(names, sweep, unfinished.results, unfinished.add)
+        unfinished.finish()
+        return document
 
 
 def with_rows(recorded, found):
@@ -460,10 +492,10 @@ def main(arguments=None) -> int:
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--write", action="store_true", help="with --page: write its rows into the certificate")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    sweeps.add_options(parser, os.cpu_count())
     chosen = parser.parse_args(arguments)
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
-    document = certificate(names, chosen.workers)
+    document = certificate_of(names, chosen.workers, chosen.scheduler)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
     failed = failures(document, names, recorded)
     print(as_json(document) if chosen.json else summary(document))
@@ -479,4 +511,4 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweeps.run("validation.certify"))

@@ -3,7 +3,7 @@
     python -m validation.exhaustive                     all such pages, for ten minutes
     python -m validation.exhaustive Tanh Softplus       only these pages
     --budget SECONDS    how long to run; the passes done are recorded, and the next run continues from there
-    --workers N         processes
+    --workers N, --scheduler ADDRESS    in so many processes, or on a Dask cluster
     --json              the recorded results of the pages as JSON, without running
 
 Float32 has 2^32 numbers.  They are taken in 2^14 passes of 2^18, each spread evenly over all of them, so that a
@@ -27,14 +27,13 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 
 import numpy as np
 
 from refflow.accuracy.drawing import SIDES, Point, plain_choices, set_of
 from refflow.accuracy.kappa import per_event, value_and_log_det
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
+from refflow.cli import sweeps
 from refflow.core import RandomSource, has_components
 from refflow.core.declarations import Field
 from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, run_time_truth, truth_of
@@ -193,37 +192,48 @@ def as_array(bar):
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
-def run(names, budget, workers, show):
-    """Passes, always of the page that has had the least time, until the budget is used up or all passes are done."""
+class Passes:
+    """The next pass: of the page that has had the least time, in order, so that a killed run leaves no gap."""
+
+    def __init__(self, records, until):
+        self.records, self.until, self.running = records, until, set()
+
+    def following(self):
+        """(name, the number of its parameters, side, the number of the pass), or None if none can begin now."""
+        open_passes = [key for key, record in self.records.items() if record["passes"] < PASSES and key not in self.running]
+        if not open_passes or time.monotonic() > self.until:
+            return None
+        key = min(open_passes, key=self.order)
+        self.running.add(key)
+        return *key, self.records[key]["passes"]
+
+    def order(self, key):
+        record = self.records[key]
+        return record["passes"] > 0, record["seconds"], record["passes"]
+
+
+def run(names, budget, sweep, show):
+    """Passes, until the budget is used up or all passes are done; an interrupted run is recorded too."""
     start, pages = time.monotonic(), exhaustive()
     pages |= {name: current(name, pages) for name in names}
-    keys = [(name, i, side) for name in names for i in range(len(pages[name])) for side in SIDES]
-    next_pass = {(name, i, side): pages[name][i][side]["passes"] for name, i, side in keys}
-    spent = {(name, i, side): pages[name][i][side]["seconds"] for name, i, side in next_pass}
-    begun, running, saved = sum(next_pass.values()), {}, start
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:     # a caller may have threads
-        while True:
-            open_tasks = [key for key, number in next_pass.items() if number < PASSES]
-            in_time = time.monotonic() - start < budget
-            idle = [key for key in open_tasks if key not in running.values()]       # in order: a killed run leaves no gap
-            while idle and in_time and len(running) < workers + 1:
-                key = min(idle, key=lambda key: (next_pass[key] > 0, spent[key], next_pass[key]))
-                running[pool.submit(measured, *key, next_pass[key])] = key
-                next_pass[key] += 1
-                idle.remove(key)
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, i, side = running.pop(future)
-                keep(pages[name][i][side], *future.result())
-                spent[name, i, side] = pages[name][i][side]["seconds"]
+    records = {(name, i, side): one[side] for name in names for i, one in enumerate(pages[name]) for side in SIDES}
+    passes, begun, saved = Passes(records, start + budget), total_of(records), start
+    try:
+        for (*key, _), found in sweep.results(measured, passes.following):
+            keep(records[tuple(key)], *found)
+            passes.running.remove(tuple(key))
             if time.monotonic() - saved > SAVE_EVERY:
                 save(names, pages)
                 saved = time.monotonic()
-            done = sum(record[side]["passes"] for name in names for record in pages[name] for side in SIDES)
-            show(done, begun, len(next_pass) * PASSES, time.monotonic() - start, budget)
-    save(names, pages)
+            show(total_of(records), begun, len(records) * PASSES, time.monotonic() - start, budget)
+    finally:
+        save(names, pages)
     return {name: pages[name] for name in names}
+
+
+def total_of(records):
+    """All passes that are recorded."""
+    return sum(record["passes"] for record in records.values())
 
 
 def save(names, pages):
@@ -245,9 +255,8 @@ class Progress:
         if time.monotonic() - self.last < (0.2 if sys.stderr.isatty() else 30):
             return
         self.last = time.monotonic()
-        rate = (done - begun) / seconds if seconds else 0
-        left = f"all of them need {(total - done) / rate / 3600:.1f} hours more" if rate else ""
-        print(f"exhaustive: {done} of {total} passes, {seconds:.0f} of {budget:.0f} s; {left}",
+        left = sweeps.time_left(seconds, done - begun, total - begun)
+        print(f"exhaustive: {done} of {total} passes, {seconds:.0f} of {budget:.0f} s; {left} for all of them",
               file=sys.stderr, end="\r" if sys.stderr.isatty() else "\n", flush=True)
 
 
@@ -278,7 +287,7 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.exhaustive", description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="scalar pages; by default all of them")
     parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="how long to run (600)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes")
+    sweeps.add_options(parser, os.cpu_count())
     parser.add_argument("--json", action="store_true", help="print the recorded results as JSON, without running")
     chosen = parser.parse_args(arguments)
     for name in chosen.pages:
@@ -290,7 +299,8 @@ def main(arguments=None) -> int:
         pages = {name: recorded[name] for name in names if name in recorded}
         print(json.dumps(pages, indent=1))
     else:
-        pages = run(names, chosen.budget, chosen.workers, Progress())
+        with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
+            pages = run(names, chosen.budget, sweep, Progress())
         print(table(pages))
     failed = failures(pages)
     for reason in failed:
@@ -299,4 +309,4 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweeps.run("validation.exhaustive"))

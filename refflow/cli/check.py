@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from . import sweeps
 from ..oracle import check
 from ..report import DTYPES, progress_cleared, progress_line
 
@@ -20,13 +21,15 @@ def add_command(commands):
     one.add_argument("--json", action="store_true", help="the report as JSON")
     one.add_argument("--page", metavar="NAME", help="only this page")
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
+    sweeps.add_options(one)
     one.set_defaults(run=run)
 
 
 def run(options):
     shown = progress_line if sys.stderr.isatty() else None
     try:
-        report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown)
+        with sweeps.sweep(options.workers, options.scheduler) as sweep:
+            report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown, executor=sweep.executor)
     finally:
         if shown:
             progress_cleared()

@@ -72,7 +72,12 @@ def exact_product(a, b):
 
 
 def exact_sum(terms):
-    """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel.
+    """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel."""
+    return expansion(terms)[-1]
+
+
+def expansion(terms):
+    """A list of arrays with the same sum, exactly, the last of which is the whole sum to within one unit of its last digit.
 
     Each pass replaces neighbours by their rounded sum and its error, which together equal the two numbers exactly (Knuth's
     sum); after n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
@@ -88,7 +93,50 @@ def exact_sum(terms):
             terms[i], terms[i - 1] = total, (a - (total - added)) + (b - added)
         if not moved:
             break
-    return terms[-1]
+    return terms
+
+
+# -- numbers with the exponent apart ----------------------------------------------------------------------------------
+#
+# A pair (m, e) of a mantissa, 0 or 1/2 <= |m| < 1, and an integer stands for m 2^e, entry by entry; nothing overflows.
+
+NOTHING = -2**40                # the exponent of 0 in a comparison: smaller than any other
+
+
+def apart(values):
+    """(m, e) with values = m 2^e."""
+    m, e = np.frexp(values)
+    return m, e.astype(np.int64)
+
+
+def product_of_pairs(a, b):
+    m, carry = np.frexp(a[0] * b[0])
+    return m, a[1] + b[1] + carry
+
+
+def sum_of_pairs(a, axis):
+    """The sum along an axis; a term that is far below the largest one adds nothing."""
+    m, e = a
+    top = np.where(m == 0, NOTHING, e).max(axis, keepdims=True, initial=NOTHING)
+    total, carry = np.frexp(np.ldexp(m, np.minimum(e - top, 0)).sum(axis))
+    return total, np.where(total == 0, 0, np.squeeze(top, axis) + carry)
+
+
+def difference_of_pairs(a, b):
+    pairs = np.broadcast_arrays(a[0], -b[0]), np.broadcast_arrays(a[1], b[1])
+    return sum_of_pairs(tuple(np.stack(part, -1) for part in pairs), -1)
+
+
+def largest_pair(a):
+    """The index of the largest number along the last axis, with that axis kept."""
+    m, e = a
+    order = np.sign(m).astype(np.int64) * (e - NOTHING)
+    return np.where(order == order.max(-1, keepdims=True), m, -np.inf).argmax(-1)[..., None]
+
+
+def at_pair(a, index):
+    """The numbers at an index along the last axis, with that axis kept."""
+    return tuple(np.take_along_axis(part, index, -1) for part in a)
 
 
 # -- scaled events ----------------------------------------------------------------------------------------------------

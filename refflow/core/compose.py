@@ -63,6 +63,24 @@ def contains(outer, inner):
     return outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
 
 
+def own_mask(f):
+    """The mask of sequences that a map itself has, None without one."""
+    return next((getattr(f, key) for key, field in f.own_fields().items() if field.role == "mask"), None)
+
+
+def refuse_padding_counted(name, *maps):
+    """Refuse maps of sequences of which one step has a mask and another has none: that one would count the padding."""
+    steps = []
+    for _, step, _ in (found for f in maps for found in along(f, 0)):
+        while isinstance(step, Independent):
+            step = step.inner
+        steps.append(step)
+    without = [type(step).__name__ for step in steps if own_mask(step) is None]
+    if without and len(without) < len(steps):
+        raise ValueError(f"{name}: {without[0]} has no mask and would count the padding that other steps leave out; fill in all "
+                         "masks by at(mask=...), and write a map of single positions as Pointwise(f, 2)")
+
+
 @bijector(source="definition")
 class Independent(Bijector):
     """The bijector `inner` on every entry of `ndim` more event axes; log_det is the sum over them.
@@ -333,8 +351,8 @@ def lifts(stages):
 class Chain(Bijector):
     """x = f_K(... f_1(z)): the stages in the order in which they are applied to z.
 
-    Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain or stages that are not
-    bijectors.
+    Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain, for stages that are not
+    bijectors, and where some stages have masks of sequences and others have none.
     """
 
     stages: tuple[Bijector, ...] = children()
@@ -346,6 +364,10 @@ class Chain(Bijector):
             raise ValueError(f"Chain: stages must be bijectors, at least one, not {wrong[0] if wrong else self.stages!r}")
         self._set("stages", tuple(Independent(s, k) if k else s for s, k in zip(stages, lifts(stages))))
         super().__post_init__()
+
+    def _validate(self):
+        refuse_padding_counted("Chain", *self.stages)
+        super()._validate()
 
     event_ndim = property(lambda self: (self.stages[0].event_ndim[0], self.stages[-1].event_ndim[1]))
     domain = property(lambda self: self.stages[0].domain)

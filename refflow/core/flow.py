@@ -46,7 +46,8 @@ class Flow(Density):
     its params_bar is {}.
 
     ValueError for a component that is none of these, for shapes or parameter batches that do not fit, for a base whose
-    support is not inside f's domain.
+    support is not inside f's domain, for a map with a mask of sequences that leaves positions out: the base would count the
+    zeros there.  The density of padded sequences is the sum of log pi over the valid positions of f^-1(x), plus its log-det.
     """
 
     bijector: Bijector = child()
@@ -76,6 +77,9 @@ class Flow(Density):
         if not contains(self.bijector.domain, self.base.support):
             raise ValueError(f"Flow: the base's support, {self.base.support}, is not inside the domain of {name}, "
                              f"{self.bijector.domain}")
+        if not all(mask.all() for mask in self.bijector.held("mask")):
+            raise ValueError(f"Flow: its base would count the padding that a mask of {name} leaves out; add the log-density of "
+                             "the valid positions to the log-det of bijector.inverse_and_log_det(x) instead")
         batches = self.bijector.parameter_batch, self.base.parameter_batch
         try:
             np.broadcast_shapes(*batches)

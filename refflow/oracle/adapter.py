@@ -19,6 +19,7 @@ the same names.  An adapter is loaded from a file, or by the name of a peer that
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import sys
@@ -26,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 import numpy as np
 
@@ -308,6 +310,25 @@ def load(target) -> AdapterSet:
         return adapter_set(target.__qualname__, target, [a for a in DECLARED if a.function is target])
     found = tuple(a for part in target for a in ([part] if isinstance(part, Adapter) else load(part).adapters))
     return adapter_set("adapters", target, found)
+
+
+class Sent:
+    """A target and its adapters.  Functions of a user's file cannot be sent to another process, which loads the target anew."""
+
+    def __init__(self, target, loaded):
+        self.target, self.loaded, self.check = target, loaded, uuid4().hex
+
+    def __reduce__(self):
+        if not isinstance(self.target, (str, Path)):
+            raise CannotRun("another process can load a file of adapters, or a library by its name, and nothing else")
+        path = Path(self.target)
+        return arrived, (str(path.resolve() if path.is_file() else path), self.check)
+
+
+@functools.lru_cache(1)
+def arrived(target, check):
+    """The same in another process, once for each check: the file may have changed since the last one."""
+    return Sent(target, load(target))
 
 
 def adapter_set(name, module, adapters):

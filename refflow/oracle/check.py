@@ -22,7 +22,7 @@ from ..core import Bijector
 from ..core.registry import REGISTRY
 from ..core.version import VERSION
 from . import golden
-from .adapter import DTYPES, Answers, Raised, ask, load
+from .adapter import DTYPES, Answers, Raised, Sent, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
@@ -35,16 +35,31 @@ CERTIFICATE = Path(__file__).parent / "certificate.json"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
-def check(target=None, *, page=None, dtypes=None, progress=None) -> Report:
+def check(target=None, *, page=None, dtypes=None, progress=None, executor=None) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` restrict it; `progress(done, total, name)` is called before each part.  Raises CannotRun if there
-    is nothing to check.
+    `page` and `dtypes` restrict it; `progress(done, total, name)` is called before each part.  The parts run on an
+    `executor` of `concurrent.futures`, if one is given, and the report is the same; another process can load only a target
+    that is a file or a name.  Raises CannotRun if there is nothing to check.
     """
     if page is not None:
         page_named(page)
     dtypes = DTYPES if dtypes is None else tuple(np.dtype(d).name for d in dtypes)
-    return check_own(page, dtypes, progress) if target is None else check_theirs(target, page, dtypes, progress)
+    if target is None:
+        return check_own(page, dtypes, progress, executor)
+    return check_theirs(target, page, dtypes, progress, executor)
+
+
+def add_parts(report, part, arguments, names, progress, executor):
+    """Add what each part finds, in their order."""
+    run = map if executor is None else executor.map
+    show = progress or (lambda *of: None)
+    show(0, len(names), names[0])
+    for done, found in enumerate(run(part, *zip(*arguments)), 1):
+        report.add(found)
+        if done < len(names):
+            show(done, len(names), names[done])
+    return report
 
 
 def certified() -> dict:
@@ -59,25 +74,28 @@ def pages_of(path):
 
 # -- refflow's own pages ----------------------------------------------------------------------------------------------
 
-def check_own(page, dtypes, progress):
-    report, certificate = Report("refflow", VERSION), certified()
+def check_own(page, dtypes, progress, executor):
     names = [page] if page else list(bijectors())
-    for done, name in enumerate(names):
-        if progress:
-            progress(done, len(names), name)
-        points = golden.points(name, dtypes)
-        for dtype in dtypes:
-            subject = Subject(name, "refflow", dtype, own_answers, own=True)
-            for point in (p for p in points if p.dtype == dtype):
-                subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
-            skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
-            subject.conclude(report, skip)
-        if name not in certificate:
-            report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
+    report = Report("refflow", VERSION)
+    add_parts(report, check_page, [(name, dtypes) for name in names], names, progress, executor)
     if page is None:
         report.notes.append(f"{len(names)} of {len(REGISTRY)} pages have golden points, the bijectors without components; the "
                             "certificate measures all of them: python -m validation.certify --check")
     return report.sort()
+
+
+def check_page(name, dtypes):
+    """The part of the report on one of refflow's own pages."""
+    report, certificate, points = Report("refflow", VERSION), certified(), golden.points(name, dtypes)
+    for dtype in dtypes:
+        subject = Subject(name, "refflow", dtype, own_answers, own=True)
+        for point in (p for p in points if p.dtype == dtype):
+            subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
+        skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
+        subject.conclude(report, skip)
+    if name not in certificate:
+        report.notes.append(f"{name} has no certificate: 4 units are allowed, and 1/2 for each entry of a sum")
+    return report
 
 
 def own_allowance(certificate, name, dtype):
@@ -102,17 +120,21 @@ def largest_size(point):
 
 # -- somebody else's code ---------------------------------------------------------------------------------------------
 
-def check_theirs(target, page, dtypes, progress):
+def check_theirs(target, page, dtypes, progress, executor):
     loaded = load(target)
-    report, certificate = Report(loaded.name, loaded.version), certified()
-    chosen = [(a, d) for a in loaded.adapters for d in a.dtypes if d in dtypes and page in (None, a.page)]
+    chosen = [(i, d) for i, a in enumerate(loaded.adapters) for d in a.dtypes if d in dtypes and page in (None, a.page)]
     if not chosen:
         raise CannotRun(f"{loaded.name} has no adapter for {page or 'any page'} in {' or '.join(dtypes)}")
-    for done, (adapter, dtype) in enumerate(chosen):
-        if progress:
-            progress(done, len(chosen), f"{adapter.theirs} {dtype}")
-        check_adapter(adapter, dtype, certificate, report)
-    return report.sort()
+    arguments = [(Sent(target, loaded), *one) for one in chosen]
+    names = [f"{loaded.adapters[i].theirs} {d}" for i, d in chosen]
+    return add_parts(Report(loaded.name, loaded.version), check_part, arguments, names, progress, executor).sort()
+
+
+def check_part(sent, index, dtype):
+    """The part of the report on one adapter in one dtype."""
+    report = Report(sent.loaded.name, sent.loaded.version)
+    check_adapter(sent.loaded.adapters[index], dtype, certified(), report)
+    return report
 
 
 def check_adapter(adapter, dtype, certificate, report):

@@ -77,6 +77,11 @@ class Report:
         """The exit status: 0 if everything passes, 1 if something is found, 2 if nothing could be measured."""
         return 1 if self.failed else 0 if self.passed else 2
 
+    def add(self, part):
+        """Add what a part of the same check found."""
+        for kind in ("passed", "failed", "skipped", "notes"):
+            getattr(self, kind).extend(getattr(part, kind))
+
     def sort(self):
         self.failed.sort(key=lambda found: (-severity(found), extremity(found), found.theirs, found.quantity, found.dtype))
         return self

@@ -3,7 +3,7 @@
     python -m validation.mutants                judge what is not judged yet, of all pages
     python -m validation.mutants Tanh Exp       of these
     --budget SECONDS                            stop after so long; the next run goes on from there
-    --workers N                                 so many pages at a time
+    --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
     --again {all,alive}                         judge anew what is recorded too, or only what was not killed
     --json                                      print JSON instead of a table
 
@@ -16,11 +16,10 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import multiprocessing
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from refflow.cli import sweeps
 from validation.certify import PAGES, written
 
 from .judging import Bench
@@ -30,43 +29,40 @@ EVERY = 20                          # seconds between two saves of a page, and t
 
 
 def judge(name, deadline, directory=RECORDS):
-    """Judge the mutants of one page until the deadline; (judged now, seconds)."""
-    record, start = Record(name, directory), time.monotonic()
+    """Judge the mutants of one page until the deadline, by the clock; (judged now, seconds, what is recorded then)."""
+    record, start = Record(name, directory), time.time()
     waiting = record.unjudged()
     if not waiting or start > deadline:
-        return 0, 0.0
-    bench, told, done = Bench(PAGES[name]), time.monotonic(), 0
+        return 0, 0.0, record.found()
+    bench, told, done = Bench(PAGES[name]), time.time(), 0
     record.aside = {stage: count for stage, count in bench.aside.items() if count}
     gc.freeze()                     # forks need not copy what a collection would touch
     try:
         for mutant in waiting:
-            if time.monotonic() > deadline:
+            if time.time() > deadline:
                 break
             record.add(mutant, bench.verdict(record.source, mutant))
             done += 1
-            if time.monotonic() - told > EVERY:
-                told = time.monotonic()
+            if time.time() - told > EVERY:
+                told = time.time()
                 record.save()
-                left = (told - start) / done * (len(waiting) - done)
-                tell(f"{name}: {done}/{len(waiting)}, about {left:.0f} s left for this page")
+                tell(f"{name}: {done}/{len(waiting)}, {sweeps.time_left(told - start, done, len(waiting))} for this page")
     finally:                        # an interrupted run is gone on with, too
         record.save()
         gc.unfreeze()
-    return done, time.monotonic() - start
+    return done, time.time() - start, record.found()
 
 
-def judge_all(names, deadline, workers):
-    """All pages, some at a time."""
+def judge_all(names, deadline, sweep):
+    """All pages, some at a time; a worker saves as it goes, and what it found is merged here if its disk is another."""
     todo = {name: len(Record(name).unjudged()) for name in names}
     total, done, start = sum(todo.values()), 0, time.monotonic()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        futures = {pool.submit(judge, name, deadline): name for name in names if todo[name]}
-        for future in as_completed(futures):
-            judged, seconds = future.result()
-            done += judged
-            left = (time.monotonic() - start) / max(done, 1) * (total - done)
-            tell(f"{futures[future]}: {judged} mutants in {seconds:.0f} s; {done}/{total} in all, "
-                 f"about {left / 60:.0f} min left")
+    waiting = sweeps.each_of((name, deadline) for name in names if todo[name])
+    for (name, _), (judged, seconds, found) in sweep.results(judge, waiting):
+        Record(name).merge(found)
+        done += judged
+        tell(f"{name}: {judged} mutants in {seconds:.0f} s; {done}/{total} in all, "
+             f"{sweeps.time_left(time.monotonic() - start, done, total)}")
 
 
 def tell(text):
@@ -77,7 +73,7 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.mutants", description=__doc__.splitlines()[0])
     parser.add_argument("page", nargs="*", metavar="PAGE", help="these pages only")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop after so long")
-    parser.add_argument("--workers", type=int, default=1, help="pages at a time")
+    sweeps.add_options(parser)
     parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
@@ -87,7 +83,8 @@ def main(arguments=None) -> int:
     names = chosen.page or list(PAGES)
     for name in names if chosen.again else ():
         Record(name).forget(chosen.again == "alive")
-    judge_all(names, time.monotonic() + chosen.budget, chosen.workers)
+    with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
+        judge_all(names, time.time() + chosen.budget, sweep)
     records = [Record(name) for name in names]
     rows, unjudged = rows_of(records), sum(len(record.unjudged()) for record in records)
     written(TABLE, recorded_table())
@@ -96,7 +93,4 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("mutants: stopped; the next run goes on from here")
+    sys.exit(sweeps.run("validation.mutants.__main__"))

@@ -39,6 +39,19 @@ class Record:
         why = [] if found["verdict"] == "killed" else [found["why"]]
         self.verdicts[mutant.key] = [found["verdict"], found["by"], *why]
 
+    def found(self):
+        """What another process needs to record the same."""
+        return self.head, self.aside, self.verdicts
+
+    def merge(self, found):
+        """Record what another process has found, if it is of the same code."""
+        head, aside, verdicts = found
+        if head != self.head:
+            raise RuntimeError(f"{self.name} was judged with another version of its code")
+        if verdicts != self.verdicts:
+            self.aside, self.verdicts = aside, self.verdicts | verdicts
+            self.save()
+
     def forget(self, alive=False):
         """Drop all verdicts, or those on mutants that were not killed: more points, or sharper laws, may kill them."""
         if self.verdicts:

@@ -27,15 +27,23 @@ Reverse rule.  With `g = h_bar`, the derivative in `P_ij` is `u_ij`, and (7) hol
 and (13) is summed over heads if they share `E_k` and `E_v`.
 
 A subnormal product in (7) or (9) loses digits before it is multiplied by `q_i` or `k_j`.  All these are linear in `U` and `g`:
-    s_bar(g) = 2^-K s_bar(2^K g)            with K twice the number of digits, if a weight is that small     (14)
+    s_bar(g) = 2^-K s_bar(2^K g)            with K so large that no product is subnormal    (14)
+Where no `K` keeps all products within the floats, (8) to (13) are computed with the exponent of every number apart.
+
+Terms of (10) and (6) cancel where keys are alike.  Since `sum_j s_bar_ij = 0`, a part `r` that all keys have in common may be left
+out.  It is 0 unless they differ from it by less than a factor of 2, so that `k_j - r` is exact; with exponents apart, it is the
+key with the largest weight:
+    q_bar_i = sum_j s_bar_ij (k_j - r + E_k(j - i)) / d^(1/2)                       (16)
+    q_bar_i = sum_j s_bar_ij (k_j - k_m + E_k(j - i) - E_k(m - i)) / d^(1/2)        (17)
+
+Scores that are large lose the digits of their differences, from which `P` is made.  Where an error of rounding in (1) is more
+than 1/16, differences are summed exactly, terms that cancel first, with exponents apart:
+    s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (15)
+The `m` of the largest score is then found by its differences: none is positive.
 
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4`
 instead of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, which is 0 in floats unless all scores are below
 -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
-
-Certified where events are moderate, `2^-4` to `2^4`: scores are products.  Where one overflows, the scores `s'` of
-`2^-e_i q_i`, of the keys times `2^-f` and of `2^-f E_k` do not, if the largest entries of these are in `[1/2, 1)`:
-    s_ij - s_im = 2^(e_i + f) (s'_ij - s'_im)                                       (15)
 
 Source: Vaswani et al., arXiv:1706.03762, section 3.2; relative positions, Shaw, Uszkoreit & Vaswani, arXiv:1803.02155; window,
 sharing and block_length, the authors' code of Glow-TTS (Kim et al., arXiv:2005.11129).
@@ -50,7 +58,10 @@ from numpy.lib.stride_tricks import as_strided
 
 from ...core import Array, Conditioner, case, conditioner, constant, plain, real, refusal, sequence_mask
 from ...core.rules import count, number, optional
+from ...core.arithmetic import (NOTHING, apart, at_pair, difference_of_pairs, exact_product, exact_sum, expansion, largest_pair,
+                                product_of_pairs, sum_of_pairs)
 from ...core.arrays import masked
+from ...core.compose import unit_cotangent
 from ...core.declarations import Field
 from ...core.words import numbered
 from .examples import weights
@@ -96,9 +107,22 @@ def relative_bar(A, g, E):
     return bar.sum(-3, keepdims=True) if E.shape[-3] == 1 else bar
 
 
+def distance_bar(products, E):
+    """The sum over i of products_i,i+r, with exponents apart, and over heads that share E."""
+    bar = sum_of_pairs(tuple(gathered(part, E.shape[-2]) for part in products), -2)
+    if E.shape[-3] == 1:
+        bar = tuple(part[None] for part in sum_of_pairs(bar, -3))
+    return np.ldexp(*bar).mT                                                        # (13)
+
+
 def at_distance(E, T):
     """E(j - i), (..., G, d, T, T)."""
     return 0 if E is None else spread(np.repeat(E.mT[..., None, :], T, -2))
+
+
+def moved_apart(k, E):
+    """k_j + E(j - i), (..., d, T, T), with exponents apart."""
+    return apart(k[..., None, :] + at_distance(E, k.shape[-1]))
 
 
 def scores(q, k, E):
@@ -106,26 +130,80 @@ def scores(q, k, E):
     return (q.mT @ k + relative_products(q, E)) / math.sqrt(q.shape[-2])            # (1)
 
 
-def scaled_scores(s, q, k, E):
-    """(s', e): the scores of each query, 2^e s', with e = 0 where none overflows."""
-    e, f = exponent(q, -2), exponent(k, (-2, -1))
-    if E is not None:
-        f = np.maximum(f, exponent(E, (-2, -1)))
-    smaller = scores(np.ldexp(q, -e), np.ldexp(k, -f), None if E is None else np.ldexp(E, -f))
-    fits = np.isfinite(s).all(-1, keepdims=True)
-    return np.where(fits, s, smaller), np.where(fits, 0, e.mT + f)                  # (15)
+def below_the_largest(s, seen):
+    """s_ij - s_im, -inf at keys that are not seen."""
+    s = np.where(seen, s, -np.inf)
+    largest = s.max(-1, keepdims=True)
+    return s - np.where(np.isfinite(largest), largest, 0)
 
 
-def exponent(values, axes):
-    """e, with the largest |value| in 2^(e-1) to 2^e."""
-    return np.frexp(np.abs(values).max(axes, keepdims=True))[1]
+def far(q, k, E):
+    """Which queries have scores so large that rounding changes their differences by more than 1/16, (..., T, 1)."""
+    reach = np.abs(k).max((-2, -1), keepdims=True) + (0 if E is None else np.abs(E).max((-2, -1), keepdims=True))
+    bound = q.shape[-2] * np.abs(q).max(-2)[..., None] * reach
+    return ~(bound < 2.0 ** (np.finfo(q.dtype).nmant - 4))
 
 
-def guard(P):
-    """K of (14); 0 if no weight is so small that a product with it might be subnormal."""
-    limits = np.finfo(P.dtype)
-    K = 2 * limits.nmant
-    return K if np.any((P > 0) & (P < np.ldexp(limits.tiny, K))) else 0             # (14)
+def below_the_largest_exactly(q, k, E, seen):
+    """The same for scores of any size."""
+    seen = np.broadcast_to(seen, (*q.shape[:-2], *seen.shape[-2:]))
+    m = seen.argmax(-1)[..., None]
+    for _ in range(q.shape[-1]):
+        mantissa, e = score_difference(q.astype(np.float64), k.astype(np.float64), E, m)
+        mantissa = np.where(seen, mantissa, 0)
+        if not np.any(mantissa > 0):
+            break
+        m = largest_pair((np.where(seen, mantissa, -1), np.where(seen, e, -2 * NOTHING)))
+    return np.where(seen, np.ldexp(mantissa, e), -np.inf).astype(q.dtype)
+
+
+def key_differences(k, E, m):
+    """k_j - k_m + E(j - i) - E(m - i), (..., d, T, T), as an exact sum."""
+    T = k.shape[-1]
+    parts = [k[..., None, :]] if E is None else [k[..., None, :], at_distance(E.astype(k.dtype), T)]
+    shape = np.broadcast_shapes((*k.shape, T), *(part.shape for part in parts))
+    parts = [np.broadcast_to(part, shape) for part in parts]
+    at_m = [np.take_along_axis(part, m[..., None, :, :], -1) for part in parts]
+    return expansion(np.broadcast_arrays(*parts, *(-part for part in at_m)))
+
+
+def score_difference(q, k, E, m):
+    """s_ij - s_im (..., T, T), with exponents apart, to the last digit."""
+    q_m, q_e = apart(q[..., None])
+    terms = []
+    for part in key_differences(k, E, m):
+        part_m, e = apart(part)
+        terms += [(term, q_e + e) for term in exact_product(q_m, part_m)]           # (15)
+    top = np.max([np.where(term == 0, NOTHING, e).max(-3) for term, e in terms], 0)
+    scaled = [np.ldexp(term, np.minimum(e - top[..., None, :, :], 0)) for term, e in terms]
+    total, carry = np.frexp(exact_sum([term[..., c, :, :] for term in scaled for c in range(q.shape[-2])]))
+    return product_of_pairs((total, np.where(total == 0, 0, top + carry)), apart(np.float64(1 / math.sqrt(q.shape[-2]))))
+
+
+def without_common(k, mask):
+    """k_j - r."""
+    valid = True if mask is None else mask[..., None, None, :]
+    low = np.where(valid, k, np.inf).min(-1, keepdims=True)
+    high = np.where(valid, k, -np.inf).max(-1, keepdims=True)
+    near, far_end = np.minimum(np.abs(low), np.abs(high)), np.maximum(np.abs(low), np.abs(high))
+    alike = (np.sign(low) == np.sign(high)) & (far_end <= 2 * near) & np.isfinite(far_end)
+    return np.where(valid & alike, k - (low / 2 + high / 2), k)                     # (16)
+
+
+def exponents(*arrays):
+    """The exponents of the smallest and of the largest number other than 0."""
+    found = [np.frexp(array[array != 0])[1] for array in arrays if array is not None]
+    found = [(e.min(), e.max()) for e in found if e.size]
+    return (int(min(low for low, _ in found)), int(max(high for _, high in found))) if found else (0, 0)
+
+
+def power(P, g, of_values, of_scores):
+    """K of (14), as small as possible; None if none serves."""
+    limits, terms = np.finfo(P.dtype), 2 * P.shape[-1] * g.shape[-2] * g.shape[-3]
+    (weight, _), (low, high), (low_value, high_value) = exponents(P), exponents(g), exponents(*of_values)
+    above = high + high_value + max(0, exponents(*of_scores)[1]) + math.ceil(math.log2(terms)) + 1
+    K = max(0, limits.minexp + 2 * limits.nmant - weight - low - low_value)
+    return K if above + K < limits.maxexp else None                                 # (14)
 
 
 def score_bar(P, U):
@@ -134,7 +212,7 @@ def score_bar(P, U):
     return P * (c - np.vecdot(P, c)[..., None])                                     # (7) (9)
 
 
-@conditioner(source="arXiv:1803.02155", moderate=True)
+@conditioner(source="arXiv:1803.02155")
 class RelativeAttention(Conditioner):
     """h (*batch, C, T) from queries, keys and values (*batch, 3 C, T).
 
@@ -218,12 +296,11 @@ class RelativeAttention(Conditioner):
 
     def attention(self, q, k):
         """P (*batch, heads, T, T)."""
-        s, e = scores(q, k, self.E_k), 0                                            # (1)
-        if not np.isfinite(s).all():
-            s, e = scaled_scores(s, q, k, self.E_k)
-        s = np.where(self.seen(s.shape[-1]), s, -np.inf)
-        largest = s.max(-1, keepdims=True)
-        shares = np.exp(np.ldexp(s - np.where(np.isfinite(largest), largest, 0), e))        # (15)
+        s, seen = scores(q, k, self.E_k), self.seen(q.shape[-1])                    # (1)
+        below, beyond = below_the_largest(s, seen), far(q, k, self.E_k)
+        if beyond.any():
+            below = np.where(beyond, below_the_largest_exactly(q, k, self.E_k, seen), below)        # (15)
+        shares = np.exp(below)
         total = shares.sum(-1, keepdims=True)
         return shares / np.where(total > 0, total, 1)                               # (2)
 
@@ -237,15 +314,25 @@ class RelativeAttention(Conditioner):
     def jacobian(self, a):
         q, k, v = self.of_heads(a, 3)
         P, (d, T) = self.attention(q, k), q.shape[-2:]
-        keys, values = k[..., None, :] + at_distance(self.E_k, T), v[..., None, :] + at_distance(self.E_v, T)
+        K = power(P, np.ones_like(q), (v, self.E_v), (q, k, self.E_k))
+        if K is None:
+            return self.rows(a)
+        keys = without_common(k, self.mask)[..., None, :] + at_distance(self.E_k, T)        # (16)
+        values = v[..., None, :] + at_distance(self.E_v, T)
         U = np.moveaxis(self.dropped(np.moveaxis(values, -3, 0)), 0, -3)            # (5)
-        K = guard(P)
         A = score_bar(P[..., None, :, :], np.ldexp(U, K)) / math.sqrt(d)            # (7) (14)
         of_q = np.ldexp(np.einsum("...cij,...eij,it->...ciet", A, keys, np.eye(T, dtype=a.dtype)), -K)      # (6) (14)
         of_k = np.ldexp(np.einsum("...cij,...ei->...ciej", A, q), -K)               # (6) (14)
         of_v = np.einsum("...ij,ce->...ciej", self.dropped(P), np.eye(d, dtype=a.dtype))    # (5)
         J = np.einsum("p...nciet,nm->...ncipmet", np.stack((of_q, of_k, of_v)), np.eye(self.heads, dtype=a.dtype))
         return J.reshape(*a.shape[:-2], self.heads * d * T, 3 * self.heads * d * T)
+
+    def rows(self, a):
+        """The Jacobian, row by row the pullback of a unit cotangent."""
+        h, pullback = self.vjp(a)
+        batch, size = a.shape[:-2], h.shape[-2] * h.shape[-1]
+        rows = [pullback(unit_cotangent(h, batch, i))[0].reshape(*batch, a.shape[-2] * a.shape[-1]) for i in range(size)]
+        return np.stack(rows, -2)
 
     def vjp(self, a):
         q, k, v = self.of_heads(a, 3)
@@ -255,16 +342,47 @@ class RelativeAttention(Conditioner):
 
         def pullback(h_bar):
             (g,) = self.of_heads(masked(h_bar, self.mask), 1)
-            K = guard(P)
+            K = power(P, g, (v, self.E_v), (q, k, self.E_k))
+            if K is None:
+                return self.pullback_apart(q, k, v, P, g)
             larger = np.ldexp(g, K)
             s_bar = score_bar(P, self.dropped(larger.mT @ v + relative_products(larger, self.E_v))) / root      # (8) (9) (14)
-            q_bar = k @ s_bar.mT + relative_sums(s_bar, self.E_k)                   # (10)
+            q_bar = without_common(k, self.mask) @ s_bar.mT + relative_sums(s_bar, self.E_k)        # (10) (16)
             a_bar = np.stack((np.ldexp(q_bar, -K), np.ldexp(q @ s_bar, -K), g @ D_P), -4)   # (11) (12) (14)
             bars = {} if self.E_k is None else {"E_k": np.ldexp(relative_bar(s_bar, q, self.E_k), -K),      # (13) (14)
                                                 "E_v": relative_bar(D_P, g, self.E_v)}
             return a_bar.reshape(a.shape), bars
 
         return h.reshape(*a.shape[:-2], a.shape[-2] // 3, a.shape[-1]), pullback
+
+    def pullback_apart(self, *event):
+        """The cotangents with all exponents apart, of q, k, v, P and g: event by event, since this needs memory."""
+        batch = event[0].shape[:-3]
+        E = [E if E is None else np.broadcast_to(E, batch + E.shape[-3:]) for E in (self.E_k, self.E_v)]
+        found = [self.event_pullback_apart(*(part if part is None else part[i] for part in (*event, *E)))
+                 for i in np.ndindex(batch)]
+        bars = {key: np.stack([one[key] for one in found]) for key in found[0]}
+        bars = {key: bar.reshape(*batch, *bar.shape[1:]) for key, bar in bars.items()}
+        return bars.pop("a"), bars
+
+    def event_pullback_apart(self, q, k, v, P, g, E_k, E_v):
+        """The same of one event: {name: cotangent}; arrays have the axes (heads, d, i, j) until they are summed."""
+        m = P.argmax(-1)[..., None]
+        keys, values = apart(key_differences(k, E_k, m)[-1]), moved_apart(v, E_v)   # (17)
+        D_P = apart(self.dropped(P)[..., None, :, :])
+        q, g, weight = apart(q[..., None]), apart(g[..., None]), apart(P)
+        factor = apart(np.broadcast_to(self.dropped(np.ones_like(P)), P.shape))     # (4)
+        u = product_of_pairs(factor, sum_of_pairs(product_of_pairs(g, values), -3))         # (8)
+        c = difference_of_pairs(u, at_pair(u, m))                                   # (9)
+        mean = tuple(part[..., None] for part in sum_of_pairs(product_of_pairs(weight, c), -1))
+        root = apart(np.asarray(1 / math.sqrt(q[0].shape[-3]), P.dtype))
+        s_bar = product_of_pairs(product_of_pairs(weight, difference_of_pairs(c, mean)), root)      # (9)
+        s_bar = tuple(part[..., None, :, :] for part in s_bar)
+        of_q, of_g = product_of_pairs(s_bar, q), product_of_pairs(D_P, g)
+        q_bar = sum_of_pairs(product_of_pairs(s_bar, keys), -1)                     # (17)
+        bars = [np.ldexp(*bar) for bar in (q_bar, sum_of_pairs(of_q, -2), sum_of_pairs(of_g, -2))]      # (11) (12)
+        found = {"a": np.stack(bars).reshape(-1, P.shape[-1])}
+        return found if E_k is None else found | {"E_k": distance_bar(of_q, E_k), "E_v": distance_bar(of_g, E_v)}       # (13)
 
     @classmethod
     def examples(cls, source):

@@ -21,9 +21,9 @@ def any_family(source):
                           lambda: Family(Affine, PerField(("scale", "shift"), (ExpScale(), Free())))))()
 
 
-def sequence(source, outputs):
-    """(passes, net, mask) for sequences of one channel of b, and so many channels of a that a matrix gives the outputs."""
-    passes = source.orders((outputs + 1,)) < outputs
+def sequence(source, outputs, b=1):
+    """(passes, net, mask) for sequences of `b` channels of b, and so many channels of a that a matrix gives the outputs."""
+    passes = source.orders((outputs + b,)) < outputs
     matrix = 3 * np.eye(outputs) + weights(source, (outputs, outputs))
     layer = BijectorLayer(Pointwise(DenseLinear(matrix / 4, weights(source, (outputs,))), 2))
     T = source.count(1, 3)

@@ -14,6 +14,11 @@ Reverse rule, from (1) and (2), and from (1) and (3) for the inverse map:
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
     z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
+Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
+    x = 0,   z_bar = 0                                                              (10)
+and (1) to (9) hold for the valid positions alone: `n` in (1) and (8) counts the entries of `b` there, and the sums are over
+them.
+
 `net*` is the conditioner's pullback at `z_a`.  The mean (1) is over the whole of `b`, positions included.  A term that a
 convention adds equally to every `c_j` cancels in (1): the cotangent of its parameter is 0 up to rounding.
 """
@@ -22,16 +27,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..conditioners import Dense
+from ..conditioners import BijectorLayer, Dense, Sequential, TanhActivation
 from ..conditioners.examples import split
 from ..conditioners.network import network
-from ...core import Array, Conditioner, bijector, case, child, constant, plain, real, refusal
+from ..linear import DenseLinear, Pointwise
+from ...core import Array, Conditioner, bijector, case, child, constant, plain, real, refusal, sequence_mask
+from ...core.arrays import masked
 from ...core.rules import one_of
+from ...core.words import zero_where_invalid
 from ..elementwise import ExpScale, RescaledTanhExpScale
 from ..elementwise.examples import convention, layout, order
 from ..elementwise.scale import Scale, elementwise, scaled
 from ..parametrisations.parametrisation import checked_order
 from .coupling import LAYOUTS, MaskedBijector, divided, flat_list, pieces_of, transformed
+from .examples import sequence
 from .family import lifted, lowered
 
 
@@ -39,7 +48,7 @@ from .family import lifted, lowered
 class VolumePreservingCoupling(MaskedBijector):
     """An affine coupling whose log-scales have mean 0.
 
-    `passes`, `net`: as for `AffineCoupling`; `scale`: a convention; `order` says which of s ("scale") and t ("shift") comes
+    `passes`, `net`, `mask`: as for `AffineCoupling`; `scale`: a convention; `order` says which of s ("scale") and t ("shift") comes
     first in net's outputs, `layout` whether they are two "halves" or "interleaved".
     """
 
@@ -48,6 +57,7 @@ class VolumePreservingCoupling(MaskedBijector):
     scale: Scale = child()
     order: tuple = plain(("scale", "shift"))
     layout: str = plain("halves", one_of(*LAYOUTS))
+    mask: Array = sequence_mask("T")
 
     def _validate(self):
         self._set("order", checked_order("VolumePreservingCoupling", self.order))
@@ -55,14 +65,15 @@ class VolumePreservingCoupling(MaskedBijector):
         super()._validate()
 
     @staticmethod
-    def definition(m, z, passes, net, scale, order, layout):
-        a, b, whole = divided(z, passes)
+    def definition(m, z, passes, net, scale, order, layout, mask):
+        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)
         by_name = dict(zip(order, pieces_of(net.definition(m, a), 2, layout)))
         s, t = by_name["scale"], by_name["shift"]
         c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
-        entries = flat_list(c)
+        entries = flat_list(c if mask is None else [[c_j for c_j, valid in zip(row, mask) if valid] for row in c])
         mean = m.fsum(entries) / max(1, len(entries))                               # (1)
-        return whole(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))     # (1) (2)
+        x = whole(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))    # (1) (2)
+        return zero_where_invalid(m, x, mask)                                       # (10)
 
     def r_and_t(self, h):
         """(sigma, r, t)."""
@@ -73,9 +84,13 @@ class VolumePreservingCoupling(MaskedBijector):
         return sigma, self.centred(c), t                                            # (1)
 
     def centred(self, c):
-        """c minus its mean over b."""
-        n = int(np.prod(c.shape[c.ndim + self.split.axis:]))
-        return c - c.sum(self.split.axes, keepdims=True) / max(n, 1)
+        """c minus its mean over the valid entries of b, 0 at the others."""
+        total, n = (masked(values, self.mask).sum(self.split.axes, keepdims=True) for values in (c, np.ones_like(c)))
+        return masked(c - total / np.maximum(n, 1), self.mask)
+
+    def valid(self, b):
+        """1 for each entry of b at a valid position, else 0."""
+        return masked(np.ones_like(b), self.mask)
 
     def nothing(self, z):
         return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
@@ -89,20 +104,21 @@ class VolumePreservingCoupling(MaskedBijector):
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         _, r, t = self.r_and_t(self.net.forward(z_a))
-        return self.split.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)       # (2)
+        return self.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)     # (2)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         _, r, t = self.r_and_t(self.net.forward(x_a))
-        return self.split.whole(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)      # (3)
+        return self.whole(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)    # (3)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
         sigma, r, _ = self.r_and_t(self.net.forward(z_a))
         slopes = self.output_slopes(z, z_a)
         ds, dt = slopes[self.order.index("scale")], slopes[self.order.index("shift")]
-        dc = self.flat(sigma.log_slope_times(np.ones_like(z_b)))[..., None] * ds
-        dr = dc - dc.sum(-2, keepdims=True) / max(1, dc.shape[-2])
+        valid = self.valid(z_b)
+        dc, n = self.flat(sigma.log_slope_times(valid))[..., None] * ds, valid.sum(self.split.axes)
+        dr = dc - dc.sum(-2, keepdims=True) / np.maximum(n, 1)[..., None, None]
         lower = self.flat(scaled(z_b, 1, r))[..., None] * dr + dt                   # (4)
         return self.assembled(z, lower, self.flat(np.exp(r)))                       # (4)
 
@@ -112,13 +128,13 @@ class VolumePreservingCoupling(MaskedBijector):
         sigma, r, t = self.r_and_t(h)
 
         def pullback(x_bar, log_det_bar):
-            x_a_bar, x_b_bar = self.parts(x_bar)
+            x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
             h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)    # (6)
             net_a_bar, net_bar = net_pullback(h_bar)
-            z_bar = self.split.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)   # (6) (9)
+            z_bar = self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)         # (6) (9)
             return z_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.split.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback   # (2)
+        return (self.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback         # (2)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -127,18 +143,25 @@ class VolumePreservingCoupling(MaskedBijector):
         y = x_b - t
 
         def pullback(z_bar, log_det_bar):
-            z_a_bar, z_b_bar = self.parts(z_bar)
+            z_a_bar, z_b_bar = self.parts(masked(z_bar, self.mask))
             x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7)
             h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)   # (7)
             net_a_bar, net_bar = net_pullback(h_bar)
-            x_bar = self.split.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
+            x_bar = self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
             return x_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.split.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback        # (3)
+        return (self.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback      # (3)
 
     @classmethod
     def examples(cls, source):
-        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error."""
+        """If b has one entry, or the convention has parameters, cotangents cancel to 0, which has no unit of error.
+
+        The same goes for a network that gives several entries with the same weights: one position is valid.
+        """
+        if source.choice((False, False, True)):
+            passes, net, mask = sequence(source, 4, 2)
+            f = cls(passes, net, convention(source, 0), **order(source), **layout(source))
+            return f.at(mask=mask & (np.cumsum(mask) == 1)), (len(passes), len(mask))
         passes, a, b = split(source, 2)
         return cls(passes, network(source, a, 2 * b), convention(source, 0), **order(source), **layout(source)), passes.shape
 
@@ -149,11 +172,16 @@ class VolumePreservingCoupling(MaskedBijector):
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
              passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+        case("Padding", "what the net gives at the invalid position is not part of the mean", scale=ExpScale(),
+             z=[[[1.0, 2.0, -1.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]], x=[[[1.0, 2.0, 5.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]],
+             passes=[[True], [True], [False]], mask=[True, True, False],
+             net=Sequential((BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2)), TanhActivation()))),
     )
     refused = (
         refusal("order must be", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale(), order=("shift",)),
         refusal("scale must be elementwise", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2),
                 scale=RescaledTanhExpScale(None, None, [1.0])),
         refusal("passes must have at least one axis", passes=True, net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale()),
+        refusal("mask is for sequences", passes=[True, False], net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale(), mask=[True]),
         refusal("passes and net do not fit", passes=[True, True], net=Dense([[0.0]] * 2, [0.0] * 2), scale=ExpScale()),
     )

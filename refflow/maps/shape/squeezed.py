@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, child, plain, refusal, sequence_mask
+from ...core.compose import refuse_padding_counted
 from ...core.rules import count
 from ...core.arrays import locked, masked
 from ...core.words import zero_where_invalid
@@ -32,7 +33,7 @@ class Squeezed(Bijector):
 
     `mask`: the valid positions, (*batch, T); `at` gives inner the mask of the groups.  The mask that it keeps has no incomplete
     groups.  ValueError for a factor that is not an int >= 1 or does not divide the length, an inner that is not a bijector of
-    sequences, and a mask in which the last position of a group is valid and another one is not.
+    sequences, a mask in which the last position of a group is valid and another one is not, and a mask without one of inner.
     """
 
     inner: Bijector = child()
@@ -54,6 +55,7 @@ class Squeezed(Bijector):
                 raise ValueError(f"Squeezed: inner must map sequences whose entries are alike, not {side}")
         if self.mask is not None:
             self._set("mask", locked(self.whole_groups()))
+            refuse_padding_counted("Squeezed", self, self.inner)
         super()._validate()
 
     def whole_groups(self):
