@@ -22,7 +22,7 @@ from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, neighbours,
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
@@ -221,16 +221,32 @@ def steady(point, name) -> bool:
             near = run_time_truth(beside, derivatives=True).get(name)
         except ValueError:
             continue
-        if here is None or near is None or not unmoved(here, near):
+        if here is None or near is None or not unmoved(here, near).all():
             return False
     return True
 
 
-def unmoved(here, near) -> bool:
+def steady_events(point, name, asked):
+    """Marks: is the quantity steady at each leading index at which `asked` holds?  True at the others."""
+    marks, indices = np.full(asked.shape, True), np.flatnonzero(asked)
+    if not indices.size:
+        return marks
+    if not point.lead:
+        return np.full(asked.shape, steady(point, name))
+    batch = point.changed(event=point.event[indices])
+    here, rank = run_time_truth(batch).get(name), point.f.event_ndim[SIDES[point.side]]
+    for beside in moved(batch):
+        inside = set_of(beside.f, beside.side).members(beside.event, rank).reshape(len(indices), -1).all(-1)
+        still = unmoved(here, run_time_truth(beside)[name]).reshape(len(indices), -1).all(-1)
+        marks[indices] &= still | ~inside
+    return marks
+
+
+def unmoved(here, near):
     with np.errstate(all="ignore"):
         moved = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
         alike = np.abs(near.unit - here.unit) * 8 <= here.unit
-        return bool(np.all(moved & alike | np.isnan(here.unit) | (near.high == here.high)))
+        return moved & alike | np.isnan(here.unit) | (near.high == here.high)
 
 
 # -- drawn points -----------------------------------------------------------------------------------------------------

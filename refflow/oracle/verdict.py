@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..accuracy.quantities import truth_name
-from ..report import aligned, json_text, number
+from ..report import aligned, counted, json_text, number
 
 SCHEMA = "refflow/report/1"
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
@@ -17,7 +17,9 @@ KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", 
 class Finding:
     """One quantity that is wrong: the simplest input found that shows it, and the value given there.
 
-    `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.
+    `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.  The quantity was judged at
+    `points` points and fails at `failing` of them.  `equations` are the numbers of the equations of `page` that state it;
+    `layer` is the first wrong stage of a chain, where it is known.
     """
 
     bijector: str
@@ -35,6 +37,11 @@ class Finding:
     case: str
     diagnosis: str
     cotangents: dict = field(default_factory=dict)
+    points: int = 0
+    failing: int = 0
+    page: str = ""
+    equations: tuple = ()
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,27 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """A declaration under which all findings of one quantity, `findings` of them, would be allowed: it was judged again so."""
+
+    theirs: str
+    quantity: str
+    dtype: str
+    declaration: str
+    findings: int
+
+    def __str__(self):
+        these = "this finding" if self.findings == 1 else f"these {self.findings} findings"
+        return f"{self.theirs} {self.quantity} {self.dtype}: declared with {self.declaration}, {these} would be allowed"
+
+
 @dataclass
 class Report:
-    """Everything a check found, worst first."""
+    """Everything a check found, worst first.
+
+    `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
+    """
 
     target: str
     version: str
@@ -71,6 +96,8 @@ class Report:
     failed: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    suggestions: list = field(default_factory=list)
+    errors: list = field(default_factory=list)
 
     @property
     def status(self) -> int:
@@ -82,7 +109,8 @@ class Report:
         return self
 
     def to_json(self) -> str:
-        entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in ("passed", "failed", "skipped")}
+        kinds = ("passed", "failed", "skipped", "suggestions")
+        entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in kinds}
         return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes})
 
     def table(self) -> str:
@@ -110,6 +138,7 @@ class Report:
             yield (f"largest error that passes: {number(worst.error)} of {number(worst.allowed)} units "
                    f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
         yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
+        yield from (f"suggestion: {suggestion}" for suggestion in self.suggestions)
         yield from (f"note: {note}" for note in self.notes)
 
 
@@ -161,15 +190,21 @@ def grouped(skipped):
 def finding_text(found):
     title = f"{found.theirs}  {found.quantity}  {found.dtype}"
     lines = [f"FAIL  {title}   error {number(found.error)} units, allowed {number(found.allowed)}"
-             + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")]
-    if found.diagnosis:
-        lines.append(f"      diagnosis     {found.diagnosis}")
+             + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")
+             + f", wrong at {found.failing} of {counted(found.points, 'point')}"]
+    lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
+    if found.equations:
+        lines.append(f"      equation      {numbers_text(found.equations)} of {found.page}")
     lines += [f"      input         {found.input}", f"      params        {found.params}"]
     if found.cotangents:
         lines.append(f"      cotangents    {found.cotangents}")
     lines += [f"      given         {found.given}", f"      true          {found.true}",
               f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
     return "\n".join(lines)
+
+
+def numbers_text(numbers):
+    return " ".join(f"({n})" for n in numbers)
 
 
 def pasteable(value, dtype=None):
