@@ -11,6 +11,7 @@ may be anything that `np.asarray` accepts.  The keys, all optional:
     inverse, inverse_log_det                functions of x, or values at the x that `forward` returned
     vjp                                     (x_bar, log_det_bar) -> (z_bar, {field: bar})
     inverse_vjp                             (x, z_bar, log_det_bar) -> (x_bar, {field: bar})
+    stages                                  of a Chain, to find its wrong stage: the image after each, or (image, log-det)
 
 With direction="inverse", their forward is the page's inverse: `mine(params, x)` returns its own forward, log_det, ... under
 the same names.  An adapter is loaded from a file, or by the name of a peer that ships with refflow.
@@ -29,7 +30,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..core import Bijector
+from ..core import Bijector, Chain
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
@@ -38,7 +39,7 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
-KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp")
+KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp", "stages")
 MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # in an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
 DECLARED: list[Adapter] = []
@@ -156,10 +157,14 @@ class Raised:
 
 @dataclass(frozen=True)
 class Answers:
-    """{quantity: array or Raised}, and the inverse given as values: (x they belong to, {quantity: values})."""
+    """{quantity: array or Raised}, and the inverse given as values: (x they belong to, {quantity: values}).
+
+    `stages` are the stages of a chain in the order in which they are applied: (image,) or (image, log-det) of each.
+    """
 
     found: dict
     values_at_image: tuple | None = None
+    stages: list | None = None
 
 
 def ask(adapter, point) -> Answers:
@@ -234,7 +239,25 @@ def own_answers(adapter, point, result):
             values[name] = as_array(lambda key=key: result[key], adapter)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
-    return Answers(found, (image, values) if keep else None)
+    return Answers(found, (image, values) if keep else None, stages_of(adapter, result))
+
+
+def stages_of(adapter, result):
+    """The images of a chain's stages, or None if they are not given; what is not of that form is an error of use."""
+    if "stages" not in result:
+        return None
+    if not isinstance(adapter.page, Chain):
+        raise CannotRun(f"{adapter.theirs}: the adapter returned stages, but {adapter.name} is not a Chain")
+    if not isinstance(result["stages"], (list, tuple)):
+        raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
+    stages = []
+    for answers in result["stages"]:
+        answers = answers if isinstance(answers, tuple) else (answers,)
+        arrays = [as_array(lambda value=value: value, adapter) for value in answers]
+        if len(arrays) > 2 or any(isinstance(array, Raised) for array in arrays):
+            raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
+        stages.append(tuple(arrays))
+    return stages
 
 
 def other_answers(adapter, point, result):

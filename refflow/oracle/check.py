@@ -26,6 +26,7 @@ from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
                      fields_of, run_time_truth, steady, steady_events, without_structural_zeros)
@@ -355,8 +356,8 @@ class Subject:
 
     def layer(self, chosen, failures):
         """(the first wrong stage of a chain in words, "" where it is not known; the page whose equations are concerned)."""
-        f = chosen.point.f
-        return "", type(f)
+        found = None if self.own else first_wrong(chosen, failures, self.answer, chosen.allowed)
+        return ("", type(chosen.point.f)) if found is None else (found.text, found.page)
 
     def chosen(self, failures):
         """The simplest failure.

@@ -5,7 +5,7 @@ A diagnosis is a hint for the reader.  It never decides whether something fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,11 @@ class Clue:
         if truth is None or not isinstance(given, np.ndarray) or given.shape != truth.high.shape:
             return None
         return np.asarray(given, np.float64), truth
+
+    def at(self, point, given, truth):
+        """The clue of an answer to a changed question."""
+        changes = {"point": point, "given": given, "truth": truth}
+        return Clue(replace(self.failure, **changes), self.answer)
 
     def error_at(self, **changes):
         found = self.ask(**changes)
@@ -165,8 +170,7 @@ def single_terms(clue, rank):
     """The diagonal terms log|J_ii| of a map that acts on each entry separately."""
     if clue.point.event.ndim != rank:
         return []
-    z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
-    J = clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
+    J = jacobian_at_latent(clue)
     terms = np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else np.zeros(0)
     return terms if clue.side == "forward" else -terms
 
@@ -185,6 +189,146 @@ def transposed(clue):
         if truth is not None and clue.same(truth.high):
             return f"transposed matrix: right for the transpose of {key}"
     return ""
+
+
+def volume(clue):
+    """A log-det by another convention: of another scale, in bits, or of the whole Jacobian."""
+    rank = clue.point.f.event_ndim[SIDES[clue.side]]
+    if clue.quantity not in LOG_DETS or clue.point.event.ndim != rank:
+        return ""
+    if clue.same(clue.true / np.log(2)):
+        return "another volume convention: log2|det|, which is right when it is multiplied by log 2"
+    J, sign = jacobian_at_latent(clue), 1 if clue.side == "forward" else -1
+    if J.shape[0] != J.shape[1] and clue.same(sign * np.linalg.slogdet(J.T @ J)[1] / 2):
+        return "another volume convention: half log det J'J instead of log|det| of the chart"
+    scales = np.diagonal(J)[np.any(J != np.eye(*J.shape), -1)] if J.shape[0] == J.shape[1] else np.zeros(0)
+    for scale, inverse in INVERSE_SCALES.items():
+        for other, log_scale in LOG_SCALES.items():
+            if scales.size and scale != other and clue.same(sign * log_scale(inverse(scales)).sum()):
+                return f"another volume convention: the log-det of a scale {other}, where the map has {scale}"
+    return ""
+
+
+def log_sigmoid(s):
+    return -np.logaddexp(0, -s)
+
+
+INVERSE_SCALES = {"exp(s)": np.log, "sigmoid(s)": lambda a: np.log(a) - np.log1p(-a),
+                  "sigmoid(s + 2)": lambda a: np.log(a) - np.log1p(-a) - 2, "softplus(s)": lambda a: np.log(np.expm1(a))}
+LOG_SCALES = {"exp(s)": lambda s: s, "sigmoid(s)": log_sigmoid, "sigmoid(s + 2)": lambda s: log_sigmoid(s + 2),
+              "softplus(s)": lambda s: np.log(np.logaddexp(0, s))}
+
+
+def jacobian_at_latent(clue):
+    z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
+    return clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
+
+
+EPSILONS = tuple(10.0**-k for k in range(1, 17)) + tuple(float(np.finfo(d).eps) for d in (np.float32, np.float64))
+
+
+def epsilon(clue):
+    """The right answer for something that a small number was added to: found at this event, and again further along."""
+    fits = [(what, eps) for what, eps, other in with_epsilon(clue) if deviates(clue, clue.given, clue.true, clue.unit, other)]
+    for what, eps in fits[:4]:
+        again = []
+        for factor in (1 / 2, 2, 3 / 4, 3 / 2):
+            point = clue.point.changed(event=(clue.point.event * clue.dtype.type(factor)).astype(clue.dtype))
+            found = clue.ask(event=point.event)
+            if found is None:
+                continue
+            beside = clue.at(point, *found)
+            if np.any(beside.off > 64 * beside.unit):
+                others = (other for w, e, other in with_epsilon(beside, (eps,)) if w == what)
+                again.append(any(deviates(beside, beside.given, beside.true, beside.unit, other) for other in others))
+        if again and all(again):
+            return f"an epsilon: right for {what.format(f'{eps:.3g}')}"
+    return ""
+
+
+def deviates(clue, given, true, unit, other):
+    """Does `other` explain the error: is it nearer to the given value by a factor of 100 than the truth is?"""
+    if np.shape(other) != true.shape or not np.all(np.isfinite(other)):
+        return False
+    away = np.abs(given - true)
+    return bool(np.any(away > 64 * unit) and np.all(np.abs(given - other) <= away / 100 + 16 * unit))
+
+
+def with_epsilon(clue, epsilons=EPSILONS):
+    """(what, eps, the answer with it): under a root, inside a logarithm, beside the input or a positive field."""
+    true, f, event = clue.true, clue.point.f, np.asarray(clue.point.event, np.float64)
+    terms, sign = log_terms(clue), 1 if clue.side == "forward" else -1
+    signed = np.where(event < 0, -1.0, 1.0)
+    for eps in epsilons:
+        if clue.quantity in LOG_DETS and terms.size:
+            for side, where in ((sign, "d"), (-sign, "1/d")):
+                added = np.log(np.exp(side * sign * terms) + eps).sum()
+                yield f"log({where} + {{}}) in place of log({where}), d the derivative", eps, np.full(true.shape, side * added)
+        if clue.quantity in VALUES:
+            yield "sqrt(q^2 + {}) in place of the result q", eps, np.sqrt(true * true + eps)
+        yield from asked_beside(clue, f"{{}} added to the input's size", eps, event=event + signed * eps)
+        yield from asked_beside(clue, f"{{}} added to the input's square, under a root", eps,
+                                event=signed * np.sqrt(event * event + eps))
+        for key in positive_fields(f):
+            value = np.asarray(getattr(f, key), np.float64)
+            yield from asked_beside(clue, f"{{}} added to {key}", eps, f=(key, value + eps))
+            yield from asked_beside(clue, f"{{}} added to {key}^2, under a root", eps, f=(key, np.sqrt(value * value + eps)))
+
+
+def positive_fields(f):
+    return [k for k, d in f.declared.items() if isinstance(d, Field) and not d.constant and d.set.rank == 0
+            and d.set.lower == 0 and getattr(f, k) is not None]
+
+
+def asked_beside(clue, what, eps, event=None, f=None):
+    """The truth of the quantity with another event or another field, in float64."""
+    wide = clue.point.f.astype(np.float64)
+    try:
+        g = wide if f is None else wide.replace(**{f[0]: f[1]})
+        point = clue.point.changed(f=g, event=np.asarray(clue.point.event, np.float64) if event is None else event)
+        truth = run_time_truth(point, derivatives=clue.quantity not in (*VALUES, *LOG_DETS)).get(clue.quantity)
+    except ValueError:
+        return
+    if truth is not None:
+        yield what, eps, truth.high
+
+
+def log_terms(clue):
+    """log|J_ii| in the forward direction, of a map that acts on each entry separately; none for others."""
+    rank = clue.point.f.event_ndim[SIDES[clue.side]]
+    if clue.point.event.ndim != rank:
+        return np.zeros(0)
+    J = jacobian_at_latent(clue)
+    if J.shape[0] != J.shape[1] or np.any(J != np.diag(np.diagonal(J))):
+        return np.zeros(0)
+    return np.log(np.abs(np.diagonal(J)))
+
+
+def flushed(clue):
+    """0 where the answer, or the input, is below the smallest normal number, and nowhere else."""
+    tiny, zero = float(np.finfo(clue.dtype).tiny), (clue.given == 0) & (clue.true != 0)
+    event = np.abs(np.asarray(clue.point.event, np.float64))
+    below = (np.abs(clue.true) < tiny) | bool(np.any((event < tiny) & (event > 0)))
+    if not (clue.wrong & zero).any() or not below[clue.wrong].all():
+        return ""
+    larger = clue.ask(event=(clue.point.event / np.finfo(clue.dtype).eps).astype(clue.dtype))
+    if larger is not None and np.any((larger[0] == 0) & (np.abs(larger[1].high) > tiny)):
+        return ""
+    return f"subnormals flushed: 0 where the truth is about {float(np.max(np.abs(clue.true[zero & clue.wrong]))):.0e}"
+
+
+def accumulated(clue):
+    """A float64 sum that is a float32 number, of terms that are not."""
+    if clue.dtype != np.float64 or clue.answer is None or clue.quantity not in LOG_DETS or clue.point.event.size < 2:
+        return ""
+    image = clue.answer(clue.point).found.get(VALUE[clue.side])
+    if not isinstance(image, np.ndarray) or np.all(image.astype(np.float32) == image):
+        return ""
+    terms = log_terms(clue)
+    size = np.abs(terms).sum() if terms.size else np.abs(clue.true)
+    narrow = np.all(clue.given.astype(np.float32) == clue.given) and np.all(clue.given != 0)
+    near = np.all(clue.off <= clue.point.event.size * np.finfo(np.float32).eps * size)
+    return "float32 accumulation: the sum is a float32 number, the image is not" if narrow and near else ""
 
 
 def single_precision(clue):
@@ -307,8 +451,8 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled,
-         single_precision, single_branch, cancellation)
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, clipped, flushed,
+         cancelled, accumulated, single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")

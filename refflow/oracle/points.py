@@ -334,13 +334,22 @@ def both_sides(f, z, lead):
     if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
         source = RandomSource(np.random.default_rng(x.size))
         more = drawn_event(source, f, "inverse", (), dtype, SPREADS[dtype.name][0], x.shape)
-        x = np.concatenate([x, more])
+        x = np.concatenate([x, more]) if is_taken(f, more) else x
     rank = f.event_ndim[1]
     inside = f.codomain.members(x, rank) & finite(x, rank)
     if lead and inside.any():
         yield Point(f, "inverse", x[inside], lead=1)
     elif not lead and inside:
         yield Point(f, "inverse", x)
+
+
+def is_taken(f, x):
+    """Are these events members at every stage too?  A chain's own codomain may be larger than its image."""
+    try:
+        f.inverse(x)
+    except ValueError:
+        return False
+    return True
 
 
 def finite(x, rank):
