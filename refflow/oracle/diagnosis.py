@@ -194,7 +194,7 @@ def transposed(clue):
 def volume(clue):
     """A log-det by another convention: of another scale, in bits, or of the whole Jacobian."""
     rank = clue.point.f.event_ndim[SIDES[clue.side]]
-    if clue.quantity not in LOG_DETS or clue.point.event.ndim != rank:
+    if clue.answer is None or clue.quantity not in LOG_DETS or clue.point.event.ndim != rank:
         return ""
     if clue.same(clue.true / np.log(2)):
         return "another volume convention: log2|det|, which is right when it is multiplied by log 2"
@@ -229,6 +229,8 @@ EPSILONS = tuple(10.0**-k for k in range(1, 17)) + tuple(float(np.finfo(d).eps) 
 
 def epsilon(clue):
     """The right answer for something that a small number was added to: found at this event, and again further along."""
+    if clue.answer is None:
+        return ""
     fits = [(what, eps) for what, eps, other in with_epsilon(clue) if deviates(clue, clue.given, clue.true, clue.unit, other)]
     for what, eps in fits[:4]:
         again = []
@@ -311,9 +313,10 @@ def flushed(clue):
     below = (np.abs(clue.true) < tiny) | bool(np.any((event < tiny) & (event > 0)))
     if not (clue.wrong & zero).any() or not below[clue.wrong].all():
         return ""
-    larger = clue.ask(event=(clue.point.event / np.finfo(clue.dtype).eps).astype(clue.dtype))
-    if larger is not None and np.any((larger[0] == 0) & (np.abs(larger[1].high) > tiny)):
-        return ""
+    for factor in (1 / float(np.finfo(clue.dtype).eps), 15 / 16, 3 / 4):
+        found = clue.ask(event=(clue.point.event * factor).astype(clue.dtype))
+        if found is not None and np.any((found[0] == 0) & (np.abs(found[1].high) > tiny)):
+            return ""
     return f"subnormals flushed: 0 where the truth is about {float(np.max(np.abs(clue.true[zero & clue.wrong]))):.0e}"
 
 
@@ -451,7 +454,7 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, clipped, flushed,
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed, clipped,
          cancelled, accumulated, single_precision, single_branch, cancellation)
 
 
