@@ -39,6 +39,7 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
+ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
 KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp", "stages")
 MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # in an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
@@ -58,6 +59,7 @@ class Adapter:
     flush_to_zero: bool = False
     broadcast: bool = False
     chart_gradient: bool = False
+    accumulation: str | None = None
 
     @property
     def name(self):
@@ -100,13 +102,14 @@ class Adapter:
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False):
+            chart_gradient=False, accumulation=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
     asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
-    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  A function may
-    be declared several times.  Raises ValueError for an unknown page, dtype or direction.
+    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
+    of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  A function may
+    be declared several times.  Raises ValueError for an unknown page, dtype, direction or accumulation.
     """
     dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
     dtypes = tuple(np.dtype(d).name for d in dtypes)
@@ -114,6 +117,8 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
         raise ValueError(f"adapter: dtype must be float32 or float64, not {dtype!r}")
     if direction not in SIDES:
         raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {direction!r}")
+    if accumulation is not None and accumulation not in ACCUMULATION:
+        raise ValueError(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {accumulation!r}")
     limits = dict(params or {})
     declared = page_named(page).declared if isinstance(page, str) else page.declared
     unknown = sorted(set(limits) - set(declared))
@@ -122,7 +127,8 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
 
     def declare(function):
         name = theirs or getattr(function, "__qualname__", repr(function))
-        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient))
+        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient,
+                                accumulation))
         return function
 
     return declare

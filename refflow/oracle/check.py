@@ -22,15 +22,17 @@ from ..core import Bijector
 from ..core.registry import REGISTRY
 from ..core.version import VERSION
 from . import golden
-from .adapter import DTYPES, Answers, Raised, ask, load
+from .adapter import ACCUMULATION, DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
-                     fields_of, run_time_truth, steady, steady_events, without_structural_zeros)
+                     fields_of, run_time_truth, steady, steady_events, with_accumulation,
+                     without_structural_zeros)
 from .shrink import complexity, shrunk
+from .suggestions import suggestions
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
@@ -122,8 +124,19 @@ def check_theirs(target, page, dtypes, progress, keep_errors=False):
 
 
 def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
+    """Add everything found of one adapter in one dtype to the report, and what declaration would allow it."""
+    before = len(report.failed)
+    judged(adapter, dtype, certificate, report, keep_errors)
+
+    def judge(changed, again):
+        judged(changed, dtype, certificate, again)
+
+    report.suggestions += suggestions(adapter, dtype, report.failed[before:], judge)
+
+
+def judged(adapter, dtype, certificate, report, keep_errors=False):
     subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
-                      adapter.chart_gradient, keep_errors=keep_errors)
+                      adapter.chart_gradient, adapter.accumulation, keep_errors=keep_errors)
     outside = count = 0
     for drawn in points_for(adapter, dtype):
         point, count = adapter.limited(drawn), count + 1
@@ -199,6 +212,7 @@ class Subject:
     answer: object
     flush_to_zero: bool = False
     chart_gradient: bool = False
+    accumulation: str | None = None
     own: bool = False
     keep_errors: bool = False
     asked: set = field(default_factory=set)
@@ -216,6 +230,8 @@ class Subject:
             truths.pop("inverse_vjp.x_bar", None)
             if point.truth is None and point.image_bar is not None:
                 truths |= chart_truth(point)
+        if self.accumulation:
+            truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
         return truths if self.own else without_structural_zeros(point, truths)
 
     def compare(self, point, answers, truths, allowance):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.declarations import Field
-from ..accuracy.drawing import SIDES
+from ..accuracy.drawing import SIDES, set_of
 from ..accuracy.quantities import truth_name
 from .points import LOG_DET, VALUE, run_time_truth
 
@@ -324,14 +324,22 @@ def accumulated(clue):
     """A float64 sum that is a float32 number, of terms that are not."""
     if clue.dtype != np.float64 or clue.answer is None or clue.quantity not in LOG_DETS or clue.point.event.size < 2:
         return ""
-    image = clue.answer(clue.point).found.get(VALUE[clue.side])
-    if not isinstance(image, np.ndarray) or np.all(image.astype(np.float32) == image):
+    if not any(has_wide_image(clue, clue.point.event * 1.1 + shift) for shift in (0, 0.1)):
         return ""
     terms = log_terms(clue)
     size = np.abs(terms).sum() if terms.size else np.abs(clue.true)
     narrow = np.all(clue.given.astype(np.float32) == clue.given) and np.all(clue.given != 0)
     near = np.all(clue.off <= clue.point.event.size * np.finfo(np.float32).eps * size)
     return "float32 accumulation: the sum is a float32 number, the image is not" if narrow and near else ""
+
+
+def has_wide_image(clue, event):
+    """Has the image of an event, which is no longer a number of few digits, more digits than float32 holds?"""
+    where, rank = set_of(clue.point.f, clue.side), clue.point.f.event_ndim[SIDES[clue.side]]
+    if not np.all(where.members(event, rank)):
+        return False
+    image = clue.answer(clue.point.changed(event=event)).found.get(VALUE[clue.side])
+    return isinstance(image, np.ndarray) and bool(np.any(image.astype(np.float32) != image))
 
 
 def single_precision(clue):

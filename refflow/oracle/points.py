@@ -193,6 +193,35 @@ def chart_truth(point) -> dict:
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
+@np.errstate(all="ignore")
+def with_accumulation(point, truths, u) -> dict:
+    """The truths with a unit that allows sums in a dtype of unit roundoff `u`: u (kappa + sum_i |t_i|), of the terms t_i.
+
+    Log-dets of more than one entry and cotangents of fields are sums; the terms of a log-det are those of a triangular Jacobian.
+    """
+    wider = u / (float(np.finfo(point.dtype).eps) / 2)
+    if wider <= 1:
+        return truths
+    rank, log_det, prefix = point.f.event_ndim[SIDES[point.side]], LOG_DET[point.side], f"{VJP[point.side]}."
+    changed = {name: replace(truth, unit=truth.unit * wider) for name, truth in truths.items()
+               if name.startswith(prefix) and name != f"{prefix}{LETTER[point.side]}_bar"}
+    entries = int(np.prod(point.event.shape[point.event.ndim - rank:]))
+    if log_det in truths and entries > 1:
+        truth = truths[log_det]
+        changed[log_det] = replace(truth, unit=truth.unit * wider + u * size_of_terms(point, truth.high.shape))
+    return truths | changed
+
+
+def size_of_terms(point, batch):
+    """sum_i |log|J_ii|| of each event, 0 if the Jacobian is not square."""
+    f, event = point.f.astype(np.float64), np.asarray(point.event, np.float64)
+    J = f.jacobian(event if point.side == "forward" else f.inverse(event))
+    if J.shape[-1] != J.shape[-2]:
+        return 0.0
+    size = np.abs(np.log(np.abs(np.diagonal(J, axis1=-2, axis2=-1))))
+    return np.where(np.isfinite(size), size, 0).sum(-1).reshape(batch)
+
+
 # -- quantities that are left out -------------------------------------------------------------------------------------
 
 def without_structural_zeros(point, truths) -> dict:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..accuracy.quantities import truth_name
+from ..core.version import VERSION
 from ..report import aligned, counted, json_text, number
 
 SCHEMA = "refflow/report/1"
@@ -119,16 +120,35 @@ class Report:
         parts += [aligned(self.rows()), "\n".join(self.summary())]
         return "\n\n".join(parts)
 
-    def rows(self):
-        """The largest error of each kind of quantity: a number of units, FAIL, or - if nothing was measured."""
-        subjects = {}
+    def markdown(self) -> str:
+        """For a README: a row for each map, with the largest error of each quantity that was measured anywhere, and the verdict."""
+        kinds = [kind for kind in KINDS if any(kind_of(entry.quantity) == kind for entry in (*self.passed, *self.failed))]
+        rows = [("library", "version", "map", "dtype", *kinds, "verdict")]
+        for name, dtype, entries in self.subjects():
+            verdict = f"{sum(isinstance(e, Finding) for e in entries)} findings" if has_failed(entries) else \
+                "passes" if any(isinstance(e, Passed) for e in entries) else "not measured"
+            cells = (bold_cell([e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
+            rows.append((self.target, self.version, f"`{name}`", dtype, *cells, verdict))
+        lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+        lines.insert(1, f"| {' | '.join(['---'] * len(rows[0]))} |")
+        head = f"Largest errors in units of rounding, measured by refflow {VERSION}; **bold** where more than allowed."
+        return "\n".join([head, "", *lines, "", *list(self.summary())[:1]])
+
+    def subjects(self):
+        """(name, dtype, entries) of each subject, in the order in which the subjects were met."""
+        found = {}
         for entry in (*self.passed, *self.failed, *self.skipped):
             name = entry.bijector if entry.theirs == "refflow" else last_name(entry.theirs)
-            subjects.setdefault((name, entry.dtype), {}).setdefault(kind_of(entry.quantity), []).append(entry)
+            found.setdefault((name, entry.dtype), []).append(entry)
+        order = list(dict.fromkeys(name for name, _ in found))
+        for (name, dtype), entries in sorted(found.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
+            yield name, dtype, entries
+
+    def rows(self):
+        """The largest error of each kind of quantity: a number of units, FAIL, or - if nothing was measured."""
         yield ("units of error", "dtype", *KINDS)
-        order = list(dict.fromkeys(name for name, _ in subjects))
-        for (name, dtype), kinds in sorted(subjects.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
-            yield (name, dtype, *(cell(kinds.get(kind, [])) for kind in KINDS))
+        for name, dtype, entries in self.subjects():
+            yield (name, dtype, *(cell([entry for entry in entries if kind_of(entry.quantity) == kind]) for kind in KINDS))
 
     def summary(self):
         head = f"{self.target} {self.version}: {len(self.passed)} checks pass, {len(self.failed)} fail"
@@ -152,8 +172,19 @@ def last_name(dotted):
     return dotted[dotted.split("(")[0].split(" ")[0].rfind(".") + 1:]
 
 
+def has_failed(entries):
+    return any(isinstance(entry, Finding) for entry in entries)
+
+
+def bold_cell(entries):
+    """The cell of a table in Markdown: a failure with its largest error."""
+    if not has_failed(entries):
+        return cell(entries)
+    return f"**{number(max(severity(entry) for entry in entries if isinstance(entry, Finding)))}**"
+
+
 def cell(entries):
-    if any(isinstance(entry, Finding) for entry in entries):
+    if has_failed(entries):
         return "FAIL"
     errors = [entry.error for entry in entries if isinstance(entry, Passed)]
     return number(max(errors)) if errors else "-"
