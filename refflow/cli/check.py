@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from .options import put, to_be_written
+from ..book import report_page
 from ..oracle import check
 from ..report import DTYPES, progress_cleared, progress_line
 from ..saving import write_atomically
@@ -47,8 +48,6 @@ def run(options):
 
 
 def write_html(report, options):
-    from ..book import report_page          # typesetting is loaded only for a report that needs it
-
     content = report_page(report).encode()
     put(options, lambda path, replace: write_atomically(path, content, replace))
     print(f"refflow: {options.out} is written", file=sys.stderr)

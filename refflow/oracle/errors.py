@@ -13,16 +13,14 @@ from ..accuracy.drawing import SIDES, set_of
 
 CELLS = 8                                           # of a binade
 FAILS, PASSES, NOT_JUDGED = "fails", "passes", "not judged"
-LINE, RAY, INTERVAL, LENGTH = "line", "ray", "interval", "length"
+LENGTH = (0.0, np.inf)                              # of vectors, by their largest entry
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where on its axis an event lies: at a distance `size` from an end; `end` is -1 for the lower end, 1 for the upper one.
+    """Where an event lies: in which stretch of its axis, and how far from the nearer end of that, the lower (-1) or the upper (1)."""
 
-    On a line both ends are 0, seen from the negative and from the positive numbers; a vector has only a length.
-    """
-
+    stretch: int
     end: int
     size: float
 
@@ -40,15 +38,18 @@ class Kept:
 
 @dataclass
 class Errors:
-    """The worst points of one quantity in one dtype; `lower` and `upper` are the ends of the set of its events."""
+    """The worst points of one quantity in one dtype.
+
+    `stretches` are the intervals into which the ends of the set of events, and 0, divide it; vectors have one stretch, of their
+    largest entry's size.
+    """
 
     bijector: str
     theirs: str
     quantity: str
     dtype: str
-    kind: str
-    lower: float = -np.inf
-    upper: float = np.inf
+    stretches: tuple
+    vectors: bool = False
     cells: dict = field(default_factory=dict)
 
     @property
@@ -56,7 +57,7 @@ class Errors:
         return list(self.cells.values())
 
     def keep(self, place, error, allowed, verdict, case):
-        cell = place.end, round(CELLS * np.log2(place.size)) if place.size else None, verdict
+        cell = place.stretch, place.end, round(CELLS * np.log2(place.size)) if place.size else None, verdict
         if cell not in self.cells or error > self.cells[cell].error:
             self.cells[cell] = Kept(place, error, allowed, verdict, case)
 
@@ -64,20 +65,23 @@ class Errors:
 def errors_of(subject, name, point) -> Errors:
     """An empty record of one quantity, for events like the point's."""
     where = set_of(point.f, point.side)
-    if point.f.event_ndim[SIDES[point.side]] or where.rank:
-        return Errors(subject.bijector, subject.theirs, name, subject.dtype, LENGTH)
-    finite = np.isfinite([where.lower, where.upper])
-    kind = INTERVAL if finite.all() else RAY if finite.any() else LINE
-    return Errors(subject.bijector, subject.theirs, name, subject.dtype, kind, where.lower, where.upper)
+    vectors = bool(point.f.event_ndim[SIDES[point.side]] or where.rank)
+    stretches = (LENGTH,) if vectors else stretches_of(where)
+    return Errors(subject.bijector, subject.theirs, name, subject.dtype, stretches, vectors)
+
+
+def stretches_of(where):
+    """The intervals between the ends of a set, and 0 if it lies between them."""
+    ends = [where.lower, *([0.0] if where.lower < 0 < where.upper else []), where.upper]
+    return tuple(zip(ends, ends[1:]))
 
 
 def place_of(errors, event) -> Place:
     """The place of the event's largest number."""
     flat = np.asarray(event, np.float64).ravel()
     value = float(flat[np.argmax(np.abs(flat))]) if flat.size else 0.0
-    below, above = value - errors.lower, errors.upper - value
-    if errors.kind == LENGTH:
-        return Place(1, abs(value))
-    if errors.kind == LINE:
-        return Place(-1 if value < 0 else 1, abs(value))
-    return Place(-1, max(below, 0.0)) if below <= above else Place(1, max(above, 0.0))
+    value = abs(value) if errors.vectors else value
+    stretch = next((i for i, (_, upper) in enumerate(errors.stretches) if value < upper), len(errors.stretches) - 1)
+    lower, upper = errors.stretches[stretch]
+    below, above = max(value - lower, 0.0), max(upper - value, 0.0)
+    return Place(stretch, -1, below) if below <= above else Place(stretch, 1, above)
