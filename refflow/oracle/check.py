@@ -126,15 +126,16 @@ def check_theirs(target, page, dtypes, progress, keep_errors=False):
 def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
     """Add everything found of one adapter in one dtype to the report, and what declaration would allow it."""
     before = len(report.failed)
-    judged(adapter, dtype, certificate, report, keep_errors)
+    subject, count, outside = measured(adapter, dtype, certificate, keep_errors)
+    if outside:
+        report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
+    subject.conclude(report, {})
+    report.suggestions += suggestions(adapter, dtype, report.failed[before:],
+                                      lambda changed: measured(changed, dtype, certificate)[0].passing())
 
-    def judge(changed, again):
-        judged(changed, dtype, certificate, again)
 
-    report.suggestions += suggestions(adapter, dtype, report.failed[before:], judge)
-
-
-def judged(adapter, dtype, certificate, report, keep_errors=False):
+def measured(adapter, dtype, certificate, keep_errors=False):
+    """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
     subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
                       adapter.chart_gradient, adapter.accumulation, keep_errors=keep_errors)
     outside = count = 0
@@ -148,9 +149,7 @@ def judged(adapter, dtype, certificate, report, keep_errors=False):
         subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
         if answers.values_at_image is not None:
             subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
-    if outside:
-        report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
-    subject.conclude(report, {})
+    return subject, count, outside
 
 
 def points_for(adapter, dtype):
@@ -339,16 +338,18 @@ class Subject:
     def conclude(self, report, skip):
         for name, by_symptom in self.failures.items():
             report.failed += self.findings(name, [failures for failures in by_symptom.values() if failures])
-        failed = {found.quantity for found in report.failed if found.theirs == self.theirs and found.dtype == self.dtype}
-        for name, (C, allowance) in self.best.items():
-            if not {name, f"{name} shape"} & failed:
-                report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, C, allowance, self.count[name]))
+        for name in self.passing():
+            report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, *self.best[name], self.count[name]))
         shapes = {name.removesuffix(" shape") for name in self.failures}
         missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
         for name in skip or missing:
             reason = skip.get(name, UNSTEADY if name in self.unjudged else "not returned")
             report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
         report.errors += self.kept.values()
+
+    def passing(self):
+        """The names of the quantities that were measured and never failed."""
+        return [name for name in self.best if not {name, f"{name} shape"} & set(self.failures)]
 
     def findings(self, name, groups):
         """One finding for each symptom; of two that are explained alike, the worse."""

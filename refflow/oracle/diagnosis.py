@@ -224,75 +224,80 @@ def jacobian_at_latent(clue):
     return clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
 
 
-EPSILONS = tuple(10.0**-k for k in range(1, 17)) + tuple(float(np.finfo(d).eps) for d in (np.float32, np.float64))
+EPSILONS = np.array([10.0**-k for k in range(1, 17)] + [2.0**-23, 2.0**-52])
 
 
 def epsilon(clue):
-    """The right answer for something that a small number was added to: found at this event, and again further along."""
-    if clue.answer is None:
+    """The right answer for something that a small number was added to: found at this event, and again beside it."""
+    if clue.answer is None or clue.quantity not in (*VALUES, *LOG_DETS):
         return ""
-    fits = [(what, eps) for what, eps, other in with_epsilon(clue) if deviates(clue, clue.given, clue.true, clue.unit, other)]
-    for what, eps in fits[:4]:
-        again = []
-        for factor in (1 / 2, 2, 3 / 4, 3 / 2):
-            point = clue.point.changed(event=(clue.point.event * clue.dtype.type(factor)).astype(clue.dtype))
-            found = clue.ask(event=point.event)
-            if found is None:
-                continue
-            beside = clue.at(point, *found)
-            if np.any(beside.off > 64 * beside.unit):
-                others = (other for w, e, other in with_epsilon(beside, (eps,)) if w == what)
-                again.append(any(deviates(beside, beside.given, beside.true, beside.unit, other) for other in others))
-        if again and all(again):
-            return f"an epsilon: right for {what.format(f'{eps:.3g}')}"
+    for what, explained in with_epsilon(clue, EPSILONS):
+        for eps in EPSILONS[explained]:
+            if holds_beside(clue, what, eps):
+                return f"an epsilon: right for {what.format(f'{eps:.3g}')}"
     return ""
 
 
-def deviates(clue, given, true, unit, other):
-    """Does `other` explain the error: is it nearer to the given value by a factor of 100 than the truth is?"""
-    if np.shape(other) != true.shape or not np.all(np.isfinite(other)):
-        return False
-    away = np.abs(given - true)
-    return bool(np.any(away > 64 * unit) and np.all(np.abs(given - other) <= away / 100 + 16 * unit))
+def holds_beside(clue, what, eps):
+    """Does the same explanation hold at events around this one, wherever the answer there is clearly wrong?"""
+    held = []
+    for factor in (1 / 2, 2, 3 / 4, 3 / 2):
+        point = clue.point.changed(event=(clue.point.event * factor).astype(clue.dtype))
+        found = clue.ask(event=point.event)
+        beside = None if found is None else clue.at(point, *found)
+        if beside is not None and np.any(beside.off > 64 * beside.unit):
+            held.append(dict(with_epsilon(beside, np.array([eps])))[what].all())
+    return bool(held) and all(held)
 
 
-def with_epsilon(clue, epsilons=EPSILONS):
-    """(what, eps, the answer with it): under a root, inside a logarithm, beside the input or a positive field."""
-    true, f, event = clue.true, clue.point.f, np.asarray(clue.point.event, np.float64)
-    terms, sign = log_terms(clue), 1 if clue.side == "forward" else -1
-    signed = np.where(event < 0, -1.0, 1.0)
-    for eps in epsilons:
-        if clue.quantity in LOG_DETS and terms.size:
-            for side, where in ((sign, "d"), (-sign, "1/d")):
-                added = np.log(np.exp(side * sign * terms) + eps).sum()
-                yield f"log({where} + {{}}) in place of log({where}), d the derivative", eps, np.full(true.shape, side * added)
-        if clue.quantity in VALUES:
-            yield "sqrt(q^2 + {}) in place of the result q", eps, np.sqrt(true * true + eps)
-        yield from asked_beside(clue, f"{{}} added to the input's size", eps, event=event + signed * eps)
-        yield from asked_beside(clue, f"{{}} added to the input's square, under a root", eps,
-                                event=signed * np.sqrt(event * event + eps))
-        for key in positive_fields(f):
-            value = np.asarray(getattr(f, key), np.float64)
-            yield from asked_beside(clue, f"{{}} added to {key}", eps, f=(key, value + eps))
-            yield from asked_beside(clue, f"{{}} added to {key}^2, under a root", eps, f=(key, np.sqrt(value * value + eps)))
+def with_epsilon(clue, epsilons):
+    """(what, marks): for which epsilons does an answer with it explain the error?
+
+    It stands under a root, inside a logarithm, beside the input or beside a positive field.
+    """
+    f, event, terms = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64), log_terms(clue)
+    lead = (slice(None),) + (None,) * event.ndim
+    eps, signed = epsilons[lead], np.where(event < 0, -1.0, 1.0)
+    if clue.quantity in LOG_DETS and terms.size:
+        for way, where in ((1, "d"), (-1, "1/d")):
+            sign = way if clue.side == "forward" else -way
+            added = sign * np.log(np.exp(way * terms) + epsilons[:, None]).sum(-1)
+            yield f"log({where} + {{}}) in place of log({where}), d the derivative", explained(clue, added)
+    if clue.quantity in VALUES:
+        yield "sqrt(q^2 + {}) in place of the result q", explained(clue, np.sqrt(clue.true**2 + epsilons[(slice(None),) + (None,) * clue.true.ndim]))
+    changes = {"{} added to the input's size": {"event": event + signed * eps},
+               "{} added to the input's square, under a root": {"event": signed * np.sqrt(event * event + eps)}}
+    for key in positive_fields(f):
+        value = getattr(f, key)
+        eps = epsilons[(slice(None),) + (None,) * value.ndim]
+        changes |= {f"{{}} added to {key}": {"f": f.replace(**{key: value + eps})},
+                    f"{{}} added to {key}^2, under a root": {"f": f.replace(**{key: np.sqrt(value * value + eps)})}}
+    for what, change in changes.items():
+        yield what, asked_beside(clue, epsilons, {"f": f, "event": event} | change)
+
+
+def asked_beside(clue, epsilons, change):
+    """The marks for the truth of the quantity at other events or with another field."""
+    try:
+        truth = run_time_truth(clue.point.changed(**change)).get(clue.quantity)
+    except ValueError:                  # outside the domain
+        return np.zeros(epsilons.shape, bool)
+    return explained(clue, truth.high)
+
+
+def explained(clue, answers):
+    """Which of the answers (n, ...) explain the error: are 100 times nearer to the given value than the truth is?"""
+    if answers.shape[1:] != clue.true.shape:
+        return np.zeros(len(answers), bool)
+    near = np.abs(clue.given - answers) <= clue.off / 100 + 16 * clue.unit
+    axes = tuple(range(1, answers.ndim))
+    return (near & np.isfinite(answers)).all(axes) & bool(np.any(clue.off > 64 * clue.unit))
 
 
 def positive_fields(f):
+    """The fields of a page without parameter batch that are positive numbers."""
     return [k for k, d in f.declared.items() if isinstance(d, Field) and not d.constant and d.set.rank == 0
-            and d.set.lower == 0 and getattr(f, k) is not None]
-
-
-def asked_beside(clue, what, eps, event=None, f=None):
-    """The truth of the quantity with another event or another field, in float64."""
-    wide = clue.point.f.astype(np.float64)
-    try:
-        g = wide if f is None else wide.replace(**{f[0]: f[1]})
-        point = clue.point.changed(f=g, event=np.asarray(clue.point.event, np.float64) if event is None else event)
-        truth = run_time_truth(point, derivatives=clue.quantity not in (*VALUES, *LOG_DETS)).get(clue.quantity)
-    except ValueError:
-        return
-    if truth is not None:
-        yield what, eps, truth.high
+            and d.set.lower == 0 and getattr(f, k) is not None] if not f.parameter_batch else []
 
 
 def log_terms(clue):
@@ -472,8 +477,16 @@ def diagnose(shown, others, answer) -> str:
 
     A simple point may fit several kinds: of these, the first that most of the other failures fit too.
     """
-    fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
+    fits = [(rule, text) for rule in RULES if (text := fit(rule, Clue(shown, answer)))]
     if len(fits) < 2 or fits[0][0] is not_a_number:
         return fits[0][1] if fits else no_digit(Clue(shown, answer))
     clues = [Clue(f, answer) for f in others if f.truth is not None and f is not shown and not f.message]
-    return max(fits, key=lambda fit: sum(bool(fit[0](clue)) for clue in clues))[1]
+    return max(fits, key=lambda found: sum(bool(fit(found[0], clue)) for clue in clues))[1]
+
+
+def fit(rule, clue):
+    """The text of a rule; "" too where it asked for something that the map refuses, such as an event outside its domain."""
+    try:
+        return rule(clue)
+    except ValueError:
+        return ""
