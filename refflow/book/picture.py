@@ -76,7 +76,8 @@ class Across:
         return found
 
     def candidates(self):
-        ends = [(i, end, value) for i, (lower, upper, *_) in enumerate(self.stretches) for end, value in ((-1, lower), (1, upper))]
+        ends = [(i, end, value) for i, (lower, upper, *_) in enumerate(self.stretches)
+                for end, value in ((-1, lower), (1, upper))]
         for i, end, value in ends:
             if np.isfinite(value):
                 yield Place(i, end, 0.0), plain(value)
@@ -135,7 +136,8 @@ def frame(across, up, label):
                     f'y="{floor + 15}" class="across">{text}</text>')
     for y, text in up.ticks():
         made.append(f'<path class="axis" d="M{LEFT} {y:.1f}h-4"/><text x="{LEFT - 7}" y="{y + 3.5:.1f}" class="up">{text}</text>')
-    made.append(f'<text x="{right}" y="{floor + 27}" class="name">{escape(label)}</text><text x="{LEFT - 34}" y="{TOP - 12}">units</text>')
+    made.append(f'<text x="{right}" y="{floor + 27}" class="name">{escape(label)}</text>'
+                f'<text x="{LEFT - 34}" y="{TOP - 12}">units</text>')
     return "".join(made)
 
 

@@ -64,13 +64,14 @@ def overview(report):
     for name, dtype, entries in report.subjects():
         cells = "".join(cell_of(report, [e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
         rows.append(f"<tr><td><code>{escape(name)}</code></td><td>{dtype}</td>{cells}</tr>")
-    return (f'<section><h2>Largest errors <small>in units of rounding</small></h2><div class="wide"><table class="errors"><thead>'
-            f'<tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>')
+    table = f'<table class="errors"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<section><h2>Largest errors <small>in units of rounding</small></h2><div class="wide">{table}</div></section>'
 
 
 def cell_of(report, entries):
     if not has_failed(entries):
-        return f"<td>{cell(entries).replace('-', '–') if cell(entries) == '-' else cell(entries)}</td>"
+        text = cell(entries)
+        return f"<td>{'–' if text == '-' else text}</td>"
     failed = [entry for entry in entries if isinstance(entry, Finding)]
     worst = max(failed, key=severity)
     return f'<td class="fails"><a href="#f{report.failed.index(worst)}">{units(severity(worst))}</a></td>'
@@ -100,7 +101,8 @@ def finding(report, found, i):
 <p class="diagnosis">{escape(found.diagnosis)}</p>
 <p class="verdict">{verdict(found)}</p>
 <div class="columns"><div>{equation(found)}<dl>{listed}</dl></div>
-<div>{drawn}<div class="code"><button class="copy" type="button">copy</button><pre>{escape(reproduction(found))}</pre></div></div></div>
+<div>{drawn}<div class="code"><button class="copy" type="button">copy</button><pre>{escape(reproduction(found))}</pre></div></div>
+</div>
 </article>"""
 
 
@@ -141,7 +143,8 @@ def typeset(name, numbers):
             chosen = {i for i, row in enumerate(block.rows) if set(row.numbers) & set(numbers)}
             chosen |= {before for i in chosen for before in begun(block.rows, i)}
             if chosen:
-                yield display([block.rows[i] for i in sorted(chosen)], lambda n: f"({n})", lambda n: f'<span class="eq">({n})</span>')
+                rows = [block.rows[i] for i in sorted(chosen)]
+                yield display(rows, lambda n: f"({n})", lambda n: f'<span class="eq">({n})</span>')
         elif set(getattr(block, "numbers", ())) & set(numbers):
             yield f"<p>{Setter(names_of(page.__module__)).prose(block.text)}</p>"
 

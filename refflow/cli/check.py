@@ -23,7 +23,7 @@ def add_command(commands):
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the report as JSON")
     form.add_argument("--markdown", action="store_true", help="the report as a table for a README")
-    one.add_argument("--html", metavar="FILE", dest="out", help="write the report, with pictures of the errors, as one HTML file too")
+    one.add_argument("--html", metavar="FILE", dest="out", help="write the report, with pictures of the errors, as HTML too")
     one.add_argument("--force", action="store_true", help="write over a file that exists")
     one.add_argument("--page", metavar="NAME", help="only this page")
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")

@@ -137,7 +137,8 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
 def measured(adapter, dtype, certificate, keep_errors=False):
     """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
     subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
-                      adapter.chart_gradient, adapter.accumulation, keep_errors=keep_errors)
+                      adapter.chart_gradient, adapter.accumulation, isinstance(adapter.page, Bijector),
+                      keep_errors=keep_errors)
     outside = count = 0
     for drawn in points_for(adapter, dtype):
         point, count = adapter.limited(drawn), count + 1
@@ -212,6 +213,7 @@ class Subject:
     flush_to_zero: bool = False
     chart_gradient: bool = False
     accumulation: str | None = None
+    fixed: bool = False
     own: bool = False
     keep_errors: bool = False
     asked: set = field(default_factory=set)
@@ -389,7 +391,7 @@ class Subject:
         half = (np.finfo(self.dtype).eps / 2) ** -0.5
         threshold = np.inf if np.isinf(worst.error) else min(worst.error, float(half))
         clear = [self.narrowed(f) for f in failures if f.error >= threshold]
-        return shrunk(clear, threshold, self.again)
+        return shrunk(clear, threshold, self.again, self.fixed)
 
     def narrowed(self, failure):
         """In a batch that made theirs raise, the first event that does so alone."""

@@ -244,9 +244,9 @@ def holds_beside(clue, what, eps):
     for factor in (1 / 2, 2, 3 / 4, 3 / 2):
         point = clue.point.changed(event=(clue.point.event * factor).astype(clue.dtype))
         found = clue.ask(event=point.event)
-        beside = None if found is None else clue.at(point, *found)
-        if beside is not None and np.any(beside.off > 64 * beside.unit):
-            held.append(dict(with_epsilon(beside, np.array([eps])))[what].all())
+        moved = None if found is None else clue.at(point, *found)
+        if moved is not None and np.any(moved.off > 64 * moved.unit):
+            held.append(dict(with_epsilon(moved, np.array([eps])))[what].all())
     return bool(held) and all(held)
 
 
@@ -256,24 +256,28 @@ def with_epsilon(clue, epsilons):
     It stands under a root, inside a logarithm, beside the input or beside a positive field.
     """
     f, event, terms = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64), log_terms(clue)
-    lead = (slice(None),) + (None,) * event.ndim
-    eps, signed = epsilons[lead], np.where(event < 0, -1.0, 1.0)
+    eps, signed = beside(epsilons, event), np.where(event < 0, -1.0, 1.0)
     if clue.quantity in LOG_DETS and terms.size:
         for way, where in ((1, "d"), (-1, "1/d")):
             sign = way if clue.side == "forward" else -way
             added = sign * np.log(np.exp(way * terms) + epsilons[:, None]).sum(-1)
             yield f"log({where} + {{}}) in place of log({where}), d the derivative", explained(clue, added)
     if clue.quantity in VALUES:
-        yield "sqrt(q^2 + {}) in place of the result q", explained(clue, np.sqrt(clue.true**2 + epsilons[(slice(None),) + (None,) * clue.true.ndim]))
+        yield "sqrt(q^2 + {}) in place of the result q", explained(clue, np.sqrt(clue.true**2 + beside(epsilons, clue.true)))
     changes = {"{} added to the input's size": {"event": event + signed * eps},
                "{} added to the input's square, under a root": {"event": signed * np.sqrt(event * event + eps)}}
     for key in positive_fields(f):
         value = getattr(f, key)
-        eps = epsilons[(slice(None),) + (None,) * value.ndim]
+        eps = beside(epsilons, value)
         changes |= {f"{{}} added to {key}": {"f": f.replace(**{key: value + eps})},
                     f"{{}} added to {key}^2, under a root": {"f": f.replace(**{key: np.sqrt(value * value + eps)})}}
     for what, change in changes.items():
         yield what, asked_beside(clue, epsilons, {"f": f, "event": event} | change)
+
+
+def beside(epsilons, array):
+    """The epsilons along an axis in front of the array's."""
+    return epsilons.reshape(-1, *(1,) * array.ndim)
 
 
 def asked_beside(clue, epsilons, change):
@@ -467,8 +471,8 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed, clipped,
-         cancelled, accumulated, single_precision, single_branch, cancellation)
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed,
+         clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")

@@ -18,7 +18,7 @@ LENGTH = (0.0, np.inf)                              # of vectors, by their large
 
 @dataclass(frozen=True)
 class Place:
-    """Where an event lies: in which stretch of its axis, and how far from the nearer end of that, the lower (-1) or the upper (1)."""
+    """Where an event lies: in which stretch of its axis, and how far from its nearer end, the lower (-1) or the upper (1)."""
 
     stretch: int
     end: int

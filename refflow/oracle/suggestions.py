@@ -49,4 +49,5 @@ def plausible(adapter, dtype, findings):
 
 def has_subnormals(found, dtype):
     """Is a number of the finding's input, parameters or truth below the smallest normal one?"""
-    return any(isinstance(v, float) and 0 < abs(v) < np.finfo(dtype).tiny for v in leaves([found.input, found.params, found.true]))
+    shown = leaves([found.input, found.params, found.true])
+    return any(isinstance(v, float) and 0 < abs(v) < np.finfo(dtype).tiny for v in shown)

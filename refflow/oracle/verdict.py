@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -121,14 +122,14 @@ class Report:
         return "\n\n".join(parts)
 
     def markdown(self) -> str:
-        """For a README: a row for each map, with the largest error of each quantity that was measured anywhere, and the verdict."""
+        """For a README: a row for each map, with the largest error of each kind of quantity, and the verdict."""
         kinds = [kind for kind in KINDS if any(kind_of(entry.quantity) == kind for entry in (*self.passed, *self.failed))]
         rows = [("library", "version", "map", "dtype", *kinds, "verdict")]
         for name, dtype, entries in self.subjects():
-            verdict = f"{sum(isinstance(e, Finding) for e in entries)} findings" if has_failed(entries) else \
+            verdict = counted(sum(isinstance(e, Finding) for e in entries), "finding") if has_failed(entries) else \
                 "passes" if any(isinstance(e, Passed) for e in entries) else "not measured"
             cells = (bold_cell([e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
-            rows.append((self.target, self.version, f"`{name}`", dtype, *cells, verdict))
+            rows.append((Path(self.target).name, self.version, f"`{name}`", dtype, *cells, verdict))
         lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
         lines.insert(1, f"| {' | '.join(['---'] * len(rows[0]))} |")
         head = f"Largest errors in units of rounding, measured by refflow {VERSION}; **bold** where more than allowed."
