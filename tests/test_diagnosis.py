@@ -165,6 +165,9 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
         (positive, "log_det", z3, scales(lambda s: s)), (positive, "log_det", z3, scales(lambda s: 1.1 * s))),
     "another volume convention: log2|det|": ((curved, "log_det", z3, lambda f, z: f.log_det(z) / np.log(2)),
                                              (curved, "log_det", z3, lambda f, z: f.log_det(z) / 0.7)),
+    "another volume convention: half": (
+        (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2),
+        (refflow.CorrelationCholesky(), "log_det", [1e-9], lambda f, z: 0.0)),
     "half log det J'J": ((simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(4) / 2),
                          (simplex, "log_det", z3, lambda f, z: f.log_det(z) + np.log(3) / 2)),
 }

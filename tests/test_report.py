@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -21,9 +22,9 @@ from refflow.book import report_page
 from refflow.book.picture import picture
 from refflow.book.verdicts import typeset
 from refflow.cli import main
-from refflow.oracle import CannotRun, adapter, check
+from refflow.oracle import CannotRun, adapter, check, golden
 from refflow.oracle.adapter import ask, load
-from refflow.oracle.check import ALLOWED, Failure
+from refflow.oracle.check import ALLOWED, Failure, Subject
 from refflow.oracle.equations import equations
 from refflow.oracle.errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from refflow.oracle.layers import first_wrong
@@ -75,6 +76,16 @@ def test_events_are_judged_together_as_they_are_alone():
     together = steady_events(Point(f, "inverse", x, lead=1), "inverse", np.full(3, True))
     assert together.tolist() == [steady(Point(f, "inverse", v), "inverse") for v in x]
     assert together.any() and not together.all()
+
+
+def test_what_is_not_a_number_counts_everywhere():
+    """Also at a recorded point whose truth rounding may move far: NaN is wrong there too."""
+    point = next(p for p in golden.points("NormalCDF", ("float64",)) if p.side == "forward")
+    truth = replace(point.truth["forward"], first_order=False)
+    subject = Subject("NormalCDF", "mine", "float64", None)
+    for given in (np.float64(np.nan), truth.high * 2):
+        subject.measure(replace(point, truth={"forward": truth}), "forward", np.asarray(given), truth, ALLOWED)
+    assert subject.count == subject.failing == {"forward": 1}
 
 
 def test_a_quantity_that_cannot_be_judged_anywhere_is_skipped(monkeypatch):

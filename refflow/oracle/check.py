@@ -297,9 +297,9 @@ class Subject:
         """
         if self.own or not wrong.any():
             return np.full(wrong.shape, True)
-        if point.truth is not None:
-            return np.full(wrong.shape, point.truth[truth_name(name)].first_order)
         no_number = ~np.isfinite(np.asarray(given, np.float64).reshape(len(wrong), -1)).all(-1)
+        if point.truth is not None:
+            return no_number | point.truth[truth_name(name)].first_order
         return no_number | steady_events(point, truth_name(name), wrong & ~no_number)
 
     def errors(self, point, given, truth):

@@ -197,7 +197,7 @@ def chart_truth(point) -> dict:
 def with_accumulation(point, truths, u) -> dict:
     """The truths with a unit that allows sums in a dtype of unit roundoff `u`: u (kappa + sum_i |t_i|), of the terms t_i.
 
-    Log-dets of more than one entry and cotangents of fields are sums; the terms of a log-det are those of a triangular Jacobian.
+    Log-dets of more than one entry and cotangents of fields are sums; a log-det's terms are log|J_ii|, as if J were triangular.
     """
     wider = u / (float(np.finfo(point.dtype).eps) / 2)
     if wider <= 1:
