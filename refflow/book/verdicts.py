@@ -17,7 +17,7 @@ from .pages import pages, source_of
 from .picture import picture
 from ..core.version import VERSION
 from ..oracle.reproduction import reproduction
-from ..oracle.verdict import KINDS, Finding, Passed, cell, grouped, has_failed, kind_of, last_name, severity
+from ..oracle.verdict import KINDS, Finding, Passed, grouped, has_failed, kind_of, last_name, severity
 from ..report import counted, number
 
 FEW = 3                                 # subjects whose pictures are shown at once
@@ -70,15 +70,16 @@ def overview(report):
 
 def cell_of(report, entries):
     if not has_failed(entries):
-        text = cell(entries)
-        return f"<td>{'–' if text == '-' else text}</td>"
+        errors = [entry.error for entry in entries if isinstance(entry, Passed)]
+        return f"<td>{units(max(errors)) if errors else '–'}</td>"
     failed = [entry for entry in entries if isinstance(entry, Finding)]
     worst = max(failed, key=severity)
     return f'<td class="fails"><a href="#f{report.failed.index(worst)}">{units(severity(worst))}</a></td>'
 
 
 def units(value):
-    return number(value).replace("inf", "∞").replace("e+", "e")
+    """An error for people to read; less than a hundredth of a unit is 0."""
+    return "0" if value < 0.01 else number(value).replace("inf", "∞").replace("e+", "e")
 
 
 # -- findings ---------------------------------------------------------------------------------------------------------
