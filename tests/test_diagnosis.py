@@ -69,6 +69,8 @@ image = refflow.ActNorm(scale=[0.5, 3.0], rank=3)
 positive = refflow.Independent(refflow.Affine(shift=0.0, scale=[0.3, 0.6, 0.9]), 1)
 root, fourth = refflow.Power(exponent=0.5), refflow.Power(exponent=0.25)
 normal = refflow.NormalCDF(loc=0.5, scale=0.25)
+net = refflow.Sequential((refflow.Dense([[0.1]], [0.5]), refflow.ReLU(), refflow.Dense([[0.3], [1.0]])))
+coupling = refflow.AffineCoupling([True, False], net)
 z3, pixels = [0.3, -0.7, 1.1], np.linspace(-1, 1, 12).reshape(2, 2, 3)
 
 
@@ -163,6 +165,9 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
         (root, "forward", 3e-4, lambda f, z: np.sqrt(z + 1e-8)), (root, "forward", 3e-4, lambda f, z: np.sqrt(z + 3e-8))),
     "the log-det of a scale exp(s), where the map has sigmoid(s + 2)": (
         (positive, "log_det", z3, scales(lambda s: s)), (positive, "log_det", z3, scales(lambda s: 1.1 * s))),
+    "the log-det of a scale sigmoid(s + 2), where the map has exp(s)": (
+        (coupling, "log_det", [0.3, 0.7], lambda f, z: -np.logaddexp(0, -f.net.forward(z[:1])[0] - 2)),
+        (coupling, "log_det", [0.3, 0.7], lambda f, z: -np.logaddexp(0, -f.net.forward(z[:1])[0] - 1))),
     "another volume convention: log2|det|": ((curved, "log_det", z3, lambda f, z: f.log_det(z) / np.log(2)),
                                              (curved, "log_det", z3, lambda f, z: f.log_det(z) / 0.7)),
     "another volume convention: half": (

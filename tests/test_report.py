@@ -343,7 +343,7 @@ def test_a_finding_names_the_layer_and_its_equations():
     report = check(adapter(CHAIN, dtype="float64")(chain("a missing term")))
     found, = report.failed
     assert (found.layer, found.page, found.equations) == (GUESSED["a missing term"], "Affine", (4,))
-    assert GUESSED["a missing term"] in report.table() and "(4) of Affine" in report.table()
+    assert GUESSED["a missing term"] in report.table() and "drawn; equation (4) of Affine" in report.table()
 
 
 def test_right_stages_are_no_finding():

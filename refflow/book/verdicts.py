@@ -17,7 +17,7 @@ from .pages import pages, source_of
 from .picture import picture
 from ..core.version import VERSION
 from ..oracle.reproduction import reproduction
-from ..oracle.verdict import KINDS, Finding, Passed, grouped, has_failed, kind_of, last_name, severity
+from ..oracle.verdict import KINDS, Finding, Passed, equations_text, grouped, has_failed, kind_of, last_name, severity
 from ..report import counted, number
 
 FEW = 3                                 # subjects whose pictures are shown at once
@@ -126,9 +126,7 @@ def equation(found):
     """The equations that state the quantity, typeset; only their numbers where the page cannot be typeset."""
     if not found.equations:
         return ""
-    numbers = " ".join(f"({n})" for n in found.equations)
-    word = "Equation" if len(found.equations) == 1 else "Equations"
-    title = f"{word} {numbers} of {escape(found.page)}"
+    title = f"E{escape(equations_text(found)[1:])}"
     shown = "".join(typeset(found.page, found.equations))
     if not shown:
         return f'<p class="states">{title}</p>'

@@ -11,7 +11,7 @@ from ..accuracy.quantities import truth_name
 from ..core.version import VERSION
 from ..report import aligned, counted, json_text, number
 
-SCHEMA = "refflow/report/1"
+SCHEMA = "refflow/report/2"
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 
 
@@ -225,18 +225,18 @@ def finding_text(found):
              + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")
              + f", wrong at {found.failing} of {counted(found.points, 'point')}"]
     lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
-    if found.equations:
-        lines.append(f"      equation      {numbers_text(found.equations)} of {found.page}")
     lines += [f"      input         {found.input}", f"      params        {found.params}"]
     if found.cotangents:
         lines.append(f"      cotangents    {found.cotangents}")
     lines += [f"      given         {found.given}", f"      true          {found.true}",
-              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
+              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {'; '.join(part for part in (found.case, equations_text(found)) if part)}"]
     return "\n".join(lines)
 
 
-def numbers_text(numbers):
-    return " ".join(f"({n})" for n in numbers)
+def equations_text(found):
+    """The equations that state the quantity: "equations (4) (5) of Tanh"."""
+    numbers = " ".join(f"({n})" for n in found.equations)
+    return f"equation{'s' * (len(found.equations) > 1)} {numbers} of {found.page}" if numbers else ""
 
 
 def pasteable(value, dtype=None):
