@@ -231,12 +231,11 @@ EPSILONS = np.array([10.0**-k for k in range(1, 17)] + [2.0**-23, 2.0**-52])
 
 def epsilon(clue):
     """The right answer for something that a small number was added to: found at this event, and again beside it."""
-    if clue.answer is None or clue.quantity not in (*VALUES, *LOG_DETS):
+    if clue.answer is None or clue.quantity not in (*VALUES, *LOG_DETS) or not np.isfinite(clue.given).all():
         return ""
-    for what, explained in with_epsilon(clue, EPSILONS):
-        for eps in EPSILONS[explained]:
-            if holds_beside(clue, what, eps):
-                return f"an epsilon: right for {what.format(f'{eps:.3g}')}"
+    for what, marks in with_epsilon(clue, EPSILONS):
+        if np.sum(marks) == 1 and holds_beside(clue, what, EPSILONS[marks]):
+            return f"an epsilon: right for {what.format(f'{EPSILONS[marks][0]:.3g}')}"
     return ""
 
 
@@ -248,12 +247,14 @@ def holds_beside(clue, what, eps):
         found = clue.ask(event=point.event)
         moved = None if found is None else clue.at(point, *found)
         if moved is not None and np.any(moved.off > 64 * moved.unit):
-            held.append(dict(with_epsilon(moved, np.array([eps])))[what].all())
-    return bool(held) and all(held)
+            held += [marks.all() for other, marks in with_epsilon(moved, eps, what) if other == what]
+            if not all(held):
+                return False
+    return bool(held)
 
 
-def with_epsilon(clue, epsilons):
-    """(what, marks): for which epsilons does an answer with it explain the error?
+def with_epsilon(clue, epsilons, only=None):
+    """(what, marks): for which epsilons does an answer with it explain the error?  `only` is the one that is needed.
 
     It stands under a root, inside a logarithm, beside the input or beside a positive field.
     """
@@ -274,7 +275,8 @@ def with_epsilon(clue, epsilons):
         changes |= {f"{{}} added to {key}": {"f": f.replace(**{key: value + eps})},
                     f"{{}} added to {key}^2, under a root": {"f": f.replace(**{key: np.sqrt(value * value + eps)})}}
     for what, change in changes.items():
-        yield what, asked_beside(clue, epsilons, {"f": f, "event": event} | change)
+        if only in (None, what):
+            yield what, asked_beside(clue, epsilons, {"f": f, "event": event} | change)
 
 
 def beside(epsilons, array):
