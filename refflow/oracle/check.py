@@ -330,7 +330,7 @@ class Subject:
             if not np.all(where.members(image, rank)) or not np.isfinite(image).all():
                 return
             again = point.changed(side=side, event=image, image_bar=None, log_det_bar=None)
-            truths = run_time_truth(again)
+            truths = self.truths(again)
         except ValueError:
             return                      # a wrong image is the forward quantity's failure
         self.compare(again, Answers(values), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
