@@ -196,13 +196,17 @@ def with_cotangents(point, source, spread):
 
 
 def neighbours(point):
-    """The point with its event, or all its parameters, moved by a relative eps either way, if the result is still a member."""
+    """The moved points whose events are still members."""
+    return (p for p in moved(point) if set_of(p.f, p.side).members(p.event, p.f.event_ndim[SIDES[p.side]]).all())
+
+
+def moved(point):
+    """The point with its event, or all its parameters, moved by a relative eps either way, if the parameters are members."""
     eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
     for factor in (1 - eps, 1 + eps):
-        moved = [point.changed(event=(point.event * factor).astype(point.dtype))]
+        yield point.changed(event=(point.event * factor).astype(point.dtype))
         if vector.size:
             try:
-                moved.append(point.changed(f=point.f.unravel((vector * factor).astype(vector.dtype))))
+                yield point.changed(f=point.f.unravel((vector * factor).astype(vector.dtype)))
             except ValueError:                      # the parameters have left their set
                 pass
-        yield from (p for p in moved if set_of(p.f, p.side).members(p.event, p.f.event_ndim[SIDES[p.side]]).all())

@@ -2,5 +2,6 @@
 
 from .library import NotABook, write_book
 from .leaf import BadPage
+from .verdicts import report_page
 
-__all__ = ["BadPage", "NotABook", "write_book"]
+__all__ = ["BadPage", "NotABook", "report_page", "write_book"]

@@ -8,8 +8,11 @@ from __future__ import annotations
 import sys
 
 from . import sweeps
+from .options import put, to_be_written
+from ..book import report_page
 from ..oracle import check
 from ..report import DTYPES, progress_cleared, progress_line
+from ..saving import write_atomically
 
 
 def add_command(commands):
@@ -18,7 +21,11 @@ def add_command(commands):
         "adapters in a file (a path ending in .py), or those that ship for a library (torch).  Exit status 0: all pass; 1: "
         "findings; 2: could not run."))
     one.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
-    one.add_argument("--json", action="store_true", help="the report as JSON")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the report as JSON")
+    form.add_argument("--markdown", action="store_true", help="the report as a table for a README")
+    one.add_argument("--html", metavar="FILE", dest="out", help="write the report, with pictures of the errors, as HTML too")
+    one.add_argument("--force", action="store_true", help="write over a file that exists")
     one.add_argument("--page", metavar="NAME", help="only this page")
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
     sweeps.add_options(one)
@@ -26,14 +33,24 @@ def add_command(commands):
 
 
 def run(options):
+    to_be_written(options.out, options.force)
     shown = progress_line if sys.stderr.isatty() else None
     try:
         with sweeps.sweep(options.workers, options.scheduler) as sweep:
-            report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown, executor=sweep.executor)
+            report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown, executor=sweep.executor,
+                           keep_errors=options.out is not None)
     finally:
         if shown:
             progress_cleared()
-    print(report.to_json() if options.json else report.table())
+    print(report.to_json() if options.json else report.markdown() if options.markdown else report.table())
+    if options.out is not None:
+        write_html(report, options)
     if report.status == 2:
         print("refflow: nothing could be measured", file=sys.stderr)
     return report.status
+
+
+def write_html(report, options):
+    content = report_page(report).encode()
+    put(options, lambda path, replace: write_atomically(path, content, replace))
+    print(f"refflow: {options.out} is written", file=sys.stderr)

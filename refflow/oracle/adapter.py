@@ -11,6 +11,7 @@ may be anything that `np.asarray` accepts.  The keys, all optional:
     inverse, inverse_log_det                functions of x, or values at the x that `forward` returned
     vjp                                     (x_bar, log_det_bar) -> (z_bar, {field: bar})
     inverse_vjp                             (x, z_bar, log_det_bar) -> (x_bar, {field: bar})
+    stages                                  of a Chain, to find its wrong stage: the image after each, or (image, log-det)
 
 With direction="inverse", their forward is the page's inverse: `mine(params, x)` returns its own forward, log_det, ... under
 the same names.  An adapter is loaded from a file, or by the name of a peer that ships with refflow.
@@ -31,7 +32,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ..core import Bijector
+from ..core import Bijector, Chain
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
@@ -40,7 +41,8 @@ from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
 DTYPES = ("float32", "float64")
-KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp")
+ACCUMULATION = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}      # and its unit roundoff
+KEYS = ("forward", "log_det", "jacobian", "inverse", "inverse_log_det", "vjp", "inverse_vjp", "stages")
 MISTAKES = (NameError, AttributeError, KeyError, TypeError, ImportError)        # in an adapter's own line
 PEERS = Path(__file__).parent.parent / "peers"
 DECLARED: list[Adapter] = []
@@ -59,6 +61,7 @@ class Adapter:
     flush_to_zero: bool = False
     broadcast: bool = False
     chart_gradient: bool = False
+    accumulation: str | None = None
 
     @property
     def name(self):
@@ -101,13 +104,14 @@ class Adapter:
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False):
+            chart_gradient=False, accumulation=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
     asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
-    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  A function may
-    be declared several times.  Raises ValueError for an unknown page, dtype or direction.
+    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
+    of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  A function may
+    be declared several times.  Raises ValueError for an unknown page, dtype, direction or accumulation.
     """
     dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
     dtypes = tuple(np.dtype(d).name for d in dtypes)
@@ -115,6 +119,8 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
         raise ValueError(f"adapter: dtype must be float32 or float64, not {dtype!r}")
     if direction not in SIDES:
         raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {direction!r}")
+    if accumulation is not None and accumulation not in ACCUMULATION:
+        raise ValueError(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {accumulation!r}")
     limits = dict(params or {})
     declared = page_named(page).declared if isinstance(page, str) else page.declared
     unknown = sorted(set(limits) - set(declared))
@@ -123,7 +129,8 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
 
     def declare(function):
         name = theirs or getattr(function, "__qualname__", repr(function))
-        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient))
+        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient,
+                                accumulation))
         return function
 
     return declare
@@ -158,10 +165,14 @@ class Raised:
 
 @dataclass(frozen=True)
 class Answers:
-    """{quantity: array or Raised}, and the inverse given as values: (x they belong to, {quantity: values})."""
+    """{quantity: array or Raised}, and the inverse given as values: (x they belong to, {quantity: values}).
+
+    `stages` are the stages of a chain in the order in which they are applied: (image,) or (image, log-det) of each.
+    """
 
     found: dict
     values_at_image: tuple | None = None
+    stages: list | None = None
 
 
 def ask(adapter, point) -> Answers:
@@ -236,7 +247,25 @@ def own_answers(adapter, point, result):
             values[name] = as_array(lambda key=key: result[key], adapter)
     image = found.get(VALUE[side])
     keep = values and isinstance(image, np.ndarray)
-    return Answers(found, (image, values) if keep else None)
+    return Answers(found, (image, values) if keep else None, stages_of(adapter, result))
+
+
+def stages_of(adapter, result):
+    """The images of a chain's stages, or None if they are not given; what is not of that form is an error of use."""
+    if "stages" not in result:
+        return None
+    if not isinstance(adapter.page, Chain):
+        raise CannotRun(f"{adapter.theirs}: the adapter returned stages, but {adapter.name} is not a Chain")
+    if not isinstance(result["stages"], (list, tuple)):
+        raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
+    stages = []
+    for answers in result["stages"]:
+        answers = answers if isinstance(answers, tuple) else (answers,)
+        arrays = [as_array(lambda value=value: value, adapter) for value in answers]
+        if len(arrays) > 2 or any(isinstance(array, Raised) for array in arrays):
+            raise CannotRun(f"{adapter.theirs}: stages must be a list: the image after each stage, or (image, log-det)")
+        stages.append(tuple(arrays))
+    return stages
 
 
 def other_answers(adapter, point, result):

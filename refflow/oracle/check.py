@@ -22,32 +22,39 @@ from ..core import Bijector
 from ..core.registry import REGISTRY
 from ..core.version import VERSION
 from . import golden
-from .adapter import DTYPES, Answers, Raised, Sent, ask, load
+from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, load
 from .diagnosis import diagnose, shape_diagnosis
+from .equations import equations
+from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
-                     fields_of, run_time_truth, steady, without_structural_zeros)
+                     fields_of, run_time_truth, steady, steady_events, with_accumulation,
+                     without_structural_zeros)
 from .shrink import complexity, shrunk
+from .suggestions import suggestions
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
+UNSTEADY = "rounding the input moves the truth too far at every point"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
-def check(target=None, *, page=None, dtypes=None, progress=None, executor=None) -> Report:
+def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, keep_errors=False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
     `page` and `dtypes` restrict it; `progress(done, total, name)` is called before each part.  The parts run on an
     `executor` of `concurrent.futures`, if one is given, and the report is the same; another process can load only a target
-    that is a file or a name.  Raises CannotRun if there is nothing to check.
+    that is a file or a name.  With `keep_errors` the report keeps the worst points in every part of the domain, for pictures.
+    Raises CannotRun if there is nothing to check.
     """
     if page is not None:
         page_named(page)
     dtypes = DTYPES if dtypes is None else tuple(np.dtype(d).name for d in dtypes)
     if target is None:
-        return check_own(page, dtypes, progress, executor)
-    return check_theirs(target, page, dtypes, progress, executor)
+        return check_own(page, dtypes, progress, executor, keep_errors)
+    return check_theirs(target, page, dtypes, progress, executor, keep_errors)
 
 
 def add_parts(report, part, arguments, names, progress, executor):
@@ -74,21 +81,21 @@ def pages_of(path):
 
 # -- refflow's own pages ----------------------------------------------------------------------------------------------
 
-def check_own(page, dtypes, progress, executor):
+def check_own(page, dtypes, progress, executor, keep_errors):
     names = [page] if page else list(bijectors())
     report = Report("refflow", VERSION)
-    add_parts(report, check_page, [(name, dtypes) for name in names], names, progress, executor)
+    add_parts(report, check_page, [(name, dtypes, keep_errors) for name in names], names, progress, executor)
     if page is None:
         report.notes.append(f"{len(names)} of {len(REGISTRY)} pages have golden points, the bijectors without components; the "
                             "certificate measures all of them: python -m validation.certify --check")
     return report.sort()
 
 
-def check_page(name, dtypes):
+def check_page(name, dtypes, keep_errors):
     """The part of the report on one of refflow's own pages."""
     report, certificate, points = Report("refflow", VERSION), certified(), golden.points(name, dtypes)
     for dtype in dtypes:
-        subject = Subject(name, "refflow", dtype, own_answers, own=True)
+        subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
         for point in (p for p in points if p.dtype == dtype):
             subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
         skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
@@ -120,26 +127,39 @@ def largest_size(point):
 
 # -- somebody else's code ---------------------------------------------------------------------------------------------
 
-def check_theirs(target, page, dtypes, progress, executor):
+def check_theirs(target, page, dtypes, progress, executor, keep_errors):
     loaded = load(target)
     chosen = [(i, d) for i, a in enumerate(loaded.adapters) for d in a.dtypes if d in dtypes and page in (None, a.page)]
     if not chosen:
         raise CannotRun(f"{loaded.name} has no adapter for {page or 'any page'} in {' or '.join(dtypes)}")
-    arguments = [(Sent(target, loaded), *one) for one in chosen]
+    arguments = [(Sent(target, loaded), *one, keep_errors) for one in chosen]
     names = [f"{loaded.adapters[i].theirs} {d}" for i, d in chosen]
     return add_parts(Report(loaded.name, loaded.version), check_part, arguments, names, progress, executor).sort()
 
 
-def check_part(sent, index, dtype):
+def check_part(sent, index, dtype, keep_errors):
     """The part of the report on one adapter in one dtype."""
     report = Report(sent.loaded.name, sent.loaded.version)
-    check_adapter(sent.loaded.adapters[index], dtype, certified(), report)
+    check_adapter(sent.loaded.adapters[index], dtype, certified(), report, keep_errors)
     return report
 
 
-def check_adapter(adapter, dtype, certificate, report):
+def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
+    """Add everything found of one adapter in one dtype to the report, and what declaration would allow it."""
+    before = len(report.failed)
+    subject, count, outside = measured(adapter, dtype, certificate, keep_errors)
+    if outside:
+        report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
+    subject.conclude(report, {})
+    report.suggestions += suggestions(adapter, dtype, report.failed[before:],
+                                      lambda changed: measured(changed, dtype, certificate)[0].passing())
+
+
+def measured(adapter, dtype, certificate, keep_errors=False):
+    """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
     subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
-                      adapter.chart_gradient)
+                      adapter.chart_gradient, adapter.accumulation, isinstance(adapter.page, Bijector),
+                      keep_errors=keep_errors)
     outside = count = 0
     for drawn in points_for(adapter, dtype):
         point, count = adapter.limited(drawn), count + 1
@@ -151,9 +171,7 @@ def check_adapter(adapter, dtype, certificate, report):
         subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
         if answers.values_at_image is not None:
             subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
-    if outside:
-        report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
-    subject.conclude(report, {})
+    return subject, count, outside
 
 
 def points_for(adapter, dtype):
@@ -215,11 +233,17 @@ class Subject:
     answer: object
     flush_to_zero: bool = False
     chart_gradient: bool = False
+    accumulation: str | None = None
+    fixed: bool = False
     own: bool = False
+    keep_errors: bool = False
     asked: set = field(default_factory=set)
     best: dict = field(default_factory=dict)
     count: dict = field(default_factory=dict)
+    failing: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
+    unjudged: set = field(default_factory=set)
+    kept: dict = field(default_factory=dict)
 
     def truths(self, point):
         """Recorded or at run time; the inverse's event cotangent in the chart if theirs is a function of the chart."""
@@ -228,6 +252,8 @@ class Subject:
             truths.pop("inverse_vjp.x_bar", None)
             if point.truth is None and point.image_bar is not None:
                 truths |= chart_truth(point)
+        if self.accumulation:
+            truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
         return truths if self.own else without_structural_zeros(point, truths)
 
     def compare(self, point, answers, truths, allowance):
@@ -240,6 +266,7 @@ class Subject:
                 continue                # a cotangent at an infinity, or of another shape, has no truth
             if isinstance(given, Raised):
                 message = "raised " + given.message
+                self.add(name, 1, 1)
                 self.fail(Failure(point, name, np.inf, allowance(name, point), None, truths.get(quantity), message))
             elif quantity in truths:
                 self.measure(point, name, given, truths[quantity], allowance(name, point))
@@ -251,24 +278,50 @@ class Subject:
     def measure(self, point, name, given, truth, allowance):
         if given.shape != truth.high.shape:
             message = shape_diagnosis(point, name, given, truth)
+            self.add(f"{name} shape", 1, 1)
             self.fail(Failure(point, f"{name} shape", np.inf, allowance, given, truth, message))
             return
         C, known = self.errors(point, given, truth)
-        if not known.any():
+        wrong = known & (C > allowance)
+        judged = known & (~wrong | self.judged(point, name, given, wrong))
+        if self.keep_errors:
+            self.keep(point, name, C, allowance, known, judged)
+        if not judged.any():
+            self.unjudged |= {name} if known.any() else set()
             return
-        worst = float(C.max())
-        self.count[name] = self.count.get(name, 0) + int(known.sum())
-        if worst <= allowance:
-            C_before, allowed_before = self.best.get(name, (0.0, allowance))
-            if worst / allowance >= C_before / allowed_before:
-                self.best[name] = worst, allowance
-            return
-        if not point.lead:
-            self.fail(Failure(point, name, worst, allowance, given, truth))
-            return
+        self.add(name, judged.sum(), (wrong & judged).sum())
+        passing = float(C.max(where=judged & ~wrong, initial=0.0))
+        C_before, allowed_before = self.best.get(name, (0.0, allowance))
+        if not wrong[judged].all() and passing / allowance >= C_before / allowed_before:
+            self.best[name] = passing, allowance
         for index in np.argsort(-C, kind="stable"):
-            if C[index] > allowance:
-                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], part(truth, index)))
+            if wrong[index] and judged[index]:
+                self.fail(Failure(point.single(index), name, float(C[index]), allowance, given[index], part(truth, index))
+                          if point.lead else Failure(point, name, float(C[index]), allowance, given, truth))
+
+    def add(self, name, points, failing):
+        """Count the points at which a quantity was judged, and at how many of them it failed."""
+        self.count[name] = self.count.get(name, 0) + int(points)
+        self.failing[name] = self.failing.get(name, 0) + int(failing)
+
+    def keep(self, point, name, C, allowance, known, judged):
+        kept = self.kept.setdefault(name, errors_of(self, name, point))
+        for index in np.flatnonzero(known):
+            verdict = NOT_JUDGED if not judged[index] else FAILS if C[index] > allowance else PASSES
+            place = place_of(kept, point.event[index] if point.lead else point.event)
+            kept.keep(place, float(C[index]), allowance, verdict, case_text(point))
+
+    def judged(self, point, name, given, wrong):
+        """Marks of the leading indices whose wrong answer is not a number, or a number that kappa can judge.
+
+        kappa is first-order: a wrong number is not counted where rounding may move the truth far.
+        """
+        if self.own or not wrong.any():
+            return np.full(wrong.shape, True)
+        no_number = ~np.isfinite(np.asarray(given, np.float64).reshape(len(wrong), -1)).all(-1)
+        if point.truth is not None:
+            return no_number | point.truth[truth_name(name)].first_order
+        return no_number | steady_events(point, truth_name(name), wrong & ~no_number)
 
     def errors(self, point, given, truth):
         """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
@@ -284,19 +337,10 @@ class Subject:
         return C.reshape(count, -1).max(-1, initial=0.0), known.reshape(count, -1).any(-1)
 
     def fail(self, failure):
-        """Keep a failure, a few of each symptom; a wrong number is not counted where rounding may move the truth far."""
+        """Keep a failure, a few of each symptom."""
         alike = self.failures.setdefault(failure.quantity, {}).setdefault(failure.symptom, [])
-        if len(alike) < CANDIDATES * MORE and (len(alike) < CANDIDATES or failure.error > alike[-1].error) \
-                and self.is_asked(failure):
+        if len(alike) < CANDIDATES * MORE and (len(alike) < CANDIDATES or failure.error > alike[-1].error):
             alike.append(failure)
-
-    def is_asked(self, failure):
-        """Is this a number that kappa, which is first-order, can judge, or not a number at all?"""
-        if self.own or failure.symptom not in ("another number", "0"):
-            return True
-        if failure.point.truth is not None:
-            return failure.truth.first_order
-        return steady(failure.point, truth_name(failure.quantity))
 
     def compare_round_trip(self, point, image, values, certificate, adapter):
         """An inverse given as values belongs to the image that theirs returned."""
@@ -307,7 +351,7 @@ class Subject:
             if not np.all(where.members(image, rank)) or not np.isfinite(image).all():
                 return
             again = point.changed(side=side, event=image, image_bar=None, log_det_bar=None)
-            truths = run_time_truth(again)
+            truths = self.truths(again)
         except ValueError:
             return                      # a wrong image is the forward quantity's failure
         self.compare(again, Answers(values), truths, lambda q, p: allowed(certificate, adapter.name, q, p))
@@ -317,15 +361,18 @@ class Subject:
     def conclude(self, report, skip):
         for name, by_symptom in self.failures.items():
             report.failed += self.findings(name, [failures for failures in by_symptom.values() if failures])
-        failed = {found.quantity for found in report.failed if found.theirs == self.theirs and found.dtype == self.dtype}
-        for name, (C, allowance) in self.best.items():
-            if not {name, f"{name} shape"} & failed:
-                report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, C, allowance, self.count[name]))
+        for name in self.passing():
+            report.passed.append(Passed(self.bijector, self.theirs, name, self.dtype, *self.best[name], self.count[name]))
         shapes = {name.removesuffix(" shape") for name in self.failures}
         missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
         for name in skip or missing:
-            reason = skip.get(name, "not returned")
+            reason = skip.get(name, UNSTEADY if name in self.unjudged else "not returned")
             report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
+        report.errors += self.kept.values()
+
+    def passing(self):
+        """The names of the quantities that were measured and never failed."""
+        return [name for name in self.best if not {name, f"{name} shape"} & set(self.failures)]
 
     def findings(self, name, groups):
         """One finding for each symptom; of two that are explained alike, the worse."""
@@ -338,13 +385,19 @@ class Subject:
     def finding(self, name, failures):
         chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
         diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), None if self.own else self.answer)
-        point = chosen.point
+        point, (layer, page) = chosen.point, self.layer(chosen, failures)
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)
         return Finding(self.bijector, self.theirs, name, self.dtype, chosen.error, chosen.allowed,
                        max(chosen.error, worst.error), conditioning(chosen), pasteable(point.event),
                        pasteable(fields_of(point.f)), pasteable(given), pasteable(true), case_text(point), diagnosis,
-                       cotangents_of(point, name))
+                       cotangents_of(point, name), self.count[name], self.failing[name], page.__name__,
+                       equations(page, name), layer)
+
+    def layer(self, chosen, failures):
+        """(the first wrong stage of a chain in words, "" where it is not known; the page whose equations are concerned)."""
+        found = None if self.own else first_wrong(chosen, failures, self.answer, chosen.allowed)
+        return ("", type(chosen.point.f)) if found is None else (found.text, found.page)
 
     def chosen(self, failures):
         """The simplest failure.
@@ -359,7 +412,7 @@ class Subject:
         half = (np.finfo(self.dtype).eps / 2) ** -0.5
         threshold = np.inf if np.isinf(worst.error) else min(worst.error, float(half))
         clear = [self.narrowed(f) for f in failures if f.error >= threshold]
-        return shrunk(clear, threshold, self.again)
+        return shrunk(clear, threshold, self.again, self.fixed)
 
     def narrowed(self, failure):
         """In a batch that made theirs raise, the first event that does so alone."""
@@ -385,7 +438,8 @@ class Subject:
         if not known.all() or not C[0] > failure.allowed:
             return None
         found = Failure(point, name, float(C[0]), failure.allowed, given, truth)
-        return found if found.symptom == failure.symptom and self.is_asked(found) else None
+        judged = self.own or found.symptom not in ("another number", "0") or steady(point, truth_name(name))
+        return found if found.symptom == failure.symptom and judged else None
 
 
 def cotangents_of(point, name):

@@ -5,12 +5,12 @@ A diagnosis is a hint for the reader.  It never decides whether something fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.declarations import Field
-from ..accuracy.drawing import SIDES
+from ..accuracy.drawing import SIDES, set_of
 from ..accuracy.quantities import truth_name
 from .points import LOG_DET, VALUE, run_time_truth
 
@@ -74,6 +74,11 @@ class Clue:
         if truth is None or not isinstance(given, np.ndarray) or given.shape != truth.high.shape:
             return None
         return np.asarray(given, np.float64), truth
+
+    def at(self, point, given, truth):
+        """The clue of an answer to a changed question."""
+        changes = {"point": point, "given": given, "truth": truth}
+        return Clue(replace(self.failure, **changes), self.answer)
 
     def error_at(self, **changes):
         found = self.ask(**changes)
@@ -165,8 +170,7 @@ def single_terms(clue, rank):
     """The diagonal terms log|J_ii| of a map that acts on each entry separately."""
     if clue.point.event.ndim != rank:
         return []
-    z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
-    J = clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
+    J = jacobian_at_latent(clue)
     terms = np.log(np.abs(np.diagonal(J))) if J.shape[0] == J.shape[1] else np.zeros(0)
     return terms if clue.side == "forward" else -terms
 
@@ -185,6 +189,170 @@ def transposed(clue):
         if truth is not None and clue.same(truth.high):
             return f"transposed matrix: right for the transpose of {key}"
     return ""
+
+
+def volume(clue):
+    """A log-det by another convention: of another scale, in bits, or of the whole Jacobian."""
+    rank = clue.point.f.event_ndim[SIDES[clue.side]]
+    if clue.answer is None or clue.quantity not in LOG_DETS or clue.point.event.ndim != rank:
+        return ""
+    if np.any(np.abs(clue.given) < 1e-6):           # determinants near 1 are not told apart
+        return ""
+    if clue.same(clue.true / np.log(2)):
+        return "another volume convention: log2|det|, which is right when it is multiplied by log 2"
+    J, sign = jacobian_at_latent(clue), 1 if clue.side == "forward" else -1
+    if J.shape[0] != J.shape[1] and clue.same(sign * np.linalg.slogdet(J.T @ J)[1] / 2):
+        return "another volume convention: half log det J'J instead of log|det| of the chart"
+    scales = np.diagonal(J)[np.any(J != np.eye(*J.shape), -1)] if J.shape[0] == J.shape[1] else np.zeros(0)
+    for scale, inverse in INVERSE_SCALES.items():
+        for other, log_scale in LOG_SCALES.items():
+            if scales.size and scale != other and clue.same(sign * log_scale(inverse(scales)).sum()):
+                return f"another volume convention: the log-det of a scale {other}, where the map has {scale}"
+    return ""
+
+
+def log_sigmoid(s):
+    return -np.logaddexp(0, -s)
+
+
+INVERSE_SCALES = {"exp(s)": np.log, "sigmoid(s)": lambda a: np.log(a) - np.log1p(-a),
+                  "sigmoid(s + 2)": lambda a: np.log(a) - np.log1p(-a) - 2, "softplus(s)": lambda a: np.log(np.expm1(a))}
+LOG_SCALES = {"exp(s)": lambda s: s, "sigmoid(s)": log_sigmoid, "sigmoid(s + 2)": lambda s: log_sigmoid(s + 2),
+              "softplus(s)": lambda s: np.log(np.logaddexp(0, s))}
+
+
+def jacobian_at_latent(clue):
+    z = clue.point.event if clue.side == "forward" else clue.point.f.inverse(clue.point.event)
+    return clue.point.f.astype(np.float64).jacobian(z.astype(np.float64))
+
+
+EPSILONS = np.array([10.0**-k for k in range(1, 17)] + [2.0**-23, 2.0**-52])
+
+
+def epsilon(clue):
+    """The right answer for something that a small number was added to: found at this event, and again beside it."""
+    if clue.answer is None or clue.quantity not in (*VALUES, *LOG_DETS) or not np.isfinite(clue.given).all():
+        return ""
+    for what, marks in with_epsilon(clue, EPSILONS):
+        if np.sum(marks) == 1 and holds_beside(clue, what, EPSILONS[marks]):
+            return f"an epsilon: right for {what.format(f'{EPSILONS[marks][0]:.3g}')}"
+    return ""
+
+
+def holds_beside(clue, what, eps):
+    """Does the same explanation hold at events around this one, wherever the answer there is clearly wrong?"""
+    held = []
+    for factor in (1 / 2, 2, 3 / 4, 3 / 2):
+        point = clue.point.changed(event=(clue.point.event * factor).astype(clue.dtype))
+        found = clue.ask(event=point.event)
+        moved = None if found is None else clue.at(point, *found)
+        if moved is not None and np.any(moved.off > 64 * moved.unit):
+            held += [marks.all() for other, marks in with_epsilon(moved, eps, what) if other == what]
+            if not all(held):
+                return False
+    return bool(held)
+
+
+def with_epsilon(clue, epsilons, only=None):
+    """(what, marks): for which epsilons does an answer with it explain the error?  `only` is the one that is needed.
+
+    It stands under a root, inside a logarithm, beside the input or beside a positive field.
+    """
+    f, event, terms = clue.point.f.astype(np.float64), np.asarray(clue.point.event, np.float64), log_terms(clue)
+    eps, signed = beside(epsilons, event), np.where(event < 0, -1.0, 1.0)
+    if clue.quantity in LOG_DETS and terms.size:
+        for way, where in ((1, "d"), (-1, "1/d")):
+            sign = way if clue.side == "forward" else -way
+            added = sign * np.log(np.exp(way * terms) + epsilons[:, None]).sum(-1)
+            yield f"log({where} + {{}}) in place of log({where}), d the derivative", explained(clue, added)
+    if clue.quantity in VALUES:
+        yield "sqrt(q^2 + {}) in place of the result q", explained(clue, np.sqrt(clue.true**2 + beside(epsilons, clue.true)))
+    changes = {"{} added to the input's size": {"event": event + signed * eps},
+               "{} added to the input's square, under a root": {"event": signed * np.sqrt(event * event + eps)}}
+    for key in positive_fields(f):
+        value = getattr(f, key)
+        eps = beside(epsilons, value)
+        changes |= {f"{{}} added to {key}": {"f": f.replace(**{key: value + eps})},
+                    f"{{}} added to {key}^2, under a root": {"f": f.replace(**{key: np.sqrt(value * value + eps)})}}
+    for what, change in changes.items():
+        if only in (None, what):
+            yield what, asked_beside(clue, epsilons, {"f": f, "event": event} | change)
+
+
+def beside(epsilons, array):
+    """The epsilons along an axis in front of the array's."""
+    return epsilons.reshape(-1, *(1,) * array.ndim)
+
+
+def asked_beside(clue, epsilons, change):
+    """The marks for the truth of the quantity at other events or with another field."""
+    try:
+        truth = run_time_truth(clue.point.changed(**change)).get(clue.quantity)
+    except ValueError:                  # outside the domain
+        return np.zeros(epsilons.shape, bool)
+    return explained(clue, truth.high)
+
+
+def explained(clue, answers):
+    """Which of the answers (n, ...) explain the error: are 100 times nearer to the given value than the truth is?"""
+    if answers.shape[1:] != clue.true.shape:
+        return np.zeros(len(answers), bool)
+    near = np.abs(clue.given - answers) <= clue.off / 100 + 16 * clue.unit
+    axes = tuple(range(1, answers.ndim))
+    return (near & np.isfinite(answers)).all(axes) & bool(np.any(clue.off > 64 * clue.unit))
+
+
+def positive_fields(f):
+    """The fields of a page without parameter batch that are positive numbers."""
+    return [k for k, d in f.declared.items() if isinstance(d, Field) and not d.constant and d.set.rank == 0
+            and d.set.lower == 0 and getattr(f, k) is not None] if not f.parameter_batch else []
+
+
+def log_terms(clue):
+    """log|J_ii| in the forward direction, of a map that acts on each entry separately; none for others."""
+    rank = clue.point.f.event_ndim[SIDES[clue.side]]
+    if clue.point.event.ndim != rank:
+        return np.zeros(0)
+    J = jacobian_at_latent(clue)
+    if J.shape[0] != J.shape[1] or np.any(J != np.diag(np.diagonal(J))):
+        return np.zeros(0)
+    return np.log(np.abs(np.diagonal(J)))
+
+
+def flushed(clue):
+    """0 where the answer, or the input, is below the smallest normal number, and nowhere else."""
+    tiny, zero = float(np.finfo(clue.dtype).tiny), (clue.given == 0) & (clue.true != 0)
+    event = np.abs(np.asarray(clue.point.event, np.float64))
+    below = (np.abs(clue.true) < tiny) | bool(np.any((event < tiny) & (event > 0)))
+    if not (clue.wrong & zero).any() or not below[clue.wrong].all():
+        return ""
+    for factor in (1 / float(np.finfo(clue.dtype).eps), 15 / 16, 3 / 4):
+        found = clue.ask(event=(clue.point.event * factor).astype(clue.dtype))
+        if found is not None and np.any((found[0] == 0) & (np.abs(found[1].high) > tiny)):
+            return ""
+    return f"subnormals flushed: 0 where the truth is about {float(np.max(np.abs(clue.true[zero & clue.wrong]))):.0e}"
+
+
+def accumulated(clue):
+    """A float64 sum that is a float32 number, of terms that are not."""
+    if clue.dtype != np.float64 or clue.answer is None or clue.quantity not in LOG_DETS or clue.point.event.size < 2:
+        return ""
+    if not any(has_wide_image(clue, clue.point.event * 1.1 + shift) for shift in (0, 0.1)):
+        return ""
+    terms = log_terms(clue)
+    size = np.abs(terms).sum() if terms.size else np.abs(clue.true)
+    narrow = np.all(clue.given.astype(np.float32) == clue.given) and np.all(clue.given != 0)
+    near = np.all(clue.off <= clue.point.event.size * np.finfo(np.float32).eps * size)
+    return "float32 accumulation: the sum is a float32 number, the image is not" if narrow and near else ""
+
+
+def has_wide_image(clue, event):
+    """Has the image of an event, which is no longer a number of few digits, more digits than float32 holds?"""
+    where, rank = set_of(clue.point.f, clue.side), clue.point.f.event_ndim[SIDES[clue.side]]
+    if not np.all(where.members(event, rank)):
+        return False
+    image = clue.answer(clue.point.changed(event=event)).found.get(VALUE[clue.side])
+    return isinstance(image, np.ndarray) and bool(np.any(image.astype(np.float32) != image))
 
 
 def single_precision(clue):
@@ -307,8 +475,8 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, transposed, asymptote, clipped, cancelled,
-         single_precision, single_branch, cancellation)
+RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed,
+         clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
 
 
 @np.errstate(all="ignore")
@@ -317,8 +485,16 @@ def diagnose(shown, others, answer) -> str:
 
     A simple point may fit several kinds: of these, the first that most of the other failures fit too.
     """
-    fits = [(rule, text) for rule in RULES if (text := rule(Clue(shown, answer)))]
+    fits = [(rule, text) for rule in RULES if (text := fit(rule, Clue(shown, answer)))]
     if len(fits) < 2 or fits[0][0] is not_a_number:
         return fits[0][1] if fits else no_digit(Clue(shown, answer))
     clues = [Clue(f, answer) for f in others if f.truth is not None and f is not shown and not f.message]
-    return max(fits, key=lambda fit: sum(bool(fit[0](clue)) for clue in clues))[1]
+    return max(fits, key=lambda found: sum(bool(fit(found[0], clue)) for clue in clues))[1]
+
+
+def fit(rule, clue):
+    """The text of a rule; "" too where it asked for something that the map refuses, such as an event outside its domain."""
+    try:
+        return rule(clue)
+    except ValueError:
+        return ""

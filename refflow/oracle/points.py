@@ -22,7 +22,7 @@ from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
-from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, neighbours,
+from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
 
@@ -193,6 +193,35 @@ def chart_truth(point) -> dict:
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
+@np.errstate(all="ignore")
+def with_accumulation(point, truths, u) -> dict:
+    """The truths with a unit that allows sums in a dtype of unit roundoff `u`: u (kappa + sum_i |t_i|), of the terms t_i.
+
+    Log-dets of more than one entry and cotangents of fields are sums; a log-det's terms are log|J_ii|, as if J were triangular.
+    """
+    wider = u / (float(np.finfo(point.dtype).eps) / 2)
+    if wider <= 1:
+        return truths
+    rank, log_det, prefix = point.f.event_ndim[SIDES[point.side]], LOG_DET[point.side], f"{VJP[point.side]}."
+    changed = {name: replace(truth, unit=truth.unit * wider) for name, truth in truths.items()
+               if name.startswith(prefix) and name != f"{prefix}{LETTER[point.side]}_bar"}
+    entries = int(np.prod(point.event.shape[point.event.ndim - rank:]))
+    if log_det in truths and entries > 1:
+        truth = truths[log_det]
+        changed[log_det] = replace(truth, unit=truth.unit * wider + u * size_of_terms(point, truth.high.shape))
+    return truths | changed
+
+
+def size_of_terms(point, batch):
+    """sum_i |log|J_ii|| of each event, 0 if the Jacobian is not square."""
+    f, event = point.f.astype(np.float64), np.asarray(point.event, np.float64)
+    J = f.jacobian(event if point.side == "forward" else f.inverse(event))
+    if J.shape[-1] != J.shape[-2]:
+        return 0.0
+    size = np.abs(np.log(np.abs(np.diagonal(J, axis1=-2, axis2=-1))))
+    return np.where(np.isfinite(size), size, 0).sum(-1).reshape(batch)
+
+
 # -- quantities that are left out -------------------------------------------------------------------------------------
 
 def without_structural_zeros(point, truths) -> dict:
@@ -221,16 +250,32 @@ def steady(point, name) -> bool:
             near = run_time_truth(beside, derivatives=True).get(name)
         except ValueError:
             continue
-        if here is None or near is None or not unmoved(here, near):
+        if here is None or near is None or not unmoved(here, near).all():
             return False
     return True
 
 
-def unmoved(here, near) -> bool:
+def steady_events(point, name, asked):
+    """Marks: is the quantity steady at each leading index at which `asked` holds?  True at the others."""
+    marks, indices = np.full(asked.shape, True), np.flatnonzero(asked)
+    if not indices.size:
+        return marks
+    if not point.lead:
+        return np.full(asked.shape, steady(point, name))
+    batch = point.changed(event=point.event[indices])
+    here, rank = run_time_truth(batch).get(name), point.f.event_ndim[SIDES[point.side]]
+    for beside in moved(batch):
+        inside = set_of(beside.f, beside.side).members(beside.event, rank).reshape(len(indices), -1).all(-1)
+        still = unmoved(here, run_time_truth(beside)[name]).reshape(len(indices), -1).all(-1)
+        marks[indices] &= still | ~inside
+    return marks
+
+
+def unmoved(here, near):
     with np.errstate(all="ignore"):
         moved = np.abs(near.high - here.high) * 8 <= here.unit * 2 * 9
         alike = np.abs(near.unit - here.unit) * 8 <= here.unit
-        return bool(np.all(moved & alike | np.isnan(here.unit) | (near.high == here.high)))
+        return moved & alike | np.isnan(here.unit) | (near.high == here.high)
 
 
 # -- drawn points -----------------------------------------------------------------------------------------------------
@@ -318,13 +363,22 @@ def both_sides(f, z, lead):
     if f.event_ndim == (0, 0) and lead and f.codomain.rank == 0:
         source = RandomSource(np.random.default_rng(x.size))
         more = drawn_event(source, f, "inverse", (), dtype, SPREADS[dtype.name][0], x.shape)
-        x = np.concatenate([x, more])
+        x = np.concatenate([x, more]) if is_taken(f, more) else x
     rank = f.event_ndim[1]
     inside = f.codomain.members(x, rank) & finite(x, rank)
     if lead and inside.any():
         yield Point(f, "inverse", x[inside], lead=1)
     elif not lead and inside:
         yield Point(f, "inverse", x)
+
+
+def is_taken(f, x):
+    """Are these events members at every stage too?  A chain's own codomain may be larger than its image."""
+    try:
+        f.inverse(x)
+    except ValueError:
+        return False
+    return True
 
 
 def finite(x, rank):

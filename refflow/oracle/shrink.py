@@ -17,13 +17,14 @@ DIGITS = (1, 2, 3)
 HALVINGS = 12
 
 
-def shrunk(failures, threshold, again):
+def shrunk(failures, threshold, again, fixed=False):
     """The simplest failure reached from any of `failures`, all of one quantity, with C >= threshold.
 
-    `again(point, failure)` asks for the same quantity at another point and returns its failure there, or None.
+    `again(point, failure)` asks for the same quantity at another point and returns its failure there, or None.  With `fixed`
+    the parameters stay as they are.
     """
     start = min(failures, key=lambda f: complexity(f.point))
-    search = Search(start, threshold, again)
+    search = Search(start, threshold, again, fixed)
     for step in (search.simple_parameters, search.fewer_entries, search.simple_cotangents, search.rounder_events,
                  search.rounder_parameters):
         step()
@@ -39,8 +40,8 @@ def complexity(point):
 class Search:
     """A greedy walk: `best` is the simplest failure so far."""
 
-    def __init__(self, start, threshold, again):
-        self.best, self.threshold, self.again, self.left = start, threshold, again, BUDGET
+    def __init__(self, start, threshold, again, fixed):
+        self.best, self.threshold, self.again, self.fixed, self.left = start, threshold, again, fixed, BUDGET
 
     def try_point(self, **changes):
         """Does the changed question fail too?  If so, it becomes the best."""
@@ -63,9 +64,9 @@ class Search:
 
     @property
     def own_fields(self):
-        """The real fields of a page; a composite keeps its fields."""
+        """The real fields of a page; a composite keeps its fields, and so does a map given with its parameters."""
         f = self.best.point.f
-        if any(isinstance(d, Child) for d in f.declared.values()):
+        if self.fixed or any(isinstance(d, Child) for d in f.declared.values()):
             return {}
         return {k: d for k, d in f.declared.items() if isinstance(d, Field) and not d.constant and getattr(f, k) is not None}
 

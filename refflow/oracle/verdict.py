@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ..accuracy.quantities import truth_name
-from ..report import aligned, json_text, number
+from ..core.version import VERSION
+from ..report import aligned, counted, json_text, number
 
-SCHEMA = "refflow/report/1"
+SCHEMA = "refflow/report/2"
 KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", "inverse_vjp")
 
 
@@ -17,7 +19,9 @@ KINDS = ("forward", "log_det", "jacobian", "vjp", "inverse", "inverse_log_det", 
 class Finding:
     """One quantity that is wrong: the simplest input found that shows it, and the value given there.
 
-    `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.
+    `error` is C at that input, `worst` the largest C seen anywhere, `conditioning` kappa/|q|.  The quantity was judged at
+    `points` points and fails at `failing` of them.  `equations` are the numbers of the equations of `page` that state it;
+    `layer` is the first wrong stage of a chain, where it is known.
     """
 
     bijector: str
@@ -35,6 +39,11 @@ class Finding:
     case: str
     diagnosis: str
     cotangents: dict = field(default_factory=dict)
+    points: int = 0
+    failing: int = 0
+    page: str = ""
+    equations: tuple = ()
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,27 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """A declaration under which all findings of one quantity, `findings` of them, would be allowed: it was judged again so."""
+
+    theirs: str
+    quantity: str
+    dtype: str
+    declaration: str
+    findings: int
+
+    def __str__(self):
+        these = "this finding" if self.findings == 1 else f"these {self.findings} findings"
+        return f"{self.theirs} {self.quantity} {self.dtype}: declared with {self.declaration}, {these} would be allowed"
+
+
 @dataclass
 class Report:
-    """Everything a check found, worst first."""
+    """Everything a check found, worst first.
+
+    `errors` holds the errors over the domain where the check was asked to keep them; it is not part of the JSON.
+    """
 
     target: str
     version: str
@@ -71,6 +98,8 @@ class Report:
     failed: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    suggestions: list = field(default_factory=list)
+    errors: list = field(default_factory=list)
 
     @property
     def status(self) -> int:
@@ -79,7 +108,7 @@ class Report:
 
     def add(self, part):
         """Add what a part of the same check found."""
-        for kind in ("passed", "failed", "skipped", "notes"):
+        for kind in ("passed", "failed", "skipped", "notes", "suggestions", "errors"):
             getattr(self, kind).extend(getattr(part, kind))
 
     def sort(self):
@@ -87,7 +116,8 @@ class Report:
         return self
 
     def to_json(self) -> str:
-        entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in ("passed", "failed", "skipped")}
+        kinds = ("passed", "failed", "skipped", "suggestions")
+        entries = {kind: [vars(entry) for entry in getattr(self, kind)] for kind in kinds}
         return json_text({"schema": SCHEMA, "target": self.target, "version": self.version, **entries, "notes": self.notes})
 
     def table(self) -> str:
@@ -96,16 +126,35 @@ class Report:
         parts += [aligned(self.rows()), "\n".join(self.summary())]
         return "\n\n".join(parts)
 
-    def rows(self):
-        """The largest error of each kind of quantity: a number of units, FAIL, or - if nothing was measured."""
-        subjects = {}
+    def markdown(self) -> str:
+        """For a README: a row for each map, with the largest error of each kind of quantity, and the verdict."""
+        kinds = [kind for kind in KINDS if any(kind_of(entry.quantity) == kind for entry in (*self.passed, *self.failed))]
+        rows = [("library", "version", "map", "dtype", *kinds, "verdict")]
+        for name, dtype, entries in self.subjects():
+            verdict = counted(sum(isinstance(e, Finding) for e in entries), "finding") if has_failed(entries) else \
+                "passes" if any(isinstance(e, Passed) for e in entries) else "not measured"
+            cells = (bold_cell([e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
+            rows.append((Path(self.target).name, self.version, f"`{name}`", dtype, *cells, verdict))
+        lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+        lines.insert(1, f"| {' | '.join(['---'] * len(rows[0]))} |")
+        head = f"Largest errors in units of rounding, measured by refflow {VERSION}; **bold** where more than allowed."
+        return "\n".join([head, "", *lines, "", *list(self.summary())[:1]])
+
+    def subjects(self):
+        """(name, dtype, entries) of each subject, in the order in which the subjects were met."""
+        found = {}
         for entry in (*self.passed, *self.failed, *self.skipped):
             name = entry.bijector if entry.theirs == "refflow" else last_name(entry.theirs)
-            subjects.setdefault((name, entry.dtype), {}).setdefault(kind_of(entry.quantity), []).append(entry)
+            found.setdefault((name, entry.dtype), []).append(entry)
+        order = list(dict.fromkeys(name for name, _ in found))
+        for (name, dtype), entries in sorted(found.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
+            yield name, dtype, entries
+
+    def rows(self):
+        """The largest error of each kind of quantity: a number of units, FAIL, or - if nothing was measured."""
         yield ("units of error", "dtype", *KINDS)
-        order = list(dict.fromkeys(name for name, _ in subjects))
-        for (name, dtype), kinds in sorted(subjects.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
-            yield (name, dtype, *(cell(kinds.get(kind, [])) for kind in KINDS))
+        for name, dtype, entries in self.subjects():
+            yield (name, dtype, *(cell([entry for entry in entries if kind_of(entry.quantity) == kind]) for kind in KINDS))
 
     def summary(self):
         head = f"{self.target} {self.version}: {len(self.passed)} checks pass, {len(self.failed)} fail"
@@ -115,6 +164,7 @@ class Report:
             yield (f"largest error that passes: {number(worst.error)} of {number(worst.allowed)} units "
                    f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
         yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
+        yield from (f"suggestion: {suggestion}" for suggestion in self.suggestions)
         yield from (f"note: {note}" for note in self.notes)
 
 
@@ -128,8 +178,19 @@ def last_name(dotted):
     return dotted[dotted.split("(")[0].split(" ")[0].rfind(".") + 1:]
 
 
+def has_failed(entries):
+    return any(isinstance(entry, Finding) for entry in entries)
+
+
+def bold_cell(entries):
+    """The cell of a table in Markdown: a failure with its largest error."""
+    if not has_failed(entries):
+        return cell(entries)
+    return f"**{number(max(severity(entry) for entry in entries if isinstance(entry, Finding)))}**"
+
+
 def cell(entries):
-    if any(isinstance(entry, Finding) for entry in entries):
+    if has_failed(entries):
         return "FAIL"
     errors = [entry.error for entry in entries if isinstance(entry, Passed)]
     return number(max(errors)) if errors else "-"
@@ -166,15 +227,21 @@ def grouped(skipped):
 def finding_text(found):
     title = f"{found.theirs}  {found.quantity}  {found.dtype}"
     lines = [f"FAIL  {title}   error {number(found.error)} units, allowed {number(found.allowed)}"
-             + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")]
-    if found.diagnosis:
-        lines.append(f"      diagnosis     {found.diagnosis}")
+             + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")
+             + f", wrong at {found.failing} of {counted(found.points, 'point')}"]
+    lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
     lines += [f"      input         {found.input}", f"      params        {found.params}"]
     if found.cotangents:
         lines.append(f"      cotangents    {found.cotangents}")
     lines += [f"      given         {found.given}", f"      true          {found.true}",
-              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {found.case}"]
+              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {'; '.join(part for part in (found.case, equations_text(found)) if part)}"]
     return "\n".join(lines)
+
+
+def equations_text(found):
+    """The equations that state the quantity: "equations (4) (5) of Tanh"."""
+    numbers = " ".join(f"({n})" for n in found.equations)
+    return f"equation{'s' * (len(found.equations) > 1)} {numbers} of {found.page}" if numbers else ""
 
 
 def pasteable(value, dtype=None):
