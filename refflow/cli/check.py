@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import sys
 
+from .options import rate
 from ..oracle import check
+from ..oracle.command import TIME_LIMIT, check_command
 from ..report import DTYPES, progress_cleared, progress_line
 
 
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
         "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
-        "adapters in a file (a path ending in .py), or those that ship for a library (torch).  Exit status 0: all pass; 1: "
-        "findings; 2: could not run."))
-    one.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
+        "adapters in a file (a path ending in .py), or those that ship for a library (torch); or with --command, code in any "
+        "language.  Exit status 0: all pass; 1: findings; 2: could not run."))
+    target = one.add_mutually_exclusive_group()
+    target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
+    target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "
+                        "(refflow/oracle/README.md)")
+    one.add_argument("--time-limit", metavar="SECONDS", type=rate, default=TIME_LIMIT,
+                     help="of --command, for each answer (default: %(default)g)")
     one.add_argument("--json", action="store_true", help="the report as JSON")
     one.add_argument("--page", metavar="NAME", help="only this page")
     one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
@@ -26,7 +33,7 @@ def add_command(commands):
 def run(options):
     shown = progress_line if sys.stderr.isatty() else None
     try:
-        report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown)
+        report = report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown})
     finally:
         if shown:
             progress_cleared()
@@ -34,3 +41,9 @@ def run(options):
     if report.status == 2:
         print("refflow: nothing could be measured", file=sys.stderr)
     return report.status
+
+
+def report_on(options, restricted):
+    if options.command is not None:
+        return check_command(options.command, time_limit=options.time_limit, **restricted)
+    return check(options.target, **restricted)

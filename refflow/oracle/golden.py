@@ -68,6 +68,13 @@ def number(stored):
     return float.fromhex(stored) if isinstance(stored, str) else stored
 
 
+def hexes(values):
+    """An array as JSON: its shape and its exact numbers, hex floats for real ones, which `array` reads back."""
+    values = np.asarray(values)
+    flat = values.ravel().tolist()
+    return {"shape": list(values.shape), "values": [v.hex() if isinstance(v, float) else v for v in flat]}
+
+
 def array(stored, dtype):
     return np.array([number(v) for v in stored["values"]], dtype).reshape(stored["shape"])
 
