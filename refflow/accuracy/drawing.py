@@ -195,9 +195,12 @@ def with_cotangents(point, source, spread):
     return replace(point, image_bar=bars[0], log_det_bar=None if isinstance(f, Conditioner) else bars[1])
 
 
-def neighbours(point):
-    """The point with its event, or all its parameters, moved by a relative eps either way, if the result is still a member."""
-    eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
+def neighbours(point, eps=None):
+    """The point with its event, or all its parameters, moved by a relative eps either way, if the result is still a member.
+
+    By default it is the dtype's eps.
+    """
+    eps, vector = float(np.finfo(point.dtype).eps) if eps is None else eps, point.f.ravel()
     for factor in (1 - eps, 1 + eps):
         moved = [point.changed(event=(point.event * factor).astype(point.dtype))]
         if vector.size:

@@ -28,7 +28,7 @@ from .check import check
 from .golden import array, hexes
 from .pages import CannotRun, page_named
 from .points import LETTER
-from .schema import shown, violation
+from .schema import first_line, shown, violation
 from .verdict import Report
 
 SCHEMA = "refflow/protocol/1"
@@ -173,10 +173,6 @@ class Process:
 
 def begin(line):
     return shown(line[:200].decode("utf-8", "backslashreplace").rstrip())
-
-
-def first_line(text):
-    return (text.strip().splitlines() or [""])[0][:200]
 
 
 def not_json(name):

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 SCHEMAS = Path(__file__).parent / "schemas"
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
 WORDS = {"$schema", "$defs", "title", "description"}
 
 
@@ -46,6 +46,10 @@ def shown(value):
     """The beginning of a value."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def first_line(text):
+    return (text.strip().splitlines() or [""])[0][:200]
 
 
 def resolved(part, root):
