@@ -26,7 +26,7 @@ import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
-from refflow.accuracy.drawing import Point, plainest, set_of
+from refflow.accuracy.drawing import Point, image_shape, plainest, set_of
 from refflow.accuracy.formats import FORMATS
 from refflow.core.declarations import Field
 from refflow.oracle.pages import bijectors
@@ -135,7 +135,10 @@ def with_plainest(point):
     where = set_of(point.f, point.side)
     try:
         f = plainest(type(point.f), EVERY, point.f.dims.get("D", 2))
+        shape = image_shape(f, point.side, point.event.shape)
     except (ValueError, TypeError):
+        return None
+    if point.image_bar is None or point.image_bar.shape != shape:
         return None
     event = where.plainest(point.event.shape) if where.rank else point.event
     return point.changed(f=f, event=np.asarray(event, EVERY), case="", reason="the simplest parameters")

@@ -10,6 +10,7 @@ import sys
 from .options import rate
 from ..oracle import check
 from ..oracle.command import TIME_LIMIT, check_command
+from ..oracle.onnx_model import check_onnx
 from ..report import DTYPES, progress_cleared, progress_line
 
 
@@ -17,11 +18,12 @@ def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
         "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
         "adapters in a file (a path ending in .py), or those that ship for a library (torch); or with --command, code in any "
-        "language.  Exit status 0: all pass; 1: findings; 2: could not run."))
+        "language; or with --onnx, an exported model.  Exit status 0: all pass; 1: findings; 2: could not run."))
     target = one.add_mutually_exclusive_group()
     target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
     target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "
                         "(refflow/oracle/README.md)")
+    target.add_argument("--onnx", metavar="FILE", help="an exported model, run by ONNX Runtime (pip install refflow[onnx])")
     one.add_argument("--time-limit", metavar="SECONDS", type=rate, default=TIME_LIMIT,
                      help="of --command, for each answer (default: %(default)g)")
     one.add_argument("--json", action="store_true", help="the report as JSON")
@@ -46,4 +48,6 @@ def run(options):
 def report_on(options, restricted):
     if options.command is not None:
         return check_command(options.command, time_limit=options.time_limit, **restricted)
+    if options.onnx is not None:
+        return check_onnx(options.onnx, **restricted)
     return check(options.target, **restricted)
