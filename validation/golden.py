@@ -28,11 +28,11 @@ from flint import arb, ctx
 from refflow import REGISTRY
 from refflow.accuracy.drawing import Point, image_shape, plainest, set_of
 from refflow.accuracy.formats import FORMATS
-from refflow.core.declarations import Field
+from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
-from .points import BINADE, LIMIT, Draw, belongs, is_small, points
+from .points import BINADE, LIMIT, PARAMETERS, Draw, belongs, is_small, points
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
@@ -108,7 +108,7 @@ def exact_points(page, side) -> list[Point]:
     drawn = Draw(page, EVERY, side)
     hard, cases = [], {}
     for point in drawn.hard_points():
-        exact = rounded(point) if is_exact_case(page, point) and is_small(point.event) else None
+        exact = rounded(point) if is_exact_case(page, point) and is_small(point.event) and is_for_all(point) else None
         if exact is not None and np.array_equal(exact.event, point.event) and cases.get(point.case, 0) < ONE_CASE:
             cases[point.case] = cases.get(point.case, 0) + 1
             hard.append(exact)
@@ -117,6 +117,13 @@ def exact_points(page, side) -> list[Point]:
     simple = [exact for exact in map(rounded, map(with_plainest, drawn.drawn_points())) if exact is not None][:ROUNDED] \
         if not moderate else []
     return list({json.dumps(encoded(point)): point for point in reversed(hard + moderate + simple)}.values())[::-1]
+
+
+def is_for_all(point):
+    """Are the parameters in the range that float32 certifies?"""
+    sizes = [np.abs(value) for value in tree.arrays(point.f).values() if is_real(value)]
+    low, high = (2.0**(sign * PARAMETERS["float32"]) for sign in (-1, 1))
+    return all(np.all((size == 0) | (size >= low) & (size <= high)) for size in sizes)
 
 
 def is_exact_case(page, point):
