@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -290,6 +291,12 @@ def test_the_schema_refuses_what_it_does_not_know():
         message = json.loads(json.dumps(RUN))
         change(message)
         assert (violation(message, "protocol", "run_request") is None) == (i in KEPT), message
+
+
+def test_the_conversation_of_the_document_keeps_the_schema():
+    text = (Path(oracle.__file__).parent / "README.md").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in re.search(r"^```json\n(.*?)^```", text, re.M | re.S)[1].splitlines()]
+    assert len(lines) == 8 and all(broken(line, schema("protocol"), schema("protocol"), "") is None for line in lines)
 
 
 def test_the_schemas_have_known_keywords_only():

@@ -178,10 +178,13 @@ class Model:
         if all(len(self.inputs[letter].shape) > ranks[letter] for letter in flat):
             found = self.session.run(names, flat | (given or {}))
         else:
-            each = [self.session.run(names, dict(zip(flat, one)) | (given or {})) for one in zip(*flat.values())]
+            singles = [dict(zip(flat, map(np.asarray, one))) for one in zip(*flat.values())]
+            each = [self.session.run(names, one | (given or {})) for one in singles]
             found = [np.stack(parts) for parts in zip(*each)]
         batch = event.shape[:event.ndim - rank]
-        return {name: value.reshape(batch + value.shape[1:]) for name, value in zip(names, found)}
+        count = int(np.prod(batch))             # an output that lacks this axis keeps its shape, which is then a finding
+        return {name: value.reshape(batch + value.shape[1:]) if value.shape[:1] == (count,) else value
+                for name, value in zip(names, found)}
 
 
 def image_shape_of(f, z, rank):
