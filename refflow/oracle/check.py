@@ -68,7 +68,8 @@ def check_own(page, dtypes, progress):
         points = golden.points(name, dtypes)
         for dtype in dtypes:
             subject = Subject(name, "refflow", dtype, own_answers, own=True)
-            for point in [*(p for p in points if p.dtype == dtype), *golden.exact_points(name, dtype)]:
+            exact = golden.exact_points(name, dtype) if dtype == "float64" else []          # the dtype that sees most
+            for point in [*(p for p in points if p.dtype == dtype), *exact]:
                 subject.compare(point, own_answers(point), point.truth, own_allowance(certificate, name, dtype))
             skip = {} if subject.asked else {"all": "no golden points are shipped for this page"}
             subject.conclude(report, skip)

@@ -118,7 +118,7 @@ class Process:
         try:
             found = box.get(timeout=self.time_limit)
         except queue.Empty:
-            self.fail(f"did not answer {about} within {self.time_limit:g} seconds")
+            self.fail(f"did not answer {about} within {self.time_limit:g} seconds (a program must flush each line)")
         if not found:
             self.fail(f"{self.ending()} at {about}")
         if not found.endswith(b"\n"):

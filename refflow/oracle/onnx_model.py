@@ -136,7 +136,7 @@ class Model:
         return len(own) == len(shape) and all(n == m for n, m in zip(own, shape) if isinstance(n, int))
 
     def answers(self, params, z, f, ranks):
-        """All outputs of z; those of x are functions of it, if the model has that input."""
+        """The values of the outputs at z, and, if the model has an input x, functions for its outputs at x."""
         given = {key: np.asarray(value) for key, value in params.items() if key in self.inputs}
         of_z = [name for name in self.outputs if name in OUTPUTS["z"] or "x" not in self.inputs]
         unread = np.zeros(image_shape_of(f, z, ranks["z"]))             # ONNX Runtime wants every input, read or not
