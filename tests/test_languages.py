@@ -59,8 +59,10 @@ def test_harnesses_are_short(name):
 
 @needs_compiler
 def test_a_harness_in_cpp(tmp_path, few):
-    report = check_command(compiled(tmp_path), dtypes=["float64"])
+    command = compiled(tmp_path)
+    report = check_command(command, dtypes=["float64"])
     assert report.status == 0 and not report.notes, report.table()
+    assert refusals(shlex.split(command)) == len(UNKNOWN)
     assert {(p.bijector, p.quantity) for p in report.passed} == {
         (page, quantity) for page in ("Softplus", "Affine") for quantity in ("forward", "log_det", "inverse")}
 
@@ -78,8 +80,19 @@ def test_mistakes_in_cpp_are_found(tmp_path, few):
     assert "negated" in found["Affine", "log_det"].diagnosis
 
 
+UNKNOWN = [{"requst": "start"}, {"request": "start", "schema": "refflow/protocol/2"}, {"request": "stop", "now": True}, ["stop"]]
+
+
+def refusals(command):
+    """To how many messages that it cannot know a harness answers that it refuses them."""
+    lines = "".join(json.dumps(message) + "\n" for message in UNKNOWN)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, timeout=60)
+    return sum(violation(json.loads(line), "protocol", "refused_answer") is None for line in done.stdout.splitlines())
+
+
 @needs_node
 def test_a_harness_in_javascript(few):
+    assert refusals(["node", HARNESSES / "harness.mjs"]) == len(UNKNOWN)
     report = check_command(f"node {HARNESSES / 'harness.mjs'}")
     assert report.status == 0 and not report.notes, report.table()
     assert {(p.bijector, p.quantity) for p in report.passed} == {
@@ -260,15 +273,6 @@ def test_the_end_of_a_process_is_noted(tmp_path, few):
         start() if q["request"] == "start" else answer(answer="run", id=q["id"], value=q["event"])
         """))
     assert report.status == 1 and report.notes[-1].endswith("ended with exit status 1 (its last words: a leak)")
-
-
-@needs_node
-@pytest.mark.parametrize("message", [{"requst": "start"}, {"request": "start", "schema": "refflow/protocol/2"},
-                                     {"request": "stop", "now": True}, ["stop"]])
-def test_harnesses_refuse_what_they_do_not_know(message):
-    node = subprocess.run(["node", HARNESSES / "harness.mjs"], input=json.dumps(message) + "\n", capture_output=True, text=True,
-                          check=True)
-    assert violation(json.loads(node.stdout), "protocol", "refused_answer") is None
 
 
 # -- the schemas ------------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ class Process:
 
     def __exit__(self, *raised):
         self.kill()
-        self.thread.join(1) if self.thread is not None else None
+        if self.thread is not None:
+            self.thread.join(1)
         if self.thread is None or not self.thread.is_alive():
             for pipe in (self.process.stdin, self.process.stdout):
                 with contextlib.suppress(OSError):              # what could not be written is lost with its reader
@@ -90,7 +91,9 @@ class Process:
         self.said.close()
 
     def kill(self):
-        """End the process and what it has started."""
+        """End the process and what it has started, unless it has ended."""
+        if self.process.poll() is not None:
+            return
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
