@@ -42,15 +42,15 @@ class HarnessError(Exception):
     """The harness says that its code failed at this input."""
 
 
-def check_command(command, *, page=None, dtypes=None, progress=None, time_limit=TIME_LIMIT) -> Report:
+def check_command(command, *, time_limit=TIME_LIMIT, **options) -> Report:
     """Check the code that answers as a process.
 
-    `command` is a line as for a shell, without its expansions; `time_limit` is for each answer, in seconds; the others are
-    the arguments of `check`.  Raises CannotRun if the process cannot be started, ends before it is told to, is silent for
+    `command` is a line as for a shell, without its expansions; `time_limit` is for each answer, in seconds; `options` are
+    the other arguments of `check`, as `page` and `dtypes`.  Raises CannotRun if the process cannot be started, ends before it is told to, is silent for
     too long, or writes what the protocol does not foresee.
     """
     with Process(command, time_limit) as process:
-        report = check(adapters(process), page=page, dtypes=dtypes, progress=progress)
+        report = check(adapters(process), **options)
         report.notes += process.stop()
     return report
 

@@ -39,6 +39,11 @@ def exact_points(name, dtype, directory=EXACT_DIRECTORY) -> list[Point]:
     return [decoded(page_named(name), p, dtype) for p in stored(name, directory, EXACT_SCHEMA)]
 
 
+def own_points(name, dtypes) -> list[Point]:
+    """What refflow's own page is asked: its golden points, and the exact ones in float64, where their truth is seen best."""
+    return points(name, dtypes) + (exact_points(name, "float64") if "float64" in dtypes else [])
+
+
 def stored(name, directory=DIRECTORY, schema=SCHEMA) -> list[dict]:
     """The points of one page's file, as JSON."""
     path = Path(directory) / f"{name}.json"

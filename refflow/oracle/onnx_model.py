@@ -32,8 +32,8 @@ OUTPUTS = {"z": ("forward", "log_det", "jacobian"), "x": ("inverse", "inverse_lo
 PAGE = "refflow.page"
 
 
-def check_onnx(path, *, page=None, dtypes=None, progress=None) -> Report:
-    """Check the model in a file against a page by name, or against a bijector.
+def check_onnx(path, *, page=None, **options) -> Report:
+    """Check the model in a file against a page by name, or against a bijector; `options` are the other arguments of `check`.
 
     Raises CannotRun if ONNX Runtime is not installed or cannot run the model, or if the names or shapes of its inputs and
     outputs are not the page's.
@@ -43,7 +43,7 @@ def check_onnx(path, *, page=None, dtypes=None, progress=None) -> Report:
     if page is None:
         raise CannotRun(f"{path}: give --page NAME, the page that it computes; for the laws that need no page, see "
                         "refflow.oracle.onnx_model.Model")
-    return check(model.adapters(page), dtypes=dtypes, progress=progress)
+    return check(model.adapters(page), **options)
 
 
 class Model:
