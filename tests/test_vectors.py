@@ -174,7 +174,8 @@ def test_files_that_are_not_the_manifests_are_found(damaged, run):
     (directory / "vectors.schema.json").unlink()
     status, out, _ = run("vectors", "verify", directory)
     assert status == 1 and out.splitlines()[:3] == [
-        "more.json: the manifest does not list it", "vectors.schema.json: missing", "Tanh.json: its sha256 is not the manifest's"]
+        "more.json: the manifest does not list it", "vectors.schema.json: missing",
+        "Tanh.json: its sha256 is not the manifest's"]
     assert run("vectors", "verify", directory / "nowhere")[0] == 2
 
 

@@ -10,8 +10,9 @@ people's numbers are not compared with it.  Inputs are exact (hexadecimal floats
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 
 A second file, refflow/oracle/exact/NAME.json, holds points whose every real number is a bfloat16 number, so that one truth
-serves code of every precision: the hard cases of which that is true, and moderate points, rounded.  `exact_in` lists the formats
-that hold the numbers of a point, and `first_order` of a quantity those in which kappa tells how far rounding moves it.  A page
+serves code of every precision: the hard cases of which that is true, and moderate points, rounded.  `exact_in` lists the
+formats that hold the numbers of a point.  Where kappa does not tell in each of them how far rounding moves a quantity, its
+`first_order` lists the formats in which it does.  A page
 whose parameters or events satisfy equations (an orthogonal matrix, a simplex) has only those points whose rounded numbers
 satisfy them too.
 """
@@ -186,8 +187,9 @@ def exact_record(point):
     with ctx.workdps(FIRST_DIGITS[EVERY]):
         for name, q in true.items():
             first = first_order_in(point, name, true)
+            marked = {} if first == formats else {"first_order": first}
             quantities[name] = {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
-                                "kappa": [printed(k, 8) for k in q.kappa]} | ({} if first == formats else {"first_order": first})
+                                "kappa": [printed(k, 8) for k in q.kappa]} | marked
     inputs = encoded(point)
     return {"side": inputs.pop("side"), "exact_in": formats, "case": point.case, "reason": point.reason, **inputs,
             "quantities": quantities}

@@ -126,7 +126,8 @@ def in_torch(name, module, page, dtype) -> Adapter:
 
 def apart(module, model, page, event, dtype):
     """The largest difference of ONNX Runtime from torch, in units of rounding, at latents where both answer."""
-    f = (page if not isinstance(page, str) else getattr(refflow, page)(**{"shift": 0.5, "scale": 1.5} if page == "Affine" else {}))
+    own = {"shift": 0.5, "scale": 1.5} if page == "Affine" else {}
+    f = getattr(refflow, page)(**own) if isinstance(page, str) else page
     z = np.random.default_rng(1).standard_normal((LATENTS, *event)).astype(dtype)
     fields = {key: np.asarray(getattr(f, key), dtype) for key in ("shift", "scale") if key in model.inputs}
     theirs = model.run(["forward", "log_det"], {"z": z, "x": z}, dict.fromkeys("zx", len(event)), fields)

@@ -46,8 +46,8 @@ def check_command(command, *, time_limit=TIME_LIMIT, **options) -> Report:
     """Check the code that answers as a process.
 
     `command` is a line as for a shell, without its expansions; `time_limit` is for each answer, in seconds; `options` are
-    the other arguments of `check`, as `page` and `dtypes`.  Raises CannotRun if the process cannot be started, ends before it is told to, is silent for
-    too long, or writes what the protocol does not foresee.
+    the other arguments of `check`, as `page` and `dtypes`.  Raises CannotRun if the process cannot be started, ends before it
+    is told to, is silent for too long, or writes what the protocol does not foresee.
     """
     with Process(command, time_limit) as process:
         report = check(adapters(process), **options)

@@ -3,9 +3,10 @@
     check_onnx("flow.onnx", page="Affine")
     check_onnx("flow.onnx", page=coupling)                 a bijector, whose parameters the model has inside
 
-The model's inputs are called z, and x if it has the inverse as a function, and the fields of the page by their names; its outputs
-forward, log_det, jacobian, inverse, inverse_log_det.  Without an input x, an inverse belongs to the image that forward returns.
-The first axis of z and x is the batch, of any length; or there is none, and the model is run for one event after another.
+The model's inputs are called z, x if it has the inverse as a function, and the fields of the page by their names; its outputs
+are called forward, log_det, jacobian, inverse, inverse_log_det.  Without an input x, an inverse belongs to the image that
+forward returns.  The first axis of z and x is the batch, of any length; or there is none, and the model is run for one event
+after another.
 `Model("flow.onnx")` has forward and inverse as a `refflow.testing.BlackBox` takes them, for a model without a page.
 
 The page's name may also stand in the model's metadata, as "refflow.page".  ONNX Runtime is in the extra `onnx`.
@@ -54,7 +55,8 @@ class Model:
         try:
             self.runtime = import_module("onnxruntime")
         except ImportError as error:
-            raise CannotRun(f"{error.name or 'onnxruntime'} is not installed; install it with `pip install refflow[onnx]`") from None
+            missing = error.name or "onnxruntime"
+            raise CannotRun(f"{missing} is not installed; install it with `pip install refflow[onnx]`") from None
         if not Path(path).is_file():
             raise CannotRun(f"there is no file {path}")
         self.session = self.loaded()
@@ -101,21 +103,23 @@ class Model:
         fields = {key: field for key, field in declared.items() if not isinstance(field, Child)}
         unknown = [name for name in self.inputs if name not in OUTPUTS and name not in fields]
         if unknown:
-            raise CannotRun(f"{self.path} has an input {unknown[0]!r}, which is not a field of the page; these are {list(fields)}")
+            raise CannotRun(f"{self.path} has an input {unknown[0]!r}, which is not a field of the page; these are "
+                            f"{list(fields)}")
         missing = [key for key, field in fields.items()
                    if isinstance(field, Field) and not field.optional and key not in self.inputs]
         if missing and not isinstance(page, Bijector):
-            raise CannotRun(f"{self.path} has no input {missing[0]!r}, a field of {page}; a model with parameters of its own is "
-                            "checked in Python, as check_onnx(path, page=bijector)")
+            raise CannotRun(f"{self.path} has no input {missing[0]!r}, a field of {page}; a model with parameters of its own "
+                            "is checked in Python, as check_onnx(path, page=bijector)")
 
     def refuse_ranks(self, ranks):
         for letter in self.letters:
             shape, rank = self.inputs[letter].shape, ranks[letter]
             if len(shape) not in (rank, rank + 1):
-                raise CannotRun(f"{self.path}: {letter} has the shape {shape}; it must have {rank} axes, or {rank + 1} with one for "
-                                "the batch")
+                raise CannotRun(f"{self.path}: {letter} has the shape {shape}; it must have {rank} axes, or {rank + 1} with "
+                                "one for the batch")
             if len(shape) > rank and isinstance(shape[0], int):
-                raise CannotRun(f"{self.path}: {letter} has the shape {shape}: its batch must be of any length (a dynamic axis)")
+                raise CannotRun(f"{self.path}: {letter} has the shape {shape}: its batch must be of any length (a dynamic "
+                                "axis)")
 
     def fits(self, point, ranks):
         """Do the shapes that the model fixes hold the point, and are the fields that it has no input for the usual ones?"""
@@ -188,7 +192,7 @@ class Model:
 
 
 def image_shape_of(f, z, rank):
-    """The shape of the images of z, which is not of f's own size if the page's fields have its axes: then both sides have them."""
+    """The shape of the images of z; the shape of z where f, whose fields have another size, has no events of this one."""
     split = z.ndim - rank
     try:
         return (*z.shape[:split], *f.output_shape(z.shape[split:]))

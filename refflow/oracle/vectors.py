@@ -84,7 +84,7 @@ def digest(content):
 
 
 def facts(form):
-    return {"unit": form.unit.hex(), "smallest": form.smallest.hex(), "normal": form.normal.hex(), "largest": form.largest.hex()}
+    return {key: getattr(form, key).hex() for key in ("unit", "smallest", "normal", "largest")}
 
 
 # -- points -----------------------------------------------------------------------------------------------------------
@@ -211,8 +211,8 @@ def check_page(document, entry, manifest, found):
     page, points = page_named(document["page"]), document["points"]
     found.pages, found.points = found.pages + 1, found.points + len(points)
     if entry["name"] != f"{document['page']}.json" or entry["points"] != len(points):
-        found.problems.append(f"{entry['name']}: the manifest says {entry['points']} points of that page; it has {len(points)} of "
-                              f"{document['page']}")
+        found.problems.append(f"{entry['name']}: the manifest says {entry['points']} points of that page; it has {len(points)} "
+                              f"of {document['page']}")
     ids = [point["id"] for point in points]
     found.problems += [f"{entry['name']}: {name} stands there twice" for name in sorted({i for i in ids if ids.count(i) > 1})]
     for point in points:
