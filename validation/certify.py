@@ -147,14 +147,15 @@ def breaks_of(point):
     return {"breaks": (0.0 if right else np.inf, 1.0)}
 
 
-def first_order(point, name, true):
+def first_order(point, name, true, unit=None):
     """Does kappa tell, within an eighth, how far the truth moves from an input to its neighbouring floats, and stay the same
     there?
 
-    The truth itself may change by more than an eighth: passing through 0 does not cost it digits.
+    The truth itself may change by more than an eighth: passing through 0 does not cost it digits.  `unit` is the eps of
+    floats that the point's dtype is not.
     """
-    unit, here = float(np.finfo(point.event.dtype).eps), true[name]
-    for beside in neighbours(point):
+    unit, here = float(np.finfo(point.event.dtype).eps) if unit is None else unit, true[name]
+    for beside in neighbours(point, unit):
         try:
             near = truth(beside)[name]
         except (TruthNotFound, KeyError):

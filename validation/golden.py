@@ -8,6 +8,13 @@ the certificate, for a scalar page points in every moderate binade from every en
 Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
 people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
+
+A second file, refflow/oracle/exact/NAME.json, holds points whose every real number is a bfloat16 number, so that one truth
+serves code of every precision: the hard cases of which that is true, and moderate points, rounded.  `exact_in` lists the
+formats that hold the numbers of a point.  Where kappa does not tell in each of them how far rounding moves a quantity, its
+`first_order` lists the formats in which it does.  A page
+whose parameters or events satisfy equations (an orthogonal matrix, a simplex) has only those points whose rounded numbers
+satisfy them too.
 """
 
 from __future__ import annotations
@@ -16,20 +23,25 @@ import argparse
 import json
 import sys
 
+import numpy as np
 from flint import arb, ctx
 
 from refflow import REGISTRY
-from refflow.accuracy.drawing import Point
+from refflow.accuracy.drawing import Point, image_shape, plainest, set_of
+from refflow.accuracy.formats import FORMATS
+from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
-from .points import BINADE, LIMIT, Draw, is_small, points
+from .points import BINADE, LIMIT, PARAMETERS, Draw, belongs, is_small, points
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
-GOLDEN = ORACLE / "golden"
+GOLDEN, EXACT = ORACLE / "golden", ORACLE / "exact"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
 LARGEST = 30000                                     # exponent of 10
+EVERY = "float64"                                   # the dtype in which exact points are drawn, as its truth serves all
+ROUNDED, ONE_CASE = 6, 1                            # exact points of a side that are rounded, and of one hard case
 
 
 def golden_points(page, dtype, side, certificate) -> list[Point]:
@@ -90,10 +102,113 @@ def document(page, certificate) -> str:
     return f'{{"schema":"refflow/golden/1","bijector":"{name}","points":[\n{lines}\n]}}\n'
 
 
+# -- points that are exact in bfloat16 -----------------------------------------------------------------------------------
+
+def exact_points(page, side) -> list[Point]:
+    """Hard cases, and moderate points that are rounded to bfloat16."""
+    drawn = Draw(page, EVERY, side)
+    hard, cases = [], {}
+    for point in drawn.hard_points():
+        exact = rounded(point) if is_exact_case(page, point) and is_small(point.event) and is_for_all(point) else None
+        if exact is not None and np.array_equal(exact.event, point.event) and cases.get(point.case, 0) < ONE_CASE:
+            cases[point.case] = cases.get(point.case, 0) + 1
+            hard.append(exact)
+    chosen = (point for point in drawn.drawn_points() if point.reason == "moderate" and is_small(point.event))
+    moderate = [exact for exact in map(rounded, chosen) if exact is not None][:ROUNDED]
+    simple = [exact for exact in map(rounded, map(with_plainest, drawn.drawn_points())) if exact is not None][:ROUNDED] \
+        if not moderate else []
+    return list({json.dumps(encoded(point)): point for point in reversed(hard + moderate + simple)}.values())[::-1]
+
+
+def is_for_all(point):
+    """Are the parameters in the range that float32 certifies?"""
+    sizes = [np.abs(value) for value in tree.arrays(point.f).values() if is_real(value)]
+    low, high = (2.0**(sign * PARAMETERS["float32"]) for sign in (-1, 1))
+    return all(np.all((size == 0) | (size >= low) & (size <= high)) for size in sizes)
+
+
+def is_exact_case(page, point):
+    """Are the parameters that a hard case names bfloat16 numbers?"""
+    given = [value for case in page.hard_cases if case.name == point.case for value in case.params.values()]
+    return all(FORMATS["bfloat16"].holds(value) for value in given if is_real(value))
+
+
+def kept(value, rounded_value):
+    """A plain value stays one."""
+    return rounded_value if isinstance(value, np.ndarray) else type(value)(rounded_value.tolist())
+
+
+def with_plainest(point):
+    """The point with the simplest parameters of its page, and the simplest event of a set whose members satisfy equations."""
+    where = set_of(point.f, point.side)
+    try:
+        f = plainest(type(point.f), EVERY, point.f.dims.get("D", 2))
+        shape = image_shape(f, point.side, point.event.shape)
+    except (ValueError, TypeError):
+        return None
+    if point.image_bar is None or point.image_bar.shape != shape:
+        return None
+    event = where.plainest(point.event.shape) if where.rank else point.event
+    return point.changed(f=f, event=np.asarray(event, EVERY), case="", reason="the simplest parameters")
+
+
+def is_real(value):
+    return np.asarray(value).dtype.kind == "f"
+
+
+def rounded(point):
+    """The point with bfloat16 numbers; None if these are not a member of the page or of its events."""
+    to = FORMATS["bfloat16"].rounded
+    if point is None or point.image_bar is None:
+        return None
+    fields = {key: getattr(point.f, key) for key in point.f.declared if getattr(point.f, key) is not None}
+    try:
+        f = type(point.f)(**{key: kept(value, to(value)) if is_real(value) else value for key, value in fields.items()})
+    except ValueError:
+        return None
+    event = to(point.event)
+    if not belongs(set_of(f, point.side), event):
+        return None
+    return Point(f, point.side, event, to(point.image_bar), to(point.log_det_bar), point.case, point.reason)
+def first_order_in(point, name, true):
+    """The formats in which kappa of a quantity is of the first order, among those that hold the point's numbers."""
+    return [key for key in exact_in(point) if first_order(point, name, true, 2 * FORMATS[key].unit)]
+
+
+def exact_in(point):
+    """The formats that hold all numbers of a point."""
+    numbers = [point.event, point.image_bar, point.log_det_bar,
+               *(value for key in point.f.declared if is_real(value := getattr(point.f, key)))]
+    return [key for key, form in FORMATS.items() if all(form.holds(value) for value in numbers)]
+
+
+def exact_record(point):
+    true, formats, quantities = truth(point), exact_in(point), {}
+    with ctx.workdps(FIRST_DIGITS[EVERY]):
+        for name, q in true.items():
+            first = first_order_in(point, name, true)
+            marked = {} if first == formats else {"first_order": first}
+            quantities[name] = {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
+                                "kappa": [printed(k, 8) for k in q.kappa]} | marked
+    inputs = encoded(point)
+    return {"side": inputs.pop("side"), "exact_in": formats, "case": point.case, "reason": point.reason, **inputs,
+            "quantities": quantities}
+
+
+def exact_document(page) -> str:
+    """The file of exact points of one page, one line for each point."""
+    lines = ",\n".join(json.dumps(exact_record(point), separators=(",", ":"))
+                       for side in SIDES for point in exact_points(page, side))
+    return f'{{"schema":"refflow/exact/1","bijector":"{page.__name__}","points":[\n{lines}\n]}}\n'
+
+
+# -- the files --------------------------------------------------------------------------------------------------------
+
 def write_all(names):
     certificate = json.loads(CERTIFICATE.read_text())
     for name in names:
         written(GOLDEN / f"{name}.json", document(REGISTRY[name], certificate))
+        written(EXACT / f"{name}.json", exact_document(REGISTRY[name]))
 
 
 def main(arguments=None) -> int:

@@ -13,17 +13,12 @@ import numpy as np
 
 from refflow.accuracy.drawing import Point
 from refflow.core.declarations import Child, Field
+from refflow.oracle.golden import hexes
 from refflow.saving import written as as_document
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive.json"
 EXHAUSTIVE_SCHEMA = "refflow/exhaustive/1"
 PASSES = 2**14                                      # over the float32 numbers; each sees every 2^14-th number
-
-
-def hexes(array):
-    array = np.asarray(array)
-    values = array.ravel().tolist()
-    return {"shape": list(array.shape), "values": [v.hex() if isinstance(v, float) else v for v in values]}
 
 
 def encoded(point):

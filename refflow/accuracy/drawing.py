@@ -195,14 +195,17 @@ def with_cotangents(point, source, spread):
     return replace(point, image_bar=bars[0], log_det_bar=None if isinstance(f, Conditioner) else bars[1])
 
 
-def neighbours(point):
+def neighbours(point, eps=None):
     """The moved points whose events are still members."""
-    return (p for p in moved(point) if set_of(p.f, p.side).members(p.event, p.f.event_ndim[SIDES[p.side]]).all())
+    return (p for p in moved(point, eps) if set_of(p.f, p.side).members(p.event, p.f.event_ndim[SIDES[p.side]]).all())
 
 
-def moved(point):
-    """The point with its event, or all its parameters, moved by a relative eps either way, if the parameters are members."""
-    eps, vector = float(np.finfo(point.dtype).eps), point.f.ravel()
+def moved(point, eps=None):
+    """The point with its event, or all its parameters, moved by a relative eps either way, if the parameters are members.
+
+    By default it is the dtype's eps.
+    """
+    eps, vector = float(np.finfo(point.dtype).eps) if eps is None else eps, point.f.ravel()
     for factor in (1 - eps, 1 + eps):
         yield point.changed(event=(point.event * factor).astype(point.dtype))
         if vector.size:

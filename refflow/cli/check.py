@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 
 from . import sweeps
-from .options import put, to_be_written
+from .options import put, rate, to_be_written
 from ..book import report_page
 from ..oracle import check
+from ..oracle.command import TIME_LIMIT, check_command
+from ..oracle.onnx_model import check_onnx
 from ..report import DTYPES, progress_cleared, progress_line
 from ..saving import write_atomically
 
@@ -18,9 +20,15 @@ from ..saving import write_atomically
 def add_command(commands):
     one = commands.add_parser("check", help="check refflow's own pages, or somebody else's code", description=(
         "Without TARGET: refflow's own pages against golden truth, which the bijectors without components have.  With it: the "
-        "adapters in a file (a path ending in .py), or those that ship for a library (torch).  Exit status 0: all pass; 1: "
-        "findings; 2: could not run."))
-    one.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
+        "adapters in a file (a path ending in .py), or those that ship for a library (torch); or with --command, code in any "
+        "language; or with --onnx, an exported model.  Exit status 0: all pass; 1: findings; 2: could not run."))
+    target = one.add_mutually_exclusive_group()
+    target.add_argument("target", metavar="TARGET", nargs="?", help="a file of adapters, or the name of a library")
+    target.add_argument("--command", metavar="COMMAND", help="a program that answers a line of JSON to each line of JSON "
+                        "(refflow/oracle/README.md)")
+    target.add_argument("--onnx", metavar="FILE", help="an exported model, run by ONNX Runtime (pip install refflow[onnx])")
+    one.add_argument("--time-limit", metavar="SECONDS", type=rate, default=TIME_LIMIT,
+                     help="of --command, for each answer (default: %(default)g)")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the report as JSON")
     form.add_argument("--markdown", action="store_true", help="the report as a table for a README")
@@ -37,8 +45,8 @@ def run(options):
     shown = progress_line if sys.stderr.isatty() else None
     try:
         with sweeps.sweep(options.workers, options.scheduler) as sweep:
-            report = check(options.target, page=options.page, dtypes=options.dtype, progress=shown, executor=sweep.executor,
-                           keep_errors=options.out is not None)
+            report = report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown,
+                                         "executor": sweep.executor, "keep_errors": options.out is not None})
     finally:
         if shown:
             progress_cleared()
@@ -54,3 +62,11 @@ def write_html(report, options):
     content = report_page(report).encode()
     put(options, lambda path, replace: write_atomically(path, content, replace))
     print(f"refflow: {options.out} is written", file=sys.stderr)
+
+
+def report_on(options, restricted):
+    if options.command is not None:
+        return check_command(options.command, time_limit=options.time_limit, **restricted)
+    if options.onnx is not None:
+        return check_onnx(options.onnx, **restricted)
+    return check(options.target, **restricted)

@@ -62,6 +62,7 @@ class Adapter:
     broadcast: bool = False
     chart_gradient: bool = False
     accumulation: str | None = None
+    fits: Callable | None = None            # of a point: can they be asked it at all?
 
     @property
     def name(self):
@@ -72,6 +73,8 @@ class Adapter:
 
         If only some rows of a parameter batch are within the limits, the first of these replaces the rows outside.
         """
+        if self.fits is not None and not self.fits(point):
+            return None
         f = point.f
         inside = np.broadcast_to(True, f.parameter_batch)
         for key, allowed in self.params.items():
@@ -203,6 +206,8 @@ def attempt(call, adapter):
     try:
         with np.errstate(all="ignore"):
             return call()
+    except CannotRun:
+        raise
     except Exception as error:
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
             raise CannotRun(f"{adapter.theirs}: the adapter itself raised {type(error).__name__}: {error}"
@@ -326,10 +331,12 @@ class AdapterSet:
 
 
 def load(target) -> AdapterSet:
-    """The adapters of a file, a shipped peer, a module, a function, or a list of them.
+    """The adapters of a file, a shipped peer, a module, a function, or a list of them; a set of adapters is itself.
 
     Raises CannotRun if the target does not exist, cannot be imported, or declares no adapter.
     """
+    if isinstance(target, AdapterSet):
+        return target
     if isinstance(target, (str, Path)):
         as_file = Path(target).suffix == ".py" or Path(target).is_file()
         return from_file(Path(target)) if as_file else from_peer(str(target))

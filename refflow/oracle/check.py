@@ -93,7 +93,7 @@ def check_own(page, dtypes, progress, executor, keep_errors):
 
 def check_page(name, dtypes, keep_errors):
     """The part of the report on one of refflow's own pages."""
-    report, certificate, points = Report("refflow", VERSION), certified(), golden.points(name, dtypes)
+    report, certificate, points = Report("refflow", VERSION), certified(), golden.own_points(name, dtypes)
     for dtype in dtypes:
         subject = Subject(name, "refflow", dtype, own_answers, own=True, keep_errors=keep_errors)
         for point in (p for p in points if p.dtype == dtype):

@@ -1,7 +1,7 @@
 """Golden points: questions whose answers are recorded to 30 digits, shipped as JSON.
 
 Events, parameters and cotangents are hex floats, so that every bit is kept; the truth is decimal, rounded from 50
-digits, and so is its unit kappa.  Nothing in the files is executed.
+digits, and so is its unit kappa.  Nothing in the files is executed.  The points of `exact` are moderate, and exact in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .pages import CannotRun, page_named
 from ..accuracy.drawing import Point
 from .points import Truth
 
-SCHEMA = "refflow/golden/1"
-DIRECTORY = Path(__file__).parent / "golden"
+SCHEMA, EXACT_SCHEMA = "refflow/golden/1", "refflow/exact/1"
+DIRECTORY, EXACT_DIRECTORY = Path(__file__).parent / "golden", Path(__file__).parent / "exact"
 EXACT = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 
@@ -31,30 +31,45 @@ def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
 
     Raises CannotRun for a file of another schema or another bijector.
     """
+    return [decoded(page_named(name), p, p["dtype"]) for p in stored(name, directory) if dtypes is None or p["dtype"] in dtypes]
+
+
+def exact_points(name, dtype, directory=EXACT_DIRECTORY) -> list[Point]:
+    """Points of one page whose every number is a bfloat16 number, as float32 or float64; the truth is the same for both."""
+    return [decoded(page_named(name), p, dtype) for p in stored(name, directory, EXACT_SCHEMA)]
+
+
+def own_points(name, dtypes) -> list[Point]:
+    """What refflow's own page is asked: its golden points, and the exact ones in float64, where their truth is seen best."""
+    return points(name, dtypes) + (exact_points(name, "float64") if "float64" in dtypes else [])
+
+
+def stored(name, directory=DIRECTORY, schema=SCHEMA) -> list[dict]:
+    """The points of one page's file, as JSON."""
     path = Path(directory) / f"{name}.json"
     if not path.exists():
         return []
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CannotRun(f"{path} is not JSON: {error}") from None
-    schema = stored.get("schema") if isinstance(stored, dict) else None
-    if schema != SCHEMA:
-        raise CannotRun(f"{path} has schema {schema!r}; this version of refflow reads {SCHEMA!r}")
-    if stored["bijector"] != name:
-        raise CannotRun(f"{path} holds points of {stored['bijector']!r}")
-    return [decoded(page_named(name), p) for p in stored["points"] if dtypes is None or p["dtype"] in dtypes]
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        raise CannotRun(f"{path} has schema {found!r}; this version of refflow reads {schema!r}")
+    if document["bijector"] != name:
+        raise CannotRun(f"{path} holds points of {document['bijector']!r}")
+    return document["points"]
 
 
-def decoded(page, stored) -> Point:
-    dtype = np.dtype(stored["dtype"])
+def decoded(page, stored, dtype) -> Point:
+    dtype = np.dtype(dtype)
     f = page(**{key: field_value(page.declared[key], value, dtype) for key, value in stored["params"].items()})
     bar = stored.get("image_bar")
     log_det_bar = stored.get("log_det_bar")
     truth = Lazy(stored["quantities"], dtype, f.normwise)
     return Point(f, stored["side"], array(stored["event"], dtype), None if bar is None else array(bar, dtype),
                  None if log_det_bar is None else dtype.type(number(log_det_bar)), stored["case"], stored["reason"], truth,
-                 stored["id"])
+                 stored.get("id", ""))
 
 
 def field_value(declared, value, dtype):
@@ -66,6 +81,13 @@ def field_value(declared, value, dtype):
 
 def number(stored):
     return float.fromhex(stored) if isinstance(stored, str) else stored
+
+
+def hexes(values):
+    """An array as JSON: its shape and its exact numbers, hex floats for real ones, which `array` reads back."""
+    values = np.asarray(values)
+    flat = values.ravel().tolist()
+    return {"shape": list(values.shape), "values": [v.hex() if isinstance(v, float) else v for v in flat]}
 
 
 def array(stored, dtype):
@@ -103,4 +125,5 @@ def truth(stored, dtype, normwise) -> Truth:
         ordinary = true != 0 and true.is_finite() and kappa.is_finite()
         conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
     arrays = (np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning))
-    return Truth(*arrays, 0, normwise, stored.get("first_order", True))
+    first_order = stored.get("first_order", True)           # of exact points, the dtypes in which it is
+    return Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else dtype.name in first_order)

@@ -1,0 +1,56 @@
+"""The binary floating-point formats that other people's code computes in: what a number of each can be.
+
+refflow computes in float32 and float64.  bfloat16 and float16 are formats of theirs: numbers that they hold are given to NumPy
+in a wider one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Format:
+    """Numbers m 2^(e - bits + 1) with |m| < 2^bits and low <= e <= high."""
+
+    bits: int
+    low: int
+    high: int
+
+    @property
+    def unit(self):
+        """The unit roundoff u."""
+        return 2.0**-self.bits
+
+    @property
+    def smallest(self):
+        """The smallest subnormal number, which is also the spacing of the subnormal numbers."""
+        return 2.0**(self.low - self.bits + 1)
+
+    @property
+    def normal(self):
+        """The smallest normal number."""
+        return 2.0**self.low
+
+    @property
+    def largest(self):
+        return (2 - 2.0**(1 - self.bits)) * 2.0**self.high
+
+    def rounded(self, values):
+        """The nearest numbers of the format, ties to even, in the dtype of the values; too large ones become infinite."""
+        values = np.asarray(values)
+        exponents = np.maximum(np.frexp(values)[1] - 1, self.low) - self.bits + 1
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            nearest = np.ldexp(np.rint(np.ldexp(values, -exponents)), exponents)
+            nearest = np.where(np.abs(nearest) > self.largest, np.copysign(np.inf, values), nearest)
+        return np.where(np.isfinite(values), nearest, values).astype(values.dtype)
+
+    def holds(self, values):
+        """Are all values numbers of the format?"""
+        return bool(np.array_equal(self.rounded(values), np.asarray(values), equal_nan=True))
+
+
+FORMATS = {"bfloat16": Format(8, -126, 127), "float16": Format(11, -14, 15), "float32": Format(24, -126, 127),
+           "float64": Format(53, -1022, 1023)}
