@@ -127,12 +127,14 @@ KINDS = {       # kind: (an answer of that kind, an answer that is wrong in anot
     "the number of positions is missing: H W": ((image, "log_det", pixels, lambda f, z: np.log(f.scale).sum()),
                                                 (image, "log_det", pixels, lambda f, z: 5 * np.log(f.scale).sum())),
     "transposed matrix: right for the transpose": (
-        (dense, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z), (symmetric, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z * 1.1)),
+        (dense, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z),
+        (symmetric, "forward", [0.3, 1.1], lambda f, z: f.W.T @ z * 1.1)),
     "transposed matrix": ((dense, "jacobian", [0.3, 1.1], lambda f, z: f.W.T),
                           (dense, "jacobian", [0.3, 1.1], lambda f, z: f.W.T @ f.W)),
     "wrong shape": ((curved, "log_det", z3, lambda f, z: np.zeros((1,))), (curved, "log_det", z3, lambda f, z: np.zeros(()))),
     "not summed over the event: wrong shape": (
-        (curved, "log_det", z3, lambda f, z: f.inner.log_det(z)), (curved, "log_det", z3, lambda f, z: f.log_det(z) * np.ones(2))),
+        (curved, "log_det", z3, lambda f, z: f.inner.log_det(z)),
+        (curved, "log_det", z3, lambda f, z: f.log_det(z) * np.ones(2))),
     "float32 constant": ((normal, "log_det", 0.7, normal_log_det(float32(np.log(2 * np.pi) / 2))),
                          (normal, "log_det", 0.7, normal_log_det(0.92))),
     "computed in float32": ((sigmoid, "log_det", 0.7, lambda f, z: float32(f.log_det(z))),

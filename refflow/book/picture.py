@@ -17,8 +17,8 @@ WIDTH, HEIGHT = 390, 200
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 24, 30
 LOWEST, ORDINARY = 1e-2, 1e3            # errors: at the bottom, and at the top unless there are larger ones
 GAP = 0.35                              # from an end, or 0, to the smallest size
-TICKS = (1.0, 1e-3, 1e3, 1e-10, 1e10, 1e-30, 1e30, 1e-100, 1e100, 1e-300, 1e300, 0.1, 10.0, 1e-6, 1e6, 1e-16, 1e16, 1e-50, 1e50, 2.0, 0.5,
-         5.0, 0.2)
+TICKS = (1.0, 1e-3, 1e3, 1e-10, 1e10, 1e-30, 1e30, 1e-100, 1e100, 1e-300, 1e300, 0.1, 10.0, 1e-6, 1e6, 1e-16, 1e16, 1e-50,
+         1e50, 2.0, 0.5, 5.0, 0.2)
 DIGITS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 CLOSE = 1.5                             # points nearer than that cover each other
 
@@ -136,7 +136,8 @@ def frame(across, up, label):
         made.append(f'<path class="axis" d="M{x:.1f} {floor}v4"/><text x="{min(x, WIDTH - 3 * len(text)):.1f}" '
                     f'y="{floor + 15}" class="across">{text}</text>')
     for y, text in up.ticks():
-        made.append(f'<path class="axis" d="M{LEFT} {y:.1f}h-4"/><text x="{LEFT - 7}" y="{y + 3.5:.1f}" class="up">{text}</text>')
+        made.append(f'<path class="axis" d="M{LEFT} {y:.1f}h-4"/>'
+                    f'<text x="{LEFT - 7}" y="{y + 3.5:.1f}" class="up">{text}</text>')
     made.append(f'<text x="{right}" y="{floor + 27}" class="name">{escape(label)}</text>'
                 f'<text x="{LEFT - 34}" y="{TOP - 12}">units</text>')
     return "".join(made)

@@ -102,8 +102,8 @@ def finding(report, found, i):
 <p class="diagnosis">{escape(found.diagnosis)}</p>
 <p class="verdict">{verdict(found)}</p>
 <div class="columns"><div>{equation(found)}<dl>{listed}</dl></div>
-<div>{drawn}<div class="code"><button class="copy" type="button">copy</button><pre>{escape(reproduction(found))}</pre></div></div>
-</div>
+<div>{drawn}<div class="code"><button class="copy" type="button">copy</button>
+<pre>{escape(reproduction(found))}</pre></div></div></div>
 </article>"""
 
 
@@ -181,8 +181,8 @@ def remarks(report):
 
 LEGEND = """<p class="legend">Each dot is the worst point nearby: its error in units of rounding against the event, both
 logarithmic, with far decades drawn closer. <svg viewBox="0 0 10 10"><circle class="fails" cx="5" cy="5" r="3"/></svg> more than
-allowed, <svg viewBox="0 0 10 10"><circle class="unjudged" cx="5" cy="5" r="3"/></svg> not judged, because rounding the input moves
-the truth too far.</p>"""
+allowed, <svg viewBox="0 0 10 10"><circle class="unjudged" cx="5" cy="5" r="3"/></svg> not judged, because rounding the input
+moves the truth too far.</p>"""
 
 
 def domains(report):

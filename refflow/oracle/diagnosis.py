@@ -123,7 +123,8 @@ OTHER = {"log_det": "inverse_log_det", "inverse_log_det": "log_det"}
 def negated(clue):
     if not clue.same(-clue.true):
         return ""
-    return f"negated: the log-det of the other direction, {NAMES[OTHER[clue.quantity]]}" if clue.quantity in OTHER else "negated"
+    other = OTHER.get(clue.quantity)
+    return f"negated: the log-det of the other direction, {NAMES[other]}" if other else "negated"
 
 
 def wrong_log_det(clue):

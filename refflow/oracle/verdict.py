@@ -229,12 +229,13 @@ def finding_text(found):
     lines = [f"FAIL  {title}   error {number(found.error)} units, allowed {number(found.allowed)}"
              + (f", worst seen {number(found.worst)}" if found.worst != found.error else "")
              + f", wrong at {found.failing} of {counted(found.points, 'point')}"]
+    where = "; ".join(part for part in (found.case, equations_text(found)) if part)
     lines += [f"      {word:<14}{text}" for word, text in (("diagnosis", found.diagnosis), ("layer", found.layer)) if text]
     lines += [f"      input         {found.input}", f"      params        {found.params}"]
     if found.cotangents:
         lines.append(f"      cotangents    {found.cotangents}")
     lines += [f"      given         {found.given}", f"      true          {found.true}",
-              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {'; '.join(part for part in (found.case, equations_text(found)) if part)}"]
+              f"      kappa/|q|     {number(found.conditioning)}", f"      case          {where}"]
     return "\n".join(lines)
 
 
