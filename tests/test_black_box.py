@@ -8,7 +8,7 @@ import pytest
 import refflow
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Skipped, run_law, verdicts
-from refflow.testing.law_tests import Known, law_tests
+from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
 SCALE = np.array([0.5, -1.25, 0.75])
@@ -202,10 +202,10 @@ RIGHT, WRONG, LAW = "np.log(2.0)", "0.7", "log-det is the determinant of differe
     (RIGHT, "", '"monotone": Known("theirs#1")', {"passed": 12, "failed": 1, "skipped": 4})])
 def test_as_pytest_items(pytester, log_det, require, expected, outcome):
     pytester.makepyfile(FILE.format(log_det=log_det, require=require, expected=expected))
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(**outcome)
+    pytester.runpytest_inprocess("-p", "refflow.testing.plugin", "-p", "no:cacheprovider").assert_outcomes(**outcome)
 
 
 def test_ids_are_the_names_of_laws(pytester):
     pytester.makepyfile(FILE.format(log_det=RIGHT, require="", expected=""))
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "mass", "-v")
+    result = pytester.runpytest_inprocess("-p", "refflow.testing.plugin", "-p", "no:cacheprovider", "-k", "mass", "-v")
     result.stdout.fnmatch_lines(["*test_flow?mass is one? PASSED*"])

@@ -23,7 +23,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -48,7 +48,7 @@ DECLARED: list[Adapter] = []
 class Adapter:
     """One declaration: what is checked, against which page or composite bijector, and within which limits."""
 
-    function: Callable
+    function: Callable | None
     page: str | Bijector
     dtypes: tuple = DTYPES
     direction: str = "forward"
@@ -58,9 +58,26 @@ class Adapter:
     broadcast: bool = False
     chart_gradient: bool = False
 
+    def __post_init__(self):
+        given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
+        dtypes = tuple(np.dtype(d).name for d in given)
+        if not set(dtypes) <= set(DTYPES):
+            raise ValueError(f"adapter: dtype must be float32 or float64, not {self.dtypes!r}")
+        if self.direction not in SIDES:
+            raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
+        declared = page_named(self.page).declared if isinstance(self.page, str) else self.page.declared
+        unknown = sorted(set(self.params) - set(declared))
+        if unknown:
+            raise ValueError(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
+        object.__setattr__(self, "dtypes", dtypes)
+
     @property
     def name(self):
         return self.page if isinstance(self.page, str) else described(self.page)
+
+    def of(self, function):
+        """The same declaration of a function, which it is named after if it has no name yet."""
+        return replace(self, function=function, theirs=self.theirs or getattr(function, "__qualname__", repr(function)))
 
     def limited(self, point):
         """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
@@ -107,21 +124,10 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  A function may
     be declared several times.  Raises ValueError for an unknown page, dtype or direction.
     """
-    dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
-    dtypes = tuple(np.dtype(d).name for d in dtypes)
-    if not set(dtypes) <= set(DTYPES):
-        raise ValueError(f"adapter: dtype must be float32 or float64, not {dtype!r}")
-    if direction not in SIDES:
-        raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {direction!r}")
-    limits = dict(params or {})
-    declared = page_named(page).declared if isinstance(page, str) else page.declared
-    unknown = sorted(set(limits) - set(declared))
-    if unknown:
-        raise ValueError(f"adapter: {page} has no field {unknown[0]!r}; it has {list(declared)}")
+    declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient)
 
     def declare(function):
-        name = theirs or getattr(function, "__qualname__", repr(function))
-        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient))
+        DECLARED.append(declared.of(function))
         return function
 
     return declare

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..accuracy.differences import ridders
 from .black_box import BlackBox, as_numpy, first_of, written
+from .suites import SUITES
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
 SIGNS = 24
@@ -34,6 +35,7 @@ FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink b
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
 LAWS: dict = {}
 NEEDS: dict = {}
+SINCE: dict = {}
 
 
 class Skipped(Exception):
@@ -41,7 +43,11 @@ class Skipped(Exception):
 
 
 class Found(AssertionError):
-    """A law that is broken: at what point, what is given and what was expected."""
+    """A law that is broken: at what point, what is given and what was expected; `event`: the latent there, if there is one."""
+
+    def __init__(self, text, event=None):
+        super().__init__(text)
+        self.event = event
 
 
 class Verdict(NamedTuple):
@@ -52,22 +58,22 @@ class Verdict(NamedTuple):
     text: str
 
 
-def law(name, *needs):
-    """Register a law under its name; `needs` are the quantities without which it is skipped."""
+def law(name, *needs, since=SUITES[0]):
+    """Register a law under its name, and the suite it came with; without the quantities `needs` it is skipped."""
     def register(function):
-        LAWS[name], NEEDS[name] = function, needs
+        LAWS[name], NEEDS[name], SINCE[name] = function, needs, since
         return function
 
     return register
 
 
-def run_law(name, box, seed=0):
-    """Run one law on a box.  Raises Found if it is broken, Skipped if it cannot be asked."""
+def run_law(name, box, seed=0, events=None):
+    """Run one law on a box, at drawn latents or at `events`.  Raises Found if it is broken, Skipped if it cannot be asked."""
     lacking = [what for what in NEEDS[name] if not has(box, what)]
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
     with np.errstate(all="ignore"):
-        LAWS[name](box, Points(box, seed))
+        LAWS[name](box, Points(box, seed, events=events))
 
 
 def verdicts(box, seed=0):
@@ -99,13 +105,15 @@ def has(box, what):
 # -- points and their units -------------------------------------------------------------------------------------------
 
 class Points:
-    """Latents: normal numbers at six magnitudes, and 0; with each quantity's unit (2) to (4)."""
+    """Latents: the given events, or normal numbers at six magnitudes, and 0; with each quantity's unit (2) to (4)."""
 
-    def __init__(self, box: BlackBox, seed=0, count=42):
+    def __init__(self, box: BlackBox, seed=0, count=42, events=None):
         self.box, self.rng = box, np.random.default_rng(seed)
         sizes = np.repeat(np.logspace(-3, 1, 6), count // 6).reshape(-1, *(1,) * len(box.event))
         drawn = self.rng.standard_normal((len(sizes), *box.event)) * sizes
-        self.z = box.held(np.concatenate((drawn, np.zeros((1, *box.event)))))
+        drawn = np.concatenate((drawn, np.zeros((1, *box.event))))
+        self.given = events is not None
+        self.z = box.held(np.reshape(events, (-1, *box.event)) if self.given else drawn)
         self.E, self.u, self.axes = STRETCH[box.dtype], box.unit, tuple(range(1, self.z.ndim))
         self.size = int(np.prod(box.event))
 
@@ -203,7 +211,7 @@ class Points:
             where = self.z if at is None else at
             i, j = np.argwhere(wrong)[np.argmin(np.abs(where).reshape(len(where), -1).max(-1)[np.argwhere(wrong)[:, 0]])]
             limit = np.broadcast_to(bound, wrong.shape)[i, j]
-            raise Found(f"{what} at {where[i].tolist()} is {given[i, j]!r}, not {expected[i, j]!r} +- {limit:.3g}")
+            raise Found(f"{what} at {where[i].tolist()} is {given[i, j]!r}, not {expected[i, j]!r} +- {limit:.3g}", self.z[i])
 
 
 def answers(function, events):
@@ -325,10 +333,11 @@ def batch(box, p):
 def tails(box, p):
     """A batch in which every event lies far out has images that are numbers, equal to the images of its events alone."""
     q = Points(box)
-    q.z = box.held(p.rng.choice([-1.0, 1.0], p.z.shape) * p.rng.uniform(6, TAIL[box.dtype], p.z.shape))
+    far = p.rng.choice([-1.0, 1.0], p.z.shape) * p.rng.uniform(6, TAIL[box.dtype], p.z.shape)
+    q.z = p.z if p.given else box.held(far)
     if np.isnan(q.x).any():
         i = int(np.argwhere(np.isnan(q.x))[0][0])
-        raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}")
+        raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
     U, usable = q.of_x
     alone = np.concatenate([box.image(z[None]) for z in q.z])
     q.held_to("the image of an event alone", alone, q.x, 32 * U, usable)
@@ -375,7 +384,7 @@ def finite(box, p):
     for what, values in (("image", p.x), ("log-det", p.log_det if has(box, "log_det") else None)):
         if values is not None and not np.isfinite(values).all():
             i = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise Found(f"the {what} at {p.z[i].tolist()} is {values[i].tolist()}")
+            raise Found(f"the {what} at {p.z[i].tolist()} is {values[i].tolist()}", p.z[i])
 
 
 @law("monotone")

@@ -1,0 +1,25 @@
+"""What every verdict says of itself: how many laws or quantities were asked, how many are broken, which were skipped and why."""
+
+from __future__ import annotations
+
+
+def counts_text(word, verdicts) -> str:
+    """"15 laws ran, 1 broken, 2 skipped: monotone, mass is one (the event is not one number)".
+
+    `verdicts`: (name, status, reason) of each; a status is "pass", "FAIL", "skip", or "known" for a failure that is expected.
+    """
+    count = {status: sum(found == status for _, found, _ in verdicts) for status in ("pass", "FAIL", "skip", "known")}
+    ran = len(verdicts) - count["skip"]
+    parts = [f"{ran} {word}{'s' * (ran != 1)} ran"]
+    parts += [f"{count[status]} {said}" for status, said in (("FAIL", "broken"), ("known", "known to be broken")) if count[status]]
+    parts += [f"{count['skip']} skipped: {skipped_text(verdicts)}"] if count["skip"] else []
+    return ", ".join(parts)
+
+
+def skipped_text(verdicts):
+    """The names, grouped by their reasons."""
+    reasons = {}
+    for name, status, reason in verdicts:
+        if status == "skip":
+            reasons.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
