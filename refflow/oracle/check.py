@@ -19,7 +19,9 @@ from ..accuracy.drawing import SIDES, Point
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from ..core import Bijector
+from ..core.declarations import Field
 from ..core.registry import REGISTRY
+from ..core.tree import flatten
 from ..core.version import VERSION
 from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
@@ -147,6 +149,18 @@ def points_for(adapter, dtype):
     for point in golden.points(adapter.page, (dtype,)):
         if point.side == "forward" or not adapter.chart_gradient:
             yield point
+
+
+def quantities(adapter) -> list[str]:
+    """The names of everything that an adapter can be asked for, in order."""
+    if isinstance(adapter.page, str):
+        declared = page_named(adapter.page).declared
+        fields = [key for key, one in declared.items() if isinstance(one, Field) and not one.constant]
+    else:
+        fields = [".".join(path) for path, _ in flatten(adapter.page.params())]
+    both = adapter.direction == "forward"
+    return ["forward", "log_det", *["jacobian"] * both, *(f"vjp.{name}_bar" for name in ("z", *fields)),
+            "inverse", "inverse_log_det", *(f"inverse_vjp.{name}_bar" for name in ("x", *fields))]
 
 
 def allowed(certificate, name, quantity, point):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 
+PLURALS = {"law": "laws", "quantity": "quantities"}
+
+
 def counts_text(word, verdicts) -> str:
     """"15 laws ran, 1 broken, 2 skipped: monotone, mass is one (the event is not one number)".
 
@@ -10,7 +13,7 @@ def counts_text(word, verdicts) -> str:
     """
     count = {status: sum(found == status for _, found, _ in verdicts) for status in ("pass", "FAIL", "skip", "known")}
     ran = len(verdicts) - count["skip"]
-    parts = [f"{ran} {word}{'s' * (ran != 1)} ran"]
+    parts = [f"{ran} {word if ran == 1 else PLURALS[word]} ran"]
     parts += [f"{count[status]} {said}" for status, said in (("FAIL", "broken"), ("known", "known to be broken")) if count[status]]
     parts += [f"{count['skip']} skipped: {skipped_text(verdicts)}"] if count["skip"] else []
     return ", ".join(parts)

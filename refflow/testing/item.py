@@ -32,12 +32,14 @@ class Item:
     def __call__(self):
         import pytest
 
-        self.called = True
+        self.called, wrong = True, None
         try:
             self.ask()
         except CannotRun as error:
+            wrong = error
+        if wrong:
             self.note(FAIL, "error of use")
-            pytest.fail(f"error of use: {error}", pytrace=False)
+            pytest.fail(f"error of use: {wrong}", pytrace=False)
 
     def ask(self):
         """Ask the question, and end in one of the verdicts below."""
