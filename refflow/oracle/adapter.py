@@ -33,7 +33,9 @@ from ..core import Bijector
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
+from ..maps.parametrisations import Map
 from .pages import CannotRun, bijectors, page_named
+from .parametrised import family_named
 from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
@@ -57,6 +59,7 @@ class Adapter:
     flush_to_zero: bool = False
     broadcast: bool = False
     chart_gradient: bool = False
+    parametrisation: str | Map | None = None
 
     def __post_init__(self):
         given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
@@ -70,9 +73,20 @@ class Adapter:
         if unknown:
             raise ValueError(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
         object.__setattr__(self, "dtypes", dtypes)
+        object.__setattr__(self, "family", self.family_of_page())
+
+    def family_of_page(self):
+        """The page's maps at raw parameters, if a parametrisation is named."""
+        if self.parametrisation is None:
+            return None
+        if not isinstance(self.page, str) or self.params or self.broadcast:
+            raise ValueError(f"adapter: parametrisation is for a page by name, without limits and broadcast, not {self.page}")
+        return family_named(self.page, self.parametrisation)
 
     @property
     def name(self):
+        if self.family is not None:
+            return f"{self.page} of {self.parametrisation}"
         return self.page if isinstance(self.page, str) else described(self.page)
 
     def of(self, function):
@@ -116,15 +130,17 @@ class Adapter:
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False):
+            chart_gradient=False, parametrisation=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
     asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
-    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  A function may
-    be declared several times.  Raises ValueError for an unknown page, dtype or direction.
+    axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in).  With
+    `parametrisation`, a library's name in the page's table of conventions or a map, `params` holds only raw parameters, "h".
+    A function may be declared several times.  Raises ValueError for an unknown page, dtype, direction or parametrisation.
     """
-    declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient)
+    declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,
+                       parametrisation)
 
     def declare(function):
         DECLARED.append(declared.of(function))

@@ -27,6 +27,7 @@ from . import golden
 from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, bijectors, page_named
+from .parametrised import parametrised
 from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
                      fields_of, run_time_truth, steady, without_structural_zeros)
 from .shrink import complexity, shrunk
@@ -142,8 +143,9 @@ def points_for(adapter, dtype):
     If theirs is a function of the chart, the inverse is only asked at images of refflow's forward: another rounding
     of the entries outside the chart would be a different point to it.
     """
-    if isinstance(adapter.page, Bijector):
-        yield from composite_points(adapter.page, np.dtype(dtype))
+    if isinstance(adapter.page, Bijector) or adapter.family is not None:
+        for f in [adapter.page] if adapter.family is None else parametrised(adapter.family, dtype):
+            yield from composite_points(f, np.dtype(dtype))
         return
     yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
     for point in golden.points(adapter.page, (dtype,)):
@@ -153,7 +155,9 @@ def points_for(adapter, dtype):
 
 def quantities(adapter) -> list[str]:
     """The names of everything that an adapter can be asked for, in order."""
-    if isinstance(adapter.page, str):
+    if adapter.family is not None:
+        fields = ["h"]
+    elif isinstance(adapter.page, str):
         declared = page_named(adapter.page).declared
         fields = [key for key, one in declared.items() if isinstance(one, Field) and not one.constant]
     else:

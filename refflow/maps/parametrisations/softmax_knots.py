@@ -131,7 +131,7 @@ class SoftmaxKnots(Map):
             return rho[None], g, r
         ends = [np.where(at, h.dtype.type(unit * size), 0)
                 for at, size in ((up, 1 / sqrt(self.clip)), (down, sqrt(self.clip)))]           # (7)
-        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b) * r), g)     # (7)
+        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b).astype(h.dtype) * r), g)     # (7)
         return np.stack([rho, *ends]), g, r
 
     def knots(self, references, g, S):
