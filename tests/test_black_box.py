@@ -8,9 +8,7 @@ import pytest
 import refflow
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Skipped, run_law, verdicts
-from refflow.testing import Known, law_tests
 
-pytest_plugins = ("pytester",)
 SCALE = np.array([0.5, -1.25, 0.75])
 
 
@@ -169,43 +167,3 @@ def test_torch(dtype):
 def test_errors_of_use(given, message):
     with pytest.raises(ValueError, match=f"BlackBox: {message}"):
         BlackBox(**{"forward": np.exp} | given)
-
-
-@pytest.mark.parametrize("given, message", [
-    ({"require": {"jacobi"}}, "require names 'jacobi'"), ({"expected": {"no law": Known("x")}}, "expected names 'no law'"),
-    ({"box": 3}, "box must be a BlackBox or a function of a seed")])
-def test_law_tests_refuses(given, message):
-    with pytest.raises(ValueError, match=message):
-        law_tests(**{"box": coupling()} | given)
-
-
-FILE = '''
-import numpy as np
-from refflow.testing import BlackBox, Known, law_tests
-
-def flow(seed):
-    return BlackBox(lambda z: (2 * z, np.full(len(z), {log_det})), lambda x: (x / 2, np.full(len(x), -np.log(2.0))))
-
-@law_tests(flow, require={{{require}}}, expected={{{expected}}})
-def test_flow(law):
-    law()
-'''
-RIGHT, WRONG, LAW = "np.log(2.0)", "0.7", "log-det is the determinant of differences"
-
-
-@pytest.mark.parametrize("log_det, require, expected, outcome", [
-    (RIGHT, '"inverse"', "", {"passed": 13, "skipped": 4}),
-    (WRONG, "", "", {"passed": 11, "failed": 2, "skipped": 4}),
-    (RIGHT, '"pullback"', "", {"failed": 17}),
-    (WRONG, "", f'"{LAW}": Known("theirs#1")', {"passed": 11, "failed": 1, "xfailed": 1, "skipped": 4}),
-    (RIGHT, "", f'"{LAW}": Known("theirs#1")', {"passed": 12, "failed": 1, "skipped": 4}),
-    (RIGHT, "", '"monotone": Known("theirs#1")', {"passed": 12, "failed": 1, "skipped": 4})])
-def test_as_pytest_items(pytester, log_det, require, expected, outcome):
-    pytester.makepyfile(FILE.format(log_det=log_det, require=require, expected=expected))
-    pytester.runpytest_inprocess("-p", "refflow.testing.plugin", "-p", "no:cacheprovider").assert_outcomes(**outcome)
-
-
-def test_ids_are_the_names_of_laws(pytester):
-    pytester.makepyfile(FILE.format(log_det=RIGHT, require="", expected=""))
-    result = pytester.runpytest_inprocess("-p", "refflow.testing.plugin", "-p", "no:cacheprovider", "-k", "mass", "-v")
-    result.stdout.fnmatch_lines(["*test_flow?mass is one? PASSED*"])

@@ -211,7 +211,8 @@ class Points:
             where = self.z if at is None else at
             i, j = np.argwhere(wrong)[np.argmin(np.abs(where).reshape(len(where), -1).max(-1)[np.argwhere(wrong)[:, 0]])]
             limit = np.broadcast_to(bound, wrong.shape)[i, j]
-            raise Found(f"{what} at {where[i].tolist()} is {given[i, j]!r}, not {expected[i, j]!r} +- {limit:.3g}", self.z[i])
+            wrong, right = float(given[i, j]), float(expected[i, j])
+            raise Found(f"{what} at {where[i].tolist()} is {wrong!r}, not {right!r} +- {limit:.3g}", self.z[i])
 
 
 def answers(function, events):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 
+BROKEN = {"FAIL": "broken", "known": "known to be broken", "warned": "broken, too new to fail"}
 PLURALS = {"law": "laws", "quantity": "quantities"}
 
 
 def counts_text(word, verdicts) -> str:
     """"15 laws ran, 1 broken, 2 skipped: monotone, mass is one (the event is not one number)".
 
-    `verdicts`: (name, status, reason) of each; a status is "pass", "FAIL", "skip", or "known" for a failure that is expected.
+    `verdicts`: (name, status, reason) of each; a status is "pass", "FAIL", "skip", "known" for a failure that is expected, or
+    "warned" for one of a law that is too new for the user's file.
     """
-    count = {status: sum(found == status for _, found, _ in verdicts) for status in ("pass", "FAIL", "skip", "known")}
+    count = {status: sum(found == status for _, found, _ in verdicts) for status in ("skip", *BROKEN)}
     ran = len(verdicts) - count["skip"]
     parts = [f"{ran} {word if ran == 1 else PLURALS[word]} ran"]
-    parts += [f"{count[status]} {said}" for status, said in (("FAIL", "broken"), ("known", "known to be broken")) if count[status]]
+    parts += [f"{count[status]} {said}" for status, said in BROKEN.items() if count[status]]
     parts += [f"{count['skip']} skipped: {skipped_text(verdicts)}"] if count["skip"] else []
     return ", ".join(parts)
 

@@ -10,7 +10,7 @@ import warnings
 from ..oracle.pages import CannotRun
 from .suites import SuiteWarning, only_warns
 
-FAIL, SKIP, PASS, KNOWN = "FAIL", "skip", "pass", "known"
+FAIL, SKIP, PASS, KNOWN, WARNED = "FAIL", "skip", "pass", "known", "warned"
 
 
 class Item:
@@ -58,8 +58,9 @@ class Item:
         """Fail; or warn, where the file names a suite without this question."""
         import pytest
 
-        self.note(FAIL, **facts)
-        if not only_warns(self.since, self.suite):
+        warned = only_warns(self.since, self.suite)
+        self.note(WARNED if warned else FAIL, **facts)
+        if not warned:
             pytest.fail(text, pytrace=False)
         warnings.warn(f"{text}\nthis came with suite {self.since}, and will fail with the next one", SuiteWarning, stacklevel=4)
 

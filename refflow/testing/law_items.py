@@ -142,7 +142,7 @@ def candidates(found):
     if event is not None:
         rounded = [np.vectorize(lambda v, digits=digits: float(f"{v:.{digits}g}"), otypes=[float])(event) for digits in DIGITS]
         yield from (one[None] for one in rounded)
-        yield from (np.stack((one, np.zeros_like(one))) for one in rounded)
+        yield from (np.stack((one, np.full_like(one, other))) for other in (0, 1) for one in rounded)
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ class Law(Item):
     def broken(self, box, seed, found):
         text, line = f"{self.name}: {told(found)}", self.line(witness_of(self.name, self.make, box, seed, found))
         if self.known:
-            return self.is_known(f"{self.known.where}: {text}\nwith a witness: {line}")
-        self.fails(f"{text}\nthe box is that of seed {seed}; if the failure is known: {line}")
+            return self.is_known(f"{self.known.where}: {text}\n{line}")
+        self.fails(f"{text}\nat seed {seed}; if this is known, and reported:\n{line}")
 
     def line(self, witness):
         """What to paste."""

@@ -119,8 +119,8 @@ class Quantity(Item):
         self.own, self.quantity, self.dtype = own, quantity, dtype
 
     def ask(self):
-        findings, passed, skipped = self.own.entries(self.quantity, self.dtype)
         recorded = self.own.recorded().get((self.quantity, self.dtype))
+        findings, passed, skipped = self.own.entries(self.quantity, self.dtype)
         if not findings and not passed:
             return self.not_measured(skipped[0].reason if skipped else "not asked at these points")
         C, one = error_of(findings, passed), (findings or passed)[0]

@@ -108,9 +108,9 @@ class SoftmaxKnots(Map):
                 tilt = sum(U - V for V, U in map(sides, (g, *rho)))
                 first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (10)
                 bar = np.concatenate([first, bar[..., 1:-1]], -1)
-            return self.rate * spread * bar / S / S * r * r, {}                     # (9)
+            return (self.rate * spread * bar / S / S * r * r).astype(h.dtype), {}   # (9)
 
-        return {"knots": self.knots((*rho, halves), g, S)}, pullback
+        return {"knots": self.knots((*rho, halves), g, S).astype(h.dtype)}, pullback
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
@@ -131,7 +131,7 @@ class SoftmaxKnots(Map):
             return rho[None], g, r
         ends = [np.where(at, h.dtype.type(unit * size), 0)
                 for at, size in ((up, 1 / sqrt(self.clip)), (down, sqrt(self.clip)))]           # (7)
-        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b).astype(h.dtype) * r), g)     # (7)
+        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b) * r), g)     # (7)
         return np.stack([rho, *ends]), g, r
 
     def knots(self, references, g, S):
