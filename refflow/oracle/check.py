@@ -28,7 +28,7 @@ from .adapter import DTYPES, Answers, Raised, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, points_at,
                      fields_of, run_time_truth, steady, without_structural_zeros)
 from .shrink import complexity, shrunk
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
@@ -143,9 +143,12 @@ def points_for(adapter, dtype):
     If theirs is a function of the chart, the inverse is only asked at images of refflow's forward: another rounding
     of the entries outside the chart would be a different point to it.
     """
-    if isinstance(adapter.page, Bijector) or adapter.family is not None:
-        for f in [adapter.page] if adapter.family is None else parametrised(adapter.family, dtype):
-            yield from composite_points(f, np.dtype(dtype))
+    if adapter.family is not None:
+        for f, z in parametrised(adapter.family, dtype):
+            yield from points_at(f, z)
+        return
+    if isinstance(adapter.page, Bijector):
+        yield from composite_points(adapter.page, np.dtype(dtype))
         return
     yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
     for point in golden.points(adapter.page, (dtype,)):

@@ -22,6 +22,7 @@ from .pages import CannotRun, page_named
 
 TABLES = {"RationalQuadraticSpline": SPLINES, "LinearSpline": LINEAR_SPLINES, "CubicSpline": CUBIC_SPLINES,
           "LinearRationalSpline": LINEAR_RATIONAL_SPLINES, "Affine": CONVENTIONS}
+COUNT = 24
 SIZES = (0.0, 0.5, 2.0, 8.0)            # of the raw parameters: equal bins, as at the start of training, to very unequal ones
 
 
@@ -117,7 +118,18 @@ def family_named(page, name) -> Family:
 
 
 def parametrised(family, dtype):
-    """The family's bijector at drawn raw parameters of several sizes; the same each time."""
+    """(f, events z): the family's bijector at drawn raw parameters of several sizes; the same each time."""
     rng = np.random.default_rng(family.size)
     for size in SIZES:
-        yield Parametrised((size * rng.standard_normal(family.size)).astype(dtype), family)
+        f = Parametrised((size * rng.standard_normal(family.size)).astype(dtype), family)
+        yield f, drawn_latents(f, rng).astype(dtype)
+
+
+def drawn_latents(f, rng):
+    """Latents in the domain, of all bins of a spline and from beyond its ends; else normal ones."""
+    knots = getattr(f.f, "input_knots", None)
+    if knots is None:
+        return 2 * rng.standard_normal(COUNT)
+    low, high = knots[0], knots[-1]
+    z = low + (high - low) * rng.uniform(-0.125, 1.125, COUNT)
+    return z[f.domain.members(z.astype(np.float32), 0)]

@@ -349,6 +349,13 @@ def composite_points(f, dtype):
         yield from with_gradients(both_sides(f, z, len(lead)), source, 4)
 
 
+def points_at(f, z):
+    """The points of one scalar bijector at given latents: the first alone, all of them, and cotangents."""
+    source = RandomSource(np.random.default_rng(7))
+    yield from both_sides(f, z[0], 0)
+    yield from with_gradients(both_sides(f, z, 1), source, 4)
+
+
 def with_gradients(points, source, count):
     """The points, and the first `count` events of each batch once more with cotangents."""
     for point in points:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..oracle import check as oracle_check
 from ..oracle.adapter import DECLARED, Adapter
+from ..oracle.pages import CannotRun
 from ..report import aligned
 from .black_box import BlackBox
 from .black_box_laws import verdicts
@@ -31,18 +32,20 @@ class Verdicts(list):
         return f"{aligned([(one.status, one.law, one.text) for one in self])}\n\n{self.counts()}"
 
 
-def check(target=None, *, page=None, dtypes=None, seed=0):
+def check(target=None, *, page=None, dtypes=None, seed=0, **options):
     """Check a black box, or code that computes the quantities of a page; with no target, refflow's own pages.
 
     A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  A function (params, z) -> {key: value}
     with `page`, a name or a bijector; a decorated function; a file of adapters; the name of a peer: the oracle's `Report`, of
-    `dtypes` only if given.  Both have `failed`, `status`, and a text for people.  Raises CannotRun, a ValueError, for what
-    cannot be checked.
+    `dtypes` only if given; `options` are those of `adapter`, for a function with `page`.  Both have `failed`, `status`, and a
+    text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
     """
-    if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target):
+    if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
         return Verdicts(verdicts(made(target, seed), seed))
-    if callable(target) and not is_declared(target):
-        return oracle_check([Adapter(None, page).of(target)], dtypes=dtypes)
+    if callable(target) and not is_declared(target) and page is not None:
+        return oracle_check([Adapter(None, page, **options).of(target)], dtypes=dtypes)
+    if options:
+        raise CannotRun(f"the option {next(iter(options))!r} is for a function (params, z) with page=")
     return oracle_check(target, page=page, dtypes=dtypes)
 
 
