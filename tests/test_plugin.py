@@ -400,9 +400,9 @@ def test_the_readmes_file_is_green_with_counts_under_xdist(pytester, monkeypatch
     pytest.importorskip("xdist", reason="pip install pytest-xdist")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(test_mine=EXAMPLE)
-    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", "mass or finite or log_det-float32")
+    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", "mass or finite or deterministic or log_det-float32")
     found = result.parseoutcomes()
-    assert set(found) == {"passed", "skipped"} and found["passed"] == 2
+    assert set(found) == {"passed", "skipped"} and found["passed"] == 3
     shown = README.split("says what was asked:\n\n```text\n")[1].split("```")[0].splitlines()
     assert re.sub(r"\d+", "1", shown[1]).startswith("test_mine.py::test_softplus: 1 quantities ran, 1 skipped: ")
     result.stdout.fnmatch_lines([re.sub(r"\d+|skipped: .*", "*", shown[0]), "test_mine.py::test_softplus: 1 quantity ran, 1 *"])
