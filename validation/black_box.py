@@ -107,6 +107,7 @@ def own_box(name, seed, dtype):
     """A box of a page with drawn fields; of its inverse, if only its codomain is an interval; else the reason why not."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
+    load_all()
     page, rng = of_kind("bijector")[name], np.random.default_rng([seed, *name.encode()])
     f, shape = drawn(page, RandomSource(rng))
     f, wide = f.astype(np.dtype(dtype)), f.astype(np.float64)
@@ -149,15 +150,19 @@ def ill_conditioned():
 
 
 def there_and_back(seed, condition, dtype):
-    """x = A^-1 (A z), by two matrix pages: every number in between loses the digits of the condition."""
+    """x = A^-1 (c A z), by two matrix pages: on the way back, the digits of the condition are lost."""
     rng = np.random.default_rng([seed, int(np.log10(condition))])
     D = int(rng.integers(2, 5))
     left, right = (np.linalg.qr(rng.standard_normal((D, D)))[0] for _ in range(2))
-    A = left @ np.diag(np.logspace(0, -np.log10(condition), D)) @ right
-    first = DenseLinear(A)
-    f = Chain([first, Independent(Affine(rng.standard_normal(D) * 0.5, np.exp(rng.standard_normal(D) * 0.25)), 1),
-               Inverse(first)])
-    return box_of(f, (D,), dtype)
+    held = {"matrix": left @ np.diag(np.logspace(0, -np.log10(condition), D)) @ right,
+            "scale": np.exp(0.25 * rng.standard_normal(1))}
+
+    def flow():
+        first = DenseLinear(held["matrix"])
+        return Chain([first, Independent(Affine(0.0, held["scale"]), 1), Inverse(first)])
+
+    return BlackBox(lambda z: flow().forward_and_log_det(z), lambda x: flow().inverse_and_log_det(x), event=(D,),
+                    parameters=held)
 
 
 # -- torch ------------------------------------------------------------------------------------------------------------

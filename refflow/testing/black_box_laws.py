@@ -13,7 +13,7 @@ from ..accuracy.differences import balanced, ridders
 from . import model_laws
 from .arrays import as_numpy
 from .black_box import first_of
-from .black_box_points import ALLOWED, Points, answers
+from .black_box_points import ALLOWED, Points, answers, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .simplest import simplest
 
@@ -33,21 +33,22 @@ AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image",
 
 def run_law(name, box, seed=0, events=None):
     """Run one law on a box, at drawn latents or at `events`.  Raises Found if it is broken, Skipped if it cannot be asked."""
-    ask(name, box, Points(box, seed, events))
+    with np.errstate(all="ignore"):
+        ask(name, box, Points(box, seed, events))
 
 
 def ask(name, box, points):
     lacking = [what for what in NEEDS[name] if not has(box, what)]
     if lacking:
         raise Skipped(f"no `{lacking[0]}` is given")
-    with np.errstate(all="ignore"):
-        LAWS[name](box, points)
+    LAWS[name](box, points)
 
 
 def verdicts(box, seed=0):
     """One `Verdict` for each law."""
-    points = Points(box, seed)
-    return [verdict(name, box, seed, points) for name in LAWS]
+    with np.errstate(all="ignore"):
+        points = Points(box, seed)
+        return [verdict(name, box, seed, points) for name in LAWS]
 
 
 def verdict(name, box, seed=0, points=None):
@@ -55,7 +56,8 @@ def verdict(name, box, seed=0, points=None):
     points = Points(box, seed) if points is None else points
     points.asked = 0
     try:
-        ask(name, box, points)
+        with np.errstate(all="ignore"):
+            ask(name, box, points)
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
     except Exception as found:
@@ -207,11 +209,23 @@ def determinant_of_gradient(box, p):
         bars = [box.gradients(z, np.broadcast_to(one, shape), np.zeros(len(z)))[0] for one in unit]
         return np.stack([bar.reshape(len(z), -1) for bar in bars], 1)
 
-    found, rounding = log_abs_det(rows(p.z))
+    def log_det(z):
+        return log_abs_det(rows(z))[0]
+
+    J = rows(p.z)
+    found, rounding = log_abs_det(J)
     own = p.u * (np.abs(found) + p.size)[:, None]
-    U_j = own + p.spread(lambda z: log_abs_det(rows(z))[0], p.z, p.E * p.u * p.delta) / p.E
+    U_j = raised(own + p.spread(log_det, p.z, p.E * p.u * p.delta) / p.E, p.noise(log_det), np.inf)
     bound = ALLOWED * (U + U_j + p.u * rounding[:, None])
-    p.held_to("log-det", p.log_det, found, bound, usable & np.isfinite(bound[:, 0]) & np.isfinite(found))
+    p.held_to("log-det", p.log_det, found, bound, usable & resolved(p, J) & np.isfinite(bound[:, 0]) & np.isfinite(found))
+
+
+def resolved(p, J):
+    """Marks of the points whose images move by roundings in the steps of N: where a map has saturated, N does not see the noise
+    of its slope.
+    """
+    moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
+    return (moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)).all(-1)
 
 
 def log_abs_det(J):
@@ -313,7 +327,7 @@ def tails(box, p):
 def empty(box, p):
     """No events have no images; their log-dets have shape (0,)."""
     x, log_det = box.answer(np.zeros((0, *box.event)))
-    if x.shape[0] != 0 or log_det is not None and log_det.shape != (0,):
+    if x.shape[0] != 0 or log_det is not None and log_det.shape[:1] != (0,):
         shape = "" if log_det is None else f", a log-det of {log_det.shape}"
         raise Found(f"an empty batch has an image of shape {x.shape}{shape}")
 
@@ -468,8 +482,8 @@ def laws_at_moved_parameters(box, p):
     sizes = [np.abs(v) if v.any() else np.ones_like(v) for v in values]
     moved = [v + MOVE * size * rng.uniform(0.5, 1, v.shape) * rng.choice([-1, 1], v.shape) for v, size in zip(values, sizes)]
     with box.moved(moved):
-        if not np.isfinite(box.image(box.plain(2))).all():
-            raise Skipped("at moved parameters, images are not numbers")
+        if not np.isfinite(answers(box.image, box.plain(2))).all():
+            raise Skipped("the parameters are not free: at moved ones, images are not numbers")
         q = Points(box, p.seed, p.z if p.given else None)
         broken = first_broken(box, q)
     if broken and holds(broken[0], box, p):
@@ -505,6 +519,7 @@ def gradient(box, p):
     """The pullback at (x_bar, l_bar) is the gradient of <x_bar, x> + <l_bar, log-det>, along a random direction."""
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
+    _, usable = p.of_log_det
     x_bar, l_bar = cotangents(p)
     z_bar, _ = box.gradients(p.z, x_bar, l_bar)
     # no step reaches 0, where maps have kinks
@@ -517,7 +532,7 @@ def gradient(box, p):
     best, e = differences(loss, p.u, RUNGS[box.precision])
     terms = (z_bar * direction).reshape(len(p.z), -1)
     bound = 10 * e + ALLOWED * p.u * np.abs(terms).sum(-1)
-    usable = (e <= DIFFERENCE * (1 + np.abs(best))) & p.finite
+    usable = usable & (e <= DIFFERENCE * (1 + np.abs(best)))
     p.held_to("the gradient along a direction", terms.sum(-1), best, bound[:, None], usable)
 
 
@@ -527,7 +542,7 @@ def parameter_gradient(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     x_bar, l_bar = cotangents(p)
-    marks = p.of_x[1] & (np.abs(p.z).reshape(len(p.z), -1).max(-1) <= 4)
+    marks = p.of_log_det[1] & (np.abs(p.z).reshape(len(p.z), -1).max(-1) <= 4)
     if not marks.any():
         raise Skipped("no point can be asked")
     z, x_bar, l_bar = p.z[marks], x_bar[marks], l_bar[marks]
@@ -597,7 +612,7 @@ def wider(box, p):
         x = box.held(p.x)
         U, narrow = q.of_inverse
         z = p.asked_where(box.wider.origin, x, p.finite)
-        p.held_to("the inverse", p.back[0], z, ALLOWED * U[:, :p.size], narrow, at=x)
+        p.held_to("the inverse", p.back[0], z, ALLOWED * U[:, :p.size], narrow & p.finite, at=x)
 
 
 @law("compiled is eager", "compiled")

@@ -12,7 +12,7 @@ and of the inverse map (z, k) at x, k its log-det,
     U_k = u (|k| + D) + S_k(E U_x)/E + P_k                                          (5)
 
 A box may be noisier than the rounding of its inputs explains, if it goes through numbers that are ill-conditioned.  N is the
-smaller of two second differences, with steps root(u)/16 delta and an eighth of it, each the largest of three with nearby
+smaller of two second differences, with steps root(u)/16 delta and an eighth of it, each the largest of eight with nearby
 steps: too small for curvature to show, so that what it shows is rounding.  Where `N > 4 U`, `U` becomes N.  For x that is
 all.  For l, z and k it may become no larger than 2^16 U, times N_x/U_x where the images are that noisy themselves: a map
 whose images keep their digits, and whose inverse or log-det loses 16 bits, has a formula that cancels.
@@ -38,6 +38,7 @@ ALLOWED = 16
 SIZES = np.logspace(-3, 1, 6)           # of latents
 EACH = 7                                # latents of each size
 MAGNITUDES = {"float64": 10, "float32": 8, "float16": 3, "bfloat16": 3}     # of events of a declared domain, 2^-m to 2^m
+NEARBY = 8                              # second differences at one size of step
 NOISY = 4                               # the noise in units at which it takes their place
 LOST = 2.0**16                          # what noise may excuse where images keep their digits
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
@@ -160,16 +161,16 @@ class Points:
         return largest / self.E
 
     def noise(self, function):
-        """N: the smaller of two second differences, each the largest of three."""
-        def second(h):
-            plus, minus = (answers(function, self.box.held(self.z + side * h * self.delta)) for side in (1, -1))
-            return np.abs(plus - 2 * here + minus).reshape(len(self.z), -1)
-
-        here = answers(function, self.z)
+        """N: the smaller of two second differences, each the largest of eight."""
+        here = answers(function, self.z).reshape(len(self.z), -1)
         if self.quiet:
-            return np.zeros((len(self.z), here[0].size))
-        steps = np.sqrt(self.u) * np.array((1, 1.25, 1.625))
-        found = np.minimum(*(np.max([second(h) for h in steps / parts], 0) for parts in (16, 128)))
+            return np.zeros(here.shape)
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, NEARBY, *self.z.shape))
+        steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * np.linspace(1, 1.875, NEARBY)
+        move = steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs * self.delta
+        both = np.stack((self.z + move, self.z - move)).reshape(-1, *self.box.event)
+        plus, minus = answers(function, self.box.held(both)).reshape(2, 2, NEARBY, *here.shape)
+        found = np.abs(plus - 2 * here + minus).max(1).min(0)
         return np.where(np.isfinite(found), found, np.inf)
 
     @cached_property

@@ -62,7 +62,7 @@ def mass(box, p):
     expected = np.abs(np.diff(special.ndtr(edge[0].ravel())))
     at_ends = ALLOWED * p.u * (np.abs(x) * np.exp(-edge[0].ravel()**2 / 2 + edge[1]) + 1)
     bound = moved + 10 * e + at_ends[1:] + at_ends[:-1]
-    usable = usable.reshape(nodes.shape).all(-1) & np.isfinite(found) & (np.diff(x) > 2.0**10 * p.u * np.abs(x[1:])) \
+    usable = usable.reshape(nodes.shape).all(-1) & np.isfinite(found + bound) & (np.diff(x) > 2.0**10 * p.u * np.abs(x[1:])) \
         & (e <= DIFFERENCE * found)
     none = Points(box, p.seed, np.zeros((0, *box.event)))
     none.held_to("the mass between two images", found, expected, bound[:, None], usable, at=np.stack((x[:-1], x[1:]), -1))
