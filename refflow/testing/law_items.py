@@ -14,7 +14,8 @@ import numpy as np
 
 from ..oracle.adapter import at_line, file_of
 from ..oracle.pages import CannotRun
-from .black_box import QUANTITIES, BlackBox, as_numpy, written
+from .arrays import as_numpy
+from .black_box import QUANTITIES, BlackBox
 from .black_box_laws import LAWS, NEEDS, SINCE, Found, Skipped, has, run_law
 from .item import Item, decorated
 from .suites import suite_named
@@ -92,18 +93,14 @@ def use_of(what, file):
 @contextlib.contextmanager
 def holding(box, parameters):
     """The box with other values in its parameters, which it gets back; None changes nothing."""
-    arrays = [] if parameters is None else box.trained()
-    before = [as_numpy(array).copy() for array in arrays]
-    if parameters is not None and [np.shape(v) for v in parameters] != [v.shape for v in before]:
-        raise CannotRun(f"the witness has parameters of shapes {[np.shape(v) for v in parameters]}, the box has "
-                        f"{[v.shape for v in before]}")
-    try:
-        for array, values in zip(arrays, parameters or ()):
-            written(array, values)
+    if parameters is None:
         yield
-    finally:
-        for array, values in zip(arrays, before):
-            written(array, values)
+        return
+    shapes = [np.shape(array) for array in box.trained()]
+    if [np.shape(v) for v in parameters] != shapes:
+        raise CannotRun(f"the witness has parameters of shapes {[np.shape(v) for v in parameters]}, the box has {shapes}")
+    with box.moved([np.asarray(values) for values in parameters]):
+        yield
 
 
 # -- witnesses --------------------------------------------------------------------------------------------------------
