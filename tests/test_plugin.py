@@ -101,7 +101,8 @@ DETERMINANT, INVERSE = "log-det is the determinant of differences", "inverse log
 MISTAKES = {
     "exp for sigmoid": DETERMINANT, "the inverse's log-det at the wrong point": INVERSE, "a missing sum": "log-det shape",
     "a float32 constant": "inverse of forward", "an input written to": "inputs are not written to",
-    "a parameter of the log-det alone": "every parameter reaches the image", "a batch form that crashes": "an empty batch is empty",
+    "a parameter of the log-det alone": "every parameter reaches the image",
+    "a batch form that crashes": "an empty batch is empty",
     "an epsilon under a root": DETERMINANT, "a single-branch root": "inverse of forward"}
 
 
@@ -256,7 +257,8 @@ def test_options_draw_other_boxes(ran):
 
 @pytest.mark.parametrize("make, message", [
     ("lambda seed: 3", "a BlackBox is needed, or a function of a seed that returns one, not 3"),
-    ("lambda seed: missing", "the function that makes the box raised, for seed 0, NameError: name 'missing' is not defined (line"),
+    ("lambda seed: missing", "the function that makes the box raised, for seed 0, NameError: name 'missing' is not defined "
+     "(line"),
     ("lambda seed: BlackBox(lambda z: z @ 3)", "forward of a batch of two plain events, of shape (2,), raised ValueError"),
     ("lambda seed: BlackBox(lambda z: z.sum())", "has shape (): batch axes come first")])
 def test_errors_of_use(ran, make, message):
@@ -408,7 +410,8 @@ def test_the_readmes_file_is_green_with_counts_under_xdist(pytester, monkeypatch
     pytest.importorskip("xdist", reason="pip install pytest-xdist")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(test_mine=EXAMPLE)
-    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", "mass or finite or deterministic or log_det-float32")
+    chosen = "mass or finite or deterministic or log_det-float32"
+    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", chosen)
     found = result.parseoutcomes()
     assert set(found) == {"passed", "skipped"} and found["passed"] == 3
     shown = README.split("says what was asked:\n\n```text\n")[1].split("```")[0].splitlines()
@@ -433,7 +436,8 @@ def test_options_are_refused(pytester, option):
 def test_the_plugin_costs_nothing_where_it_is_not_used():
     """It is imported in every project of an environment that has refflow."""
     code = "import sys, pytest, refflow.testing.plugin; print({'numpy', 'scipy', 'refflow.testing.item'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 # -- without pytest ---------------------------------------------------------------------------------------------------
