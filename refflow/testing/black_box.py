@@ -33,7 +33,8 @@ class BlackBox:
     `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar).
     `parameters`: arrays in a list or a nested dict, or a function that returns them.  Where they cannot be written to (JAX's
     arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).
-    `dtype` and `backend`: by default those of the parameters; else float64, and the library whose arrays forward accepts.
+    `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
+    forward accepts.
 
     Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry.
     `flush_to_zero`: there are no subnormal numbers.  `accumulation`: the dtype of sums and products, if it is coarser.

@@ -239,8 +239,9 @@ class Points:
             i, j = min(np.argwhere(wrong), key=lambda found: (np.abs(where[found[0]]).max(), *found))
             limit = np.broadcast_to(bound, wrong.shape)[i, j]
             entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
-            raise Found(f"{f'entry ({entry}) of ' if entry else ''}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not "
-                        f"{float(expected[i, j])!r} +- {limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
+            entry = f"entry ({entry}) of " if entry else ""
+            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not {float(expected[i, j])!r} +- "
+                        f"{limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
 
 
 def joined(values, log_det):
