@@ -116,8 +116,7 @@ def test_flow(law):
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_an_item_that_fails(ran, mistake):
-    reports = ran(planted(mistake))
-    assert f"test_flow[{MISTAKES[mistake]}]" in failed(reports), outcomes(reports)
+    assert failed(ran(planted(mistake), item=MISTAKES[mistake])) == {f"test_flow[{MISTAKES[mistake]}]"}
 
 
 @pytest.mark.parametrize("make", ["coupling", "root"])
@@ -389,3 +388,67 @@ def test_a_baseline_needs_something_to_record(pytester, capsys):
     status, _, err = baseline(pytester, capsys)
     assert status == 2 and "declares no adapter" in err and not (pytester.path / "refflow.toml").exists()
 
+# -- the session ------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "refflow" / "oracle" / "README.md").read_text(encoding="utf-8")
+EXAMPLE = next(code for code in re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S) if "law_tests(" in code)
+
+
+def test_the_readmes_file_is_green_with_counts_under_xdist(pytester, monkeypatch):
+    """In a fresh project, in processes of its own; the summary says what was asked."""
+    pytest.importorskip("xdist", reason="pip install pytest-xdist")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(test_mine=EXAMPLE)
+    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", "mass or finite or deterministic or log_det-float32")
+    found = result.parseoutcomes()
+    assert set(found) == {"passed", "skipped"} and found["passed"] == 3
+    shown = README.split("says what was asked:\n\n```text\n")[1].split("```")[0].splitlines()
+    assert re.sub(r"\d+", "1", shown[1]).startswith("test_mine.py::test_softplus: 1 quantities ran, 1 skipped: ")
+    result.stdout.fnmatch_lines([re.sub(r"\d+|skipped: .*", "*", shown[0]), "test_mine.py::test_softplus: 1 quantity ran, 1 *"])
+    xml = (pytester.path / "found.xml").read_text()
+    assert '<property name="C"' in xml and '<property name="allowed" value="16"' in xml
+
+
+def test_the_marker_chooses(ran):
+    reports = ran(FILE.format(log_det=RIGHT, options="") + "\ndef test_other(): pass\n", "-m", "refflow and not slow",
+                  "-k", "mass or other")
+    assert set(reports) == {"test_flow[mass is one]"}
+
+
+@pytest.mark.parametrize("option", ["--refflow-examples=0", "--refflow-seed=-1"])
+def test_options_are_refused(pytester, option):
+    result = pytester.runpytest_inprocess(*PLUGIN, option)
+    assert result.ret == 4 and "must be at least" in "\n".join(result.errlines)
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used():
+    """It is imported in every project of an environment that has refflow."""
+    code = "import sys, pytest, refflow.testing.plugin; print({'numpy', 'scipy', 'refflow.testing.item'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+# -- without pytest ---------------------------------------------------------------------------------------------------
+
+def box(seed, log_det=np.log(2.0)):
+    return refflow.testing.BlackBox(lambda z: (2 * z, np.full(len(z), log_det)))
+
+
+def test_check_dispatches():
+    right, wrong = refflow.check(box), refflow.check(box(0, 0.7))
+    assert (right.status, wrong.status) == (0, 1) and [one.law for one in wrong.failed] == [DETERMINANT]
+    assert right.counts().startswith("9 laws ran, 8 skipped: inverse of forward, ") and str(right).endswith(right.counts())
+    assert "1 broken" in wrong.counts()
+    report = refflow.check(lambda params, z: {"forward": np.exp(z)}, page="Exp", dtypes=("float32",))
+    assert report.status == 0 and [one.quantity for one in report.passed] == ["forward"]
+    assert refflow.check(page="Exp", dtypes=("float32",)).target == "refflow"
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"target": "Exp", "direction": "inverse"}, "the option 'direction' is for a function"),
+    ({"target": box, "params": {}}, "the option 'params' is for a function"),
+    ({"target": lambda params, z: {}, "page": "Exq"}, "there is no page 'Exq'; did you mean Exp"),
+    ({"target": "no_such_file.py"}, "there is no file no_such_file.py")])
+def test_check_refuses(given, message):
+    with pytest.raises(ValueError, match=message):
+        refflow.check(**given)

@@ -59,11 +59,12 @@ def item_of(pyfuncitem):
 
 def pytest_terminal_summary(terminalreporter):
     """One line for each decorated function: how much was asked, what was skipped and why."""
-    groups = {}
-    for report in {id(r): r for reports in terminalreporter.stats.values() for r in reports}.values():
-        facts = dict(getattr(report, "user_properties", ()))
-        if "refflow" in facts and report.when == "call":
-            groups.setdefault((report.nodeid.partition("[")[0], facts["refflow"]), []).append(facts)
+    groups, reports = {}, (report for reports in terminalreporter.stats.values() for report in reports)
+    called = {report.nodeid: report for report in reports if getattr(report, "when", None) == "call"}
+    for nodeid, report in sorted(called.items()):           # the order of processes is chance
+        facts = dict(report.user_properties)
+        if "refflow" in facts:
+            groups.setdefault((nodeid.partition("[")[0], facts["refflow"]), []).append(facts)
     if not groups:
         return
     from .counts import counts_text
