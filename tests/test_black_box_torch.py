@@ -89,7 +89,7 @@ class SelectsInside(flows.SplineCoupling):
 
 MISTAKES = {
     "exp for sigmoid(s + 2)": (ExpForSigmoid, BY_DIFFERENCES, "log-det at"),
-    "the inverse's log-det at the wrong point": (AtTheImage, "inverse log-det is minus log-det", "minus the inverse log-det at"),
+    "the inverse's log-det at the wrong point": (AtTheImage, "inverse log-det is minus log-det", "inverse log-det at"),
     "a missing sum": (MissingSum, "log-det shape", "has shape (43, 2)"),
     "a single-branch root": (SingleBranch, "inverse of forward", "inverse(forward(z)) at"),
     "a float32 constant": (Float32Constant, "inverse of forward", "inverse(forward(z)) at"),

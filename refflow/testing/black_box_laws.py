@@ -11,7 +11,7 @@ import numpy as np
 
 from ..accuracy.differences import balanced, ridders
 from . import model_laws
-from .arrays import as_numpy
+from .arrays import NORMAL, as_numpy
 from .black_box import first_of
 from .black_box_points import ALLOWED, Points, answers, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
@@ -189,7 +189,8 @@ def determinant_of_differences(box, p, h):
     width = np.moveaxis(np.diagonal((plus - minus).reshape(move.shape), axis1=1, axis2=3), -1, 1)[..., None]
     slopes = np.moveaxis((values[0] - values[1]) / width, 1, -1)
     sign, log_det = np.linalg.slogdet(np.where(np.isfinite(slopes), slopes, 0))
-    moved = p.u * np.moveaxis(np.maximum(*map(np.abs, values)) / np.abs(width), 1, -1)              # of each slope, by rounding
+    known = np.maximum(p.u * np.maximum(*map(np.abs, values)), np.where(np.isfinite(U_x := p.of_x[0]), U_x, 0))
+    moved = np.moveaxis(known / np.abs(width), 1, -1)                                               # of each slope, by rounding
     inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], slopes, np.eye(p.size)))
     rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
     return ridders(np.where(sign != 0, log_det, np.nan), rounding)
@@ -221,11 +222,13 @@ def determinant_of_gradient(box, p):
 
 
 def resolved(p, J):
-    """Marks of the points whose images move by roundings in the steps of N: where a map has saturated, N does not see the noise
-    of its slope.
+    """Marks of the points whose slopes are normal numbers and move the images by roundings in the steps of N.
+
+    Where a map has saturated, N does not see the noise of its slope.
     """
     moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
-    return (moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)).all(-1)
+    seen = moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)
+    return (seen & (np.abs(J).max(-1) > NORMAL[p.box.precision])).all(-1)
 
 
 def log_abs_det(J):
