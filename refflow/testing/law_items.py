@@ -16,12 +16,13 @@ from ..oracle.adapter import at_line, file_of
 from ..oracle.pages import CannotRun
 from .arrays import as_numpy
 from .black_box import QUANTITIES, BlackBox
-from .black_box_laws import LAWS, NEEDS, SINCE, Found, Skipped, has, run_law
+from .black_box_laws import LAWS, NEEDS, SINCE, Skipped, has, run_law, told
+from .black_box_laws import failure as failed_at
 from .item import Item, decorated
+from .simplest import simplest
 from .suites import suite_named
 
 WITNESS = ("events", "seed", "parameters")
-DIGITS = (1, 2, 3, 17)                  # of a witness, the fewest that still fail
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def made(make, seed):
             box = make(seed)
         if not isinstance(box, BlackBox):
             raise CannotRun(f"a BlackBox is needed, or a function of a seed that returns one, not {box!r}")
-    z = np.random.default_rng(seed).standard_normal((2, *box.event))
+    z = box.plain(2)
     with use_of(f"forward of a batch of two plain events, of shape {z.shape}, raised", file), np.errstate(all="ignore"):
         x = box.image(z)
     if x.shape[:1] != (2,):
@@ -116,30 +117,12 @@ def failure(name, box, seed=0, events=None, parameters=None):
         return found
 
 
-def told(found):
-    return str(found) if isinstance(found, Found) else f"raised {type(found).__name__}: {found}"
-
-
-def witness_of(name, make, box, seed, found) -> dict:
-    """The simplest question that shows a failure: a rounded event alone, else with another one; else all those of the seed."""
-    again = None if make is box else made(make, seed)
-    held, other = ([] if one is None else [as_numpy(a) for a in one.trained()] for one in (box, again))
-    same = again is None or all(map(np.array_equal, held, other))
-    chance = {} if same else {"parameters": [values.tolist() for values in held]}
-    for events in candidates(found):
-        with contextlib.suppress(Skipped):
-            if failure(name, box, seed, events):
-                return {"events": events.tolist(), "seed": seed} | chance
-    return {"seed": seed} | chance
-
-
-def candidates(found):
-    """Batches of one event, then of two, with few digits first."""
-    event = getattr(found, "event", None)
-    if event is not None:
-        rounded = [np.vectorize(lambda v, digits=digits: float(f"{v:.{digits}g}"), otypes=[float])(event) for digits in DIGITS]
-        yield from (one[None] for one in rounded)
-        yield from (np.stack((one, np.full_like(one, other))) for other in (0, 1) for one in rounded)
+def chance(make, box, seed) -> dict:
+    """The values of the box's parameters, if another box of the same seed has others."""
+    if make is box:
+        return {}
+    held, other = ([as_numpy(array) for array in one.trained()] for one in (box, made(make, seed)))
+    return {} if all(map(np.array_equal, held, other)) else {"parameters": [values.tolist() for values in held]}
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -181,7 +164,10 @@ class Law(Item):
         return next((what for what in sorted(own) if not has(box, what)), None)
 
     def broken(self, box, seed, found):
-        text, line = f"{self.name}: {told(found)}", self.line(witness_of(self.name, self.make, box, seed, found))
+        found = simplest(found, lambda events: failed_at(self.name, box, seed, events))
+        events = getattr(found, "events", None)
+        shown = {} if events is None else {"events": events.tolist()}
+        text, line = f"{self.name}: {told(found)}", self.line(shown | {"seed": seed} | chance(self.make, box, seed))
         if self.known:
             return self.is_known(f"{self.known.where}: {text}\n{line}")
         self.fails(f"{text}\nat seed {seed}; if this is known, and reported:\n{line}")

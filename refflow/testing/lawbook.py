@@ -16,11 +16,14 @@ class Skipped(Exception):
 
 
 class Found(AssertionError):
-    """A law that is broken: at what point, what is given and what was expected; `event`: the latent there, if there is one."""
+    """A law that is broken: at what point, what is given and what was expected; `event`: the latent there, if there is one.
+
+    `events`: the simplest batch that shows it, if it was searched.
+    """
 
     def __init__(self, text, event=None):
         super().__init__(text)
-        self.event = event
+        self.event, self.events = event, None
 
 
 class Verdict(NamedTuple):

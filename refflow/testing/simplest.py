@@ -45,10 +45,11 @@ class Search:
         if self.left <= 0 or time.monotonic() > self.until:
             return False
         self.left -= 1
-        found = self.again(np.stack([event, *self.neighbours]))
+        events = np.stack([event, *self.neighbours])
+        found = self.again(events)
         if not isinstance(found, Found):
             return False
-        self.best, self.event = found, event
+        self.best, self.event, found.events = found, event, events
         return True
 
     def fewer_digits(self):
