@@ -182,7 +182,8 @@ MISTAKES = {                    # a box, and the laws that it breaks
                                                        "inverse log-det is minus log-det"}),
     "single branch": (lambda: root("single branch"), ROUND_TRIPS | {"mass is one"}),
     "input written to": (lambda: BlackBox(overwrites), {"inputs are not written to"}),
-    "statistics of the batch": (lambda: BlackBox(lambda z: z + 1e-9 * (z.mean() if len(z) else 0)), {"batch is the stack of singles", TAILS}),
+    "statistics of the batch": (lambda: BlackBox(lambda z: z + 1e-9 * (z.mean() if len(z) else 0)),
+                                {"batch is the stack of singles", TAILS}),
     "a parameter that only the log-det reads": (two_images, {"every parameter reaches the image"}),
     "right only where it is initialised": (lambda: coupling("initialised to 0"), {"all laws at moved parameters"}),
     "an empty batch": (lambda: BlackBox(raises_when_empty, event=(2,)), {"an empty batch is empty"}),
@@ -233,7 +234,8 @@ def test_every_law_finds_a_mistake_alone():
 
 
 HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences": lambda: sequences(False),
-           "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model, "saved": lambda: model("saved"),
+           "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model,
+           "saved": lambda: model("saved"),
            "model from data": lambda: model(direction="inverse"),
            "an interval": lambda: BlackBox(lambda u: (ndtri(u), np.log(2 * np.pi) / 2 + ndtri(u)**2 / 2), domain=(0, 1))}
 
@@ -249,8 +251,9 @@ def test_a_failure_is_told_at_a_simple_event():
     assert "at [0.0, 1.0] is" in text or "at [1.0, 0.0] is" in text
 
 
-PAGES = {"Tanh": refflow.Tanh(), "Softplus": refflow.Softplus(), "Affine": refflow.Affine(0.5, -2.0), "Sigmoid": refflow.Sigmoid(),
-         "Softsign": refflow.Softsign(), "NormalCDF": refflow.NormalCDF(0.5, 3.0), "Exp": refflow.Exp()}
+PAGES = {"Tanh": refflow.Tanh(), "Softplus": refflow.Softplus(), "Affine": refflow.Affine(0.5, -2.0),
+         "Softsign": refflow.Softsign(), "NormalCDF": refflow.NormalCDF(0.5, 3.0), "Exp": refflow.Exp(),
+         "a shift of 28": refflow.NormalCDF(28.0, 2.75)}
 
 
 @pytest.mark.parametrize("dtype", ("float64", "float32"))
@@ -277,9 +280,48 @@ def test_torch(dtype):
     assert scale.tolist() == [0.5, 2.0, 1.25]               # the box's parameters are as they were
 
 
+def test_parameters_that_cannot_be_written_to():
+    """They are one more argument: numbers here, and JAX's arrays."""
+    def forward(z, p):
+        return p["scale"] * z, np.full(len(z), np.log(p["scale"]) + p["more"][0])
+
+    def pullback(z, x_bar, log_det_bar, p):
+        return p["scale"] * x_bar, {"more": [log_det_bar.sum()], "scale": (x_bar * z).sum() + (log_det_bar / p["scale"]).sum()}
+
+    box = BlackBox(forward, lambda x, p: x / p["scale"], parameters={"scale": 1.5, "more": (0.0,)}, pullback=pullback)
+    found = {v.law for v in verdicts(box) if v.status == "FAIL"}
+    assert found == {"every parameter reaches the image", "all laws at moved parameters"}
+    assert box.trained() == [1.5, 0.0]
+
+
+def test_jax():
+    jax = pytest.importorskip("jax", reason="jax is missing: pip install jax")
+    from refflow.testing.gradients import jax_pullback
+
+    def forward(z, p):
+        return z * jax.numpy.exp(p["s"]), jax.numpy.full(z.shape[:1], p["s"])
+
+    box = BlackBox(forward, parameters={"s": jax.numpy.array(0.5)}, pullback=jax_pullback(forward))
+    assert (box.library, box.dtype) == ("jax", "float32")
+    laws = ("log-det is the determinant of the gradient", "pullback is the gradient by the parameters", "deterministic")
+    assert [verdict(law, box).status for law in laws] == ["pass"] * 3
+
+
+def test_what_is_deduced():
+    """The library from what forward accepts and returns; the unit from the coarsest of what goes in and comes out."""
+    box = BlackBox(lambda z: np.float32(2) * z.astype(np.float32))
+    assert (box.library, box.dtype, box.precision) == ("numpy", "float64", "float32")
+    assert BlackBox(np.exp, accumulation="bfloat16").precision == "bfloat16"
+    assert BlackBox(np.exp, dtype="float32", flush_to_zero=True).smallest == 2.0**-126
+    assert BlackBox(np.exp, parameters=[np.zeros(2, np.float32)]).dtype == "float32"
+
+
 @pytest.mark.parametrize("given, message", [
     ({"forward": 3}, "forward must be a function, not 3"), ({"inverse": "f"}, "inverse must be a function"),
-    ({"dtype": "int8"}, "dtype must be one of"), ({"backend": "mxnet"}, "backend must be one of")])
+    ({"dtype": "int8"}, "dtype must be one of"), ({"backend": "mxnet"}, "backend must be one of"),
+    ({"direction": "back"}, "direction must be one of"), ({"domain": (1, 0)}, "domain must be .low, high. with low < high"),
+    ({"codomain": "simplex"}, "codomain must be"), ({"wider": np.exp}, "wider must be a BlackBox"),
+    ({"accumulation": "int8"}, "accumulation must be one of")])
 def test_errors_of_use(given, message):
     with pytest.raises(ValueError, match=f"BlackBox: {message}"):
         BlackBox(**{"forward": np.exp} | given)

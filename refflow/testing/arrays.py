@@ -68,14 +68,18 @@ def as_numpy(array):
 
 # -- parameters ---------------------------------------------------------------------------------------------------------
 
-def leaves(held):
-    """The arrays of a nested dict, list or tuple, in order."""
-    parts = held.values() if isinstance(held, dict) else held if isinstance(held, (list, tuple)) or is_iterator(held) else None
-    if parts is None:
-        yield held
+def leaves(held, like=None):
+    """The arrays of a nested dict, list or tuple, in order; dicts in the order of `like`, of the same structure."""
+    if isinstance(held, dict):
+        parts = [(held[key], None if like is None else like[key]) for key in (held if like is None else like)]
+    elif isinstance(held, (list, tuple)) or is_iterator(held):
+        held = list(held)
+        parts = zip(held, [None] * len(held) if like is None else like)
     else:
-        for part in parts:
-            yield from leaves(part)
+        yield held
+        return
+    for part, alike in parts:
+        yield from leaves(part, alike)
 
 
 def is_iterator(held):

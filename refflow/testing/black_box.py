@@ -24,6 +24,7 @@ QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "s
               "codomain", "wider", "compiled", "masked", "reload")
 FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", "compiled", "masked", "reload")
 DIRECTIONS = ("forward", "inverse")
+MOVED = "moved parameters"              # of a box whose parameters cannot be written to
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class BlackBox:
     `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar).
     `parameters`: arrays in a list or a nested dict, or a function that returns them.  Where they cannot be written to (JAX's
     arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).
-    `dtype` and `backend`: by default those of the parameters; else float64, and the library whose arrays forward accepts.
+    `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
+    forward accepts.
 
     Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry.
     `flush_to_zero`: there are no subnormal numbers.  `accumulation`: the dtype of sums and products, if it is coarser.
@@ -176,42 +178,48 @@ class BlackBox:
         """(z_bar, [params_bar]) of its pullback."""
         answer = self.called(self.pullback, *map(self.given, (z, x_bar, log_det_bar)))
         z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
-        return as_numpy(z_bar), [as_numpy(bar) for bar in leaves(rest) if bar is not None]
+        like = self.passed if self.passed else None
+        return as_numpy(z_bar), [as_numpy(bar) for bar in leaves(rest, like) if bar is not None]
 
     # -- parameters ----------------------------------------------------------------------------------------------------
 
     @property
     def tree(self):
-        held = self.__dict__.get("in_place_of_parameters", self.parameters)
-        return held() if callable(held) else held
+        moved = self.__dict__.get(MOVED)
+        if moved is not None:
+            return moved
+        return self.parameters() if callable(self.parameters) else self.parameters
 
     def trained(self):
         """Its parameters, a flat list of arrays."""
         held = self.tree
         return [] if held is None else list(leaves(held))
 
+    @cached_property
+    def functional(self):
+        """Are there parameters that cannot be written to?"""
+        return not all(map(can_be_written, self.trained()))
+
     @property
     def passed(self):
-        """What every function gets besides its arrays: the parameters, if one of them cannot be written to."""
-        if self.parameters is None or all(map(can_be_written, self.trained())):
-            return ()
-        return (self.tree,)
+        """What every function gets besides its arrays."""
+        return (self.tree,) if self.functional else ()
 
     @contextlib.contextmanager
     def moved(self, values):
         """The box with other values in its parameters, which it gets back."""
         arrays, passed = self.trained(), self.passed
-        before = [as_numpy(array).copy() for array in arrays]
+        outer, before = self.__dict__.get(MOVED), [as_numpy(array).copy() for array in arrays]
         try:
             if passed:
                 fresh = (made(v, dtype_of(a) or self.dtype, backend_of(a)) for a, v in zip(arrays, values))
-                self.__dict__["in_place_of_parameters"] = rebuilt(passed[0], fresh)
+                self.__dict__[MOVED] = rebuilt(passed[0], fresh)
             else:
                 for array, value in zip(arrays, values):
                     written(array, value)
             yield
         finally:
-            self.__dict__.pop("in_place_of_parameters", None)
+            self.__dict__[MOVED] = outer
             for array, value in zip(() if passed else arrays, before):
                 written(array, value)
 

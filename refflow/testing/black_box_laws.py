@@ -11,7 +11,7 @@ import numpy as np
 
 from ..accuracy.differences import balanced, ridders
 from . import model_laws
-from .arrays import as_numpy
+from .arrays import NORMAL, as_numpy
 from .black_box import first_of
 from .black_box_points import ALLOWED, Points, answers, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
@@ -189,7 +189,8 @@ def determinant_of_differences(box, p, h):
     width = np.moveaxis(np.diagonal((plus - minus).reshape(move.shape), axis1=1, axis2=3), -1, 1)[..., None]
     slopes = np.moveaxis((values[0] - values[1]) / width, 1, -1)
     sign, log_det = np.linalg.slogdet(np.where(np.isfinite(slopes), slopes, 0))
-    moved = p.u * np.moveaxis(np.maximum(*map(np.abs, values)) / np.abs(width), 1, -1)              # of each slope, by rounding
+    known = np.maximum(p.u * np.maximum(*map(np.abs, values)), np.where(np.isfinite(U_x := p.of_x[0]), U_x, 0))
+    moved = np.moveaxis(known / np.abs(width), 1, -1)                                               # of each slope, by rounding
     inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], slopes, np.eye(p.size)))
     rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
     return ridders(np.where(sign != 0, log_det, np.nan), rounding)
@@ -221,11 +222,13 @@ def determinant_of_gradient(box, p):
 
 
 def resolved(p, J):
-    """Marks of the points whose images move by roundings in the steps of N: where a map has saturated, N does not see the noise
-    of its slope.
+    """Marks of the points whose slopes are normal numbers and move the images by roundings in the steps of N.
+
+    Where a map has saturated, N does not see the noise of its slope.
     """
     moved = (np.abs(J) * p.delta.reshape(len(J), 1, -1)).sum(-1) * np.sqrt(p.u) / 128
-    return (moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)).all(-1)
+    seen = moved >= 4 * p.u * np.abs(p.x).reshape(len(J), -1)
+    return (seen & (np.abs(J).max(-1) > NORMAL[p.box.precision])).all(-1)
 
 
 def log_abs_det(J):
@@ -354,10 +357,11 @@ def padding(box, p):
         i = np.flatnonzero(lengths == n)
         short = Points(box_of_length(box, int(n)), p.seed, p.z[i][..., :n])
         U, usable = short.of_x
-        short.held_to(f"the image of a sequence of {n}, padded to {T},", x[i][..., :n], short.x, 2 * ALLOWED * U, usable)
+        padded = f"of a sequence of {n}, padded to {T},"
+        short.held_to(f"the image {padded}", x[i][..., :n], short.x, 2 * ALLOWED * U, usable)
         if log_det is not None:
             U, usable = short.of_log_det
-            short.held_to(f"the log-det of a sequence of {n}, padded to {T},", log_det[i], short.log_det, 2 * ALLOWED * U, usable)
+            short.held_to(f"the log-det {padded}", log_det[i], short.log_det, 2 * ALLOWED * U, usable)
 
 
 def masked_answer(box, z, mask):
@@ -449,7 +453,8 @@ def monotone(box, p):
     steps, room = np.diff(x), ALLOWED * (U[1:] + U[:-1])
     if (steps > room).any() and (steps < -room).any():
         i = int(np.argmax(steps < -room)) if np.median(steps) > 0 else int(np.argmax(steps > room))
-        raise Found(f"it rises and falls: f({float(z[i])!r}) = {float(x[i])!r} and f({float(z[i + 1])!r}) = {float(x[i + 1])!r}")
+        raise Found("it rises and falls: "
+                    + " and ".join(f"f({float(z[k])!r}) = {float(x[k])!r}" for k in (i, i + 1)))
 
 
 @law("the image is in the codomain", "codomain")
@@ -563,9 +568,10 @@ def parameter_gradient(box, p):
 
         best, e = differences(loss, p.u, RUNGS[box.precision])
         found, size = np.sum(bar.reshape(value.shape) * direction), np.sum(np.abs(bar.reshape(value.shape) * direction))
-        if e[0] <= DIFFERENCE * (1 + abs(best[0])) and not abs(found - best[0]) <= 10 * e[0] + ALLOWED * p.u * size * len(z):
+        bound = 10 * e[0] + ALLOWED * p.u * size * len(z)
+        if e[0] <= DIFFERENCE * (1 + abs(best[0])) and not abs(found - best[0]) <= bound:
             raise Found(f"the gradient of parameter {k}, of shape {value.shape}, along a direction is {float(found)!r}, not "
-                        f"{float(best[0])!r} +- {10 * e[0]:.3g}")
+                        f"{float(best[0])!r} +- {bound:.3g}")
 
 
 def cotangents(p):
@@ -597,7 +603,7 @@ def differences(loss, u, rungs):
 def wider(box, p):
     """The same code in float64 has the same images, log-dets and inverses, within what rounding in the narrow dtype explains.
 
-    The units are those of the float64 answers, spread by the narrow dtype's rounding: formulas that cancel do not excuse
+    The float64 answers, spread by the narrow dtype's rounding, give the units: formulas that cancel do not excuse
     themselves.
     """
     q = Points(box.wider, p.seed, p.z)

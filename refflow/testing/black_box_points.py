@@ -17,8 +17,8 @@ steps: too small for curvature to show, so that what it shows is rounding.  Wher
 all.  For l, z and k it may become no larger than 2^16 U, times N_x/U_x where the images are that noisy themselves: a map
 whose images keep their digits, and whose inverse or log-det loses 16 bits, has a formula that cancels.
 
-A point is asked only where answers nearby are finite, the spreads at E and E/4 agree within a factor of 2, and
-`16 U_z < delta/4`.
+A point is asked only where answers nearby are finite, the spreads at E and E/4 agree within a factor of 2, for the
+inverse too, and `16 U_z < delta/4`.
 """
 
 from __future__ import annotations
@@ -207,16 +207,18 @@ class Points:
         U_x, usable = self.of_x
         usable = usable & self.finite
         x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
-        step = np.where(usable[:, None], self.E * U_x, 0).reshape(x.shape)
+        step = np.where(usable[:, None], U_x, 0).reshape(x.shape)
         here = self.asked_where(self.inverse_values, self.x, usable)
         entries = np.arange(here.shape[1]) < self.size
         delta = np.maximum(self.delta, np.abs(self.z)).reshape(len(x), -1)
         own = self.u * np.where(entries, np.pad(delta, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
-        U = own + self.spread(self.inverse_values, x, step) / self.E + self.parameter_spread(self.inverse_values, x)
+        near, far = (self.spread(self.inverse_values, x, E * step) / E for E in (self.E / 4, self.E))
+        U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
         noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
         U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
+        smooth = (near <= 2 * far + 2 * U) & (far <= 2 * near + 2 * U) & np.isfinite(U)
         narrow = ALLOWED * U[:, :self.size] < np.minimum(delta, self.reach.reshape(delta.shape)) / 4
-        return U, usable & narrow.all(-1)
+        return U, usable & smooth.all(-1) & narrow.all(-1)
 
     @cached_property
     def of_z(self):
@@ -239,8 +241,9 @@ class Points:
             i, j = min(np.argwhere(wrong), key=lambda found: (np.abs(where[found[0]]).max(), *found))
             limit = np.broadcast_to(bound, wrong.shape)[i, j]
             entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
-            raise Found(f"{f'entry ({entry}) of ' if entry else ''}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not "
-                        f"{float(expected[i, j])!r} +- {limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
+            entry = f"entry ({entry}) of " if entry else ""
+            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not {float(expected[i, j])!r} +- "
+                        f"{limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
 
 
 def joined(values, log_det):

@@ -30,7 +30,6 @@ def jax_pullback(forward):
     def pullback(z, x_bar, log_det_bar, *parameters):
         jax = import_module("jax")
         answer, back = jax.vjp(forward, z, *parameters)
-        z_bar, *rest = back((x_bar, log_det_bar) if isinstance(answer, tuple) else x_bar)
-        return z_bar, rest
+        return back((x_bar, log_det_bar) if isinstance(answer, tuple) else x_bar)
 
     return pullback
