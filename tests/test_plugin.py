@@ -377,13 +377,19 @@ HEAD = 'schema = "refflow/baseline/1"\n'
     (HEAD + "[test_mine]\ntest_exp = 1", "test_mine.test_exp must be a table, not 1"),
     (HEAD + "[test_mine.test_exp]\nfloat32 = 1", "test_mine.test_exp.float32 must be a table"),
     (HEAD + "[test_mine.test_exp.float32]\nlog_det = true", "log_det must be a number >= 0, not True"),
-    (HEAD + "[test_mine.test_exp.float32]\nlog_det = nan", "log_det must be a number >= 0, not nan"),
-    (HEAD + "[test_mine.test_exp.float32]\nlog_dett = 1.0", "test_mine.test_exp has no quantity 'log_dett' in float32"),
-    (HEAD + "[test_mine.test_exp.float16]\nlog_det = 1.0", "test_mine.test_exp has no quantity 'log_det' in float16")])
-def test_other_baselines_are_refused(ran, pytester, text, message):
-    (pytester.path / "refflow.toml").write_text(text)
-    reports = ran(page_file('baseline="refflow.toml"'), item=None)
-    found = reports["test_exp[log_det-float32]"].longreprtext
+    (HEAD + "[test_mine.test_exp.float32]\nlog_det = nan", "log_det must be a number >= 0, not nan")])
+def test_what_is_not_a_baseline_is_refused(tmp_path, text, message):
+    (tmp_path / "refflow.toml").write_text(text)
+    with pytest.raises(CannotRun, match=re.escape(message)):
+        read(tmp_path / "refflow.toml")
+
+
+@pytest.mark.parametrize("where, message", [
+    ("float32]\nlog_dett = 1.0", "test_mine.test_exp has no quantity 'log_dett' in float32"),
+    ("float16]\nlog_det = 1.0", "test_mine.test_exp has no quantity 'log_det' in float16")])
+def test_a_baseline_of_other_quantities_is_refused(ran, pytester, where, message):
+    (pytester.path / "refflow.toml").write_text(f"{HEAD}[test_mine.test_exp.{where}")
+    found = ran(page_file('baseline="refflow.toml"'))["test_exp[log_det-float32]"].longreprtext
     assert found.startswith("error of use: ") and message in found
 
 
