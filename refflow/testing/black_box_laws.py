@@ -6,13 +6,14 @@ The first sentence of a law's docstring is its theorem; `black_box_points` deriv
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 
 from ..accuracy.differences import balanced, ridders
 from . import model_laws
-from .arrays import NORMAL, as_numpy
-from .black_box import first_of
+from .arrays import NORMAL, as_numpy, mask_made
+from .black_box import BlackBox, first_of
 from .black_box_points import ALLOWED, Points, answers, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .simplest import simplest
@@ -135,7 +136,6 @@ def onto(box, p):
 
 def box_of_members(box):
     """A box whose points are members of the codomain of another one."""
-    from .black_box import BlackBox
     return BlackBox(lambda x: x, event=box.event, domain=box.codomain, dtype=box.dtype, backend=box.backend)
 
 
@@ -365,25 +365,14 @@ def padding(box, p):
 
 
 def masked_answer(box, z, mask):
-    answer = box.called(box.masked, box.given(z), mask_of(box, mask))
+    answer = box.called(box.masked, box.given(z), mask_made(mask, box.library))
     return (as_numpy(first_of(answer)), as_numpy(answer[1])) if isinstance(answer, tuple) else (as_numpy(answer), None)
-
-
-def mask_of(box, mask):
-    """A Boolean array of the box's kind."""
-    from importlib import import_module
-    if box.library == "numpy":
-        return np.array(mask)
-    library = import_module({"jax": "jax.numpy"}.get(box.library, box.library))
-    return getattr(library, {"torch": "tensor", "jax": "array", "tensorflow": "constant"}[box.library])(np.array(mask))
 
 
 def box_of_length(box, n):
     """The same map of sequences of n positions, all of them valid."""
-    from dataclasses import replace
-
     def forward(z, *passed):
-        return box.masked(z, mask_of(box, np.ones((len(z), n), bool)), *passed)
+        return box.masked(z, mask_made(np.ones((len(z), n), bool), box.library), *passed)
 
     return replace(box, forward=forward, event=(*box.event[:-1], n), log_det=None)
 
