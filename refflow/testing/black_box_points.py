@@ -235,7 +235,7 @@ class Points:
         if usable.mean() < 1 - REJECTED:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
         self.asked = max(self.asked, int(usable.sum()))
-        wrong = ~(np.abs(given - expected) <= bound) & usable[:, None]
+        wrong = ~((np.abs(given - expected) <= bound) | (given == expected)) & usable[:, None]
         if wrong.any():
             where = self.z if at is None else at
             i, j = min(np.argwhere(wrong), key=lambda found: (np.abs(where[found[0]]).max(), *found))
