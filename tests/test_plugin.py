@@ -101,7 +101,8 @@ DETERMINANT, INVERSE = "log-det is the determinant of differences", "inverse log
 MISTAKES = {
     "exp for sigmoid": DETERMINANT, "the inverse's log-det at the wrong point": INVERSE, "a missing sum": "log-det shape",
     "a float32 constant": "inverse of forward", "an input written to": "inputs are not written to",
-    "a parameter of the log-det alone": "every parameter reaches the image", "a batch form that crashes": "an empty batch is empty",
+    "a parameter of the log-det alone": "every parameter reaches the image",
+    "a batch form that crashes": "an empty batch is empty",
     "an epsilon under a root": DETERMINANT, "a single-branch root": "inverse of forward"}
 
 
@@ -256,7 +257,8 @@ def test_options_draw_other_boxes(ran):
 
 @pytest.mark.parametrize("make, message", [
     ("lambda seed: 3", "a BlackBox is needed, or a function of a seed that returns one, not 3"),
-    ("lambda seed: missing", "the function that makes the box raised, for seed 0, NameError: name 'missing' is not defined (line"),
+    ("lambda seed: missing", "the function that makes the box raised, for seed 0, NameError: name 'missing' is not defined "
+     "(line"),
     ("lambda seed: BlackBox(lambda z: z @ 3)", "forward of a batch of two plain events, of shape (2,), raised ValueError"),
     ("lambda seed: BlackBox(lambda z: z.sum())", "has shape (): batch axes come first")])
 def test_errors_of_use(ran, make, message):
@@ -375,13 +377,19 @@ HEAD = 'schema = "refflow/baseline/1"\n'
     (HEAD + "[test_mine]\ntest_exp = 1", "test_mine.test_exp must be a table, not 1"),
     (HEAD + "[test_mine.test_exp]\nfloat32 = 1", "test_mine.test_exp.float32 must be a table"),
     (HEAD + "[test_mine.test_exp.float32]\nlog_det = true", "log_det must be a number >= 0, not True"),
-    (HEAD + "[test_mine.test_exp.float32]\nlog_det = nan", "log_det must be a number >= 0, not nan"),
-    (HEAD + "[test_mine.test_exp.float32]\nlog_dett = 1.0", "test_mine.test_exp has no quantity 'log_dett' in float32"),
-    (HEAD + "[test_mine.test_exp.float16]\nlog_det = 1.0", "test_mine.test_exp has no quantity 'log_det' in float16")])
-def test_other_baselines_are_refused(ran, pytester, text, message):
-    (pytester.path / "refflow.toml").write_text(text)
-    reports = ran(page_file('baseline="refflow.toml"'), item=None)
-    found = reports["test_exp[log_det-float32]"].longreprtext
+    (HEAD + "[test_mine.test_exp.float32]\nlog_det = nan", "log_det must be a number >= 0, not nan")])
+def test_what_is_not_a_baseline_is_refused(tmp_path, text, message):
+    (tmp_path / "refflow.toml").write_text(text)
+    with pytest.raises(CannotRun, match=re.escape(message)):
+        read(tmp_path / "refflow.toml")
+
+
+@pytest.mark.parametrize("where, message", [
+    ("float32]\nlog_dett = 1.0", "test_mine.test_exp has no quantity 'log_dett' in float32"),
+    ("float16]\nlog_det = 1.0", "test_mine.test_exp has no quantity 'log_det' in float16")])
+def test_a_baseline_of_other_quantities_is_refused(ran, pytester, where, message):
+    (pytester.path / "refflow.toml").write_text(f"{HEAD}[test_mine.test_exp.{where}")
+    found = ran(page_file('baseline="refflow.toml"'))["test_exp[log_det-float32]"].longreprtext
     assert found.startswith("error of use: ") and message in found
 
 
@@ -408,7 +416,8 @@ def test_the_readmes_file_is_green_with_counts_under_xdist(pytester, monkeypatch
     pytest.importorskip("xdist", reason="pip install pytest-xdist")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(test_mine=EXAMPLE)
-    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", "mass or finite or deterministic or log_det-float32")
+    chosen = "mass or finite or deterministic or log_det-float32"
+    result = pytester.runpytest_subprocess(*PLUGIN, "-n", "2", "--junitxml", "found.xml", "-k", chosen)
     found = result.parseoutcomes()
     assert set(found) == {"passed", "skipped"} and found["passed"] == 3
     shown = README.split("says what was asked:\n\n```text\n")[1].split("```")[0].splitlines()
@@ -433,7 +442,8 @@ def test_options_are_refused(pytester, option):
 def test_the_plugin_costs_nothing_where_it_is_not_used():
     """It is imported in every project of an environment that has refflow."""
     code = "import sys, pytest, refflow.testing.plugin; print({'numpy', 'scipy', 'refflow.testing.item'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 # -- without pytest ---------------------------------------------------------------------------------------------------

@@ -15,10 +15,9 @@ OUT = "tests/refflow.toml"
 
 
 def add_command(commands):
-    one = commands.add_parser("baseline", help="record the errors of somebody's code, for tests that fail where they grow",
-                              description=("Measures every function under @page_tests in FILE, and writes C, its error in units "
-                                           "of u kappa, of each quantity and dtype to a TOML file.  Tests with baseline=\"THAT "
-                                           "FILE\" fail where C grows by half over the recorded, and beyond the allowance."))
+    one = commands.add_parser("baseline", help="record the errors of code, for tests that fail where they grow", description=(
+        "Measures every function under @page_tests in FILE, and writes C, the error in units of u kappa, of each quantity and "
+        "dtype to a TOML file.  A test with baseline=\"THAT FILE\" fails where C has grown by half and is beyond the allowance."))
     one.add_argument("file", metavar="FILE", help="a file of tests")
     one.add_argument("--out", metavar="FILE", default=OUT, help=f"the baseline, replaced if it exists (default: {OUT})")
     one.set_defaults(run=run)

@@ -18,7 +18,8 @@ from ..saving import write_atomically
 
 SCHEMA = "refflow/baseline/1"
 BARE = re.compile(r"[A-Za-z0-9_-]+")
-HEAD = """# The errors in units of u kappa that `refflow baseline` measured.  A test fails where one grows by half and beyond the allowance.
+HEAD = """# The errors that `refflow baseline` measured, in units of u kappa.
+# A test fails where one has grown by half and is beyond the allowance.
 """
 
 

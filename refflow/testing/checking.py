@@ -37,8 +37,8 @@ def check(target=None, *, page=None, dtypes=None, seed=0, **options):
 
     A `BlackBox`, or a function of a seed that makes one: `Verdicts`, one for each law.  A function (params, z) -> {key: value}
     with `page`, a name or a bijector; a decorated function; a file of adapters; the name of a peer: the oracle's `Report`, of
-    `dtypes` only if given; `options` are those of `adapter`, for a function with `page`.  Both have `failed`, `status`, and a
-    text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
+    `dtypes` only if given; `options` are the options of `adapter`, for a function with `page`.  Both have `failed`, `status`,
+    and a text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
     """
     if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
         return Verdicts(verdicts(made(target, seed), seed))

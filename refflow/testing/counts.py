@@ -1,4 +1,4 @@
-"""What every verdict says of itself: how many laws or quantities were asked, how many are broken, which were skipped and why."""
+"""The counts that belong to verdicts: how many were asked, how many are broken, which were skipped and why."""
 
 from __future__ import annotations
 

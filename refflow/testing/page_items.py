@@ -29,7 +29,7 @@ TESTED: dict = {}                           # the functions of pages that are te
 def page_tests(page, *, suite=None, require=(), baseline=None, **options):
     """A decorator that makes one pytest item of each quantity of `page` and each dtype, whose id is "quantity-dtype".
 
-    The function, (params, z) -> {key: value}, and `options` are those of `refflow.oracle.adapter`.  `suite`: the date of the
+    The function, (params, z) -> {key: value}, and `options` are as for `refflow.oracle.adapter`.  `suite`: the date of the
     quantities that must be right, the newest if None; `require`: quantities, or kinds of them such as "vjp", that must be
     returned, else they fail in place of being skipped; `baseline`: a file that `refflow baseline` wrote, beside the test's
     file or in a directory above it: a quantity that it records fails only where its error grows by half, and beyond the
