@@ -237,6 +237,8 @@ HEALTHY = {"coupling": lambda: coupling(trained=True), "root": root, "sequences"
            "float16": lambda: shifted_log_det(0), "float32 beside float64": lambda: softplus_in_float32(False), "model": model,
            "saved": lambda: model("saved"),
            "model from data": lambda: model(direction="inverse"),
+           "images": lambda: BlackBox(lambda z: (np.sinh(z / 8), np.log(np.cosh(z / 8) / 8).sum((1, 2, 3))), event=(3, 4, 4),
+                                      inverse=lambda x: 8 * np.arcsinh(x)),
            "an interval": lambda: BlackBox(lambda u: (ndtri(u), np.log(2 * np.pi) / 2 + ndtri(u)**2 / 2), domain=(0, 1))}
 
 

@@ -26,6 +26,7 @@ FIRST_STEPS = (2.0**-4, 2.0**-4 / 3)    # of two tables of differences: a kink b
 DIFFERENCE = 1e-2                       # differences with a larger error of their own are rejected
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
+ENTRIES = 2**24                         # of the difference quotients of all points
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
@@ -147,11 +148,19 @@ def determinant(box, p):
     if not RUNGS[box.precision]:
         raise Skipped(f"differences have no digits in {box.precision}")
     square(p)
+    p = fewer(p, ENTRIES // (RUNGS[box.precision] * p.size**2))
     U, usable = p.of_log_det
     found, e = agreed(*(determinant_of_differences(box, p, h) for h in FIRST_STEPS))
     bound = 10 * e[:, None] + ALLOWED * U
     usable = usable & (e <= DIFFERENCE) & np.isfinite(found) & ~kinked(box, p)
     p.held_to("log-det", p.log_det, found, bound, usable)
+
+
+def fewer(p, count):
+    """At most `count` of the points; Skipped if that is none."""
+    if count < 1:
+        raise Skipped(f"the Jacobian has {p.size**2} entries")
+    return p if len(p.z) <= count else Points(p.box, p.seed, p.z[::len(p.z) // count + 1])
 
 
 def square(p):
@@ -595,6 +604,8 @@ def wider(box, p):
     The float64 answers, spread by the narrow dtype's rounding, give the units: formulas that cancel do not excuse
     themselves.
     """
+    if box.trained() and not box.wider.trained():
+        raise Skipped("the box in float64 is given without its `parameters`, whose rounding is part of the unit")
     q = Points(box.wider, p.seed, p.z)
     q.E, q.u, q.quiet = p.E, p.u, True
     U_x, usable = q.of_x
