@@ -72,6 +72,8 @@ def test_every_page_has_mutants(name):
 
 def test_helpers_of_a_definition_stay():
     assert not is_mutated(ast.parse("def helper(m, z): return m.exp(z)").body[0])
+    source = Source(PAGES["GroupedLinear"])
+    assert source.helpers_of_definitions() == {"channel"} and not [m for m in source.mutants() if m.function == "channel"]
 
 
 def mutant_of(name, key):

@@ -180,8 +180,8 @@ def box_of_flow(name, seed, dtype):
     """A flow at random weights; in float32 with its copy in float64 beside it."""
     flow, D = flow_of(name, seed), int(name[-1])
     one = flow.to(getattr(torch, dtype))
-    wider = BlackBox(*methods(flow_of(name, seed).to(getattr(torch, dtype)).double()), event=(D,), backend="torch",
-                     dtype="float64") if dtype != "float64" else None
+    wide = flow_of(name, seed).to(getattr(torch, dtype)).double()
+    wider = BlackBox(*methods(wide), event=(D,), parameters=wide.parameters) if dtype != "float64" else None
     base = torch.distributions.Normal(torch.zeros(D), torch.ones(D))
 
     def log_prob(x):

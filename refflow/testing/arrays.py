@@ -40,12 +40,22 @@ def made(array, dtype, backend):
     """A fresh writable array; NumPy's float64 rounded to a dtype."""
     if backend == "numpy":
         return np.array(array, numpy_dtype(dtype))
-    library = import_module({"jax": "jax.numpy"}.get(backend, backend))
-    make = {"torch": "tensor", "jax": "array", "tensorflow": "constant"}[backend]
-    found = getattr(library, make)(np.array(array), dtype=getattr(library, dtype))
+    library, make = maker(backend)
+    found = make(np.array(array), dtype=getattr(library, dtype))
     if dtype_of(found) != dtype:
         raise ValueError(f"BlackBox: {backend} makes {dtype_of(found)} of {dtype}; of JAX, set jax_enable_x64")
     return found
+
+
+def maker(backend):
+    """(the module of a library that is not NumPy, its function that makes an array)."""
+    library = import_module({"jax": "jax.numpy"}.get(backend, backend))
+    return library, getattr(library, {"torch": "tensor", "jax": "array", "tensorflow": "constant"}[backend])
+
+
+def mask_made(mask, backend):
+    """A Boolean array."""
+    return np.array(mask) if backend == "numpy" else maker(backend)[1](np.array(mask))
 
 
 def numpy_dtype(name):

@@ -173,6 +173,11 @@ class Points:
         found = np.abs(plus - 2 * here + minus).max(1).min(0)
         return np.where(np.isfinite(found), found, np.inf)
 
+    def agree(self, near, far, own, noise):
+        """Do spreads at two steps agree within a factor of 2, apart from rounding and noise in them?"""
+        room = 2 * own + 8 * np.where(np.isfinite(noise), noise, 0) / self.E
+        return (near <= 2 * far + room) & (far <= 2 * near + room)
+
     @cached_property
     def of_forward(self):
         """(U, marks) of x and, in the last column, of the log-det."""
@@ -184,7 +189,7 @@ class Points:
         noise = self.noise(self.forward_values)
         noisy = (noise[:, :images] / U[:, :images]).max(-1, keepdims=True, initial=0)
         U = raised(U, noise, np.where(np.arange(here.shape[1]) < images, np.inf, LOST * np.maximum(noisy, 1)))
-        smooth = (near <= 2 * far + 2 * U) & (far <= 2 * near + 2 * U) & np.isfinite(U) & np.isfinite(here)
+        smooth = self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here)
         free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
         return U, smooth & free[:, None], noisy
 
@@ -216,7 +221,7 @@ class Points:
         U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
         noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
         U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
-        smooth = (near <= 2 * far + 2 * U) & (far <= 2 * near + 2 * U) & np.isfinite(U)
+        smooth = self.agree(near, far, own, noise) & np.isfinite(U)
         narrow = ALLOWED * U[:, :self.size] < np.minimum(delta, self.reach.reshape(delta.shape)) / 4
         return U, usable & smooth.all(-1) & narrow.all(-1)
 
@@ -235,7 +240,7 @@ class Points:
         if usable.mean() < 1 - REJECTED:
             raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
         self.asked = max(self.asked, int(usable.sum()))
-        wrong = ~(np.abs(given - expected) <= bound) & usable[:, None]
+        wrong = ~((np.abs(given - expected) <= bound) | (given == expected)) & usable[:, None]
         if wrong.any():
             where = self.z if at is None else at
             i, j = min(np.argwhere(wrong), key=lambda found: (np.abs(where[found[0]]).max(), *found))

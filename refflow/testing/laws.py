@@ -954,11 +954,11 @@ def initialisation_refuses(f, p):
 
 @law("infinite events have the limits of the inverse matrix")
 def infinite_events(f, p):
-    """For a linear map, z = W^-1 (x - shift) by the rules of floats where x has an infinite entry; other events stay the same.
+    """For a map by a matrix, z = W^-1 (x - shift) by the rules of floats where x has an infinite entry; other events stay.
 
     After a map that reaches its limits, an event may be so.
     """
-    if not (f.normwise and f.constant_log_det and f.event_ndim == (1, 1)) or len(p.z) < 2:
+    if not (f.normwise and f.constant_log_det and f.event_ndim == (1, 1)) or f.components() or len(p.z) < 2:
         return
     inverse_of = f.unchecked(p.dtype).inverse
     inverse, plain = np.linalg.inv(f.jacobian(p.z).astype(np.float64)), np.arange(len(p.z)) % 2 == 0

@@ -70,11 +70,13 @@ def mass(box, p):
 
 def units_at(box, p, x, z):
     """(U_z, U_k, marks) of latents and their log-dets at data x."""
+    finite = np.isfinite(z).reshape(len(z), -1).all(-1)
+    at = np.where(finite.reshape(-1, *(1,) * (x.ndim - 1)), z if box.direction == "forward" else x, box.plain(1))
+    q = Points(box, p.seed, at)
     if box.direction == "forward":
-        U, usable = Points(box, p.seed, z).of_inverse
-        return U[:, :-1], U[:, -1:], usable
-    q = Points(box, p.seed, x)
-    return q.of_x[0], q.of_log_det[0], q.of_x[1] & q.of_log_det[1]
+        U, usable = q.of_inverse
+        return U[:, :-1], U[:, -1:], usable & finite
+    return q.of_x[0], q.of_log_det[0], q.of_x[1] & q.of_log_det[1] & finite
 
 
 @law("log_prob is the base and the log-det", "log_prob", "latents")
