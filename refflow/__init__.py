@@ -16,11 +16,11 @@ from __future__ import annotations
 from importlib import import_module
 
 PACKAGES = ("core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "audio", "speech", "plot",
-            "testing", "oracle", "cli")
+            "oracle", "testing", "cli")
 HOME = {"core": ("Chain", "Flow", "Independent", "Inverse"),
         "models": ("all_in_one", "autoregressive_nsf", "bnaf", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice",
                    "nsf", "realnvp"),
-        "training": ("fit",), "saving": ("load", "save")}
+        "testing": ("check",), "training": ("fit",), "saving": ("load", "save")}
 HOME = {name: package for package, names in HOME.items() for name in names}
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from refflow.cli import main
 
+pytest_plugins = ("refflow.testing.plugin",)        # an installed refflow has it as an entry point
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=SLOW)
 settings.register_profile("ci", max_examples=25, deadline=None, suppress_health_check=SLOW, derandomize=True)

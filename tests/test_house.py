@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["core", "maps", "models", "accuracy", "fast", "training", "report", "saving", "data", "audio", "speech", "plot",
-         "testing", "oracle", "peers", "book", "cli"]
+         "oracle", "testing", "peers", "book", "cli"]
 FRAMEWORKS = {"torch", "jax", "tensorflow", "tensorflow_probability", "flowjax", "distrax", "zuko", "nflows", "normflows",
               "pyro", "numpyro", "autograd", "keras"}
 

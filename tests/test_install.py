@@ -81,6 +81,11 @@ def test_the_readmes_first_commands_and_twelve_lines_work(installed):
     assert "True True" in call(python, "-c", code, cwd=directory)
 
 
+def test_pytest_finds_the_plugin(installed):
+    directory, python = installed
+    assert "--refflow-examples" in call(python, "-m", "pytest", "--help", cwd=directory)
+
+
 def test_a_wheel_holds_refflow_alone(tmp_path):
     """The setting that makes the editable install visible does not put other packages into a wheel."""
     clone(tmp_path)

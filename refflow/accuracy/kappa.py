@@ -7,7 +7,8 @@ over the event's entries, all parameters, and, if q is a cotangent, over the cot
 event with its own parameters, so parameters are first given to every event separately; and to every position of an event at
 which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
 roundings do not.  The events between the stages of a chain are rounded as well, and so are vectors that a family makes of a
-network's outputs, as knots, so their entries count as inputs too, moved one at a time.
+network's outputs, as knots, so their entries count as inputs too, moved one at a time; if others form them by sums, by a
+rounding of the largest.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class Lanes:
     def count(self):
         return sum(self.found.values())
 
-    def pass_on(self, key, event):
+    def pass_on(self, key, event, in_norm=False):
+        """The event, its own entry moved in each of its lanes: by DELTA of the entry, or of the largest one if `in_norm`."""
         entries = event.reshape(event.shape[:1 + self.batch_ndim] + (-1,))
         size = entries.shape[-1]
         if self.first is None:
@@ -128,7 +130,9 @@ class Lanes:
             return event
         moved, own = entries.copy(), np.arange(size)
         before = list(self.found).index(key)
-        moved[self.first + sum(list(self.found.values())[:before]) + own, ..., own] *= 1 + DELTA
+        lanes = self.first + sum(list(self.found.values())[:before]) + own
+        sizes = np.abs(entries).max(-1, keepdims=True) if in_norm else entries
+        moved[lanes, ..., own] += DELTA * np.broadcast_to(sizes, entries.shape)[lanes, ..., own]
         return moved.reshape(event.shape)
 
 
@@ -166,7 +170,9 @@ class OpenFamily(Family):
 
     def handed_on(self, fields):
         vectors = {name: fields[name] for name, core in zip(self.map.names, self.map.cores) if core}
-        return fields | {name: self.lanes.pass_on((self.node, name, held.shape[1:]), held) for name, held in vectors.items()}
+        in_norm = getattr(self.map, "in_norm", ())
+        return fields | {name: self.lanes.pass_on((self.node, name, held.shape[1:]), held, name in in_norm)
+                         for name, held in vectors.items()}
 
 
 OPEN = {Chain: OpenChain, Family: OpenFamily}

@@ -17,10 +17,11 @@ from ..maps.index import HOME
 from ..maps.parametrisations import conventions
 from ..maps.parametrisations.conventions import TABLES
 from ..saving import load, save
+from ..testing import check
 from ..training import fit
 
 MODELS = {name: getattr(models, name) for name in models.__all__ if name.islower()}
-OTHERS = {"Flow": Flow, "fit": fit, "load": load, "save": save}
+OTHERS = {"Flow": Flow, "check": check, "fit": fit, "load": load, "save": save}
 
 # what other people call it, and what it is here; every name in backticks is one of refflow's
 ALIASES = {

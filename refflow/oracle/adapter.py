@@ -25,7 +25,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
@@ -36,7 +36,9 @@ from ..core import Bijector, Chain
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
+from ..maps.parametrisations import Map
 from .pages import CannotRun, bijectors, page_named
+from .parametrised import family_named
 from ..accuracy.drawing import SIDES
 from .points import LETTER, LOG_DET, VALUE, VJP, fields_of, writable
 
@@ -52,7 +54,7 @@ DECLARED: list[Adapter] = []
 class Adapter:
     """One declaration: what is checked, against which page or composite bijector, and within which limits."""
 
-    function: Callable
+    function: Callable | None
     page: str | Bijector
     dtypes: tuple = DTYPES
     direction: str = "forward"
@@ -62,11 +64,42 @@ class Adapter:
     broadcast: bool = False
     chart_gradient: bool = False
     accumulation: str | None = None
+    parametrisation: str | Map | None = None
     fits: Callable | None = None            # of a point: can they be asked it at all?
+
+    def __post_init__(self):
+        given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
+        dtypes = tuple(np.dtype(d).name for d in given)
+        if not set(dtypes) <= set(DTYPES):
+            raise ValueError(f"adapter: dtype must be float32 or float64, not {self.dtypes!r}")
+        if self.direction not in SIDES:
+            raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
+        if self.accumulation is not None and self.accumulation not in ACCUMULATION:
+            raise ValueError(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {self.accumulation!r}")
+        declared = page_named(self.page).declared if isinstance(self.page, str) else self.page.declared
+        unknown = sorted(set(self.params) - set(declared))
+        if unknown:
+            raise ValueError(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
+        object.__setattr__(self, "dtypes", dtypes)
+        object.__setattr__(self, "family", self.family_of_page())
+
+    def family_of_page(self):
+        """The page's maps at raw parameters, if a parametrisation is named."""
+        if self.parametrisation is None:
+            return None
+        if not isinstance(self.page, str) or self.params or self.broadcast:
+            raise ValueError(f"adapter: parametrisation is for a page by name, without limits and broadcast, not {self.page}")
+        return family_named(self.page, self.parametrisation)
 
     @property
     def name(self):
+        if self.family is not None:
+            return f"{self.page} of {self.parametrisation}"
         return self.page if isinstance(self.page, str) else described(self.page)
+
+    def of(self, function):
+        """The same declaration of a function, which it is named after if it has no name yet."""
+        return replace(self, function=function, theirs=self.theirs or getattr(function, "__qualname__", repr(function)))
 
     def limited(self, point):
         """The point, in which every event with its own parameters has some within the declared limits; None if there are none.
@@ -107,33 +140,22 @@ class Adapter:
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
-            chart_gradient=False, accumulation=None):
+            chart_gradient=False, accumulation=None, parametrisation=None):
     """Declare that a function computes the quantities of `page`: a name from `refflow list`, or a bijector.
 
     `theirs` is the name to report.  `params` are limits {field: predicate}: a point whose fields do not satisfy them is not
     asked.  `flush_to_zero` says that the hardware has no subnormal numbers, `broadcast` that parameters may carry batch
     axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
-    of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  A function may
-    be declared several times.  Raises ValueError for an unknown page, dtype, direction or accumulation.
+    of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  With
+    `parametrisation`, a library's name in the page's table of conventions or a map, `params` holds only raw parameters, "h".
+    A function may be declared several times.  Raises ValueError for an unknown page, dtype, direction, accumulation or
+    parametrisation.
     """
-    dtypes = (dtype,) if isinstance(dtype, (str, type, np.dtype)) else tuple(dtype)
-    dtypes = tuple(np.dtype(d).name for d in dtypes)
-    if not set(dtypes) <= set(DTYPES):
-        raise ValueError(f"adapter: dtype must be float32 or float64, not {dtype!r}")
-    if direction not in SIDES:
-        raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {direction!r}")
-    if accumulation is not None and accumulation not in ACCUMULATION:
-        raise ValueError(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {accumulation!r}")
-    limits = dict(params or {})
-    declared = page_named(page).declared if isinstance(page, str) else page.declared
-    unknown = sorted(set(limits) - set(declared))
-    if unknown:
-        raise ValueError(f"adapter: {page} has no field {unknown[0]!r}; it has {list(declared)}")
+    declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,
+                       accumulation, parametrisation)
 
     def declare(function):
-        name = theirs or getattr(function, "__qualname__", repr(function))
-        DECLARED.append(Adapter(function, page, dtypes, direction, name, limits, flush_to_zero, broadcast, chart_gradient,
-                                accumulation))
+        DECLARED.append(declared.of(function))
         return function
 
     return declare

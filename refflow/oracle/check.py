@@ -19,7 +19,9 @@ from ..accuracy.drawing import SIDES, Point
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from ..core import Bijector
+from ..core.declarations import Field
 from ..core.registry import REGISTRY
+from ..core.tree import flatten
 from ..core.version import VERSION
 from . import golden
 from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, load
@@ -28,9 +30,9 @@ from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points,
-                     fields_of, run_time_truth, steady, steady_events, with_accumulation,
-                     without_structural_zeros)
+from .parametrised import parametrised
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, fields_of, points_at,
+                     run_time_truth, steady, steady_events, with_accumulation, without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
@@ -180,6 +182,10 @@ def points_for(adapter, dtype):
     If theirs is a function of the chart, the inverse is only asked at images of refflow's forward: another rounding
     of the entries outside the chart would be a different point to it.
     """
+    if adapter.family is not None:
+        for f, z in parametrised(adapter.family, dtype):
+            yield from points_at(f, z)
+        return
     if isinstance(adapter.page, Bijector):
         yield from composite_points(adapter.page, np.dtype(dtype))
         return
@@ -187,6 +193,20 @@ def points_for(adapter, dtype):
     for point in golden.points(adapter.page, (dtype,)):
         if point.side == "forward" or not adapter.chart_gradient:
             yield point
+
+
+def quantities(adapter) -> list[str]:
+    """The names of everything that an adapter can be asked for, in order."""
+    if adapter.family is not None:
+        fields = ["h"]
+    elif isinstance(adapter.page, str):
+        declared = page_named(adapter.page).declared
+        fields = [key for key, one in declared.items() if isinstance(one, Field) and not one.constant]
+    else:
+        fields = [".".join(path) for path, _ in flatten(adapter.page.params())]
+    both = adapter.direction == "forward"
+    return ["forward", "log_det", *["jacobian"] * both, *(f"vjp.{name}_bar" for name in ("z", *fields)),
+            "inverse", "inverse_log_det", *(f"inverse_vjp.{name}_bar" for name in ("x", *fields))]
 
 
 def allowed(certificate, name, quantity, point):

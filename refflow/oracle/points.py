@@ -25,6 +25,7 @@ from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_ev
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
+from .parametrised import Parametrised
 
 VALUE = {"forward": "forward", "inverse": "inverse"}
 LOG_DET = {"forward": "log_det", "inverse": "inverse_log_det"}
@@ -83,7 +84,11 @@ def norm(values, axes):
 
 
 def fields_of(f) -> dict:
-    """What a function under test receives as parameters: arrays and plain values by name; for a composite, its params()."""
+    """What a function under test receives as parameters: arrays and plain values by name; for a composite, its params(); for a
+    page at raw parameters, only these.
+    """
+    if isinstance(f, Parametrised):
+        return {"h": writable(f.h)}
     if any(isinstance(d, Child) for d in f.declared.values()):
         return writable(f.params())
     return {k: writable(getattr(f, k)) for k in f.declared if getattr(f, k) is not None}
@@ -396,6 +401,13 @@ def composite_points(f, dtype):
     for lead in ((), (COUNT,)):
         z = drawn_event(source, f, "forward", shape, dtype, COMPOSITE, lead)
         yield from with_gradients(both_sides(f, z, len(lead)), source, 4)
+
+
+def points_at(f, z):
+    """The points of one scalar bijector at given latents: the first alone, all of them, and cotangents."""
+    source = RandomSource(np.random.default_rng(7))
+    yield from both_sides(f, z[0], 0)
+    yield from with_gradients(both_sides(f, z, 1), source, 4)
 
 
 def with_gradients(points, source, count):

@@ -1,15 +1,26 @@
 """The laws that every bijector obeys, and the points on which they run; and the laws of a black box, somebody else's flow.
 
 `laws.run_laws(f, points)` runs them; `strategies` draws bijectors and points with Hypothesis, from a page's declarations;
-`kappa` is the unit of error at run time; `pages.lacks(page)` names what a page lacks.
+`pages.lacks(page)` names what a page lacks.
 
-`BlackBox` is anything with a forward; `law_tests` makes a pytest item of each law; `verdicts` runs them without pytest.
+`BlackBox` is anything with a forward; `law_tests` makes a pytest item of each law, `page_tests` of each quantity of a page;
+`check` gives the same verdicts without pytest.  Names are loaded when they are first used: pytest imports this package for
+its plugin.
 """
 
 from __future__ import annotations
 
-from .black_box import BlackBox
-from .black_box_laws import Verdict, verdicts
-from .law_tests import Known, law_tests
+from importlib import import_module
 
-__all__ = ["BlackBox", "Known", "Verdict", "law_tests", "verdicts"]
+HOME = {"black_box": ("BlackBox",), "black_box_laws": ("Verdict", "verdicts"), "law_items": ("Known", "law_tests"),
+        "page_items": ("page_tests",), "checking": ("Verdicts", "check"), "suites": ("SUITES", "SuiteWarning"),
+        "gradients": ("jax_pullback", "torch_pullback")}
+HOME = {name: module for module, names in HOME.items() for name in names}
+__all__ = sorted(HOME)
+
+
+def __getattr__(name):
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{HOME[name]}", __name__), name)
+    return value

@@ -1,32 +1,50 @@
 """Somebody else's flow as a black box: a forward and, if it has them, inverse, log-det, log_prob, gradient, parameters.
 
-    BlackBox(forward=t.call_and_ladj, inverse=t.inv.call_and_ladj, event=(3,), backend="torch")
+    BlackBox(forward=t.call_and_ladj, inverse=t.inv.call_and_ladj, event=(3,), parameters=net.parameters)
 
 Arrays are (*batch, *event).  `forward` and `inverse` return the image, or (image, log-det) of the map being applied.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-SMALLEST = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}     # subnormal numbers
-BACKENDS = ("numpy", "torch", "jax", "tensorflow")
-QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters")
+from ..core.sets import Set, interval, real
+from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
+                     leaves, made, numpy_dtype, rebuilt, written)
+
+QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
+              "codomain", "wider", "compiled", "masked", "reload")
+FUNCTIONS = ("forward", "inverse", "log_det", "log_prob", "sample", "pullback", "compiled", "masked", "reload")
+DIRECTIONS = ("forward", "inverse")
+MOVED = "moved parameters"              # of a box whose parameters cannot be written to
 
 
 @dataclass(frozen=True)
 class BlackBox:
     """A map of events of shape `event`, asked with arrays of `backend` and `dtype`.
 
-    `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar);
-    `parameters`: arrays that can be written to, in a list or a nested dict, or a function that returns them.
-    ValueError for an unknown backend or dtype, and for what cannot be called.
+    `log_det(z)`; `log_prob(x)` under the base N(0, I); `sample(n)`; `pullback(z, x_bar, log_det_bar)` -> (z_bar, params_bar).
+    `parameters`: arrays in a list or a nested dict, or a function that returns them.  Where they cannot be written to (JAX's
+    arrays, Python numbers), every function gets them as one more argument: forward(z, parameters).
+    `dtype` and `backend`: by default the dtype and library of the parameters; else float64, and the library whose arrays
+    forward accepts.
+
+    Declared facts.  `direction`: "inverse" if forward maps data to latents.  `domain`, `codomain`: (low, high) of every entry.
+    `flush_to_zero`: there are no subnormal numbers.  `accumulation`: the dtype of sums and products, if it is coarser.
+
+    More of the same map.  `wider`: the box of the same code in float64, with the same parameters.  `compiled(z)`: forward,
+    compiled.  `masked(z, mask)`: forward of sequences, whose last axis is time, at the positions that a Boolean mask
+    (*batch, T) marks.  `reload()`: the box of the model saved and loaded again.
+
+    ValueError for an unknown backend, dtype or direction, a set that is not an interval, and for what cannot be called.
     """
 
     forward: Callable
@@ -37,94 +55,192 @@ class BlackBox:
     sample: Callable | None = None
     pullback: Callable | None = None
     parameters: Any = None
-    dtype: str = "float64"
-    backend: str = "numpy"
+    dtype: str | None = None
+    backend: str | None = None
+    direction: str = "forward"
+    domain: Any = None
+    codomain: Any = None
+    flush_to_zero: bool = False
+    accumulation: str | None = None
+    wider: BlackBox | None = None
+    compiled: Callable | None = None
+    masked: Callable | None = None
+    reload: Callable | None = None
 
     def __post_init__(self):
-        for name in ("forward", "inverse", "log_det", "log_prob", "sample", "pullback"):
+        for name in FUNCTIONS:
             given = getattr(self, name)
             if given is not None and not callable(given):
                 raise ValueError(f"BlackBox: {name} must be a function, not {given!r}")
-        for name, given, known in (("dtype", self.dtype, tuple(UNITS)), ("backend", self.backend, BACKENDS)):
-            if given not in known:
-                raise ValueError(f"BlackBox: {name} must be one of {known}, not {given!r}")
-        object.__setattr__(self, "event", tuple(self.event))
+        for name, known in (("dtype", UNITS), ("accumulation", UNITS), ("backend", BACKENDS), ("direction", DIRECTIONS)):
+            given = getattr(self, name)
+            if given not in known and (given is not None or name == "direction"):
+                raise ValueError(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
+        if self.wider is not None and not isinstance(self.wider, BlackBox):
+            raise ValueError(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
+        of_parameters = [dtype_of(array) for array in self.trained()]
+        self.settle("event", tuple(self.event))
+        self.settle("dtype", self.dtype or (coarsest(*of_parameters) if any(of_parameters) else "float64"))
+        for name in ("domain", "codomain"):
+            self.settle(name, set_of(name, getattr(self, name)))
+
+    def settle(self, name, value):
+        object.__setattr__(self, name, value)
+
+    # -- numbers -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def precision(self):
+        """The coarsest dtype among inputs, images and declared sums: its unit is the unit of error."""
+        answer = self.called(self.forward, self.given(self.plain(2)))
+        return coarsest(self.dtype, self.accumulation, dtype_of(first_of(answer)))
 
     @property
     def unit(self):
-        """The unit roundoff of its dtype."""
-        return UNITS[self.dtype]
+        """The unit roundoff of its precision."""
+        return UNITS[self.precision]
 
     @property
     def smallest(self):
         """The spacing of its smallest numbers."""
-        return SMALLEST[self.dtype]
+        return (NORMAL if self.flush_to_zero else SUBNORMAL)[self.precision]
+
+    @property
+    def largest(self):
+        return LARGEST[self.precision]
+
+    def plain(self, count):
+        """The simplest events of the domain."""
+        return np.full((count, *self.event), (self.domain or real).anchor)
 
     # -- arrays --------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def library(self):
+        """Whose arrays it takes: as declared; of its parameters; whichever forward accepts and returns, NumPy's first."""
+        if self.backend is not None:
+            return self.backend
+        of_parameters = {backend_of(array) for array in self.trained()} - {"numpy"}
+        if of_parameters:
+            return of_parameters.pop()
+        for backend in ("numpy", *(name for name in ("torch", "tensorflow") if name in sys.modules)):
+            with contextlib.suppress(Exception):
+                return backend_of(first_of(self.called(self.forward, made(self.plain(2), self.dtype, backend))))
+        return "numpy"
+
     def given(self, array):
         """A fresh writable array of the box's kind; NumPy's float64 rounded to its dtype."""
-        if self.backend == "numpy":
-            return np.array(array, numpy_dtype(self.dtype))
-        library = import_module({"jax": "jax.numpy"}.get(self.backend, self.backend))
-        make = {"torch": "tensor", "jax": "array", "tensorflow": "constant"}[self.backend]
-        return getattr(library, make)(np.array(array), dtype=getattr(library, self.dtype))
+        return made(array, self.dtype, self.library)
 
     def held(self, array):
         """What the box holds after rounding, as float64."""
-        return as_numpy(self.given(array))
+        if self.dtype == "float64":
+            return np.array(array, np.float64)
+        if self.dtype == "bfloat16" and self.library != "numpy":
+            return as_numpy(self.given(array))
+        return np.array(array, numpy_dtype(self.dtype)).astype(np.float64)
 
     # -- answers as float64 --------------------------------------------------------------------------------------------
 
+    def called(self, function, *arrays):
+        """A function of the box, with the parameters if these cannot be written to."""
+        return function(*arrays, *self.passed)
+
     def image(self, z):
-        return as_numpy(first_of(self.forward(self.given(z))))
+        return as_numpy(first_of(self.called(self.forward, self.given(z))))
 
     def origin(self, x):
-        return as_numpy(first_of(self.inverse(self.given(x))))
+        return as_numpy(first_of(self.called(self.inverse, self.given(x))))
 
     def answer(self, z):
         """(x, log_det), None for a log-det that it does not return."""
-        return both_of(self.forward(self.given(z)))
+        return both_of(self.called(self.forward, self.given(z)))
 
     def answer_back(self, x):
-        return both_of(self.inverse(self.given(x)))
+        return both_of(self.called(self.inverse, self.given(x)))
 
     def log_slope(self, z):
         """The log-det of forward, by its own function or with the image."""
-        return as_numpy(self.log_det(self.given(z))) if self.log_det is not None else self.answer(z)[1]
+        return self.answer(z)[1] if self.log_det is None else as_numpy(self.called(self.log_det, self.given(z)))
+
+    def values(self, z):
+        """(image, log-det of forward), of one call if it returns both; None for a log-det that it does not give."""
+        return self.answer(z) if self.log_det is None else (self.image(z), self.log_slope(z))
+
+    def score(self, x):
+        return as_numpy(self.called(self.log_prob, self.given(x)))
+
+    def latents(self, x):
+        """(z, log|det dz/dx|) of data."""
+        return self.answer_back(x) if self.direction == "forward" else self.values(x)
+
+    def gradients(self, z, x_bar, log_det_bar):
+        """(z_bar, [params_bar]) of its pullback."""
+        answer = self.called(self.pullback, *map(self.given, (z, x_bar, log_det_bar)))
+        z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
+        like = self.passed if self.passed else None
+        return as_numpy(z_bar), [as_numpy(bar) for bar in leaves(rest, like) if bar is not None]
+
+    # -- parameters ----------------------------------------------------------------------------------------------------
+
+    @property
+    def tree(self):
+        moved = self.__dict__.get(MOVED)
+        if moved is not None:
+            return moved
+        return self.parameters() if callable(self.parameters) else self.parameters
 
     def trained(self):
-        """Its parameters, a flat list of arrays that can be written to."""
-        held = self.parameters() if callable(self.parameters) else self.parameters
+        """Its parameters, a flat list of arrays."""
+        held = self.tree
         return [] if held is None else list(leaves(held))
 
+    @cached_property
+    def functional(self):
+        """Are there parameters that cannot be written to?"""
+        return not all(map(can_be_written, self.trained()))
 
-def numpy_dtype(name):
-    if name == "bfloat16":
-        raise ValueError("BlackBox: NumPy has no bfloat16; give the backend")
-    return np.dtype(name)
+    @property
+    def passed(self):
+        """What every function gets besides its arrays."""
+        return (self.tree,) if self.functional else ()
+
+    @contextlib.contextmanager
+    def moved(self, values):
+        """The box with other values in its parameters, which it gets back."""
+        arrays, passed = self.trained(), self.passed
+        outer, before = self.__dict__.get(MOVED), [as_numpy(array).copy() for array in arrays]
+        try:
+            if passed:
+                fresh = (made(v, dtype_of(a) or self.dtype, backend_of(a)) for a, v in zip(arrays, values))
+                self.__dict__[MOVED] = rebuilt(passed[0], fresh)
+            else:
+                for array, value in zip(arrays, values):
+                    written(array, value)
+            yield
+        finally:
+            self.__dict__[MOVED] = outer
+            for array, value in zip(() if passed else arrays, before):
+                written(array, value)
 
 
-def leaves(held):
-    """The arrays of a nested dict or list, in order."""
-    parts = held.values() if isinstance(held, dict) else held if isinstance(held, (list, tuple)) or is_iterator(held) else None
-    if parts is None:
-        yield held
+def set_of(name, given):
+    """A declared domain or codomain as a set; None for the whole line."""
+    if given is None:
+        return None
+    if isinstance(given, Set):
+        where = given
     else:
-        for part in parts:
-            yield from leaves(part)
-
-
-def is_iterator(held):
-    return hasattr(held, "__next__")
-
-
-def as_numpy(array):
-    """Any array as NumPy's float64."""
-    if hasattr(array, "detach"):
-        array = array.detach().cpu()
-        array = array.double() if array.dtype.is_floating_point else array
-    return np.asarray(array, np.float64)
+        try:
+            low, high = map(float, given)
+        except (TypeError, ValueError):
+            raise ValueError(f"BlackBox: {name} must be (low, high), not {given!r}") from None
+        if not low < high:
+            raise ValueError(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
+        where = interval(low, high)
+    if where.rank:
+        raise ValueError(f"BlackBox: {name} must be an interval of every entry, not {where}")
+    return where
 
 
 def first_of(answer):
@@ -136,12 +252,3 @@ def both_of(answer):
         return as_numpy(answer), None
     x, log_det = answer
     return as_numpy(x), as_numpy(log_det)
-
-
-def written(array, values):
-    """Write values into somebody's parameter, in place."""
-    if hasattr(array, "detach"):
-        data = array.detach()
-        data.copy_(import_module("torch").as_tensor(np.asarray(values), dtype=data.dtype))
-    else:
-        array[...] = values

@@ -1,0 +1,43 @@
+"""refflow baseline FILE: the errors of the functions under `page_tests` in a file, recorded for later runs to compare with.
+
+Exit status: 0 where it was written, 2 where it could not run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..oracle import CannotRun
+from ..oracle.adapter import load
+from ..report import counted, number
+from ..testing import baseline
+from ..testing.page_items import TESTED, errors
+
+OUT = "tests/refflow.toml"
+
+
+def add_command(commands):
+    one = commands.add_parser("baseline", help="record the errors of code, for tests that fail where they grow", description=(
+        "Measures every function under @page_tests in FILE, and writes C, the error in units of u kappa, of each quantity and "
+        "dtype to a TOML file.  A test with baseline=\"THAT FILE\" fails where C has grown by half and is beyond the allowance."))
+    one.add_argument("file", metavar="FILE", help="a file of tests")
+    one.add_argument("--out", metavar="FILE", default=OUT, help=f"the baseline, replaced if it exists (default: {OUT})")
+    one.set_defaults(run=run)
+
+
+def run(options):
+    if not Path(options.out).resolve().parent.is_dir():
+        raise CannotRun(f"--out {options.out}: there is no such directory")
+    loaded = load(options.file)
+    tested = [TESTED[one.function] for one in loaded.adapters if one.function in TESTED]
+    if not tested:
+        raise CannotRun(f"{loaded.name} has no function under @page_tests")
+    found = {own.name: errors(own) for own in tested}
+    empty = next((own for own in tested if not found[own.name]), None)
+    if empty:
+        raise CannotRun(f"{empty.adapter.theirs}: nothing could be measured")
+    baseline.write(options.out, found)
+    worst = max(C for held in found.values() for C in held.values())
+    print(f"{options.out}: {counted(sum(map(len, found.values())), 'error')} of {counted(len(found), 'function')}, the largest "
+          f"{number(worst)} units")
+    return 0

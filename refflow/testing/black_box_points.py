@@ -1,0 +1,280 @@
+r"""The points at which a black box is asked, and the units of error there, which come from how far its own answers spread.
+
+Nothing is known of the box but its answers.  With `delta = max(|z|, 1)`, or less near the end of a declared domain, and u the
+unit roundoff of its precision, the spread of f at a step h is the largest over random signs s,
+    S_f(h) = max_s |f(z + s h) - f(z - s h)|/2                                      (1)
+With E = 2^12 (2^6 in float32, 2^2 below), s the spacing of the smallest numbers, and P the spread over all parameters in the
+same way,
+    U_x = max(u |x|, s) + S_f(E u delta)/E + P_x                                    (2)
+    U_l = u (|l| + D) + S_l(E u delta)/E + P_l                                      (3)
+and of the inverse map (z, k) at x, k its log-det,
+    U_z = u max(delta, |z|) + S_z(E U_x)/E + P_z                                    (4)
+    U_k = u (|k| + D) + S_k(E U_x)/E + P_k                                          (5)
+
+A box may be noisier than the rounding of its inputs explains, if it goes through numbers that are ill-conditioned.  N is the
+smaller of two second differences, with steps root(u)/16 delta and an eighth of it, each the largest of eight with nearby
+steps: too small for curvature to show, so that what it shows is rounding.  Where `N > 4 U`, `U` becomes N.  For x that is
+all.  For l, z and k it may become no larger than 2^16 U, times N_x/U_x where the images are that noisy themselves: a map
+whose images keep their digits, and whose inverse or log-det loses 16 bits, has a formula that cancels.
+
+A point is asked only where answers nearby are finite, the spreads at E and E/4 agree within a factor of 2, for the
+inverse too, and `16 U_z < delta/4`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from ..core.source import RandomSource
+from .black_box import BlackBox
+from .arrays import as_numpy
+from .lawbook import Found, Skipped
+
+STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
+SIGNS = 24
+ALLOWED = 16
+SIZES = np.logspace(-3, 1, 6)           # of latents
+EACH = 7                                # latents of each size
+MAGNITUDES = {"float64": 10, "float32": 8, "float16": 3, "bfloat16": 3}     # of events of a declared domain, 2^-m to 2^m
+NEARBY = 8                              # second differences at one size of step
+NOISY = 4                               # the noise in units at which it takes their place
+LOST = 2.0**16                          # what noise may excuse where images keep their digits
+REJECTED = 0.5                          # the share of points beyond which a law is skipped
+
+
+class Points:
+    """Latents: the given events, or normal numbers at six magnitudes, and 0, or members of the domain; with their units."""
+
+    quiet = False                       # is noise left out, because a box in a wider dtype answers?
+
+    def __init__(self, box: BlackBox, seed=0, events=None):
+        self.box, self.seed, self.given, self.asked = box, seed, events is not None, 0
+        self.rng = np.random.default_rng(seed)
+        self.z = box.held(np.reshape(events, (-1, *box.event)) if self.given else self.drawn())
+        self.E, self.u, self.size = STRETCH[box.precision], box.unit, int(np.prod(box.event))
+
+    def drawn(self):
+        count, event = EACH * len(SIZES), self.box.event
+        if self.box.domain is None:
+            sizes = np.repeat(SIZES, EACH).reshape(-1, *(1,) * len(event))
+            return np.concatenate((self.rng.standard_normal((count, *event)) * sizes, np.zeros((1, *event))))
+        spread = MAGNITUDES[self.box.precision]
+        z = self.box.held(self.box.domain.draw(RandomSource(self.rng), (count, *event), np.float64, spread))
+        return np.where(self.box.domain.outside(z), self.box.domain.anchor, z)
+
+    # -- the answers ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def answer(self):
+        return self.box.answer(self.z)
+
+    @property
+    def x(self):
+        return self.answer[0]
+
+    @cached_property
+    def log_det(self):
+        """The log-dets at z.  Skipped if they are not one number for each event."""
+        found = self.box.log_slope(self.z)
+        if np.shape(found) != (len(self.z),):
+            raise Skipped(f"the log-det has shape {np.shape(found)}")
+        return found
+
+    @property
+    def scored(self):
+        """Is there a log-det of the right shape?"""
+        try:
+            return self.box.log_det is not None and self.log_det is not None or self.log_det is not None
+        except Exception:
+            return False
+
+    @cached_property
+    def finite(self):
+        """Marks of the events whose images are finite."""
+        return np.isfinite(self.x.reshape(len(self.z), -1)).all(-1)
+
+    def forward_values(self, z):
+        """(n, entries of x and, if it is given, the log-det)."""
+        x, log_det = self.box.values(z) if self.scored else (self.box.image(z), None)
+        return joined(x, log_det)
+
+    def inverse_values(self, x):
+        """(n, entries of z and, if it is given, the log-det of the inverse)."""
+        z, log_det = self.box.answer_back(x)
+        return joined(z, log_det if np.shape(log_det) == (len(x),) else None)
+
+    @cached_property
+    def back(self):
+        """(z, log-det) of the inverse at the finite images; NaN elsewhere."""
+        values = self.asked_where(self.inverse_values, self.x, self.finite)
+        entries = values[:, :self.size].reshape(self.z.shape)
+        return entries, values[:, self.size] if values.shape[1] > self.size else None
+
+    @staticmethod
+    def asked_where(function, events, marks):
+        """The values of a function of the marked events; NaN for the others."""
+        if not marks.any():
+            raise Skipped("no image is finite")
+        values = function(events[marks])
+        found = np.full((len(events), *values.shape[1:]), np.nan)
+        found[marks] = values
+        return found
+
+    # -- how far the answers spread -------------------------------------------------------------------------------------
+
+    @cached_property
+    def room(self):
+        """How far each entry may move inside the declared domain."""
+        where = self.box.domain
+        return np.full(self.z.shape, np.inf) if where is None else np.maximum(where.room(self.z), 0)
+
+    @cached_property
+    def reach(self):
+        """max(|z|, 1), or the room in the domain if that is less."""
+        return np.minimum(np.maximum(np.abs(self.z), 1), self.room)
+
+    @cached_property
+    def delta(self):
+        return np.minimum(np.maximum(np.abs(self.z), 1), self.room / (2 * self.E * self.u))
+
+    def spread(self, function, at, step):
+        """S of (1); many moved copies of the batch in one call."""
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (SIGNS, *at.shape))
+        moved = np.concatenate((at + signs * step, at - signs * step)).reshape(-1, *at.shape[1:])
+        values = answers(function, self.box.held(moved)).reshape(2, SIGNS, len(at), -1)
+        found = np.abs(values[0] - values[1]).max(0) / 2
+        return np.where(np.isfinite(found), found, np.inf)
+
+    def parameter_spread(self, function, at):
+        """P of (2) to (5), 0 for a box without parameters."""
+        held = [as_numpy(a).copy() for a in self.box.trained()]
+        rng, largest = np.random.default_rng(self.seed), 0.0
+        for _ in range(SIGNS if held else 0):
+            signs = [rng.choice([-1.0, 1.0], a.shape) for a in held]
+            both = []
+            for side in (1, -1):
+                with self.box.moved([value * (1 + side * sign * self.E * self.u) for value, sign in zip(held, signs)]):
+                    both.append(answers(function, at).reshape(len(at), -1))
+            largest = np.maximum(largest, np.abs(both[0] - both[1]) / 2)
+        return largest / self.E
+
+    def noise(self, function):
+        """N: the smaller of two second differences, each the largest of eight."""
+        here = answers(function, self.z).reshape(len(self.z), -1)
+        if self.quiet:
+            return np.zeros(here.shape)
+        signs = np.random.default_rng(self.seed).choice([-1.0, 1.0], (1, NEARBY, *self.z.shape))
+        steps = np.sqrt(self.u) / np.array((16, 128))[:, None] * np.linspace(1, 1.875, NEARBY)
+        move = steps.reshape(2, NEARBY, *(1,) * self.z.ndim) * signs * self.delta
+        both = np.stack((self.z + move, self.z - move)).reshape(-1, *self.box.event)
+        plus, minus = answers(function, self.box.held(both)).reshape(2, 2, NEARBY, *here.shape)
+        found = np.abs(plus - 2 * here + minus).max(1).min(0)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    def agree(self, near, far, own, noise):
+        """Do spreads at two steps agree within a factor of 2, apart from rounding and noise in them?"""
+        room = 2 * own + 8 * np.where(np.isfinite(noise), noise, 0) / self.E
+        return (near <= 2 * far + room) & (far <= 2 * near + room)
+
+    @cached_property
+    def of_forward(self):
+        """(U, marks) of x and, in the last column, of the log-det."""
+        here = self.forward_values(self.z)
+        images = self.x[0].size
+        near, far = (self.spread(self.forward_values, self.z, E * self.u * self.delta) / E for E in (self.E / 4, self.E))
+        own = np.maximum(self.u * (np.abs(here) + np.where(np.arange(here.shape[1]) < images, 0, self.size)), self.box.smallest)
+        U = own + far + self.parameter_spread(self.forward_values, self.z)                              # (2), (3)
+        noise = self.noise(self.forward_values)
+        noisy = (noise[:, :images] / U[:, :images]).max(-1, keepdims=True, initial=0)
+        U = raised(U, noise, np.where(np.arange(here.shape[1]) < images, np.inf, LOST * np.maximum(noisy, 1)))
+        smooth = self.agree(near, far, own, noise) & np.isfinite(U) & np.isfinite(here)
+        free = (self.room >= 2 * self.E * self.u * np.abs(self.z)).reshape(len(self.z), -1).all(-1)
+        return U, smooth & free[:, None], noisy
+
+    @cached_property
+    def of_x(self):
+        """(U_x, marks of the points that may be asked)."""
+        U, smooth, _ = self.of_forward
+        n = self.x[0].size
+        return U[:, :n], smooth[:, :n].all(-1)
+
+    @cached_property
+    def of_log_det(self):
+        U, smooth, _ = self.of_forward
+        self.log_det                    # raises Skipped if there is none
+        return U[:, -1:], smooth.all(-1)
+
+    @cached_property
+    def of_inverse(self):
+        """(U, marks) of z and, in the last column, of the log-det of the inverse: (4) and (5) at the images."""
+        U_x, usable = self.of_x
+        usable = usable & self.finite
+        x = np.where(usable.reshape(-1, *(1,) * (self.x.ndim - 1)), self.x, self.x[int(np.argmax(usable))])
+        step = np.where(usable[:, None], U_x, 0).reshape(x.shape)
+        here = self.asked_where(self.inverse_values, self.x, usable)
+        entries = np.arange(here.shape[1]) < self.size
+        delta = np.maximum(self.delta, np.abs(self.z)).reshape(len(x), -1)
+        own = self.u * np.where(entries, np.pad(delta, ((0, 0), (0, here.shape[1] - self.size))), np.abs(here) + self.size)
+        near, far = (self.spread(self.inverse_values, x, E * step) / E for E in (self.E / 4, self.E))
+        U = own + far + self.parameter_spread(self.inverse_values, x)                                   # (4), (5)
+        noise = self.noise(lambda z: answers(self.inverse_values, answers(self.box.image, z)))
+        U = raised(U, noise, LOST * np.maximum(self.of_forward[2], 1))
+        smooth = self.agree(near, far, own, noise) & np.isfinite(U)
+        narrow = ALLOWED * U[:, :self.size] < np.minimum(delta, self.reach.reshape(delta.shape)) / 4
+        return U, usable & smooth.all(-1) & narrow.all(-1)
+
+    @cached_property
+    def of_z(self):
+        """(U_z, marks): (4) at the image."""
+        U, usable = self.of_inverse
+        return U[:, :self.size], usable
+
+    # -- the comparison -------------------------------------------------------------------------------------------------
+
+    def held_to(self, what, given, expected, bound, usable, at=None):
+        """Found at the simplest point where |given - expected| exceeds its bound; Skipped if too few points can be asked."""
+        shape = np.shape(expected)
+        given, expected = (np.broadcast_to(a, shape).reshape(len(usable), -1) for a in (given, expected))
+        if usable.mean() < 1 - REJECTED:
+            raise Skipped(f"{(~usable).sum()} of {len(usable)} points are too ill-conditioned to be asked")
+        self.asked = max(self.asked, int(usable.sum()))
+        wrong = ~((np.abs(given - expected) <= bound) | (given == expected)) & usable[:, None]
+        if wrong.any():
+            where = self.z if at is None else at
+            i, j = min(np.argwhere(wrong), key=lambda found: (np.abs(where[found[0]]).max(), *found))
+            limit = np.broadcast_to(bound, wrong.shape)[i, j]
+            entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
+            entry = f"entry ({entry}) of " if entry else ""
+            raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not {float(expected[i, j])!r} +- "
+                        f"{limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
+
+
+def joined(values, log_det):
+    flat = values.reshape(len(values), -1)
+    return flat if log_det is None else np.concatenate((flat, np.reshape(log_det, (-1, 1))), -1)
+
+
+def raised(U, noise, limit):
+    """U where the answers are noisier than it says: their noise, at most `limit` U."""
+    return np.where(noise > NOISY * U, np.minimum(noise, limit * U), U)
+
+
+def answers(function, events):
+    """The values of a function of a batch; NaN for the events that it refuses."""
+    try:
+        return function(events)
+    except Exception:
+        return one_by_one(function, events)
+
+
+def one_by_one(function, events):
+    found = []
+    for event in events:
+        try:
+            found.append(function(event[None])[0])
+        except Exception:
+            found.append(np.nan)
+    shape = next((np.shape(value) for value in found if np.ndim(value)), ())
+    return np.stack([np.broadcast_to(value, shape) for value in found])

@@ -1,0 +1,150 @@
+"""Quantities of a page as pytest items: somebody's code held against 50-digit truth.
+
+    @page_tests("RationalQuadraticSpline", parametrisation="zuko", suite="2026.12", baseline="tests/refflow.toml")
+    def test_rqs(params, z):    # one item for each quantity and dtype
+        return {"forward": ..., "log_det": ..., "inverse": ...}
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ..oracle import check
+from ..oracle.adapter import DECLARED, adapter, file_of
+from ..oracle.check import quantities
+from ..oracle.pages import CannotRun
+from ..oracle.verdict import KINDS, finding_text, kind_of, severity
+from ..report import number
+from . import baseline as baselines
+from .item import Item, decorated
+from .suites import SUITES, suite_named
+
+SINCE = dict.fromkeys(KINDS, SUITES[0])     # the suite that each kind of quantity came with
+GROWTH = 1.5                                # of the error that a baseline records, beyond which a quantity fails
+TESTED: dict = {}                           # the functions of pages that are tests: {function: PageTest}
+
+
+def page_tests(page, *, suite=None, require=(), baseline=None, **options):
+    """A decorator that makes one pytest item of each quantity of `page` and each dtype, whose id is "quantity-dtype".
+
+    The function, (params, z) -> {key: value}, and `options` are as for `refflow.oracle.adapter`.  `suite`: the date of the
+    quantities that must be right, the newest if None; `require`: quantities, or kinds of them such as "vjp", that must be
+    returned, else they fail in place of being skipped; `baseline`: a file that `refflow baseline` wrote, beside the test's
+    file or in a directory above it: a quantity that it records fails only where its error grows by half, and beyond the
+    allowance.  ValueError for an unknown suite or quantity, and for what `adapter` refuses.
+    """
+    suite, declare = suite_named(suite, "page_tests"), adapter(page, **options)
+    require = (require,) if isinstance(require, str) else tuple(require)
+
+    def decorate(function):
+        own = PageTest(page_adapter(declare, function), suite, require, baseline)
+        TESTED[function] = own
+        return decorated(named_after(function), "quantity", own.items(), "quantity")
+
+    return decorate
+
+
+def page_adapter(declare, function):
+    declare(function)
+    return DECLARED[-1]
+
+
+def named_after(function):
+    """A test of that name and place, whose argument is an item."""
+    def test(quantity):
+        quantity()
+
+    for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(test, attribute, getattr(function, attribute))
+    test.place_as = function            # where pytest says that it stands
+    return test
+
+
+class PageTest:
+    """One decorated function: what is measured of it in each dtype, once, and which items it has."""
+
+    def __init__(self, own, suite, require, baseline):
+        self.adapter, self.suite, self.require, self.baseline = own, suite, require, baseline
+        self.quantities = quantities(own)
+        known = [*dict.fromkeys(map(kind_of, self.quantities)), *self.quantities]
+        unknown = sorted(set(require) - set(known))
+        if unknown:
+            raise ValueError(f"page_tests: require names {unknown[0]!r}, which is not one of {', '.join(known)}")
+
+    @property
+    def name(self):
+        """Under which a baseline records it: the file and the function."""
+        return file_of(self.adapter.function).stem, self.adapter.function.__qualname__
+
+    def items(self):
+        return [Quantity(self, quantity, dtype) for dtype in self.adapter.dtypes for quantity in self.quantities]
+
+    @functools.cache
+    def report(self, dtype):
+        return check([self.adapter], dtypes=(dtype,))
+
+    @functools.cache
+    def recorded(self):
+        """{(quantity, dtype): C} of the baseline."""
+        if self.baseline is None:
+            return {}
+        path = baselines.found(self.baseline, file_of(self.adapter.function))
+        held = baselines.read(path).get(self.name, {})
+        unknown = sorted(set(held) - {(q, d) for q in self.quantities for d in self.adapter.dtypes})
+        if unknown:
+            raise CannotRun(f"{path}: {'.'.join(self.name)} has no quantity {unknown[0][0]!r} in {unknown[0][1]}")
+        return held
+
+    def entries(self, quantity, dtype):
+        """(findings, passes, skipped) of one quantity; a wrong shape is a finding of the quantity."""
+        report = self.report(dtype)
+        return tuple([one for one in found if one.quantity.removesuffix(" shape") == quantity]
+                     for found in (report.failed, report.passed, report.skipped))
+
+
+def error_of(findings, passed):
+    """The largest C seen, infinite for an exception or a wrong shape."""
+    return max([*map(severity, findings), *(one.error for one in passed)])
+
+
+class Quantity(Item):
+    """One quantity of a page in one dtype."""
+
+    word = "quantity"
+
+    def __init__(self, own, quantity, dtype):
+        super().__init__(f"{quantity}-{dtype}", own.suite, SINCE[kind_of(quantity)])
+        self.own, self.quantity, self.dtype = own, quantity, dtype
+
+    def ask(self):
+        recorded = self.own.recorded().get((self.quantity, self.dtype))
+        findings, passed, skipped = self.own.entries(self.quantity, self.dtype)
+        if not findings and not passed:
+            return self.not_measured(skipped[0].reason if skipped else "not asked at these points")
+        C, one = error_of(findings, passed), (findings or passed)[0]
+        facts = {"dtype": self.dtype, "C": number(C), "allowed": number(one.allowed)}
+        if recorded is not None and recorded > max(one.allowed, GROWTH * C):
+            facts["hint"] = f"the error is {number(C)} units, and was {number(recorded)}: `refflow baseline` records it anew"
+        if not findings:
+            return self.passes(**facts)
+        text = "\n\n".join(map(finding_text, findings))
+        if recorded is None:
+            self.fails(text, **facts)
+        elif C <= GROWTH * recorded:
+            self.is_known(f"the error is {number(C)} units, and the baseline records {number(recorded)}", **facts)
+        else:
+            self.fails(f"the error has grown to {number(C)} units, more than half again as much as the baseline records, "
+                       f"{number(recorded)}\n{text}", **facts)
+
+    def not_measured(self, reason):
+        if {self.quantity, kind_of(self.quantity)} & set(self.own.require):
+            return self.fails(f"{self.quantity} is required and was not measured: {reason}")
+        self.skips(reason)
+
+
+def errors(own) -> dict:
+    """{(quantity, dtype): C} of everything that was measured of a decorated function."""
+    asked = [(q, d, own.entries(q, d)) for d in own.adapter.dtypes for q in own.quantities]
+    return {(q, d): float(np.float64(error_of(*found[:2]))) for q, d, found in asked if found[0] or found[1]}

@@ -1,0 +1,205 @@
+"""python -m validation.black_box: are the laws of a black box silent on correct implementations?
+
+Right maps are wrapped as black boxes and every law is asked: refflow's own bijectors in float64 and float32, torch's
+transforms and flows written by hand in torch, at random weights, in float64, float32 and bfloat16 (extra `peers`), and maps
+that go through ill-conditioned numbers and back.  Every alarm is printed with its seed, and counts by law follow.
+
+Exit status: 0 if there is no alarm, 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import sys
+import time
+
+import numpy as np
+
+from refflow import Affine, Chain, DenseLinear, Independent, Inverse
+from refflow.accuracy.drawing import drawn_fields, event_shapes, example, has_examples, plain_choices
+from refflow.core.registry import of_kind
+from refflow.core.source import RandomSource
+from refflow.maps import load_all
+from refflow.testing.black_box import BlackBox
+from refflow.testing.black_box_laws import verdicts
+
+DTYPES = ("float64", "float32")
+SPREAD = 2                              # parameters from 2^-2 to 2^2
+SIZES = (1, 2, 3)
+LEFT_OUT = {"Squeezed": "of an odd number of positions, it drops one", "CircularShift": "it is a map of circles, not of lines"}
+KINDS = ("own", "torch", "flows", "ill-conditioned")
+
+
+def main(arguments=None):
+    options = parser().parse_args(arguments)
+    found = trials(options.kind or KINDS, options.draws, options.budget, options.seed, options.only,
+                   shown=None if options.json else print)
+    print(json.dumps(found, indent=1) if options.json else table(found))
+    return 1 if found["alarms"] else 0
+
+
+def parser():
+    one = argparse.ArgumentParser(prog="python -m validation.black_box", description=__doc__.split("\n\n")[0])
+    one.add_argument("--draws", type=int, default=1, metavar="N", help="seeds, each of which makes every box once")
+    one.add_argument("--budget", type=float, default=900, metavar="S", help="stop after this many seconds of CPU")
+    one.add_argument("--seed", type=int, default=0, help="the first seed")
+    one.add_argument("--kind", choices=KINDS, action="append", help="only boxes of this kind")
+    one.add_argument("--only", metavar="NAME", help="only the box of this name")
+    one.add_argument("--json", action="store_true", help="counts and alarms as JSON")
+    return one
+
+
+def trials(kinds, draws, budget, first=0, only=None, shown=None):
+    """{"verdicts": {law: {status: count}}, "boxes", "seeds", "alarms", "not made"}."""
+    counts, alarms, unmade = collections.defaultdict(collections.Counter), [], collections.Counter()
+    boxes, seeds, start = 0, 0, time.process_time()
+    for seed in range(first, first + draws):
+        for kind in kinds:
+            for name, dtype, make in BOXES[kind]():
+                if only not in (None, name):
+                    continue
+                if time.process_time() - start > budget:
+                    return summary(counts, boxes, seeds, alarms, unmade)
+                box = make(seed, dtype)
+                if not isinstance(box, BlackBox):
+                    unmade[f"{name}: {box}"] += 1
+                    continue
+                boxes += 1
+                for verdict in verdicts(box, seed):
+                    counts[verdict.law][verdict.status] += 1
+                    if verdict.status == "FAIL":
+                        alarms.append({"kind": kind, "box": name, "dtype": dtype, "seed": seed, "law": verdict.law,
+                                       "text": verdict.text})
+                        if shown:
+                            shown(f"{name} {dtype} seed {seed}: {verdict.law}: {verdict.text}")
+        seeds += 1
+    return summary(counts, boxes, seeds, alarms, unmade)
+
+
+def summary(counts, boxes, seeds, alarms, unmade):
+    return {"verdicts": {law: dict(found) for law, found in counts.items()}, "boxes": boxes, "seeds": seeds, "alarms": alarms,
+            "not made": dict(unmade)}
+
+
+def table(found):
+    """The counts, for people."""
+    lines = [f"{'law':<50}{'pass':>7}{'alarm':>7}{'skip':>7}"]
+    for law, of in found["verdicts"].items():
+        lines.append(f"{law:<50}{of.get('pass', 0):>7}{of.get('FAIL', 0):>7}{of.get('skip', 0):>7}")
+    asked = sum(of.get("pass", 0) + of.get("FAIL", 0) for of in found["verdicts"].values())
+    lines.append(f"\n{found['boxes']} boxes, {asked} verdicts, {len(found['alarms'])} alarms; {found['seeds']} whole seeds")
+    lines += [f"not made: {reason} ({count})" for reason, count in found["not made"].items()]
+    return "\n".join(lines)
+
+
+# -- refflow's own ----------------------------------------------------------------------------------------------------
+
+def own():
+    load_all()
+    for name in of_kind("bijector"):
+        for dtype in DTYPES:
+            yield name, dtype, lambda seed, dtype, name=name: own_box(name, seed, dtype)
+
+
+def own_box(name, seed, dtype):
+    """A box of a page with drawn fields; of its inverse, if only its codomain is an interval; else the reason why not."""
+    if name in LEFT_OUT:
+        return LEFT_OUT[name]
+    load_all()
+    page, rng = of_kind("bijector")[name], np.random.default_rng([seed, *name.encode()])
+    f, shape = drawn(page, RandomSource(rng))
+    f, wide = f.astype(np.dtype(dtype)), f.astype(np.float64)
+    out = tuple(f.output_shape(shape))
+    if f.domain.rank and f.codomain.rank:
+        return "neither domain nor codomain is an interval"
+    if f.domain.rank:
+        f, wide, shape = Inverse(f), Inverse(wide), out
+    moved = free_to_move(f)
+    try:
+        wider = box_of(wide, shape, "float64", moved) if dtype != "float64" else None
+        return box_of(f, shape, dtype, moved, wider=wider)
+    except ValueError as error:
+        return str(error)
+
+
+def free_to_move(f):
+    """May all parameters be moved by a rounding?  Not where an equation ties them."""
+    vector = f.ravel()
+    try:
+        f.unravel(vector * (1 + 2.0**-12 * (-1.0) ** np.arange(vector.size)).astype(vector.dtype))
+    except ValueError:
+        return False
+    return vector.size > 0
+
+
+def box_of(f, shape, dtype, moved=False, **more):
+    """A box of a bijector, whose parameters are one vector if they may be moved."""
+    vector = f.ravel().copy()
+
+    def now():
+        return f.unravel(vector) if moved else f
+
+    return BlackBox(lambda z: now().forward_and_log_det(z), lambda x: now().inverse_and_log_det(x), event=shape,
+                    log_det=lambda z: now().log_det(z), dtype=dtype, backend="numpy", parameters=[vector] if moved else None,
+                    pullback=lambda z, x_bar, l_bar: now().vjp(z)[1](x_bar, l_bar)[0], domain=interval_of(f.domain),
+                    codomain=interval_of(f.codomain), **more)
+
+
+def interval_of(where):
+    """A set of numbers that is not the whole line; None for the line and for structures."""
+    return None if where.rank or where.name in ("real", "extended_real") else where
+
+
+def drawn(page, source):
+    if has_examples(page):
+        return example(page, source, np.float64)
+    plain = source.choice(plain_choices(page))
+    f = page(**plain | drawn_fields(page, source, np.float64, SPREAD, lambda letter: source.choice(SIZES), plain))
+    return f, source.choice(event_shapes(f, SIZES))
+
+
+# -- ill-conditioned --------------------------------------------------------------------------------------------------
+
+def ill_conditioned():
+    for condition in (2, 4, 6, 8, 10):
+        yield f"a matrix of condition 1e{condition} and its inverse", "float64", \
+            lambda seed, dtype, condition=condition: there_and_back(seed, 10.0**condition, dtype)
+
+
+def there_and_back(seed, condition, dtype):
+    """x = A^-1 (c A z), by two matrix pages: on the way back, the digits of the condition are lost."""
+    rng = np.random.default_rng([seed, int(np.log10(condition))])
+    D = int(rng.integers(2, 5))
+    left, right = (np.linalg.qr(rng.standard_normal((D, D)))[0] for _ in range(2))
+    held = {"matrix": left @ np.diag(np.logspace(0, -np.log10(condition), D)) @ right,
+            "scale": np.exp(0.25 * rng.standard_normal(1))}
+
+    def flow():
+        first = DenseLinear(held["matrix"])
+        return Chain([first, Independent(Affine(0.0, held["scale"]), 1), Inverse(first)])
+
+    return BlackBox(lambda z: flow().forward_and_log_det(z), lambda x: flow().inverse_and_log_det(x), event=(D,),
+                    parameters=held)
+
+
+# -- torch ------------------------------------------------------------------------------------------------------------
+
+def with_torch(kind):
+    """The boxes of a function of validation.torch_flows; none without torch."""
+    def boxes():
+        try:
+            from validation import torch_flows
+        except ImportError:
+            print("validation.black_box: torch is missing: pip install -e '.[peers]'", file=sys.stderr)
+            return []
+        return getattr(torch_flows, kind)()
+
+    return boxes
+
+
+BOXES = {"own": own, "torch": with_torch("transforms"), "flows": with_torch("flows"), "ill-conditioned": ill_conditioned}
+
+if __name__ == "__main__":
+    sys.exit(main())
