@@ -472,7 +472,7 @@ def parameters_move(box, p):
     values = [as_numpy(array).copy() for array in box.trained()]
     for k, value in enumerate(values):
         with box.moved([*values[:k], value + MOVE * np.maximum(np.abs(value), 1), *values[k + 1:]]):
-            moved_x, moved_l = box.image(p.z), box.log_slope(p.z)
+            moved_x, moved_l = answers(box.image, p.z), answers(box.log_slope, p.z)
         if np.array_equal(moved_x, p.x, equal_nan=True) and not np.array_equal(moved_l, p.log_det, equal_nan=True):
             raise Found(f"parameter {k}, of shape {value.shape}, moves the log-det and not the image")
 
