@@ -5,6 +5,8 @@ Exit status: 0 where it was written, 2 where it could not run.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..oracle import CannotRun
 from ..oracle.adapter import load
 from ..report import counted, number
@@ -24,6 +26,8 @@ def add_command(commands):
 
 
 def run(options):
+    if not Path(options.out).resolve().parent.is_dir():
+        raise CannotRun(f"--out {options.out}: there is no such directory")
     loaded = load(options.file)
     tested = [TESTED[one.function] for one in loaded.adapters if one.function in TESTED]
     if not tested:
