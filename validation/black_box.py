@@ -125,13 +125,14 @@ def own_box(name, seed, dtype):
 
 
 def free_to_move(f):
-    """May all parameters be moved by a rounding?  Not where an equation ties them."""
+    """May all parameters be moved?  Not where an equation ties them, or where they are the ends of the domain."""
     vector = f.ravel()
     try:
-        f.unravel(vector * (1 + 2.0**-12 * (-1.0) ** np.arange(vector.size)).astype(vector.dtype))
+        g = f.unravel(vector * (1 + 2.0**-12 * (-1.0) ** np.arange(vector.size)).astype(vector.dtype))
     except ValueError:
         return False
-    return vector.size > 0
+    return vector.size > 0 and all((one.lower, one.upper) == (other.lower, other.upper)
+                                   for one, other in ((f.domain, g.domain), (f.codomain, g.codomain)))
 
 
 def box_of(f, shape, dtype, moved=False, **more):

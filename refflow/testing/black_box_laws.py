@@ -198,7 +198,10 @@ def determinant_of_differences(box, p, h):
     width = np.moveaxis(np.diagonal((plus - minus).reshape(move.shape), axis1=1, axis2=3), -1, 1)[..., None]
     slopes = np.moveaxis((values[0] - values[1]) / width, 1, -1)
     sign, log_det = np.linalg.slogdet(np.where(np.isfinite(slopes), slopes, 0))
-    known = np.maximum(p.u * np.maximum(*map(np.abs, values)), np.where(np.isfinite(U_x := p.of_x[0]), U_x, 0))
+    U_x = p.of_x[0]
+    sizes = np.maximum(*map(np.abs, values))
+    noise = p.relative_noise * sizes.max(-1, keepdims=True)
+    known = np.maximum(np.maximum(p.u * sizes, noise), np.where(np.isfinite(U_x), U_x, 0))
     moved = np.moveaxis(known / np.abs(width), 1, -1)                                               # of each slope, by rounding
     inverse = np.linalg.inv(np.where((sign != 0)[..., None, None], slopes, np.eye(p.size)))
     rounding = 2 * (np.abs(inverse.mT) * moved).sum((-2, -1))
@@ -472,7 +475,7 @@ def parameters_move(box, p):
     values = [as_numpy(array).copy() for array in box.trained()]
     for k, value in enumerate(values):
         with box.moved([*values[:k], value + MOVE * np.maximum(np.abs(value), 1), *values[k + 1:]]):
-            moved_x, moved_l = box.image(p.z), box.log_slope(p.z)
+            moved_x, moved_l = answers(box.image, p.z), answers(box.log_slope, p.z)
         if np.array_equal(moved_x, p.x, equal_nan=True) and not np.array_equal(moved_l, p.log_det, equal_nan=True):
             raise Found(f"parameter {k}, of shape {value.shape}, moves the log-det and not the image")
 
@@ -525,9 +528,9 @@ def gradient(box, p):
     _, usable = p.of_log_det
     x_bar, l_bar = cotangents(p)
     z_bar, _ = box.gradients(p.z, x_bar, l_bar)
-    # no step reaches 0, where maps have kinks
+    # no step reaches 0, where maps have kinks, and none is large beside 1, the size at which they bend
     rng = np.random.default_rng(p.seed)
-    direction = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape) * np.minimum(np.abs(p.z), p.room)
+    direction = rng.uniform(0.5, 1, p.z.shape) * rng.choice([-1, 1], p.z.shape) * np.minimum(np.minimum(np.abs(p.z), 1), p.room)
 
     def loss(h):
         return losses(box, box.held(p.z + h * direction), x_bar, l_bar)
@@ -620,6 +623,7 @@ def wider(box, p):
         # an image that is rounded to the narrow dtype may leave a surface
         z = p.asked_where(lambda x: answers(box.wider.origin, x), x, p.finite)
         known = ~np.isnan(z.reshape(len(x), -1)).any(-1)
+        z = np.broadcast_to(z.reshape(len(x), *z.shape[1:] or (1,) * len(box.event)), p.z.shape)
         p.held_to("the inverse", p.back[0], z, ALLOWED * U[:, :p.size], narrow & p.finite & known, at=x)
 
 

@@ -71,7 +71,8 @@ def mass(box, p):
 def units_at(box, p, x, z):
     """(U_z, U_k, marks) of latents and their log-dets at data x."""
     finite = np.isfinite(z).reshape(len(z), -1).all(-1)
-    at = np.where(finite.reshape(-1, *(1,) * (x.ndim - 1)), z if box.direction == "forward" else x, box.plain(1))
+    events = z if box.direction == "forward" else x
+    at = np.where(finite.reshape(-1, *(1,) * (events.ndim - 1)), events, box.plain(1))
     q = Points(box, p.seed, at)
     if box.direction == "forward":
         U, usable = q.of_inverse
