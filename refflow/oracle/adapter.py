@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -198,6 +199,8 @@ def attempt(call, adapter):
 
 
 def file_of(function):
+    """The file of a function, or of the function that it wraps."""
+    function = inspect.unwrap(function)
     return Path(function.__code__.co_filename) if hasattr(function, "__code__") else None
 
 

@@ -20,12 +20,22 @@ REQUIREMENTS = {
     "numpyro": ("numpyro==0.22.0",),
     "tfp": ("tfp-nightly[jax]",),
 }
+CHECKED = REQUIREMENTS | {              # without exporters: only `validation.peers` needs them
+    "torch": ("torch",),
+    "bijx": ("bijx==1.3.2",),
+    "freia": ("torch", "FrEIA==0.2"),
+    "torchflows": ("torch", "torchflows==1.2.1"),
+    "pymc": ("pymc==6.4.0",),
+    "pzflow": ("pzflow==4.0.0",),
+    "transformers": ("torch", "transformers==5.24.0"),
+    "piper": ("torch", "piper-tts==1.8.0"),
+}
 EXPORTERS = Path(__file__).parent / "exporters"
 
 
 def python_of(library, cache=CACHE) -> Path:
     """The interpreter of a library's environment, which is made if it does not exist or is for other requirements."""
-    wanted = " ".join(("numpy", *REQUIREMENTS[library]))
+    wanted = " ".join(("numpy", *CHECKED[library]))
     home = Path(cache) / f"{library}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     interpreter, done = home / "bin" / "python", home / "complete"
     if not done.exists():
