@@ -90,6 +90,7 @@ class SoftmaxKnots(Map):
         return {"knots": [*knots, high]}                                            # (3)
 
     def vjp(self, h):
+        dtype, h = h.dtype, h if self.clip is None else h.astype(np.float64)    # in float32, (4) costs a unit too many
         rho, g, r = self.weights(h)
         whole, halves = rho.sum(0) + g, np.zeros_like(rho[0])
         if self.halved:
@@ -108,9 +109,9 @@ class SoftmaxKnots(Map):
                 tilt = sum(U - V for V, U in map(sides, (g, *rho)))
                 first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (10)
                 bar = np.concatenate([first, bar[..., 1:-1]], -1)
-            return self.rate * spread * bar / S / S * r * r, {}                     # (9)
+            return (self.rate * spread * bar / S / S * r * r).astype(dtype), {}     # (9)
 
-        return {"knots": self.knots((*rho, halves), g, S)}, pullback
+        return {"knots": self.knots((*rho, halves), g, S).astype(dtype)}, pullback
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
