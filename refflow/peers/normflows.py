@@ -38,20 +38,17 @@ declare("AlphaSigmoid", "transforms.Logit", lambda p: rows_of(transforms.Logit(p
 # -- elementwise ------------------------------------------------------------------------------------------------------
 
 def periodic_shift(p):
-    bound = p["ends"][1]
-    return rows_of(flows.PeriodicShift([0], bound, p["turns"] * 2 * bound))
-
-
-declare("CircularShift", "flows.PeriodicShift", periodic_shift, params={"ends": lambda ends: ends[0] == -ends[1]})
+    inner = p["stages"]["0"]
+    return rows_of(flows.PeriodicShift([0], inner["ends"][1], inner["turns"] * 2 * inner["ends"][1]))
 
 
 def constant_affine(p):
-    """The scale is exp(s); of exact powers of two log and exp are not exact, so that the unit counts them."""
     s, t = p["logs"], p["bias"]
     return rows_of(holding(flows.AffineConstFlow(tuple(s.shape)), s=s[None], t=t[None]), 1)
 
 
-declare("GlowTTSActNorm", "flows.AffineConstFlow", constant_affine)
+declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.25)]), "flows.PeriodicShift", periodic_shift)
+declare("GlowTTSActNorm", "flows.AffineConstFlow", constant_affine, params={"logs": lambda logs: np.all(np.abs(logs) < 80)})
 
 
 # -- splines ----------------------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from pyro.distributions import transforms as t
 import refflow
 from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES
 
-from .shared import pinned
+from .shared import directions, pinned, summed
 from .shared.numbers import raw, splines
-from .shared.torch import declaring, directions, holding, second_entry, summed
+from .shared.torch import declaring, holding, second_entry
 
 version = pinned("pyro-ppl", "1.9.2")
 declare = declaring("pyro.distributions.transforms.")

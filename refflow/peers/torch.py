@@ -20,7 +20,8 @@ from torch.distributions import transforms as t
 
 import refflow
 
-from .shared.torch import declaring, directions
+from .shared import directions
+from .shared.torch import declaring
 
 version = torch.__version__
 declare_map = declaring("torch.distributions.transforms.")

@@ -19,9 +19,9 @@ import refflow
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
 from refflow.maps.parametrisations import SPLINES, LocationScale
 
-from .shared import pinned
+from .shared import pinned, summed
 from .shared.numbers import raw, splines
-from .shared.torch import declaring, second_entry, summed
+from .shared.torch import declaring, second_entry
 
 version = pinned("zuko", "1.6.0")
 declare = declaring("zuko.transforms.")
@@ -39,12 +39,12 @@ def spline(p):
 
 def circular_shift(p):
     """Half a turn of [-B, B]."""
-    return directions(t.CircularShiftTransform(p["ends"][1].item()))
+    return directions(t.CircularShiftTransform(p["stages"]["0"]["ends"][1].item()))
 
 
 declare("Softsign", "SoftclipTransform [bound=1]", lambda p: directions(t.SoftclipTransform(1.0)))
-declare("CircularShift", "CircularShiftTransform", circular_shift, gradients=False,
-        params={"ends": lambda ends: ends[0] == -ends[1], "turns": lambda turns: abs(turns) == 0.5})
+declare(refflow.Chain([refflow.CircularShift(ends=[-3.0, 3.0], turns=0.5)]), "CircularShiftTransform", circular_shift,
+        gradients=False)
 declare("Permutation", "PermutationTransform", lambda p: directions(t.PermutationTransform(torch.from_numpy(p["order"]))))
 for like, coupling in splines(refflow.RationalQuadraticSpline, SPLINES["zuko"](BINS)):
     declare(coupling, f"MonotonicRQSTransform [{like} numbers]", spline)

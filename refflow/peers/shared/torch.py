@@ -9,7 +9,7 @@ import torch
 
 from ...core.tree import flatten, nest
 from ...oracle import adapter
-from . import by_rows
+from . import Lazily, by_rows, evaluated, is_real
 from .numbers import WEIGHTS
 
 torch.set_num_threads(1)
@@ -35,21 +35,6 @@ def pulled_back(outputs, bars, event, parameters):
     found = torch.autograd.grad(outputs, leaves, bars, allow_unused=True)
     event_bar, *params_bar = [values(torch.zeros_like(v) if g is None else g) for v, g in zip(leaves, found)]
     return event_bar, nest(dict(zip(parameters, params_bar)))
-
-
-class Lazily(dict):
-    """A dictionary whose `log_det` is computed when it is read, so that an exception there belongs to it alone."""
-
-    def __init__(self, found, **later):
-        super().__init__(found | dict.fromkeys(later))
-        self.later = later
-
-    def __getitem__(self, key):
-        return self.later[key]() if key in self.later else super().__getitem__(key)
-
-
-def is_real(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def function(build, gradients=True, fixed=()):
@@ -84,11 +69,6 @@ def function(build, gradients=True, fixed=()):
     return mine
 
 
-def evaluated(pair):
-    image, log_det = pair
-    return image, log_det() if callable(log_det) else log_det
-
-
 def declaring(prefix):
     """A function `declare(page, name, build, **options)` for a library whose names start with `prefix`."""
 
@@ -100,8 +80,14 @@ def declaring(prefix):
 
 def rows_of(module, event_ndim=0, forward="forward", inverse="inverse"):
     """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows."""
-    return tuple(None if name is None else lambda event, name=name: by_rows(getattr(module, name), event, event_ndim)
-                 for name in (forward, inverse))
+    def direction(name):
+        def call(rows):
+            image, log_det = getattr(module, name)(rows)
+            return image, torch.as_tensor(log_det, dtype=image.dtype)           # some return 0, a Python number
+
+        return lambda event: by_rows(call, event, event_ndim)
+
+    return direction(forward), direction(inverse)
 
 
 def second_entry(call):
@@ -121,26 +107,3 @@ def holding(module, **values):
         module._buffers.pop(name, None)
         setattr(module, name, value)
     return module.eval()
-
-
-def directions(transform):
-    """(forward, inverse) of a transform as torch.distributions has them."""
-    return image_and_log_det(transform), image_and_log_det(transform.inv)
-
-
-def image_and_log_det(of):
-    def both(event):
-        image = of(event)
-        return image, lambda: of.log_abs_det_jacobian(event, image)
-
-    return both
-
-
-def summed(call):
-    """Its log-dets, one for each entry, summed over the last axis."""
-
-    def both(event):
-        image, log_det = call(event)
-        return image, evaluated((image, log_det))[1].sum(-1)
-
-    return both

@@ -1,0 +1,350 @@
+"""What was found in other libraries: a reproduction of each, and its true value from the equation.
+
+The code of a reproduction prints one value for each line; `true(m)` returns the same values, from the equation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+KINDS = {"defect": "Defects", "range": "Right in the middle of the range only", "choice": "Choices, not defects",
+         "right": "Right where others are not"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding: the library, what it is, the equation, a reproduction, and the true values."""
+
+    library: str
+    name: str
+    kind: str
+    equation: str
+    text: str
+    code: str
+    true: Callable
+
+
+FINDINGS: list[Finding] = []
+
+
+def finding(library, name, kind, equation, text, code):
+    """A decorator of the true values of a finding."""
+    def add(true):
+        FINDINGS.append(Finding(library, name, kind, equation, text, code, true))
+        return true
+
+    return add
+
+
+def log_slope(m, f, z):
+    """log|f'(z)|, by a difference with half as many digits again."""
+    with m.workdps(2 * m.mp.dps):
+        return m.log(abs(m.diff(f, z)))
+
+
+def sigmoid(m, z):
+    return 1 / (1 + m.exp(-m.mpf(z)))
+
+
+# -- torch ------------------------------------------------------------------------------------------------------------
+
+@finding("torch", "AffineTransform counts one scale for a whole event", "defect", "log|det dx/dz| = sum_i log|scale| = 2 log|scale|", """
+With event_dim=1 and a scale that is a tensor without axes, the log-det of an event of two entries is that of one entry.  With a
+Python number as scale it is right.""", """
+import torch
+from torch.distributions.transforms import AffineTransform
+t = AffineTransform(0.0, torch.tensor(3.0, dtype=torch.float64), event_dim=1)
+z = torch.zeros(2, dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def two_scales(m):
+    return [2 * m.log(3)]
+
+
+@finding("torch", "the normal quantile in float32 is -inf from 3e-8 down", "defect", "z = Phi^-1(x)", """
+The inverse of CumulativeDistributionTransform(Normal(0, 1)) computes erfinv(2 x - 1), in which 2 x - 1 rounds to -1.  In float64 the
+same happens below 5e-17.""", """
+import torch
+from torch.distributions import Normal
+from torch.distributions.transforms import CumulativeDistributionTransform
+t = CumulativeDistributionTransform(Normal(torch.tensor(0.0), torch.tensor(1.0)))
+print(t.inv(torch.tensor(1e-8)).item())
+""")
+def quantile(m):
+    x = m.mpf(float.fromhex("0x1.5798ee0000000p-27"))            # 1e-8 in float32
+    return [m.findroot(lambda z: m.log(m.erfc(-z / m.sqrt(2)) / 2) - m.log(x), -5.6)]
+
+
+@finding("torch", "StickBreakingTransform clips its log-det", "defect", "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
+The sigmoid is clipped to the normal numbers, so that the log-det stays at log(2.2e-308) however far z goes, and its gradient is lost.""", """
+import torch
+from torch.distributions.transforms import StickBreakingTransform
+t = StickBreakingTransform()
+z = torch.tensor([-1000.0], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def sticks(m):
+    return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000))]
+
+
+@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect", "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
+The last part of the simplex is 1 minus the sum of the others: at z = 30 it keeps three digits of sixteen, and the way back does not
+return 30.""", """
+import torch
+from torch.distributions.transforms import StickBreakingTransform
+t = StickBreakingTransform()
+x = t(torch.tensor([30.0], dtype=torch.float64))
+print(x[1].item())
+print(t.inv(x).item())
+""")
+def last_stick(m):
+    return [1 / (1 + m.exp(30)), 30]
+
+
+@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice", "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The documentation of softplus gives the threshold of 20.  In float64 that costs ten of sixteen digits of what is left of the linear part; the log-det of
+SigmoidTransform, whose documentation says nothing of it, loses half of its last term there.""", """
+import torch
+from torch.distributions.transforms import SigmoidTransform, SoftplusTransform
+z = torch.tensor(20.1, dtype=torch.float64)
+print(SoftplusTransform()(z).item())
+s = SigmoidTransform()
+print(s.log_abs_det_jacobian(z, s(z)).item())
+""")
+def thresholds(m):
+    z = m.mpf(20.1)
+    return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
+
+
+@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range", "log dx/dz = log(1 - tanh(z)^2)", """
+The formula 2 (log 2 - z - softplus(-2 z)) is right for large z, where log(1 - tanh^2) fails.  Near 0 all its digits cancel: the relative error is
+unbounded, the absolute error 2e-16, which in a sum of log-dets is nothing.""", """
+import torch
+from torch.distributions.transforms import TanhTransform
+t = TanhTransform()
+for z in (1e-8, 4e-5, 100.0):
+    z = torch.tensor(z, dtype=torch.float64)
+    print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def tanh_near_0(m):
+    return [-2 * m.log(m.cosh(m.mpf(z))) for z in (1e-8, 4e-5, 100.0)]
+
+
+# -- nflows -----------------------------------------------------------------------------------------------------------
+
+@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect", "log dx/dz = log(0.01) for z < 0", """
+The logarithm of the slope is computed once, in float32: in float64 every log-det of a negative entry is off by 6e-8.""", """
+import torch
+from nflows.transforms import LeakyReLU
+print(LeakyReLU(0.01).forward(torch.tensor([[-1.0]], dtype=torch.float64))[1].item())
+""")
+def log_of_slope(m):
+    return [m.log(m.mpf(0.01))]
+
+
+@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect", "z = x, the identity", """
+The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0.  With raw numbers 0,
+which is the identity, that is every inner bin.""", """
+import torch
+from nflows.transforms import PiecewiseQuadraticCDF
+t = PiecewiseQuadraticCDF([1], num_bins=4, tails="linear").double()
+for p in t.parameters():
+    p.data.zero_()
+print(t.forward(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
+print(t.inverse(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
+""")
+def identity_twice(m):
+    return [m.mpf(0.25)] * 2
+
+
+@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect", "z = x, the identity;   log dz/dx = 0", """
+Its equal bins are made in float32, and the search for a bin adds 1e-6 to the last knot of the array that the formula then reads.  In
+float64 the inverse and its log-det are right to seven digits, and to six in the last bin.""", """
+import torch
+from nflows.transforms import PiecewiseLinearCDF
+t = PiecewiseLinearCDF([1], num_bins=3, tails="linear").double()
+t.unnormalized_pdf.data.zero_()
+for x in (0.1, 0.9):
+    z, log_det = t.inverse(torch.tensor([[x]], dtype=torch.float64))
+    print(z.item())
+    print(log_det.item())
+""")
+def identity_with_log_dets(m):
+    return [m.mpf(0.1), 0, m.mpf(0.9), 0]
+
+
+@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect", "log dx/dz = log(1 - tanh(z)^2)", """
+1 - tanh^2 is computed from the rounded tanh: nothing is left at 20 (in float32 at 10), and half of the digits at 13.""", """
+import torch
+from nflows.transforms import Tanh
+for z in (13.0, 20.0):
+    print(Tanh().forward(torch.tensor([[z]], dtype=torch.float64))[1].item())
+""")
+def log_dets_of_tanh(m):
+    return [-2 * m.log(m.cosh(m.mpf(z))) for z in (13, 20)]
+
+
+@finding("nflows", "LogTanh's slope jumps at its cut point", "defect", "log dx/dz = log(alpha/z) for z > c, with alpha/c = 1 - tanh(c)^2", """
+Its docstring says that alpha and beta match the value and the first derivative of tanh at the cut point c = 1.  The code has
+alpha = (1 - tanh(tanh(c)))/c: the slope falls from 0.42 to 0.36 there.  The map remains invertible and its log-det is that of
+the map; it is the documented map that it is not.""", """
+import torch
+from nflows.transforms import LogTanh
+print(LogTanh(1).forward(torch.tensor([[1.0 + 1e-9]], dtype=torch.float64))[1].item())
+""")
+def slope_after_the_cut(m):
+    return [m.log((1 - m.tanh(1)**2) / m.mpf(1 + 1e-9))]
+
+
+@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect", "z = W^-1 (x - b)", """
+It calls torch.solve, which torch removed in 1.13.""", """
+import torch
+from nflows.transforms.linear import NaiveLinear
+t = NaiveLinear(1)
+t._weight.data.fill_(2.0)
+print(t.inverse(torch.tensor([[1.0]]))[0].item())
+""")
+def half(m):
+    return [m.mpf(1) / 2]
+
+
+@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice", "z = log(x/(1 - x))", """
+`eps=1e-6` is an argument of the constructor.  Below it the inverse, its log-det and its gradient are those of 1e-6.""", """
+import torch
+from nflows.transforms import Sigmoid
+print(Sigmoid().inverse(torch.tensor([[1e-9]], dtype=torch.float64))[0].item())
+""")
+def logit_of_1e_9(m):
+    return [m.log(m.mpf(1e-9) / (1 - m.mpf(1e-9)))]
+
+
+# -- normflows --------------------------------------------------------------------------------------------------------
+
+@finding("normflows", "transforms.Shift writes to its input", "defect", "z is not changed", """
+`z -= self.shift`: after the call, the caller's tensor holds the image.""", """
+import torch
+from normflows.transforms import Shift
+z = torch.tensor([[1.0]])
+Shift(-0.5).forward(z)
+print(z.item())
+""")
+def unchanged(m):
+    return [1]
+
+
+@finding("normflows", "transforms.Logit is not the map of its docstring", "defect", "x = logit(alpha + (1 - alpha) z)", """
+The docstring, and the RealNVP paper that it cites, squeeze data by 1 - alpha; the code by 1 - 2 alpha.  It and its log-det are
+consistent with each other.""", """
+import torch
+from normflows.transforms import Logit
+print(Logit(alpha=0.05).inverse(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
+""")
+def logit_of_the_paper(m):
+    v = m.mpf(0.05) + (1 - m.mpf(0.05)) / 4
+    return [m.log(v / (1 - v))]
+
+
+# -- zuko -------------------------------------------------------------------------------------------------------------
+
+@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect", "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
+The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have.  With one component, scale 0 and shift 0 the map is the
+identity; the image stops at 4.89, and the log-det falls without bound where it should be 0.""", """
+import torch
+from zuko.transforms import GaussianizationTransform
+t = GaussianizationTransform(torch.zeros(1).double(), torch.zeros(1).double())
+for x in (1.0, 4.0, 6.0):
+    y, log_det = t.call_and_ladj(torch.tensor(x, dtype=torch.float64))
+    print(y.item())
+    print(log_det.item())
+""")
+def the_identity(m):
+    return [1, 0, 4, 0, 6, 0]
+
+
+@finding("zuko", "SoftclipTransform is right everywhere", "right", "x = z/(1 + |z|),   log dx/dz = -2 log(1 + |z|)", """
+log1p, and no clip: values, inverses and log-dets within 2 units of rounding over the whole range.""", """
+import torch
+from zuko.transforms import SoftclipTransform
+for z in (1e-12, -3e8):
+    y, log_det = SoftclipTransform(1.0).call_and_ladj(torch.tensor(z, dtype=torch.float64))
+    print(y.item())
+    print(log_det.item())
+""")
+def softclip(m):
+    return [v for z in (m.mpf(1e-12), m.mpf(-3e8)) for v in (z / (1 + abs(z)), -2 * m.log(1 + abs(z)))]
+
+
+# -- Pyro -------------------------------------------------------------------------------------------------------------
+
+@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect", "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
+The search for a bin adds eps = 1e-6 to the knots.  Just above a knot the formula of the bin below is continued beyond its end: the log-det
+is off by 1e-6 times the jump of the second derivative.  Here: equal bins on [-1, 1], slope log 2 + 0.001 at 0.""", """
+import torch
+from pyro.distributions.transforms import Spline
+t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
+for p in t.parameters():
+    p.data.zero_()
+z = torch.tensor([9e-7], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def above_the_knot(m):
+    d_0, d_1 = m.log(2) + m.mpf(1e-3), 1 - m.mpf(1e-3)
+    return [log_slope(m, lambda t: (t**2 + d_0 * t * (1 - t)) / (1 + (d_1 + d_0 - 2) * t * (1 - t)), m.mpf(9e-7))]
+
+
+@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect", "z = log(1 + x) for x < 0", """
+log1p(x + 1e-8): the inverse does not return what was mapped, from z = -10 on by a tenth of a per cent and more.""", """
+import torch
+from pyro.distributions.transforms import ELUTransform
+t = ELUTransform()
+for z in (-1.0, -15.0):
+    print(t.inv(torch.nn.functional.elu(torch.tensor(z, dtype=torch.float64))).item())
+""")
+def elu_and_back(m):
+    return [-1, -15]
+
+
+@finding("pyro", "Spline's slope at its end knots is 0.999", "choice", "log dx/dz = 0 at the end knot, for slope 1", """
+A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3: the map has a kink there.  refflow's convention of that name has it
+too.""", """
+import torch
+from pyro.distributions.transforms import Spline
+t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
+z = torch.tensor([-1.0], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def no_kink(m):
+    return [0]
+
+
+# -- distrax ----------------------------------------------------------------------------------------------------------
+
+@finding("distrax", "Sigmoid is exp below -9", "defect", "x = 1/(1 + exp(-z))", """
+Below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of 1e-4 at -9, in float64 too.  The inverse
+is the logit everywhere, so that inverse(forward(z)) is not z.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import distrax
+b = distrax.Sigmoid()
+x = b.forward(jnp.float64(-9.5))
+print(float(x))
+print(float(b.inverse(x)))
+""")
+def sigmoid_below(m):
+    return [sigmoid(m, -9.5), m.mpf(-9.5)]
+
+
+@finding("distrax", "Sigmoid's gradient is NaN in the tail", "defect", "dx/dz = exp(-z)/(1 + exp(-z))^2;   d log(dx/dz)/dz = 1 - 2 x", """
+The branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in float32.  One such event in
+a batch makes the whole gradient NaN.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import distrax
+b = distrax.Sigmoid()
+print(float(jax.grad(b.forward)(jnp.float64(-1000.0))))
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float64(-1000.0))))
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float32(90.0))))
+""")
+def tails_of_sigmoid(m):
+    return [sigmoid(m, -1000) * sigmoid(m, 1000), 1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
