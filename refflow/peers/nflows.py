@@ -3,8 +3,8 @@
 Its forward and inverse return (image, log_det) of a batch of rows.  They are called what nflows calls them: Tanh's forward is
 tanh.  Splines are asked at their raw numbers, see `shared.numbers`.
 
-Left out: `Sigmoid` by the inverse at numbers below its documented eps = 1e-6, to which it clamps; ActNorm's data-dependent
-initialisation; the QR, SVD and Householder linear maps, whose parameters are not those of a page.
+A documented choice, not a defect: the inverse of `Sigmoid` clamps at its argument eps.  Left out: batch norm and ActNorm, whose
+scales are made of raw numbers; the LU, QR, SVD and Householder linear maps, whose parameters are not a page's.
 """
 
 from __future__ import annotations
@@ -68,17 +68,25 @@ for kind, (conventions, names, counts) in KINDS.items():
         declare(coupling, f"Piecewise{kind}CDF [{like} numbers]", spline_of(
             lambda kind=kind: getattr(t, f"Piecewise{kind}CDF")([1], **SETTINGS), names, counts))
 
-equal = refflow.QuadraticSpline(input_knots=[-1.0, -0.5, 0.0, 0.5, 1.0], slopes=np.ones(5), start=-1.0)
+def zeros():
+    """The heights at the five knots that raw numbers 0 of four bins give, and the page's spline with them.
+
+    nflows makes the end heights from the inner ones, and then divides all by the area.
+    """
+    inner = np.log(2) + 1e-3
+    end = inner * 5 / 7
+    slopes = np.array([end, inner, inner, inner, end]) / (0.25 * end + 0.75 * inner)
+    slopes = 1e-3 + (1 - 1e-3) * slopes
+    return refflow.QuadraticSpline(input_knots=[-1.0, -0.5, 0.0, 0.5, 1.0], slopes=slopes, start=-1.0)
 
 
 def equal_bins(p):
-    """Raw numbers 0 give equal bins and equal heights, which is the identity."""
     module = t.PiecewiseQuadraticCDF([1], num_bins=4, tails="linear")
-    zeros = p["stages"]["0"]["start"].new_zeros(1, 4)
-    return scalar(holding(module, unnormalized_widths=zeros, unnormalized_heights=zeros[:, :3]))
+    numbers = p["stages"]["0"]["start"].new_zeros(1, 4)
+    return scalar(holding(module, unnormalized_widths=numbers, unnormalized_heights=numbers[:, :3]))
 
 
-declare(refflow.Chain([equal]), "PiecewiseQuadraticCDF [equal bins]", equal_bins, gradients=False)
+declare(refflow.Chain([zeros()]), "PiecewiseQuadraticCDF [numbers 0]", equal_bins, gradients=False)
 
 
 # -- linear -----------------------------------------------------------------------------------------------------------

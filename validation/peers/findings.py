@@ -143,19 +143,24 @@ def log_of_slope(m):
     return [m.log(m.mpf(0.01))]
 
 
-@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect", "z = x, the identity", """
-The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0.  With raw numbers 0,
-which is the identity, that is every inner bin.""", """
+@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect", "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
+The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0.  With raw numbers 0
+that is every inner bin.""", """
 import torch
 from nflows.transforms import PiecewiseQuadraticCDF
 t = PiecewiseQuadraticCDF([1], num_bins=4, tails="linear").double()
 for p in t.parameters():
     p.data.zero_()
-print(t.forward(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
-print(t.inverse(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
+x = t.forward(torch.tensor([[0.25]], dtype=torch.float64))[0]
+print(x.item())
+print(t.inverse(x)[0].item())
 """)
-def identity_twice(m):
-    return [m.mpf(0.25)] * 2
+def zeros_of_the_quadratic(m):
+    inner = m.log(2) + m.mpf(1e-3)
+    end = inner * 5 / 7                                         # nflows: from the heights beside it
+    area = (end + 3 * inner) / 4
+    d, d_end = (m.mpf(1e-3) + (1 - m.mpf(1e-3)) * v / area for v in (inner, end))
+    return [2 * ((d_end + d) / 8 + d / 4 + d / 8) - 1, m.mpf(1) / 4]
 
 
 @finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect", "z = x, the identity;   log dz/dx = 0", """
@@ -348,3 +353,130 @@ print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float32(90.0))))
 """)
 def tails_of_sigmoid(m):
     return [sigmoid(m, -1000) * sigmoid(m, 1000), 1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
+
+
+# -- bijx -------------------------------------------------------------------------------------------------------------
+
+@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect", "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) and -2 log cosh z", """
+log(y) + log(1 - y) and log(1 - y^2) are computed from the rounded image y, which is 1: -inf for the sigmoid from 37 on, for
+tanh from 19.1 on, in float64; half of the digits are lost at half of that.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import bijx
+for bijection, z in ((bijx.Sigmoid(), 20.0), (bijx.Sigmoid(), 40.0), (bijx.Tanh(), 20.0)):
+    z = jnp.float64(z)
+    print(float(bijection.log_jac(z, bijection.fwd(z))))
+""")
+def tails_of_both(m):
+    return [m.log(sigmoid(m, z) * sigmoid(m, -z)) for z in (20, 40)] + [-2 * m.log(m.cosh(20))]
+
+
+# -- FrEIA ------------------------------------------------------------------------------------------------------------
+
+@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect", "log|det| = sum over all entries of one event: one number", """
+`logJ.sum(1)` sums over channels only: one image of 1 x 2 x 2 gets four log-dets.""", """
+import torch
+from FrEIA.modules import InvertibleSigmoid
+image = torch.zeros(1, 1, 2, 2)
+print(InvertibleSigmoid([(1, 2, 2)])([image])[1].numel())
+""")
+def one_log_det(m):
+    return [1]
+
+
+@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect", "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The logarithm is that of 1/((1 + exp(z)) (1 + exp(-z))), whose factors overflow: beyond 88 in float32, beyond 709 in float64.""", """
+import torch
+from FrEIA.modules import InvertibleSigmoid
+print(InvertibleSigmoid([(1,)])([torch.tensor([[100.0]])])[1].item())
+""")
+def far_tail(m):
+    return [m.log(sigmoid(m, 100) * sigmoid(m, -100))]
+
+
+@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect", "y = M x at each pixel, for M = [[1, 2], [0, 1]] and x = (1, 1)", """
+The docstring calls M the kernel of the convolution.  The code transposes it, as FixedLinearTransform must for rows; a kernel need not be.  Log-dets
+are the same.""", """
+import torch
+from FrEIA.modules import Fixed1x1Conv
+M = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+(y,), _ = Fixed1x1Conv([(2, 1, 1)], M=M)([torch.ones(1, 2, 1, 1)])
+for entry in y.flatten():
+    print(entry.item())
+""")
+def product_with_ones(m):
+    return [3, 1]
+
+
+# -- torchflows -------------------------------------------------------------------------------------------------------
+
+@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect", "x = z", """
+Raw numbers of slopes are divided by 1000 and added to c, where softplus(c) = 1 less a floor.  The slopes at the ends are padded with c
+where 0 is meant, so that they are 1.0003: the end bins are bent, and the map has a kink at the ends.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
+t = RationalQuadratic((1,))
+x, log_det = t.forward(torch.tensor([[-45.0]]).double(), torch.zeros(1, 1, 23).double())
+print(x.item())
+print(log_det.item())
+""")
+def untouched(m):
+    return [-45, 0]
+
+
+# -- pzflow -----------------------------------------------------------------------------------------------------------
+
+@finding("pzflow", "InvSoftplus overflows and cancels", "defect", "x = log(1 + exp(z)),   z = log(exp(x) - 1)", """
+log(1 + exp(z)) is computed as it stands: infinite from 710 on (89 in float32), 0 below -37, and its inverse -inf below 1e-16.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from pzflow.bijectors import InvSoftplus
+_, forward, inverse = InvSoftplus(0)[0](jax.random.PRNGKey(0), 1)
+print(float(inverse((), jnp.array([[800.0]]))[0][0, 0]))
+print(float(inverse((), jnp.array([[-40.0]]))[0][0, 0]))
+print(float(forward((), jnp.array([[1e-20]]))[0][0, 0]))
+""")
+def softplus_thrice(m):
+    return [m.log(1 + m.exp(800)), m.log1p(m.exp(-40)), m.log(m.expm1(m.mpf(1e-20)))]
+
+
+@finding("pzflow", "the spline's gradient is NaN beyond three times its bound", "defect", "dx/dz = 1 beyond the bound", """
+Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again, but its gradient is 0 times
+NaN.  Here B = 1.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from pzflow.utils import RationalQuadraticSpline
+W = jnp.full((1, 1, 4), 0.5)
+f = lambda z: RationalQuadraticSpline(z[None, None], W, W, jnp.ones((1, 1, 3)), 1.0)[0][0, 0]
+print(float(jax.grad(f)(jnp.float64(1.5))))
+print(float(jax.grad(f)(jnp.float64(4.0))))
+""")
+def slopes_of_the_identity(m):
+    return [1, 1]
+
+
+# -- the VITS spline --------------------------------------------------------------------------------------------------
+
+@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect", "x = z beyond the bound", """
+The inputs inside the bound are selected without asking whether there are any; the minimum of none raises.  A short text whose durations all lie in the
+tails does it.""", """
+import torch
+from transformers.models.vits.modeling_vits import _unconstrained_rational_quadratic_spline as spline
+z = torch.full((1, 1, 2), 6.0)
+x, log_det = spline(z, torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9), tail_bound=5.0)
+print(x[0, 0, 0].item())
+""")
+def beyond(m):
+    return [6]
+
+
+@finding("piper", "the VITS spline raises if no input lies inside the bound", "defect", "x = z beyond the bound", """
+The inputs inside the bound are selected without asking whether there are any; the minimum of none raises.""", """
+import torch
+from piper.train.vits.transforms import unconstrained_rational_quadratic_spline as spline
+z = torch.full((1, 1, 2), 6.0)
+x, log_det = spline(z, torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9), tails="linear", tail_bound=5.0)
+print(x[0, 0, 0].item())
+""")
+def beyond_too(m):
+    return [6]

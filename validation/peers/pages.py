@@ -103,7 +103,7 @@ def findings(held):
     """A section for each finding of a library that is recorded, in the order of kinds."""
     lines = ["# Findings", "", INTRODUCTION]
     for kind, heading in KINDS.items():
-        chosen = [f for f in FINDINGS if f.kind == kind and f.library in held]
+        chosen = [f for f in FINDINGS if f.kind == kind and is_run(f, held)]
         lines += ["", f"## {heading}"] if chosen else []
         for finding in chosen:
             lines += ["", *section(finding, held[finding.library])]
@@ -111,13 +111,18 @@ def findings(held):
 
 
 INTRODUCTION = """Every reproduction below needs only the library that it names, and was run by `python -m validation.peers` with the version that stands beside it.
-`true` is the equation's value, computed by mpmath with 50 digits from the equation itself, not by refflow; an error is relative to it.
+`true` is the equation's value, computed by mpmath with 50 digits from the equation itself, not by refflow; an error is relative to it, or absolute where it is 0.
 A documented choice is no defect, nor is a loss that the input's own rounding explains."""
+
+
+def is_run(finding, held):
+    """Has its reproduction been run?"""
+    return finding.name in held.get(finding.library, {}).get("reproductions", {})
 
 
 def section(finding, record):
     given = record["reproductions"][finding.name]
-    rows = [["given", "true", "relative error"], ["---"] * 3]
+    rows = [["given", "true", "error"], ["---"] * 3]
     rows += [[a, decimal(b), apart(a, b)] for a, b in zip(given, truths(finding), strict=True)]
     return [f"### {finding.library} {record['version']}: {finding.name}", "", finding.text, "",
             f"Equation: `{finding.equation}`.", "", "```python", finding.code.strip(), "```", "",
