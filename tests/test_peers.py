@@ -25,7 +25,7 @@ FOUND = [finding for finding in FINDINGS if pages.is_run(finding, RECORDS)]
 def mistaken(finding, given):
     """Do the lines that a reproduction printed differ from the true values by more than rounding?"""
     apart = [pages.apart(a, b) for a, b in zip(given, pages.truths(finding), strict=True)]
-    return not all(re.fullmatch(r"[\d.e+-]+", text) and float(text) < 1e-14 for text in apart)
+    return not all(text[0].isdigit() and float(text) < 1e-14 for text in apart)
 
 
 def test_the_pages_are_made_from_the_records():

@@ -31,14 +31,15 @@ def affine(p):
 
 def spline(p):
     inner = p["stages"]["0"]
-    ends = float(KNOTS[0]), float(KNOTS[-1])
-    made = paramax.unwrap(b.RationalQuadraticSpline(knots=len(KNOTS) - 2, interval=ends))
+    ends = float(POINTS[0]), float(POINTS[-1])
+    made = paramax.unwrap(b.RationalQuadraticSpline(knots=len(POINTS) - 2, interval=ends))
     return events(eqx.tree_at(lambda s: (s.x_pos, s.y_pos, s.derivatives), made,
                               (inner["input_knots"], inner["output_knots"], inner["slopes"])))
 
 
-KNOTS = [-4.0, -2.5, -0.5, 1.0, 4.0]
-knots = refflow.RationalQuadraticSpline(input_knots=KNOTS, output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
+KNOTS = ["stages.0.input_knots", "stages.0.output_knots"]            # the ends are numbers to it
+POINTS = [-4.0, -2.5, -0.5, 1.0, 4.0]
+knots = refflow.RationalQuadraticSpline(input_knots=POINTS, output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
 declare("Affine", "Affine", affine, params={"scale": lambda scale: scale > 0})
 declare("Exp", "Exp", lambda p: events(b.Exp()))
@@ -47,4 +48,5 @@ declare("Sigmoid", "Sigmoid", lambda p: events(b.Sigmoid()))
 declare("Softplus", "SoftPlus", lambda p: events(b.SoftPlus()))
 declare("Tanh", "Tanh", lambda p: events(b.Tanh()))
 declare("Permutation", "Permute", lambda p: events(b.Permute(p["order"]), 1))
-declare(refflow.Chain([knots]), "RationalQuadraticSpline [knots and slopes given]", spline)
+declare(refflow.Chain([knots]), "RationalQuadraticSpline [knots and slopes given]", spline,
+        fixed=KNOTS)

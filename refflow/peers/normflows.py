@@ -39,7 +39,8 @@ declare("AlphaSigmoid", "transforms.Logit", lambda p: rows_of(transforms.Logit(p
 
 def periodic_shift(p):
     inner = p["stages"]["0"]
-    return rows_of(flows.PeriodicShift([0], inner["ends"][1], inner["turns"] * 2 * inner["ends"][1]))
+    bound = (inner["ends"][1] - inner["ends"][0]) / 2
+    return rows_of(flows.PeriodicShift([0], bound, inner["turns"] * 2 * bound))
 
 
 def constant_affine(p):

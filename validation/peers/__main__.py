@@ -42,9 +42,11 @@ def digest(*parts):
 
 
 def adapters_digest(library):
-    """Of everything that a record depends on but refflow itself."""
-    files = [PEERS / f"{library}.py", *sorted((PEERS / "shared").glob("*.py"))]
-    return digest(*requirements(library), *(file.read_text(encoding="utf-8") for file in files))
+    """Of everything that a record depends on but refflow itself: the adapters, and what they take from shared files."""
+    adapters = (PEERS / f"{library}.py").read_text(encoding="utf-8")
+    shared = [text for path in sorted((PEERS / "shared").glob("*.py")) for text in [path.read_text(encoding="utf-8")]
+              if path.stem == "__init__" or f".shared.{path.stem} " in adapters]
+    return digest(*requirements(library), adapters, *shared)
 
 
 def codes(library):

@@ -470,8 +470,8 @@ def beyond(m):
     return [6]
 
 
-@finding("piper", "the VITS spline raises if no input lies inside the bound", "defect", "x = z beyond the bound", """
-The inputs inside the bound are selected without asking whether there are any; the minimum of none raises.""", """
+@finding("piper", "the VITS spline passes a batch that lies in the tails", "right", "x = z beyond the bound", """
+The copy in piper does not ask for the minimum of the inputs inside the bound, and maps a batch without any.""", """
 import torch
 from piper.train.vits.transforms import unconstrained_rational_quadratic_spline as spline
 z = torch.full((1, 1, 2), 6.0)
