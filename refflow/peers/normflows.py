@@ -99,8 +99,8 @@ def lu_convolution(p):
 
 ORDER = [2, 0, 1]
 dense = refflow.DenseLinear(W=[[1.0, 0.5, -0.25], [-0.5, 2.0, 0.125], [0.75, -1.0, 1.5]], shift=None)
-plu = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]],
-                        scale=[1.0, -1.0, 1.0], shift=None)
+plu = refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], scale=[1.0, -1.0, 1.0], shift=None,
+                        upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]])
 declare("Permutation", "flows.mixing._Permutation", permuted)
 declare("DenseLinear", "flows.InvertibleAffine [use_lu=False]", affine_of_rows,
         params={"shift": lambda shift: not np.any(shift)}, fixed=["shift"])

@@ -82,7 +82,8 @@ def recorded(library, cache, again=False):
         kept(library, record)
     if record.get("code") != code:
         python = python or interpreter(library, cache)
-        done = run(python, "-m", "validation.peers.reproduced", input=json.dumps(codes(library)), stdout=subprocess.PIPE, text=True)
+        done = run(python, "-m", "validation.peers.reproduced", input=json.dumps(codes(library)), text=True,
+                   stdout=subprocess.PIPE)
         record = kept(library, record | {"reproductions": json.loads(done.stdout), "code": code})
     return record
 
@@ -122,7 +123,8 @@ def main(arguments=None) -> int:
 
 def summary(record):
     failed = sum("shown" in row for row in record["rows"])
-    return f"{record['library']} {record['version']}: {len(record['rows']) - failed} pass, {failed} are off, {record['skipped']} skipped"
+    return (f"{record['library']} {record['version']}: {len(record['rows']) - failed} pass, {failed} are off, "
+            f"{record['skipped']} skipped")
 
 
 if __name__ == "__main__":

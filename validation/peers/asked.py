@@ -48,8 +48,8 @@ def common(entry, maps):
 def shown(failed):
     """What reproduces a finding."""
     params = str(failed.params | failed.cotangents)
-    parts = {"C": failed.error, "input": text(failed.input), "params": params if len(params) <= LONG else "", "given": text(failed.given),
-             "true": text(failed.true), "diagnosis": failed.diagnosis}
+    parts = {"C": failed.error, "input": text(failed.input), "params": params if len(params) <= LONG else "",
+             "given": text(failed.given), "true": text(failed.true), "diagnosis": failed.diagnosis}
     return {key: value for key, value in parts.items() if value not in ("", "{}")}
 
 

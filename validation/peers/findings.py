@@ -49,22 +49,26 @@ def sigmoid(m, z):
 
 # -- torch ------------------------------------------------------------------------------------------------------------
 
-@finding("torch", "AffineTransform counts one scale for a whole event", "defect", "log|det dx/dz| = sum_i log|scale| = 2 log|scale|", """
-With event_dim=1 and a scale that is a tensor without axes, the log-det of an event of two entries is that of one entry.  With a
-Python number as scale it is right.""", """
+@finding("torch", "AffineTransform counts one scale for a whole event", "defect",
+         "log|det dx/dz| = sum_i log|scale| = 2 log|scale|", """
+With event_dim=1 and a scale that is a tensor without axes, the log-det of an event of two entries is that of one entry. With
+a Python number as scale it is right.""", """
 import torch
 from torch.distributions.transforms import AffineTransform
 t = AffineTransform(0.0, torch.tensor(3.0, dtype=torch.float64), event_dim=1)
 z = torch.zeros(2, dtype=torch.float64)
 print(t.log_abs_det_jacobian(z, t(z)).item())
+t = AffineTransform(0.0, 3.0, event_dim=1)
+print(t.log_abs_det_jacobian(z, t(z)).item())
 """)
 def two_scales(m):
-    return [2 * m.log(3)]
+    return [2 * m.log(3)] * 2
 
 
-@finding("torch", "the normal quantile in float32 is -inf from 3e-8 down", "defect", "z = Phi^-1(x)", """
-The inverse of CumulativeDistributionTransform(Normal(0, 1)) computes erfinv(2 x - 1), in which 2 x - 1 rounds to -1.  In float64 the
-same happens below 5e-17.""", """
+@finding("torch", "the normal quantile in float32 is -inf from 1.5e-8 down", "defect",
+         "z = Phi^-1(x)", """
+The inverse of CumulativeDistributionTransform(Normal(0, 1)) computes erfinv(2 x - 1), in which 2 x - 1 rounds to -1. In
+float64 the same happens below 2.8e-17.""", """
 import torch
 from torch.distributions import Normal
 from torch.distributions.transforms import CumulativeDistributionTransform
@@ -76,8 +80,10 @@ def quantile(m):
     return [m.findroot(lambda z: m.log(m.erfc(-z / m.sqrt(2)) / 2) - m.log(x), -5.6)]
 
 
-@finding("torch", "StickBreakingTransform clips its log-det", "defect", "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
-The sigmoid is clipped to the normal numbers, so that the log-det stays at log(2.2e-308) however far z goes, and its gradient is lost.""", """
+@finding("torch", "StickBreakingTransform clips its log-det", "defect",
+         "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
+The sigmoid is clipped to the normal numbers, so that the log-det stays at log(2.2e-308) however far z goes, and its gradient
+is lost.""", """
 import torch
 from torch.distributions.transforms import StickBreakingTransform
 t = StickBreakingTransform()
@@ -88,9 +94,10 @@ def sticks(m):
     return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000))]
 
 
-@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect", "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
-The last part of the simplex is 1 minus the sum of the others: at z = 30 it keeps three digits of sixteen, and the way back does not
-return 30.""", """
+@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+         "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
+The last part of the simplex is 1 minus the sum of the others: at z = 30 it keeps three digits of sixteen, and the way back
+does not return 30.""", """
 import torch
 from torch.distributions.transforms import StickBreakingTransform
 t = StickBreakingTransform()
@@ -102,9 +109,10 @@ def last_stick(m):
     return [1 / (1 + m.exp(30)), 30]
 
 
-@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice", "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
-The documentation of softplus gives the threshold of 20.  In float64 that costs ten of sixteen digits of what is left of the linear part; the log-det of
-SigmoidTransform, whose documentation says nothing of it, loses half of its last term there.""", """
+@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice",
+         "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The documentation of softplus gives the threshold of 20. In float64 that costs ten of sixteen digits of what is left of the
+linear part; the log-det of SigmoidTransform, which is a sum of two softplus, loses half of its small term there.""", """
 import torch
 from torch.distributions.transforms import SigmoidTransform, SoftplusTransform
 z = torch.tensor(20.1, dtype=torch.float64)
@@ -117,9 +125,10 @@ def thresholds(m):
     return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
 
 
-@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range", "log dx/dz = log(1 - tanh(z)^2)", """
-The formula 2 (log 2 - z - softplus(-2 z)) is right for large z, where log(1 - tanh^2) fails.  Near 0 all its digits cancel: the relative error is
-unbounded, the absolute error 2e-16, which in a sum of log-dets is nothing.""", """
+@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range",
+         "log dx/dz = log(1 - tanh(z)^2)", """
+The formula 2 (log 2 - z - softplus(-2 z)) is right for large z, where log(1 - tanh^2) fails. Near 0 all its digits cancel:
+the relative error is unbounded, the absolute error 2e-16, which in a sum of log-dets is nothing.""", """
 import torch
 from torch.distributions.transforms import TanhTransform
 t = TanhTransform()
@@ -133,7 +142,8 @@ def tanh_near_0(m):
 
 # -- nflows -----------------------------------------------------------------------------------------------------------
 
-@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect", "log dx/dz = log(0.01) for z < 0", """
+@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect",
+         "log dx/dz = log(0.01) for z < 0", """
 The logarithm of the slope is computed once, in float32: in float64 every log-det of a negative entry is off by 6e-8.""", """
 import torch
 from nflows.transforms import LeakyReLU
@@ -143,9 +153,10 @@ def log_of_slope(m):
     return [m.log(m.mpf(0.01))]
 
 
-@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect", "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
-The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0.  With raw numbers 0
-that is every inner bin.""", """
+@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect",
+         "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
+The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0. With raw
+numbers 0 that is every inner bin.""", """
 import torch
 from nflows.transforms import PiecewiseQuadraticCDF
 t = PiecewiseQuadraticCDF([1], num_bins=4, tails="linear").double()
@@ -163,9 +174,10 @@ def zeros_of_the_quadratic(m):
     return [2 * ((d_end + d) / 8 + d / 4 + d / 8) - 1, m.mpf(1) / 4]
 
 
-@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect", "z = x, the identity;   log dz/dx = 0", """
-Its equal bins are made in float32, and the search for a bin adds 1e-6 to the last knot of the array that the formula then reads.  In
-float64 the inverse and its log-det are right to seven digits, and to six in the last bin.""", """
+@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect",
+         "z = x, the identity;   log dz/dx = 0", """
+Its equal bins are made in float32, and the search for a bin adds 1e-6 to the last knot of the array that the formula then
+reads. In float64 the inverse and its log-det are right to seven digits, and to six in the last bin.""", """
 import torch
 from nflows.transforms import PiecewiseLinearCDF
 t = PiecewiseLinearCDF([1], num_bins=3, tails="linear").double()
@@ -179,7 +191,8 @@ def identity_with_log_dets(m):
     return [m.mpf(0.1), 0, m.mpf(0.9), 0]
 
 
-@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect", "log dx/dz = log(1 - tanh(z)^2)", """
+@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect",
+         "log dx/dz = log(1 - tanh(z)^2)", """
 1 - tanh^2 is computed from the rounded tanh: nothing is left at 20 (in float32 at 10), and half of the digits at 13.""", """
 import torch
 from nflows.transforms import Tanh
@@ -190,9 +203,10 @@ def log_dets_of_tanh(m):
     return [-2 * m.log(m.cosh(m.mpf(z))) for z in (13, 20)]
 
 
-@finding("nflows", "LogTanh's slope jumps at its cut point", "defect", "log dx/dz = log(alpha/z) for z > c, with alpha/c = 1 - tanh(c)^2", """
-Its docstring says that alpha and beta match the value and the first derivative of tanh at the cut point c = 1.  The code has
-alpha = (1 - tanh(tanh(c)))/c: the slope falls from 0.42 to 0.36 there.  The map remains invertible and its log-det is that of
+@finding("nflows", "LogTanh's slope jumps at its cut point", "defect",
+         "log dx/dz = log(alpha/z) for z > c, with alpha/c = 1 - tanh(c)^2", """
+Its docstring says that alpha and beta match the value and the first derivative of tanh at the cut point c = 1. The code has
+alpha = (1 - tanh(tanh(c)))/c: the slope falls from 0.42 to 0.36 there. The map remains invertible and its log-det is that of
 the map; it is the documented map that it is not.""", """
 import torch
 from nflows.transforms import LogTanh
@@ -202,8 +216,9 @@ def slope_after_the_cut(m):
     return [m.log((1 - m.tanh(1)**2) / m.mpf(1 + 1e-9))]
 
 
-@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect", "z = W^-1 (x - b)", """
-It calls torch.solve, which torch removed in 1.13.""", """
+@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect",
+         "z = W^-1 (x - b)", """
+It calls torch.solve, which torch has removed.""", """
 import torch
 from nflows.transforms.linear import NaiveLinear
 t = NaiveLinear(1)
@@ -214,8 +229,9 @@ def half(m):
     return [m.mpf(1) / 2]
 
 
-@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice", "z = log(x/(1 - x))", """
-`eps=1e-6` is an argument of the constructor.  Below it the inverse, its log-det and its gradient are those of 1e-6.""", """
+@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice",
+         "z = log(x/(1 - x))", """
+`eps=1e-6` is an argument of the constructor. Below it the inverse, its log-det and its gradient are those of 1e-6.""", """
 import torch
 from nflows.transforms import Sigmoid
 print(Sigmoid().inverse(torch.tensor([[1e-9]], dtype=torch.float64))[0].item())
@@ -226,7 +242,8 @@ def logit_of_1e_9(m):
 
 # -- normflows --------------------------------------------------------------------------------------------------------
 
-@finding("normflows", "transforms.Shift writes to its input", "defect", "z is not changed", """
+@finding("normflows", "transforms.Shift writes to its input", "defect",
+         "z is not changed", """
 `z -= self.shift`: after the call, the caller's tensor holds the image.""", """
 import torch
 from normflows.transforms import Shift
@@ -238,8 +255,9 @@ def unchanged(m):
     return [1]
 
 
-@finding("normflows", "transforms.Logit is not the map of its docstring", "defect", "x = logit(alpha + (1 - alpha) z)", """
-The docstring, and the RealNVP paper that it cites, squeeze data by 1 - alpha; the code by 1 - 2 alpha.  It and its log-det are
+@finding("normflows", "transforms.Logit is not the map of its docstring", "defect",
+         "x = logit(alpha + (1 - alpha) z)", """
+The docstring, and the RealNVP paper that it cites, squeeze data by 1 - alpha; the code by 1 - 2 alpha. It and its log-det are
 consistent with each other.""", """
 import torch
 from normflows.transforms import Logit
@@ -250,11 +268,24 @@ def logit_of_the_paper(m):
     return [m.log(v / (1 - v))]
 
 
+@finding("normflows", "constant log-dets are one number for a batch", "choice",
+         "one log-det for each of three events", """
+AffineConstFlow, ActNorm and linear flows return a log-det without axes, Squeeze the Python number 0. They broadcast where a
+model adds them; whoever takes a flow by itself meets another shape.""", """
+import torch
+from normflows.flows import AffineConstFlow
+print(AffineConstFlow((2,)).forward(torch.zeros(3, 2))[1].numel())
+""")
+def three_log_dets(m):
+    return [3]
+
+
 # -- zuko -------------------------------------------------------------------------------------------------------------
 
-@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect", "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
-The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have.  With one component, scale 0 and shift 0 the map is the
-identity; the image stops at 4.89, and the log-det falls without bound where it should be 0.""", """
+@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect",
+         "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
+The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have. With one component, scale 0
+and shift 0 the map is the identity; the image stops at 4.89, and the log-det falls without bound where it should be 0.""", """
 import torch
 from zuko.transforms import GaussianizationTransform
 t = GaussianizationTransform(torch.zeros(1).double(), torch.zeros(1).double())
@@ -267,7 +298,8 @@ def the_identity(m):
     return [1, 0, 4, 0, 6, 0]
 
 
-@finding("zuko", "SoftclipTransform is right everywhere", "right", "x = z/(1 + |z|),   log dx/dz = -2 log(1 + |z|)", """
+@finding("zuko", "SoftclipTransform is right everywhere", "right",
+         "x = z/(1 + |z|),   log dx/dz = -2 log(1 + |z|)", """
 log1p, and no clip: values, inverses and log-dets within 2 units of rounding over the whole range.""", """
 import torch
 from zuko.transforms import SoftclipTransform
@@ -282,9 +314,11 @@ def softclip(m):
 
 # -- Pyro -------------------------------------------------------------------------------------------------------------
 
-@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect", "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
-The search for a bin adds eps = 1e-6 to the knots.  Just above a knot the formula of the bin below is continued beyond its end: the log-det
-is off by 1e-6 times the jump of the second derivative.  Here: equal bins on [-1, 1], slope log 2 + 0.001 at 0.""", """
+@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect",
+         "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
+The search for a bin adds eps = 1e-6 to the knots. Just above a knot the formula of the bin below is continued beyond its end:
+the log-det is off by up to 1e-6 times the jump of its derivative. Here: equal bins on [-1, 1], slope log 2 + 0.001
+at 0.""", """
 import torch
 from pyro.distributions.transforms import Spline
 t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
@@ -298,8 +332,9 @@ def above_the_knot(m):
     return [log_slope(m, lambda t: (t**2 + d_0 * t * (1 - t)) / (1 + (d_1 + d_0 - 2) * t * (1 - t)), m.mpf(9e-7))]
 
 
-@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect", "z = log(1 + x) for x < 0", """
-log1p(x + 1e-8): the inverse does not return what was mapped, from z = -10 on by a tenth of a per cent and more.""", """
+@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect",
+         "z = log(1 + x) for x < 0", """
+log1p(x + 1e-8): the inverse does not return what was mapped; at z = -15 it is off by 0.03.""", """
 import torch
 from pyro.distributions.transforms import ELUTransform
 t = ELUTransform()
@@ -310,9 +345,10 @@ def elu_and_back(m):
     return [-1, -15]
 
 
-@finding("pyro", "Spline's slope at its end knots is 0.999", "choice", "log dx/dz = 0 at the end knot, for slope 1", """
-A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3: the map has a kink there.  refflow's convention of that name has it
-too.""", """
+@finding("pyro", "Spline's slope at its end knots is 0.999", "choice",
+         "log dx/dz = 0 at the end knot, for slope 1", """
+A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3: the map has a kink there. refflow's
+convention of that name has it too.""", """
 import torch
 from pyro.distributions.transforms import Spline
 t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
@@ -325,9 +361,10 @@ def no_kink(m):
 
 # -- distrax ----------------------------------------------------------------------------------------------------------
 
-@finding("distrax", "Sigmoid is exp below -9", "defect", "x = 1/(1 + exp(-z))", """
-Below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of 1e-4 at -9, in float64 too.  The inverse
-is the logit everywhere, so that inverse(forward(z)) is not z.""", """
+@finding("distrax", "Sigmoid is exp below -9", "defect",
+         "x = 1/(1 + exp(-z))", """
+Below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of 1e-4 at -9, in float64 too. The
+inverse is the logit everywhere, so that inverse(forward(z)) is not z.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 import distrax
@@ -340,24 +377,25 @@ def sigmoid_below(m):
     return [sigmoid(m, -9.5), m.mpf(-9.5)]
 
 
-@finding("distrax", "Sigmoid's gradient is NaN in the tail", "defect", "dx/dz = exp(-z)/(1 + exp(-z))^2;   d log(dx/dz)/dz = 1 - 2 x", """
-The branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in float32.  One such event in
-a batch makes the whole gradient NaN.""", """
+@finding("distrax", "the gradient of Sigmoid's log-det is NaN in the tails", "defect",
+         "d log(dx/dz)/dz = 1 - 2 x, with x = 1/(1 + exp(-z))", """
+The branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in float32. One
+such event in a batch makes the whole gradient NaN.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 import distrax
 b = distrax.Sigmoid()
-print(float(jax.grad(b.forward)(jnp.float64(-1000.0))))
 print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float64(-1000.0))))
 print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float32(90.0))))
 """)
 def tails_of_sigmoid(m):
-    return [sigmoid(m, -1000) * sigmoid(m, 1000), 1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
+    return [1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
 
 
 # -- bijx -------------------------------------------------------------------------------------------------------------
 
-@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect", "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) and -2 log cosh z", """
+@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) and -2 log cosh z", """
 log(y) + log(1 - y) and log(1 - y^2) are computed from the rounded image y, which is 1: -inf for the sigmoid from 37 on, for
 tanh from 19.1 on, in float64; half of the digits are lost at half of that.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -373,7 +411,8 @@ def tails_of_both(m):
 
 # -- FrEIA ------------------------------------------------------------------------------------------------------------
 
-@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect", "log|det| = sum over all entries of one event: one number", """
+@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect",
+         "log|det| = sum over all entries of one event: one number", """
 `logJ.sum(1)` sums over channels only: one image of 1 x 2 x 2 gets four log-dets.""", """
 import torch
 from FrEIA.modules import InvertibleSigmoid
@@ -384,8 +423,10 @@ def one_log_det(m):
     return [1]
 
 
-@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect", "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
-The logarithm is that of 1/((1 + exp(z)) (1 + exp(-z))), whose factors overflow: beyond 88 in float32, beyond 709 in float64.""", """
+@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The logarithm is that of 1/((1 + exp(z)) (1 + exp(-z))), whose factors overflow: beyond 88 in float32, beyond 709
+in float64.""", """
 import torch
 from FrEIA.modules import InvertibleSigmoid
 print(InvertibleSigmoid([(1,)])([torch.tensor([[100.0]])])[1].item())
@@ -394,9 +435,10 @@ def far_tail(m):
     return [m.log(sigmoid(m, 100) * sigmoid(m, -100))]
 
 
-@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect", "y = M x at each pixel, for M = [[1, 2], [0, 1]] and x = (1, 1)", """
-The docstring calls M the kernel of the convolution.  The code transposes it, as FixedLinearTransform must for rows; a kernel need not be.  Log-dets
-are the same.""", """
+@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect",
+         "y = M x at each pixel, for M = [[1, 2], [0, 1]] and x = (1, 1)", """
+The docstring calls M the kernel of the convolution. The code transposes it, as FixedLinearTransform must for rows; a kernel
+need not be. Log-dets are the same.""", """
 import torch
 from FrEIA.modules import Fixed1x1Conv
 M = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
@@ -410,9 +452,10 @@ def product_with_ones(m):
 
 # -- torchflows -------------------------------------------------------------------------------------------------------
 
-@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect", "x = z", """
-Raw numbers of slopes are divided by 1000 and added to c, where softplus(c) = 1 less a floor.  The slopes at the ends are padded with c
-where 0 is meant, so that they are 1.0003: the end bins are bent, and the map has a kink at the ends.""", """
+@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect",
+         "x = z", """
+Raw numbers of slopes are divided by 1000 and added to c, where softplus(c) = 1 less a floor. The slopes at the ends are
+padded with c where 0 is meant, so that they are 1.0003: the end bins are bent, and the map has a kink at the ends.""", """
 import torch
 from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
 t = RationalQuadratic((1,))
@@ -426,8 +469,10 @@ def untouched(m):
 
 # -- pzflow -----------------------------------------------------------------------------------------------------------
 
-@finding("pzflow", "InvSoftplus overflows and cancels", "defect", "x = log(1 + exp(z)),   z = log(exp(x) - 1)", """
-log(1 + exp(z)) is computed as it stands: infinite from 710 on (89 in float32), 0 below -37, and its inverse -inf below 1e-16.""", """
+@finding("pzflow", "InvSoftplus overflows and cancels", "defect",
+         "x = log(1 + exp(z)),   z = log(exp(x) - 1)", """
+log(1 + exp(z)) is computed as it stands: infinite from 710 on (89 in float32), 0 below -37, and its inverse -inf
+below 1e-16.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 from pzflow.bijectors import InvSoftplus
@@ -440,9 +485,10 @@ def softplus_thrice(m):
     return [m.log(1 + m.exp(800)), m.log1p(m.exp(-40)), m.log(m.expm1(m.mpf(1e-20)))]
 
 
-@finding("pzflow", "the spline's gradient is NaN beyond three times its bound", "defect", "dx/dz = 1 beyond the bound", """
-Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again, but its gradient is 0 times
-NaN.  Here B = 1.""", """
+@finding("pzflow", "the spline's gradient is NaN beyond three times its bound", "defect",
+         "dx/dz = 1 beyond the bound", """
+Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again,
+but its gradient is 0 times NaN. Here B = 1.""", """
 import jax; jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp
 from pzflow.utils import RationalQuadraticSpline
@@ -457,25 +503,29 @@ def slopes_of_the_identity(m):
 
 # -- the VITS spline --------------------------------------------------------------------------------------------------
 
-@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect", "x = z beyond the bound", """
-The inputs inside the bound are selected without asking whether there are any; the minimum of none raises.  A short text whose durations all lie in the
-tails does it.""", """
+@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect",
+         "x = z beyond the bound", """
+The inputs inside the bound are selected without asking whether there are any; the minimum of none raises. A short text whose
+durations all lie in the tails does it.""", """
 import torch
 from transformers.models.vits.modeling_vits import _unconstrained_rational_quadratic_spline as spline
 z = torch.full((1, 1, 2), 6.0)
-x, log_det = spline(z, torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9), tail_bound=5.0)
+h, d = torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9)
+x, log_det = spline(z, h, h, d, tail_bound=5.0)
 print(x[0, 0, 0].item())
 """)
 def beyond(m):
     return [6]
 
 
-@finding("piper", "the VITS spline passes a batch that lies in the tails", "right", "x = z beyond the bound", """
+@finding("piper", "the VITS spline passes a batch that lies in the tails", "right",
+         "x = z beyond the bound", """
 The copy in piper does not ask for the minimum of the inputs inside the bound, and maps a batch without any.""", """
 import torch
 from piper.train.vits.transforms import unconstrained_rational_quadratic_spline as spline
 z = torch.full((1, 1, 2), 6.0)
-x, log_det = spline(z, torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9), tails="linear", tail_bound=5.0)
+h, d = torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9)
+x, log_det = spline(z, h, h, d, tails="linear", tail_bound=5.0)
 print(x[0, 0, 0].item())
 """)
 def beyond_too(m):

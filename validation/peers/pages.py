@@ -56,10 +56,12 @@ def table(held):
     return "\n".join(lines) + "\n"
 
 
-TABLE = """Made by `python -m validation.peers` from adapters in [refflow/peers](../../refflow/peers). Each cell holds the worst error in units of u·κ,
-float32 / float64: of other people's code, 16 units are allowed, at float64 points whose truth is refflow's own method refflow's own certified error on top.
-A number in bold is more than that: it was met at the worst of some hundreds of points, which reach from subnormal to huge numbers; [findings.md](findings.md)
-says what is a defect and what is not. "raised" is an exception, "shape" a wrong shape, "-" was not asked. `vjp` is the worst of all gradients.
+TABLE = """Made by `python -m validation.peers` from adapters in [refflow/peers](../../refflow/peers). A cell holds the
+worst error in units of u·κ, float32 / float64. Other people's code may err by 16 units; at float64 points whose
+truth is refflow's own method, refflow's own certified error is allowed on top. A number in bold is more than
+that. It was met at the worst of some hundreds of points, which reach from subnormal to huge numbers:
+[findings.md](findings.md) says what is a defect and what is not. "raised" is an exception, "shape" a wrong
+shape, "-" was not asked. `vjp` is the worst of all gradients.
 
 {libraries}"""
 
@@ -110,9 +112,10 @@ def findings(held):
     return "\n".join(lines) + "\n"
 
 
-INTRODUCTION = """Every reproduction below needs only the library that it names, and was run by `python -m validation.peers` with the version that stands beside it.
-`true` is the equation's value, computed by mpmath with 50 digits from the equation itself, not by refflow; an error is relative to it, or absolute where it is 0.
-A documented choice is no defect, nor is a loss that the input's own rounding explains."""
+INTRODUCTION = """Every reproduction needs only the library that it names; `python -m validation.peers` ran it, with the version
+that stands beside it. `true` is the equation's value, computed by mpmath with 50 digits from the equation
+itself, not by refflow. An error is relative to it, or absolute where it is 0. A documented choice is not a
+defect, nor is a loss that the rounding of the input explains."""
 
 
 def is_run(finding, held):
