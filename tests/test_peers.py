@@ -36,7 +36,8 @@ def test_the_pages_are_made_from_the_records():
 def test_the_records_are_small_and_say_what_they_are():
     assert RECORDS
     for library, record in RECORDS.items():
-        assert record["schema"] == SCHEMA and record["library"] == library and record["version"] and record["rows"]
+        assert record["schema"] == SCHEMA and record["library"] == library and record["version"]
+        assert bool(record["rows"]) == ("adapters" in record)
         assert "adapters are written for" not in record["version"]
     assert sum(path.stat().st_size for path in pages.RECORDED.glob("*.json")) < 1e6
 

@@ -3,6 +3,7 @@
     python -m validation.peers                      every library: makes its environment, checks, records, writes the pages
     python -m validation.peers torch nflows         some of them
     --again                                         also where adapters and library are the recorded ones
+    --findings                                      only the reproductions, which take seconds
     --cache DIRECTORY                               where the environments are kept, by default ~/.cache/refflow/libraries
     --json                                          print the records, an object for each line
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from refflow.report import json_text
 from validation.raw_parameters.environments import CACHE, CHECKED, NotInstalled, python_of
 
+from .asked import SCHEMA
 from .findings import FINDINGS
 from .pages import RECORDED, library_names, write_pages
 
@@ -68,12 +70,15 @@ def kept(library, record):
     return record
 
 
-def recorded(library, cache, again=False):
+def recorded(library, cache, again=False, only_findings=False):
     """The record of a library, of which only what has changed is run again."""
-    record = {} if again else held(library)
+    record = {} if again and not only_findings else held(library)
     adapters, code = adapters_digest(library), digest(*requirements(library), *codes(library).values())
     python = None
-    if record.get("adapters") != adapters:
+    if only_findings and not record:
+        python = interpreter(library, cache)
+        record = {"schema": SCHEMA, "library": library, "version": version_of(python, library), "rows": [], "skipped": 0}
+    elif record.get("adapters") != adapters and not only_findings:
         python = interpreter(library, cache)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "record.json"
@@ -86,6 +91,12 @@ def recorded(library, cache, again=False):
                    stdout=subprocess.PIPE)
         record = kept(library, record | {"reproductions": json.loads(done.stdout), "code": code})
     return record
+
+
+def version_of(python, library):
+    distribution = requirements(library)[-1].split("==")[0].split("[")[0]
+    code = f"from importlib.metadata import version; print(version({distribution!r}))"
+    return run(python, "-c", code, capture_output=True, text=True).stdout.strip()
 
 
 def interpreter(library, cache):
@@ -102,13 +113,14 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.peers", description=__doc__.split("\n")[0])
     parser.add_argument("libraries", nargs="*", choices=[[], *library_names()], help="all, if none is named")
     parser.add_argument("--again", action="store_true", help="also what is recorded")
+    parser.add_argument("--findings", action="store_true", help="only the reproductions")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where environments are kept")
     parser.add_argument("--json", action="store_true", help="print JSON, an object for each line")
     chosen = parser.parse_args(arguments)
     status = 0
     for library in chosen.libraries or library_names():
         try:
-            record = recorded(library, chosen.cache, chosen.again)
+            record = recorded(library, chosen.cache, chosen.again, chosen.findings)
         except NotInstalled as refused:
             print(f"{library}: cannot be installed: {refused}", file=sys.stderr)
             status = 2

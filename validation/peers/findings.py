@@ -485,7 +485,7 @@ def softplus_thrice(m):
     return [m.log(1 + m.exp(800)), m.log1p(m.exp(-40)), m.log(m.expm1(m.mpf(1e-20)))]
 
 
-@finding("pzflow", "the spline's gradient is NaN beyond three times its bound", "defect",
+@finding("pzflow", "the spline's gradient is NaN beyond twice its bound", "defect",
          "dx/dz = 1 beyond the bound", """
 Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again,
 but its gradient is 0 times NaN. Here B = 1.""", """
@@ -530,3 +530,94 @@ print(x[0, 0, 0].item())
 """)
 def beyond_too(m):
     return [6]
+
+
+# -- TFP --------------------------------------------------------------------------------------------------------------
+
+@finding("tfp", "LambertWTail's log-det is NaN beyond 26", "defect",
+         "log dx/dz = tailweight z^2/2 + log(1 + tailweight z^2)", """
+The image is finite and right there; the log-det is found by way of the square of the image, which overflows.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+b = tfp.bijectors.LambertWTail(shift=0.0, scale=1.0, tailweight=jnp.float64(1.0))
+print(float(b.forward(jnp.float64(30.0))))
+print(float(b.forward_log_det_jacobian(jnp.float64(30.0), 0)))
+""")
+def heavy_tail(m):
+    return [30 * m.exp(450), 450 + m.log(901)]
+
+
+@finding("tfp", "IteratedSigmoidCentered's log-det is -inf far out, and its last part is 1 minus the others", "defect",
+         "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
+The log-det is a sum of logarithms of images, which underflow; the last part keeps three digits of sixteen at z = 30.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+b = tfp.bijectors.IteratedSigmoidCentered()
+print(float(b.forward_log_det_jacobian(jnp.array([-1000.0]), 1)))
+print(float(b.forward(jnp.array([30.0]))[1]))
+""")
+def sticks_of_tfp(m):
+    return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), sigmoid(m, -30)]
+
+
+@finding("tfp", "Sigmoid and Softplus are right in the tails, gradients too", "right",
+         "x = 1/(1 + exp(-z));   x = log(1 + exp(z));   d log(dx/dz)/dz = 1 - 2/(1 + exp(-z)) of the sigmoid", """
+Where other libraries replace the sigmoid by exp below -9, clip it, or replace softplus by a line above 20.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+s, p = tfp.bijectors.Sigmoid(), tfp.bijectors.Softplus()
+print(float(s.forward(jnp.float64(-9.5))))
+print(float(p.forward(jnp.float64(21.0))))
+print(float(p.forward(jnp.float64(-40.0))))
+print(float(jax.grad(lambda z: s.forward_log_det_jacobian(z, 0))(jnp.float64(-1000.0))))
+""")
+def tails_of_tfp(m):
+    return [sigmoid(m, -9.5), m.log(1 + m.exp(21)), m.log1p(m.exp(-40)), 1 - 2 * sigmoid(m, -1000)]
+
+
+# -- NumPyro ----------------------------------------------------------------------------------------------------------
+
+@finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+         "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
+As in torch: at z = 30 the last part keeps three digits of sixteen.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import StickBreakingTransform
+print(float(StickBreakingTransform()(jnp.array([30.0]))[1]))
+""")
+def last_stick_again(m):
+    return [sigmoid(m, -30)]
+
+
+@finding("numpyro", "SoftplusTransform and SigmoidTransform's log-det are right above 20", "right",
+         "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+jax.nn.softplus is logaddexp and has no threshold.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import SigmoidTransform, SoftplusTransform
+z, s = jnp.float64(20.1), SigmoidTransform()
+print(float(SoftplusTransform()(z)))
+print(float(s.log_abs_det_jacobian(z, s(z))))
+""")
+def no_threshold(m):
+    z = m.mpf(20.1)
+    return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
+
+
+# -- FlowJAX ----------------------------------------------------------------------------------------------------------
+
+@finding("flowjax", "Sigmoid and SoftPlus are right in the tails", "right",
+         "x = 1/(1 + exp(-z)), log dx/dz = log x + log(1 - x);   x = log(1 + exp(z))", """
+Values and log-dets by softplus, without a clip.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import Sigmoid, SoftPlus
+for value in Sigmoid().transform_and_log_det(jnp.float64(-50.0)):
+    print(float(value))
+print(float(SoftPlus().transform(jnp.float64(21.0))))
+""")
+def tails_of_flowjax(m):
+    return [sigmoid(m, -50), m.log(sigmoid(m, -50)) + m.log(sigmoid(m, 50)), m.log(1 + m.exp(21))]

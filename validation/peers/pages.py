@@ -48,7 +48,7 @@ def table(held):
             key = row["map"], library, row["theirs"]
             by_map.setdefault(key, {}).setdefault((column(row["quantity"]), row["dtype"]), []).append(row)
     lines = ["# Maps of other libraries", "", TABLE.format(libraries=", ".join(
-        f"{library} {record['version']}" for library, record in held.items())), "",
+        f"{library} {record['version']}" for library, record in held.items() if record["rows"])), "",
         "| map | library | theirs | " + " | ".join(COLUMNS) + " |", "|" + " --- |" * (3 + len(COLUMNS))]
     for (name, library, theirs), cells in sorted(by_map.items()):
         shown = [" / ".join(cell(cells.get((quantity, dtype), [])) for dtype in DTYPES) for quantity in COLUMNS]
