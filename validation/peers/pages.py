@@ -127,7 +127,7 @@ def section(finding, record):
     given = record["reproductions"][finding.name]
     rows = [["given", "true", "error"], ["---"] * 3]
     rows += [[a, decimal(b), apart(a, b)] for a, b in zip(given, truths(finding), strict=True)]
-    return [f"### {finding.library} {record['version']}: {finding.name}", "", finding.text, "",
+    return [f"### {finding.library} {record['version']}: {finding.name}", "", finding.text.strip(), "",
             f"Equation: `{finding.equation}`.", "", "```python", finding.code.strip(), "```", "",
             *("| " + " | ".join(row) + " |" for row in rows)]
 
