@@ -48,9 +48,9 @@ def spline(p):
     return rows((of(False), of(True)))
 
 
-KNOTS = ["stages.0.input_knots", "stages.0.output_knots"]            # the ends are numbers to it
+FIELDS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes")]     # their ends are numbers to it
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
 declare("Softplus", "bijectors.InvSoftplus, inverse", lambda p: softplus())
 declare(refflow.Chain([knots]), "utils.RationalQuadraticSpline", spline,
-        fixed=KNOTS)
+        fixed=FIELDS)

@@ -102,12 +102,12 @@ def places(size):
 
 
 ORDER = [2, 0, 1]
-KNOTS = ["stages.0.input_knots", "stages.0.output_knots"]            # the ends are numbers to it
+FIELDS = [f"stages.0.{name}" for name in ("input_knots", "output_knots", "slopes")]     # their ends are numbers to it
 knots = refflow.RationalQuadraticSpline(input_knots=[-4.0, -2.5, -0.5, 1.0, 4.0], output_knots=[-4.0, -3.0, 0.5, 0.75, 4.0],
                                         slopes=[1.0, 0.25, 3.0, 0.125, 1.0])
 declare("CholeskyFactor", "FillScaleTriL [diag_bijector=Exp]", cholesky_factor, chart_gradient=True)
 declare(refflow.Chain([knots]), "RationalQuadraticSpline", spline,
-        fixed=KNOTS)
+        fixed=FIELDS)
 declare(refflow.Chain([refflow.PLULinear(order=ORDER, lower=[[0, 0, 0], [0.5, 0, 0], [-0.25, 2, 0]], shift=None,
                                          upper=[[0, 1.5, -0.5], [0, 0, 0.75], [0, 0, 0]], scale=[0.75, -1.5, 2.0])]),
         "ScaleMatvecLU", lu)

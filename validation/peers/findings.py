@@ -621,3 +621,30 @@ print(float(SoftPlus().transform(jnp.float64(21.0))))
 """)
 def tails_of_flowjax(m):
     return [sigmoid(m, -50), m.log(sigmoid(m, -50)) + m.log(sigmoid(m, 50)), m.log(1 + m.exp(21))]
+
+
+# -- PyMC -------------------------------------------------------------------------------------------------------------
+
+@finding("pymc", "logodds' log-det is -inf from 37 on", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+log(x) + log1p(-x) of the rounded sigmoid x, which is 1 there; in float32 from 17 on.""", """
+import numpy as np
+import pytensor.tensor as pt
+from pymc.distributions.transforms import logodds
+print(logodds.log_jac_det(pt.as_tensor(np.float64(40.0))).eval().item())
+""")
+def log_odds(m):
+    return [m.log(sigmoid(m, 40) * sigmoid(m, -40))]
+
+
+@finding("pymc", "Interval with numbers as bounds has a float32 constant in its log-det", "defect",
+         "log dx/dz = log(b - a) - log(1 + exp(-z)) - log(1 + exp(z)) = log 4 - 2 log 2 at z = 0", """
+pytensor takes the bounds -1.0 and 3.0 as float32, in which they are exact; log(b - a) is then rounded to float32 in a log-det of
+float64.""", """
+import numpy as np
+import pytensor.tensor as pt
+from pymc.distributions.transforms import Interval
+print(Interval(-1.0, 3.0).log_jac_det(pt.as_tensor(np.float64(0.0))).eval().item())
+""")
+def no_log_det(m):
+    return [0]

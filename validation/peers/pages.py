@@ -47,9 +47,8 @@ def table(held):
         for row in record["rows"]:
             key = row["map"], library, row["theirs"]
             by_map.setdefault(key, {}).setdefault((column(row["quantity"]), row["dtype"]), []).append(row)
-    lines = ["# Maps of other libraries", "", TABLE.format(libraries=", ".join(
-        f"{library} {record['version']}" for library, record in held.items() if record["rows"])), "",
-        "| map | library | theirs | " + " | ".join(COLUMNS) + " |", "|" + " --- |" * (3 + len(COLUMNS))]
+    lines = ["# Maps of other libraries", "", TABLE, "", which(held), "",
+             "| map | library | theirs | " + " | ".join(COLUMNS) + " |", "|" + " --- |" * (3 + len(COLUMNS))]
     for (name, library, theirs), cells in sorted(by_map.items()):
         shown = [" / ".join(cell(cells.get((quantity, dtype), [])) for dtype in DTYPES) for quantity in COLUMNS]
         lines.append(f"| {name} | {library} | `{short(theirs)}` | " + " | ".join(shown) + " |")
@@ -61,9 +60,15 @@ worst error in units of u·κ, float32 / float64. Other people's code may err by
 truth is refflow's own method, refflow's own certified error is allowed on top. A number in bold is more than
 that. It was met at the worst of some hundreds of points, which reach from subnormal to huge numbers:
 [findings.md](findings.md) says what is a defect and what is not. "raised" is an exception, "shape" a wrong
-shape, "-" was not asked. `vjp` is the worst of all gradients.
+shape, "-" was not asked. `vjp` is the worst of all gradients."""
 
-{libraries}"""
+
+def which(held):
+    """The libraries that are in the table, and the others."""
+    checked = [f"{library} {record['version']}" for library, record in held.items() if record["rows"]]
+    others = [library for library in library_names() if not held.get(library, {}).get("rows")]
+    note = f" Adapters that have not been run over all points: {', '.join(others)}." if others else ""
+    return f"Checked: {', '.join(checked)}.{note}"
 
 
 def column(quantity):
