@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import flowjax.bijections as b
+import jax.numpy as jnp
 import paramax
 
 import refflow
@@ -33,8 +34,8 @@ def spline(p):
     inner = p["stages"]["0"]
     ends = float(POINTS[0]), float(POINTS[-1])
     made = paramax.unwrap(b.RationalQuadraticSpline(knots=len(POINTS) - 2, interval=ends))
-    return events(eqx.tree_at(lambda s: (s.x_pos, s.y_pos, s.derivatives), made,
-                              (inner["input_knots"], inner["output_knots"], inner["slopes"])))
+    values = tuple(jnp.asarray(inner[name]) for name in ("input_knots", "output_knots", "slopes"))
+    return events(eqx.tree_at(lambda s: (s.x_pos, s.y_pos, s.derivatives), made, values))
 
 
 KNOTS = ["stages.0.input_knots", "stages.0.output_knots"]            # the ends are numbers to it

@@ -639,8 +639,8 @@ def log_odds(m):
 
 @finding("pymc", "Interval with numbers as bounds has a float32 constant in its log-det", "defect",
          "log dx/dz = log(b - a) - log(1 + exp(-z)) - log(1 + exp(z)) = log 4 - 2 log 2 at z = 0", """
-pytensor takes the bounds -1.0 and 3.0 as float32, in which they are exact; log(b - a) is then rounded to float32 in a log-det of
-float64.""", """
+pytensor takes the bounds -1.0 and 3.0 as float32, in which they are exact; log(b - a) is then rounded to float32 in a
+log-det of float64.""", """
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import Interval
