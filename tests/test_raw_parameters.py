@@ -1,6 +1,7 @@
 """The recorded raw parameters of other libraries give the same answers, except where it is known why not."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from refflow.maps.parametrisations import SPLINES
 from validation.raw_parameters import __main__ as command
 from validation.raw_parameters import comparison
 from validation.raw_parameters.comparison import compared
-from validation.raw_parameters.environments import CACHE, EXPORTERS, REQUIREMENTS, python_of
+from validation.raw_parameters.environments import CACHE, EXPORTERS, REQUIREMENTS, NotInstalled, python_of
 from validation.raw_parameters.loading import models
 
 # (library, model, quantity): why the library is off.
@@ -95,9 +96,17 @@ def test_the_command(monkeypatch, capsys):
 
 def test_environments_stand_outside_the_project(tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr("subprocess.run", lambda given, **options: commands.append(given))
+    monkeypatch.setattr("subprocess.run", lambda given, **options: commands.append(given) or SimpleNamespace(returncode=0))
     monkeypatch.setattr("pathlib.Path.touch", lambda path, **options: None)
     interpreter = python_of("zuko", tmp_path)
     assert interpreter.is_relative_to(tmp_path) and any("zuko==1.6.0" in given for given in commands)
     assert not CACHE.is_relative_to(EXPORTERS.parent)
     assert {path.stem for path in EXPORTERS.glob("export_*.py")} == {f"export_{name.split('_')[0]}" for name in REQUIREMENTS}
+
+
+def test_what_pip_refuses_is_told(tmp_path, monkeypatch):
+    reason = "ERROR: No matching distribution found for zuko==1.6.0"
+    monkeypatch.setattr("subprocess.run", lambda given, **options: SimpleNamespace(
+        returncode=int("pip" in given), stderr=f"WARNING: slow\n{reason}\n"))
+    with pytest.raises(NotInstalled, match=reason):
+        python_of("zuko", tmp_path, with_refflow=True)

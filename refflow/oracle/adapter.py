@@ -23,6 +23,8 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -238,6 +240,8 @@ def attempt(call, adapter):
 
 
 def file_of(function):
+    """The file of a function, or of the function that it wraps."""
+    function = inspect.unwrap(function)
     return Path(function.__code__.co_filename) if hasattr(function, "__code__") else None
 
 
@@ -429,6 +433,12 @@ def peers() -> list[str]:
     return sorted(p.stem for p in PEERS.glob("*.py") if p.stem != "__init__")
 
 
+def requirement(name):
+    """What to install for a peer: the version for which its file is written, or our extra."""
+    pinned = re.search(r'pinned\("([^"]+)", "([^"]+)"\)', (PEERS / f"{name}.py").read_text(encoding="utf-8"))
+    return "==".join(pinned.groups()) if pinned else "refflow[peers]"
+
+
 def from_peer(name):
     if name not in peers():
         close = difflib.get_close_matches(name, [*peers(), *bijectors()], 1, 0.6)
@@ -441,5 +451,5 @@ def from_peer(name):
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "refflow":
             raise
-        raise CannotRun(f"{error.name} is not installed; install it with `pip install refflow[peers]`") from error
+        raise CannotRun(f"{error.name} is not installed; install it with `pip install {requirement(name)}`") from error
     return adapter_set(name, module, [a for a in DECLARED if a.function.__module__ == module.__name__])

@@ -14,83 +14,22 @@ Conventions that differ without being defects:
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import distributions as d
 from torch.distributions import transforms as t
 
 import refflow
-from refflow.core.tree import flatten, nest
-from refflow.oracle import adapter
 
-torch.set_num_threads(1)
+from .shared import directions
+from .shared.torch import declaring
+
 version = torch.__version__
-PREFIX = "torch.distributions.transforms."
-
-
-def leaf(array):
-    """A separate tensor that records its gradient."""
-    return torch.from_numpy(array).clone().requires_grad_()
-
-
-def values(tensor):
-    return tensor.detach().numpy()
-
-
-def pulled_back(outputs, bars, event, parameters):
-    """(event_bar, params_bar) of sum <bar, output>; an output that depends on nothing has gradient 0."""
-    bars = [torch.from_numpy(b) for b in bars]
-    for output, bar in zip(outputs, bars):
-        if output.shape != bar.shape:
-            raise ValueError(f"an output of shape {tuple(output.shape)} for a cotangent of shape {tuple(bar.shape)}")
-    outputs, bars = zip(*[(o, b) for o, b in zip(outputs, bars) if o.requires_grad])
-    leaves = [event, *parameters.values()]
-    found = torch.autograd.grad(outputs, leaves, bars, allow_unused=True)
-    event_bar, *params_bar = [values(torch.zeros_like(v) if g is None else g) for v, g in zip(leaves, found)]
-    return event_bar, nest(dict(zip(parameters, params_bar)))
-
-
-def function(build):
-    """The adapter function of the transforms that `build(params)` builds from tensors."""
-
-    def mine(params, z):
-        parameters = {path: leaf(v) for path, v in flatten(params) if isinstance(v, np.ndarray)}
-        transform = build(nest(parameters))
-        z = leaf(z)
-
-        def image_and_log_det(of, event):
-            image = of(event)
-            return image, of.log_abs_det_jacobian(event, image)
-
-        def vjp(x_bar, log_det_bar):
-            return pulled_back(image_and_log_det(transform, z), (x_bar, log_det_bar), z, parameters)
-
-        def inverse_vjp(x, z_bar, log_det_bar):
-            x = leaf(x)
-            return pulled_back(image_and_log_det(transform.inv, x), (z_bar, log_det_bar), x, parameters)
-
-        x = transform(z)
-        found = {"forward": values(x), "vjp": vjp, "inverse_vjp": inverse_vjp,
-                 "inverse": lambda x: values(transform.inv(torch.from_numpy(x))),
-                 "inverse_log_det": lambda x: values(image_and_log_det(transform.inv, torch.from_numpy(x))[1])}
-        return Lazily(found, log_det=lambda: values(transform.log_abs_det_jacobian(z, x)))
-
-    return mine
-
-
-class Lazily(dict):
-    """A dictionary whose `log_det` is computed when it is read, so that an exception there belongs to it alone."""
-
-    def __init__(self, found, **later):
-        super().__init__(found | dict.fromkeys(later))
-        self.later = later
-
-    def __getitem__(self, key):
-        return self.later[key]() if key in self.later else super().__getitem__(key)
+declare_map = declaring("torch.distributions.transforms.")
 
 
 def declare(page, name, build, **options):
-    adapter(page, theirs=PREFIX + name, **options)(function(build))
+    """`build(params)` makes the transform from tensors."""
+    declare_map(page, name, lambda params: directions(build(params)), **options)
 
 
 # -- one transform, one page ------------------------------------------------------------------------------------------

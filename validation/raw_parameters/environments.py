@@ -20,20 +20,49 @@ REQUIREMENTS = {
     "numpyro": ("numpyro==0.22.0",),
     "tfp": ("tfp-nightly[jax]",),
 }
+CHECKED = REQUIREMENTS | {              # without exporters: only `validation.peers` needs them
+    "torch": ("torch",),
+    "bijx": ("bijx==1.3.2",),
+    "freia": ("torch", "FrEIA==0.2"),
+    "torchflows": ("torch", "torchflows==1.2.1"),
+    "pymc": ("pymc==5.28.5",),            # the last for Python 3.11
+    "pzflow": ("pzflow==4.0.0",),
+    "transformers": ("torch", "transformers==5.24.0"),
+    "piper": ("torch", "piper-tts==1.8.0"),
+}
+OURS = ("numpy>=2.3.5", "scipy>=1.16")
 EXPORTERS = Path(__file__).parent / "exporters"
 
 
-def python_of(library, cache=CACHE) -> Path:
-    """The interpreter of a library's environment, which is made if it does not exist or is for other requirements."""
-    wanted = " ".join(("numpy", *REQUIREMENTS[library]))
+class NotInstalled(RuntimeError):
+    """pip refuses a library's requirements, for the given reason."""
+
+
+def python_of(library, cache=CACHE, with_refflow=False) -> Path:
+    """The interpreter of a library's environment, which is made if it does not exist or is for other requirements.
+
+    `with_refflow`: what refflow itself needs is installed too, in the versions of setup.cfg.  Raises NotInstalled.
+    """
+    wanted = " ".join(("numpy", *CHECKED[library]))
     home = Path(cache) / f"{library}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
-    interpreter, done = home / "bin" / "python", home / "complete"
-    if not done.exists():
-        print(f"{library}: making {home} with {wanted}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *wanted.split()], check=True)
-        done.touch()
+    interpreter = home / "bin" / "python"
+    for done, packages in {"complete": wanted.split(), **({"with_refflow": OURS} if with_refflow else {})}.items():
+        if (home / done).exists():
+            continue
+        print(f"{library}: making {home} with {' '.join(packages)}", file=sys.stderr)
+        if done == "complete":
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        installed(interpreter, packages)
+        (home / done).touch()
     return interpreter
+
+
+def installed(interpreter, packages):
+    """Raises NotInstalled with pip's last line of reasons."""
+    done = subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *packages], capture_output=True, text=True)
+    if done.returncode:
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+        raise NotInstalled((reasons or done.stderr.splitlines() or ["pip gives no reason"])[-1])
 
 
 def exported(library, path, cache=CACHE) -> Path:

@@ -1,0 +1,109 @@
+"""Adapters of maps on torch, with gradients by autograd."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+
+from ...core.tree import flatten, nest
+from ...oracle import adapter
+from . import Lazily, by_rows, evaluated, is_real
+from .numbers import WEIGHTS
+
+torch.set_num_threads(1)
+
+
+def leaf(array):
+    """A separate tensor that records its gradient."""
+    return torch.from_numpy(array).clone().requires_grad_()
+
+
+def values(tensor):
+    return tensor.detach().numpy()
+
+
+def pulled_back(outputs, bars, event, parameters):
+    """(event_bar, params_bar) of sum <bar, output>; an output that depends on nothing has gradient 0."""
+    bars = [torch.from_numpy(b) for b in bars]
+    for output, bar in zip(outputs, bars):
+        if output.shape != bar.shape:
+            raise ValueError(f"an output of shape {tuple(output.shape)} for a cotangent of shape {tuple(bar.shape)}")
+    outputs, bars = zip(*[(o, b) for o, b in zip(outputs, bars) if o.requires_grad])
+    leaves = [event, *parameters.values()]
+    found = torch.autograd.grad(outputs, leaves, bars, allow_unused=True)
+    event_bar, *params_bar = [values(torch.zeros_like(v) if g is None else g) for v, g in zip(leaves, found)]
+    return event_bar, nest(dict(zip(parameters, params_bar)))
+
+
+def function(build, gradients=True, fixed=()):
+    """The adapter function of the map that `build(params)` makes from tensors.
+
+    `build` returns (forward, inverse), where forward(z) is (x, log_det) or (x, a function that computes log_det), and inverse
+    the same of the other direction, or None.  Fields in `fixed` are not parameters of the library's: they stay arrays.
+    """
+    fixed = {WEIGHTS, *((name,) for name in fixed)}
+
+    @functools.wraps(build)
+    def mine(params, z):
+        parameters = {path: leaf(v) for path, v in flatten(params) if path not in fixed and is_real(v)}
+        rest = {path: v for path, v in flatten(params) if path not in parameters}
+        forward, inverse = build(nest(parameters | rest))
+        z = leaf(z)
+        x, log_det = forward(z)
+        found = {"forward": values(x)}
+        if gradients:
+            found["vjp"] = lambda x_bar, l_bar: pulled_back(evaluated(forward(z)), (x_bar, l_bar), z, parameters)
+        if inverse is not None:
+            found["inverse"] = lambda x: values(inverse(torch.from_numpy(x))[0])
+            found["inverse_log_det"] = lambda x: values(evaluated(inverse(torch.from_numpy(x)))[1])
+        if gradients and inverse is not None:
+            def inverse_vjp(x, z_bar, l_bar):
+                x = leaf(x)
+                return pulled_back(evaluated(inverse(x)), (z_bar, l_bar), x, parameters)
+
+            found["inverse_vjp"] = inverse_vjp
+        return Lazily(found, log_det=lambda: values(evaluated((x, log_det))[1]))
+
+    return mine
+
+
+def declaring(prefix):
+    """A function `declare(page, name, build, **options)` for a library whose names start with `prefix`."""
+
+    def declare(page, name, build, gradients=True, fixed=(), **options):
+        adapter(page, theirs=prefix + name, **options)(function(build, gradients, fixed))
+
+    return declare
+
+
+def rows_of(module, event_ndim=0, forward="forward", inverse="inverse"):
+    """(forward, inverse) of a module whose methods return (image, log_det) of a batch of rows."""
+    def direction(name):
+        def call(rows):
+            image, log_det = getattr(module, name)(rows)
+            return image, torch.as_tensor(log_det, dtype=image.dtype)           # some return 0, a Python number
+
+        return lambda event: by_rows(call, event, event_ndim)
+
+    return direction(forward), direction(inverse)
+
+
+def second_entry(call):
+    """A map of pairs whose first entry passes, from `call(column)` -> (image, log_det of each row) of the second."""
+
+    def both(event):
+        image, log_det = by_rows(call, event[..., 1:])
+        return torch.cat([event[..., :1], image], -1), log_det
+
+    return both
+
+
+def holding(module, **values):
+    """A module whose parameters or buffers are tensors, so that gradients reach them; it is put into evaluation mode."""
+    for name, value in values.items():
+        module._parameters.pop(name, None)
+        module._buffers.pop(name, None)
+        setattr(module, name, value)
+    return module.eval()

@@ -1,0 +1,136 @@
+"""The peers: what is recorded, the pages made of it, the findings' true values, and what adapter files share."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import refflow
+from refflow.maps.parametrisations import SPLINES
+from refflow.oracle import CannotRun, check
+from refflow.oracle.adapter import requirement
+from refflow.peers.shared import Lazily, by_rows, evaluated
+from refflow.peers.shared.numbers import splines
+from validation.peers import __main__ as command
+from validation.peers import pages
+from validation.peers.asked import SCHEMA, map_of
+from validation.peers.findings import FINDINGS, KINDS
+from validation.raw_parameters.environments import NotInstalled
+
+RECORDS = pages.records()
+FOUND = [finding for finding in FINDINGS if pages.is_run(finding, RECORDS)]
+
+
+def mistaken(finding, given):
+    """Do the lines that a reproduction printed differ from the true values by more than rounding?"""
+    apart = [pages.apart(a, b) for a, b in zip(given, pages.truths(finding), strict=True)]
+    return not all(text[0].isdigit() and float(text) < 1e-14 for text in apart)
+
+
+def test_the_pages_are_made_from_the_records():
+    for name, text in pages.pages().items():
+        assert (pages.HERE / name).read_text(encoding="utf-8") == text, f"python -m validation.peers writes {name}"
+
+
+def test_the_records_are_small_and_say_what_they_are():
+    assert RECORDS
+    for library, record in RECORDS.items():
+        assert record["schema"] == SCHEMA and record["library"] == library and record["version"]
+        assert bool(record["rows"]) == ("adapters" in record)
+        assert "adapters are written for" not in record["version"]
+    assert sum(path.stat().st_size for path in pages.RECORDED.glob("*.json")) < 1e6
+
+
+@pytest.mark.parametrize("finding", FOUND, ids=lambda finding: f"{finding.library}, {finding.name}")
+def test_a_finding_is_what_it_says(finding):
+    given = RECORDS[finding.library]["reproductions"][finding.name]
+    assert finding.kind in KINDS and mistaken(finding, given) == (finding.kind != "right")
+
+
+def test_every_finding_of_a_recorded_library_is_run():
+    assert FOUND == [finding for finding in FINDINGS if finding.library in RECORDS]
+
+
+def test_a_reproduction_that_prints_the_truth_is_no_finding():
+    finding = next(f for f in FINDINGS if f.name == "Sigmoid is exp below -9")
+    assert not mistaken(finding, [str(value) for value in pages.truths(finding)])
+    assert mistaken(finding, ["raised ValueError: no", "-9.5"])
+
+
+def test_every_library_can_be_installed_in_the_version_of_its_adapters():
+    for library in pages.library_names():
+        pinned = requirement(library)
+        assert pinned in command.requirements(library) or pinned == "refflow[peers]" or library == "tfp", library
+
+
+def test_what_is_not_installed_is_told_in_a_line(monkeypatch, capsys):
+    def refused(*args, **kwargs):
+        raise NotInstalled("ERROR: No matching distribution found for nflows==0.14")
+
+    monkeypatch.setattr(command, "recorded", refused)
+    monkeypatch.setattr(command, "write_pages", lambda: None)
+    assert command.main(["nflows"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "nflows: cannot be installed: ERROR: No matching distribution found for nflows==0.14"]
+
+
+def test_only_what_has_changed_is_run_again(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(command, "RECORDED", tmp_path)
+    monkeypatch.setattr(command, "interpreter", lambda library, cache: "python")
+
+    def run(python, *arguments, **options):
+        ran.append(arguments[1].rsplit(".")[-1])
+        if "stdout" not in options:
+            with open(arguments[-1], "w", encoding="utf-8") as file:
+                json.dump({"schema": SCHEMA, "rows": []}, file)
+        return type("Done", (), {"stdout": json.dumps({name: ["1"] for name in json.loads(options.get("input", "{}"))})})
+
+    monkeypatch.setattr(command, "run", run)
+    command.recorded("zuko", None)
+    command.recorded("zuko", None)
+    assert ran == ["asked", "reproduced"]
+    monkeypatch.setattr(command, "codes", lambda library: {"another": "print(1)"})
+    command.recorded("zuko", None)
+    assert ran == ["asked", "reproduced", "reproduced"]
+
+
+# -- what adapter files share -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", SPLINES)
+def test_splines_of_raw_numbers_keep_float32(name):
+    _, coupling = next(splines(refflow.RationalQuadraticSpline, SPLINES[name](4)))
+    assert map_of(coupling) == "RationalQuadraticSpline"
+    f, z = coupling.astype(np.float32), np.full((3, 2), 0.25, np.float32)
+    assert f.forward(z).dtype == f.log_det(z).dtype == np.float32
+
+
+def test_rows():
+    """A library that sums over all axes but the first, asked at scalars and at batches."""
+    def call(rows):
+        return 2 * rows, np.log(2.0) * np.ones(rows.shape).sum(axis=tuple(range(1, rows.ndim)))
+
+    for shape, rank in (((), 0), ((3,), 0), ((2, 3), 0), ((3,), 1), ((4, 3), 1), ((2, 4, 3), 1)):
+        image, log_det = by_rows(call, np.ones(shape), rank)
+        assert image.shape == shape and log_det.shape == shape[:len(shape) - rank]
+
+
+def test_a_log_det_that_raises_belongs_to_itself():
+    def fails():
+        raise RuntimeError("no log-det")
+
+    answers = Lazily({"forward": 1.0}, log_det=lambda: evaluated((1.0, fails))[1])
+    assert answers["forward"] == 1.0 and "log_det" in answers
+    with pytest.raises(RuntimeError, match="no log-det"):
+        answers["log_det"]
+
+
+def test_a_mistake_in_a_build_is_an_error_of_use(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed; pip install refflow[peers]")
+    path = tmp_path / "adapters.py"
+    path.write_text("from refflow.peers.shared.torch import declaring\n"
+                    "declare = declaring('mine.')\n"
+                    "declare('Tanh', 'Tanh', lambda p: p['missing'])\n", encoding="utf-8")
+    with pytest.raises(CannotRun, match="the adapter itself raised KeyError: 'missing' .line 3"):
+        check(str(path))

@@ -1,0 +1,1 @@
+"""Other libraries' maps, checked where they are installed: `python -m validation.peers`."""

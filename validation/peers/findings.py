@@ -1,0 +1,650 @@
+"""What was found in other libraries: a reproduction of each, and its true value from the equation.
+
+The code of a reproduction prints one value for each line; `true(m)` returns the same values, from the equation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+KINDS = {"defect": "Defects", "range": "Right in the middle of the range only", "choice": "Choices, not defects",
+         "right": "Right where others are not"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding: the library, what it is, the equation, a reproduction, and the true values."""
+
+    library: str
+    name: str
+    kind: str
+    equation: str
+    text: str
+    code: str
+    true: Callable
+
+
+FINDINGS: list[Finding] = []
+
+
+def finding(library, name, kind, equation, text, code):
+    """A decorator of the true values of a finding."""
+    def add(true):
+        FINDINGS.append(Finding(library, name, kind, equation, text, code, true))
+        return true
+
+    return add
+
+
+def log_slope(m, f, z):
+    """log|f'(z)|, by a difference with half as many digits again."""
+    with m.workdps(2 * m.mp.dps):
+        return m.log(abs(m.diff(f, z)))
+
+
+def sigmoid(m, z):
+    return 1 / (1 + m.exp(-m.mpf(z)))
+
+
+# -- torch ------------------------------------------------------------------------------------------------------------
+
+@finding("torch", "AffineTransform counts one scale for a whole event", "defect",
+         "log|det dx/dz| = sum_i log|scale| = 2 log|scale|", """
+With event_dim=1 and a scale that is a tensor without axes, the log-det of an event of two entries is that of one entry. With
+a Python number as scale it is right.""", """
+import torch
+from torch.distributions.transforms import AffineTransform
+t = AffineTransform(0.0, torch.tensor(3.0, dtype=torch.float64), event_dim=1)
+z = torch.zeros(2, dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+t = AffineTransform(0.0, 3.0, event_dim=1)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def two_scales(m):
+    return [2 * m.log(3)] * 2
+
+
+@finding("torch", "the normal quantile in float32 is -inf from 1.5e-8 down", "defect",
+         "z = Phi^-1(x)", """
+The inverse of CumulativeDistributionTransform(Normal(0, 1)) computes erfinv(2 x - 1), in which 2 x - 1 rounds to -1. In
+float64 the same happens below 2.8e-17.""", """
+import torch
+from torch.distributions import Normal
+from torch.distributions.transforms import CumulativeDistributionTransform
+t = CumulativeDistributionTransform(Normal(torch.tensor(0.0), torch.tensor(1.0)))
+print(t.inv(torch.tensor(1e-8)).item())
+""")
+def quantile(m):
+    x = m.mpf(float.fromhex("0x1.5798ee0000000p-27"))            # 1e-8 in float32
+    return [m.findroot(lambda z: m.log(m.erfc(-z / m.sqrt(2)) / 2) - m.log(x), -5.6)]
+
+
+@finding("torch", "StickBreakingTransform clips its log-det", "defect",
+         "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
+The sigmoid is clipped to the normal numbers, so that the log-det stays at log(2.2e-308) however far z goes, and its gradient
+is lost.""", """
+import torch
+from torch.distributions.transforms import StickBreakingTransform
+t = StickBreakingTransform()
+z = torch.tensor([-1000.0], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def sticks(m):
+    return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000))]
+
+
+@finding("torch", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+         "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
+The last part of the simplex is 1 minus the sum of the others: at z = 30 it keeps three digits of sixteen, and the way back
+does not return 30.""", """
+import torch
+from torch.distributions.transforms import StickBreakingTransform
+t = StickBreakingTransform()
+x = t(torch.tensor([30.0], dtype=torch.float64))
+print(x[1].item())
+print(t.inv(x).item())
+""")
+def last_stick(m):
+    return [1 / (1 + m.exp(30)), 30]
+
+
+@finding("torch", "softplus is linear above 20, as documented; SigmoidTransform's log-det inherits it", "choice",
+         "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The documentation of softplus gives the threshold of 20. In float64 that costs ten of sixteen digits of what is left of the
+linear part; the log-det of SigmoidTransform, which is a sum of two softplus, loses half of its small term there.""", """
+import torch
+from torch.distributions.transforms import SigmoidTransform, SoftplusTransform
+z = torch.tensor(20.1, dtype=torch.float64)
+print(SoftplusTransform()(z).item())
+s = SigmoidTransform()
+print(s.log_abs_det_jacobian(z, s(z)).item())
+""")
+def thresholds(m):
+    z = m.mpf(20.1)
+    return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
+
+
+@finding("torch", "TanhTransform's log-det near 0 has an absolute error of an ulp of 1", "range",
+         "log dx/dz = log(1 - tanh(z)^2)", """
+The formula 2 (log 2 - z - softplus(-2 z)) is right for large z, where log(1 - tanh^2) fails. Near 0 all its digits cancel:
+the relative error is unbounded, the absolute error 2e-16, which in a sum of log-dets is nothing.""", """
+import torch
+from torch.distributions.transforms import TanhTransform
+t = TanhTransform()
+for z in (1e-8, 4e-5, 100.0):
+    z = torch.tensor(z, dtype=torch.float64)
+    print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def tanh_near_0(m):
+    return [-2 * m.log(m.cosh(m.mpf(z))) for z in (1e-8, 4e-5, 100.0)]
+
+
+# -- nflows -----------------------------------------------------------------------------------------------------------
+
+@finding("nflows", "LeakyReLU's log-det is a float32 constant", "defect",
+         "log dx/dz = log(0.01) for z < 0", """
+The logarithm of the slope is computed once, in float32: in float64 every log-det of a negative entry is off by 6e-8.""", """
+import torch
+from nflows.transforms import LeakyReLU
+print(LeakyReLU(0.01).forward(torch.tensor([[-1.0]], dtype=torch.float64))[1].item())
+""")
+def log_of_slope(m):
+    return [m.log(m.mpf(0.01))]
+
+
+@finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect",
+         "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
+The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0. With raw
+numbers 0 that is every inner bin.""", """
+import torch
+from nflows.transforms import PiecewiseQuadraticCDF
+t = PiecewiseQuadraticCDF([1], num_bins=4, tails="linear").double()
+for p in t.parameters():
+    p.data.zero_()
+x = t.forward(torch.tensor([[0.25]], dtype=torch.float64))[0]
+print(x.item())
+print(t.inverse(x)[0].item())
+""")
+def zeros_of_the_quadratic(m):
+    inner = m.log(2) + m.mpf(1e-3)
+    end = inner * 5 / 7                                         # nflows: from the heights beside it
+    area = (end + 3 * inner) / 4
+    d, d_end = (m.mpf(1e-3) + (1 - m.mpf(1e-3)) * v / area for v in (inner, end))
+    return [2 * ((d_end + d) / 8 + d / 4 + d / 8) - 1, m.mpf(1) / 4]
+
+
+@finding("nflows", "PiecewiseLinearCDF's inverse uses other knots than its forward", "defect",
+         "z = x, the identity;   log dz/dx = 0", """
+Its equal bins are made in float32, and the search for a bin adds 1e-6 to the last knot of the array that the formula then
+reads. In float64 the inverse and its log-det are right to seven digits, and to six in the last bin.""", """
+import torch
+from nflows.transforms import PiecewiseLinearCDF
+t = PiecewiseLinearCDF([1], num_bins=3, tails="linear").double()
+t.unnormalized_pdf.data.zero_()
+for x in (0.1, 0.9):
+    z, log_det = t.inverse(torch.tensor([[x]], dtype=torch.float64))
+    print(z.item())
+    print(log_det.item())
+""")
+def identity_with_log_dets(m):
+    return [m.mpf(0.1), 0, m.mpf(0.9), 0]
+
+
+@finding("nflows", "Tanh's log-det is -inf from 19.1 on", "defect",
+         "log dx/dz = log(1 - tanh(z)^2)", """
+1 - tanh^2 is computed from the rounded tanh: nothing is left at 20 (in float32 at 10), and half of the digits at 13.""", """
+import torch
+from nflows.transforms import Tanh
+for z in (13.0, 20.0):
+    print(Tanh().forward(torch.tensor([[z]], dtype=torch.float64))[1].item())
+""")
+def log_dets_of_tanh(m):
+    return [-2 * m.log(m.cosh(m.mpf(z))) for z in (13, 20)]
+
+
+@finding("nflows", "LogTanh's slope jumps at its cut point", "defect",
+         "log dx/dz = log(alpha/z) for z > c, with alpha/c = 1 - tanh(c)^2", """
+Its docstring says that alpha and beta match the value and the first derivative of tanh at the cut point c = 1. The code has
+alpha = (1 - tanh(tanh(c)))/c: the slope falls from 0.42 to 0.36 there. The map remains invertible and its log-det is that of
+the map; it is the documented map that it is not.""", """
+import torch
+from nflows.transforms import LogTanh
+print(LogTanh(1).forward(torch.tensor([[1.0 + 1e-9]], dtype=torch.float64))[1].item())
+""")
+def slope_after_the_cut(m):
+    return [m.log((1 - m.tanh(1)**2) / m.mpf(1 + 1e-9))]
+
+
+@finding("nflows", "NaiveLinear has no inverse with a torch of today", "defect",
+         "z = W^-1 (x - b)", """
+It calls torch.solve, which torch has removed.""", """
+import torch
+from nflows.transforms.linear import NaiveLinear
+t = NaiveLinear(1)
+t._weight.data.fill_(2.0)
+print(t.inverse(torch.tensor([[1.0]]))[0].item())
+""")
+def half(m):
+    return [m.mpf(1) / 2]
+
+
+@finding("nflows", "Sigmoid's inverse clamps at its eps", "choice",
+         "z = log(x/(1 - x))", """
+`eps=1e-6` is an argument of the constructor. Below it the inverse, its log-det and its gradient are those of 1e-6.""", """
+import torch
+from nflows.transforms import Sigmoid
+print(Sigmoid().inverse(torch.tensor([[1e-9]], dtype=torch.float64))[0].item())
+""")
+def logit_of_1e_9(m):
+    return [m.log(m.mpf(1e-9) / (1 - m.mpf(1e-9)))]
+
+
+# -- normflows --------------------------------------------------------------------------------------------------------
+
+@finding("normflows", "transforms.Shift writes to its input", "defect",
+         "z is not changed", """
+`z -= self.shift`: after the call, the caller's tensor holds the image.""", """
+import torch
+from normflows.transforms import Shift
+z = torch.tensor([[1.0]])
+Shift(-0.5).forward(z)
+print(z.item())
+""")
+def unchanged(m):
+    return [1]
+
+
+@finding("normflows", "transforms.Logit is not the map of its docstring", "defect",
+         "x = logit(alpha + (1 - alpha) z)", """
+The docstring, and the RealNVP paper that it cites, squeeze data by 1 - alpha; the code by 1 - 2 alpha. It and its log-det are
+consistent with each other.""", """
+import torch
+from normflows.transforms import Logit
+print(Logit(alpha=0.05).inverse(torch.tensor([[0.25]], dtype=torch.float64))[0].item())
+""")
+def logit_of_the_paper(m):
+    v = m.mpf(0.05) + (1 - m.mpf(0.05)) / 4
+    return [m.log(v / (1 - v))]
+
+
+@finding("normflows", "constant log-dets are one number for a batch", "choice",
+         "one log-det for each of three events", """
+AffineConstFlow, ActNorm and linear flows return a log-det without axes, Squeeze the Python number 0. They broadcast where a
+model adds them; whoever takes a flow by itself meets another shape.""", """
+import torch
+from normflows.flows import AffineConstFlow
+print(AffineConstFlow((2,)).forward(torch.zeros(3, 2))[1].numel())
+""")
+def three_log_dets(m):
+    return [3]
+
+
+# -- zuko -------------------------------------------------------------------------------------------------------------
+
+@finding("zuko", "GaussianizationTransform saturates at 4.89", "defect",
+         "f(x) = Phi^-1(mean_i Phi(exp(a_i) x + b_i)) = x for K = 1, a = b = 0", """
+The mean is multiplied by 1 - 1e-6 before erfinv, which the docstring's equation does not have. With one component, scale 0
+and shift 0 the map is the identity; the image stops at 4.89, and the log-det falls without bound where it should be 0.""", """
+import torch
+from zuko.transforms import GaussianizationTransform
+t = GaussianizationTransform(torch.zeros(1).double(), torch.zeros(1).double())
+for x in (1.0, 4.0, 6.0):
+    y, log_det = t.call_and_ladj(torch.tensor(x, dtype=torch.float64))
+    print(y.item())
+    print(log_det.item())
+""")
+def the_identity(m):
+    return [1, 0, 4, 0, 6, 0]
+
+
+@finding("zuko", "SoftclipTransform is right everywhere", "right",
+         "x = z/(1 + |z|),   log dx/dz = -2 log(1 + |z|)", """
+log1p, and no clip: values, inverses and log-dets within 2 units of rounding over the whole range.""", """
+import torch
+from zuko.transforms import SoftclipTransform
+for z in (1e-12, -3e8):
+    y, log_det = SoftclipTransform(1.0).call_and_ladj(torch.tensor(z, dtype=torch.float64))
+    print(y.item())
+    print(log_det.item())
+""")
+def softclip(m):
+    return [v for z in (m.mpf(1e-12), m.mpf(-3e8)) for v in (z / (1 + abs(z)), -2 * m.log(1 + abs(z)))]
+
+
+# -- Pyro -------------------------------------------------------------------------------------------------------------
+
+@finding("pyro", "Spline evaluates the wrong bin within 1e-6 above a knot", "defect",
+         "x = h (s t^2 + d_0 t (1 - t))/(s + (d_1 + d_0 - 2 s) t (1 - t)) in the bin of z", """
+The search for a bin adds eps = 1e-6 to the knots. Just above a knot the formula of the bin below is continued beyond its end:
+the log-det is off by up to 1e-6 times the jump of its derivative. Here: equal bins on [-1, 1], slope log 2 + 0.001
+at 0.""", """
+import torch
+from pyro.distributions.transforms import Spline
+t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
+for p in t.parameters():
+    p.data.zero_()
+z = torch.tensor([9e-7], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def above_the_knot(m):
+    d_0, d_1 = m.log(2) + m.mpf(1e-3), 1 - m.mpf(1e-3)
+    return [log_slope(m, lambda t: (t**2 + d_0 * t * (1 - t)) / (1 + (d_1 + d_0 - 2) * t * (1 - t)), m.mpf(9e-7))]
+
+
+@finding("pyro", "ELUTransform's inverse adds 1e-8", "defect",
+         "z = log(1 + x) for x < 0", """
+log1p(x + 1e-8): the inverse does not return what was mapped; at z = -15 it is off by 0.03.""", """
+import torch
+from pyro.distributions.transforms import ELUTransform
+t = ELUTransform()
+for z in (-1.0, -15.0):
+    print(t.inv(torch.nn.functional.elu(torch.tensor(z, dtype=torch.float64))).item())
+""")
+def elu_and_back(m):
+    return [-1, -15]
+
+
+@finding("pyro", "Spline's slope at its end knots is 0.999", "choice",
+         "log dx/dz = 0 at the end knot, for slope 1", """
+A comment in its source asks why the slope at the ends is 1 less the floor of 1e-3: the map has a kink there. refflow's
+convention of that name has it too.""", """
+import torch
+from pyro.distributions.transforms import Spline
+t = Spline(1, count_bins=2, bound=1.0, order="quadratic").double()
+z = torch.tensor([-1.0], dtype=torch.float64)
+print(t.log_abs_det_jacobian(z, t(z)).item())
+""")
+def no_kink(m):
+    return [0]
+
+
+# -- distrax ----------------------------------------------------------------------------------------------------------
+
+@finding("distrax", "Sigmoid is exp below -9", "defect",
+         "x = 1/(1 + exp(-z))", """
+Below -9 the sigmoid is replaced by exp(z), which is off by exp(z) relatively: a jump of 1e-4 at -9, in float64 too. The
+inverse is the logit everywhere, so that inverse(forward(z)) is not z.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import distrax
+b = distrax.Sigmoid()
+x = b.forward(jnp.float64(-9.5))
+print(float(x))
+print(float(b.inverse(x)))
+""")
+def sigmoid_below(m):
+    return [sigmoid(m, -9.5), m.mpf(-9.5)]
+
+
+@finding("distrax", "the gradient of Sigmoid's log-det is NaN in the tails", "defect",
+         "d log(dx/dz)/dz = 1 - 2 x, with x = 1/(1 + exp(-z))", """
+The branches of `where` that are not taken overflow, and 0 times infinity is NaN: at -1000 in float64, at 90 in float32. One
+such event in a batch makes the whole gradient NaN.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import distrax
+b = distrax.Sigmoid()
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float64(-1000.0))))
+print(float(jax.grad(b.forward_log_det_jacobian)(jnp.float32(90.0))))
+""")
+def tails_of_sigmoid(m):
+    return [1 - 2 * sigmoid(m, -1000), 1 - 2 * sigmoid(m, 90)]
+
+
+# -- bijx -------------------------------------------------------------------------------------------------------------
+
+@finding("bijx", "the log-dets of Sigmoid and Tanh are -inf in the tails", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z)) and -2 log cosh z", """
+log(y) + log(1 - y) and log(1 - y^2) are computed from the rounded image y, which is 1: -inf for the sigmoid from 37 on, for
+tanh from 19.1 on, in float64; half of the digits are lost at half of that.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import bijx
+for bijection, z in ((bijx.Sigmoid(), 20.0), (bijx.Sigmoid(), 40.0), (bijx.Tanh(), 20.0)):
+    z = jnp.float64(z)
+    print(float(bijection.log_jac(z, bijection.fwd(z))))
+""")
+def tails_of_both(m):
+    return [m.log(sigmoid(m, z) * sigmoid(m, -z)) for z in (20, 40)] + [-2 * m.log(m.cosh(20))]
+
+
+# -- FrEIA ------------------------------------------------------------------------------------------------------------
+
+@finding("freia", "InvertibleSigmoid sums its log-det over one axis", "defect",
+         "log|det| = sum over all entries of one event: one number", """
+`logJ.sum(1)` sums over channels only: one image of 1 x 2 x 2 gets four log-dets.""", """
+import torch
+from FrEIA.modules import InvertibleSigmoid
+image = torch.zeros(1, 1, 2, 2)
+print(InvertibleSigmoid([(1, 2, 2)])([image])[1].numel())
+""")
+def one_log_det(m):
+    return [1]
+
+
+@finding("freia", "InvertibleSigmoid's log-det is -inf from 89 on in float32", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+The logarithm is that of 1/((1 + exp(z)) (1 + exp(-z))), whose factors overflow: beyond 88 in float32, beyond 709
+in float64.""", """
+import torch
+from FrEIA.modules import InvertibleSigmoid
+print(InvertibleSigmoid([(1,)])([torch.tensor([[100.0]])])[1].item())
+""")
+def far_tail(m):
+    return [m.log(sigmoid(m, 100) * sigmoid(m, -100))]
+
+
+@finding("freia", "Fixed1x1Conv multiplies by the transpose of its matrix", "defect",
+         "y = M x at each pixel, for M = [[1, 2], [0, 1]] and x = (1, 1)", """
+The docstring calls M the kernel of the convolution. The code transposes it, as FixedLinearTransform must for rows; a kernel
+need not be. Log-dets are the same.""", """
+import torch
+from FrEIA.modules import Fixed1x1Conv
+M = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+(y,), _ = Fixed1x1Conv([(2, 1, 1)], M=M)([torch.ones(1, 2, 1, 1)])
+for entry in y.flatten():
+    print(entry.item())
+""")
+def product_with_ones(m):
+    return [3, 1]
+
+
+# -- torchflows -------------------------------------------------------------------------------------------------------
+
+@finding("torchflows", "RationalQuadratic with raw numbers 0 is not the identity", "defect",
+         "x = z", """
+Raw numbers of slopes are divided by 1000 and added to c, where softplus(c) = 1 less a floor. The slopes at the ends are
+padded with c where 0 is meant, so that they are 1.0003: the end bins are bent, and the map has a kink at the ends.""", """
+import torch
+from torchflows.bijections.finite.autoregressive.transformers.spline.rational_quadratic import RationalQuadratic
+t = RationalQuadratic((1,))
+x, log_det = t.forward(torch.tensor([[-45.0]]).double(), torch.zeros(1, 1, 23).double())
+print(x.item())
+print(log_det.item())
+""")
+def untouched(m):
+    return [-45, 0]
+
+
+# -- pzflow -----------------------------------------------------------------------------------------------------------
+
+@finding("pzflow", "InvSoftplus overflows and cancels", "defect",
+         "x = log(1 + exp(z)),   z = log(exp(x) - 1)", """
+log(1 + exp(z)) is computed as it stands: infinite from 710 on (89 in float32), 0 below -37, and its inverse -inf
+below 1e-16.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from pzflow.bijectors import InvSoftplus
+_, forward, inverse = InvSoftplus(0)[0](jax.random.PRNGKey(0), 1)
+print(float(inverse((), jnp.array([[800.0]]))[0][0, 0]))
+print(float(inverse((), jnp.array([[-40.0]]))[0][0, 0]))
+print(float(forward((), jnp.array([[1e-20]]))[0][0, 0]))
+""")
+def softplus_thrice(m):
+    return [m.log(1 + m.exp(800)), m.log1p(m.exp(-40)), m.log(m.expm1(m.mpf(1e-20)))]
+
+
+@finding("pzflow", "the spline's gradient is NaN beyond twice its bound", "defect",
+         "dx/dz = 1 beyond the bound", """
+Inputs beyond the bound B are replaced by |z| - B for the search, which beyond 2 B finds no bin; the value is replaced again,
+but its gradient is 0 times NaN. Here B = 1.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from pzflow.utils import RationalQuadraticSpline
+W = jnp.full((1, 1, 4), 0.5)
+f = lambda z: RationalQuadraticSpline(z[None, None], W, W, jnp.ones((1, 1, 3)), 1.0)[0][0, 0]
+print(float(jax.grad(f)(jnp.float64(1.5))))
+print(float(jax.grad(f)(jnp.float64(4.0))))
+""")
+def slopes_of_the_identity(m):
+    return [1, 1]
+
+
+# -- the VITS spline --------------------------------------------------------------------------------------------------
+
+@finding("transformers", "the VITS spline raises if no input lies inside the bound", "defect",
+         "x = z beyond the bound", """
+The inputs inside the bound are selected without asking whether there are any; the minimum of none raises. A short text whose
+durations all lie in the tails does it.""", """
+import torch
+from transformers.models.vits.modeling_vits import _unconstrained_rational_quadratic_spline as spline
+z = torch.full((1, 1, 2), 6.0)
+h, d = torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9)
+x, log_det = spline(z, h, h, d, tail_bound=5.0)
+print(x[0, 0, 0].item())
+""")
+def beyond(m):
+    return [6]
+
+
+@finding("piper", "the VITS spline passes a batch that lies in the tails", "right",
+         "x = z beyond the bound", """
+The copy in piper does not ask for the minimum of the inputs inside the bound, and maps a batch without any.""", """
+import torch
+from piper.train.vits.transforms import unconstrained_rational_quadratic_spline as spline
+z = torch.full((1, 1, 2), 6.0)
+h, d = torch.zeros(1, 1, 2, 10), torch.zeros(1, 1, 2, 9)
+x, log_det = spline(z, h, h, d, tails="linear", tail_bound=5.0)
+print(x[0, 0, 0].item())
+""")
+def beyond_too(m):
+    return [6]
+
+
+# -- TFP --------------------------------------------------------------------------------------------------------------
+
+@finding("tfp", "LambertWTail's log-det is NaN beyond 26", "defect",
+         "log dx/dz = tailweight z^2/2 + log(1 + tailweight z^2)", """
+The image is finite and right there; the log-det is found by way of the square of the image, which overflows.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+b = tfp.bijectors.LambertWTail(shift=0.0, scale=1.0, tailweight=jnp.float64(1.0))
+print(float(b.forward(jnp.float64(30.0))))
+print(float(b.forward_log_det_jacobian(jnp.float64(30.0), 0)))
+""")
+def heavy_tail(m):
+    return [30 * m.exp(450), 450 + m.log(901)]
+
+
+@finding("tfp", "IteratedSigmoidCentered's log-det is -inf far out, and its last part is 1 minus the others", "defect",
+         "x = (sigmoid(z), 1 - sigmoid(z)),   log|det| = log(sigmoid(z) (1 - sigmoid(z)))", """
+The log-det is a sum of logarithms of images, which underflow; the last part keeps three digits of sixteen at z = 30.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+b = tfp.bijectors.IteratedSigmoidCentered()
+print(float(b.forward_log_det_jacobian(jnp.array([-1000.0]), 1)))
+print(float(b.forward(jnp.array([30.0]))[1]))
+""")
+def sticks_of_tfp(m):
+    return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), sigmoid(m, -30)]
+
+
+@finding("tfp", "Sigmoid and Softplus are right in the tails, gradients too", "right",
+         "x = 1/(1 + exp(-z));   x = log(1 + exp(z));   d log(dx/dz)/dz = 1 - 2/(1 + exp(-z)) of the sigmoid", """
+Where other libraries replace the sigmoid by exp below -9, clip it, or replace softplus by a line above 20.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+s, p = tfp.bijectors.Sigmoid(), tfp.bijectors.Softplus()
+print(float(s.forward(jnp.float64(-9.5))))
+print(float(p.forward(jnp.float64(21.0))))
+print(float(p.forward(jnp.float64(-40.0))))
+print(float(jax.grad(lambda z: s.forward_log_det_jacobian(z, 0))(jnp.float64(-1000.0))))
+""")
+def tails_of_tfp(m):
+    return [sigmoid(m, -9.5), m.log(1 + m.exp(21)), m.log1p(m.exp(-40)), 1 - 2 * sigmoid(m, -1000)]
+
+
+# -- NumPyro ----------------------------------------------------------------------------------------------------------
+
+@finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
+         "x_2 = 1 - sigmoid(z) = 1/(1 + exp(z))", """
+As in torch: at z = 30 the last part keeps three digits of sixteen.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import StickBreakingTransform
+print(float(StickBreakingTransform()(jnp.array([30.0]))[1]))
+""")
+def last_stick_again(m):
+    return [sigmoid(m, -30)]
+
+
+@finding("numpyro", "SoftplusTransform and SigmoidTransform's log-det are right above 20", "right",
+         "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+jax.nn.softplus is logaddexp and has no threshold.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import SigmoidTransform, SoftplusTransform
+z, s = jnp.float64(20.1), SigmoidTransform()
+print(float(SoftplusTransform()(z)))
+print(float(s.log_abs_det_jacobian(z, s(z))))
+""")
+def no_threshold(m):
+    z = m.mpf(20.1)
+    return [m.log(1 + m.exp(z)), -m.log(1 + m.exp(-z)) - m.log(1 + m.exp(z))]
+
+
+# -- FlowJAX ----------------------------------------------------------------------------------------------------------
+
+@finding("flowjax", "Sigmoid and SoftPlus are right in the tails", "right",
+         "x = 1/(1 + exp(-z)), log dx/dz = log x + log(1 - x);   x = log(1 + exp(z))", """
+Values and log-dets by softplus, without a clip.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from flowjax.bijections import Sigmoid, SoftPlus
+for value in Sigmoid().transform_and_log_det(jnp.float64(-50.0)):
+    print(float(value))
+print(float(SoftPlus().transform(jnp.float64(21.0))))
+""")
+def tails_of_flowjax(m):
+    return [sigmoid(m, -50), m.log(sigmoid(m, -50)) + m.log(sigmoid(m, 50)), m.log(1 + m.exp(21))]
+
+
+# -- PyMC -------------------------------------------------------------------------------------------------------------
+
+@finding("pymc", "logodds' log-det is -inf from 37 on", "defect",
+         "log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
+log(x) + log1p(-x) of the rounded sigmoid x, which is 1 there; in float32 from 17 on.""", """
+import numpy as np
+import pytensor.tensor as pt
+from pymc.distributions.transforms import logodds
+print(logodds.log_jac_det(pt.as_tensor(np.float64(40.0))).eval().item())
+""")
+def log_odds(m):
+    return [m.log(sigmoid(m, 40) * sigmoid(m, -40))]
+
+
+@finding("pymc", "Interval with numbers as bounds has a float32 constant in its log-det", "defect",
+         "log dx/dz = log(b - a) - log(1 + exp(-z)) - log(1 + exp(z)) = log 4 - 2 log 2 at z = 0", """
+pytensor takes the bounds -1.0 and 3.0 as float32, in which they are exact; log(b - a) is then rounded to float32 in a
+log-det of float64.""", """
+import numpy as np
+import pytensor.tensor as pt
+from pymc.distributions.transforms import Interval
+print(Interval(-1.0, 3.0).log_jac_det(pt.as_tensor(np.float64(0.0))).eval().item())
+""")
+def no_log_det(m):
+    return [0]
