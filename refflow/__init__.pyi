@@ -560,6 +560,12 @@ class NormalMixtureCDF(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, weights: ArrayLike, loc: ArrayLike, scale: ArrayLike) -> None: ...
 
+class SumOfSquares(Bijector):
+    coefficients: NDArray[np.floating[Any]]
+    slope_floor: NDArray[np.floating[Any]]
+    shift: NDArray[np.floating[Any]]
+    def __init__(self, coefficients: ArrayLike, slope_floor: ArrayLike | None = ..., shift: ArrayLike | None = ...) -> None: ...
+
 class ActNorm(Bijector):
     scale: NDArray[np.floating[Any]]
     bias: NDArray[np.floating[Any]]

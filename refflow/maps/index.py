@@ -46,6 +46,7 @@ HOME = {
     "LogisticMixtureCDF": "monotone.logistic_mixture_cdf",
     "LogisticMixtureLogit": "monotone.logistic_mixture_logit",
     "NormalMixtureCDF": "monotone.normal_mixture_cdf",
+    "SumOfSquares": "monotone.sum_of_squares",
     "DenseLinear": "linear.dense",
     "GroupedLinear": "linear.grouped",
     "OrthogonalLinear": "linear.orthogonal",
