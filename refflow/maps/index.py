@@ -79,6 +79,7 @@ HOME = {
     "KnotSlopes": "parametrisations.knot_slopes",
     "TRIANGULAR": "parametrisations.linear_conventions",
     "LocationScale": "parametrisations.location_scale",
+    "MatrixEntries": "parametrisations.matrix_entries",
     "BATCH_NORMS": "parametrisations.normalization_conventions",
     "Map": "parametrisations.parametrisation",
     "PerField": "parametrisations.per_field",
