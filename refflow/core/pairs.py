@@ -61,6 +61,9 @@ class Pair:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def reshaped(self, shape):
+        return Pair(self.high.reshape(shape), self.low.reshape(shape))
+
     def sum(self, axis):
         """The sum over one axis."""
         high, low = (np.moveaxis(v, axis, 0) for v in (self.high, self.low))
@@ -80,6 +83,11 @@ def stacked(parts):
     if isinstance(parts[0], Pair):
         return Pair(*(np.stack(halves, -1) for halves in zip(*((v.high, v.low) for v in parts))))
     return np.stack(parts, -1)
+
+
+def chosen(where, a, b):
+    """The pair a where marked, elsewhere the pair b."""
+    return Pair(np.where(where, a.high, b.high), np.where(where, a.low, b.low))
 
 
 def finite(error):

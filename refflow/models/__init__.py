@@ -7,6 +7,7 @@ line.  A builder may take `hidden`, the widths of the hidden layers or residual 
 
 from .all_in_one import all_in_one
 from .bnaf import bnaf
+from .bpf import bpf
 from .flow_plus_plus import flow_plus_plus
 from .gaussian import gaussian
 from .gaussianization_flow import gaussianization_flow
@@ -62,6 +63,10 @@ def small_sospf(D, rng, hidden=(64, 64), layers=1, components=3, context=0):
     return sospf(rng, D, hidden, layers, components, activation="tanh", context=context)
 
 
+def small_bpf(D, rng, hidden=(64, 64), layers=3, context=0):
+    return bpf(rng, D, hidden, layers, 8, "tanh", context=context)
+
+
 def small_bnaf(D, rng, hidden=(8,), layers=1):
     return bnaf(rng, D, hidden, layers)
 
@@ -74,7 +79,7 @@ def one_width(model, hidden):
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
             "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf,
-            "sospf": small_sospf, "flow++": small_flow_plus_plus, "gaussianization": small_gaussianization_flow}
+            "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus, "gaussianization": small_gaussianization_flow}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf",
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf",
            "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf"]
