@@ -111,8 +111,8 @@ def test_single_precision(name):
     assert flow.dtype == x.dtype == flow.log_prob(x).dtype == np.float32 and np.isfinite(flow.log_prob(x)).all()
 
 
-REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "degree": -1, "blocks": -1, "context": -1,
-           "bound": 0.0, "rng": 3, "dtype": np.float16}
+REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "degree": -1, "blocks": -1,
+           "context": -1, "bound": 0.0, "rng": 3, "dtype": np.float16}
 
 
 @pytest.mark.parametrize("name", ["maf", "iaf", "naf", "sospf", "bpf", "nsf", "nsf, autoregressive"])

@@ -28,8 +28,8 @@ def test_operations(operation):
 
 def test_they_mix_with_arrays_and_numbers():
     arrays = HIGH[1]
-    for left, right in ((A + arrays, A + pair(arrays)), (arrays * A, A * pair(arrays)), (1 - A, pair(1.0) - A), (3 / A, pair(3.0) / A),
-                        (arrays - A, -(A - arrays))):
+    for left, right in ((A + arrays, A + pair(arrays)), (arrays * A, A * pair(arrays)), (1 - A, pair(1.0) - A),
+                        (3 / A, pair(3.0) / A), (arrays - A, -(A - arrays))):
         assert np.array_equal(left.high, right.high) and np.array_equal(left.low, right.low)
     assert exact(pair(1.0)[None]) == [1] and pair(A) is A
 

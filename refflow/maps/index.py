@@ -106,6 +106,7 @@ HOME = {
     "BijectorLayer": "conditioners.bijector_layer",
     "BlockDense": "conditioners.block_dense",
     "weight_normalised_blocks": "conditioners.block_dense",
+    "CircleFeatures": "conditioners.circle_features",
     "ConcatenatedReLU": "conditioners.concatenated_relu",
     "Contextual": "conditioners.contextual",
     "Conv1d": "conditioners.conv1d",

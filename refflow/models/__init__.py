@@ -8,6 +8,7 @@ line.  A builder may take `hidden`, the widths of the hidden layers or residual 
 from .all_in_one import all_in_one
 from .bnaf import bnaf
 from .bpf import bpf
+from .circular_nsf import circular_nsf
 from .flow_plus_plus import flow_plus_plus
 from .gaussian import gaussian
 from .gaussianization_flow import gaussianization_flow
@@ -79,7 +80,9 @@ def one_width(model, hidden):
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
             "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf,
-            "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus, "gaussianization": small_gaussianization_flow}
+            "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus,
+            "gaussianization": small_gaussianization_flow}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf",
-           "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus",
+           "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice",
+           "nsf", "realnvp", "sospf"]

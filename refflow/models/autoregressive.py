@@ -18,8 +18,8 @@ def autoregressive_flow(rng, size, hidden, layers, family, start, spread, activa
     At the start, the network of every layer gives nearly the numbers `start` of the family for every entry: the weights of its
     last layer are drawn from U(-spread, spread).
     """
-    nets = [masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation, context=context, dtype=dtype)
-            for l in range(layers)]
+    nets = [masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation, context=context,
+                                 dtype=dtype) for l in range(layers)]
     stages = [Autoregressive(starting(rng, net, spread, np.repeat(start, size)), family) for net in nets]
     return Flow(Inverse(Chain(stages)), StandardNormal(size))
 

@@ -36,7 +36,7 @@ def naf(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu"
     check_sizes("naf", hidden, size=(size, 1), layers=(layers, 1), components=(components, 1), context=(context, 0))
     family = Family(DeepSigmoid, transformer(components))
     start = np.zeros(family.size)
-    return autoregressive_flow(rng, size, hidden, layers, family, start, SPREAD, activation, context, dtype)        # (2) (3) (4)
+    return autoregressive_flow(rng, size, hidden, layers, family, start, SPREAD, activation, context, dtype)    # (2) (3) (4)
 
 
 def transformer(components):

@@ -5,8 +5,8 @@ entry, which depend only on the entries before it:
     h_l,i = t + d h_(l-1),i + sum_(k=1)^K int_0^(h_(l-1),i) (sum_(j=0)^R a_kj u^j)^2 du             (1)
 in the order of the entries for odd l, in the reverse order for even l              (2)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (3)
-with a constant least slope `d = 1/1000`, as in zuko; in the paper it is 0.  Data to latents is one pass of every network; latents
-to data is one for each entry, with a solver for (1).
+with a constant least slope `d = 1/1000`, as in zuko; in the paper it is 0.  Data to latents is one pass of every network;
+latents to data is one for each entry, with a solver for (1).
 
 At the start all numbers are near 0 except
     a_k0 = ((1 - d)/K)^(1/2)                                                        (4)
@@ -33,10 +33,10 @@ SPREAD = 1e-3
 def sospf(rng, size, hidden=(100, 100), layers=3, components=3, degree=2, activation="relu", context=0, dtype=np.float64):
     """A sum-of-squares polynomial flow of vectors of `size` entries.
 
-    `hidden`: the widths of the hidden layers of every network; `layers`: L; `components`: K; `degree`: R; `context`: the number
-    of entries of a context that every network sees, filled in with `flow.at(context=...)`.  Weights are drawn from the Generator
-    `rng`.  ValueError for no entry, no layer, no component, a negative degree, a width below 1, a negative context, an unknown
-    activation.
+    `hidden`: the widths of the hidden layers of every network; `layers`: L; `components`: K; `degree`: R; `context`: the
+    number of entries of a context that every network sees, filled in with `flow.at(context=...)`.  Weights are drawn from the
+    Generator `rng`.  ValueError for no entry, no layer, no component, a negative degree, a width below 1, a negative context,
+    an unknown activation.
     """
     check_sizes("sospf", hidden, size=(size, 1), layers=(layers, 1), components=(components, 1), degree=(degree, 0),
                 context=(context, 0))

@@ -5,8 +5,8 @@ With coefficients `c_0 < ... < c_K` and the place of `z` in the interval, `B = b
     b_i^(K) = C_i s^i t^(K - i),   C_i = prod_(j=1)^i (K - j + 1)/j                 (2)
     x = sum_i c_i b_i^(K)                                                           (3)
     dx/dz = g = K/(2 B) sum_i D_i b_i^(K - 1),   D_i = c_(i + 1) - c_i              (4)
-The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, with the place `s`, `t`
-of the nearer end and the distance `e` of `z` from it, negative below,
+The basis is positive and sums to 1, and the derivative is a sum of positive terms.  Beyond the interval, with the place `s`,
+`t` of the nearer end and the distance `e` of `z` from it, negative below,
     x = sum_i c_i b_i^(K) + g e                                                     (5)
     log|dx/dz| = log g                                                              (6)
 The second derivative jumps at the ends, which belong to the interval.
@@ -14,14 +14,14 @@ The second derivative jumps at the ends, which belong to the interval.
 Inverse: beyond the coefficients `c_0` and `c_K`, which are the images of the ends, (5) is solved by
     z = -B + (x - c_0)/g   for x < c_0,   z = B + (x - c_K)/g   for x > c_K         (7)
 Within, the root in `s` is found for `x` in the lower half of the curve.  In the upper half it is the root in `t`, of the same
-equation for the coefficients `-c_(K - i)` and for `-x`: the distance of `z` from the nearer end keeps its digits.  With `v` for `s`,
-and `a_i = c_i - c_0`,
+equation for the coefficients `-c_(K - i)` and for `-x`: the distance of `z` from the nearer end keeps its digits.  With `v` for
+`s`, and `a_i = c_i - c_0`,
     x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (8)
 where the last sum is between `K min_i D_i` and `K max_i D_i`, so that `v` is at most `L`, of which it is the part `y`:
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (9)
-The slope at the root may be many times the mean slope that (8) divides by, and then the log-det and all cotangents need `z` without
-its rounding.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are computed with
-pairs of floats, of twice the digits:
+The slope at the root may be many times the mean slope that (8) divides by, and then the log-det and all cotangents need `z`
+without its rounding.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are
+computed with pairs of floats, of twice the digits:
     v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (10)
 
 Reverse rule.  In the difference of neighbours of the basis, which is `1/K` of the derivative of `b_i^(K)` by `s`, its zero at
@@ -38,8 +38,8 @@ with `l_bar = log_det_bar`, and for the inverse map, whose log-det is `-l`,
     x_bar = (z_bar - l_bar (dg/dz)/g)/g                                             (16)
 and (15) with `-x_bar` and `-l_bar`.
 
-Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are moderate,
-`2^-4` to `2^4`, and at the hard cases.
+Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
+moderate, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Ramasinghe, Fernando, Khan and Barnes, Robust normalizing flows using Bernstein-type polynomials, arXiv:2102.03509.
 """
@@ -95,7 +95,8 @@ class BernsteinPolynomial(Bijector):
         """The letters at z, e, and z in the interval."""
         c, z = doubled(self.coefficients, z)
         B, inside = self.bound, np.clip(z, -self.bound, self.bound)
-        return Letters(list(np.moveaxis(c, -1, 0)), B, (inside + B) / (2 * B), (B - inside) / (2 * B)), z - inside, inside       # (1)
+        s, t = (inside + B) / (2 * B), (B - inside) / (2 * B)                       # (1)
+        return Letters(list(np.moveaxis(c, -1, 0)), B, s, t), z - inside, inside
 
     def forward(self, z):
         v, e, _ = self.values(z)

@@ -12,10 +12,9 @@ of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
     x = t + z (d + sum_k sum_j (2 j + 1) h_kj^2),   h_kj = sum_(l >= j) L_lj b_kl   (4)
     L_lj = 1/(l + 1) prod_(i=1)^j (l + 1 - i)/(l + 1 + i)                           (5)
 
-Inverse: `z` is at most `(x - t)/d`, and has its sign.  By (4), the part `y` of this distance that it is, is the root of
+Inverse: by (4), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
     y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (6)
-between 0 and 1.
-The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope (6) divides by.  So one
+The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
 step of Newton's method takes the root `z` of the solver to
     z - (f(z) - x)/g                                                                (7)
 where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
@@ -29,10 +28,11 @@ and for the inverse map, whose log-det is `-l`,
     x_bar = (z_bar - l_bar g'/g)/g                                                  (12)
 and the other cotangents are (9) to (11) with `-x_bar` and `-l_bar`.
 
-Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are moderate,
-`2^-4` to `2^4`, and at the hard cases: `p_k` near one of its zeros has lost its digits, and with a tiny `d` so has `g`.
+Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
+moderate, `2^-4` to `2^4`, and at the hard cases: `p_k` near one of its zeros has lost its digits, and with a tiny `d` so has
+`g`.
 
-Source: Jaini, Selby and Yu, Sum-of-Squares Polynomial Flow, arXiv:1905.02325, whose polynomials may all be of one degree.
+Source: Jaini, Selby and Yu, Sum-of-Squares Polynomial Flow, arXiv:1905.02325, without a least slope; zuko has one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ class SumOfSquares(Bijector):
              coefficients=[[1.0, -2.0]], slope_floor=1e-3),
         case("Legendre", "a polynomial that is orthogonal to all others: the terms of its antiderivative cancel", z=[1.0, -1.0],
              x=[0.5, 1.0], coefficients=[[-1.0, 12.0, -30.0, 20.0]], slope_floor=2.0**-10),
-        case("Nothing", "all coefficients are 0: a line", z=[2.0, -3.0], x=[2.0, -3.0], coefficients=[[0.0, 0.0]], slope_floor=1.0),
+        case("Nothing", "all coefficients are 0: a line", z=[2.0, -3.0], x=[2.0, -3.0], coefficients=[[0.0, 0.0]],
+             slope_floor=1.0),
         case("Large", "the highest power is all that counts", z=[1e6, -1e6], x=[1e40, -1e40],
              coefficients=[[1.0, 0.5, 0.25], [0.0, 2.0, 1.0]]),
     )

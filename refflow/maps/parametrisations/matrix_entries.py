@@ -33,8 +33,10 @@ class MatrixEntries(Map):
         return {"matrix": [h[i * columns:(i + 1) * columns] for i in range(rows)]}              # (1)
 
     def vjp(self, h):
-        matrix = h.reshape(*h.shape[:-1], self.rows, self.columns)                  # (1)
-        return {"matrix": matrix}, lambda bars: (bars["matrix"].reshape(*bars["matrix"].shape[:-2], self.size), {})         # (2)
+        def pullback(bars):
+            return bars["matrix"].reshape(*bars["matrix"].shape[:-2], self.size), {}            # (2)
+
+        return {"matrix": h.reshape(*h.shape[:-1], self.rows, self.columns)}, pullback          # (1)
 
     hard_cases = (
         case("Rows", "row by row, not column by column", z=[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], rows=2, columns=3),
