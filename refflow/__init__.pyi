@@ -537,7 +537,8 @@ class Transposed(Bijector):
 class BernsteinPolynomial(Bijector):
     coefficients: NDArray[np.floating[Any]]
     bound: float
-    def __init__(self, coefficients: ArrayLike, bound: float = ...) -> None: ...
+    tails: str
+    def __init__(self, coefficients: ArrayLike, bound: float = ..., tails: str = ...) -> None: ...
 
 class DeepSigmoid(Bijector):
     weights: NDArray[np.floating[Any]]

@@ -1,4 +1,4 @@
-r"""Increasing polynomial in Bernstein's basis on `[-B, B]`, its tangents beyond, `R -> R`.
+r"""Increasing polynomial in Bernstein's basis on `[-B, B]`; with linear tails, its tangents beyond.
 
 With coefficients `c_0 < ... < c_K` and the place of `z` in the interval, `B = bound`,
     s = (z + B)/(2 B),   t = (B - z)/(2 B)                                          (1)
@@ -9,7 +9,8 @@ The basis is positive and sums to 1, and the derivative is a sum of positive ter
 `t` of the nearer end and the distance `e` of `z` from it, negative below,
     x = sum_i c_i b_i^(K) + g e                                                     (5)
     log|dx/dz| = log g                                                              (6)
-The second derivative jumps at the ends, which belong to the interval.
+The second derivative jumps at the ends, which belong to the interval.  Without tails the domain is the interval, and its image
+the one from `c_0` to `c_K`.
 
 Inverse: beyond the coefficients `c_0` and `c_K`, which are the images of the ends, (5) is solved by
     z = -B + (x - c_0)/g   for x < c_0,   z = B + (x - c_K)/g   for x > c_K         (7)
@@ -17,15 +18,15 @@ Within, the root in `s` is found for `x` in the lower half of the curve.  In the
 equation for the coefficients `-c_(K - i)` and for `-x`: the distance of `z` from the nearer end keeps its digits.  With `v` for
 `s`, and `a_i = c_i - c_0`,
     x - c_0 = sum_i a_i b_i^(K) = v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)         (8)
-where the last sum is between `K min_i D_i` and `K max_i D_i`, so that `v` is at most `L`, of which it is the part `y`:
+The last sum is at least `K min_i D_i`.  So `v` lies between 0 and `L`, at a part `y` of the way, which solves
     y sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1)/(K min_i D_i) = 1,   v = y L,   L = (x - c_0)/(K min_i D_i)       (9)
 The slope at the root may be many times the mean slope that (8) divides by, and then the log-det and all cotangents need `z`
 without its rounding.  So one step of Newton's method, from the solver's root, and all that follows for the inverse map are
 computed with pairs of floats, of twice the digits:
     v - (v sum_(i=1)^K (K a_i/i) b_(i - 1)^(K - 1) - (x - c_0))/(2 B g)             (10)
 
-Reverse rule.  In the difference of neighbours of the basis, which is `1/K` of the derivative of `b_i^(K)` by `s`, its zero at
-`s = i/K` is a factor:
+Reverse rule.  In the difference `d_i = b_(i - 1)^(K - 1) - b_i^(K - 1)`, which is `1/K` of the derivative of `b_i^(K)` by `s`,
+its zero at `s = i/K` is a factor:
     d_i = -t^(K - 1)                                             for i = 0
         = s^(K - 1)                                              for i = K
         = C_i s^(i - 1) t^(K - 1 - i) (i - K s)/K                elsewhere          (11)
@@ -50,25 +51,31 @@ import math
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, chosen, increasing, pair, plain, real, refusal, stacked
-from ...core.rules import ABOVE_0
+from ...core import Array, Bijector, bijector, case, chosen, increasing, interval, pair, plain, real, refusal, stacked
+from ...core.rules import ABOVE_0, one_of
 from ..elementwise.solve import increasing_root
+from ..splines.bins import reached
 from .mixture import doubled, flattened, rounded
 
 SIZES = (2, 3, 4)                                   # of K + 1 in examples
 
 
-@bijector(source="arXiv:2102.03509", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
+@bijector(source="arXiv:2102.03509", increasing=True, solver=True, moderate=True)
 class BernsteinPolynomial(Bijector):
-    """x = sum_i coefficients_i b_i((z + bound)/(2 bound)), linear beyond [-bound, bound]; the inverse uses a bracketing solver.
+    """x = sum_i coefficients_i b_i((z + bound)/(2 bound)); the inverse uses a bracketing solver.
 
-    The coefficients have shape (*batch, K+1).  Raises ValueError for fewer than 2.
+    The coefficients have shape (*batch, K+1).  `tails`: beyond [-bound, bound] it is its tangents there ("linear"), or there is
+    nothing beyond ("none").  Raises ValueError for fewer than 2 coefficients and for other tails.
     """
 
     coefficients: Array = increasing("K+1")
     bound: float = plain(5.0, ABOVE_0)
+    tails: str = plain("linear", one_of("linear", "none"))
     event_ndim = (0, 0)
     terms = property(lambda self: self.coefficients.shape[-1])      # in its sums
+
+    domain = property(lambda self: real if self.tails == "linear" else interval(-self.bound, self.bound))
+    codomain = property(lambda self: reached(self.coefficients, "identity" if self.tails == "linear" else "none"))
 
     def _validate(self):
         super()._validate()
@@ -76,7 +83,7 @@ class BernsteinPolynomial(Bijector):
             raise ValueError("BernsteinPolynomial: coefficients must be at least 2")
 
     @staticmethod
-    def definition(m, z, coefficients, bound):
+    def definition(m, z, coefficients, bound, tails):
         K, B = len(coefficients) - 1, m.mpf(bound)
         inside = -B if z < -bound else B if z > bound else z
         s, t = (inside + B) / (2 * B), (B - inside) / (2 * B)                       # (1)
@@ -86,8 +93,8 @@ class BernsteinPolynomial(Bijector):
         return x if -bound <= z <= bound else x + slope * (z - inside)              # (5)
 
     def breaks(self):
-        """The ends of the interval, where the second derivative jumps; the derivative there is the polynomial's."""
-        return np.array([-self.bound, self.bound])
+        """The ends of the interval if there are tails: the second derivative jumps, the first is the polynomial's."""
+        return np.array([-self.bound, self.bound] if self.tails == "linear" else [np.nan] * 2)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -172,7 +179,8 @@ class BernsteinPolynomial(Bijector):
 
     @classmethod
     def examples(cls, source):
-        return cls(increasing.draw(source, (source.choice(SIZES),)), source.choice((1.0, 5.0))), ()
+        bound, tails = source.choice((1.0, 5.0)), source.choice(("linear", "linear", "none"))
+        return cls(increasing.draw(source, (source.choice(SIZES),)), bound, tails), ()
 
     hard_cases = (
         case("Line", "K = 1: the log-det is constant, and the tangents continue it", z=[0.25, -7.0, 9.0], x=[0.5, -3.0, 4.0],
@@ -182,6 +190,8 @@ class BernsteinPolynomial(Bijector):
         case("EndAtZero", "x is 0 at an end: the root keeps the digits of its distance from it", z=[-1.0 + 2.0**-50],
              x=[1e-12, 1e-9, 5e-324], coefficients=[0.0, 1.0, 4.0], bound=1.0),
         case("Middle", "a cotangent vanishes where s = i/K", z=[1e-20, 0.0], x=[0.5], coefficients=[-1.0, 0.5, 1.0], bound=1.0),
+        case("Bounded", "no tails: the ends and the floats beside them", z=[np.nextafter(-1, 0), np.nextafter(1, 0), 0.5],
+             x=[np.nextafter(-2, 0), np.nextafter(3, 0), 0.1], coefficients=[-2.0, -0.5, 0.25, 3.0], bound=1.0, tails="none"),
         case("Flat", "the slope is small at an end", z=[-1.0, -0.999], x=[1e-6], coefficients=[0.0, 1e-6, 1.0], bound=1.0),
     )
     refused = (refusal("coefficients must be at least 2", coefficients=[1.0]),)
