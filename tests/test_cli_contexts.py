@@ -172,7 +172,7 @@ def test_samples_of_a_table_of_contexts(run, fitted):
 
 @pytest.mark.parametrize("given, words", [
     (None, "its flow is conditioned on class, temperature; give a context, such as --given class=1.08,temperature=298"),
-    ("class=1", "--given: there is no value of temperature; the flow is conditioned on class, temperature"),
+    ("class=1", "--given: temperature is missing; the flow is conditioned on class, temperature"),
     ("class=1,tempreature=2", "the flow has no context 'tempreature'; did you mean temperature?"),
     ("class=1,class=1,temperature=2", "--given: class comes twice"),
     ("class=1,temperature=warm", "--given: temperature='warm' is not a number"),
@@ -202,8 +202,8 @@ def test_flows_without_a_context(run):
         assert "f.npz: its flow has no context; leave out --given" in run(*command, "--given", "a=1")[2]
     save(realnvp(np.random.default_rng(0), 2, (3,), 1, context=1), "g.npz")
     status, _, err = run("sample", "g.npz", "--given", "a=1")
-    assert status == 2 and "g.npz: its flow needs a context, and the file does not tell of which columns" in err
-    assert "the file does not tell" in run("score", "g.npz", "data.csv")[2]
+    assert status == 2 and "g.npz: its flow needs a context, but the file does not name the columns of the context" in err
+    assert "the file does not name" in run("score", "g.npz", "data.csv")[2]
 
 
 @pytest.mark.parametrize("note", [
@@ -212,7 +212,7 @@ def test_flows_without_a_context(run):
     {"columns": ["a"], "context": {"columns": [5], "mean": [0.0], "std": [1.0]}}])
 def test_notes_that_tell_nothing(run, note):
     save(realnvp(np.random.default_rng(0), 2, (3,), 1, context=1), "g.npz", note)
-    assert "the file does not tell of which columns" in run("sample", "g.npz", "--given", "a=1")[2]
+    assert "the file does not name the columns" in run("sample", "g.npz", "--given", "a=1")[2]
 
 
 # -- what fit refuses -------------------------------------------------------------------------------------------------

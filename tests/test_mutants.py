@@ -15,6 +15,7 @@ from validation.mutants import __main__ as command
 from validation.mutants import judging, records
 from validation.mutants.judging import Bench, in_fork
 from validation.mutants.mutations import Source, is_mutated, mutants_of
+from validation.mutants.sweep import Sweep
 from validation.mutants.records import Record, Row, recorded_pages, score
 
 # Judging forks, of which JAX warns where another test has imported it: the fork does not use its threads.
@@ -71,6 +72,8 @@ def test_every_page_has_mutants(name):
 
 def test_helpers_of_a_definition_stay():
     assert not is_mutated(ast.parse("def helper(m, z): return m.exp(z)").body[0])
+    source = Source(PAGES["GroupedLinear"])
+    assert source.helpers_of_definitions() == {"channel"} and not [m for m in source.mutants() if m.function == "channel"]
 
 
 def mutant_of(name, key):
@@ -144,7 +147,7 @@ def changed(bench, monkeypatch):
 
 def test_the_page_itself_fails_nothing(bench):
     assert not any(bench.aside.values()) and not bench.rejecting
-    assert bench.golden and all(bench.certificate) and bench.laws and len(bench.fresh) == len(judging.SEEDS) * len(bench.certificate)
+    assert bench.golden and bench.laws and len(bench.certificate.groups) == len(bench.fresh.groups) == 4
 
 
 def test_recorded_verdicts_are_found_again(bench):
@@ -158,6 +161,13 @@ def test_recorded_verdicts_are_found_again(bench):
             assert [found["verdict"], found["by"]] == record.verdicts[key][:2], (key, found)
 
 
+NOTHING = Sweep([])
+
+
+def forward_only(sweep):
+    return Sweep([[p for p in group if p.side == "forward"] for group in sweep.groups])
+
+
 INVERSE_VJP = "Exp.inverse_vjp: (z_bar - log_det_bar) / x -> z_bar - log_det_bar"
 
 
@@ -168,7 +178,7 @@ def test_without_the_points_of_a_method_its_mutants_survive(changed):
     whole = changed(laws=[])
     assert mutants and {whole.verdict(source, mutant)["verdict"] for mutant in mutants} == {"killed"}
     hole = changed(golden=[p for p in whole.golden if p.side == "forward"],
-                   certificate=[[p for p in group if p.side == "forward"] for group in whole.certificate])
+                   certificate=forward_only(whole.certificate))
     assert {(v["verdict"], v["by"]) for v in (hole.verdict(source, m) for m in mutants)} == {("survived", "fresh")}
 
 
@@ -176,8 +186,8 @@ def test_what_nothing_measures_survives(changed):
     """Of fresh points too: no error is seen, but no point meets the place either."""
     source = Source(PAGES[SAMPLE])
     mutant = next(m for m in source.mutants() if m.function == "Exp.inverse_vjp")
-    forward = [[p for p in group if p.side == "forward"] for group in changed().certificate]
-    found = changed(laws=[], golden=[], certificate=forward, fresh=[], edges=[]).verdict(source, mutant)
+    forward = forward_only(changed().certificate)
+    found = changed(laws=[], golden=[], certificate=forward, fresh=NOTHING, edges=[]).verdict(source, mutant)
     assert (found["verdict"], found["by"]) == ("survived", "nothing")
 
 
@@ -185,7 +195,7 @@ def test_a_mutant_that_differs_at_an_end_is_not_equivalent(changed):
     """log 0 is -inf: the page says so, and no point of the certificate is there."""
     bench, source = changed(), Source(PAGES[SAMPLE])
     mutant = next(m for m in source.mutants() if m.function == "Exp.inverse")
-    found = changed(golden=[], certificate=[], laws=[], fresh=[]).verdict(source, mutant)
+    found = changed(golden=[], certificate=NOTHING, laws=[], fresh=NOTHING).verdict(source, mutant)
     assert bench.edges and (found["verdict"], found["by"]) == ("survived", "edges")
 
 
@@ -198,7 +208,7 @@ def test_answers_at_an_end_are_compared_roughly(given, expected, alike):
 
 def test_laws_kill_what_points_of_one_event_cannot_see(changed):
     source, mutant = mutant_of(SAMPLE, "Exp.inverse: np.log(x) -> np.log1p(x)")
-    found = changed(golden=[], certificate=[]).verdict(source, mutant)
+    found = changed(golden=[], certificate=NOTHING).verdict(source, mutant)
     assert (found["verdict"], found["by"]) == ("killed", "laws")
 
 

@@ -12,8 +12,10 @@ import pytest
 from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
                      Tanh)
 from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
+from refflow.core.boundary import checked_event
 from refflow.core.rules import number
 from refflow.core.values import rebuild
+from refflow.maps.linear.dense import solve
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
@@ -254,6 +256,16 @@ def not_centred(self, data, rng):
     return ActNorm.initialised(self, data, rng).replace(bias=self.bias * 0)
 
 
+def unscaled_statistics(self, data, side):
+    """NaN is refused; squares overflow, and a constant channel passes."""
+    _, event, _ = checked_event(self, data, side)
+    return event.mean(0), event.std(0), np.zeros(2, int)
+
+
+def infinities_are_solved_for(self, factors, x):
+    return solve(factors, x - self.shift)
+
+
 AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
@@ -304,6 +316,11 @@ BUGS = [
     ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, initialised=not_centred), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, inverse_initialised=ActNorm.initialised), AFFINE_CHANNELS, (2,)),
+    ("initialisation standardises", ActNorm, mutant(ActNorm, statistics=unscaled_statistics), AFFINE_CHANNELS, (2,)),
+    ("initialisation refuses what it cannot standardise", ActNorm, mutant(ActNorm, statistics=unscaled_statistics),
+     AFFINE_CHANNELS, (2,)),
+    ("infinite events have the limits of the inverse matrix", DenseLinear,
+     mutant(DenseLinear, scaled_inverse=infinities_are_solved_for), ROTATION, (2,)),
     ("mass is one", DenseLinear, mutant(DenseLinear, inverse_and_log_det=heavier), ROTATION, (2,)),
     ("mass is one", Softplus, mutant(Softplus, inverse_and_log_det=same_sign_both_ways), {}, ()),
 ]

@@ -114,6 +114,8 @@ class Draw:
                 event = self.cast(event)
                 D = event.shape[0 if event.ndim == 3 else -1] if event.ndim else 1      # channels, or entries
                 f = self.given(case.params, D)
+                if f is not None and is_end(f, self.side, event):
+                    yield from (self.at_end(f, event, case.name, case.reason) for _ in range(3))
                 yield from self.point(f, event, False, case.name, case.reason)
 
     def end_points(self):
@@ -132,9 +134,11 @@ class Draw:
             f, _ = self.value(False)
             where = set_of(f, self.side)
             for end in (where.lower, where.upper):
-                point = Point(f, self.side, self.cast(end), case="", reason=LIMIT)
-                if is_end(f, self.side, point.event):
-                    yield self.with_one_of(with_cotangents(point, self.source, 1))
+                if is_end(f, self.side, self.cast(end)):
+                    yield self.at_end(f, self.cast(end), "", LIMIT)
+
+    def at_end(self, f, end, case, reason):
+        return self.with_one_of(with_cotangents(Point(f, self.side, end, case=case, reason=reason), self.source, 1))
 
     def break_points(self):
         """The breaks of drawn bijectors, or their images, and the neighbouring floats; for a scalar page."""

@@ -131,7 +131,7 @@ def of_words(context, text):
             raise CannotRun(f"--given: {name}={value} is not a finite number")
     for name in context.keys():
         if name not in values:
-            raise CannotRun(f"--given: there is no value of {name}; the flow is conditioned on {context.words()}")
+            raise CannotRun(f"--given: {name} is missing; the flow is conditioned on {context.words()}")
     return np.array([[values[name] for name in context.keys()]])
 
 

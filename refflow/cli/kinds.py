@@ -34,7 +34,7 @@ def opened(path, arrays=False):
     note = note if isinstance(note, dict) else {}
     data = next(found for kind in KINDS if (found := kind.of_flow(flow, note)) is not None)
     if flow.needs("context") and data.context is None:
-        raise CannotRun(f"{path}: its flow needs a context, and the file does not tell of which columns")
+        raise CannotRun(f"{path}: its flow needs a context, but the file does not name the columns of the context")
     if not arrays and data.shape != flow.event_shape:
         raise CannotRun(f"{path}: it holds no flow of rows of numbers")
     return tuned(flow), data, note

@@ -2,7 +2,7 @@
 
 A flow is trained as x = units(model(z)), where `units` is fixed: the mean and standard deviation of every column and, for
 models other than a Gaussian, the shrunk correlations of `refflow.training.gaussians`, so that a model that starts near the
-identity starts near a Gaussian.  Some of the columns may be a context, of which the density of the others is a function;
+identity starts near a Gaussian.  Some columns may be a context, on which the density of the others depends;
 `units` then holds the linear regression on it.
 
 With x = v + u, v a row of integers and u uniform on [0, 1)^D, the density p of x bounds the probability P of the integers
@@ -304,7 +304,7 @@ def predictors_first(x, data):
 
 
 def dependence(x, names, order):
-    """Why the columns of x, in a table those with the indices `order`, lie in a plane, or next to one."""
+    """Why the columns of x lie in a plane, or next to one; `order` holds their indices in the table."""
     if len(x) <= x.shape[1]:
         return f"{counted(len(x), 'row')} of {counted(x.shape[1], 'column')} lie in a plane"
     found = dependent_column(x)

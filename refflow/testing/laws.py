@@ -899,16 +899,79 @@ def beside(shape):
 
 @law("initialisation standardises")
 def initialisation(f, p):
-    """A page that initialises itself from data maps these to mean 0 and variance 1 in every channel, whatever the direction."""
-    if not callable(getattr(f, "statistics", None)) or f.parameter_batch != ():
+    """A page that initialises itself from data maps these to mean 0 and variance 1 in every channel, whatever the direction.
+
+    So it does for data near the largest number, and in each member of a batch of values.
+    """
+    if not initialises(f):
         return
-    data = np.random.default_rng(0).normal(3, 5, (MANY, *p.event_in)).astype(p.dtype)
+    rng = np.random.default_rng(0)
+    for lead in ((), (2,)):
+        g = f.replace(**{key: np.broadcast_to(value, lead + value.shape) for key, value in f.params().items()})
+        if lead and f.event_ndim[0] == 1:
+            continue                    # one number for each member of a batch is constant
+        data = rng.normal(3, 5, (MANY, *lead, *p.event_in)).astype(p.dtype)
+        for values in (data, one_sided(data)):
+            standardised(g, values, 1 + len(lead))
+
+
+def initialises(f):
+    return callable(getattr(f, "statistics", None)) and f.parameter_batch == () and getattr(f, "eps", 0) is not None
+
+
+def one_sided(data):
+    """Negative numbers near the largest one, and in each channel a positive one near the smallest."""
+    most = np.finfo(data.dtype).maxexp - 8
+    huge = -np.abs(np.ldexp(data, most))
+    huge[0] = 2.0**-most
+    return huge
+
+
+def standardised(f, data, channels):
     for made, method in ((f.initialised(data, None), "forward"), (f.inverse_initialised(data, None), "inverse")):
         out = getattr(made, method)(data).astype(np.float64)
-        rest = tuple(i for i in range(out.ndim) if i != 1)
+        rest = (0, *range(channels + 1, out.ndim))
         mean, variance = out.mean(rest), out.var(rest)
         close_to = np.abs(mean).max() < 2.0**-8 and np.abs(variance - 1).max() < 2.0**-4
         expect(close_to, f"{method} of the data it was initialised on has mean {mean}, variance {variance}; {made!r}")
+
+
+@law("initialisation refuses what it cannot standardise")
+def initialisation_refuses(f, p):
+    """Data that are not finite, and a constant channel unless a floor or eps is added: ValueError that says where."""
+    if not initialises(f):
+        return
+    data = np.random.default_rng(0).normal(3, 5, (MANY, *p.event_in)).astype(p.dtype)
+    nan, constant = data.copy(), data.copy()
+    nan.flat[-1], constant[:, -1] = np.nan, 3
+    for side, method in enumerate((f.initialised, f.inverse_initialised)):
+        message = refusal(lambda: method(nan, None), "NaN in data")                             # noqa: B023
+        expect(message.startswith(f"{type(f).__name__}: {f.letters[side]} "), f"the refusal of NaN does not name it: {message}")
+        if not getattr(f, "floor", getattr(f, "eps", 0)):
+            message = refusal(lambda: method(constant, None), "a constant channel")             # noqa: B023
+            expect(f"channel {data.shape[1] - 1} " in message, f"the refusal does not name the channel: {message}")
+
+
+@law("infinite events have the limits of the inverse matrix")
+def infinite_events(f, p):
+    """For a map by a matrix, z = W^-1 (x - shift) by the rules of floats where x has an infinite entry; other events stay.
+
+    After a map that reaches its limits, an event may be so.
+    """
+    if not (f.normwise and f.constant_log_det and f.event_ndim == (1, 1)) or f.components() or len(p.z) < 2:
+        return
+    inverse_of = f.unchecked(p.dtype).inverse
+    inverse, plain = np.linalg.inv(f.jacobian(p.z).astype(np.float64)), np.arange(len(p.z)) % 2 == 0
+    clear = np.abs(inverse) > 2.0**-8 * np.abs(inverse).max((-2, -1), keepdims=True)            # its sign is beyond doubt
+    for k in range(p.size_out):
+        x = p.x.copy()
+        x[~plain, k] = np.inf
+        with np.errstate(all="ignore"):
+            z = inverse_of(x)
+            moved = np.linalg.norm(z - f.inverse(p.x), axis=-1) > 2.0**-8 * np.linalg.norm(z, axis=-1)
+        expect(not (moved & plain).any(), f"an infinite event moves others; {f!r}")
+        wrong = (z != np.copysign(np.inf, inverse[..., k])) & clear[..., k] & ~plain[:, None]
+        expect(not wrong.any(), f"z of x with x_{k} = inf is {z[wrong.any(-1)][:1]}, W^-1 {inverse[wrong.any(-1)][:1]}; {f!r}")
 
 
 def named_by(page):
@@ -931,6 +994,9 @@ def reached(f, p):
             expect(close_to and np.isfinite(z).all(), f"{where}: {like.tolist()} comes back as {g.forward(z).tolist()}")
             image = g.forward(g.domain.draw(source, z.shape, p.dtype, 2))
             expect(where.first_outside(image) is None, f"{where}: {image.tolist()} is not a member")
+            if where.entrywise and where.outside(np.zeros(1, p.dtype)).any():
+                beyond = f"{where}: {image.tolist()} is beyond 0 from {like.tolist()}"
+                expect(np.array_equal(np.sign(image), np.sign(like)), beyond)
 
 
 # -- mass -------------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def lost_mass(p):
 def total_mass(p):
     """(integral of the density of the first event's bijector, error estimate).
 
-    None if there is no chart to integrate in, or if the map jumps, as on a circle; an error of inf if no latent normal converges.
+    None without a chart to integrate in, or if the map jumps, as on a circle; an error of inf if no latent normal converges.
     """
     if any(getattr(value, "jumps", False) for _, value in walk(p.f)):
         return None

@@ -147,7 +147,7 @@ def events_of(source, f, dtype, count, shape):
 
 
 def off_breaks(f, z):
-    """Events of a scalar map that are at a break moved off it: differences say nothing there, and the certificate asks there."""
+    """Events of a scalar map, moved off its breaks: differences say nothing there, and the certificate asks there."""
     moved = z * 1.25
     at = (z[..., None] == f.breaks()).any(-1) & (moved != z) & ~saturated(f, moved) & ~f.domain.outside(moved)
     return np.where(at, moved, z)

@@ -9,14 +9,17 @@
 A mutant is killed by the first of golden, certificate and laws that it fails, by what it raises there, or by the time or
 memory that it takes.  One that passes them and is met by the certificate is equivalent, if it stays within what is allowed at
 the fresh points too: it is a correct function.  If not, it shows a hole of the certificate, and has survived.  So has one
-that no point of the certificate meets, which nothing measures; and one that answers otherwise than the page at a finite end
-of its domain or codomain, where an event may be, but where the truth may be infinite and the certificate has no point.
+that neither a point of the certificate meets nor a law of another page that uses the function, which nothing measures; and one
+that answers otherwise than the page at a finite end of its domain or codomain, where an event may be, but where the truth may
+be infinite and the certificate has no point.
 
-Truth, points and draws are made once for a page, before a mutant is planted in a fork of the process.
+Points and draws are made once for a page, before a mutant is planted in a fork of the process.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import pickle
@@ -28,17 +31,17 @@ import warnings
 from collections import Counter
 from dataclasses import replace
 from importlib import import_module
-from itertools import zip_longest
 
 import numpy as np
 
 from refflow.accuracy.drawing import set_of
 from refflow.accuracy.points import Points
+from refflow.accuracy.valid import at_valid
 from refflow.core import RandomSource
 from refflow.core.registry import has_components
 from refflow.oracle import golden
 from refflow.testing import strategies
-from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws
+from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
 from refflow.testing.laws import REJECTED, run_laws, run_value_laws
 
 from validation import certify
@@ -46,6 +49,7 @@ from validation.kinds import GENERATORS
 from validation.points import Draw
 
 from .mutations import UNREACHED
+from .sweep import Sweep, meets
 
 check = import_module("refflow.oracle.check")       # the package has a function of this name
 
@@ -53,47 +57,19 @@ STAGES = ("golden", "certificate", "laws", "fresh", "edges")
 SEEDS = (1,)                                        # of fresh points
 DRAWS, EVENTS = 25, 32                              # of laws, as the tests have them for a page without components
 FEW, FEW_EVENTS = 6, 8                              # for others, and for networks
+ELSEWHERE = 3                                       # of each page that uses a function of another module
 CERTIFIED = check.certified()
 MODERATE = strategies.SPREAD                        # of a network's events and cotangents
 ROUGH, AT_ENDS = 2.0**-10, 40                       # of answers at an end, and of how many values of a page they are asked
 METHODS_ALONE = {"forward": ("forward", "log_det", "forward_and_log_det"), "inverse": ("inverse", "inverse_and_log_det")}
 ANEW = 10                                           # values are made anew at one in so many points
-UNSETTLED = 0.1                                     # the part of a quantity's points that the certificate lets be so
+TIMED = 100                                         # points that tell how long a comparison with the truth takes
 MEMORY = 2 << 30                                    # bytes beyond what the page itself takes
 SECONDS, TIMES = 3, 6                               # a stage may take so long, and so many times what the page takes
 
 
 class OutOfTime(BaseException):
     """A stage takes too long."""
-
-
-class Remembered:
-    """A certificate's `truth` that knows that of some points: a mutant has the definition of its page."""
-
-    def __init__(self, truth):
-        self.truth, self.known = truth, {}
-
-    def __call__(self, point):
-        return self.known[id(point)] if id(point) in self.known else self.truth(point)
-
-
-class Compared:
-    """A certificate's `compared` that knows what it says of the page's own answers: most mutants change few of them."""
-
-    def __init__(self, compared):
-        self.compared, self.known = compared, {}
-
-    def learn(self, given, true, dtype):
-        self.known[id(true)] = as_bytes(given), self.compared(given, true, dtype)
-
-    def __call__(self, given, true, dtype):
-        own, found = self.known.get(id(true), (None, None))
-        return dict(found) if own is not None and own == as_bytes(given) else self.compared(given, true, dtype)
-
-
-def as_bytes(answers):
-    """Answers to compare to the bit."""
-    return [(name, np.shape(a), np.asarray(a).dtype, np.asarray(a).tobytes()) for name, a in answers.items()]
 
 
 class Bench:
@@ -105,69 +81,72 @@ class Bench:
     def __init__(self, page, every=1):
         self.every = every
         self.pages = [p for p in certify.PAGES.values() if p.__module__ == page.__module__]
-        self.truths, self.compared = Remembered(certify.truth), Compared(certify.compared)
         self.golden = [point for p in self.pages for point in golden.points(p.__name__)]
         for point in self.golden:
             point.truth.items()                 # decoded once, before the forks
-        self.certificate = self.groups(certify.points)
-        self.fresh = [group for seed in SEEDS for group in self.groups(lambda *of: fresh_points(*of, seed))]
+        self.certificate = Sweep(self.groups(certify.points))
+        self.fresh = Sweep([group for seed in SEEDS for group in self.groups(lambda *of: fresh_points(*of, seed))])
         self.laws = [draw for p in self.pages for dtype in certify.DTYPES for draw in law_draws(p, dtype)]
-        self.edges = [found for group in self.certificate for found in answered(edge_points(group))]
-        self.aside, self.seconds, self.rejecting = {}, {}, []
+        self.edges = [found for group in self.certificate.groups for found in answered(edge_points(group))]
+        self.aside, self.seconds, self.rejecting, self.planted = {}, {}, [], None
         self.put_aside()
 
     def groups(self, generator):
-        """The points of every page, dtype and side, with their truth."""
-        found = [list(generator(page, dtype, side))[::self.every] for page in self.pages for dtype in certify.DTYPES
-                 for side in certify.sides(page)]
-        for group in found:
-            for point in group:
-                try:
-                    true = self.truths.known[id(point)] = self.truths.truth(point)
-                    self.compared.learn(certify.distinct(certify.claims(point)), true, point.event.dtype)
-                except (ArithmeticError, ValueError):
-                    pass                        # the page itself fails here: put aside
-        return found
+        """The points of every page, dtype and side."""
+        return [list(generator(page, dtype, side))[::self.every] for page in self.pages for dtype in certify.DTYPES
+                for side in certify.sides(page)]
 
     def put_aside(self):
-        """Leave out the points and draws at which the page itself fails, and time the rest."""
+        """Leave out the golden points, draws and ends at which the page itself fails, and time the rest."""
         found = in_fork(self.measured, 3600)
         if "aside" not in found:
             raise RuntimeError(f"the page itself cannot be judged: {found}")
         for stage, marks in found["aside"].items():
-            held = getattr(self, stage)
-            if stage in ("certificate", "fresh"):
-                setattr(self, stage, [[point for i, point in enumerate(group) if [g, i] not in marks]
-                                      for g, group in enumerate(held)])
-            else:
-                setattr(self, stage, [entry for i, entry in enumerate(held) if i not in marks])
+            setattr(self, stage, [entry for i, entry in enumerate(getattr(self, stage)) if i not in marks])
             self.aside[stage] = len(marks)
         self.seconds, self.rejecting = found["seconds"], found["rejecting"]
 
     def measured(self):
-        """What the page itself fails, and the seconds of each stage."""
+        """What the page itself fails, and the seconds of each stage; of points, a third of what all would take, if changed."""
         aside, seconds, rejected, tried = {}, {}, Counter(), Counter()
-        with self.installed():
-            for stage in STAGES:
-                start = time.process_time()
-                if stage in ("certificate", "fresh"):
-                    aside[stage] = [[g, i] for g, group in enumerate(getattr(self, stage)) for i, point in enumerate(group)
-                                    if failed_at(point)]
-                else:
-                    fails = {"golden": fails_golden, "laws": lambda draw: fails_laws(draw, rejected, tried),
-                             "edges": fails_edge}[stage]
-                    aside[stage] = [i for i, entry in enumerate(getattr(self, stage)) if fails(entry)]
-                seconds[stage] = time.process_time() - start
+        for stage, fails in (("golden", fails_golden), ("laws", lambda draw: fails_laws(draw, rejected, tried)),
+                             ("edges", fails_edge)):
+            start = time.process_time()
+            aside[stage] = [i for i, entry in enumerate(getattr(self, stage)) if fails(entry)]
+            seconds[stage] = time.process_time() - start
+        for stage in ("certificate", "fresh"):
+            sweep, start = getattr(self, stage), time.process_time()
+            some = [point for point, _ in sweep.singles[::max(1, len(sweep.singles) // TIMED)]]
+            for point in some:
+                failed_at(point)
+            seconds[stage] = (time.process_time() - start) * len(sweep) / max(1, len(some)) / 3
         return {"aside": aside, "seconds": seconds, "rejecting": rejecting(rejected, tried)}
-
-    def installed(self):
-        return Installed(self.truths, self.compared)
 
     # -- one mutant ---------------------------------------------------------------------------------------------------
 
     def verdict(self, source, mutant):
         """{"verdict": killed, equivalent or survived, "by": the stage, "why": what was found}."""
-        return in_fork(lambda: self.judged(source, mutant), 60 + 3 * TIMES * sum(self.seconds.values()))
+        found = in_fork(lambda: self.judged(source, mutant), 60 + 3 * TIMES * sum(self.seconds.values()))
+        if found["by"] != "nothing" or not self.elsewhere:
+            return found
+        return in_fork(lambda: self.judged_elsewhere(source, mutant), 600) or found
+
+    @functools.cached_property
+    def elsewhere(self):
+        """Draws of other modules' pages that use functions of this module, where their laws hold."""
+        draws = [draw for page in users(self.pages[0].__module__) for dtype in certify.DTYPES
+                 for draw in law_draws(page, dtype)[:ELSEWHERE]]
+        broken = in_fork(lambda: [i for i, draw in enumerate(draws) if fails_laws(draw)], 3600)
+        return [draw for i, draw in enumerate(draws) if i not in broken]
+
+    def judged_elsewhere(self, source, mutant):
+        """The verdict of the pages that use what no point of this module's own pages meets; None if they find nothing."""
+        try:
+            source.plant(mutant)
+            why = next(filter(None, map(fails_laws, self.elsewhere)), None)
+        except Exception as error:
+            return {"verdict": "killed", "by": "crash", "why": f"{type(error).__name__}: {error}"[:200]}
+        return {"verdict": "killed", "by": "laws", "why": why} if why else None
 
     def judged(self, source, mutant):
         """The verdict, in a process that is not used again."""
@@ -176,12 +155,12 @@ class Bench:
         signal.signal(signal.SIGPROF, out_of_time)
         try:
             source.plant(mutant)
-            with self.installed():
-                return self.asked(source, mutant)
+            return self.asked(source, mutant)
         except Exception as error:              # of the planting, or of values that are made anew
             return {"verdict": "killed", "by": "crash", "why": f"{type(error).__name__}: {error}"[:200]}
 
     def asked(self, source, mutant):
+        self.planted = source, mutant
         for stage in STAGES[:3]:
             why, by = self.stage(stage)
             if why:
@@ -209,28 +188,24 @@ class Bench:
     def of_golden(self):
         return next(filter(None, map(fails_golden, self.golden)), None)
 
-    def of_certificate(self, groups=None):
-        """The first quantity beyond what is allowed, all groups in turn; or one that is unsettled too often."""
-        groups = self.certificate if groups is None else groups
-        unsettled, counts = [Counter() for _ in groups], [Counter() for _ in groups]
-        for points in zip_longest(*groups):
-            for g, point in enumerate(points):
-                if point is None:
-                    continue
-                found = certify.errors(point)
-                why = beyond(point, found)
-                if why:
-                    return why
-                counts[g].update(found.keys())
-                unsettled[g].update(name for name, (C, _) in found.items() if C is None)
-        for mine, all_of in zip(unsettled, counts):
-            for name, count in mine.items():
-                if count > UNSETTLED * all_of[name]:
-                    return f"{name} is unsettled at {count} of {all_of[name]} points"
-        return None
+    def of_certificate(self):
+        return self.of_points(self.certificate)
 
     def of_fresh(self):
-        return self.of_certificate(self.fresh)
+        return self.of_points(self.fresh)
+
+    def of_points(self, sweep):
+        """The first quantity beyond what is allowed at a point that the mutant answers otherwise than the page."""
+        return next((why for point in sweep.changed() if (why := failed_at(point)) and not self.page_fails(point)), None)
+
+    def page_fails(self, point):
+        """Does the page itself fail there?  Fresh points may show that."""
+        source, mutant = self.planted
+        source.plant(mutant, mutant.place.node)
+        try:
+            return failed_at(point) is not None
+        finally:
+            source.plant(mutant)
 
     def of_edges(self):
         return next(filter(None, map(fails_edge, self.edges)), None)
@@ -251,34 +226,16 @@ class Bench:
         still proves nothing, since what is refused there, and how, is not measured.
         """
         source.plant_probe(mutant)
-        if any(meets(point) for group in self.certificate for point in group):
+        if self.certificate.meets():
             return {"verdict": "equivalent", "by": "certificate", "why": ""}
-        some = [group[::ANEW] for group in self.certificate]
-        if not any(meets(point, self.made_anew) for group in some for point in group):
+        some = [point for point, _ in self.certificate.singles[::ANEW]]
+        if not any(meets_anew(point) for point in some):
             return {"verdict": "survived", "by": "nothing", "why": "no point of the certificate meets it"}
         source.plant(mutant)
-        why = self.of_certificate([[self.made_anew(point) for point in group] for group in some])
+        why = next(filter(None, (failed_at(made_anew(point)) for point in some)), None)
         if why:
             return {"verdict": "killed", "by": "certificate", "why": why}
         return {"verdict": "survived", "by": "nothing", "why": "only the making of values meets it"}
-
-    def made_anew(self, point):
-        again = replace(point, f=pickle.loads(pickle.dumps(point.f)))
-        self.truths.known[id(again)] = self.truths(point)
-        return again
-
-
-class Installed:
-    """The certificate with the truths and the comparisons that are known."""
-
-    def __init__(self, truths, compared):
-        self.truths, self.compared = truths, compared
-
-    def __enter__(self):
-        certify.truth, certify.compared = self.truths, self.compared
-
-    def __exit__(self, *_):
-        certify.truth, certify.compared = self.truths.truth, self.compared.compared
 
 
 def out_of_time(*_):
@@ -345,16 +302,18 @@ def rejecting(rejected, tried):
     return [name for name in tried if rejected[name] > REJECTED * tried[name]]
 
 
-def meets(point, changed=lambda point: point):
-    """Does a method, or what makes a value, raise the probe's NameError there?"""
+def made_anew(point):
+    return replace(point, f=pickle.loads(pickle.dumps(point.f)))
+
+
+def meets_anew(point):
+    """Does the making of the point's value meet the probe?"""
     try:
-        certify.claims(changed(point))
-        certify.breaks_of(point)
+        return meets(made_anew(point))
     except NameError as error:
         return UNREACHED in str(error)
-    except Exception:                           # a method that cannot answer here does not meet it
+    except Exception:
         return False
-    return False
 
 
 # -- points and draws -------------------------------------------------------------------------------------------------
@@ -403,11 +362,19 @@ def law_draws(page, dtype):
 def drawn(source, page, dtype, events, network):
     f, shapes = strategies.value_of(source, page, dtype, events)
     if not network:
-        p = strategies.points_of(source, f, dtype, events, source.choice(shapes))
+        f, shape = at_valid(f, source.choice(shapes))
+        p = strategies.points_of(source, f, dtype, events, shape)
         return run_laws, f, p.z, p.x_bar, p.z_bar, p.log_det_bar
     shape = f.fixed_shape or source.choice(shapes)
-    a, h_bar = (source.signed((events, *s), -MODERATE, MODERATE).astype(dtype) for s in (shape, f.output_shape(shape)))
-    return run_network_laws, f, a, h_bar
+    a = f.domain.draw(source, (events, *shape), dtype, MODERATE)
+    h_bar = source.signed((events, *f.output_shape(shape)), -MODERATE, MODERATE).astype(dtype)
+    return run_network_laws, f, without_padding(f, a), without_padding(f, h_bar)
+
+
+def users(module):
+    """The pages of other modules that use a function of this one."""
+    return [page for page in certify.PAGES.values() if page.__module__ != module and
+            any(inspect.isfunction(held) and held.__module__ == module for held in vars(import_module(page.__module__)).values())]
 
 
 # -- a process of its own ---------------------------------------------------------------------------------------------

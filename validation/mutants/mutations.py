@@ -122,10 +122,20 @@ class Source:
     def mutants(self) -> list[Mutant]:
         """All mutants, each change once."""
         found = []
+        believed = self.helpers_of_definitions()
         for name, function, owner in self.functions():
-            if is_mutated(function) and plain_function(self.module, name):
+            if is_mutated(function) and name not in believed and plain_function(self.module, name):
                 found += mutants_of(name, function, whole_methods(function, owner, self.page) if owner else ())
         return found + [mutant for node in self.tree.body if self.first for mutant in mutants_of_constant(node)]
+
+    def helpers_of_definitions(self):
+        """The module's functions that believed equations alone call: a change in them would change the truth."""
+        own = {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
+        methods = [inner for node in self.tree.body if isinstance(node, ast.ClassDef) for inner in node.body
+                   if isinstance(inner, ast.FunctionDef)]
+        believed = {name for node in methods if node.name in BELIEVED for name in mentioned(node)} & set(own)
+        others = [node for node in [*methods, *own.values()] if getattr(node, "name", "") not in BELIEVED | believed]
+        return believed - {name for node in others for name in mentioned(node)}
 
     def plant(self, mutant, node=None):
         """Make the running module that of a mutant, or of another node in its place."""
@@ -152,6 +162,11 @@ class Source:
         elif isinstance(was, ast.stmt):
             probe = ast.Expr(probe)
         self.plant(mutant, probe)
+
+
+def mentioned(function):
+    """The names that a function mentions."""
+    return {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
 
 
 def is_page(held, module):

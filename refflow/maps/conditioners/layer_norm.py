@@ -108,6 +108,8 @@ class LayerNorm(Conditioner):
         case("Pair", "N = 2: (11) cancels", z=[[1.0, 2.0], [-5.0, 3.0]], gain=[1.0, 0.5], bias=[0.0, 0.0]),
         case("Equal", "d is 0", z=[[0.3, 0.3, 0.3], [2.0**900, 2.0**900, 2.0**900], [0.0, 0.0, 0.0]], gain=[1.0, 2.0, 3.0],
              bias=[0.0, 0.0, 1.0]),
+        case("PairOfSizes", "N = 2: d is far below root eps", z=[[-1.0038771506515332e-05, -4.203895392974451e-45]],
+             gain=[-0.15937452018260956, -14.207457542419434], bias=[0.0, 0.0]),
         case("NearlyEqual", "the rounding of mu is large beside d", z=[[1.0, 1.0 + 2.0**-20, 1.0 - 2.0**-21]],
              gain=[1.0, 2.0, 3.0], bias=[0.0, 0.0, 0.0], eps=1e-14),
         case("One", "one entry outweighs the others", z=[[2.0**30, 1.0, -1.0]], gain=[1.0, 1.0, 1.0], bias=[0.0, 0.0, 0.0]),

@@ -88,7 +88,9 @@ class Power(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     hard_cases = (
-        case("Identity", "both terms of (5) are 0", z=[5e-324, 1.0, 2.0**1000], exponent=1.0),
+        case("Identity", "both terms of (5) are 0", z=[0.0, 5e-324, 1.0, 2.0**1000], x=[0.0], exponent=1.0),
+        case("InfiniteTerms", "at 0 both terms of (11) are infinite, of opposite signs", z=[0.0], exponent=0.25),
+        case("InfiniteTermsOfInverse", "at 0 both terms of the inverse's (11) are infinite", x=[0.0], exponent=2.5),
         case("NearIdentity", "the log-det is (a - 1)(1 + log z), and vanishes at z = 1/e",
              z=[np.exp(-1.0), 2.0], x=[np.exp(-1.0), 2.0], exponent=np.nextafter(1, 2)),
         case("Cancelling", "log|a| and (a - 1) log z cancel at z = a: only (7) keeps digits",

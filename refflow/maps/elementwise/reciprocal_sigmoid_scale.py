@@ -38,5 +38,6 @@ class ReciprocalSigmoidScale(Scale):
 
     hard_cases = (
         case("Tails", "sigma is 1 + exp(-v), or exp(-v)", z=[760.0, 40.0, -40.0, -760.0]),
+        case("Near", "the offset outweighs s", z=[0.0013471926795318723]),
         case("Zero", "v is 0", z=[-2.0, np.nextafter(-2, 0)]),
     )

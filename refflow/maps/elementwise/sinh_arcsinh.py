@@ -244,6 +244,10 @@ class SinhArcsinh(Bijector):
         case("Skewed", "arsinh z and the skewness cancel", z=[-30.0, -np.sinh(4.0)], x=[1e-9, 0.5], skewness=4.0,
              tailweight=0.5),
         case("Zero", "both sines are 0 together", z=[0.0], x=[0.0], skewness=0.0, tailweight=2.5),
+        case("FarBelow", "log|x| - log 2 rounds twice", x=[-7.769333145371585e298], skewness=-0.09204216463881723,
+             tailweight=1.110282620249627),
+        case("ShallowBesideSkewed", "x vanishes beside a skewness of 2^41", x=[6.202452922285722e-308],
+             skewness=3508652289446.7856, tailweight=3.467675100575893e-18),
     )
 
 

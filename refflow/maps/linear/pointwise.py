@@ -216,6 +216,7 @@ class Pointwise(Bijector):
     )
     refused = (
         refusal("inner must be a bijector of vectors", inner=Affine()),
+        refusal("inner must be a bijector of vectors", inner=1.0),
         refusal("mask is for sequences, rank 2", inner=DenseLinear([[2.0]]), rank=3, mask=[True]),
         refusal("the parameters of inner must have no batch", inner=DenseLinear([[[2.0]], [[3.0]]]), rank=2),
     )

@@ -108,6 +108,7 @@ class Transposed(Bijector):
         refusal("inner must be a linear bijector of vectors", inner=Tanh()),
         refusal("inner must be a component", inner=1.0),
         refusal("the shift of inner must be 0", inner=DenseLinear([[2.0]], [1.0])),
+        refusal("the shift of inner must be 0", inner=DenseLinear([[2.0, 0.0], [1.0, 1.0]], [0.0, 1.0])),
     )
 
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
 from ...core.rules import one_of
-from .channels import at_positions, by_channel, channel_values, positions, sum_products
+from .channels import at_positions, by_channel, scaled_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -124,15 +124,13 @@ class ActNorm(Bijector):
 
     def statistics(self, data, side):
         """(m + r, s, e) of each channel, shaped as the parameters."""
-        v = channel_values(self, data, side)
+        v, e = scaled_values(self, data, side)
         N = v.shape[-1]
         constant = (v == v[..., :1]).all(-1)
         if constant.any():
             c = np.argwhere(constant)[0][-1]
             raise ValueError(f"{type(self).__name__}: channel {c} of data is constant ({N} value{'s' * (N != 1)}): "
                              "its variance must be > 0")
-        _, e = np.frexp(np.abs(v).max(-1))
-        v = np.ldexp(v, -e[..., None])
         m = v.sum(-1) / N                                                           # (12)
         d = v - m[..., None]                                                        # (12)
         r = d.sum(-1) / N                                                           # (12)

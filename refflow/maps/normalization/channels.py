@@ -36,6 +36,13 @@ def channel_values(f, data, side):
     return values.reshape(*shape, -1)
 
 
+def scaled_values(f, data, side):
+    """(v', e): the values v = 2^e v' of each channel with max|v'| in [1/2, 1), so that no square overflows or vanishes."""
+    v = channel_values(f, data, side)
+    _, e = np.frexp(np.abs(v).max(-1, initial=0))
+    return np.ldexp(v, -e[..., None]), e
+
+
 def sum_products(a, b, rank):
     """sum_p a_cp b_cp, which overflows only where it must."""
     a, b = by_channel(a, rank), by_channel(b, rank)

@@ -39,7 +39,7 @@ from ...core import Array, Bijector, bijector, case, log_abs_product, plain, rea
 from ...core.rules import ABOVE_0, AT_LEAST_0, FLAG, one_of, optional
 from ...core.declarations import Field
 from ..elementwise.scale import scaled
-from .channels import at_positions, by_channel, channel_values, positions, sum_products
+from .channels import at_positions, by_channel, scaled_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -187,13 +187,13 @@ class GlowActNorm(Bijector):
 
     def statistics(self, data, side):
         """(the mean, the standard deviation + eps) of each channel, shaped as the parameters."""
-        v = channel_values(self, data, side)
+        v, e = scaled_values(self, data, side)
         N, mu = v.shape[-1], v.mean(-1)
         deviation = np.sqrt(np.square(v - mu[..., None]).sum(-1) / max(N - self.unbiased, 1))       # (13)
         if self.eps == 0 and not deviation.all():
             raise ValueError(f"GlowActNorm: with eps = 0 no channel of data may be constant; "
                              f"channel {np.argwhere(deviation == 0)[0][-1]} is")
-        return mu, deviation + deviation.dtype.type(self.eps)
+        return np.ldexp(mu, e), np.ldexp(deviation, e) + deviation.dtype.type(self.eps)
 
     hard_cases = (
         case("Cancelling", "z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0]],

@@ -15,7 +15,7 @@ Products with `exp(w)` keep their digits where `exp(w)` itself leaves the floats
 
 Data-dependent initialisation.  With `m_c` the mean of a channel over all vectors of a batch, those at valid positions of
 sequences, and `v_c` its variance, at least `floor`, the source's `1e-6`,
-    m = E[z],   v = max(E[(z - m)^2], floor),   u = log(v)/2                        (7)
+    m = E[z],   v = max(E[(z - m)^2], floor),   u = log sqrt(v)                     (7)
 the output of forward has mean 0 and variance 1, or less where the floor holds, with
     bias = -m exp(-u),   logs = -u                                                  (8)
 and the output of inverse, which the source does not cover, with
@@ -33,7 +33,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, plain, real
 from ...core.rules import AT_LEAST_0
 from ..elementwise.scale import scaled
-from .channels import channel_values
+from .channels import scaled_values
 
 
 @bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True)
@@ -100,15 +100,16 @@ class GlowTTSActNorm(Bijector):
 
     def statistics(self, data, side):
         """(m, u) of each channel, shaped as the parameters."""
-        values = channel_values(self, data, side)
+        values, e = scaled_values(self, data, side)
         if not values.shape[-1]:
             raise ValueError("GlowTTSActNorm: initialisation needs at least one vector of data, not 0")
-        m = values.mean(-1)
-        v = np.maximum(np.square(values - m[..., None]).mean(-1), values.dtype.type(self.floor))        # (7)
-        if not v.all():
+        m = values.mean(-1)                                                         # (7)
+        deviation = np.ldexp(np.sqrt(np.square(values - m[..., None]).mean(-1)), e)
+        root = np.maximum(deviation, np.sqrt(values.dtype.type(self.floor)))
+        if not root.all():
             raise ValueError(f"GlowTTSActNorm: with floor = 0 no channel of data may be constant; channel "
-                             f"{np.argwhere(v == 0)[0][-1]} is")
-        return m, np.log(v) / 2                                                     # (7)
+                             f"{np.argwhere(root == 0)[0][-1]} is")
+        return np.ldexp(m, e), np.log(root)                                         # (7)
 
     hard_cases = (
         case("Cancelling", "exp(logs) z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0]],

@@ -11,9 +11,10 @@ import dataclasses
 
 import numpy as np
 
-from ...core import Bijector, Independent, bijector, case, children, plain
+from ...core import Bijector, Independent, bijector, case, children, plain, refusal
 from ..elementwise import Exp, Sigmoid, Softplus, Tanh
 from ..normalization import ActNorm
+from .reshape import Reshape
 
 __all__ = ["Concatenate", "stack"]
 
@@ -184,6 +185,14 @@ class Concatenate(Bijector):
         case("Parts", "a part of two entries and one of one", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]],
              parts=(ActNorm([2.0, -0.5], [1.0, 0.0]), Tanh()), sizes=(2, 1)),
         case("Empty", "a part of no entries", z=[[0.5]], x=[[0.5]], parts=(Exp(), Tanh()), sizes=(0, 1)),
+        case("Lifted", "a map of one number acts on a block of images", z=[[[[0.5]], [[-1.0]]]], x=[[[[0.5]], [[-1.0]]]],
+             parts=(ActNorm([2.0], [1.0], rank=3), Tanh()), sizes=(1, 1), axis=-3),
+    )
+    refused = (
+        refusal("0 parts need as many sizes, at least one", parts=(), sizes=()),
+        refusal("1 parts need as many sizes", parts=(Tanh(),), sizes=(1, 1)),
+        refusal("changes the rank of its events; reshape it first", parts=(Tanh(), Reshape((1, 1), (1,))), sizes=(1, 1)),
+        refusal("its parts take 2 entries along axis -1", [1.0, 2.0, 3.0], parts=(Tanh(), Exp()), sizes=(1, 1)),
     )
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, Chain, bijector, case, child, constant, real, refusal
-from ..elementwise import Affine
+from ..elementwise import Affine, Exp
 from .reshape import Reshape
 
 
@@ -186,6 +186,7 @@ class FactorOut(Bijector):
     )
     refused = (
         refusal("rest must be a bijector of event ranks (3, 1)", keep=[True], rest=Affine()),
+        refusal("rest must map real events to real ones", keep=[True], rest=Chain([Reshape((1, 1, 1), (1,)), Exp()])),
         refusal("keep must be one mask (C,) that is somewhere True", keep=[False],
                 rest=Reshape((1, 1, 1), (1,))),
         refusal("have C=1", [[[1.0]], [[2.0]]], keep=[True], rest=Reshape((1, 1, 1), (1,))),
