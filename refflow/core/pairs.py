@@ -11,8 +11,8 @@ class Pair:
     """The number `high + low`, where `high` is the rounded sum; entry by entry, for arrays of one shape.
 
     +, -, *, / with pairs, arrays and numbers, indexing and `sum` work as for arrays, so that lines written for arrays run on
-    pairs.  The relative error of an operation is a few u^2 (Dekker).  Where a product leaves the range in which its error is
-    known, the pair is only as good as its rounded number.
+    pairs.  The error of an operation is a few u^2, relative to its result, or to the larger number of a sum (Dekker).  Where a
+    product leaves the range in which its error is known, the pair is only as good as its rounded number.
     """
 
     __array_ufunc__ = None                          # array * pair is the pair's to compute
