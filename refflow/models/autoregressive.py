@@ -18,9 +18,11 @@ def autoregressive_flow(rng, size, hidden, layers, family, start, spread, activa
     At the start, the network of every layer gives nearly the numbers `start` of the family for every entry: the weights of its
     last layer are drawn from U(-spread, spread).
     """
-    nets = [masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation, context=context,
-                                 dtype=dtype) for l in range(layers)]
-    stages = [Autoregressive(starting(rng, net, spread, np.repeat(start, size)), family) for net in nets]
+    stages, b = [], np.repeat(start, size)
+    for l in range(layers):
+        net = masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation, context=context,
+                                   dtype=dtype)
+        stages.append(Autoregressive(starting(rng, net, spread, b), family))
     return Flow(Inverse(Chain(stages)), StandardNormal(size))
 
 
