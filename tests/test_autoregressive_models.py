@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 
-from refflow import autoregressive_nsf, bnaf, iaf, maf, naf, nsf
+from refflow import autoregressive_nsf, bnaf, bpf, iaf, maf, naf, nsf, sospf
 from refflow.core.tree import walk
 from refflow.maps.normalization import BatchNorm
 from refflow.training import Unconstrained, fit
@@ -17,6 +18,8 @@ MODELS = {
     "maf, norm": (maf, {"size": 3, "hidden": (6,), "layers": 2, "batch_norm": True, "activation": "tanh"}),
     "maf, one entry": (maf, {"size": 1, "hidden": (4,), "layers": 2}),
     "naf": (naf, {"size": 3, "hidden": (6,), "layers": 2, "components": 3}),
+    "sospf": (sospf, {"size": 3, "hidden": (6,), "layers": 2, "components": 2, "degree": 1}),
+    "bpf": (bpf, {"size": 3, "hidden": (6,), "layers": 2, "degree": 3}),
     "iaf": (iaf, {"size": 3, "hidden": (6, 5), "layers": 3}),
     "bnaf": (bnaf, {"size": 3, "units": (3, 2), "layers": 2}),
     "nsf": (nsf, {"size": 3, "hidden": 6, "blocks": 1, "steps": 2, "bins": 3}),
@@ -82,11 +85,11 @@ def test_gradients(name):
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - {"bnaf"}))
 def test_the_start(name):
-    """The identity, of neural spline flows up to the order of the entries; near it with batch norms, and for NAF."""
+    """The identity, of neural spline flows up to the order of the entries; near it where a last layer is drawn."""
     flow = made(name)
     x = np.random.default_rng(3).standard_normal((7, *flow.event_shape))
     z, log_det = flow.bijector.inverse_and_log_det(x)
-    near = {"maf, norm": 1e-4, "naf": 1e-2}.get(name, 1e-14)
+    near = {"maf, norm": 1e-4, "naf": 1e-2, "sospf": 1e-1, "bpf": 1e-1}.get(name, 1e-14)
     assert np.abs(np.sort(z) - np.sort(x)).max() < near and np.abs(log_det).max() < near
     assert made(name).equals(flow) and not made(name, seed=1).equals(flow)
 
@@ -108,11 +111,11 @@ def test_single_precision(name):
     assert flow.dtype == x.dtype == flow.log_prob(x).dtype == np.float32 and np.isfinite(flow.log_prob(x)).all()
 
 
-REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "blocks": -1, "context": -1,
-           "bound": 0.0, "rng": 3, "dtype": np.float16}
+REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "degree": -1, "blocks": -1,
+           "context": -1, "bound": 0.0, "rng": 3, "dtype": np.float16}
 
 
-@pytest.mark.parametrize("name", ["maf", "iaf", "naf", "nsf", "nsf, autoregressive"])
+@pytest.mark.parametrize("name", ["maf", "iaf", "naf", "sospf", "bpf", "nsf", "nsf, autoregressive"])
 def test_what_they_refuse(name):
     builder, given = MODELS[name]
     for key in REFUSED.keys() & (given.keys() | {"context", "rng", "dtype"}):
@@ -174,6 +177,42 @@ def test_the_density_of_naf():
             mean = (w * s).sum(0)
             total += np.log((w * a * s * (1 - s)).sum(0) / mean / (1 - mean)).sum()
             h = np.log(mean / (1 - mean))                                           # (2)
+        assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (4)
+
+
+def test_the_density_of_sospf():
+    """(1) to (3), with the antiderivative of (1) from its coefficients."""
+    rng = np.random.default_rng(14)
+    flow = moved(made("sospf"), rng)
+    x = rng.standard_normal((4, 3))
+    for event, given in zip(x, flow.log_prob(x)):
+        h, total = event, 0.0
+        for layer in flow.bijector.inner.stages:
+            *a, t = network(layer.net, h).reshape(5, 3)                             # numbers of a kind, entries
+            image, slope = [], []
+            for i in range(3):
+                square = sum(np.polynomial.Polynomial([a[2 * k][i], a[2 * k + 1][i]]) ** 2 for k in range(2)) + 1e-3
+                image.append(t[i] + square.integ()(h[i]))                           # (1)
+                slope.append(square(h[i]))
+            h, total = np.array(image), total + np.log(slope).sum()
+        assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (3)
+
+
+def test_the_density_of_bpf():
+    """(1) to (4), of entries inside the interval and beyond it."""
+    rng = np.random.default_rng(15)
+    flow, basis = moved(made("bpf"), rng), scipy.interpolate.BPoly
+    x = np.array([[0.5, -1.0, 2.0], [7.0, -6.5, 0.1], [-0.2, 0.3, 9.0]])
+    for event, given in zip(x, flow.log_prob(x)):
+        h, total = event, 0.0
+        for layer in flow.bijector.inner.stages:
+            u = network(layer.net, h).reshape(4, 3)
+            c = np.cumsum(np.concatenate((u[:1], np.log1p(np.exp(u[1:])))), 0)      # (1)
+            curves = [basis(c_i[:, None], [-5.0, 5.0]) for c_i in c.T]
+            inside = np.clip(h, -5, 5)
+            slope = np.array([curve.derivative()(v) for curve, v in zip(curves, inside)])
+            image = np.array([curve(v) for curve, v in zip(curves, inside)])
+            h, total = image + slope * (h - inside), total + np.log(slope).sum()    # (2)
         assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (4)
 
 

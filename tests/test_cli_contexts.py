@@ -17,7 +17,7 @@ from refflow.saving import about, load, save
 from refflow.training.gaussians import log_probs
 
 NAMES = ["a", "class", "b", "temperature"]
-MODELS = ["gaussian", "iaf", "maf", "naf", "nsf", "nsf-ar", "realnvp"]
+MODELS = ["bpf", "flow++", "gaussian", "iaf", "maf", "naf", "nsf", "nsf-ar", "realnvp", "sospf"]
 
 
 def rows(n=300, seed=0):
@@ -60,7 +60,7 @@ def test_every_model_learns_a_conditional_density(run, model):
     """The table's regression is where training begins, and where the Gaussian is; scores are log p(a, b | class, t)."""
     x = rows()
     write("data.csv", x, NAMES)
-    few = ("--couplings", 2) if model in ("nsf", "realnvp") else ("--layers", 2) if model != "gaussian" else ()
+    few = ("--couplings", 2) if model in ("flow++", "nsf", "realnvp") else ("--layers", 2) if model != "gaussian" else ()
     status, out, err = run("fit", "data.csv", "--model", model, "--context", "class,temperature", "--out", "f.npz", "--steps",
                            60, "--json", "--validation", 0.2, "--learning-rate", 0.003, "--average", 0, *few)
     report, flow = json.loads(out), load("f.npz")

@@ -7,10 +7,11 @@ import pytest
 import scipy
 
 import refflow
-from refflow import (LOFT, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
-                     LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh)
+from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
+                     LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh, SumOfSquares)
+from refflow.core import pairs
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
-from refflow.maps.monotone import gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture
+from refflow.maps.monotone import gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture, sum_of_squares
 from validation.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
@@ -131,3 +132,51 @@ def test_a_root_beside_a_power_of_2_is_found(z):
     f = refflow.NormalMixtureCDF([1.0], [0.0], [1.0])
     x = f.forward(z) * (1 + np.arange(-300, 300) * 2.0**-53)
     assert np.abs(f.inverse(x) - z).max() < 2.0**-38
+
+
+# -- polynomials ------------------------------------------------------------------------------------------------------
+
+POLYNOMIALS = [
+    (SumOfSquares([[0.11226412, -0.3381276, 0.92474226, -0.5670065]], 0.34711076, -2.00337163),
+     {"x": 10.903985236486681, "z_bar": 0.0, "log_det_bar": 0.8}),
+    (BernsteinPolynomial([-1.0, 0.0, 0.001, 0.002, 1.0], 1.0), {"x": 0.01, "z_bar": 0.0, "log_det_bar": 1.0})]
+
+
+@pytest.mark.parametrize("f, at", POLYNOMIALS, ids=lambda v: type(v).__name__)
+def test_the_rounding_of_a_root_is_caught(f, at, monkeypatch):
+    """Pairs without their second halves: the cotangents at the rounded root."""
+    assert worst(f, **at) < 2
+    exact = pairs.Pair.__init__
+
+    def halved(self, high, low=0.0):
+        exact(self, high, low)
+        self.low = np.zeros_like(self.high)
+
+    monkeypatch.setattr(pairs.Pair, "__init__", halved)
+    assert worst(f, **at) > 10
+
+
+def test_an_antiderivative_that_cancels_is_caught(monkeypatch):
+    """P_6 of [0, 1] plus a constant: its antiderivative has terms of both signs, far larger than their sum."""
+    f = SumOfSquares([[2.0, -42.0, 420.0, -1680.0, 3150.0, -2772.0, 924.0]], 1e-3)
+    assert measure(f, z=0.97)["forward"][0] < 3
+
+    def by_terms(self):
+        return self.d + sum((b_i * b_j).sum(-1) / (i + j + 1) for i, b_i in enumerate(self.b) for j, b_j in enumerate(self.b))
+
+    monkeypatch.setattr(sum_of_squares.Letters, "mean_slope", by_terms)
+    assert measure(f, z=0.97)["forward"][0] > 100
+
+
+def test_a_polynomial_with_linear_tails_goes_on_as_its_tangents():
+    f = BernsteinPolynomial([-2.0, -0.5, 0.0, 3.0])
+    x, slope = f.forward([-7.0, -5.0, 5.0, 9.0]), f.jacobian([-5.0, 5.0]).ravel()
+    assert x == pytest.approx([-2 - 2 * slope[0], -2, 3, 3 + 4 * slope[1]], rel=1e-15) and f.breaks().tolist() == [-5, 5]
+    with pytest.raises(ValueError, match=r"x must be in \(-2, 3\)"):
+        BernsteinPolynomial([-2.0, -0.5, 0.0, 3.0], tails="none").inverse(3.5)
+
+
+def test_small_images_of_a_sum_of_squares_have_roots():
+    """The root of the smallest float, and of the shift itself."""
+    f = SumOfSquares([[1.0, -2.0], [0.5, 3.0]], 2.875, 0.0)
+    assert f.inverse([0.0, 5e-324, 4e-323]).tolist() == [0.0, 0.0, 1e-323]

@@ -42,9 +42,11 @@ def add_command(commands):
     one.add_argument("--couplings", type=positive_count, metavar="N", help=(
         "how many couplings it has (4; of 2 columns 8, of 3 columns 5)"))
     one.add_argument("--layers", type=count, metavar="N", help=(
-        "how many autoregressive layers it has (5 of maf, 3 of iaf, naf and nsf-ar, 1 of bnaf), or the encoder of texts (2)"))
+        "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, else 3), or the encoder of texts (2)"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
-    one.add_argument("--components", type=positive_count, metavar="N", help="sigmoids of each map of naf (8)")
+    one.add_argument("--components", type=positive_count, metavar="N", help=(
+        "components of each map: sigmoids of naf, logistics of flow++, normals of gaussianization (8), polynomials of sospf "
+        "(3)"))
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help=(

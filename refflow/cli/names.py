@@ -56,10 +56,14 @@ ALIASES = {
     ("LU", "LULinear", "PLU"): "`PLULinear`",
     ("MLP", "DenseNet", "ResNet", "FeedForward"): "`dense_network`, with residual connections where asked",
     ("ConvNet", "CNN"): "`Sequential` of `Conv2d` and `ReLU`",
-    ("MixLogCDF", "FlowPlusPlus", "MixtureCDF"):
+    ("MixLogCDF", "MixtureCDF"):
         "`LogisticMixtureCDF`, or `NormalMixtureCDF`; with its logit, as in Flow++, `LogisticMixtureLogit`, the map of a "
-        "`Coupling`",
-    ("GaussianizationFlow", "GF"): "`Gaussianization`",
+        "`Coupling`; the model is `flow_plus_plus`",
+    ("GF",): "the model `gaussianization_flow`, of `OrthogonalLinear` and `Gaussianization`",
+    ("SumOfSquaresPolynomialFlow", "SOSPolynomialTransform", "SOS", "Polynomial"):
+        "the model `sospf`; a layer of it is the `Inverse` of an `Autoregressive` of `SumOfSquares`",
+    ("BernsteinPolynomialFlow", "BernsteinTransform", "Bernstein"):
+        "the model `bpf`; a layer of it is the `Inverse` of an `Autoregressive` of `BernsteinPolynomial`",
     ("MultiScale", "Split", "SplitPrior", "Split2d"): "`FactorOut`",
     ("NormalizingFlow", "TransformedDistribution", "Transformed"): "`Flow`",
     ("RQS", "Spline", "RationalQuadratic"): "`RationalQuadraticSpline`; a `Family` of it makes a neural spline flow, `nsf`",
@@ -69,7 +73,8 @@ ALIASES = {
         "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
-        "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`",
+        "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`; the model is "
+        "`circular_nsf`",
     ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
     ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
     ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",

@@ -10,6 +10,7 @@ from .conditioner import Conditioner, conditioner
 from .declarations import Array, child, children, plain
 from .density import Density, density
 from .flow import Flow
+from .pairs import chosen, pair, stacked
 from .registry import REGISTRY, chapter, has_components, of_kind
 from .sets import (cholesky_factor, constant, context, correlation_cholesky, extended_real, increasing, interval, invertible,
                    nonzero, orthogonal, permutation, positive, real, sequence_mask, simplex, strictly_lower, strictly_upper)

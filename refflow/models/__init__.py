@@ -7,7 +7,11 @@ line.  A builder may take `hidden`, the widths of the hidden layers or residual 
 
 from .all_in_one import all_in_one
 from .bnaf import bnaf
+from .bpf import bpf
+from .circular_nsf import circular_nsf
+from .flow_plus_plus import flow_plus_plus
 from .gaussian import gaussian
+from .gaussianization_flow import gaussianization_flow
 from .glow import glow
 from .glow_tts import GlowTTS, glow_tts
 from .iaf import iaf
@@ -17,6 +21,7 @@ from .nice import nice
 from .nsf import autoregressive_nsf, nsf
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
+from .sospf import sospf
 
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
@@ -47,6 +52,22 @@ def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
     return naf(rng, D, hidden, layers, components, "tanh", context=context)
 
 
+def small_flow_plus_plus(D, rng, hidden=(64, 64), couplings=4, components=8, context=0):
+    return flow_plus_plus(rng, D, hidden, couplings, components, "tanh", context=context)
+
+
+def small_gaussianization_flow(D, rng, layers=3, components=8):
+    return gaussianization_flow(rng, D, layers, components)
+
+
+def small_sospf(D, rng, hidden=(64, 64), layers=1, components=3, context=0):
+    return sospf(rng, D, hidden, layers, components, activation="tanh", context=context)
+
+
+def small_bpf(D, rng, hidden=(64, 64), layers=3, context=0):
+    return bpf(rng, D, hidden, layers, 8, "tanh", context=context)
+
+
 def small_bnaf(D, rng, hidden=(8,), layers=1):
     return bnaf(rng, D, hidden, layers)
 
@@ -58,7 +79,10 @@ def one_width(model, hidden):
 
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
-            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf}
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf,
+            "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus,
+            "gaussianization": small_gaussianization_flow}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "gaussian", "glow", "glow_tts", "iaf",
-           "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp"]
+__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus",
+           "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice",
+           "nsf", "realnvp", "sospf"]

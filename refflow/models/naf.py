@@ -16,18 +16,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import Chain, Flow, Inverse
-from ..maps.autoregressive import Autoregressive
-from ..maps.conditioners import Contextual, Sequential, masked_dense_network, uniform
 from ..maps.coupling import Family
-from ..maps.densities import StandardNormal
 from ..maps.elementwise import CentredSoftplusScale
 from ..maps.monotone import DeepSigmoid
 from ..maps.parametrisations import Entries, Free, PerPart, SoftmaxWeights
+from .autoregressive import autoregressive_flow
 from .sizes import check_sizes
 
-ORDERS = ("left-to-right", "right-to-left")                                         # (3)
-DELTA, START = 1e-6, 1e-3
+DELTA, SPREAD = 1e-6, 1e-3
 
 
 def naf(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu", context=0, dtype=np.float64):
@@ -39,9 +35,8 @@ def naf(rng, size, hidden=(100, 100), layers=5, components=16, activation="relu"
     """
     check_sizes("naf", hidden, size=(size, 1), layers=(layers, 1), components=(components, 1), context=(context, 0))
     family = Family(DeepSigmoid, transformer(components))
-    nets = [near_zero(rng, masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation,
-                                                context=context, dtype=dtype)) for l in range(layers)]      # (3)
-    return Flow(Inverse(Chain([Autoregressive(net, family) for net in nets])), StandardNormal(size))        # (2) (4)
+    start = np.zeros(family.size)
+    return autoregressive_flow(rng, size, hidden, layers, family, start, SPREAD, activation, context, dtype)    # (2) (3) (4)
 
 
 def transformer(components):
@@ -49,11 +44,3 @@ def transformer(components):
     rates = Entries(CentredSoftplusScale(floor=DELTA), components)
     return PerPart(("weights", "rate", "bias"), (SoftmaxWeights(components), rates, Entries(Free(), components)))       # (1)
 
-
-def near_zero(rng, net):
-    """The network with the weights of its last layer drawn."""
-    inner = net.inner if isinstance(net, Contextual) else net
-    *layers, last = inner.layers
-    W = uniform(rng, last.W.shape, START, last.W.dtype) * last.connects
-    drawn = Sequential((*layers, last.replace(W=W)))
-    return drawn if inner is net else Contextual(drawn)

@@ -1,0 +1,96 @@
+"""Numbers of about twice the digits of a float, as unevaluated sums of two floats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .arithmetic import exact_product
+
+
+class Pair:
+    """The number `high + low`, where `high` is the rounded sum; entry by entry, for arrays of one shape.
+
+    +, -, *, / with pairs, arrays and numbers, indexing and `sum` work as for arrays, so that lines written for arrays run on
+    pairs.  The error of an operation is a few u^2, relative to its result, or to the larger number of a sum (Dekker).  Where a
+    product leaves the range in which its error is known, the pair is only as good as its rounded number.
+    """
+
+    __array_ufunc__ = None                          # array * pair is the pair's to compute
+
+    def __init__(self, high, low=0.0):
+        self.high = np.asarray(high + low)
+        self.low = np.asarray(finite(low - (self.high - high)))
+
+    shape = property(lambda self: self.high.shape)
+
+    def astype(self, dtype):
+        """The nearest floats of a dtype."""
+        return self.high.astype(dtype)
+
+    def __getitem__(self, index):
+        return Pair(self.high[index], self.low[index])
+
+    def __neg__(self):
+        return Pair(-self.high, -self.low)
+
+    def __add__(self, other):
+        a, b = self, pair(other)
+        total = a.high + b.high
+        added = total - a.high
+        error = (a.high - (total - added)) + (b.high - added)
+        return Pair(total, finite(error + (a.low + b.low)))
+
+    def __mul__(self, other):
+        a, b = self, pair(other)
+        product, error = exact_product(a.high, b.high)
+        return Pair(product, finite(error + (a.high * b.low + a.low * b.high)))
+
+    def __truediv__(self, other):
+        a, b = self, pair(other)
+        quotient = Pair(a.high / b.high)
+        return Pair(quotient.high, finite((a - quotient * b).high / b.high))
+
+    def __rtruediv__(self, other):
+        return pair(other) / self
+
+    def __sub__(self, other):
+        return self + -pair(other)
+
+    def __rsub__(self, other):
+        return -self + other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def reshaped(self, shape):
+        return Pair(self.high.reshape(shape), self.low.reshape(shape))
+
+    def sum(self, axis):
+        """The sum over one axis."""
+        high, low = (np.moveaxis(v, axis, 0) for v in (self.high, self.low))
+        total = Pair(np.zeros(high.shape[1:], high.dtype))
+        for part in zip(high, low):
+            total = total + Pair(*part)
+        return total
+
+
+def pair(v):
+    """An array or a number as a pair; a pair as it is."""
+    return v if isinstance(v, Pair) else Pair(np.asarray(v, np.float64))
+
+
+def stacked(parts):
+    """Arrays, or pairs, along a new last axis."""
+    if isinstance(parts[0], Pair):
+        return Pair(*(np.stack(halves, -1) for halves in zip(*((v.high, v.low) for v in parts))))
+    return np.stack(parts, -1)
+
+
+def chosen(where, a, b):
+    """The pair a where marked, elsewhere the pair b."""
+    return Pair(np.where(where, a.high, b.high), np.where(where, a.low, b.low))
+
+
+def finite(error):
+    """0 where a number has left the floats."""
+    return np.where(np.isfinite(error), error, 0)
+

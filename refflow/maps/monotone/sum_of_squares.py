@@ -1,0 +1,196 @@
+r"""Integral of a sum of squared polynomials, `R -> R`.
+
+With a shift `t`, a least slope `d > 0`, and polynomials with the coefficients `a_kl`,
+    x = t + d z + sum_k int_0^z p_k(u)^2 du,   p_k(u) = sum_l a_kl u^l              (1)
+    dx/dz = g = d + sum_k p_k(z)^2                                                  (2)
+    log|dx/dz| = log g                                                              (3)
+`d` is the square of one more polynomial, a constant.  Without it, `g` would be 0 at a common zero of the others.
+
+The antiderivative of (1) adds terms of both signs.  With `b_kl = a_kl z^l`, the integral is that of `(sum_l b_kl s^l)^2` over
+`[0, 1]`, times `z`.  In the Legendre polynomials of this interval, `s^l = sum_j (2 j + 1) L_lj P_j(2 s - 1)`, and the integral
+of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
+    x = t + z (d + sum_k sum_j (2 j + 1) h_kj^2),   h_kj = sum_(l >= j) L_lj b_kl   (4)
+    L_lj = 1/(l + 1) prod_(i=1)^j (l + 1 - i)/(l + 1 + i)                           (5)
+
+Inverse: by (4), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
+    y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (6)
+The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
+step of Newton's method takes the root `z` of the solver to
+    z - (f(z) - x)/g                                                                (7)
+where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
+
+Reverse rule, with `l_bar = log_det_bar`, from (1), (2) and (3):
+    z_bar = x_bar g + l_bar g'/g,   g' = 2 sum_k p_k(z) p_k'(z)                     (8)
+    a_kl_bar = 2 x_bar z^(l+1) q_kl + 2 l_bar p_k z^l/g,   q_kl = sum_m b_km/(l + m + 1)            (9)
+    d_bar = x_bar z + l_bar/g                                                       (10)
+    t_bar = x_bar                                                                   (11)
+and for the inverse map, whose log-det is `-l`,
+    x_bar = (z_bar - l_bar g'/g)/g                                                  (12)
+and the other cotangents are (9) to (11) with `-x_bar` and `-l_bar`.
+
+Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
+moderate, `2^-4` to `2^4`, and at the hard cases: `p_k` near one of its zeros has lost its digits, and with a tiny `d` so has
+`g`.
+
+Source: Jaini, Selby and Yu, Sum-of-Squares Polynomial Flow, arXiv:1905.02325, without a least slope; zuko has one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, pair, positive, real, stacked
+from ..elementwise.solve import increasing_root
+from .mixture import doubled, rounded
+
+SIZES = ((1, 1), (1, 2), (2, 2), (1, 3))            # of K and R + 1 in examples: truths of polynomials of many terms are slow
+
+
+@bijector(source="arXiv:1905.02325", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
+class SumOfSquares(Bijector):
+    """x = shift + slope z + sum_k int_0^z (sum_l coefficients_kl u^l)^2 du; the inverse uses a bracketing solver.
+
+    The coefficients have shape (*batch, K, R+1), for K polynomials of degree R.  The source has no slope of its own.
+    """
+
+    coefficients: Array = real("K", "R+1")
+    slope_floor: Array = positive(default=1e-3)
+    shift: Array = real(default=0.0)
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.coefficients.shape[-1] * self.coefficients.shape[-2])        # in its sums
+
+    @staticmethod
+    def definition(m, z, coefficients, slope_floor, shift):
+        square = [0] * (2 * len(coefficients[0]) - 1)                               # of all p_k, summed
+        for a in coefficients:
+            for i, a_i in enumerate(a):
+                for j, a_j in enumerate(a):
+                    square[i + j] = square[i + j] + a_i * a_j                       # (1)
+        return shift + slope_floor * z + sum(s / (n + 1) * z ** (n + 1) for n, s in enumerate(square))          # (1)
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def values(self, z):
+        return Letters(*doubled(self.coefficients, self.slope_floor, z))
+
+    def image(self, v):
+        return np.float64(self.shift) + v.z * v.mean_slope()                        # (4)
+
+    def forward(self, z):
+        return self.image(self.values(z)).astype(z.dtype)
+
+    def log_det(self, z):
+        return np.log(self.values(z).g).astype(z.dtype)                            # (3)
+
+    def forward_and_log_det(self, z):
+        v = self.values(z)
+        return rounded((self.image(v), np.log(v.g)), z.dtype)                       # (3)
+
+    def slope(self, z):
+        return self.values(z).g.astype(z.dtype)                                    # (2)
+
+    # -- inverse ------------------------------------------------------------------------------------------------------
+
+    def root(self, x):
+        """The letters at the root, as pairs."""
+        a, d, t, x = doubled(self.coefficients, self.slope_floor, self.shift, x)
+        widest, floors = (v.ravel() for v in np.broadcast_arrays((x - t) / d, d))
+        polynomials = np.broadcast_to(a, x.shape + a.shape[-2:]).reshape(-1, *a.shape[-2:])
+
+        def excess(part, i):
+            return part * Letters(polynomials[i], floors[i], part * widest[i]).mean_slope() / floors[i] - 1     # (6)
+
+        part = increasing_root(excess, np.zeros_like(widest), np.full_like(widest, 1 + 2.0**-10))
+        v = Letters(a, d, pair((part * widest).reshape(x.shape)))
+        return Letters(a, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)    # (7)
+
+    def inverse(self, x):
+        return self.root(x).z.astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        v = self.root(x)
+        return rounded((v.z, -np.log(v.g.high)), x.dtype)            # (3)
+
+    # -- reverse ------------------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.values(z)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar = x_bar * v.g + log_det_bar * v.bend                              # (8)
+            return rounded((z_bar, v.bars(*doubled(x_bar, log_det_bar))), z.dtype)
+
+        return rounded((self.image(v), np.log(v.g)), z.dtype), pullback             # (3)
+
+    def inverse_vjp(self, x):
+        v = self.root(x)
+
+        def pullback(z_bar, log_det_bar):
+            x_bar = (z_bar - log_det_bar * v.bend) / v.g                            # (12)
+            return rounded((x_bar, v.bars(-x_bar, -log_det_bar)), x.dtype)
+
+        return rounded((v.z, -np.log(v.g.high)), x.dtype), pullback  # (3)
+
+    @classmethod
+    def examples(cls, source):
+        size = source.choice(SIZES)
+        return cls(real.draw(source, size), positive.draw(source, ()), real.draw(source, ())), ()
+
+    hard_cases = (
+        case("Line", "polynomials of degree 0: the log-det is constant", z=[0.25, -7.0], x=[0.5, -3.0], coefficients=[[1.0]],
+             slope_floor=0.5, shift=1.0),
+        case("Zero", "x is the shift", z=[0.0, 1e-300], x=[0.0, 5e-324], coefficients=[[1.0, -2.0], [0.5, 3.0]], shift=0.0),
+        case("ZeroOfAll", "the only polynomial is 0 there: the slope is the floor", z=[0.5, 0.5 + 2.0**-30], x=[0.25, 1 / 6],
+             coefficients=[[1.0, -2.0]], slope_floor=1e-3),
+        case("Legendre", "a polynomial that is orthogonal to all others: the terms of its antiderivative cancel", z=[1.0, -1.0],
+             x=[0.5, 1.0], coefficients=[[-1.0, 12.0, -30.0, 20.0]], slope_floor=2.0**-10),
+        case("Nothing", "all coefficients are 0: a line", z=[2.0, -3.0], x=[2.0, -3.0], coefficients=[[0.0, 0.0]],
+             slope_floor=1.0),
+        case("Large", "the highest power is all that counts", z=[1e6, -1e6], x=[1e40, -1e40],
+             coefficients=[[1.0, 0.5, 0.25], [0.0, 2.0, 1.0]]),
+    )
+
+
+class Letters:
+    """The letters at z (*batch), an array or pairs, with a (*batch, K, R+1) and d (*batch), all of float64."""
+
+    def __init__(self, a, d, z):
+        self.a, self.d, self.z = np.moveaxis(a, -1, 0), d, z
+        z = z[..., None]
+        self.powers = [z * 0 + 1]
+        for _ in self.a[1:]:
+            self.powers.append(self.powers[-1] * z)
+        self.b = [a_l * z_l for a_l, z_l in zip(self.a, self.powers)]
+        self.p = sum(self.b)                                                        # (1)
+        self.g = d + (self.p * self.p).sum(-1)                                      # (2)
+
+    def mean_slope(self):
+        """(x - t)/z."""
+        total = self.d
+        for j in range(len(self.b)):
+            h = sum(legendre(b_l, l, j) for l, b_l in enumerate(self.b) if l >= j)  # (4)
+            total = total + (2 * j + 1) * (h * h).sum(-1)                           # (4)
+        return total
+
+    @property
+    def bend(self):
+        """g'/g."""
+        p_prime = sum(l * a_l * z_l for l, a_l, z_l in zip(range(1, len(self.a)), self.a[1:], self.powers))
+        return 2 * (self.p * p_prime).sum(-1) / self.g if len(self.a) > 1 else 0 * self.g               # (8)
+
+    def bars(self, x_bar, l_bar):
+        """The cotangents of the fields."""
+        of_x, of_l, terms = x_bar * self.z, l_bar / self.g, []
+        for l, z_l in enumerate(self.powers):
+            q = sum(b_m / (l + m + 1) for m, b_m in enumerate(self.b))              # (9)
+            terms.append(2 * z_l * (of_x[..., None] * q + of_l[..., None] * self.p))            # (9)
+        return {"coefficients": stacked(terms), "slope_floor": of_x + of_l, "shift": x_bar}        # (9) (10) (11)
+
+
+def legendre(b_l, l, j):
+    """L_lj b_l."""
+    steps = range(1, j + 1)
+    return b_l * math.prod(l + 1 - i for i in steps) / ((l + 1) * math.prod(l + 1 + i for i in steps))          # (5)
+

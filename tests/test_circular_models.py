@@ -1,0 +1,94 @@
+"""The circular neural spline flow: its density on the torus, where the circles close, its gradients, and the refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from refflow import circular_nsf
+from refflow.maps.conditioners import TanhActivation
+from refflow.training import Adam, Unconstrained, fit
+
+RNG, FIXED = np.random.default_rng(0), ["base", "*.ends"]
+
+
+def made(seed=0, size=2, dtype=np.float64):
+    return circular_nsf(np.random.default_rng(seed), size, (6,), 2, 4, "tanh", dtype)
+
+
+def moved(flow, distance=0.3):
+    space = Unconstrained(flow, fixed=FIXED)
+    return space.value_at(space.vector + distance * np.random.default_rng(1).standard_normal(space.vector.size))
+
+
+def test_it_starts_uniform_and_sampling_inverts():
+    flow = made()
+    x = RNG.uniform(-3, 3, (5, 2))
+    assert np.allclose(flow.log_prob(x), -2 * math.log(2 * math.pi), rtol=1e-14)
+    assert made().equals(flow) and not made(1).equals(flow)
+    flow = moved(flow)
+    z, log_det = flow.bijector.inverse_and_log_det(x)
+    assert np.allclose(flow.bijector.forward(z), x, rtol=0, atol=1e-11)
+    assert np.allclose(-log_det, np.linalg.slogdet(flow.bijector.jacobian(z))[1], rtol=1e-10, atol=1e-10)
+
+
+def test_the_mass_on_the_torus_is_one():
+    flow, n = moved(made()), 240
+    middles = -math.pi + (np.arange(n) + 0.5) * 2 * math.pi / n
+    x = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
+    assert np.exp(flow.log_prob(x)).mean() * (2 * math.pi) ** 2 == pytest.approx(1, abs=2e-4)
+
+
+def test_the_circles_close():
+    flow, y = moved(made()), np.linspace(-3, 3, 9)
+    end = np.full(9, math.pi - 1e-9)
+    for left, right in ((np.stack((-end, y), -1), np.stack((end, y), -1)), (np.stack((y, -end), -1), np.stack((y, end), -1))):
+        assert np.allclose(flow.log_prob(left), flow.log_prob(right), atol=1e-6)
+
+
+def test_networks_without_points_of_circles_are_caught():
+    """A bare angle in place of its cosine and sine: the density then jumps where the circle closes."""
+    flow = moved(made())
+    coupling, *others = flow.bijector.inner.stages
+    features, first, *rest = coupling.net.layers
+    bare = first.replace(W=first.W[:, :1])
+    planted = coupling.replace(net=coupling.net.replace(layers=(TanhActivation(), bare, *rest)))
+    flow = flow.replace(bijector=flow.bijector.replace(inner=flow.bijector.inner.replace(stages=(planted, *others))))
+    end = math.pi - 1e-9
+    assert not np.allclose(flow.log_prob([[-end, 1.0], [1.0, -end]]), flow.log_prob([[end, 1.0], [1.0, end]]), atol=1e-3)
+
+
+def test_gradients():
+    flow = moved(made())
+    x, space = RNG.uniform(-3, 3, (5, 2)), Unconstrained(flow, fixed=FIXED)
+    gradient = space.gradient(space.vector, flow.log_prob_vjp(x)[1](np.full(5, 0.2))[1])
+    for i in np.linspace(0, space.vector.size - 1, 30).astype(int):
+        e = 1e-5 * (np.arange(space.vector.size) == i)
+        up, down = (space.value_at(space.vector + d * e).log_prob(x).mean() for d in (1, -1))
+        assert gradient[i] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-7)
+
+
+def test_it_learns_angles_that_meet_where_the_circle_closes():
+    """Angles around pi, the second one near the first: better than the uniform density by far."""
+    rng = np.random.default_rng(2)
+    first = math.pi + 0.5 * rng.standard_normal(400)
+    x = np.stack((first, first + 0.3 * rng.standard_normal(400)), -1)
+    x = (x + math.pi) % (2 * math.pi) - math.pi
+    found = fit(made(), x, steps=150, optimiser=Adam(0.02), rng=np.random.default_rng(3), fixed=FIXED)
+    assert found.flow.log_prob(x).mean() > -2 * math.log(2 * math.pi) + 1.0
+
+
+def test_single_precision_and_more_circles():
+    flow = made(size=3, dtype=np.float32)
+    x = flow.sample(np.random.default_rng(3), 5)
+    assert flow.dtype == x.dtype == flow.log_prob(x).dtype == np.float32 and np.isfinite(flow.log_prob(x)).all()
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"size": 1}, "circular_nsf: size must be an int >= 2, not 1"), ({"couplings": 0}, "couplings"), ({"bins": 0}, "bins"),
+    ({"hidden": "x"}, "hidden")])
+def test_what_it_refuses(changes, message):
+    with pytest.raises(ValueError, match=message):
+        circular_nsf(np.random.default_rng(0), **{"size": 2} | changes)
