@@ -23,6 +23,7 @@ from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, b
 from validation.golden import GOLDEN, document
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
+from validation.ends import is_end
 from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
 from validation.points import LIMIT, belongs
@@ -94,7 +95,7 @@ def test_the_table_is_generated_from_the_certificate(certificate):
 
 def test_golden_files_are_those_of_the_pages(certificate):
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(bijectors())
-    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1.7e5 * len(bijectors())
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1.75e5 * len(bijectors())
 
 
 @pytest.mark.parametrize("name", sorted(bijectors()))
@@ -112,7 +113,7 @@ def test_golden_points(name):
     for point in golden["points"]:
         assert point["case"] == "" or point["reason"] == cases[point["case"]]
         back = decoded(REGISTRY[name], point["dtype"], point, "")
-        assert belongs(set_of(back.f, point["side"]), back.event)
+        assert belongs(set_of(back.f, point["side"]), back.event) or is_end(back.f, point["side"], back.event)
 
 
 def test_golden_file_is_generated(certificate):
