@@ -1,1 +1,1 @@
-"""."""
+"""Adapters of other libraries, one file each: `refflow check NAME`."""

@@ -592,6 +592,35 @@ def last_stick_again(m):
     return [sigmoid(m, -30)]
 
 
+@finding("numpyro", "StickBreakingTransform's log-det and gradient are infinite far out", "defect",
+         "log|det| = log s_1 + 2 log(1 - s_1) + log s_2 + log(1 - s_2),   s_1 = sigmoid(z_1 - log 2), s_2 = sigmoid(z_2)", """
+The log-det is a sum of logarithms of parts that underflow: -inf for z = (0, -1000), with a gradient of NaN.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import StickBreakingTransform
+t = StickBreakingTransform()
+log_det = lambda z: t.log_abs_det_jacobian(z, t(z))
+print(float(log_det(jnp.array([0.0, -1000.0]))))
+print(float(jax.grad(log_det)(jnp.array([0.0, -1000.0]))[1]))
+""")
+def sticks_far_out(m):
+    s = sigmoid(m, -m.log(2))
+    return [m.log(s) + 2 * m.log(1 - s) + m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), 1 - 2 * sigmoid(m, -1000)]
+
+
+@finding("numpyro", "CorrCholeskyTransform of float32 raises where float64 is enabled", "defect",
+         "L_22 = sqrt(1 - tanh(z)^2) = 1 at z = 0", """
+The triangle is scattered into zeros of the default dtype, which jax_enable_x64 makes float64; so it is by
+LowerCholeskyTransform.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from numpyro.distributions.transforms import CorrCholeskyTransform
+print(float(CorrCholeskyTransform()(jnp.zeros(1, jnp.float32))[1, 1]))
+""")
+def last_of_the_diagonal(m):
+    return [1]
+
+
 @finding("numpyro", "SoftplusTransform and SigmoidTransform's log-det are right above 20", "right",
          "x = log(1 + exp(z));   log dx/dz = -log(1 + exp(-z)) - log(1 + exp(z))", """
 jax.nn.softplus is logaddexp and has no threshold.""", """
