@@ -27,6 +27,7 @@ DIFFERENCE = 1e-2                       # differences with a larger error of the
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
+BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
@@ -169,18 +170,20 @@ def square(p):
 
 
 def kinked(box, p):
-    """Marks of the points where the slopes to either side differ by a sixteenth of the larger, at the smallest step.
+    """Marks of the points near which slopes jump: second differences at the smallest step h and at 2 h are as h to 2 h.
 
-    There all central differences may agree on a mean of the two.
+    Where a map is smooth they are as h^2 to 4 h^2.  At a jump, all central differences may agree on a mean of two slopes.
     """
     h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.precision])
     move = np.eye(p.size)[None, :, :] * h * p.reach.reshape(len(p.z), -1)[:, None, :]
-    z = p.z.reshape(len(p.z), 1, -1)
-    plus, minus = (box.image(box.held((z + side * move).reshape(-1, *box.event))) for side in (1, -1))
-    x = p.x.reshape(len(p.z), 1, -1)
-    right, left = np.abs(plus.reshape(*move.shape[:2], -1) - x), np.abs(x - minus.reshape(*move.shape[:2], -1))
+    z, x = p.z.reshape(len(p.z), 1, -1), p.x.reshape(len(p.z), 1, -1)
+
+    def second(step):
+        plus, minus = (box.image(box.held((z + side * step * move).reshape(-1, *box.event))) for side in (1, -1))
+        return np.abs(plus.reshape(*move.shape[:2], -1) - 2 * x + minus.reshape(*move.shape[:2], -1))
+
     rounding = 4 * p.of_x[0][:, None, :]
-    return (np.abs(right - left) > np.maximum(right, left) / 16 + rounding).any((1, 2))
+    return (second(1) > BENDS * second(2) + rounding).any((1, 2))
 
 
 def agreed(one, other):
@@ -461,7 +464,8 @@ def monotone(box, p):
 @law("the image is in the codomain", "codomain")
 def in_codomain(box, p):
     """Every image is a member of the codomain, or an end that it rounds to."""
-    outside = (box.codomain.outside_closed(p.x) & p.finite.reshape(-1, *(1,) * (p.x.ndim - 1))).reshape(len(p.z), -1).any(-1)
+    x, room = p.x.reshape(len(p.z), -1), ALLOWED * p.of_x[0]
+    outside = (p.finite[:, None] & ((box.codomain.lower - x > room) | (x - box.codomain.upper > room))).any(-1)
     if outside.any():
         i = int(np.argmax(outside))
         raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}: it {box.codomain.rule}", p.z[i])

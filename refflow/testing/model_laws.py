@@ -17,6 +17,7 @@ from .black_box_points import ALLOWED, Points
 from .lawbook import Found, Skipped, law
 
 NODES = 20                  # of a Gauss-Legendre rule
+STRIP = 2.0**-8             # beyond the outermost node, as a share of the interval
 TAIL_FROM = 14              # the Legendre coefficients from here on bound its error
 EVERY = 5                   # every fifth point ends an interval
 DIFFERENCE = 1e-2           # integrals with a larger relative error of their own are rejected
@@ -31,18 +32,23 @@ def one_number(p):
 
 
 def gauss(left, width):
-    """(nodes (n, NODES), a function of values there -> (integrals, bounds of their errors)).
+    """(nodes (n, NODES + 2), ends first and last, a function of values there -> (integrals, bounds of their errors)).
 
     The values' Legendre coefficients c_k decay to rounding where they are smooth; where they are not, no rule of this order
-    is right, and the c_k from TAIL_FROM on show it.
+    is right, and the c_k from TAIL_FROM on show it.  A jump beyond the outermost node shows at the end, where the polynomial
+    is then not the value; it moves the integral by less than STRIP of it.
     """
-    at, weights = np.polynomial.legendre.leggauss(NODES)
-    basis = np.polynomial.legendre.legvander(at, NODES - 1) * (np.arange(NODES) + 0.5)
+    inner, weights = np.polynomial.legendre.leggauss(NODES)
+    basis = np.polynomial.legendre.legvander(inner, NODES - 1) * (np.arange(NODES) + 0.5)
+    ends = np.polynomial.legendre.legvander([-1.0, 1.0], NODES - 1).T
 
     def integrated(values):
-        coefficients = (values * weights) @ basis
-        return width / 2 * (values @ weights), width * np.abs(coefficients[:, TAIL_FROM:]).sum(-1)
+        within = values[:, 1:-1]
+        coefficients = (within * weights) @ basis
+        missed = np.abs(coefficients @ ends - values[:, [0, -1]]).sum(-1)
+        return width / 2 * (within @ weights), width * (np.abs(coefficients[:, TAIL_FROM:]).sum(-1) + STRIP * missed)
 
+    at = np.concatenate(([-1.0], inner, [1.0]))
     return left[:, None] + width[:, None] * (at + 1) / 2, integrated
 
 
