@@ -123,7 +123,7 @@ HUGE = {np.float32: 2.0**126, np.float64: 2.0**1000}
 
 
 def far_points(dtype):
-    """Points with huge scores: keys are equal but for their distances, or cancel among channels; cotangents overflow."""
+    """Points with huge scores: keys are equal except for their distances, or cancel among channels; cotangents overflow."""
     h = HUGE[dtype]
     alike = RelativeAttention([[[1.5, -1.0], [-0.25, 2.0], [0.5, 0.75]]], [[[1.0, 2.0], [-0.5, 0.25], [3.0, 1.0]]])
     keys = [[1.0, h, -2.0], [h, 0.5, h], [h, h, h], [0.25, h, h], [1.0, -3.0, h], [h, 0.125, 4.0]]
