@@ -266,9 +266,19 @@ def infinities_are_solved_for(self, factors, x):
     return solve(factors, x - self.shift)
 
 
+def on_what_old_stages_give(self, data, rng):
+    made = []
+    for stage in self.stages:
+        made.append(stage.initialised(data, rng))
+        data = stage.forward(data)
+    return self.replace(stages=tuple(made))
+
+
 AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
+
+NORMALISED = {"stages": (ActNorm(**AFFINE_CHANNELS), ActNorm([0.5, 3.0], [1.0, 2.0]))}
 
 HOLDS_ALWAYS = dataclasses.replace(number(0, 0.25, True, True), holds=lambda given: True)
 
@@ -314,11 +324,13 @@ BUGS = [
     ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
     ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),
     ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
+    ("parts fill the event", Squeeze, mutant(Squeeze, part_shapes=lambda self, shape, side: [shape, shape]), {}, (1, 2, 2)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, initialised=not_centred), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, inverse_initialised=ActNorm.initialised), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, statistics=unscaled_statistics), AFFINE_CHANNELS, (2,)),
     ("initialisation refuses what it cannot standardise", ActNorm, mutant(ActNorm, statistics=unscaled_statistics),
      AFFINE_CHANNELS, (2,)),
+    ("initialisation is settled", Chain, mutant(Chain, initialised=on_what_old_stages_give), NORMALISED, (2,)),
     ("infinite events have the limits of the inverse matrix", DenseLinear,
      mutant(DenseLinear, scaled_inverse=infinities_are_solved_for), ROTATION, (2,)),
     ("mass is one", DenseLinear, mutant(DenseLinear, inverse_and_log_det=heavier), ROTATION, (2,)),

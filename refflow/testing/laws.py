@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 
-from ..core import Bijector, Chain, Inverse, RandomSource, sets
+from ..core import Bijector, Chain, Independent, Inverse, RandomSource, sets
 from ..core.bijector import METHODS
 from ..core.compose import contains
 from ..core.declarations import Field, Plain
@@ -26,7 +27,7 @@ from ..maps.constrained.biject_to import biject_to
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
-from ..accuracy.points import forward_derivatives, inverse_derivatives
+from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of
 from ..accuracy.valid import AtValid
 
 LAWS: dict = {}
@@ -892,6 +893,17 @@ def shapes(f, p):
             expect(method(event).shape[1:] == image, f"an event of shape {other} has an image not of shape {image}; {f!r}")
 
 
+@law("parts fill the event")
+def parts(f, p):
+    """part_shapes says of what an event is made: as many entries as it has, and images where a page flattens them."""
+    for side, shape in enumerate((p.event_in, p.event_out)):
+        found = f.part_shapes(shape, side)
+        expect(sum(map(math.prod, found)) == math.prod(shape), f"the parts {found} do not fill an event of shape {shape}; {f!r}")
+        rank = f.event_ndim[1 - side] if f.event_ndim[side] == 1 else f.event_ndim[side]
+        own = type(f).part_shapes is not Bijector.part_shapes and not isinstance(f, (Chain, Inverse, Independent))
+        expect(not own or all(len(part) == rank for part in found), f"the parts {found} do not have rank {rank}; {f!r}")
+
+
 def beside(shape):
     """The shape with one axis longer or shorter by one."""
     return [(*shape[:i], n + d, *shape[i + 1:]) for i, n in enumerate(shape) for d in (1, -1) if n + d > 0]
@@ -913,6 +925,21 @@ def initialisation(f, p):
         data = rng.normal(3, 5, (MANY, *lead, *p.event_in)).astype(p.dtype)
         for values in (data, one_sided(data)):
             standardised(g, values, 1 + len(lead))
+
+
+@law("initialisation is settled")
+def settled(f, p):
+    """Initialised again on the same data, a composition stays as it is: each part was initialised on what it meets."""
+    if not f.components() or f.parameter_batch != () or nets_of(f):
+        return
+    source = RandomSource(np.random.default_rng(0))
+    for where, shape, method in ((f.domain, p.event_in, "initialised"), (f.codomain, p.event_out, "inverse_initialised")):
+        data = where.draw(source, (MANY, *shape), p.dtype, 1)
+        made = getattr(f, method)(data, None)
+        again = getattr(made, method)(data, None)
+        for (path, one), (_, other) in zip(flatten(made.params()), flatten(again.params()), strict=True):
+            off = np.abs(one - other).max(initial=0) if one.shape == other.shape else np.inf
+            expect(off <= 2.0**-8 * (1 + np.abs(one).max(initial=0)), f"{method} again moves {'.'.join(path)} by {off:.3g}; {f!r}")
 
 
 def initialises(f):
