@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from flint import arb
 
-from refflow import Exp, NormalCDF, Power, Sigmoid, Softsign
+from refflow import Exp, NormalCDF, Power, Sigmoid, Softsign, WeibullCDF
 from refflow.accuracy.drawing import Point
 from validation import certify
 from validation.ends import INFINITE, is_end, limit_of, truth_at_end
 from validation.measure import problem
+from validation.truth import TruthNotFound
 
 
 def limits(f, side, event, *bars):
@@ -27,6 +28,14 @@ def test_known_limits():
     assert infinite(limits(Exp(), "inverse", 0, 1.0, 0.0)["inverse"]) == -np.inf
     logit = limits(Sigmoid(), "inverse", 1, 0.0, 1.0)
     assert infinite(logit["inverse"]) == infinite(logit["inverse_vjp.x_bar"]) == np.inf
+
+
+def test_an_infinite_sum_of_two_terms_has_no_limit_here():
+    """At x = 1, -y^0.037 exceeds 1.15 only where 1 - x < exp(-10^30): numbers that approach 1 to 2^-1000 tell the other sign."""
+    f = WeibullCDF(0.12021294981241226, 0.9642550349235535)
+    with pytest.raises(TruthNotFound, match="inverse_vjp.x_bar") as partly:
+        truth_at_end(problem(f), f, "inverse", np.float64(1), (np.float64(-0.62865), np.float64(1.15)))
+    assert "inverse_vjp.x_bar" not in partly.value.settled and "inverse" in partly.value.settled
 
 
 def test_a_finite_limit_has_its_unit():

@@ -59,6 +59,8 @@ from refflow.models import all_in_one, glow_tts
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                            SoftmaxWeights)
+from refflow.maps.conditioners import CircleFeatures
+from refflow.maps.parametrisations import IncreasingEntries, MatrixEntries
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import plainest
@@ -86,6 +88,9 @@ def composites():
     yield ScaledShift(0.5, ExpScale(), [1.0, 2.0])
     yield PerField(("shift", "scale"), (Free(), ExpScale(0.25)))
     yield SoftmaxWeights(2)
+    yield CircleFeatures()
+    yield MatrixEntries(2, 3)
+    yield IncreasingEntries(ExpScale(), 2)
     yield Sequential([Dense(np.ones((2, 3))), Dropout(np.array([True, False]), 0.25), GELU(), LayerNorm(np.ones(2)),
                       Residual(Dense(np.eye(2))), WeightNormDense(np.ones((3, 2)))])
     yield Contextual(Dense(np.ones((2, 3), np.float32)))

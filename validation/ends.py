@@ -47,15 +47,20 @@ def truth_at_end(problem, f, side, event, bars):
     """The limits of the quantities of `forward_truth` or `inverse_truth`; TruthNotFound holds them if some have none."""
     found, names = {}, set()
     with ctx.workdps(DIGITS):
-        asked = list(approaching(problem, f, side, float(event)))
+        end, asked = float(event), list(approaching(problem, f, side, float(event)))
     for events in asked:
         nearer = [quantities(problem, side, *near, bars) for near in events]
         names = names.union(*nearer)
         limits = {name: limit(*(one[name] for one in nearer)) for name in nearer[0] if all(name in one for one in nearer)}
-        found = {name: value for name, value in limits.items() if value is not None} | found
+        found = {name: value for name, value in limits.items() if value is not None and not outgrown(name, value, end, bars)} | found
     if names - set(found) or not found:
         raise TruthNotFound(f"no limit of {', '.join(sorted(names - set(found))) or 'anything'}", found)
     return found
+
+
+def outgrown(name, value, end, bars):
+    """May one of the two terms of an infinite cotangent outgrow the other only nearer to the end than 2^-1000?"""
+    return bool(end and name.endswith("_bar") and all(map(np.any, bars)) and max(map(abs, value.value)) >= INFINITE)
 
 
 def approaching(problem, f, side, end):
