@@ -33,7 +33,8 @@ from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
-from .points import BINADE, LIMIT, PARAMETERS, Draw, belongs, is_small, points
+from .points import BINADE, PARAMETERS, Draw, belongs, is_small, points
+from .ends import is_end
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
@@ -45,13 +46,13 @@ ROUNDED, ONE_CASE = 6, 1                            # exact points of a side tha
 
 
 def golden_points(page, dtype, side, certificate) -> list[Point]:
-    """Hard cases, worst points, and some others, evenly chosen from the drawn ones."""
-    drawn = points(page, dtype, side)
+    """Hard cases, worst points, and some others, evenly chosen from the drawn ones; events at ends are the certificate's."""
+    drawn = [point for point in points(page, dtype, side) if not is_end(point.f, side, point.event)]
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
     binades = list(Draw(page, dtype, side).moderate_points())
     small = [point for point in drawn if not point.case and is_small(point.event)
-             and not point.reason.startswith(BINADE) and point.reason != LIMIT]
+             and not point.reason.startswith(BINADE)]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
     step = max(1, len(small) // count)
@@ -60,12 +61,12 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
 
 
 def worst_points(page, dtype, side, certificate):
-    """The points at which the certificate found the largest errors, the largest first; only small points."""
+    """The points at which the certificate found the largest errors, the largest first; only small ones, none at an end."""
     rows = [(quantity, row[dtype]) for quantity, row in certificate["pages"].get(page.__name__, {}).items() if dtype in row]
     rows = [(quantity, row) for quantity, row in rows if row["worst"]["side"] == side]
     rows.sort(key=lambda named: -float(named[1]["C"]))
     found = [decoded(page, dtype, row["worst"], f"largest error of {quantity}") for quantity, row in rows]
-    return [point for point in found if is_small(point.event)]
+    return [point for point in found if is_small(point.event) and not is_end(point.f, side, point.event)]
 
 
 def printed(x, digits):
