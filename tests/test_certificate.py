@@ -26,7 +26,7 @@ from validation.climb import climbed
 from validation.ends import is_end
 from validation.measure import measure
 from refflow.accuracy.drawing import Point, set_of
-from validation.points import LIMIT, belongs
+from validation.points import LIMIT, Draw, belongs
 from validation.recorded import decoded, encoded
 
 QUANTITIES = {"forward", "log_det", "jacobian", "vjp.z_bar", "inverse", "inverse_log_det", "inverse_vjp.x_bar"}
@@ -105,7 +105,7 @@ def test_golden_points(name):
     assert golden["schema"] == "refflow/golden/1" and golden["bijector"] == name
     assert len({point["id"] for point in golden["points"]}) == len(golden["points"])
     cases = {case.name: case.reason for case in REGISTRY[name].hard_cases}
-    at_ends = {point.case for dtype in DTYPES for side in SIDES for point in points(REGISTRY[name], dtype, side)
+    at_ends = {point.case for dtype in DTYPES for side in SIDES for point in Draw(REGISTRY[name], dtype, side).hard_points()
                if is_end(point.f, side, point.event)}
     assert set(cases) - at_ends <= {point["case"] for point in golden["points"]} - {""} <= set(cases)
     for dtype in DTYPES:

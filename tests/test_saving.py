@@ -486,7 +486,7 @@ def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, value, form):
     note = {"columns": ["a", "\u00fc"], "n": [1, 2.5, None]}
     save(value, tmp_path / f"good{form}", note)
     raw, refused = (tmp_path / f"good{form}").read_bytes(), 0
-    for content in flips(raw, None if len(raw) < 1000 else 2500):
+    for content in flips(raw, None if len(raw) < 1000 else 1500):
         found = loaded(tmp_path / f"bad{form}", content)
         refused += found is None
         assert found is None or same(value, found[0]) and found[1] == note
