@@ -31,7 +31,7 @@ def test_known_limits():
 
 
 def test_an_infinite_sum_of_two_terms_has_no_limit_here():
-    """At x = 1, -y^0.037 exceeds 1.15 only where 1 - x < exp(-10^30): numbers that approach 1 to 2^-1000 tell the other sign."""
+    """At x = 1, -y^0.037 outgrows 1.15 only where 1 - x < exp(-10^30): numbers up to 1 - 2^-1000 tell the other sign."""
     f = WeibullCDF(0.12021294981241226, 0.9642550349235535)
     with pytest.raises(TruthNotFound, match="inverse_vjp.x_bar") as partly:
         truth_at_end(problem(f), f, "inverse", np.float64(1), (np.float64(-0.62865), np.float64(1.15)))

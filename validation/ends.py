@@ -52,7 +52,8 @@ def truth_at_end(problem, f, side, event, bars):
         nearer = [quantities(problem, side, *near, bars) for near in events]
         names = names.union(*nearer)
         limits = {name: limit(*(one[name] for one in nearer)) for name in nearer[0] if all(name in one for one in nearer)}
-        found = {name: value for name, value in limits.items() if value is not None and not outgrown(name, value, end, bars)} | found
+        found = {name: value for name, value in limits.items()
+                 if value is not None and not outgrown(name, value, end, bars)} | found
     if names - set(found) or not found:
         raise TruthNotFound(f"no limit of {', '.join(sorted(names - set(found))) or 'anything'}", found)
     return found

@@ -898,7 +898,8 @@ def parts(f, p):
     """part_shapes says of what an event is made: as many entries as it has, and images where a page flattens them."""
     for side, shape in enumerate((p.event_in, p.event_out)):
         found = f.part_shapes(shape, side)
-        expect(sum(map(math.prod, found)) == math.prod(shape), f"the parts {found} do not fill an event of shape {shape}; {f!r}")
+        filled = sum(map(math.prod, found)) == math.prod(shape)
+        expect(filled, f"the parts {found} do not fill an event of shape {shape}; {f!r}")
         rank = f.event_ndim[1 - side] if f.event_ndim[side] == 1 else f.event_ndim[side]
         own = type(f).part_shapes is not Bijector.part_shapes and not isinstance(f, (Chain, Inverse, Independent))
         expect(not own or all(len(part) == rank for part in found), f"the parts {found} do not have rank {rank}; {f!r}")
@@ -941,7 +942,8 @@ def settled(f, p):
         again = getattr(made, method)(data, None)
         for (path, one), (_, other) in zip(flatten(made.params()), flatten(again.params()), strict=True):
             off = np.abs(one - other).max(initial=0) if one.shape == other.shape else np.inf
-            expect(off <= 2.0**-8 * (1 + np.abs(one).max(initial=0)), f"{method} again moves {'.'.join(path)} by {off:.3g}; {f!r}")
+            room = 2.0**-8 * (1 + np.abs(one).max(initial=0))
+            expect(off <= room, f"{method} again moves {'.'.join(path)} by {off:.3g}; {f!r}")
 
 
 def initialises(f):

@@ -373,8 +373,11 @@ def drawn(source, page, dtype, events, network):
 
 def users(module):
     """The pages of other modules that use a function of this one."""
-    return [page for page in certify.PAGES.values() if page.__module__ != module and
-            any(inspect.isfunction(held) and held.__module__ == module for held in vars(import_module(page.__module__)).values())]
+    def uses(page):
+        held = vars(import_module(page.__module__)).values()
+        return any(inspect.isfunction(one) and one.__module__ == module for one in held)
+
+    return [page for page in certify.PAGES.values() if page.__module__ != module and uses(page)]
 
 
 # -- a process of its own ---------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Many points asked at once: which of them a mutant answers otherwise than the page.
 
-Points that differ in numbers alone are one batch of a value whose parameters have a batch axis.  Where a mutant's answers for the
-batch are the page's own to the bit, it need not be compared with the truth.  What a method does for a single event alone is met
-by single points: some of each group, all breaks, and all points of a group that a page cannot answer as a batch.
+Points that differ in numbers alone are one batch of a value whose parameters have a batch axis.  Where a mutant's answers for
+the batch are the page's own to the bit, it need not be compared with the truth.  What a method does for a single event alone
+is met by single points: some of each group, all breaks, and all points of a group that a page cannot answer as a batch.
 """
 
 from __future__ import annotations
