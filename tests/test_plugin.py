@@ -404,7 +404,7 @@ def test_a_baseline_needs_something_to_record(pytester, capsys):
     status, _, err = baseline(pytester, capsys)
     assert status == 2 and "declares no adapter" in err and not (pytester.path / "refflow.toml").exists()
     status, _, err = baseline(pytester, capsys, "--out", "nowhere/refflow.toml")
-    assert status == 2 and "--out nowhere/refflow.toml: there is no such directory" in err
+    assert status == 2 and "--out nowhere/refflow.toml: the directory does not exist" in err
 
 # -- the session ------------------------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Across:
         return LEFT + self.scale * (left + far if place.end < 0 else right - far)
 
     def ticks(self):
-        """[(pixel, text)], of the candidates those that do not touch earlier ones."""
+        """[(pixel, text)] of the candidates that touch no earlier one."""
         found = []
         for place, text in self.candidates():
             x, room = self.at(place), 3.1 * len(text) + 4

@@ -27,7 +27,7 @@ def add_command(commands):
 
 def run(options):
     if not Path(options.out).resolve().parent.is_dir():
-        raise CannotRun(f"--out {options.out}: there is no such directory")
+        raise CannotRun(f"--out {options.out}: the directory does not exist")
     loaded = load(options.file)
     tested = [TESTED[one.function] for one in loaded.adapters if one.function in TESTED]
     if not tested:

@@ -77,7 +77,7 @@ def each_of(tasks) -> Callable:
 def sweep(workers, scheduler=None):
     """A Sweep in so many processes, for one worker in this process, or on the cluster of a Dask scheduler.
 
-    Raises CannotRun if there is no such cluster, or if its workers are not fit for it.
+    Raises CannotRun if the cluster does not answer, or if its workers cannot run a sweep.
     """
     with Interruptions():
         if scheduler is not None:
@@ -136,7 +136,7 @@ def apart(stopping):
 
 
 def interrupt(child):
-    """A process and what it has forked; where there are no groups of processes, it is ended."""
+    """Interrupt a process and its forks; where the system has no process groups, end the process alone."""
     if not hasattr(os, "killpg"):
         child.terminate()
         return

@@ -77,7 +77,7 @@ def exact_sum(terms):
 
 
 def expansion(terms):
-    """A list of arrays with the same sum, exactly, the last of which is the whole sum to within one unit of its last digit.
+    """A list of arrays with exactly the same sum; the last array is that sum to within one unit of its last digit.
 
     Each pass replaces neighbours by their rounded sum and its error, which together equal the two numbers exactly (Knuth's
     sum); after n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).

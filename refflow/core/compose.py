@@ -69,7 +69,7 @@ def own_mask(f):
 
 
 def refuse_padding_counted(name, *maps):
-    """Refuse maps of sequences of which one step has a mask and another has none: that one would count the padding."""
+    """Refuse maps of sequences that mix steps with and without a mask: a step without one would count the padding."""
     steps = []
     for _, step, _ in (found for f in maps for found in along(f, 0)):
         while isinstance(step, Independent):
