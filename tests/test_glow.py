@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from refflow import Chain, Flow, Inverse, Squeeze, StandardNormal, load, save
+from refflow import Chain, Flow, Independent, Inverse, Squeeze, StandardNormal, Tanh, load, save
 from refflow.maps.conditioners import Dense, ReLU, Sequential, TanhActivation
 from refflow.core.tree import flatten
 from refflow.maps.coupling import Coupling, affine_family, masks
@@ -626,8 +626,9 @@ def test_transposed(name):
         assert not np.any(bars["inner"].get("shift", 0))
     with pytest.raises(ValueError, match="Transposed: the shift"):
         Transposed(DenseLinear(np.eye(2), [1.0, 0.0]))
-    with pytest.raises(ValueError, match="Transposed: inner"):
-        Transposed(Squeeze())
+    for other in (Squeeze(), ActNorm([2.0], [1.0]), Independent(Tanh(), 1)):            # a bias would move x: it is not linear
+        with pytest.raises(ValueError, match="Transposed: inner must be one of DenseLinear, "):
+            Transposed(other)
 
 
 @pytest.mark.parametrize("scale", [ExpScale(), SigmoidScale()])

@@ -9,13 +9,14 @@ import time
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
+from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, GlowActNorm, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
                      Tanh)
 from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
 from refflow.core.boundary import checked_event
 from refflow.core.rules import number
 from refflow.core.values import rebuild
 from refflow.maps.linear.dense import solve
+from refflow.maps.normalization.channels import scaled_values
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
@@ -262,6 +263,17 @@ def unscaled_statistics(self, data, side):
     return event.mean(0), event.std(0), np.zeros(2, int)
 
 
+def with_the_rounding_of_the_mean(self, data, side):
+    v, e = scaled_values(self, data, side)
+    m = v.mean(-1)
+    return m, np.sqrt(np.square(v - m[..., None]).mean(-1)), e
+
+
+def without_eps(self, data, side):
+    mean, deviation, e = ActNorm.statistics(self, data, side)
+    return np.ldexp(mean, e), np.ldexp(deviation, e)
+
+
 def infinities_are_solved_for(self, factors, x):
     return solve(factors, x - self.shift)
 
@@ -328,6 +340,8 @@ BUGS = [
     ("initialisation standardises", ActNorm, mutant(ActNorm, initialised=not_centred), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, inverse_initialised=ActNorm.initialised), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, statistics=unscaled_statistics), AFFINE_CHANNELS, (2,)),
+    ("initialisation is exact", ActNorm, mutant(ActNorm, statistics=with_the_rounding_of_the_mean), AFFINE_CHANNELS, (2,)),
+    ("initialisation is exact", GlowActNorm, mutant(GlowActNorm, statistics=without_eps), {"s": [0.5, -1.0]}, (2,)),
     ("initialisation refuses what it cannot standardise", ActNorm, mutant(ActNorm, statistics=unscaled_statistics),
      AFFINE_CHANNELS, (2,)),
     ("initialisation is settled", Chain, mutant(Chain, initialised=on_what_old_stages_give), NORMALISED, (2,)),

@@ -13,6 +13,7 @@ import functools
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -862,7 +863,11 @@ def known_size(f):
 
 @law("the same in another precision")
 def precisions(f, p):
-    """A float32 value as float64 keeps the rules of its fields, moves none by more than rounding, and comes back."""
+    """A float32 value as float64 keeps the rules of its fields, moves none by more than rounding, and comes back.
+
+    As its own dtype, a value stays as it is.
+    """
+    same("as its own dtype", *([array for _, array in flatten(g.params())] for g in (f.astype(f.dtype), f)))
     if f.dtype != np.float32:
         return
     wide = f.astype(np.float64)
@@ -965,6 +970,44 @@ def standardised(f, data, channels):
         mean, variance = out.mean(rest), out.var(rest)
         close_to = np.abs(mean).max() < 2.0**-8 and np.abs(variance - 1).max() < 2.0**-4
         expect(close_to, f"{method} of the data it was initialised on has mean {mean}, variance {variance}; {made!r}")
+
+
+@law("initialisation is exact")
+def exact_initialisation(f, p):
+    """The mean and the deviation that a page is initialised with are within a few roundings of the exact ones.
+
+    So they are for two events, where n and n - 1 are far apart; for deviations as small as an eps or a floor; and for data
+    that agree in all digits but the last.
+    """
+    if not initialises(f):
+        return
+    rng = np.random.default_rng(0)
+    near = (1 << np.finfo(p.dtype).nmant) + rng.integers(0, 4, (MANY, *p.event_in))
+    for values in (rng.normal(3, 5, (2, *p.event_in)), 2.0**-10 * rng.normal(3, 5, (MANY, *p.event_in)), near):
+        data = values.astype(p.dtype)
+        made = f.inverse_initialised(data, None)
+        means, deviations = exact_statistics(f, data)
+        least = np.zeros((1, *p.event_out), p.dtype)
+        given = made.forward(least)[0].reshape(len(means), -1)
+        slopes = np.diagonal(made.jacobian(least)[0]).reshape(len(means), -1)
+        size = np.abs(np.moveaxis(data, 1, 0).reshape(len(means), -1).astype(np.float64)).max(-1)
+        off = np.abs(given - means[:, None]) / size[:, None]
+        rounding = 16 * p.u * (1 + np.abs(np.log(deviations)))          # some pages hold the logarithm
+        expect(off.max() <= rounding.max(), f"the mean {given[:, 0]} is not {means}; {made!r}")
+        off = np.abs(slopes / deviations[:, None] - 1).max(-1)
+        expect((off <= rounding).all(), f"the deviation {slopes[:, 0]} is not {deviations}; {made!r}")
+
+
+def exact_statistics(f, data):
+    """Mean and deviation of each channel by exact arithmetic, and then the deviation with the page's eps or floor."""
+    means, deviations = [], []
+    for channel in np.moveaxis(data, 1, 0):
+        values = [Fraction(float(value)) for value in channel.flat]
+        mean = sum(values) / len(values)
+        variance = sum((value - mean)**2 for value in values) / (len(values) - getattr(f, "unbiased", False))
+        means.append(float(mean))
+        deviations.append(max(math.sqrt(variance), math.sqrt(getattr(f, "floor", 0))) + getattr(f, "eps", 0))
+    return np.array(means), np.array(deviations)
 
 
 @law("initialisation refuses what it cannot standardise")

@@ -143,6 +143,7 @@ class GroupedLinear(Bijector):
     refused = (
         refusal("W must have an even number of rows, not 1", W=[[2.0]]),
         refusal("W must have an even number of rows, not 1", W=[[[2.0]], [[3.0]]]),
-        refusal("W must have an even number of rows, not 0", W=np.zeros((0, 0))),
+        refusal("W must have an even number of rows, not 0", W=np.zeros((1, 2, 0, 0))),
+        refusal("W must have an even number of rows, not 3", W=np.zeros((2, 2, 3, 3))),
         refusal("the number of channels must be a multiple of S = 2", [1.0, 2.0, 3.0], W=[[1.0, 0.0], [0.0, 2.0]]),
     )

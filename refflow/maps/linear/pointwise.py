@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, child, invertible, over_event, plain, real, refusal, sequence_mask
+from ...core import Array, Bijector, Independent, bijector, case, child, invertible, over_event, plain, real, refusal, sequence_mask
 from ...core.rules import one_of
 from ...core.arrays import masked
-from ..elementwise import Affine
+from ..elementwise import Affine, Softplus
 from ..normalization import ActNorm
 from .dense import DenseLinear
 from .grouped import GroupedLinear
@@ -61,7 +61,7 @@ class Pointwise(Bijector):
         if self.mask is not None and self.rank != 2:
             raise ValueError(f"Pointwise: mask is for sequences, rank 2, not for rank {self.rank}")
         for side in (self.inner.domain, self.inner.codomain):
-            if side.rank or not side.entrywise:
+            if not side.entrywise:
                 raise ValueError(f"Pointwise: inner must map vectors whose entries are free, not {side}")
         if self.inner.parameter_batch != ():
             raise ValueError(f"Pointwise: the parameters of inner must have no batch, not {self.inner.parameter_batch}")
@@ -190,13 +190,13 @@ class Pointwise(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """A matrix, of all channels or of groups, or a scale and a shift of each, on one to three positions, with or without a
-        mask.
+        """A matrix, of all channels or of groups, a scale and a shift of each, or a map onto positive numbers, on one to three
+        positions, with or without a mask.
         """
         C = source.count(1, 3)
         scale, shift = source.signed((C,), -4, 4), source.signed((C,), -4, 4)
         inner = source.choice((ActNorm(scale, shift), DenseLinear(invertible.draw(source, (C, C), spread=1), shift),
-                               GroupedLinear(invertible.draw(source, (2, 2), spread=1))))
+                               GroupedLinear(invertible.draw(source, (2, 2), spread=1)), Independent(Softplus(), 1)))
         C = 4 if type(inner) is GroupedLinear else C
         shape, rank = source.choice(((1, 2), (3, 1), (2, 1))), source.choice((3, 2, 2))
         if rank == 3:

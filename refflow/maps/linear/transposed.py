@@ -15,7 +15,7 @@ and for the inverse map, `<z_bar, A^-T x> = <f^-1(z_bar), x>`:
     x_bar = f^-1(z_bar)                                                             (7)
     f_bar = (f^-1)* at z_bar, of (x, l_bar)                                         (8)
 where `f*` and `(f^-1)*` are `f`'s own pullbacks, which give its parameters' cotangents.  If `f` has a shift, it is 0 and takes
-no part.                                                                                                                (9)
+no part: column `j` of `A` is `f(e_j) - f(0)`.                                                                          (9)
 
 Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
 """
@@ -24,14 +24,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Bijector, Independent, bijector, case, child, invertible, refusal
-from ..elementwise import Tanh
+from ...core import Bijector, bijector, case, child, invertible, refusal
+from ..normalization import ActNorm
 from .dense import DenseLinear
+from .grouped import GroupedLinear
+from .orthogonal import OrthogonalLinear
+from .permutation import Permutation
+from .plu import PLULinear
+
+MATRICES = (DenseLinear, GroupedLinear, OrthogonalLinear, Permutation, PLULinear)
 
 
 @bijector(source="definition")
 class Transposed(Bijector):
-    """x = A^T z for a linear bijector `inner` of vectors, v to A v.  ValueError if its shift is not 0."""
+    """x = A^T z for a bijector `inner` of vectors by a matrix, v to A v.  ValueError for another inner, and a shift other than 0."""
 
     inner: Bijector = child()
     event_ndim = (1, 1)
@@ -42,8 +48,9 @@ class Transposed(Bijector):
     normwise = property(lambda self: self.inner.normwise)
 
     def _validate(self):
-        if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (1, 1) or not self.inner.constant_log_det:
-            raise ValueError(f"Transposed: inner must be a linear bijector of vectors, not {self.inner!r}")
+        if not isinstance(self.inner, MATRICES):
+            raise ValueError(f"Transposed: inner must be one of {', '.join(page.__name__ for page in MATRICES)}, "
+                             f"not {self.inner!r}")
         shift = getattr(self.inner, "shift", None)
         if shift is not None and np.any(shift):
             raise ValueError("Transposed: the shift of inner must be 0")            # (9)
@@ -58,8 +65,9 @@ class Transposed(Bijector):
     @staticmethod
     def definition(m, z, inner):
         D = range(len(z))
+        origin = inner.definition(m, [m.mpf(0) for _ in D])
         columns = [inner.definition(m, [m.mpf(int(i == j)) for i in D]) for j in D]
-        return [sum(a * z_i for a, z_i in zip(column, z)) for column in columns]    # (1)
+        return [sum((a - a_0) * z_i for a, a_0, z_i in zip(column, origin, z)) for column in columns]   # (1) (9)
 
     def no_log_det(self, event):
         return np.zeros(event.shape[:-1], event.dtype)
@@ -95,7 +103,7 @@ class Transposed(Bijector):
     @classmethod
     def examples(cls, source):
         D = source.count(1, 3)
-        return cls(DenseLinear(invertible.draw(source, (D, D), spread=2), None)), (D,)
+        return cls(DenseLinear(invertible.draw(source, (D, D), spread=2), source.choice((None, np.zeros(D))))), (D,)
 
     hard_cases = (
         case("Triangle", "a lower triangle becomes an upper one", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
@@ -104,8 +112,7 @@ class Transposed(Bijector):
              inner=DenseLinear([[0.6, 0.8], [-0.8, 0.6]], None)),
     )
     refused = (
-        refusal("inner must be a linear bijector of vectors", inner=Independent(Tanh(), 1)),
-        refusal("inner must be a linear bijector of vectors", inner=Tanh()),
+        refusal("inner must be one of DenseLinear, ", inner=ActNorm([2.0], [1.0])),
         refusal("inner must be a component", inner=1.0),
         refusal("the shift of inner must be 0", inner=DenseLinear([[2.0]], [1.0])),
         refusal("the shift of inner must be 0", inner=DenseLinear([[2.0, 0.0], [1.0, 1.0]], [0.0, 1.0])),

@@ -20,16 +20,14 @@ may overflow with opposite signs; their sum is then is taken in units of the lar
 and `b = beta 2^j` exactly:
     sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (11)
 
-Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, in two passes,
-after scaling by a power of two, `v' = 2^-e v`, `max|v'| in [1/2, 1)`, so that no square overflows or vanishes:
-    m = sum v' / N,   d = v' - m,   r = sum d / N                                   (12)
-    mu = 2^e (m + r)                                                                (13)
-    sigma = 2^e s,   s^2 = sum (d - r)^2 / N                                        (14)
-`r`, which would be 0 without the rounding of `m`, removes that rounding from both.  The output of forward has mean 0 and
-variance 1 with
-    scale = 1 / sigma,   bias = -(m + r) / s                                        (15)
+Data-dependent initialisation.  The values of a channel, at all positions of all events of a batch, are scaled by a power of
+two, `v' = 2^-e v`, `max|v'| in [1/2, 1)`, so that no square overflows or vanishes.  With `m` and `s` their mean and their
+standard deviation (channels.py),
+    mu = 2^e m,   sigma = 2^e s                                                     (12)
+The output of forward has mean 0 and variance 1 with
+    scale = 1 / sigma,   bias = -m / s                                              (13)
 and the output of inverse with
-    scale = sigma,       bias = mu                                                  (16)
+    scale = sigma,       bias = mu                                                  (14)
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
 from ...core.rules import one_of
-from .channels import at_positions, by_channel, scaled_values, positions, sum_products
+from .channels import at_positions, by_channel, mean_and_deviation, scaled_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -113,29 +111,24 @@ class ActNorm(Bijector):
         `data` (*batch, *event) are events of `forward`; the mean is over the batch and all positions, apart from the
         axes of a parameter batch.  Raises ValueError for a channel that is constant or has fewer than two values.
         """
-        centre, s, e = self.statistics(data, 0)
+        m, s, e = self.statistics(data, 0)
         with np.errstate(over="ignore"):
-            return self.replace(scale=np.ldexp(1 / s, -e), bias=-centre / s)        # (14) (15)
+            return self.replace(scale=np.ldexp(1 / s, -e), bias=-m / s)             # (12) (13)
 
     def inverse_initialised(self, data, rng):
         """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
-        centre, s, e = self.statistics(data, 1)
-        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(centre, e))         # (13) (14) (16)
+        m, s, e = self.statistics(data, 1)
+        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(m, e))              # (12) (14)
 
     def statistics(self, data, side):
-        """(m + r, s, e) of each channel, shaped as the parameters."""
+        """(m, s, e) of each channel, shaped as the parameters."""
         v, e = scaled_values(self, data, side)
-        N = v.shape[-1]
         constant = (v == v[..., :1]).all(-1)
         if constant.any():
-            c = np.argwhere(constant)[0][-1]
+            c, N = np.argwhere(constant)[0][-1], v.shape[-1]
             raise ValueError(f"{type(self).__name__}: channel {c} of data is constant ({N} value{'s' * (N != 1)}): "
                              "its variance must be > 0")
-        m = v.sum(-1) / N                                                           # (12)
-        d = v - m[..., None]                                                        # (12)
-        r = d.sum(-1) / N                                                           # (12)
-        s = np.sqrt(((d - r[..., None]) ** 2).sum(-1) / N)                          # (14)
-        return m + r, s, e
+        return *mean_and_deviation(v), e
 
     hard_cases = (
         case("Cancelling", "scale z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0 - 2.0**-20]],

@@ -1,4 +1,10 @@
-"""Parameters of channels and events of `rank` axes, channels first: positions, and sums over them."""
+"""Parameters of channels and events of `rank` axes, channels first: positions, sums over them, and their statistics.
+
+Over the `N` values `v` of a channel, in two passes:
+    m = sum v / N,   d = v - m,   r = sum d / N                                     (1)
+    s^2 = sum (d - r)^2 / N, or over N - 1 for the unbiased variance                (2)
+`r`, which would be 0 without the rounding of `m`, removes that rounding from `s`.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +47,15 @@ def scaled_values(f, data, side):
     v = channel_values(f, data, side)
     _, e = np.frexp(np.abs(v).max(-1, initial=0))
     return np.ldexp(v, -e[..., None]), e
+
+
+def mean_and_deviation(v, unbiased=False):
+    """(m, s) over the last axis."""
+    N = v.shape[-1]
+    m = v.sum(-1) / N                                                               # (1)
+    d = v - m[..., None]                                                            # (1)
+    r = d.sum(-1) / N                                                               # (1)
+    return m, np.sqrt(np.square(d - r[..., None]).sum(-1) / max(N - unbiased, 1))   # (2)
 
 
 def sum_products(a, b, rank):

@@ -39,7 +39,7 @@ from ...core import Array, Bijector, bijector, case, log_abs_product, plain, rea
 from ...core.rules import ABOVE_0, AT_LEAST_0, FLAG, one_of, optional
 from ...core.declarations import Field
 from ..elementwise.scale import scaled
-from .channels import at_positions, by_channel, scaled_values, positions, sum_products
+from .channels import at_positions, by_channel, mean_and_deviation, scaled_values, positions, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -188,8 +188,7 @@ class GlowActNorm(Bijector):
     def statistics(self, data, side):
         """(the mean, the standard deviation + eps) of each channel, shaped as the parameters."""
         v, e = scaled_values(self, data, side)
-        N, mu = v.shape[-1], v.mean(-1)
-        deviation = np.sqrt(np.square(v - mu[..., None]).sum(-1) / max(N - self.unbiased, 1))       # (13)
+        mu, deviation = mean_and_deviation(v, self.unbiased)
         if self.eps == 0 and not deviation.all():
             raise ValueError(f"GlowActNorm: with eps = 0 no channel of data may be constant; "
                              f"channel {np.argwhere(deviation == 0)[0][-1]} is")
@@ -204,11 +203,11 @@ class GlowActNorm(Bijector):
              bias=[0.0, 1.0], s=[0.25, -0.5], rank=3),
         case("UnitDeterminant", "log-det is 0", z=[[1.0, 1.0]], x=[[1.0, 1.0]], bias=[0.0, 0.0], s=[0.75, -0.75]),
         case("Port", "the logarithm itself", z=[[1.0, -2.0]], x=[[1.0, -2.0]], bias=[0.5, 0.25], s=[0.3, -2.0], factor=1.0),
-        case("NoBias", "a scale alone", z=[[1.0, -2.0]], x=[[1.0, -2.0]], s=[0.3, -0.5], bias=None),
+        case("NoBias", "a scale alone", z=[[1.0, -2.0]], x=[[1.0, -2.0]], s=[0.0, -0.5], bias=None),
         case("Beyond", "sigma overflows, its product with z + bias does not", z=[[2.0**-500]], x=[[2.0**1000]], bias=[0.0],
              s=[240.0]),
         case("Reflected", "a negative scale: log-det is of its magnitude", z=[[1.0, -3.0]], x=[[1.0, -3.0]],
-             s=[-2.0, 0.5], bias=[0.5, 0.25], direct=True, unbiased=True),
+             s=[-2.0, 0.5], bias=[0.5, 0.25], direct=True, unbiased=True, eps=0.0),
         case("Scales", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[[[1.0]], [[1.0]]]],
              x=[[[[1.0]], [[1.0]]]], s=[2.0**20, 2.0**-20], bias=[0.0, 0.0], direct=True, rank=3),
     )

@@ -33,7 +33,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, plain, real
 from ...core.rules import AT_LEAST_0
 from ..elementwise.scale import scaled
-from .channels import scaled_values
+from .channels import mean_and_deviation, scaled_values
 
 
 @bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True)
@@ -103,9 +103,8 @@ class GlowTTSActNorm(Bijector):
         values, e = scaled_values(self, data, side)
         if not values.shape[-1]:
             raise ValueError("GlowTTSActNorm: initialisation needs at least one vector of data, not 0")
-        m = values.mean(-1)                                                         # (7)
-        deviation = np.ldexp(np.sqrt(np.square(values - m[..., None]).mean(-1)), e)
-        root = np.maximum(deviation, np.sqrt(values.dtype.type(self.floor)))
+        m, deviation = mean_and_deviation(values)
+        root = np.maximum(np.ldexp(deviation, e), np.sqrt(values.dtype.type(self.floor)))           # (7)
         if not root.all():
             raise ValueError(f"GlowTTSActNorm: with floor = 0 no channel of data may be constant; channel "
                              f"{np.argwhere(root == 0)[0][-1]} is")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Value, case, child, plain
+from ...core import Value, case, child, plain, refusal
 from ...core.rules import count
-from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
+from ..elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, SoftplusScale
 from ..elementwise.scale import elementwise
 from .free import Free
 from .parametrisation import Map, parametrisation
@@ -52,4 +52,7 @@ class Entries(Map):
     hard_cases = (
         case("Left", "exp h underflows, the entry is the floor", z=[[-40.0, -800.0]], scale=SoftplusScale(floor=1e-3), count=2),
         case("One", "a single number", z=[[0.0]], scale=ExpScale(), count=1),
+    )
+    refused = (
+        refusal("Entries: scale must be elementwise", scale=RescaledTanhExpScale(None, 0.0, [1.0]), count=1),
     )

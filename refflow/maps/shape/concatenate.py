@@ -44,17 +44,17 @@ class Concatenate(Bijector):
         super().__post_init__()
 
     event_ndim = property(lambda self: self.parts[0].event_ndim)
-    domain = property(lambda self: self._blockwise([p.domain for p in self.parts], self.sizes))
-    codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], None))
+    domain = property(lambda self: self._blockwise([p.domain for p in self.parts], lambda z: self.sizes))
+    codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], self._output_sizes))
     constant_log_det = property(lambda self: all(p.constant_log_det for p in self.parts))
     solver = property(lambda self: any(p.solver for p in self.parts))
     normwise = property(lambda self: any(p.normwise for p in self.parts))
 
-    def _blockwise(self, sets, sizes):
-        """The product of the parts' sets, entry by entry."""
+    def _blockwise(self, sets, sizes_of):
+        """The product of the parts' sets, entry by entry, for events whose blocks have `sizes_of(event)` entries."""
         def marks(name):
             def outside(values):
-                blocks = self._split(values, sizes or self._output_sizes(values))
+                blocks = self._split(values, sizes_of(values))
                 found = []
                 for s, block in zip(sets, blocks):
                     mark = getattr(s, name)(block)
@@ -63,12 +63,13 @@ class Concatenate(Bijector):
             return outside
 
         def make(source, shape, dtype, low, high):
-            blocks = self._split(np.empty(shape), sizes or self._output_sizes(np.empty(shape)))
+            event = np.empty(shape)
+            blocks = self._split(event, sizes_of(event))
             members = [s.make(source, block.shape, dtype, low, high) for s, block in zip(sets, blocks)]
             return np.concatenate(members, self.axis)
 
         def room(values):
-            blocks = self._split(values, sizes or self._output_sizes(values))
+            blocks = self._split(values, sizes_of(values))
             return np.concatenate([s.room(block) for s, block in zip(sets, blocks)], self.axis)
 
         rules = " / ".join(dict.fromkeys(s.rule for s in sets))
@@ -175,9 +176,11 @@ class Concatenate(Bijector):
 
     @classmethod
     def examples(cls, source):
-        """A scale and a shift of each entry, and scalar maps, side by side."""
+        """A scale and a shift of each entry, side by side with maps of one number, or above one of them."""
         size = source.count(1, 2)
         affine = ActNorm(source.signed((size,), -4, 4), source.signed((size,), -4, 4))
+        if source.chance(0.25):
+            return stack((affine, Tanh())), (2, size)
         others = source.choice(((Tanh(),), (Sigmoid(), Exp()), (Softplus(),)))
         return cls((affine, *others), (size,) + (1,) * len(others)), (size + len(others),)
 
@@ -213,6 +216,5 @@ def joined(blocks, depth):
 def stack(parts):
     """Part i on the i-th entry of a new leading event axis: Concatenate with blocks of one."""
     parts = tuple(parts)
-    rank = max((p.event_ndim[0] for p in parts), default=0)
-    lifted = [Independent(p, rank + 1 - p.event_ndim[0]) for p in parts]
-    return Concatenate(lifted, (1,) * len(lifted), -(rank + 1))
+    rank = 1 + max((p.event_ndim[0] for p in parts), default=0)
+    return Concatenate(parts, (1,) * len(parts), -rank)

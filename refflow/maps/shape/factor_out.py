@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, Chain, bijector, case, child, constant, real, refusal
+from ...core import Array, Bijector, Chain, Inverse, bijector, case, child, constant, real, refusal
 from ..elementwise import Affine, Exp
 from .reshape import Reshape
 
@@ -185,9 +185,11 @@ class FactorOut(Bijector):
              keep=[False, True], rest=Chain((Affine(1.0, 2.0), Reshape((1, 1, 1), (1,))))),
     )
     refused = (
-        refusal("rest must be a bijector of event ranks (3, 1)", keep=[True], rest=Affine()),
+        refusal("rest must be a bijector of event ranks (3, 1), not (0, 0)", keep=[True], rest=Affine()),
+        refusal("rest must be a bijector of event ranks (3, 1), not float", keep=[True], rest=1.0),
+        refusal("rest must map real events to real ones", keep=[True], rest=Chain([Inverse(Exp()), Reshape((1, 1, 1), (1,))])),
         refusal("rest must map real events to real ones", keep=[True], rest=Chain([Reshape((1, 1, 1), (1,)), Exp()])),
-        refusal("keep must be one mask (C,) that is somewhere True", keep=[False],
-                rest=Reshape((1, 1, 1), (1,))),
+        refusal("keep must be one mask (C,) that is somewhere True", keep=[False], rest=Reshape((1, 1, 1), (1,))),
+        refusal("keep must be one mask (C,) that is somewhere True", keep=[[True]], rest=Reshape((1, 1, 1), (1,))),
         refusal("have C=1", [[[1.0]], [[2.0]]], keep=[True], rest=Reshape((1, 1, 1), (1,))),
     )

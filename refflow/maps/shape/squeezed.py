@@ -23,6 +23,7 @@ from ...core.compose import refuse_padding_counted
 from ...core.rules import count
 from ...core.arrays import locked, masked
 from ...core.words import zero_where_invalid
+from ..elementwise import ExpScale
 from ..linear import DenseLinear, Pointwise
 from .squeeze_time import SqueezeTime, squeezed, unsqueezed
 
@@ -51,7 +52,7 @@ class Squeezed(Bijector):
         if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (2, 2):
             raise ValueError(f"Squeezed: inner must be a bijector of sequences, event ranks (2, 2), not {self.inner!r}")
         for side in (self.inner.domain, self.inner.codomain):
-            if side.rank or not side.entrywise or not side.alike:
+            if not (side.entrywise and side.alike):
                 raise ValueError(f"Squeezed: inner must map sequences whose entries are alike, not {side}")
         if self.mask is not None:
             self._set("mask", locked(self.whole_groups()))
@@ -159,8 +160,9 @@ class Squeezed(Bijector):
     )
     refused = (
         refusal("inner must be a bijector of sequences", inner=DenseLinear([[2.0]])),
+        refusal("inner must be a bijector of sequences", inner=ExpScale()),
         refusal("the length of mask must be a multiple of factor = 2, not 3", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
                 mask=[True] * 3),
-        refusal("mask must hold at every position of a group", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
-                mask=[False, True]),
+        refusal("mask must hold at every position of a group if it holds at the last one; mask[2] = False",
+                inner=Pointwise(DenseLinear(2 * np.eye(2)), 2), mask=[True, True, False, True]),
     )
