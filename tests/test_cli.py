@@ -223,7 +223,7 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch)
 from refflow.cli import main
-raise SystemExit(main(["check"]))
+raise SystemExit(main(["check", "--page", "Tanh"]))
 """
 
 

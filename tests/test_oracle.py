@@ -408,10 +408,9 @@ def test_json_round_trip():
 
 # -- golden points ----------------------------------------------------------------------------------------------------
 
-def test_own_pages_pass_against_golden_truth():
-    report = check()
-    assert report.status == 0, report.table()
-    assert {p.bijector for p in report.passed} == set(REGISTRY)
+def test_every_bijector_has_golden_points():
+    """That they pass is in the README's own text, which a test makes again."""
+    assert {name for name in REGISTRY if golden.points(name)} == set(REGISTRY)
 
 
 def naive_power(self, z):

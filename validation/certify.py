@@ -115,12 +115,15 @@ def truth(point):
         return partly.settled
 
 
-def errors(point):
-    """{quantity: (C, kappa/|q|)}, (None, None) where unsettled; a failure has an infinite error under its own name."""
+def errors(point, true=None, breaks=None):
+    """{quantity: (C, kappa/|q|)}, (None, None) where unsettled; a failure has an infinite error under its own name.
+
+    `true` is the truth at the point, if it is known; `breaks` are those that are known to be right.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            given, true = distinct(claims(point)), truth(point)
+            given, true = distinct(claims(point)), truth(point) if true is None else true
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
@@ -129,13 +132,13 @@ def errors(point):
                 excused = [name for name in beyond if not first_order(point, truth_name(name), true)
                            or name == "jacobian" and has_subnormal_slope(point)]
                 unsettled |= dict.fromkeys(excused, (None, None))
-                found |= breaks_of(point)
+                found |= breaks_of(point, breaks)
             return by_field(found | unsettled)
         except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
             return {type(failure).__name__: (np.inf, 1.0)}
 
 
-def breaks_of(point):
+def breaks_of(point, known=None):
     """{"breaks": C} at a break of a page that says where it breaks: 0 if its definition branches there, and nowhere else.
 
     A page whose breaks are computed says so by `rounded_breaks`.
@@ -143,7 +146,8 @@ def breaks_of(point):
     if point.reason != BREAK or point.side != "forward":
         return {}
     near = ROUNDED * float(np.finfo(point.dtype).eps) if point.f.rounded_breaks else NEAR
-    right = branches_at(problem(point.f), np.unique(point.f.breaks()).tolist(), near)
+    breaks = np.unique(point.f.breaks()).tolist()
+    right = breaks == known or branches_at(problem(point.f), breaks, near)
     return {"breaks": (0.0 if right else np.inf, 1.0)}
 
 

@@ -19,6 +19,7 @@ Points and draws are made once for a page, before a mutant is planted in a fork 
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import json
 import os
@@ -36,6 +37,7 @@ import numpy as np
 
 from refflow.accuracy.drawing import set_of
 from refflow.accuracy.points import Points
+from refflow.accuracy.quantities import truth_name
 from refflow.accuracy.valid import at_valid
 from refflow.core import RandomSource
 from refflow.core.registry import has_components
@@ -46,7 +48,8 @@ from refflow.testing.laws import REJECTED, run_laws, run_value_laws
 
 from validation import certify
 from validation.kinds import GENERATORS
-from validation.points import Draw
+from validation.measure import compared
+from validation.points import BREAK, Draw
 
 from .mutations import UNREACHED
 from .sweep import Sweep, meets
@@ -66,6 +69,7 @@ ANEW = 10                                           # values are made anew at on
 TIMED = 100                                         # points that tell how long a comparison with the truth takes
 MEMORY = 2 << 30                                    # bytes beyond what the page itself takes
 SECONDS, TIMES = 3, 6                               # a stage may take so long, and so many times what the page takes
+SLOW = 2                                            # seconds of a verdict, after which the truths are kept for the next ones
 
 
 class OutOfTime(BaseException):
@@ -88,7 +92,9 @@ class Bench:
         self.fresh = Sweep([group for seed in SEEDS for group in self.groups(lambda *of: fresh_points(*of, seed))])
         self.laws = [draw for p in self.pages for dtype in certify.DTYPES for draw in law_draws(p, dtype)]
         self.edges = [found for group in self.certificate.groups for found in answered(edge_points(group))]
-        self.aside, self.seconds, self.rejecting, self.planted = {}, {}, [], None
+        self.aside, self.seconds, self.rejecting, self.planted, self.truths = {}, {}, [], None, {}
+        self.breaks = {id(point): np.unique(point.f.breaks()).tolist() for sweep in (self.certificate, self.fresh)
+                       for group in sweep.groups for point in group if point.reason == BREAK}       # certified as right
         self.put_aside()
 
     def groups(self, generator):
@@ -126,10 +132,22 @@ class Bench:
 
     def verdict(self, source, mutant):
         """{"verdict": killed, equivalent or survived, "by": the stage, "why": what was found}."""
+        start = time.monotonic()
         found = in_fork(lambda: self.judged(source, mutant), 60 + 3 * TIMES * sum(self.seconds.values()))
+        if not self.truths and time.monotonic() - start > SLOW:
+            self.keep_truths()
         if found["by"] != "nothing" or not self.elsewhere:
             return found
         return in_fork(lambda: self.judged_elsewhere(source, mutant), 600) or found
+
+    def keep_truths(self):
+        """Know the truth at every point, which is the same for all mutants."""
+        for point in self.certificate.points() + self.fresh.points():
+            try:
+                self.truths[id(point)] = certify.truth(point)
+            except (ArithmeticError, ValueError):           # there is none
+                continue
+        gc.freeze()                                         # forks need not copy what a collection would touch
 
     @functools.cached_property
     def elsewhere(self):
@@ -196,14 +214,27 @@ class Bench:
 
     def of_points(self, sweep):
         """The first quantity beyond what is allowed at a point that the mutant answers otherwise than the page."""
-        return next((why for point in sweep.changed() if (why := failed_at(point)) and not self.page_fails(point)), None)
+        return next((why for point, given in sweep.changed() if not self.within(point, given) and (why := self.failed(point))
+                     and not self.page_fails(point)), None)
+
+    def within(self, point, given):
+        """Are the answers of a batch known to be within what is allowed?"""
+        true = self.truths.get(id(point))
+        if given is None or true is None:
+            return False
+        settled = not any(np.isnan(answer).any() for name, answer in given.items() if truth_name(name) not in true)
+        return settled and not beyond(point, certify.by_field(compared(given, true, point.event.dtype)))
+
+    def failed(self, point):
+        """What the certificate finds at a point."""
+        return beyond(point, certify.errors(point, self.truths.get(id(point)), self.breaks.get(id(point))))
 
     def page_fails(self, point):
         """Does the page itself fail there?  Fresh points may show that."""
         source, mutant = self.planted
         source.plant(mutant, mutant.place.node)
         try:
-            return failed_at(point) is not None
+            return self.failed(point) is not None
         finally:
             source.plant(mutant)
 

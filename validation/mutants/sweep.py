@@ -42,13 +42,20 @@ class Sweep:
     def __len__(self):
         return sum(map(len, self.groups))
 
+    def points(self):
+        """All points that are asked."""
+        return [point for batch in self.batches for point in batch.points] + [point for point, _ in self.singles]
+
     def changed(self):
-        """The points with other answers than the page's own: in each batch the most changed first, then the single ones."""
+        """(point, answers) with other answers than the page's own: in each batch the most changed first, then the single ones.
+
+        The answers are None where they are not the answers of a batch.
+        """
         for batch in self.batches:
             yield from batch.changed()
         for point, own in self.singles:
-            if point.reason == BREAK or bits(alone_answers(point)) != own:
-                yield point
+            if bits(alone_answers(point)) != own:
+                yield point, None
 
     def meets(self):
         """Does a method raise the probe's NameError at a point?"""
@@ -78,9 +85,10 @@ class Batch:
     def changed(self):
         given = self.answers()
         if given is None or given.keys() != self.own.keys():
-            return list(self.points)
+            return [(point, None) for point in self.points]
         change = np.max([difference(given[name], own) for name, own in self.own.items()], axis=0)
-        return [self.points[i] for i in np.argsort(-change, kind="stable") if change[i] > 0]
+        return [(self.points[i], {name: answer[i] for name, answer in given.items()})
+                for i in np.argsort(-change, kind="stable") if change[i] > 0]
 
     def meets(self):
         return meets(self.point)
@@ -141,7 +149,7 @@ def alone_answers(point):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return certify.claims(point)
+            return certify.claims(point) | ({"breaks": np.unique(point.f.breaks())} if point.reason == BREAK else {})
     except UNANSWERED as error:
         return {type(error).__name__: 0.0}
 
