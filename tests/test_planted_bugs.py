@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, GlowActNorm, HalfLine, Independent, Inverse, Pointwise, Softplus, Squeeze,
-                     Tanh)
+from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, GlowActNorm, HalfLine, Independent, Inverse, Pointwise,
+                     Reshape, Softplus, Squeeze, Tanh)
 from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
 from refflow.core.boundary import checked_event
 from refflow.core.rules import number
@@ -274,6 +274,16 @@ def without_eps(self, data, side):
     return np.ldexp(mean, e), np.ldexp(deviation, e)
 
 
+def refuses_reflections(self):
+    ActNorm._validate(self)
+    if (self.scale < 0).any():
+        raise ValueError("ActNorm: scale must be > 0")
+
+
+def of_the_other_side(self, shape, side):
+    return [self.input if side else self.output]
+
+
 def infinities_are_solved_for(self, factors, x):
     return solve(factors, x - self.shift)
 
@@ -332,11 +342,13 @@ BUGS = [
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
     ("bad plain fields are refused", AlphaSigmoid, mutant(AlphaSigmoid, low=plain(0.05, HOLDS_ALWAYS)), {}, ()),
     ("refusals are named", Squeeze, mutant(Squeeze, _validate=nothing_checked), {}, (1, 2, 2)),
+    ("hard cases are accepted", ActNorm, mutant(ActNorm, _validate=refuses_reflections), {"scale": [2.0, 0.25]}, (2,)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
     ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
     ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),
     ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
     ("parts fill the event", Squeeze, mutant(Squeeze, part_shapes=lambda self, shape, side: [shape, shape]), {}, (1, 2, 2)),
+    ("parts fill the event", Reshape, mutant(Reshape, part_shapes=of_the_other_side), {"input": (2, 3), "output": (3, 2)}, (2, 3)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, initialised=not_centred), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, inverse_initialised=ActNorm.initialised), AFFINE_CHANNELS, (2,)),
     ("initialisation standardises", ActNorm, mutant(ActNorm, statistics=unscaled_statistics), AFFINE_CHANNELS, (2,)),

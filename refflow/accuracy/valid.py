@@ -100,6 +100,12 @@ class AtValid(Bijector):
     def inverse_vjp(self, x):
         return self._reversed(self.inner.inverse_vjp(self.placed(x, 1)), 1)
 
+    def initialised(self, data, rng):
+        return self.replace(inner=self.inner.initialised(self.placed(data, 0), rng))
+
+    def inverse_initialised(self, data, rng):
+        return self.replace(inner=self.inner.inverse_initialised(self.placed(data, 1), rng))
+
     def _reversed(self, found, side):
         (image, log_det), inner_pullback = found
 

@@ -13,6 +13,7 @@ import functools
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -34,7 +35,8 @@ from ..accuracy.valid import AtValid
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
-OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named", "one vector")
+OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named",
+             "hard cases are accepted", "one vector")
 MANY = 64                   # events of data for an initialisation
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
@@ -785,6 +787,19 @@ def named_refusals(f, p):
             expect(part in message, f"the refusal does not say {part!r}: {message}")
 
 
+@law("hard cases are accepted")
+def accepted(f, p):
+    """A page takes its own hard cases, if they give all fields that have no default: it makes the value, and maps the events."""
+    page = type(f)
+    needed = {key for key, declared in page.declared.items() if getattr(declared, "default", MISSING) is MISSING}
+    for case in page.hard_cases:
+        if not needed <= case.params.keys():
+            continue
+        made = page(**case.params)
+        for event in case.z if page.kind == "bijector" else ():
+            made.forward(np.asarray(event, float))
+
+
 def run_value_laws(value) -> None:
     """The laws that ask only what a value of any kind holds; AssertionError with one line for each that is broken."""
     broken = []
@@ -905,6 +920,8 @@ def parts(f, p):
         found = f.part_shapes(shape, side)
         filled = sum(map(math.prod, found)) == math.prod(shape)
         expect(filled, f"the parts {found} do not fill an event of shape {shape}; {f!r}")
+        expect(f.event_ndim[side] == 1 or found == [tuple(shape)], f"{found} are not the event of shape {shape}; {f!r}")
+        expect(len(found) == 1 or all(map(math.prod, found)), f"of {found}, one part is empty; {f!r}")
         rank = f.event_ndim[1 - side] if f.event_ndim[side] == 1 else f.event_ndim[side]
         own = type(f).part_shapes is not Bijector.part_shapes and not isinstance(f, (Chain, Inverse, Independent))
         expect(not own or all(len(part) == rank for part in found), f"the parts {found} do not have rank {rank}; {f!r}")
@@ -925,9 +942,7 @@ def initialisation(f, p):
         return
     rng = np.random.default_rng(0)
     for lead in ((), (2,)):
-        g = f.replace(**{key: np.broadcast_to(value, lead + value.shape) for key, value in f.params().items()})
-        if lead and f.event_ndim[0] == 1:
-            continue                    # one number for each member of a batch is constant
+        g = in_batch(f, lead)
         data = rng.normal(3, 5, (MANY, *lead, *p.event_in)).astype(p.dtype)
         for values in (data, one_sided(data)):
             standardised(g, values, 1 + len(lead))
@@ -983,7 +998,7 @@ def exact_initialisation(f, p):
         return
     rng = np.random.default_rng(0)
     near = (1 << np.finfo(p.dtype).nmant) + rng.integers(0, 4, (MANY, *p.event_in))
-    for values in (rng.normal(3, 5, (2, *p.event_in)), 2.0**-10 * rng.normal(3, 5, (MANY, *p.event_in)), near):
+    for values in (rng.normal(3, 5, (2, *p.event_in)), 2.0**-14 * rng.normal(3, 5, (MANY, *p.event_in)), near):
         data = values.astype(p.dtype)
         made = f.inverse_initialised(data, None)
         means, deviations = exact_statistics(f, data)
@@ -1012,18 +1027,33 @@ def exact_statistics(f, data):
 
 @law("initialisation refuses what it cannot standardise")
 def initialisation_refuses(f, p):
-    """Data that are not finite, and a constant channel unless a floor or eps is added: ValueError that says where."""
+    """No data, data that are not finite, and a constant channel unless a floor or eps is added: ValueError that says where."""
     if not initialises(f):
         return
-    data = np.random.default_rng(0).normal(3, 5, (MANY, *p.event_in)).astype(p.dtype)
-    nan, constant = data.copy(), data.copy()
-    nan.flat[-1], constant[:, -1] = np.nan, 3
-    for side, method in enumerate((f.initialised, f.inverse_initialised)):
-        message = refusal(lambda: method(nan, None), "NaN in data")                             # noqa: B023
-        expect(message.startswith(f"{type(f).__name__}: {f.letters[side]} "), f"the refusal of NaN does not name it: {message}")
-        if not getattr(f, "floor", getattr(f, "eps", 0)):
+    C, floor = p.event_in[0], getattr(f, "floor", getattr(f, "eps", 0))
+    for lead in ((), (2,)):
+        g = in_batch(f, lead)
+        data = np.random.default_rng(0).normal(3, 5, (MANY, *lead, *p.event_in)).astype(p.dtype)
+        nan, constant = data.copy(), data.copy()
+        nan.flat[-1] = np.nan
+        constant[(slice(None), *(0 for _ in lead), C - 1)] = 3
+        for side, method in enumerate((g.initialised, g.inverse_initialised)):
+            message = refusal(lambda: method(nan, None), "NaN in data")                         # noqa: B023
+            begins = message.startswith(f"{type(f).__name__}: {f.letters[side]} ")
+            expect(begins, f"the refusal of NaN does not name it: {message}")
+            message = refusal(lambda: method(data[:0], None), "an empty batch of data")         # noqa: B023
+            expect("at least one" in message, f"the refusal does not say that there are no data: {message}")
+            if floor:
+                method(constant, None)
+                continue
             message = refusal(lambda: method(constant, None), "a constant channel")             # noqa: B023
-            expect(f"channel {data.shape[1] - 1} " in message, f"the refusal does not name the channel: {message}")
+            named = f"channel {C - 1} of data is constant ({data.size // (C * math.prod(lead))} values)"
+            expect(named in message, f"the refusal does not say {named!r}: {message}")
+
+
+def in_batch(f, lead):
+    """The page with a batch axis for each parameter."""
+    return f.replace(**{key: np.broadcast_to(value, lead + value.shape) for key, value in f.params().items()})
 
 
 @law("infinite events have the limits of the inverse matrix")

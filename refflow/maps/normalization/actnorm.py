@@ -36,7 +36,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, nonzero, plain, real
 from ...core.rules import one_of
-from .channels import at_positions, by_channel, mean_and_deviation, scaled_values, positions, sum_products
+from .channels import at_positions, by_channel, mean_and_deviation, positions, refuse_constant, scaled_values, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -123,11 +123,7 @@ class ActNorm(Bijector):
     def statistics(self, data, side):
         """(m, s, e) of each channel, shaped as the parameters."""
         v, e = scaled_values(self, data, side)
-        constant = (v == v[..., :1]).all(-1)
-        if constant.any():
-            c, N = np.argwhere(constant)[0][-1], v.shape[-1]
-            raise ValueError(f"{type(self).__name__}: channel {c} of data is constant ({N} value{'s' * (N != 1)}): "
-                             "its variance must be > 0")
+        refuse_constant(self, (v == v[..., :1]).all(-1), v.shape[-1])
         return *mean_and_deviation(v), e
 
     hard_cases = (

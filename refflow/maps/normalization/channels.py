@@ -43,8 +43,13 @@ def channel_values(f, data, side):
 
 
 def scaled_values(f, data, side):
-    """(v', e): the values v = 2^e v' of each channel with max|v'| in [1/2, 1), so that no square overflows or vanishes."""
+    """(v', e): the values v = 2^e v' of each channel with max|v'| in [1/2, 1), so that no square overflows or vanishes.
+
+    ValueError if there are none.
+    """
     v = channel_values(f, data, side)
+    if not v.shape[-1]:
+        raise ValueError(f"{type(f).__name__}: initialisation needs at least one event of data, not 0")
     _, e = np.frexp(np.abs(v).max(-1, initial=0))
     return np.ldexp(v, -e[..., None]), e
 
@@ -56,6 +61,13 @@ def mean_and_deviation(v, unbiased=False):
     d = v - m[..., None]                                                            # (1)
     r = d.sum(-1) / N                                                               # (1)
     return m, np.sqrt(np.square(d - r[..., None]).sum(-1) / max(N - unbiased, 1))   # (2)
+
+
+def refuse_constant(f, constant, N):
+    """ValueError that names the first channel whose N values are the same."""
+    if constant.any():
+        raise ValueError(f"{type(f).__name__}: channel {np.argwhere(constant)[0][-1]} of data is constant "
+                         f"({N} value{'s' * (N != 1)}): its variance must be > 0")
 
 
 def sum_products(a, b, rank):

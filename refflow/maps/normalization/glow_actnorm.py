@@ -39,7 +39,7 @@ from ...core import Array, Bijector, bijector, case, log_abs_product, plain, rea
 from ...core.rules import ABOVE_0, AT_LEAST_0, FLAG, one_of, optional
 from ...core.declarations import Field
 from ..elementwise.scale import scaled
-from .channels import at_positions, by_channel, mean_and_deviation, scaled_values, positions, sum_products
+from .channels import at_positions, by_channel, mean_and_deviation, positions, refuse_constant, scaled_values, sum_products
 
 
 @bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
@@ -189,9 +189,8 @@ class GlowActNorm(Bijector):
         """(the mean, the standard deviation + eps) of each channel, shaped as the parameters."""
         v, e = scaled_values(self, data, side)
         mu, deviation = mean_and_deviation(v, self.unbiased)
-        if self.eps == 0 and not deviation.all():
-            raise ValueError(f"GlowActNorm: with eps = 0 no channel of data may be constant; "
-                             f"channel {np.argwhere(deviation == 0)[0][-1]} is")
+        if self.eps == 0:
+            refuse_constant(self, deviation == 0, v.shape[-1])
         return np.ldexp(mu, e), np.ldexp(deviation, e) + deviation.dtype.type(self.eps)
 
     hard_cases = (

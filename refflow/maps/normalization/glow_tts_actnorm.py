@@ -33,7 +33,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, plain, real
 from ...core.rules import AT_LEAST_0
 from ..elementwise.scale import scaled
-from .channels import mean_and_deviation, scaled_values
+from .channels import mean_and_deviation, refuse_constant, scaled_values
 
 
 @bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True)
@@ -101,19 +101,16 @@ class GlowTTSActNorm(Bijector):
     def statistics(self, data, side):
         """(m, u) of each channel, shaped as the parameters."""
         values, e = scaled_values(self, data, side)
-        if not values.shape[-1]:
-            raise ValueError("GlowTTSActNorm: initialisation needs at least one vector of data, not 0")
         m, deviation = mean_and_deviation(values)
         root = np.maximum(np.ldexp(deviation, e), np.sqrt(values.dtype.type(self.floor)))           # (7)
-        if not root.all():
-            raise ValueError(f"GlowTTSActNorm: with floor = 0 no channel of data may be constant; channel "
-                             f"{np.argwhere(root == 0)[0][-1]} is")
+        refuse_constant(self, root == 0, values.shape[-1])
         return np.ldexp(m, e), np.log(root)                                         # (7)
 
     hard_cases = (
         case("Cancelling", "exp(logs) z and -bias agree in all digits but the last", z=[[1.0 + 2.0**-20]], x=[[-1.0]],
              bias=[-1.0], logs=[0.0]),
-        case("UnitDeterminant", "log-det is 0", z=[[1.0, 1.0]], x=[[1.0, 1.0]], bias=[0.0, 0.0], logs=[0.75, -0.75]),
+        case("UnitDeterminant", "log-det is 0", z=[[1.0, 1.0]], x=[[1.0, 1.0]], bias=[0.0, 0.0], logs=[0.75, -0.75],
+             floor=0.0),
         case("Beyond", "exp(logs) overflows, its product with z does not", z=[[2.0**-500]], x=[[2.0**1000]], bias=[0.0],
              logs=[720.0]),
         case("Small", "log-det is logs: the logarithm of a rounded scale returns 0", z=[[1.0, 2.0]], x=[[1.0, 2.0]],

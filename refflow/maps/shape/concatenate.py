@@ -190,6 +190,8 @@ class Concatenate(Bijector):
         case("Empty", "a part of no entries", z=[[0.5]], x=[[0.5]], parts=(Exp(), Tanh()), sizes=(0, 1)),
         case("Lifted", "a map of one number acts on a block of images", z=[[[[0.5]], [[-1.0]]]], x=[[[[0.5]], [[-1.0]]]],
              parts=(ActNorm([2.0], [1.0], rank=3), Tanh()), sizes=(1, 1), axis=-3),
+        case("Rows", "a map of vectors acts on one row of a matrix", z=[[[1.0, -2.0], [0.5, 0.25]]], x=[[[1.0, -2.0], [0.5, 0.25]]],
+             parts=(ActNorm([2.0, -0.5], [1.0, 0.0]), Tanh()), sizes=(1, 1), axis=-2),
     )
     refused = (
         refusal("0 parts need as many sizes, at least one", parts=(), sizes=()),

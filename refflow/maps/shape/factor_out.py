@@ -176,6 +176,8 @@ class FactorOut(Bijector):
         kept = source.count(1, C)
         affine = Affine(shift=source.signed((), -4, 4), scale=source.signed((), -4, 4))
         rest = Chain((affine, Reshape((kept, H, W), (kept * H * W,))))
+        if kept < C and source.chance(0.5):
+            rest = cls(np.full(kept, True), rest)
         return cls(source.orders((C,)) < kept, rest), (C, H, W)
 
     hard_cases = (

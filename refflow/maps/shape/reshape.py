@@ -88,7 +88,8 @@ class Reshape(Bijector):
 
     @classmethod
     def examples(cls, source):
-        here, there = source.choice((((2, 3), (6,)), ((4,), (2, 2)), ((2, 1, 2), (4,)), ((3,), (3,)), ((2,), (1, 2, 1))))
+        here, there = source.choice((((2, 3), (6,)), ((4,), (2, 2)), ((2, 1, 2), (4,)), ((3,), (3,)), ((2,), (1, 2, 1)),
+                                    ((2, 3), (3, 2))))
         return cls(here, there), here
 
     hard_cases = (
