@@ -22,7 +22,7 @@ from validation.points import BREAK
 from .mutations import UNREACHED
 
 LARGEST = 4096                      # points in a batch: Jacobians take memory
-SINGLES = 800                       # of all groups together, beside the breaks
+SINGLES = 200                       # of all groups together, beside the breaks
 UNANSWERED = (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning)
 
 
