@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-__all__ = ["Rule", "count", "number", "one_of", "optional"]
+__all__ = ["Rule", "count", "hold", "number", "one_of", "optional"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Rule:
         if not self.holds(given):
             raise ValueError(f"{owner}: {name} must {self.text}, not {given!r}")
         return self.kept(given)
+
+
+def hold(value, **rules):
+    """Refuse a value one of whose attributes breaks its rule."""
+    for name, rule in rules.items():
+        rule.checked(type(value).__name__, name, getattr(value, name))
 
 
 def is_number(given, kinds="iuf"):

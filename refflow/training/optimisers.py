@@ -41,17 +41,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .schedules import checked, positive_count
+from ..core.rules import ABOVE_0, AT_LEAST_0, count, hold, number
 
-POSITIVE = (lambda v: 0 < v < math.inf, "must be finite and > 0")
-AT_LEAST_0 = (lambda v: 0 <= v < math.inf, "must be finite and >= 0")
-DECAY = (lambda v: 0 <= v < 1, "must be in [0, 1)")
-FACTOR = (lambda v: 0 < v <= 1, "must be in (0, 1]; 1 means no decay")
-
-
-def checked_fields(value, rules):
-    for key, (holds, rule) in rules.items():
-        checked(f"{type(value).__name__}: {key}", getattr(value, key), holds, rule)
+DECAY = number(0, 1, low_included=True)
+FACTOR = number(0, 1, high_included=True)
 
 
 def corrected_rate(alpha, beta1, beta2, t):
@@ -78,8 +71,7 @@ class Adam:
     weight_factor: float = 1.0
 
     def __post_init__(self):
-        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0,
-                              "weight_factor": FACTOR})
+        hold(self, learning_rate=ABOVE_0, beta1=DECAY, beta2=DECAY, eps=AT_LEAST_0, weight_factor=FACTOR)
 
     def start(self, vector):
         return {"t": 0, "m": np.zeros_like(vector), "v": np.zeros_like(vector)}
@@ -108,8 +100,7 @@ class AdaMax:
     weight_factor: float = 1.0
 
     def __post_init__(self):
-        checked_fields(self, {"learning_rate": POSITIVE, "beta1": DECAY, "beta2": DECAY, "eps": AT_LEAST_0,
-                              "weight_factor": FACTOR})
+        hold(self, learning_rate=ABOVE_0, beta1=DECAY, beta2=DECAY, eps=AT_LEAST_0, weight_factor=FACTOR)
 
     def start(self, vector):
         return {"t": 0, "m": np.zeros_like(vector), "u": np.zeros_like(vector)}
@@ -135,9 +126,9 @@ class RMSPropMomentum:
     momentum: object = 0.0
 
     def __post_init__(self):
-        checked_fields(self, {"learning_rate": POSITIVE, "decay": DECAY, "eps": POSITIVE})
+        hold(self, learning_rate=ABOVE_0, decay=DECAY, eps=ABOVE_0)
         if not callable(self.momentum):
-            checked_fields(self, {"momentum": DECAY})
+            hold(self, momentum=DECAY)
 
     def start(self, vector):
         return {"t": 0, "s": np.zeros_like(vector), "w": np.zeros_like(vector)}
@@ -164,8 +155,7 @@ class LBFGS:
     tolerance: float = 1e-12
 
     def __post_init__(self):
-        positive_count("LBFGS: memory", self.memory)
-        checked_fields(self, {"gradient_tolerance": AT_LEAST_0, "tolerance": AT_LEAST_0})
+        hold(self, memory=count(), gradient_tolerance=AT_LEAST_0, tolerance=AT_LEAST_0)
 
 
 # -- clipping ---------------------------------------------------------------------------------------------------------
@@ -185,7 +175,7 @@ class ClipNorm:
     limit: float
 
     def __post_init__(self):
-        checked_fields(self, {"limit": POSITIVE})
+        hold(self, limit=ABOVE_0)
 
     def __call__(self, gradient):
         length = norm(gradient)
@@ -199,7 +189,7 @@ class ClipValue:
     limit: float
 
     def __post_init__(self):
-        checked_fields(self, {"limit": POSITIVE})
+        hold(self, limit=ABOVE_0)
 
     def __call__(self, gradient):
         return np.minimum(np.maximum(gradient, -self.limit), self.limit)            # (13)
@@ -214,7 +204,7 @@ class EMA:
     decay: float = 0.999
 
     def __post_init__(self):
-        checked_fields(self, {"decay": DECAY})
+        hold(self, decay=DECAY)
 
     def update(self, average, vector, t):
         return self.decay * average + (1 - self.decay) * vector                     # (15)
@@ -227,7 +217,7 @@ class Polyak:
     start: int = 0
 
     def __post_init__(self):
-        checked("Polyak: start", self.start, lambda n: isinstance(n, int) and n >= 0, "must be an int >= 0")
+        hold(self, start=count(0))
 
     def update(self, average, vector, t):
         return average + (vector - average) / (t - self.start) if t > self.start else vector        # (16)

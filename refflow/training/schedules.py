@@ -21,19 +21,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..core.rules import ABOVE_0, count, hold, number, one_of
 
-def checked(name, value, holds, rule):
-    """Raise ValueError if a setting breaks its rule."""
-    if not holds(value):
-        raise ValueError(f"{name} {rule}, not {value!r}")
-
-
-def positive_count(name, value):
-    checked(name, value, lambda n: isinstance(n, int) and n >= 1, "must be an int >= 1")
-
-
-def fraction(name, value):
-    checked(name, value, lambda v: 0 <= v <= 1, "must be in [0, 1]")
+FRACTION = number(0, 1, low_included=True, high_included=True)
 
 
 @dataclass(frozen=True)
@@ -53,9 +43,7 @@ class WarmUp:
     start: int = 1
 
     def __post_init__(self):
-        checked("WarmUp: steps", self.steps, lambda n: isinstance(n, (int, float)) and 0 < n < math.inf,
-                "must be a finite number > 0")
-        checked("WarmUp: start", self.start, lambda n: n in (0, 1), "must be 0 or 1")
+        hold(self, steps=ABOVE_0, start=one_of(0, 1))
 
     def __call__(self, t):
         return min(1.0, (t - 1 + self.start) / self.steps) * self.then(t)           # (2)
@@ -69,8 +57,7 @@ class Exponential:
     lowest: float = 0.0
 
     def __post_init__(self):
-        fraction("Exponential: rate", self.rate)
-        fraction("Exponential: lowest", self.lowest)
+        hold(self, rate=FRACTION, lowest=FRACTION)
 
     def __call__(self, t):
         return max(self.rate ** (t - 1), self.lowest)                               # (3)
@@ -84,8 +71,7 @@ class Cosine:
     lowest: float = 0.0
 
     def __post_init__(self):
-        positive_count("Cosine: steps", self.steps)
-        fraction("Cosine: lowest", self.lowest)
+        hold(self, steps=count(), lowest=FRACTION)
 
     def __call__(self, t):
         part = min((t - 1) / self.steps, 1.0)
@@ -100,8 +86,7 @@ class Noam:
     warm_up: int = 4000
 
     def __post_init__(self):
-        positive_count("Noam: width", self.width)
-        positive_count("Noam: warm_up", self.warm_up)
+        hold(self, width=count(), warm_up=count())
 
     def __call__(self, t):
         return self.width**-0.5 * min(t**-0.5, t * self.warm_up**-1.5)              # (5)
@@ -118,8 +103,9 @@ class MomentumRamp:
     saturate: int = 6
 
     def __post_init__(self):
-        positive_count("MomentumRamp: steps_per_epoch", self.steps_per_epoch)
-        checked("MomentumRamp: saturate", self.saturate, lambda b: b > self.start, f"must be > start = {self.start}")
+        hold(self, steps_per_epoch=count(), start=count(0), saturate=count())
+        if self.saturate <= self.start:
+            raise ValueError(f"MomentumRamp: saturate must be > start = {self.start}, not {self.saturate!r}")
 
     def __call__(self, t):
         epoch = math.ceil(t / self.steps_per_epoch)                                 # (6)
