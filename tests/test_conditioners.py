@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, AddedContext, BijectorLayer, Contextual, Dense, Dropout, GatedContext, LayerNorm,
-                                       MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum, SoftplusActivation,
+from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, Contextual, Dense, Dropout, GatedContext,
+                                       LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum, SoftplusActivation,
                                        TanhActivation, Times, WeightNormDense, dense_network, initialisers,
                                        kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
@@ -288,6 +288,26 @@ def test_planted_bug_of_padding(page):
         with pytest.raises(AssertionError) as caught:
             run_network_laws(net, p)
         assert "padding changes nothing: BijectorLayer" in str(caught.value)
+
+
+class ReadsPaddedContext(AddedSignal):
+    """Every position reads the context of the next one too."""
+
+    def added(self, a):
+        return super().added(a + 0.5 * np.roll(self.context, -1, -1))
+
+
+@pytest.mark.parametrize("page", [AddedSignal, ReadsPaddedContext])
+def test_planted_bug_of_a_context_that_is_a_signal(page):
+    rng = np.random.default_rng(2025)
+    net = page(rng.standard_normal((2, 3)), [True, True, False])
+    p = NetworkPoints(net, *(without_padding(net, rng.standard_normal((8, 2, 3))) for _ in range(2)))
+    if page is AddedSignal:
+        run_network_laws(net, p)
+    else:
+        with pytest.raises(AssertionError) as caught:
+            run_network_laws(net, p)
+        assert "padding changes nothing" in str(caught.value) and "another context" in str(caught.value)
 
 
 def test_every_law_has_a_planted_bug():

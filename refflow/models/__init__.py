@@ -22,6 +22,7 @@ from .nsf import autoregressive_nsf, nsf
 from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 from .sospf import sospf
+from .stochastic_durations import StochasticDurations, stochastic_durations
 
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
@@ -83,6 +84,6 @@ BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, 
             "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus,
             "gaussianization": small_gaussianization_flow}
 
-__all__ = ["BUILDERS", "GlowTTS", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus",
-           "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice",
-           "nsf", "realnvp", "sospf"]
+__all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf",
+           "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf",
+           "nice", "nsf", "realnvp", "sospf", "stochastic_durations"]

@@ -14,7 +14,7 @@ import numpy as np
 from ..core import Bijector, Conditioner, RandomSource, bijector, child
 from ..core.arrays import masked
 from ..core.declarations import Child, Field
-from ..core.tree import arrays, flatten
+from ..core.tree import arrays, flatten, walk
 from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
 from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
@@ -205,9 +205,9 @@ def singles(net, p):
 def padding(net, p):
     """Whatever stands at invalid positions of a and h_bar, all results are bitwise the same; h and a_bar are 0 there.
 
-    A page itself ignores cotangents there, as a further layer may hand it.  In a batch of masks each event gets what it gets
-    alone, and an event without valid positions gives 0.  If the valid positions come first, the sequence cut to them gives
-    the same without a mask.
+    The same holds for a context that is a signal and for its cotangent.  A page itself ignores cotangents there, as a further
+    layer may hand it.  In a batch of masks each event gets what it gets alone, and an event without valid positions gives 0.
+    If the valid positions come first, the sequence cut to them gives the same without a mask.
     """
     if not is_masked(net):
         return
@@ -218,6 +218,12 @@ def padding(net, p):
         found = results(net, f.placed(valid.z, 0, junk), f.placed(valid.x_bar, 1, junk))
         for name, value in clean.items():
             same(f"{name}, padded with {junk}", (found[name],), (value,))
+    signal = context_signal(net)
+    if signal is not None:
+        found = results(net.at(context=np.where(mask, signal, np.finfo(p.dtype).max)), p.z, p.x_bar)
+        for name, value in clean.items():
+            same(f"{name}, with another context at invalid positions", (found[name],), (value,))
+        expect(not clean["context_bar"][..., ~mask].any(), f"context_bar is not 0 at invalid positions; {net!r}")
     with np.errstate(all="ignore"):
         bars = [net.unchecked(p.dtype).vjp(p.z.astype(p.dtype))[1](h_bar.astype(p.dtype))
                 for h_bar in (p.x_bar, f.placed(valid.x_bar, 1, np.nan))]
@@ -233,8 +239,16 @@ def padding(net, p):
         if mask[:mask.sum()].all():
             a, h_bar = (entries.reshape(len(entries), *shape[:-1], -1) for entries, shape in
                         ((valid.z, p.event_in), (valid.x_bar, p.event_out)))
-            cut = results(net.at(mask=None), a, h_bar)[name]
+            context = {} if signal is None else {"context": signal[..., mask]}
+            cut = results(net.at(mask=None, **context), a, h_bar)[name]
             close(valid, f"{name} of the sequence without its padding", flat(cut, p.batch), expected, room)
+
+
+def context_signal(net):
+    """The context, if a page that reads it takes it as a signal, with an axis of positions; else None."""
+    signals = [getattr(owner, key) for _, owner in walk(net) for key, field in owner.own_fields().items()
+               if field.role == "context" and field.shape[-1] == "T"]
+    return signals[0] if signals else None
 
 
 def results(net, a, h_bar):

@@ -26,10 +26,10 @@ from pathlib import Path
 from refflow import oracle
 from validation.recorded import written
 
-from . import glow, glow_tts, nice, realnvp
+from . import glow, glow_tts, nice, realnvp, vits
 from .comparison import ALLOWED, Difference
 
-MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts}
+MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
