@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-CHANNELS, SPEAKER, LENGTHS, SPREAD = 6, 4, (7, 5, 1), 0.4
+CHANNELS, SPEAKER, LENGTHS, SPREAD = 3, 2, (7, 5, 1), 0.4
 SCALES = {"sample": 1.0, "cool sample": 0.3}                # of the noise
 
 
