@@ -162,8 +162,11 @@ def test_samples_have_the_density(exchanged, skips, agrees):
     It is not, by many standard errors, where an exchange of channels is left out with the first coupling.
     """
     n, rng = 20000, RNG(3)
-    model = model_of(7, 0.4, 2, layers=1, exchanged_first=exchanged)
-    model = model.replace(prior={"inner": {"stages": {"0": {"inner": {"logs": [0.5, -0.5], "bias": [-0.5, 1.0]}}}}})
+    model = model_of(7, 0.4, 2, layers=1, couplings=2, exchanged_first=exchanged)
+    wide = model_of(7, 0, 2, layers=1, couplings=2).posterior.replace(stages={"0": {"inner": {"logs": np.ones(2)}}})
+    affine = {"logs": np.array([0.5, -0.5]), "bias": np.array([-0.5, 1.0])}
+    prior = model.prior.replace(inner={"stages": {"0": {"inner": affine}}})
+    model = model.replace(posterior=wide, prior=prior)
     x, lengths = np.broadcast_to(rng.standard_normal((2, 1)), (n, 2, 1)), np.ones(n, int)
     _, d = model.sample(x, lengths, rng.standard_normal((n, 2, 1)), skips_first=skips)
     apart, total = [], 0
@@ -172,7 +175,7 @@ def test_samples_have_the_density(exchanged, skips, agrees):
         share = (d == k).mean()
         total += share
         apart.append((weights.mean() - share) / np.sqrt(weights.var() / n + share * (1 - share) / n))
-    assert total > 0.5 and (np.abs(apart).max() < 4) == agrees and (agrees or np.abs(apart).max() > 10), (apart, total)
+    assert total > 0.3 and (np.abs(apart).max() < 4 if agrees else np.abs(apart).max() > 10), (apart, total)
 
 
 def test_the_first_coupling_is_not_read():
@@ -226,7 +229,7 @@ def truth(a, d):
 @pytest.mark.parametrize("d", [1, 2, 3, 19, 2**31 - 1])
 def test_log_rest(d, dtype):
     info = np.finfo(dtype)
-    a = A.astype(dtype)[np.isfinite(A.astype(dtype)) if dtype is np.float64 else np.abs(A) < 2.0**126]
+    a = A[np.abs(A) < info.max].astype(dtype)
     one, zero = np.ones_like(a), np.zeros_like(a)
     with np.errstate(under="ignore", over="ignore"):
         (w, log_slope), pullback = log_rest_vjp(a, np.full_like(a, d))

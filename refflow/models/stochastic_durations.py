@@ -17,7 +17,7 @@ log|det d(a, v)/de|, `l_p` for log|det dz/d(w, v)| and `pi` for the density of t
     log q = sum log pi(e) - l_q - sum log|du/da|                                    (5)
     log p = sum log pi(z) + l_p + sum log|dw/du|                                    (6)
     log P(d) >= E bound,   bound = log p - log q = sum (e^2 - z^2)/2 + l_q + l_p + sum log|dw/da|       (7)
-of which the authors' loss is `-sum bound/N`, `N` the number of all positions of a batch.
+The authors' loss is `-sum bound/N`, `N` the number of all positions of a batch.
 
 (3) and its log-slope never subtract `u` from 1.  With `s = 1 - u = sigma(-a)` and softplus `S(a) = log(1 + exp a)`,
     w = -S(a)                      for d = 1                                        (8)
@@ -115,7 +115,7 @@ class StochasticDurations(Value):
             (w, l_w), log_rest_pullback = log_rest_vjp(y[:, 0], d)                  # (3)
             data = masked(np.stack((w, y[:, 1]), 1), mask)
             (z, l_p), prior_pullback = tree.replaced(model.prior, {}, h).inverse_vjp(data)          # (4)
-            bound = ((e * e - z * z) / 2).sum((1, 2)) + l_q + l_p + np.where(mask, l_w, 0).sum(-1)      # (7)
+            bound = ((e * e - z * z) / 2).sum((1, 2)) + l_q + l_p + np.where(mask, l_w, 0).sum(-1)      # (5) (6) (7)
 
         @np.errstate(all="ignore")
         def pullback(bound_bar):
@@ -247,7 +247,7 @@ def log_rest_vjp(a, d):
 
     def pullback(w_bar, log_slope_bar):
         slope = -u * np.where(one, 1, s / (d - 1 + np.where(one, 1, s)))            # (12)
-        bend = np.where(one, s, np.copysign((1 - t) / (1 + t), -a) - slope)     # (13)
+        bend = np.where(one, s, np.copysign(np.expm1(-np.abs(a)) / (1 + t), -a) - slope)     # (13)
         return w_bar * slope + log_slope_bar * bend                                 # (16)
 
     return (w, log_slope), pullback

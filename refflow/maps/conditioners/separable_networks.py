@@ -3,7 +3,7 @@ r"""The networks of VITS' stochastic duration predictor: compositions of pages f
 With `*` a convolution, `W_i` a depthwise one of `K` entries and dilation `K^i`, `i = 0, 1, ...`, `P`, `P_i`, `P'` with kernels of
 one entry, LN the normalisation of the channels at each position, and every layer with the same sequence mask,
     x_(i+1) = x_i + dropout(gelu(LN(P_i * gelu(LN(W_i * x_i)))))                    (1)
-    h = P' * x_n,   x_0 = P * a + c     with a signal `c` as context, or without it (2)
+    h = P' * x_n,   x_0 = P * a + c,   where the context c is a signal, or 0        (2)
 At the start, weights and biases of a layer with fan-in `f` (`initialisers.py`) are drawn as in PyTorch:
     U(-bound, bound),   bound = f^(-1/2)                                            (3)
 but `P' = 0` in a coupling, which is then the spline of equal bins.
