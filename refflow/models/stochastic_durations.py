@@ -132,7 +132,7 @@ class StochasticDurations(Value):
         return bound, pullback
 
     def sample(self, x, lengths, noise, noise_scale=1.0, length_scale=1.0, g=None, skips_first=True):
-        """(w, d) of (18), each (B, I), 0 at invalid positions; the arguments are those of `bound_vjp`."""
+        """(w, d) of (18), each (B, I), 0 at invalid positions; arguments as in `bound_vjp`."""
         given = self.checked("sample", x, lengths, noise, g)
         for key, value in (("noise_scale", noise_scale), ("length_scale", length_scale)):
             if not 0 <= value < np.inf:

@@ -518,6 +518,26 @@ def beyond(m):
     return [6]
 
 
+@finding("transformers", "VITS' stochastic durations are trained in another order than they are sampled in", "defect",
+         "(w, v) = f^-1(z), where f exchanges the channels after the affine map and after each of 4 couplings", """
+VitsStochasticDurationPredictor exchanges the channels after its affine map too when it computes the loss; VITS does not. The
+reverse pass leaves out the first coupling as VITS does, and that exchange with it. So it samples from another density than the
+one in the loss. Here the splines are the identity, at noise 10 and 20 beyond their bound: by the loss the logarithm of the
+duration is 20. Weights trained with VITS are sampled from rightly; their loss is wrong.""", """
+import torch
+from transformers.models.vits.configuration_vits import VitsConfig
+from transformers.models.vits.modeling_vits import VitsStochasticDurationPredictor
+torch.manual_seed(0)
+f = VitsStochasticDurationPredictor(VitsConfig(hidden_size=2, speaker_embedding_size=0)).double().eval()
+noise = torch.tensor([[[10.0, 0.0], [20.0, 0.0]]], dtype=torch.float64)
+torch.randn = lambda *shape: noise
+x, mask = torch.zeros(1, 2, 2, dtype=torch.float64), torch.ones(1, 1, 2, dtype=torch.float64)
+print(f(x, mask, reverse=True)[0, 0, 0].item())
+""")
+def exchanged_five_times(m):
+    return [20]
+
+
 @finding("piper", "the VITS spline passes a batch that lies in the tails", "right",
          "x = z beyond the bound", """
 The copy in piper does not ask for the minimum of the inputs inside the bound, and maps a batch without any.""", """
