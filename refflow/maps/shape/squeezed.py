@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, child, plain, refusal, sequence_mask
+from ...core import Array, Bijector, Independent, bijector, case, child, plain, refusal, sequence_mask
 from ...core.compose import refuse_padding_counted
 from ...core.rules import count
 from ...core.arrays import locked, masked
 from ...core.words import zero_where_invalid
-from ..elementwise import ExpScale
+from ..constrained import Ordered
+from ..elementwise import Exp, ExpScale, Tanh
 from ..linear import DenseLinear, Pointwise
+from .concatenate import Concatenate
 from .squeeze_time import SqueezeTime, squeezed, unsqueezed
 
 
@@ -49,7 +51,7 @@ class Squeezed(Bijector):
     normwise = property(lambda self: self.inner.normwise)
 
     def _validate(self):
-        if not isinstance(self.inner, Bijector) or self.inner.event_ndim != (2, 2):
+        if getattr(self.inner, "event_ndim", None) != (2, 2):
             raise ValueError(f"Squeezed: inner must be a bijector of sequences, event ranks (2, 2), not {self.inner!r}")
         for side in (self.inner.domain, self.inner.codomain):
             if not (side.entrywise and side.alike):
@@ -164,5 +166,7 @@ class Squeezed(Bijector):
         refusal("the length of mask must be a multiple of factor = 2, not 3", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
                 mask=[True] * 3),
         refusal("mask must hold at every position of a group if it holds at the last one; mask[2] = False",
-                inner=Pointwise(DenseLinear(2 * np.eye(2)), 2), mask=[True, True, False, True]),
+                inner=Pointwise(DenseLinear(2 * np.eye(2)), 2), mask=[False, False, False, True]),
+        refusal("inner must map sequences whose entries are alike", inner=Concatenate((Tanh(), Exp()), (1, 1), -2)),
+        refusal("inner must map sequences whose entries are alike", inner=Independent(Ordered(), 1)),
     )
