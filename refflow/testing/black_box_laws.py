@@ -16,6 +16,7 @@ from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
 from .black_box_points import ALLOWED, Points, answers, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
+from .naming import named
 from .simplest import simplest
 
 __all__ = ["LAWS", "NEEDS", "SINCE", "Found", "Points", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
@@ -28,6 +29,7 @@ OUTGROWN = 2.0**-16                     # an image beyond this share of the larg
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
+NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
@@ -64,8 +66,9 @@ def verdict(name, box, seed=0, points=None):
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
     except Exception as found:
+        diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
-        return Verdict(name, "FAIL", told(found), points.asked)
+        return Verdict(name, "FAIL", told(found), points.asked, diagnosis)
     return Verdict(name, "pass", "", points.asked or len(points.z))
 
 
@@ -101,8 +104,18 @@ def has(box, what):
 @law("inverse of forward", "inverse")
 def inverse_of_forward(box, p):
     """The inverse of f(z) is z: a bijector has one latent for each image."""
+    has_latents(box, p)
     U, usable = p.of_z
     p.held_to("inverse(forward(z))", p.back[0], p.z, ALLOWED * U, usable)
+
+
+def has_latents(box, p):
+    """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
+    for i in np.flatnonzero(p.finite & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
+        move = np.eye(p.size).reshape(p.size, *box.event) * np.minimum(NEARBY * p.reach[i], p.room[i] / 2)
+        images = box.image(box.held(np.concatenate((p.z[i] + move, p.z[i] - move))))
+        if (images != p.x[i]).reshape(2 * p.size, -1).any(-1).all():
+            raise Found(f"the inverse at {p.x[i].tolist()}, the image of {p.z[i].tolist()}, is {p.back[0][i].tolist()}", p.z[i])
 
 
 @law("forward of inverse", "inverse")
@@ -304,9 +317,31 @@ def fused(box, p):
 @law("log-det shape", "log_det")
 def log_det_shape(box, p):
     """The log-det is one number for each event."""
-    found = np.shape(box.log_slope(p.z))
-    if found != (len(p.z),):
-        raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {found}")
+    given = box.log_slope(p.z)
+    if np.shape(given) != (len(p.z),):
+        raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {np.shape(given)}"
+                    f"{shape_of_terms(box, p, given)}")
+
+
+def shape_of_terms(box, p, given):
+    """What is wrong with the shape: a sum over the event that is missing, wholly or in part, an axis, or the batch."""
+    size = int(np.prod(np.shape(given)[1:]))
+    if np.shape(given)[:1] != (len(p.z),):
+        return ": one number for the batch" if np.size(given) == 1 else ""
+    if size == 1:
+        return ": an axis is left behind the batch"
+    summed = replace(box, forward=lambda *given: with_sum(box, given), log_det=None)
+    with contextlib.suppress(Exception):
+        ask("log-det is the determinant of differences", summed, Points(summed, p.seed, p.z))
+        return ": it is not summed over the event, and its sum is right"
+    return ": it is not summed over the event"
+
+
+def with_sum(box, given):
+    """(image, the sum over the event of what stands for its log-det)."""
+    answer = box.forward(*given)
+    terms = as_numpy(answer[1] if box.log_det is None else box.log_det(*given))
+    return first_of(answer), terms.reshape(len(terms), -1).sum(-1)
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
