@@ -11,18 +11,23 @@ import numpy as np
 
 from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES
 
-MOST = 16                               # points that are looked at
-NEAR = 2.0**-12                         # of the size of an answer: it is the one that a mistake would give
+MOST = 16                               # wrong points that are looked at, and right ones
+FEW = 3                                 # wrong points, of which it can be said that they are off alike
 FLOAT32 = 2.0**-31, 2.0**-21            # errors of a number that was rounded to float32, and of sums of a few
+RIGHT = 64                              # times smaller is the error at a point that is right
 ALIKE = 2                               # errors within this factor of each other are the same
 
 
 class Clue:
-    """What was compared, at `MOST` of the points that could be asked: (points, entries) given and expected."""
+    """What was compared, at some of the points that could be asked, (points, entries) given and expected.
+
+    `share` is the share of wrong points among all; `near`, of the size of an answer, tells it from others.
+    """
 
     def __init__(self, box, compared):
-        order = np.argsort(~compared.wrong.any(-1), kind="stable")          # wrong points first
-        chosen = [i for i in order if compared.usable[i]][:MOST]
+        wrong = compared.wrong.any(-1)
+        chosen = np.concatenate([np.flatnonzero(compared.usable & marks)[:MOST] for marks in (wrong, ~wrong)])
+        self.share, self.near = wrong.sum() / compared.usable.sum(), box.unit ** 0.4
         self.box, self.z, self.size = box, compared.z[chosen], int(np.prod(box.event))
         self.given, self.expected, self.bound, self.wrong = (
             np.broadcast_to(part, compared.wrong.shape)[chosen] for part in
@@ -31,7 +36,7 @@ class Clue:
     def same(self, other):
         """Is this what was given at every point, and clearly not what was expected at some?"""
         other = np.reshape(other, self.given.shape)
-        near = self.bound + NEAR * np.abs(other)
+        near = self.bound + self.near * np.abs(other)
         return bool((np.abs(self.given - other) <= near).all() and (np.abs(self.expected - other) > 4 * near).any())
 
     def off(self):
@@ -70,7 +75,7 @@ def wrong_factor(clue):
 def constant(clue):
     """The same error wherever it is wrong, and it is wrong nearly everywhere."""
     off = clue.off()
-    if clue.wrong.any(-1).mean() < 0.75 or np.ptp(off) > NEAR * np.abs(off).min() + 4 * np.max(clue.bound):
+    if clue.share < 0.75 or len(off) < FEW or np.ptp(off) > clue.near * np.abs(off).min() + 4 * np.max(clue.bound[clue.wrong]):
         return ""
     size = abs(float(np.median(off)))
     if clue.box.precision == "float64" and FLOAT32[0] <= size / clue.size <= FLOAT32[1]:
@@ -82,14 +87,14 @@ def rounded_constant(clue):
     """The same small relative error wherever it is wrong."""
     off = np.abs(clue.off() / clue.expected[clue.wrong])
     same = off.max() <= ALIKE * np.median(off) and np.median(off) <= ALIKE * off.min()
-    if clue.box.precision != "float64" or not same or not FLOAT32[0] <= np.median(off) <= FLOAT32[1]:
+    if clue.box.precision != "float64" or len(off) < FEW or not same or not FLOAT32[0] <= np.median(off) <= FLOAT32[1]:
         return ""
     return f"a factor rounded to float32: the relative error is {np.median(off):.1e} at every point"
 
 
 def digits_lost(clue):
     """Roughly right: how many digits are."""
-    size = np.maximum(np.abs(clue.expected[clue.wrong]), np.max(np.abs(clue.expected)) * NEAR)
+    size = np.maximum(np.abs(clue.expected[clue.wrong]), np.max(np.abs(clue.expected)) * clue.near)
     relative = float(np.max(np.abs(clue.off()) / size))
     if not 0 < relative < 0.1:
         return ""
@@ -121,7 +126,7 @@ def in_bits(clue):
 def other_scale(clue):
     """A coupling or an elementwise map: the scale has one form in the image, and another one in the log-det."""
     scales = np.diagonal(clue.jacobian(clue.z), axis1=1, axis2=2)
-    scales = scales[:, (np.abs(scales - 1) > NEAR).any(0)]
+    scales = scales[:, (np.abs(scales - 1) > clue.near).any(0)]
     for scale, inverse in INVERSE_SCALES.items():
         for other, log_scale in LOG_SCALES.items():
             if scales.size and scale != other and clue.same(log_scale(inverse(scales)).sum(-1)):
@@ -157,16 +162,16 @@ def with_the_image(clue):
 # -- round trips ------------------------------------------------------------------------------------------------------
 
 def one_branch(clue):
-    """Wrong on one side of 0 alone, and right at the other end."""
-    given, expected = clue.given[clue.wrong], clue.expected[clue.wrong]
-    right = clue.expected[~clue.wrong & (np.abs(clue.expected) >= np.abs(expected).min())]
-    if not (expected < 0).all() and not (expected > 0).all() or not (np.sign(right) == -np.sign(expected[0])).any():
-        return ""
-    if np.any(np.sign(right) == np.sign(expected[0])):
-        return ""
-    if np.allclose(given, -expected, NEAR):
+    """The size without the sign; or wrong on one side of 0, and right at the mirrored latents."""
+    large = clue.wrong & (clue.given * clue.expected < 0) & (np.abs(clue.expected) > np.max(np.abs(clue.expected)) / 8)
+    if large.any() and np.allclose(clue.given[large], -clue.expected[large], clue.near):
         return "the sign is lost: a root of a single branch"
-    return "wrong on one side of 0 alone: a root or a logarithm of a single branch"
+    wrong = clue.wrong.any(-1)
+    z = -clue.z[wrong]
+    mirrored = np.abs(clue.box.origin(clue.images(z)) - z).reshape(len(z), -1).max(-1)
+    if (mirrored <= np.abs(clue.given - clue.expected)[wrong].max(-1) / RIGHT).all():
+        return "right at the mirrored latent: a root or a logarithm of a single branch"
+    return ""
 
 
 def clipped(clue):
