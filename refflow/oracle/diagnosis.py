@@ -324,10 +324,14 @@ def log_terms(clue):
 
 
 def flushed(clue):
-    """0 where the answer, or the input, is below the smallest normal number, and nowhere else."""
+    """0 where the answer, or the input, is below the smallest normal number, and nowhere else; or infinite, as at an input 0."""
     tiny, zero = clue.form.normal, (clue.given == 0) & (clue.true != 0)
     event = np.abs(np.asarray(clue.point.event, np.float64))
-    below = (np.abs(clue.true) < tiny) | bool(np.any((event < tiny) & (event > 0)))
+    lost = (event < tiny) & (event > 0)
+    if lost.any() and np.isinf(clue.given[clue.wrong]).all():
+        near = clue.error_at(event=np.where(lost, np.copysign(tiny, clue.point.event), clue.point.event).astype(clue.dtype))
+        return "" if near is None or near > clue.failure.allowed else "subnormals flushed: the input is taken for 0"
+    below = (np.abs(clue.true) < tiny) | bool(lost.any())
     if not (clue.wrong & zero).any() or not below[clue.wrong].all():
         return ""
     for factor in (1 / (2 * clue.form.unit), 15 / 16, 3 / 4):
@@ -478,7 +482,7 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed,
+RULES = (flushed, not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon,
          clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
 
 

@@ -135,7 +135,8 @@ class Quantity(Item):
         facts = {"dtype": self.dtype, "C": number(C), "allowed": number(one.allowed)}
         if recorded is not None and recorded > max(one.allowed, GROWTH * C):
             facts["hint"] = f"the error is {number(C)} units, and was {number(recorded)}: `refflow baseline` records it anew"
-        text = "\n\n".join(map(finding_text, findings))
+        hints = [f"suggestion: {one}" for one in self.own.report(self.dtype).suggestions if one.quantity == self.quantity]
+        text = "\n\n".join([*map(finding_text, findings), *hints])
         if not findings:
             self.holds(**facts)
         elif recorded is None or self.known:
