@@ -18,7 +18,7 @@ SCALE = "the log-det of a scale exp(s), where the map has sigmoid(s + 2)"
 ROUNDED, BRANCH = "rounded to float32", "a logarithm of a single branch"
 DIGITS, POINT, IMAGE = "such as an epsilon", "taken at the wrong point: it moves with entry", "taken at the image instead of"
 
-# the flow, the mistake, the dtypes; the law, the event in the text, the name (of those with none, the text says it)
+# the flow, the mistake, the dtypes; the law, the event in the text, the name; where there is no name, the text says it
 MISTAKES = [
     (Coupling, "exp for sigmoid", "float64 float32", BY_DIFFERENCES, "at [", SCALE),
     (Images, "exp for sigmoid", "float64", BY_DIFFERENCES, "at [[[", SCALE),

@@ -26,7 +26,7 @@ class Clue:
 
     def __init__(self, box, compared):
         wrong = compared.wrong.any(-1)
-        chosen = np.concatenate([np.flatnonzero(compared.usable & marks)[:MOST] for marks in (wrong, ~wrong)])
+        chosen = np.concatenate([some(np.flatnonzero(compared.usable & marks)) for marks in (wrong, ~wrong)])
         self.share, self.near = wrong.sum() / compared.usable.sum(), box.unit ** 0.4
         self.box, self.z, self.size = box, compared.z[chosen], int(np.prod(box.event))
         self.given, self.expected, self.bound, self.wrong = (
@@ -55,6 +55,11 @@ class Clue:
         images = [self.box.image(one).reshape(len(z), self.size, -1) for one in both]
         width = np.diagonal((both[0] - both[1]).reshape(move.shape), axis1=1, axis2=2)
         return np.swapaxes((images[0] - images[1]) / width[..., None], 1, 2)
+
+
+def some(indices):
+    """At most `MOST` of the indices, evenly spread: points lie in the order of their sizes."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, min(len(indices), MOST)).astype(int))]
 
 
 # -- any number -------------------------------------------------------------------------------------------------------
@@ -163,7 +168,8 @@ def with_the_image(clue):
 
 def one_branch(clue):
     """The size without the sign; or wrong on one side of 0, and right at the mirrored latents."""
-    large = clue.wrong & (clue.given * clue.expected < 0) & (np.abs(clue.expected) > np.max(np.abs(clue.expected)) / 8)
+    turned = clue.wrong & (clue.given * clue.expected < 0)
+    large = turned & (np.abs(clue.expected) > np.max(np.abs(clue.expected), where=turned, initial=0) / 8)
     if large.any() and np.allclose(clue.given[large], -clue.expected[large], clue.near):
         return "the sign is lost: a root of a single branch"
     wrong = clue.wrong.any(-1)
