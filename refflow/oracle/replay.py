@@ -32,7 +32,7 @@ def witness_of(adapter, found) -> dict | None:
 def failure_at(adapter, quantity, dtype, witness) -> str | None:
     """In what way a quantity is wrong at a witness, in words; None if it is right there.
 
-    CannotRun for a witness that is no question to the adapter.
+    CannotRun for a witness that the adapter cannot be asked.
     """
     subject, point = subject_of(adapter, dtype), question(adapter, quantity, dtype, witness)
     measure_point(subject, adapter, certified(), point)
@@ -56,7 +56,7 @@ def question(adapter, quantity, dtype, witness) -> Point:
         bars = (np.array(witness["cotangents"][key], real) for key in (f"{image}_bar", "log_det_bar"))
         return Point(f, side, event, *bars, form=form)
     except (KeyError, TypeError, ValueError) as error:
-        raise CannotRun(f"{adapter.theirs}: the witness of {quantity}-{dtype} is no question to {adapter.name}: "
+        raise CannotRun(f"{adapter.theirs}: the witness of {quantity}-{dtype} cannot be asked of {adapter.name}: "
                         f"{type(error).__name__}: {error}") from error
 
 

@@ -21,8 +21,8 @@ OF_A_LAW, OF_A_QUANTITY = ("events", "seed", "parameters"), replay.KEYS     # th
 class Known:
     """A failure that is expected, where it is reported, and a witness, the simplest question that shows it.
 
-    A witness is what a failure prints: of a law {"events": latents, "seed": of the box, "parameters": of the box, in order},
-    of which each key may be absent, of a quantity {"input", "params", "cotangents"}.  ValueError for other keys.
+    A witness is what a failure prints.  A law has {"events": latents, "seed": of the box, "parameters": of the box, in order},
+    and each key may be absent; a quantity has {"input", "params", "cotangents"}.  ValueError for other keys.
     """
 
     where: str
@@ -154,7 +154,7 @@ class Item:
         pytest.xfail(reason)
 
     def is_misused(self, error):
-        """It could not be asked, through a mistake in the user's file: no finding.  Of the items of one function one fails."""
+        """It could not be asked, through a mistake in the user's file.  Of the items of one function one fails."""
         import pytest
 
         text = f"{MISUSED}: {error}"
@@ -168,7 +168,7 @@ class Item:
 def decorated(function, argument, items, word):
     """The test function `argument(item)`, one pytest item for each of `items`, under the marker `refflow`.
 
-    Raises CannotRun if there is no item: such a test would pass without a question.
+    Raises CannotRun where there are no items: such a test would pass without a question.
     """
     import pytest
 

@@ -16,7 +16,7 @@ class Skipped(Exception):
 
 
 class Compared(NamedTuple):
-    """Answers at latents z, of which the `usable` ones could be asked, with what was expected, and marks of the wrong entries."""
+    """Answers at latents z with what was expected; marks of the points that could be asked, and of the wrong entries."""
 
     z: Any
     given: Any

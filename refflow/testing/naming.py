@@ -12,7 +12,7 @@ import numpy as np
 from ..oracle.diagnosis import INVERSE_SCALES, LOG_SCALES
 
 MOST = 16                               # wrong points that are looked at, and right ones
-FEW = 3                                 # wrong points, of which it can be said that they are off alike
+FEW = 3                                 # wrong points at least, to say that all are off alike
 FLOAT32 = 2.0**-31, 2.0**-21            # errors of a number that was rounded to float32, and of sums of a few
 RIGHT = 64                              # times smaller is the error at a point that is right
 ALIKE = 2                               # errors within this factor of each other are the same
