@@ -409,7 +409,8 @@ def test_the_witness_at_raw_parameters_and_of_a_composite(ran):
     ({"params": {}}, "KeyError: 'input'"), ({"input": 1.0, "params": {"scale": 1.0}}, "KeyError: 'scale'"),
     ({"input": "one"}, "ValueError"), ({"input": 1.0, "cotangents": {"x_bar": 1.0}}, "KeyError: 'log_det_bar'")])
 def test_a_witness_that_cannot_be_asked_is_an_error_of_use(session, witness, message):
-    status, lines = session(page_file(f'expected={{"log_det-float32": Known("theirs#1", witness={witness})}}'), "-k", "log_det")
+    text = page_file(f'expected={{"log_det-float32": Known("theirs#1", witness={witness})}}')
+    status, lines = session(text, "-k", "log_det")
     assert status == 2 and any("the witness of log_det-float32 cannot be asked of Exp: " + message in line for line in lines)
 
 

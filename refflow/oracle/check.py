@@ -157,8 +157,8 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
     if outside:
         report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
     if dtype in golden.NARROW:
-        report.notes.append(f"{adapter.theirs} {dtype}: only the {count} points that are exact in {dtype} were asked, one event "
-                            "each; drawn points, batches and broadcasting are asked in float32 and float64")
+        report.notes.append(f"{adapter.theirs} {dtype}: only the {count} points that are exact in {dtype} were asked, one "
+                            "event each; drawn points, batches and broadcasting are asked in float32 and float64")
     subject.conclude(report, {})
     report.suggestions += suggestions(adapter, dtype, report.failed[before:],
                                       lambda changed: measured(changed, dtype, certificate)[0].passing())

@@ -29,7 +29,7 @@ class Compared(NamedTuple):
 class Found(AssertionError):
     """A law that is broken: at what point, what is given and what was expected; `event`: the latent there, if there is one.
 
-    `events`: the simplest batch that shows it, if it was searched.  `compared`: all answers, where they were compared at latents.
+    `events`: the simplest batch that shows it, if it was searched.  `compared`: all answers, if they were compared at latents.
     """
 
     def __init__(self, text, event=None, compared=None):

@@ -188,13 +188,13 @@ def clipped(clue):
 
 
 ANY = (not_a_number, rounded_constant, constant, digits_lost)
-LOG_DET = (not_a_number, other_direction, wrong_factor, one_entry, in_bits, other_scale, at_the_image, constant, rounded_constant,
-           digits_lost)
+LOG_DET = (not_a_number, other_direction, wrong_factor, one_entry, in_bits, other_scale, at_the_image, constant,
+           rounded_constant, digits_lost)
 ROUND_TRIP = (not_a_number, one_branch, clipped, rounded_constant, constant, digits_lost)
 GRADIENT = (not_a_number, negated, wrong_factor, digits_lost)
 RULES = {"log-det is the determinant of differences": LOG_DET, "log-det is the determinant of the gradient": LOG_DET,
-         "inverse log-det is minus log-det": (not_a_number, other_direction, wrong_factor, with_the_image, other_entries, constant,
-                                              digits_lost),
+         "inverse log-det is minus log-det": (not_a_number, other_direction, wrong_factor, with_the_image, other_entries,
+                                              constant, digits_lost),
          "inverse of forward": ROUND_TRIP, "forward of inverse": ROUND_TRIP, "pullback is the gradient": GRADIENT}
 
 

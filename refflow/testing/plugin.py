@@ -1,7 +1,7 @@
 """The pytest plugin: options, counts, and what would pass without a question.
 
-A mistake in the user's file, an error of use, is not a finding: it is told in one line, reported as an error and not as a failure,
-and the exit status is 2, as it is where pytest cannot collect a file.
+A mistake in the user's file, an error of use, is not a finding: it is told in one line, reported as an error and not as a
+failure, and the exit status is 2, as it is where pytest cannot collect a file.
 
 pytest loads the plugin in every project of an environment that has refflow, so it imports nothing of refflow until a decorated
 test is there, by the marker `refflow`.
