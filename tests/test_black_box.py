@@ -11,7 +11,7 @@ from scipy.special import expit, ndtri
 import refflow
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import LAWS, Skipped, run_law, verdict, verdicts
-from refflow.testing.law_items import Known, law_tests
+from refflow.testing import Known, law_tests
 
 pytest_plugins = ("pytester",)
 SCALE = np.array([0.5, -1.25, 0.75])
@@ -76,6 +76,11 @@ def doubled(z):
 
 def halved(x):
     return x / 2, np.full(len(x), -np.log(2))
+
+
+def quadratic(a):
+    """x = a z |z| + z, whose inverse divides by a."""
+    return BlackBox(lambda z: a * z * abs(z) + z, lambda x: np.sign(x) * (np.sqrt(1 + 4 * a * abs(x)) - 1) / (2 * a))
 
 
 def fold(z):
@@ -181,6 +186,7 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "epsilon under a root": (lambda: root("epsilon"), {BY_DIFFERENCES, BY_INTEGRAL,
                                                        "inverse log-det is minus log-det"}),
     "single branch": (lambda: root("single branch"), ROUND_TRIPS | {"mass is one"}),
+    "no latent where a quadratic is a line": (lambda: quadratic(0.0), {"inverse of forward"}),
     "input written to": (lambda: BlackBox(overwrites), {"inputs are not written to"}),
     "statistics of the batch": (lambda: BlackBox(lambda z: z + 1e-9 * (z.mean() if len(z) else 0)),
                                 {"batch is the stack of singles", TAILS}),

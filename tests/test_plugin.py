@@ -38,6 +38,17 @@ def failed(reports):
     return {name for name, report in reports.items() if report.failed}
 
 
+@pytest.fixture
+def session(pytester):
+    """session(text of a test file, *options) -> (exit status, the lines on the terminal)."""
+    def run(text, *options):
+        pytester.makepyfile(test_mine=text)
+        result = pytester.runpytest_inprocess(*PLUGIN, "-p", "no:xdist", *options)
+        return result.ret, result.outlines
+
+    return run
+
+
 def outcomes(reports):
     """{outcome: how many}; an expected failure is "known"."""
     found = [("known" if hasattr(report, "wasxfail") else report.outcome) for report in reports.values()]
@@ -184,6 +195,16 @@ def test_known_refuses_other_keys():
         Known("theirs#1", witness={"event": [0.0]})
 
 
+@pytest.mark.parametrize("decorate, name", [(lambda e: law_tests(box, expected=e), "deterministic"),
+                                            (lambda e: page_tests("Exp", expected=e)(lambda params, z: {}), "log_det-float64")])
+@pytest.mark.parametrize("known, message", [
+    ("theirs#1", "must be a Known(where, witness), not 'theirs#1'"),
+    (Known("theirs#1", witness={"events": [[0.0]], "input": 0.0}), "witness has the key ")])
+def test_expectations_are_of_one_kind(decorate, name, known, message):
+    with pytest.raises(CannotRun, match=re.escape(f"expected[{name!r}]") + ".*" + re.escape(message)):
+        decorate({name: known})
+
+
 # what breaks, how the failing item is made right again
 WITNESSED = {
     "a point": ("lambda z: (2 * z + 1e-3 * (z > 0.5), np.full(len(z), np.log(2.0)))", "inverse of forward"),
@@ -264,7 +285,7 @@ def test_options_draw_other_boxes(ran):
 def test_errors_of_use(ran, make, message):
     reports = ran(f"from refflow.testing import *\n@law_tests({make})\ndef test_flow(law): law()\n", "-k", "finite")
     text = reports["test_flow[finite]"].longreprtext
-    assert text.startswith("error of use: ") and message in text
+    assert text.startswith("error of use: ") and message in text and "\n" not in text
     with pytest.raises(CannotRun, match=re.escape(message.replace("(line", ""))):
         refflow.check(eval(make, vars(refflow.testing) | {"BlackBox": refflow.testing.BlackBox}))
 
@@ -294,17 +315,17 @@ def test_no_items_is_an_error(monkeypatch):
 
 PAGE = '''
 import numpy as np
-from refflow.testing import page_tests
+from refflow.testing import Known, page_tests
 
 @page_tests("Exp", dtype="float32", {options})
 def test_exp(params, z):
     {lines}
-    return {{"forward": np.exp(z), "log_det": {log_det}, "inverse": np.log}}
+    return {{"forward": np.exp(z), "log_det": {log_det}, "inverse": {inverse}}}
 '''
 
 
-def page_file(options="", lines="pass", log_det="z"):
-    return PAGE.format(options=options, lines=lines, log_det=log_det)
+def page_file(options="", lines="pass", log_det="z", inverse="np.log"):
+    return PAGE.format(options=options, lines=lines, log_det=log_det, inverse=inverse)
 
 
 def test_items_of_a_page(ran):
@@ -322,7 +343,7 @@ def test_items_of_a_page(ran):
     ({"log_det": "np.where(z > 1, np.nan, -z)"}, "log_det", "NaN where the truth is finite"),
     ({"log_det": "z.sum()"}, "log_det", "wrong shape"),
     ({"lines": "raise ValueError('here')"}, "forward", "raised ValueError: here"),
-    ({"options": 'require="vjp"'}, "vjp.z_bar", "vjp.z_bar is required and was not measured: not returned"),
+    ({"options": 'require="vjp"'}, "vjp.z_bar", "vjp.z_bar-float32 is required and was not measured: not returned"),
     ({"lines": "return {'forwards': z}"}, "forward", "error of use: test_exp: the adapter returned an unknown key 'forwards'"),
     ({"lines": "missing"}, "forward", "error of use: test_exp: the adapter itself raised NameError: name 'missing'")])
 def test_a_finding_is_a_failing_item(ran, given, item, message):
@@ -334,6 +355,7 @@ def test_a_finding_is_a_failing_item(ran, given, item, message):
 
 @pytest.mark.parametrize("page, options, message", [
     ("Exq", {}, "there is no page 'Exq'; did you mean Exp"), ("Exp", {"suite": "2027.01"}, "page_tests: suite must be one of"),
+    ("Exp", {"expected": {"log_det": Known("theirs#1")}}, "expected names 'log_det', which is not one of forward-float32"),
     ("Exp", {"require": "vjb"}, "require names 'vjb', which is not one of forward, log_det, jacobian, vjp, inverse"),
     ("Exp", {"parametrisation": "zuko"}, "Exp has no table of parametrisations; RationalQuadraticSpline"),
     ("RationalQuadraticSpline", {"parametrisation": "zuka"}, "no parametrisation 'zuka'; did you mean 'zuko'?"),
@@ -341,6 +363,90 @@ def test_a_finding_is_a_failing_item(ran, given, item, message):
 def test_page_tests_refuses(page, options, message):
     with pytest.raises(ValueError, match=message):
         page_tests(page, **options)(lambda params, z: {})
+
+
+# what is expected, the mistake; what is left where it is mended
+PAGES_KNOWN = {
+    "a number": ("log_det", {"log_det": "z * (1 + (z > 2))"}),
+    "an exception": ("forward", {"lines": "if z.max() > 3: raise ValueError"}),
+    "a shape": ("log_det", {"log_det": "z.sum()"}), "values of the image": ("inverse", {"inverse": "1.01 * z"})}
+
+
+@pytest.mark.parametrize("kind", PAGES_KNOWN)
+def test_a_finding_prints_its_witness_which_is_replayed(ran, kind):
+    """An inverse given as values has none: it is asked in full."""
+    quantity, wrong = PAGES_KNOWN[kind]
+    item = f"test_exp[{quantity}-float32]"
+    text = ran(page_file(**wrong), "-k", quantity, name="test_first")[item].longreprtext
+    line = re.search(r"^expected=.*$", text, re.M)[0]
+    known = eval(line.removeprefix("expected="), {"Known": Known})[f"{quantity}-float32"]
+    assert (known.witness is None) == (kind == "values of the image")
+    report = ran(page_file(line, **wrong), "-k", quantity, name="test_pasted")[item]
+    assert report.wasxfail.startswith("where it is reported: ") and ("input" in report.wasxfail) == (known.witness is None)
+    mended = ran(page_file(line), "-k", quantity, name="test_mended")[item]
+    assert mended.failed and "(where it is reported): remove it from `expected`" in mended.longreprtext
+
+
+def test_an_expected_failure_of_a_page_that_is_not_returned_fails(ran):
+    found = ran(page_file('expected={"vjp.z_bar-float32": Known("theirs#1")}'))["test_exp[vjp.z_bar-float32]"]
+    assert "vjp.z_bar-float32 is expected to fail and was not measured: not returned" in found.longreprtext
+
+
+def test_the_witness_at_raw_parameters_and_of_a_composite(ran):
+    """Parameters are part of a witness, unless the declaration has them."""
+    for page, known in (('"Affine", parametrisation="exp"', "'params': {'h': ["),
+                        ("refflow.Chain([refflow.Exp()])", "witness={'input': ")):
+        text = PAGE.replace('"Exp"', page).replace("import numpy", "import refflow, numpy").format(
+            options="", lines="pass", log_det="z * np.nan", inverse="np.log")
+        shown = ran(text, "-k", "log_det-float32 and not inverse", name="test_shown")["test_exp[log_det-float32]"].longreprtext
+        line = re.search(r"^expected=.*$", shown, re.M)[0]
+        assert known in line and ("params" in line) == ("params" in known)
+        assert ran(text.replace('dtype="float32", ', f'dtype="float32", {line}'), "-k", "log_det-float32 and not inverse",
+                   name="test_again")["test_exp[log_det-float32]"].wasxfail
+
+
+@pytest.mark.parametrize("witness, message", [
+    ({"params": {}}, "KeyError: 'input'"), ({"input": 1.0, "params": {"scale": 1.0}}, "KeyError: 'scale'"),
+    ({"input": "one"}, "ValueError"), ({"input": 1.0, "cotangents": {"x_bar": 1.0}}, "KeyError: 'log_det_bar'")])
+def test_a_witness_that_cannot_be_asked_is_an_error_of_use(session, witness, message):
+    text = page_file(f'expected={{"log_det-float32": Known("theirs#1", witness={witness})}}')
+    status, lines = session(text, "-k", "log_det")
+    assert status == 2 and any("the witness of log_det-float32 cannot be asked of Exp: " + message in line for line in lines)
+
+
+# -- errors of use are not findings -----------------------------------------------------------------------------------
+
+COLLECTED = {                   # a file, and the line that is told
+    "an unknown page": (page_file().replace('"Exp"', '"Exq"'), "there is no page 'Exq'; did you mean Exp"),
+    "a dtype": (page_file().replace('dtype="float32"', 'dtype="float31"'), "dtype must be one or several of"),
+    "a quantity": (page_file('require="vjb"'), "require names 'vjb'"),
+    "a suite": (FILE.format(log_det=RIGHT, options='suite="2031.01"'), "suite must be one of 2026.12, not '2031.01'"),
+    "a law": (FILE.format(log_det=RIGHT, options='require="inverze"'), "require names 'inverze'"),
+    "a box": ("from refflow.testing import BlackBox\nbox = BlackBox(abs, dtype='int8')\n", "BlackBox: dtype must be one of")}
+ASKED = {
+    "a misspelt key": (page_file(lines="return {'forwards': z}"), "unknown key 'forwards'; did you mean 'forward'?"),
+    "a typo in the adapter": (page_file(lines="missing"), "NameError: name 'missing' is not defined (line 6)"),
+    "a typo in the box": (FILE.format(log_det=RIGHT, options="").replace("(2 * z,", "(2 * missing,"), "NameError: name 'missing' is not defined"),
+    "nothing asked": (FILE.format(log_det=RIGHT, options="").replace("    law()\n", "    pass\n"), "never calls its argument")}
+
+
+@pytest.mark.parametrize("kind", [*COLLECTED, *ASKED])
+def test_an_error_of_use_is_told_in_one_line_and_the_exit_status_is_2(session, kind):
+    text, message = (COLLECTED | ASKED)[kind]
+    status, lines = session(text)
+    told = [line for line in lines if message in line and not line.startswith(("ERROR", "test_mine.py::"))]
+    assert status == 2 and len(told) == 1 and told[0].startswith("error of use: "), lines
+    assert not any("Traceback" in line or line.startswith((">", "E   ")) or "FAILED" in line for line in lines)
+    assert (kind in COLLECTED) == any("ERROR collecting" in line for line in lines)
+
+
+def test_findings_alone_have_exit_status_1_and_both_have_2(session):
+    wrong = page_file(log_det="-z")
+    misused = wrong.replace("def test_exp", "def test_other").replace("pass", "missing")
+    assert session(wrong)[0] == 1
+    status, lines = session(wrong + misused.partition("page_tests\n")[2])
+    assert status == 2 and any("1 failed" in line and "1 error" in line for line in lines)
+    assert "test_mine.py::test_other: 0 quantities ran, 7 not asked: error of use" in lines
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------
@@ -389,7 +495,7 @@ def test_what_is_not_a_baseline_is_refused(tmp_path, text, message):
     ("float16]\nlog_det = 1.0", "test_mine.test_exp has no quantity 'log_det' in float16")])
 def test_a_baseline_of_other_quantities_is_refused(ran, pytester, where, message):
     (pytester.path / "refflow.toml").write_text(f"{HEAD}[test_mine.test_exp.{where}")
-    found = ran(page_file('baseline="refflow.toml"'))["test_exp[log_det-float32]"].longreprtext
+    found = ran(page_file('baseline="refflow.toml"'))["test_exp[forward-float32]"].longreprtext
     assert found.startswith("error of use: ") and message in found
 
 

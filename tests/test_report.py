@@ -422,3 +422,19 @@ def test_a_declaration_is_suggested_only_for_what_then_passes():
 def test_an_unknown_accumulation_is_refused():
     with pytest.raises(ValueError, match="accumulation must be one of float32, bfloat16, float16"):
         adapter("Tanh", accumulation="float8")
+
+
+def test_flushed_subnormals_are_one_finding_and_one_suggestion():
+    """Code without subnormal numbers is wrong in many quantities, for one reason."""
+    def mine(params, z):
+        x = flushed(np.exp(flushed(z)))
+        return {"forward": x, "log_det": flushed(z), "inverse": lambda x: np.log(flushed(x)),
+                "inverse_log_det": lambda x: -np.log(flushed(x))}
+
+    report = check(adapter("Exp", dtype="float64")(mine))
+    text = report.table()
+    assert {one.quantity for one in report.failed} == {"forward", "log_det", "inverse", "inverse_log_det"}
+    assert all("subnormals flushed" in one.diagnosis for one in report.failed), [one.diagnosis for one in report.failed]
+    assert sum(line.startswith("FAIL  ") for line in text.splitlines()) == 1 and text.count("suggestion: ") == 1
+    assert re.search(r"mine float64: declared with flush_to_zero=True, these \d findings would be allowed: \w+, \w+, \w+", text)
+    assert not check(adapter("Exp", dtype="float64", flush_to_zero=True)(lambda params, z: mine(params, z))).failed

@@ -15,6 +15,7 @@ import numpy as np
 from ..core import Conditioner, Plainest
 from ..core.boundary import LETTERS
 from ..core.declarations import Child, Field, Plain, bind, letter_of, size_of
+from .formats import format_of
 
 SIDES = {"forward": 0, "inverse": 1}
 MATRICES = 10                   # for a page with a square matrix, whose scales multiply: 2^+-10 at most, or half the spread
@@ -26,7 +27,8 @@ class Point:
     """One question: a bijector or conditioner with its parameters, events of one side, cotangents, and why it is asked.
 
     The event is z for the side "forward", x for "inverse".  `truth` is recorded for golden points, and None otherwise; `lead`
-    counts the leading axes that are only repetition, each of whose entries is a question of its own.
+    counts the leading axes that are only repetition, each of whose entries is a question of its own.  `form` names the format
+    of the code under test where it is narrower than the arrays, which then hold numbers of it.
     """
 
     f: Any
@@ -39,10 +41,16 @@ class Point:
     truth: dict | None = None
     id: str = ""
     lead: int = 0
+    form: str = ""
 
     @property
     def dtype(self):
         return self.event.dtype
+
+    @property
+    def format(self):
+        """The format in which the answer is computed."""
+        return format_of(self.form or self.dtype)
 
     def single(self, index):
         """The question at one leading index; questions with cotangents have no leading axes."""

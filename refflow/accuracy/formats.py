@@ -52,5 +52,16 @@ class Format:
         return bool(np.array_equal(self.rounded(values), np.asarray(values), equal_nan=True))
 
 
+
+def format_of(given) -> Format:
+    """The format of a dtype or of a name; a format is its own."""
+    return given if isinstance(given, Format) else FORMATS[name_of(given)]
+
+
+def name_of(dtype):
+    """The name of a dtype, which may be the name already: NumPy has no bfloat16."""
+    return dtype if isinstance(dtype, str) and dtype in FORMATS else np.dtype(dtype).name
+
+
 FORMATS = {"bfloat16": Format(8, -126, 127), "float16": Format(11, -14, 15), "float32": Format(24, -126, 127),
            "float64": Format(53, -1022, 1023)}

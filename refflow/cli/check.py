@@ -10,10 +10,11 @@ import sys
 from . import sweeps
 from .options import put, rate, to_be_written
 from ..book import report_page
+from ..accuracy.formats import FORMATS
 from ..oracle import check
 from ..oracle.command import TIME_LIMIT, check_command
 from ..oracle.onnx_model import check_onnx
-from ..report import DTYPES, progress_cleared, progress_line
+from ..report import progress_cleared, progress_line
 from ..saving import write_atomically
 
 
@@ -35,7 +36,7 @@ def add_command(commands):
     one.add_argument("--html", metavar="FILE", dest="out", help="write the report, with pictures of the errors, as HTML too")
     one.add_argument("--force", action="store_true", help="write over a file that exists")
     one.add_argument("--page", metavar="NAME", help="only this page")
-    one.add_argument("--dtype", choices=DTYPES, action="append", help="only this dtype")
+    one.add_argument("--dtype", choices=FORMATS, action="append", help="only this dtype")
     sweeps.add_options(one)
     one.set_defaults(run=run)
 

@@ -38,7 +38,9 @@ from ..core import Bijector, Chain
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..core.version import VERSION
+from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
+from .golden import NARROW, exact_points
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import family_named
 from ..accuracy.drawing import SIDES
@@ -71,27 +73,40 @@ class Adapter:
 
     def __post_init__(self):
         given = (self.dtypes,) if isinstance(self.dtypes, (str, type, np.dtype)) else tuple(self.dtypes)
-        dtypes = tuple(np.dtype(d).name for d in given)
-        if not set(dtypes) <= set(DTYPES):
-            raise ValueError(f"adapter: dtype must be float32 or float64, not {self.dtypes!r}")
+        dtypes = tuple(map(format_named, given))
+        if not dtypes or not set(dtypes) <= set(FORMATS):
+            raise CannotRun(f"adapter: dtype must be one or several of {', '.join(FORMATS)}, not {self.dtypes!r}")
         if self.direction not in SIDES:
-            raise ValueError(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
+            raise CannotRun(f"adapter: direction must be 'forward' or 'inverse', not {self.direction!r}")
         if self.accumulation is not None and self.accumulation not in ACCUMULATION:
-            raise ValueError(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {self.accumulation!r}")
+            raise CannotRun(f"adapter: accumulation must be one of {', '.join(ACCUMULATION)}, not {self.accumulation!r}")
         declared = page_named(self.page).declared if isinstance(self.page, str) else self.page.declared
         unknown = sorted(set(self.params) - set(declared))
         if unknown:
-            raise ValueError(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
+            raise CannotRun(f"adapter: {self.page} has no field {unknown[0]!r}; it has {list(declared)}")
         object.__setattr__(self, "dtypes", dtypes)
         object.__setattr__(self, "family", self.family_of_page())
+        self.held_to_exact_points()
 
     def family_of_page(self):
         """The page's maps at raw parameters, if a parametrisation is named."""
         if self.parametrisation is None:
             return None
         if not isinstance(self.page, str) or self.params or self.broadcast:
-            raise ValueError(f"adapter: parametrisation is for a page by name, without limits and broadcast, not {self.page}")
+            raise CannotRun(f"adapter: parametrisation is for a page by name, without limits and broadcast, not {self.page}")
         return family_named(self.page, self.parametrisation)
+
+    def held_to_exact_points(self):
+        """Narrow formats are asked of a page by name, which has points that are exact in them, and bfloat16 is not mixed with
+        float32: NumPy has no bfloat16, and both stand in float32 arrays.
+        """
+        narrow = [name for name in self.dtypes if name in NARROW]
+        for name in narrow:
+            if not isinstance(self.page, str) or self.family is not None or not exact_points(self.page, name):
+                raise CannotRun(f"adapter: {self.name} has no points that are exact in {name}: only a page by name has them, "
+                                "without parametrisation")
+        if {"bfloat16", "float32"} <= set(self.dtypes):
+            raise CannotRun("adapter: bfloat16 and float32 both come in float32 arrays: declare a function for each")
 
     @property
     def name(self):
@@ -137,8 +152,15 @@ class Adapter:
     def keeps(self, point):
         """Can the hardware represent the point's numbers?"""
         arrays = [point.event, *(leaf for _, leaf in flatten(point.f.params()))] if self.flush_to_zero else []
-        tiny = np.finfo(point.dtype).tiny
-        return not any(np.any((np.abs(a) < tiny) & (a != 0)) for a in arrays)
+        return not any(np.any((np.abs(a) < point.format.normal) & (a != 0)) for a in arrays)
+
+
+def format_named(dtype):
+    """The name of a dtype; of what is none, its text."""
+    try:
+        return name_of(dtype)
+    except TypeError:
+        return str(dtype)
 
 
 def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None, flush_to_zero=False, broadcast=False,
@@ -150,8 +172,9 @@ def adapter(page, *, dtype=DTYPES, direction="forward", theirs=None, params=None
     axes, `chart_gradient` that the inverse is a function of only the chart's entries (where D_out > D_in), `accumulation`, one
     of float32, bfloat16 and float16, that log-dets and cotangents of fields are summed in that dtype.  With
     `parametrisation`, a library's name in the page's table of conventions or a map, `params` holds only raw parameters, "h".
-    A function may be declared several times.  Raises ValueError for an unknown page, dtype, direction, accumulation or
-    parametrisation.
+    A `dtype` of float16 or bfloat16 is asked at the points of a page that are exact in it; a function of bfloat16 is given
+    float32 arrays that hold bfloat16 numbers.  A function may be declared several times.  Raises CannotRun, a ValueError, for
+    an unknown page, dtype, direction, accumulation or parametrisation.
     """
     declared = Adapter(None, page, dtype, direction, theirs or "", dict(params or {}), flush_to_zero, broadcast, chart_gradient,
                        accumulation, parametrisation)
@@ -205,6 +228,8 @@ class Answers:
 def ask(adapter, point) -> Answers:
     """All of their answers to one question."""
     side, params = point.side, fields_of(point.f)
+    if point.form == "float16":
+        point, params = in_float16(point), narrowed(params)
     own = side == adapter.direction
     call_side = side if own else {"forward": "inverse", "inverse": "forward"}[side]
     event = point.event if own else starting_event(point, call_side)
@@ -222,6 +247,20 @@ def ask(adapter, point) -> Answers:
     return own_answers(adapter, point, result) if own else other_answers(adapter, point, result)
 
 
+def in_float16(point):
+    """The question in arrays of its own format."""
+    arrays = {key: getattr(point, key) for key in ("event", "image_bar", "log_det_bar")}
+    return replace(point, **{key: narrowed(array) for key, array in arrays.items() if array is not None})
+
+
+def narrowed(held):
+    """Real arrays as float16; what is not an array, and constants, as they are."""
+    if isinstance(held, dict):
+        return {key: narrowed(value) for key, value in held.items()}
+    is_real = isinstance(held, (np.ndarray, np.generic)) and held.dtype.kind == "f"
+    return held.astype(np.float16) if is_real else held
+
+
 def attempt(call, adapter):
     """The result of a call, or Raised: any exception from their code is a finding.
 
@@ -234,9 +273,13 @@ def attempt(call, adapter):
         raise
     except Exception as error:
         if isinstance(error, MISTAKES) and raised_in(error, adapter.function):
-            raise CannotRun(f"{adapter.theirs}: the adapter itself raised {type(error).__name__}: {error}"
+            raise CannotRun(f"{adapter.theirs}: the adapter itself raised {first_line(error)}"
                             f"{at_line(error, file_of(adapter.function))}") from error
-        return Raised(f"{type(error).__name__}: {error}".splitlines()[0])
+        return Raised(first_line(error))
+
+
+def first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def file_of(function):
@@ -254,12 +297,18 @@ def raised_in(error, function):
 
 
 def as_array(call, adapter):
-    def converted():
-        return np.asarray(call())
-
-    found = attempt(converted, adapter)
+    found = attempt(lambda: known_to_numpy(call()), adapter)
     wrong = not isinstance(found, Raised) and found.dtype.kind not in "fiu"
     return Raised(f"returned an array of dtype {found.dtype}") if wrong else found
+
+
+def known_to_numpy(given):
+    """An array: tensors without their gradients, bfloat16, which NumPy does not have, in float32."""
+    if hasattr(given, "detach"):
+        given = given.detach().cpu()
+        given = given.float() if str(given.dtype) == "torch.bfloat16" else given
+    found = np.asarray(given)
+    return found.astype(np.float32) if found.dtype.name == "bfloat16" else found
 
 
 def own_answers(adapter, point, result):
@@ -412,7 +461,7 @@ def from_file(path):
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise CannotRun(f"{path} cannot be imported: {type(error).__name__}: {error}{at_line(error, path)}") from error
+        raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return adapter_set(str(path), module, DECLARED[before:])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..accuracy.drawing import SIDES, Point
+from ..accuracy.formats import FORMATS, format_of, name_of
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 from ..core import Bijector
@@ -40,20 +41,21 @@ from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
 ALLOWED = 16.0
 CERTIFICATE = Path(__file__).parent / "certificate.json"
 UNSTEADY = "rounding the input moves the truth too far at every point"
+AS_VALUES = "an inverse given as values is not asked in {}, an inverse given as a function is"
 CANDIDATES, MORE = 8, 4     # failing points of each symptom that are kept, to choose the simplest; and worse ones after these
 
 
 def check(target=None, *, page=None, dtypes=None, progress=None, executor=None, keep_errors=False) -> Report:
     """Check `target`: None for refflow's own pages; else a file of adapters, the name of a shipped peer, a decorated function.
 
-    `page` and `dtypes` restrict it; `progress(done, total, name)` is called before each part.  The parts run on an
-    `executor` of `concurrent.futures`, if one is given, and the report is the same; another process can load only a target
-    that is a file or a name.  With `keep_errors` the report keeps the worst points in every part of the domain, for pictures.
-    Raises CannotRun if there is nothing to check.
+    `page` and `dtypes` restrict it; refflow's own pages have float32 and float64.  `progress(done, total, name)` is called
+    before each part.  The parts run on an `executor` of `concurrent.futures`, if one is given, and the report is the same;
+    another process can load only a target that is a file or a name.  With `keep_errors` the report keeps the worst points in
+    every part of the domain, for pictures.  Raises CannotRun if there is nothing to check.
     """
     if page is not None:
         page_named(page)
-    dtypes = DTYPES if dtypes is None else tuple(np.dtype(d).name for d in dtypes)
+    dtypes = tuple(map(name_of, dtypes if dtypes is not None else DTYPES if target is None else FORMATS))
     if target is None:
         return check_own(page, dtypes, progress, executor, keep_errors)
     return check_theirs(target, page, dtypes, progress, executor, keep_errors)
@@ -84,6 +86,8 @@ def pages_of(path):
 # -- refflow's own pages ----------------------------------------------------------------------------------------------
 
 def check_own(page, dtypes, progress, executor, keep_errors):
+    if not set(dtypes) <= set(DTYPES):
+        raise CannotRun(f"refflow's own pages compute in {' and '.join(DTYPES)}, not in {', '.join(set(dtypes) - set(DTYPES))}")
     names = [page] if page else list(bijectors())
     report = Report("refflow", VERSION)
     add_parts(report, check_page, [(name, dtypes, keep_errors) for name in names], names, progress, executor)
@@ -152,6 +156,9 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
     subject, count, outside = measured(adapter, dtype, certificate, keep_errors)
     if outside:
         report.notes.append(f"{adapter.theirs} {dtype}: {outside} of {count} points are outside the limits that it declares")
+    if dtype in golden.NARROW:
+        report.notes.append(f"{adapter.theirs} {dtype}: only the {count} points that are exact in {dtype} were asked, one "
+                            "event each; drawn points, batches and broadcasting are asked in float32 and float64")
     subject.conclude(report, {})
     report.suggestions += suggestions(adapter, dtype, report.failed[before:],
                                       lambda changed: measured(changed, dtype, certificate)[0].passing())
@@ -159,21 +166,31 @@ def check_adapter(adapter, dtype, certificate, report, keep_errors=False):
 
 def measured(adapter, dtype, certificate, keep_errors=False):
     """(everything measured of an adapter in a dtype, the number of its points, how many are outside its limits)."""
-    subject = Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
-                      adapter.chart_gradient, adapter.accumulation, isinstance(adapter.page, Bijector),
-                      keep_errors=keep_errors)
+    subject = subject_of(adapter, dtype, keep_errors)
     outside = count = 0
     for drawn in points_for(adapter, dtype):
         point, count = adapter.limited(drawn), count + 1
         if point is None:
             outside += 1
             continue
-        answers = subject.answer(point)
-        truths = subject.truths(point)
-        subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
-        if answers.values_at_image is not None:
+        answers = measure_point(subject, adapter, certificate, point)
+        if answers.values_at_image is not None and point.form:
+            subject.reasons |= dict.fromkeys(answers.values_at_image[1], AS_VALUES.format(dtype))
+        elif answers.values_at_image is not None:
             subject.compare_round_trip(point, *answers.values_at_image, certificate, adapter)
     return subject, count, outside
+
+
+def subject_of(adapter, dtype, keep_errors=False):
+    return Subject(adapter.name, adapter.theirs, dtype, lambda point: ask(adapter, point), adapter.flush_to_zero,
+                   adapter.chart_gradient, adapter.accumulation, isinstance(adapter.page, Bijector), keep_errors=keep_errors)
+
+
+def measure_point(subject, adapter, certificate, point):
+    """Their answers at one point, compared with the truth."""
+    answers = subject.answer(point)
+    subject.compare(point, answers, subject.truths(point), lambda q, p: allowed(certificate, adapter.name, q, p))
+    return answers
 
 
 def points_for(adapter, dtype):
@@ -189,8 +206,9 @@ def points_for(adapter, dtype):
     if isinstance(adapter.page, Bijector):
         yield from composite_points(adapter.page, np.dtype(dtype))
         return
-    yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
-    for point in golden.points(adapter.page, (dtype,)):
+    if dtype not in golden.NARROW:
+        yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
+    for point in golden.exact_points(adapter.page, dtype) if dtype in golden.NARROW else golden.points(adapter.page, (dtype,)):
         if point.side == "forward" or not adapter.chart_gradient:
             yield point
 
@@ -263,6 +281,7 @@ class Subject:
     failing: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
     unjudged: set = field(default_factory=set)
+    reasons: dict = field(default_factory=dict)
     kept: dict = field(default_factory=dict)
 
     def truths(self, point):
@@ -293,7 +312,7 @@ class Subject:
 
     def overflows(self, point, truths):
         image = truths.get(VALUE[point.side])
-        return image is not None and not image.representable(point.dtype).all()
+        return image is not None and not image.representable(point.format).all()
 
     def measure(self, point, name, given, truth, allowance):
         if given.shape != truth.high.shape:
@@ -345,9 +364,9 @@ class Subject:
 
     def errors(self, point, given, truth):
         """(C, known) for each leading index, or for the one event; C is 0 where no truth is known."""
-        C, known = truth.error(given, point.dtype, self.flush_to_zero), truth.known()
+        C, known = truth.error(given, point.format, self.flush_to_zero), truth.known()
         if not self.own:
-            known = known & truth.representable(point.dtype)
+            known = known & truth.representable(point.format)
         if C.shape != known.shape:
             known = known.all(axis=tuple(range(C.ndim, known.ndim)))
         C = np.where(known, C, 0.0)
@@ -386,7 +405,7 @@ class Subject:
         shapes = {name.removesuffix(" shape") for name in self.failures}
         missing = [name for name in sorted(self.asked, key=in_order) if name not in self.best and name not in shapes]
         for name in skip or missing:
-            reason = skip.get(name, UNSTEADY if name in self.unjudged else "not returned")
+            reason = skip.get(name, UNSTEADY if name in self.unjudged else self.reasons.get(name, "not returned"))
             report.skipped.append(Skipped(self.bijector, self.theirs, name, self.dtype, reason))
         report.errors += self.kept.values()
 
@@ -404,7 +423,8 @@ class Subject:
 
     def finding(self, name, failures):
         chosen, worst = self.chosen(failures), max(failures, key=lambda f: f.error)
-        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), None if self.own else self.answer)
+        more = None if self.own or chosen.point.form else self.answer
+        diagnosis = chosen.message or diagnose(chosen, (worst, failures[0]), more)
         point, (layer, page) = chosen.point, self.layer(chosen, failures)
         true = None if chosen.truth is None else rounded(chosen.truth.high, self.dtype)
         given = None if chosen.given is None else np.asarray(chosen.given)
@@ -425,11 +445,11 @@ class Subject:
         Among wrong numbers: one that costs half of the digits, if there is one, and that is infinite if the worst is.
         """
         worst = max(failures, key=lambda f: f.error)
-        if self.own:                                # the truth at other points would be its own answer
+        if self.own or failures[0].point.form:      # the truth at other points would be its own answer, or is not known there
             return min(failures, key=lambda f: complexity(f.point))
         if failures[0].given is not None and failures[0].message:
             return failures[0]                      # a wrong shape is the same everywhere: the first point is the simplest
-        half = (np.finfo(self.dtype).eps / 2) ** -0.5
+        half = format_of(self.dtype).unit ** -0.5
         threshold = np.inf if np.isinf(worst.error) else min(worst.error, float(half))
         clear = [self.narrowed(f) for f in failures if f.error >= threshold]
         return shrunk(clear, threshold, self.again, self.fixed)
@@ -484,7 +504,7 @@ def part(truth, index):
 
 @np.errstate(over="ignore")
 def rounded(true, dtype):
-    return true.astype(dtype)
+    return format_of(dtype).rounded(true) if dtype in golden.NARROW else true.astype(dtype)
 
 
 def conditioning(failure):

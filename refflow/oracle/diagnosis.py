@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.declarations import Field
 from ..accuracy.drawing import SIDES, set_of
+from ..accuracy.formats import FORMATS
 from ..accuracy.quantities import truth_name
 from .points import LOG_DET, VALUE, run_time_truth
 
@@ -47,16 +48,18 @@ class Clue:
     def __post_init__(self):
         self.point, self.name, self.truth = self.failure.point, self.failure.quantity, self.failure.truth
         self.quantity, self.dtype, self.side = truth_name(self.name), self.point.dtype, self.point.side
+        self.form = self.point.format
         self.given, self.true = np.asarray(self.failure.given, np.float64), self.truth.high
-        self.unit = np.maximum(self.truth.unit, np.finfo(self.dtype).smallest_subnormal)
+        self.unit = np.maximum(self.truth.unit, self.form.smallest)
         self.off = np.abs(self.given - self.true)
-        C = self.truth.error(self.given, self.dtype)
+        C = self.truth.error(self.given, self.form)
         self.wrong = np.broadcast_to(C > self.failure.allowed, self.true.shape) if self.true.size else np.zeros(0, bool)
 
     def same(self, other):
         """Does `other` agree with the given value in all but a few digits, and clearly differ from the true one?"""
         other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
-        tolerance = np.maximum(64 * self.unit, 1e-4 * np.abs(other))
+        units = 64 if self.form.bits >= FORMATS["float32"].bits else 4      # of a narrow format, 64 units are no answer at all
+        tolerance = np.maximum(units * self.unit, 1e-4 * np.abs(other))
         near = np.abs(self.given - other) <= tolerance
         apart = np.abs(self.true - other) > 4 * tolerance
         return bool(near.all() and apart.any())
@@ -82,7 +85,7 @@ class Clue:
 
     def error_at(self, **changes):
         found = self.ask(**changes)
-        return None if found is None else float(np.max(found[1].error(found[0], self.dtype), initial=0.0))
+        return None if found is None else float(np.max(found[1].error(found[0], self.form), initial=0.0))
 
     def moved(self):
         """Events further towards the end of the range near which they lie."""
@@ -321,13 +324,17 @@ def log_terms(clue):
 
 
 def flushed(clue):
-    """0 where the answer, or the input, is below the smallest normal number, and nowhere else."""
-    tiny, zero = float(np.finfo(clue.dtype).tiny), (clue.given == 0) & (clue.true != 0)
+    """0 where the answer, or the input, is below the smallest normal number, and nowhere else; or infinite, as at an input 0."""
+    tiny, zero = clue.form.normal, (clue.given == 0) & (clue.true != 0)
     event = np.abs(np.asarray(clue.point.event, np.float64))
-    below = (np.abs(clue.true) < tiny) | bool(np.any((event < tiny) & (event > 0)))
+    lost = (event < tiny) & (event > 0)
+    if lost.any() and np.isinf(clue.given[clue.wrong]).all():
+        near = clue.error_at(event=np.where(lost, np.copysign(tiny, clue.point.event), clue.point.event).astype(clue.dtype))
+        return "" if near is None or near > clue.failure.allowed else "subnormals flushed: the input is taken for 0"
+    below = (np.abs(clue.true) < tiny) | bool(lost.any())
     if not (clue.wrong & zero).any() or not below[clue.wrong].all():
         return ""
-    for factor in (1 / float(np.finfo(clue.dtype).eps), 15 / 16, 3 / 4):
+    for factor in (1 / (2 * clue.form.unit), 15 / 16, 3 / 4):
         found = clue.ask(event=(clue.point.event * factor).astype(clue.dtype))
         if found is not None and np.any((found[0] == 0) & (np.abs(found[1].high) > tiny)):
             return ""
@@ -396,8 +403,8 @@ def clipped(clue):
     if not clue.wrong.any():
         return ""
     held = clue.given[clue.wrong]
-    if clue.quantity in VALUES and all(bound_name(v, clue.dtype) for v in held):
-        return f"clipped tail: {bound_name(held[0], clue.dtype)}"
+    if clue.quantity in VALUES and all(bound_name(v, clue.form) for v in held):
+        return f"clipped tail: {bound_name(held[0], clue.form)}"
     for event in clue.moved():
         found = clue.ask(event=event)
         if found is None or found[0].shape != clue.given.shape:
@@ -416,13 +423,12 @@ def clipped(clue):
         where = (clue.point.f.codomain, clue.point.f.domain)[SIDES[clue.side]]
         if value in (where.lower, where.upper):
             return f"saturated: {value:g} from here on, where the truth is not"
-    return f"clipped tail: {bound_name(value, clue.dtype) or format(value, '.6g')} from here on, where the truth goes on"
+    return f"clipped tail: {bound_name(value, clue.form) or format(value, '.6g')} from here on, where the truth goes on"
 
 
-def bound_name(value, dtype):
+def bound_name(value, form):
     """The name of a number at which people clip, or ""."""
-    limits = np.finfo(dtype)
-    eps, tiny = float(limits.eps), float(limits.tiny)
+    eps, tiny = 2 * form.unit, form.normal
     bounds = {"eps": eps, "1 - eps": 1 - eps, "eps - 1": eps - 1, "1 - eps/2": 1 - eps / 2,
               "the smallest normal number": tiny, "log(the smallest normal number)": np.log(tiny),
               "log(eps)": np.log(eps), "-log(eps)": -np.log(eps)}
@@ -476,7 +482,7 @@ def no_digit(clue):
     return f"no digit is right: {ratio:.3g} times the truth"
 
 
-RULES = (not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon, flushed,
+RULES = (flushed, not_a_number, wrong_count, negated, wrong_log_det, wrong_factor, volume, transposed, asymptote, epsilon,
          clipped, cancelled, accumulated, single_precision, single_branch, cancellation)
 
 

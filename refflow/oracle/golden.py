@@ -14,10 +14,12 @@ import numpy as np
 
 from .pages import CannotRun, page_named
 from ..accuracy.drawing import Point
+from ..accuracy.formats import FORMATS, name_of
 from .points import Truth
 
 SCHEMA, EXACT_SCHEMA = "refflow/golden/1", "refflow/exact/1"
 DIRECTORY, EXACT_DIRECTORY = Path(__file__).parent / "golden", Path(__file__).parent / "exact"
+NARROW = tuple(name for name in FORMATS if FORMATS[name].bits < FORMATS["float32"].bits)    # formats of theirs, not of pages
 EXACT = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 
@@ -34,9 +36,11 @@ def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
     return [decoded(page_named(name), p, p["dtype"]) for p in stored(name, directory) if dtypes is None or p["dtype"] in dtypes]
 
 
-def exact_points(name, dtype, directory=EXACT_DIRECTORY) -> list[Point]:
-    """Points of one page whose every number is a bfloat16 number, as float32 or float64; the truth is the same for both."""
-    return [decoded(page_named(name), p, dtype) for p in stored(name, directory, EXACT_SCHEMA)]
+def exact_points(name, form, directory=EXACT_DIRECTORY) -> list[Point]:
+    """Points of one page whose every number is a bfloat16 number, for code of a format that holds them; the truth is the same
+    for all.  Numbers of a format narrower than float32 stand in float32 arrays.
+    """
+    return [decoded(page_named(name), p, form) for p in stored(name, directory, EXACT_SCHEMA) if form in p["exact_in"]]
 
 
 def own_points(name, dtypes) -> list[Point]:
@@ -61,15 +65,16 @@ def stored(name, directory=DIRECTORY, schema=SCHEMA) -> list[dict]:
     return document["points"]
 
 
-def decoded(page, stored, dtype) -> Point:
-    dtype = np.dtype(dtype)
+def decoded(page, stored, form) -> Point:
+    form = name_of(form)
+    dtype = np.dtype("float32" if form in NARROW else form)
     f = page(**{key: field_value(page.declared[key], value, dtype) for key, value in stored["params"].items()})
     bar = stored.get("image_bar")
     log_det_bar = stored.get("log_det_bar")
-    truth = Lazy(stored["quantities"], dtype, f.normwise)
+    truth = Lazy(stored["quantities"], form, f.normwise)
     return Point(f, stored["side"], array(stored["event"], dtype), None if bar is None else array(bar, dtype),
                  None if log_det_bar is None else dtype.type(number(log_det_bar)), stored["case"], stored["reason"], truth,
-                 stored.get("id", ""))
+                 stored.get("id", ""), form=form if form in NARROW else "")
 
 
 def field_value(declared, value, dtype):
@@ -97,14 +102,14 @@ def array(stored, dtype):
 class Lazy(dict):
     """{quantity: Truth}, decoded on first use."""
 
-    def __init__(self, stored, dtype, normwise):
+    def __init__(self, stored, form, normwise):
         super().__init__(stored)
-        self.dtype, self.normwise = dtype, normwise
+        self.form, self.normwise = form, normwise
 
     def __getitem__(self, name):
         found = super().__getitem__(name)
         if not isinstance(found, Truth):
-            found = truth(found, self.dtype, self.normwise)
+            found = truth(found, self.form, self.normwise)
             self[name] = found
         return found
 
@@ -112,9 +117,9 @@ class Lazy(dict):
         return [(name, self[name]) for name in self]
 
 
-def truth(stored, dtype, normwise) -> Truth:
+def truth(stored, form, normwise) -> Truth:
     """The decimals of one quantity as high + low, and u kappa."""
-    shape, u = stored["shape"], decimal.Decimal(float(np.finfo(dtype).eps) / 2)
+    shape, u = stored["shape"], decimal.Decimal(FORMATS[form].unit)
     high, low, unit, conditioning = [], [], [], []
     for true, kappa in zip(stored["true"], stored["kappa"]):
         true, kappa = decimal.Decimal(true), decimal.Decimal(kappa)
@@ -125,5 +130,5 @@ def truth(stored, dtype, normwise) -> Truth:
         ordinary = true != 0 and true.is_finite() and kappa.is_finite()
         conditioning.append(float(EXACT.divide(kappa, true.copy_abs())) if ordinary else 1.0)
     arrays = (np.array(v, np.float64).reshape(shape) for v in (high, low, unit, conditioning))
-    first_order = stored.get("first_order", True)           # of exact points, the dtypes in which it is
-    return Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else dtype.name in first_order)
+    first_order = stored.get("first_order", True)           # of exact points, the formats in which it is
+    return Truth(*arrays, 0, normwise, first_order if isinstance(first_order, bool) else form in first_order)

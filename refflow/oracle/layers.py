@@ -95,7 +95,7 @@ def wrong(question, name, value, allowed):
     truth = run_time_truth(question)[name]
     if value.shape != truth.high.shape:
         return f"has shape {value.shape}, not {truth.high.shape}"
-    C = float(np.max(truth.error(value, question.dtype), initial=0.0, where=truth.known()))
+    C = float(np.max(truth.error(value, question.format), initial=0.0, where=truth.known()))
     if C <= allowed:
         return ""
     return f"is off by {number(C)} units at its input {np.asarray(question.event).tolist()}"
@@ -120,7 +120,7 @@ def explains(failure, value):
     true, given, value = (np.asarray(a, np.float64) for a in (failure.truth.high, failure.given, value))
     if value.shape != given.shape:
         return False
-    unit = np.maximum(failure.truth.unit, np.finfo(failure.point.dtype).smallest_subnormal)
+    unit = np.maximum(failure.truth.unit, failure.point.format.smallest)
     with np.errstate(all="ignore"):
         return bool((np.abs(given - value) <= 64 * unit).all() and (np.abs(true - value) > 256 * unit).any())
 

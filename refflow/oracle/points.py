@@ -2,7 +2,7 @@ r"""Questions to a bijector and their answers: points, the truth at them, and ho
 
     C = |given - true| / max(u kappa, s)                                            (1)
 
-u is the unit roundoff of the dtype, s its subnormal spacing (on hardware that flushes to zero, its smallest normal
+u is the unit roundoff of the format, s its subnormal spacing (on hardware that flushes to zero, its smallest normal
 number).  C is inf for NaN, and for an infinity unless the truth rounds to it.  For a normwise page both |.| and kappa are
 norms over the event.  true = high + low, two floats, so that (1) is exact enough in float64.
 
@@ -21,6 +21,7 @@ from ..core.declarations import Child, Field
 from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
+from ..accuracy.formats import format_of
 from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
@@ -48,14 +49,14 @@ class Truth:
     first_order: bool = True
     asked: np.ndarray | bool = True
 
-    def error(self, given, dtype, flush_to_zero=False):
+    def error(self, given, form, flush_to_zero=False):
         """C of (1) for each entry, or for each event if the page is normwise; inf where the shapes differ."""
-        limits = np.finfo(dtype)
-        floor = float(limits.tiny if flush_to_zero else limits.smallest_subnormal)
+        form = format_of(form)
+        floor = form.normal if flush_to_zero else form.smallest
         given = np.asarray(given, np.float64)
         with np.errstate(all="ignore"):
             distance = np.abs(given - self.high - self.low)
-            overflow = float(limits.max) * (1 + float(limits.eps) / 4)
+            overflow = form.largest * (1 + form.unit / 2)
             beyond = np.isinf(given) & (np.sign(given) * self.high >= overflow)
             distance = np.where(beyond | (given == self.high) & np.isinf(given), 0, distance)
             distance = np.where(np.isnan(given) | np.isinf(given) & ~beyond, np.inf, distance)
@@ -70,9 +71,9 @@ class Truth:
         """Marks of the entries at which there is a truth, infinite or not, and a unit."""
         return ~np.isnan(self.high) & ~np.isnan(self.unit)
 
-    def representable(self, dtype):
+    def representable(self, form):
         """Marks of the entries whose truth rounds to a finite number."""
-        return np.abs(self.high) <= float(np.finfo(dtype).max)
+        return np.abs(self.high) <= format_of(form).largest
 
 
 def norm(values, axes):
@@ -108,8 +109,7 @@ def run_time_truth(point, derivatives=False) -> dict:
     """{quantity: Truth} of a point from refflow's float64 methods; with `derivatives`, Jacobian and cotangents too."""
     side, f = point.side, point.f.astype(np.float64)
     g, event = per_event(f, point.event, SIDES[side])
-    u = float(np.finfo(point.dtype).eps) / 2
-    normal = normwise(f)
+    u, normal = point.format.unit, normwise(f)
     image, log_det = value_and_log_det(g, event, VJP[side], normal)
     batch = image.value.shape[:-1]
     shape = tuple((f.output_shape if side == "forward" else f.input_shape)(event.shape[len(batch):]))
@@ -194,7 +194,7 @@ def chart_truth(point) -> dict:
     found = replace(found, slopes=slopes, inputs=found.inputs | {"event": x.ravel()[chart]})
     value, unit = np.zeros(x.size), np.zeros(x.size)
     value[chart], unit[chart] = found.value, found.kappa
-    u = float(np.finfo(point.dtype).eps) / 2
+    u = point.format.unit
     return {"inverse_vjp.x_bar": truth_of(value.reshape(x.shape), unit.reshape(x.shape), u, 0, False)}
 
 
@@ -204,7 +204,7 @@ def with_accumulation(point, truths, u) -> dict:
 
     Log-dets of more than one entry and cotangents of fields are sums; a log-det's terms are log|J_ii|, as if J were triangular.
     """
-    wider = u / (float(np.finfo(point.dtype).eps) / 2)
+    wider = u / point.format.unit
     if wider <= 1:
         return truths
     rank, log_det, prefix = point.f.event_ndim[SIDES[point.side]], LOG_DET[point.side], f"{VJP[point.side]}."

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
+from ..accuracy.formats import format_of
 from .verdict import Suggestion, leaves
 
 OTHER_SIDE = {"forward": "inverse", "log_det": "inverse_log_det", "vjp": "inverse_vjp"}
@@ -50,4 +49,4 @@ def plausible(adapter, dtype, findings):
 def has_subnormals(found, dtype):
     """Is a number of the finding's input, parameters or truth below the smallest normal one?"""
     shown = leaves([found.input, found.params, found.true])
-    return any(isinstance(v, float) and 0 < abs(v) < np.finfo(dtype).tiny for v in shown)
+    return any(isinstance(v, float) and 0 < abs(v) < format_of(dtype).normal for v in shown)

@@ -80,6 +80,9 @@ class Suggestion:
     declaration: str
     findings: int
 
+    def is_of(self, found):
+        return (self.theirs, self.quantity, self.dtype) == (found.theirs, found.quantity, found.dtype)
+
     def __str__(self):
         these = "this finding" if self.findings == 1 else f"these {self.findings} findings"
         return f"{self.theirs} {self.quantity} {self.dtype}: declared with {self.declaration}, {these} would be allowed"
@@ -122,9 +125,23 @@ class Report:
 
     def table(self) -> str:
         """For people: findings with their input, then one row for each subject and dtype, then a summary of a few lines."""
-        parts = [finding_text(found) for found in self.failed]
+        parts = [finding_text(found) for found in self.failed if found not in self.repeated()]
         parts += [aligned(self.rows()), "\n".join(self.summary())]
         return "\n\n".join(parts)
+
+    def explained(self) -> dict:
+        """{declaration in words: findings that it would allow}, where it would allow several of one subject in a dtype."""
+        groups = {}
+        for one in self.suggestions:
+            found = [finding for finding in self.failed if one.is_of(finding)]
+            groups.setdefault((one.theirs, one.dtype, one.declaration), []).extend(found)
+        return {f"{theirs} {dtype}: declared with {declaration}, these {len(found)} findings would be allowed: "
+                f"{', '.join(dict.fromkeys(f.quantity for f in found))}": found
+                for (theirs, dtype, declaration), found in groups.items() if len({f.quantity for f in found}) > 1}
+
+    def repeated(self) -> list:
+        """The findings that a declaration explains, but for the first of each: one shows what it is."""
+        return [found for group in self.explained().values() for found in group[1:]]
 
     def markdown(self) -> str:
         """For a README: a row for each map, with the largest error of each kind of quantity, and the verdict."""
@@ -164,7 +181,9 @@ class Report:
             yield (f"largest error that passes: {number(worst.error)} of {number(worst.allowed)} units "
                    f"({worst.theirs if worst.theirs != 'refflow' else worst.bijector} {worst.quantity}, {worst.dtype})")
         yield from (f"skipped, {reason}: {names}" for names, reason in grouped(self.skipped))
-        yield from (f"suggestion: {suggestion}" for suggestion in self.suggestions)
+        groups = self.explained()
+        alone = [one for one in self.suggestions if not any(one.is_of(found) for group in groups.values() for found in group)]
+        yield from (f"suggestion: {suggestion}" for suggestion in (*groups, *alone))
         yield from (f"note: {note}" for note in self.notes)
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-HOME = {"black_box": ("BlackBox",), "black_box_laws": ("Verdict", "verdicts"), "law_items": ("Known", "law_tests"),
+HOME = {"black_box": ("BlackBox",), "black_box_laws": ("Verdict", "verdicts"), "item": ("Known",), "law_items": ("law_tests",),
         "page_items": ("page_tests",), "checking": ("Verdicts", "check"), "suites": ("SUITES", "SuiteWarning"),
-        "gradients": ("jax_pullback", "torch_pullback")}
+        "gradients": ("jax_pullback", "tensorflow_pullback", "torch_pullback")}
 HOME = {name: module for module, names in HOME.items() for name in names}
 __all__ = sorted(HOME)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..core.sets import Set, interval, real
+from ..oracle.pages import CannotRun
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
                      leaves, made, numpy_dtype, rebuilt, written)
 
@@ -44,7 +45,8 @@ class BlackBox:
     compiled.  `masked(z, mask)`: forward of sequences, whose last axis is time, at the positions that a Boolean mask
     (*batch, T) marks.  `reload()`: the box of the model saved and loaded again.
 
-    ValueError for an unknown backend, dtype or direction, a set that is not an interval, and for what cannot be called.
+    CannotRun, a ValueError, for an unknown backend, dtype or direction, a set that is not an interval, and for what cannot be
+    called.
     """
 
     forward: Callable
@@ -71,13 +73,13 @@ class BlackBox:
         for name in FUNCTIONS:
             given = getattr(self, name)
             if given is not None and not callable(given):
-                raise ValueError(f"BlackBox: {name} must be a function, not {given!r}")
+                raise CannotRun(f"BlackBox: {name} must be a function, not {given!r}")
         for name, known in (("dtype", UNITS), ("accumulation", UNITS), ("backend", BACKENDS), ("direction", DIRECTIONS)):
             given = getattr(self, name)
             if given not in known and (given is not None or name == "direction"):
-                raise ValueError(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
+                raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
         if self.wider is not None and not isinstance(self.wider, BlackBox):
-            raise ValueError(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
+            raise CannotRun(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
         of_parameters = [dtype_of(array) for array in self.trained()]
         self.settle("event", tuple(self.event))
         self.settle("dtype", self.dtype or (coarsest(*of_parameters) if any(of_parameters) else "float64"))
@@ -234,12 +236,12 @@ def set_of(name, given):
         try:
             low, high = map(float, given)
         except (TypeError, ValueError):
-            raise ValueError(f"BlackBox: {name} must be (low, high), not {given!r}") from None
+            raise CannotRun(f"BlackBox: {name} must be (low, high), not {given!r}") from None
         if not low < high:
-            raise ValueError(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
+            raise CannotRun(f"BlackBox: {name} must be (low, high) with low < high, not {given!r}")
         where = interval(low, high)
     if where.rank:
-        raise ValueError(f"BlackBox: {name} must be an interval of every entry, not {where}")
+        raise CannotRun(f"BlackBox: {name} must be an interval of every entry, not {where}")
     return where
 
 

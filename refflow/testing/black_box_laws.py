@@ -14,8 +14,9 @@ from ..accuracy.differences import balanced, ridders
 from . import model_laws
 from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
-from .black_box_points import ALLOWED, Points, answers, raised
+from .black_box_points import ALLOWED, Points, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
+from .naming import named
 from .simplest import simplest
 
 __all__ = ["LAWS", "NEEDS", "SINCE", "Found", "Points", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
@@ -28,6 +29,7 @@ OUTGROWN = 2.0**-16                     # an image beyond this share of the larg
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
+NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
 MOVE = 0.125                            # of parameters
 AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image", "float64 agrees", "compiled is eager",
@@ -64,8 +66,9 @@ def verdict(name, box, seed=0, points=None):
     except Skipped as reason:
         return Verdict(name, "skip", str(reason))
     except Exception as found:
+        diagnosis = named(name, box, found)
         found = simplest(found, lambda events: failure(name, box, seed, events))
-        return Verdict(name, "FAIL", told(found), points.asked)
+        return Verdict(name, "FAIL", told(found), points.asked, diagnosis)
     return Verdict(name, "pass", "", points.asked or len(points.z))
 
 
@@ -90,7 +93,8 @@ def has(box, what):
     if what == "log_det":
         return box.log_det is not None or isinstance(box.called(box.forward, box.given(box.plain(1))), tuple)
     if what == "inverse_log_det":
-        return box.inverse is not None and isinstance(box.called(box.inverse, box.given(box.image(box.plain(1)))), tuple)
+        x = box.image(box.plain(1))
+        return box.inverse is not None and isinstance(of_inverse(lambda x: box.called(box.inverse, box.given(x)), x), tuple)
     if what == "latents":                   # z and log|det dz/dx| of data
         return has(box, "inverse_log_det" if box.direction == "forward" else "log_det")
     return getattr(box, what) is not None
@@ -101,8 +105,19 @@ def has(box, what):
 @law("inverse of forward", "inverse")
 def inverse_of_forward(box, p):
     """The inverse of f(z) is z: a bijector has one latent for each image."""
+    answer_of("inverse", box.origin, p.x[p.finite], p.z[p.finite])
+    has_latents(box, p)
     U, usable = p.of_z
     p.held_to("inverse(forward(z))", p.back[0], p.z, ALLOWED * U, usable)
+
+
+def has_latents(box, p):
+    """The inverse of an image is a number, unless the image is an end to which others round: then images nearby are equal."""
+    for i in np.flatnonzero(p.finite & ~np.isfinite(p.back[0].reshape(len(p.z), -1)).all(-1)):
+        move = np.eye(p.size).reshape(p.size, *box.event) * np.minimum(NEARBY * p.reach[i], p.room[i] / 2)
+        images = box.image(box.held(np.concatenate((p.z[i] + move, p.z[i] - move))))
+        if (images != p.x[i]).reshape(2 * p.size, -1).any(-1).all():
+            raise Found(f"the inverse at {p.x[i].tolist()}, the image of {p.z[i].tolist()}, is {p.back[0][i].tolist()}", p.z[i])
 
 
 @law("forward of inverse", "inverse")
@@ -304,9 +319,31 @@ def fused(box, p):
 @law("log-det shape", "log_det")
 def log_det_shape(box, p):
     """The log-det is one number for each event."""
-    found = np.shape(box.log_slope(p.z))
-    if found != (len(p.z),):
-        raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {found}")
+    given = box.log_slope(p.z)
+    if np.shape(given) != (len(p.z),):
+        raise Found(f"the log-det of a batch of {len(p.z)} events of shape {box.event} has shape {np.shape(given)}"
+                    f"{shape_of_terms(box, p, given)}")
+
+
+def shape_of_terms(box, p, given):
+    """What is wrong with the shape: a sum over the event that is missing, wholly or in part, an axis, or the batch."""
+    size = int(np.prod(np.shape(given)[1:]))
+    if np.shape(given)[:1] != (len(p.z),):
+        return ": one number for the batch" if np.size(given) == 1 else ""
+    if size == 1:
+        return ": an axis is left behind the batch"
+    summed = replace(box, forward=lambda *given: with_sum(box, given), log_det=None)
+    with contextlib.suppress(Exception):
+        ask("log-det is the determinant of differences", summed, Points(summed, p.seed, p.z))
+        return ": it is not summed over the event, and its sum is right"
+    return ": it is not summed over the event"
+
+
+def with_sum(box, given):
+    """(image, the sum over the event of what stands for its log-det)."""
+    answer = box.forward(*given)
+    terms = as_numpy(answer[1] if box.log_det is None else box.log_det(*given))
+    return first_of(answer), terms.reshape(len(terms), -1).sum(-1)
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
@@ -319,25 +356,58 @@ def batch(box, p):
 
 def same_alone(box, p):
     U, usable = p.of_x
-    alone = np.concatenate([box.image(z[None]) for z in p.z])
+    alone = each_alone("image", box.image, p)
     p.held_to("the image of an event alone", alone, p.x, 2 * ALLOWED * U, usable)
     if has(box, "log_det"):
         U, usable = p.of_log_det
-        alone = np.concatenate([box.log_slope(z[None]) for z in p.z])
+        alone = each_alone("log-det", box.log_slope, p)
         p.held_to("the log-det of an event alone", alone, p.log_det, 2 * ALLOWED * U, usable)
+
+
+def each_alone(what, function, p):
+    """The answers of batches of one, whose shape is that of a larger batch."""
+    found, expected = [], (1, *np.shape(function(p.box.plain(2)))[1:])
+    for z in p.z:
+        found.append(answer_of(what, function, z[None]))
+        if np.shape(found[-1]) != expected:
+            raise Found(f"the {what} of a batch of one event, {z.tolist()}, has shape {np.shape(found[-1])}, not {expected}", z)
+    return np.concatenate(found)
+
+
+def answer_of(what, function, events, latents=None):
+    """The answer of a batch, which may not raise: Found at the first event that raises alone, or at all of them."""
+    try:
+        return function(events)
+    except Exception as error:
+        alone = next((i for i in range(len(events)) if raises(function, events[i:i + 1])), None)
+        whose = f"a batch of {len(events)} events" if alone is None else f"a batch of one event, {events[alone].tolist()},"
+        found = Found(f"the {what} of {whose} raised {type(error).__name__}: {error}".splitlines()[0])
+        if alone is not None:
+            found.event = (events if latents is None else latents)[alone]
+        raise found from error
+
+
+def raises(function, events):
+    try:
+        function(events)
+    except Exception:
+        return True
+    return False
 
 
 @law("a batch of tails is the stack of its events")
 def tails(box, p):
-    """A batch in which every event lies far out has images that are numbers, equal to the images of its events alone."""
+    """A batch in which every event lies far out has images and log-dets that are numbers, the same as when its events are alone."""
     if box.domain is not None:
         raise Skipped("the domain has ends")
     rng = np.random.default_rng(p.seed)
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
     q = Points(box, p.seed, p.z if p.given else far)
+    answer_of("image", box.image, q.z)
     if np.isnan(q.x).any() and not outgrown(box, q):
         i = int(np.argwhere(np.isnan(q.x))[0][0])
         raise Found(f"the image at {q.z[i].tolist()} is {q.x[i].tolist()}", q.z[i])
+    log_dets_are_numbers(q)
     same_alone(box, q)
 
 
@@ -401,7 +471,8 @@ def not_written(box, p):
         if event is not None:
             given = box.given(event)
             before = as_numpy(given).copy()
-            box.called(getattr(box, name), given)
+            asked = box.called if name == "forward" else lambda *of: of_inverse(lambda _: box.called(*of), event)
+            asked(getattr(box, name), given)
             if not np.array_equal(as_numpy(given), before, equal_nan=True):
                 i = int(np.argmax((as_numpy(given) != before).reshape(len(before), -1).any(-1)))
                 raise Found(f"{name} changed its argument {before[i].tolist()} to {as_numpy(given)[i].tolist()}", p.z[i])
@@ -409,8 +480,8 @@ def not_written(box, p):
 
 @law("deterministic")
 def deterministic(box, p):
-    """The same call gives the same bits."""
-    first, second = box.image(p.z), box.image(p.z)
+    """The same call gives the same bits, whatever was called in between."""
+    first, second = p.x, box.image(p.z)
     if not np.array_equal(first, second, equal_nan=True):
         i = int(np.argmax((first != second).reshape(len(first), -1).any(-1)))
         raise Found(f"forward of the same batch gave another image: at {p.z[i].tolist()}, {first[i].tolist()} and "
@@ -423,11 +494,15 @@ def finite(box, p):
     if not p.finite.all() and not outgrown(box, p):
         i = int(np.argmin(p.finite))
         raise Found(f"the image at {p.z[i].tolist()} is {p.x[i].tolist()}", p.z[i])
-    if p.scored:
-        wrong = p.finite & ~np.isfinite(p.log_det)
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
+    log_dets_are_numbers(p)
+
+
+def log_dets_are_numbers(p):
+    """Where images are finite."""
+    wrong = p.finite & ~np.isfinite(p.log_det) if p.scored else np.zeros(len(p.z), bool)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise Found(f"the log-det at {p.z[i].tolist()} is {p.log_det[i].tolist()}", p.z[i])
 
 
 def outgrown(box, p):

@@ -30,7 +30,7 @@ import numpy as np
 from ..core.source import RandomSource
 from .black_box import BlackBox
 from .arrays import as_numpy
-from .lawbook import Found, Skipped
+from .lawbook import Compared, Found, Skipped
 
 STRETCH = {"float64": 2.0**12, "float32": 2.0**6, "float16": 2.0**2, "bfloat16": 2.0**2}        # E
 SIGNS = 24
@@ -102,7 +102,7 @@ class Points:
 
     def inverse_values(self, x):
         """(n, entries of z and, if it is given, the log-det of the inverse)."""
-        z, log_det = self.box.answer_back(x)
+        z, log_det = of_inverse(self.box.answer_back, x)
         return joined(z, log_det if np.shape(log_det) == (len(x),) else None)
 
     @cached_property
@@ -257,8 +257,18 @@ class Points:
             limit = np.broadcast_to(bound, wrong.shape)[i, j]
             entry = ", ".join(str(k) for k in np.unravel_index(j, shape[1:])) if np.prod(shape[1:], dtype=int) > 1 else ""
             entry = f"entry ({entry}) of " if entry else ""
+            at_latents = len(self.z) == len(usable)
             raise Found(f"{entry}{what} at {where[i].tolist()} is {float(given[i, j])!r}, not {float(expected[i, j])!r} +- "
-                        f"{limit:.3g}", self.z[i] if len(self.z) == len(usable) else None)
+                        f"{limit:.3g}", self.z[i] if at_latents else None,
+                        Compared(self.z, given, expected, bound, usable, wrong) if at_latents else None)
+
+
+def of_inverse(function, x):
+    """What an inverse answers; where it raises, one law says so."""
+    try:
+        return function(x)
+    except Exception as error:
+        raise Skipped(f"the inverse raised {type(error).__name__}, as the law `inverse of forward` shows") from error
 
 
 def joined(values, log_det):

@@ -29,7 +29,8 @@ class Verdicts(list):
         return counts_text("law", [(one.law, one.status, one.text) for one in self])
 
     def __str__(self):
-        return f"{aligned([(one.status, one.law, one.text) for one in self])}\n\n{self.counts()}"
+        rows = [(one.status, one.law, "; ".join(filter(None, (one.text, one.diagnosis)))) for one in self]
+        return f"{aligned(rows)}\n\n{self.counts()}"
 
 
 def check(target=None, *, page=None, dtypes=None, seed=0, **options):

@@ -33,3 +33,19 @@ def jax_pullback(forward):
         return back((x_bar, log_det_bar) if isinstance(answer, tuple) else x_bar)
 
     return pullback
+
+
+def tensorflow_pullback(forward, variables=()):
+    """The pullback of a TensorFlow function z -> x or (x, log-det); of variables, or of a function that returns them."""
+    def pullback(z, x_bar, log_det_bar):
+        tensorflow = import_module("tensorflow")
+        held = list(variables() if callable(variables) else variables)
+        with tensorflow.GradientTape() as tape:
+            tape.watch(z)
+            answer = forward(z)
+        outputs = list(answer) if isinstance(answer, tuple) else [answer]
+        bars = [tensorflow.cast(bar, of.dtype) for bar, of in zip((x_bar, log_det_bar), outputs)]
+        z_bar, *rest = tape.gradient(outputs, [z, *held], bars, unconnected_gradients="zero")
+        return z_bar, rest
+
+    return pullback

@@ -8,38 +8,19 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 import numpy as np
 
-from ..oracle.adapter import at_line, file_of
+from ..oracle.adapter import at_line, file_of, first_line
 from ..oracle.pages import CannotRun
 from .arrays import as_numpy
 from .black_box import QUANTITIES, BlackBox
 from .black_box_laws import LAWS, NEEDS, SINCE, Skipped, has, run_law, told
 from .black_box_laws import failure as failed_at
-from .item import Item, decorated
+from .item import OF_A_LAW, Item, decorated, expectations, only_named
+from .naming import named
 from .simplest import simplest
 from .suites import suite_named
-
-WITNESS = ("events", "seed", "parameters")
-
-
-@dataclass(frozen=True)
-class Known:
-    """A failure that is expected, where it is reported, and a witness, the simplest question that shows it.
-
-    A witness is what a failure prints: {"events": latents, "seed": of the box, "parameters": of the box, in order}, of which
-    each key may be absent.  ValueError for other keys.
-    """
-
-    where: str
-    witness: dict | None = None
-
-    def __post_init__(self):
-        unknown = [key for key in self.witness or {} if key not in WITNESS]
-        if unknown:
-            raise ValueError(f"Known: witness has the key {unknown[0]!r}, which is not one of {', '.join(WITNESS)}")
 
 
 def law_tests(box, *, suite=None, require=(), expected=None):
@@ -50,14 +31,11 @@ def law_tests(box, *, suite=None, require=(), expected=None):
     in place of being skipped; `expected`: {law: Known(where, witness)}, laws that must fail.  ValueError for an unknown
     suite, law or quantity.
     """
-    expected, suite = expected or {}, suite_named(suite, "law_tests")
+    expected, suite = expectations("law_tests", expected, LAWS, OF_A_LAW), suite_named(suite, "law_tests")
     require = (require,) if isinstance(require, str) else tuple(require)
-    for name, given, known in (("expected", expected, LAWS), ("require", require, (*QUANTITIES, *LAWS))):
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ValueError(f"law_tests: {name} names {unknown[0]!r}, which is not one of {sorted(known)}")
+    only_named("law_tests", "require", require, (*QUANTITIES, *LAWS))
     if not isinstance(box, BlackBox) and not callable(box):
-        raise ValueError(f"law_tests: box must be a BlackBox or a function of a seed that makes one, not {box!r}")
+        raise CannotRun(f"law_tests: box must be a BlackBox or a function of a seed that makes one, not {box!r}")
     laws = [Law(name, suite, box, require, expected.get(name)) for name in LAWS]
     return lambda function: decorated(function, "law", laws, "law")
 
@@ -87,8 +65,10 @@ def use_of(what, file):
     """An exception is an error of use, with its line in the user's file."""
     try:
         yield
+    except CannotRun:
+        raise
     except Exception as error:
-        raise CannotRun(f"{what} {type(error).__name__}: {error}{at_line(error, file)}") from error
+        raise CannotRun(f"{what} {first_line(error)}{at_line(error, file)}") from error
 
 
 @contextlib.contextmanager
@@ -133,29 +113,28 @@ class Law(Item):
     word = "law"
 
     def __init__(self, name, suite, make, require, known):
-        super().__init__(name, suite, SINCE[name])
-        self.make, self.require, self.known = make, require, known
+        super().__init__(name, suite, SINCE[name], known)
+        self.make, self.require = make, require
 
-    def ask(self):
-        if self.known and self.known.witness is not None:
-            self.replay()
+    def question(self):
         reasons = []
         for seed in range(self.seed, self.seed + self.examples):
             try:
                 box = made(self.make, seed)
                 if lacking := self.lacking(box):
-                    return self.fails(f"{lacking} is required, and the box does not give it")
+                    self.fails(f"{lacking} is required, and the box does not give it")
+                    return
                 found = failure(self.name, box, seed)
             except Skipped as reason:
                 reasons.append(str(reason))
                 continue
             if found:
-                return self.broken(box, seed, found)
+                self.told_at_the_simplest(box, seed, found)
+                return
         if len(reasons) == self.examples:
-            return self.not_asked(reasons[0])
-        if self.known:
-            return self.fails(f"{self.name} holds, and is expected to fail ({self.known.where}): remove it from `expected`")
-        self.passes()
+            self.is_not_asked("cannot be asked", reasons[0], self.name in self.require)
+        else:
+            self.holds()
 
     def lacking(self, box):
         """A required quantity that the box lacks, if this law needs it, or no law does."""
@@ -163,33 +142,18 @@ class Law(Item):
         own = [what for what in self.require if what in QUANTITIES and (what in NEEDS[self.name] or what not in needed)]
         return next((what for what in sorted(own) if not has(box, what)), None)
 
-    def broken(self, box, seed, found):
+    def told_at_the_simplest(self, box, seed, found):
+        diagnosis = named(self.name, box, found)
         found = simplest(found, lambda events: failed_at(self.name, box, seed, events))
         events = getattr(found, "events", None)
         shown = {} if events is None else {"events": events.tolist()}
-        text, line = f"{self.name}: {told(found)}", self.line(shown | {"seed": seed} | chance(self.make, box, seed))
-        if self.known:
-            return self.is_known(f"{self.known.where}: {text}\n{line}")
-        self.fails(f"{text}\nat seed {seed}; if this is known, and reported:\n{line}")
+        witness = shown | {"seed": seed} | chance(self.make, box, seed)
+        text = f"{self.name}: {told(found)}" + (f"\ndiagnosis: {diagnosis}" if diagnosis else "")
+        self.is_broken(text, witness, f"at seed {seed}; ")
 
-    def line(self, witness):
-        """What to paste."""
-        where = self.known.where if self.known else "where it is reported"
-        return f"expected={{{self.name!r}: Known({where!r}, witness={witness})}}"
-
-    def not_asked(self, reason):
-        if self.known:
-            return self.fails(f"{self.name} is expected to fail and cannot be asked: {reason}")
-        if self.name in self.require:
-            return self.fails(f"{self.name} is required and cannot be asked: {reason}")
-        self.skips(reason)
-
-    def replay(self):
-        """The witness first: it must still fail."""
-        witness = {"seed": 0} | self.known.witness
+    def shown_by(self, witness):
+        witness = {"seed": 0} | witness
         box, found = made(self.make, witness["seed"]), None
         with contextlib.suppress(Skipped):
             found = failure(self.name, box, **witness)
-        if found:
-            self.is_known(f"{self.known.where}: {told(found)}")
-        self.fails(f"the witness of {self.name} no longer fails ({self.known.where}): remove it from `expected`, and run again")
+        return told(found) if found else None

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from .arrays import as_numpy, seeded
-from .black_box_points import ALLOWED, Points
+from .black_box_points import ALLOWED, Points, of_inverse
 from .lawbook import Found, Skipped, law
 
 NODES = 20                  # of a Gauss-Legendre rule
@@ -59,9 +59,9 @@ def mass(box, p):
     x = np.sort((p.x if box.direction == "forward" else p.z)[p.finite].ravel())[::EVERY]
     nodes, integrated = gauss(x[:-1], np.diff(x))
     held = box.held(nodes.reshape(-1, *p.x.shape[1:]))
-    latent, log_det = box.latents(held)
+    latent, log_det = of_inverse(box.latents, held)
     U_z, U_k, usable = units_at(box, p, held, latent)
-    latent, edge = latent.reshape(nodes.shape), box.latents(box.held(x.reshape(-1, *p.x.shape[1:])))
+    latent, edge = latent.reshape(nodes.shape), of_inverse(box.latents, box.held(x.reshape(-1, *p.x.shape[1:])))
     density = np.exp(-latent**2 / 2 + log_det.reshape(nodes.shape)) / np.sqrt(2 * np.pi)
     found, e = integrated(density)
     moved = integrated(density * ALLOWED * (np.abs(latent) * U_z.reshape(nodes.shape) + U_k.reshape(nodes.shape)))[0]

@@ -11,14 +11,14 @@ import functools
 
 import numpy as np
 
-from ..oracle import check
+from ..oracle import check, replay
 from ..oracle.adapter import DECLARED, adapter, file_of
 from ..oracle.check import quantities
 from ..oracle.pages import CannotRun
 from ..oracle.verdict import KINDS, finding_text, kind_of, severity
 from ..report import number
 from . import baseline as baselines
-from .item import Item, decorated
+from .item import OF_A_QUANTITY, Item, decorated, expectations, only_named
 from .suites import SUITES, suite_named
 
 SINCE = dict.fromkeys(KINDS, SUITES[0])     # the suite that each kind of quantity came with
@@ -26,12 +26,13 @@ GROWTH = 1.5                                # of the error that a baseline recor
 TESTED: dict = {}                           # the functions of pages that are tests: {function: PageTest}
 
 
-def page_tests(page, *, suite=None, require=(), baseline=None, **options):
+def page_tests(page, *, suite=None, require=(), expected=None, baseline=None, **options):
     """A decorator that makes one pytest item of each quantity of `page` and each dtype, whose id is "quantity-dtype".
 
     The function, (params, z) -> {key: value}, and `options` are as for `refflow.oracle.adapter`.  `suite`: the date of the
     quantities that must be right, the newest if None; `require`: quantities, or kinds of them such as "vjp", that must be
-    returned, else they fail in place of being skipped; `baseline`: a file that `refflow baseline` wrote, beside the test's
+    returned, else they fail in place of being skipped; `expected`: {"quantity-dtype": Known(where, witness)}, items that must
+    fail; `baseline`: a file that `refflow baseline` wrote, beside the test's
     file or in a directory above it: a quantity that it records fails only where its error grows by half, and beyond the
     allowance.  ValueError for an unknown suite or quantity, and for what `adapter` refuses.
     """
@@ -39,7 +40,7 @@ def page_tests(page, *, suite=None, require=(), baseline=None, **options):
     require = (require,) if isinstance(require, str) else tuple(require)
 
     def decorate(function):
-        own = PageTest(page_adapter(declare, function), suite, require, baseline)
+        own = PageTest(page_adapter(declare, function), suite, require, expected, baseline)
         TESTED[function] = own
         return decorated(named_after(function), "quantity", own.items(), "quantity")
 
@@ -65,13 +66,12 @@ def named_after(function):
 class PageTest:
     """One decorated function: what is measured of it in each dtype, once, and which items it has."""
 
-    def __init__(self, own, suite, require, baseline):
+    def __init__(self, own, suite, require, expected, baseline):
         self.adapter, self.suite, self.require, self.baseline = own, suite, require, baseline
         self.quantities = quantities(own)
-        known = [*dict.fromkeys(map(kind_of, self.quantities)), *self.quantities]
-        unknown = sorted(set(require) - set(known))
-        if unknown:
-            raise ValueError(f"page_tests: require names {unknown[0]!r}, which is not one of {', '.join(known)}")
+        only_named("page_tests", "require", require, [*dict.fromkeys(map(kind_of, self.quantities)), *self.quantities])
+        names = [name_of(quantity, dtype) for dtype in own.dtypes for quantity in self.quantities]
+        self.expected = expectations("page_tests", expected, names, OF_A_QUANTITY)
 
     @property
     def name(self):
@@ -104,6 +104,11 @@ class PageTest:
                      for found in (report.failed, report.passed, report.skipped))
 
 
+def name_of(quantity, dtype):
+    """The id of an item."""
+    return f"{quantity}-{dtype}"
+
+
 def error_of(findings, passed):
     """The largest C seen, infinite for an exception or a wrong shape."""
     return max([*map(severity, findings), *(one.error for one in passed)])
@@ -115,33 +120,35 @@ class Quantity(Item):
     word = "quantity"
 
     def __init__(self, own, quantity, dtype):
-        super().__init__(f"{quantity}-{dtype}", own.suite, SINCE[kind_of(quantity)])
+        name = name_of(quantity, dtype)
+        super().__init__(name, own.suite, SINCE[kind_of(quantity)], own.expected.get(name))
         self.own, self.quantity, self.dtype = own, quantity, dtype
 
-    def ask(self):
+    def question(self):
         recorded = self.own.recorded().get((self.quantity, self.dtype))
         findings, passed, skipped = self.own.entries(self.quantity, self.dtype)
         if not findings and not passed:
-            return self.not_measured(skipped[0].reason if skipped else "not asked at these points")
+            self.is_not_asked("was not measured", skipped[0].reason if skipped else "not asked at these points",
+                              {self.quantity, kind_of(self.quantity)} & set(self.own.require))
+            return
         C, one = error_of(findings, passed), (findings or passed)[0]
         facts = {"dtype": self.dtype, "C": number(C), "allowed": number(one.allowed)}
         if recorded is not None and recorded > max(one.allowed, GROWTH * C):
             facts["hint"] = f"the error is {number(C)} units, and was {number(recorded)}: `refflow baseline` records it anew"
+        hints = [f"suggestion: {one}" for one in self.own.report(self.dtype).suggestions if one.quantity == self.quantity]
+        text = "\n\n".join([*map(finding_text, findings), *hints])
         if not findings:
-            return self.passes(**facts)
-        text = "\n\n".join(map(finding_text, findings))
-        if recorded is None:
-            self.fails(text, **facts)
+            self.holds(**facts)
+        elif recorded is None or self.known:
+            self.is_broken(text, replay.witness_of(self.own.adapter, findings[0]), **facts)
         elif C <= GROWTH * recorded:
             self.is_known(f"the error is {number(C)} units, and the baseline records {number(recorded)}", **facts)
         else:
             self.fails(f"the error has grown to {number(C)} units, more than half again as much as the baseline records, "
                        f"{number(recorded)}\n{text}", **facts)
 
-    def not_measured(self, reason):
-        if {self.quantity, kind_of(self.quantity)} & set(self.own.require):
-            return self.fails(f"{self.quantity} is required and was not measured: {reason}")
-        self.skips(reason)
+    def shown_by(self, witness):
+        return replay.failure_at(self.own.adapter, self.quantity, self.dtype, witness)
 
 
 def errors(own) -> dict:

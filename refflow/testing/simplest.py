@@ -6,6 +6,7 @@ Simpler means: alone in its batch, else with one plain neighbour; entries 0; the
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 
 import numpy as np
 
@@ -53,10 +54,14 @@ class Search:
         return True
 
     def fewer_digits(self):
+        """All entries alike; then each by itself: only numbers that are simpler than the entry, which stand before it."""
+        whole = (np.full_like(self.event, value) for value in (0.0, 1.0))
+        any(map(self.attempt, takewhile(lambda event: not np.array_equal(event, self.event), whole)))
         for index in np.ndindex(self.event.shape):
             value = float(self.event[index])
             rounded = [0.0, 1.0, -1.0, *(float(f"{value:.{digits}g}") for digits in DIGITS)]
-            any(self.attempt(self.changed(index, simple)) for simple in rounded if simple != value)
+            simpler = takewhile(lambda simple, value=value: simple != value, rounded)
+            any(self.attempt(self.changed(index, simple)) for simple in simpler)
 
     def changed(self, index, value):
         event = np.array(self.event)

@@ -6,6 +6,8 @@ fails there too.  A file that names no suite means the newest.
 
 from __future__ import annotations
 
+from ..oracle.pages import CannotRun
+
 SUITES = ("2026.12",)       # oldest first
 
 
@@ -19,7 +21,7 @@ def suite_named(name, where):
         return SUITES[-1]
     if name not in SUITES:
         newer = "; a newer refflow may know it" if str(name) > SUITES[-1] else ""
-        raise ValueError(f"{where}: suite must be one of {', '.join(SUITES)}, not {name!r}{newer}")
+        raise CannotRun(f"{where}: suite must be one of {', '.join(SUITES)}, not {name!r}{newer}")
     return name
 
 
