@@ -108,6 +108,18 @@ def jitters(z):
     return z * (1 + 2.0**-52 * np.random.default_rng().integers(0, 2, z.shape))
 
 
+def remembers():
+    """Its images move with the number of inverses that were asked."""
+    asked = []
+    return BlackBox(lambda z: z * (1 + 2.0**-52 * len(asked)), lambda x: asked.append(x) or x)
+
+
+def steep_tails(z):
+    """tanh z, whose log-det is -inf where 1 - tanh^2 z rounds to 0."""
+    with np.errstate(divide="ignore"):
+        return np.tanh(z), np.log(1 - np.tanh(z)**2)
+
+
 def sinc(z):
     return np.sin(z) / np.sin(z) * z
 
@@ -201,6 +213,8 @@ MISTAKES = {                    # a box, and the laws that it breaks
     "it turns": (lambda: BlackBox(lambda z: np.where(z > 2, 4 - z, z)), {"monotone"}),
     "NaN at 0": (lambda: BlackBox(sinc), {"finite"}),
     "noise": (lambda: BlackBox(jitters), {"deterministic"}),
+    "a forward that remembers inverses": (remembers, {"deterministic"}),
+    "a log-det that is -inf far out": (lambda: BlackBox(steep_tails), {TAILS}),
     "two log-dets": (lambda: BlackBox(lambda z: (2 * z, np.full(len(z), 0.7)), log_det=lambda z: np.full(len(z), np.log(2))),
                      {"fused is separate"}),
     "two latents of one image": (lambda: BlackBox(fold, lambda x: x, event=(2,)), {"inverse of forward"}),
