@@ -205,26 +205,26 @@ def test_a_layer_that_copies_leaves_one_layer():
 
 
 def test_arguments_that_units_have_lost_are_caught(monkeypatch):
-    """The second layer's arguments need digits that the units, near -10^6, do not have."""
+    """The second layer's arguments need digits that the units, near -10^6, do not have; and cotangents that vanish, do."""
     f, at = DENSE.replace(bias=np.array([[0.0, 1.0], [1e6, 1e6]])), {"x": -1.0, "z_bar": 0.0, "log_det_bar": 1.0}
     assert worst(f, **at) < 8
-    monkeypatch.setattr(dense_sigmoid.DenseSigmoid, "root", rounded_root)
-    assert worst(f, **at) > 1e3
 
+    def in_floats(given, z):
+        return pairs.pair(dense_sigmoid.passed(given, z.high)[-1].image()), [None] * len(given)
 
-def rounded_root(self, x):
-    """The root with every unit rounded to a float."""
-    found = scipy.optimize.brentq(lambda z: float(self.forward(z) - x), -1e8, 1e8, xtol=1e-300, rtol=2.0**-50)
-    z = pairs.pair(np.full(x.shape, found))
-    return z, self.layers(z.high)
+    monkeypatch.setattr(dense_sigmoid, "in_pairs", in_floats)
+    assert measure(f, **at)["inverse_log_det"][0] > 1e3
+    monkeypatch.undo()
+    monkeypatch.setattr(dense_sigmoid.Layer, "balanced", lambda self, c_bar, *given: c_bar)
+    assert measure(f, **at)["inverse_vjp.bias_bar"][0] > 1e3
 
 
 def test_what_all_units_share_is_caught(monkeypatch):
     """In a tail, from units and slopes as they are."""
-    at = {"z": -60.0, "x_bar": 0.0, "log_det_bar": 1.0}
-    assert worst(DENSE, **at) < 5
+    f, at = DENSE.replace(rate=np.array([[1.0, 2.0], [4.0, 8.0]])), {"z": -20.0, "x_bar": 0.0, "log_det_bar": 1.0}
+    assert worst(f, **at) < 5
     monkeypatch.setattr(dense_sigmoid.Layer, "slope_differences", lambda self: mixture.pairs(self.e))
-    assert measure(DENSE, **at)["vjp.averaging_bar"][0] > 100
+    assert measure(f, **at)["vjp.averaging_bar"][0] > 100
 
 
 # -- integrals of networks --------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def summed(f, z, y, w):
 
 
 def test_a_sum_over_nodes_is_another_map():
-    """20 steps, as in the authors' code, of badly scaled networks: the sums fall, and their slope is not g; (3) does neither."""
+    """20 steps, as in the authors' code, of badly scaled networks: some sums fall; the integral never does."""
     y, w = nodes_and_weights(20)
     assert w @ y**6 == pytest.approx(1 / 7, rel=1e-14)
     rng, z, falls = np.random.default_rng(0), np.linspace(-8, 8, 4001), []
@@ -275,7 +275,7 @@ def test_a_sum_over_nodes_is_another_map():
         steps = np.diff(summed(f, z, y, w))
         falls.append((steps < 0).mean())
         assert (np.diff(f.forward(z)) > 0).all()
-    assert np.mean(falls) > 0.05
+    assert max(falls) > 0.1
 
 
 def test_one_panel_is_exact_where_a_series_is_not_used(monkeypatch):
