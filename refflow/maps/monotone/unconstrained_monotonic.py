@@ -245,7 +245,8 @@ class Letters:
         self.n = c + (v * self.r).sum(-1)                                           # (1)
         self.rise, on = rise(self.n), nearest(self.r) > 0
         self.g = d + value(self.n)                                                  # (2)
-        self.bend = self.rise * np.where(on, v * a, 0).sum(-1) / self.g             # (18)
+        rise_of_n = (pair(v) * np.where(on, a, 0)).sum(-1)                          # (18)
+        self.bend = self.rise * (rise_of_n if isinstance(z, Pair) else rise_of_n.high) / self.g     # (18)
         self.on = on.astype(float)
         self.parts = Pieces(a, b, v, c, z).parts()
 
