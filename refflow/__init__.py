@@ -19,7 +19,7 @@ PACKAGES = ("core", "maps", "models", "accuracy", "fast", "training", "report", 
             "oracle", "testing", "cli")
 HOME = {"core": ("Chain", "Flow", "Independent", "Inverse"),
         "models": ("all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf", "flow_plus_plus", "gaussianization_flow",
-                   "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf"),
+                   "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf", "nice", "nsf", "realnvp", "sospf", "umnn"),
         "testing": ("check",), "training": ("fit",), "saving": ("load", "save")}
 HOME = {name: package for package, names in HOME.items() for name in names}
 

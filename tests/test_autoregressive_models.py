@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy
 
-from refflow import autoregressive_nsf, bnaf, bpf, iaf, maf, naf, nsf, sospf
+from refflow import autoregressive_nsf, bnaf, bpf, iaf, maf, naf, nsf, sospf, umnn
 from refflow.core.tree import walk
 from refflow.maps.normalization import BatchNorm
 from refflow.training import Unconstrained, fit
@@ -18,6 +18,8 @@ MODELS = {
     "maf, norm": (maf, {"size": 3, "hidden": (6,), "layers": 2, "batch_norm": True, "activation": "tanh"}),
     "maf, one entry": (maf, {"size": 1, "hidden": (4,), "layers": 2}),
     "naf": (naf, {"size": 3, "hidden": (6,), "layers": 2, "components": 3}),
+    "naf, dense": (naf, {"size": 2, "hidden": (5,), "layers": 2, "components": 2, "dense": 3}),
+    "umnn": (umnn, {"size": 3, "hidden": (6,), "layers": 2, "components": 3}),
     "sospf": (sospf, {"size": 3, "hidden": (6,), "layers": 2, "components": 2, "degree": 1}),
     "bpf": (bpf, {"size": 3, "hidden": (6,), "layers": 2, "degree": 3}),
     "iaf": (iaf, {"size": 3, "hidden": (6, 5), "layers": 3}),
@@ -89,7 +91,7 @@ def test_the_start(name):
     flow = made(name)
     x = np.random.default_rng(3).standard_normal((7, *flow.event_shape))
     z, log_det = flow.bijector.inverse_and_log_det(x)
-    near = {"maf, norm": 1e-4, "naf": 1e-2, "sospf": 1e-1, "bpf": 1e-1}.get(name, 1e-14)
+    near = {"maf, norm": 1e-4, "naf": 1e-2, "naf, dense": 1e-2, "umnn": 1e-1, "sospf": 1e-1, "bpf": 1e-1}.get(name, 1e-14)
     assert np.abs(np.sort(z) - np.sort(x)).max() < near and np.abs(log_det).max() < near
     assert made(name).equals(flow) and not made(name, seed=1).equals(flow)
 
@@ -112,10 +114,10 @@ def test_single_precision(name):
 
 
 REFUSED = {"size": 0, "hidden": "x", "layers": 0, "steps": 0, "bins": 0, "components": 0, "degree": -1, "blocks": -1,
-           "context": -1, "bound": 0.0, "rng": 3, "dtype": np.float16}
+           "dense": 0, "context": -1, "bound": 0.0, "rng": 3, "dtype": np.float16}
 
 
-@pytest.mark.parametrize("name", ["maf", "iaf", "naf", "sospf", "bpf", "nsf", "nsf, autoregressive"])
+@pytest.mark.parametrize("name", ["maf", "iaf", "naf", "naf, dense", "umnn", "sospf", "bpf", "nsf", "nsf, autoregressive"])
 def test_what_they_refuse(name):
     builder, given = MODELS[name]
     for key in REFUSED.keys() & (given.keys() | {"context", "rng", "dtype"}):
@@ -178,6 +180,56 @@ def test_the_density_of_naf():
             total += np.log((w * a * s * (1 - s)).sum(0) / mean / (1 - mean)).sum()
             h = np.log(mean / (1 - mean))                                           # (2)
         assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (4)
+
+
+def softmax(v):
+    return np.exp(v) / np.exp(v).sum(-1, keepdims=True)
+
+
+def test_the_density_of_dense_naf():
+    """(5), with the equations of the page: three dense layers of two sigmoids."""
+    rng = np.random.default_rng(16)
+    flow = moved(made("naf, dense"), rng)
+    x = rng.standard_normal((4, 2))
+    for event, given in zip(x, flow.log_prob(x)):
+        h, total = event, 0.0
+        for layer in flow.bijector.inner.stages:
+            numbers, matrices = network(layer.net, h).reshape(-1, 2), layer.family.map.maps
+            for i, own in enumerate(numbers.T):                                     # of one entry
+                v, b, p, q, u = np.split(own, [6, 12, 16, 20])
+                a = np.log1p(np.exp(v + math.log(math.exp(1 - 1e-6) - 1))).reshape(3, 2) + 1e-6
+                W, U = (softmax(part.logits + r.reshape(2, 1, 2)) for part, r in zip(matrices[2:], (p, q)))         # (5)
+                units, slopes = np.full(1, h[i]), np.ones(1)
+                for l, w in enumerate((*W, softmax(u)[None])):
+                    to = U[l - 1] if l else np.ones((2, 1))
+                    s = 1 / (1 + np.exp(-(a[l] * (to @ units) + b.reshape(3, 2)[l])))
+                    mean, rates = w @ s, a[l] * (to @ slopes) * s * (1 - s)
+                    units, slopes = np.log(mean / (1 - mean)), (w @ rates) / mean / (1 - mean)
+                numbers[0, i], numbers[1, i] = units[0], math.log(slopes[0])
+            h, total = numbers[0].copy(), total + numbers[1].sum()
+        assert given == pytest.approx(normal(h) + total, rel=1e-11)                 # (4)
+
+
+def test_the_density_of_umnn():
+    """(1) to (3), with the integral of (1) by quadrature between its knots."""
+    rng = np.random.default_rng(17)
+    flow = moved(made("umnn"), rng, 0.4)
+    for event in rng.standard_normal((3, 3)):
+        h, total = event, 0.0
+        for layer in flow.bijector.inner.stages:
+            *numbers, c, t = network(layer.net, h).reshape(11, 3)                   # numbers of a kind, entries
+            image, slopes = [], []
+            for i, end in enumerate(h):
+                a, b, v = np.array(numbers)[:, i].reshape(3, 3)
+
+                def g(u):
+                    n = c[i] + v @ np.maximum(a * u + b, 0)
+                    return 1e-3 + (n + 1 if n >= 0 else math.exp(n))
+
+                image.append(t[i] + scipy.integrate.quad(g, 0, end, points=-b / a, epsabs=1e-13, epsrel=1e-13)[0])  # (1)
+                slopes.append(g(end))
+            h, total = np.array(image), total + np.log(slopes).sum()
+        assert flow.log_prob(event) == pytest.approx(normal(h) + total, rel=1e-10)  # (3)
 
 
 def test_the_density_of_sospf():

@@ -17,7 +17,7 @@ from refflow.saving import about, load, save
 from refflow.training.gaussians import log_probs
 
 NAMES = ["a", "class", "b", "temperature"]
-MODELS = ["bpf", "flow++", "gaussian", "iaf", "maf", "naf", "nsf", "nsf-ar", "realnvp", "sospf"]
+MODELS = ["bpf", "flow++", "gaussian", "iaf", "maf", "naf", "nsf", "nsf-ar", "realnvp", "sospf", "umnn"]
 
 
 def rows(n=300, seed=0):

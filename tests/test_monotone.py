@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
+import mpmath
 import numpy as np
 import pytest
 import scipy
 
 import refflow
-from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, Gaussianization, Inverse, LambertWTail, LogisticMixtureCDF,
-                     LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh, SumOfSquares)
+from refflow import (LOFT, BernsteinPolynomial, Chain, DeepSigmoid, DenseSigmoid, Gaussianization, Inverse, LambertWTail,
+                     LogisticMixtureCDF, LogisticMixtureLogit, NormalMixtureCDF, Sigmoid, SinhArcsinh, SumOfSquares,
+                     UnconstrainedMonotonic)
 from refflow.core import pairs
 from refflow.maps.elementwise import lambert_w_tail, sinh_arcsinh
-from refflow.maps.monotone import gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture, sum_of_squares
+from refflow.maps.monotone import (dense_sigmoid, gaussianization, mixture, normal_mixture_cdf, sigmoid_mixture, sum_of_squares,
+                                   unconstrained_monotonic)
 from validation.measure import measure
 
 SOLVED = [DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), LogisticMixtureLogit([0.3, 0.7], [-1.0, 2.0], [0.5, 3.0]),
@@ -139,7 +144,8 @@ def test_a_root_beside_a_power_of_2_is_found(z):
 POLYNOMIALS = [
     (SumOfSquares([[0.11226412, -0.3381276, 0.92474226, -0.5670065]], 0.34711076, -2.00337163),
      {"x": 10.903985236486681, "z_bar": 0.0, "log_det_bar": 0.8}),
-    (BernsteinPolynomial([-1.0, 0.0, 0.001, 0.002, 1.0], 1.0), {"x": 0.01, "z_bar": 0.0, "log_det_bar": 1.0})]
+    (BernsteinPolynomial([-1.0, 0.0, 0.001, 0.002, 1.0], 1.0), {"x": 0.01, "z_bar": 0.0, "log_det_bar": 1.0}),
+    (UnconstrainedMonotonic([1.0, 4.0], [-7.75, 1.0], [256.0, -2.0]), {"x": 20.0, "z_bar": 0.0, "log_det_bar": 1.0})]
 
 
 @pytest.mark.parametrize("f, at", POLYNOMIALS, ids=lambda v: type(v).__name__)
@@ -180,3 +186,118 @@ def test_small_images_of_a_sum_of_squares_have_roots():
     """The root of the smallest float, and of the shift itself."""
     f = SumOfSquares([[1.0, -2.0], [0.5, 3.0]], 2.875, 0.0)
     assert f.inverse([0.0, 5e-324, 4e-323]).tolist() == [0.0, 0.0, 1e-323]
+
+
+# -- dense layers of sigmoids -----------------------------------------------------------------------------------------
+
+ROWS = [[0.5, 0.5], [0.25, 0.75]]
+DENSE = DenseSigmoid([[1.0, 2.0], [0.5, 1.0]], [[-1.0, 1.0], [0.0, 2.0]], [ROWS], [ROWS], [0.25, 0.75])
+
+
+def test_a_layer_that_copies_leaves_one_layer():
+    weights, rate, bias = [0.25, 0.75], [2.0, 0.5], [0.25, -1.0]
+    one = DeepSigmoid(weights, rate, bias)
+    two = DenseSigmoid([rate, [1.0, 1.0]], [bias, [0.0, 0.0]], [[weights, weights]], [ROWS], [0.5, 0.5])
+    z = np.linspace(-50, 50, 41)
+    for ours, theirs in zip(two.forward_and_log_det(z), one.forward_and_log_det(z)):
+        assert np.allclose(ours, theirs, rtol=1e-13, atol=1e-13)
+    assert np.allclose(two.inverse(one.forward(z)), z, rtol=1e-13)
+
+
+def test_arguments_that_units_have_lost_are_caught(monkeypatch):
+    """The second layer's arguments need digits that the units, near -10^6, do not have; and cotangents that vanish, do."""
+    f, at = DENSE.replace(bias=np.array([[0.0, 1.0], [1e6, 1e6]])), {"x": -1.0, "z_bar": 0.0, "log_det_bar": 1.0}
+    assert worst(f, **at) < 8
+
+    def in_floats(given, z):
+        return pairs.pair(dense_sigmoid.passed(given, z.high)[-1].image()), [None] * len(given)
+
+    monkeypatch.setattr(dense_sigmoid, "in_pairs", in_floats)
+    assert measure(f, **at)["inverse_log_det"][0] > 1e3
+    monkeypatch.undo()
+    monkeypatch.setattr(dense_sigmoid.Layer, "balanced", lambda self, c_bar, *given: c_bar)
+    assert measure(f, **at)["inverse_vjp.bias_bar"][0] > 1e3
+
+
+def test_what_all_units_share_is_caught(monkeypatch):
+    """In a tail, from units and slopes as they are."""
+    f, at = DENSE.replace(rate=np.array([[1.0, 2.0], [4.0, 8.0]])), {"z": -20.0, "x_bar": 0.0, "log_det_bar": 1.0}
+    assert worst(f, **at) < 5
+    monkeypatch.setattr(dense_sigmoid.Layer, "slope_differences", lambda self: mixture.pairs(self.e))
+    assert measure(f, **at)["vjp.averaging_bar"][0] > 100
+
+
+# -- integrals of networks --------------------------------------------------------------------------------------------
+
+NETWORK = UnconstrainedMonotonic([1.0, -2.0, 0.5, 3.0], [0.25, 1.0, -1.5, 4.0], [-2.0, 0.5, 3.0, -0.75], 1.5, 0.01, 0.25)
+
+
+def literal_integrand(f, u):
+    """(1) and (2) of the page."""
+    n = float(f.offset) + sum(float(v) * max(float(a) * u + float(b), 0) for a, b, v in zip(f.rate, f.bias, f.weights))
+    return float(f.slope_floor) + (1 + n if n >= 0 else mpmath.exp(n))
+
+
+@pytest.mark.parametrize("z", [3.0, -2.5, 0.1])
+def test_the_definition_is_the_integral(z):
+    fields = {key: value.tolist() for key, value in NETWORK.params().items()}
+    with mpmath.workdps(40):
+        inner = [mpmath.mpf(p) for p in NETWORK.breaks() if 0 < p / z < 1]
+        ends = [0, *sorted(inner, key=abs), mpmath.mpf(z)]
+        true = mpmath.quad(lambda u: literal_integrand(NETWORK, u), ends) + float(NETWORK.shift)
+        given = UnconstrainedMonotonic.definition(mpmath, mpmath.mpf(z), **fields)
+        assert len(ends) > 2 or z == 0.1
+        assert abs(given - true) < mpmath.mpf(2)**-52 * abs(true) and abs(NETWORK.forward(z) - true) < 4e-16 * abs(true)
+
+
+def nodes_and_weights(N):
+    """Clenshaw and Curtis's of [0, 1]."""
+    j = np.arange(N + 1)
+    moments = np.where(j % 2 == 0, 2 / (1 - j**2 + (j % 2)), 0)
+    y = np.cos(np.pi * j / N)
+    return (1 - y) / 2, np.linalg.solve(np.cos(np.outer(j, np.arccos(y))), moments) / 2
+
+
+def summed(f, z, y, w):
+    """A sum over nodes in place of the integral."""
+    n = f.offset + (f.weights * np.maximum(f.rate * (z[:, None] * y)[..., None] + f.bias, 0)).sum(-1)
+    return f.shift + z * ((f.slope_floor + np.where(n >= 0, 1 + n, np.exp(np.minimum(n, 0)))) @ w)
+
+
+def test_a_sum_over_nodes_is_another_map():
+    """20 steps, as in the authors' code, of badly scaled networks: some sums fall; the integral never does."""
+    y, w = nodes_and_weights(20)
+    assert w @ y**6 == pytest.approx(1 / 7, rel=1e-14)
+    rng, z, falls = np.random.default_rng(0), np.linspace(-8, 8, 4001), []
+    for _ in range(20):
+        a, b, v = rng.standard_normal((3, 8)) * np.exp2(rng.integers(-4, 5, (3, 8)))
+        f = UnconstrainedMonotonic(a, b, v)
+        steps = np.diff(summed(f, z, y, w))
+        falls.append((steps < 0).mean())
+        assert (np.diff(f.forward(z)) > 0).all()
+    assert max(falls) > 0.1
+
+
+def test_one_panel_is_exact_where_a_series_is_not_used(monkeypatch):
+    """A line of n that is nearly constant: (7) without its series."""
+    f = UnconstrainedMonotonic([2.0**-20], [1.0], [-1.0])
+    assert measure(f, z=0.5, x_bar=1.0, log_det_bar=0.0)["vjp.rate_bar"][0] < 4
+
+    def plain(n_p, n_q):
+        y, E_p, E_q = n_q - n_p, np.exp(n_p), np.exp(n_q)
+        return (E_q - E_p * (1 + y)) / (y * y), (E_p - E_q * (1 - y)) / (y * y)
+
+    monkeypatch.setattr(unconstrained_monotonic, "trapezoid", plain)
+    assert measure(f, z=0.5, x_bar=1.0, log_det_bar=0.0)["forward"][0] > 100
+
+
+def test_the_side_of_a_knot_is_exact(monkeypatch):
+    """Where -b/a is rounded, z on a knot's float is on one side of it; the slope's derivative is that side's."""
+    for a, b in itertools.product((3.0, -3.0, 0.1), (1.0, -1.0, 0.7)):
+        f = UnconstrainedMonotonic([a], [b], [2.0])
+        for z in (-b / a, np.nextafter(-b / a, 9), np.nextafter(-b / a, -9)):
+            assert worst(f, z=z, x_bar=0.0, log_det_bar=1.0) < 4
+    f, at = UnconstrainedMonotonic([3.0], [1.0], [2.0]), {"z": -1 / 3, "x_bar": 0.0, "log_det_bar": 1.0}
+    monkeypatch.setattr(pairs, "exact_product", lambda a, b: (a * b, 0 * (a * b)))
+    assert measure(f, **at)["vjp.z_bar"][0] > 1e3
+

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 
-from refflow.core.pairs import Pair, chosen, pair, stacked
+from refflow.core.pairs import Pair, chosen, exp, log, nearest, pair, stacked, taken
 
 RNG = np.random.default_rng(0)
 HIGH = RNG.standard_normal((2, 200)) * 2.0 ** RNG.integers(-20, 20, (2, 200))
@@ -53,3 +54,28 @@ def test_beyond_the_range_of_exact_products_it_is_the_rounded_number():
         doubled, quotient, square = huge * 2.0, huge / 2.0**10, huge * huge
     assert np.array_equal(doubled.high, huge.high * 2) and np.isfinite(quotient.low).all()
     assert square.high.tolist() == [np.inf, np.inf]
+
+
+def mp_exact(v):
+    return [mpmath.mpf(float(high)) + mpmath.mpf(float(low)) for high, low in zip(v.high, v.low)]
+
+
+@pytest.mark.parametrize("function, size", [(exp, 600.0), (exp, 1.0), (exp, 1e-9), (log, None)], ids=str)
+def test_exp_and_log(function, size):
+    """To 2^-94, of numbers that fill the range of float64."""
+    v = A if size is None else Pair(RNG.uniform(-size, size, 200)) + HIGH[0] * 2.0**-80
+    v = Pair(np.abs(v.high), np.sign(v.high) * v.low) if size is None else v
+    with mpmath.workdps(60):
+        true = [getattr(mpmath, function.__name__)(each) for each in mp_exact(v)]
+        for given, t in zip(mp_exact(function(v)), true):
+            assert abs(given - t) <= 2.0**-94 * max(abs(t), 1 if size is None else 0)
+    with np.errstate(all="ignore"):                 # as on a page
+        assert exp(pair(np.array([-1e9, 1e9]))).high.tolist() == [0, np.inf]
+    assert np.array_equal(function(np.abs(v.high)), getattr(np, function.__name__)(np.abs(v.high)))
+
+
+def test_arrays_and_pairs_share_their_words():
+    where, order = HIGH[0] > 0, np.argsort(HIGH[0])
+    assert np.array_equal(chosen(where, HIGH[0], 0.0), np.where(where, HIGH[0], 0)) and nearest(A) is A.high
+    assert np.array_equal(chosen(where, A, 0.0).low, np.where(where, A.low, 0))
+    assert np.array_equal(taken(A, order).low, A.low[order]) and np.array_equal(taken(HIGH[0], order), HIGH[0][order])

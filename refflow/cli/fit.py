@@ -45,8 +45,9 @@ def add_command(commands):
         "how many layers that are not couplings it has (5 of maf, 1 of bnaf and sospf, else 3), or the encoder of texts (2)"))
     one.add_argument("--bins", type=positive_count, metavar="N", help="bins of its splines (8)")
     one.add_argument("--components", type=positive_count, metavar="N", help=(
-        "components of each map: sigmoids of naf, logistics of flow++, normals of gaussianization (8), polynomials of sospf "
-        "(3)"))
+        "components of each map: sigmoids of naf, units of umnn, logistics of flow++, normals of gaussianization (8), "
+        "polynomials of sospf (3)"))
+    one.add_argument("--dense", type=positive_count, metavar="N", help="dense layers of sigmoids in each map of naf (1: plain)")
     one.add_argument("--out", metavar="FLOW", required=True, help="the file to write, .npz or .json")
     one.add_argument("--steps", type=count, default=2000, help="gradient steps (2000)")
     one.add_argument("--batch-size", type=positive_count, metavar="N", help=(

@@ -268,7 +268,7 @@ def refuse_options(options):
             raise CannotRun(f"there is no model {options.model!r} of images; {likeliest(options.model, MODELS)}")
         raise CannotRun(f"{options.data}: {options.model} needs a table of numbers; for images there are --model "
                         f"{' and --model '.join(MODELS)}")
-    for key in ("couplings", "layers", "bins", "components", "context", *("permutation",) * (options.model != "glow")):
+    for key in ("couplings", "layers", "bins", "components", "dense", "context", *("permutation",) * (options.model != "glow")):
         if getattr(options, key):
             raise CannotRun(f"--{key}: the model {options.model} of images has no such option")
 

@@ -71,6 +71,10 @@ ALIASES = {
     ("BlockNeuralAutoregressiveFlow",): "the model `bnaf`; a layer of it is the `Inverse` of a `BlockAutoregressive`",
     ("NeuralAutoregressiveFlow", "DSF", "DeepSigmoidalFlow"):
         "the model `naf`; a layer of it is the `Inverse` of an `Autoregressive` of `DeepSigmoid`",
+    ("DDSF", "DeepDenseSigmoidalFlow", "DenseSigmoidFlow", "DeepDenseSigmoid"):
+        "`DenseSigmoid`; the model is `naf` with dense layers; one layer is a `DeepSigmoid`",
+    ("UMNNMAF", "UNAF", "UnconstrainedMonotonicTransform", "UnconstrainedMonotonicNeuralNetwork", "MonotonicNN"):
+        "the model `umnn`; a layer of it is the `Inverse` of an `Autoregressive` of `UnconstrainedMonotonic`",
     ("NSFAR", "RQNSFAR"): "the model `autoregressive_nsf`",
     ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
         "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`; the model is "

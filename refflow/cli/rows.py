@@ -38,7 +38,7 @@ MOVED = 8                               # entries that the couplings of a model 
 SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
 OF_SPEECH = ("table", "unit", "dropout")
-SIZES = ("hidden", "couplings", "layers", "bins", "components")
+SIZES = ("hidden", "couplings", "layers", "bins", "components", "dense")
 
 
 @dataclass(frozen=True)

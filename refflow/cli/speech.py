@@ -190,7 +190,8 @@ def refuse_options(options):
         raise CannotRun("--header and --no-header are for tables of numbers, not for speech")
     if options.model not in MODELS:
         raise CannotRun(f"{options.data} is a folder, of speech; a voice is trained by --model glow_tts")
-    foreign = [*(name for name in OF_IMAGES if name != "depth"), "couplings", "bins", "components", "context", "dequantise"]
+    foreign = [*(name for name in OF_IMAGES if name != "depth"), "couplings", "bins", "components", "dense", "context",
+               "dequantise"]
     refuse_foreign(options, foreign, (), f"tables and images; {options.data} is a folder, of speech")
     if options.table is None:
         raise CannotRun(f"{options.data}: --table FILE must name the table of its transcripts")

@@ -2,7 +2,7 @@
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
 line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
-`bins` or `components`, and `context`, the number of entries of a context.
+`bins` or `components`, `dense`, the layers of sigmoids in each map, and `context`, the number of entries of a context.
 """
 
 from .all_in_one import all_in_one
@@ -23,6 +23,7 @@ from .realnvp import realnvp
 from .realnvp_images import image_realnvp
 from .sospf import sospf
 from .stochastic_durations import StochasticDurations, stochastic_durations
+from .umnn import umnn
 
 
 def small_nice(D, rng, hidden=(64, 64), couplings=4):
@@ -49,8 +50,8 @@ def small_autoregressive_nsf(D, rng, hidden=(64, 64), layers=3, bins=8, context=
     return autoregressive_nsf(rng, D, one_width("nsf-ar", hidden), len(hidden), layers, bins, context=context)
 
 
-def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
-    return naf(rng, D, hidden, layers, components, "tanh", context=context)
+def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0, dense=1):
+    return naf(rng, D, hidden, layers, components, "tanh", context=context, dense=dense)
 
 
 def small_flow_plus_plus(D, rng, hidden=(64, 64), couplings=4, components=8, context=0):
@@ -69,6 +70,10 @@ def small_bpf(D, rng, hidden=(64, 64), layers=3, context=0):
     return bpf(rng, D, hidden, layers, 8, "tanh", context=context)
 
 
+def small_umnn(D, rng, hidden=(64, 64), layers=3, components=8, context=0):
+    return umnn(rng, D, hidden, layers, components, "tanh", context=context)
+
+
 def small_bnaf(D, rng, hidden=(8,), layers=1):
     return bnaf(rng, D, hidden, layers)
 
@@ -81,9 +86,9 @@ def one_width(model, hidden):
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
             "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf,
-            "sospf": small_sospf, "bpf": small_bpf, "flow++": small_flow_plus_plus,
+            "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
             "gaussianization": small_gaussianization_flow}
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf",
            "flow_plus_plus", "gaussian", "gaussianization_flow", "glow", "glow_tts", "iaf", "image_realnvp", "maf", "naf",
-           "nice", "nsf", "realnvp", "sospf", "stochastic_durations"]
+           "nice", "nsf", "realnvp", "sospf", "stochastic_durations", "umnn"]

@@ -12,14 +12,14 @@ from ..maps.densities import StandardNormal
 ORDERS = ("left-to-right", "right-to-left")
 
 
-def autoregressive_flow(rng, size, hidden, layers, family, start, spread, activation, context, dtype):
-    """The flow from data through `layers` autoregressive maps of a family to N(0, I), in alternating orders of the entries.
+def autoregressive_flow(rng, size, hidden, families, start, spread, activation, context, dtype):
+    """The flow from data through autoregressive maps, one of each family, to N(0, I), in alternating orders of the entries.
 
-    At the start, the network of every layer gives nearly the numbers `start` of the family for every entry: the weights of its
+    At the start, the network of every layer gives nearly the numbers `start` of its family for every entry: the weights of its
     last layer are drawn from U(-spread, spread).
     """
     stages, b = [], np.repeat(start, size)
-    for l in range(layers):
+    for l, family in enumerate(families):
         net = masked_dense_network(rng, size, hidden, family.size, ORDERS[l % 2], activation=activation, context=context,
                                    dtype=dtype)
         stages.append(Autoregressive(starting(rng, net, spread, b), family))

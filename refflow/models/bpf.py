@@ -43,4 +43,4 @@ def bpf(rng, size, hidden=(100, 100), layers=3, degree=16, activation="relu", co
     family = Family(BernsteinPolynomial, PerPart(("coefficients",), (coefficients,)))       # (2)
     start = np.full(degree + 1, math.log(math.expm1(2 * bound / degree)))           # (5)
     start[0] = -bound                                                               # (5)
-    return autoregressive_flow(rng, size, hidden, layers, family, start, SPREAD, activation, context, dtype)        # (3) (4)
+    return autoregressive_flow(rng, size, hidden, [family] * layers, start, SPREAD, activation, context, dtype)    # (3) (4)

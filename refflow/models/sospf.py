@@ -45,4 +45,4 @@ def sospf(rng, size, hidden=(100, 100), layers=3, components=3, degree=2, activa
     one = np.zeros((components, degree + 1))
     one[:, 0] = math.sqrt((1 - FLOOR) / components)                                 # (4)
     start = np.append(one.ravel(), 0.0)
-    return autoregressive_flow(rng, size, hidden, layers, family, start, SPREAD, activation, context, dtype)        # (2) (3)
+    return autoregressive_flow(rng, size, hidden, [family] * layers, start, SPREAD, activation, context, dtype)    # (2) (3)

@@ -106,9 +106,9 @@ def doubled(*arrays):
     return tuple(np.asarray(v, np.float64) for v in arrays)
 
 
-def with_unit_weights(fields):
+def with_unit_weights(fields, names=("weights",)):
     """The fields of a mixture after a change of precision: float32 weights must sum to 1 in float64 too."""
-    return fields | {"weights": fields["weights"] / fields["weights"].sum(-1, keepdims=True)}
+    return fields | {name: fields[name] / fields[name].sum(-1, keepdims=True) for name in names}
 
 
 def flattened(x, *fields):

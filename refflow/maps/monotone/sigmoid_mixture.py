@@ -19,8 +19,8 @@ the derivative of the log-det with respect to `u_k` is `omega_k D - r_k tanh(u_k
     X_k = sum_i w_i (S(u_k) - S(u_i))/(P Q)
         = sum_i s w_i p_1 n_0 (1 - exp(-|u_k - u_i|))/(P' Q'),   s = sign(u_k - u_i)            (8)
     Z_k = sum_i w_i (S(u_k) - S(u_i))/W = S(u_k) - P/W                              (9)
-    c = 1 - sum_k omega_k = sum_(i<j) w_i w_j (S(u_i) - S(u_j))^2/(P Q)             (10)
-    v_k = r_k - omega_k = (r_k/a_k) (sum_j omega_j (a_k - a_j) + c a_k)             (11)
+    d = 1 - sum_k omega_k = sum_(i<j) w_i w_j (S(u_i) - S(u_j))^2/(P Q)             (10)
+    v_k = r_k - omega_k = (r_k/a_k) (sum_j omega_j (a_k - a_j) + d a_k)             (11)
     b_k = -v_k tanh(u_k/2) - 2 omega_k Z_k                                          (12)
     Y_k = (p_k/(P' B)) sum_i pi_i (T_k a_k - T_i a_i) + X_k P/W,   T_i = S(-u_i),
     pi_i = w_i p_i/P',   B = sum_i pi_i T_i a_i                                     (13)
@@ -65,15 +65,15 @@ class SigmoidMixture(Arguments):
         return np.where(near, 2 * np.arctanh(np.where(near, self.D, 0)), far)       # (4)
 
     def add_derivatives(self):
-        """b, X and Y."""
+        """b, X, Y and d."""
         steps, size = self.steps(), np.exp(self.M_P + self.M_Q)                     # (2)
         PQ = self.P * self.Q
         w_k, w_i = self.w[..., :, None], self.w[..., None, :]
         self.X = (w_i * steps).sum(-1) / PQ[..., None]                              # (8)
         Z = (w_i * steps).sum(-1) * (size / self.W)[..., None]                      # (9)
-        c = (w_k * w_i * steps * steps).sum((-2, -1)) / 2 / PQ * size               # (10)
+        self.d = (w_k * w_i * steps * steps).sum((-2, -1)) / 2 / PQ * size          # (10)
         omega = self.r / self.a * self.slope()[..., None]                           # (7)
-        apart = (omega[..., None, :] * pairs(self.a)).sum(-1) / SCALE + c[..., None] * self.a       # (11)
+        apart = (omega[..., None, :] * pairs(self.a)).sum(-1) / SCALE + self.d[..., None] * self.a  # (11)
         v = self.r / self.a * apart                                                 # (11)
         self.b = -v * np.tanh(self.u / 2) - 2 * omega * Z                           # (12)
         left = (self.D <= 0)[..., None]

@@ -40,16 +40,8 @@ class SoftmaxWeights(Map):
         return {"weights": [e_k / m.fsum(e) for e_k in e]}                          # (1)
 
     def vjp(self, h):
-        r = np.exp((h - h.max(-1, keepdims=True)) / 2)                              # (1)
-        S = (r * r).sum(-1, keepdims=True)                                          # (1)
-
-        def pullback(bars):
-            w_bar, others = bars["weights"], r[..., None, :]
-            differences = w_bar[..., :, None] - w_bar[..., None, :]
-            total = (others * (others * differences)).sum(-1)
-            return r * (r * (total / S / S)), {}                                    # (2)
-
-        return {"weights": r * r / S}, pullback                                     # (1)
+        weights, softmax_pullback = softmax(h)
+        return {"weights": weights}, lambda bars: (softmax_pullback(bars["weights"]), {})
 
     hard_cases = (
         case("One", "the weight is 1 whatever h is", z=[[3.0]], count=1),
@@ -58,3 +50,17 @@ class SoftmaxWeights(Map):
              count=3),
         case("Large", "exponentials that overflow", z=[[1000.0, 999.0, 998.5], [-1e3, -1001.0, -2.0**60]], count=3),
     )
+
+
+def softmax(h):
+    """(w, its pullback), along the last axis."""
+    r = np.exp((h - h.max(-1, keepdims=True)) / 2)                                  # (1)
+    S = (r * r).sum(-1, keepdims=True)                                              # (1)
+
+    def pullback(w_bar):
+        differences = w_bar[..., :, None] - w_bar[..., None, :]
+        others = r[..., None, :]
+        total = (others * (others * differences)).sum(-1)
+        return r * (r * (total / S / S))                                            # (2)
+
+    return r * r / S, pullback                                                      # (1)

@@ -1,0 +1,355 @@
+r"""Deep dense sigmoidal flow, `R -> R`: layers of sigmoids, each of which sees means of all units of the layer before.
+
+Layer `l = 1, ..., L` has `K` sigmoids with the rates `a_lk > 0` and the biases `b_lk`.  Their arguments are `c_lk`.  The units
+`h_lo` of the layer are logits of weighted means of its sigmoids, and the next layer takes weighted means `m_lk` of these units.
+With the logistic function `S(c) = 1/(1 + exp(-c))`,
+    c_lk = a_lk m_lk + b_lk,   m_1k = z                                             (1)
+    h_lo = log(P_lo/Q_lo),   P_lo = sum_k w_lok S(c_lk),   Q_lo = sum_k w_lok S(-c_lk)          (2)
+    m_lk = sum_o u_lko h_(l-1)o / sum_o u_lko      for l > 1                        (3)
+    x = h_L1                                                                        (4)
+The last layer has one unit, all others have K.  `P + Q` is the sum of the weights, so (2) is the logit of the mean `P/(P + Q)`.
+The weights of a mean sum to 1 up to rounding; `P/Q`, and the quotient in (3), do not depend on their sum.
+
+Slopes.  Let `t_l` be the largest logarithm of the slopes of a layer's units, and `e_lo` their slopes relative to the largest:
+    dh_lo/dz = exp(t_l) e_lo,   s_lk = sum_o u_lko e_(l-1)o / sum_o u_lko,   s_1k = 1           (5)
+Then `c_lk` rises at `exp(t_(l-1))` times the rate `rho_lk = a_lk s_lk`.  With these rates, `sigmoid_mixture` gives each `h_lo`,
+its log-slope without `t_(l-1)`, and the derivatives of both, with all digits in either tail.  At last
+    log|dx/dz| = t_L                                                                (6)
+
+Inverse.  A unit lies between the least and the largest argument of its layer, and so do means of units.  So `z` lies between
+the two numbers that start as `v = x` and become, from the last layer to the first, the least and the largest of
+    (v - b_lk)/a_lk                                                                 (7)
+over k.  Each is moved outwards by `(1 + |v| + |b_lk|)/(1024 a_lk)`, so that the root stays inside in spite of rounding.  The
+log-det and the cotangents need digits of the arguments that `z` and the units before them may have lost.  So two steps of
+Newton's method take the solver's root `z` of `f(z) = x` to
+    z - (f(z) - x)/f'(z)                                                            (8)
+with (1) to (4) in pairs of floats, of twice the digits.  The arguments at the last `z` are rounded, and all that follows is
+computed from them as for the forward map.
+
+Reverse rule.  From the cotangents `h_o_bar` of a layer's units and `l_o_bar` of their log-slopes, `sigmoid_mixture` gives the
+cotangents `w_ok_bar`, `c_k_bar` and `rho_k_bar`, the last two summed over o.  In every layer,
+    b_k_bar = c_k_bar                                                               (9)
+    a_k_bar = c_k_bar m_k + rho_k_bar s_k                                           (10)
+    u_ko_bar = a_k (c_k_bar (h_o - m_k) + rho_k_bar (e_o - s_k))/sum_i u_ki         (11)
+where `h_o` and `e_o` are those units' of the layer before.  Their cotangents, and that of `z` in the first layer, are
+    h_o_bar = sum_k c_k_bar a_k u_ko/sum_i u_ki,   l_o_bar = e_o sum_k rho_k_bar a_k u_ko/sum_i u_ki            (12)
+    z_bar = sum_k c_k_bar a_k                                                       (13)
+In (11) stand means of differences of two units.  In a tail all units grow alike, and what they share must not be subtracted.
+Of the letters of `sigmoid_mixture`, all units of a layer share `M_P` and `M_Q`:
+    h_o - h_i = log(P'_o/Q'_o) - log(P'_i/Q'_i)                                     (14)
+The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is small in a tail.  So with any fixed j
+    e_o - e_i = exp(-T) (sum_k (omega_ok - omega_ik) (rho_k - rho_j) - rho_j (d_o - d_i)),   T = t_l - t_(l-1)  (15)
+This is used where all `d_o` are below 1/2, with the j of the largest sum of `omega_oj`; elsewhere `e_o` and `e_i` are
+subtracted.
+For the inverse map, with the slope `g` and the derivative `g'` of it,
+    x_bar = (z_bar - l_bar g'/g)/g                                                  (16)
+where `g'/g` is (13) for `l_bar = 1` alone, and the other cotangents are (9) to (12) for `-x_bar` and `-l_bar`.  In a tail the
+two parts of `c_k_bar` nearly cancel: what moves a leading argument alone moves only `z`.  But the sum of what reaches `z`
+through any layer must come out as `-z_bar`.  So wherever its terms are smaller, the argument j whose terms are largest has
+    c_j_bar = -(z_bar + sum_o l_o_bar dl_o/dz + sum_(k != j) c_k_bar dc_k/dz)/(dc_j/dz),
+    dc_k/dz = exp(t_(l-1)) rho_k                                                    (17)
+with the sum over the units o of the layer before.  With the derivatives `beta_ok` of a unit's log-slope by `c_k`, and the
+shares `r_ok` of the components in its slope, as `sigmoid_mixture` has them,
+    dl_o/dz = sum_k (beta_ok dc_k/dz + r_ok (sum_i u_ki e_i dl_i/dz)/(sum_i u_ki e_i))          (18)
+where i counts the units of the layer before.
+
+Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
+moderate, `2^-4` to `2^4`, and at the hard cases.
+
+Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep dense sigmoidal flow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal, simplex
+from ...core.pairs import exp, log
+from ..elementwise.solve import increasing_root
+from .mixture import SCALE, doubled, rounded, with_unit_weights
+from .mixture import pairs as pairwise
+from .sigmoid_mixture import SigmoidMixture
+
+SIZES = ((2, 1), (2, 2), (2, 2), (3, 2))            # of L and K in examples: truths of many weights are slow
+STEPS = 2                                           # of Newton's method in pairs
+
+
+@bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
+class DenseSigmoid(Bijector):
+    """Layers of sigmoids whose logits are mixed by row-stochastic matrices; the inverse uses a bracketing solver.
+
+    For L layers of K sigmoids: `rate` and `bias` have shape (*batch, L, K), `mixing` (*batch, L-1, K, K), from the sigmoids of
+    a layer to its units, `averaging` (*batch, L-1, K, K), from these units to the arguments of the next layer, and `weights`
+    (*batch, K) of the last layer.  Raises ValueError for fewer than 2 layers: one layer is a `DeepSigmoid`.
+    """
+
+    rate: Array = positive("L", "K")
+    bias: Array = real("L", "K")
+    mixing: Array = simplex("L-1", "K", "K")
+    averaging: Array = simplex("L-1", "K", "K")
+    weights: Array = simplex("K")
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.rate.shape[-1] * self.rate.shape[-2])        # in its sums
+
+    def _validate(self):
+        super()._validate()
+        if self.rate.shape[-2] < 2:
+            raise ValueError("DenseSigmoid: rate must have at least 2 layers")
+
+    def cast(self, dtype):
+        """Its fields in another precision."""
+        return with_unit_weights(super().cast(dtype), ("mixing", "averaging", "weights"))
+
+    @staticmethod
+    def definition(m, z, rate, bias, mixing, averaging, weights):
+        means = [z] * len(weights)                                                  # (1)
+        for l, (a, b) in enumerate(zip(rate, bias)):
+            c = [a_k * mean + b_k for a_k, b_k, mean in zip(a, b, means)]           # (1)
+            rows = [weights] if l == len(mixing) else mixing[l]
+            P, Q = ([sum(w_k / (1 + m.exp(-s * c_k)) for w_k, c_k in zip(w, c)) for w in rows] for s in (1, -1))        # (2)
+            h = [m.log(P_o / Q_o) for P_o, Q_o in zip(P, Q)]                        # (2)
+            if l < len(mixing):
+                means = [sum(u_o * h_o for u_o, h_o in zip(u, h)) / sum(u) for u in averaging[l]]   # (3)
+        return h[0]                                                                 # (4)
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def parameters(self):
+        """[(a, b, w, u) of each layer], of float64; the last layer has the weights of one unit, and no u."""
+        a, b, w, u, last = doubled(self.rate, self.bias, self.mixing, self.averaging, self.weights)
+        inner = [(a[..., l, :], b[..., l, :], w[..., l, :, :], u[..., l, :, :]) for l in range(w.shape[-3])]
+        return [*inner, (a[..., -1, :], b[..., -1, :], last[..., None, :], None)]
+
+    def layers(self, z):
+        return passed(self.parameters(), *doubled(z))
+
+    def forward(self, z):
+        return self.layers(z)[-1].image().astype(z.dtype)
+
+    def log_det(self, z):
+        return self.layers(z)[-1].top.astype(z.dtype)                               # (6)
+
+    def forward_and_log_det(self, z):
+        last = self.layers(z)[-1]
+        return rounded((last.image(), last.top), z.dtype)                           # (6)
+
+    def slope(self, z):
+        return np.exp(self.layers(z)[-1].top).astype(z.dtype)                       # (6)
+
+    # -- inverse ------------------------------------------------------------------------------------------------------
+
+    def root(self, x):
+        """(z, the layers there), where z is a pair."""
+        given, (x,) = self.parameters(), doubled(x)
+        lower, upper = (v.ravel() for v in bracket(given, x))
+        flat, of_events = x.ravel(), [[at_events(v, x.shape, core) for v, core in zip(layer, (1, 1, 2, 2))] for layer in given]
+
+        def excess(z, i):
+            return passed([[None if v is None else v[i] for v in layer] for layer in of_events], z)[-1].image() - flat[i]
+
+        z = pair(increasing_root(excess, lower, upper).reshape(x.shape))
+        for _ in range(STEPS):
+            image, arguments = in_pairs(given, z)
+            z = z - (image - x) / np.exp(passed(given, z.high, arguments)[-1].top)  # (8)
+        return z, passed(given, z.high, in_pairs(given, z)[1])
+
+    def inverse(self, x):
+        return self.root(x)[0].astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        z, layers = self.root(x)
+        return rounded((z, -layers[-1].top), x.dtype)                               # (6)
+
+    # -- reverse ------------------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        layers = with_derivatives(self.layers(z))
+
+        def pullback(x_bar, log_det_bar):
+            return rounded(pulled_back(layers, *doubled(x_bar, log_det_bar)), z.dtype)
+
+        return rounded((layers[-1].image(), layers[-1].top), z.dtype), pullback     # (6)
+
+    def inverse_vjp(self, x):
+        z, layers = self.root(x)
+        with_derivatives(layers)
+        bend, _ = pulled_back(layers, np.zeros_like(z.high), np.ones_like(z.high))  # (16)
+
+        def pullback(z_bar, log_det_bar):
+            z_bar, l_bar = doubled(z_bar, log_det_bar)
+            through = z_bar - l_bar * bend                                          # (16)
+            x_bar = np.where(through == 0, through, through * np.exp(-layers[-1].top))          # (16)
+            return rounded((x_bar, pulled_back(layers, -x_bar, -l_bar, z_bar)[1]), x.dtype)
+
+        return rounded((z, -layers[-1].top), x.dtype), pullback                     # (6)
+
+    @classmethod
+    def examples(cls, source):
+        L, K = source.choice(SIZES)
+        squares = (simplex.draw(source, (L - 1, K, K)) for _ in range(2))
+        return cls(positive.draw(source, (L, K)), real.draw(source, (L, K)), *squares, simplex.draw(source, (K,))), ()
+
+    hard_cases = (
+        case("One", "one sigmoid in each layer is affine: the log-det is constant, and no cotangent reaches a weight",
+             z=[1.0, -300.0, 1e-12], x=[1e-12, 300.0], rate=[[2.0], [0.5]], bias=[[0.0], [1.0]], mixing=[[[1.0]]],
+             averaging=[[[1.0]]], weights=[1.0]),
+        case("FarUnits", "the units of the first layer have lost digits that the arguments of the second have", z=[0.5],
+             x=[0.25, -1.0], rate=[[1.0, 2.0], [1.0, 2.0]], bias=[[0.0, 1.0], [1e6, 1e6]], mixing=[[[0.5, 0.5], [0.25, 0.75]]],
+             averaging=[[[0.5, 0.5], [0.75, 0.25]]], weights=[0.5, 0.5]),
+        case("Tails", "the means underflow, their logarithms do not", z=[-1000.0, 1000.0, -40.0, 40.0],
+             x=[-80.0, 80.0, -40.0, 40.0], rate=[[1.0, 2.0], [0.5, 1.0]], bias=[[-1.0, 1.0], [0.0, 2.0]],
+             mixing=[[[0.5, 0.5], [0.25, 0.75]]], averaging=[[[0.5, 0.5], [0.75, 0.25]]], weights=[0.25, 0.75]),
+        case("Plateau", "between far components every unit is nearly the logit of a weight", z=[0.5, 3.0], x=[-0.25, 0.3],
+             rate=[[1.0, 2.0], [1.0, 1.0]], bias=[[30.0, -30.0], [1.0, -1.0]], mixing=[[[0.5, 0.5], [0.25, 0.75]]],
+             averaging=[[[0.5, 0.5], [0.75, 0.25]]], weights=[0.5, 0.5]),
+        case("Equal", "units that are one: no cotangent reaches the matrix between them", z=[0.5, -3.0], x=[0.5, 0.9],
+             rate=[[2.0, 1.0], [1.0, 1.0]], bias=[[1.0, -1.0], [0.5, 0.5]], mixing=[[[0.25, 0.75], [0.25, 0.75]]],
+             averaging=[[[0.5, 0.5], [0.75, 0.25]]], weights=[0.25, 0.75]),
+    )
+    refused = (
+        refusal("rate must have at least 2 layers", rate=[[1.0]], bias=[[0.0]], mixing=np.zeros((0, 1, 1)),
+                averaging=np.zeros((0, 1, 1)), weights=[1.0]),
+    )
+
+
+def bracket(parameters, x):
+    """Two numbers between which the root lies."""
+    lower = upper = x
+    for a, b, *_ in reversed(parameters):
+        below, above = ((v - b + side * (1 + np.abs(v) + np.abs(b)) / 1024) / a             # (7)
+                        for v, side in ((lower[..., None], -1), (upper[..., None], 1)))
+        lower, upper = below.min(-1), above.max(-1)                                 # (7)
+    return lower, upper
+
+
+def at_events(v, batch, core):
+    """An array with `core` axes for each event of a batch, as a flat batch."""
+    return None if v is None else np.broadcast_to(v, batch + v.shape[v.ndim - core:]).reshape(-1, *v.shape[v.ndim - core:])
+
+
+def in_pairs(parameters, z):
+    """(x, the arguments of each layer, rounded), from z and with means and units as pairs."""
+    means, arguments = z[..., None], []
+    for a, b, w, u in parameters:
+        c = means * a + b                                                           # (1)
+        h = units_in_pairs(w, c)
+        arguments.append(c.high)
+        means = None if u is None else (h[..., None, :] * u).sum(-1) / pair(u).sum(-1)          # (3)
+    return h[..., 0], arguments                                                     # (4)
+
+
+def units_in_pairs(w, c):
+    """(2), where exp of the largest exponent in P and in Q is a factor apart."""
+    zero = 0 * c
+    below, above = chosen(c.high < 0, c, zero), chosen(c.high < 0, zero, -c)
+    top_P, top_Q, q = below.high.max(-1), above.high.max(-1), 1 + exp(below + above)
+    P, Q = ((exp(v - top[..., None]) / q)[..., None, :] * w for v, top in ((below, top_P), (above, top_Q)))
+    return (pair(top_P) - top_Q)[..., None] + log(P.sum(-1) / Q.sum(-1))            # (2)
+
+
+def passed(parameters, z, arguments=None):
+    """The `Layer` of each l, from z, or from the arguments of every layer if they are known."""
+    m, s, top, found = z[..., None], np.ones_like(z)[..., None], 0.0, []            # (1) (5)
+    for l, given in enumerate(parameters):
+        layer = Layer(*given, m, s, None if arguments is None else arguments[l])
+        layer.top = top = top + layer.highest                                       # (5)
+        if layer.u is not None:
+            m, s = layer.mean(layer.h), layer.mean(layer.e)                         # (3) (5)
+        found.append(layer)
+    return found
+
+
+def with_derivatives(layers):
+    for before, layer in zip([None, *layers], layers):
+        layer.v.add_derivatives()
+        layer.bend = layer.log_slope_rate(before)
+    return layers
+
+
+def pulled_back(layers, x_bar, l_bar, known=None):
+    """(z_bar, {field: its cotangent}); in an inverse map, minus z_bar is known."""
+    h_bar, l_bar, found = x_bar[..., None], l_bar[..., None], []
+    for before, layer in reversed(list(zip([None, *layers], layers))):
+        _, c_bar, rho_bar = layer.v.pulled_back(h_bar, l_bar)
+        w_bar, c_bar, rho_bar = layer.v.weights_bar(h_bar, l_bar), c_bar.sum(-2), rho_bar.sum(-2)
+        to_s = rho_bar * layer.a / SCALE
+        l_bar_before = None if before is None else before.e * before.spread(to_s)   # (12)
+        if known is not None:
+            c_bar = layer.balanced(c_bar, h_bar, l_bar, known, before, l_bar_before)
+        u_bar, to_m, l_bar = None, c_bar * layer.a / SCALE, l_bar_before
+        if before is not None:
+            u_bar, h_bar = before.matrix_bar(to_m, to_s), before.spread(to_m)       # (12)
+        found.insert(0, ((c_bar * layer.m + rho_bar * layer.s) / SCALE, c_bar / SCALE, w_bar, u_bar))          # (9) (10)
+    a_bar, b_bar, w_bar, u_bar = zip(*found)
+    return to_m.sum(-1), {                                                          # (13)
+        "rate": np.stack(a_bar, -2), "bias": np.stack(b_bar, -2), "mixing": np.stack(w_bar[:-1], -3),
+        "averaging": np.stack(u_bar[1:], -3), "weights": w_bar[-1][..., 0, :]}
+
+
+class Layer:
+    """The letters of a layer: a, m and s of (*batch, K), u, and of (*batch, units) h, e and the mixtures v of (2)."""
+
+    def __init__(self, a, b, w, u, m, s, arguments=None):
+        self.a, self.u, self.m, self.s = a, u, m, s
+        c = a * m + b if arguments is None else arguments                           # (1)
+        self.v = SigmoidMixture(w, (a * s)[..., None, :], c[..., None, :])
+        slopes = self.v.log_slope()
+        self.h, self.highest = self.v.image(), slopes.max(-1)                       # (2)
+        self.e = np.exp(slopes - self.highest[..., None])                           # (5)
+
+    def image(self):
+        return self.h[..., 0]                                                       # (4)
+
+    def mean(self, units):
+        return (self.u * units[..., None, :]).sum(-1) / self.u.sum(-1)              # (3) (5)
+
+    def log_slope_rate(self, before):
+        """dl_o/dz of its units."""
+        v, rate = self.v, self.argument_rate(before)
+        found = (v.b * (rate / SCALE)[..., None, :]).sum(-1)                        # (18)
+        return found if before is None else (
+            found + (v.r / SCALE * (before.mean(before.e * before.bend) / self.s)[..., None, :]).sum(-1))       # (18)
+
+    def argument_rate(self, before):
+        """dc_k/dz."""
+        return self.a * self.s if before is None else np.exp(before.top)[..., None] * self.a * self.s           # (17)
+
+    def balanced(self, c_bar, h_bar, l_bar, z_bar, before, l_bar_before):
+        """c_bar, with the leading argument's from what all others leave of -z_bar."""
+        v, rate, k = self.v, self.argument_rate(before), np.arange(c_bar.shape[-1])
+        known = z_bar[..., None]
+        if before is not None:
+            known = np.concatenate((known, l_bar_before * before.bend), -1)         # (17)
+        terms = (np.abs(h_bar)[..., None] * (v.r / v.a * v.slope()[..., None]) + np.abs(l_bar)[..., None] * np.abs(v.b)).sum(-2)
+        j = (terms * rate).argmax(-1)[..., None]
+        parts = np.concatenate((known * SCALE, np.where(k == j, 0, c_bar * rate)), -1)
+        rate_j = np.take_along_axis(rate, j, -1)
+        left, size = -parts.sum(-1, keepdims=True) / rate_j, np.abs(parts).sum(-1, keepdims=True) / rate_j      # (17)
+        return np.where((k == j) & (size < terms), left, c_bar)
+
+    def spread(self, bar):
+        """The adjoint of `mean`."""
+        return (self.u * (bar / self.u.sum(-1))[..., None]).sum(-2)                 # (12)
+
+    def matrix_bar(self, to_m, to_s):
+        """The cotangent of u, from a_k times the cotangents of the arguments and of the rates."""
+        h, e = (mean_differences(self.u, d) for d in (self.unit_differences(), self.slope_differences()))
+        return (to_m[..., None] * h + to_s[..., None] * e) / self.u.sum(-1, keepdims=True)      # (11)
+
+    def unit_differences(self):
+        """h_o - h_i on axes o, i."""
+        return pairwise(np.log(self.v.P / self.v.Q))                                # (14)
+
+    def slope_differences(self):
+        """e_o - e_i on axes o, i."""
+        v, scale = self.v, np.exp(-self.highest)[..., None, None]
+        omega, rho = v.r / v.a * (self.e[..., None] / SCALE), v.a[..., 0, :]
+        j = omega.sum(-2).argmax(-1)[..., None]
+        rho_j = np.take_along_axis(rho, j, -1)
+        by_shares = pairwise((omega * (rho - rho_j)[..., None, :]).sum(-1)) - rho_j[..., None] * pairwise(v.d) * scale
+        return np.where((v.d < 0.5).all(-1)[..., None, None], by_shares, pairwise(self.e))      # (15)
+
+
+def mean_differences(u, differences):
+    """h_o minus the mean k of all units, on axes k, o."""
+    return (u[..., :, None, :] * differences[..., None, :, :]).sum(-1) / u.sum(-1, keepdims=True)

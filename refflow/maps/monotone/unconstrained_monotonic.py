@@ -1,0 +1,359 @@
+r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, without quadrature.
+
+With rates `a_k`, biases `b_k`, weights `v_k` and an offset `c`, of any signs, a least slope `d > 0` and a shift `t`,
+    n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
+    dx/dz = g(z),   g(u) = d + E(n(u)),   E(n) = 1 + n   for n >= 0,   exp(n)   for n < 0           (2)
+    x = t + int_0^z g(u) du                                                         (3)
+`E` is ELU plus 1, and positive.  `n` is linear between the knots `-b_k/a_k` of its units, so the integral is a sum of integrals
+of lines and of exponentials of lines, and this page computes it exactly.
+
+The sources have sums over nodes in place of the integral: Clenshaw and Curtis's in the authors' code, Gauss and Legendre's in
+others.  With `N` nodes `y_j` on [0, 1] and weights `w_j`, `t + z sum_j w_j g(z y_j)` is a map of its own.  Its derivative is not
+`g(z)`, which these libraries nevertheless give as its slope; and it need not be monotone, because its nodes move across the
+knots as `z` moves.  (3) is monotone for all parameters, and its slope is `g`.  The sources have no least slope; without it the
+image is bounded where `n` falls to -inf, and numbers beyond it have no `z`.
+
+Pieces.  The knots between 0 and `z`, in the order of their distances from 0, and the zero of `n` between two of them at which
+it changes its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  On a piece, `n` goes linearly from `n_p` to
+`n_q`, both >= 0 or both <= 0, and so does `r_k`.  With the mean of a function that goes linearly from `f_p` to `f_q`, times
+`E'`,
+    int_p^q E'(n) f du = (q - p) (W_p f_p + W_q f_q)                                (4)
+    W_p = W_q = 1/2                                                 for n >= 0,
+    W_p = exp(n_p) phi(n_q - n_p),   W_q = exp(n_q) phi(n_p - n_q)                  for n <= 0  (5)
+    phi(y) = (exp(y) - 1 - y)/y^2 = sum_(i >= 0) y^i/prod_(j = 1)^(i + 2) j         (6)
+a trapezoidal rule whose weights make it exact.  All terms are positive.  (6) is summed to `y^27` for `|y| < 1`, where the rest
+is below `2^-110`; elsewhere (5) is
+    W_p = (exp(n_q) - exp(n_p) (1 + y))/y^2,   y = n_q - n_p                        (7)
+which cannot overflow.  Then
+    int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (8)
+    x = t + z (d + sum (q - p)/z e)                                                 (9)
+In `r_k = a_k (u - m_k)`, with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z`
+itself, `r_k` is computed in pairs of floats, which have the right sign beside a knot.  Units with `a_k = 0` are constant.
+
+The log-det is, with ELU as `E - 1`,
+    log|dx/dz| = log(1 + (d + ELU(n(z))))      for n >= -1/2,   log(d + exp(n(z)))      elsewhere   (10)
+because a sum near 1 would have lost what counts near `log 1`.
+
+Inverse: by (9), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
+    y (1 + sum (q - p)/z e/d) = 1,   z = y (x - t)/d                                (11)
+The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
+step of Newton's method takes the root `z` of the solver to
+    z - (f(z) - x)/g(z)                                                             (12)
+where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
+
+Reverse rule.  From (1) to (3) and (4), with `l_bar = log_det_bar`, and with integrals from 0 to `z`, of which `r_k > 0` is the
+part where the unit is active,
+    c_bar = x_bar int E' du + l_bar E'(n(z))/g                                      (13)
+    v_k_bar = x_bar int E' r_k du + l_bar E'(n(z)) r_k(z)/g                         (14)
+    b_k_bar = v_k (x_bar int_(r_k > 0) E' du + l_bar E'(n(z)) [r_k(z) > 0]/g)       (15)
+    a_k_bar = v_k (x_bar int_(r_k > 0) E' u du + l_bar E'(n(z)) [r_k(z) > 0] z/g)   (16)
+    d_bar = x_bar z + l_bar/g,   t_bar = x_bar                                      (17)
+    z_bar = x_bar g + l_bar g'/g,   g' = E'(n(z)) sum_k v_k a_k [r_k(z) > 0]        (18)
+and for the inverse map, whose log-det is minus the forward map's,
+    x_bar = (z_bar - l_bar g'/g)/g                                                  (19)
+and the other cotangents are (13) to (17) with `-x_bar` and `-l_bar`.
+
+Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
+moderate, `2^-4` to `2^4`, and at the hard cases.
+
+Source: Wehenkel and Louppe, Unconstrained Monotonic Neural Networks, arXiv:1908.05164, with quadrature, any number of hidden
+layers, and no least slope.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, stacked
+from ...core.pairs import Pair, exp, nearest, taken
+from ..elementwise.solve import increasing_root
+from .mixture import doubled, rounded
+
+SIZES = (1, 2, 2, 3)                                # of K in examples
+
+
+@bijector(source="arXiv:1908.05164", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
+class UnconstrainedMonotonic(Bijector):
+    """x = shift + int_0^z (slope_floor + 1 + ELU(offset + sum_k weights_k ReLU(rate_k u + bias_k))) du, exactly.
+
+    The inverse uses a bracketing solver.  The source has no slope of its own, and sums over nodes in place of the integral.
+    """
+
+    rate: Array = real("K")
+    bias: Array = real("K")
+    weights: Array = real("K")
+    offset: Array = real(default=0.0)
+    slope_floor: Array = positive(default=1e-3)
+    shift: Array = real(default=0.0)
+    event_ndim = (0, 0)
+    terms = property(lambda self: self.rate.shape[-1] + 1)          # in its sums
+
+    @staticmethod
+    def definition(m, z, rate, bias, weights, offset, slope_floor, shift):
+        units = list(zip(rate, bias, weights))
+        active = [b > 0 or b == 0 and a * z > 0 for a, b, _ in units]
+        passed = [k for k, (a, b, _) in enumerate(units) if b * (a * z + b) < 0]
+        passed.sort(key=functools.cmp_to_key(lambda i, j: farther(units[i], units[j])))
+        ends = [(0, 1), *((-units[k][1], units[k][0]) for k in passed), (z, 1)]     # quotients of two numbers
+        x = shift + slope_floor * z                                                 # (2) (3)
+        for p, q, k in zip(ends, ends[1:], [*passed, None]):
+            alpha = offset + sum(v * b for (_, b, v), on in zip(units, active) if on)           # (1)
+            beta = sum(v * a for (a, _, v), on in zip(units, active) if on)         # (1)
+            x = x + integral(m, alpha, beta, p, q)                                  # (3)
+            if k is not None:
+                active[k] = not active[k]
+        return x
+
+    def breaks(self):
+        """Its knots, where the second derivative jumps, and the zeros of n, where the third does.
+
+        At a knot the unit is not active; at a zero of n, both sides have the same second derivative.
+        """
+        with np.errstate(all="ignore"):
+            a, b, v, c = np.broadcast_arrays(*doubled(self.rate, self.bias, self.weights, self.offset[..., None]))
+            knots = np.where(a == 0, np.inf, -b / a)
+            return np.concatenate((np.where(a == 0, np.nan, knots), zeros(a, b, v, c[..., :1], knots)), -1)
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def values(self, z):
+        return Letters(*doubled(self.rate, self.bias, self.weights, self.offset, self.slope_floor, z))
+
+    def image(self, v):
+        return np.float64(self.shift) + v.z * v.mean_slope()                        # (9)
+
+    def forward(self, z):
+        return self.image(self.values(z)).astype(z.dtype)
+
+    def log_det(self, z):
+        return self.values(z).log_slope().astype(z.dtype)
+
+    def forward_and_log_det(self, z):
+        v = self.values(z)
+        return rounded((self.image(v), v.log_slope()), z.dtype)
+
+    def slope(self, z):
+        return self.values(z).g.astype(z.dtype)                                     # (2)
+
+    # -- inverse ------------------------------------------------------------------------------------------------------
+
+    def root(self, x):
+        """The letters at the root, as pairs."""
+        *given, d, t, x = doubled(self.rate, self.bias, self.weights, self.offset, self.slope_floor, self.shift, x)
+        widest, floors = (v.ravel() for v in np.broadcast_arrays((x - t) / d, d))
+        fields = [np.broadcast_to(v, x.shape + v.shape[v.ndim - core:]).reshape(-1, *v.shape[v.ndim - core:])
+                  for v, core in zip(given, (1, 1, 1, 0))]
+
+        def excess(part, i):
+            return part * Letters(*(v[i] for v in fields), floors[i], part * widest[i]).mean_slope() / floors[i] - 1    # (11)
+
+        part = increasing_root(excess, np.zeros_like(widest), np.full_like(widest, 1 + 2.0**-10))
+        v = Letters(*given, d, pair((part * widest).reshape(x.shape)))
+        return Letters(*given, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)           # (12)
+
+    def inverse(self, x):
+        return self.root(x).z.astype(x.dtype)
+
+    def inverse_and_log_det(self, x):
+        v = self.root(x)
+        return rounded((v.z, -v.log_slope()), x.dtype)
+
+    # -- reverse ------------------------------------------------------------------------------------------------------
+
+    def vjp(self, z):
+        v = self.values(z)
+
+        def pullback(x_bar, log_det_bar):
+            z_bar = x_bar * v.g + log_det_bar * v.bend                              # (18)
+            return rounded((z_bar, v.bars(*doubled(x_bar, log_det_bar))), z.dtype)
+
+        return rounded((self.image(v), v.log_slope()), z.dtype), pullback
+
+    def inverse_vjp(self, x):
+        v = self.root(x)
+
+        def pullback(z_bar, log_det_bar):
+            x_bar = (z_bar - log_det_bar * v.bend) / v.g                            # (19)
+            return rounded((x_bar, v.bars(-x_bar, -log_det_bar)), x.dtype)
+
+        return rounded((v.z, -v.log_slope()), x.dtype), pullback
+
+    @classmethod
+    def examples(cls, source):
+        K = source.choice(SIZES)
+        vectors = (real.draw(source, (K,)) for _ in range(3))
+        return cls(*vectors, real.draw(source, ()), positive.draw(source, ()), real.draw(source, ())), ()
+
+    hard_cases = (
+        case("Line", "no unit is active: the log-det is constant", z=[0.25, -7.0], x=[0.5, -3.0], rate=[0.0], bias=[-1.0],
+             weights=[1.0], offset=0.5, slope_floor=0.25, shift=1.0),
+        case("Zero", "x is the shift", z=[0.0, 1e-300], x=[0.0, 5e-324], rate=[1.0, -2.0], bias=[1.0, 0.5], weights=[-1.0, 3.0],
+             offset=-0.5, slope_floor=1e-3, shift=0.0),
+        case("Knot", "an end of the way is a knot; beside it the unit is on", z=[-0.5, np.nextafter(-0.5, 0)], x=[0.25, -0.5],
+             rate=[2.0, 1.0], bias=[1.0, 2.0], weights=[3.0, -2.0], offset=0.25, slope_floor=0.125, shift=0.0),
+        case("Decay", "the exponential has vanished, the least slope alone is left", z=[50.0, 1e6], x=[2.0, 40.0], rate=[1.0],
+             bias=[0.0], weights=[-1.0], offset=0.0, slope_floor=1e-3, shift=0.0),
+        case("NearOne", "the slope is near 1, its logarithm near 0", z=[0.5, -0.25], x=[0.5], rate=[2.0**-30], bias=[2.0**-31],
+             weights=[-1.0], offset=-(2.0**-30), slope_floor=2.0**-32, shift=0.0),
+        case("Crossing", "n is linear and changes its sign within a piece", z=[3.0, -3.0], x=[2.0, -2.0], rate=[1.0],
+             bias=[8.0], weights=[1.0], offset=-8.5, slope_floor=0.5, shift=0.0),
+        case("Steep", "a slope that is far larger than the mean slope", z=[8.0], x=[20.0], rate=[1.0, 4.0], bias=[-7.75, 1.0],
+             weights=[256.0, -2.0], offset=0.0, slope_floor=1e-3, shift=0.0),
+    )
+
+
+def farther(one, other):
+    """The order of two knots -b/a by their distances from 0."""
+    d = abs(one[1] * other[0]) - abs(other[1] * one[0])
+    return (d > 0) - (d < 0)
+
+
+def integral(m, alpha, beta, p, q):
+    """The integral of E(alpha + beta u) from p to q, which are quotients of two numbers."""
+    n_p, n_q = ((alpha * under + beta * over) / under for over, under in (p, q))    # (1)
+    p, q = (over / under for over, under in (p, q))
+    if n_p >= 0 and n_q >= 0:
+        return (q - p) * (1 + (n_p + n_q) / 2)                                      # (2)
+    if n_p <= 0 and n_q <= 0:
+        return (q - p) * m.exp(alpha) if beta == 0 else (m.exp(n_q) - m.exp(n_p)) / beta            # (2)
+    to_zero, from_zero = -n_p / beta, n_q / beta
+    if n_p > 0:
+        return to_zero * (1 + n_p / 2) + (m.exp(n_q) - 1) / beta                    # (2)
+    return (1 - m.exp(n_p)) / beta + from_zero * (1 + n_q / 2)                      # (2)
+
+
+def zeros(a, b, v, c, knots):
+    """The zero of n between each two neighbouring knots, and outside them; NaN where there is none."""
+    rank, i = np.argsort(np.argsort(knots, -1), -1)[..., None, :], np.arange(a.shape[-1] + 1)[:, None]
+    end = np.full_like(c, np.inf)
+    ends = np.concatenate((-end, np.sort(knots, -1), end), -1)
+    a, b, v = (w[..., None, :] for w in (a, b, v))
+    on = np.where(a == 0, b > 0, np.where(a > 0, i > rank, i <= rank)).astype(float)
+    found = (-((pair(v) * b * on).sum(-1) + c) / (pair(v) * a * on).sum(-1)).high   # (1)
+    return np.where(np.isfinite(found) & (ends[..., :-1] < found) & (found < ends[..., 1:]), found, np.nan)
+
+
+class Letters:
+    """The letters at z (*batch), an array or a pair, with a, b, v of (*batch, K), and c and d, all of float64."""
+
+    def __init__(self, a, b, v, c, d, z):
+        self.a, self.v, self.d, self.z = a, v, d, z
+        at_z = pair(z)[..., None] * a + b                                           # (1)
+        self.r = positive_part(at_z if isinstance(z, Pair) else at_z.high)          # (1)
+        self.n = c + (v * self.r).sum(-1)                                           # (1)
+        self.rise, on = rise(self.n), nearest(self.r) > 0
+        self.g = d + value(self.n)                                                  # (2)
+        rise_of_n = (pair(v) * np.where(on, a, 0)).sum(-1)                          # (18)
+        self.bend = self.rise * (rise_of_n if isinstance(z, Pair) else rise_of_n.high) / self.g     # (18)
+        self.on = on.astype(float)
+        self.parts = Pieces(a, b, v, c, z).parts()
+
+    def mean_slope(self):
+        """(x - t)/z."""
+        z = self.z[..., None]
+        total = self.d + sum((part.length / z * part.mean()).sum(-1) for part in self.parts)        # (9)
+        return chosen(nearest(self.z) == 0, self.g, total)
+
+    def log_slope(self):
+        n, d = nearest(self.n), self.d
+        below = np.minimum(n, 0)
+        near = np.log1p(d + np.where(n < 0, np.expm1(below), n))                    # (10)
+        return np.where(n >= -0.5, near, np.log(d + np.exp(below)))                 # (10)
+
+    def bars(self, x_bar, l_bar):
+        """The cotangents of the fields."""
+        of_l, l_bar = l_bar * self.rise / self.g, l_bar / self.g
+        whole, moment, on, on_moment = (sum(parts) for parts in zip(*(part.integrals() for part in self.parts)))        # (4)
+
+        def total(integral, at_end):
+            return x_bar[..., None] * integral + of_l[..., None] * at_end
+
+        return {"rate": self.v * total(on_moment, self.z[..., None] * self.on),     # (16)
+                "bias": self.v * total(on, self.on), "weights": total(moment, self.r),          # (15) (14)
+                "offset": x_bar * whole + of_l, "slope_floor": x_bar * self.z + l_bar, "shift": x_bar}      # (13) (17)
+
+
+class Pieces:
+    """The way from 0 to z in K + 1 pieces, some of them empty: their ends on a last axis, r of (*batch, ends, K)."""
+
+    def __init__(self, a, b, v, c, z):
+        moving, at_z = a != 0, z[..., None]
+        knots = -((pair(b) if isinstance(z, Pair) else b) / np.where(moving, a, 1))
+        size, reach = np.sign(nearest(at_z)) * nearest(knots), np.abs(nearest(at_z))
+        inside = moving & (size > 0) & (size < reach)
+        order = np.argsort(np.where(inside, size, np.inf), -1)
+        places = taken(chosen(inside, knots, at_z + 0 * knots), order)
+        self.ends = stacked([0 * z, *(places[..., i] for i in range(a.shape[-1])), z])
+        away = (self.ends[..., :, None] - knots[..., None, :]) * a[..., None, :]
+        self.r = positive_part(chosen(moving[..., None, :], away, b[..., None, :] + 0 * away))      # (1)
+        self.n = c[..., None] + (v[..., None, :] * self.r).sum(-1)                  # (1)
+
+    def parts(self):
+        """The pieces up to the zero of n, or whole, and the pieces from there, or nothing."""
+        n_p, n_q = self.n[..., :-1], self.n[..., 1:]
+        crossing = nearest(n_p) * nearest(n_q) < 0
+        f = chosen(crossing, n_p / (n_p - n_q), 1 + 0 * n_p)
+        ends, length = (self.ends[..., :-1], self.ends[..., 1:]), self.ends[..., 1:] - self.ends[..., :-1]
+        r = self.r[..., :-1, :], self.r[..., 1:, :]
+        n_m, end_m = chosen(crossing, 0 * n_p, n_q), ends[0] * (1 - f) + ends[1] * f
+        r_m = r[0] * (1 - f)[..., None] + r[1] * f[..., None]
+        return (Part(length * f, (ends[0], end_m), (n_p, n_m), (r[0], r_m)),
+                Part(length * (1 - f), (end_m, ends[1]), (n_m, n_q), (r_m, r[1])))
+
+
+class Part:
+    """Pieces on which n keeps its sign, with the values of u, n and r at both ends."""
+
+    def __init__(self, length, ends, n, r):
+        self.length, self.ends, self.n, self.r = length, ends, n, r
+        self.below = nearest(n[0]) + nearest(n[1]) < 0
+        curved = trapezoid(*(negative_part(n_i) for n_i in n))
+        self.W = tuple(chosen(self.below, W_i, 0.5 + 0 * W_i) for W_i in curved)    # (5)
+
+    def mean(self):
+        """e."""
+        return chosen(self.below, self.W[0] + self.W[1], 1 + (self.n[0] + self.n[1]) / 2)           # (8)
+
+    def integrals(self):
+        """The integrals of E', of E' r_k, and of E' and E' u where r_k > 0, over all pieces."""
+        weights = [self.length * W_i for W_i in self.W]
+        both, moment = weights[0] + weights[1], weights[0] * self.ends[0] + weights[1] * self.ends[1]           # (4)
+        active = (nearest(self.r[0]) + nearest(self.r[1]) > 0).astype(float)
+        of_r = (weights[0][..., None] * self.r[0] + weights[1][..., None] * self.r[1]).sum(-2)      # (4)
+        return both.sum(-1), of_r, (both[..., None] * active).sum(-2), (moment[..., None] * active).sum(-2)
+
+
+def positive_part(v):
+    return chosen(nearest(v) > 0, v, 0 * v)
+
+
+def negative_part(v):
+    return chosen(nearest(v) < 0, v, 0 * v)
+
+
+def value(n):
+    return chosen(nearest(n) < 0, exp(negative_part(n)), 1 + n)                     # (2)
+
+
+def rise(n):
+    """E'."""
+    return exp(negative_part(n))                                                    # (2)
+
+
+def trapezoid(n_p, n_q):
+    """The weights at both ends where n <= 0."""
+    y, E_p, E_q = n_q - n_p, exp(n_p), exp(n_q)
+    near = np.abs(nearest(y)) < 1
+    small, large = chosen(near, y, 0 * y), chosen(near, 1 + 0 * y, y)
+    far = (E_q - E_p * (1 + large)) / (large * large), (E_p - E_q * (1 - large)) / (large * large)          # (7)
+    return chosen(near, E_p * phi(small), far[0]), chosen(near, E_q * phi(-small), far[1])          # (5)
+
+
+def phi(y):
+    """(6) for |y| < 1."""
+    total = 1 + 0 * y
+    for i in range(29, 2, -1):
+        total = 1 + y * total / i                                                   # (6)
+    return total / 2
