@@ -136,7 +136,13 @@ class NaiveTanh(Bijector):
         return 2 * (log_2(z) - z - np.logaddexp(0, -2 * z))
 
 
-def test_a_bad_log_det_fails_with_its_input():
+@pytest.fixture
+def without_climbing(monkeypatch):
+    """No search for worse points, which a bug that the points show does not need."""
+    monkeypatch.setattr(certify, "climb", lambda rows, seed: None)
+
+
+def test_a_bad_log_det_fails_with_its_input(without_climbing):
     rows, count = certified(NaiveTanh, "float64", "forward")
     assert rows["log_det"]["C"] > 1e15 and rows["forward"]["C"] < 2 and rows["log_det"]["points"] == count
     planted = {"fingerprint": {}, "pages": {"NaiveTanh": {"log_det": {"float64": rows["log_det"]}}}}
@@ -340,7 +346,7 @@ class SummedKnots(Map):
     (SummedKnots, ["fields.knots"], ("h=", "fields_bar=")),
     (NaiveLogistic, ["log_prob"], ("z=", "log_prob_bar=")), (RoundedScale, ["log"], ("s=", "sigma_bars=")),
     (SubtractingGate, ["fields.shift", "vjp.h_bar"], ("h=", "fields_bar="))], ids=lambda value: getattr(value, "__name__", ""))
-def test_a_bad_page_of_another_kind_fails_with_its_input(page, wrong, letters, monkeypatch):
+def test_a_bad_page_of_another_kind_fails_with_its_input(page, wrong, letters, monkeypatch, without_climbing):
     monkeypatch.setitem(REGISTRY, page.__name__, page)
     rows, _ = certified(page, "float64", "forward")
     for quantity, row in rows.items():
