@@ -483,7 +483,7 @@ def test_the_unit_of_error():
 
 @pytest.mark.parametrize("declare, words", [
     (lambda: adapter("Tahn"), "did you mean Tanh"),
-    (lambda: adapter("Tanh", dtype="float16"), "float32 or float64"),
+    (lambda: adapter("Tanh", dtype="complex64"), "dtype must be one or several of bfloat16, float16, float32, float64"),
     (lambda: adapter("Tanh", direction="backwards"), "direction"),
     (lambda: adapter("Affine", params={"slope": bool}), "no field 'slope'"),
 ])

@@ -58,7 +58,7 @@ class Clue:
     def same(self, other):
         """Does `other` agree with the given value in all but a few digits, and clearly differ from the true one?"""
         other = np.broadcast_to(np.asarray(other, np.float64), self.true.shape)
-        units = 64 if self.form.bits >= FORMATS["float32"].bits else 4      # of a narrow format, 64 units are no answer at all
+        units = 64 if self.form.bits >= FORMATS["float32"].bits else 4      # 64 units of a narrow format would accept anything
         tolerance = np.maximum(units * self.unit, 1e-4 * np.abs(other))
         near = np.abs(self.given - other) <= tolerance
         apart = np.abs(self.true - other) > 4 * tolerance

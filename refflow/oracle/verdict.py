@@ -140,7 +140,7 @@ class Report:
                 for (theirs, dtype, declaration), found in groups.items() if len({f.quantity for f in found}) > 1}
 
     def repeated(self) -> list:
-        """The findings that a declaration explains, but for the first of each: one shows what it is."""
+        """The findings that a declaration explains, except the first of each, which shows what it is."""
         return [found for group in self.explained().values() for found in group[1:]]
 
     def markdown(self) -> str:
