@@ -146,9 +146,15 @@ def breaks_of(point, known=None):
     if point.reason != BREAK or point.side != "forward":
         return {}
     near = ROUNDED * float(np.finfo(point.dtype).eps) if point.f.rounded_breaks else NEAR
-    breaks = np.unique(point.f.breaks()).tolist()
+    breaks = said_breaks(point.f)
     right = breaks == known or branches_at(problem(point.f), breaks, near)
     return {"breaks": (0.0 if right else np.inf, 1.0)}
+
+
+def said_breaks(f):
+    """The breaks of a page, each once; a NaN is not one."""
+    numbers = np.unique(f.breaks())
+    return numbers[~np.isnan(numbers)].tolist()
 
 
 def first_order(point, name, true, unit=None):

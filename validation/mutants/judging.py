@@ -93,7 +93,7 @@ class Bench:
         self.laws = [draw for p in self.pages for dtype in certify.DTYPES for draw in law_draws(p, dtype)]
         self.edges = [found for group in self.certificate.groups for found in answered(edge_points(group))]
         self.aside, self.seconds, self.rejecting, self.planted, self.truths = {}, {}, [], None, {}
-        self.breaks = {id(point): np.unique(point.f.breaks()).tolist() for sweep in (self.certificate, self.fresh)
+        self.breaks = {id(point): certify.said_breaks(point.f) for sweep in (self.certificate, self.fresh)
                        for group in sweep.groups for point in group if point.reason == BREAK}       # certified as right
         self.put_aside()
 

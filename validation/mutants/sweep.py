@@ -149,7 +149,7 @@ def alone_answers(point):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return certify.claims(point) | ({"breaks": np.unique(point.f.breaks())} if point.reason == BREAK else {})
+            return certify.claims(point) | ({"breaks": certify.said_breaks(point.f)} if point.reason == BREAK else {})
     except UNANSWERED as error:
         return {type(error).__name__: 0.0}
 

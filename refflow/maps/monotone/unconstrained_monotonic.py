@@ -88,6 +88,7 @@ class UnconstrainedMonotonic(Bijector):
     slope_floor: Array = positive(default=1e-3)
     shift: Array = real(default=0.0)
     event_ndim = (0, 0)
+    rounded_breaks = True                                           # knots and zeros of n are quotients
     terms = property(lambda self: self.rate.shape[-1] + 1)          # in its sums
 
     @staticmethod
