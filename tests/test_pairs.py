@@ -60,7 +60,8 @@ def mp_exact(v):
     return [mpmath.mpf(float(high)) + mpmath.mpf(float(low)) for high, low in zip(v.high, v.low)]
 
 
-@pytest.mark.parametrize("function, size", [(exp, 600.0), (exp, 1.0), (exp, 1e-9), (log, None)], ids=lambda given: getattr(given, "__name__", str(given)))
+@pytest.mark.parametrize("function, size", [(exp, 600.0), (exp, 1.0), (exp, 1e-9), (log, None)],
+                         ids=lambda given: getattr(given, "__name__", str(given)))
 def test_exp_and_log(function, size):
     """To 2^-94, of numbers that fill the range of float64."""
     v = A if size is None else Pair(RNG.uniform(-size, size, 200)) + HIGH[0] * 2.0**-80

@@ -103,8 +103,12 @@ def seen_from(level, x):
 
 
 def aligned(a, b):
-    b = b if type(b) is Dual else ball(b)
-    level = max(a.level, level_of(b))
+    """(level, value and partials of a, value and partials of b), both seen from the higher level."""
+    if type(b) is not Dual:
+        return a.level, a.value, a.partials, ball(b), {}
+    if a.level == b.level:
+        return a.level, a.value, a.partials, b.value, b.partials
+    level = max(a.level, b.level)
     return level, *seen_from(level, a), *seen_from(level, b)
 
 

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, Independent, bijector, case, child, invertible, over_event, plain, real, refusal, sequence_mask
+from ...core import Array, Bijector, Independent, bijector, case, child, invertible, over_event, plain, real, refusal
+from ...core.sets import sequence_mask
 from ...core.rules import one_of
 from ...core.arrays import masked
 from ..elementwise import Affine, Softplus

@@ -37,7 +37,10 @@ MATRICES = (DenseLinear, GroupedLinear, OrthogonalLinear, Permutation, PLULinear
 
 @bijector(source="definition")
 class Transposed(Bijector):
-    """x = A^T z for a bijector `inner` of vectors by a matrix, v to A v.  ValueError for another inner, and a shift other than 0."""
+    """x = A^T z for a bijector `inner` of vectors by a matrix, v to A v.
+
+    ValueError for another inner, and for a shift other than 0.
+    """
 
     inner: Bijector = child()
     event_ndim = (1, 1)

@@ -35,8 +35,10 @@ where `h_o` and `e_o` are those units' of the layer before.  Their cotangents, a
     h_o_bar = sum_k c_k_bar a_k u_ko/sum_i u_ki,   l_o_bar = e_o sum_k rho_k_bar a_k u_ko/sum_i u_ki            (12)
     z_bar = sum_k c_k_bar a_k                                                       (13)
 In (11) stand means of differences of two units.  In a tail all units grow alike, and what they share must not be subtracted.
-Of the letters of `sigmoid_mixture`, all units of a layer share `M_P` and `M_Q`:
-    h_o - h_i = log(P'_o/Q'_o) - log(P'_i/Q'_i)                                     (14)
+And where the rows of weights are nearly the same, so are the units.  So with sums over pairs of sigmoids,
+    h_o - h_i = log(1 + N_oi/(P_i Q_o))     for N_oi >= 0,   -(h_i - h_o)   elsewhere,
+    N_oi = P_o Q_i - P_i Q_o = sum_(k<j) (w_ok w_ij - w_oj w_ik) (S(c_k) - S(c_j))              (14)
+where the differences of `S` are (8) of `sigmoid_mixture`, and all units of a layer share the exponents of `P` and `Q`.
 The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is small in a tail.  So with any fixed j
     e_o - e_i = exp(-T) (sum_k (omega_ok - omega_ik) (rho_k - rho_j) - rho_j (d_o - d_i)),   T = t_l - t_(l-1)  (15)
 This is used where all `d_o` are below 1/2, with the j of the largest sum of `omega_oj`; elsewhere `e_o` and `e_i` are
@@ -338,7 +340,12 @@ class Layer:
 
     def unit_differences(self):
         """h_o - h_i on axes o, i."""
-        return pairwise(np.log(self.v.P / self.v.Q))                                # (14)
+        v = self.v
+        w_o, w_i = v.w[..., :, None, :], v.w[..., None, :, :]
+        minors = w_o[..., :, None] * w_i[..., None, :] - w_o[..., None, :] * w_i[..., :, None]
+        N = (minors * v.steps()[..., :1, None, :, :]).sum((-2, -1)) / 2             # (14)
+        ahead = np.log1p(np.maximum(N, 0) / (v.P[..., None, :] * v.Q[..., :, None]))            # (14)
+        return ahead - ahead.mT                                                     # (14)
 
     def slope_differences(self):
         """e_o - e_i on axes o, i."""

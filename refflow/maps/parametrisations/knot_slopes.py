@@ -43,7 +43,8 @@ class KnotSlopes(Map):
         self._set("ends", tuple(self.ends))
         lower, upper = self.ends if len(self.ends) == 2 else (None, None)
         if not (allowed(lower, (FREE,)) and allowed(upper, (FREE, LOWER))):
-            raise ValueError(f"KnotSlopes: ends must be two slopes > 0 and finite, or 'free'; the upper also 'lower', not {self.ends}")
+            raise ValueError("KnotSlopes: ends must be two slopes > 0 and finite, or 'free'; the upper also 'lower', not "
+                             f"{self.ends}")
 
     @classmethod
     def examples(cls, source):
@@ -89,9 +90,10 @@ class KnotSlopes(Map):
         case("Free", "both ends are free", z=[[1.0, -40.0, 700.0]], scale=SoftplusScale(floor=1e-3), bins=2, ends=(FREE, FREE)),
         case("Circle", "the last slope is the first", z=[[1.0, -2.0]], scale=ExpScale(), bins=2, ends=(FREE, LOWER)),
     )
-    refused = tuple(refusal("ends must be two slopes > 0", scale=ExpScale(), bins=2, ends=ends)
-                    for ends in ((0.0, 1.0), (1.0, -1.0), (np.inf, 1.0), (1.0, np.nan), (LOWER, 1.0), (1.0, "upper"), (FREE,))) + (
+    refused = (
         refusal("KnotSlopes: scale must be elementwise", scale=RescaledTanhExpScale(None, 0.0, [1.0]), bins=2),
+        *(refusal("ends must be two slopes > 0", scale=ExpScale(), bins=2, ends=ends) for ends in (
+            (0.0, 1.0), (1.0, -1.0), (np.inf, 1.0), (1.0, np.nan), (LOWER, 1.0), (1.0, "upper"), (FREE,))),
     )
 
 
