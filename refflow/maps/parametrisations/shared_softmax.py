@@ -13,8 +13,6 @@ Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXi
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...core import Array, case, real
 from ...core.arrays import sum_to_shape
 from .parametrisation import Map, parametrisation
