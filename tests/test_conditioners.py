@@ -31,7 +31,7 @@ def run_on(nets, dtype, spread=9, part=1):
     """Every law on nets of a strategy, on 1/part of the usual number of draws."""
     rejected, tried = Counter(), Counter()
 
-    @settings(max_examples=settings().max_examples // part)
+    @settings(max_examples=max(1, settings().max_examples // part))
     @given(st.data())
     def every_law(data):
         net = data.draw(nets).astype(dtype)
