@@ -244,7 +244,7 @@ class Value:
         """The same value with its real fields in float32 or float64."""
         if np.dtype(dtype) not in FLOATS:
             raise ValueError(f"{type(self).__name__}: dtype must be float32 or float64, not {np.dtype(dtype)}")
-        return tree.remade(self, lambda path, value: value.cast(np.dtype(dtype)))
+        return self if self.dtype == dtype else tree.remade(self, lambda path, value: value.cast(np.dtype(dtype)))
 
     def cast(self, dtype) -> dict:
         """Its own real fields in another precision; a page whose constraint rounding would break overrides it."""

@@ -97,7 +97,7 @@ class OrthogonalLinear(Bijector):
 
     def cast(self, dtype):
         """Q in another precision, made orthogonal to that precision."""
-        if self.Q.dtype != np.float32 or dtype != np.float64:
+        if dtype != np.float64:
             return super().cast(dtype)
         Q = self.Q.astype(np.float64)
         E = Q.mT @ Q - np.eye(Q.shape[-1])
