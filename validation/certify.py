@@ -157,21 +157,27 @@ def said_breaks(f):
     return numbers[~np.isnan(numbers)].tolist()
 
 
-def first_order(point, name, true, unit=None):
+def nearby(point, unit=None):
+    """The truths at the neighbouring floats, those that have one; `unit` is the eps of floats that the point's dtype is not."""
+    for beside in neighbours(point, float(np.finfo(point.event.dtype).eps) if unit is None else unit):
+        try:
+            yield truth(beside)
+        except TruthNotFound:
+            continue
+
+
+def first_order(point, name, true, unit=None, near=None):
     """Does kappa tell, within an eighth, how far the truth moves from an input to its neighbouring floats, and stay the same
     there?
 
-    The truth itself may change by more than an eighth: passing through 0 does not cost it digits.  `unit` is the eps of
-    floats that the point's dtype is not.
+    The truth itself may change by more than an eighth: passing through 0 does not cost it digits.  `near`: what `nearby`
+    gives, if it is known.
     """
-    unit, here = float(np.finfo(point.event.dtype).eps) if unit is None else unit, true[name]
-    for beside in neighbours(point, unit):
-        try:
-            near = truth(beside)[name]
-        except (TruthNotFound, KeyError):
-            continue
-        for q, q_near, kappa, kappa_near in zip(here.value, near.value, here.kappa, near.kappa):
-            if abs(kappa_near - kappa) * 8 > kappa or abs(q_near - q) * 8 > kappa * unit * 9:
+    eps, here = float(np.finfo(point.event.dtype).eps) if unit is None else unit, true[name]
+    for there in nearby(point, unit) if near is None else near:
+        beside = there.get(name)
+        for q, q_near, kappa, kappa_near in zip(here.value, beside.value, here.kappa, beside.kappa) if beside else ():
+            if abs(kappa_near - kappa) * 8 > kappa or abs(q_near - q) * 8 > kappa * eps * 9:
                 return False
     return True
 

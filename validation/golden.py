@@ -32,7 +32,7 @@ from refflow.accuracy.formats import FORMATS
 from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, truth
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, nearby, truth
 from .points import BINADE, PARAMETERS, Draw, belongs, is_small, points
 from .ends import is_end
 from .recorded import decoded, encoded, written
@@ -78,7 +78,9 @@ def printed(x, digits):
 def asked(point):
     """{quantity: (truth, is kappa of the first order there?)} of the settled quantities that the certificate has."""
     unsettled, true = {name for name, (C, _) in errors(point).items() if C is None}, truth(point)
-    return {name: (quantity, first_order(point, name, true)) for name, quantity in true.items() if name not in unsettled}
+    near = list(nearby(point))
+    return {name: (quantity, first_order(point, name, true, near=near)) for name, quantity in true.items()
+            if name not in unsettled}
 
 
 def record(identity, dtype, point):
@@ -171,11 +173,6 @@ def rounded(point):
     if not belongs(set_of(f, point.side), event):
         return None
     return Point(f, point.side, event, to(point.image_bar), to(point.log_det_bar), point.case, point.reason)
-def first_order_in(point, name, true):
-    """The formats in which kappa of a quantity is of the first order, among those that hold the point's numbers."""
-    return [key for key in exact_in(point) if first_order(point, name, true, 2 * FORMATS[key].unit)]
-
-
 def exact_in(point):
     """The formats that hold all numbers of a point."""
     numbers = [point.event, point.image_bar, point.log_det_bar,
@@ -185,9 +182,11 @@ def exact_in(point):
 
 def exact_record(point):
     true, formats, quantities = truth(point), exact_in(point), {}
+    units = {key: 2 * FORMATS[key].unit for key in formats}
+    near = {key: list(nearby(point, unit)) for key, unit in units.items()}
     with ctx.workdps(FIRST_DIGITS[EVERY]):
         for name, q in true.items():
-            first = first_order_in(point, name, true)
+            first = [key for key in formats if first_order(point, name, true, units[key], near[key])]
             marked = {} if first == formats else {"first_order": first}
             quantities[name] = {"shape": list(q.shape), "true": [printed(v, 30) for v in q.value],
                                 "kappa": [printed(k, 8) for k in q.kappa]} | marked
