@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from refflow import (REGISTRY, Affine, Chain, DenseLinear, Exp, Independent, Inverse, LeakyReLU, LogisticMixtureCDF,
                      RationalQuadraticSpline, Softsign, Tanh)
@@ -78,6 +78,7 @@ def test_differences_do_not_step_across_a_break():
 def test_mass_is_found_at_every_draw(page):
     found = []
 
+    @settings(max_examples=25)                              # some have no tails, and are not integrated
     @given(strategies.drawn(page))
     def one(drawn):
         found.append(MASS(*drawn))
