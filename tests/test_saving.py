@@ -55,11 +55,11 @@ from refflow.maps.conditioners import (GELU, ConcatenatedReLU, Contextual, Conv2
 from refflow.core import Array, Bijector, bijector, real
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
                                    masks)
-from refflow.models import all_in_one, glow_tts
+from refflow.models import all_in_one, glow_tts, naf
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
 from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField,
                                            SoftmaxWeights)
-from refflow.maps.conditioners import CircleFeatures
+from refflow.maps.conditioners import CircleFeatures, separable_network
 from refflow.maps.parametrisations import IncreasingEntries, MatrixEntries
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.oracle.pages import bijectors
@@ -129,6 +129,8 @@ def composites():
     yield from (masked_dense_network(rng, 3, (4, 4), 2, residual="pre-activation", context=1, context_as=word, skip=True)
                 for word in ("added", "gated"))
     yield block_autoregressive_network(rng, 2, (3,))
+    yield naf(rng, 2, (3,), 1, 2, dense=2)
+    yield separable_network(rng, 2, 3, 1, layers=1, context=True)
     yield from CONVENTIONS.values()
 
 
