@@ -160,7 +160,7 @@ class LossDifferences:
             view = spread_fields(p.g, moved.shape[:2] + p.batch)
             view = with_leaf(view, path, moved.reshape(moved.shape[:2] + self.shapes[path]))
             now = np.sign(p.z64[..., None] - view.breaks())
-            still = (now == before) | np.isnan(now) & np.isnan(before)             # NaN: there is no break
+            still = (now == before) | np.isnan(now) & np.isnan(before)             # NaN means that there is no break
             passed = np.broadcast_to(~still, moved.shape[:2] + before.shape)
             passed = np.moveaxis(passed.any((0, *range(2 + len(p.batch), passed.ndim))), 0, -1)
             if not passed.any():

@@ -101,7 +101,7 @@ class StochasticDurations(Value):
     def bound_vjp(self, x, lengths, d, noise, g=None):
         """(bound, pullback): (7) for each of B texts, for drawn noise e.
 
-        `x` (B, C, I), of which the first `lengths` (B,) positions are valid; `d` (B, I), whole numbers >= 1; `noise` (B, 2, I);
+        `x` (B, C, I); its first `lengths` (B,) positions are valid; `d` (B, I), whole numbers >= 1; `noise` (B, 2, I);
         `g` (B, G), if there are speakers.  `pullback(bound_bar)` -> (x_bar, g_bar, params_bar): g_bar is None without speakers,
         params_bar has the keys and shapes of `params()`.  ValueError, with index and value, for what does not fit.
         """

@@ -28,7 +28,7 @@ which cannot overflow.  Then
     int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (8)
     x = t + z (d + sum (q - p)/z e)                                                 (9)
 In `r_k = a_k (u - m_k)`, with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z`
-itself, `r_k` is computed in pairs of floats, which have the right sign beside a knot.  Units with `a_k = 0` are constant.
+itself, `r_k` is computed in pairs of floats, which have the right sign next to a knot.  Units with `a_k = 0` are constant.
 
 The log-det is, with ELU as `E - 1`,
     log|dx/dz| = log(1 + (d + ELU(n(z))))      for n >= -1/2,   log(d + exp(n(z)))      elsewhere   (10)
