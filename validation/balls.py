@@ -3,13 +3,22 @@
 A ball (python-flint `arb`) is a midpoint and a proved radius, with unbounded exponents.  Derivatives are exact: dual
 numbers over balls, nested once per order of differentiation.  Functions and matrix operations are given with their
 derivatives, each in the form that does not cancel.
+
+Dual numbers carry their partials along, which costs each operation as many products as there are inputs.  One level, RECORDED,
+carries what an operation adds under a new name instead, and `gradient` goes back over the names once: derivatives of one
+number by many inputs.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from numbers import Integral
 
 from flint import arb, arb_mat
+
+
+RECORDED = 2                                        # the level of derivatives that go backwards
 
 
 class Ambiguous(ArithmeticError):
@@ -23,7 +32,7 @@ class Dual:
 
     Values and partials are balls or duals of lower level, so a dual of level 2 over level 1 carries second derivatives.
     For a dual, anything of lower level is a constant.  Absent partials are 0.  Level 0 is a bare ball: a constant that
-    refuses an ambiguous comparison.
+    refuses an ambiguous comparison.  At the level RECORDED an e_j is an input or the result of an operation.
     """
 
     __slots__ = ("value", "partials", "level")
@@ -116,10 +125,43 @@ def linear(level, value, *terms):
     """The dual with this value and partials sum c dp, over the terms (dp, c)."""
     total = {}
     for partials, c in terms:
-        for j, p in partials.items():
-            p = p if type(c) is int and c == 1 else c if type(p) is int and p == 1 else p * c
+        for j, p in scaled(partials, c):
             total[j] = total[j] + p if j in total else p
-    return Dual(value, total, level)
+    return Dual(value, {Result(total): 1} if level == RECORDED and total else total, level)
+
+
+def scaled(partials, c):
+    """(j, p c) for every partial p; the number 1 costs no product."""
+    if type(c) is int and c == 1:
+        return partials.items()
+    return [(j, c if type(p) is int and p == 1 else p * c) for j, p in partials.items()]
+
+
+class Result:
+    """The result of an operation, with its partials by its operands; later results have higher numbers."""
+
+    __slots__ = ("partials", "number")
+    numbers = itertools.count()
+
+    def __init__(self, partials):
+        self.partials, self.number = partials, next(self.numbers)
+
+
+def gradient(x):
+    """{input: partial} of a dual of the level RECORDED: every result gives way to its operands, the latest first."""
+    total, results = {}, []
+
+    def add(partials, c):
+        for j, p in scaled(partials, c):
+            if type(j) is Result and j not in total:
+                heapq.heappush(results, (-j.number, j))
+            total[j] = total[j] + p if j in total else p
+
+    add(seen_from(RECORDED, x)[1], 1)
+    while results:
+        _, latest = heapq.heappop(results)
+        add(latest.partials, total.pop(latest))
+    return total
 
 
 def mid_ball(x):

@@ -102,15 +102,16 @@ def claims(point):
     return quantities(point.f, point.event, point.image_bar, point.log_det_bar)
 
 
-def truth(point):
-    """{quantity: its truth}, without the unsettled ones."""
+def truth(point, claim=None):
+    """{quantity: its truth}, without the unsettled ones; `claim` is the page's inverse, if it is known."""
     try:
         if point.f.kind in ADAPTERS:
             return truth_of_kind(point.f, point.event, point.image_bar)
         if is_end(point.f, point.side, point.event):
             return truth_at_end(problem(point.f), point.f, point.side, point.event, (point.image_bar, point.log_det_bar))
-        at = truth_at_z if point.side == "forward" else truth_at_x
-        return at(point.f, point.event, point.image_bar, point.log_det_bar)
+        if point.side == "forward":
+            return truth_at_z(point.f, point.event, point.image_bar, point.log_det_bar)
+        return truth_at_x(point.f, point.event, point.image_bar, point.log_det_bar, claim)
     except TruthNotFound as partly:
         return partly.settled
 
@@ -123,7 +124,8 @@ def errors(point, true=None, breaks=None):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            given, true = distinct(claims(point)), truth(point) if true is None else true
+            given = distinct(claims(point))
+            true = truth(point, given.get("inverse")) if true is None else true
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)

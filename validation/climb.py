@@ -23,7 +23,8 @@ def climbed(point, measure, height, seed):
     """(point, its measurement) whenever its `height(point, measured)` exceeds all before; the last is the highest."""
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     best, highest = point, height(point, measure(point))
-    for _ in range(STEPS["structured" if point.event.ndim or point.f.components() else "scalar"]):
+    structured = point.event.ndim or point.f.components() or point.f.moderate
+    for _ in range(STEPS["structured" if structured else "scalar"]):
         beside = moved(best, rng)
         if beside is None:
             continue

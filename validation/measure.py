@@ -123,12 +123,14 @@ def truth_at_z(f, z, x_bar=None, log_det_bar=None):
     return forward_truth(charted(f, problem(f), z.shape), z, x_bar, log_det_bar, z.dtype)
 
 
-def truth_at_x(f, x, z_bar=None, log_det_bar=None):
+def truth_at_x(f, x, z_bar=None, log_det_bar=None, claim=None):
+    """The solver of the truth starts from `claim`, which f is asked for if it is not given."""
     x = np.asarray(x)
+    claim = f.inverse(x) if claim is None else claim
     if is_masked(f):
-        return Valid(f, tuple(f.input_shape(x.shape))).inverse_truth(x, z_bar, log_det_bar)
+        return Valid(f, tuple(f.input_shape(x.shape))).inverse_truth(x, z_bar, log_det_bar, claim)
     p = charted(f, problem(f), f.input_shape(x.shape))
-    return inverse_truth(p, x, z_bar, log_det_bar, f.inverse(x), x.dtype)
+    return inverse_truth(p, x, z_bar, log_det_bar, claim, x.dtype)
 
 
 # -- masks of sequences -----------------------------------------------------------------------------------------------
@@ -162,9 +164,9 @@ class Valid:
         bar = self.entries(x_bar, 1)
         return self.with_zeros(forward_truth, self.entries(z, 0), bar, log_det_bar, z.dtype)
 
-    def inverse_truth(self, x, z_bar, log_det_bar):
-        claim = self.entries(self.f.inverse(x), 0)
-        return self.with_zeros(inverse_truth, self.entries(x, 1), self.entries(z_bar, 0), log_det_bar, claim, x.dtype)
+    def inverse_truth(self, x, z_bar, log_det_bar, claim):
+        given = self.entries(x, 1), self.entries(z_bar, 0), log_det_bar, self.entries(claim, 0)
+        return self.with_zeros(inverse_truth, *given, x.dtype)
 
     def with_zeros(self, truth, *given):
         try:

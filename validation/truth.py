@@ -30,7 +30,9 @@ from typing import Any, Callable
 import numpy as np
 from flint import arb, ctx
 
-from .balls import Ambiguous, Dual, ball, constant, inverse, log_abs_det, m, mid_ball, seen_from, sign
+from .balls import RECORDED, Ambiguous, Dual, ball, constant, gradient, inverse, log_abs_det, m, mid_ball, seen_from, sign
+
+EVENT = RECORDED + 1                                # the level of the event, for its Jacobian
 
 FEW_DIGITS = 90                                     # of float64, enough for most points
 FIRST_DIGITS = {"float64": 700, "float32": 100}     # enough for z^2 + 1 to differ from 1 at the smallest z
@@ -204,10 +206,10 @@ def norm(values):
 
 def values_jacobian_log_det(inputs, z, shape):
     """f(z), its shape, J and l of (1), None if there is none; z are duals of the inputs' levels."""
-    top, problem = inputs.order + 1, inputs.problem
-    event = nest([Dual(x, {i: 1}, top) for i, x in enumerate(z)], shape)
+    problem = inputs.problem
+    event = nest([Dual(x, {i: 1}, EVENT) for i, x in enumerate(z)], shape)
     x, out_shape = flatten(problem.definition(Handing(inputs), event, **inputs.fields))
-    values, partials = zip(*(seen_from(top, constant(entry)) for entry in x))
+    values, partials = zip(*(seen_from(EVENT, constant(entry)) for entry in x))
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
     if not problem.has_log_det:
         return list(values), out_shape, J, None
@@ -254,7 +256,7 @@ def fruitless(reached):
 
 
 def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
-    """vjp.* of (2) or (4): the partials of level 2 of L, each still a dual of level 1, which gives its kappa."""
+    """vjp.* of (2) or (4): the gradient of L, each partial still a dual of level 1, which gives its kappa."""
     L = constant(0)
     if x_bar is not None:
         bars, _ = inputs.add("bar of the event", x_bar, order=1)
@@ -263,14 +265,14 @@ def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
         L = sum((bar * entry for bar, entry in zip(bars, x)), L)
     if l_bar is not None:
         L = L + inputs.add("bar of log_det", l_bar, order=1)[0][0] * l
-    partials = seen_from(2, L)[1]
+    partials = gradient(L)
     return {f"{prefix}.{name}_bar": ([partials.get(j, 0) for j in span], shape)
             for name, (span, shape) in inputs.spans.items() if name == event or name in inputs.problem.fields}
 
 
 def assemble(inputs, quantities):
-    """The quantities: level 2 was needed for the cotangents and is dropped, level 1 gives kappa."""
-    return {name: inputs.quantity([seen_from(2, x)[0] for x in numbers], shape)
+    """The quantities: what was recorded for the cotangents is dropped, level 1 gives kappa."""
+    return {name: inputs.quantity([seen_from(RECORDED, x)[0] for x in numbers], shape)
             for name, (numbers, shape) in quantities.items()}
 
 

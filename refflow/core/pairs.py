@@ -18,8 +18,9 @@ class Pair:
     __array_ufunc__ = None                          # array * pair is the pair's to compute
 
     def __init__(self, high, low=0.0):
-        self.high = np.asarray(high + low)
-        self.low = np.asarray(finite(low - (self.high - high)))
+        total = high + low
+        number = np.isfinite(total)                 # elsewhere the pair has left the floats, and is its rounded number
+        self.high, self.low = np.where(number, total, high), np.where(number, low - (total - high), 0)
 
     shape = property(lambda self: self.high.shape)
 
@@ -38,17 +39,19 @@ class Pair:
         total = a.high + b.high
         added = total - a.high
         error = (a.high - (total - added)) + (b.high - added)
-        return Pair(total, finite(error + (a.low + b.low)))
+        return Pair(total, error + (a.low + b.low))
 
     def __mul__(self, other):
         a, b = self, pair(other)
         product, error = exact_product(a.high, b.high)
-        return Pair(product, finite(error + (a.high * b.low + a.low * b.high)))
+        return Pair(product, error + (a.high * b.low + a.low * b.high))
 
     def __truediv__(self, other):
         a, b = self, pair(other)
-        quotient = Pair(a.high / b.high)
-        return Pair(quotient.high, finite((a - quotient * b).high / b.high))
+        quotient = a.high / b.high
+        product, error = exact_product(quotient, b.high)
+        rest = (a.high - product - error) + (a.low - quotient * b.low)
+        return Pair(quotient, rest / b.high)
 
     def __rtruediv__(self, other):
         return pair(other) / self
@@ -133,11 +136,6 @@ def chosen(where, a, b):
         return np.where(where, a, b)
     a, b = pair(a), pair(b)
     return Pair(np.where(where, a.high, b.high), np.where(where, a.low, b.low))
-
-
-def finite(error):
-    """0 where a number has left the floats."""
-    return np.where(np.isfinite(error), error, 0)
 
 
 BEYOND = 2000.0                                     # its exponential is infinite, that of -BEYOND is 0
