@@ -80,16 +80,16 @@ def exp(v):
     """The exponential of an array, or of a pair v with a relative error of a few hundred u^2 (1 + |v|).
 
     A pair is `k log 2 + 64 r` with `|64 r| <= log(2)/2`.  Taylor's sum gives `e = exp(r) - 1`, and as r doubles, e becomes
-    `e (2 + e)`.
+    `e (2 + e)`.  Terms below u e are sums of floats.
     """
     if not isinstance(v, Pair):
         return np.exp(v)
     v = chosen(np.abs(v.high) < BEYOND, v, np.clip(v.high, -BEYOND, BEYOND))
     k = np.rint(v.high / LOG_2.high)
     r = (v - k * LOG_2) / 64
-    e = r / TERMS
-    for i in range(TERMS - 1, 0, -1):
-        e = r * (1 + e) / i
+    e = 0.0
+    for i in range(TERMS, 0, -1):
+        e = (r if i <= PAIRED_TERMS else r.high) * (1 + e) / i
     for _ in range(6):
         e = e * (2 + e)
     half = np.floor(k / 2).astype(int)
@@ -120,7 +120,12 @@ def taken(v, order):
 
 def pair(v):
     """An array or a number as a pair; a pair as it is."""
-    return v if isinstance(v, Pair) else Pair(np.asarray(v, np.float64))
+    if isinstance(v, Pair):
+        return v
+    exact = object.__new__(Pair)
+    exact.high = np.asarray(v, np.float64)
+    exact.low = np.zeros_like(exact.high)
+    return exact
 
 
 def stacked(parts):
@@ -139,5 +144,5 @@ def chosen(where, a, b):
 
 
 BEYOND = 2000.0                                     # its exponential is infinite, that of -BEYOND is 0
-TERMS = 13                                          # r^13/13! is below u^2 for |r| <= log(2)/128
+TERMS, PAIRED_TERMS = 13, 7                         # r^13/13! is below u^2 for |r| <= log(2)/128, and r^7/8! below u
 LOG_2 = Pair(np.float64(0.6931471805599453), np.float64(2.3190468138462996e-17))

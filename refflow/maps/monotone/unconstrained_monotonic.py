@@ -356,5 +356,5 @@ def phi(y):
     """(6) for |y| < 1."""
     total = 1 + 0 * y
     for i in range(29, 2, -1):
-        total = 1 + y * total / i                                                   # (6)
+        total = 1 + (y if i <= 19 else nearest(y)) * total / i                      # (6), where 19! > 1/u
     return total / 2
