@@ -476,7 +476,10 @@ class Solver:
         return known, other
 
     def solve(self, claim):
-        """Balls that hold z: from the claim, if it converges, else from the starts that suit every map."""
+        """Balls that hold z: from the claim, if it converges, else from the starts that suit every map.
+
+        A bracket is sought with all digits only: with a few, the claim of a tail does not converge to a root that they prove.
+        """
         n = len(self.x)
         starts = [[ball(v) for v in claim]] if len(claim) == n else []
         if n > 1:
@@ -485,7 +488,7 @@ class Solver:
             root = self.newton(start) if all(v.is_finite() for v in start) else None
             if root:
                 return root
-        root = self.bracketed() if n == 1 else None
+        root = self.bracketed() if n == 1 and ctx.dps > FEW_DIGITS else None
         if not root:
             raise TruthNotFound("inverse: no root of definition(z) = x")
         return root
