@@ -5,41 +5,49 @@ r"""The exponential of an arc tangent as a scale, `R -> (exp(-c pi/2), exp(c pi/
                     = c r^2,   r = 1/s                      for |s| >  2^30, rounded        (3)
     m = 1,   w = log sigma                                  for |s| <= 1
     m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (4)
-if that `m` is far inside the floats, else (1) everywhere.
+`c <= 32`, so that `m` is inside the floats of either dtype.
 
-(4) keeps the constant `c pi/2` out of the exponent, where its rounding would matter although `sigma` hardly depends on `s`.
+(4) keeps the constant `c pi/2` out of the exponent, where its rounding would matter although `sigma` hardly depends on `s`:
+it is a sum of two floats, `exp(high + low) = exp(high) (1 + low)`.
 The product with the square of (3) is taken in two factors: it may be 0 where its product with a cotangent is not.
 """
 
 from __future__ import annotations
 
-from math import exp, pi
+from math import exp
 
 import numpy as np
 
-from ...core import case, plain
+from ...core import case, plain, refusal
+from ...core.pairs import Pair
 from ...core.rules import ABOVE_0
-from .scale import FAR, SAFE, Scale, scale
+from .scale import FAR, Scale, scale
+
+HALF_PI = Pair(np.float64(1.5707963267948966), np.float64(6.123233995736766e-17))
+LARGEST = 32                                        # c
 
 
 @scale(source="FrEIA")
 class ArctanExpScale(Scale):
-    """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi."""
+    """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi.  ValueError unless clamp factor <= 32."""
 
     clamp: float = plain(2.0, ABOVE_0)
     factor: float = plain(0.636, ABOVE_0)
+
+    def _validate(self):
+        super()._validate()
+        if not self.clamp * self.factor <= LARGEST:
+            raise ValueError(f"ArctanExpScale: clamp factor must be <= {LARGEST}; clamp = {self.clamp}, factor = {self.factor}")
 
     @staticmethod
     def definition(m, s, clamp, factor):
         return m.exp(m.atan(s) * clamp * factor)                                    # (1)
 
     def evaluate(self, s):
-        c = self.clamp * self.factor
-        log_sigma = c * np.arctan(s)                                                # (1)
-        if c * pi / 2 > SAFE[s.dtype]:
-            return 1, log_sigma, log_sigma
-        far = np.abs(s) > 1
-        m = np.where(far, np.where(s > 0, exp(c * pi / 2), exp(-c * pi / 2)).astype(s.dtype), 1)        # (4)
+        c, limit = self.clamp * self.factor, HALF_PI * self.clamp * self.factor
+        far, log_sigma = np.abs(s) > 1, c * np.arctan(s)                            # (1)
+        ends = exp(limit.high) * (1 + limit.low), exp(-limit.high) * (1 - limit.low)
+        m = np.where(far, np.where(s > 0, *ends).astype(s.dtype), 1)                # (4)
         return m, np.where(far, -c * np.arctan(1 / s), log_sigma), log_sigma        # (4)
 
     def log_slope(self, s):
@@ -51,4 +59,8 @@ class ArctanExpScale(Scale):
         case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),
         case("Switch", "(1) and (4) meet", z=[1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)]),
         case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
+        case("Wide", "the rounding of c pi/2 would be many units", z=[0.99, 1.01, -40.0, 1e8, -2.0**1000], clamp=31.0, factor=1.03),
+    )
+    refused = (
+        refusal("clamp factor must be <= 32", clamp=1000.0),
     )
