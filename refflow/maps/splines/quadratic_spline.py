@@ -55,7 +55,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, plain, positive, real
+from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, increasing, plain, positive, real, refusal
 from ...core.rules import one_of
 from ...core.words import join
 from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
@@ -276,6 +276,10 @@ class QuadraticSpline(Bijector):
              input_knots=[0.0, 1.0, 2.0], slopes=[1e-6, 1e6, 1e-6], start=0.0),
         case("UnequalBins", "widths over twelve orders of magnitude", z=[1e-7, 0.5e-6, 0.5, 5e5], x=[-1.0, 0.5e-6, 0.5, 1e5],
              input_knots=[0.0, 1e-6, 1.0, 1e6], slopes=[1.0, 1e-6, 1.0, 0.25], start=-1.0),
+        case("OneFloat", "the images of five knots are one float: exact sums tell that x lies beside a slope of 1e-17",
+             x=[1.2768605381209555e20], input_knots=[-2268840.7366597774, -2268593.2729052845, -2268065.0, -2184719.4261849653,
+                                                     1.1, 1.69942119696, 1.7, 1.71],
+             slopes=[1.0273270806481848e18, 1820.0, 3.6e-14, 2041.057, 524502251927.92377, 2700.0, 2.3e8, 1.2e-17], start=2.98e6),
         case("FarStart", "start is much larger than the bins: only exact sums tell in which of them x lies", z=[0.5, 1.5],
              x=[2.0**53, 2.0**53 + 2], input_knots=[0.0, 1.0, 2.0, 3.0], slopes=[1.0, 0.5, 2.0, 1.0], start=2.0**53),
         case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
@@ -286,6 +290,11 @@ class QuadraticSpline(Bijector):
         case("NoTails", "the floats beside the ends of the domain", z=[np.nextafter(0, 1), 0.5, np.nextafter(1, 0)],
              x=[np.nextafter(0, 1), 0.5, np.nextafter(0.75, 0)], input_knots=[0.0, 0.25, 1.0], slopes=[1.0, 0.5, 1.0],
              start=0.0, tails="none"),
+        case("FirstBinLost", "the first bin is lost beside start", z=[0.5, 1e19], x=[1.5e20], input_knots=[0.0, 1.0, 1e20],
+             slopes=[1.0, 1.0, 1.0], start=1e20, tails="none"),
+    )
+    refused = (
+        refusal("first at [1]", input_knots=[0.0, 1.0], slopes=[1.0, 1.0], start=[0.0, 1e20], tails="none"),
     )
 
 
