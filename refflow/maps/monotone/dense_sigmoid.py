@@ -141,7 +141,7 @@ class DenseSigmoid(Bijector):
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def root(self, x):
-        """(z, the layers there), where z is a pair."""
+        """z as a pair."""
         given, (x,) = self.parameters(), doubled(x)
         lower, upper = (v.ravel() for v in bracket(given, x))
         flat, of_events = x.ravel(), [[at_events(v, x.shape, core) for v, core in zip(layer, (1, 1, 2, 2))] for layer in given]
@@ -153,14 +153,19 @@ class DenseSigmoid(Bijector):
         for _ in range(STEPS):
             image, arguments = in_pairs(given, z)
             z = z - (image - x) / np.exp(passed(given, z.high, arguments)[-1].top)  # (8)
-        return z, passed(given, z.high, in_pairs(given, z)[1])
+        return z
+
+    def layers_at(self, z):
+        """The layers at a pair."""
+        given = self.parameters()
+        return passed(given, z.high, in_pairs(given, z)[1])
 
     def inverse(self, x):
-        return self.root(x)[0].astype(x.dtype)
+        return self.root(x).astype(x.dtype)
 
     def inverse_and_log_det(self, x):
-        z, layers = self.root(x)
-        return rounded((z, -layers[-1].top), x.dtype)                               # (6)
+        z = self.root(x)
+        return rounded((z, -self.layers_at(z)[-1].top), x.dtype)                    # (6)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -173,8 +178,8 @@ class DenseSigmoid(Bijector):
         return rounded((layers[-1].image(), layers[-1].top), z.dtype), pullback     # (6)
 
     def inverse_vjp(self, x):
-        z, layers = self.root(x)
-        with_derivatives(layers)
+        z = self.root(x)
+        layers = with_derivatives(self.layers_at(z))
         bend, _ = pulled_back(layers, np.zeros_like(z.high), np.ones_like(z.high))  # (16)
 
         def pullback(z_bar, log_det_bar):

@@ -240,7 +240,7 @@ class Letters:
     """The letters at z (*batch), an array or a pair, with a, b, v of (*batch, K), and c and d, all of float64."""
 
     def __init__(self, a, b, v, c, d, z):
-        self.a, self.v, self.d, self.z = a, v, d, z
+        self.a, self.b, self.v, self.c, self.d, self.z = a, b, v, c, d, z
         at_z = pair(z)[..., None] * a + b                                           # (1)
         self.r = positive_part(at_z if isinstance(z, Pair) else at_z.high)          # (1)
         self.n = c + (v * self.r).sum(-1)                                           # (1)
@@ -249,7 +249,10 @@ class Letters:
         rise_of_n = (pair(v) * np.where(on, a, 0)).sum(-1)                          # (18)
         self.bend = self.rise * (rise_of_n if isinstance(z, Pair) else rise_of_n.high) / self.g     # (18)
         self.on = on.astype(float)
-        self.parts = Pieces(a, b, v, c, z).parts()
+
+    @functools.cached_property
+    def parts(self):
+        return Pieces(self.a, self.b, self.v, self.c, self.z).parts()
 
     def mean_slope(self):
         """(x - t)/z."""
