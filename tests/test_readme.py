@@ -139,7 +139,7 @@ def test_the_systems_agree_to_what_is_recorded():
         assert one["largest"] <= min(ALLOWED, 10 * recorded[name]["largest"]) and recorded[name]["largest"] <= ALLOWED
 
 
-@pytest.mark.parametrize("name", ["certificate", "pages", "systems", "check", "adapter", "findings"])
+@pytest.mark.parametrize("name", ["certificate", "pages", "systems", "check", "adapter", "findings", "peers"])
 def test_generated_text_is_fresh(name):
     """The text of torch and of training is compared by `.ci/run`, through `validation.readme --check`."""
     assert stale(name) is None

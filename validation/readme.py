@@ -6,7 +6,7 @@
 Tables are files, validation/tables/NAME.md: `pages` and `certificate` read the files that are checked in; `torch` runs
 `refflow check torch` (a minute); `training`, `models` and `conditional` run the commands that they show (the extra `data`;
 minutes).  Sections of README.md: `systems` reads a file that is checked in, `check` and `adapter` run the code above them
-there, `findings` are rows of the table `torch`.
+there, `findings` are rows of the table `torch`, and `peers` are of the table that `python -m validation.peers` makes.
 
 Another machine rounds differently.  Words and whole numbers are compared exactly; two numbers, if one of them has a decimal
 point or an exponent, may differ by one unit of the last printed place of the coarser one; the width of the spaces
@@ -30,6 +30,8 @@ from pathlib import Path
 import refflow
 from refflow.core.registry import REGISTRY, chapter
 from refflow.maps import load_all
+
+from .peers.pages import head, records
 
 load_all()
 ROOT = Path(__file__).parent.parent
@@ -164,8 +166,7 @@ def magnitude(error):
     return f"{error:.0e}".replace("e+0", "e").replace("e+", "e") if isinstance(error, (int, float)) else error
 
 
-SHOWN = (("TanhTransform", "log_det"), ("SoftplusTransform", "forward"), ("SigmoidTransform", "log_det"),
-         ("StickBreakingTransform", "log_det"))
+SHOWN = (("TanhTransform", "log_det"), ("SigmoidTransform", "log_det"))
 
 
 def findings():
@@ -251,6 +252,11 @@ def conditional():
     return transcript(CONDITIONAL, ROOT)
 
 
+def peers():
+    """A few rows of the table of other libraries."""
+    return head(records())
+
+
 def check():
     """The last lines of `refflow check`."""
     return text_block(printed(["check"]).rsplit("\n\n", 1)[1])
@@ -283,7 +289,7 @@ TITLES = {pages: "The pages, in reading order", certificate: "The certificate, t
           torch: "What `refflow check torch` finds", training: "Flows trained on real data, from the command line",
           models: "Every model on rows that it has not seen",
           conditional: "A flow that is given the class"}
-GENERATORS = {make.__name__: make for make in (*TITLES, systems, check, adapter, findings)}
+GENERATORS = {make.__name__: make for make in (*TITLES, systems, check, adapter, findings, peers)}
 
 
 def whole(name, body):

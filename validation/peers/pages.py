@@ -55,6 +55,21 @@ def table(held):
     return "\n".join(lines) + "\n"
 
 
+def head(held):
+    """A few rows for the README: the worst of all that a library has for the map."""
+    lines = ["| log-det of | " + " | ".join(SHOWN) + " |", "|" + " --- |" * (1 + len(SHOWN))]
+    for name, quantity in ROWS:
+        rows = [[row for row in held[library]["rows"] if row["map"] == name and column(row["quantity"]) == quantity]
+                for library in SHOWN]
+        cells = (" / ".join(cell([row for row in some if row["dtype"] == dtype]) for dtype in DTYPES) for some in rows)
+        inverse = "the inverse of " if quantity.startswith("inverse") else ""
+        lines.append(f"| {inverse}{name} | " + " | ".join("-" if shown == "- / -" else shown for shown in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+SHOWN = ("torch", "distrax", "flowjax", "bijx", "numpyro", "nflows", "zuko")
+ROWS = (("Sigmoid", "log_det"), ("Tanh", "log_det"), ("RationalQuadraticSpline", "inverse_log_det"))
+
 TABLE = """Made by `python -m validation.peers` from adapters in [refflow/peers](../../refflow/peers). A cell holds the
 worst error in units of u·κ, float32 / float64. Other people's code may err by 16 units; at float64 points whose
 truth is refflow's own method, refflow's own certified error is allowed on top. A number in bold is more than
