@@ -9,6 +9,7 @@ from flint import arb, arb_mat, ctx
 from mpmath import mp
 
 from refflow.core.words import handed, numbered
+from validation.balls import RECORDED, Dual, gradient, inverse, log_abs_det, m, seen_from
 from validation.truth import Problem, Quantity, TruthNotFound, error, forward_truth, inverse_truth
 
 
@@ -39,6 +40,28 @@ AFFINE = Problem(lambda m, z, a, b: a * z + b, {"a": 3.0, "b": 0.1})
 
 def dense(m, z, A, b):
     return [m.fsum([a * v for a, v in zip(row, z)]) + c for row, c in zip(A, b)]
+
+
+# ---------------------------------------------------------------- derivatives in both directions
+
+def shared(x, y):
+    """A result that others use again and again, early and late."""
+    u = x * y
+    v = m.exp(u) / (1 + u * u)
+    return v * u + m.tanh(x - v) - u ** 3
+
+
+def of_matrices(x, y):
+    W = inverse([[x, y], [1 - y, x * x]])
+    return log_abs_det([[W[0][0], x], [W[1][0] * y, W[1][1] + 1]])
+
+
+@pytest.mark.parametrize("function", [shared, of_matrices, lambda x, y: 2 * x, lambda x, y: x - x + y])
+def test_the_gradient_is_what_duals_carry_along(function):
+    carried, recorded = (function(*(Dual(arb(v), {j: 1}, level) for j, v in enumerate((0.7, -0.4)))) for level in (1, RECORDED))
+    backward = gradient(recorded)
+    for j in (0, 1):
+        same([arb(backward.get(j, 0))], [arb(seen_from(1, carried)[1].get(j, 0))], 400)
 
 
 # ---------------------------------------------------------------- scalar maps against closed forms
