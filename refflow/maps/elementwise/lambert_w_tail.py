@@ -114,7 +114,7 @@ class LambertWTail(Bijector):
 
         def pullback(x_bar, log_det_bar):
             z_bar = outweighing(times(x_bar, h, 1 + b, i), log_det_bar * (2 * c) * self.tailweight * z)           # (14)
-            delta_bar = outweighing(times(x_bar, z, z, z / 2, h, i), log_det_bar * z * z * c)       # (15)
+            delta_bar = outweighing(times(x_bar, z, z, z / 2, h, i), log_det_bar * z * (z * c))     # (15)
             return z_bar, {"tailweight": delta_bar}
 
         return (z * h * i, self.log_det(z)), pullback                               # (2)

@@ -57,7 +57,9 @@ and for the inverse map, with the derivative `R` of `T` with respect to `t`,
     R = (tanh v/t) (phi(A t) - phi(v))/t,   rho = tanh v = y/sqrt(1 + y^2)          (31)
     x_bar = z_bar dz/dx + l_bar (tanh p - t rho)/(t sqrt(x^2 + m^2))                (32)
     k_bar = -z_bar cosh p - l_bar tanh p                                            (33)
-    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar (phi(A t)/(1 + y^2) - rho^2)/t  (34)
+    t_bar = (z_bar cosh p + l_bar tanh p) R + l_bar Q/t                             (34)
+    Q = phi(A t)/(1 + y^2) - rho^2                       for |y| <  1
+      = (phi(A t) + 1)/(1 + y^2) - 1                     for |y| >= 1               (36)
 where a subnormal `T` is written as the product of `x` and what (15) or (17) multiplies it by, and (18) gives the difference
 without cancellation, since `A t` may be large and `delta` small:
     phi(A t) - phi(v) = f(A t) - f(v) - delta                                       (35)
@@ -218,6 +220,7 @@ class SinhArcsinh(Bijector):
         T = np.where(tiny, x * LIFT, T), np.where(tiny, K, 1), np.where(tiny, of_x, 1)
         R = (*T, np.where(v * v < np.finfo(x.dtype).eps, 1, rho / v), less / t)     # (31)
         last = np.where(tiny, x.dtype.type(1 / LIFT), x.dtype.type(1))
+        Q = np.where(np.abs(y) < 1, phi_A / (1 + y * y) - rho * rho, (phi_A + 1) / (1 + y * y) - 1)         # (36)
 
         def pullback(z_bar, log_det_bar):
             bent = log_det_bar * (tanh - t * rho)
@@ -225,7 +228,7 @@ class SinhArcsinh(Bijector):
             joint = times(times(z_bar, g, H, g) + bent, C, M, C)                    # (20) (32)
             x_bar = np.where(C >= 1, joint, apart)
             k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                     # (33)
-            bent = log_det_bar * (phi_A / (1 + y * y) - rho * rho) / t
+            bent = log_det_bar * Q / t
             t_bar = times(z_bar, g, *R, H, g, last) + times(log_det_bar, *R, tanh, last) + bent         # (34)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 

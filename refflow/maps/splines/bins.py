@@ -139,9 +139,9 @@ class Tails:
         """The same for the slopes at the end knots."""
         return self.end_bars(ends, self.slope_bar(image_bar, log_det_bar))
 
-    def slope_bar(self, image_bar, log_det_bar):
-        """The cotangent of g; 0 if it is not the spline's."""
+    def slope_bar(self, image_bar, log_det_bar, unit=1):
+        """The cotangent of a number whose change moves g by `unit` times as much; 0 if g is not the spline's."""
         if self.g is None:
             return np.zeros_like(self.event)
-        step, of_log = self.event - self.knot, log_det_bar / self.g
+        step, image_bar, of_log = self.event - self.knot, image_bar * unit, log_det_bar * unit / self.g
         return -image_bar / self.g / self.g * step - of_log if self.back else image_bar * step + of_log     # (4) (5)

@@ -271,20 +271,23 @@ class CubicSpline(Bijector):
         """Cotangents of the fields, from the cotangents at the ends of each event's bin and of its slopes e_0, e_1."""
         beyond, count, zero = v.beyond, self.input_knots.shape[-1], given[0].dtype.type(0)
         of_inputs, of_outputs = (beyond.image_bars, beyond.knot_bars) if beyond.back else (beyond.knot_bars, beyond.image_bars)
-        g_bar = np.zeros_like(v.w) if beyond.g is None else np.where(beyond.inside, zero, beyond.slope_bar(*given) * beyond.g)
         of_e = [np.where(beyond.inside, bar, zero) for bar in of_e]
+
+        def of_tail(size):
+            """The cotangent of a factor of the tail's slope, of this size."""
+            return zero if beyond.g is None else np.where(beyond.inside, zero, beyond.slope_bar(*given, beyond.g / size))
 
         def whole(ends, size, inner, beyond_bin):
             """One field of knots: the ends of the bin, the slope of a tail, the bins before and after."""
-            tail = g_bar / size
-            found = at_bins(v.k, ends[0] + inner * tail, count) + at_bins(v.k + 1, ends[1] - inner * tail, count)   # (40)
+            tail = inner * of_tail(size)
+            found = at_bins(v.k, ends[0] + tail, count) + at_bins(v.k + 1, ends[1] - tail, count)   # (40)
             before, after = beyond_bin
             return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)  # (14)
                     + at_bins(v.k + 1, -after, count) + at_bins(v.k + 2, after, count))     # (14)
 
         of_w = [-bar * end.E / end.w for bar, end in zip(of_e, v.ends)]             # (14)
         of_h = [bar * end.F / end.h for bar, end in zip(of_e, v.ends)]              # (14)
-        ends = [np.where(end.outer, bar, zero) + np.where(there, g_bar / end.e, zero)
+        ends = [np.where(end.outer, bar, zero) + np.where(there, of_tail(end.e), zero)
                 for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]     # (25) (40)
         return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
                 "output_knots": whole(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
@@ -314,6 +317,9 @@ class CubicSpline(Bijector):
         case("UnequalBins", "widths and heights over twelve orders of magnitude: all three slopes of (2)",
              z=[1e-7, 0.5e-6, 0.5, 5e5], x=[-1e-3, -5e5, 0.5e-6, 0.5], input_knots=[0.0, 1e-6, 1.0, 1e6],
              output_knots=[-1e6, 0.0, 1e-6, 1.0], end_slopes=[1.0, 2.0]),
+        case("FarTail", "the step from the end knot times a cotangent leaves the floats, a cotangent of a knot does not",
+             z=[-2.3e37, 5e36], x=[-2.5e37], input_knots=[-3.334955, -0.71155953, 0.2659539, 0.6431366],
+             output_knots=[-1.6042991, -0.5103452, 3.653712, 7.258398], end_slopes=[2.361669, 0.9902412], tails="linear"),
         case("NearerKnot", "x_0 is much larger than x: it must be reached from x_1", z=[1 - 1e-12, np.nextafter(1, 0)],
              x=[-1e-12, -1e-300], input_knots=[-1.0, 1.0], output_knots=[-1e6, 0.0], end_slopes=[1.0, 1.0]),
     )
