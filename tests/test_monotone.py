@@ -143,7 +143,7 @@ def test_a_root_beside_a_power_of_2_is_found(z):
 
 POLYNOMIALS = [
     (SumOfSquares([[0.11226412, -0.3381276, 0.92474226, -0.5670065]], 0.34711076, -2.00337163),
-     {"x": 10.903985236486681, "z_bar": 0.0, "log_det_bar": 0.8}),
+     {"x": 9.905477000340296, "z_bar": 0.0, "log_det_bar": 0.8}),
     (BernsteinPolynomial([-1.0, 0.0, 0.001, 0.002, 1.0], 1.0), {"x": 0.01, "z_bar": 0.0, "log_det_bar": 1.0}),
     (UnconstrainedMonotonic([1.0, 4.0], [-7.75, 1.0], [256.0, -2.0]), {"x": 20.0, "z_bar": 0.0, "log_det_bar": 1.0})]
 

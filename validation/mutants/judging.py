@@ -58,7 +58,7 @@ check = import_module("refflow.oracle.check")       # the package has a function
 
 STAGES = ("golden", "certificate", "laws", "fresh", "edges")
 SEEDS = (1,)                                        # of fresh points
-DRAWS, EVENTS = 25, 32                              # of laws, as the tests have them for a page without components
+DRAWS, EVENTS = 10, 32                              # of laws, as the tests have them for a page without components
 FEW, FEW_EVENTS = 6, 8                              # for others, and for networks
 ELSEWHERE = 3                                       # of each page that uses a function of another module
 CERTIFIED = check.certified()

@@ -356,8 +356,8 @@ def trapezoid(n_p, n_q):
 
 
 def phi(y):
-    """(6) for |y| < 1."""
+    """(6) for |y| < 1; since 19! > 1/u, what follows the 19th factor is a sum of floats."""
     total = 1 + 0 * y
     for i in range(29, 2, -1):
-        total = 1 + (y if i <= 19 else nearest(y)) * total / i                      # (6), where 19! > 1/u
+        total = 1 + (y if i <= 19 else nearest(y)) * total / i                      # (6)
     return total / 2
