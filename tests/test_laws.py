@@ -1,4 +1,4 @@
-"""Every law on every page, about 25 draws of 32 points for each dtype, and on compositions, with a third as many draws."""
+"""Every law on every page, ten draws of 32 points for each dtype, and on compositions, with a third as many draws."""
 
 from __future__ import annotations
 
