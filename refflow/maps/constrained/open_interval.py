@@ -1,14 +1,15 @@
 r"""Open interval, `R -> (a, b)`, by the logistic function.
 
 With `w = b - a` and `e = exp(-|z|)`, which is at most 1:
-    x = a + w / (1 + exp(-z)) = a + w e / (1 + e)            for z <  0             (1)
-                              = b - w e / (1 + e)            for z >= 0             (2)
+    x = a + w / (1 + exp(-z)) = a + w e / (1 + e)            for z < -1             (1)
+                              = b - w e / (1 + e)            for z >  1             (2)
+                              = (a + b)/2 + (w/2) tanh(z/2)  for |z| <= 1           (12)
     z = log((x - a) / (b - x)) = 2 log(sqrt(x - a) / sqrt(b - x))                   (3)
     dx/dz = w e / (1 + e)^2                                                         (4)
     log|dx/dz| = log(w / (1 + e)^2) - |z|                                           (5)
     log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (6)
 
-(1) and (2) are equal; each keeps the digits of the distance to the nearer end.  `w = d + D`, so that in (6)
+(1) and (2) keep the digits of the distance to the nearer end; in (12) what has several roundings is small.  `w = d + D`, so that in (6)
 `1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
 
 Reverse rule, with `p = 1 / (1 + exp(-z))`:
@@ -62,7 +63,8 @@ class OpenInterval(Bijector):
 
     def forward(self, z):
         step = times_e(self.width, z) / (1 + np.exp(-np.abs(z)))
-        return np.where(z < 0, self.a + step, self.b - step)                        # (1) (2)
+        middle = self.a / 2 + self.b / 2 + self.width / 2 * np.tanh(z / 2)          # (12)
+        return np.where(np.abs(z) <= 1, middle, np.where(z < 0, self.a + step, self.b - step))      # (1) (2)
 
     def inverse(self, x):
         return 2 * np.log(np.sqrt(x - self.a) / np.sqrt(self.b - x))                # (3)
