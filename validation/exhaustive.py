@@ -193,7 +193,9 @@ def as_array(bar):
 # -- running ----------------------------------------------------------------------------------------------------------
 
 class Passes:
-    """The next pass: of the page that has had the least time, in order, so that a killed run leaves no gap."""
+    """The next pass: the first sets of all pages, then the second ones, then of the page that has had the least time, in order,
+    so that a killed run leaves no gap.
+    """
 
     def __init__(self, records, until):
         self.records, self.until, self.running = records, until, set()
@@ -209,7 +211,8 @@ class Passes:
 
     def order(self, key):
         record = self.records[key]
-        return record["passes"] > 0, record["seconds"], record["passes"]
+        begun = record["passes"] > 0
+        return begun, 0 if begun else key[1], record["seconds"], record["passes"]
 
 
 def run(names, budget, sweep, show):
