@@ -290,8 +290,8 @@ def test_laws(name, dtype):
     rng = RNG(9)
     net = nets(rng)[name].at(mask=np.array([True, True, True, False]))
     net = (net.at(context=rng.standard_normal(2)) if net.held("context") else net).astype(dtype)
-    a = rng.standard_normal((8, H, 4)).astype(dtype)
-    h_bar = rng.standard_normal((8, *net.output_shape((H, 4)))).astype(dtype)
+    a = rng.standard_normal((4, H, 4)).astype(dtype)
+    h_bar = rng.standard_normal((4, *net.output_shape((H, 4)))).astype(dtype)
     run_network_laws(net, NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar)))
 
 
