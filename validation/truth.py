@@ -444,8 +444,10 @@ class Solver:
     def bracketed(self):
         """The root of a scalar map, monotone on an unknown interval: sides on a LADDER of powers of 2, then bisection.
 
-        A pair with opposite sides holds the root; a pair with one end outside the domain may.
+        A pair with opposite sides holds the root; a pair with one end outside the domain may.  With few digits, which may not
+        prove a root, one attempt is enough.
         """
+        few = ctx.dps <= FEW_DIGITS
         brackets = []
         for direction in (1, -1):
             line = [arb(0)] + [direction * arb(2) ** e for e in LADDER]
@@ -454,8 +456,8 @@ class Solver:
                 return [line[sides.index(0)]]
             brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
                          for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
-        for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0]):
-            for bits in (100, ctx.prec // 2):       # Newton's method usually takes over early
+        for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0])[:1 if few else None]:
+            for bits in (100,) if few else (100, ctx.prec // 2):    # Newton's method usually takes over early
                 known, other = self.bisected(known, other, s, bits)
                 root = self.newton([known]) or self.newton([other])
                 if root:
@@ -476,10 +478,7 @@ class Solver:
         return known, other
 
     def solve(self, claim):
-        """Balls that hold z: from the claim, if it converges, else from the starts that suit every map.
-
-        A bracket is sought with all digits only: with a few, the claim of a tail does not converge to a root that they prove.
-        """
+        """Balls that hold z: from the claim, if it converges, else from the starts that suit every map."""
         n = len(self.x)
         starts = [[ball(v) for v in claim]] if len(claim) == n else []
         if n > 1:
@@ -488,7 +487,7 @@ class Solver:
             root = self.newton(start) if all(v.is_finite() for v in start) else None
             if root:
                 return root
-        root = self.bracketed() if n == 1 and ctx.dps > FEW_DIGITS else None
+        root = self.bracketed() if n == 1 else None
         if not root:
             raise TruthNotFound("inverse: no root of definition(z) = x")
         return root
