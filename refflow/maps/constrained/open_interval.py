@@ -6,11 +6,12 @@ With `w = b - a` and `e = exp(-|z|)`, which is at most 1:
                               = (a + b)/2 + (w/2) tanh(z/2)  for |z| <= 1           (12)
     z = log((x - a) / (b - x)) = 2 log(sqrt(x - a) / sqrt(b - x))                   (3)
     dx/dz = w e / (1 + e)^2                                                         (4)
+          = (w/4) (1 - tanh(z/2)^2)                          for |z| <= 1           (13)
     log|dx/dz| = log(w / (1 + e)^2) - |z|                                           (5)
     log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (6)
 
-(1) and (2) keep the digits of the distance to the nearer end; in (12) what has several roundings is small.  `w = d + D`, so that in (6)
-`1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
+(1) and (2) keep the digits of the distance to the nearer end; in (12) what has several roundings is small.  `w = d + D`, so
+that in (6) `1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
 
 Reverse rule, with `p = 1 / (1 + exp(-z))`:
     z_bar = x_bar dx/dz - log_det_bar tanh(z/2)                                     (7)
@@ -73,7 +74,9 @@ class OpenInterval(Bijector):
         return np.log(self.width / (1 + np.exp(-np.abs(z))) ** 2) - np.abs(z)       # (5)
 
     def slope(self, z):
-        return times_e(self.width, z) / (1 + np.exp(-np.abs(z))) ** 2               # (4)
+        tanh = np.tanh(z / 2)
+        beyond = times_e(self.width, z) / (1 + np.exp(-np.abs(z))) ** 2             # (4)
+        return np.where(np.abs(z) <= 1, self.width / 4 * (1 - tanh * tanh), beyond)     # (13)
 
     def inverse_and_log_det(self, x):
         left, right = x - self.a, self.b - x

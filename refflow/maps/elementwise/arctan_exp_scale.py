@@ -59,7 +59,8 @@ class ArctanExpScale(Scale):
         case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),
         case("Switch", "(1) and (4) meet", z=[1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)]),
         case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
-        case("Wide", "the rounding of c pi/2 would be many units", z=[0.99, 1.01, -40.0, 1e8, -2.0**1000], clamp=31.0, factor=1.03),
+        case("Wide", "the rounding of c pi/2 would be many units", z=[0.99, 1.01, -40.0, 1e8, -2.0**1000], clamp=31.0,
+             factor=1.03),
     )
     refused = (
         refusal("clamp factor must be <= 32", clamp=1000.0),

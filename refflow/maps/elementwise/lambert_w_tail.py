@@ -6,6 +6,8 @@ With `delta = tailweight >= 0`, and 0 the identity,
                       h = exp(b/4),   i = h          for b >= 1                     (2)
     dx/dz = (1 + b) h i                                                             (3)
     log|dx/dz| = log(1 + b) + b/2                                                   (4)
+Where `b < 1`, what has several roundings is small in
+    dx/dz = 1 + (b + (1 + b)(exp(b/2) - 1))                                         (18)
 A large `h i` may overflow where its product with a small `z` or a small cotangent does not: each is multiplied between the two.
 For `b < 1`, two exponentials would round twice.  Where `b` overflows, `b/2` may not, and the logarithm is lost beside it.
 
@@ -78,7 +80,8 @@ class LambertWTail(Bijector):
     def slope(self, z):
         b = self.b(z)
         h, i = growth(b)
-        return (1 + b) * h * i                                                      # (3)
+        near = 1 + (b + (1 + b) * np.expm1(np.minimum(b, 1) / 2))                   # (18)
+        return np.where(b < 1, near, (1 + b) * h * i)                               # (3)
 
     # -- inverse ------------------------------------------------------------------------------------------------------
 

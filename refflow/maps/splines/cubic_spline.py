@@ -188,7 +188,7 @@ class CubicSpline(Bijector):
         y, rest = (inner - v.x_0) / v.h, (v.x_1 - inner) / v.h
         lower = 8 * y <= 4 + v.e_0 - v.e_1                                          # (7) at t = 1/2
         e, e_far = np.where(lower, v.e_0, v.e_1), np.where(lower, v.e_1, v.e_0)
-        near = smaller_root(np.where(lower, y, rest), e, e_far)
+        near = smaller_root(np.where(lower, y, rest), np.where(lower, rest, y), e, e_far)
         return v.at(np.where(lower, near, 1 - near), np.where(lower, 1 - near, near))
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -472,13 +472,18 @@ def last_sum(t, f, first, second, whole):
     return np.where(first.steep, np.where(second.steep, 2 * (f - 2 * t) ** 2, 2 * (f - t) + of_second), one)    # (39)
 
 
-def smaller_root(y, e, e_far):
-    """t <= 1/2 with Y = y."""
+def smaller_root(y, rest, e, e_far):
+    """t <= 1/2 with Y = y or, if that is the smaller number, with 1 - Y = rest."""
     shape, dtype = y.shape, y.dtype
-    y, e, e_far = (v.reshape(-1) for v in np.broadcast_arrays(y, e, e_far))
-    inner = y > 0
-    y, wide = np.where(inner, y, (4 + e - e_far) / 16), dtype.type(1 + 2.0**-8)     # at y = 0 another root is solved
+    y, rest, e, e_far = (v.reshape(-1) for v in np.broadcast_arrays(y, rest, e, e_far))
+    inner, wide, other = y > 0, dtype.type(1 + 2.0**-8), (4 + e - e_far) / 16
+    y, rest = np.where(inner, y, other), np.where(inner, rest, 1 - other)           # at y = 0 another root is solved
+
+    def excess(t, i):
+        below = cubic(t, 1 - t, e[i], 3 - e_far[i]) - y[i]                          # (7)
+        return np.where(y[i] <= rest[i], below, rest[i] - cubic(1 - t, t, e_far[i], 3 - e[i]))      # (7)
+
     lower = y / (e + dtype.type(1.75)) / wide                                       # (12)
     upper = np.minimum(np.minimum(5 * y / e, np.cbrt(y)), dtype.type(0.5)) * wide   # (12)
-    found = increasing_root(lambda t, i: cubic(t, 1 - t, e[i], 3 - e_far[i]) - y[i], lower, upper)
+    found = increasing_root(excess, lower, upper)
     return np.where(inner, found, 0).reshape(shape)
