@@ -4,9 +4,8 @@ A ball (python-flint `arb`) is a midpoint and a proved radius, with unbounded ex
 numbers over balls, nested once per order of differentiation.  Functions and matrix operations are given with their
 derivatives, each in the form that does not cancel.
 
-Dual numbers carry their partials along, which costs each operation as many products as there are inputs.  One level, RECORDED,
-carries what an operation adds under a new name instead, and `gradient` goes back over the names once: derivatives of one
-number by many inputs.
+A dual number carries its partials by all inputs along, so that each operation costs a product for each input.  At one level,
+RECORDED, a number instead remembers the operands that it was made of, and `gradient` goes back over them once.
 """
 
 from __future__ import annotations
