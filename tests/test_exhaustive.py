@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 
+import refflow
 from refflow import REGISTRY
 from refflow.cli.sweeps import Sweep
 from validation import exhaustive, recorded
 from validation.certify import PAGES, points, table, CERTIFICATE
+from validation.measure import measure
 
 
 @pytest.fixture
@@ -83,3 +85,23 @@ def test_errors_beyond_what_is_allowed_fail(results, monkeypatch, capsys):
     assert "FAILED Softsign" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         exhaustive.main(["Glow"])
+
+
+# -- floats that it found ----------------------------------------------------------------------------------------------
+
+ENDS = [-0.2057836353778839, 0.40767011046409607]
+BINS = {"input_knots": [-4.363337993621826, -2.646275520324707, 129.708984375, 130.47789001464844],
+        "output_knots": [-192.80787658691406, -1.9516218900680542, 27.519474029541016, 447875.75],
+        "end_slopes": [0.7335034012794495, 2.99635648727417], "tails": "linear"}
+FOUND = [
+    (refflow.LambertWTail(0.4324395954608917), {"z": 4.962966789362287e18, "x_bar": 0.0, "log_det_bar": -15.734565}, 4),
+    (refflow.LambertWTail(0.32399192452430725), {"z": 0.032775089144706726}, 4),
+    (refflow.SinhArcsinh(-13.017043, 5.7667065), {"x": 0.052978515625, "z_bar": 0.0, "log_det_bar": -14.240832}, 4),
+    (refflow.OpenInterval(ENDS), {"z": -0.1002197265625}, 4), 
+    (refflow.OpenInterval([-0.2057836651802063, ENDS[1]]), {"z": 0.013763419352471828}, 4),
+    (refflow.CubicSpline(**BINS), {"x": 60864.015625, "z_bar": 0.0, "log_det_bar": 0.2607474625110626}, 8)]
+
+
+@pytest.mark.parametrize("f, at, allowed", FOUND, ids=lambda v: type(v).__name__)
+def test_floats_that_were_beyond_the_allowance(f, at, allowed):
+    assert max(C for C, _ in measure(f.astype(np.float32), **at, dtype=np.float32).values()) <= allowed
