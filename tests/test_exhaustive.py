@@ -97,7 +97,7 @@ FOUND = [
     (refflow.LambertWTail(0.4324395954608917), {"z": 4.962966789362287e18, "x_bar": 0.0, "log_det_bar": -15.734565}, 4),
     (refflow.LambertWTail(0.32399192452430725), {"z": 0.032775089144706726}, 4),
     (refflow.SinhArcsinh(-13.017043, 5.7667065), {"x": 0.052978515625, "z_bar": 0.0, "log_det_bar": -14.240832}, 4),
-    (refflow.OpenInterval(ENDS), {"z": -0.1002197265625}, 4), 
+    (refflow.OpenInterval(ENDS), {"z": -0.1002197265625}, 4),
     (refflow.OpenInterval([-0.2057836651802063, ENDS[1]]), {"z": 0.013763419352471828}, 4),
     (refflow.CubicSpline(**BINS), {"x": 60864.015625, "z_bar": 0.0, "log_det_bar": 0.2607474625110626}, 8)]
 
