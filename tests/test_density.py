@@ -6,16 +6,25 @@ and cotangent.
 """
 
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
 import scipy
+from hypothesis import given
+from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from refflow import (ActNorm, Affine, Chain, Concatenate, DenseLinear, DiagonalNormal, Exp, Flow, FullNormal, Independent,
                      Inverse, Logistic, NormalMixture, Sigmoid, StandardLogistic, StandardNormal, StickBreaking, Tanh,
                      Uniform)
-from refflow.core import Array, Bijector, bijector, context, real
+from refflow.core import Array, Bijector, bijector, context, density, of_kind, real
+from refflow.maps import load_all
+from refflow.testing import density_laws, strategies
+from refflow.testing.density_laws import density_of, run_density_laws
+from refflow.testing.laws import REJECTED
+
+load_all()
 
 STEP = mpf(10) ** -35
 DTYPES = [np.float64, np.float32]
@@ -264,25 +273,95 @@ def test_integral_in_the_plane(p):
 
 # ---------------------------------------------------------------- samples and their gradients
 
-LOCATION_SCALE = [DiagonalNormal([0.5, -1.0], [2.0, 0.3]), Logistic(1.0, 0.5), Uniform([-1.0, 0.0], [2.0, 0.5]),
-                  FullNormal([0.5, 1.0], [[1.5, 0.0], [-0.4, 0.7]]), DiagonalNormal([[1.0], [2.0]], 0.5, (3,))]
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", of_kind("density"))
+def test_laws(name, dtype):
+    rejected, tried = Counter(), Counter()
+
+    @given(st.data())
+    def every_law(data):
+        p = density_of(strategies.DrawnSource(data.draw), of_kind("density")[name], np.dtype(dtype))
+        for law, (out, of) in run_density_laws(p).items():
+            rejected[law] += out
+            tried[law] += of
+
+    every_law()
+    assert all(rejected[law] <= REJECTED * tried[law] for law in tried), rejected
 
 
-@pytest.mark.parametrize("base", LOCATION_SCALE, ids=repr)
-def test_location_scale_sample_gradient(base):
-    """At fixed noise z is linear in the parameters, so a central difference of any step is exact up to rounding."""
-    z, pullback = base.sample_vjp(np.random.default_rng(3), 4)
-    z_bar = np.random.default_rng(4).standard_normal(z.shape)
-    step, vector = 2.0**-6, base.ravel()
-    given = np.concatenate([np.ravel(bar) for bar in pullback(z_bar).values()])
-    free = np.flatnonzero(np.concatenate([np.ravel(np.tril(np.ones_like(v)) if k == "cholesky" else np.ones_like(v))
-                                          for k, v in base.params().items()]))
-    for i in free:
-        up, down = (base.unravel(vector + s * step * (np.arange(vector.size) == i)).sample(np.random.default_rng(3), 4)
-                    for s in (1, -1))
-        terms = np.abs(z_bar * np.maximum(np.abs(up), np.abs(down)))
-        assert abs(given[i] - (z_bar * (up - down)).sum() / (2 * step)) <= 8 * 2.0**-53 * (terms / step + terms).sum()
-    assert all(given[i] == 0 for i in range(vector.size) if i not in free)
+def twice_as_wide(self, rng, lead):
+    z, pullback = type(self).__mro__[1].sample_vjp(self, rng, lead)
+    return 2 * z - self.loc, lambda z_bar: pullback(2 * z_bar) | {"loc": z_bar}
+
+
+def equal_shares(self, rng, lead):
+    return NormalMixture.drawn(self.replace(weights=np.full_like(self.weights, 1 / self.weights.shape[-1])).unchecked(
+        self.weights.dtype), rng, lead)
+
+
+def scale_without_noise(self, rng, lead):
+    z, _ = DiagonalNormal.sample_vjp(self, rng, lead)
+    return z, lambda z_bar: {"loc": z_bar, "scale": z_bar}
+
+
+def weights_alone(self, z):
+    pullback = NormalMixture.implicit(self, z)
+    return lambda z_bar: pullback(z_bar) | {"weights": 0 * pullback(z_bar)["weights"]}
+
+
+def rotated(self, rng, lead):
+    """A rotation of t carries the normal density into itself."""
+    z, _ = DiagonalNormal.sample_vjp(self, rng, lead)
+    t = (z - self.loc) / self.scale
+
+    def pullback(z_bar):
+        turn = (z_bar * self.scale * np.roll(t, 1, -1) * np.array([-1, 1])).sum(-1, keepdims=True)
+        return {"loc": z_bar + turn * np.array([1, 0]), "scale": z_bar * t}
+
+    return z, pullback
+
+
+def low_of_another_noise(self, rng, lead):
+    z, pullback = Uniform.sample_vjp(self, rng, lead)
+    return z, lambda z_bar: pullback(z_bar) | {"low": pullback(z_bar)["low"] - z_bar}
+
+
+def direct_part_forgotten(self, rng, lead):
+    z, sample_pullback = self.sample_vjp(rng, lead)
+    log_prob, pullback = self.log_prob_vjp(z)
+    return (z, log_prob), lambda z_bar, b: sample_pullback(z_bar + pullback(b)[0])
+
+
+def ends_are_drawn(self, rng, lead):
+    e = rng.random(size=lead + self.shape).astype(self.low.dtype)
+    return self.low + (self.high - self.low) * e, lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}
+
+
+PAIR, LINE_2 = np.array([0.5, -1.0]), np.ones((8, 2))
+BUGGED = [
+    ("log_prob is the density of the samples", DiagonalNormal, "sample_vjp", twice_as_wide, (PAIR * LINE_2, LINE_2)),
+    ("log_prob is the density of the samples", NormalMixture, "drawn", equal_shares,
+     (LINE_2 * [0.125, 0.875], LINE_2[..., None] * [[1.0], [-1.0]], LINE_2[..., None])),
+    ("samples carry their probability along", DiagonalNormal, "sample_vjp", scale_without_noise, (PAIR * LINE_2, LINE_2)),
+    ("samples carry their probability along", NormalMixture, "implicit", weights_alone,
+     (LINE_2 * 0.5, LINE_2[..., None] * [[1.0], [-1.0]], LINE_2[..., None])),
+    ("an entry of a sample moves with the entries before it", DiagonalNormal, "sample_vjp", rotated, (PAIR * LINE_2, LINE_2)),
+    ("a sample's pullback is its gradient", Uniform, "sample_vjp", low_of_another_noise, (-LINE_2, LINE_2)),
+    ("samples are one function", Logistic, "sample_and_log_prob_vjp", direct_part_forgotten, (LINE_2, LINE_2)),
+    ("the density is 0 outside the support", Uniform, "sample_vjp", ends_are_drawn, (LINE_2, 2 * LINE_2)),
+]
+
+
+@pytest.mark.parametrize("law, page, method, bug, fields", BUGGED, ids=[f"{bug.__name__}" for *_, bug, _ in BUGGED])
+def test_a_bug_of_sampling_is_caught(law, page, method, bug, fields):
+    run_density_laws(page(*fields))
+    broken = density(register=False)(type(page.__name__, (page,), {method: bug, "__doc__": page.__doc__}))
+    with pytest.raises(AssertionError, match=law):
+        run_density_laws(broken(*fields))
+
+
+def test_every_law_of_densities_has_a_bug():
+    assert {law for law, *_ in BUGGED} == set(density_laws.LAWS)
 
 
 def conditional_cdfs(z, w, loc, scale):
@@ -332,21 +411,6 @@ def test_mixture_sample_gradient(K, D, spread, tail, dtype):
             assert units(params_bar[key], t, k, dtype) <= 4 + (K + D) / 2, key
 
 
-def test_mixture_gradient_of_an_expectation():
-    """d/dparams E[sum z^2], E = sum_k w_k sum_d (loc^2 + scale^2) / sum_k w_k, within 5 standard errors of the mean."""
-    base = NormalMixture([0.3, 0.7], [[-1.0, 0.5], [1.5, 0.0]], [[0.6, 1.0], [1.2, 0.4]])
-    count = 40000
-    z, pullback = base.sample_vjp(np.random.default_rng(8), count)
-    second = (base.loc**2 + base.scale**2).sum(-1)
-    w = base.weights[:, None]
-    expected = {"weights": second - base.weights @ second, "loc": 2 * w * base.loc, "scale": 2 * w * base.scale}
-    each = base.unchecked(np.float64).implicit(z)(2 * z)
-    for key, total in pullback(2 * z).items():
-        deviation = each[key].std(0) / np.sqrt(count)
-        np.testing.assert_allclose(total, each[key].sum(0), rtol=0, atol=float(count * 2.0**-53 * np.abs(each[key]).sum()))
-        assert np.all(np.abs(total / count - expected[key]) <= 5 * deviation), key
-
-
 KS = [(StandardNormal(), scipy.stats.norm()), (StandardLogistic(1), scipy.stats.logistic()),
       (DiagonalNormal([1.0], [2.0]), scipy.stats.norm(1, 2)),
       (Logistic(-1.0, 0.5), scipy.stats.logistic(-1, 0.5)), (Uniform(-1.0, 3.0), scipy.stats.uniform(-1, 4)),
@@ -358,21 +422,6 @@ KS = [(StandardNormal(), scipy.stats.norm()), (StandardLogistic(1), scipy.stats.
 def test_samples_follow_the_density(p, expected):
     """Kolmogorov-Smirnov on 4000 draws of a fixed seed, refused at a level of 1e-3."""
     assert scipy.stats.kstest(p.sample(np.random.default_rng(0), 4000).ravel(), expected.cdf).pvalue > 1e-3
-
-
-def test_sample_moments():
-    count = 40000
-    L = np.array([[1.5, 0.0], [-0.4, 0.7]])
-    mixture_mean, weights = np.array([[-1.0, 0.5], [1.5, 0.0]]), np.array([0.3, 0.7])
-    centred = mixture_mean - weights @ mixture_mean
-    for base, mean, covariance in [
-            (FullNormal([0.5, 1.0], L), np.array([0.5, 1.0]), L @ L.T),
-            (NormalMixture(weights, mixture_mean, np.full((2, 2), 0.5)), weights @ mixture_mean,
-             0.25 * np.eye(2) + (weights * centred.T) @ centred)]:
-        z = base.sample(np.random.default_rng(1), count)
-        assert np.all(np.abs(z.mean(0) - mean) <= 5 * np.sqrt(np.diag(covariance) / count))
-        products = (z - mean)[:, :, None] * (z - mean)[:, None, :]
-        assert np.all(np.abs(products.mean(0) - covariance) <= 5 * products.std(0) / np.sqrt(count))
 
 
 # ---------------------------------------------------------------- flows
@@ -495,10 +544,10 @@ def test_events_outside_do_not_touch_the_others():
         bars = [[s[1](1.0) for s in row] for row in singles]
         np.testing.assert_array_equal(x_bar, [[b[0] for b in row] for row in bars])
         total = np.array([[joined(b[1]) for b in row] for row in bars])
-        for i, given in enumerate(leaves(params_bar)):
-            axes = (0,) if given.ndim else (0, 1)
+        for i, bar in enumerate(leaves(params_bar)):
+            axes = (0,) if bar.ndim else (0, 1)
             bound = 2 * 2.0**-53 * 15 * np.abs(total[..., i]).sum(axes)
-            assert np.all(np.abs(given - total[..., i].sum(axes)) <= bound)
+            assert np.all(np.abs(bar - total[..., i].sum(axes)) <= bound)
         assert np.isneginf(log_prob[2]).all() and np.isfinite(log_prob[1, 0])
 
 

@@ -791,13 +791,23 @@ def named_refusals(f, p):
 def accepted(f, p):
     """A page takes its own hard cases, if they give all fields that have no default: it makes the value, and maps the events."""
     page = type(f)
-    needed = {key for key, declared in page.declared.items() if getattr(declared, "default", MISSING) is MISSING}
-    for case in page.hard_cases:
-        if not needed <= case.params.keys():
-            continue
+    for case in whole_cases(page):
         made = page(**case.params)
         for event in case.z if page.kind == "bijector" else ():
             made.forward(np.asarray(event, float))
+
+
+def whole_cases(page):
+    """The hard cases that give all fields that have no default."""
+    needed = {key for key, declared in page.declared.items() if has_no_default(declared)}
+    return [case for case in page.hard_cases if needed <= case.params.keys()]
+
+
+def has_no_default(declared):
+    """Must a field be given?"""
+    if isinstance(declared, Field):
+        return declared.default is None and not declared.optional
+    return getattr(declared, "default", MISSING) is MISSING
 
 
 def run_value_laws(value) -> None:

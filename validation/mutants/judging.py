@@ -44,6 +44,7 @@ from refflow.core.registry import has_components
 from refflow.oracle import golden
 from refflow.testing import strategies
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
+from refflow.testing.density_laws import density_of, run_density_laws
 from refflow.testing.laws import REJECTED, run_laws, run_value_laws
 
 from validation import certify
@@ -382,9 +383,11 @@ def answers(point):
 
 def law_draws(page, dtype):
     """[(the laws' runner, value, event, cotangents)], always the same; of other kinds, the values alone."""
+    source = RandomSource(np.random.default_rng([0, *page.__name__.encode(), *dtype.encode()]))
+    if page.kind == "density":
+        return [(run_density_laws, density_of(source, page, np.dtype(dtype))) for _ in range(DRAWS)]
     if page.kind not in ("bijector", "conditioner"):
         return [(run_value_laws, point.f) for point in list(certify.points(page, dtype, "forward"))[:DRAWS]]
-    source = RandomSource(np.random.default_rng([0, *page.__name__.encode(), *dtype.encode()]))
     network, dtype = page.kind == "conditioner", np.dtype(dtype)
     draws, events = (FEW, FEW_EVENTS) if network or has_components(page) else (DRAWS, EVENTS)
     return [drawn(source, page, dtype, events, network) for _ in range(draws)]

@@ -42,7 +42,9 @@ which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper h
 `Phi(t)` in (20), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
 quotient is not; with (13),
     Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (21)
-where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.
+where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so that (14) is
+taken as a difference of the products
+    r_kd Phi(t_kd) / p_d = exp(log r_kd - log p_d) Phi(t_kd)      for t > 0         (22)
 """
 
 from __future__ import annotations
@@ -127,11 +129,11 @@ class NormalMixture(Density):
     def implicit(self, z):
         """The pullback of a sample z: z_bar to the parameters' cotangents."""
         t = (z[..., None, :] - self.loc) / self.scale
-        r, log_p = self.conditionals(t)
-        g = centred(t, r, log_p, self.scale)
+        log_r, log_p = self.conditionals(t)
+        r, g = np.exp(log_r), centred(t, log_r, log_p, self.scale)
 
         def pullback(z_bar):
-            after = np.zeros(z.shape[:-1] + (self.weights.shape[-1],), z.dtype)
+            after = np.zeros_like(t[..., 0])
             loc_bar, scale_bar = np.empty_like(t), np.empty_like(t)
             for d in reversed(range(z.shape[-1])):
                 t_d, scale = t[..., d], self.scale[..., d]
@@ -148,18 +150,18 @@ class NormalMixture(Density):
         """z = loc_k + scale_k e with k drawn by the weights."""
         u, e = rng.random(size=lead), drawn(rng.standard_normal, lead, self.event_shape, self.loc.dtype)
         ends = np.cumsum(self.weights.astype(np.float64), -1)
-        k = (u[..., None] * ends[..., -1:] >= ends[..., :-1]).sum(-1)[..., None, None]
+        k = (u[..., None] >= ends[..., :-1]).sum(-1)[..., None, None]
         loc, scale = (np.broadcast_to(field, (*lead, *field.shape[-2:])) for field in (self.loc, self.scale))
         loc, scale = (np.take_along_axis(field, k, -2)[..., 0, :] for field in (loc, scale))
         return loc + scale * e
 
     def conditionals(self, t):
-        """(r_kd for d = 1 .. D+1, log p_d) along the last axis."""
+        """(log r_kd for d = 1 .. D+1, log p_d) along the last axis."""
         log_N = -t * t / 2 - np.log(self.scale)                                     # (1)
         start = np.broadcast_to(np.log(self.weights), log_N.shape[:-1])[..., None]
         s = np.cumsum(np.concatenate((start, log_N), -1), -1)                       # (12)
         S = log_sum_exp(s, -2)
-        return np.exp(s - S), (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (12) (13)
+        return s - S, (S[..., 1:] - S[..., :-1])[..., 0, :] - HALF_LOG_2_PI         # (12) (13)
 
     hard_cases = (
         case("Alone", "one component", z=[[0.5, -1.0]], weights=[1.0], loc=[[0.0, 1.0]], scale=[[0.5, 2.0]]),
@@ -174,18 +176,18 @@ class NormalMixture(Density):
     )
 
 
-def centred(t, r, log_p, scale):
-    """g_kd of (30)."""
-    r, r_next = r[..., :-1], r[..., 1:]
+def centred(t, log_r, log_p, scale):
+    """g_kd of (14)."""
+    r, r_next = np.exp(log_r[..., :-1]), np.exp(log_r[..., 1:])
     m = r.argmax(-2)[..., None, :]
     upper = np.take_along_axis(t, m, -2) > 0
     s = np.where(upper, -t, t)
-    mills = ROOT_HALF_PI * scipy.special.erfcx(np.maximum(-s, 0) / ROOT_2)
-    tail = np.where(r > 0, r_next / r, 0) * scale * mills                           # (21)
-    ratio = np.where(s > 0, scipy.special.ndtr(s) * np.exp(-log_p)[..., None, :], tail)   # (14)
-    ratio = np.where(upper, -ratio, ratio)
-    ratio = ratio - np.take_along_axis(ratio, m, -2)
-    return r * (ratio - (r * ratio).sum(-2, keepdims=True))                         # (11) (14) (20)
+    tail = r_next * scale * ROOT_HALF_PI * scipy.special.erfcx(np.maximum(-s, 0) / ROOT_2)     # (21)
+    share = np.where(s > 0, scipy.special.ndtr(s) * np.exp(log_r[..., :-1] - log_p[..., None, :]), tail)    # (22)
+    share = np.where(upper, -share, share)
+    of_m = np.take_along_axis(share, m, -2) / np.take_along_axis(r, m, -2)
+    share = np.where(np.arange(r.shape[-2])[:, None] == m, 0, share - r * of_m)
+    return share - r * share.sum(-2, keepdims=True)                                 # (11) (14) (20)
 
 
 def scaled_quotient(d, scale):

@@ -41,7 +41,7 @@ class Uniform(Density):
         super()._validate()
         low, high = np.broadcast_arrays(self.low, self.high)
         with np.errstate(over="ignore"):
-            wrong = ~((np.nextafter(low, high) < high) & (low < high) & np.isfinite(high - low))
+            wrong = ~((np.nextafter(low, high) < high) & np.isfinite(high - low))
         if wrong.any():
             i = tuple(int(k) for k in np.argwhere(wrong)[0])
             raise ValueError(f"Uniform: high must exceed low by a finite difference, with a float between; "
