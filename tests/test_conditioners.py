@@ -226,6 +226,43 @@ def test_planted_bug(name):
     assert name in str(caught.value), str(caught.value)
 
 
+class Skipping(Sequential):
+    """A network that initialises its last layer on what its first one meets."""
+
+    def initialised(self, data, rng):
+        return self.replace(layers=tuple(layer.initialised(data, rng) for layer in self.layers))
+
+
+class Dropping(Sequential):
+    """A network whose layers are initialised and left out."""
+
+    def initialised(self, data, rng):
+        super().initialised(data, rng)
+        return self
+
+
+class Overstating(Sequential):
+    """A network in which everything seems to depend on everything."""
+
+    def depends(self, shape):
+        return np.ones_like(super().depends(shape))
+
+
+@pytest.mark.parametrize("name, page", [("each layer is initialised on what it meets", Skipping),
+                                        ("each layer is initialised on what it meets", Dropping),
+                                        ("what it says depends does", Overstating)])
+def test_planted_bug_of_a_network(name, page):
+    for sound in (True, False):
+        net = (Sequential if sound else page)((Dense(W, B), TanhActivation(), Dense(W)))
+        p = NetworkPoints(net, EVENTS.copy(), H_BAR.copy())
+        if sound:
+            run_network_laws(net, p)
+        else:
+            with pytest.raises(AssertionError) as caught:
+                run_network_laws(net, p)
+            assert f"{name}: {page.__name__}" in str(caught.value), str(caught.value)
+
+
 def test_sound_layer_passes_where_bugs_are_planted():
     run_network_laws(Dense(W, B), NetworkPoints(Dense(W, B), EVENTS, H_BAR))
 
@@ -311,7 +348,8 @@ def test_planted_bug_of_a_context_that_is_a_signal(page):
 
 
 def test_every_law_has_a_planted_bug():
-    apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing"}
+    apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing", "what it says depends does",
+             "each layer is initialised on what it meets"}
     assert set(SHARED) | set(OWN) == set(MUTANTS) | apart
 
 

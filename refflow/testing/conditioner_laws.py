@@ -11,13 +11,14 @@ import pickle
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, RandomSource, bijector, child
+from ..core import Conditioner, RandomSource
 from ..core.arrays import masked
 from ..core.declarations import Child, Field
-from ..core.tree import arrays, flatten, walk
+from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
-from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
+from .laws import LAWS, Broken, close, equal, expect, refusal, same, unit, wrong_dtypes
+from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked
 from .strategies import SPREAD, DrawnSource
@@ -27,42 +28,9 @@ SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
           "deterministic", "threads may share", "one vector")
 OF_NET = ("bad plain fields are refused", "refusals are named")          # of the net itself, not of the map
+PATTERNS = 3                    # connections of layers that are tried
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
 OWN: dict = {}
-
-
-@bijector(register=False)
-class AsMap(Bijector):
-    """A conditioner as the forward half of a map, with log-det 0."""
-
-    net: Conditioner = child()
-
-    event_ndim = property(lambda self: self.net.event_ndim)
-    domain = codomain = property(lambda self: self.net.domain)
-
-    def meets_first(self, side):
-        return self.net, side
-
-    def output_shape(self, shape):
-        return self.net.output_shape(shape)
-
-    def forward(self, a):
-        return self.net.forward(a)
-
-    def log_det(self, a):
-        return np.zeros(a.shape[:a.ndim - self.event_ndim[0]], a.dtype)
-
-    def jacobian(self, a):
-        return self.net.jacobian(a)
-
-    def vjp(self, a):
-        h, net_pullback = self.net.vjp(a)
-
-        def pullback(h_bar, log_det_bar):
-            a_bar, net_bar = net_pullback(h_bar)
-            return a_bar, {"net": net_bar}
-
-        return (h, self.log_det(a)), pullback
 
 
 class NetworkPoints(Points):
@@ -171,6 +139,62 @@ def denied(net, what, marks):
     """Refuse the first (event, output, input) that is marked."""
     for *_, i, j in np.argwhere(marks)[:1]:
         raise Broken(f"{what} at output {i}, input {j}; {net!r}")
+
+
+@law("what it says depends does")
+def pattern(net, p):
+    """`depends` is where dh/da is not 0, if the layers are linear, with positive weights along drawn connections, 0 elsewhere.
+
+    No terms cancel then.  For a page without layers it is where dh/da is not 0 for some of the events; whole numbers have no
+    derivative.
+    """
+    if type(net).depends is Conditioner.depends or net.domain.whole:
+        return
+    net = net.at(mask=None) if is_masked(net) else net
+    rng = np.random.default_rng(p.z.size)
+    if not net.components():
+        return exact_pattern(net, net.domain.draw(RandomSource(rng), p.z.shape, p.dtype, 1))
+    for _ in range(PATTERNS):
+        exact_pattern(connected(net, p.z, rng), rng.uniform(0.5, 1, p.z.shape).astype(p.dtype))
+
+
+def exact_pattern(net, a):
+    """Refuse a net with an entry of dh/da that is 0 for all events although it may depend, or not 0 although it may not."""
+    rank = net.event_ndim[0]
+    says = net.depends(a.shape[a.ndim - rank:])
+    does = (net.jacobian(a) != 0).any(tuple(range(a.ndim - rank)))
+    denied(net, "depends holds where dh/da is 0,", (says & ~does)[None])
+    denied(net, "dh/da is not 0", (does & ~says)[None])
+
+
+@law("each layer is initialised on what it meets")
+def initialisation(net, p):
+    """Initialised on data, a network hands to its layers, in order, what they meet when it sees the data, with the rng given.
+
+    It hands something to every layer that the data reach.  All else stays as it is.
+    """
+    noted, begun, met = noting(net)
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        made = noted.initialised(p.z, rng)
+        made.forward(p.z[::-1])
+        others = dict(met)
+        made.forward(p.z)
+    for path, seen in met.items():
+        where = f"layer {'.'.join(path)} of {net!r}"
+        reached = seen.shape == others[path].shape and not np.array_equal(seen, others[path])
+        expect(path in begun or not reached, f"{where} is not initialised, although it meets the data")
+        if path in begun:
+            data, given = begun[path]
+            expect(given is rng, f"{where} is initialised with {given!r}, not with the rng")
+            equal(f"the data of {where}", (data,), (seen if data.shape == seen.shape else at_valid_positions(net, seen),))
+    layers = {path: layer.initialised(*begun[path]) if path in begun else layer for path, layer in components(noted)}
+    expect(with_components(noted, layers).equals(made), f"initialised, it is not the network of its initialised layers: {made!r}")
+
+
+def at_valid_positions(net, vectors):
+    """The vectors (N, C) at valid positions among (*batch, T, C)."""
+    return vectors[np.broadcast_to(net.held("mask")[0], vectors.shape[:-1])]
 
 
 def constants_by_event(net):

@@ -199,6 +199,8 @@ class WaveNet(Conditioner):
     hard_cases = (
         case("Alone", "one layer: nothing is added to a", z=[[[1.0, -2.0, 0.5]]], cond=(),
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
+        case("Unread", "a context that no layer reads", z=[[[1.0, -2.0]]], cond=(), context=[3.0],
+             in_layers=(Conv1d([[[0.5]], [[1.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
         case("Masked", "biases do not leak through an invalid position", z=[[[1.0, 2.0**100, 0.5]]], mask=[True, False, True],
              cond=(Dense(np.ones((4, 1))),), context=[0.5],
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]), Conv1d([[[1.0, -2.0]], [[0.5, 3.0]]])),

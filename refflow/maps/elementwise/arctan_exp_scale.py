@@ -64,4 +64,5 @@ class ArctanExpScale(Scale):
     )
     refused = (
         refusal("clamp factor must be <= 32", clamp=1000.0),
+        refusal("clamp factor must be <= 32", clamp=17.0, factor=2.0),
     )
