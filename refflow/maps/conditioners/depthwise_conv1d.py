@@ -139,5 +139,6 @@ class DepthwiseConv1d(Conditioner):
     )
     refused = (
         refusal("kernels must have at least one entry", W=[[]]),
+        refusal("kernels must have at least one entry", W=np.ones((2, 1, 0))),
         refusal("have C=1", [[1.0], [2.0]], W=[[1.0]]),
     )

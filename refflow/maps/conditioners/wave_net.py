@@ -179,10 +179,12 @@ class WaveNet(Conditioner):
         """Each layer, initialised on its own input."""
         x, s, (c, _), in_layers, res_skips = masked(np.asarray(data), self.mask), None, self.conditioned(), [], []
         for i, (in_layer, res_skip) in self.layers():
-            in_layers.append(in_layer.initialised(x, rng))
-            g = masked(Gate(in_layers[-1].forward(x) + c[i], CHANNELS).h, self.mask)
-            res_skips.append(res_skip.initialised(g, rng))
-            x, s = self.stepped(i, x, s, res_skips[-1].forward(g))
+            in_layer = in_layer.initialised(x, rng)
+            g = masked(Gate(in_layer.forward(x) + c[i], CHANNELS).h, self.mask)
+            res_skip = res_skip.initialised(g, rng)
+            x, s = self.stepped(i, x, s, res_skip.forward(g))
+            in_layers.append(in_layer)
+            res_skips.append(res_skip)
         return self.replace(in_layers=tuple(in_layers), res_skips=tuple(res_skips))
 
     @classmethod
