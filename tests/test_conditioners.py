@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, Contextual, Dense, Dropout, GatedContext,
-                                       LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum, SoftplusActivation,
-                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers,
-                                       kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
+from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Dense, Dropout,
+                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum,
+                                       SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
+                                       kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal,
+                                       xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
-from refflow.testing import strategies
+from refflow.testing import conditioner_laws, strategies
 from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws,
                                               without_padding)
 from refflow.testing.laws import REJECTED
@@ -299,6 +300,17 @@ def test_planted_bug_of_values(name, page):
     assert name in str(caught.value), str(caught.value)
 
 
+def test_planted_bug_of_raw_weights(monkeypatch):
+    """Rows that are not normalised."""
+    net = BlockDense([[[0.5, 2.0]], [[1.0, 0.25]]], np.ones((2, 4)), B)
+    p = NetworkPoints(net, EVENTS.reshape(8, 4).copy(), H_BAR[:8].copy())
+    run_network_laws(net, p)
+    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b, positive:
+                        weight_normalised_blocks(w, 1.01 * g, size, b, positive))
+    with pytest.raises(AssertionError, match="raw weights are normalised: BlockDense: row 0 of W"):
+        run_network_laws(net, p)
+
+
 class LeavesPadding(Pointwise):
     """A shift of every position, the invalid ones too."""
 
@@ -349,7 +361,7 @@ def test_planted_bug_of_a_context_that_is_a_signal(page):
 
 def test_every_law_has_a_planted_bug():
     apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing", "what it says depends does",
-             "each layer is initialised on what it meets"}
+             "each layer is initialised on what it meets", "raw weights are normalised"}
     assert set(SHARED) | set(OWN) == set(MUTANTS) | apart
 
 

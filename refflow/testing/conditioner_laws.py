@@ -7,6 +7,7 @@ A conditioner `net` is tested by the bijectors' laws as the forward half of a ma
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -21,6 +22,7 @@ from .laws import LAWS, Broken, close, equal, expect, refusal, same, unit, wrong
 from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked
+from ..maps.conditioners import BlockDense, weight_normalised_blocks
 from .strategies import SPREAD, DrawnSource
 
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
@@ -190,7 +192,7 @@ def initialisation(net, p):
             expect(given is rng, f"{where} is initialised with {given!r}, not with the rng")
             equal(f"the data of {where}", (data,), (seen if data.shape == seen.shape else at_valid_positions(net, seen),))
     layers = {path: layer.initialised(*begun[path]) if path in begun else layer for path, layer in components(noted)}
-    expect(with_components(noted, layers).equals(made), f"initialised, it is not the network of its initialised layers: {made!r}")
+    expect(with_components(noted, layers).equals(made), f"initialised, it is not the net of its initialised layers: {made!r}")
 
 
 def at_valid_positions(net, vectors):
@@ -365,6 +367,33 @@ def last_read(p):
     """The flat index of the last entry of all events that the net may read."""
     f = p.at_valid().f
     return p.z.size - p.size_in + (f.where(0)[-1] if isinstance(f, AtValid) else p.size_in - 1)
+
+
+@law("raw weights are normalised")
+def raw_weights(net, p):
+    """From raw weights and gains, row i of W is g_i P_i / |P_i|: P_ij = exp(w_ij) or log(1 + exp(w_ij)) within blocks, w_ij
+    below them, 0 above.  Shapes that the blocks do not divide, and other words, are refused.
+    """
+    if not isinstance(net, BlockDense):
+        return
+    (D, A, B), rng = net.blocks, np.random.default_rng(p.z.size)
+    w, log_g, b = (rng.normal(size=shape).astype(p.dtype) for shape in ((D * A, D * B), D * A, D * A))
+    g = np.exp(log_g)
+    for word, positive in (("exp", math.exp), ("softplus", lambda v: math.log1p(math.exp(v)))):
+        made = weight_normalised_blocks(w, g, D, b, word)
+        same("the bias", (made.b,), (b,))
+        for i, row in enumerate(made.weights()):
+            P = np.array([positive(w_ij) if j // B == i // A else w_ij * (j // B < i // A) for j, w_ij in enumerate(w[i])])
+            wanted = g[i] * P / math.hypot(*P)
+            near = np.abs(row - wanted).max() <= 16 * p.u * g[i]
+            expect(near, f"row {i} of W, from raw weights with {word}, is {row}, not {wanted}; {made!r}")
+    rows, columns = np.zeros((D * A + 1, D * B)), np.zeros((D * A, D * B + 1))
+    refused = [("positive must be one of", w, g, "abs"), ("w must have", w[0], g, "exp"), ("w must have", w, rows[:, 0], "exp")]
+    if D > 1:
+        refused += [("w must have", rows, rows[:, 0], "exp"), ("w must have", columns, g, "exp")]
+    for message, *raw, word in refused:
+        said = refusal(lambda: weight_normalised_blocks(*raw, D, b, word), f"raw weights for {message!r}")      # noqa: B023
+        expect(message in said, f"the refusal does not say {message!r}: {said}")
 
 
 def leaf_pages(pages):
