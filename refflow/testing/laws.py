@@ -1056,7 +1056,7 @@ def in_batch(f, lead):
 
 @law("the statistics of a batch are exact")
 def batch_statistics_exact(f, p):
-    """Normalised by its batch, data get the map of their mean and variance, exact but for a few roundings.
+    """Normalised by its batch, data get the map of their mean and variance, which are exact to a few roundings.
 
     Entries that pass count as 0, or as they are.  Initialisation takes the same statistics.  No data, and NaN, are refused.
     """
