@@ -13,7 +13,7 @@ from refflow import Flow, Inverse, StandardNormal, fit, load, save
 from refflow.accuracy.points import Points
 from refflow.core import bijector
 from refflow.maps.autoregressive import BlockAutoregressive, block_autoregressive_network
-from refflow.maps.conditioners import BlockDense, weight_normalised_blocks
+from refflow.maps.conditioners import BlockDense
 from refflow.testing.laws import REJECTED, run_laws
 from refflow.training import Adam
 
@@ -84,20 +84,6 @@ def test_the_network_written_out():
     assert f.log_det(z) == pytest.approx(np.log(J.diagonal()).sum(), rel=1e-13)
 
 
-@pytest.mark.parametrize("positive", ["exp", "softplus"])
-def test_raw_weights_of_libraries(positive):
-    """Row by row, with masks of blocks."""
-    rng = np.random.default_rng(6)
-    w, g, b, a = rng.standard_normal((6, 4)), np.exp(rng.standard_normal(6)), rng.standard_normal(6), rng.standard_normal(4)
-    h = np.array(b)
-    for i in range(6):
-        d = i // 3
-        own = w[i, 2 * d:2 * d + 2]
-        row = np.concatenate((w[i, :2 * d], np.exp(own) if positive == "exp" else np.log(1 + np.exp(own)), np.zeros(2 - 2 * d)))
-        h[i] += g[i] * row @ a / np.linalg.norm(row)
-    np.testing.assert_allclose(weight_normalised_blocks(w, g, 2, b, positive).forward(a), h, rtol=1e-13)
-
-
 def test_the_part_of_below_that_is_not_read():
     rng = np.random.default_rng(1)
     f = drawn(2, (2,))(rng)
@@ -144,8 +130,6 @@ ONE, TWO = BlockDense(np.ones((2, 1, 1)), np.zeros((2, 2))), BlockDense(np.ones(
     (lambda: BlockAutoregressive((ONE, BlockDense(np.ones((2, 1, 2)), np.zeros((2, 4))))),
      r"layers\[1\] must have 2 blocks of 1 inputs, not 2 of 2"),
     (lambda: BlockDense(np.ones((2, 1, 1)), np.zeros((2, 3))), r"below must have shape \(2, 2\) to fit 2 blocks within"),
-    (lambda: weight_normalised_blocks(np.ones((2, 3)), np.ones(2), 2), "w must have 2 blocks of rows and columns"),
-    (lambda: weight_normalised_blocks(np.ones((2, 2)), np.ones(2), 2, positive="abs"), "positive must be one of"),
     (lambda: BlockDense(-np.ones((1, 1, 1)), np.zeros((1, 1))), "within must be"),
     (lambda: block_autoregressive_network(np.random.default_rng(0), 2, (3, 0)), r"units\[1\] must be an int >= 1, not 0"),
 ])

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, Contextual, Dense, Dropout, GatedContext,
-                                       LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum, SoftplusActivation,
-                                       TanhActivation, Times, WeightNormDense, dense_network, initialisers,
-                                       kaiming_normal, kaiming_uniform, uniform, xavier_normal, xavier_uniform, zero)
+from refflow.maps.conditioners import (GELU, AddedContext, AddedSignal, BijectorLayer, BlockDense, Contextual, Dense, Dropout,
+                                       GatedContext, LayerNorm, MaskedDense, ReLU, Residual, Sequential, SiLU, SkipSum,
+                                       SoftplusActivation, TanhActivation, Times, WeightNormDense, dense_network, initialisers,
+                                       kaiming_normal, kaiming_uniform, uniform, weight_normalised_blocks, xavier_normal,
+                                       xavier_uniform, zero)
 from refflow import ActNorm, Pointwise
 from refflow.core import Array, Conditioner, conditioner, extended_real, of_kind, real, refusal
 from refflow.maps import load_all
-from refflow.testing import strategies
+from refflow.testing import conditioner_laws, strategies
 from refflow.testing.conditioner_laws import (OWN, SHARED, NetworkPoints, leaf_pages, network_points, run_network_laws,
                                               without_padding)
 from refflow.testing.laws import REJECTED
@@ -226,6 +227,43 @@ def test_planted_bug(name):
     assert name in str(caught.value), str(caught.value)
 
 
+class Skipping(Sequential):
+    """A network that initialises its last layer on what its first one meets."""
+
+    def initialised(self, data, rng):
+        return self.replace(layers=tuple(layer.initialised(data, rng) for layer in self.layers))
+
+
+class Dropping(Sequential):
+    """A network whose layers are initialised and left out."""
+
+    def initialised(self, data, rng):
+        super().initialised(data, rng)
+        return self
+
+
+class Overstating(Sequential):
+    """A network in which everything seems to depend on everything."""
+
+    def depends(self, shape):
+        return np.ones_like(super().depends(shape))
+
+
+@pytest.mark.parametrize("name, page", [("each layer is initialised on what it meets", Skipping),
+                                        ("each layer is initialised on what it meets", Dropping),
+                                        ("what it says depends does", Overstating)])
+def test_planted_bug_of_a_network(name, page):
+    for sound in (True, False):
+        net = (Sequential if sound else page)((Dense(W, B), TanhActivation(), Dense(W)))
+        p = NetworkPoints(net, EVENTS.copy(), H_BAR.copy())
+        if sound:
+            run_network_laws(net, p)
+        else:
+            with pytest.raises(AssertionError) as caught:
+                run_network_laws(net, p)
+            assert f"{name}: {page.__name__}" in str(caught.value), str(caught.value)
+
+
 def test_sound_layer_passes_where_bugs_are_planted():
     run_network_laws(Dense(W, B), NetworkPoints(Dense(W, B), EVENTS, H_BAR))
 
@@ -260,6 +298,17 @@ def test_planted_bug_of_values(name, page):
     with pytest.raises(AssertionError) as caught:
         run_network_laws(page(W, B), NetworkPoints(page(W, B), EVENTS, H_BAR))
     assert name in str(caught.value), str(caught.value)
+
+
+def test_planted_bug_of_raw_weights(monkeypatch):
+    """Rows that are not normalised."""
+    net = BlockDense([[[0.5, 2.0]], [[1.0, 0.25]]], np.ones((2, 4)), B)
+    p = NetworkPoints(net, EVENTS.reshape(8, 4).copy(), H_BAR[:8].copy())
+    run_network_laws(net, p)
+    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b, positive:
+                        weight_normalised_blocks(w, 1.01 * g, size, b, positive))
+    with pytest.raises(AssertionError, match="raw weights are normalised: BlockDense: row 0 of W"):
+        run_network_laws(net, p)
 
 
 class LeavesPadding(Pointwise):
@@ -311,7 +360,8 @@ def test_planted_bug_of_a_context_that_is_a_signal(page):
 
 
 def test_every_law_has_a_planted_bug():
-    apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing"}
+    apart = {"pickles", "bad parameters are refused", "one vector", "padding changes nothing", "what it says depends does",
+             "each layer is initialised on what it meets", "raw weights are normalised"}
     assert set(SHARED) | set(OWN) == set(MUTANTS) | apart
 
 

@@ -9,18 +9,20 @@ import time
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, AlphaSigmoid, Chain, DenseLinear, GlowActNorm, HalfLine, Independent, Inverse, Pointwise,
-                     Reshape, Softplus, Squeeze, Tanh)
+from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
+                     Inverse, Pointwise, Reshape, Softplus, Squeeze, Tanh)
 from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
 from refflow.core.boundary import checked_event
 from refflow.core.rules import number
 from refflow.core.values import rebuild
 from refflow.maps.linear.dense import solve
+from refflow.maps.normalization import batch_norm
 from refflow.maps.normalization.channels import scaled_values
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
 from refflow.testing.strategies import saturated
+from refflow.training import batch_norm as training
 
 NUMBERS = itertools.count()
 FACTS = ("domain", "codomain", "source", "increasing", "constant_log_det", "normwise")
@@ -462,13 +464,46 @@ def test_healthy_page_passes(healthy, fields, shape, dtype):
     assert tally["mass is one"] == (0, 1)
 
 
+# -- statistics of a batch --------------------------------------------------------------------------------------------
+
+def in_one_pass(z, rank=1, passes=None):
+    """The mean of squares minus the square of the mean, which loses digits."""
+    (mean, _), pullback = batch_norm.batch_statistics(z, rank, passes)
+    y, axes = z if passes is None else np.where(passes, 0, z), (0, *range(2, z.ndim))
+    return (mean, (y * y).mean(axes) - mean**2), pullback
+
+
+def detached(z, rank=1, passes=None):
+    """No gradient passes through the statistics."""
+    return STATISTICS_OF_A_BATCH(z, rank, passes)[0], lambda mean_bar, var_bar: np.zeros_like(z)
+
+
+STATISTICS_OF_A_BATCH = batch_norm.batch_statistics
+# (law, module, function, planted bug)
+OF_BATCHES = [
+    ("the statistics of a batch are exact", training, "batch_statistics", in_one_pass),
+    ("gradients pass through the statistics of a batch", batch_norm, "batch_statistics", detached),
+    ("moving statistics follow", training, "unbiased", lambda var, N: var * (N / max(N - 1, 1))),
+]
+
+
+@pytest.mark.parametrize("law, module, name, bug", OF_BATCHES, ids=[law for law, *_ in OF_BATCHES])
+def test_bug_of_statistics_is_caught(monkeypatch, law, module, name, bug):
+    f = BatchNorm([0.5, -1.0], [2.0, 0.25], gain=[1.0, -2.0])
+    p = points(f, f, (2,), np.float64)
+    LAWS[law](f, p)
+    monkeypatch.setattr(module, name, bug)
+    with pytest.raises(AssertionError, match=f"^{law}: BatchNorm: "):
+        LAWS[law](f, p)
+
+
 def test_mutation_alone_breaks_nothing():
     f = build(mutant(Bend), AFFINE, np.float64)
     run_laws(f, points(f, f, (2,), np.float64))
 
 
 def test_every_law_has_a_bug():
-    assert {law for law, *_ in BUGS} | {"sets are reached", PADDING} == set(LAWS)
+    assert {law for law, *_ in BUGS + OF_BATCHES} | {"sets are reached", PADDING} == set(LAWS)
 
 
 def test_a_map_onto_another_half_line_is_caught(monkeypatch):

@@ -144,6 +144,16 @@ def remade(value, exchange, path=(), made=None):
     return made[id(value)]
 
 
+def with_components(value, new):
+    """The value with the components {path: component} in place of its own; itself, if they are its own."""
+    if all(new[path] is component for path, component in components(value)):
+        return value
+    fields = {}
+    for (key, *index), component in new.items():
+        fields[key] = (*fields.get(key, ()), component) if index else component
+    return value.replace(**fields)
+
+
 def along(f, side, path=()):
     """(path, step, side) of the steps of a map in the order in which an event meets them, on side 0 of z or 1 of x.
 

@@ -7,62 +7,32 @@ A conditioner `net` is tested by the bijectors' laws as the forward half of a ma
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import numpy as np
 
-from ..core import Bijector, Conditioner, RandomSource, bijector, child
+from ..core import Conditioner, RandomSource
 from ..core.arrays import masked
 from ..core.declarations import Child, Field
-from ..core.tree import arrays, flatten, walk
+from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
-from .laws import LAWS, Broken, close, expect, refusal, same, unit, wrong_dtypes
+from .laws import LAWS, Broken, close, equal, expect, refusal, same, unit, wrong_dtypes
+from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked
+from ..maps.conditioners import BlockDense, weight_normalised_blocks
 from .strategies import SPREAD, DrawnSource
 
 # The bijectors' laws that apply unchanged, and among these the ones that differences across a kink would break.
 SHARED = ("jacobian is the derivative", "pullback is the transposed Jacobian", "pullback is the gradient",
           "Taylor remainder falls as h^2", "cotangents sum over what broadcast", "dtype is kept", "nothing is mutated",
           "deterministic", "threads may share", "one vector")
-OF_NET = ("bad plain fields are refused", "refusals are named")          # of the net itself, not of the map
+OF_NET = ("bad plain fields are refused", "refusals are named", "hard cases are accepted")      # of the net, not of the map
+PATTERNS = 3                    # connections of layers that are tried
 DIFFERENCES = {"jacobian is the derivative", "pullback is the gradient", "Taylor remainder falls as h^2"}
 OWN: dict = {}
-
-
-@bijector(register=False)
-class AsMap(Bijector):
-    """A conditioner as the forward half of a map, with log-det 0."""
-
-    net: Conditioner = child()
-
-    event_ndim = property(lambda self: self.net.event_ndim)
-    domain = codomain = property(lambda self: self.net.domain)
-
-    def meets_first(self, side):
-        return self.net, side
-
-    def output_shape(self, shape):
-        return self.net.output_shape(shape)
-
-    def forward(self, a):
-        return self.net.forward(a)
-
-    def log_det(self, a):
-        return np.zeros(a.shape[:a.ndim - self.event_ndim[0]], a.dtype)
-
-    def jacobian(self, a):
-        return self.net.jacobian(a)
-
-    def vjp(self, a):
-        h, net_pullback = self.net.vjp(a)
-
-        def pullback(h_bar, log_det_bar):
-            a_bar, net_bar = net_pullback(h_bar)
-            return a_bar, {"net": net_bar}
-
-        return (h, self.log_det(a)), pullback
 
 
 class NetworkPoints(Points):
@@ -171,6 +141,63 @@ def denied(net, what, marks):
     """Refuse the first (event, output, input) that is marked."""
     for *_, i, j in np.argwhere(marks)[:1]:
         raise Broken(f"{what} at output {i}, input {j}; {net!r}")
+
+
+@law("what it says depends does")
+def pattern(net, p):
+    """`depends` is where dh/da is not 0, if the layers are linear, with positive weights along drawn connections, 0 elsewhere.
+
+    No terms cancel then.  For a page without layers it is where dh/da is not 0 for some of the events; whole numbers have no
+    derivative.
+    """
+    if type(net).depends is Conditioner.depends or net.domain.whole:
+        return
+    net = net.at(mask=None) if is_masked(net) else net
+    rng = np.random.default_rng(p.z.size)
+    if not net.components():
+        a = net.domain.draw(RandomSource(rng), p.z.shape, p.dtype, 1)
+        return exact_pattern(net, a, -a)
+    for _ in range(PATTERNS):
+        exact_pattern(connected(net, p.z, rng), rng.uniform(0.5, 1, p.z.shape).astype(p.dtype))
+
+
+def exact_pattern(net, *events):
+    """Refuse a net with an entry of dh/da that is 0 for all events although it may depend, or not 0 although it may not."""
+    axes = tuple(range(events[0].ndim - net.event_ndim[0]))
+    says = net.depends(events[0].shape[len(axes):])
+    does = np.any([(net.jacobian(a) != 0).any(axes) for a in events], 0)
+    denied(net, "depends holds where dh/da is 0,", (says & ~does)[None])
+    denied(net, "dh/da is not 0", (does & ~says)[None])
+
+
+@law("each layer is initialised on what it meets")
+def initialisation(net, p):
+    """Initialised on data, a network hands to its layers, in order, what they meet when it sees the data, with the rng given.
+
+    It hands something to every layer that the data reach.  All else stays as it is.
+    """
+    noted, begun, met = noting(net)
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        made = noted.initialised(p.z, rng)
+        made.forward(p.z[::-1])
+        others = dict(met)
+        made.forward(p.z)
+    for path, seen in met.items():
+        where = f"layer {'.'.join(path)} of {net!r}"
+        reached = seen.shape == others[path].shape and not np.array_equal(seen, others[path])
+        expect(path in begun or not reached, f"{where} is not initialised, although it meets the data")
+        if path in begun:
+            data, given = begun[path]
+            expect(given is rng, f"{where} is initialised with {given!r}, not with the rng")
+            equal(f"the data of {where}", (data,), (seen if data.shape == seen.shape else at_valid_positions(net, seen),))
+    layers = {path: layer.initialised(*begun[path]) if path in begun else layer for path, layer in components(noted)}
+    expect(with_components(noted, layers).equals(made), f"initialised, it is not the net of its initialised layers: {made!r}")
+
+
+def at_valid_positions(net, vectors):
+    """The vectors (N, C) at valid positions among (*batch, T, C)."""
+    return vectors[np.broadcast_to(net.held("mask")[0], vectors.shape[:-1])]
 
 
 def constants_by_event(net):
@@ -340,6 +367,33 @@ def last_read(p):
     """The flat index of the last entry of all events that the net may read."""
     f = p.at_valid().f
     return p.z.size - p.size_in + (f.where(0)[-1] if isinstance(f, AtValid) else p.size_in - 1)
+
+
+@law("raw weights are normalised")
+def raw_weights(net, p):
+    """From raw weights and gains, row i of W is g_i P_i / |P_i|: P_ij = exp(w_ij) or log(1 + exp(w_ij)) within blocks, w_ij
+    below them, 0 above.  Shapes that the blocks do not divide, and other words, are refused.
+    """
+    if not isinstance(net, BlockDense):
+        return
+    (D, A, B), rng = net.blocks, np.random.default_rng(p.z.size)
+    w, log_g, b = (rng.normal(size=shape).astype(p.dtype) for shape in ((D * A, D * B), D * A, D * A))
+    g = np.exp(log_g)
+    for word, positive in (("exp", math.exp), ("softplus", lambda v: math.log1p(math.exp(v)))):
+        made = weight_normalised_blocks(w, g, D, b, word)
+        same("the bias", (made.b,), (b,))
+        for i, row in enumerate(made.weights()):
+            P = np.array([positive(w_ij) if j // B == i // A else w_ij * (j // B < i // A) for j, w_ij in enumerate(w[i])])
+            wanted = g[i] * P / math.hypot(*P)
+            near = np.abs(row - wanted).max() <= 16 * p.u * g[i]
+            expect(near, f"row {i} of W, from raw weights with {word}, is {row}, not {wanted}; {made!r}")
+    rows, columns = np.zeros((D * A + 1, D * B)), np.zeros((D * A, D * B + 1))
+    refused = [("positive must be one of", w, g, "abs"), ("w must have", w[0], g, "exp"), ("w must have", w, rows[:, 0], "exp")]
+    if D > 1:
+        refused += [("w must have", rows, rows[:, 0], "exp"), ("w must have", columns, g, "exp")]
+    for message, *raw, word in refused:
+        said = refusal(lambda: weight_normalised_blocks(*raw, D, b, word), f"raw weights for {message!r}")      # noqa: B023
+        expect(message in said, f"the refusal does not say {message!r}: {said}")
 
 
 def leaf_pages(pages):

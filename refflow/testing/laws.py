@@ -26,11 +26,13 @@ from ..core.declarations import Field, Plain
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
 from ..maps.constrained.biject_to import biject_to
+from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
+from ..training.batch_norm import of_batch, with_statistics
 
 LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
@@ -793,7 +795,7 @@ def accepted(f, p):
     page = type(f)
     for case in whole_cases(page):
         made = page(**case.params)
-        for event in case.z if page.kind == "bijector" else ():
+        for event in case.z if page.kind in ("bijector", "conditioner") else ():
             made.forward(np.asarray(event, float))
 
 
@@ -1025,14 +1027,8 @@ def exact_initialisation(f, p):
 
 def exact_statistics(f, data):
     """Mean and deviation of each channel by exact arithmetic, and then the deviation with the page's eps or floor."""
-    means, deviations = [], []
-    for channel in np.moveaxis(data, 1, 0):
-        values = [Fraction(float(value)) for value in channel.flat]
-        mean = sum(values) / len(values)
-        variance = sum((value - mean)**2 for value in values) / (len(values) - getattr(f, "unbiased", False))
-        means.append(float(mean))
-        deviations.append(max(math.sqrt(variance), math.sqrt(getattr(f, "floor", 0))) + getattr(f, "eps", 0))
-    return np.array(means), np.array(deviations)
+    means, variances = exact_moments(data, getattr(f, "unbiased", False))
+    return means, np.maximum(np.sqrt(variances), math.sqrt(getattr(f, "floor", 0))) + getattr(f, "eps", 0)
 
 
 @law("initialisation refuses what it cannot standardise")
@@ -1065,6 +1061,98 @@ def in_batch(f, lead):
     """The page with a batch axis for each parameter."""
     return f.replace(**{key: np.broadcast_to(value, lead + value.shape) for key, value in f.params().items()})
 
+
+# -- statistics of a batch --------------------------------------------------------------------------------------------
+
+@law("the statistics of a batch are exact")
+def batch_statistics_exact(f, p):
+    """Normalised by its batch, data get the map of their mean and variance, which are exact to a few roundings.
+
+    Entries that pass count as 0, or as they are.  Initialisation takes the same statistics.  No data, and NaN, are refused.
+    """
+    for norm, data in batches(f, p.dtype):
+        record = {}
+        used = of_batch(norm, record)
+        found = used.forward_and_log_det(data)
+        mean, var = record[()]
+        counted = data if norm.passes is None or norm.statistics == "all" else np.where(norm.passes, 0, data)
+        exact_mean, exact_var = exact_moments(counted)
+        room = 16 * p.u * np.abs(data).max()
+        expect((np.abs(mean - exact_mean) <= room).all(), f"the mean {mean} of a batch is not {exact_mean}; {norm!r}")
+        close_to = np.abs(var - exact_var) <= 16 * p.u * exact_var + room**2
+        expect(close_to.all(), f"the variance {var} of a batch is not {exact_var}; {norm!r}")
+        given = norm.replace(mean=mean, var=var)
+        same("data normalised by their batch", found, given.forward_and_log_det(data))
+        expect(norm.initialised(data, None).equals(given), f"initialised, it has not the statistics of its data; {norm!r}")
+        refusal(lambda: used.forward(data[:0]), "an empty batch")                               # noqa: B023
+        message = refusal(lambda: norm.initialised(data * np.nan, None), "NaN in data")         # noqa: B023
+        expect(message.startswith(f"{type(f).__name__}: z "), f"the refusal of NaN does not name it: {message}")
+
+
+@law("gradients pass through the statistics of a batch")
+def batch_statistics_gradient(f, p):
+    """The pullback of data normalised by their batch is the gradient of L = <x_bar, x> + <l_bar, l>, by differences."""
+    for norm, data in batches(f, np.float64):
+        used, rng = of_batch(norm), np.random.default_rng(1)
+        x_bar, l_bar, direction = rng.normal(size=data.shape), rng.normal(size=len(data)), rng.normal(size=data.shape)
+
+        def L(h):
+            x, log_det = used.forward_and_log_det(data + h * direction)                         # noqa: B023
+            return (x_bar * x).sum() + (l_bar * log_det).sum()                                  # noqa: B023
+
+        terms = used.vjp(data)[1](x_bar, l_bar)[0] * direction
+        h = 2.0**-12
+        differences = (8 * (L(h) - L(-h)) - (L(2 * h) - L(-2 * h))) / (12 * h)
+        off, room = abs(terms.sum() - differences), FD_ERROR * np.abs(terms).sum()
+        expect(off <= room, f"z_bar is off by {off:.3g}, bound {room:.3g}; {norm!r}")
+
+
+@law("moving statistics follow")
+def moving_statistics(f, p):
+    """Moving statistics m become (1 - decay) m + decay s for the statistics s of a batch, with N/(N - 1) times the variance of
+    its N values if it is to be unbiased, which is refused for N = 1.
+    """
+    for norm, data in batches(f, p.dtype):
+        data, biased, unbiased = data[:2], {}, {}
+        of_batch(norm, biased).forward(data)
+        of_batch(norm.replace(unbiased=True), unbiased).forward(data)
+        (mean, var), N = biased[()], data[:, 0].size
+        moved = with_statistics(norm, unbiased, 0.25)
+        for name, old, batch in (("mean", norm.mean, mean), ("var", norm.var, var * (N / (N - 1)))):
+            off = np.abs(getattr(moved, name) - (0.75 * old + 0.25 * batch))
+            expect((off <= 8 * p.u * (np.abs(old) + np.abs(batch))).all(), f"{name} moves to {getattr(moved, name)}; {norm!r}")
+        expect(moved.replace(mean=norm.mean, var=norm.var).equals(norm), f"more than the statistics moves; {norm!r}")
+        one = data[(slice(1), slice(None), *(slice(1),) * (norm.rank - 1))]
+        alone = of_batch(norm.replace(passes=None, unbiased=True), {})
+        message = refusal(lambda: alone.forward(one), "the variance of a single value")         # noqa: B023
+        expect("at least two values" in message, f"the refusal does not say how many values there must be: {message}")
+
+
+def batches(f, dtype):
+    """[(BatchNorm, data)]: f, if it is one, without a batch, without and with entries that pass, with both statistics."""
+    if not isinstance(f, BatchNorm):
+        return []
+    rng, shape = np.random.default_rng(0), (f.mean.shape[-1], 2, 3)[:f.rank]
+    first = f.replace(**{key: value.reshape(-1, shape[0])[0] for key, value in f.params().items()}).astype(dtype)
+    asked = [(None, "changed"), *((rng.random(shape) < 0.5, statistics) for statistics in STATISTICS)]
+    # a channel that passes everywhere has variance 0
+    plain = first.replace(eps=f.eps or 2.0**-10, unbiased=False)
+    return [(plain.replace(passes=passes, statistics=statistics), data.astype(dtype)) for passes, statistics in asked
+            for data in (rng.normal(3, 5, (5, *shape)), 64 + 2.0**-4 * rng.normal(3, 5, (4, *shape)))]
+
+
+def exact_moments(data, unbiased=False):
+    """Mean and variance of each channel, by exact arithmetic."""
+    means, variances = [], []
+    for channel in np.moveaxis(data, 1, 0):
+        values = [Fraction(float(value)) for value in channel.flat]
+        mean = sum(values) / len(values)
+        means.append(float(mean))
+        variances.append(float(sum((value - mean)**2 for value in values) / (len(values) - unbiased)))
+    return np.array(means), np.array(variances)
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
 
 @law("infinite events have the limits of the inverse matrix")
 def infinite_events(f, p):

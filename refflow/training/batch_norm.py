@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.tree import components, nest, walk
+from ..core.tree import components, nest, walk, with_components
 from ..maps.normalization.batch_norm import BatchNorm, BatchStatisticsNorm, batch_statistics, moved, unbiased
 from .unconstrained import Unconstrained
 
@@ -20,7 +20,7 @@ def of_batch(value, record=None, path=(), made=None):
     """
     made = {} if made is None else made             # a component that stands in several places stays one component
     if id(value) not in made:
-        made[id(value)] = measuring(value, record, path) if isinstance(value, BatchNorm) else exchanged(
+        made[id(value)] = measuring(value, record, path) if isinstance(value, BatchNorm) else with_components(
             value, {here: of_batch(inner, record, (*path, *here), made) for here, inner in components(value)})
     return made[id(value)]
 
@@ -40,16 +40,6 @@ def noting(record, path, without_bias):
         return (mean, var), pullback
 
     return measured
-
-
-def exchanged(value, new):
-    """The value with components {path: component}, itself if they are its own."""
-    if all(new[path] is component for path, component in components(value)):
-        return value
-    fields = {}
-    for (key, *index), component in new.items():
-        fields[key] = (*fields.get(key, ()), component) if index else component
-    return value.replace(**fields)
 
 
 def with_statistics(value, record, decay=0.1):

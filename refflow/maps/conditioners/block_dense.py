@@ -134,7 +134,7 @@ def weight_normalised_blocks(w, g, size, b=0.0, positive="exp"):
         raise ValueError(f"weight_normalised_blocks: w must have {size} blocks of rows and columns, g an entry for each row; "
                          f"their shapes are {w.shape} and {g.shape}")
     d, (A, B) = np.arange(size), (n // size for n in w.shape)
-    own, before = (np.kron(mask, np.ones((A, B), bool)) for mask in (np.eye(size, dtype=bool), np.tri(size, k=-1, dtype=bool)))
+    own, before = (np.kron(mask, np.ones((A, B), bool)) for mask in (np.eye(size, dtype=bool), np.tri(size, dtype=bool)))
     P = np.where(own, POSITIVE[positive](w), np.where(before, w, 0))
     W = g[:, None] * P / np.sqrt((P * P).sum(1, keepdims=True))                     # (6)
     return BlockDense(W.reshape(size, A, size, B)[d, :, d, :], W, b)

@@ -34,12 +34,16 @@ class Contextual(Conditioner):
         inner = self.inner.fixed_shape
         return None if inner is None or self.context is None else (inner[0] - self.context.shape[-1],)
 
+    def joined_shape(self, shape):
+        """The event shape of [a, c]; None while nothing tells the size of c."""
+        return self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
+
     def output_shape(self, shape):
-        both = self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
+        both = self.joined_shape(shape)
         return shape if both is None else self.inner.output_shape(both)
 
     def depends(self, shape):
-        both = self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
+        both = self.joined_shape(shape)
         return super().depends(shape) if both is None else self.inner.depends(both)[:, :shape[0]]
 
     @staticmethod

@@ -221,8 +221,11 @@ class Conv2d(Conditioner):
     )
     refused = (
         refusal("kernels must have at least one entry", W=[[[[]]]], b=None),
+        refusal("kernels must have at least one entry", W=np.ones((1, 1, 0, 1)), b=None),
         refusal("have C=1", [[[1.0]], [[2.0]]], W=[[[[1.0]]]], b=None),
         refusal("kernels have a channel for the border", W=np.ones((1, 0, 1, 2)), b=None, padding="edge"),
+        refusal("have C=0", [[[1.0]]], W=np.ones((1, 1, 2, 1)), b=None, padding="edge"),
+        refusal("have C=0", [[[1.0]]], W=np.ones((1, 0, 1, 1)), b=None, padding="edge"),
     )
 
 

@@ -135,9 +135,13 @@ class DepthwiseConv1d(Conditioner):
         case("Cancelling", "the terms nearly cancel", z=[[[1.0, 1.0, 1.0]]], W=[[1e5, -1e5, 1e-5]], b=[0.0]),
         case("Huge", "a partial sum overflows, the sum does not", z=[[[2.0**123, 2.0**123]], [[2.0**1005, 2.0**1005]]],
              W=[[0.0, 2.0**20, 2.0**-1 - 2.0**20]], b=[0.0]),
+        case("HugeBoth", "terms of a kernel's cotangent overflow, both ways",
+             z=[[[s, -s, s], [-s, s, 0.0], [0.0, s, s], [s, 0.0, s]] for s in (1.5 * 2.0**127, 1.5 * 2.0**1023)],
+             W=[[2.0**-8, 2.0**-9, 2.0**-8]] * 4, b=[0.0] * 4),
         case("Subnormal", "an event of subnormal numbers", z=[[[2.0**-1070, 2.0**-1074]]], W=[[3.0, 1.0, 0.3]], b=[0.0]),
     )
     refused = (
         refusal("kernels must have at least one entry", W=[[]]),
+        refusal("kernels must have at least one entry", W=np.ones((2, 1, 0))),
         refusal("have C=1", [[1.0], [2.0]], W=[[1.0]]),
     )

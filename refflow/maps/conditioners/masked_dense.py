@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Conditioner, case, conditioner, constant, real
+from ...core import Array, Conditioner, case, conditioner, constant, real, refusal
 from .dense import affine
 from ...core.products import event_sum, outer_sum, product
 
@@ -36,13 +36,18 @@ class MaskedDense(Conditioner):
 
     fixed_shape = property(lambda self: self.W.shape[-1:])
 
+    def _validate(self):
+        if self.connects.ndim != 2:
+            raise ValueError(f"MaskedDense: connects must have shape (M, N), without a batch, not {self.connects.shape}")
+        super()._validate()
+
     def output_shape(self, shape):
         if shape != self.fixed_shape:
             raise ValueError(f"its events have N={self.fixed_shape[0]} entries")
         return self.W.shape[-2:-1]
 
     def depends(self, shape):
-        return self.connects.reshape(-1, *self.connects.shape[-2:]).any(0)          # (3)
+        return self.connects                                                        # (3)
 
     @staticmethod
     def definition(m, a, W, connects, b):
@@ -85,4 +90,7 @@ class MaskedDense(Conditioner):
              z=[[2.0**1000, 2.0**1000, 2.0**-1000]],
              W=[[2.0**30, 2.0**-1 - 2.0**30, 1.0], [1.0, 1.0, 0.3]],
              connects=[[True, True, False], [False, False, True]], b=[0.0, 0.0]),
+    )
+    refused = (
+        refusal("connects must have shape (M, N), without a batch", W=[[1.0]], connects=[[[True]]], b=[0.0]),
     )

@@ -18,8 +18,9 @@ import numpy as np
 
 from ...core import Array, Conditioner, case, child, conditioner, refusal, sequence_mask
 from ...core.arrays import masked
-from .conv1d import held_to_mask
-from .conv1d import Conv1d
+from ..normalization import ActNorm
+from .bijector_layer import BijectorLayer
+from .conv1d import Conv1d, held_to_mask
 from .dense import Dense
 from .examples import WIDTHS, dense
 from .layer_norm import LayerNorm
@@ -115,10 +116,13 @@ class Positionwise(Conditioner):
              layer=Dense([[2.0, 1.0], [-1.0, 0.5], [0.25, 3.0]], [0.5, 0.0, 1.0])),
         case("Masked", "an invalid position is not read; the bias is not added there", z=[[[1.0, 2.0**100], [3.0, 1e-9]]],
              layer=Dense([[2.0, 1.0]], [0.5]), mask=[True, False]),
+        case("Normalised", "a layer that fits any number of channels", z=[[[1.0, 2.0], [3.0, 0.5]]],
+             layer=BijectorLayer(ActNorm([2.0, -0.5], [0.5, 1.0]))),
         case("NothingValid", "h is 0 everywhere", z=[[[1.0, 2.0]]], layer=LayerNorm([2.0], [0.5]), mask=[False, False]),
     )
     refused = (
         refusal("layer must be a conditioner of vectors", layer=Conv1d([[[1.0]]])),
+        refusal("event ranks (1, 1), not ActNorm", layer=ActNorm([2.0], [0.5])),
         refusal("layer must be a component", layer=3),
         refusal("the parameters of layer must have no batch", layer=Dense([[[2.0]], [[3.0]]], [0.0])),
     )

@@ -414,6 +414,12 @@ class RelativeAttention(Conditioner):
                 [[2.0**1010, 1.0], [2.0**20, 2.0**20 - 2.0**-32], [1.0, -1.0]]]),
         case("HugeDistance", "a score overflows by its distance, and keys are small", E_k=[[[2.0**60], [1.0], [0.5]]],
              E_v=[[[1.0], [2.0], [3.0]]], z=[[[2.0**1000, 2.0**1000], [2.0**-1000, 2.0**-1000], [1.0, -1.0]]]),
+        case("HugePart", "one product of a score overflows, the other is nearly 0",
+             z=[[[2.0**-e], [2.0**e], [1.0], [2.0**(e // 8)], [1.0], [-1.0]] for e in (120, 1000)]),
+        case("FarValues", "no power of 2 serves all values; a window", E_k=[[[0.5], [2.0], [1.0]]], E_v=[[[1.0], [2.0], [3.0]]],
+             z=[[[1.0, -0.5], [0.5, 2.0], [2.0**e, 2.0**-e]] for e in (100, 1000)]),
+        case("TinyValues", "the values are far below the scores",
+             z=[[[1.0, -0.5], [0.5, 2.0], [2.0**-e, -2.0**(-e // 2)]] for e in (140, 1060)]),
         case("Subnormal", "the smaller weight is subnormal", z=[[[-740.0, -1.0], [1.0, 0.0], [0.5, 3.0]]]),
     )
     refused = (
@@ -421,6 +427,7 @@ class RelativeAttention(Conditioner):
         refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0], [2.0]]], E_v=[[[1.0], [2.0]]]),
         refusal("E_k must have shape (1 or heads, 2 w + 1, d)", E_k=[[[1.0]]] * 2, E_v=[[[1.0]]] * 2, heads=3),
         refusal("keep must have shape (heads, T, T) with heads=2", heads=2, keep=[[[True]]]),
+        refusal("have N=3", [[1.0]] * 6, E_k=[[[1.0]]], E_v=[[[1.0]]]),
         refusal("its events have 3 C channels", [[1.0], [2.0]]),
         refusal("have T=2", [[1.0], [2.0], [3.0]], mask=[True, False]),
     )

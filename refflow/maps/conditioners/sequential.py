@@ -46,7 +46,7 @@ class Sequential(Conditioner):
         shape = None
         for i, (layer, lift) in enumerate(self.lifted()):
             if lift and layer.event_ndim != (0, 0):
-                rank = layer.event_ndim[0]
+                rank, _ = layer.event_ndim
                 raise ValueError(f"Sequential: layers[{i}], {type(layer).__name__}, takes events of {rank} axes, "
                                  f"not {rank + lift}")
             shape = layer.fixed_shape if shape is None else shape
@@ -160,8 +160,9 @@ class Sequential(Conditioner):
     @classmethod
     def examples(cls, source):
         size, width = source.choice(WIDTHS), source.choice(WIDTHS)
+        first = (activation(source),) if source.chance(0.25) else ()
         layers = (dense(source, width, size, 2), activation(source), Dropout(source.booleans((width,), 0.75), 0.25))
-        return cls((*layers, dense(source, 2, width, 2))), (size,)
+        return cls((*first, *layers, dense(source, 2, width, 2))), (size,)
 
     hard_cases = (
         case("Alone", "one layer", z=[[1.0, -2.0]], layers=(Dense([[1.0, 0.5]], [0.25]),)),
@@ -170,7 +171,10 @@ class Sequential(Conditioner):
     )
     refused = (
         refusal("layers must be conditioners, at least one", layers=()),
+        refusal("layers must be conditioners, at least one, not 1.0", layers=(1.0,)),
         refusal("layers[1], Dense", layers=(Dense([[1.0]], [0.0]), Dense([[1.0, 2.0]], [0.0]))),
+        refusal("layers[1], Dropout: it has shape (3,)",
+                layers=(Dense([[1.0], [2.0]], [0.0, 0.0]), Dropout([True, False, True], 0.5))),
     )
 
 

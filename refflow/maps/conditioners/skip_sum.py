@@ -116,9 +116,9 @@ class SkipSum(Conditioner):
 
     @classmethod
     def examples(cls, source):
-        size, outputs = source.choice(WIDTHS), source.choice(WIDTHS)
-        blocks = [network(source, size, size) for _ in range(source.count(0, 2))]
-        return cls(blocks, [dense(source, outputs, size) for _ in range(len(blocks) + 1)]), (size,)
+        outputs, sizes = source.choice(WIDTHS), [source.choice(WIDTHS) for _ in range(source.count(1, 3))]
+        blocks = [network(source, *of_block) for of_block in zip(sizes, sizes[1:])]
+        return cls(blocks, [dense(source, outputs, size) for size in sizes]), (sizes[0],)
 
     hard_cases = (
         case("NoBlock", "one skip alone", z=[[1.0, -2.0]], blocks=(), skips=(Dense([[1.0, 0.5]], [0.25]),)),

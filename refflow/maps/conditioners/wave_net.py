@@ -179,10 +179,12 @@ class WaveNet(Conditioner):
         """Each layer, initialised on its own input."""
         x, s, (c, _), in_layers, res_skips = masked(np.asarray(data), self.mask), None, self.conditioned(), [], []
         for i, (in_layer, res_skip) in self.layers():
-            in_layers.append(in_layer.initialised(x, rng))
-            g = masked(Gate(in_layers[-1].forward(x) + c[i], CHANNELS).h, self.mask)
-            res_skips.append(res_skip.initialised(g, rng))
-            x, s = self.stepped(i, x, s, res_skips[-1].forward(g))
+            in_layer = in_layer.initialised(x, rng)
+            g = masked(Gate(in_layer.forward(x) + c[i], CHANNELS).h, self.mask)
+            res_skip = res_skip.initialised(g, rng)
+            x, s = self.stepped(i, x, s, res_skip.forward(g))
+            in_layers.append(in_layer)
+            res_skips.append(res_skip)
         return self.replace(in_layers=tuple(in_layers), res_skips=tuple(res_skips))
 
     @classmethod
@@ -199,6 +201,8 @@ class WaveNet(Conditioner):
     hard_cases = (
         case("Alone", "one layer: nothing is added to a", z=[[[1.0, -2.0, 0.5]]], cond=(),
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
+        case("Unread", "a context that no layer reads", z=[[[1.0, -2.0]]], cond=(), context=[3.0],
+             in_layers=(Conv1d([[[0.5]], [[1.0]]], [0.5, 0.25]),), res_skips=(Conv1d([[[2.0]]], [1.0]),)),
         case("Masked", "biases do not leak through an invalid position", z=[[[1.0, 2.0**100, 0.5]]], mask=[True, False, True],
              cond=(Dense(np.ones((4, 1))),), context=[0.5],
              in_layers=(Conv1d([[[0.5, 1.0, -1.0]], [[1.0, 0.0, 2.0]]], [0.5, 0.25]), Conv1d([[[1.0, -2.0]], [[0.5, 3.0]]])),

@@ -111,6 +111,8 @@ class WeightNormConv2d(Conditioner):
         case("Edge", "the border's kernel is part of the direction", z=[[[[1.0, 2.0]]]],
              v=[[[[3.0, -4.0, 1.0]], [[1.0, 2.0, 2.0]]]], g=[0.5], b=None, padding="edge"),
         case("Ones", "a border of ones", z=[[[[1.0, 2.0]]]], v=[[[[3.0, -4.0, 1.0]]]], g=None, b=None, padding="ones"),
+        case("Huge", "the gain makes a cotangent of W overflow, the length of v does not", b=None, g=[2.0**24],
+             z=[[[[2.0**106]], [[1.0]]], [[[2.0**1002]], [[1.0]]]], v=[[[[2.0**-6]], [[2.0**24]]]]),
         case("Outweighed", "one entry of v outweighs the others", z=[[[[1.0, 1.0]]]], v=[[[[2.0**20, 1.0, 1.0]]]], g=[1.0],
              b=None),
     )

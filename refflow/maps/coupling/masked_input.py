@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from ...core import Array, Conditioner, case, child, conditioner, constant
-from ..conditioners import Dense
+from ..conditioners import Conv2d, Dense
 from ..conditioners.examples import split
 from ..conditioners.network import network
 from .coupling import flat_list, like
@@ -118,6 +118,8 @@ class MaskedInput(Conditioner):
     hard_cases = (
         case("Hidden", "the network multiplies the entry of b, which is 0", z=[[1.0]], passes=[True, False],
              net=Dense([[1.0, 5.0], [2.0, 7.0]], [0.5, -0.5])),
+        case("Channels", "a split by channels keeps the other axes", z=[[[[1.0]], [[3.0]]]],
+             passes=[[[True]], [[False]], [[True]]], net=Conv2d([[[[1.0]], [[5.0]], [[2.0]]]] * 3, [0.5, -0.5, 0.25])),
     )
 
 

@@ -61,7 +61,9 @@ class ArctanExpScale(Scale):
         case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
         case("Wide", "the rounding of c pi/2 would be many units", z=[0.99, 1.01, -40.0, 1e8, -2.0**1000], clamp=31.0,
              factor=1.03),
+        case("Widest", "clamp factor is the largest that is accepted", z=[0.5, -3.0], clamp=64.0, factor=0.5),
     )
     refused = (
         refusal("clamp factor must be <= 32", clamp=1000.0),
+        refusal("clamp factor must be <= 32", clamp=17.0, factor=2.0),
     )

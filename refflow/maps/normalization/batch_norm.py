@@ -220,6 +220,7 @@ class BatchNorm(Bijector):
     )
     refused = (
         refusal("var must be > 0 if eps is 0; var[..., 1] = 0", mean=[0.0, 0.0], var=[1.0, 0.0], gain=None, bias=None, eps=0.0),
+        refusal("var[..., 1] = 0", mean=[0.0, 0.0], var=[[1.0, 0.0]], gain=None, bias=None, eps=0.0),
         refusal("passes must have 2 axes", mean=[0.0], var=[1.0], gain=None, bias=None, rank=2, passes=[True]),
         refusal("passes must broadcast to events with C=2", mean=[0.0, 0.0], var=[1.0, 1.0], gain=None, bias=None,
                 passes=[True, False, True]),
