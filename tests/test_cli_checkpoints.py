@@ -26,7 +26,7 @@ FITS = {
     "realnvp": ("data.npy", "--model", "realnvp", "--hidden", "8", "--couplings", "2", *ROWS),
     "no validation": ("data.npy", "--model", "nice", "--validation", "0", *ROWS),
     "json": ("data.npy", "--model", "realnvp", "--hidden", "4", *ROWS),
-    "patience": ("data.npy", "--model", "realnvp", "--learning-rate", "0.05", "--patience", "2", "--steps", "200"),
+    "patience": ("data.npy", "--model", "realnvp", "--hidden", "8", "--learning-rate", "0.05", "--patience", "2", "--steps", "200"),
     "noise": ("counts.npy", "--dequantise", "--model", "realnvp", "--hidden", "4", *ROWS),
     "glow": (*IMAGES, "--model", "glow"),
     "image_realnvp": (*IMAGES, "--model", "realnvp"),
