@@ -169,8 +169,9 @@ class Value:
 
     def held(self, role):
         """The arrays of all fields with a role, "context" or "mask", that are present: its own and its components'."""
-        return [array for _, owner in tree.walk(self) for key, array in tree.arrays(owner).items()
-                if owner.declared[key].role == role]
+        found = [getattr(owner, key) for _, owner in tree.walk(self) for key, field in owner.own_fields().items()
+                 if field.role == role]
+        return [array for array in found if array is not None]
 
     def reduce(self, params_bar):
         """The cotangents of a pullback in the form of `params()`.
