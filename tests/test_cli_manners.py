@@ -39,7 +39,7 @@ def files(tmp_path, monkeypatch):
 
 
 def ended(*arguments, anew=False, stdout=None, encoding="utf-8"):
-    """(exit status, stdout, stderr) of a separate refflow process, in which warnings are errors; `anew`: not a fork of this one."""
+    """(exit status, stdout, stderr) of a separate process, in which warnings are errors: a fork, or one that starts `anew`."""
     arguments = [str(a) for a in arguments]
     if not anew:
         return forked(lambda: main(arguments), stdout, encoding)

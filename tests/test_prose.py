@@ -52,7 +52,7 @@ def prose(source):
 
 
 def comments(source):
-    """[(line, text)] of the comments, none where no line with a # has a banned construction: most modules, and tokens take long."""
+    """[(line, text)] of the comments; of none, since tokens take long, if no line with a # has a banned construction."""
     if not any(ANY_BANNED.search(line) for line in source.splitlines() if "#" in line):
         return []
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
