@@ -25,7 +25,7 @@ from refflow.saving import about, load, save
 
 training = importlib.import_module("refflow.training.fit")      # in the package this name is the function's
 ELSEWHERE = training.Progress.ELSEWHERE
-posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full")
+posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full, forks")
 
 
 @pytest.fixture
@@ -171,6 +171,7 @@ def test_ctrl_c_in_check(files):
 
 # -- characters and numbers -------------------------------------------------------------------------------------------
 
+@posix
 def test_names_that_standard_output_lacks(run, files):
     Path("data.csv").write_text("\u6e29\u5ea6,b\n1,2.5\n2,1\n4,4.5\n3,7\n", encoding="utf-8")
     assert run("fit", "data.csv", "--out", "named.npz", "--steps", 2)[0] == 0
