@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from forking import forked
 from refflow.audio import write_wav
-from refflow.cli import checkpoint, fit as cli
+from refflow.cli import checkpoint, fit as cli, main
 from refflow.cli.images import Images
 from refflow.saving import about, load, save
 
@@ -27,32 +26,14 @@ FITS = {
     "realnvp": ("data.npy", "--model", "realnvp", "--hidden", "8", "--couplings", "2", *ROWS),
     "no validation": ("data.npy", "--model", "nice", "--validation", "0", *ROWS),
     "json": ("data.npy", "--model", "realnvp", "--hidden", "4", *ROWS),
-    "patience": ("data.npy", "--model", "realnvp", "--learning-rate", "0.05", "--patience", "2", "--steps", "200"),
+    "patience": ("data.npy", "--model", "realnvp", "--hidden", "8", "--learning-rate", "0.05", "--patience", "2",
+                 "--steps", "200"),
     "noise": ("counts.npy", "--dequantise", "--model", "realnvp", "--hidden", "4", *ROWS),
     "glow": (*IMAGES, "--model", "glow"),
     "image_realnvp": (*IMAGES, "--model", "realnvp"),
     "glow_tts": ("wavs", "--table", "table.csv", "--model", "glow_tts", "--hidden", "4", "--depth", "1", "--layers", "1",
                  "--batch-size", "4", "--steps", "14", "--dropout"),
 }
-
-# A fit that writes a checkpoint after every step, and dies of a signal after step n.
-DYING = """
-import os, signal, sys
-from refflow.cli import checkpoint, main
-number, last, *arguments = sys.argv[1:]
-signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell may have started us with interruptions ignored
-
-class Dying(checkpoint.Checkpoints):
-    def stepped(self, info, flow):
-        super().stepped(info, flow)
-        if info["step"] == int(last):
-            os.kill(os.getpid(), int(number))
-
-checkpoint.Checkpoints = Dying
-from refflow.cli import fit
-fit.Checkpoints = Dying
-sys.exit(main(arguments))
-"""
 
 
 @pytest.fixture
@@ -70,11 +51,20 @@ def files(tmp_path, monkeypatch):
 
 
 def dying(number, last, *arguments):
-    """(exit status, stderr) of a fit that gets a signal after a step."""
-    path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", DYING, str(int(number)), str(last), "fit", *arguments],
-                          capture_output=True, text=True, timeout=120, env=os.environ | path)
-    return done.returncode, done.stderr
+    """(exit status, stderr) of a fit that gets a signal after a step, when its checkpoint, if one is due, is written."""
+    class Dying(checkpoint.Checkpoints):
+        def stepped(self, info, flow):
+            super().stepped(info, flow)
+            if info["step"] == last:
+                os.kill(os.getpid(), number)
+
+    def fit():
+        signal.signal(signal.SIGINT, signal.default_int_handler)        # a shell may have started us with interruptions ignored
+        checkpoint.Checkpoints = cli.Checkpoints = Dying
+        return main(["fit", *arguments])
+
+    status, _, err = forked(fit)
+    return status, err
 
 
 def out_of(name):

@@ -89,7 +89,7 @@ def test_the_density_is_one_of_pixels(run):
     v[:, 0, 0, 1] = v[:, 0, 0, 0]
     assert trained(run, "realnvp", v=v, values=2, steps=100)[0] == 0
     flow = load("flow.npz").astype(np.float64)
-    edges = np.linspace(-0.1, 2.1, 441)
+    edges = np.linspace(-0.1, 2.1, 221)
     middle = (edges[1:] + edges[:-1]) / 2
     grid = np.stack(np.meshgrid(middle, middle, indexing="ij"), -1).reshape(-1, 1, 1, 2)
     assert np.exp(flow.log_prob(grid)).sum() * (edges[1] - edges[0]) ** 2 == pytest.approx(1, abs=0.02)

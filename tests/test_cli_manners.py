@@ -6,6 +6,7 @@ import importlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forking import forked
 from refflow.audio import MelSettings
-from refflow.cli import list_pages
+from refflow.cli import list_pages, main
 from refflow.cli.speech import Speech
 from refflow import Affine, Flow, StandardNormal, realnvp
 from refflow.models import glow_tts
@@ -23,7 +25,7 @@ from refflow.saving import about, load, save
 
 training = importlib.import_module("refflow.training.fit")      # in the package this name is the function's
 ELSEWHERE = training.Progress.ELSEWHERE
-posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full")
+posix = pytest.mark.skipif(os.name != "posix", reason="FIFOs, signals, /dev/full, forks")
 
 
 @pytest.fixture
@@ -36,20 +38,16 @@ def files(tmp_path, monkeypatch):
     save(voice, "voice.npz", Speech(("a", "b"), ("",), "characters", MelSettings()).note())
 
 
-def process(*arguments, code=None, encoding="utf-8", **how):
-    """A separate refflow process, in which warnings are errors."""
+def ended(*arguments, anew=False, stdout=None, encoding="utf-8"):
+    """(exit status, stdout, stderr) of a separate process, in which warnings are errors: a fork, or one that starts `anew`."""
+    arguments = [str(a) for a in arguments]
+    if not anew:
+        return forked(lambda: main(arguments), stdout, encoding)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
                                 "PYTHONIOENCODING": encoding}
-    start = ["-m", "refflow"] if code is None else ["-c", code]
-    return subprocess.Popen([sys.executable, "-W", "error", *start, *map(str, arguments)], env=environment,
-                            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how)
-
-
-def ended(*arguments, **how):
-    """(exit status, stdout, stderr) of it."""
-    running = process(*arguments, **how)
-    out, err = running.communicate(timeout=120)
-    return running.returncode, None if out is None else out.decode(), err.decode()
+    done = subprocess.run([sys.executable, "-W", "error", "-m", "refflow", *arguments], env=environment, timeout=120,
+                          stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE)
+    return done.returncode, (done.stdout or b"").decode(), done.stderr.decode()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ def test_a_file_that_has_come_into_being_is_left_as_it_is(run, files, name, monk
                          ids=lambda given: " ".join(map(str, given)))
 def test_a_full_disk(files, arguments):
     with open("/dev/full", "w") as full:
-        status, _, err = ended(*arguments, stdout=full)
+        status, _, err = ended(*arguments, stdout=full, anew=arguments == ("--help",))
     assert status == 2 and err == "refflow: standard output: No space left on device\n"
 
 
@@ -161,30 +159,24 @@ def test_not_enough_memory(run, files, monkeypatch):
     assert run("list") == (2, "", "refflow: there is not enough memory: Unable to allocate 5 GB\n")
 
 
-# A command that is interrupted as soon as it shows progress.
-INTERRUPTED = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell may have started us with interruptions ignored
-from refflow.cli import main
-def interrupt(*arguments):
-    os.kill(os.getpid(), signal.SIGINT)
-sys.modules["refflow.oracle.check"].own_answers = interrupt
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @posix
 def test_ctrl_c_in_check(files):
-    assert ended("check", code=INTERRUPTED) == (130, "", "refflow: interrupted\n")
+    def check():
+        signal.signal(signal.SIGINT, signal.default_int_handler)        # a shell may have started us with interruptions ignored
+        sys.modules["refflow.oracle.check"].own_answers = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        return main(["check"])
+
+    assert forked(check) == (130, "", "refflow: interrupted\n")
 
 
 # -- characters and numbers -------------------------------------------------------------------------------------------
 
+@posix
 def test_names_that_standard_output_lacks(run, files):
     Path("data.csv").write_text("\u6e29\u5ea6,b\n1,2.5\n2,1\n4,4.5\n3,7\n", encoding="utf-8")
     assert run("fit", "data.csv", "--out", "named.npz", "--steps", 2)[0] == 0
     for command in (("sample", "named.npz"), ("score", "named.npz", "data.csv", "--out", "-")):
-        status, out, err = ended(*command, encoding="cp1252")
+        status, out, err = ended(*command, encoding="cp1252", anew=command[0] == "sample")
         assert status == 2 and not out and err == (
             "refflow: standard output is cp1252, which has no '\\u6e29'; --out writes UTF-8, as does PYTHONIOENCODING=utf-8\n")
     for command in (("sample", "named.npz", "--json"), ("score", "named.npz", "data.csv"), ("show", "Tanh"),

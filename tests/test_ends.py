@@ -9,6 +9,7 @@ from refflow.accuracy.drawing import Point
 from validation import certify
 from validation.ends import INFINITE, is_end, limit_of, truth_at_end
 from validation.measure import problem
+from validation.points import Draw
 from validation.truth import TruthNotFound
 
 
@@ -59,7 +60,8 @@ def test_ends_are_whole_numbers_of_closed_forms():
 
 
 def points_at_ends(page, side="inverse"):
-    return [point for point in certify.points(page, "float64", side) if is_end(point.f, point.side, point.event)]
+    draw = Draw(page, "float64", side)
+    return [point for point in (*draw.hard_points(), *draw.limit_points()) if is_end(point.f, point.side, point.event)]
 
 
 @pytest.mark.parametrize("page", [NormalCDF, Softsign, Power])

@@ -36,14 +36,17 @@ def test_the_passes_are_spread_evenly_over_all_numbers():
 
 def test_a_run_goes_on_where_the_last_one_ended(results):
     def run():
-        pages = exhaustive.run(["Softsign"], 3.0, Sweep(), lambda *state: None)
-        return pages["Softsign"][0]["forward"]
+        (one,) = exhaustive.run(["Softsign"], 0.2, Sweep(), lambda *state: None)["Softsign"]
+        return {side: one[side] for side in exhaustive.SIDES}
 
     once, twice = run(), run()
-    assert 0 < once["passes"] < twice["passes"] and once["events"] < twice["events"]
-    assert all(twice["rows"][q][0]["C"] >= rows[0]["C"] for q, rows in once["rows"].items())
-    assert all("true" in row and "point" in row for rows in twice["rows"].values() for row in rows)
-    assert json.loads(results.read_text())["pages"]["Softsign"][0]["forward"]["passes"] == twice["passes"]
+    assert 0 < exhaustive.total_of(once) < exhaustive.total_of(twice)
+    for side, first in once.items():
+        second = twice[side]
+        assert (first["events"] < second["events"]) == (first["passes"] < second["passes"])
+        assert all(second["rows"][q][0]["C"] >= rows[0]["C"] for q, rows in first["rows"].items())
+        assert all("true" in row and "point" in row for rows in second["rows"].values() for row in rows)
+        assert json.loads(results.read_text())["pages"]["Softsign"][0][side]["passes"] == second["passes"]
 
 
 def test_a_changed_page_starts_again(results, monkeypatch):

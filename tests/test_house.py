@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -27,6 +28,7 @@ def modules(*packages, root=ROOT):
     return {module_name(path, root): path for package in packages for path in sorted((root / package).rglob("*.py"))}
 
 
+@functools.cache
 def statements(path):
     """All import statements of a file, wherever they stand."""
     return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]

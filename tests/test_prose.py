@@ -28,6 +28,8 @@ BANNED = {                                      # pattern: what to write instead
     r"\bNone is an answer\b": "None removes it",
 }
 
+ANY_BANNED = re.compile("|".join(BANNED))
+
 
 def documented(tree):
     """The docstrings, as nodes."""
@@ -46,8 +48,15 @@ def prose(source):
     """[(line, text)] of the docstrings, comments and messages of a module; a docstring's lines are joined by spaces."""
     tree = ast.parse(source)
     found = [(node.lineno, " ".join(node.value.split())) for node in documented(tree) + messages(tree)]
-    comments = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT]
-    return found + [(token.start[0], token.string) for token in comments]
+    return found + comments(source)
+
+
+def comments(source):
+    """[(line, text)] of the comments; of none, since tokens take long, if no line with a # has a banned construction."""
+    if not any(ANY_BANNED.search(line) for line in source.splitlines() if "#" in line):
+        return []
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 
 def stops(source):

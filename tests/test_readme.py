@@ -12,7 +12,7 @@ import pytest
 
 from refflow.cli import parser
 from refflow.core.version import VERSION
-from refflow.oracle import adapter
+from refflow.oracle import adapter, check, golden
 from refflow.oracle.adapter import KEYS, MISTAKES
 from validation import readme
 from validation.original import AGREEMENT, ALLOWED, agreement
@@ -110,8 +110,9 @@ def test_there_is_a_block_for_each_promise():
 def test_ci_runs_the_sh_blocks():
     ci = (ROOT / ".ci" / "run").read_text()
     assert "$(block 1)" in ci and "$(block 2)" in ci and "validation.readme --check" in ci
-    assert blocks("sh")[0].endswith("&& python -m refflow check\n")      # which `test_generated_text_is_fresh` runs
+    assert blocks("sh")[0].endswith("&& python -m refflow check\n")
     assert blocks("sh")[2] == "python -m refflow check torch\n"         # which `validation.readme --check torch` runs
+    assert set(GENERATORS) - {"models"} == set(re.search(r"validation\.readme --check ([a-z ]+)", ci)[1].split())
 
 
 def test_the_commands_that_documents_name_exist():
@@ -140,10 +141,18 @@ def test_the_systems_agree_to_what_is_recorded():
         assert one["largest"] <= min(ALLOWED, 10 * recorded[name]["largest"]) and recorded[name]["largest"] <= ALLOWED
 
 
-@pytest.mark.parametrize("name", ["certificate", "pages", "systems", "check", "adapter", "findings", "peers"])
+@pytest.mark.parametrize("name", ["certificate", "pages", "systems", "adapter", "findings", "peers"])
 def test_generated_text_is_fresh(name):
-    """The text of torch and of training is compared by `.ci/run`, through `validation.readme --check`."""
+    """What takes longer is compared by `.ci/run`, through `validation.readme --check`."""
     assert stale(name) is None
+
+
+def test_a_tenth_of_the_golden_points_pass_as_many_checks(monkeypatch):
+    """Every page, quantity and dtype has points among them; `.ci/run` asks all points."""
+    every = golden.own_points
+    monkeypatch.setattr(golden, "own_points", lambda *of: every(*of)[::10])
+    (count, _, note), (_, *standing, _) = check().table().splitlines()[-3:], readme.sections(TEXT)["check"].splitlines()
+    assert [count, note] == standing[::2]
 
 
 def test_the_users_example_is_caught():

@@ -283,8 +283,8 @@ def test_gradients_through_a_ports_statistics(port):
         return (weights * flow.replace(**nest({path: params[path] + h * step[path] for path in params})).log_prob(
             x + h * x_step)).sum()
 
-    estimates = [(L(h) - L(-h)) / (2 * h) for h in (1e-6, 3e-7)]                    # kinks of ReLU may spoil one of them
-    assert min(abs(slope / e - 1) for e in estimates) < 1e-5
+    estimates = ((L(h) - L(-h)) / (2 * h) for h in (1e-6, 3e-7))                    # kinks of ReLU may spoil one of them
+    assert any(abs(slope / e - 1) < 1e-5 for e in estimates)
 
 
 @pytest.mark.parametrize("port", PORTS)

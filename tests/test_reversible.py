@@ -19,7 +19,8 @@ from refflow.maps.parametrisations import GatedLocationScale
 from refflow.models import image_realnvp, nice, realnvp
 from refflow.models.glow import glow
 from refflow.models.realnvp_images import PORTS
-from refflow.testing.gradient_laws import gradient_is_the_pages, reversible_is_the_pages, stored_is_the_pages
+from refflow.testing.gradient_laws import (both_are_the_pages, gradient_is_the_pages, page_gradient, reversible_is_the_pages,
+                                           stored_is_the_pages)
 from refflow.training import Adam, LikelihoodGradient, fit, of_batch
 from refflow.fast import couplings as tuned, likelihood, products
 
@@ -104,8 +105,7 @@ def weights(n=N, seed=2):
 def test_both_are_the_pages(name, dtype):
     flow = FLOWS[name]().astype(dtype)
     x, b = events(flow), weights().astype(dtype)
-    stored_is_the_pages(flow, x, b)
-    reversible_is_the_pages(flow, x, b)
+    both_are_the_pages(flow, x, b)
 
 
 def tuned_steps(flow):
@@ -123,9 +123,10 @@ def test_products_in_blocks(monkeypatch, in_place, n):
         for activation, hidden in (("relu", (96, 37, 64)), ("relu", (260, 130)), ("tanh", (40, 64))):
             flow = moved(realnvp(np.random.default_rng(0), 70, hidden, 2, activation, ExpScale()), 0.01).astype(dtype)
             x, b = rng.standard_normal((n, 70)).astype(dtype), rng.standard_normal(n).astype(dtype)
+            page = page_gradient(flow, x, b)
             for memory in ("stored", "reversible"):
                 gradient = LikelihoodGradient(memory)
-                gradient_is_the_pages(gradient, flow, x, b)
+                gradient_is_the_pages(gradient, flow, x, b, page=page)
                 assert not gradient.by_page and not gradient.drifted
 
 
@@ -285,8 +286,7 @@ def test_images(name, dtype):
     flow, x, b = small_glow(**GLOWS[name]).astype(dtype), images().astype(dtype), weights(6).astype(dtype)
     flow = with_shifts(flow).astype(dtype) if name == WITH_SHIFTS else flow
     assert sum(path[-1] == "shift" for path, _ in flatten(flow.params())) == (4 if name == WITH_SHIFTS else 0)
-    stored_is_the_pages(flow, x, b)
-    reversible_is_the_pages(flow, x, b)
+    both_are_the_pages(flow, x, b)
 
 
 def test_couplings_of_the_latents_of_images():
@@ -297,16 +297,16 @@ def test_couplings_of_the_latents_of_images():
     found = kinds(likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace()))
     assert found.count("TunedCoupling") == 2 and found.count("TunedImageCoupling") == 5
     x, b = images(), weights(6)
-    stored_is_the_pages(flow, x, b)
-    reversible_is_the_pages(flow, x, b)
+    both_are_the_pages(flow, x, b)
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_images_in_chunks_and_threads(memory):
     flow, x, b = small_glow(), images(), weights(6)
+    page = page_gradient(flow, x, b)
     for rows, threads in ((1, 1), (4, 1), (6, 1), (2, 2)):
         gradient = LikelihoodGradient(memory, rows, threads)
-        gradient_is_the_pages(gradient, flow, x, b)
+        gradient_is_the_pages(gradient, flow, x, b, page=page)
         assert gradient.by_page == 0 and gradient.drifted == 0
 
 
@@ -342,8 +342,7 @@ def test_couplings_of_images(padding, side, shape):
     line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     assert kinds(line).count("TunedImageCoupling") == 3
     x, b = rng.standard_normal((7, *shape)), weights(7)
-    stored_is_the_pages(flow, x, b)
-    reversible_is_the_pages(flow, x, b)
+    both_are_the_pages(flow, x, b)
 
 
 def test_couplings_with_gains_of_channels_are_left_to_the_pages():
@@ -354,8 +353,7 @@ def test_couplings_with_gains_of_channels_are_left_to_the_pages():
     line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
     assert "TunedImageCoupling" not in kinds(line)
     x, b = np.random.default_rng(1).standard_normal((7, 4, 3, 2)), weights(7)
-    stored_is_the_pages(flow, x, b)
-    reversible_is_the_pages(flow, x, b)
+    both_are_the_pages(flow, x, b)
 
 
 @pytest.mark.parametrize("train", (False, True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 
 from .notation import NotationError, joined, parsed
@@ -51,6 +52,7 @@ class Listing:
     lines: tuple
 
 
+@functools.cache
 def document(source):
     """(blocks, names) of a module's docstring, its mathematics parsed.
 
@@ -81,7 +83,7 @@ def document(source):
             finish()
             fresh = True
     finish()
-    return blocks, names
+    return tuple(blocks), names
 
 
 def docstring(source):

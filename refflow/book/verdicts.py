@@ -160,7 +160,7 @@ def typeset_of(module):
     try:
         return document(source_of(module))
     except NotationError:
-        return [], frozenset()
+        return (), frozenset()
 
 
 def blocks_of(module):

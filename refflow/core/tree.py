@@ -7,18 +7,15 @@ first path, and every new value holds the new component in all its places.
 
 from __future__ import annotations
 
-from .declarations import Child, Field
-
 # -- what a value holds -----------------------------------------------------------------------------------------------
 
 
 def components(value) -> list:
     """[(path, component)] of the value's own components."""
     found = []
-    for key, declared in value.declared.items():
-        if isinstance(declared, Child):
-            held = getattr(value, key)
-            found += [((key, str(i)), c) for i, c in enumerate(held)] if declared.many else [((key,), held)]
+    for key, declared in value.component_fields.items():
+        held = getattr(value, key)
+        found += [((key, str(i)), c) for i, c in enumerate(held)] if declared.many else [((key,), held)]
     return found
 
 
@@ -34,8 +31,7 @@ def walk(value, path=(), met=None):
 
 def arrays(value) -> dict:
     """{name: array} of the value's own fields that are present."""
-    held = {key: getattr(value, key) for key, declared in value.declared.items() if isinstance(declared, Field)}
-    return {key: array for key, array in held.items() if array is not None}
+    return {key: array for key in value.array_fields if (array := getattr(value, key)) is not None}
 
 
 def leaves(value) -> list:
@@ -132,8 +128,8 @@ def remade(value, exchange, path=(), made=None):
     if id(value) in made:
         return made[id(value)]
     new = dict(exchange(path, value))
-    for key, declared in value.declared.items():
-        if isinstance(declared, Child) and key not in new:
+    for key, declared in value.component_fields.items():
+        if key not in new:
             held = getattr(value, key)
             again = tuple(remade(c, exchange, (*path, key, str(i)), made) for i, c in enumerate(held)) if declared.many \
                 else remade(held, exchange, (*path, key), made)

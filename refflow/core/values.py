@@ -17,7 +17,9 @@ ROLES = ("context", "mask")
 class Value:
     """A frozen dataclass of arrays.  `params()` are its real fields as a nested dictionary; everything else follows."""
 
-    declared: dict = {}
+    declared: dict = {}                     # {name: Field, Child or Plain}, in order; and of these
+    array_fields: dict = {}                 # the Fields,
+    component_fields: dict = {}             # and the Childs
     letters = "zx"
     shared = ()                             # (first path, further path) of each component that stands in several places
     checked = True                          # False for the copy that pages work on
@@ -36,7 +38,7 @@ class Value:
                 self._set(key, field.rule.checked(name, key, getattr(self, key)))
             elif isinstance(field, Child):
                 self._check_components(key, field)
-        given = {key: getattr(self, key) for key, field in self.declared.items() if isinstance(field, Field)}
+        given = {key: getattr(self, key) for key in self.array_fields}
         arrays, strong, dims = {}, [], {}
         for key, value in given.items():
             field = self.declared[key]
@@ -167,8 +169,9 @@ class Value:
 
     def held(self, role):
         """The arrays of all fields with a role, "context" or "mask", that are present: its own and its components'."""
-        return [array for _, owner in tree.walk(self) for key, array in tree.arrays(owner).items()
-                if owner.declared[key].role == role]
+        found = [getattr(owner, key) for _, owner in tree.walk(self) for key, field in owner.own_fields().items()
+                 if field.role == role]
+        return [array for array in found if array is not None]
 
     def reduce(self, params_bar):
         """The cotangents of a pullback in the form of `params()`.
@@ -223,7 +226,7 @@ class Value:
 
     def own_fields(self):
         """{name: Field} of its array fields."""
-        return {key: declared for key, declared in self.declared.items() if isinstance(declared, Field)}
+        return self.array_fields
 
     def changed(self, changes) -> dict:
         """The new values of its own fields, from a dictionary that may also reach into components."""
@@ -375,4 +378,6 @@ def declare(cls):
             else:
                 delattr(cls, key)
     cls.declared = declared
+    cls.array_fields = {key: field for key, field in declared.items() if isinstance(field, Field)}
+    cls.component_fields = {key: field for key, field in declared.items() if isinstance(field, Child)}
     return dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)

@@ -33,14 +33,18 @@ def points(name, dtypes=None, directory=DIRECTORY) -> list[Point]:
 
     Raises CannotRun for a file of another schema or another bijector.
     """
-    return [decoded(page_named(name), p, p["dtype"]) for p in stored(name, directory) if dtypes is None or p["dtype"] in dtypes]
+    wanted = [p for p in stored(name, directory) if dtypes is None or p["dtype"] in dtypes]
+    page = page_named(name) if wanted else None
+    return [decoded(page, p, p["dtype"]) for p in wanted]
 
 
 def exact_points(name, form, directory=EXACT_DIRECTORY) -> list[Point]:
     """Points of one page whose every number is a bfloat16 number, for code of a format that holds them; the truth is the same
     for all.  Numbers of a format narrower than float32 stand in float32 arrays.
     """
-    return [decoded(page_named(name), p, form) for p in stored(name, directory, EXACT_SCHEMA) if form in p["exact_in"]]
+    wanted = [p for p in stored(name, directory, EXACT_SCHEMA) if form in p["exact_in"]]
+    page = page_named(name) if wanted else None
+    return [decoded(page, p, form) for p in wanted]
 
 
 def own_points(name, dtypes) -> list[Point]:

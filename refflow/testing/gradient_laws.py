@@ -40,12 +40,17 @@ def disturbed(v, rng):
     return v * (1 + STEP * rng.choice([-1, 1], v.shape))
 
 
-def gradient_is_the_pages(gradient, flow, x, b, context=None):
+def page_gradient(flow, x, b, context=None):
+    """What the page gives, and kappa."""
+    return with_kappa(lambda flow, x: by_page(flow, x, b.astype(np.float64), context), flow, x)
+
+
+def gradient_is_the_pages(gradient, flow, x, b, context=None, page=None):
     """`gradient`, a `LikelihoodGradient`, gives the same log p and gradient as the page.
 
-    A reconstructed event may have drifted as far as (4) of `likelihood` allows.
+    A reconstructed event may have drifted as far as (4) of `likelihood` allows.  `page`: the `page_gradient`, if it is known.
     """
-    exact, kappa = with_kappa(lambda flow, x: by_page(flow, x, b.astype(np.float64), context), flow, x)
+    exact, kappa = page or page_gradient(flow, x, b, context)
     log_prob, params_bar = gradient(flow, x, b, context)
     found = {("log_prob",): log_prob} | dict(flatten(params_bar))
     if list(found) != list(exact):
@@ -67,14 +72,21 @@ def held(name, given, exact, kappa, allowed):
                              f"{allowed} units of {unit[i]:.3g} are allowed")
 
 
-def stored_is_the_pages(flow, x, b, context=None):
+def stored_is_the_pages(flow, x, b, context=None, page=None):
     """Chunks with stored activations, tuned couplings among them."""
-    gradient_is_the_pages(LikelihoodGradient("stored", rows=max(1, len(x) // 3)), flow, x, b, context)
+    gradient_is_the_pages(LikelihoodGradient("stored", rows=max(1, len(x) // 3)), flow, x, b, context, page)
 
 
-def reversible_is_the_pages(flow, x, b, context=None):
+def reversible_is_the_pages(flow, x, b, context=None, page=None):
     """Activations recomputed from the latents."""
-    gradient_is_the_pages(LikelihoodGradient("reversible", rows=max(1, len(x) // 3)), flow, x, b, context)
+    gradient_is_the_pages(LikelihoodGradient("reversible", rows=max(1, len(x) // 3)), flow, x, b, context, page)
+
+
+def both_are_the_pages(flow, x, b, context=None):
+    """Activations that are stored, and ones that are recomputed."""
+    page = page_gradient(flow, x, b, context)
+    stored_is_the_pages(flow, x, b, context, page)
+    reversible_is_the_pages(flow, x, b, context, page)
 
 
 def inverse_of(f, x):

@@ -93,13 +93,14 @@ class Source:
     def __init__(self, page):
         self.module, self.page = sys.modules[page.__module__], page
         self.path = Path(inspect.getsourcefile(self.module))
-        self.tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        self.text = self.path.read_text(encoding="utf-8")
+        self.tree = ast.parse(self.text)
         self.others = [name for name, held in vars(self.module).items() if is_page(held, self.module) and held is not page]
         self.first = page is next(held for held in vars(self.module).values() if is_page(held, self.module))
 
     def identity(self):
         """A hash of the code, which comments and docstrings do not change."""
-        plain = copy.deepcopy(self.tree)
+        plain = ast.parse(self.text)
         for node in ast.walk(plain):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and is_docstring(body[0]):
@@ -443,10 +444,10 @@ def whole_methods(function, owner, page):
     """[(text, place, node)] of what can stand for a method of a page: others of its methods, or its definition."""
     if owner.name != page.__name__:
         return []
-    written = {node.name: ast.unparse(node) for node in owner.body if isinstance(node, ast.FunctionDef)}
+    written = {node.name: node for node in owner.body if isinstance(node, ast.FunctionDef)}
     place, found = Place(owner, "body", owner.body.index(function)), []
     for text, needed in INSTEAD.get(function.name, {}).items():
-        circular = any(f"self.{function.name}(" in written.get(name, "") for name in needed)
+        circular = any(f"self.{function.name}(" in ast.unparse(written[name]) for name in needed if name in written)
         if set(needed) <= set(written) and not circular and (text != LITERAL or has_literal_forward(page)):
             found.append((text, place, with_body(function, [ast.Return(ast.parse(text, mode="eval").body)])))
     return found

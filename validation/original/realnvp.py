@@ -97,12 +97,12 @@ def filled(flow, named, theirs):
     given = answered("param/", theirs) | answered("buffer/", theirs, [k for k in under("buffer/", theirs) if counts_no_step(k)])
     if given.keys() != named.keys():
         raise ValueError(f"names without a counterpart: {sorted(given.keys() ^ named.keys())}")
-    arrays = {}
+    params, arrays = flow.params(), {}
     for name, (path, part, ours, _) in named.items():
-        array = np.array(at_path(flow.params(), path))
+        array = np.array(at_path(params, path))
         array[part] = ours(name, given[name], array[part])
         arrays[path] = array
-    if {path for path, _ in flatten(flow.params())} != arrays.keys():
+    if {path for path, _ in flatten(params)} != arrays.keys():
         raise ValueError("a parameter of the flow has no counterpart in the authors' code")
     return flow.replace(**nest(arrays))
 

@@ -209,12 +209,12 @@ def filled(flow, named, theirs, port):
     left = given.keys() - named.keys() - directions
     if left or named.keys() - given.keys():
         raise ValueError(f"names without a counterpart: {sorted(left | (named.keys() - given.keys()))}")
-    arrays = {}
+    params, arrays = flow.params(), {}
     for name, (path, part, ours, _) in named.items():
-        array = np.array(at_path(flow.params(), path))
+        array = np.array(at_path(params, path))
         array[part] = ours(name, given[name] * sign_of(name, given), array[part])
         arrays[path] = array
-    lacking = {path for path, _ in flatten(flow.params())} - arrays.keys()
+    lacking = {path for path, _ in flatten(params)} - arrays.keys()
     if lacking:
         raise ValueError(f"parameters of the flow have no counterpart in the port's code: {sorted(lacking)}")
     return flow.replace(**nest(arrays))
