@@ -23,6 +23,7 @@ import numpy as np
 from refflow.core import has_components
 
 OPERATORS = 1               # the version of this list of mistakes: records of another one are stale
+CASES = {"hard_cases", "refused"}
 BELIEVED = {"definition", "inverse_definition", "examples"}
 DECLARED = {"domain", "codomain", "event_ndim", "event_shape", "fixed_shape", "increasing", "constant_log_det", "normwise"}
 UNREACHED = "__unreached__"
@@ -99,12 +100,14 @@ class Source:
         self.first = page is next(held for held in vars(self.module).values() if is_page(held, self.module))
 
     def identity(self):
-        """A hash of the code, which comments and docstrings do not change."""
+        """A hash of the code apart from comments, docstrings, and lists of cases: a longer list kills no fewer mutants."""
         plain = ast.parse(self.text)
         for node in ast.walk(plain):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and is_docstring(body[0]):
                 body[0].value.value = ""
+            if isinstance(node, ast.ClassDef):
+                node.body = [part for part in body if not lists_cases(part)]
         return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
 
     def functions(self):
@@ -172,6 +175,10 @@ def mentioned(function):
 
 def is_page(held, module):
     return isinstance(held, type) and "declared" in vars(held) and held.__module__ == module.__name__
+
+
+def lists_cases(node):
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in CASES
 
 
 def is_docstring(node):
