@@ -11,13 +11,16 @@ import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
                      Inverse, Pointwise, Reshape, Softplus, Squeeze, Tanh)
-from refflow.core import Array, Bijector, bijector, plain, positive, real, sets
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets
 from refflow.core.boundary import checked_event
+from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
+from refflow.core.tree import along
 from refflow.core.values import rebuild
 from refflow.maps.linear.dense import solve
 from refflow.maps.normalization import batch_norm
 from refflow.maps.normalization.channels import scaled_values
+from refflow.testing import composition_laws
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points
 from refflow.accuracy.valid import AtValid
@@ -179,6 +182,10 @@ def falls(self, z):
     return -z
 
 
+def stays_finite(self, x):
+    return np.clip(Tanh.inverse(self, x), -400, 400)
+
+
 def overshoots(self, z):
     return np.tanh(z) * z.dtype.type(1.001)
 
@@ -316,6 +323,7 @@ BUGS = [
     ("composition", Chain, mutant(Chain, forward_and_log_det=lambda self, z: (wrong_order(self, z), self.log_det(z)),
                                   log_det=lambda self, z: Chain.forward_and_log_det(self, z)[1]), STAGES, ()),
     ("monotone", Tanh, mutant(Tanh, forward=falls), {}, ()),
+    ("ends are taken to ends", Tanh, mutant(Tanh, inverse=stays_finite), {}, ()),
     ("membership", Tanh, mutant(Tanh, forward=overshoots), {}, ()),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=doubled), AFFINE, (2,)),
     ("log-det is the finite-difference determinant", Bend, mutant(Bend, log_det=of_the_inverse), AFFINE, (2,)),
@@ -392,6 +400,77 @@ def test_bug_is_caught(law, healthy, bug, fields, shape):
     with pytest.raises(AssertionError) as raised:
         LAWS[law](f, points(g, f, shape, dtype))
     assert str(raised.value).startswith(f"{law}: {bug.__name__}: ")
+
+
+# -- compositions -----------------------------------------------------------------------------------------------------
+
+def sign_of_the_map(self, z):
+    return -self.inner.inverse_and_log_det(z)[1]
+
+
+def left_where_they_are(f, breaks):
+    return breaks
+
+
+def nothing_is_asked(self, i, side, event):
+    return event
+
+
+def everything_is_marked(stage, event, side):
+    MARKS.get().append(np.zeros(event.shape[:event.ndim - stage.event_ndim[side]], bool))
+    return event
+
+
+def the_first_entries(self, shape):
+    return np.arange(int(np.prod(shape)))
+
+
+def once_more(stages):
+    return [k + 1 for k in lifts(stages)]
+
+
+def parts_of_the_first_stage(self, shape, side):
+    return self.stages[0].part_shapes(shape, side)
+
+
+def steps_of_the_first_map(f, side, path=()):
+    yield from along(f.stages[0] if isinstance(f, Chain) else f, side, path)
+
+
+def product_of_slopes(self, z):
+    J = None
+    for stage in self.stages:
+        J = stage.jacobian(z) if J is None else stage.jacobian(z) @ J
+        z = stage.forward(z)
+    return J
+
+
+# (law, what holds the bug, its name, the bug)
+COMPOSED = [
+    ("an inverse is the map read from the other side", Inverse, "log_det", sign_of_the_map),
+    ("a composition breaks where its steps do", compose, "moved_breaks", left_where_they_are),
+    ("a chain refuses what a stage cannot take", Chain, "_entering", nothing_is_asked),
+    ("a chain refuses what a stage cannot take", compose, "marked", everything_is_marked),
+    ("a chart picks independent entries", Chain, "chart", the_first_entries),
+    ("a composition is its steps in turn", compose, "lifts", once_more),
+    ("a composition is its steps in turn", composition_laws, "single_steps", steps_of_the_first_map),
+    ("a composition has the parts of its ends", Chain, "part_shapes", parts_of_the_first_stage),
+    ("each stage is initialised on what it meets", Chain, "initialised", on_what_old_stages_give),
+    ("a slope of 0 stays 0", Chain, "jacobian", product_of_slopes),
+]
+
+
+@pytest.mark.parametrize("law, owner, name, bug", COMPOSED, ids=lambda x: x if isinstance(x, str) else "")
+def test_bug_of_a_composition_is_caught(law, owner, name, bug, monkeypatch):
+    """These laws compose a map by themselves, one of numbers and one of vectors."""
+    maps = (build(Chain, STAGES, np.float64), ()), (build(Bend, AFFINE, np.float64), (2,))
+    asked = [(f, points(f, f, shape, np.float64)) for f, shape in maps]
+    for f, p in asked:
+        LAWS[law](f, p)
+    monkeypatch.setattr(owner, name, bug)
+    with pytest.raises(AssertionError, match=f"^{law}: "):
+        for f, p in asked:
+            LAWS[law](f, p)
 
 
 # -- masks of sequences -----------------------------------------------------------------------------------------------
@@ -503,7 +582,7 @@ def test_mutation_alone_breaks_nothing():
 
 
 def test_every_law_has_a_bug():
-    assert {law for law, *_ in BUGS + OF_BATCHES} | {"sets are reached", PADDING} == set(LAWS)
+    assert {law for law, *_ in BUGS + COMPOSED + OF_BATCHES} | {"sets are reached", PADDING} == set(LAWS)
 
 
 def test_a_map_onto_another_half_line_is_caught(monkeypatch):

@@ -27,7 +27,7 @@ from .declarations import child, children, plain
 from .registry import REGISTRY
 from .sets import real
 from .tree import along
-from .words import Cases, case
+from .words import Cases, case, refusal
 
 
 MARKS: ContextVar = ContextVar("marks", default=None)
@@ -68,13 +68,14 @@ def own_mask(f):
     return next((getattr(f, key) for key, field in f.own_fields().items() if field.role == "mask"), None)
 
 
+def unlifted(f):
+    """The map that `Independent` lifts, however often; f itself if it is not lifted."""
+    return unlifted(f.inner) if isinstance(f, Independent) else f
+
+
 def refuse_padding_counted(name, *maps):
     """Refuse maps of sequences that mix steps with and without a mask: a step without one would count the padding."""
-    steps = []
-    for _, step, _ in (found for f in maps for found in along(f, 0)):
-        while isinstance(step, Independent):
-            step = step.inner
-        steps.append(step)
+    steps = [unlifted(step) for f in maps for _, step, _ in along(f, 0)]
     without = [type(step).__name__ for step in steps if own_mask(step) is None]
     if without and len(without) < len(steps):
         raise ValueError(f"{name}: {without[0]} has no mask and would count the padding that other steps leave out; fill in all "
@@ -207,6 +208,10 @@ class Independent(Bijector):
         case("Sum", "log-dets add up over the axis", z=[[0.5, -2.0]], x=[[0.5, -0.25]], inner=REGISTRY["Tanh"](), ndim=1),
         case("Axes", "two axes, one map", z=[[[0.5, -2.0], [1e-9, 3.0]]], inner=REGISTRY["Tanh"](), ndim=2),
     ))
+    refused = Cases(lambda: (
+        refusal("the parameters of Affine have shape (2,) along its axes", [1.0, 2.0, 3.0],
+                inner=REGISTRY["Affine"]([0.0, 0.0], [1.0, 2.0])),
+    ))
 
 
 def affine_of(source, size=None):
@@ -238,7 +243,7 @@ class Inverse(Bijector):
 
     def breaks(self):
         """The images of the inner map's breaks."""
-        return moved_breaks(self.inner, self.inner.breaks(), 0)
+        return moved_breaks(unlifted(self.inner), self.inner.breaks())
 
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
@@ -308,19 +313,18 @@ class Inverse(Bijector):
     ))
 
 
-def moved_breaks(f, breaks, side):
-    """Breaks of z (side 0) or of x taken to the other side of f, NaN where f has no such event; none where f mixes entries."""
-    inner = f
-    while isinstance(inner, Independent):
-        inner = inner.inner
-    if inner.event_ndim != (0, 0) or not breaks.shape[-1]:
+def moved_breaks(f, breaks):
+    """Breaks of z as entries of x, NaN where f has no such event; none where f mixes entries."""
+    if f.event_ndim != (0, 0) or not breaks.shape[-1]:
         return breaks[..., :0]
-    axes = (1,) * (len(inner.parameter_batch) + 1 - breaks.ndim)
-    events, where = np.moveaxis(breaks.reshape(axes + breaks.shape), -1, 0), inner.codomain if side else inner.domain
-    inside = where.members(events, 0)
+    return np.stack([image_or_nan(f, breaks[..., k]) for k in range(breaks.shape[-1])], -1)
+
+
+def image_or_nan(f, z):
+    """The images of numbers, NaN where a number is not in the open domain."""
+    inside = f.domain.members(z, 0)
     with np.errstate(all="ignore"):
-        moved = (inner.inverse if side else inner.forward)(where.completed(events, inside))
-    return np.moveaxis(np.where(inside, moved, np.nan), 0, -1)
+        return np.where(inside, f.forward(f.domain.completed(z, inside)), np.nan)
 
 
 def pulled_back_rows(event, image_and_log_det, pullback):
@@ -341,9 +345,8 @@ def unit_cotangent(like, batch, index):
 
 def lifts(stages):
     """How many axes each stage must be lifted by, so that ranks fit and the event rank is smallest."""
-    extra = [0]
-    for before, after in zip(stages, stages[1:]):
-        extra.append(before.event_ndim[1] + extra[-1] - after.event_ndim[0])
+    changes = [before.event_ndim[1] - after.event_ndim[0] for before, after in zip(stages, stages[1:])]
+    extra = [sum(changes[:i]) for i in range(len(stages))]
     return [k - min(extra) for k in extra]
 
 
@@ -392,10 +395,8 @@ class Chain(Bijector):
         for i, stage in enumerate(self.stages):
             here = stage.breaks()
             for before in reversed(self.stages[:i]):
-                here = moved_breaks(before, here, 1)
-            found += [here] if here.shape[-1] else []
-        if not found:
-            return super().breaks()
+                here = moved_breaks(Inverse(unlifted(before)), here)
+            found.append(here)
         lead = np.broadcast_shapes(*(b.shape[:-1] for b in found))
         return np.concatenate([np.broadcast_to(b, lead + b.shape[-1:]) for b in found], -1)
 
@@ -419,7 +420,7 @@ class Chain(Bijector):
         return np.arange(int(np.prod(shape)))
 
     def part_shapes(self, shape, side):
-        return self.stages[0 if side == 0 else -1].part_shapes(shape, side)
+        return (self.stages[0], self.stages[-1])[side].part_shapes(shape, side)
 
     @staticmethod
     def definition(m, z, stages):
@@ -511,17 +512,18 @@ class Chain(Bijector):
         return (event, total), pullback
 
     def initialised(self, data, rng):
-        return self._initialised(data, rng, 0, "initialised", "forward")
+        stages = []
+        for stage in self.stages:
+            stages.append(stage.initialised(data, rng))
+            data = stages[-1].forward(data)
+        return self.replace(stages=tuple(stages))
 
     def inverse_initialised(self, data, rng):
-        return self._initialised(data, rng, 1, "inverse_initialised", "inverse")
-
-    def _initialised(self, data, rng, side, initialise, apply):
-        stages = list(self.stages)
-        for i in self._along(side):
-            stages[i] = getattr(stages[i], initialise)(data, rng)
-            data = getattr(stages[i], apply)(data)
-        return self.replace(stages=tuple(stages))
+        stages = []
+        for stage in reversed(self.stages):
+            stages.append(stage.inverse_initialised(data, rng))
+            data = stages[-1].inverse(data)
+        return self.replace(stages=tuple(reversed(stages)))
 
     @classmethod
     def examples(cls, source):
@@ -537,6 +539,10 @@ class Chain(Bijector):
              stages=(REGISTRY["ActNorm"]([2.0, -0.5], [1.0, 0.0]), REGISTRY["Sigmoid"]())),
         case("Saturated", "the intermediate value is large: the last stage has saturated, the log-det has not", z=[30.0, -30.0],
              stages=(REGISTRY["Affine"](scale=2.0), REGISTRY["Tanh"]())),
+    ))
+    refused = Cases(lambda: (
+        refusal("stages must be bijectors, at least one, not ()", stages=()),
+        refusal("stages must be bijectors, at least one, not 3", stages=(REGISTRY["Tanh"](), 3)),
     ))
 
 

@@ -18,7 +18,8 @@ from ..core.declarations import Child, Field
 from ..core.tree import arrays, components, flatten, walk, with_components
 from ..accuracy.drawing import event_shapes
 from ..accuracy.kappa import flat, with_leaf
-from .laws import LAWS, Broken, close, equal, expect, refusal, same, unit, wrong_dtypes
+from .law import LAWS, Broken, close, equal, expect, refusal, same, unit
+from .laws import wrong_dtypes
 from .layers import AsMap, connected, noting
 from ..accuracy.points import Points, forward_derivatives
 from ..accuracy.valid import AtValid, at_valid, is_masked

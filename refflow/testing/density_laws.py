@@ -25,7 +25,8 @@ from ..accuracy.drawing import drawn_fields, plain_choices
 from ..accuracy.kappa import with_leaf
 from ..core.sets import simplex
 from ..core.tree import flatten
-from .laws import FD_ERROR, Broken, expect, run_value_laws, same, whole_cases
+from .law import Broken, expect, same
+from .laws import FD_ERROR, run_value_laws, whole_cases
 
 LAWS: dict = {}
 SAMPLES, SIZES = 8, (1, 2, 3)

@@ -9,7 +9,6 @@ a constant of a few units (`accuracy.kappa`).  The reference is the page in floa
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -29,41 +28,20 @@ from ..maps.constrained.biject_to import biject_to
 from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
+from . import composition_laws      # noqa: F401  it registers its laws
+from .law import LAWS, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
 from ..training.batch_norm import of_batch, with_statistics
 
-LAWS: dict = {}
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
 OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named",
              "hard cases are accepted", "one vector")
 MANY = 64                   # events of data for an initialisation
+NEAR = 2.0**-10             # an end that a map computes from its fields
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
-
-
-class Broken(Exception):
-    """What a law found; `law` adds the names."""
-
-
-def law(name):
-    """Register a law under its name, which its errors carry."""
-
-    def register(function):
-        @functools.wraps(function)
-        def named(f, points):
-            try:
-                return function(f, points)
-            except Broken as found:
-                raise AssertionError(f"{name}: {type(f).__name__}: {found}") from None
-            except Exception as error:
-                raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
-
-        LAWS[name] = named
-        return named
-
-    return register
 
 
 def run_laws(f, points) -> dict:
@@ -83,59 +61,6 @@ def run_laws(f, points) -> dict:
     if broken:
         raise AssertionError("\n".join(broken))
     return tally
-
-
-# -- comparing --------------------------------------------------------------------------------------------------------
-
-def hold(p, what, error, bound, where=True):
-    """Refuse events, along axis 0, whose error exceeds its bound, as NaN does.  The smallest event is shown."""
-    error, bound = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(bound, np.float64))
-    beyond = ~(error <= bound)
-    broken = beyond.reshape(len(beyond), -1).any(-1) & where
-    if broken.any():
-        size = np.abs(p.z64).reshape(len(p.z64), -1).max(-1, initial=0)
-        i = int(np.argmin(np.where(broken, size, np.inf)))
-        entry = np.argmax(beyond[i])
-        raise Broken(f"{what}: error {error[i].flat[entry]:.3g}, bound {bound[i].flat[entry]:.3g} at z[{i}] = "
-                     f"{p.z64[i].tolist()!r} ({p.dtype}); {p.f!r}")
-
-
-def distance(given, reference, normal=False):
-    """|given - reference|, 0 for equal infinities, 0 where the reference is not finite; in norm if `normal`."""
-    given, reference = np.asarray(given, np.float64), np.asarray(reference, np.float64)
-    with np.errstate(invalid="ignore"):
-        apart = np.where((given == reference) | ~np.isfinite(reference), 0, np.abs(given - reference))
-    return np.broadcast_to(np.linalg.norm(apart, axis=-1, keepdims=True), apart.shape) if normal else apart
-
-
-def unit(p, kappa):
-    """C (u kappa + s), where s is the subnormal spacing."""
-    with np.errstate(all="ignore"):
-        kappa = np.where(np.isnan(kappa), np.inf, kappa)
-        return p.C * (p.u * kappa + p.spacing)
-
-
-def close(p, what, given, reference, bound, where=True):
-    hold(p, what, distance(given, reference, p.normwise), bound, where)
-
-
-def same(what, given, expected):
-    """The arrays must be bitwise the same."""
-    for a, b in zip(given, expected, strict=True):
-        if np.shape(a) != np.shape(b) or np.asarray(a).tobytes() != np.asarray(b).tobytes():
-            raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
-
-
-def equal(what, given, expected):
-    """The numbers must be the same, whatever the sign of 0."""
-    for a, b in zip(given, expected, strict=True):
-        if not np.array_equal(a, b, equal_nan=True):
-            raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
-
-
-def expect(true, message):
-    if not true:
-        raise Broken(message)
 
 
 def tried(rejected):
@@ -225,6 +150,18 @@ def with_first_parameters(view):
     for path, value in flatten(view.params()):
         view = with_leaf(view, path, np.broadcast_to(value[:1], value.shape))
     return view
+
+
+@law("ends are taken to ends")
+def ends(f, p):
+    """An increasing map of numbers takes a finite end of its domain to the same end of its codomain, and its inverse back."""
+    if not f.increasing or f.event_ndim != (0, 0) or not (f.domain.alike and f.codomain.alike):
+        return
+    sides = (f.forward, f.domain, f.codomain), (f.inverse, f.codomain, f.domain)
+    for method, here, there in sides:
+        for end, image in ((here.lower, there.lower), (here.upper, there.upper)):
+            given = method(np.array(end, p.dtype)) if np.isfinite(end) else image
+            expect(np.allclose(given, image, NEAR, NEAR), f"{method.__name__} takes {end} to {given}, not to {image}; {f!r}")
 
 
 @law("membership")
@@ -705,9 +642,10 @@ def threads(f, p):
 
 @law("pickles")
 def pickles(f, p):
-    """Pickled, copied, or rebuilt from itself, f is bitwise equal and computes the same."""
+    """Pickled, copied, or rebuilt from itself, f is bitwise equal, knows the same sizes, and computes the same."""
     for what, again in (("pickled", pickle.loads(pickle.dumps(f))), ("copied", copy.deepcopy(f)), ("replaced", f.replace())):
         expect(again.equals(f) and f.equals(again), f"{what}, it is {again!r}, not {f!r}")
+        expect(again.dims == f.dims, f"{what}, it has the sizes {again.dims}, not {f.dims}; {f!r}")
         same(f"log_det of f {what}", (again.log_det(p.z),), (f.log_det(p.z),))
 
 
@@ -829,15 +767,6 @@ def wrong_dtypes(array):
         return [array.astype(t) for t in (np.float16, np.longdouble, complex, object, str)]
 
 
-def refusal(call, what):
-    """The message of the ValueError that `call` raises."""
-    try:
-        call()
-    except ValueError as error:
-        return str(error)
-    raise Broken(f"{what} was accepted")
-
-
 @law("bad events are refused")
 def bad_events(f, p):
     """NaN, an event outside, a wrong shape or dtype: ValueError with class, argument and rule; no array is changed."""
@@ -892,13 +821,19 @@ def known_size(f):
 def precisions(f, p):
     """A float32 value as float64 keeps the rules of its fields, moves none by more than rounding, and comes back.
 
-    As its own dtype, a value stays as it is.
+    As its own dtype, a value stays as it is.  An orthogonal matrix Q of D columns is one in float64 to (D + 2) u in each entry
+    of Q^T Q.
     """
     same("as its own dtype", *([array for _, array in flatten(g.params())] for g in (f.astype(f.dtype), f)))
     if f.dtype != np.float32:
         return
     wide = f.astype(np.float64)
     wide.replace()                                  # holds the fields to their rules
+    for key, field in wide.own_fields().items():
+        if field.set is sets.orthogonal:
+            Q = getattr(wide, key)
+            off = np.abs(Q.mT @ Q - np.eye(Q.shape[-1])).max()
+            expect(off <= (Q.shape[-1] + 2) * U, f"as float64, {key}^T {key} is off by {off / U:.3g} u; {f!r}")
     for what, other in (("float64", wide), ("float32 again", wide.astype(np.float32))):
         for (path, mine), (_, theirs) in zip(flatten(f.params()), flatten(other.params()), strict=True):
             off = np.abs(theirs.astype(np.float64) - mine).max(initial=0)
@@ -1187,7 +1122,10 @@ def named_by(page):
 
 @law("sets are reached")
 def reached(f, p):
-    """The map that a page offers onto a set reaches a member of it and comes back from there; it gives members alone."""
+    """The map that a page offers onto a set reaches a member of it and comes back from there; it gives members alone.
+
+    Onto a set of numbers, it takes 0 to the simplest member, or to its negative.
+    """
     for where in named_by(type(f)):
         source = RandomSource(np.random.default_rng(len(p.z)))
         for _ in range(2):
@@ -1196,6 +1134,9 @@ def reached(f, p):
             z = g.inverse(like)
             close_to = np.abs(g.forward(z) - like).max() <= 2.0**-16 * (1 + np.abs(like).max())
             expect(close_to and np.isfinite(z).all(), f"{where}: {like.tolist()} comes back as {g.forward(z).tolist()}")
+            simplest, origin = where.plainest(like.shape), g.forward(np.zeros_like(z))
+            at_origin = where.rank > 0 or np.array_equal(np.abs(origin), np.abs(simplest))
+            expect(at_origin, f"{where}: 0 is taken to {origin.tolist()}, not to {simplest.tolist()}")
             image = g.forward(g.domain.draw(source, z.shape, p.dtype, 2))
             expect(where.first_outside(image) is None, f"{where}: {image.tolist()} is not a member")
             if where.entrywise and where.outside(np.zeros(1, p.dtype)).any():

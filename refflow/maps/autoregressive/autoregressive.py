@@ -33,24 +33,13 @@ import numpy as np
 from ...core import Bijector, Conditioner, bijector, case, child, plain, refusal
 from ...core.rules import one_of
 from ...core.products import boolean_product
-from ..conditioners import Conv1d, MaskedDense, Sequential, masked_dense_network
-from ..conditioners.examples import activation, weights
+from ..conditioners import Conv1d, MaskedDense, Sequential, UnitVector, masked_dense_network
+from ..conditioners.examples import CIRCLE, SECOND_OF_TWO, activation, after, weights
 from ..coupling.coupling import LAYOUTS, pieces_of
 from ..coupling.examples import any_family
 from ..coupling.family import Family, affine_family
 from ..elementwise import ExpScale, RescaledTanhExpScale, SigmoidScale
 from ..elementwise.examples import layout
-
-
-NOTHING = [[False]] * 2
-SECOND = [[False, False], [True, False]] * 2            # outputs for two entries; the second depends on the first
-
-
-def after(order, layout="halves"):
-    """A masked layer with two outputs for each of three entries, which see only the entries before it in the order."""
-    place, repeated = np.argsort(order), {"halves": np.tile, "interleaved": np.repeat}[layout]
-    own, W = repeated(place, 2), np.cos(np.arange(18)).reshape(6, 3)
-    return MaskedDense(W, own[:, None] > place, W[:, 0])
 
 
 @bijector(source="arXiv:1606.04934")
@@ -92,7 +81,7 @@ class Autoregressive(Bijector):
             return self.net.fixed_shape[0]
         if not self.net.needs("context"):
             raise ValueError("Autoregressive: net must be for events of one size")
-        return self.net.output_shape((0,))[0] // self.outputs
+        return self.net.output_shape(())[0] // self.outputs
 
     # -- the network's outputs by entry ------------------------------------------------------------------------------
 
@@ -193,7 +182,7 @@ class Autoregressive(Bijector):
 
     hard_cases = (
         case("Line", "D = 1: the map of the biases", z=[[3.0]], x=[[-5.0]],
-             net=MaskedDense([[9.0], [9.0]], NOTHING, [0.5, 0.7]), family=affine_family(ExpScale())),
+             net=MaskedDense([[9.0], [9.0]], [[False], [False]], [0.5, 0.7]), family=affine_family(ExpScale())),
         case("Alone", "no entry depends on another: one level", z=[[1.0, -2.0]], x=[[1.0, -2.0]],
              net=MaskedDense([[9.0, 9.0]] * 4, [[False, False]] * 4, [0.5, -0.5, 1.0, 2.0]), family=affine_family(ExpScale())),
         case("Reversed", "the last entry comes first", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]], net=after([2, 1, 0]),
@@ -201,17 +190,19 @@ class Autoregressive(Bijector):
         case("Permuted", "an order that is not its own inverse", z=[[1.0, -2.0, 0.5]], x=[[1.0, -2.0, 0.5]],
              net=after([1, 2, 0], "interleaved"), family=affine_family(ExpScale()), layout="interleaved"),
         case("Contracted", "x_1 no longer remembers z_1, which x_2 depends on", z=[[1.0, 1.0]],
-             net=MaskedDense([[9.0, 9.0], [0.5, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND, [-50.0, 0.25, 1.0, 0.0]),
+             net=MaskedDense([[9.0, 9.0], [0.5, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND_OF_TWO, [-50.0, 0.25, 1.0, 0.0]),
              family=affine_family(ExpScale())),
         case("Saturated", "the second sigmoid rounds to 1, its slope does not round to 0", z=[[40.0, -1.0]], x=[[40.0, -1.0]],
-             net=MaskedDense([[9.0, 9.0], [2.0, 9.0], [9.0, 9.0], [0.5, 9.0]], SECOND, [1.0, 0.0, 0.0, -1.0]),
+             net=MaskedDense([[9.0, 9.0], [2.0, 9.0], [9.0, 9.0], [0.5, 9.0]], SECOND_OF_TWO, [1.0, 0.0, 0.0, -1.0]),
              family=affine_family(SigmoidScale())),
         case("Cancelling", "the shift all but cancels z_2", z=[[1e4, 1e4 + 2.0**-6]], x=[[1e4, 2.0**-6]],
-             net=MaskedDense([[9.0, 9.0], [0.0, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND, [0.0, 0.0, 0.0, 0.0]),
+             net=MaskedDense([[9.0, 9.0], [0.0, 9.0], [9.0, 9.0], [-1.0, 9.0]], SECOND_OF_TWO, [0.0, 0.0, 0.0, 0.0]),
              family=affine_family(ExpScale())),
         case("Beyond", "sigma overflows, its product with z_2 does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
-             net=MaskedDense([[9.0, 9.0], [720.0, 9.0], [9.0, 9.0], [0.0, 9.0]], SECOND, [0.0, 0.0, 0.0, 0.0]),
+             net=MaskedDense([[9.0, 9.0], [720.0, 9.0], [9.0, 9.0], [0.0, 9.0]], SECOND_OF_TWO, [0.0, 0.0, 0.0, 0.0]),
              family=affine_family(ExpScale())),
+        case("Context", "the number of entries follows from the outputs until a context is filled in",
+             net=masked_dense_network(np.random.default_rng(0), 2, (3,), 2, context=1), family=affine_family(ExpScale())),
     )
     refused = (
         refusal("net must map vectors to vectors", net=Conv1d([[[1.0]]]), family=affine_family(ExpScale())),
@@ -219,8 +210,11 @@ class Autoregressive(Bijector):
                 family=affine_family(RescaledTanhExpScale(None, None, [1.0, 2.0]))),
         refusal("net must give 2 outputs for each of 3 entries", net=MaskedDense([[0.0] * 3], [[False] * 3], [0.0]),
                 family=affine_family(ExpScale())),
-        refusal("output entry 0 depends on input entry 0", net=MaskedDense([[1.0], [1.0]], [[True], [True]], [0.0, 0.0]),
+        refusal("net must be for events of one size", net=UnitVector(), family=affine_family(ExpScale())),
+        refusal("output entry 0 depends on input entry 0", net=MaskedDense([[1.0], [1.0]], [[True], [False]], [0.0, 0.0]),
                 family=affine_family(ExpScale())),
+        refusal("output entry 1 depends on input entry 3, which depends on entry 1",
+                net=MaskedDense(np.ones((10, 5)), 2 * CIRCLE), family=affine_family(ExpScale())),
     )
 
 
@@ -246,5 +240,5 @@ def offending(pattern):
     for _ in range(len(pattern).bit_length()):
         reach = reach | boolean_product(reach, reach)
     i = int(np.argmax(reach.diagonal()))
-    j = int(np.argmax(pattern[i] & (reach[:, i] | (np.arange(len(pattern)) == i))))
+    j = int(np.argmax(pattern[i] & reach[:, i]))
     return f"output entry {i} depends on input entry {j}" + (f", which depends on entry {i}" if i != j else "")

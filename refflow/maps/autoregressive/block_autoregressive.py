@@ -65,11 +65,11 @@ import math
 
 import numpy as np
 
-from ...core import Bijector, bijector, case, children, plain, real
+from ...core import Bijector, bijector, case, children, plain, real, refusal
 from ...core.rules import AT_LEAST_0
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
-from ..conditioners import BlockDense, uniform
+from ..conditioners import BlockDense, Dense, uniform
 from ..conditioners.tanh_activation import sech
 from ..conditioners.block_dense import block_dense
 from ..elementwise.solve import increasing_root
@@ -121,8 +121,8 @@ class BlockAutoregressive(Bijector):
         return np.tanh(u) + u.dtype.type(self.leak) * u                             # (2)
 
     def along(self, event, k):
-        """The units after layer k, or before the first, by entry."""
-        size = self.layers[k].blocks[1] if k >= 0 else 1
+        """The units after layer k, by entry."""
+        size = self.layers[k].blocks[1]
         return event.reshape(*event.shape[:-1], event.shape[-1] // size, size)
 
     def forward(self, z):
@@ -262,6 +262,10 @@ class BlockAutoregressive(Bijector):
                      BlockDense([[[0.5, 0.6]], [[1.5, 0.5]]], [[0.0] * 4, [0.1, -0.1, 0.0, 0.0]], [0.4, 0.25]))),
         case("NearZero", "the log-det is near 0: c - t^2 is small", z=[[2.0**-20]], x=[[2.0**-20]], leak=0.0,
              layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
+    )
+    refused = (
+        refusal("layers must be BlockDense, at least one", layers=()),
+        refusal("layers must be BlockDense, at least one", layers=(BlockDense([[[1.0]]], [[0.0]]), Dense([[1.0]], [0.0]))),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .conv1d import Conv1d
 from .conv2d import Conv2d
 from .dense import Dense
 from .gelu import GELU
+from .masked_dense import MaskedDense
 from .relu import ReLU
 from .silu import SiLU
 from .softplus_activation import SoftplusActivation
@@ -14,6 +17,9 @@ from .tanh_activation import TanhActivation
 ACTIVATIONS = (ReLU, TanhActivation, GELU, SiLU, SoftplusActivation)
 WIDTHS = (1, 2, 2, 3)
 LEAST = -4                      # weights of 2^-4 and more
+SECOND_OF_TWO = [[False, False], [True, False]] * 2     # two outputs for each of two entries; the second sees the first
+CIRCLE = [[False, True, False, False, False], [False, False, True, True, False], [False, False, True, False, False],
+          [False, False, False, False, True], [False, True, False, False, False]]      # 1 on 3 on 4 on 1, before 0, after 2
 
 
 def weights(source, shape, high=0):
@@ -37,6 +43,13 @@ def signal_convolution(source, outputs, inputs, size):
 
 def activation(source):
     return source.choice(ACTIVATIONS)()
+
+
+def after(order, layout="halves"):
+    """A masked layer with two outputs for each of three entries, which see only the entries before it in the order."""
+    place, repeated = np.argsort(order), {"halves": np.tile, "interleaved": np.repeat}[layout]
+    own, W = repeated(place, 2), np.cos(np.arange(18)).reshape(6, 3)
+    return MaskedDense(W, own[:, None] > place, W[:, 0])
 
 
 def split(source, least=1):

@@ -108,7 +108,7 @@ class CayleyOrthogonal(Bijector):
 
     def chart(self, shape):
         """All entries: the volume is that of the image in their space."""
-        return np.arange(self.start.shape[-1] ** 2)
+        return np.arange(int(np.prod(self.output_shape(shape))))
 
     @staticmethod
     def definition(m, z, start):

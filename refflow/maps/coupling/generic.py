@@ -77,7 +77,7 @@ class Coupling(MaskedBijector):
 
     @property
     def affine_form(self):
-        return self.family.affine_form(self.layout, self.channels)
+        return self.family.affine_form(self.layout, channels=self.channels)
 
     @staticmethod
     def definition(m, z, passes, net, family, layout, mask):

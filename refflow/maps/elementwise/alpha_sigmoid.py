@@ -148,5 +148,5 @@ class AlphaSigmoid(Bijector):
 
 def alpha_logit(low=0.05, high=0.95):
     """The paper's step from data to latents, z = logit(low + (high - low) x): `Inverse(AlphaSigmoid(low, high))`."""
-    return Inverse(AlphaSigmoid(low, high))                                         # (1)
+    return Inverse(AlphaSigmoid(low=low, high=high))                                # (1)
 

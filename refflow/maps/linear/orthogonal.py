@@ -100,7 +100,7 @@ class OrthogonalLinear(Bijector):
         if dtype != np.float64:
             return super().cast(dtype)
         Q = self.Q.astype(np.float64)
-        E = Q.mT @ Q - np.eye(Q.shape[-1])
+        E = Q.mT @ Q - np.eye(self.dims["D"])
         return {"Q": Q - Q @ (E - E @ E * 0.75) / 2}                                # (9)
 
     hard_cases = (

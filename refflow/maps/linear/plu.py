@@ -110,7 +110,7 @@ class PLULinear(Bijector):
     def inverse_of_triangles(self):
         """(L (U + S))^-1: its column k is the solution for the k-th unit vector."""
         lower, upper = np.broadcast_arrays(self.lower, self.upper_and_scale())
-        units = np.broadcast_to(np.eye(upper.shape[-1], dtype=upper.dtype), upper.shape)
+        units = np.broadcast_to(np.eye(self.dims["D"], dtype=upper.dtype), upper.shape)
         if upper.ndim > 2:
             lower, upper = lower[..., None, :, :], upper[..., None, :, :]
         return scaled(*solve_upper(upper, *solve_lower(lower, units, unit=True))).mT

@@ -57,8 +57,6 @@ from ..elementwise.solve import increasing_root
 from ..splines.bins import reached
 from .mixture import doubled, flattened, rounded
 
-SIZES = (2, 3, 4)                                   # of K + 1 in examples
-
 
 @bijector(source="arXiv:2102.03509", increasing=True, solver=True, moderate=True)
 class BernsteinPolynomial(Bijector):
@@ -96,7 +94,7 @@ class BernsteinPolynomial(Bijector):
 
     def breaks(self):
         """The ends of the interval if there are tails: the second derivative jumps, the first is the polynomial's."""
-        return np.array([-self.bound, self.bound] if self.tails == "linear" else [np.nan] * 2)
+        return np.array([-self.bound, self.bound] if self.tails == "linear" else [])
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +180,7 @@ class BernsteinPolynomial(Bijector):
     @classmethod
     def examples(cls, source):
         bound, tails = source.choice((1.0, 5.0)), source.choice(("linear", "linear", "none"))
-        return cls(increasing.draw(source, (source.choice(SIZES),)), bound, tails), ()
+        return cls(increasing.draw(source, (source.count(2, 4),)), bound, tails), ()
 
     hard_cases = (
         case("Line", "K = 1: the log-det is constant, and the tangents continue it", z=[0.25, -7.0, 9.0], x=[0.5, -3.0, 4.0],
@@ -196,7 +194,10 @@ class BernsteinPolynomial(Bijector):
              x=[np.nextafter(-2, 0), np.nextafter(3, 0), 0.1], coefficients=[-2.0, -0.5, 0.25, 3.0], bound=1.0, tails="none"),
         case("Flat", "the slope is small at an end", z=[-1.0, -0.999], x=[1e-6], coefficients=[0.0, 1e-6, 1.0], bound=1.0),
     )
-    refused = (refusal("coefficients must be at least 2", coefficients=[1.0]),)
+    refused = (
+        refusal("coefficients must be at least 2", coefficients=[1.0]),
+        refusal("coefficients must be at least 2", coefficients=[[1.0], [2.0]]),
+    )
 
 
 class Letters:

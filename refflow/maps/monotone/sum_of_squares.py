@@ -45,8 +45,6 @@ from ...core import Array, Bijector, bijector, case, pair, positive, real, stack
 from ..elementwise.solve import increasing_root
 from .mixture import doubled, rounded
 
-SIZES = ((1, 1), (1, 2), (2, 2), (1, 3))            # of K and R + 1 in examples: truths of polynomials of many terms are slow
-
 
 @bijector(source="arXiv:1905.02325", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
 class SumOfSquares(Bijector):
@@ -135,7 +133,7 @@ class SumOfSquares(Bijector):
 
     @classmethod
     def examples(cls, source):
-        size = source.choice(SIZES)
+        size = source.choice(((1, 1), (1, 2), (2, 2), (1, 3)))      # K, R + 1: truths of polynomials of many terms are slow
         return cls(real.draw(source, size), positive.draw(source, ()), real.draw(source, ())), ()
 
     hard_cases = (

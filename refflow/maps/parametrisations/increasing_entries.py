@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Value, case, child, plain
+from ...core import Value, case, child, plain, refusal
 from ...core.rules import count
-from ..elementwise import CONVENTIONS, ExpScale, SoftplusScale
+from ..elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, SoftplusScale
 from ..elementwise.scale import elementwise
 from .parametrisation import Map, parametrisation
 
@@ -57,4 +57,7 @@ class IncreasingEntries(Map):
         case("Cancelling", "the first step leads to an entry near 0", z=[[-1.0, 2.0**-30], [-2.0, np.log(2)]], scale=ExpScale(),
              count=2),
         case("Far", "steps of very different sizes", z=[[1.0, -20.0, 5.0]], scale=SoftplusScale(floor=1e-3), count=3),
+    )
+    refused = (
+        refusal("scale must be elementwise", scale=RescaledTanhExpScale(None, None, [1.0, 2.0]), count=2),
     )

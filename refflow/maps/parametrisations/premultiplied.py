@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, case, child, constant
+from ...core import Array, case, child, constant, refusal
 from ...core.words import handed
 from ..elementwise import CONVENTIONS
 from .entries import Entries
@@ -59,4 +59,9 @@ class Premultiplied(Map):
     hard_cases = (
         case("Shared", "one number for both bins: no knot depends on it", z=[[3.0]], map=SoftmaxKnots(2),
              matrix=np.ones((2, 1))),
+    )
+    refused = (
+        refusal("matrix must have 2 rows, not shape (1, 2)", map=Entries(CONVENTIONS["RealNVP"], 2), matrix=np.ones((1, 2))),
+        refusal("matrix must have 2 rows, not shape (2, 1, 2)", map=Entries(CONVENTIONS["RealNVP"], 2),
+                matrix=np.ones((2, 1, 2))),
     )

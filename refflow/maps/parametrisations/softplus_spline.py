@@ -26,7 +26,7 @@ from math import e, expm1
 
 import numpy as np
 
-from ...core import case, plain
+from ...core import case, plain, refusal
 from ..elementwise.scale import scaled
 from .parametrisation import Map, parametrisation
 
@@ -109,6 +109,11 @@ class SoftplusSpline(Map):
              bins=1),
         case("Floors", "bins that are the floor, slopes that vanish", z=[[1.0, 2.0, -50.0, -800.0, 700.0, -40.0, -740.0]],
              bins=2),
+    )
+    refused = (
+        refusal("bins must be at least 1", bins=0),
+        refusal("0 < floor < width", bins=1, floor=0.0),
+        refusal("0 < floor < width", bins=1, width=0.5, floor=0.5),
     )
 
 

@@ -142,6 +142,8 @@ class Squeeze(Bijector):
         case("Wide", "height and width differ: rows and columns are not exchanged",
              z=[[[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]]],
              x=[[[[1.0, 5.0]], [[2.0, 6.0]], [[3.0, 7.0]], [[4.0, 8.0]]]]),
+        case("Three", "blocks of nine pixels", z=[[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]],
+             x=[[[[1.0]], [[2.0]], [[3.0]], [[4.0]], [[5.0]], [[6.0]], [[7.0]], [[8.0]], [[9.0]]]], factor=3),
     )
     refused = (
         refusal("the order 'diagonal' is of factor 2", factor=3, order="diagonal"),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, Independent, bijector, case, child, plain, refusal, sequence_mask
+from ...core import Array, Bijector, Chain, Independent, bijector, case, child, plain, refusal, sequence_mask
 from ...core.compose import refuse_padding_counted
 from ...core.rules import count
 from ...core.arrays import locked, masked
@@ -166,7 +166,9 @@ class Squeezed(Bijector):
         refusal("the length of mask must be a multiple of factor = 2, not 3", inner=Pointwise(DenseLinear(2 * np.eye(2)), 2),
                 mask=[True] * 3),
         refusal("mask must hold at every position of a group if it holds at the last one; mask[2] = False",
-                inner=Pointwise(DenseLinear(2 * np.eye(2)), 2), mask=[False, False, False, True]),
+                inner=Pointwise(DenseLinear(2 * np.eye(2)), 2), mask=[True, True, False, True]),
+        refusal("Squeezed: DenseLinear has no mask and would count the padding", mask=[True, True],
+                inner=Chain((Independent(DenseLinear([[2.0]]), 1), Tanh()))),
         refusal("inner must map sequences whose entries are alike", inner=Concatenate((Tanh(), Exp()), (1, 1), -2)),
         refusal("inner must map sequences whose entries are alike", inner=Independent(Ordered(), 1)),
     )

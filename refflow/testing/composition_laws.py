@@ -1,0 +1,316 @@
+"""The laws of compositions: what `Chain`, `Inverse` and `Independent` make of a map follows from the map.
+
+Each law composes the map that it is given with small maps of its own, and holds the composition to what it is made of.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..accuracy.kappa import flat
+from ..accuracy.points import nets_of, stays_inside
+from ..core import Bijector, Chain, Independent, Inverse, RandomSource
+from ..core.bijector import over_event
+from ..core.compose import outside_marked, single_steps
+from ..core.tree import flatten
+from ..maps.constrained import CholeskyFactor, HalfLine, OpenInterval, StickBreaking
+from ..maps.elementwise import Affine, Exp, LeakyReLU, Tanh
+from ..maps.normalization import ActNorm
+from ..maps.shape import FactorOut, Reshape
+from .law import equal, expect, hold, law, refusal, unit
+
+MANY = 64                   # events of data for an initialisation
+ROUGH = 2.0**-6             # of a log-det that is right or another one altogether
+STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
+LARGE = 2.0**10             # of images that a shift moves there
+
+
+def shared(f):
+    """Do all events of a batch have the same parameters?"""
+    return f.parameter_batch == ()
+
+
+# -- the inverse ------------------------------------------------------------------------------------------------------
+
+@law("an inverse is the map read from the other side")
+def read_from_the_other_side(f, p):
+    """What Inverse(f) says of x, f says of it as an event of its inverse, bit for bit, and so the other way round."""
+    if f.solver:                        # its inverse takes long, and is composed as any other
+        return
+    g = Inverse(f)
+    expect(g.event_ndim == f.event_ndim[::-1], f"Inverse has event ranks {g.event_ndim}; {f!r}")
+    sides = [(p.z, ("inverse", "inverse_and_log_det"), ("forward", "forward_and_log_det"), (p.x_bar, p.log_det_bar))]
+    if p.interior.any():
+        sides.append((p.inner_x, ("forward", "forward_and_log_det"), ("inverse", "inverse_and_log_det"),
+                      (p.z_bar, p.log_det_bar)))
+        equal("log_det of Inverse", (g.log_det(p.inner_x),), (f.inverse_and_log_det(p.inner_x)[1],))
+    for event, mine, its, bars in sides:
+        equal(f"{mine[0]} of Inverse", (getattr(g, mine[0])(event),), (getattr(f, its[0])(event),))
+        equal(f"{mine[1]} of Inverse", getattr(g, mine[1])(event), getattr(f, its[1])(event))
+        given, known = (cotangents(getattr(map_, name), event, bars) for map_, name in
+                        ((g, vjp_beside(mine[0])), (f, vjp_beside(its[0]))))
+        equal(f"{vjp_beside(mine[0])} of Inverse", given, known)
+
+
+def vjp_beside(method):
+    return {"forward": "vjp", "inverse": "inverse_vjp"}[method]
+
+
+def cotangents(vjp, event, bars):
+    event_bar, params_bar = vjp(event)[1](*bars)
+    return [event_bar, *(bar for _, bar in flatten(params_bar))]
+
+
+# -- breaks -----------------------------------------------------------------------------------------------------------
+
+@law("a composition breaks where its steps do")
+def breaks_of_steps(f, p):
+    """g after f breaks where f does, and where f reaches a break of g; f^-1 breaks at the images of f's breaks.
+
+    NaN stands for a break that is not reached.  No break of g shows through a map that mixes entries.
+    """
+    if f.event_ndim != (0, 0):
+        own, both = f.breaks(), Chain((f, Inverse(f), bent_at(p.z))).breaks()
+        expect(isinstance(f, Independent) or own.shape[-1] == both.shape[-1], f"{both} is shown through {f!r}")
+        return
+    if not p.interior.any():
+        return
+    own, bent = f.breaks(), Chain((f, bent_at(p.inner_x)))
+    found = bent.breaks()
+    lead = np.broadcast_shapes(own.shape[:-1], p.inner_x.shape)
+    expect(found.shape == (*lead, own.shape[-1] + 1), f"breaks {own.shape} and one more make {found.shape}; {f!r}")
+    equal("the breaks of the first step", (found[..., :-1],), (np.broadcast_to(own, found[..., :-1].shape),))
+    of_z, of_x = p.inverse_sensitivities[0], p.forward_sensitivities[0]
+    bound = unit(p, of_z.kappa) + of_z.moved("event", unit(p, of_x.kappa))
+    hold(p, "the break of the second step", flat(np.abs(found[..., -1] - p.z64), p.batch), bound, p.interior)
+    for end in beyond(f.codomain):
+        never = Chain((f, bent_at(p.dtype.type(end)))).breaks()[..., -1]
+        expect(np.isnan(never).all(), f"a break at {end}, which is not reached, is said to be at {never}; {f!r}")
+    moved = Inverse(Independent(bent, 1)).breaks()
+    for k in range(found.shape[-1]):
+        inside = f.domain.members(found[..., k], 0)
+        expected = np.where(inside, bent.forward(np.where(inside, found[..., k], p.z64)), np.nan)
+        equal("the breaks of the inverse", (moved[..., k],), (expected,))
+    lifted = Chain((Independent(bent, 1), LeakyReLU(0.25))).breaks()
+    equal("the breaks of three steps", (lifted,), (found[..., [*range(found.shape[-1]), -1]],))
+
+
+def bent_at(x):
+    """A map of numbers that breaks at x alone, where it is 0."""
+    return Chain((Affine(-x, np.ones_like(x)), LeakyReLU(0.5)))
+
+
+def beyond(where):
+    """Numbers beyond the finite ends of a set."""
+    return [end + way for end, way in ((where.lower, -1), (where.upper, 1)) if np.isfinite(end)]
+
+
+# -- events that a stage cannot take ----------------------------------------------------------------------------------
+
+@law("a chain refuses what a stage cannot take")
+def refused_by_stages(f, p):
+    """A chain refuses an event on its way into a stage that cannot take it, by the name of the stage, in both directions.
+
+    Inside `outside_marked`, as in a density, it marks the event, and maps the others as they are mapped alone.  It asks no
+    stage that takes all that the stage before gives.
+    """
+    if f.codomain.rank or not f.codomain.entrywise:
+        return
+    x = f.forward(p.z)
+    for taker in takers_of_some(x):
+        inside = taker.domain.members(x, f.event_ndim[1])
+        for chain, method in both_ways(f, taker):
+            message = refusal(lambda: getattr(chain, method)(p.z), "an event that a stage cannot take")     # noqa: B023
+            stage = chain.stages[1 if method == "forward" else 0]
+            begins = f"{type(stage).__name__}: {stage.letters[method == 'inverse']} {taker.domain.rule}"
+            expect(message.startswith(begins), f"the refusal does not say {begins!r}: {message}")
+            image, marks = marked(chain, method, p.z)
+            equal("the marks of the events that a stage takes", (marks[-1],), (inside,))
+            if inside.any():
+                others = np.where(over_event(inside, f.event_ndim[1]), x, x[inside][0])
+                equal("the images of the others", (image[inside],), (taker.forward(others)[inside],))
+    for taker in takers_of_all(f, x.dtype):
+        for chain, method in both_ways(f, taker):
+            asked = len(marked(chain, method, p.z)[1]) - len(marked(f, "forward", p.z)[1])
+            expect(asked == 0, f"a stage onto {taker.domain} is asked after one onto {f.codomain}; {f!r}")
+
+
+def both_ways(f, taker):
+    """Chains that hand f's images to `taker`, and the methods that do so."""
+    return ((Chain((f, taker)), "forward"), (Chain((Inverse(taker), Inverse(f))), "inverse"))
+
+
+def marked(f, method, event):
+    with outside_marked() as marks:
+        return getattr(f, method)(event), marks
+
+
+def takers_of_some(x):
+    """Maps of the numbers above and below a number that lies between some entries of x."""
+    values = np.unique(x[np.isfinite(x)])
+    if len(values) < 2:
+        return []
+    low, high = values[len(values) // 2 - 1:][:2]
+    cut = low / 2 + high / 2
+    return [Inverse(HalfLine(cut, x.dtype.type(way))) for way in (-1, 1)] if low < cut < high else []
+
+
+def takers_of_all(f, dtype):
+    """Maps of all numbers, of the numbers of f's codomain, and of these and some more."""
+    lower, upper = f.codomain.lower, f.codomain.upper
+    if np.ndim(lower) or not f.codomain.alike:
+        return [Tanh()]
+    halves = [HalfLine(dtype.type(end + way * more), dtype.type(-way))
+              for end, way in ((lower, -1), (upper, 1)) if np.isfinite(end) for more in (0, 1)]
+    between = [OpenInterval(np.array([lower - more, upper + some], dtype))
+               for more in (0, 1) for some in (0, 1) if np.isfinite([lower, upper]).all()]
+    return [Tanh(), *map(Inverse, halves + between)]
+
+
+# -- charts -----------------------------------------------------------------------------------------------------------
+
+@law("a chart picks independent entries")
+def independent_entries(f, p):
+    """A chart has as many entries as the event, and log|det| of these rows of the Jacobian is log_det.
+
+    So it is for maps of several parts, and for a chain with one stage that adds dimensions.  Where log_det is that of a volume
+    in the space around the image, the chart has all entries of the image.
+    """
+    if f.volume != "chart":
+        expect(len(f.chart(p.event_in)) == p.size_out, f"the chart {f.chart(p.event_in)} lacks entries of the image; {f!r}")
+    if p.chart is None or not shared(f) or len(p.z) < 6 or max(f.event_ndim) > 1:
+        return
+    smallest = np.argsort(np.abs(flat(p.x, p.batch)).max(-1))
+    shape, adds = ((1, 2, *p.event_in), StickBreaking()) if f.event_ndim[0] else ((1, 2, 3), CholeskyFactor())
+    z = p.z[smallest[:2 if f.event_ndim[0] else 6]].reshape(shape)
+    g = Independent(f, len(shape) - f.event_ndim[0])
+    for map_ in [g] if f.codomain.rank else [g, Chain((g, adds))]:
+        J, log_det, chart = map_.jacobian(z).astype(np.float64), map_.log_det(z), map_.chart(z.shape)
+        expect(len(set(chart)) == z.size, f"a chart of {z.size} entries is {chart}; {map_!r}")
+        if np.isfinite(J).all() and np.linalg.cond(J) < 1 / ROUGH**2:
+            given = np.linalg.slogdet(J[chart])[1]
+            expect(abs(given - log_det) <= ROUGH * (1 + abs(log_det)), f"log_det is {log_det}, its chart's {given}; {map_!r}")
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+@law("a composition is its steps in turn")
+def steps_in_turn(f, p):
+    """A composition maps an event as its single steps do one after the other, each where its path says.
+
+    A chain lifts no stage further than the others ask, and meets events of the shapes that `applied_at` says.
+    """
+    there = Chain((f, Inverse(f), f))
+    shapes = [(p.event_in, ()), (p.event_out, ()), (p.event_in, ())]
+    expect(there.applied_at(p.event_in) == shapes, f"{shapes} are not {there.applied_at(p.event_in)}; {f!r}")
+    whole_events(f, p)
+    ranks_fit(f, p)
+    if f.solver or not shared(f) or not p.interior.any():
+        return
+    lifted = Independent(f, 1)
+    alone = [("inner", *path) for path, *_ in single_steps(f, 0)] if f.in_turn(0) else [()]
+    expect([path for path, *_ in single_steps(lifted, 0)] == alone, f"the steps of Independent are not {alone}; {f!r}")
+    back = Chain((f, Inverse(f)))
+    whole, z = Chain((lifted, Inverse(lifted), Independent(back, 1))), p.z[p.interior][:, None]
+    for event, side, method in ((z, 0, "forward"), (whole.forward(z), 1, "inverse")):
+        expected, paths = getattr(whole, method)(event), []
+        for path, step, way in single_steps(whole, side):
+            event, _ = step.inverse(event) if way else step.forward(event), paths.append(path)
+        equal("the event after all steps", (event,), (expected,))
+        inner = [("stages", "2", "inner", *path) for path, *_ in single_steps(back, side)]
+        expect([path for path in paths if path[:2] == ("stages", "2")] == inner, f"the steps {inner} are at {paths}; {f!r}")
+
+
+def whole_events(f, p):
+    """One component, applied at all positions, meets all entries of an event, or of the smaller image."""
+    component, *others = f.components() or [None]
+    found = f.applied_at(p.event_in)[:1]
+    if not isinstance(component, Bijector) or others or found[0][0] is None:
+        return
+    (shape, positions), = found
+    fits = len(shape) == component.event_ndim[0] and math.prod(shape + positions) >= min(p.size_in, p.size_out)
+    expect(fits, f"of events of shape {p.event_in}, it is applied to {shape} at {positions}; {f!r}")
+
+
+def ranks_fit(f, p):
+    """A map of numbers is lifted to the rank of f, and f not at all."""
+    for stages in ((Tanh(), f), (f, Tanh()), (Tanh(), f, Tanh())):
+        ranks = Chain(stages).event_ndim
+        expect(ranks == f.event_ndim, f"with a map of numbers, its event ranks are {ranks}; {f!r}")
+    if f.event_ndim == (1, 1):
+        (d,), (n,) = p.event_in, p.event_out
+        chain, shapes = Chain((Reshape((1, d), (d,)), f, Reshape((n,), (1, n)))), [((1, d), ()), ((d,), ()), ((n,), ())]
+        expect(chain.event_ndim == (2, 2), f"between two reshapes, its event ranks are not (2, 2); {f!r}")
+        expect(chain.applied_at((1, d)) == shapes, f"{shapes} are not {chain.applied_at((1, d))}; {f!r}")
+
+
+@law("a composition has the parts of its ends")
+def parts_of_ends(f, p):
+    """The parts of an event of a composition are the parts for which its first stage takes it, or its last one gives it."""
+    if f.event_ndim != (1, 1):
+        return
+    (d,), (n,) = p.event_in, p.event_out
+    keep = np.arange(n) > 0 if n > 1 else np.ones(1, bool)
+    scales = FactorOut(keep, Reshape((int(keep.sum()), 1, 1), (int(keep.sum()),)))
+    chain = Chain((f, Reshape((n,), (n, 1, 1)), scales))
+    for shape, side, owner in (((d,), 0, f), ((n,), 1, scales)):
+        parts, expected = chain.part_shapes(shape, side), owner.part_shapes(shape, side)
+        expect(parts == expected, f"the parts of {shape} are {parts}, not {expected}; {chain!r}")
+        parts = Inverse(chain).part_shapes(shape, 1 - side)
+        expect(parts == expected, f"read from the other side, the parts of {shape} are {parts}, not {expected}; {chain!r}")
+
+
+# -- initialisation ---------------------------------------------------------------------------------------------------
+
+@law("each stage is initialised on what it meets")
+def initialised_in_turn(f, p):
+    """A chain initialises each stage on what the stages before it make of the data: its last one is standardised.
+
+    So it is in both directions, and for the inverse of a chain.
+    """
+    if f.event_ndim != (1, 1) or not shared(f) or nets_of(f):
+        return
+    z = f.domain.draw(RandomSource(np.random.default_rng(0)), (MANY, *p.event_in), p.dtype, 1)
+    z = z[stays_inside(f, z, 2.0**-18, 2.0**100)]
+    if len(z) < MANY // 4:
+        return
+    for data, of_data, side in ((z, f, 0), (f.forward(z), Inverse(f), 1)):
+        out = of_data.initialised(data, None).forward(data).astype(np.float64)
+        if (out.std(0) < 2.0**-8 * np.abs(out).max(0)).any():
+            continue
+        one = np.ones(out.shape[-1], p.dtype)
+        stages = of_data, ActNorm(one), Affine(3.0, 2.0), ActNorm(one)
+        chain, turned = Chain(stages), Chain([Inverse(stage) for stage in reversed(stages)])
+        for made, method in ((chain.initialised(data, None), "forward"), (turned.inverse_initialised(data, None), "inverse"),
+                             (Inverse(chain).inverse_initialised(data, None), "inverse"),
+                             (Inverse(turned).initialised(data, None), "forward")):
+            image = getattr(made, method)(data).astype(np.float64)
+            off = max(np.abs(image.mean(0)).max(), np.abs(image.var(0) - 1).max())
+            expect(off < 2.0**-4, f"{method} of the data of its initialisation is off by {off:.3g}; {made!r}")
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+@law("a slope of 0 stays 0")
+def vanishing_slope(f, p):
+    """Where the last stage of a chain has reached its limit, the Jacobian is 0, even if an infinite slope comes before it.
+
+    The Jacobian at other events of the batch stays as it is without these.
+    """
+    small = (np.abs(flat(p.x, p.batch)) <= LARGE).all(-1)
+    z, x = p.z[small], p.x[small]
+    if not shared(f) or len(z) < 2 or not np.isfinite(f.jacobian(z)).all():
+        return
+    limit = np.arange(len(z)) % 2 == 0
+    shift = np.where(over_event(limit, f.event_ndim[1]), STEEP, FLAT).astype(p.dtype) - x
+    J = falling(f, shift).jacobian(z)
+    expect(not J[limit].any(), f"the Jacobian is {J[limit][:1]} where the slope is 0; {f!r}")
+    equal("the Jacobian at other events", (J[~limit],), (falling(f, shift[~limit]).jacobian(z[~limit]),))
+
+
+def falling(f, shift):
+    """f, and then exp(-exp(y)) of y = x + shift: its first slope overflows where its last one vanishes."""
+    minus = Affine(0.0, -1.0)
+    return Chain((f, Affine(shift, np.ones_like(shift)), Exp(), minus, Exp()))

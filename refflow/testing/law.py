@@ -1,0 +1,97 @@
+"""What a law is, and how it compares: a function law(f, points) that raises AssertionError if f breaks it.
+
+A message names the law, the class, the quantity, the smallest offending event, the error and the bound.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+LAWS: dict = {}
+
+
+class Broken(Exception):
+    """What a law found; `law` adds the names."""
+
+
+def law(name):
+    """Register a law under its name, which its errors carry."""
+
+    def register(function):
+        @functools.wraps(function)
+        def named(f, points):
+            try:
+                return function(f, points)
+            except Broken as found:
+                raise AssertionError(f"{name}: {type(f).__name__}: {found}") from None
+            except Exception as error:
+                raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
+
+        LAWS[name] = named
+        return named
+
+    return register
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+def hold(p, what, error, bound, where=True):
+    """Refuse events, along axis 0, whose error exceeds its bound, as NaN does.  The smallest event is shown."""
+    error, bound = np.broadcast_arrays(np.asarray(error, np.float64), np.asarray(bound, np.float64))
+    beyond = ~(error <= bound)
+    broken = beyond.reshape(len(beyond), -1).any(-1) & where
+    if broken.any():
+        size = np.abs(p.z64).reshape(len(p.z64), -1).max(-1, initial=0)
+        i = int(np.argmin(np.where(broken, size, np.inf)))
+        entry = np.argmax(beyond[i])
+        raise Broken(f"{what}: error {error[i].flat[entry]:.3g}, bound {bound[i].flat[entry]:.3g} at z[{i}] = "
+                     f"{p.z64[i].tolist()!r} ({p.dtype}); {p.f!r}")
+
+
+def distance(given, reference, normal=False):
+    """|given - reference|, 0 for equal infinities, 0 where the reference is not finite; in norm if `normal`."""
+    given, reference = np.asarray(given, np.float64), np.asarray(reference, np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.where((given == reference) | ~np.isfinite(reference), 0, np.abs(given - reference))
+    return np.broadcast_to(np.linalg.norm(apart, axis=-1, keepdims=True), apart.shape) if normal else apart
+
+
+def unit(p, kappa):
+    """C (u kappa + s), where s is the subnormal spacing."""
+    with np.errstate(all="ignore"):
+        kappa = np.where(np.isnan(kappa), np.inf, kappa)
+        return p.C * (p.u * kappa + p.spacing)
+
+
+def close(p, what, given, reference, bound, where=True):
+    hold(p, what, distance(given, reference, p.normwise), bound, where)
+
+
+def same(what, given, expected):
+    """The arrays must be bitwise the same."""
+    for a, b in zip(given, expected, strict=True):
+        if np.shape(a) != np.shape(b) or np.asarray(a).tobytes() != np.asarray(b).tobytes():
+            raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
+
+
+def equal(what, given, expected):
+    """The numbers must be the same, whatever the sign of 0."""
+    for a, b in zip(given, expected, strict=True):
+        if not np.array_equal(a, b, equal_nan=True):
+            raise Broken(f"{what}: {np.asarray(a)!r} is not {np.asarray(b)!r}")
+
+
+def expect(true, message):
+    if not true:
+        raise Broken(message)
+
+
+def refusal(call, what):
+    """The message of the ValueError that `call` raises."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    raise Broken(f"{what} was accepted")
