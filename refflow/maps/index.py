@@ -166,7 +166,7 @@ HOME = {
     "VolumePreservingCoupling": "coupling.volume_preserving",
     "Autoregressive": "autoregressive.autoregressive",
     "BlockAutoregressive": "autoregressive.block_autoregressive",
-    "block_autoregressive_network": "autoregressive.block_autoregressive",
+    "block_autoregressive_network": "autoregressive.block_network",
     "DiagonalNormal": "densities.diagonal_normal",
     "FullNormal": "densities.full_normal",
     "Logistic": "densities.logistic",

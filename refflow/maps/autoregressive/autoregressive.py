@@ -201,8 +201,6 @@ class Autoregressive(Bijector):
         case("Beyond", "sigma overflows, its product with z_2 does not", z=[[1.0, 5e-324]], x=[[1.0, 2.0**1000]],
              net=MaskedDense([[9.0, 9.0], [720.0, 9.0], [9.0, 9.0], [0.0, 9.0]], SECOND_OF_TWO, [0.0, 0.0, 0.0, 0.0]),
              family=affine_family(ExpScale())),
-        case("Context", "the number of entries follows from the outputs until a context is filled in",
-             net=masked_dense_network(np.random.default_rng(0), 2, (3,), 2, context=1), family=affine_family(ExpScale())),
     )
     refused = (
         refusal("net must map vectors to vectors", net=Conv1d([[[1.0]]]), family=affine_family(ExpScale())),

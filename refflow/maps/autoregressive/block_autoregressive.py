@@ -69,12 +69,10 @@ from ...core import Bijector, bijector, case, children, plain, real, refusal
 from ...core.rules import AT_LEAST_0
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
-from ..conditioners import BlockDense, Dense, uniform
+from ..conditioners import BlockDense, Dense
 from ..conditioners.tanh_activation import sech
 from ..conditioners.block_dense import block_dense
 from ..elementwise.solve import increasing_root
-
-__all__ = ["block_autoregressive_network"]
 
 SATURATED = 20                          # tanh of it rounds to 1
 WIDER = 2.0**-10
@@ -267,23 +265,6 @@ class BlockAutoregressive(Bijector):
         refusal("layers must be BlockDense, at least one", layers=()),
         refusal("layers must be BlockDense, at least one", layers=(BlockDense([[[1.0]]], [[0.0]]), Dense([[1.0]], [0.0]))),
     )
-
-
-def block_autoregressive_network(rng, size, units, leak=0.01, dtype=np.float64):
-    """A `BlockAutoregressive` of vectors of `size` entries, with `units` units for each entry in each hidden layer.
-
-    Drawn with the Generator `rng`: the weights within blocks so that slopes are near 1, the others uniform and of variance
-    1/fan_in; biases are 0.
-    """
-    sizes, layers = (1, *units, 1), []
-    for i, width in enumerate(sizes[1:]):
-        if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
-            raise ValueError(f"block_autoregressive_network: units[{i}] must be an int >= 1, not {width!r}")
-    for B, A in zip(sizes, sizes[1:]):
-        within = np.exp(rng.uniform(-0.5, 0.5, (size, A, B))) / B
-        below = uniform(rng, (size * A, size * B), math.sqrt(3 / (size * B)), dtype)
-        layers.append(BlockDense(within.astype(dtype), below))
-    return BlockAutoregressive(layers, leak)
 
 
 def log_sums(V, slopes):
