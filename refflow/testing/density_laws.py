@@ -25,8 +25,9 @@ from ..accuracy.drawing import drawn_fields, plain_choices
 from ..accuracy.kappa import with_leaf
 from ..core.sets import simplex
 from ..core.tree import flatten
-from .law import Broken, expect, same
-from .laws import FD_ERROR, run_value_laws, whole_cases
+from .law import Broken, asked, expect, law, same
+from .laws import FD_ERROR, OF_VALUES, whole_cases
+from .laws import LAWS as OF_MAPS
 
 LAWS: dict = {}
 SAMPLES, SIZES = 8, (1, 2, 3)
@@ -165,45 +166,19 @@ def joined(bars, lead):
     return np.concatenate([np.zeros((*lead, 0)), *(np.reshape(bar, (*lead, -1)) for _, bar in flatten(bars))], -1)
 
 
-def law(name):
-    def register(function):
-        LAWS[name] = function
-        return function
-
-    return register
-
-
 def run_density_laws(p) -> dict:
     """Run every law on a density; {law: (rejected, tried)} for the laws that may reject samples.
 
     Raises AssertionError with one line for each law that is broken.
     """
-    tally, broken = {}, []
-    try:
-        run_value_laws(p)
-    except AssertionError as error:
-        broken.append(str(error))
-    samples = None
-    for name, check in LAWS.items():
-        try:
-            with np.errstate(all="ignore"):
-                samples = samples or Samples(p)
-                counted = check(samples)
-        except Broken as found:
-            broken.append(f"{name}: {type(p).__name__}: {found}")
-            continue
-        except Exception as error:
-            broken.append(f"{name}: {type(p).__name__}: raised {type(error).__name__}: {error}")
-            continue
-        if counted is not None:
-            tally[name] = counted
-    if broken:
-        raise AssertionError("\n".join(broken))
-    return tally
+    with np.errstate(all="ignore"):
+        samples = Samples(p)
+        return asked([*((name, check, p, samples) for name, check in LAWS.items()),
+                      *((name, OF_MAPS[name], p, None) for name in OF_VALUES)])
 
 
-@law("log_prob is the density of the samples")
-def transported(s):
+@law("log_prob is the density of the samples", LAWS)
+def transported(p, s):
     """(1), or (2) where a number chooses: |log_prob - log p| <= 10 e + C u kappa, with e the error of the differences."""
     if s.choices:
         return chosen(s)
@@ -231,8 +206,8 @@ def chosen(s):
     return s.hold("the density, relative to the samples'", error, bound + ROOM, np.isfinite(largest))
 
 
-@law("samples carry their probability along")
-def continuity(s):
+@law("samples carry their probability along", LAWS)
+def continuity(p, s):
     """(3) for every parameter, for weights along their simplex: |sum| <= 10 e + 16 u (1 + |log p|) (sum of magnitudes)."""
     if not s.p.params():
         return None
@@ -257,8 +232,8 @@ def along_simplexes(p, values, sign):
     return np.concatenate(parts, -1)
 
 
-@law("an entry of a sample moves with the entries before it")
-def triangular(s):
+@law("an entry of a sample moves with the entries before it", LAWS)
+def triangular(p, s):
     """dv_d/dz_k = 0 for k > d."""
     if s.p.params():
         given, e = s.along_events
@@ -267,8 +242,8 @@ def triangular(s):
         s.hold("dv/dz of a later entry", np.abs(given) * later, 10 * e + 16 * U * size, np.ones(given.shape, bool))
 
 
-@law("a sample's pullback is its gradient")
-def gradient(s):
+@law("a sample's pullback is its gradient", LAWS)
+def gradient(p, s):
     """v against differences of z in each parameter, the noise held fixed; not where a number chooses, and z jumps."""
     if s.choices:
         return
@@ -286,11 +261,11 @@ def gradient(s):
         s.hold(f"{path[-1]}_bar", np.abs(given - slopes), 10 * e + 4 * U * np.abs(slopes), np.ones(given.shape, bool))
 
 
-@law("samples are one function")
-def fused(s):
+@law("samples are one function", LAWS)
+def fused(p, s):
     """sample, sample_vjp and sample_and_log_prob_vjp give the same events, in the dtype of p, and their pullbacks agree."""
-    for p in (s.page, s.page.replace(**{path[0]: value[0] for path, value in flatten(s.page.params())})):
-        one_function(p, [np.random.default_rng(1) for _ in range(3)])
+    for each in (p, p.replace(**{path[0]: value[0] for path, value in flatten(p.params())})):
+        one_function(each, [np.random.default_rng(1) for _ in range(3)])
 
 
 def one_function(p, rngs, n=2):
@@ -310,21 +285,21 @@ def one_function(p, rngs, n=2):
         same(f"{path[-1]}_bar", (bar,), (parts[path] + own[path],))
 
 
-@law("the density is 0 outside the support")
-def outside(s):
+@law("the density is 0 outside the support", LAWS)
+def outside(p, s):
     """Samples lie inside, also where a uniform number is 0 or the last one below 1, and on the hard cases.
 
     At an end of the support log_prob is -inf, and all gradients are 0.
     """
-    page = type(s.page)
-    for p in (s.page, *(page(**case.params) for case in whole_cases(page))):
-        for z in samples_at_ends(p):
-            expect(np.isfinite(p.log_prob(z)).all() and p.support.members(z, 0).all(), f"{z.tolist()} is not inside; {p!r}")
-        for end in (p.support.lower, p.support.upper):
-            log_prob, pullback = p.log_prob_vjp(np.full((*p.parameter_batch, *p.event_shape), end, p.dtype or np.float64))
+    page = type(p)
+    for q in (p, *(page(**case.params) for case in whole_cases(page))):
+        for z in samples_at_ends(q):
+            expect(np.isfinite(q.log_prob(z)).all() and q.support.members(z, 0).all(), f"{z.tolist()} is not inside; {q!r}")
+        for end in (q.support.lower, q.support.upper):
+            log_prob, pullback = q.log_prob_vjp(np.full((*q.parameter_batch, *q.event_shape), end, q.dtype or np.float64))
             z_bar, bars = pullback(np.ones_like(log_prob))
-            expect((log_prob == -np.inf).all(), f"log_prob at {end} is {log_prob.tolist()}; {p!r}")
-            expect(not any(np.any(bar) for bar in (z_bar, *dict(flatten(bars)).values())), f"a gradient at {end}; {p!r}")
+            expect((log_prob == -np.inf).all(), f"log_prob at {end} is {log_prob.tolist()}; {q!r}")
+            expect(not any(np.any(bar) for bar in (z_bar, *dict(flatten(bars)).values())), f"a gradient at {end}; {q!r}")
 
 
 def samples_at_ends(p):

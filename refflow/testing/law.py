@@ -16,7 +16,7 @@ class Broken(Exception):
     """What a law found; `law` adds the names."""
 
 
-def law(name):
+def law(name, laws=LAWS):
     """Register a law under its name, which its errors carry."""
 
     def register(function):
@@ -29,10 +29,29 @@ def law(name):
             except Exception as error:
                 raise AssertionError(f"{name}: {type(f).__name__}: raised {type(error).__name__}: {error}") from error
 
-        LAWS[name] = named
+        laws[name] = named
         return named
 
     return register
+
+
+def asked(questions) -> dict:
+    """Ask all laws of [(name, law, value, points)]; {name: (rejected, tried)} for the laws that may reject points.
+
+    Raises AssertionError with one line for each law that is broken.
+    """
+    tally, broken = {}, []
+    for name, check, value, points in questions:
+        try:
+            counted = check(value, points)
+        except AssertionError as error:
+            broken.append(str(error))
+            continue
+        if counted is not None:
+            tally[name] = counted
+    if broken:
+        raise AssertionError("\n".join(broken))
+    return tally
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
-from .law import LAWS, close, distance, equal, expect, hold, law, refusal, same, unit
+from .law import LAWS, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
@@ -49,18 +49,7 @@ def run_laws(f, points) -> dict:
 
     Raises AssertionError with one line for each law that is broken.
     """
-    tally, broken = {}, []
-    for name, check in LAWS.items():
-        try:
-            counted = check(f, points)
-        except AssertionError as error:
-            broken.append(str(error))
-            continue
-        if counted is not None:
-            tally[name] = counted
-    if broken:
-        raise AssertionError("\n".join(broken))
-    return tally
+    return asked((name, check, f, points) for name, check in LAWS.items())
 
 
 def tried(rejected):
@@ -752,14 +741,7 @@ def has_no_default(declared):
 
 def run_value_laws(value) -> None:
     """The laws that ask only what a value of any kind holds; AssertionError with one line for each that is broken."""
-    broken = []
-    for name in OF_VALUES:
-        try:
-            LAWS[name](value, None)
-        except AssertionError as error:
-            broken.append(str(error))
-    if broken:
-        raise AssertionError("\n".join(broken))
+    asked((name, LAWS[name], value, None) for name in OF_VALUES)
 
 
 def wrong_dtypes(array):
