@@ -437,7 +437,8 @@ class Solver:
         if not self.inside([z]):
             return None
         try:
-            return sign(self.step([z])[0][0] - self.x[0])
+            (value,), _ = flatten(self.problem.definition(m, nest([constant(z)], self.shape), **self.fields))
+            return sign(value - self.x[0])
         except (ArithmeticError, ValueError):
             return None
 
@@ -456,6 +457,8 @@ class Solver:
                 return [line[sides.index(0)]]
             brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
                          for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
+            if any(not beyond for beyond, *_ in brackets):
+                break
         for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0])[:1 if few else None]:
             for bits in (100,) if few else (100, ctx.prec // 2):    # Newton's method usually takes over early
                 known, other = self.bisected(known, other, s, bits)
