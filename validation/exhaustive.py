@@ -47,6 +47,7 @@ WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
 ENTRIES = 3                                         # entries of fields that are vectors
 SAVE_EVERY = 60.0                                   # seconds: a killed run loses at most this much
+AT_ONCE = 2**14                                     # events: the derivatives of networks take memory
 KEPT = 3                                            # candidates for each quantity, some of which may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
@@ -81,10 +82,13 @@ def events_of(f, side, number):
 def measured(name, index, side, number):
     """({quantity: [(C, event, cotangents)]}, the number of events, the seconds) of one pass."""
     start, f = time.perf_counter(), values_of(PAGES[name])[index]
-    events = events_of(f, side, number)
-    found = of_values(f, side, events)
-    if number < WITH_COTANGENTS:
-        found |= of_cotangents(f, side, events, number)
+    events, found = events_of(f, side, number), {}
+    for i, some in enumerate(np.array_split(events, max(1, len(events) // AT_ONCE))):
+        rows = of_values(f, side, some)
+        if number < WITH_COTANGENTS:
+            rows |= of_cotangents(f, side, some, number, i)
+        for quantity, candidates in rows.items():
+            found[quantity] = sorted(found.get(quantity, []) + candidates, key=lambda row: -row[0])[:KEPT]
     return found, len(events), time.perf_counter() - start
 
 
@@ -106,9 +110,9 @@ def of_values(f, side, events):
     return found
 
 
-def of_cotangents(f, side, events, number):
-    """All cotangents, where each event has its own parameters."""
-    rng = np.random.default_rng([number, SIDES[side]])
+def of_cotangents(f, side, events, number, part):
+    """All cotangents, where each event has its own parameters, of a part of a pass."""
+    rng = np.random.default_rng([number, SIDES[side], part])
     spread = PARAMETERS["float32"] if number % 2 else 4
     bars = [np.ldexp(rng.uniform(1, 2, len(events)) * rng.choice([-1, 1], len(events)), rng.integers(-spread, spread, len(events)))
             for _ in range(2)]
