@@ -19,9 +19,9 @@ from ..maps.constrained import CholeskyFactor, HalfLine, OpenInterval, StickBrea
 from ..maps.elementwise import Affine, Exp, LeakyReLU, Tanh
 from ..maps.normalization import ActNorm
 from ..maps.shape import FactorOut, Reshape
-from .law import equal, expect, hold, law, refusal, unit
+from .law import MANY, equal, expect, hold, law, refusal, unit
 
-MANY = 64                   # events of data for an initialisation
+VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 ROUGH = 2.0**-6             # of a log-det that is right or another one altogether
 STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
 LARGE = 2.0**10             # of images that a shift moves there
@@ -41,21 +41,16 @@ def read_from_the_other_side(f, p):
         return
     g = Inverse(f)
     expect(g.event_ndim == f.event_ndim[::-1], f"Inverse has event ranks {g.event_ndim}; {f!r}")
-    sides = [(p.z, ("inverse", "inverse_and_log_det"), ("forward", "forward_and_log_det"), (p.x_bar, p.log_det_bar))]
+    sides = [(p.z, "inverse", "forward", (p.x_bar, p.log_det_bar))]
     if p.interior.any():
-        sides.append((p.inner_x, ("forward", "forward_and_log_det"), ("inverse", "inverse_and_log_det"),
-                      (p.z_bar, p.log_det_bar)))
+        sides.append((p.inner_x, "forward", "inverse", (p.z_bar, p.log_det_bar)))
         equal("log_det of Inverse", (g.log_det(p.inner_x),), (f.inverse_and_log_det(p.inner_x)[1],))
     for event, mine, its, bars in sides:
-        equal(f"{mine[0]} of Inverse", (getattr(g, mine[0])(event),), (getattr(f, its[0])(event),))
-        equal(f"{mine[1]} of Inverse", getattr(g, mine[1])(event), getattr(f, its[1])(event))
-        given, known = (cotangents(getattr(map_, name), event, bars) for map_, name in
-                        ((g, vjp_beside(mine[0])), (f, vjp_beside(its[0]))))
-        equal(f"{vjp_beside(mine[0])} of Inverse", given, known)
-
-
-def vjp_beside(method):
-    return {"forward": "vjp", "inverse": "inverse_vjp"}[method]
+        equal(f"{mine} of Inverse", (getattr(g, mine)(event),), (getattr(f, its)(event),))
+        both, known = getattr(g, f"{mine}_and_log_det")(event), getattr(f, f"{its}_and_log_det")(event)
+        equal(f"{mine}_and_log_det of Inverse", both, known)
+        given, known = cotangents(getattr(g, VJP[mine]), event, bars), cotangents(getattr(f, VJP[its]), event, bars)
+        equal(f"{VJP[mine]} of Inverse", given, known)
 
 
 def cotangents(vjp, event, bars):
@@ -276,7 +271,7 @@ def initialised_in_turn(f, p):
     z = z[stays_inside(f, z, 2.0**-18, 2.0**100)]
     if len(z) < MANY // 4:
         return
-    for data, of_data, side in ((z, f, 0), (f.forward(z), Inverse(f), 1)):
+    for data, of_data in ((z, f), (f.forward(z), Inverse(f))):
         out = of_data.initialised(data, None).forward(data).astype(np.float64)
         if (out.std(0) < 2.0**-8 * np.abs(out).max(0)).any():
             continue

@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 LAWS: dict = {}
+MANY = 64                   # events of data for an initialisation
 
 
 class Broken(Exception):

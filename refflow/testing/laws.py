@@ -29,7 +29,7 @@ from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
-from .law import LAWS, asked, close, distance, equal, expect, hold, law, refusal, same, unit
+from .law import LAWS, MANY, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
@@ -39,7 +39,6 @@ FD_ERROR = 1e-6             # differences with a larger estimate of their own er
 REJECTED = 0.1              # the share that may be rejected
 OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named",
              "hard cases are accepted", "one vector")
-MANY = 64                   # events of data for an initialisation
 NEAR = 2.0**-10             # an end that a map computes from its fields
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 

@@ -286,7 +286,7 @@ class QuadraticSpline(Bijector):
         case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
              x=[-1e300, np.nextafter(-2, -3), 4.0, 1e6], input_knots=[-1.0, 0.0, 2.0], slopes=[0.25, 3.0, 1e-6], start=-2.0,
              tails="linear"),
-        case("Lost", "all bins are lost beside start, the tails are not", z=[-2.0**70, 2.0**70], x=[-2.0**70, 2.0**70],
+        case("Lost", "the images of all knots round to start, the tails remain", z=[-2.0**70, 2.0**70], x=[-2.0**70, 2.0**70],
              input_knots=[0.0, 1.0], slopes=[1.0, 1.0], start=2.0**60, tails="linear"),
         case("AllInTails", "a batch without an event between the knots", z=[-3.0, 4.0], x=[-3.0, 4e6],
              input_knots=[-1.0, 1.0], slopes=[1e-6, 1e6], start=0.0, tails="linear"),
