@@ -24,7 +24,7 @@ TO_ZERO, TO_END = ((-2**1098, -2**1100, -2**1102),), ((-62, -250, -1000),)
 # exponentials of squares.
 GROWING, SIZES = (2**1098, 2**1100, 2**1102), ((256, 512, 1024), (21, 30, 42))
 NEAR = arb(2) ** -300                   # an image that is near 0
-DIGITS = 30000                          # of the exact numbers
+DIGITS = 2000                           # of the exact numbers
 SAME = arb(2) ** -80                    # relative
 MORE = arb(6) / 5
 INFINITE = arb(2) ** 4000               # beyond every number of a dtype

@@ -24,6 +24,7 @@ of the square block of rows `chart`, and z(x, fields) is the printed `inverse_de
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -452,11 +453,12 @@ class Solver:
         brackets = []
         for direction in (1, -1):
             line = [arb(0)] + [direction * arb(2) ** e for e in LADDER]
-            sides = [self.side(z) for z in line]
-            if 0 in sides:
-                return [line[sides.index(0)]]
-            brackets += [(None in (s, t), a, b, s) if s else (True, b, a, t)
-                         for a, b, s, t in zip(line, line[1:], sides, sides[1:]) if s != t]
+            side = functools.cache(lambda i, line=line: self.side(line[i]))
+            for i in changes(side, 0, len(line) - 1):
+                a, b, s, t = line[i], line[i + 1], side(i), side(i + 1)
+                if 0 in (s, t):
+                    return [a if s == 0 else b]
+                brackets.append((None in (s, t), a, b, s) if s else (True, b, a, t))
             if any(not beyond for beyond, *_ in brackets):
                 break
         for _, known, other, s in sorted(brackets, key=lambda bracket: bracket[0])[:1 if few else None]:
@@ -494,6 +496,17 @@ class Solver:
         if not root:
             raise TruthNotFound("inverse: no root of definition(z) = x")
         return root
+
+
+def changes(side, low, high):
+    """The i in low .. high - 1 where side(i) and side(i + 1) differ.  Between equal signs are none, since f is monotone."""
+    here, there = side(low), side(high)
+    if here == there and here is not None:
+        return []
+    if high - low == 1:
+        return [low] if here != there else []
+    middle = (low + high) // 2
+    return changes(side, low, middle) + changes(side, middle, high)
 
 
 def largest(values):
