@@ -421,7 +421,8 @@ class ExpScale(Scale):
 class FlooredExpScale(Scale):
     floor: float
     rate: float
-    def __init__(self, floor: float = ..., rate: float = ...) -> None: ...
+    gain: float
+    def __init__(self, floor: float = ..., rate: float = ..., gain: float = ...) -> None: ...
 
 class Homothety(Bijector):
     s: NDArray[np.floating[Any]]
@@ -451,6 +452,10 @@ class Power(Bijector):
 class ReciprocalSigmoidScale(Scale):
     offset: float
     def __init__(self, offset: float = ...) -> None: ...
+
+class ReLUScale(Scale):
+    floor: float
+    def __init__(self, floor: float = ...) -> None: ...
 
 class RescaledTanhExpScale(Scale):
     gain: NDArray[np.floating[Any]] | None
@@ -650,6 +655,24 @@ class GlowTTSActNorm(Bijector):
     floor: float
     def __init__(self, logs: ArrayLike, bias: ArrayLike | None = ..., floor: float = ...) -> None: ...
 
+class Bordered(Map):
+    map: Map
+    before: NDArray[np.floating[Any]]
+    after: NDArray[np.floating[Any]]
+    def __init__(self, map: Map, before: ArrayLike, after: ArrayLike) -> None: ...
+
+class DensityKnots(Map):
+    bins: int
+    low: float
+    high: float
+    floor: float
+    least: float
+    form: str
+    lift: float
+    rate: float
+    tails: str
+    def __init__(self, bins: int, low: float = ..., high: float = ..., floor: float = ..., least: float = ..., form: str = ..., lift: float = ..., rate: float = ..., tails: str = ...) -> None: ...
+
 class Entries(Map):
     scale: Value
     count: int
@@ -704,7 +727,8 @@ class PerPart(Map):
 class Premultiplied(Map):
     map: Map
     matrix: NDArray[np.floating[Any]]
-    def __init__(self, map: Map, matrix: ArrayLike) -> None: ...
+    offset: NDArray[np.floating[Any]] | None
+    def __init__(self, map: Map, matrix: ArrayLike, offset: ArrayLike | None = ...) -> None: ...
 
 class Reshaped(Map):
     map: Map
@@ -863,10 +887,13 @@ def xavier_normal(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def xavier_uniform(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 def zero(rng: Any, shape: Any, dtype: Any = ...) -> Any: ...
 BATCH_NORMS: Any
+BERNSTEIN_POLYNOMIALS: Any
 CONVENTIONS: Any
 CUBIC_SPLINES: Any
 LINEAR_RATIONAL_SPLINES: Any
 LINEAR_SPLINES: Any
+QUADRATIC_SPLINES: Any
 SPLINES: Any
+SUMS_OF_SQUARES: Any
 TABLES: Any
 TRIANGULAR: Any

@@ -27,9 +27,11 @@ def add(rejected, tried, tally):
         tried[name] += of
 
 
-def few_rejected(rejected, tried):
+def few_rejected(rejected, tried, draws=10):
+    """Of few draws, one may be rejected as a whole."""
+    share = max(REJECTED, 1 / draws)
     for name in tried:
-        assert rejected[name] <= REJECTED * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
+        assert rejected[name] <= share * tried[name], f"{name}: {rejected[name]} of {tried[name]} points were rejected"
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
@@ -46,7 +48,7 @@ def test_page(name, dtype):
         add(rejected, tried, run_laws(*drawn))
 
     every_law()
-    few_rejected(rejected, tried)
+    few_rejected(rejected, tried, max(1, draws))
 
 
 def drawn_by_themselves():

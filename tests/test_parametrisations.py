@@ -7,7 +7,9 @@ import pytest
 
 from refflow.maps.coupling import Family
 from refflow.maps.elementwise import ExpScale, SoftplusScale
-from refflow.maps.parametrisations import SPLINES, KnotSlopes, PerPart, Premultiplied, SoftmaxKnots
+from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES,
+                                          LINEAR_SPLINES, QUADRATIC_SPLINES, SPLINES, SUMS_OF_SQUARES, TRIANGULAR, KnotSlopes,
+                                          PerPart, Premultiplied, SoftmaxKnots)
 from refflow.maps.splines import RationalQuadraticSpline
 from validation.measure import measure
 
@@ -34,12 +36,19 @@ def test_h_of_0_is_a_spline_of_equal_bins(name):
     assert found["slopes"][1:-1] == pytest.approx(inner, rel=1e-15)
 
 
+MADE = {f"{name}, {kind}": table[name](size) for kind, table, size in (
+    ("spline", SPLINES, 3), ("linear spline", LINEAR_SPLINES, 3), ("cubic spline", CUBIC_SPLINES, 3),
+    ("quadratic spline", QUADRATIC_SPLINES, 3),
+    ("linear-rational spline", LINEAR_RATIONAL_SPLINES, 3), ("triangles", TRIANGULAR, 3), ("batch norm", BATCH_NORMS, 2), ("squares", SUMS_OF_SQUARES, 2),
+    ("polynomial", BERNSTEIN_POLYNOMIALS, 7)) for name in table}
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("name", SPLINES)
+@pytest.mark.parametrize("name", MADE)
 def test_certificate_of_conventions(name, dtype):
-    """Knots, slopes and the pullback, C <= 4 + P/2, over moderate numbers and numbers that saturate."""
+    """Fields and the pullback, C <= 4 + P/2, over moderate numbers and numbers that saturate."""
     rng = np.random.default_rng([*name.encode(), np.dtype(dtype).itemsize])
-    f = SPLINES[name](3)
+    f = MADE[name]
     for _ in range(6):
         h = rng.standard_normal(f.size) * np.exp2(rng.integers(-8, 8, f.size))
         bars = rng.standard_normal(sum(math.prod(core) for core in f.cores))
@@ -60,6 +69,58 @@ def test_the_knots_are_the_printed_formula():
     w = np.array([p[0] / 2, p[1], p[2], p[0] / 2])
     (knots,) = fields(SoftmaxKnots(3, -2.0, 4.0, halved=True), h).values()
     assert knots == pytest.approx(np.concatenate([[-2], -2 + np.cumsum(6 * w)]), rel=1e-15)
+
+
+def test_triangular_factors_by_hand():
+    h = np.arange(1.0, 10.0)
+    LU = h.reshape(3, 3)
+    found = fields(TRIANGULAR["zuko"](3), h)
+    lower, upper = np.tril(LU), np.triu(LU, 1) + np.eye(3)
+    A = (np.tril(found["lower"], -1) + np.eye(3)) @ (np.triu(found["upper"], 1) + np.diag(found["scale"]))
+    assert A.T == pytest.approx(lower @ upper, rel=1e-15)
+    found = fields(TRIANGULAR["torchflows"](3), h)
+    below = np.zeros((3, 3))
+    below[np.tril_indices(3, -1)] = h[3:6]
+    assert np.array_equal(found["upper"], below.T) and list(found["lower"][np.tril_indices(3, -1)]) == [1, 2, 3]
+    assert found["scale"] == pytest.approx(np.exp(h[6:]) + 1e-3, rel=1e-15)
+
+
+def test_gains_of_batch_norms_by_hand():
+    assert fields(BATCH_NORMS["Pyro"](3), [-2.0, 0.0, 3.0]) == {"gain": pytest.approx([1e-6, 1e-6, 3.000001]), "eps": 1e-5}
+    assert fields(BATCH_NORMS["TFP"](2), [2.0, 3.0]) == {"gain": pytest.approx([2.0, 3.0]), "eps": 1e-3}
+
+
+def test_polynomials_by_hand():
+    h, z = np.random.default_rng(0).standard_normal(7), 0.7
+    a = h[:6].reshape(2, 3)
+    found = fields(SUMS_OF_SQUARES["zuko"](2, 2, bound=10.0), h)
+    p = (found["coefficients"] * z ** np.arange(3)).sum(-1)
+    assert (p**2).sum() == pytest.approx(((1 + (a * (z / 10) ** np.arange(3)).sum(-1)) ** 2).mean(), rel=1e-14)
+    assert (found["shift"], found["slope_floor"]) == (h[6], 1e-3)
+    soft = np.log1p(np.exp(h))
+    steps = [h[0] - np.log(2) * 3.5, soft[1], *soft[1:], soft[6]]
+    assert fields(BERNSTEIN_POLYNOMIALS["zuko BernsteinTransform"](8), h)["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14)
+    d, inside = 10 / 11, np.exp(h) / np.exp(h).sum()
+    steps = [-5, d, d, *(10 - 4 * d) * inside, d, d]
+    found = fields(BERNSTEIN_POLYNOMIALS["zuko BPF"](11), h)
+    assert found["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14) and (found["bound"], found["tails"]) == (5, "linear")
+
+
+def test_the_density_of_quadratic_splines_by_hand():
+    """nflows takes a quarter of the end bins for the heights of the end knots: its slopes there are not 1."""
+    h = np.random.default_rng(0).standard_normal(7)
+    w = 1e-3 + (1 - 4e-3) * np.exp(h[:4]) / np.exp(h[:4]).sum()
+    y = np.log1p(np.exp(h[4:])) + 1e-3
+    E = (w[0] * y[0] + w[3] * y[2] + 2 * w[1] * (y[0] + y[1]) + 2 * w[2] * (y[1] + y[2])) / (4 - w[0] - w[3])
+    heights = np.array([E, *y, E])
+    slopes = 1e-3 + (1 - 1e-3) * heights / (w * (heights[1:] + heights[:-1]) / 2).sum()
+    found = fields(QUADRATIC_SPLINES["nflows"](4), h)
+    assert found["slopes"] == pytest.approx(slopes, rel=1e-14) and abs(found["slopes"][0] - 1) > 0.01
+    assert found["input_knots"] == pytest.approx(np.cumsum([-1, *(2 * w)]), rel=1e-14) and found["start"] == -1
+    h = np.random.default_rng(1).standard_normal(9)
+    found, w = fields(QUADRATIC_SPLINES["SurVAE"](4), h), 1e-3 + (1 - 4e-3) * np.exp(h[:4]) / np.exp(h[:4]).sum()
+    heights = np.exp(h[4:])
+    assert found["slopes"] == pytest.approx(1e-3 + (1 - 1e-3) * heights / (w * (heights[1:] + heights[:-1]) / 2).sum(), rel=1e-14)
 
 
 def test_distrax_reads_no_number_of_a_fixed_slope():

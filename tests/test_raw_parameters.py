@@ -21,6 +21,9 @@ KNOWN = {
     ("flowjax_19", "spline autoregressive", "sample"): "the inverse adds numbers of opposite sign",
     ("distrax", "spline coupling, circular", "gradient by parameters"): "terms cancel in the derivative of the log-det",
 }
+KNOWN |= {("zuko", "BPF", quantity): "beyond its bounds the identity is shifted by 1e-5"
+          for quantity in ("log_prob", "gradient by x", "gradient by parameters")}
+BISECTED = ("SOSPF", "BPF")                 # zuko's samples are right up to 1e-6
 FEW = 3                                     # draws of signs, for time
 
 
@@ -34,14 +37,15 @@ def model_of(library, name):
 
 def test_every_library_is_recorded_and_the_records_are_small():
     assert sorted(path.stem for path in command.RECORDED.iterdir()) == sorted(REQUIREMENTS)
-    assert sum(path.stat().st_size for path in command.RECORDED.iterdir()) < 2e5
+    assert sum(path.stat().st_size for path in command.RECORDED.iterdir()) < 2.5e5
 
 
 @pytest.mark.parametrize("library", REQUIREMENTS)
 def test_what_is_recorded(library, monkeypatch):
     monkeypatch.setattr(comparison, "DRAWS", FEW)
     for m, lines in command.lines_of(file_of(library)):
-        assert "sample" in m.answers and len(lines) == 4 and m.versions
+        sampled = m.name not in BISECTED
+        assert ("sample" in m.answers) == sampled and len(lines) == 3 + sampled and m.versions
         for line in lines:
             known = (line.library, line.model, line.quantity) in KNOWN
             assert (line.error > 16) == line.finding == known, (line, command.finding(m, line))

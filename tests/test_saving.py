@@ -57,8 +57,9 @@ from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, F
                                    masks)
 from refflow.models import all_in_one, glow_tts, naf
 from refflow.maps.elementwise import CONVENTIONS, ExpScale, RescaledTanhExpScale, ScaledAffine, ScaledShift
-from refflow.maps.parametrisations import (LINEAR_RATIONAL_SPLINES, SPLINES, TRIANGULAR, Free, GatedLocationScale, PerField,
-                                           SoftmaxWeights)
+from refflow.maps.parametrisations import (BATCH_NORMS, BERNSTEIN_POLYNOMIALS, LINEAR_RATIONAL_SPLINES, QUADRATIC_SPLINES,
+                                          SPLINES, SUMS_OF_SQUARES, TRIANGULAR, Free, GatedLocationScale, PerField,
+                                          SoftmaxWeights)
 from refflow.maps.conditioners import CircleFeatures, separable_network
 from refflow.maps.parametrisations import IncreasingEntries, MatrixEntries
 from refflow.maps.splines import RationalQuadraticSpline
@@ -119,7 +120,8 @@ def composites():
     small = {"filters": 3, "duration_filters": 3, "layers": 1, "blocks": 1, "hidden": 3, "wave_layers": 1}
     yield glow_tts(rng, 3, 2, 4, **small, mean_only=False, sigmoid_scale=True, speakers=2, speaker_channels=2)
     yield GatedActivation()
-    yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2))
+    yield from (TRIANGULAR["distrax, TFP, Pyro"](2), LINEAR_RATIONAL_SPLINES["Pyro, FlowTorch"](2), BATCH_NORMS["Pyro"](2))
+    yield from (QUADRATIC_SPLINES["nflows"](3), BERNSTEIN_POLYNOMIALS["zuko BPF"](6), SUMS_OF_SQUARES["zuko"](2, 2))
     for name in ("FlowJAX 17", "zuko", "torchflows", "FrEIA"):
         family = Family(RationalQuadraticSpline, SPLINES[name](2))
         yield Coupling(masks.halves(2), dense_network(rng, [1, 2, family.size]), family)

@@ -153,6 +153,23 @@ def log_of_slope(m):
     return [m.log(m.mpf(0.01))]
 
 
+@finding("nflows", "PiecewiseQuadraticCDF jumps in density at the tails", "defect", "log|df/dx| = 0 at the ends of the interval", """
+The heights at the end knots are to be 1 after normalisation, by a comment of the code, as the slope of the linear tails is. The
+equation for them takes a quarter of the end bins where a half is right. Here: four equal bins with equal raw numbers, at the
+upper end and just beyond it.""", """
+import torch
+from nflows.transforms import PiecewiseQuadraticCDF
+t = PiecewiseQuadraticCDF([1], num_bins=4, tails="linear").double()
+torch.nn.init.zeros_(t.unnormalized_widths)
+torch.nn.init.zeros_(t.unnormalized_heights)
+for x in (1.0, 1.000001):
+    _, log_det = t(torch.tensor([[x]], dtype=torch.float64))
+    print(log_det.item())
+""")
+def heights_of_one(m):
+    return [0, 0]
+
+
 @finding("nflows", "PiecewiseQuadraticCDF has no inverse where two heights are equal", "defect",
          "x = x_k + w (d_k t + (d_(k+1) - d_k) t^2/2)", """
 The root of the quadratic is divided by 2 a, and a = 0 where the heights at both ends of a bin are equal: 0/0. With raw
@@ -296,6 +313,20 @@ for x in (1.0, 4.0, 6.0):
 """)
 def the_identity(m):
     return [1, 0, 4, 0, 6, 0]
+
+
+@finding("zuko", "BoundedBernsteinTransform jumps at its bounds", "defect", "f(x) = x for |x| > B", """
+Beyond the bounds the map is the identity, by its docstring. The code takes the ends of this line for images of points 1e-6 of the
+interval inside the bounds: all values beyond are off by 2e-6 B, and the image has gaps of that size at the bounds.""", """
+import torch
+from zuko.transforms import BoundedBernsteinTransform
+t = BoundedBernsteinTransform(torch.zeros(3, dtype=torch.float64))
+for x in (-6.0, 4.99998, 5.00001, 6.0):
+    print(t(torch.tensor(x, dtype=torch.float64)).item())
+""")
+def equal_steps(m):
+    """Equal numbers give equal steps: the polynomial is the identity too."""
+    return [m.mpf(x) for x in (-6.0, 4.99998, 5.00001, 6.0)]
 
 
 @finding("zuko", "SoftclipTransform is right everywhere", "right",

@@ -8,7 +8,7 @@ from typing import Callable
 
 import numpy as np
 
-from refflow import Chain, Flow, Inverse, Permutation, PLULinear
+from refflow import BatchNorm, Chain, Flow, Inverse, Permutation, PLULinear
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import Dense, MaskedDense, ReLU, Residual, Sequential, TanhActivation
 from refflow.maps.coupling import Coupling
@@ -174,6 +174,13 @@ def plu(m, names, bias, convention, order=None):
     shapes = [(name, array.shape) for name, array in zip(names, raw)]
     return Loaded(PLULinear(order=np.arange(size) if order is None else order, shift=shift, **made),
                   lambda bar: {bias: bar["shift"], **unpacked(pullback(bar)[0], shapes)})
+
+
+def normalisation(m, convention, mean, var, gain, bias):
+    """Batch normalisation by a convention, from the names of two raw parameters."""
+    raw, shift = m.parameter(gain), m.parameter(bias)
+    made, pullback = convention(raw.size).unchecked(raw.dtype).vjp(raw)
+    return Loaded(BatchNorm(mean, var, bias=shift, **made), lambda bar: {gain: pullback(bar)[0], bias: bar["bias"]})
 
 
 def permutation(order):

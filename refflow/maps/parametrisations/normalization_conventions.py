@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..elementwise import ExpScale, SoftplusScale
+from ..elementwise import ExpScale, ReLUScale, SoftplusScale
 from .entries import Entries
+from .free import Free
 from .per_part import PerPart
 
 __all__ = ["BATCH_NORMS"]
@@ -24,4 +25,14 @@ def survae(channels, eps=1e-5):
     return batch_norm_fields(ExpScale(), channels, eps)
 
 
-BATCH_NORMS = {"nflows": nflows, "SurVAE, Bijectors.jl": survae}
+def pyro(channels, eps=1e-5):
+    """The gain is the number, or 0 if it is negative, and 1e-6."""
+    return batch_norm_fields(ReLUScale(1e-6), channels, eps)
+
+
+def tfp(channels, eps=1e-3):
+    """The number is the gain: training, not the map, keeps it positive."""
+    return batch_norm_fields(Free(), channels, eps)
+
+
+BATCH_NORMS = {"nflows": nflows, "SurVAE, Bijectors.jl": survae, "Pyro": pyro, "TFP": tfp}

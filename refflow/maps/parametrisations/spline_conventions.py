@@ -10,6 +10,7 @@ from math import exp, expm1, log, log1p
 import numpy as np
 
 from ..elementwise import CentredSoftplusScale, SoftclipExpScale, SoftplusScale
+from .density_knots import DensityKnots
 from .interval_entries import IntervalEntries
 from .knot_slopes import FREE, LOWER, KnotSlopes
 from .per_part import PerPart
@@ -17,7 +18,7 @@ from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
 from .softplus_spline import SoftplusSpline
 
-__all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "SPLINES", "spline_fields"]
+__all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "QUADRATIC_SPLINES", "SPLINES", "spline_fields"]
 
 ONE = (1.0, 1.0)
 DISTRAX = {"unconstrained": (FREE, FREE), "lower_identity": (1.0, FREE), "upper_identity": (FREE, 1.0), "identity": ONE,
@@ -140,8 +141,19 @@ def nflows_cubic(bins=10, bound=1.0, hidden=None):
                    (("tails", "identity"),))
 
 
+def nflows_quadratic(bins=10, bound=1.0, hidden=None):
+    """The fields of a `QuadraticSpline`; `hidden` as for `nflows`, for heights too."""
+    return DensityKnots(bins, -bound, bound, lift=1e-3, rate=1.0 if hidden is None else hidden ** -0.5)
+
+
+def survae_quadratic(bins=8):
+    """On [0, 1], with a height at each of its ends."""
+    return DensityKnots(bins, 0.0, 1.0, form="exp", tails="none")
+
+
 LINEAR_RATIONAL_SPLINES = {"Pyro, FlowTorch": pyro_linear}
 LINEAR_SPLINES = {"nflows": nflows_linear}
+QUADRATIC_SPLINES = {"nflows": nflows_quadratic, "SurVAE": survae_quadratic}
 CUBIC_SPLINES = {"nflows": nflows_cubic}
 SPLINES = {
     "nflows": nflows,                                           # with linear tails

@@ -12,7 +12,7 @@ from nflows.nn.nets import ResidualNet
 from nflows.transforms import (AffineCouplingTransform, BatchNorm, CompositeTransform, LULinear,
                                MaskedAffineAutoregressiveTransform, MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
                                Permutation, PiecewiseCubicCouplingTransform, PiecewiseLinearCouplingTransform,
-                               PiecewiseRationalQuadraticCouplingTransform)
+                               PiecewiseQuadraticCouplingTransform, PiecewiseRationalQuadraticCouplingTransform)
 
 HIDDEN, BINS = 3, 3
 FIRST, SECOND = [1, 0, 1], [0, 1, 0]                    # 1: transformed
@@ -50,6 +50,7 @@ def batch_norm():
 MODELS = {
     "batch norm": lambda: [batch_norm()],
     "linear spline coupling": lambda: [other_coupling(PiecewiseLinearCouplingTransform, FIRST)],
+    "quadratic spline coupling": lambda: [other_coupling(PiecewiseQuadraticCouplingTransform, FIRST)],
     "cubic spline coupling": lambda: [other_coupling(PiecewiseCubicCouplingTransform, FIRST)],
     "spline coupling": lambda: [spline_coupling(FIRST), spline_coupling(SECOND)],
     "spline autoregressive": lambda: [spline_autoregressive(), order(2, 0, 1), spline_autoregressive()],

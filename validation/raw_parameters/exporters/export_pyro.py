@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import torch
 from pyro.distributions import Normal, TransformedDistribution
-from pyro.distributions.transforms import AffineAutoregressive, AffineCoupling, Permute, SplineAutoregressive, SplineCoupling
+from pyro.distributions.transforms import AffineAutoregressive, AffineCoupling, BatchNorm, Permute, SplineAutoregressive, SplineCoupling
 from pyro.nn import AutoRegressiveNN, DenseNN
 from recording import SIZE, save
 from with_torch import recorded
@@ -35,6 +35,14 @@ def affine_coupling():
     return AffineCoupling(SPLIT, DenseNN(SPLIT, [HIDDEN], [REST, REST]))
 
 
+def batch_norm():
+    """With moving statistics of its own."""
+    norm = BatchNorm(SIZE)
+    norm.moving_mean.copy_(torch.tensor([1.0, -1.0, 2.0]))
+    norm.moving_variance.copy_(torch.tensor([1.0, 4.0, 2.0]))
+    return norm
+
+
 def shift():
     return Permute(torch.tensor([1, 2, 0]))
 
@@ -47,6 +55,7 @@ MODELS = {
     "affine autoregressive": lambda: [AffineAutoregressive(autoregressive_net([1, 1])),
                                       AffineAutoregressive(autoregressive_net([1, 1]), stable=True)],
     "affine coupling": lambda: [affine_coupling(), shift(), affine_coupling()],
+    "batch norm": lambda: [batch_norm()],
 }
 
 

@@ -16,7 +16,10 @@ def drawn(module, rng, spread):
 
 
 def recorded(name, module, log_prob, to_data, config=None, spread=0.7):
-    """The record of a model with drawn parameters; `log_prob(x)`, and `to_data(z)` from noise to data."""
+    """The record of a model with drawn parameters; `log_prob(x)`, and `to_data(z)` from noise to data.
+
+    `to_data` is None if the library inverts up to a tolerance of its own.
+    """
     rng = generator(name)
     module = drawn(module.double(), rng, spread).eval()
     x, z = (torch.from_numpy(event).requires_grad_() for event in events(rng))
@@ -26,7 +29,7 @@ def recorded(name, module, log_prob, to_data, config=None, spread=0.7):
     gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)]
     found = {"x": array(x), "z": array(z), "log_prob": array(value), "grad_x": array(grad_x), "grad": named(names, gradients)}
     try:
-        found["sample"] = array(to_data(z))
+        found |= {"sample": array(to_data(z))} if to_data else {}
     except Exception as failure:                    # recorded as what it is: the library cannot sample from this model
         config = {**(config or {}), "sample failed": f"{type(failure).__name__}: {str(failure).splitlines()[0]}"[:200]}
     buffers = {key: array(buffer) for key, buffer in module.named_buffers()}

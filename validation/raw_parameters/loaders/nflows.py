@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from refflow import BatchNorm
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
-from refflow.maps.parametrisations import BATCH_NORMS, CUBIC_SPLINES, LINEAR_SPLINES, SPLINES, TRIANGULAR
-from refflow.maps.splines import CubicSpline, LinearSpline, RationalQuadraticSpline
+from refflow.maps.parametrisations import BATCH_NORMS, CUBIC_SPLINES, LINEAR_SPLINES, QUADRATIC_SPLINES, SPLINES, TRIANGULAR
+from refflow.maps.splines import CubicSpline, LinearSpline, QuadraticSpline, RationalQuadraticSpline
 
-from ..loading import (Loaded, autoregressive, coupling, dense, masked_dense, permutation, plu, relu, residual, sequential,
-                       to_latents)
+from ..loading import (autoregressive, coupling, dense, masked_dense, normalisation, permutation, plu, relu, residual,
+                       sequential, to_latents)
 
 
 def load(m):
@@ -48,9 +47,9 @@ def spline_coupling(m, prefix):
 
 
 def other_spline_coupling(page, convention):
-    """Cubic splines are scaled by the network's width, linear ones are not."""
+    """Quadratic and cubic splines are scaled by the network's width, linear ones are not."""
     def load(m, prefix):
-        scaled = {"hidden": m.config["hidden"]} if page is CubicSpline else {}
+        scaled = {} if page is LinearSpline else {"hidden": m.config["hidden"]}
         family = Family(page, convention(m.config["bins"], m.config["bound"], **scaled))
         return coupling(passes(m, prefix), residual_net(m, f"{prefix}transform_net."), family)
 
@@ -77,16 +76,14 @@ def lu_linear(m, prefix):
 
 
 def batch_norm(m, prefix):
-    name, bias = f"{prefix}unconstrained_weight", f"{prefix}bias"
-    raw, shift = m.parameter(name), m.parameter(bias)
-    made, pullback = BATCH_NORMS["nflows"](raw.size).unchecked(raw.dtype).vjp(raw)
-    mean, var = (m.buffers[f"{prefix}running_{moment}"].astype(float) for moment in ("mean", "var"))
-    return Loaded(BatchNorm(mean, var, bias=shift, **made), lambda bar: {name: pullback(bar)[0], bias: bar["bias"]})
+    moments = [m.buffers[f"{prefix}running_{moment}"].astype(float) for moment in ("mean", "var")]
+    return normalisation(m, BATCH_NORMS["nflows"], *moments, f"{prefix}unconstrained_weight", f"{prefix}bias")
 
 
 TRANSFORMS = {
     "BatchNorm": batch_norm,
     "PiecewiseLinearCouplingTransform": other_spline_coupling(LinearSpline, LINEAR_SPLINES["nflows"]),
+    "PiecewiseQuadraticCouplingTransform": other_spline_coupling(QuadraticSpline, QUADRATIC_SPLINES["nflows"]),
     "PiecewiseCubicCouplingTransform": other_spline_coupling(CubicSpline, CUBIC_SPLINES["nflows"]),
     "PiecewiseRationalQuadraticCouplingTransform": spline_coupling,
     "MaskedPiecewiseRationalQuadraticAutoregressiveTransform": spline_autoregressive,

@@ -8,11 +8,11 @@ import numpy as np
 
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS, ScaledAffine
-from refflow.maps.parametrisations import LINEAR_RATIONAL_SPLINES, SPLINES, GatedLocationScale
+from refflow.maps.parametrisations import BATCH_NORMS, LINEAR_RATIONAL_SPLINES, SPLINES, GatedLocationScale
 from refflow.maps.splines import LinearRationalSpline, RationalQuadraticSpline
 
-from ..loading import (autoregressive, chain, constant_spline, coupling, dense, masked_dense, permutation, relu, sequential,
-                       to_data)
+from ..loading import (autoregressive, chain, constant_spline, coupling, dense, inverted, masked_dense, normalisation,
+                       permutation, relu, sequential, to_data)
 
 ORDER = ("shift", "scale")
 NUMBERS = ("widths", "heights", "derivatives", "lambdas")
@@ -82,11 +82,18 @@ def affine_coupling(m, prefix):
     return coupling(splits(m), dense_net(m, f"{prefix}nn."), affine_family(CONVENTIONS["Pyro, NumPyro"], ORDER), "halves")
 
 
+def batch_norm(m, prefix):
+    """Its inverse normalises."""
+    moments = [m.buffers[f"{prefix}moving_{name}"].astype(float) for name in ("mean", "variance")]
+    return inverted(normalisation(m, BATCH_NORMS["Pyro"], *moments, f"{prefix}gamma", f"{prefix}beta"))
+
+
 TRANSFORMS = {
     "SplineCoupling": spline_coupling,
     "SplineAutoregressive": spline_autoregressive,
     "AffineAutoregressive": affine_autoregressive,
     "AffineAutoregressive, stable": stable_autoregressive,
     "AffineCoupling": affine_coupling,
+    "BatchNorm": batch_norm,
     "Permute": lambda m, prefix: permutation([1, 2, 0]),
 }

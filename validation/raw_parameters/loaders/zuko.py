@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from refflow import Affine, Chain, PLULinear, Softsign, Transposed
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
-from refflow.maps.parametrisations import SPLINES
+from refflow.maps.monotone import BernsteinPolynomial, SumOfSquares
+from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR
 from refflow.maps.splines import RationalQuadraticSpline
 
-from ..loading import autoregressive, coupling, dense, masked_dense, relu, sequential, to_latents
+from ..loading import (Loaded, autoregressive, coupling, dense, masked_dense, relu, sequential, to_latents, without_parameters)
+
+SOFTCLIP = 11.0                     # between the polynomials of a SOSPF
+BORDER = 5                          # numbers of a bounded Bernstein polynomial beyond those for its degree
 
 
 def load(m):
@@ -15,10 +22,15 @@ def load(m):
     return to_latents(stages, m.answers["x"].shape[-1])
 
 
+FAMILIES = {
+    "NSF": lambda config: Family(RationalQuadraticSpline, SPLINES["zuko"](config["bins"])),
+    "SOSPF": lambda config: Family(SumOfSquares, SUMS_OF_SQUARES["zuko"](config["polynomials"], config["degree"])),
+    "BPF": lambda config: Family(BernsteinPolynomial, BERNSTEIN_POLYNOMIALS["zuko BPF"](config["degree"] + BORDER)),
+}
+
+
 def family(m):
-    if m.config["spline"]:
-        return Family(RationalQuadraticSpline, SPLINES["zuko"](m.config["bins"]))
-    return affine_family(CONVENTIONS["zuko"], ("shift", "scale"))
+    return FAMILIES.get(m.config["family"], lambda config: affine_family(CONVENTIONS["zuko"], ("shift", "scale")))(m.config)
 
 
 def layers(m, prefix, layer):
@@ -35,4 +47,21 @@ def general_coupling(m, prefix):
     return coupling(m.buffers[f"{prefix}mask"], layers(m, prefix, lambda name: dense(m, name)), family(m))
 
 
-TRANSFORMS = {"MaskedAutoregressiveTransform": masked_autoregressive, "GeneralCouplingTransform": general_coupling}
+def linear(m, prefix):
+    name = f"{prefix}_0"
+    raw = m.parameter(name)
+    made, pullback = TRIANGULAR["zuko"](len(raw)).unchecked(raw.dtype).vjp(raw.ravel())
+    value = Transposed(PLULinear(order=np.arange(len(raw)), shift=np.zeros(len(raw)), **made))
+    return Loaded(value, lambda bar: {name: pullback(bar["inner"])[0].reshape(raw.shape)})
+
+
+def softclip(m, prefix):
+    return without_parameters(Chain([Affine(0.0, 1 / SOFTCLIP), Softsign(), Affine(0.0, SOFTCLIP)]))
+
+
+TRANSFORMS = {
+    "MaskedAutoregressiveTransform": masked_autoregressive,
+    "GeneralCouplingTransform": general_coupling,
+    "LULinearTransform": linear,
+    "SoftclipTransform": softclip,
+}

@@ -1,0 +1,278 @@
+r"""Knots of a piecewise-linear density of area 1, which a `QuadraticSpline` integrates.
+
+In h stand a number `h_j` for the width of each of `K` bins and, after them, a number `v_k` for the height at each knot, or only
+at inner knots.  Widths are parts of the interval from `low` to `high`, with the softmax `p` of `rate h`:
+    w_j = floor + (1 - K floor) p_j                                                 (1)
+    y_k = log(1 + exp(rate v_k)) + lift   or   exp(rate v_k) + lift                 (2)
+    A = sum_k c_k y_k,   c_k = (w_k + w_(k+1))/2,   w_0 = w_(K+1) = 0               (3)
+    d_k = least + (1 - least) y_k/A                                                 (4)
+With `tails` "identity", both end knots have the height `E`.  Sums are over inner knots, from here on:
+    E = (C - G)/D,   C = sum_k c_k y_k,   G = (w_1 y_1 + w_K y_(K-1))/4             (5)
+    D = 1 - s/4,   s = w_1 + w_K,   A = C + E s/2                                   (6)
+With `E = C/(1 - s/2)` the area would be `E`, and the slopes of end knots 1, as beyond them.  The libraries' code takes a
+quarter of the end bins where this has a half; it is (5) and (6), and the density jumps at the end knots.
+
+No term of
+    C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (7)
+cancels.  Derivatives have differences of heights and of widths.  A height near `v = 0` is kept as `r + g`, where `r` is the
+height at `v = 0` and `g` is small, and so are widths: their differences keep their digits.
+
+Reverse rule.  With `b_k` the cotangents of the slopes, `B = b_0 + b_K` and `T = sum_k b_k y_k`, all times `(1 - least)/A^2`,
+    y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (8)
+    a_k = c_k + (c_k - e_k) s/(2 D),   e_k = w_1/4 at k = 1, w_K/4 at k = K - 1, both if K = 2, else 0      (9)
+where for `k = 1`, and likewise at the other end,
+    8 (c_1 G - e_1 C) = w_2 (w_K - w_1) y_(K-1) + w_1 (w_2 - w_(K-1)) (y_(K-1) - y_2)
+                        - w_1 ((w_(K-1) + w_3) y_2 + 2 sum_(2<k<K-1) c_k y_k)       (10)
+of which only the first term remains for K = 3, and none for K = 2.  For the widths, with `P_j` the derivatives of `A`, and
+`Q_j` the derivatives of `E` at a fixed `E/A`, times `A`,
+    h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (11)
+    P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or s/(8 D) more inside        (12)
+    Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or (2 G + I)/(4 D) more inside     (13)
+with `y_0 = y_K = E`; bins 1 and K are not inside.  Neighbouring bins share a height, which must not be part of a difference:
+    P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (14)
+Without the height `E`, `B = 0`, sums are over all knots, `a = c` and `q_j = 1/2`.
+
+Everything is computed in float64, for float32 too, and rounded once.
+
+Source: Mueller, McWilliams, Rousselle, Gross and Novak, arXiv:1808.03856, on piecewise-quadratic transforms; the heights of end
+knots are from Durkan, Bekasov, Murray and Papamakarios' code for Neural Spline Flows.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+
+from ...core import case, plain, refusal
+from ...core.rules import ABOVE_0, AT_LEAST_0, FINITE, count, number, one_of
+from ..elementwise.softplus_scale import log1p_ratio
+from .parametrisation import Map, parametrisation
+from .softmax_knots import SoftmaxKnots
+
+FORMS = ("softplus", "exp")
+TAILS = ("identity", "none")
+
+
+@parametrisation(source="nflows, SurVAE")
+class DensityKnots(Map):
+    """`input_knots`, `slopes`, both (K+1), and `start` of a `QuadraticSpline` from `low` to `high`, K = `bins`.
+
+    `floor`: the least width, as a part of the interval; `least`: the least slope; `form`: what makes heights positive; `lift`:
+    what is added to them; `tails`: "identity", with equal heights at the end knots, or "none", with a number for each.  Raises
+    ValueError for bins < 1, or < 2 with tails, high <= low, and floors that do not fit.
+    """
+
+    bins: int = plain(rule=count())
+    low: float = plain(-1.0, FINITE)
+    high: float = plain(1.0, FINITE)
+    floor: float = plain(1e-3, AT_LEAST_0)
+    least: float = plain(1e-3, number(0, 1, low_included=True))
+    form: str = plain("softplus", one_of(*FORMS))
+    lift: float = plain(0.0, AT_LEAST_0)
+    rate: float = plain(1.0, ABOVE_0)
+    tails: str = plain("identity", one_of(*TAILS))
+    names = ("input_knots", "slopes", "start")
+
+    size = property(lambda self: 2 * self.bins + (-1 if self.tails == "identity" else 1))
+    cores = property(lambda self: ((self.bins + 1,), (self.bins + 1,), ()))
+    widths = property(lambda self: SoftmaxKnots(self.bins, self.low, self.high, self.floor * (self.high - self.low), self.rate))
+
+    def _validate(self):
+        super()._validate()
+        if self.tails == "identity" and self.bins < 2:
+            raise ValueError("DensityKnots: with tails, bins must be at least 2")
+        if not self.low < self.high:
+            raise ValueError(f"DensityKnots: low must be < high; low = {self.low}, high = {self.high}")
+        if not self.bins * self.floor < 1:
+            raise ValueError(f"DensityKnots: floor must be < 1/bins; floor = {self.floor}, bins = {self.bins}")
+
+    @classmethod
+    def examples(cls, source):
+        f = cls(source.count(2, 4), form=source.choice(FORMS), lift=source.choice((0.0, 1e-3)), tails=source.choice(TAILS))
+        return f, (f.size,)
+
+    @staticmethod
+    def definition(m, h, bins, low, high, floor, least, form, lift, rate, tails):
+        low, high, floor, least, lift, rate = (m.mpf(v) for v in (low, high, floor, least, lift, rate))
+        shares = [m.exp(rate * h_j) for h_j in h[:bins]]
+        w = [floor + (1 - bins * floor) * share / m.fsum(shares) for share in shares]       # (1)
+        y = [(m.log1p if form == "softplus" else lambda v: v)(m.exp(rate * v)) + lift for v in h[bins:]]        # (2)
+        if tails == "identity":
+            c = [(one + other) / 2 for one, other in zip(w, w[1:])]                 # (3)
+            C = m.fsum(c_k * y_k for c_k, y_k in zip(c, y))
+            E = (C - (w[0] * y[0] + w[-1] * y[-1]) / 4) / (1 - (w[0] + w[-1]) / 4)  # (5) (6)
+            y = [E, *y, E]
+        A = m.fsum(w_j * (one + other) / 2 for w_j, one, other in zip(w, y, y[1:]))         # (3)
+        knots = [low]
+        for w_j in w[:-1]:
+            knots.append(knots[-1] + (high - low) * w_j)
+        slopes = [least + (1 - least) * y_k / A for y_k in y]                       # (4)
+        return {"input_knots": [*knots, high], "slopes": slopes, "start": low, "tails": tails}
+
+    def vjp(self, h):
+        u, v = np.split(h.astype(np.float64), [self.bins], -1)
+        (knots, knots_pullback), shares, heights = self.widths.vjp(u), self.shares(u), self.heights(v)
+        area = (JoinedEnds if self.tails == "identity" else FreeEnds)(*self.bin_widths(*shares), *heights[:2])
+        slopes = self.least + (1 - self.least) * area.heights() / area.A[..., None]     # (4)
+
+        def pullback(bars):
+            u_bar, _ = knots_pullback({"knots": bars["input_knots"].astype(np.float64)})
+            y_bar, differences = area.bars(bars["slopes"].astype(np.float64))
+            factor = (1 - self.least) / area.A[..., None] / area.A[..., None]
+            p = shares[0]
+            of_widths = self.rate * (1 - self.bins * self.floor) * p * (differences * p[..., None, :]).sum(-1)      # (11)
+            root, rest = heights[2:]
+            h_bar = np.concatenate([u_bar + factor * of_widths, factor * y_bar * rest * root * root], -1)
+            return h_bar.astype(h.dtype), {}
+
+        start = np.full(h.shape[:-1], self.low, h.dtype)
+        return {"input_knots": knots["knots"].astype(h.dtype), "slopes": slopes.astype(h.dtype), "start": start,
+                "tails": self.tails}, pullback
+
+    def shares(self, u):
+        """(p, r, g): p of (1), also as a reference and what is left."""
+        r, g, _ = self.widths.weights(u)
+        S = (r[0] + g).sum(-1, keepdims=True)
+        return (r[0] + g) / S, r[0] / S, g / S
+
+    def bin_widths(self, p, r, g):
+        """(w, (r, g)) of (1)."""
+        span = 1 - self.bins * self.floor
+        return self.floor + span * p, (span * r, span * g)
+
+    def heights(self, v):
+        """(r, g, root, rest) of (2), times a factor that all heights share, so that they do not all overflow or vanish.
+
+        root^2 rest is the slope: a subnormal slope would lose digits before it is multiplied.
+        """
+        a = self.rate * v
+        top, near = a.max(-1, keepdims=True), np.abs(a) <= 1
+        moved = np.where((top < -1) & (self.lift == 0) | (top > 2) & (self.form == "exp"), top, 0)
+        small = np.expm1(np.where(near, a, 0))
+        if self.form == "softplus":
+            t, unit = np.exp(-np.abs(a)), np.ldexp(1.0, -np.frexp(np.maximum(top, 1))[1])
+            root, rest = np.exp((np.minimum(a, 0) - moved) / 2), unit / (1 + t)
+            far = (np.where(a > 0, a + np.log1p(t), root * root * log1p_ratio(t)) + self.lift) * unit
+            r, g = (log(2) + self.lift) * unit, np.log1p(small / 2) * unit
+        else:
+            root, rest, unit = np.exp((a - moved) / 2), 1.0, np.exp(-np.maximum(moved, 0))
+            r, g, far = (1 + self.lift) * unit, unit * small, root * root + self.lift * unit
+        return np.where(near, r, 0), np.where(near, g, far), root, self.rate * rest         # (2)
+
+    hard_cases = (
+        case("Equal", "equal bins and heights: nothing depends on them", z=[[0.0] * 7], bins=3, tails="none"),
+        case("EqualEnds", "equal bins and heights beside the joined ends", z=[[0.0] * 5, [0.0, 0.0, 1e-9, 1e-9, -2e-9]], bins=3,
+             lift=1e-3),
+        case("NearlyEqual", "differences as small as the numbers", bins=4, tails="none",
+             z=[[1e-9, 2e-9, 5e-324, 3e-9, -1e-9, 1e-20, 0.0, 2e-9, 1e-9]]),
+        case("Two", "two bins with tails: the slopes depend on nothing", z=[[0.5, -1.0, 2.0]], bins=2, form="exp"),
+        case("Steep", "heights that are lost beside others", z=[[1.0, -1.0, 0.0, -30.0, 3.0, 40.0, -700.0]], bins=3, form="exp",
+             tails="none"),
+        case("Vanishing", "heights that all underflow", bins=2, tails="none",
+             z=[[1.0, -1.0, -800.0, -801.0, -2.0**30], [0.0, 0.0, -1e300, -800.0, -3.0]]),
+        case("Large", "exponentials that overflow", z=[[700.0, -800.0, 3.0, 1e3, 900.0]], bins=2, form="exp", low=0.0,
+             floor=0.25, tails="none"),
+    )
+    refused = (
+        refusal("with tails, bins must be at least 2", bins=1),
+        refusal("low must be < high", bins=2, low=1.0, high=1.0),
+        refusal("floor must be < 1/bins", bins=2, floor=0.5),
+    )
+
+
+class FreeEnds:
+    """The area of a density with a number for the height at each knot: of widths and heights, each also as (r, g)."""
+
+    def __init__(self, w, parts, r, g):
+        self.r, self.g, self.y, self.c = r, g, r + g, (widened(w, 1, 0) + widened(w, 0, 1)) / 2     # (3)
+        self.A = (self.c * self.y).sum(-1)                                          # (3)
+
+    def heights(self):
+        return self.y
+
+    def bars(self, b):
+        """(y_bar of (8), the differences of (11)) before their factor."""
+        T = (b * self.y).sum(-1)[..., None, None]
+        return pairs(b, self.c, self.y), -T * differences(self.r, self.g, 0.5, 0.0)     # (8) (11)
+
+
+class JoinedEnds:
+    """The same with a number for the height at each inner knot."""
+
+    def __init__(self, w, parts, r, g):
+        self.w, self.parts, self.y, self.c = w, parts, r + g, middles(w)            # (3)
+        first, last, inner = w[..., 0], w[..., -1], w[..., 1:-1]
+        G, I = (first * self.y[..., 0] + last * self.y[..., -1]) / 4, (inner * middles(self.y)).sum(-1)     # (5) (7)
+        self.s, self.D, self.G, self.I = first + last, 1 - (first + last) / 4, G, I     # (6)
+        self.E = (I + G) / self.D                                                   # (5) (7)
+        self.A = (self.c * self.y).sum(-1) + self.E * self.s / 2                    # (6)
+        zero, E = np.zeros_like(self.E)[..., None], self.E[..., None]
+        self.r, self.g = np.concatenate([zero, r, zero], -1), np.concatenate([E, g, E], -1)
+
+    def heights(self):
+        return self.r + self.g
+
+    def bars(self, b):
+        """(y_bar of (8), the differences of (11)) before their factor."""
+        inner, B = b[..., 1:-1], b[..., :1] + b[..., -1:]
+        G, I, s, D = (v[..., None] for v in (self.G, self.I, self.s, self.D))
+        e = np.zeros_like(self.c)
+        e[..., 0] += self.w[..., 0] / 4
+        e[..., -1] += self.w[..., -1] / 4
+        y_bar = pairs(inner, self.c + (self.c - e) * s / (2 * D), self.y) + B * self.tilt() / D     # (8) (9)
+        of_A = differences(self.r, self.g, 1 / 2 + s / (8 * D), s / (8 * D))        # (12)
+        of_E = differences(self.r, self.g, -I / (4 * D), (2 * G + I) / (4 * D))     # (13)
+        T = (inner * self.y).sum(-1)[..., None, None]
+        return y_bar, B[..., None] * of_E - T * of_A                                # (11)
+
+    def tilt(self):
+        """c_k G - e_k C."""
+        tilt = self.c * self.G[..., None]
+        tilt[..., 0], tilt[..., -1] = self.tilt_of_first(lambda v: v), self.tilt_of_first(lambda v: v[..., ::-1])
+        return tilt if tilt.shape[-1] > 1 else np.zeros_like(tilt)                  # (10)
+
+    def tilt_of_first(self, way):
+        """(10), of arrays that are turned round for the last inner knot."""
+        w, y, c, parts = way(self.w), way(self.y), way(self.c), tuple(map(way, self.parts))
+        of_ends, of_next = (sum(v[..., i] - v[..., j] for v in parts) for i, j in ((-1, 0), (1, -2)))
+        tilt = w[..., 1] * of_ends * y[..., -1]
+        if y.shape[-1] > 2:
+            higher = sum(v[..., -2] - v[..., 2] for v in (way(self.r), way(self.g)))
+            rest = (w[..., -2] + w[..., 2]) * y[..., 1] + 2 * (c * y)[..., 2:-1].sum(-1)
+            tilt = tilt + w[..., 0] * (of_next * higher - rest)
+        return tilt / 8                                                             # (10)
+
+
+def widened(v, before, after):
+    """v with so many zeros around its last axis."""
+    return np.pad(v, [(0, 0)] * (v.ndim - 1) + [(before, after)])
+
+
+def middles(v):
+    return (v[..., :-1] + v[..., 1:]) / 2
+
+
+def others(v):
+    """sum_(i != k) v_i."""
+    zero = np.zeros_like(v[..., :1])
+    before, after = np.cumsum(v, -1), np.cumsum(v[..., ::-1], -1)[..., ::-1]
+    return np.concatenate([zero, before[..., :-1]], -1) + np.concatenate([after[..., 1:], zero], -1)
+
+
+def pairs(b, a, y):
+    """sum_(i != k) y_i (b_k a_i - b_i a_k)."""
+    return b * others(a * y) - a * others(b * y)
+
+
+def differences(r, g, q, more):
+    """P_j - P_i (..., K, K) for P_j = (y_(j-1) + y_j) q, or y = r + g, with `more` added to q for bins inside."""
+    def across(v, other):
+        return v[..., :, None] - other[..., None, :]
+
+    crossed = sum(across(v[..., :-1], v[..., 1:]) for v in (r, g)) + sum(across(v[..., 1:], v[..., :-1]) for v in (r, g))
+    K = crossed.shape[-1]
+    inside = ((np.arange(K) > 0) & (np.arange(K) < K - 1)).astype(float)
+    q, more = (np.asarray(v)[..., None] for v in (q, more))
+    own = 2 * middles(r + g)[..., None, :]
+    return (q + more * inside[:, None]) * crossed + more * across(inside, inside) * own         # (14)
