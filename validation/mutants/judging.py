@@ -60,6 +60,7 @@ check = import_module("refflow.oracle.check")       # the package has a function
 STAGES = ("golden", "certificate", "laws", "fresh", "edges")
 SEEDS = (1,)                                        # of fresh points
 DRAWS, EVENTS = 10, 32                              # of laws, as the tests have them for a page without components
+SOLVED = 3                                          # draws of a page whose inverse is a solver, as there
 FEW, FEW_EVENTS = 6, 8                              # for others, and for networks
 ELSEWHERE = 3                                       # of each page that uses a function of another module
 CERTIFIED = check.certified()
@@ -389,7 +390,7 @@ def law_draws(page, dtype):
     if page.kind not in ("bijector", "conditioner"):
         return [(run_value_laws, point.f) for point in list(certify.points(page, dtype, "forward"))[:DRAWS]]
     network, dtype = page.kind == "conditioner", np.dtype(dtype)
-    draws, events = (FEW, FEW_EVENTS) if network or has_components(page) else (DRAWS, EVENTS)
+    draws, events = (FEW, FEW_EVENTS) if network or has_components(page) else (SOLVED if page.solver is True else DRAWS, EVENTS)
     return [drawn(source, page, dtype, events, network) for _ in range(draws)]
 
 
