@@ -15,6 +15,9 @@ from refflow.core import Plainest, of_kind
 from refflow.oracle.pages import bijectors
 from refflow.testing import strategies
 from refflow.accuracy.differences import RUNGS, U, log_det_extrapolated
+from refflow.maps.parametrisations import IncreasingEntries
+from refflow.maps.elementwise import SoftplusScale
+from refflow.testing import parametrisation_laws
 from refflow.testing.laws import FD_ERROR, LAWS, REJECTED, run_laws
 from refflow.accuracy.points import Points, nets_of
 
@@ -49,6 +52,29 @@ def test_page(name, dtype):
 
     every_law()
     few_rejected(rejected, tried, max(1, draws))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("name", of_kind("parametrisation"))
+def test_parametrisation(name, dtype):
+    @settings(max_examples=max(1, settings.default.max_examples // 3))
+    @given(st.data())
+    def every_law(data):
+        source = strategies.DrawnSource(data.draw)
+        parametrisation_laws.run_parametrisation_laws(of_kind("parametrisation")[name].examples(source)[0], dtype, source)
+
+    every_law()
+
+
+@pytest.mark.parametrize("bug", [lambda a, axis: np.cumsum(a, 0 if a.ndim > 1 else axis),
+                                 lambda a, axis: np.cumsum(a, axis) + a.ndim])
+def test_a_batch_that_is_mixed_up_is_found(bug, monkeypatch):
+    f, source = IncreasingEntries(SoftplusScale(), 3), refflow.core.RandomSource(np.random.default_rng(0))
+    parametrisation_laws.run_parametrisation_laws(f, np.float64, source)
+    monkeypatch.setattr("refflow.maps.parametrisations.increasing_entries.np",
+                        type("np", (), {**vars(np), "cumsum": staticmethod(bug)}))
+    with pytest.raises(AssertionError, match="^a batch gives the fields of each: IncreasingEntries: (entries|h_bar) is "):
+        parametrisation_laws.run_parametrisation_laws(f, np.float64, source)
 
 
 def drawn_by_themselves():

@@ -46,6 +46,7 @@ from refflow.testing import strategies
 from refflow.testing.conditioner_laws import NetworkPoints, run_network_laws, without_padding
 from refflow.testing.density_laws import density_of, run_density_laws
 from refflow.testing.laws import REJECTED, run_laws, run_value_laws
+from refflow.testing.parametrisation_laws import run_parametrisation_laws
 
 from validation import certify
 from validation.kinds import GENERATORS
@@ -387,6 +388,9 @@ def law_draws(page, dtype):
     source = RandomSource(np.random.default_rng([0, *page.__name__.encode(), *dtype.encode()]))
     if page.kind == "density":
         return [(run_density_laws, density_of(source, page, np.dtype(dtype))) for _ in range(DRAWS)]
+    if page.kind == "parametrisation":
+        run = functools.partial(run_parametrisation_laws, dtype=dtype, source=source)
+        return [(run, page.examples(source)[0]) for _ in range(DRAWS)]
     if page.kind not in ("bijector", "conditioner"):
         return [(run_value_laws, point.f) for point in list(certify.points(page, dtype, "forward"))[:DRAWS]]
     network, dtype = page.kind == "conditioner", np.dtype(dtype)
