@@ -22,7 +22,7 @@ from validation.points import BREAK
 from .mutations import UNREACHED
 
 LARGEST = 4096                      # points in a batch: Jacobians take memory
-SINGLES = 200                       # of all groups together, beside the breaks
+SINGLES, SOLVED = 200, 50           # of all groups together, beside the breaks; of a page whose inverse is a solver
 UNANSWERED = (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning)
 
 
@@ -34,7 +34,8 @@ class Sweep:
         batches = [Batch(points) for group in self.groups for points in alike(group)]
         self.batches = [batch for batch in batches if batch.own is not None]
         alone = [point for batch in batches if batch.own is None for point in batch.points]
-        every = max(1, len(self) // SINGLES)
+        solver = any(getattr(group[0].f, "solver", False) is True for group in self.groups)
+        every = max(1, len(self) // (SOLVED if solver else SINGLES))
         some = [point for group in self.groups for i, point in enumerate(group) if i % every == 0 or point.reason == BREAK]
         chosen = {id(point): point for point in alone + some}.values()
         self.singles = [(point, bits(alone_answers(point))) for point in chosen]
