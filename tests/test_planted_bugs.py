@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
-                     Inverse, Pointwise, Reshape, Softplus, Squeeze, Tanh)
+                     Inverse, OrthogonalLinear, Pointwise, Reshape, Softplus, Squeeze, Tanh)
 from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
@@ -225,6 +225,30 @@ def loses_shift(self):
     return rebuild, (type(self), {"scale": self.scale})
 
 
+def copied_without_shift(self, memo):
+    return self.replace(shift=0 * self.shift)
+
+
+def replaced_without_sizes(self, **changes):
+    made = Bend.replace(self, **changes)
+    made._set("dims", {})
+    return made
+
+
+def rebuilt_and_marked(page, fields):
+    f = rebuild(page, fields)
+    f._set("again", True)
+    return f
+
+
+def reduced_to_a_marked_one(self):
+    return rebuilt_and_marked, (type(self), {"shift": self.shift, "scale": self.scale})
+
+
+def larger_if_marked(self, z):
+    return Bend.log_det(self, z) + getattr(self, "again", 0)
+
+
 def reversed_vector(self):
     return Bend.ravel(self)[::-1]
 
@@ -249,6 +273,19 @@ def single_branch(self, x):
 
 def moved_by_a_cast(self, dtype):
     return {key: 1.01 * array.astype(dtype) for key, array in Bend.cast(self, dtype).items()}
+
+
+def nudged_in_its_own_dtype(self, dtype):
+    made = Bend.astype(self, dtype)
+    return made.replace(shift=np.nextafter(made.shift, made.dtype.type(9))) if dtype == self.dtype else made
+
+
+def nearly_orthogonal(self, dtype):
+    return {key: (1 + 2.0**-51) * array for key, array in OrthogonalLinear.cast(self, dtype).items()}
+
+
+def without_the_last_entry(self, shape):
+    return Bend.chart(self, shape)[:-1]
 
 
 def one_entry_more(self, shape):
@@ -306,6 +343,7 @@ def on_what_old_stages_give(self, data, rng):
 
 
 AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
+TURN = {"Q": [[0.0, -1.0], [1.0, 0.0]]}
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
 
@@ -348,6 +386,9 @@ BUGS = [
     ("deterministic", Bend, mutant(Bend, forward=counts_calls), AFFINE, (2,)),
     ("threads may share", Bend, mutant(Bend, forward=keeps_its_event), AFFINE, (2,)),
     ("pickles", Bend, mutant(Bend, __reduce__=loses_shift), AFFINE, (2,)),
+    ("pickles", Bend, mutant(Bend, __deepcopy__=copied_without_shift), AFFINE, (2,)),
+    ("pickles", Bend, mutant(Bend, replace=replaced_without_sizes), AFFINE, (2,)),
+    ("pickles", Bend, mutant(Bend, __reduce__=reduced_to_a_marked_one, log_det=larger_if_marked), AFFINE, (2,)),
     ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
     ("bad plain fields are refused", AlphaSigmoid, mutant(AlphaSigmoid, low=plain(0.05, HOLDS_ALWAYS)), {}, ()),
@@ -355,6 +396,9 @@ BUGS = [
     ("hard cases are accepted", ActNorm, mutant(ActNorm, _validate=refuses_reflections), {"scale": [2.0, 0.25]}, (2,)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
     ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
+    ("the same in another precision", Bend, mutant(Bend, astype=nudged_in_its_own_dtype), AFFINE, (2,)),
+    ("the same in another precision", OrthogonalLinear, mutant(OrthogonalLinear, cast=nearly_orthogonal), TURN, (2,)),
+    ("a chart picks independent entries", Bend, mutant(Bend, chart=without_the_last_entry), AFFINE, (2,)),
     ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),
     ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
     ("parts fill the event", Squeeze, mutant(Squeeze, part_shapes=lambda self, shape, side: [shape, shape]), {}, (1, 2, 2)),
@@ -373,6 +417,9 @@ BUGS = [
     ("mass is one", DenseLinear, mutant(DenseLinear, inverse_and_log_det=heavier), ROTATION, (2,)),
     ("mass is one", Softplus, mutant(Softplus, inverse_and_log_det=same_sign_both_ways), {}, ()),
 ]
+
+
+WITHOUT_RAISING = ("pickles", "the same in another precision", "a chart picks independent entries")
 
 
 def points(g, f, shape, dtype):
@@ -400,6 +447,7 @@ def test_bug_is_caught(law, healthy, bug, fields, shape):
     with pytest.raises(AssertionError) as raised:
         LAWS[law](f, points(g, f, shape, dtype))
     assert str(raised.value).startswith(f"{law}: {bug.__name__}: ")
+    assert law not in WITHOUT_RAISING or ": raised " not in str(raised.value)
 
 
 # -- compositions -----------------------------------------------------------------------------------------------------
@@ -595,6 +643,15 @@ def test_a_map_onto_another_half_line_is_caught(monkeypatch):
     upwards = classmethod(lambda cls, where, like: cls(np.zeros(like.shape), np.ones(like.shape)))
     monkeypatch.setattr(HalfLine, "reaching", upwards)
     with pytest.raises(AssertionError, match="^sets are reached: HalfLine"):
+        LAWS["sets are reached"](f, p)
+
+
+def test_a_map_that_takes_0_elsewhere_is_caught(monkeypatch):
+    f = HalfLine()
+    p, forward, inverse = points(f, f, (), np.float64), HalfLine.forward, HalfLine.inverse
+    monkeypatch.setattr(HalfLine, "forward", lambda self, z: forward(self, z + 1))
+    monkeypatch.setattr(HalfLine, "inverse", lambda self, x: inverse(self, x) - 1)
+    with pytest.raises(AssertionError, match="^sets are reached: HalfLine: .*: 0 is taken to "):
         LAWS["sets are reached"](f, p)
 
 
