@@ -272,7 +272,7 @@ def pairs(b, a, y):
 
 
 def differences(r, g, q, more):
-    """P_j - P_i (..., K, K) for P_j = (y_(j-1) + y_j) q, or y = r + g, with `more` added to q for bins inside."""
+    """P_j - P_i (..., K, K) for P_j = (y_(j-1) + y_j) q and y = r + g, with `more` added to q for bins inside."""
     def across(v, other):
         return v[..., :, None] - other[..., None, :]
 
