@@ -39,7 +39,8 @@ def test_h_of_0_is_a_spline_of_equal_bins(name):
 MADE = {f"{name}, {kind}": table[name](size) for kind, table, size in (
     ("spline", SPLINES, 3), ("linear spline", LINEAR_SPLINES, 3), ("cubic spline", CUBIC_SPLINES, 3),
     ("quadratic spline", QUADRATIC_SPLINES, 3),
-    ("linear-rational spline", LINEAR_RATIONAL_SPLINES, 3), ("triangles", TRIANGULAR, 3), ("batch norm", BATCH_NORMS, 2), ("squares", SUMS_OF_SQUARES, 2),
+    ("linear-rational spline", LINEAR_RATIONAL_SPLINES, 3), ("triangles", TRIANGULAR, 3), ("batch norm", BATCH_NORMS, 2),
+    ("squares", SUMS_OF_SQUARES, 2),
     ("polynomial", BERNSTEIN_POLYNOMIALS, 7)) for name in table}
 
 
@@ -99,11 +100,13 @@ def test_polynomials_by_hand():
     assert (found["shift"], found["slope_floor"]) == (h[6], 1e-3)
     soft = np.log1p(np.exp(h))
     steps = [h[0] - np.log(2) * 3.5, soft[1], *soft[1:], soft[6]]
-    assert fields(BERNSTEIN_POLYNOMIALS["zuko BernsteinTransform"](8), h)["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14)
+    found = fields(BERNSTEIN_POLYNOMIALS["zuko BernsteinTransform"](8), h)
+    assert found["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14)
     d, inside = 10 / 11, np.exp(h) / np.exp(h).sum()
     steps = [-5, d, d, *(10 - 4 * d) * inside, d, d]
     found = fields(BERNSTEIN_POLYNOMIALS["zuko BPF"](11), h)
-    assert found["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14) and (found["bound"], found["tails"]) == (5, "linear")
+    assert found["coefficients"] == pytest.approx(np.cumsum(steps), rel=1e-14)
+    assert (found["bound"], found["tails"]) == (5, "linear")
 
 
 def test_the_density_of_quadratic_splines_by_hand():
@@ -120,7 +123,8 @@ def test_the_density_of_quadratic_splines_by_hand():
     h = np.random.default_rng(1).standard_normal(9)
     found, w = fields(QUADRATIC_SPLINES["SurVAE"](4), h), 1e-3 + (1 - 4e-3) * np.exp(h[:4]) / np.exp(h[:4]).sum()
     heights = np.exp(h[4:])
-    assert found["slopes"] == pytest.approx(1e-3 + (1 - 1e-3) * heights / (w * (heights[1:] + heights[:-1]) / 2).sum(), rel=1e-14)
+    slopes = 1e-3 + (1 - 1e-3) * heights / (w * (heights[1:] + heights[:-1]) / 2).sum()
+    assert found["slopes"] == pytest.approx(slopes, rel=1e-14)
 
 
 def test_distrax_reads_no_number_of_a_fixed_slope():

@@ -2,7 +2,8 @@ r"""The law of parametrisations: a batch of vectors of numbers gives the fields 
 
 With `fields(h)` and the pullback `fields*`, for vectors `h_i` (P,) and cotangents `bar_i` of their fields,
     fields(h)_i = fields(h_i),   fields*(bar)_i = fields*(bar_i)        for i = 1 .. B  (1)
-The certificate holds the values at single vectors.  `run_parametrisation_laws(f, dtype, source)` asks this and the laws of values.
+The certificate holds the values at single vectors.  `run_parametrisation_laws(f, dtype, source)` asks this and the laws of
+values.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def log_of_slope(m):
     return [m.log(m.mpf(0.01))]
 
 
-@finding("nflows", "PiecewiseQuadraticCDF jumps in density at the tails", "defect", "log|df/dx| = 0 at the ends of the interval", """
+@finding("nflows", "PiecewiseQuadraticCDF jumps in density at the tails", "defect",
+         "log|df/dx| = 0 at the ends of the interval", """
 The heights at the end knots are to be 1 after normalisation, by a comment of the code, as the slope of the linear tails is. The
 equation for them takes a quarter of the end bins where a half is right. Here: four equal bins with equal raw numbers, at the
 upper end and just beyond it.""", """

@@ -55,6 +55,6 @@ class FlooredExpScale(Scale):
         case("Switch", "(3) ends at |v| = 1", z=[2.0, np.nextafter(2, 3), -2.0, np.nextafter(-2, -3)]),
         case("Small", "a gain of 1e-6: sigma is 1 at v = 13.8", z=[-2.0, 0.5, 27.631, 30.0], gain=1e-6),
         case("High", "a floor of 0.1", z=[-30.0, 1.0, 3e3], floor=0.1),
-        case("Above", "the exponential itself above a floor: 1 + floor at s = 0", z=[0.0, -1e-3, 1.0, -40.0], floor=1e-3, rate=1.0,
-             gain=1.0),
+        case("Above", "the exponential itself above a floor: 1 + floor at s = 0", z=[0.0, -1e-3, 1.0, -40.0], floor=1e-3,
+             rate=1.0, gain=1.0),
     )

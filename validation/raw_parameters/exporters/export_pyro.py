@@ -4,7 +4,8 @@ from importlib.metadata import version
 
 import torch
 from pyro.distributions import Normal, TransformedDistribution
-from pyro.distributions.transforms import AffineAutoregressive, AffineCoupling, BatchNorm, Permute, SplineAutoregressive, SplineCoupling
+from pyro.distributions.transforms import (AffineAutoregressive, AffineCoupling, BatchNorm, Permute, SplineAutoregressive,
+                                           SplineCoupling)
 from pyro.nn import AutoRegressiveNN, DenseNN
 from recording import SIZE, save
 from with_torch import recorded

@@ -33,7 +33,8 @@ BISECTED = ("SOSPF", "BPF")                             # to a tolerance of 1e-6
 def made(name):
     torch.manual_seed(len(name))
     flow = MODELS[name]()
-    kinds = [t.f.__name__ if isinstance(t, zuko.lazy.UnconditionalTransform) else type(t).__name__ for t in flow.transform.transforms]
+    transforms, plain = flow.transform.transforms, zuko.lazy.UnconditionalTransform
+    kinds = [t.f.__name__ if isinstance(t, plain) else type(t).__name__ for t in transforms]
     to_data = None if name in BISECTED else lambda z: flow().transform.inv(z)
     config = {"transforms": kinds, "family": name.split(",")[0], "bins": BINS, "degree": DEGREE, "polynomials": POLYNOMIALS}
     return recorded(f"zuko {name}", flow, lambda x: flow().log_prob(x), to_data, config, 1.0)
