@@ -15,6 +15,7 @@ from .entries import Entries
 from .matrix_entries import MatrixEntries
 from .parametrisation import Map, parametrisation
 from .softmax_knots import SoftmaxKnots
+from .softplus_spline import SoftplusSpline
 
 
 @parametrisation(source="zuko")
@@ -63,5 +64,6 @@ class Bordered(Map):
         case("Nothing", "no numbers around it", z=[[1.0]], map=Entries(ExpScale(), 1), before=np.zeros(0), after=np.zeros(0)),
     )
     refused = (
+        refusal("Bordered: map must give one vector", map=SoftplusSpline(1), before=[0.0], after=[1.0]),
         refusal("Bordered: map must give one vector", map=MatrixEntries(1, 2), before=[0.0], after=[1.0]),
     )
