@@ -425,7 +425,7 @@ def read_field(field, given, path, arrays, weak, depth, made):
         array = read_array(given, path, arrays)
         if not field.constant and array.dtype.kind != "f":
             raise ValueError(f"{path}: it must be float32 or float64, not {array.dtype}")
-        return weakened(array) if weak and array.dtype.kind == "f" else array
+        return weakened(array) if weak and array.dtype.kind == "f" and not field.constant else array
     return read_plain(given, path)
 
 
