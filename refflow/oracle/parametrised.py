@@ -17,14 +17,10 @@ from ..core import Array, Bijector, bijector, child, real
 from ..core.values import declare
 from ..maps.coupling import Family, affine_family
 from ..maps.elementwise import CONVENTIONS
-from ..maps.parametrisations import (BERNSTEIN_POLYNOMIALS, CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES, LINEAR_SPLINES,
-                                     QUADRATIC_SPLINES, SPLINES, SUMS_OF_SQUARES, Map)
+from ..maps.parametrisations import Map
+from ..maps.parametrisations.conventions import OF_PAGES as TABLES
 from .pages import CannotRun, page_named
 
-TABLES = {"RationalQuadraticSpline": SPLINES, "LinearSpline": LINEAR_SPLINES,
-          "QuadraticSpline": QUADRATIC_SPLINES, "CubicSpline": CUBIC_SPLINES,
-          "LinearRationalSpline": LINEAR_RATIONAL_SPLINES, "SumOfSquares": SUMS_OF_SQUARES,
-          "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS}
 COUNT = 24
 SIZES = (0.0, 0.5, 2.0, 8.0)            # of the raw parameters: equal bins, as at the start of training, to very unequal ones
 

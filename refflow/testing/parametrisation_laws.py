@@ -12,8 +12,7 @@ import numpy as np
 
 from ..core import Value
 from .law import Broken, asked, law
-from .laws import LAWS as OF_MAPS
-from .laws import OF_VALUES
+from .laws import run_value_laws
 
 LAWS: dict = {}
 BATCH, SPREAD = (2, 3), 2           # of h, and its magnitudes: 2^-2 to 2^2
@@ -44,7 +43,7 @@ def alike(f, what, given, own, dtype):
 
 def run_parametrisation_laws(f, dtype, source):
     """Ask all laws; AssertionError with one line for each that is broken."""
-    asked((name, OF_MAPS[name], f, None) for name in OF_VALUES)
+    run_value_laws(f)
     unchecked, dtype = f.unchecked(np.dtype(dtype)), np.dtype(dtype)
     h = source.signed((*BATCH, f.size), -SPREAD, SPREAD).astype(dtype)
     bars = {name: source.signed((*BATCH, *core), -SPREAD, SPREAD).astype(dtype) for name, core in zip(f.names, f.cores)}

@@ -22,7 +22,7 @@ from validation.points import BREAK
 from .mutations import UNREACHED
 
 LARGEST = 4096                      # points in a batch: Jacobians take memory
-SINGLES, SOLVED = 200, 50           # of all groups together, beside the breaks; of a page whose inverse is a solver
+SINGLES, SOLVED = 200, 50           # single points of all groups, not counting breaks; fewer if the inverse is a solver
 UNANSWERED = (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning)
 
 

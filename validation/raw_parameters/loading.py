@@ -167,13 +167,16 @@ def autoregressive(net, family, layout="interleaved"):
 
 
 def plu(m, names, bias, convention, order=None):
-    """y = P L (U + S) x + bias by a convention of triangular factors, from the raw parameters that it takes in turn."""
-    raw, shift = [m.parameter(name) for name in names], m.parameter(bias)
-    size = shift.shape[0]
+    """y = P L (U + S) x + bias by a convention of triangular factors, from the raw parameters that it takes in turn.
+
+    `bias` is None for a library that has none.
+    """
+    raw, size = [m.parameter(name) for name in names], m.answers["x"].shape[-1]
+    shift = np.zeros(size) if bias is None else m.parameter(bias)
     made, pullback = convention(size).unchecked(shift.dtype).vjp(np.concatenate([np.ravel(array) for array in raw]))
     shapes = [(name, array.shape) for name, array in zip(names, raw)]
     return Loaded(PLULinear(order=np.arange(size) if order is None else order, shift=shift, **made),
-                  lambda bar: {bias: bar["shift"], **unpacked(pullback(bar)[0], shapes)})
+                  lambda bar: unpacked(pullback(bar)[0], shapes) | ({} if bias is None else {bias: bar["shift"]}))
 
 
 def normalisation(m, convention, mean, var, gain, bias):

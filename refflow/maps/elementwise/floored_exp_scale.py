@@ -1,6 +1,6 @@
 r"""An exponential above a floor as a scale, `R -> (floor, inf)`.
 
-With a gain `g`, which is `1 - floor` where none is given,
+With a gain `g`, by default `1 - floor`,
     sigma = floor + g exp(v),   v = rate s                                          (1)
           = (g + floor exp(-v)) exp(v)                      for v > 0               (2)
     log sigma = log(1 + (g + floor - 1) + g (exp(v) - 1))   where it is at most 1   (3)

@@ -17,6 +17,10 @@ TABLES = {"CONVENTIONS": CONVENTIONS, "SPLINES": SPLINES, "LINEAR_SPLINES": LINE
           "QUADRATIC_SPLINES": QUADRATIC_SPLINES, "CUBIC_SPLINES": CUBIC_SPLINES,
           "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR, "BATCH_NORMS": BATCH_NORMS,
           "SUMS_OF_SQUARES": SUMS_OF_SQUARES, "BERNSTEIN_POLYNOMIALS": BERNSTEIN_POLYNOMIALS}
+# The tables that give the fields of a map of one number, by its page.
+OF_PAGES = {"RationalQuadraticSpline": SPLINES, "LinearSpline": LINEAR_SPLINES, "QuadraticSpline": QUADRATIC_SPLINES,
+            "CubicSpline": CUBIC_SPLINES, "LinearRationalSpline": LINEAR_RATIONAL_SPLINES, "SumOfSquares": SUMS_OF_SQUARES,
+            "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS}
 SMALL = 5                           # bins, rows of a matrix, or a degree
 
 

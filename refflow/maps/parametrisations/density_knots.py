@@ -23,7 +23,7 @@ Reverse rule.  With `b_k` the cotangents of the slopes, `B = b_0 + b_K` and `T =
 where for `k = 1`, and likewise at the other end,
     8 (c_1 G - e_1 C) = w_2 (w_K - w_1) y_(K-1) + w_1 (w_2 - w_(K-1)) (y_(K-1) - y_2)
                         - w_1 ((w_(K-1) + w_3) y_2 + 2 sum_(2<k<K-1) c_k y_k)       (10)
-of which only the first term remains for K = 3, and none for K = 2.  For the widths, with `P_j` the derivatives of `A`, and
+For K = 3 only the first term remains, for K = 2 none.  For the widths, with `P_j` the derivatives of `A`, and
 `Q_j` the derivatives of `E` at a fixed `E/A`, times `A`,
     h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (11)
     P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or s/(8 D) more inside        (12)
@@ -113,7 +113,8 @@ class DensityKnots(Map):
     def vjp(self, h):
         u, v = np.split(h.astype(np.float64), [self.bins], -1)
         (knots, knots_pullback), shares, heights = self.widths.vjp(u), self.shares(u), self.heights(v)
-        area = (JoinedEnds if self.tails == "identity" else FreeEnds)(*self.bin_widths(*shares), *heights[:2])
+        w, parts = self.bin_widths(*shares)
+        area = JoinedEnds(w, parts, *heights[:2]) if self.tails == "identity" else FreeEnds(w, *heights[:2])
         slopes = self.least + (1 - self.least) * area.heights() / area.A[..., None]     # (4)
 
         def pullback(bars):
@@ -162,22 +163,22 @@ class DensityKnots(Map):
 
     hard_cases = (
         case("Equal", "equal bins and heights: nothing depends on them", z=[[0.0] * 7], bins=3, tails="none"),
-        case("EqualEnds", "equal bins and heights beside the joined ends", z=[[0.0] * 5, [0.0, 0.0, 1e-9, 1e-9, -2e-9]], bins=3,
+        case("EqualEnds", "equal bins and heights; both end knots have one height", z=[[0.0] * 5, [0.0, 0.0, 1e-9, 1e-9, -2e-9]], bins=3,
              lift=1e-3),
         case("NearlyEqual", "differences as small as the numbers", bins=4, tails="none",
              z=[[1e-9, 2e-9, 5e-324, 3e-9, -1e-9, 1e-20, 0.0, 2e-9, 1e-9]]),
         case("FiveEnds", "all terms of (10), and a rate", bins=5, lift=1e-3, rate=0.5,
              z=[[0.5, -1.0, 2.0, -0.25, 1.0, 1.0, -0.5, 0.75, 2.0], [0.0, 1e-9, 2e-9, 0.0, -1e-9, 1e-9, 0.0, 3e-9, 40.0]]),
-        case("SmallHeights", "a height at v near 0 beside equal ones: log and exp of rounded numbers lose v", bins=2,
+        case("SmallHeights", "heights that differ by less than their rounding", bins=2,
              tails="none", z=[[0.25, -0.5, 1e-9, 0.0, -1e-9], [1e-9, 0.0, 0.0, 1e-9, 0.0]]),
         case("SmallExponentials", "the same for exponentials", bins=2, tails="none", form="exp",
              z=[[0.25, -0.5, 1e-9, 0.0, -1e-9], [1e-9, 0.0, 0.0, 1e-9, 0.0]]),
         case("One", "one bin: only its heights count", z=[[0.5, -1.0, 2.0]], bins=1, tails="none"),
         case("Two", "two bins with tails: the slopes depend on nothing", z=[[0.5, -1.0, 2.0]], bins=2, form="exp"),
-        case("Steep", "heights that are lost beside others", z=[[1.0, -1.0, 0.0, -30.0, 3.0, 40.0, -700.0]], bins=3, form="exp",
+        case("Steep", "one height is larger than the sum of all others", z=[[1.0, -1.0, 0.0, -30.0, 3.0, 40.0, -700.0]], bins=3, form="exp",
              tails="none"),
         case("Vanishing", "heights that all underflow", bins=2, tails="none",
-             z=[[1.0, -1.0, -800.0, -801.0, -2.0**30], [0.0, 0.0, -1e300, -800.0, -3.0]]),
+             z=[[1.0, -1.0, -800.0, -801.0, -2.0**30], [0.0, 0.0, -1e300, -800.0, -3.0], [1.0, 0.5, -1.0, -1.5, -3.0]]),
         case("Large", "exponentials that overflow", z=[[700.0, -800.0, 3.0, 1e3, 900.0]], bins=2, form="exp", low=0.0,
              floor=0.25, tails="none"),
     )
@@ -189,9 +190,9 @@ class DensityKnots(Map):
 
 
 class FreeEnds:
-    """The area of a density with a number for the height at each knot: of widths and heights, each also as (r, g)."""
+    """The area of a density with a number for the height at each knot: of widths, and of heights as (r, g)."""
 
-    def __init__(self, w, parts, r, g):
+    def __init__(self, w, r, g):
         self.r, self.g, self.y, self.c = r, g, r + g, (widened(w, 1, 0) + widened(w, 0, 1)) / 2     # (3)
         self.A = (self.c * self.y).sum(-1)                                          # (3)
 
@@ -205,7 +206,7 @@ class FreeEnds:
 
 
 class JoinedEnds:
-    """The same with a number for the height at each inner knot."""
+    """The same with a number for the height at each inner knot; `parts` are the widths as (r, g)."""
 
     def __init__(self, w, parts, r, g):
         self.w, self.parts, self.y, self.c = w, parts, r + g, middles(w)            # (3)

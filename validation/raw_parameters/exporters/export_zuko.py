@@ -12,7 +12,7 @@ HIDDEN, BINS, DEGREE, POLYNOMIALS = (3, 3), 3, 2, 2
 
 
 def linear():
-    """One LU transform, of which zuko has no flow."""
+    """A flow of one LU transform; zuko offers none ready-made."""
     base = zuko.lazy.UnconditionalDistribution(zuko.distributions.DiagNormal, torch.zeros(SIZE), torch.ones(SIZE), buffer=True)
     return zuko.lazy.Flow([zuko.lazy.UnconditionalTransform(zuko.transforms.LULinearTransform, torch.zeros(SIZE, SIZE))], base)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from refflow import Affine, Chain, PLULinear, Softsign, Transposed
+from refflow import Affine, Chain, Softsign, Transposed
 from refflow.maps.coupling import Family, affine_family
 from refflow.maps.elementwise import CONVENTIONS
 from refflow.maps.monotone import BernsteinPolynomial, SumOfSquares
 from refflow.maps.parametrisations import BERNSTEIN_POLYNOMIALS, SPLINES, SUMS_OF_SQUARES, TRIANGULAR
 from refflow.maps.splines import RationalQuadraticSpline
 
-from ..loading import (Loaded, autoregressive, coupling, dense, masked_dense, relu, sequential, to_latents, without_parameters)
+from ..loading import (autoregressive, coupling, dense, masked_dense, plu, relu, sequential, to_latents, whole,
+                       without_parameters)
 
 SOFTCLIP = 11.0                     # between the polynomials of a SOSPF
 BORDER = 5                          # numbers of a bounded Bernstein polynomial beyond those for its degree
@@ -48,11 +47,7 @@ def general_coupling(m, prefix):
 
 
 def linear(m, prefix):
-    name = f"{prefix}_0"
-    raw = m.parameter(name)
-    made, pullback = TRIANGULAR["zuko"](len(raw)).unchecked(raw.dtype).vjp(raw.ravel())
-    value = Transposed(PLULinear(order=np.arange(len(raw)), shift=np.zeros(len(raw)), **made))
-    return Loaded(value, lambda bar: {name: pullback(bar["inner"])[0].reshape(raw.shape)})
+    return whole(Transposed, inner=plu(m, [f"{prefix}_0"], None, TRIANGULAR["zuko"]))
 
 
 def softclip(m, prefix):
