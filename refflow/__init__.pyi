@@ -836,6 +836,13 @@ class RationalQuadraticSpline(Bijector):
     tails: str
     def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, slopes: ArrayLike, tails: str = ...) -> None: ...
 
+class SmoothSpline(Bijector):
+    input_knots: NDArray[np.floating[Any]]
+    output_knots: NDArray[np.floating[Any]]
+    end_slopes: NDArray[np.floating[Any]] | None
+    tails: str
+    def __init__(self, input_knots: ArrayLike, output_knots: ArrayLike, end_slopes: ArrayLike | None = ..., tails: str = ...) -> None: ...
+
 def additive_family() -> Any: ...
 def affine_family(scale: Any, order: Any = ..., shift_first: Any = ...) -> Any: ...
 def all_in_one(net: Any, W: Any, clamp: Any = ..., gin: Any = ..., scale: Any = ..., offset: Any = ...) -> Any: ...
@@ -893,6 +900,7 @@ CUBIC_SPLINES: Any
 LINEAR_RATIONAL_SPLINES: Any
 LINEAR_SPLINES: Any
 QUADRATIC_SPLINES: Any
+SMOOTH_SPLINES: Any
 SPLINES: Any
 SUMS_OF_SQUARES: Any
 TABLES: Any

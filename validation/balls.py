@@ -124,8 +124,11 @@ def linear(level, value, *terms):
     """The dual with this value and partials sum c dp, over the terms (dp, c)."""
     total = {}
     for partials, c in terms:
-        for j, p in scaled(partials, c):
-            total[j] = total[j] + p if j in total else p
+        if not total and type(c) is int and c == 1:
+            total = dict(partials)
+        elif partials:
+            for j, p in scaled(partials, c):
+                total[j] = total[j] + p if j in total else p
     return Dual(value, {Result(total): 1} if level == RECORDED and total else total, level)
 
 

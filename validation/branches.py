@@ -9,7 +9,7 @@ from __future__ import annotations
 from flint import arb, ctx
 
 from .balls import Ambiguous, constant, m
-from .truth import flatten, nest
+from .truth import exact_fields
 
 NEAR, FAR = arb(2) ** -80, arb(2) ** 80         # relative to the number: a small ball, and how far the outer gaps reach
 WIDER = arb(3) / 2                              # the far end of a ball in a gap, in units of its near end's distance
@@ -19,11 +19,11 @@ DIGITS = 200
 def branches_at(problem, numbers, near=NEAR):
     """Does the definition branch at these numbers, or within `near` of them if they are rounded, and nowhere else?"""
     with ctx.workdps(DIGITS):
-        breaks = [arb(number) for number in sorted(numbers)]
+        breaks, fields = [arb(number) for number in sorted(numbers)], exact_fields(problem)
         if not breaks:
-            return not undecided(problem, arb(0), FAR)
-        return (all(undecided(problem, number, near * size(number)) for number in breaks)
-                and not any(undecided(problem, *ball) for ball in filling(breaks, near)))
+            return not undecided(problem, fields, arb(0), FAR)
+        return (all(undecided(problem, fields, number, near * size(number)) for number in breaks)
+                and not any(undecided(problem, fields, *ball) for ball in filling(breaks, near)))
 
 
 def size(number):
@@ -41,10 +41,8 @@ def filling(breaks, near):
                 distance = distance * WIDER
 
 
-def undecided(problem, centre, radius):
+def undecided(problem, fields, centre, radius):
     """Does a branch of the definition depend on the number in a ball?"""
-    fields = {name: value if name in problem.constants else nest([constant(v) for v in flatten(value)[0]], flatten(value)[1])
-              for name, value in problem.fields.items()}
     try:
         problem.definition(m, constant(arb(centre.mid(), radius)), **fields)
     except Ambiguous:

@@ -16,13 +16,13 @@ from flint import arb, ctx
 from refflow.core import Bijector
 
 from .balls import constant, m, mid_ball
-from .truth import TruthNotFound, flatten, forward_truth, inverse_truth, nest
+from .truth import TruthNotFound, exact_fields, flatten, forward_truth, inverse_truth
 
 # Exponents of 2: of the distances from an end at 0, and from another one.
 TO_ZERO, TO_END = ((-2**1098, -2**1100, -2**1102),), ((-62, -250, -1000),)
 # A z that grows without bound as its image approaches 0: exponents of 2 for powers, sizes for exponentials and for
 # exponentials of squares.
-GROWING, SIZES = (2**1098, 2**1100, 2**1102), ((256, 512, 1024), (21, 30, 42))
+GROWING, SIZES = (2**1098, 2**1100, 2**1102), ((256, 512, 1024), (2**13, 2**14, 2**15), (21, 30, 42))
 NEAR = arb(2) ** -300                   # an image that is near 0
 DIGITS = 2000                           # of the exact numbers
 SAME = arb(2) ** -80                    # relative
@@ -34,10 +34,10 @@ NOTHING = arb(2) ** -1200               # below every one
 def is_end(f, side, event):
     """Is the event a number at a finite end of its set?
 
-    Whole numbers only, because another end may itself be rounded; not of a map whose inverse is a solver.
+    Whole numbers only, because another end may itself be rounded.
     """
     scalar = isinstance(f, Bijector) and f.event_ndim == (0, 0) and not np.ndim(event)
-    if not scalar or f.solver or np.isinf(event) or event != np.trunc(event):
+    if not scalar or np.isinf(event) or event != np.trunc(event):
         return False
     where = f.domain if side == "forward" else f.codomain
     return bool(np.any(event == where.lower) or np.any(event == where.upper))
@@ -105,10 +105,8 @@ def quantities(problem, side, event, z, bars):
 
 def image(problem, z):
     """The midpoint of f(z), the inverse map's event; None if it cannot be had."""
-    fields = {name: value if name in problem.constants else nest([constant(v) for v in flatten(value)[0]], flatten(value)[1])
-              for name, value in problem.fields.items()}
     try:
-        return mid_ball(flatten(problem.definition(m, constant(z), **fields))[0][0]).mid()
+        return mid_ball(flatten(problem.definition(m, constant(z), **exact_fields(problem)))[0][0]).mid()
     except (ArithmeticError, ValueError):
         return None
 

@@ -3,7 +3,8 @@
 Every page gets, for each dtype and side (forward: events z; inverse: events x),
     hard cases  its own, with their reasons
     limits      for a scalar page with moderate parameters, the finite ends of its set themselves, where an event may lie:
-                the truth is a limit (`validation.ends`)
+                the truth is a limit (`validation.ends`); a page that is only certified at moderate events meets them in its
+                hard cases alone
     ends        0, +-1, the ends of its set or of the range, the numbers of its hard cases, and the neighbouring floats of each
     moderate    events, parameters and cotangents of magnitude 2^-4 .. 2^4: half of the drawn points, so that conditioning
                 hides nothing
@@ -129,8 +130,8 @@ class Draw:
                     yield from self.point(f, event, wide, "", "beside a special number")
 
     def limit_points(self):
-        """The finite ends of the set, with moderate parameters and cotangents near 1."""
-        for _ in range(LIMITS if not self.one_sided and self.page.event_ndim == (0, 0) else 0):
+        """The finite ends of the set, with moderate parameters and cotangents near 1; of a page that is not moderate itself."""
+        for _ in range(LIMITS if not (self.one_sided or self.moderate) and self.page.event_ndim == (0, 0) else 0):
             f, _ = self.value(False)
             where = set_of(f, self.side)
             for end in (where.lower, where.upper):

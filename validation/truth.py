@@ -120,6 +120,15 @@ def nest(flat, shape):
     return [nest(flat[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
+def exact_fields(problem):
+    """The fields of a definition, as numbers without derivatives."""
+    def exact(value):
+        flat, shape = flatten(value)
+        return nest([constant(v) for v in flat], shape)
+
+    return {name: value if name in problem.constants else exact(value) for name, value in problem.fields.items()}
+
+
 class Handing:
     """The namespace m of one evaluation of a definition, in which values handed on are inputs: they get a factor of 1."""
 
@@ -353,8 +362,7 @@ class Solver:
 
     def __init__(self, problem, x, shape):
         self.problem, self.x, self.shape = problem, x, shape
-        self.fields = {name: nested if name in problem.constants else nest([constant(v) for v in flatten(nested)[0]],
-                       flatten(nested)[1]) for name, nested in problem.fields.items()}
+        self.fields = exact_fields(problem)
 
     def inside(self, z):
         return self.problem.inside is None or self.problem.inside(z)

@@ -79,6 +79,7 @@ ALIASES = {
     ("CircularRQS", "CircularRationalQuadraticSpline", "CircularShiftTransform", "NCSF"):
         "`RationalQuadraticSpline` without tails, with equal slopes at its ends, between two `CircularShift`; the model is "
         "`circular_nsf`",
+    ("C2Spline", "SmoothRationalQuadraticSpline", "TwiceDifferentiableSpline"): "`SmoothSpline`, of two bins",
     ("LRS", "LinearRational", "RationalLinear"): "`LinearRationalSpline`",
     ("PiecewiseLinearCDF", "PiecewiseLinear"): "`LinearSpline`, without tails or with the identity beyond its knots",
     ("PiecewiseQuadraticCDF", "PiecewiseQuadratic"): "`QuadraticSpline`, the integral of a density through its knots",

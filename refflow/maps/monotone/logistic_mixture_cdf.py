@@ -64,8 +64,14 @@ rounding may have caused.  `T_k`, `f_k`, and `S_k - S_i` where `u_k >= u_i`, are
     a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (25)
 if `A >= x W/1024`.  Else `|u_k| <= log(W/A) < x W/A` for the component k that makes up most of `A`, because `log(1/x) < 750`.
 
-The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there:
-    z = -inf, n = inf   at x = 0,   z = inf, n = inf   at x = 1                     (26)
+The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there.  Near them only the components of the largest scale
+`s` count.  With `c = 1` at `x = 0`, where `u_k` goes to -inf, and `c = -1` at `x = 1`, their shares and the limits are
+    z = -c inf,   n = inf                                                           (26)
+    E_k = exp(-c m_k/s)    for s_k = s,   0    elsewhere,   r_k = w_k E_k/sum_i w_i E_i         (27)
+    x_bar = (z_bar - c l_bar/s)/0,   m_k_bar = r_k z_bar                            (28)
+    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (29)
+    w_k_bar = -c z_bar (s/W) sum_i w_i (E_k - E_i)/sum_i w_i E_i                    (30)
+where 0 stays 0 if it is divided by 0 or multiplied by inf.
 
 Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, arXiv:1902.00275, on improved coupling layers.
 """
@@ -170,7 +176,7 @@ class LogisticMixtureCDF(Bijector):
 
         def pullback(z_bar, log_det_bar):
             of_z, of_l = z_bar[..., None], log_det_bar[..., None]
-            u_bar, h = z_bar - log_det_bar * v.shared(v.t).sum(-1), np.where(at_end, 0, v.h)        # (18) (26)
+            u_bar, h = z_bar - log_det_bar * v.shared(v.t).sum(-1), v.h             # (18)
             x_bar = np.where(u_bar == 0, u_bar, u_bar / v.G / h / h)                # (18) (24)
             root = v.y[..., None, :]
             bent = (of_l[..., None] * pairs(v.t) * root * v.R[..., None, :] * root).sum(-1)         # (19) (24)
@@ -184,11 +190,30 @@ class LogisticMixtureCDF(Bijector):
             of_S = np.where(alike, of_z[..., None] * v.larger(v.a), u_bar[..., None, None]) / v.G[..., None, None]  # (22) (23)
             bends = np.where(alike, pairs(E), of_f[..., None] * pairs(v.F))         # (22) (23)
             weights_bar = -(v.between(of_S, v.M) + v.of_i * bends).sum(-1) / v.W[..., None]         # (22)
-            return x_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
+            fields = {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
+            return self.with_ends(x, at_end, x_bar, fields, z_bar, log_det_bar) if at_end.any() else (x_bar, fields)
 
         return (z, self.inverse_log_det(v, at_end)), pullback
 
+    def with_ends(self, x, at_end, x_bar, fields, z_bar, log_det_bar):
+        """The cotangents, with their limits at the ends."""
+        c, w, loc, s = np.where(x == 0, x.dtype.type(1), x.dtype.type(-1)), self.weights, self.loc, self.scale.max(-1)
+        of_z, of_l, side, inf = z_bar[..., None], log_det_bar[..., None], c[..., None], x.dtype.type(np.inf)
+        widest, s = self.scale == s[..., None], np.broadcast_to(s, x.shape)[..., None]
+        first = np.where(widest, side * loc, inf).min(-1, keepdims=True)
+        exponent = np.where(widest, (first - side * loc) / s, -inf)                 # (27)
+        E, apart = np.exp(exponent), pairs(exponent)
+        total = (w * E).sum(-1, keepdims=True)
+        r = w * E / total                                                           # (27)
+        steps = np.where(apart > 0, E[..., :, None] * -np.expm1(-np.abs(apart)), E[..., None, :] * np.expm1(-np.abs(apart)))
+        ends = {"weights": -side * of_z * s * (w[..., None, :] * steps).sum(-1) / (w.sum(-1, keepdims=True) * total),   # (30)
+                "loc": r * of_z, "scale": np.where(r * of_z == 0, r * of_l / s, infinite(-side * r * of_z))}            # (28) (29)
+        x_bar = np.where(at_end, infinite(z_bar - c * log_det_bar / s[..., 0]), x_bar)          # (28)
+        return x_bar, {name: np.where(at_end[..., None], ends[name], bar) for name, bar in fields.items()}
+
     hard_cases = (
+        case("Ends", "z is infinite; the widest components share what depends on loc and weights", z=[0.5], x=[0.0, 1.0],
+             weights=[0.25, 0.25, 0.5], loc=[0.5, -0.5, 1.0], scale=[2.0, 2.0, 1.0]),
         case("One", "a single logistic: no cotangent reaches its weight, and the inverse's log-det does not see its loc",
              z=[1.0, -30.0, 1e6 + 1], x=[0.25, 1e-300, np.nextafter(1, 0)], weights=[1.0], loc=[1e6], scale=[1.0]),
         case("Equal", "two components that are one", z=[0.5, -3.0], x=[0.5, 0.9], weights=[0.5, 0.5], loc=[1.0, 1.0],
@@ -224,6 +249,11 @@ class LogisticMixtureCDF(Bijector):
              weights=[0.25, 0.75], loc=[0.0, 0.05], scale=[2.0**-9, 2.0**-6]),
         case("AtLoc", "d is 0", z=[0.0, 5e-324], x=[0.5, np.nextafter(0.5, 0)], weights=[1.0], loc=[0.0], scale=[3.0]),
     )
+
+
+def infinite(v):
+    """An infinity of the sign of v; 0 where v is 0."""
+    return np.where(v == 0, v, np.copysign(v.dtype.type(np.inf), v))
 
 
 def pairs(v):

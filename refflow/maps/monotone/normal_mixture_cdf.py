@@ -35,8 +35,14 @@ Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k 
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (17)
 for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (18)
 
-The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there:
-    z = -inf, log|dz/dx| = inf   at x = 0,   z = inf, log|dz/dx| = inf   at x = 1   (19)
+The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
+and `c = -1` at `x = 1`, only the components count that have the largest scale `s` and, of these, the least `c m_k`.  With
+`r_k = w_k/sum w_i` over them, and `r_k = 0` for all others, the limits are
+    z = -c inf,   log|dz/dx| = inf                                                  (19)
+    x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (20)
+    m_k_bar = r_k z_bar,   w_k_bar = 0                                              (21)
+    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (22)
+where 0 inf is 0.
 
 Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
@@ -52,6 +58,7 @@ import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real, simplex
 from ..elementwise.normal_cdf import mills_ratio
+from .logistic_mixture_cdf import infinite
 from .mixture import SCALE, SIZES, Arguments, RootProblem, doubled, flattened, loc_scale_bars, pairs, rounded, with_unit_weights
 from .normal_tails import densities, lower_tails, mills_complement
 
@@ -112,7 +119,7 @@ class NormalMixtureCDF(Bijector):
 
         j, d, u = RootProblem(scipy.special.ndtri(flat), 1 / scale, loc, offsets, excess).solved()
         z = (np.take_along_axis(loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)    # (5)
-        v = NormalMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u))).at_image(inner, at_end)
+        v = NormalMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u))).at_image(inner)
         z = np.where(at_end, np.where(x == 0, -np.inf, np.inf), z)                  # (19)
         return z, v, np.where(at_end, np.inf, -v.log_slope())                       # (19)
 
@@ -141,9 +148,22 @@ class NormalMixtureCDF(Bijector):
         def pullback(z_bar, log_det_bar):
             x_bar, *bars = v.inverse_pulled_back(z_bar, log_det_bar)
             fields = {"weights": v.inverse_weights_bar(z_bar, log_det_bar)} | loc_scale_bars(v, *bars)
-            return rounded((x_bar, fields), x.dtype)
+            return rounded(self.with_ends(x, x_bar, fields, z_bar, log_det_bar), x.dtype)
 
         return rounded((z, inverse_log_det), x.dtype), pullback
+
+    def with_ends(self, x, x_bar, fields, z_bar, log_det_bar):
+        """The cotangents, with their limits at the ends."""
+        at_end, c = (x == 0) | (x == 1), np.where(x == 0, 1.0, -1.0)
+        of_z, of_l, side = z_bar[..., None], log_det_bar[..., None], c[..., None]
+        widest = self.scale == self.scale.max(-1, keepdims=True)
+        order = np.where(widest, side * self.loc, np.inf)
+        w = np.where(order == order.min(-1, keepdims=True), self.weights, 0)
+        r = w / w.sum(-1, keepdims=True)
+        ends = {"weights": np.zeros_like(r), "loc": r * of_z,                       # (21)
+                "scale": np.where(r * of_z == 0, r * of_l / self.scale, infinite(-side * r * of_z))}    # (22)
+        x_bar = np.where(at_end, infinite(np.where(log_det_bar == 0, z_bar, -c * log_det_bar)), x_bar)  # (20)
+        return x_bar, {name: np.where(at_end[..., None], ends[name], bar) for name, bar in fields.items()}
 
     @classmethod
     def examples(cls, source):
@@ -151,8 +171,10 @@ class NormalMixtureCDF(Bijector):
         return cls(simplex.draw(source, (K,)), real.draw(source, (K,)), positive.draw(source, (K,))), ()
 
     hard_cases = (
+        case("Ends", "z is infinite; of the widest components, the outermost ones count", z=[0.5], x=[0.0, 1.0],
+             weights=[0.25, 0.25, 0.25, 0.25], loc=[0.5, -0.5, -0.5, 1.0], scale=[2.0, 2.0, 2.0, 1.0]),
         case("One", "a single normal: no cotangent reaches its weight, and the inverse's log-det does not see its loc",
-             z=[1.0, -30.0, 1e6 + 1], x=[0.25, 1e-300, np.nextafter(1, 0)], weights=[1.0], loc=[1e6], scale=[1.0]),
+             z=[1.0, -30.0, 1e6 + 1], x=[0.25, 1e-30, np.nextafter(1, 0)], weights=[1.0], loc=[1e6], scale=[1.0]),
         case("Equal", "two components that are one", z=[0.5, -3.0], x=[0.5, 0.9], weights=[0.5, 0.5], loc=[1.0, 1.0],
              scale=[2.0, 2.0]),
         case("Plateau", "between far components the density is tiny, and z ill conditioned", z=[0.5, 1.0], x=[0.25],
@@ -187,11 +209,11 @@ class NormalMixture(Arguments):
         lower = self.L + np.log(self.P / self.W) - np.log(x)                        # (6)
         return np.where(x <= 0.5, lower, np.log1p(-x) - self.L_n - np.log(self.Q / self.W))         # (6)
 
-    def at_image(self, x, at_end):
-        """The same with the slope (7) or (8) of a known image, 0 at an end."""
+    def at_image(self, x):
+        """The same with the slope (7) or (8) of a known image."""
         below = x <= 0.5
         self.M = self.M - np.where(below, self.L, self.L_n)                         # (7) (8)
-        self.G = np.where(at_end, 0, np.where(below, x / self.P, (1 - x) / self.Q) * self.H)        # (7) (8) (19)
+        self.G = np.where(below, x / self.P, (1 - x) / self.Q) * self.H             # (7) (8)
         return self
 
     def steps(self):

@@ -9,18 +9,19 @@ from ..elementwise import CONVENTIONS
 from .linear_conventions import TRIANGULAR
 from .normalization_conventions import BATCH_NORMS
 from .polynomial_conventions import BERNSTEIN_POLYNOMIALS, SUMS_OF_SQUARES
-from .spline_conventions import CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES, LINEAR_SPLINES, QUADRATIC_SPLINES, SPLINES
+from .spline_conventions import (CUBIC_SPLINES, LINEAR_RATIONAL_SPLINES, LINEAR_SPLINES, QUADRATIC_SPLINES, SMOOTH_SPLINES,
+                                 SPLINES)
 
 __all__ = ["TABLES", "users"]
 
 TABLES = {"CONVENTIONS": CONVENTIONS, "SPLINES": SPLINES, "LINEAR_SPLINES": LINEAR_SPLINES,
-          "QUADRATIC_SPLINES": QUADRATIC_SPLINES, "CUBIC_SPLINES": CUBIC_SPLINES,
+          "QUADRATIC_SPLINES": QUADRATIC_SPLINES, "CUBIC_SPLINES": CUBIC_SPLINES, "SMOOTH_SPLINES": SMOOTH_SPLINES,
           "LINEAR_RATIONAL_SPLINES": LINEAR_RATIONAL_SPLINES, "TRIANGULAR": TRIANGULAR, "BATCH_NORMS": BATCH_NORMS,
           "SUMS_OF_SQUARES": SUMS_OF_SQUARES, "BERNSTEIN_POLYNOMIALS": BERNSTEIN_POLYNOMIALS}
 # The tables that give the fields of a map of one number, by its page.
 OF_PAGES = {"RationalQuadraticSpline": SPLINES, "LinearSpline": LINEAR_SPLINES, "QuadraticSpline": QUADRATIC_SPLINES,
-            "CubicSpline": CUBIC_SPLINES, "LinearRationalSpline": LINEAR_RATIONAL_SPLINES, "SumOfSquares": SUMS_OF_SQUARES,
-            "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS}
+            "CubicSpline": CUBIC_SPLINES, "SmoothSpline": SMOOTH_SPLINES, "LinearRationalSpline": LINEAR_RATIONAL_SPLINES,
+            "SumOfSquares": SUMS_OF_SQUARES, "BernsteinPolynomial": BERNSTEIN_POLYNOMIALS, "Affine": CONVENTIONS}
 SMALL = 5                           # bins, rows of a matrix, or a degree
 
 

@@ -18,7 +18,8 @@ from .premultiplied import Premultiplied
 from .softmax_knots import SoftmaxKnots
 from .softplus_spline import SoftplusSpline
 
-__all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "QUADRATIC_SPLINES", "SPLINES", "spline_fields"]
+__all__ = ["CUBIC_SPLINES", "LINEAR_RATIONAL_SPLINES", "LINEAR_SPLINES", "QUADRATIC_SPLINES", "SMOOTH_SPLINES", "SPLINES",
+           "spline_fields"]
 
 ONE = (1.0, 1.0)
 DISTRAX = {"unconstrained": (FREE, FREE), "lower_identity": (1.0, FREE), "upper_identity": (FREE, 1.0), "identity": ONE,
@@ -151,10 +152,18 @@ def survae_quadratic(bins=8):
     return DensityKnots(bins, 0.0, 1.0, form="exp", tails="none")
 
 
+def jammy_flows(high=1.0, low=0.0):
+    """The fields of a `SmoothSpline` on [low, high]; the numbers of the two end slopes come last."""
+    knots = SoftmaxKnots(2, low, high, (high - low) * 1e-3)
+    return PerPart(("input_knots", "output_knots", "end_slopes"),
+                   (knots, knots, KnotSlopes(SoftplusScale(floor=1e-3), 1, (FREE, FREE))), (("tails", "none"),))
+
+
 LINEAR_RATIONAL_SPLINES = {"Pyro, FlowTorch": pyro_linear}
 LINEAR_SPLINES = {"nflows": nflows_linear}
 QUADRATIC_SPLINES = {"nflows": nflows_quadratic, "SurVAE": survae_quadratic}
 CUBIC_SPLINES = {"nflows": nflows_cubic}
+SMOOTH_SPLINES = {"jammy_flows": jammy_flows}
 SPLINES = {
     "nflows": nflows,                                           # with linear tails
     "VITS": vits,

@@ -93,7 +93,7 @@ from ...core.words import numbered
 from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached, within
 
 
-@bijector(source="arXiv:1906.04032", increasing=True)
+@bijector(source="arXiv:1906.04032", increasing=True, far_line=True)
 class RationalQuadraticSpline(Bijector):
     """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes at the knots.
 

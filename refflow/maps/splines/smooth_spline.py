@@ -1,0 +1,311 @@
+r"""Twice continuously differentiable rational-quadratic spline of two bins, `R -> R`.
+
+Through three knots goes a `RationalQuadraticSpline` whose slope `d` at the inner knot makes its second derivative continuous
+there.  With the widths, heights and slopes of the bins, k = 0, 1, and the slopes `a` and `b` at the end knots,
+    w_k = z_(k+1) - z_k,   h_k = x_(k+1) - x_k,   s_k = h_k/w_k                     (1)
+the second derivatives at the inner knot, from below and from above, are
+    2 (d (d + a)/s_0 - d - s_0)/w_0,   -2 (d (d + b)/s_1 - d - s_1)/w_1
+They are equal where, with the parts of the height `l_0 = h_1/(h_0 + h_1)` and `l_1 = h_0/(h_0 + h_1)`,
+    d^2 + p d = q,
+    p = l_0 (a - s_0) + l_1 (b - s_1),   q = l_0 s_0^2 + l_1 s_1^2                  (2)
+which has one positive root, because q > 0:
+    R = sqrt(p^2 + 4 q),   d = 2 q/(p + R)    for p >= 0,   (R - p)/2    for p < 0  (3)
+On a circle the end knots are one point, with the same condition for the slope `a = b` there.  Its difference from (2) is
+    (a - d)((a + d)(1/h_0 + 1/h_1) - 1/w_0 - 1/w_1) = 0
+where the second factor, times `d`, is `s_0/w_0 + s_1/w_1 > 0` by (2).  So all three slopes are equal:
+    2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (4)
+With `A = 1, B = p` for (2) and `A = 2, B = -g` for (4), and without squares, which may leave the floats although `d` does not,
+    (A d + B) d = q,   R = hypot(B, 2 sqrt(A q)) = 2 A d + B                        (5)
+
+Reverse rule.  In the bin of `z`, with `t = (z - z_0)/w`, `f = (z_1 - z)/w`, and slopes `d_0, d_1` in units of the bin's own,
+`e_i = d_i/s`, a rational-quadratic spline is
+    x = x_0 + h Y = x_1 - h Z,   Y = t (t + e_0 f)/D,   Z = f (f + e_1 t)/D,   D = 1 + (e_0 + e_1 - 2) t f      (6)
+    dx/dz = s Q/D^2,   Q = e_1 t^2 + 2 t f + e_0 f^2                                (7)
+With `l_bar = log_det_bar`, and the cotangents of `t`, of `e_0` and `e_1`, and of the logarithm of `1/s`,
+    t_bar = x_bar h Q/D^2 + l_bar T,
+    T = 2 (e_1 t + f - t - e_0 f)/Q - 2 (e_0 + e_1 - 2)(f - t)/D                    (8)
+    e_0_bar = x_bar h t f Z/D + l_bar (f^2/Q - 2 t f/D)                             (9)
+    e_1_bar = -x_bar h t f Y/D + l_bar (t^2/Q - 2 t f/D)                            (10)
+    m = e_0_bar e_0 + e_1_bar e_1 - l_bar
+      = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (11)
+the cotangents of the event, of the ends of its bin, and of the slopes there are
+    z_bar = t_bar/w,   z_0_bar = -(f t_bar + m)/w,   z_1_bar = -(t t_bar - m)/w     (12)
+    x_0_bar = x_bar Z + m/h,   x_1_bar = x_bar Y - m/h,   d_i_bar = e_i_bar/s       (13)
+The left-hand side of (5) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` reaches, with `c_k = l_k d_bar/R`
+and with `a = b = d` on a circle,
+    a_bar = -c_0 d,   b_bar = -c_1 d                                                (14)
+    w_0_bar = -c_0 s_0 (d + 2 s_0)/w_0,   w_1_bar = -c_1 s_1 (d + 2 s_1)/w_1        (15)
+    h_0_bar = c_0 (s_0^2 + d^2 + d a)/h_0,   h_1_bar = c_1 (s_1^2 + d^2 + d b)/h_1  (16)
+In (16) the derivatives by `l_0` and `l_1` are reduced by (2): no terms cancel in it.  On a circle `d_bar` is the sum of the
+cotangents of all slopes, and (14) is part of (4).
+For the inverse map, with the slope `g` of (7) and the root `z`,
+    x_bar = (z_bar - l_bar T/w)/g                                                   (17)
+and the other cotangents are (12) to (16) with `-x_bar` and `-l_bar`.
+
+Where one bin is much larger than the other, its second derivative at the inner knot is a small difference of large terms, and
+so are its cotangents.  Therefore (5) to (17) are computed with pairs of floats, of twice the digits, from the root of (3), (4) or of the
+inverse map after a step of Newton's method in pairs, and rounded once.  Certified where events and parameters are moderate,
+`2^-4` to `2^4`, and at the hard cases: elsewhere the terms may be larger still.
+
+Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2
+(1982), on the condition; arXiv:2604.19846, on flows of two or three bins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...core import Array, Bijector, bijector, case, increasing, plain, positive, refusal, tree
+from ...core.declarations import Field
+from ...core.rules import one_of
+from ...core.pairs import chosen, pair, stacked
+from ..monotone.mixture import doubled
+from .bins import TAILS, Tails, at_ends, at_knots, bin_of, reached, within
+from .rational_quadratic_spline import RationalQuadraticSpline
+
+
+@bijector(source="arXiv:2604.19846", increasing=True, moderate=True)
+class SmoothSpline(Bijector):
+    """A rational-quadratic spline through (input_knots, output_knots), fields of shape (*batch, 3), with a continuous second
+    derivative at the inner knot.
+
+    `end_slopes`, (*batch, 2), are the slopes at the end knots; None on a circle, whose end knots are one point.  `tails`: beyond
+    the knots the slope is 1 ("identity", the identity if end knots agree) or the slope at the end knot ("linear"); or there is
+    nothing beyond them ("none"), as on a circle.  Raises ValueError for other tails, and on a circle for any.
+    """
+
+    input_knots: Array = increasing(3)
+    output_knots: Array = increasing(3)
+    end_slopes: Array = Field(positive, (2,), optional=True)
+    tails: str = plain("identity", one_of(*TAILS))
+    event_ndim = (0, 0)
+
+    domain = property(lambda self: reached(self.input_knots, self.tails))
+    codomain = property(lambda self: reached(self.output_knots, self.tails))
+
+    def _validate(self):
+        super()._validate()
+        if self.end_slopes is None and self.tails != "none":
+            raise ValueError(f"SmoothSpline: tails must be 'none' on a circle, without end_slopes, not {self.tails!r}")
+
+    @staticmethod
+    def definition(m, z, input_knots, output_knots, end_slopes, tails):
+        w, h = ([v[1] - v[0], v[2] - v[1]] for v in (input_knots, output_knots))    # (1)
+        s, l = [h[0] / w[0], h[1] / w[1]], [h[1] / (h[0] + h[1]), h[0] / (h[0] + h[1])]     # (1) (2)
+        q = l[0] * s[0] * s[0] + l[1] * s[1] * s[1]                                 # (2)
+        if end_slopes is None:
+            g = l[0] * s[0] + l[1] * s[1]                                           # (4)
+            slopes = [(g + m.sqrt(g * g + 8 * q)) / 4] * 3                          # (4)
+        else:
+            a, b = end_slopes
+            p = l[0] * (a - s[0]) + l[1] * (b - s[1])                               # (2)
+            slopes = [a, (m.sqrt(p * p + 4 * q) - p) / 2, b]                        # (3)
+        return RationalQuadraticSpline.definition(m, z, input_knots, output_knots, slopes, tails)
+
+    def breaks(self):
+        """The input knots.  The inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
+        return self.input_knots
+
+    @property
+    def spline(self):
+        return Letters(self).spline(self, self.input_knots.dtype)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
+
+    @property
+    def line_slopes(self):
+        """The slopes of linear tails; None for tails of slope 1."""
+        return (self.end_slopes[..., 0], self.end_slopes[..., 1]) if self.tails == "linear" else None
+
+    def forward(self, z):
+        return self.spline.forward(z)
+
+    def log_det(self, z):
+        return self.spline.log_det(z)
+
+    def forward_and_log_det(self, z):
+        return self.spline.forward_and_log_det(z)
+
+    def slope(self, z):
+        return self.spline.slope(z)
+
+    def inverse(self, x):
+        return self.spline.inverse(x)
+
+    def inverse_and_log_det(self, x):
+        return self.spline.inverse_and_log_det(x)
+
+    def vjp(self, z):
+        v, beyond = Letters(self), Tails(z, self.input_knots, self.output_knots, self.line_slopes)
+        place = Place(v, pair(within(self.input_knots, z)))
+
+        def pullback(x_bar, log_det_bar):
+            x_bar, log_det_bar = doubled(x_bar, log_det_bar)
+            of_event, bars = place.bars(x_bar, log_det_bar)
+            return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.whole(place.k, beyond, bars, x_bar, log_det_bar)
+
+        return self.spline.forward_and_log_det(z), pullback
+
+    def inverse_vjp(self, x):
+        beyond = Tails(x, self.output_knots, self.input_knots, self.line_slopes, back=True)
+        place = self.inverse_place(within(self.output_knots, x))
+
+        def pullback(z_bar, log_det_bar):
+            z_bar, log_det_bar = doubled(z_bar, log_det_bar)
+            of_event = (z_bar - log_det_bar * place.T / place.w) / place.slope      # (17)
+            _, bars = place.bars(-of_event, -log_det_bar)
+            return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.whole(place.k, beyond, bars, z_bar, log_det_bar)
+
+        return self.spline.inverse_and_log_det(x), pullback
+
+    def inverse_place(self, x):
+        """The place of the root of an x between the end knots, by a step of Newton's method in pairs."""
+        v = Letters(self)
+        near = v.spline(self, np.float64).inverse_place(*doubled(x))
+        z = chosen(near.t <= near.f, pair(near.a) + near.z_0, near.z_1 - pair(near.b))
+        place = Place(v, z, near.k)
+        return Place(v, z - (place.image() - x) / place.slope, near.k)
+
+    def whole(self, k, beyond, inner, image_bar, log_det_bar):
+        """The cotangents of the fields: `inner` between the end knots."""
+        none = (np.zeros_like(image_bar),) * 2
+        on_event_side, on_other_side = (at_knots(k, *bars(none, image_bar), 3) for bars in (beyond.knot_bars, beyond.image_bars))
+        of_slopes = at_knots(k, *beyond.slope_bars(none, image_bar, log_det_bar), 3)[..., ::2]
+        of_knots = (on_other_side, on_event_side) if beyond.back else (on_event_side, on_other_side)
+        bars = [np.where(beyond.inside[..., None], *pair_of) for pair_of in zip(inner, (*of_knots, of_slopes))]
+        names = ("input_knots", "output_knots") if self.end_slopes is None else ("input_knots", "output_knots", "end_slopes")
+        return {name: bar.astype(self.input_knots.dtype) for name, bar in zip(names, bars)}
+
+    @classmethod
+    def examples(cls, source):
+        """One in four is on a circle, which has no tails."""
+        knots = [increasing.draw(source, (3,)) for _ in range(2)]
+        if source.chance(0.25):
+            return cls(*knots, None, "none"), ()
+        return cls(*knots, positive.draw(source, (2,)), source.choice(TAILS)), ()
+
+    hard_cases = (
+        case("Line", "all slopes are equal: p is 0, and the bins are straight", z=[-0.75, 0.5, 0.1, 3.0], x=[-0.75, 0.5, 0.1],
+             input_knots=[-1.0, 0.0, 1.0], output_knots=[-1.0, 0.0, 1.0], end_slopes=[1.0, 1.0]),
+        case("IdentityTails", "end knots agree: beyond them x is z exactly", z=[-5.0, 1e300, 3.0, np.nextafter(3, 4)],
+             x=[-5.0, 3.5], input_knots=[-3.0, 0.5, 3.0], output_knots=[-3.0, -1.0, 3.0], end_slopes=[1.0, 1.0]),
+        case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
+             x=[-1e300, np.nextafter(-2, -3), 2.0, 1e6], input_knots=[-1.0, 0.0, 2.0], output_knots=[-2.0, 0.0, 1.0],
+             end_slopes=[0.25, 1e-6], tails="linear"),
+        case("KnotExact", "the inner knot, and the floats beside it, on both sides",
+             z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
+             input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], end_slopes=[2.0, 30.0]),
+        case("SteepEnds", "p is far above the root of q: R - p would cancel", z=[0.25, 1.0, 1.5], x=[0.25, 1.0, 1.5],
+             input_knots=[0.0, 1.0, 2.0], output_knots=[0.0, 1.0, 2.0], end_slopes=[1e6, 3e5]),
+        case("FlatEnds", "p is negative", z=[1e-7, 0.5, 1.0, 1.75], x=[1e-13, 0.5, 1.75], input_knots=[0.0, 1.0, 2.0],
+             output_knots=[0.0, 1.0, 2.0], end_slopes=[1e-6, 1e-6]),
+        case("UnequalBins", "widths and heights over twelve orders of magnitude", z=[0.5e-6, 0.5, 1e-6],
+             x=[-5e5, 0.5e-6, 0.0], input_knots=[0.0, 1e-6, 1.0], output_knots=[-1e6, 0.0, 1e-6], end_slopes=[1e6, 1e-6]),
+        case("Circle", "one slope at all knots", z=[1e-290, 0.1, 0.25, 0.5], x=[1e-290, 0.5, 0.75],
+             input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0], end_slopes=None, tails="none"),
+        case("NoTails", "numbers beside the ends of the domain", z=[1e-290, 0.5, np.nextafter(1, 0)],
+             x=[1e-290, 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
+             end_slopes=[1.0, 2.0], tails="none"),
+    )
+    refused = (
+        refusal("tails must be 'none' on a circle", input_knots=[0.0, 0.5, 1.0], output_knots=[0.0, 0.5, 1.0],
+                end_slopes=None, tails="linear"),
+    )
+
+
+class Letters:
+    """The inner slope of every spline of a batch: w, h, s and l of its two bins, its end slopes a and b, d and R, as pairs."""
+
+    def __init__(self, page):
+        z, x = doubled(page.input_knots, page.output_knots)
+        self.knots, self.circle = (z, x), page.end_slopes is None
+        self.w, self.h = ([pair(v[..., k + 1]) - v[..., k] for k in (0, 1)] for v in (z, x))    # (1)
+        self.s = [h / w for h, w in zip(self.h, self.w)]                            # (1)
+        self.l = [h / (self.h[0] + self.h[1]) for h in self.h[::-1]]                # (2)
+        if self.circle:
+            A, B = 2, -self.mean(self.s)                                            # (4) (5)
+        else:
+            self.a, self.b = (pair(v) for v in np.moveaxis(*doubled(page.end_slopes), -1, 0))
+            A, B = 1, self.mean([self.a - self.s[0], self.b - self.s[1]])           # (2) (5)
+        root = root_of(A, B.high, *(np.sqrt(l.high) * s.high for l, s in zip(self.l, self.s)))
+        q = self.mean([s * s for s in self.s])                                      # (2)
+        self.d = root - ((A * pair(root) + B) * root - q) / (2 * A * pair(root) + B)            # (5)
+        self.R = 2 * A * self.d + B                                                 # (5)
+        if self.circle:
+            self.a = self.b = self.d
+
+    def mean(self, parts):
+        """l_0 parts_0 + l_1 parts_1."""
+        return self.l[0] * parts[0] + self.l[1] * parts[1]
+
+    def slopes(self):
+        """All three slopes, rounded."""
+        return np.stack(np.broadcast_arrays(self.a.high, self.d.high, self.b.high), -1)
+
+    def spline(self, page, dtype):
+        """The page's spline, with slopes rounded to a dtype."""
+        fields = np.broadcast_arrays(page.input_knots, page.output_knots, self.slopes())
+        names = ("input_knots", "output_knots", "slopes")
+        return tree.copied(page, RationalQuadraticSpline, **{name: v.astype(dtype) for name, v in zip(names, fields)})
+
+    def bars(self, d_bar):
+        """The cotangents of w, of h and of the end slopes, from that of d."""
+        d, c = self.d, [l * d_bar / self.R for l in self.l]
+        of_w = [-c_k * s * (d + 2 * s) / w for c_k, s, w in zip(c, self.s, self.w)]             # (15)
+        of_h = [c_k * (s * s + d * d + d * end) / h for c_k, s, end, h in zip(c, self.s, (self.a, self.b), self.h)]     # (16)
+        return of_w, of_h, [-c_k * d for c_k in c]                                  # (14)
+
+
+def root_of(A, B, *parts):
+    """d of (7), from the two parts of the root of q."""
+    root_of_q = np.hypot(*parts)
+    R = np.hypot(B, 2 * math.sqrt(A) * root_of_q)                                   # (5)
+    return np.where(B >= 0, 2 * root_of_q * (root_of_q / (np.abs(B) + R)), (R - B) / (2 * A))   # (3) (4)
+
+
+class Place:
+    """The letters of (6) to (13) at z, a pair, in the bin k of every event."""
+
+    def __init__(self, v, z, k=None):
+        self.v, self.z, self.k = v, z, bin_of(v.knots[0], z.high) if k is None else k
+        self.lower = lower = self.k == 0
+        (z_0, z_1), (self.x_0, _) = (at_ends(knots, self.k) for knots in v.knots)
+        self.w, self.h, self.s = (chosen(lower, *of_bins) for of_bins in (v.w, v.h, v.s))
+        d_0, d_1 = chosen(lower, v.a, v.d), chosen(lower, v.d, v.b)
+        self.t, self.f, self.e = (z - z_0) / self.w, (z_1 - z) / self.w, (d_0 / self.s, d_1 / self.s)
+        t, f, (e_0, e_1) = self.t, self.f, self.e
+        self.D = 1 + (e_0 + e_1 - 2) * t * f                                        # (6)
+        self.Y, self.Z = t * (t + e_0 * f) / self.D, f * (f + e_1 * t) / self.D     # (6)
+        self.Q = e_1 * t * t + 2 * t * f + e_0 * f * f                              # (7)
+        self.slope = self.s * self.Q / (self.D * self.D)                            # (7)
+        self.T = 2 * (e_1 * t + f - t - e_0 * f) / self.Q - 2 * (e_0 + e_1 - 2) * (f - t) / self.D      # (8)
+
+    def image(self):
+        return self.x_0 + self.h * self.Y                                           # (6)
+
+    def bars(self, x_bar, l_bar):
+        """(z_bar, the cotangents of the three knots on either side and of the two end slopes), rounded."""
+        v, t, f, w, h, D, Q, (e_0, e_1) = self.v, self.t, self.f, self.w, self.h, self.D, self.Q, self.e
+        of_t = x_bar * h * Q / (D * D) + l_bar * self.T                             # (8)
+        of_e_0 = x_bar * h * t * f * self.Z / D + l_bar * (f * f / Q - 2 * t * f / D)   # (9)
+        of_e_1 = -x_bar * h * t * f * self.Y / D + l_bar * (t * t / Q - 2 * t * f / D)  # (10)
+        m = x_bar * h * t * f * (e_0 * self.Z - e_1 * self.Y) / D - 2 * l_bar * t * f * (1 / Q + (e_0 + e_1) / D)   # (11)
+        of_a, of_d, of_b = self.placed(of_e_0 / self.s, of_e_1 / self.s)            # (13)
+        of_w, of_h, through = v.bars(of_a + of_d + of_b if v.circle else of_d)
+        of_z = with_bins(self.placed(-(f * of_t + m) / w, -(t * of_t - m) / w), of_w)   # (12)
+        of_x = with_bins(self.placed(x_bar * self.Z + m / h, x_bar * self.Y - m / h), of_h)     # (13)
+        of_ends = [of_a + through[0], of_b + through[1]]                            # (14)
+        return (of_t / w).high, [stacked(bars).high for bars in (of_z, of_x, of_ends)]          # (12)
+
+    def placed(self, of_lower, of_upper):
+        """Cotangents of the numbers at three knots, from those at the ends of the bin."""
+        nothing = 0 * of_lower
+        return [chosen(self.lower, of_lower, nothing), chosen(self.lower, of_upper, of_lower),
+                chosen(self.lower, nothing, of_upper)]
+
+
+def with_bins(of_knots, of_bins):
+    """Cotangents of three knots, from their own and the cotangents of their two differences."""
+    return [of_knots[0] - of_bins[0], of_knots[1] + of_bins[0] - of_bins[1], of_knots[2] + of_bins[1]]
