@@ -5,10 +5,11 @@ Tables:
     digits          1797 images of 8 x 8 pixels, integers 0 .. 16, one row each (Alpaydin & Kaynak, UCI 1998)
     wine            178 wines of three cultivars, 13 measurements (Forina et al., UCI 1991)
     breast_cancer   569 tumours, malignant or benign, 30 measurements (Wolberg, Street & Mangasarian, UCI 1995)
+    hues            4231 pairs of angles in radians: the hues of neighbouring blocks of 8 x 8 pixels of two photographs, a temple
+                    in China and a flower (scikit-learn's sample images); the photograph is the class
 Images, (N, channels, height, width) of uint8:
     digit_images    the digits as 1797 images of (1, 8, 8), 0 .. 16
-    photographs     patches, 520 of (3, 32, 32) by default, 0 .. 255, of two photographs of 427 x 640 pixels, a temple in
-                    China and a flower (scikit-learn's sample images)
+    photographs     patches, 520 of (3, 32, 32) by default, 0 .. 255, of the two photographs, of 427 x 640 pixels
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+TABLES = ("digits", "wine", "breast_cancer", "hues")
 IMAGES = ("digit_images", "photographs")
 PARTS = ("all", "train", "test")
 TEST_PART = 5                           # of a photograph: 1/TEST_PART of its columns, on the right
+BLOCK = 8                               # pixels, of a block of one hue
 LOADERS = {"digits": "load_digits", "wine": "load_wine", "breast_cancer": "load_breast_cancer"}
 
 
@@ -34,12 +37,34 @@ class DataSet:
 
 
 def load_data(name) -> DataSet:
-    """The data set of that name; ImportError, naming the extra, if scikit-learn is not installed; else ValueError."""
-    if name not in LOADERS:
-        raise ValueError(f"load_data: name must be one of {', '.join(LOADERS)}, not {name!r}")
+    """The data set of that name; ImportError, naming the extra, if scikit-learn or pillow is missing; else ValueError."""
+    if name not in TABLES:
+        raise ValueError(f"load_data: name must be one of {', '.join(TABLES)}, not {name!r}")
+    if name == "hues":
+        return hues()
     bunch = getattr(scikit_learn(), LOADERS[name])()
     return DataSet(np.array(bunch.data, np.float64), [str(n) for n in bunch.feature_names], np.array(bunch.target),
                    [str(c) for c in bunch.target_names])
+
+
+def hues():
+    """The hues of pairs of blocks side by side; no block is in two pairs."""
+    pairs = [hue_pairs(photograph) for photograph in photographs()]
+    labels = np.repeat(np.arange(len(pairs)), [len(part) for part in pairs])
+    return DataSet(np.concatenate(pairs), ["hue", "hue_of_right"], labels, ["temple", "flower"])
+
+
+def hue_pairs(photograph):
+    """The angle of the mean colour of each block in the plane of colours, red at 0 and green at 2 pi/3, two by two.
+
+    Pairs with an angle of exactly pi, an end of the circle (-pi, pi), are left out.
+    """
+    C, H, W = photograph.shape
+    H, W = H - H % BLOCK, W - W % (2 * BLOCK)
+    blocks = photograph[:, :H, :W].reshape(C, H // BLOCK, BLOCK, W // BLOCK, BLOCK)
+    red, green, blue = blocks.mean((2, 4), np.float64)
+    angles = np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue).reshape(-1, 2)
+    return angles[(np.abs(angles) < np.pi).all(-1)]
 
 
 def scikit_learn():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refflow.cli import main
-from refflow.data import load_data, one_hot
+from refflow.data import hue_pairs, load_data, one_hot
 from refflow.training import Adam
 
 
@@ -20,7 +20,7 @@ def scikit_learn():
 
 
 @pytest.mark.parametrize("name, shape, classes, total", [("digits", (1797, 64), 10, 561718), ("wine", (178, 13), 3, None),
-                                                         ("breast_cancer", (569, 30), 2, None)])
+                                                         ("breast_cancer", (569, 30), 2, None), ("hues", (4231, 2), 2, None)])
 def test_data_sets(scikit_learn, tmp_path, capsys, name, shape, classes, total):
     data = load_data(name)
     assert data.values.shape == shape and data.values.dtype == np.float64 and len(data.names) == shape[1]
@@ -39,12 +39,22 @@ def test_data_sets(scikit_learn, tmp_path, capsys, name, shape, classes, total):
     assert main(["data", name, "--json"]) == 0 and json.loads(capsys.readouterr().out)["rows"] == data.values.tolist()
 
 
+def test_hues_are_angles_of_colours(scikit_learn):
+    """Those of pure colours; neighbours are alike; no pair has the joint of the circle."""
+    red, cyan, green = np.zeros((3, 3, 8, 16), np.uint8)
+    red[0], green[1], cyan[1:] = 255, 255, 255
+    assert hue_pairs(red).tolist() == [[0, 0]] and hue_pairs(cyan).shape == (0, 2)
+    assert hue_pairs(green) == pytest.approx(np.full((1, 2), 2 * np.pi / 3))
+    x = load_data("hues").values
+    assert (np.abs(x) < np.pi).all() and np.mean(np.cos(x[:, 0] - x[:, 1])) > 0.8
+
+
 def test_without_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(["data", "wine", "--out", str(tmp_path / "w.csv")]) == 2
     out, err = capsys.readouterr()
     assert not out and err == 'refflow: scikit-learn is not installed; install it with: python -m pip install "refflow[data]"\n'
-    with pytest.raises(ValueError, match="name must be one of digits, wine, breast_cancer, not 'iris'"):
+    with pytest.raises(ValueError, match="name must be one of digits, wine, breast_cancer, hues, not 'iris'"):
         load_data("iris")
 
 

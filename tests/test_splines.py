@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refflow import (Chain, CircularShift, Coupling, CubicSpline, Family, Free, HalfLine, Inverse, LinearRationalSpline,
-                     LinearSpline, PerField, QuadraticSpline, RationalQuadraticSpline, SoftplusScale)
+                     LinearSpline, PerField, QuadraticSpline, RationalQuadraticSpline, SmoothSpline, SoftplusScale)
 from refflow.core import plain
 from refflow.core.boundary import BLOCK, cut_into_blocks
 from refflow.maps.conditioners import Dense
@@ -291,6 +291,29 @@ def test_a_spline_on_a_circle_is_smooth_at_the_joint():
     beside = f.forward([1 - step, step])
     assert abs((beside[1] - beside[0]) % 1 / (2 * step) - np.exp(f.log_det([step])[0])) < 1e-6
     assert np.ptp(log_det) > 1
+
+
+@pytest.mark.parametrize("end_slopes, joints", [([0.5, 3.0], 1), (None, 2)])
+def test_a_smooth_spline_has_a_continuous_second_derivative(end_slopes, joints):
+    """At the inner knot, and on a circle where its ends meet; with another inner slope it has not."""
+    knots, tails = {"input_knots": [0.0, 0.3, 1.0], "output_knots": [0.0, 0.6, 1.0]}, "linear" if end_slopes else "none"
+    f, h = SmoothSpline(**knots, end_slopes=end_slopes, tails=tails), 1e-6
+    slopes = f.jacobian([0.0, 0.3, 1.0])[:, 0, 0]
+    bent = RationalQuadraticSpline(**knots, slopes=slopes * [1, 1.01, 1], tails=tails)
+    for page, smooth in ((f, True), (bent, False)):
+        d = page.jacobian([0.3 - h, 0.3, 0.3 + h, 1.0 - h, 1.0, 0.0, h])[:, 0, 0]
+        jumps = [(d[2] - d[1]) - (d[1] - d[0]), (d[6] - d[5]) - (d[4] - d[3])][:joints]
+        assert (np.abs(jumps) < 1e-3 * h).all() == smooth
+
+
+def test_the_inner_slope_of_a_smooth_spline():
+    """The root of x^2 - 2 (-p/2) x + q as jammy_flows has it, from parts of the heights and of the raw slopes."""
+    (w_0, w_1), (h_0, h_1), (a, b) = (0.3, 0.7), (0.6, 0.4), (0.5, 3.0)
+    parts = h_0 / (h_0 + h_1), h_1 / (h_0 + h_1)
+    middle = 0.5 * (parts[0] * (h_1 / w_1 - b) + parts[1] * (h_0 / w_0 - a))
+    q = -h_0 * h_1 * (parts[0] / w_0 ** 2 + parts[1] / w_1 ** 2)
+    f = SmoothSpline([0.0, 0.3, 1.0], [0.0, 0.6, 1.0], [a, b])
+    assert f.jacobian(0.3)[0, 0] == pytest.approx(middle + np.sqrt(middle ** 2 - q), rel=1e-14)
 
 
 def test_a_jump_found_by_rounding_is_caught(monkeypatch):

@@ -193,7 +193,7 @@ CONDITIONAL = ("python -m validation.conditional --seeds 5",)
 
 
 DATA = ("python -m refflow data breast_cancer --out cancer.csv",
-        "python -m refflow data breast_cancer --labels --out classes.csv")
+        "python -m refflow data breast_cancer --labels --out classes.csv", "python -m refflow data hues --out hues.csv")
 MODELS = {"cancer.csv": ("nice --steps 600", "realnvp --steps 600", "maf --steps 600", "naf --steps 300",
                          "bnaf --learning-rate 0.01 --steps 400", "nsf --couplings 2 --steps 200",
                          "nsf-ar --layers 2 --steps 200", "iaf --learning-rate 0.005 --steps 400", "sospf --steps 300",
@@ -203,7 +203,8 @@ MODELS = {"cancer.csv": ("nice --steps 600", "realnvp --steps 600", "maf --steps
                           "naf --context class --steps 300", "nsf --context class --couplings 2 --steps 200",
                           "nsf-ar --context class --layers 2 --steps 200",
                           "iaf --context class --learning-rate 0.005 --steps 400", "sospf --context class --steps 300",
-                          "bpf --context class --steps 300", "flow++ --context class --steps 200")}
+                          "bpf --context class --steps 300", "flow++ --context class --steps 200"),
+          "hues.csv": ("circular-nsf --steps 500",)}
 
 
 def transcript(commands, directory):
@@ -241,7 +242,7 @@ def models():
                 test, gaussian, gain = (report[key]["test"] for key in ("after", "gaussian", "gain"))
                 rows.append([data, f"`{options}`", f"{test['nats']:.1f}", f"{gaussian['nats']:.1f}",
                              f"{gain['nats']:.1f} +- {gain['error']:.1f}"])
-    return ("`" + "` and `".join(DATA) + "` write the data. A row is what "
+    return (", ".join(f"`{command}`" for command in DATA) + " write the data. A row is what "
             "`python -m refflow fit DATA --test 0.2 --model MODEL` says of the test rows, a fifth of all, which choose nothing: "
             "densities in nats, in the units of the data; all random numbers are those of seed 0. With `--context class` they are densities given the class, and the "
             "Gaussian's mean is a linear function of it.\n\n"

@@ -6,7 +6,7 @@ import numpy as np
 
 from .files import cells_of, is_npy, refuse_form, show_table, write_npy, write_table
 from .options import add_table_out, positive_count, put, writes_a_file
-from ..data import IMAGES, LOADERS, PARTS, load_data, load_images
+from ..data import IMAGES, PARTS, TABLES, load_data, load_images
 from ..oracle import CannotRun
 from ..report import json_text
 
@@ -16,7 +16,7 @@ OF_PHOTOGRAPHS = ("stride", "part")
 def add_command(commands):
     one = commands.add_parser("data", help="write a public data set", description=(
         "Write a data set that comes inside scikit-learn as a table, or as images; nothing is downloaded."))
-    one.add_argument("name", metavar="NAME", choices=[*LOADERS, *IMAGES], help=", ".join([*LOADERS, *IMAGES]))
+    one.add_argument("name", metavar="NAME", choices=[*TABLES, *IMAGES], help=", ".join([*TABLES, *IMAGES]))
     one.add_argument("--labels", action="store_true", help=(
         "of a table: the class of each row, 0, 1, ..., as a last column, class"))
     patches = one.add_argument_group("photographs", "32 x 32 pixels a patch")

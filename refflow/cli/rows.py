@@ -2,8 +2,8 @@
 
 A flow is trained as x = units(model(z)), where `units` is fixed: the mean and standard deviation of every column and, for
 models other than a Gaussian, the shrunk correlations of `refflow.training.gaussians`, so that a model that starts near the
-identity starts near a Gaussian.  Some columns may be a context, on which the density of the others depends;
-`units` then holds the linear regression on it.
+identity starts near a Gaussian.  Angles have no units.  Some columns may be a context, on which the density of the others
+depends; `units` then holds the linear regression on it.
 
 With x = v + u, v a row of integers and u uniform on [0, 1)^D, the density p of x bounds the probability P of the integers
 (Theis, van den Oord & Bethge, arXiv:1511.01844):
@@ -38,6 +38,7 @@ MOVED = 8                               # entries that the couplings of a model 
 SHOWN = 4                               # columns that a message names
 OF_IMAGES = ("levels", "depth", "values", "bits", "channels_last", "additive", "permutation", "held_out")
 OF_SPEECH = ("table", "unit", "dropout")
+CIRCULAR = "circular-nsf"               # the model of angles
 SIZES = ("hidden", "couplings", "layers", "bins", "components", "dense")
 
 
@@ -80,6 +81,8 @@ class Rows:
             raise CannotRun(f"{table.source}: --dequantise: no column holds integers that come more than once")
         data = replace(data, noisy=tuple(whole) if options.dequantise else ())
         checked_integers(table, data.noisy)
+        if options.model == CIRCULAR:
+            checked_angles(table)
         values = data.with_noise(table.values, rng)
         checked_columns(replace(table, values=values), data)
         if whole and not options.dequantise:
@@ -161,16 +164,16 @@ class Rows:
             raise CannotRun(f"{options.data}: {column_text(self.names, constant[0])} is constant in the rows to train on; hold "
                             f"out fewer (--validation 0) or choose another --seed")
         builder, sizes = builder_and_sizes(options, len(train), self)
-        simple = options.model == "gaussian"
+        simple, circular = options.model == "gaussian", options.model == CIRCULAR
         x, context = self.divided(train)
         held_out = self.divided(parts["validation"]) if "validation" in parts else (None, None)
-        units = standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
+        units = () if circular else standardised(x) if simple else gaussian_start(x, held_out[0], context, held_out[1])
         try:
             model = builder(self.D, rng, **sizes)
         except ValueError as error:
             hint = "; for one column there is --model gaussian" if self.D == 1 else ""
             raise CannotRun(f"no model can be made for {self.D} column{'s' * (self.D > 1)}: {error}{hint}") from None
-        flow, fixed = in_units(model, units, x, rng, self.context)
+        flow, fixed = (model, ("base", "*.ends")) if circular else in_units(model, units, x, rng, self.context)
         average = options.average if options.average is not None else 0.0 if simple else 0.99
         settings = {"optimiser": Adam(options.learning_rate or (5e-3 if simple else 1e-3)),
                     "schedule": Cosine(max(options.steps, 1)), "averaging": EMA(average) if average else None}
@@ -267,6 +270,15 @@ def checked_integers(table, columns):
     if len(bad):
         i, j = bad[0]
         raise CannotRun(f"{table.where(i, columns[j])}: {part[i, j]:g} is not an integer, to which noise could be added")
+
+
+def checked_angles(table):
+    """Refuse numbers that are not angles of a circle."""
+    bad = np.argwhere(np.abs(table.values) >= math.pi)
+    if len(bad):
+        i, j = bad[0]
+        raise CannotRun(f"{table.where(i, j)}: {table.values[i, j]:g} is not an angle in radians between -pi and pi, as "
+                        f"{CIRCULAR} needs; turn or scale the column")
 
 
 def checked_columns(table, data):

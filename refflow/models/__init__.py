@@ -1,7 +1,7 @@
 """Models of the papers: one paper, one file, composition only.
 
 `BUILDERS`: {name: builder}; `builder(D, rng)` makes a flow of vectors of D entries of moderate size, as trained by the command
-line.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
+line; circular-nsf is a flow of D angles.  A builder may take `hidden`, the widths of the hidden layers or residual blocks, `couplings` or `layers`, their number,
 `bins` or `components`, `dense`, the layers of sigmoids in each map, and `context`, the number of entries of a context.
 """
 
@@ -50,6 +50,10 @@ def small_autoregressive_nsf(D, rng, hidden=(64, 64), layers=3, bins=8, context=
     return autoregressive_nsf(rng, D, one_width("nsf-ar", hidden), len(hidden), layers, bins, context=context)
 
 
+def small_circular_nsf(D, rng, hidden=(64, 64), couplings=4, bins=8):
+    return circular_nsf(rng, D, hidden, couplings, bins)
+
+
 def small_naf(D, rng, hidden=(64, 64), layers=3, components=8, context=0, dense=1):
     return naf(rng, D, hidden, layers, components, "tanh", context=context, dense=dense)
 
@@ -85,8 +89,8 @@ def one_width(model, hidden):
 
 
 BUILDERS = {"gaussian": gaussian, "nice": small_nice, "realnvp": small_realnvp, "maf": small_maf, "iaf": small_iaf,
-            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "naf": small_naf, "bnaf": small_bnaf,
-            "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
+            "nsf": small_nsf, "nsf-ar": small_autoregressive_nsf, "circular-nsf": small_circular_nsf, "naf": small_naf,
+            "bnaf": small_bnaf, "sospf": small_sospf, "bpf": small_bpf, "umnn": small_umnn, "flow++": small_flow_plus_plus,
             "gaussianization": small_gaussianization_flow}
 
 __all__ = ["BUILDERS", "GlowTTS", "StochasticDurations", "all_in_one", "autoregressive_nsf", "bnaf", "bpf", "circular_nsf",
