@@ -19,6 +19,7 @@ import numpy as np
 
 from refflow import Affine, Chain, DenseLinear, Independent, Inverse
 from refflow.accuracy.drawing import drawn_fields, event_shapes, example, has_examples, plain_choices
+from refflow.core.boundary import valid_positions
 from refflow.core.registry import of_kind
 from refflow.core.source import RandomSource
 from refflow.maps import load_all
@@ -110,6 +111,8 @@ def own_box(name, seed, dtype):
     load_all()
     page, rng = of_kind("bijector")[name], np.random.default_rng([seed, *name.encode()])
     f, shape = drawn(page, RandomSource(rng))
+    if valid_positions(f, 0) is not None:
+        return "it has a mask: it is a map of the valid positions alone"
     f, wide = f.astype(np.dtype(dtype)), f.astype(np.float64)
     out = tuple(f.output_shape(shape))
     if f.domain.rank and f.codomain.rank:
