@@ -76,6 +76,7 @@ CERTIFICATE, TABLE = ORACLE / "certificate.json", Path(__file__).parent / "certi
 DTYPES, SIDES = ("float64", "float32"), ("forward", "inverse")
 WELL_CONDITIONED = 2.0**10                          # kappa/|q|
 ROUNDED = 32                                        # in units of eps: how far a rounded break may lie from its own
+LEAST_ALLOWED = 4.0                                 # units of any quantity
 NOISE = 0.5                                         # recorded errors below this are not compared
 load_all()
 PAGES = of_kind("bijector", *ADAPTERS)
@@ -130,7 +131,7 @@ def errors(point, true=None, breaks=None):
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
             if point.f.kind == "bijector":
-                beyond = [name for name, (C, _) in found.items() if allowed(point, name) < C < np.inf]
+                beyond = [name for name, (C, _) in found.items() if LEAST_ALLOWED < C < np.inf and C > allowed(point, name)]
                 excused = [name for name in beyond if not first_order(point, truth_name(name), true)
                            or name == "jacobian" and has_subnormal_slope(point)]
                 unsettled |= dict.fromkeys(excused, (None, None))
@@ -224,7 +225,7 @@ def allowed(point, quantity):
     image = image_shape(f, point.side, point.event.shape) if f.kind in ("bijector", "conditioner") else ()
     terms = getattr(f, "terms", 1)
     sizes = (*point.event.shape, *image, *row_lengths(f), *((terms,) if terms > 1 else ()))
-    base = 8.0 if point.side == "inverse" and f.solver else 4.0
+    base = 8.0 if point.side == "inverse" and f.solver else LEAST_ALLOWED
     return base + max(sizes) / 2 if sizes else base
 
 
@@ -303,6 +304,8 @@ class Row:
         self.keep(point, quantity, C, ratio)
 
     def keep(self, point, quantity, C, ratio):
+        if C / LEAST_ALLOWED <= self.excess:
+            return
         limit = allowed(point, quantity)
         if C / limit > self.excess:
             self.excess, self.C, self.allowed, self.kappa_over_q, self.worst = C / limit, C, limit, ratio, point

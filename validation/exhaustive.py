@@ -117,7 +117,8 @@ def of_cotangents(f, side, events, number, part):
     bars = [np.ldexp(rng.uniform(1, 2, len(events)) * rng.choice([-1, 1], len(events)), rng.integers(-spread, spread, len(events)))
             for _ in range(2)]
     image_bar, log_det_bar = ((bar * (np.arange(len(events)) % 3 != i)).astype(FLOAT32) for i, bar in enumerate(bars))
-    fields = {key: getattr(f, key) for key, declared in f.declared.items() if isinstance(declared, Field)}
+    fields = {key: getattr(f, key) for key, declared in f.declared.items()
+              if isinstance(declared, Field) and getattr(f, key) is not None}
     each = f.replace(**{key: np.broadcast_to(value, (len(events), *np.shape(value))) for key, value in fields.items()})
     point = Point(each, side, events, image_bar, log_det_bar)
     truths = run_time_truth(point, derivatives=True)

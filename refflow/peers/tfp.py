@@ -5,6 +5,7 @@ function of the chart, as in `torch`.
 
 Conventions that differ without being defects:
 - a bijector whose Jacobian is constant may return one log-det for the whole batch: it is broadcast here;
+- a Python number given to a bijector is rounded to float32, whatever the event is: an array keeps its digits;
 - FillTriangular takes the entries of a triangle in the order of a spiral, here reordered.
 
 Left out: maps without a page (the Frechet, Gompertz, Gumbel, Kumaraswamy, Moyal and Rayleigh distributions and others), and
@@ -13,6 +14,9 @@ CorrelationCholesky, which normalises rows and is not the page of that name.
 
 from __future__ import annotations
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from tensorflow_probability.substrates import jax as tfp
@@ -48,15 +52,27 @@ def shift_and(bijector, shift):
     return tfb.Chain([tfb.Shift(shift), bijector])
 
 
+def compiled(make, side):
+    """A function of a field and an event: a loop that is not compiled is traced anew at every call."""
+
+    @jax.jit
+    def call(field, event):
+        image, log_det = both(make(field))[side](event)
+        return image, log_det()
+
+    return call
+
+
+lambert_w_tail = [compiled(lambda tailweight: tfb.LambertWTail(shift=0.0, scale=1.0, tailweight=tailweight), side)
+                  for side in (0, 1)]
 declare("Affine", "Chain[Shift, Scale]", lambda p: both(shift_and(tfb.Scale(p["scale"]), p["shift"])), broadcast=True)
 declare("Exp", "Exp", lambda p: both(tfb.Exp()))
-declare("LambertWTail", "LambertWTail", lambda p: both(tfb.LambertWTail(shift=0.0, scale=1.0, tailweight=p["tailweight"])),
+declare("LambertWTail", "LambertWTail", lambda p: tuple(functools.partial(call, p["tailweight"]) for call in lambert_w_tail),
         gradients=False)
 declare("NormalCDF", "Chain[NormalCDF, Shift, Scale]", lambda p: both(
     tfb.Chain([tfb.NormalCDF(), tfb.Scale(1 / p["scale"]), tfb.Shift(-p["loc"])])),
     params={"scale": lambda scale: np.frexp(scale)[0] == 0.5})              # a power of two, so that 1/scale is exact
-declare("Power", "Power", lambda p: both(tfb.Power(p["exponent"].item() if hasattr(p["exponent"], "item") else p["exponent"])),
-        gradients=False)
+declare("Power", "Power", lambda p: both(tfb.Power(jnp.asarray(p["exponent"]))), gradients=False)
 declare("Sigmoid", "Sigmoid", lambda p: both(tfb.Sigmoid()))
 declare("SinhArcsinh", "SinhArcsinh", lambda p: both(tfb.SinhArcsinh(p["skewness"], p["tailweight"])))
 declare("Softplus", "Softplus", lambda p: both(tfb.Softplus()))

@@ -614,7 +614,7 @@ def sticks_of_tfp(m):
     return [m.log(sigmoid(m, -1000)) + m.log(sigmoid(m, 1000)), sigmoid(m, -30)]
 
 
-@finding("tfp", "Sigmoid and Softplus are right in the tails, gradients too", "right",
+@finding("tfp", "Sigmoid and Softplus are right in the tails, the gradient of Sigmoid's log-det too", "right",
          "x = 1/(1 + exp(-z));   x = log(1 + exp(z));   d log(dx/dz)/dz = 1 - 2/(1 + exp(-z)) of the sigmoid", """
 Where other libraries replace the sigmoid by exp below -9, clip it, or replace softplus by a line above 20.""", """
 import jax; jax.config.update("jax_enable_x64", True)
@@ -628,6 +628,47 @@ print(float(jax.grad(lambda z: s.forward_log_det_jacobian(z, 0))(jnp.float64(-10
 """)
 def tails_of_tfp(m):
     return [sigmoid(m, -9.5), m.log(1 + m.exp(21)), m.log1p(m.exp(-40)), 1 - 2 * sigmoid(m, -1000)]
+
+
+@finding("tfp", "Tanh's log-det loses its digits near 0", "defect", "log dx/dz = -2 log cosh z", """
+It is 2 (log 2 - z - softplus(-2 z)), whose terms cancel: 8e-08 of it are wrong at 4e-5, and in float32 it is not 0 at 0.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+t = tfp.bijectors.Tanh()
+print(float(t.forward_log_det_jacobian(jnp.float64(4e-5), 0)))
+print(float(t.forward_log_det_jacobian(jnp.float32(0.0), 0)))
+""")
+def near_zero_of_tfp(m):
+    return [-2 * m.log(m.cosh(m.mpf(4e-5))), m.mpf(0)]
+
+
+@finding("tfp", "Sigmoid's gradient and Softplus's inverse log-det are 0 above 37", "defect",
+         "d sigmoid(z)/dz = sigmoid(z) sigmoid(-z);   log dz/dx = -log(1 - exp(-x)) of the inverse of softplus", """
+Both are made of 1 minus a number that has been rounded to 1.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+s, p = tfp.bijectors.Sigmoid(), tfp.bijectors.Softplus()
+print(float(jax.grad(s.forward)(jnp.float64(40.0))))
+print(float(p.inverse_log_det_jacobian(jnp.float64(40.0), 0)))
+""")
+def far_out_of_tfp(m):
+    return [sigmoid(m, 40) * sigmoid(m, -40), -m.log1p(-m.exp(-40))]
+
+
+@finding("tfp", "SinhArcsinh is NaN, and its log-det -inf, for heavy tails", "defect",
+         "x = sinh(t arcsinh(z))/c,   c = sinh(t arcsinh(2))/2", """
+The scale c overflows, or its exponential does, although the image and the log-det are moderate.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+f = lambda t: tfp.bijectors.SinhArcsinh(jnp.float64(0.0), jnp.float64(t))
+print(float(f(1000.0).forward(jnp.float64(1.0))))
+print(float(f(500.0).forward_log_det_jacobian(jnp.float64(0.0), 0)))
+""")
+def heavy_sinh_of_tfp(m):
+    return [2 * m.sinh(1000 * m.asinh(1)) / m.sinh(1000 * m.asinh(2)), m.log(2 * m.mpf(500) / m.sinh(500 * m.asinh(2)))]
 
 
 # -- NumPyro ----------------------------------------------------------------------------------------------------------

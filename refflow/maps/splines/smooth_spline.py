@@ -57,7 +57,7 @@ import math
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, increasing, plain, positive, refusal, tree
+from ...core import Array, Bijector, bijector, case, increasing, plain, positive, tree
 from ...core.declarations import Field
 from ...core.rules import one_of
 from ...core.pairs import chosen, pair, stacked
@@ -71,9 +71,9 @@ class SmoothSpline(Bijector):
     """A rational-quadratic spline through (input_knots, output_knots), fields of shape (*batch, 3), with a continuous second
     derivative at the inner knot.
 
-    `end_slopes`, (*batch, 2), are the slopes at the end knots; None on a circle, whose end knots are one point.  `tails`: beyond
-    the knots the slope is 1 ("identity", the identity if end knots agree) or the slope at the end knot ("linear"); or there is
-    nothing beyond them ("none"), as on a circle.  Raises ValueError for other tails, and on a circle for any.
+    `end_slopes`, (*batch, 2), are the slopes at the end knots; None if these are one point of a circle, with the same slope as
+    the inner knot.  `tails`: beyond the knots the slope is 1 ("identity", the identity if end knots agree) or the slope at the
+    end knot ("linear"); or there is nothing beyond them ("none"), as on a circle.  Raises ValueError for other tails.
     """
 
     input_knots: Array = increasing(3)
@@ -84,11 +84,6 @@ class SmoothSpline(Bijector):
 
     domain = property(lambda self: reached(self.input_knots, self.tails))
     codomain = property(lambda self: reached(self.output_knots, self.tails))
-
-    def _validate(self):
-        super()._validate()
-        if self.end_slopes is None and self.tails != "none":
-            raise ValueError(f"SmoothSpline: tails must be 'none' on a circle, without end_slopes, not {self.tails!r}")
 
     @staticmethod
     def definition(m, z, input_knots, output_knots, end_slopes, tails):
@@ -114,11 +109,6 @@ class SmoothSpline(Bijector):
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
-    @property
-    def line_slopes(self):
-        """The slopes of linear tails; None for tails of slope 1."""
-        return (self.end_slopes[..., 0], self.end_slopes[..., 1]) if self.tails == "linear" else None
-
     def forward(self, z):
         return self.spline.forward(z)
 
@@ -138,25 +128,26 @@ class SmoothSpline(Bijector):
         return self.spline.inverse_and_log_det(x)
 
     def vjp(self, z):
-        v, beyond = Letters(self), Tails(z, self.input_knots, self.output_knots, self.line_slopes)
+        v = Letters(self)
+        beyond = Tails(z, self.input_knots, self.output_knots, v.line_slopes(self))
         place = Place(v, pair(within(self.input_knots, z)))
 
         def pullback(x_bar, log_det_bar):
             x_bar, log_det_bar = doubled(x_bar, log_det_bar)
             of_event, bars = place.bars(x_bar, log_det_bar)
-            return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.whole(place.k, beyond, bars, x_bar, log_det_bar)
+            return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.whole(place, beyond, bars, x_bar, log_det_bar)
 
         return self.spline.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
-        beyond = Tails(x, self.output_knots, self.input_knots, self.line_slopes, back=True)
         place = self.inverse_place(within(self.output_knots, x))
+        beyond = Tails(x, self.output_knots, self.input_knots, place.v.line_slopes(self), back=True)
 
         def pullback(z_bar, log_det_bar):
             z_bar, log_det_bar = doubled(z_bar, log_det_bar)
             of_event = (z_bar - log_det_bar * place.T / place.w) / place.slope      # (17)
             _, bars = place.bars(-of_event, -log_det_bar)
-            return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.whole(place.k, beyond, bars, z_bar, log_det_bar)
+            return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.whole(place, beyond, bars, z_bar, log_det_bar)
 
         return self.spline.inverse_and_log_det(x), pullback
 
@@ -168,23 +159,25 @@ class SmoothSpline(Bijector):
         place = Place(v, z, near.k)
         return Place(v, z - (place.image() - x) / place.slope, near.k)
 
-    def whole(self, k, beyond, inner, image_bar, log_det_bar):
+    def whole(self, place, beyond, inner, image_bar, log_det_bar):
         """The cotangents of the fields: `inner` between the end knots."""
-        none = (np.zeros_like(image_bar),) * 2
-        on_event_side, on_other_side = (at_knots(k, *bars(none, image_bar), 3) for bars in (beyond.knot_bars, beyond.image_bars))
-        of_slopes = at_knots(k, *beyond.slope_bars(none, image_bar, log_det_bar), 3)[..., ::2]
-        of_knots = (on_other_side, on_event_side) if beyond.back else (on_event_side, on_other_side)
-        bars = [np.where(beyond.inside[..., None], *pair_of) for pair_of in zip(inner, (*of_knots, of_slopes))]
-        names = ("input_knots", "output_knots") if self.end_slopes is None else ("input_knots", "output_knots", "end_slopes")
-        return {name: bar.astype(self.input_knots.dtype) for name, bar in zip(names, bars)}
+        v, k, none = place.v, place.k, (np.zeros_like(image_bar),) * 2
+        of_z, of_x, of_slopes = (at_knots(k, *ends, 3) for ends in (
+            beyond.knot_bars(none, image_bar), beyond.image_bars(none, image_bar),
+            beyond.slope_bars(none, image_bar, log_det_bar)))
+        if beyond.back:
+            of_z, of_x = of_x, of_z
+        if v.circle:
+            of_w, of_h, _ = v.bars(pair(of_slopes.sum(-1)))
+            of_z, of_x = (stacked(with_bins(np.moveaxis(knots, -1, 0), bins)).high for knots, bins in ((of_z, of_w), (of_x, of_h)))
+        bars = {"input_knots": of_z, "output_knots": of_x} | ({} if v.circle else {"end_slopes": of_slopes[..., ::2]})
+        inside, dtype = beyond.inside[..., None], self.input_knots.dtype
+        return {name: np.where(inside, own, bar).astype(dtype) for (name, bar), own in zip(bars.items(), inner)}
 
     @classmethod
     def examples(cls, source):
-        """One in four is on a circle, which has no tails."""
         knots = [increasing.draw(source, (3,)) for _ in range(2)]
-        if source.chance(0.25):
-            return cls(*knots, None, "none"), ()
-        return cls(*knots, positive.draw(source, (2,)), source.choice(TAILS)), ()
+        return cls(*knots, None if source.chance(0.25) else positive.draw(source, (2,)), source.choice(TAILS)), ()
 
     hard_cases = (
         case("Line", "all slopes are equal: p is 0, and the bins are straight", z=[-0.75, 0.5, 0.1, 3.0], x=[-0.75, 0.5, 0.1],
@@ -205,13 +198,11 @@ class SmoothSpline(Bijector):
              x=[-5e5, 0.5e-6, 0.0], input_knots=[0.0, 1e-6, 1.0], output_knots=[-1e6, 0.0, 1e-6], end_slopes=[1e6, 1e-6]),
         case("Circle", "one slope at all knots", z=[1e-290, 0.1, 0.25, 0.5], x=[1e-290, 0.5, 0.75],
              input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0], end_slopes=None, tails="none"),
+        case("CircleTails", "lines of the slope of all knots", z=[-2.0, 3.0, 0.5], x=[-2.0, 3.0],
+             input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0], end_slopes=None, tails="linear"),
         case("NoTails", "numbers beside the ends of the domain", z=[1e-290, 0.5, np.nextafter(1, 0)],
              x=[1e-290, 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
              end_slopes=[1.0, 2.0], tails="none"),
-    )
-    refused = (
-        refusal("tails must be 'none' on a circle", input_knots=[0.0, 0.5, 1.0], output_knots=[0.0, 0.5, 1.0],
-                end_slopes=None, tails="linear"),
     )
 
 
@@ -243,6 +234,11 @@ class Letters:
     def slopes(self):
         """All three slopes, rounded."""
         return np.stack(np.broadcast_arrays(self.a.high, self.d.high, self.b.high), -1)
+
+    def line_slopes(self, page):
+        """The slopes of linear tails; None for tails of slope 1."""
+        slopes = self.slopes().astype(page.input_knots.dtype)
+        return (slopes[..., 0], slopes[..., 2]) if page.tails == "linear" else None
 
     def spline(self, page, dtype):
         """The page's spline, with slopes rounded to a dtype."""
