@@ -222,8 +222,9 @@ class Passes:
 
 def run(names, budget, sweep, show):
     """Passes, until the budget is used up or all passes are done; an interrupted run is recorded too."""
-    start, pages = time.monotonic(), exhaustive()
+    pages = exhaustive()
     pages |= {name: current(name, pages) for name in names}
+    start = time.monotonic()
     records = {(name, i, side): one[side] for name in names for i, one in enumerate(pages[name]) for side in SIDES}
     passes, begun, saved = Passes(records, start + budget), total_of(records), start
     try:
