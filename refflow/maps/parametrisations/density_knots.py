@@ -167,7 +167,7 @@ class DensityKnots(Map):
         case("Equal", "equal bins and heights: nothing depends on them", z=[[0.0] * 7], bins=3, tails="none"),
         case("EqualEnds", "equal bins and heights; both end knots have one height", bins=3, lift=1e-3,
              z=[[0.0] * 5, [0.0, 0.0, 1e-9, 1e-9, -2e-9]]),
-        case("NearlyE", "narrow end bins: equal heights, and those of the end knots nearly so", bins=4, lift=1e-3,
+        case("NearlyE", "narrow end bins: equal heights, and nearly equal heights of the end knots", bins=4, lift=1e-3,
              z=[[-2.0**30, 15.0, -2.0**30, 3.0, -2.0**30, -2.0**30, -2.0**30]]),
         case("NearlyEqual", "differences as small as the numbers", bins=4, tails="none",
              z=[[1e-9, 2e-9, 5e-324, 3e-9, -1e-9, 1e-20, 0.0, 2e-9, 1e-9]]),

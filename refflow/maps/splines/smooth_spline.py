@@ -187,7 +187,7 @@ class SmoothSpline(Bijector):
         case("LinearTails", "the slopes at the end knots go on beyond them", z=[-1e300, np.nextafter(-1, -2), 3.0, 1e6],
              x=[-1e300, np.nextafter(-2, -3), 2.0, 1e6], input_knots=[-1.0, 0.0, 2.0], output_knots=[-2.0, 0.0, 1.0],
              end_slopes=[0.25, 1e-6], tails="linear"),
-        case("KnotExact", "the inner knot, and the floats beside it, on both sides",
+        case("KnotExact", "the inner knot and its neighbouring floats, on both sides",
              z=[0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1)], x=[0.7, np.nextafter(0.7, 0), np.nextafter(0.7, 1)],
              input_knots=[-1.0, 0.3, 2.0], output_knots=[-4.0, 0.7, 1.0], end_slopes=[2.0, 30.0]),
         case("SteepEnds", "p is far above the root of q: R - p would cancel", z=[0.25, 1.0, 1.5], x=[0.25, 1.0, 1.5],
@@ -200,7 +200,7 @@ class SmoothSpline(Bijector):
              input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0], end_slopes=None, tails="none"),
         case("CircleTails", "lines of the slope of all knots", z=[-2.0, 3.0, 0.5], x=[-2.0, 3.0],
              input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0], end_slopes=None, tails="linear"),
-        case("NoTails", "numbers beside the ends of the domain", z=[1e-290, 0.5, np.nextafter(1, 0)],
+        case("NoTails", "numbers next to the ends of the domain", z=[1e-290, 0.5, np.nextafter(1, 0)],
              x=[1e-290, 0.5, np.nextafter(1, 0)], input_knots=[0.0, 0.25, 1.0], output_knots=[0.0, 0.75, 1.0],
              end_slopes=[1.0, 2.0], tails="none"),
     )
