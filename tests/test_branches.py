@@ -28,3 +28,13 @@ def test_the_certificate_finds_a_planted_break(monkeypatch):
     for planted in ([0.0, 1.0], [1.0], []):
         monkeypatch.setattr(Softsign, "breaks", lambda self: np.array(planted))         # noqa: B023
         assert certify.errors(point)["breaks"][0] == np.inf
+
+
+def test_a_page_with_planted_breaks_is_not_certified(monkeypatch):
+    """Every bijector is asked, and what is known of one does not answer for another."""
+    right = LeakyReLU.breaks
+    rows, _ = certify.certified(LeakyReLU, "float32", "forward")
+    assert rows["breaks"]["C"] == 0
+    monkeypatch.setattr(LeakyReLU, "breaks", lambda self: right(self) + (self.negative_slope > 2))      # wrong for some of them
+    rows, _ = certify.certified(LeakyReLU, "float32", "forward")
+    assert rows["breaks"]["C"] == "inf"

@@ -10,7 +10,7 @@ from mpmath import mp
 
 from refflow.core.words import handed, numbered
 from validation.balls import RECORDED, Dual, gradient, inverse, log_abs_det, m, seen_from
-from validation.truth import Problem, Quantity, TruthNotFound, error, forward_truth, inverse_truth
+from validation.truth import Problem, Quantity, Solver, TruthNotFound, error, forward_truth, inverse_truth
 
 
 @pytest.fixture(autouse=True)
@@ -414,6 +414,21 @@ def test_root_of_a_vector_map_from_bad_guesses():
     assert [float(v) for v in roots[0].value] == pytest.approx(z, rel=1e-15)
     same(roots[1], roots[0].value)
     same(roots[2], roots[0].value)
+
+
+def test_roots_of_very_different_sizes():
+    """exp(s_i) z_i = x_i has one root that overflows and one that does not."""
+    scales = Problem(lambda m, z, s: [m.exp(s_i) * z_i for s_i, z_i in zip(s, z)], {"s": [-1e11, 0.5]})
+    found = inverse_truth(scales, [1.5, 2.0], [1.0, 0.0], guess=[np.inf, 1.2])
+    same(found["inverse"], [arb(1.5) * arb(1e11).exp(), arb(2) / arb(0.5).exp()])
+    same(found["inverse_vjp.x_bar"], [arb(1e11).exp(), arb(0)])
+
+
+def test_too_few_digits_at_a_good_claim_are_not_searched(monkeypatch):
+    """log(1 + exp z) = 1e93 at z = 1e93: it is more digits that are needed, not another start."""
+    monkeypatch.setattr(Solver, "bracketed", lambda self: pytest.fail("a bracket was sought"))
+    softplus = Problem(lambda m, z: m.log(1 + m.exp(z)), {})
+    same(inverse_truth(softplus, 1e93, guess=1e93)["inverse"], [arb(1e93)])
 
 
 def test_float32():

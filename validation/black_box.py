@@ -25,6 +25,7 @@ from refflow.core.source import RandomSource
 from refflow.maps import load_all
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import verdicts
+from refflow.testing.black_box_points import Points
 
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
@@ -53,8 +54,9 @@ def parser():
 
 
 def trials(kinds, draws, budget, first=0, only=None, shown=None):
-    """{"verdicts": {law: {status: count}}, "boxes", "seeds", "alarms", "not made"}."""
-    counts, alarms, unmade = collections.defaultdict(collections.Counter), [], collections.Counter()
+    """{"verdicts": {law: {status: count}}, "draws": {dtype: events}, "boxes", "seeds", "alarms", "not made"}."""
+    counts, alarms = collections.defaultdict(collections.Counter), []
+    draws_of, unmade = collections.Counter(), collections.Counter()
     boxes, seeds, start = 0, 0, time.process_time()
     for seed in range(first, first + draws):
         for kind in kinds:
@@ -62,12 +64,13 @@ def trials(kinds, draws, budget, first=0, only=None, shown=None):
                 if only not in (None, name):
                     continue
                 if time.process_time() - start > budget:
-                    return summary(counts, boxes, seeds, alarms, unmade)
+                    return summary(counts, draws_of, boxes, seeds, alarms, unmade)
                 box = make(seed, dtype)
                 if not isinstance(box, BlackBox):
                     unmade[f"{name}: {box}"] += 1
                     continue
                 boxes += 1
+                draws_of[box.precision] += len(Points(box, seed).z)
                 for verdict in verdicts(box, seed):
                     counts[verdict.law][verdict.status] += 1
                     if verdict.status == "FAIL":
@@ -76,12 +79,12 @@ def trials(kinds, draws, budget, first=0, only=None, shown=None):
                         if shown:
                             shown(f"{name} {dtype} seed {seed}: {verdict.law}: {verdict.text}")
         seeds += 1
-    return summary(counts, boxes, seeds, alarms, unmade)
+    return summary(counts, draws_of, boxes, seeds, alarms, unmade)
 
 
-def summary(counts, boxes, seeds, alarms, unmade):
-    return {"verdicts": {law: dict(found) for law, found in counts.items()}, "boxes": boxes, "seeds": seeds, "alarms": alarms,
-            "not made": dict(unmade)}
+def summary(counts, draws_of, boxes, seeds, alarms, unmade):
+    return {"verdicts": {law: dict(found) for law, found in counts.items()}, "draws": dict(draws_of), "boxes": boxes,
+            "seeds": seeds, "alarms": alarms, "not made": dict(unmade)}
 
 
 def table(found):
@@ -91,6 +94,7 @@ def table(found):
         lines.append(f"{law:<50}{of.get('pass', 0):>7}{of.get('FAIL', 0):>7}{of.get('skip', 0):>7}")
     asked = sum(of.get("pass", 0) + of.get("FAIL", 0) for of in found["verdicts"].values())
     lines.append(f"\n{found['boxes']} boxes, {asked} verdicts, {len(found['alarms'])} alarms; {found['seeds']} whole seeds")
+    lines += [f"{count} drawn events in {dtype}" for dtype, count in found["draws"].items()]
     lines += [f"not made: {reason} ({count})" for reason, count in found["not made"].items()]
     return "\n".join(lines)
 

@@ -237,12 +237,14 @@ def row_lengths(value):
 
 def certified(page, dtype, side):
     """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones."""
-    rows, reach, count = {}, Reach(), 0
+    rows, reach, count, right_breaks = {}, Reach(), 0, {}
     for point in points(page, dtype, side):
         if reach.beyond(point):
             continue
-        found, count = errors(point), count + 1
+        found, count = errors(point, breaks=right_breaks.get(id(point.f))), count + 1
         reach.learn(point, found)
+        if found.get("breaks", (np.inf,))[0] == 0:
+            right_breaks[id(point.f)] = said_breaks(point.f)
         for quantity, (C, ratio) in found.items():
             rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
     climb(rows, f"{page.__name__} {dtype} {side}")
@@ -251,10 +253,13 @@ def certified(page, dtype, side):
 
 
 def climb(rows, seed):
-    """Search on from the worst point of every quantity."""
+    """Search on from the worst point of every quantity; a break moved to a nearby number tells nothing new."""
+    def measure(point):
+        return errors(point, breaks=said_breaks(point.f) if point.reason == BREAK else None)
+
     for start in {id(row.worst): row.worst for row in rows.values() if row.worst is not None}.values():
         aims = [quantity for quantity, row in rows.items() if row.worst is start]
-        for point, found in climbed(start, errors, lambda point, found: excess(point, found, aims), seed):
+        for point, found in climbed(start, measure, lambda point, found: excess(point, found, aims), seed):
             for quantity in set(found) & set(rows):
                 if found[quantity][0] is not None:
                     rows[quantity].keep(point, quantity, *found[quantity])

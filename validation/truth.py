@@ -40,6 +40,7 @@ FIRST_DIGITS = {"float64": 700, "float32": 100}     # enough for z^2 + 1 to diff
 DOUBLINGS = 6
 FRUITLESS = 3                                       # doublings that gain no bit: eight times the digits, or 17 orders of z at 700
 NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below every number of the dtype, subnormal or not
+UNPROVED = 8                                        # proofs that fail at the floor of the digits
 FAR = [1104 << k for k in range(1, 62)]             # also for roots that overflow or underflow in the dtype
 LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
 
@@ -390,9 +391,9 @@ class Solver:
         return (d, W, largest(residual)) if all(v.is_finite() for v in d) else None
 
     def newton(self, z):
-        here, previous = self.correction(z), arb("inf")
+        here, previous, unproved = self.correction(z), arb("inf"), 0
         for _ in range(100):
-            if here is None:
+            if here is None or unproved == UNPROVED:
                 return None
             d, W, residual = here
             size = largest(d)
@@ -403,6 +404,7 @@ class Solver:
                 root = self.proved(z, d, W, size)
                 if root:
                     return root
+                unproved += 1
             previous = size
             for halvings in range(40):
                 trial = [(v - dv / 2 ** halvings).mid() for v, dv in zip(z, d)]
@@ -416,9 +418,16 @@ class Solver:
 
     def proved(self, z, d, W, size):
         """Krawczyk: K = z - d + (1 - J(z)^-1 J(Z)) (Z - z) inside the box Z about z proves a root, and it lies in K."""
-        # besides 2|d|: the rounding of z - d, and room for entries with d = 0
-        floor, rounding = size * arb(2) ** (-ctx.prec // 2), arb(2) ** (8 - ctx.prec)
-        Z = [arb(v, 2 * dv.abs_upper() + abs(v) * rounding + floor) for v, dv in zip(z, d)]
+        # besides 2|d|: the rounding of z - d, and if that fails, room for entries with d = 0 whose neighbours are larger
+        rounding, floors = arb(2) ** (8 - ctx.prec), [arb(0), size * arb(2) ** (-ctx.prec // 2)]
+        for floor in floors if len(z) > 1 else floors[:1]:
+            root = self.proved_in([arb(v, 2 * dv.abs_upper() + abs(v) * rounding + floor) for v, dv in zip(z, d)], z, d, W)
+            if root:
+                return root
+        return None
+
+    def proved_in(self, Z, z, d, W):
+        """The proof inside one box Z; None if it fails."""
         try:
             J = self.step(Z)[1]
         except Ambiguous:
@@ -500,7 +509,8 @@ class Solver:
             root = self.newton(start) if all(v.is_finite() for v in start) else None
             if root:
                 return root
-        root = self.bracketed() if n == 1 else None
+        near = ctx.dps <= FEW_DIGITS and bool(starts) and self.may_solve(starts[0])        # it is digits that are missing
+        root = self.bracketed() if n == 1 and not near else None
         if not root:
             raise TruthNotFound("inverse: no root of definition(z) = x")
         return root
