@@ -20,7 +20,7 @@ from refflow.maps.parametrisations.parametrisation import parametrisation
 from validation import certify
 from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, call, certified, errors,
                                 failures, pasted, points, rows_of, table)
-from validation.golden import GOLDEN, document
+from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed
 from validation.ends import is_end
@@ -100,8 +100,11 @@ def test_golden_files_are_those_of_the_pages(certificate):
 
 
 @pytest.mark.parametrize("name", sorted(bijectors()))
-def test_golden_points(name):
-    """Every hard case that the dtype certifies is present, once per event; identifiers are unique; events are exact."""
+def test_golden_points(name, certificate):
+    """Every hard case that the dtype certifies is present, once per event, and the certificate's worst points are.
+
+    Identifiers are unique; events are exact.
+    """
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     assert golden["schema"] == "refflow/golden/1" and golden["bijector"] == name
     assert len({point["id"] for point in golden["points"]}) == len(golden["points"])
@@ -113,6 +116,9 @@ def test_golden_points(name):
         for side in SIDES:
             here = [point for point in golden["points"] if (point["dtype"], point["side"]) == (dtype, side)]
             assert len(here) >= 12 and all(point["reason"] for point in here)
+            worst = [json.loads(json.dumps(encoded(point))) for point in worst_points(REGISTRY[name], dtype, side, certificate)]
+            assert all(any(inputs.items() <= point.items() for point in here) for inputs in worst[:WORST]), \
+                f"python -m validation.golden --page {name}"
     for point in golden["points"]:
         assert point["case"] == "" or point["reason"] == cases[point["case"]]
         back = decoded(REGISTRY[name], point["dtype"], point, "")
