@@ -31,23 +31,23 @@ BANNED = {                                      # pattern: what to write instead
 ANY_BANNED = re.compile("|".join(BANNED))
 
 
-def documented(tree):
+def documented(nodes):
     """The docstrings, as nodes."""
-    return [node.body[0].value for node in ast.walk(tree)
+    return [node.body[0].value for node in nodes
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None]
 
 
-def messages(tree):
+def messages(nodes):
     """The strings that `raise` statements, warnings and `help` of options show."""
-    shown = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
-    shown += [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"]
+    shown = [node for node in nodes if isinstance(node, ast.Raise)]
+    shown += [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "help"]
     return [node for part in shown for node in ast.walk(part) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 def prose(source):
     """[(line, text)] of the docstrings, comments and messages of a module; a docstring's lines are joined by spaces."""
-    tree = ast.parse(source)
-    found = [(node.lineno, " ".join(node.value.split())) for node in documented(tree) + messages(tree)]
+    nodes = list(ast.walk(ast.parse(source)))
+    found = [(node.lineno, " ".join(node.value.split())) for node in documented(nodes) + messages(nodes)]
     return found + comments(source)
 
 

@@ -148,3 +148,12 @@ def test_a_split_is_not_a_sequence_mask():
     f = refflow.AdditiveCoupling(split, Dense(np.ones((2, 2))))
     with pytest.raises(ValueError, match="AdditiveCoupling: mask is for sequences"):
         f.at(mask=[True, False, True, False])
+
+
+def test_the_unchecked_copy_is_made_once_and_belongs_to_one_value():
+    f = Affine(np.array([1.0, 2.0]), 3.0)
+    copy = f.unchecked(np.float64)
+    assert copy is f.unchecked(np.float64) and copy.shift is f.shift and not copy.checked
+    assert f.unchecked(np.float32).dtype == np.float32
+    for other in (f.replace(shift=5.0), tree.copied(f, shift=np.array(5.0)), f.unravel(f.ravel() + 1)):
+        assert other.unchecked(np.float64).shift is other.shift

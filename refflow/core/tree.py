@@ -85,7 +85,8 @@ def bare(cls, **attributes):
 
 def copied(value, cls=None, **changes):
     """A copy of a value with some of its attributes exchanged, without checks; of another class, if one is given."""
-    return bare(cls or type(value), **({"checked": value.checked} | vars(value) | changes))
+    held = {key: one for key, one in vars(value).items() if key != "unchecked_copy"}
+    return bare(cls or type(value), **({"checked": value.checked} | held | changes))
 
 
 def mapped(value, exchange, state=None, into=None, also=None, path=(), made=None):

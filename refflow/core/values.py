@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -254,8 +255,18 @@ class Value:
         return {key: array.astype(dtype) for key, array in tree.arrays(self).items() if not self.declared[key].constant}
 
     def unchecked(self, dtype):
-        """A copy in `dtype`, components included, whose methods are the pages' own functions, without checks."""
-        dtype = np.dtype(dtype)
+        """A copy in `dtype`, components included, whose methods are the pages' own functions, without checks.
+
+        The copy that holds the same arrays is made once.
+        """
+        own = self.dtype or np.dtype(np.float64)
+        return self.unchecked_copy if dtype == own else self.unchecked_in(np.dtype(dtype))
+
+    @functools.cached_property
+    def unchecked_copy(self):
+        return self.unchecked_in(self.dtype or np.dtype(np.float64))
+
+    def unchecked_in(self, dtype):
         return tree.mapped(self, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
                            also=lambda value, path, _: {"checked": False, "dtype": dtype})
 
