@@ -671,6 +671,33 @@ def heavy_sinh_of_tfp(m):
     return [2 * m.sinh(1000 * m.asinh(1)) / m.sinh(1000 * m.asinh(2)), m.log(2 * m.mpf(500) / m.sinh(500 * m.asinh(2)))]
 
 
+@finding("tfp", "The gradients of WeibullCDF and Softsign are 0 far out", "defect",
+         "d(1 - exp(-z))/dz = exp(-z);   d(z/(1 + |z|))/dz = 1/(1 + |z|)^2", """
+Autograd takes differences of numbers near 1; at 1e8 eight digits of Softsign's gradient are lost.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+w, s = tfp.bijectors.WeibullCDF(scale=jnp.float64(1.0), concentration=jnp.float64(1.0)), tfp.bijectors.Softsign()
+print(float(jax.grad(w.forward)(jnp.float64(40.0))))
+print(float(jax.grad(s.forward)(jnp.float64(2e16))))
+print(float(jax.grad(s.forward)(jnp.float64(1e8))))
+""")
+def gradients_of_tfp(m):
+    return [m.exp(-40), (1 + m.mpf(2e16)) ** -2, (1 + m.mpf(1e8)) ** -2]
+
+
+@finding("tfp", "Softsign's inverse log-det has lost two digits near -0.41", "defect", "log dz/dx = -2 log(1 - |x|)", """
+It is made of jax's log1p, whose relative error reaches 2.7e-14, a hundred units of rounding, between -0.4142 and -0.3987.""", """
+import jax; jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
+print(float(tfp.bijectors.Softsign().inverse_log_det_jacobian(jnp.float64(-0.41), 0)))
+print(float(jnp.log1p(jnp.float64(-0.41))))
+""")
+def log1p_of_jax(m):
+    return [-2 * m.log(1 - m.mpf(0.41)), m.log(1 - m.mpf(0.41))]
+
+
 # -- NumPyro ----------------------------------------------------------------------------------------------------------
 
 @finding("numpyro", "StickBreakingTransform takes the last part as 1 minus the others", "defect",
