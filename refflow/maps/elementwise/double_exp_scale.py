@@ -3,10 +3,10 @@ r"""The exponential of an exponential as a scale, `R -> (low, inf)`.
     log sigma = b (exp(v) - 1),   v = rate s,   b = -log low                        (1)
     d(log sigma)/ds = b rate exp(v)                                                 (2)
     m = 1,   w = log sigma                                  for exp(v) >= 1/2
-    m = low,   w = b exp v                                  for exp(v) < 1/2        (3)
+    m = low + low (exp(b exp v) - 1),   w = 0               for exp(v) < 1/2        (3)
 
 (3) keeps the large constant `b` out of the exponent, where its rounding would matter although `sigma` no longer depends on
-`s`.
+`s`, and the exponential, whose rounding would matter too, out of what is near `low`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class DoubleExpScale(Scale):
         return m.exp(-m.log(low) * m.expm1(rate * s))                               # (1)
 
     def evaluate(self, s):
-        b, v = -log(self.low), self.rate * s
+        b, v, low = -log(self.low), self.rate * s, s.dtype.type(self.low)
         far = v < -log(2)
         log_sigma = b * np.expm1(v)                                                 # (1)
-        m = np.where(far, s.dtype.type(self.low), s.dtype.type(1))
-        return m, np.where(far, b * np.exp(v), log_sigma), log_sigma                # (3)
+        near_low = low + low * np.expm1(b * np.exp(np.minimum(v, -log(2))))         # (3)
+        return np.where(far, near_low, s.dtype.type(1)), np.where(far, 0, log_sigma), log_sigma     # (3)
 
     def log_slope(self, s):
         return -log(self.low) * self.rate, self.rate * s                            # (2)

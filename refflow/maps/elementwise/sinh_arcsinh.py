@@ -36,7 +36,8 @@ Inverse, with
       T = A + delta/t,   delta = v - A t            for t > 1 and |y| >= 1          (18)
     delta = log(|x|/2) + log((1 - exp(-2 A t)) (1 + sqrt(1 + 1/y^2))/2)             (19)
 (17) keeps its digits where `y` is subnormal, and (18) where `y` overflows; (18) is for `x > 0`, and `T` has the sign of `x`.
-    dz/dx = cosh p / (t sqrt(x^2 + m^2)) = g^2 H C^2,   g = exp(|p|/2),   H = (1 + exp(-2|p|))/2            (20)
+    dz/dx = cosh p / (t sqrt(x^2 + m^2)) = g^2 H C^2,
+    g = 1,   H = cosh p   for |p| <= 40,   g = exp(|p|/2),   H = (1 + exp(-2|p|))/2   beyond                (20)
     1/(t sqrt(x^2 + m^2)) = M C^2,   M = (A/2) E(2 A t)/sqrt(1 + y^2),   C = K      for |y| < 1             (21)
                                      M = 1/(t sqrt(1 + 1/y^2)),   C = 1/sqrt|x|     for |y| >= 1            (22)
 with the factor `M` in (20) too.  The log-det is
@@ -154,11 +155,11 @@ class SinhArcsinh(Bijector):
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def inverse(self, x):
-        _, T, _, _ = self.place(x)
-        return np.sinh(T - self.skewness)                                           # (16)
+        _, _, p, _, _ = self.place(x)
+        return np.sinh(p)                                                           # (16)
 
     def place(self, x):
-        """y, T, delta, and marks of the events where (18) is used."""
+        """y, T, p, delta, and marks of the events where (18) is used."""
         t, K = self.tailweight, np.exp(A * self.tailweight / 2)                     # (15)
         share = -np.expm1(-2 * A * t)
         shallow = self.shallow(x)
@@ -166,8 +167,9 @@ class SinhArcsinh(Bijector):
         log_half = np.where(np.abs(x) < 1, np.log(np.abs(x)) - math.log(2), np.log(np.abs(x) / 2))
         delta = log_half + np.log(share * (1 + np.hypot(1, 1 / y)) / 2)             # (19)
         far, near = (t > 1) & (np.abs(y) >= 1), (t <= 1) & (np.abs(y) < 1)
-        whole = np.where(far, np.copysign(A + delta / t, x), np.arcsinh(y) / t)     # (16) (18)
-        return y, np.where(near, shallow * arsinh_ratio(y), whole), delta, far      # (17)
+        sign, step = np.copysign(x.dtype.type(1), x), delta / t
+        T = np.where(far, sign * (A + step), np.where(near, shallow * arsinh_ratio(y), np.arcsinh(y) / t))      # (16) (17) (18)
+        return y, T, np.where(far, sign * step + (sign * A - self.skewness), T - self.skewness), delta, far     # (16) (18)
 
     def shallow(self, x):
         """y/t for t <= 1."""
@@ -180,8 +182,8 @@ class SinhArcsinh(Bijector):
         return M, np.where(inside, np.exp(A * t / 2), 1 / np.sqrt(np.abs(x)))       # (21) (22)
 
     def inverse_and_log_det(self, x):
-        y, T, _, far = self.place(x)
-        t, p = self.tailweight, T - self.skewness                                   # (16)
+        y, T, p, _, far = self.place(x)
+        t = self.tailweight
         q = np.exp(-2 * np.abs(T * t))
         factors = np.broadcast_arrays(x, t, (1 + q) * (1 + np.hypot(1, 1 / y)) / 2)
         elsewhere = self.log_cosh_part(T, (np.abs(T) - A) * t)
@@ -208,11 +210,11 @@ class SinhArcsinh(Bijector):
 
     def inverse_vjp(self, x):
         t = self.tailweight
-        y, T, delta, far = self.place(x)
+        y, T, p, delta, far = self.place(x)
         M, C = self.scales(x, y)
-        p, v, phi_A = T - self.skewness, T * t, phi(A * t)                          # (16)
-        g, H = np.exp(np.abs(p) / 2), (1 + np.exp(-2 * np.abs(p))) / 2              # (20)
-        tanh = np.tanh(p)
+        v, phi_A, tanh, beyond = T * t, phi(A * t), np.tanh(p), np.abs(p) > 40      # (16)
+        g = np.where(beyond, np.exp(np.abs(p) / 2), 1)                              # (20)
+        H = np.where(beyond, (1 + np.exp(-2 * np.abs(p))) / 2, np.cosh(p))          # (20)
         rho = np.where(np.abs(y) < 1, y / np.hypot(1, y), np.copysign(1 / np.hypot(1, 1 / y), y))   # (31)
         less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (35)
         K, tiny = np.exp(A * t / 2), (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny) & (np.abs(y) < 1)      # (15)

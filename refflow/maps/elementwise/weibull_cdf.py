@@ -21,7 +21,8 @@ it is used only where it cannot lose any, because the other is much smaller. Nea
     dx/dz = k g^2,          g = exp((p - y)/2)/sqrt(c)                              (8)
           = k (exp(p - y)/c)   where these two are normal numbers: fewer roundings
     y/z = v^2,              v = exp(p/2)/sqrt(c)                                    (9)
-    y exp(-y) = h^2,        h = exp((w - y)/2)                                      (10)
+    y exp(-y) = h i,        h = i = exp((w - y)/2)                                  (10)
+              = h,          h = exp(w - y),   i = 1     where it is a normal number
     y - 1 = expm1(w/2) (1 + exp(w/2))                                               (11)
 
 From the other side `log y/k` is an exponent, so that for a small `k`, `log y` needs its digits where it passes through 0, at
@@ -35,11 +36,11 @@ with `x_0` in two parts; `x` minus the first part is exact. With `dz/dy = z/(k y
 
 Reverse rule, from (2), `dy/dz = k y/z, dy/ds = -k y/s, dy/dk = y L`, and from (4), `l = log_det`:
     z_bar = x_bar k g^2 + l_bar ((k - 1)/z - k v^2)                                 (16)
-          = (x_bar k h^2 + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (17)
-    s_bar = -x_bar (k/s) h^2 + l_bar (k/s) (y - 1)                                  (18)
-    k_bar = x_bar L h^2 + l_bar/k - l_bar L (y - 1)                                 (19)
+          = (x_bar k h i + l_bar (k - 1 - k y))/z              for k < 1/2, z < s   (17)
+    s_bar = -x_bar (k/s) h i + l_bar (k/s) (y - 1)                                  (18)
+    k_bar = x_bar L h i + l_bar/k - l_bar L (y - 1)                                 (19)
 (17) is (16) with one division: at the smallest `z` both terms of (16) overflow, possibly with opposite signs, where their
-sum may not. Its `h^2` cannot underflow, as `w > -400` (-60 in float32) there.
+sum may not. Its `h i` cannot underflow, as `w > -400` (-60 in float32) there.
 
 For the inverse map, with `P = z_bar s/k` and `Q = l_bar (1 - k)/k`, from (3), (14) and `dM/dk = -M/k`:
     x_bar = (P r^2 + Q/y + l_bar)/(1 - x)                      for k <  2           (20)
@@ -151,18 +152,19 @@ class WeibullCDF(Bijector):
         c, p = self.row(z, L, w)
         g = np.exp((p - y) / 2) / np.sqrt(c)                                        # (8)
         v = np.exp(p / 2) / np.sqrt(c)                                              # (9)
-        h = np.exp((w - y) / 2)                                                     # (10)
+        decay, half = np.exp(w - y), np.exp((w - y) / 2)                            # (10)
+        h, i = np.where(is_normal(decay), decay, half), np.where(is_normal(decay), 1, half)     # (10)
         minus, plus = np.expm1(w / 2), 1 + np.exp(w / 2)                            # (11)
 
         def pullback(x_bar, log_det_bar):
             bend = log_det_bar * (k - 1)
             through_x = np.where((z == 0) & (bend != 0), 0, times(x_bar * k, g, g))     # (16) (24)
             apart = through_x + (quotient(bend, z) - times(log_det_bar * k, v, v))  # (16)
-            joint = (x_bar * k * h * h + log_det_bar * (k - 1 - k * y)) / z         # (17)
+            joint = (x_bar * k * h * i + log_det_bar * (k - 1 - k * y)) / z         # (17)
             z_bar = np.where((k < 0.5) & (z > 0) & (z < s), joint, apart)
-            s_bar = times(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * h     # (18)
+            s_bar = times(log_det_bar * k / s, minus, plus) - x_bar * k / s * h * i     # (18)
             turning = np.where(log_det_bar == 0, 0, times(log_det_bar * L, minus, plus))
-            k_bar = np.where(h == 0, 0, x_bar * L * h * h) + log_det_bar / k - turning  # (19) (24)
+            k_bar = np.where(h == 0, 0, x_bar * L * h * i) + log_det_bar / k - turning  # (19) (24)
             return z_bar, {"scale": s_bar, "concentration": k_bar}
 
         return self.forward_and_log_det(z), pullback

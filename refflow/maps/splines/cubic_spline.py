@@ -44,7 +44,7 @@ which is `S` if there is one bin, and `S_G` in the same way, the derivatives of 
 the bin,
     dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
     dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
-    dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2      (22)
+    dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2 = 1 - dx/dx_0        (22)
     dl/dz = S'/(w S),   dl/dz_0 = L_0/(w S),   L_0 = S_D - f S',   dl/dz_1 = -L_1/(w S),   L_1 = S_D + t S'             (23)
     dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (24)
 and for the slopes at its ends,
@@ -236,7 +236,8 @@ class CubicSpline(Bijector):
             of_z = x_bar * v.s * S + of_w * v.S_slope                               # (9) (23)
             of_z_0 = -x_bar * v.s * f * v.B_0 + of_w * v.L_0                        # (20) (23)
             of_z_1 = -x_bar * v.s * t * v.B_1 - of_w * v.L_1                        # (21) (23)
-            of_x_0, of_x_1 = x_bar * v.to_x_0 - rise, x_bar * v.to_x_1 + rise       # (22) (24)
+            to_x_0, to_x_1 = v.to_x                                                 # (22)
+            of_x_0, of_x_1 = x_bar * to_x_0 - rise, x_bar * to_x_1 + rise           # (22) (24)
             of_e_0 = x_bar * v.h * t * f * f + log_det_bar / S * v.S_0              # (25)
             of_e_1 = -x_bar * v.h * t * t * f + log_det_bar / S * v.S_1             # (25)
             bars = self.bars(v, (x_bar, log_det_bar), (of_z_0, of_z_1), (of_x_0, of_x_1), (of_e_0, of_e_1))
@@ -258,8 +259,9 @@ class CubicSpline(Bijector):
             to_0 = from_height(t, f, first, second, v.c_1, bent_0 * S) / S - bent_1     # (33)
             to_1 = from_height(f, t, second, first, v.c_0, bent_1 * S) / S - bent_0     # (34)
             of_x = through - of_S / v.h * v.S_slope / S                             # (29)
-            of_x_0 = -through * v.to_x_0 + of_S / v.h * to_0                        # (27) (33)
-            of_x_1 = -through * v.to_x_1 - of_S / v.h * to_1                        # (27) (34)
+            to_x_0, to_x_1 = v.to_x                                                 # (22)
+            of_x_0 = -through * to_x_0 + of_S / v.h * to_0                          # (27) (33)
+            of_x_1 = -through * to_x_1 - of_S / v.h * to_1                          # (27) (34)
             of_e_0 = -z_bar * v.w * t * f * (f / S) + of_S * N_0                    # (28) (30)
             of_e_1 = z_bar * v.w * t * f * (t / S) + of_S * N_1                     # (28) (31)
             bars = self.bars(v, (z_bar, log_det_bar), (of_z_0, of_z_1), (of_x_0, of_x_1), (of_e_0, of_e_1))
@@ -320,6 +322,9 @@ class CubicSpline(Bijector):
         case("FarTail", "the step from the end knot times a cotangent leaves the floats, a cotangent of a knot does not",
              z=[-2.3e37, 5e36], x=[-2.5e37], input_knots=[-3.334955, -0.71155953, 0.2659539, 0.6431366],
              output_knots=[-1.6042991, -0.5103452, 3.653712, 7.258398], end_slopes=[2.361669, 0.9902412], tails="linear"),
+        case("BesideTheKnotAbove", "dx/dx_1 is 1, and the cube of a rounded t is not", z=[-2.0**-13, -1e-9],
+             x=[-1e-6], input_knots=[-5e5, -5.17, 5e-5, 12.7], output_knots=[-0.0149, -0.0086, 0.0621, 0.2205],
+             end_slopes=[0.028, 0.119]),
         case("NearerKnot", "x_0 is much larger than x: it must be reached from x_1", z=[1 - 1e-12, np.nextafter(1, 0)],
              x=[-1e-12, -1e-300], input_knots=[-1.0, 1.0], output_knots=[-1e6, 0.0], end_slopes=[1.0, 1.0]),
     )
@@ -383,8 +388,7 @@ class Place:
 
     def beyond_3(self, first, second, u_0):
         """c_0; with exchanged arguments, c_1."""
-        both_near_1 = (np.abs(first.over) < 0.5) & (np.abs(second.over) < 0.5)
-        return np.where(both_near_1, first.over + 2 * second.over, 2 * second.e - u_0)  # (18)
+        return np.where(np.abs(second.over) < 0.5, first.over + 2 * second.over, 2 * second.e - u_0)    # (18)
 
     @property
     def L_0(self):
@@ -432,14 +436,12 @@ class Place:
         return np.where(first.still, alone, np.where(second.still, above, inner))
 
     @property
-    def to_x_0(self):
-        """dx/dx_0."""
-        return cubic(self.f, self.t, self.ends[1].G, 3 - self.ends[0].G)            # (22)
-
-    @property
-    def to_x_1(self):
-        """dx/dx_1."""
-        return cubic(self.t, self.f, self.ends[0].G, 3 - self.ends[1].G)            # (22)
+    def to_x(self):
+        """dx/dx_0 and dx/dx_1, whose sum is 1: the larger one is what the other leaves."""
+        G_0, G_1 = (end.G for end in self.ends)
+        to_0, to_1 = cubic(self.f, self.t, G_1, 3 - G_0), cubic(self.t, self.f, G_0, 3 - G_1)   # (22)
+        lower = to_0 <= to_1
+        return np.where(lower, to_0, 1 - to_1), np.where(lower, 1 - to_0, to_1)     # (22)
 
 
 def cubic(t, f, e_0, u_1):
