@@ -279,6 +279,15 @@ def test_the_search_climbs():
     assert [abs(z - 0.53) for z in [0.5, *found]] == sorted((abs(z - 0.53) for z in [0.5, *found]), reverse=True)
     assert abs(found[-1] - 0.53) < 0.03 * 0.75
     assert found == [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed")]
+    further = [float(point.event) for point, _ in climbed(start, lambda point: None, height, "a seed", longer=8)]
+    assert further[:len(found)] == found and abs(further[-1] - 0.53) < abs(found[-1] - 0.53)
+
+
+@pytest.mark.parametrize("others", [("--check",), ("--page", "Tanh", "--write")])
+def test_a_longer_search_is_not_the_certificate(others, capsys):
+    with pytest.raises(SystemExit):
+        certify.main(["--climb", "2", *others])
+    assert "the certificate is of one search" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- conditioners, and pages with components

@@ -7,6 +7,7 @@ nearby (`climb`).
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
     python -m validation.certify --check        recompute and compare with the certificate that is checked in
     python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
+    --climb N                                   N times as many steps of the search; writes nothing
     --json                                      print the certificate as JSON instead of a table
     --workers N, --scheduler ADDRESS            in so many processes, or on a Dask cluster
 
@@ -235,7 +236,7 @@ def row_lengths(value):
     return own + [length for component in value.components() for length in row_lengths(component)]
 
 
-def certified(page, dtype, side):
+def certified(page, dtype, side, longer=1):
     """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones."""
     rows, reach, count, right_breaks = {}, Reach(), 0, {}
     for point in points(page, dtype, side):
@@ -247,19 +248,19 @@ def certified(page, dtype, side):
             right_breaks[id(point.f)] = said_breaks(point.f)
         for quantity, (C, ratio) in found.items():
             rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
-    climb(rows, f"{page.__name__} {dtype} {side}")
+    climb(rows, f"{page.__name__} {dtype} {side}", longer)
     kept = {quantity: row for quantity, row in rows.items() if row.points or truth_name(quantity) == quantity}
     return {quantity: row.finished() for quantity, row in kept.items()}, count
 
 
-def climb(rows, seed):
+def climb(rows, seed, longer):
     """Search on from the worst point of every quantity; a break moved to a nearby number tells nothing new."""
     def measure(point):
         return errors(point, breaks=said_breaks(point.f) if point.reason == BREAK else None)
 
     for start in {id(row.worst): row.worst for row in rows.values() if row.worst is not None}.values():
         aims = [quantity for quantity, row in rows.items() if row.worst is start]
-        for point, found in climbed(start, measure, lambda point, found: excess(point, found, aims), seed):
+        for point, found in climbed(start, measure, lambda point, found: excess(point, found, aims), seed, longer):
             for quantity in set(found) & set(rows):
                 if found[quantity][0] is not None:
                     rows[quantity].keep(point, quantity, *found[quantity])
@@ -352,18 +353,18 @@ def processor():
     return ", ".join([first["model name"], *(f"{key} {first[key]}" for key in ("cpu family", "model") if key in first)])
 
 
-def task(name, dtype, side):
+def task(name, dtype, side, longer=1):
     """({quantity: row}, the number of points, the seconds, where it was computed)."""
     start = time.perf_counter()
-    rows, count = certified(PAGES[name], dtype, side)
+    rows, count = certified(PAGES[name], dtype, side, longer)
     return rows, count, time.perf_counter() - start, fingerprint()
 
 
-def certificate(names, sweep, results, keep):
+def certificate(names, sweep, results, keep, longer=1):
     """The whole document: tasks that are not among `results` run, and `keep` adds what they give; progress goes to stderr."""
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     waiting, start = [key for key in tasks if key not in results], time.perf_counter()
-    found = sweep.results(task, sweeps.each_of(waiting))
+    found = sweep.results(functools.partial(task, longer=longer), sweeps.each_of(waiting))
     for done, (key, (rows, count, seconds, where)) in enumerate(found, 1):
         if where != fingerprint():
             raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {where}")
@@ -385,12 +386,12 @@ def identity():
     return {"code": sweeps.digest(sweeps.PACKAGE, Path(__file__).parent), "exhaustive": recorded, "machine": fingerprint()}
 
 
-def certificate_of(names, workers, scheduler):
-    """The whole document; of all pages, one that goes on from a run that was interrupted."""
+def certificate_of(names, workers, scheduler, longer=1):
+    """The whole document; of all pages, with the usual number of steps, one that goes on from a run that was interrupted."""
     with sweeps.sweep(workers, scheduler) as sweep:
-        if len(names) == 1:
+        if len(names) == 1 or longer > 1:
             results = {}
-            return certificate(names, sweep, results, results.__setitem__)
+            return certificate(names, sweep, results, results.__setitem__, longer)
         unfinished = Unfinished("certify", identity())
         document = certificate(names, sweep, unfinished.results, unfinished.add)
         unfinished.finish()
@@ -518,11 +519,14 @@ def main(arguments=None) -> int:
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--write", action="store_true", help="with --page: write its rows into the certificate")
+    parser.add_argument("--climb", type=int, default=1, metavar="N", help="N times as many steps of the search; writes nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
     sweeps.add_options(parser, os.cpu_count())
     chosen = parser.parse_args(arguments)
+    if chosen.climb < 1 or chosen.climb > 1 and (chosen.check or chosen.write):
+        parser.error("--climb takes a number from 1 on, and neither --check nor --write: the certificate is of one search")
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
-    document = certificate_of(names, chosen.workers, chosen.scheduler)
+    document = certificate_of(names, chosen.workers, chosen.scheduler, chosen.climb)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
     failed = failures(document, names, recorded)
     print(as_json(document) if chosen.json else summary(document))
@@ -531,7 +535,7 @@ def main(arguments=None) -> int:
         print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
     if chosen.write and chosen.page:
         document = with_rows(json.loads(CERTIFICATE.read_text()), document)
-    if not chosen.check and (chosen.write or not chosen.page):
+    if not chosen.check and chosen.climb == 1 and (chosen.write or not chosen.page):
         written(CERTIFICATE, as_json(document))
         written(TABLE, table(json.loads(as_json(document))))
     return 1 if failed else 0

@@ -2,7 +2,7 @@
 
 Each step moves the event, the parameters or the cotangents of a point: all of an array's entries by a random factor near 1,
 or one entry to a neighbouring float.  A step is kept if the error grows.  The budget is a number of steps for each starting
-point; the steps are the same every time.
+point, or a multiple of it; the steps are the same every time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ STEPS = {"scalar": 64, "structured": 24}            # for each starting point
 NEAR = (2, 6, 10, 16, 24)                           # factors are 1 +- 2^-n
 
 
-def climbed(point, measure, height, seed):
-    """(point, its measurement) whenever its `height(point, measured)` exceeds all before; the last is the highest."""
+def climbed(point, measure, height, seed, longer=1):
+    """(point, its measurement) whenever its `height(point, measured)` exceeds all before; the last is the highest.
+
+    `longer` multiplies the number of steps.
+    """
     rng = np.random.default_rng(list(hashlib.sha256(seed.encode()).digest()))
     best, highest = point, height(point, measure(point))
     structured = point.event.ndim or point.f.components() or point.f.moderate
-    for _ in range(STEPS["structured" if structured else "scalar"]):
+    for _ in range(STEPS["structured" if structured else "scalar"] * longer):
         beside = moved(best, rng)
         if beside is None:
             continue

@@ -188,7 +188,8 @@ class SinhArcsinh(Bijector):
         factors = np.broadcast_arrays(x, t, (1 + q) * (1 + np.hypot(1, 1 / y)) / 2)
         elsewhere = self.log_cosh_part(T, (np.abs(T) - A) * t)
         part = np.where(far, log_abs_product(np.stack(factors, -1)), elsewhere)     # (24)
-        return np.sinh(p), -self.log_slope(p, T, part)                              # (23)
+        w = T - self.skewness                       # rounded with T: in (12) the two roundings nearly cancel
+        return np.sinh(p), -self.log_slope(w, T, part)                              # (23)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -219,8 +220,8 @@ class SinhArcsinh(Bijector):
         less = np.where(far, f(A * t) - f(v) - delta, phi_A - phi(v))               # (35)
         K, tiny = np.exp(A * t / 2), (x != 0) & (np.abs(x) < np.finfo(x.dtype).tiny) & (np.abs(y) < 1)      # (15)
         of_x = np.where(t <= 1, self.shallow(np.ones_like(x)) / K, K * -np.expm1(-2 * A * t) / (4 * t))     # (15) (17)
-        T = np.where(tiny, x * LIFT, T), np.where(tiny, K, 1), np.where(tiny, of_x, 1)
-        R = (*T, np.where(v * v < np.finfo(x.dtype).eps, 1, rho / v), less / t)     # (31)
+        flat = np.where(v * v < np.finfo(x.dtype).eps, T, rho / t)                  # tanh v/t
+        R = np.where(tiny, x * LIFT, flat), np.where(tiny, K, 1), np.where(tiny, of_x, 1), less / t     # (31)
         last = np.where(tiny, x.dtype.type(1 / LIFT), x.dtype.type(1))
         Q = np.where(np.abs(y) < 1, phi_A / (1 + y * y) - rho * rho, (phi_A + 1) / (1 + y * y) - 1)         # (36)
 
@@ -231,7 +232,7 @@ class SinhArcsinh(Bijector):
             x_bar = np.where(C >= 1, joint, apart)
             k_bar = -times(z_bar, g, H, g) - log_det_bar * tanh                     # (33)
             bent = log_det_bar * Q / t
-            t_bar = times(z_bar, g, *R, H, g, last) + times(log_det_bar, *R, tanh, last) + bent         # (34)
+            t_bar = times(z_bar, g, H, *R, g, last) + times(log_det_bar, *R, tanh, last) + bent         # (34)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 
         return self.inverse_and_log_det(x), pullback
