@@ -328,6 +328,16 @@ def test_jax():
     assert box.gradients(np.ones(2), np.ones(2), np.zeros(2))[1][0] == pytest.approx(2 * np.exp(0.5))
 
 
+@pytest.mark.parametrize("share", [0.3, 2 / 3, 0.95])
+def test_a_kink_within_the_smallest_step_is_not_asked(share):
+    """All central differences there agree on a mean of two slopes."""
+    f, smallest = refflow.LeakyReLU(1.4), 2.0**-17
+    box = BlackBox(f.forward, f.inverse, log_det=f.log_det, event=(), dtype="float64", backend="numpy")
+    with pytest.raises(Skipped):
+        run_law(BY_DIFFERENCES, box, events=np.full(8, -share * smallest))
+    run_law(BY_DIFFERENCES, box, events=np.linspace(0.1, 2, 8))
+
+
 def test_a_spread_that_saturates_is_not_asked():
     """Near its end, the inverse of a clipped sigmoid moves less than its slope says: nothing can be said there."""
     def forward(z):

@@ -28,6 +28,7 @@ DIFFERENCE = 1e-2                       # differences with a larger error of the
 OUTGROWN = 2.0**-16                     # an image beyond this share of the largest number may be infinite
 HALVINGS = 60
 ENTRIES = 2**24                         # of the difference quotients of all points
+DOUBLINGS = 3                           # of the smallest step, at which second differences are compared
 BENDS = 3 / 8                           # between 1/4, the ratio of second differences of a smooth map, and 1/2, at a jump
 NEARBY = 2.0**-4                        # of the reach of an event: images there are other images, unless they have saturated
 COLUMNS = 16                            # the most entries of an event of which gradients are asked one by one
@@ -185,9 +186,10 @@ def square(p):
 
 
 def kinked(box, p):
-    """Marks of the points near which slopes jump: second differences at the smallest step h and at 2 h are as h to 2 h.
+    """Marks of the points near which slopes jump: second differences at steps h, 2 h, 4 h and 8 h, from the smallest h on.
 
-    Where a map is smooth they are as h^2 to 4 h^2.  At a jump, all central differences may agree on a mean of two slopes.
+    Where a map is smooth, each is a quarter of the next.  A jump at a distance up to h adds a multiple of the step minus the
+    distance, so that the last is about twice the one before.  All central differences may agree there on a mean of two slopes.
     """
     h = FIRST_STEPS[0] * 2.0 ** (1 - RUNGS[box.precision])
     move = np.eye(p.size)[None, :, :] * h * p.reach.reshape(len(p.z), -1)[:, None, :]
@@ -197,8 +199,8 @@ def kinked(box, p):
         plus, minus = (box.image(box.held((z + side * step * move).reshape(-1, *box.event))) for side in (1, -1))
         return np.abs(plus.reshape(*move.shape[:2], -1) - 2 * x + minus.reshape(*move.shape[:2], -1))
 
-    rounding = 4 * p.of_x[0][:, None, :]
-    return (second(1) > BENDS * second(2) + rounding).any((1, 2))
+    rounding, found = 4 * p.of_x[0][:, None, :], [second(2.0**k) for k in range(DOUBLINGS + 1)]
+    return np.any([(near > BENDS * far + rounding).any((1, 2)) for near, far in zip(found, found[1:])], 0)
 
 
 def agreed(one, other):
