@@ -155,7 +155,7 @@ def sparse(monkeypatch):
 @pytest.fixture
 def without_climbing(monkeypatch):
     """No search for worse points, which a bug that the points show does not need."""
-    monkeypatch.setattr(certify, "climb", lambda rows, seed: None)
+    monkeypatch.setattr(certify, "climb", lambda rows, seed, longer: None)
 
 
 def test_a_bad_log_det_fails_with_its_input(sparse, without_climbing):
