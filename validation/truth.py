@@ -509,8 +509,8 @@ class Solver:
             root = self.newton(start) if all(v.is_finite() for v in start) else None
             if root:
                 return root
-        near = ctx.dps <= FEW_DIGITS and bool(starts) and self.may_solve(starts[0])        # it is digits that are missing
-        root = self.bracketed() if n == 1 and not near else None
+        too_few = n == 1 and ctx.dps <= FEW_DIGITS and bool(starts) and self.may_solve(starts[0])       # digits, at a good claim
+        root = self.bracketed() if n == 1 and not too_few else None
         if not root:
             raise TruthNotFound("inverse: no root of definition(z) = x")
         return root

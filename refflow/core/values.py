@@ -264,9 +264,11 @@ class Value:
 
     @functools.cached_property
     def unchecked_copy(self):
+        """The unchecked copy in its own dtype; `tree.copied` does not hand it to other values."""
         return self.unchecked_in(self.dtype or np.dtype(np.float64))
 
     def unchecked_in(self, dtype):
+        """A new unchecked copy in a dtype."""
         return tree.mapped(self, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
                            also=lambda value, path, _: {"checked": False, "dtype": dtype})
 
