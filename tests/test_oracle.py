@@ -18,7 +18,7 @@ from refflow.oracle.adapter import load
 from refflow.oracle.pages import bijectors
 from refflow.accuracy.drawing import Point
 from refflow.accuracy.quantities import truth_name
-from refflow.oracle.points import Truth, steady
+from refflow.oracle.points import Truth, drawn_points, is_derivative, names_of_derivatives, run_time_truth, steady
 from refflow.report import plain
 
 REGISTRY = bijectors()
@@ -471,6 +471,17 @@ def test_golden_points_of_an_unknown_schema_are_refused(tmp_path, change, words)
     (tmp_path / "Tanh.json").write_text(json.dumps(change(stored)))
     with pytest.raises(CannotRun, match=words.replace("(", r"\(")):
         golden.points("Tanh", directory=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Affine", "DenseLinear", "StickBreaking", "RationalQuadraticSpline", "CorrelationCholesky"])
+def test_the_names_of_derivatives_are_known_without_them(name):
+    both_sides = {}
+    for point in drawn_points(refflow.REGISTRY[name], np.float64):
+        both_sides |= {(point.side, point.image_bar is None): point}
+    assert len(both_sides) == 4
+    for point in both_sides.values():
+        values, all_names = run_time_truth(point), set(run_time_truth(point, derivatives=True))
+        assert all_names - set(values) == names_of_derivatives(point) == set(filter(is_derivative, all_names))
 
 
 def test_the_unit_of_error():

@@ -157,3 +157,10 @@ def test_the_unchecked_copy_is_made_once_and_belongs_to_one_value():
     assert f.unchecked(np.float32).dtype == np.float32
     for other in (f.replace(shift=5.0), tree.copied(f, shift=np.array(5.0)), f.unravel(f.ravel() + 1)):
         assert other.unchecked(np.float64).shift is other.shift
+
+
+def test_what_a_value_computes_of_itself_is_not_handed_to_a_copy():
+    f = Affine(np.array([1.0, 2.0]), 3.0)
+    assert f.parameter_batch == (2,) and "parameter_batch" in vars(f)
+    other = tree.copied(f, shift=np.zeros(3))
+    assert other.parameter_batch == (3,) and f.parameter_batch == (2,)

@@ -13,6 +13,7 @@ rounding of the largest.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,7 +201,7 @@ class Sensitivity:
     inputs: dict
     normwise: bool = False
 
-    @property
+    @functools.cached_property
     def kappa(self):
         if not self.normwise:
             return np.abs(self.value) + sum(self.part(b) for b in self.slopes)                  # (1)

@@ -16,6 +16,7 @@ pullbacks of (4) leave a cotangent of 0 unchanged; they then give the rows of `J
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -100,7 +101,7 @@ class Independent(Bijector):
     normwise = property(lambda self: self.inner.normwise)
     lifted_axes = property(lambda self: self.ndim)
 
-    @property
+    @functools.cached_property
     def parameter_batch(self):
         inner = self.inner.parameter_batch
         return inner[:max(0, len(inner) - self.ndim)]

@@ -64,7 +64,7 @@ class Density(Value):
         """The number of axes of an event."""
         return self.event_ndim[self.side]
 
-    @property
+    @functools.cached_property
     def parameter_batch(self):
         if "shape" not in self.declared:
             return super().parameter_batch

@@ -84,8 +84,11 @@ def bare(cls, **attributes):
 
 
 def copied(value, cls=None, **changes):
-    """A copy of a value with some of its attributes exchanged, without checks; of another class, if one is given."""
-    held = {key: one for key, one in vars(value).items() if key != "unchecked_copy"}
+    """A copy of a value with some of its attributes exchanged, without checks; of another class, if one is given.
+
+    What the value has computed of itself is not handed on, since it may depend on what is exchanged.
+    """
+    held = {key: one for key, one in vars(value).items() if key not in value.computed}
     return bare(cls or type(value), **({"checked": value.checked} | held | changes))
 
 

@@ -29,6 +29,12 @@ class Value:
     refused: tuple = ()                     # `Refusal`s: what rules that relate several fields, or components, refuse
     moderate = False                        # is it certified only at moderate events?
     far_line = False                        # is it a line far out? Then fewer binades are certified
+    computed = frozenset()                  # the names of what it computes of itself once, its cached properties
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.computed = frozenset(name for base in cls.__mro__ for name, held in vars(base).items()
+                                 if isinstance(held, functools.cached_property))
 
     # -- construction ------------------------------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ class Value:
         """The components, in the order of the declaration."""
         return [component for _, component in tree.components(self)]
 
-    @property
+    @functools.cached_property
     def parameter_batch(self):
         """The leading axes that the fields carry, broadcast together."""
         shapes = {array.shape[:array.ndim - len(self.declared[k].shape)] for k, array in tree.arrays(self).items()}
@@ -264,7 +270,7 @@ class Value:
 
     @functools.cached_property
     def unchecked_copy(self):
-        """The unchecked copy in its own dtype; `tree.copied` does not hand it to other values."""
+        """The unchecked copy in its own dtype."""
         return self.unchecked_in(self.dtype or np.dtype(np.float64))
 
     def unchecked_in(self, dtype):

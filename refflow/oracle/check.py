@@ -32,8 +32,9 @@ from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, fields_of, points_at,
-                     run_time_truth, steady, steady_events, with_accumulation, without_structural_zeros)
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, fields_of, is_derivative,
+                     names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
+                     without_structural_zeros)
 from .shrink import complexity, shrunk
 from .suggestions import suggestions
 from .verdict import KINDS, Finding, Passed, Report, Skipped, kind_of, pasteable
@@ -189,7 +190,9 @@ def subject_of(adapter, dtype, keep_errors=False):
 def measure_point(subject, adapter, certificate, point):
     """Their answers at one point, compared with the truth."""
     answers = subject.answer(point)
-    subject.compare(point, answers, subject.truths(point), lambda q, p: allowed(certificate, adapter.name, q, p))
+    truths = subject.truths(point, any(map(is_derivative, answers.found)))
+    subject.asked |= names_of_derivatives(point) if point.truth is None else set()
+    subject.compare(point, answers, truths, lambda q, p: allowed(certificate, adapter.name, q, p))
     return answers
 
 
@@ -284,12 +287,12 @@ class Subject:
     reasons: dict = field(default_factory=dict)
     kept: dict = field(default_factory=dict)
 
-    def truths(self, point):
+    def truths(self, point, derivatives=True):
         """Recorded or at run time; the inverse's event cotangent in the chart if theirs is a function of the chart."""
-        truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives=True)
+        truths = dict(point.truth.items()) if point.truth is not None else run_time_truth(point, derivatives)
         if self.chart_gradient and point.side == "inverse":
             truths.pop("inverse_vjp.x_bar", None)
-            if point.truth is None and point.image_bar is not None:
+            if point.truth is None and point.image_bar is not None and derivatives:
                 truths |= chart_truth(point)
         if self.accumulation:
             truths = with_accumulation(point, truths, ACCUMULATION[self.accumulation])
@@ -464,7 +467,7 @@ class Subject:
         """The same kind of failure, a number or an exception, at another point, or None; its truth is computed at run time."""
         name = failure.quantity
         try:
-            truth = self.truths(point).get(truth_name(name))
+            truth = self.truths(point, is_derivative(name)).get(truth_name(name))
         except ValueError:
             return None
         given = self.answer(point).found.get(name)

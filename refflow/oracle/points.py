@@ -12,6 +12,7 @@ from its hand-written derivatives.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,6 +123,19 @@ def run_time_truth(point, derivatives=False) -> dict:
     if derivatives and point.image_bar is not None:
         truths |= derivative_truths(point, g, event, batch, normal, u)
     return truths
+
+
+def is_derivative(name):
+    """Is a quantity the Jacobian or a cotangent?"""
+    return name == "jacobian" or name.startswith(tuple(f"{method}." for method in VJP.values()))
+
+
+def names_of_derivatives(point) -> set:
+    """The names that `run_time_truth` gives only with `derivatives`."""
+    if point.image_bar is None:
+        return set()
+    bars = {f"{VJP[point.side]}.{name}_bar" for name in (LETTER[point.side], *(".".join(p) for p, _ in flatten(point.f.params())))}
+    return bars | {"jacobian"} if point.side == "forward" else bars
 
 
 def truth_of(value, unit, u, batch_ndim, normal):
@@ -249,10 +263,11 @@ def steady(point, name) -> bool:
     kappa is first-order: elsewhere it does not tell how far rounding moves the quantity.  A quantity that passes through 0 may
     lose all its digits without kappa being wrong.
     """
-    here = run_time_truth(point, derivatives=True).get(name)
+    derivatives = is_derivative(name)
+    here = run_time_truth(point, derivatives).get(name)
     for beside in neighbours(point):
         try:
-            near = run_time_truth(beside, derivatives=True).get(name)
+            near = run_time_truth(beside, derivatives).get(name)
         except ValueError:
             continue
         if here is None or near is None or not unmoved(here, near).all():
@@ -310,8 +325,13 @@ def event_shape(f, size):
     raise ValueError(f"{type(f).__name__}: no event shape of {size} entries or a few more")
 
 
-def drawn_points(page, dtype, broadcast=False):
-    """Points of one page, the simple ones first; the same points each time."""
+@functools.lru_cache(16)
+def drawn_points(page, dtype, broadcast=False) -> tuple:
+    """Points of one page, the simple ones first; the same points each time, which are therefore drawn once."""
+    return tuple(drawing(page, dtype, broadcast))
+
+
+def drawing(page, dtype, broadcast):
     name = np.dtype(dtype).name
     source = source_of(page.__name__ + name)
     for plain in plain_choices(page):

@@ -29,7 +29,7 @@ from ..maps.normalization.batch_norm import STATISTICS, BatchNorm
 from ..accuracy.drawing import fits
 from ..accuracy.kappa import differenced, event_of, flat, value_and_log_det, with_leaf
 from . import composition_laws      # noqa: F401  it registers its laws
-from .law import LAWS, MANY, asked, close, distance, equal, expect, hold, law, refusal, same, unit
+from .law import LAWS, MANY, Broken, asked, close, distance, equal, expect, hold, law, refusal, same, unit
 from .mass import lost_mass, total_mass
 from ..accuracy.points import forward_derivatives, inverse_derivatives, nets_of, stays_inside
 from ..accuracy.valid import AtValid
@@ -395,8 +395,9 @@ def singles(f, p):
 
 def close_at(p, i, what, given, reference, kappa):
     expect(given.shape == reference.shape, f"{what} of event {i} alone has shape {given.shape}, not {reference.shape}")
-    error, bound = distance(given, reference, p.normwise), 2 * unit(p, kappa)
-    expect((error <= bound).all(), f"{what} of event {i} alone is off by {error.max(initial=0):.3g}; {p.f!r}")
+    error = distance(given, reference, p.normwise)
+    if not (error <= 2 * unit(p, kappa)).all():
+        raise Broken(f"{what} of event {i} alone is off by {error.max(initial=0):.3g}; {p.f!r}")
 
 
 @law("cotangents sum over what broadcast")
@@ -482,9 +483,15 @@ def layouts(f, p):
 @law("dtype is kept")
 def dtype_kept(f, p):
     """Every result and cotangent has the dtype of the event and the fields."""
-    found = outputs(f, p)
-    wrong = {name: value.dtype for name, value in found.items() if value.dtype != p.dtype}
+    wrong = {name: value.dtype for name, value in first_outputs(f, p).items() if value.dtype != p.dtype}
     expect(not wrong, f"{p.dtype} in, {wrong} out; {f!r}")
+
+
+def first_outputs(f, p):
+    """What the first law that asked was given."""
+    if vars(p).get("first_asked") is not f:
+        p.first_asked, p.first_outputs = f, outputs(f, p)
+    return p.first_outputs
 
 
 def outputs(f, p):
@@ -610,9 +617,8 @@ def nothing_mutated(f, p):
 @law("deterministic")
 def deterministic(f, p):
     """The same call gives the same bits."""
-    first, second = outputs(f, p), outputs(f, p)
-    for name in first:
-        same(name, (second[name],), (first[name],))
+    for name, again in outputs(f, p).items():
+        same(name, (again,), (first_outputs(f, p)[name],))
 
 
 @law("threads may share")

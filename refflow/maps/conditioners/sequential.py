@@ -11,6 +11,7 @@ Source: the chain rule.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -84,7 +85,7 @@ class Sequential(Conditioner):
     normwise = property(lambda self: any(layer.normwise for layer in self.layers))
     smooth = property(lambda self: all(layer.smooth for layer in self.layers))
 
-    @property
+    @functools.cached_property
     def parameter_batch(self):
         """The batch axes of all layers; for lifted layers, the axes left in front of the event's."""
         batches = [layer.parameter_batch for layer in self.layers]

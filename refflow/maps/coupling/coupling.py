@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ class MaskedBijector(Bijector):
 
     event_ndim = property(lambda self: (self.passes.ndim, self.passes.ndim))
 
-    @property
+    @functools.cached_property
     def parameter_batch(self):
         batches = [c.parameter_batch for c in self.components()]
         return np.broadcast_shapes(*batches, () if self.mask is None else self.mask.shape[:-1])

@@ -11,6 +11,8 @@ every h.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ...core import Value, child, plain, tree
@@ -76,8 +78,14 @@ class Family(Value):
 
     size = property(lambda self: self.map.size)
     channels = property(lambda self: self.map.channels)         # how many channels have gains, None for a family without gains
-    domain = property(lambda self: self.reached("domain"))
-    codomain = property(lambda self: self.reached("codomain"))
+
+    @functools.cached_property
+    def domain(self):
+        return self.reached("domain")
+
+    @functools.cached_property
+    def codomain(self):
+        return self.reached("codomain")
 
     def _validate(self):
         super()._validate()

@@ -53,6 +53,7 @@ Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to mon
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -103,9 +104,13 @@ class SmoothSpline(Bijector):
         """The input knots.  The inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
         return self.input_knots
 
-    @property
+    @functools.cached_property
+    def bins(self):
+        return Letters(self)
+
+    @functools.cached_property
     def spline(self):
-        return Letters(self).spline(self, self.input_knots.dtype)
+        return self.bins.spline(self, self.input_knots.dtype)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
@@ -128,9 +133,8 @@ class SmoothSpline(Bijector):
         return self.spline.inverse_and_log_det(x)
 
     def vjp(self, z):
-        v = Letters(self)
-        beyond = Tails(z, self.input_knots, self.output_knots, v.line_slopes(self))
-        place = Place(v, pair(within(self.input_knots, z)))
+        beyond = Tails(z, self.input_knots, self.output_knots, self.bins.line_slopes(self))
+        place = Place(self.bins, pair(within(self.input_knots, z)))
 
         def pullback(x_bar, log_det_bar):
             x_bar, log_det_bar = doubled(x_bar, log_det_bar)
@@ -153,7 +157,7 @@ class SmoothSpline(Bijector):
 
     def inverse_place(self, x):
         """The place of the root of an x between the end knots, by a step of Newton's method in pairs."""
-        v = Letters(self)
+        v = self.bins
         near = v.spline(self, np.float64).inverse_place(*doubled(x))
         z = chosen(near.t <= near.f, pair(near.a) + near.z_0, near.z_1 - pair(near.b))
         place = Place(v, z, near.k)
