@@ -124,19 +124,25 @@ def linear(level, value, *terms):
     """The dual with this value and partials sum c dp, over the terms (dp, c)."""
     total = {}
     for partials, c in terms:
-        if not total and type(c) is int and c == 1:
-            total = dict(partials)
-        elif partials:
-            for j, p in scaled(partials, c):
-                total[j] = total[j] + p if j in total else p
+        if partials:
+            more = scaled(partials, c)
+            total = summed(total, more) if total else more
     return Dual(value, {Result(total): 1} if level == RECORDED and total else total, level)
 
 
 def scaled(partials, c):
-    """(j, p c) for every partial p; the number 1 costs no product."""
+    """The partials times c; the number 1 costs no product."""
     if type(c) is int and c == 1:
-        return partials.items()
-    return [(j, c if type(p) is int and p == 1 else p * c) for j, p in partials.items()]
+        return partials
+    return {j: c if type(p) is int and p == 1 else p * c for j, p in partials.items()}
+
+
+def summed(a, b):
+    """The sums of partials."""
+    total = dict(a)
+    for j, p in b.items():
+        total[j] = total[j] + p if j in total else p
+    return total
 
 
 class Result:
@@ -154,7 +160,7 @@ def gradient(x):
     total, results = {}, []
 
     def add(partials, c):
-        for j, p in scaled(partials, c):
+        for j, p in scaled(partials, c).items():
             if type(j) is Result and j not in total:
                 heapq.heappush(results, (-j.number, j))
             total[j] = total[j] + p if j in total else p

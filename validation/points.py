@@ -12,7 +12,8 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
     binades     for a scalar page, two points in every binade of the range, of either sign or counted from either end
                 of its set; the second of each has wide parameters.  A page that declares a `far_line` meets one point in a
-                binade, in turn with wide parameters, and every 16th binade beyond the range of its parameters
+                binade, in turn with wide parameters, and every 16th binade beyond the range of its parameters; a page whose
+                inverse is a solver meets one point in every binade
     exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
@@ -155,9 +156,13 @@ class Draw:
                     yield from self.point(f, event, wide, "", BREAK if event == number else "a float beside a break")
 
     def binade_points(self):
-        """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends."""
+        """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends.
+
+        A page with a `far_line`, and a page whose inverse is a solver, which costs as much, get one of these.
+        """
+        one = self.page.far_line or getattr(self.page, "solver", False) is True
         for exponent in self.binades():
-            for wide in (False, True) if not self.page.far_line else (exponent % 2 == 1,):
+            for wide in (exponent % 2 == 1,) if one else (False, True):
                 f, shape = self.value(wide)
                 where = set_of(f, self.side)
                 if shape or where.rank:

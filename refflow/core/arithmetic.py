@@ -65,7 +65,8 @@ def exact_product(a, b):
     half = a.dtype.type(2 ** (np.finfo(a.dtype).nmant // 2 + 1) + 1)
     product, halves = a * b, []
     for v in (a, b):
-        high = v * half - (v * half - v)
+        wide = v * half
+        high = wide - (wide - v)
         halves += [high, v - high]
     a_1, a_2, b_1, b_2 = halves
     return product, a_2 * b_2 - (product - a_1 * b_1 - a_2 * b_1 - a_1 * b_2)

@@ -40,8 +40,8 @@ and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
     S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
     c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (18)
     S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (19)
-which is `S` if there is one bin, and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of
-the bin,
+and `S_G` in the same way, which both are `S` if `E_0 = E_1 = F_0 = F_1 = 0`, as are `B_0` and `B_1`, the derivatives of `x`
+and of `l = log|dx/dz|` are, for fields of the bin,
     dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
     dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
     dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2 = 1 - dx/dx_0        (22)
@@ -161,9 +161,10 @@ class CubicSpline(Bijector):
         last = self.input_knots.shape[-1] - 2
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)
-        v = Place(k=k, last=last, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)    # (1)
+        v = Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)    # (1)
         v.ends = [self.end(v, np.maximum(k - 1, 0), k == 0, 0), self.end(v, np.minimum(k + 1, last), k == last, 1)]
         v.e_0, v.e_1 = (end.e for end in v.ends)
+        v.still = v.ends[0].still & v.ends[1].still
         v.u_0, v.u_1 = 3 - v.e_0, 3 - v.e_1                                         # (7)
         v.v = np.where(v.e_0 <= v.e_1, v.e_0 - v.u_1, v.e_1 - v.u_0)                # (9)
         return v
@@ -178,7 +179,8 @@ class CubicSpline(Bijector):
         inner = within(self.input_knots, z)
         v = self.bin(bin_of(self.input_knots, inner))
         v.beyond = Tails(z, self.input_knots, self.output_knots, self.line_slopes)  # (5)
-        return v.at((inner - v.z_0) / v.w, (v.z_1 - inner) / v.w)                   # (6)
+        a, b = inner - v.z_0, v.z_1 - inner
+        return v.at(a <= b, np.minimum(a, b) / v.w)                                 # (6)
 
     def inverse_place(self, x):
         """The bin of x, and the place in it of the root."""
@@ -188,8 +190,7 @@ class CubicSpline(Bijector):
         y, rest = (inner - v.x_0) / v.h, (v.x_1 - inner) / v.h
         lower = 8 * y <= 4 + v.e_0 - v.e_1                                          # (7) at t = 1/2
         e, e_far = np.where(lower, v.e_0, v.e_1), np.where(lower, v.e_1, v.e_0)
-        near = smaller_root(np.where(lower, y, rest), np.where(lower, rest, y), e, e_far)
-        return v.at(np.where(lower, near, 1 - near), np.where(lower, 1 - near, near))
+        return v.at(lower, smaller_root(np.where(lower, y, rest), np.where(lower, rest, y), e, e_far))
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -319,6 +320,8 @@ class CubicSpline(Bijector):
         case("UnequalBins", "widths and heights over twelve orders of magnitude: all three slopes of (2)",
              z=[1e-7, 0.5e-6, 0.5, 5e5], x=[-1e-3, -5e5, 0.5e-6, 0.5], input_knots=[0.0, 1e-6, 1.0, 1e6],
              output_knots=[-1e6, 0.0, 1e-6, 1.0], end_slopes=[1.0, 2.0]),
+        case("LongBinBeyond", "e_0 is 2 and e_1 nearly 1: what is left of J_0 is 2 (1 - e_1)", z=[1e-12, 0.5], x=[1e-12, 0.5],
+             input_knots=[-1.0, 0.0, 1.0, 1e8], output_knots=[-10.0, 0.0, 1.0, 3e8], end_slopes=[1.0, 1.0]),
         case("FarTail", "the step from the end knot times a cotangent leaves the floats, a cotangent of a knot does not",
              z=[-2.3e37, 5e36], x=[-2.5e37], input_knots=[-3.334955, -0.71155953, 0.2659539, 0.6431366],
              output_knots=[-1.6042991, -0.5103452, 3.653712, 7.258398], end_slopes=[2.361669, 0.9902412], tails="linear"),
@@ -358,8 +361,9 @@ class Place:
     def __init__(self, **bin):
         vars(self).update(bin)
 
-    def at(self, t, f):
-        self.t, self.f = t, f
+    def at(self, lower, near):
+        """With `near` the smaller of t and f, t where `lower`; the larger one is what it leaves of 1."""
+        t, f = self.t, self.f = np.where(lower, near, 1 - near), np.where(lower, 1 - near, near)
         self.S_0, self.S_1 = f * (f - 2 * t), t * (t - 2 * f)                       # (18)
         self.Y = cubic(t, f, self.e_0, self.u_1)                                    # (7)
         self.rest = cubic(f, t, self.e_1, self.u_0)                                 # (7)
@@ -399,10 +403,10 @@ class Place:
         return last_sum(self.t, self.f, *self.ends, self.S_D + self.t * self.S_slope)   # (23)
 
     def with_parts(self, part_0, part_1):
-        """S with parts of e_0 and e_1 in their place; with one bin these are the whole."""
+        """S with parts of e_0 and e_1 in their place, which are the whole of slopes that do not depend on the bin."""
         t, f, larger = self.t, self.f, np.maximum(part_0, part_1)
         rest = 3 - larger - np.minimum(part_0, part_1)
-        return self.S if self.last == 0 else part_0 * f * f + part_1 * t * t + 2 * rest * t * f     # (19)
+        return np.where(self.still, self.S, part_0 * f * f + part_1 * t * t + 2 * rest * t * f)     # (19)
 
     @property
     def S_D(self):
@@ -415,14 +419,12 @@ class Place:
     @property
     def B_0(self):
         t, f, (first, second) = self.t, self.f, self.ends
-        whole = self.e_0 * f * f + second.D * t * t + (first.E - 2 * self.v) * t * f
-        return self.S if self.last == 0 else whole                                  # (20)
+        return np.where(self.still, self.S, self.e_0 * f * f + second.D * t * t + (first.E - 2 * self.v) * t * f)   # (20)
 
     @property
     def B_1(self):
         t, f, (first, second) = self.t, self.f, self.ends
-        whole = self.e_1 * t * t + first.D * f * f + (second.E - 2 * self.v) * t * f
-        return self.S if self.last == 0 else whole                                  # (21)
+        return np.where(self.still, self.S, self.e_1 * t * t + first.D * f * f + (second.E - 2 * self.v) * t * f)   # (21)
 
     def from_widths(self, N_0, N_1):
         """The quotient of (32) times w S, from N_0/S and N_1/S."""
