@@ -288,8 +288,8 @@ class CubicSpline(Bijector):
             return (found + at_bins(v.k - 1, -before, count) + at_bins(v.k, before, count)  # (14)
                     + at_bins(v.k + 1, -after, count) + at_bins(v.k + 2, after, count))     # (14)
 
-        of_w = [-bar * end.E / end.w for bar, end in zip(of_e, v.ends)]             # (14)
-        of_h = [bar * end.F / end.h for bar, end in zip(of_e, v.ends)]              # (14)
+        of_w = [-bar * (end.E / end.w) for bar, end in zip(of_e, v.ends)]           # (14)
+        of_h = [bar * (end.F / end.h) for bar, end in zip(of_e, v.ends)]            # (14)
         ends = [np.where(end.outer, bar, zero) + np.where(there, of_tail(end.e), zero)
                 for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]     # (25) (40)
         return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
