@@ -233,6 +233,15 @@ def test_a_process_that_does_not_answer_is_ended():
 
 # -- records ----------------------------------------------------------------------------------------------------------
 
+def test_values_compute_again_what_a_mutant_may_change(bench):
+    """A batch, a single point, a golden point and a draw of the laws."""
+    held = [bench.certificate.batches[0].point.f, bench.certificate.singles[0][0].f, bench.golden[0].f, bench.laws[0][1]]
+    assert not any("parameter_batch" in vars(f) for f in held)
+    assert all(f.parameter_batch is vars(f)["parameter_batch"] for f in held)
+    bench.forget()
+    assert not any("parameter_batch" in vars(f) for f in held)
+
+
 @pytest.fixture(scope="module")
 def every_record():
     return {name: Record(name) for name in recorded_pages()}

@@ -47,6 +47,10 @@ class Sweep:
         """All points that are asked."""
         return [point for batch in self.batches for point in batch.points] + [point for point, _ in self.singles]
 
+    def asked(self):
+        """All questions: single points, points of batches, and batches."""
+        return self.points() + [batch.point for batch in self.batches]
+
     def changed(self):
         """(point, answers) with other answers than the page's own: in each batch the most changed first, then the single ones.
 
