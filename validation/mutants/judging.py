@@ -246,10 +246,12 @@ class Bench:
         """Does the page itself fail there?  Fresh points may show that."""
         source, mutant = self.planted
         source.plant(mutant, mutant.place.node)
+        forget([point.f])
         try:
             return self.failed(point) is not None
         finally:
             source.plant(mutant)
+            forget([point.f])
 
     def of_edges(self):
         return next(filter(None, map(fails_edge, self.edges)), None)
@@ -270,6 +272,7 @@ class Bench:
         still proves nothing, since what is refused there, and how, is not measured.
         """
         source.plant_probe(mutant)
+        self.forget()
         if self.certificate.meets():
             return {"verdict": "equivalent", "by": "certificate", "why": ""}
         some = [point for point, _ in self.certificate.singles[::ANEW]]
