@@ -17,6 +17,7 @@ from refflow.testing.pages import equations
 from refflow.training import SquaredNorm, TrainingError, fit, recipes
 from validation import original
 from validation.original import realnvp as theirs_of
+from validation.original import comparison
 from validation.original.comparison import Numbers
 
 # -- the authors' numbers ---------------------------------------------------------------------------------------------
@@ -62,6 +63,7 @@ def test_wrong_numbers_are_found(file, monkeypatch):
 
     monkeypatch.setattr(theirs_of, "numbers", wrong)
     monkeypatch.setattr(theirs_of, "FILES", (file,))
+    monkeypatch.setattr(comparison, "NUDGES", 1)
     found = theirs_of.differences()[file]
     caught = {quantity for quantity, value in found.items() if not original.passes(value)}
     assert caught >= set(WRONG[file].values())
@@ -83,6 +85,7 @@ def test_names_without_a_counterpart_are_refused():
 def test_their_settings_are_read_from_their_file(change, quantity, monkeypatch):
     config, theirs = theirs_of.numbers("realnvp_tf_model_s2")
     monkeypatch.setattr(theirs_of, "numbers", lambda name: (config | change, theirs))
+    monkeypatch.setattr(comparison, "NUDGES", 1)
     assert theirs_of.read("realnvp_tf_model_s2")[0][quantity].measure > 1e-6
 
 

@@ -5,6 +5,7 @@ Also the results of `validation.exhaustive` for all float32 events, which other 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -68,12 +69,20 @@ def written(path, text):
 
 def exhaustive() -> dict:
     """{page: its sets of parameters, with the rows of either side}; empty if nothing is recorded."""
-    if not EXHAUSTIVE.exists():
-        return {}
-    document = json.loads(EXHAUSTIVE.read_text())
+    return pages_in(EXHAUSTIVE) if EXHAUSTIVE.exists() else {}
+
+
+def pages_in(path):
+    document = json.loads(path.read_text())
     if document["schema"] != EXHAUSTIVE_SCHEMA:
-        raise SystemExit(f"{EXHAUSTIVE} has schema {document['schema']!r}, not {EXHAUSTIVE_SCHEMA!r}")
+        raise SystemExit(f"{path} has schema {document['schema']!r}, not {EXHAUSTIVE_SCHEMA!r}")
     return document["pages"]
+
+
+@functools.lru_cache(1)
+def standing(path, changed):
+    """What `pages_in` gives of a file that was changed then, to be read alone."""
+    return pages_in(path)
 
 
 def records(entry, side=None):
@@ -96,5 +105,6 @@ def exhaustive_points(page, dtype, side) -> list[Point]:
     """The worst recorded float32 events of a page."""
     if np.dtype(dtype) != np.float32:
         return []
+    pages = standing(EXHAUSTIVE, EXHAUSTIVE.stat().st_mtime_ns) if EXHAUSTIVE.exists() else {}
     return [decoded(page, dtype, row["point"], "the worst of all float32 events")
-            for _, _, rows in records(exhaustive().get(page.__name__, []), side) for row in rows[:1] if "point" in row]
+            for _, _, rows in records(pages.get(page.__name__, []), side) for row in rows[:1] if "point" in row]
