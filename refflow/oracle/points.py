@@ -134,7 +134,8 @@ def names_of_derivatives(point) -> set:
     """The names that `run_time_truth` gives only with `derivatives`."""
     if point.image_bar is None:
         return set()
-    bars = {f"{VJP[point.side]}.{name}_bar" for name in (LETTER[point.side], *(".".join(p) for p, _ in flatten(point.f.params())))}
+    fields = (".".join(path) for path, _ in flatten(point.f.params()))
+    bars = {f"{VJP[point.side]}.{name}_bar" for name in (LETTER[point.side], *fields)}
     return bars | {"jacobian"} if point.side == "forward" else bars
 
 
