@@ -40,8 +40,7 @@ and `E_0 = F_0 = 0` at an end knot, where `e_0` is a field.  With
     S_0 = f (f - 2 t),   S_1 = t (t - 2 f),   S' = 2 t c_0 - 2 f c_1,
     c_0 = e_0 + 2 e_1 - 3 = 2 e_1 - u_0 = (e_0 - 1) + 2 (e_1 - 1),   c_1 = e_1 + 2 e_0 - 3          (18)
     S_D = D_0 S_0 + D_1 S_1 + 6 t f = D_0 f^2 + D_1 t^2 + 2 (3 - D_0 - D_1) t f     (19)
-and `S_G` in the same way, which both are `S` if `E_0 = E_1 = F_0 = F_1 = 0`, as are `B_0` and `B_1`, the derivatives of `x`
-and of `l = log|dx/dz|` are, for fields of the bin,
+and `S_G` in the same way, the derivatives of `x` and of `l = log|dx/dz|` are, for fields of the bin,
     dx/dz_0 = -s f B_0,   B_0 = S + t f E_0 - t^2 E_1 = e_0 f^2 + D_1 t^2 + (E_0 - 2 v) t f              (20)
     dx/dz_1 = -s t B_1,   B_1 = S - f^2 E_0 + t f E_1 = e_1 t^2 + D_0 f^2 + (E_1 - 2 v) t f              (21)
     dx/dx_0 = f^3 + (3 - G_0) f^2 t + G_1 f t^2,   dx/dx_1 = t^3 + (3 - G_1) t^2 f + G_0 t f^2 = 1 - dx/dx_0        (22)
@@ -49,7 +48,8 @@ and of `l = log|dx/dz|` are, for fields of the bin,
     dl/dx_1 = -dl/dx_0 = S_G/(h S)                                                  (24)
 and for the slopes at its ends,
     dx/de_0 = h t f^2,   dx/de_1 = -h t^2 f,   dl/de_0 = S_0/S,   dl/de_1 = S_1/S   (25)
-which reach the fields of the bins before and after by (14), or `end_slopes`.  For the inverse map and `n = log|dz/dx|`,
+which reach the fields of the bins before and after by (14), or `end_slopes`.  Where both ends are end knots or as in (16),
+each of `S_D`, `S_G`, `B_0` and `B_1` is `S`.  For the inverse map and `n = log|dz/dx|`,
     dz/dz_0 = f B_0/S,   dz/dz_1 = t B_1/S                                          (26)
     dz/dx_0 = -(dx/dx_0)/(s S),   dz/dx_1 = -(dx/dx_1)/(s S)                        (27)
     dz/de_0 = -w t f^2/S,   dz/de_1 = w t^2 f/S                                     (28)
