@@ -570,11 +570,12 @@ CERTIFIED = [name for name in COUPLINGS if name not in LEFT_OUT]
 def test_certificate_of_couplings(name, dtype):
     """Every quantity, every weight's cotangent included, against the 50-digit truth: C <= 4 + D/2."""
     rng = np.random.default_rng(11)
-    f = COUPLINGS[name](rng)
-    p = drawn_points(f, rng, dtype, 1, spread=2.0)
-    found = measure(p.f, p.z[0], p.x[0], p.x_bar[0], p.z_bar[0], p.log_det_bar[0], dtype=dtype)
-    bad = {q: C for q, (C, _) in found.items() if not C <= 4 + p.size_in / 2}
-    assert not bad, f"{f!r}: {bad}"
+    for _ in range(2):
+        f = COUPLINGS[name](rng)
+        p = drawn_points(f, rng, dtype, 1, spread=2.0)
+        found = measure(p.f, p.z[0], p.x[0], p.x_bar[0], p.z_bar[0], p.log_det_bar[0], dtype=dtype)
+        bad = {q: C for q, (C, _) in found.items() if not C <= 4 + p.size_in / 2}
+        assert not bad, f"{f!r}: {bad}"
 
 
 def test_a_common_shift_of_log_scales_cancels():
