@@ -33,8 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
-import scipy.io.wavfile
+import scipy
 
 from .core.arrays import as_floating
 from .saving import write_atomically

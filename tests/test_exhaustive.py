@@ -29,9 +29,14 @@ def starts(count):
 
 def test_the_passes_are_spread_evenly_over_all_numbers():
     first = starts(256)
-    assert sorted(first) == [64 * i for i in range(256)]            # every 64th number after the first 256 passes
+    assert sorted(first) == [1024 * i for i in range(256)]          # every 1024th number after the first 256 passes
     events = exhaustive.events_of(REGISTRY["Tanh"](), "forward", 3)
     assert np.isfinite(events).all() and (np.abs(events) <= 2.0**126).all() and len(set(events.tolist())) > len(events) - 2
+
+
+def test_a_pass_may_miss_a_narrow_set(monkeypatch):
+    monkeypatch.setattr(exhaustive, "values_of", lambda page: [refflow.OpenInterval(np.array([1, 1 + 2.0**-15], np.float32))])
+    assert [exhaustive.measured("OpenInterval", 0, "inverse", number)[:2] for number in (0, 1)] == [({}, 0)] * 2
 
 
 def test_a_run_goes_on_where_the_last_one_ended(results):

@@ -491,6 +491,10 @@ def test_the_unit_of_error():
     assert C[0] == pytest.approx(1.75) and C[1] == 1
     assert np.isinf(truth.error([np.nan, np.inf], np.float64)).all()
     assert Truth(*(np.array(v) for v in (np.inf, 0.0, np.inf, 1.0))).error(np.inf, np.float64) == 0
+    largest = float(np.finfo(np.float32).max)                       # of an infinity it is half a unit away
+    truth = np.array([largest, largest / 2, -largest, np.inf])
+    at_the_end = Truth(truth, np.zeros(4), np.full(4, largest * 2.0**-24), np.ones(4))
+    assert at_the_end.error(np.full(4, np.inf), np.float32) == pytest.approx([0.5, np.inf, np.inf, 0])
     lengths = Truth(np.array([3.0, 4.0]), np.zeros(2), np.full(2, 5 * u), np.ones(2), 0, True)
     assert lengths.error([3 + 3 * u, 4 + 4 * u], np.float64) == pytest.approx(1, rel=0.5)
 

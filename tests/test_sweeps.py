@@ -96,7 +96,8 @@ def test_a_command_says_how_it_ended(error, status, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("state, left", [((10, 0, 5), "time left unknown"), ((10, 1, 5), "about 40 s left"),
-                                         ((100, 1, 7), "about 10 min left")])
+                                         ((100, 1, 7), "about 10 min left"), ((3600, 1, 4), "about 3 h left"),
+                                         ((86_400, 1, 31), "about 30 days left")])
 def test_the_time_left(state, left):
     assert sweeps.time_left(*state) == left
 

@@ -68,7 +68,7 @@ from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
 from .points import BINADE, BREAK, Draw
-from .recorded import EXHAUSTIVE, encoded, exhaustive, number, seen, written
+from .recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
 from .truth import TruthNotFound
 from .unfinished import Unfinished
 
@@ -489,7 +489,7 @@ def table(document):
     of_all = {name: seen(entry) for name, entry in exhaustive().items()}
     for name, quantity, dtype, row in rows_of(document):
         C, part = of_all.get(name, {}).get(quantity, (None, None)) if dtype == "float32" else (None, None)
-        whole = "" if C is None else f"{C:.3g} ({part:.2%})"
+        whole = "" if C is None else f"{C:.3g} ({percent(part)})"
         worst = pasted(name, dtype, row["worst"])
         shown = f"`{worst}`" if len(worst) <= 220 else "see certificate.json"
         lines.append(f"| {name} | {quantity} | {dtype} | {row['C']} | {whole} | {row['allowed']:g} | {row['share']:.0%} | "

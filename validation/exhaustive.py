@@ -6,9 +6,9 @@
     --workers N, --scheduler ADDRESS    in so many processes, or on a Dask cluster
     --json              the recorded results of the pages as JSON, without running
 
-Float32 has 2^32 numbers.  They are taken in 2^14 passes of 2^18, each spread evenly over all of them, so that a
+Float32 has 2^32 numbers.  They are taken in 2^18 passes of 2^14, each spread evenly over all of them, so that a
 run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass; cotangents in the
-first 2^8, that is at every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
+first 2^12, that is at every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
 the events up to 2^126 inside the open set.  A page with parameters is measured at three sets of parameters: one moderate,
 two wide.
 
@@ -22,6 +22,7 @@ The exit status is 1 if an error exceeds the certificate's allowance.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -41,13 +42,12 @@ from refflow.oracle.points import LETTER, LOG_DET, VALUE, VJP, drawn_bijector, r
 from .certify import PAGES, allowed, errors, fingerprint
 from .mutants.mutations import Source
 from .points import EVENTS, PARAMETERS
-from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, seen, written
+from .recorded import EXHAUSTIVE, EXHAUSTIVE_SCHEMA, PASSES, encoded, exhaustive, percent, seen, written
 
 WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
 ENTRIES = 3                                         # entries of fields that are vectors
 SAVE_EVERY = 60.0                                   # seconds: a killed run loses at most this much
-AT_ONCE = 2**14                                     # events: the derivatives of networks take memory
 KEPT = 3                                            # candidates for each quantity, some of which may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
@@ -60,6 +60,7 @@ def scalar_pages() -> list[str]:
             if page.kind == "bijector" and page.event_ndim == (0, 0) and not has_components(page)]
 
 
+@functools.cache
 def values_of(page) -> list:
     """The page with its recorded sets of parameters; one value if it has none."""
     source = RandomSource(np.random.default_rng(list(hashlib.sha256(page.__name__.encode()).digest())))
@@ -70,7 +71,7 @@ def values_of(page) -> list:
 
 def events_of(f, side, number):
     """The certified events of a pass."""
-    start = int(format(number, "014b")[::-1], 2)                # bits reversed: so that the first passes are spread evenly too
+    start = int(format(number, "018b")[::-1], 2)                # bits reversed: so that the first passes are spread evenly too
     bits = np.arange(start, 2**32, PASSES, dtype=np.uint64).astype(np.uint32)
     events = bits.view(FLOAT32)
     with np.errstate(invalid="ignore"):
@@ -82,13 +83,10 @@ def events_of(f, side, number):
 def measured(name, index, side, number):
     """({quantity: [(C, event, cotangents)]}, the number of events, the seconds) of one pass."""
     start, f = time.perf_counter(), values_of(PAGES[name])[index]
-    events, found = events_of(f, side, number), {}
-    for i, some in enumerate(np.array_split(events, max(1, len(events) // AT_ONCE))):
-        rows = of_values(f, side, some)
-        if number < WITH_COTANGENTS:
-            rows |= of_cotangents(f, side, some, number, i)
-        for quantity, candidates in rows.items():
-            found[quantity] = sorted(found.get(quantity, []) + candidates, key=lambda row: -row[0])[:KEPT]
+    events = events_of(f, side, number)
+    found = of_values(f, side, events) if len(events) else {}
+    if len(events) and number < WITH_COTANGENTS:
+        found |= of_cotangents(f, side, events, number)
     return found, len(events), time.perf_counter() - start
 
 
@@ -110,9 +108,9 @@ def of_values(f, side, events):
     return found
 
 
-def of_cotangents(f, side, events, number, part):
-    """All cotangents, where each event has its own parameters, of a part of a pass."""
-    rng = np.random.default_rng([number, SIDES[side], part])
+def of_cotangents(f, side, events, number):
+    """All cotangents, where each event has its own parameters."""
+    rng = np.random.default_rng([number, SIDES[side]])
     spread = PARAMETERS["float32"] if number % 2 else 4
     bars = [np.ldexp(rng.uniform(1, 2, len(events)) * rng.choice([-1, 1], len(events)), rng.integers(-spread, spread, len(events)))
             for _ in range(2)]
@@ -287,7 +285,7 @@ def failures(pages) -> list[str]:
 def table(pages) -> str:
     lines = [f"{'page':26}{'quantity':34}{'C':>9}{'seen':>10}"]
     for name, entry in pages.items():
-        lines += [f"{name:26}{quantity[:33]:34}{C:>9.3g}{share:>10.3%}" for quantity, (C, share) in seen(entry).items()]
+        lines += [f"{name:26}{quantity[:33]:34}{C:>9.3g}{percent(share):>10}" for quantity, (C, share) in seen(entry).items()]
     return "\n".join(lines)
 
 

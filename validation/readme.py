@@ -131,9 +131,11 @@ def torch():
                          found["dtype"], written(found["params"] | found["cotangents"], found["input"]),
                          *told_apart(found["given"], found["true"]),
                          magnitude(found["error"]), magnitude(found["worst"]), shortened(found["diagnosis"])])
-    return (f"torch {report['version']}: {len(report['passed'])} checks pass, {len(report['failed'])} fail. For each "
-            "transform and quantity, worst first: the simplest input that shows it, what torch gives and what is true "
-            "(50-digit truth, rounded), the error there and the worst seen, in units of u·κ, of which 16 are allowed.\n\n"
+    passed, failed = len(report["passed"]), len(report["failed"])
+    return (f"With torch {report['version']}, {passed} checks pass and {failed} fail. The table has one row for each transform "
+            "and quantity that fails, the worst first. A row shows the simplest input where the quantity is wrong, what torch "
+            "gives there, and the true value, which is computed with 50 digits and then rounded. `error` is the error at that "
+            "input and `worst` the largest error that was seen, both in units of u·κ; 16 units are allowed.\n\n"
             + table(["transform", "quantity", "dtype", "input", "given", "true", "error", "worst", "what it is"], rows))
 
 

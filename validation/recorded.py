@@ -19,7 +19,7 @@ from refflow.saving import written as as_document
 
 EXHAUSTIVE = Path(__file__).parent / "exhaustive.json"
 EXHAUSTIVE_SCHEMA = "refflow/exhaustive/1"
-PASSES = 2**14                                      # over the float32 numbers; each sees every 2^14-th number
+PASSES = 2**18                                      # over the float32 numbers; each sees every 2^18-th number
 
 
 def encoded(point):
@@ -99,6 +99,11 @@ def seen(entry) -> dict:
         C, share = found.get(quantity, (0.0, 1.0))
         found[quantity] = max([C, *(row["true"] for row in rows if row.get("true") is not None)]), min(share, passes / PASSES)
     return found
+
+
+def percent(share) -> str:
+    """A share of all numbers, which may be one in a million."""
+    return f"{100 * share:.2g}%"
 
 
 def exhaustive_points(page, dtype, side) -> list[Point]:

@@ -539,7 +539,8 @@ def error(given, quantity, dtype) -> float:
         C = |given - true| / max(u kappa, s)                                                 (6)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
-    number.  C is inf for NaN, and for an infinity unless the truth rounds to it.  Normwise, |.| is the norm over all entries.
+    number.  Where the truth is more than half of the least number that rounds to infinity, an infinity of its sign is taken
+    for that number.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:
@@ -552,8 +553,8 @@ def error(given, quantity, dtype) -> float:
         for g, true in zip(given.ravel().tolist(), quantity.value):
             if np.isfinite(g):
                 distance.append(abs(ball(g) - true).mid())
-            elif not np.isnan(g) and (true if g > 0 else -true) >= overflow:
-                distance.append(arb(0))
+            elif not np.isnan(g) and (true if g > 0 else -true) > overflow / 2:
+                distance.append(max(overflow - abs(true), arb(0)).mid())
             else:
                 return np.inf
         if quantity.normwise and distance:

@@ -202,12 +202,16 @@ def digest(*folders) -> str:
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
+UNITS = ("s", 1, 100), ("min", 60, 6000), ("h", 3600, 360_000), ("days", 86_400, float("inf"))      # (name, seconds, up to)
+
+
 def time_left(seconds, done, total) -> str:
     """"about 9 min left", where a part of all tasks took so many seconds."""
     if not done:
         return "time left unknown"
     left = seconds / done * (total - done)
-    return f"about {left:.0f} s left" if left < 100 else f"about {left / 60:.0f} min left"
+    unit, size = next((unit, size) for unit, size, most in UNITS if left < most)
+    return f"about {left / size:.0f} {unit} left"
 
 
 def run(module) -> int:

@@ -20,7 +20,7 @@ import operator
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ..maps.conditioners import Dense, MaskedDense, ReLU, Sequential
 from ..maps.densities.entries import HALF_LOG_2_PI

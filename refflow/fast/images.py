@@ -19,7 +19,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ..maps.conditioners import BijectorLayer, Conv2d, ReLU, Sequential
 from ..maps.elementwise.scale import SAFE

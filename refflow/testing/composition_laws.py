@@ -157,11 +157,17 @@ def takers_of_all(f, dtype):
     lower, upper = f.codomain.lower, f.codomain.upper
     if np.ndim(lower) or not f.codomain.alike:
         return [Tanh()]
-    halves = [HalfLine(dtype.type(end + way * more), dtype.type(-way))
+    halves = [HalfLine(rounded_out(end + way * more, way, dtype), dtype.type(-way))
               for end, way in ((lower, -1), (upper, 1)) if np.isfinite(end) for more in (0, 1)]
-    between = [OpenInterval(np.array([lower - more, upper + some], dtype))
+    between = [OpenInterval(np.array([rounded_out(lower - more, -1, dtype), rounded_out(upper + some, 1, dtype)]))
                for more in (0, 1) for some in (0, 1) if np.isfinite([lower, upper]).all()]
     return [Tanh(), *map(Inverse, halves + between)]
+
+
+def rounded_out(end, way, dtype):
+    """The end of a set as a float that is not inside the set."""
+    rounded = dtype.type(end)
+    return rounded if way * float(rounded) >= way * end else np.nextafter(rounded, dtype.type(way * np.inf))
 
 
 # -- charts -----------------------------------------------------------------------------------------------------------

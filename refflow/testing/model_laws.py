@@ -10,7 +10,7 @@ in a share level/m of all cases, for any n; m is the number of distributions tha
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from .arrays import as_numpy, seeded
 from .black_box_points import ALLOWED, Points, of_inverse
@@ -65,7 +65,7 @@ def mass(box, p):
     density = np.exp(-latent**2 / 2 + log_det.reshape(nodes.shape)) / np.sqrt(2 * np.pi)
     found, e = integrated(density)
     moved = integrated(density * ALLOWED * (np.abs(latent) * U_z.reshape(nodes.shape) + U_k.reshape(nodes.shape)))[0]
-    expected = np.abs(np.diff(special.ndtr(edge[0].ravel())))
+    expected = np.abs(np.diff(scipy.special.ndtr(edge[0].ravel())))
     at_ends = ALLOWED * p.u * (np.abs(x) * np.exp(-edge[0].ravel()**2 / 2 + edge[1]) + 1)
     bound = moved + 10 * e + at_ends[1:] + at_ends[:-1]
     usable = usable.reshape(nodes.shape).all(-1) & np.isfinite(found + bound) & (np.diff(x) > 2.0**10 * p.u * np.abs(x[1:])) \
@@ -134,7 +134,7 @@ def samples(box, p):
     room = np.sqrt(np.log(2 * len(directions) / LEVEL) / (2 * DRAWS)) + ALLOWED * p.u                       # (1)
     steps = np.arange(DRAWS + 1) / DRAWS
     for direction in directions:
-        normal = special.ndtr(np.sort(z @ direction))
+        normal = scipy.special.ndtr(np.sort(z @ direction))
         distance = max(np.abs(normal - steps[1:]).max(), np.abs(normal - steps[:-1]).max())
         if not distance <= room:
             raise Found(f"along {np.round(direction, 3).tolist()}, the distribution of the latents of {DRAWS} samples is "

@@ -7,11 +7,12 @@ With `w = b - a` and `e = exp(-|z|)`, which is at most 1:
     z = log((x - a) / (b - x)) = 2 log(sqrt(x - a) / sqrt(b - x))                   (3)
     dx/dz = w e / (1 + e)^2                                                         (4)
           = (w/4) (1 - tanh(z/2)^2)                          for |z| <= 1           (13)
-    log|dx/dz| = log(w / (1 + e)^2) - |z|                                           (5)
+    log|dx/dz| = log w - |z| - 2 log(1 + e)                                         (5)
+               = log(w/4) + log(1 - tanh(z/2)^2)               for |z| <= 1           (14)
     log|dz/dx| = -log(d (D / w)),   d, D the smaller and the larger of x - a and b - x      (6)
 
-(1) and (2) keep the digits of the distance to the nearer end; in (12) what has several roundings is small.  `w = d + D`, so
-that in (6) `1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
+(1) and (2) keep the digits of the distance to the nearer end; in (12) and (14) what has several roundings is small.
+`w = d + D`, so that in (6) `1/2 <= D/w <= 1`: a sum of three logarithms would cancel where `w` is large.
 
 Reverse rule, with `p = 1 / (1 + exp(-z))`:
     z_bar = x_bar dx/dz - log_det_bar tanh(z/2)                                     (7)
@@ -27,6 +28,8 @@ Source: the definition; Stan reference manual, "Lower and upper bounded scalar".
 """
 
 from __future__ import annotations
+
+from math import log
 
 import numpy as np
 
@@ -71,7 +74,10 @@ class OpenInterval(Bijector):
         return 2 * np.log(np.sqrt(x - self.a) / np.sqrt(self.b - x))                # (3)
 
     def log_det(self, z):
-        return np.log(self.width / (1 + np.exp(-np.abs(z))) ** 2) - np.abs(z)       # (5)
+        size, w = np.abs(z), self.width
+        quarter = np.where(w < 1, np.log(w) - log(4), np.log(np.maximum(w, 1) / 4))         # which w/4 may be too small for
+        near = quarter + np.log1p(-(np.tanh(z / 2) ** 2))                           # (14)
+        return np.where(size <= 1, near, np.log(w) - size - 2 * np.log1p(np.exp(-size)))    # (5)
 
     def slope(self, z):
         tanh = np.tanh(z / 2)
@@ -115,6 +121,7 @@ class OpenInterval(Bijector):
         case("Saturated", "the distance from the end is far below its last digit", z=[-60.0, 60.0], ends=[1.0, 2.0]),
         case("Subnormal", "exp(-|z|) is subnormal, the slope is not", z=[-740.0, 740.0], ends=[0.0, 2.0**60]),
         case("Beyond", "exp(-|z|) is 0", z=[2.0**1000, -2.0**1000], ends=[-1.0, 0.5]),
+        case("Narrow", "w is subnormal in float32, w/4 loses digits", z=[0.5, -0.25, -3.0], ends=[0.0, 1e-44]),
         case("Wide", "log w and log(b - x) cancel", x=[1.0], ends=[0.0, 2.0**60]),
         case("RightHalf", "x near 0, b just above it: 1/(x - a) - 1/w cancels", x=[2.0**-40], ends=[-1.0, 2.0**-39]),
     )

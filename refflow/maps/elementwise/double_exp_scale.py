@@ -4,9 +4,11 @@ r"""The exponential of an exponential as a scale, `R -> (low, inf)`.
     d(log sigma)/ds = b rate exp(v)                                                 (2)
     m = 1,   w = log sigma                                  for exp(v) >= 1/2
     m = low + low (exp(b exp v) - 1),   w = 0               for exp(v) < 1/2        (3)
+    log sigma = b rate s                                    for subnormal v         (4)
 
 (3) keeps the large constant `b` out of the exponent, where its rounding would matter although `sigma` no longer depends on
-`s`, and the exponential, whose rounding would matter too, out of what is near `low`.
+`s`, and the exponential, whose rounding would matter too, out of what is near `low`.  In (4) `b` would magnify the rounding of
+`v`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class DoubleExpScale(Scale):
     def evaluate(self, s):
         b, v, low = -log(self.low), self.rate * s, s.dtype.type(self.low)
         far = v < -log(2)
-        log_sigma = b * np.expm1(v)                                                 # (1)
+        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal
+        log_sigma = np.where(subnormal, b * self.rate * s, b * np.expm1(v))         # (1) (4)
         near_low = low + low * np.expm1(b * np.exp(np.minimum(v, -log(2))))         # (3)
         return np.where(far, near_low, s.dtype.type(1)), np.where(far, 0, log_sigma), log_sigma     # (3)
 
@@ -44,5 +47,6 @@ class DoubleExpScale(Scale):
     hard_cases = (
         case("Floor", "sigma rounds to low", z=[-1e4, -2.0**1000]),
         case("Switch", "(1) and (3) meet at v = -log 2", z=[-69.31471805599452, -69.31471805599453, -69.31471805599455]),
+        case("Subnormal", "v loses digits that log sigma keeps", z=[3e-321, -3e-42], low=1e-30, rate=0.01),
         case("Beyond", "sigma overflows, log sigma does not", z=[500.0, 7e4]),
     )

@@ -19,7 +19,7 @@ The log-det is the logarithm of (5),
 The terms of (6) cancel for small tail weights, where the log-det is near `log m t`.  With `a = A t`, there
     log|dx/dz| = log(2/A) - log(1 + c_a) + log cosh v - log cosh w      for a <= 1  (8)
     c_a = sinh(a)/a - 1 = (a^2/6)(1 + (a^2/20)(1 + (a^2/42)(1 + ...)))              (9)
-There, and for `|v| <= 1`, (4) and (5) are
+For `a <= 2` and `|v| <= 1`, (4) and (5) are
     x = (2 s/A) (1 + (c_v - c_a)/(1 + c_a))                                         (10)
     dx/dz = (2/A) (1 + (2 sinh^2(v/2) - c_a)/(1 + c_a)) / cosh w                    (11)
 where what differs from 1 is small, and its roundings with it.
@@ -34,11 +34,12 @@ Inverse, with
     z = sinh p,   p = T - k,   T = v/t = arsinh(y)/t                                (16)
       T = x (A/2) (1 + c_a) arsinh(y)/y             for t <= 1 and |y| < 1                      (17)
       T = A + delta/t,   delta = v - A t            for t > 1 and |y| >= 1          (18)
-    delta = log(|x|/2) + log((1 - exp(-2 A t)) (1 + sqrt(1 + 1/y^2))/2)             (19)
+    delta = log(|x|/2) + log(1 - exp(-2 A t)) + log(1 + (sqrt(1 + 1/y^2) - 1)/2)    (19)
 (17) keeps its digits where `y` is subnormal, and (18) where `y` overflows; (18) is for `x > 0`, and `T` has the sign of `x`.
     dz/dx = cosh p / (t sqrt(x^2 + m^2)) = g^2 H C^2,
     g = 1,   H = cosh p   for |p| <= 40,   g = exp(|p|/2),   H = (1 + exp(-2|p|))/2   beyond                (20)
     1/(t sqrt(x^2 + m^2)) = M C^2,   M = (A/2) E(2 A t)/sqrt(1 + y^2),   C = K      for |y| < 1             (21)
+                                     M = (A/2) (1 + c_a)/sqrt(1 + y^2),   C = 1     for |y| < 1 and t <= 1  (37)
                                      M = 1/(t sqrt(1 + 1/y^2)),   C = 1/sqrt|x|     for |y| >= 1            (22)
 with the factor `M` in (20) too.  The log-det is
     log|dz/dx| = -log|dx/dz|      at w = p, s = T                                   (23)
@@ -110,11 +111,11 @@ class SinhArcsinh(Bijector):
         """s, v, X, h, i, N h and D."""
         t, s = self.tailweight, np.arcsinh(z) + self.skewness                       # (1)
         v, E_A, D = s * t, E(2 * A * t), (np.abs(s) - A) * t                        # (1) (4)
-        far, shallow = np.abs(D) > 40, (A * t <= 1) & (np.abs(v) <= 1)
+        far, shallow = np.abs(D) > 40, (A * t <= 2) & (np.abs(v) <= 1)
         i = np.where(far, np.exp(D / 2), 1)                                         # (4)
         h = np.where(far, i, np.exp(D))                                             # (4)
         X, N_h = 2 * s / A * E(2 * np.abs(v)) / E_A, h * (1 + np.exp(-2 * np.abs(v))) / (A * E_A)   # (4) (5)
-        c_a, small = sinh_excess(np.minimum(A * t, 1)), np.minimum(np.abs(v), 1)
+        c_a, small = sinh_excess(np.minimum(A * t, 2)), np.minimum(np.abs(v), 1)
         X_near = s / (A / 2) * (1 + (sinh_excess(small) - c_a) / (1 + c_a))         # (10)
         N_near = (1 + (2 * np.sinh(small / 2) ** 2 - c_a) / (1 + c_a)) / (A / 2)    # (11)
         return s, v, np.where(shallow, X_near, X), np.where(shallow, 1, h), i, np.where(shallow, N_near, N_h), D
@@ -165,7 +166,7 @@ class SinhArcsinh(Bijector):
         shallow = self.shallow(x)
         y = np.where(t <= 1, shallow * t, np.where(x == 0, x, x * K / 4 * (share * K)))     # (15)
         log_half = np.where(np.abs(x) < 1, np.log(np.abs(x)) - math.log(2), np.log(np.abs(x) / 2))
-        delta = log_half + np.log(share * (1 + np.hypot(1, 1 / y)) / 2)             # (19)
+        delta = log_half + (np.log(share) + np.log1p((np.hypot(1, 1 / y) - 1) / 2))         # (19)
         far, near = (t > 1) & (np.abs(y) >= 1), (t <= 1) & (np.abs(y) < 1)
         sign, step = np.copysign(x.dtype.type(1), x), delta / t
         T = np.where(far, sign * (A + step), np.where(near, shallow * arsinh_ratio(y), np.arcsinh(y) / t))      # (16) (17) (18)
@@ -178,8 +179,9 @@ class SinhArcsinh(Bijector):
     def scales(self, x, y):
         """M and C."""
         t, inside = self.tailweight, np.abs(y) < 1
-        M = np.where(inside, A / 2 * E(2 * A * t) / np.hypot(1, y), 1 / (t * np.hypot(1, 1 / y)))   # (21) (22)
-        return M, np.where(inside, np.exp(A * t / 2), 1 / np.sqrt(np.abs(x)))       # (21) (22)
+        flat = np.where(t <= 1, self.shallow(np.ones_like(x)), A / 2 * E(2 * A * t)) / np.hypot(1, y)       # (21) (37)
+        M = np.where(inside, flat, 1 / (t * np.hypot(1, 1 / y)))                    # (22)
+        return M, np.where(inside, np.where(t <= 1, 1, np.exp(A * t / 2)), 1 / np.sqrt(np.abs(x)))  # (21) (22) (37)
 
     def inverse_and_log_det(self, x):
         y, T, p, _, far = self.place(x)
@@ -282,9 +284,9 @@ def arsinh_ratio(y):
 
 
 def sinh_excess(a):
-    """sinh(a)/a - 1, for |a| <= 1."""
+    """sinh(a)/a - 1, for |a| <= 2."""
     total = np.zeros_like(a)
-    for product in (342, 272, 210, 156, 110, 72, 42, 20, 6):
+    for product in (506, 420, 342, 272, 210, 156, 110, 72, 42, 20, 6):
         total = a * a / product * (1 + total)                                       # (9)
     return total
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import elementwise
 
 
 def increasing_root(function, lower, upper):
@@ -12,6 +11,8 @@ def increasing_root(function, lower, upper):
     `function(x, i)` is the value at x of the functions numbered i.  The bracket is narrowed by Chandrupatla's method until
     no float is left between its ends, or the function is 0.  Raises ArithmeticError if the ends do not bracket a root.
     """
+    from scipy.optimize import elementwise              # here, because this takes as long as importing refflow
+
     limits = np.finfo(lower.dtype)
     # a bracket must be narrower than x times this: the neighbours of a power of 2 are apart by exactly x times eps
     width = np.nextafter(limits.eps, lower.dtype.type(1))

@@ -26,11 +26,13 @@ where for `k = 1`, and likewise at the other end,
 For K = 3 only the first term remains, for K = 2 none.  For the widths, with `P_j` the derivatives of `A`, and
 `Q_j` the derivatives of `E` at a fixed `E/A`, times `A`,
     h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (11)
-    P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or s/(8 D) more inside        (12)
-    Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or (2 G + I)/(4 D) more inside     (13)
-with `y_0 = y_K = E`; bins 1 and K are not inside.  Neighbouring bins share a height, which must not be part of a difference:
+    P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (12)
+    Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (13)
+with `y_0 = y_K = E`; bins 1 and K are not inside, where `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.  Neighbouring
+bins share a height, which must not be part of a difference:
     P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (14)
-where the difference of an inner height and `E`, which may nearly be equal, is
+if `i` is not inside or both are, for else its terms cancel; and `P_j - P_i = -(P_i - P_j)`.  The difference of an inner
+height and `E`, which may nearly be equal, is
     D (y_k - E) = sum_(0<j<K-1) w_(j+1) (y_k - (y_j + y_(j+1))/2) + (w_1 (y_k - y_1) + w_K (y_k - y_(K-1)))/4 + s y_k/2     (15)
 Without the height `E`, `B = 0`, sums are over all knots, `a = c` and `q_j = 1/2`.
 
@@ -206,7 +208,7 @@ class FreeEnds:
     def bars(self, b):
         """(y_bar of (8), the differences of (11)) before their factor."""
         T = (b * self.y).sum(-1)[..., None, None]
-        return pairs(b, self.c, self.y), -T * differences(gaps(self.r, self.g), self.y, 0.5, 0.0)       # (8) (11)
+        return pairs(b, self.c, self.y), -T * differences(gaps(self.r, self.g), self.y, (0.5, 0.5), 0.0)        # (8) (11)
 
 
 class JoinedEnds:
@@ -243,8 +245,8 @@ class JoinedEnds:
         e[..., -1] += self.w[..., -1] / 4
         y_bar = pairs(inner, self.c + (self.c - e) * s / (2 * D), self.y) + B * self.tilt() / D     # (8) (9)
         apart, heights = self.gaps(), self.heights()
-        of_A = differences(apart, heights, 1 / 2 + s / (8 * D), s / (8 * D))        # (12)
-        of_E = differences(apart, heights, -I / (4 * D), (2 * G + I) / (4 * D))     # (13)
+        of_A = differences(apart, heights, (1 / 2 + s / (8 * D), 1 / 2 + s / (4 * D)), s / (8 * D))         # (12)
+        of_E = differences(apart, heights, (-I / (4 * D), G / (2 * D)), (2 * G + I) / (4 * D))      # (13)
         T = (inner * self.y).sum(-1)[..., None, None]
         return y_bar, B[..., None] * of_E - T * of_A                                # (11)
 
@@ -293,10 +295,13 @@ def gaps(r, g):
 
 
 def differences(gaps, y, q, more):
-    """P_j - P_i (..., K, K) for P_j = (y_(j-1) + y_j) q, from the differences of all y; `more` is added to q inside."""
+    """P_j - P_i (..., K, K) for P_j = (y_(j-1) + y_j) q_j, from the differences of all y; q: of an end bin and inside, where it
+    is larger by `more`.
+    """
     crossed = gaps[..., :-1, 1:] + gaps[..., 1:, :-1]
     K = crossed.shape[-1]
-    inside = ((np.arange(K) > 0) & (np.arange(K) < K - 1)).astype(float)
-    q, more = (np.asarray(v)[..., None] for v in (q, more))
-    own = 2 * middles(y)[..., None, :]
-    return (q + more * inside[:, None]) * crossed + more * (inside[:, None] - inside) * own     # (14)
+    inside = (np.arange(K) > 0) & (np.arange(K) < K - 1)
+    of_end, of_inner, more = (np.asarray(v)[..., None] for v in (*q, more))
+    own, turned = 2 * middles(y)[..., None, :], inside[:, None].astype(float) - inside
+    found = np.where(inside[:, None], of_inner, of_end) * crossed + more * turned * own         # (14)
+    return np.where(turned < 0, -np.swapaxes(found, -1, -2), found)

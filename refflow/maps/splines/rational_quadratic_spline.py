@@ -64,8 +64,8 @@ For the inverse map, z's derivative with respect to a field is `-dz/dx` times x'
     dz/dz_0 = f^2 G_0/Q,   dz/dz_1 = t^2 G_1/Q                                      (33)
     dz/dx_0 = -(w D/R) E_0,   dz/dx_1 = -(w D/R) E_1                                (34)
 and the derivative of its log-det `n`, with `n = -l` at the root, is `-dl/dfield + (dl/dz)(dz/dx)(dx/dfield)`, where `D`
-divides out:
-    dn/dx = -2 T D/(h Q)                                                            (35)
+divides out; by (17), `R` has fewer roundings than `Q/D`:
+    dn/dx = -2 T D/(h Q) = -2 T/R,   D/Q = h/R                                      (35)
     dn/dz_1 = -dn/dz_0 = (2 t f/w) K,
     K = (u_0 e_0 f + u_1 e_1 t + 3 e_0 e_1 t f/Q + 2 u_0 (f + 2 t) + 2 u_1 (t + 2 f) + u_2)/Q               (36)
     dn/dd_0 = (f/s) (2 u_1^2 + u_2^2 - 2 u_0 e_1 t f/Q + u_0 f (t - f)/Q + u_1 f (5 t - f)/Q)               (37)
@@ -218,7 +218,7 @@ class RationalQuadraticSpline(Bijector):
         v = self.place(z)
 
         def pullback(x_bar, log_det_bar):
-            v.add_sums()
+            v.add_sums(v.D / v.Q)
             t, f, both, l_bar, steep = v.t, v.f, v.e_0 + v.e_1, 2 * log_det_bar / v.w, x_bar * v.s
             V_0 = both * v.u_0 + v.e_0 * f / v.Q * (3 * t - f * f) + v.u_1 * t \
                 + (t * (1 + 2 * t * (1 + f)) - 1) / v.Q                             # (26)
@@ -245,10 +245,10 @@ class RationalQuadraticSpline(Bijector):
         v = self.inverse_place(x)
 
         def pullback(z_bar, log_det_bar):
-            v.add_sums()
+            v.add_sums(v.h / v.R)                                                   # (35)
             t, f, Q = v.t, v.f, v.Q
             through = z_bar * v.w * v.D / v.R                                       # (17)
-            of_x = through - 2 * log_det_bar / v.h * v.T * (v.D / Q)                # (35) (41)
+            of_x = through - 2 * log_det_bar * (v.T / v.R)                          # (35) (41)
             K = (v.u_0 * v.e_0 * f + v.u_1 * v.e_1 * t + 3 * (v.e_0 * t / Q) * v.e_1 * f + 2 * v.u_0 * (f + 2 * t)
                  + 2 * v.u_1 * (t + 2 * f) + v.u_2) / Q                             # (36)
             bent = 2 * log_det_bar / v.w * K * t * f                                # (36)
@@ -364,9 +364,9 @@ class Place:
         lesser = np.abs(lower) <= np.abs(upper)
         return np.where(lesser, lower, bar - upper), np.where(lesser, bar - lower, upper)
 
-    def add_sums(self):
-        """What both pullbacks need."""
-        t, f, e_0, e_1, D, Q = self.t, self.f, self.e_0, self.e_1, self.D, self.Q
+    def add_sums(self, ratio):
+        """What both pullbacks need, where `ratio` is D/Q."""
+        t, f, e_0, e_1, Q = self.t, self.f, self.e_0, self.e_1, self.Q
         both, between = e_0 + e_1, (self.b - self.a) / self.w
         self.G_0 = e_1 * t * t + 2 * t + e_0 * f * (1 + t)                          # (21)
         self.G_1 = e_0 * f * f + 2 * f + e_1 * t * (1 + f)                          # (22)
@@ -374,7 +374,7 @@ class Place:
         bent = both * (u_1 * t - u_0 * f) + u_0 * (f - 3 * t) + u_1 * (3 * f - t) \
             + between * (1 + 2 * t * f) / Q                                         # (24)
         over_0, over_1 = e_0 - 1, e_1 - 1
-        straight = (over_1 * t - over_0 * f) * (D / Q) - (over_0 + over_1) * between    # (25)
+        straight = (over_1 * t - over_0 * f) * ratio - (over_0 + over_1) * between      # (25)
         self.T = np.where((e_0 <= 2) & (e_1 <= 2), straight, bent)
 
 
