@@ -252,7 +252,9 @@ class TunedSplineCoupling:
     # -- the network -------------------------------------------------------------------------------------------------
 
     def network(self, a, slot):
-        """The values after each operation, the first before all."""
+        """The values after each operation, the first before all; what a dense layer gives is overwritten, unless it begins a
+        residual connection, for no pullback needs it.
+        """
         values, begun = [np.ascontiguousarray(a)], []
         for i, (kind, layer, _) in enumerate(self.operations):
             v = values[-1]
@@ -261,7 +263,7 @@ class TunedSplineCoupling:
                 values.append(v)
                 continue
             size = len(layer.W) if kind == "dense" else len(v)
-            out = self.array(slot, i, (size, v.shape[1]), v.dtype)
+            out = v if kind != "dense" and self.follows_dense(i) else self.array(slot, i, (size, v.shape[1]), v.dtype)
             if kind == "dense":
                 W, b = self.weights(i, layer)
                 np.matmul(W, v, out=out)
@@ -272,6 +274,9 @@ class TunedSplineCoupling:
                 np.add(v, begun.pop(), out=out)
             values.append(out)
         return values
+
+    def follows_dense(self, i):
+        return i > 0 and self.operations[i - 1][0] == "dense"
 
     def weights(self, i, layer):
         """(W, b) of a layer, of the last one with its rows in order."""
@@ -287,10 +292,10 @@ class TunedSplineCoupling:
                 self.add(i, path, g, v, sums)
                 g = np.matmul(self.weights(i, layer)[0].T, g, out=self.array("bar", i, v.shape, v.dtype))
             elif kind == "relu":
-                g *= v > 0
+                g *= values[i + 1] > 0
             elif kind == "end":
                 ended.append(g)
-                g = g.copy()
+                g = g if self.follows_dense(i) else g.copy()
             else:
                 g += ended.pop()
         return g
