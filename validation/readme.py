@@ -178,7 +178,7 @@ def findings():
             for line in lines if line.startswith("|")]
     chosen = [found for key in SHOWN for found in rows[2:] if (found[0].strip("`"), found[1]) == key]
     kept = [[*found[:7], found[8]] for found in chosen]
-    return first.split(". For each")[0] + "; among them:\n\n" + table([*rows[0][:7], rows[0][8]], kept)
+    return first.split(". The table")[0] + "; among them:\n\n" + table([*rows[0][:7], rows[0][8]], kept)
 
 
 # -- transcripts ------------------------------------------------------------------------------------------------------
