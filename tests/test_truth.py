@@ -335,6 +335,7 @@ def test_error_at_the_ends_of_the_range():
     assert error([np.inf], just, np.float64) == 0 and error([largest], just, np.float64) < 1.1
     assert error([np.inf], quantity(largest), np.float64) == pytest.approx(0.5)
     assert error([-np.inf], quantity(largest), np.float64) == error([np.inf], quantity(largest / 2), np.float64) == math.inf
+    assert error([-np.inf], Quantity((1,), [arb(1)], [arb(2) ** 1080]), np.float64) == pytest.approx(2.0**-3)
     assert error([np.inf], quantity(1e39), np.float32) == 0
 
     tiny = quantity(arb(2) ** -1074 * arb(1.4))

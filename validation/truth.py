@@ -539,8 +539,8 @@ def error(given, quantity, dtype) -> float:
         C = |given - true| / max(u kappa, s)                                                 (6)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
-    number.  Where the truth is more than half of the least number that rounds to infinity, an infinity of its sign is taken
-    for that number.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
+    number.  An infinity is taken for the least number that rounds to it, if the truth is more than half of that number or
+    within u kappa of it.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:
@@ -550,13 +550,14 @@ def error(given, quantity, dtype) -> float:
         u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
         overflow = arb(2) ** int(limits.maxexp) * (1 - u / 2)       # numbers beyond it round to infinity
         distance = []
-        for g, true in zip(given.ravel().tolist(), quantity.value):
+        for g, true, k in zip(given.ravel().tolist(), quantity.value, quantity.kappa):
             if np.isfinite(g):
                 distance.append(abs(ball(g) - true).mid())
-            elif not np.isnan(g) and (true if g > 0 else -true) > overflow / 2:
-                distance.append(max(overflow - abs(true), arb(0)).mid())
-            else:
+                continue
+            short = overflow - (true if g > 0 else -true)           # by how much the truth is finite
+            if np.isnan(g) or not short < max(overflow / 2, (u * k).mid()):
                 return np.inf
+            distance.append(max(short, arb(0)).mid())
         if quantity.normwise and distance:
             distance = [norm(distance)]
         return max((float(d / max((u * k).mid(), s)) for d, k in zip(distance, quantity.kappa)), default=0.0)
