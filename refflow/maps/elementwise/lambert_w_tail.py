@@ -26,7 +26,7 @@ are nearly the same.  `y` leaves the floats where `b` does not.  Above them, `s`
     log y = log(delta |x| |x|)                                                      (10)
 with the exponents of the product kept apart.  Below half a unit of rounding, where `b = y - y^2 + ...` rounds to `y`,
     b = y                                                                           (11)
-and this `y`, even a subnormal one, is 0 next to 1.
+and this `y`, even a subnormal one, is 0 next to 1.  `b` is computed in float64, for float32 too.
 
     dz/dx = (z/x) / (1 + b),   z/x = exp(-b/2)   for b < 1                          (12)
     log|dz/dx| = -log(1 + b) - b/2                                                  (13)
@@ -51,6 +51,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, log_abs_product, real
 from ...core.arithmetic import times
 from ...core.sets import nonnegative
+from ..monotone.mixture import doubled, rounded
 
 
 @bijector(source="arXiv:1010.2265", domain=real, codomain=real, increasing=True)
@@ -92,18 +93,19 @@ class LambertWTail(Bijector):
         return np.where(b < 1, x * np.exp(-b / 2), np.copysign(np.sqrt(b / self.tailweight), x))    # (6) (7)
 
     def inverse_b(self, x):
-        """W(y)."""
-        y = self.tailweight * x * x                                                 # (5)
+        """W(y), rounded once."""
+        dtype, (x, delta) = x.dtype, doubled(x, self.tailweight)
+        y = delta * x * x                                                           # (5)
         above, below = np.isinf(y), y < np.finfo(y.dtype).eps / 4
         y_inside = np.where(above | below, 1, y)
-        log_y = log_abs_product(np.stack(np.broadcast_arrays(x, x, np.where(above, self.tailweight, 1)), -1))       # (10)
+        log_y = log_abs_product(np.stack(np.broadcast_arrays(x, x, np.where(above, delta, 1)), -1))       # (10)
         s = np.where(above, log_y, np.log1p(y_inside))                              # (9) (10)
         b = s * (1 - np.log1p(s) / (2 + s))                                         # (9)
         for _ in range(3):
             r = np.where(above, log_y - np.log(b), np.log(y_inside / b)) - b        # (8)
             q = 2 * (1 + b) * (1 + b + 2 * r / 3)                                   # (8)
             b = b * (1 + r / (1 + b) * (q - r) / (q - 2 * r))                       # (8)
-        return np.where(below, y, b)                                                # (11)
+        return rounded(np.where(below, y, b), dtype)                                # (11)
 
     def inverse_and_log_det(self, x):
         b = self.inverse_b(x)

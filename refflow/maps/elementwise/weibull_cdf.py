@@ -15,6 +15,7 @@ it is used only where it cannot lose any, because the other is much smaller. Nea
 `k`, may be a large number in an exponent, while the difference of `a` and `b` is exact:
     log(a/b) = log a - log b                  where a/b is not a normal number      (6)
              = log1p((a - b)/b)               for 1/2 <= a/b <= 2                   (7)
+The log-det is computed in float64, for float32 too, and rounded once: three of its terms may cancel.
 
 `exp(p - y)` may be subnormal, and `y` infinite, before it meets the factor that makes it a normal number again. A product
 `(a b) b` keeps its digits as long as it does not underflow, so half of each exponent goes into each `b`:
@@ -126,9 +127,10 @@ class WeibullCDF(Bijector):
         return self.scale * e * e                                                   # (3)
 
     def log_det(self, z):
-        L, w, y = self.powers(z)
-        c, p = self.row(z, L, w)
-        return log_quotient(self.concentration, c) + p - y                          # (4)
+        f, wide = self.astype(np.float64), z.astype(np.float64)
+        L, w, y = f.powers(wide)
+        c, p = f.row(wide, L, w)
+        return (log_quotient(f.concentration, c) + p - y).astype(z.dtype)           # (4)
 
     def slope(self, z):
         L, w, y = self.powers(z)
