@@ -87,6 +87,21 @@ def test_a_planted_bug_is_found_in_one_pass(monkeypatch, page, method, wrong):
     assert exhaustive.of_values(f, side, events)[method][0][0] > 4
 
 
+def test_the_floats_beside_the_worst_are_measured(monkeypatch):
+    """A mistake that a pass sees from far is found where it is largest."""
+    def wrong(self, z):
+        off = np.abs(z.view(np.int32).astype(np.float64) - peak)
+        return np.tanh(z) * (1 + np.float32(2.0**-18) * np.maximum(1 - off / 512, 0).astype(np.float32))
+
+    f, right = REGISTRY["Tanh"](), REGISTRY["Tanh"].forward
+    seen = exhaustive.events_of(f, "forward", 0)
+    seen = seen[np.searchsorted(seen[:len(seen) // 2], 0.5)]
+    peak = int(seen.view(np.int32)) + 200
+    monkeypatch.setattr(REGISTRY["Tanh"], "forward", lambda self, z: (wrong if z.dtype == np.float32 else right)(self, z))
+    found, _, _ = exhaustive.measured("Tanh", 0, "forward", 0)
+    assert abs(int(np.float32(found["forward"][0][1]).view(np.int32)) - peak) < 20
+
+
 def test_errors_beyond_what_is_allowed_fail(results, monkeypatch, capsys):
     monkeypatch.setattr(exhaustive, "allowed", lambda point, quantity: 0.1)
     assert exhaustive.main(["Softsign", "--budget", "0.2", "--workers", "1"]) == 1

@@ -7,8 +7,9 @@
     --json              the recorded results of the pages as JSON, without running
 
 Float32 has 2^32 numbers.  They are taken in 2^18 passes of 2^14, each spread evenly over all of them, so that a
-run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass; cotangents in the
-first 2^12, that is at every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
+run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass, and at the floats
+beside its worst events, since rounding errors change from float to float; cotangents in the first 2^12 passes, that is at
+every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
 the events up to 2^126 inside the open set.  A page with parameters is measured at three sets of parameters: one moderate,
 two wide.
 
@@ -48,6 +49,7 @@ WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
 ENTRIES = 3                                         # entries of fields that are vectors
 SAVE_EVERY = 60.0                                   # seconds: a killed run loses at most this much
+BESIDE = 2**9                                       # floats on either side of a worst event
 KEPT = 3                                            # candidates for each quantity, some of which may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
@@ -72,8 +74,19 @@ def values_of(page) -> list:
 def events_of(f, side, number):
     """The certified events of a pass."""
     start = int(format(number, "018b")[::-1], 2)                # bits reversed: so that the first passes are spread evenly too
-    bits = np.arange(start, 2**32, PASSES, dtype=np.uint64).astype(np.uint32)
-    events = bits.view(FLOAT32)
+    return certified(f, side, np.arange(start, 2**32, PASSES))
+
+
+def beside(f, side, found):
+    """The certified events around the worst ones."""
+    worst_events = np.unique(np.array([rows[0][1] for rows in found.values()], FLOAT32)).view(np.uint32)
+    bits = (worst_events.astype(np.int64)[:, None] + np.arange(-BESIDE, BESIDE + 1)).ravel()
+    return certified(f, side, np.unique(bits[(bits >= 0) & (bits < 2**32)]))
+
+
+def certified(f, side, bits):
+    """The certified events among the floats with these bits."""
+    events = bits.astype(np.uint32).view(FLOAT32)
     with np.errstate(invalid="ignore"):
         inside = np.abs(events) <= 2.0 ** EVENTS["wide"]["float32"][1]
     events = events[inside]
@@ -85,7 +98,10 @@ def measured(name, index, side, number):
     start, f = time.perf_counter(), values_of(PAGES[name])[index]
     events = events_of(f, side, number)
     found = of_values(f, side, events) if len(events) else {}
-    if len(events) and number < WITH_COTANGENTS:
+    if found:
+        for quantity, rows in of_values(f, side, beside(f, side, found)).items():
+            found[quantity] = sorted({*found[quantity], *rows}, key=lambda row: -row[0])[:KEPT]
+    if found and number < WITH_COTANGENTS:
         found |= of_cotangents(f, side, events, number)
     return found, len(events), time.perf_counter() - start
 
