@@ -75,7 +75,7 @@ class OpenInterval(Bijector):
 
     def log_det(self, z):
         size, w = np.abs(z), self.width
-        quarter = np.where(w < 1, np.log(w) - log(4), np.log(np.maximum(w, 1) / 4))         # which w/4 may be too small for
+        quarter = np.where(w < 1, np.log(w) - log(4), np.log(np.maximum(w, 1) / 4))         # w/4 may be subnormal
         near = quarter + np.log1p(-(np.tanh(z / 2) ** 2))                           # (14)
         return np.where(size <= 1, near, np.log(w) - size - 2 * np.log1p(np.exp(-size)))    # (5)
 
