@@ -87,7 +87,7 @@ def test_a_planted_bug_is_found_in_one_pass(monkeypatch, page, method, wrong):
     assert exhaustive.of_values(f, side, events)[method][0][0] > 4
 
 
-def test_the_floats_beside_the_worst_are_measured(monkeypatch):
+def test_the_neighbours_of_the_worst_are_measured(monkeypatch):
     """A mistake that a pass sees from far is found where it is largest."""
     def wrong(self, z):
         off = np.abs(z.view(np.int32).astype(np.float64) - peak)

@@ -7,9 +7,9 @@
     --json              the recorded results of the pages as JSON, without running
 
 Float32 has 2^32 numbers.  They are taken in 2^18 passes of 2^14, each spread evenly over all of them, so that a
-run that is cut off has seen every n-th number.  Values, log-dets and slopes are measured in every pass, and at the floats
-beside its worst events, since rounding errors change from float to float; cotangents in the first 2^12 passes, that is at
-every 64th number: of the image alone, of the log-det alone, and both, in turn.  Certified events are
+run that is cut off has seen every n-th number.  Every pass measures values, log-dets and slopes, also at the floats next to
+its worst events, since rounding errors change from float to float.  The first 2^12 passes, which see every 64th number, also
+measure cotangents: of the image alone, of the log-det alone, and both, in turn.  Certified events are
 the events up to 2^126 inside the open set.  A page with parameters is measured at three sets of parameters: one moderate,
 two wide.
 
@@ -49,7 +49,7 @@ WITH_COTANGENTS = PASSES // 64                      # passes
 SPREADS = (2, 4, PARAMETERS["float32"])             # of the three sets of parameters
 ENTRIES = 3                                         # entries of fields that are vectors
 SAVE_EVERY = 60.0                                   # seconds: a killed run loses at most this much
-BESIDE = 2**9                                       # floats on either side of a worst event
+NEIGHBOURS = 2**9                                   # floats on either side of a worst event
 KEPT = 3                                            # candidates for each quantity, some of which may turn out unsettled
 FLOAT32 = np.dtype(np.float32)
 
@@ -73,14 +73,14 @@ def values_of(page) -> list:
 
 def events_of(f, side, number):
     """The certified events of a pass."""
-    start = int(format(number, "018b")[::-1], 2)                # bits reversed: so that the first passes are spread evenly too
+    start = int(f"{number:0{PASSES.bit_length() - 1}b}"[::-1], 2)    # bits reversed: the first passes are spread evenly too
     return certified(f, side, np.arange(start, 2**32, PASSES))
 
 
-def beside(f, side, found):
+def neighbours(f, side, found):
     """The certified events around the worst ones."""
     worst_events = np.unique(np.array([rows[0][1] for rows in found.values()], FLOAT32)).view(np.uint32)
-    bits = (worst_events.astype(np.int64)[:, None] + np.arange(-BESIDE, BESIDE + 1)).ravel()
+    bits = (worst_events.astype(np.int64)[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)).ravel()
     return certified(f, side, np.unique(bits[(bits >= 0) & (bits < 2**32)]))
 
 
@@ -99,7 +99,7 @@ def measured(name, index, side, number):
     events = events_of(f, side, number)
     found = of_values(f, side, events) if len(events) else {}
     if found:
-        for quantity, rows in of_values(f, side, beside(f, side, found)).items():
+        for quantity, rows in of_values(f, side, neighbours(f, side, found)).items():
             found[quantity] = sorted({*found[quantity], *rows}, key=lambda row: -row[0])[:KEPT]
     if found and number < WITH_COTANGENTS:
         found |= of_cotangents(f, side, events, number)

@@ -539,8 +539,8 @@ def error(given, quantity, dtype) -> float:
         C = |given - true| / max(u kappa, s)                                                 (6)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
-    number.  An infinity is taken for the least number that rounds to it, if the truth is more than half of that number or
-    within u kappa of it.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
+    number.  An infinity is taken for the least number that rounds to it, if the truth is within u kappa of that
+    number.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:
@@ -555,7 +555,7 @@ def error(given, quantity, dtype) -> float:
                 distance.append(abs(ball(g) - true).mid())
                 continue
             short = overflow - (true if g > 0 else -true)           # by how much the truth is finite
-            if np.isnan(g) or not short < max(overflow / 2, (u * k).mid()):
+            if np.isnan(g) or not short <= (u * k).mid():
                 return np.inf
             distance.append(max(short, arb(0)).mid())
         if quantity.normwise and distance:

@@ -3,10 +3,9 @@ r"""Questions to a bijector and their answers: points, the truth at them, and ho
     C = |given - true| / max(u kappa, s)                                            (1)
 
 u is the unit roundoff of the format, s its subnormal spacing (on hardware that flushes to zero, its smallest normal
-number).  An infinity is taken for the least number that rounds to it, if the truth is more than half of that number or within
-u kappa of it: a result that is right to some units may overflow.  C is inf for NaN, and for an infinity elsewhere.  For a
-normwise page both |.| and kappa are norms over the event.  true = high + low, two floats, so that (1) is exact enough in
-float64.
+number).  An infinity is taken for the least number that rounds to it, if the truth is within u kappa of that number: rounding
+the inputs alone may make the result overflow.  C is inf for NaN, and for an infinity elsewhere.  For a normwise page both |.|
+and kappa are norms over the event.  true = high + low, two floats, so that (1) is exact enough in float64.
 
 At golden points the truth is recorded, to 30 digits.  At drawn points it comes from refflow's own float64 method, with kappa
 from its hand-written derivatives.
@@ -61,7 +60,7 @@ class Truth:
             distance = np.abs(given - self.high - self.low)
             overflow = form.largest * (1 + form.unit / 2)
             short = np.maximum(overflow - np.sign(given) * self.high, 0)            # by how much the truth is finite
-            near = np.isinf(given) & (short < np.maximum(self.unit, overflow / 2))
+            near = np.isinf(given) & (short <= self.unit)
             distance = np.where(near, short, np.where(np.isfinite(given), distance, np.inf))
             distance = np.where(self.asked, distance, 0)
             unit = np.maximum(self.unit, floor)
