@@ -495,6 +495,7 @@ def test_the_unit_of_error():
     truth = np.array([largest, largest / 2, -largest, np.inf])
     at_the_end = Truth(truth, np.zeros(4), np.full(4, largest * 2.0**-24), np.ones(4))
     assert at_the_end.error(np.full(4, np.inf), np.float32) == pytest.approx([0.5, np.inf, np.inf, 0])
+    assert Truth(*(np.array(v) for v in (np.inf, 0.0, np.nan, 1.0))).error(np.inf, np.float64) == 0
     undetermined = Truth(np.array([1.0]), np.zeros(1), np.array([8.0 * largest]), np.ones(1))
     assert undetermined.error([-np.inf], np.float32) == pytest.approx(1 / 8)
     lengths = Truth(np.array([3.0, 4.0]), np.zeros(2), np.full(2, 5 * u), np.ones(2), 0, True)

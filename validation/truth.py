@@ -555,7 +555,7 @@ def error(given, quantity, dtype) -> float:
                 distance.append(abs(ball(g) - true).mid())
                 continue
             short = overflow - (true if g > 0 else -true)           # by how much the truth is finite
-            if np.isnan(g) or not short <= (u * k).mid():
+            if np.isnan(g) or not (short <= 0 or short <= (u * k).mid()):
                 return np.inf
             distance.append(max(short, arb(0)).mid())
         if quantity.normwise and distance:

@@ -60,7 +60,7 @@ class Truth:
             distance = np.abs(given - self.high - self.low)
             overflow = form.largest * (1 + form.unit / 2)
             short = np.maximum(overflow - np.sign(given) * self.high, 0)            # by how much the truth is finite
-            near = np.isinf(given) & (short <= self.unit)
+            near = np.isinf(given) & ((short == 0) | (short <= self.unit))          # kappa of an infinite truth may be NaN
             distance = np.where(near, short, np.where(np.isfinite(given), distance, np.inf))
             distance = np.where(self.asked, distance, 0)
             unit = np.maximum(self.unit, floor)
