@@ -25,6 +25,18 @@ def as_floating(name, given):
     raise ValueError(f"{name} must be float32 or float64 (or Python numbers), not {array.dtype}")
 
 
+def doubled(*values):
+    """Arrays, and bijectors, in float64."""
+    return tuple(v.astype(np.float64) for v in values)
+
+
+def rounded(found, dtype):
+    """An array, or a tuple or dictionary of them, in another dtype."""
+    if isinstance(found, tuple):
+        return tuple(rounded(part, dtype) for part in found)
+    return {key: v.astype(dtype) for key, v in found.items()} if isinstance(found, dict) else found.astype(dtype)
+
+
 def locked(array):
     """A write-locked copy: a value shares no memory with its caller."""
     array = np.array(array, copy=True, order="C")

@@ -50,8 +50,8 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, real
 from ...core.arithmetic import times
+from ...core.arrays import doubled, rounded
 from ...core.sets import nonnegative
-from ..monotone.mixture import doubled, rounded
 
 
 @bijector(source="arXiv:1010.2265", domain=real, codomain=real, increasing=True)

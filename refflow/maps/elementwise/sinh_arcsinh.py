@@ -79,7 +79,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, log_abs_product, positive, real
 from ...core.arithmetic import times
-from ..monotone.mixture import doubled, rounded
+from ...core.arrays import doubled, rounded
 
 A = math.asinh(2)
 EXCESS = 0.6140335286150151                         # A sqrt(5)/2 - 1, correctly rounded
@@ -104,14 +104,10 @@ class SinhArcsinh(Bijector):
         y = x * m.sinh(m.asinh(2) * tailweight) / 2                                 # (15)
         return m.sinh(m.asinh(y) / tailweight - skewness)                           # (16)
 
-    def doubled(self, event):
-        """The page and the event in float64."""
-        return self.astype(np.float64), event.astype(np.float64)
-
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
-        f, wide = self.doubled(z)
+        f, wide = doubled(self, z)
         _, _, X, h, i, _, _ = f.letters_at(wide)
         return rounded(X * h * i, z.dtype)                                          # (4)
 
@@ -129,7 +125,7 @@ class SinhArcsinh(Bijector):
         return s, v, np.where(shallow, X_near, X), np.where(shallow, 1, h), i, np.where(shallow, N_near, N_h), D
 
     def log_det(self, z):
-        f, wide = self.doubled(z)
+        f, wide = doubled(self, z)
         s, _, _, _, _, _, D = f.letters_at(wide)
         return rounded(f.log_slope(np.arcsinh(wide), s, f.log_cosh_part(s, D)), z.dtype)
 
@@ -153,7 +149,7 @@ class SinhArcsinh(Bijector):
         return np.where(A * t <= 1, shallow, np.where(near, small, part - log_cosh_w))      # (6)
 
     def slope(self, z):
-        f, wide = self.doubled(z)
+        f, wide = doubled(self, z)
         return rounded(f.steep(wide, f.letters_at(wide))(np.ones_like(wide)), z.dtype)
 
     def steep(self, z, letters):
@@ -166,7 +162,7 @@ class SinhArcsinh(Bijector):
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def inverse(self, x):
-        f, wide = self.doubled(x)
+        f, wide = doubled(self, x)
         _, _, p, _, _ = f.place(wide)
         return rounded(np.sinh(p), x.dtype)                                         # (16)
 
@@ -195,10 +191,10 @@ class SinhArcsinh(Bijector):
         return M, np.where(inside, np.where(t <= 1, 1, np.exp(A * t / 2)), 1 / np.sqrt(np.abs(x)))  # (21) (22) (37)
 
     def inverse_and_log_det(self, x):
-        f, wide = self.doubled(x)
-        return rounded(f.origin(wide), x.dtype)
+        f, wide = doubled(self, x)
+        return rounded(f.origin_and_log_det(wide), x.dtype)
 
-    def origin(self, x):
+    def origin_and_log_det(self, x):
         """z and log|dz/dx|."""
         y, T, p, _, far = self.place(x)
         t = self.tailweight
@@ -212,12 +208,12 @@ class SinhArcsinh(Bijector):
     # -- reverse ------------------------------------------------------------------------------------------------------
 
     def vjp(self, z):
-        f, wide = self.doubled(z)
+        f, wide = doubled(self, z)
         images, pullback = f.pulling_back(wide)
         return rounded(images, z.dtype), lambda *bars: rounded(pullback(*doubled(*bars)), z.dtype)
 
     def inverse_vjp(self, x):
-        f, wide = self.doubled(x)
+        f, wide = doubled(self, x)
         origins, pullback = f.inverse_pulling_back(wide)
         return rounded(origins, x.dtype), lambda *bars: rounded(pullback(*doubled(*bars)), x.dtype)
 
@@ -265,7 +261,7 @@ class SinhArcsinh(Bijector):
             t_bar = times(z_bar, g, H, *R, g, last) + times(log_det_bar, *R, tanh, last) + bent         # (34)
             return x_bar, {"skewness": k_bar, "tailweight": t_bar}
 
-        return self.origin(x), pullback
+        return self.origin_and_log_det(x), pullback
 
     hard_cases = (
         case("Identity", "x is z, and the log-det is 0", z=[1.0, -3.0, 2.0**1000], x=[1.0, -3.0, 2.0**1000], skewness=0.0,

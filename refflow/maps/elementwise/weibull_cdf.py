@@ -68,6 +68,7 @@ import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive
 from ...core.arithmetic import quotient, times
+from ...core.arrays import doubled
 
 X_0, X_0_REST = 1 - 1 / math.e, 1.2428753672788363e-17
 
@@ -127,7 +128,7 @@ class WeibullCDF(Bijector):
         return self.scale * e * e                                                   # (3)
 
     def log_det(self, z):
-        f, wide = self.astype(np.float64), z.astype(np.float64)
+        f, wide = doubled(self, z)
         L, w, y = f.powers(wide)
         c, p = f.row(wide, L, w)
         return (log_quotient(f.concentration, c) + p - y).astype(z.dtype)           # (4)

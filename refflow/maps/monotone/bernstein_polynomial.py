@@ -52,10 +52,11 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, chosen, increasing, interval, pair, plain, real, refusal, stacked
+from ...core.arrays import doubled, rounded
 from ...core.rules import ABOVE_0, one_of
 from ..elementwise.solve import increasing_root
 from ..splines.bins import reached
-from .mixture import doubled, flattened, rounded
+from .mixture import flattened
 
 
 @bijector(source="arXiv:2102.03509", increasing=True, solver=True, moderate=True)

@@ -26,7 +26,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SCALE, SIZES, RootProblem, doubled, flattened, rounded, with_unit_weights
+from ...core.arrays import doubled, rounded
+from .mixture import SCALE, SIZES, RootProblem, flattened, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
 
 

@@ -66,9 +66,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal, simplex
+from ...core.arrays import doubled, rounded
 from ...core.pairs import exp, log
 from ..elementwise.solve import increasing_root
-from .mixture import SCALE, doubled, rounded, with_unit_weights
+from .mixture import SCALE, with_unit_weights
 from .mixture import pairs as pairwise
 from .sigmoid_mixture import SigmoidMixture
 

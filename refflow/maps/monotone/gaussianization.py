@@ -49,8 +49,9 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, increasing, positive, real
+from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import ROOT_TWO_PI, lower_tail, mills_ratio
-from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, doubled, flattened, rounded
+from .mixture import SCALE, SIZES, Arguments, RootProblem, crossed, flattened
 from .normal_tails import complement_difference, densities, lower_tails, mills_complement
 
 ROOT_TWO = math.sqrt(2)

@@ -22,7 +22,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, positive, real, simplex
-from .mixture import SIZES, RootProblem, doubled, flattened, loc_scale_bars, rounded, with_unit_weights
+from ...core.arrays import doubled, rounded
+from .mixture import SIZES, RootProblem, flattened, loc_scale_bars, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
 
 

@@ -101,11 +101,6 @@ def pairs(v):
     return v[..., :, None] - v[..., None, :]
 
 
-def doubled(*arrays):
-    """The arrays in float64."""
-    return tuple(np.asarray(v, np.float64) for v in arrays)
-
-
 def with_unit_weights(fields, names=("weights",)):
     """The fields of a mixture after a change of precision: float32 weights must sum to 1 in float64 too."""
     return fields | {name: fields[name] / fields[name].sum(-1, keepdims=True) for name in names}
@@ -114,13 +109,6 @@ def with_unit_weights(fields, names=("weights",)):
 def flattened(x, *fields):
     """x as (n,), and fields (*batch, K) as (n, K)."""
     return x.reshape(-1), *(np.broadcast_to(v, x.shape + v.shape[-1:]).reshape(-1, v.shape[-1]) for v in fields)
-
-
-def rounded(found, dtype):
-    """An array, or a tuple or dictionary of them, in another dtype."""
-    if isinstance(found, tuple):
-        return tuple(rounded(part, dtype) for part in found)
-    return {key: v.astype(dtype) for key, v in found.items()} if isinstance(found, dict) else found.astype(dtype)
 
 
 class RootProblem:

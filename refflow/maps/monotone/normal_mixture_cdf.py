@@ -57,9 +57,10 @@ import numpy as np
 import scipy
 
 from ...core import Array, Bijector, bijector, case, interval, positive, real, simplex
+from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import mills_ratio
 from .logistic_mixture_cdf import infinite
-from .mixture import SCALE, SIZES, Arguments, RootProblem, doubled, flattened, loc_scale_bars, pairs, rounded, with_unit_weights
+from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_bars, pairs, with_unit_weights
 from .normal_tails import densities, lower_tails, mills_complement
 
 

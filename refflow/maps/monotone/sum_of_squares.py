@@ -42,8 +42,8 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, pair, positive, real, stacked
+from ...core.arrays import doubled, rounded
 from ..elementwise.solve import increasing_root
-from .mixture import doubled, rounded
 
 
 @bijector(source="arXiv:1905.02325", domain=real, codomain=real, increasing=True, solver=True, moderate=True)

@@ -67,9 +67,9 @@ import functools
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, stacked
+from ...core.arrays import doubled, rounded
 from ...core.pairs import Pair, exp, nearest, taken
 from ..elementwise.solve import increasing_root
-from .mixture import doubled, rounded
 
 SIZES = (1, 2, 2, 3)                                # of K in examples
 

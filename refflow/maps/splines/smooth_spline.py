@@ -59,10 +59,10 @@ import math
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, plain, positive, tree
+from ...core.arrays import doubled
 from ...core.declarations import Field
 from ...core.rules import one_of
 from ...core.pairs import chosen, pair, stacked
-from ..monotone.mixture import doubled
 from .bins import TAILS, Tails, at_ends, at_knots, bin_of, reached, within
 from .rational_quadratic_spline import RationalQuadraticSpline
 
