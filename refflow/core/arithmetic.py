@@ -72,6 +72,13 @@ def exact_product(a, b):
     return product, a_2 * b_2 - (product - a_1 * b_1 - a_2 * b_1 - a_1 * b_2)
 
 
+def split_sum(a, b):
+    """(s, r) with a + b = s + r exactly, where s is the rounded sum (Knuth's sum)."""
+    total = a + b
+    added = total - a
+    return total, (a - (total - added)) + (b - added)
+
+
 def exact_sum(terms):
     """The sum of a list of arrays to within one unit of its last digit, however much the terms cancel."""
     return expansion(terms)[-1]
@@ -80,18 +87,16 @@ def exact_sum(terms):
 def expansion(terms):
     """A list of arrays with exactly the same sum; the last array is that sum to within one unit of its last digit.
 
-    Each pass replaces neighbours by their rounded sum and its error, which together equal the two numbers exactly (Knuth's
-    sum); after n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
+    Each pass replaces neighbours by their rounded sum and its error, which together equal the two numbers exactly;
+    after n - 1 passes, mostly far earlier, each of the n terms is below the last digit of the next (Bohlender's theorem).
     """
     terms = list(terms)
     for _ in terms:
         moved = False
         for i in range(1, len(terms)):
-            a, b = terms[i], terms[i - 1]
-            total = a + b
-            added = total - a
-            moved |= bool(np.any(total != a))
-            terms[i], terms[i - 1] = total, (a - (total - added)) + (b - added)
+            total, rest = split_sum(terms[i], terms[i - 1])
+            moved |= bool(np.any(total != terms[i]))
+            terms[i], terms[i - 1] = total, rest
         if not moved:
             break
     return terms

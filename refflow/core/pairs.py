@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arithmetic import exact_product
+from .arithmetic import exact_product, split_sum
 
 
 class Pair:
@@ -36,9 +36,7 @@ class Pair:
 
     def __add__(self, other):
         a, b = self, pair(other)
-        total = a.high + b.high
-        added = total - a.high
-        error = (a.high - (total - added)) + (b.high - added)
+        total, error = split_sum(a.high, b.high)
         return Pair(total, error + (a.low + b.low))
 
     def __mul__(self, other):

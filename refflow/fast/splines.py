@@ -99,7 +99,7 @@ class Splines:
         for j in range(1, K):
             np.add(V[:, j - 1], p[:, j], out=V[:, j])                               # (2)
         inside = (z >= low) & (z <= high)
-        u, c, c_y = np.clip(z, low, high), spread(self.widths), spread(self.heights)
+        u, c, c_y = np.clip(z, low, high), self.widths.spread, self.heights.spread
         inner = c * V[0, :-1]
         inner += (low + self.widths.floor * np.arange(1, K)).astype(H.dtype)[:, None]           # (2)
         passed = u >= inner
@@ -152,10 +152,6 @@ class Splines:
             return np.where(inside, z_bar, x_bar), H_bar
 
         return (x, l), back
-
-
-def spread(knots):
-    return knots.high - knots.low - knots.bins * knots.floor
 
 
 def softplus(scale, s, is_end, end):

@@ -1,6 +1,6 @@
 r"""The exponential of a clamped number as a scale, `R -> [exp low, exp high]`.
 
-    log sigma = w = min(max(s, low), high),   m = 1                                 (1)
+    log sigma = min(max(s, low), high) = w + r, w rounded,   m = 1 + r              (1)
     d(log sigma)/ds = 1 between low and high, and beyond them 0                     (2)
 or 1 beyond them too, if the gradient is declared to pass straight through the clamp.
 """
@@ -39,11 +39,12 @@ class ClampedExpScale(Scale):
         return m.exp(s)                                                             # (1)
 
     def evaluate(self, s):
-        w = np.minimum(np.maximum(s, self.low), self.high)                          # (1)
-        return 1, w, w
+        clamped = np.clip(s, np.float64(self.low), np.float64(self.high))
+        w = clamped.astype(s.dtype)
+        return 1 + (clamped - w).astype(s.dtype), w, w                              # (1)
 
     def log_slope(self, s):
-        inside = (s >= self.low) & (s <= self.high) | self.straight_through
+        inside = (s >= np.float64(self.low)) & (s <= np.float64(self.high)) | self.straight_through
         return inside.astype(s.dtype), np.zeros_like(s)                             # (2)
 
     hard_cases = (
@@ -51,6 +52,7 @@ class ClampedExpScale(Scale):
         case("Ends", "at an end the slope is 1, beyond it 0",
              z=[np.nextafter(-5, 0), np.nextafter(-5, -6), np.nextafter(3, 0), np.nextafter(3, 4)]),
         case("Tight", "sigma is nearly 1 for every s", z=[1e-3, -1e-3, 1.0], low=-2.0**-20, high=2.0**-20),
+        case("Far", "ends of many digits: their rounding would be many units", z=[-40.0, 1.0, 40.0], low=-19.1, high=19.1),
     )
     refused = (
         refusal("low must be < high", low=1.0, high=1.0),

@@ -1,6 +1,6 @@
 r"""The exponential as a scale, `R -> (0, inf)`.
 
-    log sigma = w = s + offset,   m = 1                                             (1)
+    log sigma = w = s + offset, rounded,   m = 1 + r with what the rounding has lost        (1)
     d(log sigma)/ds = 1                                                             (2)
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core import case, plain
 from ...core.rules import FINITE
-from .scale import Scale, scale
+from .scale import Scale, scale, shifted
 
 
 @scale(source="TFP, normflows, bijx, SurVAE, glow-tts")
@@ -24,8 +24,8 @@ class ExpScale(Scale):
         return m.exp(s + offset)                                                    # (1)
 
     def evaluate(self, s):
-        w = s + self.offset                                                         # (1)
-        return 1, w, w
+        w, r = shifted(s, self.offset)
+        return 1 + r, w, w                                                          # (1)
 
     def log_slope(self, s):
         return 1, np.zeros_like(s)                                                  # (2)
@@ -34,4 +34,6 @@ class ExpScale(Scale):
         case("Tiny", "log sigma is s + offset, which the logarithm of a rounded sigma is not", z=[1e-20, 5e-324]),
         case("Beyond", "sigma leaves the floats, log sigma does not", z=[720.0, -760.0, 2.0**1000]),
         case("Offset", "log sigma is 0", z=[-2.0, np.nextafter(-2, 0), 1.0], offset=2.0),
+        case("Large", "the offset outweighs s: the rounding of the sum would be many units", z=[0.7, 1e-3, -3.0],
+             offset=-67.1),
     )

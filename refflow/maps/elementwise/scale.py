@@ -6,18 +6,22 @@ so that products with an event keep their digits where `sigma` itself leaves the
 where `exp(E)` is safely inside the floats,
     z m exp(w) = z (m exp(e)) h h,   h = exp((w - e)/2)                             (2)
 The product is 0 if `z` or a factor of `m` is 0, even if `h` is infinite.  If `m` is not moderate either, exponents of 2 are
-added separately from the mantissas, so that no partial product overflows or loses digits where the whole does not.
+added separately from the mantissas, so that no partial product overflows or loses digits where the whole does not.  Products
+are computed in float64, for float32 too: NumPy's exponential of float32 errs by several units.
 
 Reverse rules of `x = z sigma` with `L = <x_bar, x> + l_bar log sigma`, and of `z = y/sigma` with
 `L = <z_bar, z> - l_bar log sigma`, where `p` is `s` or one of the convention's own parameters, and
 `d(log sigma)/dp = n exp(q)`:
     p_bar =  x_bar z m n exp(w + q) + l_bar n exp(q)                                (3)
     p_bar = -(z_bar y (n/m) exp(q - w) + l_bar n exp(q))                            (4)
-The rounding of a large w + q affects only one of the terms.  Where they cancel and g is a normal number,
-    p_bar = n exp(q) (g + l_bar),   g = x_bar z m exp(w)                            (5)
-and in (4) likewise.
+Where the terms cancel, the rounding of a large exponent would be an error of one of them.  So in (3), and likewise in (4),
+the exponential is given back what its exponent has lost:
+    exp(w + q) = (1 + r) exp(v),   w + q = v + r,   v rounded                       (5)
+Where they are infinite, with opposite signs, the larger one wins:
+    p_bar = n exp(q) (g + l_bar),   g = x_bar z m exp(w)                            (6)
 
-Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.
+Constants of the sources (floors, offsets, clamps) are fields, with the source's number as default; they are not trained.  The
+unit of error does not contain their roundings, so the pages keep the digits that these would cost.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from math import exp
 import numpy as np
 
 from ...core import Value, positive, real
+from ...core.arithmetic import split_sum
 from ...core.boundary import of_event, own_function, published, reducing, vjp_of_event
+from ...core.pairs import pair
 from ...core.registry import registered
 from ...core.values import declare
 
@@ -36,22 +42,24 @@ __all__ = ["Scale"]
 
 SAFE = {np.dtype(np.float64): 600, np.dtype(np.float32): 70}   # exp(E) and a cotangent of 2^60 (2^20) stay normal
 FAR = 2.0**30                                                           # 1 + FAR^2 rounds to FAR^2
+BEYOND = 2.0**20                                                        # (1 + r) is positive for what a smaller v has lost
 LARGE = 8                                                               # of an exponent whose rounding matters
-NORMAL = {np.dtype(np.float64): 2.0**1000, np.dtype(np.float32): 2.0**120}     # these and their inverses are normal
+NORMAL = 2.0**1000                                                      # it and its inverse are normal
 
 
 def scaled(z, m, w):
     """z m exp(w); m may be a tuple of factors."""
-    factors, dtype = as_factors(m), np.result_type(z, w)
-    m, reach = functools.reduce(np.multiply, factors), largest(w)
-    if reach <= SAFE[dtype] and is_moderate(m, factors, NORMAL[dtype] / exp(reach)):
-        return z * (m * np.exp(w))
-    e = np.minimum(np.maximum(w, -SAFE[dtype]), SAFE[dtype])
+    dtype = np.result_type(z, w)
+    z, w, *factors = (np.asarray(v, np.float64) for v in (z, w, *as_factors(m)))
+    m, reach, limit = functools.reduce(np.multiply, factors), largest(w), SAFE[w.dtype]
+    if reach <= limit and is_moderate(m, factors, NORMAL / exp(reach)):
+        return (z * (m * np.exp(w))).astype(dtype, copy=False)
+    e = np.minimum(np.maximum(w, -limit), limit)
     h, mantissa, exponent = np.exp((w - e) / 2), 1, 0
     for factor in (z, *factors, np.exp(e), h, h):
-        part, k = np.frexp(np.asarray(factor, dtype))
+        part, k = np.frexp(factor)
         mantissa, exponent = mantissa * part, exponent + k
-    return np.where(vanishing((z, *factors)), 0, np.ldexp(mantissa, exponent))      # (2)
+    return np.where(vanishing((z, *factors)), 0, np.ldexp(mantissa, exponent)).astype(dtype, copy=False)        # (2)
 
 
 def as_factors(m):
@@ -76,15 +84,43 @@ def vanishing(factors):
     return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 
-def decayed(s, offset):
-    """(v, exp(-|v|)) of v = s + offset.
+def shifted(s, offset):
+    """(v, r) with s + offset = v + r, where v is rounded; the offset may be a pair of floats.
 
-    The offset is not an input, and the unit of error does not contain a rounding of v: the exponential is given back what v
-    has lost.
+    A constant is not an input, and the unit of error does not contain the rounding r, which an exponential would magnify:
+    exp(s + offset) = (1 + r) exp(v).
     """
-    v = s + offset
-    e, lost = np.exp(-np.abs(v)), s - (v - offset)
-    return v, e - e * lost * np.sign(v)
+    if offset == 0:
+        return s, 0.0
+    offset = pair(offset)
+    total, r = split_sum(s.astype(np.float64, copy=False), offset.high)
+    v = total.astype(s.dtype, copy=False)
+    return v, lost(v, (total - v) + (r + offset.low))
+
+
+def summed(w, q):
+    """(v, r) with w + q = v + r, where v is rounded."""
+    v, r = split_sum(w, q)
+    return v, lost(v, r)
+
+
+def lost(v, r):
+    """What the rounded exponent v has lost: r, or 0 where exp(v) is 0 or infinite whatever multiplies it."""
+    return (r if largest(v) < BEYOND else np.where(np.abs(v) < BEYOND, r, 0)).astype(v.dtype, copy=False)
+
+
+def logistic(s, offset):
+    """(m, w, t) of v = s + offset: sigmoid v = m exp(w), w = min(v, 0), t = exp(-|v|)."""
+    v, r = shifted(s, offset)
+    t = np.exp(-np.abs(v))
+    t = t - t * r * np.sign(v)
+    return np.where(v < 0, 1 + r, 1) / (1 + t), np.minimum(v, 0), t
+
+
+def parted(constant, dtype):
+    """(c, r): a constant's nearest float of a dtype, and the rest, which matters where c is an exponent."""
+    c = dtype.type(constant)
+    return c, dtype.type(constant - float(c))
 
 
 class Sigma:
@@ -105,7 +141,8 @@ class Sigma:
     def slope_times(self, z):
         """z d(sigma)/ds."""
         n, q = self.convention.log_slope(self.s)
-        return scaled(z, (self.m, *as_factors(n)), self.w + q)
+        v, r = summed(self.w, q)
+        return scaled(z, (self.m, *as_factors(n), 1 + r), v)                        # (5)
 
     def log_slope_times(self, z):
         """z d(log sigma)/ds."""
@@ -126,14 +163,13 @@ class Sigma:
         """{p: bar event m n exp(w + q) + l_bar n exp(q)}, where `by_m` gives the factors of m n."""
         bars = {}
         for p, (n, q) in self.slopes().items():
-            (first, *others), exponent = as_factors(n), w + q
-            through_event, through_log = scaled(event, (bar, *by_m(first), *others), exponent), scaled(l_bar, n, q)
-            bars[p] = through_event + through_log
-            if not largest(exponent) <= LARGE:
-                cancelling = (np.abs(exponent) > LARGE) & (np.signbit(through_event) != np.signbit(through_log))
-                g, limits = scaled(event, (bar, *by_m(1)), w), np.finfo(bars[p].dtype)
-                cancelling &= (np.abs(g) >= limits.tiny) & (np.abs(g) <= limits.max) | np.isnan(bars[p])
-                bars[p] = np.where(cancelling, scaled(g + l_bar, n, q), bars[p])    # (5)
+            (first, *others), (v, r) = as_factors(n), summed(w, q)
+            others += [1 + r] if largest(v) > LARGE else []                         # (5)
+            bars[p] = scaled(event, (bar, *by_m(first), *others), v) + scaled(l_bar, n, q)
+            opposite = np.isnan(bars[p])
+            if opposite.any():
+                g = scaled(event, (bar, *by_m(1)), w)
+                bars[p] = np.where(opposite, scaled(g + l_bar, n, q), bars[p])      # (6)
         return bars
 
     def log_cotangents(self, l_bar):

@@ -1,16 +1,16 @@
 r"""The logistic sigmoid as a scale, `R -> (floor, 1 + floor)`.
 
-With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t)`,
+With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t) = m exp(w)`,
     sigma = floor + sigmoid v                                                       (1)
     log sigma = min(v, 0) - log(1 + t)                      for floor = 0           (2)
-              = log(1 + (floor - sigmoid(-v)))              for floor > 0, v > 0    (3)
-    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (4)
-                    = sigmoid(v) sigmoid(-v) / sigma = t / ((1 + t)^2 sigma)        otherwise       (5)
+              = log(1 + (floor - sigmoid(-v)))              for floor > 0, v >= 0
+              = log(1 + ((floor - 1) + sigmoid v))          for floor > 0, v < 0, sigma >= 1/2      (3)
+              = log(1 + (c + r)),   c = floor - sigmoid(-offset),   for floor > 0, |s| <= 1/2, sigma >= 1/2     (4)
+    r = sigmoid v - sigmoid(offset) = (exp(s) - 1) sigmoid(offset) sigmoid(-v)      (5)
+    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (6)
+                    = sigmoid(v) sigmoid(-v) / sigma        otherwise               (7)
 
-The offset is not an input, so a rounding of `v` is an error of its own; `t` is given back what `v` has lost:
-    t = exp(-|v|) (1 - r sign(v)),   r = s - (v - offset)                           (6)
-
-For `floor = 0, m = 1 / (1 + t)` and `w = min(v, 0)`.  (3) keeps the digits of a logarithm near 0.
+(3) and (4) keep the digits of a logarithm near 0; `c` is rounded once, from a pair of floats.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import case, plain
+from ...core.pairs import exp, pair
 from ...core.rules import AT_LEAST_0, FINITE
-from .scale import Scale, decayed, scale
+from .scale import Scale, logistic, scale
 
 
 @scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts")
@@ -34,20 +35,28 @@ class SigmoidScale(Scale):
         return floor + 1 / (1 + m.exp(-(s + offset)))                               # (1)
 
     def evaluate(self, s):
-        v, t = decayed(s, self.offset)                                              # (6)
-        w = np.minimum(v, 0)
+        m, w, t = logistic(s, self.offset)
         if self.floor == 0:
-            return 1 / (1 + t), w, w - np.log1p(t)                                  # (1) (2)
-        sigma = self.floor + np.exp(w) / (1 + t)                                    # (1)
-        above = np.log1p(self.floor - t / (1 + t))                                  # (3)
-        return sigma, np.zeros_like(s), np.where(v > 0, above, np.log(sigma))
+            return m, w, w - np.log1p(t)                                            # (1) (2)
+        sigmoid, floor = m * np.exp(w), np.float64(self.floor)
+        sigma = self.floor + sigmoid                                                # (1)
+        excess = np.where(w == 0, floor - t / (1 + t), (floor - 1) + sigmoid)       # (3)
+        c, slope = self.at_0()
+        rise = np.expm1(s) * slope * np.where(w == 0, t, 1) / (1 + t)               # (5)
+        excess = np.where(np.abs(s) <= 0.5, c + rise, excess)                       # (4)
+        log_sigma = np.where(sigma >= 0.5, np.log1p(excess), np.log(sigma))
+        return sigma, np.zeros_like(s), log_sigma.astype(s.dtype)
+
+    def at_0(self):
+        """(c, sigmoid(offset))."""
+        beyond = 1 / (1 + exp(pair(self.offset)))
+        return float((self.floor - beyond).high), float((1 - beyond).high)          # (4) (5)
 
     def log_slope(self, s):
-        v = s + self.offset
-        t = np.exp(-np.abs(v))
+        (m, w, _), (beyond, q, _) = logistic(s, self.offset), logistic(-s, -self.offset)
         if self.floor == 0:
-            return 1 / (1 + t), np.minimum(-v, 0)                                   # (4)
-        return 1 / ((1 + t) ** 2 * (self.floor + sigmoid(v))), -np.abs(v)           # (5)
+            return beyond, q                                                        # (6)
+        return m * beyond / (self.floor + m * np.exp(w)), w + q                     # (7)
 
     hard_cases = (
         case("Tails", "sigma is exp v, or 1 - exp(-v)", z=[-760.0, -40.0, 40.0, 760.0]),
@@ -55,9 +64,10 @@ class SigmoidScale(Scale):
         case("Floor", "log sigma passes through 0 where sigmoid v is 1 - floor",
              z=[4.906754778648554, -40.0, 40.0], floor=1e-3),
         case("LowFloor", "the floor of 1e-6", z=[11.815509, -40.0, 20.0], floor=1e-6),
+        case("Large", "the rounding of the sum would be many units", z=[1e-3, 0.7, -3.0], offset=-43.1),
+        case("Cancelling", "floor and sigmoid(-offset) are nearly equal", z=[1e-10, 0.5, np.nextafter(0.5, 1), -0.5, -0.6],
+             floor=0.119),
+        case("FloorOne", "sigma rounds to 1", z=[0.3, 2.0, -2.0], offset=-60.1, floor=1.0),
+        case("LowOffset", "sigma is nearly 1, and so is floor", z=[0.1, -0.3, 0.5], offset=-3.0, floor=0.95),
+        case("HighFloor", "log sigma passes through 0 where sigmoid v is small", z=[-7.0, -6.6, 2.0], floor=0.99),
     )
-
-
-def sigmoid(v):
-    t = np.exp(-np.abs(v))
-    return np.exp(np.minimum(v, 0)) / (1 + t)

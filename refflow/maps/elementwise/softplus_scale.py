@@ -3,10 +3,10 @@ r"""A softplus as a scale, `R -> (floor, ceiling)`.
 With `v = rate s, t = exp(-|v|), L = log(1 + t)` and `softplus v = max(v, 0) + L`,
     sigma = min(gain softplus v + floor, ceiling)                                   (1)
           = gain (L/t) exp(v)                               for floor = 0, v < 0    (2)
-    log sigma = log gain + log softplus v + log(1 + floor / (gain softplus v))      (3)
-where `gain softplus v > floor > 0` or `softplus v` is near 1; `log softplus v` is then
-    log(1 + (max(v, 0) + (log 2 - 1) + log(1 + (exp(-|v|) - 1)/2)))                 (4)
-    d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (5)
+    log sigma = log(1 + ((floor - 1) + gain softplus v))    for 1/2 <= floor, sigma <= 4        (3)
+              = log(1 + ((gain log 2 + floor - 1) + gain (softplus v - log 2)))     for |v| <= 1, 1/4 <= sigma <= 4     (4)
+    softplus v - log 2 = max(v, 0) + log(1 + (exp(-|v|) - 1)/2)                     (5)
+    d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (6)
 
 (2) keeps the exponent `v` apart, `m = gain L/t`.  (3) and (4) keep the digits of a logarithm near 0.
 """
@@ -18,8 +18,9 @@ from math import inf, log
 import numpy as np
 
 from ...core import case, plain, refusal
+from ...core.pairs import LOG_2
 from ...core.rules import ABOVE_0, AT_LEAST_0, number
-from .scale import Scale, scale
+from .scale import Scale, scale, scaled
 
 
 @scale(source="FlowTorch, nflows, FrEIA")
@@ -49,16 +50,24 @@ class SoftplusScale(Scale):
         if self.floor == 0:
             below = v < 0
             m, w = np.where(below, self.gain * log1p_ratio(t), m), np.minimum(v, 0)     # (2)
-        near = (soft >= 0.5) & (soft <= 2)
-        excess = np.maximum(v, 0) + (log(2) - 1 + np.log1p(np.expm1(-np.abs(v)) / 2))
-        log_soft = np.where(near, np.log1p(excess), np.log(soft)) + log(self.gain)  # (4)
-        above = log_soft + np.log1p(self.floor / (self.gain * soft))                # (3)
-        log_sigma = np.where(near | (self.gain * soft > self.floor) & (self.floor > 0), above, np.log(m) + w)
+        log_sigma = self.near_one(v, soft, np.log(m) + w)
         if self.ceiling == inf:
             return m, w, log_sigma
         beyond = self.beyond(s)
         return (np.where(beyond, self.ceiling, m).astype(s.dtype), np.where(beyond, 0, w),
                 np.where(beyond, log(self.ceiling), log_sigma).astype(s.dtype))
+
+    def near_one(self, v, soft, log_sigma):
+        """log sigma below the ceiling, from the logarithm of a rounded sigma, which has few digits near 0."""
+        sigma = self.floor + self.gain * soft
+        if self.floor >= 0.5:
+            below = scaled(self.gain * log1p_ratio(np.exp(-np.abs(v))), 1, np.minimum(v, 0))    # (2)
+            excess = np.float64(self.floor - 1) + np.where(v < 0, below, self.gain * soft)
+            log_sigma = np.where(sigma <= 4, np.log1p(excess), log_sigma).astype(v.dtype)       # (3)
+        rise = np.maximum(v, 0) + np.log1p(np.expm1(-np.abs(v)) / 2)                # (5)
+        excess = float((LOG_2 * self.gain + self.floor - 1).high) + self.gain * rise
+        near = (np.abs(v) <= 1) & (sigma >= 0.25) & (sigma <= 4)
+        return np.where(near, np.log1p(np.where(near, excess, 0)), log_sigma)       # (4)
 
     def beyond(self, s):
         """Where the ceiling is exceeded."""
@@ -70,18 +79,25 @@ class SoftplusScale(Scale):
         t = np.exp(-np.abs(v))
         soft = np.maximum(v, 0) + np.log1p(t)
         if self.floor == 0:
-            n = self.rate / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft))       # (5)
-            q = np.zeros_like(s)
+            n, q = 1 / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft)), np.zeros_like(s)
         else:
-            n, q = self.gain * self.rate / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)    # (5)
-        return (n, q) if self.ceiling == inf else (np.where(self.beyond(s), 0, n), q)
+            n, q = self.gain / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)
+        return (n if self.ceiling == inf else np.where(self.beyond(s), 0, n), self.rate), q     # (6)
 
     hard_cases = (
         case("Left", "sigma is exp v: softplus without log1p returns 0", z=[-40.0, -760.0]),
         case("One", "log sigma passes through 0 where softplus v is 1", z=[0.5413248546129181, 0.5413248546129182]),
         case("Floor", "sigma rounds to floor on the left", z=[-40.0, 0.5, 40.0], floor=1e-3),
         case("Ceiling", "constant beyond the ceiling", z=[2.9, 2.95, 3.0, 2.0**60], floor=1e-3, ceiling=3.0),
+        case("CeilingAlone", "with a gain and a rate", z=[-40.0, 2.9, 3.1, 50.0], ceiling=3.0, gain=0.5, rate=2.0),
         case("Gain", "a gain and a rate", z=[-50.0, 0.0, 60.0], gain=0.2, rate=0.5),
+        case("SmallGain", "log gain and log softplus v would cancel", z=[1e20, 3.0, -40.0], floor=1e-9, gain=1e-20),
+        case("SmallRate", "the product of gain and rate is subnormal in float32", z=[-1e-3, 2e22], floor=1e-4, gain=1e-17,
+             rate=1e-23),
+        case("Middle", "sigma is nearly 1 at 0", z=[1e-3, -1e-3, 1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)],
+             floor=0.3),
+        case("HighFloor", "log sigma is near 0 on the whole left", z=[-9.0, -4.0, 0.5], floor=0.99, gain=0.8),
+        case("FloorOne", "log sigma may be subnormal", z=[-100.0, -3.0], floor=1.0, gain=10.0),
     )
     refused = (
         refusal("floor must be < ceiling", floor=1.0, ceiling=1.0),

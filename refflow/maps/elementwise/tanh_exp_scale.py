@@ -1,10 +1,15 @@
 r"""The exponential of a hyperbolic tangent as a scale, `R -> (exp(-clamp), exp(clamp))`.
 
-    log sigma = w = clamp tanh v,   v = rate s,   m = 1                             (1)
-    d(log sigma)/ds = rate clamp d(tanh v)/dv                                       (2)
-    d(tanh v)/dv = sech^2 v = 4 exp(-2|v|) / (1 + exp(-2|v|))^2                     (3)
+    log sigma = clamp tanh v,   v = rate s                                          (1)
+              = clamp rate s                                for subnormal v         (2)
+    m = 1,   w = log sigma                                  for |v| <= 1
+    sign(v) clamp (1 - 2 t / (1 + t)) = w + r,   w rounded,   m = 1 + r,   t = exp(-2|v|)      for |v| > 1     (3)
+    d(log sigma)/ds = rate clamp d(tanh v)/dv                                       (4)
+    d(tanh v)/dv = sech^2 v = 4 exp(-2|v|) / (1 + exp(-2|v|))^2                     (5)
 
-(3) keeps its exponent `-2|v|` apart: `1 - tanh^2 v` loses every digit once `tanh v` rounds to 1.
+In (2) `clamp` would magnify the rounding of `v`.  (3) keeps the rounding of `tanh v` out of the exponent, where `clamp` would
+magnify it although `sigma` hardly depends on `s`.  (5) keeps its exponent `-2|v|` apart: `1 - tanh^2 v` loses every digit once
+`tanh v` rounds to 1.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import numpy as np
 
 from ...core import case, plain
 from ...core.rules import ABOVE_0
-from .scale import Scale, scale
+from .scale import Scale, parted, scale, summed
 
 
 @scale(source="FrEIA")
@@ -28,21 +33,30 @@ class TanhExpScale(Scale):
         return m.exp(clamp * m.tanh(rate * s))                                      # (1)
 
     def evaluate(self, s):
-        w = self.clamp * np.tanh(self.rate * s)                                     # (1)
-        return 1, w, w
+        v, (clamp, rest) = self.rate * s, parted(self.clamp, s.dtype)
+        far, t = np.abs(v) > 1, np.exp(-2 * np.abs(v))
+        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal
+        log_sigma = np.where(subnormal, self.clamp * self.rate * s, self.clamp * np.tanh(v))    # (1) (2)
+        w, r = summed(clamp, -clamp * (2 * t / (1 + t)))
+        m = 1 + np.sign(v) * (r + rest)
+        return np.where(far, m, 1), np.where(far, np.sign(v) * w, log_sigma), log_sigma         # (3)
 
     def log_slope(self, s):
         n, q = tanh_slope(self.rate * s)
-        return self.rate * self.clamp * n, q                                        # (2)
+        return self.rate * self.clamp * n, q                                        # (4)
 
     hard_cases = (
         case("Tiny", "log sigma is clamp s", z=[1e-20, 5e-324]),
+        case("Subnormal", "v loses digits that log sigma keeps", z=[3e-321, -3e-42], clamp=80.0, rate=0.3),
+        case("Beyond", "clamp and what saturation leaves of it are both beyond the floats", z=[1.8, -1.8, 1.4, 2.0**-9],
+             clamp=4271.0),
         case("Saturated", "tanh rounds to 1, the slope does not round to 0: 1 - tanh^2 does", z=[19.1, -40.0, 350.0]),
         case("Half", "2 (sigmoid(s) - 1/2) is tanh(s/2)", z=[1.0, -3.0, 60.0], rate=0.5),
+        case("Wide", "the rounding of tanh would be many units", z=[1.0, np.nextafter(1, 2), -2.0, 4.0, -20.0], clamp=87.1),
     )
 
 
 def tanh_slope(v):
     """(n, q) of d(tanh v)/dv."""
     a = np.abs(v)
-    return 4 / (1 + np.exp(-2 * a)) ** 2, -2 * a                                    # (3)
+    return 4 / (1 + np.exp(-2 * a)) ** 2, -2 * a                                    # (5)

@@ -14,10 +14,11 @@ With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3
 which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
 reference, of which there are few, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (6)
-    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2       (7)
+    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1     (7)
+    rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
     rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (8)
-and the sums of references, which are counts of them, cancel exactly.  The halves are references, `rho_j = e_j`.  All `a_j` may
-be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
+and the sums of references, which are counts of them, cancel in pairs of floats.  The halves of the first bin are references.
+All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
 Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
@@ -34,6 +35,8 @@ from math import log, sqrt
 import numpy as np
 
 from ...core import case, plain, refusal
+from ...core.arithmetic import split_sum
+from ...core.pairs import pair
 from ...core.rules import ABOVE_0, AT_LEAST_0, BELOW_1, FINITE, FLAG, count, optional
 from .parametrisation import Map, parametrisation
 
@@ -60,6 +63,11 @@ class SoftmaxKnots(Map):
 
     size = property(lambda self: self.bins)
     cores = property(lambda self: ((self.bins + 1 + self.halved,),))
+
+    @property
+    def spread(self):
+        """What the floors leave of the interval."""
+        return float((self.high - pair(self.low) - pair(self.floor) * self.bins).high)
 
     def _validate(self):
         super()._validate()
@@ -92,13 +100,13 @@ class SoftmaxKnots(Map):
     def vjp(self, h):
         dtype, h = h.dtype, h if self.clip is None else h.astype(np.float64)    # in float32, (4) costs a unit too many
         rho, g, r = self.weights(h)
-        whole, halves = rho.sum(0) + g, np.zeros_like(rho[0])
+        whole, halves = rho.sum(0) + g, np.zeros((0, *g.shape), g.dtype)
         if self.halved:
-            half = whole[..., :1] / 2
-            rho, g, halves = (np.concatenate([at_ends, v[..., 1:], at_ends], -1)
-                              for v, at_ends in ((rho, 0 * rho[..., :1]), (g, 0 * half), (0 * g, half)))
-        e, S = rho.sum(0) + g + halves, whole.sum(-1, keepdims=True)
-        (V, U), spread = sides(e), self.high - self.low - self.bins * self.floor
+            parts = np.concatenate([rho, g[None]])
+            rho, g, halves = (np.concatenate([factor * v[..., :1], inside * v[..., 1:], factor * v[..., :1]], -1)
+                              for v, factor, inside in ((rho, 0, 1), (g, 0, 1), (parts, 0.5, 0)))
+        e, S = rho.sum(0) + g + halves.sum(0), whole.sum(-1, keepdims=True)
+        V, U = sides(e)
 
         def pullback(bars):
             x_bar = bars["knots"]
@@ -109,9 +117,9 @@ class SoftmaxKnots(Map):
                 tilt = sum(U - V for V, U in map(sides, (g, *rho)))
                 first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (10)
                 bar = np.concatenate([first, bar[..., 1:-1]], -1)
-            return (self.rate * spread * bar / S / S * r * r).astype(dtype), {}     # (9)
+            return (self.rate * self.spread * bar / S / S * r * r).astype(dtype), {}        # (9)
 
-        return {"knots": self.knots((*rho, halves), g, S).astype(dtype)}, pullback
+        return {"knots": self.knots((*rho, *halves), g, S).astype(dtype)}, pullback
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
@@ -120,7 +128,7 @@ class SoftmaxKnots(Map):
         if self.clip is None:
             top = a.max(-1, keepdims=True)
             moved = (top < -1) | (top > 2)
-            a, lost = difference(a, np.where(moved, top, 0))
+            a, lost = split_sum(a, np.where(moved, -top, 0))
         else:
             b = -log(self.clip) / 2
             r = 1 / (1 + np.abs(a) / b)                                             # (4)
@@ -130,28 +138,29 @@ class SoftmaxKnots(Map):
         rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
         if self.clip is None:
             return rho[None], g, r
-        ends = [np.where(at, h.dtype.type(unit * size), 0)
-                for at, size in ((up, 1 / sqrt(self.clip)), (down, sqrt(self.clip)))]           # (7)
-        g = np.where(up | down, (ends[0] + ends[1]) * np.expm1(np.where(up, -b, b) * r), g)     # (7)
-        return np.stack([rho, *ends]), g, r
+        ends = np.stack([np.where(up, unit / sqrt(self.clip), 0), np.where(down, unit * sqrt(self.clip), 0)])
+        left, close = np.where(up, -b, b) * r, b * r < 1
+        g = np.where(up | down, ends.sum(0) * np.where(close, np.expm1(left), np.exp(left)), g)     # (7) (8)
+        return np.concatenate([rho[None], np.where(close, ends, 0)]), g, r
 
     def knots(self, references, g, S):
         """From the references of each kind, and what is left."""
         c = np.ones(self.bins + self.halved)
         if self.halved:
             c[[0, -1]] = 0.5
-        before, after = (self.floor * v for v in sides(c))
+        before, after = (pair(v) * self.floor for v in sides(c))
+        low, high = self.low + before, self.high - after
         V, U = sides(g)
-        N = (self.low + before).astype(g.dtype) * U + (self.high - after).astype(g.dtype) * V           # (5)
-        for V, U in map(sides, references):
-            N = N + ((self.low * U + self.high * V) + (before.astype(g.dtype) * U - after.astype(g.dtype) * V))         # (5)
-        knots = N / S                                                               # (5)
+        cancelling = sum(low * U + high * V for V, U in map(sides, references))     # (5)
+        knots = (cancelling.astype(g.dtype) + low.astype(g.dtype) * U + high.astype(g.dtype) * V) / S       # (5)
         knots[..., 0], knots[..., -1] = self.low, self.high                         # (3)
         return knots
 
     hard_cases = (
         case("Equal", "every bin is 1/K: the middle knot is exactly 0", z=[[0.0] * 4], bins=4, low=-3.0, high=3.0, floor=6e-3),
         case("NearlyEqual", "the middle knot is as small as the logits", z=[[1e-9, 2e-9], [5e-324, 0.0]], bins=2),
+        case("EqualInside", "low and high nearly cancel at a knot", z=[[0.0] * 4, [1e-18, 0.0, 0.0, 0.0]], bins=4, low=-0.1,
+             high=0.3),
         case("Balanced", "bins that are lost beside the others", z=[[-50.0, 0.0, -51.0, 0.0], [0.0, -50.0, -50.0, 0.0]],
              bins=4),
         case("Narrow", "widths far below u: all from the first knot", z=[[-80.0, 0.0, 3.0], [0.0, -700.0, -701.0]], bins=3,
@@ -165,6 +174,8 @@ class SoftmaxKnots(Map):
         case("One", "both ends are fixed: no knot depends on h", z=[[3.0]], bins=1, low=-5.0, high=5.0, floor=1e-3),
         case("Clipped", "logits that are all at their bounds: knots depend on what is left",
              z=[[1e6, 1e5, -1e6], [1e9, 2.0, 1e-9]], bins=3, clip=1e-3),
+        case("ClippedHalfway", "logits between their bounds and 0", z=[[8.19, 0.0, -6.3], [-19.0, 1.0, 13.0]], bins=3,
+             clip=1e-5),
         case("ClippedEqual", "the middle knot is 0 but for what is left of the logits", z=[[1e9, 1e8], [-1e9, -1e8]], bins=2,
              low=-5.0, high=5.0, clip=1e-3),
     )
@@ -172,13 +183,6 @@ class SoftmaxKnots(Map):
         refusal("low must be < high", bins=2, low=1.0, high=1.0),
         refusal("floor must be < (high - low)/bins", bins=2, low=0.0, high=1.0, floor=0.5),
     )
-
-
-def difference(a, b):
-    """(d, r) with a - b = d + r exactly, where d is the rounded difference (Knuth)."""
-    d = a - b
-    back = d - a
-    return d, (a - (d - back)) - (b + back)
 
 
 def sides(v):

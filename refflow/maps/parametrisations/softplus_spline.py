@@ -3,30 +3,35 @@ r"""Knots and slopes of a spline that is free to move and to grow, as in FrEIA: 
 In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins, one for
 its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or heights,
     z_0 = low + a,   z_k = z_0 + sum_{j<k} w_j                                      (1)
-    w_j = floor + log(1 + E exp h_j),   E = exp(width - floor) - 1                  (2)
+    w_j = floor + log(1 + E exp h_j),   E = exp(span) - 1,   span = width - floor   (2)
     d_k = log(1 + (e - 1) exp h)            at inner knots, `e = exp 1`             (3)
     d_0 = d_K = H/W                         with the sums of heights and of widths  (4)
 so that at `h = 0` every bin has the width `width`, and every slope is 1.  Beyond the knots the spline is a line of slope (4).
 
-In (1), `low` and the widths may cancel, so that it is computed as
-    z_k = (low + k width) + a + sum_{j<k} (w_j - width)                           (5)
-    w_j - width = log(1 + p (exp(h_j) - 1)),   p = E/(1 + E)      for |h_j| <= 1    (6)
-and with `log(1 + E exp h) = h + log(E + exp(-h))` for `h > 0`.
+With `v = h + span` and `p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
+    log(1 + E exp h) = log(1 + p exp v)                     for v <= -log p
+                     = v + log(p + exp(-v))                 for v > -log p          (5)
+In (1), `low` and the widths may cancel.  So the constants `c_j`, which are `floor` for `h_j < -1, v <= -log p`, else `width`,
+are summed in pairs of floats, apart from the rest:
+    z_k = (low + sum_{j<k} c_j) + a + sum_{j<k} (w_j - c_j)                         (6)
+    w_j - width = log(1 + p (exp(h_j) - 1))                 for |h_j| <= 1          (7)
+                = h_j + log(p + exp(-v))                    elsewhere, for v > -log p       (8)
 
-Reverse rule, with `g_j = dw_j/dh_j = E exp(h_j)/(1 + E exp h_j)`, its exponent kept apart, and `D = d_0_bar + d_K_bar`:
-    a_bar = sum_k z_k_bar                                                           (7)
-    h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)            for a width              (8)
-            = g_j (sum_{k>j} x_k_bar + D/W)                for a height             (9)
-            = g_j d_k_bar                                  for a slope, with `E = e - 1`        (10)
+Reverse rule, with `g_j = dw_j/dh_j = p exp(v_j)/(1 + p exp v_j)`, its exponent kept apart, and `D = d_0_bar + d_K_bar`:
+    a_bar = sum_k z_k_bar                                                           (9)
+    h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (10)
+            = g_j (sum_{k>j} x_k_bar + D/W)                 for a height            (11)
+            = g_j d_k_bar                                   for a slope, with `span = 1`        (12)
 """
 
 from __future__ import annotations
 
-from math import e, expm1
+from math import expm1, log
 
 import numpy as np
 
 from ...core import case, plain, refusal
+from ...core.pairs import pair
 from ..elementwise.scale import scaled
 from .parametrisation import Map, parametrisation
 
@@ -79,34 +84,40 @@ class SoftplusSpline(Map):
         K = self.bins
         (z, W, g), (x, H, f) = (self.side(h[..., i:i + 1], h[..., 2 + i * K:2 + (i + 1) * K]) for i in (0, 1))
         free = h[..., 2 + 2 * K:]
-        slopes = np.concatenate([H / W, grown(free, e - 1), H / W], -1)             # (3) (4)
+        slopes = np.concatenate([H / W, grown(free, 1.0), H / W], -1)               # (3) (4)
 
         def pullback(bars):
             z_bar, x_bar, d_bar = (bars[name] for name in self.names)
             D = d_bar[..., :1] + d_bar[..., -1:]
-            of_widths = scaled(after(z_bar) - D * (H / W) / W, *g)                  # (8)
-            of_heights = scaled(after(x_bar) + D / W, *f)                           # (9)
-            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, e - 1))                # (10)
+            of_widths = scaled(after(z_bar), *g) - scaled(D, (H, 1 / W, 1 / W, g[0]), g[1])     # (10)
+            of_heights = scaled(after(x_bar) + D / W, *f)                           # (11)
+            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, 1.0))                  # (12)
             return np.concatenate([z_bar.sum(-1, keepdims=True), x_bar.sum(-1, keepdims=True), of_widths, of_heights,
-                                   of_slopes], -1), {}                              # (7)
+                                   of_slopes], -1), {}                              # (9)
 
         return {"input_knots": z, "output_knots": x, "slopes": slopes, "tails": "linear"}, pullback
 
     def side(self, a, numbers):
         """(knots, sum of the sizes, (m, w) with the derivatives of the sizes m exp(w))."""
         span = self.width - self.floor
-        E, p = expm1(span), -expm1(-span)
-        w = self.floor + grown(numbers, E)                                          # (2)
-        near = np.log1p(p * np.expm1(np.minimum(numbers, 1)))                       # (6)
-        more = np.where(np.abs(numbers) <= 1, near, grown(numbers, E) - span)
-        start = (self.low + np.arange(self.bins + 1) * self.width).astype(a.dtype)
-        moved = np.concatenate([np.zeros_like(a), np.cumsum(more, -1)], -1)
-        return start + a + moved, w.sum(-1, keepdims=True), gate(numbers, E)        # (5)
+        up, below, above = split(numbers, span)
+        w = self.floor + grown(numbers, span)                                       # (2)
+        near = np.log1p(-expm1(-span) * np.expm1(np.minimum(numbers, 1)))           # (7)
+        least = (numbers < -1) & ~up
+        rest = np.where(least, below, np.where(up, numbers + above, below - span))  # (5) (8)
+        rest = from_first(np.where(np.abs(numbers) <= 1, near, rest))
+        constants = from_first(~least) * pair(self.width) + from_first(least) * pair(self.floor)
+        knots = (self.low + constants).astype(a.dtype) + a + rest                   # (6)
+        return knots, w.sum(-1, keepdims=True), gate(numbers, span)
 
     hard_cases = (
         case("Still", "at h = 0 knots and slopes are simple numbers", z=[[0.0] * 7], bins=2),
         case("AtZero", "a knot near 0: low and its shift cancel", z=[[3.0, -1e-9, 0.0, 0.0], [3.0 + 2.0**-40, 1.0, -2.0, 5.0]],
              bins=1),
+        case("Wide", "exp(width) is beyond the floats", z=[[0.5, -1.0, 1.1, -1.1], [1.0, 0.5, -900.0, -1001.0]], bins=1,
+             width=1000.0),
+        case("AtFloors", "a knot near 0: low, a floor and a width cancel", z=[[0.0, 0.0, -104.0, 0.0, 0.0, -12.0, 0.0]], bins=2,
+             low=-1.1208, width=1.1077, floor=0.01315),
         case("Floors", "bins that are the floor, slopes that vanish", z=[[1.0, 2.0, -50.0, -800.0, 700.0, -40.0, -740.0]],
              bins=2),
     )
@@ -117,16 +128,28 @@ class SoftplusSpline(Map):
     )
 
 
-def grown(h, E):
+def split(h, span):
+    """(marks of v > -log p, log(1 + p exp v), log(p + exp(-v)))."""
+    v, p = h + span, -expm1(-span)
+    end = -log(p)
+    return v > end, np.log1p(p * np.exp(np.minimum(v, end))), np.log(p + np.exp(-np.maximum(v, end)))
+
+
+def grown(h, span):
     """log(1 + E exp h)."""
-    up = np.maximum(h, 0)
-    return np.where(h > 0, up + np.log(E + np.exp(-up)), np.log1p(E * np.exp(np.minimum(h, 0))))
+    up, below, above = split(h, span)
+    return np.where(up, h + span + above, below)                                    # (5)
 
 
-def gate(h, E):
+def gate(h, span):
     """(m, w) with E exp(h)/(1 + E exp h) = m exp(w)."""
-    q = np.exp(-np.abs(h))
-    return np.where(h > 0, 1 / (1 + q / E), E / (1 + E * q)).astype(h.dtype), np.minimum(h, 0)
+    v, t, p = h + span, np.exp(-np.abs(h + span)), -expm1(-span)
+    return np.where(v > 0, 1 / (1 + t / p), p / (1 + p * t)).astype(h.dtype), np.minimum(v, 0)
+
+
+def from_first(v):
+    """sum_{j<k} v_j for k = 0 .. K."""
+    return np.concatenate([np.zeros_like(v[..., :1]), v], -1).cumsum(-1)
 
 
 def after(bar):
