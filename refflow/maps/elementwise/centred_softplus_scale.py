@@ -11,6 +11,7 @@ r"""A softplus above a floor, shifted to be 1 at 0, as a scale, `R -> (floor, in
 
 from __future__ import annotations
 
+import functools
 from math import expm1
 
 import numpy as np
@@ -39,10 +40,13 @@ class CentredSoftplusScale(Scale):
         log_sigma = np.where((sigma >= 0.5) & (sigma <= 4), np.log1p(excess), np.log(sigma))
         return sigma, np.zeros_like(s), log_sigma.astype(s.dtype)
 
+    @functools.cached_property
+    def c(self):
+        return log(exp(1 - pair(self.floor)) - 1)                                   # (1)
+
     def parts(self, s):
         """(softplus v, m, w) with sigmoid v = m exp(w)."""
-        c = log(exp(1 - pair(self.floor)) - 1)                                      # (1)
-        (m, w, t), (_, q, _) = logistic(s, c), logistic(-s, -c)
+        (m, w, t), (_, q, _) = logistic(s, self.c), logistic(-s, -self.c)
         return np.log1p(t) - q, m, w
 
     def log_slope(self, s):

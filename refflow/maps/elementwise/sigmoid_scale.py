@@ -15,6 +15,8 @@ With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t) =
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ...core import case, plain
@@ -41,12 +43,13 @@ class SigmoidScale(Scale):
         sigmoid, floor = m * np.exp(w), np.float64(self.floor)
         sigma = self.floor + sigmoid                                                # (1)
         excess = np.where(w == 0, floor - t / (1 + t), (floor - 1) + sigmoid)       # (3)
-        c, slope = self.at_0()
+        c, slope = self.at_0
         rise = np.expm1(s) * slope * np.where(w == 0, t, 1) / (1 + t)               # (5)
         excess = np.where(np.abs(s) <= 0.5, c + rise, excess)                       # (4)
         log_sigma = np.where(sigma >= 0.5, np.log1p(excess), np.log(sigma))
         return sigma, np.zeros_like(s), log_sigma.astype(s.dtype)
 
+    @functools.cached_property
     def at_0(self):
         """(c, sigmoid(offset))."""
         beyond = 1 / (1 + exp(pair(self.offset)))

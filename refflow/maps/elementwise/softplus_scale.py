@@ -13,6 +13,7 @@ With `v = rate s, t = exp(-|v|), L = log(1 + t)` and `softplus v = max(v, 0) + L
 
 from __future__ import annotations
 
+import functools
 from math import inf, log
 
 import numpy as np
@@ -65,9 +66,14 @@ class SoftplusScale(Scale):
             excess = np.float64(self.floor - 1) + np.where(v < 0, below, self.gain * soft)
             log_sigma = np.where(sigma <= 4, np.log1p(excess), log_sigma).astype(v.dtype)       # (3)
         rise = np.maximum(v, 0) + np.log1p(np.expm1(-np.abs(v)) / 2)                # (5)
-        excess = float((LOG_2 * self.gain + self.floor - 1).high) + self.gain * rise
+        excess = self.excess_at_0 + self.gain * rise
         near = (np.abs(v) <= 1) & (sigma >= 0.25) & (sigma <= 4)
         return np.where(near, np.log1p(np.where(near, excess, 0)), log_sigma)       # (4)
+
+    @functools.cached_property
+    def excess_at_0(self):
+        """sigma - 1 at s = 0."""
+        return float((LOG_2 * self.gain + self.floor - 1).high)
 
     def beyond(self, s):
         """Where the ceiling is exceeded."""

@@ -30,6 +30,7 @@ Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:190
 
 from __future__ import annotations
 
+import functools
 from math import log, sqrt
 
 import numpy as np
@@ -64,10 +65,19 @@ class SoftmaxKnots(Map):
     size = property(lambda self: self.bins)
     cores = property(lambda self: ((self.bins + 1 + self.halved,),))
 
-    @property
+    @functools.cached_property
     def spread(self):
         """What the floors leave of the interval."""
         return float((self.high - pair(self.low) - pair(self.floor) * self.bins).high)
+
+    @functools.cached_property
+    def ends(self):
+        """The factors of U and V in (5), as pairs."""
+        c = np.ones(self.bins + self.halved)
+        if self.halved:
+            c[[0, -1]] = 0.5
+        before, after = (pair(v) * self.floor for v in sides(c))
+        return self.low + before, self.high - after
 
     def _validate(self):
         super()._validate()
@@ -145,12 +155,7 @@ class SoftmaxKnots(Map):
 
     def knots(self, references, g, S):
         """From the references of each kind, and what is left."""
-        c = np.ones(self.bins + self.halved)
-        if self.halved:
-            c[[0, -1]] = 0.5
-        before, after = (pair(v) * self.floor for v in sides(c))
-        low, high = self.low + before, self.high - after
-        V, U = sides(g)
+        (low, high), (V, U) = self.ends, sides(g)
         cancelling = sum(low * U + high * V for V, U in map(sides, references))     # (5)
         knots = (cancelling.astype(g.dtype) + low.astype(g.dtype) * U + high.astype(g.dtype) * V) / S       # (5)
         knots[..., 0], knots[..., -1] = self.low, self.high                         # (3)
