@@ -17,7 +17,8 @@ reference, of which there are few, and a remainder,
     rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1     (7)
     rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
     rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (8)
-and the sums of references, which are counts of them, cancel in pairs of floats.  The halves of the first bin are references.
+and the sums of references, which are counts of them, cancel in pairs of floats, as `exp b` and `exp(-b)` are.  The halves of
+the first bin are references.
 All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
 Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
@@ -148,7 +149,9 @@ class SoftmaxKnots(Map):
         rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
         if self.clip is None:
             return rho[None], g, r
-        ends = np.stack([np.where(up, unit / sqrt(self.clip), 0), np.where(down, unit * sqrt(self.clip), 0)])
+        root = (sqrt(self.clip) + self.clip / pair(sqrt(self.clip))) / 2            # exp(-b)
+        largest, least = unit / root, unit * root
+        ends = np.stack([np.where(at, part, 0) for at, end in ((up, largest), (down, least)) for part in (end.high, end.low)])
         left, close = np.where(up, -b, b) * r, b * r < 1
         g = np.where(up | down, ends.sum(0) * np.where(close, np.expm1(left), np.exp(left)), g)     # (7) (8)
         return np.concatenate([rho[None], np.where(close, ends, 0)]), g, r
