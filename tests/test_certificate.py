@@ -483,5 +483,5 @@ def test_a_quantity_without_any_truth_is_not_left_out():
     """A row of unsettled points alone fails; a quantity must not vanish from the certificate."""
     row = Row()
     row.add(Point(REGISTRY["Tanh"](), "forward", np.asarray(0.5), None, None, "", ""), "log_det", None, None)
-    found = failures({"fingerprint": {}, "pages": {"Tanh": {"log_det": {"float64": row.finished()}}}}, [])
+    found = failures({"fingerprint": {}, "pages": {"Tanh": {"log_det": {"float64": row.finished("log_det")}}}}, [])
     assert any("C = inf" in reason for reason in found) and any("no truth at 1 points" in reason for reason in found)

@@ -20,7 +20,7 @@ from refflow.maps.splines.rational_quadratic_spline import Place
 from refflow.testing import laws, strategies
 from refflow.testing.laws import LAWS, REJECTED, run_laws
 from refflow.testing.mass import has_breaks, total_mass
-from validation.certify import first_order, truth, with_rows
+from validation.certify import first_order, made_on, truth, with_rows
 from validation.measure import measure, truth_at_x
 from validation.points import Draw, Point
 
@@ -300,8 +300,16 @@ def test_rows_of_one_page_replace_its_own_alone():
     found = {"fingerprint": {"machine": "here"}, "points": {"B": 2, "C": 2}, "pages": {"B": 2, "C": 2}}
     merged = with_rows(recorded, found)
     assert merged["pages"] == {"A": 1, "B": 2, "C": 2} and list(merged["pages"]) == ["A", "B", "C"]
-    with pytest.raises(SystemExit, match="another machine"):
-        with_rows(recorded, found | {"fingerprint": {"machine": "there"}})
+    assert merged["elsewhere"] == {}
+
+
+def test_rows_of_another_machine_say_so():
+    recorded = {"fingerprint": {"machine": "here"}, "points": {"A": 1, "C": 1}, "pages": {"A": 1, "C": 1}}
+    found = {"fingerprint": {"machine": "there"}, "points": {"B": 2, "C": 2}, "pages": {"B": 2, "C": 2}}
+    merged = with_rows(recorded, found)
+    assert [made_on(merged, name)["machine"] for name in "ABC"] == ["here", "there", "there"]
+    again = with_rows(merged, {"fingerprint": {"machine": "here"}, "points": {"C": 3}, "pages": {"C": 3}})
+    assert [made_on(again, name)["machine"] for name in "ABC"] == ["here", "there", "here"]
 
 
 def test_the_pages_are_found_by_name():

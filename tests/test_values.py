@@ -23,6 +23,13 @@ CONTRACT = {"bijector": ("forward", "inverse", "log_det", "forward_and_log_det",
 
 # -- one class for each page ------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("name", ["letters", "params", "checked"])
+def test_a_page_cannot_replace_a_name_that_values_use(name):
+    page = type("Page", (Bijector,), {"event_ndim": (0, 0), name: lambda self: None})
+    with pytest.raises(TypeError, match=f"^Page: {name} is a name that every value has and uses"):
+        bijector(source="definition", domain=real, codomain=real, register=False)(page)
+
+
 def test_help_shows_the_page():
     assert str(inspect.signature(Tanh.forward)) == "(self, z)" and Tanh.forward.__doc__ == "x = f(z)."
     assert "np.tanh(z)" in inspect.getsource(Tanh.forward)

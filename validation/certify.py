@@ -79,6 +79,8 @@ WELL_CONDITIONED = 2.0**10                          # kappa/|q|
 ROUNDED = 32                                        # in units of eps: how far a rounded break may lie from its own
 LEAST_ALLOWED = 4.0                                 # units of any quantity
 NOISE = 0.5                                         # recorded errors below this are not compared
+SHOWN = 6                                           # numbers of an array in a failure's text
+FAILURES = (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning)
 load_all()
 PAGES = of_kind("bijector", *ADAPTERS)
 LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
@@ -138,8 +140,30 @@ def errors(point, true=None, breaks=None):
                 unsettled |= dict.fromkeys(excused, (None, None))
                 found |= breaks_of(point, breaks)
             return by_field(found | unsettled)
-        except (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning) as failure:
+        except FAILURES as failure:
             return {type(failure).__name__: (np.inf, 1.0)}
+
+
+def explained(point, quantity):
+    """What the page gives at a point where it fails, and what is true there; or the exception."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            given = distinct(claims(point))
+            true = truth(point, given.get("inverse"))
+        except FAILURES as failure:
+            return f"raises {type(failure).__name__}: {failure}"
+    found = {name: error for name, error in compared(given, true, point.dtype).items() if quantity in by_field({name: error})}
+    if not found:
+        return f"given {written_out(given[quantity])}, without a truth" if quantity in given else ""
+    name = max(found, key=lambda name: found[name][0])
+    return f"given {written_out(given[name])}, true {written_out([float(v.mid()) for v in true[truth_name(name)].value])}"
+
+
+def written_out(numbers):
+    """Numbers in as many digits as they need, the first few of many."""
+    first = np.ravel(numbers)[:SHOWN].tolist()
+    return f"{first[0]!r}" if np.size(numbers) == 1 else f"{first}{'' if np.size(numbers) <= SHOWN else ' ...'}"
 
 
 def breaks_of(point, known=None):
@@ -250,7 +274,7 @@ def certified(page, dtype, side, longer=1):
             rows.setdefault(quantity, Row()).add(point, quantity, C, ratio)
     climb(rows, f"{page.__name__} {dtype} {side}", longer)
     kept = {quantity: row for quantity, row in rows.items() if row.points or truth_name(quantity) == quantity}
-    return {quantity: row.finished() for quantity, row in kept.items()}, count
+    return {quantity: row.finished(quantity) for quantity, row in kept.items()}, count
 
 
 def climb(rows, seed, longer):
@@ -316,10 +340,17 @@ class Row:
         if C / limit > self.excess:
             self.excess, self.C, self.allowed, self.kappa_over_q, self.worst = C / limit, C, limit, ratio, point
 
-    def finished(self):
-        return {"C": rounded(self.C), "allowed": self.allowed, "points": self.points, "unsettled": self.unsettled,
-                "share": round(self.well_conditioned / max(self.points, 1), 3),
-                "kappa_over_q": rounded(self.kappa_over_q or 1.0), "worst": encoded(self.worst or self.example)}
+    def finished(self, quantity):
+        """The row as JSON; of one that fails, also what the page gives, in words."""
+        found = {"C": rounded(self.C), "allowed": self.allowed, "points": self.points, "unsettled": self.unsettled,
+                 "share": round(self.well_conditioned / max(self.points, 1), 3),
+                 "kappa_over_q": rounded(self.kappa_over_q or 1.0), "worst": encoded(self.worst or self.example)}
+        fails = self.worst is not None and not self.C <= self.allowed
+        return found | ({"why": f"{case_of(self.worst)}{explained(self.worst, quantity)}"} if fails else {})
+
+
+def case_of(point):
+    return f"{point.case}, {point.reason}: " if point.case else ""
 
 
 def rounded(x):
@@ -377,7 +408,7 @@ def certificate(names, sweep, results, keep, longer=1):
         rows, counts[name].setdefault(dtype, {})[side] = results[name, dtype, side]
         for quantity, row in rows.items():
             pages[name].setdefault(quantity, {})[dtype] = row
-    return {"schema": "refflow/certificate/1", "fingerprint": fingerprint(), "points": counts, "pages": pages}
+    return {"schema": "refflow/certificate/2", "fingerprint": fingerprint(), "elsewhere": {}, "points": counts, "pages": pages}
 
 
 def identity():
@@ -399,11 +430,16 @@ def certificate_of(names, workers, scheduler, longer=1):
 
 
 def with_rows(recorded, found):
-    """The recorded certificate, with pages of another one from the same machine added or replaced."""
-    if recorded["fingerprint"] != found["fingerprint"]:
-        raise SystemExit("certify: the certificate is from another machine or other libraries; write all pages, without --page")
+    """The recorded certificate with pages of another one added or replaced; pages of another machine say so."""
     merged = {key: recorded[key] | found[key] for key in ("points", "pages")}
-    return recorded | {key: {name: merged[key][name] for name in sorted(merged[key])} for key in merged}
+    elsewhere = {name: made_on(recorded, name) for name in recorded["pages"]} | dict.fromkeys(found["pages"], found["fingerprint"])
+    elsewhere = {name: machine for name, machine in sorted(elsewhere.items()) if machine != recorded["fingerprint"]}
+    return recorded | {key: {name: merged[key][name] for name in sorted(merged[key])} for key in merged} | {"elsewhere": elsewhere}
+
+
+def made_on(document, name):
+    """The fingerprint of the machine on which the rows of a page were made: of most pages, the document's own."""
+    return document.get("elsewhere", {}).get(name, document["fingerprint"])
 
 
 def rows_of(document):
@@ -414,12 +450,12 @@ def rows_of(document):
 def failures(document, names, recorded=None):
     """[reason] for everything that a certificate may not contain, with the input to paste."""
     found = [f"{name}: missing" for name in names if not document["pages"].get(name)]
-    same = recorded is not None and recorded["fingerprint"] == document["fingerprint"]
     for name, quantity, dtype, row in rows_of(document):
+        same = recorded is not None and made_on(recorded, name) == document["fingerprint"]
         where, C = f"{name} {dtype} {quantity}: ", float(row["C"])
         if not C <= row["allowed"]:
             found.append(f"{where}C = {row['C']} > {row['allowed']} allowed, kappa/|q| = {row['kappa_over_q']}\n"
-                         f"    {pasted(name, dtype, row['worst'])}")
+                         f"    {pasted(name, dtype, row['worst'])}" + (f"\n    {row['why']}" if row.get("why") else ""))
         if row["unsettled"] > (row["points"] + row["unsettled"]) / 10:
             found.append(f"{where}no truth at {row['unsettled']} points")
         alone = truth_name(quantity) == quantity            # a fused value is measured only if it differs from the separate one
@@ -469,9 +505,14 @@ def pasted(name, dtype, worst):
     return f"{text}, dtype=np.{dtype})"
 
 
+def on(machine):
+    """A machine's fingerprint as a sentence."""
+    return (f"{machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
+            f"{machine['blas']}. SIMD: {machine['simd']}.")
+
+
 def table(document):
     """The certificate as a table to read; generated."""
-    machine = document["fingerprint"]
     counts = {dtype: sum(sum(by_dtype[dtype].values()) for by_dtype in document["points"].values()) for dtype in DTYPES}
     lines = [
         "# Certificate", "",
@@ -479,8 +520,8 @@ def table(document):
         "kappa = |q| + sum |dq/d input| |input|, against a truth of 50 digits; share is the part of the points with",
         "kappa <= 2^10 |q|; unsettled counts points whose truth is out of reach; a value that a fused method returns has a row",
         "where it differs from the value alone. The worst inputs are exact, and call `validation.measure.measure`.", "",
-        f"Machine: {machine['machine']}. NumPy {machine['numpy']}, SciPy {machine['scipy']}, Python {machine['python']}, "
-        f"{machine['blas']}. SIMD: {machine['simd']}.", "",
+        f"Machine: {on(document['fingerprint'])}", "",
+        *(line for name, machine in document["elsewhere"].items() for line in (f"{name} was measured on {on(machine)}", "")),
         "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",
         "Of float32, `of all` is the largest C that `python -m validation.exhaustive` has found over all numbers, and the part of",
         "them that it has seen.", "",
@@ -533,12 +574,19 @@ def main(arguments=None) -> int:
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
     for reason in failed:
         print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
-    if chosen.write and chosen.page:
-        document = with_rows(json.loads(CERTIFICATE.read_text()), document)
     if not chosen.check and chosen.climb == 1 and (chosen.write or not chosen.page):
-        written(CERTIFICATE, as_json(document))
-        written(TABLE, table(json.loads(as_json(document))))
+        if failed:
+            print("nothing is written: a certificate holds no failing row", file=sys.stderr)
+        else:
+            write(document, chosen.page)
     return 1 if failed else 0
+
+
+def write(document, page=None):
+    """The certificate and its table; of one page, its rows among those that are checked in."""
+    document = with_rows(json.loads(CERTIFICATE.read_text()), document) if page else document
+    written(CERTIFICATE, as_json(document))
+    written(TABLE, table(json.loads(as_json(document))))
 
 
 if __name__ == "__main__":

@@ -112,13 +112,21 @@ class Draw:
     def hard_points(self):
         """The hard cases, as far as they lie in the dtype's certified range."""
         for case in self.page.hard_cases:
-            for event in case.z if self.side == "forward" else case.x:
-                event = self.cast(event)
+            for written in case.z if self.side == "forward" else case.x:
+                event = self.cast(written)
                 D = event.shape[0 if event.ndim == 3 else -1] if event.ndim else 1      # channels, or entries
-                f = self.given(case.params, D)
+                f = self.of_case(case, D)
                 if f is not None and is_end(f, self.side, event):
-                    yield from (self.at_end(f, event, case.name, case.reason) for _ in range(3))
+                    reason = case.reason if event == written else f"{case.reason}; {self.dtype} rounds {written} to this end"
+                    yield from (self.at_end(f, event, case.name, reason) for _ in range(3))
                 yield from self.point(f, event, False, case.name, case.reason)
+
+    def of_case(self, case, D):
+        """The page with the fields of a hard case; what it refuses is said with the case's name."""
+        try:
+            return self.given(case.params, D)
+        except ValueError as refused:
+            raise ValueError(f"hard case {case.name!r} of {self.page.__name__} in {self.dtype}: {refused}") from refused
 
     def end_points(self):
         """Special numbers and their neighbouring floats, as scalars or among the entries of a moderate event."""
@@ -260,9 +268,9 @@ class Draw:
         for key, value in params.items():
             field = self.page.declared[key]
             real = isinstance(field, Field) and not field.constant and value is not None
-            fields[key] = self.cast(value) if real else value
-            if real and not self.certifies(fields[key]):
+            if real and not self.certifies(np.asarray(value, np.float64)):
                 return None
+            fields[key] = self.cast(value) if real else value
         return self.bijector(fields, MODERATE, D, optional=0)
 
     def bijector(self, given, spread, D, optional=OPTIONAL):

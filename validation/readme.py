@@ -86,10 +86,11 @@ def certificate():
         worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
         rows.append([name, len(page), *(f"{C:.2f} of {allowed:g} ({key})" for C, allowed, key in worst)])
-    made = stored["fingerprint"]
+    made, elsewhere = stored["fingerprint"], ", ".join(stored["elsewhere"])
     return ("The error of every quantity in units of u·κ, the rounding error that the inputs' own rounding causes anyway: "
-            f"the largest over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}; the "
-            "whole table is in [certificate.md](../certificate.md).\n\n"
+            f"the largest over the certified range. Made on {made['machine']}, NumPy {made['numpy']}, {made['simd']}"
+            + (f" (on another machine: {elsewhere})" if elsewhere else "")
+            + "; the whole table is in [certificate.md](../certificate.md).\n\n"
             + table(["page", "quantities", *DTYPES], rows))
 
 
@@ -263,7 +264,7 @@ def peers():
 
 def check():
     """The last lines of `refflow check`."""
-    return text_block(printed(["check"]).rsplit("\n\n", 1)[1])
+    return text_block(printed(["check", "--workers", str(os.cpu_count())]).rsplit("\n\n", 1)[1])
 
 
 def adapter():

@@ -13,6 +13,10 @@ from .declarations import Child, Field, Plain, bind, size_of
 from .tree import flatten, nest
 
 ROLES = ("context", "mask")
+# What a page may define anew of the names that every value has; all others are used by the methods of values.
+CONTRACT = {"__post_init__", "_validate", "cast", "changed", "examples", "far_line", "in_turn", "mask_inside", "meets_first",
+            "moderate", "own_params", "parameter_batch", "refused", "untrained"}
+MADE = {"__annotations__", "__dict__", "__doc__", "__module__", "__weakref__", "computed"}      # by Python, or for each class
 
 
 class Value:
@@ -383,7 +387,13 @@ def shown(value):
 
 
 def declare(cls):
-    """Make `cls` a frozen dataclass from its annotations; fields declared by Field, Child and Plain."""
+    """Make `cls` a frozen dataclass from its annotations; fields declared by Field, Child and Plain.
+
+    Raises TypeError if it replaces a name that the methods of values use.
+    """
+    replaced = sorted(set(vars(cls)) & set(vars(Value)) - CONTRACT - MADE)
+    if replaced:
+        raise TypeError(f"{cls.__name__}: {replaced[0]} is a name that every value has and uses; choose another one")
     declared = {}
     for key in cls.__dict__.get("__annotations__", {}):
         field = cls.__dict__.get(key)

@@ -105,7 +105,7 @@ class StochasticDurations(Value):
         `g` (B, G), if there are speakers.  `pullback(bound_bar)` -> (x_bar, g_bar, params_bar): g_bar is None without speakers,
         params_bar has the keys and shapes of `params()`.  ValueError, with index and value, for what does not fit.
         """
-        given = self.checked("bound_vjp", x, lengths, noise, g)
+        given = self.checked_arguments("bound_vjp", x, lengths, noise, g)
         d, e, mask = checked_durations(d, given), given.noise, given.mask
         model = self.at_mask(given)
         h, text_pullback = model.text_vjp(given.x, given.g)                         # (1)
@@ -133,7 +133,7 @@ class StochasticDurations(Value):
 
     def sample(self, x, lengths, noise, noise_scale=1.0, length_scale=1.0, g=None, skips_first=True):
         """(w, d) of (18), each (B, I), 0 at invalid positions; arguments as in `bound_vjp`."""
-        given = self.checked("sample", x, lengths, noise, g)
+        given = self.checked_arguments("sample", x, lengths, noise, g)
         for key, value in (("noise_scale", noise_scale), ("length_scale", length_scale)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"StochasticDurations.sample: {key} must be finite and >= 0, not {value!r}")
@@ -182,7 +182,7 @@ class StochasticDurations(Value):
 
     # -- what users give ---------------------------------------------------------------------------------------------
 
-    def checked(self, name, x, lengths, noise, g):
+    def checked_arguments(self, name, x, lengths, noise, g):
         name = f"StochasticDurations.{name}"
         x = floating(name, "x", x, 3)
         B, _, I = x.shape

@@ -1078,11 +1078,11 @@ def exact_moments(data, unbiased=False):
 
 @law("infinite events have the limits of the inverse matrix")
 def infinite_events(f, p):
-    """For a map by a matrix, z = W^-1 (x - shift) by the rules of floats where x has an infinite entry; other events stay.
+    """For a page that declares `infinite_events`, z = W^-1 (x - shift) by the rules of floats where x has an infinite entry.
 
-    After a map that reaches its limits, an event may be so.
+    Other events of the batch stay.  After a map that reaches its limits, an event may be so.
     """
-    if not (f.normwise and f.constant_log_det and f.event_ndim == (1, 1)) or f.components() or len(p.z) < 2:
+    if not f.infinite_events or len(p.z) < 2:
         return
     inverse_of = f.unchecked(p.dtype).inverse
     W = f.jacobian(p.z).astype(np.float64)

@@ -52,7 +52,7 @@ from .permutation import opposite, reordered
 from .shift import minus, plus, shift_bar
 
 
-@bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
+@bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True)
 class DenseLinear(Bijector):
     """x = W z + shift; z and x (*batch, D), W (D, D) or (*batch, D, D) and invertible, shift (D,), or None for x = W z."""
 

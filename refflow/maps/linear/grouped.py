@@ -34,7 +34,7 @@ def channel(s, g, S, C):
     return h * (C // 2) + g * (S // 2) + j                                          # (1)
 
 
-@bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True, normwise=True)
+@bijector(source="arXiv:2005.11129", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True)
 class GroupedLinear(Bijector):
     """x = W z in each group of S channels; z and x (*batch, C), W (S, S) and invertible.
 

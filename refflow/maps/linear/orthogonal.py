@@ -41,7 +41,7 @@ from ...core.arithmetic import scaled, unit_scaled
 from ...core.products import outer_sum, product, scaled_outer_sum, solution
 
 
-@bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True)
+@bijector(source="definition", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True)
 class OrthogonalLinear(Bijector):
     """x = Q z, z = Q^T x; z and x (*batch, D), Q (D, D) or (*batch, D, D) and orthogonal to within rounding."""
 

@@ -51,7 +51,7 @@ from .permutation import opposite, reordered
 from .shift import minus, plus, shift_bar
 
 
-@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True)
+@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True)
 class PLULinear(Bijector):
     """x = P L (U + diag(scale)) z + shift with (P y)_i = y_{order_i} and L = I + lower; z and x (*batch, D).
 

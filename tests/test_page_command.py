@@ -1,0 +1,176 @@
+"""`python -m validation.page`: what it finds first, what it says, and that nothing of a failing page is written."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refflow.core import Bijector, bijector, case, positive, real
+from refflow.testing.pages import lacks
+from validation import certify, page as command
+from validation.certify import certified, failures
+from validation.page import STEPS, Failed, Step, run, verdict
+from validation.points import Draw
+
+GUIDE = Path(certify.__file__).parent.parent / "refflow" / "maps" / "README.md"
+
+
+@bijector(source="definition", domain=real, codomain=positive, register=False)
+class Draft(Bijector):
+    """x = exp(z), as a first draft writes it: 0 times infinity, and the generic pullback of the inverse."""
+
+    event_ndim = (0, 0)
+
+    @staticmethod
+    def definition(m, z):
+        return m.exp(z)
+
+    def forward(self, z):
+        return np.exp(z)
+
+    def inverse(self, x):
+        return np.log(x)
+
+    def log_det(self, z):
+        return z + 0
+
+    def slope(self, z):
+        return np.exp(z)
+
+    def vjp(self, z):
+        x = np.exp(z)
+        return (x, z + 0), lambda x_bar, log_det_bar: (x_bar * x + log_det_bar, {})
+
+    hard_cases = (case("Beyond", "exp z overflows", z=[800.0], x=[1e-310]),)
+
+
+@pytest.fixture
+def draft(monkeypatch):
+    monkeypatch.setitem(certify.PAGES, "Draft", Draft)
+    return "Draft"
+
+
+@pytest.fixture(scope="module")
+def of_the_guide(tmp_path_factory):
+    """The page that the guide shows, as a module."""
+    folder = tmp_path_factory.mktemp("guide")
+    source = re.search(r'^```python\n(r""".*?)^```$', GUIDE.read_text(encoding="utf-8"), re.M | re.S)[1]
+    (folder / "page_of_the_guide.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("page_of_the_guide").Odds
+    sys.path.remove(str(folder))
+
+
+# -- the guide's page -------------------------------------------------------------------------------------------------
+
+def test_the_page_of_the_guide_is_complete(of_the_guide):
+    assert lacks(of_the_guide) == []
+
+
+@pytest.mark.parametrize("dtype", certify.DTYPES)
+@pytest.mark.parametrize("side", certify.SIDES)
+def test_the_page_of_the_guide_passes_the_certificate(of_the_guide, side, dtype, monkeypatch):
+    """At its hard cases and every seventh of the other points; the search starts from the worst of them."""
+    every = certify.points(of_the_guide, dtype, side)
+    asked = [point for i, point in enumerate(every) if point.case or i % 7 == 0]
+    monkeypatch.setattr(certify, "points", lambda *of: asked)
+    rows, _ = certified(of_the_guide, dtype, side)
+    assert failures({"fingerprint": {}, "pages": {"Odds": {q: {dtype: row} for q, row in rows.items()}}}, []) == []
+
+
+# -- what a draft hears -----------------------------------------------------------------------------------------------
+
+def test_the_hard_cases_find_0_times_infinity_in_seconds_and_say_what_is_true(draft):
+    with pytest.raises(Failed) as found:
+        STEPS["hard cases"](draft, 1)
+    text = str(found.value)
+    assert "float64 vjp.z_bar: C = inf" in text and "measure(Draft(), z=800.0" in text
+    assert "Beyond, exp z overflows: given nan, true " in text and "What the certificate asks" in text
+
+
+def test_an_exception_is_told(draft):
+    (point,) = [p for p in Draw(Draft, "float64", "inverse").limit_points()][:1]
+    (quantity,) = certify.errors(point)
+    assert quantity == "LinAlgError" and certify.explained(point, quantity) == "raises LinAlgError: Singular matrix"
+
+
+def test_a_failing_row_says_what_is_given_and_true(monkeypatch):
+    monkeypatch.setattr(certify, "points", lambda *of: list(Draw(Draft, "float64", "forward").hard_points()))
+    monkeypatch.setattr(certify, "climb", lambda *of: None)
+    rows, _ = certified(Draft, "float64", "forward")
+    found = failures({"fingerprint": {}, "pages": {"Draft": {q: {"float64": row} for q, row in rows.items()}}}, [])
+    assert any("given nan, true " in text for text in found)
+
+
+def test_a_refused_hard_case_is_told_by_its_name(monkeypatch):
+    monkeypatch.setattr(Draft, "hard_cases", (case("Odd", "a field that is refused", z=[1.0], scale=-1.0),))
+    draw = Draw(Draft, "float32", "forward")
+    monkeypatch.setattr(draw, "given", lambda params, D: certify.PAGES["Affine"](0.0, 0.0))
+    with pytest.raises(ValueError, match="^hard case 'Odd' of Draft in float32: Affine: scale must be "):
+        list(draw.hard_points())
+
+
+def test_a_parameter_that_float32_cannot_hold_is_left_out_before_it_is_rounded():
+    draw = Draw(certify.PAGES["Affine"], "float32", "forward")
+    assert draw.given({"scale": 1e-60, "shift": 0.0}, 1) is None and draw.given({"scale": 2.0, "shift": 0.0}, 1) is not None
+
+
+@pytest.mark.parametrize("options", [["--page", "Tanh", "--write"], []])
+def test_a_failing_certificate_is_not_written(options, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(certify, "certificate_of", lambda *of: {"pages": {}, "points": {}, "fingerprint": {}})
+    monkeypatch.setattr(certify, "CERTIFICATE", tmp_path / "certificate.json")
+    assert certify.main([*options, "--json"]) == 1 and not list(tmp_path.iterdir())
+    assert "nothing is written" in capsys.readouterr().err
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def broken(name, workers):
+    raise Failed("a mistake")
+
+
+def raising(name, workers):
+    raise ZeroDivisionError("of the page")
+
+
+def test_it_stops_at_the_first_failure_unless_told():
+    told, steps = [], {"a": lambda *of: "2 points", "b": broken, "c": raising}
+    assert [step.status for step in run("Draft", steps, 1, False, told.append)] == ["pass", "FAIL", "not asked"]
+    assert [step.name for step in told] == ["a", "b"] and told[0].text == "2 points"
+    found = run("Draft", steps, 1, True, told.append)
+    assert [step.status for step in found] == ["pass", "FAIL", "FAIL"] and found[2].text == "ZeroDivisionError: of the page"
+    assert verdict("Draft", found, 1.0) == "Draft fails: b, c"
+
+
+def test_nothing_is_generated_from_a_page_that_fails():
+    steps = {"laws": broken} | {name: STEPS[name] for name in ("golden points", "tables", "tests")}
+    found = run("Draft", steps, 1, True, lambda step: None)
+    assert [step.status for step in found] == ["FAIL", "not asked", "not asked", "not asked"]
+
+
+def test_the_verdict_says_what_to_do_next():
+    assert verdict("Draft", [Step("laws", "pass", "", 1.0)], 2.0).endswith("python -m validation.mutants Draft")
+
+
+def test_an_unknown_page_is_an_error_of_use(monkeypatch, capsys):
+    monkeypatch.setattr(command, "names", lambda *of: None)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["Nothing"])
+    assert ended.value.code == 2 and "no page is called 'Nothing'" in capsys.readouterr().err
+
+
+def test_the_tests_of_one_page_are_found():
+    assert re.search(r"^2 passed, \d+ deselected|^2 passed", command.tests_of("Softsign", ("ends", "pages")))
+
+
+def test_a_failing_test_is_named(monkeypatch):
+    monkeypatch.setattr(command.subprocess, "run", lambda *of, **given: type("Done", (), {
+        "returncode": 1, "stdout": "x\nFAILED tests/test_laws.py::test_page[Softsign] - wrong\n1 failed", "stderr": ""}))
+    with pytest.raises(Failed, match=r"^FAILED tests/test_laws.py::test_page\[Softsign\] - wrong$"):
+        command.tests_of("Softsign", ("laws",))

@@ -1,0 +1,203 @@
+"""One page, from its first draft to everything that is generated from it, in one command.
+
+    python -m validation.page NAME              checks the page, and writes what is generated from it
+    --all                                       goes on after the first failure
+    --mutants                                   judges its mutants, too; a run that stops is resumed
+    --json                                      prints the verdict as JSON
+    --workers N                                 processes of the certificate, of `refflow check` and of the mutants
+
+The steps stand in the order in which mistakes are found soonest: names, completeness, the hard cases alone, the laws, the
+certificate, golden points, tables, and the tests that read what was written.  Nothing of a page that fails is written but its
+name in the index.  Exit status 1 if a step fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from refflow.cli import sweeps
+from refflow.cli.options import positive_count
+
+ROOT = Path(__file__).parent.parent
+GUIDE = "refflow/maps/README.md, What the certificate asks"
+LAWS = ("pages", "laws", "values", "branches", "ends", "parametrisations", "conditioners", "density")
+WRITTEN = ("certificate", "vectors", "black_box", "book", "notation", "prose", "readme")
+
+
+@dataclass
+class Step:
+    """One step: its name, whether it passed, what it found, and the seconds it took."""
+
+    name: str
+    status: str
+    text: str
+    seconds: float
+
+
+class Failed(Exception):
+    """What a step found, and what to do next."""
+
+
+# -- the steps --------------------------------------------------------------------------------------------------------
+
+def names(name, workers):
+    """The index of names and the types, written first: a new page is not known without it."""
+    from validation import generated
+    generated.main([])
+
+
+def completeness(name, workers):
+    from refflow.testing.pages import lacks
+    missing = lacks(page_named(name))
+    if missing:
+        raise Failed("\n".join(missing))
+
+
+def hard_cases(name, workers):
+    """The page's own hard cases, before all other points."""
+    from validation.certify import DTYPES, allowed, case_of, encoded, errors, explained, pasted, sides, GENERATORS, Draw
+    page, count = page_named(name), 0
+    for dtype in DTYPES:
+        for side in sides(page):
+            for point in GENERATORS.get(page.kind, Draw)(page, dtype, side).hard_points():
+                count += 1
+                for quantity, (C, _) in errors(point).items():
+                    if C is not None and not C <= allowed(point, quantity):
+                        raise Failed(f"{dtype} {quantity}: C = {C:.3g} > {allowed(point, quantity):g} allowed\n"
+                                     f"{pasted(name, dtype, encoded(point))}\n{case_of(point)}{explained(point, quantity)}\n"
+                                     f"see {GUIDE}")
+    return f"{count} points"
+
+
+def laws(name, workers):
+    return tests_of(name, LAWS)
+
+
+def certificate(name, workers):
+    """All its points, and the search; its rows are written where none fails."""
+    from validation import certify
+    document = certify.certificate_of([name], workers, None)
+    failed = certify.failures(document, [name])
+    if failed:
+        raise Failed("\n".join([*failed, f"see {GUIDE}"]))
+    certify.write(document, name)
+    return f"{sum(sum(by_side.values()) for by_side in document['points'][name].values())} points"
+
+
+def golden_points(name, workers):
+    from refflow.oracle.pages import bijectors
+    from validation import golden
+    if name not in bijectors():
+        return "none: it has components, or is not a bijector"
+    golden.write_all([name])
+
+
+def tables(name, workers):
+    """The tables of all pages, and the README's count of checks."""
+    from validation import readme
+    for table in ("pages", "certificate", "check"):
+        readme.write(table)
+
+
+def written(name, workers):
+    """The tests of what was written."""
+    return tests_of(name, WRITTEN)
+
+
+def mutants(name, workers):
+    from validation.mutants import __main__ as command
+    if command.main([name, "--workers", str(workers)]):
+        raise Failed(f"too few of its mutants are killed, or some are not judged: python -m validation.mutants {name}")
+
+
+STEPS = {"names": names, "completeness": completeness, "hard cases": hard_cases, "laws": laws, "certificate": certificate,
+         "golden points": golden_points, "tables": tables, "tests": written}
+
+
+def tests_of(name, files):
+    """Run the page's tests in some files, in a new process, which has cached nothing."""
+    paths = [str(ROOT / "tests" / f"test_{file}.py") for file in files]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "validation.of_page", *paths],
+                          capture_output=True, text=True, cwd=ROOT, env=os.environ | {"REFFLOW_PAGE": name})
+    lines = (done.stdout + done.stderr).splitlines()
+    if done.returncode != pytest.ExitCode.OK:
+        raise Failed("\n".join([line for line in lines if line.startswith(("FAILED", "ERROR"))] or lines[-5:]))
+    return lines[-1]
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def page_named(name):
+    from validation.certify import PAGES
+    return PAGES[name]
+
+
+def taken(step, function, name, workers):
+    """A step, and what came of it; an exception of the page's own is a failure too."""
+    start = time.perf_counter()
+    try:
+        status, text = "pass", function(name, workers) or ""
+    except Failed as failure:
+        status, text = "FAIL", str(failure)
+    except Exception as failure:                    # of the page's own code: said, with the step that met it
+        status, text = "FAIL", f"{type(failure).__name__}: {failure}"
+    return Step(step, status, text, round(time.perf_counter() - start, 1))
+
+
+def run(name, steps, workers, go_on, tell):
+    """The steps until the first failure, or all; what is generated from a page that fails is not written."""
+    found = []
+    for step, function in steps.items():
+        if any(one.status == "FAIL" for one in found) and (not go_on or function in (golden_points, tables, written)):
+            found.append(Step(step, "not asked", "", 0.0))
+            continue
+        found.append(taken(step, function, name, workers))
+        tell(found[-1])
+    return found
+
+
+def shown(step):
+    indented = "".join(f"\n    {line}" for line in step.text.splitlines()) if "\n" in step.text else f"  {step.text}"
+    return f"{step.status:5} {step.name:14}{step.seconds:6.1f} s{indented}".rstrip()
+
+
+def verdict(name, found, seconds):
+    failed = [step.name for step in found if step.status == "FAIL"]
+    left = [step.name for step in found if step.status == "not asked"]
+    if failed:
+        return f"{name} fails: {', '.join(failed)}" + (f"; not asked: {', '.join(left)}" if left else "")
+    return f"{name} passes, in {seconds:.0f} s; next: git add what was written, python -m validation.mutants {name}"
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.page", description=__doc__.splitlines()[0])
+    parser.add_argument("page", metavar="NAME", help="the name of its class")
+    parser.add_argument("--all", action="store_true", help="go on after the first failure")
+    parser.add_argument("--mutants", action="store_true", help="judge its mutants, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--workers", type=positive_count, default=os.cpu_count(), metavar="N", help="processes")
+    chosen, start = parser.parse_args(arguments), time.perf_counter()
+    names(chosen.page, 1)
+    from validation.certify import PAGES
+    if chosen.page not in PAGES:
+        parser.error(f"no page is called {chosen.page!r}")
+    steps = STEPS | ({"mutants": mutants} if chosen.mutants else {})
+    found = run(chosen.page, steps, chosen.workers, chosen.all,
+                lambda step: print(shown(step), file=sys.stderr if chosen.json else sys.stdout, flush=True))
+    text = verdict(chosen.page, found, time.perf_counter() - start)
+    print(json.dumps({"page": chosen.page, "verdict": text, "steps": [asdict(step) for step in found]}, indent=1)
+          if chosen.json else text)
+    return int(any(step.status == "FAIL" for step in found))
+
+
+if __name__ == "__main__":
+    sys.exit(sweeps.run("validation.page"))
