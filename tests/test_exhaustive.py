@@ -64,7 +64,7 @@ def test_a_changed_page_starts_again(results, monkeypatch):
 def test_the_worst_events_become_points_of_the_certificate(results):
     exhaustive.run(["Softsign"], 0.2, Sweep(), lambda *state: None)
     reasons = {point.reason for point in points(PAGES["Softsign"], "float32", "forward")}
-    assert "the worst of all float32 events" in reasons
+    assert "the worst float32 event of a sweep" in reasons
     assert "%) |" in next(line for line in table(json.loads(CERTIFICATE.read_text())).splitlines()
                           if line.startswith("| Softsign | forward | float32"))
 

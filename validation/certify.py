@@ -523,13 +523,13 @@ def table(document):
         f"Machine: {on(document['fingerprint'])}", "",
         *(line for name, machine in document["elsewhere"].items() for line in (f"{name} was measured on {on(machine)}", "")),
         "Points: " + ", ".join(f"{counts[dtype]} {dtype}" for dtype in DTYPES) + ".", "",
-        "Of float32, `of all` is the largest C that `python -m validation.exhaustive` has found over all numbers, and the part of",
-        "them that it has seen.", "",
-        "| page | quantity | dtype | C | of all | allowed | share | unsettled | worst input |",
+        "Of float32, `sweep` is the largest C that `python -m validation.exhaustive` has found, and in parentheses the share of all",
+        "numbers that it has seen: only 100% is exhaustive.", "",
+        "| page | quantity | dtype | C | sweep | allowed | share | unsettled | worst input |",
         "|---|---|---|---:|---:|---:|---:|---:|---|"]
-    of_all = {name: seen(entry) for name, entry in exhaustive().items()}
+    swept = {name: seen(entry) for name, entry in exhaustive().items()}
     for name, quantity, dtype, row in rows_of(document):
-        C, part = of_all.get(name, {}).get(quantity, (None, None)) if dtype == "float32" else (None, None)
+        C, part = swept.get(name, {}).get(quantity, (None, None)) if dtype == "float32" else (None, None)
         whole = "" if C is None else f"{C:.3g} ({percent(part)})"
         worst = pasted(name, dtype, row["worst"])
         shown = f"`{worst}`" if len(worst) <= 220 else "see certificate.json"

@@ -1,4 +1,4 @@
-"""Every finite float32 event of the scalar pages, compared with the page's own float64.
+"""The float32 events of the scalar pages, all of them or a part, compared with the page's own float64.
 
     python -m validation.exhaustive                     all such pages, for ten minutes
     python -m validation.exhaustive Tanh Softplus       only these pages

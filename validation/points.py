@@ -14,7 +14,7 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
                 of its set; the second of each has wide parameters.  A page that declares a `far_line` meets one point in a
                 binade, in turn with wide parameters, and every 16th binade beyond the range of its parameters; a page whose
                 inverse is a solver meets one point in every binade
-    exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
+    exhaustive  the worst of the float32 numbers that `validation.exhaustive` has seen
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to

@@ -111,5 +111,5 @@ def exhaustive_points(page, dtype, side) -> list[Point]:
     if np.dtype(dtype) != np.float32:
         return []
     pages = standing(EXHAUSTIVE, EXHAUSTIVE.stat().st_mtime_ns) if EXHAUSTIVE.exists() else {}
-    return [decoded(page, dtype, row["point"], "the worst of all float32 events")
+    return [decoded(page, dtype, row["point"], "the worst float32 event of a sweep")
             for _, _, rows in records(pages.get(page.__name__, []), side) for row in rows[:1] if "point" in row]
