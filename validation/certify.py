@@ -5,7 +5,9 @@ measured by itself: `forward` is not read from `vjp`.  From the worst point of e
 nearby (`climb`).
 
     python -m validation.certify                certify all pages; writes certificate.json and certificate.md
-    python -m validation.certify --check        recompute and compare with the certificate that is checked in
+    python -m validation.certify --check        recompute the pages that changed since they were measured on this machine, and
+                                                a tenth of the others by the date, and compare with the certificate
+    python -m validation.certify --check --all  recompute all pages
     python -m validation.certify --page Tanh    one page; writes nothing, or with --write only its rows of the certificate
     --climb N                                   N times as many steps of the search; writes nothing
     --json                                      print the certificate as JSON instead of a table
@@ -67,7 +69,9 @@ from .climb import climbed
 from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
+from . import reached
 from .points import BINADE, BREAK, Draw
+from .reached import EVERY, Trace, merged
 from .recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
 from .truth import TruthNotFound
 from .unfinished import Unfinished
@@ -260,13 +264,17 @@ def row_lengths(value):
     return own + [length for component in value.components() for length in row_lengths(component)]
 
 
-def certified(page, dtype, side, longer=1):
-    """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones."""
-    rows, reach, count, right_breaks = {}, Reach(), 0, {}
+def certified(page, dtype, side, longer=1, trace=None):
+    """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones; and how many points.
+
+    `trace` learns which functions are reached.
+    """
+    rows, reach, count, right_breaks, trace = {}, Reach(), 0, {}, trace or Trace()
     for point in points(page, dtype, side):
         if reach.beyond(point):
             continue
-        found, count = errors(point, breaks=right_breaks.get(id(point.f))), count + 1
+        with trace.on(count % EVERY == 0 or bool(point.case or point.f.components())):
+            found, count = errors(point, breaks=right_breaks.get(id(point.f))), count + 1
         reach.learn(point, found)
         if found.get("breaks", (np.inf,))[0] == 0:
             right_breaks[id(point.f)] = said_breaks(point.f)
@@ -385,10 +393,10 @@ def processor():
 
 
 def task(name, dtype, side, longer=1):
-    """({quantity: row}, the number of points, the seconds, where it was computed)."""
-    start = time.perf_counter()
-    rows, count = certified(PAGES[name], dtype, side, longer)
-    return rows, count, time.perf_counter() - start, fingerprint()
+    """({quantity: row}, the number of points, the functions that were reached, the seconds, where it was computed)."""
+    start, trace = time.perf_counter(), Trace()
+    rows, count = certified(PAGES[name], dtype, side, longer, trace)
+    return rows, count, trace.functions(), time.perf_counter() - start, fingerprint()
 
 
 def certificate(names, sweep, results, keep, longer=1):
@@ -396,19 +404,21 @@ def certificate(names, sweep, results, keep, longer=1):
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     waiting, start = [key for key in tasks if key not in results], time.perf_counter()
     found = sweep.results(functools.partial(task, longer=longer), sweeps.each_of(waiting))
-    for done, (key, (rows, count, seconds, where)) in enumerate(found, 1):
+    for done, (key, (rows, count, functions, seconds, where)) in enumerate(found, 1):
         if where != fingerprint():
             raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {where}")
-        keep(key, [rows, count])
+        keep(key, [rows, count, functions])
         elapsed = time.perf_counter() - start
         print(f"{len(tasks) - len(waiting) + done}/{len(tasks)} {' '.join(key)}: {count} points in {seconds:.1f} s, "
               f"{elapsed:.0f} s in all, {sweeps.time_left(elapsed, done, len(waiting))}", file=sys.stderr, flush=True)
-    pages, counts = {name: {} for name in names}, {name: {} for name in names}
+    pages, counts, functions_of = ({name: {} for name in names} for _ in range(3))
     for name, dtype, side in tasks:
-        rows, counts[name].setdefault(dtype, {})[side] = results[name, dtype, side]
+        rows, counts[name].setdefault(dtype, {})[side], functions = results[name, dtype, side]
+        functions_of[name] = merged([functions_of[name], functions])
         for quantity, row in rows.items():
             pages[name].setdefault(quantity, {})[dtype] = row
-    return {"schema": "refflow/certificate/2", "fingerprint": fingerprint(), "elsewhere": {}, "points": counts, "pages": pages}
+    return {"schema": "refflow/certificate/2", "fingerprint": fingerprint(), "elsewhere": {}, "points": counts, "pages": pages,
+            "reached": functions_of}
 
 
 def identity():
@@ -551,13 +561,14 @@ def as_json(document):
     """One line for each row."""
     pages = [f'"{name}": {{\n' + ",\n".join(f'"{q}": {json.dumps(row)}' for q, row in quantities.items()) + "}"
              for name, quantities in document["pages"].items()]
-    head = json.dumps({key: value for key, value in document.items() if key != "pages"})
+    head = json.dumps({key: value for key, value in document.items() if key not in ("pages", "reached")})
     return head[:-1] + ',\n"pages": {\n' + ",\n".join(pages) + "}}\n"
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.certify", description="The error of every page.")
     parser.add_argument("--check", action="store_true", help="compare with the certificate that is checked in")
+    parser.add_argument("--all", action="store_true", help="with --check: all pages, not only what changed and those whose turn it is")
     parser.add_argument("--page", choices=sorted(PAGES), help="one page only")
     parser.add_argument("--write", action="store_true", help="with --page: write its rows into the certificate")
     parser.add_argument("--climb", type=int, default=1, metavar="N", help="N times as many steps of the search; writes nothing")
@@ -567,8 +578,10 @@ def main(arguments=None) -> int:
     if chosen.climb < 1 or chosen.climb > 1 and (chosen.check or chosen.write):
         parser.error("--climb takes a number from 1 on, and neither --check nor --write: the certificate is of one search")
     names, start = [chosen.page] if chosen.page else sorted(PAGES), time.perf_counter()
-    document = certificate_of(names, chosen.workers, chosen.scheduler, chosen.climb)
     recorded = json.loads(CERTIFICATE.read_text()) if chosen.check else None
+    if chosen.check and not (chosen.page or chosen.all):
+        names = to_ask(names, recorded)
+    document = certificate_of(names, chosen.workers, chosen.scheduler, chosen.climb)
     failed = failures(document, names, recorded)
     print(as_json(document) if chosen.json else summary(document))
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
@@ -582,8 +595,19 @@ def main(arguments=None) -> int:
     return 1 if failed else 0
 
 
+def to_ask(names, recorded):
+    """The pages whose rows are not of this code and machine, and a tenth of the others; says so on stderr."""
+    elsewhere = [name for name in names if name not in recorded["pages"] or made_on(recorded, name) != fingerprint()]
+    new = set(elsewhere) | set(reached.changed(names))
+    turn = set(reached.in_turn(set(names) - new))
+    print(f"{len(new)} of {len(names)} pages changed since they were measured here; of the others, {len(turn)} are asked today",
+          file=sys.stderr)
+    return [name for name in names if name in new | turn]
+
+
 def write(document, page=None):
-    """The certificate and its table; of one page, its rows among those that are checked in."""
+    """The certificate, its table and what it depends on; of one page, its rows among those that are checked in."""
+    reached.write(document["reached"])
     document = with_rows(json.loads(CERTIFICATE.read_text()), document) if page else document
     written(CERTIFICATE, as_json(document))
     written(TABLE, table(json.loads(as_json(document))))

@@ -1,0 +1,140 @@
+"""What the certificate's rows depend on: traced functions, their text, and which pages are asked again."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from validation import certify, reached
+from validation.certify import PAGES, certified, to_ask
+from validation.reached import Trace, changed, digest, in_turn, merged, record, write
+
+CORE = '''
+"""Helpers."""
+LIMIT = 2
+
+def used(x):
+    """Doubles."""
+    return LIMIT * x    # twice
+
+def unused(x):
+    return x
+
+class Base:
+    fact = 1
+
+    def method(self):
+        return [x for x in range(3)]
+'''
+PAGE = '''
+def forward(x):
+    return used(x)
+
+def rare(x):
+    return x + 1
+'''
+OF_TOY = {"refflow/core/helpers.py": ["Base.method", "used"], "refflow/maps/toy.py": ["forward"]}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A small checkout; change(path, old, new) edits it."""
+    monkeypatch.setattr(reached, "ROOT", tmp_path)
+    monkeypatch.setattr(reached, "RECORD", tmp_path / "reached.json")
+    for path in reached.MEASURING:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("MEASURED = 1\n")
+    for path, text in (("refflow/core/helpers.py", CORE), ("refflow/maps/toy.py", PAGE)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    def change(path, old, new):
+        text = (tmp_path / path).read_text()
+        assert old in text
+        (tmp_path / path).write_text(text.replace(old, new))
+        reached.module.cache_clear()
+
+    reached.module.cache_clear()
+    yield change
+    reached.module.cache_clear()
+
+
+def test_the_functions_that_a_page_reaches_are_traced(monkeypatch):
+    trace, every = Trace(), certify.points
+    monkeypatch.setattr(certify, "points", lambda *of: every(*of)[:20])
+    monkeypatch.setattr(certify, "climb", lambda *of: None)
+    certified(PAGES["Softsign"], "float64", "inverse", trace=trace)
+    found = trace.functions()
+    assert {"Softsign.inverse", "Softsign.inverse_vjp", "side"} <= set(found["refflow/maps/elementwise/softsign.py"])
+    assert "quotient" in found["refflow/core/arithmetic.py"] and "times" not in found["refflow/core/arithmetic.py"]
+    assert "refflow/maps/elementwise/tanh.py" not in found
+
+
+def test_a_trace_that_is_not_wanted_sees_nothing():
+    trace = Trace()
+    with trace.on(False):
+        PAGES["Softsign"]().forward(1.0)
+    assert trace.functions() == {}
+
+
+@pytest.mark.parametrize("path, old, new", [
+    ("refflow/core/helpers.py", "LIMIT * x", "LIMIT + x"), ("refflow/core/helpers.py", "LIMIT = 2", "LIMIT = 3"),
+    ("refflow/core/helpers.py", "range(3)", "range(4)"), ("refflow/core/helpers.py", "fact = 1", "fact = 2"),
+    ("refflow/core/helpers.py", "def used", "def renamed"), ("refflow/maps/toy.py", "x + 1", "x + 2"),
+    ("validation/truth.py", "1", "2"), ("refflow/core/sets.py", "1", "2")])
+def test_a_change_of_what_is_reached_is_seen(tree, path, old, new):
+    write({"Toy": OF_TOY})
+    assert changed(["Toy"]) == []
+    tree(path, old, new)
+    assert changed(["Toy"]) == ["Toy"]
+
+
+@pytest.mark.parametrize("path, old, new", [
+    ("refflow/core/helpers.py", "Doubles", "Multiplies by two"), ("refflow/core/helpers.py", "# twice", "# two times"),
+    ("refflow/core/helpers.py", "Helpers", "Two helpers"), ("refflow/core/helpers.py", "return x\n", "return 5 * x\n"),
+    ("refflow/core/helpers.py", "LIMIT = 2\n", "LIMIT = 2\n\n\n\n")])
+def test_a_change_of_anything_else_is_not(tree, path, old, new):
+    write({"Toy": OF_TOY})
+    tree(path, old, new)
+    assert changed(["Toy"]) == []
+
+
+def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp_path):
+    write({"Toy": OF_TOY})
+    (tmp_path / "refflow/maps/toy.py").unlink()
+    reached.module.cache_clear()
+    assert changed(["Toy", "New"]) == ["Toy", "New"]
+
+
+def test_a_float32_sweep_belongs_to_its_page(tree, monkeypatch):
+    write({"Toy": OF_TOY, "Other": OF_TOY})
+    monkeypatch.setattr(reached, "exhaustive", lambda: {"Toy": [{"passes": 1}]})
+    assert changed(["Toy", "Other"]) == ["Toy"]
+
+
+def test_what_all_pages_reach_stands_once(tree):
+    other = {"refflow/core/helpers.py": ["used"]}
+    write({"Toy": OF_TOY})
+    write({"Other": other})
+    document = json.loads(reached.RECORD.read_text())
+    assert document["all"] == other and document["pages"]["Other"]["reached"] == {}
+    assert {name: one["reached"] for name, one in record().items()} == {"Toy": merged([OF_TOY]), "Other": other}
+    assert record()["Toy"]["digest"] == digest("Toy", OF_TOY)
+
+
+def test_each_page_has_its_turn_within_ten_days():
+    asked = [name for day in range(700, 710) for name in in_turn(PAGES, day)]
+    assert sorted(asked) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("machine", [certify.fingerprint(), {"machine": "another"}])
+def test_what_is_asked(machine, monkeypatch, capsys):
+    """A page that changed, and a tenth; on another machine, all."""
+    monkeypatch.setattr(reached, "changed", lambda names: ["Tanh"])
+    recorded = {"fingerprint": machine, "elsewhere": {}, "pages": dict.fromkeys(PAGES)}
+    found, told = to_ask(sorted(PAGES), recorded), capsys.readouterr().err
+    new, every, turn = map(int, re.findall(r"\d+", told))
+    assert "Tanh" in found and len(found) == new + turn and every == len(PAGES)
+    assert new == (1 if machine == certify.fingerprint() else len(PAGES)) and turn <= len(PAGES) // 10 + 1

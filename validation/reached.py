@@ -1,0 +1,159 @@
+"""What the rows of a page in the certificate depend on: the code that measuring it reaches, its float32 sweep, and the machine.
+
+Which functions of refflow a page reaches is traced while its rows are made, at its hard cases and every tenth point.  The
+record keeps their names; their text, without docstrings, comments and the place where it stands, is hashed anew whenever the
+record is read.  With each function goes what its module holds outside functions: constants, declarations, lists of hard cases.
+Whole modules count in `refflow/maps`, where a branch that no traced point takes would be a hole, and where they draw points or
+measure.
+
+`changed` names the pages whose record is not of the code that is here; `in_turn` adds a tenth of the others by the date, so
+that what a trace has missed is asked within ten days.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import datetime
+import functools
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from .recorded import exhaustive, written
+
+ROOT = Path(__file__).parent.parent
+RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
+PAGES, PACKAGE, OUTSIDE = "refflow/maps/", "refflow/", "outside functions"
+MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certify", "climb", "ends", "kinds", "measure", "points",
+                                                    "recorded", "truth")),
+             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "core/sets", "core/source")))
+EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
+
+
+# -- tracing ----------------------------------------------------------------------------------------------------------
+
+class Trace:
+    """The functions of refflow that were called while it was on, as {module's path: names}."""
+
+    def __init__(self):
+        self.codes = set()
+
+    def seen(self, frame, event, argument):
+        if event == "call":
+            self.codes.add(frame.f_code)
+
+    @contextlib.contextmanager
+    def on(self, wanted=True):
+        """Trace inside this context, if it is wanted; a trace that was on before goes on afterwards."""
+        before = sys.getprofile()
+        sys.setprofile(self.seen if wanted else before)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
+    def functions(self):
+        found = {}
+        for code in self.codes:
+            path = Path(code.co_filename)
+            if path.is_relative_to(ROOT / PACKAGE):
+                found.setdefault(str(path.relative_to(ROOT)), set()).add(code.co_qualname.partition(".<locals>")[0])
+        return {path: sorted(names) for path, names in sorted(found.items())}
+
+
+def merged(traces):
+    """{module's path: names} of several traces."""
+    found = {}
+    for trace in traces:
+        for path, names in trace.items():
+            found.setdefault(path, set()).update(names)
+    return {path: sorted(names) for path, names in sorted(found.items())}
+
+
+# -- the text of functions --------------------------------------------------------------------------------------------
+
+@functools.cache
+def module(path):
+    """{function's name: the hash of its text} of a module, and of what stands outside functions."""
+    tree = without_docstrings(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    found = {name: hashed(ast.dump(node)) for name, node in functions(tree)}
+    for _, node in functions(tree):
+        node.body = []
+    return found | {OUTSIDE: hashed(ast.dump(tree))}
+
+
+def hashed(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_docstrings(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0].value.value = ""
+    return tree
+
+
+def functions(node, prefix=""):
+    """(name, function) of a module and its classes; what is defined inside a function belongs to it."""
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef):
+            yield prefix + part.name, part
+        elif isinstance(part, ast.ClassDef):
+            yield from functions(part, f"{prefix}{part.name}.")
+
+
+def digest(page, reached):
+    """The hash of all that the rows of a page depend on, but the machine; a function that is gone changes it."""
+    parts = [json.dumps(exhaustive().get(page, None)), *(str(module(path)) for path in MEASURING)]
+    for path, names in reached.items():
+        if not (ROOT / path).exists():
+            return "gone"
+        texts = module(path)
+        parts.append(f"{path} {texts}" if path.startswith(PAGES)
+                     else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}")
+    return hashed("\n".join(parts))
+
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+def record():
+    """{page: {"reached", "digest"}}; functions that all pages reach stand once."""
+    if not RECORD.exists():
+        return {}
+    document = json.loads(RECORD.read_text())
+    if document["schema"] != SCHEMA:
+        raise SystemExit(f"{RECORD} has schema {document['schema']!r}, not {SCHEMA!r}")
+    return {name: one | {"reached": merged([document["all"], one["reached"]])} for name, one in document["pages"].items()}
+
+
+def write(found):
+    """Add {page: what it reaches} to the record."""
+    pages = record() | {name: {"reached": reached, "digest": digest(name, reached)} for name, reached in found.items()}
+    every = [{(path, name) for path, names in one["reached"].items() for name in names} for one in pages.values()]
+    common = set.intersection(*every) if every else set()
+    shared = merged({path: [name]} for path, name in common)
+    lines = [f'"{name}": ' + json.dumps({"digest": one["digest"], "reached": left(one["reached"], common)})
+             for name, one in sorted(pages.items())]
+    head = f'{{"schema": "{SCHEMA}", "all": {json.dumps(shared)}, "pages": {{'
+    written(RECORD, head + "\n" + ",\n".join(lines) + "}}\n")
+
+
+def left(reached, common):
+    """What a page reaches beyond what all do."""
+    found = {path: [name for name in names if (path, name) not in common] for path, names in reached.items()}
+    return {path: names for path, names in found.items() if names}
+
+
+def changed(names):
+    """The pages whose rows were not made by the code that is here."""
+    known = record()
+    return [name for name in names if name not in known or digest(name, known[name]["reached"]) != known[name]["digest"]]
+
+
+def in_turn(names, day=None):
+    """A tenth of the pages, another one every day."""
+    day = datetime.date.today().toordinal() if day is None else day
+    return [name for i, name in enumerate(sorted(names)) if i % TURNS == day % TURNS]
