@@ -22,6 +22,14 @@ from .comparison import answered, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
 KEEPS = ("keep", "drop")             # how words begin that name recorded masks
+DRAWS = (                            # a module and its call, and its place: after an attention and after a feed-forward network
+    (r"pre\.relu_drop\.\d+#(\d+)$", lambda n: (0, n)),                       # the encoder calls one module of its own
+    (r"attn_layers\.(\d+)\.drop#0$", lambda i: (1, 4 * i)),
+    (r"encoder\.drop#(\d+)$", lambda n: (1, 2 * n + 1)),
+    (r"ffn_layers\.(\d+)\.drop#0$", lambda i: (1, 4 * i + 2)),
+    (r"flows\.(\d+)\.wn\.drop#(\d+)$", lambda k, n: (3, k, n)),
+    (r"wn\.drop#(\d+)$", lambda n: (3, 0, n)),
+    (r"(?:proj_w\.|/)drop#(\d+)$", lambda n: (2, n)))
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -107,12 +115,23 @@ def of_unit_vectors(value, size):
 
 
 def recorded_keeps(theirs):
-    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout.
+    """Recorded masks of dropout, in the order in which they are drawn in their code; [] without dropout.
 
-    A word of a key says that it holds one; numbers in it say which.
+    A word of a key says that it holds one.  After "dropout/" stand the module and how often it had been called; in other keys,
+    numbers say which mask it is.
     """
     keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
-    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
+    order = drawn_as if any(key.startswith("dropout/") for key in keys) else lambda key: [int(n) for n in re.findall(r"\d+", key)]
+    return [theirs[key] != 0 for key in sorted(keys, key=order)]
+
+
+def drawn_as(key):
+    """The place of a module's call among all draws: the prenet, each layer of the encoder, the duration predictor, the decoder."""
+    for pattern, place in DRAWS:
+        found = re.search(pattern, key)
+        if found:
+            return place(*map(int, found.groups()))
+    raise ValueError(f"it is not known when {key} was drawn")
 
 
 def rate_of(config):
@@ -226,8 +245,8 @@ def of_layer(name, net, names, theirs):
             f"{name}: gradients of parameters": gradients(by_their_names(bars, names, grad), grad)}
 
 
-KINDS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
-         "modules.LayerNorm": small_layers}
+READERS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
+           "modules.LayerNorm": small_layers}
 QUANTITIES = {"glowtts_coupling_plain": coupling, "glowtts_duration_predictor": duration_predictor,
               "glowtts_small_layers": small_layers}
 

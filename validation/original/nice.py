@@ -8,7 +8,7 @@ from refflow.core.tree import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-from .comparison import PRACTICE, difference, largest, numbers, under, worst
+from .comparison import PRACTICE, answered, difference, largest, numbers, read_as, worst
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
 
@@ -53,15 +53,14 @@ def differences() -> dict:
     return {name: differences_of(name) for name in FILES}
 
 
-def read(name):
-    """({quantity: the largest relative difference}, []) of a file, a path or a name."""
-    return differences_of(name), []
-
-
 def differences_of(name) -> dict:
     """{quantity: the largest relative difference}."""
-    config, theirs = numbers(name)
-    flow, paths, x = flow_of(config, under("param/", theirs)), paths_of(config), theirs["in/x"]
+    return read(name)[0]
+
+
+def compared(config, theirs) -> dict:
+    """{quantity: the largest relative difference} of a flow."""
+    flow, paths, x = flow_of(config, answered("param/", theirs)), paths_of(config), theirs["in/x"]
     log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
     f, steps = flow.bijector, steps_of(flow, theirs)
     z, log_det = f.inverse_and_log_det(x)
@@ -69,14 +68,39 @@ def differences_of(name) -> dict:
         "log-likelihood": difference(log_prob, theirs["out/loglik"]),
         "latents": difference(z, theirs["out/z"]),
         "log-det": difference(log_det, np.broadcast_to(theirs["out/logdet"], log_det.shape)),
-        "gradients of parameters": largest(as_theirs(params_bar, paths), under("grad/", theirs)),
+        "gradients of parameters": largest(as_theirs(params_bar, paths), answered("grad/", theirs)),
         "gradient of data": difference(x_bar, theirs["gradin/x"]),
         "inverse": difference(f.forward(theirs["out/z"]), theirs["out/inverse_of_z"]),
         "samples": difference(f.forward(theirs["sample/z"]), theirs["sample/x"]),
         "losses of training": difference([loss for loss, _ in steps], theirs["rmsprop/cost"]),
-        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), under(f"rmsprop_step{k}/", theirs))
+        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), answered(f"rmsprop_step{k}/", theirs))
                                  for k, (_, stepped) in enumerate(steps)),
-    }
+        **further(config, theirs, flow, log_prob)}
+
+
+def further(config, theirs, flow, log_prob):
+    """What some files hold: the mean loss, pixels and their noise, the order in which features start."""
+    found, x = {}, theirs["in/x"]
+    if "out/nll" in theirs:
+        found["loss"] = difference(-log_prob.mean(), theirs["out/nll"])
+    if "in/x_int" in theirs and "in/uniform" in theirs:
+        low = -1 if x.min() < 0 else 0                           # CIFAR-10's data lie in [-1, 1]
+        found["data"] = difference((theirs["in/x_int"] + theirs["in/uniform"]) / 256 * (1 - low) + low, x)
+    if "perm/tile" in theirs and config["reorder_tile"]:
+        found["order of features"] = difference(flow.bijector.inner.stages[0].order, theirs["perm/tile"])
+    return found
+
+
+def holds(config, keys):
+    return "hidden_layers_per_coupling" in config or "param/z_D" in keys
+
+
+KINDS = {"a flow of the authors'": (holds, compared)}
+
+
+def read(name):
+    """({quantity: the largest relative difference} of a file, its keys that nothing reads)."""
+    return read_as(KINDS, *numbers(name))
 
 
 def steps_of(flow, theirs):
