@@ -128,6 +128,24 @@ def read_as(kinds, config, theirs):
     return found, theirs.unanswered()
 
 
+# -- arrays that say yes or no ----------------------------------------------------------------------------------------
+
+def checked_mask(mask):
+    """A mask of theirs as booleans.  ValueError for numbers other than 0 and 1."""
+    wrong = np.asarray(mask)[(mask != 0) & (mask != 1)]
+    if wrong.size:
+        raise ValueError(f"a mask of theirs holds {wrong[0]}, which is neither 0 nor 1")
+    return np.asarray(mask, bool)
+
+
+def order_of(P):
+    """The order of a matrix of theirs that permutes.  ValueError if it does not."""
+    order = np.argmax(P, -1)
+    if not np.array_equal(np.eye(len(P))[order], P) or len(set(order.tolist())) < len(order):
+        raise ValueError(f"P must be a permutation of {len(P)} rows: {np.asarray(P).tolist()}")
+    return order
+
+
 # -- entry by entry ---------------------------------------------------------------------------------------------------
 
 def relative(given, theirs):

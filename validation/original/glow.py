@@ -21,7 +21,7 @@ from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
 
 from . import glow_ports
-from .comparison import PRACTICE, answered, difference, kind_of, largest, numbers, read_as, worst
+from .comparison import PRACTICE, answered, difference, kind_of, largest, numbers, order_of, read_as, worst
 from .glow_names import Entry, Table, walked
 
 FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
@@ -29,8 +29,8 @@ FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
 
 
 def differences() -> dict:
-    """{file: {quantity: the largest relative difference}}."""
-    return {name: reader(name)(*numbers(name)) for name in FILES}
+    """{file: {quantity: Difference, or the largest relative difference}}."""
+    return {name: read(name)[0] for name in FILES}
 
 
 # -- the names of the authors' variables ------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Names(Table):
                                               lambda log_s, sign: sign * np.exp(log_s), lambda s_bar, s: s_bar * s, (sign,))
         self.entries[f"{name}/U"] = Entry((*path, "upper"), np.array, lambda U: np.triu(U, 1))
         self.constants[f"{name}/P"] = Entry((*path, "order"), lambda order: np.eye(len(order))[order],
-                                            lambda P: np.argmax(P, -1))
+                                            order_of)
         self.constants[sign] = Entry((*path, "scale"), np.sign, None)
 
     def shuffle(self, name, path):
@@ -324,7 +324,7 @@ def zeros_convolution(param, prefix=""):
 
 def factors(param, buffer, prefix=""):
     """P L (U + S)."""
-    order = np.argmax(buffer[f"{prefix}p"], -1)
+    order = order_of(buffer[f"{prefix}p"])
     scale = buffer[f"{prefix}sign_s"] * np.exp(param[f"{prefix}log_s"])
     return PLULinear(order, np.tril(param[f"{prefix}l"], -1), np.triu(param[f"{prefix}u"], 1), scale, None)
 

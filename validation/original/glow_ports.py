@@ -17,7 +17,7 @@ from refflow.maps.densities import StandardNormal
 from refflow.maps.shape import FactorOut
 from refflow.models.glow import CONVENTIONS, Builder, classifier, labelled_vjp
 
-from .comparison import ZERO, Pair, answered, gradients, pair
+from .comparison import ZERO, Pair, answered, gradients, order_of, pair
 from .glow_names import Entry, Table, walked
 
 
@@ -52,6 +52,7 @@ class Names(Table):
     def __init__(self, port, given, held, L, K):
         super().__init__()
         self.words, self.given, self.held, path = WORDS[port], given, held, ("bijector", "inner")
+        self.zeros = set()              # the arrays that are 0 at the start
         for level in range(L):
             for k in range(K):
                 self.step(self.words.place("step", level, k, K), (*path, "stages"), 1 + 3 * k)
@@ -99,7 +100,7 @@ class Names(Table):
         self.entries[upper] = Entry((*path, "upper"), np.array, lambda U: np.triu(U, 1))
         self.entries[log_scale] = Entry((*path, "scale"), lambda s: np.log(np.abs(s)),
                                         lambda log_s, sign: sign * np.exp(log_s), lambda s_bar, s: s_bar * s, (sign,))
-        self.constants[P] = Entry((*path, "order"), lambda order: np.eye(len(order))[order], lambda P: np.argmax(P, -1))
+        self.constants[P] = Entry((*path, "order"), lambda order: np.eye(len(order))[order], order_of)
         self.constants[sign] = Entry((*path, "scale"), np.sign, None)
 
     def order(self, name, path):
@@ -124,6 +125,7 @@ class Names(Table):
         is 0; if it is 1, the sum of the kernels over their inputs is our one kernel.
         """
         weight, path = f"{name}{self.words.conv}weight", (*layers, str(i), "W")
+        self.zeros |= {weight, f"{name}{self.words.conv}bias", f"{name}{self.words.zeros_scale}"}
         shape = self.given[weight].shape
         if top == "zeros":
             self.entries[weight] = Entry(path, lambda W: np.zeros(shape), lambda W: W[:, :0])
@@ -261,7 +263,9 @@ def initial(port, L, K, theirs, x, held, onehot=None):
     centres, ours = ({name: v[name] * scale(wanted[name.removesuffix(words.bias) + words.scale])
                       for name in wanted if name.endswith(ends[0])} for v in (wanted, found))
     zeros = {name: (np.abs(ours[name]) <= ZERO) & (np.abs(v) <= ZERO) for name, v in centres.items()}
-    return {"initial scales": Pair({name: scale(found[name]) for name in scales}, scales),
+    others = {name: v for name, v in wanted.items() if name in model.names.zeros}
+    return {"other initial values": Pair({name: np.zeros_like(v) for name, v in others.items()}, others),
+            "initial scales": Pair({name: scale(found[name]) for name in scales}, scales),
             "initial centres": Pair(ours, centres, zeros, 1.0, "the channel's deviation")}
 
 

@@ -14,14 +14,14 @@ from refflow.maps.normalization import GlowTTSActNorm
 from refflow.maps.shape import Squeezed, SqueezeTime
 from refflow.models.alignment import path_of
 
-from .comparison import Pair, answered, gradients, judged, numbers, pair
+from .comparison import Pair, answered, checked_mask, gradients, judged, numbers, pair
 
 HALF_LOG_2_PI = np.log(2 * np.pi) / 2
 
 
 def mask_of(theirs):
     """(B, T) of booleans."""
-    return theirs[:, 0].astype(bool)
+    return checked_mask(theirs[:, 0])
 
 
 def of_layer(f, as_theirs, theirs):
@@ -101,7 +101,7 @@ def of_squeeze(config, theirs):
 
 def of_path(theirs):
     """Their path from durations."""
-    mask = theirs["genpath/mask"] > 0.5
+    mask = checked_mask(theirs["genpath/mask"])
     path = path_of(theirs["genpath/duration"], mask.any(1).sum(-1))
     return {"path from durations": pair(np.pad(path, ((0, 0), (0, 0), (0, mask.shape[-1] - path.shape[-1]))) & mask,
                                         theirs["genpath/path"])}

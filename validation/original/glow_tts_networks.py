@@ -18,7 +18,7 @@ from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, La
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
-from .comparison import answered, gradients, judged, nudged, numbers, pair
+from .comparison import answered, checked_mask, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
 KEEPS = ("keep", "drop")             # how words begin that name recorded masks
@@ -91,7 +91,13 @@ def by_their_names(bars, names, theirs):
 
 def valid(theirs):
     """Their mask (N, 1, T) as ours, (N, T)."""
-    return theirs[:, 0] > 0.5
+    return checked_mask(theirs[:, 0])
+
+
+def check_lengths(mask, lengths):
+    """ValueError if a mask, (N, T), is not that of lengths."""
+    if not np.array_equal(mask, np.arange(mask.shape[-1]) < np.asarray(lengths)[:, None]):
+        raise ValueError("their mask has other lengths")
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
@@ -122,7 +128,7 @@ def recorded_keeps(theirs):
     """
     keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
     order = drawn_as if any(key.startswith("dropout/") for key in keys) else lambda key: [int(n) for n in re.findall(r"\d+", key)]
-    return [theirs[key] != 0 for key in sorted(keys, key=order)]
+    return [checked_mask(theirs[key]) for key in sorted(keys, key=order)]
 
 
 def drawn_as(key):
@@ -145,8 +151,7 @@ def rate_of(config):
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling and of its wave net alone."""
     C, n, x, mask = config["in_channels"], config["n_layers"], theirs["in/x"], valid(theirs["in/mask"])
-    if mask.sum(-1).tolist() != theirs["in/lengths"].tolist():
-        raise ValueError("their mask has other lengths")
+    check_lengths(mask, theirs["in/lengths"])
     speakers, keeps = config.get("gin", 0), recorded_keeps(theirs)
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
                                     config["dilation_rate"], speakers)
@@ -202,6 +207,7 @@ def duration_predictor(config, theirs) -> dict:
     """{quantity: Pair} of the duration predictor."""
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
+    check_lengths(mask, theirs["in/lengths"])
     net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
     net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
