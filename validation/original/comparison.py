@@ -32,6 +32,17 @@ class Config(dict):
         raise Lacking(f"its configuration does not say {key!r}")
 
 
+class Part(dict):
+    """{name: array} of what a file holds below a prefix."""
+
+    def __init__(self, prefix, found):
+        super().__init__(found)
+        self.prefix = prefix
+
+    def __missing__(self, name):
+        raise Lacking(f"there is no {self.prefix + name!r} in it")
+
+
 class Numbers(dict):
     """{key: array} of a file, or of what it holds `below` a prefix; also the keys that have been answered, compared or used to
     compute something compared, and the keys that were looked for in vain.
@@ -103,7 +114,7 @@ def answered(prefix, found, names=None):
     """`under`, restricted to these names if given; all of them count as answered."""
     chosen = {key: value for key, value in under(prefix, found).items() if names is None or key in names}
     found.answer(prefix, chosen)
-    return chosen
+    return Part(prefix, chosen)
 
 
 # -- kinds of files ---------------------------------------------------------------------------------------------------

@@ -370,7 +370,7 @@ def of_net(net, as_theirs, name, theirs):
 
 
 def of_layers(config, theirs):
-    param = {name: answered(f"{name}/param/", theirs) for name in {key.split("/")[0] for key in theirs}}
+    param = {name: theirs.below(f"{name}/param/") for name in {key.split("/")[0] for key in theirs}}
     plain = DenseLinear(param["invconv_plain"]["weight"], None)
     lu = factors(param["invconv_lu"], theirs.below("invconv_lu/buffer/"))
     with_bias = Conv2d(param["conv2d_bias"]["weight"], param["conv2d_bias"]["bias"], PORT.padding)
@@ -443,16 +443,19 @@ def permutation(param, buffer, C):
     if "invconv.l" in param:
         linear = factors(param, buffer, "invconv.")
         return linear, lambda bar: factors_bar(bar, linear, "invconv.")
-    order = next((v for name, v in buffer.items() if name.endswith("indices")), np.arange(C)[::-1])
-    return Permutation(np.asarray(order, np.int64)), lambda bar: {}
+    name = next((name for name in buffer if name.endswith("indices")), None)
+    order = np.arange(C)[::-1] if name is None else np.asarray(buffer[name], np.int64)
+    if f"{name}_inverse" in buffer and not np.array_equal(order[buffer[f"{name}_inverse"].astype(int)], np.arange(C)):
+        raise ValueError(f"buffer/{name}_inverse does not undo buffer/{name}")
+    return Permutation(order), lambda bar: {}
 
 
 def of_step(config, theirs):
     C, x = config["in_channels"], theirs["in/x"]
-    param, D = answered("param/", theirs), x[0].size
+    param, D = theirs.below("param/"), x[0].size
     kind = "affine" if len(param["f.4.weight"]) == C else "additive"
     build = Builder(np.random.default_rng(0), config["hidden"], kind, "lu", PORT, np.float64)
-    linear, linear_bar = permutation(param, answered("buffer/", theirs), C)
+    linear, linear_bar = permutation(param, theirs.below("buffer/"), C)
     first, second, last = convolution(param, "f.0."), convolution(param, "f.2."), zeros_convolution(param, "f.4.")
     net = Sequential((*first.layers, ReLU(), *second.layers, ReLU(), *last.layers))
     _, _, coupling = build.step(C)

@@ -17,7 +17,7 @@ from refflow.maps.densities import StandardNormal
 from refflow.maps.shape import FactorOut
 from refflow.models.glow import CONVENTIONS, Builder, classifier, labelled_vjp
 
-from .comparison import ZERO, Pair, answered, gradients, order_of, pair
+from .comparison import ZERO, Lacking, Pair, Part, answered, gradients, order_of, pair, under
 from .glow_names import Entry, Table, walked
 
 
@@ -90,9 +90,8 @@ class Names(Table):
             self.entries[f"{name}invconv.weight"] = Entry((*path, "W"), lambda W: W.reshape(shape), lambda W: W.reshape(shape[:2]))
         elif is_factored(self.words, name, self.given):
             self.factors(path, *(f"{name}invconv.{key}" for key in self.words.factors))
-        for kind in ("shuffle", "reverse"):
-            if f"{name}{kind}.indices" in self.held:
-                self.order(f"{name}{kind}.indices", (*path, "order"))
+        for indices in indices_of(name, self.held):
+            self.order(indices, (*path, "order"))
 
     def factors(self, path, lower, upper, log_scale, sign, P):
         """P L (U + diag(s))."""
@@ -146,6 +145,11 @@ def top_of(port, L):
     return "learn_top." if port == "chaiyujin" else f"blocks.{L - 1}.prior."
 
 
+def indices_of(name, held):
+    """The name of the order of a step's permutation in [], or [] without one."""
+    return [key for key in held if key.startswith(name) and key.endswith("indices")]
+
+
 def is_factored(words, name, given):
     return f"{name}invconv.{words.factors[0]}" in given
 
@@ -171,10 +175,9 @@ class Model(NamedTuple):
 def model_of(port, L, K, image, given, held, onehot=None):
     """The model of these arrays of theirs."""
     words, names = WORDS[port], Names(port, given, held, L, K)
-    absent = sorted(names.entries.keys() - given.keys())
-    absent += sorted(name for name, entry in names.constants.items() if entry.ours is not None and name not in held)
+    absent = sorted(name for name, entry in names.constants.items() if entry.ours is not None and name not in held)
     if absent:
-        raise ValueError(f"it lacks the array {absent[0]}" + (f" and {len(absent) - 1} more" if absent[1:] else ""))
+        raise Lacking(f"there is no {'buffer/' + absent[0]!r} in it" + (f", nor {len(absent) - 1} more" if absent[1:] else ""))
     builders = []
     for level in range(L):
         name, C = words.place("step", level, 0, K), image[0] * 2 ** (level + 2)
@@ -183,7 +186,7 @@ def model_of(port, L, K, image, given, held, onehot=None):
         if outputs not in kinds:
             raise ValueError(f"a coupling of {C} channels whose network has {outputs} outputs is neither affine nor additive")
         permutation = ("lu" if is_factored(words, name, given) else "1x1" if f"{name}invconv.weight" in given else "shuffle"
-                       if f"{name}shuffle.indices" in held else "reverse")
+                       if indices_of(name, held) else "reverse")
         builders.append(Builder(np.random.default_rng(0), hidden, kinds[outputs], permutation, CONVENTIONS[port], np.float64))
     classes = given["project_ycond.weight"].shape[1] if "project_ycond.weight" in given else 0
     top = builders[-1].top_prior(image[0] * 2 ** (L + 1), f"{top_of(port, L)}{words.conv}weight" in given, classes)
@@ -205,11 +208,17 @@ def levels(builders, image, K, top):
     return Chain([*stages, FactorOut(last.keep, levels(builders[1:], (2 * C, H // 2, W // 2), K, top))])
 
 
-def parts(port, theirs):
-    """(their parameters, their other arrays)."""
-    given, held = answered("param/", theirs), answered("buffer/", theirs)
+def parts(theirs, prefix="param/"):
+    """(their parameters, their other arrays), of which `model_of` says what it knows."""
+    given, held = under(prefix, theirs), under("buffer/", theirs)
     kept = {name: array for name, array in given.items() if name.endswith(("indices", "indices_inverse"))}
-    return {name: array for name, array in given.items() if name not in kept}, held | kept
+    return Part(prefix, {name: array for name, array in given.items() if name not in kept}), held | kept
+
+
+def known(theirs, prefix, names):
+    """All arrays that have a place in our model count as read."""
+    for where in (prefix, "buffer/"):
+        theirs.answer(where, [name for name in (*names.entries, *names.constants) if f"{where}{name}" in theirs])
 
 
 # -- what both have ---------------------------------------------------------------------------------------------------
@@ -246,7 +255,7 @@ def initial(port, L, K, theirs, x, held, onehot=None):
     """Data-dependent initialisation on x, from their drawn weights; centres in units of the channel's deviation, as a second
     actnorm finds channels whose mean is 0 up to rounding.
     """
-    wanted = answered("ddi/", theirs)
+    wanted = under("ddi/", theirs)
     if not wanted:
         return {}
     words = WORDS[port]
@@ -254,8 +263,9 @@ def initial(port, L, K, theirs, x, held, onehot=None):
     at_start = np.ones_like if CONVENTIONS[port].direct else np.zeros_like
     drawn = {name: np.zeros_like(v) if name.endswith(ends[0]) else at_start(v) if name.endswith(ends[1]) else v
              for name, v in wanted.items()}
-    drawn_parts = {name: v for name, v in drawn.items() if not name.endswith(("indices", "indices_inverse"))}
+    drawn_parts = Part("ddi/", {name: v for name, v in drawn.items() if not name.endswith(("indices", "indices_inverse"))})
     model = model_of(port, L, K, x.shape[1:], drawn_parts, held, onehot)
+    known(theirs, "ddi/", model.names)
     model = model._replace(flow=model.flow.initialised(x, np.random.default_rng(0)))
     found = model.names.theirs(model)
     scale = (lambda s: s) if CONVENTIONS[port].direct else np.exp
@@ -275,12 +285,14 @@ def chaiyujin(config, theirs) -> dict:
     """{quantity: Pair} of a whole model; its loss is in bits per dimension."""
     L, K, x = config["L"], config["K"], theirs["in/z0"]
     (N, C), D = x.shape[:2], x[0].size
-    given, held = parts("chaiyujin", theirs)
-    zeros = given.pop("prior_h", np.zeros(1))
+    given, held = parts(theirs)
+    zeros = theirs["param/prior_h"] if "prior_h" in given else np.zeros(1)
     if zeros.any() or zeros.size not in (1, 2 * x.size // 2 ** (L - 1)):
         raise ValueError(f"prior_h must be zeros for the top of {N} images, not of shape {zeros.shape}")
     onehot = classes_of(theirs, given, N)
     model = model_of("chaiyujin", L, K, x.shape[1:], given, held, onehot)
+    known(theirs, "param/", model.names)
+    check_inverses(theirs, model.names)
     log_prob, pullback = model.flow.log_prob_vjp(x)
     levels_of_loss = re.search(r"log\((\d+)\)", config.get("loss", ""))
     n = int(levels_of_loss[1]) if levels_of_loss else 2 ** config["n_bits"]
@@ -317,6 +329,14 @@ def classes_of(theirs, given, N):
     return np.asarray(y, float) if y.shape == (N, count) else np.eye(count)[np.asarray(y, np.int64)]
 
 
+def check_inverses(theirs, names):
+    """Their second array of a permutation undoes the first."""
+    held = under("buffer/", theirs) | under("param/", theirs)
+    for name in names.constants:
+        if f"{name}_inverse" in held and not np.array_equal(np.argsort(held[name]), held[f"{name}_inverse"]):
+            raise ValueError(f"{name}_inverse does not undo {name}")
+
+
 def zeros_like(nested):
     return {key: zeros_like(value) if isinstance(value, dict) else np.zeros_like(value) for key, value in nested.items()}
 
@@ -342,9 +362,10 @@ def rosinality(config, theirs) -> dict:
     L, K, x = config["n_block"], config["n_flow"], theirs["in/x"]
     N, said = len(x), re.search(r"D=(\d+(?:\*\d+)*)", config.get("loss", ""))
     D = math.prod(map(int, said[1].split("*"))) if said else x[0].size
-    given, held = parts("rosinality", theirs)
-    check_constants(held)
+    given, held = parts(theirs)
     model = model_of("rosinality", L, K, x.shape[1:], given, held)
+    known(theirs, "param/", model.names)
+    check_constants(theirs)
     log_prob, pullback = model.flow.log_prob_vjp(x)
     x_bar, bars = pullback(np.full(N, -1 / (N * D * math.log(2))))
     log_p, log_det, finished = 0.0, 0.0, []
@@ -362,11 +383,11 @@ def rosinality(config, theirs) -> dict:
     return found | samples(model, theirs) | initial("rosinality", L, K, theirs, x, held)
 
 
-def check_constants(held):
+def check_constants(theirs):
     """Their masks and flags say what the equations say."""
-    for name, array in held.items():
+    for name, array in under("buffer/", theirs).items():
         n = len(np.atleast_1d(array))
         wanted = {"u_mask": np.triu(np.ones((n, n)), 1), "l_mask": np.tril(np.ones((n, n)), -1), "l_eye": np.eye(n),
                   "initialized": np.array(1)}.get(name.rpartition(".")[2])
-        if wanted is not None and not np.array_equal(array, wanted):
+        if wanted is not None and not np.array_equal(theirs[f"buffer/{name}"], wanted):
             raise ValueError(f"buffer/{name} is not what it is in the port's code")

@@ -60,7 +60,8 @@ def differences_of(name) -> dict:
 
 def compared(config, theirs) -> dict:
     """{quantity: the largest relative difference} of a flow."""
-    flow, paths, x = flow_of(config, answered("param/", theirs)), paths_of(config), theirs["in/x"]
+    paths, x = paths_of(config), theirs["in/x"]
+    flow = flow_of(config, answered("param/", theirs, paths))
     log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
     f, steps = flow.bijector, steps_of(flow, theirs)
     z, log_det = f.inverse_and_log_det(x)
