@@ -295,10 +295,11 @@ def measured_by_condition(pair, entries, runs, reasons):
 
 
 def nudged(found, rng):
-    """The numbers, each changed by a relative NUDGE towards 0 or not: pixels stay pixels."""
+    """The numbers that go in, each changed by a relative NUDGE towards 0 or not; pixels, masks and permutations are not."""
     def changed(key, array):
-        goes_in = key.startswith(("param/", "buffer/", "in/")) and array.dtype.kind == "f"
-        return array * (1 - NUDGE * rng.choice((0, 1), array.shape)) if goes_in else array
+        goes_in = key.startswith(("param/", "buffer/", "in/", "before/")) and array.dtype.kind == "f"
+        whole = not goes_in or np.array_equal(array, np.rint(array))
+        return array if whole else array * (1 - NUDGE * rng.choice((0, 1), array.shape))
 
     return Numbers({key: changed(key, array) for key, array in found.items()})
 
