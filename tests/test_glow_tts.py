@@ -263,7 +263,8 @@ def training_file(name, steps=3):
         adam.step()
         if k != steps - 2:
             file |= as_theirs(names, start.unravel_params(vector.numpy().copy()), f"step{k}/")
-    inputs = {f"in/{key}": value for key, value in zip(("x", "x_lengths", "y", "y_lengths", "speaker"), batch) if value is not None}
+    words = "x", "x_lengths", "y", "y_lengths", "speaker"
+    inputs = {f"in/{key}": value for key, value in zip(words, batch) if value is not None}
     table = [0.5 * 16**-0.5 * min(s**-0.5, s * 20**-1.5) for s in range(1, 41)]
     return config, comparison.Numbers(file | inputs | {
         "out/losses": np.array(losses), "out/lr": np.array(rates), "out/grad_norm_before_clip": np.array(lengths),

@@ -74,8 +74,9 @@ def test_what_cannot_be_read_says_what_is_missing(tmp_path, capsys):
     assert "it is a file of Glow-TTS" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [*SMALL, "glow_layers", "glow_step_invconv_affine_lu", "glowtts_squeeze", "glowtts_attention_win4_short",
-                                  "glowtts_duration_predictor", "realnvp_tf_channel_aff_bottom0", "glow_ros_model_additive_plain"])
+@pytest.mark.parametrize("name", [*SMALL, "glow_layers", "glow_step_invconv_affine_lu", "glowtts_squeeze",
+                                  "glowtts_attention_win4_short", "glowtts_duration_predictor", "realnvp_tf_channel_aff_bottom0",
+                                  "glow_ros_model_additive_plain"])
 def test_an_array_that_nothing_reads_is_named(name, tmp_path, capsys):
     config, theirs = comparison.numbers(name)
     for key in ("out/more", "param/more", "buffer/more", "1/more"):
@@ -422,7 +423,8 @@ def test_a_bug_of_the_reader_is_found(bug, monkeypatch):
     config, file = file_of(port, 4, **settings)
     assert failing(config, file) == set()
     right = glow_ports.CONVENTIONS[port.kind]
-    changes = {"halves and neighbours": {"layout": "interleaved"}, "border of 0": {"last_padding": "edge"}, "factor 3": {"factor": 3.0}}
+    changes = {"halves and neighbours": {"layout": "interleaved"}, "border of 0": {"last_padding": "edge"},
+               "factor 3": {"factor": 3.0}}
     if bug in ("sign of a weight", "transposed matrix"):
         whole, change = glow_ports.Names.matrix, np.negative if bug == "sign of a weight" else np.transpose
 

@@ -480,12 +480,16 @@ def of_step(config, theirs):
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
-KINDS = {"a whole model of the authors'": (lambda config, keys: any(key.startswith("param/model/") and "/f1/l_1/" in key for key in keys), of_model),
-         "a port's layers": (lambda config, keys: {"actnorm/in/x", "split2d/in/x"} <= keys, of_layers),
-         "a port's squeeze": (lambda config, keys: {"in/x", "out/squeezed", "split/h"} <= keys, of_squeeze),
-         "a port's step": (lambda config, keys: {"param/actnorm.bias", "param/f.0.weight"} <= keys, of_step),
-         "a whole model of chaiyujin's port": (lambda config, keys: any(key.startswith("param/flow.layers.") for key in keys), glow_ports.chaiyujin),
-         "a whole model of rosinality's port": (lambda config, keys: any(key.startswith("param/blocks.") for key in keys), glow_ports.rosinality)}
+def names_begin(start, inside=""):
+    return lambda config, keys: any(key.startswith(start) and inside in key for key in keys)
+
+
+KINDS = {"a whole model of the authors'": (names_begin("param/model/", "/f1/l_1/"), of_model),
+         "a port's layers": (lambda config, keys: {"actnorm/in/x", "split2d/in/x"} <= set(keys), of_layers),
+         "a port's squeeze": (lambda config, keys: {"in/x", "out/squeezed", "split/h"} <= set(keys), of_squeeze),
+         "a port's step": (lambda config, keys: {"param/actnorm.bias", "param/f.0.weight"} <= set(keys), of_step),
+         "a whole model of chaiyujin's port": (names_begin("param/flow.layers."), glow_ports.chaiyujin),
+         "a whole model of rosinality's port": (names_begin("param/blocks."), glow_ports.rosinality)}
 
 
 def holds(config, keys):

@@ -26,10 +26,6 @@ class Table:
     def __init__(self):
         self.entries, self.constants = {}, {}
 
-    def array(self, name, path, shape=None):
-        """An array that differs from ours in its shape at most; `shape` is theirs."""
-        self.entries[name] = Entry(path, np.array if shape is None else lambda v: v.reshape(shape), np.array if shape is None else np.ravel)
-
     def our(self, name, theirs):
         """Our array for their variable `name`."""
         entry = (self.entries | self.constants)[name]

@@ -87,7 +87,8 @@ class Names(Table):
     def matrix(self, name, path):
         if f"{name}invconv.weight" in self.given:
             shape = self.given[f"{name}invconv.weight"].shape
-            self.entries[f"{name}invconv.weight"] = Entry((*path, "W"), lambda W: W.reshape(shape), lambda W: W.reshape(shape[:2]))
+            self.entries[f"{name}invconv.weight"] = Entry((*path, "W"), lambda W: W.reshape(shape),
+                                                          lambda W: W.reshape(shape[:2]))
         elif is_factored(self.words, name, self.given):
             self.factors(path, *(f"{name}invconv.{key}" for key in self.words.factors))
         for indices in indices_of(name, self.held):
@@ -293,6 +294,7 @@ def chaiyujin(config, theirs) -> dict:
     model = model_of("chaiyujin", L, K, x.shape[1:], given, held, onehot)
     known(theirs, "param/", model.names)
     check_inverses(theirs, model.names)
+    check_constants(theirs)
     log_prob, pullback = model.flow.log_prob_vjp(x)
     levels_of_loss = re.search(r"log\((\d+)\)", config.get("loss", ""))
     n = int(levels_of_loss[1]) if levels_of_loss else 2 ** config["n_bits"]
@@ -323,17 +325,19 @@ def classes_of(theirs, given, N):
     if "project_ycond.weight" not in given:
         return None
     count = given["project_ycond.weight"].shape[1]
-    if "in/y_onehot" in theirs:
-        return np.asarray(theirs["in/y_onehot"], float)
-    y = theirs["in/y"]
-    return np.asarray(y, float) if y.shape == (N, count) else np.eye(count)[np.asarray(y, np.int64)]
+    given = [theirs[key] for key in ("in/y_onehot", "in/y") if key in theirs] or [theirs["in/y"]]
+    onehot, *others = (np.asarray(y, float) if y.shape == (N, count) else np.eye(count)[np.asarray(y, np.int64)] for y in given)
+    if others and not np.array_equal(onehot, others[0]):
+        raise ValueError("in/y_onehot and in/y are different classes")
+    return onehot
 
 
 def check_inverses(theirs, names):
     """Their second array of a permutation undoes the first."""
     held = under("buffer/", theirs) | under("param/", theirs)
     for name in names.constants:
-        if f"{name}_inverse" in held and not np.array_equal(np.argsort(held[name]), held[f"{name}_inverse"]):
+        undone = held.get(f"{name}_inverse")
+        if undone is not None and not np.array_equal(np.argsort(held[name]), undone):
             raise ValueError(f"{name}_inverse does not undo {name}")
 
 
@@ -388,6 +392,6 @@ def check_constants(theirs):
     for name, array in under("buffer/", theirs).items():
         n = len(np.atleast_1d(array))
         wanted = {"u_mask": np.triu(np.ones((n, n)), 1), "l_mask": np.tril(np.ones((n, n)), -1), "l_eye": np.eye(n),
-                  "initialized": np.array(1)}.get(name.rpartition(".")[2])
+                  "eye": np.eye(n), "initialized": np.array(1)}.get(name.rpartition(".")[2])
         if wanted is not None and not np.array_equal(theirs[f"buffer/{name}"], wanted):
             raise ValueError(f"buffer/{name} is not what it is in the port's code")

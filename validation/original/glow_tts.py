@@ -246,7 +246,8 @@ def standardised(ours, theirs):
 
 def said(config, key):
     """A setting of their training: in their configuration, in its description in words, or the authors'."""
-    patterns = {"lr": r"\blr=([\d.e+-]+)", "betas": r"betas=\(([^)]*)\)", "eps": r"\beps=([\d.e+-]+)", "clip": r"clip_grad_value_\(([\d.]+)\)"}
+    patterns = {"lr": r"\blr=([\d.e+-]+)", "betas": r"betas=\(([^)]*)\)", "eps": r"\beps=([\d.e+-]+)",
+                "clip": r"clip_grad_value_\(([\d.]+)\)"}
     found = re.search(patterns[key], config.get("what", ""))
     if key in config or not found:
         return config.get(key, {"lr": 1.0, "betas": BETAS, "eps": EPS, "clip": CLIP}[key])
@@ -293,7 +294,8 @@ def alignments(config, theirs) -> dict:
             raise ValueError(f"the mask of case {case} has other lengths")
         compiled, in_numpy = best_path(scores.astype(np.float32), texts, frames), best_path(scores, texts, frames)
         differ += not np.array_equal(compiled, in_numpy)
-        found |= {f"{case}: compiled": pair(compiled, given["path_cython"]), f"{case}: in NumPy": pair(in_numpy, given["path_numpy"]),
+        found |= {f"{case}: compiled": pair(compiled, given["path_cython"]),
+                  f"{case}: in NumPy": pair(in_numpy, given["path_numpy"]),
                   f"{case}: score": pair((given["value"] * compiled).sum((1, 2)), given["score"])}
     for key, ours in (("n_cases", len(cases)), ("n_cython_numpy_differ", differ)):
         if key in theirs:
@@ -310,8 +312,8 @@ def valid_pairs(texts, frames, shape):
 
 READERS = {"models.FlowGenerator": generator, "models.FlowSpecDecoder": decoder, "monotonic_align.maximum_path": alignments,
            **glow_tts_maps.READERS, **glow_tts_networks.READERS, **glow_tts_text.READERS}
-KINDS = {name: (lambda config, keys, name=name: word_of(config).startswith(name), read) for name, read in READERS.items()} | {
-    "the first steps of training": (lambda config, keys: any(key.startswith("after_ddi/") for key in keys), trainings)}
+KINDS = {"the first steps of training": (lambda config, keys: any(key.startswith("after_ddi/") for key in keys), trainings)} | {
+    name: (lambda config, keys, name=name: word_of(config).startswith(name), read) for name, read in READERS.items()}
 
 
 def word_of(config):

@@ -127,12 +127,16 @@ def recorded_keeps(theirs):
     numbers say which mask it is.
     """
     keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
-    order = drawn_as if any(key.startswith("dropout/") for key in keys) else lambda key: [int(n) for n in re.findall(r"\d+", key)]
-    return [checked_mask(theirs[key]) for key in sorted(keys, key=order)]
+    by_module = any(key.startswith("dropout/") for key in keys)
+    return [checked_mask(theirs[key]) for key in sorted(keys, key=drawn_as if by_module else numbers_in)]
+
+
+def numbers_in(key):
+    return [int(n) for n in re.findall(r"\d+", key)]
 
 
 def drawn_as(key):
-    """The place of a module's call among all draws: the prenet, each layer of the encoder, the duration predictor, the decoder."""
+    """The place of a module's call among all draws: prenet, layers of the encoder, predictor of durations, decoder."""
     for pattern, place in DRAWS:
         found = re.search(pattern, key)
         if found:

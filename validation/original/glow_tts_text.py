@@ -15,7 +15,8 @@ from refflow.maps.conditioners import Dense, SignalContext, duration_network, wi
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 
 from .comparison import PRACTICE, answered, gradients, judged, nudged, numbers, pair
-from .glow_tts_networks import by_their_names, check_lengths, convolution, filled, layer, norm, of_duration, of_prenet, recorded_keeps, valid
+from .glow_tts_networks import (by_their_names, check_lengths, convolution, filled, layer, norm, of_duration, of_prenet,
+                                recorded_keeps, valid)
 
 FILES = tuple(sorted(path.stem for kind in ("attention", "text_encoder") for path in PRACTICE.glob(f"glowtts_{kind}*.npz")))
 

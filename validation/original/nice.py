@@ -10,6 +10,7 @@ from refflow.training import RMSPropMomentum, Unconstrained
 
 from .comparison import PRACTICE, answered, difference, largest, numbers, read_as, worst
 
+NEAR = 2.0**-10                         # data that are further from their pixels have been transformed otherwise
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
 
 
@@ -85,8 +86,11 @@ def further(config, theirs, flow, log_prob):
     if "out/nll" in theirs:
         found["loss"] = difference(-log_prob.mean(), theirs["out/nll"])
     if "in/x_int" in theirs and "in/uniform" in theirs:
-        low = -1 if x.min() < 0 else 0                           # CIFAR-10's data lie in [-1, 1]
-        found["data"] = difference((theirs["in/x_int"] + theirs["in/uniform"]) / 256 * (1 - low) + low, x)
+        of_pixels = (theirs.get("in/x_int") + theirs.get("in/uniform")) / 256
+        near = [of for of in (of_pixels, 2 * of_pixels - 1) if np.abs(of - x).max() < NEAR]         # CIFAR-10's in [-1, 1]
+        if near:
+            theirs.answer("in/", ("x_int", "uniform"))
+            found["data"] = difference(near[0], x)
     if "perm/tile" in theirs and config["reorder_tile"]:
         found["order of features"] = difference(flow.bijector.inner.stages[0].order, theirs["perm/tile"])
     return found

@@ -274,7 +274,8 @@ def compared(config, theirs) -> dict:
     if after:
         moved = with_statistics(flow, record)
         found["moving statistics"] = Pair(by_their_names(moved.params(), named, after), after)
-    unused = [name for name in under("buffer_after_train/", theirs) if is_unused(name, named) and "running" in name]
+    unused = [name for name in under("buffer_after_train/", theirs)
+              if is_unused(name, named) and "running" in name and f"buffer/{name}" in theirs]
     if unused:
         before, after = (answered(prefix, theirs, unused) for prefix in ("buffer/", "buffer_after_train/"))
         found["statistics of no coupling"] = Pair(before, after)
