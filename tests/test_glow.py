@@ -32,16 +32,18 @@ def test_agrees_with_the_authors_code():
     found = theirs_of.differences()
     assert found.keys() == set(theirs_of.FILES)
     assert found[MODEL].keys() >= {"bits", "initial scales", "gradients", "latents", "decoded pixels", "sampled pixels"}
-    small = {(file, name): value for file, quantities in found.items() for name, value in quantities.items()
-             if not (file == MODEL and name == "gradients")}
-    assert max(small.values()) <= 1e-12, small
-    assert found[MODEL]["gradients"] <= 1e-10           # relative, entry by entry, for sums that nearly cancel
+    measures = {(file, name): original.as_difference(value).measure for file, quantities in found.items()
+                for name, value in quantities.items()}
+    nearly_cancelling = {(file, name) for file, name in measures if "_model_" in file and name in ("gradients", "samples")}
+    assert max(value for key, value in measures.items() if key not in nearly_cancelling) <= 1e-12, measures
+    assert max(measures[key] for key in nearly_cancelling) <= 1e-10, measures       # relative, entry by entry
 
 
 def test_the_command_prints_the_largest_of_each_file(capsys):
     assert original.main(["glow"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(theirs_of.FILES) and "gradients" in lines[0]
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("    ")]
+    assert [line.split()[0] for line in lines[:-2]] == list(theirs_of.FILES) and "gradients" in lines[0]
+    assert lines[-2].startswith(f"{len(theirs_of.FILES)} of {len(theirs_of.FILES)} files read") and lines[-1].startswith("Glow,")
 
 
 @pytest.mark.parametrize("file, key, quantity", [
@@ -249,9 +251,10 @@ def a_file_of_theirs(chosen):
         file |= {f"{prefix}/{key}": values[key] for key in names.entries}
     file |= {f"grad/{key}": v for key, v in names.gradients(bar, model.params()).items()}
     file |= {f"buffer/{key}": theirs[key] for key in names.constants}
-    return config, file | {
-        "out/loss": loss, "init_out/loss": initial, "out/stats_loss_bitsx_bitsy_prederr": [loss, bits_x.mean(), bits_y.mean(), 1],
-        "out/encode_eps_flat": eps, "out/decode_uint8": pixels, "sample/eps_flat": eps, "sample/x_uint8": pixels}
+    wrong = theirs_of.wrong_classes(model)
+    return config, comparison.Numbers(file | {
+        "out/loss": loss, "init_out/loss": initial, "out/stats_loss_bitsx_bitsy_prederr": [loss, bits_x.mean(), bits_y.mean(), wrong],
+        "out/encode_eps_flat": eps, "out/decode_uint8": pixels, "sample/eps_flat": eps, "sample/x_uint8": pixels})
 
 
 @pytest.mark.parametrize("name, key, wrong", [
@@ -263,7 +266,8 @@ def test_what_they_do_not_train_is_read_from_their_file(name, key, wrong):
     assert max(theirs_of.of_model(config, file).values()) < 1e-12
     key = next(k for k in file if k.endswith(f"/{key}"))
     assert not np.array_equal(file[key], wrong(file[key]))
-    assert theirs_of.of_model(config, file | {key: wrong(file[key])})["bits"] > 1e-6
+    changed = comparison.Numbers(file | {key: wrong(file[key])})
+    assert theirs_of.of_model(config, changed)["bits"] > 1e-6
 
 
 @pytest.mark.parametrize("convention, border", [("openai", True), ("chaiyujin", False), ("rosinality", True)])
@@ -280,7 +284,7 @@ def test_a_second_term_of_the_loss_and_its_classifier_are_read():
     assert max(theirs_of.of_model(config, file).values()) < 1e-12
     for key, quantity in (("param/model/classifier/W", "bits"), ("grad/model/classifier/logs", "gradients"),
                           ("after_step/model/classifier/b", "optimiser step")):
-        found = theirs_of.of_model(config, file | {key: file[key] * 1.001})
+        found = theirs_of.of_model(config, comparison.Numbers(file | {key: file[key] * 1.001}))
         assert found[quantity] > 1e-6, key
     assert theirs_of.of_model(config | {"weight_y": 0.0}, file)["bits"] > 1e-6
     assert theirs_of.of_model(config | {"weight_decay": 1.0}, file)["optimiser step"] > 1e-6
@@ -320,7 +324,7 @@ def test_steps_of_the_port_by_what_a_file_holds(matrix, kind):
             "out/nll": np.mean(0.5 * (z**2 + np.log(2 * np.pi)).sum((1, 2, 3)) - log_det), "gradin/x": np.zeros_like(x)}
     file |= {f"param/{k}": v for k, v in param.items()} | {f"buffer/{k}": v for k, v in buffer.items()}
     file |= {f"grad/{k}": v for k, v in param.items()}
-    found = theirs_of.of_step(config, file)
+    found = theirs_of.of_step(config, comparison.Numbers(file))
     assert found.pop("gradient of data") > 1e-6 and 1e-6 < found.pop("gradients") < np.inf       # they are not computed here
     assert max(found.values()) < 1e-11, found
 

@@ -1,17 +1,19 @@
 """Agreement with numbers computed by the authors' own code, and by other people's ports of it.
 
-    python -m validation.original nice            print the largest relative difference of each quantity
-    python -m validation.original glow            if a model has several files of numbers, a line for each: its largest, and
-    python -m validation.original realnvp         the quantity's name
-    python -m validation.original --write         record the largest difference of each system in refflow/oracle/agreement.json
-    python -m validation.original realnvp PATH    the files, or folders of files, instead of those in validation/practice/
-    --all                                         every quantity of every file
-    --json                                        all of it as JSON
+    python -m validation.original PATH       find the system of each file, or of each file of a folder, by what it holds, and
+                                             print its largest relative difference, and the name of the quantity
+    python -m validation.original            the files in validation/practice/
+    python -m validation.original glow       these files as far as they are of one system (nice, realnvp, glow, glow_tts, vits);
+                                             for a single file, a line for each quantity; with a PATH, its files are of it
+    python -m validation.original --write    record the largest difference of each system in refflow/oracle/agreement.json
+    --all                                    every quantity of every file
+    --json                                   all of it as JSON
 
-The exit status is 1 if a difference exceeds 1e-9, 2 if a file cannot be read: one line says so, and the other files are
-still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal.  If an entry is 0
-in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that rounding alone exceeds 1e-9, a
-line says what it is measured by and why.  Keys of a RealNVP file that are not compared with anything are listed.
+The exit status is 1 if a difference exceeds what is allowed, 2 if a file cannot be read: one line says what is missing, and
+the other files are still read.  A relative difference is |given - theirs| / |theirs|, entry by entry, 0 where both are equal;
+1e-9 is allowed.  If an entry is 0 in exact arithmetic, so that both hold only rounding errors, or is so ill-conditioned that
+rounding alone exceeds 1e-9, a line says what it is measured by and why.  Where the source itself computed in float32, the
+absolute difference is measured, and a line says so.  Arrays of a file that nothing reads are listed.
 
 The numbers lie in validation/practice/, with the commit of the code that computed them.
 """
@@ -27,29 +29,34 @@ from refflow import oracle
 from validation.recorded import written
 
 from . import glow, glow_tts, nice, realnvp, vits
-from .comparison import ALLOWED, Difference
+from .comparison import ALLOWED, PRACTICE, Difference, Lacking, contents, listed
 
 MODELS = {"nice": nice, "realnvp": realnvp, "glow": glow, "glow_tts": glow_tts, "vits": vits}
 SYSTEMS = {"NICE": ("nice", "nice"), "RealNVP": ("realnvp", "image_realnvp"), "Glow": ("glow", "glow"),
            "Glow-TTS": ("glow_tts", "glow_tts")}                # the files' name here, and the model in refflow
+TITLES = {name: title for title, (name, _) in SYSTEMS.items()} | {"vits": "VITS"}
+WIDTH = 40                              # of names of files
 AGREEMENT = Path(oracle.__file__).parent / "agreement.json"
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.original", description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", choices=sorted(MODELS))
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files of numbers, or folders of them; before them perhaps "
+                        f"a system, one of {', '.join(sorted(MODELS))}")
     parser.add_argument("--write", action="store_true", help="record what all systems agree to")
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files of numbers, or folders of them")
     parser.add_argument("--all", action="store_true", help="every quantity of every file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_intermixed_args(arguments)             # options may stand anywhere
-    if chosen.write and chosen.model is None:
+    model = chosen.paths[0] if chosen.paths and chosen.paths[0] in MODELS else None
+    paths = [Path(path) for path in chosen.paths[model is not None:]]
+    if chosen.write:
+        if chosen.paths:
+            parser.error("give --write alone")
         written(AGREEMENT, json.dumps(agreement(), indent=1) + "\n")
         return 0
-    if chosen.write or chosen.model is None:
-        parser.error("name a model, or give --write alone")
-    found = [answer(MODELS[chosen.model], file) for file in files_of(chosen.model, chosen.paths)]
-    print(as_json(chosen.model, found) if chosen.json else "\n".join(table(found, chosen.all)))
+    found = [answer(MODELS[name], file) | {"system": name} if name else {"file": file.stem, "error": reason, "system": None}
+             for file, name, reason in files_of(model, paths)]
+    print(as_json(model, found) if chosen.json else "\n".join([*table(found, chosen.all), *summary(found, model)]))
     if not found or any("error" in one for one in found):
         return 2
     return int(not all(passes(value) for one in found for value in one["quantities"].values()))
@@ -60,17 +67,48 @@ def agreement() -> dict:
     made = {}
     for system, (name, model) in SYSTEMS.items():
         found = [answer(MODELS[name], file)["quantities"] for file in MODELS[name].FILES]
-        largest = max(as_difference(value).measure for quantities in found for value in quantities.values())
+        every = [as_difference(value) for quantities in found for value in quantities.values()]
+        largest = max(value.measure for value in every if value.relative)
         made[system] = {"model": model, "files": len(found), "largest": float(f"{largest:.1e}")}
     return made
 
 
 def files_of(model, paths):
-    """The names of the files in validation/practice/, or the files of the model among these paths."""
-    if not paths:
-        return MODELS[model].FILES
-    prefix = getattr(MODELS[model], "PREFIX", model)
-    return [file for path in paths for file in (sorted(path.glob(f"{prefix}_*.npz")) if path.is_dir() else [path])]
+    """[(file, the name of its system or None, why none is found)] of files in validation/practice/, or among these paths.
+
+    A folder's files of other systems than `model` are left out; a file that is named must be of it.
+    """
+    if model and not paths:
+        return [(file, model, "") for file in MODELS[model].FILES]
+    found = []
+    for path in paths or [PRACTICE]:
+        for file in sorted(path.glob("*.npz")) if path.is_dir() else [path]:
+            name, reason = system_of(file)
+            if model and path.is_dir() and name != model and (name or not file.stem.startswith(prefix_of(model))):
+                continue
+            found.append((file, name if model in (None, name) else None, reason or f"it is a file of {TITLES[name]}"))
+    return found
+
+
+def prefix_of(model):
+    """How the names of a system's files begin, by which a folder's unreadable files are ascribed to a system."""
+    return f"{getattr(MODELS[model], 'PREFIX', model)}_"
+
+
+def system_of(file):
+    """(the system of a file, ""), or (None, why it has none)."""
+    try:
+        config, keys = contents(file)
+        name = next((name for name, module in MODELS.items() if module.holds(config, keys)), None)
+    except Exception as error:              # whatever is wrong with one file, the others are still read
+        return None, reason_of(error)
+    held = config.get("cls", config.get("fn", config.get("what", config.get("source", config.get("repo", "")))))
+    return name, "" if name else f"it holds nothing of the systems that are compared: {str(held)[:60]!r}, {listed(keys)}"
+
+
+def reason_of(error):
+    plain = isinstance(error, (Lacking, ValueError))
+    return " ".join((str(error) if plain else f"{type(error).__name__}: {error}").split())
 
 
 def answer(module, file) -> dict:
@@ -79,8 +117,7 @@ def answer(module, file) -> dict:
     try:
         quantities, unanswered = module.read(file)
     except Exception as error:              # whatever is wrong with one file, the others are still read
-        reason = f"there is no {error} in it" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
-        return {"file": name, "error": " ".join(reason.split())}
+        return {"file": name, "error": reason_of(error)}
     return {"file": name, "quantities": {key: as_difference(value) for key, value in quantities.items()},
             "not compared": unanswered}
 
@@ -90,13 +127,14 @@ def as_difference(value):
 
 
 def passes(value):
-    return as_difference(value).measure <= ALLOWED
+    value = as_difference(value)
+    return value.measure <= value.allowed
 
 
 def worst_of(quantities):
-    """The quantity furthest from theirs; NaN counts as further than any number."""
-    measures = {name: as_difference(value).measure for name, value in quantities.items()}
-    return max(measures, key=lambda name: math.inf if math.isnan(measures[name]) else measures[name])
+    """The quantity furthest from theirs, beside what is allowed; NaN counts as further than any number."""
+    shares = {name: as_difference(value).measure / as_difference(value).allowed for name, value in quantities.items()}
+    return max(shares, key=lambda name: math.inf if math.isnan(shares[name]) else shares[name])
 
 
 # -- printing ---------------------------------------------------------------------------------------------------------
@@ -119,12 +157,39 @@ def lines_of(one, every, named):
             yield line(f"{one['file']}  {quantity}" if named else quantity, value)
     else:
         quantity = worst_of(quantities)
-        yield f"{line(one['file'], quantities[quantity])}  {quantity}"
+        yield f"{line(one['file'], quantities[quantity], WIDTH)}  {quantity}"
     for quantity, value in quantities.items():
-        if value.reason:
+        if not value.relative:
+            yield f"    {quantity}: {value.measure:.1e}, {value.reason}"
+        elif value.reason:
             yield f"    {quantity}: {value.reason}; entry by entry {value.entrywise:.1e}"
     if one["not compared"]:
         yield f"    not compared: {', '.join(kinds(one['not compared']))}"
+
+
+def summary(found, model):
+    """How many files were read, and the largest relative difference of each system; nothing for one file."""
+    if len(found) < 2:
+        return
+    read = [one for one in found if "error" not in one]
+    unread = sum(bool(unread_arrays(one)) for one in read)
+    yield (f"{len(read)} of {len(found)} files read" + (f", {len(found) - len(read)} refused" if len(read) < len(found) else "")
+           + (f"; {unread} hold arrays that nothing reads" if unread else "; every array is compared or goes in"))
+    for name, title in TITLES.items():
+        of_system = [(one["file"], quantity, value) for one in read if one["system"] == name
+                     for quantity, value in one["quantities"].items()]
+        if of_system:
+            file, quantity, value = max((entry for entry in of_system if entry[2].relative), key=lambda entry: severity(entry[2]))
+            files = len({file for file, *_ in of_system})
+            yield f"{line(f'{title}, {files} file' + 's' * (files > 1), value, WIDTH)}  {file}: {quantity}"
+
+
+def severity(value):
+    return math.inf if math.isnan(value.measure) else value.measure
+
+
+def unread_arrays(one):
+    return [key for key in one["not compared"] if not key.endswith("which the file lacks")]
 
 
 def kinds(names):
@@ -135,9 +200,9 @@ def kinds(names):
     return [group[0] if len(group) == 1 else f"{end} ({len(group)} of them)" for end, group in ends.items()]
 
 
-def line(name, value):
-    value = as_difference(value).measure
-    return f"{name:24} {value:8.1e}{'' if value <= ALLOWED else f'  exceeds {ALLOWED:.0e}'}"
+def line(name, value, width=24):
+    value = as_difference(value)
+    return f"{name:{width}} {value.measure:8.1e}{'' if passes(value) else f'  exceeds {value.allowed:.0e}'}"
 
 
 def as_json(model, found):
@@ -145,10 +210,23 @@ def as_json(model, found):
         if "error" in one:
             return one
         rows = {name: {"measure": number(value.measure), "entrywise": number(value.entrywise), "reason": value.reason,
-                       "passes": bool(passes(value))} for name, value in one["quantities"].items()}
+                       "passes": bool(passes(value))} | ({} if value.relative else {"allowed": value.allowed})
+                for name, value in one["quantities"].items()}
         return one | {"quantities": rows}
 
-    return json.dumps({"model": model, "allowed": ALLOWED, "files": [written(one) for one in found]}, indent=1)
+    return json.dumps({"model": model, "allowed": ALLOWED, "read": sum("error" not in one for one in found),
+                       "refused": sum("error" in one for one in found), "largest": largest_of_systems(found),
+                       "files": [written(one) for one in found]}, indent=1)
+
+
+def largest_of_systems(found):
+    """{system: the largest relative difference of its files}."""
+    largest = {}
+    for one in found:
+        for value in one.get("quantities", {}).values():
+            if value.relative:
+                largest[one["system"]] = max(largest.get(one["system"], 0.0), severity(value))
+    return {name: number(value) for name, value in largest.items()}
 
 
 def number(value):

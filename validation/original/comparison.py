@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -17,25 +18,59 @@ WORST_CONDITION = 2.0**20           # beyond it an entry tells nothing, and is n
 ROUNDING = 2.0**-36                 # of kappa: the error that tens of thousands of successive roundings may leave
 
 
+class Lacking(KeyError):
+    """What a file or its configuration lacks."""
+
+    def __str__(self):
+        return self.args[0]
+
+
+class Config(dict):
+    """The configuration of a file."""
+
+    def __missing__(self, key):
+        raise Lacking(f"its configuration does not say {key!r}")
+
+
+class Part(dict):
+    """{name: array} of what a file holds below a prefix."""
+
+    def __init__(self, prefix, found):
+        super().__init__(found)
+        self.prefix = prefix
+
+    def __missing__(self, name):
+        raise Lacking(f"there is no {self.prefix + name!r} in it")
+
+
 class Numbers(dict):
-    """{key: array} of a file; also the keys that have been answered, compared or used to compute something compared, and the
-    keys that were looked for in vain.
+    """{key: array} of a file, or of what it holds `below` a prefix; also the keys that have been answered, compared or used to
+    compute something compared, and the keys that were looked for in vain.
     """
 
-    def __init__(self, found):
+    def __init__(self, found, whole=None, prefix=""):
         super().__init__(found)
-        self.answered, self.lacking = set(), set()
+        self.answered, self.lacking, self.whole, self.prefix = set(), set(), whole, prefix
 
     def __getitem__(self, key):
-        self.answered.add(key)
+        self.answer("", [key])
         return super().__getitem__(key)
+
+    def __missing__(self, key):
+        raise Lacking(f"there is no {self.prefix + key!r} in it")
+
+    def below(self, prefix):
+        return Numbers(under(prefix, self), self, prefix)
 
     def has(self, key):
         self.lacking |= set() if key in self else {key}
         return key in self
 
     def answer(self, prefix, names):
-        self.answered |= {f"{prefix}{name}" for name in names}
+        keys = {f"{prefix}{name}" for name in names}
+        self.answered |= keys
+        if self.whole is not None:
+            self.whole.answer(self.prefix, keys)
 
     def unanswered(self):
         return sorted(self.keys() - self.answered) + [f"{key}, which the file lacks" for key in sorted(self.lacking)]
@@ -43,14 +78,31 @@ class Numbers(dict):
 
 def numbers(name):
     """(the configuration, the numbers) of a file, given as a path or as the name of one in validation/practice/."""
+    with opened(name) as file:
+        return configuration(file), Numbers({key: file[key] for key in file if key != "cfg"})
+
+
+def contents(name):
+    """(the configuration, the names of the arrays) of a file."""
+    with opened(name) as file:
+        return configuration(file), set(file.files) - {"cfg"}
+
+
+@contextlib.contextmanager
+def opened(name):
     path = name if isinstance(name, Path) else PRACTICE / f"{name}.npz"
     with open(path, "rb") as raw:
         if not zipfile.is_zipfile(raw):
             raise ValueError("it is not an .npz file")
         raw.seek(0)
         with np.load(raw) as file:
-            found = {key: file[key] for key in file}
-    return json.loads(str(found.pop("cfg"))), Numbers(found)
+            yield file
+
+
+def configuration(file):
+    if "cfg" not in file:
+        raise Lacking("there is no 'cfg' in it, the configuration as JSON")
+    return Config(json.loads(str(file["cfg"])))
 
 
 def under(prefix, found):
@@ -62,7 +114,47 @@ def answered(prefix, found, names=None):
     """`under`, restricted to these names if given; all of them count as answered."""
     chosen = {key: value for key, value in under(prefix, found).items() if names is None or key in names}
     found.answer(prefix, chosen)
-    return chosen
+    return Part(prefix, chosen)
+
+
+# -- kinds of files ---------------------------------------------------------------------------------------------------
+
+def kind_of(kinds, config, keys):
+    """(what it is, the function that compares it) of a file among kinds, {what: (holds(config, keys), compares)}; or None."""
+    return next(((what, compares) for what, (is_held, compares) in kinds.items() if is_held(config, keys)), None)
+
+
+def read_as(kinds, config, theirs):
+    """({quantity: Difference, or the largest relative difference} of a file, its keys that nothing reads)."""
+    kind = kind_of(kinds, config, theirs.keys())
+    if kind is None:
+        raise ValueError(f"it is none of the kinds {', '.join(kinds)}")
+    what, compares = kind
+    try:
+        found = compares(config, theirs)
+        if all(isinstance(value, Pair) for value in found.values()):
+            found = judged(found, lambda rng: compares(config, nudged(theirs, rng)))
+    except (Lacking, ValueError) as error:
+        raise ValueError(f"{error} (read as {what})") from error
+    return found, theirs.unanswered()
+
+
+# -- arrays that say yes or no ----------------------------------------------------------------------------------------
+
+def checked_mask(mask):
+    """A mask of theirs as booleans.  ValueError for numbers other than 0 and 1."""
+    wrong = np.asarray(mask)[(mask != 0) & (mask != 1)]
+    if wrong.size:
+        raise ValueError(f"a mask of theirs holds {wrong[0]}, which is neither 0 nor 1")
+    return np.asarray(mask, bool)
+
+
+def order_of(P):
+    """The order of a matrix of theirs that permutes.  ValueError if it does not."""
+    order = np.argmax(P, -1)
+    if not np.array_equal(np.eye(len(P))[order], P) or len(set(order.tolist())) < len(order):
+        raise ValueError(f"P must be a permutation of {len(P)} rows: {np.asarray(P).tolist()}")
+    return order
 
 
 # -- entry by entry ---------------------------------------------------------------------------------------------------
@@ -98,7 +190,8 @@ class Pair(NamedTuple):
     """Ours and theirs of one quantity, {name: array} each.
 
     `zeros`: entries that are 0 in exact arithmetic, {name: array of booleans}; these are measured relative to `size`, and
-    `beside` says what that is.
+    `beside` says what that is.  `absolute`: the absolute difference that is allowed where the source itself computed in
+    float32, and `beside` says what it computed so; 0 elsewhere.
     """
 
     given: dict
@@ -106,14 +199,20 @@ class Pair(NamedTuple):
     zeros: dict = {}
     size: float = 1.0
     beside: str = ""
+    absolute: float = 0.0
 
 
 class Difference(NamedTuple):
-    """`entrywise`: the largest relative difference of an entry; `measure`: the same, in the units given by `reason`."""
+    """`entrywise`: the largest relative difference of an entry; `measure`: the same, in the units given by `reason`, of
+    which `allowed` are allowed.
+    """
 
     entrywise: float
     measure: float
     reason: str = ""
+    allowed: float = ALLOWED
+
+    relative = property(lambda self: self.allowed == ALLOWED)
 
 
 def pair(given, theirs):
@@ -149,6 +248,9 @@ def judgement(pair, nudged):
         return Difference(np.inf, np.inf, f"other shapes: {listed(wrong)}")
     entries = {name: relative(np.asarray(pair.given[name]), np.asarray(pair.theirs[name])) for name in pair.theirs}
     entrywise, reasons = worst(e.max(initial=0) for e in entries.values()), []
+    if pair.absolute:
+        apart = worst(np.abs(pair.given[name] - pair.theirs[name]).max(initial=0) for name in pair.theirs)
+        return Difference(entrywise, apart, f"{pair.beside}: an absolute difference, {pair.absolute:.0e} allowed", pair.absolute)
     if not entrywise <= ALLOWED:
         measured_as_zeros(pair, entries, reasons)
     if any(excusable(entry).any() for entry in entries.values()):
@@ -158,14 +260,10 @@ def judgement(pair, nudged):
 
 def measured_as_zeros(pair, entries, reasons):
     """Differences of entries that are 0 in exact arithmetic, relative to the pair's size."""
-    found = []
-    for name, zero in pair.zeros.items():
-        zero = zero & ~(entries[name] <= ALLOWED)
-        if zero.any():
-            apart = np.abs(pair.given[name] - pair.theirs[name])
-            entries[name] = np.where(zero, apart / pair.size, entries[name])
-            found.append(name)
-    if found:
+    found = {name: zero for name, zero in pair.zeros.items() if (zero & (entries[name] != 0)).any()}
+    if any((zero & ~(entries[name] <= ALLOWED)).any() for name, zero in found.items()):
+        for name, zero in found.items():
+            entries[name] = np.where(zero, np.abs(pair.given[name] - pair.theirs[name]) / pair.size, entries[name])
         reasons.append(f"entries of {listed(found)} are 0 in exact arithmetic, and measured relative to {pair.beside}")
 
 
@@ -197,10 +295,11 @@ def measured_by_condition(pair, entries, runs, reasons):
 
 
 def nudged(found, rng):
-    """The numbers, each changed by a relative NUDGE towards 0 or not: pixels stay pixels."""
+    """The numbers that go in, each changed by a relative NUDGE towards 0 or not; pixels, masks and permutations are not."""
     def changed(key, array):
-        goes_in = key.startswith(("param/", "buffer/", "in/")) and array.dtype.kind == "f"
-        return array * (1 - NUDGE * rng.choice((0, 1), array.shape)) if goes_in else array
+        goes_in = key.startswith(("param/", "buffer/", "in/", "before/")) and array.dtype.kind == "f"
+        whole = not goes_in or np.array_equal(array, np.rint(array))
+        return array if whole else array * (1 - NUDGE * rng.choice((0, 1), array.shape))
 
     return Numbers({key: changed(key, array) for key, array in found.items()})
 

@@ -6,15 +6,11 @@ laid out like ours.
 
 from __future__ import annotations
 
-from collections import namedtuple
-from pathlib import Path
-
 import numpy as np
 
 from refflow.maps.conditioners import BijectorLayer, Conv2d, Dense, ReLU, Sequential
 from refflow.core import Chain, Flow, Inverse
 from refflow.maps.densities import StandardNormal
-from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.dequantisation import bits_per_dim, quantised
 from refflow.maps.elementwise import ExpScale
@@ -23,17 +19,18 @@ from refflow.models.glow import CONVENTIONS, SHIFT_FIRST, Builder, classifier, g
 from refflow.maps.normalization import GlowActNorm
 from refflow.maps.shape import FactorOut, Reshape, Squeeze
 from refflow.training import Adam, AdaMax, Unconstrained
-from refflow.core.tree import at_path
 
-from .comparison import PRACTICE, difference, largest, numbers, under, worst
+from . import glow_ports
+from .comparison import PRACTICE, answered, difference, kind_of, largest, numbers, order_of, read_as, worst
+from .glow_names import Entry, Table, walked
 
 FILES = tuple(sorted((path.stem for path in PRACTICE.glob("glow_*.npz")),
                      key=lambda name: (not name.startswith("glow_tf"), name)))
 
 
 def differences() -> dict:
-    """{file: {quantity: the largest relative difference}}."""
-    return {name: reader(name)(*numbers(name)) for name in FILES}
+    """{file: {quantity: Difference, or the largest relative difference}}."""
+    return {name: read(name)[0] for name in FILES}
 
 
 # -- the names of the authors' variables ------------------------------------------------------------------------------
@@ -47,20 +44,12 @@ def channels_last(x):
     return np.moveaxis(x, -3, -1)
 
 
-# theirs from our array; ours from theirs and from the variables `others`, None if another variable gives it; and, if it
-# differs, theirs from our gradient, given (gradient, parameter)
-Entry = namedtuple("Entry", "path theirs ours gradient others", defaults=(None, ()))
-
-
-class Names:
-    """{their name: Entry} for one configuration of the authors' code, images of C channels.
-
-    `entries`: their trained variables; `constants`: their untrained ones, permutations and signs.  Our parameters are
-    the parameters of the flow and of the classifier.
-    """
+class Names(Table):
+    """The names of one configuration of the authors' code, for images of C channels."""
 
     def __init__(self, config, C):
-        self.config, self.entries, self.constants = config, {}, {}
+        super().__init__()
+        self.config = config
         L, K, path = config["n_levels"], config["depth"], ("bijector", "inner")
         for level in range(L):
             for step in range(K):
@@ -127,41 +116,12 @@ class Names:
                                               lambda log_s, sign: sign * np.exp(log_s), lambda s_bar, s: s_bar * s, (sign,))
         self.entries[f"{name}/U"] = Entry((*path, "upper"), np.array, lambda U: np.triu(U, 1))
         self.constants[f"{name}/P"] = Entry((*path, "order"), lambda order: np.eye(len(order))[order],
-                                            lambda P: np.argmax(P, -1))
+                                            order_of)
         self.constants[sign] = Entry((*path, "scale"), np.sign, None)
 
     def shuffle(self, name, path):
         self.constants[f"{name}/indices"] = Entry(path, np.array, lambda order: np.asarray(order, np.int64))
         self.constants[f"{name}/indices_inverse"] = Entry(path, np.argsort, None)
-
-    def our(self, name, theirs):
-        """Our array for their variable `name`."""
-        entry = (self.entries | self.constants)[name]
-        return entry.ours(theirs[name], *(theirs[other] for other in entry.others))
-
-    def ours(self, theirs):
-        """Our parameters and permutations, nested, from a dictionary of theirs."""
-        return nest({entry.path: self.our(name, theirs) for name, entry in (self.entries | self.constants).items()
-                     if entry.ours is not None})
-
-    def theirs(self, model):
-        """A dictionary of all their variables, from our flow and classifier."""
-        flow, flat = model.flow, self.checked(model.params())
-        return ({name: entry.theirs(flat[entry.path]) for name, entry in self.entries.items()}
-                | {name: entry.theirs(at_path(flow, entry.path)) for name, entry in self.constants.items()})
-
-    def gradients(self, params_bar, params):
-        """A dictionary of their gradients, from our gradients."""
-        bars, flat = self.checked(params_bar), self.checked(params)
-        return {name: entry.theirs(bars[entry.path]) if entry.gradient is None else
-                entry.gradient(bars[entry.path], flat[entry.path]) for name, entry in self.entries.items()}
-
-    def checked(self, nested):
-        """{path: array}; a context has no counterpart."""
-        flat = {path: array for path, array in flatten(nested) if path[-1] != "context"}
-        if flat.keys() != {entry.path for entry in self.entries.values()}:
-            raise ValueError("a parameter of the flow has no counterpart in the authors' code")
-        return flat
 
 
 # -- the authors' model -----------------------------------------------------------------------------------------------
@@ -249,16 +209,16 @@ def their_latents(flow, z):
 def of_model(config, theirs):
     C, x = theirs["in/x_int"].shape[-1], data(config, theirs)
     names = Names(config, C)
-    model = model_of(config, C, constants(theirs) | under("param/", theirs), x, theirs["in/y"])
+    model = model_of(config, C, variables(names, theirs), x, theirs["in/y"])
     flow, ((bits_x, bits_y), params_bar) = model.flow, model.bits_and_gradients()
     loss = model.loss(bits_x, bits_y)
     z, decode, stepped = flow.bijector.inverse(x), flow.bijector.forward, names.theirs(model.after_step(params_bar))
     return {
         "bits": difference(loss, theirs["out/loss"]),
-        "bits among the statistics": difference([loss, bits_x.mean(), bits_y.mean()],
-                                                theirs["out/stats_loss_bitsx_bitsy_prederr"][:3]),
+        "bits among the statistics": difference([loss, bits_x.mean(), bits_y.mean(), wrong_classes(model)],
+                                                theirs["out/stats_loss_bitsx_bitsy_prederr"]),
         **initial(config, C, theirs, x),
-        "gradients": largest(names.gradients(params_bar, model.params()), under("grad/", theirs)),
+        "gradients": largest(without_gradient(names.gradients(params_bar, model.params()), theirs), answered("grad/", theirs)),
         "latents": difference(their_latents(flow, z), theirs["out/encode_eps_flat"]),
         "decoded pixels": difference(pixels(decode(latents(flow, theirs["out/encode_eps_flat"])), config),
                                      theirs["out/decode_uint8"]),
@@ -266,14 +226,37 @@ def of_model(config, theirs):
                                      theirs["sample/x_uint8"]),
         "round trip": difference(decode(z), x),
         "optimiser step": worst(difference(stepped[name], after) for name, after in
-                                live(names, constants(theirs) | under("after_step/", theirs)).items()),
+                                live(names, variables(names, theirs, "after_step/")).items()),
     }
 
 
-def constants(theirs):
+def variables(table, theirs, prefix="param/"):
+    """All their variables, those that are not trained among the parameters or not.  ValueError if one is not there."""
+    known = table.entries | table.constants
+    found = constants(table, theirs) | answered(prefix, theirs, known)
+    absent = sorted(name for name, entry in known.items() if entry.ours is not None and name not in found)
+    if absent:
+        raise ValueError(f"it lacks {prefix}{absent[0]}" + (f" and {len(absent) - 1} more" if absent[1:] else ""))
+    return found
+
+
+def constants(table, theirs):
     """Their variables that are not trained."""
-    ends = ("/P", "/sign_S", "/indices", "/indices_inverse")
-    return {name: v for name, v in under("param/", theirs).items() if name.endswith(ends)} | under("buffer/", theirs)
+    return answered("param/", theirs, table.constants) | answered("buffer/", theirs, table.constants)
+
+
+def without_gradient(bars, theirs):
+    """Our gradients in the variables that have one in their code; `none_grad` names the others, and ours is 0 there."""
+    absent = {str(name).removesuffix(":0") for name in np.ravel(theirs["none_grad"])} if "none_grad" in theirs else set()
+    return {name: bar for name, bar in bars.items() if name not in absent or bar.any()}
+
+
+def wrong_classes(model):
+    """The share of images whose class the classifier does not predict; 1 without a classifier, as in their code."""
+    if model.net is None:
+        return 1.0
+    *_, (h, _, _, _) = walked(model.flow.bijector.inner, model.x)
+    return np.mean(model.net.forward(h.mean((-2, -1))).argmax(-1) != model.y)
 
 
 def initial(config, C, theirs, x):
@@ -281,15 +264,19 @@ def initial(config, C, theirs, x):
 
     A second actnorm finds channels whose mean is 0 up to rounding, so that the ratio of two centres is meaningless.
     """
-    drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in under("init/", theirs).items()}
-    model = model_of(config, C, constants(theirs) | drawn, x, theirs["in/y"])
+    names = Names(config, C)
+    wanted = variables(names, theirs, "init/")
+    drawn = {name: np.zeros_like(v) if name.endswith(("/b", "/logs")) else v for name, v in wanted.items()}
+    model = model_of(config, C, drawn, x, theirs["in/y"])
     model = model.with_values(model.flow.initialised(x, np.random.default_rng(0)), model.net)
-    found, wanted = Names(config, C).theirs(model), under("init/", theirs)
+    found = names.theirs(model)
     scales = {name: np.exp(3 * wanted[name]) for name in wanted if name.endswith("actnorm_scale/logs")}
     centres = {name: name.replace("center/b", "scale/logs") for name in wanted if name.endswith("actnorm_center/b")}
+    others = {name: v for name, v in live(names, wanted).items() if name not in scales | centres}
     return {"initial scales": worst(difference(np.exp(3 * found[name]), scale) for name, scale in scales.items()),
             "initial centres": worst((np.abs(found[name] - wanted[name]) * scales[of]).max()
                                      for name, of in centres.items()),
+            "other initial values": worst(difference(found[name], v) for name, v in others.items()),
             "bits after initialisation": difference(model.loss(*model.bits_and_gradients()[0]), theirs["init_out/loss"])}
 
 
@@ -337,7 +324,7 @@ def zeros_convolution(param, prefix=""):
 
 def factors(param, buffer, prefix=""):
     """P L (U + S)."""
-    order = np.argmax(buffer[f"{prefix}p"], -1)
+    order = order_of(buffer[f"{prefix}p"])
     scale = buffer[f"{prefix}sign_s"] * np.exp(param[f"{prefix}log_s"])
     return PLULinear(order, np.tril(param[f"{prefix}l"], -1), np.triu(param[f"{prefix}u"], 1), scale, None)
 
@@ -363,29 +350,29 @@ def output_scale_bar(bar, prefix="", logs_shape=(-1, 1, 1)):
 
 def of_map(f, as_theirs, name, theirs):
     """A bijector's value, log-det and gradients, and its inverse at their results."""
-    given = under(f"{name}/", theirs)
+    given = theirs.below(f"{name}/")
     (z, log_det), pullback = f.vjp(given["in/x"])
     x_bar, bar = pullback(given["in/cotangent"], given["in/ct_logdet"])
     x, inverse_log_det = f.inverse_and_log_det(z)
     return {f"{name}: value": difference(z, given["out/z"]), f"{name}: log-det": difference(log_det, given["out/logdet"]),
             f"{name}: gradient of data": difference(x_bar, given["gradin/x"]),
-            f"{name}: gradients": largest(as_theirs(bar), under("grad/", given)),
+            f"{name}: gradients": largest(as_theirs(bar), answered("grad/", given)),
             f"{name}: round trip": worst((difference(x, given["in/x"]), difference(-inverse_log_det, given["out/logdet"])))}
 
 
 def of_net(net, as_theirs, name, theirs):
-    given = under(f"{name}/", theirs)
+    given = theirs.below(f"{name}/")
     h, pullback = net.vjp(given["in/x"])
     a_bar, bar = pullback(given["in/cotangent"])
     return {f"{name}: value": difference(h, given["out/y"]),
             f"{name}: gradient of data": difference(a_bar, given["gradin/x"]),
-            f"{name}: gradients": largest(as_theirs(bar), under("grad/", given))}
+            f"{name}: gradients": largest(as_theirs(bar), answered("grad/", given))}
 
 
 def of_layers(config, theirs):
-    param = {name: under(f"{name}/param/", theirs) for name in {key.split("/")[0] for key in theirs}}
+    param = {name: theirs.below(f"{name}/param/") for name in {key.split("/")[0] for key in theirs}}
     plain = DenseLinear(param["invconv_plain"]["weight"], None)
-    lu = factors(param["invconv_lu"], under("invconv_lu/buffer/", theirs))
+    lu = factors(param["invconv_lu"], theirs.below("invconv_lu/buffer/"))
     with_bias = Conv2d(param["conv2d_bias"]["weight"], param["conv2d_bias"]["bias"], PORT.padding)
     dense = Dense(param["linear_zeros"]["weight"], param["linear_zeros"]["bias"])
     linear = with_output_scale(dense, param["linear_zeros"], rank=1)
@@ -406,7 +393,7 @@ def of_layers(config, theirs):
 
 
 def of_initialisation(theirs):
-    given = under("actnorm_ddi/", theirs)
+    given = theirs.below("actnorm_ddi/")
     C = given["x"].shape[1]
     f = GlowActNorm(np.zeros(C), np.zeros(C), PORT.factor, rank=3).initialised(given["x"], np.random.default_rng(0))
     z, log_det = f.forward_and_log_det(given["x"])
@@ -416,7 +403,7 @@ def of_initialisation(theirs):
 
 def of_split(param, theirs):
     """The kept half, and log N of the other half given it."""
-    given = under("split2d/", theirs)
+    given = theirs.below("split2d/")
     C, H, W = given["in/x"].shape[1:]
     half = C // 2 * H * W
     prior = Coupling(masks.channels(masks.halves(C), 3), zeros_convolution(param, "conv."),
@@ -432,7 +419,7 @@ def of_split(param, theirs):
     return {"split2d: value": difference(kept.reshape(given["out/z1"].shape), given["out/z1"]),
             "split2d: log p": difference(log_prob + log_det, given["out/logp"]),
             "split2d: gradient of data": difference(x_bar, given["gradin/x"]),
-            "split2d: gradients": largest(bars, under("grad/", given))}
+            "split2d: gradients": largest(bars, answered("grad/", given))}
 
 
 def of_squeeze(config, theirs):
@@ -456,16 +443,19 @@ def permutation(param, buffer, C):
     if "invconv.l" in param:
         linear = factors(param, buffer, "invconv.")
         return linear, lambda bar: factors_bar(bar, linear, "invconv.")
-    order = next((v for name, v in buffer.items() if name.endswith("indices")), np.arange(C)[::-1])
-    return Permutation(np.asarray(order, np.int64)), lambda bar: {}
+    name = next((name for name in buffer if name.endswith("indices")), None)
+    order = np.arange(C)[::-1] if name is None else np.asarray(buffer[name], np.int64)
+    if f"{name}_inverse" in buffer and not np.array_equal(order[buffer[f"{name}_inverse"].astype(int)], np.arange(C)):
+        raise ValueError(f"buffer/{name}_inverse does not undo buffer/{name}")
+    return Permutation(order), lambda bar: {}
 
 
 def of_step(config, theirs):
     C, x = config["in_channels"], theirs["in/x"]
-    param, D = under("param/", theirs), x[0].size
+    param, D = theirs.below("param/"), x[0].size
     kind = "affine" if len(param["f.4.weight"]) == C else "additive"
     build = Builder(np.random.default_rng(0), config["hidden"], kind, "lu", PORT, np.float64)
-    linear, linear_bar = permutation(param, under("buffer/", theirs), C)
+    linear, linear_bar = permutation(param, theirs.below("buffer/"), C)
     first, second, last = convolution(param, "f.0."), convolution(param, "f.2."), zeros_convolution(param, "f.4.")
     net = Sequential((*first.layers, ReLU(), *second.layers, ReLU(), *last.layers))
     _, _, coupling = build.step(C)
@@ -483,21 +473,29 @@ def of_step(config, theirs):
     return {"value": difference(z, theirs["out/z"]), "log-det": difference(log_det, theirs["out/logdet"]),
             "loss": difference(-log_prob.mean(), theirs["out/nll"]),
             "gradient of data": difference(x_bar, theirs["gradin/x"]),
-            "gradients": largest(bars, under("grad/", theirs)),
+            "gradients": largest(bars, answered("grad/", theirs)),
             "inverse": difference(back, theirs["out/reverse_of_z"]),
             "log-det of the inverse": difference(back_log_det, theirs["out/reverse_logdet"])}
 
 
-READERS = {"glow_tf_model": of_model, "glow_layers": of_layers, "glow_squeeze": of_squeeze, "glow_step": of_step}
+# -- files ------------------------------------------------------------------------------------------------------------
+
+def names_begin(start, inside=""):
+    return lambda config, keys: any(key.startswith(start) and inside in key for key in keys)
 
 
-def reader(name):
-    found = next((read for prefix, read in READERS.items() if name.startswith(prefix)), None)
-    if found is None:
-        raise ValueError(f"files of Glow's numbers start with one of {', '.join(READERS)}")
-    return found
+KINDS = {"a whole model of the authors'": (names_begin("param/model/", "/f1/l_1/"), of_model),
+         "a port's layers": (lambda config, keys: {"actnorm/in/x", "split2d/in/x"} <= set(keys), of_layers),
+         "a port's squeeze": (lambda config, keys: {"in/x", "out/squeezed", "split/h"} <= set(keys), of_squeeze),
+         "a port's step": (lambda config, keys: {"param/actnorm.bias", "param/f.0.weight"} <= set(keys), of_step),
+         "a whole model of chaiyujin's port": (names_begin("param/flow.layers."), glow_ports.chaiyujin),
+         "a whole model of rosinality's port": (names_begin("param/blocks."), glow_ports.rosinality)}
+
+
+def holds(config, keys):
+    return kind_of(KINDS, config, keys) is not None
 
 
 def read(name):
-    """({quantity: the largest relative difference}, []) of a file, a path or a name."""
-    return reader(name.stem if isinstance(name, Path) else name)(*numbers(name)), []
+    """({quantity: Difference, or the largest relative difference} of a file, its keys that nothing reads)."""
+    return read_as(KINDS, *numbers(name))

@@ -7,8 +7,10 @@ function.
 
 from __future__ import annotations
 
+import itertools
 import re
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from refflow.models.glow_tts import Keeps, decoder_of, glow_tts
 from refflow.training import Adam, ClipValue, Noam
 
 from . import glow_tts_maps, glow_tts_networks, glow_tts_text
-from .comparison import PRACTICE, Pair, answered, gradients, judged, nudged, numbers, pair, under
+from .comparison import ALLOWED, PRACTICE, ZERO, Lacking, Pair, answered, gradients, kind_of, numbers, pair, read_as, under
 from .glow_tts_networks import convolution, filled, of_coupling, of_duration, of_unit_vectors, recorded_keeps, valid
 from .glow_tts_text import below, of_encoder, stacked
 
@@ -109,7 +111,7 @@ def with_end(x_bar, x):
 
 # -- the model --------------------------------------------------------------------------------------------------------
 
-def model_of(config, theirs):
+def model_of(config, given):
     """Our model with their parameters."""
     of_text = config.get("hidden_channels_enc") or config["hidden_channels"]
     speakers = config.get("n_speakers", 0)
@@ -123,7 +125,15 @@ def model_of(config, theirs):
         sigmoid_scale=config.get("sigmoid_scale", False), split=config.get("n_split", 4), factor=config.get("n_sqz", 1),
         speakers=speakers if speakers > 1 else 0, speaker_channels=config.get("gin_channels", 0) if speakers > 1 else 0,
         rates=(config.get("p_dropout", 0.0), 0.5, config.get("p_dropout_dec", 0.0)))
-    return filled(model, of_model(config), stacked(answered("param/", theirs)))
+    return filled(model, of_model(config), stacked(given))
+
+
+def batch_of(model, theirs):
+    """(tokens, their lengths, mel, its lengths, the numbers of speakers or None)."""
+    found = [theirs[f"in/{key}"] for key in ("x", "x_lengths", "y", "y_lengths")]
+    if not model.speakers:
+        return *found, None
+    return *found, theirs["in/speaker" if "in/speaker" in theirs else "in/g"].reshape(-1).astype(int)
 
 
 def keeps_of(model, masks):
@@ -136,9 +146,8 @@ def keeps_of(model, masks):
 
 def generator(config, theirs) -> dict:
     """{quantity: Pair} of a whole model: losses and every gradient, synthesis, steps of training."""
-    model = model_of(config, theirs)
-    speakers = theirs["in/g"].reshape(-1).astype(int) if model.speakers else None
-    batch = theirs["in/x"], theirs["in/x_lengths"], theirs["in/y"], theirs["in/y_lengths"], speakers
+    model = model_of(config, answered("param/", theirs))
+    batch = *_, speakers = batch_of(model, theirs)
     keeps = keeps_of(model, recorded_keeps(theirs))
     terms, pullback = model.terms_vjp(*batch, keeps)
     y_bar, bars = pullback(1.0, 1.0)
@@ -149,7 +158,7 @@ def generator(config, theirs) -> dict:
         found |= synthesis(model, key, batch[0], batch[1], speakers, theirs)
     if any(key.startswith("ddi/") for key in theirs):
         first = by_their_names(model.initialised(*batch).params(), names, under("ddi/", theirs))
-        found["initialisation"] = Pair(first, {name: theirs[f"ddi/{name}"] for name in first})
+        found["initialisation"] = standardised(first, {name: theirs[f"ddi/{name}"] for name in first})
     return found | steps(model, batch, keeps, config, theirs)
 
 
@@ -184,17 +193,89 @@ def steps(model, batch, keeps, config, theirs):
     """Parameters after the first steps of training on the same batch."""
     prefixes = [f"{word}/" for word in ("after_step", *(f"step{k}" for k in range(10)))
                 if any(key.startswith(f"{word}/") for key in theirs)]
-    names, vector, found = of_model(config), model.ravel(), {}
-    rule = Adam(config.get("lr", 1.0), *config.get("betas", BETAS), config.get("eps", EPS))
-    clip, schedule = ClipValue(config.get("clip", CLIP)), Noam(config["hidden_channels"], config.get("warmup_steps", WARM_UP))
-    state = rule.start(vector)
-    for t, prefix in enumerate(prefixes, 1):
-        _, bars = model.unravel(vector).loss_vjp(*batch, keeps)
+    found, names = {}, of_model(config)
+    for t, (prefix, step) in enumerate(zip(prefixes, training(model, batch, keeps, config)), 1):
+        found[f"parameters after step {t}"] = of_step(step, names, stacked(answered(prefix, theirs)))
+    return found
+
+
+class Step(NamedTuple):
+    """The losses before a step, its learning rate, the gradient's length; parameters after it, nested; which of them had
+    gradients of 0 in exact arithmetic up to now, 1 or 0, and how far rounding may have moved these.
+    """
+
+    losses: tuple
+    rate: float
+    length: float
+    params: dict
+    still: dict
+    moved: float
+
+
+def training(model, batch, keeps, config):
+    """Each `Step` on the same batch.
+
+    Rounding leaves at most ZERO of the largest gradient where a gradient is 0 in exact arithmetic; Adam divides it by eps.
+    """
+    vector, rule = model.ravel(), Adam(said(config, "lr"), *said(config, "betas"), said(config, "eps"))
+    clip, schedule = ClipValue(said(config, "clip")), Noam(config["hidden_channels"], config.get("warmup_steps", WARM_UP))
+    state, still, moved = rule.start(vector), np.ones(vector.size), 0.0
+    for t in itertools.count(1):
+        losses, bars = model.unravel(vector).loss_vjp(*batch, keeps)
         gradient = np.concatenate([bar.ravel() for _, bar in flatten(bars)])
         vector, state = rule.step(vector, clip(gradient), state, schedule(t))
-        after = stacked(answered(prefix, theirs))
-        params = nest(dict(flatten(model.unravel_params(vector))))
-        found[f"parameters after step {t}"] = Pair(by_their_names(params, names, after), after)
+        rounding, rate = ZERO * np.abs(gradient).max(), rule.learning_rate * schedule(t)
+        still, moved = still * (np.abs(gradient) <= rounding), moved + rate * rounding / rule.eps
+        yield Step((losses.mle, losses.duration), rate, float(np.sqrt(gradient @ gradient)), model.unravel_params(vector),
+                   model.unravel_params(still), moved)
+
+
+def of_step(step, names, after):
+    """The parameters after a step; those that only rounding moves are measured by how far it may move them."""
+    ours, still = (by_their_names(nest(dict(flatten(nested))), names, after) for nested in (step.params, step.still))
+    return Pair(ours, after, {name: where > 0.5 for name, where in still.items()}, step.moved / ALLOWED,
+                "1e9 times the step that Adam makes of their rounding")
+
+
+def standardised(ours, theirs):
+    """Biases and scales chosen from data; a bias of 0 in exact arithmetic shifts signals whose deviation is 1."""
+    zeros = {name: (np.abs(ours[name]) <= ZERO) & (np.abs(bias) <= ZERO) for name, bias in theirs.items()
+             if name.endswith(".bias") and name in ours}
+    return Pair(ours, theirs, zeros, 1.0, "the deviation of what they shift")
+
+
+def said(config, key):
+    """A setting of their training: in their configuration, in its description in words, or the authors'."""
+    patterns = {"lr": r"\blr=([\d.e+-]+)", "betas": r"betas=\(([^)]*)\)", "eps": r"\beps=([\d.e+-]+)",
+                "clip": r"clip_grad_value_\(([\d.]+)\)"}
+    found = re.search(patterns[key], config.get("what", ""))
+    if key in config or not found:
+        return config.get(key, {"lr": 1.0, "betas": BETAS, "eps": EPS, "clip": CLIP}[key])
+    numbers = [float(number) for number in found[1].split(",")]
+    return numbers if key == "betas" else numbers[0]
+
+
+def trainings(config, theirs) -> dict:
+    """{quantity: Pair} of the first steps of their training: initialisation by data, losses, gradients' lengths, parameters."""
+    before, names = model_of(config, answered("before/", theirs)), of_model(config)
+    batch = batch_of(before, theirs)
+    start, after = before.initialised(*batch), stacked(answered("after_ddi/", theirs))
+    found = {"initialisation": standardised(by_their_names(start.params(), names, after), after)}
+    made = list(itertools.islice(training(start, batch, None, config), len(theirs["out/losses"])))
+    for k, step in enumerate(made):
+        given = stacked(answered(f"step{k}/", theirs))
+        if given:
+            found[f"parameters after step {k}"] = of_step(step, names, given)
+    for key, name, field in (("losses", "losses", "losses"), ("grad_norm_before_clip", "lengths of gradients", "length"),
+                             ("lr", "learning rates", "rate")):
+        if theirs.has(f"out/{key}"):
+            found[name] = pair([getattr(step, field) for step in made], theirs[f"out/{key}"])
+    for key in [key for key in theirs if key.startswith("noam/")]:
+        of = re.fullmatch(r"noam/lr_(\d+)_(\d+)", key)
+        if of:
+            schedule = Noam(*map(int, of.groups()))
+            found[f"schedule {key.removeprefix('noam/')}"] = pair(
+                [said(config, "lr") * schedule(t) for t in range(1, 1 + len(theirs[key]))], theirs[key])
     return found
 
 
@@ -202,35 +283,56 @@ def steps(model, batch, keeps, config, theirs):
 
 def alignments(config, theirs) -> dict:
     """{quantity: Pair} of their alignments: compiled in float32, in NumPy in float64, and the scores of the best paths."""
-    found = {}
-    for case in sorted({key.split("/")[0] for key in theirs}):
-        given = answered(f"{case}/", theirs)
-        texts, frames, scores = given["x_lengths"], given["y_lengths"], given["value"] * given["mask"]
-        compiled = best_path(scores.astype(np.float32), texts, frames)
+    found, cases, differ = {}, sorted({key.split("/")[0] for key in theirs if key.endswith("/value")}), 0
+    if not cases:
+        raise Lacking("there is no alignment in it: no key ends in /value")
+    for case in cases:
+        given = theirs.below(f"{case}/")
+        texts, frames, mask = given["x_lengths"], given["y_lengths"], given["mask"]
+        scores = given["value"] * mask
+        if not np.array_equal(mask, valid_pairs(texts, frames, mask.shape)):
+            raise ValueError(f"the mask of case {case} has other lengths")
+        compiled, in_numpy = best_path(scores.astype(np.float32), texts, frames), best_path(scores, texts, frames)
+        differ += not np.array_equal(compiled, in_numpy)
         found |= {f"{case}: compiled": pair(compiled, given["path_cython"]),
-                  f"{case}: in NumPy": pair(best_path(scores, texts, frames), given["path_numpy"]),
+                  f"{case}: in NumPy": pair(in_numpy, given["path_numpy"]),
                   f"{case}: score": pair((given["value"] * compiled).sum((1, 2)), given["score"])}
+    for key, ours in (("n_cases", len(cases)), ("n_cython_numpy_differ", differ)):
+        if key in theirs:
+            found[key] = pair(ours, theirs[key])
     return found
+
+
+def valid_pairs(texts, frames, shape):
+    """(B, I, J): are position and frame valid?"""
+    return (np.arange(shape[1]) < texts[:, None])[:, :, None] & (np.arange(shape[2]) < frames[:, None])[:, None]
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 READERS = {"models.FlowGenerator": generator, "models.FlowSpecDecoder": decoder, "monotonic_align.maximum_path": alignments,
-           **glow_tts_maps.READERS, **glow_tts_networks.KINDS, **glow_tts_text.READERS}
+           **glow_tts_maps.READERS, **glow_tts_networks.READERS, **glow_tts_text.READERS}
+KINDS = {"the first steps of training": (lambda config, keys: any(key.startswith("after_ddi/") for key in keys), trainings)} | {
+    name: (lambda config, keys, name=name: word_of(config).startswith(name), read) for name, read in READERS.items()}
+
+
+def word_of(config):
+    """The name of their class or function."""
+    return config.get("cls", config.get("fn", ""))
+
+
+def holds(config, keys):
+    return kind_of(KINDS, config, keys) is not None
 
 
 def reader(config):
     """The function that compares what a file holds."""
-    kind = config.get("cls", config.get("fn", ""))
-    found = [read for name, read in READERS.items() if kind.startswith(name)]
-    if not found:
-        raise ValueError(f"what it holds, {kind!r}, is not a part of Glow-TTS that is compared")
-    return found[0]
+    found = kind_of(KINDS, config, ())
+    if found is None:
+        raise ValueError(f"what it holds, {word_of(config)!r}, is not a part of Glow-TTS that is compared")
+    return found[1]
 
 
 def read(name):
     """({quantity: Difference} of a file, its keys that were not compared)."""
-    config, theirs = numbers(name)
-    compared = reader(config)
-    found = judged(compared(config, theirs), lambda rng: compared(config, nudged(theirs, rng)))
-    return found, theirs.unanswered()
+    return read_as(KINDS, *numbers(name))

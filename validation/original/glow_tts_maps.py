@@ -14,14 +14,14 @@ from refflow.maps.normalization import GlowTTSActNorm
 from refflow.maps.shape import Squeezed, SqueezeTime
 from refflow.models.alignment import path_of
 
-from .comparison import Pair, answered, gradients, judged, numbers, pair
+from .comparison import Pair, answered, checked_mask, gradients, judged, numbers, pair
 
 HALF_LOG_2_PI = np.log(2 * np.pi) / 2
 
 
 def mask_of(theirs):
     """(B, T) of booleans."""
-    return theirs[:, 0].astype(bool)
+    return checked_mask(theirs[:, 0])
 
 
 def of_layer(f, as_theirs, theirs):
@@ -65,16 +65,27 @@ def of_grouped(config, theirs):
     one, channels = GroupedLinear(np.eye(S)), np.arange(float(C))
     return of_layer(f, lambda bar: {"weight": bar["W"]}, theirs) | {
         "reverse": pair(f.inverse(theirs["out/z"]), theirs["out/reverse_f64inv"]),
+        **in_single_precision(f, linear.W, theirs),
         "without a mask": Pair({"value": everywhere, "log-det": log_det},
                                {"value": theirs["out/z_nomask"], "log-det": theirs["out/logdet_nomask"]}),
         "order": Pair({"groups": linear.groups(np.arange(C)).T, "identity": one.forward(channels)},
                       {"groups": theirs["out/grouping"].reshape(S, C // S), "identity": theirs["out/identity_probe"]})}
 
 
+def in_single_precision(f, W, theirs):
+    """Their code takes W^-1 in float32: it is off by at most n u kappa(W) |W^-1|, with u = 2^-24 and n rows."""
+    if "out/reverse_f32inv" not in theirs:
+        return {}
+    z = theirs["out/z"]
+    allowed = len(W) * 2.0**-24 * np.linalg.cond(W) / np.linalg.norm(W, -2) * np.linalg.norm(z, axis=1).max()
+    return {"reverse in float32": Pair({"": f.inverse(z)}, {"": theirs["out/reverse_f32inv"]}, absolute=allowed,
+                                       beside="W^-1 is float32 in the source")}
+
+
 def of_squeeze(config, theirs):
     found = {}
     for case in sorted({key.split("/")[0] for key in theirs if key.split("/")[0].isdigit()}):
-        given = answered(f"{case}/", theirs)
+        given = theirs.below(f"{case}/")
         n, mask = int(given["n_sqz"]), mask_of(given["mask"])
         T = mask.shape[-1] // n * n
         x, mask, squeeze = given["x"][..., :T], mask[:, :T], SqueezeTime(n)
@@ -90,7 +101,7 @@ def of_squeeze(config, theirs):
 
 def of_path(theirs):
     """Their path from durations."""
-    mask = theirs["genpath/mask"] > 0.5
+    mask = checked_mask(theirs["genpath/mask"])
     path = path_of(theirs["genpath/duration"], mask.any(1).sum(-1))
     return {"path from durations": pair(np.pad(path, ((0, 0), (0, 0), (0, mask.shape[-1] - path.shape[-1]))) & mask,
                                         theirs["genpath/path"])}

@@ -18,10 +18,18 @@ from refflow.maps.conditioners import (BijectorLayer, Dense, GatedActivation, La
 from refflow.maps.coupling import Coupling, affine_family, masks
 from refflow.maps.elementwise import Affine, ExpScale, SigmoidScale
 
-from .comparison import answered, gradients, judged, nudged, numbers, pair
+from .comparison import answered, checked_mask, gradients, judged, nudged, numbers, pair
 
 FILES = ("glowtts_coupling_plain", "glowtts_duration_predictor", "glowtts_small_layers")
 KEEPS = ("keep", "drop")             # how words begin that name recorded masks
+DRAWS = (                            # a module and its call, and its place: after an attention and after a feed-forward network
+    (r"pre\.relu_drop\.\d+#(\d+)$", lambda n: (0, n)),                       # the encoder calls one module of its own
+    (r"attn_layers\.(\d+)\.drop#0$", lambda i: (1, 4 * i)),
+    (r"encoder\.drop#(\d+)$", lambda n: (1, 2 * n + 1)),
+    (r"ffn_layers\.(\d+)\.drop#0$", lambda i: (1, 4 * i + 2)),
+    (r"flows\.(\d+)\.wn\.drop#(\d+)$", lambda k, n: (3, k, n)),
+    (r"wn\.drop#(\d+)$", lambda n: (3, 0, n)),
+    (r"(?:proj_w\.|/)drop#(\d+)$", lambda n: (2, n)))
 GELU_FACTOR = 1.702                 # their GELU is x sigma(1.702 x)
 
 
@@ -83,7 +91,13 @@ def by_their_names(bars, names, theirs):
 
 def valid(theirs):
     """Their mask (N, 1, T) as ours, (N, T)."""
-    return theirs[:, 0] > 0.5
+    return checked_mask(theirs[:, 0])
+
+
+def check_lengths(mask, lengths):
+    """ValueError if a mask, (N, T), is not that of lengths."""
+    if not np.array_equal(mask, np.arange(mask.shape[-1]) < np.asarray(lengths)[:, None]):
+        raise ValueError("their mask has other lengths")
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
@@ -107,12 +121,27 @@ def of_unit_vectors(value, size):
 
 
 def recorded_keeps(theirs):
-    """Recorded masks of dropout, in the order in which they were drawn; [] without dropout.
+    """Recorded masks of dropout, in the order in which they are drawn in their code; [] without dropout.
 
-    A word of a key says that it holds one; numbers in it say which.
+    A word of a key says that it holds one.  After "dropout/" stand the module and how often it had been called; in other keys,
+    numbers say which mask it is.
     """
     keys = [key for key in theirs if any(word.startswith(KEEPS) for word in key.split("/"))]
-    return [theirs[key] != 0 for key in sorted(keys, key=lambda key: [int(n) for n in re.findall(r"\d+", key)])]
+    by_module = any(key.startswith("dropout/") for key in keys)
+    return [checked_mask(theirs[key]) for key in sorted(keys, key=drawn_as if by_module else numbers_in)]
+
+
+def numbers_in(key):
+    return [int(n) for n in re.findall(r"\d+", key)]
+
+
+def drawn_as(key):
+    """The place of a module's call among all draws: prenet, layers of the encoder, predictor of durations, decoder."""
+    for pattern, place in DRAWS:
+        found = re.search(pattern, key)
+        if found:
+            return place(*map(int, found.groups()))
+    raise ValueError(f"it is not known when {key} was drawn")
 
 
 def rate_of(config):
@@ -126,8 +155,7 @@ def rate_of(config):
 def coupling(config, theirs) -> dict:
     """{quantity: Pair} of a coupling and of its wave net alone."""
     C, n, x, mask = config["in_channels"], config["n_layers"], theirs["in/x"], valid(theirs["in/mask"])
-    if mask.sum(-1).tolist() != theirs["in/lengths"].tolist():
-        raise ValueError("their mask has other lengths")
+    check_lengths(mask, theirs["in/lengths"])
     speakers, keeps = config.get("gin", 0), recorded_keeps(theirs)
     net = wave_net_coupling_network(np.random.default_rng(0), C // 2, config["hidden"], C, n, config["kernel"],
                                     config["dilation_rate"], speakers)
@@ -183,6 +211,7 @@ def duration_predictor(config, theirs) -> dict:
     """{quantity: Pair} of the duration predictor."""
     mask, names = valid(theirs["in/mask"]), of_duration()
     net = duration_network(np.random.default_rng(0), config["in_channels"], config["filter"], config["kernel"])
+    check_lengths(mask, theirs["in/lengths"])
     net, keeps = filled(net, names, answered("param/", theirs)).at(mask=mask), recorded_keeps(theirs)
     net = with_dropout(net, keeps, rate_of(config)) if keeps else net
     log_w, pullback = net.vjp(theirs["in/x"])
@@ -226,8 +255,8 @@ def of_layer(name, net, names, theirs):
             f"{name}: gradients of parameters": gradients(by_their_names(bars, names, grad), grad)}
 
 
-KINDS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
-         "modules.LayerNorm": small_layers}
+READERS = {"attentions.CouplingBlock": coupling, "models.DurationPredictor": duration_predictor,
+           "modules.LayerNorm": small_layers}
 QUANTITIES = {"glowtts_coupling_plain": coupling, "glowtts_duration_predictor": duration_predictor,
               "glowtts_small_layers": small_layers}
 

@@ -15,7 +15,8 @@ from refflow.maps.conditioners import Dense, SignalContext, duration_network, wi
 from refflow.models.glow_tts_text import attention, projection, text_encoder, text_vjp
 
 from .comparison import PRACTICE, answered, gradients, judged, nudged, numbers, pair
-from .glow_tts_networks import by_their_names, convolution, filled, layer, norm, of_duration, of_prenet, recorded_keeps, valid
+from .glow_tts_networks import (by_their_names, check_lengths, convolution, filled, layer, norm, of_duration, of_prenet,
+                                recorded_keeps, valid)
 
 FILES = tuple(sorted(path.stem for kind in ("attention", "text_encoder") for path in PRACTICE.glob(f"glowtts_{kind}*.npz")))
 
@@ -62,7 +63,8 @@ def of_one_attention(config, theirs) -> dict:
     """{quantity: Pair} of one attention."""
     C, window, x = config["channels"], config["window_size"], theirs["in/x"]
     mask = valid(theirs["in/x_mask"])
-    theirs.answer("in/", ("lengths",))
+    if "in/lengths" in theirs:
+        check_lengths(mask, theirs["in/lengths"])
     if "in/attn_mask" in theirs and not np.array_equal(valid(theirs["in/attn_mask"]), mask[:, :, None] & mask[:, None]):
         raise ValueError("their mask of pairs is not that of their positions")
     names, given = of_attention(window), stacked(answered("param/", theirs))

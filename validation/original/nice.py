@@ -8,8 +8,9 @@ from refflow.core.tree import flatten, nest
 from refflow.models import nice
 from refflow.training import RMSPropMomentum, Unconstrained
 
-from .comparison import PRACTICE, difference, largest, numbers, under, worst
+from .comparison import PRACTICE, answered, difference, largest, numbers, read_as, worst
 
+NEAR = 2.0**-10                         # data that are further from their pixels have been transformed otherwise
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("nice_*.npz")))
 
 
@@ -53,15 +54,15 @@ def differences() -> dict:
     return {name: differences_of(name) for name in FILES}
 
 
-def read(name):
-    """({quantity: the largest relative difference}, []) of a file, a path or a name."""
-    return differences_of(name), []
-
-
 def differences_of(name) -> dict:
     """{quantity: the largest relative difference}."""
-    config, theirs = numbers(name)
-    flow, paths, x = flow_of(config, under("param/", theirs)), paths_of(config), theirs["in/x"]
+    return read(name)[0]
+
+
+def compared(config, theirs) -> dict:
+    """{quantity: the largest relative difference} of a flow."""
+    paths, x = paths_of(config), theirs["in/x"]
+    flow = flow_of(config, answered("param/", theirs, paths))
     log_prob, x_bar, params_bar = gradient_of_mean(flow, x)
     f, steps = flow.bijector, steps_of(flow, theirs)
     z, log_det = f.inverse_and_log_det(x)
@@ -69,14 +70,42 @@ def differences_of(name) -> dict:
         "log-likelihood": difference(log_prob, theirs["out/loglik"]),
         "latents": difference(z, theirs["out/z"]),
         "log-det": difference(log_det, np.broadcast_to(theirs["out/logdet"], log_det.shape)),
-        "gradients of parameters": largest(as_theirs(params_bar, paths), under("grad/", theirs)),
+        "gradients of parameters": largest(as_theirs(params_bar, paths), answered("grad/", theirs)),
         "gradient of data": difference(x_bar, theirs["gradin/x"]),
         "inverse": difference(f.forward(theirs["out/z"]), theirs["out/inverse_of_z"]),
         "samples": difference(f.forward(theirs["sample/z"]), theirs["sample/x"]),
         "losses of training": difference([loss for loss, _ in steps], theirs["rmsprop/cost"]),
-        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), under(f"rmsprop_step{k}/", theirs))
+        "optimiser steps": worst(largest(as_theirs(stepped.params(), paths), answered(f"rmsprop_step{k}/", theirs))
                                  for k, (_, stepped) in enumerate(steps)),
-    }
+        **further(config, theirs, flow, log_prob)}
+
+
+def further(config, theirs, flow, log_prob):
+    """What some files hold: the mean loss, pixels and their noise, the order in which features start."""
+    found, x = {}, theirs["in/x"]
+    if "out/nll" in theirs:
+        found["loss"] = difference(-log_prob.mean(), theirs["out/nll"])
+    if "in/x_int" in theirs and "in/uniform" in theirs:
+        of_pixels = (theirs.get("in/x_int") + theirs.get("in/uniform")) / 256
+        near = [of for of in (of_pixels, 2 * of_pixels - 1) if np.abs(of - x).max() < NEAR]         # CIFAR-10's in [-1, 1]
+        if near:
+            theirs.answer("in/", ("x_int", "uniform"))
+            found["data"] = difference(near[0], x)
+    if "perm/tile" in theirs and config["reorder_tile"]:
+        found["order of features"] = difference(flow.bijector.inner.stages[0].order, theirs["perm/tile"])
+    return found
+
+
+def holds(config, keys):
+    return "hidden_layers_per_coupling" in config or "param/z_D" in keys
+
+
+KINDS = {"a flow of the authors'": (holds, compared)}
+
+
+def read(name):
+    """({quantity: the largest relative difference} of a file, its keys that nothing reads)."""
+    return read_as(KINDS, *numbers(name))
 
 
 def steps_of(flow, theirs):

@@ -22,10 +22,12 @@ from refflow.training.batch_norm import of_batch, with_statistics
 from refflow.core.tree import at_path
 
 from . import realnvp_ports
-from .comparison import PRACTICE, Pair, answered, gradients, judged, nudged, numbers, pair, under
+from .comparison import PRACTICE, Pair, answered, gradients, kind_of, numbers, pair, read_as, under
 from .realnvp_names import by_their_names, names
 
 FILES = tuple(sorted(path.stem for path in PRACTICE.glob("realnvp_*.npz")))
+COUNT = "/step"                         # the end of the name of a count of batches, kept with moving statistics
+STEP = 1e-7                             # of a parameter, absolute, where a step of training is of order 1e-3
 
 
 # -- layouts ----------------------------------------------------------------------------------------------------------
@@ -87,14 +89,10 @@ def model_flow(config, theirs, shape):
         **switches(theirs, "model/scale_0/coupling_0"))
 
 
-def counts_no_step(name):
-    """Is the variable something other than the count of batches kept with a moving statistic?"""
-    return not name.endswith("/step")
-
-
 def filled(flow, named, theirs):
     """The flow with their parameters and moving statistics.  ValueError if names do not match."""
-    given = answered("param/", theirs) | answered("buffer/", theirs, [k for k in under("buffer/", theirs) if counts_no_step(k)])
+    statistics = [key for key in under("buffer/", theirs) if not key.endswith(COUNT)]
+    given = answered("param/", theirs) | answered("buffer/", theirs, statistics)
     if given.keys() != named.keys():
         raise ValueError(f"names without a counterpart: {sorted(given.keys() ^ named.keys())}")
     params, arrays = flow.params(), {}
@@ -154,7 +152,7 @@ def couplings(config, theirs) -> dict:
     if after:
         moved = with_statistics(flow, record)
         found["moving statistics"] = Pair(by_their_names(moved.params(), named, after), after)
-    return found
+    return found | realnvp_ports.counted(theirs, COUNT, "/mean", named)
 
 
 def model(config, theirs) -> dict:
@@ -191,7 +189,8 @@ def model(config, theirs) -> dict:
     if theirs.has("train/grad_norm"):
         norm = np.sqrt(sum((bar**2).sum() for bar in of_step.given.values()))
         found["norm of gradients"] = pair(norm, theirs["train/grad_norm"])
-    return found | {"optimiser step": stepped(flow, x, config, theirs, named, of_step)}
+    found["optimiser step"] = stepped(flow, x, config, theirs, named)
+    return found | realnvp_ports.counted(theirs, COUNT, "/mean", named)
 
 
 def loss_and_gradients(mode, flow, x, config, theirs, named):
@@ -206,20 +205,15 @@ def loss_and_gradients(mode, flow, x, config, theirs, named):
             f"{mode} sum of squares": pair(squares, theirs[f"{mode}/l2_reg"])}
 
 
-def stepped(flow, x, config, theirs, named, gradients):
-    """The parameters after one step of training.
-
-    If a gradient is 0 in exact arithmetic, Adam divides its rounding error by eps: the step is that fraction of the
-    learning rate.
-    """
+def stepped(flow, x, config, theirs, named):
+    """The parameters after one step of training, which is of order lr; TensorFlow holds Adam's constants as float32."""
     given = config["adam"]
     adam = Adam(given["lr"], given["beta1"], given["beta2"], given["eps"], uncorrected_eps=True)
     settings = {"optimiser": in_single_precision(adam), "clip": ClipNorm(config["clip"]), "batch_size": None,
                 "penalty": SquaredNorm(config["l2_coeff"], realnvp_images.penalised(flow))}
     after = answered("after_step/", theirs)
     found = by_their_names(fit(flow, x, **settings, steps=1, validation=0).flow.params(), named, after)
-    return Pair(found, after, {name: zero for name, zero in gradients.zeros.items() if name in after}, given["lr"],
-                "the learning rate")
+    return Pair(found, after, absolute=STEP, beside="Adam's constants are float32 in the source")
 
 
 def in_single_precision(adam):
@@ -228,22 +222,32 @@ def in_single_precision(adam):
     return dataclasses.replace(adam, **numbers)
 
 
-def reader(theirs):
-    """The function that reads this kind of file, recognised by its keys."""
-    if realnvp_ports.port_of(theirs):
-        return realnvp_ports.compared
-    if "out/squeeze" in theirs:
-        return squeezes
-    return model if any(key.startswith("param/model/") for key in theirs) else couplings
+# -- files ------------------------------------------------------------------------------------------------------------
+
+def is_of_a_port(config, keys):
+    return realnvp_ports.port_of(dict.fromkeys(keys)) is not None
+
+
+def is_of_the_authors(scope):
+    return lambda config, keys: not is_of_a_port(config, keys) and any(
+        key.startswith(f"param/{scope}") and "/resnet/" in key for key in keys)
+
+
+KINDS = {"a port's coupling or model": (is_of_a_port, realnvp_ports.compared),
+         "a port's squeezes": (lambda config, keys: {"out/squeeze", "out/alt"} <= keys, realnvp_ports.squeezes),
+         "the authors' squeezes": (lambda config, keys: {"out/squeeze", "out/ordered"} <= keys, squeezes),
+         "a whole model of the authors'": (is_of_the_authors("model/"), model),
+         "a coupling of the authors'": (is_of_the_authors("m/c/"), couplings)}
+
+
+def holds(config, keys):
+    return kind_of(KINDS, config, set(map(realnvp_ports.older_name, keys))) is not None
 
 
 def read(name) -> tuple:
-    """({quantity: Difference}, keys that are not compared) of a file, a path or a name."""
+    """({quantity: Difference}, keys that nothing reads) of a file, a path or a name."""
     config, theirs = numbers(name)
-    theirs = realnvp_ports.read_names(theirs)
-    compared = reader(theirs)
-    found = judged(compared(config, theirs), lambda rng: compared(config, nudged(theirs, rng)))
-    return found, theirs.unanswered()
+    return read_as(KINDS, config, realnvp_ports.read_names(theirs))
 
 
 def differences() -> dict:

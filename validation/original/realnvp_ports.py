@@ -15,10 +15,11 @@ import numpy as np
 
 from refflow.core import Chain, Flow, Inverse
 from refflow.core.tree import at_path, flatten, nest
+from refflow.maps.coupling import masks
 from refflow.maps.coupling.coupling import MaskedBijector
 from refflow.maps.densities import StandardNormal
 from refflow.maps.elementwise import alpha_logit
-from refflow.maps.shape import Reshape
+from refflow.maps.shape import Reshape, Squeeze
 from refflow.models import realnvp_images
 from refflow.models.realnvp_images import PORTS
 from refflow.training.batch_norm import norms, of_batch, with_statistics
@@ -160,7 +161,8 @@ def inputs_of(theirs, port):
     x = theirs["in/x"]
     found = [Input(x)]
     if port == "chrischute" and 0 <= x.min() and x.max() <= 1:
-        margin = (1 - float(np.ravel(theirs.get("buffer/data_constraint", 0.9))[0])) / 2
+        constraint = theirs["buffer/data_constraint"] if "buffer/data_constraint" in theirs else 0.9
+        margin = (1 - float(np.ravel(constraint)[0])) / 2
         logit = alpha_logit(margin, 1 - margin)
         found.append(Input(x, 1.0, logit))
         found += [Input((255 * x + theirs[key]) / 256, 255 / 256, logit) for key in NOISE if key in theirs]
@@ -188,12 +190,13 @@ def flow_of(config, theirs, port):
 
 def read_names(theirs):
     """The numbers with the names of torch's older weight normalisation."""
-    found = {}
-    for name, array in theirs.items():
-        for newer, older in NEWER:
-            name = name.replace(newer, older)
-        found[name] = array
-    return Numbers(found)
+    return Numbers({older_name(name): array for name, array in theirs.items()})
+
+
+def older_name(name):
+    for newer, older in NEWER:
+        name = name.replace(newer, older)
+    return name
 
 
 def is_unused(name, named):
@@ -223,6 +226,19 @@ def filled(flow, named, theirs, port):
 def sign_of(name, given):
     """g v / |v| of a single number v is g or -g."""
     return np.sign(given[name.removesuffix("_g") + "_v"]) if name.endswith("rescale.weight_g") else 1
+
+
+def counted(theirs, count, statistic, named):
+    """{quantity: Pair}: their counts of batches, which names that end in `count` hold, are whole numbers, and grow by 1 in a
+    step of training where the couplings use a normalisation.
+    """
+    before, after = (answered(prefix, theirs, [name for name in under(prefix, theirs) if name.endswith(count)])
+                     for prefix in ("buffer/", "buffer_after_train/"))
+    odd = [name for name, n in before.items() if n != int(n) or n < 0]
+    if odd:
+        raise ValueError(f"buffer/{odd[0]} is not a count of batches")
+    ours = {name: before[name] + (name.removesuffix(count) + statistic in named) for name in after if name in before}
+    return {"counts of batches": Pair(ours, after)} if after else {}
 
 
 def by_names(nested, named, given, wanted):
@@ -258,6 +274,25 @@ def compared(config, theirs) -> dict:
     if after:
         moved = with_statistics(flow, record)
         found["moving statistics"] = Pair(by_their_names(moved.params(), named, after), after)
+    unused = [name for name in under("buffer_after_train/", theirs)
+              if is_unused(name, named) and "running" in name and f"buffer/{name}" in theirs]
+    if unused:
+        before, after = (answered(prefix, theirs, unused) for prefix in ("buffer/", "buffer_after_train/"))
+        found["statistics of no coupling"] = Pair(before, after)
+    return found | counted(theirs, f".{COUNTS}", ".running_mean", named)
+
+
+def squeezes(config, theirs) -> dict:
+    """{quantity: Pair} of chrischute's squeezes and checkerboards; the top left entry of a mask is 0, and 1 reversed."""
+    x, found = theirs["in/x" if "in/x" in theirs else "out/x"], {}
+    for key, order, back in (("squeeze", "interleaved", "unsqueeze"), ("alt", "diagonal", "unalt")):
+        f = Squeeze(order=order)
+        found[key] = pair(f.forward(x), theirs[f"out/{key}"])
+        found[back] = pair(f.inverse(theirs[f"out/{key}"]), theirs[f"out/{back}"])
+    for key, top_left in (("mask", False), ("mask_rev", True)):
+        if f"out/{key}" in theirs:
+            passes = masks.checkerboard(*theirs[f"out/{key}"].shape[-2:], flip=not top_left)
+            found[key] = pair(passes[None, None], theirs[f"out/{key}"])
     return found
 
 
