@@ -144,7 +144,7 @@ class Setter:
             cites = f'<span class="cites">{links}</span>' if links else ""
             lit = f' data-n="{" ".join(map(str, line.cites))}"' if line.cites else ""
             made.append(f'<div class="line" id="L{line.number}"{lit}><i>{line.number}</i>'
-                        f'<span class="text" style="--in:{line.indent + 4}ch">{line.html or "&#160;"}</span>{cites}</div>')
+                        f'<span class="text" style="--indent:{line.indent + 4}ch">{line.html or "&#160;"}</span>{cites}</div>')
         return "\n".join(made)
 
     def lights(self):
