@@ -2,8 +2,9 @@
 
 const BLANK = /^[\s\u200b\u2060\u2061\u2062]*$/;
 // Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, and what a click opens.
-const FOLDED = ".n small, .index thead, details:not([open]) > :not(summary), title, style, script";
+const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script";
 const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > div";
+const WHOLE = "math, .line > *";                // looked at in one piece
 const SLACK = 1.5;                              // pixels
 
 // What is looked at: each piece of text and each formula, as {element, boxes}.
@@ -12,22 +13,30 @@ function pieces(document) {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
     if (node.nodeType === Node.TEXT_NODE) return BLANK.test(node.data) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT;
     if (node.matches(FOLDED)) return NodeFilter.FILTER_REJECT;
-    return node.localName === "math" ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP;
+    return node.matches(WHOLE) ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP;
   });
-  for (let node = walker.nextNode(); node;) {
-    if (node.nodeType === Node.TEXT_NODE) {
-      const range = document.createRange();
-      range.selectNodeContents(node);
-      found.push({element: node.parentElement, text: node.data.trim(), boxes: [...range.getClientRects()].filter(has_area)});
-      node = walker.nextNode();
-    } else {
-      found.push({element: node, text: node.textContent, boxes: [node.getBoundingClientRect()].filter(has_area)});
-      const last = node;
-      do node = walker.nextNode(); while (node && last.contains(node));
-    }
+  for (let node = walker.nextNode(), last; node; node = walker.nextNode()) {
+    if (last?.contains(node)) continue;
+    const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node, range = document.createRange();
+    range.selectNodeContents(node);
+    const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines([...range.getClientRects()]);
+    if (element === last && BLANK.test(node.textContent)) continue;
+    found.push({element, text: node.textContent.trim(), boxes: boxes.filter(has_area)});
   }
   return found;
 }
+
+// The boxes of one text, joined where they stand on one line.
+function lines(boxes) {
+  const found = new Map();
+  for (const {left, right, top, bottom} of boxes.filter(has_area)) {
+    const last = found.get(Math.round(bottom / 4)) ?? {left, right, top, bottom};
+    found.set(Math.round(bottom / 4), box_of(Math.min(left, last.left), Math.max(right, last.right), Math.min(top, last.top), Math.max(bottom, last.bottom)));
+  }
+  return [...found.values()];
+}
+
+const box_of = (left, right, top, bottom) => ({left, right, top, bottom, width: right - left, height: bottom - top});
 
 const has_area = (box) => box.width > 0.5 && box.height > 0.5;
 

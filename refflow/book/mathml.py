@@ -49,9 +49,9 @@ def word_of(link):
 
 
 def formula(items, style="display"):
-    """Mathematics that may be broken where `parts` says so; a short formula within a sentence stays together."""
+    """Mathematics that may be broken where `parts` says so, unless it is short."""
     made = "".join(parts(items, style, BREAK))
-    if style == "inline" and size(made.replace(BREAK, "")) <= SHORT:
+    if size(made.replace(BREAK, "")) <= SHORT:
         made = made.replace(BREAK, "")
     shown = ' displaystyle="true"' if style == "display" else ""
     return "<wbr/>".join(f'<math xmlns="{NAMESPACE}"{shown}>{mrow(piece)}</math>' for piece in made.split(BREAK) if piece)
