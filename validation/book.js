@@ -17,13 +17,22 @@ function pieces(document) {
   });
   for (let node = walker.nextNode(), last; node; node = walker.nextNode()) {
     if (last?.contains(node)) continue;
-    const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node, range = document.createRange();
-    range.selectNodeContents(node);
-    const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines([...range.getClientRects()]);
-    if (element === last && BLANK.test(node.textContent)) continue;
+    if (BLANK.test(node.textContent)) continue;
+    const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node;
+    const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines(boxes_of_text(node));
     found.push({element, text: node.textContent.trim(), boxes: boxes.filter(has_area)});
   }
   return found;
+}
+
+// The boxes of the text in a node, without the spaces around it, which hang out of a line that is broken there.
+function boxes_of_text(node) {
+  if (node.nodeType !== Node.TEXT_NODE) return [...node.childNodes].flatMap(boxes_of_text);
+  if (BLANK.test(node.data)) return [];
+  const range = node.ownerDocument.createRange();
+  range.setStart(node, node.data.search(/\S/));
+  range.setEnd(node, node.data.trimEnd().length);
+  return [...range.getClientRects()];
 }
 
 // The boxes of one text, joined where they stand on one line.

@@ -457,6 +457,8 @@ class Parser:
                 factors.append(self.factor())
             elif self.continues():
                 factors.append(self.factor())
+            elif isinstance(factors[-1], Big):
+                self.fail("what is summed")
             else:
                 return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
