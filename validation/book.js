@@ -25,14 +25,15 @@ function pieces(document) {
   return found;
 }
 
-// The boxes of the text in a node, without the spaces around it, which hang out of a line that is broken there.
+// The boxes of the text in a node; where spaces are kept, of its words: a space hangs out of a line that is broken there.
 function boxes_of_text(node) {
   if (node.nodeType !== Node.TEXT_NODE) return [...node.childNodes].flatMap(boxes_of_text);
-  if (BLANK.test(node.data)) return [];
   const range = node.ownerDocument.createRange();
-  range.setStart(node, node.data.search(/\S/));
-  range.setEnd(node, node.data.trimEnd().length);
-  return [...range.getClientRects()];
+  return [...node.data.matchAll(node.parentElement.closest(".line, pre") ? /\S+/g : /\S(.*\S)?/gs)].flatMap((match) => {
+    range.setStart(node, match.index);
+    range.setEnd(node, match.index + match[0].length);
+    return [...range.getClientRects()];
+  });
 }
 
 // The boxes of one text, joined where they stand on one line.
@@ -90,15 +91,14 @@ function seen(piece, box, view) {
   return {left, right, top, bottom};
 }
 
-// The element with a background that is painted over a piece at one of its points.
+// The element that is painted over a piece at one of its points.
 function covered(piece, part, document, view) {
   const y = (part.top + part.bottom) / 2, width = part.right - part.left;
-  for (const share of width > 60 ? [0.02, 0.5, 0.98] : [0.5]) {
-    for (let e = document.elementFromPoint(part.left + share * width, y); e && !e.contains(piece.element); e = e.parentElement) {
-      const style = view.getComputedStyle(e), clear = /^rgba\(.*, 0\)$/.test(style.backgroundColor) && style.backgroundImage === "none";
-      if (!clear && !piece.element.contains(e)) return e;
-    }
-  }
+  if (y > view.innerHeight) view.scrollTo(0, y);
+  const points = (width > 60 ? [0.02, 0.5, 0.98] : [0.5]).map((share) => [part.left + share * width, y - view.scrollY]);
+  const tops = points.map(([left, top]) => document.elementFromPoint(left, top));
+  view.scrollTo(0, 0);
+  return tops.find((top) => !top?.contains(piece.element) && !piece.element.contains(top));
 }
 
 // Pairs of pieces whose boxes overlap.
@@ -123,12 +123,18 @@ function measure(frame) {
       if (part.wrong) { report(piece, part.wrong); break; }
       if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
       const over = covered(piece, part, document, view);
-      if (over) { report(piece, "<" + over.localName + "> of " + place(over) + " covers it"); break; }
+      if (over !== undefined) { report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it"); break; }
       parts.push({piece, ...part});
     }
   }
   for (const row of document.querySelectorAll(".row, p, .line, tbody > tr"))
     if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect())) report({element: row, text: row.textContent}, "its row is not shown");
+  for (const math of document.querySelectorAll("math, code")) {
+    const then = math.nextSibling, box = math.getBoundingClientRect();
+    if (then?.nodeType !== Node.TEXT_NODE || !/^[\u2060]?[,.;:)]/.test(then.data) || !has_area(box)) continue;
+    const [first] = boxes_of_text(then);
+    if (first && first.top > box.bottom) report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
+  }
   for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
   if (document.documentElement.scrollWidth > view.innerWidth) report({element: document.body, text: document.title}, "the page scrolls sideways");
   return {found, looked_at: parts.length};

@@ -66,10 +66,15 @@ def remarks_fit(parts):
 
 def cells(left, sign, statements, remark, column, link):
     """The cells of a row before its number."""
-    right = " ".join(f'<span class="statement">{flowed(statement, link)}</span>' for statement in statements)
-    behind = f'<span class="remark">{flowed(remark, link)}</span>' if remark else ""
+    right = flow(statements, link)
+    behind = f'<span class="remark">{flow(split(remark), link)}</span>' if remark else ""
     if left is None:
         return f'<div class="whole">{right} {behind}</div>'
     head = f'<div class="left">{formula(left)}</div><div class="sign">{relation(sign)}</div>' if sign else ""
     beside = f'<div class="right">{right}</div> {behind}' if column and remark else f'<div class="right">{right} {behind}</div>'
     return head + beside
+
+
+def flow(statements, link):
+    """Statements one after the other, each on one line if it fits."""
+    return " ".join(f'<span class="statement">{flowed(statement, link)}</span>' for statement in statements)
