@@ -15,8 +15,9 @@ from refflow.book.leaf import leaf
 from refflow.book.pages import entries, pages
 from refflow.core.registry import REGISTRY
 from refflow.testing.pages import CITED, DEFINED, numbered
+from validation import book as opened
 
-XHTML, MATHML = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/1998/Math/MathML}"
+XHTML = "{http://www.w3.org/1999/xhtml}"
 ENTRIES = entries()
 
 
@@ -60,7 +61,8 @@ def check_equations(entry, root, ids):
     rows = [e for e in root.iter() if e.get("data-n") and "line" not in (e.get("class") or "").split()]
     for n in defined:
         own = [row for row in rows if str(n) in row.get("data-n").split()]
-        assert own and all(row.tag in (f"{MATHML}mtr", f"{XHTML}p") for row in own), n
+        assert own and all(row.tag == f"{XHTML}p" or row.get("class") == "row" for row in own), n
+        assert all("".join(row.find(f"{XHTML}div").itertext()).strip() for row in own if row.get("class") == "row"), n
     lines = [e for e in root.iter(f"{XHTML}div") if "line" in (e.get("class") or "").split()]
     shown = {int(line.get("id")[1:]) for line in lines}
     cited = {i: numbered(CITED, line) for i, line in enumerate(entry.source.splitlines(), 1) if i in shown}
@@ -140,3 +142,67 @@ def test_command(run, tmp_path):
 def test_pages_come_in_reading_order():
     names = list(pages())
     assert names[0] == "Chain" and names.index("Tanh") < names.index("DenseLinear") < names.index("Dense")
+
+
+# -- opened in a browser --------------------------------------------------------------------------------------------------
+
+BROWSER = pytest.mark.skipif(opened.chromium() is None, reason="no Chromium: `apt-get install chromium` measures leaves in one")
+PLANTED = {
+    "an opaque number over its row": (".rows .n { margin-left: -200px; padding-left: 200px; background: var(--paper); position: relative }",
+                                      "covers it"),
+    "a column of no width": (".rows .right { max-width: 0; overflow: visible } .n { position: sticky; right: 0; width: 100%; "
+                             "background: var(--paper) }", "covers it"),
+    "a row that is not shown": (".row { display: none }", "its row is not shown"),
+    "a row of no height": (".row { height: 0; overflow: hidden }", "it is cut"),
+    "a cut row": (".equation, .rows .right { overflow: hidden; max-width: 60px }", "it is cut"),
+    "a row without a bar": (".equation, .rows .right { max-width: 60px } ::-webkit-scrollbar { height: 0 }", "no bar shows that it scrolls"),
+    "a title that does not fit": ("h1 { font-size: 190px; overflow-wrap: normal }", "it leaves its column"),
+    "a title over its facts": (".facts { position: absolute; top: 40px; left: 40px }", "covers it"),
+    "rows over one another": (".row + .row { margin-top: -12px }", "it lies over"),
+    "a comma that begins a line": (".joined { white-space: normal }", "a line begins with its punctuation"),
+    "code beyond the window": (".line > .text { white-space: pre; overflow-wrap: normal }", "the page scrolls sideways"),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(book):
+    """{name: its findings} of a leaf with each mistake in its style, and of files without one, at 400 and 1400 pixels."""
+    leaves = {name: "realnvp_images" if "joined" in css else "Tanh" for name, (css, _) in PLANTED.items()}
+    texts = {name: (book / f"{leaf}.html").read_text().replace("</style>", f"{PLANTED[name][0]}</style>")
+             for name, leaf in leaves.items()}
+    texts |= {name: (book / f"{name}.html").read_text() for name in ("index", "glow", "DenseSigmoid")}
+    found = {name: [] for name in texts}
+    for one in opened.measured(texts, (400, 1400)):
+        assert one["looked_at"] > 10
+        found[one["leaf"]] += opened.lines_of([one])
+    return found
+
+
+@BROWSER
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_browser_finds_what_is_hidden_or_cut(name, planted):
+    assert any(PLANTED[name][1] in line for line in planted[name]), planted[name][:9]
+    assert all(re.match(r".+ (\(\d+\)|line \d+|\w+).* at (400|1400) px: ", line) for line in planted[name])
+
+
+@BROWSER
+@pytest.mark.parametrize("name", ["index", "glow", "DenseSigmoid"])
+def test_a_browser_shows_everything(name, planted):
+    assert planted[name] == []
+
+
+@BROWSER
+@pytest.mark.parametrize("css, status", [("", 0), (".row { display: none }", 1)])
+def test_the_command_that_opens_them(css, status, book, monkeypatch, capsys):
+    text = (book / "Exp.html").read_text().replace("</style>", f"{css}</style>")
+    monkeypatch.setattr(opened, "texts_of", lambda page: {"Exp": text})
+    assert opened.main(["--page", "Exp", "--width", "800", "--json"]) == status
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["leaf"], one["width"], bool(one["found"])) == ("Exp", 800, bool(status))
+
+
+def test_without_a_browser_the_command_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(opened, "chromium", lambda: None)
+    with pytest.raises(SystemExit):
+        opened.main([])
+    assert "apt-get install chromium" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,8 +15,10 @@ from refflow.book.docstring import Display, Paragraph, docstring, document
 from refflow.book.leaf import mathematics
 from refflow.book.mathml import inline
 from refflow.book.notation import (Apply, Big, Call, Code, Differential, Fraction, Gap, Group, Matrix, NotationError, Number,
-                                   Product, Reference, Relation, Scripted, Sum, Text, Word, parse)
+                                   Parser, Product, Reference, Relation, Scripted, Sum, Text, Word, parse, parsed, tokens)
 from refflow.testing.pages import DEFINED, numbered
+
+from grouping import printed, read
 
 PACKAGE = Path(refflow.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if numbered(DEFINED, docstring(path.read_text())[0])]
@@ -43,7 +46,46 @@ def test_every_numbered_line_parses(path):
         if isinstance(block, Display):
             assert all(row.items for row in block.rows)
             for row in block.rows:
-                ElementTree.fromstring(inline(row.items))
+                ElementTree.fromstring(f"<p>{inline(row.items)}</p>")
+
+
+def written(path):
+    """[(tokens, names, line)] of every row of a module's displays, and of every formula in its sentences."""
+    blocks, names = document(path.read_text())
+    found = [(row.tokens, names, row.line) for block in blocks for row in getattr(block, "rows", ())]
+    for block in blocks:
+        for text in getattr(block, "text", "").split("`")[1::2]:
+            if mathematics(text, names) is not None:
+                found.append((tuple(tokens(text)), names, block.line))
+    return found
+
+
+def characters(text):
+    """What is left of a text without its order, spaces and brackets, and without the marks of `grouping`."""
+    for accent, sign in (("_hat", "^"), ("_tilde", "~"), ("÷", "/")):
+        text = text.replace(accent, sign)
+    return sorted(re.sub(r"[\s·⟨⟩()\[\]{}`]", "", text))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+def test_every_equation_is_read_as_it_is_written(path):
+    """What the parser read, printed with its grouping, is what the documented rules of grouping make of the text."""
+    for row, names, line in written(path):
+        found = printed(parsed(row, names))
+        assert found == read(row, names), line
+        assert characters(found) == characters("".join(token.text for token in row)), line
+        assert "⟨⟩" not in found, f"line {line}: a sum of nothing in {found}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+def test_no_formula_in_a_sentence_is_ambiguous(path):
+    blocks, names = document(path.read_text())
+    for block in blocks:
+        for text in getattr(block, "text", "").split("`")[1::2]:
+            try:
+                parse(text, names)
+            except NotationError as error:              # code
+                assert "brackets around" not in str(error), (text, block.line)
 
 
 PAGES = [path for path in MODULES if "maps" in path.parts]
@@ -101,6 +143,47 @@ def test_expressions(text, tree):
     assert one(text) == tree
 
 
+GROUPED = {
+    "a/sum_i u_ki": "⟨a/sum_i⟨u_ki⟩⟩",
+    "a_k u_ko/sum_i u_ki v_i, b": "a_k·⟨u_ko/sum_i⟨u_ki·v_i⟩⟩,b",
+    "y^i/prod_(j = 1)^(i + 2) j": "⟨y^i/prod_⟨j=1⟩^⟨i+2⟩⟨j⟩⟩",
+    "sum_i a_i b_i + c": "sum_i⟨a_i·b_i⟩+c",
+    "sum_j w_j x_j / sum_j w_j^2": "sum_j⟨⟨w_j·x_j÷sum_j⟨w_j^2⟩⟩⟩",
+    "w prod_j N_j / sum_l w_l": "⟨w·prod_j⟨N_j⟩÷sum_l⟨w_l⟩⟩",
+    "c sum_j x / a": "c·sum_j⟨⟨x÷a⟩⟩",
+    "a b / c d": "⟨a·b÷c⟩·d",
+    "a b/c d": "a·⟨b/c⟩·d",
+    "a / b / c": "⟨⟨a÷b⟩/c⟩",
+    "a/b/c": "⟨⟨a/b⟩/c⟩",
+    "a - b / c + x": "a-⟨b÷c⟩+x",
+    "-x^2": "-x^2",
+    "a//b c": "⟨a//b⟩·c",
+    "log a b": "log⟨a·b⟩",
+    "log a/b c": "log⟨⟨a/b⟩·c⟩",
+    "log a / b": "⟨log⟨a⟩÷b⟩",
+    "log a + b": "log⟨a⟩+b",
+    "log sum_k exp l_k": "log⟨sum_k⟨exp⟨l_k⟩⟩⟩",
+    "log|x| a": "log⟨|x|·a⟩",
+    "exp(a) b": "exp(a)·b",
+    "tanh a sinh b": "tanh⟨a⟩·sinh⟨b⟩",
+    "log det J": "log⟨det⟨J⟩⟩",
+    "x_bar dx/dz": "x_bar·⟨d⟨x⟩/d⟨z⟩⟩",
+    "dlog p/dz": "⟨d⟨log⟨p⟩⟩/d⟨z⟩⟩",
+    "int_0^z g(u) du": "int_0^z⟨g(u)·d⟨u⟩⟩",
+    "s_bar_i,i+r q_i": "s_bar_i,i+r·q_i",
+    "h_{l-1,o} u": "h_⟨l-1,o⟩·u",
+    "a^(1/2) b": "a^⟨⟨1/2⟩⟩·b",
+    "a_i_bar b'": "a_bar_i·b'",
+    "b 2^(i-1)": "b·2^⟨i-1⟩",
+    "p(x | z) = a   for x > 0": "p(x|z)=a  for·x>0",
+}
+
+
+@pytest.mark.parametrize("text", GROUPED)
+def test_grouping(text):
+    assert printed(parse(text, NAMES)) == read(text, NAMES) == GROUPED[text]
+
+
 @pytest.mark.parametrize("text, items", [
     ("x = a", (x, Relation("="), a)),
     ("x    = a", (x, Relation("="), a)),
@@ -143,6 +226,9 @@ def test_a_word_is_a_name_where_it_is_declared():
     ("x = z^2^3", 8, "one superscript"),
     ("x = a # b", 7, "a sign of the notation"),
     ("x = {a)", 7, "'}'"),
+    ("x_i+r a", 4, "a space, or brackets around the sum in a script"),
+    ("h_(l-1)o", 8, "a space, or brackets around all of the script"),
+    ("h_(l-1),o", 8, "a space, or brackets around all of the script"),
 ])
 def test_what_cannot_be_read_is_named(text, column, expected):
     if expected is None:                # (a] is an interval
@@ -182,6 +268,44 @@ def test_a_broken_line_is_named_by_line_and_column(path, mistake):
     with pytest.raises(NotationError) as caught:
         document("\n".join([*lines[:at], broken, *lines[at + 1:]]))
     assert caught.value.line == at + 1 and 4 < caught.value.column <= len(broken) + 1
+
+
+def denominator_of_one_factor(parser):
+    return parser.factor()
+
+
+def argument_to_the_end(parser):
+    factors = [parser.factor()]
+    while parser.continues():
+        factors.append(parser.factor())
+    return Product(tuple(factors)) if factors[1:] else factors[0]
+
+
+def argument_of_one_factor(parser):
+    return parser.factor()
+
+
+def scripts_without_accents(parser, base, kept=Parser.scripts):
+    found = kept(parser, base)
+    return dataclasses.replace(found, accents=()) if isinstance(found, Scripted) else found
+
+
+@pytest.mark.parametrize("method, mistake, rows", [
+    ("denominator", denominator_of_one_factor, 15), ("argument", argument_to_the_end, 1), ("argument", argument_of_one_factor, 10),
+    ("scripts", scripts_without_accents, 300),
+], ids=lambda value: getattr(value, "__name__", str(value)))
+def test_a_wrong_grouping_shows(method, mistake, rows, monkeypatch):
+    """Each mistake of the parser shows in pages: in that many rows at least."""
+    right = [(row, names, read(row, names)) for path in MODULES for row, names, _ in written(path)]
+    monkeypatch.setattr(Parser, method, mistake)
+    assert sum(differs(row, names, text) for row, names, text in right) >= rows
+
+
+def differs(row, names, text):
+    try:
+        return printed(parsed(row, names)) != text
+    except NotationError:
+        return True
 
 
 def test_a_listing_without_numbers_need_not_parse():

@@ -25,11 +25,12 @@ FIELD = re.compile(r"^    ([a-z]\w*): \w", re.M)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a display: its items, its numbers, and the line of the module at which it begins."""
+    """One row of a display: its items, its numbers, the line of the module at which it begins, and its tokens."""
 
     items: tuple
     numbers: tuple
     line: int
+    tokens: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +140,8 @@ def rows(lines, names):
     def finish():
         if pending:
             numbers = tuple(n for _, _, _, own in pending for n in own)
-            items = parsed(joined([line[:3] for line in pending]), names)
-            found.append(Row(items, numbers, pending[0][1]))
+            row = joined([line[:3] for line in pending])
+            found.append(Row(parsed(row, names), numbers, pending[0][1], tuple(row)))
             pending.clear()
 
     for line, number in lines:

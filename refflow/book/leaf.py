@@ -115,10 +115,15 @@ class Setter:
 
     def prose(self, text):
         """Prose with its mathematics, code and references typeset."""
-        made = []
+        made = ""
         for i, piece in enumerate(text.split("`")):
-            made.append(self.tick(piece) if i % 2 else re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece)))
-        return "".join(made)
+            if i % 2:
+                made += self.tick(piece)
+                continue
+            signs = re.match(r"[,.;:)]*", piece).group() if made.endswith("</math>") else ""
+            rest = re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece[len(signs):]))
+            made = (with_signs(made, signs) if signs else made) + rest
+        return made
 
     def tick(self, text):
         """Text in backticks: mathematics if it parses and is not a name of the program."""
@@ -144,7 +149,7 @@ class Setter:
             cites = f'<span class="cites">{links}</span>' if links else ""
             lit = f' data-n="{" ".join(map(str, line.cites))}"' if line.cites else ""
             made.append(f'<div class="line" id="L{line.number}"{lit}><i>{line.number}</i>'
-                        f'<span class="text" style="--in:{line.indent + 4}ch">{line.html or "&#160;"}</span>{cites}</div>')
+                        f'<span class="text" style="--indent:{line.indent + 4}ch">{line.html or "&#160;"}</span>{cites}</div>')
         return "\n".join(made)
 
     def lights(self):
@@ -158,6 +163,12 @@ class Setter:
             return ""
         x, x_bar, l_bar = (inline(parse(text)) for text in ("x", "x_bar", "l_bar"))
         return f'<p class="notes">A bar marks a cotangent: {x_bar} belongs to {x}, {l_bar} to the log-determinant.</p>'
+
+
+def with_signs(made, signs):
+    """HTML that ends in a formula, with punctuation that stays on its line."""
+    at = made.rindex("<math")
+    return f'{made[:at]}<span class="joined">{made[at:]}{signs}</span>'
 
 
 def mathematics(text, names):

@@ -1,15 +1,21 @@
-"""The tree of the notation as MathML, built from the elements that browsers support (MathML Core)."""
+"""The tree of the notation as MathML, built from the elements that browsers support (MathML Core), between words in HTML."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from html import escape
+from xml.etree import ElementTree
 
 from .notation import (Apply, Big, Call, Code, Differential, Dots, Fraction, Gap, Group, Infix, Matrix, Number, Product,
                        Punctuation, Reference, Relation, Scripted, Sum, Text, Word)
 from .vocabulary import ACCENTS, BIG, FUNCTIONS, GREEK, LETTERS, PRODUCTS, RELATIONS, SUMS, SYMBOLS
 
 NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+BREAK = "\0"                            # where a formula may be broken
+SHORT = 12                              # em
+WIDTHS = {"∑": 1.6, "∏": 1.5, "∫": 0.9, "+": 1.2, "−": 1.2, "±": 1.2, ",": 0.5, "\u2061": 0, "\u2062": 0, "…": 1.2, "=": 0.8,
+          "→": 1, "←": 1}
 THIN, WIDE = '<mspace width="0.17em"/>', '<mspace width="1.6em"/>'
 BRACKETS = {"<": "⟨", ">": "⟩", "||": "‖"}
 APPLY = "<mo>&#x2061;</mo>"
@@ -17,12 +23,47 @@ APPLY = "<mo>&#x2061;</mo>"
 
 def inline(items):
     """A formula within a sentence."""
-    return f'<math xmlns="{NAMESPACE}">{mrow("".join(parts(items, style="inline")))}</math>'
+    return flowed(items, style="inline")
 
 
-def row(items, link=None):
-    """Items side by side; `link(n)` gives the mark of a reference."""
-    return mrow("".join(parts(items, link)))
+def flowed(items, link=None, style="display"):
+    """Items that follow one another as HTML: words, and formulas; `link(n)` is the mark of a reference."""
+    made = ""
+    for are_words, run in itertools.groupby(items, lambda item: isinstance(item, (Text, Code, Reference))):
+        run = tuple(run)
+        while not are_words and made and run and isinstance(run[0], Punctuation):
+            made, run = made + run[0].sign, run[1:]
+        made += " " if made and run else ""
+        made += " ".join(map(word_of(link), run)) if are_words else formula(run, style)
+    return made
+
+
+def word_of(link):
+    """A function that sets words, names of the program and references within a line of HTML."""
+    def made(item):
+        if isinstance(item, Reference):
+            return link(item.number) if link else f"({item.number})"
+        return f"<code>{escape(item.text)}</code>" if isinstance(item, Code) else escape(item.text)
+
+    return made
+
+
+def formula(items, style="display"):
+    """Mathematics that may be broken where `parts` says so, unless it is short."""
+    made = "".join(parts(items, style, BREAK))
+    if size(made.replace(BREAK, "")) <= SHORT:
+        made = made.replace(BREAK, "")
+    shown = ' displaystyle="true"' if style == "display" else ""
+    return "<wbr/>".join(f'<math xmlns="{NAMESPACE}"{shown}>{mrow(piece)}</math>' for piece in made.split(BREAK) if piece)
+
+
+def row(items):
+    """Items side by side."""
+    return mrow("".join(parts(items)))
+
+
+def relation(item):
+    return f'<math xmlns="{NAMESPACE}">{relation_sign(item)}</math>'
 
 
 def reals(item):
@@ -40,43 +81,40 @@ def is_reals(item):
     return base == Word("R")
 
 
-def parts(items, link=None, style="display"):
-    """The parts of a row; in a sentence, "inline", quotients stay on the line."""
+def parts(items, style="display", mark=""):
+    """The parts of a row, `mark` in front of its relation, plus and minus signs; in a sentence, quotients stay on the line."""
     sets = [i for i, item in enumerate(items) if isinstance(item, Relation) and item.sign in ("->", "in")]
     items = tuple(reals(item) if is_reals(item) and (i - 1 in sets or i + 1 in sets or is_space(item)) else item
                   for i, item in enumerate(items))
     made = []
     for before, item, after in zip((None, *items), items, (*items[1:], None)):
-        if isinstance(item, Text) or isinstance(item, (Code, Reference)):
-            made.append(words(item, before, after, link))
+        if isinstance(item, (Text, Code, Reference)):
+            made.append(words(item, before, after))
         elif isinstance(item, Gap):
-            made.append(WIDE)
+            made.append(mark + WIDE)
         elif isinstance(item, Punctuation):
-            made.append(f'<mo separator="true">{escape(item.sign)}</mo>' if item.sign != "." else "<mtext>.</mtext>")
-            if isinstance(after, Text):
-                made.append("<mtext>&#160;</mtext>")
+            made.append(f'<mo separator="true">{escape(item.sign)}</mo>{mark}' if item.sign != "." else "<mtext>.</mtext>")
         elif isinstance(item, Relation):
-            made.append(relation(item))
+            made.append((mark if before else "") + relation_sign(item))
+        elif isinstance(item, Sum):
+            made.append(sum_(item, style, mark))
         else:
             made.append(expression(item, style))
     return made
 
 
-def relation(item):
+def relation_sign(item):
     sign = "|" if item.sign == "|" else RELATIONS[item.sign]
     return f'<mo lspace="0.28em" rspace="0.28em">{escape(sign)}</mo>'
 
 
-def words(item, before, after, link):
-    """Text with the spaces that separate it from mathematics."""
-    left = "&#160;" if before is not None and not isinstance(before, (Gap,)) and not isinstance(before, Punctuation) else ""
+def words(item, before, after):
+    """Text within mathematics, with the spaces that separate it."""
+    left = "&#160;" if before is not None and not isinstance(before, (Gap, Punctuation)) else ""
     right = "&#160;" if after is not None and not isinstance(after, (Gap, Punctuation, Text, Code, Reference)) else ""
-    if isinstance(item, Reference):
-        shown = link(item.number) if link else f"({item.number})"
-        return f'<mtext><span xmlns="http://www.w3.org/1999/xhtml">{left}{shown}{right}</span></mtext>'
-    if isinstance(item, Code):
-        return f'<mtext class="code">{left}{escape(item.text)}{right}</mtext>'
-    return f"<mtext>{left}{escape(item.text)}{right}</mtext>"
+    kind, text = (' class="code"', item.text) if isinstance(item, Code) else \
+        ("", f"({item.number})" if isinstance(item, Reference) else item.text)
+    return f"<mtext{kind}>{left}{escape(text)}{right}</mtext>"
 
 
 def mrow(inside):
@@ -232,8 +270,8 @@ def parts_between(items, i):
     if isinstance(item, Punctuation):
         return ['<mo separator="true" rspace="0.25em">' + item.sign + "</mo>"] if item.sign != "." else ["<mo>·</mo>"]
     if isinstance(item, Relation):
-        return ['<mo lspace="0.17em" rspace="0.17em">|</mo>' if item.sign == "|" else relation(item)]
-    return [WIDE] if isinstance(item, Gap) else [words(item, before, after, None)]
+        return ['<mo lspace="0.17em" rspace="0.17em">|</mo>' if item.sign == "|" else relation_sign(item)]
+    return [WIDE] if isinstance(item, Gap) else [words(item, before, after)]
 
 
 def fence(sign, form, tall):
@@ -369,16 +407,44 @@ def fraction(e, style):
     return f'<mstyle displaystyle="{"true" if style == "display" else "false"}">{made}</mstyle>'
 
 
-def sum_(e, style):
+def sum_(e, style, mark=""):
     made = ""
     for i, (sign, term) in enumerate(e.terms):
         if sign:
             form = ' form="prefix"' if i == 0 else ' form="infix"'
-            made += f"<mo{form}>{SUMS[sign]}</mo>"
+            made += f"{mark if i else ''}<mo{form}>{SUMS[sign]}</mo>"
         made += expression(term, style)
-    return mrow(made)
+    return made if mark else mrow(made)
 
 
 MAKERS = {Number: number, Word: word, Scripted: scripted, Group: group, Matrix: matrix, Call: call, Apply: apply, Big: big,
           Differential: differential, Product: product, Infix: infix, Fraction: fraction, Sum: sum_, Dots: dots,
           Text: text_node, Code: code}
+
+
+# -- widths -------------------------------------------------------------------------------------------------------------
+
+def width(items):
+    """About how wide a row of items is, in em."""
+    return size("".join(parts(items)))
+
+
+def size(made):
+    """About how wide some MathML is, in em."""
+    return size_of(ElementTree.fromstring(f"<mrow>{made}</mrow>"))
+
+
+def size_of(element):
+    tag, inside = element.tag, [size_of(child) for child in element]
+    if tag in ("mi", "mn", "mtext"):
+        return 0.56 * len(element.text or "")
+    if tag == "mo":
+        spaces = (element.get(side, "").rstrip("em") for side in ("lspace", "rspace"))
+        return WIDTHS.get(element.text, 0.4) + sum(float(space or 0) for space in spaces)
+    if tag == "mspace":
+        return float(element.get("width")[:-2])
+    if tag in ("mfrac", "mover", "munder", "munderover"):
+        return max(inside) + 0.1
+    if tag in ("msub", "msup", "msubsup"):
+        return inside[0] + 0.7 * max(inside[1:])
+    return sum(inside)

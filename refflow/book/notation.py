@@ -13,12 +13,18 @@ Rules that resolve ambiguities:
   declares,
     and what its docstring uses as a name), or if it has a subscript, a prime or arguments; `d` in front of a name makes a
     differential.  All other words are text.
+  - A term ends at +, -, a relation sign, a comma or a gap.  `sum`, `prod`, `int` and `union` take the rest of their term, `prod`
+    only up to a spaced stroke: sum_i a_i b_i + c is (sum_i (a_i b_i)) + c.
   - " / " between spaces is a stacked fraction: above it are the factors since the last sum or integral sign or fraction; below,
-    one factor, or from a `sum` or `prod` on the rest of the term.  "a/b" without spaces joins only its two neighbours,
-    and is a derivative if both are differentials.
+    one factor.  "a/b" without spaces joins only its two neighbours, and is a derivative if both are differentials.
+    Below either stroke, a `sum` takes the rest of its term: a/sum_i u_i v_i is a/(sum_i (u_i v_i)).
+  - A function without brackets takes the factors up to the next function, a spaced stroke or the end of the term: log a/b c is
+    log((a/b) c), log a / b is (log a)/b, and sin a cos b is (sin a) (cos b).
   - Bars pair from the left in the bracket in which they stand; a single one means "given".
   - "<" directly before an operand, after a space, is an angle bracket.
-  - A script is a number, a word, letters and numbers joined by commas (`x_ij`, `k_m,c`), or a bracket.
+  - A script is a number, a word, a bracket, or letters and numbers joined by commas (`x_ij`, `k_m,c`), which from the second
+    on may be sums (`x_i,i+r`).  Other sums in scripts stand in brackets: x_i+r is refused, it may mean x_{i+r} or x_i + r.
+    So is what touches the bracket of a script: h_(l-1)o and h_(l-1),o may mean h_{l-1,o} or h_{l-1} and o.
   - `[ a  b ; c  d ]`, with gaps between the entries, is a matrix; rows may stand on consecutive lines, each in its own
     brackets, one under the other.
 """
@@ -186,7 +192,7 @@ PATTERN = re.compile(r"""
   | (?P<code>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?:'s)?)
   | (?P<text>[A-Za-z]+'s\b | [A-Za-z]{2,}(?:-[A-Za-z]{2,})+)
   | (?P<word>[A-Za-z]+(?:\d+[a-z]+)?\d*)
-  | (?P<script>_(?:[A-Za-z0-9]+(?:,[A-Za-z0-9]+)*)?)
+  | (?P<script>_(?:[A-Za-z0-9]+(?:,[A-Za-z0-9]+(?:[+-][A-Za-z0-9]+)*)*)?)
   | (?P<sign><-|<=|>=|!=|->|:=|=:|==|\+-|\|\||//|[-+*/^'=<>~,;:.!?|&])
   | (?P<open>[(\[{])
   | (?P<close>[)\]}])
@@ -431,6 +437,8 @@ class Parser:
             terms.append((sign, self.product(sign)))
             if self.token.text not in SUMS:
                 break
+            if self.tokens[self.at - 1].kind == "script" and self.token.spaces == self.next.spaces == 0:
+                self.fail("a space, or brackets around the sum in a script,")
             sign = self.take().text
         return terms[0][1] if len(terms) == 1 and not terms[0][0] else Sum(tuple(terms))
 
@@ -449,6 +457,8 @@ class Parser:
                 factors.append(self.factor())
             elif self.continues():
                 factors.append(self.factor())
+            elif isinstance(factors[-1], Big):
+                self.fail("what is summed")
             else:
                 return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
@@ -478,7 +488,7 @@ class Parser:
         elif sign.text == "//":
             factors.append(Fraction(factors.pop(), self.factor(), "floor"))
         elif not spaced:
-            bottom = self.factor()
+            bottom = self.denominator()
             if isinstance(bottom, Differential) and is_differential(factors[-1]):
                 factors.append(Fraction(differential(factors.pop()), bottom, "derivative"))
             else:
@@ -489,8 +499,11 @@ class Parser:
                 factors.append(Fraction(factors.pop(), self.factor(), "line"))
                 return
             top = factors[start:]
-            bottom = self.product() if self.token.text in BIG else self.factor()
-            factors[start:] = [Fraction(top[0] if len(top) == 1 else Product(tuple(top)), bottom, "stacked")]
+            factors[start:] = [Fraction(top[0] if len(top) == 1 else Product(tuple(top)), self.denominator(), "stacked")]
+
+    def denominator(self):
+        """One factor, or a sum with the rest of its term."""
+        return self.product() if self.token.text in BIG else self.factor()
 
     def factor(self):
         token = self.token
@@ -529,6 +542,8 @@ class Parser:
         """The argument of a function without brackets: factors up to a sign, or to a derivative's stroke."""
         factors = [self.factor()]
         while True:
+            if self.token.text in FUNCTIONS and not isinstance(factors[0], Big):
+                return factors[0] if len(factors) == 1 else Product(tuple(factors))
             if self.tight("/") and (self.next.text != "d" or is_differential(factors[-1])):
                 self.divide(factors)
             elif self.continues():
@@ -640,6 +655,9 @@ class Parser:
 
     def script_group(self):
         group = self.group()
+        in_list = self.token.text == "," and self.next.spaces == 0 and self.next.kind != "end"
+        if self.token.spaces == 0 and (in_list or self.token.kind in ("word", "number")):
+            self.fail("a space, or brackets around all of the script,")
         return group if group.opening not in "({" else Group("", group.items, "")
 
     def superscript(self):

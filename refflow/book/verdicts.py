@@ -62,19 +62,19 @@ def overview(report):
     head = "".join(f"<th>{text}</th>" for text in ("map", "dtype", *kinds))
     rows = []
     for name, dtype, entries in report.subjects():
-        cells = "".join(cell_of(report, [e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
+        cells = "".join(cell_of(report, kind, [e for e in entries if kind_of(e.quantity) == kind]) for kind in kinds)
         rows.append(f"<tr><td><code>{escape(name)}</code></td><td>{dtype}</td>{cells}</tr>")
     table = f'<table class="errors"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<section><h2>Largest errors <small>in units of rounding</small></h2><div class="wide">{table}</div></section>'
 
 
-def cell_of(report, entries):
+def cell_of(report, kind, entries):
     if not has_failed(entries):
         errors = [entry.error for entry in entries if isinstance(entry, Passed)]
-        return f"<td>{units(max(errors)) if errors else '–'}</td>"
+        return f'<td data-kind="{kind}">{units(max(errors)) if errors else "–"}</td>'
     failed = [entry for entry in entries if isinstance(entry, Finding)]
     worst = max(failed, key=severity)
-    return f'<td class="fails"><a href="#f{report.failed.index(worst)}">{units(severity(worst))}</a></td>'
+    return f'<td class="fails" data-kind="{kind}"><a href="#f{report.failed.index(worst)}">{units(severity(worst))}</a></td>'
 
 
 def units(value):

@@ -6,10 +6,10 @@ r"""A flow: a bijector `x = f(z)` and a base density `pi` of `z`.
     log p(x) = log pi(z) - log|det dx/dz|     of a sample, without an inverse       (4)
 
 Reverse rules.  (1) reads `z` twice, in `pi` and in the log-det: with `b = log_prob_bar`,
-    z_bar = grad log pi(z) b,   x_bar, bijector_bar = f.inverse_vjp's pullback of (z_bar, b)        (5)
+    z_bar = b grad log pi(z),   x_bar, bijector_bar = f.inverse_vjp's pullback of (z_bar, b)        (5)
 A sample depends on the base's parameters through `z`, so that for (3) and (4)
     z_bar, bijector_bar = f.vjp's pullback of (x_bar, -b)                           (6)
-    base_bar = (dz/dparams)* (z_bar + grad log pi(z) b) + (dlog pi/dparams)* b      (7)
+    base_bar = (dz/dparams)* (z_bar + b grad log pi(z)) + (dlog pi/dparams)* b      (7)
 
 Samples at a temperature `T` (Kingma & Dhariwal, arXiv:1807.03039) do not follow the density, but lie nearer its middle:
     x = f(T z),   z ~ pi                                                            (8)

@@ -3,7 +3,7 @@ r"""Bernstein polynomial flow (Ramasinghe, Fernando, Khan & Barnes, arXiv:2102.0
 From data `x` to latents `z`, `h_0 = x`.  In layer `l = 1, ..., L` a masked network gives the coefficients of a polynomial of
 degree `K` for each entry, which depend only on the entries before it: with its numbers `u_0, ..., u_K`,
     c_0 = u_0,   c_j = c_(j - 1) + softplus(u_j)                                    (1)
-    h_l,i = sum_j c_j b_j(h_(l-1),i)        in [-B, B], and its tangents beyond     (2)
+    h_l,i = sum_j c_j b_j(h_{l-1,i})        in [-B, B], and its tangents beyond     (2)
 in the order of the entries for odd l, in the reverse order for even l              (3)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (4)
 with the polynomials `b_j` of Bernstein's basis on [-B, B].  In the paper both intervals are bounded; the tangents are zuko's.

@@ -5,7 +5,7 @@ From angles `x` in (-pi, pi) to angles `z`, `h_0 = x`.  Coupling `k = 1, ..., N`
 `b`, which change places from one coupling to the next.  A network of points of circles gives the rational-quadratic splines `g`
 of `b`, of `K` bins on [-pi, pi], with equal slopes at both ends; then all entries turn by trained parts `u` of a turn:
     theta = net_k(cos h_a, sin h_a)                                                 (1)
-    v_b = g(h_(k-1),b; theta),   v_a = h_(k-1),a                                    (2)
+    v_b = g(h_{k-1,b}; theta),   v_a = h_{k-1,a}                                    (2)
     h_k = v + 2 pi u_k            modulo 2 pi                                       (3)
     z = h_N,   log p(x) = -D log(2 pi) + log|det dz/dx|                             (4)
 Since -pi and pi are one point of a circle, (1) to (3) are continuous there: the density has the same limits at both.  At

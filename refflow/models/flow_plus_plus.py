@@ -4,8 +4,8 @@ From data `x` to latents `z`, `h_0 = x`.  Coupling `k = 1, ..., N` divides the e
 change places from one coupling to the next.  A mixture of `K` logistic distributions, whose numbers u, m, s come from a
 network, and an affine map with a network of its own transform `b`:
     w = softmax(u),   (u, m, s) = net_k(h_a)                                        (1)
-    v = logit(sum_i w_i sigmoid((h_(k-1),b - m_i)/exp(s_i)))                        (2)
-    h_k,b = v exp(gain tanh(c) + shift) + t,   (c, t) = net'_k(h_a),   h_k,a = h_(k-1),a            (3)
+    v = logit(sum_i w_i sigmoid((h_{k-1,b} - m_i)/exp(s_i)))                        (2)
+    h_k,b = v exp(gain tanh(c) + shift) + t,   (c, t) = net'_k(h_a),   h_k,a = h_{k-1,a}            (3)
     z = h_N,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (4)
 In the paper, one convolutional network with attention gives the numbers of (2) and (3), images are dequantised by a flow, and
 the base is logistic.  Latents to data has a solver for (2).

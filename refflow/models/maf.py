@@ -3,7 +3,7 @@ r"""Masked autoregressive flow (Papamakarios, Pavlakou & Murray, arXiv:1705.0705
 From data `x` to latents `z`, `h_0 = x`.  In layer `k = 1, ..., K` a masked network gives two numbers for each entry, which
 depend only on the entries before it:
     (s, t) = net_k(h_(k-1))                                                         (1)
-    h_k,i = h_(k-1),i exp(s_i) + t_i                                                (2)
+    h_k,i = h_{k-1,i} exp(s_i) + t_i                                                (2)
 which are, in the paper, a logarithm `-s_i` of the standard deviation and a mean `-t_i exp(-s_i)`,
 in the order of the entries for odd k, in the reverse order for even k              (3)
 and with `batch_norm` each layer is followed by a batch normalisation,

@@ -3,7 +3,7 @@ r"""Neural autoregressive flow with deep sigmoidal transformers (Huang, Krueger,
 From data `x` to latents `z`, `h_0 = x`.  In layer `l = 1, ..., L` a masked network gives `3 K` numbers for each entry, which
 depend only on the entries before it; from the numbers u, v, c of one entry,
     w = softmax(u),   a_k = softplus(v_k + log(exp(1 - delta) - 1)) + delta,   delta = 10^-6        (1)
-    h_l,i = logit(sum_k w_k sigmoid(a_k h_(l-1),i + c_k))                           (2)
+    h_l,i = logit(sum_k w_k sigmoid(a_k h_{l-1,i} + c_k))                           (2)
 in the order of the entries for odd l, in the reverse order for even l              (3)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (4)
 Data to latents is one pass of every network; latents to data is one for each entry, with a solver for (2).

@@ -22,8 +22,8 @@ the channels that do not go on are latents.  With `additive`, the first two coup
 "all" all couplings are.  With `flip`, (5) and (8) use `1 - M` instead of `M`; with `flip_channels`, (6) exchanges the second
 half of the channels and the first.
 
-Networks.  Their width is `w = base_dim 2^(i-1)`, twice that in (6); with recursion_type 4 and more, base_dim and 2 base_dim; or
-as given by `widths`.  Their input is
+Networks.  With `w` for `base_dim`, their width is `w 2^(i-1)`, twice that in (6); with recursion_type 4 and more, `w` and `2 w`;
+or as given by `widths`.  Their input is
     max([r, -r, M], 0),   r = 2 n(h_a) in (5)                                       (9)
     max([r, -r], 0),      r = n(h_a)   in (6)                                       (10)
 with zeros in place of `b` in (5), where `n` is a batch normalisation with a bias; without batch normalisation `r = h_a`, and

@@ -2,7 +2,7 @@ r"""Sum-of-squares polynomial flow (Jaini, Selby & Yu, arXiv:1905.02325).
 
 From data `x` to latents `z`, `h_0 = x`.  In layer `l = 1, ..., L` a masked network gives the numbers `a_kj` and `t` for each
 entry, which depend only on the entries before it:
-    h_l,i = t + d h_(l-1),i + sum_(k=1)^K int_0^(h_(l-1),i) (sum_(j=0)^R a_kj u^j)^2 du             (1)
+    h_l,i = t + d h_{l-1,i} + sum_(k=1)^K int_0^(h_{l-1,i}) (sum_(j=0)^R a_kj u^j)^2 du             (1)
 in the order of the entries for odd l, in the reverse order for even l              (2)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (3)
 with a constant least slope `d = 1/1000`, as in zuko; in the paper it is 0.  Data to latents is one pass of every network;

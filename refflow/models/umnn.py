@@ -2,7 +2,7 @@ r"""Autoregressive flow of unconstrained monotonic networks (UMNN-MAF: Wehenkel 
 
 From data `x` to latents `z`, `h_0 = x`.  In layer `l = 1, ..., L` a masked network gives the numbers `a_k, b_k, v_k, c` and `t`
 for each entry, which depend only on the entries before it:
-    h_l,i = t + int_0^(h_(l-1),i) (d + 1 + ELU(c + sum_(k=1)^K v_k max(a_k u + b_k, 0))) du         (1)
+    h_l,i = t + int_0^(h_{l-1,i}) (d + 1 + ELU(c + sum_(k=1)^K v_k max(a_k u + b_k, 0))) du         (1)
 in the order of the entries for odd l, in the reverse order for even l              (2)
     z = h_L,   log p(x) = sum_i log N(z_i; 0, 1) + log|det dz/dx|                   (3)
 In the paper the positive network has several hidden layers, whose weights do not depend on the data: it sees a vector that the

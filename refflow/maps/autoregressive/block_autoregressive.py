@@ -5,7 +5,7 @@ The layers `k = 1, ..., K` are block triangular, with `A_k` units for each entry
     h_k = phi(u_k),   phi(u) = tanh u + c u,   c >= 0 the leak                      (2)
 `x_d` depends on `z_1, ..., z_d` alone and rises with `z_d`.  Let `V_k` be the positive block of `W_k` that belongs to entry
 `d`, and write `t = tanh u, r = sech u`.  The slopes along entry `d`, as logarithms, are `lambda_0 = 0` and
-    mu_k,i = log sum_j V_k,ij exp(lambda_(k-1),j)                                   of u_k      (3)
+    mu_k,i = log sum_j V_k,ij exp(lambda_{k-1,j})                                   of u_k      (3)
     lambda_k,i = mu_k,i + log phi'(u_k,i)                                           of h_k      (4)
     log|det J| = sum_d mu_K,d                                                       (5)
     phi' = r^2 + c                                                                  (6)
@@ -30,10 +30,10 @@ So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of
 `y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
 
-Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_(k-1),j - mu_k,i)`, which sum to 1
+Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_{k-1,j} - mu_k,i)`, which sum to 1
 over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
     lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (15)
-    V_k_bar_ij = u_k_bar_i h_(k-1),j + mu_k_bar_i exp(lambda_(k-1),j - mu_k,i)      (16)
+    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i exp(lambda_{k-1,j} - mu_k,i)      (16)
     h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (17)
     u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (18)
 and the other cotangents of `W_k` and `b_k` as in `block_dense`.
@@ -41,20 +41,20 @@ and the other cotangents of `W_k` and `b_k` as in `block_dense`.
 For the inverse map these rules, at `-J^-T (z_bar - l_bar grad log|det J|)`, would cancel: the bias of an entry with one unit
 moves `z`, but not the log-det at a given `x`.  Let `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of
 layer `k`,
-    sigma_K = 1,   sigma_(k-1),j = sum_i sigma_k,i rho_ij                           (19)
+    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (19)
 and `a_k,i` the cotangent of `u_k,i` at a given `x`.  From the last entry to the first, with the `a` of later entries known and
 the sums over units `i` of later entries,
     q_0 = exp(-mu_K) sum_i W_1,ij a_1,i
-    q_k,j = exp(mu_k,j - mu_K) (phi' sum_i W_(k+1),ij a_(k+1),i - l_bar sigma_k,j phi''/phi'),   0 < k < K      (20)
+    q_k,j = exp(mu_k,j - mu_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K      (20)
 is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
-    c_k,j = q_k,j + sum_i rho_ij c_(k+1),i,   c_K = 0                               (21)
+    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (21)
 and with `g_k`, the sum of `exp(-mu_K) z_d_bar` and of all `q_m` with `m < k`,
     exp(mu_k,i - mu_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)       (22)
 The differences, over the units `n` of the same layer and entry, are what is left of those that cancel; with one unit they are
 exactly 0.  Then
     x_bar = -a_K,   b_k_bar = a_k                                                   (23)
-    V_k_bar_ij = a_k,i h_(k-1),j - l_bar sigma_k,i exp(lambda_(k-1),j - mu_k,i)     (24)
-and below the blocks the cotangent of `W_k,ij` is `a_k,i h_(k-1),j`.
+    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i exp(lambda_{k-1,j} - mu_k,i)     (24)
+and below the blocks the cotangent of `W_k,ij` is `a_k,i h_{k-1,j}`.
 
 Source: De Cao, Aziz & Titov, arXiv:1904.04676; with c = 0.01, the block autoregressive network of FlowJAX.
 """

@@ -14,7 +14,7 @@ With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0
     dh_m(y, x)/da_c(y', x') = k_{m,c,y'-y+p,x'-x+q}   where there is such a k, else 0    (5)
 
 Reverse rule: `a_bar` and `k_bar` from the correlation's pullback, and from (2)
-    E_bar = (sum over the batch of h_bar) beta,   b_bar = sum_yx h_bar_yx           (6)
+    E_bar = sum_n h_bar_n beta,   b_bar = sum_yx h_bar_yx     with n over the batch    (6)
     W_bar_mcij = k_bar_mcij + E_bar_m,ij               for "ones"                   (7)
     W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (8)
 Where a partial sum of (1) or of `k_bar` overflows, the one for `2^-e a`, whose largest entry is in `[1/2, 1)`, does not:

@@ -11,7 +11,7 @@ Jacobian, from `dM = -M dS M`, with `P = Q M`:
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
 No set of entries is a chart of the whole image; `log_det` is that of its volume, `volume = "gram"`.  From (1),
 `x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
-`2 sum_{j<i}` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
+twice the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
 
 Reverse rule, `l = log_det`:

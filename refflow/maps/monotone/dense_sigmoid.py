@@ -5,13 +5,13 @@ Layer `l = 1, ..., L` has `K` sigmoids with the rates `a_lk > 0` and the biases 
 With the logistic function `S(c) = 1/(1 + exp(-c))`,
     c_lk = a_lk m_lk + b_lk,   m_1k = z                                             (1)
     h_lo = log(P_lo/Q_lo),   P_lo = sum_k w_lok S(c_lk),   Q_lo = sum_k w_lok S(-c_lk)          (2)
-    m_lk = sum_o u_lko h_(l-1)o / sum_o u_lko      for l > 1                        (3)
+    m_lk = sum_o u_lko h_{l-1,o} / sum_o u_lko    for l > 1                        (3)
     x = h_L1                                                                        (4)
 The last layer has one unit, all others have K.  `P + Q` is the sum of the weights, so (2) is the logit of the mean `P/(P + Q)`.
 The weights of a mean sum to 1 up to rounding; `P/Q`, and the quotient in (3), do not depend on their sum.
 
 Slopes.  Let `t_l` be the largest logarithm of the slopes of a layer's units, and `e_lo` their slopes relative to the largest:
-    dh_lo/dz = exp(t_l) e_lo,   s_lk = sum_o u_lko e_(l-1)o / sum_o u_lko,   s_1k = 1           (5)
+    dh_lo/dz = exp(t_l) e_lo,   s_lk = sum_o u_lko e_{l-1,o} / sum_o u_lko,   s_1k = 1         (5)
 Then `c_lk` rises at `exp(t_(l-1))` times the rate `rho_lk = a_lk s_lk`.  With these rates, `sigmoid_mixture` gives each `h_lo`,
 its log-slope without `t_(l-1)`, and the derivatives of both, with all digits in either tail.  At last
     log|dx/dz| = t_L                                                                (6)

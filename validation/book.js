@@ -1,0 +1,155 @@
+// What is wrong with one document at its present width: [{row, wrong, text}].
+
+const BLANK = /^[\s\u200b\u2060\u2061\u2062]*$/;
+// Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, and what a click opens.
+const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script";
+const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > div";
+const WHOLE = "math, .line > *";                // looked at in one piece
+const SLACK = 1.5;                              // pixels
+
+// What is looked at: each piece of text and each formula, as {element, boxes}.
+function pieces(document) {
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
+    if (node.nodeType === Node.TEXT_NODE) return BLANK.test(node.data) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT;
+    if (node.matches(FOLDED)) return NodeFilter.FILTER_REJECT;
+    return node.matches(WHOLE) ? NodeFilter.FILTER_ACCEPT : NodeFilter.FILTER_SKIP;
+  });
+  for (let node = walker.nextNode(), last; node; node = walker.nextNode()) {
+    if (last?.contains(node)) continue;
+    if (BLANK.test(node.textContent)) continue;
+    const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node;
+    const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines(boxes_of_text(node));
+    found.push({element, text: node.textContent.trim(), boxes: boxes.filter(has_area)});
+  }
+  return found;
+}
+
+// The boxes of the text in a node; where spaces are kept, of its words: a space hangs out of a line that is broken there.
+function boxes_of_text(node) {
+  if (node.nodeType !== Node.TEXT_NODE) return [...node.childNodes].flatMap(boxes_of_text);
+  const range = node.ownerDocument.createRange();
+  return [...node.data.matchAll(node.parentElement.closest(".line, pre") ? /\S+/g : /\S(.*\S)?/gs)].flatMap((match) => {
+    range.setStart(node, match.index);
+    range.setEnd(node, match.index + match[0].length);
+    return [...range.getClientRects()];
+  });
+}
+
+// The boxes of one text, joined where they stand on one line.
+function lines(boxes) {
+  const found = new Map();
+  for (const {left, right, top, bottom} of boxes.filter(has_area)) {
+    const last = found.get(Math.round(bottom / 4)) ?? {left, right, top, bottom};
+    found.set(Math.round(bottom / 4), box_of(Math.min(left, last.left), Math.max(right, last.right), Math.min(top, last.top), Math.max(bottom, last.bottom)));
+  }
+  return [...found.values()];
+}
+
+const box_of = (left, right, top, bottom) => ({left, right, top, bottom, width: right - left, height: bottom - top});
+
+const has_area = (box) => box.width > 0.5 && box.height > 0.5;
+
+// The number of the equation, the line of the code, or the kind of the element.
+function place(element) {
+  const numbered = element.closest("[data-n]"), line = element.closest(".line");
+  if (line) return "line " + line.id.slice(1);
+  if (numbered) return "(" + numbered.dataset.n.split(" ").join(") (") + ")";
+  return element.closest("h1, h2, h3, nav, p, td, th, dd, dt, li, pre, figure, button, summary, div, body").localName;
+}
+
+// How far a box reaches out of another, in pixels.
+const beyond = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right, edge.top - box.top, box.bottom - edge.bottom);
+const aside = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right);
+
+function inner(element) {
+  const box = element.getBoundingClientRect(), left = box.left + element.clientLeft, top = box.top + element.clientTop;
+  return {left, top, right: left + element.clientWidth, bottom: top + element.clientHeight};
+}
+
+// The part of a box that can be seen without scrolling, or what is wrong with it.
+function seen(piece, box, view) {
+  let left = box.left, right = box.right, top = box.top, bottom = box.bottom, held = false;
+  for (let e = piece.element; e; e = e.parentElement) {
+    const style = view.getComputedStyle(e), svg = e.localName === "svg";
+    const clips = svg || style.overflowX !== "visible" && style.display !== "inline" && e !== e.ownerDocument.body;
+    if (!held && aside(box, e.getBoundingClientRect()) > SLACK && e !== piece.element && e.matches(COLUMNS) && !clips)
+      return {wrong: "it leaves its column, <" + e.localName + ">, by " + Math.round(aside(box, e.getBoundingClientRect())) + " px"};
+    if (!clips) continue;
+    const edge = svg ? e.getBoundingClientRect() : inner(e);
+    if (!held && beyond(box, edge) > SLACK) {
+      const sideways = aside(box, edge) > SLACK, bar = sideways ? e.offsetHeight - e.clientHeight : e.offsetWidth - e.clientWidth;
+      const how = sideways ? style.overflowX : style.overflowY;
+      if (svg || how !== "auto" && how !== "scroll") return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px"};
+      if (bar < 4) return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px, and no bar shows that it scrolls"};
+    }
+    left = Math.max(left, edge.left); right = Math.min(right, edge.right);
+    top = Math.max(top, edge.top); bottom = Math.min(bottom, edge.bottom);
+    if (!svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)) held = true;
+  }
+  if (!held && (box.left < -SLACK || box.right > view.innerWidth + SLACK)) return {wrong: "it leaves the window"};
+  return {left, right, top, bottom};
+}
+
+// The element that is painted over a piece at one of its points.
+function covered(piece, part, document, view) {
+  const y = (part.top + part.bottom) / 2, width = part.right - part.left;
+  if (y > view.innerHeight) view.scrollTo(0, y);
+  const points = (width > 60 ? [0.02, 0.5, 0.98] : [0.5]).map((share) => [part.left + share * width, y - view.scrollY]);
+  const tops = points.map(([left, top]) => document.elementFromPoint(left, top));
+  view.scrollTo(0, 0);
+  return tops.find((top) => !top?.contains(piece.element) && !piece.element.contains(top));
+}
+
+// Pairs of pieces whose boxes overlap.
+function overlaps(parts) {
+  const found = [], order = parts.sort((a, b) => a.top - b.top);
+  for (let i = 0; i < order.length; i++)
+    for (let j = i + 1; j < order.length && order[j].top < order[i].bottom - 2 * SLACK; j++) {
+      const a = order[i], b = order[j];
+      const width = Math.min(a.right, b.right) - Math.max(a.left, b.left), height = Math.min(a.bottom, b.bottom) - b.top;
+      if (width > SLACK && height > 2 * SLACK) found.push([a, b]);
+    }
+  return found;
+}
+
+function measure(frame) {
+  const document = frame.contentDocument, view = frame.contentWindow, found = [], parts = [];
+  const report = (piece, wrong) => found.push({row: place(piece.element), wrong, text: piece.text.replace(/\s+/g, " ").slice(0, 60)});
+  for (const piece of pieces(document)) {
+    if (!piece.boxes.length) report(piece, "it is not shown");
+    for (const box of piece.boxes) {
+      const part = seen(piece, box, view);
+      if (part.wrong) { report(piece, part.wrong); break; }
+      if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
+      const over = covered(piece, part, document, view);
+      if (over !== undefined) { report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it"); break; }
+      parts.push({piece, ...part});
+    }
+  }
+  for (const row of document.querySelectorAll(".row, p, .line, tbody > tr"))
+    if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect())) report({element: row, text: row.textContent}, "its row is not shown");
+  for (const math of document.querySelectorAll("math, code")) {
+    const then = math.nextSibling, box = math.getBoundingClientRect();
+    if (then?.nodeType !== Node.TEXT_NODE || !/^[\u2060]?[,.;:)]/.test(then.data) || !has_area(box)) continue;
+    const [first] = boxes_of_text(then);
+    if (first && first.top > box.bottom) report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
+  }
+  for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
+  if (document.documentElement.scrollWidth > view.innerWidth) report({element: document.body, text: document.title}, "the page scrolls sideways");
+  return {found, looked_at: parts.length};
+}
+
+async function measure_all(texts, widths, height) {
+  const frame = document.querySelector("iframe"), results = [];
+  frame.style.height = height + "px";
+  for (const [name, text] of Object.entries(texts)) {
+    frame.style.width = widths[0] + "px";
+    await new Promise((loaded) => { frame.onload = loaded; frame.srcdoc = text; });
+    for (const width of widths) {
+      frame.style.width = width + "px";
+      results.push({leaf: name, width, ...measure(frame)});
+    }
+  }
+  document.querySelector("#results").textContent = JSON.stringify(results);
+}
