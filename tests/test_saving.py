@@ -497,6 +497,40 @@ def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, value, form):
     assert refused > 1000
 
 
+CONTENT = {"a": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "b": np.array([True, False])}
+OTHERS = {
+    "a name": {"aa": CONTENT["a"], "b": CONTENT["b"]}, "exchanged": {"a": CONTENT["b"], "b": CONTENT["a"]},
+    "a shape": CONTENT | {"a": CONTENT["a"].reshape(3, 2)}, "another shape": CONTENT | {"a": CONTENT["a"].ravel()},
+    "a dtype": CONTENT | {"a": CONTENT["a"].view(np.int64)}, "bool": CONTENT | {"b": CONTENT["b"].view(np.int8)},
+    "a bit": CONTENT | {"a": np.nextafter(CONTENT["a"], 9)}, "order of entries": CONTENT | {"a": np.asfortranarray(CONTENT["a"]).T},
+    "one less": {"a": CONTENT["a"]}, "one more": CONTENT | {"c": np.zeros(0)}, "none": {},
+    "a boundary": {"a": CONTENT["a"][:1], "b": np.concatenate([CONTENT["a"][1:].ravel(), [0.0]])},
+}
+
+
+def test_the_checksum_covers_all_of_the_content():
+    """Names, dtypes, shapes and entries of the arrays, and the document but for the checksum; not the order of names."""
+    note = {"value": {"class": "Tanh"}, "about": None}
+    own = checksum(note, CONTENT)
+    found = [checksum(note, arrays) for arrays in OTHERS.values()] + [checksum(note | {"about": 1}, CONTENT)]
+    assert len({own, *found}) == len(found) + 1
+    assert own == checksum(note | {"checksum": "x"}, dict(reversed(CONTENT.items()))) and len(own) == 64
+    assert own == checksum(note, CONTENT | {"a": np.asfortranarray(CONTENT["a"])})
+
+
+def test_a_renamed_array_is_refused(tmp_path):
+    """By the checksum, before anything is made of it: of the value's arrays and of the caller's."""
+    save(Affine([1.0, 2.0], 3.0), tmp_path / "good.npz", arrays={"rows": np.arange(3.0)})
+    with zipfile.ZipFile(tmp_path / "good.npz") as file:
+        e = {name: file.read(name) for name in file.namelist()}
+    for name in e.keys() - {"refflow.json"}:
+        with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
+            for other, content in e.items():
+                file.writestr(other.replace(name, f"{name[:-4]}x.npy"), content)
+        with pytest.raises(ValueError, match="its checksum does not match its content"):
+            load(tmp_path / "bad.npz")
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_changed_bit_of_a_flow(tmp_path, form):
     flow = realnvp(np.random.default_rng(0), 2, hidden=(8,), couplings=2)

@@ -299,6 +299,17 @@ def test_clipping():
     assert ClipNorm(1.0)(np.array([3e38, 3e38], np.float32)).dtype == np.float32
 
 
+@pytest.mark.parametrize("length", [1e-200, 1e-7, 3.0, 1e200])
+def test_clipping_gives_the_limit_at_every_length(length):
+    """A length is its limit to a few roundings, however short the gradient is; one that is not above the limit stays."""
+    g = length * np.array([0.6, -0.8, 0.0])
+    for factor in (0.5, 1e-3, 1 - 2.0**-20):
+        found = ClipNorm(factor * length)(g)
+        assert abs(norm(found) - factor * length) <= 8 * U * factor * length
+        assert np.allclose(found, factor * g, rtol=8 * U, atol=0)
+    assert ClipNorm(norm(g))(g) is g and ClipNorm(2 * length)(g) is g
+
+
 def test_averages():
     found = [np.array([float(k)]) for k in (5, 1, 2, 6)]
     average = found[0]
@@ -569,6 +580,64 @@ def test_every_event_is_used_once_in_an_epoch():
     assert not np.array_equal(np.concatenate(seen[:3]), np.concatenate(seen[3:]))
 
 
+class Still:
+    """An optimiser that stays where it is, and keeps the gradients that it is given."""
+
+    learning_rate = 1.0
+
+    def __init__(self):
+        self.gradients = []
+
+    def start(self, vector):
+        return {"t": 0}
+
+    def step(self, vector, gradient, state, factor):
+        self.gradients.append(gradient)
+        return vector, {"t": state["t"] + 1}
+
+
+def test_weights_are_of_all_data_in_a_minibatch_too():
+    """Each batch, times its events, is its part of the weighted sum over all data, for the loss and for the gradient."""
+    x = data(10)
+    weights = np.array([0, 1, 5, 0.25, 3, 0, 8, 2, 0.5, 1])
+    still, whole = Still(), Still()
+    r = fit(normal_flow(), x, weights=weights, epochs=1, batch_size=4, validation=0, optimiser=still, rng=np.random.default_rng(0))
+    one = fit(normal_flow(), x, weights=weights, steps=1, validation=0, optimiser=whole)
+    sizes = np.array([4, 4, 2]) / 10
+    assert one.history["loss"][0] == pytest.approx(-np.average(normal_flow().log_prob(x), weights=weights), rel=1e-13)
+    assert sizes @ r.history["loss"] == pytest.approx(one.history["loss"][0], rel=1e-13)
+    assert np.allclose(sizes @ np.array(still.gradients), whole.gradients[0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("context", [0, 1])
+@pytest.mark.parametrize("rows", [1, 4095, 4096, 4097, 8193])
+def test_the_validation_loss_is_of_every_row(rows, context, weighted):
+    """They pass the flow in parts of 4096; the last part, however short, has the largest of their losses."""
+    rng = np.random.default_rng(0)
+    flow = coupling_flow(rng, layers=1, width=2, context=context)
+    x, c = rng.normal(size=(2 * rows, 2)), rng.normal(size=(2 * rows, 1)) if context else None
+    weights = rng.uniform(0, 2, 2 * rows) if weighted else np.ones(2 * rows)
+    if weighted:
+        fraction, held = {"validation": 0.5, "weights": weights}, np.random.default_rng(1).permutation(2 * rows)[:rows]
+    else:
+        held = np.arange(rows)
+        x[rows - 1] = 50.0
+        fraction = {"validation": (x[held], c[held]) if context else x[held]}
+    at = flow if c is None else flow.at(context=c[held])
+    r = fit(flow, x, context=c, steps=0, rng=np.random.default_rng(1), **fraction)
+    expected = -np.average(at.log_prob(x[held]), weights=weights[held])
+    assert r.history["validation_loss"] == pytest.approx([expected], rel=1e-12)
+
+
+def test_images_are_validated_in_smaller_parts():
+    """2^18 numbers at a time: three rows of 100000 numbers are two parts."""
+    x = np.random.default_rng(0).normal(size=(3, 100_000))
+    flow = Flow(Affine(0.5, 2.0), StandardNormal(100_000))
+    r = fit(flow, x, steps=0, validation=x * [[1], [1], [3]])
+    assert r.history["validation_loss"][0] == pytest.approx(-flow.log_prob(x * [[1], [1], [3]]).mean(), rel=1e-13)
+
+
 def test_a_flow_in_float32_stays_so():
     flow = coupling_flow(np.random.default_rng(0)).astype(np.float32)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
@@ -646,6 +715,61 @@ def test_patience_and_the_best_flow():
     held = np.random.default_rng(1).normal(size=(64, 2))
     r = fit(normal_flow(), x, validation=held, steps=30)
     assert r.history["validation_loss"].min() == pytest.approx(-r.flow.log_prob(held).mean(), rel=1e-13)
+
+
+class Along:
+    """An optimiser that goes to start + 0.2 d, for each d of a path in turn."""
+
+    learning_rate = 1.0
+
+    def __init__(self, path):
+        self.path = path
+
+    def start(self, vector):
+        return {"t": 0, "start": vector}
+
+    def step(self, vector, gradient, state, factor):
+        return state["start"] + 0.2 * self.path[state["t"] + 1], state | {"t": state["t"] + 1}
+
+
+def patience_of_two(losses):
+    """The index at which two losses in a row are not below the lowest one before, or None."""
+    worse = [i for i in range(1, len(losses)) if not losses[i] < min(losses[:i])]
+    return next((i for i in worse if i - 1 in worse), None)
+
+
+@pytest.mark.parametrize("averaging, path", [(EMA(0.5), (0, 3, -1, 3, 0, 3, -2)), (Polyak(1), (0, 1, -1, 2, -1, 1.5, -1))],
+                         ids=["EMA", "Polyak"])
+def test_what_is_measured_is_the_average(averaging, path):
+    """The validation loss, patience, the callback's flow, the best flow, and what is kept without validation."""
+    held, space, last = data(50, 2), Unconstrained(normal_flow()), len(path) - 1
+    raw = [space.vector + 0.2 * d for d in path]
+    average = raw[:1]
+    for t in range(1, len(path)):
+        average.append(averaging.update(average[-1], raw[t], t))
+    flows = [[space.value_at(v) for v in vectors] for vectors in (average, raw)]
+    expected, other = [[-flow.log_prob(held).mean() for flow in mine] for mine in flows]
+    assert np.argmin(expected) != np.argmin(other) and patience_of_two(expected) != patience_of_two(other)
+
+    def go(**arguments):
+        return fit(normal_flow(), data(), steps=last, optimiser=Along(path), averaging=averaging, every=1, **arguments)
+
+    seen = []
+    r = go(validation=held, callback=lambda info, flow: seen.append(flow()))
+    assert np.allclose(r.history["validation_loss"], expected, rtol=1e-12) and r.step == np.argmin(expected)
+    assert all(np.allclose(flow.ravel(), own.ravel()) for flow, own in zip(seen, flows[0][1:], strict=True))
+    r = go(validation=held, patience=2)
+    end = patience_of_two(expected)
+    assert (r.stopped, len(r.history["validation_loss"]) - 1) == (("steps", last) if end is None else ("patience", end))
+    r = go(validation=0, callback=lambda info, flow: info["step"] == 3)
+    assert r.stopped == "callback" and r.step == 3 and np.allclose(r.flow.ravel(), flows[0][3].ravel())
+
+    def interrupt(info, flow):
+        if info["step"] == 5:
+            raise KeyboardInterrupt
+
+    r = go(validation=0, callback=interrupt)
+    assert r.step == 4 and np.allclose(r.flow.ravel(), flows[0][4].ravel())
 
 
 def test_interruption_keeps_the_best_flow():

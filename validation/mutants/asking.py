@@ -2,8 +2,9 @@
 
 They are collected once, in one process.  A fork asks each of them about the module as it is: whether it passes, how long it
 takes, and which statements of the module it meets.  Then a fork plants a mutant and asks the tests that meet its statement,
-the quickest first, until one fails.  It is killed by this test, by what planting it raises, or by the time or memory that it
-takes; it survives if all pass, or if no test meets it.
+quick ones and those that killed others first, until one fails.  It is killed by this test, by what planting it raises, or by
+the time or memory that it takes; it survives if all pass, or if no test meets it.  Tests that take longer than `LONGEST` are
+not asked.
 
 Files of the checkout are only read.
 """
@@ -16,6 +17,7 @@ import os
 import resource
 import signal
 import time
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from .records import RECORDS, Record, tell
 
 TESTS = Path(__file__).parent.parent.parent / "tests"
 OPTIONS = "-q", "-s", "-p", "no:cacheprovider", "--tb=native", "-W", "ignore::pytest.PytestAssertRewriteWarning"
+LONGEST = 2.0                       # seconds of a test
 EVERY = 20                          # seconds between two saves of a record, and two words about it
 WAITED, TIMES_WAITED = 120, 12      # seconds, and times what its tests take, after which an answer is given up
 
@@ -50,7 +53,7 @@ class Judge:
 
     def __init__(self, names, deadline, directory):
         self.names, self.deadline, self.directory = names, deadline, directory
-        self.items, self.seconds, self.met, self.failure, self.late = {}, {}, {}, None, False
+        self.items, self.seconds, self.met, self.kills, self.failure, self.late = {}, {}, {}, Counter(), None, False
 
     def pytest_sessionstart(self, session):
         """Examples are the same each time, and a failing one is not made smaller."""
@@ -59,7 +62,7 @@ class Judge:
 
     def pytest_runtest_logreport(self, report):
         if report.failed or report.skipped:
-            self.failure = self.failure or report.nodeid.removeprefix("tests/")
+            self.failure = self.failure or report.nodeid
 
     def pytest_runtestloop(self, session):
         self.items = {item.nodeid: item for item in session.items}
@@ -79,9 +82,10 @@ class Judge:
             raise RuntimeError(f"the tests cannot be asked about the code as it is: {found}")
         for module in found["modules"]:             # what tests import as they run is imported once, before the forks
             import_module(module)
-        self.seconds = {test: seconds for test, (seconds, _) in found["tests"].items()}
-        self.met = {test: {name: set(lines) for name, lines in met.items()} for test, (_, met) in found["tests"].items()}
-        tell(f"{len(self.met)} of them pass, in {sum(self.seconds.values()):.0f} s")
+        quick = {test: entry for test, entry in found["tests"].items() if entry[0] <= LONGEST}
+        self.seconds = {test: seconds for test, (seconds, _) in quick.items()}
+        self.met = {test: {name: set(lines) for name, lines in met.items()} for test, (_, met) in quick.items()}
+        tell(f"{len(found['tests'])} of them pass; {len(quick)} are asked, in {sum(self.seconds.values()):.0f} s")
 
     def measured(self, sources):
         silent()
@@ -124,17 +128,19 @@ class Judge:
         if not tests:
             return {"verdict": "survived", "by": "nothing", "why": "no named test meets it"}
         took = sum(self.seconds[item.nodeid] for item in tests)
-        return in_fork(lambda: self.judged(record.source, mutant, tests), WAITED + TIMES_WAITED * took)
+        found = in_fork(lambda: self.judged(record.source, mutant, tests), WAITED + TIMES_WAITED * took)
+        self.kills[found["why"]] += found["verdict"] == "killed"
+        return found
 
     def tests_of(self, record, mutant, lines):
-        """The tests that meet a mutant's statement, or one that mentions its constant, the quickest first."""
+        """The tests that meet a mutant's statement, or one that mentions its constant, the most promising first."""
         if mutant.function in module_constants(record.source.tree):
             where = {lines[id(node)] for node in ast.walk(record.source.tree) if id(node) in lines
                      and isinstance(node, ast.Name) and node.id == mutant.function}
         else:
             where = {lines[id(mutant.place.node)]}
         met = [test for test, found in self.met.items() if where & found[record.name]]
-        return [self.items[test] for test in sorted(met, key=self.seconds.get)]
+        return [self.items[test] for test in sorted(met, key=lambda test: self.seconds[test] / (1 + self.kills[test]))]
 
     def judged(self, source, mutant, tests):
         """The verdict, in a process that is not used again."""
