@@ -12,10 +12,12 @@ Files of the checkout are only read.
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import os
 import resource
 import signal
+import sys
 import time
 from collections import Counter
 from importlib import import_module
@@ -44,7 +46,7 @@ def ask(names, deadline, directory=RECORDS):
         judge = Judge(waiting, deadline, directory)
         ended = in_fork(lambda: int(pytest.main([*OPTIONS, *files], [judge])), 10**7)
         if ended != pytest.ExitCode.OK:
-            raise RuntimeError(f"the tests {', '.join(JUDGES[waiting[0]])} cannot be asked: {ended}")
+            tell(f"the tests {', '.join(JUDGES[waiting[0]])} cannot be asked: {ended}")
     return [Record(name, directory).found() for name in names]
 
 
@@ -81,7 +83,8 @@ class Judge:
         if "tests" not in found:
             raise RuntimeError(f"the tests cannot be asked about the code as it is: {found}")
         for module in found["modules"]:             # what tests import as they run is imported once, before the forks
-            import_module(module)
+            with contextlib.suppress(ImportError):  # but for their own modules
+                import_module(module)
         quick = {test: entry for test, entry in found["tests"].items() if entry[0] <= LONGEST}
         self.seconds = {test: seconds for test, (seconds, _) in quick.items()}
         self.met = {test: {name: set(lines) for name, lines in met.items()} for test, (_, met) in quick.items()}
@@ -175,7 +178,6 @@ def silent():
 
 def import_names():
     """The modules that are imported and can be imported again by their names."""
-    import sys
     return [name for name, module in sys.modules.items() if getattr(module, "__spec__", None) and module.__spec__.name == name]
 
 

@@ -21,13 +21,13 @@ UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
 IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
 SPEECH = ("glow_tts", "glow_tts_text", "cli_speech")
 MODELS = ("autoregressive_models", "circular_models", "mixture_models", "realnvp")
-POINTS = ("image_shapes", "planted_bugs", "oracle", "piecewise")
+POINTS = ("planted_bugs", "image_shapes", "piecewise")
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes"), FIT),
     "training.batch_norm": ("batch_norm",),
     "saving": ("saving", "saved_files"),
-    "oracle.verdict": ("oracle", "report"),
+    "oracle.verdict": ("report",),
     **dict.fromkeys(("accuracy.differences", "accuracy.drawing", "accuracy.kappa", "accuracy.points", "accuracy.quantities",
                      "accuracy.valid"), POINTS),
     "accuracy.formats": ("narrow_formats", "vectors"),

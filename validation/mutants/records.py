@@ -181,8 +181,8 @@ def columns(rows, kind):
 
 
 def recorded_table(kind) -> str:
-    """The table of all pages, or files, that have a record."""
-    records = [Record(name) for name in recorded(kind)]
+    """The table of all pages, or files."""
+    records = [Record(name) for name in kind.names]
     return table(rows_of(records), {record.name: len(record.unjudged()) for record in records}, kind)
 
 
@@ -191,8 +191,9 @@ def table(rows, unjudged, kind) -> str:
     first = "page" if kind is OF_PAGES else "file"
     lines = [kind.introduction, "", f"| {first} | {' | '.join(kind.columns)} | not judged | score |",
              "|---|" + "---:|" * (len(kind.columns) + 2)]
-    for name, mine in [*counted(rows).items(), ("all", rows)]:
-        left = sum(unjudged.values()) if name == "all" else unjudged[name]
+    by_name = counted(rows)
+    for name, left in [*unjudged.items(), ("all", sum(unjudged.values()))]:
+        mine = rows if name == "all" else by_name.get(name, [])
         shown = "" if left > kind.waiting * (left + len(mine)) else f"{score(mine):.1%}"
         lines.append(f"| {name} | {' | '.join(map(str, columns(mine, kind)))} | {left} | {shown} |")
     for title, verdict in (("Survived", "survived"), ("Equivalent", "equivalent")):
