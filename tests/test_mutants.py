@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import refflow
 from refflow.maps.elementwise import rescaled_tanh_exp_scale
 from validation.certify import PAGES
 from validation.mutants import __main__ as command
-from validation.mutants import judging, records
+from validation.mutants import asking, judging, outside, records
 from validation.mutants.judging import Bench, in_fork
 from validation.mutants.mutations import Source, is_mutated, mutants_of
 from validation.mutants.sweep import Sweep
-from validation.mutants.records import Record, Row, recorded_pages, score
+from validation.mutants.records import OF_FILES, OF_PAGES, Record, Row, recorded, score
 
 # Judging forks, of which JAX warns where another test has imported it: the fork does not use its threads.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")
@@ -249,23 +253,34 @@ def test_values_compute_again_what_a_mutant_may_change(bench):
 
 @pytest.fixture(scope="module")
 def every_record():
-    return {name: Record(name) for name in recorded_pages()}
+    return {name: Record(name) for name in (*OF_PAGES.names, *OF_FILES.names)}
 
 
-def test_records_are_of_the_pages_as_they_are(every_record):
-    """A page's code changed: `python -m validation.mutants NAME` judges its mutants anew."""
-    stale = [name for name, record in every_record.items() if not record.verdicts]
+def test_records_are_of_the_code_as_it_is(every_record):
+    """A page's code changed: `python -m validation.mutants NAME` judges its mutants anew, with --outside those of a file."""
+    stale = [name for name in (*OF_PAGES.names, *recorded(OF_FILES)) if not every_record[name].verdicts]
     assert stale == []
 
 
-def test_the_table_is_generated_from_the_records(every_record, monkeypatch):
+@pytest.mark.parametrize("kind", [OF_PAGES, OF_FILES], ids=["pages", "files"])
+def test_the_table_is_generated_from_the_records(every_record, monkeypatch, kind):
     monkeypatch.setattr(records, "Record", every_record.get)
-    assert records.TABLE.read_text() == records.recorded_table()
+    assert kind.path.read_text() == records.recorded_table(kind)
 
 
 def test_a_page_that_is_not_judged_whole_has_no_score():
-    lines = records.table([row("killed")], {SAMPLE: 3}).splitlines()
-    assert [line for line in lines if line.startswith(f"| {SAMPLE} ") and line.endswith("| 3 |  |")]
+    lines = records.table([row("killed")], {SAMPLE: 3, "Tanh": 2}, OF_PAGES).splitlines()
+    ends = {name: line.split("|")[-3:-1] for line in lines for name in [line.split("|")[1:2]] and [line.split(" ")[1:2]] if name
+            for name in name}
+    assert [ends[name] for name in (SAMPLE, "Tanh", "all")] == [[" 3 ", "  "], [" 2 ", "  "], [" 5 ", "  "]]
+
+
+def test_a_file_has_a_score_where_little_waits():
+    def shown(judged, left):
+        lines = records.table([row("killed")] * judged, {SAMPLE: left}, OF_FILES).splitlines()
+        return next(line for line in lines if line.startswith(f"| {SAMPLE} ")).split("|")[-2].strip()
+
+    assert shown(38, 2) == shown(1, 0) == "100.0%" and shown(37, 3) == ""
 
 
 def test_a_reason_belongs_to_a_mutant_that_was_not_killed():
@@ -320,12 +335,115 @@ def test_a_budget_is_kept_and_the_rest_goes_on_from_there(tmp_path, monkeypatch,
 
 
 def test_command_line(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "TABLE", tmp_path / "table.md")
-    monkeypatch.setattr(command, "recorded_table", lambda: "the table")
-    assert command.main([SAMPLE, "--json"]) == 0 and command.TABLE.read_text() == "the table"
+    monkeypatch.setattr(command, "OF_PAGES", replace(OF_PAGES, path=tmp_path / "table.md"))
+    monkeypatch.setattr(command, "recorded_table", lambda kind: "the table")
+    assert command.main([SAMPLE, "--json"]) == 0 and (tmp_path / "table.md").read_text() == "the table"
     found = json.loads(capsys.readouterr().out)
     assert found["pages"][SAMPLE]["mutants"] == len(Record(SAMPLE).mutants) and found["unjudged"] == 0
     monkeypatch.setattr(command, "rows_of", lambda records: [row("killed"), row("survived", "fresh")])
     assert command.main([SAMPLE]) == 1 and "survived: Exp line" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         command.main(["NoPage"])
+
+
+# -- files outside pages ----------------------------------------------------------------------------------------------
+
+FILE = "training.schedules"
+
+
+def test_every_file_of_equations_is_asked_about_and_its_tests_are_there():
+    package = Path(refflow.__file__).parent
+    files = [path for folder in ("training", "fast", "models", "accuracy") for path in sorted((package / folder).glob("*.py"))]
+    names = [f"{path.parent.name}.{path.stem}" for path in files if path.stem != "__init__"]
+    assert set(names) | {"saving", "oracle.verdict"} == set(outside.JUDGES)
+    assert all((asking.TESTS / f"test_{test}.py").exists() for tests in outside.JUDGES.values() for test in tests)
+
+
+@pytest.mark.parametrize("name", sorted(outside.JUDGES))
+def test_each_function_of_a_file_gives_mutants_in_turn(name):
+    mutants = outside.source_of(name).mutants()
+    chosen = outside.sample(name, mutants)
+    assert [m.key for m in chosen] == [m.key for m in outside.sample(name, mutants)]
+    there = Counter(m.function for m in mutants if m.function.split(".")[0] not in outside.SHOWN)
+    taken = Counter(m.function for m in chosen)
+    assert len(chosen) == min(outside.SIZE, there.total())
+    most = max(taken.values(), default=0)
+    assert all(taken[function] >= min(count, most - 1) for function, count in there.items())
+
+
+NAMED = '''
+import time
+import pytest
+from refflow.training import Cosine, Exponential, Noam
+
+def test_noam():
+    assert round(Noam(4, 1)(4), 3) == 0.25
+
+def test_exponential():
+    assert Exponential(0.5)(1) == 1
+
+def test_cosine():
+    t = 1
+    while Cosine(4)(t) > 0.4:
+        t += 1
+
+def test_that_fails_without_a_mutant():
+    assert Noam(4, 1)(4) == 7
+
+@pytest.mark.skip(reason="skipped")
+def test_skipped():
+    pass
+
+def test_slow():
+    start = time.process_time()
+    while time.process_time() < start + 0.3:
+        Exponential(0.5)(3)
+    assert Exponential(0.5)(3) == 0.25
+'''
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """The record of some schedules' mutants, as three small tests judge them."""
+    place = tmp_path_factory.mktemp("asked")
+    (place / "test_small.py").write_text(NAMED)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("TESTS", place), ("JUDGES", {FILE: ("small",)}), ("LONGEST", 0.2), ("SECONDS", 0.5)):
+            patch.setattr(asking, name, value)
+        before = Path(outside.source_of(FILE).path).read_bytes()
+        asking.ask([FILE], time.time() + 600, place)
+        assert Path(outside.source_of(FILE).path).read_bytes() == before
+    return Record(FILE, place)
+
+
+def test_a_mutant_is_killed_by_a_test_that_fails_and_else_survives(asked):
+    assert asked.unjudged() == [] and len(asked.verdicts) == outside.SIZE
+    for key, (verdict, by, *why) in asked.verdicts.items():
+        if key.startswith("Noam.__call__"):
+            assert (verdict, by) == ("killed", "tests"), key
+        elif key.startswith(("MomentumRamp", "WarmUp", "Constant")):
+            assert (verdict, by, why) == ("survived", "nothing", ["no named test meets it"]), key
+        elif key.startswith("Exponential.__call__"):        # the first factor alone is asked: the slow test is not
+            assert (verdict, by) == (("killed", "tests") if "max" in key or "-" in key.split(": ")[1] else (verdict, by)), key
+    assert {verdict for verdict, *_ in asked.verdicts.values()} == {"killed", "survived"}
+
+
+def test_the_statement_of_a_mutant_is_the_innermost_one():
+    source = outside.source_of("training.unconstrained")
+    lines, text = asking.statements(source), source.text.splitlines()
+    for mutant in source.mutants():
+        if mutant.function.rpartition(".")[2] == "free":
+            assert "return v.ravel() if self.f is None" in text[lines[id(mutant.place.node)] - 1]
+
+
+def test_recorded_verdicts_of_files_are_kept_by_their_kind(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "OF_FILES", replace(OF_FILES, path=tmp_path / "outside.md"))
+    monkeypatch.setattr(command, "recorded_table", lambda kind: "the table")
+    monkeypatch.setattr(command, "ask", lambda names, deadline: [Record(name).found() for name in names])
+    command.main(["--outside", FILE, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["pages"]) == [FILE] and (tmp_path / "outside.md").read_text() == "the table"
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--outside", SAMPLE])
+    with pytest.raises(SystemExit, match="2"):
+        command.main([FILE])

@@ -207,6 +207,26 @@ def test_a_note_is_kept(tmp_path):
         save(Tanh(), tmp_path / "a.npz", about=float("nan"))
 
 
+def test_arrays_of_the_caller_come_back_beside_the_value(tmp_path):
+    given = {"rows": np.arange(3, dtype=">f8"), "marks": np.array([[True], [False]])}
+    save(Tanh(), tmp_path / "a.npz", about="note", arrays=given)
+    value, note, arrays = read_all(tmp_path / "a.npz")
+    assert same(Tanh(), value) and note == "note" and arrays.keys() == given.keys()
+    assert all(np.array_equal(arrays[key], held) and arrays[key].dtype.isnative for key, held in given.items())
+    value, note = read(tmp_path / "a.npz")
+    assert same(Tanh(), value) and note == "note"
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        save(Tanh(), tmp_path / "b.npz", arrays={"rows": np.array([Own()])})
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_a_new_name_appears_with_its_content(tmp_path, monkeypatch):
+    """By a link: where nothing may be replaced, there is never an empty file of that name."""
+    monkeypatch.setattr(os, "replace", None)
+    save(Tanh(), tmp_path / "a.npz", replace=False)
+    assert same(Tanh(), load(tmp_path / "a.npz")) and os.listdir(tmp_path) == ["a.npz"]
+
+
 def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     save(Affine(0.0, 1.0), path)
@@ -321,6 +341,7 @@ HOSTILE = {
         {"class": "DenseLinear", "weak": True, "fields": {"W": None, "shift": None}}]), "W must be float32 or float64"),
     "integers": (lambda d: first(d)["fields"]["shift"].update(dtype="int64", values=[1, 2]), "must be float32 or float64"),
     "not an object": (lambda d: d.update(value=[1]), "an object with"),
+    "a list of its keys": (lambda d: d.update(value=["class", "weak", "fields"]), "an object with"),
 }
 
 
@@ -376,6 +397,36 @@ def test_deep_nesting_is_refused(tmp_path):
     write_sealed(tmp_path / "bad.json", d)
     with pytest.raises(ValueError, match="nested more than 200 deep"):
         load(tmp_path / "bad.json")
+    d = document(tmp_path, Chain([Tanh()]))
+    for _ in range(300):
+        d["value"] = {"class": "Chain", "weak": True, "fields": {"stages": [d["value"]]}}
+    write_sealed(tmp_path / "bad.json", d)
+    with pytest.raises(ValueError, match="nested more than 200 deep"):
+        load(tmp_path / "bad.json")
+
+
+def test_an_entry_that_is_there_twice_is_refused(tmp_path):
+    e = entries(tmp_path)
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        for name, content in [*e.items(), ("stages.0.shift.npy", e["stages.0.shift.npy"])]:
+            file.writestr(name, content)
+    with pytest.raises(ValueError, match="'stages.0.shift.npy' does not belong to a flow"):
+        load(tmp_path / "bad.npz")
+
+
+def test_an_entry_that_is_marked_as_encrypted_is_refused(tmp_path):
+    entries(tmp_path)
+    raw = bytearray((tmp_path / "good.npz").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):         # flags in the entry and in the directory
+        raw[raw.index(mark) + offset] |= 1
+    (tmp_path / "bad.npz").write_bytes(raw)
+    with pytest.raises(ValueError, match="the entry 'refflow.json' is compressed or encrypted"):
+        load(tmp_path / "bad.npz")
+
+
+def test_a_note_of_training_is_dropped_from_an_old_file():
+    old = {"class": "BatchStatisticsNorm", "weak": False, "fields": {"gain": 1, "record": 2, "key": 3, "rank": 4}}
+    assert saving.upgraded([old]) == [old | {"fields": {"gain": 1, "rank": 4}}]
 
 
 def entries(tmp_path):
@@ -495,6 +546,40 @@ def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path, value, form):
         refused += found is None
         assert found is None or same(value, found[0]) and found[1] == note
     assert refused > 1000
+
+
+CONTENT = {"a": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "b": np.array([True, False])}
+OTHERS = {
+    "a name": {"aa": CONTENT["a"], "b": CONTENT["b"]}, "exchanged": {"a": CONTENT["b"], "b": CONTENT["a"]},
+    "a shape": CONTENT | {"a": CONTENT["a"].reshape(3, 2)}, "another shape": CONTENT | {"a": CONTENT["a"].ravel()},
+    "a dtype": CONTENT | {"a": CONTENT["a"].view(np.int64)}, "bool": CONTENT | {"b": CONTENT["b"].view(np.int8)},
+    "a bit": CONTENT | {"a": np.nextafter(CONTENT["a"], 9)}, "order of entries": CONTENT | {"a": np.asfortranarray(CONTENT["a"]).T},
+    "one less": {"a": CONTENT["a"]}, "one more": CONTENT | {"c": np.zeros(0)}, "none": {},
+    "a boundary": {"a": CONTENT["a"][:1], "b": np.concatenate([CONTENT["a"][1:].ravel(), [0.0]])},
+}
+
+
+def test_the_checksum_covers_all_of_the_content():
+    """Names, dtypes, shapes and entries of the arrays, and the document but for the checksum; not the order of names."""
+    note = {"value": {"class": "Tanh"}, "about": None}
+    own = checksum(note, CONTENT)
+    found = [checksum(note, arrays) for arrays in OTHERS.values()] + [checksum(note | {"about": 1}, CONTENT)]
+    assert len({own, *found}) == len(found) + 1
+    assert own == checksum(note | {"checksum": "x"}, dict(reversed(CONTENT.items()))) and len(own) == 64
+    assert own == checksum(note, CONTENT | {"a": np.asfortranarray(CONTENT["a"])})
+
+
+def test_a_renamed_array_is_refused(tmp_path):
+    """By the checksum, before anything is made of it: of the value's arrays and of the caller's."""
+    save(Affine([1.0, 2.0], 3.0), tmp_path / "good.npz", arrays={"rows": np.arange(3.0)})
+    with zipfile.ZipFile(tmp_path / "good.npz") as file:
+        e = {name: file.read(name) for name in file.namelist()}
+    for name in e.keys() - {"refflow.json"}:
+        with zipfile.ZipFile(tmp_path / "bad.npz", "w") as file:
+            for other, content in e.items():
+                file.writestr(other.replace(name, f"{name[:-4]}x.npy"), content)
+        with pytest.raises(ValueError, match="its checksum does not match its content"):
+            load(tmp_path / "bad.npz")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -49,6 +49,7 @@ from refflow.training import (
     Noam,
     Polyak,
     RMSPropMomentum,
+    SquaredNorm,
     TrainingError,
     Unconstrained,
     WarmUp,
@@ -56,6 +57,8 @@ from refflow.training import (
     fit_reverse_kl,
     recipes,
 )
+from refflow.training.diagnosis import unlikely
+from refflow.training.fit import Progress
 from refflow.training.optimisers import norm
 
 U = 2.0**-53
@@ -293,10 +296,21 @@ def test_clipping():
     g = np.array([3.0, -4.0])
     assert np.allclose(ClipNorm(1.0)(g), g / 5) and np.array_equal(ClipNorm(5.0)(g), g)
     assert np.array_equal(ClipValue(3.5)(g), [3.0, -3.5])
-    assert norm(np.array([3e200, 4e200])) == pytest.approx(5e200)
-    assert norm(np.array([3e-200, 4e-200])) == pytest.approx(5e-200)
+    for size in (1e200, -1e200, 1e-200, -1e-200):
+        assert norm(size * np.array([3.0, 4.0])) == pytest.approx(5 * abs(size), rel=4 * U, abs=0)
     assert norm(np.array([3e30, 4e30], np.float32)) == pytest.approx(5e30) and norm(np.zeros(0)) == norm(np.zeros(3)) == 0
     assert ClipNorm(1.0)(np.array([3e38, 3e38], np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("length", [1e-200, 1e-7, 3.0, 1e200])
+def test_clipping_gives_the_limit_at_every_length(length):
+    """A length is its limit to a few roundings, however short the gradient is; one that is not above the limit stays."""
+    g = length * np.array([0.6, -0.8, 0.0])
+    for factor in (0.5, 1e-3, 1 - 2.0**-20):
+        found = ClipNorm(factor * length)(g)
+        assert abs(norm(found) - factor * length) <= 8 * U * factor * length
+        assert np.allclose(found, factor * g, rtol=8 * U, atol=0)
+    assert ClipNorm(norm(g))(g) is g and ClipNorm(2 * length)(g) is g
 
 
 def test_averages():
@@ -309,6 +323,7 @@ def test_averages():
     for t, v in enumerate(found[1:], 1):
         average = Polyak(1).update(average, v, t)
     assert average == (2 + 6) / 2
+    assert Polyak().update(found[1], found[2], 2) == (1 + 2) / 2
 
 
 # ---------------------------------------------------------------- schedules
@@ -324,6 +339,7 @@ def test_schedules():
     noam = Noam(192, 4000)
     assert noam(1) == pytest.approx(192**-0.5 * 4000**-1.5) and noam(4000) == pytest.approx((192 * 4000) ** -0.5)
     assert noam(16000) == pytest.approx(noam(4000) / 2)
+    assert Exponential(1.0)(9) == Exponential(0.5, 1.0)(9) == Cosine(4, 1.0)(3) == 1
 
 
 def test_the_schedules_of_nice():
@@ -333,8 +349,22 @@ def test_the_schedules_of_nice():
     assert rates == pytest.approx([1e-3, 1e-3 / 1.0005, 1e-3 / 1.0005**100, 1e-4])
     assert [momentum(t) for t in (1, 15, 16, 1000)] == [0, 0, 0.5, 0.5]
     assert [MomentumRamp(1, 0, 1, 1, 3)(t) for t in (1, 2, 3)] == [0, 0.5, 1]
+    assert [MomentumRamp(2, 0.25, 0.75, 0, 2)(t) for t in (1, 2, 3, 5)] == [0.5, 0.5, 0.75, 0.75]
     slower = recipes.nice(3, 2e-4, 1e-5, 128)
     assert 2e-4 * slower["schedule"](10**6) == pytest.approx(1e-5) and slower["batch_size"] == 128
+
+
+def test_the_settings_of_the_papers():
+    assert recipes.nice(3) == {"optimiser": RMSPropMomentum(1e-3, momentum=MomentumRamp(3)), "batch_size": 200,
+                               "schedule": Exponential(1 / 1.0005, 0.1)}
+    assert recipes.realnvp() == {"optimiser": Adam(1e-3, uncorrected_eps=True), "clip": ClipNorm(100.0), "batch_size": 64}
+    assert recipes.glow(2.5) == {"optimiser": AdaMax(1e-3, beta2=1 - 1 / 3, glow=True), "schedule": WarmUp(25, start=0),
+                                 "averaging": EMA(1 - 1 / 3), "batch_size": 64}
+    assert recipes.glow(4, 2e-3, 3, 2) == {"optimiser": AdaMax(2e-3, beta2=7 / 8, glow=True), "schedule": WarmUp(12, start=0),
+                                           "averaging": EMA(7 / 8), "batch_size": 64}
+    for given, noam in (((), Noam(192, 4000)), ((16, 10), Noam(16, 10))):
+        assert recipes.glow_tts(*given) == {"optimiser": Adam(1.0, 0.9, 0.98, 1e-9), "schedule": noam, "clip": ClipValue(5.0),
+                                            "batch_size": 32}
 
 
 @pytest.mark.parametrize("images, batch", [(50000, 64), (50000, 512), (64, 16), (10, 16)])
@@ -354,7 +384,7 @@ def test_the_rate_of_glow(images, batch):
 @pytest.mark.parametrize("make", [
     lambda: Adam(0.0), lambda: Adam(beta1=1.0), lambda: Adam(eps=-1.0), lambda: Adam(float("nan")), lambda: ClipNorm(0.0),
     lambda: EMA(1.0), lambda: Cosine(0), lambda: WarmUp(0), lambda: WarmUp(math.inf), lambda: Exponential(1.5),
-    lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
+    lambda: WarmUp(3, start=2), lambda: Noam(0), lambda: Polyak(-1), lambda: MomentumRamp(3, start=6), lambda: LBFGS(memory=0),
     lambda: RMSPropMomentum(momentum=1.0), lambda: AdaMax(-1.0), lambda: Adam(weight_factor=0.0),
     lambda: AdaMax(weight_factor=1.5)])
 def test_bad_settings_are_refused(make):
@@ -444,6 +474,8 @@ def test_fixed_parameters():
     assert not np.array_equal(r.flow.bijector.stages[1].bias, flow.bijector.stages[1].bias)
     with pytest.raises(ValueError, match=r"'bse' names no parameter; there are bijector\.stages\.0"):
         fit(flow, data(), fixed="bse", rng=rng)
+    with pytest.raises(ValueError, match="'' names no parameter"):
+        fit(flow, data(), fixed="", rng=rng)
     with pytest.raises(ValueError, match="no parameter to train"):
         fit(flow, data(), fixed=("base", "bijector"), rng=rng)
 
@@ -569,6 +601,113 @@ def test_every_event_is_used_once_in_an_epoch():
     assert not np.array_equal(np.concatenate(seen[:3]), np.concatenate(seen[3:]))
 
 
+class Still:
+    """An optimiser that stays where it is, and keeps the gradients that it is given."""
+
+    learning_rate = 1.0
+
+    def __init__(self):
+        self.gradients = []
+
+    def start(self, vector):
+        return {"t": 0}
+
+    def step(self, vector, gradient, state, factor):
+        self.gradients.append(gradient)
+        return vector, {"t": state["t"] + 1}
+
+
+def test_weights_are_of_all_data_in_a_minibatch_too():
+    """Each batch, times its events, is its part of the weighted sum over all data, for the loss and for the gradient."""
+    x = data(10)
+    weights = np.array([0, 1, 5, 0.25, 3, 0, 8, 2, 0.5, 1])
+    still, whole = Still(), Still()
+    r = fit(normal_flow(), x, weights=weights, epochs=1, batch_size=4, validation=0, optimiser=still, rng=np.random.default_rng(0))
+    one = fit(normal_flow(), x, weights=weights, steps=1, validation=0, optimiser=whole)
+    sizes = np.array([4, 4, 2]) / 10
+    assert one.history["loss"][0] == pytest.approx(-np.average(normal_flow().log_prob(x), weights=weights), rel=1e-13)
+    assert sizes @ r.history["loss"] == pytest.approx(one.history["loss"][0], rel=1e-13)
+    assert np.allclose(sizes @ np.array(still.gradients), whole.gradients[0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("context", [0, 1])
+@pytest.mark.parametrize("rows", [1, 4095, 4096, 4097, 8193])
+def test_the_validation_loss_is_of_every_row(rows, context, weighted):
+    """They pass the flow in parts of 4096; the last part, however short, has the largest of their losses."""
+    rng = np.random.default_rng(0)
+    flow = coupling_flow(rng, layers=1, width=2, context=context)
+    x, c = rng.normal(size=(2 * rows, 2)), rng.normal(size=(2 * rows, 1)) if context else None
+    weights = rng.uniform(0, 2, 2 * rows) if weighted else np.ones(2 * rows)
+    if weighted:
+        fraction, held = {"validation": 0.5, "weights": weights}, np.random.default_rng(1).permutation(2 * rows)[:rows]
+    else:
+        held = np.arange(rows)
+        x[rows - 1] = 50.0
+        fraction = {"validation": (x[held], c[held]) if context else x[held]}
+    at = flow if c is None else flow.at(context=c[held])
+    r = fit(flow, x, context=c, steps=0, rng=np.random.default_rng(1), **fraction)
+    expected = -np.average(at.log_prob(x[held]), weights=weights[held])
+    assert r.history["validation_loss"] == pytest.approx([expected], rel=1e-12)
+
+
+def test_images_are_validated_in_smaller_parts():
+    """2^18 numbers at a time: three rows of 100000 numbers are two parts."""
+    x = np.random.default_rng(0).normal(size=(3, 100_000))
+    flow = Flow(Affine(0.5, 2.0), StandardNormal(100_000))
+    r = fit(flow, x, steps=0, validation=x * [[1], [1], [3]])
+    assert r.history["validation_loss"][0] == pytest.approx(-flow.log_prob(x * [[1], [1], [3]]).mean(), rel=1e-13)
+
+
+def test_a_fraction_leaves_an_event_for_training():
+    x = data(3)
+    r = fit(normal_flow(), x, steps=1, validation=0.99, optimiser=Still(), rng=np.random.default_rng(0))
+    held = np.random.default_rng(0).permutation(3)[:2]
+    assert r.history["validation_loss"][0] == pytest.approx(-normal_flow().log_prob(x[held]).mean(), rel=1e-13)
+    assert r.history["loss"][0] == pytest.approx(-normal_flow().log_prob(np.delete(x, held, 0)).mean(), rel=1e-13)
+
+
+# ---------------------------------------------------------------- penalties
+
+PENALISED = {"a": {"g": np.array([1.0, -3.0], np.float32)}, "b": {"g": np.array([[2.0]]), "h": np.array([0.5])}}
+
+
+@pytest.mark.parametrize("names, chosen", [
+    ("*", ("a.g", "b.g", "b.h")), ("*.g", ("a.g", "b.g")), ("b", ("b.g", "b.h")), ((("b", "g"), "a"), ("a.g", "b.g")),
+    ([("b", "h")], ("b.h",))])
+def test_a_penalty_and_its_cotangents(names, chosen):
+    value, bars = SquaredNorm(0.75, names)(PENALISED)
+    arrays = {path: v for path, v in flatten(PENALISED) if ".".join(path) in chosen}
+    assert value == 0.75 * sum((v**2).sum() for v in arrays.values()) and bars.keys() == arrays.keys()
+    assert all(np.array_equal(bars[path], 1.5 * v) and bars[path].dtype == v.dtype for path, v in arrays.items())
+    assert SquaredNorm(0, names)(PENALISED)[0] == 0
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: SquaredNorm(-1.0), "coefficient must be finite and >= 0; coefficient = -1"), (lambda: SquaredNorm(np.inf), "finite"),
+    (lambda: SquaredNorm(np.nan), "finite"), (lambda: SquaredNorm(1.0, "c")(PENALISED), "'c' names no parameter"),
+    (lambda: SquaredNorm(1.0, ("a", ("c", "g")))(PENALISED), r"\('c', 'g'\) names no parameter")])
+def test_bad_penalties_are_refused(make, words):
+    with pytest.raises(ValueError, match=f"SquaredNorm: {words}|SquaredNorm: .*{words}"):
+        make()
+
+
+def test_a_penalty_is_added_to_the_loss_and_to_its_own_gradients():
+    x, penalty = data(20), SquaredNorm(0.5, "base.loc")
+    flow = normal_flow().replace(base={"loc": np.array([1.0, -2.0])})
+    plain, penalised = Still(), Still()
+    losses = [fit(flow, x, validation=x, steps=1, optimiser=optimiser, penalty=p).history
+              for optimiser, p in ((plain, None), (penalised, penalty))]
+    assert losses[1]["loss"] == pytest.approx(losses[0]["loss"] + 2.5, rel=1e-13)
+    assert np.array_equal(*(history["validation_loss"] for history in losses))
+    leaf = next(leaf for leaf in Unconstrained(flow).leaves if leaf.path == ("base", "loc"))
+    expected = plain.gradients[0].copy()
+    expected[leaf.part] += [1.0, -2.0]
+    assert np.allclose(penalised.gradients[0], expected, rtol=1e-13, atol=1e-13)
+
+
+# ---------------------------------------------------------------- further kinds of flows
+
 def test_a_flow_in_float32_stays_so():
     flow = coupling_flow(np.random.default_rng(0)).astype(np.float32)
     x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
@@ -595,6 +734,8 @@ def test_a_conditional_flow():
 def test_a_batch_of_flows():
     x = np.stack([data(60, 1), data(60, 2)], 1)
     flow = Flow(ActNorm(np.ones((2, 2)), np.zeros((2, 2))), StandardNormal(2))
+    with pytest.raises(ValueError, match=r"shape \(N, \*batch, \*event\), with events of 1 axes, not \(60, 2\)"):
+        fit(flow, x[:, 0], validation=0)
     both = fit(flow, x, validation=0, steps=20, optimiser=Adam(0.05))
     for k in range(2):
         one = fit(Flow(ActNorm(np.ones(2)), StandardNormal(2)), x[:, k], validation=0, steps=20, optimiser=Adam(0.05))
@@ -646,6 +787,61 @@ def test_patience_and_the_best_flow():
     held = np.random.default_rng(1).normal(size=(64, 2))
     r = fit(normal_flow(), x, validation=held, steps=30)
     assert r.history["validation_loss"].min() == pytest.approx(-r.flow.log_prob(held).mean(), rel=1e-13)
+
+
+class Along:
+    """An optimiser that goes to start + 0.2 d, for each d of a path in turn."""
+
+    learning_rate = 1.0
+
+    def __init__(self, path):
+        self.path = path
+
+    def start(self, vector):
+        return {"t": 0, "start": vector}
+
+    def step(self, vector, gradient, state, factor):
+        return state["start"] + 0.2 * self.path[state["t"] + 1], state | {"t": state["t"] + 1}
+
+
+def patience_of_two(losses):
+    """The index at which two losses in a row are not below the lowest one before, or None."""
+    worse = [i for i in range(1, len(losses)) if not losses[i] < min(losses[:i])]
+    return next((i for i in worse if i - 1 in worse), None)
+
+
+@pytest.mark.parametrize("averaging, path", [(EMA(0.5), (0, 3, -1, 3, 0, 3, -2)), (Polyak(1), (0, 1, -1, 2, -1, 1.5, -1))],
+                         ids=["EMA", "Polyak"])
+def test_what_is_measured_is_the_average(averaging, path):
+    """The validation loss, patience, the callback's flow, the best flow, and what is kept without validation."""
+    held, space, last = data(50, 2), Unconstrained(normal_flow()), len(path) - 1
+    raw = [space.vector + 0.2 * d for d in path]
+    average = raw[:1]
+    for t in range(1, len(path)):
+        average.append(averaging.update(average[-1], raw[t], t))
+    flows = [[space.value_at(v) for v in vectors] for vectors in (average, raw)]
+    expected, other = [[-flow.log_prob(held).mean() for flow in mine] for mine in flows]
+    assert np.argmin(expected) != np.argmin(other) and patience_of_two(expected) != patience_of_two(other)
+
+    def go(**arguments):
+        return fit(normal_flow(), data(), steps=last, optimiser=Along(path), averaging=averaging, every=1, **arguments)
+
+    seen = []
+    r = go(validation=held, callback=lambda info, flow: seen.append(flow()))
+    assert np.allclose(r.history["validation_loss"], expected, rtol=1e-12) and r.step == np.argmin(expected)
+    assert all(np.allclose(flow.ravel(), own.ravel()) for flow, own in zip(seen, flows[0][1:], strict=True))
+    r = go(validation=held, patience=2)
+    end = patience_of_two(expected)
+    assert (r.stopped, len(r.history["validation_loss"]) - 1) == (("steps", last) if end is None else ("patience", end))
+    r = go(validation=0, callback=lambda info, flow: info["step"] == 3)
+    assert r.stopped == "callback" and r.step == 3 and np.allclose(r.flow.ravel(), flows[0][3].ravel())
+
+    def interrupt(info, flow):
+        if info["step"] == 5:
+            raise KeyboardInterrupt
+
+    r = go(validation=0, callback=interrupt)
+    assert r.step == 4 and np.allclose(r.flow.ravel(), flows[0][4].ravel())
 
 
 def test_interruption_keeps_the_best_flow():
@@ -796,6 +992,42 @@ def test_a_nan_names_step_stage_and_event():
         fit(chain_with(broken(log_det=lambda f, x: x > 5)), x[:2], validation=x[1:])
 
 
+def test_a_failure_before_the_first_step_has_made_no_step():
+    with pytest.raises(TrainingError, match="before the first step: ") as found:
+        fit(chain_with(broken(log_det=lambda f, x: x > 5)), np.array([0.0, 1.0]), validation=np.array([7.0]))
+    result = found.value.result
+    assert result.step == 0 and result.stopped == "failed" and not len(result.history["step"])
+
+
+@bijector(domain=real, codomain=real, register=False)
+class Steep(Bijector):
+    """An identity whose cotangents are not an identity's: the event's are multiplied, and those of the fields are given."""
+
+    factor: Array = real("D")
+    shift: Array = real("D")
+
+    def inverse_and_log_det(self, x):
+        return x, np.zeros_like(x)
+
+    def inverse_vjp(self, x):
+        return self.inverse_and_log_det(x), lambda z_bar, l_bar: (self.factor * z_bar, {"factor": self.shift, "shift": 0 * x})
+
+    def vjp(self, z):
+        raise NotImplementedError
+
+
+def test_what_makes_a_gradient_not_finite_is_looked_for_at_the_gradient_of_log_p():
+    """That of one event's log p: what its cotangents overflow to, and the gradients of the fields, entry by entry."""
+    def said(x, factor, shift=0.0):
+        f = Steep(np.array([factor, 1.0]), np.array([0.0, 0.0]))
+        object.__setattr__(f, "shift", np.array([1.0, shift]))
+        return unlikely(Flow(f, StandardNormal(2)), np.array([[x, 2.0]]), np.array([4]))
+
+    largest = np.finfo(np.float64).max
+    assert said(1.0, largest) is None and said(2.0, largest) == "bijector (Steep): its cotangent is -inf for x[4]"
+    assert said(1.0, 1.0, np.nan) == "bijector (Steep): the gradient of its inner.factor is not finite"
+
+
 def test_a_nan_in_a_later_step_keeps_the_flow_before():
     flow = chain_with(broken(log_det=lambda f, x: (f.shift > 0.35) & np.isfinite(x)))
     x = np.full(8, 5.0) + np.arange(8) % 2
@@ -885,9 +1117,20 @@ def test_progress(capsys):
     assert not out and "1/3  loss" in err and err.endswith("\r\033[K")
 
 
+def test_progress_shows_the_loss_of_each_step(monkeypatch, capsys):
+    monkeypatch.setattr(Progress, "ELSEWHERE", 0.0)
+    shown = []
+    r = fit(normal_flow(), data(), validation=data(20, 2), steps=3, every=2, progress=lambda loss: shown.append(loss) or "word")
+    losses, measured = r.history["loss"], r.history["validation_loss"]
+    assert shown == [measured[0], losses[0], measured[1], losses[1], measured[2], losses[2]]
+    assert [line.split("  ")[:3] for line in capsys.readouterr().err.splitlines()] == [
+        ["1/3", "train word", "validation word (step 0)"], ["2/3", "train word", "validation word"],
+        ["3/3", "train word", "validation word"]]
+
+
 @pytest.mark.parametrize("change, words", [
     ({"x": np.array([[1.0, np.nan]])}, r"x must not be NaN; x\[0, 1\]"),
-    ({"x": np.zeros(3)}, "shape"), ({"x": np.zeros((0, 2))}, "no event"), ({"x": np.zeros((3, 3))}, "C=2"),
+    ({"x": np.zeros(3)}, r"shape \(N, \*event\), with events of 1 axes, not \(3,\)"), ({"x": np.zeros((0, 2))}, "no event"), ({"x": np.zeros((3, 3))}, "C=2"),
     ({"weights": [1.0]}, "weights must have shape"), ({"weights": np.r_[-1.0, np.ones(299)]}, r"weights\[0\] = -1"),
     ({"weights": np.zeros(300)}, "are 0"), ({"rng": 3}, "rng must be"), ({"steps": 3, "epochs": 4}, "not both"),
     ({"steps": -1}, "steps must be"), ({"batch_size": 0}, "batch_size must be"), ({"validation": 1.5}, "validation must be"),

@@ -1,14 +1,16 @@
-"""Mutants: how many small mistakes in a page golden points, certificate and laws find.
+"""Mutants: how many small mistakes in a page golden points, certificate and laws find, and in other files their tests.
 
     python -m validation.mutants                judge what is not judged yet, of all pages
     python -m validation.mutants Tanh Exp       of these
+    --outside [FILE]                            files whose equations stand outside pages, as training.fit
     --budget SECONDS                            stop after so long; the next run goes on from there
     --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
     --again {all,alive}                         judge anew what is recorded too, or only what was not killed
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.
-Exit status 1 where less than 99 % of the mutants of these pages that are not equivalent are killed, or some are not judged.
+Exit status 1 where less than 99 % of the mutants of these pages that are not equivalent are killed, or some are not judged; of
+other files, where less than 97 % of what is judged is killed, or more than 5 % is not judged.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ import time
 from refflow.cli import sweeps
 from validation.certify import PAGES, written
 
+from .asking import ask
 from .judging import Bench
-from .records import RECORDS, TABLE, TARGET, Record, document, recorded_table, rows_of, score, summary
+from .outside import JUDGES
+from .records import OF_FILES, OF_PAGES, RECORDS, Record, document, recorded_table, rows_of, score, summary, tell
 
 EVERY = 20                          # seconds between two saves of a page, and two words about it
 
@@ -65,31 +69,43 @@ def judge_all(names, deadline, sweep):
              f"{sweeps.time_left(time.monotonic() - start, done, total)}")
 
 
-def tell(text):
-    print(text, file=sys.stderr, flush=True)
+def ask_all(names, deadline, sweep):
+    """All files outside pages, those with the same tests together."""
+    groups, start, done = {}, time.monotonic(), 0
+    for name in names:
+        if Record(name).unjudged():
+            groups.setdefault(JUDGES[name], []).append(name)
+    waiting = sweeps.each_of((group, deadline) for group in groups.values())
+    for done, ((group, _), found) in enumerate(sweep.results(ask, waiting), 1):
+        for name, mine in zip(group, found):
+            Record(name).merge(mine)
+        tell(f"{', '.join(group)}: {sum(len(Record(name).unjudged()) for name in group)} mutants are left; {done}/{len(groups)} "
+             f"groups, {sweeps.time_left(time.monotonic() - start, done, len(groups))}")
 
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation.mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("page", nargs="*", metavar="PAGE", help="these pages only")
+    parser.add_argument("name", nargs="*", metavar="PAGE", help="these pages, or files, only")
+    parser.add_argument("--outside", action="store_true", help="files outside pages")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="SECONDS", help="stop after so long")
     sweeps.add_options(parser)
     parser.add_argument("--again", choices=("all", "alive"), help="judge anew what is recorded too, or what was not killed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args(arguments)
-    unknown = [name for name in chosen.page if name not in PAGES]
+    kind, all_of_them = (OF_FILES, ask_all) if chosen.outside else (OF_PAGES, judge_all)
+    unknown = [name for name in chosen.name if name not in kind.names]
     if unknown:
-        parser.error(f"no page is called {unknown[0]!r}")
-    names = chosen.page or list(PAGES)
+        parser.error(f"no {'file outside pages' if chosen.outside else 'page'} is called {unknown[0]!r}")
+    names = chosen.name or list(kind.names)
     for name in names if chosen.again else ():
         Record(name).forget(chosen.again == "alive")
     with sweeps.sweep(chosen.workers, chosen.scheduler) as sweep:
-        judge_all(names, time.time() + chosen.budget, sweep)
+        all_of_them(names, time.time() + chosen.budget, sweep)
     records = [Record(name) for name in names]
     rows, unjudged = rows_of(records), sum(len(record.unjudged()) for record in records)
-    written(TABLE, recorded_table())
-    print(json.dumps(document(rows, unjudged), indent=1) if chosen.json else summary(rows, unjudged))
-    return 0 if score(rows) >= TARGET and not unjudged else 1
+    written(kind.path, recorded_table(kind))
+    print(json.dumps(document(rows, unjudged, kind), indent=1) if chosen.json else summary(rows, unjudged, kind))
+    return 0 if score(rows) >= kind.target and unjudged <= kind.waiting * (len(rows) + unjudged) else 1
 
 
 if __name__ == "__main__":

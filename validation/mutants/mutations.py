@@ -1,4 +1,4 @@
-"""Small mistakes of a page: which there are, and how one is planted.
+"""Small mistakes of a page, or of another file of equations: which there are, and how one is planted.
 
 A mutant differs from its page in one place of one function: an operator, a sign, a constant, a threshold, a dropped term or
 factor, swapped branches or arguments, a neighbouring function, a statement left out, a stable form replaced by its naive one,
@@ -89,15 +89,16 @@ class Mutant:
 
 
 class Source:
-    """The module of a page, as text that can be changed in one place."""
+    """The module of a page, or without a page a whole `module`, as text that can be changed in one place."""
 
-    def __init__(self, page):
-        self.module, self.page = sys.modules[page.__module__], page
+    def __init__(self, page, module=None):
+        self.module, self.page = module or sys.modules[page.__module__], page
         self.path = Path(inspect.getsourcefile(self.module))
         self.text = self.path.read_text(encoding="utf-8")
         self.tree = ast.parse(self.text)
-        self.others = [name for name, held in vars(self.module).items() if is_page(held, self.module) and held is not page]
-        self.first = page is next(held for held in vars(self.module).values() if is_page(held, self.module))
+        pages = [held for held in vars(self.module).values() if is_page(held, self.module)] if page else []
+        self.others = [held.__name__ for held in pages if held is not page]
+        self.first = page is None or page is pages[0]
 
     def identity(self):
         """A hash of the code apart from comments, docstrings, and lists of cases: a longer list kills no fewer mutants."""
@@ -121,7 +122,7 @@ class Source:
 
     def owns(self, name):
         """Is a class of the module the page itself, or a helper with the first page?"""
-        return name == self.page.__name__ or self.first and name not in self.others
+        return name not in self.others if self.first else name == self.page.__name__
 
     def mutants(self) -> list[Mutant]:
         """All mutants, each change once."""
@@ -129,7 +130,7 @@ class Source:
         believed = self.helpers_of_definitions()
         for name, function, owner in self.functions():
             if is_mutated(function) and name not in believed and plain_function(self.module, name):
-                found += mutants_of(name, function, whole_methods(function, owner, self.page) if owner else ())
+                found += mutants_of(name, function, whole_methods(function, owner, self.page) if owner and self.page else ())
         return found + [mutant for node in self.tree.body if self.first for mutant in mutants_of_constant(node)]
 
     def helpers_of_definitions(self):

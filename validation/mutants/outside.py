@@ -1,0 +1,64 @@
+"""Files whose equations stand outside pages: which there are, which tests judge each one, and which of its mutants are asked.
+
+A file has more mutants than its tests can be asked in a day, so a sample stands for them: `SIZE` of a file, drawn with the
+seed `SEED`, each function in turn giving one until there are enough.  What only shows the progress of training is left out.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import numpy as np
+
+from .mutations import Source
+
+SIZE, SEED = 40, 1
+SHOWN = {"Progress", "time_text"}
+
+FIT = ("train",)
+REVERSIBLE = ("reversible", "products")
+UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
+IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
+SPEECH = ("glow_tts", "glow_tts_text", "cli_speech")
+MODELS = ("autoregressive_models", "circular_models", "mixture_models", "realnvp")
+POINTS = ("planted_bugs", "image_shapes", "piecewise")
+JUDGES = {
+    **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
+                     "training.penalty", "training.recipes"), FIT),
+    "training.batch_norm": ("batch_norm",),
+    "saving": ("saving", "saved_files"),
+    "oracle.verdict": ("report",),
+    **dict.fromkeys(("accuracy.differences", "accuracy.drawing", "accuracy.kappa", "accuracy.points", "accuracy.quantities",
+                     "accuracy.valid"), POINTS),
+    "accuracy.formats": ("narrow_formats", "vectors"),
+    "fast.splines": ("fast_splines",),
+    **dict.fromkeys(("fast.couplings", "fast.images", "fast.likelihood", "fast.products", "fast.table"), REVERSIBLE),
+    **dict.fromkeys(("fast.autoregressive", "fast.unit_by_unit"), UNIT_BY_UNIT),
+    **dict.fromkeys(("models.realnvp_images", "models.glow", "models.nice"), IMAGES),
+    **dict.fromkeys(("fast.wave_net", "fast.speech", "training.speech", "models.glow_tts", "models.glow_tts_batch",
+                     "models.glow_tts_text"), SPEECH),
+    "models.alignment": ("alignment",),
+    "models.stochastic_durations": ("stochastic_durations",),
+    "training.gaussians": ("cli_images", "cli_contexts"),
+    **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
+                     "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
+                     "models.gaussianization_flow", "models.autoregressive", "models.sizes"), MODELS),
+    "models.all_in_one": ("coupling",),
+}
+
+
+def source_of(name):
+    """The module refflow.NAME as text that can be changed in one place."""
+    return Source(None, import_module(f"refflow.{name}"))
+
+
+def sample(name, mutants):
+    """SIZE of a module's mutants, stratified by function, in the order of the source."""
+    by_function, rng = {}, np.random.default_rng([SEED, *name.encode()])
+    for mutant in (mutant for mutant in mutants if mutant.function.split(".")[0] not in SHOWN):
+        by_function.setdefault(mutant.function, []).append(mutant)
+    functions = [[mine[i] for i in rng.permutation(len(mine))] for mine in by_function.values()]
+    functions = [functions[i] for i in rng.permutation(len(functions))]
+    turns = [mine[turn] for turn in range(max(map(len, functions), default=0)) for mine in functions if turn < len(mine)]
+    chosen = {mutant.key for mutant in turns[:SIZE]}
+    return [mutant for mutant in mutants if mutant.key in chosen]
