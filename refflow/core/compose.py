@@ -26,7 +26,7 @@ from .bijector import Bijector, bijector, over_event
 from .boundary import checked_domain
 from .declarations import child, children, plain
 from .registry import REGISTRY
-from .sets import real
+from .sets import contains
 from .tree import along
 from .words import Cases, case, refusal
 
@@ -57,13 +57,6 @@ def marked(stage, event, side):
     return where.completed(event, over_event(inside, ndim))
 
 
-def contains(outer, inner):
-    """Is every member of the set `inner` a member of `outer`?  Intervals are compared; others must be the same set."""
-    if outer is inner or outer is real:
-        return True
-    return outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
-
-
 def own_mask(f):
     """The mask of sequences that a map itself has, None without one."""
     return next((getattr(f, key) for key, field in f.own_fields().items() if field.role == "mask"), None)
@@ -72,6 +65,29 @@ def own_mask(f):
 def unlifted(f):
     """The map that `Independent` lifts, however often; f itself if it is not lifted."""
     return unlifted(f.inner) if isinstance(f, Independent) else f
+
+
+def name_of(f):
+    """What a message calls a map: its class, or for an inverse what it is the inverse of."""
+    f = unlifted(f)
+    return f"Inverse({name_of(f.inner)})" if isinstance(f, Inverse) else type(f).__name__
+
+
+def why_not(f, where):
+    """Why a map does not act on a set, in words."""
+    if f.domain.thin:
+        return f"{name_of(f)} acts on {f.domain} alone, and what arrives is {where}"
+    return (f"{name_of(f)} maps all entries of an event, and what arrives is of lower dimension ({where}): its log-det would count "
+            f"too many; apply it before, or go back by the Inverse of a map onto {where}")
+
+
+def refuse_another_dimension(stages, where):
+    """Refuse stages that do not act on the set that arrives; `where` arrives at the first one."""
+    for i, stage in enumerate(stages):
+        image = stage.image_of(where)
+        if image is None:
+            raise ValueError(f"Chain: stage {i}: {why_not(stage, where)}")
+        where = image
 
 
 def refuse_padding_counted(name, *maps):
@@ -100,6 +116,9 @@ class Independent(Bijector):
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
     lifted_axes = property(lambda self: self.ndim)
+
+    def image_of(self, where, side=0):
+        return self.inner.image_of(where, side)
 
     @functools.cached_property
     def parameter_batch(self):
@@ -236,6 +255,9 @@ class Inverse(Bijector):
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
 
+    def image_of(self, where, side=0):
+        return self.inner.image_of(where, 1 - side)
+
     def in_turn(self, side):
         return [(("inner",), self.inner, 1 - side)]
 
@@ -344,6 +366,13 @@ def unit_cotangent(like, batch, index):
     return bar.reshape(like.shape)
 
 
+def walked(where, stages, side):
+    """The set to which stages take a set in turn, on side 1 their inverses; None if one of them does not act on it."""
+    for stage in stages:
+        where = where and stage.image_of(where, side)
+    return where
+
+
 def lifts(stages):
     """How many axes each stage must be lifted by, so that ranks fit and the event rank is smallest."""
     changes = [before.event_ndim[1] - after.event_ndim[0] for before, after in zip(stages, stages[1:])]
@@ -356,7 +385,8 @@ class Chain(Bijector):
     """x = f_K(... f_1(z)): the stages in the order in which they are applied to z.
 
     Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain, for stages that are not
-    bijectors, and where some stages have masks of sequences and others have none.
+    bijectors, where some stages have masks of sequences and others have none, and where a stage does not act on the set of
+    lower dimension that arrives, as the simplex, on which only an inverse of a map onto it acts, and a Permutation.
     """
 
     stages: tuple[Bijector, ...] = children()
@@ -370,16 +400,29 @@ class Chain(Bijector):
         super().__post_init__()
 
     def _validate(self):
+        refuse_another_dimension(self.stages, self.domain)
         refuse_padding_counted("Chain", *self.stages)
         super()._validate()
 
     event_ndim = property(lambda self: (self.stages[0].event_ndim[0], self.stages[-1].event_ndim[1]))
-    domain = property(lambda self: self.stages[0].domain)
-    codomain = property(lambda self: self.stages[-1].codomain)
     increasing = property(lambda self: all(s.increasing for s in self.stages))
     constant_log_det = property(lambda self: all(s.constant_log_det for s in self.stages))
     solver = property(lambda self: any(s.solver for s in self.stages))
     normwise = property(lambda self: any(s.normwise for s in self.stages))
+
+    @functools.cached_property
+    def domain(self):
+        """That of its first stage, or what the first ones take to the lower dimension on which a later one acts."""
+        thin = [i for i, stage in enumerate(self.stages) if stage.domain.thin or stage.codomain.thin]
+        i = thin[0] if thin else 0
+        return walked(self.stages[i].domain, self.stages[:i][::-1], 1) or self.stages[0].domain
+
+    @functools.cached_property
+    def codomain(self):
+        return walked(self.domain, self.stages, 0) or self.stages[-1].codomain
+
+    def image_of(self, where, side=0):
+        return walked(where, [self.stages[i] for i in self._along(side)], side)
 
     def in_turn(self, side):
         return [(("stages", str(i)), self.stages[i], side) for i in self._along(side)]
@@ -412,13 +455,15 @@ class Chain(Bijector):
         return shape
 
     def chart(self, shape):
-        """The chart of the one stage that changes the dimension; all entries if none does."""
-        for stage in self.stages:
-            out = stage.output_shape(shape)
-            if np.prod(out) != np.prod(shape):
-                return stage.chart(shape)
-            shape = out
-        return np.arange(int(np.prod(shape)))
+        """The chart of the one stage that changes the dimension; all entries if none does, or a later one changes it back."""
+        size = np.prod(shape)
+        if np.prod(self.output_shape(shape)) != size:
+            for stage in self.stages:
+                out = stage.output_shape(shape)
+                if np.prod(out) != size:
+                    return stage.chart(shape)
+                shape = out
+        return np.arange(int(size))
 
     def part_shapes(self, shape, side):
         return (self.stages[0], self.stages[-1])[side].part_shapes(shape, side)

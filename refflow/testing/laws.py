@@ -20,8 +20,8 @@ import numpy as np
 
 from ..core import Bijector, Chain, Independent, Inverse, RandomSource, sets
 from ..core.bijector import METHODS
-from ..core.compose import contains
 from ..core.declarations import Field, Plain
+from ..core.sets import contains
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
 from ..maps.constrained.biject_to import biject_to
