@@ -33,6 +33,7 @@ class Set:
     `make(source, shape, dtype, low, high)` draws members, and `draw` is its public form.
     `spare(values)` is the result of `room`; None if that is the distance to `lower` or `upper`.
     `alike`: every entry has the ends `lower` and `upper`.
+    `each`: the two arrays of ends, where entries have their own; `lower` and `upper` are then NaN.
     `anchor`: the simplest member, a number for all entries or a function of a shape.
     `narrow`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `thin`: its dimension is lower than the number of entries of a member: its members satisfy equations.
@@ -52,6 +53,7 @@ class Set:
     lower: float = -np.inf
     upper: float = np.inf
     alike: bool = True
+    each: tuple | None = None
     spare: Callable | None = None
     anchor: Any = 0.0
     narrow: bool = False
@@ -98,6 +100,10 @@ class Set:
         least, largest = EXPONENTS[dtype]
         low, high = spread if isinstance(spread, tuple) else (-spread, spread)
         return self.make(source, tuple(shape), dtype, max(low, least), min(high, largest))
+
+    def ends_of(self, shape):
+        """(lower ends, upper ends) of the entries of a member of this shape."""
+        return tuple(np.broadcast_to(end, shape) for end in self.each or (self.lower, self.upper))
 
     def ends(self):
         """[(number, direction)]: for rank 0: where its numbers are measured from, its finite ends or 0, and which way."""
@@ -179,7 +185,10 @@ def interval(lower, upper):
 
 
 def intervals(lower, upper):
-    """The open intervals of arrays of ends, one for each entry that broadcasts with them; one end of each is finite."""
+    """The open intervals of arrays of ends, one for each entry that broadcasts with them; one end of each is finite.
+
+    It is reached by OpenInterval if both ends of each are finite, else by HalfLine, which refuses it if only some are half lines.
+    """
     if np.size(lower) == np.size(upper) == 1:
         return interval(np.asarray(lower).item(), np.asarray(upper).item())
 
@@ -197,9 +206,11 @@ def intervals(lower, upper):
 
     with np.errstate(invalid="ignore"):
         middle = np.where(np.isinf(upper), lower + 1, np.where(np.isinf(lower), upper - 1, (lower + upper) / 2))
+    bounded = np.isfinite(lower).all() and np.isfinite(upper).all()
     return Set("intervals", "must lie between its ends", lambda v: ~((v > lower) & (v < upper)),
                lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), make, lower=np.nan, upper=np.nan, alike=False,
-               spare=lambda v: np.minimum(v - lower, upper - v), anchor=middle)
+               each=(np.asarray(lower), np.asarray(upper)), spare=lambda v: np.minimum(v - lower, upper - v), anchor=middle,
+               biject_to="OpenInterval" if bounded else "HalfLine")
 
 
 positive = Set("positive", "must be finite and > 0", lambda v: not_finite(v) | ~(v > 0), lambda v: not_finite(v) | ~(v >= 0),

@@ -1103,6 +1103,9 @@ def infinite_events(f, p):
 def named_by(page):
     """The sets onto which a page maps free vectors."""
     intervals = [sets.interval(*ends) for ends in ((0, np.inf), (-np.inf, -2), (0.5, 2), (-3, 1))]
+    each = np.array([-2.0, 0.0, 1.0])
+    intervals += [sets.intervals(each, ends) for ends in (np.inf, each + [1.0, 0.5, 8.0])]
+    intervals += [sets.intervals(-np.inf, each), sets.intervals(np.array([-np.inf, 0, 1]), np.array([2, np.inf, np.inf]))]
     known = [held for held in vars(sets).values() if isinstance(held, sets.Set)]
     return [where for where in [*known, *intervals] if where.biject_to == page.__name__]
 
