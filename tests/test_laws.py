@@ -147,7 +147,6 @@ COMPOSITES = {
     "Chain to the simplex, permuted": (
         affine(2).map(lambda a: Chain((a, refflow.StickBreaking(), refflow.Permutation([1, 2, 0])))), (2,)),
     "Chain from the simplex": (st.just(Chain((refflow.Permutation([1, 2, 0]), Inverse(refflow.StickBreaking())))), (3,)),
-    "Concatenate with a simplex": (affine().map(lambda a: Concatenate((refflow.StickBreaking(), a), (2, 1))), (3,)),
     "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
     "Inverse of a matrix": (dense(2).map(Inverse), (2,)),
     "Inverse of the simplex": (st.just(Inverse(refflow.StickBreaking())), (3,)),

@@ -367,10 +367,11 @@ def unit_cotangent(like, batch, index):
 
 
 def walked(where, stages, side):
-    """The set to which stages take a set in turn, on side 1 their inverses; None if one of them does not act on it."""
+    """The sets to which stages take a set in turn, on side 1 their inverses, itself first; None from one that does not act on it."""
+    found = [where]
     for stage in stages:
-        where = where and stage.image_of(where, side)
-    return where
+        found.append(found[-1] and stage.image_of(found[-1], side))
+    return found
 
 
 def lifts(stages):
@@ -415,14 +416,19 @@ class Chain(Bijector):
         """That of its first stage, or what the first ones take to the lower dimension on which a later one acts."""
         thin = [i for i, stage in enumerate(self.stages) if stage.domain.thin or stage.codomain.thin]
         i = thin[0] if thin else 0
-        return walked(self.stages[i].domain, self.stages[:i][::-1], 1) or self.stages[0].domain
+        return walked(self.stages[i].domain, self.stages[:i][::-1], 1)[-1] or self.stages[0].domain
 
     @functools.cached_property
     def codomain(self):
-        return walked(self.domain, self.stages, 0) or self.stages[-1].codomain
+        return walked(self.domain, self.stages, 0)[-1] or self.stages[-1].codomain
 
     def image_of(self, where, side=0):
-        return walked(where, [self.stages[i] for i in self._along(side)], side)
+        return walked(where, [self.stages[i] for i in self._along(side)], side)[-1]
+
+    @functools.cached_property
+    def arriving(self):
+        """The sets that arrive at the stages, from side 0 and from side 1."""
+        return walked(self.domain, self.stages, 0)[:-1], walked(self.codomain, self.stages[::-1], 1)[-2::-1]
 
     def in_turn(self, side):
         return [(("stages", str(i)), self.stages[i], side) for i in self._along(side)]
@@ -486,10 +492,9 @@ class Chain(Bijector):
 
     def _entering(self, i, side, event):
         """An event on its way into stage i; checked or marked unless its origin guarantees that it is in the domain."""
-        here, before = self.stages[i], self.stages[i - 1] if side == 0 else self.stages[(i + 1) % len(self.stages)]
-        first = i == (0 if side == 0 else len(self.stages) - 1)
-        origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
-        if not first and not contains(goal, origin):
+        here, first = self.stages[i], 0 if side == 0 else len(self.stages) - 1
+        origin, goal = self.arriving[side][i], here.codomain if side else here.domain
+        if i != first and not (origin and contains(goal, origin)):
             if MARKS.get() is not None:
                 return marked(here, event, side)
             checked_domain(here, event, side)
