@@ -11,7 +11,7 @@ import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
                      Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus, Squeeze, StickBreaking, Tanh)
-from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
@@ -257,6 +257,11 @@ def nothing_checked(self):
     pass
 
 
+def constants_pass(self, dtype):
+    return tree.mapped(self, lambda path, field, array, _: array.astype(dtype),
+                       also=lambda value, path, _: {"checked": False, "dtype": dtype})
+
+
 def heavier(self, x):
     z, log_det = DenseLinear.inverse_and_log_det(self, x)
     return z, log_det + np.log(z.dtype.type(1.01))
@@ -392,6 +397,7 @@ BUGS = [
     ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
     ("bad plain fields are refused", AlphaSigmoid, mutant(AlphaSigmoid, low=plain(0.05, HOLDS_ALWAYS)), {}, ()),
+    ("constants fit the dtype", AlphaSigmoid, mutant(AlphaSigmoid, unchecked_in=constants_pass), {}, ()),
     ("refusals are named", Squeeze, mutant(Squeeze, _validate=nothing_checked), {}, (1, 2, 2)),
     ("hard cases are accepted", ActNorm, mutant(ActNorm, _validate=refuses_reflections), {"scale": [2.0, 0.25]}, (2,)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),

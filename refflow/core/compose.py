@@ -8,6 +8,13 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
 Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
 pullbacks of (4) leave a cotangent of 0 unchanged; they then give the rows of `J`.
 
+At the end of a domain, terms of (2) may be infinite with both signs.  No rule on such terms alone is right: the slope of
+`(z^2)^(1/2)` at 0 is 1, of `exp(-1/z)` it is 0, and in both a stage has the slope 0 and another an infinite one.  There (2) is
+its limit from inside.  With the event `e` at which the first of these terms is infinite, moved by `d` away from the end,
+    lim_(d -> 0) sum_i log|det df_i|,   at d = 2^-k for k = 4, 8, 16, ...           (7)
+or at `2^k` where `e` is infinite.  If the last two finite sums agree, the limit is the last one; else it is infinite with the
+sign of their difference.  It stays NaN where fewer than two sums are finite.
+
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
 `Inverse(f)`, the same map read from the other side; its pullback is the pullback of the inverse of `f`:
@@ -31,6 +38,8 @@ from .tree import along
 from .words import Cases, case, refusal
 
 
+DEPTHS = tuple(2**n for n in range(2, 11))      # k of (7)
+SETTLED = 2.0**-10                              # sums that are nearer agree
 MARKS: ContextVar = ContextVar("marks", default=None)
 
 
@@ -366,6 +375,34 @@ def unit_cotangent(like, batch, index):
     return bar.reshape(like.shape)
 
 
+def stepped(stage, side, event):
+    """(image, log-det) of a stage, on side 1 of its inverse."""
+    return stage.inverse_and_log_det(event) if side else stage.forward_and_log_det(event)
+
+
+def limit_from_inside(stages, side, event):
+    """The limit of the sum of the stages' log-dets as the entries of an event that are at an end go there; or NaN."""
+    where = stages[0].codomain if side else stages[0].domain
+    before = last = event.dtype.type(np.nan)
+    for k in DEPTHS:
+        moved, total = inside_of(where, event, k), 0
+        with outside_marked():
+            for stage in stages:
+                moved, log_det = stepped(stage, side, moved)
+                total = total + log_det                                             # (7)
+        finite = np.isfinite(total)
+        before, last = np.where(finite, last, before), np.where(finite, total, last)
+    apart = last - before
+    return np.where(np.abs(apart) > SETTLED * (1 + np.abs(last)), np.copysign(last.dtype.type(np.inf), apart), last + 0 * apart)
+
+
+def inside_of(where, event, k):
+    """The event with the entries that are at an end of a set moved by 2^-k, or to 2^k where they are infinite."""
+    lower, upper, far, step = np.array([where.lower, where.upper, np.ldexp(1.0, k), np.ldexp(1.0, -k)]).astype(event.dtype)
+    moved = np.where(event == lower, lower + step, np.where(event == upper, upper - step, event))
+    return np.where(np.isinf(event), np.copysign(far, event), moved)
+
+
 def walked(where, stages, side):
     """The sets to which stages take a set in turn, on side 1 their inverses, itself first; None from one that does not act on it."""
     found = [where]
@@ -515,21 +552,39 @@ class Chain(Bijector):
         return x
 
     def forward_and_log_det(self, z):
-        total = None
+        x, total = z, None
         for i in self._along(0):
-            z, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, z))
+            x, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, x))
             total = log_det if total is None else total + log_det                   # (2)
-        return z, total
+        return x, self._with_limits(total, z, 0)
 
     def log_det(self, z):
         return self.forward_and_log_det(z)[1]
 
     def inverse_and_log_det(self, x):
-        total = None
+        z, total = x, None
         for i in self._along(1):
-            x, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, x))
+            z, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, z))
             total = log_det if total is None else total + log_det
-        return x, total
+        return z, self._with_limits(total, x, 1)
+
+    def _with_limits(self, total, event, side):
+        """The sum (2) with its limit from inside where it has infinite terms of both signs."""
+        if not np.isnan(total).any():
+            return total
+        stages, events, terms = [self.stages[i] for i in self._along(side)], [event], []
+        with outside_marked():
+            for stage in stages:
+                image, log_det = stepped(stage, side, events[-1])
+                events.append(image)
+                terms.append(log_det)
+        terms = np.stack(np.broadcast_arrays(*terms))
+        opposed = np.isposinf(terms).any(0) & np.isneginf(terms).any(0) & ~np.isnan(terms).any(0)
+        first = np.isinf(terms).argmax(0)
+        for n in np.unique(first[opposed]):
+            here = opposed & (first == n)
+            total = np.where(here, terms[:n].sum(0) + limit_from_inside(stages[n:], side, events[n]), total)
+        return total
 
     def jacobian(self, z):
         event, J = z, None
@@ -548,7 +603,7 @@ class Chain(Bijector):
         return self._reversed(x, 1, "inverse_vjp")
 
     def _reversed(self, event, side, name):
-        pullbacks, total = [], None
+        pullbacks, total, given = [], None, event
         for i in self._along(side):
             (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
             total = log_det if total is None else total + log_det                   # (2)
@@ -560,7 +615,7 @@ class Chain(Bijector):
                 event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (4)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
-        return (event, total), pullback
+        return (event, self._with_limits(total, given, side)), pullback
 
     def initialised(self, data, rng):
         stages = []

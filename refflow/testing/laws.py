@@ -37,8 +37,9 @@ from ..training.batch_norm import of_batch, with_statistics
 
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
-OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named",
+OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "constants fit the dtype", "refusals are named",
              "hard cases are accepted", "one vector")
+EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
 NEAR = 2.0**-10             # an end that a map computes from its fields
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
@@ -705,6 +706,28 @@ def bad_plain_fields(f, p):
                 message = refusal(lambda: f.replace(**{key: bad}), f"{key} = {bad!r}")          # noqa: B023
                 wanted = f"{type(f).__name__}: {key} must {declared.rule.text}"
                 expect(wanted in message, f"the refusal of {key} = {bad!r} does not say {wanted!r}: {message}")
+
+
+@law("constants fit the dtype")
+def constants_fit(f, p):
+    """A plain constant that is infinite or 0 in float32 is refused where f is used in float32, by class, field and value."""
+    for key, declared in f.declared.items():
+        for bad in EXTREME if isinstance(declared, Plain) and declared.rule is not None else ():
+            if not declared.rule.holds(bad):
+                continue
+            try:
+                made = f.replace(**{key: bad})
+            except ValueError:                      # its fields do not fit together
+                continue
+            made.unchecked(np.float64)
+            message = refusal(lambda: used(made.astype(np.float32), p), f"{key} = {bad!r} in float32")      # noqa: B023
+            wanted = f"{type(f).__name__}: {key} must be a number that float32 holds, not {bad!r}"
+            expect(message.startswith(wanted), f"the refusal of {key} = {bad!r} is not {wanted!r}: {message}")
+
+
+def used(f, p):
+    """What f is in float32, or its images, if there are events."""
+    return f.unchecked(np.dtype(np.float32)) if p is None else f.forward(p.z.astype(np.float32))
 
 
 @law("refusals are named")
