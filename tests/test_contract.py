@@ -718,3 +718,33 @@ def test_cotangents_behind_a_saturated_map_are_zero():
     f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
     z_bar, bars = f.vjp(-800.0)[1](1.0, 0.0)
     assert z_bar == 0 and all(leaf == 0 for _, leaf in flatten(bars)) and f.jacobian(-800.0) == 0
+
+
+# -- sums of log-dets at an end ---------------------------------------------------------------------------------------
+
+def frechet(a):
+    """x = exp(-z^(-a))."""
+    return Chain([Power(-a), Affine(scale=-1.0), Exp()])
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("f, z, expected", [
+    *((frechet(a), 0.0, -np.inf) for a in (0.3, 1.0, 2.0, 5.0)), (Chain([frechet(2.0), Affine(2.0)]), 0.0, -np.inf),
+    (Chain([Exp(), frechet(2.0)]), -800.0, -np.inf), (Chain([Exp(), Power(2.0), Affine(scale=-1.0), Exp()]), 800.0, -np.inf),
+    (Chain([Power(2.0), Power(0.5)]), 0.0, 0.0), (Chain([Power(2.0), Affine(scale=9.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([Power(2.0), Power(0.25)]), 0.0, np.inf), (Chain([Power(2.0), Power(0.75)]), 0.0, -np.inf),
+    (Inverse(Chain([Power(0.5), Power(2.0)])), 0.0, 0.0), (Chain([Inverse(Sigmoid()), Sigmoid()]), 0.0, 0.0),
+    (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 0.0), (Chain([Inverse(Exp()), Tanh(), Inverse(Tanh()), Exp()]), 0.0, 0.0)])
+def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expected, dtype):
+    """Alone, in a batch, in a vector, and as the value of the pullback; other events are as they are alone."""
+    given, beside = f.log_det(dtype(z)), dtype(0.5)
+    assert np.isclose(given, expected, rtol=0, atol=2e-4 if dtype is F32 else 1e-9) and given.dtype == dtype
+    both, alone = f.log_det(np.array([z, beside], dtype)), f.log_det(beside)
+    assert both[0] == given and both[1] == alone and f.vjp(dtype(z))[0][1] == given
+    assert np.isclose(Independent(f, 1).log_det(np.array([z, beside], dtype)), given + alone, rtol=1e-6)
+
+
+def test_a_limit_that_is_not_seen_stays_unknown():
+    """The simplex's ends are those of no entry alone."""
+    f = Chain([Inverse(StickBreaking()), StickBreaking()])
+    assert np.isnan(f.log_det([0.0, 0.5, 0.5]))
