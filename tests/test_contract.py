@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow import (ActNorm, Affine, Chain, Concatenate, CorrelationCholesky, DenseLinear, Exp, Independent, Inverse,
-                     OrthogonalLinear, PLULinear, Pointwise, Power, Reshape, Sigmoid, Softplus, StickBreaking, Tanh,
-                     WeibullCDF, stack)
+from refflow import (ActNorm, Affine, AffineCoupling, CayleyOrthogonal, Chain, CholeskyFactor, Concatenate,
+                     CorrelationCholesky, Dense, DenseLinear, Exp, Flow, Independent, Inverse, OrthogonalLinear, Permutation,
+                     PLULinear, Pointwise, Power, Reshape, Sigmoid, Softplus, StandardNormal, StickBreaking, StrictTriangle,
+                     Tanh, WeibullCDF, stack)
 from refflow.core import Array, Bijector, bijector, context, over_event, sequence_mask, over_positions, positive, real
 from refflow.core.tree import flatten
 from refflow.oracle.points import drawn_points
@@ -160,7 +161,7 @@ def test_chain_takes_the_smallest_rank_that_fits():
     f = Chain((Affine(), DenseLinear(np.eye(3)), Tanh()))
     assert f.event_ndim == (1, 1) and f.log_det(np.ones((5, 3))).shape == (5,)
     assert Chain((Tanh(), StickBreaking())).event_ndim == (1, 1)
-    assert Chain((StickBreaking(), Sigmoid())).event_ndim == (1, 1)
+    assert Chain((StickBreaking(), Inverse(StickBreaking()), Sigmoid())).event_ndim == (1, 1)
     assert Chain((Exp(), CorrelationCholesky())).event_ndim == (1, 2)
     assert Chain((Inverse(CorrelationCholesky()), Affine(), StickBreaking())).event_ndim == (2, 1)
     for wrong in ((), (Tanh(), np.tanh)):
@@ -183,6 +184,84 @@ def test_wrong_shapes_are_refused_by_name():
         Affine(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="x_bar has shape"):
         f.vjp(np.ones(3))[1](np.ones(4), 0.0)
+
+
+# -- sets of lower dimension ------------------------------------------------------------------------------------------
+
+HALVES = Concatenate((StickBreaking(), Tanh()), (2, 1))
+TURN, MIRROR = np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]])
+STICKS, ORDER = StickBreaking(), Permutation([1, 2, 0])
+
+
+@pytest.mark.parametrize("stages, stage, name, where", [
+    ([STICKS, Affine(scale=2.0)], 1, "Affine", "simplex"),
+    ([Chain([STICKS]), Affine()], 1, "Affine", "simplex"),
+    ([Affine(), STICKS, ORDER, Affine()], 3, "Affine", "simplex"),
+    ([Chain([STICKS, ORDER]), Affine()], 1, "Affine", "simplex"),
+    ([Inverse(Chain([ORDER, Inverse(STICKS)])), Tanh()], 1, "Tanh", "simplex"),
+    ([STICKS, Chain([ORDER, Tanh()])], 1, "Chain", "simplex"),
+    ([STICKS, Inverse(Sigmoid())], 1, r"Inverse\(Sigmoid\)", "simplex"),
+    ([STICKS, Independent(Tanh(), 1)], 1, "Tanh", "simplex"),
+    ([Independent(STICKS, 1), Reshape((2, 3), (6,))], 1, "Reshape", "simplex"),
+    ([STICKS, AffineCoupling([True, False, False], Dense(np.zeros((4, 1)), np.zeros(4)))], 1, "AffineCoupling", "simplex"),
+    ([HALVES, Affine()], 1, "Affine", r"blocks \(simplex, interval\(-1, 1\)\)"),
+    ([HALVES, Concatenate((ORDER, Affine()), (3, 1)), Tanh()], 2, "Tanh", r"blocks \(simplex, real\)"),
+    ([CorrelationCholesky(), Affine()], 1, "Affine", "correlation_cholesky"),
+    ([CorrelationCholesky(), Inverse(CholeskyFactor())], 1, r"Inverse\(CholeskyFactor\)", "correlation_cholesky"),
+    ([CholeskyFactor(), Affine()], 1, "Affine", "cholesky_factor"),
+    ([StrictTriangle(), Affine()], 1, "Affine", "strictly_lower"),
+    ([StrictTriangle(), Inverse(StrictTriangle(True))], 1, r"Inverse\(StrictTriangle\)", "strictly_lower"),
+    ([CayleyOrthogonal(TURN), Affine()], 1, "Affine", "orthogonal, det 1"),
+    ([CayleyOrthogonal(TURN), Inverse(CayleyOrthogonal(MIRROR))], 1, r"Inverse\(CayleyOrthogonal\)", "orthogonal, det 1"),
+    ([Affine(), Inverse(STICKS)], 1, r"Inverse\(StickBreaking\)", "acts on simplex alone, and what arrives is real"),
+])
+def test_a_set_of_lower_dimension_is_handed_to_no_map_of_all_entries(stages, stage, name, where):
+    for make in (lambda: Chain(stages), lambda: Inverse(Chain(stages)), lambda: Chain([Chain(stages[:-1]), stages[-1]])):
+        with pytest.raises(ValueError, match=f"Chain: stage [0-9]: {name} (.*{where}|{where})"):
+            make()
+    with pytest.raises(ValueError, match=f"^Chain: stage {stage}: "):
+        Chain(stages)
+
+
+@pytest.mark.parametrize("stages, log_det", [
+    ([STICKS, ORDER], lambda z: STICKS.log_det(z)), ([STICKS, ORDER, ORDER, Inverse(STICKS), Affine(scale=2.0)], None),
+    ([STICKS, Chain([ORDER])], lambda z: STICKS.log_det(z)),
+    ([Chain([STICKS]), Chain([ORDER, Inverse(STICKS)])], None),
+    ([HALVES, Concatenate((ORDER, Inverse(Tanh())), (3, 1))], lambda z: STICKS.log_det(z[:2])),
+    ([HALVES, Inverse(Concatenate((Chain([Affine(), STICKS]), Tanh()), (2, 1)))], None),
+    ([CayleyOrthogonal(TURN), Inverse(CayleyOrthogonal(-TURN.T))], None)], ids=lambda v: "")
+def test_what_acts_on_a_set_of_lower_dimension_follows_it(stages, log_det):
+    """The number is log|det| of the Jacobian, with one row for each coordinate."""
+    f = Chain(stages)
+    z = np.array([0.3, -0.2, 0.5])[:{STICKS: 2, HALVES: 3}.get(stages[0], 2 if type(stages[0]) is Chain else 1)]
+    x, given = f.forward_and_log_det(z)
+    J = f.jacobian(z)[f.chart(z.shape)]
+    np.testing.assert_allclose(given, np.linalg.slogdet(J)[1], rtol=1e-12, atol=1e-12)
+    assert log_det is None or abs(given - log_det(z)) < 1e-14
+    np.testing.assert_allclose(Inverse(f).log_det(x), -given, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(Chain([Inverse(stage) for stage in reversed(stages)]).forward(x), z, rtol=1e-12)
+
+
+def test_a_flow_on_a_base_of_lower_dimension():
+    simplex = Flow(STICKS, StandardNormal(2))
+    for f in (Affine(scale=2.0), Chain([ORDER, Tanh()])):
+        with pytest.raises(ValueError, match=r"^Flow: .* of lower dimension \(simplex\): its log-det would count too many"):
+            Flow(f, simplex)
+    permuted = Flow(ORDER, simplex)
+    assert permuted.support is simplex.support and permuted.log_prob([0.2, 0.5, 0.3]) == simplex.log_prob([0.3, 0.2, 0.5])
+    with pytest.raises(ValueError, match=r"^Flow: Affine .*\(simplex\)"):
+        Flow(Affine(scale=2.0), permuted)
+    back = Flow(Inverse(STICKS), permuted)
+    assert back.support is real and np.isfinite(back.log_prob([0.1, 0.2]))
+
+
+def test_a_chain_asks_every_block_whether_what_arrives_is_a_member():
+    f = Chain([Affine(), Concatenate((Inverse(Exp()), Tanh()), (1, 1))])
+    with pytest.raises(ValueError, match=r"^Concatenate: z must be finite and > 0 / must be finite; z\[0\] = -1.0"):
+        f.forward([-1.0, 0.0])
+    assert np.isfinite(f.forward([1.0, 0.0])).all()
+    with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .* Concatenate, blocks \(positive, real\)"):
+        Flow(f.stages[1], StandardNormal(2))
 
 
 # -- edges ------------------------------------------------------------------------------------------------------------
@@ -639,3 +718,33 @@ def test_cotangents_behind_a_saturated_map_are_zero():
     f = Chain([Affine(0.0, -1.0), Exp(), Affine(0.0, -1.0), Exp()])
     z_bar, bars = f.vjp(-800.0)[1](1.0, 0.0)
     assert z_bar == 0 and all(leaf == 0 for _, leaf in flatten(bars)) and f.jacobian(-800.0) == 0
+
+
+# -- sums of log-dets at an end ---------------------------------------------------------------------------------------
+
+def frechet(a):
+    """x = exp(-z^(-a))."""
+    return Chain([Power(-a), Affine(scale=-1.0), Exp()])
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("f, z, expected", [
+    *((frechet(a), 0.0, -np.inf) for a in (0.3, 1.0, 2.0, 5.0)), (Chain([frechet(2.0), Affine(2.0)]), 0.0, -np.inf),
+    (Chain([Exp(), frechet(2.0)]), -800.0, -np.inf), (Chain([Exp(), Power(2.0), Affine(scale=-1.0), Exp()]), 800.0, -np.inf),
+    (Chain([Power(2.0), Power(0.5)]), 0.0, 0.0), (Chain([Power(2.0), Affine(scale=9.0), Power(0.5)]), 0.0, np.log(3)),
+    (Chain([Power(2.0), Power(0.25)]), 0.0, np.inf), (Chain([Power(2.0), Power(0.75)]), 0.0, -np.inf),
+    (Inverse(Chain([Power(0.5), Power(2.0)])), 0.0, 0.0), (Chain([Inverse(Sigmoid()), Sigmoid()]), 0.0, 0.0),
+    (Chain([Inverse(Sigmoid()), Sigmoid()]), 1.0, 0.0), (Chain([Inverse(Exp()), Tanh(), Inverse(Tanh()), Exp()]), 0.0, 0.0)])
+def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expected, dtype):
+    """Alone, in a batch, in a vector, and as the value of the pullback; other events are as they are alone."""
+    given, beside = f.log_det(dtype(z)), dtype(0.5)
+    assert np.isclose(given, expected, rtol=0, atol=2e-4 if dtype is F32 else 1e-9) and given.dtype == dtype
+    both, alone = f.log_det(np.array([z, beside], dtype)), f.log_det(beside)
+    assert both[0] == given and both[1] == alone and f.vjp(dtype(z))[0][1] == given
+    assert np.isclose(Independent(f, 1).log_det(np.array([z, beside], dtype)), given + alone, rtol=1e-6)
+
+
+def test_a_limit_that_is_not_seen_stays_unknown():
+    """The simplex's ends are those of no entry alone."""
+    f = Chain([Inverse(StickBreaking()), StickBreaking()])
+    assert np.isnan(f.log_det([0.0, 0.5, 0.5]))

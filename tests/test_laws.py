@@ -144,6 +144,9 @@ COMPOSITES = {
     "Chain of ranks": (st.tuples(dense(3), affine(3)).map(lambda m: Chain((m[0], m[1], refflow.Softplus()))), (3,)),
     "Chain with a domain": (st.builds(refflow.Power, exponent=number(0.5, 2)).map(lambda p: Chain((refflow.Exp(), p))), ()),
     "Chain to the simplex": (affine(2).map(lambda a: Chain((a, refflow.StickBreaking()))), (2,)),
+    "Chain to the simplex, permuted": (
+        affine(2).map(lambda a: Chain((a, refflow.StickBreaking(), refflow.Permutation([1, 2, 0])))), (2,)),
+    "Chain from the simplex": (st.just(Chain((refflow.Permutation([1, 2, 0]), Inverse(refflow.StickBreaking())))), (3,)),
     "Inverse of a scalar": (affine().map(lambda a: Inverse(Chain((a, refflow.Sigmoid())))), ()),
     "Inverse of a matrix": (dense(2).map(Inverse), (2,)),
     "Inverse of the simplex": (st.just(Inverse(refflow.StickBreaking())), (3,)),
@@ -204,5 +207,5 @@ def test_the_mass_of_a_steep_map_is_found(s, bias):
 
 
 def test_laws_have_names_and_meanings():
-    assert len(LAWS) == 51
+    assert len(LAWS) == 53
     assert all(law.__doc__ for law in LAWS.values())

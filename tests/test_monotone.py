@@ -301,3 +301,71 @@ def test_the_side_of_a_knot_is_exact(monkeypatch):
     monkeypatch.setattr(pairs, "exact_product", lambda a, b: (a * b, 0 * (a * b)))
     assert measure(f, **at)["vjp.z_bar"][0] > 1e3
 
+
+
+# -- far out ----------------------------------------------------------------------------------------------------------
+
+FAR = [float(f"{sign}1e{e}") for e in (3, 12, 18, 19, 20, 40, 150, 300) for sign in "+-"]
+LAYERS = DenseSigmoid([[1.0, 2.0], [0.5, 1.0]], [[-1.0, 1.0], [0.0, 2.0]], [[[0.5, 0.5], [0.25, 0.75]]],
+                      [[[0.5, 0.5], [0.75, 0.25]]], [0.25, 0.75])
+STEEP_LAYERS = DenseSigmoid([[1.1, 3.7], [0.9, 0.3]], [[0.3, -1.7], [2.1, 0.1]], [[[0.3, 0.7], [0.6, 0.4]]],
+                            [[[0.2, 0.8], [0.5, 0.5]]], [0.1, 0.9])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("f", [LAYERS, STEEP_LAYERS, DeepSigmoid([0.3, 0.7], [2.0, 0.5], [0.25, -1.0]), SOLVED[1]],
+                         ids=lambda f: type(f).__name__)
+def test_the_root_is_found_far_out(f, dtype):
+    """Far out the map is nearly a line, and its log-det constant."""
+    f = f.astype(dtype)
+    x = np.array([v for v in FAR if abs(v) < float(np.finfo(dtype).max) / 16], dtype)
+    (z, log_det), pullback = f.inverse_vjp(x)
+    assert np.allclose(f.forward(z), x, rtol=8 * np.finfo(dtype).eps)
+    assert np.isfinite(log_det).all() and np.allclose(log_det[2::2], log_det[2], rtol=1e-6)
+    x_bar, _ = pullback(np.ones_like(x), np.zeros_like(x))
+    assert np.allclose(x_bar, np.exp(log_det), rtol=1e-5)
+
+
+@pytest.mark.parametrize("f", [LAYERS, SOLVED[0], SOLVED[1]], ids=lambda f: type(f).__name__)
+def test_a_root_beyond_the_floats_is_infinite(f):
+    """At the largest numbers, where a slope below 1 leads out of the floats."""
+    most = np.finfo(np.float64).max
+    assert f.inverse([-most, most]).tolist() == [-np.inf, np.inf]
+
+
+def test_the_leading_pair_is_subtracted_whole(monkeypatch):
+    """Of pairs near 1e19 the second term may be hundreds: exp of it alone would overflow."""
+    arguments = [pairs.Pair(np.array([way * 1e19, way * 2e19]), np.array([-800.0, 800.0])) for way in (-1, 1)]
+
+    def units():
+        with np.errstate(all="ignore"):
+            return [dense_sigmoid.units_in_pairs(np.array([[0.25, 0.75]]), c) for c in arguments]
+
+    for unit, expected in zip(units(), (-1e19, 1e19)):
+        assert unit.high == expected and 798 < abs(unit.low) < 802
+    monkeypatch.setattr(dense_sigmoid, "largest", lambda v: pairs.pair(v.high.max(-1)))
+    assert not all(np.isfinite(unit.high).all() for unit in units())
+
+
+DECAY = {"rate": [1.0], "bias": [0.0], "weights": [-1.0]}
+
+
+@pytest.mark.parametrize("floor", [1e-3, 1e-100, 1e-300, 5e-324])
+def test_the_root_is_found_whatever_the_least_slope(floor):
+    """x = 1 - exp(-z) + d z for z > 0, and z (1 + d) elsewhere; a polynomial of any slope."""
+    f, g = UnconstrainedMonotonic(**DECAY, slope_floor=floor), SumOfSquares([[1.0, 2.0], [0.5, 0.1]], slope_floor=floor)
+    z = f.inverse([0.5, -0.5])
+    assert np.allclose(z, [-np.log(0.5), -0.5], rtol=0.01 if floor == 1e-3 else 1e-15) and np.allclose(f.forward(z), [0.5, -0.5], rtol=1e-15)
+    for x in (0.5, -0.5, 1e-8, 1e300):
+        assert np.isclose(g.forward(g.inverse(x)), x, rtol=1e-14, atol=0)
+
+
+def test_a_line_of_tiny_slope_is_reached_far_out_or_not_at_all():
+    f = UnconstrainedMonotonic(**DECAY, slope_floor=1e-300)
+    assert np.isclose(f.forward(5e299), 1.5, rtol=1e-15) and np.isclose(f.inverse(1.5), 5e299, rtol=1e-14)
+    assert UnconstrainedMonotonic(**DECAY, slope_floor=5e-324).inverse([1.5, 1e10]).tolist() == [np.inf, np.inf]
+
+
+def test_the_square_of_a_far_argument_would_overflow(monkeypatch):
+    monkeypatch.setattr(unconstrained_monotonic, "over_square", lambda v, y: v / (y * y))
+    assert UnconstrainedMonotonic(**DECAY, slope_floor=1e-300).inverse(0.5) > 1e299

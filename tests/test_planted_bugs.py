@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
-                     Inverse, OrthogonalLinear, Pointwise, Reshape, Softplus, Squeeze, Tanh)
-from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets
+                     Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus, Squeeze, StickBreaking, Tanh)
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
@@ -257,6 +257,11 @@ def nothing_checked(self):
     pass
 
 
+def constants_pass(self, dtype):
+    return tree.mapped(self, lambda path, field, array, _: array.astype(dtype),
+                       also=lambda value, path, _: {"checked": False, "dtype": dtype})
+
+
 def heavier(self, x):
     z, log_det = DenseLinear.inverse_and_log_det(self, x)
     return z, log_det + np.log(z.dtype.type(1.01))
@@ -392,6 +397,7 @@ BUGS = [
     ("one vector", Bend, mutant(Bend, ravel=reversed_vector), AFFINE, (2,)),
     ("bad parameters are refused", Bend, mutant(Bend, _validate=nothing_checked), AFFINE, (2,)),
     ("bad plain fields are refused", AlphaSigmoid, mutant(AlphaSigmoid, low=plain(0.05, HOLDS_ALWAYS)), {}, ()),
+    ("constants fit the dtype", AlphaSigmoid, mutant(AlphaSigmoid, unchecked_in=constants_pass), {}, ()),
     ("refusals are named", Squeeze, mutant(Squeeze, _validate=nothing_checked), {}, (1, 2, 2)),
     ("hard cases are accepted", ActNorm, mutant(ActNorm, _validate=refuses_reflections), {"scale": [2.0, 0.25]}, (2,)),
     ("bad events are refused", Bend, mutant(Bend, facts={"domain": sets.anything}), AFFINE, (2,)),
@@ -432,7 +438,7 @@ def points(g, f, shape, dtype):
     z = draw((32, *shape))
     while saturated(g, z).any():
         z = np.where(saturated(g, z).reshape(-1, *(1,) * len(shape)), z / 2, z)
-    return Points(f, z, draw((32, *shape)), draw((32, *shape)), draw(32))
+    return Points(f, z, draw((32, *g.output_shape(shape))), draw((32, *shape)), draw(32))
 
 
 def build(page, fields, dtype):
@@ -469,6 +475,14 @@ def everything_is_marked(stage, event, side):
     return event
 
 
+def nothing_refused(stages, where):
+    pass
+
+
+def all_of_the_codomain(self, where, side=0):
+    return self.codomain
+
+
 def the_first_entries(self, shape):
     return np.arange(int(np.prod(shape)))
 
@@ -501,6 +515,9 @@ COMPOSED = [
     ("a chain refuses what a stage cannot take", Chain, "_entering", nothing_is_asked),
     ("a chain refuses what a stage cannot take", compose, "marked", everything_is_marked),
     ("a chart picks independent entries", Chain, "chart", the_first_entries),
+    ("lower dimensions are left to their maps", compose, "refuse_another_dimension", nothing_refused),
+    ("lower dimensions are left to their maps", Permutation, "image_of", all_of_the_codomain),
+    ("lower dimensions are left to their maps", compose, "why_not", lambda f, where: "it does not fit"),
     ("a composition is its steps in turn", compose, "lifts", once_more),
     ("a composition is its steps in turn", composition_laws, "single_steps", steps_of_the_first_map),
     ("a composition has the parts of its ends", Chain, "part_shapes", parts_of_the_first_stage),
@@ -511,8 +528,8 @@ COMPOSED = [
 
 @pytest.mark.parametrize("law, owner, name, bug", COMPOSED, ids=lambda x: x if isinstance(x, str) else "")
 def test_bug_of_a_composition_is_caught(law, owner, name, bug, monkeypatch):
-    """These laws compose a map by themselves, one of numbers and one of vectors."""
-    maps = (build(Chain, STAGES, np.float64), ()), (build(Bend, AFFINE, np.float64), (2,))
+    """These laws compose a map by themselves, one of numbers, one of vectors, and one onto a set of lower dimension."""
+    maps = (build(Chain, STAGES, np.float64), ()), (build(Bend, AFFINE, np.float64), (2,)), (StickBreaking(), (2,))
     asked = [(f, points(f, f, shape, np.float64)) for f, shape in maps]
     for f, p in asked:
         LAWS[law](f, p)

@@ -7,11 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from refflow import Chain, Dense, GlowActNorm, LayerNorm, SkipSum, Squeeze, Transposed
-from refflow.core import of_kind
+from refflow import (Affine, AlphaSigmoid, BatchNorm, Chain, Coupling, Dense, GlowActNorm, Inverse, LayerNorm, SigmoidScale, SkipSum,
+                     SoftplusScale, Squeeze, Transposed, affine_family)
+from refflow.core import RandomSource, of_kind
+from refflow.core.declarations import Plain
 from refflow.core.rules import ABOVE_0, AT_LEAST_0, BELOW_1, FINITE, FLAG, NOT_0, count, number, one_of, optional
 from refflow.maps import load_all
-from refflow.testing.laws import LAWS
+from refflow.testing.composition_laws import some
+from refflow.testing.laws import EXTREME, LAWS
 
 load_all()
 RULES = {"finite": FINITE, "above 0": ABOVE_0, "from 0": AT_LEAST_0, "below 1": BELOW_1, "not 0": NOT_0, "flag": FLAG, "count": count(),
@@ -55,6 +58,36 @@ REFUSING = [page for kind in ("scale", "density", "parametrisation", "conditione
 @pytest.mark.parametrize("page", REFUSING, ids=lambda page: page.__name__)
 def test_what_a_page_lists_is_refused(page):
     LAWS["refusals are named"](object.__new__(page), None)
+
+
+NUMBERED = [page for kind in ("scale", "density", "parametrisation", "conditioner", "bijector") for page in of_kind(kind).values()
+            if any(isinstance(held, Plain) and held.rule and any(map(held.rule.holds, EXTREME)) for held in page.declared.values())]
+
+
+@pytest.mark.parametrize("page", NUMBERED, ids=lambda page: page.__name__)
+def test_a_constant_that_float32_cannot_hold_is_refused_there(page):
+    LAWS["constants fit the dtype"](some(page, RandomSource(np.random.default_rng(0)), 2), None)
+
+
+@pytest.mark.parametrize("make, field", [
+    (lambda: SoftplusScale(floor=1e308), "SoftplusScale: floor"), (lambda: SoftplusScale(floor=1e-60), "SoftplusScale: floor"),
+    (lambda: Chain([Affine(), AlphaSigmoid(low=1e-60)]), "AlphaSigmoid: low"),
+    (lambda: Coupling([True, False], Dense(np.zeros((2, 1)), np.zeros(2)), affine_family(SigmoidScale(floor=1e-60))),
+     "SigmoidScale: floor"), (lambda: LayerNorm([1.0, 1.0], [0.0, 0.0], eps=1e-60), "LayerNorm: eps"),
+    (lambda: Inverse(BatchNorm([0.0], [1.0], eps=1e60)), "BatchNorm: eps")])
+def test_a_constant_is_refused_at_the_call_that_cannot_hold_it(make, field):
+    f, event = make(), np.full(() if field[0] == "S" and "Sig" not in field else (2,), 0.5)
+    event = event[:1] if field[0] == "B" else event
+    assert np.isfinite(f.forward(event)).all()
+    message = f"^{field} must be a number that float32 holds, not 1e[+-]?(308|60), which is (inf|0.0) there$"
+    with pytest.raises(ValueError, match=message):
+        f.astype(np.float32).forward(event.astype(np.float32))
+
+
+def test_constants_that_float32_rounds_or_that_are_infinite_are_used():
+    """0, a subnormal number, the largest one, and no ceiling."""
+    for f in (SoftplusScale(floor=0.0), SoftplusScale(floor=1e-44), SoftplusScale(floor=3.4e38), SoftplusScale(ceiling=math.inf)):
+        assert f.forward(np.float32(0.5)).dtype == np.float32
 
 
 @pytest.mark.parametrize("make, message", [

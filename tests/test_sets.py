@@ -146,6 +146,31 @@ def test_a_half_line_and_a_sign_are_those_of_the_member():
         f.inverse(-members)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("lower, upper, page", [
+    ([-1.0, 0.0, 3.0], [1.0, 8.0, 3.5], "OpenInterval"), ([[0.0], [2.0]], 5.0, "OpenInterval"), (-1.0, [0.0, 1.0, 2.0], "OpenInterval"),
+    ([-1.0, 0.0, 3.0], np.inf, "HalfLine"), (-np.inf, [[0.0], [2.0]], "HalfLine"),
+    ([-np.inf, 0.0, -np.inf], [1.0, np.inf, 2.0], "HalfLine")])
+def test_intervals_of_arrays_are_reached_with_their_own_ends(lower, upper, page, dtype):
+    where = sets.intervals(np.array(lower), np.array(upper))
+    members = drawn(where, (2, 3), dtype, 2)
+    f = biject_to(where, members)
+    assert type(f).__name__ == page
+    z = np.linspace(-3, 3, 6).reshape(2, 3).astype(dtype)
+    assert not where.outside(f.forward(z)).any() and np.isfinite(f.inverse(members)).all()
+    ends = [f.forward(np.full_like(z, far)) for far in (-1000.0, 1000.0)]
+    for end, array in zip(where.ends_of((2, 3)), (lower, upper)):
+        assert np.array_equal(end, np.broadcast_to(array, (2, 3)))
+        near = np.minimum(*(np.abs(given - np.where(np.isfinite(end), end, 0)) for given in ends))
+        assert np.where(np.isfinite(end), near == 0, True).all()
+
+
+def test_some_bounded_intervals_and_some_half_lines_are_refused():
+    where = sets.intervals(np.array([0.0, 0.0, -1.0]), np.array([np.inf, 2.0, 1.0]))
+    with pytest.raises(ValueError, match=r"^HalfLine: ends must be infinite on one side of every entry, .*; ends\[1\] = \(0.0, 2.0\)"):
+        biject_to(where, np.array([1.0, 1.0, 0.0]))
+
+
 @pytest.mark.parametrize("D", [2, 3, 4])
 def test_the_volume_of_the_cayley_map(D):
     """log_det is 1/2 log det J^T J, and x^T dx skew."""

@@ -17,6 +17,7 @@ import numpy as np
 from .boundary import (held_to_letters, of_event, over_positions, own_function, published, reducing, valid_positions,
                        vjp_of_event)
 from .registry import registered
+from .sets import contains
 from .values import Value, declare
 
 __all__ = ["Bijector", "bijector", "over_event", "over_positions"]
@@ -59,6 +60,15 @@ class Bijector(Value):
     def chart(self, shape):
         """Flat indices of x that form the chart of its image, for an event shape of z; all of them if dimensions agree."""
         return np.arange(int(np.prod(shape)))
+
+    def image_of(self, where, side=0):
+        """The set to which it takes the members of the set `where`, on side 1 its inverse; None if it does not act on that set.
+
+        A map of all entries does not act on a set of lower dimension, where its log-det would count too many.  A map of a set
+        of lower dimension acts on no other set.
+        """
+        here, there = (self.domain, self.codomain) if side == 0 else (self.codomain, self.domain)
+        return there if here.thin == where.thin and (not here.thin or contains(here, where)) else None
 
     def part_shapes(self, shape, side):
         """The shapes of the parts of an event of `shape`, on side 0 (z) or 1 (x).

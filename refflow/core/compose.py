@@ -8,6 +8,13 @@ Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
 Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
 pullbacks of (4) leave a cotangent of 0 unchanged; they then give the rows of `J`.
 
+At the end of a domain, terms of (2) may be infinite with both signs.  No rule on such terms alone is right: the slope of
+`(z^2)^(1/2)` at 0 is 1, of `exp(-1/z)` it is 0, and in both a stage has the slope 0 and another an infinite one.  There (2) is
+its limit from inside.  With the event `e` at which the first of these terms is infinite, moved by `d` away from the end,
+    lim_(d -> 0) sum_i log|det df_i|,   at d = 2^-k for k = 4, 8, 16, ...           (7)
+or at `2^k` where `e` is infinite.  If the last two finite sums agree, the limit is the last one; else it is infinite with the
+sign of their difference.  It stays NaN where fewer than two sums are finite.
+
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
 `Inverse(f)`, the same map read from the other side; its pullback is the pullback of the inverse of `f`:
@@ -26,11 +33,13 @@ from .bijector import Bijector, bijector, over_event
 from .boundary import checked_domain
 from .declarations import child, children, plain
 from .registry import REGISTRY
-from .sets import real
+from .sets import contains
 from .tree import along
 from .words import Cases, case, refusal
 
 
+DEPTHS = tuple(2**n for n in range(2, 11))      # k of (7)
+SETTLED = 2.0**-10                              # sums that are nearer agree
 MARKS: ContextVar = ContextVar("marks", default=None)
 
 
@@ -57,13 +66,6 @@ def marked(stage, event, side):
     return where.completed(event, over_event(inside, ndim))
 
 
-def contains(outer, inner):
-    """Is every member of the set `inner` a member of `outer`?  Intervals are compared; others must be the same set."""
-    if outer is inner or outer is real:
-        return True
-    return outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
-
-
 def own_mask(f):
     """The mask of sequences that a map itself has, None without one."""
     return next((getattr(f, key) for key, field in f.own_fields().items() if field.role == "mask"), None)
@@ -72,6 +74,29 @@ def own_mask(f):
 def unlifted(f):
     """The map that `Independent` lifts, however often; f itself if it is not lifted."""
     return unlifted(f.inner) if isinstance(f, Independent) else f
+
+
+def name_of(f):
+    """What a message calls a map: its class, or for an inverse what it is the inverse of."""
+    f = unlifted(f)
+    return f"Inverse({name_of(f.inner)})" if isinstance(f, Inverse) else type(f).__name__
+
+
+def why_not(f, where):
+    """Why a map does not act on a set, in words."""
+    if f.domain.thin:
+        return f"{name_of(f)} acts on {f.domain} alone, and what arrives is {where}"
+    return (f"{name_of(f)} maps all entries of an event, and what arrives is of lower dimension ({where}): its log-det would count "
+            f"too many; apply it before, or go back by the Inverse of a map onto {where}")
+
+
+def refuse_another_dimension(stages, where):
+    """Refuse stages that do not act on the set that arrives; `where` arrives at the first one."""
+    for i, stage in enumerate(stages):
+        image = stage.image_of(where)
+        if image is None:
+            raise ValueError(f"Chain: stage {i}: {why_not(stage, where)}")
+        where = image
 
 
 def refuse_padding_counted(name, *maps):
@@ -100,6 +125,9 @@ class Independent(Bijector):
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
     lifted_axes = property(lambda self: self.ndim)
+
+    def image_of(self, where, side=0):
+        return self.inner.image_of(where, side)
 
     @functools.cached_property
     def parameter_batch(self):
@@ -236,6 +264,9 @@ class Inverse(Bijector):
     solver = property(lambda self: self.inner.solver)
     normwise = property(lambda self: self.inner.normwise)
 
+    def image_of(self, where, side=0):
+        return self.inner.image_of(where, 1 - side)
+
     def in_turn(self, side):
         return [(("inner",), self.inner, 1 - side)]
 
@@ -344,6 +375,42 @@ def unit_cotangent(like, batch, index):
     return bar.reshape(like.shape)
 
 
+def stepped(stage, side, event):
+    """(image, log-det) of a stage, on side 1 of its inverse."""
+    return stage.inverse_and_log_det(event) if side else stage.forward_and_log_det(event)
+
+
+def limit_from_inside(stages, side, event):
+    """The limit of the sum of the stages' log-dets as the entries of an event that are at an end go there; or NaN."""
+    where = stages[0].codomain if side else stages[0].domain
+    before = last = event.dtype.type(np.nan)
+    for k in DEPTHS:
+        moved, total = inside_of(where, event, k), 0
+        with outside_marked():
+            for stage in stages:
+                moved, log_det = stepped(stage, side, moved)
+                total = total + log_det                                             # (7)
+        finite = np.isfinite(total)
+        before, last = np.where(finite, last, before), np.where(finite, total, last)
+    apart = last - before
+    return np.where(np.abs(apart) > SETTLED * (1 + np.abs(last)), np.copysign(last.dtype.type(np.inf), apart), last + 0 * apart)
+
+
+def inside_of(where, event, k):
+    """The event with the entries that are at an end of a set moved by 2^-k, or to 2^k where they are infinite."""
+    lower, upper, far, step = np.array([where.lower, where.upper, np.ldexp(1.0, k), np.ldexp(1.0, -k)]).astype(event.dtype)
+    moved = np.where(event == lower, lower + step, np.where(event == upper, upper - step, event))
+    return np.where(np.isinf(event), np.copysign(far, event), moved)
+
+
+def walked(where, stages, side):
+    """The sets to which stages take a set in turn, on side 1 their inverses, itself first; None from one that does not act on it."""
+    found = [where]
+    for stage in stages:
+        found.append(found[-1] and stage.image_of(found[-1], side))
+    return found
+
+
 def lifts(stages):
     """How many axes each stage must be lifted by, so that ranks fit and the event rank is smallest."""
     changes = [before.event_ndim[1] - after.event_ndim[0] for before, after in zip(stages, stages[1:])]
@@ -356,7 +423,8 @@ class Chain(Bijector):
     """x = f_K(... f_1(z)): the stages in the order in which they are applied to z.
 
     Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain, for stages that are not
-    bijectors, and where some stages have masks of sequences and others have none.
+    bijectors, where some stages have masks of sequences and others have none, and where a stage does not act on the set of
+    lower dimension that arrives, as the simplex, on which only an inverse of a map onto it acts, and a Permutation.
     """
 
     stages: tuple[Bijector, ...] = children()
@@ -370,16 +438,34 @@ class Chain(Bijector):
         super().__post_init__()
 
     def _validate(self):
+        refuse_another_dimension(self.stages, self.domain)
         refuse_padding_counted("Chain", *self.stages)
         super()._validate()
 
     event_ndim = property(lambda self: (self.stages[0].event_ndim[0], self.stages[-1].event_ndim[1]))
-    domain = property(lambda self: self.stages[0].domain)
-    codomain = property(lambda self: self.stages[-1].codomain)
     increasing = property(lambda self: all(s.increasing for s in self.stages))
     constant_log_det = property(lambda self: all(s.constant_log_det for s in self.stages))
     solver = property(lambda self: any(s.solver for s in self.stages))
     normwise = property(lambda self: any(s.normwise for s in self.stages))
+
+    @functools.cached_property
+    def domain(self):
+        """That of its first stage, or what the first ones take to the lower dimension on which a later one acts."""
+        thin = [i for i, stage in enumerate(self.stages) if stage.domain.thin or stage.codomain.thin]
+        i = thin[0] if thin else 0
+        return walked(self.stages[i].domain, self.stages[:i][::-1], 1)[-1] or self.stages[0].domain
+
+    @functools.cached_property
+    def codomain(self):
+        return walked(self.domain, self.stages, 0)[-1] or self.stages[-1].codomain
+
+    def image_of(self, where, side=0):
+        return walked(where, [self.stages[i] for i in self._along(side)], side)[-1]
+
+    @functools.cached_property
+    def arriving(self):
+        """The sets that arrive at the stages, from side 0 and from side 1."""
+        return walked(self.domain, self.stages, 0)[:-1], walked(self.codomain, self.stages[::-1], 1)[-2::-1]
 
     def in_turn(self, side):
         return [(("stages", str(i)), self.stages[i], side) for i in self._along(side)]
@@ -412,13 +498,15 @@ class Chain(Bijector):
         return shape
 
     def chart(self, shape):
-        """The chart of the one stage that changes the dimension; all entries if none does."""
-        for stage in self.stages:
-            out = stage.output_shape(shape)
-            if np.prod(out) != np.prod(shape):
-                return stage.chart(shape)
-            shape = out
-        return np.arange(int(np.prod(shape)))
+        """The chart of the one stage that changes the dimension; all entries if none does, or a later one changes it back."""
+        size = np.prod(shape)
+        if np.prod(self.output_shape(shape)) != size:
+            for stage in self.stages:
+                out = stage.output_shape(shape)
+                if np.prod(out) != size:
+                    return stage.chart(shape)
+                shape = out
+        return np.arange(int(size))
 
     def part_shapes(self, shape, side):
         return (self.stages[0], self.stages[-1])[side].part_shapes(shape, side)
@@ -441,10 +529,9 @@ class Chain(Bijector):
 
     def _entering(self, i, side, event):
         """An event on its way into stage i; checked or marked unless its origin guarantees that it is in the domain."""
-        here, before = self.stages[i], self.stages[i - 1] if side == 0 else self.stages[(i + 1) % len(self.stages)]
-        first = i == (0 if side == 0 else len(self.stages) - 1)
-        origin, goal = (before.codomain, here.domain) if side == 0 else (before.domain, here.codomain)
-        if not first and not contains(goal, origin):
+        here, first = self.stages[i], 0 if side == 0 else len(self.stages) - 1
+        origin, goal = self.arriving[side][i], here.codomain if side else here.domain
+        if i != first and not (origin and contains(goal, origin)):
             if MARKS.get() is not None:
                 return marked(here, event, side)
             checked_domain(here, event, side)
@@ -465,21 +552,39 @@ class Chain(Bijector):
         return x
 
     def forward_and_log_det(self, z):
-        total = None
+        x, total = z, None
         for i in self._along(0):
-            z, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, z))
+            x, log_det = self.stages[i].forward_and_log_det(self._entering(i, 0, x))
             total = log_det if total is None else total + log_det                   # (2)
-        return z, total
+        return x, self._with_limits(total, z, 0)
 
     def log_det(self, z):
         return self.forward_and_log_det(z)[1]
 
     def inverse_and_log_det(self, x):
-        total = None
+        z, total = x, None
         for i in self._along(1):
-            x, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, x))
+            z, log_det = self.stages[i].inverse_and_log_det(self._entering(i, 1, z))
             total = log_det if total is None else total + log_det
-        return x, total
+        return z, self._with_limits(total, x, 1)
+
+    def _with_limits(self, total, event, side):
+        """The sum (2) with its limit from inside where it has infinite terms of both signs."""
+        if not np.isnan(total).any():
+            return total
+        stages, events, terms = [self.stages[i] for i in self._along(side)], [event], []
+        with outside_marked():
+            for stage in stages:
+                image, log_det = stepped(stage, side, events[-1])
+                events.append(image)
+                terms.append(log_det)
+        terms = np.stack(np.broadcast_arrays(*terms))
+        opposed = np.isposinf(terms).any(0) & np.isneginf(terms).any(0) & ~np.isnan(terms).any(0)
+        first = np.isinf(terms).argmax(0)
+        for n in np.unique(first[opposed]):
+            here = opposed & (first == n)
+            total = np.where(here, terms[:n].sum(0) + limit_from_inside(stages[n:], side, events[n]), total)
+        return total
 
     def jacobian(self, z):
         event, J = z, None
@@ -498,7 +603,7 @@ class Chain(Bijector):
         return self._reversed(x, 1, "inverse_vjp")
 
     def _reversed(self, event, side, name):
-        pullbacks, total = [], None
+        pullbacks, total, given = [], None, event
         for i in self._along(side):
             (event, log_det), pullback = getattr(self.stages[i], name)(self._entering(i, side, event))
             total = log_det if total is None else total + log_det                   # (2)
@@ -510,7 +615,7 @@ class Chain(Bijector):
                 event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (4)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
-        return (event, total), pullback
+        return (event, self._with_limits(total, given, side)), pullback
 
     def initialised(self, data, rng):
         stages = []

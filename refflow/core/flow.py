@@ -21,9 +21,10 @@ import numpy as np
 
 from .bijector import Bijector, over_event
 from .boundary import checked_domain, checked_shape
-from .compose import Independent, contains, outside_marked
+from .compose import Independent, outside_marked, why_not
 from .declarations import child, plain
 from .density import Density, density
+from .sets import contains
 
 
 @density(register=False)
@@ -77,6 +78,8 @@ class Flow(Density):
         if not contains(self.bijector.domain, self.base.support):
             raise ValueError(f"Flow: the base's support, {self.base.support}, is not inside the domain of {name}, "
                              f"{self.bijector.domain}")
+        if self.support is None:
+            raise ValueError(f"Flow: {why_not(self.bijector, self.base.support)}")
         if not all(mask.all() for mask in self.bijector.held("mask")):
             raise ValueError(f"Flow: its base would count the padding that a mask of {name} leaves out; add the log-density of "
                              "the valid positions to the log-det of bijector.inverse_and_log_det(x) instead")
@@ -89,7 +92,7 @@ class Flow(Density):
     # -- shapes ------------------------------------------------------------------------------------------------------
 
     event_ndim = property(lambda self: self.bijector.event_ndim)
-    support = property(lambda self: self.bijector.codomain)
+    support = property(lambda self: self.bijector.image_of(self.base.support))
 
     @property
     def event_shape(self):

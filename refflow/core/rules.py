@@ -27,6 +27,18 @@ class Rule:
         return self.kept(given)
 
 
+def refuse_beyond(owner, name, given, dtype):
+    """Refuse a constant, or one in a tuple, that becomes infinite or 0 in the dtype of what is computed with it."""
+    if isinstance(given, tuple):
+        for part in given:
+            refuse_beyond(owner, name, part, dtype)
+    elif isinstance(given, float) and given and math.isfinite(given):
+        with np.errstate(all="ignore"):
+            kept = dtype.type(given)
+        if kept == 0 or not np.isfinite(kept):
+            raise ValueError(f"{owner}: {name} must be a number that {dtype} holds, not {given!r}, which is {kept} there")
+
+
 def hold(value, **rules):
     """Refuse a value one of whose attributes breaks its rule."""
     for name, rule in rules.items():

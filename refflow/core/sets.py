@@ -33,8 +33,11 @@ class Set:
     `make(source, shape, dtype, low, high)` draws members, and `draw` is its public form.
     `spare(values)` is the result of `room`; None if that is the distance to `lower` or `upper`.
     `alike`: every entry has the ends `lower` and `upper`.
+    `each`: the two arrays of ends, where entries have their own; `lower` and `upper` are then NaN.
     `anchor`: the simplest member, a number for all entries or a function of a shape.
-    `thin`: an entry near 0 is near the boundary, however small the dtype's numbers are.
+    `narrow`: an entry near 0 is near the boundary, however small the dtype's numbers are.
+    `thin`: its dimension is lower than the number of entries of a member: its members satisfy equations.
+    `parts`: of a set whose members are vectors in blocks, the set of each block.
     `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
     `whole`: its members are whole numbers, the same in every dtype: they do not decide the dtype of what is computed.
     `free`: for a shape, marks the entries that are not 0 in every member; None if all entries are such.
@@ -50,9 +53,12 @@ class Set:
     lower: float = -np.inf
     upper: float = np.inf
     alike: bool = True
+    each: tuple | None = None
     spare: Callable | None = None
     anchor: Any = 0.0
+    narrow: bool = False
     thin: bool = False
+    parts: tuple = ()
     biject_to: str | None = None
     free: Callable | None = None
     whole: bool = False
@@ -95,6 +101,10 @@ class Set:
         low, high = spread if isinstance(spread, tuple) else (-spread, spread)
         return self.make(source, tuple(shape), dtype, max(low, least), min(high, largest))
 
+    def ends_of(self, shape):
+        """(lower ends, upper ends) of the entries of a member of this shape."""
+        return tuple(np.broadcast_to(end, shape) for end in self.each or (self.lower, self.upper))
+
     def ends(self):
         """[(number, direction)]: for rank 0: where its numbers are measured from, its finite ends or 0, and which way."""
         lower, upper = self.lower, self.upper
@@ -111,6 +121,18 @@ class Set:
             return values
         member = self.draw(RandomSource(np.random.default_rng(0)), values.shape, values.dtype, 0)
         return np.where(inside, values, member)
+
+
+def contains(outer, inner):
+    """Is every member of the set `inner` a member of `outer`?  Intervals are compared; others must be the same set."""
+    if outer is inner or outer is real:
+        return True
+    if outer.parts or inner.parts:
+        pairs = [(o, i) for o in outer.parts or (outer,) for i in inner.parts or (inner,)]      # blocks may be of any size
+        return all(o is real or o.rank == 0 and contains(o, i) for o, i in pairs)
+    if outer.thin:
+        return outer.name == inner.name                                         # it may have been made twice
+    return outer.alike and outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
 
 
 def not_finite(values):
@@ -163,7 +185,10 @@ def interval(lower, upper):
 
 
 def intervals(lower, upper):
-    """The open intervals of arrays of ends, one for each entry that broadcasts with them; one end of each is finite."""
+    """The open intervals of arrays of ends, one for each entry that broadcasts with them; one end of each is finite.
+
+    It is reached by OpenInterval if both ends of each are finite, else by HalfLine, which refuses it if only some are half lines.
+    """
     if np.size(lower) == np.size(upper) == 1:
         return interval(np.asarray(lower).item(), np.asarray(upper).item())
 
@@ -181,9 +206,11 @@ def intervals(lower, upper):
 
     with np.errstate(invalid="ignore"):
         middle = np.where(np.isinf(upper), lower + 1, np.where(np.isinf(lower), upper - 1, (lower + upper) / 2))
+    bounded = np.isfinite(lower).all() and np.isfinite(upper).all()
     return Set("intervals", "must lie between its ends", lambda v: ~((v > lower) & (v < upper)),
                lambda v: not_finite(v) | ~((v >= lower) & (v <= upper)), make, lower=np.nan, upper=np.nan, alike=False,
-               spare=lambda v: np.minimum(v - lower, upper - v), anchor=middle)
+               each=(np.asarray(lower), np.asarray(upper)), spare=lambda v: np.minimum(v - lower, upper - v), anchor=middle,
+               biject_to="OpenInterval" if bounded else "HalfLine")
 
 
 positive = Set("positive", "must be finite and > 0", lambda v: not_finite(v) | ~(v > 0), lambda v: not_finite(v) | ~(v >= 0),
@@ -229,7 +256,8 @@ def _make_simplex(source, shape, dtype, low, high):
 
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
               lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
-              spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), thin=True, biject_to="StickBreaking")
+              spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), narrow=True, thin=True,
+              biject_to="StickBreaking")
 
 
 def _not_increasing(x, closed):
@@ -313,7 +341,8 @@ def _make_correlation(source, shape, dtype, low, high):
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
-    entrywise=False, spare=no_room, anchor=identities, thin=True, biject_to="CorrelationCholesky", free=lower_triangle)
+    entrywise=False, spare=no_room, anchor=identities, narrow=True, thin=True, biject_to="CorrelationCholesky",
+    free=lower_triangle)
 
 
 def _cholesky_outside(factor, closed):
@@ -336,7 +365,7 @@ def _make_cholesky(source, shape, dtype, low, high):
 cholesky_factor = Set(
     "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
     lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _make_cholesky, rank=2, entrywise=False,
-    spare=_room_of_cholesky, anchor=identities, biject_to="CholeskyFactor", free=lower_triangle)
+    spare=_room_of_cholesky, anchor=identities, thin=True, biject_to="CholeskyFactor", free=lower_triangle)
 
 
 def _turns(source, shape):
@@ -385,7 +414,7 @@ def _not_orthogonal(Q):
 
 orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
                  lambda source, shape, dtype, low, high: _turns(source, shape).astype(dtype), rank=2, entrywise=False,
-                 spare=no_room, anchor=identities, biject_to="CayleyOrthogonal")
+                 spare=no_room, anchor=identities, thin=True, biject_to="CayleyOrthogonal")
 
 
 def turned(start):
@@ -400,8 +429,9 @@ def turned(start):
         one = np.eye(shape[-1])
         return (start.astype(np.float64) @ (2 * np.linalg.inv(one + S - S.mT) - one)).astype(dtype)
 
-    return Set("turned", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2, entrywise=False,
-               spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape))
+    sign = np.sign(np.linalg.det(start)).astype(int).tolist()
+    return Set(f"orthogonal, det {sign}", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2,
+               entrywise=False, spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape), thin=True)
 
 
 def triangle(name, side, cut):
@@ -414,7 +444,7 @@ def triangle(name, side, cut):
 
     return Set(name, f"must be finite and 0 on and {side} the diagonal", outside, outside,
                lambda source, shape, dtype, low, high: cut(real.make(source, shape, dtype, low, high)), rank=2,
-               spare=lambda v: np.where(free(v.shape), np.inf, 0), biject_to="StrictTriangle", free=free)
+               spare=lambda v: np.where(free(v.shape), np.inf, 0), thin=True, biject_to="StrictTriangle", free=free)
 
 
 strictly_lower = triangle("strictly_lower", "above", lambda v: np.tril(v, -1))

@@ -10,6 +10,7 @@ import numpy as np
 from . import tree
 from .arrays import FLOATS, as_floating, at_index, locked, sum_to_shape
 from .declarations import Child, Field, Plain, bind, size_of
+from .rules import refuse_beyond
 from .tree import flatten, nest
 
 ROLES = ("context", "mask")
@@ -278,7 +279,11 @@ class Value:
         return self.unchecked_in(self.dtype or np.dtype(np.float64))
 
     def unchecked_in(self, dtype):
-        """A new unchecked copy in a dtype."""
+        """A new unchecked copy in a dtype.  ValueError for a plain constant that the dtype cannot hold."""
+        for _, owner in tree.walk(self) if dtype != np.float64 else ():
+            for key, declared in owner.declared.items():
+                if isinstance(declared, Plain):
+                    refuse_beyond(type(owner).__name__, key, getattr(owner, key), dtype)
         return tree.mapped(self, lambda path, field, array, _: array if field.constant else array.astype(dtype, copy=False),
                            also=lambda value, path, _: {"checked": False, "dtype": dtype})
 

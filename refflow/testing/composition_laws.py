@@ -5,16 +5,20 @@ Each law composes the map that it is given with small maps of its own, and holds
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
+from ..accuracy.drawing import drawn_fields, example, fits, has_examples, plain_choices
 from ..accuracy.kappa import flat
 from ..accuracy.points import nets_of, stays_inside
 from ..core import Bijector, Chain, Independent, Inverse, RandomSource
 from ..core.bijector import over_event
 from ..core.compose import outside_marked, single_steps
+from ..core.registry import of_kind
 from ..core.tree import flatten
+from ..maps import load_all
 from ..maps.constrained import CholeskyFactor, HalfLine, OpenInterval, StickBreaking
 from ..maps.elementwise import Affine, Exp, LeakyReLU, Tanh
 from ..maps.normalization import ActNorm
@@ -25,6 +29,11 @@ VJP = {"forward": "vjp", "inverse": "inverse_vjp"}
 ROUGH = 2.0**-6             # of a log-det that is right or another one altogether
 STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
 LARGE = 2.0**10             # of images that a shift moves there
+
+
+def whole(f):
+    """Are domain and codomain of the dimension of their events?  A map of all entries stands before and after such a map alone."""
+    return not (f.domain.thin or f.codomain.thin)
 
 
 def shared(f):
@@ -67,7 +76,8 @@ def breaks_of_steps(f, p):
     NaN stands for a break that is not reached.  No break of g shows through a map that mixes entries.
     """
     if f.event_ndim != (0, 0):
-        own, both = f.breaks(), Chain((f, Inverse(f), bent_at(p.z))).breaks()
+        last = () if f.domain.thin else (bent_at(p.z),)
+        own, both = f.breaks(), Chain((f, Inverse(f), *last)).breaks()
         expect(isinstance(f, Independent) or own.shape[-1] == both.shape[-1], f"{both} is shown through {f!r}")
         return
     if not p.interior.any():
@@ -111,7 +121,7 @@ def refused_by_stages(f, p):
     Inside `outside_marked`, as in a density, it marks the event, and maps the others as they are mapped alone.  It asks no
     stage that takes all that the stage before gives.
     """
-    if f.codomain.rank or not f.codomain.entrywise:
+    if f.codomain.rank or not f.codomain.entrywise or not whole(f):
         return
     x = f.forward(p.z)
     for taker in takers_of_some(x):
@@ -187,12 +197,66 @@ def independent_entries(f, p):
     shape, adds = ((1, 2, *p.event_in), StickBreaking()) if f.event_ndim[0] else ((1, 2, 3), CholeskyFactor())
     z = p.z[smallest[:2 if f.event_ndim[0] else 6]].reshape(shape)
     g = Independent(f, len(shape) - f.event_ndim[0])
-    for map_ in [g] if f.codomain.rank else [g, Chain((g, adds))]:
+    for map_ in [g] if f.codomain.rank or not whole(f) else [g, Chain((g, adds))]:
         J, log_det, chart = map_.jacobian(z).astype(np.float64), map_.log_det(z), map_.chart(z.shape)
         expect(len(set(chart)) == z.size, f"a chart of {z.size} entries is {chart}; {map_!r}")
         if np.isfinite(J).all() and np.linalg.cond(J) < 1 / ROUGH**2:
             given = np.linalg.slogdet(J[chart])[1]
             expect(abs(given - log_det) <= ROUGH * (1 + abs(log_det)), f"log_det is {log_det}, its chart's {given}; {map_!r}")
+
+
+@law("lower dimensions are left to their maps")
+def lower_dimension(f, p):
+    """Appended to a map onto a set of lower dimension, every page is refused by name, or log_det is that of the chain's chart.
+
+    So it is for every page's inverse, and for all of them before the inverse of the map.
+    """
+    onto, image = (f, f.codomain) if f.codomain.thin else (Inverse(f), f.domain)
+    if whole(f) or onto.domain.thin or not shared(f) or not p.interior.any():
+        return
+    z = (p.z if onto is f else p.inner_x)[p.interior]
+    z = z[np.argsort(np.abs(z.reshape(len(z), -1)).max(-1, initial=0))[:2]]
+    for g in everything(onto.output_shape(z.shape[1:])[-1]):
+        try:
+            chain = Chain((onto, g))
+        except ValueError as error:
+            for message in (str(error), refusal(lambda: Chain((Inverse(g), Inverse(onto))), f"{g!r} before it")):   # noqa: B023
+                named = message.startswith("Chain: stage 1: ") and str(image) in message
+                expect(named, f"the refusal of {g!r} beside {image} does not name it: {message}")
+            continue
+        if fits(chain, z.shape[1:]):
+            counted(chain, z)
+
+
+def counted(chain, z):
+    """log_det of a chain, and of its inverse read backwards, is log|det| of the chart's rows of the Jacobian.
+
+    A chain that adds entries has an image of lower dimension.
+    """
+    x, given = chain.forward_and_log_det(z)
+    expect(chain.codomain.thin == (x.size > z.size), f"from {z[0].size} entries to {x[0].size}, onto {chain.codomain}; {chain!r}")
+    back = Chain(tuple(Inverse(stage) for stage in reversed(chain.stages))).log_det(x)
+    J = chain.jacobian(z).astype(np.float64)[:, chain.chart(z.shape[1:])]
+    if np.isfinite(J).all() and (np.linalg.cond(J) < 1 / ROUGH**2).all():
+        for log_det in (given, -back):
+            off = np.abs(log_det - np.linalg.slogdet(J)[1])
+            expect((off <= ROUGH * (1 + np.abs(given))).all(), f"log_det is off by {off} from its chart's; {chain!r}")
+
+
+@functools.cache
+def everything(size):
+    """A bijector of each page, of vectors of `size` entries where the page lets one choose, and its inverse."""
+    load_all()
+    made = [some(page, RandomSource(np.random.default_rng(size)), size) for page in of_kind("bijector").values()]
+    return [*made, *map(Inverse, made)]
+
+
+def some(page, source, size):
+    """A value of a page with drawn fields."""
+    if has_examples(page):
+        return example(page, source, np.dtype(np.float64))[0]
+    given = source.choice(plain_choices(page))
+    return page(**given | drawn_fields(page, source, np.dtype(np.float64), 2, lambda letter: size, given))
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -237,10 +301,11 @@ def whole_events(f, p):
 
 def ranks_fit(f, p):
     """A map of numbers is lifted to the rank of f, and f not at all."""
-    for stages in ((Tanh(), f), (f, Tanh()), (Tanh(), f, Tanh())):
+    before, after = (() if side.thin else (Tanh(),) for side in (f.domain, f.codomain))
+    for stages in ((*before, f), (f, *after), (*before, f, *after)):
         ranks = Chain(stages).event_ndim
         expect(ranks == f.event_ndim, f"with a map of numbers, its event ranks are {ranks}; {f!r}")
-    if f.event_ndim == (1, 1):
+    if f.event_ndim == (1, 1) and whole(f):
         (d,), (n,) = p.event_in, p.event_out
         chain, shapes = Chain((Reshape((1, d), (d,)), f, Reshape((n,), (1, n)))), [((1, d), ()), ((d,), ()), ((n,), ())]
         expect(chain.event_ndim == (2, 2), f"between two reshapes, its event ranks are not (2, 2); {f!r}")
@@ -250,7 +315,7 @@ def ranks_fit(f, p):
 @law("a composition has the parts of its ends")
 def parts_of_ends(f, p):
     """The parts of an event of a composition are the parts for which its first stage takes it, or its last one gives it."""
-    if f.event_ndim != (1, 1):
+    if f.event_ndim != (1, 1) or not whole(f):
         return
     (d,), (n,) = p.event_in, p.event_out
     keep = np.arange(n) > 0 if n > 1 else np.ones(1, bool)
@@ -271,7 +336,7 @@ def initialised_in_turn(f, p):
 
     So it is in both directions, and for the inverse of a chain.
     """
-    if f.event_ndim != (1, 1) or not shared(f) or nets_of(f):
+    if f.event_ndim != (1, 1) or not shared(f) or nets_of(f) or not whole(f):
         return
     z = f.domain.draw(RandomSource(np.random.default_rng(0)), (MANY, *p.event_in), p.dtype, 1)
     z = z[stays_inside(f, z, 2.0**-18, 2.0**100)]
@@ -302,7 +367,7 @@ def vanishing_slope(f, p):
     """
     small = (np.abs(flat(p.x, p.batch)) <= LARGE).all(-1)
     z, x = p.z[small], p.x[small]
-    if not shared(f) or len(z) < 2 or not np.isfinite(f.jacobian(z)).all():
+    if not whole(f) or not shared(f) or len(z) < 2 or not np.isfinite(f.jacobian(z)).all():
         return
     limit = np.arange(len(z)) % 2 == 0
     shift = np.where(over_event(limit, f.event_ndim[1]), STEEP, FLAT).astype(p.dtype) - x

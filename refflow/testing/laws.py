@@ -20,8 +20,8 @@ import numpy as np
 
 from ..core import Bijector, Chain, Independent, Inverse, RandomSource, sets
 from ..core.bijector import METHODS
-from ..core.compose import contains
 from ..core.declarations import Field, Plain
+from ..core.sets import contains
 from ..core.tree import flatten
 from ..accuracy.differences import U, EventDifferences, LossDifferences
 from ..maps.constrained.biject_to import biject_to
@@ -37,8 +37,9 @@ from ..training.batch_norm import of_batch, with_statistics
 
 FD_ERROR = 1e-6             # differences with a larger estimate of their own error are rejected
 REJECTED = 0.1              # the share that may be rejected
-OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "refusals are named",
+OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "constants fit the dtype", "refusals are named",
              "hard cases are accepted", "one vector")
+EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
 NEAR = 2.0**-10             # an end that a map computes from its fields
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
@@ -707,6 +708,28 @@ def bad_plain_fields(f, p):
                 expect(wanted in message, f"the refusal of {key} = {bad!r} does not say {wanted!r}: {message}")
 
 
+@law("constants fit the dtype")
+def constants_fit(f, p):
+    """A plain constant that is infinite or 0 in float32 is refused where f is used in float32, by class, field and value."""
+    for key, declared in f.declared.items():
+        for bad in EXTREME if isinstance(declared, Plain) and declared.rule is not None else ():
+            if not declared.rule.holds(bad):
+                continue
+            try:
+                made = f.replace(**{key: bad})
+            except ValueError:                      # its fields do not fit together
+                continue
+            made.unchecked(np.float64)
+            message = refusal(lambda: used(made.astype(np.float32), p), f"{key} = {bad!r} in float32")      # noqa: B023
+            wanted = f"{type(f).__name__}: {key} must be a number that float32 holds, not {bad!r}"
+            expect(message.startswith(wanted), f"the refusal of {key} = {bad!r} is not {wanted!r}: {message}")
+
+
+def used(f, p):
+    """What f is in float32, or its images, if there are events."""
+    return f.unchecked(np.dtype(np.float32)) if p is None else f.forward(p.z.astype(np.float32))
+
+
 @law("refusals are named")
 def named_refusals(f, p):
     """What a page lists as refused raises a ValueError that names the class and says why, whether it is made or called."""
@@ -1103,6 +1126,9 @@ def infinite_events(f, p):
 def named_by(page):
     """The sets onto which a page maps free vectors."""
     intervals = [sets.interval(*ends) for ends in ((0, np.inf), (-np.inf, -2), (0.5, 2), (-3, 1))]
+    each = np.array([-2.0, 0.0, 1.0])
+    intervals += [sets.intervals(each, ends) for ends in (np.inf, each + [1.0, 0.5, 8.0])]
+    intervals += [sets.intervals(-np.inf, each), sets.intervals(np.array([-np.inf, 0, 1]), np.array([2, np.inf, np.inf]))]
     known = [held for held in vars(sets).values() if isinstance(held, sets.Set)]
     return [where for where in [*known, *intervals] if where.biject_to == page.__name__]
 
@@ -1126,9 +1152,9 @@ def reached(f, p):
             expect(at_origin, f"{where}: 0 is taken to {origin.tolist()}, not to {simplest.tolist()}")
             image = g.forward(g.domain.draw(source, z.shape, p.dtype, 2))
             expect(where.first_outside(image) is None, f"{where}: {image.tolist()} is not a member")
-            if where.entrywise and where.outside(np.zeros(1, p.dtype)).any():
-                beyond = f"{where}: {image.tolist()} is beyond 0 from {like.tolist()}"
-                expect(np.array_equal(np.sign(image), np.sign(like)), beyond)
+            if where.entrywise:
+                beyond = where.outside(np.zeros_like(like)) & (np.sign(image) != np.sign(like))
+                expect(not beyond.any(), f"{where}: {image.tolist()} is beyond 0 from {like.tolist()}")
 
 
 # -- mass -------------------------------------------------------------------------------------------------------------

@@ -162,11 +162,11 @@ def saturated(f, z):
         marks = ~stays_inside(f, z, MARGIN, MODERATE)
     except ValueError:
         return np.ones(z.shape[:z.ndim - f.event_ndim[0]], bool)
-    if f.codomain.rank == 1 and not f.codomain.thin:            # neighbours moved apart, or together
+    if f.codomain.rank == 1 and not f.codomain.narrow:            # neighbours moved apart, or together
         x = f.forward(z)
         marks = marks | f.codomain.outside(x * (1 - MARGIN * (-1.0) ** np.arange(x.shape[-1])))
         marks = marks | f.codomain.outside(x * (1 + MARGIN * (-1.0) ** np.arange(x.shape[-1])))
-    if f.codomain.thin:
+    if f.codomain.narrow:
         x = f.forward(z)
         marks = marks | ((x != 0) & (x < THIN) & (x > -THIN)).any(axis=tuple(range(-f.event_ndim[1], 0)))
     return marks

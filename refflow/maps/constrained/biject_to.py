@@ -16,7 +16,8 @@ __all__ = ["biject_to"]
 def biject_to(where, like):
     """The bijector from free vectors onto the part of the set `where` that contains the members `like`.
 
-    None if the entries of a member are themselves free.
+    None if the entries of a member are themselves free.  Entries may have ends of their own, as arrays: all of them bounded
+    intervals, or all of them half lines.  ValueError if some are bounded and others are not: map these apart.
     """
     if where.biject_to is None:
         return None

@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, Bijector, bijector, case, nonzero, real
+from ...core.arrays import at_index
 from ...core.sets import intervals
 
 
@@ -50,10 +51,18 @@ class HalfLine(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto the numbers of a set on the same side as `like`: of its one finite end, or of 0 if it has none."""
-        ends = [end for end in (where.lower, where.upper) if np.isfinite(end)]
-        end = like.dtype.type(ends[0] if ends else 0)
-        return cls(np.full(like.shape, end), np.where(like < end, -1, 1).astype(like.dtype))
+        """The map onto the numbers of a set on the same side as `like`: of its one finite end, or of 0 if it has none.
+
+        ValueError if an entry has two finite ends.
+        """
+        lower, upper = where.ends_of(like.shape)
+        both = np.argwhere(np.isfinite(lower) & np.isfinite(upper))
+        if len(both):
+            index = tuple(both[0].tolist())
+            raise ValueError(f"HalfLine: ends must be infinite on one side of every entry, or finite on both sides of every entry "
+                             f"for an OpenInterval; {at_index('ends', index)} = ({lower[index]}, {upper[index]})")
+        end = np.where(np.isfinite(lower), lower, np.where(np.isfinite(upper), upper, 0)).astype(like.dtype)
+        return cls(end, np.where(like < end, -1, 1).astype(like.dtype))
 
     @staticmethod
     def definition(m, z, end, scale):

@@ -57,8 +57,9 @@ class OpenInterval(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto an interval."""
-        return cls(np.array([where.lower, where.upper], like.dtype))
+        """The map onto an interval, or onto that of each entry of `like`."""
+        ends = (where.lower, where.upper) if where.alike else where.ends_of(like.shape)
+        return cls(np.stack(ends, -1).astype(like.dtype))
 
     @staticmethod
     def definition(m, z, ends):

@@ -9,6 +9,10 @@ Reverse rule, from (1) and, for the inverse map, from (2):
     z_bar_{order_i} = x_bar_i                                                       (5)
     x_bar_i = z_bar_{order_i}                                                       (6)
 
+It takes the simplex to itself.  There K - 1 entries are a chart and the last one is 1 minus their sum, so that in the chart
+row `i` with `order_i = K` of the Jacobian holds -1 everywhere, and the others are rows of a permutation matrix:
+    det = 1 or -1                               on the simplex too                  (7)
+
 Source: the definition.
 """
 
@@ -16,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, permutation, real
+from ...core import Array, Bijector, bijector, case, permutation, real, simplex
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True)
@@ -25,6 +29,9 @@ class Permutation(Bijector):
 
     order: Array = permutation("D")
     event_ndim = (1, 1)
+
+    def image_of(self, where, side=0):
+        return simplex if where is simplex else super().image_of(where, side)       # (7)
 
     @staticmethod
     def definition(m, z, order):

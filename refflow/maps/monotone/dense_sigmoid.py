@@ -67,14 +67,15 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, refusal, simplex
 from ...core.arrays import doubled, rounded
-from ...core.pairs import exp, log
-from ..elementwise.solve import increasing_root
+from ...core.pairs import Pair, exp, log
+from ..elementwise.solve import increasing_root, newton_step
 from .mixture import SCALE, with_unit_weights
 from .mixture import pairs as pairwise
 from .sigmoid_mixture import SigmoidMixture
 
 SIZES = ((2, 1), (2, 2), (2, 2), (3, 1))            # of L and K in examples: truths of many weights are slow
 STEPS = 2                                           # of Newton's method in pairs
+LIMITS = np.finfo(np.float64).min, np.finfo(np.float64).max
 
 
 @bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
@@ -153,13 +154,15 @@ class DenseSigmoid(Bijector):
         z = pair(increasing_root(excess, lower, upper).reshape(x.shape))
         for _ in range(STEPS):
             image, arguments = in_pairs(given, z)
-            z = z - (image - x) / np.exp(passed(given, z.high, arguments)[-1].top)  # (8)
+            z = newton_step(z, (image - x) / np.exp(passed(given, z.high, arguments)[-1].top))      # (8)
         return z
 
     def layers_at(self, z):
         """The layers at a pair."""
         given = self.parameters()
-        return passed(given, z.high, in_pairs(given, z)[1])
+        rounded_once = [layer.v.u[..., 0, :] for layer in passed(given, z.high)]
+        arguments = in_pairs(given, z)[1]
+        return passed(given, z.high, [np.where(np.isfinite(c), c, u) for c, u in zip(arguments, rounded_once)])
 
     def inverse(self, x):
         return self.root(x).astype(x.dtype)
@@ -226,7 +229,7 @@ def bracket(parameters, x):
     for a, b, *_ in reversed(parameters):
         below, above = ((v - b + side * (1 + np.abs(v) + np.abs(b)) / 1024) / a             # (7)
                         for v, side in ((lower[..., None], -1), (upper[..., None], 1)))
-        lower, upper = below.min(-1), above.max(-1)                                 # (7)
+        lower, upper = np.clip(below.min(-1), *LIMITS), np.clip(above.max(-1), *LIMITS)         # (7)
     return lower, upper
 
 
@@ -250,9 +253,15 @@ def units_in_pairs(w, c):
     """(2), where exp of the largest exponent in P and in Q is a factor apart."""
     zero = 0 * c
     below, above = chosen(c.high < 0, c, zero), chosen(c.high < 0, zero, -c)
-    top_P, top_Q, q = below.high.max(-1), above.high.max(-1), 1 + exp(below + above)
+    top_P, top_Q, q = largest(below), largest(above), 1 + exp(below + above)
     P, Q = ((exp(v - top[..., None]) / q)[..., None, :] * w for v, top in ((below, top_P), (above, top_Q)))
-    return (pair(top_P) - top_Q)[..., None] + log(P.sum(-1) / Q.sum(-1))            # (2)
+    return (top_P - top_Q)[..., None] + log(P.sum(-1) / Q.sum(-1))            # (2)
+
+
+def largest(v):
+    """The largest of pairs along the last axis.  Its second term counts where it is not small beside 1."""
+    first = v.high.max(-1)
+    return Pair(first, np.where(v.high == first[..., None], v.low, -np.inf).max(-1))
 
 
 def passed(parameters, z, arguments=None):

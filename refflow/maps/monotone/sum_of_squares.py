@@ -43,7 +43,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, pair, positive, real, stacked
 from ...core.arrays import doubled, rounded
-from ..elementwise.solve import increasing_root
+from ..elementwise.solve import newton_step, root_above_floor
 
 
 @bijector(source="arXiv:1905.02325", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
@@ -94,15 +94,12 @@ class SumOfSquares(Bijector):
     def root(self, x):
         """The letters at the root, as pairs."""
         a, d, t, x = doubled(self.coefficients, self.slope_floor, self.shift, x)
-        widest, floors = (v.ravel() for v in np.broadcast_arrays((x - t) / d, d))
+        target, floors = (v.ravel() for v in np.broadcast_arrays(x - t, d))
         polynomials = np.broadcast_to(a, x.shape + a.shape[-2:]).reshape(-1, *a.shape[-2:])
 
-        def excess(part, i):
-            return part * Letters(polynomials[i], floors[i], part * widest[i]).mean_slope() / floors[i] - 1     # (6)
-
-        part = increasing_root(excess, np.zeros_like(widest), np.full_like(widest, 1 + 2.0**-10))
-        v = Letters(a, d, pair((part * widest).reshape(x.shape)))
-        return Letters(a, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)    # (7)
+        z = root_above_floor(lambda z, i: Letters(polynomials[i], floors[i], z).mean_slope(), target, floors)   # (6)
+        v = Letters(a, d, pair(z.reshape(x.shape)))
+        return Letters(a, d, newton_step(v.z, (v.z * v.mean_slope() - (pair(x) - t)) / v.g))    # (7)
 
     def inverse(self, x):
         return self.root(x).z.astype(x.dtype)

@@ -69,7 +69,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, chosen, pair, positive, real, stacked
 from ...core.arrays import doubled, rounded
 from ...core.pairs import Pair, exp, nearest, taken
-from ..elementwise.solve import increasing_root
+from ..elementwise.solve import newton_step, root_above_floor
 
 SIZES = (1, 2, 2, 3)                                # of K in examples
 
@@ -143,16 +143,16 @@ class UnconstrainedMonotonic(Bijector):
     def root(self, x):
         """The letters at the root, as pairs."""
         *given, d, t, x = doubled(self.rate, self.bias, self.weights, self.offset, self.slope_floor, self.shift, x)
-        widest, floors = (v.ravel() for v in np.broadcast_arrays((x - t) / d, d))
+        target, floors = (v.ravel() for v in np.broadcast_arrays(x - t, d))
         fields = [np.broadcast_to(v, x.shape + v.shape[v.ndim - core:]).reshape(-1, *v.shape[v.ndim - core:])
                   for v, core in zip(given, (1, 1, 1, 0))]
 
-        def excess(part, i):
-            return part * Letters(*(v[i] for v in fields), floors[i], part * widest[i]).mean_slope() / floors[i] - 1    # (11)
+        def mean_slope(z, i):
+            return Letters(*(v[i] for v in fields), floors[i], z).mean_slope()
 
-        part = increasing_root(excess, np.zeros_like(widest), np.full_like(widest, 1 + 2.0**-10))
-        v = Letters(*given, d, pair((part * widest).reshape(x.shape)))
-        return Letters(*given, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)           # (12)
+        z = root_above_floor(mean_slope, target, floors)                            # (11)
+        v = Letters(*given, d, pair(z.reshape(x.shape)))
+        return Letters(*given, d, newton_step(v.z, (v.z * v.mean_slope() - (pair(x) - t)) / v.g))           # (12)
 
     def inverse(self, x):
         return self.root(x).z.astype(x.dtype)
@@ -351,8 +351,13 @@ def trapezoid(n_p, n_q):
     y, E_p, E_q = n_q - n_p, exp(n_p), exp(n_q)
     near = np.abs(nearest(y)) < 1
     small, large = chosen(near, y, 0 * y), chosen(near, 1 + 0 * y, y)
-    far = (E_q - E_p * (1 + large)) / (large * large), (E_p - E_q * (1 - large)) / (large * large)          # (7)
+    far = tuple(over_square(v, large) for v in (E_q - E_p * (1 + large), E_p - E_q * (1 - large)))          # (7)
     return chosen(near, E_p * phi(small), far[0]), chosen(near, E_q * phi(-small), far[1])          # (5)
+
+
+def over_square(v, y):
+    """v/y^2, where y^2 may overflow."""
+    return chosen(np.abs(nearest(y)) < 2.0**500, v / (y * y), v / y / y)
 
 
 def phi(y):

@@ -46,6 +46,14 @@ class Concatenate(Bijector):
     event_ndim = property(lambda self: self.parts[0].event_ndim)
     domain = property(lambda self: self._blockwise([p.domain for p in self.parts], lambda z: self.sizes))
     codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], self._output_sizes))
+    def image_of(self, where, side=0):
+        """Block by block, if `where` consists of blocks and is of lower dimension."""
+        if not (where.thin and where.parts):
+            return super().image_of(where, side)
+        images = [part.image_of(block, side) for part, block in zip(self.parts, where.parts)]
+        fits = len(images) == len(where.parts) == len(self.parts) and None not in images
+        return self._blockwise(images, (self._output_sizes, lambda x: self.sizes)[side]) if fits else None
+
     constant_log_det = property(lambda self: all(p.constant_log_det for p in self.parts))
     solver = property(lambda self: any(p.solver for p in self.parts))
     normwise = property(lambda self: any(p.normwise for p in self.parts))
@@ -73,9 +81,10 @@ class Concatenate(Bijector):
             return np.concatenate([s.room(block) for s, block in zip(sets, blocks)], self.axis)
 
         rules = " / ".join(dict.fromkeys(s.rule for s in sets))
-        return dataclasses.replace(sets[0], name="blocks", rule=rules, outside=marks("outside"), rank=0, entrywise=True,
-                                   outside_closed=marks("outside_closed"), make=make, lower=-np.inf, upper=np.inf,
-                                   alike=False, spare=room, biject_to=None)
+        return dataclasses.replace(sets[0], name=f"blocks ({', '.join(s.name for s in sets)})", rule=rules, rank=0,
+                                   outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, entrywise=True,
+                                   lower=-np.inf, upper=np.inf, alike=False, spare=room, biject_to=None, free=None,
+                                   narrow=any(s.narrow for s in sets), thin=any(s.thin for s in sets), parts=tuple(sets))
 
     def _split(self, event, sizes):
         return np.split(event, np.cumsum(sizes)[:-1], self.axis)

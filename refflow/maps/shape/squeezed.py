@@ -54,7 +54,7 @@ class Squeezed(Bijector):
         if getattr(self.inner, "event_ndim", None) != (2, 2):
             raise ValueError(f"Squeezed: inner must be a bijector of sequences, event ranks (2, 2), not {self.inner!r}")
         for side in (self.inner.domain, self.inner.codomain):
-            if not (side.entrywise and side.alike):
+            if not (side.entrywise and side.alike) or side.thin:
                 raise ValueError(f"Squeezed: inner must map sequences whose entries are alike, not {side}")
         if self.mask is not None:
             self._set("mask", locked(self.whole_groups()))
