@@ -81,7 +81,7 @@ SWITCH, SWITCH_IMAGE = "beside a switch of its code", "beside the image of a swi
 SWITCHED = {"scalar": 8, "slow": 3, "other": 2}     # values whose switches are tried
 SWITCHES_OF_ONE, IMAGES_OF_ONE = 3, 1
 LADDER = 20                                         # exponents up to which every binade is asked for switches
-OPPOSITE, OPPOSITES, OPPOSITE_SIZES = "opposite scales", 12, (4, 8)
+OPPOSITE, OPPOSITES, OPPOSITE_SIZES = "opposite scales", 16, (4, 8)
 LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 40, 16, 6
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 400, "composed": 100,

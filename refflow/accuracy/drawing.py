@@ -145,7 +145,7 @@ def with_opposite_scales(f, source, spread):
 
 def opposite_numbers(source, count, spread):
     """Large numbers and the reciprocals of their neighbours, in any order, and a 1 if the count is odd."""
-    large = source.numbers((count // 2,), spread / 2, spread)
+    large = source.numbers((count // 2,), 3 * spread // 4, spread)
     return np.concatenate((large, 1 / (large * source.numbers(large.shape, 0, 1)), np.ones(count % 2)))[source.orders((count,))]
 
 

@@ -14,17 +14,19 @@ of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
 
 Inverse: by (4), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
     y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (6)
-The rounding of `z` moves the log-det by `z g'/g` units.  It is within the unit of error, in which the coefficients count too:
-with `l = log g`, `z dl/dz = sum_kl l a_kl dl/da_kl`, since `g` depends on `a_kl z^l` alone.
+The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
+step of Newton's method takes the root `z` of the solver to
+    z - (f(z) - x)/g                                                                (7)
+where `f(z) - x`, and all that follows for the inverse map, is computed with pairs of floats, of twice the digits.
 
 Reverse rule, with `l_bar = log_det_bar`, from (1), (2) and (3):
-    z_bar = x_bar g + l_bar g'/g,   g' = 2 sum_k p_k(z) p_k'(z)                     (7)
-    a_kl_bar = 2 x_bar z^(l+1) q_kl + 2 l_bar p_k z^l/g,   q_kl = sum_m b_km/(l + m + 1)            (8)
-    d_bar = x_bar z + l_bar/g                                                       (9)
-    t_bar = x_bar                                                                   (10)
+    z_bar = x_bar g + l_bar g'/g,   g' = 2 sum_k p_k(z) p_k'(z)                     (8)
+    a_kl_bar = 2 x_bar z^(l+1) q_kl + 2 l_bar p_k z^l/g,   q_kl = sum_m b_km/(l + m + 1)            (9)
+    d_bar = x_bar z + l_bar/g                                                       (10)
+    t_bar = x_bar                                                                   (11)
 and for the inverse map, whose log-det is `-l`,
-    x_bar = (z_bar - l_bar g'/g)/g                                                  (11)
-and the other cotangents are (8) to (10) with `-x_bar` and `-l_bar`.
+    x_bar = (z_bar - l_bar g'/g)/g                                                  (12)
+and the other cotangents are (9) to (11) with `-x_bar` and `-l_bar`.
 
 Everything is computed in float64, for float32 events too, and rounded once.  Certified where events and parameters are
 moderate, `2^-4` to `2^4`, and at the hard cases: `p_k` near one of its zeros has lost its digits, and with a tiny `d` so has
@@ -39,7 +41,7 @@ import math
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, positive, real
+from ...core import Array, Bijector, bijector, case, pair, positive, real, stacked
 from ...core.arrays import doubled, rounded
 from ..elementwise.solve import increasing_root
 
@@ -90,7 +92,7 @@ class SumOfSquares(Bijector):
     # -- inverse ------------------------------------------------------------------------------------------------------
 
     def root(self, x):
-        """The letters at the root."""
+        """The letters at the root, as pairs."""
         a, d, t, x = doubled(self.coefficients, self.slope_floor, self.shift, x)
         widest, floors = (v.ravel() for v in np.broadcast_arrays((x - t) / d, d))
         polynomials = np.broadcast_to(a, x.shape + a.shape[-2:]).reshape(-1, *a.shape[-2:])
@@ -99,14 +101,15 @@ class SumOfSquares(Bijector):
             return part * Letters(polynomials[i], floors[i], part * widest[i]).mean_slope() / floors[i] - 1     # (6)
 
         part = increasing_root(excess, np.zeros_like(widest), np.full_like(widest, 1 + 2.0**-10))
-        return Letters(a, d, (part * widest).reshape(x.shape))                      # (6)
+        v = Letters(a, d, pair((part * widest).reshape(x.shape)))
+        return Letters(a, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)    # (7)
 
     def inverse(self, x):
         return self.root(x).z.astype(x.dtype)
 
     def inverse_and_log_det(self, x):
         v = self.root(x)
-        return rounded((v.z, -np.log(v.g)), x.dtype)                                # (3)
+        return rounded((v.z, -np.log(v.g.high)), x.dtype)            # (3)
 
     # -- reverse ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +117,7 @@ class SumOfSquares(Bijector):
         v = self.values(z)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = x_bar * v.g + log_det_bar * v.bend                              # (7)
+            z_bar = x_bar * v.g + log_det_bar * v.bend                              # (8)
             return rounded((z_bar, v.bars(*doubled(x_bar, log_det_bar))), z.dtype)
 
         return rounded((self.image(v), np.log(v.g)), z.dtype), pullback             # (3)
@@ -123,10 +126,10 @@ class SumOfSquares(Bijector):
         v = self.root(x)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = (z_bar - log_det_bar * v.bend) / v.g                            # (11)
-            return rounded((x_bar, v.bars(*doubled(-x_bar, -log_det_bar))), x.dtype)
+            x_bar = (z_bar - log_det_bar * v.bend) / v.g                            # (12)
+            return rounded((x_bar, v.bars(-x_bar, -log_det_bar)), x.dtype)
 
-        return rounded((v.z, -np.log(v.g)), x.dtype), pullback                      # (3)
+        return rounded((v.z, -np.log(v.g.high)), x.dtype), pullback  # (3)
 
     @classmethod
     def examples(cls, source):
@@ -141,6 +144,8 @@ class SumOfSquares(Bijector):
              coefficients=[[1.0, -2.0]], slope_floor=1e-3),
         case("Legendre", "a polynomial that is orthogonal to all others: the terms of its antiderivative cancel", z=[1.0, -1.0],
              x=[0.5, 1.0], coefficients=[[-1.0, 12.0, -30.0, 20.0]], slope_floor=2.0**-10),
+        case("Root", "cotangents of the log-det need the step of Newton's method from the root", x=[1.8655526252979566] * 2,
+             coefficients=[[1.0, -20.0, 90.0, -140.0, 70.0]], slope_floor=0.0625),
         case("Nothing", "all coefficients are 0: a line", z=[2.0, -3.0], x=[2.0, -3.0], coefficients=[[0.0, 0.0]],
              slope_floor=1.0),
         case("Large", "the highest power is all that counts", z=[1e6, -1e6], x=[1e40, -1e40],
@@ -149,7 +154,7 @@ class SumOfSquares(Bijector):
 
 
 class Letters:
-    """The letters at z (*batch), with a (*batch, K, R+1) and d (*batch), all of float64."""
+    """The letters at z (*batch), an array or pairs, with a (*batch, K, R+1) and d (*batch), all of float64."""
 
     def __init__(self, a, d, z):
         self.a, self.d, self.z = np.moveaxis(a, -1, 0), d, z
@@ -173,15 +178,15 @@ class Letters:
     def bend(self):
         """g'/g."""
         p_prime = sum(l * a_l * z_l for l, a_l, z_l in zip(range(1, len(self.a)), self.a[1:], self.powers))
-        return 2 * (self.p * p_prime).sum(-1) / self.g if len(self.a) > 1 else 0 * self.g               # (7)
+        return 2 * (self.p * p_prime).sum(-1) / self.g if len(self.a) > 1 else 0 * self.g               # (8)
 
     def bars(self, x_bar, l_bar):
         """The cotangents of the fields."""
         of_x, of_l, terms = x_bar * self.z, l_bar / self.g, []
         for l, z_l in enumerate(self.powers):
-            q = sum(b_m / (l + m + 1) for m, b_m in enumerate(self.b))              # (8)
-            terms.append(2 * z_l * (of_x[..., None] * q + of_l[..., None] * self.p))            # (8)
-        return {"coefficients": np.stack(terms, -1), "slope_floor": of_x + of_l, "shift": x_bar}        # (8) (9) (10)
+            q = sum(b_m / (l + m + 1) for m, b_m in enumerate(self.b))              # (9)
+            terms.append(2 * z_l * (of_x[..., None] * q + of_l[..., None] * self.p))            # (9)
+        return {"coefficients": stacked(terms), "slope_floor": of_x + of_l, "shift": x_bar}        # (9) (10) (11)
 
 
 def legendre(b_l, l, j):
