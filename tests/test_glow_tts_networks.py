@@ -295,6 +295,17 @@ def test_laws(name, dtype):
     run_network_laws(net, NetworkPoints(net, without_padding(net, a), without_padding(net, h_bar)))
 
 
+def test_a_wave_net_is_initialised_with_its_context():
+    """The last layer's output has the mean 0 and the deviation 1 for the data and the context, which fills half of the gates."""
+    rng = RNG(13)
+    last = Sequential((drawn(rng, H, H, 1, 1), Positionwise(BijectorLayer(ActNorm(np.ones(H), np.zeros(H))))))
+    cond = [Dense(4 * rng.standard_normal((2 * H, 2)), rng.standard_normal(2 * H))]
+    net = WaveNet([drawn(rng, H, 2 * H, 3, 1)], [last], cond).at(context=rng.standard_normal((50, 2)))
+    a = rng.standard_normal((50, H, T))
+    h = net.initialised(a, rng).forward(a)
+    assert np.allclose(h.mean((0, 2)), 0, atol=1e-12) and np.allclose(h.std((0, 2)), 1, atol=1e-4)
+
+
 # -- the gate and unit vectors ----------------------------------------------------------------------------------------
 
 def test_gate():

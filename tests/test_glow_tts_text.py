@@ -119,6 +119,13 @@ def test_attention_keeps_gradients_where_one_weight_is_nearly_1():
     assert abs(q_bar / (math.exp(-60) * (3.0 + 2.0)) - 1) < 1e-14
 
 
+def test_attention_with_embeddings_far_larger_than_keys():
+    """Two keys at distances with equal embeddings: their scores differ by what the keys differ, below the embeddings' digits."""
+    far = RelativeAttention([[[0.0], [2.0**60], [2.0**60]]], np.zeros((1, 3, 1)))
+    h = far.forward(np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+    assert abs(h[0, 0] * (1 + math.e) - 1) < 1e-15
+
+
 HUGE = {np.float32: 2.0**126, np.float64: 2.0**1000}
 
 

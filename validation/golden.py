@@ -4,7 +4,8 @@
     python -m validation.golden --page Tanh     the points of one page
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
-the certificate, for a scalar page points in every moderate binade from every end, and some others.
+the certificate, for a scalar page points in every moderate binade from every end, some where its code switches, where scales are
+opposite or where a loose solver errs most, and some others.
 Where kappa, which is first-order, does not tell how far rounding moves a quantity, `first_order` is false, and other
 people's numbers are not compared with it.  Inputs are exact (hexadecimal floats), truth is decimal: 30 digits of each
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
@@ -33,13 +34,14 @@ from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
 from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, nearby, truth
-from .points import BINADE, PARAMETERS, Draw, belongs, is_small, points
+from .points import (BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points)
 from .ends import is_end
 from .recorded import decoded, encoded, written
 from .truth import FIRST_DIGITS, decimal
 
 GOLDEN, EXACT = ORACLE / "golden", ORACLE / "exact"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
+SEARCHED, FEW = (SWITCH, SWITCH_IMAGE, OPPOSITE, LOOSE), 6       # reasons of points that were searched for; this many of them
 LARGEST = 30000                                     # exponent of 10
 EVERY = "float64"                                   # the dtype in which exact points are drawn, as its truth serves all
 ROUNDED, ONE_CASE = 6, 1                            # exact points of a side that are rounded, and of one hard case
@@ -51,12 +53,14 @@ def golden_points(page, dtype, side, certificate) -> list[Point]:
     hard = [point for point in drawn if point.case]
     worst = worst_points(page, dtype, side, certificate)[:WORST]
     binades = list(Draw(page, dtype, side).moderate_points())
+    searched = [point for point in drawn if point.reason in SEARCHED]
+    searched = searched[len(searched) // FEW // 2::max(1, len(searched) // FEW)][:FEW]
     small = [point for point in drawn if not point.case and is_small(point.event)
-             and not point.reason.startswith(BINADE)]
+             and not point.reason.startswith(BINADE) and point.reason not in SEARCHED]
     large = [point for point in drawn if not point.case and not is_small(point.event)][:1]
     count = max(AT_LEAST, SPREAD - len(hard) - len(worst) - len(large))
     step = max(1, len(small) // count)
-    chosen = hard + worst + small[step // 2::step][:count] + large + binades
+    chosen = hard + worst + small[step // 2::step][:count] + large + binades + searched
     return list({json.dumps(encoded(point)): point for point in reversed(chosen)}.values())[::-1]
 
 

@@ -33,6 +33,10 @@ class KindDraw(Draw):
             bar = self.cast(self.source.signed(self.image_shape(f, event.shape), -spread, spread)) * self.kept(f, event)
         yield Point(f, self.side, event.astype(self.dtype), bar, None, case, reason)
 
+    def ones(self, f, side, shape, count):
+        """The cotangents of `count` images, all 1."""
+        return np.ones((count, *self.image_shape(f, shape)), self.dtype)
+
     def has_cotangents(self, event):
         return is_small(event)
 
@@ -76,6 +80,10 @@ class DensityDraw(KindDraw):
             return super().event(f, shape, magnitudes)
         return self.cast(f.low + (f.high - f.low) * self.source.rng.random(shape))
 
+    def opposite_event(self, f, shape):
+        """The location: elsewhere the squares outweigh the logarithms of the scales."""
+        return f.loc.reshape(-1, *shape)[0]
+
     def end_points(self):
         return [] if "high" in self.page.declared else super().end_points()
 
@@ -89,6 +97,9 @@ class ScaleDraw(KindDraw):
 
     def image_shape(self, f, shape):
         return (2, *shape)
+
+    def ones(self, f, side, shape, count):
+        return np.ones((2, count, *shape), self.dtype)
 
     def kept(self, f, event):
         return np.reshape(self.alone(), (2,) + (1,) * event.ndim)
@@ -107,6 +118,10 @@ class ParametrisationDraw(KindDraw):
 
     def image_shape(self, f, shape):
         return (sum(int(np.prod(core)) for core in f.cores),)
+
+    def ones(self, f, side, shape, count):
+        """None: the fields of many h have no cotangents together."""
+        return None
 
     def has_cotangents(self, event):
         """Always: h holds the numbers of several fields."""

@@ -99,7 +99,8 @@ def problem(f) -> Problem:
     fields, constants = gathered(f)
     inverse = getattr(f, "inverse_definition", None)
     return Problem(image, fields, frozenset(constants), inverse and with_fields(inverse), None,
-                   f.normwise, inside(f.domain), isinstance(f, Bijector), getattr(f, "volume", "chart") == "gram")
+                   f.normwise, inside(f.domain), isinstance(f, Bijector), getattr(f, "volume", "chart") == "gram",
+                   getattr(f, "entrywise_log_det", False))
 
 
 def inside(domain):

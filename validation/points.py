@@ -16,6 +16,12 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
                 inverse is a solver meets one point in every binade
     exhaustive  the worst of the float32 numbers that `validation.exhaustive` has seen
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
+    switches    the floats beside which a comparison in the page's own code changes its result (`validation.switches`); for a
+                scalar page the next floats too, and the image of a switch of the other side with its neighbours
+    opposite    for a page with a field whose members may be scaled, which log-dets multiply: D in {4, 8} and scales whose product
+                is near 1, so that the sum of their logarithms cancels
+    solver      for a page whose inverse is a solver: of many drawn events those that move most, in units of the inverse, when
+                the solver is content with a root of half its digits (`validation.solvers`)
     image       the rounded truth of the other side: near the ends of the set, or where wide parameters move the
                 interesting events to
 All other events are members of the page's open domain or codomain.
@@ -35,19 +41,23 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 
 import numpy as np
 from flint import ctx
 
 from refflow.accuracy.drawing import (OPTIONAL, Point, binade, drawn_event, drawn_fields, example, has_examples, image_shape,
-                                      set_of, with_cotangents)
+                                      is_scaled, set_of, with_cotangents, with_opposite_scales)
+from refflow.accuracy.quantities import forward_quantities, inverse_quantities
 from refflow.core import Bijector, Inverse, RandomSource, has_components, tree
 from refflow.core.boundary import LETTERS
 from refflow.core.declarations import Field, Plain
 
 from .ends import is_end
-from .measure import truth_at_x, truth_at_z
+from .measure import claims_of_kind, truth_at_x, truth_at_z
 from .recorded import exhaustive_points
+from .solvers import moved_by_a_loose_solver
+from .switches import switches
 from .truth import FIRST_DIGITS, TruthNotFound
 
 EVENTS = {"moderate": {"float64": (-4, 4), "float32": (-4, 4)},         # exponents of 2
@@ -67,6 +77,12 @@ LARGEST_WITH_COTANGENT = 3
 SMALL_IMAGE = 8                                     # entries up to which an image or sequence with more channels gets them too
 SMALL_SEQUENCE = 18                                 # the same for a sequence of few positions
 BREAKS, BREAKS_OF_ONE = 12, 3                       # bijectors whose breaks are tried, and how many breaks of each
+SWITCH, SWITCH_IMAGE = "beside a switch of its code", "beside the image of a switch of its code"
+SWITCHED = {"scalar": 8, "slow": 3, "other": 2}     # values whose switches are tried
+SWITCHES_OF_ONE, IMAGES_OF_ONE = 3, 1
+LADDER = 20                                         # exponents up to which every binade is asked for switches
+OPPOSITE, OPPOSITES, OPPOSITE_SIZES = "opposite scales", 16, (4, 8)
+LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 40, 16, 6
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 400, "composed": 100,
                        "moderate": 120},
@@ -105,7 +121,8 @@ class Draw:
     def points(self):
         return [*self.hard_points(), *(() if self.moderate else self.end_points()), *self.drawn_points(), *self.break_points(),
                 *(() if self.moderate else self.binade_points()), *self.limit_points(),
-                *exhaustive_points(self.page, self.dtype, self.side)]
+                *exhaustive_points(self.page, self.dtype, self.side), *self.switch_points(), *self.opposite_points(),
+                *self.solver_points()]
 
     # -- three kinds of points ----------------------------------------------------------------------------------------
 
@@ -163,12 +180,98 @@ class Draw:
                 for event in (below, number, above):
                     yield from self.point(f, event, wide, "", BREAK if event == number else "a float beside a break")
 
+    def switch_points(self):
+        """The floats beside switches of the code of drawn values, those of the places that have been asked least."""
+        asked, other = Counter(), "inverse" if self.side == "forward" else "forward"
+        slow = self.page.far_line or self.is_solved or self.moderate
+        alone = getattr(self.page, "event_ndim", None) == (0, 0)
+        for i in range(SWITCHED["other" if not alone else "slow" if slow else "scalar"]):
+            wide = i % 2 == 1 and not self.moderate
+            f, shape = self.value(wide)
+            for event, entry, pair in self.switches_of(f, self.side, shape, asked, SWITCHES_OF_ONE):
+                for number in pair if shape else beside(*pair):
+                    yield from self.point(f, with_entry(event, entry, number), wide, "", SWITCH)
+            scalar = not shape and not self.one_sided
+            for _, _, (below, _) in self.switches_of(f, other, shape, asked, IMAGES_OF_ONE) if scalar else ():
+                image = self.image_of(f, other, below, shape)
+                for number in () if image is None else beside(image, image):
+                    yield from self.point(f, number, wide, "", SWITCH_IMAGE)
+
+    def switches_of(self, f, side, shape, asked, count):
+        """(event, entry, two neighbouring floats): with one or the other in that entry, a comparison has other results."""
+        where = set_of(f, side)
+        if where.rank or shape and not where.alike or not np.prod(shape):
+            return
+        event = self.event_of(f, side, shape, "moderate")
+        event, entry = np.ldexp(event, -2) if self.composed else event, self.source.choice(range(int(np.prod(shape))))
+        ladder = self.ladder(where, side)
+        found = switches(self.answer(f, side, event, entry), ladder, self.source) if len(ladder) else {}
+        for place in sorted(found, key=asked.__getitem__)[:count]:
+            asked[place] += 1
+            yield event, entry, self.source.choice(found[place])
+
+    def answer(self, f, side, event, entry):
+        """A function that asks all methods of one side at events that differ in one entry."""
+        def ask(numbers):
+            events = np.stack([with_entry(event, entry, number) for number in numbers])
+            bars = self.ones(f, side, event.shape, len(numbers))
+            if self.one_sided:
+                claims_of_kind(f, events, bars)
+            else:
+                quantities = forward_quantities if side == "forward" else inverse_quantities
+                quantities(f, events, bars, np.ones(len(numbers), self.dtype))
+
+        return ask
+
+    def ones(self, f, side, shape, count):
+        """The cotangents of `count` images, all 1."""
+        return np.ones((count, *image_shape(f, side, shape)), self.dtype)
+
+    def ladder(self, where, side):
+        """Increasing members of a set of numbers, in every binade near 1 and in every `FAR`-th one elsewhere."""
+        solved = self.is_solved and side == "inverse"
+        low, high = EVENTS["moderate" if self.moderate else "reach" if solved else "wide"][self.dtype.name]
+        exponents = [e - 2 * self.composed for e in range(low, high) if abs(e) <= LADDER or e % FAR == 0]
+        return np.unique(np.array([event for e in exponents for event in binade(where, self.source, self.dtype, e)], self.dtype))
+
+    def opposite_points(self):
+        """Events of vectors or images, with fields whose numbers, or rows, have opposite scales."""
+        scaled = any(map(is_scaled, self.page.declared.values()))
+        if not scaled or self.moderate or self.network or self.page.event_ndim == (0, 0):
+            return
+        for i in range(OPPOSITES):
+            f, shape = self.value(False, 1, OPPOSITE_SIZES[i % 2:][:1])
+            if shape:
+                f = with_opposite_scales(f, self.source, PARAMETERS[self.dtype.name] - 1)
+                yield from self.point(f, self.opposite_event(f, shape), False, "", OPPOSITE)
+
+    def opposite_event(self, f, shape):
+        return self.event(f, shape, "moderate")
+
+    def solver_points(self):
+        """Events that a loose solver would move most, of a page whose inverse is a solver."""
+        if not self.is_solved or self.side == "forward" or self.dtype != np.float64:
+            return
+        found = []
+        for _ in range(LOOSE_VALUES):
+            f, shape = self.value(False)
+            where, z_shape = set_of(f, "forward"), image_shape(f, "inverse", shape)
+            events = [np.ldexp(self.event_of(f, "forward", z_shape, "moderate"), -2 * self.composed) for _ in range(LOOSE_EVENTS)]
+            found += [(moved, len(found), f, x) for moved, x in [moved_by_a_loose_solver(f, np.array(events))] if moved > 0]
+        for _, _, f, x in sorted(found, reverse=True)[:LOOSEST]:
+            yield from self.point(f, x, False, "", LOOSE)
+
+    @property
+    def is_solved(self):
+        """Is the page's inverse a solver?  (A page may leave that to its values.)"""
+        return getattr(self.page, "solver", False) is True
+
     def binade_points(self):
         """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends.
 
         A page with a `far_line`, and a page whose inverse is a solver, which costs as much, get one of these.
         """
-        one = self.page.far_line or getattr(self.page, "solver", False) is True
+        one = self.page.far_line or self.is_solved
         for exponent in self.binades():
             for wide in (exponent % 2 == 1,) if one else (False, True):
                 f, shape = self.value(wide)
@@ -245,11 +348,11 @@ class Draw:
 
     # -- values -------------------------------------------------------------------------------------------------------
 
-    def value(self, wide):
+    def value(self, wide, moderate=MODERATE, sizes=SIZES):
         """A value with drawn parameters, and the shape of its events on this side."""
-        spread = PARAMETERS[self.dtype.name] if wide else MODERATE
+        spread = PARAMETERS[self.dtype.name] if wide else moderate
         while True:
-            D = self.source.choice(SIZES)
+            D = self.source.choice(sizes)
             try:
                 if has_examples(self.page):
                     f, shape = example(self.page, self.source, self.dtype)
@@ -347,7 +450,10 @@ class Draw:
     def image(self, f, shape, magnitudes):
         """The rounded truth of the other map at one of its own events; None if there is none."""
         other = "inverse" if self.side == "forward" else "forward"
-        event = self.event_of(f, other, image_shape(f, self.side, shape), magnitudes)
+        return self.image_of(f, other, self.event_of(f, other, image_shape(f, self.side, shape), magnitudes), shape)
+
+    def image_of(self, f, other, event, shape):
+        """The rounded truth of the other map at an event; None if there is none."""
         if not belongs(set_of(f, other), event):
             return None
         try:
@@ -360,6 +466,19 @@ class Draw:
     def cast(self, values):
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(values, np.float64).astype(self.dtype)
+
+
+def beside(below, above):
+    """Two neighbouring floats, or one twice, and the floats beside them, from the lowest."""
+    return [np.nextafter(below, below.dtype.type(-np.inf)), *dict.fromkeys((below[()], above[()])),
+            np.nextafter(above, above.dtype.type(np.inf))]
+
+
+def with_entry(event, entry, number):
+    """The event with another number in one entry, counted along all axes."""
+    moved = np.array(event)
+    moved.reshape(-1)[entry] = number
+    return moved
 
 
 def arrays(value):

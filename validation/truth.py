@@ -68,6 +68,7 @@ class Problem:
     inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
     has_log_det: bool = True                        # False for a map that need not be invertible
     gram: bool = False                              # log_det is 1/2 log det J^T J
+    entrywise_log_det: bool = False                 # the unit of log_det is entrywise, that of all else normwise
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,11 @@ class Inputs:
             if name not in self.problem.constants:
                 self.fields[name] = nest(*self.add(name, nested))
 
-    def quantity(self, numbers, shape):
+    def quantity(self, name, numbers, shape):
         """The entries of one quantity with their kappa (5), from the partials of level 1."""
         values, slopes = zip(*(seen_from(1, x) for x in numbers)) if numbers else ((), ())
         values = [ball(v) for v in values]
-        if self.problem.normwise:
+        if self.problem.normwise and not (self.problem.entrywise_log_det and name in ("log_det", "inverse_log_det")):
             kappa = [norm(values) + sum((self.block_norm(slopes, span) for span, _ in self.spans.values()), arb(0))]
             return Quantity(shape, values, kappa * len(values), normwise=True)
         # an input of 0 contributes 0 even if its derivative is infinite
@@ -283,7 +284,7 @@ def pulled_back(inputs, prefix, event, x, l, x_bar, l_bar):
 
 def assemble(inputs, quantities):
     """The quantities: what was recorded for the cotangents is dropped, level 1 gives kappa."""
-    return {name: inputs.quantity([seen_from(RECORDED, x)[0] for x in numbers], shape)
+    return {name: inputs.quantity(name, [seen_from(RECORDED, x)[0] for x in numbers], shape)
             for name, (numbers, shape) in quantities.items()}
 
 

@@ -124,6 +124,31 @@ def drawn_fields(page, source, dtype, spread, size, given=None, lead=tuple, opti
     return fields
 
 
+def is_scaled(declared):
+    """Is it a field whose members may be scaled, entry by entry or row by row?"""
+    return isinstance(declared, Field) and declared.set.scalable
+
+
+def with_opposite_scales(f, source, spread):
+    """The value with the entries, or the rows, of its fields times numbers from 2^-spread to 2^spread whose product is near 1, and
+    which are far from 1: the logarithms of a determinant cancel.
+    """
+    scaled = {}
+    for key, declared in f.declared.items():
+        held = getattr(f, key) if is_scaled(declared) else None
+        if held is not None and held.ndim:
+            matrix = declared.set.rank == 2
+            numbers = opposite_numbers(source, held.shape[-2 if matrix else -1], min(spread, MATRICES) if matrix else spread)
+            scaled[key] = (held * (numbers[:, None] if matrix else numbers)).astype(held.dtype)
+    return f.replace(**scaled)
+
+
+def opposite_numbers(source, count, spread):
+    """Large numbers and the reciprocals of their neighbours, in any order, and a 1 if the count is odd."""
+    large = source.numbers((count // 2,), 3 * spread // 4, spread)
+    return np.concatenate((large, 1 / (large * source.numbers(large.shape, 0, 1)), np.ones(count % 2)))[source.orders((count,))]
+
+
 def plainest(page, dtype, size):
     """The value of a page with the simplest parameters that its declarations allow: defaults and anchors; or its example."""
     if has_examples(page):

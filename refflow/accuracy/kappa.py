@@ -246,7 +246,8 @@ def value_and_log_det(g, event, method, normal):
             between = slopes_between(g, event, method, batch)
             slopes = [own | {"between": more} for own, more in zip(slopes, between)]
             inputs["between"] = np.ones((*batch, between[0].shape[-1]))
-        return tuple(Sensitivity(value, found, inputs, normal) for value, found in zip(values, slopes))
+        units = normal, normal and not getattr(g, "entrywise_log_det", False)
+        return tuple(Sensitivity(value, found, inputs, unit) for value, found, unit in zip(values, slopes, units))
 
 
 def slopes_between(g, event, method, batch):

@@ -41,6 +41,7 @@ class Bijector(Value):
     solver = False
     normwise = False
     infinite_events = False         # does the inverse take infinite entries to the limits of its matrix?
+    entrywise_log_det = False       # is the unit of error of log-det entrywise although that of all else is normwise?
     jumps = False                   # does it jump at a break?
     rounded_breaks = False          # are the numbers that `breaks` returns rounded?
     lifted_axes = 0                 # event axes that components see as batch axes
@@ -207,11 +208,11 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     """Declare a page: its source, its domain and codomain (unless they depend on its fields), and facts about it.
 
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
-    error is normwise, as for a page that solves with a matrix or factors it), `infinite_events` (an event with an
-    infinite entry, as after a map that has reached its limit, goes back to the limits of the inverse matrix), `far_line`
-    (events beyond the range of its parameters meet lines; fewer binades are certified there), `volume` ("chart": log_det is
-    of the chart's block; "gram": 1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).
-    The page is registered.
+    error is normwise, as for a page that solves with a matrix or factors it), `entrywise_log_det` (but not the unit of its
+    log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
+    has reached its limit, goes back to the limits of the inverse matrix), `far_line` (events beyond the range of its parameters
+    meet lines; fewer binades are certified there), `volume` ("chart": log_det is of the chart's block; "gram":
+    1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
     """
 
     def publish(page):

@@ -40,6 +40,7 @@ class Set:
     `parts`: of a set whose members are vectors in blocks, the set of each block.
     `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
     `whole`: its members are whole numbers, the same in every dtype: they do not decide the dtype of what is computed.
+    `scalable`: members times numbers > 0, entry by entry or, for matrices, row by row, are members.
     `free`: for a shape, marks the entries that are not 0 in every member; None if all entries are such.
     """
 
@@ -62,6 +63,7 @@ class Set:
     biject_to: str | None = None
     free: Callable | None = None
     whole: bool = False
+    scalable: bool = False
 
     def __call__(self, *shape, default=None) -> Field:
         return Field(self, shape, default=default)
@@ -170,7 +172,7 @@ real = Set("real", "must be finite", not_finite, not_finite, in_interval(-np.inf
 extended_real = Set("extended_real", "must not be NaN", np.isnan, np.isnan, real.make)
 
 nonzero = Set("nonzero", "must be finite and not 0", lambda v: not_finite(v) | (v == 0), not_finite, real.make, spare=np.abs,
-              anchor=1.0, biject_to="HalfLine")
+              anchor=1.0, biject_to="HalfLine", scalable=True)
 
 
 def interval(lower, upper):
@@ -214,10 +216,10 @@ def intervals(lower, upper):
 
 
 positive = Set("positive", "must be finite and > 0", lambda v: not_finite(v) | ~(v > 0), lambda v: not_finite(v) | ~(v >= 0),
-               in_interval(0.0, np.inf), lower=0.0, anchor=1.0, biject_to="HalfLine")
+               in_interval(0.0, np.inf), lower=0.0, anchor=1.0, biject_to="HalfLine", scalable=True)
 
 nonnegative = Set("nonnegative", "must be finite and >= 0", positive.outside_closed, positive.outside_closed, positive.make,
-                  lower=0.0, anchor=1.0, biject_to="HalfLine")
+                  lower=0.0, anchor=1.0, biject_to="HalfLine", scalable=True)
 
 
 def below(count):
@@ -365,7 +367,7 @@ def _make_cholesky(source, shape, dtype, low, high):
 cholesky_factor = Set(
     "cholesky_factor", "must be finite and lower triangular with a positive diagonal",
     lambda v: _cholesky_outside(v, False), lambda v: _cholesky_outside(v, True), _make_cholesky, rank=2, entrywise=False,
-    spare=_room_of_cholesky, anchor=identities, thin=True, biject_to="CholeskyFactor", free=lower_triangle)
+    spare=_room_of_cholesky, anchor=identities, thin=True, biject_to="CholeskyFactor", free=lower_triangle, scalable=True)
 
 
 def _turns(source, shape):
@@ -398,7 +400,7 @@ def _to_singular(matrix):
 
 
 invertible = Set("invertible", "must be finite and invertible", _singular, _singular, _make_invertible, rank=2,
-                 entrywise=False, spare=_to_singular, anchor=identities)
+                 entrywise=False, spare=_to_singular, anchor=identities, scalable=True)
 
 
 def _not_orthogonal(Q):

@@ -61,6 +61,8 @@ class DiagonalNormal(Density):
         case("Scalar", "an event of one number", z=[0.5, -3.0], shape=(), loc=0.5, scale=0.25),
         case("Vector", "the logarithms of the scales, +-20 log 2, cancel",
              z=[[1.0, 1.0]], shape=2, loc=[0.0, 0.5], scale=[2.0**20, 2.0**-20]),
+        case("Opposite", "the logarithms of four scales cancel, and leave the rounding of each", z=[[0.0] * 4], shape=4,
+             loc=[0.0] * 4, scale=[1.5e15, 3.0e13, 6.9e-16, 1.7e-14]),
         case("Image", "an event of one channel", z=[[[[1.0, -2.0]]]], shape=(1, 1, 2)),
         case("Beyond", "t overflows, its product with a small b need not", z=[2.0**1000], shape=(), loc=0.0, scale=2.0**-30),
     )

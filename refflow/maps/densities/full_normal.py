@@ -70,6 +70,8 @@ class FullNormal(Density):
              z=[[1.0, -1.0, 1.0]], loc=[0.0, 0.0, 0.0], cholesky=[[1.0, 0.0, 0.0], [-4.0, 1.0, 0.0], [4.0, -4.0, 1.0]]),
         case("Determinant", "the logarithms of the diagonal, +-20 log 2, cancel",
              z=[[1.0, 1.0]], loc=[0.0, 0.0], cholesky=[[2.0**20, 0.0], [1.0, 2.0**-20]]),
+        case("Opposite", "the logarithms of four numbers cancel, and leave the rounding of each", z=[[0.0] * 4], loc=[0.0] * 4,
+             cholesky=np.diag([1.5e15, 3.0e13, 6.9e-16, 1.7e-14])),
     )
 
 

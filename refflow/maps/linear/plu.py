@@ -36,7 +36,7 @@ After a map that reaches its limits, an event may have infinite entries.  (7) an
     z = (L (U + S))^-1 y         by the rules of floats, the inverse matrix first   (19)
 gives the limits that exist.
 
-The unit of error is normwise: the page solves systems.
+The unit of error is normwise: the page solves systems.  That of log-det is entrywise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ from .permutation import opposite, reordered
 from .shift import minus, plus, shift_bar
 
 
-@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True, infinite_events=True)
+@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, normwise=True, entrywise_log_det=True,
+          infinite_events=True)
 class PLULinear(Bijector):
     """x = P L (U + diag(scale)) z + shift with (P y)_i = y_{order_i} and L = I + lower; z and x (*batch, D).
 

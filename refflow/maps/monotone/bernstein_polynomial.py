@@ -193,6 +193,9 @@ class BernsteinPolynomial(Bijector):
         case("Middle", "a cotangent vanishes where s = i/K", z=[1e-20, 0.0], x=[0.5], coefficients=[-1.0, 0.5, 1.0], bound=1.0),
         case("Bounded", "no tails: the ends and the floats beside them", z=[np.nextafter(-1, 0), np.nextafter(1, 0), 0.5],
              x=[np.nextafter(-2, 0), np.nextafter(3, 0), 0.1], coefficients=[-2.0, -0.5, 0.25, 3.0], bound=1.0, tails="none"),
+        case("Plateau", "nearly flat, far from the nearer end: the solver's last digits count, and one step of Newton's method",
+             x=[0.15081618260918972, 0.05837985635558508], coefficients=[-14.4793, 0.2505, 0.267, 0.9559, 1.1717, 1.3275],
+             bound=5.0),
         case("Flat", "the slope is small at an end", z=[-1.0, -0.999], x=[1e-6], coefficients=[0.0, 1e-6, 1.0], bound=1.0),
     )
     refused = (

@@ -209,6 +209,8 @@ class GlowActNorm(Bijector):
              s=[-2.0, 0.5], bias=[0.5, 0.25], direct=True, unbiased=True, eps=0.0),
         case("Scales", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[[[1.0]], [[1.0]]]],
              x=[[[[1.0]], [[1.0]]]], s=[2.0**20, 2.0**-20], bias=[0.0, 0.0], direct=True, rank=3),
+        case("Opposite", "the logarithms of four scales cancel, and leave the rounding of each", z=[[1.0] * 4], x=[[1.0] * 4],
+             s=[1.5e15, 3.0e13, 6.9e-16, 1.7e-14], bias=[0.0] * 4, direct=True),
     )
     refused = (
         refusal("s must not be 0 if it is the scale; s[1] = 0", s=[1.0, 0.0], bias=None, direct=True),

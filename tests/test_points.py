@@ -1,0 +1,174 @@
+"""Which points the certificate asks, and the mistakes that only they can see."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import numpy as np
+import pytest
+
+from refflow.accuracy.drawing import with_opposite_scales
+from refflow.core import RandomSource, positive, real
+from refflow.maps.elementwise import solve
+from refflow.maps.monotone import sum_of_squares
+from refflow.maps.splines import linear_rational_spline
+from validation import certify
+from validation.certify import PAGES, allowed, errors, sides
+from validation.kinds import GENERATORS
+from validation.points import OPPOSITE, SWITCH, SWITCH_IMAGE, Draw, beside
+from validation.solvers import solver_of
+from validation.switches import between, switches
+
+
+def draw(name, dtype="float64", side="forward"):
+    page = PAGES[name]
+    return GENERATORS.get(page.kind, Draw)(page, dtype, side)
+
+
+def exceeded(asked):
+    """The quantities whose errors exceed their allowances at some of the points."""
+    return {name for point in asked for name, (C, _) in errors(point).items() if C is not None and C > allowed(point, name)}
+
+
+def planted(monkeypatch, owner, name, text, bug):
+    """A function of a module, or of a page, in which another text stands."""
+    function = inspect.unwrap(vars(owner)[name])
+    source = inspect.cleandoc("\n" + inspect.getsource(function))
+    assert text in source
+    module, found = sys.modules[function.__module__], {}
+    exec(compile(source.replace(text, bug), module.__file__, "exec"), vars(module), found)      # noqa: S102
+    monkeypatch.setattr(owner, name, found[name])
+
+
+# -- opposite scales --------------------------------------------------------------------------------------------------
+
+def sum_of_logarithms(values):
+    return np.log(np.abs(values)).sum(-1)
+
+
+@pytest.mark.parametrize("name", ["PLULinear", "ActNorm", "BatchNorm", "GlowActNorm", "DiagonalNormal",
+                                  "FullNormal"])
+def test_a_sum_of_logarithms_is_seen_where_it_cancels(name, monkeypatch):
+    module = sys.modules[PAGES[name].__module__]
+    module = module if hasattr(module, "log_abs_product") else sys.modules["refflow.maps.densities.entries"]
+    drawn = draw(name)
+    asked = [point for point in drawn.hard_points() if point.case == "Opposite"] or list(drawn.opposite_points())
+    assert asked and not exceeded(asked)
+    monkeypatch.setattr(module, "log_abs_product", sum_of_logarithms)
+    assert exceeded(asked) & {"log_det", "log_prob"}
+
+
+@pytest.mark.parametrize("name", ["PLULinear", "DenseLinear", "ActNorm", "BatchNorm", "GroupedLinear", "FullNormal",
+                                  "NormalMixture"])
+def test_pages_with_scales_meet_opposite_ones(name):
+    asked = [point for point in draw(name).opposite_points() if point.reason == OPPOSITE]
+    assert len(asked) >= 8 and (name == "GroupedLinear" or {point.event.shape[0] for point in asked} == {4, 8})
+
+
+def test_opposite_scales_nearly_cancel_and_keep_their_signs():
+    f = PAGES["PLULinear"]([0, 1, 2, 3], np.zeros((4, 4)), np.zeros((4, 4)), [1.0, -1.0, 1.0, 1.0])
+    scaled = with_opposite_scales(f, RandomSource(np.random.default_rng(0)), 60).scale
+    assert 1 / 4 <= -scaled.prod() <= 1 and scaled[1] < 0 and (np.abs(np.log2(np.abs(scaled))) >= 45).all()
+    assert positive.scalable and not real.scalable
+
+
+# -- switches ---------------------------------------------------------------------------------------------------------
+
+def beside_switches(name, side):
+    return [point for point in draw(name, "float64", side).switch_points()]
+
+
+def test_a_middle_that_is_rounded_is_seen(monkeypatch):
+    """In one of eleven splines rounding takes a float for one on the other side of a middle; in one of four hundred it shows."""
+    asked = [point for point in draw("LinearRationalSpline", side="inverse").hard_points() if point.case == "RoundedMiddle"]
+    assert not exceeded(asked)
+    planted(monkeypatch, linear_rational_spline, "image_below_middle", "near = np.abs(found) <= 2.0**-10 * (left + right)",
+            "near = np.abs(found) <= 0")
+    assert "inverse_vjp.slopes_bar" in exceeded(asked)
+
+
+@pytest.mark.parametrize("name, side, numbers", [
+    ("Tanh", "forward", {-1.0, 1.0}), ("Tanh", "inverse", {-0.5, 0.5}), ("OpenInterval", "forward", {-1.0, 1.0}),
+    ("AlphaSigmoid", "forward", {-1.25, -1.0, 1.0, 1.25}), ("ArctanExpScale", "forward", {-1.0, 1.0, 2.0**30})])
+def test_a_threshold_of_the_code_is_met_with_the_floats_beside_it(name, side, numbers):
+    asked = {float(point.event) for point in beside_switches(name, side) if point.reason == SWITCH}
+    for number in numbers:
+        assert set(map(float, beside(np.float64(number), np.float64(number)))) <= asked
+
+
+def test_the_image_of_a_switch_is_met_with_the_floats_beside_it():
+    asked = {float(point.event) for point in beside_switches("Tanh", "inverse") if point.reason == SWITCH_IMAGE}
+    assert {np.nextafter(np.tanh(1.0), end) for end in (0, 1)} <= asked and len(asked) >= 6
+
+
+def test_every_comparison_with_a_threshold_is_found():
+    """Of one function, with thresholds that no ladder holds, and two of them between two of its numbers."""
+    thresholds = [-3.7e5, -1.1e-7, 0.3, 0.31, 2.0, 9e11]
+    ladder = np.ldexp(1.0, np.arange(-30, 60, 3))
+    from validation.switches import Recording
+    made = {}
+
+    def answer(numbers):
+        for t in thresholds:
+            made["recording"].seen(str(t), numbers <= t)
+
+    from validation import switches as module
+    with pytest.MonkeyPatch.context() as patch:
+        class There(Recording):
+            def __init__(self):
+                super().__init__()
+                made["recording"] = self
+        patch.setattr(module, "Recording", There)
+        found = switches(answer, np.concatenate((-ladder[::-1], ladder)), RandomSource(np.random.default_rng(0)))
+    assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in thresholds}
+
+
+def test_code_is_as_before_after_a_search():
+    functions = [PAGES["Tanh"].log_det, linear_rational_spline.below_middle]
+    before = [inspect.unwrap(f).__code__ for f in functions]
+    beside_switches("Tanh", "forward")
+    assert [inspect.unwrap(f).__code__ for f in functions] == before
+    assert not [name for name in vars(linear_rational_spline) if name.startswith("__seen")]
+
+
+def test_floats_between():
+    found = between(np.float32(-2e-45), np.float32(1e-45))
+    assert found.dtype == np.float32 and (np.diff(found) > 0).all() and 0 in found and len(found) == 3 or len(found) == 4
+    assert len(between(np.float64(-1.0), np.float64(1e300))) == 33
+
+
+# -- solvers ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["SumOfSquares", "BernsteinPolynomial"])
+def test_a_solver_that_is_content_too_early_is_seen(name, monkeypatch):
+    drawn = draw(name, side="inverse")
+    asked = [point for point in drawn.hard_points() if point.case == "Plateau"] or list(drawn.solver_points())
+    assert asked and not exceeded(asked)
+    with solver_of(1e-7):
+        assert exceeded(asked)
+
+
+def test_newtons_step_is_needed(monkeypatch):
+    """Of a Bernstein polynomial; without the step the root's rounding moves a plateau's inverse by 43 units."""
+    page = PAGES["BernsteinPolynomial"]
+    asked = [point for point in draw("BernsteinPolynomial", side="inverse").hard_points() if point.case == "Plateau"]
+    planted(monkeypatch, page, "root", "v = v - (v * combined(terms, v, 1 - v) - level) / rise", "v = v + 0.0")
+    assert "inverse" in exceeded(asked)
+
+
+def test_points_do_not_depend_on_the_width_that_a_page_asks_for(monkeypatch):
+    asked = [point.event.tolist() for point in draw("SumOfSquares", side="inverse").solver_points()]
+    planted(monkeypatch, solve, "increasing_root", "np.nextafter(limits.eps, lower.dtype.type(1))", "1e-7")
+    monkeypatch.setattr(sum_of_squares, "increasing_root", solve.increasing_root)
+    found = draw("SumOfSquares", side="inverse").solver_points()
+    assert asked and [point.event.tolist() for point in found] == asked
+
+
+# -- every page -------------------------------------------------------------------------------------------------------
+
+def test_pages_of_all_kinds_have_points_at_their_switches():
+    for name in ("Softplus", "SiLU", "RationalQuadraticSpline", "WeibullCDF", "StickBreaking", "ReLU", "SoftplusScale",
+                 "RelativeAttention", "SoftmaxKnots", "DeepSigmoid"):
+        assert beside_switches(name, "forward"), name
+    assert all(certify.points(PAGES[name], "float32", sides(PAGES[name])[-1]) for name in ("Tanh", "DiagonalNormal"))

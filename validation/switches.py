@@ -1,0 +1,178 @@
+"""Where a page's own code switches: the events at which one of its comparisons changes its result.
+
+A page names its thresholds by comparing with them: nothing else is written down, and nothing can be forgotten.  While a
+value's methods run at many events at once, every result of <, <=, > and >=, and every choice of np.minimum, np.maximum and
+np.clip, is recorded, in the pages and in the arithmetic on which they stand.  Where a result differs between two neighbours
+of a ladder of events, the events between them are asked too, and so on down to two neighbouring floats.
+
+What a solver asks on its way is left out.  A comparison that changes its result twice between two neighbours of the ladder
+is only found if another one changes between them.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .mutants.mutations import BELIEVED, code_of, plain_function
+
+FOUNDATIONS = ("refflow.core.arithmetic", "refflow.core.pairs", "refflow.core.products")
+ORDERED = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+CHOICES, SOLVER = {"minimum", "maximum", "clip"}, "find_root"
+SEEN, CHOSEN, UNSEEN = "__seen__", "__chosen__", "__unseen__"
+BITS = {np.dtype(np.float64): np.int64, np.dtype(np.float32): np.int32}
+PARTS = 33                          # events of an interval that are asked at once; no axis of a parameter is as long
+AT_ONCE = 10                        # intervals
+
+
+# -- recording --------------------------------------------------------------------------------------------------------
+
+class Recorded(ast.NodeTransformer):
+    """Code whose comparisons and choices report their results, each under the place where it stands."""
+
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        if not any(isinstance(operator, ORDERED) for operator in node.ops):
+            return node
+        return reporting(node, SEEN, node)
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        if name == SOLVER or name in CHOICES and ast.unparse(node.func.value) == "np":
+            return reporting(node, UNSEEN if name == SOLVER else CHOSEN, node.func, *node.args, keywords=node.keywords)
+        return node
+
+
+def reporting(node, name, *arguments, keywords=()):
+    """A call of a reporting function in the place of a node, with the text that stands there."""
+    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(ast.unparse(node)), *arguments], [*keywords]), node)
+
+
+class Recording:
+    """{place: [marks of the events, (count, ...)]} of one run at `count` events."""
+
+    def __init__(self):
+        self.results, self.count, self.awake = {}, 0, True
+
+    def seen(self, place, result):
+        if self.awake and isinstance(result, np.ndarray) and result.dtype == bool and self.count in result.shape:
+            events_first = np.moveaxis(result, result.shape.index(self.count), 0)
+            self.results.setdefault(place, []).append(events_first.reshape(self.count, -1))
+        return result
+
+    def chosen(self, place, choice, first, *others, **options):
+        found = choice(first, *others, **options)
+        self.seen(place, np.asarray(found == first))
+        return found
+
+    def unseen(self, place, solver, *given, **options):
+        self.awake = False
+        try:
+            return solver(*given, **options)
+        finally:
+            self.awake = True
+
+
+@cache
+def reporting_code(name):
+    """{function of a module: its code with reports}."""
+    module = sys.modules[name]
+    tree = ast.parse(Path(inspect.getsourcefile(module)).read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names += [f"{node.name}.{inner.name}" for node in tree.body if isinstance(node, ast.ClassDef)
+              for inner in node.body if isinstance(inner, ast.FunctionDef)]
+    code = compile(ast.fix_missing_locations(Recorded().visit(tree)), str(module.__file__), "exec")
+    functions = {name: plain_function(module, name) for name in names if name.rpartition(".")[2] not in BELIEVED}
+    return {function: code_of(code, name) for name, function in functions.items() if function is not None}
+
+
+@contextlib.contextmanager
+def recording():
+    """The functions of all pages report to a Recording."""
+    made, pages = Recording(), [name for name in sys.modules if name.startswith("refflow.maps.")]
+    reports = {SEEN: made.seen, CHOSEN: made.chosen, UNSEEN: made.unseen}
+    codes = {function: code for name in [*pages, *FOUNDATIONS] for function, code in reporting_code(name).items()}
+    before = {function: function.__code__ for function in codes}
+    globals_of = {id(function.__globals__): function.__globals__ for function in codes}.values()
+    try:
+        for names in globals_of:
+            names.update(reports)
+        for function, code in codes.items():
+            function.__code__ = code
+        yield made
+    finally:
+        for function, code in before.items():
+            function.__code__ = code
+        for names in globals_of:
+            for name in reports:
+                names.pop(name, None)
+
+
+# -- searching --------------------------------------------------------------------------------------------------------
+
+def switches(answer, ladder, source):
+    """{place: [(below, above)]}: neighbouring floats between which a comparison changes its result.
+
+    `answer(numbers)` asks a value's methods at events that differ in one entry; `ladder` are increasing numbers.
+    """
+    intervals, found = [ladder], {}
+    with recording() as made, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        while intervals:
+            wide = {}
+            for place, below, above in changes(answer, intervals, made):
+                if above == np.nextafter(below, above):
+                    found.setdefault(place, set()).add((below, above))
+                else:
+                    wide[below, above] = place
+            intervals = [between(*ends) for ends in some(wide, source)]
+    return {place: sorted(pairs) for place, pairs in found.items()}
+
+
+def changes(answer, intervals, made):
+    """(place, below, above): neighbours in an interval of numbers at which a comparison has different results."""
+    numbers, ends = np.concatenate(intervals), np.cumsum([len(interval) for interval in intervals])
+    made.results, made.count = {}, len(numbers)
+    answer(numbers)
+    for place, marks in made.results.items():
+        marks = np.concatenate(marks, -1)
+        differ = (marks[1:] != marks[:-1]).any(-1)
+        differ[ends[:-1] - 1] = False
+        yield from ((place, numbers[i], numbers[i + 1]) for i in np.flatnonzero(differ))
+
+
+def some(wide, source):
+    """At most AT_ONCE intervals, of every place in turn."""
+    by_place = {}
+    for interval, place in wide.items():
+        by_place.setdefault(place, []).append(interval)
+    queues = [[held[i] for i in source.orders((len(held),))] for held in by_place.values()]
+    in_turn = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
+    return in_turn[:AT_ONCE]
+
+
+def between(below, above):
+    """At most PARTS floats from one number to another, evenly by their order."""
+    kind = BITS[below.dtype]
+    first, last = (order_of(end, kind) for end in (below, above))
+    steps = sorted({first + (last - first) * i // (PARTS - 1) for i in range(PARTS)})
+    return np.array([float_of(step, below.dtype, kind) for step in steps])
+
+
+def order_of(number, kind):
+    """The number of a float, counted from 0."""
+    bits = int(np.abs(number).view(kind))
+    return -bits if number < 0 else bits
+
+
+def float_of(order, dtype, kind):
+    size = np.asarray(abs(order), kind).view(dtype)[()]
+    return -size if order < 0 else size
