@@ -29,10 +29,11 @@ from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .instances import instance_points
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, fields_of, is_derivative,
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
                      names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
                      without_structural_zeros)
 from .shrink import complexity, shrunk
@@ -207,7 +208,7 @@ def points_for(adapter, dtype):
             yield from points_at(f, z)
         return
     if isinstance(adapter.page, Bijector):
-        yield from composite_points(adapter.page, np.dtype(dtype))
+        yield from instance_points(adapter.page, np.dtype(dtype))
         return
     if dtype not in golden.NARROW:
         yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)
