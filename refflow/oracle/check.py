@@ -25,10 +25,11 @@ from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
 from . import golden
-from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, load
+from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .exits import no_exit
 from .instances import instance_points
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
@@ -147,8 +148,9 @@ def check_theirs(target, page, dtypes, progress, executor, keep_errors):
 
 def check_part(sent, index, dtype, keep_errors):
     """The part of the report on one adapter in one dtype."""
-    report = Report(sent.loaded.name, sent.loaded.version)
-    check_adapter(sent.loaded.adapters[index], dtype, certified(), report, keep_errors)
+    report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.loaded.adapters[index]
+    with no_exit(adapter.theirs, file_of(adapter.function)):
+        check_adapter(adapter, dtype, certified(), report, keep_errors)
     return report
 
 

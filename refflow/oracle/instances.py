@@ -89,10 +89,10 @@ class Hard:
         where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
         every = range(low, high, max(1, work * count // WORK))
-        yield "a binade", self.moved_back(0, self.on_entries(0, self.binades(0, every, 1)))
+        yield "a binade", self.moved_back(0, self.at_binades(0, every, 1))
         for k, (step, way) in enumerate(self.exact):
             inner, of = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else ""
-            yield "a moderate binade" + of, self.moved_back(k, self.on_entries(k, self.binades(k, MODERATE, PARTS)))
+            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, MODERATE, PARTS))
             yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, hard_numbers(inner)))
             yield "a break" + of, self.moved_back(k, self.at_breaks(k))
             if isinstance(inner, MaskedBijector):
@@ -111,12 +111,17 @@ class Hard:
         events.reshape(count, size)[np.arange(count), entry] = np.tile(numbers, turns)
         return events
 
-    def binades(self, k, exponents, parts):
-        """Numbers in these binades from every end of the set of stage k."""
+    def at_binades(self, k, exponents, parts):
+        """Events of stage k with a number in each of these binades, from every end of its set.
+
+        Of a set whose entries have ends of their own, all entries are in the binade; of a set of whole vectors there are none.
+        """
         where = set_of_way(*self.exact[k])
-        if where.rank:
-            return []
-        return [number for e in exponents for number in binade(where, self.source, np.float64, e, parts)]
+        if where.alike or where.rank:
+            numbers = [n for e in exponents if not where.rank for n in binade(where, self.source, np.float64, e, parts)]
+            return self.on_entries(k, numbers)
+        shape = (parts, *self.f.parameter_batch, *self.shapes[k])
+        return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
 
     @np.errstate(all="ignore")
     def at_breaks(self, k):
