@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .output import stdout_apart
 from ..oracle import CannotRun
 from ..oracle.adapter import load
 from ..report import counted, number
@@ -28,7 +29,18 @@ def add_command(commands):
 def run(options):
     if not Path(options.out).resolve().parent.is_dir():
         raise CannotRun(f"--out {options.out}: the directory does not exist")
-    loaded = load(options.file)
+    with stdout_apart():
+        found = measured(options.file)
+    baseline.write(options.out, found)
+    worst = max(C for held in found.values() for C in held.values())
+    print(f"{options.out}: {counted(sum(map(len, found.values())), 'error')} of {counted(len(found), 'function')}, the largest "
+          f"{number(worst)} units")
+    return 0
+
+
+def measured(file):
+    """The errors of every function under page_tests in a file; CannotRun where there are none."""
+    loaded = load(file)
     tested = [TESTED[one.function] for one in loaded.adapters if one.function in TESTED]
     if not tested:
         raise CannotRun(f"{loaded.name} has no function under @page_tests")
@@ -36,8 +48,4 @@ def run(options):
     empty = next((own for own in tested if not found[own.name]), None)
     if empty:
         raise CannotRun(f"{empty.adapter.theirs}: nothing could be measured")
-    baseline.write(options.out, found)
-    worst = max(C for held in found.values() for C in held.values())
-    print(f"{options.out}: {counted(sum(map(len, found.values())), 'error')} of {counted(len(found), 'function')}, the largest "
-          f"{number(worst)} units")
-    return 0
+    return found

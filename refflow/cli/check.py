@@ -9,6 +9,7 @@ import sys
 
 from . import sweeps
 from .options import put, rate, to_be_written
+from .output import stdout_apart
 from ..book import report_page
 from ..accuracy.formats import FORMATS
 from ..oracle import check
@@ -45,7 +46,7 @@ def run(options):
     to_be_written(options.out, options.force)
     shown = progress_line if sys.stderr.isatty() else None
     try:
-        with sweeps.sweep(options.workers, options.scheduler) as sweep:
+        with stdout_apart(), sweeps.sweep(options.workers, options.scheduler) as sweep:
             report = report_on(options, {"page": options.page, "dtypes": options.dtype, "progress": shown,
                                          "executor": sweep.executor, "keep_errors": options.out is not None})
     finally:

@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -102,6 +102,8 @@ def processes(workers):
     pool = ProcessPoolExecutor(workers, context, initializer=apart, initargs=(stopping,))
     try:
         yield Interruptible(pool)
+    except BrokenExecutor as error:
+        raise CannotRun(f"a process of --workers ended early, by what it ran or for lack of memory: {error}") from error
     except BaseException:
         stopping.set()
         for child in set(active_children()) - others:
@@ -128,8 +130,12 @@ class Worker:
 
 
 def apart(stopping):
-    """In a new process: the keyboard's Ctrl-C does not reach it and what it forks, so that it is interrupted once, from above."""
+    """In a new process: the keyboard's Ctrl-C does not reach it and what it forks, so that it is interrupted once, from above.
+
+    What it prints goes to standard error: standard output is the command's own.
+    """
     Worker.stopping = stopping
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()

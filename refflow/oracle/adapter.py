@@ -40,6 +40,7 @@ from ..core.tree import flatten
 from ..core.version import VERSION
 from ..accuracy.formats import FORMATS, name_of
 from ..maps.parametrisations import Map
+from .exits import at_line, no_exit
 from .golden import NARROW, exact_points
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import family_named
@@ -458,23 +459,14 @@ def from_file(path):
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     sys.path.append(str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
+    with no_exit(path, path):
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise CannotRun(f"{path} cannot be imported: {first_line(error)}{at_line(error, path)}") from error
+        finally:
+            sys.path.remove(str(path.parent.resolve()))
     return adapter_set(str(path), module, DECLARED[before:])
-
-
-def at_line(error, path):
-    """The line of the user's file at which the import stopped."""
-    line, step = None, error.__traceback__
-    while step is not None:
-        if Path(step.tb_frame.f_code.co_filename) == path:
-            line = step.tb_lineno
-        step = step.tb_next
-    return "" if line is None else f" (line {line})"
 
 
 def peers() -> list[str]:
@@ -496,7 +488,8 @@ def from_peer(name):
         raise CannotRun(f"unknown target {name!r}: give a file of adapters (a path ending in .py), or one of the peers "
                         f"{', '.join(peers())}{hint}")
     try:
-        module = importlib.import_module(f"refflow.peers.{name}")
+        with no_exit(f"the import of {name}"):
+            module = importlib.import_module(f"refflow.peers.{name}")
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "refflow":
             raise

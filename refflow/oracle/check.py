@@ -25,14 +25,16 @@ from ..core.registry import REGISTRY
 from ..core.tree import flatten
 from ..core.version import VERSION
 from . import golden
-from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, load
+from .adapter import ACCUMULATION, DTYPES, Answers, Raised, Sent, ask, file_of, load
 from .diagnosis import diagnose, shape_diagnosis
 from .equations import equations
 from .errors import FAILS, NOT_JUDGED, PASSES, errors_of, place_of
+from .exits import no_exit
+from .instances import instance_points
 from .layers import first_wrong
 from .pages import CannotRun, bijectors, page_named
 from .parametrised import parametrised
-from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, composite_points, drawn_points, fields_of, is_derivative,
+from .points import (LETTER, LOG_DET, VALUE, VJP, Truth, chart_truth, drawn_points, fields_of, is_derivative,
                      names_of_derivatives, points_at, run_time_truth, steady, steady_events, with_accumulation,
                      without_structural_zeros)
 from .shrink import complexity, shrunk
@@ -146,8 +148,9 @@ def check_theirs(target, page, dtypes, progress, executor, keep_errors):
 
 def check_part(sent, index, dtype, keep_errors):
     """The part of the report on one adapter in one dtype."""
-    report = Report(sent.loaded.name, sent.loaded.version)
-    check_adapter(sent.loaded.adapters[index], dtype, certified(), report, keep_errors)
+    report, adapter = Report(sent.loaded.name, sent.loaded.version), sent.loaded.adapters[index]
+    with no_exit(adapter.theirs, file_of(adapter.function)):
+        check_adapter(adapter, dtype, certified(), report, keep_errors)
     return report
 
 
@@ -207,7 +210,7 @@ def points_for(adapter, dtype):
             yield from points_at(f, z)
         return
     if isinstance(adapter.page, Bijector):
-        yield from composite_points(adapter.page, np.dtype(dtype))
+        yield from instance_points(adapter.page, np.dtype(dtype))
         return
     if dtype not in golden.NARROW:
         yield from drawn_points(page_named(adapter.page), np.dtype(dtype), adapter.broadcast)

@@ -304,7 +304,7 @@ def unmoved(here, near):
 
 SPREADS = {"float64": (4, 60), "float32": (4, 20)}
 COUNT = 24
-COTANGENTS, COMPOSITE = 2, 2                    # spreads
+COTANGENTS = 2                                  # spread
 PARTS = 4                                       # of a moderate binade, in each of which there is a point
 MODERATE = range(-6, 7)                         # binades in which gradients are measured
 
@@ -411,18 +411,6 @@ def is_taken(f, x):
 def finite(x, rank):
     axes = tuple(range(-rank, 0))
     return np.isfinite(x).all(axis=axes) if axes else np.isfinite(x)
-
-
-def composite_points(f, dtype):
-    """Points of one given bijector: single events and batches, and cotangents.
-
-    Latent numbers are moderate: a composite adds no mathematics of its own, and its parts meet their hard cases separately.
-    """
-    f, source = f.astype(dtype), RandomSource(np.random.default_rng(7))
-    shape = f.parameter_batch + composite_shape(f)
-    for lead in ((), (COUNT,)):
-        z = drawn_event(source, f, "forward", shape, dtype, COMPOSITE, lead)
-        yield from with_gradients(both_sides(f, z, len(lead)), source, 4)
 
 
 def points_at(f, z):

@@ -106,6 +106,17 @@ def rebuilt(held, values):
     return next(values)
 
 
+def trained_marks(arrays):
+    """For each of somebody's parameters: is it trained?  A frozen one, such as a permutation's matrix, stays where it is.
+
+    torch says so by requires_grad; plain tensors, none of which requires a gradient, say nothing.
+    """
+    frozen = [getattr(array, "requires_grad", True) is False for array in arrays]
+    if arrays and all(frozen) and not any(isinstance(array, import_module("torch").nn.Parameter) for array in arrays):
+        return [True] * len(arrays)
+    return [not one for one in frozen]
+
+
 def can_be_written(array):
     """Is it an array whose numbers can be changed?"""
     return hasattr(array, "detach") or isinstance(array, np.ndarray) and array.flags.writeable \

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.sets import Set, interval, real
 from ..oracle.pages import CannotRun
 from .arrays import (BACKENDS, LARGEST, NORMAL, SUBNORMAL, UNITS, as_numpy, backend_of, can_be_written, coarsest, dtype_of,
-                     leaves, made, numpy_dtype, rebuilt, written)
+                     leaves, made, numpy_dtype, rebuilt, trained_marks, written)
 
 QUANTITIES = ("forward", "inverse", "log_det", "inverse_log_det", "log_prob", "sample", "pullback", "parameters", "domain",
               "codomain", "wider", "compiled", "masked", "reload")
@@ -80,7 +80,7 @@ class BlackBox:
                 raise CannotRun(f"BlackBox: {name} must be one of {tuple(known)}, not {given!r}")
         if self.wider is not None and not isinstance(self.wider, BlackBox):
             raise CannotRun(f"BlackBox: wider must be a BlackBox, not {self.wider!r}")
-        of_parameters = [dtype_of(array) for array in self.trained()]
+        of_parameters = [dtype_of(array) for array in self.all_parameters()]
         self.settle("event", tuple(self.event))
         self.settle("dtype", self.dtype or (coarsest(*of_parameters) if any(of_parameters) else "float64"))
         for name in ("domain", "codomain"):
@@ -122,7 +122,7 @@ class BlackBox:
         """Whose arrays it takes: as declared; of its parameters; whichever forward accepts and returns, NumPy's first."""
         if self.backend is not None:
             return self.backend
-        of_parameters = {backend_of(array) for array in self.trained()} - {"numpy"}
+        of_parameters = {backend_of(array) for array in self.all_parameters()} - {"numpy"}
         if of_parameters:
             return of_parameters.pop()
         for backend in ("numpy", *(name for name in ("torch", "tensorflow") if name in sys.modules)):
@@ -181,7 +181,9 @@ class BlackBox:
         answer = self.called(self.pullback, *map(self.given, (z, x_bar, log_det_bar)))
         z_bar, *rest = answer if isinstance(answer, tuple) else (answer,)
         like = self.passed if self.passed else None
-        return as_numpy(z_bar), [as_numpy(bar) for bar in leaves(rest, like) if bar is not None]
+        bars = list(leaves(rest, like))
+        bars = self.without_frozen(bars) if len(bars) == len(self.all_parameters()) else bars
+        return as_numpy(z_bar), [as_numpy(bar) for bar in bars if bar is not None]
 
     # -- parameters ----------------------------------------------------------------------------------------------------
 
@@ -192,15 +194,23 @@ class BlackBox:
             return moved
         return self.parameters() if callable(self.parameters) else self.parameters
 
-    def trained(self):
+    def all_parameters(self):
         """Its parameters, a flat list of arrays."""
         held = self.tree
         return [] if held is None else list(leaves(held))
 
+    def trained(self):
+        """Those of its parameters that are not frozen."""
+        return self.without_frozen(self.all_parameters())
+
+    def without_frozen(self, of_all):
+        """What belongs to the trained parameters, of a list with an entry for each parameter."""
+        return [one for one, trained in zip(of_all, trained_marks(self.all_parameters())) if trained]
+
     @cached_property
     def functional(self):
         """Are there parameters that cannot be written to?"""
-        return not all(map(can_be_written, self.trained()))
+        return not all(map(can_be_written, self.all_parameters()))
 
     @property
     def passed(self):
@@ -209,13 +219,15 @@ class BlackBox:
 
     @contextlib.contextmanager
     def moved(self, values):
-        """The box with other values in its parameters, which it gets back."""
+        """The box with other values in its trained parameters, which it gets back."""
         arrays, passed = self.trained(), self.passed
         outer, before = self.__dict__.get(MOVED), [as_numpy(array).copy() for array in arrays]
         try:
             if passed:
                 fresh = (made(v, dtype_of(a) or self.dtype, backend_of(a)) for a, v in zip(arrays, values))
-                self.__dict__[MOVED] = rebuilt(passed[0], fresh)
+                held = self.all_parameters()
+                self.__dict__[MOVED] = rebuilt(passed[0], (next(fresh) if trained else array for array, trained
+                                                           in zip(held, trained_marks(held))))
             else:
                 for array, value in zip(arrays, values):
                     written(array, value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..oracle import check as oracle_check
-from ..oracle.adapter import DECLARED, Adapter
+from ..oracle.adapter import DECLARED, Adapter, file_of
+from ..oracle.exits import no_exit
 from ..oracle.pages import CannotRun
 from ..report import aligned
 from .black_box import BlackBox
@@ -42,7 +43,8 @@ def check(target=None, *, page=None, dtypes=None, seed=0, **options):
     and a text for people.  Raises CannotRun, a ValueError, for what cannot be checked.
     """
     if isinstance(target, BlackBox) or callable(target) and page is None and not is_declared(target) and not options:
-        return Verdicts(verdicts(made(target, seed), seed))
+        with no_exit("the black box", file_of(getattr(target, "forward", target))):
+            return Verdicts(verdicts(made(target, seed), seed))
     if callable(target) and not is_declared(target) and page is not None:
         return oracle_check([Adapter(None, page, **options).of(target)], dtypes=dtypes)
     if options:

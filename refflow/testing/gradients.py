@@ -9,10 +9,13 @@ from importlib import import_module
 
 
 def torch_pullback(forward, parameters=()):
-    """The pullback of a torch function z -> x or (x, log-det); of tensors, or of a function that returns them."""
+    """The pullback of a torch function z -> x or (x, log-det); of tensors, or of a function that returns them.
+
+    There is no gradient by a frozen one.
+    """
     def pullback(z, x_bar, log_det_bar):
         torch = import_module("torch")
-        held = list(parameters() if callable(parameters) else parameters)
+        held = [of for of in (parameters() if callable(parameters) else parameters) if of.requires_grad]
         z = z.detach().requires_grad_()
         answer = forward(z)
         x, *log_det = answer if isinstance(answer, tuple) else (answer,)

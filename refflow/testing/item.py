@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from ..oracle import replay
+from ..oracle.exits import no_exit
 from ..oracle.pages import CannotRun
 from .counts import MISUSED
 from .suites import SuiteWarning, only_warns
@@ -56,9 +57,12 @@ def only_named(decorator, argument, given, known):
 
 
 class Item:
-    """A question with a name, and the suite that it came with; `known`: its failure is expected; `word` says what it is."""
+    """A question with a name, and the suite that it came with; `known`: its failure is expected; `word` says what it is.
 
-    word = ""
+    `file` is the file of the code that is asked, if there is one.
+    """
+
+    word, file = "", None
 
     def __init__(self, name, suite, since, known):
         self.name, self.suite, self.since, self.known, self.told = name, suite, since, known, set()
@@ -74,7 +78,8 @@ class Item:
     def __call__(self):
         self.called, wrong = True, None
         try:
-            self.ask()
+            with no_exit("the code under test", self.file):
+                self.ask()
         except CannotRun as error:
             wrong = error
         if wrong:

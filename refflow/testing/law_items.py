@@ -11,7 +11,8 @@ import contextlib
 
 import numpy as np
 
-from ..oracle.adapter import at_line, file_of, first_line
+from ..oracle.adapter import file_of, first_line
+from ..oracle.exits import at_line
 from ..oracle.pages import CannotRun
 from .arrays import as_numpy
 from .black_box import QUANTITIES, BlackBox
@@ -114,7 +115,7 @@ class Law(Item):
 
     def __init__(self, name, suite, make, require, known):
         super().__init__(name, suite, SINCE[name], known)
-        self.make, self.require = make, require
+        self.make, self.require, self.file = make, require, file_of(getattr(make, "forward", make))
 
     def question(self):
         reasons = []

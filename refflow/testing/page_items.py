@@ -122,7 +122,7 @@ class Quantity(Item):
     def __init__(self, own, quantity, dtype):
         name = name_of(quantity, dtype)
         super().__init__(name, own.suite, SINCE[kind_of(quantity)], own.expected.get(name))
-        self.own, self.quantity, self.dtype = own, quantity, dtype
+        self.own, self.quantity, self.dtype, self.file = own, quantity, dtype, file_of(own.adapter.function)
 
     def question(self):
         recorded = self.own.recorded().get((self.quantity, self.dtype))

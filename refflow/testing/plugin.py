@@ -47,7 +47,7 @@ def pytest_make_collect_report(collector):
     report = yield
     error = report.call.excinfo.value if report.failed and report.call.excinfo else None
     if is_of_use(error):
-        from ..oracle.adapter import at_line
+        from ..oracle.exits import at_line
 
         report.longrepr = f"{MISUSED}: {error}{at_line(error, collector.path)}"
     return report

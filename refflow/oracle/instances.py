@@ -1,0 +1,254 @@
+"""Points of a bijector that is given with its parameters: a page's instance, a chain, a coupling.
+
+    moderate        single events and batches
+    every binade    of the dtype, from every end of the set of events: on one entry among moderate ones
+    hard cases      the numbers in the hard cases of every page that it is made of, in the same way
+    breaks          where two of its pieces meet, and the floats beside
+    scale           where a network gives a coupling's scale the numbers of the scale's hard cases
+
+A composition is asked so at each of its steps, whose events are moved back to the start through the steps before.  There they
+are rounded, which makes of an event another one nearby.
+
+Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
+the next part's set, right code may fail, and the event is not asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..accuracy.drawing import SIDES, Point, binade, drawn_event, set_of, with_cotangents
+from ..accuracy.formats import format_of
+from ..accuracy.kappa import normwise, per_event, value_and_log_det
+from ..core import RandomSource, has_components, tree
+from ..core.bijector import over_event
+from ..core.compose import outside_marked, single_steps, unlifted
+from ..core.sets import EXPONENTS
+from ..maps.autoregressive import Autoregressive
+from ..maps.coupling import Coupling
+from ..maps.coupling.coupling import MaskedBijector
+from .points import COTANGENTS, COUNT, MODERATE, PARTS, SPREADS, VJP, both_sides, composite_shape, with_gradients
+
+COMPOSITE = 2               # the spread of the entries of a moderate event
+ENTRIES = 4                 # of an event, on which each number stands in turn
+ROOM = 2.0**10              # by which an ordinary number keeps away from the ends of the range
+MARGIN = 64                 # roundings that an event between two parts may be off
+NEWTON = 4                  # steps
+BATCH, WORK = 2**20, 2**23  # numbers in a batch, and all that are computed for the binades of one side
+GRADIENTS = 4, 16           # events of a kind that are asked with cotangents too: of the dearest map, of the cheapest
+
+
+def instance_points(f, dtype):
+    """Points of one bijector on both sides, the simple ones first; the same points each time."""
+    f, source, shape = f.astype(dtype), RandomSource(np.random.default_rng(7)), composite_shape(f)
+    wide = () if has_components(type(f)) else SPREADS[np.dtype(dtype).name]
+    for spread, lead in ((COMPOSITE, ()), *((spread, (COUNT,)) for spread in (COMPOSITE, *wide))):
+        z = drawn_event(source, f, "forward", f.parameter_batch + shape, dtype, spread, lead)
+        yield from with_gradients(both_sides(f, z, len(lead)), source, GRADIENTS[0])
+    for side in SIDES:
+        yield from Hard(f, side, shape, np.dtype(dtype), source).points()
+
+
+class Hard:
+    """The hard events of f on one side; `shape` is that of an event z.
+
+    Events are arrays (N, *parameter batch, *event), float64 until they are rounded at the start.
+    """
+
+    def __init__(self, f, side, shape, dtype, source):
+        self.f, self.side, self.dtype, self.source = f, side, dtype, source
+        self.steps, self.exact = (steps_of(f.unchecked(d), side) for d in (dtype, np.float64))
+        self.shapes = [tuple(shape if side == "forward" else f.output_shape(shape))]
+        for step, way in self.steps:
+            self.shapes.append(tuple((step.input_shape if way else step.output_shape)(self.shapes[-1])))
+
+    def points(self):
+        """One point for each kind of events, in batches that are not too large."""
+        size, lanes = self.size_and_lanes()
+        few, many = GRADIENTS
+        count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
+        for case, events in self.kinds(size * (size + lanes)):
+            events = events[self.asked(events)]
+            step = max(1, BATCH // (size * (1 + lanes)))
+            for first in range(0, len(events), step):
+                yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
+            for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
+                yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
+
+    @np.errstate(all="ignore")
+    def size_and_lanes(self):
+        """The number of an event's entries, and of the roundings within the map that kappa counts one by one."""
+        event = set_of(self.f, self.side).plainest(self.f.parameter_batch + self.shapes[0]).astype(np.float64)
+        view, event = per_event(self.f.astype(np.float64), event, SIDES[self.side])
+        image, _ = value_and_log_det(view, event, VJP[self.side], normwise(self.f))
+        return max(1, event.size), image.inputs["between"].shape[-1] if "between" in image.inputs else 0
+
+    def kinds(self, work):
+        """(case, events) of each kind, at the start."""
+        low, high = EXPONENTS[self.dtype]
+        where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
+        count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
+        every = range(low, high, max(1, work * count // WORK))
+        yield "a binade", self.moved_back(0, self.at_binades(0, every, 1))
+        for k, (step, way) in enumerate(self.exact):
+            inner, of = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else ""
+            yield "a moderate binade" + of, self.moved_back(k, self.at_binades(k, MODERATE, PARTS))
+            yield "a number of a hard case" + of, self.moved_back(k, self.on_entries(k, hard_numbers(inner)))
+            yield "a break" + of, self.moved_back(k, self.at_breaks(k))
+            if isinstance(inner, MaskedBijector):
+                yield "a hard case of its scale" + of, self.moved_back(k, self.at_scale(k))
+
+    # -- numbers on entries --------------------------------------------------------------------------------------------
+
+    def on_entries(self, k, numbers):
+        """Moderate events of stage k with each number on one entry, in turn on some of them; none of a set of whole vectors."""
+        where, shape = set_of_way(*self.exact[k]), self.f.parameter_batch + self.shapes[k]
+        size = int(np.prod(shape))
+        turns = min(size, ENTRIES) if not where.rank else 0
+        count = len(numbers) * turns
+        events = drawn(where, self.source, (count, *shape))
+        entry = np.repeat(np.arange(turns), len(numbers)) if turns == size else self.source.choices((count,), max(size, 1))
+        events.reshape(count, size)[np.arange(count), entry] = np.tile(numbers, turns)
+        return events
+
+    def at_binades(self, k, exponents, parts):
+        """Events of stage k with a number in each of these binades, from every end of its set.
+
+        Of a set whose entries have ends of their own, all entries are in the binade; of a set of whole vectors there are none.
+        """
+        where = set_of_way(*self.exact[k])
+        if where.alike or where.rank:
+            numbers = [n for e in exponents if not where.rank for n in binade(where, self.source, np.float64, e, parts)]
+            return self.on_entries(k, numbers)
+        shape = (parts, *self.f.parameter_batch, *self.shapes[k])
+        return np.concatenate([where.draw(self.source, shape, np.float64, (e, e + 1)) for e in exponents])
+
+    @np.errstate(all="ignore")
+    def at_breaks(self, k):
+        """Events of stage k one of whose entries is a break, unless that is 0, or a float beside it."""
+        step, way = self.exact[k]
+        z = drawn(step.domain, self.source, (1, *self.f.parameter_batch, *self.shapes[k + way]))
+        breaks = breaks_of(unlifted(step), z)
+        breaks = np.broadcast_to(breaks, (*z.shape, breaks.shape[-1])).reshape(z.size, -1)[:ENTRIES]
+        entry, number = np.nonzero(np.isfinite(breaks))
+        if not len(entry):
+            return np.zeros((0, *z.shape[1:]))
+        events = np.repeat(z.reshape(1, -1), len(entry), 0)
+        events[np.arange(len(entry)), entry] = breaks[entry, number]
+        events = step.forward(events.reshape(-1, *z.shape[1:])) if way else events
+        return self.with_neighbours(events.reshape(len(entry), -1), entry).reshape(-1, *z.shape[1:])
+
+    def with_neighbours(self, events, entry):
+        """Events, flat, where the entry is not 0, which no rounding moves; and with the floats on either side of it."""
+        each, found = np.arange(len(events)), [events[events[np.arange(len(events)), entry] != 0]]
+        for end in (-np.inf, np.inf):
+            moved = events.copy()
+            moved[each, entry] = np.nextafter(moved[each, entry].astype(self.dtype), self.dtype.type(end))
+            found.append(moved)
+        return np.concatenate(found)
+
+    @np.errstate(all="ignore")
+    def at_scale(self, k):
+        """Events of stage k, a coupling, where its network gives the first entry's scale each of the scale's hard numbers.
+
+        From a moderate event, by Newton's method along the slope of that output: exact after one step of an affine network.
+        """
+        step, way = self.exact[k]
+        f, shape = unlifted(step), self.f.parameter_batch + self.shapes[k]
+        form = f.affine_form
+        numbers = [] if form is None or form.s is None or f.split.sizes[1] == 0 else hard_numbers(form.scale)
+        events = drawn(set_of_way(step, way), self.source, (len(numbers), *shape))
+        if not len(numbers):
+            return events
+        a, b = f.parts(events)
+        for _ in range(NEWTON):
+            s = f.flat(f.pieces(f.net.forward(a))[form.s])[..., 0]
+            slope = f.output_slopes(events, a)[form.s][..., 0, :]
+            miss = np.reshape(numbers, (-1, *(1,) * (s.ndim - 1))) - s
+            a = a + (slope * (miss / (slope * slope).sum(-1))[..., None]).reshape(a.shape)
+        return f.whole(a, b, events.shape)
+
+    # -- along the steps -----------------------------------------------------------------------------------------------
+
+    @np.errstate(all="ignore")
+    def moved_back(self, k, events):
+        """Events of stage k as events of the start, rounded; those that no event of the start reaches are left out."""
+        marks = np.full(len(events), True)
+        with outside_marked() as nested:
+            for step, way in reversed(self.exact[:k]):
+                events, inside = completed(step, 1 - way, events)
+                marks &= inside
+                events = (step.forward if way else step.inverse)(events)
+        return events.astype(self.dtype)[marks & every(nested, len(events))]
+
+    @np.errstate(all="ignore")
+    def asked(self, events):
+        """Marks of the events whose numbers between the parts of f are ordinary, and stay in their sets if they are rounded."""
+        marks = np.full(len(events), True)
+        with outside_marked() as nested:
+            for k, (step, way) in enumerate(self.steps):
+                events, inside = completed(step, way, events)
+                image = (step.inverse if way else step.forward)(events)
+                marks &= inside & (self.stays(step, way, events) if k else True)
+                if has_components(type(unlifted(step))):
+                    marks &= self.ordinary(events) & self.ordinary(image)
+                events = image
+        return marks & every(nested, len(events))
+
+    def stays(self, step, way, events):
+        """Marks of ordinary events that roundings do not take out of the set of a step."""
+        by = MARGIN * format_of(self.dtype).unit
+        moved = [events] if set_of_way(step, way).rank else [events * (1 - by), events * (1 + by)]
+        return self.ordinary(events) & every([~set_of_way(step, way).outside(one) for one in moved], len(events))
+
+    def ordinary(self, events):
+        """Marks of events whose numbers are 0 or far from the ends of the dtype's range."""
+        largest, size = format_of(self.dtype).largest / ROOM, np.abs(events)
+        return every([(size == 0) | (size <= largest) & (size * largest >= 1)], len(events))
+
+
+def steps_of(f, side):
+    """[(step, its side)] of a map, in the order in which an event of a side meets them."""
+    return [(step, way) for _, step, way in single_steps(f, SIDES[side])]
+
+
+def set_of_way(step, way):
+    return step.codomain if way else step.domain
+
+
+def drawn(where, source, shape):
+    """Moderate members of a set."""
+    return where.draw(source, shape, np.float64, COMPOSITE)
+
+
+def completed(step, way, events):
+    """(events with a member in place of those outside, marks of the others)."""
+    where, rank = set_of_way(step, way), step.event_ndim[way]
+    inside = where.members(events, rank)
+    return where.completed(events, over_event(inside, rank)), every([inside], len(events))
+
+
+def every(marks, count):
+    """One mark for each of `count` events: do all marks hold there?"""
+    return np.logical_and.reduce([np.full(count, True), *(np.all(one, tuple(range(1, np.ndim(one)))) for one in marks)])
+
+
+def hard_numbers(f):
+    """The numbers in the hard cases of all pages that f is made of, each once."""
+    pages = {page for _, owner in tree.walk(f) for page in (type(owner), getattr(owner, "bijector", type(owner)))}
+    events = [event for page in pages for case in getattr(page, "hard_cases", ()) for event in (*case.z, *case.x)]
+    return np.unique(np.concatenate([np.ravel(event) for event in events] or [[]]).astype(np.float64))
+
+
+def breaks_of(f, z):
+    """The breaks of the maps of z's entries along a last axis, NaN where an entry has none."""
+    if isinstance(f, Autoregressive):
+        return f.map_at(f.by_entry(f.net.forward(z)))[0].breaks()
+    if not isinstance(f, Coupling):
+        return f.breaks()
+    a, b = f.parts(z)
+    breaks = f.map_at(f.net.forward(a))[0].breaks()
+    breaks = np.broadcast_to(breaks, (*b.shape, breaks.shape[-1]))
+    without = np.full(a.shape, np.nan)
+    whole = [f.whole(without, breaks[..., i], z.shape) for i in range(breaks.shape[-1])]
+    return np.stack(whole, -1) if whole else np.zeros((*z.shape, 0))
