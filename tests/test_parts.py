@@ -1,0 +1,312 @@
+"""Pages in three parts: the map, the reverse rule, in floating point; and their textbooks, the equations as they are printed.
+
+A page whose docstring has the headings is held to all of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+import refflow
+from refflow.core.registry import of_kind
+from refflow.maps import load_all
+from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
+from validation.certify import sides, truth
+from validation.kinds import GENERATORS
+from validation.points import Draw
+from validation.textbooks import FUNCTIONS, answers, with_numbers
+
+load_all()
+PAGES = of_kind(*KINDS)
+HEADINGS = ("The map.  ", "The reverse rule.  ", "In floating point.  ")
+OPENING = "No equation changes here, only the form in which it is computed; at the ends, limits are taken."
+OTHERWISE = ("At the ends", "Beyond the knots")                    # how a paragraph of the third part may begin without a number
+SECTIONS = ["# -- the map --", "# -- the reverse rule --", "# -- in floating point --"]
+CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "doubled", "log_abs_product", "product_apart",
+           "exact_sum", "exact_product", "expansion", "xlogy", "apart"}
+CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
+                  "expit", "log_expit", "cbrt", "vecdot"}
+DIGITS = 240                    # so many that 50 are left where a printed formula cancels
+AGREE = mpmath.mpf(10) ** -45
+EACH = 12                       # points of a side
+
+
+class Text:
+    """A page's module: its docstring by parts, its lines, and which of them belong to the textbook or the definition."""
+
+    def __init__(self, source):
+        self.tree, self.lines = ast.parse(source), source.splitlines()
+        self.doc = self.tree.body[0].value.value if ast.get_docstring(self.tree) else ""
+        self.books = {given.value.id for node in self.tree.body if isinstance(node, ast.ClassDef)
+                      for call in node.decorator_list if isinstance(call, ast.Call)
+                      for given in call.keywords if given.arg == "textbook"}
+
+    @property
+    def headed(self):
+        return [heading for heading in HEADINGS if re.search(rf"^{heading}", self.doc, re.M)]
+
+    def parts(self):
+        """The texts of the title and of the parts, up to the source."""
+        body = re.split(r"^Source: ", self.doc, flags=re.M)[0]
+        return re.split(rf"^(?:{'|'.join(HEADINGS)})", body, flags=re.M)
+
+    def numbers(self):
+        """The numbers of the equations in the title and in each part."""
+        return [numbered(DEFINED, part) for part in self.parts()]
+
+    def inside(self, wanted):
+        """The numbers of the lines inside the nodes that are wanted."""
+        return {line for node in ast.walk(self.tree) if wanted(node) for line in range(node.lineno, node.end_lineno + 1)}
+
+    def of_textbook(self):
+        return self.inside(lambda node: isinstance(node, ast.ClassDef) and node.name in self.books)
+
+    def of_definition(self):
+        return self.inside(lambda node: isinstance(node, ast.FunctionDef) and node.name == "definition")
+
+    def cited(self, lines):
+        return {n for i in lines for n in numbered(CITED, self.lines[i - 1])}
+
+    def code(self):
+        return set(range(self.tree.body[0].end_lineno + 1, len(self.lines) + 1))
+
+
+def text_of(page):
+    return Text(inspect.getsource(sys.modules[page.__module__]))
+
+
+IN_PARTS = [name for name, page in PAGES.items() if text_of(page).headed]
+
+
+def test_how_many_pages_have_the_form(capsys):
+    with capsys.disabled():
+        print(f"[{len(IN_PARTS)} of {len(PAGES)} pages in three parts]", end=" ")
+    assert IN_PARTS
+
+
+# -- what a text lacks --------------------------------------------------------------------------------------------------
+
+def misplaced(text) -> list[str]:
+    """Headings, numbers, openings and citations that are not where they should be."""
+    if text.headed != list(HEADINGS[:max(2, len(text.headed))]):
+        return ["the headings are not in order"]
+    title, *parts = text.numbers()
+    flat = [n for numbers in parts for n in numbers]
+    found = ["an equation before the first part"] if title else []
+    found += [] if flat == list(range(1, len(flat) + 1)) else ["numbers do not ascend"]
+    sections = [section for line in text.lines for section in SECTIONS if line.strip().startswith(section)]
+    found += [] if sections == SECTIONS or not text.books and sections == sorted(sections, key=SECTIONS.index) else \
+        ["the sections of the code are not in order"]
+    printed = set(parts[0] + parts[1])
+    guarded = set(parts[2]) if len(parts) > 2 else set()
+    believed = text.of_textbook() | text.of_definition()
+    found += [f"({n}) is cited by no line of the textbook or the definition" for n in printed - text.cited(believed) if text.books]
+    found += [f"({n}) is cited inside the textbook or the definition" for n in guarded & text.cited(believed)]
+    return found + openings(text, printed)
+
+
+def openings(text, printed):
+    """Paragraphs of the third part begin with the equation that they guard."""
+    paragraphs = text.parts()[3].strip().split("\n\n") if len(text.headed) > 2 else [OPENING]
+    found = [] if " ".join(paragraphs[0].split()) == OPENING else ["the third part does not open as it should"]
+    for paragraph in paragraphs[1:]:
+        opening = re.match(r"In \((\d+)\)", paragraph)
+        if not (opening and int(opening[1]) in printed) and not paragraph.startswith(OTHERWISE):
+            found.append(f"a paragraph opens {paragraph[:20]!r}")
+    return found
+
+
+def uncited(text) -> list[str]:
+    """Statements outside the textbook and the definition that take care without an equation of the third part."""
+    guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
+    apart, found = text.of_textbook() | text.of_definition(), []
+    for node in ast.walk(text.tree):
+        lines = range(node.lineno, node.end_lineno + 1) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)) else ()
+        if lines and node.lineno not in apart and named(node) & CAREFUL and not text.cited(lines) & guarded:
+            found.append(f"line {node.lineno} takes care")
+    return found
+
+
+def named(node):
+    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)} | \
+           {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def careful(text) -> list[str]:
+    """What a textbook should not use, and lines outside that use it."""
+    books = [node for node in text.tree.body if isinstance(node, ast.ClassDef) and node.name in text.books]
+    found = [f"the textbook uses {name}" for book in books for name in sorted(named(book) & CARE)]
+    own = {arg.arg for book in books for node in ast.walk(book) if isinstance(node, ast.arguments)
+           for arg in node.args + ([node.vararg] if node.vararg else [])}
+    own |= {node.id for book in books for node in ast.walk(book) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    used = {node.id for book in books for node in ast.walk(book) if isinstance(node, ast.Name)}
+    found += [f"the textbook uses {name}" for name in sorted(used - own - text.books - {"np"} - set(vars(builtins)))]
+    outside = [node for node in ast.walk(text.tree) if isinstance(node, ast.Name) and node.id in text.books]
+    inside = text.of_textbook() | {line for node in text.tree.body if isinstance(node, ast.ClassDef)
+                                   for call in node.decorator_list for line in range(call.lineno, call.end_lineno + 1)}
+    return found + [f"line {node.lineno} names the textbook" for node in outside if node.lineno not in inside]
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_a_page_in_three_parts(name):
+    text, page = text_of(PAGES[name]), PAGES[name]
+    assert misplaced(text) + uncited(text) + careful(text) == []
+    guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
+    cited = text.cited(text.code() - text.of_textbook())
+    assert bool(guarded & cited) == (page.textbook is not None)
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
+def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
+    page = PAGES[name]
+    assert name in IN_PARTS
+    book, slope = vars(page.textbook), "slope" if page.event_ndim == (0, 0) else "jacobian"
+    fields = list(inspect.signature(page.definition).parameters)[2:]
+    for function in {*FUNCTIONS[page.kind], slope}:
+        event = page.letters[function.startswith("inverse")]
+        image = page.letters[not function.startswith("inverse")]
+        bars = [] if not function.endswith("vjp") else [f"{image}_bar", "l_bar"][:2 if page.kind == "bijector" else 1]
+        assert list(inspect.signature(book[function]).parameters) == [event, *fields, *bars], function
+
+
+def test_no_page_calls_a_textbook():
+    """Only what prints a page reads it."""
+    reading = {path.name for path in Path(refflow.__file__).parent.rglob("*.py") if ".textbook" in path.read_text()}
+    assert reading <= {"pages.py"}
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
+def test_numbers_in_the_reasons_of_hard_cases_exist(name):
+    defined = set(numbered(DEFINED, sys.modules[PAGES[name].__module__].__doc__))
+    assert stale(PAGES[name].hard_cases, defined) == []
+
+
+def stale(cases, defined):
+    return [(case.name, n) for case in cases for n in re.findall(r"(?<!\w)\((\d+)\)", case.reason) if int(n) not in defined]
+
+
+# -- the textbook is right ------------------------------------------------------------------------------------------------
+
+class Exact:
+    """NumPy's functions of arrays of numbers of mpmath."""
+
+    pi = mpmath.pi
+
+    def __getattr__(self, name):
+        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs"}
+        held = getattr(mpmath, names.get(name, name), None)
+        if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
+            return np.frompyfunc(held, 1, 1)
+        return getattr(np, name)
+
+    def zeros(self, shape):
+        return np.zeros(shape, int) * mpmath.mpf(0)
+
+    def eye(self, n):
+        return np.eye(n, dtype=int) * mpmath.mpf(1)
+
+
+def to_mpmath(array):
+    return np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)(array)
+
+
+@functools.cache
+def moderate(page, side):
+    """Moderate points, drawn as the certificate draws them, in turn with one cotangent, the other, and both."""
+    draw, found = GENERATORS.get(page.kind, Draw)(page, np.float64, side), []
+    while len(found) < EACH:
+        f, shape = draw.value(False)
+        found += [p for p in draw.point(f, draw.event(f, shape, "moderate"), False, "", "") if p.image_bar is not None]
+    return found
+
+
+def disagreements(point, book):
+    """The quantities of which a textbook and the truth differ at a point."""
+    with mpmath.workdps(DIGITS):
+        given, true = answers(point, with_numbers(book, Exact()), to_mpmath), truth(point)
+        found = []
+        for name, quantity in true.items():
+            if given[name].shape != quantity.shape:
+                found.append(name)
+                continue
+            for g, t, kappa in zip(given[name].ravel(), quantity.value, quantity.kappa):
+                if abs(g - number(t)) > AGREE * number(kappa):
+                    found.append(name)
+    return found
+
+
+def number(ball):
+    return mpmath.mpf(ball.mid().str(60, radius=False))
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
+def test_a_textbook_with_240_digits_is_the_truth(name):
+    page, compared = PAGES[name], 0
+    for side in sides(page):
+        for point in moderate(page, side):
+            assert disagreements(point, page.textbook) == [], point
+            compared += 1
+    assert compared >= EACH
+
+
+# -- planted mistakes -----------------------------------------------------------------------------------------------------
+
+WEIBULL = text_of(PAGES["WeibullCDF"])
+SOURCE = "\n".join(WEIBULL.lines)
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("The reverse rule.  ", "", "the headings are not in order"),
+    ("+ y                                     (5)", "+ y                                     (6)", "numbers do not ascend"),
+    ("# -- the reverse rule -", "# -- backwards -", "the sections of the code are not in order"),
+    ("    # (10)\n", "    # (9)\n", "(10) is cited by no line of the textbook or the definition"),
+    ("* np.exp(-(z / s) ** k)                   # (3)", "* np.exp(-(z / s) ** k)  # (3) (20)",
+     "(20) is cited inside the textbook or the definition"),
+    ("No equation changes", "Nothing changes", "the third part does not open as it should"),
+    ("In (7) and (8), `y - 1`", "Further, `y - 1`", "a paragraph opens 'Further, `y - 1` can'"),
+    ("In (7) and (8), `y - 1`", "In (17) and (8), `y - 1`", "a paragraph opens 'In (17) and (8), `y '"),
+    ("np.expm1(-y)                                                        # (1) (12)", "np.expm1(-y)  # (1)", "takes care"),
+    ("return 1 - np.exp(-(z", "return -np.expm1(-(z", "the textbook uses expm1"),
+    ("np.log(k / s) + (k - 1)", "log_quotient(k, s) + (k - 1)", "the textbook uses log_quotient"),
+    ("return self.scale * e * e ", "return textbook.inverse(x, self.scale, self.concentration) ", "names the textbook")])
+def test_a_planted_mistake_of_form_is_found(old, new, complaint):
+    assert SOURCE.count(old) == 1
+    planted = Text(SOURCE.replace(old, new))
+    found = misplaced(planted) or uncited(planted) + careful(planted)
+    assert any(complaint in one for one in found), found
+
+
+def test_a_stale_number_is_found():
+    assert stale([refflow.core.case("Rows", "(29) and f(30) meet (1)")], range(1, 29)) == [("Rows", "29")]
+
+
+def changed(name, old, new):
+    """A textbook with another formula in it."""
+    module, source = sys.modules[PAGES[name].__module__], inspect.getsource(PAGES[name].textbook)
+    assert source.count(old) == 1, old
+    namespace = dict(vars(module))
+    exec(source.replace(old, new), namespace)                                       # noqa: S102
+    return namespace["textbook"]
+
+
+@pytest.mark.parametrize("name, old, new, quantities", [
+    ("WeibullCDF", "np.log(k / s) + (k - 1)", "np.log(k / s) + (k + 1)", {"log_det"}),
+    ("WeibullCDF", "l_bar * (k - 1 - k * y)", "l_bar * (k - 1 - 2 * k * y)", {"vjp.z_bar"}),
+    ("WeibullCDF", "k_bar = -P *", "k_bar = P *", {"inverse_vjp.concentration_bar"}),
+    ("WeibullCDF", "+ l_bar / s ", "- l_bar / s ", {"inverse_vjp.scale_bar"}),
+])
+def test_a_planted_formula_is_found(name, old, new, quantities):
+    page, planted, found = PAGES[name], changed(name, old, new), set()
+    for side in sides(page):
+        found |= {q for point in moderate(page, side)[:3] for q in disagreements(point, planted)}
+    assert found == quantities
