@@ -26,8 +26,20 @@ def with_numbers(cls, namespace):
             known = function.__globals__ | {"np": namespace, cls.__name__: made}
             functions[name] = types.FunctionType(function.__code__, known, name, function.__defaults__)
     for name, function in functions.items():
-        setattr(made, name, function)
+        setattr(made, name, remembering(function) if name == "inverse" else function)
     return made
+
+
+def remembering(inverse):
+    """An inverse that is computed once for one event: it may be a bisection, and its log-det and vjp ask for it again."""
+    last = [None, None]
+
+    def remembered(x, *fields, **named):
+        if last[0] is not x:
+            last[:] = x, inverse(x, *fields, **named)
+        return last[1]
+
+    return remembered
 
 
 def fields_of(f, number=lambda held: held):
