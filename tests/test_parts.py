@@ -218,12 +218,6 @@ class Exact:
             return np.frompyfunc(held, 1, 1)
         return getattr(np, name)
 
-    def zeros(self, shape):
-        return np.zeros(shape, int) * mpmath.mpf(0)
-
-    def eye(self, n):
-        return np.eye(n, dtype=int) * mpmath.mpf(1)
-
 
 def to_mpmath(array):
     return np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)(array)
@@ -430,6 +424,9 @@ def changed(name, old, new):
     ("RationalQuadraticSpline", "m_1 ** 2 + 4 *", "m_1 ** 2 + 3 *", {"inverse", "inverse_log_det"} | {
         f"inverse_vjp.{key}_bar" for key in ("x", "input_knots", "output_knots", "slopes")}),
     ("LogisticMixtureCDF", "r * (1 / scale + u * t)", "r * (1 / scale - u * t)", {"vjp.scale_bar", "inverse_vjp.scale_bar"}),
+    ("RelativeAttention", "s_bar[i, j] * q[i] / root", "s_bar[i, j] * q[j] / root", {"vjp.E_k_bar"}),
+    ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
+    ("RelativeAttention", "np.outer(ds[i, j], q[i]) / root", "np.outer(ds[i, j], q[i])", {"jacobian"}),
     ("LogisticMixtureCDF", "(f - g) / (g * W)", "(f - g) / (2 * g * W)", {"vjp.weights_bar", "inverse_vjp.weights_bar"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):
