@@ -20,6 +20,10 @@ import numpy as np
 import pytest
 
 import refflow
+from refflow.book.leaf import leaf
+from refflow.book.pages import entries, entry_named
+from refflow.book.parts import parts
+from refflow.cli import main
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
@@ -190,8 +194,8 @@ def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
 
 def test_no_page_calls_a_textbook():
     """Only what prints a page reads it."""
-    reading = {path.name for path in Path(refflow.__file__).parent.rglob("*.py") if ".textbook" in path.read_text()}
-    assert reading <= {"pages.py"}
+    reading = {path.name for path in Path(refflow.__file__).parent.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
+    assert reading == {"parts.py"}
 
 
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
@@ -243,7 +247,7 @@ def disagreements(point, book):
 
     At a hard case, no textbook may have enough digits: what twice the digits change, or a division by 0, is left out there.
     """
-    book, true = with_numbers(book, Exact()), truth(point)
+    book, true = with_numbers(book, Exact()), truth_at(point)
     kappas = {name: [number(kappa) for kappa in quantity.kappa] for name, quantity in true.items()}
     floor = ZERO * max(kappa for of_entries in kappas.values() for kappa in of_entries)
     allowed = {name: [AGREE * kappa + floor for kappa in of_entries] for name, of_entries in kappas.items()}
@@ -264,6 +268,11 @@ def computed(point, book, digits):
 
 def near(given, wanted, allowed):
     return all(abs(g - w) <= a for g, w, a in zip(given.ravel(), wanted, allowed, strict=True))
+
+
+@functools.cache
+def truth_at(point):
+    return truth(point)
 
 
 def number(ball):
@@ -324,7 +333,7 @@ def differences(page, monkeypatch, seed):
     module, found = sys.modules[page.__module__], set()
     monkeypatch.setattr(module, "np", Rational())
     monkeypatch.setattr(module, "root_of_product", lambda p, q: Root(p * q))
-    monkeypatch.setattr(page, "log_slope", lambda self, v: None)                    # logarithms are no fractions
+    monkeypatch.setattr(page, "log_slope", lambda self, v: None)                    # logarithms are not fractions
     monkeypatch.setattr(page, "inverse_and_log_det", lambda self, x: (self.origin(self.inverse_place(x)), None))
     methods = {name: plain_function(module, f"{page.__name__}.{name}") for name in ("vjp", "inverse_vjp", "slope")}
     for tails in ("identity", "linear", "none"):
@@ -370,6 +379,29 @@ def test_a_planted_coefficient_of_a_rational_page_is_found(old, new, quantities,
         if inspect.isfunction(function):
             monkeypatch.setattr(module.Place, name, function)
     assert differences(page, monkeypatch, 1) == quantities
+
+
+# -- how they are shown -------------------------------------------------------------------------------------------------------
+
+def test_show_prints_the_map_its_textbook_and_the_reverse_rule_first(capsys):
+    given = []
+    for options in ([], ["--all"]):
+        assert main(["show", "WeibullCDF", *options]) == 0
+        given.append(capsys.readouterr().out)
+    short, full = given
+    order = ["WeibullCDF: Weibull", "The map.  ", "class textbook:", "# (11)", "The reverse rule.  ", "In floating point.  ", "Source: "]
+    assert [short.index(part) for part in order] == sorted(short.index(part) for part in order)
+    assert "--all" in short and "(28)" not in short and "(28)" in full and "--all" not in full
+    for name in PAGES:
+        text = sys.modules[PAGES[name].__module__].__doc__.strip()
+        assert "".join(parts(text).values()) == text
+
+
+def test_a_leaf_folds_the_third_part():
+    made = {name: leaf(entry_named(name, entries()), {}) for name in ("WeibullCDF", "Tanh")}
+    before, _, folded = made["WeibullCDF"].partition("<details>")
+    assert 'id="e11"' in before and 'id="e12"' in folded.partition("</details>")[0] and "<details>" not in made["Tanh"]
+    assert 'id="e12"' not in before and "Journal of Applied Mechanics" in folded.partition("</details>")[2]
 
 
 # -- planted mistakes -----------------------------------------------------------------------------------------------------
