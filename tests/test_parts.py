@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 
 import refflow
+from refflow.accuracy.drawing import Point
 from refflow.book.leaf import leaf
 from refflow.book.pages import entries, entry_named
 from refflow.book.parts import parts
 from refflow.cli import main
+from refflow.cli.textbook import costs
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
@@ -32,7 +34,7 @@ from validation.ends import is_end
 from validation.kinds import GENERATORS
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
-from validation.textbooks import FUNCTIONS, answers, with_numbers
+from validation.textbooks import FUNCTIONS, answers, cost, with_numbers
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -118,7 +120,8 @@ def misplaced(text) -> list[str]:
     printed = set(parts[0] + parts[1])
     guarded = set(parts[2]) if len(parts) > 2 else set()
     believed = text.of_textbook() | text.of_definition()
-    found += [f"({n}) is cited by no line of the textbook or the definition" for n in printed - text.cited(believed) if text.books]
+    uncited_there = printed - text.cited(believed) if text.books else ()
+    found += [f"({n}) is cited by no line of the textbook or the definition" for n in uncited_there]
     found += [f"({n}) is cited inside the textbook or the definition" for n in guarded & text.cited(believed)]
     return found + openings(text, printed)
 
@@ -161,8 +164,9 @@ def careful(text) -> list[str]:
     found = [f"the textbook uses {name}" for book in books for name in sorted(named(book) & CARE)]
     own = {arg.arg for book in books for node in ast.walk(book) if isinstance(node, ast.arguments)
            for arg in node.args + ([node.vararg] if node.vararg else [])}
-    own |= {node.id for book in books for node in ast.walk(book) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    used = {node.id for book in books for node in ast.walk(book) if isinstance(node, ast.Name)}
+    names = [node for book in books for node in ast.walk(book) if isinstance(node, ast.Name)]
+    own |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    used = {node.id for node in names}
     found += [f"the textbook uses {name}" for name in sorted(used - own - text.books - {"np"} - set(vars(builtins)))]
     outside = [node for node in ast.walk(text.tree) if isinstance(node, ast.Name) and node.id in text.books]
     inside = text.of_textbook() | {line for node in text.tree.body if isinstance(node, ast.ClassDef)
@@ -194,7 +198,8 @@ def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
 
 def test_no_page_calls_a_textbook():
     """Only what prints a page reads it."""
-    reading = {path.name for path in Path(refflow.__file__).parent.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
+    package = Path(refflow.__file__).parent
+    reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
     assert reading == {"parts.py"}
 
 
@@ -389,12 +394,28 @@ def test_show_prints_the_map_its_textbook_and_the_reverse_rule_first(capsys):
         assert main(["show", "WeibullCDF", *options]) == 0
         given.append(capsys.readouterr().out)
     short, full = given
-    order = ["WeibullCDF: Weibull", "The map.  ", "class textbook:", "# (11)", "The reverse rule.  ", "In floating point.  ", "Source: "]
+    order = ["WeibullCDF: Weibull", "The map.  ", "class textbook:", "# (11)", "The reverse rule.  ", "In floating point.  ",
+             "Source: "]
     assert [short.index(part) for part in order] == sorted(short.index(part) for part in order)
     assert "--all" in short and "(28)" not in short and "(28)" in full and "--all" not in full
     for name in PAGES:
         text = sys.modules[PAGES[name].__module__].__doc__.strip()
         assert "".join(parts(text).values()) == text
+
+
+def test_the_command_says_which_printed_equation_fails_and_what_holds(capsys):
+    assert set(costs()) == {name for name, page in PAGES.items() if page.textbook}
+    assert main(["textbook"]) == 0 and "WeibullCDF" in capsys.readouterr().out
+    assert main(["textbook", "WeibullCDF"]) == 0
+    assert "\n\nforward: printed in (1); (12) (13) (14) hold\n    measure(WeibullCDF(" in capsys.readouterr().out
+    assert main(["textbook", "Tanh"]) == 2 and "Tanh has no textbook" in capsys.readouterr().err
+
+
+def test_a_textbook_is_measured_as_it_is_printed():
+    page, point = PAGES["WeibullCDF"], Point(PAGES["WeibullCDF"](), "forward", np.array(1e-9))
+    assert cost(point, page.textbook)["forward"] > 1e6
+    assert cost(point, changed("WeibullCDF", "return 1 - np.exp(-(z / scale) ** concentration)",
+                               "return -np.expm1(-(z / scale) ** concentration)"))["forward"] < 1
 
 
 def test_a_leaf_folds_the_third_part():

@@ -1,5 +1,11 @@
 """What the textbooks of pages give: the equations as they are printed, run in floats, or with other numbers for the floats.
 
+    python -m validation.textbooks [NAME...]        measures them, and writes what it finds to refflow/oracle/textbooks.json
+
+C is measured at the points and truths of the certificate, at its moderate points and at all of them: the worst, the share of the
+points at which C exceeds 4, and the simplest input with an error of at least the root of the worst.  Points at which the truth is
+not of first order, which the certificate excuses, are not told apart.  `refflow textbook` prints the table.
+
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
     bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
     conditioner    forward(a), jacobian(a), vjp(a)
@@ -8,12 +14,25 @@ All take the fields by name as `definition` does, then the cotangents, and a vjp
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 import types
+from pathlib import Path
 
 import numpy as np
 
+from refflow import oracle
 from refflow.core.declarations import Field
 
+from .certify import PAGES, pasted, points, rounded, sides, truth
+from .recorded import encoded, written
+from .truth import error
+
+TEXTBOOKS = Path(oracle.__file__).parent / "textbooks.json"
+SCHEMA = "refflow/textbooks/1"
+DTYPES = ("float64", "float32")
+ALLOWED = 4
 FUNCTIONS = {"bijector": ("forward", "inverse", "log_det", "inverse_log_det", "vjp", "inverse_vjp"),
              "conditioner": ("forward", "jacobian", "vjp")}
 
@@ -64,3 +83,63 @@ def answers(point, book, number=lambda held: held) -> dict:
         event_bar, bars = getattr(book, name)(event, *fields.values(), *bars)
         found |= {f"{name}.{letter}_bar": event_bar} | {f"{name}.{key}_bar": bar for key, bar in bars.items()}
     return {name: np.asarray(held) for name, held in found.items()}
+
+
+# -- what they cost -----------------------------------------------------------------------------------------------------
+
+class Cost:
+    """The errors of one quantity of a textbook, at some points."""
+
+    def __init__(self):
+        self.found = []
+
+    def add(self, C, point):
+        self.found.append((C, point))
+
+    def finished(self, name, dtype):
+        worst = max(C for C, _ in self.found)
+        calls = [pasted(name, dtype, encoded(point)) for C, point in self.found if C > ALLOWED and C >= math.sqrt(worst)]
+        return {"C": rounded(worst), "share": round(sum(C > ALLOWED for C, _ in self.found) / len(self.found), 3),
+                "points": len(self.found)} | ({"simplest": min(calls, key=len)} if calls else {})
+
+
+def costs(page, dtype, every=1) -> dict:
+    """{quantity: {"moderate", "certified": its cost}} of a page's textbook, at every so many points of its certificate."""
+    found = {}
+    for side in sides(page):
+        for point in points(page, np.dtype(dtype), side)[::every]:
+            for quantity, C in cost(point, page.textbook).items():
+                row = found.setdefault(quantity, {"moderate": Cost(), "certified": Cost()})
+                row["certified"].add(C, point)
+                if point.reason == "moderate":
+                    row["moderate"].add(C, point)
+    return {quantity: {kind: one.finished(page.__name__, dtype) for kind, one in row.items() if one.found}
+            for quantity, row in found.items()}
+
+
+def cost(point, book) -> dict:
+    """{quantity: C} of a textbook at a point; inf for all where it fails."""
+    true = truth(point)
+    with np.errstate(all="ignore"):
+        try:
+            given = answers(point, book, lambda held: held[()])
+        except (ArithmeticError, ValueError, LookupError):
+            return dict.fromkeys(true, np.inf)
+    return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m validation.textbooks", description="What the textbooks of pages cost.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pages (all that have a textbook)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="at every N-th point alone (1)")
+    options = parser.parse_args(arguments)
+    stored = json.loads(TEXTBOOKS.read_text())["pages"] if TEXTBOOKS.exists() else {}
+    for name in options.names or [name for name, page in PAGES.items() if page.textbook]:
+        stored[name] = {dtype: costs(PAGES[name], dtype, options.every) for dtype in DTYPES}
+        pages = ",\n".join(f"{json.dumps(key)}: {json.dumps(stored[key])}" for key in PAGES if key in stored)
+        written(TEXTBOOKS, f'{{"schema": "{SCHEMA}", "pages": {{\n{pages}}}}}\n')
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
