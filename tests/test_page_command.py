@@ -18,6 +18,8 @@ from validation.certify import certified, failures
 from validation.page import STEPS, Failed, Step, run, verdict
 from validation.points import Draw
 
+from test_parts import careful, misplaced, text_of, uncited
+
 GUIDE = Path(certify.__file__).parent.parent / "refflow" / "maps" / "README.md"
 
 
@@ -69,8 +71,9 @@ def of_the_guide(tmp_path_factory):
 
 # -- the guide's page -------------------------------------------------------------------------------------------------
 
-def test_the_page_of_the_guide_is_complete(of_the_guide):
-    assert lacks(of_the_guide) == []
+def test_the_page_of_the_guide_is_complete_and_in_three_parts(of_the_guide):
+    text = text_of(of_the_guide)
+    assert lacks(of_the_guide) + misplaced(text) + uncited(text) + careful(text) == []
 
 
 @pytest.mark.parametrize("dtype", certify.DTYPES)

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 RECORD, SCHEMA = Path(__file__).parent / "reached.json", "refflow/reached/1"
 PAGES, PACKAGE, OUTSIDE = "refflow/maps/", "refflow/", "outside functions"
 MEASURING = (*(f"validation/{name}.py" for name in ("balls", "branches", "certify", "climb", "ends", "kinds", "measure", "points",
-                                                    "recorded", "truth")),
-             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "core/sets", "core/source")))
+                                                    "recorded", "solvers", "switches", "truth")),
+             *(f"refflow/{name}.py" for name in ("accuracy/drawing", "accuracy/kappa", "core/sets", "core/source")))
 EVERY, TURNS = 10, 10                               # one in so many points is traced; days until each page has had its turn
 
 

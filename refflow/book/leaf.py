@@ -16,6 +16,7 @@ from .display import display
 from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
+from .parts import folded
 from .vocabulary import BIG, FUNCTIONS, GREEK, SYMBOLS
 from ..report import PARAMETER, parameters
 
@@ -38,7 +39,7 @@ def leaf(entry, certificate, before=None, after=None) -> str:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
-    left = "\n".join(setter.block(block, i) for i, block in enumerate(blocks))
+    left = folded(blocks, [setter.block(block, i) for i, block in enumerate(blocks)])
     below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\

@@ -1,5 +1,8 @@
 """refflow show NAME: one page, of any kind: its equations, parameters, certificate and hard cases.
 
+Of a page in three parts, the map, its textbook, which is the printed equations as code, and the reverse rule; `--all` adds what
+keeps the digits in floating point.
+
 What is not a page, such as a model, is shown with its docstring; of a name that other people use, which page it is.
 """
 
@@ -9,6 +12,7 @@ import sys
 
 from .list_pages import facts
 from .names import also_called, described, elsewhere
+from ..book.parts import HEADINGS, parts, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -19,6 +23,7 @@ from ..report import PARAMETER, aligned, certificate_table, json_text, parameter
 def add_command(commands):
     one = commands.add_parser("show", help="one page: equations, parameters, certificate, hard cases")
     one.add_argument("name", metavar="NAME")
+    one.add_argument("--all", action="store_true", help="with the equations that keep digits in floating point")
     one.add_argument("--json", action="store_true", help="the page as JSON")
     one.set_defaults(run=run)
 
@@ -37,10 +42,20 @@ def run(options):
                  "hard_cases": [{"name": name, "reason": reason} for name, reason in cases]}
         print(json_text(facts(page, quantities) | {"text": text} | lists))
     else:
-        sections = (f"{page.__name__}: {text}", table(("used by",), [(name,) for name in facts(page, {})["used_by"]]),
+        sections = (*printed(page, text, options.all), table(("used by",), [(name,) for name in facts(page, {})["used_by"]]),
                     table(PARAMETER, fields), certificate_table(quantities), table(("hard case", "reason"), cases))
         print("\n\n".join(section for section in sections if section))
     return 0
+
+
+def printed(page, text, everything):
+    """The title, the map, the textbook, the reverse rule; the third part or what it is called; the source."""
+    found = parts(text)
+    title, map_, reverse = (found.get(key, "").rstrip() for key in ("title", *HEADINGS[:2]))
+    floating = found.get(HEADINGS[2], "").rstrip()
+    if floating and not everything:
+        floating = f"{HEADINGS[2]}  `refflow show {page.__name__} --all` prints the equations that keep the digits."
+    return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), reverse, floating, found.get("Source:", "")
 
 
 def of_another_kind(name):

@@ -213,6 +213,8 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     has reached its limit, goes back to the limits of the inverse matrix), `far_line` (events beyond the range of its parameters
     meet lines; fewer binades are certified there), `volume` ("chart": log_det is of the chart's block; "gram":
     1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
+    `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales
+    and parametrisations are handed theirs in the same way.
     """
 
     def publish(page):

@@ -244,12 +244,13 @@ PUBLISHED = {
     fixed; reverse-KL training needs it.""")}
 
 
-def density(*, source="", register=True):
-    """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, and its source."""
+def density(*, source="", register=True, **facts):
+    """Declare a page: a class of density with `log_prob_vjp(z)` and `sample_vjp(rng, lead)`, its source, and facts about it."""
 
     def publish(page):
         page = declare(page)
-        page.source = source
+        for fact, held in {"source": source, **facts}.items():
+            setattr(page, fact, held)
         functions = {name: own_function(page, name) for name in PUBLISHED}
         functions["log_prob_vjp"] = supported(functions["log_prob_vjp"])
         for name in ("sample_vjp", "sample_and_log_prob_vjp"):

@@ -34,6 +34,7 @@ class Value:
     refused: tuple = ()                     # `Refusal`s: what rules that relate several fields, or components, refuse
     moderate = False                        # is it certified only at moderate events?
     far_line = False                        # is it a line far out? Then fewer binades are certified
+    textbook = None                         # its equations as they are printed, for one event: a class that is never called
     computed = frozenset()                  # the names of what it computes of itself once, its cached properties
 
     def __init_subclass__(cls, **options):

@@ -95,14 +95,14 @@ class Source:
         self.module, self.page = module or sys.modules[page.__module__], page
         self.path = Path(inspect.getsourcefile(self.module))
         self.text = self.path.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text)
+        self.tree = without_textbooks(ast.parse(self.text))
         pages = [held for held in vars(self.module).values() if is_page(held, self.module)] if page else []
         self.others = [held.__name__ for held in pages if held is not page]
         self.first = page is None or page is pages[0]
 
     def identity(self):
-        """A hash of the code apart from comments, docstrings, and lists of cases: a longer list kills no fewer mutants."""
-        plain = ast.parse(self.text)
+        """A hash of the code that runs, without comments, docstrings and lists of cases: a longer list kills no fewer mutants."""
+        plain = without_textbooks(ast.parse(self.text))
         for node in ast.walk(plain):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and is_docstring(body[0]):
@@ -167,6 +167,17 @@ class Source:
         elif isinstance(was, ast.stmt):
             probe = ast.Expr(probe)
         self.plant(mutant, probe)
+
+
+def without_textbooks(tree):
+    """A module's tree without the textbooks of its pages, which nothing calls."""
+    calls = [call for node in tree.body if isinstance(node, ast.ClassDef) for call in node.decorator_list
+             if isinstance(call, ast.Call)]
+    textbooks = {given.value.id for call in calls for given in call.keywords if given.arg == "textbook"}
+    for call in calls:
+        call.keywords = [given for given in call.keywords if given.arg != "textbook"]
+    tree.body = [node for node in tree.body if getattr(node, "name", None) not in textbooks]
+    return tree
 
 
 def mentioned(function):

@@ -61,7 +61,7 @@ class GELU(Conditioner):
 
     hard_cases = (
         case("Turning", "the slope passes through 0", z=[-0.7517915252935827, -0.7517915252935826]),
-        case("Switch", "(10) and (12) meet", z=[np.nextafter(-12, -13), -12.0, np.nextafter(-12, 0)]),
+        case("Switch", "(1) and (3) meet, and (2) and (4)", z=[np.nextafter(-12, -13), -12.0, np.nextafter(-12, 0)]),
         case("Left", "the library's Phi is 0 or has few digits", z=[-13.2, -14.1, -37.6, -38.4, -38.7]),
         case("Right", "h rounds to a, and the slope to 1", z=[8.3, 38.0]),
         case("Beyond", "a^2 overflows", z=[2.0**1000, -2.0**1000]),

@@ -237,12 +237,13 @@ def elementwise(name, scale):
 VJP_DOC = """((sigma, log_sigma), pullback); `pullback(sigma_bar, log_sigma_bar)` -> (s_bar, params_bar)."""
 
 
-def scale(*, source="", register=True):
-    """Declare a page: a convention, and who uses it."""
+def scale(*, source="", register=True, **facts):
+    """Declare a page: a convention, who uses it, and facts about it."""
 
     def publish(page):
         page = declare(page)
-        page.source = source
+        for fact, held in {"source": source, **facts}.items():
+            setattr(page, fact, held)
         for name, doc in (("forward", "sigma(s)."), ("log", "log sigma(s).")):
             setattr(page, name, published(own_function(page, name), of_event(0), doc))
         page.vjp = published(reducing(own_function(page, "vjp")), vjp_of_event(0, "sigma_bar", "log_sigma_bar"), VJP_DOC)

@@ -1,0 +1,487 @@
+"""Pages in three parts: the map, the reverse rule, in floating point; and their textbooks, the equations as they are printed.
+
+A page whose docstring has the headings is held to all of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import math
+import re
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+
+import refflow
+from refflow.accuracy.drawing import Point
+from refflow.book.leaf import leaf
+from refflow.book.pages import entries, entry_named
+from refflow.book.parts import parts
+from refflow.cli import main
+from refflow.cli.textbook import costs
+from refflow.core.registry import of_kind
+from refflow.maps import load_all
+from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
+from validation.certify import sides, truth
+from validation.ends import is_end
+from validation.kinds import GENERATORS
+from validation.mutants.mutations import plain_function
+from validation.points import Draw
+from validation.textbooks import FUNCTIONS, answers, cost, with_numbers
+
+load_all()
+PAGES = of_kind(*KINDS)
+HEADINGS = ("The map.  ", "The reverse rule.  ", "In floating point.  ")
+OPENING = "No equation changes here, only the form in which it is computed; at the ends, limits are taken."
+OTHERWISE = ("At the ends", "Beyond the knots")                    # how a paragraph of the third part may begin without a number
+SECTIONS = ["# -- the map --", "# -- the reverse rule --", "# -- in floating point --"]
+CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "doubled", "log_abs_product", "product_apart",
+           "exact_sum", "exact_product", "expansion", "xlogy", "apart"}
+CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
+                  "expit", "log_expit", "cbrt", "vecdot"}
+DIGITS = 240                    # so many that 50 are left where a printed formula cancels at a moderate event
+AGREE, ZERO = mpmath.mpf(10) ** -45, mpmath.mpf(10) ** -120       # of kappa; of the point's largest, for a truth of 0
+EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard cases; where each needs a thousand bisections
+
+
+class Text:
+    """A page's module: its docstring by parts, its lines, and which of them belong to the textbook or the definition."""
+
+    def __init__(self, source):
+        self.tree, self.lines = ast.parse(source), source.splitlines()
+        self.doc = self.tree.body[0].value.value if ast.get_docstring(self.tree) else ""
+        self.books = {given.value.id for node in self.tree.body if isinstance(node, ast.ClassDef)
+                      for call in node.decorator_list if isinstance(call, ast.Call)
+                      for given in call.keywords if given.arg == "textbook"}
+
+    @property
+    def headed(self):
+        return [heading for heading in HEADINGS if re.search(rf"^{heading}", self.doc, re.M)]
+
+    def parts(self):
+        """The texts of the title and of the parts, up to the source."""
+        body = re.split(r"^Source: ", self.doc, flags=re.M)[0]
+        return re.split(rf"^(?:{'|'.join(HEADINGS)})", body, flags=re.M)
+
+    def numbers(self):
+        """The numbers of the equations in the title and in each part."""
+        return [numbered(DEFINED, part) for part in self.parts()]
+
+    def inside(self, wanted):
+        """The numbers of the lines inside the nodes that are wanted."""
+        return {line for node in ast.walk(self.tree) if wanted(node) for line in range(node.lineno, node.end_lineno + 1)}
+
+    def of_textbook(self):
+        return self.inside(lambda node: isinstance(node, ast.ClassDef) and node.name in self.books)
+
+    def of_definition(self):
+        return self.inside(lambda node: isinstance(node, ast.FunctionDef) and node.name == "definition")
+
+    def cited(self, lines):
+        return {n for i in lines for n in numbered(CITED, self.lines[i - 1])}
+
+    def code(self):
+        return set(range(self.tree.body[0].end_lineno + 1, len(self.lines) + 1))
+
+
+def text_of(page):
+    return Text(inspect.getsource(sys.modules[page.__module__]))
+
+
+IN_PARTS = [name for name, page in PAGES.items() if text_of(page).headed]
+
+
+def test_how_many_pages_have_the_form(capsys):
+    with capsys.disabled():
+        print(f"[{len(IN_PARTS)} of {len(PAGES)} pages in three parts]", end=" ")
+    assert IN_PARTS
+
+
+# -- what a text lacks --------------------------------------------------------------------------------------------------
+
+def misplaced(text) -> list[str]:
+    """Headings, numbers, openings and citations that are not where they should be."""
+    if text.headed != list(HEADINGS[:max(2, len(text.headed))]):
+        return ["the headings are not in order"]
+    title, *parts = text.numbers()
+    flat = [n for numbers in parts for n in numbers]
+    found = ["an equation before the first part"] if title else []
+    found += [] if flat == list(range(1, len(flat) + 1)) else ["numbers do not ascend"]
+    sections = [section for line in text.lines for section in SECTIONS if line.strip().startswith(section)]
+    found += [] if sections == SECTIONS or not text.books and sections == sorted(sections, key=SECTIONS.index) else \
+        ["the sections of the code are not in order"]
+    printed = set(parts[0] + parts[1])
+    guarded = set(parts[2]) if len(parts) > 2 else set()
+    believed = text.of_textbook() | text.of_definition()
+    uncited_there = printed - text.cited(believed) if text.books else ()
+    found += [f"({n}) is cited by no line of the textbook or the definition" for n in uncited_there]
+    found += [f"({n}) is cited inside the textbook or the definition" for n in guarded & text.cited(believed)]
+    return found + openings(text, printed)
+
+
+def openings(text, printed):
+    """Paragraphs of the third part begin with the equation that they guard."""
+    paragraphs = text.parts()[3].strip().split("\n\n") if len(text.headed) > 2 else [OPENING]
+    found = [] if " ".join(paragraphs[0].split()) == OPENING else ["the third part does not open as it should"]
+    for paragraph in paragraphs[1:]:
+        opening = re.match(r"In \((\d+)\)", paragraph)
+        if not (opening and int(opening[1]) in printed) and not paragraph.startswith(OTHERWISE):
+            found.append(f"a paragraph opens {paragraph[:20]!r}")
+    return found
+
+
+def uncited(text) -> list[str]:
+    """Statements outside the textbook and the definition that take care without an equation of the third part."""
+    guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
+    apart, found = text.of_textbook() | text.of_definition(), []
+    for node in ast.walk(text.tree):
+        lines = range(node.lineno, node.end_lineno + 1) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)) else ()
+        if lines and node.lineno not in apart and called(node) & CAREFUL and not text.cited(lines) & guarded:
+            found.append(f"line {node.lineno} takes care")
+    return found
+
+
+def named(node):
+    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)} | \
+           {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def called(node):
+    functions = [inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return {getattr(function, "attr", None) or getattr(function, "id", None) for function in functions}
+
+
+def careful(text) -> list[str]:
+    """What a textbook should not use, and lines outside that use it."""
+    books = [node for node in text.tree.body if isinstance(node, ast.ClassDef) and node.name in text.books]
+    found = [f"the textbook uses {name}" for book in books for name in sorted(named(book) & CARE)]
+    own = {arg.arg for book in books for node in ast.walk(book) if isinstance(node, ast.arguments)
+           for arg in node.args + ([node.vararg] if node.vararg else [])}
+    names = [node for book in books for node in ast.walk(book) if isinstance(node, ast.Name)]
+    own |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    used = {node.id for node in names}
+    found += [f"the textbook uses {name}" for name in sorted(used - own - text.books - {"np"} - set(vars(builtins)))]
+    outside = [node for node in ast.walk(text.tree) if isinstance(node, ast.Name) and node.id in text.books]
+    inside = text.of_textbook() | {line for node in text.tree.body if isinstance(node, ast.ClassDef)
+                                   for call in node.decorator_list for line in range(call.lineno, call.end_lineno + 1)}
+    return found + [f"line {node.lineno} names the textbook" for node in outside if node.lineno not in inside]
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_a_page_in_three_parts(name):
+    text, page = text_of(PAGES[name]), PAGES[name]
+    assert misplaced(text) + uncited(text) + careful(text) == []
+    guarded = set(text.numbers()[3]) if len(text.headed) > 2 else set()
+    cited = text.cited(text.code() - text.of_textbook())
+    assert bool(guarded & cited) == (page.textbook is not None)
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
+def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
+    page = PAGES[name]
+    assert name in IN_PARTS
+    book, slope = vars(page.textbook), "slope" if page.event_ndim == (0, 0) else "jacobian"
+    fields = list(inspect.signature(page.definition).parameters)[2:]
+    for function in {*FUNCTIONS[page.kind], slope}:
+        event = page.letters[function.startswith("inverse")]
+        image = page.letters[not function.startswith("inverse")]
+        bars = [] if not function.endswith("vjp") else [f"{image}_bar", "l_bar"][:2 if page.kind == "bijector" else 1]
+        assert list(inspect.signature(book[function]).parameters) == [event, *fields, *bars], function
+
+
+def test_no_page_calls_a_textbook():
+    """Only what prints a page reads it."""
+    package = Path(refflow.__file__).parent
+    reading = {path.name for path in package.rglob("*.py") if re.search(r"\w\.textbook\b", path.read_text())}
+    assert reading == {"parts.py"}
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if getattr(page, "hard_cases", ())])
+def test_numbers_in_the_reasons_of_hard_cases_exist(name):
+    defined = set(numbered(DEFINED, sys.modules[PAGES[name].__module__].__doc__))
+    assert stale(PAGES[name].hard_cases, defined) == []
+
+
+def stale(cases, defined):
+    return [(case.name, n) for case in cases for n in re.findall(r"(?<!\w)\((\d+)\)", case.reason) if int(n) not in defined]
+
+
+# -- the textbook is right ------------------------------------------------------------------------------------------------
+
+class Exact:
+    """NumPy's functions of arrays of numbers of mpmath."""
+
+    pi = mpmath.pi
+
+    def __getattr__(self, name):
+        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs"}
+        held = getattr(mpmath, names.get(name, name), None)
+        if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
+            return np.frompyfunc(held, 1, 1)
+        return getattr(np, name)
+
+
+def to_mpmath(array):
+    return np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)(array)
+
+
+@functools.cache
+def asked(page, side):
+    """The hard cases, without ends, where the truth is a limit, and moderate points, as the certificate draws them."""
+    draw = GENERATORS.get(page.kind, Draw)(page, np.float64, side)
+    solved = side == "inverse" and page.solver
+    found = [p for p in draw.hard_points() if p.image_bar is not None and not (
+        page.kind == "bijector" and is_end(p.f, side, p.event))] if not solved else []
+    wanted = len(found) + (OF_SOLVERS if solved else EACH)
+    while len(found) < wanted:
+        f, shape = draw.value(False)
+        found += [p for p in draw.point(f, draw.event(f, shape, "moderate"), False, "", "") if p.image_bar is not None]
+    return found
+
+
+@mpmath.workdps(DIGITS)
+def disagreements(point, book):
+    """The quantities of which a textbook and the truth differ at a point.
+
+    At a hard case, no textbook may have enough digits: what twice the digits change, or a division by 0, is left out there.
+    """
+    book, true = with_numbers(book, Exact()), truth_at(point)
+    kappas = {name: [number(kappa) for kappa in quantity.kappa] for name, quantity in true.items()}
+    floor = ZERO * max(kappa for of_entries in kappas.values() for kappa in of_entries)
+    allowed = {name: [AGREE * kappa + floor for kappa in of_entries] for name, of_entries in kappas.items()}
+    try:
+        given = computed(point, book, DIGITS)
+        found = {name for name, q in true.items()
+                 if given[name].shape != q.shape or not near(given[name], map(number, q.value), allowed[name])}
+        again = computed(point, book, 2 * DIGITS) if found and point.case else given
+        return {name for name in found if near(given[name], again[name].ravel(), allowed[name])}
+    except ZeroDivisionError:
+        return set() if point.case else {"ZeroDivisionError"}
+
+
+def computed(point, book, digits):
+    with mpmath.workdps(digits):
+        return answers(point, book, to_mpmath)
+
+
+def near(given, wanted, allowed):
+    return all(abs(g - w) <= a for g, w, a in zip(given.ravel(), wanted, allowed, strict=True))
+
+
+@functools.cache
+def truth_at(point):
+    return truth(point)
+
+
+def number(ball):
+    return mpmath.mpf(ball.mid().str(60, radius=False))
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
+def test_a_textbook_with_many_digits_is_the_truth(name):
+    page = PAGES[name]
+    for point in [point for side in sides(page) for point in asked(page, side)]:
+        assert disagreements(point, page.textbook) == set(), point
+
+
+# -- a rational page is its textbook --------------------------------------------------------------------------------------
+
+class Root:
+    """The root of a number, which need not be rational."""
+
+    def __init__(self, square):
+        self.square = square
+
+    def __rmul__(self, number):
+        return Root(number * number * self.square)
+
+
+def root_of_square(v):
+    found = Fraction(math.isqrt(v.numerator), math.isqrt(v.denominator))
+    assert found * found == v
+    return found
+
+
+class Rational:
+    """NumPy's functions of arrays of fractions."""
+
+    sqrt = staticmethod(np.frompyfunc(root_of_square, 1, 1))
+    hypot = staticmethod(lambda m, root: np.frompyfunc(root_of_square, 1, 1)(m * m + root.square))
+    __getattr__ = staticmethod(lambda name: getattr(np, name))
+
+
+def fractions(rng, *shape):
+    return np.frompyfunc(lambda n, d: Fraction(int(n), int(d)), 2, 1)(rng.integers(1, 40, shape), rng.integers(1, 40, shape))
+
+
+def in_fractions(page, tails, rng, count):
+    """A spline of two bins whose fields are fractions, and events of its input, inside its bins and its tails."""
+    f = object.__new__(page)
+    for key in ("input_knots", "output_knots"):
+        object.__setattr__(f, key, np.cumsum(fractions(rng, 3)) - 2)
+    object.__setattr__(f, "slopes", fractions(rng, 3))
+    object.__setattr__(f, "tails", tails)
+    k, t = rng.integers(0, 2, count), fractions(rng, count)
+    z = f.input_knots[k] + (f.input_knots[k + 1] - f.input_knots[k]) * (t / (1 + t))
+    return f, z if tails == "none" else np.concatenate((z, f.input_knots[[0]] - t[0], f.input_knots[[2]] + t[0]))
+
+
+def differences(page, monkeypatch, seed):
+    """The quantities of which the page's own code on fractions is not its textbook."""
+    module, found = sys.modules[page.__module__], set()
+    monkeypatch.setattr(module, "np", Rational())
+    monkeypatch.setattr(module, "root_of_product", lambda p, q: Root(p * q))
+    monkeypatch.setattr(page, "log_slope", lambda self, v: None)                    # logarithms are not fractions
+    monkeypatch.setattr(page, "inverse_and_log_det", lambda self, x: (self.origin(self.inverse_place(x)), None))
+    methods = {name: plain_function(module, f"{page.__name__}.{name}") for name in ("vjp", "inverse_vjp", "slope")}
+    for tails in ("identity", "linear", "none"):
+        rng = np.random.default_rng(seed)
+        f, z = in_fractions(page, tails, rng, 6)
+        fields = {key: getattr(f, key) for key in ("input_knots", "output_knots", "slopes", "tails")}
+        bars = fractions(rng, 2, len(z)) - 1
+        (x, _), pullback = methods["vjp"](f, z)
+        (back, _), inverse_pullback = methods["inverse_vjp"](f, x)
+        given = [{"forward": x, "slope": methods["slope"](f, z)}, {"inverse": back}]
+        pulled = [pullback(*bars), inverse_pullback(*bars)]
+        for i, bar in enumerate(bars.T):
+            for event, side, (event_bar, of_fields), name in zip((z, x), given, pulled, ("vjp", "inverse_vjp")):
+                book = page.textbook
+                found |= {key for key, held in side.items() if held[i] != getattr(book, key)(event[i], **fields)}
+                its_bar, its_fields = getattr(book, name)(event[i], *fields.values(), *bar)
+                found |= {name} if event_bar[i] != its_bar else set()
+                found |= {f"{name}.{key}" for key, held in of_fields.items() if (held[i] != its_fields[key]).any()}
+    return found
+
+
+RATIONAL = ["RationalQuadraticSpline"]
+
+
+@pytest.mark.parametrize("name", RATIONAL)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_code_of_a_rational_page_on_fractions_is_its_textbook(name, seed, monkeypatch):
+    assert differences(PAGES[name], monkeypatch, seed) == set()
+
+
+@pytest.mark.parametrize("old, new, quantities", [
+    ("3 * (e_0 * t / Q) * e_1 * f", "2 * (e_0 * t / Q) * e_1 * f", {"inverse_vjp.input_knots"}),
+    ("self.u_1 * t + (t * (1 + 2", "self.u_1 * t + (t * (2 + 2", {"vjp.input_knots"}),
+    ("u_1 * f * (5 * t - f)", "u_1 * f * (5 * t + f)", {"inverse_vjp.slopes"}),
+    ("2 * (self.e_0 + self.e_1) * (self.t", "(self.e_0 + self.e_1) * (self.t", {"vjp.output_knots"})])
+def test_a_planted_coefficient_of_a_rational_page_is_found(old, new, quantities, monkeypatch):
+    page = PAGES["RationalQuadraticSpline"]
+    module = sys.modules[page.__module__]
+    source = inspect.getsource(module.Place)
+    assert source.count(old) == 1
+    exec(source.replace(old, new), vars(module), namespace := {})                   # noqa: S102
+    for name, function in vars(namespace["Place"]).items():
+        if inspect.isfunction(function):
+            monkeypatch.setattr(module.Place, name, function)
+    assert differences(page, monkeypatch, 1) == quantities
+
+
+# -- how they are shown -------------------------------------------------------------------------------------------------------
+
+def test_show_prints_the_map_its_textbook_and_the_reverse_rule_first(capsys):
+    given = []
+    for options in ([], ["--all"]):
+        assert main(["show", "WeibullCDF", *options]) == 0
+        given.append(capsys.readouterr().out)
+    short, full = given
+    order = ["WeibullCDF: Weibull", "The map.  ", "class textbook:", "# (11)", "The reverse rule.  ", "In floating point.  ",
+             "Source: "]
+    assert [short.index(part) for part in order] == sorted(short.index(part) for part in order)
+    assert "--all" in short and "(28)" not in short and "(28)" in full and "--all" not in full
+    for name in PAGES:
+        text = sys.modules[PAGES[name].__module__].__doc__.strip()
+        assert "".join(parts(text).values()) == text
+
+
+def test_the_command_says_which_printed_equation_fails_and_what_holds(capsys):
+    assert set(costs()) == {name for name, page in PAGES.items() if page.textbook}
+    assert main(["textbook"]) == 0 and "WeibullCDF" in capsys.readouterr().out
+    assert main(["textbook", "WeibullCDF"]) == 0
+    assert "\n\nforward: printed in (1); (12) (13) (14) hold\n    measure(WeibullCDF(" in capsys.readouterr().out
+    assert main(["textbook", "Tanh"]) == 2 and "Tanh has no textbook" in capsys.readouterr().err
+
+
+def test_a_textbook_is_measured_as_it_is_printed():
+    page, point = PAGES["WeibullCDF"], Point(PAGES["WeibullCDF"](), "forward", np.array(1e-9))
+    assert cost(point, page.textbook)["forward"] > 1e6
+    assert cost(point, changed("WeibullCDF", "return 1 - np.exp(-(z / scale) ** concentration)",
+                               "return -np.expm1(-(z / scale) ** concentration)"))["forward"] < 1
+
+
+def test_a_leaf_folds_the_third_part():
+    made = {name: leaf(entry_named(name, entries()), {}) for name in ("WeibullCDF", "Tanh")}
+    before, _, folded = made["WeibullCDF"].partition("<details>")
+    assert 'id="e11"' in before and 'id="e12"' in folded.partition("</details>")[0] and "<details>" not in made["Tanh"]
+    assert 'id="e12"' not in before and "Journal of Applied Mechanics" in folded.partition("</details>")[2]
+
+
+# -- planted mistakes -----------------------------------------------------------------------------------------------------
+
+WEIBULL = text_of(PAGES["WeibullCDF"])
+SOURCE = "\n".join(WEIBULL.lines)
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("The reverse rule.  ", "", "the headings are not in order"),
+    ("+ y                                     (5)", "+ y                                     (6)", "numbers do not ascend"),
+    ("# -- the reverse rule -", "# -- backwards -", "the sections of the code are not in order"),
+    ("    # (10)\n", "    # (9)\n", "(10) is cited by no line of the textbook or the definition"),
+    ("* np.exp(-(z / s) ** k)                   # (3)", "* np.exp(-(z / s) ** k)  # (3) (20)",
+     "(20) is cited inside the textbook or the definition"),
+    ("No equation changes", "Nothing changes", "the third part does not open as it should"),
+    ("In (7) and (8), `y - 1`", "Further, `y - 1`", "a paragraph opens 'Further, `y - 1` can'"),
+    ("In (7) and (8), `y - 1`", "In (17) and (8), `y - 1`", "a paragraph opens 'In (17) and (8), `y '"),
+    ("np.expm1(-y)                                                        # (1) (12)", "np.expm1(-y)  # (1)", "takes care"),
+    ("return 1 - np.exp(-(z", "return -np.expm1(-(z", "the textbook uses expm1"),
+    ("np.log(k / s) + (k - 1)", "log_quotient(k, s) + (k - 1)", "the textbook uses log_quotient"),
+    ("return self.scale * e * e ", "return textbook.inverse(x, self.scale, self.concentration) ", "names the textbook")])
+def test_a_planted_mistake_of_form_is_found(old, new, complaint):
+    assert SOURCE.count(old) == 1
+    planted = Text(SOURCE.replace(old, new))
+    found = misplaced(planted) or uncited(planted) + careful(planted)
+    assert any(complaint in one for one in found), found
+
+
+def test_a_stale_number_is_found():
+    assert stale([refflow.core.case("Rows", "(29) and f(30) meet (1)")], range(1, 29)) == [("Rows", "29")]
+
+
+def changed(name, old, new):
+    """A textbook with another formula in it."""
+    module, source = sys.modules[PAGES[name].__module__], inspect.getsource(PAGES[name].textbook)
+    assert source.count(old) == 1, old
+    namespace = dict(vars(module))
+    exec(source.replace(old, new), namespace)                                       # noqa: S102
+    return namespace["textbook"]
+
+
+@pytest.mark.parametrize("name, old, new, quantities", [
+    ("WeibullCDF", "np.log(k / s) + (k - 1)", "np.log(k / s) + (k + 1)", {"log_det"}),
+    ("WeibullCDF", "l_bar * (k - 1 - k * y)", "l_bar * (k - 1 - 2 * k * y)", {"vjp.z_bar"}),
+    ("WeibullCDF", "k_bar = -P *", "k_bar = P *", {"inverse_vjp.concentration_bar"}),
+    ("WeibullCDF", "+ l_bar / s ", "- l_bar / s ", {"inverse_vjp.scale_bar"}),
+    ("RationalQuadraticSpline", "2 * gamma_bar * t * f + 2 * l_bar / s", "gamma_bar * t * f + 2 * l_bar / s",
+     {"vjp.input_knots_bar", "vjp.output_knots_bar", "inverse_vjp.input_knots_bar", "inverse_vjp.output_knots_bar"}),
+    ("RationalQuadraticSpline", "-g * x_bar, x_bar", "g * x_bar, x_bar", {"vjp.input_knots_bar", "inverse_vjp.input_knots_bar"}),
+    ("RationalQuadraticSpline", "+ l_bar / g ", "- l_bar / g ", {"vjp.slopes_bar", "inverse_vjp.slopes_bar"}),
+    ("RationalQuadraticSpline", "m_1 ** 2 + 4 *", "m_1 ** 2 + 3 *", {"inverse", "inverse_log_det"} | {
+        f"inverse_vjp.{key}_bar" for key in ("x", "input_knots", "output_knots", "slopes")}),
+    ("LogisticMixtureCDF", "r * (1 / scale + u * t)", "r * (1 / scale - u * t)", {"vjp.scale_bar", "inverse_vjp.scale_bar"}),
+    ("RelativeAttention", "s_bar[i, j] * q[i] / root", "s_bar[i, j] * q[j] / root", {"vjp.E_k_bar"}),
+    ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
+    ("RelativeAttention", "np.outer(ds[i, j], q[i]) / root", "np.outer(ds[i, j], q[i])", {"jacobian"}),
+    ("LogisticMixtureCDF", "(f - g) / (g * W)", "(f - g) / (2 * g * W)", {"vjp.weights_bar", "inverse_vjp.weights_bar"}),
+])
+def test_a_planted_formula_is_found(name, old, new, quantities):
+    page, planted = PAGES[name], changed(name, old, new)
+    assert {q for side in sides(page) for point in asked(page, side) for q in disagreements(point, planted)} == quantities
