@@ -88,6 +88,16 @@ class Mutant:
         return f"{self.function}: {self.before} -> {self.after}{again}"
 
 
+def hashed(node):
+    """A hash of the text of a function or statement, without a docstring."""
+    plain = ast.parse(ast.unparse(node))
+    for inner in ast.walk(plain):
+        body = getattr(inner, "body", None)
+        if isinstance(body, list) and body and is_docstring(body[0]):
+            body[0].value.value = ""
+    return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
+
+
 class Source:
     """The module of a page, or without a page a whole `module`, as text that can be changed in one place."""
 
@@ -110,6 +120,12 @@ class Source:
             if isinstance(node, ast.ClassDef):
                 node.body = [part for part in body if not lists_cases(part)]
         return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
+
+    def texts(self):
+        """{function or constant: the hash of its text without its docstring}, of all that mutants stand in."""
+        found = {name: function for name, function, _ in self.functions()}
+        found |= {mutant.function: node for node in self.tree.body if self.first for mutant in mutants_of_constant(node)}
+        return {name: hashed(node) for name, node in found.items()}
 
     def functions(self):
         """(name, function, its class or None) of what is mutated; helpers belong to the first page of their module."""

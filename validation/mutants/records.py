@@ -61,7 +61,8 @@ killed; the rest passes all tests that meet its statement, or no named test meet
 class Record:
     """The verdicts on one page's mutants, {key: [verdict, by, why]}, or on a sample of those of a file outside pages.
 
-    It is empty where the page, or the file, or the list of mistakes, or what is drawn of them, has changed.
+    Where the page, or the file, has changed, only verdicts on killed mutants stand, in functions whose own text is the same; where
+    the list of mistakes, or what is drawn of them, has changed, none.
     """
 
     def __init__(self, name, directory=RECORDS):
@@ -74,9 +75,17 @@ class Record:
             self.head["sample"] = [outside.SIZE, outside.SEED]
         self.mutants = {mutant.key: mutant for mutant in mutants}
         stored = json.loads(self.path.read_text()) if self.path.exists() else {}
-        current = all(stored.get(key) == value for key, value in self.head.items())
-        self.verdicts = dict(stored["verdicts"]) if current else {}
-        self.aside = stored["aside"] if current else {}
+        comparable = all(stored.get(key) == value for key, value in self.head.items() if key != "source")
+        current = comparable and stored["source"] == self.head["source"]
+        self.texts, self.stale = self.source.texts(), bool(stored) and not current
+        self.verdicts = dict(stored["verdicts"]) if current else self.still_killed(stored) if comparable else {}
+        self.aside = stored["aside"] if comparable else {}
+
+    def still_killed(self, stored):
+        """The verdicts of an older version of the code on mutants that were killed in functions that have not changed."""
+        same = {name for name, text in self.texts.items() if stored.get("functions", {}).get(name) == text}
+        return {key: found for key, found in stored["verdicts"].items()
+                if found[0] == "killed" and key in self.mutants and self.mutants[key].function in same}
 
     def unjudged(self) -> list[Mutant]:
         return [mutant for key, mutant in self.mutants.items() if key not in self.verdicts]
@@ -108,7 +117,7 @@ class Record:
         """One line for each mutant, in the order of the source."""
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(self.verdicts[key])}" for key in self.mutants
                            if key in self.verdicts)
-        head = json.dumps(self.head | {"aside": self.aside})
+        head = json.dumps(self.head | {"functions": self.texts, "aside": self.aside})
         written(self.path, f'{head[:-1]}, "verdicts": {{\n{lines}}}}}\n')
 
     def rows(self) -> list:
