@@ -12,10 +12,8 @@ import shutil
 import numpy as np
 import pytest
 
-from refflow.models import alignment
-from refflow.training import optimisers
 from validation import original
-from validation.original import comparison, glow, glow_ports, glow_tts, glow_tts_networks
+from validation.original import comparison, glow, glow_ports, glow_tts_networks
 
 torch = pytest.importorskip("torch")
 
@@ -96,7 +94,7 @@ def test_every_array_of_our_copies_is_read():
 
 # -- a step in float32 ------------------------------------------------------------------------------------------------
 
-def test_a_step_in_float32_is_measured_absolutely_and_says_so(capsys, monkeypatch):
+def test_a_step_in_float32_is_measured_absolutely_and_says_so(capsys):
     assert original.main(["realnvp", str(comparison.PRACTICE / "realnvp_tf_model_s2.npz")]) == 0
     out = capsys.readouterr().out
     assert "Adam's constants are float32 in the source: an absolute difference, 1e-07 allowed" in out
@@ -104,7 +102,29 @@ def test_a_step_in_float32_is_measured_absolutely_and_says_so(capsys, monkeypatc
     found = comparison.judged({"step": pair})["step"]
     assert original.passes(found) and found.measure == 5e-8 and not found.relative
     pair.theirs["a"][1] = 2e-7
-    assert not original.passes(comparison.judged({"step": pair})["step"])
+    worse = comparison.judged({"step": pair})["step"]
+    assert not original.passes(worse)
+    assert original.worst_of({"step": found, "relative": 1e-12}) == "relative"
+    assert original.worst_of({"step": worse, "relative": 1e-12}) == "step" == original.worst_of({"step": found})
+
+
+# -- masks of dropout -------------------------------------------------------------------------------------------------
+
+CALLS = {
+    "a text encoder": ["pre.relu_drop.1#0", "pre.relu_drop.1#1", "pre.relu_drop.1#2", "encoder.attn_layers.0.drop#0",
+                       "encoder.drop#0", "encoder.ffn_layers.0.drop#0", "encoder.drop#1", "encoder.attn_layers.1.drop#0",
+                       "encoder.drop#2", "encoder.ffn_layers.1.drop#0", "encoder.drop#3", "proj_w.drop#0", "proj_w.drop#1"],
+    "a decoder": [f"flows.{k}.wn.drop#{i}" for k in (2, 5, 8, 11) for i in range(11)],
+    "a coupling": [f"wn.drop#{i}" for i in range(11)], "a duration predictor": ["drop#0", "drop#1"]}
+
+
+@pytest.mark.parametrize("part", CALLS)
+def test_masks_are_in_the_order_of_their_modules_calls(part):
+    """A mask of n entries is the n-th; a file may hold them in any order, and 10 comes after 9."""
+    calls = list(enumerate(CALLS[part], 1))
+    shuffled = {f"dropout/{calls[i][1]}": np.ones(calls[i][0]) for i in np.random.default_rng(0).permutation(len(calls))}
+    found = glow_tts_networks.recorded_keeps(comparison.Numbers(shuffled))
+    assert [len(mask) for mask in found] == [n for n, _ in calls]
 
 
 # -- the ports of Glow, in torch --------------------------------------------------------------------------------------

@@ -132,8 +132,13 @@ def passes(value):
 
 
 def worst_of(quantities):
-    """The quantity furthest from theirs, beside what is allowed; NaN counts as further than any number."""
-    shares = {name: as_difference(value).measure / as_difference(value).allowed for name, value in quantities.items()}
+    """The quantity furthest from theirs, beside what is allowed; NaN counts as further than any number.
+
+    What is measured absolutely has a line of its own, and counts here only if it exceeds what is allowed.
+    """
+    values = {name: as_difference(value) for name, value in quantities.items()}
+    counting = {name: value for name, value in values.items() if value.relative or not passes(value)} or values
+    shares = {name: value.measure / value.allowed for name, value in counting.items()}
     return max(shares, key=lambda name: math.inf if math.isnan(shares[name]) else shares[name])
 
 
