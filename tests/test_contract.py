@@ -745,6 +745,6 @@ def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expect
 
 
 def test_a_limit_that_is_not_seen_stays_unknown():
-    """The simplex's ends are those of no entry alone."""
+    """An end of the simplex is not an end of one entry."""
     f = Chain([Inverse(StickBreaking()), StickBreaking()])
     assert np.isnan(f.log_det([0.0, 0.5, 0.5]))
