@@ -260,7 +260,7 @@ def test_a_chain_asks_every_block_whether_what_arrives_is_a_member():
     with pytest.raises(ValueError, match=r"^Concatenate: z must be finite and > 0 / must be finite; z\[0\] = -1.0"):
         f.forward([-1.0, 0.0])
     assert np.isfinite(f.forward([1.0, 0.0])).all()
-    with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .* Concatenate, blocks \(positive, real\)"):
+    with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .*, blocks \(positive, real\)"):
         Flow(f.stages[1], StandardNormal(2))
 
 
