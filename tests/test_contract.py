@@ -260,7 +260,7 @@ def test_a_chain_asks_every_block_whether_what_arrives_is_a_member():
     with pytest.raises(ValueError, match=r"^Concatenate: z must be finite and > 0 / must be finite; z\[0\] = -1.0"):
         f.forward([-1.0, 0.0])
     assert np.isfinite(f.forward([1.0, 0.0])).all()
-    with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .* Concatenate, blocks \(positive, real\)"):
+    with pytest.raises(ValueError, match=r"^Flow: the base's support, real, is not inside .*, blocks \(positive, real\)"):
         Flow(f.stages[1], StandardNormal(2))
 
 
@@ -745,6 +745,6 @@ def test_infinite_log_dets_of_both_signs_have_the_limit_from_inside(f, z, expect
 
 
 def test_a_limit_that_is_not_seen_stays_unknown():
-    """The simplex's ends are those of no entry alone."""
+    """An end of the simplex is not an end of one entry."""
     f = Chain([Inverse(StickBreaking()), StickBreaking()])
     assert np.isnan(f.log_det([0.0, 0.5, 0.5]))

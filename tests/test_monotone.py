@@ -355,7 +355,8 @@ def test_the_root_is_found_whatever_the_least_slope(floor):
     """x = 1 - exp(-z) + d z for z > 0, and z (1 + d) elsewhere; a polynomial of any slope."""
     f, g = UnconstrainedMonotonic(**DECAY, slope_floor=floor), SumOfSquares([[1.0, 2.0], [0.5, 0.1]], slope_floor=floor)
     z = f.inverse([0.5, -0.5])
-    assert np.allclose(z, [-np.log(0.5), -0.5], rtol=0.01 if floor == 1e-3 else 1e-15) and np.allclose(f.forward(z), [0.5, -0.5], rtol=1e-15)
+    assert np.allclose(z, [-np.log(0.5), -0.5], rtol=0.01 if floor == 1e-3 else 1e-15)
+    assert np.allclose(f.forward(z), [0.5, -0.5], rtol=1e-15)
     for x in (0.5, -0.5, 1e-8, 1e300):
         assert np.isclose(g.forward(g.inverse(x)), x, rtol=1e-14, atol=0)
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from refflow import (Affine, AlphaSigmoid, BatchNorm, Chain, Coupling, Dense, GlowActNorm, Inverse, LayerNorm, SigmoidScale, SkipSum,
-                     SoftplusScale, Squeeze, Transposed, affine_family)
+from refflow import (Affine, AlphaSigmoid, BatchNorm, Chain, Coupling, Dense, GlowActNorm, Inverse, LayerNorm, SigmoidScale,
+                     SkipSum, SoftplusScale, Squeeze, Transposed, affine_family)
 from refflow.core import RandomSource, of_kind
 from refflow.core.declarations import Plain
 from refflow.core.rules import ABOVE_0, AT_LEAST_0, BELOW_1, FINITE, FLAG, NOT_0, count, number, one_of, optional
@@ -60,8 +60,13 @@ def test_what_a_page_lists_is_refused(page):
     LAWS["refusals are named"](object.__new__(page), None)
 
 
-NUMBERED = [page for kind in ("scale", "density", "parametrisation", "conditioner", "bijector") for page in of_kind(kind).values()
-            if any(isinstance(held, Plain) and held.rule and any(map(held.rule.holds, EXTREME)) for held in page.declared.values())]
+def has_numbers(page):
+    rules = [held.rule for held in page.declared.values() if isinstance(held, Plain) and held.rule]
+    return any(rule.holds(number) for rule in rules for number in EXTREME)
+
+
+NUMBERED = [page for kind in ("scale", "density", "parametrisation", "conditioner", "bijector")
+            for page in of_kind(kind).values() if has_numbers(page)]
 
 
 @pytest.mark.parametrize("page", NUMBERED, ids=lambda page: page.__name__)

@@ -86,8 +86,8 @@ def why_not(f, where):
     """Why a map does not act on a set, in words."""
     if f.domain.thin:
         return f"{name_of(f)} acts on {f.domain} alone, and what arrives is {where}"
-    return (f"{name_of(f)} maps all entries of an event, and what arrives is of lower dimension ({where}): its log-det would count "
-            f"too many; apply it before, or go back by the Inverse of a map onto {where}")
+    return (f"{name_of(f)} maps all entries of an event, and what arrives is of lower dimension ({where}): its log-det would "
+            f"count too many; apply it before, or go back by the Inverse of a map onto {where}")
 
 
 def refuse_another_dimension(stages, where):
@@ -404,7 +404,7 @@ def inside_of(where, event, k):
 
 
 def walked(where, stages, side):
-    """The sets to which stages take a set in turn, on side 1 their inverses, itself first; None from one that does not act on it."""
+    """The sets to which stages take a set in turn, on side 1 their inverses; the set first, None after one that cannot."""
     found = [where]
     for stage in stages:
         found.append(found[-1] and stage.image_of(found[-1], side))

@@ -32,7 +32,7 @@ LARGE = 2.0**10             # of images that a shift moves there
 
 
 def whole(f):
-    """Are domain and codomain of the dimension of their events?  A map of all entries stands before and after such a map alone."""
+    """Are domain and codomain of the dimension of their events, so that maps of all entries may stand before and after it?"""
     return not (f.domain.thin or f.codomain.thin)
 
 

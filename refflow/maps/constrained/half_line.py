@@ -59,8 +59,8 @@ class HalfLine(Bijector):
         both = np.argwhere(np.isfinite(lower) & np.isfinite(upper))
         if len(both):
             index = tuple(both[0].tolist())
-            raise ValueError(f"HalfLine: ends must be infinite on one side of every entry, or finite on both sides of every entry "
-                             f"for an OpenInterval; {at_index('ends', index)} = ({lower[index]}, {upper[index]})")
+            raise ValueError(f"HalfLine: ends must be infinite on one side of every entry, or finite on both sides of every "
+                             f"entry for an OpenInterval; {at_index('ends', index)} = ({lower[index]}, {upper[index]})")
         end = np.where(np.isfinite(lower), lower, np.where(np.isfinite(upper), upper, 0)).astype(like.dtype)
         return cls(end, np.where(like < end, -1, 1).astype(like.dtype))
 

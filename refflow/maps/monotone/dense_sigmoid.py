@@ -19,9 +19,9 @@ its log-slope without `t_(l-1)`, and the derivatives of both, with all digits in
 Inverse.  A unit lies between the least and the largest argument of its layer, and so do means of units.  So `z` lies between
 the two numbers that start as `v = x` and become, from the last layer to the first, the least and the largest of
     (v - b_lk)/a_lk                                                                 (7)
-over k.  Each is moved outwards by `(1 + |v| + |b_lk|)/(1024 a_lk)`, so that the root stays inside in spite of rounding.  The
-log-det and the cotangents need digits of the arguments that `z` and the units before them may have lost.  So two steps of
-Newton's method take the solver's root `z` of `f(z) = x` to
+over k.  Each is moved outwards by `(1 + |v| + |b_lk|)/(1024 a_lk)`, so that the root stays inside in spite of rounding, and
+stays within the floats; a root beyond them is infinite.  The log-det and the cotangents need digits of the arguments that `z`
+and the units before them may have lost.  So two steps of Newton's method take the solver's root `z` of `f(z) = x` to
     z - (f(z) - x)/f'(z)                                                            (8)
 with (1) to (4) in pairs of floats, of twice the digits.  The arguments at the last `z` are rounded, and all that follows is
 computed from them as for the forward map.

@@ -14,6 +14,7 @@ of `P_j(2 s - 1)^2` is `1/(2 j + 1)`; so it is a sum of squares:
 
 Inverse: by (4), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
     y (1 + sum_k sum_j (2 j + 1) h_kj^2/d) = 1,   z = y (x - t)/d                   (6)
+or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
 The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
 step of Newton's method takes the root `z` of the solver to
     z - (f(z) - x)/g                                                                (7)

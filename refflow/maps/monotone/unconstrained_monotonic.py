@@ -24,7 +24,7 @@ it changes its sign, divide the way from 0 to `z` into pieces from `p` to `q`.  
 a trapezoidal rule whose weights make it exact.  All terms are positive.  (6) is summed to `y^27` for `|y| < 1`, where the rest
 is below `2^-110`; elsewhere (5) is
     W_p = (exp(n_q) - exp(n_p) (1 + y))/y^2,   y = n_q - n_p                        (7)
-which cannot overflow.  Then
+which cannot overflow, with two divisions where `y^2` does.  Then
     int_p^q E(n) du = (q - p) e,   e = W_p + W_q  for n <= 0,   1 + (n_p + n_q)/2  for n >= 0       (8)
     x = t + z (d + sum (q - p)/z e)                                                 (9)
 In `r_k = a_k (u - m_k)`, with the knot `m_k = -b_k/a_k`, a unit is exactly 0 at its own knot, whatever its rounding.  At `z`
@@ -36,6 +36,7 @@ because a sum near 1 would have lost what counts near `log 1`.
 
 Inverse: by (9), `z` lies between 0 and `(x - t)/d`, at a part `y` of the way, which solves
     y (1 + sum (q - p)/z e/d) = 1,   z = y (x - t)/d                                (11)
+or, where `(x - t)/d` overflows, between 0 and the largest float; `z` is infinite if it is beyond.
 The log-det and all cotangents need `z` without its rounding, since `g` may be many times the mean slope `(x - t)/z`.  So one
 step of Newton's method takes the root `z` of the solver to
     z - (f(z) - x)/g(z)                                                             (12)
