@@ -7,7 +7,7 @@ const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, fo
 const WHOLE = "math, .line > *";                // looked at in one piece
 const SLACK = 1.5;                              // pixels
 
-// What is looked at: each piece of text and each formula, as {element, boxes}.
+// What is looked at: each piece of text, each formula and each of its signs, as {element, text, boxes}.
 function pieces(document) {
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
@@ -21,8 +21,15 @@ function pieces(document) {
     const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node;
     const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines(boxes_of_text(node));
     found.push({element, text: node.textContent.trim(), boxes: boxes.filter(has_area)});
+    if (element.localName === "math") found.push(...signs(element));
   }
   return found;
+}
+
+// The letters and signs of a formula; they may touch each other.
+function signs(math) {
+  return [...math.querySelectorAll("mi, mn, mo, mtext")].filter((element) => !BLANK.test(element.textContent)).map((element) =>
+    ({element, text: math.textContent.trim(), boxes: [element.getBoundingClientRect()].filter(has_area), within: math}));
 }
 
 // The boxes of the text in a node; where spaces are kept, of its words: a space hangs out of a line that is broken there.
@@ -96,9 +103,17 @@ function covered(piece, part, document, view) {
   const y = (part.top + part.bottom) / 2, width = part.right - part.left;
   if (y > view.innerHeight) view.scrollTo(0, y);
   const points = (width > 60 ? [0.02, 0.5, 0.98] : [0.5]).map((share) => [part.left + share * width, y - view.scrollY]);
-  const tops = points.map(([left, top]) => document.elementFromPoint(left, top));
+  const apart = (top) => !top?.contains(piece.element) && !piece.element.contains(top);
+  const over = points.filter(([left, top]) => apart(document.elementFromPoint(left, top)))
+    .map(([left, top]) => at_point(document, left, top)).find(apart);
   view.scrollTo(0, 0);
-  return tops.find((top) => !top?.contains(piece.element) && !piece.element.contains(top));
+  return over;
+}
+
+// The topmost element whose box holds a point: between the boxes of a line the browser names the next.
+function at_point(document, left, top) {
+  return document.elementsFromPoint(left, top).find((e) => [...e.getClientRects()].some((box) =>
+    box.left <= left && left <= box.right && box.top <= top && top <= box.bottom)) ?? null;
 }
 
 // Pairs of pieces whose boxes overlap.
@@ -115,8 +130,10 @@ function overlaps(parts) {
 
 function measure(frame) {
   const document = frame.contentDocument, view = frame.contentWindow, found = [], parts = [];
-  const report = (piece, wrong) => found.push({row: place(piece.element), wrong, text: piece.text.replace(/\s+/g, " ").slice(0, 60)});
+  let looked_at = 0;
+  const report = (piece, wrong) => found.push({math: piece.element.closest("math"), row: place(piece.element), wrong, text: piece.text.replace(/\s+/g, " ").slice(0, 60)});
   for (const piece of pieces(document)) {
+    if (piece.within && piece.within === found.at(-1)?.math) continue;              // one finding for each formula
     if (!piece.boxes.length) report(piece, "it is not shown");
     for (const box of piece.boxes) {
       const part = seen(piece, box, view);
@@ -124,10 +141,11 @@ function measure(frame) {
       if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
       const over = covered(piece, part, document, view);
       if (over !== undefined) { report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it"); break; }
-      parts.push({piece, ...part});
+      looked_at++;
+      if (!piece.within) parts.push({piece, ...part});
     }
   }
-  for (const row of document.querySelectorAll(".row, p, .line, tbody > tr"))
+  for (const row of document.querySelectorAll("[data-n], p, .line, tbody > tr"))
     if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect())) report({element: row, text: row.textContent}, "its row is not shown");
   for (const math of document.querySelectorAll("math, code")) {
     const then = math.nextSibling, box = math.getBoundingClientRect();
@@ -137,7 +155,7 @@ function measure(frame) {
   }
   for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
   if (document.documentElement.scrollWidth > view.innerWidth) report({element: document.body, text: document.title}, "the page scrolls sideways");
-  return {found, looked_at: parts.length};
+  return {found: found.map(({row, wrong, text}) => ({row, wrong, text})), looked_at};
 }
 
 async function measure_all(texts, widths, height) {
