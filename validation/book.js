@@ -1,9 +1,9 @@
 // What is wrong with one document at its present width: [{row, wrong, text}].
 
 const BLANK = /^[\s\u200b\u2060\u2061\u2062]*$/;
-// Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, and what a click opens.
+// Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, what a click opens.
 const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script";
-const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > div";
+const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > *";
 const WHOLE = "math, .line > *";                // looked at in one piece
 const SLACK = 1.5;                              // pixels
 
@@ -47,8 +47,9 @@ function boxes_of_text(node) {
 function lines(boxes) {
   const found = new Map();
   for (const {left, right, top, bottom} of boxes.filter(has_area)) {
-    const last = found.get(Math.round(bottom / 4)) ?? {left, right, top, bottom};
-    found.set(Math.round(bottom / 4), box_of(Math.min(left, last.left), Math.max(right, last.right), Math.min(top, last.top), Math.max(bottom, last.bottom)));
+    const line = Math.round(bottom / 4), last = found.get(line) ?? {left, right, top, bottom};
+    found.set(line, box_of(Math.min(left, last.left), Math.max(right, last.right),
+                           Math.min(top, last.top), Math.max(bottom, last.bottom)));
   }
   return [...found.values()];
 }
@@ -66,8 +67,8 @@ function place(element) {
 }
 
 // How far a box reaches out of another, in pixels.
-const beyond = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right, edge.top - box.top, box.bottom - edge.bottom);
 const aside = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right);
+const beyond = (box, edge) => Math.max(aside(box, edge), edge.top - box.top, box.bottom - edge.bottom);
 
 function inner(element) {
   const box = element.getBoundingClientRect(), left = box.left + element.clientLeft, top = box.top + element.clientTop;
@@ -81,7 +82,7 @@ function seen(piece, box, view) {
     const style = view.getComputedStyle(e), svg = e.localName === "svg";
     const clips = svg || style.overflowX !== "visible" && style.display !== "inline" && e !== e.ownerDocument.body;
     if (!held && aside(box, e.getBoundingClientRect()) > SLACK && e !== piece.element && e.matches(COLUMNS) && !clips)
-      return {wrong: "it leaves its column, <" + e.localName + ">, by " + Math.round(aside(box, e.getBoundingClientRect())) + " px"};
+      return {wrong: `it leaves its column, <${e.localName}>, by ${Math.round(aside(box, e.getBoundingClientRect()))} px`};
     if (!clips) continue;
     const edge = svg ? e.getBoundingClientRect() : inner(e);
     if (!held && beyond(box, edge) > SLACK) {
@@ -131,7 +132,8 @@ function overlaps(parts) {
 function measure(frame) {
   const document = frame.contentDocument, view = frame.contentWindow, found = [], parts = [];
   let looked_at = 0;
-  const report = (piece, wrong) => found.push({math: piece.element.closest("math"), row: place(piece.element), wrong, text: piece.text.replace(/\s+/g, " ").slice(0, 60)});
+  const report = ({element, text}, wrong) => found.push(
+    {math: element.closest("math"), row: place(element), wrong, text: text.replace(/\s+/g, " ").slice(0, 60)});
   for (const piece of pieces(document)) {
     if (piece.within && piece.within === found.at(-1)?.math) continue;              // one finding for each formula
     if (!piece.boxes.length) report(piece, "it is not shown");
@@ -140,21 +142,27 @@ function measure(frame) {
       if (part.wrong) { report(piece, part.wrong); break; }
       if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
       const over = covered(piece, part, document, view);
-      if (over !== undefined) { report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it"); break; }
+      if (over !== undefined) {
+        report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it");
+        break;
+      }
       looked_at++;
       if (!piece.within) parts.push({piece, ...part});
     }
   }
   for (const row of document.querySelectorAll("[data-n], p, .line, tbody > tr"))
-    if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect())) report({element: row, text: row.textContent}, "its row is not shown");
+    if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect()))
+      report({element: row, text: row.textContent}, "its row is not shown");
   for (const math of document.querySelectorAll("math, code")) {
     const then = math.nextSibling, box = math.getBoundingClientRect();
     if (then?.nodeType !== Node.TEXT_NODE || !/^[\u2060]?[,.;:)]/.test(then.data) || !has_area(box)) continue;
     const [first] = boxes_of_text(then);
-    if (first && first.top > box.bottom) report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
+    if (first && first.top > box.bottom)
+      report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
   }
   for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
-  if (document.documentElement.scrollWidth > view.innerWidth) report({element: document.body, text: document.title}, "the page scrolls sideways");
+  if (document.documentElement.scrollWidth > view.innerWidth)
+    report({element: document.body, text: document.title}, "the page scrolls sideways");
   return {found: found.map(({row, wrong, text}) => ({row, wrong, text})), looked_at};
 }
 
