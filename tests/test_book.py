@@ -164,7 +164,7 @@ PLANTED = {
 }
 
 
-TABLE = """<style>.mathtable { width: 100% } .mathtable td { white-space: nowrap } .mathtable td.whole { max-width: 0 }
+TABLE = """<style>.mathtable { width: 100%; table-layout: fixed } .mathtable td.whole { width: 0; padding: 0; white-space: nowrap }
 .mathtable td.n { position: sticky; right: 0; width: 100%; text-align: right; background: var(--paper) }</style>
 <table class="mathtable"><tbody><tr data-n="77"><td class="whole"><math><mi>x</mi><mo>=</mo><mi>y</mi></math></td>
 <td class="n">(77)</td></tr></tbody></table></article>"""        # the number covers the row, whose cell has no width

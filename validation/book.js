@@ -75,25 +75,45 @@ function inner(element) {
   return {left, top, right: left + element.clientWidth, bottom: top + element.clientHeight};
 }
 
+// The columns and the clipping elements around an element, from the inside; `cache` keeps them for one width.
+function around(element, cache) {
+  if (!element) return [];
+  if (!cache.has(element)) {
+    const outside = around(element.parentElement, cache), own = holder(element);
+    cache.set(element, own ? [own, ...outside] : outside);
+  }
+  return cache.get(element);
+}
+
+function holder(e) {
+  const style = e.ownerDocument.defaultView.getComputedStyle(e), svg = e.localName === "svg";
+  const can_clip = !/^(inline|table-cell)$/.test(style.display) && e !== e.ownerDocument.body;
+  const clips = svg || style.overflowX !== "visible" && can_clip;
+  if (!clips && !e.matches(COLUMNS)) return null;
+  return {name: e.localName, clips, svg, box: clips && !svg ? inner(e) : e.getBoundingClientRect(),
+    sideways: scrolls(style.overflowX, e.offsetHeight - e.clientHeight), down: scrolls(style.overflowY, e.offsetWidth - e.clientWidth),
+    held: !svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)};
+}
+
+function scrolls(overflow, bar) {
+  if (overflow !== "auto" && overflow !== "scroll") return "";
+  return bar < 4 ? ", and no bar shows that it scrolls" : "bar";
+}
+
 // The part of a box that can be seen without scrolling, or what is wrong with it.
-function seen(piece, box, view) {
-  let left = box.left, right = box.right, top = box.top, bottom = box.bottom, held = false;
-  for (let e = piece.element; e; e = e.parentElement) {
-    const style = view.getComputedStyle(e), svg = e.localName === "svg";
-    const clips = svg || style.overflowX !== "visible" && style.display !== "inline" && e !== e.ownerDocument.body;
-    if (!held && aside(box, e.getBoundingClientRect()) > SLACK && e !== piece.element && e.matches(COLUMNS) && !clips)
-      return {wrong: `it leaves its column, <${e.localName}>, by ${Math.round(aside(box, e.getBoundingClientRect()))} px`};
-    if (!clips) continue;
-    const edge = svg ? e.getBoundingClientRect() : inner(e);
-    if (!held && beyond(box, edge) > SLACK) {
-      const sideways = aside(box, edge) > SLACK, bar = sideways ? e.offsetHeight - e.clientHeight : e.offsetWidth - e.clientWidth;
-      const how = sideways ? style.overflowX : style.overflowY;
-      if (svg || how !== "auto" && how !== "scroll") return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px"};
-      if (bar < 4) return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px, and no bar shows that it scrolls"};
+function seen(piece, box, view, cache) {
+  let {left, right, top, bottom} = box, held = false;
+  for (const e of around(piece.element, cache)) {
+    const out = Math.round(e.clips ? beyond(box, e.box) : aside(box, e.box));
+    if (!held && !e.clips && out > SLACK) return {wrong: `it leaves its column, <${e.name}>, by ${out} px`};
+    if (!e.clips) continue;
+    if (!held && out > SLACK) {
+      const how = e.svg ? "" : aside(box, e.box) > SLACK ? e.sideways : e.down;
+      if (how !== "bar") return {wrong: `it is cut by ${out} px${how}`};
     }
-    left = Math.max(left, edge.left); right = Math.min(right, edge.right);
-    top = Math.max(top, edge.top); bottom = Math.min(bottom, edge.bottom);
-    if (!svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)) held = true;
+    left = Math.max(left, e.box.left); right = Math.min(right, e.box.right);
+    top = Math.max(top, e.box.top); bottom = Math.min(bottom, e.box.bottom);
+    held ||= e.held;
   }
   if (!held && (box.left < -SLACK || box.right > view.innerWidth + SLACK)) return {wrong: "it leaves the window"};
   return {left, right, top, bottom};
@@ -102,13 +122,11 @@ function seen(piece, box, view) {
 // The element that is painted over a piece at one of its points.
 function covered(piece, part, document, view) {
   const y = (part.top + part.bottom) / 2, width = part.right - part.left;
-  if (y > view.innerHeight) view.scrollTo(0, y);
+  if (y < view.scrollY || y > view.scrollY + view.innerHeight) view.scrollTo(0, y > view.innerHeight ? y : 0);
   const points = (width > 60 ? [0.02, 0.5, 0.98] : [0.5]).map((share) => [part.left + share * width, y - view.scrollY]);
   const apart = (top) => !top?.contains(piece.element) && !piece.element.contains(top);
-  const over = points.filter(([left, top]) => apart(document.elementFromPoint(left, top)))
+  return points.filter(([left, top]) => apart(document.elementFromPoint(left, top)))
     .map(([left, top]) => at_point(document, left, top)).find(apart);
-  view.scrollTo(0, 0);
-  return over;
 }
 
 // The topmost element whose box holds a point: between the boxes of a line the browser names the next.
@@ -131,39 +149,41 @@ function overlaps(parts) {
 
 function measure(frame) {
   const document = frame.contentDocument, view = frame.contentWindow, found = [], parts = [];
-  let looked_at = 0;
   const report = ({element, text}, wrong) => found.push(
-    {math: element.closest("math"), row: place(element), wrong, text: text.replace(/\s+/g, " ").slice(0, 60)});
+    {row: place(element), wrong, text: text.replace(/\s+/g, " ").slice(0, 60)});
+  const cache = new Map(), wrong = new Set();
+  const fails = (piece, what) => {              // one finding for each formula
+    if (!wrong.has(piece.within)) report(piece, what);
+    wrong.add(piece.within ?? piece.element);
+  };
   for (const piece of pieces(document)) {
-    if (piece.within && piece.within === found.at(-1)?.math) continue;              // one finding for each formula
-    if (!piece.boxes.length) report(piece, "it is not shown");
+    if (!piece.boxes.length) fails(piece, "it is not shown");
     for (const box of piece.boxes) {
-      const part = seen(piece, box, view);
-      if (part.wrong) { report(piece, part.wrong); break; }
-      if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
-      const over = covered(piece, part, document, view);
-      if (over !== undefined) {
-        report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it");
-        break;
-      }
-      looked_at++;
-      if (!piece.within) parts.push({piece, ...part});
+      const part = seen(piece, box, view, cache);
+      if (part.wrong) { fails(piece, part.wrong); break; }
+      if (part.right - part.left >= 1 && part.bottom - part.top >= 1) parts.push({piece, ...part});        // not scrolled away
     }
   }
+  for (const part of parts) {                   // scrolls, and so must come last
+    const over = covered(part.piece, part, document, view);
+    if (over !== undefined) fails(part.piece, (over ? `<${over.localName}> of ${place(over)}` : "something") + " covers it");
+  }
+  view.scrollTo(0, 0);
   for (const row of document.querySelectorAll("[data-n], p, .line, tbody > tr"))
     if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect()))
       report({element: row, text: row.textContent}, "its row is not shown");
   for (const math of document.querySelectorAll("math, code")) {
     const then = math.nextSibling, box = math.getBoundingClientRect();
-    if (then?.nodeType !== Node.TEXT_NODE || !/^[\u2060]?[,.;:)]/.test(then.data) || !has_area(box)) continue;
+    if (then?.nodeType !== Node.TEXT_NODE || !/^[,.;:)]/.test(then.data) || !has_area(box)) continue;
     const [first] = boxes_of_text(then);
     if (first && first.top > box.bottom)
       report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
   }
-  for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
+  for (const [a, b] of overlaps(parts.filter((part) => !part.piece.within)))
+    report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
   if (document.documentElement.scrollWidth > view.innerWidth)
     report({element: document.body, text: document.title}, "the page scrolls sideways");
-  return {found: found.map(({row, wrong, text}) => ({row, wrong, text})), looked_at};
+  return {found, looked_at: parts.length};
 }
 
 async function measure_all(texts, widths, height) {
