@@ -91,7 +91,8 @@ function holder(e) {
   const clips = svg || style.overflowX !== "visible" && can_clip;
   if (!clips && !e.matches(COLUMNS)) return null;
   return {name: e.localName, clips, svg, box: clips && !svg ? inner(e) : e.getBoundingClientRect(),
-    sideways: scrolls(style.overflowX, e.offsetHeight - e.clientHeight), down: scrolls(style.overflowY, e.offsetWidth - e.clientWidth),
+    sideways: scrolls(style.overflowX, e.offsetHeight - e.clientHeight),
+    down: scrolls(style.overflowY, e.offsetWidth - e.clientWidth),
     held: !svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)};
 }
 
