@@ -1,8 +1,8 @@
 """The grouping of an equation made explicit, in two ways: printed from the parser's tree, and read from the text itself.
 
 Both give the text without its spaces, "·" between factors, and angle brackets around whatever an operator takes:
-`a/sum_i u_i v` is `⟨a/⟨sum_i⟨u_i·v⟩⟩⟩`, `log x y` is `log⟨x·y⟩`.  The reader follows the rules of the notation's documentation and
-shares with the parser only how text is cut into words and which of them are names.
+`a/sum_i u_i v` is `⟨a/sum_i⟨u_i·v⟩⟩`, `log x y` is `log⟨x·y⟩`.  The reader follows the rules of the notation's documentation
+and shares with the parser only how text is cut into words and which of them are names.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def barred(units):
             inner = sequence(barred(units[first + 1:last]))
             units = [*units[:first], Unit("bracket", sign + inner + sign, units[first].spaces), *units[last + 1:]]
     for i in reversed(range(len(units) - 1)):
-        opens = units[i].text == "<" and units[i + 1].spaces == 0 and (i == 0 or units[i].spaces > 0 or units[i - 1].kind == "sign")
+        after_space = i == 0 or units[i].spaces > 0 or units[i - 1].kind == "sign"
+        opens = units[i].text == "<" and units[i + 1].spaces == 0 and after_space
         last = next((j for j in range(i, len(units)) if units[j].text == ">"), None)
         if units[i].kind == "sign" and opens and last:
             inner = sequence(units[i + 1:last])
@@ -181,7 +182,8 @@ def sequence(units):
         alone = separates(unit) or unit.kind in ("text", "code")
         divides = runs[-1] and runs[-1][-1].kind == "sign" and runs[-1][-1].text == "/"
         runs += [[Unit("gap", "  ")]] if gap else []
-        if not runs[-1] or not divides and (alone or gap or runs[-1][-1].kind in ("gap", "text", "code") or separates(runs[-1][-1])):
+        after_one = runs[-1] and (runs[-1][-1].kind in ("gap", "text", "code") or separates(runs[-1][-1]))
+        if not divides and (alone or gap or after_one):
             runs.append([])
         runs[-1].append(unit)
     made, operand = "", False
@@ -194,8 +196,7 @@ def sequence(units):
 
 def suffixed(units):
     """The units with scripts, accents, primes, stars and arguments joined to what they belong to."""
-    made = []
-    i = 0
+    made, i = [], 0
     while i < len(units):
         unit = units[i]
         i += 1
@@ -223,8 +224,8 @@ def with_scripts(units, i, unit):
             symbol = unit.kind in ("word", "function") and not below and base + sign.text in SYMBOLS
             base, below, i = (base + sign.text, below, i + 1) if symbol else (base, below + sign.text, i + 1)
             unit = dataclasses.replace(unit, kind="word") if symbol else unit
-        elif sign.text == "^" and then.spaces == 0 and (then.kind in ("word", "number", "size") or then.text[:1] in ("(", "{", "-", "+")
-                                                        and then.text):
+        elif sign.text == "^" and then.spaces == 0 and \
+                (then.kind in ("word", "number", "size") or then.text[:1] in tuple("({-+")):
             signed = then.text in "-+"
             exponent = units[i + 2] if signed else then
             above, i = f"^{then.text if signed else ''}{script(exponent)}", i + 2 + signed
@@ -302,4 +303,6 @@ def ends_argument(units, i):
     """A spaced stroke or a sign ends the argument of a function, and so does the stroke of a derivative."""
     of_derivative = stroke(units, i, False) and units[i + 1].kind == "differ" and units[i - 1].kind != "differential"
     begun = units[i - 1].kind not in ("function", "big") and not any(unit.kind == "big" for unit in units[:i])
-    return units[i].kind == "function" and begun or stroke(units, i, True) or of_derivative or units[i].kind == "sign" and not stroke(units, i, False)
+    another = units[i].kind == "function" and begun
+    sign = units[i].kind == "sign" and not stroke(units, i, False)
+    return another or stroke(units, i, True) or of_derivative or sign

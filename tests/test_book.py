@@ -148,14 +148,14 @@ def test_pages_come_in_reading_order():
 
 BROWSER = pytest.mark.skipif(opened.chromium() is None, reason="no Chromium: `apt-get install chromium` measures leaves in one")
 PLANTED = {
-    "an opaque number over its row": (".rows .n { margin-left: -200px; padding-left: 200px; background: var(--paper); position: relative }",
-                                      "covers it"),
+    "an opaque number over its row": (".rows .n { margin-left: -200px; padding-left: 200px; position: relative; "
+                                      "background: var(--paper) }", "covers it"),
     "a column of no width": (".rows .right { max-width: 0; overflow: visible } .n { position: sticky; right: 0; width: 100%; "
                              "background: var(--paper) }", "covers it"),
     "a row that is not shown": (".row { display: none }", "its row is not shown"),
     "a row of no height": (".row { height: 0; overflow: hidden }", "it is cut"),
     "a cut row": (".equation, .rows .right { overflow: hidden; max-width: 60px }", "it is cut"),
-    "a row without a bar": (".equation, .rows .right { max-width: 60px } ::-webkit-scrollbar { height: 0 }", "no bar shows that it scrolls"),
+    "a row without a bar": (".equation, .rows .right { max-width: 60px } ::-webkit-scrollbar { height: 0 }", "no bar shows"),
     "a title that does not fit": ("h1 { font-size: 190px; overflow-wrap: normal }", "it leaves its column"),
     "a title over its facts": (".facts { position: absolute; top: 40px; left: 40px }", "covers it"),
     "rows over one another": (".row + .row { margin-top: -12px }", "it lies over"),
@@ -164,12 +164,19 @@ PLANTED = {
 }
 
 
+TABLE = """<style>.mathtable { width: 100%; table-layout: fixed } .mathtable td.whole { width: 0; padding: 0; white-space: nowrap }
+.mathtable td.n { position: sticky; right: 0; width: 100%; text-align: right; background: var(--paper) }</style>
+<table class="mathtable"><tbody><tr data-n="77"><td class="whole"><math><mi>x</mi><mo>=</mo><mi>y</mi></math></td>
+<td class="n">(77)</td></tr></tbody></table></article>"""        # the number covers the row, whose cell has no width
+
+
 @pytest.fixture(scope="module")
 def planted(book):
     """{name: its findings} of a leaf with each mistake in its style, and of files without one, at 400 and 1400 pixels."""
     leaves = {name: "realnvp_images" if "joined" in css else "Tanh" for name, (css, _) in PLANTED.items()}
     texts = {name: (book / f"{leaf}.html").read_text().replace("</style>", f"{PLANTED[name][0]}</style>")
              for name, leaf in leaves.items()}
+    texts["a table"] = (book / "Tanh.html").read_text().replace("</article>", TABLE)
     texts |= {name: (book / f"{name}.html").read_text() for name in ("index", "glow", "DenseSigmoid")}
     found = {name: [] for name in texts}
     for one in opened.measured(texts, (400, 1400)):
@@ -183,6 +190,11 @@ def planted(book):
 def test_a_browser_finds_what_is_hidden_or_cut(name, planted):
     assert any(PLANTED[name][1] in line for line in planted[name]), planted[name][:9]
     assert all(re.match(r".+ (\(\d+\)|line \d+|\w+).* at (400|1400) px: ", line) for line in planted[name])
+
+
+@BROWSER
+def test_a_browser_finds_a_row_under_its_number(planted):
+    assert any(re.match(r"a table \(77\) at 1400 px: it leaves its column, <td>", line) for line in planted["a table"]), planted["a table"]
 
 
 @BROWSER

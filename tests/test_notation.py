@@ -291,8 +291,8 @@ def scripts_without_accents(parser, base, kept=Parser.scripts):
 
 
 @pytest.mark.parametrize("method, mistake, rows", [
-    ("denominator", denominator_of_one_factor, 15), ("argument", argument_to_the_end, 1), ("argument", argument_of_one_factor, 10),
-    ("scripts", scripts_without_accents, 300),
+    ("denominator", denominator_of_one_factor, 15), ("argument", argument_to_the_end, 1),
+    ("argument", argument_of_one_factor, 10), ("scripts", scripts_without_accents, 300),
 ], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_a_wrong_grouping_shows(method, mistake, rows, monkeypatch):
     """Each mistake of the parser shows in pages: in that many rows at least."""

@@ -1,13 +1,13 @@
 // What is wrong with one document at its present width: [{row, wrong, text}].
 
 const BLANK = /^[\s\u200b\u2060\u2061\u2062]*$/;
-// Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, and what a click opens.
+// Set aside by a style on purpose: links that stand beside the code, too, heads of columns that are rows now, what a click opens.
 const FOLDED = ".n small, .index thead, .errors thead, details:not([open]) > :not(summary), title, style, script";
-const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > div";
+const COLUMNS = "article, section, aside, td, th, dd, dt, li, figure, header, footer, nav, main, body, .row, .line, .columns > *";
 const WHOLE = "math, .line > *";                // looked at in one piece
 const SLACK = 1.5;                              // pixels
 
-// What is looked at: each piece of text and each formula, as {element, boxes}.
+// What is looked at: each piece of text, each formula and each of its signs, as {element, text, boxes}.
 function pieces(document) {
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) => {
@@ -21,8 +21,15 @@ function pieces(document) {
     const element = node.nodeType === Node.TEXT_NODE ? node.parentElement : last = node;
     const boxes = element.localName === "math" ? [element.getBoundingClientRect()] : lines(boxes_of_text(node));
     found.push({element, text: node.textContent.trim(), boxes: boxes.filter(has_area)});
+    if (element.localName === "math") found.push(...signs(element));
   }
   return found;
+}
+
+// The letters and signs of a formula; they may touch each other.
+function signs(math) {
+  return [...math.querySelectorAll("mi, mn, mo, mtext")].filter((element) => !BLANK.test(element.textContent)).map((element) =>
+    ({element, text: math.textContent.trim(), boxes: [element.getBoundingClientRect()].filter(has_area), within: math}));
 }
 
 // The boxes of the text in a node; where spaces are kept, of its words: a space hangs out of a line that is broken there.
@@ -40,8 +47,9 @@ function boxes_of_text(node) {
 function lines(boxes) {
   const found = new Map();
   for (const {left, right, top, bottom} of boxes.filter(has_area)) {
-    const last = found.get(Math.round(bottom / 4)) ?? {left, right, top, bottom};
-    found.set(Math.round(bottom / 4), box_of(Math.min(left, last.left), Math.max(right, last.right), Math.min(top, last.top), Math.max(bottom, last.bottom)));
+    const line = Math.round(bottom / 4), last = found.get(line) ?? {left, right, top, bottom};
+    found.set(line, box_of(Math.min(left, last.left), Math.max(right, last.right),
+                           Math.min(top, last.top), Math.max(bottom, last.bottom)));
   }
   return [...found.values()];
 }
@@ -59,33 +67,54 @@ function place(element) {
 }
 
 // How far a box reaches out of another, in pixels.
-const beyond = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right, edge.top - box.top, box.bottom - edge.bottom);
 const aside = (box, edge) => Math.max(edge.left - box.left, box.right - edge.right);
+const beyond = (box, edge) => Math.max(aside(box, edge), edge.top - box.top, box.bottom - edge.bottom);
 
 function inner(element) {
   const box = element.getBoundingClientRect(), left = box.left + element.clientLeft, top = box.top + element.clientTop;
   return {left, top, right: left + element.clientWidth, bottom: top + element.clientHeight};
 }
 
+// The columns and the clipping elements around an element, from the inside; `cache` keeps them for one width.
+function around(element, cache) {
+  if (!element) return [];
+  if (!cache.has(element)) {
+    const outside = around(element.parentElement, cache), own = holder(element);
+    cache.set(element, own ? [own, ...outside] : outside);
+  }
+  return cache.get(element);
+}
+
+function holder(e) {
+  const style = e.ownerDocument.defaultView.getComputedStyle(e), svg = e.localName === "svg";
+  const can_clip = !/^(inline|table-cell)$/.test(style.display) && e !== e.ownerDocument.body;
+  const clips = svg || style.overflowX !== "visible" && can_clip;
+  if (!clips && !e.matches(COLUMNS)) return null;
+  return {name: e.localName, clips, svg, box: clips && !svg ? inner(e) : e.getBoundingClientRect(),
+    sideways: scrolls(style.overflowX, e.offsetHeight - e.clientHeight),
+    down: scrolls(style.overflowY, e.offsetWidth - e.clientWidth),
+    held: !svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)};
+}
+
+function scrolls(overflow, bar) {
+  if (overflow !== "auto" && overflow !== "scroll") return "";
+  return bar < 4 ? ", and no bar shows that it scrolls" : "bar";
+}
+
 // The part of a box that can be seen without scrolling, or what is wrong with it.
-function seen(piece, box, view) {
-  let left = box.left, right = box.right, top = box.top, bottom = box.bottom, held = false;
-  for (let e = piece.element; e; e = e.parentElement) {
-    const style = view.getComputedStyle(e), svg = e.localName === "svg";
-    const clips = svg || style.overflowX !== "visible" && style.display !== "inline" && e !== e.ownerDocument.body;
-    if (!held && aside(box, e.getBoundingClientRect()) > SLACK && e !== piece.element && e.matches(COLUMNS) && !clips)
-      return {wrong: "it leaves its column, <" + e.localName + ">, by " + Math.round(aside(box, e.getBoundingClientRect())) + " px"};
-    if (!clips) continue;
-    const edge = svg ? e.getBoundingClientRect() : inner(e);
-    if (!held && beyond(box, edge) > SLACK) {
-      const sideways = aside(box, edge) > SLACK, bar = sideways ? e.offsetHeight - e.clientHeight : e.offsetWidth - e.clientWidth;
-      const how = sideways ? style.overflowX : style.overflowY;
-      if (svg || how !== "auto" && how !== "scroll") return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px"};
-      if (bar < 4) return {wrong: "it is cut by " + Math.round(beyond(box, edge)) + " px, and no bar shows that it scrolls"};
+function seen(piece, box, view, cache) {
+  let {left, right, top, bottom} = box, held = false;
+  for (const e of around(piece.element, cache)) {
+    const out = Math.round(e.clips ? beyond(box, e.box) : aside(box, e.box));
+    if (!held && !e.clips && out > SLACK) return {wrong: `it leaves its column, <${e.name}>, by ${out} px`};
+    if (!e.clips) continue;
+    if (!held && out > SLACK) {
+      const how = e.svg ? "" : aside(box, e.box) > SLACK ? e.sideways : e.down;
+      if (how !== "bar") return {wrong: `it is cut by ${out} px${how}`};
     }
-    left = Math.max(left, edge.left); right = Math.min(right, edge.right);
-    top = Math.max(top, edge.top); bottom = Math.min(bottom, edge.bottom);
-    if (!svg && (e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)) held = true;
+    left = Math.max(left, e.box.left); right = Math.min(right, e.box.right);
+    top = Math.max(top, e.box.top); bottom = Math.min(bottom, e.box.bottom);
+    held ||= e.held;
   }
   if (!held && (box.left < -SLACK || box.right > view.innerWidth + SLACK)) return {wrong: "it leaves the window"};
   return {left, right, top, bottom};
@@ -94,11 +123,17 @@ function seen(piece, box, view) {
 // The element that is painted over a piece at one of its points.
 function covered(piece, part, document, view) {
   const y = (part.top + part.bottom) / 2, width = part.right - part.left;
-  if (y > view.innerHeight) view.scrollTo(0, y);
+  if (y < view.scrollY || y > view.scrollY + view.innerHeight) view.scrollTo(0, y > view.innerHeight ? y : 0);
   const points = (width > 60 ? [0.02, 0.5, 0.98] : [0.5]).map((share) => [part.left + share * width, y - view.scrollY]);
-  const tops = points.map(([left, top]) => document.elementFromPoint(left, top));
-  view.scrollTo(0, 0);
-  return tops.find((top) => !top?.contains(piece.element) && !piece.element.contains(top));
+  const apart = (top) => !top?.contains(piece.element) && !piece.element.contains(top);
+  return points.filter(([left, top]) => apart(document.elementFromPoint(left, top)))
+    .map(([left, top]) => at_point(document, left, top)).find(apart);
+}
+
+// The topmost element whose box holds a point: between the boxes of a line the browser names the next.
+function at_point(document, left, top) {
+  return document.elementsFromPoint(left, top).find((e) => [...e.getClientRects()].some((box) =>
+    box.left <= left && left <= box.right && box.top <= top && top <= box.bottom)) ?? null;
 }
 
 // Pairs of pieces whose boxes overlap.
@@ -115,28 +150,40 @@ function overlaps(parts) {
 
 function measure(frame) {
   const document = frame.contentDocument, view = frame.contentWindow, found = [], parts = [];
-  const report = (piece, wrong) => found.push({row: place(piece.element), wrong, text: piece.text.replace(/\s+/g, " ").slice(0, 60)});
+  const report = ({element, text}, wrong) => found.push(
+    {row: place(element), wrong, text: text.replace(/\s+/g, " ").slice(0, 60)});
+  const cache = new Map(), wrong = new Set();
+  const fails = (piece, what) => {              // one finding for each formula
+    if (!wrong.has(piece.within)) report(piece, what);
+    wrong.add(piece.within ?? piece.element);
+  };
   for (const piece of pieces(document)) {
-    if (!piece.boxes.length) report(piece, "it is not shown");
+    if (!piece.boxes.length) fails(piece, "it is not shown");
     for (const box of piece.boxes) {
-      const part = seen(piece, box, view);
-      if (part.wrong) { report(piece, part.wrong); break; }
-      if (part.right - part.left < 1 || part.bottom - part.top < 1) continue;              // scrolled out of sight
-      const over = covered(piece, part, document, view);
-      if (over !== undefined) { report(piece, (over ? "<" + over.localName + "> of " + place(over) : "something") + " covers it"); break; }
-      parts.push({piece, ...part});
+      const part = seen(piece, box, view, cache);
+      if (part.wrong) { fails(piece, part.wrong); break; }
+      if (part.right - part.left >= 1 && part.bottom - part.top >= 1) parts.push({piece, ...part});        // not scrolled away
     }
   }
-  for (const row of document.querySelectorAll(".row, p, .line, tbody > tr"))
-    if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect())) report({element: row, text: row.textContent}, "its row is not shown");
+  for (const part of parts) {                   // scrolls, and so must come last
+    const over = covered(part.piece, part, document, view);
+    if (over !== undefined) fails(part.piece, (over ? `<${over.localName}> of ${place(over)}` : "something") + " covers it");
+  }
+  view.scrollTo(0, 0);
+  for (const row of document.querySelectorAll("[data-n], p, .line, tbody > tr"))
+    if (!row.closest("details:not([open])") && !has_area(row.getBoundingClientRect()))
+      report({element: row, text: row.textContent}, "its row is not shown");
   for (const math of document.querySelectorAll("math, code")) {
     const then = math.nextSibling, box = math.getBoundingClientRect();
-    if (then?.nodeType !== Node.TEXT_NODE || !/^[\u2060]?[,.;:)]/.test(then.data) || !has_area(box)) continue;
+    if (then?.nodeType !== Node.TEXT_NODE || !/^[,.;:)]/.test(then.data) || !has_area(box)) continue;
     const [first] = boxes_of_text(then);
-    if (first && first.top > box.bottom) report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
+    if (first && first.top > box.bottom)
+      report({element: math, text: math.textContent + then.data}, "a line begins with its punctuation");
   }
-  for (const [a, b] of overlaps(parts)) report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
-  if (document.documentElement.scrollWidth > view.innerWidth) report({element: document.body, text: document.title}, "the page scrolls sideways");
+  for (const [a, b] of overlaps(parts.filter((part) => !part.piece.within)))
+    report(b.piece, "it lies over " + JSON.stringify(a.piece.text.slice(0, 30)));
+  if (document.documentElement.scrollWidth > view.innerWidth)
+    report({element: document.body, text: document.title}, "the page scrolls sideways");
   return {found, looked_at: parts.length};
 }
 

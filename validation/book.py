@@ -1,7 +1,8 @@
 """python -m validation.book: opens every leaf of the book, its index and a report in Chromium and measures what is shown.
 
-At 400, 800 and 1400 pixels each piece of text and each formula must be shown, stand in its column or in a part that scrolls and has a
-visible bar, be covered by nothing and lie over nothing.  Prints what is wrong with which row of which leaf, and exits with 1.
+At 400, 800 and 1400 pixels each piece of text and each sign of a formula must be shown, stand in its column or in a part that
+scrolls and has a visible bar, be covered by nothing and lie over nothing.  Prints what is wrong with which row of which leaf, and
+exits with 1.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ TOGETHER = 12                           # leaves that one Chromium measures
 SECONDS = 300                           # that it may take
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")
-DRIVER = """<!DOCTYPE html><html><head><meta charset="utf-8"></head><body><iframe style="border:0"></iframe><pre id="results"></pre>
-<script>{script}
+DRIVER = """<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>
+<iframe style="border:0"></iframe><pre id="results"></pre><script>{script}
 measure_all({texts}, {widths}, {height});</script></body></html>"""
 
 
@@ -112,7 +113,7 @@ def main(arguments=None):
         progress_cleared()
     lines = lines_of(results)
     looked_at = sum(one["looked_at"] for one in results)
-    summary = (f"{counted(len({one['leaf'] for one in results}), 'file')}, {looked_at} pieces of text and formulas looked at in "
+    summary = (f"{counted(len({one['leaf'] for one in results}), 'file')}, {looked_at} pieces of text and signs of formulas looked at in "
                f"{time.monotonic() - begun:.0f} seconds: {len(lines)} wrong")
     print(json.dumps(results) if options.json else "\n".join([*lines, summary]))
     return int(bool(lines))

@@ -10,7 +10,8 @@ import itertools
 from .mathml import formula, flowed, relation, width
 from .notation import Gap, Relation, Sum, Text
 
-WIDEST = 27                             # em: a row with a remark that is wider has the remark behind it, not in a column
+WIDEST = 24                             # em: a row with a remark that is wider has the remark behind it, not in a column
+BETWEEN = 1.6                           # em: statements
 LONG = 11                               # em: a left side that is wider is not aligned
 
 
@@ -60,7 +61,7 @@ def remarks_fit(parts):
     if not remarked:
         return False
     left = max(width(part[0]) for part in aligned)
-    right = max(sum(width(statement) for statement in part[2]) for part in remarked)
+    right = max(sum(width(statement) + BETWEEN for statement in part[2]) for part in remarked)
     return left + right + max(width(part[3]) for part in remarked) <= WIDEST
 
 

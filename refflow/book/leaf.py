@@ -44,7 +44,7 @@ def leaf(entry, certificate, before=None, after=None) -> str:
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
 <header><nav>{neighbour(before, "←")}<a href="index.html">The book of refflow</a>{neighbour(after, "→")}</nav>
-<h1>{entry.name}</h1><p class="facts">{facts(entry, setter)}</p></header>
+<h1>{breakable(entry.name)}</h1><p class="facts">{facts(entry, setter)}</p></header>
 <main><article>{left}</article>
 <section class="code"><div class="file">{entry.module.replace(".", "/")}.py</div><div class="lines">
 {setter.code()}
@@ -70,6 +70,11 @@ def neighbour(entry, arrow):
         return "<span></span>"
     text = f"{arrow} {entry.name}" if arrow == "←" else f"{entry.name} {arrow}"
     return f'<a href="{entry.name}.html">{text}</a>'
+
+
+def breakable(name):
+    """A name that may be broken between its words."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=_)", "<wbr/>", name)
 
 
 def facts(entry, setter):

@@ -21,7 +21,7 @@ and the sums of references, which are counts of them, cancel in pairs of floats,
 the first bin are references.
 All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
-Reverse rule.  From `dx_k/da_j = (high - low - K floor) (e_j/S) ([j < k] - V_k/S)`, with `r_j = 1` in (1),
+Reverse rule.  From `dx_k/da_j = c (e_j/S) ([j < k] - V_k/S)` for `c = high - low - K floor`, with `r_j = 1` in (1),
     h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
 and for the number of two halves, where `U'_k` and `V'_k` are the sums without them and `k` is inside, with its whole `e_0`,
     h_0_bar = rate (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)             (10)
