@@ -11,12 +11,11 @@ from refflow import Affine, AffineCoupling, Chain, Coupling, Dense, Independent,
 from refflow.core import RandomSource
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
-from refflow.accuracy.drawing import example, has_examples
+from refflow.accuracy.drawing import example
 from refflow.maps.coupling import affine_family
 from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
 from refflow.oracle import adapter, check
 from refflow.oracle.instances import instance_points
-from refflow.oracle.points import drawn_bijector
 
 NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
 THROUGH_0 = Dense(W=[[1.5], [0.5]], b=[0.0, -1.0])
@@ -194,14 +193,14 @@ def test_where_a_rounding_leaves_the_next_set_right_code_is_not_asked():
         assert np.abs(z).max() < 8
 
 
-BIJECTORS = of_kind("bijector") if not load_all() else {}
+load_all()
+BIJECTORS = of_kind("bijector", components=True)
 
 
 @pytest.mark.parametrize("name", BIJECTORS)
-def test_no_page_blames_itself(name):
-    """The values of an example instance in float32, whose truth is refflow's float64 method."""
-    page, source = BIJECTORS[name], RandomSource(np.random.default_rng(0))
-    f = example(page, source, np.float64)[0] if has_examples(page) else drawn_bijector(page, np.float64, source, 2, 2)
+def test_no_composition_blames_itself(name):
+    """The values of an example in float32, whose truth is refflow's float64 method."""
+    f, _ = example(BIJECTORS[name], RandomSource(np.random.default_rng(0)), np.float64)
 
     def mine(params, z):
         g = f.astype(z.dtype)
