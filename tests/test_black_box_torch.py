@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from refflow.testing import torch_pullback
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import has, verdict
 
@@ -127,3 +128,58 @@ def test_a_defect_of_torch_is_found():
     one = torch.distributions.transforms.SoftplusTransform()
     found = verdict("forward of inverse", BlackBox(one, one.inv, backend="torch", codomain=(0, float("inf"))))
     assert found.status == "FAIL" and "forward(inverse(x)) at" in found.text
+
+
+class FrozenPermutation(torch.nn.Module):
+    """A coupling behind a permutation that stands among the parameters, frozen, and with its inverse, as in FrEIA's block."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.coupling = flows.AffineCoupling(size)
+        matrix = torch.eye(size)[torch.randperm(size)]
+        self.permutation = torch.nn.Parameter(matrix, requires_grad=False)
+        self.back = torch.nn.Parameter(matrix.T.clone(), requires_grad=False)
+
+    def forward(self, z):
+        x, log_det = self.coupling.forward(z)
+        return x @ self.permutation.T, log_det
+
+    def inverse(self, x):
+        return self.coupling.inverse(x @ self.back.T)
+
+
+def test_frozen_parameters_stay_where_they_are():
+    flow = FrozenPermutation(3).double()
+    box = BlackBox(flow.forward, flow.inverse, event=(3,), parameters=flow.parameters,
+                   pullback=torch_pullback(flow.forward, flow.parameters))
+    before = flow.permutation.clone()
+    assert len(box.trained()) == len(list(flow.coupling.parameters())) < len(box.all_parameters())
+    for law in ("all laws at moved parameters", "pullback is the gradient", "pullback is the gradient by the parameters"):
+        assert verdict(law, box).status == "pass", verdict(law, box)
+    assert torch.equal(flow.permutation, before)
+
+
+def test_what_is_trained_is_still_moved():
+    """A law that holds at the first parameters alone; and plain tensors, which are not marked, are parameters."""
+    flow = FrozenPermutation(3).double()
+    flow.back.requires_grad_()                      # not the inverse of the other once it is trained
+    assert verdict("all laws at moved parameters", BlackBox(flow.forward, flow.inverse, event=(3,),
+                                                            parameters=flow.parameters)).status == "FAIL"
+    scale = torch.tensor(1.0, dtype=torch.float64)
+    found = verdict("all laws at moved parameters", BlackBox(lambda z: (z * scale, torch.zeros_like(z)), backend="torch",
+                                                             parameters=[scale]))
+    assert found.status == "FAIL"
+
+
+def test_gradients_by_frozen_parameters_may_be_returned():
+    """A pullback of theirs may have an entry for every parameter."""
+    flow = FrozenPermutation(3).double()
+    inner = torch_pullback(flow.forward, flow.coupling.parameters)
+
+    def pullback(z, x_bar, log_det_bar):
+        z_bar, bars = inner(z, x_bar, log_det_bar)
+        given = iter(bars)
+        return z_bar, [next(given) if of.requires_grad else torch.zeros_like(of) for of in flow.parameters()]
+
+    box = BlackBox(flow.forward, flow.inverse, event=(3,), parameters=flow.parameters, pullback=pullback)
+    assert verdict("pullback is the gradient by the parameters", box).status == "pass"

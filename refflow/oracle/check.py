@@ -19,7 +19,7 @@ from ..accuracy.drawing import SIDES, Point
 from ..accuracy.formats import FORMATS, format_of, name_of
 from ..accuracy.kappa import constant_of
 from ..accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
-from ..core import Bijector
+from ..core import Bijector, has_components
 from ..core.declarations import Field
 from ..core.registry import REGISTRY
 from ..core.tree import flatten
@@ -234,10 +234,13 @@ def quantities(adapter) -> list[str]:
 
 
 def allowed(certificate, name, quantity, point):
-    """16 units, plus refflow's own error at drawn float64 points."""
+    """16 units, of a composition as many as its parts may have together, plus refflow's own error at drawn float64 points."""
+    f = point.f
+    composed = type(f).__name__ in REGISTRY and has_components(type(f))
+    units = max(ALLOWED, constant_of(f, largest_size(point))) if composed else ALLOWED
     if point.truth is not None or point.dtype == np.float32:
-        return ALLOWED
-    return ALLOWED + own_allowed(certificate, name, quantity, "float64", point)
+        return units
+    return units + own_allowed(certificate, name, quantity, "float64", point)
 
 
 # -- one subject in one dtype -----------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ A composition is asked so at each of its steps, whose events are moved back to t
 are rounded, which makes of an event another one nearby.
 
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
-the next part's set, right code may fail, and the event is not asked.
+the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
+same is asked of its events, its images and exp(log-det), which tells the size of its scales.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Hard:
         low, high = EXPONENTS[self.dtype]
         where, entries = set_of(self.f, self.side), int(np.prod(self.f.parameter_batch + self.shapes[0]))
         count = (high - low) * max(1, len(where.ends())) * min(entries, ENTRIES)
-        every = range(low, high, max(1, work * count // WORK))
+        solved = any(has_components(type(unlifted(step))) and step.solver for step, _ in self.steps)
+        every = MODERATE if solved else range(low, high, max(1, work * count // WORK))      # far away it may find no root
         yield "a binade", self.moved_back(0, self.at_binades(0, every, 1))
         for k, (step, way) in enumerate(self.exact):
             inner, of = unlifted(step), f" of stage {k}" if len(self.exact) > 1 else ""
@@ -188,10 +190,10 @@ class Hard:
         with outside_marked() as nested:
             for k, (step, way) in enumerate(self.steps):
                 events, inside = completed(step, way, events)
-                image = (step.inverse if way else step.forward)(events)
                 marks &= inside & (self.stays(step, way, events) if k else True)
+                image, log_det = (step.inverse_and_log_det if way else step.forward_and_log_det)(events)
                 if has_components(type(unlifted(step))):
-                    marks &= self.ordinary(events) & self.ordinary(image)
+                    marks &= self.ordinary(events) & self.ordinary(image) & self.ordinary(np.exp(log_det))
                 events = image
         return marks & every(nested, len(events))
 

@@ -431,9 +431,9 @@ def with_gradients(points, source, count):
 def composite_shape(f):
     """An event shape of z for a composite: its axes have 2, 3, ... entries, or the number that its parts require."""
     rank = f.event_ndim[0]
-    for n in range(1, 13):
+    for n in (*range(2, 13), 1):
         for shape in np.ndindex(*(n,) * rank):
             shape = tuple(s + 1 for s in shape)
-            if (rank and max(shape) == n or not rank) and (n > 1 or not rank) and fits(f, shape):
+            if (not rank or max(shape) == n) and fits(f, shape):
                 return shape
     raise ValueError(f"{type(f).__name__}: no event shape up to 12 entries along each axis")

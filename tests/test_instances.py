@@ -1,0 +1,211 @@
+"""A bijector given to an adapter with its parameters: right code passes, and wrong formulas are found, in every kind of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special
+
+import refflow
+from refflow import Affine, AffineCoupling, Chain, Coupling, Dense, Independent, Inverse, Sigmoid, Softplus, Tanh
+from refflow.core import RandomSource
+from refflow.core.registry import of_kind
+from refflow.maps import load_all
+from refflow.accuracy.drawing import example
+from refflow.maps.coupling import affine_family
+from refflow.maps.elementwise import ClampedExpScale, SigmoidScale
+from refflow.oracle import adapter, check
+from refflow.oracle.instances import instance_points
+
+NET = Dense(W=[[1.5], [0.5]], b=[0.25, -1.0])
+THROUGH_0 = Dense(W=[[1.5], [0.5]], b=[0.0, -1.0])
+EXP = AffineCoupling([True, False], NET)
+SPLINE = refflow.RationalQuadraticSpline([-2.0, -0.5, 1.0, 2.0], [-2.0, 0.0, 0.5, 2.0], [1.0, 0.5, 3.0, 1.0])
+
+
+def own(f):
+    """A bijector's own answers, as somebody else's."""
+    def mine(params, z):
+        g = f.astype(z.dtype)
+        (x, log_det), pullback = g.vjp(z)
+        return {"forward": x, "log_det": log_det, "jacobian": g.jacobian(z), "vjp": pullback, "inverse": g.inverse,
+                "inverse_log_det": lambda x: g.inverse_and_log_det(x)[1],
+                "inverse_vjp": lambda x, z_bar, log_det_bar: g.inverse_vjp(x)[1](z_bar, log_det_bar)}
+
+    return mine
+
+
+def s_of(f, z):
+    return (z[..., :1] @ f.net.W.T + f.net.b)[..., 0]
+
+
+def coupling_inverse(scale):
+    def inverse(f, x):
+        s, t = np.split(x[..., :1] @ f.net.W.T + f.net.b, 2, -1)
+        return np.concatenate([x[..., :1], (x[..., 1:] - t) / scale(s)], -1)
+
+    return inverse
+
+
+def of_tanh(z):
+    return np.log(1 - np.tanh(z) ** 2)
+
+
+def of_sigmoid(z):
+    s = 1 / (1 + np.exp(-z))
+    return np.log(s * (1 - s))
+
+
+def clipped_spline(f, z):
+    """The bound is taken for the end of the map: beyond it, the identity is forgotten."""
+    return np.where(np.abs(z) > 2, 0.5, f.log_det(z))
+
+
+def second_coupling(f, z):
+    first, second = f.stages
+    y, log_det = first.forward_and_log_det(z)
+    return log_det + np.clip(s_of(second, y), -5, 5)
+
+
+WRONG = {
+    "tanh: log(1 - x^2)": (Tanh(), "log_det", lambda f, z: of_tanh(z)),
+    "tanh: log(1 - x^2 + 1e-8)": (Tanh(), "log_det", lambda f, z: np.log(1 - np.tanh(z) ** 2 + 1e-8)),
+    "tanh: artanh as one logarithm": (Tanh(), "inverse", lambda f, x: np.log((1 + x) / (1 - x)) / 2),
+    "sigmoid: log(s (1 - s))": (Sigmoid(), "log_det", lambda f, z: of_sigmoid(z)),
+    "sigmoid: clipped": (Sigmoid(), "forward", lambda f, z: np.clip(f.forward(z), 1e-15, 1 - 1e-15)),
+    "softplus: log(1 + exp z)": (Softplus(), "forward", lambda f, z: np.log(1 + np.exp(z))),
+    "softplus: the identity from 20 on": (Softplus(), "forward", lambda f, z: np.where(z > 20, z, f.forward(z))),
+    "softplus: log(exp x - 1)": (Softplus(), "inverse", lambda f, x: np.log(np.exp(x) - 1)),
+    "softsign: log(1 + |z|)": (refflow.Softsign(), "log_det", lambda f, z: -2 * np.log(1 + np.abs(z))),
+    "normal: 1/2 (1 + erf)": (refflow.NormalCDF(0.0, 1.0), "forward", lambda f, z: (1 + special.erf(z / np.sqrt(2))) / 2),
+    "affine: a guarded division": (Affine(0.5, 2.0), "inverse", lambda f, x: (x - f.shift) / (f.scale + 1e-8)),
+    "leaky relu: a float32 constant": (refflow.LeakyReLU(0.01), "log_det", lambda f, z: np.where(
+        z < 0, np.float64(np.log(np.float32(0.01))), 0)),
+    "spline: nothing beyond the bound": (SPLINE, "log_det", clipped_spline),
+    "chain: tanh last": (Chain([Affine(0.5, 2.0), Tanh()]), "log_det", lambda f, z: np.log(2) + of_tanh(2 * z + 0.5)),
+    "chain: tanh first": (Chain([Tanh(), Affine(0.5, 2.0)]), "log_det", lambda f, z: np.log(2) + of_tanh(z)),
+    "chain: sigmoid": (Chain([Affine(0.5, -2.0), Sigmoid()]), "log_det", lambda f, z: np.log(2) + of_sigmoid(0.5 - 2 * z)),
+    "chain: softplus": (Chain([Affine(0.5, 2.0), Softplus()]), "forward", lambda f, z: np.log(1 + np.exp(2 * z + 0.5))),
+    "independent: tanh": (Independent(Tanh(), 1), "log_det", lambda f, z: of_tanh(z).sum(-1)),
+    "inverse of sigmoid: a guard": (Inverse(Sigmoid()), "forward", lambda f, z: np.log(z) - np.log(1 - z + 1e-8)),
+    "coupling: a guarded division": (EXP, "inverse", coupling_inverse(lambda s: np.exp(s) + 1e-8)),
+    "coupling: the logarithm of exp s": (AffineCoupling([True, False], THROUGH_0), "log_det",
+                                         lambda f, z: np.log(np.exp(s_of(f, z)))),
+    "coupling: s clipped": (EXP, "log_det", lambda f, z: np.clip(s_of(f, z), -5, 5)),
+    "coupling: log(sigmoid)": (Coupling([True, False], NET, affine_family(SigmoidScale())), "log_det",
+                               lambda f, z: np.log(1 / (1 + np.exp(-s_of(f, z) - 2)))),
+    "chain of couplings: s clipped in the second": (Chain([EXP, AffineCoupling([True, False], THROUGH_0)]), "log_det",
+                                                    second_coupling),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_formula_is_found_in_an_instance(kind):
+    f, key, wrong = WRONG[kind]
+
+    def mine(params, z):
+        found = {"forward": f.forward(z), "log_det": f.log_det(z)}
+        return found | {key: (lambda x: wrong(f, x)) if key == "inverse" else wrong(f, z)}
+
+    report = check(adapter(f, dtype="float64")(mine))
+    assert {found.quantity for found in report.failed} == {key}, report.table()
+
+
+DISTINCT = {id(f): kind for kind, (f, *_) in WRONG.items() if "tanh" not in kind or "chain" in kind}
+
+
+@pytest.mark.parametrize("kind", DISTINCT.values())
+def test_the_right_map_passes(kind):
+    """In both dtypes, in everything that can be asked."""
+    report = check(adapter(WRONG[kind][0])(own(WRONG[kind][0])))
+    assert not report.failed and not report.skipped, report.table()
+
+
+RIGHT = {
+    "coupling": (EXP, {"inverse": coupling_inverse(np.exp), "log_det": s_of}),
+    "coupling, through 0": (AffineCoupling([True, False], THROUGH_0), {"inverse": coupling_inverse(np.exp), "log_det": s_of}),
+    "softplus": (Chain([Affine(0.5, 0.75), Softplus()]), {
+        "forward": lambda f, z: np.logaddexp(0, f.stages[0].scale * z + f.stages[0].shift),
+        "log_det": lambda f, z: np.log(f.stages[0].scale) - np.logaddexp(0, -(f.stages[0].scale * z + f.stages[0].shift))}),
+}
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_plain_code_passes(kind):
+    """What one would write without a thought for the ends of the range."""
+    f, formulas = RIGHT[kind]
+
+    def mine(params, z):
+        g = f.astype(z.dtype)
+        return {key: (lambda x, one=one: one(g, x)) if key == "inverse" else one(g, z) for key, one in formulas.items()}
+
+    assert not check(adapter(f)(mine)).failed
+
+
+# -- what is asked ----------------------------------------------------------------------------------------------------
+
+def asked(f, side, dtype=np.float64):
+    points = [p for p in instance_points(f, np.dtype(dtype)) if p.side == side and p.image_bar is None]
+    return {case: np.concatenate([p.event if p.lead else p.event[None] for p in points if p.case == case])
+            for case in dict.fromkeys(p.case for p in points)}
+
+
+@pytest.mark.parametrize("f", [Tanh(), Chain([Affine(0.5, 2.0), Softplus()]), Independent(Tanh(), 1)], 
+                         ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize("dtype, low, high", [(np.float64, -1074, 1000), (np.float32, -149, 126)])
+def test_every_binade_of_both_signs_is_asked(f, dtype, low, high):
+    """But for the last ones, where a number between two parts is near the ends of the range."""
+    z = asked(f, "forward", dtype)["a binade"].ravel()
+    exponents = np.frexp(z)[1] - 1
+    for sign in (-1, 1):
+        missing = set(range(low + 8, high - 12)) - set(exponents[np.sign(z) == sign].tolist())
+        assert not missing, sorted(missing)
+
+
+def test_the_hard_cases_of_a_stage_are_moved_back():
+    """At a stage behind a shift, and the breaks of a spline one float beside."""
+    z = asked(Chain([Affine(0.5, 2.0), Tanh()]), "forward")["a number of a hard case of stage 1"]
+    assert {(19.1 - 0.5) / 2, (350.0 - 0.5) / 2, -0.25} <= set(z.tolist())
+    x = asked(Chain([SPLINE, Affine(1.0, 2.0)]), "inverse")["a break of stage 1"]
+    for knot in (1.0, 2.0):
+        image = 2 * knot + 1
+        assert {np.nextafter(image, 0), image, np.nextafter(image, 9)} & set(x.tolist()), x
+
+
+def test_the_breaks_of_a_spline_are_asked():
+    z = asked(SPLINE, "forward")["a break"]
+    for knot in SPLINE.input_knots:
+        assert {np.nextafter(knot, -9), knot, np.nextafter(knot, 9)} <= set(z.tolist())
+
+
+def test_a_coupling_meets_the_hard_numbers_of_its_scale():
+    f = Coupling([True, False], NET, affine_family(ClampedExpScale(-5.0, 3.0)))
+    s = s_of(f, asked(f, "forward")["a hard case of its scale"])
+    for end in (-5.0, 3.0):
+        assert (np.abs(s - end) < 1e-12).any()
+
+
+def test_where_a_rounding_leaves_the_next_set_right_code_is_not_asked():
+    """tanh rounds to 1 in float32, where artanh is infinite; z is a number."""
+    f = Chain([Tanh(), Inverse(Tanh())])
+    assert not check(adapter(f, dtype="float32")(own(f))).failed
+    for z in asked(f, "forward", np.float32).values():
+        assert np.abs(z).max() < 8
+
+
+load_all()
+BIJECTORS = of_kind("bijector", components=True)
+
+
+@pytest.mark.parametrize("name", BIJECTORS)
+def test_no_composition_blames_itself(name):
+    """The values of an example in float32, whose truth is refflow's float64 method."""
+    f, _ = example(BIJECTORS[name], RandomSource(np.random.default_rng(0)), np.float64)
+
+    def mine(params, z):
+        g = f.astype(z.dtype)
+        return {"forward": g.forward(z), "log_det": g.log_det(z), "inverse": g.inverse,
+                "inverse_log_det": lambda x: g.inverse_and_log_det(x)[1]}
+
+    report = check(adapter(f, dtype="float32")(mine))
+    assert report.passed and not report.failed, report.table()
