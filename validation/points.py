@@ -173,7 +173,7 @@ class Draw:
                     yield from self.point(f, event, wide, "", BREAK if event == number else "a float beside a break")
 
     def switch_points(self):
-        """The floats beside switches of the code of drawn values, those of the places that have been asked least."""
+        """The floats beside switches of the code of drawn values; a search prefers places that have been asked less."""
         asked, other = Counter(), "inverse" if self.side == "forward" else "forward"
         slow = self.page.far_line or self.is_solved or self.moderate
         alone = getattr(self.page, "event_ndim", None) == (0, 0)
@@ -196,8 +196,7 @@ class Draw:
             return
         event = self.event_of(f, side, shape, "moderate")
         event, entry = np.ldexp(event, -2) if self.composed else event, self.source.choice(range(int(np.prod(shape))))
-        ladder = self.ladder(where, side)
-        found = switches(self.answer(f, side, event, entry), ladder, self.source) if len(ladder) else {}
+        found = switches(self.answer(f, side, event, entry), self.ladders(where, side), self.source)
         for place in sorted(found, key=asked.__getitem__)[:count]:
             asked[place] += 1
             yield event, entry, self.source.choice(found[place])
@@ -219,12 +218,17 @@ class Draw:
         """The cotangents of `count` images, all 1."""
         return np.ones((count, *image_shape(f, side, shape)), self.dtype)
 
-    def ladder(self, where, side):
-        """Increasing members of a set of numbers, in every binade near 1 and in every `FAR`-th one elsewhere."""
+    def ladders(self, where, side):
+        """Increasing members of a set of numbers, in every binade near 1 and in every `FAR`-th one elsewhere.
+
+        Between the negative and the positive ones of a page that is only asked near 1 lies what it need not answer.
+        """
         solved = self.is_solved and side == "inverse"
         low, high = EVENTS["moderate" if self.moderate else "reach" if solved else "wide"][self.dtype.name]
         exponents = [e - 2 * self.composed for e in range(low, high) if abs(e) <= LADDER or e % FAR == 0]
-        return np.unique(np.array([event for e in exponents for event in binade(where, self.source, self.dtype, e)], self.dtype))
+        drawn = [event for e in exponents for event in binade(where, self.source, self.dtype, e)]
+        numbers = np.unique(np.array(drawn, self.dtype))
+        return [numbers[numbers < 0], numbers[numbers > 0]] if self.moderate or solved else [numbers]
 
     def opposite_points(self):
         """Events of vectors or images, with fields whose numbers, or rows, have opposite scales."""
