@@ -17,7 +17,8 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     exhaustive  the worst of all float32 numbers that `validation.exhaustive` has recorded
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     switches    the floats beside which a comparison in the page's own code changes its result (`validation.switches`); for a
-                scalar page the next floats too, and the image of a switch of the other side with its neighbours
+                scalar page the next floats too, and, unless the page is slow, the image of a switch of the other side with its
+                neighbours
     opposite    for a page with a field whose members may be scaled, which log-dets multiply: D in {4, 8} and scales whose product
                 is near 1, so that the sum of their logarithms cancels
     solver      for a page whose inverse is a solver: of many drawn events those that move most, in units of the inverse, when
@@ -82,7 +83,7 @@ SWITCHED = {"scalar": 8, "slow": 3, "other": 2}     # values whose switches are 
 SWITCHES_OF_ONE, IMAGES_OF_ONE = 3, 1
 LADDER = 20                                         # exponents up to which every binade is asked for switches
 OPPOSITE, OPPOSITES, OPPOSITE_SIZES = "opposite scales", 16, (4, 8)
-LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 40, 16, 6
+LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 25, 16, 6
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 400, "composed": 100,
                        "moderate": 120},
@@ -183,8 +184,8 @@ class Draw:
             for event, entry, pair in self.switches_of(f, self.side, shape, asked, SWITCHES_OF_ONE):
                 for number in pair if shape else beside(*pair):
                     yield from self.point(f, with_entry(event, entry, number), wide, "", SWITCH)
-            scalar = not shape and not self.one_sided
-            for _, _, (below, _) in self.switches_of(f, other, shape, asked, IMAGES_OF_ONE) if scalar else ():
+            fast = alone and not slow and not self.one_sided
+            for _, _, (below, _) in self.switches_of(f, other, shape, asked, IMAGES_OF_ONE) if fast else ():
                 image = self.image_of(f, other, below, shape)
                 for number in () if image is None else beside(image, image):
                     yield from self.point(f, number, wide, "", SWITCH_IMAGE)

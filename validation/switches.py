@@ -53,7 +53,8 @@ class Recorded(ast.NodeTransformer):
 
 def reporting(node, name, *arguments, keywords=()):
     """A call of a reporting function in the place of a node, with the text that stands there."""
-    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(ast.unparse(node)), *arguments], [*keywords]), node)
+    place = ast.Constant(ast.unparse(node))
+    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [place, *arguments], [*keywords]), node)
 
 
 class Recording:
