@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from refflow.accuracy.drawing import with_opposite_scales
 from refflow.core import RandomSource, positive, real
+from refflow.maps.autoregressive import block_autoregressive
 from refflow.maps.elementwise import solve
 from refflow.maps.monotone import sum_of_squares
 from refflow.maps.splines import linear_rational_spline
@@ -102,26 +104,29 @@ def test_the_image_of_a_switch_is_met_with_the_floats_beside_it():
     assert {np.nextafter(np.tanh(1.0), end) for end in (0, 1)} <= asked and len(asked) >= 6
 
 
-def test_every_comparison_with_a_threshold_is_found():
-    """Of one function, with thresholds that no ladder holds, and two of them between two of its numbers."""
-    thresholds = [-3.7e5, -1.1e-7, 0.3, 0.31, 2.0, 9e11]
+class Counted:
+    """A page's method, as far as a search asks it: comparisons with thresholds."""
+
+    def __init__(self, thresholds):
+        self.thresholds = thresholds
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *of):
+        pass
+
+    def __call__(self, numbers):
+        self.results = {str(t): [(numbers <= t)[:, None]] for t in self.thresholds}
+
+
+def test_thresholds_between_the_numbers_of_a_ladder_are_found(monkeypatch):
+    """Two of them between the same two numbers."""
+    asked = Counted([-3.7e5, -1.1e-7, 0.3, 0.31, 2.0, 9e11])
+    monkeypatch.setattr("validation.switches.recording", lambda: asked)
     ladder = np.ldexp(1.0, np.arange(-30, 60, 3))
-    from validation.switches import Recording
-    made = {}
-
-    def answer(numbers):
-        for t in thresholds:
-            made["recording"].seen(str(t), numbers <= t)
-
-    from validation import switches as module
-    with pytest.MonkeyPatch.context() as patch:
-        class There(Recording):
-            def __init__(self):
-                super().__init__()
-                made["recording"] = self
-        patch.setattr(module, "Recording", There)
-        found = switches(answer, np.concatenate((-ladder[::-1], ladder)), RandomSource(np.random.default_rng(0)))
-    assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in thresholds}
+    found = switches(asked, [-ladder[::-1], ladder], RandomSource(np.random.default_rng(0)))
+    assert found == {str(t): [(t, np.nextafter(t, np.inf))] for t in asked.thresholds}
 
 
 def test_code_is_as_before_after_a_search():
@@ -134,8 +139,14 @@ def test_code_is_as_before_after_a_search():
 
 def test_floats_between():
     found = between(np.float32(-2e-45), np.float32(1e-45))
-    assert found.dtype == np.float32 and (np.diff(found) > 0).all() and 0 in found and len(found) == 3 or len(found) == 4
+    assert found.dtype == np.float32 and found.tolist() == [n * float(np.finfo(np.float32).smallest_subnormal) for n in (-1, 0, 1)]
     assert len(between(np.float64(-1.0), np.float64(1e300))) == 33
+
+
+@pytest.mark.parametrize("name, dtype", [("SoftplusScale", "float32"), ("AddedContext", "float64")])
+def test_a_kink_that_rounding_moves_past_an_event_is_not_an_error(name, dtype):
+    """There kappa is not of the first order, of a scale or of a network as of a bijector."""
+    assert not exceeded(draw(name, dtype).switch_points())
 
 
 # -- solvers ----------------------------------------------------------------------------------------------------------
@@ -149,12 +160,14 @@ def test_a_solver_that_is_content_too_early_is_seen(name, monkeypatch):
         assert exceeded(asked)
 
 
-def test_newtons_step_is_needed(monkeypatch):
-    """Of a Bernstein polynomial; without the step the root's rounding moves a plateau's inverse by 43 units."""
-    page = PAGES["BernsteinPolynomial"]
-    asked = [point for point in draw("BernsteinPolynomial", side="inverse").hard_points() if point.case == "Plateau"]
-    planted(monkeypatch, page, "root", "v = v - (v * combined(terms, v, 1 - v) - level) / rise", "v = v + 0.0")
-    assert "inverse" in exceeded(asked)
+@pytest.mark.parametrize("name, case, text, bug", [
+    ("BernsteinPolynomial", "Plateau", "v = v - (v * combined(terms, v, 1 - v) - level) / rise", "v = v + 0.0"),
+    ("SumOfSquares", "Root", "return Letters(a, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)", "return v")])
+def test_newtons_step_is_needed(name, case, text, bug, monkeypatch):
+    asked = [point for point in draw(name, side="inverse").hard_points() if point.case == case]
+    assert asked and not exceeded(asked)
+    planted(monkeypatch, PAGES[name], "root", text, bug)
+    assert exceeded(asked)
 
 
 def test_points_do_not_depend_on_the_width_that_a_page_asks_for(monkeypatch):
@@ -163,6 +176,18 @@ def test_points_do_not_depend_on_the_width_that_a_page_asks_for(monkeypatch):
     monkeypatch.setattr(sum_of_squares, "increasing_root", solve.increasing_root)
     found = draw("SumOfSquares", side="inverse").solver_points()
     assert asked and [point.event.tolist() for point in found] == asked
+
+
+# -- later rows -------------------------------------------------------------------------------------------------------
+
+def test_rows_after_the_next_one_are_met(monkeypatch):
+    """Of a block autoregressive map, whose events have three entries in some examples."""
+    drawn = itertools.islice(draw("BlockAutoregressive", side="inverse").drawn_points(), 20)
+    asked = [point for point in drawn if point.event.size == 3][:3]
+    assert asked and not exceeded(asked)
+    planted(monkeypatch, block_autoregressive.EntryPullback, "__init__", "slice((d + 1) * A, None)",
+            "slice((d + 1) * A, (d + 2) * A)")
+    assert "inverse_vjp.x_bar" in exceeded(asked)
 
 
 # -- every page -------------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def errors(point, true=None, breaks=None):
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
-            if point.f.kind in ("bijector", "conditioner"):
+            if point.f.kind in ("bijector", "conditioner", "scale"):
                 beyond = [name for name, (C, _) in found.items() if LEAST_ALLOWED < C < np.inf and C > allowed(point, name)]
                 excused = [name for name in beyond if not first_order(point, truth_name(name), true)
                            or name == "jacobian" and has_subnormal_slope(point)]

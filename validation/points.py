@@ -17,7 +17,8 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     exhaustive  the worst of the float32 numbers that `validation.exhaustive` has seen
     breaks      where a piecewise page is less smooth, and the neighbouring floats, on either side of the map
     switches    the floats beside which a comparison in the page's own code changes its result (`validation.switches`); for a
-                scalar page the next floats too, and the image of a switch of the other side with its neighbours
+                scalar page the next floats too, and, unless the page is slow, the image of a switch of the other side with its
+                neighbours
     opposite    for a page with a field whose members may be scaled, which log-dets multiply: D in {4, 8} and scales whose product
                 is near 1, so that the sum of their logarithms cancels
     solver      for a page whose inverse is a solver: of many drawn events those that move most, in units of the inverse, when
@@ -82,7 +83,7 @@ SWITCHED = {"scalar": 8, "slow": 3, "other": 2}     # values whose switches are 
 SWITCHES_OF_ONE, IMAGES_OF_ONE = 3, 1
 LADDER = 20                                         # exponents up to which every binade is asked for switches
 OPPOSITE, OPPOSITES, OPPOSITE_SIZES = "opposite scales", 16, (4, 8)
-LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 40, 16, 6
+LOOSE, LOOSE_VALUES, LOOSE_EVENTS, LOOSEST = "where a loose solver errs most", 25, 16, 6
 # Numbers of drawn points, for each dtype and side.
 COUNTS = {"bijector": {"scalar": 600, "line": 300, "structured": 400, "image": 400, "composed": 100,
                        "moderate": 120},
@@ -181,7 +182,7 @@ class Draw:
                     yield from self.point(f, event, wide, "", BREAK if event == number else "a float beside a break")
 
     def switch_points(self):
-        """The floats beside switches of the code of drawn values, those of the places that have been asked least."""
+        """The floats beside switches of the code of drawn values; a search prefers places that have been asked less."""
         asked, other = Counter(), "inverse" if self.side == "forward" else "forward"
         slow = self.page.far_line or self.is_solved or self.moderate
         alone = getattr(self.page, "event_ndim", None) == (0, 0)
@@ -191,8 +192,8 @@ class Draw:
             for event, entry, pair in self.switches_of(f, self.side, shape, asked, SWITCHES_OF_ONE):
                 for number in pair if shape else beside(*pair):
                     yield from self.point(f, with_entry(event, entry, number), wide, "", SWITCH)
-            scalar = not shape and not self.one_sided
-            for _, _, (below, _) in self.switches_of(f, other, shape, asked, IMAGES_OF_ONE) if scalar else ():
+            fast = alone and not slow and not self.one_sided
+            for _, _, (below, _) in self.switches_of(f, other, shape, asked, IMAGES_OF_ONE) if fast else ():
                 image = self.image_of(f, other, below, shape)
                 for number in () if image is None else beside(image, image):
                     yield from self.point(f, number, wide, "", SWITCH_IMAGE)
@@ -204,8 +205,7 @@ class Draw:
             return
         event = self.event_of(f, side, shape, "moderate")
         event, entry = np.ldexp(event, -2) if self.composed else event, self.source.choice(range(int(np.prod(shape))))
-        ladder = self.ladder(where, side)
-        found = switches(self.answer(f, side, event, entry), ladder, self.source) if len(ladder) else {}
+        found = switches(self.answer(f, side, event, entry), self.ladders(where, side), self.source)
         for place in sorted(found, key=asked.__getitem__)[:count]:
             asked[place] += 1
             yield event, entry, self.source.choice(found[place])
@@ -227,12 +227,17 @@ class Draw:
         """The cotangents of `count` images, all 1."""
         return np.ones((count, *image_shape(f, side, shape)), self.dtype)
 
-    def ladder(self, where, side):
-        """Increasing members of a set of numbers, in every binade near 1 and in every `FAR`-th one elsewhere."""
+    def ladders(self, where, side):
+        """Increasing members of a set of numbers, in every binade near 1 and in every `FAR`-th one elsewhere.
+
+        Between the negative and the positive ones of a page that is only asked near 1 lies what it need not answer.
+        """
         solved = self.is_solved and side == "inverse"
         low, high = EVENTS["moderate" if self.moderate else "reach" if solved else "wide"][self.dtype.name]
         exponents = [e - 2 * self.composed for e in range(low, high) if abs(e) <= LADDER or e % FAR == 0]
-        return np.unique(np.array([event for e in exponents for event in binade(where, self.source, self.dtype, e)], self.dtype))
+        drawn = [event for e in exponents for event in binade(where, self.source, self.dtype, e)]
+        numbers = np.unique(np.array(drawn, self.dtype))
+        return [numbers[numbers < 0], numbers[numbers > 0]] if self.moderate or solved else [numbers]
 
     def opposite_points(self):
         """Events of vectors or images, with fields whose numbers, or rows, have opposite scales."""

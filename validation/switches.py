@@ -53,7 +53,8 @@ class Recorded(ast.NodeTransformer):
 
 def reporting(node, name, *arguments, keywords=()):
     """A call of a reporting function in the place of a node, with the text that stands there."""
-    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [ast.Constant(ast.unparse(node)), *arguments], [*keywords]), node)
+    place = ast.Constant(ast.unparse(node))
+    return ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [place, *arguments], [*keywords]), node)
 
 
 class Recording:
@@ -118,12 +119,12 @@ def recording():
 
 # -- searching --------------------------------------------------------------------------------------------------------
 
-def switches(answer, ladder, source):
+def switches(answer, ladders, source):
     """{place: [(below, above)]}: neighbouring floats between which a comparison changes its result.
 
-    `answer(numbers)` asks a value's methods at events that differ in one entry; `ladder` are increasing numbers.
+    `answer(numbers)` asks a value's methods at events that differ in one entry; a ladder holds increasing numbers.
     """
-    intervals, found = [ladder], {}
+    intervals, found = [ladder for ladder in ladders if len(ladder)], {}
     with recording() as made, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         while intervals:

@@ -130,8 +130,9 @@ def is_scaled(declared):
 
 
 def with_opposite_scales(f, source, spread):
-    """The value with the entries, or the rows, of its fields times numbers from 2^-spread to 2^spread whose product is near 1, and
-    which are far from 1: the logarithms of a determinant cancel.
+    """The value with the entries, or the rows, of its fields times numbers whose product is near 1 while they are far from it.
+
+    They lie between 2^-spread and 2^spread; the logarithms of a determinant cancel.
     """
     scaled = {}
     for key, declared in f.declared.items():

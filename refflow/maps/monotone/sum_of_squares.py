@@ -143,7 +143,7 @@ class SumOfSquares(Bijector):
         case("Legendre", "a polynomial that is orthogonal to all others: the terms of its antiderivative cancel", z=[1.0, -1.0],
              x=[0.5, 1.0], coefficients=[[-1.0, 12.0, -30.0, 20.0]], slope_floor=2.0**-10),
         case("Root", "cotangents of the log-det need the step of Newton's method from the root", x=[1.8655526252979566] * 2,
-             coefficients=[[1.0, -20.0, 90.0, -140.0, 70.0]], slope_floor=0.0625),
+             coefficients=[[1.0, -20.0, 90.0, -140.0, 70.0]], slope_floor=0.0625, shift=0.0),
         case("Nothing", "all coefficients are 0: a line", z=[2.0, -3.0], x=[2.0, -3.0], coefficients=[[0.0, 0.0]],
              slope_floor=1.0),
         case("Large", "the highest power is all that counts", z=[1e6, -1e6], x=[1e40, -1e40],
