@@ -1,7 +1,10 @@
 r"""The rectified linear unit on every entry of an event.
 
+The map.  For every entry `a`,
     h = max(a, 0)                                                                   (1)
     dh/da = 1 for a > 0, else 0                 at a = 0 the subgradient 0          (2)
+
+The reverse rule.  From (2),
     a_bar = h_bar dh/da                                                             (3)
 
 Source: Nair & Hinton, ICML 2010.

@@ -1,6 +1,6 @@
 r"""Additive coupling (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516, section 3.2).
 
-`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `t = net(z_a)`,
+The map.  `passes` splits the event into `a` (passes through) and `b` (is transformed).  With `t = net(z_a)`,
     x_a = z_a                                                                       (1)
     x_b = z_b + t                                                                   (2)
     z_b = x_b - t                                with t at x_a = z_a                (3)
@@ -8,7 +8,7 @@ r"""Additive coupling (NICE: Dinh, Krueger & Bengio, arXiv:1410.8516, section 3.
           [ dt/dz_a    I ]                                                          (4)
     log|det J| = 0                                                                  (5)
 
-Reverse rule, from (2):
+The reverse rule.  From (2),
     z_b_bar = x_b_bar,   z_a_bar = x_a_bar + net*(x_b_bar)                          (6)
 and for the inverse map, from (3):
     x_b_bar = z_b_bar,   x_a_bar = z_a_bar - net*(z_b_bar)                          (7)

@@ -1,7 +1,7 @@
 r"""Volume-preserving affine coupling (GIN: Sorrenson, Rother & Koethe, arXiv:2001.04872).
 
-`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` for a
-convention of `scale` and `n` the number of entries of `b`,
+The map.  `passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`, `sigma` for
+a convention of `scale` and `n` the number of entries of `b`,
     c_j = log sigma(s_j),   r_j = c_j - (c_1 + ... + c_n) / n                       (1)
     x_a = z_a,   x_b = z_b exp(r) + t                                               (2)
     z_b = (x_b - t) exp(-r)                      with r, t at x_a = z_a             (3)
@@ -9,7 +9,7 @@ convention of `scale` and `n` the number of entries of `b`,
           [ diag(z_b e^r) dr/dz_a + dt/dz_a      diag(exp(r)) ]                     (4)
     log|det J| = sum_j r_j = 0                                                      (5)
 
-Reverse rule, from (1) and (2), and from (1) and (3) for the inverse map:
+The reverse rule.  From (1) and (2), and from (1) and (3) for the inverse map,
     r_bar = x_b_bar z_b exp(r),   t_bar = x_b_bar,   z_b_bar = x_b_bar exp(r)       (6)
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)

@@ -1,18 +1,22 @@
 r"""Exponential, `R -> (0, inf)`.
 
+The map.  For every real `z`,
     x = exp z                                                                       (1)
     z = log x                                                                       (2)
     dx/dz = exp z                                                                   (3)
     log|dx/dz| = z                                                                  (4)
-    log|dz/dx| = -z                                                                 (5)
+    log|dz/dx| = -log x                                                             (5)
 
-Reverse rule, from (1) and (4), with `h = exp(z/2)`:
-    z_bar = x_bar h^2 + log_det_bar                                                 (6)
-and for the inverse map, from `dz/dx = 1/x` and `d/dx` of (5) = `-1/x`,
-    x_bar = (z_bar - log_det_bar) / x                                               (7)
+The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
+    z_bar = x_bar exp z + l_bar                                                     (6)
+For the inverse map, `dz/dx = 1/x`, and with the cotangent `l_bar` of (5),
+    x_bar = (z_bar - l_bar) / x                                                     (7)
 
-(6) is computed as `(x_bar h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number, where
-`x_bar exp z` does neither.  A cotangent 0 stays 0 whatever `h` is: `0 inf` would be NaN.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (6), `exp z` itself may overflow, or lose digits below the smallest normal number, where `x_bar exp z` does neither:
+    z_bar = (x_bar h) h + l_bar,   h = exp(z/2)                                     (8)
+A cotangent 0 stays 0 whatever `h` is: `0 inf` would be NaN.
 
 Source: NIST DLMF 4.2.
 """
@@ -24,7 +28,32 @@ import numpy as np
 from ...core import Bijector, bijector, case, positive, real
 
 
-@bijector(source="DLMF 4.2", domain=real, codomain=positive, increasing=True)
+class textbook:
+    """(1) to (7) as they are printed, for one event."""
+
+    def forward(z):
+        return np.exp(z)                                                            # (1)
+
+    def inverse(x):
+        return np.log(x)                                                            # (2)
+
+    def slope(z):
+        return np.exp(z)                                                            # (3)
+
+    def log_det(z):
+        return z                                                                    # (4)
+
+    def inverse_log_det(x):
+        return -np.log(x)                                                           # (5)
+
+    def vjp(z, x_bar, l_bar):
+        return x_bar * np.exp(z) + l_bar, {}                                        # (6)
+
+    def inverse_vjp(x, z_bar, l_bar):
+        return (z_bar - l_bar) / x, {}                                              # (7)
+
+
+@bijector(source="DLMF 4.2", domain=real, codomain=positive, increasing=True, textbook=textbook)
 class Exp(Bijector):
     """x = exp z, from R to (0, inf)."""
 
@@ -37,6 +66,8 @@ class Exp(Bijector):
     @staticmethod
     def inverse_definition(m, x):
         return m.log(x)                                                             # (2)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
         return np.exp(z)                                                            # (1)
@@ -54,10 +85,12 @@ class Exp(Bijector):
         z = np.log(x)                                                               # (2)
         return z, -z                                                                # (5)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            h = np.exp(z / 2)
-            return np.where(x_bar == 0, 0, x_bar * h * h) + log_det_bar, {}         # (6)
+            h = np.exp(z / 2)                                                       # (8)
+            return np.where(x_bar == 0, 0, x_bar * h * h) + log_det_bar, {}         # (6) (8)
 
         return self.forward_and_log_det(z), pullback
 

@@ -1,26 +1,40 @@
 r"""Softplus, `R -> (0, inf)`.
 
+The map.  For every real `z`,
     x = log(1 + exp z)                                                              (1)
-      = max(z, 0) + L,   L = log(1 + exp(-|z|))                                     (2)
-    z = log(exp(x) - 1) = x + log(1 - exp(-x))                                      (3)
-    dx/dz = 1 / (1 + exp(-z)) = exp(min(z, 0)) / (1 + exp(-|z|))                    (4)
-    log|dx/dz| = min(z, 0) - L                                                      (5)
-    log|dz/dx| = L - min(z, 0)                   at z of (3)                        (6)
+    z = log(exp(x) - 1)                                                             (2)
+    dx/dz = 1 / (1 + exp(-z))                                                       (3)
+    log|dx/dz| = -log(1 + exp(-z))                                                  (4)
+    log|dz/dx| = -log(1 - exp(-x))                                                  (5)
 
-(2) and (5) never take exp of a positive number; `z - x` would be (5) too, but cancels for large `z`.
+The reverse rule.  The derivative of (4) is `1 - dx/dz = 1/(1 + exp z)`, so with the cotangent `l_bar` of (4),
+    z_bar = x_bar / (1 + exp(-z)) + l_bar / (1 + exp z)                             (6)
+For the inverse map, `dz/dx = 1/(1 - exp(-x))`, and with the cotangent `l_bar` of (5),
+    x_bar = (z_bar - l_bar exp(-x)) / (1 - exp(-x))                                 (7)
 
-(3) is exact for small `x`, where it is `log x`, and for large `x`, where it is `x`.  It cancels near `x = log 2`, harmlessly:
-`x dz/dx = x / (1 - exp(-x)) >= 1`, so the rounding of `x` itself can move `z` by more than the rounding of the two terms, each
-about `log 2` there.  Nor does (6) lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small
-wherever `|z|` is large and (6) small.  It needs no branch, unlike `-log(1 - exp(-x))`.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-Reverse rule.  `dx/dz` is (4), and `d/dz` of (5) is `1 - dx/dz = exp(-max(z, 0)) / (1 + exp(-|z|))`, so
-    z_bar = (x_bar g^2 + log_det_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)        (7)
-where one of `g` and `k` is 1; and for the inverse map, from `dz/dx = 1 / (1 - exp(-x))` and
-`log|dz/dx| = -log(1 - exp(-x))`,
-    x_bar = (z_bar - log_det_bar k^2) / (1 - exp(-x)),   k = exp(-x/2)              (8)
-The products with squares are computed as `(x_bar g) g`: `g^2` may lose digits below the smallest normal number where
-`x_bar g^2` does not.
+In (1), (3) and (4), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1:
+    x = max(z, 0) + L,   L = log1p(exp(-|z|))                                       (8)
+    dx/dz = exp(min(z, 0)) / (1 + exp(-|z|))                                        (9)
+    log|dx/dz| = min(z, 0) - L                                                      (10)
+`z - x` would be (4) too, but cancels for large `z`.
+
+In (2), `exp(x) - 1` cancels for a small `x` and overflows for a large one:
+    z = x + log(-expm1(-x))                                                         (11)
+is `log x` for a small `x`, and `x` for a large one.  (11) cancels near `x = log 2`, harmlessly: `x dz/dx = x/(1 - exp(-x)) >= 1`,
+so the rounding of `x` itself can move `z` by more than the rounding of the two terms, each about `log 2` there.
+
+In (5), `1 - exp(-x)` rounds to 1 for a large `x`, and cancels for a small one.  One expression serves both:
+    log|dz/dx| = L - min(z, 0)                   at z of (11)                       (12)
+(12) does not lose digits to the rounding of `z`: its derivative in `z` is `-exp(-x)`, which is small wherever `|z|` is large and
+(12) small.
+
+In (6) and (7), a slope may lose digits below the smallest normal number where its product with a cotangent does not.  Products
+with squares are computed as `(x_bar g) g`:
+    z_bar = (x_bar g^2 + l_bar k^2) / (1 + exp(-|z|)),   g = exp(min(z, 0)/2),   k = exp(-max(z, 0)/2)          (13)
+    x_bar = (z_bar - l_bar k^2) / (-expm1(-x)),   k = exp(-x/2)                     (14)
+In (13), one of `g` and `k` is 1.
 
 Source: Dugas, Bengio, Belisle, Nadeau & Garcia, NIPS 2000; the definition.
 """
@@ -32,7 +46,32 @@ import numpy as np
 from ...core import Bijector, bijector, case, positive, real
 
 
-@bijector(source="definition", domain=real, codomain=positive, increasing=True)
+class textbook:
+    """(1) to (7) as they are printed, for one event."""
+
+    def forward(z):
+        return np.log(1 + np.exp(z))                                                # (1)
+
+    def inverse(x):
+        return np.log(np.exp(x) - 1)                                                # (2)
+
+    def slope(z):
+        return 1 / (1 + np.exp(-z))                                                 # (3)
+
+    def log_det(z):
+        return -np.log(1 + np.exp(-z))                                              # (4)
+
+    def inverse_log_det(x):
+        return -np.log(1 - np.exp(-x))                                              # (5)
+
+    def vjp(z, x_bar, l_bar):
+        return x_bar / (1 + np.exp(-z)) + l_bar / (1 + np.exp(z)), {}               # (6)
+
+    def inverse_vjp(x, z_bar, l_bar):
+        return (z_bar - l_bar * np.exp(-x)) / (1 - np.exp(-x)), {}                  # (7)
+
+
+@bijector(source="definition", domain=real, codomain=positive, increasing=True, textbook=textbook)
 class Softplus(Bijector):
     """x = log(1 + exp z), from R to (0, inf)."""
 
@@ -42,39 +81,43 @@ class Softplus(Bijector):
     def definition(m, z):
         return m.log1p(m.exp(z))                                                    # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, z):
-        return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))                      # (2)
+        return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))                      # (1) (8)
 
     def inverse(self, x):
-        return x + np.log(-np.expm1(-x))                                            # (3)
+        return x + np.log(-np.expm1(-x))                                            # (2) (11)
 
     def log_det(self, z):
-        return np.minimum(z, 0) - np.log1p(np.exp(-np.abs(z)))                      # (5)
+        return np.minimum(z, 0) - np.log1p(np.exp(-np.abs(z)))                      # (4) (10)
 
     def forward_and_log_det(self, z):
-        L = np.log1p(np.exp(-np.abs(z)))
-        return np.maximum(z, 0) + L, np.minimum(z, 0) - L                           # (2) (5)
+        L = np.log1p(np.exp(-np.abs(z)))                                            # (8)
+        return np.maximum(z, 0) + L, np.minimum(z, 0) - L                           # (1) (4) (8) (10)
 
     def slope(self, z):
-        return np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))                  # (4)
+        return np.exp(np.minimum(z, 0)) / (1 + np.exp(-np.abs(z)))                  # (3) (9)
 
     def inverse_and_log_det(self, x):
         z = self.inverse(x)
-        return z, np.log1p(np.exp(-np.abs(z))) - np.minimum(z, 0)                   # (6)
+        return z, np.log1p(np.exp(-np.abs(z))) - np.minimum(z, 0)                   # (5) (12)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         x, log_det = self.forward_and_log_det(z)
 
         def pullback(x_bar, log_det_bar):
             g, k = np.exp(np.minimum(z, 0) / 2), np.exp(-np.maximum(z, 0) / 2)
-            return (x_bar * g * g + log_det_bar * k * k) / (1 + np.exp(-np.abs(z))), {}     # (7)
+            return (x_bar * g * g + log_det_bar * k * k) / (1 + np.exp(-np.abs(z))), {}    # (6) (13)
 
         return (x, log_det), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
             k = np.exp(-x / 2)
-            return (z_bar - log_det_bar * k * k) / -np.expm1(-x), {}                # (8)
+            return (z_bar - log_det_bar * k * k) / -np.expm1(-x), {}                # (7) (14)
 
         return self.inverse_and_log_det(x), pullback
 
