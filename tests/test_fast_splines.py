@@ -185,7 +185,8 @@ def test_what_is_stored_stays_until_the_same_stage_is_stored_again():
 
 def test_which_networks_are_residual():
     rng = np.random.default_rng(0)
-    for settings, wanted in (({"residual": True}, True), ({}, True), ({"activation": "tanh"}, False), ({"layer_norm": True}, False)):
+    cases = ({"residual": True}, True), ({}, True), ({"activation": "tanh"}, False), ({"layer_norm": True}, False)
+    for settings, wanted in cases:
         assert splines.is_residual(dense_network(rng, (2, 4, 4, 3), **settings)) is wanted, settings
     batch = Sequential([Dense(np.ones((5, 3, 2)), np.zeros((5, 3)))])
     assert not splines.is_residual(batch) and splines.is_residual(Sequential([Dense(np.ones((3, 2)), np.zeros(3))]))

@@ -142,7 +142,8 @@ def test_a_declaration_that_explains_several_quantities_is_said_once():
     said = [Suggestion("m.theirs", quantity, "float64", declaration, 1)
             for quantity, declaration in (("forward", "a"), ("log_det", "a"), ("inverse", "b"))]
     report = Report("m", "1", failed=found, suggestions=said)
-    assert report.explained() == {"m.theirs float64: declared with a, these 3 findings would be allowed: forward, log_det": found[:3]}
+    assert report.explained() == {
+        "m.theirs float64: declared with a, these 3 findings would be allowed: forward, log_det": found[:3]}
     assert report.repeated() == found[1:3]
     assert [line for line in report.summary() if line.startswith("suggestion")] == [
         f"suggestion: {next(iter(report.explained()))}", f"suggestion: {said[2]}"]
