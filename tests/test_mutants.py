@@ -309,15 +309,19 @@ def test_a_proof_makes_a_survivor_equivalent():
     assert row("killed").with_reason(reasons("equivalent")).verdict == "killed"
 
 
-def test_records_are_kept_forgotten_and_stale(tmp_path):
+def test_records_are_kept_forgotten_and_stale(tmp_path, monkeypatch):
     record = Record(SAMPLE, tmp_path)
     record.add(record.unjudged()[0], {"verdict": "killed", "by": "golden", "why": "x"})
     record.save()
     assert len(Record(SAMPLE, tmp_path).verdicts) == 1
     record.add(record.unjudged()[0], {"verdict": "survived", "by": "fresh", "why": "x"})
     record.save()
+    record.add(record.unjudged()[0], {"verdict": "survived", "by": "fresh", "why": "x"})
+    record.save()
+    proved = {list(record.verdicts)[2]: {"proves": "equivalent", "reason": "because"}}
+    monkeypatch.setattr(records, "reasons", lambda: {SAMPLE: proved})
     Record(SAMPLE, tmp_path).forget(alive=True)
-    assert [verdict for verdict, *_ in Record(SAMPLE, tmp_path).verdicts.values()] == ["killed"]
+    assert [verdict for verdict, *_ in Record(SAMPLE, tmp_path).verdicts.values()] == ["killed", "survived"]
     path = tmp_path / f"{SAMPLE}.json"
     path.write_text(path.read_text().replace(record.head["source"], "0" * 16))
     assert Record(SAMPLE, tmp_path).verdicts == {}

@@ -99,9 +99,14 @@ class Record:
             self.save()
 
     def forget(self, alive=False):
-        """Drop all verdicts, or those on mutants that were not killed: more points, or sharper laws, may kill them."""
+        """Drop all verdicts, or those on mutants that were not killed, nor are equivalent for a written reason.
+
+        More points, sharper laws or further tests may kill these.
+        """
         if self.verdicts:
-            self.verdicts = {key: found for key, found in self.verdicts.items() if alive and found[0] == "killed"}
+            proved = {key for key, entry in reasons().get(self.name, {}).items() if entry["proves"] == "equivalent"}
+            self.verdicts = {key: found for key, found in self.verdicts.items()
+                             if alive and (found[0] == "killed" or key in proved)}
             self.save()
 
     def save(self):
