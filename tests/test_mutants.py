@@ -257,7 +257,7 @@ def every_record():
 
 
 def test_records_are_of_the_code_as_it_is(every_record):
-    """A page's code changed: `python -m validation.mutants NAME` judges its mutants anew, with --outside those of a file."""
+    """A page's code changed: `python -m validation.mutants NAME` judges its mutants anew, or --outside FILE a file's."""
     stale = [name for name in (*OF_PAGES.names, *recorded(OF_FILES)) if not every_record[name].verdicts]
     assert stale == []
 

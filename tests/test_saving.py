@@ -560,7 +560,7 @@ OTHERS = {
 
 
 def test_the_checksum_covers_all_of_the_content():
-    """Names, dtypes, shapes and entries of the arrays, and the document but for the checksum; not the order of names."""
+    """Names, dtypes, shapes and entries of the arrays, and the document without its checksum; not the order of names."""
     note = {"value": {"class": "Tanh"}, "about": None}
     own = checksum(note, CONTENT)
     found = [checksum(note, arrays) for arrays in OTHERS.values()] + [checksum(note | {"about": 1}, CONTENT)]

@@ -993,16 +993,18 @@ def test_a_nan_names_step_stage_and_event():
         fit(chain_with(broken(log_det=lambda f, x: x > 5)), x[:2], validation=x[1:])
 
 
-def test_a_failure_before_the_first_step_has_made_no_step():
+@pytest.mark.parametrize("optimiser", [Adam(), LBFGS()])
+def test_a_failure_before_the_first_step_has_made_no_step(optimiser):
+    flow = chain_with(broken(log_det=lambda f, x: x > 5))
     with pytest.raises(TrainingError, match="before the first step: ") as found:
-        fit(chain_with(broken(log_det=lambda f, x: x > 5)), np.array([0.0, 1.0]), validation=np.array([7.0]))
+        fit(flow, np.array([0.0, 1.0]), validation=np.array([7.0]), optimiser=optimiser)
     result = found.value.result
     assert result.step == 0 and result.stopped == "failed" and not len(result.history["step"])
 
 
 @bijector(domain=real, codomain=real, register=False)
 class Steep(Bijector):
-    """An identity whose cotangents are not an identity's: the event's are multiplied, and those of the fields are given."""
+    """An identity whose cotangents are not an identity's: the event's are multiplied, and the gradient of `factor` is `shift`."""
 
     factor: Array = real("D")
     shift: Array = real("D")

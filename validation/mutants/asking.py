@@ -83,7 +83,7 @@ class Judge:
         if "tests" not in found:
             raise RuntimeError(f"the tests cannot be asked about the code as it is: {found}")
         for module in found["modules"]:             # what tests import as they run is imported once, before the forks
-            with contextlib.suppress(ImportError):  # but for their own modules
+            with contextlib.suppress(ImportError):  # except their own modules
                 import_module(module)
         quick = {test: entry for test, entry in found["tests"].items() if entry[0] <= LONGEST}
         self.seconds = {test: seconds for test, (seconds, _) in quick.items()}

@@ -59,7 +59,7 @@ test take too long. A mutant is equivalent where a reason in reasons.json proves
 killed; the rest passes all tests that meet its statement, or no named test meets it.""")
 
 class Record:
-    """The verdicts on one page's mutants, {key: [verdict, by, why]}, or on a sample of those of a file outside pages.
+    """The verdicts on one page's mutants, {key: [verdict, by, why]}, or on a sample of the mutants of a file.
 
     It is empty where the page, or the file, or the list of mistakes, or what is drawn of them, has changed.
     """
