@@ -267,6 +267,7 @@ def changed(index, value):
     ((np.zeros((2, 0, 5)),), r"best_path: text_lengths must be in 1 .. 0; text_lengths\[0\] is 0"),
     ((changed((1, 2, 0), np.nan),), r"best_path: the sum of 5 scores must be finite; scores\[1, 2, 0\] is nan"),
     ((changed((0, 1, 4), -np.inf),), r"best_path: the sum of 5 scores must be finite; scores\[0, 1, 4\] is -inf"),
+    ((np.array([[np.finfo(float).max / 2, np.finfo(float).max]]),), r"sum of 2 scores must be finite; scores\[0, 1\] is 1.79"),
     ((changed((0, 0, 0), 1e308),), r"best_path: the sum of 5 scores must be finite; scores\[0, 0, 0\] is 1e\+308"),
 ])
 def test_best_path_refuses(arguments, message):
@@ -308,3 +309,5 @@ def test_path_of_refuses(arguments, message):
 def test_durations_refuse():
     with pytest.raises(ValueError, match=r"durations: path must be \(\*batch, positions, frames\) of booleans, not int64"):
         durations([[1, 0]])
+    with pytest.raises(ValueError, match=r"durations: path must be \(\*batch, positions, frames\) of booleans, not bool of"):
+        durations(np.ones(3, bool))

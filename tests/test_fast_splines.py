@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from refflow import autoregressive_nsf, nsf
 from refflow.fast import splines, tuned
 from refflow.fast.autoregressive import UnitByUnit
-from refflow.maps.conditioners import dense_network
+from refflow.fast.couplings import Workspace
+from refflow.maps.conditioners import Dense, Sequential, dense_network
 from refflow.maps.coupling import Coupling, Family, masks
 from refflow.maps.elementwise import SoftplusScale
 from refflow.maps.parametrisations import SPLINES, KnotSlopes, SoftmaxKnots, spline_fields
@@ -144,6 +146,50 @@ def test_gradients_of_flows(model, settings):
         found, params_bar = LikelihoodGradient(memory)(flow, x, b, context)
         assert np.allclose(found, log_prob, rtol=1e-10)
         assert np.allclose(space.gradient(space.vector, params_bar), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_numbers_of_a_network_that_are_large_are_left_to_the_page():
+    """Where plain exponentials would overflow, in the pass that training takes."""
+    rng = np.random.default_rng(2)
+    flow = nsf(rng, 3, 6, 1, 2, 4)
+    space = Unconstrained(flow)
+    flow = space.value_at(space.vector + 200 * rng.standard_normal(space.vector.size))
+    x, b = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    log_prob, pullback = flow.log_prob_vjp(x)
+    expected = space.gradient(space.vector, pullback(b)[1])
+    for memory in ("stored", "reversible"):
+        found, params_bar = LikelihoodGradient(memory)(flow, x, b)
+        assert np.array_equal(found, log_prob) and np.isfinite(found).all()
+        assert np.allclose(space.gradient(space.vector, params_bar), expected, rtol=1e-12)
+
+
+def test_what_is_stored_stays_until_the_same_stage_is_stored_again():
+    """An event that is only passed on does not overwrite it, nor does another stage's."""
+    rng = np.random.default_rng(3)
+    stages = moved(nsf(rng, 3, 6, 1, 2, 4)).bijector.inner.stages
+    stage = next(stage for stage in stages if isinstance(stage, Coupling))
+    space, x, other = Workspace(), *rng.standard_normal((2, 20, 3))
+    steps = [splines.TunedSplineCoupling(stage, 0, "stage", number, space) for number in (1, 2)]
+
+    def gradients(pullback):
+        found = {}
+        sums = SimpleNamespace(add=found.__setitem__, add_product=lambda path, g, v: found.__setitem__(path, g @ v))
+        return [pullback(np.ones((20, 3)), np.ones(20), sums), *found.values()]
+
+    expected = gradients(steps[0].stored(x)[1])
+    (_, pullback) = steps[0].stored(x)
+    steps[0].forward(other)
+    steps[1].stored(other)
+    assert all(map(np.array_equal, gradients(pullback), expected)) and len(expected) > 4
+
+
+def test_which_networks_are_residual():
+    rng = np.random.default_rng(0)
+    cases = ({"residual": True}, True), ({}, True), ({"activation": "tanh"}, False), ({"layer_norm": True}, False)
+    for settings, wanted in cases:
+        assert splines.is_residual(dense_network(rng, (2, 4, 4, 3), **settings)) is wanted, settings
+    batch = Sequential([Dense(np.ones((5, 3, 2)), np.zeros((5, 3)))])
+    assert not splines.is_residual(batch) and splines.is_residual(Sequential([Dense(np.ones((3, 2)), np.zeros(3))]))
 
 
 def test_which_maps_are_exchanged():

@@ -31,6 +31,7 @@ from refflow.oracle.layers import first_wrong
 from refflow.oracle.points import run_time_truth, steady, steady_events
 from refflow.oracle.reproduction import reproduction
 from refflow.oracle.suggestions import suggestions
+from refflow.oracle.verdict import KINDS, Finding, Passed, Report, Skipped, Suggestion, grouped, pasteable
 from refflow.report import number
 from validation.book import FLAGS, chromium
 
@@ -101,6 +102,67 @@ def test_the_parameters_of_a_given_map_stay_as_they_are():
     f = refflow.Affine(shift=0.5, scale=0.75)
     found, = check(adapter(f, dtype="float64")(lambda params, z: {"forward": f.forward(z) * (1 + 1e-9 * (z > 1))})).failed
     assert found.params == {"shift": 0.5, "scale": 0.75} and found.input > 1 and found.error < 1e9
+
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------
+
+def a_finding(worst, quantity="forward", event=1.0, **more):
+    return Finding("Tanh", "m.theirs", quantity, "float64", 9.0, 4.0, worst, 1.0, event, {}, 0.0, 1.0, "", "", **more)
+
+
+def a_pass(error, quantity="forward", theirs="m.theirs"):
+    return Passed("Tanh", theirs, quantity, "float64", error, 4.0, 10)
+
+
+def test_the_status_of_a_report():
+    reports = Report("m", "1"), Report("m", "1", [a_pass(1.0)]), Report("m", "1", [a_pass(1.0)], [a_finding(9.0)])
+    assert [report.status for report in reports] == [2, 0, 1]
+
+
+def test_the_worst_finding_comes_first():
+    """By the largest error, where NaN counts as infinite; of equal ones first that whose numbers are nearer to 1."""
+    found = [a_finding(9.0), a_finding(np.nan), a_finding(1e9), a_finding(1e9, event=1e-5), a_finding(np.inf, "log_det")]
+    report = Report("m", "1", failed=[found[k] for k in (0, 3, 2, 1, 4)]).sort()
+    assert report.failed == [found[k] for k in (1, 4, 2, 3, 0)]
+
+
+def test_a_row_shows_the_largest_error_of_each_kind():
+    passed = [a_pass(1.5), a_pass(0.25), a_pass(0.5, "log_det"), a_pass(3.0, "vjp.z"), a_pass(2.0, "vjp.shift")]
+    skipped = [Skipped("Tanh", "m.theirs", "inverse", "float64", "none")]
+    report = Report("m", "1", passed, [a_finding(1e3, "jacobian"), a_finding(5e3, "jacobian")], skipped)
+    shown = {"forward": "1.5", "log_det": "0.5", "vjp": "3", "jacobian": "FAIL"}
+    assert list(report.rows()) == [("units of error", "dtype", *KINDS),
+                                   ("theirs", "float64", *(shown.get(kind, "-") for kind in KINDS))]
+    assert report.markdown().splitlines()[4] == (
+        "| m | 1 | `theirs` | float64 | 1.5 | 0.5 | **5e+03** | 3 | 2 findings |")
+
+
+def test_a_declaration_that_explains_several_quantities_is_said_once():
+    found = [a_finding(9.0), a_finding(8.0), a_finding(7.0, "log_det"), a_finding(6.0, "inverse")]
+    said = [Suggestion("m.theirs", quantity, "float64", declaration, 1)
+            for quantity, declaration in (("forward", "a"), ("log_det", "a"), ("inverse", "b"))]
+    report = Report("m", "1", failed=found, suggestions=said)
+    assert report.explained() == {
+        "m.theirs float64: declared with a, these 3 findings would be allowed: forward, log_det": found[:3]}
+    assert report.repeated() == found[1:3]
+    assert [line for line in report.summary() if line.startswith("suggestion")] == [
+        f"suggestion: {next(iter(report.explained()))}", f"suggestion: {said[2]}"]
+
+
+def test_what_is_skipped_is_said_by_its_reason():
+    skipped = [Skipped("Tanh", theirs, quantity, "float64", reason) for theirs, quantity, reason in (
+        ("a", "inverse", "none"), ("b", "inverse", "none"), ("a", "jacobian", "none"), ("b", "jacobian", "none"),
+        ("c", "jacobian", "none"), ("a", "vjp", "no gradient"))]
+    assert list(grouped(skipped)) == [("inverse (a, b), jacobian (3 subjects)", "none"), ("vjp (a)", "no gradient")]
+
+
+def test_numbers_that_can_be_pasted_are_the_shortest_of_their_dtype():
+    third = np.array([1 / 3, 0.1])
+    assert repr(pasteable({"a": third, "b": (third.astype(np.float32)[1],)})) == (
+        "{'a': [0.3333333333333333, 0.1], 'b': [np.float32(0.1)]}")
+    assert repr(pasteable(third.astype(np.float32).reshape(2, 1))) == "[[0.33333334], [0.1]]"
+    assert pasteable(np.float32(0.1)) == 0.1 and pasteable(np.float64(0.1)) == 0.1
+    assert pasteable(third.astype(np.float32).astype(np.float64)) == [0.3333333432674408, 0.10000000149011612]
 
 
 # -- errors over the domain -------------------------------------------------------------------------------------------

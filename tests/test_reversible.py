@@ -601,6 +601,13 @@ def test_fit(memory, threads):
     assert first.history["loss"][-1] < first.history["loss"][0] - 0.5
 
 
+def test_arrays_of_a_workspace_are_contiguous():
+    space, E = likelihood.Workspace(), np.arange(12.0).reshape(3, 4)
+    copy = space.contiguous("E", E.T)
+    assert space.contiguous("E", E) is E and copy.flags.c_contiguous and np.array_equal(copy, E.T)
+    assert space.contiguous("E", E[::-1].T) is copy and np.array_equal(copy, E[::-1].T)
+
+
 def test_fit_refuses_a_gradient_that_is_none():
     with pytest.raises(ValueError, match="fit: gradient must be a LikelihoodGradient, not 'reversible'"):
         fit(FLOWS["RealNVP"](), np.zeros((8, 5)), rng=np.random.default_rng(0), gradient="reversible")

@@ -553,14 +553,14 @@ OTHERS = {
     "a name": {"aa": CONTENT["a"], "b": CONTENT["b"]}, "exchanged": {"a": CONTENT["b"], "b": CONTENT["a"]},
     "a shape": CONTENT | {"a": CONTENT["a"].reshape(3, 2)}, "another shape": CONTENT | {"a": CONTENT["a"].ravel()},
     "a dtype": CONTENT | {"a": CONTENT["a"].view(np.int64)}, "bool": CONTENT | {"b": CONTENT["b"].view(np.int8)},
-    "a bit": CONTENT | {"a": np.nextafter(CONTENT["a"], 9)}, "order of entries": CONTENT | {"a": np.asfortranarray(CONTENT["a"]).T},
+    "a bit": CONTENT | {"a": np.nextafter(CONTENT["a"], 9)}, "transposed": CONTENT | {"a": CONTENT["a"].T},
     "one less": {"a": CONTENT["a"]}, "one more": CONTENT | {"c": np.zeros(0)}, "none": {},
     "a boundary": {"a": CONTENT["a"][:1], "b": np.concatenate([CONTENT["a"][1:].ravel(), [0.0]])},
 }
 
 
 def test_the_checksum_covers_all_of_the_content():
-    """Names, dtypes, shapes and entries of the arrays, and the document but for the checksum; not the order of names."""
+    """Names, dtypes, shapes and entries of the arrays, and the document without its checksum; not the order of names."""
     note = {"value": {"class": "Tanh"}, "about": None}
     own = checksum(note, CONTENT)
     found = [checksum(note, arrays) for arrays in OTHERS.values()] + [checksum(note | {"about": 1}, CONTENT)]

@@ -622,8 +622,9 @@ def test_weights_are_of_all_data_in_a_minibatch_too():
     x = data(10)
     weights = np.array([0, 1, 5, 0.25, 3, 0, 8, 2, 0.5, 1])
     still, whole = Still(), Still()
-    r = fit(normal_flow(), x, weights=weights, epochs=1, batch_size=4, validation=0, optimiser=still, rng=np.random.default_rng(0))
-    one = fit(normal_flow(), x, weights=weights, steps=1, validation=0, optimiser=whole)
+    given = {"weights": weights, "validation": 0, "rng": np.random.default_rng(0)}
+    r = fit(normal_flow(), x, epochs=1, batch_size=4, optimiser=still, **given)
+    one = fit(normal_flow(), x, steps=1, optimiser=whole, **given)
     sizes = np.array([4, 4, 2]) / 10
     assert one.history["loss"][0] == pytest.approx(-np.average(normal_flow().log_prob(x), weights=weights), rel=1e-13)
     assert sizes @ r.history["loss"] == pytest.approx(one.history["loss"][0], rel=1e-13)
@@ -992,16 +993,18 @@ def test_a_nan_names_step_stage_and_event():
         fit(chain_with(broken(log_det=lambda f, x: x > 5)), x[:2], validation=x[1:])
 
 
-def test_a_failure_before_the_first_step_has_made_no_step():
+@pytest.mark.parametrize("optimiser", [Adam(), LBFGS()])
+def test_a_failure_before_the_first_step_has_made_no_step(optimiser):
+    flow = chain_with(broken(log_det=lambda f, x: x > 5))
     with pytest.raises(TrainingError, match="before the first step: ") as found:
-        fit(chain_with(broken(log_det=lambda f, x: x > 5)), np.array([0.0, 1.0]), validation=np.array([7.0]))
+        fit(flow, np.array([0.0, 1.0]), validation=np.array([7.0]), optimiser=optimiser)
     result = found.value.result
     assert result.step == 0 and result.stopped == "failed" and not len(result.history["step"])
 
 
 @bijector(domain=real, codomain=real, register=False)
 class Steep(Bijector):
-    """An identity whose cotangents are not an identity's: the event's are multiplied, and those of the fields are given."""
+    """An identity whose cotangents are not an identity's: the event's are multiplied, and the gradient of `factor` is `shift`."""
 
     factor: Array = real("D")
     shift: Array = real("D")
@@ -1130,7 +1133,8 @@ def test_progress_shows_the_loss_of_each_step(monkeypatch, capsys):
 
 @pytest.mark.parametrize("change, words", [
     ({"x": np.array([[1.0, np.nan]])}, r"x must not be NaN; x\[0, 1\]"),
-    ({"x": np.zeros(3)}, r"shape \(N, \*event\), with events of 1 axes, not \(3,\)"), ({"x": np.zeros((0, 2))}, "no event"), ({"x": np.zeros((3, 3))}, "C=2"),
+    ({"x": np.zeros(3)}, r"shape \(N, \*event\), with events of 1 axes, not \(3,\)"),
+    ({"x": np.zeros((0, 2))}, "no event"), ({"x": np.zeros((3, 3))}, "C=2"),
     ({"weights": [1.0]}, "weights must have shape"), ({"weights": np.r_[-1.0, np.ones(299)]}, r"weights\[0\] = -1"),
     ({"weights": np.zeros(300)}, "are 0"), ({"rng": 3}, "rng must be"), ({"steps": 3, "epochs": 4}, "not both"),
     ({"steps": -1}, "steps must be"), ({"batch_size": 0}, "batch_size must be"), ({"validation": 1.5}, "validation must be"),

@@ -5,7 +5,7 @@
     --outside [FILE]                            files whose equations stand outside pages, as training.fit
     --budget SECONDS                            stop after so long; the next run goes on from there
     --workers N, --scheduler ADDRESS            so many pages at a time, in processes or on a Dask cluster
-    --again {all,alive}                         judge anew what is recorded too, or only what was not killed
+    --again {all,alive}                         judge anew what is recorded too, or what neither is killed nor proved equivalent
     --json                                      print JSON instead of a table
 
 Verdicts are recorded in validation/mutants/records, a file for each page, which is stale when the code of the page changes.

@@ -83,7 +83,7 @@ class Judge:
         if "tests" not in found:
             raise RuntimeError(f"the tests cannot be asked about the code as it is: {found}")
         for module in found["modules"]:             # what tests import as they run is imported once, before the forks
-            with contextlib.suppress(ImportError):  # but for their own modules
+            with contextlib.suppress(ImportError):  # except their own modules
                 import_module(module)
         quick = {test: entry for test, entry in found["tests"].items() if entry[0] <= LONGEST}
         self.seconds = {test: seconds for test, (seconds, _) in quick.items()}
@@ -91,7 +91,7 @@ class Judge:
         tell(f"{len(found['tests'])} of them pass; {len(quick)} are asked, in {sum(self.seconds.values()):.0f} s")
 
     def measured(self, sources):
-        silent()
+        apart()
         before, tests = set(import_names()), {}
         marks = {name: mark(source) for name, source in sources.items()}
         items = list(self.items.values())
@@ -147,8 +147,7 @@ class Judge:
 
     def judged(self, source, mutant, tests):
         """The verdict, in a process that is not used again."""
-        silent()
-        resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
+        apart()
         signal.signal(signal.SIGPROF, self.out_of_time)
         try:
             source.plant(mutant)
@@ -169,8 +168,9 @@ class Judge:
         raise OutOfTime
 
 
-def silent():
-    """Nothing of what tests print is shown."""
+def apart():
+    """In a fork: nothing of what tests print is shown, and memory is limited."""
+    resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
@@ -205,7 +205,7 @@ class Marking(ast.NodeTransformer):
         super().generic_visit(node)
         for name in ("body", "orelse", "finalbody"):
             held = getattr(node, name, None)
-            if isinstance(held, list) and held and isinstance(held[0], ast.stmt) and not isinstance(node, (ast.Module, ast.ClassDef)):
+            if isinstance(held, list) and not isinstance(node, (ast.Module, ast.ClassDef)):
                 setattr(node, name, [part for statement in held for part in (noted(statement), statement)])
         return node
 

@@ -59,7 +59,7 @@ test take too long. A mutant is equivalent where a reason in reasons.json proves
 killed; the rest passes all tests that meet its statement, or no named test meets it.""")
 
 class Record:
-    """The verdicts on one page's mutants, {key: [verdict, by, why]}, or on a sample of those of a file outside pages.
+    """The verdicts on one page's mutants, {key: [verdict, by, why]}, or on a sample of the mutants of a file.
 
     Where the page, or the file, has changed, only verdicts on killed mutants stand, in functions whose own text is the same; where
     the list of mistakes, or what is drawn of them, has changed, none.
@@ -108,9 +108,14 @@ class Record:
             self.save()
 
     def forget(self, alive=False):
-        """Drop all verdicts, or those on mutants that were not killed: more points, or sharper laws, may kill them."""
+        """Drop all verdicts, or those on mutants that were not killed, nor are equivalent for a written reason.
+
+        More points, sharper laws or further tests may kill these.
+        """
         if self.verdicts:
-            self.verdicts = {key: found for key, found in self.verdicts.items() if alive and found[0] == "killed"}
+            proved = {key for key, entry in reasons().get(self.name, {}).items() if entry["proves"] == "equivalent"}
+            self.verdicts = {key: found for key, found in self.verdicts.items()
+                             if alive and (found[0] == "killed" or key in proved)}
             self.save()
 
     def save(self):
