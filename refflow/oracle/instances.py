@@ -193,7 +193,7 @@ class Hard:
                 marks &= inside & (self.stays(step, way, events) if k else True)
                 image, log_det = (step.inverse_and_log_det if way else step.forward_and_log_det)(events)
                 if has_components(type(unlifted(step))):
-                    marks &= self.ordinary(events) & self.ordinary(image) & self.ordinary(np.exp(log_det))
+                    marks &= self.ordinary(events) & self.ordinary(image) & self.moderate(log_det)
                 events = image
         return marks & every(nested, len(events))
 
@@ -207,6 +207,10 @@ class Hard:
         """Marks of events whose numbers are 0 or far from the ends of the dtype's range."""
         largest, size = format_of(self.dtype).largest / ROOM, np.abs(events)
         return every([(size == 0) | (size <= largest) & (size * largest >= 1)], len(events))
+
+    def moderate(self, log_det):
+        """Marks of log-dets of an ordinary size of the map's slope, which is not 0 either."""
+        return every([np.abs(log_det) <= np.log(format_of(self.dtype).largest / ROOM)], len(log_det))
 
 
 def steps_of(f, side):
