@@ -99,7 +99,7 @@ def test_show_a_page_with_components(run):
     ("Flow", ("Flow: a class of refflow.core.flow, not a page", "Flow(bijector, base)", "The density of x = f(z)")),
     ("Glow", ("glow: a model of refflow.models.glow, not a page", "levels=3", "h <- squeeze(h)")),
     ("Conv1x1", ("`Pointwise`", "`PLULinear`")),
-    ("maf", ("maf: a model of refflow.models.maf, not a page", "layers=5", "h_k,i = h_(k-1),i exp(s_i) + t_i")),
+    ("maf", ("maf: a model of refflow.models.maf, not a page", "layers=5", "h_k,i = h_{k-1,i} exp(s_i) + t_i")),
     ("masked-autoregressive-flow", ("`Inverse` of an `Autoregressive`",)),
     ("masked-dense-network", ("masked_dense_network: a function of refflow.maps.conditioners.masked_network",)),
     ("CONVENTIONS", ("CONVENTIONS: a table", "Who uses which scale", "zuko: SoftclipExpScale(low=0.001)")),

@@ -111,10 +111,11 @@ def test_a_wrong_formula_is_found_in_an_instance(kind):
     assert {found.quantity for found in report.failed} == {key}, report.table()
 
 
-DISTINCT = {id(f): kind for kind, (f, *_) in WRONG.items() if "tanh" not in kind or "chain" in kind}
+RIGHT_MAPS = ("sigmoid: clipped", "leaky relu: a float32 constant", "spline: nothing beyond the bound", "chain: tanh last",
+              "independent: tanh", "inverse of sigmoid: a guard", "coupling: s clipped")
 
 
-@pytest.mark.parametrize("kind", DISTINCT.values())
+@pytest.mark.parametrize("kind", RIGHT_MAPS)
 def test_the_right_map_passes(kind):
     """In both dtypes, in everything that can be asked."""
     report = check(adapter(WRONG[kind][0])(own(WRONG[kind][0])))
@@ -150,7 +151,7 @@ def asked(f, side, dtype=np.float64):
             for case in dict.fromkeys(p.case for p in points)}
 
 
-@pytest.mark.parametrize("f", [Tanh(), Chain([Affine(0.5, 2.0), Softplus()]), Independent(Tanh(), 1)], 
+@pytest.mark.parametrize("f", [Tanh(), Chain([Affine(0.5, 2.0), Softplus()]), Independent(Tanh(), 1)],
                          ids=lambda f: type(f).__name__)
 @pytest.mark.parametrize("dtype, low, high", [(np.float64, -1074, 1000), (np.float32, -149, 126)])
 def test_every_binade_of_both_signs_is_asked(f, dtype, low, high):
@@ -167,7 +168,7 @@ def test_the_hard_cases_of_a_stage_are_moved_back():
     z = asked(Chain([Affine(0.5, 2.0), Tanh()]), "forward")["a number of a hard case of stage 1"]
     assert {(19.1 - 0.5) / 2, (350.0 - 0.5) / 2, -0.25} <= set(z.tolist())
     x = asked(Chain([SPLINE, Affine(1.0, 2.0)]), "inverse")["a break of stage 1"]
-    for knot in (1.0, 2.0):
+    for knot in (0.5, 2.0):
         image = 2 * knot + 1
         assert {np.nextafter(image, 0), image, np.nextafter(image, 9)} & set(x.tolist()), x
 

@@ -210,7 +210,8 @@ def test_arguments_that_units_have_lost_are_caught(monkeypatch):
     assert worst(f, **at) < 8
 
     def in_floats(given, z):
-        return pairs.pair(dense_sigmoid.passed(given, z.high)[-1].image()), [None] * len(given)
+        layers = dense_sigmoid.passed(given, z.high)
+        return pairs.pair(layers[-1].image()), [layer.v.u[..., 0, :] for layer in layers]
 
     monkeypatch.setattr(dense_sigmoid, "in_pairs", in_floats)
     assert measure(f, **at)["inverse_log_det"][0] > 1e3

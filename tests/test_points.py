@@ -13,7 +13,6 @@ from refflow.accuracy.drawing import with_opposite_scales
 from refflow.core import RandomSource, positive, real
 from refflow.maps.autoregressive import block_autoregressive
 from refflow.maps.elementwise import solve
-from refflow.maps.monotone import sum_of_squares
 from refflow.maps.splines import linear_rational_spline
 from validation import certify
 from validation.certify import PAGES, allowed, errors, sides
@@ -162,7 +161,7 @@ def test_a_solver_that_is_content_too_early_is_seen(name, monkeypatch):
 
 @pytest.mark.parametrize("name, case, text, bug", [
     ("BernsteinPolynomial", "Plateau", "v = v - (v * combined(terms, v, 1 - v) - level) / rise", "v = v + 0.0"),
-    ("SumOfSquares", "Root", "return Letters(a, d, v.z - (v.z * v.mean_slope() - (pair(x) - t)) / v.g)", "return v")])
+    ("SumOfSquares", "Root", "return Letters(a, d, newton_step(v.z, (v.z * v.mean_slope() - (pair(x) - t)) / v.g))", "return v")])
 def test_newtons_step_is_needed(name, case, text, bug, monkeypatch):
     asked = [point for point in draw(name, side="inverse").hard_points() if point.case == case]
     assert asked and not exceeded(asked)
@@ -173,7 +172,6 @@ def test_newtons_step_is_needed(name, case, text, bug, monkeypatch):
 def test_points_do_not_depend_on_the_width_that_a_page_asks_for(monkeypatch):
     asked = [point.event.tolist() for point in draw("SumOfSquares", side="inverse").solver_points()]
     planted(monkeypatch, solve, "increasing_root", "np.nextafter(limits.eps, lower.dtype.type(1))", "1e-7")
-    monkeypatch.setattr(sum_of_squares, "increasing_root", solve.increasing_root)
     found = draw("SumOfSquares", side="inverse").solver_points()
     assert asked and [point.event.tolist() for point in found] == asked
 

@@ -41,8 +41,8 @@ class Format:
     def rounded(self, values):
         """The nearest numbers of the format, ties to even, in the dtype of the values; too large ones become infinite."""
         values = np.asarray(values)
-        exponents = np.maximum(np.frexp(values)[1] - 1, self.low) - self.bits + 1
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            exponents = np.maximum(np.frexp(values)[1] - 1, self.low) - self.bits + 1
             nearest = np.ldexp(np.rint(np.ldexp(values, -exponents)), exponents)
             nearest = np.where(np.abs(nearest) > self.largest, np.copysign(np.inf, values), nearest)
         return np.where(np.isfinite(values), nearest, values).astype(values.dtype)

@@ -397,7 +397,7 @@ def declare(cls):
 
     Raises TypeError if it replaces a name that the methods of values use.
     """
-    replaced = sorted(set(vars(cls)) & set(vars(Value)) - CONTRACT - MADE)
+    replaced = sorted(name for name in set(vars(cls)) & set(vars(Value)) - CONTRACT - MADE if not name.startswith("__"))
     if replaced:
         raise TypeError(f"{cls.__name__}: {replaced[0]} is a name that every value has and uses; choose another one")
     declared = {}

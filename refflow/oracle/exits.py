@@ -14,7 +14,7 @@ from pathlib import Path
 from .pages import CannotRun
 
 
-PYTEST = "_pytest.outcomes"           # where the exceptions stand by which a test is skipped, or fails
+OUTCOME = "OutcomeException"          # what pytest calls the exceptions by which a test is skipped, or fails
 
 
 class Ended(SystemExit):
@@ -58,7 +58,7 @@ def no_exit(what, file=None):
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if type(error).__module__ == PYTEST:
+            if OUTCOME in {base.__name__ for base in type(error).__mro__}:
                 raise
             call = "os._exit" if isinstance(error, Ended) else "sys.exit" if isinstance(error, SystemExit) else "raise"
             given = repr(error.code) if isinstance(error, SystemExit) else type(error).__name__

@@ -9,6 +9,7 @@
 A composition is asked so at each of its steps, whose events are moved back to the start through the steps before.  There they
 are rounded, which makes of an event another one nearby.
 
+Cotangents are asked at ordinary events alone: where an event is subnormal, so are factors of theirs, and have lost their digits.
 Between its parts an event is a rounded number too.  Where that is not an ordinary number, or where a rounding takes it out of
 the next part's set, right code may fail, and the event is not asked.  Inside a coupling, or another map that holds networks, the
 same is asked of its events, its images and exp(log-det), which tells the size of its scales.
@@ -73,6 +74,7 @@ class Hard:
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
+            events = events[self.ordinary(events)]
             for event in events[np.linspace(0, len(events) - 1, min(count, len(events))).astype(int)]:
                 yield with_cotangents(Point(self.f, self.side, event, case=case), self.source, COTANGENTS)
 
