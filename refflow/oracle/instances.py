@@ -205,6 +205,7 @@ class Hard:
         moved = [events] if set_of_way(step, way).rank else [events * (1 - by), events * (1 + by)]
         return self.ordinary(events) & every([~set_of_way(step, way).outside(one) for one in moved], len(events))
 
+    @np.errstate(over="ignore")
     def ordinary(self, events):
         """Marks of events whose numbers are 0 or far from the ends of the dtype's range."""
         largest, size = format_of(self.dtype).largest / ROOM, np.abs(events)
