@@ -589,8 +589,8 @@ def main(arguments=None) -> int:
     for reason in failed:
         print(f"FAILED {reason}", file=sys.stderr if chosen.json else sys.stdout)
     if not chosen.check and chosen.climb == 1 and (chosen.write or not chosen.page):
-        if failed:
-            print("nothing is written: a certificate holds no failing row", file=sys.stderr)
+        if failed and chosen.page:
+            print("nothing is written: its rows fail", file=sys.stderr)
         else:
             write(document, chosen.page)
     return 1 if failed else 0

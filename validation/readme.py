@@ -83,7 +83,7 @@ def certificate():
     rows = []
     for name in REGISTRY:
         page = stored["pages"][name]
-        worst = [max(((q[dtype]["C"], q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
+        worst = [max(((float(q[dtype]["C"]), q[dtype]["allowed"], key) for key, q in page.items() if dtype in q),
                      key=lambda found: found[0] / found[1]) for dtype in DTYPES]
         rows.append([name, len(page), *(f"{C:.2f} of {allowed:g} ({key})" for C, allowed, key in worst)])
     made, elsewhere = stored["fingerprint"], ", ".join(stored["elsewhere"])

@@ -239,7 +239,7 @@ class BlockAutoregressive(Bijector):
         Where small weights and a small leak multiply, z is so large that sech u has thousands of zeros.
         """
         deep = source.chance(0.125)
-        D, sizes = source.choice((1, 2, 2, 3)), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
+        D, sizes = source.count(1, 2), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
         layers = [block_dense(source, D, A, B, -1) for B, A in zip(sizes, sizes[1:])]
         return cls(layers, 0.25 if deep else source.choice((0.01, 0.25))), (D,)
 
