@@ -144,7 +144,7 @@ def frame(across, up, label):
 
 
 def allowance(points, across, up):
-    """A line at what is allowed; a band where it differs from point to point."""
+    """A line at what is allowed; a band where it differs from point to point; the words stand above all points."""
     allowed = [point.allowed for point in points]
     if not allowed:
         return ""
@@ -152,7 +152,7 @@ def allowance(points, across, up):
     right, says = WIDTH - RIGHT, number(min(allowed))
     says = f"{says} allowed" if min(allowed) == max(allowed) else f"{says} to {number(max(allowed))} allowed"
     return (f'<path class="band" d="M{LEFT} {low:.1f}V{high:.1f}H{right}V{low:.1f}Z"/><path class="allowed" '
-            f'd="M{LEFT} {low:.1f}H{right}"/><text x="{right}" y="{high - 4:.1f}" class="name allowed">{says}</text>')
+            f'd="M{LEFT} {low:.1f}H{right}"/><text x="{right}" y="{TOP - 12}" class="name allowed">{says}</text>')
 
 
 def dots(points, across, up):
