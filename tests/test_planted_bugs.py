@@ -16,7 +16,7 @@ from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
 from refflow.core.tree import along
-from refflow.core.values import rebuild
+from refflow.core.values import CONTRACT, Value, rebuild
 from refflow.maps.linear.dense import solve
 from refflow.maps.normalization import batch_norm
 from refflow.maps.normalization.channels import scaled_values
@@ -77,12 +77,15 @@ class Bend(Bijector):
 # -- mutants ----------------------------------------------------------------------------------------------------------
 
 def mutant(page, facts=None, **functions):
-    """The page with some of its functions, or declared facts, replaced."""
+    """The page with some of its functions, or declared facts, replaced; functions of every value after it is declared."""
     body = {"__annotations__": dict.fromkeys(page.declared, Array), "__module__": __name__}
     facts = {name: getattr(page, name) for name in FACTS if not isinstance(getattr(page, name), property)} | (facts or {})
     name = f"Mutant{next(NUMBERS)}"
-    cls = type(name, (page,), body | page.declared | functions)
+    of_values = {key: function for key, function in functions.items() if key in vars(Value) and key not in CONTRACT}
+    cls = type(name, (page,), body | page.declared | {key: functions[key] for key in functions if key not in of_values})
     globals()[name] = bijector(register=False, **facts)(cls)       # where pickle finds it
+    for key, function in of_values.items():
+        setattr(globals()[name], key, function)
     return globals()[name]
 
 
