@@ -70,7 +70,7 @@ class Hard:
         few, many = GRADIENTS
         count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
         for case, events in self.kinds(size * (size + lanes)):
-            events = events[self.asked(events)]
+            events = events[self.asked(events)] if len(events) else events
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
