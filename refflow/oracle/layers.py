@@ -126,8 +126,11 @@ def explains(failure, value):
 
 
 def mistakes(point, quantity):
-    """((text, page), the answer with that mistake) for each stage: its log-det, or the stage itself, left out or misused."""
-    f, event = point.f.astype(np.float64), np.asarray(point.event, np.float64)
+    """((text, page), the answer with that mistake) for each stage: its log-det, or the stage itself, left out or misused.
+
+    In float64 without checks: a member of a set in float32, such as entries whose sum is 1, may be none in float64.
+    """
+    f, event = point.f.unchecked(np.float64), np.asarray(point.event, np.float64)
     order, of = in_order(f, point.side), applied if quantity in VALUE.values() else summed
     for at, (k, stage) in enumerate(order):
         for what, value in of(order, at, event, point.side):
