@@ -499,3 +499,16 @@ def test_flushed_subnormals_are_one_finding_and_one_suggestion():
     assert sum(line.startswith("FAIL  ") for line in text.splitlines()) == 1 and text.count("suggestion: ") == 1
     assert re.search(r"mine float64: declared with flush_to_zero=True, these \d findings would be allowed: \w+, \w+, \w+", text)
     assert not check(adapter("Exp", dtype="float64", flush_to_zero=True)(lambda params, z: mine(params, z))).failed
+
+
+def test_a_stage_is_guessed_behind_a_simplex_of_another_dtype():
+    """Entries whose sum is 1 in float32 are not a member of the simplex in float64, where the mistakes are tried."""
+    f = refflow.Chain([refflow.Affine(shift=[0.5, -0.25, 1.0], scale=0.75), refflow.StickBreaking()])
+
+    def mine(params, z):
+        g = f.astype(z.dtype)
+        return {"forward": g.forward(z), "inverse": g.inverse,
+                "inverse_log_det": lambda x: g.stages[1].inverse_and_log_det(x)[1]}
+
+    found, = check(adapter(f, dtype="float32")(mine)).failed
+    assert found.layer == "stage 0 of the chain, Affine: its log-det is left out"

@@ -70,7 +70,7 @@ class Hard:
         few, many = GRADIENTS
         count = int(np.clip(BATCH // (64 * size * (size + lanes)), few, many))
         for case, events in self.kinds(size * (size + lanes)):
-            events = events[self.asked(events)] if len(events) else events
+            events = events[self.asked(events)]
             step = max(1, BATCH // (size * (1 + lanes)))
             for first in range(0, len(events), step):
                 yield Point(self.f, self.side, events[first:first + step], case=case, lead=1)
@@ -136,7 +136,7 @@ class Hard:
         breaks = np.broadcast_to(breaks, (*z.shape, breaks.shape[-1])).reshape(z.size, -1)[:ENTRIES]
         entry, number = np.nonzero(np.isfinite(breaks))
         if not len(entry):
-            return np.zeros((0, *z.shape[1:]))
+            return np.zeros((0, *self.f.parameter_batch, *self.shapes[k]))
         events = np.repeat(z.reshape(1, -1), len(entry), 0)
         events[np.arange(len(entry)), entry] = breaks[entry, number]
         events = step.forward(events.reshape(-1, *z.shape[1:])) if way else events
