@@ -18,8 +18,9 @@ from refflow.maps.elementwise.scale import scale
 from refflow.maps.parametrisations import GatedLocationScale, LocationScale, Map, SoftmaxKnots
 from refflow.maps.parametrisations.parametrisation import parametrisation
 from validation import certify
-from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, call, certified, errors,
-                                failures, pasted, points, rows_of, table)
+from validation.calls import call, pasted
+from validation.certify import (CERTIFICATE, DTYPES, PAGES, SIDES, Row, TABLE, by_field, certified, errors, failures, points,
+                                rows_of, table)
 from validation.golden import GOLDEN, WORST, document, worst_points
 from refflow.accuracy.quantities import truth_name
 from validation.climb import climbed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
 import inspect
 import math
@@ -34,7 +35,7 @@ from validation.ends import is_end
 from validation.kinds import GENERATORS
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
-from validation.textbooks import FUNCTIONS, answers, cost, with_numbers
+from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, flat, stored, with_numbers
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -413,9 +414,50 @@ def test_the_command_says_which_printed_equation_fails_and_what_holds(capsys):
 
 def test_a_textbook_is_measured_as_it_is_printed():
     page, point = PAGES["WeibullCDF"], Point(PAGES["WeibullCDF"](), "forward", np.array(1e-9))
-    assert cost(point, page.textbook)["forward"] > 1e6
+    assert cost(point, page.textbook, truth(point))["forward"] > 1e6
     assert cost(point, changed("WeibullCDF", "return 1 - np.exp(-(z / scale) ** concentration)",
-                               "return -np.expm1(-(z / scale) ** concentration)"))["forward"] < 1
+                               "return -np.expm1(-(z / scale) ** concentration)"), truth(point))["forward"] < 1
+
+
+def test_costs_are_of_the_points_that_they_are_told():
+    """At a moderate point, at one that is not, and nothing for a page without a textbook."""
+    costs = Costs(PAGES["WeibullCDF"])
+    for z, reason in ((0.5, "moderate"), (1e-9, "wide")):
+        point = Point(PAGES["WeibullCDF"](), "forward", np.array(z), reason=reason)
+        costs.add(point, truth(point))
+    found = costs.finished("float64")["forward"]
+    assert found["moderate"]["points"] == 1 and found["moderate"]["share"] == 0 and "simplest" not in found["moderate"]
+    assert found["certified"]["points"] == 2 and found["certified"]["share"] == 0.5 and "z=1e-09" in found["certified"]["simplest"]
+    none = Costs(PAGES["Permutation"])
+    none.add(point, {})
+    assert none.finished("float64") == {}
+
+
+def test_recorded_costs_that_are_not_measured_again_are_told():
+    recorded = {"WeibullCDF": stored()["WeibullCDF"]}
+    assert changed_costs(recorded, recorded) == []
+    for key, value in (("C", 1e9), ("share", 0.9)):
+        now = copy.deepcopy(recorded)
+        now["WeibullCDF"]["float64"]["forward"]["moderate"][key] = value
+        told, = changed_costs(now, recorded)
+        assert told.startswith("WeibullCDF float64 forward: its textbook costs C = "), told
+    told = changed_costs(recorded, {})
+    assert len(told) == len(flat(recorded)) and all("recorded nothing" in text for text in told)
+
+
+def test_costs_stand_behind_the_textbook(capsys):
+    """On the screen and on the leaf, before the reverse rule; a page without a textbook has none."""
+    assert main(["show", "WeibullCDF"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(words) for words in ("The map.  ", "class textbook:", "\nprinted equations", "The reverse rule.  ")]
+    assert places == sorted(places)
+    worst = flat({"WeibullCDF": stored()["WeibullCDF"]})["WeibullCDF", "float64", "inverse", "certified"]
+    assert f"{float(worst['C']):.0e}, {100 * worst['share']:.3g}%".replace("+", "") in re.search(r"^inverse .*", shown, re.M)[0]
+    assert main(["show", "ReLU"]) == 0 and "printed equations" not in capsys.readouterr().out
+    made = {name: leaf(entry_named(name, entries()), {}) for name in ("WeibullCDF", "ReLU")}
+    before, _, behind = made["WeibullCDF"].partition('<section class="costs">')
+    assert 'id="e5"' in before and 'id="e6"' in behind and "inverse_<wbr/>vjp.<wbr/>scale_<wbr/>bar" in behind.partition("</table>")[0]
+    assert '<section class="costs">' not in made["ReLU"]
 
 
 def test_a_leaf_folds_the_third_part():

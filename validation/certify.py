@@ -65,11 +65,12 @@ from refflow.cli import sweeps
 from refflow.saving import read_value
 
 from .branches import NEAR, branches_at
+from .calls import pasted, rounded
 from .climb import climbed
 from .ends import is_end, truth_at_end
 from .kinds import GENERATORS
 from .measure import ADAPTERS, claims_of_kind, compared, problem, truth_at_x, truth_at_z, truth_of_kind
-from . import reached
+from . import reached, textbooks
 from .points import BINADE, BREAK, Draw
 from .reached import EVERY, Trace, merged
 from .recorded import EXHAUSTIVE, encoded, exhaustive, number, percent, seen, written
@@ -87,7 +88,6 @@ SHOWN = 6                                           # numbers of an array in a f
 FAILURES = (ArithmeticError, ValueError, LookupError, TypeError, RuntimeWarning)
 load_all()
 PAGES = of_kind("bijector", *ADAPTERS)
-LETTERS = {"forward": ("z", "x_bar"), "inverse": ("x", "z_bar")}
 
 
 # -- one page ---------------------------------------------------------------------------------------------------------
@@ -124,16 +124,18 @@ def truth(point, claim=None):
         return partly.settled
 
 
-def errors(point, true=None, breaks=None):
+def errors(point, true=None, breaks=None, told=None):
     """{quantity: (C, kappa/|q|)}, (None, None) where unsettled; a failure has an infinite error under its own name.
 
-    `true` is the truth at the point, if it is known; `breaks` are those that are known to be right.
+    `true` is the truth at the point, if it is known; `told(point, truth)` is called with it; `breaks` are those that are known to be right.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             given = distinct(claims(point))
             true = truth(point, given.get("inverse")) if true is None else true
+            if told is not None:
+                told(point, true)
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
@@ -265,17 +267,18 @@ def row_lengths(value):
     return own + [length for component in value.components() for length in row_lengths(component)]
 
 
-def certified(page, dtype, side, longer=1, trace=None):
+def certified(page, dtype, side, longer=1, trace=None, costs=None):
     """{quantity: row} of one page, dtype and side: the worst point, the share of well-conditioned ones; and how many points.
 
-    `trace` learns which functions are reached.
+    `trace` learns which functions are reached, `costs` what the textbook gives.
     """
     rows, reach, count, right_breaks, trace = {}, Reach(), 0, {}, trace or Trace()
+    told = None if costs is None else costs.add
     for point in points(page, dtype, side):
         if reach.beyond(point):
             continue
         with trace.on(count % EVERY == 0 or bool(point.case or point.f.components())):
-            found, count = errors(point, breaks=right_breaks.get(id(point.f))), count + 1
+            found, count = errors(point, breaks=right_breaks.get(id(point.f)), told=told), count + 1
         reach.learn(point, found)
         if found.get("breaks", (np.inf,))[0] == 0:
             right_breaks[id(point.f)] = said_breaks(point.f)
@@ -362,13 +365,6 @@ def case_of(point):
     return f"{point.case}, {point.reason}: " if point.case else ""
 
 
-def rounded(x):
-    """Three digits, or 0 if below the truth's own 50 digits; a number that JSON lacks becomes a string."""
-    if not np.isfinite(x):
-        return str(float(x))
-    return float(f"{x:.3g}") if x > 1e-30 else 0.0
-
-
 # -- all pages --------------------------------------------------------------------------------------------------------
 
 @functools.cache
@@ -394,10 +390,10 @@ def processor():
 
 
 def task(name, dtype, side, longer=1):
-    """({quantity: row}, the number of points, the functions that were reached, the seconds, where it was computed)."""
-    start, trace = time.perf_counter(), Trace()
-    rows, count = certified(PAGES[name], dtype, side, longer, trace)
-    return rows, count, trace.functions(), time.perf_counter() - start, fingerprint()
+    """What `certified` gives and the textbook costs, the functions that were reached, the seconds, where it was computed."""
+    start, trace, costs = time.perf_counter(), Trace(), textbooks.Costs(PAGES[name])
+    rows, count = certified(PAGES[name], dtype, side, longer, trace, costs)
+    return rows, count, costs.finished(dtype), trace.functions(), time.perf_counter() - start, fingerprint()
 
 
 def certificate(names, sweep, results, keep, longer=1):
@@ -405,21 +401,22 @@ def certificate(names, sweep, results, keep, longer=1):
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     waiting, start = [key for key in tasks if key not in results], time.perf_counter()
     found = sweep.results(functools.partial(task, longer=longer), sweeps.each_of(waiting))
-    for done, (key, (rows, count, functions, seconds, where)) in enumerate(found, 1):
+    for done, (key, (rows, count, costs, functions, seconds, where)) in enumerate(found, 1):
         if where != fingerprint():
             raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {where}")
-        keep(key, [rows, count, functions])
+        keep(key, [rows, count, costs, functions])
         elapsed = time.perf_counter() - start
         print(f"{len(tasks) - len(waiting) + done}/{len(tasks)} {' '.join(key)}: {count} points in {seconds:.1f} s, "
               f"{elapsed:.0f} s in all, {sweeps.time_left(elapsed, done, len(waiting))}", file=sys.stderr, flush=True)
-    pages, counts, functions_of = ({name: {} for name in names} for _ in range(3))
+    pages, counts, costs_of, functions_of = ({name: {} for name in names} for _ in range(4))
     for name, dtype, side in tasks:
-        rows, counts[name].setdefault(dtype, {})[side], functions = results[name, dtype, side]
+        rows, counts[name].setdefault(dtype, {})[side], costs, functions = results[name, dtype, side]
+        costs_of[name].setdefault(dtype, {}).update(costs)
         functions_of[name] = merged([functions_of[name], functions])
         for quantity, row in rows.items():
             pages[name].setdefault(quantity, {})[dtype] = row
     return {"schema": "refflow/certificate/2", "fingerprint": fingerprint(), "elsewhere": {}, "points": counts, "pages": pages,
-            "reached": functions_of}
+            "reached": functions_of, "textbooks": {name: costs for name, costs in costs_of.items() if PAGES[name].textbook}}
 
 
 def identity():
@@ -477,44 +474,11 @@ def failures(document, names, recorded=None):
             found.append(f"{where}not in the certificate")
         elif same and before and C > 1.1 * max(float(before["C"]), NOISE):
             found.append(f"{where}C = {row['C']}, recorded {before['C']}\n    {pasted(name, dtype, row['worst'])}")
-    return found
+    here = {name: costs for name, costs in document.get("textbooks", {}).items() if recorded and made_on(recorded, name) == fingerprint()}
+    return found + textbooks.changed(here, textbooks.stored())
 
 
 # -- what is printed --------------------------------------------------------------------------------------------------
-
-def call(name, params):
-    """The call that makes a page's value, from its parameters' JSON."""
-    def shown(value):
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return f"({', '.join(map(shown, value))},)"
-        if isinstance(value, dict) and "class" in value:
-            return expression(read_value(value, "", None, 0))
-        return repr(number(value) if isinstance(value, dict) else value)
-
-    return f"{name}({', '.join(f'{key}={shown(value)}' for key, value in params.items())})"
-
-
-def expression(held):
-    """The same for a value."""
-    if isinstance(held, Value):
-        fields = {key: getattr(held, key) for key in held.declared}
-        return f"{type(held).__name__}({', '.join(f'{k}={expression(v)}' for k, v in fields.items() if v is not None)})"
-    if isinstance(held, tuple):
-        return f"({', '.join(map(expression, held))},)"
-    return held.__name__ if isinstance(held, type) else repr(held.tolist() if isinstance(held, np.ndarray) else held)
-
-
-def pasted(name, dtype, worst):
-    """A call of `measure` that shows the row."""
-    adapter = ADAPTERS.get(REGISTRY[name].kind) if name in REGISTRY else None
-    event, bar = adapter.letters if adapter else LETTERS[worst["side"]]
-    text = f"measure({call(name, worst['params'])}, {event}={number(worst['event'])}"
-    if worst["image_bar"]:
-        text += f", {bar}={number(worst['image_bar'])}"
-    if worst["log_det_bar"]:
-        text += f", log_det_bar={float.fromhex(worst['log_det_bar'])}"
-    return f"{text}, dtype=np.{dtype})"
-
 
 def on(machine):
     """A machine's fingerprint as a sentence."""
@@ -562,7 +526,7 @@ def as_json(document):
     """One line for each row."""
     pages = [f'"{name}": {{\n' + ",\n".join(f'"{q}": {json.dumps(row)}' for q, row in quantities.items()) + "}"
              for name, quantities in document["pages"].items()]
-    head = json.dumps({key: value for key, value in document.items() if key not in ("pages", "reached")})
+    head = json.dumps({key: value for key, value in document.items() if key not in ("pages", "reached", "textbooks")})
     return head[:-1] + ',\n"pages": {\n' + ",\n".join(pages) + "}}\n"
 
 
@@ -609,6 +573,7 @@ def to_ask(names, recorded):
 def write(document, page=None):
     """The certificate, its table and what it depends on; of one page, its rows among those that are checked in."""
     reached.write(document["reached"])
+    textbooks.write(document["textbooks"], [name for name in PAGES if PAGES[name].textbook])
     document = with_rows(json.loads(CERTIFICATE.read_text()), document) if page else document
     written(CERTIFICATE, as_json(document))
     written(TABLE, table(json.loads(as_json(document))))

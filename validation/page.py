@@ -64,7 +64,8 @@ def completeness(name, workers):
 
 def hard_cases(name, workers):
     """The page's own hard cases, before all other points."""
-    from validation.certify import DTYPES, allowed, case_of, encoded, errors, explained, pasted, sides, GENERATORS, Draw
+    from validation.calls import pasted
+    from validation.certify import DTYPES, allowed, case_of, encoded, errors, explained, sides, GENERATORS, Draw
     page, count = page_named(name), 0
     for dtype in DTYPES:
         for side in sides(page):

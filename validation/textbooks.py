@@ -1,10 +1,9 @@
 """What the textbooks of pages give: the equations as they are printed, run in floats, or with other numbers for the floats.
 
-    python -m validation.textbooks [NAME...]        measures them, and writes what it finds to refflow/oracle/textbooks.json
-
-C is measured at the points and truths of the certificate, at its moderate points and at all of them: the worst, the share of the
-points at which C exceeds 4, and the simplest input with an error of at least the root of the worst.  Points at which the truth is
-not of first order, which the certificate excuses, are not told apart.  `refflow textbook` prints the table.
+`python -m validation.certify` measures them at the points and truths of its own run: C at the moderate points and at all of them,
+the worst, the share of the points at which C exceeds 4, and the simplest input with an error of at least the root of the worst.
+Points at which the truth is not of first order, which the certificate excuses, are not told apart.  It writes what it finds to
+refflow/oracle/textbooks.json; `refflow textbook` prints the table.
 
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
     bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
@@ -14,7 +13,6 @@ All take the fields by name as `definition` does, then the cotangents, and a vjp
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import types
@@ -25,7 +23,7 @@ import numpy as np
 from refflow import oracle
 from refflow.core.declarations import Field
 
-from .certify import PAGES, pasted, points, rounded, sides, truth
+from .calls import pasted, rounded
 from .recorded import encoded, written
 from .truth import error
 
@@ -103,23 +101,27 @@ class Cost:
                 "points": len(self.found)} | ({"simplest": min(calls, key=len)} if calls else {})
 
 
-def costs(page, dtype, every=1) -> dict:
-    """{quantity: {"moderate", "certified": its cost}} of a page's textbook, at every so many points of its certificate."""
-    found = {}
-    for side in sides(page):
-        for point in points(page, np.dtype(dtype), side)[::every]:
-            for quantity, C in cost(point, page.textbook).items():
-                row = found.setdefault(quantity, {"moderate": Cost(), "certified": Cost()})
-                row["certified"].add(C, point)
-                if point.reason == "moderate":
-                    row["moderate"].add(C, point)
-    return {quantity: {kind: one.finished(page.__name__, dtype) for kind, one in row.items() if one.found}
-            for quantity, row in found.items()}
+class Costs:
+    """What a page's textbook costs at the points that it is told, with their truths; nothing where a page has no textbook."""
+
+    def __init__(self, page):
+        self.page, self.found = page, {}
+
+    def add(self, point, true):
+        for quantity, C in cost(point, self.page.textbook, true).items() if self.page.textbook else ():
+            row = self.found.setdefault(quantity, {"moderate": Cost(), "certified": Cost()})
+            row["certified"].add(C, point)
+            if point.reason == "moderate":
+                row["moderate"].add(C, point)
+
+    def finished(self, dtype):
+        """{quantity: {"moderate", "certified": its cost}}."""
+        return {quantity: {kind: one.finished(self.page.__name__, dtype) for kind, one in row.items() if one.found}
+                for quantity, row in self.found.items()}
 
 
-def cost(point, book) -> dict:
-    """{quantity: C} of a textbook at a point; inf for all where it fails."""
-    true = truth(point)
+def cost(point, book, true) -> dict:
+    """{quantity: C} of a textbook at a point whose truth is known; inf for all where it fails."""
     with np.errstate(all="ignore"):
         try:
             given = answers(point, book, lambda held: held[()])
@@ -128,18 +130,31 @@ def cost(point, book) -> dict:
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
 
 
-def main(arguments=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m validation.textbooks", description="What the textbooks of pages cost.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="pages (all that have a textbook)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="at every N-th point alone (1)")
-    options = parser.parse_args(arguments)
-    stored = json.loads(TEXTBOOKS.read_text())["pages"] if TEXTBOOKS.exists() else {}
-    for name in options.names or [name for name, page in PAGES.items() if page.textbook]:
-        stored[name] = {dtype: costs(PAGES[name], dtype, options.every) for dtype in DTYPES}
-        pages = ",\n".join(f"{json.dumps(key)}: {json.dumps(stored[key])}" for key in PAGES if key in stored)
-        written(TEXTBOOKS, f'{{"schema": "{SCHEMA}", "pages": {{\n{pages}}}}}\n')
-    return 0
+def stored() -> dict:
+    """{page: {dtype: {quantity: {"moderate", "certified": its cost}}}} as it is recorded."""
+    return json.loads(TEXTBOOKS.read_text())["pages"]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def write(found, names):
+    """Replace the costs of some pages, and leave out all but `names`, the pages that have a textbook."""
+    pages = (stored() if TEXTBOOKS.exists() else {}) | found
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(pages[name])}" for name in names if name in pages)
+    written(TEXTBOOKS, f'{{"schema": "{SCHEMA}", "pages": {{\n{lines}}}}}\n')
+
+
+def changed(found, recorded) -> list[str]:
+    """Where costs that were measured again differ from those that are recorded: by a tenth, or a hundredth of the points."""
+    texts = []
+    for (name, dtype, quantity, kind), now in flat(found).items():
+        before = flat(recorded).get((name, dtype, quantity, kind))
+        same = before and np.isclose(float(now["C"]), float(before["C"]), rtol=0.1, atol=1) and \
+            abs(now["share"] - before["share"]) <= 0.01
+        if not same:
+            texts.append(f"{name} {dtype} {quantity}: its textbook costs C = {now['C']}, {now['share']:.1%} beyond {ALLOWED}, at "
+                         f"{kind} points; recorded " + (f"{before['C']}, {before['share']:.1%}" if before else "nothing"))
+    return texts
+
+
+def flat(costs):
+    return {(name, dtype, quantity, kind): one for name, dtypes in costs.items() for dtype, quantities in dtypes.items()
+            for quantity, row in quantities.items() for kind, one in row.items()}

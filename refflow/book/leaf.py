@@ -16,7 +16,7 @@ from .display import display
 from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
-from .parts import folded
+from .parts import COSTS, arranged, cost_rows
 from .vocabulary import BIG, FUNCTIONS, GREEK, SYMBOLS
 from ..report import PARAMETER, parameters
 
@@ -39,7 +39,7 @@ def leaf(entry, certificate, before=None, after=None) -> str:
         raise BadPage(f"{entry.module}, {error}") from error
     lines = code.lines(entry.source, entry.skipped)
     setter = Setter(names, lines, numbers_of(blocks))
-    left = folded(blocks, [setter.block(block, i) for i, block in enumerate(blocks)])
+    left = arranged(blocks, [setter.block(block, i) for i, block in enumerate(blocks)], costs(entry.name))
     below = "\n".join(section for section in (fields(entry.page), certified(certificate),
                                               hard_cases(entry.page, setter)) if section)
     return page_of(entry.name, f"""\
@@ -236,6 +236,18 @@ def certified(quantities):
         rows.append((escape(quantity), *cells))
     title = "Certificate <small>largest error found, in units of rounding, of what is allowed</small>"
     return table(title, ("quantity", *DTYPES), rows, "certificate") if rows else ""
+
+
+def costs(name):
+    """The table of what the printed equations of a page cost in floats."""
+    rows = [(re.sub(r"(?<=[_.])", "<wbr/>", escape(quantity)), *map(joined, cells)) for quantity, *cells in cost_rows(name)]
+    title = "In floats <small>largest error of the printed equations, and how many points err by more than 4 units</small>"
+    return table(title, ("quantity", *COSTS[1:]), rows, "costs") if rows else ""
+
+
+def joined(cell):
+    """A cell that may be broken between its numbers alone."""
+    return " ".join(f'<span class="joined">{number}</span>' for number in cell.split())
 
 
 def error_of(entry):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
+import math
 import re
+from importlib import resources
+
+from ..report import DTYPES, number
 
 HEADINGS = ("The map.", "The reverse rule.", "In floating point.")
+MANY = 1e4                              # units of which the power of ten is enough
 BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HEADINGS)}|Source: )", re.M)
 
 
@@ -20,10 +26,39 @@ def textbook(page):
     return inspect.getsource(page.textbook) if getattr(page, "textbook", None) else ""
 
 
-def folded(blocks, made) -> str:
-    """The blocks of a docstring, made into HTML, with the third part folded."""
+def costs() -> dict:
+    """{page: {dtype: {quantity: {"moderate", "certified": {"C", "share", "points", "simplest"}}}}} of all textbooks."""
+    return json.loads((resources.files("refflow.oracle") / "textbooks.json").read_text("utf-8"))["pages"]
+
+
+COSTS = ("printed equations: worst, beyond 4", *(f"{dtype}, {kind}" for dtype in DTYPES for kind in ("moderate", "certified")))
+
+
+def cost_rows(name):
+    """A row of COSTS for each quantity of a page's textbook: the largest error, and the share of points beyond 4 units."""
+    dtypes = costs().get(name, {})
+    quantities = dict.fromkeys(quantity for measured in dtypes.values() for quantity in measured)
+    return [(quantity, *(in_words(dtypes[dtype].get(quantity, {}).get(kind)) for dtype in DTYPES
+                         for kind in ("moderate", "certified"))) for quantity in quantities]
+
+
+def in_words(cost):
+    if cost is None:
+        return ""
+    C = float(cost["C"])
+    worst = f"{C:.0e}".replace("e+0", "e").replace("e+", "e") if MANY < C < math.inf else number(C)
+    return worst + (f", {percent(cost)}" if cost["share"] else "")
+
+
+def percent(cost):
+    return f"{100 * cost['share']:.3g}%"
+
+
+def arranged(blocks, made, table="") -> str:
+    """The blocks of a docstring, made into HTML: a table behind the first part, and the third part folded."""
     starts = [getattr(block, "text", "") for block in blocks]
-    first = next((i for i, text in enumerate(starts) if text.startswith(HEADINGS[2])), len(made))
-    last = next((i for i, text in enumerate(starts) if i > first and text.startswith("Source:")), len(made))
-    inner = [f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[first:last], "</details>"] if first < last else []
-    return "\n".join([*made[:first], *inner, *made[last:]])
+    second, third, source = (next((i for i, text in enumerate(starts) if text.startswith(begins)), len(made))
+                             for begins in (*HEADINGS[1:], "Source:"))
+    floating = ([f"<details><summary>{HEADINGS[2][:-1]}</summary>", *made[third:source], "</details>"] if third < source
+                else made[third:source])
+    return "\n".join([*made[:second], table, *made[second:third], *floating, *made[max(third, source):]])

@@ -1,7 +1,7 @@
 """refflow show NAME: one page, of any kind: its equations, parameters, certificate and hard cases.
 
-Of a page in three parts, the map, its textbook, which is the printed equations as code, and the reverse rule; `--all` adds what
-keeps the digits in floating point.
+Of a page in three parts, the map, its textbook, which is the printed equations as code, what these cost in floats, and the
+reverse rule; `--all` adds what keeps the digits in floating point.
 
 What is not a page, such as a model, is shown with its docstring; of a name that other people use, which page it is.
 """
@@ -12,7 +12,7 @@ import sys
 
 from .list_pages import facts
 from .names import also_called, described, elsewhere
-from ..book.parts import HEADINGS, parts, textbook
+from ..book.parts import COSTS, HEADINGS, cost_rows, parts, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
@@ -49,13 +49,14 @@ def run(options):
 
 
 def printed(page, text, everything):
-    """The title, the map, the textbook, the reverse rule; the third part or what it is called; the source."""
+    """The title, the map, the textbook, what it costs, the reverse rule; the third part or what it is called; the source."""
     found = parts(text)
     title, map_, reverse = (found.get(key, "").rstrip() for key in ("title", *HEADINGS[:2]))
     floating = found.get(HEADINGS[2], "").rstrip()
     if floating and not everything:
         floating = f"{HEADINGS[2]}  `refflow show {page.__name__} --all` prints the equations that keep the digits."
-    return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), reverse, floating, found.get("Source:", "")
+    costs = table(COSTS, cost_rows(page.__name__))
+    return f"{page.__name__}: {title}", map_, textbook(page).rstrip(), costs, reverse, floating, found.get("Source:", "")
 
 
 def of_another_kind(name):

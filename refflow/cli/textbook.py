@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
 import textwrap
-from importlib import resources
 
-from .. import oracle
 from ..book.code import CITED
-from ..book.parts import HEADINGS, parts, textbook
+from ..book.parts import HEADINGS, costs, parts, percent, textbook
 from ..core.registry import REGISTRY
 from ..maps import load_all
 from ..oracle.check import certified
 from ..oracle.pages import CannotRun, page_named
-from ..report import aligned, json_text, number
+from ..report import DTYPES, aligned, json_text, number
 
-DTYPES = ("float64", "float32")
 HEAD = ("", "dtype", "moderate", "beyond 4", "certified", "beyond 4", "the page")
 FUNCTIONS = {"jacobian": ("jacobian", "slope")}
 
@@ -47,11 +43,6 @@ def run(options):
     return 0
 
 
-def costs() -> dict:
-    """{page: {dtype: {quantity: {"moderate", "certified": {"C", "share", "points", "simplest"}}}}}."""
-    return json.loads((resources.files(oracle) / "textbooks.json").read_text(encoding="utf-8"))["pages"]
-
-
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 def worst_rows(name, dtypes):
@@ -65,7 +56,7 @@ def worst_rows(name, dtypes):
 
 
 def cells_of(cost):
-    return (number(float(cost["C"])), f"{100 * cost['share']:.3g}%") if cost else ("", "")
+    return (number(float(cost["C"])), percent(cost)) if cost else ("", "")
 
 
 def of_page(page, dtypes):
