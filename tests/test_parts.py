@@ -47,6 +47,8 @@ CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "d
            "exact_sum", "exact_product", "expansion", "xlogy", "apart"}
 CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
                   "expit", "log_expit", "cbrt", "vecdot"}
+BARS = {("bijector", False): ["x_bar", "l_bar"], ("bijector", True): ["z_bar", "l_bar"], ("conditioner", False): ["h_bar"],
+        ("scale", False): ["sigma_bar", "l_bar"], ("density", False): ["b"]}        # the cotangents that a vjp takes
 DIGITS = 240                    # so many that 50 are left where a printed formula cancels at a moderate event
 AGREE, ZERO = mpmath.mpf(10) ** -45, mpmath.mpf(10) ** -120       # of kappa; of the point's largest, for a truth of 0
 EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard cases; where each needs a thousand bisections
@@ -188,12 +190,11 @@ def test_a_page_in_three_parts(name):
 def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
     page = PAGES[name]
     assert name in IN_PARTS
-    book, slope = vars(page.textbook), "slope" if page.event_ndim == (0, 0) else "jacobian"
+    book, slope = vars(page.textbook), ["slope" if page.event_ndim == (0, 0) else "jacobian"]
     fields = list(inspect.signature(page.definition).parameters)[2:]
-    for function in {*FUNCTIONS[page.kind], slope}:
-        event = page.letters[function.startswith("inverse")]
-        image = page.letters[not function.startswith("inverse")]
-        bars = [] if not function.endswith("vjp") else [f"{image}_bar", "l_bar"][:2 if page.kind == "bijector" else 1]
+    for function in {*FUNCTIONS[page.kind], *(slope if page.kind in ("bijector", "conditioner") else ())}:
+        back = function.startswith("inverse")
+        event, bars = page.letters[back], BARS[page.kind, back] if function.endswith("vjp") else []
         assert list(inspect.signature(book[function]).parameters) == [event, *fields, *bars], function
 
 

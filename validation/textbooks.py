@@ -8,6 +8,8 @@ refflow/oracle/textbooks.json; `refflow textbook` prints the table.
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
     bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
     conditioner    forward(a), jacobian(a), vjp(a)
+    scale          forward(s), log(s), vjp(s)
+    density        log_prob(z), log_prob_vjp(z)
 All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).
 """
 
@@ -24,6 +26,7 @@ from refflow import oracle
 from refflow.core.declarations import Field
 
 from .calls import pasted, rounded
+from .measure import ADAPTERS
 from .recorded import encoded, written
 from .truth import error
 
@@ -32,7 +35,8 @@ SCHEMA = "refflow/textbooks/1"
 DTYPES = ("float64", "float32")
 ALLOWED = 4
 FUNCTIONS = {"bijector": ("forward", "inverse", "log_det", "inverse_log_det", "vjp", "inverse_vjp"),
-             "conditioner": ("forward", "jacobian", "vjp")}
+             "conditioner": ("forward", "jacobian", "vjp"), "scale": ("forward", "log", "vjp"),
+             "density": ("log_prob", "log_prob_vjp")}
 
 
 def with_numbers(cls, namespace):
@@ -60,14 +64,20 @@ def remembering(inverse):
 
 
 def fields_of(f, number=lambda held: held):
-    """The fields as `definition` sees them; `number` is applied to the arrays of a bijector of one event."""
-    return {key: number(getattr(f, key)) if isinstance(field, Field) and not field.constant and getattr(f, key) is not None
-            else getattr(f, key) for key, field in f.declared.items()}
+    """The fields as `definition` sees them; `number` is applied to the arrays of one event, and to plain numbers."""
+    return {key: number(held) if is_number(field, held) else held
+            for key, field in f.declared.items() for held in [getattr(f, key)]}
+
+
+def is_number(field, held):
+    return isinstance(held, float) or isinstance(field, Field) and not field.constant and held is not None
 
 
 def answers(point, book, number=lambda held: held) -> dict:
     """{quantity: what the textbook gives at a point}, under the names of the truth."""
     f, fields, event = point.f, fields_of(point.f, number), number(point.event)
+    if f.kind in ("scale", "density"):
+        return without_inverse(point, book, event, fields, number)
     back, letter = point.side == "inverse", f.letters[point.side == "inverse"]
     found = {point.side: getattr(book, point.side)(event, **fields)}
     if f.kind == "bijector":
@@ -80,6 +90,16 @@ def answers(point, book, number=lambda held: held) -> dict:
         name = "inverse_vjp" if back else "vjp"
         event_bar, bars = getattr(book, name)(event, *fields.values(), *bars)
         found |= {f"{name}.{letter}_bar": event_bar} | {f"{name}.{key}_bar": bar for key, bar in bars.items()}
+    return {name: np.asarray(held) for name, held in found.items()}
+
+
+def without_inverse(point, book, event, fields, number):
+    """The same of a scale or a density."""
+    *values, vjp = FUNCTIONS[point.f.kind]
+    found = {name: getattr(book, name)(event, **fields) for name in values}
+    if point.image_bar is not None:
+        event_bar, bars = getattr(book, vjp)(event, *fields.values(), *np.atleast_1d(number(np.asarray(point.image_bar))))
+        found |= {f"{vjp}.{ADAPTERS[point.f.kind].letters[0]}_bar": event_bar} | {f"{vjp}.{key}_bar": bar for key, bar in bars.items()}
     return {name: np.asarray(held) for name, held in found.items()}
 
 
@@ -124,7 +144,7 @@ def cost(point, book, true) -> dict:
     """{quantity: C} of a textbook at a point whose truth is known; inf for all where it fails."""
     with np.errstate(all="ignore"):
         try:
-            given = answers(point, book, lambda held: held[()])
+            given = answers(point, book, lambda held: held[()] if isinstance(held, np.ndarray) else held)
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}

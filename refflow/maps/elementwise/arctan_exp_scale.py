@@ -1,15 +1,21 @@
 r"""The exponential of an arc tangent as a scale, `R -> (exp(-c pi/2), exp(c pi/2))`.
 
-    log sigma = c arctan s,   c = clamp factor                                      (1)
-    d(log sigma)/ds = c / (1 + s^2)                         for |s| <= 2^30         (2)
-                    = c r^2,   r = 1/s                      for |s| >  2^30, rounded        (3)
-    m = 1,   w = log sigma                                  for |s| <= 1
-    m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (4)
-`c <= 32`, so that `m` is inside the floats of either dtype.
+The map.  With `c = clamp factor`,
+    sigma = exp(c arctan s)                                                         (1)
+`c <= 32`, so that `sigma` is inside the floats of either dtype.
 
-(4) keeps the constant `c pi/2` out of the exponent, where its rounding would matter although `sigma` hardly depends on `s`:
-it is a sum of two floats, `exp(high + low) = exp(high) (1 + low)`.
-The product with the square of (3) is taken in two factors: it may be 0 where its product with a cotangent is not.
+The reverse rule.  From the slope of the arc tangent,
+    d(log sigma)/ds = c/(1 + s^2)                                                   (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), the exponent is near the constant `c pi/2` where `sigma` hardly depends on `s`; its rounding still counts.  The constant is
+a sum of two floats, and `exp(high + low) = exp(high) (1 + low)`:
+    m = 1,   w = c arctan s                                 for |s| <= 1
+    m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (3)
+
+In (2), `s^2` overflows, and the quotient may be 0 where its product with a cotangent is not, which is taken in two factors:
+    d(log sigma)/ds = c r r,   r = 1/s                      for |s| >  2^30, rounded        (4)
 """
 
 from __future__ import annotations
@@ -27,7 +33,21 @@ HALF_PI = Pair(np.float64(1.5707963267948966), np.float64(6.123233995736766e-17)
 LARGEST = 32                                        # c
 
 
-@scale(source="FrEIA")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, clamp, factor):
+        return np.exp(textbook.log(s, clamp, factor))                               # (1)
+
+    def log(s, clamp, factor):
+        return clamp * factor * np.arctan(s)                                        # (1)
+
+    def vjp(s, clamp, factor, sigma_bar, l_bar):
+        slope = clamp * factor / (1 + s ** 2)                                       # (2)
+        return (sigma_bar * textbook.forward(s, clamp, factor) + l_bar) * slope, {}
+
+
+@scale(source="FrEIA", textbook=textbook)
 class ArctanExpScale(Scale):
     """sigma = exp(clamp factor arctan s); the source's 0.636 is nearly 2/pi.  ValueError unless clamp factor <= 32."""
 
@@ -43,21 +63,27 @@ class ArctanExpScale(Scale):
     def definition(m, s, clamp, factor):
         return m.exp(m.atan(s) * clamp * factor)                                    # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         c, limit = self.clamp * self.factor, HALF_PI * self.clamp * self.factor
         far, log_sigma = np.abs(s) > 1, c * np.arctan(s)                            # (1)
         ends = exp(limit.high) * (1 + limit.low), exp(-limit.high) * (1 - limit.low)
-        m = np.where(far, np.where(s > 0, *ends).astype(s.dtype), 1)                # (4)
-        return m, np.where(far, -c * np.arctan(1 / s), log_sigma), log_sigma        # (4)
+        m = np.where(far, np.where(s > 0, *ends).astype(s.dtype), 1)                # (3)
+        return m, np.where(far, -c * np.arctan(1 / s), log_sigma), log_sigma        # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_slope(self, s):
         far = np.abs(s) > FAR
-        near, r = np.where(far, 0, s), np.where(far, 1 / s, 1)                      # (3)
+        near, r = np.where(far, 0, s), np.where(far, 1 / s, 1)                      # (4)
         return (self.clamp * self.factor / (1 + near * near), r, r), np.zeros_like(s)       # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Tiny", "log sigma is clamp factor s", z=[1e-20, 5e-324]),
-        case("Switch", "(1) and (4) meet", z=[1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)]),
+        case("Switch", "the two rows of (3) meet", z=[1.0, np.nextafter(1, 2), -1.0, np.nextafter(-1, -2)]),
         case("Far", "s^2 overflows, the slope vanishes", z=[2.0**600, -2.0**1000, 1e8]),
         case("Wide", "the rounding of c pi/2 would be many units", z=[0.99, 1.01, -40.0, 1e8, -2.0**1000], clamp=31.0,
              factor=1.03),

@@ -1,6 +1,9 @@
 r"""The exponential of a clamped number as a scale, `R -> [exp low, exp high]`.
 
-    log sigma = min(max(s, low), high) = w + r, w rounded,   m = 1 + r              (1)
+The map.  With the clamped number `min(max(s, low), high) = w + r`, where `w` is rounded,
+    sigma = m exp(w),   log sigma = w,   m = 1 + r                                  (1)
+
+The reverse rule.  Beyond the clamp the scale is constant:
     d(log sigma)/ds = 1 between low and high, and beyond them 0                     (2)
 or 1 beyond them too, if the gradient is declared to pass straight through the clamp.
 """

@@ -1,14 +1,21 @@
 r"""The exponential of an exponential as a scale, `R -> (low, inf)`.
 
-    log sigma = b (exp(v) - 1),   v = rate s,   b = -log low                        (1)
-    d(log sigma)/ds = b rate exp(v)                                                 (2)
-    m = 1,   w = log sigma                                  for exp(v) >= 1/2
-    m = low + low (exp(b exp v) - 1),   w = 0               for exp(v) < 1/2        (3)
-    log sigma = b rate s                                    for subnormal v         (4)
+The map.  With `v = rate s` and `b = -log low`,
+    sigma = exp(b (exp(v) - 1))                                                     (1)
 
-(3) keeps the large constant `b` out of the exponent, where its rounding would matter although `sigma` no longer depends on
-`s`, and the exponential, whose rounding would matter too, out of what is near `low`.  In (4) `b` would magnify the rounding of
-`v`.
+The reverse rule.  The logarithm of (1) is `b (exp(v) - 1)`, so that
+    d(log sigma)/ds = b rate exp(v)                                                 (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(v) - 1` cancels for a small `v`, and for a subnormal `v` the factor `b` magnifies the rounding of `v`:
+    log sigma = b expm1(v)                                                          (3)
+              = b rate s                                    for subnormal v         (4)
+
+In (1), the exponent is near the large constant `-b` where `sigma` is near `low` and hardly depends on `s`; the roundings of the
+exponent and of the exponential still count:
+    m = 1,   w = log sigma                                  for exp(v) >= 1/2
+    m = low + low expm1(b exp v),   w = 0                   for exp(v) < 1/2        (5)
 """
 
 from __future__ import annotations
@@ -22,7 +29,21 @@ from ...core.rules import ABOVE_0, BELOW_1
 from .scale import Scale, scale
 
 
-@scale(source="torchflows")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, low, rate):
+        return np.exp(textbook.log(s, low, rate))                                   # (1)
+
+    def log(s, low, rate):
+        return -np.log(low) * (np.exp(rate * s) - 1)                                # (1)
+
+    def vjp(s, low, rate, sigma_bar, l_bar):
+        slope = -np.log(low) * rate * np.exp(rate * s)                              # (2)
+        return (sigma_bar * textbook.forward(s, low, rate) + l_bar) * slope, {}
+
+
+@scale(source="torchflows", textbook=textbook)
 class DoubleExpScale(Scale):
     """sigma = low^(1 - exp(rate s)), in (low, inf)."""
 
@@ -33,20 +54,26 @@ class DoubleExpScale(Scale):
     def definition(m, s, low, rate):
         return m.exp(-m.log(low) * m.expm1(rate * s))                               # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         b, v, low = -log(self.low), self.rate * s, s.dtype.type(self.low)
         far = v < -log(2)
-        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal
-        log_sigma = np.where(subnormal, b * self.rate * s, b * np.expm1(v))         # (1) (4)
-        near_low = low + low * np.expm1(b * np.exp(np.minimum(v, -log(2))))         # (3)
-        return np.where(far, near_low, s.dtype.type(1)), np.where(far, 0, log_sigma), log_sigma     # (3)
+        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal                   # (4)
+        log_sigma = np.where(subnormal, b * self.rate * s, b * np.expm1(v))         # (3) (4)
+        near_low = low + low * np.expm1(b * np.exp(np.minimum(v, -log(2))))         # (5)
+        return np.where(far, near_low, s.dtype.type(1)), np.where(far, 0, log_sigma), log_sigma     # (5)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_slope(self, s):
         return -log(self.low) * self.rate, self.rate * s                            # (2)
 
+    # -- in floating point --------------------------------------------------------------------------------------------
+
     hard_cases = (
         case("Floor", "sigma rounds to low", z=[-1e4, -2.0**1000]),
-        case("Switch", "(1) and (3) meet at v = -log 2", z=[-69.31471805599452, -69.31471805599453, -69.31471805599455]),
+        case("Switch", "the two rows of (5) meet at v = -log 2", z=[-69.31471805599452, -69.31471805599453, -69.31471805599455]),
         case("Subnormal", "v loses digits that log sigma keeps", z=[3e-321, -3e-42], low=1e-30, rate=0.01),
         case("Beyond", "sigma overflows, log sigma does not", z=[500.0, 7e4]),
     )

@@ -1,6 +1,9 @@
 r"""The exponential as a scale, `R -> (0, inf)`.
 
-    log sigma = w = s + offset, rounded,   m = 1 + r with what the rounding has lost        (1)
+The map.  With `w` the rounded `s + offset`, and `r` what the rounding has lost,
+    sigma = m exp(w),   log sigma = w,   m = 1 + r                                  (1)
+
+The reverse rule.  The logarithm moves as `s` does:
     d(log sigma)/ds = 1                                                             (2)
 """
 

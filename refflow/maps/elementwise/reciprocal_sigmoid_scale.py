@@ -1,9 +1,16 @@
 r"""The reciprocal of the logistic sigmoid as a scale, `R -> (1, inf)`.
 
-With `v = s + offset, t = exp(-|v|)` and `sigmoid v = m exp(w), w = min(v, 0)`,
-    sigma = 1 / sigmoid v = exp(-w) / m                                             (1)
-    log sigma = log(1 + t) - w                                                      (2)
-    d(log sigma)/ds = -sigmoid(-v)                                                  (3)
+The map.  With `v = s + offset` and `sigmoid v = 1/(1 + exp(-v))`,
+    sigma = 1/sigmoid v                                                             (1)
+
+The reverse rule.  The slope of `log(sigmoid v)` is `sigmoid(-v)`, so that
+    d(log sigma)/ds = -sigmoid(-v)                                                  (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-v)` overflows where `log sigma` does not, and `1 + exp(-v)` rounds to 1 where its logarithm is not 0.  With
+`t = exp(-|v|)`, `sigmoid v = m exp(w)` and `w = min(v, 0)`,
+    sigma = exp(-w)/m,   log sigma = log1p(t) - w                                   (3)
 """
 
 from __future__ import annotations
@@ -15,7 +22,21 @@ from ...core.rules import FINITE
 from .scale import Scale, logistic, scale
 
 
-@scale(source="normflows")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, offset):
+        return 1 + np.exp(-(s + offset))                                            # (1)
+
+    def log(s, offset):
+        return np.log(textbook.forward(s, offset))                                  # (1)
+
+    def vjp(s, offset, sigma_bar, l_bar):
+        slope = -1 / (1 + np.exp(s + offset))                                       # (2)
+        return (sigma_bar * textbook.forward(s, offset) + l_bar) * slope, {}
+
+
+@scale(source="normflows", textbook=textbook)
 class ReciprocalSigmoidScale(Scale):
     """sigma = 1 / sigmoid(s + offset), in (1, inf)."""
 
@@ -25,13 +46,19 @@ class ReciprocalSigmoidScale(Scale):
     def definition(m, s, offset):
         return 1 + m.exp(-(s + offset))                                             # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         m, w, t = logistic(s, self.offset)
-        return 1 / m, -w, np.log1p(t) - w                                           # (1) (2)
+        return 1 / m, -w, np.log1p(t) - w                                           # (1) (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_slope(self, s):
         m, w, _ = logistic(-s, -self.offset)
-        return -m, w                                                                # (3)
+        return -m, w                                                                # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Tails", "sigma is 1 + exp(-v), or exp(-v)", z=[760.0, 40.0, -40.0, -760.0]),

@@ -1,10 +1,15 @@
 r"""A rectified number above a floor as a scale, `R -> [floor, inf)`.
 
+The map.  For every real `s`,
     sigma = max(s, 0) + floor                                                       (1)
-    log sigma = log(1 + (max(s, 0) + (floor - 1)))          for 1/2 <= sigma <= 2   (2)
-    d(log sigma)/ds = 1/sigma for s > 0, else 0                                     (3)
 
-Below 0 the scale is constant: a gradient does not move such a number.  (2) keeps the digits of a logarithm near 0.
+The reverse rule.  Below 0 the scale is constant, and a gradient does not move `s`:
+    d(log sigma)/ds = 1/sigma for s > 0, else 0                                     (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p(max(s, 0) + (floor - 1))              for 1/2 <= sigma <= 2   (3)
 """
 
 from __future__ import annotations
@@ -16,7 +21,21 @@ from ...core.rules import ABOVE_0
 from .scale import Scale, scale
 
 
-@scale(source="Pyro")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, floor):
+        return max(s, 0) + floor                                                    # (1)
+
+    def log(s, floor):
+        return np.log(textbook.forward(s, floor))                                   # (1)
+
+    def vjp(s, floor, sigma_bar, l_bar):
+        sigma = textbook.forward(s, floor)
+        return (sigma_bar * sigma + l_bar) * (1 / sigma if s > 0 else 0), {}        # (2)
+
+
+@scale(source="Pyro", textbook=textbook)
 class ReLUScale(Scale):
     """sigma = max(s, 0) + floor; constant, with gradient 0, for s <= 0."""
 
@@ -26,14 +45,20 @@ class ReLUScale(Scale):
     def definition(m, s, floor):
         return s + floor if s > 0 else s * 0 + floor                                # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         above = np.maximum(s, 0)
-        m, near = above + self.floor, np.log1p(above + np.float64(self.floor - 1))  # (1) (2)
+        m, near = above + self.floor, np.log1p(above + np.float64(self.floor - 1))  # (1) (3)
         log_sigma = np.where((m >= 0.5) & (m <= 2), near, np.log(m))
         return m, np.zeros_like(s), log_sigma.astype(s.dtype)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def log_slope(self, s):
-        return (s > 0) / (np.maximum(s, 0) + self.floor), np.zeros_like(s)          # (3)
+        return (s > 0) / (np.maximum(s, 0) + self.floor), np.zeros_like(s)          # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Below", "sigma is the floor", z=[-1.0, -2.0**1000, 0.0]),

@@ -1,8 +1,10 @@
 r"""The exponential of a trained multiple of a hyperbolic tangent as a scale, `R -> (0, inf)`.
 
-    log sigma = w = gain tanh s + shift,   m = 1                                    (1)
-with one gain, or one for each channel of `s`.
-    d(log sigma)/ds = gain d(tanh s)/ds          as in `TanhExpScale`               (2)
+The map.  With one gain, or one for each channel of `s`,
+    sigma = exp(gain tanh s + shift)                                                (1)
+
+The reverse rule.  With the slope of `tanh s` as in `TanhExpScale`,
+    d(log sigma)/ds = gain d(tanh s)/ds                                             (2)
     d(log sigma)/dgain = tanh s,   d(log sigma)/dshift = 1                          (3)
 """
 

@@ -1,16 +1,24 @@
 r"""The logistic sigmoid as a scale, `R -> (floor, 1 + floor)`.
 
-With `v = s + offset, t = exp(-|v|)` and `sigmoid v = exp(min(v, 0)) / (1 + t) = m exp(w)`,
+The map.  With `v = s + offset` and `sigmoid v = 1/(1 + exp(-v))`,
     sigma = floor + sigmoid v                                                       (1)
-    log sigma = min(v, 0) - log(1 + t)                      for floor = 0           (2)
-              = log(1 + (floor - sigmoid(-v)))              for floor > 0, v >= 0
-              = log(1 + ((floor - 1) + sigmoid v))          for floor > 0, v < 0, sigma >= 1/2      (3)
-              = log(1 + (c + r)),   c = floor - sigmoid(-offset),   for floor > 0, |s| <= 1/2, sigma >= 1/2     (4)
-    r = sigmoid v - sigmoid(offset) = (exp(s) - 1) sigmoid(offset) sigmoid(-v)      (5)
-    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (6)
-                    = sigmoid(v) sigmoid(-v) / sigma        otherwise               (7)
 
-(3) and (4) keep the digits of a logarithm near 0; `c` is rounded once, from a pair of floats.
+The reverse rule.  The slope of `sigmoid v` is `sigmoid(v) sigmoid(-v)`, so that
+    d(log sigma)/ds = sigmoid(v) sigmoid(-v)/sigma                                  (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-v)` overflows, and a rounded `sigma` near 1 has few digits of its logarithm.  With `t = exp(-|v|)` and
+`sigmoid v = m exp(w), w = min(v, 0)`,
+    log sigma = min(v, 0) - log1p(t)                        for floor = 0           (3)
+              = log1p(floor - sigmoid(-v))                  for floor > 0, v >= 0
+              = log1p((floor - 1) + sigmoid v)              for floor > 0, v < 0, sigma >= 1/2      (4)
+              = log1p(c + r),   c = floor - sigmoid(-offset),   for floor > 0, |s| <= 1/2, sigma >= 1/2     (5)
+    r = sigmoid v - sigmoid(offset) = expm1(s) sigmoid(offset) sigmoid(-v)          (6)
+`c` is rounded once, from a pair of floats.
+
+In (2), `sigmoid v` and `sigma` are the same without a floor, and both may underflow:
+    d(log sigma)/ds = sigmoid(-v)                           for floor = 0           (7)
 """
 
 from __future__ import annotations
@@ -25,7 +33,22 @@ from ...core.rules import AT_LEAST_0, FINITE
 from .scale import Scale, logistic, scale
 
 
-@scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, offset, floor):
+        return floor + 1 / (1 + np.exp(-(s + offset)))                              # (1)
+
+    def log(s, offset, floor):
+        return np.log(textbook.forward(s, offset, floor))                           # (1)
+
+    def vjp(s, offset, floor, sigma_bar, l_bar):
+        sigma, v = textbook.forward(s, offset, floor), s + offset
+        slope = 1 / (1 + np.exp(-v)) / (1 + np.exp(v)) / sigma                      # (2)
+        return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+@scale(source="TFP, openai/glow, FlowTorch, nflows, normflows, glow-tts", textbook=textbook)
 class SigmoidScale(Scale):
     """sigma = floor + sigmoid(s + offset), in (floor, 1 + floor)."""
 
@@ -36,30 +59,36 @@ class SigmoidScale(Scale):
     def definition(m, s, offset, floor):
         return floor + 1 / (1 + m.exp(-(s + offset)))                               # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         m, w, t = logistic(s, self.offset)
         if self.floor == 0:
-            return m, w, w - np.log1p(t)                                            # (1) (2)
+            return m, w, w - np.log1p(t)                                            # (1) (3)
         sigmoid, floor = m * np.exp(w), np.float64(self.floor)
         sigma = self.floor + sigmoid                                                # (1)
-        excess = np.where(w == 0, floor - t / (1 + t), (floor - 1) + sigmoid)       # (3)
+        excess = np.where(w == 0, floor - t / (1 + t), (floor - 1) + sigmoid)       # (4)
         c, slope = self.at_0
-        rise = np.expm1(s) * slope * np.where(w == 0, t, 1) / (1 + t)               # (5)
-        excess = np.where(np.abs(s) <= 0.5, c + rise, excess)                       # (4)
-        log_sigma = np.where(sigma >= 0.5, np.log1p(excess), np.log(sigma))
+        rise = np.expm1(s) * slope * np.where(w == 0, t, 1) / (1 + t)               # (6)
+        excess = np.where(np.abs(s) <= 0.5, c + rise, excess)                       # (5)
+        log_sigma = np.where(sigma >= 0.5, np.log1p(excess), np.log(sigma))         # (4) (5)
         return sigma, np.zeros_like(s), log_sigma.astype(s.dtype)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def log_slope(self, s):
+        (m, w, _), (beyond, q, _) = logistic(s, self.offset), logistic(-s, -self.offset)
+        if self.floor == 0:
+            return beyond, q                                                        # (7)
+        return m * beyond / (self.floor + m * np.exp(w)), w + q                     # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def at_0(self):
         """(c, sigmoid(offset))."""
         beyond = 1 / (1 + exp(pair(self.offset)))
-        return float((self.floor - beyond).high), float((1 - beyond).high)          # (4) (5)
-
-    def log_slope(self, s):
-        (m, w, _), (beyond, q, _) = logistic(s, self.offset), logistic(-s, -self.offset)
-        if self.floor == 0:
-            return beyond, q                                                        # (6)
-        return m * beyond / (self.floor + m * np.exp(w)), w + q                     # (7)
+        return float((self.floor - beyond).high), float((1 - beyond).high)          # (5) (6)
 
     hard_cases = (
         case("Tails", "sigma is exp v, or 1 - exp(-v)", z=[-760.0, -40.0, 40.0, 760.0]),

@@ -1,14 +1,26 @@
 r"""A softplus as a scale, `R -> (floor, ceiling)`.
 
-With `v = rate s, t = exp(-|v|), L = log(1 + t)` and `softplus v = max(v, 0) + L`,
-    sigma = min(gain softplus v + floor, ceiling)                                   (1)
-          = gain (L/t) exp(v)                               for floor = 0, v < 0    (2)
-    log sigma = log(1 + ((floor - 1) + gain softplus v))    for 1/2 <= floor, sigma <= 4        (3)
-              = log(1 + ((gain log 2 + floor - 1) + gain (softplus v - log 2)))     for |v| <= 1, 1/4 <= sigma <= 4     (4)
-    softplus v - log 2 = max(v, 0) + log(1 + (exp(-|v|) - 1)/2)                     (5)
-    d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (6)
+The map.  With `v = rate s`,
+    sigma = min(gain log(1 + exp v) + floor, ceiling)                               (1)
 
-(2) keeps the exponent `v` apart, `m = gain L/t`.  (3) and (4) keep the digits of a logarithm near 0.
+The reverse rule.  With the logistic `sigmoid v = 1/(1 + exp(-v))`,
+    d(log sigma)/ds = gain rate sigmoid(v) / sigma, 0 beyond the ceiling            (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp v` overflows for a large `v`, and `1 + exp v` rounds to 1 for a small one.  With `t = exp(-|v|), L = log1p(t)`,
+    softplus v = max(v, 0) + L                                                      (3)
+    sigma = gain (L/t) exp(v)                               for floor = 0, v < 0    (4)
+(4) keeps the exponent `v` apart from `m = gain L/t`.
+
+In (1), a rounded `sigma` near 1 has few digits of its logarithm:
+    log sigma = log1p((floor - 1) + gain softplus v)        for 1/2 <= floor, sigma <= 4        (5)
+              = log1p((gain log 2 + floor - 1) + gain (softplus v - log 2))     for |v| <= 1, 1/4 <= sigma <= 4     (6)
+    softplus v - log 2 = max(v, 0) + log1p((exp(-|v|) - 1)/2)                       (7)
+
+In (2), numerator and denominator are both exponentials of `v` for a small `v` without a floor, and their quotient is not:
+    d(log sigma)/ds = rate n exp(q),   n = gain/((1 + t) sigma),   q = min(v, 0)
+                    = rate n,          n = 1/((1 + t) (softplus v) exp(-min(v, 0)))     for floor = 0       (8)
 """
 
 from __future__ import annotations
@@ -24,7 +36,22 @@ from ...core.rules import ABOVE_0, AT_LEAST_0, number
 from .scale import Scale, scale, scaled
 
 
-@scale(source="FlowTorch, nflows, FrEIA")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, floor, ceiling, gain, rate):
+        return min(gain * np.log(1 + np.exp(rate * s)) + floor, ceiling)            # (1)
+
+    def log(s, floor, ceiling, gain, rate):
+        return np.log(textbook.forward(s, floor, ceiling, gain, rate))              # (1)
+
+    def vjp(s, floor, ceiling, gain, rate, sigma_bar, l_bar):
+        sigma = textbook.forward(s, floor, ceiling, gain, rate)
+        slope = gain * rate / (1 + np.exp(-rate * s)) / sigma if sigma < ceiling else 0 * s     # (2)
+        return (sigma_bar * sigma + l_bar) * slope, {}
+
+
+@scale(source="FlowTorch, nflows, FrEIA", textbook=textbook)
 class SoftplusScale(Scale):
     """sigma = min(gain softplus(rate s) + floor, ceiling); constant, with gradient 0, beyond the ceiling."""
 
@@ -43,14 +70,16 @@ class SoftplusScale(Scale):
         sigma = floor + gain * m.log1p(m.exp(rate * s))                             # (1)
         return m.mpf(ceiling) if ceiling < inf and sigma > ceiling else sigma
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         v = self.rate * s
         t = np.exp(-np.abs(v))
-        soft = np.maximum(v, 0) + np.log1p(t)
+        soft = np.maximum(v, 0) + np.log1p(t)                                       # (3)
         m, w = self.floor + self.gain * soft, np.zeros_like(s)                      # (1)
         if self.floor == 0:
             below = v < 0
-            m, w = np.where(below, self.gain * log1p_ratio(t), m), np.minimum(v, 0)     # (2)
+            m, w = np.where(below, self.gain * log1p_ratio(t), m), np.minimum(v, 0)     # (4)
         log_sigma = self.near_one(v, soft, np.log(m) + w)
         if self.ceiling == inf:
             return m, w, log_sigma
@@ -58,17 +87,31 @@ class SoftplusScale(Scale):
         return (np.where(beyond, self.ceiling, m).astype(s.dtype), np.where(beyond, 0, w),
                 np.where(beyond, log(self.ceiling), log_sigma).astype(s.dtype))
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def log_slope(self, s):
+        v = self.rate * s
+        t = np.exp(-np.abs(v))
+        soft = np.maximum(v, 0) + np.log1p(t)                                       # (3)
+        if self.floor == 0:
+            n, q = 1 / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft)), np.zeros_like(s)      # (8)
+        else:
+            n, q = self.gain / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)    # (8)
+        return (n if self.ceiling == inf else np.where(self.beyond(s), 0, n), self.rate), q     # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
     def near_one(self, v, soft, log_sigma):
         """log sigma below the ceiling, from the logarithm of a rounded sigma, which has few digits near 0."""
         sigma = self.floor + self.gain * soft
         if self.floor >= 0.5:
-            below = scaled(self.gain * log1p_ratio(np.exp(-np.abs(v))), 1, np.minimum(v, 0))    # (2)
+            below = scaled(self.gain * log1p_ratio(np.exp(-np.abs(v))), 1, np.minimum(v, 0))    # (4)
             excess = np.float64(self.floor - 1) + np.where(v < 0, below, self.gain * soft)
-            log_sigma = np.where(sigma <= 4, np.log1p(excess), log_sigma).astype(v.dtype)       # (3)
-        rise = np.maximum(v, 0) + np.log1p(np.expm1(-np.abs(v)) / 2)                # (5)
+            log_sigma = np.where(sigma <= 4, np.log1p(excess), log_sigma).astype(v.dtype)       # (5)
+        rise = np.maximum(v, 0) + np.log1p(np.expm1(-np.abs(v)) / 2)                # (7)
         excess = self.excess_at_0 + self.gain * rise
         near = (np.abs(v) <= 1) & (sigma >= 0.25) & (sigma <= 4)
-        return np.where(near, np.log1p(np.where(near, excess, 0)), log_sigma)       # (4)
+        return np.where(near, np.log1p(np.where(near, excess, 0)), log_sigma)       # (6)
 
     @functools.cached_property
     def excess_at_0(self):
@@ -78,17 +121,7 @@ class SoftplusScale(Scale):
     def beyond(self, s):
         """Where the ceiling is exceeded."""
         v = self.rate * s
-        return self.floor + self.gain * (np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))) > self.ceiling
-
-    def log_slope(self, s):
-        v = self.rate * s
-        t = np.exp(-np.abs(v))
-        soft = np.maximum(v, 0) + np.log1p(t)
-        if self.floor == 0:
-            n, q = 1 / ((1 + t) * np.where(v < 0, log1p_ratio(t), soft)), np.zeros_like(s)
-        else:
-            n, q = self.gain / ((1 + t) * (self.floor + self.gain * soft)), np.minimum(v, 0)
-        return (n if self.ceiling == inf else np.where(self.beyond(s), 0, n), self.rate), q     # (6)
+        return self.floor + self.gain * (np.maximum(v, 0) + np.log1p(np.exp(-np.abs(v)))) > self.ceiling        # (1) (3)
 
     hard_cases = (
         case("Left", "sigma is exp v: softplus without log1p returns 0", z=[-40.0, -760.0]),
@@ -112,4 +145,4 @@ class SoftplusScale(Scale):
 
 def log1p_ratio(t):
     """log(1 + t) / t for 0 <= t <= 1; 1 at 0."""
-    return np.where(t == 0, 1, np.log1p(t) / t)
+    return np.where(t == 0, 1, np.log1p(t) / t)                                     # (4)

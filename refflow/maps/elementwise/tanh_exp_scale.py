@@ -1,15 +1,20 @@
 r"""The exponential of a hyperbolic tangent as a scale, `R -> (exp(-clamp), exp(clamp))`.
 
-    log sigma = clamp tanh v,   v = rate s                                          (1)
-              = clamp rate s                                for subnormal v         (2)
-    m = 1,   w = log sigma                                  for |v| <= 1
-    sign(v) clamp (1 - 2 t / (1 + t)) = w + r,   w rounded,   m = 1 + r,   t = exp(-2|v|)      for |v| > 1     (3)
-    d(log sigma)/ds = rate clamp d(tanh v)/dv                                       (4)
-    d(tanh v)/dv = sech^2 v = 4 exp(-2|v|) / (1 + exp(-2|v|))^2                     (5)
+The map.  With `v = rate s`,
+    sigma = exp(clamp tanh v)                                                       (1)
 
-In (2) `clamp` would magnify the rounding of `v`.  (3) keeps the rounding of `tanh v` out of the exponent, where `clamp` would
-magnify it although `sigma` hardly depends on `s`.  (5) keeps its exponent `-2|v|` apart: `1 - tanh^2 v` loses every digit once
-`tanh v` rounds to 1.
+The reverse rule.  The slope of `tanh v` is `1 - tanh^2 v`, so that
+    d(log sigma)/ds = rate clamp (1 - tanh^2 v)                                     (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `clamp` magnifies the rounding of `v`, and that of `tanh v` although `sigma` hardly depends on `s`.  With `t = exp(-2|v|)`,
+    log sigma = clamp rate s                                for subnormal v         (3)
+    m = 1,   w = log sigma                                  for |v| <= 1
+    sign(v) clamp (1 - 2 t/(1 + t)) = w + r,   w rounded,   m = 1 + r      for |v| > 1         (4)
+
+In (2), the difference loses every digit once `tanh v` rounds to 1:
+    1 - tanh^2 v = n exp(q),   n = 4/(1 + exp(-2|v|))^2,   q = -2|v|                (5)
 """
 
 from __future__ import annotations
@@ -21,7 +26,21 @@ from ...core.rules import ABOVE_0
 from .scale import Scale, parted, scale, summed
 
 
-@scale(source="FrEIA")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def forward(s, clamp, rate):
+        return np.exp(clamp * np.tanh(rate * s))                                    # (1)
+
+    def log(s, clamp, rate):
+        return clamp * np.tanh(rate * s)                                            # (1)
+
+    def vjp(s, clamp, rate, sigma_bar, l_bar):
+        slope = rate * clamp * (1 - np.tanh(rate * s) ** 2)                         # (2)
+        return (sigma_bar * textbook.forward(s, clamp, rate) + l_bar) * slope, {}
+
+
+@scale(source="FrEIA", textbook=textbook)
 class TanhExpScale(Scale):
     """sigma = exp(clamp tanh(rate s)), in (exp(-clamp), exp(clamp))."""
 
@@ -32,18 +51,24 @@ class TanhExpScale(Scale):
     def definition(m, s, clamp, rate):
         return m.exp(clamp * m.tanh(rate * s))                                      # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def evaluate(self, s):
         v, (clamp, rest) = self.rate * s, parted(self.clamp, s.dtype)
         far, t = np.abs(v) > 1, np.exp(-2 * np.abs(v))
-        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal
-        log_sigma = np.where(subnormal, self.clamp * self.rate * s, self.clamp * np.tanh(v))    # (1) (2)
+        subnormal = np.abs(v) < np.finfo(v.dtype).smallest_normal                   # (3)
+        log_sigma = np.where(subnormal, self.clamp * self.rate * s, self.clamp * np.tanh(v))    # (1) (3)
         w, r = summed(clamp, -clamp * (2 * t / (1 + t)))
         m = 1 + np.sign(v) * (r + rest)
-        return np.where(far, m, 1), np.where(far, np.sign(v) * w, log_sigma), log_sigma         # (3)
+        return np.where(far, m, 1), np.where(far, np.sign(v) * w, log_sigma), log_sigma         # (4)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_slope(self, s):
         n, q = tanh_slope(self.rate * s)
-        return self.rate * self.clamp * n, q                                        # (4)
+        return self.rate * self.clamp * n, q                                        # (2) (5)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Tiny", "log sigma is clamp s", z=[1e-20, 5e-324]),
