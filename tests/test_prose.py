@@ -85,3 +85,23 @@ def test_a_planted_construction_is_found(source):
 
 def test_plain_english_passes():
     assert stops('"""If there is no inverse, there are no steps; it is no longer there."""') == []
+
+
+# -- the words of the code -------------------------------------------------------------------------------------------------
+
+WORDS = (ROOT / "refflow" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_words_of_the_code_are_few_in_order_and_in_use():
+    """Each stands in the names, docstrings or comments of several modules."""
+    words = re.findall(r"^\| ([^|]+) \|", WORDS.partition("## Words")[2], re.M)[2:]
+    assert 0 < len(words) <= 40 and words == sorted(words, key=str.lower)
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    rare = [word for word in words if sum(bool(re.search(rf"(?i)(?:\b|_){word}(?:s|d)?(?:\b|_)", text)) for text in texts) < 3]
+    assert rare == []
+
+
+def test_the_folders_of_the_package_are_listed():
+    listed = re.findall(r"^\| `(\w+)/` \|", WORDS, re.M)
+    assert sorted(listed) == sorted(path.parent.name for path in (ROOT / "refflow").glob("*/__init__.py"))
+    assert all((ROOT / "refflow" / link).exists() for link in re.findall(r"\]\(([^)]+)\)", WORDS))
