@@ -35,7 +35,7 @@ from validation.ends import is_end
 from validation.kinds import GENERATORS
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
-from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, flat, stored, with_numbers
+from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -291,6 +291,17 @@ def test_a_textbook_with_many_digits_is_the_truth(name):
     page = PAGES[name]
     for point in [point for side in sides(page) for point in asked(page, side)]:
         assert disagreements(point, page.textbook) == set(), point
+
+
+@pytest.mark.parametrize("name, standard", [("DiagonalNormal", "standard_normal"), ("Logistic", "logistic")])
+def test_a_density_draws_what_its_textbook_says(name, standard):
+    """From the same numbers e, the sample and its cotangents."""
+    p = PAGES[name](loc=[0.5, -1.0], scale=[0.25, 3.0], shape=2)
+    z, pullback = p.sample_vjp(np.random.default_rng(3), 1)
+    e, fields, z_bar = getattr(np.random.default_rng(3), standard)(size=(1, 2)), fields_of(p), np.array([[1.5, -0.5]])
+    assert np.array_equal(z, p.textbook.sample(e, **fields))
+    wanted = p.textbook.sample_vjp(e, *fields.values(), z_bar)
+    assert {key: bar.tolist() for key, bar in pullback(z_bar).items()} == {key: bar[0].tolist() for key, bar in wanted.items()}
 
 
 # -- a rational page is its textbook --------------------------------------------------------------------------------------

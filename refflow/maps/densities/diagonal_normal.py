@@ -1,15 +1,22 @@
 r"""Normal density with independent entries.
 
-`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; sums and products run over the
-event's entries.
-    t = (z - loc) / scale,   a = b / scale                                          (1)
-    log p(z) = -1/2 sum t^2 - (n/2) log 2 pi - log prod scale                       (2)
-    z_bar = -a t,   loc_bar = a t,   scale_bar = a t^2 - a                          (3)
-and a sample, with `e` drawn from the standard normal density,
-    z = loc + scale e,   loc_bar = z_bar,   scale_bar = z_bar e                     (4)
+The map.  `z` is an event of `n` entries, over which sums and products run; `e` is drawn from the standard normal density:
+    t = (z - loc)/scale                                                             (1)
+    log p(z) = -sum (t^2/2 + (1/2) log 2 pi + log scale)                            (2)
+    z = loc + scale e                               a sample                        (3)
 
-`t` may overflow although its product with a small `a` does not: `a t = a (z - loc) / scale`.  `prod scale` is taken before its
-logarithm: a sum of logarithms loses the digits of the largest of them.
+The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` of a sample,
+    a = b/scale                                                                     (4)
+    z_bar = -a t,   loc_bar = a t,   scale_bar = a t^2 - a                          (5)
+    loc_bar = z_bar,   scale_bar = z_bar e          of (3)                          (6)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log scale = log prod scale                                                  (7)
+
+In (5), `t` may overflow where its product with a small `a` does not:
+    a t = a (z - loc)/scale                                                         (8)
 """
 
 from __future__ import annotations
@@ -22,7 +29,25 @@ from ...core.arithmetic import times
 from .entries import HALF_LOG_2_PI, entries, location_scale, log_product, over_entries, times_quotient
 
 
-@density(source="definition")
+class textbook:
+    """(1) to (6) as they are printed, for one event."""
+
+    def log_prob(z, loc, scale, shape):
+        t = (z - loc) / scale                                                       # (1)
+        return -np.sum(t ** 2 / 2 + np.log(2 * np.pi) / 2 + np.log(scale))          # (2)
+
+    def log_prob_vjp(z, loc, scale, shape, b):
+        t, a = (z - loc) / scale, b / scale                                         # (1) (4)
+        return -a * t, {"loc": a * t, "scale": a * t ** 2 - a}                      # (5)
+
+    def sample(e, loc, scale, shape):
+        return loc + scale * e                                                      # (3)
+
+    def sample_vjp(e, loc, scale, shape, z_bar):
+        return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
+
+
+@density(source="definition", textbook=textbook)
 class DiagonalNormal(Density):
     """The normal density with independent entries z = loc + scale e.
 
@@ -33,6 +58,8 @@ class DiagonalNormal(Density):
     scale: Array = positive()
     shape: tuple = plain(None)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, z, loc, scale, shape):
         log_prob = 0
@@ -41,21 +68,25 @@ class DiagonalNormal(Density):
             log_prob = log_prob - t * t / 2 - m.log(2 * m.pi) / 2 - m.log(scale_j)  # (2)
         return log_prob
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def log_prob_vjp(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
         squares = over_entries(t * (t / 2), self.rank)
         constant = math.prod(self.shape) * HALF_LOG_2_PI
-        log_prob = -squares - constant - log_product(self.scale, self.parameter_batch, self.shape)      # (2)
+        log_prob = -squares - constant - log_product(self.scale, self.parameter_batch, self.shape)    # (2) (7)
 
         def pullback(b):
-            a = over_event(b, self.rank) / self.scale                               # (1)
-            a_t = times_quotient(a, z - self.loc, self.scale)
-            return -a_t, {"loc": a_t, "scale": times(a_t, t) - a}                   # (3)
+            a = over_event(b, self.rank) / self.scale                               # (4)
+            a_t = times_quotient(a, z - self.loc, self.scale)                       # (8)
+            return -a_t, {"loc": a_t, "scale": times(a_t, t) - a}                   # (5)
 
         return log_prob, pullback
 
     def sample_vjp(self, rng, lead):
-        return location_scale(self, rng.standard_normal, lead)                      # (4)
+        return location_scale(self, rng.standard_normal, lead)                      # (3) (6)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Scalar", "an event of one number", z=[0.5, -3.0], shape=(), loc=0.5, scale=0.25),

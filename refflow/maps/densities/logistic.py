@@ -1,16 +1,25 @@
 r"""Logistic density with independent entries.
 
-`z` is an event of `n` entries, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; sums and products run over the
-event's entries.
-    t = (z - loc) / scale,   a = b / scale                                          (1)
-    log p(z) = -sum (|t| + 2 log(1 + exp(-|t|))) - log prod scale                   (2)
-    z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a,   h = tanh(t/2)         (3)
-and a sample, with `e` drawn from the standard logistic density,
-    z = loc + scale e,   loc_bar = z_bar,   scale_bar = z_bar e                     (4)
+The map.  `z` is an event of `n` entries, over which sums and products run; `e` is drawn from the standard logistic density:
+    t = (z - loc)/scale                                                             (1)
+    log p(z) = -sum (t + 2 log(1 + exp(-t)) + log scale)                            (2)
+    z = loc + scale e                               a sample                        (3)
 
-`exp` is never taken of a positive number, and both terms of the sum in (2) are `>= 0`.  `t` may overflow although its
-product with a small `a` does not: `a t = a (z - loc) / scale`.  `prod scale` is taken before its logarithm: a sum of
-logarithms loses the digits of the largest of them.
+The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` of a sample,
+    a = b/scale,   h = tanh(t/2)                                                    (4)
+    z_bar = -a h,   loc_bar = a h,   scale_bar = a t h - a                          (5)
+    loc_bar = z_bar,   scale_bar = z_bar e          of (3)                          (6)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `exp(-t)` overflows on the left, where the terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    t + 2 log(1 + exp(-t)) = |t| + 2 log1p(exp(-|t|))                               (7)
+
+In (2), a sum of logarithms loses the digits of the largest of them; the product is taken first:
+    sum log scale = log prod scale                                                  (8)
+
+In (5), `t` may overflow where its product with a small `a` does not:
+    a t = a (z - loc)/scale                                                         (9)
 """
 
 from __future__ import annotations
@@ -23,7 +32,26 @@ from ...core.arithmetic import times
 from .entries import entries, location_scale, log_product, over_entries, times_quotient
 
 
-@density(source="definition")
+class textbook:
+    """(1) to (6) as they are printed, for one event."""
+
+    def log_prob(z, loc, scale, shape):
+        t = (z - loc) / scale                                                       # (1)
+        return -np.sum(t + 2 * np.log(1 + np.exp(-t)) + np.log(scale))              # (2)
+
+    def log_prob_vjp(z, loc, scale, shape, b):
+        t, a = (z - loc) / scale, b / scale                                         # (1) (4)
+        h = np.tanh(t / 2)                                                          # (4)
+        return -a * h, {"loc": a * h, "scale": a * t * h - a}                       # (5)
+
+    def sample(e, loc, scale, shape):
+        return loc + scale * e                                                      # (3)
+
+    def sample_vjp(e, loc, scale, shape, z_bar):
+        return {"loc": z_bar, "scale": z_bar * e}                                   # (6)
+
+
+@density(source="definition", textbook=textbook)
 class Logistic(Density):
     """The logistic density with independent entries z = loc + scale log(u / (1 - u)), u uniform on (0, 1).
 
@@ -34,29 +62,35 @@ class Logistic(Density):
     scale: Array = positive()
     shape: tuple = plain(None)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, z, loc, scale, shape):
         log_prob = 0
         for z_j, loc_j, scale_j in zip(*(entries(nested, shape) for nested in (z, loc, scale))):
             t = (z_j - loc_j) / scale_j                                             # (1)
-            log_prob = log_prob - abs(t) - 2 * m.log(1 + m.exp(-abs(t))) - m.log(scale_j)       # (2)
+            log_prob = log_prob - abs(t) - 2 * m.log(1 + m.exp(-abs(t))) - m.log(scale_j)    # (2)
         return log_prob
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):
         t = (z - self.loc) / self.scale                                             # (1)
         far = np.abs(t)
-        terms = over_entries(far + 2 * np.log1p(np.exp(-far)), self.rank)
-        log_prob = -terms - log_product(self.scale, self.parameter_batch, self.shape)       # (2)
+        terms = over_entries(far + 2 * np.log1p(np.exp(-far)), self.rank)           # (7)
+        log_prob = -terms - log_product(self.scale, self.parameter_batch, self.shape)    # (2) (8)
 
         def pullback(b):
-            a, h = over_event(b, self.rank) / self.scale, np.tanh(t / 2)
-            a_t = times_quotient(a, z - self.loc, self.scale)
-            return -a * h, {"loc": a * h, "scale": times(a_t, h) - a}               # (3)
+            a, h = over_event(b, self.rank) / self.scale, np.tanh(t / 2)            # (4)
+            a_t = times_quotient(a, z - self.loc, self.scale)                       # (9)
+            return -a * h, {"loc": a * h, "scale": times(a_t, h) - a}               # (5)
 
         return log_prob, pullback
 
     def sample_vjp(self, rng, lead):
-        return location_scale(self, rng.logistic, lead)                             # (4)
+        return location_scale(self, rng.logistic, lead)                             # (3) (6)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Scalar", "an event of one number", z=[0.5, -3.0, 40.0], shape=(), loc=0.5, scale=0.25),

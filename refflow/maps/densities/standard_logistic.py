@@ -1,10 +1,18 @@
 r"""Standard logistic density.
 
-`z` is an event of any shape, `b` the cotangent of `log p`; the sum runs over the event's entries.
-    log p(z) = -sum (|z| + 2 log(1 + exp(-|z|)))                                    (1)
-    z_bar = -b tanh(z/2) = sign(z) b (exp(-|z|) - 1) / (1 + exp(-|z|))              (2)
-`exp` is never taken of a positive number, and both terms of the sum are `>= 0`.  (2) does not halve the smallest `z`, which
-would lose its last digit.
+The map.  `z` is an event of any shape, and the sum runs over its entries:
+    log p(z) = -sum (z + 2 log(1 + exp(-z)))                                        (1)
+
+The reverse rule.  With the cotangent `b` of `log p`,
+    z_bar = -b tanh(z/2)                                                            (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-z)` overflows on the left, where the two terms cancel.  The density is even, and both terms of this sum are `>= 0`:
+    log p(z) = -sum (|z| + 2 log1p(exp(-|z|)))                                      (3)
+
+In (2), `z/2` loses the last digit of the smallest `z`:
+    z_bar = sign(z) b expm1(-|z|)/(1 + exp(-|z|))                                   (4)
 """
 
 from __future__ import annotations
@@ -16,28 +24,44 @@ from ...core.bijector import over_event
 from .entries import drawn, entries, over_entries
 
 
-@density(source="definition")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def log_prob(z, shape):
+        return -np.sum(z + 2 * np.log(1 + np.exp(-z)))                              # (1)
+
+    def log_prob_vjp(z, shape, b):
+        return -b * np.tanh(z / 2), {}                                              # (2)
+
+
+@density(source="definition", textbook=textbook)
 class StandardLogistic(Density):
     """The standard logistic density of events of `shape`, () for scalars, an int D for vectors; it has no parameters."""
 
     shape: tuple = plain(())
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, z, shape):
-        return m.fsum(-abs(z_j) - 2 * m.log(1 + m.exp(-abs(z_j))) for z_j in entries(z, shape))     # (1)
+        return m.fsum(-abs(z_j) - 2 * m.log(1 + m.exp(-abs(z_j))) for z_j in entries(z, shape))    # (1)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def log_prob_vjp(self, z):
         far = np.abs(z)
         q = np.exp(-far)
-        log_prob = -over_entries(far + 2 * np.log1p(q), self.rank)                  # (1)
+        log_prob = -over_entries(far + 2 * np.log1p(q), self.rank)                  # (1) (3)
 
         def pullback(b):
-            return np.sign(z) * (over_event(b, self.rank) * np.expm1(-far)) / (1 + q), {}       # (2)
+            return np.sign(z) * (over_event(b, self.rank) * np.expm1(-far)) / (1 + q), {}    # (2) (4)
 
         return log_prob, pullback
 
     def sample_vjp(self, rng, lead):
         return drawn(rng.logistic, lead, self.shape, self.dtype), lambda z_bar: {}
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Scalar", "exp(-|z|) is a rounded 1, or below u", z=[0.0, 1e-20, -40.0, 760.0]),

@@ -1,7 +1,9 @@
 r"""Standard normal density `N(0, I)`.
 
-`z` is an event of `n` entries, `b` the cotangent of `log p`; sums run over the event's entries.
+The map.  `z` is an event of `n` entries, and the sum runs over them:
     log p(z) = -1/2 sum z^2 - (n/2) log 2 pi                                        (1)
+
+The reverse rule.  With the cotangent `b` of `log p`,
     z_bar = -b z                                                                    (2)
 """
 

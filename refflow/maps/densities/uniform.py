@@ -1,11 +1,13 @@
 r"""Uniform density, on `low < z < high`.
 
-`z` is an event, `b` the cotangent of `log p`, `z_bar` the cotangent of a sample; the product runs over the event's entries.
+The map.  `z` is an event, the product runs over its entries, and `e` is drawn from `[0, 1)`:
     log p(z) = -log prod (high - low)                                               (1)
-    z_bar = 0,   low_bar = b / (high - low),   high_bar = -low_bar                  (2)
-and a sample, with `e` drawn from `[0, 1)`,
-    z = low + (high - low) e,   low_bar = (1 - e) z_bar,   high_bar = e z_bar       (3)
+    z = low + (high - low) e                        a sample                        (2)
 A sample that rounds to an end is moved to the neighbouring float inside the open interval.
+
+The reverse rule.  With the cotangent `b` of `log p`, and the cotangent `z_bar` of a sample,
+    z_bar = 0,   low_bar = b / (high - low),   high_bar = -low_bar     of (1)       (3)
+    low_bar = (1 - e) z_bar,   high_bar = e z_bar     of (2)                        (4)
 """
 
 from __future__ import annotations
@@ -55,16 +57,16 @@ class Uniform(Density):
         log_prob = -log_product(width, self.parameter_batch, self.shape)            # (1)
 
         def pullback(b):
-            low_bar = over_event(b, self.rank) / width                              # (2)
-            return np.zeros_like(z), {"low": low_bar, "high": -low_bar}             # (2)
+            low_bar = over_event(b, self.rank) / width                              # (3)
+            return np.zeros_like(z), {"low": low_bar, "high": -low_bar}             # (3)
 
         return np.broadcast_to(log_prob, z.shape[:z.ndim - self.rank]), pullback
 
     def sample_vjp(self, rng, lead):
         e = drawn(rng.random, lead, self.shape, self.low.dtype)
-        z = self.low + (self.high - self.low) * e                                   # (3)
+        z = self.low + (self.high - self.low) * e                                   # (2)
         first, last = np.nextafter(self.low, self.high), np.nextafter(self.high, self.low)
-        return np.minimum(np.maximum(z, first), last), lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}    # (3)
+        return np.minimum(np.maximum(z, first), last), lambda z_bar: {"low": (1 - e) * z_bar, "high": e * z_bar}    # (4)
 
     hard_cases = (
         case("Scalar", "an event of one number", z=[0.5], shape=(), low=0.0, high=1.0),
