@@ -7,7 +7,7 @@ refflow/oracle/textbooks.json; `refflow textbook` prints the table.
 
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
     bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
-    conditioner    forward(a), jacobian(a), vjp(a)
+    conditioner    forward(a), slope(a) or jacobian(a), vjp(a)
     scale          forward(s), log(s), vjp(s)
     density        log_prob(z), log_prob_vjp(z)
 All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).
@@ -35,7 +35,7 @@ SCHEMA = "refflow/textbooks/1"
 DTYPES = ("float64", "float32")
 ALLOWED = 4
 FUNCTIONS = {"bijector": ("forward", "inverse", "log_det", "inverse_log_det", "vjp", "inverse_vjp"),
-             "conditioner": ("forward", "jacobian", "vjp"), "scale": ("forward", "log", "vjp"),
+             "conditioner": ("forward", "vjp"), "scale": ("forward", "log", "vjp"),
              "density": ("log_prob", "log_prob_vjp")}
 
 

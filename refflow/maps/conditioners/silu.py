@@ -1,14 +1,25 @@
 r"""SiLU, or swish, on every entry of an event.
 
-With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the logistic sigmoid,
-    h = a sigma(a) = a / (1 + t) for a > 0, a t / (1 + t) for a <= 0                (1)
-    dh/da = (1 + t + a t) / (1 + t)^2       for a > 0                               (2)
-          = t (1 + t + a) / (1 + t)^2       for a <= 0                              (3)
-    a_bar = h_bar dh/da                                                             (4)
+The map.  With the logistic `sigma(a) = 1/(1 + exp(-a))`,
+    h = a sigma(a)                                                                  (1)
+    dh/da = sigma(a) (1 + a (1 - sigma(a)))                                         (2)
 
-(2) is written in exponentials, since `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1.  (3) cancels only
-near its zero, at -1.28.  Below `a = -12`, products with `t = m^2` are taken as `(a m) m` in (1) and `(h_bar m) m` in (3):
-`t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.
+The reverse rule.  By (2),
+    a_bar = h_bar dh/da                                                             (3)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `exp(-a)` overflows where `h` need not be 0.  With `t = exp(-|a|)`,
+    h = a/(1 + t) for a > 0,   a t/(1 + t) for a <= 0                               (4)
+
+In (2), `1 - sigma(a)` loses every digit once `sigma(a)` rounds to 1:
+    dh/da = (1 + t + a t)/(1 + t)^2       for a > 0                                 (5)
+          = t (1 + t + a)/(1 + t)^2       for a <= 0                                (6)
+(6) cancels only near its zero, at -1.28.
+
+In (1) and (3), `t` may lose digits below the smallest normal number, or be 0, where the whole product does neither.  Below
+`a = -12`, with `m = exp(min(a, 0)/2)`, so that `t = m^2`,
+    h = (a m) m/(1 + t),   a_bar = ((h_bar m) (1 + t + a) m)/(1 + t)^2              (7)
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
@@ -23,7 +34,21 @@ from .softplus_activation import exponentials
 DEEP = -12                                      # exp(-12) is a normal number
 
 
-@conditioner(source="arXiv:1606.08415")
+class textbook:
+    """(1) to (3) as they are printed, for one event."""
+
+    def forward(a):
+        return a / (1 + np.exp(-a))                                                 # (1)
+
+    def slope(a):
+        sigma = 1 / (1 + np.exp(-a))
+        return sigma * (1 + a * (1 - sigma))                                        # (2)
+
+    def vjp(a, h_bar):
+        return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+@conditioner(source="arXiv:1606.08415", textbook=textbook)
 class SiLU(Conditioner):
     """h = a / (1 + exp(-a)), also called swish."""
 
@@ -33,22 +58,28 @@ class SiLU(Conditioner):
     def definition(m, a):
         return a / (1 + m.exp(-a))                                                  # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, a):
         m, t = exponentials(a)
-        return np.where(a > 0, a, np.where(a < DEEP, a * m * m, a * t)) / (1 + t)   # (1)
+        return np.where(a > 0, a, np.where(a < DEEP, a * m * m, a * t)) / (1 + t)   # (4) (7)
 
     def slope(self, a):
         return self.vjp(a)[1](np.ones_like(a))[0]
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, a):
         def pullback(h_bar):
             m, t = exponentials(a)
-            right, left = 1 + t + a * t, t * (1 + t + a)                            # (2) (3)
-            deep = h_bar * m * (1 + t + a) * m                                      # (3)
+            right, left = 1 + t + a * t, t * (1 + t + a)                            # (5) (6)
+            deep = h_bar * m * (1 + t + a) * m                                      # (7)
             scaled = np.where(a < DEEP, deep, h_bar * np.where(a > 0, right, left))
-            return scaled / (1 + t) ** 2, {}                                        # (4)
+            return scaled / (1 + t) ** 2, {}                                        # (3)
 
         return self.forward(a), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Turning", "the slope passes through 0", z=[-1.2784645427610738, -1.2784645427610740]),

@@ -1,12 +1,19 @@
 r"""Softplus on every entry of an event.
 
-With `t = exp(-|a|)` and `m = exp(min(a, 0)/2)`, both at most 1, and `sigma` the logistic sigmoid,
+The map.  For every entry `a`,
     h = log(1 + exp a)                                                              (1)
-    dh/da = sigma(a) = m^2 / (1 + t)                                                (2)
-    a_bar = h_bar dh/da = (h_bar m) m / (1 + t)                                     (3)
+    dh/da = 1/(1 + exp(-a))                                                         (2)
 
-The product with the square in (3) is taken in this order: `m^2` may lose digits below the smallest normal number, or be 0,
-where the whole product does neither.
+The reverse rule.  By (2),
+    a_bar = h_bar/(1 + exp(-a))                                                     (3)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (2), an exponential overflows on one side, and on the other 1 plus an exponential rounds to 1.  The page `Softplus`
+has the forms that keep the digits.
+
+In (3), the slope may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar m) m/(1 + t),   m = exp(min(a, 0)/2),   t = exp(-|a|)            (4)
 
 Source: Dugas et al., NIPS 2000.
 """
@@ -21,7 +28,20 @@ from ..elementwise import Softplus
 SOFTPLUS = Softplus().unchecked(np.float64)          # it has no fields, and keeps the dtype of its events
 
 
-@conditioner(source="Dugas et al., NIPS 2000")
+class textbook:
+    """(1) to (3) as they are printed, for one event."""
+
+    def forward(a):
+        return np.log(1 + np.exp(a))                                                # (1)
+
+    def slope(a):
+        return 1 / (1 + np.exp(-a))                                                 # (2)
+
+    def vjp(a, h_bar):
+        return h_bar / (1 + np.exp(-a)), {}                                         # (3)
+
+
+@conditioner(source="Dugas et al., NIPS 2000", textbook=textbook)
 class SoftplusActivation(Conditioner):
     """h = log(1 + exp a)."""
 
@@ -31,18 +51,24 @@ class SoftplusActivation(Conditioner):
     def definition(m, a):
         return m.log1p(m.exp(a))                                                    # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, a):
         return SOFTPLUS.forward(a)                                                  # (1)
 
     def slope(self, a):
         return SOFTPLUS.slope(a)                                                    # (2)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, a):
         def pullback(h_bar):
             m, t = exponentials(a)
-            return h_bar * m * m / (1 + t), {}                                      # (2) (3)
+            return h_bar * m * m / (1 + t), {}                                      # (3) (4)
 
         return self.forward(a), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Left", "h is exp a: log(1 + exp a) without log1p returns 0", z=[-37.0, -700.0]),
@@ -53,4 +79,4 @@ class SoftplusActivation(Conditioner):
 
 def exponentials(a):
     """exp(min(a, 0)/2) and exp(-|a|)."""
-    return np.exp(np.minimum(a, 0) / 2), np.exp(-np.abs(a))
+    return np.exp(np.minimum(a, 0) / 2), np.exp(-np.abs(a))                         # (4)

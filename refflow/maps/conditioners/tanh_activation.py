@@ -1,12 +1,19 @@
 r"""The hyperbolic tangent on every entry of an event.
 
+The map.  For every entry `a`,
     h = tanh a                                                                      (1)
-    dh/da = r^2,   r = sech a = 2 p / (1 + p^2),   p = exp(-|a|)                    (2)
-    a_bar = h_bar dh/da = (h_bar r) r                                               (3)
+    dh/da = 1 - tanh^2 a                                                            (2)
 
-(2) is written in exponentials, since `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1.  The product with the
-square in (3) is taken in this order: `r^2` may lose digits below the smallest normal number, or be 0, where the whole
-product does neither.
+The reverse rule.  By (2),
+    a_bar = h_bar (1 - tanh^2 a)                                                    (3)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), the difference loses every digit once `tanh a` rounds to 1:
+    1 - tanh^2 a = r^2,   r = sech a = 2 p/(1 + p^2),   p = exp(-|a|)               (4)
+
+In (3), `r^2` may lose digits below the smallest normal number, or be 0, where its product with a cotangent does neither:
+    a_bar = (h_bar r) r                                                             (5)
 """
 
 from __future__ import annotations
@@ -16,7 +23,20 @@ import numpy as np
 from ...core import Conditioner, case, conditioner
 
 
-@conditioner(source="DLMF 4.28")
+class textbook:
+    """(1) to (3) as they are printed, for one event."""
+
+    def forward(a):
+        return np.tanh(a)                                                           # (1)
+
+    def slope(a):
+        return 1 - np.tanh(a) ** 2                                                  # (2)
+
+    def vjp(a, h_bar):
+        return h_bar * (1 - np.tanh(a) ** 2), {}                                    # (3)
+
+
+@conditioner(source="DLMF 4.28", textbook=textbook)
 class TanhActivation(Conditioner):
     """h = tanh a."""
 
@@ -26,19 +46,25 @@ class TanhActivation(Conditioner):
     def definition(m, a):
         return m.tanh(a)                                                            # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, a):
         return np.tanh(a)                                                           # (1)
 
     def slope(self, a):
         r = sech(a)
-        return r * r                                                                # (2)
+        return r * r                                                                # (2) (4)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         def pullback(h_bar):
             r = sech(a)
-            return h_bar * r * r, {}                                                # (2) (3)
+            return h_bar * r * r, {}                                                # (3) (5)
 
         return self.forward(a), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Tiny", "h is a", z=[1e-9, 5e-324]),
@@ -49,4 +75,4 @@ class TanhActivation(Conditioner):
 
 def sech(a):
     p = np.exp(-np.abs(a))
-    return 2 * p / (1 + p * p)                                                      # (2)
+    return 2 * p / (1 + p * p)                                                      # (4)
