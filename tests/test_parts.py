@@ -408,7 +408,7 @@ def test_the_command_says_which_printed_equation_fails_and_what_holds(capsys):
     assert main(["textbook"]) == 0 and "WeibullCDF" in capsys.readouterr().out
     assert main(["textbook", "WeibullCDF"]) == 0
     assert "\n\nforward: printed in (1); (12) (13) (14) hold\n    measure(WeibullCDF(" in capsys.readouterr().out
-    assert main(["textbook", "Tanh"]) == 2 and "Tanh has no textbook" in capsys.readouterr().err
+    assert main(["textbook", "LeakyReLU"]) == 2 and "LeakyReLU has no textbook" in capsys.readouterr().err
 
 
 def test_a_textbook_is_measured_as_it_is_printed():
@@ -419,9 +419,9 @@ def test_a_textbook_is_measured_as_it_is_printed():
 
 
 def test_a_leaf_folds_the_third_part():
-    made = {name: leaf(entry_named(name, entries()), {}) for name in ("WeibullCDF", "Tanh")}
+    made = {name: leaf(entry_named(name, entries()), {}) for name in ("WeibullCDF", "LeakyReLU")}
     before, _, folded = made["WeibullCDF"].partition("<details>")
-    assert 'id="e11"' in before and 'id="e12"' in folded.partition("</details>")[0] and "<details>" not in made["Tanh"]
+    assert 'id="e11"' in before and 'id="e12"' in folded.partition("</details>")[0] and "<details>" not in made["LeakyReLU"]
     assert 'id="e12"' not in before and "Journal of Applied Mechanics" in folded.partition("</details>")[2]
 
 
