@@ -62,9 +62,10 @@ def remembering(inverse):
 
 
 def fields_of(f, number=lambda held: held):
-    """The fields as `definition` sees them; `number` is applied to the arrays of a bijector of one event."""
-    return {key: number(getattr(f, key)) if isinstance(field, Field) and not field.constant and getattr(f, key) is not None
-            else getattr(f, key) for key, field in f.declared.items()}
+    """The fields as `definition` sees them; `number` is applied to the arrays of a bijector of one event, and to plain floats."""
+    held = {key: getattr(f, key) for key in f.declared}
+    arrays = {key for key, field in f.declared.items() if isinstance(field, Field) and not field.constant}
+    return {key: number(v) if v is not None and key in arrays or isinstance(v, float) else v for key, v in held.items()}
 
 
 def answers(point, book, number=lambda held: held) -> dict:
