@@ -167,7 +167,7 @@ def careful(text) -> list[str]:
     names = [node for book in books for node in ast.walk(book) if isinstance(node, ast.Name)]
     own |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
     used = {node.id for node in names}
-    found += [f"the textbook uses {name}" for name in sorted(used - own - text.books - {"np"} - set(vars(builtins)))]
+    found += [f"the textbook uses {name}" for name in sorted(used - own - text.books - {"np", "scipy"} - set(vars(builtins)))]
     outside = [node for node in ast.walk(text.tree) if isinstance(node, ast.Name) and node.id in text.books]
     inside = text.of_textbook() | {line for node in text.tree.body if isinstance(node, ast.ClassDef)
                                    for call in node.decorator_list for line in range(call.lineno, call.end_lineno + 1)}
@@ -216,12 +216,16 @@ def stale(cases, defined):
 # -- the textbook is right ------------------------------------------------------------------------------------------------
 
 class Exact:
-    """NumPy's functions of arrays of numbers of mpmath."""
+    """NumPy's functions of arrays of numbers of mpmath, and SciPy's normal distribution."""
 
     pi = mpmath.pi
+    special = property(lambda self: self)
+
+    def ndtri(self, x):
+        return mpmath.sqrt(2) * mpmath.erfinv(2 * x - 1)
 
     def __getattr__(self, name):
-        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs"}
+        names = {"arctan": "atan", "arcsinh": "asinh", "arctanh": "atanh", "abs": "fabs", "ndtr": "ncdf"}
         held = getattr(mpmath, names.get(name, name), None)
         if name in ("exp", "log", "sqrt", "tanh", "sinh", "cosh", "sin", "cos", "abs", *names):
             return np.frompyfunc(held, 1, 1)
