@@ -40,11 +40,11 @@ FUNCTIONS = {"bijector": ("forward", "inverse", "log_det", "inverse_log_det", "v
 
 
 def with_numbers(cls, namespace):
-    """A class of functions whose code sees `namespace` in the place of NumPy."""
+    """A class of functions whose code sees `namespace` in the place of NumPy and SciPy."""
     made, functions = type(cls.__name__, (), {}), {}
     for name, function in vars(cls).items():
         if isinstance(function, types.FunctionType):
-            known = function.__globals__ | {"np": namespace, cls.__name__: made}
+            known = function.__globals__ | {"np": namespace, "scipy": namespace, cls.__name__: made}
             functions[name] = types.FunctionType(function.__code__, known, name, function.__defaults__)
     for name, function in functions.items():
         setattr(made, name, remembering(function) if name == "inverse" else function)

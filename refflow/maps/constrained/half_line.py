@@ -1,22 +1,29 @@
 r"""Half line, `R` -> the numbers on one side of a: above it for `s > 0`, below it for `s < 0`.
 
+The map.  With `a = end` and `s = scale`,
     x = a + s exp z                                                                 (1)
-    z = log((x - a) / s) = 2 log(sqrt|x - a| / sqrt|s|)                             (2)
+    z = log((x - a) / s)                                                            (2)
     dx/dz = s exp z                                                                 (3)
     log|dx/dz| = z + log|s|                                                         (4)
     log|dz/dx| = -log|x - a|                                                        (5)
 
-The quotient of roots in (2) neither overflows nor underflows, and `x = a + s` gives 0 exactly.
+The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
+    z_bar = x_bar s exp z + l_bar                                                   (6)
+    a_bar = x_bar,   s_bar = x_bar exp z + l_bar / s                                (7)
+For the inverse map, from (2) and (5), with the cotangent `l_bar` of (5),
+    x_bar = (z_bar - l_bar) / (x - a)                                               (8)
+    a_bar = -x_bar,   s_bar = -z_bar / s                                            (9)
 
-Reverse rule, from (1) and (4), with `h = exp(z/2)`:
-    a_bar = x_bar,   s_bar = x_bar h^2 + log_det_bar / s                            (6)
-    z_bar = x_bar s h^2 + log_det_bar                                               (7)
-and for the inverse map, from (2) and (5),
-    x_bar = (z_bar - log_det_bar) / (x - a)
-    a_bar = -x_bar,   s_bar = -z_bar / s                                            (8)
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-Products with `h^2` are taken as `(v h) h`: `exp z` itself may overflow, or lose digits below the smallest normal number,
-where its product does neither.  A cotangent 0 stays 0 whatever `h` is.
+In (2), the quotient may leave the floats where its logarithm does not.  A quotient of roots does not leave them, and `x = a + s`
+gives 0 exactly:
+    z = 2 log(sqrt|x - a| / sqrt|s|)                                                (10)
+
+In (1), (3), (6) and (7), `exp z` itself may overflow, or lose digits below the smallest normal number, where its product does
+neither:
+    v exp z = (v h) h,   h = exp(z/2)                                               (11)
+A cotangent 0 stays 0 whatever `h` is.
 
 Source: the definition; with `a = 0, s = 1` it is the exponential, NIST DLMF 4.2.
 """
@@ -30,13 +37,34 @@ from ...core.arrays import at_index
 from ...core.sets import intervals
 
 
-def times_exp(v, z):
-    """v exp z; 0 if v is 0, even where exp z overflows."""
-    h = np.exp(z / 2)
-    return np.where(v == 0, 0, v * h * h)
+class textbook:
+    """(1) to (9) as they are printed, for one event."""
+
+    def forward(z, end, scale):
+        return end + scale * np.exp(z)                                              # (1)
+
+    def inverse(x, end, scale):
+        return np.log((x - end) / scale)                                            # (2)
+
+    def slope(z, end, scale):
+        return scale * np.exp(z)                                                    # (3)
+
+    def log_det(z, end, scale):
+        return z + np.log(np.abs(scale))                                            # (4)
+
+    def inverse_log_det(x, end, scale):
+        return -np.log(np.abs(x - end))                                             # (5)
+
+    def vjp(z, end, scale, x_bar, l_bar):
+        z_bar = x_bar * scale * np.exp(z) + l_bar                                   # (6)
+        return z_bar, {"end": x_bar, "scale": x_bar * np.exp(z) + l_bar / scale}    # (7)
+
+    def inverse_vjp(x, end, scale, z_bar, l_bar):
+        x_bar = (z_bar - l_bar) / (x - end)                                         # (8)
+        return x_bar, {"end": -x_bar, "scale": -z_bar / scale}                      # (9)
 
 
-@bijector(source="DLMF 4.2", domain=real)
+@bijector(source="DLMF 4.2", domain=real, textbook=textbook)
 class HalfLine(Bijector):
     """x = end + scale exp z, from R to the half line that begins at `end` and extends in the direction of `scale`."""
 
@@ -68,32 +96,36 @@ class HalfLine(Bijector):
     def definition(m, z, end, scale):
         return end + scale * m.exp(z)                                               # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, z):
-        return self.end + times_exp(self.scale, z)                                  # (1)
+        return self.end + times_exp(self.scale, z)                                  # (1) (11)
 
     def inverse(self, x):
-        return 2 * np.log(np.sqrt(np.abs(x - self.end)) / np.sqrt(np.abs(self.scale)))      # (2)
+        return 2 * np.log(np.sqrt(np.abs(x - self.end)) / np.sqrt(np.abs(self.scale)))      # (2) (10)
 
     def log_det(self, z):
         return z + np.log(np.abs(self.scale))                                       # (4)
 
     def slope(self, z):
-        return times_exp(self.scale, z)                                             # (3)
+        return times_exp(self.scale, z)                                             # (3) (11)
 
     def inverse_and_log_det(self, x):
         return self.inverse(x), -np.log(np.abs(x - self.end))                       # (5)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            bars = {"end": x_bar, "scale": times_exp(x_bar, z) + log_det_bar / self.scale}         # (6)
-            return times_exp(x_bar * self.scale, z) + log_det_bar, bars             # (7)
+            bars = {"end": x_bar, "scale": times_exp(x_bar, z) + log_det_bar / self.scale}  # (7) (11)
+            return times_exp(x_bar * self.scale, z) + log_det_bar, bars             # (6) (11)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
             x_bar = (z_bar - log_det_bar) / (x - self.end)                          # (8)
-            return x_bar, {"end": -x_bar, "scale": -z_bar / self.scale}             # (8)
+            return x_bar, {"end": -x_bar, "scale": -z_bar / self.scale}             # (9)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -105,3 +137,9 @@ class HalfLine(Bijector):
         case("NearEnd", "x and a agree in all digits but the last", x=[1.0 + 2.0**-20], end=1.0, scale=2.0),
         case("Quotient", "(x - a)/s overflows, its logarithm does not", x=[2.0**1000], end=0.0, scale=2.0**-60),
     )
+
+
+def times_exp(v, z):
+    """v exp z; 0 if v is 0, even where exp z overflows."""
+    h = np.exp(z / 2)
+    return np.where(v == 0, 0, v * h * h)                                           # (11)

@@ -1,21 +1,22 @@
 r"""Affine map of a line, `R -> R`.
 
-    x = scale z + shift,   scale != 0                                               (1)
+The map.  With a scale that is not 0,
+    x = scale z + shift                                                             (1)
     z = (x - shift) / scale                                                         (2)
     dx/dz = scale                                                                   (3)
     log|dx/dz| = log|scale|                                                         (4)
 
-Reverse rule, from (1) and (4):
+The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar     = x_bar scale                                                         (5)
-    scale_bar = x_bar z + log_det_bar / scale                                       (6)
+    scale_bar = x_bar z + l_bar / scale                                             (6)
     shift_bar = x_bar                                                               (7)
-Inside a chain `z` may have overflowed; if `x_bar` is 0, as after a saturated map, the product in (6) is 0.
-and for the inverse map, whose log-det is `-log|scale|`, from (2):
+Inside a chain `z` may have overflowed; if `x_bar` is 0, as after a saturated map, the product in (6) is 0.  For the inverse map,
+whose log-det is `-log|scale|` and has the cotangent `l_bar`, from (2),
     x_bar     = z_bar / scale                                                       (8)
-    scale_bar = -x_bar (x - shift) / scale - log_det_bar / scale                    (9)
+    scale_bar = -x_bar (x - shift) / scale - l_bar / scale                          (9)
     shift_bar = -x_bar                                                              (10)
-(9) is `-(z_bar z + log_det_bar) / scale`, computed as `(x_bar / scale) (x - shift)`: `z` itself may overflow where its
-product with a small `z_bar`, divided by a large scale, does not.
+(9) is `-(z_bar z + l_bar) / scale`, computed as `(x_bar / scale) (x - shift)`: `z` itself may overflow where its product with a
+small `z_bar`, divided by a large scale, does not.
 
 Source: the definition.
 """
@@ -44,6 +45,8 @@ class Affine(Bijector):
     def inverse_definition(m, x, shift, scale):
         return (x - shift) / scale                                                  # (2)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, z):
         return self.scale * z + self.shift                                          # (1)
 
@@ -55,6 +58,8 @@ class Affine(Bijector):
 
     def slope(self, z):
         return np.broadcast_to(self.scale, z.shape)                                 # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):

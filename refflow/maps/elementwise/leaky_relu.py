@@ -1,5 +1,6 @@
-r"""Leaky rectified linear unit, `R -> R`, with `a = negative_slope > 0`.
+r"""Leaky rectified linear unit, `R -> R`.
 
+The map.  With `a = negative_slope > 0`,
     x = z            for z >= 0
       = a z          for z <  0                                                     (1)
     z = x            for x >= 0
@@ -7,17 +8,18 @@ r"""Leaky rectified linear unit, `R -> R`, with `a = negative_slope > 0`.
     dx/dz = 1   or   a                                                              (3)
     log|dx/dz| = 0   or   log a                                                     (4)
     log|dz/dx| = 0   or   -log a                                                    (5)
-
 The kink at 0 belongs to the right: the slope there is 1.
 
-Reverse rule.  For `z >= 0`, `z_bar = x_bar` and `a_bar = 0`; for `z < 0`, from (1) and (4),
+The reverse rule.  For `z >= 0`, `z_bar = x_bar` and `a_bar = 0`.  For `z < 0`, from (1) and (4), with the cotangent `l_bar` of
+(4),
     z_bar = a x_bar                                                                 (6)
-    a_bar = x_bar z + log_det_bar / a                                               (7)
-and for the inverse map, from (2) and (5), for `x < 0`
+    a_bar = x_bar z + l_bar / a                                                     (7)
+For the inverse map and `x >= 0`, `x_bar = z_bar` and `a_bar = 0`.  For `x < 0`, from (2) and (5), with the cotangent `l_bar` of
+(5),
     x_bar = z_bar / a                                                               (8)
-    a_bar = -(z_bar / a) x / a - log_det_bar / a                                    (9)
-(9) divides `z_bar` twice before it multiplies by `x`: `x/a` may be subnormal, and would lose digits that the second division
-cannot restore.
+    a_bar = -(z_bar / a) x / a - l_bar / a                                          (9)
+`x/a` may be subnormal, and would lose digits that the second division cannot restore: (9) divides `z_bar` twice before it
+multiplies by `x`.
 
 Source: Maas, Hannun and Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models (2013).
 """
@@ -40,6 +42,8 @@ class LeakyReLU(Bijector):
     def definition(m, z, negative_slope):
         return z if z >= 0 else negative_slope * z                                  # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def breaks(self):
         """The break 0; the derivative there is the one from the right, 1."""
         return np.zeros(1)
@@ -58,6 +62,8 @@ class LeakyReLU(Bijector):
 
     def inverse_and_log_det(self, x):
         return self.inverse(x), -self.log_det(x)                                    # (5)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         right, a = z >= 0, self.negative_slope

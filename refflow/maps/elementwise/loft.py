@@ -1,27 +1,37 @@
 r"""Log soft extension (LOFT), `R -> R`: the identity up to a threshold `t > 0`, logarithmic beyond it.
 
-With `t = threshold` and
-    d = |z| - t                                                                     (1)
+The map.  With `t = threshold` and
+    d = |z| - t,   a = |x| - t                                                      (1)
     x = z                            for d <= 0
       = sign(z) (t + log(1 + d))     for d >  0                                     (2)
-    dx/dz = 1   or   r = 1 / (1 + d)                                                (3)
-    log|dx/dz| = 0   or   -log(1 + d)                                               (4)
+    z = x                            for a <= 0
+      = sign(x) (t + exp(a) - 1)     for a >  0                                     (3)
+and on the identity or beyond it
+    dx/dz = 1   or   r = 1 / (1 + d)                                                (4)
+    log|dx/dz| = 0   or   -log(1 + d)                                               (5)
+    log|dz/dx| = 0   or   a                                                         (6)
 The second derivative jumps at `|z| = t`, which belongs to the identity.
 
-Inverse, with
-    a = |x| - t                                                                     (5)
-    z = x                            for a <= 0
-      = sign(x) (t + exp(a) - 1)     for a >  0                                     (6)
-    log|dz/dx| = 0   or   a                                                         (7)
+The reverse rule.  On the identity, `z_bar = x_bar` and `t_bar = 0`.  Beyond it, from (2) and (5), with the cotangent `l_bar` of
+(5),
+    z_bar = (x_bar - sign(z) l_bar) r                                               (7)
+    t_bar = sign(z) x_bar (1 - r) + l_bar r                                         (8)
+For the inverse map on the identity, `x_bar = z_bar` and `t_bar = 0`.  Beyond it, from (3) and (6), with the cotangent `l_bar` of
+(6),
+    x_bar = z_bar exp(a) + sign(x) l_bar                                            (9)
+    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar                                     (10)
 
-Reverse rule for `d > 0`, from (2) and (4), where `1 - r = d r`:
-    z_bar = (x_bar - sign(z) l_bar) r                                               (8)
-    t_bar = sign(z) x_bar d r + l_bar r                                             (9)
-with `l_bar = log_det_bar`; for `d <= 0`, `z_bar = x_bar` and `t_bar = 0`.  For the inverse map and `a > 0`, from (6) and (7),
-    x_bar = z_bar exp(a) + sign(x) l_bar                                            (10)
-    t_bar = -sign(x) z_bar (exp(a) - 1) - l_bar                                     (11)
-    exp(a) = h^2,   h = exp(a/2)                                                    (12)
-and the cotangent stands between the two `h`, whose square may overflow where the product does not.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (5), `1 + d` rounds to 1 for a small `d`; and in (3) and (10), `exp(a) - 1` cancels for a small `a`:
+    log(1 + d) = log1p(d),   exp(a) - 1 = expm1(a)                                  (11)
+
+In (8), `1 - r` cancels for a small `d`:
+    1 - r = d r                                                                     (12)
+
+In (9) and (10), `exp(a)` may overflow where its product with a cotangent does not:
+    z_bar exp(a) = (z_bar h) h,   h = exp(a/2)                                      (13)
+    z_bar (exp(a) - 1) = z_bar exp(a) - z_bar    for a >= 1                         (14)
 
 Source: Andrade, Stable Training of Normalizing Flows for High-dimensional Variational Inference, arXiv:2402.16408.
 """
@@ -34,7 +44,45 @@ from ...core import Array, Bijector, bijector, case, positive, real
 from ...core.arithmetic import times
 
 
-@bijector(source="arXiv:2402.16408", domain=real, codomain=real, increasing=True)
+class textbook:
+    """(1) to (10) as they are printed, for one event."""
+
+    def forward(z, threshold):
+        d = np.abs(z) - threshold                                                   # (1)
+        return np.sign(z) * (threshold + np.log(1 + d)) if d > 0 else z             # (2)
+
+    def inverse(x, threshold):
+        a = np.abs(x) - threshold                                                   # (1)
+        return np.sign(x) * (threshold + np.exp(a) - 1) if a > 0 else x             # (3)
+
+    def slope(z, threshold):
+        d = np.abs(z) - threshold                                                   # (1)
+        return 1 / (1 + d) if d > 0 else 1                                          # (4)
+
+    def log_det(z, threshold):
+        d = np.abs(z) - threshold                                                   # (1)
+        return -np.log(1 + d) if d > 0 else 0                                       # (5)
+
+    def inverse_log_det(x, threshold):
+        a = np.abs(x) - threshold                                                   # (1)
+        return a if a > 0 else 0                                                    # (6)
+
+    def vjp(z, threshold, x_bar, l_bar):
+        if np.abs(z) <= threshold:
+            return x_bar, {"threshold": 0}
+        r, sign = textbook.slope(z, threshold), np.sign(z)
+        z_bar = (x_bar - sign * l_bar) * r                                          # (7)
+        return z_bar, {"threshold": sign * x_bar * (1 - r) + l_bar * r}             # (8)
+
+    def inverse_vjp(x, threshold, z_bar, l_bar):
+        a, sign = np.abs(x) - threshold, np.sign(x)
+        if a <= 0:
+            return z_bar, {"threshold": 0}
+        x_bar = z_bar * np.exp(a) + sign * l_bar                                    # (9)
+        return x_bar, {"threshold": -sign * z_bar * (np.exp(a) - 1) - l_bar}        # (10)
+
+
+@bijector(source="arXiv:2402.16408", domain=real, codomain=real, increasing=True, textbook=textbook)
 class LOFT(Bijector):
     """x = sign(z) (log(max(|z| - threshold, 0) + 1) + min(|z|, threshold))."""
 
@@ -52,54 +100,58 @@ class LOFT(Bijector):
     @staticmethod
     def inverse_definition(m, x, threshold):
         if x > threshold:
-            return threshold + m.expm1(x - threshold)                               # (5) (6)
+            return threshold + m.expm1(x - threshold)                               # (1) (3) (11)
         if x < -threshold:
-            return -(threshold + m.expm1(-x - threshold))                           # (5) (6)
+            return -(threshold + m.expm1(-x - threshold))                           # (1) (3) (11)
         return x
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def breaks(self):
         """-threshold and threshold, where the second derivative jumps; the derivative there is the identity's."""
         return np.stack((-self.threshold, self.threshold), -1)
 
-    def forward(self, z):
-        return np.where(self.beyond(z) > 0, np.copysign(self.threshold + np.log1p(self.beyond(z)), z), z)       # (2)
-
     def beyond(self, event):
         """d of z, or a of x; 0 on the identity."""
-        return np.maximum(np.abs(event) - self.threshold, 0)                        # (1) (5)
+        return np.maximum(np.abs(event) - self.threshold, 0)                        # (1)
 
-    def log_det(self, z):
-        return -np.log1p(self.beyond(z))                                            # (4)
-
-    def slope(self, z):
-        return 1 / (1 + self.beyond(z))                                             # (3)
+    def forward(self, z):
+        return np.where(self.beyond(z) > 0, np.copysign(self.threshold + np.log1p(self.beyond(z)), z), z)   # (2) (11)
 
     def inverse(self, x):
         a = self.beyond(x)
-        return np.where(a > 0, np.copysign(self.threshold + np.expm1(a), x), x)     # (6)
+        return np.where(a > 0, np.copysign(self.threshold + np.expm1(a), x), x)     # (3) (11)
+
+    def log_det(self, z):
+        return -np.log1p(self.beyond(z))                                            # (5) (11)
+
+    def slope(self, z):
+        return 1 / (1 + self.beyond(z))                                             # (4)
 
     def inverse_and_log_det(self, x):
-        return self.inverse(x), self.beyond(x)                                      # (7)
+        return self.inverse(x), self.beyond(x)                                      # (6)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         d, side = self.beyond(z), np.sign(z)
-        r, side = 1 / (1 + d), np.where(d > 0, side, 0)                             # (3)
+        r, side = 1 / (1 + d), np.where(d > 0, side, 0)                             # (4)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = (x_bar - side * log_det_bar) * r                                # (8)
-            t_bar = side * x_bar * (d * r) + np.abs(side) * log_det_bar * r         # (9)
+            z_bar = (x_bar - side * log_det_bar) * r                                # (7)
+            t_bar = side * x_bar * (d * r) + np.abs(side) * log_det_bar * r         # (8) (12)
             return z_bar, {"threshold": t_bar}
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         a = self.beyond(x)
-        h, side = np.exp(a / 2), np.where(a > 0, np.sign(x), 0)                     # (12)
+        h, side = np.exp(a / 2), np.where(a > 0, np.sign(x), 0)                     # (13)
 
         def pullback(z_bar, log_det_bar):
-            through = times(z_bar, h, h)                                            # (12)
-            grown = np.where(a < 1, z_bar * np.expm1(np.minimum(a, 1)), through - z_bar)
-            return through + side * log_det_bar, {"threshold": -side * grown - np.abs(side) * log_det_bar}      # (10) (11)
+            through = times(z_bar, h, h)                                            # (13)
+            grown = np.where(a < 1, z_bar * np.expm1(np.minimum(a, 1)), through - z_bar)    # (11) (14)
+            return through + side * log_det_bar, {"threshold": -side * grown - np.abs(side) * log_det_bar}  # (9) (10)
 
         return self.inverse_and_log_det(x), pullback
 
