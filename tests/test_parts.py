@@ -28,6 +28,7 @@ from refflow.cli import main
 from refflow.cli.textbook import costs
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
+from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
 from validation.certify import sides, truth
 from validation.ends import is_end
@@ -314,19 +315,31 @@ class Rational:
 
     sqrt = staticmethod(np.frompyfunc(root_of_square, 1, 1))
     hypot = staticmethod(lambda m, root: np.frompyfunc(root_of_square, 1, 1)(m * m + root.square))
+    log = staticmethod(lambda v: 0 * v)                                             # logarithms are not fractions
     __getattr__ = staticmethod(lambda name: getattr(np, name))
 
 
 def fractions(rng, *shape):
-    return np.frompyfunc(lambda n, d: Fraction(int(n), int(d)), 2, 1)(rng.integers(1, 40, shape), rng.integers(1, 40, shape))
+    drawn = np.frompyfunc(lambda n, d: Fraction(int(n), int(d)), 2, 1)(rng.integers(1, 40, shape), rng.integers(1, 40, shape))
+    return np.asarray(drawn, object)
+
+
+FIELDS = {"input_knots": lambda rng: np.cumsum(fractions(rng, 3)) - 2, "output_knots": lambda rng: np.cumsum(fractions(rng, 3)) - 2,
+          "slopes": lambda rng: fractions(rng, 3), "start": fractions}
+RATIONAL = {"RationalQuadraticSpline": ("input_knots", "output_knots", "slopes"),
+            "QuadraticSpline": ("input_knots", "slopes", "start")}
+EXACT = {                       # what a page does with floats alone, done with fractions
+    "root_of_product": lambda p, q: Root(p * q),
+    "log_abs_product": lambda factors: factors[0],
+    "QuadraticSpline.distances": lambda self, x: x[..., None] - self.output_knots,
+}
 
 
 def in_fractions(page, tails, rng, count):
     """A spline of two bins whose fields are fractions, and events of its input, inside its bins and its tails."""
     f = object.__new__(page)
-    for key in ("input_knots", "output_knots"):
-        object.__setattr__(f, key, np.cumsum(fractions(rng, 3)) - 2)
-    object.__setattr__(f, "slopes", fractions(rng, 3))
+    for key in RATIONAL[page.__name__]:
+        object.__setattr__(f, key, FIELDS[key](rng))
     object.__setattr__(f, "tails", tails)
     k, t = rng.integers(0, 2, count), fractions(rng, count)
     z = f.input_knots[k] + (f.input_knots[k + 1] - f.input_knots[k]) * (t / (1 + t))
@@ -337,14 +350,19 @@ def differences(page, monkeypatch, seed):
     """The quantities of which the page's own code on fractions is not its textbook."""
     module, found = sys.modules[page.__module__], set()
     monkeypatch.setattr(module, "np", Rational())
-    monkeypatch.setattr(module, "root_of_product", lambda p, q: Root(p * q))
-    monkeypatch.setattr(page, "log_slope", lambda self, v: None)                    # logarithms are not fractions
-    monkeypatch.setattr(page, "inverse_and_log_det", lambda self, x: (self.origin(self.inverse_place(x)), None))
-    methods = {name: plain_function(module, f"{page.__name__}.{name}") for name in ("vjp", "inverse_vjp", "slope")}
+    monkeypatch.setattr(Tails, "log_slope", lambda self, inner: inner)
+    methods = ("vjp", "inverse_vjp", "slope", "inverse_and_log_det")
+    methods = {name: plain_function(module, f"{page.__name__}.{name}") for name in methods}
+    monkeypatch.setattr(page, "inverse_and_log_det", methods["inverse_and_log_det"])
+    for name, exact in EXACT.items():
+        owner, _, function = name.rpartition(".")
+        held = vars(module).get(owner) if owner else module
+        if hasattr(held, function):
+            monkeypatch.setattr(held, function, exact)
     for tails in ("identity", "linear", "none"):
         rng = np.random.default_rng(seed)
         f, z = in_fractions(page, tails, rng, 6)
-        fields = {key: getattr(f, key) for key in ("input_knots", "output_knots", "slopes", "tails")}
+        fields = {key: getattr(f, key) for key in (*RATIONAL[page.__name__], "tails")}
         bars = fractions(rng, 2, len(z)) - 1
         (x, _), pullback = methods["vjp"](f, z)
         (back, _), inverse_pullback = methods["inverse_vjp"](f, x)
@@ -356,11 +374,8 @@ def differences(page, monkeypatch, seed):
                 found |= {key for key, held in side.items() if held[i] != getattr(book, key)(event[i], **fields)}
                 its_bar, its_fields = getattr(book, name)(event[i], *fields.values(), *bar)
                 found |= {name} if event_bar[i] != its_bar else set()
-                found |= {f"{name}.{key}" for key, held in of_fields.items() if (held[i] != its_fields[key]).any()}
+                found |= {f"{name}.{key}" for key, held in of_fields.items() if np.any(held[i] != its_fields[key])}
     return found
-
-
-RATIONAL = ["RationalQuadraticSpline"]
 
 
 @pytest.mark.parametrize("name", RATIONAL)
@@ -369,20 +384,25 @@ def test_the_code_of_a_rational_page_on_fractions_is_its_textbook(name, seed, mo
     assert differences(PAGES[name], monkeypatch, seed) == set()
 
 
-@pytest.mark.parametrize("old, new, quantities", [
-    ("3 * (e_0 * t / Q) * e_1 * f", "2 * (e_0 * t / Q) * e_1 * f", {"inverse_vjp.input_knots"}),
-    ("self.u_1 * t + (t * (1 + 2", "self.u_1 * t + (t * (2 + 2", {"vjp.input_knots"}),
-    ("u_1 * f * (5 * t - f)", "u_1 * f * (5 * t + f)", {"inverse_vjp.slopes"}),
-    ("2 * (self.e_0 + self.e_1) * (self.t", "(self.e_0 + self.e_1) * (self.t", {"vjp.output_knots"})])
-def test_a_planted_coefficient_of_a_rational_page_is_found(old, new, quantities, monkeypatch):
-    page = PAGES["RationalQuadraticSpline"]
+@pytest.mark.parametrize("name, owner, old, new, quantities", [
+    ("RationalQuadraticSpline", "Place", "3 * (e_0 * t / Q) * e_1 * f", "2 * (e_0 * t / Q) * e_1 * f",
+     {"inverse_vjp.input_knots"}),
+    ("RationalQuadraticSpline", "Place", "self.u_1 * t + (t * (1 + 2", "self.u_1 * t + (t * (2 + 2", {"vjp.input_knots"}),
+    ("RationalQuadraticSpline", "Place", "u_1 * f * (5 * t - f)", "u_1 * f * (5 * t + f)", {"inverse_vjp.slopes"}),
+    ("RationalQuadraticSpline", "Place", "2 * (self.e_0 + self.e_1) * (self.t", "(self.e_0 + self.e_1) * (self.t",
+     {"vjp.output_knots"}),
+    ("QuadraticSpline", "Place", "self.t * (1 + self.f)) / 2", "self.t * (1 - self.f)) / 2",
+     {"vjp.input_knots", "inverse_vjp.input_knots"}),
+])
+def test_a_planted_coefficient_of_a_rational_page_is_found(name, owner, old, new, quantities, monkeypatch):
+    page = PAGES[name]
     module = sys.modules[page.__module__]
-    source = inspect.getsource(module.Place)
+    source = inspect.getsource(getattr(module, owner))
     assert source.count(old) == 1
     exec(source.replace(old, new), vars(module), namespace := {})                   # noqa: S102
-    for name, function in vars(namespace["Place"]).items():
-        if inspect.isfunction(function):
-            monkeypatch.setattr(module.Place, name, function)
+    for attribute, held in vars(namespace[owner]).items():
+        if inspect.isfunction(held) or isinstance(held, property):
+            monkeypatch.setattr(getattr(module, owner), attribute, held)
     assert differences(page, monkeypatch, 1) == quantities
 
 
