@@ -324,26 +324,37 @@ def fractions(rng, *shape):
     return np.asarray(drawn, object)
 
 
-FIELDS = {"input_knots": lambda rng: np.cumsum(fractions(rng, 3)) - 2, "output_knots": lambda rng: np.cumsum(fractions(rng, 3)) - 2,
-          "slopes": lambda rng: fractions(rng, 3), "start": fractions}
+FIELDS = {"input_knots": lambda rng: np.cumsum(fractions(rng, 4)) - 2, "output_knots": lambda rng: np.cumsum(fractions(rng, 4)) - 2,
+          "slopes": lambda rng: fractions(rng, 4), "start": fractions, "end_slopes": lambda rng: 3 / (1 + fractions(rng, 2))}
 RATIONAL = {"RationalQuadraticSpline": ("input_knots", "output_knots", "slopes"),
-            "QuadraticSpline": ("input_knots", "slopes", "start")}
+            "QuadraticSpline": ("input_knots", "slopes", "start"),
+            "CubicSpline": ("input_knots", "output_knots", "end_slopes")}
 EXACT = {                       # what a page does with floats alone, done with fractions
     "root_of_product": lambda p, q: Root(p * q),
     "log_abs_product": lambda factors: factors[0],
     "QuadraticSpline.distances": lambda self, x: x[..., None] - self.output_knots,
+    "Place.S": property(lambda v: v.e_0 * v.f * v.f + v.e_1 * v.t * v.t - 2 * v.v * v.t * v.f),     # without roots
 }
 
 
 def in_fractions(page, tails, rng, count):
-    """A spline of two bins whose fields are fractions, and events of its input, inside its bins and its tails."""
+    """A spline of three bins whose fields are fractions, and events of its input, inside its bins and its tails."""
     f = object.__new__(page)
     for key in RATIONAL[page.__name__]:
         object.__setattr__(f, key, FIELDS[key](rng))
     object.__setattr__(f, "tails", tails)
-    k, t = rng.integers(0, 2, count), fractions(rng, count)
+    k, t = rng.integers(0, 3, count), fractions(rng, count)
     z = f.input_knots[k] + (f.input_knots[k + 1] - f.input_knots[k]) * (t / (1 + t))
-    return f, z if tails == "none" else np.concatenate((z, f.input_knots[[0]] - t[0], f.input_knots[[2]] + t[0]))
+    return f, z if tails == "none" else np.concatenate((z, f.input_knots[[0]] - t[0], f.input_knots[[-1]] + t[0]))
+
+
+def give_roots(page, monkeypatch, knots, x, z):
+    """No solver finds a fraction, so both solvers give what is known."""
+    inner = np.clip(z, knots[0], knots[-1])
+    k = (inner[:, None] >= knots[1:-1]).sum(-1)
+    t, roots = (inner - knots[k]) / (knots[k + 1] - knots[k]), dict(zip(x, z))
+    monkeypatch.setattr(sys.modules[page.__module__], "smaller_root", lambda *given: np.minimum(t, 1 - t))
+    monkeypatch.setattr(page.textbook, "inverse", lambda x, *fields, **named: roots[x])
 
 
 def differences(page, monkeypatch, seed):
@@ -359,12 +370,14 @@ def differences(page, monkeypatch, seed):
         held = vars(module).get(owner) if owner else module
         if hasattr(held, function):
             monkeypatch.setattr(held, function, exact)
-    for tails in ("identity", "linear", "none"):
-        rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
+    for tails in ("identity", "linear", "none") * 2:
         f, z = in_fractions(page, tails, rng, 6)
         fields = {key: getattr(f, key) for key in (*RATIONAL[page.__name__], "tails")}
         bars = fractions(rng, 2, len(z)) - 1
         (x, _), pullback = methods["vjp"](f, z)
+        if page.solver:
+            give_roots(page, monkeypatch, f.input_knots, x, z)
         (back, _), inverse_pullback = methods["inverse_vjp"](f, x)
         given = [{"forward": x, "slope": methods["slope"](f, z)}, {"inverse": back}]
         pulled = [pullback(*bars), inverse_pullback(*bars)]
@@ -393,6 +406,8 @@ def test_the_code_of_a_rational_page_on_fractions_is_its_textbook(name, seed, mo
      {"vjp.output_knots"}),
     ("QuadraticSpline", "Place", "self.t * (1 + self.f)) / 2", "self.t * (1 - self.f)) / 2",
      {"vjp.input_knots", "inverse_vjp.input_knots"}),
+    ("CubicSpline", "Place", "(4 * t * f - f * f - t * t)", "(3 * t * f - f * f - t * t)", {"inverse_vjp.input_knots"}),
+    ("CubicSpline", "End", "o * ((2 + o - r)", "o * ((2 + o + r)", {"vjp.input_knots", "inverse_vjp.input_knots"}),
 ])
 def test_a_planted_coefficient_of_a_rational_page_is_found(name, owner, old, new, quantities, monkeypatch):
     page = PAGES[name]
@@ -496,6 +511,8 @@ def changed(name, old, new):
     ("RationalQuadraticSpline", "+ l_bar / g ", "- l_bar / g ", {"vjp.slopes_bar", "inverse_vjp.slopes_bar"}),
     ("RationalQuadraticSpline", "m_1 ** 2 + 4 *", "m_1 ** 2 + 3 *", {"inverse", "inverse_log_det"} | {
         f"inverse_vjp.{key}_bar" for key in ("x", "input_knots", "output_knots", "slopes")}),
+    ("CubicSpline", "6 * m_bar * (t - t ** 2)", "3 * m_bar * (t - t ** 2)", {
+        f"{side}.{key}_bar" for side in ("vjp", "inverse_vjp") for key in ("input_knots", "output_knots")}),
     ("LogisticMixtureCDF", "r * (1 / scale + u * t)", "r * (1 / scale - u * t)", {"vjp.scale_bar", "inverse_vjp.scale_bar"}),
     ("RelativeAttention", "s_bar[i, j] * q[i] / root", "s_bar[i, j] * q[j] / root", {"vjp.E_k_bar"}),
     ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
