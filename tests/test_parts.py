@@ -328,7 +328,7 @@ FIELDS = {"input_knots": lambda rng: np.cumsum(fractions(rng, 4)) - 2, "output_k
           "slopes": lambda rng: fractions(rng, 4), "start": fractions, "end_slopes": lambda rng: 3 / (1 + fractions(rng, 2))}
 RATIONAL = {"RationalQuadraticSpline": ("input_knots", "output_knots", "slopes"),
             "QuadraticSpline": ("input_knots", "slopes", "start"),
-            "CubicSpline": ("input_knots", "output_knots", "end_slopes")}
+            "CubicSpline": ("input_knots", "output_knots", "end_slopes"), "LinearSpline": ("input_knots", "output_knots")}
 EXACT = {                       # what a page does with floats alone, done with fractions
     "root_of_product": lambda p, q: Root(p * q),
     "log_abs_product": lambda factors: factors[0],
