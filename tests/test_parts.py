@@ -315,7 +315,7 @@ class Rational:
 
     sqrt = staticmethod(np.frompyfunc(root_of_square, 1, 1))
     hypot = staticmethod(lambda m, root: np.frompyfunc(root_of_square, 1, 1)(m * m + root.square))
-    log = staticmethod(lambda v: 0 * v)                                             # logarithms are not fractions
+    log = log1p = staticmethod(lambda v: 0 * v)                                     # logarithms are not fractions
     __getattr__ = staticmethod(lambda name: getattr(np, name))
 
 
@@ -325,14 +325,19 @@ def fractions(rng, *shape):
 
 
 FIELDS = {"input_knots": lambda rng: np.cumsum(fractions(rng, 4)) - 2, "output_knots": lambda rng: np.cumsum(fractions(rng, 4)) - 2,
-          "slopes": lambda rng: fractions(rng, 4), "start": fractions, "end_slopes": lambda rng: 3 / (1 + fractions(rng, 2))}
+          "slopes": lambda rng: fractions(rng, 4) ** 2, "middles": lambda rng: 1 / (1 + fractions(rng, 3)), "start": fractions,
+          "end_slopes": lambda rng: 3 / (1 + fractions(rng, 2))}
 RATIONAL = {"RationalQuadraticSpline": ("input_knots", "output_knots", "slopes"),
             "QuadraticSpline": ("input_knots", "slopes", "start"),
-            "CubicSpline": ("input_knots", "output_knots", "end_slopes"), "LinearSpline": ("input_knots", "output_knots")}
+            "CubicSpline": ("input_knots", "output_knots", "end_slopes"), "LinearSpline": ("input_knots", "output_knots"),
+            "LinearRationalSpline": ("input_knots", "output_knots", "slopes", "middles")}
 EXACT = {                       # what a page does with floats alone, done with fractions
     "root_of_product": lambda p, q: Root(p * q),
-    "log_abs_product": lambda factors: factors[0],
+    "log_abs_product": lambda factors: 0,
     "QuadraticSpline.distances": lambda self, x: x[..., None] - self.output_knots,
+    "below_middle": lambda z, z_0, z_1, middle: z - z_0 <= middle * (z_1 - z_0),
+    "image_below_middle": lambda x, x_0, x_1, d_0, d_1, middle:
+        ((x - x_0) * (1 - middle)) ** 2 * d_1 <= ((x_1 - x) * middle) ** 2 * d_0,
     "Place.S": property(lambda v: v.e_0 * v.f * v.f + v.e_1 * v.t * v.t - 2 * v.v * v.t * v.f),     # without roots
 }
 
@@ -407,6 +412,7 @@ def test_the_code_of_a_rational_page_on_fractions_is_its_textbook(name, seed, mo
     ("QuadraticSpline", "Place", "self.t * (1 + self.f)) / 2", "self.t * (1 - self.f)) / 2",
      {"vjp.input_knots", "inverse_vjp.input_knots"}),
     ("CubicSpline", "Place", "(4 * t * f - f * f - t * t)", "(3 * t * f - f * f - t * t)", {"inverse_vjp.input_knots"}),
+    ("LinearRationalSpline", "Piece", "near, self.d_0 / (1 + self.R) ** 2", "near, self.d_0 / (1 + self.R)", {"slope", "vjp"}),
     ("CubicSpline", "End", "o * ((2 + o - r)", "o * ((2 + o + r)", {"vjp.input_knots", "inverse_vjp.input_knots"}),
 ])
 def test_a_planted_coefficient_of_a_rational_page_is_found(name, owner, old, new, quantities, monkeypatch):
