@@ -1,22 +1,27 @@
 r"""Rotation of a circle, `[a, b) -> [a, b)`.
 
-The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation in `turns`, `-1 < u < 1`,
+The map.  The circle is an interval whose ends are one point.  With `ends` `a < b`, `L = b - a`, and the rotation in `turns`,
+`-1 < u < 1`,
     x = z + (u - n) L,   n = 1   for z + u L >= b
                          n = -1  for z + u L < a
                          n = 0   elsewhere                                          (1)
     z = x - (u - n) L,   n = 1   for x - u L < a
-                         n = -1  for x - u L >= b                                   (2)
+                         n = -1  for x - u L >= b
+                         n = 0   elsewhere                                          (2)
     dx/dz = 1,   log|dx/dz| = 0                                                     (3)
-In (1), `x` jumps from `b` to `a`, so that `n` is found without rounding, from the signs of sums of exact products:
-    z + u b - u a - b,   z + u b - u a - a                                          (4)
-and of the same sums of `x` with `-u`.  `x` is rounded to a number from `a` to `b`.
-
-Reverse rule, for (1):
-    z_bar = x_bar,   u_bar = x_bar L,   b_bar = -a_bar = x_bar (u - n)              (5)
-and for (2) with the other sign.
-
 Between two rotations, a spline from the circle to itself is a `RationalQuadraticSpline` without tails whose end knots are the
 ends, and whose slopes at them are equal.
+
+The reverse rule.  Where `x` does not jump, `n` is constant.  From (1), and from (2),
+    z_bar = x_bar,   u_bar = x_bar L,   b_bar = -a_bar = x_bar (u - n)              (4)
+    x_bar = z_bar,   u_bar = -z_bar L,   b_bar = -a_bar = -z_bar (u - n)            (5)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), `x` jumps from `b` to `a`, and a rounded sum may lie on the wrong side of the jump.  So `n` is found without rounding, from
+the signs of sums of exact products:
+    z + u b - u a - b,   z + u b - u a - a                                          (6)
+and in (2) from the same sums of `x` with `-u`.  `x` and `z` are rounded to numbers from `a` to `b`.
 
 Source: Rezende, Papamakarios, Racaniere, Albergo, Kanwar, Shanahan and Cranmer, Normalizing Flows on Tori and Spheres,
 arXiv:2002.02428, on circular splines and the phase translation.
@@ -30,7 +35,46 @@ from ...core import Array, Bijector, bijector, case, exact_product, exact_sum, i
 from ...core.sets import intervals
 
 
-@bijector(source="arXiv:2002.02428", far_line=True, jumps=True)
+class textbook:
+    """(1) to (5) as they are printed, for one event."""
+
+    def part(z, ends, turns):
+        """u - n of (1)."""
+        a, b = ends
+        turned = z + turns * (b - a)
+        return turns - (1 if turned >= b else -1 if turned < a else 0)              # (1)
+
+    def inverse_part(x, ends, turns):
+        """u - n of (2)."""
+        a, b = ends
+        turned = x - turns * (b - a)
+        return turns - (1 if turned < a else -1 if turned >= b else 0)              # (2)
+
+    def forward(z, ends, turns):
+        return z + textbook.part(z, ends, turns) * (ends[1] - ends[0])              # (1)
+
+    def inverse(x, ends, turns):
+        return x - textbook.inverse_part(x, ends, turns) * (ends[1] - ends[0])      # (2)
+
+    def slope(z, ends, turns):
+        return 1                                                                    # (3)
+
+    def log_det(z, ends, turns):
+        return 0                                                                    # (3)
+
+    def inverse_log_det(x, ends, turns):
+        return 0                                                                    # (3)
+
+    def vjp(z, ends, turns, x_bar, l_bar):
+        b_bar = x_bar * textbook.part(z, ends, turns)                               # (4)
+        return x_bar, {"ends": np.array([-b_bar, b_bar]), "turns": x_bar * (ends[1] - ends[0])}     # (4)
+
+    def inverse_vjp(x, ends, turns, z_bar, l_bar):
+        b_bar = -z_bar * textbook.inverse_part(x, ends, turns)                      # (5)
+        return z_bar, {"ends": np.array([-b_bar, b_bar]), "turns": -z_bar * (ends[1] - ends[0])}    # (5)
+
+
+@bijector(source="arXiv:2002.02428", far_line=True, jumps=True, textbook=textbook)
 class CircularShift(Bijector):
     """A rotation of the circle [ends_0, ends_1) by a part of a turn; both ends are accepted, as one point."""
 
@@ -61,16 +105,9 @@ class CircularShift(Bijector):
     def breaks(self):
         """Where x jumps, rounded; it takes the value a there."""
         a, b, u = np.broadcast_arrays(self.ends[..., 0], self.ends[..., 1], self.turns)
-        return exact_sum([np.where(u >= 0, b, a), *exact_product(-u, b), *exact_product(u, a)])[..., None]          # (4)
+        return exact_sum([np.where(u >= 0, b, a), *exact_product(-u, b), *exact_product(u, a)])[..., None]  # (6)
 
-    def turned(self, event, turns):
-        """(the event turned, turns - n)."""
-        a, b = self.ends[..., 0], self.ends[..., 1]
-        common = [event, *exact_product(*np.broadcast_arrays(turns, b)), *exact_product(*np.broadcast_arrays(-turns, a))]
-        common = np.broadcast_arrays(*common, a)[:-1]
-        above, below = exact_sum([*common, -b]) >= 0, exact_sum([*common, -a]) < 0              # (4)
-        part = turns - above + below
-        return np.clip(event + part * (b - a), a, b), part                          # (1) (2)
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
         return self.turned(z, self.turns)[0]
@@ -87,20 +124,33 @@ class CircularShift(Bijector):
     def inverse_and_log_det(self, x):
         return self.inverse(x), np.zeros_like(x)                                    # (3)
 
-    def pullback_of(self, event, turns, sign):
-        image, part = self.turned(event, turns)
-
-        def pullback(bar, log_det_bar):
-            return bar, {"ends": np.stack((-bar * part, bar * part), -1),
-                         "turns": sign * bar * (self.ends[..., 1] - self.ends[..., 0])}         # (5)
-
-        return (image, np.zeros_like(event)), pullback
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         return self.pullback_of(z, self.turns, 1)
 
     def inverse_vjp(self, x):
         return self.pullback_of(x, -self.turns, -1)
+
+    def pullback_of(self, event, turns, sign):
+        image, part = self.turned(event, turns)
+
+        def pullback(bar, log_det_bar):
+            return bar, {"ends": np.stack((-bar * part, bar * part), -1),
+                         "turns": sign * bar * (self.ends[..., 1] - self.ends[..., 0])}     # (4) (5)
+
+        return (image, np.zeros_like(event)), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def turned(self, event, turns):
+        """(the event turned, turns - n)."""
+        a, b = self.ends[..., 0], self.ends[..., 1]
+        common = [event, *exact_product(*np.broadcast_arrays(turns, b)), *exact_product(*np.broadcast_arrays(-turns, a))]  # (6)
+        common = np.broadcast_arrays(*common, a)[:-1]
+        above, below = exact_sum([*common, -b]) >= 0, exact_sum([*common, -a]) < 0  # (6)
+        part = turns - above + below
+        return np.clip(event + part * (b - a), a, b), part                          # (1) (2)
 
     hard_cases = (
         case("Jump", "the last z before the jump, the jump, and the float after it", z=[np.nextafter(0.75, 0), 0.75, 0.8],

@@ -1,25 +1,30 @@
 r"""Monotone piecewise-linear spline, `R -> R`: the distribution function of a histogram.
 
-Input knots `z_0 < ... < z_K`, output knots `x_0 < ... < x_K`.  In the bin `z_k <= z < z_(k+1)`, with the subscript 0 for its
-lower and 1 for its upper end,
+The map.  Given are input knots `z_0 < ... < z_K` and output knots `x_0 < ... < x_K`.  In the bin `z_k <= z < z_(k+1)`, with the
+subscript 0 for its lower and 1 for its upper end,
     w = z_1 - z_0,   h = x_1 - x_0,   s = h / w                                     (1)
-    a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w                            (2)
-    x = x_0 + h t = x_0 + s a      where a <= b                                     (3)
-      = x_1 - s b                  elsewhere: x is reached from the nearer knot     (4)
-    dx/dz = s,   log|dx/dz| = log s                                                 (5)
-Beyond the end knots,
-    x = z + (x_0 - z_0)   below,   x = z + (x_K - z_K)   above                      (6)
-for `tails` "identity"; for "linear" the lines (3) and (4) of the first and of the last bin go on; for "none" the domain ends
-there.  An inner knot belongs to the bin above it, an end knot to its bin.
+    x = x_0 + s (z - z_0)                                                           (2)
+    dx/dz = s,   log|dx/dz| = log s                                                 (3)
+An inner knot belongs to the bin above it, an end knot to its bin.  Beyond the end knots, for `tails` "identity",
+    x = z + (x_0 - z_0)    below the first knot,   x = z + (x_K - z_K)    above the last            (4)
+For "linear" the lines (2) of the first and of the last bin go on; for "none" the domain ends at the end knots.
+The inverse map is the spline with its input and output knots exchanged.            (5)
 
-Inverse: the spline with its input and output knots exchanged.                      (7)
+The reverse rule.  From (2) and (3), with `t = (z - z_0)/w` and the cotangent `l_bar` of `log|dx/dz|`,
+    z_bar = s x_bar                                                                 (6)
+    z_0_bar = -x_bar s (1 - t) + l_bar / w,   z_1_bar = -x_bar s t - l_bar / w      (7)
+    x_0_bar = x_bar (1 - t) - l_bar / h,   x_1_bar = x_bar t + l_bar / h            (8)
+and from (4), and likewise for `x_K` and `z_K`,
+    z_bar = x_bar = x_0_bar = -z_0_bar                                              (9)
+The inverse map has the same cotangents, by (5).
 
-Reverse rule, from (3) and (5), with `l = log_det`:
-    z_bar = x_bar s                                                                 (8)
-    z_0_bar = -x_bar s f + l_bar / w,   z_1_bar = -x_bar s t - l_bar / w            (9)
-    x_0_bar = x_bar f - l_bar / h,   x_1_bar = x_bar t + l_bar / h                  (10)
-and for (6), `z_bar = x_bar = x_0_bar = -z_0_bar`, or for `x_K` and `z_K`, as in `splines.bins`.  Products with `t` and `f` are
-taken as `(x_bar/w) a`: far out in a linear tail `t` may overflow where they do not.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), `x_0` may be much larger than `x` where `x_1` is nearer.  With `a = z - z_0` and `b = z_1 - z`,
+    x = x_0 + s a      where a <= b,   x = x_1 - s b      elsewhere                 (10)
+
+In (7) and (8), `1 - t` cancels near `z_1`.  Far out in a linear tail, `t` may overflow where its products do not:
+    x_bar t = (x_bar/w) a,   x_bar (1 - t) = (x_bar/w) b                            (11)
 
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-linear
 coupling transforms.
@@ -34,7 +39,61 @@ from ...core.rules import one_of
 from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached
 
 
-@bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
+class textbook:
+    """(1) to (9) as they are printed, for one event."""
+
+    def beyond(event, knots, tails):
+        """The index of the end knot of an event in a tail of slope 1, else None."""
+        return None if tails == "linear" else 0 if event < knots[0] else -1 if event > knots[-1] else None
+
+    def letters(z, input_knots, output_knots):
+        """k, w, h, s, z - z_0."""
+        k = 0
+        while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
+            k += 1
+        w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]           # (1)
+        return k, w, h, h / w, z - input_knots[k]                                   # (1)
+
+    def forward(z, input_knots, output_knots, tails):
+        e = textbook.beyond(z, input_knots, tails)
+        if e is not None:
+            return z + (output_knots[e] - input_knots[e])                           # (4)
+        k, w, h, s, a = textbook.letters(z, input_knots, output_knots)
+        return output_knots[k] + s * a                                              # (2)
+
+    def inverse(x, input_knots, output_knots, tails):
+        return textbook.forward(x, output_knots, input_knots, tails)                # (5)
+
+    def slope(z, input_knots, output_knots, tails):
+        if textbook.beyond(z, input_knots, tails) is not None:
+            return 1                                                                # (4)
+        return textbook.letters(z, input_knots, output_knots)[3]                    # (3)
+
+    def log_det(z, input_knots, output_knots, tails):
+        return np.log(textbook.slope(z, input_knots, output_knots, tails))          # (3)
+
+    def inverse_log_det(x, input_knots, output_knots, tails):
+        return textbook.log_det(x, output_knots, input_knots, tails)                # (5)
+
+    def vjp(z, input_knots, output_knots, tails, x_bar, l_bar):
+        z_bars, x_bars = 0 * input_knots, 0 * output_knots
+        bars = {"input_knots": z_bars, "output_knots": x_bars}
+        e = textbook.beyond(z, input_knots, tails)
+        if e is not None:
+            z_bars[e], x_bars[e] = -x_bar, x_bar                                    # (9)
+            return x_bar, bars                                                      # (9)
+        k, w, h, s, a = textbook.letters(z, input_knots, output_knots)
+        t = a / w
+        z_bars[k], z_bars[k + 1] = -x_bar * s * (1 - t) + l_bar / w, -x_bar * s * t - l_bar / w     # (7)
+        x_bars[k], x_bars[k + 1] = x_bar * (1 - t) - l_bar / h, x_bar * t + l_bar / h       # (8)
+        return s * x_bar, bars                                                      # (6)
+
+    def inverse_vjp(x, input_knots, output_knots, tails, z_bar, l_bar):
+        x_bar, bars = textbook.vjp(x, output_knots, input_knots, tails, z_bar, l_bar)       # (5)
+        return x_bar, {"input_knots": bars["output_knots"], "output_knots": bars["input_knots"]}    # (5)
+
+
+@bijector(source="arXiv:1808.03856", increasing=True, far_line=True, textbook=textbook)
 class LinearSpline(Bijector):
     """A monotone piecewise-linear spline through (input_knots, output_knots), fields of shape (*batch, K+1).
 
@@ -57,28 +116,20 @@ class LinearSpline(Bijector):
     @staticmethod
     def definition(m, z, input_knots, output_knots, tails):
         if tails != "linear" and z < input_knots[0]:
-            return z + (output_knots[0] - input_knots[0])                           # (6)
+            return z + (output_knots[0] - input_knots[0])                           # (4)
         if tails != "linear" and z > input_knots[-1]:
-            return z + (output_knots[-1] - input_knots[-1])                         # (6)
+            return z + (output_knots[-1] - input_knots[-1])                         # (4)
         k = 0
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
         w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
-        return output_knots[k] + h * ((z - input_knots[k]) / w)                     # (2) (3)
+        return output_knots[k] + h * ((z - input_knots[k]) / w)                     # (2)
 
     def breaks(self):
         """The knots at which two lines meet.  An inner knot takes its slope from the bin above it, an end knot from its own."""
         return self.input_knots[..., 1:-1] if self.tails == "linear" else self.input_knots
 
-    # -- one bin, from either side ------------------------------------------------------------------------------------
-
-    def line(self, z):
-        """The line of each z, with tails."""
-        return Line(z, self.input_knots, self.output_knots, self.tails)
-
-    def inverse_line(self, x):
-        """The same from the other side."""
-        return Line(x, self.output_knots, self.input_knots, self.tails)             # (7)
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
         return self.line(z).image
@@ -94,11 +145,13 @@ class LinearSpline(Bijector):
         return self.line(z).slope
 
     def inverse(self, x):
-        return self.inverse_line(x).image                                           # (7)
+        return self.inverse_line(x).image                                           # (5)
 
     def inverse_and_log_det(self, x):
         v = self.inverse_line(x)
-        return v.image, v.log_slope                                                 # (7)
+        return v.image, v.log_slope                                                 # (5)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         v = self.line(z)
@@ -113,10 +166,20 @@ class LinearSpline(Bijector):
         v = self.inverse_line(x)
 
         def pullback(z_bar, log_det_bar):
-            x_bar, output_bar, input_bar = v.bars(z_bar, log_det_bar)               # (7)
+            x_bar, output_bar, input_bar = v.bars(z_bar, log_det_bar)               # (5)
             return x_bar, {"input_knots": input_bar, "output_knots": output_bar}
 
         return (v.image, v.log_slope), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def line(self, z):
+        """The line of each z, with tails."""
+        return Line(z, self.input_knots, self.output_knots, self.tails)
+
+    def inverse_line(self, x):
+        """The same from the other side."""
+        return Line(x, self.output_knots, self.input_knots, self.tails)             # (5)
 
     hard_cases = (
         case("OneBin", "K = 1: both ends of the bin are ends of the spline", z=[-1.0, 0.25, 1.0, 2.0, -3.0],
@@ -154,27 +217,27 @@ class Line:
         (z_0, z_1), (x_0, x_1) = at_ends(knots, self.k), at_ends(images, self.k)
         self.w, self.h = z_1 - z_0, x_1 - x_0                                       # (1)
         self.s = self.h / self.w                                                    # (1)
-        self.a, self.b = event - z_0, z_1 - event                                   # (2)
-        self.beyond = Tails(event, knots, images)                                   # (6)
+        self.a, self.b = event - z_0, z_1 - event                                   # (10)
+        self.beyond = Tails(event, knots, images)                                   # (4)
         if tails == "linear":
             self.beyond.inside = np.ones_like(self.beyond.inside)
-        inner = np.where(self.a <= self.b, x_0 + self.s * self.a, x_1 - self.s * self.b)    # (3) (4)
+        inner = np.where(self.a <= self.b, x_0 + self.s * self.a, x_1 - self.s * self.b)    # (2) (10)
         self.image = self.beyond.joined(inner)
 
     @property
     def slope(self):
-        return self.beyond.slope(self.s)                                            # (5)
+        return self.beyond.slope(self.s)                                            # (3)
 
     @property
     def log_slope(self):
-        return self.beyond.log_slope(np.log(self.s))                                # (5)
+        return self.beyond.log_slope(np.log(self.s))                                # (3)
 
     def bars(self, image_bar, log_det_bar):
         """Cotangents of (the event, the knots on its side, the knots on the other side)."""
         step = image_bar / self.w
         of_w, of_h = log_det_bar / self.w, log_det_bar / self.h
-        of_z = -step * self.s * self.b + of_w, -step * self.s * self.a - of_w       # (9)
-        of_x = step * self.b - of_h, step * self.a + of_h                           # (10)
-        knots = self.beyond.knot_bars(of_z, image_bar), self.beyond.image_bars(of_x, image_bar)
-        event_bar = self.beyond.event_bar(image_bar * self.s, image_bar)            # (8)
+        of_z = -step * self.s * self.b + of_w, -step * self.s * self.a - of_w       # (7) (11)
+        of_x = step * self.b - of_h, step * self.a + of_h                           # (8) (11)
+        knots = self.beyond.knot_bars(of_z, image_bar), self.beyond.image_bars(of_x, image_bar)     # (9)
+        event_bar = self.beyond.event_bar(image_bar * self.s, image_bar)            # (6) (9)
         return event_bar, *(at_knots(self.k, *bars, self.count) for bars in knots)

@@ -1,51 +1,76 @@
 r"""Monotone piecewise-quadratic spline, `R -> R`: the integral of a piecewise-linear density.
 
-Input knots `z_0 < ... < z_K`, slopes `d_0, ..., d_K > 0` at the knots, and `start`, the image of the first knot.  With the
-subscripts 0 and 1 for the lower and the upper end of the bin `z_k <= z < z_(k+1)`,
+The map.  Given are input knots `z_0 < ... < z_K`, slopes `d_0, ..., d_K > 0` at the knots, and `start`, the image of the first
+knot.  With the subscripts 0 and 1 for the lower and the upper end of the bin `z_k <= z < z_(k+1)`,
     w = z_1 - z_0,   h = w (d_0 + d_1)/2                                            (1)
     x_k = start + sum_(j<k) h_j                                                     (2)
-    a = z - z_0,   b = z_1 - z,   t = a / w,   f = b / w = 1 - t                    (3)
+    t = (z - z_0)/w,   f = 1 - t                                                    (3)
     x = x_0 + w (d_0 t + (d_1 - d_0) t^2 / 2)                                       (4)
     dx/dz = S = d_0 f + d_1 t,   log|dx/dz| = log S                                 (5)
-All terms of (4) are positive if it is written
-    x = x_0 + a (d_0 (1 + f) + d_1 t)/2      where a <= b                           (6)
-      = x_1 - b (d_1 (1 + t) + d_0 f)/2      elsewhere                              (7)
+An inner knot belongs to the bin above it, an end knot to its bin.  For the inverse map, (4) is a quadratic equation for `t`, whose
+discriminant is `w^2 S^2`.  With `p = x - x_0`,
+    S = sqrt(d_0^2 + 2 p (d_1 - d_0)/w),   t = 2 p/(w (d_0 + S))                    (6)
+    z = z_0 + w t,   log|dz/dx| = -log S                                            (7)
 Beyond the knots the spline is a line,
-    x = start + g_0 (z - z_0)   below,   x = x_K + g_K (z - z_K)   above            (8)
-For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none" the domain ends at the end knots.
-An inner knot belongs to the bin above it, an end knot to its bin.
+    x = start + g_0 (z - z_0)    below the first knot                               (8)
+      = x_K + g_K (z - z_K)      above the last                                     (9)
+For `tails` "identity", `g_0 = g_K = 1`; for "linear", `g_0 = d_0` and `g_K = d_K`; for "none", the domain ends at the end knots.
 
-Inverse.  With `p = x - x_0` and `q = x_1 - x`, `S^2` is linear in `x`, and no term of
-    S = sqrt((d_0^2 q + d_1^2 p) / h)                                               (9)
-    a = 2 p / (d_0 + S),   b = 2 q / (d_1 + S)                                      (10)
-    z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (11)
-    dz/dx = 1/S,   log|dz/dx| = -log S                                              (12)
-cancels, except in `p` and `q`. The larger of these is `h` minus the smaller, and the larger of `t` and `f` is 1 minus the
-smaller: the rounding of `x_k` must not reach sums of both. Derivatives of the log-det jump at a knot, so that the bin must be
-found without rounding, and the rounded `x_k` cannot tell. Near a knot, `p` and `q` are the sums, rounded once, of exact
-products:
-    2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (13)
-which is (2) with the terms `z_j d_j` left out, as two of each cancel.
+The reverse rule.  From (3) to (5), with `E = d_1 - d_0` and the cotangent `l_bar` of `log|dx/dz|`,
+    t_bar = x_bar w S + l_bar E/S                                                   (10)
+    w_bar = x_bar (d_0 t + E t^2 / 2) - t t_bar/w                                   (11)
+    z_bar = t_bar/w,   z_0_bar = -w_bar - t_bar/w,   z_1_bar = w_bar                (12)
+    d_0_bar = x_bar w (t - t^2 / 2) + l_bar f/S,   d_1_bar = x_bar w t^2 / 2 + l_bar t/S            (13)
+By (2), `x_bar` is also the cotangent of `start`, and of the height `h_j` of every bin below.  Such a bin adds `w_j_bar` to
+`z_(j+1)_bar`, subtracts it from `z_j_bar`, and adds `u_j_bar` to both `d_j_bar` and `d_(j+1)_bar`:
+    start_bar = x_bar,   w_j_bar = x_bar (d_j + d_(j+1))/2,   u_j_bar = x_bar w_j/2         (14)
+Beyond the knots the cotangents follow from the line and from (14): from (8), and likewise from (9), with linear tails,
+    z_bar = g_0 x_bar = -z_0_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0           (15)
+For the inverse map, whose log-det has the cotangent `l_bar`, let `dl/dz` be the derivative of `log|dx/dz|`, which is `z_bar` of
+(12) for `x_bar = 0` and `l_bar = 1`.  Then
+    x_bar = (z_bar - l_bar dl/dz)/(dx/dz)                                           (16)
+and the fields have the cotangents (12) to (15) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (17)
 
-Reverse rule.  From (2) and (4), for the knots of the bins below the event's,
-    dx/dstart = 1,   dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2             (14)
-where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`, and for the ends of the bin,
-    dx/dd_0 = w_b/2 + a (1 + f)/2,   dx/dd_1 = a t / 2                              (15)
-    dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (16)
-with `w_b` and `d_b` the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l`
-the log-det and `E = d_1 - d_0`,
-    dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (17)
-    dl/dd_0 = f/S,   dl/dd_1 = t/S                                                  (18)
-For the inverse map and its log-det `n = -l`,
-    x_bar = z_bar/S - n_bar E/(w S^2)                                               (19)
-the cotangents of (14) are those for the forward map with `-x_bar`, and at the ends of the bin, where sums have cancelled,
-    dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (20)
-    dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (21)
-    dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (22)
-    dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (23)
-and z's derivatives are (15) and (16) over `-S`.  Beyond the knots, from (8), with `(z_e, x_e, g)` the nearer end,
-    z_bar = g x_bar,   z_e_bar = -g x_bar,   g_bar = x_bar (z - z_e) + l_bar/g      (24)
-and (14) for `x_e`.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (3), `1 - t` cancels near `z_1`:
+    a = z - z_0,   b = z_1 - z,   t = a/w,   f = b/w                                (18)
+
+In (4), the last term is negative where the slope falls, and `x_0` may be much larger than `x` where `x_1` is nearer.
+With both `t` and `f`, all terms of the factors are positive, and the nearer knot is the start:
+    x = x_0 + a (d_0 (1 + f) + d_1 t)/2      where a <= b                           (19)
+      = x_1 - b (d_1 (1 + t) + d_0 f)/2      elsewhere                              (20)
+
+In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `x`, so with `q = x_1 - x` no term of
+    S = sqrt((d_0^2 q + d_1^2 p)/h)                                                 (21)
+    a = 2 p/(d_0 + S),   b = 2 q/(d_1 + S)                                          (22)
+    z = z_0 + a      where p <= q,   z = z_1 - b      elsewhere                     (23)
+cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
+smaller one: the rounding of `x_k` must not reach sums of both.
+
+In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies, on which derivatives of the log-det depend.
+Near a knot, `p` and `q` are the sums, rounded once, of exact products:
+    2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
+The terms `z_j d_j` of (2) are left out, as two of each cancel.
+
+In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  What is left, for
+the knots of the bins below the event's, is
+    dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2              (25)
+where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`.
+
+In (12) and (13), the bin before adds (14) at the lower end, which cancels in the same way, and `1 - t` cancels too.  Let `w_b` and
+`d_b` be the width of the bin before and the slope at its lower end; before the first bin, 0 and `-d_0`.  With `l = log|dx/dz|`,
+    dx/dd_0 = (w_b + a (1 + f))/2,   dx/dd_1 = a t/2                                (26)
+    dx/dz_0 = (d_b - d_0 f^2 - d_1 t (1 + f))/2,   dx/dz_1 = (d_0 - d_1) t^2 / 2    (27)
+    dl/dz = E/(w S),   dl/dz_0 = -f E/(w S),   dl/dz_1 = -t E/(w S)                 (28)
+
+In (17), the two parts of the log-det's cotangent cancel.  The derivatives of `z` are (26) and (27) over `-S`, and the derivatives of
+the log-det `n` of the inverse map, in which sums have cancelled, are at the ends of the bin
+    dn/dd_0 = (d_1 (t^2 + w_b/w) - d_0 (1 + f^2 + w_b/w))/(2 S^2)                   (29)
+    dn/dd_1 = -t (d_0 (1 + f) + d_1 t)/(2 S^2)                                      (30)
+    dn/dz_0 = E (d_b + d_0 f^2 - d_1 t^2)/(2 w S^2),   d_b + d_0 f^2 = -d_0 t (1 + f)   in the first bin,           (31)
+    dn/dz_1 = E t (d_0 (1 + f) + d_1 t)/(2 w S^2)                                   (32)
+All other fields have the cotangents (25) for the `-x_bar` of (16).
 
 Source: Mueller, McWilliams, Rousselle, Gross and Novak, Neural Importance Sampling, arXiv:1808.03856, on piecewise-quadratic
 coupling transforms.
@@ -60,10 +85,101 @@ from ...core.rules import one_of
 from ...core.words import join
 from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, of_bins, reached, within
 
-NEAR = 64                       # in units of the rounding of x_k: how near a knot (13) is used
+NEAR = 64                       # in units of the rounding of x_k: how near a knot (24) is used
 
 
-@bijector(source="arXiv:1808.03856", increasing=True, far_line=True)
+class textbook:
+    """(1) to (17) as they are printed, for one event."""
+
+    def images(input_knots, slopes, start):
+        """x_0, ..., x_K."""
+        images = [start]
+        for k in range(len(input_knots) - 1):
+            h = (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1)
+            images.append(images[k] + h)                                            # (2)
+        return images
+
+    def end(event, knots, slopes, tails):
+        """The index of the end knot and the slope of the line of an event beyond all knots, else (None, None)."""
+        e = 0 if event < knots[0] else len(knots) - 1 if event > knots[-1] else None
+        return e, None if e is None else slopes[e] if tails == "linear" else 1
+
+    def bin(event, knots):
+        """The index of the lower knot of an event's bin."""
+        k = 0
+        while k < len(knots) - 2 and event >= knots[k + 1]:
+            k += 1
+        return k
+
+    def letters(z, input_knots, slopes):
+        """k, w, d_0, d_1, t, f, S."""
+        k = textbook.bin(z, input_knots)
+        w, d_0, d_1 = input_knots[k + 1] - input_knots[k], slopes[k], slopes[k + 1]     # (1)
+        t = (z - input_knots[k]) / w                                                # (3)
+        f = 1 - t                                                                   # (3)
+        return k, w, d_0, d_1, t, f, d_0 * f + d_1 * t                              # (5)
+
+    def forward(z, input_knots, slopes, start, tails):
+        images = textbook.images(input_knots, slopes, start)
+        e, g = textbook.end(z, input_knots, slopes, tails)
+        if g is not None:
+            return images[e] + g * (z - input_knots[e])                             # (8) (9)
+        k, w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
+        return images[k] + w * (d_0 * t + (d_1 - d_0) * t ** 2 / 2)                 # (4)
+
+    def inverse(x, input_knots, slopes, start, tails):
+        images = textbook.images(input_knots, slopes, start)
+        e, g = textbook.end(x, images, slopes, tails)
+        if g is not None:
+            return input_knots[e] + (x - images[e]) / g                             # (8) (9)
+        k = textbook.bin(x, images)
+        w, d_0, d_1 = input_knots[k + 1] - input_knots[k], slopes[k], slopes[k + 1]     # (1)
+        p = x - images[k]
+        t = 2 * p / (w * (d_0 + np.sqrt(d_0 ** 2 + 2 * p * (d_1 - d_0) / w)))       # (6)
+        return input_knots[k] + w * t                                               # (7)
+
+    def slope(z, input_knots, slopes, start, tails):
+        _, g = textbook.end(z, input_knots, slopes, tails)
+        return g if g is not None else textbook.letters(z, input_knots, slopes)[-1]     # (5) (8) (9)
+
+    def log_det(z, input_knots, slopes, start, tails):
+        return np.log(textbook.slope(z, input_knots, slopes, start, tails))         # (5)
+
+    def inverse_log_det(x, input_knots, slopes, start, tails):
+        z = textbook.inverse(x, input_knots, slopes, start, tails)
+        return -textbook.log_det(z, input_knots, slopes, start, tails)              # (7)
+
+    def vjp(z, input_knots, slopes, start, tails, x_bar, l_bar):
+        z_bars, d_bars = 0 * input_knots, 0 * slopes
+        k, g = textbook.end(z, input_knots, slopes, tails)
+        if g is not None:
+            z_bar, z_bars[k] = g * x_bar, -g * x_bar                                # (15)
+            if tails == "linear":
+                d_bars[k] = x_bar * (z - input_knots[k]) + l_bar / g                # (15)
+        else:
+            k, w, d_0, d_1, t, f, S = textbook.letters(z, input_knots, slopes)
+            E = d_1 - d_0
+            t_bar = x_bar * w * S + l_bar * E / S                                   # (10)
+            w_bar = x_bar * (d_0 * t + E * t ** 2 / 2) - t * t_bar / w              # (11)
+            z_bar, z_bars[k], z_bars[k + 1] = t_bar / w, -w_bar - t_bar / w, w_bar  # (12)
+            d_bars[k] = x_bar * w * (t - t ** 2 / 2) + l_bar * f / S                # (13)
+            d_bars[k + 1] = x_bar * w * t ** 2 / 2 + l_bar * t / S                  # (13)
+        for j in range(k):
+            w_bar = x_bar * (slopes[j] + slopes[j + 1]) / 2                         # (14)
+            u_bar = x_bar * (input_knots[j + 1] - input_knots[j]) / 2               # (14)
+            z_bars[j], z_bars[j + 1] = z_bars[j] - w_bar, z_bars[j + 1] + w_bar     # (14)
+            d_bars[j], d_bars[j + 1] = d_bars[j] + u_bar, d_bars[j + 1] + u_bar     # (14)
+        return z_bar, {"input_knots": z_bars, "slopes": d_bars, "start": x_bar}     # (14)
+
+    def inverse_vjp(x, input_knots, slopes, start, tails, z_bar, l_bar):
+        fields = input_knots, slopes, start, tails
+        z = textbook.inverse(x, *fields)
+        dl_dz, _ = textbook.vjp(z, *fields, 0, 1)
+        x_bar = (z_bar - l_bar * dl_dz) / textbook.slope(z, *fields)                # (16)
+        return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
+
+
+@bijector(source="arXiv:1808.03856", increasing=True, far_line=True, textbook=textbook)
 class QuadraticSpline(Bijector):
     """A monotone piecewise-quadratic spline with given slopes at input_knots, both of shape (*batch, K+1), which takes the
     first knot to `start`.
@@ -94,13 +210,13 @@ class QuadraticSpline(Bijector):
     @staticmethod
     def definition(m, z, input_knots, slopes, start, tails):
         if z < input_knots[0]:
-            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])   # (8)
+            return start + (slopes[0] if tails == "linear" else 1) * (z - input_knots[0])   # (8) (9)
         x, k, last = start, 0, len(input_knots) - 1
         while k < last and (z >= input_knots[k + 1] and k < last - 1 or z > input_knots[last]):
             x = x + (input_knots[k + 1] - input_knots[k]) * (slopes[k] + slopes[k + 1]) / 2     # (1) (2)
             k += 1
         if k == last:
-            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])   # (8)
+            return x + (slopes[k] if tails == "linear" else 1) * (z - input_knots[k])   # (8) (9)
         w = input_knots[k + 1] - input_knots[k]                                     # (1)
         t = (z - input_knots[k]) / w                                                # (3)
         return x + w * (slopes[k] * t + (slopes[k + 1] - slopes[k]) * t * t / 2)    # (4)
@@ -109,7 +225,7 @@ class QuadraticSpline(Bijector):
         """The input knots.  An inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
         return self.input_knots
 
-    # -- a bin --------------------------------------------------------------------------------------------------------
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     @property
     def widths(self):
@@ -121,68 +237,13 @@ class QuadraticSpline(Bijector):
         heights = self.widths * ((self.slopes[..., 1:] + self.slopes[..., :-1]) / 2)    # (1)
         return self.start[..., None] + np.concatenate((np.zeros_like(heights[..., :1]), np.cumsum(heights, -1)), -1)    # (2)
 
-    @property
-    def end_slopes(self):
-        """The slopes of linear tails; None for tails of slope 1."""
-        return (self.slopes[..., 0], self.slopes[..., -1]) if self.tails == "linear" else None
-
-    def bin(self, k):
-        """What (1) and (16) need to know of each event's bin and of the bin before it."""
-        (z_0, z_1), (d_0, d_1), (x_0, x_1) = (at_ends(v, k) for v in (self.input_knots, self.slopes, self.output_knots))
-        first, w = k == 0, z_1 - z_0                                                # (1)
-        before = np.maximum(k - 1, 0)
-        w_before = np.where(first, 0, z_0 - of_bins(self.input_knots, before))
-        d_before = np.where(first, -d_0, of_bins(self.slopes, before))
-        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, d_0=d_0, d_1=d_1, w=w, h=w * ((d_0 + d_1) / 2),   # (1)
-                     w_before=w_before, d_before=d_before, E=d_1 - d_0)
-
-    def place(self, z):
-        """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
-        inner = within(self.input_knots, z)
-        v = self.bin(bin_of(self.input_knots, inner))
-        v.a, v.b = inner - v.z_0, v.z_1 - inner                                     # (3)
-        v.t, v.f = v.a / v.w, v.b / v.w                                             # (3)
-        v.S = v.d_0 * v.f + v.d_1 * v.t                                             # (5)
-        v.beyond = Tails(z, self.input_knots, self.output_knots, self.end_slopes)   # (8)
-        return v
-
-    def inverse_place(self, x):
-        """The bin of x, and the place in it of the root."""
-        distances = self.distances(x)
-        below, above = distances[..., 0] < 0, distances[..., -1] > 0
-        v = self.bin((distances[..., 1:-1] >= 0).sum(-1))
-        p, q = at_ends(distances, v.k)
-        p, q = np.where(below, 0, np.where(above, v.h, p)), np.where(below, v.h, np.where(above, 0, -q))
-        lower = p <= q
-        p, q = np.where(lower, p, v.h - q), np.where(lower, v.h - p, q)
-        v.S = np.sqrt((v.d_0 * v.d_0 * q + v.d_1 * v.d_1 * p) / v.h)                # (9)
-        v.a, v.b = 2 * p / (v.d_0 + v.S), 2 * q / (v.d_1 + v.S)                     # (10)
-        v.z = np.where(lower, v.z_0 + v.a, v.z_1 - v.b)                             # (11)
-        v.t, v.f = np.where(lower, v.a / v.w, 1 - v.b / v.w), np.where(lower, 1 - v.a / v.w, v.b / v.w)     # (3)
-        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, True, (below, above))     # (8)
-        return v
-
-    def distances(self, x):
-        """x - x_k for every knot, without rounding of the sum where it is nearly 0."""
-        knots = self.output_knots
-        found = x[..., None] - knots
-        size = self.terms * np.finfo(x.dtype).eps * (np.abs(self.start) + knots[..., -1] - self.start)
-        near, flat = np.abs(found) <= (NEAR * size)[..., None], (-1, self.terms)
-        if near.any():
-            rows, k = np.nonzero(near.reshape(flat))
-            z, d = (np.broadcast_to(v, found.shape).reshape(flat)[rows] for v in (self.input_knots, self.slopes))
-            found[near] = exact_distance(x.reshape(-1)[rows], np.broadcast_to(self.start, x.shape).reshape(-1)[rows], z, d, k)
-        return found
-
-    # -- forward ------------------------------------------------------------------------------------------------------
-
     def forward(self, z):
         return self.image(self.place(z))
 
     def image(self, v):
-        from_below = v.x_0 + v.a * ((v.d_0 * (1 + v.f) + v.d_1 * v.t) / 2)          # (6)
-        from_above = v.x_1 - v.b * ((v.d_1 * (1 + v.t) + v.d_0 * v.f) / 2)          # (7)
-        return v.beyond.joined(np.where(v.a <= v.b, from_below, from_above))
+        from_below = v.x_0 + v.a * ((v.d_0 * (1 + v.f) + v.d_1 * v.t) / 2)          # (4) (19)
+        from_above = v.x_1 - v.b * ((v.d_1 * (1 + v.t) + v.d_0 * v.f) / 2)          # (4) (20)
+        return v.beyond.joined(np.where(v.a <= v.b, from_below, from_above))        # (8) (9)
 
     def log_det(self, z):
         v = self.place(z)
@@ -196,28 +257,26 @@ class QuadraticSpline(Bijector):
         v = self.place(z)
         return v.beyond.slope(v.S)                                                  # (5)
 
-    # -- inverse ------------------------------------------------------------------------------------------------------
-
     def inverse(self, x):
         v = self.inverse_place(x)
         return v.beyond.joined(v.z)
 
     def inverse_and_log_det(self, x):
         v = self.inverse_place(x)
-        return v.beyond.joined(v.z), v.beyond.log_slope(-np.log(v.S))               # (12)
+        return v.beyond.joined(v.z), v.beyond.log_slope(-np.log(v.S))               # (7)
 
-    # -- reverse ------------------------------------------------------------------------------------------------------
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         v = self.place(z)
 
         def pullback(x_bar, log_det_bar):
             l_bar, l_bent = log_det_bar / v.S, log_det_bar / v.S * v.E / v.w
-            z_bar = v.beyond.event_bar(x_bar * v.S + l_bent, x_bar)                 # (5) (17)
-            of_z_0 = x_bar * v.to_z_0 - l_bent * v.f                                # (16) (17)
-            of_z_1 = -x_bar * v.E * v.t * v.t / 2 - l_bent * v.t                    # (16) (17)
-            of_d_0, of_d_1 = x_bar * v.to_d_0 + l_bar * v.f, x_bar * v.to_d_1 + l_bar * v.t     # (15) (18)
-            knot_bar, slope_bar = -v.beyond.through(x_bar), v.beyond.slope_bar(x_bar, log_det_bar)  # (24)
+            z_bar = v.beyond.event_bar(x_bar * v.S + l_bent, x_bar)                 # (12) (15) (28)
+            of_z_0 = x_bar * v.to_z_0 - l_bent * v.f                                # (12) (27) (28)
+            of_z_1 = -x_bar * v.E * v.t * v.t / 2 - l_bent * v.t                    # (12) (27) (28)
+            of_d_0, of_d_1 = x_bar * v.to_d_0 + l_bar * v.f, x_bar * v.to_d_1 + l_bar * v.t     # (13) (26)
+            knot_bar, slope_bar = -v.beyond.through(x_bar), v.beyond.slope_bar(x_bar, log_det_bar)  # (15)
             return z_bar, self.bars(v, x_bar, ((of_z_0, of_z_1), knot_bar), ((of_d_0, of_d_1), slope_bar))
 
         return (self.image(v), v.beyond.log_slope(np.log(v.S))), pullback
@@ -226,16 +285,16 @@ class QuadraticSpline(Bijector):
         v = self.inverse_place(x)
 
         def pullback(z_bar, log_det_bar):
-            through, n_bent = z_bar / v.S, log_det_bar / v.S * v.E / v.S / v.w      # (12) (19)
-            x_bar = v.beyond.event_bar(through - n_bent, z_bar)                     # (19)
+            through, n_bent = z_bar / v.S, log_det_bar / v.S * v.E / v.S / v.w      # (16) (28)
+            x_bar = v.beyond.event_bar(through - n_bent, z_bar)                     # (16)
             narrow, sum_1 = v.w_before / v.w, v.d_0 * (1 + v.f) + v.d_1 * v.t
-            n_d_0 = (v.d_1 * (v.t * v.t + narrow) - v.d_0 * (1 + v.f * v.f + narrow)) / 2   # (20)
-            of_d_0 = log_det_bar / v.S * n_d_0 / v.S - through * v.to_d_0           # (15) (20)
-            of_d_1 = -log_det_bar / v.S * v.t * sum_1 / 2 / v.S - through * v.to_d_1    # (15) (21)
-            risen = np.where(v.k == 0, -v.d_0 * v.t * (1 + v.f), v.d_before + v.d_0 * v.f * v.f)
-            of_z_0 = n_bent * ((risen - v.d_1 * v.t * v.t) / 2) - through * v.to_z_0    # (16) (22)
-            of_z_1 = n_bent * v.t * sum_1 / 2 + through * v.E * v.t * v.t / 2       # (16) (23)
-            slope_bar = v.beyond.slope_bar(z_bar, log_det_bar)                      # (24)
+            n_d_0 = (v.d_1 * (v.t * v.t + narrow) - v.d_0 * (1 + v.f * v.f + narrow)) / 2   # (29)
+            of_d_0 = log_det_bar / v.S * n_d_0 / v.S - through * v.to_d_0           # (17) (26) (29)
+            of_d_1 = -log_det_bar / v.S * v.t * sum_1 / 2 / v.S - through * v.to_d_1    # (17) (26) (30)
+            risen = np.where(v.k == 0, -v.d_0 * v.t * (1 + v.f), v.d_before + v.d_0 * v.f * v.f)    # (31)
+            of_z_0 = n_bent * ((risen - v.d_1 * v.t * v.t) / 2) - through * v.to_z_0    # (17) (27) (31)
+            of_z_1 = n_bent * v.t * sum_1 / 2 + through * v.E * v.t * v.t / 2       # (17) (27) (32)
+            slope_bar = v.beyond.slope_bar(z_bar, log_det_bar)                      # (15)
             return x_bar, self.bars(v, -x_bar, ((of_z_0, of_z_1), z_bar), ((of_d_0, of_d_1), slope_bar))
 
         return self.inverse_and_log_det(x), pullback
@@ -244,13 +303,13 @@ class QuadraticSpline(Bijector):
         """Cotangents of the fields.
 
         `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), apart
-        from the cotangents (14) of `x_k`, which is `start_bar`.
+        from the cotangents (25) of `x_k`, which is `start_bar`.
         """
         z, d = self.input_knots, self.slopes
         k = np.where(v.beyond.above, self.terms - 1, v.k)
         z_before, z_after = join(z[..., :1], z[..., :-1]), join(z[..., 1:], z[..., -1:])
         d_before, d_after = join(-d[..., :1], d[..., :-1]), join(d[..., 1:], d[..., -1:])
-        to_knots, to_slopes = (d_before - d_after) / 2, (z_after - z_before) / 2    # (14)
+        to_knots, to_slopes = (d_before - d_after) / 2, (z_after - z_before) / 2    # (14) (25)
         return {"input_knots": self.summed(v, k, start_bar, to_knots, of_knots, (d[..., -1] + d[..., -2]) / 2),
                 "slopes": self.summed(v, k, start_bar, to_slopes, of_slopes, to_slopes[..., -1]), "start": start_bar}
 
@@ -258,9 +317,64 @@ class QuadraticSpline(Bijector):
         """The cotangents of one field from the bins below k and from the event's own bin or tail."""
         (lower, upper), beyond = of_ends
         zero, knot = start_bar.dtype.type(0), np.arange(self.terms)
-        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)     # (14)
-        lower = np.where(v.beyond.inside, lower, beyond + np.where(v.beyond.above, start_bar * to_last, zero))  # (14) (24)
+        below = np.where(knot < k[..., None], start_bar[..., None] * to_each, zero)     # (14) (25)
+        lower = np.where(v.beyond.inside, lower, beyond + np.where(v.beyond.above, start_bar * to_last, zero))  # (14) (15) (25)
         return below + at_bins(k, lower, self.terms) + at_bins(k + 1, np.where(v.beyond.inside, upper, zero), self.terms)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def bin(self, k):
+        """What (1), (26) and (27) need to know of each event's bin and of the bin before it."""
+        (z_0, z_1), (d_0, d_1), (x_0, x_1) = (at_ends(v, k) for v in (self.input_knots, self.slopes, self.output_knots))
+        first, w = k == 0, z_1 - z_0                                                # (1)
+        before = np.maximum(k - 1, 0)
+        w_before = np.where(first, 0, z_0 - of_bins(self.input_knots, before))      # (26)
+        d_before = np.where(first, -d_0, of_bins(self.slopes, before))              # (27)
+        return Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, d_0=d_0, d_1=d_1, w=w, h=w * ((d_0 + d_1) / 2),   # (1)
+                     w_before=w_before, d_before=d_before, E=d_1 - d_0)
+
+    def place(self, z):
+        """The bin of z, and z's place in it; for events beyond the knots, the place of the nearer end knot."""
+        inner = within(self.input_knots, z)
+        v = self.bin(bin_of(self.input_knots, inner))
+        v.a, v.b = inner - v.z_0, v.z_1 - inner                                     # (18)
+        v.t, v.f = v.a / v.w, v.b / v.w                                             # (18)
+        v.S = v.d_0 * v.f + v.d_1 * v.t                                             # (5)
+        v.beyond = Tails(z, self.input_knots, self.output_knots, self.end_slopes)   # (8) (9)
+        return v
+
+    def inverse_place(self, x):
+        """The bin of x, and the place in it of the root."""
+        distances = self.distances(x)
+        below, above = distances[..., 0] < 0, distances[..., -1] > 0
+        v = self.bin((distances[..., 1:-1] >= 0).sum(-1))
+        p, q = at_ends(distances, v.k)
+        p, q = np.where(below, 0, np.where(above, v.h, p)), np.where(below, v.h, np.where(above, 0, -q))
+        lower = p <= q
+        p, q = np.where(lower, p, v.h - q), np.where(lower, v.h - p, q)             # (23)
+        v.S = np.sqrt((v.d_0 * v.d_0 * q + v.d_1 * v.d_1 * p) / v.h)                # (6) (21)
+        v.a, v.b = 2 * p / (v.d_0 + v.S), 2 * q / (v.d_1 + v.S)                     # (6) (22)
+        v.z = np.where(lower, v.z_0 + v.a, v.z_1 - v.b)                             # (7) (23)
+        v.t, v.f = np.where(lower, v.a / v.w, 1 - v.b / v.w), np.where(lower, 1 - v.a / v.w, v.b / v.w)     # (6) (22)
+        v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, True, (below, above))     # (8) (9)
+        return v
+
+    def distances(self, x):
+        """x - x_k for every knot, without rounding of the sum where it is nearly 0."""
+        knots = self.output_knots
+        found = x[..., None] - knots
+        size = self.terms * np.finfo(x.dtype).eps * (np.abs(self.start) + knots[..., -1] - self.start)  # (24)
+        near, flat = np.abs(found) <= (NEAR * size)[..., None], (-1, self.terms)
+        if near.any():
+            rows, k = np.nonzero(near.reshape(flat))
+            z, d = (np.broadcast_to(v, found.shape).reshape(flat)[rows] for v in (self.input_knots, self.slopes))
+            found[near] = exact_distance(x.reshape(-1)[rows], np.broadcast_to(self.start, x.shape).reshape(-1)[rows], z, d, k)
+        return found
+
+    @property
+    def end_slopes(self):
+        """The slopes of linear tails; None for tails of slope 1."""
+        return (self.slopes[..., 0], self.slopes[..., -1]) if self.tails == "linear" else None
 
     hard_cases = (
         case("OneBin", "K = 1: there is no bin before", z=[-1.0, 0.25, 1.0, 2.0, -3.0], x=[-2.0, 0.5, 2.5, 4.0, -5.0],
@@ -310,24 +424,24 @@ class Place:
     @property
     def to_z_0(self):
         """dx/dz_0."""
-        return (self.d_before - self.d_0 * self.f * self.f - self.d_1 * self.t * (1 + self.f)) / 2  # (16)
+        return (self.d_before - self.d_0 * self.f * self.f - self.d_1 * self.t * (1 + self.f)) / 2  # (27)
 
     @property
     def to_d_0(self):
         """dx/dd_0."""
-        return (self.w_before + self.a * (1 + self.f)) / 2                          # (15)
+        return (self.w_before + self.a * (1 + self.f)) / 2                          # (26)
 
     @property
     def to_d_1(self):
         """dx/dd_1."""
-        return self.a * self.t / 2                                                  # (15)
+        return self.a * self.t / 2                                                  # (26)
 
 
 def exact_distance(x, start, z, d, k):
     """x - x_k, rounded once, for the spline through z, d (n, K+1); nothing may overflow."""
     passed = np.arange(z.shape[-1] - 1) < k[..., None]
     rows = np.arange(len(k))
-    products = [exact_product(z[:, 0], d[:, 0]), exact_product(-z[rows, k], d[rows, k])]
+    products = [exact_product(z[:, 0], d[:, 0]), exact_product(-z[rows, k], d[rows, k])]    # (24)
     for j, below in enumerate(passed.T):
-        products += [exact_product(-z[:, j + 1] * below, d[:, j]), exact_product(z[:, j] * below, d[:, j + 1])]
-    return exact_sum([2 * x, -2 * start, *(part for product in products for part in product)]) / 2  # (13)
+        products += [exact_product(-z[:, j + 1] * below, d[:, j]), exact_product(z[:, j] * below, d[:, j + 1])]     # (24)
+    return exact_sum([2 * x, -2 * start, *(part for product in products for part in product)]) / 2  # (24)

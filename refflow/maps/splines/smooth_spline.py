@@ -1,51 +1,70 @@
 r"""Twice continuously differentiable rational-quadratic spline of two bins, `R -> R`.
 
-Through three knots goes a `RationalQuadraticSpline` whose slope `d` at the inner knot makes its second derivative continuous
-there.  With the widths, heights and slopes of the bins, k = 0, 1, and the slopes `a` and `b` at the end knots,
+The map.  Through three knots goes a `RationalQuadraticSpline` whose slope `d` at the inner knot makes its second derivative
+continuous there.  With the widths, heights and slopes of the bins, k = 0, 1, and the slopes `a` and `b` at the end knots,
     w_k = z_(k+1) - z_k,   h_k = x_(k+1) - x_k,   s_k = h_k/w_k                     (1)
 the second derivatives at the inner knot, from below and from above, are
     2 (d (d + a)/s_0 - d - s_0)/w_0,   -2 (d (d + b)/s_1 - d - s_1)/w_1
 They are equal where, with the parts of the height `l_0 = h_1/(h_0 + h_1)` and `l_1 = h_0/(h_0 + h_1)`,
-    d^2 + p d = q,
-    p = l_0 (a - s_0) + l_1 (b - s_1),   q = l_0 s_0^2 + l_1 s_1^2                  (2)
-which has one positive root, because q > 0:
-    R = sqrt(p^2 + 4 q),   d = 2 q/(p + R)    for p >= 0,   (R - p)/2    for p < 0  (3)
+    d^2 + p d = q,   p = l_0 (a - s_0) + l_1 (b - s_1),   q = l_0 s_0^2 + l_1 s_1^2         (2)
 On a circle the end knots are one point, with the same condition for the slope `a = b` there.  Its difference from (2) is
     (a - d)((a + d)(1/h_0 + 1/h_1) - 1/w_0 - 1/w_1) = 0
 where the second factor, times `d`, is `s_0/w_0 + s_1/w_1 > 0` by (2).  So all three slopes are equal:
-    2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (4)
-With `A = 1, B = p` for (2) and `A = 2, B = -g` for (4), and without squares, which may leave the floats although `d` does not,
-    (A d + B) d = q,   R = hypot(B, 2 sqrt(A q)) = 2 A d + B                        (5)
+    2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (3)
+Both equations have one positive root, because `q > 0`.  With `A = 1, B = p` for (2) and `A = 2, B = -g` for (3),
+    d = (R - B)/(2 A),   R = sqrt(B^2 + 4 A q) = 2 A d + B                          (4)
+In the bin of `z`, with the subscript 0 for its lower and 1 for its upper end, a rational-quadratic spline is
+    t = (z - z_0)/w,   f = 1 - t,   e_0 = d_0/s,   e_1 = d_1/s                      (5)
+    x = x_0 + h Y,   Y = t (t + e_0 f)/D,   D = 1 + (e_0 + e_1 - 2) t f             (6)
+    dx/dz = s Q/D^2,   Q = e_1 t^2 + 2 t f + e_0 f^2,   log|dx/dz| = log(dx/dz)     (7)
+The inner knot belongs to the bin above it, an end knot to its bin.  For the inverse map, (6) is a quadratic equation for `t`.  With
+`y = (x - x_0)/h` and `c = e_0 + e_1 - 2`,
+    t = 2 y/(m_1 + sqrt(m_1^2 + 4 m_2 y)),   m_1 = e_0 - c y,   m_2 = 1 - e_0 + c y         (8)
+    z = z_0 + w t,   log|dz/dx| = -log|dx/dz|                                       (9)
+Beyond the knots the spline is a line,
+    x = x_0 + g_0 (z - z_0)      below the first knot                               (10)
+      = x_2 + g_2 (z - z_2)      above the last                                     (11)
+For `tails` "identity", `g_0 = g_2 = 1`; for "linear", these are the slopes at the end knots; for "none", the domain ends there.
 
-Reverse rule.  In the bin of `z`, with `t = (z - z_0)/w`, `f = (z_1 - z)/w`, and slopes `d_0, d_1` in units of the bin's own,
-`e_i = d_i/s`, a rational-quadratic spline is
-    x = x_0 + h Y = x_1 - h Z,   Y = t (t + e_0 f)/D,   Z = f (f + e_1 t)/D,   D = 1 + (e_0 + e_1 - 2) t f      (6)
-    dx/dz = s Q/D^2,   Q = e_1 t^2 + 2 t f + e_0 f^2                                (7)
-With `l_bar = log_det_bar`, and the cotangents of `t`, of `e_0` and `e_1`, and of the logarithm of `1/s`,
+The reverse rule.  From (5) to (7), the cotangents of `t`, of `e_0` and `e_1`, and of the logarithm of `1/s` are, with the cotangent
+`l_bar` of `log|dx/dz|`,
     t_bar = x_bar h Q/D^2 + l_bar T,
-    T = 2 (e_1 t + f - t - e_0 f)/Q - 2 (e_0 + e_1 - 2)(f - t)/D                    (8)
-    e_0_bar = x_bar h t f Z/D + l_bar (f^2/Q - 2 t f/D)                             (9)
-    e_1_bar = -x_bar h t f Y/D + l_bar (t^2/Q - 2 t f/D)                            (10)
-    m = e_0_bar e_0 + e_1_bar e_1 - l_bar
-      = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (11)
-the cotangents of the event, of the ends of its bin, and of the slopes there are
-    z_bar = t_bar/w,   z_0_bar = -(f t_bar + m)/w,   z_1_bar = -(t t_bar - m)/w     (12)
-    x_0_bar = x_bar Z + m/h,   x_1_bar = x_bar Y - m/h,   d_i_bar = e_i_bar/s       (13)
-The left-hand side of (5) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` reaches, with `c_k = l_k d_bar/R`
-and with `a = b = d` on a circle,
-    a_bar = -c_0 d,   b_bar = -c_1 d                                                (14)
-    w_0_bar = -c_0 s_0 (d + 2 s_0)/w_0,   w_1_bar = -c_1 s_1 (d + 2 s_1)/w_1        (15)
-    h_0_bar = c_0 (s_0^2 + d^2 + d a)/h_0,   h_1_bar = c_1 (s_1^2 + d^2 + d b)/h_1  (16)
-In (16) the derivatives by `l_0` and `l_1` are reduced by (2): no terms cancel in it.  On a circle `d_bar` is the sum of the
-cotangents of all slopes, and (14) is part of (4).
-For the inverse map, with the slope `g` of (7) and the root `z`,
-    x_bar = (z_bar - l_bar T/w)/g                                                   (17)
-and the other cotangents are (12) to (16) with `-x_bar` and `-l_bar`.
+    T = 2 (e_1 t + f - t - e_0 f)/Q - 2 (e_0 + e_1 - 2)(f - t)/D                    (12)
+    e_0_bar = x_bar h t f (1 - Y)/D + l_bar (f^2/Q - 2 t f/D)                       (13)
+    e_1_bar = -x_bar h t f Y/D + l_bar (t^2/Q - 2 t f/D)                            (14)
+    m = e_0_bar e_0 + e_1_bar e_1 - l_bar                                           (15)
+and the cotangents of the event, of the ends of its bin, and of the slopes there are
+    z_bar = t_bar/w,   z_0_bar = -(f t_bar + m)/w,   z_1_bar = -(t t_bar - m)/w     (16)
+    x_0_bar = x_bar (1 - Y) + m/h,   x_1_bar = x_bar Y - m/h,   d_i_bar = e_i_bar/s         (17)
+The left-hand side of (2) or (3) changes with `d` at the rate `R`.  So the cotangent `d_bar` of `d` reaches, with
+`c_k = l_k d_bar/R` and with `a = b = d` on a circle,
+    a_bar = -c_0 d,   b_bar = -c_1 d                                                (18)
+    w_0_bar = -c_0 s_0 (d + 2 s_0)/w_0,   w_1_bar = -c_1 s_1 (d + 2 s_1)/w_1        (19)
+    h_0_bar = c_0 (s_0^2 + d^2 + d a)/h_0,   h_1_bar = c_1 (s_1^2 + d^2 + d b)/h_1  (20)
+and `w_k_bar` and `h_k_bar` the knots at the ends of their bins.  In (20) the derivatives by `l_0` and `l_1` are reduced by (2).  On a
+circle `d_bar` is the sum of the cotangents of all slopes, and (18) is part of (3).  Beyond the knots, from (10), and likewise
+from (11), with linear tails,
+    z_bar = g_0 x_bar = -z_0_bar,   x_0_bar = x_bar,   d_0_bar = x_bar (z - z_0) + l_bar/d_0        (21)
+For the inverse map, whose log-det has the cotangent `l_bar`, `T/w` is the derivative of `log|dx/dz|`.  So
+    x_bar = (z_bar - l_bar T/w)/(dx/dz)                                             (22)
+and the fields have the cotangents (12) to (21) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.     (23)
 
-Where one bin is much larger than the other, its second derivative at the inner knot is a small difference of large terms, and
-so are its cotangents.  Therefore (5) to (17) are computed with pairs of floats, of twice the digits, from the root of (3), (4) or of the
-inverse map after a step of Newton's method in pairs, and rounded once.  Certified where events and parameters are moderate,
-`2^-4` to `2^4`, and at the hard cases: elsewhere the terms may be larger still.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), `R - B` cancels for `B > 0`, and squares may leave the floats although `d` does not:
+    R = hypot(B, 2 sqrt(A q)),   d = 2 q/(B + R)    for B >= 0                      (24)
+
+In (5), `1 - t` cancels near `z_1`, and so does `1 - Y` in (13) and (17).  In (15), terms cancel:
+    f = (z_1 - z)/w,   Z = 1 - Y = f (f + e_1 t)/D                                  (25)
+    m = x_bar h t f (e_0 Z - e_1 Y)/D - 2 l_bar t f (1/Q + (e_0 + e_1)/D)           (26)
+
+In (12) to (22), terms cancel where one bin is much larger than the other: its second derivative at the inner knot is a small
+difference of large terms, and so are its cotangents.  Therefore all these are computed with pairs of floats, of twice the digits,
+and rounded once.  The roots of (24) and of the inverse map get their digits from a step of Newton's method in pairs,
+    d - (A d^2 + B d - q)/(2 A d + B)                                               (27)
+    z - (x_0 + h Y - x)/(dx/dz)                                                     (28)
+Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases: elsewhere the terms may be larger
+still.
 
 Source: Gregory and Delbourgo, Piecewise rational quadratic interpolation to monotonic data, IMA Journal of Numerical Analysis 2
 (1982), on the condition; arXiv:2604.19846, on flows of two or three bins.
@@ -67,7 +86,106 @@ from .bins import TAILS, Tails, at_ends, at_knots, bin_of, reached, within
 from .rational_quadratic_spline import RationalQuadraticSpline
 
 
-@bijector(source="arXiv:2604.19846", increasing=True, moderate=True)
+class textbook:
+    """(1) to (23) as they are printed, for one event."""
+
+    def bins(input_knots, output_knots, end_slopes):
+        """w, h, s, l, R and the slopes at the three knots."""
+        w, h = input_knots[1:] - input_knots[:-1], output_knots[1:] - output_knots[:-1]     # (1)
+        s, l = h / w, h[::-1] / (h[0] + h[1])                                       # (1) (2)
+        q = l[0] * s[0] ** 2 + l[1] * s[1] ** 2                                     # (2)
+        if end_slopes is None:
+            A, B = 2, -(l[0] * s[0] + l[1] * s[1])                                  # (3) (4)
+        else:
+            A, B = 1, l[0] * (end_slopes[0] - s[0]) + l[1] * (end_slopes[1] - s[1])     # (2) (4)
+        R = np.sqrt(B ** 2 + 4 * A * q)                                             # (4)
+        d = (R - B) / (2 * A)                                                       # (4)
+        return w, h, s, l, R, [d, d, d] if end_slopes is None else [end_slopes[0], d, end_slopes[1]]
+
+    def end(event, knots, slopes, tails):
+        """The index of the end knot and the slope of the line of an event beyond all knots, else (None, None)."""
+        e = 0 if event < knots[0] else 2 if event > knots[2] else None
+        return e, None if e is None else slopes[e] if tails == "linear" else 1
+
+    def letters(z, input_knots, w, s, slopes):
+        """k, t, f, e_0, e_1, D, Q."""
+        k = 0 if z < input_knots[1] else 1
+        t, e_0, e_1 = (z - input_knots[k]) / w[k], slopes[k] / s[k], slopes[k + 1] / s[k]   # (5)
+        f = 1 - t                                                                   # (5)
+        D = 1 + (e_0 + e_1 - 2) * t * f                                             # (6)
+        return k, t, f, e_0, e_1, D, e_1 * t ** 2 + 2 * t * f + e_0 * f ** 2        # (7)
+
+    def forward(z, input_knots, output_knots, end_slopes, tails):
+        w, h, s, l, R, slopes = textbook.bins(input_knots, output_knots, end_slopes)
+        e, g = textbook.end(z, input_knots, slopes, tails)
+        if g is not None:
+            return output_knots[e] + g * (z - input_knots[e])                       # (10) (11)
+        k, t, f, e_0, e_1, D, Q = textbook.letters(z, input_knots, w, s, slopes)
+        return output_knots[k] + h[k] * t * (t + e_0 * f) / D                       # (6)
+
+    def inverse(x, input_knots, output_knots, end_slopes, tails):
+        w, h, s, l, R, slopes = textbook.bins(input_knots, output_knots, end_slopes)
+        e, g = textbook.end(x, output_knots, slopes, tails)
+        if g is not None:
+            return input_knots[e] + (x - output_knots[e]) / g                       # (10) (11)
+        k = 0 if x < output_knots[1] else 1
+        e_0, e_1, y = slopes[k] / s[k], slopes[k + 1] / s[k], (x - output_knots[k]) / h[k]      # (5)
+        c = e_0 + e_1 - 2
+        m_1, m_2 = e_0 - c * y, 1 - e_0 + c * y                                     # (8)
+        return input_knots[k] + w[k] * 2 * y / (m_1 + np.sqrt(m_1 ** 2 + 4 * m_2 * y))      # (8) (9)
+
+    def slope(z, input_knots, output_knots, end_slopes, tails):
+        w, h, s, l, R, slopes = textbook.bins(input_knots, output_knots, end_slopes)
+        _, g = textbook.end(z, input_knots, slopes, tails)
+        if g is not None:
+            return g                                                                # (10) (11)
+        k, t, f, e_0, e_1, D, Q = textbook.letters(z, input_knots, w, s, slopes)
+        return s[k] * Q / D ** 2                                                    # (7)
+
+    def log_det(z, input_knots, output_knots, end_slopes, tails):
+        return np.log(textbook.slope(z, input_knots, output_knots, end_slopes, tails))      # (7)
+
+    def inverse_log_det(x, input_knots, output_knots, end_slopes, tails):
+        z = textbook.inverse(x, input_knots, output_knots, end_slopes, tails)
+        return -textbook.log_det(z, input_knots, output_knots, end_slopes, tails)   # (9)
+
+    def vjp(z, input_knots, output_knots, end_slopes, tails, x_bar, l_bar):
+        w, h, s, l, R, slopes = textbook.bins(input_knots, output_knots, end_slopes)
+        z_bars, x_bars, d_bars = 0 * input_knots, 0 * output_knots, 0 * input_knots
+        e, g = textbook.end(z, input_knots, slopes, tails)
+        if g is not None:
+            z_bar, z_bars[e], x_bars[e] = g * x_bar, -g * x_bar, x_bar              # (21)
+            if tails == "linear":
+                d_bars[e] = x_bar * (z - input_knots[e]) + l_bar / g                # (21)
+        else:
+            k, t, f, e_0, e_1, D, Q = textbook.letters(z, input_knots, w, s, slopes)
+            Y = t * (t + e_0 * f) / D                                               # (6)
+            T = 2 * (e_1 * t + f - t - e_0 * f) / Q - 2 * (e_0 + e_1 - 2) * (f - t) / D     # (12)
+            t_bar = x_bar * h[k] * Q / D ** 2 + l_bar * T                           # (12)
+            e_0_bar = x_bar * h[k] * t * f * (1 - Y) / D + l_bar * (f ** 2 / Q - 2 * t * f / D)     # (13)
+            e_1_bar = -x_bar * h[k] * t * f * Y / D + l_bar * (t ** 2 / Q - 2 * t * f / D)  # (14)
+            m = e_0_bar * e_0 + e_1_bar * e_1 - l_bar                               # (15)
+            z_bar, z_bars[k], z_bars[k + 1] = t_bar / w[k], -(f * t_bar + m) / w[k], -(t * t_bar - m) / w[k]        # (16)
+            x_bars[k], x_bars[k + 1] = x_bar * (1 - Y) + m / h[k], x_bar * Y - m / h[k]     # (17)
+            d_bars[k], d_bars[k + 1] = e_0_bar / s[k], e_1_bar / s[k]               # (17)
+        a, d, b = slopes
+        c = l * (np.sum(d_bars) if end_slopes is None else d_bars[1]) / R
+        w_bars = -c * s * (d + 2 * s) / w                                           # (19)
+        h_bars = c * (s ** 2 + d ** 2 + d * np.array([a, b])) / h                   # (20)
+        z_bars[1:], x_bars[1:] = z_bars[1:] + w_bars, x_bars[1:] + h_bars           # (19) (20)
+        z_bars[:-1], x_bars[:-1] = z_bars[:-1] - w_bars, x_bars[:-1] - h_bars       # (19) (20)
+        bars = {"input_knots": z_bars, "output_knots": x_bars}
+        return z_bar, bars if end_slopes is None else bars | {"end_slopes": d_bars[::2] - c * d}    # (18)
+
+    def inverse_vjp(x, input_knots, output_knots, end_slopes, tails, z_bar, l_bar):
+        fields = input_knots, output_knots, end_slopes, tails
+        z = textbook.inverse(x, *fields)
+        T_over_w, _ = textbook.vjp(z, *fields, 0, 1)
+        x_bar = (z_bar - l_bar * T_over_w) / textbook.slope(z, *fields)             # (22)
+        return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (23)
+
+
+@bijector(source="arXiv:2604.19846", increasing=True, moderate=True, textbook=textbook)
 class SmoothSpline(Bijector):
     """A rational-quadratic spline through (input_knots, output_knots), fields of shape (*batch, 3), with a continuous second
     derivative at the inner knot.
@@ -92,25 +210,17 @@ class SmoothSpline(Bijector):
         s, l = [h[0] / w[0], h[1] / w[1]], [h[1] / (h[0] + h[1]), h[0] / (h[0] + h[1])]     # (1) (2)
         q = l[0] * s[0] * s[0] + l[1] * s[1] * s[1]                                 # (2)
         if end_slopes is None:
-            g = l[0] * s[0] + l[1] * s[1]                                           # (4)
-            slopes = [(g + m.sqrt(g * g + 8 * q)) / 4] * 3                          # (4)
+            g = l[0] * s[0] + l[1] * s[1]                                           # (3)
+            slopes = [(g + m.sqrt(g * g + 8 * q)) / 4] * 3                          # (3) (4)
         else:
             a, b = end_slopes
             p = l[0] * (a - s[0]) + l[1] * (b - s[1])                               # (2)
-            slopes = [a, (m.sqrt(p * p + 4 * q) - p) / 2, b]                        # (3)
+            slopes = [a, (m.sqrt(p * p + 4 * q) - p) / 2, b]                        # (4)
         return RationalQuadraticSpline.definition(m, z, input_knots, output_knots, slopes, tails)
 
     def breaks(self):
         """The input knots.  The inner knot takes its derivatives from the bin above it, an end knot from its own bin."""
         return self.input_knots
-
-    @functools.cached_property
-    def bins(self):
-        return Letters(self)
-
-    @functools.cached_property
-    def spline(self):
-        return self.bins.spline(self, self.input_knots.dtype)
 
     # -- the map ------------------------------------------------------------------------------------------------------
 
@@ -132,12 +242,14 @@ class SmoothSpline(Bijector):
     def inverse_and_log_det(self, x):
         return self.spline.inverse_and_log_det(x)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, z):
         beyond = Tails(z, self.input_knots, self.output_knots, self.bins.line_slopes(self))
         place = Place(self.bins, pair(within(self.input_knots, z)))
 
         def pullback(x_bar, log_det_bar):
-            x_bar, log_det_bar = doubled(x_bar, log_det_bar)
+            x_bar, log_det_bar = doubled(x_bar, log_det_bar)                        # (27)
             of_event, bars = place.bars(x_bar, log_det_bar)
             return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.whole(place, beyond, bars, x_bar, log_det_bar)
 
@@ -148,20 +260,12 @@ class SmoothSpline(Bijector):
         beyond = Tails(x, self.output_knots, self.input_knots, place.v.line_slopes(self), back=True)
 
         def pullback(z_bar, log_det_bar):
-            z_bar, log_det_bar = doubled(z_bar, log_det_bar)
-            of_event = (z_bar - log_det_bar * place.T / place.w) / place.slope      # (17)
+            z_bar, log_det_bar = doubled(z_bar, log_det_bar)                        # (28)
+            of_event = (z_bar - log_det_bar * place.T / place.w) / place.slope      # (22)
             _, bars = place.bars(-of_event, -log_det_bar)
             return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.whole(place, beyond, bars, z_bar, log_det_bar)
 
         return self.spline.inverse_and_log_det(x), pullback
-
-    def inverse_place(self, x):
-        """The place of the root of an x between the end knots, by a step of Newton's method in pairs."""
-        v = self.bins
-        near = v.spline(self, np.float64).inverse_place(*doubled(x))
-        z = chosen(near.t <= near.f, pair(near.a) + near.z_0, near.z_1 - pair(near.b))
-        place = Place(v, z, near.k)
-        return Place(v, z - (place.image() - x) / place.slope, near.k)
 
     def whole(self, place, beyond, inner, image_bar, log_det_bar):
         """The cotangents of the fields: `inner` between the end knots."""
@@ -177,6 +281,24 @@ class SmoothSpline(Bijector):
         bars = {"input_knots": of_z, "output_knots": of_x} | ({} if v.circle else {"end_slopes": of_slopes[..., ::2]})
         inside, dtype = beyond.inside[..., None], self.input_knots.dtype
         return {name: np.where(inside, own, bar).astype(dtype) for (name, bar), own in zip(bars.items(), inner)}
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def bins(self):
+        return Letters(self)
+
+    @functools.cached_property
+    def spline(self):
+        return self.bins.spline(self, self.input_knots.dtype)
+
+    def inverse_place(self, x):
+        """The place of the root of an x between the end knots, by a step of Newton's method in pairs."""
+        v = self.bins
+        near = v.spline(self, np.float64).inverse_place(*doubled(x))                # (28)
+        z = chosen(near.t <= near.f, pair(near.a) + near.z_0, near.z_1 - pair(near.b))
+        place = Place(v, z, near.k)
+        return Place(v, z - (place.image() - x) / place.slope, near.k)              # (28)
 
     @classmethod
     def examples(cls, source):
@@ -214,20 +336,20 @@ class Letters:
     """The inner slope of every spline of a batch: w, h, s and l of its two bins, its end slopes a and b, d and R, as pairs."""
 
     def __init__(self, page):
-        z, x = doubled(page.input_knots, page.output_knots)
+        z, x = doubled(page.input_knots, page.output_knots)                         # (27)
         self.knots, self.circle = (z, x), page.end_slopes is None
         self.w, self.h = ([pair(v[..., k + 1]) - v[..., k] for k in (0, 1)] for v in (z, x))    # (1)
         self.s = [h / w for h, w in zip(self.h, self.w)]                            # (1)
         self.l = [h / (self.h[0] + self.h[1]) for h in self.h[::-1]]                # (2)
         if self.circle:
-            A, B = 2, -self.mean(self.s)                                            # (4) (5)
+            A, B = 2, -self.mean(self.s)                                            # (3) (4)
         else:
-            self.a, self.b = (pair(v) for v in np.moveaxis(*doubled(page.end_slopes), -1, 0))
-            A, B = 1, self.mean([self.a - self.s[0], self.b - self.s[1]])           # (2) (5)
+            self.a, self.b = (pair(v) for v in np.moveaxis(*doubled(page.end_slopes), -1, 0))   # (27)
+            A, B = 1, self.mean([self.a - self.s[0], self.b - self.s[1]])           # (2) (4)
         root = root_of(A, B.high, *(np.sqrt(l.high) * s.high for l, s in zip(self.l, self.s)))
         q = self.mean([s * s for s in self.s])                                      # (2)
-        self.d = root - ((A * pair(root) + B) * root - q) / (2 * A * pair(root) + B)            # (5)
-        self.R = 2 * A * self.d + B                                                 # (5)
+        self.d = root - ((A * pair(root) + B) * root - q) / (2 * A * pair(root) + B)    # (4) (27)
+        self.R = 2 * A * self.d + B                                                 # (4)
         if self.circle:
             self.a = self.b = self.d
 
@@ -253,20 +375,20 @@ class Letters:
     def bars(self, d_bar):
         """The cotangents of w, of h and of the end slopes, from that of d."""
         d, c = self.d, [l * d_bar / self.R for l in self.l]
-        of_w = [-c_k * s * (d + 2 * s) / w for c_k, s, w in zip(c, self.s, self.w)]             # (15)
-        of_h = [c_k * (s * s + d * d + d * end) / h for c_k, s, end, h in zip(c, self.s, (self.a, self.b), self.h)]     # (16)
-        return of_w, of_h, [-c_k * d for c_k in c]                                  # (14)
+        of_w = [-c_k * s * (d + 2 * s) / w for c_k, s, w in zip(c, self.s, self.w)]     # (19)
+        of_h = [c_k * (s * s + d * d + d * end) / h for c_k, s, end, h in zip(c, self.s, (self.a, self.b), self.h)]     # (20)
+        return of_w, of_h, [-c_k * d for c_k in c]                                  # (18)
 
 
 def root_of(A, B, *parts):
-    """d of (7), from the two parts of the root of q."""
-    root_of_q = np.hypot(*parts)
-    R = np.hypot(B, 2 * math.sqrt(A) * root_of_q)                                   # (5)
-    return np.where(B >= 0, 2 * root_of_q * (root_of_q / (np.abs(B) + R)), (R - B) / (2 * A))   # (3) (4)
+    """d of (24), from the two parts of the root of q."""
+    root_of_q = np.hypot(*parts)                                                    # (24)
+    R = np.hypot(B, 2 * math.sqrt(A) * root_of_q)                                   # (4) (24)
+    return np.where(B >= 0, 2 * root_of_q * (root_of_q / (np.abs(B) + R)), (R - B) / (2 * A))   # (4) (24)
 
 
 class Place:
-    """The letters of (6) to (13) at z, a pair, in the bin k of every event."""
+    """The letters of (5) to (17) at z, a pair, in the bin k of every event."""
 
     def __init__(self, v, z, k=None):
         self.v, self.z, self.k = v, z, bin_of(v.knots[0], z.high) if k is None else k
@@ -274,13 +396,13 @@ class Place:
         (z_0, z_1), (self.x_0, _) = (at_ends(knots, self.k) for knots in v.knots)
         self.w, self.h, self.s = (chosen(lower, *of_bins) for of_bins in (v.w, v.h, v.s))
         d_0, d_1 = chosen(lower, v.a, v.d), chosen(lower, v.d, v.b)
-        self.t, self.f, self.e = (z - z_0) / self.w, (z_1 - z) / self.w, (d_0 / self.s, d_1 / self.s)
+        self.t, self.f, self.e = (z - z_0) / self.w, (z_1 - z) / self.w, (d_0 / self.s, d_1 / self.s)   # (5) (25)
         t, f, (e_0, e_1) = self.t, self.f, self.e
         self.D = 1 + (e_0 + e_1 - 2) * t * f                                        # (6)
-        self.Y, self.Z = t * (t + e_0 * f) / self.D, f * (f + e_1 * t) / self.D     # (6)
+        self.Y, self.Z = t * (t + e_0 * f) / self.D, f * (f + e_1 * t) / self.D     # (6) (25)
         self.Q = e_1 * t * t + 2 * t * f + e_0 * f * f                              # (7)
         self.slope = self.s * self.Q / (self.D * self.D)                            # (7)
-        self.T = 2 * (e_1 * t + f - t - e_0 * f) / self.Q - 2 * (e_0 + e_1 - 2) * (f - t) / self.D      # (8)
+        self.T = 2 * (e_1 * t + f - t - e_0 * f) / self.Q - 2 * (e_0 + e_1 - 2) * (f - t) / self.D  # (12)
 
     def image(self):
         return self.x_0 + self.h * self.Y                                           # (6)
@@ -288,16 +410,16 @@ class Place:
     def bars(self, x_bar, l_bar):
         """(z_bar, the cotangents of the three knots on either side and of the two end slopes), rounded."""
         v, t, f, w, h, D, Q, (e_0, e_1) = self.v, self.t, self.f, self.w, self.h, self.D, self.Q, self.e
-        of_t = x_bar * h * Q / (D * D) + l_bar * self.T                             # (8)
-        of_e_0 = x_bar * h * t * f * self.Z / D + l_bar * (f * f / Q - 2 * t * f / D)   # (9)
-        of_e_1 = -x_bar * h * t * f * self.Y / D + l_bar * (t * t / Q - 2 * t * f / D)  # (10)
-        m = x_bar * h * t * f * (e_0 * self.Z - e_1 * self.Y) / D - 2 * l_bar * t * f * (1 / Q + (e_0 + e_1) / D)   # (11)
-        of_a, of_d, of_b = self.placed(of_e_0 / self.s, of_e_1 / self.s)            # (13)
+        of_t = x_bar * h * Q / (D * D) + l_bar * self.T                             # (12)
+        of_e_0 = x_bar * h * t * f * self.Z / D + l_bar * (f * f / Q - 2 * t * f / D)   # (13) (25)
+        of_e_1 = -x_bar * h * t * f * self.Y / D + l_bar * (t * t / Q - 2 * t * f / D)  # (14)
+        m = x_bar * h * t * f * (e_0 * self.Z - e_1 * self.Y) / D - 2 * l_bar * t * f * (1 / Q + (e_0 + e_1) / D)   # (15) (26)
+        of_a, of_d, of_b = self.placed(of_e_0 / self.s, of_e_1 / self.s)            # (17)
         of_w, of_h, through = v.bars(of_a + of_d + of_b if v.circle else of_d)
-        of_z = with_bins(self.placed(-(f * of_t + m) / w, -(t * of_t - m) / w), of_w)   # (12)
-        of_x = with_bins(self.placed(x_bar * self.Z + m / h, x_bar * self.Y - m / h), of_h)     # (13)
-        of_ends = [of_a + through[0], of_b + through[1]]                            # (14)
-        return (of_t / w).high, [stacked(bars).high for bars in (of_z, of_x, of_ends)]          # (12)
+        of_z = with_bins(self.placed(-(f * of_t + m) / w, -(t * of_t - m) / w), of_w)   # (16)
+        of_x = with_bins(self.placed(x_bar * self.Z + m / h, x_bar * self.Y - m / h), of_h)     # (17) (25)
+        of_ends = [of_a + through[0], of_b + through[1]]                            # (18)
+        return (of_t / w).high, [stacked(bars).high for bars in (of_z, of_x, of_ends)]  # (16)
 
     def placed(self, of_lower, of_upper):
         """Cotangents of the numbers at three knots, from those at the ends of the bin."""
