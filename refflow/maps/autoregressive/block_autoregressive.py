@@ -239,7 +239,7 @@ class BlockAutoregressive(Bijector):
         Where small weights and a small leak multiply, z is so large that sech u has thousands of zeros.
         """
         deep = source.chance(0.125)
-        D, sizes = source.count(1, 2), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
+        D, sizes = source.choice((1, 2, 2, 3)), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
         layers = [block_dense(source, D, A, B, -1) for B, A in zip(sizes, sizes[1:])]
         return cls(layers, 0.25 if deep else source.choice((0.01, 0.25))), (D,)
 
@@ -258,6 +258,11 @@ class BlockAutoregressive(Bijector):
              layers=(BlockDense([[[1.5], [0.75]], [[1.25], [0.5]]], [[0.0, 0.0]] * 2 + [[0.7, 0.0], [-0.07, 0.0]],
                                 [-0.07, -0.09, 1.0, -0.2]),
                      BlockDense([[[0.5, 0.6]], [[1.5, 0.5]]], [[0.0] * 4, [0.1, -0.1, 0.0, 0.0]], [0.4, 0.25]))),
+        case("ThreeEntries", "an entry is moved by two before it", z=[[0.5, -1.0, 2.0]], x=[[0.75, -0.5, 1.5]], leak=0.25,
+             layers=(BlockDense([[[1.5]], [[0.75]], [[1.25]]], [[0.0] * 3, [0.5, 0.0, 0.0], [-1.0, 0.75, 0.0]],
+                                [0.25, -0.5, 0.125]),
+                     BlockDense([[[0.75]], [[1.25]], [[1.5]]], [[0.0] * 3, [-0.5, 0.0, 0.0], [1.0, -0.25, 0.0]],
+                                [0.5, 0.0, -0.25]))),
         case("NearZero", "the log-det is near 0: c - t^2 is small", z=[[2.0**-20]], x=[[2.0**-20]], leak=0.0,
              layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
     )
