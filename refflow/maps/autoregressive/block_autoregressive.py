@@ -67,15 +67,18 @@ import numpy as np
 
 from ...core import Bijector, bijector, case, children, plain, real, refusal
 from ...core.rules import AT_LEAST_0
+from ...core.pairs import Pair, chosen, exp, pair
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
 from ..conditioners import BlockDense, Dense
 from ..conditioners.tanh_activation import sech
 from ..conditioners.block_dense import block_dense
+from ..conditioners.dense import affine
 from ..elementwise.solve import increasing_root
 
 SATURATED = 20                          # tanh of it rounds to 1
 WIDER = 2.0**-10
+NEAR_0 = 2.0**-27                       # tanh u rounds to u below it
 
 
 @bijector(source="arXiv:1904.04676", domain=real, codomain=real, solver=True)
@@ -116,11 +119,11 @@ class BlockAutoregressive(Bijector):
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def phi(self, u):
-        return np.tanh(u) + u.dtype.type(self.leak) * u                             # (2)
+        return tanh_and_sech(u)[0] + self.leak * u                                  # (2)
 
     def along(self, event, k):
-        """The units after layer k, by entry."""
-        size = self.layers[k].blocks[1]
+        """The units after layer k, by entry; for k = -1, z."""
+        size = self.layers[k].blocks[1] if k >= 0 else 1
         return event.reshape(*event.shape[:-1], event.shape[-1] // size, size)
 
     def forward(self, z):
@@ -141,8 +144,8 @@ class BlockAutoregressive(Bijector):
 
     def slope_of(self, u):
         """(r, phi')."""
-        r = sech(u)
-        return r, r * r + u.dtype.type(self.leak)                                   # (6)
+        r = tanh_and_sech(u)[1]
+        return r, r * r + self.leak                                                 # (6)
 
     def jacobian(self, z):
         h, J = z, None
@@ -194,22 +197,42 @@ class BlockAutoregressive(Bijector):
     def bent(self, bar, u):
         """bar phi''/phi'; r^2 may lose digits, or be 0, where the product does neither."""
         r, slope = self.slope_of(u)
-        return -2 * np.tanh(u) * (bar * (r / slope) * r if self.leak else bar)      # (18)
+        return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (18)
+
+    def in_pairs(self, layers):
+        """The `Block` of each layer."""
+        h, s, found = pair(layers[0].h[..., None]), pair(np.ones((*layers[0].h.shape, 1))), []
+        for of_layer in layers:
+            if found:
+                h, s = self.phi(found[-1].u), self.relative_slopes(found[-1])       # (2)
+            found.append(Block(of_layer, h, s))
+        return found
+
+    def relative_slopes(self, block):
+        """The slopes of the h of each entry, in units of the largest."""
+        u, w = block.u, block.w
+        if self.leak:
+            s = w * self.slope_of(u)[1]
+        else:
+            a = u * signs(u)
+            s = w * exp(2 * (a.high.min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))
+        return s / s.high.max(-1, keepdims=True)
 
     def vjp(self, z):
         x, log_det, layers = self.passed(z)
 
         def pullback(x_bar, log_det_bar):
-            u_bar, bars = x_bar, {}
-            mu_bar = np.broadcast_to(log_det_bar[..., None, None], (*x_bar.shape, 1))
+            blocks, bars, u_bar = self.in_pairs(layers), {}, pair(x_bar[..., None])
+            mu_bar = pair(np.broadcast_to(log_det_bar[..., None, None], u_bar.shape))
             for k in reversed(range(len(layers))):
-                of_layer, within_bar = layers[k], mu_bar[..., None] * layers[k].quotients
-                bars[str(k)] = of_layer.bars(u_bar, within_bar)                     # (16)
-                h_bar = np.matvec(of_layer.W.mT, u_bar)                             # (17)
+                block, rounded_bar = blocks[k], u_bar.reshaped(layers[k].u.shape).astype(z.dtype)
+                bars[str(k)] = layers[k].bars(rounded_bar, block.bar(u_bar, mu_bar).astype(z.dtype))
+                from_later = self.along(np.matvec(layers[k].below.mT, rounded_bar), k - 1)
+                h_bar = (block.V * u_bar[..., None]).sum(-2) + from_later           # (17)
                 if k:
-                    u, mu_bar = layers[k - 1].u, (within_bar * of_layer.layer.within).sum(-2)       # (15)
-                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar.reshape(u.shape), u)     # (18)
-            return h_bar, {"layers": in_order(bars)}                                # (17)
+                    mu_bar, u = (mu_bar[..., None] * block.rho).sum(-2), blocks[k - 1].u        # (15)
+                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar, u)      # (18)
+            return h_bar[..., 0].astype(z.dtype), {"layers": in_order(bars)}        # (17)
 
         return (x, log_det), pullback
 
@@ -224,10 +247,11 @@ class BlockAutoregressive(Bijector):
             for d in reversed(range(z.shape[-1])):
                 entry = EntryPullback(self, layers, shares, a, d)
                 entry.fill(a, z_bar[..., d], log_det_bar[..., None])
-            within_bars = (-log_det_bar[..., None, None, None] * share[..., None] * of_layer.quotients
-                           for share, of_layer in zip(shares, layers))
-            bars = {str(k): of_layer.bars(a[k], within_bar)                         # (23) (24)
-                    for k, (of_layer, within_bar) in enumerate(zip(layers, within_bars))}
+            bars = {}
+            for k, (of_layer, share) in enumerate(zip(layers, shares)):
+                through_slopes = log_det_bar[..., None, None, None] * share[..., None] * of_layer.quotients
+                of_u, h = self.along(a[k], k)[..., None], self.along(of_layer.h, k - 1)[..., None, :]
+                bars[str(k)] = of_layer.bars(a[k], of_u * h - through_slopes)       # (23) (24)
             return -a[-1], {"layers": bars}                                         # (23)
 
         return (z, -log_det), pullback
@@ -272,6 +296,23 @@ class BlockAutoregressive(Bijector):
     )
 
 
+def tanh_and_sech(u):
+    """(tanh u, sech u) of an array or a pair."""
+    if not isinstance(u, Pair):
+        return np.tanh(u), sech(u)
+    p = exp(-(u * signs(u)))
+    q = p * p
+    return chosen(np.abs(u.high) < NEAR_0, u, (1 - q) / (1 + q) * signs(u)), 2 * p / (1 + q)
+
+
+def signs(u):
+    return np.where(u.high < 0, -1.0, 1.0)
+
+
+def squared(v):
+    return v * v
+
+
 def log_sums(V, slopes):
     """log sum_j V_ij exp(slopes_j), for each entry."""
     top = slopes.max(-1, keepdims=True)
@@ -284,13 +325,27 @@ class Passed:
     def __init__(self, layer, h, u, mu, quotients):
         self.layer, self.h, self.u, self.mu, self.quotients = layer, h, u, mu, quotients
         self.W, self.rho = layer.weights(), layer.within * quotients
+        self.below = np.where(layer.before(), layer.below, 0)
 
     def bars(self, u_bar, within_bar):
-        """The layer's cotangents from the cotangent of u, and from what reaches the positive blocks through the slopes."""
-        found = self.layer.parts(outer_sum(u_bar, self.h, self.W))
-        within_bar = self.layer.reduce({"within": within_bar})["within"]
-        return self.layer.reduce(found | {"b": event_sum(u_bar, self.layer.b)}) | {
-            "within": self.layer.reduce(found)["within"] + within_bar}
+        """The layer's cotangents from the cotangent of u, and from those of the positive blocks at each event."""
+        below_bar = self.layer.parts(outer_sum(u_bar, self.h, self.W))["below"]
+        return self.layer.reduce({"within": within_bar, "below": below_bar, "b": event_sum(u_bar, self.layer.b)})
+
+
+class Block:
+    """A layer k along every entry, in pairs: V_k, h_(k-1), u_k, the slopes w of u_k, exp(lambda_(k-1),j - mu_k,i) and rho."""
+
+    def __init__(self, of_layer, h, s):
+        self.V, self.h = of_layer.layer.within, h
+        rest = affine(of_layer.below, of_layer.layer.b, of_layer.h)
+        self.w = (self.V * s[..., None, :]).sum(-1)
+        self.u = (self.V * h[..., None, :]).sum(-1) + rest.reshape(self.w.shape)    # (1)
+        self.quotients = s[..., None, :] / self.w[..., None]
+        self.rho = self.V * self.quotients
+
+    def bar(self, u_bar, mu_bar):
+        return u_bar[..., None] * self.h[..., None, :] + mu_bar[..., None] * self.quotients         # (16)
 
 
 class EntryPullback:
