@@ -67,7 +67,7 @@ import numpy as np
 
 from ...core import Bijector, bijector, case, children, plain, real, refusal
 from ...core.rules import AT_LEAST_0
-from ...core.pairs import Pair, chosen, exp, pair
+from ...core.pairs import Pair, chosen, exp, nearest, pair
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
 from ..conditioners import BlockDense, Dense
@@ -190,7 +190,7 @@ class BlockAutoregressive(Bijector):
         for k, layer in enumerate(self.layers):
             u = layer.forward(h) if units is None else units[k]                     # (1)
             mu = log_sums(layer.within, slopes)                                     # (3)
-            found.append(Passed(layer, h, u, mu, np.exp(slopes[..., None, :] - mu[..., None])))
+            found.append(Passed(layer, h, u))
             h, slopes = self.phi(u), mu + self.log_slope(self.along(u, k))          # (2) (4)
         return u, mu[..., 0].sum(-1), found                                         # (5)
 
@@ -199,30 +199,33 @@ class BlockAutoregressive(Bijector):
         r, slope = self.slope_of(u)
         return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (18)
 
-    def in_pairs(self, layers):
-        """The `Block` of each layer."""
-        h, s, found = pair(layers[0].h[..., None]), pair(np.ones((*layers[0].h.shape, 1))), []
-        for of_layer in layers:
+    def blocks(self, layers, in_pairs):
+        """The `Block` of each layer: in pairs from z, or around the floats that have passed."""
+        found, s = [], np.ones_like(layers[0].h)[..., None]
+        for k, of_layer in enumerate(layers):
+            h, u, V = self.along(of_layer.h, k - 1), self.along(of_layer.u, k), of_layer.layer.within
             if found:
-                h, s = self.phi(found[-1].u), self.relative_slopes(found[-1])       # (2)
-            found.append(Block(of_layer, h, s))
+                s = self.relative_slopes(found[-1])
+            if in_pairs:
+                h = self.phi(found[-1].u) if found else pair(h)                     # (2)
+                u = (V * h[..., None, :]).sum(-1) + self.along(of_layer.from_before(), k)       # (1)
+            found.append(Block(V, h, u, s))
         return found
 
     def relative_slopes(self, block):
         """The slopes of the h of each entry, in units of the largest."""
-        u, w = block.u, block.w
         if self.leak:
-            s = w * self.slope_of(u)[1]
+            s = block.w * self.slope_of(block.u)[1]
         else:
-            a = u * signs(u)
-            s = w * exp(2 * (a.high.min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))
-        return s / s.high.max(-1, keepdims=True)
+            a = block.u * signs(block.u)
+            s = block.w * exp(2 * (nearest(a).min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))
+        return s / nearest(s).max(-1, keepdims=True)
 
     def vjp(self, z):
         x, log_det, layers = self.passed(z)
 
         def pullback(x_bar, log_det_bar):
-            blocks, bars, u_bar = self.in_pairs(layers), {}, pair(x_bar[..., None])
+            blocks, bars, u_bar = self.blocks(layers, True), {}, pair(x_bar[..., None])
             mu_bar = pair(np.broadcast_to(log_det_bar[..., None, None], u_bar.shape))
             for k in reversed(range(len(layers))):
                 block, rounded_bar = blocks[k], u_bar.reshaped(layers[k].u.shape).astype(z.dtype)
@@ -239,19 +242,18 @@ class BlockAutoregressive(Bijector):
     def inverse_vjp(self, x):
         z, units = self.solved(x)
         _, log_det, layers = self.passed(z, units)
-        shares = [np.ones_like(z)[..., None]]
-        for of_layer in reversed(layers[1:]):
-            shares.insert(0, (shares[0][..., None] * of_layer.rho).sum(-2))         # (19)
+        blocks, shares = self.blocks(layers, False), [np.ones_like(z)[..., None]]
+        for block in reversed(blocks[1:]):
+            shares.insert(0, (shares[0][..., None] * block.rho).sum(-2))            # (19)
+
         def pullback(z_bar, log_det_bar):
             a = [np.zeros(of_layer.u.shape, z.dtype) for of_layer in layers]
             for d in reversed(range(z.shape[-1])):
-                entry = EntryPullback(self, layers, shares, a, d)
+                entry = EntryPullback(self, layers, blocks, shares, a, d)
                 entry.fill(a, z_bar[..., d], log_det_bar[..., None])
-            bars = {}
-            for k, (of_layer, share) in enumerate(zip(layers, shares)):
-                through_slopes = log_det_bar[..., None, None, None] * share[..., None] * of_layer.quotients
-                of_u, h = self.along(a[k], k)[..., None], self.along(of_layer.h, k - 1)[..., None, :]
-                bars[str(k)] = of_layer.bars(a[k], of_u * h - through_slopes)       # (23) (24)
+            bars, l_bar = {}, log_det_bar[..., None, None]
+            for k, (of_layer, block, share) in enumerate(zip(layers, blocks, shares)):
+                bars[str(k)] = of_layer.bars(a[k], block.bar(self.along(a[k], k), -l_bar * share))      # (23) (24)
             return -a[-1], {"layers": bars}                                         # (23)
 
         return (z, -log_det), pullback
@@ -306,7 +308,7 @@ def tanh_and_sech(u):
 
 
 def signs(u):
-    return np.where(u.high < 0, -1.0, 1.0)
+    return np.where(nearest(u) < 0, -1, 1).astype(nearest(u).dtype)
 
 
 def squared(v):
@@ -320,12 +322,15 @@ def log_sums(V, slopes):
 
 
 class Passed:
-    """A layer k of a pass: its input h_(k-1), its u and mu, and `quotients`, exp(lambda_(k-1),j - mu_k,i)."""
+    """A layer k of a pass: its input h_(k-1) and its u_k."""
 
-    def __init__(self, layer, h, u, mu, quotients):
-        self.layer, self.h, self.u, self.mu, self.quotients = layer, h, u, mu, quotients
-        self.W, self.rho = layer.weights(), layer.within * quotients
-        self.below = np.where(layer.before(), layer.below, 0)
+    def __init__(self, layer, h, u):
+        self.layer, self.h, self.u = layer, h, u
+        self.W, self.below = layer.weights(), np.where(layer.before(), layer.below, 0)
+
+    def from_before(self):
+        """What u_k owes to b_k and to the entries before."""
+        return affine(self.below, self.layer.b, self.h)
 
     def bars(self, u_bar, within_bar):
         """The layer's cotangents from the cotangent of u, and from those of the positive blocks at each event."""
@@ -334,15 +339,13 @@ class Passed:
 
 
 class Block:
-    """A layer k along every entry, in pairs: V_k, h_(k-1), u_k, the slopes w of u_k, exp(lambda_(k-1),j - mu_k,i) and rho."""
+    """A layer k along every entry: V_k, h_(k-1), u_k, the slopes w of u_k, exp(lambda_{k-1,j} - mu_k,i) and rho, from s."""
 
-    def __init__(self, of_layer, h, s):
-        self.V, self.h = of_layer.layer.within, h
-        rest = affine(of_layer.below, of_layer.layer.b, of_layer.h)
-        self.w = (self.V * s[..., None, :]).sum(-1)
-        self.u = (self.V * h[..., None, :]).sum(-1) + rest.reshape(self.w.shape)    # (1)
+    def __init__(self, V, h, u, s):
+        self.V, self.h, self.u = V, h, u
+        self.w = (V * s[..., None, :]).sum(-1)
         self.quotients = s[..., None, :] / self.w[..., None]
-        self.rho = self.V * self.quotients
+        self.rho = V * self.quotients
 
     def bar(self, u_bar, mu_bar):
         return u_bar[..., None] * self.h[..., None, :] + mu_bar[..., None] * self.quotients         # (16)
@@ -351,36 +354,36 @@ class Block:
 class EntryPullback:
     """The cotangents `a` of the units of entry d at a given x, where the cotangents of later entries are known."""
 
-    def __init__(self, page, layers, shares, a, d):
+    def __init__(self, page, layers, blocks, shares, a, d):
         self.page, self.rows = page, [slice(d * share.shape[-1], (d + 1) * share.shape[-1]) for share in shares]
-        self.last = layers[-1].mu[..., d, :]
-        self.mu = [of_layer.mu[..., d, :] - self.last for of_layer in layers]
-        self.rho, self.sigma = [of_layer.rho[..., d, :, :] for of_layer in layers], [share[..., d, :] for share in shares]
-        self.u = [of_layer.u[..., rows] for of_layer, rows in zip(layers, self.rows)]
-        self.from_later = []
-        for k, of_layer in enumerate(layers):
+        self.rho, self.sigma = [block.rho[..., d, :, :] for block in blocks], [share[..., d, :] for share in shares]
+        self.u = [block.u[..., d, :] for block in blocks]
+        self.slopes, self.from_later, slopes_of_h = [], [], np.ones((1,), a[0].dtype)
+        for k, (of_layer, block) in enumerate(zip(layers, blocks)):
             A, B = of_layer.layer.blocks[1:]
             later = slice((d + 1) * A, None)
             self.from_later.append(np.matvec(of_layer.W[..., later, d * B:(d + 1) * B].mT, a[k][..., later]))
+            self.slopes.append(np.matvec(block.V[..., d, :, :], slopes_of_h))
+            slopes_of_h = self.slopes[-1] * page.slope_of(self.u[k])[1]
 
     def reaching(self, l_bar):
         """[q_0, ..., q_(K-1)]."""
-        q = [np.exp(-self.last) * self.from_later[0]]                               # (20)
-        for u, mu, sigma, from_later in zip(self.u, self.mu, self.sigma, self.from_later[1:]):
-            size, slope = np.exp(mu), self.page.slope_of(u)[1]
-            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (20)
+        q = [self.from_later[0]]                                                    # (20)
+        for u, slope, sigma, from_later in zip(self.u, self.slopes, self.sigma, self.from_later[1:]):
+            through_h = slope * self.page.slope_of(u)[1] * from_later
+            q.append(through_h - self.page.bent(slope * l_bar * sigma, u))          # (20)
         return q
 
     def fill(self, a, z_bar, l_bar):
         q = self.reaching(l_bar)
-        g, c = [np.exp(-self.last[..., 0]) * z_bar + q[0][..., 0]], [np.zeros_like(self.last)]
+        g, c = [z_bar + q[0][..., 0]], [np.zeros_like(self.u[-1])]
         for k in reversed(range(1, len(q))):
             c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (21)
         for q_k in q[1:]:
             g.append(g[-1] + q_k.sum(-1))
-        for k, (sigma, mu) in enumerate(zip(self.sigma, self.mu)):
+        for k, (sigma, slope) in enumerate(zip(self.sigma, self.slopes)):
             apart = (sigma[..., None, :] * c[k][..., :, None] - sigma[..., :, None] * c[k][..., None, :]).sum(-1)
-            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) * np.exp(-mu)       # (22)
+            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) / slope     # (22)
 
 
 def in_order(bars):
