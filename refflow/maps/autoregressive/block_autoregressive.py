@@ -30,30 +30,43 @@ So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of
 `y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
 
-Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_{k-1,j} - mu_k,i)`, which sum to 1
-over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
-    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (15)
-    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i exp(lambda_{k-1,j} - mu_k,i)      (16)
-    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (17)
-    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (18)
+Reverse rule.  The terms of `lambda_{k-1,j} - mu_k,i` may be large, and its exponential would lose digits.  So let `w_k,i` be the
+slope of `u_k,i`, and `s_k,j` that of `h_k,j`, in units of the largest `s` of the entry and the layer before, with `s_0 = 1`,
+    exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (15)
+    s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (16)
+    v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (17)
+In (17) nothing underflows but what is small beside other units.  From the last layer to the first, with the shares
+`rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
+    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (18)
+    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (19)
+    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (20)
+    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (21)
 and the other cotangents of `W_k` and `b_k` as in `block_dense`.
+
+The terms of (19) may cancel where the inputs hardly move their sum: with one unit and without a bias it is
+`l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
+`t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (15) to (21) are computed with pairs of
+floats, of twice the digits; only what an entry owes to `b_k` and to other entries is a sum of floats.  With `p = exp(-|u|)`,
+    |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (22)
+and where `1 - p^2` has few digits, `t` rounds to `u`.
 
 For the inverse map these rules, at `-J^-T (z_bar - l_bar grad log|det J|)`, would cancel: the bias of an entry with one unit
 moves `z`, but not the log-det at a given `x`.  Let `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of
-layer `k`,
-    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (19)
+layer `k`, and `omega_k,i = exp(mu_k,i)`, without a logarithm,
+    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (23)
+    omega_1 = V_1,   omega_k,i = sum_j V_k,ij phi'(u_{k-1,j}) omega_{k-1,j}         (24)
 and `a_k,i` the cotangent of `u_k,i` at a given `x`.  From the last entry to the first, with the `a` of later entries known and
 the sums over units `i` of later entries,
-    q_0 = exp(-mu_K) sum_i W_1,ij a_1,i
-    q_k,j = exp(mu_k,j - mu_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K      (20)
+    q_0 = sum_i W_1,ij a_1,i/omega_K
+    q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (25)
 is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
-    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (21)
-and with `g_k`, the sum of `exp(-mu_K) z_d_bar` and of all `q_m` with `m < k`,
-    exp(mu_k,i - mu_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)       (22)
+    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (26)
+and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
+    (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (27)
 The differences, over the units `n` of the same layer and entry, are what is left of those that cancel; with one unit they are
 exactly 0.  Then
-    x_bar = -a_K,   b_k_bar = a_k                                                   (23)
-    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i exp(lambda_{k-1,j} - mu_k,i)     (24)
+    x_bar = -a_K,   b_k_bar = a_k                                                   (28)
+    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i s_{k-1,j}/w_k,i                  (29)
 and below the blocks the cotangent of `W_k,ij` is `a_k,i h_{k-1,j}`.
 
 Source: De Cao, Aziz & Titov, arXiv:1904.04676; with c = 0.01, the block autoregressive network of FlowJAX.
@@ -197,9 +210,9 @@ class BlockAutoregressive(Bijector):
     def bent(self, bar, u):
         """bar phi''/phi'; r^2 may lose digits, or be 0, where the product does neither."""
         r, slope = self.slope_of(u)
-        return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (18)
+        return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (21)
 
-    def blocks(self, layers, in_pairs):
+    def along_entries(self, layers, in_pairs):
         """The `Block` of each layer: in pairs from z, or around the floats that have passed."""
         found, s = [], np.ones_like(layers[0].h)[..., None]
         for k, of_layer in enumerate(layers):
@@ -215,36 +228,36 @@ class BlockAutoregressive(Bijector):
     def relative_slopes(self, block):
         """The slopes of the h of each entry, in units of the largest."""
         if self.leak:
-            s = block.w * self.slope_of(block.u)[1]
+            s = block.w * self.slope_of(block.u)[1]                                 # (16)
         else:
             a = block.u * signs(block.u)
-            s = block.w * exp(2 * (nearest(a).min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))
-        return s / nearest(s).max(-1, keepdims=True)
+            s = block.w * exp(2 * (nearest(a).min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))       # (17)
+        return s / nearest(s).max(-1, keepdims=True)                                # (16)
 
     def vjp(self, z):
         x, log_det, layers = self.passed(z)
 
         def pullback(x_bar, log_det_bar):
-            blocks, bars, u_bar = self.blocks(layers, True), {}, pair(x_bar[..., None])
+            blocks, bars, u_bar = self.along_entries(layers, in_pairs=True), {}, pair(x_bar[..., None])
             mu_bar = pair(np.broadcast_to(log_det_bar[..., None, None], u_bar.shape))
             for k in reversed(range(len(layers))):
                 block, rounded_bar = blocks[k], u_bar.reshaped(layers[k].u.shape).astype(z.dtype)
                 bars[str(k)] = layers[k].bars(rounded_bar, block.bar(u_bar, mu_bar).astype(z.dtype))
                 from_later = self.along(np.matvec(layers[k].below.mT, rounded_bar), k - 1)
-                h_bar = (block.V * u_bar[..., None]).sum(-2) + from_later           # (17)
+                h_bar = (block.V * u_bar[..., None]).sum(-2) + from_later           # (20)
                 if k:
-                    mu_bar, u = (mu_bar[..., None] * block.rho).sum(-2), blocks[k - 1].u        # (15)
-                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar, u)      # (18)
-            return h_bar[..., 0].astype(z.dtype), {"layers": in_order(bars)}        # (17)
+                    mu_bar, u = (mu_bar[..., None] * block.rho).sum(-2), blocks[k - 1].u        # (18)
+                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar, u)      # (21)
+            return h_bar[..., 0].astype(z.dtype), {"layers": in_order(bars)}        # (20)
 
         return (x, log_det), pullback
 
     def inverse_vjp(self, x):
         z, units = self.solved(x)
         _, log_det, layers = self.passed(z, units)
-        blocks, shares = self.blocks(layers, False), [np.ones_like(z)[..., None]]
+        blocks, shares = self.along_entries(layers, in_pairs=False), [np.ones_like(z)[..., None]]
         for block in reversed(blocks[1:]):
-            shares.insert(0, (shares[0][..., None] * block.rho).sum(-2))            # (19)
+            shares.insert(0, (shares[0][..., None] * block.rho).sum(-2))            # (23)
 
         def pullback(z_bar, log_det_bar):
             a = [np.zeros(of_layer.u.shape, z.dtype) for of_layer in layers]
@@ -253,8 +266,8 @@ class BlockAutoregressive(Bijector):
                 entry.fill(a, z_bar[..., d], log_det_bar[..., None])
             bars, l_bar = {}, log_det_bar[..., None, None]
             for k, (of_layer, block, share) in enumerate(zip(layers, blocks, shares)):
-                bars[str(k)] = of_layer.bars(a[k], block.bar(self.along(a[k], k), -l_bar * share))      # (23) (24)
-            return -a[-1], {"layers": bars}                                         # (23)
+                bars[str(k)] = of_layer.bars(a[k], block.bar(self.along(a[k], k), -l_bar * share))      # (28) (29)
+            return -a[-1], {"layers": bars}                                         # (28)
 
         return (z, -log_det), pullback
 
@@ -304,7 +317,7 @@ def tanh_and_sech(u):
         return np.tanh(u), sech(u)
     p = exp(-(u * signs(u)))
     q = p * p
-    return chosen(np.abs(u.high) < NEAR_0, u, (1 - q) / (1 + q) * signs(u)), 2 * p / (1 + q)
+    return chosen(np.abs(u.high) < NEAR_0, u, (1 - q) / (1 + q) * signs(u)), 2 * p / (1 + q)        # (22)
 
 
 def signs(u):
@@ -333,7 +346,7 @@ class Passed:
         return affine(self.below, self.layer.b, self.h)
 
     def bars(self, u_bar, within_bar):
-        """The layer's cotangents from the cotangent of u, and from those of the positive blocks at each event."""
+        """The layer's cotangents from the cotangents of u and of the positive blocks at each event."""
         below_bar = self.layer.parts(outer_sum(u_bar, self.h, self.W))["below"]
         return self.layer.reduce({"within": within_bar, "below": below_bar, "b": event_sum(u_bar, self.layer.b)})
 
@@ -343,12 +356,12 @@ class Block:
 
     def __init__(self, V, h, u, s):
         self.V, self.h, self.u = V, h, u
-        self.w = (V * s[..., None, :]).sum(-1)
-        self.quotients = s[..., None, :] / self.w[..., None]
+        self.w = (V * s[..., None, :]).sum(-1)                                      # (15)
+        self.quotients = s[..., None, :] / self.w[..., None]                        # (15)
         self.rho = V * self.quotients
 
     def bar(self, u_bar, mu_bar):
-        return u_bar[..., None] * self.h[..., None, :] + mu_bar[..., None] * self.quotients         # (16)
+        return u_bar[..., None] * self.h[..., None, :] + mu_bar[..., None] * self.quotients         # (19)
 
 
 class EntryPullback:
@@ -358,32 +371,33 @@ class EntryPullback:
         self.page, self.rows = page, [slice(d * share.shape[-1], (d + 1) * share.shape[-1]) for share in shares]
         self.rho, self.sigma = [block.rho[..., d, :, :] for block in blocks], [share[..., d, :] for share in shares]
         self.u = [block.u[..., d, :] for block in blocks]
-        self.slopes, self.from_later, slopes_of_h = [], [], np.ones((1,), a[0].dtype)
+        omegas, self.from_later, slopes_of_h = [], [], np.ones(1, a[0].dtype)
         for k, (of_layer, block) in enumerate(zip(layers, blocks)):
             A, B = of_layer.layer.blocks[1:]
             later = slice((d + 1) * A, None)
             self.from_later.append(np.matvec(of_layer.W[..., later, d * B:(d + 1) * B].mT, a[k][..., later]))
-            self.slopes.append(np.matvec(block.V[..., d, :, :], slopes_of_h))
-            slopes_of_h = self.slopes[-1] * page.slope_of(self.u[k])[1]
+            omegas.append(np.matvec(block.V[..., d, :, :], slopes_of_h))            # (24)
+            slopes_of_h = omegas[-1] * page.slope_of(self.u[k])[1]                  # (24)
+        self.last, self.sizes = omegas[-1], [omega / omegas[-1] for omega in omegas]
 
     def reaching(self, l_bar):
         """[q_0, ..., q_(K-1)]."""
-        q = [self.from_later[0]]                                                    # (20)
-        for u, slope, sigma, from_later in zip(self.u, self.slopes, self.sigma, self.from_later[1:]):
-            through_h = slope * self.page.slope_of(u)[1] * from_later
-            q.append(through_h - self.page.bent(slope * l_bar * sigma, u))          # (20)
+        q = [self.from_later[0] / self.last]                                        # (25)
+        for u, size, sigma, from_later in zip(self.u, self.sizes, self.sigma, self.from_later[1:]):
+            slope = self.page.slope_of(u)[1]
+            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (25)
         return q
 
     def fill(self, a, z_bar, l_bar):
         q = self.reaching(l_bar)
-        g, c = [z_bar + q[0][..., 0]], [np.zeros_like(self.u[-1])]
+        g, c = [z_bar / self.last[..., 0] + q[0][..., 0]], [np.zeros_like(self.u[-1])]
         for k in reversed(range(1, len(q))):
-            c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (21)
+            c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (26)
         for q_k in q[1:]:
             g.append(g[-1] + q_k.sum(-1))
-        for k, (sigma, slope) in enumerate(zip(self.sigma, self.slopes)):
+        for k, (sigma, size) in enumerate(zip(self.sigma, self.sizes)):
             apart = (sigma[..., None, :] * c[k][..., :, None] - sigma[..., :, None] * c[k][..., None, :]).sum(-1)
-            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) / slope     # (22)
+            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) / size      # (27)
 
 
 def in_order(bars):
