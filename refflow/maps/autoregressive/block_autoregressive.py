@@ -302,6 +302,9 @@ class BlockAutoregressive(Bijector):
                                 [0.25, -0.5, 0.125]),
                      BlockDense([[[0.75]], [[1.25]], [[1.5]]], [[0.0] * 3, [-0.5, 0.0, 0.0], [1.0, -0.25, 0.0]],
                                 [0.5, 0.0, -0.25]))),
+        case("Stationary", "a weight's cotangent has two terms that cancel, and its inputs hardly move it",
+             z=[[1.3516], [1.35], [-1.3516]], x=[[1.25]], leak=0.32,
+             layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
         case("NearZero", "the log-det is near 0: c - t^2 is small", z=[[2.0**-20]], x=[[2.0**-20]], leak=0.0,
              layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
     )
