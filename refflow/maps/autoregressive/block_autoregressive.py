@@ -30,8 +30,8 @@ So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of
 `y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
 
-Reverse rule.  The terms of `lambda_{k-1,j} - mu_k,i` may be large, and its exponential would lose digits.  So let `w_k,i` be the
-slope of `u_k,i`, and `s_k,j` that of `h_k,j`, in units of the largest `s` of the entry and the layer before, with `s_0 = 1`,
+Reverse rule.  The terms of `lambda_{k-1,j} - mu_k,i` may be large, and its exponential would lose digits.  So let `s_k,j` be the
+slope of `h_k,j` in units of the largest of its entry and layer, `s_0 = 1`, and `w_k,i` that of `u_k,i` in the units of `s_{k-1}`,
     exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (15)
     s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (16)
     v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (17)
