@@ -30,30 +30,43 @@ So the unknown is `y = z_d - m_j` with the nearest of the points where a unit of
 `y` and `m_j - m_i` are at most twice `z_d - m_i`.  With the `m_i` in increasing order, `j` is found before `z_d`,
     j = number of i with F((m_i + m_(i+1))/2) < x_d                                 (14)
 
-Reverse rule, from the last layer to the first.  With the shares `rho_ij = V_k,ij exp(lambda_{k-1,j} - mu_k,i)`, which sum to 1
-over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
-    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (15)
-    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i exp(lambda_{k-1,j} - mu_k,i)      (16)
-    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (17)
-    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (18)
+Reverse rule.  The terms of `lambda_{k-1,j} - mu_k,i` may be large, and its exponential would lose digits.  So let `s_k,j` be the
+slope of `h_k,j` in units of the largest of its entry and layer, `s_0 = 1`, and `w_k,i` that of `u_k,i` in the units of `s_{k-1}`,
+    exp(lambda_{k-1,j} - mu_k,i) = s_{k-1,j}/w_k,i,   w_k,i = sum_j V_k,ij s_{k-1,j}            (15)
+    s_k,j = v_k,j/max_n v_k,n,   v_k,j = w_k,j phi'(u_k,j)                     for c > 0        (16)
+    v_k,j = w_k,j exp(2 (min_n |u_k,n| - |u_k,j|))/(1 + exp(-2 |u_k,j|))^2     for c = 0        (17)
+In (17) nothing underflows but what is small beside other units.  From the last layer to the first, with the shares
+`rho_ij = V_k,ij s_{k-1,j}/w_k,i`, which sum to 1 over `j`, and `mu_K_bar = l_bar, u_K_bar = x_bar`,
+    lambda_(k-1)_bar_j = sum_i mu_k_bar_i rho_ij = mu_(k-1)_bar_j                   (18)
+    V_k_bar_ij = u_k_bar_i h_{k-1,j} + mu_k_bar_i s_{k-1,j}/w_k,i                   (19)
+    h_(k-1)_bar = W_k^T u_k_bar,   z_bar = h_0_bar                                  (20)
+    u_k_bar = h_k_bar phi' + lambda_k_bar phi''/phi',   phi''/phi' = -2 t r^2/(r^2 + c)         (21)
 and the other cotangents of `W_k` and `b_k` as in `block_dense`.
+
+The terms of (19) may cancel where the inputs hardly move their sum: with one unit and without a bias it is
+`l_bar (1 + u phi''/phi')/V_1`, and at `u = 1.3516`, `c = 0.3210` both this and its derivative are 0.  There the rounding of `u`,
+`t` or `r` alone is larger than all that is left.  So, along each entry, (1), (2) and (15) to (21) are computed with pairs of
+floats, of twice the digits; only what an entry owes to `b_k` and to other entries is a sum of floats.  With `p = exp(-|u|)`,
+    |t| = (1 - p^2)/(1 + p^2),   r = 2 p/(1 + p^2)                                  (22)
+and where `1 - p^2` has few digits, `t` rounds to `u`.
 
 For the inverse map these rules, at `-J^-T (z_bar - l_bar grad log|det J|)`, would cancel: the bias of an entry with one unit
 moves `z`, but not the log-det at a given `x`.  Let `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of
-layer `k`,
-    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (19)
+layer `k`, and `omega_k,i = exp(mu_k,i)`, without a logarithm,
+    sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (23)
+    omega_1 = V_1,   omega_k,i = sum_j V_k,ij phi'(u_{k-1,j}) omega_{k-1,j}         (24)
 and `a_k,i` the cotangent of `u_k,i` at a given `x`.  From the last entry to the first, with the `a` of later entries known and
 the sums over units `i` of later entries,
-    q_0 = exp(-mu_K) sum_i W_1,ij a_1,i
-    q_k,j = exp(mu_k,j - mu_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K      (20)
+    q_0 = sum_i W_1,ij a_1,i/omega_K
+    q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (25)
 is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
-    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (21)
-and with `g_k`, the sum of `exp(-mu_K) z_d_bar` and of all `q_m` with `m < k`,
-    exp(mu_k,i - mu_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)       (22)
+    c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (26)
+and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
+    (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (27)
 The differences, over the units `n` of the same layer and entry, are what is left of those that cancel; with one unit they are
 exactly 0.  Then
-    x_bar = -a_K,   b_k_bar = a_k                                                   (23)
-    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i exp(lambda_{k-1,j} - mu_k,i)     (24)
+    x_bar = -a_K,   b_k_bar = a_k                                                   (28)
+    V_k_bar_ij = a_k,i h_{k-1,j} - l_bar sigma_k,i s_{k-1,j}/w_k,i                  (29)
 and below the blocks the cotangent of `W_k,ij` is `a_k,i h_{k-1,j}`.
 
 Source: De Cao, Aziz & Titov, arXiv:1904.04676; with c = 0.01, the block autoregressive network of FlowJAX.
@@ -67,15 +80,18 @@ import numpy as np
 
 from ...core import Bijector, bijector, case, children, plain, real, refusal
 from ...core.rules import AT_LEAST_0
+from ...core.pairs import Pair, chosen, exp, nearest, pair
 from ...core.products import event_sum, outer_sum
 from ...core.words import log_2
 from ..conditioners import BlockDense, Dense
 from ..conditioners.tanh_activation import sech
 from ..conditioners.block_dense import block_dense
+from ..conditioners.dense import affine
 from ..elementwise.solve import increasing_root
 
 SATURATED = 20                          # tanh of it rounds to 1
 WIDER = 2.0**-10
+NEAR_0 = 2.0**-27                       # tanh u rounds to u below it
 
 
 @bijector(source="arXiv:1904.04676", domain=real, codomain=real, solver=True)
@@ -116,11 +132,11 @@ class BlockAutoregressive(Bijector):
     # -- forward ------------------------------------------------------------------------------------------------------
 
     def phi(self, u):
-        return np.tanh(u) + u.dtype.type(self.leak) * u                             # (2)
+        return tanh_and_sech(u)[0] + self.leak * u                                  # (2)
 
     def along(self, event, k):
-        """The units after layer k, by entry."""
-        size = self.layers[k].blocks[1]
+        """The units after layer k, by entry; for k = -1, z."""
+        size = self.layers[k].blocks[1] if k >= 0 else 1
         return event.reshape(*event.shape[:-1], event.shape[-1] // size, size)
 
     def forward(self, z):
@@ -141,8 +157,8 @@ class BlockAutoregressive(Bijector):
 
     def slope_of(self, u):
         """(r, phi')."""
-        r = sech(u)
-        return r, r * r + u.dtype.type(self.leak)                                   # (6)
+        r = tanh_and_sech(u)[1]
+        return r, r * r + self.leak                                                 # (6)
 
     def jacobian(self, z):
         h, J = z, None
@@ -187,48 +203,71 @@ class BlockAutoregressive(Bijector):
         for k, layer in enumerate(self.layers):
             u = layer.forward(h) if units is None else units[k]                     # (1)
             mu = log_sums(layer.within, slopes)                                     # (3)
-            found.append(Passed(layer, h, u, mu, np.exp(slopes[..., None, :] - mu[..., None])))
+            found.append(Passed(layer, h, u))
             h, slopes = self.phi(u), mu + self.log_slope(self.along(u, k))          # (2) (4)
         return u, mu[..., 0].sum(-1), found                                         # (5)
 
     def bent(self, bar, u):
         """bar phi''/phi'; r^2 may lose digits, or be 0, where the product does neither."""
         r, slope = self.slope_of(u)
-        return -2 * np.tanh(u) * (bar * (r / slope) * r if self.leak else bar)      # (18)
+        return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (21)
+
+    def along_entries(self, layers, in_pairs):
+        """The `Block` of each layer: in pairs from z, or around the floats that have passed."""
+        found, s = [], np.ones_like(layers[0].h)[..., None]
+        for k, of_layer in enumerate(layers):
+            h, u, V = self.along(of_layer.h, k - 1), self.along(of_layer.u, k), of_layer.layer.within
+            if found:
+                s = self.relative_slopes(found[-1])
+            if in_pairs:
+                h = self.phi(found[-1].u) if found else pair(h)                     # (2)
+                u = (V * h[..., None, :]).sum(-1) + self.along(of_layer.from_before(), k)       # (1)
+            found.append(Block(V, h, u, s))
+        return found
+
+    def relative_slopes(self, block):
+        """The slopes of the h of each entry, in units of the largest."""
+        if self.leak:
+            s = block.w * self.slope_of(block.u)[1]                                 # (16)
+        else:
+            a = block.u * signs(block.u)
+            s = block.w * exp(2 * (nearest(a).min(-1, keepdims=True) - a)) / squared(1 + exp(-2 * a))       # (17)
+        return s / nearest(s).max(-1, keepdims=True)                                # (16)
 
     def vjp(self, z):
         x, log_det, layers = self.passed(z)
 
         def pullback(x_bar, log_det_bar):
-            u_bar, bars = x_bar, {}
-            mu_bar = np.broadcast_to(log_det_bar[..., None, None], (*x_bar.shape, 1))
+            blocks, bars, u_bar = self.along_entries(layers, in_pairs=True), {}, pair(x_bar[..., None])
+            mu_bar = pair(np.broadcast_to(log_det_bar[..., None, None], u_bar.shape))
             for k in reversed(range(len(layers))):
-                of_layer, within_bar = layers[k], mu_bar[..., None] * layers[k].quotients
-                bars[str(k)] = of_layer.bars(u_bar, within_bar)                     # (16)
-                h_bar = np.matvec(of_layer.W.mT, u_bar)                             # (17)
+                block, rounded_bar = blocks[k], u_bar.reshaped(layers[k].u.shape).astype(z.dtype)
+                bars[str(k)] = layers[k].bars(rounded_bar, block.bar(u_bar, mu_bar).astype(z.dtype))
+                from_later = self.along(np.matvec(layers[k].below.mT, rounded_bar), k - 1)
+                h_bar = (block.V * u_bar[..., None]).sum(-2) + from_later           # (20)
                 if k:
-                    u, mu_bar = layers[k - 1].u, (within_bar * of_layer.layer.within).sum(-2)       # (15)
-                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar.reshape(u.shape), u)     # (18)
-            return h_bar, {"layers": in_order(bars)}                                # (17)
+                    mu_bar, u = (mu_bar[..., None] * block.rho).sum(-2), blocks[k - 1].u        # (18)
+                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar, u)      # (21)
+            return h_bar[..., 0].astype(z.dtype), {"layers": in_order(bars)}        # (20)
 
         return (x, log_det), pullback
 
     def inverse_vjp(self, x):
         z, units = self.solved(x)
         _, log_det, layers = self.passed(z, units)
-        shares = [np.ones_like(z)[..., None]]
-        for of_layer in reversed(layers[1:]):
-            shares.insert(0, (shares[0][..., None] * of_layer.rho).sum(-2))         # (19)
+        blocks, shares = self.along_entries(layers, in_pairs=False), [np.ones_like(z)[..., None]]
+        for block in reversed(blocks[1:]):
+            shares.insert(0, (shares[0][..., None] * block.rho).sum(-2))            # (23)
+
         def pullback(z_bar, log_det_bar):
             a = [np.zeros(of_layer.u.shape, z.dtype) for of_layer in layers]
             for d in reversed(range(z.shape[-1])):
-                entry = EntryPullback(self, layers, shares, a, d)
+                entry = EntryPullback(self, layers, blocks, shares, a, d)
                 entry.fill(a, z_bar[..., d], log_det_bar[..., None])
-            within_bars = (-log_det_bar[..., None, None, None] * share[..., None] * of_layer.quotients
-                           for share, of_layer in zip(shares, layers))
-            bars = {str(k): of_layer.bars(a[k], within_bar)                         # (23) (24)
-                    for k, (of_layer, within_bar) in enumerate(zip(layers, within_bars))}
-            return -a[-1], {"layers": bars}                                         # (23)
+            bars, l_bar = {}, log_det_bar[..., None, None]
+            for k, (of_layer, block, share) in enumerate(zip(layers, blocks, shares)):
+                bars[str(k)] = of_layer.bars(a[k], block.bar(self.along(a[k], k), -l_bar * share))      # (28) (29)
+            return -a[-1], {"layers": bars}                                         # (28)
 
         return (z, -log_det), pullback
 
@@ -239,7 +278,7 @@ class BlockAutoregressive(Bijector):
         Where small weights and a small leak multiply, z is so large that sech u has thousands of zeros.
         """
         deep = source.chance(0.125)
-        D, sizes = source.count(1, 2), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
+        D, sizes = source.choice((1, 2, 2, 3)), (1, 2, 2, 1) if deep else (1, source.count(1, 3), 1)
         layers = [block_dense(source, D, A, B, -1) for B, A in zip(sizes, sizes[1:])]
         return cls(layers, 0.25 if deep else source.choice((0.01, 0.25))), (D,)
 
@@ -258,6 +297,14 @@ class BlockAutoregressive(Bijector):
              layers=(BlockDense([[[1.5], [0.75]], [[1.25], [0.5]]], [[0.0, 0.0]] * 2 + [[0.7, 0.0], [-0.07, 0.0]],
                                 [-0.07, -0.09, 1.0, -0.2]),
                      BlockDense([[[0.5, 0.6]], [[1.5, 0.5]]], [[0.0] * 4, [0.1, -0.1, 0.0, 0.0]], [0.4, 0.25]))),
+        case("ThreeEntries", "an entry is moved by two before it", z=[[0.5, -1.0, 2.0]], x=[[0.75, -0.5, 1.5]], leak=0.25,
+             layers=(BlockDense([[[1.5]], [[0.75]], [[1.25]]], [[0.0] * 3, [0.5, 0.0, 0.0], [-1.0, 0.75, 0.0]],
+                                [0.25, -0.5, 0.125]),
+                     BlockDense([[[0.75]], [[1.25]], [[1.5]]], [[0.0] * 3, [-0.5, 0.0, 0.0], [1.0, -0.25, 0.0]],
+                                [0.5, 0.0, -0.25]))),
+        case("Stationary", "a weight's cotangent has two terms that cancel, and its inputs hardly move it",
+             z=[[1.3516], [1.35], [-1.3516]], x=[[1.25]], leak=0.32,
+             layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
         case("NearZero", "the log-det is near 0: c - t^2 is small", z=[[2.0**-20]], x=[[2.0**-20]], leak=0.0,
              layers=(BlockDense([[[1.0]]], [[0.0]], [0.0]), BlockDense([[[1.0]]], [[0.0]], [0.0]))),
     )
@@ -267,6 +314,23 @@ class BlockAutoregressive(Bijector):
     )
 
 
+def tanh_and_sech(u):
+    """(tanh u, sech u) of an array or a pair."""
+    if not isinstance(u, Pair):
+        return np.tanh(u), sech(u)
+    p = exp(-(u * signs(u)))
+    q = p * p
+    return chosen(np.abs(u.high) < NEAR_0, u, (1 - q) / (1 + q) * signs(u)), 2 * p / (1 + q)        # (22)
+
+
+def signs(u):
+    return np.where(nearest(u) < 0, -1, 1).astype(nearest(u).dtype)
+
+
+def squared(v):
+    return v * v
+
+
 def log_sums(V, slopes):
     """log sum_j V_ij exp(slopes_j), for each entry."""
     top = slopes.max(-1, keepdims=True)
@@ -274,53 +338,69 @@ def log_sums(V, slopes):
 
 
 class Passed:
-    """A layer k of a pass: its input h_(k-1), its u and mu, and `quotients`, exp(lambda_(k-1),j - mu_k,i)."""
+    """A layer k of a pass: its input h_(k-1) and its u_k."""
 
-    def __init__(self, layer, h, u, mu, quotients):
-        self.layer, self.h, self.u, self.mu, self.quotients = layer, h, u, mu, quotients
-        self.W, self.rho = layer.weights(), layer.within * quotients
+    def __init__(self, layer, h, u):
+        self.layer, self.h, self.u = layer, h, u
+        self.W, self.below = layer.weights(), np.where(layer.before(), layer.below, 0)
+
+    def from_before(self):
+        """What u_k owes to b_k and to the entries before."""
+        return affine(self.below, self.layer.b, self.h)
 
     def bars(self, u_bar, within_bar):
-        """The layer's cotangents from the cotangent of u, and from what reaches the positive blocks through the slopes."""
-        found = self.layer.parts(outer_sum(u_bar, self.h, self.W))
-        within_bar = self.layer.reduce({"within": within_bar})["within"]
-        return self.layer.reduce(found | {"b": event_sum(u_bar, self.layer.b)}) | {
-            "within": self.layer.reduce(found)["within"] + within_bar}
+        """The layer's cotangents from the cotangents of u and of the positive blocks at each event."""
+        below_bar = self.layer.parts(outer_sum(u_bar, self.h, self.W))["below"]
+        return self.layer.reduce({"within": within_bar, "below": below_bar, "b": event_sum(u_bar, self.layer.b)})
+
+
+class Block:
+    """A layer k along every entry: V_k, h_(k-1), u_k, the slopes w of u_k, exp(lambda_{k-1,j} - mu_k,i) and rho, from s."""
+
+    def __init__(self, V, h, u, s):
+        self.V, self.h, self.u = V, h, u
+        self.w = (V * s[..., None, :]).sum(-1)                                      # (15)
+        self.quotients = s[..., None, :] / self.w[..., None]                        # (15)
+        self.rho = V * self.quotients
+
+    def bar(self, u_bar, mu_bar):
+        return u_bar[..., None] * self.h[..., None, :] + mu_bar[..., None] * self.quotients         # (19)
 
 
 class EntryPullback:
     """The cotangents `a` of the units of entry d at a given x, where the cotangents of later entries are known."""
 
-    def __init__(self, page, layers, shares, a, d):
+    def __init__(self, page, layers, blocks, shares, a, d):
         self.page, self.rows = page, [slice(d * share.shape[-1], (d + 1) * share.shape[-1]) for share in shares]
-        self.last = layers[-1].mu[..., d, :]
-        self.mu = [of_layer.mu[..., d, :] - self.last for of_layer in layers]
-        self.rho, self.sigma = [of_layer.rho[..., d, :, :] for of_layer in layers], [share[..., d, :] for share in shares]
-        self.u = [of_layer.u[..., rows] for of_layer, rows in zip(layers, self.rows)]
-        self.from_later = []
-        for k, of_layer in enumerate(layers):
+        self.rho, self.sigma = [block.rho[..., d, :, :] for block in blocks], [share[..., d, :] for share in shares]
+        self.u = [block.u[..., d, :] for block in blocks]
+        omegas, self.from_later, slopes_of_h = [], [], np.ones(1, a[0].dtype)
+        for k, (of_layer, block) in enumerate(zip(layers, blocks)):
             A, B = of_layer.layer.blocks[1:]
             later = slice((d + 1) * A, None)
             self.from_later.append(np.matvec(of_layer.W[..., later, d * B:(d + 1) * B].mT, a[k][..., later]))
+            omegas.append(np.matvec(block.V[..., d, :, :], slopes_of_h))            # (24)
+            slopes_of_h = omegas[-1] * page.slope_of(self.u[k])[1]                  # (24)
+        self.last, self.sizes = omegas[-1], [omega / omegas[-1] for omega in omegas]
 
     def reaching(self, l_bar):
         """[q_0, ..., q_(K-1)]."""
-        q = [np.exp(-self.last) * self.from_later[0]]                               # (20)
-        for u, mu, sigma, from_later in zip(self.u, self.mu, self.sigma, self.from_later[1:]):
-            size, slope = np.exp(mu), self.page.slope_of(u)[1]
-            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (20)
+        q = [self.from_later[0] / self.last]                                        # (25)
+        for u, size, sigma, from_later in zip(self.u, self.sizes, self.sigma, self.from_later[1:]):
+            slope = self.page.slope_of(u)[1]
+            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (25)
         return q
 
     def fill(self, a, z_bar, l_bar):
         q = self.reaching(l_bar)
-        g, c = [np.exp(-self.last[..., 0]) * z_bar + q[0][..., 0]], [np.zeros_like(self.last)]
+        g, c = [z_bar / self.last[..., 0] + q[0][..., 0]], [np.zeros_like(self.u[-1])]
         for k in reversed(range(1, len(q))):
-            c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (21)
+            c.insert(0, q[k] + np.matvec(self.rho[k].mT, c[0]))                     # (26)
         for q_k in q[1:]:
             g.append(g[-1] + q_k.sum(-1))
-        for k, (sigma, mu) in enumerate(zip(self.sigma, self.mu)):
+        for k, (sigma, size) in enumerate(zip(self.sigma, self.sizes)):
             apart = (sigma[..., None, :] * c[k][..., :, None] - sigma[..., :, None] * c[k][..., None, :]).sum(-1)
-            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) * np.exp(-mu)       # (22)
+            a[k][..., self.rows[k]] = (apart - sigma * g[k][..., None]) / size      # (27)
 
 
 def in_order(bars):
