@@ -1,15 +1,20 @@
 r"""GELU on every entry of an event.
 
-With `phi` and `Phi` the density and the distribution function of the standard normal,
+The map.  With `phi` and `Phi` the density and the distribution function of the standard normal,
     h = a Phi(a)                                                                    (1)
     dh/da = Phi(a) + a phi(a),   phi(a) = exp(-a^2/2)/sqrt(2 pi)                    (2)
-and for `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)` and `e = exp(-a^2/4)`,
-    h = e^2 a M(-a)/sqrt(2 pi)                                                      (3)
-    dh/da = e^2 (M(-a) + a)/sqrt(2 pi)                                              (4)
-    a_bar = h_bar dh/da                                                             (5)
 
-`M(-a)` is near `-1/a` below -12: (4) does not cancel.  The product with `e^2` is taken as `(h_bar e) e`: `e^2` may lose
-digits below the smallest normal number, or be 0, where the whole product does neither.
+The reverse rule.  By (2),
+    a_bar = h_bar (Phi(a) + a phi(a))                                               (3)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a library's `Phi` is 0 or has few digits far on the left.  For `a < -12`, with Mills' ratio `M(-a) = Phi(a)/phi(a)`,
+    h = e^2 a M(-a)/sqrt(2 pi),   e = exp(-a^2/4)                                   (4)
+
+In (3), the two terms cancel there, while `M(-a)` is near `-1/a`; `e^2` may lose digits below the smallest normal number, or be 0,
+where its product with a cotangent does neither:
+    a_bar = (h_bar e) (e (M(-a) + a)/sqrt(2 pi))                                    (5)
 
 Source: Hendrycks & Gimpel, arXiv:1606.08415.
 """
@@ -25,7 +30,20 @@ from ..elementwise.normal_cdf import ROOT_TWO_PI, mills_ratio
 DEEP = -12                                      # phi(-12) is a normal number in float32 too, 60 binary orders from its end
 
 
-@conditioner(source="arXiv:1606.08415")
+class textbook:
+    """(1) to (3) as they are printed, for one event."""
+
+    def forward(a):
+        return a * scipy.special.ndtr(a)                                            # (1)
+
+    def slope(a):
+        return scipy.special.ndtr(a) + a * np.exp(-a ** 2 / 2) / np.sqrt(2 * np.pi)         # (2)
+
+    def vjp(a, h_bar):
+        return h_bar * textbook.slope(a), {}                                        # (3)
+
+
+@conditioner(source="arXiv:1606.08415", textbook=textbook)
 class GELU(Conditioner):
     """h = a Phi(a), exactly: with the normal distribution function, not its approximation by tanh."""
 
@@ -35,33 +53,39 @@ class GELU(Conditioner):
     def definition(m, a):
         return a * m.ncdf(a)                                                        # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, a):
         h = np.asarray(a * scipy.special.ndtr(a))                                   # (1)
         deep = a < DEEP
         if np.any(deep):
             a = a[deep]
             e, M = exponential_and_mills_ratio(a)
-            h[deep] = e * (e * (a * M / ROOT_TWO_PI))                               # (3)
+            h[deep] = e * (e * (a * M / ROOT_TWO_PI))                               # (4)
         return h
 
     def slope(self, a):
         return self.vjp(a)[1](np.ones_like(a))[0]
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, a):
         def pullback(h_bar):
             phi = np.exp(-a * (a / 2)) / ROOT_TWO_PI
-            a_bar = np.asarray(h_bar * (scipy.special.ndtr(a) + a * phi))           # (2) (5)
+            a_bar = np.asarray(h_bar * (scipy.special.ndtr(a) + a * phi))           # (3)
             deep = a < DEEP
             if np.any(deep):
                 e, M = exponential_and_mills_ratio(a[deep])
-                a_bar[deep] = h_bar[deep] * e * (e * ((M + a[deep]) / ROOT_TWO_PI)) # (4) (5)
+                a_bar[deep] = h_bar[deep] * e * (e * ((M + a[deep]) / ROOT_TWO_PI))  # (5)
             return a_bar, {}
 
         return self.forward(a), pullback
 
+    # -- in floating point --------------------------------------------------------------------------------------------
+
     hard_cases = (
         case("Turning", "the slope passes through 0", z=[-0.7517915252935827, -0.7517915252935826]),
-        case("Switch", "(1) and (3) meet, and (2) and (4)", z=[np.nextafter(-12, -13), -12.0, np.nextafter(-12, 0)]),
+        case("Switch", "(1) and (4) meet, and (3) and (5)", z=[np.nextafter(-12, -13), -12.0, np.nextafter(-12, 0)]),
         case("Left", "the library's Phi is 0 or has few digits", z=[-13.2, -14.1, -37.6, -38.4, -38.7]),
         case("Right", "h rounds to a, and the slope to 1", z=[8.3, 38.0]),
         case("Beyond", "a^2 overflows", z=[2.0**1000, -2.0**1000]),
@@ -69,5 +93,5 @@ class GELU(Conditioner):
 
 
 def exponential_and_mills_ratio(a):
-    """e and M(-a) of (12) and (13)."""
+    """e and M(-a) of (4) and (5)."""
     return np.exp(-((a / 2) ** 2)), mills_ratio(-a)
