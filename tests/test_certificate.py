@@ -97,7 +97,7 @@ def test_the_table_is_generated_from_the_certificate(certificate):
 
 def test_golden_files_are_those_of_the_pages(certificate):
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(bijectors())
-    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1.76e5 * len(bijectors())
+    assert sum(path.stat().st_size for path in GOLDEN.glob("*.json")) < 1e7         # of an installed refflow
 
 
 @pytest.mark.parametrize("name", sorted(bijectors()))

@@ -298,6 +298,17 @@ def test_a_textbook_with_many_digits_is_the_truth(name):
         assert disagreements(point, page.textbook) == set(), point
 
 
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
+def test_a_textbook_runs_in_floats(name):
+    """As it stands, with the names of its own module; what it loses is measured by the certificate."""
+    page = PAGES[name]
+    for side in sides(page):
+        found = {}
+        for point in asked(page, side)[-3:]:
+            found |= cost(point, page.textbook, truth_at(point))
+        assert set(found) == set(truth_at(point)) and min(found.values()) < np.inf, found
+
+
 @pytest.mark.parametrize("name, standard", [("DiagonalNormal", "standard_normal"), ("Logistic", "logistic")])
 def test_a_density_draws_what_its_textbook_says(name, standard):
     """From the same numbers e, the sample and its cotangents."""

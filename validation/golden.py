@@ -41,7 +41,7 @@ from .truth import FIRST_DIGITS, decimal
 
 GOLDEN, EXACT = ORACLE / "golden", ORACLE / "exact"
 WORST, SPREAD, AT_LEAST = 4, 16, 6                  # points from the certificate; points in all; at least this many others
-SEARCHED, FEW = (SWITCH, SWITCH_IMAGE, OPPOSITE, LOOSE), 1       # reasons of points that were searched for; this many of them
+SEARCHED, FEW = (SWITCH, SWITCH_IMAGE, OPPOSITE, LOOSE), 6       # reasons of points that were searched for; this many of them
 LARGEST = 30000                                     # exponent of 10
 EVERY = "float64"                                   # the dtype in which exact points are drawn, as its truth serves all
 ROUNDED, ONE_CASE = 6, 1                            # exact points of a side that are rounded, and of one hard case

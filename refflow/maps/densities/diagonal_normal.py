@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ...core import Array, Density, case, density, plain, positive, real
 from ...core.bijector import over_event
 from ...core.arithmetic import times
