@@ -123,7 +123,7 @@ def cost(point, book) -> dict:
     true = truth(point)
     with np.errstate(all="ignore"):
         try:
-            given = answers(point, book, lambda held: held[()])
+            given = answers(point, book, lambda held: held if isinstance(held, float) else held[()])
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
