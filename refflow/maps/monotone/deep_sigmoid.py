@@ -1,21 +1,35 @@
 r"""Deep sigmoidal flow, `R -> R`: the logit of a weighted mean of sigmoids.
 
-With weights `w_k > 0, W = sum_k w_k`, rates `a_k > 0` and biases `c_k`, the logistic function `S(u) = 1/(1 + exp(-u))` and its
-inverse `logit`,
-    x = logit(sum_k w_k S(u_k) / W),   u_k = a_k z + c_k                            (1)
-`W` is 1 up to rounding; after division by it, the mean is exactly a mean.  `mixture` and `sigmoid_mixture` say how `x`, its
-derivatives and the root `z` are computed from `u_k` and their rates `a_k` with all digits in either tail: the logit of a
-rounded mean would have none near its end 1, and none near 0 where the mean underflows.  Around the zero of `u_j`, they are
-    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (2)
-    z = d - c_j/a_j                                                                 (3)
-and `u_k = 0` at `z = -c_k/a_k`.
+The map.  With weights `w_k > 0, W = sum_k w_k`, rates `a_k > 0`, biases `c_k`, and the logistic function
+`S_k = 1/(1 + exp(-u_k))`,
+    x = log(F/(1 - F)),   F = sum_k w_k S_k / W,   u_k = a_k z + c_k                (1)
+    dx/dz = g = f/(F (1 - F)),   f = sum_k w_k f_k / W,   f_k = a_k S_k (1 - S_k)   (2)
+    log|dx/dz| = log g                                                              (3)
+`W` is 1 up to rounding; after division by it, `F` is exactly a mean.  For the inverse map, a bisection finds the root `z`, which
+lies between the roots of the single components:
+    min_k (x - c_k)/a_k <= z <= max_k (x - c_k)/a_k                                 (4)
+    log|dz/dx| = -log g                                                             (5)
 
-Reverse rule, from (1), with `l_bar = log_det_bar`, the cotangents `u_k_bar` of `mixture`, and its derivative `r_k/a_k` of the
-log-det with respect to `a_k` for constant `u_k`:
-    c_k_bar = u_k_bar                                                               (4)
-    a_k_bar = u_k_bar z + l_bar r_k/a_k                                             (5)
-The inverse map has the same rule with its own `u_k_bar` and `-l_bar`, because its log-det is `-l`.
+The reverse rule.  With each component's share of `f`, and with the derivative of `log f_k` by `z`,
+    r_k = w_k f_k/(W f),   t_k = a_k (1 - 2 S_k)                                    (6)
+and with the cotangent `l_bar` of (3), whose derivative by `z` is `l'`,
+    z_bar = x_bar g + l_bar l',   l' = sum_k r_k t_k - (1 - 2 F) g                  (7)
+    c_k_bar = (x_bar g r_k + l_bar r_k (t_k - (1 - 2 F) g))/a_k                     (8)
+    a_k_bar = c_k_bar z + l_bar r_k/a_k                                             (9)
+    w_k_bar = (x_bar - l_bar (1 - 2 F))(S_k - F)/(W F (1 - F)) + l_bar (f_k - f)/(f W)      (10)
+For the inverse map, whose log-det has the cotangent `l_bar`,
+    x_bar = (z_bar - l_bar l')/g                                                    (11)
+and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
 
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), the logit of a rounded `F` has no digits near 1, and none where `F` underflows.  `mixture` and `sigmoid_mixture`
+say how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
+tail, in float64, for float32 too.                                                  (13)
+
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  The root is found around the zero of `u_j`:
+    u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
+    z = d - c_j/a_j                                                                 (15)
 Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, deep sigmoidal flow.
@@ -31,7 +45,55 @@ from .mixture import SCALE, SIZES, RootProblem, flattened, with_unit_weights
 from .sigmoid_mixture import SigmoidMixture
 
 
-@bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True)
+class textbook:
+    """(1) to (12) as they are printed, for one event."""
+
+    def letters(z, weights, rate, bias):
+        """W, S, F, f_k, f, g, r, t and l'."""
+        W, S = np.sum(weights), 1 / (1 + np.exp(-(rate * z + bias)))                # (1)
+        F, f_k = np.sum(weights * S) / W, rate * S * (1 - S)                        # (1) (2)
+        f = np.sum(weights * f_k) / W                                               # (2)
+        g = f / (F * (1 - F))                                                       # (2)
+        r, t = weights * f_k / (W * f), rate * (1 - 2 * S)                          # (6)
+        return W, S, F, f_k, f, g, r, t, np.sum(r * t) - (1 - 2 * F) * g            # (7)
+
+    def forward(z, weights, rate, bias):
+        F = np.sum(weights / (1 + np.exp(-(rate * z + bias)))) / np.sum(weights)    # (1)
+        return np.log(F / (1 - F))                                                  # (1)
+
+    def inverse(x, weights, rate, bias):
+        below, above = min((x - bias) / rate), max((x - bias) / rate)               # (4)
+        z = (below + above) / 2
+        while below < z < above:
+            below, above = (z, above) if textbook.forward(z, weights, rate, bias) < x else (below, z)       # (1)
+            z = (below + above) / 2
+        return z
+
+    def slope(z, weights, rate, bias):
+        return textbook.letters(z, weights, rate, bias)[5]                          # (2)
+
+    def log_det(z, weights, rate, bias):
+        return np.log(textbook.slope(z, weights, rate, bias))                       # (3)
+
+    def inverse_log_det(x, weights, rate, bias):
+        z = textbook.inverse(x, weights, rate, bias)
+        return -textbook.log_det(z, weights, rate, bias)                            # (5)
+
+    def vjp(z, weights, rate, bias, x_bar, l_bar):
+        W, S, F, f_k, f, g, r, t, dl = textbook.letters(z, weights, rate, bias)
+        bias_bar = (x_bar * g * r + l_bar * r * (t - (1 - 2 * F) * g)) / rate       # (8)
+        rate_bar = bias_bar * z + l_bar * r / rate                                  # (9)
+        weights_bar = (x_bar - l_bar * (1 - 2 * F)) * (S - F) / (W * F * (1 - F)) + l_bar * (f_k - f) / (f * W)     # (10)
+        return x_bar * g + l_bar * dl, {"weights": weights_bar, "rate": rate_bar, "bias": bias_bar}         # (7)
+
+    def inverse_vjp(x, weights, rate, bias, z_bar, l_bar):
+        z = textbook.inverse(x, weights, rate, bias)
+        *_, g, _, _, dl = textbook.letters(z, weights, rate, bias)
+        x_bar = (z_bar - l_bar * dl) / g                                            # (11)
+        return x_bar, textbook.vjp(z, weights, rate, bias, -x_bar, -l_bar)[1]       # (12)
+
+
+@bijector(source="arXiv:1804.00779", domain=real, codomain=real, increasing=True, solver=True, moderate=True, textbook=textbook)
 class DeepSigmoid(Bijector):
     """x = logit(sum_k weights_k sigmoid(rate_k z + bias_k)); the inverse uses a bracketing solver."""
 
@@ -53,11 +115,7 @@ class DeepSigmoid(Bijector):
         mean = mean / sum(weights)                                                  # (1)
         return m.log(mean / (1 - mean))                                             # (1)
 
-    # -- forward ------------------------------------------------------------------------------------------------------
-
-    def mixture(self, z):
-        w, a, c, z = doubled(self.weights, self.rate, self.bias, z)
-        return SigmoidMixture(w, a, a * z[..., None] + c)                           # (1)
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
         return self.mixture(z).image().astype(z.dtype)
@@ -72,24 +130,6 @@ class DeepSigmoid(Bijector):
     def slope(self, z):
         return self.mixture(z).slope().astype(z.dtype)
 
-    # -- inverse ------------------------------------------------------------------------------------------------------
-
-    def root(self, x):
-        """(z, the mixture there)."""
-        flat, w, a, c = flattened(*doubled(x, self.weights, self.rate, self.bias))
-
-        def offsets(j):
-            a_j, c_j = (np.take_along_axis(v, j[:, None], -1) for v in (a, c))
-            return np.where(np.arange(c.shape[-1]) == j[:, None], 0, c - a * c_j / a_j)         # (2)
-
-        def excess(u, i):
-            return SigmoidMixture(w[i], a[i], u).image() - flat[i]
-
-        j, d, u = RootProblem(flat, a, -c / a, offsets, excess).solved()
-        zero = np.take_along_axis(-c / a, j[:, None], -1)[:, 0]
-        v = SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, a, u)))
-        return (d + zero).reshape(x.shape), v                                       # (3)
-
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)
 
@@ -97,7 +137,7 @@ class DeepSigmoid(Bijector):
         z, v = self.root(x)
         return rounded((z, -v.log_slope()), x.dtype)
 
-    # -- reverse ------------------------------------------------------------------------------------------------------
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         v = self.mixture(z).add_derivatives()
@@ -120,7 +160,29 @@ class DeepSigmoid(Bijector):
 
     def bars(self, z, u_bar, a_bar):
         """The cotangents of the other fields."""
-        return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}          # (4) (5)
+        return {"rate": (u_bar * z[..., None] + a_bar) / SCALE, "bias": u_bar / SCALE}  # (8) (9)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def mixture(self, z):
+        w, a, c, z = doubled(self.weights, self.rate, self.bias, z)                 # (13)
+        return SigmoidMixture(w, a, a * z[..., None] + c)                           # (1)
+
+    def root(self, x):
+        """(z, the mixture there)."""
+        flat, w, a, c = flattened(*doubled(x, self.weights, self.rate, self.bias))  # (13)
+
+        def offsets(j):
+            a_j, c_j = (np.take_along_axis(v, j[:, None], -1) for v in (a, c))
+            return np.where(np.arange(c.shape[-1]) == j[:, None], 0, c - a * c_j / a_j)     # (14)
+
+        def excess(u, i):
+            return SigmoidMixture(w[i], a[i], u).image() - flat[i]
+
+        j, d, u = RootProblem(flat, a, -c / a, offsets, excess).solved()            # (4) (14)
+        zero = np.take_along_axis(-c / a, j[:, None], -1)[:, 0]
+        v = SigmoidMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, a, u)))
+        return (d + zero).reshape(x.shape), v                                       # (15)
 
     @classmethod
     def examples(cls, source):
