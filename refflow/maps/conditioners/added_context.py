@@ -1,10 +1,12 @@
 r"""A conditioner with the outputs of a network of the context `c` added.
 
+The map.  The outputs of two networks are added, one of the event and one of the context:
     h = inner(a) + net(c)                                                           (1)
     dh/da = J,   J = d inner/da                                                     (2)
-Reverse rule:
+
+The reverse rule.  A sum hands its cotangent to both terms.  With the pullbacks `inner*` at `a` and `net*` at `c`,
     a_bar = inner*(h_bar),   c_bar = net*(h_bar)                                    (3)
-`inner*` and `net*` are the pullbacks at `a` and at `c`.
+The parameters of each network get their cotangents from its own pullback.
 
 Source: the masked networks of nflows (Durkan, Bekasov, Murray & Papamakarios).
 """

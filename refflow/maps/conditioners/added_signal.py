@@ -1,10 +1,12 @@
 r"""A context `c` that is a signal, `(C, T)`, added to the event at every position.
 
+The map.  At position `t`,
     h(t) = a(t) + c(t)   at valid positions,   0 elsewhere                          (1)
     dh/da = I            at valid positions,   0 elsewhere                          (2)
-Reverse rule, with `h_bar` 0 at invalid positions:
-    a_bar = h_bar,   c_bar = h_bar                                                  (3)
 What computes `c` from a text, or from anything else, computes it once for all layers and flows that read it.
+
+The reverse rule.  A sum hands its cotangent to both terms.  With `h_bar` 0 at invalid positions,
+    a_bar = h_bar,   c_bar = h_bar                                                  (3)
 
 Source: the stochastic duration predictor of VITS, Kim, Kong & Son, arXiv:2106.06103.
 """

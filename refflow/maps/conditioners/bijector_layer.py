@@ -1,11 +1,14 @@
 r"""A bijector as a layer of a network.
 
+The map.  The log-det of the bijector `f` is not counted:
     h = f(a)                                                                        (1)
     dh/da = J,   J = df/da                                                          (2)
-The log-det of `f` is not counted.  Reverse rule, with f's own pullback at `a`:
+Networks normalise with it: `BijectorLayer(BatchNorm(...))`.
+
+The reverse rule.  With the pullback `f*` at `a`, in which the log-det has the cotangent 0,
     a_bar, f_bar = f* (h_bar, 0)                                                    (3)
 
-Source: the definition.  Networks normalise with it: `BijectorLayer(BatchNorm(...))`.
+Source: the definition.
 """
 
 from __future__ import annotations

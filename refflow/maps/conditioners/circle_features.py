@@ -1,10 +1,12 @@
 r"""Angles as points of the unit circle, `R^D -> R^(2 D)`.
 
+The map.  Each angle `a_k` becomes the two coordinates of a point:
     h_k = cos a_k,   h_(D + k) = sin a_k               k = 1, ..., D                (1)
     dh_k/da_k = -sin a_k,   dh_(D + k)/da_k = cos a_k,   all else 0                 (2)
-Reverse rule:
+A network that begins with (1) gives the same outputs for `a` and for `a + 2 pi`.
+
+The reverse rule.  From (2), each angle gets its cotangent from its own two coordinates:
     a_bar_k = h_bar_(D + k) cos a_k - h_bar_k sin a_k                               (3)
-A network that begins with it gives the same outputs for `a` and for `a + 2 pi`.
 
 Source: Rezende, Papamakarios, Racaniere, Albergo, Kanwar, Shanahan and Cranmer, Normalizing Flows on Tori and Spheres,
 arXiv:2002.02428, on autoregressive flows and couplings of circles.

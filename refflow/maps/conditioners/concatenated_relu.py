@@ -1,10 +1,13 @@
 r"""Concatenated rectifier of images, `(C, H, W) -> (2 C, H, W)` or, with a constant channel `M`, `(2 C + 1, H, W)`.
 
+The map.  One half of the channels holds the positive parts of `factor a`, the other half the negative parts:
     h_k     = max(factor a_k, 0)               k = 1, ..., C                        (1)
     h_(C+k) = max(-factor a_k, 0)                                                   (2)
     h_(2C+1) = M                               1 where M holds, else 0              (3)
     dh_k/da_k = factor where factor a_k > 0,   dh_(C+k)/da_k = -factor where factor a_k < 0, all else 0     (4)
-with the subgradient 0 at 0.  Reverse rule:
+with the subgradient 0 at 0.
+
+The reverse rule.  From (4), where a bracket is 1 if its inequality holds, else 0,
     a_bar_k = factor (h_bar_k [factor a_k > 0] - h_bar_(C+k) [factor a_k < 0])      (5)
 
 Source: Shang, Sohn, Almeida & Lee, arXiv:1603.05201; with `M`, a coupling's mask, Dinh, Sohl-Dickstein & Bengio,

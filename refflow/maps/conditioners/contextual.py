@@ -1,10 +1,11 @@
 r"""A conditioner of the event and a context `c`.
 
+The map.  The network `inner` reads the event and the context as one vector:
     h = inner([a, c])                                                               (1)
     dh/da = the columns of J that belong to a,   J = d inner/d[a, c]                (2)
-Reverse rule:
+
+The reverse rule.  The pullback `inner*` at `[a, c]` gives the cotangent of that vector, of which `a` and `c` get their parts:
     [a_bar, c_bar] = inner*(h_bar)                                                  (3)
-`inner*` is the pullback of `inner` at `[a, c]`.
 
 Source: the definition.
 """

@@ -1,15 +1,14 @@
 r"""Convolution of signals, `(C, T) -> (M, T)`, as in networks: a cross-correlation.
 
-With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
+The map.  With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
     h_m(t) = b_m + sum_c sum_k W_mck a_c(t + d k - p),   p = (d (K-1))//2           (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
-it if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.
-
-A signal is an image of one row, and (1) is the correlation of `correlation.py`, with the bias added:
+`t` if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.  A signal is an image of one row,
+and (1) is the correlation of `correlation.py`, with the bias added:
     h = corr(W, a) + b                                                              (2)
     dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (3)
 
-Reverse rule: the cotangent of `h` is 0 at invalid positions,
+The reverse rule.  In (2), all positions share the bias.  With `h_bar` 0 at invalid positions,
     a_bar and W_bar from the pullback of the correlation,   b_bar = sum_t h_bar(t)  (4)
 and `a_bar` is 0 at invalid positions.
 

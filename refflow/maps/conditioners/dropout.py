@@ -1,11 +1,13 @@
 r"""Dropout, on every entry of an event.
 
+The map.  A mask keeps some entries, and the others become 0:
     h = a / (1 - rate)      where keep, else 0                                      (1)
     dh/da = 1 / (1 - rate)  where keep, else 0                                      (2)
-Reverse rule:
-    a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
 The mask is a constant that the caller draws, e.g. `keep = rng.random(shape) >= rate`: there is no hidden randomness, and the
 expectation of `h` over masks is `a`.  Without dropout the layer is left out.
+
+The reverse rule.  From (2), entry by entry,
+    a_bar = h_bar / (1 - rate)  where keep, else 0                                  (3)
 
 Source: Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov, JMLR 15 (2014), section 10.
 """

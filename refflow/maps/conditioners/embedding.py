@@ -1,9 +1,12 @@
 r"""Embedding: a column of numbers for each token of a text.
 
-Tokens `a_t` are whole numbers, `0 <= a_t < V`, one for each position `t`; `E_v` is row `v` of a table with `V` rows:
+The map.  Tokens `a_t` are whole numbers, `0 <= a_t < V`, one for each position `t`.  With `E_v` for row `v` of a table of `V`
+rows,
     h_t = scale E_a_t            at valid positions, else 0                         (1)
     dh/da = 0                                                                       (2)
-A token cannot move, so (2) says only that nothing flows back to it.  Reverse rule, a sum over the positions of each token:
+A token cannot move, so (2) says only that nothing flows back to it.
+
+The reverse rule.  All valid positions with the token `v` share the row `E_v`, whose cotangent is therefore a sum over them:
     a_bar = 0,   E_bar_v = scale sum_t [a_t = v] h_bar_t                            (3)
 
 Source: Bengio, Ducharme, Vincent & Jauvin, JMLR 3 (2003); the scale, Vaswani et al., arXiv:1706.03762, section 3.4.

@@ -1,10 +1,12 @@
 r"""A context `c` in a network for images: the same at every position.
 
+The map.  The network `net` gives one number for each output channel `m`, which is added at every pixel `(y, x)`:
     h_m(y, x) = net_m(c) + sum_k layer_k,m(a)(y, x)                                 (1)
     dh/da = sum_k d layer_k/da,   0 without layers                                  (2)
-Reverse rule:
+
+The reverse rule.  In (1), all pixels of a channel share one output of `net`, whose cotangent is therefore a sum over pixels.
+With the pullbacks `layer_k*` at `a` and `net*` at `c`,
     a_bar = sum_k layer_k*(h_bar),   c_bar = net*(sum_yx h_bar_yx)                  (3)
-`layer_k*` and `net*` are the pullbacks at `a` and at `c`.
 
 Source: the class-conditional prior of Glow's code (Kingma & Dhariwal, arXiv:1807.03039).
 """

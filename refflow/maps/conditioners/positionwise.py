@@ -1,11 +1,13 @@
 r"""A conditioner of vectors at every position of a signal, `(C, T) -> (M, T)`.
 
-With `a_t` the vector of the `C` channels at position `t`, and invalid positions of a sequence mask left out,
+The map.  With `a_t` the vector of the `C` channels at position `t`,
     h_t = layer(a_t)   at valid positions,   0 elsewhere                            (1)
     dh/da: the block d layer(a_t) on the channels of each valid position, all else 0        (2)
-A dense layer makes it a convolution with kernels of one entry, layer normalisation one over channels.
+With a dense layer, (1) is a convolution with kernels of one entry; with layer normalisation, it normalises over channels.  The
+channels are moved last and the positions into the batch.
 
-The channels are moved last and the positions into the batch.  Reverse rule: the layer's own, at all positions at once,
+The reverse rule.  All positions share the layer's parameters, whose cotangents are therefore sums over positions.  With the
+layer's own pullback at each `a_t`,
     a_t_bar = layer*(h_t_bar),   the parameters' cotangents summed over positions   (3)
 with `h_t_bar` and `a_t_bar` 0 at invalid positions.
 

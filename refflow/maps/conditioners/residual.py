@@ -1,10 +1,12 @@
 r"""Residual connection.
 
+The map.  A network's output is added to its input:
     h = a + inner(a)                                                                (1)
     dh/da = I + J,   J = d inner/da                                                 (2)
-Reverse rule:
+
+The reverse rule.  In (1), `a` stands twice, and its cotangents are added.  With the pullback `inner*` at `a`,
     a_bar = h_bar + inner*(h_bar)                                                   (3)
-`inner*` is the pullback of `inner` at `a`; all parameters are its own.
+All parameters belong to `inner`, and `inner*` gives their cotangents.
 
 Source: He, Zhang, Ren & Sun, arXiv:1512.03385.
 """

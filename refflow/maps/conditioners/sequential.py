@@ -1,10 +1,13 @@
 r"""Layers one after the other: `h_0 = a, h_i = layer_i(h_(i-1))`.
 
+The map.  With `J_i` the Jacobian of layer `i` at its own input,
     h = h_K                                                                         (1)
     dh/da = J_K ... J_1                                                             (2)
-    a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
-
 A scalar map is applied to every entry of an event; its Jacobian is then diagonal.
+
+The reverse rule.  The transpose of (2) has the factors in reverse order.  The pullbacks `J_i*` therefore run from the last
+layer to the first:
+    a_bar = (J_1* ... J_K*)(h_bar),   each pullback fed the cotangent of its own output     (3)
 
 Source: the chain rule.
 """

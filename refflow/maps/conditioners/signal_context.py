@@ -1,11 +1,12 @@
 r"""A conditioner of signals, `(C, T)`, and a context `c`, which becomes further channels, the same at every position.
 
-With `e = net(c)` at every valid position, 0 at the others,
+The map.  With `e = net(c)` at every valid position, 0 at the others,
     h = inner([a, e])                                                               (1)
     dh/da = the columns of J that belong to a,   J = d inner/d[a, e]                (2)
-Reverse rule, with the sum over valid positions:
+
+The reverse rule.  All valid positions share `net(c)`, whose cotangent is therefore a sum over them.  With the pullbacks
+`inner*` at `[a, e]` and `net*` at `c`,
     [a_bar, e_bar] = inner*(h_bar),   c_bar = net*(sum_t e_bar(t))                  (3)
-`inner*` and `net*` are the pullbacks at `[a, e]` and at `c`.
 
 Source: the duration predictor of several speakers in the code of Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129).
 """

@@ -1,11 +1,15 @@
 r"""A chain of blocks; each block's output has its own path to the output.
 
+The map.  The blocks follow one another, and all `a_k` count in the output:
     a_0 = a,   a_k = block_k(a_(k-1))          k = 1, ..., K                        (1)
     h = sum_(k=0)^K skip_k(a_k)                                                     (2)
     dh/da = sum_k S_k A_k,   A_0 = I,   A_k = B_k A_(k-1)                           (3)
-where `S_k` and `B_k` are the Jacobians of skip_k and block_k at `a_k` and `a_(k-1)`.  Reverse rule, from the last block to the
-first:
-    a_K_bar = skip_K*(h_bar),   a_(k-1)_bar = block_k*(a_k_bar) + skip_(k-1)*(h_bar)        (4)
+where `S_k` is the Jacobian of `skip_k` at `a_k`, and `B_k` the Jacobian of `block_k` at `a_(k-1)`.
+
+The reverse rule.  By (1) and (2), `h` depends on `a_(k-1)` through the next block and through `skip_(k-1)`.  From the last
+block to the first,
+    a_K_bar = skip_K*(h_bar),   a_(k-1)_bar = block_k*(a_k_bar) + skip_(k-1)*(h_bar)    (4)
+and `a_bar = a_0_bar`.
 
 Source: the residual networks of RealNVP's code, Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803.
 """

@@ -1,7 +1,10 @@
 r"""A network's outputs, multiplied by a constant.
 
+The map.  With the constant `c`, the field `factor`,
     h = c net(a)                                                                    (1)
     dh/da = c J,   J = dnet at a                                                    (2)
+
+The reverse rule.  From `dh = c dnet`, with the network's pullback `net*` at `a`,
     a_bar, net_bar = net*(c h_bar)                                                  (3)
 """
 

@@ -1,7 +1,8 @@
 r"""Gated convolutions with residual and skip connections, `(H, T) -> (H, T)`: the network of Glow-TTS's couplings.
 
-With the convolutions `f_i` and `q_i` of `n` layers, fields `in_layers` and `res_skips`, with `mask` 1 at valid positions and 0
-elsewhere, and with `c_i` the numbers of layer `i` among the `2 H n` that a network makes of the context `c`, 0 without one,
+The map.  Layer `i` of `n` has the convolutions `f_i` and `q_i`, the fields `in_layers` and `res_skips`; `q_n` gives `H`
+channels, all other convolutions give `2 H`.  A network makes `2 H n` numbers of the context `c`, and layer `i` gets its own
+part of them, `c_i`; without a network, `c_i = 0`.  With `mask` 1 at valid positions and 0 elsewhere,
     x_1 = a,   s_0 = 0,   [c_1  ...  c_n] = cond(c)                                 (1)
     p_i = f_i(x_i) + c_i     at every position                                      (2)
     g_i = mask tanh(p_i') sigma(p_i'')                                              (3)
@@ -9,20 +10,19 @@ elsewhere, and with `c_i` the numbers of layer `i` among the `2 H n` that a netw
     x_(i+1) = mask (x_i + r_i'),   s_i = s_(i-1) + r_i''       for i < n            (5)
     h = mask (s_(n-1) + r_n)                                                        (6)
 where one prime marks the first half of the channels, two the second, `sigma` is the logistic sigmoid, and `a` is 0 at invalid
-positions.  `q_n` gives `H` channels, all other convolutions `2 H`.
+positions.  Dropout on the pre-activations is part of a layer, `Sequential((convolution, Dropout(...)))`.
 
-Jacobians, forwards, with `X_1 = I`, `S_0 = 0` and `A_i`, `B_i` the Jacobians of `f_i` and `q_i`:
+Jacobians are multiplied forwards.  With `X_1 = I`, `S_0 = 0`, and `A_i` and `B_i` the Jacobians of `f_i` and `q_i`,
     P_i = A_i X_i,   G_i = mask (diag(dg_i/dp_i') P_i' + diag(dg_i/dp_i'') P_i'')   (7)
     R_i = B_i G_i,   X_(i+1) = mask (X_i + R_i'),   S_i = S_(i-1) + R_i'',   dh/da = mask (S_(n-1) + R_n)      (8)
 and 0 in the columns of invalid positions.
 
-Reverse rule, from the last layer to the first, with every cotangent of a signal 0 at invalid positions:
+The reverse rule.  From the last layer to the first, with every cotangent of a signal 0 at invalid positions, (6) and (5) give
+(9), (4) and (3) give (10), (2) and (5) give (11), and (2) and (1) give (12):
     s_bar = h_bar,   r_n_bar = s_bar,   r_i_bar = [x_(i+1)_bar, s_bar]   for i < n       (9)
     g_i_bar = q_i*(r_i_bar),   p_i_bar = (g_i_bar dg_i/dp_i', g_i_bar dg_i/dp_i'')        (10)
     x_n_bar = f_n*(p_n_bar),   x_i_bar = x_(i+1)_bar + f_i*(p_i_bar)   for i < n    (11)
     c_i_bar = sum_t p_i_bar(t),   c_bar = cond*([c_1_bar  ...  c_n_bar])            (12)
-
-Dropout on the pre-activations is part of a layer, `Sequential((convolution, Dropout(...)))`.
 
 Source: Kim, Kim, Kong & Yoon, arXiv:2005.11129, and their code.
 """

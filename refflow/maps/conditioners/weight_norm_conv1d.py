@@ -1,15 +1,15 @@
 r"""Convolution of signals with normalised kernels, `(C, T) -> (M, T)`.
 
-The kernel of one output, all its entries together, has a direction `v_m` and, if there is a gain, a length `g_m`; without a
-gain the length is 1:
+The map.  The kernel of one output, all its entries together, has a direction `v_m` and, if there is a gain, a length `g_m`;
+without a gain the length is 1:
     u_m = v_m / |v_m|,   W_m = g_m u_m                                              (1)
     h = W * a + b,   the convolution of `Conv1d`, with its dilation and its mask    (2)
     dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (3)
 where `p` is defined as in `Conv1d`.
 
-Reverse rule: the pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`; from (1), as in `WeightNormConv2d`,
+The reverse rule.  The pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`.  From (1),
+`dW_m = dg_m u_m + g_m (dv_m - u_m <u_m, dv_m>) / |v_m|`, hence
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
-
 The unit of error is normwise, as for `WeightNormDense`.
 
 Source: Salimans & Kingma, arXiv:1602.07868.
