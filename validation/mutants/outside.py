@@ -21,15 +21,14 @@ UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
 IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
 SPEECH = ("glow_tts", "glow_tts_text", "cli_speech")
 MODELS = ("autoregressive_models", "circular_models", "mixture_models", "realnvp")
-POINTS = ("planted_bugs", "image_shapes", "piecewise")
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes"), FIT),
     "training.batch_norm": ("batch_norm",),
     "saving": ("saving", "saved_files"),
     "oracle.verdict": ("report",),
-    **dict.fromkeys(( "accuracy.kappa", "accuracy.points", "accuracy.quantities"), POINTS),
-    **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "valid")},
+    **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
+    **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "quantities", "valid")},
     "fast.splines": ("fast_splines",),
     **dict.fromkeys(("fast.couplings", "fast.images", "fast.likelihood", "fast.products", "fast.table"), REVERSIBLE),
     **dict.fromkeys(("fast.autoregressive", "fast.unit_by_unit"), UNIT_BY_UNIT),
