@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from refflow.fast import products
 
+decided = products.in_place
 DTYPES = st.sampled_from((np.dtype(np.float32), np.dtype(np.float64)))
 
 
@@ -61,3 +62,33 @@ def test_zeros_begin_with_a_line(rows, columns, dtype):
     array = products.zeros(rows, columns, dtype)
     assert array.shape == (rows, columns) and array.dtype == dtype and array.flags.c_contiguous
     assert array.ctypes.data % products.LINE == 0 and not array.any()
+    assert array.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("blas, found, expected", [
+    ("scipy-openblas", ["SSE3", "X86_V3", "X86_V4"], True), ("openblas64", ["AVX512F", "AVX512_SKX"], True),
+    ("scipy-openblas", ["SSE3", "X86_V3"], False), ("mkl", ["X86_V4"], False), ("accelerate", [], False)])
+def test_products_are_in_place_with_openblas_and_avx_512(monkeypatch, blas, found, expected):
+    config = {"Build Dependencies": {"blas": {"name": blas}}, "SIMD Extensions": {"found": found}}
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    assert decided.__wrapped__() is expected
+    monkeypatch.setattr(np, "show_config", lambda mode: {})
+    assert decided.__wrapped__() is False
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 20, 31, 32])
+def test_few_columns_are_one_block_of_whole_registers(in_place, n):
+    for itemsize, dtype in ((4, np.dtype(np.float32)), (8, np.dtype(np.float64))):
+        block = products.column_block(n, dtype)
+        assert n <= block < n + 64 // itemsize and (block * itemsize % 64 == 0 or not in_place)
+
+
+@pytest.mark.parametrize("size, block", [(0, 1), (5, 5), (32, 32), (64, 32), (99, 11), (8 * 37, 8), (7 * 37, 7 * 37), (37, 37)])
+def test_rows_are_in_blocks_of_8_to_32_if_such_a_number_divides_them(size, block):
+    assert products.row_block(size) == block
+
+
+def test_a_product_of_a_million_multiplications_is_the_largest_in_blocks(in_place):
+    """There are 32^2 976 of them at most, and with one event more there are more than 10^6."""
+    assert products.row_blocks(64, 96, 976) == ((32, 32) if in_place else (64, 96))
+    assert products.row_blocks(64, 96, 977) == (64, 96)

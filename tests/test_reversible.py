@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import refflow
-from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, Independent, Inverse, Logistic, Permutation, Reshape,
-                     StandardNormal)
+from refflow import (Affine, Chain, DenseLinear, DiagonalNormal, Flow, GlowActNorm, Independent, Inverse, Logistic, Permutation,
+                     Pointwise, Reshape, StandardNormal)
 from refflow.maps.conditioners import Conv2d, Dense, ReLU, Sequential, dense_network
 from refflow.core.tree import flatten, nest
 from refflow.maps.coupling import (AdditiveCoupling, AffineCoupling, Coupling, Family, VolumePreservingCoupling, affine_family,
@@ -23,6 +23,7 @@ from refflow.testing.gradient_laws import (both_are_the_pages, gradient_is_the_p
                                            stored_is_the_pages)
 from refflow.training import Adam, LikelihoodGradient, fit, of_batch
 from refflow.fast import couplings as tuned, likelihood, products
+from refflow.fast.images import Rows, Unit
 
 N = 23
 
@@ -210,6 +211,28 @@ def test_one_context_for_all_events(memory):
 
 
 @pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_what_is_prepared_is_kept_from_call_to_call(memory):
+    """With the events' shape, and for the next flow of the same form."""
+    first, gradient = FLOWS["among other stages"](), LikelihoodGradient(memory)
+    x = events(first)
+    gradient(first, x, weights())
+    known = gradient.prepared
+    gradient(first, x[:5], weights(5))
+    assert gradient.prepared is known and known.shape == (5,) and known.takes(x)
+    assert not known.takes(x[0]) and not known.takes(x[:, :4]) and not known.takes(x.astype(np.float32))
+    gradient(moved(first), x, weights())
+    assert gradient.prepared is not known and gradient.prepared.places is known.places
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
+def test_one_context_after_another(memory):
+    flow, gradient = moved(realnvp(np.random.default_rng(0), 5, (9, 8), 2, context=2)), LikelihoodGradient(memory)
+    x = np.random.default_rng(1).standard_normal((N, 5))
+    for context in ([0.5, -1.0], [2.0, 0.25]):
+        gradient_is_the_pages(gradient, flow.at(context=np.array(context)), x, weights())
+
+
+@pytest.mark.parametrize("memory", ("stored", "reversible"))
 def test_no_event(memory):
     flow = FLOWS["RealNVP"]()
     log_prob, params_bar = LikelihoodGradient(memory, 7, 2)(flow, np.zeros((0, 5)), np.zeros(0))
@@ -343,6 +366,35 @@ def test_couplings_of_images(padding, side, shape):
     assert kinds(line).count("TunedImageCoupling") == 3
     x, b = rng.standard_normal((7, *shape)), weights(7)
     both_are_the_pages(flow, x, b)
+
+
+def test_normalisations_and_matrices_of_images_that_are_not_square():
+    norm, matrix = GlowActNorm([0.25, -0.5], [1.0, 2.0], rank=3), Pointwise(DenseLinear([[2.0, 0.5], [-1.0, 1.0]], [0.5, 0.0]))
+    for shape in ((2, 3, 5), (2, 4, 1)):
+        size = int(np.prod(shape))
+        flow = Flow(Inverse(Chain((norm, matrix, norm, Reshape(shape, (size,))))), StandardNormal(size))
+        line = likelihood.line_of(flow.unchecked(np.dtype(float)).bijector, likelihood.Workspace())
+        assert kinds(line)[:3] == ["TunedNorm", "TunedMatrix", "TunedNorm"]
+        both_are_the_pages(flow, np.random.default_rng(1).standard_normal((7, *shape)), weights(7))
+
+
+@pytest.mark.parametrize("channels, size", [((3, 2), 3), ((2, 5), 3), ((4, 4), 1)])
+@pytest.mark.parametrize("padding", ("zeros", "ones"))
+@pytest.mark.parametrize("scale", (1e-6, 1.0, 1e6))
+def test_a_bound_of_a_convolution_holds(channels, size, padding, scale):
+    """For small and for large images; of one kernel and one image of equal numbers it is near."""
+    g = np.random.default_rng(0)
+    conv = Conv2d(g.standard_normal((*channels, size, size)), g.standard_normal(channels[0]), padding)
+    unit = Unit((conv,), (0, None, False), "net", tuned.Workspace(), 0)
+    rows, a = Rows(2, 5, 4), np.zeros((channels[1], 2, 5, 4))
+    a[...] = scale * g.standard_normal(a.shape)
+    given = np.zeros((channels[1], rows.length))
+    rows.images(given)[...] = a
+    scaled = unit.scaled(0)
+    found = unit.forward(given, rows, scaled, False)
+    expected = conv.forward(a.swapaxes(0, 1)).swapaxes(0, 1)
+    assert np.allclose(rows.images(found), expected, rtol=1e-12, atol=1e-12 * scale)
+    assert np.linalg.norm(expected) <= tuned.norm(found) <= unit.bound(tuned.norm(given), rows, scaled)
 
 
 def test_couplings_with_gains_of_channels_are_left_to_the_pages():
@@ -528,6 +580,37 @@ def test_the_laws_catch_planted_bugs(law, bug, monkeypatch):
     monkeypatch.setattr(*BUGS[bug])
     with pytest.raises(AssertionError, match="the page gives"):
         law(flow, x, b)
+
+
+# -- sums, weights ----------------------------------------------------------------------------------------------------
+
+def test_the_first_term_of_a_sum_overwrites_and_the_next_are_added():
+    """Of a parameter at two places, too; a parameter without a term has the sum 0."""
+    sums = likelihood.Sums({"W": (slice(0, 4), (2, 2)), "b": (slice(4, 6), (2,)), "c": (slice(6, 7), ())}, {"again.W": "W"}, 7,
+                           np.dtype(float))
+    sums.vector[...] = np.nan
+    flat, index, W = np.array([1.0, 2.0, 3.0]), np.array([[2, 0], [1, 1]]), np.array([[3.0, 1.0], [2.0, 2.0]])
+    for count, path in enumerate(("W", "again.W", "W"), 1):
+        sums.add_taken(path, flat, index)
+        assert np.array_equal(sums.views["W"], count * W)
+    g, a = np.array([[1.0], [2.0]]), np.array([[3.0, 5.0]])
+    sums.add_product("again.W", g, a)
+    sums.add_all("", {"b": np.array([1.0, 7.0]), "again": {"W": W}})
+    sums.finish()
+    assert np.array_equal(sums.views["W"], 4 * W + g @ a) and sums.views["b"].tolist() == [1, 7] and sums.views["c"] == 0
+
+
+def test_weights_are_the_golden_sections():
+    """From 1 to 2, no two of them near each other: n of them keep a distance of more than 1/(3 n)."""
+    w = likelihood.weights(1000)
+    golden = w[1] - 1
+    assert w[0] == 1 and abs(golden**2 + golden - 1) < 1e-15 and (w < 2).all()
+    assert np.diff(np.sort(w)).min() > 1 / 3000
+
+
+def test_norms():
+    assert tuned.norm(np.array([[3.0, 0.0], [0.0, -4.0]])) == 5
+    assert np.isclose(tuned.norm(np.full((2, 8), 1e18, np.float32)), 4e18, rtol=1e-6)
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 r"""Autoregressive map with any family of elementwise maps.
 
-Let `h = net(z)`.  The `P` outputs `h_j` for entry `j` depend, in some order, only on entries before `j`.  With the map
-`f_j` = f(.; `fields(h_j)`) of a family,
+The map.  Let `h = net(z)`.  The `P` outputs `h_j` for entry `j` depend, in some order, only on entries before `j`.  With the
+map `f_j` = f(.; `fields(h_j)`) of a family,
     x_j = f(z_j; fields(h_j))                                                       (1)
     z_j = f^-1(x_j; fields(h_j))                with h_j at the entries before j    (2)
     J = diag(f'_j) + dx/dh dh/dz                                                    (3)
@@ -10,17 +10,18 @@ Let `h = net(z)`.  The `P` outputs `h_j` for entry `j` depend, in some order, on
     n_j = 1 + max_i n_i                         over the i that h_j depends on, or 1 if there are none      (5)
 where `n_j` is the level of entry `j`: `D` passes if each entry depends on all before it, two for a coupling.
 
-Reverse rule of (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the network:
+The reverse rule.  From (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the
+network,
     y_bar, fields_bar = f*(x_bar, l_bar),   h_bar = fields*(fields_bar)             (6)
     z_bar = y_bar + net*(h_bar)                                                     (7)
 `dx/dh` in (3) is (6) for `l_bar = 0, x_bar = 1`, because each `x_j` depends only on its own `h_j`.
 
-Reverse rule of (2): `z_j` is used again in the `h_i` of entries after `j`, so with `g` for the whole cotangent of `z`,
+For the inverse map, from (2): `z_j` is used again in the `h_i` of entries after `j`.  With `g` for the whole cotangent of `z`,
     x_bar_j, fields_bar_j = (f^-1)*(g_j, l_bar),   h_bar_j = fields*(fields_bar_j)  (8)
     g = z_bar + net*(h_bar)                                                         (9)
-These equations are triangular, with `x_bar = J^-T (z_bar - l_bar grad log|det J|)`, and are solved by substitution:
-in the last level `g = z_bar`, and once (8) is known in all later levels, (9) is complete in a level.  No matrix is
-formed.  The network's parameters get their cotangents from `net*` at the whole `h_bar`.
+(8) and (9) are triangular, with `x_bar = J^-T (z_bar - l_bar grad log|det J|)`, and are solved by substitution.  In the last
+level `g = z_bar`; once (8) is known in all later levels, (9) is complete in a level.  No matrix is formed.  The network's
+parameters get their cotangents from `net*` at the whole `h_bar`.
 
 Source: Kingma et al., arXiv:1606.04934, and Papamakarios, Pavlakou & Murray, arXiv:1705.07057, with affine `f`.  In the
 second, the map is the inverse of this one, so that data to latents is one pass.

@@ -1,12 +1,15 @@
 r"""Strict triangles, `R^(D(D-1)/2)` -> the matrices that are 0 on the diagonal and on one side of it.
 
-`z` is laid row by row into the strict lower triangle or, with `upper`, into the upper one, `z_n` at `(i_n, j_n)`:
+The map.  `z` is laid row by row into the strict lower triangle or, with `upper`, into the upper one, `z_n` at `(i_n, j_n)`:
     x_{i_n j_n} = z_n,   all other x_ij = 0                                         (1)
     z_n = x_{i_n j_n}                                                               (2)
     dx_{i_n j_n}/dz_n = 1,   all else 0                                             (3)
 The chart is that triangle, row by row, whose block is the identity:
     log|det| = 0                                                                    (4)
-The reverse rule is the other map: `z_bar_n = x_bar_{i_n j_n}`, and of the inverse `x_bar` is laid as (1).    (5)
+
+The reverse rule.  From (1) and, for the inverse map, from (2),
+    z_bar_n = x_bar_{i_n j_n}                                                       (5)
+    x_bar_{i_n j_n} = z_bar_n,   all other x_bar_ij = 0                             (6)
 
 Source: the definition.
 """
@@ -85,7 +88,7 @@ class StrictTriangle(Bijector):
         return self.forward_and_log_det(z), lambda x_bar, log_det_bar: (self.inverse(x_bar), {})    # (5)
 
     def inverse_vjp(self, x):
-        return self.inverse_and_log_det(x), lambda z_bar, log_det_bar: (self.forward(z_bar), {})    # (5)
+        return self.inverse_and_log_det(x), lambda z_bar, log_det_bar: (self.forward(z_bar), {})    # (6)
 
     hard_cases = (
         case("Rows", "row by row", z=[[1.0, 2.0, 3.0]], x=[[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 3.0, 0.0]]], upper=False),

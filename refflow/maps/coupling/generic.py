@@ -1,7 +1,7 @@
 r"""Coupling with any family of elementwise maps (for instance Mueller et al., arXiv:1808.03856, section 3.2).
 
-`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry `b_j`
-the map `f_j` = f(.; `fields(h_j)`) of a family, where `h_j` holds `P` of the outputs,
+The map.  `passes` splits the event into `a` (passes through) and `b` (is transformed).  With `h = net(z_a)`, and for each entry
+`b_j` the map `f_j` = f(.; `fields(h_j)`) of a family, where `h_j` holds `P` of the outputs,
     x_a = z_a                                                                       (1)
     x_b = f(z_b; fields(h))                                                         (2)
     z_b = f^-1(x_b; fields(h))                   with h at x_a = z_a                (3)
@@ -9,19 +9,22 @@ the map `f_j` = f(.; `fields(h_j)`) of a family, where `h_j` holds `P` of the ou
           [ dx_b/dh dh/dz_a          diag(f'_j)  ]                                  (4)
     log|det J| = sum_j log|f'_j(z_j)|                                               (5)
 
-Reverse rule, from (2) and (5), by the pullbacks `f*` of the elementwise map and of its inverse, and by the pullback
-`fields*` of the family:
+The reverse rule.  From (2) and (5), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the
+conditioner at `z_a`,
     z_b_bar, fields_bar = f*(x_b_bar, l_bar),   h_bar = fields*(fields_bar)         (6)
     z_a_bar = x_a_bar + net*(h_bar)                                                 (7)
+and for the inverse map, from (3), by the pullback of the inverse of the elementwise map,
     x_b_bar, fields_bar = (f^-1)*(z_b_bar, l_bar)                                   (8)
-A scale of the family may have a gain for each channel in which `b` has entries; entry `j` uses the gain of its channel `c_j`:
+from which `h_bar` and `x_a_bar` follow as in (6) and (7).  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, because each
+`x_j` depends only on its own `h_j`.
+
+A scale of the family may have a gain for each channel in which `b` has entries.  Entry `j` uses the gain of its channel `c_j`,
+and a gain gets the sum of the cotangents of all entries that use it:
     gain_j = gains_c for c = c_j,   gains_c_bar = sum_(j: c_j = c) gain_j_bar       (9)
+
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
     x = 0,   z_bar = 0                                                              (10)
 and (1) to (9) hold for the valid positions alone: the sum (5) is over these, and `l_bar` in (6) and (8) is 0 elsewhere.
-
-`net*` is the conditioner's pullback at `z_a`.  `dx_b/dh` in (4) is (6) for `l_bar = 0, x_b_bar = 1`, because each `x_j` depends
-only on its own `h_j`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 r"""Networks that see the whole event with zeros in place of the part `b`, like RealNVP's masked convolutions.
 
-A mask splits the event's entries into two parts, `a` where it holds and `b` where it does not.  `S` is the matrix that puts
-the entries of `a` in their places, with zeros elsewhere.  The network gives `P` images of the event's shape, one after the
-other along their first axis; `B_p` is the matrix that takes the entries of `b` out of the p-th of them:
+The map.  A mask splits the event's entries into two parts, `a` where the mask holds and `b` where it does not.  `S` is the
+matrix that puts the entries of `a` in their places, with zeros elsewhere.  The network gives `P` images of the event's shape,
+one after the other along their first axis; `B_p` is the matrix that takes the entries of `b` out of image `p`:
     h = (B_1, ..., B_P) net(S a)                                                    (1)
     dh/da = B J S,   J = dnet at S a                                                (2)
-Reverse rule, where `S*` takes the entries of `a` and `B*` puts the entries of `h_bar` in their places:
+
+The reverse rule.  From (2), with the pullback `net*` at `S a`,
     a_bar = S* net*(B* h_bar)                                                       (3)
+where `B*` puts the entries of `h_bar` in their places, with zeros elsewhere, and `S*` takes the entries of `a`.
 
 Source: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.4.
 """

@@ -1,17 +1,18 @@
 r"""Permutation of the entries of a vector, `R^D -> R^D`.
 
+The map.  Entry `i` of the output is entry `order_i` of the input:
     x_i = z_{order_i}                                                               (1)
     z_{order_i} = x_i                                                               (2)
     dx_i/dz_j = 1 for j = order_i, else 0                                           (3)
     log|det dx/dz| = 0                                                              (4)
+A permutation takes the simplex to itself.  There all entries before the last are a chart, and the last one is 1 minus their
+sum.  In the chart, the row of the Jacobian that reads the last entry holds -1 everywhere, and the others are rows of a
+permutation matrix:
+    det = 1 or -1                               on the simplex too                  (5)
 
-Reverse rule, from (1) and, for the inverse map, from (2):
-    z_bar_{order_i} = x_bar_i                                                       (5)
-    x_bar_i = z_bar_{order_i}                                                       (6)
-
-It takes the simplex to itself.  There K - 1 entries are a chart and the last one is 1 minus their sum, so that in the chart
-row `i` with `order_i = K` of the Jacobian holds -1 everywhere, and the others are rows of a permutation matrix:
-    det = 1 or -1                               on the simplex too                  (7)
+The reverse rule.  From (1) and, for the inverse map, from (2),
+    z_bar_{order_i} = x_bar_i                                                       (6)
+    x_bar_i = z_bar_{order_i}                                                       (7)
 
 Source: the definition.
 """
@@ -31,7 +32,7 @@ class Permutation(Bijector):
     event_ndim = (1, 1)
 
     def image_of(self, where, side=0):
-        return simplex if where is simplex else super().image_of(where, side)       # (7)
+        return simplex if where is simplex else super().image_of(where, side)       # (5)
 
     @staticmethod
     def definition(m, z, order):
@@ -52,13 +53,13 @@ class Permutation(Bijector):
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            return reordered(x_bar, opposite(self.order)), {}                       # (5)
+            return reordered(x_bar, opposite(self.order)), {}                       # (6)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
-            return reordered(z_bar, self.order), {}                                 # (6)
+            return reordered(z_bar, self.order), {}                                 # (7)
 
         return self.inverse_and_log_det(x), pullback
 

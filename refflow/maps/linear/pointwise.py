@@ -1,14 +1,14 @@
 r"""A map of vectors at every position; with a linear map it is Glow's invertible `1 x 1` convolution.
 
-With `z_p` the vector of the `C` channels of an image or a signal at position `p` of `n`,
+The map.  With `z_p` the vector of the `C` channels of an image or a signal at position `p` of `n`,
     x_p = f(z_p)                                                                    (1)
     log|det dx/dz| = sum_p log|det df(z_p)|                                         (2)
                    = n log|det df|          where it is constant                    (3)
     dx/dz: the block df(z_p) on the channels of each position, all else 0           (4)
-
 The channels are moved last and the positions into the batch, so that a linear `f` is one matrix product.
 
-Reverse rule: `f`'s own, at all positions at once, each with the event's `l_bar`:
+The reverse rule.  By (2), each position adds its own log-det, so that each gets the whole `l_bar` of the event.  All positions
+share the parameters.  With the pullback `f*` at each `z_p`,
     z_p_bar = f*(x_p_bar, l_bar),   the parameters' cotangents summed over positions        (5)
 
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position

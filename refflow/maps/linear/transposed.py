@@ -1,21 +1,21 @@
 r"""The transpose of a linear map, `R^D -> R^D`.
 
-With `A` the matrix of a linear map `f`, `f(v) = A v`,
+The map.  With `A` the matrix of a linear map `f`, `f(v) = A v`,
     x = A^T z                                                                       (1)
     z = A^-T x                                                                      (2)
     dx/dz = A^T                                                                     (3)
     log|det A^T| = log|det A|                                                       (4)
-The pullbacks of `f` and of its inverse, `v_bar = A^T f_bar` and `v_bar = A^-T f_bar`, are (1) and (2); `f`'s log-det is a
-number.
+The pullback of `f` is `v_bar = A^T f_bar` and computes (1); the pullback of its inverse is `v_bar = A^-T f_bar` and computes
+(2).  The log-det of `f` is a number.  If `f` has a shift, this shift is 0 and takes no part:
+    A e_j = f(e_j) - f(0)                       column j of A                       (5)
 
-Reverse rule: (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>`, so that
-    z_bar = f(x_bar)                                                                (5)
-    f_bar = f* at v = x_bar, of (z, l_bar)                                          (6)
+The reverse rule.  (1) is linear in `z` and in `A`, and `<x_bar, A^T z> = <A x_bar, z> = <f(x_bar), z>`, so that
+    z_bar = f(x_bar)                                                                (6)
+    f_bar = f* at v = x_bar, of (z, l_bar)                                          (7)
 and for the inverse map, `<z_bar, A^-T x> = <f^-1(z_bar), x>`:
-    x_bar = f^-1(z_bar)                                                             (7)
-    f_bar = (f^-1)* at z_bar, of (x, l_bar)                                         (8)
-where `f*` and `(f^-1)*` are `f`'s own pullbacks, which give its parameters' cotangents.  If `f` has a shift, it is 0 and takes
-no part: column `j` of `A` is `f(e_j) - f(0)`.                                                                          (9)
+    x_bar = f^-1(z_bar)                                                             (8)
+    f_bar = (f^-1)* at z_bar, of (x, l_bar)                                         (9)
+where `f*` and `(f^-1)*` are the pullbacks of `f` and of its inverse, which give the cotangents of the parameters of `f`.
 
 Source: the definition; Glow's code multiplies rows by the matrix of its LU form.
 """
@@ -56,7 +56,7 @@ class Transposed(Bijector):
                              f"not {self.inner!r}")
         shift = getattr(self.inner, "shift", None)
         if shift is not None and np.any(shift):
-            raise ValueError("Transposed: the shift of inner must be 0")            # (9)
+            raise ValueError("Transposed: the shift of inner must be 0")            # (5)
         super()._validate()
 
     def output_shape(self, shape):
@@ -70,7 +70,7 @@ class Transposed(Bijector):
         D = range(len(z))
         origin = inner.definition(m, [m.mpf(0) for _ in D])
         columns = [inner.definition(m, [m.mpf(int(i == j)) for i in D]) for j in D]
-        return [sum((a - a_0) * z_i for a, a_0, z_i in zip(column, origin, z)) for column in columns]   # (1) (9)
+        return [sum((a - a_0) * z_i for a, a_0, z_i in zip(column, origin, z)) for column in columns]   # (1) (5)
 
     def no_log_det(self, event):
         return np.zeros(event.shape[:-1], event.dtype)
@@ -91,15 +91,15 @@ class Transposed(Bijector):
 
     def vjp(self, z):
         def pullback(x_bar, log_det_bar):
-            (z_bar, _), inner_pullback = self.inner.vjp(x_bar)                      # (5)
-            return z_bar, {"inner": without_shift(inner_pullback(z, log_det_bar)[1])}       # (6)
+            (z_bar, _), inner_pullback = self.inner.vjp(x_bar)                      # (6)
+            return z_bar, {"inner": without_shift(inner_pullback(z, log_det_bar)[1])}       # (7)
 
         return self.forward_and_log_det(z), pullback
 
     def inverse_vjp(self, x):
         def pullback(z_bar, log_det_bar):
-            (x_bar, _), inner_pullback = self.inner.inverse_vjp(z_bar)              # (7)
-            return x_bar, {"inner": without_shift(inner_pullback(x, log_det_bar)[1])}       # (8)
+            (x_bar, _), inner_pullback = self.inner.inverse_vjp(z_bar)              # (8)
+            return x_bar, {"inner": without_shift(inner_pullback(x, log_det_bar)[1])}       # (9)
 
         return self.inverse_and_log_det(x), pullback
 
@@ -123,4 +123,4 @@ class Transposed(Bijector):
 
 
 def without_shift(bars):
-    return {key: np.zeros_like(bar) if key == "shift" else bar for key, bar in bars.items()}        # (9)
+    return {key: np.zeros_like(bar) if key == "shift" else bar for key, bar in bars.items()}        # (5)

@@ -1,8 +1,10 @@
 r"""A vector between fixed numbers.
 
+The map.  A map of h gives the inner entries `v`, and fixed numbers stand before and after them:
     entries = (before, v, after),   v = map(h)                                      (1)
+
+The reverse rule.  The cotangents of fixed numbers go nowhere.  With the pullback `map*`,
     h_bar = map*(v_bar)                                                             (2)
-with the pullback `map*`; the cotangents of fixed numbers go nowhere.
 """
 
 from __future__ import annotations

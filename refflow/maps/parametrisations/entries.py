@@ -1,6 +1,9 @@
 r"""A vector, each of whose entries is a number through one scale.
 
+The map.  The same scale is applied to every number of h:
     x_i = scale(h_i)                                                                (1)
+
+The reverse rule.  From (1), entry by entry,
     h_bar_i = x_bar_i dscale_i/dh_i                                                 (2)
 """
 

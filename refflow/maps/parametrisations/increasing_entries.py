@@ -1,6 +1,9 @@
 r"""An increasing vector: its first entry, and the steps between its entries through one scale.
 
+The map.  A scale is positive, so that each step goes up:
     x_0 = h_0,   x_i = x_(i - 1) + scale(h_i)                                       (1)
+
+The reverse rule.  Step `i` moves the entry `x_i` and all entries after it:
     h_bar_0 = sum_j x_bar_j,   h_bar_i = dscale_i/dh_i sum_(j >= i) x_bar_j         (2)
 """
 

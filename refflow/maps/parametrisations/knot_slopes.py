@@ -1,9 +1,11 @@
 r"""Slopes of a spline at its knots, each through a scale.
 
-With the slopes at the two end knots fixed, free, or equal, as libraries have it,
+The map.  The slopes at the two end knots are fixed, free, or equal, as libraries have it:
     d_k = scale(h_i)            at inner knots, and at free ends, in their order    (1)
     d_0 = lower,   d_K = upper              at fixed ends                           (2)
     d_K = d_0                               on a circle                             (3)
+
+The reverse rule.  A fixed slope hands nothing back.  On a circle, `d_0` stands at both ends, and its cotangents are added:
     h_i_bar = (d_k_bar + c_k d_K_bar) dscale_i/dh_i,   c_0 = 1 for (3), else c_k = 0            (4)
 """
 

@@ -1,6 +1,9 @@
 r"""Location and scale: the fields of `ScaledAffine` and `ScaledShift`, unchanged.
 
+The map.  Two numbers of h are the two fields:
     s = h_i,   shift = h_j,   (i, j) the order                                      (1)
+
+The reverse rule.  Their cotangents go back to the same places:
     h_bar_i = s_bar,   h_bar_j = shift_bar                                          (2)
 """
 

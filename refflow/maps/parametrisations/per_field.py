@@ -1,6 +1,9 @@
 r"""One number for each field, through a scale of its own.
 
+The map.  Field `i` is made of number `i` of h:
     fields_i = scale_i(h_i)                                                         (1)
+
+The reverse rule.  From (1), field by field,
     h_bar_i = fields_bar_i dscale_i/dh_i                                            (2)
 """
 

@@ -1,8 +1,10 @@
 r"""A part of h for each field, through a map of its own.
 
+The map.  The parts of h stand one after the other, in the order of the fields:
     h = (h_1, h_2, ...),   fields_i = map_i(h_i)                                    (1)
+
+The reverse rule.  Each part gets its cotangent from its own map, with the pullback `map_i*`:
     h_i_bar = map_i*(fields_i_bar)                                                  (2)
-with the pullback `map_i*` of each map.
 """
 
 from __future__ import annotations

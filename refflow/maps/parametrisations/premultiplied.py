@@ -1,10 +1,12 @@
 r"""A map of h multiplied by a matrix: another layout, order, rate or origin of its numbers, or some that several entries share.
 
+The map.  The matrix `A` and the offset `b` are constants; without an offset, `b` is 0:
     fields = map(h'),   h'_q = sum_p A_qp h_p + b_q                                 (1)
-    h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
-with the pullback `map*`; without an offset, `b` is 0.  `h'` is rounded and handed on, except where it is one number of h.
+`h'` is rounded and handed on, except where it is one number of h.  The page is certified at moderate h: the rounding of a huge
+`h'` moves a softmax further than any derivative tells.
 
-The page is certified at moderate h: the rounding of a huge `h'` moves a softmax further than any derivative tells.
+The reverse rule.  The cotangent of `h'` comes from the pullback `map*`, and the cotangent of h from the transpose of `A`:
+    h_bar_p = sum_q A_qp h'_bar_q,   h'_bar = map*(fields_bar)                      (2)
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 r"""Matrices with rows that sum to 1, from logits of their own and numbers that all rows of a matrix share.
 
+The map.  Entry `k` of row `r` of matrix `m` has a logit of its own, and shares `h_mk` with the other rows:
     w_mrk = exp(v_mrk)/sum_j exp(v_mrj),   v_mrk = logits_mrk + h_mk                (1)
-The pullback of each row is (2) of `softmax_weights`; with its result `v_bar`,
-    logits_bar_mrk = v_mrk_bar,   h_bar_mk = sum_r v_mrk_bar                        (2)
 In a deep dense sigmoidal flow the logits are trained alike for all events, and a network gives h for each of them: it has `M K`
-outputs in place of `M R K`.
+outputs in place of `M R K`.  The page is certified at moderate h: the rounding of a huge `v` moves a softmax further than any
+derivative tells.
 
-The page is certified at moderate h: the rounding of a huge `v` moves a softmax further than any derivative tells.
+The reverse rule.  The page `softmax_weights` derives the pullback of a row, which gives `v_bar`.  All rows of a matrix share
+`h_mk`, whose cotangent is therefore a sum over them:
+    logits_bar_mrk = v_mrk_bar,   h_bar_mk = sum_r v_mrk_bar                        (2)
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779, and the authors' code.
 """

@@ -1,8 +1,10 @@
 r"""A strict triangle of a matrix, its numbers row by row.
 
+The map.  With `(i_n, j_n)` the places below the diagonal, or above it, row by row,
     T_{i_n j_n} = h_n,   all other T_ij = 0                                         (1)
+
+The reverse rule.  Entries are moved, none is changed, and cotangents move back:
     h_bar_n = T_bar_{i_n j_n}                                                       (2)
-with `(i_n, j_n)` the places below the diagonal, or above it, row by row.
 """
 
 from __future__ import annotations

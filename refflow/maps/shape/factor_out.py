@@ -1,18 +1,18 @@
 r"""Factoring out: some channels are finished, the others go on (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803,
 section 3.6; Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3).
 
-In the papers' direction, from data to latents.  The channels of an image `h` with keep_c go on, as `h_K`; the others, `h_F`,
-are latents, unchanged:
+The map.  Its direction is the papers', from data to latents.  The channels of an image `h` with `keep_c` go on, as `h_K`; the
+others, `h_F`, are latents, unchanged:
     z = (h_F, r(h_K))          h_F flattened in C order, r = `rest`                 (1)
     h_F = the first entries of z in shape,   h_K = r^-1(the others)                 (2)
     log|det dz/dh| = log|det dr/dh_K|                                               (3)
     dz/dh = [ I  0 ; 0  dr/dh_K ]   on the columns of (h_F, h_K)                    (4)
-
 `r` is a map to vectors: it ends in a Reshape, or in the next FactorOut, so that the latents of all scales are one vector, in
 the order in which they were factored out.  `part_shapes` gives their shapes.
 
-Reverse rule, both ways: the cotangent of `h_F` is unchanged; that of `h_K` comes from the pullback of `r`, or of `r^-1`:
+The reverse rule.  By (4), the cotangent of `h_F` is unchanged, and the cotangent of `h_K` comes from the pullback `r*`:
     h_F_bar = z_F_bar,   h_K_bar, r_bar = r* (z_K_bar, l_bar)                       (5)
+and for the inverse map likewise, with the pullback of the inverse of `r`.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ class FactorOut(Bijector):
         J[..., np.arange(len(own)), own] = 1                                        # (4)
         J[..., np.arange(len(own), size)[:, None], others] = self.rest.jacobian(kept)       # (4)
         return J
+
+    # -- the reverse rule --------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         factored, kept = self._split(z)

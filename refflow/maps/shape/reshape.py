@@ -1,9 +1,12 @@
 r"""Events in another shape.
 
+The map.  The entries stay the same, in C order, and only the shape changes:
     x = z with the same entries in C order and another shape                        (1)
     dx/dz = I,   log|det| = 0                                                       (2)
 
-The reverse rule is the same map backwards, `z_bar = x_bar` in the shape of `z`.    (3)
+The reverse rule.  By (2), cotangents are unchanged and go back to the other shape:
+    z_bar = x_bar with the shape of z                                               (3)
+and likewise for the inverse map.
 """
 
 from __future__ import annotations

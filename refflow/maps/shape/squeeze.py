@@ -1,17 +1,17 @@
 r"""Squeeze: blocks of pixels become channels (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3.6).
 
-An image `z` of `(C, H, W)` becomes `x` of `(C f^2, H/f, W/f)`, `f = factor`.  In the block of pixels at `(i, j)`, the pixel at
-`(dy, dx)` inside it, `0 <= dy, dx < f`, goes to channel `k` of
+The map.  An image `z` of `(C, H, W)` becomes `x` of `(C f^2, H/f, W/f)`, `f = factor`.  In the block of pixels at `(i, j)`, the
+pixel at `(dy, dx)` inside it, `0 <= dy, dx < f`, goes to channel `k` of
     x_{k,i,j} = z_{c, f i + dy, f j + dx}                                           (1)
     k = c f^2 + f dy + dx           interleaved: RealNVP and Glow, as torch's pixel_unshuffle               (2)
     k = (f dy + dx) C + c           blocks: TensorFlow's space_to_depth             (3)
     k = n(dy, dx) C + c             diagonal, f = 2: RealNVP before it factors out half of the channels     (4)
 with `n(0, 0) = 0, n(1, 1) = 1, n(0, 1) = 2, n(1, 0) = 3`: the first half of the channels holds the diagonals of the blocks.
-
-Entries are moved, none is changed:
+Entries are moved, none is changed, and the inverse moves them back:
     dx/dz = a permutation matrix,   log|det| = 0                                    (5)
-so that the inverse moves them back, and the reverse rule is the inverse:
-    z = the z of (1)                                                                (6)
+    z_{c, f i + dy, f j + dx} = x_{k,i,j}                                           (6)
+
+The reverse rule.  The transpose of a permutation matrix is its inverse, so that cotangents move back as entries do:
     z_bar_{c, f i + dy, f j + dx} = x_bar_{k,i,j},   of the inverse map read from right to left     (7)
 """
 

@@ -1,12 +1,12 @@
 r"""Squeeze of a sequence: neighbouring positions become channels, as in Glow-TTS.
 
-A sequence `z` of `(C, T)` becomes `x` of `(n C, T/n)`, `n = factor`.  The entry of channel `c` at position `n i + k` of group
-`i`, `0 <= k < n`, goes to channel `k C + c`:
+The map.  A sequence `z` of `(C, T)` becomes `x` of `(n C, T/n)`, `n = factor`.  The entry of channel `c` at position `n i + k`
+of group `i`, `0 <= k < n`, goes to channel `k C + c`.  Entries are moved, none is changed, and the inverse moves them back:
     x_{k C + c, i} = z_{c, n i + k}                                                 (1)
-Entries are moved, none is changed:
     dx/dz = a permutation matrix,   log|det| = 0                                    (2)
-so that the inverse moves them back, and the reverse rule is the inverse:
     z_{c, n i + k} = x_{k C + c, i}                                                 (3)
+
+The reverse rule.  The transpose of a permutation matrix is its inverse, so that cotangents move back as entries do:
     z_bar_{c, n i + k} = x_bar_{k C + c, i},   of the inverse map read from right to left       (4)
 
 Source: Kim, Kim, Kong & Yoon, arXiv:2005.11129, section 3.2; the order (1) is in the authors' code, `squeeze`.

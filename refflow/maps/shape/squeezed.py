@@ -1,17 +1,18 @@
 r"""A map of squeezed sequences, as a map of sequences: the one place where the length of masks changes.
 
-With `S` the squeeze of `n = factor` neighbouring positions, and `f` a map of squeezed sequences,
+The map.  With `S` the squeeze of `n = factor` neighbouring positions, and `f` a map of squeezed sequences,
     x = S^-1(f(S(z)))                                                               (1)
     z = S^-1(f^-1(S(x)))                                                            (2)
     log|det dx/dz| = log|det df|                                                    (3)
     dx/dz = P^-1 J_f P,   P the permutation matrix of S                             (4)
-The reverse rule is `f*` between squeezes, since the pullback of `S` is its inverse:
-    z_bar = S^-1(f*(S(x_bar), l_bar))                                               (5)
+A group is valid if its last position is, and positions of other groups are invalid, as in Glow-TTS, whose lengths are rounded
+down to whole groups.  The mask of `f` comes from the mask of the sequence, and then replaces it:
+    mask' = (mask_(n-1), mask_(2n-1), ...) for f                                    (5)
+    mask_t <- mask'_i for t = n i, ..., n i + n - 1                                 (6)
 
-Masks.  A group is valid if its last position is, and positions of other groups are invalid, as in Glow-TTS, whose lengths are
-rounded down to whole groups:
-    mask' = (mask_(n-1), mask_(2n-1), ...) for f                                    (6)
-    mask_t <- mask'_i for t = n i, ..., n i + n - 1                                 (7)
+The reverse rule.  The pullback of `S` is its inverse, so that the pullback `f*` stands between squeezes, as `f` does:
+    z_bar = S^-1(f*(S(x_bar), l_bar))                                               (7)
+and for the inverse map likewise, with the pullback of the inverse of `f`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Squeezed(Bijector):
         T, n = self.mask.shape[-1], self.factor
         if T % n:
             raise ValueError(f"Squeezed: the length of mask must be a multiple of factor = {n}, not {T}")
-        whole = np.repeat(self.mask_inside(self.mask), n, -1)                       # (7)
+        whole = np.repeat(self.mask_inside(self.mask), n, -1)                       # (6)
         if (whole & ~self.mask).any():
             index = np.argwhere(whole & ~self.mask)[0].tolist()
             raise ValueError("Squeezed: mask must hold at every position of a group if it holds at the last one; "
@@ -74,7 +75,7 @@ class Squeezed(Bijector):
         return whole
 
     def mask_inside(self, mask):
-        return mask[..., self.factor - 1::self.factor]                              # (6)
+        return mask[..., self.factor - 1::self.factor]                              # (5)
 
     def output_shape(self, shape):
         squeeze = SqueezeTime(self.factor)
@@ -134,7 +135,7 @@ class Squeezed(Bijector):
 
         def pullback(image_bar, log_det_bar):
             event_bar, inner_bar = inner_pullback(self.squeezed(image_bar), log_det_bar)
-            return self.unsqueezed(event_bar), {"inner": inner_bar}                 # (5)
+            return self.unsqueezed(event_bar), {"inner": inner_bar}                 # (7)
 
         return (self.unsqueezed(image), log_det), pullback
 
