@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from refflow import (Affine, AffineCoupling, Autoregressive, Chain, DiagonalNormal, Flow, GlowActNorm, Independent, Inverse,
-                     StandardNormal)
+from refflow import (Affine, AffineCoupling, Autoregressive, Chain, Coupling, DiagonalNormal, Flow, GlowActNorm, Independent,
+                     Inverse, StandardNormal)
 from refflow.fast.couplings import TunedCoupling, TunedNormal, Workspace
 from refflow.fast.images import TunedNorm
 from refflow.fast.table import exchanged, tuned, tuned_base, twin
 from refflow.fast.unit_by_unit import UnitByUnit
 from refflow.maps.conditioners import Dense, Sequential
+from refflow.maps.coupling import affine_family
+from refflow.maps.elementwise import ExpScale
 from refflow.models import maf
 
 PLAIN = Chain((Independent(Affine([1.0, 2.0], 3.0), 1), AffineCoupling([True, False], Sequential((Dense([[0.5], [1.0]]),)))))
@@ -30,6 +32,13 @@ def test_a_value_without_twins_is_itself():
     assert tuned(PLAIN) is PLAIN and tuned(PLAIN.stages[0]) is PLAIN.stages[0]
     f = Flow(PLAIN, StandardNormal(2))
     assert tuned(f) is f
+
+
+def test_a_map_that_its_twin_does_not_take_is_itself():
+    """A coupling of a family other than splines."""
+    net = Sequential((Dense([[0.5], [1.0]]),))
+    f = Chain((Coupling([True, False], net, affine_family(ExpScale())),))
+    assert tuned(f) is f and type(tuned(f).stages[0]) is Coupling
 
 
 def test_twins_stand_where_their_maps_stood_and_the_rest_is_as_it_was():

@@ -16,7 +16,7 @@ SIZE, SEED = 40, 1
 SHOWN = {"Progress", "time_text"}
 
 FIT = ("train",)
-REVERSIBLE = ("reversible", "products", "masked_networks")
+REVERSIBLE = ("reversible",)
 UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
 IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
 SPEECH = ("glow_tts", "glow_tts_text", "cli_speech")
