@@ -111,15 +111,15 @@ class Source:
         self.first = page is None or page is pages[0]
 
     def identity(self):
-        """A hash of the code that runs, without comments, docstrings and lists of cases: a longer list kills no fewer mutants."""
+        """A hash of the code that runs, without comments, docstrings, order and lists of cases: a longer list kills no fewer."""
         plain = without_textbooks(ast.parse(self.text))
         for node in ast.walk(plain):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and is_docstring(body[0]):
                 body[0].value.value = ""
             if isinstance(node, ast.ClassDef):
-                node.body = [part for part in body if not lists_cases(part)]
-        return hashlib.sha256(ast.unparse(plain).encode()).hexdigest()[:16]
+                node.body = sorted((part for part in body if not lists_cases(part)), key=ast.unparse)
+        return hashlib.sha256("\n".join(sorted(map(ast.unparse, plain.body))).encode()).hexdigest()[:16]
 
     def texts(self):
         """{function or constant: the hash of its text without its docstring}, of all that mutants stand in."""
