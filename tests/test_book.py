@@ -89,7 +89,7 @@ def test_parameters_certificate_and_cases():
 def test_a_broken_page_is_named():
     entry = ENTRIES["Tanh"]
     broken = dataclasses.replace(entry, source=entry.source.replace("x = tanh z  ", "x = (tanh z ", 1))
-    with pytest.raises(BadPage, match=r"refflow.maps.elementwise.tanh, line 3, column 16: expected '\)'"):
+    with pytest.raises(BadPage, match=r"refflow.maps.elementwise.tanh, line 4, column 16: expected '\)'"):
         leaf(broken, {})
 
 

@@ -11,7 +11,7 @@ from importlib import resources
 from ..report import DTYPES, number
 
 HEADINGS = ("The map.", "The reverse rule.", "In floating point.")
-MANY = 1e4                              # units of which the power of ten is enough
+MANY = 1e3                              # units of which the power of ten is enough
 BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HEADINGS)}|Source: )", re.M)
 
 
