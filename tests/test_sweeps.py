@@ -135,7 +135,7 @@ def counted(monkeypatch, tmp_path):
     """The certificate of pages whose rows are made up; the names of the tasks that were run."""
     seen = []
 
-    def certified(page, dtype, side, longer, trace):
+    def certified(page, dtype, side, longer, trace, costs):
         seen.append((page.__name__, dtype, side))
         return {"forward": {"C": len(page.__name__) / 8, "worst": [side, dtype]}}, 3
 
@@ -178,7 +178,7 @@ def test_a_certificate_does_not_depend_on_the_order_of_results(counted):
 
 
 def test_a_certificate_is_of_one_machine(counted, monkeypatch):
-    monkeypatch.setattr(certify, "task", lambda *key, longer: ({}, 1, {}, 0.0, fingerprint() | {"machine": "another"}))
+    monkeypatch.setattr(certify, "task", lambda *key, longer: ({}, 1, {}, {}, 0.0, fingerprint() | {"machine": "another"}))
     with pytest.raises(CannotRun, match="Exp float64 forward was computed on another: .*'machine': 'another'"):
         certify.certificate_of(["Exp"], 1, None)
 
