@@ -51,6 +51,16 @@ def test_leaf(book, name):
     assert all((book / link).is_file() for link in links if not link.startswith("#"))
     assert not re.search(r"https?://(?!www\.w3\.org/)|<script|<link|<img|@import|url\(", text)
     check_equations(ENTRIES[name], root, set(ids))
+    check_signs(root)
+
+
+def check_signs(root):
+    """Prose has arrows, and no line of code is filled with dashes, which a narrow column would break."""
+    prose = ["".join(text for part in p.iter() if part.tag != f"{XHTML}code" for text in (part.text or "", part.tail or ""))
+             for p in root.iter(f"{XHTML}p")]
+    assert not [text for text in prose if "->" in text]
+    lines = [e for e in root.iter(f"{XHTML}div") if "line" in (e.get("class") or "").split()]
+    assert not [line for line in lines if re.search("# --.*-{4}", "".join(line.itertext()))]
 
 
 def check_equations(entry, root, ids):

@@ -11,6 +11,7 @@ import tokenize
 from html import escape
 
 CITED = re.compile(r"\s*#((?:\s*\(\d+\))+)\s*$")
+RULE = re.compile(r"^\s*# -- .* --(?=-*$)")          # the comment above a section, up to the dashes that fill its line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ def lines(source, skipped=()):
         if number in gone:
             continue
         match = CITED.search(line)
-        end = match.start() if match else len(line.rstrip())
+        rule = RULE.match(line)
+        end = match.start() if match else rule.end() if rule else len(line.rstrip())
         cites = tuple(int(n) for n in re.findall(r"\d+", match.group(1))) if match else ()
         shown.append(Line(number, painted(line[:end], coloured.get(number, ())), cites, len(line) - len(line.lstrip())))
     return without_doubled_blanks(shown)

@@ -17,11 +17,12 @@ from .docstring import Display, Listing, Paragraph, document
 from .mathml import inline
 from .notation import Code, NotationError, Text, Word, parse
 from .parts import COSTS, arranged, cost_rows
-from .vocabulary import BIG, FUNCTIONS, GREEK, SYMBOLS
+from .vocabulary import BIG, FUNCTIONS, GREEK, RELATIONS, SYMBOLS
 from ..report import PARAMETER, parameters
 
 DTYPES = ("float64", "float32")
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
+ARROW = escape("->")                    # between sets that prose names
 
 
 class BadPage(ValueError):
@@ -127,7 +128,7 @@ class Setter:
                 made += self.tick(piece)
                 continue
             signs = re.match(r"[,.;:)]*", piece).group() if made.endswith("</math>") else ""
-            rest = re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece[len(signs):]))
+            rest = re.sub(r"\((\d+)\)", lambda m: self.link(int(m[1])), escape(piece[len(signs):]).replace(ARROW, RELATIONS["->"]))
             made = (with_signs(made, signs) if signs else made) + rest
         return made
 
