@@ -13,9 +13,10 @@ import pytest
 
 import refflow
 from refflow.core import tree
+from refflow.core.arrays import masked
 from refflow.core.tree import flatten
 from refflow.fast.speech import SpeechGradient
-from refflow.fast.wave_net import Columns, TunedNetwork
+from refflow.fast.wave_net import Columns, TunedConvolution, TunedNetwork, with_tuned_convolutions
 from refflow.maps.conditioners import Conv1d, Sequential, wave_net_coupling_network, with_dropout
 from refflow.maps.linear import Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
@@ -881,15 +882,42 @@ def test_the_tuned_network_is_its_page(mask, kernel, rate, context, size, dtype,
     a = a if mask is None else np.where(mask[:, None], a, dtype(0))
     view = net.unchecked(dtype)
     assert TunedNetwork.takes(view)
-    tuned = tree.copied(view, TunedNetwork)
+    is_its_page(tree.copied(view, TunedNetwork), view, a, h_bar, most)
+
+
+def is_its_page(tuned, view, a, h_bar, most=1e-12):
+    """Images and cotangents of tuned code are the page's."""
     with np.errstate(all="ignore"):
         (h, pullback), (again, tuned_pullback) = view.vjp(a), tuned.vjp(a)
         (a_bar, bars), (tuned_bar, tuned_bars) = pullback(h_bar), tuned_pullback(h_bar)
     assert np.allclose(again, h, rtol=most, atol=most) and np.allclose(tuned_bar, a_bar, rtol=most, atol=most)
+    assert np.array_equal(tuned.forward(a), again)
     bars, tuned_bars = dict(flatten(bars)), dict(flatten(tuned_bars))
     assert bars.keys() == tuned_bars.keys()
     for path, bar in bars.items():
         assert np.allclose(tuned_bars[path], bar, rtol=most, atol=most * max(np.abs(bar).max(), 1e-30)), path
+
+
+def test_a_tuned_network_without_dropout_is_its_page():
+    rng = np.random.default_rng(8)
+    net = wave_net_coupling_network(rng, 3, 4, 6, 2, 3)
+    net = net.unravel(net.ravel() + 0.1 * rng.standard_normal(net.ravel().size))
+    first, wave, last = net.layers
+    wave = wave.replace(in_layers=[layer.layers[0] for layer in wave.in_layers])
+    view = net.replace(layers=(first, wave, last)).at(mask=HOLES).unchecked(np.float64)
+    a = masked(rng.standard_normal((3, 3, 6)), HOLES)
+    is_its_page(tree.copied(view, TunedNetwork), view, a, rng.standard_normal((3, 6, 6)))
+
+
+@pytest.mark.parametrize("mask", [None, HOLES], ids=["none", "holes"])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+def test_a_tuned_convolution_is_its_page(kernel, mask):
+    rng = np.random.default_rng(9)
+    layer = Conv1d(rng.standard_normal((4, 3, kernel)), rng.standard_normal(4), dilation=2).at(mask=mask)
+    view = layer.unchecked(np.float64)
+    tuned = with_tuned_convolutions(view)
+    assert type(tuned) is TunedConvolution
+    is_its_page(tuned, view, masked(rng.standard_normal((3, 3, 6)), mask), rng.standard_normal((3, 4, 6)))
 
 
 def test_other_networks_are_left_alone():

@@ -14,7 +14,7 @@ from refflow.fast.likelihood import line_of
 from refflow.maps.autoregressive import Autoregressive
 from refflow.maps.conditioners import MaskedDense, Sequential, masked_dense_network, masked_network
 from refflow.maps.coupling import Family, additive_family, affine_family
-from refflow.maps.elementwise import ExpScale, SoftplusScale
+from refflow.maps.elementwise import ExpScale, RescaledTanhExpScale, SoftplusScale
 from refflow.maps.parametrisations import SPLINES
 from refflow.maps.splines import RationalQuadraticSpline
 from refflow.testing.gradient_laws import both_are_the_pages, stored_is_the_pages, tuned_is_the_pages
@@ -252,6 +252,22 @@ def test_sums_that_overflow_are_left_to_the_page():
         assert np.isfinite(mine).all() and np.array_equal(mine, pages)
 
 
+def test_scales_beyond_what_products_keep_are_left_to_the_page():
+    """exp(s) with s = 800 and -800 is no float, or 0."""
+    for s in (800.0, -800.0):
+        last = MaskedDense(np.zeros((2, 1)), np.zeros((2, 1), bool), [s, 0.5])
+        f = Autoregressive(Sequential((last,)), EXP)
+        x = np.array([[2.0**-1000], [0.5]]) if s < 0 else np.array([[2.0**1000], [0.5]])
+        for mine, pages in zip(tuned(f).inverse_and_log_det(x), f.inverse_and_log_det(x)):
+            assert np.array_equal(mine, pages)
+
+
+def test_a_family_with_a_batch_stays_the_pages():
+    scale = RescaledTanhExpScale(np.ones((6, 1)))
+    f = Autoregressive(net(np.random.default_rng(17)), affine_family(scale))
+    assert type(tuned(f)) is Autoregressive and type(tuned(f.replace(family=EXP))) is fast.UnitByUnit
+
+
 def test_a_network_of_other_layers_stays_the_pages():
     rng = np.random.default_rng(9)
     made = net(rng)
@@ -329,6 +345,25 @@ def test_blocks_hold_all_that_a_mask_connects():
         for start, end, last in autoregressive.falling(connects):
             covered[1][:last, start:end] = True
         assert (connects <= covered[0]).all() and (connects <= covered[1]).all()
+
+
+@pytest.mark.parametrize("order", ["left-to-right", "right-to-left", [3, 6, 0, 7, 2, 5, 1, 4]], ids=str)
+def test_products_leave_out_a_third(order):
+    """In the order of the units masks are staircases, whichever order the entries have."""
+    f = Autoregressive(net(np.random.default_rng(18), size=8, hidden=(240, 240), order=order), EXP)
+    flow = Flow(Inverse(f), StandardNormal(8)).unchecked(np.dtype(np.float64))
+    step, = line_of(flow.bijector, Workspace()).steps
+    first, middle, last = step.dense
+    assert max(multiplied(middle)) < 0.67
+    if isinstance(order, str):                                  # else the few entries do not stand in their order
+        assert multiplied(first)[0] < 0.67 and multiplied(last)[1] < 0.67
+
+
+def multiplied(layer):
+    """The parts of a matrix that stand in its products, forwards and backwards."""
+    M, N = layer.W.shape
+    return (sum((end - start) * (N - first) for start, end, first in layer.row_blocks) / (M * N),
+            sum((end - start) * last for start, end, last in layer.column_blocks) / (M * N))
 
 
 # -- planted bugs -----------------------------------------------------------------------------------------------------
