@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def check_sizes(model, hidden=(), **counts):
+def check_sizes(model, hidden=(), /, **counts):
     """ValueError unless `hidden` holds widths, and each of the counts, name=(value, least), is a large enough int."""
     if np.ndim(hidden) != 1:
         raise ValueError(f"{model}: hidden must be the widths of the hidden layers, such as (128, 128), not {hidden!r}")
