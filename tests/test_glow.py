@@ -496,6 +496,16 @@ def test_classes_move_the_samples_alone_of_the_top():
         flow.at(context=np.eye(3)).log_prob(np.zeros((3, 1, 4, 4)))
 
 
+def test_a_classifier_that_is_sure():
+    """exp of its outputs overflows, and bits do not."""
+    dense, *rest = classifier(8, 3).layers
+    net = classifier(8, 3).replace(layers=(dense.replace(b=np.array([0.0, 800.0, 1600.0])), *rest))
+    flow, x = glow(RNG(21), (1, 4, 4), 2, 1, 3), RNG(22).standard_normal((3, 1, 4, 4))
+    (_, bits), pullback = labelled_vjp(flow, net, x, np.array([0, 1, 2]))
+    np.testing.assert_allclose(bits, np.array([1600, 800, 0]) / np.log(2), rtol=1e-12)
+    assert all(np.isfinite(bar).all() for _, bar in flatten(pullback(np.ones(3), np.ones(3))[2]))
+
+
 @pytest.mark.parametrize("options", [{"classes": 3}, {"classes": 3, "learn_top": False}, {"learn_top": False}, {}])
 def test_classifier_and_its_gradient(options):
     rng, labels = RNG(20), np.array([0, 2, 1, 1])
@@ -504,7 +514,7 @@ def test_classifier_and_its_gradient(options):
         flow = flow.at(context=np.eye(3)[labels])
     flow, net = at_random(flow, rng, 0.1), classifier(8, 3)
     x = rng.standard_normal((4, 1, 4, 4))
-    assert np.allclose(labelled_vjp(flow, net, x, labels)[0][1], np.log2(3))        # it starts at 0
+    assert np.allclose(labelled_vjp(flow, net, x, labels)[0][1], np.log2(3)) and not net.ravel().any()      # it starts at 0
     net = at_random(net, rng, 0.5)
     (log_prob, bits), pullback = labelled_vjp(flow, net, x, labels)
     assert np.array_equal(log_prob, flow.log_prob(x))

@@ -15,12 +15,14 @@ import refflow
 from refflow.core import tree
 from refflow.core.arrays import masked
 from refflow.core.tree import flatten
+from refflow.fast import speech
 from refflow.fast.speech import SpeechGradient
 from refflow.fast.wave_net import Columns, TunedConvolution, TunedNetwork, with_tuned_convolutions
 from refflow.maps.conditioners import Conv1d, Sequential, wave_net_coupling_network, with_dropout
-from refflow.maps.linear import Pointwise
+from refflow.maps.linear import GroupedLinear, Pointwise
 from refflow.models.alignment import best_path, log_likelihoods
-from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp
+from refflow.models.glow_tts import GlowTTS, Keeps, decoder_of, duration_vjp, glow_tts, mle_vjp, working
+from refflow.models.glow_tts_batch import checked_durations
 from refflow.testing.pages import equations
 from refflow.training import ClipValue, Noam, TrainingError, fit_speech, recipes
 from validation import original
@@ -30,6 +32,7 @@ from validation.original.glow_tts_networks import of_unit_vectors
 
 MODULE = sys.modules["refflow.models.glow_tts"]
 SMALL = {"channels": 8, "filters": 12, "duration_filters": 7, "layers": 2, "blocks": 2, "hidden": 8, "wave_layers": 2}
+HOLES = np.array([[True, False, True, True, False, False], [False] * 6, [True] * 6])
 
 
 def model_of(seed=0, symbols=11, mels=4, moved=0.05, **options):
@@ -520,10 +523,47 @@ def test_drift_is_noticed(monkeypatch):
     right = Pointwise.inverse
     monkeypatch.setattr(Pointwise, "inverse", lambda self, x: right(self, x) + 1e-6)
     gradient = SpeechGradient("reversible")
+    assert gradient.drifted == 0
     _, tuned = gradient(model, batch)
-    assert gradient.drifted
+    assert gradient.drifted > 0
     for (path, bar), (_, other) in zip(flatten(bars), flatten(tuned)):
         assert np.allclose(bar, other, rtol=1e-9, atol=1e-13), path
+
+
+@pytest.mark.parametrize("mask", [None, HOLES], ids=["none", "holes"])
+def test_tuned_groups_are_their_page(mask):
+    rng = np.random.default_rng(10)
+    page = Pointwise(GroupedLinear(np.eye(4) + 0.3 * rng.standard_normal((4, 4))), 2, mask).unchecked(np.float64)
+    groups = speech.tuned(page)
+    assert type(groups) is speech.TunedGroups
+    z, x_bar, l_bar = masked(rng.standard_normal((3, 8, 6)), mask), rng.standard_normal((3, 8, 6)), rng.standard_normal(3)
+    x, log_det = groups.forward_and_log_det(z)
+    np.testing.assert_allclose(x, page.forward(z), atol=1e-12)
+    np.testing.assert_allclose(log_det, page.log_det(z), rtol=1e-12)
+    np.testing.assert_allclose(groups.inverse(x), z, atol=1e-12)
+    (z_bar, bars), (page_bar, page_bars) = (f.vjp(z)[1](x_bar, l_bar) for f in (groups, page))
+    np.testing.assert_allclose(masked(z_bar, mask), page_bar, atol=1e-12)
+    np.testing.assert_allclose(bars["inner"]["W"], page_bars["inner"]["W"], rtol=1e-11)
+
+
+# -- what is dropped, and in which dtype ------------------------------------------------------------------------------
+
+def test_entries_are_kept_as_often_as_the_rates_say():
+    model = model_of()
+    keeps = model.drawn_keeps(np.random.default_rng(0), np.zeros((60, 6), int), np.zeros((60, 4, 16)))
+    drops = model.drops((60, 6), (60, 4, 16))
+    for masks, wanted in zip(keeps, drops):
+        for mask, (shape, rate) in zip(masks, wanted, strict=True):
+            assert mask.shape == shape and mask.mean() == pytest.approx(1 - rate, abs=0.05)
+    assert any(rate < 0.4 for of in drops for _, rate in of)
+
+
+def test_working_copies_have_the_dtype_and_keep_constants():
+    found = []
+    decoder = working(model_of().decoder, np.float32, np.ones((3, 8), bool))
+    tree.mapped(decoder, lambda path, field, array, _: found.append((field.constant, array.dtype)) or array)
+    assert {dtype for constant, dtype in found if not constant} == {np.dtype(np.float32)}
+    assert np.dtype(bool) in {dtype for constant, dtype in found if constant}
 
 
 # -- padding ----------------------------------------------------------------------------------------------------------
@@ -627,6 +667,24 @@ def test_synthesis_refuses(named, word):
     model, (tokens, texts, *_) = of_options("plain")
     with pytest.raises(ValueError, match=f"GlowTTS.infer.*{word}"):
         model.infer(**{"tokens": tokens, "text_lengths": texts, "rng": np.random.default_rng(0)} | named)
+
+
+def test_how_long_a_text_may_last():
+    half = 2**30
+    assert np.array_equal(checked_durations(d := np.array([[half, half - 1], [64, 1]])), d)
+    with pytest.raises(ValueError, match=r"fewer than 2\^31 frames; item 1 would last 2.14748e\+09"):
+        checked_durations(np.array([[half, 1], [half, half], [1, half]]))
+
+
+def test_lengths_are_whole_numbers():
+    model, (tokens, texts, *_) = of_options("plain")
+    with pytest.raises(ValueError, match="GlowTTS.infer: text_lengths must be 3 whole numbers, not float64"):
+        model.infer(tokens, texts.astype(float), np.random.default_rng(0))
+
+
+def test_one_speaker_with_one_channel():
+    model = model_of(speakers=1, speaker_channels=1)
+    assert model.speakers[0].E.shape == (1, 1)
 
 
 def test_synthesis_keeps_the_dtype():
@@ -862,9 +920,6 @@ def test_reads_a_decoder_of_several_speakers(frames, dropped, monkeypatch):
 
 
 # -- the tuned network and its page -----------------------------------------------------------------------------------
-
-HOLES = np.array([[True, False, True, True, False, False], [False] * 6, [True] * 6])
-
 
 @pytest.mark.parametrize("dtype, most", [(np.float64, 1e-12), (np.float32, 1e-4)])
 @pytest.mark.parametrize("size", [1.0, 1e-25, 1e25])

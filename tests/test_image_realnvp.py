@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refflow.core.tree import flatten, nest
-from refflow.maps.coupling import Coupling
+from refflow.core.tree import flatten, nest, walk
+from refflow.maps.coupling import AdditiveCoupling, Coupling
 from refflow.models import image_realnvp
 from refflow.models import realnvp_images
 from refflow.models.realnvp_images import full_resolution, penalised
@@ -595,11 +595,24 @@ def test_small_images_just_work():
     ({"recursion_type": 0}, "recursion_type must be"), ({"output_norm": "some"}, "output_norm must be"),
     ({"additive": "some"}, "additive must be"), ({"order": ("shift", "shift")}, "order must be"),
     ({"widths": [(2, 2)]}, "widths must be 3 pairs"), ({"widths": [(2, 2), (2, 0), (2, 2)]}, "widths must be 3 pairs"),
+    ({"widths": [(2, 2), (2, 2), (2, 2, 2)]}, "widths must be 3 pairs"),
     ({"residual_blocks": 1.5}, "residual_blocks must be"), ({"rng": 0}, "rng must be")])
 def test_settings_are_refused(change, message):
     settings = {"rng": np.random.default_rng(0), "shape": (3, 8, 8), "scales": 3, "base_dim": 2} | change
     with pytest.raises(ValueError, match=message):
         image_realnvp(**settings)
+
+
+def test_one_channel_in_networks_is_enough():
+    flow, x = image_realnvp(np.random.default_rng(0), (1, 2, 2), 1, 1, 0, logit=None), np.ones((1, 1, 2, 2))
+    np.testing.assert_allclose(flow.bijector.forward(flow.bijector.inverse(x)), x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("additive, few", [("all", False), (True, True), (False, False)])
+def test_which_couplings_are_additive(additive, few):
+    flow = image_realnvp(np.random.default_rng(0), (2, 4, 4), 2, 2, 0, logit=None, additive=additive)
+    found = [type(f) is AdditiveCoupling for _, f in walk(flow) if isinstance(f, (AdditiveCoupling, Coupling))]
+    assert all(found) if additive == "all" else any(found) == few and not all(found)
 
 
 def test_events_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import time
 from collections import Counter
 from dataclasses import replace
@@ -114,6 +115,20 @@ def test_a_constant_is_planted():
         return source.module.DEEP
 
     assert in_fork(deep, 60) == -11 and source.module.DEEP == -12
+
+
+def test_a_constant_is_planted_where_it_is_a_default():
+    source = outside.source_of("models.all_in_one")
+    mutant = next(m for m in source.mutants() if m.key == "GLOBAL_SCALE: 5 -> 6")
+    function, right = source.module.all_in_one, (2.0, False, 2 * math.log(math.expm1(5)), 0.0)
+
+    def default():
+        source.plant(mutant)
+        return [float(held) for held in function.__defaults__]
+
+    assert in_fork(default, 60) == [2.0, 0.0, 2 * math.log(math.expm1(6)), 0.0] and function.__defaults__ == right
+    lines, first = asking.statements(source), next(node for node in source.tree.body if isinstance(node, ast.FunctionDef))
+    assert lines[id(first.args.defaults[2])] == first.body[0].lineno > first.lineno
 
 
 def test_a_probe_says_whether_a_place_is_met():

@@ -130,6 +130,8 @@ def test_start_and_samples(configuration, dtype):
     for path, array in flatten(flow.params()["bijector"]):
         assert array.dtype == dtype
         assert (0 < np.abs(array)).all() and (np.abs(array) <= 0.01).all() if path[-1] == "W" else (array == 0).all()
+    weights = np.concatenate([array.ravel() for path, array in flatten(flow.params()["bijector"]) if path[-1] == "W"])
+    assert np.abs(weights).max() > 0.0099 or weights.size < 300
 
 
 def test_networks_and_masks():

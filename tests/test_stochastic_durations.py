@@ -328,7 +328,8 @@ def test_refusals(given, parts):
 
 def test_refusals_of_models_and_speakers():
     model, (x, lengths, d, noise, g) = of_options("speakers")
-    for given, part in ((None, "g must be given"), (g[:2], "g must be (3, G)"), (g * np.nan, "finite; g[0, 0] = nan")):
+    for given, part in ((None, "g must be given"), (g[:2], "g must be (3, G)"), (g * np.nan, "finite; g[0, 0] = nan"),
+                        (g[0], "g must have 2 axes"), (np.array("two"), "bound_vjp: g must")):
         with pytest.raises(ValueError, match="StochasticDurations.bound_vjp") as refused:
             model.bound_vjp(x, lengths, d, noise, given)
         assert part in str(refused.value)

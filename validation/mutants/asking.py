@@ -184,14 +184,15 @@ def import_names():
 # -- statements -------------------------------------------------------------------------------------------------------
 
 def statements(source: Source):
-    """{the id of a node: the line of the innermost statement that holds it}, of all functions."""
+    """{the id of a node: the line of the innermost statement that holds it}, of all functions; of defaults, the first line."""
     found = {}
 
     def visit(node, line):
         line = node.lineno if isinstance(node, ast.stmt) else line
         found[id(node)] = line
         for child in ast.iter_child_nodes(node):
-            visit(child, line)
+            of_defaults = isinstance(node, ast.FunctionDef) and isinstance(child, ast.arguments)
+            visit(child, node.body[0].lineno if of_defaults else line)
 
     for _, function, _ in source.functions():
         visit(function, function.lineno)

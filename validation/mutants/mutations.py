@@ -170,10 +170,20 @@ class Source:
             mutant.place.put(was)
         if text is not None:
             plant_constant(self.module, mutant, node or mutant.node, text)
+            self.plant_defaults(mutant.function)
         else:
             function = plain_function(self.module, mutant.function)
             function.__code__ = code_of(code, mutant.function)
             getattr(function, "cache_clear", lambda: None)()
+
+    def plant_defaults(self, constant):
+        """Give functions the value of a constant that is a default of theirs, which they got when they were made."""
+        for name, node, _ in self.functions():
+            function, given = plain_function(self.module, name), node.args.defaults
+            if function is not None and function.__defaults__ is not None:
+                function.__defaults__ = tuple(
+                    vars(self.module)[constant] if isinstance(default, ast.Name) and default.id == constant else held
+                    for default, held in zip(given, function.__defaults__, strict=True))
 
     def plant_probe(self, mutant):
         """Put in the place of a mutant what raises NameError when it is met."""

@@ -16,11 +16,12 @@ SIZE, SEED = 40, 1
 SHOWN = {"Progress", "time_text"}
 
 FIT = ("train",)
+COUPLINGS = ("reversible", "masked_networks")
 REVERSIBLE = ("reversible",)
 UNIT_BY_UNIT = ("masked_networks", "fast_splines", "autoregressive")
 IMAGES = ("image_realnvp", "realnvp_ports", "glow", "nice")
-SPEECH = ("glow_tts", "glow_tts_text", "cli_speech")
-MODELS = ("autoregressive_models", "circular_models", "mixture_models", "realnvp")
+SPEECH = ("glow_tts", "glow_tts_text", "utterances", "cli_speech")
+MODELS = ("model_starts", "autoregressive_models", "circular_models", "mixture_models", "realnvp")
 JUDGES = {
     **dict.fromkeys(("training.fit", "training.optimisers", "training.schedules", "training.unconstrained", "training.diagnosis",
                      "training.penalty", "training.recipes"), FIT),
@@ -30,7 +31,8 @@ JUDGES = {
     **dict.fromkeys(("accuracy.kappa", "accuracy.points"), ("kappa",)),
     **{f"accuracy.{name}": (name,) for name in ("differences", "drawing", "formats", "quantities", "valid")},
     "fast.splines": ("fast_splines",),
-    **dict.fromkeys(("fast.couplings", "fast.images", "fast.likelihood"), REVERSIBLE),
+    "fast.couplings": COUPLINGS,
+    **dict.fromkeys(("fast.images", "fast.likelihood"), REVERSIBLE),
     "fast.products": ("products",),
     "fast.table": ("fast_table",),
     **dict.fromkeys(("fast.autoregressive", "fast.unit_by_unit"), UNIT_BY_UNIT),
@@ -39,7 +41,7 @@ JUDGES = {
                      "models.glow_tts_text"), SPEECH),
     "models.alignment": ("alignment",),
     "models.stochastic_durations": ("stochastic_durations",),
-    "training.gaussians": ("cli_images", "cli_contexts"),
+    "training.gaussians": ("gaussians", "cli_images", "cli_contexts"),
     **dict.fromkeys(("models.realnvp", "models.maf", "models.iaf", "models.nsf", "models.naf", "models.bnaf", "models.bpf",
                      "models.sospf", "models.umnn", "models.circular_nsf", "models.flow_plus_plus", "models.gaussian",
                      "models.gaussianization_flow", "models.autoregressive", "models.sizes"), MODELS),
