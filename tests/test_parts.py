@@ -36,7 +36,7 @@ from validation.ends import is_end
 from validation.kinds import GENERATORS
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
-from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
+from validation.textbooks import METHODS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -49,7 +49,7 @@ CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "d
 CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
                   "expit", "log_expit", "cbrt", "vecdot"}
 BARS = {("bijector", False): ["x_bar", "l_bar"], ("bijector", True): ["z_bar", "l_bar"], ("conditioner", False): ["h_bar"],
-        ("scale", False): ["sigma_bar", "l_bar"], ("density", False): ["b"]}        # the cotangents that a vjp takes
+        ("scale", False): ["sigma_bar", "l_bar"], ("density", False): ["b"]}
 DIGITS = 240                    # so many that 50 are left where a printed formula cancels at a moderate event
 AGREE, ZERO = mpmath.mpf(10) ** -45, mpmath.mpf(10) ** -120       # of kappa; of the point's largest, for a truth of 0
 EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard cases; where each needs a thousand bisections
@@ -191,12 +191,18 @@ def test_a_page_in_three_parts(name):
 def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
     page = PAGES[name]
     assert name in IN_PARTS
-    book, slope = vars(page.textbook), ["slope" if page.event_ndim == (0, 0) else "jacobian"]
-    fields = list(inspect.signature(page.definition).parameters)[2:]
-    for function in {*FUNCTIONS[page.kind], *(slope if page.kind in ("bijector", "conditioner") else ())}:
-        back = function.startswith("inverse")
-        event, bars = page.letters[back], BARS[page.kind, back] if function.endswith("vjp") else []
-        assert list(inspect.signature(book[function]).parameters) == [event, *fields, *bars], function
+    book, fields = vars(page.textbook), list(inspect.signature(page.definition).parameters)[2:]
+    for side in sides(page):
+        back, methods = side == "inverse", METHODS[page.kind, side]
+        for function in (*methods.values, methods.vjp):
+            bars = bars_of(page, back) if function == methods.vjp else []
+            function = "slope" if function == "jacobian" and page.event_ndim == (0, 0) else function
+            assert list(inspect.signature(book[function]).parameters) == [page.letters[back], *fields, *bars], function
+
+
+def bars_of(page, back):
+    """The names of the cotangents that a vjp takes."""
+    return [f"{key}_bar" for key in page.names] if page.kind == "parametrisation" else BARS[page.kind, back]
 
 
 def test_no_page_calls_a_textbook():
