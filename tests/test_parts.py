@@ -152,9 +152,8 @@ def uncited(text) -> list[str]:
     return found
 
 
-def named(node):
-    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)} | \
-           {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+def attributes(node):
+    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
 
 
 def called(node):
@@ -165,7 +164,7 @@ def called(node):
 def careful(text) -> list[str]:
     """What a textbook should not use, and lines outside that use it."""
     books = [node for node in text.tree.body if isinstance(node, ast.ClassDef) and node.name in text.books]
-    found = [f"the textbook uses {name}" for book in books for name in sorted(named(book) & CARE)]
+    found = [f"the textbook uses {name}" for book in books for name in sorted(attributes(book) & CARE)]
     own = {arg.arg for book in books for node in ast.walk(book) if isinstance(node, ast.arguments)
            for arg in node.args + ([node.vararg] if node.vararg else [])}
     names = [node for book in books for node in ast.walk(book) if isinstance(node, ast.Name)]
