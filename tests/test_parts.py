@@ -597,6 +597,11 @@ def changed(name, old, new):
     ("RelativeAttention", "s_bar[i, j] * q[i] / root", "s_bar[i, j] * q[j] / root", {"vjp.E_k_bar"}),
     ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
     ("RelativeAttention", "np.outer(ds[i, j], q[i]) / root", "np.outer(ds[i, j], q[i])", {"jacobian"}),
+    ("GatedLocationScale", "(1 - sigma) * m}", "sigma * m}", {"fields.shift"}),
+    ("SoftmaxKnots", "np.sum(inner) / 2", "np.sum(inner)", {"vjp.h_bar"}),
+    ("DensityKnots", "m[0] = m[-1] = 1 / 4", "m[0] = m[-1] = 1 / 2", {"vjp.h_bar"}),
+    ("DensityKnots", "* y) / 2, (w[0]", "* y) / 2, 2 * (w[0]", {"fields.slopes", "vjp.h_bar"}),
+    ("SoftplusSpline", "- D * H / W**2", "- D / W", {"vjp.h_bar"}),
     ("LogisticMixtureCDF", "(f - g) / (g * W)", "(f - g) / (2 * g * W)", {"vjp.weights_bar", "inverse_vjp.weights_bar"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):
