@@ -8,7 +8,7 @@ The reverse rule.  From `dw_k/dh_j = w_k ([j = k] - w_j)`,
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), an exponential may overflow, or all of them may underflow.  The weights are not changed by a factor of all exponentials:
+In (1), an exponential may overflow, or all of them may underflow.  A factor of all exponentials does not change the weights:
     w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (3)
 where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
 
