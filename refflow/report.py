@@ -36,6 +36,11 @@ def number(value):
     return f"{value:.3g}"
 
 
+def magnitude(value):
+    """One digit and a power of ten, for people to read."""
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
 def counted(n, word):
     """"1 row", "2 rows"."""
     return f"{n} {word}{'s' * (n != 1)}"

@@ -36,7 +36,7 @@ from validation.ends import is_end
 from validation.kinds import GENERATORS
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
-from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
+from validation.textbooks import METHODS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -49,7 +49,7 @@ CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "d
 CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
                   "expit", "log_expit", "cbrt", "vecdot"}
 BARS = {("bijector", False): ["x_bar", "l_bar"], ("bijector", True): ["z_bar", "l_bar"], ("conditioner", False): ["h_bar"],
-        ("scale", False): ["sigma_bar", "l_bar"], ("density", False): ["b"]}        # the cotangents that a vjp takes
+        ("scale", False): ["sigma_bar", "l_bar"], ("density", False): ["b"]}
 DIGITS = 240                    # so many that 50 are left where a printed formula cancels at a moderate event
 AGREE, ZERO = mpmath.mpf(10) ** -45, mpmath.mpf(10) ** -120       # of kappa; of the point's largest, for a truth of 0
 EACH, OF_SOLVERS = 20, 5        # moderate points of a side, besides its hard cases; where each needs a thousand bisections
@@ -152,9 +152,8 @@ def uncited(text) -> list[str]:
     return found
 
 
-def named(node):
-    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)} | \
-           {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+def attributes(node):
+    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
 
 
 def called(node):
@@ -165,7 +164,7 @@ def called(node):
 def careful(text) -> list[str]:
     """What a textbook should not use, and lines outside that use it."""
     books = [node for node in text.tree.body if isinstance(node, ast.ClassDef) and node.name in text.books]
-    found = [f"the textbook uses {name}" for book in books for name in sorted(named(book) & CARE)]
+    found = [f"the textbook uses {name}" for book in books for name in sorted(attributes(book) & CARE)]
     own = {arg.arg for book in books for node in ast.walk(book) if isinstance(node, ast.arguments)
            for arg in node.args + ([node.vararg] if node.vararg else [])}
     names = [node for book in books for node in ast.walk(book) if isinstance(node, ast.Name)]
@@ -191,12 +190,18 @@ def test_a_page_in_three_parts(name):
 def test_a_textbook_has_all_functions_with_the_names_of_the_definition(name):
     page = PAGES[name]
     assert name in IN_PARTS
-    book, slope = vars(page.textbook), ["slope" if page.event_ndim == (0, 0) else "jacobian"]
-    fields = list(inspect.signature(page.definition).parameters)[2:]
-    for function in {*FUNCTIONS[page.kind], *(slope if page.kind in ("bijector", "conditioner") else ())}:
-        back = function.startswith("inverse")
-        event, bars = page.letters[back], BARS[page.kind, back] if function.endswith("vjp") else []
-        assert list(inspect.signature(book[function]).parameters) == [event, *fields, *bars], function
+    book, fields = vars(page.textbook), list(inspect.signature(page.definition).parameters)[2:]
+    for side in sides(page):
+        back, methods = side == "inverse", METHODS[page.kind, side]
+        for function in (*methods.values, methods.vjp):
+            bars = bars_of(page, back) if function == methods.vjp else []
+            function = "slope" if function == "jacobian" and page.event_ndim == (0, 0) else function
+            assert list(inspect.signature(book[function]).parameters) == [page.letters[back], *fields, *bars], function
+
+
+def bars_of(page, back):
+    """The names of the cotangents that a vjp takes."""
+    return [f"{key}_bar" for key in page.names] if page.kind == "parametrisation" else BARS[page.kind, back]
 
 
 def test_no_page_calls_a_textbook():
@@ -592,6 +597,11 @@ def changed(name, old, new):
     ("RelativeAttention", "s_bar[i, j] * q[i] / root", "s_bar[i, j] * q[j] / root", {"vjp.E_k_bar"}),
     ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
     ("RelativeAttention", "np.outer(ds[i, j], q[i]) / root", "np.outer(ds[i, j], q[i])", {"jacobian"}),
+    ("GatedLocationScale", "(1 - sigma) * m}", "sigma * m}", {"fields.shift"}),
+    ("SoftmaxKnots", "np.sum(inner) / 2", "np.sum(inner)", {"vjp.h_bar"}),
+    ("DensityKnots", "m[0] = m[-1] = 1 / 4", "m[0] = m[-1] = 1 / 2", {"vjp.h_bar"}),
+    ("DensityKnots", "* y) / 2, (w[0]", "* y) / 2, 2 * (w[0]", {"fields.slopes", "vjp.h_bar"}),
+    ("SoftplusSpline", "- D * H / W**2", "- D / W", {"vjp.h_bar"}),
     ("LogisticMixtureCDF", "(f - g) / (g * W)", "(f - g) / (2 * g * W)", {"vjp.weights_bar", "inverse_vjp.weights_bar"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):

@@ -32,7 +32,7 @@ from refflow.oracle.points import run_time_truth, steady, steady_events
 from refflow.oracle.reproduction import reproduction
 from refflow.oracle.suggestions import suggestions
 from refflow.oracle.verdict import KINDS, Finding, Passed, Report, Skipped, Suggestion, grouped, pasteable
-from refflow.report import number
+from refflow.report import magnitude, number
 from validation.book import FLAGS, chromium
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -512,3 +512,7 @@ def test_a_stage_is_guessed_behind_a_simplex_of_another_dtype():
 
     found, = check(adapter(f, dtype="float32")(mine)).failed
     assert found.layer == "stage 0 of the chain, Affine: its log-det is left out"
+
+
+def test_a_power_of_ten_has_one_digit():
+    assert [magnitude(error) for error in (2.34e15, 1200.0, 9.99e-5, np.inf)] == ["2e15", "1e3", "1e-04", "inf"]

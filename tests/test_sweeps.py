@@ -178,7 +178,7 @@ def test_a_certificate_does_not_depend_on_the_order_of_results(counted):
 
 
 def test_a_certificate_is_of_one_machine(counted, monkeypatch):
-    monkeypatch.setattr(certify, "task", lambda *key, longer: ({}, 1, {}, {}, 0.0, fingerprint() | {"machine": "another"}))
+    monkeypatch.setattr(certify, "task", lambda *key, longer: certify.Done({}, 1, {}, {}, 0.0, fingerprint() | {"machine": "another"}))
     with pytest.raises(CannotRun, match="Exp float64 forward was computed on another: .*'machine': 'another'"):
         certify.certificate_of(["Exp"], 1, None)
 

@@ -49,6 +49,7 @@ import platform
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -124,18 +125,18 @@ def truth(point, claim=None):
         return partly.settled
 
 
-def errors(point, true=None, breaks=None, told=None):
+def errors(point, true=None, breaks=None, costs=None):
     """{quantity: (C, kappa/|q|)}, (None, None) where unsettled; a failure has an infinite error under its own name.
 
-    `true` is the truth at the point, if it is known; `told(point, truth)` is called with it; `breaks` are those that are known to be right.
+    `true` is the truth at the point, if it is known; `costs` learns it; `breaks` are those that are known to be right.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             given = distinct(claims(point))
             true = truth(point, given.get("inverse")) if true is None else true
-            if told is not None:
-                told(point, true)
+            if costs is not None:
+                costs.add(point, true)
             unsettled = {name: (np.inf if np.isnan(given[name]).any() else None, None) for name in given
                          if truth_name(name) not in true}
             found = compared(given, true, point.event.dtype)
@@ -273,12 +274,11 @@ def certified(page, dtype, side, longer=1, trace=None, costs=None):
     `trace` learns which functions are reached, `costs` what the textbook gives.
     """
     rows, reach, count, right_breaks, trace = {}, Reach(), 0, {}, trace or Trace()
-    told = None if costs is None else costs.add
     for point in points(page, dtype, side):
         if reach.beyond(point):
             continue
         with trace.on(count % EVERY == 0 or bool(point.case or point.f.components())):
-            found, count = errors(point, breaks=right_breaks.get(id(point.f)), told=told), count + 1
+            found, count = errors(point, breaks=right_breaks.get(id(point.f)), costs=costs), count + 1
         reach.learn(point, found)
         if found.get("breaks", (np.inf,))[0] == 0:
             right_breaks[id(point.f)] = said_breaks(point.f)
@@ -389,11 +389,22 @@ def processor():
     return ", ".join([first["model name"], *(f"{key} {first[key]}" for key in ("cpu family", "model") if key in first)])
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a task gives, as plain data."""
+
+    rows: dict                          # what `certified` gives
+    points: int
+    costs: dict                         # of the textbook
+    reached: dict                       # the functions that were reached
+    seconds: float
+    where: dict                         # the fingerprint of the machine
+
+
 def task(name, dtype, side, longer=1):
-    """What `certified` gives and the textbook costs, the functions that were reached, the seconds, where it was computed."""
     start, trace, costs = time.perf_counter(), Trace(), textbooks.Costs(PAGES[name])
     rows, count = certified(PAGES[name], dtype, side, longer, trace, costs)
-    return rows, count, costs.finished(dtype), trace.functions(), time.perf_counter() - start, fingerprint()
+    return Done(rows, count, costs.finished(dtype), trace.functions(), time.perf_counter() - start, fingerprint())
 
 
 def certificate(names, sweep, results, keep, longer=1):
@@ -401,19 +412,20 @@ def certificate(names, sweep, results, keep, longer=1):
     tasks = [(name, dtype, side) for dtype in DTYPES for name in names for side in sides(PAGES[name])]  # the short ones last
     waiting, start = [key for key in tasks if key not in results], time.perf_counter()
     found = sweep.results(functools.partial(task, longer=longer), sweeps.each_of(waiting))
-    for done, (key, (rows, count, costs, functions, seconds, where)) in enumerate(found, 1):
-        if where != fingerprint():
-            raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {where}")
-        keep(key, [rows, count, costs, functions])
+    for done, (key, one) in enumerate(found, 1):
+        if one.where != fingerprint():
+            raise CannotRun(f"a certificate is of one machine, and {' '.join(key)} was computed on another: {one.where}")
+        keep(key, vars(one))
         elapsed = time.perf_counter() - start
-        print(f"{len(tasks) - len(waiting) + done}/{len(tasks)} {' '.join(key)}: {count} points in {seconds:.1f} s, "
+        print(f"{len(tasks) - len(waiting) + done}/{len(tasks)} {' '.join(key)}: {one.points} points in {one.seconds:.1f} s, "
               f"{elapsed:.0f} s in all, {sweeps.time_left(elapsed, done, len(waiting))}", file=sys.stderr, flush=True)
     pages, counts, costs_of, functions_of = ({name: {} for name in names} for _ in range(4))
     for name, dtype, side in tasks:
-        rows, counts[name].setdefault(dtype, {})[side], costs, functions = results[name, dtype, side]
-        costs_of[name].setdefault(dtype, {}).update(costs)
-        functions_of[name] = merged([functions_of[name], functions])
-        for quantity, row in rows.items():
+        one = Done(**results[name, dtype, side])
+        counts[name].setdefault(dtype, {})[side] = one.points
+        costs_of[name].setdefault(dtype, {}).update(one.costs)
+        functions_of[name] = merged([functions_of[name], one.reached])
+        for quantity, row in one.rows.items():
             pages[name].setdefault(quantity, {})[dtype] = row
     return {"schema": "refflow/certificate/2", "fingerprint": fingerprint(), "elsewhere": {}, "points": counts, "pages": pages,
             "reached": functions_of, "textbooks": {name: costs for name, costs in costs_of.items() if PAGES[name].textbook}}

@@ -30,6 +30,7 @@ from pathlib import Path
 import refflow
 from refflow.core.registry import REGISTRY, chapter
 from refflow.maps import load_all
+from refflow.report import magnitude
 
 from .peers.pages import head, records
 
@@ -131,7 +132,7 @@ def torch():
             rows.append([f"`{found['theirs'].removeprefix('torch.distributions.transforms.')}`", found["quantity"],
                          found["dtype"], written(found["params"] | found["cotangents"], found["input"]),
                          *told_apart(found["given"], found["true"]),
-                         magnitude(found["error"]), magnitude(found["worst"]), shortened(found["diagnosis"])])
+                         in_units(found["error"]), in_units(found["worst"]), shortened(found["diagnosis"])])
     passed, failed = len(report["passed"]), len(report["failed"])
     return (f"With torch {report['version']}, {passed} checks pass and {failed} fail. The table has one row for each transform "
             "and quantity that fails, the worst first. A row shows the simplest input where the quantity is wrong, what torch "
@@ -165,8 +166,9 @@ def shortened(text, width=90):
     return text if len(text) <= width else text[:width].rsplit(" ", 1)[0] + " ..."
 
 
-def magnitude(error):
-    return f"{error:.0e}".replace("e+0", "e").replace("e+", "e") if isinstance(error, (int, float)) else error
+def in_units(error):
+    """An error of the report, which has words for infinite ones."""
+    return magnitude(error) if isinstance(error, (int, float)) else error
 
 
 SHOWN = (("TanhTransform", "log_det"), ("SigmoidTransform", "log_det"))

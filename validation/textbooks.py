@@ -6,11 +6,13 @@ Points at which the truth is not of first order, which the certificate excuses, 
 refflow/oracle/textbooks.json; `refflow textbook` prints the table.
 
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
-    bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
-    conditioner    forward(a), slope(a) or jacobian(a), vjp(a)
-    scale          forward(s), log(s), vjp(s)
-    density        log_prob(z), log_prob_vjp(z)
-All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).
+    bijector            forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
+    conditioner         forward(a), slope(a) or jacobian(a), vjp(a)
+    scale               forward(s), log(s), vjp(s)
+    density             log_prob(z), log_prob_vjp(z)
+    parametrisation     fields(h), vjp(h)
+All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).  The fields that
+a parametrisation computes are a dictionary, and its vjp takes a cotangent for each of them, in the order of `names`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from __future__ import annotations
 import json
 import math
 import types
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -26,7 +30,7 @@ from refflow import oracle
 from refflow.core.declarations import Field
 
 from .calls import pasted, rounded
-from .measure import ADAPTERS
+from .measure import cores_of
 from .recorded import encoded, written
 from .truth import error
 
@@ -34,9 +38,25 @@ TEXTBOOKS = Path(oracle.__file__).parent / "textbooks.json"
 SCHEMA = "refflow/textbooks/1"
 DTYPES = ("float64", "float32")
 ALLOWED = 4
-FUNCTIONS = {"bijector": ("forward", "inverse", "log_det", "inverse_log_det", "vjp", "inverse_vjp"),
-             "conditioner": ("forward", "vjp"), "scale": ("forward", "log", "vjp"),
-             "density": ("log_prob", "log_prob_vjp")}
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What a textbook is asked on one side of a kind."""
+
+    values: tuple[str, ...]                     # functions of the event and the fields; "jacobian" may be a `slope`
+    vjp: str                                    # the function that takes cotangents, too
+    bars: Callable = lambda point: [bar for bar in (point.image_bar, point.log_det_bar) if bar is not None]
+
+
+METHODS = {
+    ("bijector", "forward"): Methods(("forward", "log_det", "jacobian"), "vjp"),
+    ("bijector", "inverse"): Methods(("inverse", "inverse_log_det"), "inverse_vjp"),
+    ("conditioner", "forward"): Methods(("forward", "jacobian"), "vjp"),
+    ("scale", "forward"): Methods(("forward", "log"), "vjp", lambda point: point.image_bar),
+    ("density", "forward"): Methods(("log_prob",), "log_prob_vjp"),
+    ("parametrisation", "forward"): Methods(("fields",), "vjp", lambda point: cores_of(point.f, point.image_bar)),
+}
 
 
 def with_numbers(cls, namespace):
@@ -75,32 +95,26 @@ def is_number(field, held):
 
 def answers(point, book, number=lambda held: held) -> dict:
     """{quantity: what the textbook gives at a point}, under the names of the truth."""
-    f, fields, event = point.f, fields_of(point.f, number), number(point.event)
-    if f.kind in ("scale", "density"):
-        return without_inverse(point, book, event, fields, number)
-    back, letter = point.side == "inverse", f.letters[point.side == "inverse"]
-    found = {point.side: getattr(book, point.side)(event, **fields)}
-    if f.kind == "bijector":
-        name = "inverse_log_det" if back else "log_det"
-        found[name] = getattr(book, name)(event, **fields)
-    if not back:
-        found["jacobian"] = [[book.slope(event, **fields)]] if hasattr(book, "slope") else book.jacobian(event, **fields)
+    f, methods = point.f, METHODS[point.f.kind, point.side]
+    fields, event, found = fields_of(f, number), number(point.event), {}
+    for name in methods.values:
+        found |= named(name, value(book, name, event, fields))
     if point.image_bar is not None:
-        bars = [number(bar) for bar in (point.image_bar, point.log_det_bar) if bar is not None]
-        name = "inverse_vjp" if back else "vjp"
-        event_bar, bars = getattr(book, name)(event, *fields.values(), *bars)
-        found |= {f"{name}.{letter}_bar": event_bar} | {f"{name}.{key}_bar": bar for key, bar in bars.items()}
+        event_bar, bars = getattr(book, methods.vjp)(event, *fields.values(), *map(number, methods.bars(point)))
+        bars = {f.letters[point.side == "inverse"]: event_bar} | bars
+        found |= {f"{methods.vjp}.{key}_bar": bar for key, bar in bars.items()}
     return {name: np.asarray(held) for name, held in found.items()}
 
 
-def without_inverse(point, book, event, fields, number):
-    """The same of a scale or a density."""
-    *values, vjp = FUNCTIONS[point.f.kind]
-    found = {name: getattr(book, name)(event, **fields) for name in values}
-    if point.image_bar is not None:
-        event_bar, bars = getattr(book, vjp)(event, *fields.values(), *np.atleast_1d(number(np.asarray(point.image_bar))))
-        found |= {f"{vjp}.{ADAPTERS[point.f.kind].letters[0]}_bar": event_bar} | {f"{vjp}.{key}_bar": bar for key, bar in bars.items()}
-    return {name: np.asarray(held) for name, held in found.items()}
+def value(book, name, event, fields):
+    if name == "jacobian" and hasattr(book, "slope"):
+        return [[book.slope(event, **fields)]]
+    return getattr(book, name)(event, **fields)
+
+
+def named(name, held):
+    """{quantity: array}: several arrays are quantities of their own."""
+    return {f"{name}.{key}": array for key, array in held.items()} if isinstance(held, dict) else {name: held}
 
 
 # -- what they cost -----------------------------------------------------------------------------------------------------

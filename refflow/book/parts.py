@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
-import math
 import re
 from importlib import resources
 
-from ..report import DTYPES, number
+from ..report import DTYPES, magnitude, number
 
 HEADINGS = ("The map.", "The reverse rule.", "In floating point.")
-MANY = 1e3                              # units of which the power of ten is enough
+MANY = 1e3                              # from so many units on, the power of ten is enough
 BEGINS = re.compile(rf"^(?={'|'.join(re.escape(heading) + '  ' for heading in HEADINGS)}|Source: )", re.M)
 
 
@@ -28,7 +28,12 @@ def textbook(page):
 
 def costs() -> dict:
     """{page: {dtype: {quantity: {"moderate", "certified": {"C", "share", "points", "simplest"}}}}} of all textbooks."""
-    return json.loads((resources.files("refflow.oracle") / "textbooks.json").read_text("utf-8"))["pages"]
+    return pages_of(resources.files("refflow.oracle") / "textbooks.json")
+
+
+@functools.cache
+def pages_of(path):
+    return json.loads(path.read_text("utf-8"))["pages"]
 
 
 COSTS = ("printed equations: worst, beyond 4", *(f"{dtype}, {kind}" for dtype in DTYPES for kind in ("moderate", "certified")))
@@ -46,8 +51,7 @@ def in_words(cost):
     if cost is None:
         return ""
     C = float(cost["C"])
-    worst = f"{C:.0e}".replace("e+0", "e").replace("e+", "e") if MANY < C < math.inf else number(C)
-    return worst + (f", {percent(cost)}" if cost["share"] else "")
+    return (magnitude(C) if C > MANY else number(C)) + (f", {percent(cost)}" if cost["share"] else "")
 
 
 def percent(cost):

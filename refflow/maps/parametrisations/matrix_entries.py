@@ -3,7 +3,7 @@ r"""A matrix, its numbers row by row.
 The map.  With `i` and `j` counted from 0, and with `N` the number of columns,
     A_ij = h_n,   n = i N + j                                                       (1)
 
-The reverse rule.  Entries are moved, none is changed, and cotangents move back:
+The reverse rule.  The map moves entries and changes none of them, and cotangents move back:
     h_bar_n = A_bar_ij                                                              (2)
 """
 

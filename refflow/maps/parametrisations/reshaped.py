@@ -3,7 +3,7 @@ r"""The vector that another map makes, as an array.
 The map.  The numbers of `x = map(h)` fill the array row by row:
     A_ij... = x_n,   n = the place of (i, j, ...) in row-major order                (1)
 
-The reverse rule.  Entries are moved, none is changed, and cotangents move back.  With the pullback `map*`,
+The reverse rule.  The page moves entries and changes none of them, and cotangents move back.  With the pullback `map*`,
     x_bar_n = A_bar_ij...,   h_bar = map*(x_bar)                                    (2)
 """
 

@@ -1,30 +1,43 @@
 r"""Knots of a spline: from a first to a last knot by bins whose sizes are a softmax above a floor.
 
-With a number `h_j` for each of `K` bins,
-    S = sum_j e_j,   e_j = exp a_j,   a_j = rate h_j                                (1)
-    w_j = floor + (high - low - K floor) e_j/S                                      (2)
+The map.  With a number `h_j` for each of `K` bins,
+    p_j = exp(a_j)/sum_i exp(a_i),   a_j = rate h_j                                 (1)
+    w_j = floor + (high - low - K floor) p_j                                        (2)
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
-or, in zuko, with softly clipped numbers, of which no two `e_j` have a ratio above `1/clip`,
+or, in zuko, with softly clipped numbers, of which no two exponentials have a ratio above `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
-or, in FlowJAX, with the first bin halved and its other half as a last bin, whose number is again `h_0`.  With `c_j`, which is
-1, or 1/2 for a half, (1) and (2) then have `e_j = c_j exp a_j` and `c_j floor`.
+or, in FlowJAX, with the first bin halved and its other half as a last bin, `K + 1` bins in all,
+    x_k = low + w_0/2 + sum_{0<j<k} w_j   for 0 < k <= K,   x_(K+1) = high          (5)
 
-With `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) is a mean of two ends
-    x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (5)
-which cancels where `x_k` is near 0, and is exactly 0 for equal bins of a symmetric interval.  So each `e_j` is kept as a
-reference, of which there are few, and a remainder,
-    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (6)
-    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1     (7)
+The reverse rule.  The first and the last knot are fixed, and sums are over inner knots.  With `da_j/dh_j = rate r_j^2`, where
+`r_j = 1` without (4), and with `dp_i/da_j = p_i ([i = j] - p_j)`,
+    w_j_bar = sum_{k>j} x_k_bar                                                     (6)
+    h_j_bar = rate r_j^2 (high - low - K floor) p_j (w_j_bar - sum_i p_i w_i_bar)   (7)
+and for a bin of two halves,
+    w_0_bar = sum_k x_k_bar/2                                                       (8)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow, or all of them may underflow.  All `a_j` may be moved by a number, whose roundings are
+given back, and all exponentials multiplied by one: neither changes `p_j`.
+
+In (3), `low` and the sum cancel where `x_k` is near 0, and `x_k` is exactly 0 for equal bins of a symmetric interval.  Let
+`e_j = c_j exp a_j` and `S = sum_j e_j`, where `c_j = 1`, or 1/2 for a half, which is a bin of its own here.  With
+`V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) and (5) are a mean of two ends
+    x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (9)
+whose terms cancel as well.  So each `e_j` is kept as a reference, of which there are few, and a remainder,
+    e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (10)
+    rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1    (11)
     rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1
-    rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (8)
+    rho_j = 0,   g_j = exp(a_j), or exp(-64) exp(a_j + 64) for a_j < -64,   elsewhere           (12)
 and the sums of references, which are counts of them, cancel in pairs of floats, as `exp b` and `exp(-b)` are.  The halves of
 the first bin are references.
-All `a_j` may be moved by a number, whose roundings are given back, and all `e_j` multiplied by one: neither changes (2).
 
-Reverse rule.  From `dx_k/da_j = c (e_j/S) ([j < k] - V_k/S)` for `c = high - low - K floor`, with `r_j = 1` in (1),
-    h_j_bar = rate (high - low - K floor) r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (9)
-and for the number of two halves, where `U'_k` and `V'_k` are the sums without them and `k` is inside, with its whole `e_0`,
-    h_0_bar = rate (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)             (10)
+In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  It
+stands in one term of
+    h_j_bar = rate r_j^2 (high - low - K floor) (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (13)
+or, for the number of two halves, where `U'_k` and `V'_k` are the sums without them, and `e_0` is whole,
+    h_0_bar = rate r_0^2 (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)       (14)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; (4) zuko.
 """
@@ -45,7 +58,33 @@ from .parametrisation import Map, parametrisation
 UNIT = {np.dtype(np.float64): 2.0**400, np.dtype(np.float32): 2.0**40}      # so that no e_j that counts is subnormal
 
 
-@parametrisation(source="arXiv:1906.04032")
+class textbook:
+    """(1) to (8) as they are printed, for one event."""
+
+    def fields(h, bins, low, high, floor, rate, clip, halved):
+        p, _ = textbook.shares(h, rate, clip)
+        w = floor + (high - low - bins * floor) * p                                 # (2)
+        if halved:
+            w = np.array([w[0] / 2, *w[1:], w[0] / 2])                              # (5)
+        return {"knots": np.array([low, *(low + np.cumsum(w[:-1])), high])}         # (3)
+
+    def vjp(h, bins, low, high, floor, rate, clip, halved, knots_bar):
+        (p, r), inner = textbook.shares(h, rate, clip), knots_bar[1:-1]
+        w_bar = np.array([np.sum(inner[j:]) for j in range(bins)])                  # (6)
+        if halved:
+            w_bar[0] = np.sum(inner) / 2                                            # (8)
+        return rate * r**2 * (high - low - bins * floor) * p * (w_bar - np.sum(p * w_bar)), {}      # (7)
+
+    def shares(h, rate, clip):
+        """p, r."""
+        a, r = rate * h, 1
+        if clip is not None:
+            r = 1 / (1 + np.abs(a) / (-np.log(clip) / 2))                           # (4)
+        e = np.exp(a * r)
+        return e / np.sum(e), r                                                     # (1)
+
+
+@parametrisation(source="arXiv:1906.04032", textbook=textbook)
 class SoftmaxKnots(Map):
     """`knots` (K+1) from `low` to `high`, K = `bins`, by a softmax of rate h; every bin is at least `floor` wide.
 
@@ -73,7 +112,7 @@ class SoftmaxKnots(Map):
 
     @functools.cached_property
     def ends(self):
-        """The factors of U and V in (5), as pairs."""
+        """The factors of U and V in (9), as pairs."""
         c = np.ones(self.bins + self.halved)
         if self.halved:
             c[[0, -1]] = 0.5
@@ -92,6 +131,8 @@ class SoftmaxKnots(Map):
         given = source.choice([case.params for case in cls.hard_cases])
         return cls(**given), (given["bins"],)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, h, bins, low, high, floor, rate, clip, halved):
         low, high, floor, rate, half = m.mpf(low), m.mpf(high), m.mpf(floor), m.mpf(rate), m.mpf(1) / 2
@@ -102,11 +143,13 @@ class SoftmaxKnots(Map):
         S = m.fsum(e)                                                               # (1)
         w = [floor + (high - low - bins * floor) * e_j / S for e_j in e]            # (2)
         if halved:
-            w = [half * w[0], *w[1:], half * w[0]]
+            w = [half * w[0], *w[1:], half * w[0]]                                  # (5)
         knots = [low]
         for w_j in w[:-1]:
             knots.append(knots[-1] + w_j)                                           # (3)
         return {"knots": [*knots, high]}                                            # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, h):
         dtype, h = h.dtype, h if self.clip is None else h.astype(np.float64)    # in float32, (4) costs a unit too many
@@ -123,14 +166,16 @@ class SoftmaxKnots(Map):
             x_bar = bars["knots"]
             later = np.cumsum((x_bar * U)[..., :0:-1], -1)[..., ::-1]
             earlier = np.cumsum((x_bar * V)[..., :-1], -1)
-            bar = e * (later - earlier)                                             # (9)
+            bar = e * (later - earlier)                                             # (13)
             if self.halved:
                 tilt = sum(U - V for V, U in map(sides, (g, *rho)))
-                first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (10)
+                first = whole[..., :1] * (x_bar * tilt)[..., 1:-1].sum(-1, keepdims=True) / 2       # (14)
                 bar = np.concatenate([first, bar[..., 1:-1]], -1)
-            return (self.rate * self.spread * bar / S / S * r * r).astype(dtype), {}        # (9)
+            return (self.rate * self.spread * bar / S / S * r * r).astype(dtype), {}        # (7) (13)
 
         return {"knots": self.knots((*rho, *halves), g, S).astype(dtype)}, pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def weights(self, h):
         """(rho of each kind of reference, g, r)."""
@@ -145,22 +190,22 @@ class SoftmaxKnots(Map):
             r = 1 / (1 + np.abs(a) / b)                                             # (4)
             a, up, down = a * r, (r < 0.5) & (a > 0), (r < 0.5) & (a < 0)           # (4)
         near = (a >= -1) & (a <= 2) & ~(up | down | moved)
-        far = np.exp(np.maximum(a, -64)) * unit * np.exp(np.minimum(a + 64, 0))     # (8)
-        rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (6) (8)
+        far = np.exp(np.maximum(a, -64)) * unit * np.exp(np.minimum(a + 64, 0))     # (12)
+        rho, g = np.where(near, h.dtype.type(unit), 0), np.where(near, unit * np.expm1(a), far + far * lost)        # (10) (12)
         if self.clip is None:
             return rho[None], g, r
         root = (sqrt(self.clip) + self.clip / pair(sqrt(self.clip))) / 2            # exp(-b)
         largest, least = unit / root, unit * root
         ends = np.stack([np.where(at, part, 0) for at, end in ((up, largest), (down, least)) for part in (end.high, end.low)])
         left, close = np.where(up, -b, b) * r, b * r < 1
-        g = np.where(up | down, ends.sum(0) * np.where(close, np.expm1(left), np.exp(left)), g)     # (7) (8)
+        g = np.where(up | down, ends.sum(0) * np.where(close, np.expm1(left), np.exp(left)), g)     # (11) (12)
         return np.concatenate([rho[None], np.where(close, ends, 0)]), g, r
 
     def knots(self, references, g, S):
         """From the references of each kind, and what is left."""
         (low, high), (V, U) = self.ends, sides(g)
-        cancelling = sum(low * U + high * V for V, U in map(sides, references))     # (5)
-        knots = (cancelling.astype(g.dtype) + low.astype(g.dtype) * U + high.astype(g.dtype) * V) / S       # (5)
+        cancelling = sum(low * U + high * V for V, U in map(sides, references))     # (9)
+        knots = (cancelling.astype(g.dtype) + low.astype(g.dtype) * U + high.astype(g.dtype) * V) / S       # (9)
         knots[..., 0], knots[..., -1] = self.low, self.high                         # (3)
         return knots
 

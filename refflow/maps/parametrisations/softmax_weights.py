@@ -1,11 +1,21 @@
 r"""Weights of a mixture by a softmax.
 
-    w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (1)
+The map.  The weights are in proportion to exponentials:
+    w_k = exp(h_k)/sum_j exp(h_j)                                                   (1)
+
+The reverse rule.  From `dw_k/dh_j = w_k ([j = k] - w_j)`,
+    h_j_bar = w_j (w_j_bar - sum_k w_k w_k_bar)                                     (2)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), an exponential may overflow, or all of them may underflow.  A factor of all exponentials does not change the weights:
+    w_k = r_k^2/S,   S = sum_j r_j^2,   r_k = exp((h_k - max_j h_j)/2)              (3)
 where `r_k` is far from the smallest floats as long as `r_k^2` is one of them.
-Reverse rule.  From `dw_k/dh_j = w_k ([j = k] - w_j)` and `sum_k w_k = 1`,
-    h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (2)
-in which every difference counts as much as its own cotangents do.  In `w_j_bar - sum_k w_k w_k_bar` a large cotangent of a
-weight near 1 would count twice, with both signs.
+
+In (2), a large cotangent of a weight near 1 counts twice, with both signs, and a small `w_j` loses digits before it is
+multiplied by a large cotangent.  With `sum_k w_k = 1`,
+    h_j_bar = r_j (r_j sum_k r_k (r_k (w_j_bar - w_k_bar)))/S^2                     (4)
+Here every difference counts as much as its own cotangents do.
 
 Source: Huang, Krueger, Lacoste and Courville, Neural Autoregressive Flows, arXiv:1804.00779; Flow++, arXiv:1902.00275.
 """
@@ -19,7 +29,18 @@ from ...core.rules import count
 from .parametrisation import Map, parametrisation
 
 
-@parametrisation(source="arXiv:1804.00779")
+class textbook:
+    """(1) and (2) as they are printed, for one event."""
+
+    def fields(h, count):
+        return {"weights": np.exp(h) / np.sum(np.exp(h))}                           # (1)
+
+    def vjp(h, count, weights_bar):
+        w = textbook.fields(h, count)["weights"]
+        return w * (weights_bar - np.sum(w * weights_bar)), {}                      # (2)
+
+
+@parametrisation(source="arXiv:1804.00779", textbook=textbook)
 class SoftmaxWeights(Map):
     """`weights` (count,) on the simplex: a softmax of h.  Raises ValueError for count < 1."""
 
@@ -34,14 +55,20 @@ class SoftmaxWeights(Map):
         f = cls(source.count(1, 3))
         return f, (f.count,)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, h, count):
         e = [m.exp(h_k) for h_k in h]                                               # (1)
         return {"weights": [e_k / m.fsum(e) for e_k in e]}                          # (1)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, h):
         weights, softmax_pullback = softmax(h)
         return {"weights": weights}, lambda bars: (softmax_pullback(bars["weights"]), {})
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("One", "the weight is 1 whatever h is", z=[[3.0]], count=1),
@@ -54,13 +81,13 @@ class SoftmaxWeights(Map):
 
 def softmax(h):
     """(w, its pullback), along the last axis."""
-    r = np.exp((h - h.max(-1, keepdims=True)) / 2)                                  # (1)
-    S = (r * r).sum(-1, keepdims=True)                                              # (1)
+    r = np.exp((h - h.max(-1, keepdims=True)) / 2)                                  # (3)
+    S = (r * r).sum(-1, keepdims=True)                                              # (3)
 
     def pullback(w_bar):
         differences = w_bar[..., :, None] - w_bar[..., None, :]
         others = r[..., None, :]
         total = (others * (others * differences)).sum(-1)
-        return r * (r * (total / S / S))                                            # (2)
+        return r * (r * (total / S / S))                                            # (2) (4)
 
-    return r * r / S, pullback                                                      # (1)
+    return r * r / S, pullback                                                      # (1) (3)

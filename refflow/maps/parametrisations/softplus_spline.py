@@ -1,27 +1,37 @@
 r"""Knots and slopes of a spline that is free to move and to grow, as in FrEIA: bins by a softplus above a floor.
 
-In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins, one for
-its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or heights,
+The map.  In h stand a shift of the first input knot, one of the first output knot, a number for the width of each of `K` bins,
+one for its height, and one for the slope at each inner knot.  For a first knot's shift `a` and the numbers `h_j` of widths or
+heights,
     z_0 = low + a,   z_k = z_0 + sum_{j<k} w_j                                      (1)
     w_j = floor + log(1 + E exp h_j),   E = exp(span) - 1,   span = width - floor   (2)
     d_k = log(1 + (e - 1) exp h)            at inner knots, `e = exp 1`             (3)
     d_0 = d_K = H/W                         with the sums of heights and of widths  (4)
 so that at `h = 0` every bin has the width `width`, and every slope is 1.  Beyond the knots the spline is a line of slope (4).
 
-With `v = h + span` and `p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
+The reverse rule.  With `g_j = dw_j/dh_j` and `D = d_0_bar + d_K_bar`,
+    g_j = E exp(h_j)/(1 + E exp h_j)                                                (5)
+    a_bar = sum_k z_k_bar                                                           (6)
+    h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (7)
+            = g_j (sum_{k>j} x_k_bar + D/W)                 for a height            (8)
+            = g_j d_k_bar                                   for a slope, with `E = e - 1`       (9)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) and (3), `E` and `exp h` may overflow.  With `v = h + span`, or `v = h + 1` for (3), and with
+`p = E/(1 + E) = 1 - exp(-span)`, nothing overflows in
     log(1 + E exp h) = log(1 + p exp v)                     for v <= -log p
-                     = v + log(p + exp(-v))                 for v > -log p          (5)
+                     = v + log(p + exp(-v))                 for v > -log p          (10)
+
 In (1), `low` and the widths may cancel.  So the constants `c_j`, which are `floor` for `h_j < -1, v <= -log p`, else `width`,
 are summed in pairs of floats, apart from the rest:
-    z_k = (low + sum_{j<k} c_j) + a + sum_{j<k} (w_j - c_j)                         (6)
-    w_j - width = log(1 + p (exp(h_j) - 1))                 for |h_j| <= 1          (7)
-                = h_j + log(p + exp(-v))                    elsewhere, for v > -log p       (8)
+    z_k = (low + sum_{j<k} c_j) + a + sum_{j<k} (w_j - c_j)                         (11)
+    w_j - width = log(1 + p (exp(h_j) - 1))                 for |h_j| <= 1          (12)
+                = h_j + log(p + exp(-v))                    elsewhere, for v > -log p       (13)
 
-Reverse rule, with `g_j = dw_j/dh_j = p exp(v_j)/(1 + p exp v_j)`, its exponent kept apart, and `D = d_0_bar + d_K_bar`:
-    a_bar = sum_k z_k_bar                                                           (9)
-    h_j_bar = g_j (sum_{k>j} z_k_bar - D H/W^2)             for a width             (10)
-            = g_j (sum_{k>j} x_k_bar + D/W)                 for a height            (11)
-            = g_j d_k_bar                                   for a slope, with `span = 1`        (12)
+In (5), a slope may underflow where its product with a cotangent does not.  Its exponent is kept apart, with `t = exp(-|v|)`:
+    g_j = 1/(1 + t/p)                                       for v > 0
+        = p/(1 + p t) exp(v)                                for v <= 0              (14)
 """
 
 from __future__ import annotations
@@ -36,7 +46,40 @@ from ..elementwise.scale import scaled
 from .parametrisation import Map, parametrisation
 
 
-@parametrisation(source="FrEIA")
+class textbook:
+    """(1) to (9) as they are printed, for one event."""
+
+    def fields(h, bins, low, width, floor):
+        w, u = np.split(floor + textbook.grown(h[2:2 + 2 * bins], width - floor), 2)        # (2)
+        z, x = (low + a + np.array([0, *np.cumsum(sizes)]) for a, sizes in ((h[0], w), (h[1], u)))          # (1)
+        end, inner = np.sum(u) / np.sum(w), textbook.grown(h[2 + 2 * bins:], 1)     # (3) (4)
+        return {"input_knots": z, "output_knots": x, "slopes": np.array([end, *inner, end])}
+
+    def vjp(h, bins, low, width, floor, input_knots_bar, output_knots_bar, slopes_bar):
+        numbers, z_bar, x_bar = h[2:2 + 2 * bins], input_knots_bar, output_knots_bar
+        w, u = np.split(floor + textbook.grown(numbers, width - floor), 2)          # (2)
+        g, f = np.split(textbook.gate(numbers, width - floor), 2)                   # (5)
+        W, H, D = np.sum(w), np.sum(u), slopes_bar[0] + slopes_bar[-1]
+        of_widths = g * (textbook.after(z_bar) - D * H / W**2)                      # (7)
+        of_heights = f * (textbook.after(x_bar) + D / W)                            # (8)
+        of_slopes = textbook.gate(h[2 + 2 * bins:], 1) * slopes_bar[1:-1]           # (9)
+        return np.concatenate([[np.sum(z_bar), np.sum(x_bar)], of_widths, of_heights, of_slopes]), {}       # (6)
+
+    def grown(h, span):
+        """log(1 + E exp h)."""
+        return np.log(1 + (np.exp(span) - 1) * np.exp(h))                           # (2) (3)
+
+    def gate(h, span):
+        """g."""
+        e = (np.exp(span) - 1) * np.exp(h)
+        return e / (1 + e)                                                          # (5)
+
+    def after(bar):
+        """sum_{k>j} bar_k for j = 0 .. K-1."""
+        return np.array([np.sum(bar[j:]) for j in range(1, len(bar))])
+
+
+@parametrisation(source="FrEIA", textbook=textbook)
 class SoftplusSpline(Map):
     """`input_knots`, `output_knots` and `slopes`, each (K+1), K = `bins`; linear tails.
 
@@ -64,6 +107,8 @@ class SoftplusSpline(Map):
         f = cls(source.count(1, 2), *source.choice(((-3.0, 6.0, 0.1), (-1.0, 0.5, 0.25))))
         return f, (f.size,)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     @staticmethod
     def definition(m, h, bins, low, width, floor):
         low, floor, width = m.mpf(low), m.mpf(floor), m.mpf(width)
@@ -80,6 +125,8 @@ class SoftplusSpline(Map):
         inner = [m.log(1 + (m.exp(1) - 1) * m.exp(h_k)) for h_k in h[2 + 2 * bins:]]            # (3)
         return fields | {"slopes": [sums[1] / sums[0], *inner, sums[1] / sums[0]]}  # (4)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, h):
         K = self.bins
         (z, W, g), (x, H, f) = (self.side(h[..., i:i + 1], h[..., 2 + i * K:2 + (i + 1) * K]) for i in (0, 1))
@@ -89,25 +136,27 @@ class SoftplusSpline(Map):
         def pullback(bars):
             z_bar, x_bar, d_bar = (bars[name] for name in self.names)
             D = d_bar[..., :1] + d_bar[..., -1:]
-            of_widths = scaled(after(z_bar), *g) - scaled(D, (H, 1 / W, 1 / W, g[0]), g[1])     # (10)
-            of_heights = scaled(after(x_bar) + D / W, *f)                           # (11)
-            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, 1.0))                  # (12)
+            of_widths = scaled(after(z_bar), *g) - scaled(D, (H, 1 / W, 1 / W, g[0]), g[1])     # (7)
+            of_heights = scaled(after(x_bar) + D / W, *f)                           # (8)
+            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, 1.0))                  # (9)
             return np.concatenate([z_bar.sum(-1, keepdims=True), x_bar.sum(-1, keepdims=True), of_widths, of_heights,
-                                   of_slopes], -1), {}                              # (9)
+                                   of_slopes], -1), {}                              # (6)
 
         return {"input_knots": z, "output_knots": x, "slopes": slopes, "tails": "linear"}, pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def side(self, a, numbers):
         """(knots, sum of the sizes, (m, w) with the derivatives of the sizes m exp(w))."""
         span = self.width - self.floor
         up, below, above = split(numbers, span)
         w = self.floor + grown(numbers, span)                                       # (2)
-        near = np.log1p(-expm1(-span) * np.expm1(np.minimum(numbers, 1)))           # (7)
+        near = np.log1p(-expm1(-span) * np.expm1(np.minimum(numbers, 1)))           # (12)
         least = (numbers < -1) & ~up
-        rest = np.where(least, below, np.where(up, numbers + above, below - span))  # (5) (8)
+        rest = np.where(least, below, np.where(up, numbers + above, below - span))  # (10) (13)
         rest = from_first(np.where(np.abs(numbers) <= 1, near, rest))
         constants = from_first(~least) * pair(self.width) + from_first(least) * pair(self.floor)
-        knots = (self.low + constants).astype(a.dtype) + a + rest                   # (6)
+        knots = (self.low + constants).astype(a.dtype) + a + rest                   # (11)
         return knots, w.sum(-1, keepdims=True), gate(numbers, span)
 
     hard_cases = (
@@ -130,21 +179,21 @@ class SoftplusSpline(Map):
 
 def split(h, span):
     """(marks of v > -log p, log(1 + p exp v), log(p + exp(-v)))."""
-    v, p = h + span, -expm1(-span)
+    v, p = h + span, -expm1(-span)                                                  # (10)
     end = -log(p)
-    return v > end, np.log1p(p * np.exp(np.minimum(v, end))), np.log(p + np.exp(-np.maximum(v, end)))
+    return v > end, np.log1p(p * np.exp(np.minimum(v, end))), np.log(p + np.exp(-np.maximum(v, end)))     # (10)
 
 
 def grown(h, span):
     """log(1 + E exp h)."""
     up, below, above = split(h, span)
-    return np.where(up, h + span + above, below)                                    # (5)
+    return np.where(up, h + span + above, below)                                    # (10)
 
 
 def gate(h, span):
     """(m, w) with E exp(h)/(1 + E exp h) = m exp(w)."""
-    v, t, p = h + span, np.exp(-np.abs(h + span)), -expm1(-span)
-    return np.where(v > 0, 1 / (1 + t / p), p / (1 + p * t)).astype(h.dtype), np.minimum(v, 0)
+    v, t, p = h + span, np.exp(-np.abs(h + span)), -expm1(-span)                     # (14)
+    return np.where(v > 0, 1 / (1 + t / p), p / (1 + p * t)).astype(h.dtype), np.minimum(v, 0)   # (14)
 
 
 def from_first(v):

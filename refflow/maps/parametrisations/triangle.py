@@ -3,7 +3,7 @@ r"""A strict triangle of a matrix, its numbers row by row.
 The map.  With `(i_n, j_n)` the places below the diagonal, or above it, row by row,
     T_{i_n j_n} = h_n,   all other T_ij = 0                                         (1)
 
-The reverse rule.  Entries are moved, none is changed, and cotangents move back:
+The reverse rule.  The map moves entries and changes none of them, and cotangents move back:
     h_bar_n = T_bar_{i_n j_n}                                                       (2)
 """
 

@@ -7,7 +7,7 @@ pixel at `(dy, dx)` inside it, `0 <= dy, dx < f`, goes to channel `k` of
     k = (f dy + dx) C + c           blocks: TensorFlow's space_to_depth             (3)
     k = n(dy, dx) C + c             diagonal, f = 2: RealNVP before it factors out half of the channels     (4)
 with `n(0, 0) = 0, n(1, 1) = 1, n(0, 1) = 2, n(1, 0) = 3`: the first half of the channels holds the diagonals of the blocks.
-Entries are moved, none is changed, and the inverse moves them back:
+The map moves entries and changes none of them, and the inverse moves them back:
     dx/dz = a permutation matrix,   log|det| = 0                                    (5)
     z_{c, f i + dy, f j + dx} = x_{k,i,j}                                           (6)
 

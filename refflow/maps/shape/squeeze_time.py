@@ -1,7 +1,8 @@
 r"""Squeeze of a sequence: neighbouring positions become channels, as in Glow-TTS.
 
 The map.  A sequence `z` of `(C, T)` becomes `x` of `(n C, T/n)`, `n = factor`.  The entry of channel `c` at position `n i + k`
-of group `i`, `0 <= k < n`, goes to channel `k C + c`.  Entries are moved, none is changed, and the inverse moves them back:
+of group `i`, `0 <= k < n`, goes to channel `k C + c`.  The map moves entries and changes none of them, and the inverse
+moves them back:
     x_{k C + c, i} = z_{c, n i + k}                                                 (1)
     dx/dz = a permutation matrix,   log|det| = 0                                    (2)
     z_{c, n i + k} = x_{k C + c, i}                                                 (3)
