@@ -5,8 +5,8 @@ The map.  With `sigma = sigma(s) > 0` one of the conventions of `scale`,
     z = (x - shift) / sigma(s)                                                      (2)
     dx/dz = sigma(s)                                                                (3)
     log|dx/dz| = log sigma(s)                                                       (4)
-This is `Affine` with another parameter.  The log-det has the digits of `s`, which the logarithm of a rounded scale lacks.  `scale`
-says how products with `sigma` keep their digits where `sigma` itself leaves the floats.
+This is `Affine` with another parameter.  The log-det has the digits of `s`, which the logarithm of a rounded scale lacks.
+`scale` says how products with `sigma` keep their digits where `sigma` itself leaves the floats.
 
 The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar = x_bar sigma,   shift_bar = x_bar                                        (5)

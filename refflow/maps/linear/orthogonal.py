@@ -31,8 +31,8 @@ In (1), a float32 `Q` is orthogonal only to float32.  In float64 it is replaced 
 
 In (4) and (6), `z` may lose digits near the ends of the floats that `w z^T` has.  An event there is scaled, exactly:
     z = 2^e Q^T (x' + (x' - Q Q^T x')),   x = 2^e x'                                (10)
-If it has infinite entries, after a map that reaches its limits, (10) would take their differences; `Q^T x` is used instead, by the
-rules of floats.
+If it has infinite entries, after a map that reaches its limits, (10) would take their differences; `Q^T x` is used instead, by
+the rules of floats.
 
 Source: the definition; Golub & Van Loan, Matrix Computations, section 2.5.
 """

@@ -7,7 +7,6 @@ The map.  With rates `a_k > 0`, biases `c_k`, and the normal density `phi` and d
 For the inverse map, a bisection finds the root `z`, which lies between the roots of the single components:
     min_k (x - c_k)/a_k <= z <= max_k (x - c_k)/a_k                                 (4)
     log|dz/dx| = -log g                                                             (5)
-Certified where events are moderate, `2^-4` to `2^4`, and parameters `2^-2` to `2^2`, and at the hard cases.
 
 The reverse rule.  By `phi'(u) = -u phi(u)`, the derivative `b_k` of `log g` by `u_k` at constant rates is, with each component's
 share `r_k` of `g`,
@@ -26,6 +25,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is moderate, and it underflows far below them.
 `mixture` says how the derivatives, the root and the cotangents are computed from `u_k`, `omega_k` and `b_k`, in float64, for
 float32 too.                                                                        (13)
+Certified where events are moderate, `2^-4` to `2^4`, and parameters `2^-2` to `2^2`, and at the hard cases.
 
 In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  The root is found around the zero of `u_j`:
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)

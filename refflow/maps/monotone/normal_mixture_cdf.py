@@ -9,7 +9,6 @@ function `Phi`,
 found by bisection, between the inverses of the components, as a mean lies between the least and the largest:
     min_k (m_k + s_k y) <= z <= max_k (m_k + s_k y),   y = Phi^-1(x)                (4)
     log|dz/dx| = -log g   at the root                                               (5)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
 The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
     r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = -u_k/s_k                             (6)
@@ -23,9 +22,10 @@ and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the 
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives, the
-root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in float64, for
-float32 too.                                                                        (13)
+In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
+the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
+float64, for float32 too.                                                           (13)
+Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
 In (1), `x` may underflow, and `1 - x` has no digits near 1.  In the letters of `normal_tails`, with
 `Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
@@ -35,8 +35,8 @@ In (2) and (3), `g` underflows where its logarithm does not:
     g = H exp(N)/W,   H = sum_k w_k a_k F_k                                         (15)
     log|dx/dz| = N + log(H/W)                                                       (16)
 
-In (4), a rounded `z` loses the digits of `u_k`, and a mean near 1 the digits of its tail.  The root is found with the arguments around
-`m_j`, from the logarithm of the smaller tail:
+In (4), a rounded `z` loses the digits of `u_k`, and a mean near 1 the digits of its tail.  The root is found with the arguments
+around `m_j`, from the logarithm of the smaller tail:
     u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (17)
     log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (18)
 

@@ -9,8 +9,6 @@ The map.  With a shift `t`, a least slope `d > 0`, and polynomials with the coef
 map, a bisection finds the root `z`, which lies between
     0   and   (x - t)/d                                                             (4)
     log|dz/dx| = -log g   at the root                                               (5)
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases: `p_k` near one of its zeros has lost
-its digits, and with a tiny `d` so has `g`.
 
 The reverse rule.  From (1), (2) and (3), with the cotangent `l_bar` of (3),
     z_bar = x_bar g + l_bar g'/g,   g' = 2 sum_k p_k(z) p_k'(z)                     (6)
@@ -25,6 +23,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 
 In (1) to (11), `p_k` loses digits near its zeros, and `g` near the zeros of all `p_k`.  Everything is computed in float64, for
 float32 too, and rounded once.                                                      (12)
+Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
 In (1), the antiderivative adds terms of both signs, which may cancel.  With `b_kl = a_kl z^l`, the integral is that of
 `(sum_l b_kl s^l)^2` over `[0, 1]`, times `z`.  In the Legendre polynomials of this interval,
