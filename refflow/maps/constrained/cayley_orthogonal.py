@@ -1,23 +1,23 @@
 r"""Orthogonal matrices around a given one, `R^(D(D-1)/2) -> O(D)`, by the Cayley map.
 
-`Q` = `start` is a constant, and `z` fills, row by row, the strict lower triangle of `S`.  The upper triangle makes `S` skew,
-`S^T = -S`:
+The map.  `Q` = `start` is a constant, and `z` fills, row by row, the strict lower triangle of `S`.  The upper triangle makes `S`
+skew, `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
 `I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
 rotation by half a turn, is reached only in the limit.  One step removes what rounding has done to `x`,
     x - x (x^T x - I) / 2                                                           (3)
-Jacobian, from `dM = -M dS M`, with `P = Q M`:
+For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
 No set of entries is a chart of the whole image; `log_det` is that of its volume, `volume = "gram"`.  From (1),
 `x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
 twice the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
 
-Reverse rule, `l = log_det`:
+The reverse rule.  With the cotangent `l_bar` of (5),
     S_bar = -2 M^T (Q^T x_bar) M^T - l_bar (D - 1) M^T                              (6)
     z_ij_bar = S_bar_ij - S_bar_ji                                                  (7)
-and for the inverse map as a function of all entries of `x`, from (2), `dS = -2 K dc K`, and (5),
+The inverse map is a function of all entries of `x`.  From (2), `dS = -2 K dc K`, and with the cotangent `l_bar` of minus (5),
     g_ij = z_ij_bar + l_bar (D - 1) (M_ji - M_ij)  for j < i,   all other g_ij = 0  (8)
     x_bar = -2 Q K^T g K^T                                                          (9)
 
@@ -127,6 +127,8 @@ class CayleyOrthogonal(Bijector):
         K = inverse_of([[int(i == j) + c[i][j] for j in D] for i in D])
         return [2 * K[i][j] for i in D for j in range(i)]                           # (2)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def M(self, z):
         S = skew(z)
         return np.linalg.inv(identity(S) + S)
@@ -157,6 +159,8 @@ class CayleyOrthogonal(Bijector):
         P, M = np.broadcast_arrays(P, M)
         J = P[..., :, None, i] * M.mT[..., None, :, j] - P[..., :, None, j] * M.mT[..., None, :, i]
         return -2 * J.reshape(*M.shape[:-2], M.shape[-1] ** 2, len(i))              # (4)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         M, D = self.M(z), self.start.shape[-1]

@@ -1,16 +1,17 @@
 r"""Affine map of a line that shifts before it scales, `R -> R`.
 
-With `sigma = sigma(s) > 0` one of the conventions of `scale`, as the code of RealNVP and of Glow has it,
+The map.  With `sigma = sigma(s) > 0` one of the conventions of `scale`, as the code of RealNVP and of Glow has it,
     x = (z + shift) sigma(s)                                                        (1)
     z = x / sigma(s) - shift                                                        (2)
     dx/dz = sigma(s)                                                                (3)
     log|dx/dz| = log sigma(s)                                                       (4)
-It equals a `ScaledAffine` with the shift `sigma(s) shift`.
+It equals a `ScaledAffine` with the shift `sigma(s) shift`.  `scale` says how products with `sigma` keep their digits where
+`sigma` itself leaves the floats.
 
-Reverse rule, from (1) and (4), `l = log_det`:
+The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
     z_bar = x_bar sigma,   shift_bar = x_bar sigma                                  (5)
     s_bar = (x_bar (z + shift) sigma + l_bar) d(log sigma)/ds                       (6)
-and for the inverse map, whose log-det is `-log sigma`, from (2):
+For the inverse map, from (2), with the cotangent `l_bar` of its log-det `-log sigma`,
     x_bar = z_bar / sigma,   shift_bar = -z_bar                                     (7)
     s_bar = -(z_bar x / sigma + l_bar) d(log sigma)/ds                              (8)
 For a parameter `p` of the convention, (6) and (8) hold with `d(log sigma)/dp`.
@@ -46,6 +47,8 @@ class ScaledShift(Bijector):
     def definition(m, z, s, scale, shift):
         return (z + shift) * scale.definition(m, s)                                 # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def sigma(self, z):
         return self.scale.at_values(np.broadcast_to(self.s, z.shape))
 
@@ -59,6 +62,8 @@ class ScaledShift(Bijector):
 
     def slope(self, z):
         return self.sigma(z).times(np.ones_like(z))                                 # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         sigma, y = self.sigma(z), z + self.shift

@@ -1,50 +1,78 @@
 r"""Cumulative distribution function of a mixture of normal distributions, `R -> (0, 1)`.
 
-With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`,
+The map.  With weights `w_k > 0, W = sum_k w_k`, loc `m_k`, scale `s_k > 0`, and the normal density `phi` and distribution
+function `Phi`,
     x = sum_k w_k Phi(u_k) / W,   u_k = (z - m_k)/s_k                               (1)
-`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  In the letters of `normal_tails`, with
-`a_k = 1/s_k`, `Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
-    x = P exp(L)/W,   P = sum_k w_k p_k,   1 - x = Q exp(L_n)/W,   Q = sum_k w_k n_k            (2)
-    dx/dz = g = H exp(N)/W,   H = sum_k w_k a_k F_k                                 (3)
-    log|dx/dz| = N + log(H/W)                                                       (4)
-`mixture` says how cotangents follow from `u_k_bar` and how the root is found, with the arguments around `m_j`
-    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (5)
-from the logarithm of the smaller tail,
-    log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (6)
-At the root, `exp(-u_k^2/2)` has `u_k^2` times the rounding of `u_k`, but its quotient by a tail, which is known, has not:
-    g = x (H/P) exp(N - L)               for x <= 1/2                               (7)
-      = (1 - x)(H/Q) exp(N - L_n)        elsewhere                                  (8)
+    dx/dz = g = sum_k w_k f_k / W,   f_k = phi(u_k)/s_k                             (2)
+    log|dx/dz| = log g                                                              (3)
+`W` is 1 up to rounding; after division by it, `x` is exactly a distribution function.  The inverse map has no formula.  It is
+found by bisection, between the inverses of the components, as a mean lies between the least and the largest:
+    min_k (m_k + s_k y) <= z <= max_k (m_k + s_k y),   y = Phi^-1(x)                (4)
+    log|dz/dx| = -log g   at the root                                               (5)
 
-Reverse rule.  With `r_k = w_k a_k F_k/H` and
-    t_k = dlog phi(u_k)/dz = -u_k/s_k                                               (9)
-the derivative of the log-det with respect to `u_k` is
-    b_k = -r_k u_k                                                                  (10)
-and the derivatives of `x` and of the log-det with respect to `w_k` are
-    X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (11)
-    Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (12)
-The difference in (11) is that of the smaller tails if both arguments are on one side of 0 and beyond 1, else of
-    Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (13)
-    w_k_bar = x_bar X_k + l_bar Y_k                                                 (14)
-with `l_bar = log_det_bar`, and for the inverse map
-    w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (15)
-    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (16)
-In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (16) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
+The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
+    r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = -u_k/s_k                             (6)
+    z_bar = x_bar g + l_bar l',   l' = dlog g/dz = sum_k r_k t_k                    (7)
+    m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (8)
+    s_k_bar = -x_bar g r_k u_k - l_bar r_k (1/s_k + u_k t_k)                        (9)
+    w_k_bar = x_bar (Phi(u_k) - x)/W + l_bar (f_k - g)/(g W)                        (10)
+For the inverse map, whose log-det (5) has the cotangent `l_bar`,
+    x_bar = (z_bar - l_bar l')/g                                                    (11)
+and the fields have the cotangents (8) to (10) for `-x_bar` and `-l_bar` in the place of `x_bar` and `l_bar`.      (12)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) to (12), densities and tails underflow where their logarithms and quotients do not.  `mixture` says how the derivatives,
+the root and the cotangents are computed from `u_k`, `a_k = 1/s_k`, `r_k` and the derivative `b_k` of `log g` by `u_k`, in
+float64, for float32 too.                                                           (13)
+Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
+
+In (1), `x` may underflow, and `1 - x` has no digits near 1.  In the letters of `normal_tails`, with
+`Phi(u_k) = p_k exp(L)`, `Phi(-u_k) = n_k exp(L_n)` and `phi(u_k) = F_k exp(N)`,
+    x = P exp(L)/W,   P = sum_k w_k p_k,   1 - x = Q exp(L_n)/W,   Q = sum_k w_k n_k            (14)
+
+In (2) and (3), `g` underflows where its logarithm does not:
+    g = H exp(N)/W,   H = sum_k w_k a_k F_k                                         (15)
+    log|dx/dz| = N + log(H/W)                                                       (16)
+
+In (4), a rounded `z` loses the digits of `u_k`, and a mean near 1 the digits of its tail.  The root is found with the arguments
+around `m_j`, from the logarithm of the smaller tail:
+    u_k = a_k d + e_k,   e_k = (m_j - m_k)/s_k,   z = m_j + d                       (17)
+    log x = L + log(P/W)   for x <= 1/2,   log(1 - x) = L_n + log(Q/W)   elsewhere  (18)
+
+In (5) and (11), `exp(-u_k^2/2)` at the root has `u_k^2` times the rounding of `u_k`, but its quotient by a tail, which is known,
+has not:
+    g = x (H/P) exp(N - L)               for x <= 1/2                               (19)
+      = (1 - x)(H/Q) exp(N - L_n)        elsewhere                                  (20)
+
+In (7) to (9), the part of `u_k` in `log g` is
+    b_k = -r_k u_k,   r_k = w_k a_k F_k/H                                           (21)
+
+In (10), both differences cancel where one weight is nearly all of `W`; for a mixture of one component they are exactly 0.  So
+`w_k_bar = x_bar X_k + l_bar Y_k` with
+    X_k = sum_i w_i (Phi(u_k) - Phi(u_i))/W^2                                       (22)
+    Y_k = sum_i w_i (a_k F_k - a_i F_i)/(H W)                                       (23)
+The difference in (22) is that of the smaller tails if both arguments are on one side of 0 and beyond 1, else of
+    Phi(u) - 1/2 = erf(u/sqrt 2)/2                                                  (24)
+
+In (12), `l_bar l'` of (11) cancels with the terms of `-l_bar`:
+    w_k_bar = -z_bar X_k/g + l_bar (l' X_k/g - Y_k) = -sum_i w_i d_ki/W^2           (25)
+    d_ki = (z_bar (Phi(u_k) - Phi(u_i)) - l_bar (l' (Phi(u_k) - Phi(u_i)) - a_k phi(u_k) + a_i phi(u_i)))/g     (26)
+In the tails `l'` is nearly `a_k phi(u_k)/Phi(u_k)`, and (26) cancels.  There, with `T_k = Phi(-|u_k|) = phi(u_k) M(|u_k|)`,
 Mills' ratio `M` and its complement `eps`, and `c_k = t_k - l' = sum_i r_i (t_k - t_i)`, it is
     d_ki = (z_bar (Phi(u_k) - Phi(u_i)) + l_bar (E_k - E_i))/g,
     E_k = T_k (a_k eps(|u_k|)/M(|u_k|) + c_k)   for u_k < 0,
-    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (17)
-for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (18)
+    E_k = T_k (a_k eps(|u_k|)/M(|u_k|) - c_k)   for u_k >= 0                        (27)
+for `u_k` and `u_i` on one side of 0.  In both, `phi(u_k)/g = F_k W/H`.           (28)
 
-The ends of `(0, 1)` have infinite images and log-dets, and `g` is 0 there.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
+At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  With `c = 1` at `x = 0`, where `u_k` goes to -inf,
 and `c = -1` at `x = 1`, only the components count that have the largest scale `s` and, of these, the least `c m_k`.  With
 `r_k = w_k/sum w_i` over them, and `r_k = 0` for all others, the limits are
-    z = -c inf,   log|dz/dx| = inf                                                  (19)
-    x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (20)
-    m_k_bar = r_k z_bar,   w_k_bar = 0                                              (21)
-    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (22)
+    z = -c inf,   log|dz/dx| = inf                                                  (29)
+    x_bar = -c l_bar inf    for l_bar != 0,   z_bar inf    for l_bar = 0            (30)
+    m_k_bar = r_k z_bar,   w_k_bar = 0                                              (31)
+    s_k_bar = -c r_k z_bar inf    for z_bar != 0,   r_k l_bar/s    for z_bar = 0    (32)
 where 0 inf is 0.
-
-Certified where events and parameters are moderate, `2^-4` to `2^4`, and at the hard cases.
 
 Source: the definition; NIST DLMF 7.1.
 """
@@ -64,7 +92,56 @@ from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_
 from .normal_tails import densities, lower_tails, mills_complement
 
 
-@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True)
+class textbook:
+    """(1) to (12) as they are printed, for one event."""
+
+    def letters(z, weights, loc, scale):
+        """W, u, f, g, r, t and l'."""
+        W, u = np.sum(weights), (z - loc) / scale                                   # (1)
+        f = np.exp(-u * u / 2) / np.sqrt(2 * np.pi) / scale                         # (2)
+        g = np.sum(weights * f) / W                                                 # (2)
+        r, t = weights * f / (W * g), -u / scale                                    # (6)
+        return W, u, f, g, r, t, np.sum(r * t)                                      # (7)
+
+    def forward(z, weights, loc, scale):
+        return np.sum(weights * scipy.special.ndtr((z - loc) / scale)) / np.sum(weights)    # (1)
+
+    def inverse(x, weights, loc, scale):
+        ends = loc + scale * scipy.special.ndtri(x)                                 # (4)
+        below, above = min(ends), max(ends)                                         # (4)
+        z = (below + above) / 2
+        while below < z < above:
+            below, above = (z, above) if textbook.forward(z, weights, loc, scale) < x else (below, z)
+            z = (below + above) / 2
+        return z
+
+    def slope(z, weights, loc, scale):
+        return textbook.letters(z, weights, loc, scale)[3]                          # (2)
+
+    def log_det(z, weights, loc, scale):
+        return np.log(textbook.slope(z, weights, loc, scale))                       # (3)
+
+    def inverse_log_det(x, weights, loc, scale):
+        z = textbook.inverse(x, weights, loc, scale)
+        return -textbook.log_det(z, weights, loc, scale)                            # (5)
+
+    def vjp(z, weights, loc, scale, x_bar, l_bar):
+        W, u, f, g, r, t, dl = textbook.letters(z, weights, loc, scale)
+        Phi, x = scipy.special.ndtr(u), textbook.forward(z, weights, loc, scale)
+        z_bar = x_bar * g + l_bar * dl                                              # (7)
+        loc_bar = -x_bar * g * r - l_bar * r * t                                    # (8)
+        scale_bar = -x_bar * g * r * u - l_bar * r * (1 / scale + u * t)            # (9)
+        weights_bar = x_bar * (Phi - x) / W + l_bar * (f - g) / (g * W)             # (10)
+        return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
+
+    def inverse_vjp(x, weights, loc, scale, z_bar, l_bar):
+        z = textbook.inverse(x, weights, loc, scale)
+        _, _, _, g, _, _, dl = textbook.letters(z, weights, loc, scale)
+        x_bar = (z_bar - l_bar * dl) / g                                            # (11)
+        return x_bar, textbook.vjp(z, weights, loc, scale, -x_bar, -l_bar)[1]       # (12)
+
+
+@bijector(source="DLMF 7.1", domain=real, codomain=interval(0, 1), increasing=True, solver=True, moderate=True, textbook=textbook)
 class NormalMixtureCDF(Bijector):
     """x = sum_k weights_k Phi((z - loc_k)/scale_k), from R to (0, 1); the inverse uses a bracketing solver."""
 
@@ -85,11 +162,7 @@ class NormalMixtureCDF(Bijector):
             x = x + w * m.ncdf((z - m_k) / s)                                       # (1)
         return x / sum(weights)                                                     # (1)
 
-    # -- forward ------------------------------------------------------------------------------------------------------
-
-    def mixture(self, z):
-        w, loc, scale, z = doubled(self.weights, self.loc, self.scale, z)
-        return NormalMixture(w, 1 / scale, (z[..., None] - loc) / scale)            # (1)
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, z):
         return self.mixture(z).image().astype(z.dtype)
@@ -104,26 +177,6 @@ class NormalMixtureCDF(Bijector):
     def slope(self, z):
         return self.mixture(z).slope().astype(z.dtype)
 
-    # -- inverse ------------------------------------------------------------------------------------------------------
-
-    def root(self, x):
-        """(z, the mixture there, -log|dx/dz|)."""
-        at_end = (x == 0) | (x == 1)
-        inner = np.where(at_end, 0.5, x)
-        flat, w, loc, scale = flattened(*doubled(inner, self.weights, self.loc, self.scale))
-
-        def offsets(j):
-            return (np.take_along_axis(loc, j[:, None], -1) - loc) / scale          # (5)
-
-        def excess(u, i):
-            return NormalMixture(w[i], 1 / scale[i], u).excess(flat[i])
-
-        j, d, u = RootProblem(scipy.special.ndtri(flat), 1 / scale, loc, offsets, excess).solved()
-        z = (np.take_along_axis(loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)    # (5)
-        v = NormalMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u))).at_image(inner)
-        z = np.where(at_end, np.where(x == 0, -np.inf, np.inf), z)                  # (19)
-        return z, v, np.where(at_end, np.inf, -v.log_slope())                       # (19)
-
     def inverse(self, x):
         return self.root(x)[0].astype(x.dtype)
 
@@ -131,7 +184,7 @@ class NormalMixtureCDF(Bijector):
         z, _, inverse_log_det = self.root(x)
         return rounded((z, inverse_log_det), x.dtype)
 
-    # -- reverse ------------------------------------------------------------------------------------------------------
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         v = self.mixture(z)
@@ -153,6 +206,30 @@ class NormalMixtureCDF(Bijector):
 
         return rounded((z, inverse_log_det), x.dtype), pullback
 
+    # -- in floating point --------------------------------------------------------------------------------------------
+
+    def mixture(self, z):
+        w, loc, scale, z = doubled(self.weights, self.loc, self.scale, z)           # (13)
+        return NormalMixture(w, 1 / scale, (z[..., None] - loc) / scale)            # (1)
+
+    def root(self, x):
+        """(z, the mixture there, -log|dx/dz|)."""
+        at_end = (x == 0) | (x == 1)
+        inner = np.where(at_end, 0.5, x)
+        flat, w, loc, scale = flattened(*doubled(inner, self.weights, self.loc, self.scale))    # (13)
+
+        def offsets(j):
+            return (np.take_along_axis(loc, j[:, None], -1) - loc) / scale          # (17)
+
+        def excess(u, i):
+            return NormalMixture(w[i], 1 / scale[i], u).excess(flat[i])
+
+        j, d, u = RootProblem(scipy.special.ndtri(flat), 1 / scale, loc, offsets, excess).solved()  # (4) (17)
+        z = (np.take_along_axis(loc, j[:, None], -1)[:, 0] + d).reshape(x.shape)    # (17)
+        v = NormalMixture(*(v.reshape(x.shape + v.shape[-1:]) for v in (w, 1 / scale, u))).at_image(inner)
+        z = np.where(at_end, np.where(x == 0, -np.inf, np.inf), z)                  # (29)
+        return z, v, np.where(at_end, np.inf, -v.log_slope())                       # (29)
+
     def with_ends(self, x, x_bar, fields, z_bar, log_det_bar):
         """The cotangents, with their limits at the ends."""
         at_end, c = (x == 0) | (x == 1), np.where(x == 0, 1.0, -1.0)
@@ -161,9 +238,9 @@ class NormalMixtureCDF(Bijector):
         order = np.where(widest, side * self.loc, np.inf)
         w = np.where(order == order.min(-1, keepdims=True), self.weights, 0)
         r = w / w.sum(-1, keepdims=True)
-        ends = {"weights": np.zeros_like(r), "loc": r * of_z,                       # (21)
-                "scale": np.where(r * of_z == 0, r * of_l / self.scale, infinite(-side * r * of_z))}    # (22)
-        x_bar = np.where(at_end, infinite(np.where(log_det_bar == 0, z_bar, -c * log_det_bar)), x_bar)  # (20)
+        ends = {"weights": np.zeros_like(r), "loc": r * of_z,                       # (31)
+                "scale": np.where(r * of_z == 0, r * of_l / self.scale, infinite(-side * r * of_z))}    # (32)
+        x_bar = np.where(at_end, infinite(np.where(log_det_bar == 0, z_bar, -c * log_det_bar)), x_bar)  # (30)
         return x_bar, {name: np.where(at_end[..., None], ends[name], bar) for name, bar in fields.items()}
 
     @classmethod
@@ -195,52 +272,52 @@ class NormalMixture(Arguments):
         self.w, self.a, self.u = np.broadcast_arrays(w, a, u)
         self.W = self.w.sum(-1)                                                     # (1)
         (self.L, self.p), (self.L_n, self.n) = lower_tails(u), lower_tails(-u)
-        self.P, self.Q = ((self.w * v).sum(-1) / SCALE for v in (self.p, self.n))   # (2)
+        self.P, self.Q = ((self.w * v).sum(-1) / SCALE for v in (self.p, self.n))   # (14)
         self.M, self.F = densities(u)
         shares = self.w * self.a * self.F
-        self.H = shares.sum(-1) / SCALE                                             # (3)
-        self.G, self.r = self.H / self.W, shares / self.H[..., None]                # (3) (4)
-        self.b = -self.r * self.u                                                   # (10)
+        self.H = shares.sum(-1) / SCALE                                             # (15)
+        self.G, self.r = self.H / self.W, shares / self.H[..., None]                # (15) (16)
+        self.b = -self.r * self.u                                                   # (21)
 
     def image(self):
-        return self.P * np.exp(self.L) / self.W                                     # (2)
+        return self.P * np.exp(self.L) / self.W                                     # (14)
 
     def excess(self, x):
         """A number of the sign of the image minus x."""
-        lower = self.L + np.log(self.P / self.W) - np.log(x)                        # (6)
-        return np.where(x <= 0.5, lower, np.log1p(-x) - self.L_n - np.log(self.Q / self.W))         # (6)
+        lower = self.L + np.log(self.P / self.W) - np.log(x)                        # (18)
+        return np.where(x <= 0.5, lower, np.log1p(-x) - self.L_n - np.log(self.Q / self.W))         # (18)
 
     def at_image(self, x):
-        """The same with the slope (7) or (8) of a known image."""
+        """The same with the slope (19) or (20) of a known image."""
         below = x <= 0.5
-        self.M = self.M - np.where(below, self.L, self.L_n)                         # (7) (8)
-        self.G = np.where(below, x / self.P, (1 - x) / self.Q) * self.H             # (7) (8)
+        self.M = self.M - np.where(below, self.L, self.L_n)                         # (19) (20)
+        self.G = np.where(below, x / self.P, (1 - x) / self.Q) * self.H             # (19) (20)
         return self
 
     def steps(self):
         """Phi(u_k) - Phi(u_i) on axes k, i."""
         lower, upper = self.p / SCALE * np.exp(self.L)[..., None], self.n / SCALE * np.exp(self.L_n)[..., None]
         u_k, u_i = self.u[..., :, None], self.u[..., None, :]
-        centre = pairs(scipy.special.erf(self.u / math.sqrt(2)) / 2)                # (13)
+        centre = pairs(scipy.special.erf(self.u / math.sqrt(2)) / 2)                # (24)
         left, right = (u_k <= -1) & (u_i <= -1), (u_k >= 1) & (u_i >= 1)
-        return np.where(left, pairs(lower), np.where(right, -pairs(upper), centre)) # (11)
+        return np.where(left, pairs(lower), np.where(right, -pairs(upper), centre)) # (22)
 
     def of_i(self, terms):
         """sum_i w_i terms_ki / W^2."""
         return (self.w[..., None, :] * terms).sum(-1) / (self.W * self.W)[..., None]
 
     def weights_bar(self, x_bar, l_bar):
-        X, scaled = self.of_i(self.steps()), self.a * self.F / SCALE * (self.W / self.H)[..., None]
-        return x_bar[..., None] * X + l_bar[..., None] * self.of_i(pairs(scaled))   # (12) (14)
+        X, scaled = self.of_i(self.steps()), self.a * self.F / SCALE * (self.W / self.H)[..., None]  # (22)
+        return x_bar[..., None] * X + l_bar[..., None] * self.of_i(pairs(scaled))   # (10) (23)
 
     def inverse_weights_bar(self, z_bar, l_bar):
-        t, alike = -self.u * self.a, (self.u[..., :, None] < 0) == (self.u[..., None, :] < 0)       # (9)
-        density = self.F / SCALE * (self.W / self.H)[..., None]                             # (18)
+        t, alike = -self.u * self.a, (self.u[..., :, None] < 0) == (self.u[..., None, :] < 0)       # (6)
+        density = self.F / SCALE * (self.W / self.H)[..., None]                             # (28)
         size, M = np.abs(self.u), mills_ratio(np.abs(self.u))
         c = (self.r[..., None, :] / SCALE * pairs(t)).sum(-1)
-        E = density * (self.a * mills_complement(size) + np.where(self.u < 0, M * c, -M * c))       # (17)
+        E = density * (self.a * mills_complement(size) + np.where(self.u < 0, M * c, -M * c))       # (27)
         tails = pairs(np.where(self.u < 0, density * M, -density * M))
         steps = np.where(alike, tails, self.steps() / (np.exp(densities(self.u)[0]) * self.H / self.W)[..., None, None])
-        apart = l_bar[..., None, None] * (pairs(self.a * density) - self.bend[..., None, None] * steps)         # (16)
-        bent = np.where(alike, l_bar[..., None, None] * pairs(E), apart)            # (16) (17)
-        return -self.of_i(z_bar[..., None, None] * steps + bent)                    # (15)
+        apart = l_bar[..., None, None] * (pairs(self.a * density) - self.bend[..., None, None] * steps)         # (26)
+        bent = np.where(alike, l_bar[..., None, None] * pairs(E), apart)            # (26) (27)
+        return -self.of_i(z_bar[..., None, None] * steps + bent)                    # (25)
