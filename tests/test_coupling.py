@@ -796,6 +796,8 @@ def test_all_in_one_is_the_sources(gin):
     z, found = f.inverse_and_log_det(y)
     assert np.allclose(z, expected, 1e-13, 1e-13) and np.allclose(found, log_det, 1e-13, 1e-13)
     assert np.isclose(SoftplusScale(gain=0.2, rate=0.5).forward(GLOBAL_SCALE), 1, 1e-15)
+    at_the_start = all_in_one(network(rng, 3, 4).unravel(np.zeros(network(rng, 3, 4).ravel().size)), W, gin=gin)
+    np.testing.assert_allclose(at_the_start.inverse(y), y @ W.T, rtol=1e-13)            # (4)
     assert isinstance(f, Inverse) and isinstance(f.inner.stages[0].net, Times)
 
 

@@ -93,7 +93,12 @@ def test_rounding_far_from_zero_is_known(far):
 
 def test_pixels_before_are_near_and_before():
     before = {(i, j) for i in range(-3, 1) for j in range(-3, 4) if i * i + j * j <= 5 and (i < 0 or i == 0 and j < 0)}
-    assert set(gaussians.BEFORE) == before and len(gaussians.BEFORE) == len(before)
+    one_pixel = np.zeros((1, 1, 7, 7))
+    one_pixel[0, 0, 3, 3] = 1
+    seen, _ = gaussians.predictors_of(one_pixel, np.zeros(1), 0)
+    places = np.argwhere(seen[0])                           # (row, column, predictor) at which a predictor is the pixel
+    assert {(3 - row, 3 - column) for row, column, _ in places.tolist()} == before
+    assert len(places) == len(before) == seen.shape[-1] and len(set(places[:, 2].tolist())) == len(before)
 
 
 @pytest.mark.parametrize("shape, said", [((2, 16, 16), "a shrunk covariance"), ((1, 27, 19), "linear prediction from neighbours")])

@@ -75,7 +75,7 @@ def test_the_smallest_sizes(name):
 @pytest.mark.parametrize("name, key", BOUNDED)
 def test_smaller_ones_are_refused(name, key):
     builder, sizes = LEAST[name]
-    with pytest.raises(ValueError, match=f"{key} must be an int >= {sizes[key]}, not {sizes[key] - 1}"):
+    with pytest.raises(ValueError, match=f"^{builder.__name__}: {key} must be an int >= {sizes[key]}, not {sizes[key] - 1}"):
         made(builder, **sizes | {key: sizes[key] - 1})
 
 
@@ -114,6 +114,12 @@ def test_autoregressive_layers_start_as_documented(name, context):
         np.testing.assert_allclose(numbers, np.zeros_like(numbers) if theta is None else np.transpose([theta] * 5), rtol=1e-14)
 
 
+def test_polynomials_of_sospf_are_rows():
+    layer, = stages_of(made(sospf, size=2, layers=1, components=4, degree=2, hidden=(3,)), Autoregressive)
+    squares, _ = layer.family.at_values(np.arange(2.0 * layer.family.size).reshape(2, -1), 1)
+    assert squares.coefficients.shape == (2, 4, 3)
+
+
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_splines_start_with_slope_one_and_their_blocks_near_the_identity(blocks):
     for builder in (nsf, autoregressive_nsf):
@@ -142,10 +148,10 @@ def test_batch_norms_of_maf_start_as_the_identity():
 
 @pytest.mark.parametrize("builder", [realnvp, circular_nsf, flow_plus_plus])
 def test_the_first_half_passes_first(builder):
-    passes = [coupling.passes.tolist() for coupling in stages_of(made(builder, size=4, couplings=3, hidden=(3,)), Coupling)]
-    of_a_step = len(passes) // 3
+    passes = [coupling.passes.tolist() for coupling in stages_of(made(builder, size=4, couplings=4, hidden=(3,)), Coupling)]
+    of_a_step = len(passes) // 4
     first, second = [True, True, False, False], [False, False, True, True]
-    assert passes == [half for half in (first, second, first) for _ in range(of_a_step)]
+    assert passes == [half for half in (first, second, first, second) for _ in range(of_a_step)]
 
 
 def test_scales_of_realnvp_start_at_gain_one():
