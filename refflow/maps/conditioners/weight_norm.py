@@ -19,11 +19,12 @@ In (1) and (6), squares of the entries of `v_i` may overflow or vanish where `|v
 `2^-e v_i` in `[1/2, 1)`, none does:
     |v_i| = 2^e s_i,   s_i = |2^-e v_i|,   u_i = 2^-e v_i / s_i                     (7)
 
-In (2), a partial sum may overflow where `h` does not, as in `Dense`:
+In (2), a partial sum may overflow where `h` does not.  For `2^-k a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Dense`:
     h = 2^k W (2^-k a) + b                                                          (8)
 
 In (5) and (6), a product with `W_bar` may overflow where the cotangents do not, or lose digits below the smallest normal number.
-With the largest entry of `2^-k a` in `[1/2, 1)`,
+Likewise,
     W_bar = 2^k h_bar (2^-k a)^T                                                    (9)
 and `2^k` is multiplied last.
 
