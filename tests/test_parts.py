@@ -305,8 +305,10 @@ def test_a_textbook_runs_in_floats(name):
     for side in sides(page):
         found = {}
         for point in asked(page, side)[-3:]:
-            found |= cost(point, page.textbook, truth_at(point))
-        assert set(found) == set(truth_at(point)) and min(found.values()) < np.inf, found
+            given = cost(point, page.textbook, truth_at(point))
+            assert set(given) == set(truth_at(point))           # optional fields may be at one point and not at another
+            found |= given
+        assert min(found.values()) < np.inf, found
 
 
 @pytest.mark.parametrize("name, standard", [("DiagonalNormal", "standard_normal"), ("Logistic", "logistic")])
