@@ -29,6 +29,8 @@ from refflow.cli import main
 from refflow.cli.textbook import costs
 from refflow.core.registry import of_kind
 from refflow.maps import load_all
+from refflow.maps.conditioners import weight_normalised_blocks
+from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
 from validation.certify import sides, truth
@@ -322,6 +324,44 @@ def test_a_density_draws_what_its_textbook_says(name, standard):
     assert {key: bar.tolist() for key, bar in pullback(z_bar).items()} == {key: bar[0].tolist() for key, bar in wanted.items()}
 
 
+@pytest.mark.parametrize("name, fields, given", [
+    ("ActNorm", {"scale": [1.0, 1.0]}, ()),
+    ("GlowActNorm", {"s": [0.0, 0.0], "bias": None}, (3.0, False, 1e-6, False)),
+    ("GlowActNorm", {"s": [1.0, 1.0], "bias": None, "direct": True, "unbiased": True, "eps": 0.5}, (1.0, True, 0.5, True)),
+    ("GlowTTSActNorm", {"logs": [0.0, 0.0]}, (1e-6,)),
+    ("GlowTTSActNorm", {"logs": [0.0, 0.0], "floor": 16.0}, (16.0,))])
+def test_an_initialisation_is_what_its_textbook_says(name, fields, given):
+    data = np.random.default_rng(3).normal((2, -5), (3, 5), (7, 2))
+    f = PAGES[name](**fields)
+    for side in ("initialised", "inverse_initialised"):
+        made, wanted = getattr(f, side)(data, None), getattr(f.textbook, side)(data.T, *given)
+        close({key: getattr(made, key) for key in wanted}, wanted)
+
+
+def test_the_statistics_of_a_batch_are_what_their_textbook_says():
+    rng, book = np.random.default_rng(3), PAGES["BatchNorm"].textbook
+    z, mean_bar, var_bar = rng.normal(2, 3, (7, 2)), *rng.normal(size=(2, 2))
+    (mean, var), pullback = batch_norm.batch_statistics(z)
+    mu, d, v = book.statistics(z.T)
+    close({"mean": mean, "var": var, "z_bar": pullback(mean_bar, var_bar)},
+          {"mean": mu, "var": v, "z_bar": book.statistics_vjp(z.T, mean_bar, var_bar).T})
+    close({"moved": batch_norm.moved(mean, mu + 1, 0.25), "unbiased": batch_norm.unbiased(var, 7)},
+          {"moved": book.moved(mean, mu + 1, 0.25), "unbiased": book.unbiased(v, 7)})
+
+
+@pytest.mark.parametrize("word", ["exp", "softplus"])
+def test_the_weights_of_a_library_are_what_their_textbook_says(word):
+    rng, book = np.random.default_rng(3), PAGES["BlockDense"].textbook
+    w, g = rng.normal(size=(6, 4)), rng.uniform(0.5, 2, 6)
+    made = weight_normalised_blocks(w, g, 2, np.zeros(6), word)
+    close({"W": made.weights()}, {"W": book.of_library(w, g, 2, word == "exp")})
+
+
+def close(given, wanted):
+    for key, value in wanted.items():
+        np.testing.assert_allclose(given[key], value, rtol=1e-13, atol=0, err_msg=key)
+
+
 # -- a rational page is its textbook --------------------------------------------------------------------------------------
 
 class Root:
@@ -595,6 +635,10 @@ def changed(name, old, new):
     ("RelativeAttention", "s_bar = P * (u - (P", "s_bar = P * (u + (P", {"vjp.a_bar", "vjp.E_k_bar"}),
     ("RelativeAttention", "np.outer(ds[i, j], q[i]) / root", "np.outer(ds[i, j], q[i])", {"jacobian"}),
     ("LogisticMixtureCDF", "(f - g) / (g * W)", "(f - g) / (2 * g * W)", {"vjp.weights_bar", "inverse_vjp.weights_bar"}),
+    ("ActNorm", "(x_bar * z) + n * l_bar / scale", "(x_bar * z) - n * l_bar / scale", {"vjp.scale_bar"}),
+    ("BatchNorm", "n * r ** 2 / 2 * l_bar)", "n * r ** 2 * l_bar)", {"vjp.var_bar"}),
+    ("LayerNorm", "(n * c).sum() / len(a)", "(n * c).sum()", {"vjp.a_bar"}),
+    ("Conv2d", "bars = {\"W\": k_bar + E_bar[:, None] if", "bars = {\"W\": k_bar - E_bar[:, None] if", {"vjp.W_bar"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):
     page, planted = PAGES[name], changed(name, old, new)
