@@ -19,6 +19,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from flint import arb, ctx
 
 import refflow
 from refflow.accuracy.drawing import Point
@@ -33,12 +34,15 @@ from refflow.maps.conditioners import weight_normalised_blocks
 from refflow.maps.normalization import batch_norm
 from refflow.maps.splines.bins import Tails
 from refflow.testing.pages import CITED, DEFINED, KINDS, numbered
+from validation.balls import ball, constant, seen_from
 from validation.certify import sides, truth
 from validation.ends import is_end
 from validation.kinds import GENERATORS
+from validation.measure import problem
 from validation.mutants.mutations import plain_function
 from validation.points import Draw
 from validation.textbooks import FUNCTIONS, Costs, answers, changed as changed_costs, cost, fields_of, flat, stored, with_numbers
+from validation.truth import Handing, Inputs, flatten, nest
 
 load_all()
 PAGES = of_kind(*KINDS)
@@ -237,6 +241,49 @@ class Exact:
         return getattr(np, name)
 
 
+class Component:
+    """A component in numbers of mpmath: its map by its definition, its derivatives by dual numbers."""
+
+    def __init__(self, f):
+        self.problem = problem(f)
+
+    def vjp(self, a):
+        inputs = Inputs(self.problem, 1, np.float64)
+        with ctx.workdps(mpmath.mp.dps):
+            event = inputs.add("event", np.frompyfunc(to_ball, 1, 1)(a).tolist())
+            inputs.add_fields()
+            h, shape = flatten(self.problem.definition(Handing(inputs), nest(*event), **inputs.fields))
+            h = [seen_from(1, constant(entry)) for entry in h]
+        slopes = [{j: from_ball(slope) for j, slope in slopes.items()} for _, slopes in h]
+
+        def pullback(h_bar):
+            bars = {name: filled([sum(bar * of_h.get(j, 0) for bar, of_h in zip(h_bar.ravel(), slopes)) for j in span], shape)
+                    for name, (span, shape) in inputs.spans.items()}
+            return bars.pop("event"), bars
+
+        return filled([from_ball(value) for value, _ in h], shape), pullback
+
+    def forward(self, a):
+        return self.vjp(a)[0]
+
+    def jacobian(self, a):
+        h, pullback = self.vjp(a)
+        return filled([pullback(one)[0].ravel() for one in np.eye(h.size, dtype=int)], (h.size, a.size))
+
+
+def filled(entries, shape):
+    return np.array(entries, object).reshape(shape)
+
+
+def to_ball(number):
+    sign, mantissa, exponent, _ = mpmath.mpf(number)._mpf_
+    return arb((-1) ** sign * int(mantissa)) * arb(2) ** exponent
+
+
+def from_ball(number):
+    return mpmath.ldexp(*(int(part) for part in ball(number).mid().man_exp()))
+
+
 def to_mpmath(array):
     return np.frompyfunc(lambda v: mpmath.mpf(float(v)), 1, 1)(array)
 
@@ -277,7 +324,7 @@ def disagreements(point, book):
 
 def computed(point, book, digits):
     with mpmath.workdps(digits):
-        return answers(point, book, to_mpmath)
+        return answers(point, book, to_mpmath, Component)
 
 
 def near(given, wanted, allowed):
@@ -638,6 +685,9 @@ def changed(name, old, new):
     ("ActNorm", "(x_bar * z) + n * l_bar / scale", "(x_bar * z) - n * l_bar / scale", {"vjp.scale_bar"}),
     ("BatchNorm", "n * r ** 2 / 2 * l_bar)", "n * r ** 2 * l_bar)", {"vjp.var_bar"}),
     ("LayerNorm", "(n * c).sum() / len(a)", "(n * c).sum()", {"vjp.a_bar"}),
+    ("GatedContext", "textbook.sigma(v) * textbook.sigma(-v))", "textbook.sigma(v))",
+     {"vjp.context_bar", "vjp.net.W_bar", "vjp.net.b_bar"}),
+    ("AffineCoupling", "textbook.valid(s, mask).sum()", "s.sum()", {"log_det", "inverse_log_det"}),
     ("Conv2d", "bars = {\"W\": k_bar + E_bar[:, None] if", "bars = {\"W\": k_bar - E_bar[:, None] if", {"vjp.W_bar"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):

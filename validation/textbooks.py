@@ -8,6 +8,7 @@ refflow/oracle/textbooks.json; `refflow textbook` prints the table.
 A textbook is a class of plain functions of one event, which `@bijector(..., textbook=textbook)` attaches to its page:
     bijector       forward(z), inverse(x), slope(z) or jacobian(z), log_det(z), inverse_log_det(x), vjp(z), inverse_vjp(x)
     conditioner    forward(a), slope(a) or jacobian(a), vjp(a)
+                   a component, as a coupling's network, is given as itself: its forward, jacobian and vjp of one event
     scale          forward(s), log(s), vjp(s)
     density        log_prob(z), log_prob_vjp(z)
 All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).
@@ -23,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from refflow import oracle
-from refflow.core.declarations import Field
+from refflow.core.declarations import Child, Field
+from refflow.core.tree import flatten
 
 from .calls import pasted, rounded
 from .measure import ADAPTERS
@@ -63,19 +65,25 @@ def remembering(inverse):
     return remembered
 
 
-def fields_of(f, number=lambda held: held):
-    """The fields as `definition` sees them; `number` is applied to the arrays of one event, and to plain numbers."""
-    return {key: number(held) if is_number(field, held) else held
-            for key, field in f.declared.items() for held in [getattr(f, key)]}
+def same(held):
+    return held
+
+
+def fields_of(f, number=same, component=same):
+    """The fields as `definition` sees them; `number` is applied to arrays and plain numbers, `component` to components."""
+    def seen(field, held):
+        return number(held) if is_number(field, held) else component(held) if isinstance(field, Child) else held
+
+    return {key: seen(field, getattr(f, key)) for key, field in f.declared.items()}
 
 
 def is_number(field, held):
     return isinstance(held, float) or isinstance(field, Field) and not field.constant and held is not None
 
 
-def answers(point, book, number=lambda held: held) -> dict:
+def answers(point, book, number=same, component=same) -> dict:
     """{quantity: what the textbook gives at a point}, under the names of the truth."""
-    f, fields, event = point.f, fields_of(point.f, number), number(point.event)
+    f, fields, event = point.f, fields_of(point.f, number, component), number(point.event)
     if f.kind in ("scale", "density"):
         return without_inverse(point, book, event, fields, number)
     back, letter = point.side == "inverse", f.letters[point.side == "inverse"]
@@ -89,7 +97,7 @@ def answers(point, book, number=lambda held: held) -> dict:
         bars = [number(bar) for bar in (point.image_bar, point.log_det_bar) if bar is not None]
         name = "inverse_vjp" if back else "vjp"
         event_bar, bars = getattr(book, name)(event, *fields.values(), *bars)
-        found |= {f"{name}.{letter}_bar": event_bar} | {f"{name}.{key}_bar": bar for key, bar in bars.items()}
+        found |= {f"{name}.{letter}_bar": event_bar} | {f"{name}.{'.'.join(path)}_bar": bar for path, bar in flatten(bars)}
     return {name: np.asarray(held) for name, held in found.items()}
 
 
