@@ -585,6 +585,10 @@ def test_costs_are_of_the_points_that_they_are_told():
     found = costs.finished("float64")["forward"]
     assert found["moderate"]["points"] == 1 and found["moderate"]["share"] == 0 and "simplest" not in found["moderate"]
     assert found["certified"]["points"] == 2 and found["certified"]["share"] == 0.5 and "z=1e-09" in found["certified"]["simplest"]
+    gated = PAGES["GatedContext"]
+    point, costs = asked(gated, "forward")[0], Costs(gated)
+    costs.add(point, truth_at(point))
+    assert set(costs.finished("float64")) == {"forward", "jacobian"} | {f"vjp.{key}_bar" for key in ("a", "inner", "net", "context")}
     none = Costs(PAGES["Permutation"])
     none.add(point, {})
     assert none.finished("float64") == {}

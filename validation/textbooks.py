@@ -136,7 +136,7 @@ class Costs:
         self.page, self.found = page, {}
 
     def add(self, point, true):
-        for quantity, C in cost(point, self.page.textbook, true).items() if self.page.textbook else ():
+        for quantity, C in by_field(cost(point, self.page.textbook, true)).items() if self.page.textbook else ():
             row = self.found.setdefault(quantity, {"moderate": Cost(), "certified": Cost()})
             row["certified"].add(C, point)
             if point.reason == "moderate":
@@ -156,6 +156,20 @@ def cost(point, book, true) -> dict:
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
+
+
+def of_field(quantity):
+    """vjp.net_bar for vjp.net.layers.0.W_bar: the cotangents of a component's parameters are one quantity."""
+    method, *path = quantity.split(".")
+    return f"{method}.{path[0]}_bar" if len(path) > 1 else quantity
+
+
+def by_field(errors):
+    """The largest error of each field."""
+    groups = {}
+    for quantity, C in errors.items():
+        groups[of_field(quantity)] = max(C, groups.get(of_field(quantity), 0))
+    return groups
 
 
 def stored() -> dict:
