@@ -27,7 +27,7 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (2), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
     corr(k, a) = 2^e corr(k, 2^-e a)                                                (11)
 
-In (7), the same holds of the sum over positions, with an `e` for the batch:
+In (7), a partial sum may overflow likewise.  One `e` serves the whole batch:
     k_bar(a) = 2^e k_bar(2^-e a)                                                    (12)
 
 Source: the definition; "edge", Glow's code (Kingma & Dhariwal, arXiv:1807.03039).

@@ -20,8 +20,8 @@ In (3), `1 - tanh^2 a` loses every digit once `tanh a` rounds to 1:
 In (4), `1 - sigma(b)` loses every digit once `sigma(b)` rounds to 1:
     sigma(b) (1 - sigma(b)) = t / (1 + t)^2                                         (8)
 
-In (5), `t` may lose digits below the smallest normal number, or be 0, where its product with `v` does neither.  Far from 0, this
-product is taken with `s = exp(-|b|/2)`, in this order:
+In (5), `t` may lose digits below the smallest normal number, or be 0, where its product with a number `v` does neither.  Far
+from 0, this product is taken with `s = exp(-|b|/2)`, in this order:
     v t = (v s) s                                                                   (9)
 and likewise `v r^2 = (v r) r`.
 

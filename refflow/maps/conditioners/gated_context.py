@@ -11,8 +11,8 @@ The reverse rule.  With `dsigma/dv = sigma(v) sigma(-v)`,
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), (3) and (4), `sigma(v)` may lose digits below the smallest normal number, or be 0, where its product with `y` does
-neither.  With `m = 1 / (1 + exp(-|v|))`, and exponents apart (`scaled` in `elementwise/scale.py`),
+In (1), (3) and (4), `sigma(v)` may lose digits below the smallest normal number, or be 0, where its product with a number `y`
+does neither.  With `m = 1 / (1 + exp(-|v|))`, and exponents apart (`scaled` in `elementwise/scale.py`),
     y sigma(v) = y m exp(min(v, 0)),   y sigma(v) sigma(-v) = y m m exp(-|v|)       (5)
 
 Source: the residual networks of nflows (Durkan, Bekasov, Murray & Papamakarios) with a context.

@@ -17,8 +17,8 @@ others, its own `a_bar` is a small difference of large numbers.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (2), the rounding of `mu` is large compared with `d` where entries are nearly equal.  It is the mean of the computed `d`,
-exactly up to the rounding of `d` itself, and is subtracted:
+In (2), the rounding of `mu` is large compared with `d` where entries are nearly equal.  The mean of the computed `d` is this
+rounding, exactly up to the rounding of `d` itself, and is subtracted:
     d <- d - 1/N sum_j d_j                                                          (9)
 
 In (1) to (3), sums and squares overflow, or vanish against `eps`, long before `a` does.  Let `d = 2^e d'` with its largest entry

@@ -1,6 +1,6 @@
 r"""A vector divided by its length, `R^N -> R^N`.
 
-The map.  The smallest length that divides is `eps`:
+The map.  A vector is divided by its length, or by `eps` where that is larger:
     h = a / max(|a|, eps)                                                           (1)
       = a / |a| for |a| > eps,   a / eps for |a| <= eps                             (2)
     dh/da = (I - h h^T) / |a| for |a| > eps,   I / eps for |a| <= eps               (3)

@@ -24,7 +24,7 @@ In (2), a partial sum may overflow where `h` does not.  For `2^-k a`, whose larg
     h = 2^k W (2^-k a) + b                                                          (8)
 
 In (5) and (6), a product with `W_bar` may overflow where the cotangents do not, or lose digits below the smallest normal number.
-Likewise,
+With this `k`, or one `k` for all events that share `W`,
     W_bar = 2^k h_bar (2^-k a)^T                                                    (9)
 and `2^k` is multiplied last.
 

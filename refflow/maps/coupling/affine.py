@@ -25,10 +25,10 @@ and (1) to (10) hold for the valid positions alone: the sum (5) is over these, a
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with `v` does not.  With `e` for the number nearest
-to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
+In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with a number `q` does not.  With `e` for the number
+nearest to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
 `elementwise/scale.py`),
-    v exp(s) = v exp(e) h h,   h = exp((s - e)/2)                                   (12)
+    q exp(s) = q exp(e) h h,   h = exp((s - e)/2)                                   (12)
 """
 
 from __future__ import annotations

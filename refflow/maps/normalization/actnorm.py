@@ -26,8 +26,8 @@ In floating point.  No equation changes here, only the form in which it is compu
 In (4), a sum of logarithms loses the digits of the largest one.  The logarithm of the product keeps them:
     sum_c log|scale_c| = log|scale_1 scale_2 ... scale_C|                           (13)
 
-In (8) and (11), terms of a sum may overflow with opposite signs.  The sum is then taken in units of the largest power of two
-among them, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+In (8) and (11), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the largest power
+of two among them, with `a = alpha 2^i` and `b = beta 2^j` exactly:
     sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (14)
 
 In (11), `z_cp` may overflow where its product with `x_bar_cp` does not:

@@ -44,8 +44,8 @@ In (5), a sum of logarithms loses the digits of the largest one.  The logarithm 
 the same number `n` of positions keeps them:
     sum_c n_c log|s_c| = n log|s_1 s_2 ... s_C|    for n_c = n                      (19)
 
-In (12), (13), (16) and (17), terms of a sum may overflow with opposite signs.  The sum is then taken in units of the largest
-power of two among them, as in `ActNorm`, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+In (12), (13), (16) and (17), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the
+largest power of two among them, as in `ActNorm`, with `a = alpha 2^i` and `b = beta 2^j` exactly:
     sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (20)
 """
 

@@ -30,10 +30,10 @@ from which
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1) to (3) and (9) to (12), `exp(k s_c)` may leave the floats where its product with `v` does not.  With `w = k s_c`, `e` for
-the number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart
-(`scaled` in `elementwise/scale.py`),
-    v exp(w) = v exp(e) h h,   h = exp((w - e)/2)                                   (15)
+In (1) to (3) and (9) to (12), `exp(k s_c)` may leave the floats where its product with a number `q` does not.  With `w = k s_c`,
+`e` for the number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors
+apart (`scaled` in `elementwise/scale.py`),
+    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (15)
 
 In (4), a sum of the logarithms of (6) loses the digits of the largest one.  The logarithm of the product keeps them:
     sum_c log|s_c| = log|s_1 s_2 ... s_C|                                           (16)

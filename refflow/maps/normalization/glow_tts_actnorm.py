@@ -22,10 +22,10 @@ and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangen
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), (2), (6), (8) and (9), `exp(w)` may leave the floats where its product with `v` does not.  With `e` for the number nearest
-to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
-`elementwise/scale.py`),
-    v exp(w) = v exp(e) h h,   h = exp((w - e)/2)                                   (10)
+In (1), (2), (6), (8) and (9), `exp(w)` may leave the floats where its product with a number `q` does not.  With `e` for the
+number nearest to `w` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled`
+in `elementwise/scale.py`),
+    q exp(w) = q exp(e) h h,   h = exp((w - e)/2)                                   (10)
 
 In (5), the source computes the variance as `E[z^2] - m^2`, which cancels, and squares of the values may overflow or vanish where
 `m` and `sqrt(v)` do not.  With `m'` and `v'` for the mean and the variance (channels.py) of `2^-e z`, whose largest number is in
