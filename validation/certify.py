@@ -233,9 +233,7 @@ def by_field(found):
     """Cotangents of a component's parameters as one quantity: vjp.net_bar for vjp.net.layers.0.W_bar and all others."""
     groups = {}
     for quantity, error in found.items():
-        method, *path = quantity.split(".")
-        key = f"{method}.{path[0]}_bar" if len(path) > 1 else quantity
-        groups.setdefault(key, []).append(error)
+        groups.setdefault(textbooks.of_field(quantity), []).append(error)
     return {key: largest_error(errors) for key, errors in groups.items()}
 
 

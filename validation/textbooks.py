@@ -12,7 +12,8 @@ A textbook is a class of plain functions of one event, which `@bijector(..., tex
     density             log_prob(z), log_prob_vjp(z)
     parametrisation     fields(h), vjp(h)
 All take the fields by name as `definition` does, then the cotangents, and a vjp gives (event_bar, {field: bar}).  The fields that
-a parametrisation computes are a dictionary, and its vjp takes a cotangent for each of them, in the order of `names`.
+a parametrisation computes are a dictionary, and its vjp takes a cotangent for each of them, in the order of `names`.  A component,
+such as a coupling's network, comes as itself: its forward, jacobian and vjp of one event.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Callable
 import numpy as np
 
 from refflow import oracle
-from refflow.core.declarations import Field
+from refflow.core.declarations import Child, Field
+from refflow.core.tree import flatten
 
 from .calls import pasted, rounded
 from .measure import cores_of
@@ -83,26 +85,32 @@ def remembering(inverse):
     return remembered
 
 
-def fields_of(f, number=lambda held: held):
-    """The fields as `definition` sees them; `number` is applied to the arrays of one event, and to plain numbers."""
-    return {key: number(held) if is_number(field, held) else held
-            for key, field in f.declared.items() for held in [getattr(f, key)]}
+def same(held):
+    return held
+
+
+def fields_of(f, number=same, component=same):
+    """The fields as `definition` sees them; `number` is applied to arrays and plain numbers, `component` to components."""
+    def seen(field, held):
+        return number(held) if is_number(field, held) else component(held) if isinstance(field, Child) else held
+
+    return {key: seen(field, getattr(f, key)) for key, field in f.declared.items()}
 
 
 def is_number(field, held):
     return isinstance(held, float) or isinstance(field, Field) and not field.constant and held is not None
 
 
-def answers(point, book, number=lambda held: held) -> dict:
+def answers(point, book, number=same, component=same) -> dict:
     """{quantity: what the textbook gives at a point}, under the names of the truth."""
     f, methods = point.f, METHODS[point.f.kind, point.side]
-    fields, event, found = fields_of(f, number), number(point.event), {}
+    fields, event, found = fields_of(f, number, component), number(point.event), {}
     for name in methods.values:
         found |= named(name, value(book, name, event, fields))
     if point.image_bar is not None:
         event_bar, bars = getattr(book, methods.vjp)(event, *fields.values(), *map(number, methods.bars(point)))
         bars = {f.letters[point.side == "inverse"]: event_bar} | bars
-        found |= {f"{methods.vjp}.{key}_bar": bar for key, bar in bars.items()}
+        found |= {f"{methods.vjp}.{'.'.join(path)}_bar": bar for path, bar in flatten(bars)}
     return {name: np.asarray(held) for name, held in found.items()}
 
 
@@ -142,7 +150,7 @@ class Costs:
         self.page, self.found = page, {}
 
     def add(self, point, true):
-        for quantity, C in cost(point, self.page.textbook, true).items() if self.page.textbook else ():
+        for quantity, C in by_field(cost(point, self.page.textbook, true)).items() if self.page.textbook else ():
             row = self.found.setdefault(quantity, {"moderate": Cost(), "certified": Cost()})
             row["certified"].add(C, point)
             if point.reason == "moderate":
@@ -162,6 +170,20 @@ def cost(point, book, true) -> dict:
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}
+
+
+def of_field(quantity):
+    """vjp.net_bar for vjp.net.layers.0.W_bar: the cotangents of a component's parameters are one quantity."""
+    method, *path = quantity.split(".")
+    return f"{method}.{path[0]}_bar" if len(path) > 1 else quantity
+
+
+def by_field(errors):
+    """The largest error of each field."""
+    groups = {}
+    for quantity, C in errors.items():
+        groups[of_field(quantity)] = max(C, groups.get(of_field(quantity), 0))
+    return groups
 
 
 def stored() -> dict:

@@ -1,6 +1,6 @@
 r"""Convolution of images, `(C, H, W) -> (M, H, W)`, as in networks: a cross-correlation.
 
-With kernels `W` of `(M, C, I, J)` and `b` a number for each output,
+The map.  With kernels `W` of `(M, C, I, J)` and `b` a number for each output,
     h_m(y, x) = b_m + sum_c sum_ij W_mcij a_c(y + i - p, x + j - q),   p = (I-1)//2,   q = (J-1)//2         (1)
 Positions outside the image, the border, are read as 0 (`padding` "zeros") or 1 ("ones").  With "edge" they are 0 and there
 is one more channel, 1 on the border and 0 inside, so that the network knows where the image ends.  `W` is then
@@ -9,17 +9,26 @@ is one more channel, 1 on the border and 0 inside, so that the network knows whe
 With `beta_yx,ij = 1` where `(y + i - p, x + j - q)` is on the border and else 0, (1) is a correlation with 0 outside the image
 (`correlation.py`) plus a term that is independent of `a`:
     h = corr(k, a) + E beta^T + b                                                   (2)
-    E_m,ij = sum_c W_mcij                for "ones",       k = W                    (3)
+    E_m,ij = sum_c W_mcij                for "ones",   0   for "zeros",   k = W     (3)
     E_m,ij = W_m,C,ij                    for "edge",       k = W_{m,c<C}            (4)
     dh_m(y, x)/da_c(y', x') = k_{m,c,y'-y+p,x'-x+q}   where there is such a k, else 0    (5)
 
-Reverse rule: `a_bar` and `k_bar` from the correlation's pullback, and from (2)
-    E_bar = sum_n h_bar_n beta,   b_bar = sum_yx h_bar_yx     with n over the batch    (6)
-    W_bar_mcij = k_bar_mcij + E_bar_m,ij               for "ones"                   (7)
-    W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (8)
-Where a partial sum of (1) or of `k_bar` overflows, the one for `2^-e a`, whose largest entry is in `[1/2, 1)`, does not:
-    corr(k, a) = 2^e corr(k, 2^-e a)                                                (9)
-    k_bar(a) = 2^e k_bar(2^-e a)                                                    (10)
+The reverse rule.  In (2), `corr` is linear in `k` and in `a`.  With `h_bar` read as 0 outside the image,
+    a_bar_c(y, x) = sum_m sum_ij k_mcij h_bar_m(y - i + p, x - j + q)               (6)
+    k_bar_mcij = sum_yx h_bar_m(y, x) a_c(y + i - p, x + j - q)                     (7)
+    E_bar_m,ij = sum_yx h_bar_m(y, x) beta_yx,ij,   b_bar_m = sum_yx h_bar_m(y, x)  (8)
+and from (3) and (4),
+    W_bar_mcij = k_bar_mcij   for "zeros",   k_bar_mcij + E_bar_m,ij   for "ones"   (9)
+    W_bar = k_bar for c < C, E_bar for c = C           for "edge"                   (10)
+where the cotangents of what all events share are summed over the batch.
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
+    corr(k, a) = 2^e corr(k, 2^-e a)                                                (11)
+
+In (7), a partial sum may overflow likewise.  One `e` serves the whole batch:
+    k_bar(a) = 2^e k_bar(2^-e a)                                                    (12)
 
 Source: the definition; "edge", Glow's code (Kingma & Dhariwal, arXiv:1807.03039).
 """
@@ -37,6 +46,55 @@ from ...core.arithmetic import unit_scaled
 from .correlation import Correlation
 
 PADDINGS = ("zeros", "edge", "ones")
+
+
+class textbook:
+    """(1) to (10) as they are printed, for one event."""
+
+    def places(W, image):
+        """(y, x, i, j, y + i - p, x + j - q, is it outside?) of all positions that are read."""
+        (I, J), (height, width) = W.shape[2:], image
+        for y, x, i, j in np.ndindex(height, width, I, J):
+            v, w = y + i - (I - 1) // 2, x + j - (J - 1) // 2
+            yield y, x, i, j, v, w, not (0 <= v < height and 0 <= w < width)
+
+    def has_channel(W, padding):
+        """Is there one more channel, which marks the border?"""
+        return padding == "edge" and W.shape[2:] != (1, 1)
+
+    def kernels(W, padding):
+        """k and E."""
+        if textbook.has_channel(W, padding):
+            return W[:, :-1], W[:, -1]                                              # (4)
+        return W, W.sum(1) if padding == "ones" else 0 * W.sum(1)                   # (3)
+
+    def forward(a, W, b, padding):
+        (k, E), h = textbook.kernels(W, padding), np.zeros((len(W), *a.shape[1:]), W.dtype)
+        for y, x, i, j, v, w, outside in textbook.places(W, a.shape[1:]):
+            h[:, y, x] += E[:, i, j] if outside else (k[:, :, i, j] * a[:, v, w]).sum(1)        # (2)
+        return h if b is None else (h.T + b).T                                      # (2)
+
+    def jacobian(a, W, b, padding):
+        (k, _), J = textbook.kernels(W, padding), np.zeros((len(W), *a.shape[1:], *a.shape), W.dtype)
+        for y, x, i, j, v, w, outside in textbook.places(W, a.shape[1:]):
+            if not outside:
+                J[:, y, x, :, v, w] = k[:, :, i, j]                                 # (5)
+        return J.reshape(J[..., 0, 0, 0].size if a.size else 0, a.size)
+
+    def vjp(a, W, b, padding, h_bar):
+        k, E = textbook.kernels(W, padding)
+        a_bar, k_bar, E_bar = 0 * a, 0 * k, 0 * E
+        for y, x, i, j, v, w, outside in textbook.places(W, a.shape[1:]):
+            if outside:
+                E_bar[:, i, j] += h_bar[:, y, x]                                    # (8)
+            else:
+                a_bar[:, v, w] += (k[:, :, i, j].T * h_bar[:, y, x]).sum(1)         # (6)
+                k_bar[:, :, i, j] += np.outer(h_bar[:, y, x], a[:, v, w])           # (7)
+        if textbook.has_channel(W, padding):
+            bars = {"W": np.concatenate((k_bar, E_bar[:, None]), 1)}                # (10)
+        else:
+            bars = {"W": k_bar + E_bar[:, None] if padding == "ones" else k_bar}    # (9)
+        return a_bar, bars if b is None else bars | {"b": h_bar.sum((1, 2))}        # (8)
 
 
 # -- the equations, for kernels that a page may have computed from others ----------------------------------------------
@@ -89,30 +147,30 @@ class Convolution:
     def forward(self, a):
         h = self.correlation.forward(a)                                             # (2)
         if not np.isfinite(h).all():
-            h = np.where(np.isfinite(h), h, self.scaled(a))                         # (9)
+            h = np.where(np.isfinite(h), h, self.scaled(a))                         # (11)
         if self.has_border:
             E_beta = self.border_kernels() @ border(self.size, a.shape[-2:], h.dtype).T
             h += E_beta.reshape(*E_beta.shape[:-1], *h.shape[-2:])                  # (2)
         return h
 
     def scaled(self, a):
-        flat, e = unit_scaled(a.reshape(*a.shape[:-3], math.prod(a.shape[-3:])))
-        return np.ldexp(self.correlation.forward(flat.reshape(a.shape)), e[..., None, None])        # (9)
+        flat, e = unit_scaled(a.reshape(*a.shape[:-3], math.prod(a.shape[-3:])))    # (11)
+        return np.ldexp(self.correlation.forward(flat.reshape(a.shape)), e[..., None, None])        # (11)
 
     def pullback(self, a, h_bar):
-        a_bar, k_bar = self.correlation.pullback(a, h_bar)
+        a_bar, k_bar = self.correlation.pullback(a, h_bar)                          # (6) (7)
         if not np.isfinite(k_bar).all():
-            _, e = np.frexp(np.abs(a).max())
-            _, smaller = self.correlation.pullback(np.ldexp(a, -e), h_bar)
-            k_bar = np.where(np.isfinite(k_bar), k_bar, np.ldexp(smaller, e))       # (10)
+            _, e = np.frexp(np.abs(a).max())                                        # (12)
+            _, smaller = self.correlation.pullback(np.ldexp(a, -e), h_bar)          # (12)
+            k_bar = np.where(np.isfinite(k_bar), k_bar, np.ldexp(smaller, e))       # (12)
         if not self.has_border:
-            return a_bar, k_bar
+            return a_bar, k_bar                                                     # (9)
         total = h_bar if self.W.ndim > 4 else h_bar.sum(tuple(range(h_bar.ndim - 3)))
         beta = border(self.size, a.shape[-2:], h_bar.dtype)
-        E_bar = (total.reshape(*total.shape[:-2], len(beta)) @ beta).reshape(*total.shape[:-2], 1, *self.size)    # (6)
+        E_bar = (total.reshape(*total.shape[:-2], len(beta)) @ beta).reshape(*total.shape[:-2], 1, *self.size)    # (8)
         if self.padding == "ones":
-            return a_bar, k_bar + E_bar                                             # (7)
-        return a_bar, np.concatenate((k_bar, E_bar), -3)                            # (8)
+            return a_bar, k_bar + E_bar                                             # (9)
+        return a_bar, np.concatenate((k_bar, E_bar), -3)                            # (10)
 
     def jacobian(self, a):
         k, (H, W), (I, J), d = self.kernels, a.shape[-2:], self.size, self.dilation
@@ -133,7 +191,7 @@ def with_bias(h, b):
 
 
 def bias_bar(h_bar, b):
-    return {} if b is None else {"b": h_bar.sum((-2, -1))}                          # (6)
+    return {} if b is None else {"b": h_bar.sum((-2, -1))}                          # (8)
 
 
 def checked_channels(layer, kernels):
@@ -154,7 +212,7 @@ def output_of(kernels, C, shape):
     return (kernels[0], *shape[1:])
 
 
-@conditioner(source="arXiv:1807.03039")
+@conditioner(source="arXiv:1807.03039", textbook=textbook)
 class Conv2d(Conditioner):
     """h = W * a + b; a (*batch, C, H, W), h (*batch, M, H, W), W (M, C, I, J), b (M,) or None.
 
@@ -177,25 +235,31 @@ class Conv2d(Conditioner):
 
     @staticmethod
     def definition(m, a, W, b, padding):
-        return defined(m, a, W, b, padding)
+        return defined(m, a, W, b, padding)                                         # (1)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def convolution(self, a):
         return Convolution(over_batch(self.W, a), self.padding)
 
     def forward(self, a):
-        return with_bias(self.convolution(a).forward(a), self.b)                    # (2)
+        return with_bias(self.convolution(a).forward(a), self.b)                    # (2) (11)
 
     def jacobian(self, a):
         return self.convolution(a).jacobian(a)                                      # (5)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         convolution = self.convolution(a)
 
         def pullback(h_bar):
-            a_bar, W_bar = convolution.pullback(a, h_bar)                           # (6) (7) (8)
-            return a_bar, {"W": W_bar, **bias_bar(h_bar, self.b)}
+            a_bar, W_bar = convolution.pullback(a, h_bar)                           # (6) (7) (9) (10) (12)
+            return a_bar, {"W": W_bar, **bias_bar(h_bar, self.b)}                   # (8)
 
-        return with_bias(convolution.forward(a), self.b), pullback                  # (2)
+        return with_bias(convolution.forward(a), self.b), pullback                  # (2) (11)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Pixel", "images of one pixel: all else is border", z=[[[[3.0]]]], W=[[[[1.0, 2.0, 4.0]] * 3]] * 2,

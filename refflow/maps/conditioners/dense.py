@@ -1,15 +1,18 @@
 r"""Dense layer, `R^N -> R^M`.
 
+The map.  With a matrix `W` of weights, and `b` a number for each output,
     h = W a + b                                                                     (1)
     dh/da = W                                                                       (2)
 
-Reverse rule, from `dh = dW a + W da + db`:
+The reverse rule.  From (1), `dh = dW a + W da + db`, hence
     a_bar = W^T h_bar                                                               (3)
     W_bar = h_bar a^T       b_bar = h_bar                                           (4)
 summed over the batch if `W` and `b` have no batch.  With events as the rows of matrices `A` and `H_bar`, (1) is `A W^T + b`,
 (3) is `H_bar W` and (4) is `H_bar^T A`, one matrix product each.
 
-Where a partial sum of (1) overflows, it does not in `W a = 2^e W (2^-e a)` with the largest entry of `2^-e a` in `[1/2, 1)`:
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not:
     h = 2^e W (2^-e a) + b                                                          (5)
 
 Source: the definition.
@@ -24,15 +27,21 @@ from ...core.arithmetic import unit_scaled
 from ...core.products import event_sum, outer_sum, product
 
 
-def affine(W, b, a):
-    """W a + b."""
-    h = product(W, a)
-    h += b                                                                          # (1)
-    finite = np.isfinite(h)
-    return h if finite.all() else np.where(finite, h, scaled_product(W, a) + b)     # (5)
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def forward(a, W, b):
+        return W @ a + b                                                            # (1)
+
+    def jacobian(a, W, b):
+        return W                                                                    # (2)
+
+    def vjp(a, W, b, h_bar):
+        a_bar = W.T @ h_bar                                                         # (3)
+        return a_bar, {"W": np.outer(h_bar, a), "b": h_bar}                         # (4)
 
 
-@conditioner(source="definition")
+@conditioner(source="definition", textbook=textbook)
 class Dense(Conditioner):
     """h = W a + b; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,)."""
 
@@ -53,11 +62,15 @@ class Dense(Conditioner):
     def definition(m, a, W, b):
         return [sum((w * a_j for w, a_j in zip(row, a)), b_i) for row, b_i in zip(W, b)]    # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward(self, a):
-        return affine(self.W, self.b, a)
+        return affine(self.W, self.b, a)                                            # (1) (5)
 
     def jacobian(self, a):
         return np.broadcast_to(self.W, a.shape[:-1] + self.W.shape[-2:])            # (2)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         def pullback(h_bar):
@@ -65,6 +78,8 @@ class Dense(Conditioner):
             return product(self.W.mT, h_bar), {"W": W_bar, "b": b_bar}              # (3)
 
         return self.forward(a), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Number", "N = M = 1: a scalar affine map", z=[[3.0]], W=[[-0.3]], b=[0.7]),
@@ -80,7 +95,15 @@ class Dense(Conditioner):
     )
 
 
+def affine(W, b, a):
+    """W a + b."""
+    h = product(W, a)
+    h += b                                                                          # (1)
+    finite = np.isfinite(h)
+    return h if finite.all() else np.where(finite, h, scaled_product(W, a) + b)     # (5)
+
+
 def scaled_product(W, a):
     """W a = 2^e W (2^-e a), so that no partial sum overflows."""
-    a, e = unit_scaled(a)
-    return np.ldexp(product(W, a), e)
+    a, e = unit_scaled(a)                                                           # (5)
+    return np.ldexp(product(W, a), e)                                               # (5)

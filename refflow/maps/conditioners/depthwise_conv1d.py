@@ -1,19 +1,22 @@
 r"""Depthwise convolution of signals, `(C, T) -> (C, T)`: every channel has one kernel of its own.
 
-With kernels `W` of `(C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each channel,
+The map.  With kernels `W` of `(C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each channel,
     h_c(t) = b_c + sum_k W_ck a_c(t + d k - p),   p = (d (K-1))//2                  (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
 it if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.
     dh_c(t)/da_c(t') = W_ck   where t' = t + d k - p for a k, and 0 elsewhere       (2)
 
-Reverse rule: the cotangent of `h` is 0 at invalid positions,
+The reverse rule.  With `h_bar` 0 at invalid positions,
     a_bar_c(t') = sum_k W_ck h_bar_c(t' - d k + p)                                  (3)
     W_bar_ck = sum_t h_bar_c(t) a_c(t + d k - p),   b_bar_c = sum_t h_bar_c(t)      (4)
 and `a_bar` is 0 at invalid positions.
 
-Where a partial sum of (1) or (4) overflows, the one for `2^-e a_c`, whose largest entry is in `[1/2, 1)`, does not, and
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), a partial sum may overflow where the sum does not.  For `2^-e a_c`, whose largest entry is in `[1/2, 1)`, it does
+not:
     sum_k W_ck a_c(t + d k - p) = 2^e sum_k W_ck (2^-e a_c)(t + d k - p)            (5)
-and likewise (4).
+    sum_t h_bar_c(t) a_c(t + d k - p) = 2^e sum_t h_bar_c(t) (2^-e a_c)(t + d k - p)        (6)
 
 Source: Chollet, arXiv:1610.02357, for images; for signals, Kaiser, Gomez & Chollet, arXiv:1706.03059.
 """
@@ -29,7 +32,37 @@ from ...core.arrays import masked, masked_jacobian
 from .conv1d import held_to_mask
 
 
-@conditioner(source="arXiv:1706.03059")
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def read(W, T, dilation, mask):
+        """(t, k, t + d k - p) of all positions that are read."""
+        K, valid = W.shape[1], range(T) if mask is None else np.flatnonzero(mask)
+        p = dilation * (K - 1) // 2
+        return [(t, k, t + dilation * k - p) for t in valid for k in range(K) if t + dilation * k - p in valid]
+
+    def forward(a, W, b, dilation, mask):
+        h = (0 * a.T + b).T                                                         # (1)
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            h[:, t] += W[:, k] * a[:, s]                                            # (1)
+        return h if mask is None else h * mask
+
+    def jacobian(a, W, b, dilation, mask):
+        J, c = np.zeros((*a.shape, *a.shape), a.dtype), np.arange(len(a))
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            J[c, t, c, s] = W[:, k]                                                 # (2)
+        return J.reshape(a.size, a.size)
+
+    def vjp(a, W, b, dilation, mask, h_bar):
+        a_bar, W_bar = 0 * a, 0 * W
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            a_bar[:, s] += W[:, k] * h_bar[:, t]                                    # (3)
+            W_bar[:, k] += h_bar[:, t] * a[:, s]                                    # (4)
+        valid = h_bar if mask is None else h_bar[:, mask]
+        return a_bar, {"W": W_bar, "b": valid.sum(1)}                               # (4)
+
+
+@conditioner(source="arXiv:1706.03059", textbook=textbook)
 class DepthwiseConv1d(Conditioner):
     """h_c = W_c * a_c + b_c for each channel; a, h (*batch, C, T), W (C, K), b (C,).
 
@@ -69,6 +102,8 @@ class DepthwiseConv1d(Conditioner):
 
         return [[output(c, t) if valid[t] else m.mpf(0) for t in range(T)] for c in range(len(a))]      # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def steps(self):
         """d k - p for each k."""
         K = self.W.shape[-1]
@@ -90,15 +125,12 @@ class DepthwiseConv1d(Conditioner):
     def convolved(self, a):
         h = self.correlated(a)                                                      # (1)
         if not np.isfinite(h).all():
-            smaller, e = unit_scaled(a)
+            smaller, e = unit_scaled(a)                                             # (5)
             h = np.where(np.isfinite(h), h, np.ldexp(self.correlated(smaller), e))  # (5)
         return masked(h + self.b[..., None], self.mask)                             # (1)
 
-    def kernels_bar(self, a, h_bar):
-        return np.stack([(h_bar * part).sum(-1) for part in self.reads(a)], -1)     # (4)
-
     def forward(self, a):
-        return self.convolved(a)
+        return self.convolved(a)                                                    # (1) (5)
 
     def jacobian(self, a):
         C, T = a.shape[-2:]
@@ -108,17 +140,24 @@ class DepthwiseConv1d(Conditioner):
             J[..., c, t, c, t + step] = self.W[..., k, None]                        # (2)
         return masked_jacobian(J.reshape(*a.shape[:-2], C * T, C * T), self.mask)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def kernels_bar(self, a, h_bar):
+        return np.stack([(h_bar * part).sum(-1) for part in self.reads(a)], -1)     # (4)
+
     def vjp(self, a):
         def pullback(h_bar):
             h_bar = masked(h_bar, self.mask)
             W_bar = self.kernels_bar(a, h_bar)
             if not np.isfinite(W_bar).all():
-                smaller, e = unit_scaled(a)
-                W_bar = np.where(np.isfinite(W_bar), W_bar, np.ldexp(self.kernels_bar(smaller, h_bar), e))      # (5)
+                smaller, e = unit_scaled(a)                                         # (6)
+                W_bar = np.where(np.isfinite(W_bar), W_bar, np.ldexp(self.kernels_bar(smaller, h_bar), e))      # (6)
             a_bar = masked(self.correlated(h_bar, -1), self.mask)                   # (3)
             return a_bar, {"W": W_bar, "b": h_bar.sum(-1)}                          # (4)
 
-        return self.convolved(a), pullback
+        return self.convolved(a), pullback                                          # (1) (5)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Dilated", "a kernel with gaps, which reaches beyond both ends", z=[[[1.0, 2.0, 4.0, 8.0], [3.0, 0.5, -1.0, 2.0]]],

@@ -1,14 +1,22 @@
 r"""Dense layer with a mask, `R^N -> R^M`: an output sees the inputs that the mask lets through.
 
+The map.  With a matrix `W` of weights, a mask `M`, and `b` a number for each output,
     h_i = sum_j M_ij W_ij a_j + b_i,   M_ij = 0 or 1                                (1)
     dh_i/da_j = M_ij W_ij                                                           (2)
-so that `h_i` does not depend on `a_j`, whatever the weights, where
-    M_ij = 0                                                                        (3)
+so that `h_i` does not depend on `a_j` where `M_ij = 0`, whatever the weights.
 
-Reverse rule, from `dh_i = sum_j M_ij (dW_ij a_j + W_ij da_j) + db_i`:
-    a_bar_j = sum_i M_ij W_ij h_bar_i                                               (4)
-    W_bar_ij = M_ij h_bar_i a_j       b_bar_i = h_bar_i                             (5)
-Sums over the batch, and partial sums of (1) that overflow, are handled as in `dense.py`.
+The reverse rule.  From (1), `dh_i = sum_j M_ij (dW_ij a_j + W_ij da_j) + db_i`, hence
+    a_bar_j = sum_i M_ij W_ij h_bar_i                                               (3)
+    W_bar_ij = M_ij h_bar_i a_j       b_bar_i = h_bar_i                             (4)
+summed over the batch if `W` and `b` have no batch.
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h_i` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Dense`:
+    h_i = 2^e sum_j M_ij W_ij (2^-e a_j) + b_i                                      (5)
+
+In (4), `h_bar_i a_j` may overflow where `M_ij = 0`.  There, `W_bar_ij` is 0.                                   (6)
 
 Source: Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, section 3.
 """
@@ -22,7 +30,21 @@ from .dense import affine
 from ...core.products import event_sum, outer_sum, product
 
 
-@conditioner(source="arXiv:1502.03509")
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def forward(a, W, connects, b):
+        return (connects * W) @ a + b                                               # (1)
+
+    def jacobian(a, W, connects, b):
+        return connects * W                                                         # (2)
+
+    def vjp(a, W, connects, b, h_bar):
+        a_bar = (connects * W).T @ h_bar                                            # (3)
+        return a_bar, {"W": connects * np.outer(h_bar, a), "b": h_bar}              # (4)
+
+
+@conditioner(source="arXiv:1502.03509", textbook=textbook)
 class MaskedDense(Conditioner):
     """h = (W * connects) a + b; a (*batch, N), h (*batch, M), W (M, N) or (*batch, M, N), b (M,).
 
@@ -47,32 +69,38 @@ class MaskedDense(Conditioner):
         return self.W.shape[-2:-1]
 
     def depends(self, shape):
-        return self.connects                                                        # (3)
+        return self.connects                                                        # (2)
 
     @staticmethod
     def definition(m, a, W, connects, b):
         return [sum((w * a_j for w, a_j, seen in zip(row, a, sees) if seen), b_i)
                 for row, sees, b_i in zip(W, connects, b)]                          # (1)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def weights(self):
         """The matrix that multiplies a."""
         return self.W * self.connects                                               # (2)
 
     def forward(self, a):
-        return affine(self.weights(), self.b, a)                                    # (1)
+        return affine(self.weights(), self.b, a)                                    # (1) (5)
 
     def jacobian(self, a):
         W = self.weights()
         return np.broadcast_to(W, a.shape[:-1] + W.shape[-2:])                      # (2)
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, a):
         W = self.weights()
 
         def pullback(h_bar):
-            W_bar, b_bar = outer_sum(h_bar, a, W), event_sum(h_bar, self.b)         # (5)
-            return product(W.mT, h_bar), {"W": np.where(self.connects, W_bar, 0), "b": b_bar}       # (4) (5)
+            W_bar, b_bar = outer_sum(h_bar, a, W), event_sum(h_bar, self.b)         # (4)
+            return product(W.mT, h_bar), {"W": np.where(self.connects, W_bar, 0), "b": b_bar}       # (3) (4) (6)
 
-        return affine(W, self.b, a), pullback                                       # (1)
+        return affine(W, self.b, a), pullback                                       # (1) (5)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Nothing", "no output sees an input: h is b, its Jacobian 0", z=[[1.0, -2.0]], W=[[3.0, 1.0], [2.0, -1.0]],

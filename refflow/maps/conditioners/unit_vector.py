@@ -1,14 +1,20 @@
 r"""A vector divided by its length, `R^N -> R^N`.
 
+The map.  A vector is divided by its length, or by `eps` where that is larger:
     h = a / max(|a|, eps)                                                           (1)
       = a / |a| for |a| > eps,   a / eps for |a| <= eps                             (2)
     dh/da = (I - h h^T) / |a| for |a| > eps,   I / eps for |a| <= eps               (3)
-Reverse rule:
-    a_bar = (h_bar - h <h, h_bar>) / |a| for |a| > eps,   h_bar / eps for |a| <= eps        (4)
-`eps > 0` comes from the source; it is a number, not a parameter, and makes 0 an event.  The length of `a` is `2^e` times that
-of `2^-e a`, as in `WeightNormDense`: no square overflows or vanishes.
+`eps > 0` comes from the source; it is a number, not a parameter, and makes 0 an event.
 
+The reverse rule.  The matrix (3) is symmetric:
+    a_bar = (h_bar - h <h, h_bar>) / |a| for |a| > eps,   h_bar / eps for |a| <= eps        (4)
 The unit of error is normwise: (4) projects onto the orthogonal complement of `h`.
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), (3) and (4), squares of the entries of `a` may overflow or vanish where `|a|` does not.  With the largest entry of
+`2^-e a` in `[1/2, 1)`, none does, as in `WeightNormDense`:
+    |a| = 2^e s,   s = |2^-e a|,   h = 2^-e a / s                                   (5)
 
 Source: the embeddings of speakers in the code of Glow-TTS (Kim, Kim, Kong & Yoon, arXiv:2005.11129).
 """
@@ -23,7 +29,25 @@ from ...core.rules import ABOVE_0
 from .weight_norm import Directions
 
 
-@conditioner(source="arXiv:2005.11129", normwise=True, smooth=False)
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def length(a):
+        return np.sqrt((a ** 2).sum())
+
+    def forward(a, eps):
+        return a / max(textbook.length(a), eps)                                     # (1)
+
+    def jacobian(a, eps):
+        length, h, one = textbook.length(a), textbook.forward(a, eps), np.eye(len(a), dtype=int)
+        return (one - np.outer(h, h)) / length if length > eps else one / eps       # (3)
+
+    def vjp(a, eps, h_bar):
+        length, h = textbook.length(a), textbook.forward(a, eps)
+        return (h_bar - h * (h * h_bar).sum()) / length if length > eps else h_bar / eps, {}        # (4)
+
+
+@conditioner(source="arXiv:2005.11129", normwise=True, smooth=False, textbook=textbook)
 class UnitVector(Conditioner):
     """h = a / max(|a|, eps); a (*batch, N), eps > 0 a plain number."""
 
@@ -38,10 +62,12 @@ class UnitVector(Conditioner):
             return [a_i / norm for a_i in a]                                        # (1) (2)
         return [a_i / m.mpf(eps) for a_i in a]                                      # (1) (2)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def directions(self, a):
         """a / |a| with its length apart, and where |a| <= eps."""
-        directions = Directions(a, None)
-        return directions, ~(np.ldexp(directions.s, directions.e) > self.eps)
+        directions = Directions(a, None)                                            # (5)
+        return directions, ~(np.ldexp(directions.s, directions.e) > self.eps)       # (2) (5)
 
     def forward(self, a):
         directions, short = self.directions(a)
@@ -51,17 +77,21 @@ class UnitVector(Conditioner):
         directions, short = self.directions(a)
         one, h = np.eye(a.shape[-1], dtype=a.dtype), directions.u
         projection = (one - h[..., :, None] * h[..., None, :]) / directions.s[..., None]
-        across = np.ldexp(projection, -np.asarray(directions.e)[..., None])         # (3)
+        across = np.ldexp(projection, -np.asarray(directions.e)[..., None])         # (3) (5)
         return np.where(short[..., None], one / self.eps, across)                   # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         directions, short = self.directions(a)
 
         def pullback(h_bar):
-            across = directions.pullback(h_bar, 0)["v"]                             # (4)
+            across = directions.pullback(h_bar, 0)["v"]                             # (4) (5)
             return np.where(short, h_bar / self.eps, across), {}                    # (4)
 
         return np.where(short, a / self.eps, directions.u), pullback                # (2)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Number", "N = 1: h is 1 or -1, and a_bar is 0", z=[[3.0], [-0.3]]),

@@ -1,6 +1,6 @@
 r"""Affine coupling (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, section 3).
 
-`passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`,
+The map.  `passes` splits the event into `a` (passes through) and `b` (is transformed).  With `(s, t) = net(z_a)`,
     x_a = z_a                                                                       (1)
     x_b = z_b exp(s) + t                                                            (2)
     z_b = (x_b - t) exp(-s)                      with s, t at x_a = z_a             (3)
@@ -8,10 +8,12 @@ r"""Affine coupling (RealNVP: Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803, s
           [ diag(z_b e^s) ds/dz_a + dt/dz_a   diag(e^s) ]                           (4)
     log|det J| = sum_j s_j                                                          (5)
 
-Reverse rule, from (2) and (5), `l = log_det`:
+Other scales, other orders of `s` and `t`, and a shift before the scale are families of `Coupling`.
+
+The reverse rule.  From (2) and (5), with the cotangent `l_bar` of (5),
     s_bar   = x_b_bar z_b exp(s) + l_bar,   t_bar = x_b_bar                         (6)
     z_b_bar = x_b_bar exp(s),   z_a_bar = x_a_bar + net*(s_bar, t_bar)              (7)
-and for the inverse map, whose log-det is `-sum_j s_j`, from (3):
+and for the inverse map, whose log-det is `-sum_j s_j` and has the cotangent `l_bar`, from (3),
     x_b_bar = z_b_bar exp(-s)                                                       (8)
     s_bar   = -z_b_bar (x_b - t) exp(-s) - l_bar,   t_bar = -x_b_bar                (9)
     x_a_bar = z_a_bar + net*(s_bar, t_bar)                                          (10)
@@ -21,9 +23,12 @@ Sequences of different lengths stand in one batch with a mask of their valid pos
     x = 0,   z_bar = 0                                                              (11)
 and (1) to (10) hold for the valid positions alone: the sum (5) is over these, and `l_bar` in (6) and (9) is 0 elsewhere.
 
-Products with `exp(s)` keep their digits where `exp(s)` itself leaves the floats: `scaled` of `elementwise.scale`.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-Other scales, other orders of `s` and `t`, and a shift before the scale are families of `Coupling`.
+In (2) to (4) and (6) to (9), `exp(s)` may leave the floats where its product with a number `q` does not.  With `e` for the number
+nearest to `s` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
+`elementwise/scale.py`),
+    q exp(s) = q exp(e) h h,   h = exp((s - e)/2)                                   (12)
 """
 
 from __future__ import annotations
@@ -43,7 +48,70 @@ from .coupling import AffineForm, MaskedBijector, divided, pieces_of, transforme
 from .examples import sequence
 
 
-@bijector(source="arXiv:1605.08803", domain=real, codomain=real)
+class textbook:
+    """(1) to (11) as they are printed, for one event; net gives its own map, Jacobian and pullback."""
+
+    def a_of(passes):
+        """Marks of the entries of a; of its channels, where passes splits by channels."""
+        return passes.ravel() if passes.size == len(passes) else passes
+
+    def s_and_t(h):
+        return h[:len(h) // 2], h[len(h) // 2:]
+
+    def valid(event, mask):
+        """The event, 0 at invalid positions."""
+        return event if mask is None else event * mask                              # (11)
+
+    def forward(z, passes, net, mask):
+        x, a = textbook.valid(z, mask).copy(), textbook.a_of(passes)                # (1)
+        s, t = textbook.s_and_t(net.forward(x[a]))
+        x[~a] = x[~a] * np.exp(s) + t                                               # (2)
+        return textbook.valid(x, mask)
+
+    def inverse(x, passes, net, mask):
+        z, a = textbook.valid(x, mask).copy(), textbook.a_of(passes)                # (1)
+        s, t = textbook.s_and_t(net.forward(z[a]))
+        z[~a] = (z[~a] - t) * np.exp(-s)                                            # (3)
+        return textbook.valid(z, mask)
+
+    def jacobian(z, passes, net, mask):
+        a, valid = textbook.a_of(passes), textbook.valid(0 * z + 1, mask).ravel()
+        s, _ = textbook.s_and_t(net.forward(z[a]))
+        ds, dt = textbook.s_and_t(net.jacobian(z[a]))
+        place, J = np.arange(z.size).reshape(z.shape), np.eye(z.size, dtype=z.dtype)
+        of_a, of_b = place[a].ravel(), place[~a].ravel()
+        J[of_b[:, None], of_a] = ((z[~a] * np.exp(s)).ravel() * ds.T).T + dt        # (4)
+        J[of_b, of_b] = np.exp(s).ravel()                                           # (4)
+        return J * np.outer(valid, valid)                                           # (11)
+
+    def log_det(z, passes, net, mask):
+        s, _ = textbook.s_and_t(net.forward(z[textbook.a_of(passes)]))
+        return textbook.valid(s, mask).sum()                                        # (5)
+
+    def inverse_log_det(x, passes, net, mask):
+        return -textbook.log_det(x, passes, net, mask)                              # (5)
+
+    def vjp(z, passes, net, mask, x_bar, l_bar):
+        a, z_bar = textbook.a_of(passes), textbook.valid(x_bar, mask).copy()
+        h, net_pullback = net.vjp(z[a])
+        s, t_bar = textbook.s_and_t(h)[0], z_bar[~a]                                # (6)
+        s_bar = t_bar * z[~a] * np.exp(s) + textbook.valid(0 * s + l_bar, mask)     # (6)
+        net_a_bar, net_bar = net_pullback(np.concatenate((s_bar, t_bar)))
+        z_bar[a], z_bar[~a] = z_bar[a] + net_a_bar, t_bar * np.exp(s)               # (7)
+        return textbook.valid(z_bar, mask), {"net": net_bar}
+
+    def inverse_vjp(x, passes, net, mask, z_bar, l_bar):
+        a, x_bar = textbook.a_of(passes), textbook.valid(z_bar, mask).copy()
+        h, net_pullback = net.vjp(x[a])
+        s, t = textbook.s_and_t(h)
+        x_b_bar = x_bar[~a] * np.exp(-s)                                            # (8)
+        s_bar = -x_bar[~a] * (x[~a] - t) * np.exp(-s) - textbook.valid(0 * s + l_bar, mask)     # (9)
+        net_a_bar, net_bar = net_pullback(np.concatenate((s_bar, -x_b_bar)))        # (9)
+        x_bar[a], x_bar[~a] = x_bar[a] + net_a_bar, x_b_bar                         # (10)
+        return textbook.valid(x_bar, mask), {"net": net_bar}
+
+
+@bijector(source="arXiv:1605.08803", domain=real, codomain=real, textbook=textbook)
 class AffineCoupling(MaskedBijector):
     """x_a = z_a, x_b = z_b exp(s) + t with (s, t) = net(z_a).
 
@@ -66,22 +134,26 @@ class AffineCoupling(MaskedBijector):
         x = whole(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))   # (2)
         return zero_where_invalid(m, x, mask)                                       # (11)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         s, t = self.pieces(self.net.forward(z_a))
-        return self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)       # (1) (2) (5)
+        return self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)       # (1) (2) (5) (12)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         s, t = self.pieces(self.net.forward(x_a))
-        return self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)     # (3) (5)
+        return self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)     # (3) (5) (12)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
         s, _ = self.pieces(self.net.forward(z_a))
         ds, dt = self.output_slopes(z, z_a)
-        lower = self.flat(scaled(z_b, 1, s))[..., None] * ds + dt                   # (4)
+        lower = self.flat(scaled(z_b, 1, s))[..., None] * ds + dt                   # (4) (12)
         return self.assembled(z, lower, self.flat(np.exp(s)))                       # (4)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, z):
         z_a, z_b = self.parts(z)
@@ -90,11 +162,11 @@ class AffineCoupling(MaskedBijector):
 
         def pullback(x_bar, log_det_bar):
             x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
-            s_bar = scaled(z_b, x_b_bar, s) + self.each(log_det_bar)                # (6)
+            s_bar = scaled(z_b, x_b_bar, s) + self.each(log_det_bar)                # (6) (12)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, x_b_bar)))        # (6)
-            return self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}    # (7)
+            return self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}    # (7) (12)
 
-        return (self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback   # (1) (2) (5)
+        return (self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback   # (1) (2) (5) (12)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -103,12 +175,14 @@ class AffineCoupling(MaskedBijector):
 
         def pullback(z_bar, log_det_bar):
             z_a_bar, z_b_bar = self.parts(masked(z_bar, self.mask))
-            x_b_bar = scaled(z_b_bar, 1, -s)                                        # (8)
-            s_bar = -scaled(x_b - t, z_b_bar, -s) - self.each(log_det_bar)          # (9)
+            x_b_bar = scaled(z_b_bar, 1, -s)                                        # (8) (12)
+            s_bar = -scaled(x_b - t, z_b_bar, -s) - self.each(log_det_bar)          # (9) (12)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, -x_b_bar)))       # (9)
             return self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}  # (10)
 
-        return (self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback     # (3) (5)
+        return (self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback     # (3) (5) (12)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     @classmethod
     def examples(cls, source):

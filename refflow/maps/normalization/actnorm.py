@@ -1,33 +1,41 @@
 r"""Activation normalisation: one affine map per channel (Glow: Kingma & Dhariwal, arXiv:1807.03039, section 3.1).
 
-With `c` the channel, `p` one of its `n` positions (`n = 1` for vectors, `T` for signals, `H W` for images):
+The map.  With `c` the channel, `p` one of its `n` positions (`n = 1` for vectors, `T` for signals, `H W` for images):
     x_cp = scale_c z_cp + bias_c,   scale_c != 0                                    (1)
     z_cp = (x_cp - bias_c) / scale_c                                                (2)
     dx_cp/dz_cp = scale_c, all else 0                                               (3)
-    log|det dx/dz| = n log|scale_1 scale_2 ... scale_C|                             (4)
-(4) takes the logarithm of the product, not the sum of the logarithms, which would lose the digits of the largest one.
+    log|det dx/dz| = n sum_c log|scale_c|                                           (4)
 
-Reverse rule, from (1) and (4), with `l = log_det`:
-    z_bar_cp    = scale_c x_bar_cp                                                  (5)
-    scale_bar_c = sum_p x_bar_cp z_cp + n l_bar / scale_c                           (6)
-    bias_bar_c  = sum_p x_bar_cp                                                    (7)
-and for the inverse map, whose log-det is `-log|det dx/dz|`, from (2):
-    x_bar_cp    = z_bar_cp / scale_c                                                (8)
-    scale_bar_c = -sum_p (x_bar_cp / scale_c) (x_cp - bias_c) - n l_bar / scale_c   (9)
-    bias_bar_c  = -sum_p x_bar_cp                                                   (10)
-(9) is `-sum_p x_bar_cp z_cp`, written without `z`, which may overflow where the product does not.  The terms of (6) and (9)
-may overflow with opposite signs; their sum is then is taken in units of the largest power of two among them, `a = alpha 2^i`
-and `b = beta 2^j` exactly:
-    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (11)
-
-Data-dependent initialisation.  The values of a channel, at all positions of all events of a batch, are scaled by a power of
-two, `v' = 2^-e v`, `max|v'| in [1/2, 1)`, so that no square overflows or vanishes.  With `m` and `s` their mean and their
-standard deviation (channels.py),
-    mu = 2^e m,   sigma = 2^e s                                                     (12)
-The output of forward has mean 0 and variance 1 with
-    scale = 1 / sigma,   bias = -m / s                                              (13)
+Data-dependent initialisation.  With `mu_c` and `sigma_c` for the mean and the standard deviation of a channel's values, at all
+positions of all events of a batch, the output of forward has mean 0 and variance 1 with
+    scale_c = 1 / sigma_c,   bias_c = -mu_c / sigma_c                               (5)
 and the output of inverse with
-    scale = sigma,       bias = mu                                                  (14)
+    scale_c = sigma_c,   bias_c = mu_c                                              (6)
+
+The reverse rule.  From (1) and (4), with the cotangent `l_bar` of (4),
+    z_bar_cp    = scale_c x_bar_cp                                                  (7)
+    scale_bar_c = sum_p x_bar_cp z_cp + n l_bar / scale_c                           (8)
+    bias_bar_c  = sum_p x_bar_cp                                                    (9)
+and for the inverse map, whose log-det is `-log|det dx/dz|` and has the cotangent `l_bar`, from (2),
+    x_bar_cp    = z_bar_cp / scale_c                                                (10)
+    scale_bar_c = -sum_p x_bar_cp z_cp - n l_bar / scale_c                          (11)
+    bias_bar_c  = -sum_p x_bar_cp                                                   (12)
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (4), a sum of logarithms loses the digits of the largest one.  The logarithm of the product keeps them:
+    sum_c log|scale_c| = log|scale_1 scale_2 ... scale_C|                           (13)
+
+In (8) and (11), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the largest power
+of two among them, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (14)
+
+In (11), `z_cp` may overflow where its product with `x_bar_cp` does not:
+    x_bar_cp z_cp = (x_bar_cp / scale_c) (x_cp - bias_c)                            (15)
+
+In (5) and (6), squares of the values may overflow or vanish where `sigma_c` does not.  With `m_c` and `s_c` for the mean and the
+standard deviation (channels.py) of `2^-e v`, whose largest number is in `[1/2, 1)`, for a channel's values `v`,
+    mu_c = 2^e m_c,   sigma_c = 2^e s_c,   mu_c / sigma_c = m_c / s_c               (16)
 """
 
 from __future__ import annotations
@@ -39,7 +47,51 @@ from ...core.rules import one_of
 from .channels import at_positions, by_channel, mean_and_deviation, positions, refuse_constant, scaled_values, sum_products
 
 
-@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True)
+class textbook:
+    """(1) to (12) as they are printed, for one event."""
+
+    def over_positions(values):
+        """The sum over the positions of each channel."""
+        return values.reshape(len(values), values.size // len(values)).sum(1)
+
+    def forward(z, scale, bias, rank):
+        return (scale * z.T + bias).T                                               # (1)
+
+    def inverse(x, scale, bias, rank):
+        return ((x.T - bias) / scale).T                                             # (2)
+
+    def jacobian(z, scale, bias, rank):
+        return np.diag((0 * z.T + scale).T.ravel())                                 # (3)
+
+    def log_det(z, scale, bias, rank):
+        n = z.size // len(z)
+        return n * np.log(np.abs(scale)).sum()                                      # (4)
+
+    def inverse_log_det(x, scale, bias, rank):
+        return -textbook.log_det(x, scale, bias, rank)                              # (4)
+
+    def vjp(z, scale, bias, rank, x_bar, l_bar):
+        n = z.size // len(z)
+        z_bar = (scale * x_bar.T).T                                                 # (7)
+        scale_bar = textbook.over_positions(x_bar * z) + n * l_bar / scale          # (8)
+        return z_bar, {"scale": scale_bar, "bias": textbook.over_positions(x_bar)}  # (9)
+
+    def inverse_vjp(x, scale, bias, rank, z_bar, l_bar):
+        n, z = x.size // len(x), textbook.inverse(x, scale, bias, rank)             # (2)
+        x_bar = (z_bar.T / scale).T                                                 # (10)
+        scale_bar = -textbook.over_positions(x_bar * z) - n * l_bar / scale         # (11)
+        return x_bar, {"scale": scale_bar, "bias": -textbook.over_positions(x_bar)}     # (12)
+
+    def initialised(values):
+        """From the values (C, N) of the channels of a batch."""
+        mu, sigma = values.mean(1), values.std(1)
+        return {"scale": 1 / sigma, "bias": -mu / sigma}                            # (5)
+
+    def inverse_initialised(values):
+        return {"scale": values.std(1), "bias": values.mean(1)}                     # (6)
+
+
+@bijector(source="arXiv:1807.03039", domain=real, codomain=real, constant_log_det=True, textbook=textbook)
 class ActNorm(Bijector):
     """x = scale z + bias for each channel.
 
@@ -65,6 +117,8 @@ class ActNorm(Bijector):
 
         return [channel(z[c], rank - 1, scale[c], bias[c]) for c in range(len(z))]
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def at_positions(self, per_channel):
         return at_positions(per_channel, self.rank)
 
@@ -75,7 +129,7 @@ class ActNorm(Bijector):
         return (x - self.at_positions(self.bias)) / self.at_positions(self.scale)   # (2)
 
     def log_det(self, z):
-        return np.broadcast_to(positions(z, self.rank) * log_abs_product(self.scale), z.shape[:-self.rank])    # (4)
+        return np.broadcast_to(positions(z, self.rank) * log_abs_product(self.scale), z.shape[:-self.rank])    # (4) (13)
 
     def jacobian(self, z):
         batch, size = z.shape[:-self.rank], int(np.prod(z.shape[-self.rank:]))
@@ -84,13 +138,15 @@ class ActNorm(Bijector):
         J[..., i, i] = np.broadcast_to(self.at_positions(self.scale), z.shape).reshape(*batch, size)     # (3)
         return J
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, z):
         n = positions(z, self.rank)
 
         def pullback(x_bar, log_det_bar):
-            z_bar = self.at_positions(self.scale) * x_bar                           # (5)
-            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (6) (11)
-            return z_bar, {"scale": scale_bar, "bias": by_channel(x_bar, self.rank).sum(-1)}    # (7)
+            z_bar = self.at_positions(self.scale) * x_bar                           # (7)
+            scale_bar = sum_products(x_bar, z, self.rank) + n * log_det_bar[..., None] / self.scale     # (8) (14)
+            return z_bar, {"scale": scale_bar, "bias": by_channel(x_bar, self.rank).sum(-1)}    # (9)
 
         return self.forward_and_log_det(z), pullback
 
@@ -99,11 +155,13 @@ class ActNorm(Bijector):
         scale, bias = self.at_positions(self.scale), self.at_positions(self.bias)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = z_bar / scale                                                   # (8)
-            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale  # (9) (11)
-            return x_bar, {"scale": scale_bar, "bias": -by_channel(x_bar, self.rank).sum(-1)}   # (10)
+            x_bar = z_bar / scale                                                   # (10)
+            scale_bar = -sum_products(x_bar / scale, x - bias, self.rank) - n * log_det_bar[..., None] / self.scale  # (11) (15)
+            return x_bar, {"scale": scale_bar, "bias": -by_channel(x_bar, self.rank).sum(-1)}   # (12)
 
         return self.inverse_and_log_det(x), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def initialised(self, data, rng):
         """A new value, in the dtype of `data`, whose forward output on `data` has mean 0 and variance 1 per channel.
@@ -113,12 +171,12 @@ class ActNorm(Bijector):
         """
         m, s, e = self.statistics(data, 0)
         with np.errstate(over="ignore"):
-            return self.replace(scale=np.ldexp(1 / s, -e), bias=-m / s)             # (12) (13)
+            return self.replace(scale=np.ldexp(1 / s, -e), bias=-m / s)             # (5) (16)
 
     def inverse_initialised(self, data, rng):
         """As `initialised`, for the output of inverse: `data` are events of `inverse`."""
         m, s, e = self.statistics(data, 1)
-        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(m, e))              # (12) (14)
+        return self.replace(scale=np.ldexp(s, e), bias=np.ldexp(m, e))              # (6) (16)
 
     def statistics(self, data, side):
         """(m, s, e) of each channel, shaped as the parameters."""

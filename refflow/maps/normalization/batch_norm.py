@@ -1,6 +1,6 @@
 r"""Batch normalisation: one affine map per channel, made from statistics (Ioffe & Szegedy, arXiv:1502.03167).
 
-With `c` the channel, `mu_c` and `v_c` a mean and a variance, `p` one of the `n_c` positions of the channel that are
+The map.  With `c` the channel, `mu_c` and `v_c` a mean and a variance, `p` one of the `n_c` positions of the channel that are
 normalised,
     x_cp = gain_c (z_cp - mu_c) / sqrt(v_c + eps) + bias_c                          (1)
 Positions where `passes` holds are left unchanged, as in RealNVP's couplings (Dinh, Sohl-Dickstein & Bengio,
@@ -10,34 +10,43 @@ With `r = (v + eps)^(-1/2)` and `s = gain r`, or `s = r` without a gain,
     z_cp = (x_cp - bias_c) / s_c + mu_c                                             (3)
     dx_cp/dz_cp = s_c, or 1 where it passes, all else 0                             (4)
     log|det dx/dz| = sum_c n_c log|s_c| = sum_c n_c (log|gain_c| - log(v_c + eps)/2)        (5)
-(5) takes the logarithm of the product of the `s_c`, not the sum of logarithms, which would lose the digits of the largest one.
-
-Reverse rule, with `d = z - mu, l = log_det` and sums over the positions that are normalised, from
-`dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`:
-    z_bar_cp   = s_c x_bar_cp, or x_bar_cp where it passes                          (6)
-    mu_bar_c   = -s_c sum_p x_bar_cp,   bias_bar_c = sum_p x_bar_cp                 (7)
-    gain_bar_c = sum_p (r_c x_bar_cp) d_cp + n_c l_bar / gain_c                     (8)
-    v_bar_c    = -(sum_p (s_c r_c^2/2 x_bar_cp) d_cp + n_c r_c^2/2 l_bar)           (9)
-and for the inverse map, whose log-det is `-l`, with `y = x - bias`:
-    x_bar_cp   = z_bar_cp / s_c, or z_bar_cp where it passes                        (10)
-    mu_bar_c   = sum_p z_bar_cp,   bias_bar_c = -sum_p x_bar_cp                     (11)
-    gain_bar_c = -(sum_p (x_bar_cp / gain_c) y_cp + n_c l_bar / gain_c)             (12)
-    v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (13)
 
 Statistics of a batch.  Over the `N` values of a channel, all positions of all events, `y` is `z`, or 0 for entries
 that pass; with `statistics` "all" these count as they are, `y = z`:
-    mu = sum y / N,   d = y - mu                                                    (14)
-    v = sum d^2 / N                                                                 (15)
-Since `sum d = 0`, `dv = 2 sum d dy / N`, so that
-    y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar, or 0 where y is 0 for z      (16)
-and for (1) and (2) with (14) and (15), as a function of `z` alone, the cotangents (6) and (16) add up; with "all", also where
-an entry passes.  Each event's log-det is then (5), the same for all: the logarithm of the factor by which the map scales
-volume, if the event's own part in the statistics is neglected.
-Moving statistics follow the statistics of one batch after the other:
-    m <- m - decay (m - batch)                                                      (17)
+    mu = sum y / N,   d = y - mu                                                    (6)
+    v = sum d^2 / N                                                                 (7)
+With them, each event's log-det is (5), the same for all: the logarithm of the factor by which the map scales volume, if the
+event's own part in the statistics is neglected.  Moving statistics follow the statistics of one batch after the other:
+    m <- m - decay (m - batch)                                                      (8)
 where, with `unbiased`, `v` is replaced by the estimate of the variance whose expectation is the variance,
-    N v / (N - 1)                                                                   (18)
-which the moving variance follows; the batch itself is normalised by (15).
+    N v / (N - 1)                                                                   (9)
+which the moving variance follows; the batch itself is normalised by (7).
+
+The reverse rule.  With `d = z - mu`, the cotangent `l_bar` of (5) and sums over the positions that are normalised, from
+`dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`,
+    z_bar_cp   = s_c x_bar_cp, or x_bar_cp where it passes                          (10)
+    mu_bar_c   = -s_c sum_p x_bar_cp,   bias_bar_c = sum_p x_bar_cp                 (11)
+    gain_bar_c = sum_p (r_c x_bar_cp) d_cp + n_c l_bar / gain_c                     (12)
+    v_bar_c    = -(sum_p (s_c r_c^2/2 x_bar_cp) d_cp + n_c r_c^2/2 l_bar)           (13)
+and for the inverse map, whose log-det is the negative of (5) and has the cotangent `l_bar`, with `y = x - bias`,
+    x_bar_cp   = z_bar_cp / s_c, or z_bar_cp where it passes                        (14)
+    mu_bar_c   = sum_p z_bar_cp,   bias_bar_c = -sum_p x_bar_cp                     (15)
+    gain_bar_c = -(sum_p (x_bar_cp / gain_c) y_cp + n_c l_bar / gain_c)             (16)
+    v_bar_c    = sum_p (r_c^2/2 x_bar_cp) y_cp + n_c r_c^2/2 l_bar                  (17)
+For the statistics of a batch, `sum d = 0` and `dv = 2 sum d dy / N`, so that
+    y_bar = (mu_bar + 2 v_bar d) / N,   z_bar = y_bar, or 0 where y is 0 for z      (18)
+and for (1) and (2) with (6) and (7), as a function of `z` alone, the cotangents (10) and (18) add up; with "all", also where an
+entry passes.
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (5), a sum of logarithms loses the digits of the largest one.  The logarithm of the product of all `s_c` whose channels have
+the same number `n` of positions keeps them:
+    sum_c n_c log|s_c| = n log|s_1 s_2 ... s_C|    for n_c = n                      (19)
+
+In (12), (13), (16) and (17), terms `a_p b_p` of a sum may overflow with opposite signs.  The sum is then taken in units of the
+largest power of two among them, as in `ActNorm`, with `a = alpha 2^i` and `b = beta 2^j` exactly:
+    sum_p a_p b_p = 2^E sum_p alpha_p beta_p 2^(i_p + j_p - E),   E = max_p (i_p + j_p)     (20)
 """
 
 from __future__ import annotations
@@ -59,14 +68,97 @@ LETTERS = ("C", "H", "W")
 STATISTICS = ("changed", "all")
 
 
-@bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True)
+class textbook:
+    """(1) to (18) as they are printed, for one event, and for the statistics of a batch."""
+
+    def over_positions(values):
+        """The sum over the positions of each channel."""
+        return values.reshape(len(values), values.size // len(values)).sum(1)
+
+    def either(passes, changed, kept):
+        """`changed` where an entry is normalised, `kept` where it passes."""
+        found, stays = changed.copy(), np.broadcast_to(passes is not None and passes, changed.shape)
+        found[stays] = kept[stays]
+        return found
+
+    def r_and_s(var, gain, eps):
+        r = 1 / np.sqrt(var + eps)                                                  # (3)
+        return r, r if gain is None else gain * r                                   # (3)
+
+    def counts(event, passes):
+        """n_c."""
+        return textbook.over_positions(textbook.either(passes, 0 * event + 1, 0 * event))
+
+    def forward(z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
+        _, s = textbook.r_and_s(var, gain, eps)
+        x = s * (z.T - mean) + (0 if bias is None else bias)                        # (1)
+        return textbook.either(passes, x.T, z)                                      # (2)
+
+    def inverse(x, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
+        _, s = textbook.r_and_s(var, gain, eps)
+        z = (x.T - (0 if bias is None else bias)) / s + mean                        # (3)
+        return textbook.either(passes, z.T, x)                                      # (2)
+
+    def jacobian(z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
+        _, s = textbook.r_and_s(var, gain, eps)
+        return np.diag(textbook.either(passes, (0 * z.T + s).T, 0 * z + 1).ravel())     # (4)
+
+    def log_det(z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
+        _, s = textbook.r_and_s(var, gain, eps)
+        return (textbook.counts(z, passes) * np.log(np.abs(s))).sum()               # (5)
+
+    def inverse_log_det(x, mean, var, gain, bias, passes, eps, rank, statistics, unbiased):
+        return -textbook.log_det(x, mean, var, gain, bias, passes, eps, rank, statistics, unbiased)     # (5)
+
+    def vjp(z, mean, var, gain, bias, passes, eps, rank, statistics, unbiased, x_bar, l_bar):
+        (r, s), total, n = textbook.r_and_s(var, gain, eps), textbook.over_positions, textbook.counts(z, passes)
+        changed, d = textbook.either(passes, x_bar, 0 * x_bar), (z.T - mean).T
+        z_bar = textbook.either(passes, (s * x_bar.T).T, x_bar)                     # (10)
+        bars = {"mean": -s * total(changed), "bias": total(changed)}                # (11)
+        if gain is not None:
+            bars["gain"] = total((r * changed.T).T * d) + n * l_bar / gain          # (12)
+        bars["var"] = -(total((s * r ** 2 / 2 * changed.T).T * d) + n * r ** 2 / 2 * l_bar)     # (13)
+        return z_bar, textbook.of_fields(bars, bias)
+
+    def inverse_vjp(x, mean, var, gain, bias, passes, eps, rank, statistics, unbiased, z_bar, l_bar):
+        (r, s), total, n = textbook.r_and_s(var, gain, eps), textbook.over_positions, textbook.counts(x, passes)
+        x_bar = textbook.either(passes, (z_bar.T / s).T, z_bar)                     # (14)
+        changed, y = textbook.either(passes, x_bar, 0 * x_bar), (x.T - (0 if bias is None else bias)).T
+        bars = {"mean": total(textbook.either(passes, z_bar, 0 * z_bar)), "bias": -total(changed)}      # (15)
+        if gain is not None:
+            bars["gain"] = -(total((changed.T / gain).T * y) + n * l_bar / gain)    # (16)
+        bars["var"] = total((r ** 2 / 2 * changed.T).T * y) + n * r ** 2 / 2 * l_bar    # (17)
+        return x_bar, textbook.of_fields(bars, bias)
+
+    def of_fields(bars, bias):
+        """Without the cotangent of a bias that is not there."""
+        return {key: bar for key, bar in bars.items() if key != "bias" or bias is not None}
+
+    def statistics(y):
+        """From the values (C, N) of the channels of a batch."""
+        mu = y.sum(1) / y.shape[1]                                                  # (6)
+        d = (y.T - mu).T                                                            # (6)
+        return mu, d, (d ** 2).sum(1) / y.shape[1]                                  # (7)
+
+    def statistics_vjp(y, mu_bar, v_bar):
+        _, d, _ = textbook.statistics(y)
+        return ((mu_bar + 2 * v_bar * d.T) / y.shape[1]).T                          # (18)
+
+    def moved(m, batch, decay):
+        return m - decay * (m - batch)                                              # (8)
+
+    def unbiased(v, N):
+        return N * v / (N - 1)                                                      # (9)
+
+
+@bijector(source="arXiv:1502.03167", domain=real, codomain=real, constant_log_det=True, textbook=textbook)
 class BatchNorm(Bijector):
     """x = gain (z - mean) / sqrt(var + eps) + bias for each channel, with given mean and var.
 
     `gain` and `bias` may be None; they are then 1 and 0, and not parameters.  `rank` counts the event's axes, channels
     first: 1 for (*batch, C), 2 for (*batch, C, T), 3 for (*batch, C, H, W).  `passes`: a boolean array of `rank` axes that
     broadcasts to an event, True where an entry is left unchanged.  `statistics` and `unbiased` say how training takes
-    statistics: "changed" counts entries that pass as 0, "all" as they are; with `unbiased` the moving variance follows (18).
+    statistics: "changed" counts entries that pass as 0, "all" as they are; with `unbiased` the moving variance follows (9).
     """
 
     mean: Array = real("C")
@@ -105,7 +197,7 @@ class BatchNorm(Bijector):
 
         return [entries(z[c], passes and passes[c % len(passes)], rank - 1, c) for c in range(len(z))]
 
-    # -- the numbers of (1) ------------------------------------------------------------------------------------------
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def r_and_s(self):
         r = 1 / np.sqrt(self.var + self.eps)
@@ -129,8 +221,6 @@ class BatchNorm(Bijector):
     def shifted(self, x, sign):
         return x if self.bias is None else x + sign * self.at_positions(self.bias)
 
-    # -- the map -----------------------------------------------------------------------------------------------------
-
     def forward(self, z):
         s = self.at_positions(self.r_and_s()[1])
         return self.normalised(self.shifted(self.centred(z) * s, 1), z)             # (1) (2)
@@ -142,7 +232,7 @@ class BatchNorm(Bijector):
     def log_det(self, z):
         s, n = np.broadcast_arrays(self.r_and_s()[1], self.counts(z))
         n = n.reshape(-1, n.shape[-1])[0]
-        total = sum(int(k) * log_abs_product(s[..., n == k]) for k in np.unique(n))     # (5)
+        total = sum(int(k) * log_abs_product(s[..., n == k]) for k in np.unique(n))     # (5) (19)
         return np.broadcast_to(np.asarray(total, z.dtype), z.shape[:-self.rank])
 
     def jacobian(self, z):
@@ -153,6 +243,8 @@ class BatchNorm(Bijector):
         J[..., i, i] = slope.reshape(*batch, size)                                  # (4)
         return J
 
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
     def vjp(self, z):
         r, s = self.r_and_s()
         half = r * r / 2
@@ -161,13 +253,13 @@ class BatchNorm(Bijector):
             changed, d = self.normalised(x_bar, 0), self.centred(z)
             n_l_bar = self.counts(z) * log_det_bar[..., None]
             total = by_channel(changed, self.rank).sum(-1)
-            var_bar = -(sum_products(changed * self.at_positions(s * half), d, self.rank) + n_l_bar * half)     # (9)
-            bars = {"mean": -s * total, "var": var_bar}                             # (7)
+            var_bar = -(sum_products(changed * self.at_positions(s * half), d, self.rank) + n_l_bar * half)     # (13) (20)
+            bars = {"mean": -s * total, "var": var_bar}                             # (11)
             if self.gain is not None:
-                bars["gain"] = sum_products(changed * self.at_positions(r), d, self.rank) + n_l_bar / self.gain     # (8)
+                bars["gain"] = sum_products(changed * self.at_positions(r), d, self.rank) + n_l_bar / self.gain     # (12) (20)
             if self.bias is not None:
-                bars["bias"] = total                                                # (7)
-            return self.normalised(x_bar * self.at_positions(s), x_bar), bars       # (6)
+                bars["bias"] = total                                                # (11)
+            return self.normalised(x_bar * self.at_positions(s), x_bar), bars       # (10)
 
         return self.forward_and_log_det(z), pullback
 
@@ -176,19 +268,21 @@ class BatchNorm(Bijector):
         half = r * r / 2
 
         def pullback(z_bar, log_det_bar):
-            x_bar = z_bar / self.at_positions(s)                                    # (10)
+            x_bar = z_bar / self.at_positions(s)                                    # (14)
             changed, y = self.normalised(x_bar, 0), self.shifted(x, -1)
             n_l_bar = self.counts(x) * log_det_bar[..., None]
-            bars = {"mean": by_channel(self.normalised(z_bar, 0), self.rank).sum(-1),   # (11)
-                    "var": sum_products(changed * self.at_positions(half), y, self.rank) + n_l_bar * half}  # (13)
+            bars = {"mean": by_channel(self.normalised(z_bar, 0), self.rank).sum(-1),   # (15)
+                    "var": sum_products(changed * self.at_positions(half), y, self.rank) + n_l_bar * half}  # (17) (20)
             if self.gain is not None:
-                products = sum_products(changed * self.at_positions(1 / self.gain), y, self.rank)
-                bars["gain"] = -(products + n_l_bar / self.gain)                    # (12)
+                products = sum_products(changed * self.at_positions(1 / self.gain), y, self.rank)      # (20)
+                bars["gain"] = -(products + n_l_bar / self.gain)                    # (16)
             if self.bias is not None:
-                bars["bias"] = -by_channel(changed, self.rank).sum(-1)              # (11)
-            return self.normalised(x_bar, z_bar), bars                              # (10)
+                bars["bias"] = -by_channel(changed, self.rank).sum(-1)              # (15)
+            return self.normalised(x_bar, z_bar), bars                              # (14)
 
         return self.inverse_and_log_det(x), pullback
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     def initialised(self, data, rng):
         """A new value with the statistics of `data`, events of `forward`, over their batch and positions."""
@@ -268,14 +362,14 @@ def batch_statistics(z, rank=1, passes=None):
     N = math.prod(y.shape[i] for i in axes)
     if not N:
         raise ValueError(f"batch_statistics: z of shape {z.shape} holds no value")
-    mean = y.mean(axes)                                                             # (14)
-    d = y - at_positions(mean, rank)                                                # (14)
-    var = (d * d).mean(axes)                                                        # (15)
+    mean = y.mean(axes)                                                             # (6)
+    d = y - at_positions(mean, rank)                                                # (6)
+    var = (d * d).mean(axes)                                                        # (7)
 
     def pullback(mean_bar, var_bar):
-        y_bar = at_positions(2 / N * var_bar, rank) * d                             # (16)
-        y_bar += at_positions(mean_bar / N, rank)                                   # (16)
-        return y_bar if passes is None else np.where(passes, y.dtype.type(0), y_bar)    # (16)
+        y_bar = at_positions(2 / N * var_bar, rank) * d                             # (18)
+        y_bar += at_positions(mean_bar / N, rank)                                   # (18)
+        return y_bar if passes is None else np.where(passes, y.dtype.type(0), y_bar)    # (18)
 
     return (mean, var), pullback
 
@@ -330,7 +424,7 @@ class BatchStatisticsNorm(Bijector):
 
         def pullback(x_bar, log_det_bar):
             z_bar, bars = norm_pullback(x_bar, log_det_bar)
-            z_bar = z_bar + statistics_pullback(bars.pop("mean"), bars.pop("var"))  # (6) (16)
+            z_bar = z_bar + statistics_pullback(bars.pop("mean"), bars.pop("var"))  # (10) (18)
             return z_bar, bars
 
         return image_and_log_det, pullback
@@ -338,11 +432,11 @@ class BatchStatisticsNorm(Bijector):
 
 def moved(statistic, batch, decay=0.1):
     """A moving statistic, updated by a batch's statistic."""
-    return statistic - decay * (statistic - batch)                                  # (17)
+    return statistic - decay * (statistic - batch)                                  # (8)
 
 
 def unbiased(var, N):
     """The unbiased estimate of a variance, from the biased variance of N values; ValueError for a single value."""
     if N < 2:
         raise ValueError("BatchNorm: unbiased needs at least two values of a channel in a batch, not 1")
-    return var * (N / (N - 1))                                                      # (18)
+    return var * (N / (N - 1))                                                      # (9)
