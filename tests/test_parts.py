@@ -247,10 +247,17 @@ class Exact:
 
 
 class Component:
-    """A component in numbers of mpmath: its map by its definition, its derivatives by dual numbers."""
+    """A component in numbers of mpmath: its map by its definition, its derivatives by dual numbers, and its own fields."""
 
     def __init__(self, f):
-        self.problem = problem(f)
+        self.f = f
+
+    @functools.cached_property
+    def problem(self):
+        return problem(self.f)
+
+    def __getattr__(self, name):
+        return to_mpmath(getattr(self.f, name))
 
     def vjp(self, a):
         inputs = Inputs(self.problem, 1, np.float64)
@@ -329,7 +336,11 @@ def disagreements(point, book):
 
 def computed(point, book, digits):
     with mpmath.workdps(digits):
-        return answers(point, book, to_mpmath, Component)
+        return answers(point, book, to_mpmath, component)
+
+
+def component(held):
+    return tuple(map(Component, held)) if isinstance(held, tuple) else Component(held)
 
 
 def near(given, wanted, allowed):
