@@ -291,7 +291,7 @@ def density(flow, data=None, *, rng=None, names=None, entries=None, points=2000,
         raise ValueError(f"density: entries must be indices 0 .. {D - 1}, one or more, not {entries!r}")
     samples = drawn("density", flow, rng, MANY) if x is None or D > 2 else None
     if D > 2:
-        figure = pairs(None if x is None else x[:, shown], samples[:, shown], [short(names[j]) for j in shown], points)
+        figure = pair_plots(None if x is None else x[:, shown], samples[:, shown], [short(names[j]) for j in shown], points)
         if len(shown) < D:
             figure.suptitle(f"{len(shown)} of {D} entries", size=9, color=INK)
         return figure
@@ -343,7 +343,7 @@ def plane(flow, x, low, high, names, points, resolution):
     return figure
 
 
-def pairs(x, samples, names, points):
+def pair_plots(x, samples, names, points):
     d = samples.shape[1]
     together = samples if x is None else np.concatenate([x, samples])
     low, high = around(together)

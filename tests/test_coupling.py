@@ -760,7 +760,7 @@ def test_regular_masks_split_into_views(mask):
     a, b = split.parts(event)
     assert np.shares_memory(a, event) and np.shares_memory(b, event)
     assert np.array_equal(a, event[:, mask]) and np.array_equal(b, event[:, ~mask])
-    assert np.array_equal(split.whole(a, b, event.shape), event)
+    assert np.array_equal(split.merged(a, b, event.shape), event)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
@@ -770,7 +770,7 @@ def test_any_mask_splits_and_joins(mask):
     for shaped, shape in ((mask, (2, D)), (masks.channels(mask, 2), (2, D, 3)), (mask[:, None], (D, 1))):
         split, event = masks.Split(shaped), np.random.default_rng(0).standard_normal(shape)
         a, b = split.parts(event)
-        assert np.array_equal(split.whole(a, b, event.shape), event)
+        assert np.array_equal(split.merged(a, b, event.shape), event)
         i, j = split.entries(event.shape[event.ndim - shaped.ndim:])
         flat = event.reshape(*event.shape[:event.ndim - shaped.ndim], -1)
         assert np.array_equal(flat[..., i].ravel(), a.ravel()) and np.array_equal(flat[..., j].ravel(), b.ravel())

@@ -516,7 +516,7 @@ COMPOSED = [
     ("an inverse is the map read from the other side", Inverse, "log_det", sign_of_the_map),
     ("a composition breaks where its steps do", compose, "moved_breaks", left_where_they_are),
     ("a chain refuses what a stage cannot take", Chain, "_entering", nothing_is_asked),
-    ("a chain refuses what a stage cannot take", compose, "marked", everything_is_marked),
+    ("a chain refuses what a stage cannot take", compose, "with_members", everything_is_marked),
     ("a chart picks independent entries", Chain, "chart", the_first_entries),
     ("lower dimensions are left to their maps", compose, "refuse_another_dimension", nothing_refused),
     ("lower dimensions are left to their maps", Permutation, "image_of", all_of_the_codomain),

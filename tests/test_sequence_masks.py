@@ -121,7 +121,7 @@ def unmasked_total(self, values):
 
 
 def unmasked_whole(self, a, b, shape):
-    return self.split.whole(a, b, shape)
+    return self.split.merged(a, b, shape)
 
 
 def unmasked_each(self, log_det_bar):

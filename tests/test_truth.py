@@ -8,7 +8,7 @@ import pytest
 from flint import arb, arb_mat, ctx
 from mpmath import mp
 
-from refflow.core.words import handed, numbered
+from refflow.core.words import intermediate, passed_on
 from validation.balls import RECORDED, Dual, gradient, inverse, log_abs_det, m, seen_from
 from validation.truth import Problem, Quantity, Solver, TruthNotFound, error, forward_truth, inverse_truth
 
@@ -442,7 +442,7 @@ def test_float32():
 def test_what_is_handed_on_counts_as_an_input():
     """log of a rounded exp(s): its kappa is 1, not 2|s|."""
     def definition(m, z, s):
-        return z + m.log(handed(m, m.exp(s)))
+        return z + m.log(passed_on(m, m.exp(s)))
 
     s = 2.0**-30
     q = forward_truth(Problem(definition, {"s": s}), 0.0)["forward"]
@@ -452,7 +452,7 @@ def test_what_is_handed_on_counts_as_an_input():
 def test_a_subnormal_intermediate_counts_with_its_spacing():
     """x = 2^100 t with t = z/2^52 subnormal: a spacing of t moves x by 2^100 spacings, which is just rounding."""
     def definition(m, z, **fields):
-        return 2.0**100 * numbered(m, z * 2.0**-52)
+        return 2.0**100 * intermediate(m, z * 2.0**-52)
 
     def kappa(z, marked=True):
         plain = definition if marked else lambda m, z, **fields: 2.0**100 * (z * 2.0**-52)
@@ -466,7 +466,7 @@ def test_a_subnormal_intermediate_counts_with_its_spacing():
 def test_derivatives_of_a_subnormal_exponential_share_its_relative_error():
     """d/dz of 2^100 exp(z) is computed from the rounded exp(z): a spacing of it moves both by 2^100 spacings."""
     def definition(m, z, **fields):
-        return 2.0**100 * numbered(m, m.exp(z), exponential=True)
+        return 2.0**100 * intermediate(m, m.exp(z), exponential=True)
 
     found = forward_truth(Problem(definition, {}), -740.0)
     for name in ("forward", "jacobian"):

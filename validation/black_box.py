@@ -25,7 +25,7 @@ from refflow.core.source import RandomSource
 from refflow.maps import load_all
 from refflow.testing.black_box import BlackBox
 from refflow.testing.black_box_laws import verdicts
-from refflow.testing.black_box_points import Points
+from refflow.testing.black_box_points import BoxPoints
 
 DTYPES = ("float64", "float32")
 SPREAD = 2                              # parameters from 2^-2 to 2^2
@@ -70,7 +70,7 @@ def trials(kinds, draws, budget, first=0, only=None, shown=None):
                     unmade[f"{name}: {box}"] += 1
                     continue
                 boxes += 1
-                draws_of[box.precision] += len(Points(box, seed).z)
+                draws_of[box.precision] += len(BoxPoints(box, seed).z)
                 for verdict in verdicts(box, seed):
                     counts[verdict.law][verdict.status] += 1
                     if verdict.status == "FAIL":

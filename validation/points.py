@@ -11,7 +11,7 @@ Every page gets, for each dtype and side (forward: events z; inverse: events x),
     reach       events up to 2^10 (float32: 2^7), where an exponential has left the floats
     wide        events from the smallest subnormal number to 2^1000 (2^126), parameters and cotangents 2^+-60 (2^+-20)
     binades     for a scalar page, two points in every binade of the range, of either sign or counted from either end
-                of its set; the second of each has wide parameters.  A page that declares a `far_line` meets one point in a
+                of its set; the second of each has wide parameters.  A page that declares a `straight_far_out` meets one point in a
                 binade, in turn with wide parameters, and every 16th binade beyond the range of its parameters; a page whose
                 inverse is a solver meets one point in every binade
     exhaustive  the worst of the float32 numbers that `validation.exhaustive` has seen
@@ -184,7 +184,7 @@ class Draw:
     def switch_points(self):
         """The floats beside switches of the code of drawn values; a search prefers places that have been asked less."""
         asked, other = Counter(), "inverse" if self.side == "forward" else "forward"
-        slow = self.page.far_line or self.is_solved or self.moderate
+        slow = self.page.straight_far_out or self.is_solved or self.moderate
         alone = getattr(self.page, "event_ndim", None) == (0, 0)
         for i in range(SWITCHED["other" if not alone else "slow" if slow else "scalar"]):
             wide = i % 2 == 1 and not self.moderate
@@ -274,9 +274,9 @@ class Draw:
     def binade_points(self):
         """Two points in every binade, counted from every end of the set, or from a drawn end if f's fields move the ends.
 
-        A page with a `far_line`, and a page whose inverse is a solver, which costs as much, get one of these.
+        A page with a `straight_far_out`, and a page whose inverse is a solver, which costs as much, get one of these.
         """
-        one = self.page.far_line or self.is_solved
+        one = self.page.straight_far_out or self.is_solved
         for exponent in self.binades():
             for wide in (exponent % 2 == 1,) if one else (False, True):
                 f, shape = self.value(wide)
@@ -290,15 +290,15 @@ class Draw:
         """The exponents of all binades; of a page that is a line beyond its parameters' range, every `FAR`-th one there."""
         low, high = EVENTS["wide"][self.dtype.name]
         reach = PARAMETERS[self.dtype.name] + MODERATE
-        return [e for e in range(low, high) if not self.page.far_line or abs(e) <= reach or e % FAR in (0, 1)]
+        return [e for e in range(low, high) if not self.page.straight_far_out or abs(e) <= reach or e % FAR in (0, 1)]
 
     def moderate_points(self):
         """Points in every moderate binade from every end, most where exponentials are lost next to 1, and moderate parameters.
 
-        A page with a `far_line` loses no exponentials; it gets a point in every second one, as does a page that is moderate.
+        A page with a `straight_far_out` loses no exponentials; it gets a point in every second one, as does a page that is moderate.
         """
-        losing = () if self.page.far_line else LOSING
-        for exponent in range(*MODERATE_BINADES, 2 if self.page.far_line or self.page.moderate else 1):
+        losing = () if self.page.straight_far_out else LOSING
+        for exponent in range(*MODERATE_BINADES, 2 if self.page.straight_far_out or self.page.moderate else 1):
             f, shape = self.value(False)
             if shape or set_of(f, self.side).rank:
                 return
@@ -307,7 +307,7 @@ class Draw:
 
     def drawn_points(self):
         rank = len(self.value(False)[1])
-        by_rank = "line" if self.page.far_line else "scalar" if not rank else "structured" if rank == 1 else "image"
+        by_rank = "line" if self.page.straight_far_out else "scalar" if not rank else "structured" if rank == 1 else "image"
         size = "composed" if self.composed else "moderate" if self.moderate else by_rank
         for kind in itertools.islice(itertools.cycle(self.rhythm()), COUNTS[self.page.kind][size]):
             magnitudes, wide = KINDS[kind]

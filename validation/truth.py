@@ -10,7 +10,7 @@ Only a page's `definition(m, z, **fields)` is believed: x = f(z; fields), for on
 
 where the inputs are the event, every entry of every real field, and the cotangents that q depends on; also the values that one
 part of a composition rounds and hands to the next: the fields that a family makes from a network's outputs.  Where an
-intermediate that a definition marks as `numbered` is subnormal, its spacing is the size of its change.
+intermediate that a definition marks as `intermediate` is subnormal, its spacing is the size of its change.
 
 Numbers are balls (python-flint `arb`): a midpoint and a proved radius, with unbounded exponents.  A quantity is settled when
 its radius is below 1e-50 of its value, when it is exactly 0, or when it is proved smaller than anything the dtype can hold.
@@ -140,13 +140,13 @@ class Handing:
     def __getattr__(self, name):
         return getattr(m, name)
 
-    def handed(self, value):
+    def passed_on(self, value):
         if self.count == len(self.inputs.factors):
             self.inputs.factors += self.inputs.add(f"factor {self.count}", 1.0)[0]
         self.count += 1
         return value * self.inputs.factors[self.count - 1]
 
-    def numbered(self, value, exponential=False):
+    def intermediate(self, value, exponential=False):
         """A numbered intermediate: if it is subnormal its rounding is a spacing, held by an input of 0 with that size.
 
         For an exponential the input is the relative error, which its derivatives share.

@@ -150,7 +150,7 @@ def at_pair(a, index):
 # A scaled event is a pair (y, e), y (*batch, D) and e (*batch, 1) integers, that stands for 2^e y.  It never overflows.
 # If all events are of moderate size, as they nearly always are, e is the int 0 and nothing is scaled.
 
-def moderate(y):
+def needs_no_scaling(y):
     """Is the norm of every event so far from both ends of the floats that products with it need no scaling?
 
     It lies in 2^-16 .. 2^16 in float32, in 2^-128 .. 2^128 in float64.
@@ -172,7 +172,7 @@ def unit_scaled(y, e=0):
     A linear map applied to it cannot overflow on its way to a result that does not, and meets no subnormal number that
     matters: what underflows relative to the largest entry is far below the normwise unit of error.
     """
-    if type(e) is int and e == 0 and moderate(y):
+    if type(e) is int and e == 0 and needs_no_scaling(y):
         return y, 0
     _, k = np.frexp(np.abs(y).max(-1, keepdims=True))
     return np.ldexp(y, -k), e + k
@@ -189,7 +189,7 @@ def solve_lower(L, b, e=0, unit=False):
         solved = scipy.linalg.solve_triangular(L, y.reshape(-1, y.shape[-1]).T, lower=True, unit_diagonal=unit,
                                                check_finite=False)
         solved = np.ascontiguousarray(solved.T).reshape(y.shape)
-        if moderate(solved):
+        if needs_no_scaling(solved):
             return solved, 0
     root = np.sqrt(np.finfo(y.dtype).max)
     single = L.ndim == 2

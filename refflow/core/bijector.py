@@ -210,7 +210,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     Facts: `increasing`, `constant_log_det`, `solver` (the inverse is a solver, not a formula), `normwise` (its unit of
     error is normwise, as for a page that solves with a matrix or factors it), `entrywise_log_det` (but not the unit of its
     log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
-    has reached its limit, goes back to the limits of the inverse matrix), `far_line` (events beyond the range of its parameters
+    has reached its limit, goes back to the limits of the inverse matrix), `straight_far_out` (events beyond the range of its parameters
     meet lines; fewer binades are certified there), `volume` ("chart": log_det is of the chart's block; "gram":
     1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
     `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales

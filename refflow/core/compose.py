@@ -1,24 +1,30 @@
 r"""Composition: chains, inverses, and scalar maps applied to every entry of an event.
 
-Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
+The map.  Chain of `f_1, ..., f_K, z_0 = z, z_i = f_i(z_(i-1))`:
     x = f_K(... f_1(z))                                                             (1)
     log|det dx/dz| = sum_i log|det df_i/dz_(i-1)|                                   (2)
     J = J_K ... J_1                                                                 (3)
-    z_bar: the pullbacks in reverse order, each fed the cotangent of its own output     (4)
-Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
-pullbacks of (4) leave a cotangent of 0 unchanged; they then give the rows of `J`.
 
 At the end of a domain, terms of (2) may be infinite with both signs.  No rule on such terms alone is right: the slope of
 `(z^2)^(1/2)` at 0 is 1, of `exp(-1/z)` it is 0, and in both a stage has the slope 0 and another an infinite one.  There (2) is
 its limit from inside.  With the event `e` at which the first of these terms is infinite, moved by `d` away from the end,
-    lim_(d -> 0) sum_i log|det df_i|,   at d = 2^-k for k = 4, 8, 16, ...           (7)
+    lim_(d -> 0) sum_i log|det df_i|,   at d = 2^-k for k = 4, 8, 16, ...           (4)
 or at `2^k` where `e` is infinite.  If the last two finite sums agree, the limit is the last one; else it is infinite with the
 sign of their difference.  It stays NaN where fewer than two sums are finite.
 
 `Independent(f, n)`, on each part `z_i` along `n` leading event axes, where `J` is block diagonal:
     x_i = f(z_i),   log|det dx/dz| = sum_i log|det df/dz_i|                         (5)
-`Inverse(f)`, the same map read from the other side; its pullback is the pullback of the inverse of `f`:
+`Inverse(f)`, the same map read from the other side:
     x = f^-1(z)                                                                     (6)
+
+The reverse rule.  The transpose of (3) has the factors in reverse order.  The pullbacks `f_i*` of a chain therefore run from the
+last stage to the first, each fed the cotangent of its own output and the cotangent `l_bar` of (2):
+    z_bar_(i-1) = f_i*(z_bar_i, l_bar)   for i = K, ..., 1,   z_bar_K = x_bar       (7)
+Where one factor of (3) is infinite and another 0, as behind a map that has reached its limit, the product is NaN.  The
+pullbacks of (7) leave a cotangent of 0 unchanged; they then give the rows of `J`.  For (5), all parts have the same `l_bar`; for
+(6), the pullback is that of the inverse of `f`:
+    z_bar_i = f*(x_bar_i, l_bar)                    of `Independent(f, n)`          (8)
+    z_bar = (f^-1)*(x_bar, l_bar)                   of `Inverse(f)`                 (9)
 """
 
 from __future__ import annotations
@@ -38,7 +44,7 @@ from .tree import along
 from .words import Cases, case, refusal
 
 
-DEPTHS = tuple(2**n for n in range(2, 11))      # k of (7)
+DEPTHS = tuple(2**n for n in range(2, 11))      # k of (4)
 SETTLED = 2.0**-10                              # sums that are nearer agree
 MARKS: ContextVar = ContextVar("marks", default=None)
 
@@ -58,7 +64,7 @@ def outside_marked():
         MARKS.reset(token)
 
 
-def marked(stage, event, side):
+def with_members(stage, event, side):
     """The event with everything outside the open set marked and replaced by members."""
     where, ndim = stage.codomain if side else stage.domain, stage.event_ndim[side]
     inside = where.members(event, ndim)
@@ -215,7 +221,7 @@ class Independent(Bijector):
         image, log_det = image_and_log_det
 
         def pullback(image_bar, log_det_bar):
-            event_bar, inner_bar = inner_pullback(image_bar, self._each(log_det_bar, log_det))
+            event_bar, inner_bar = inner_pullback(image_bar, self._each(log_det_bar, log_det))      # (8)
             return event_bar, {"inner": inner_bar}
 
         return (image, self._total(log_det)), pullback
@@ -320,7 +326,7 @@ class Inverse(Bijector):
 
     def _named(self, image_and_log_det, inner_pullback):
         def pullback(image_bar, log_det_bar):
-            event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)
+            event_bar, inner_bar = inner_pullback(image_bar, log_det_bar)           # (9)
             return event_bar, {"inner": inner_bar}
 
         return image_and_log_det, pullback
@@ -389,7 +395,7 @@ def limit_from_inside(stages, side, event):
         with outside_marked():
             for stage in stages:
                 moved, log_det = stepped(stage, side, moved)
-                total = total + log_det                                             # (7)
+                total = total + log_det                                             # (4)
         finite = np.isfinite(total)
         before, last = np.where(finite, last, before), np.where(finite, total, last)
     apart = last - before
@@ -398,7 +404,7 @@ def limit_from_inside(stages, side, event):
 
 def inside_of(where, event, k):
     """The event with the entries that are at an end of a set moved by 2^-k, or to 2^k where they are infinite."""
-    lower, upper, far, step = np.array([where.lower, where.upper, np.ldexp(1.0, k), np.ldexp(1.0, -k)]).astype(event.dtype)
+    lower, upper, far, step = np.array([where.lower, where.upper, np.exp2(k), np.exp2(-k)]).astype(event.dtype)
     moved = np.where(event == lower, lower + step, np.where(event == upper, upper - step, event))
     return np.where(np.isinf(event), np.copysign(far, event), moved)
 
@@ -533,7 +539,7 @@ class Chain(Bijector):
         origin, goal = self.arriving[side][i], here.codomain if side else here.domain
         if i != first and not (origin and contains(goal, origin)):
             if MARKS.get() is not None:
-                return marked(here, event, side)
+                return with_members(here, event, side)
             checked_domain(here, event, side)
         return event
 
@@ -594,7 +600,7 @@ class Chain(Bijector):
             J = J_i if J is None else J_i @ J                                       # (3)
             z = stage.forward(z)
         finite = np.isfinite(J).all((-2, -1), keepdims=True)
-        return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (4)
+        return J if finite.all() else np.where(finite, J, pulled_back_rows(event, *self.vjp(event)))    # (7)
 
     def vjp(self, z):
         return self._reversed(z, 0, "vjp")
@@ -612,7 +618,7 @@ class Chain(Bijector):
         def pullback(event_bar, log_det_bar):
             bars = {}
             for i, stage_pullback in reversed(pullbacks):
-                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (4)
+                event_bar, bars[str(i)] = stage_pullback(event_bar, log_det_bar)    # (7)
             return event_bar, {"stages": {str(i): bars[str(i)] for i in range(len(self.stages))}}
 
         return (event, self._with_limits(total, given, side)), pullback

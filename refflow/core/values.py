@@ -15,7 +15,7 @@ from .tree import flatten, nest
 
 ROLES = ("context", "mask")
 # What a page may define anew of the names that every value has; all others are used by the methods of values.
-CONTRACT = {"__post_init__", "_validate", "cast", "changed", "examples", "far_line", "in_turn", "mask_inside", "meets_first",
+CONTRACT = {"__post_init__", "_validate", "cast", "changed", "examples", "straight_far_out", "in_turn", "mask_inside", "meets_first",
             "moderate", "own_params", "parameter_batch", "refused", "untrained"}
 MADE = {"__annotations__", "__dict__", "__doc__", "__module__", "__weakref__", "computed"}      # by Python, or for each class
 
@@ -33,7 +33,7 @@ class Value:
     examples = None                         # (source) -> (value, event shape of z): how a page with components is drawn
     refused: tuple = ()                     # `Refusal`s: what rules that relate several fields, or components, refuse
     moderate = False                        # is it certified only at moderate events?
-    far_line = False                        # is it a line far out? Then fewer binades are certified
+    straight_far_out = False                # is it a line far out? Then fewer binades are certified
     textbook = None                         # its equations as they are printed, for one event: a class that is never called
     computed = frozenset()                  # the names of what it computes of itself once, its cached properties
 

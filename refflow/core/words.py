@@ -41,17 +41,17 @@ def refusal(message, event=None, **params) -> Refusal:
     return Refusal(message, params, event)
 
 
-def handed(m, value):
+def passed_on(m, value):
     """A number that one part of a definition hands to the next, rounded there: the truth counts it among the inputs."""
-    return m.handed(value) if hasattr(m, "handed") else value
+    return m.passed_on(value) if hasattr(m, "passed_on") else value
 
 
-def numbered(m, value, exponential=False):
+def intermediate(m, value, exponential=False):
     """An intermediate that may be subnormal although the result is not: the truth counts its spacing as a rounding.
 
     The derivatives of an exponential are computed from its rounded value, and share its relative error.
     """
-    return m.numbered(value, exponential) if hasattr(m, "numbered") else value
+    return m.intermediate(value, exponential) if hasattr(m, "intermediate") else value
 
 
 class Cases:

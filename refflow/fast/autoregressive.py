@@ -79,7 +79,7 @@ class SortedLayers(Layers):
 class TunedAutoregressive(TunedCoupling):
     """An affine autoregressive map on side 0; side 1, which needs all levels, remains the page's."""
 
-    whole, kind = True, SortedLayers
+    same_parts, kind = True, SortedLayers
 
     @staticmethod
     def takes(stage, side):

@@ -329,7 +329,7 @@ class Exponential:
     def times(self, z, out):
         np.multiply(z, self.factor, out=out)
 
-    def over(self, y, out):
+    def quotient(self, y, out):
         np.divide(y, self.factor, out=out)
 
     def cotangents(self, z, product_bar, b, s_bar):
@@ -358,8 +358,8 @@ class Conventional:
     def times(self, z, out):
         out[...] = self.sigma.times(z)
 
-    def over(self, y, out):
-        out[...] = self.sigma.over(y)
+    def quotient(self, y, out):
+        out[...] = self.sigma.quotient(y)
 
     def cotangents(self, z, product_bar, b, s_bar):
         s_bar[...], own = self.sigma.cotangents(z, product_bar, b)
@@ -368,7 +368,7 @@ class Conventional:
 
     def inverse_cotangents(self, y, quotient_bar, b, s_bar):
         s_bar[...], own = self.sigma.inverse_cotangents(y, quotient_bar, b)
-        self.over(quotient_bar, quotient_bar)
+        self.quotient(quotient_bar, quotient_bar)
         return own
 
 
@@ -401,7 +401,7 @@ class TunedCoupling:
     Side 0 applies the map, side 1 its inverse.
     """
 
-    whole, kind = False, Layers             # are the parts a and b both the whole event?  what holds its layers
+    same_parts, kind = False, Layers        # are the parts a and b both the whole event?  what holds its layers
 
     @staticmethod
     def takes(stage, side):
@@ -487,7 +487,7 @@ class TunedCoupling:
         held.event = event if slot and event.flags.f_contiguous else None       # other arrays do not come again
         held.after, held.move = new.T, Operations()
         held.enter = functools.partial(np.copyto, held.values[0], a)
-        if not self.whole:
+        if not self.same_parts:
             held.move(operator.setitem, new, self.a, a)
         self.note_move(held, side)
         if not self.is_view:

@@ -304,7 +304,7 @@ class TunedImageCoupling:
         if sigma is None:
             new[self.b] = b - t if side else b + t
         elif side:
-            new[self.b] = sigma.over(b) - t if self.shift_first else sigma.over(b - t)
+            new[self.b] = sigma.quotient(b) - t if self.shift_first else sigma.quotient(b - t)
         else:
             new[self.b] = sigma.times(b + t) if self.shift_first else sigma.times(b) + t
         return new
@@ -363,7 +363,7 @@ class TunedImageCoupling:
         """The cotangent of the part b; the cotangents of s and t go into pieces, the convention's into the sums."""
         s_bar, t_bar = pieces
         if self.side:
-            new = sigma.over(bar)
+            new = sigma.quotient(bar)
             s_bar[...], own = sigma.inverse_cotangents(before if self.shift_first else before - t, bar, b)
             t_bar[...] = -bar if self.shift_first else -new
         else:

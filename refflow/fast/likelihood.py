@@ -347,7 +347,7 @@ class LikelihoodGradient:
         b = self.checked_weights(b, batch, x.dtype)
         wanted = () if context is None else batch
         if len(batch) != 1 or not len(x) or self.prepared.parameter_batch != wanted or self.prepared.together:
-            return self.whole(view, x, b)
+            return self.at_once(view, x, b)
         log_prob = np.empty(len(x), x.dtype)
         return log_prob, self.gradient(x, b, context, log_prob)
 
@@ -392,7 +392,7 @@ class LikelihoodGradient:
         except ValueError:
             raise ValueError(f"LikelihoodGradient: b has shape {given.shape}, which does not broadcast to {batch}") from None
 
-    def whole(self, view, x, b):
+    def at_once(self, view, x, b):
         """All events at once, by the page's own code."""
         self.drifted, self.by_page = 0, 1
         with np.errstate(all="ignore"):

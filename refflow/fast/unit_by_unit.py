@@ -116,11 +116,11 @@ class Last(Product):
 
 
 class Elementwise(Units):
-    """An activation of units; with `over` it overwrites them."""
+    """An activation of units; with `overwrites` it overwrites them."""
 
-    def __init__(self, layer, before, steps, over=False):
+    def __init__(self, layer, before, steps, overwrites=False):
         self.layer, self.before = layer, before
-        if over:
+        if overwrites:
             self.stand_over(before)
         else:
             super().__init__(before.known, steps, *before.rows.shape[1:], before.rows.dtype)

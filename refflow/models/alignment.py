@@ -76,11 +76,11 @@ def best_path(scores, text_lengths=None, frame_lengths=None) -> np.ndarray:
     path = np.zeros(scores.shape, bool)
     if path.size:
         batch = (texts.size, *scores.shape[-2:])
-        marked(path.reshape(batch), scores.reshape(batch), texts.reshape(-1), frames.reshape(-1))
+        mark_paths(path.reshape(batch), scores.reshape(batch), texts.reshape(-1), frames.reshape(-1))
     return path
 
 
-def marked(path, scores, texts, frames):
+def mark_paths(path, scores, texts, frames):
     """Marks the best paths in `path`, (B, I, J) of False."""
     B, I, J = len(path), int(texts.max()), int(frames.max())
     moves = moves_of(scores[:, :I, :J], int((frames - texts).max()))
@@ -155,7 +155,7 @@ def path_of(durations, frame_lengths=None) -> np.ndarray:
                      "must be whole numbers in 0 .. 2^31 - 1")
     ends = np.cumsum(given.astype(np.int64), -1)
     total = ends[..., -1] if given.shape[-1] else np.zeros(given.shape[:-1], np.int64)
-    frames = total if frame_lengths is None else whole("path_of: frame_lengths", frame_lengths, total.shape)
+    frames = total if frame_lengths is None else whole_numbers("path_of: frame_lengths", frame_lengths, total.shape)
     refuse_first("path_of: frame_lengths", frames, frames < 0, "must be >= 0")
     j = np.arange(frames.max(initial=0))
     starts = ends - given.astype(np.int64)
@@ -179,13 +179,13 @@ def lengths(name, shape, text_lengths, frame_lengths):
     """The two lengths as integers of shape `batch`, for scores of `shape` (*batch, I, J)."""
     found = []
     for key, given, most in (("text_lengths", text_lengths, shape[-2]), ("frame_lengths", frame_lengths, shape[-1])):
-        array = np.full(shape[:-2], most) if given is None else whole(f"{name}: {key}", given, shape[:-2])
+        array = np.full(shape[:-2], most) if given is None else whole_numbers(f"{name}: {key}", given, shape[:-2])
         refuse_first(f"{name}: {key}", array, (array < 1) | (array > most), f"must be in 1 .. {most}")
         found.append(array)
     return found
 
 
-def whole(name, given, shape):
+def whole_numbers(name, given, shape):
     array = np.asarray(given)
     if array.shape != shape or array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers of shape {shape}, not {array.dtype} of shape {array.shape}")

@@ -170,7 +170,7 @@ class Hard:
             slope = f.output_slopes(events, a)[form.s][..., 0, :]
             miss = np.reshape(numbers, (-1, *(1,) * (s.ndim - 1))) - s
             a = a + (slope * (miss / (slope * slope).sum(-1))[..., None]).reshape(a.shape)
-        return f.whole(a, b, events.shape)
+        return f.merged(a, b, events.shape)
 
     # -- along the steps -----------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class Hard:
                 marks &= inside & (self.stays(step, way, events) if k else True)
                 image, log_det = (step.inverse_and_log_det if way else step.forward_and_log_det)(events)
                 if has_components(type(unlifted(step))):
-                    marks &= self.ordinary(events) & self.ordinary(image) & self.moderate(log_det)
+                    marks &= self.ordinary(events) & self.ordinary(image) & self.of_ordinary_size(log_det)
                 events = image
         return marks & every(nested, len(events))
 
@@ -211,7 +211,7 @@ class Hard:
         largest, size = format_of(self.dtype).largest / ROOM, np.abs(events)
         return every([(size == 0) | (size <= largest) & (size * largest >= 1)], len(events))
 
-    def moderate(self, log_det):
+    def of_ordinary_size(self, log_det):
         """Marks of log-dets of an ordinary size of the map's slope, which is not 0 either."""
         return every([np.abs(log_det) <= np.log(format_of(self.dtype).largest / ROOM)], len(log_det))
 
@@ -259,5 +259,5 @@ def breaks_of(f, z):
     breaks = f.map_at(f.net.forward(a))[0].breaks()
     breaks = np.broadcast_to(breaks, (*b.shape, breaks.shape[-1]))
     without = np.full(a.shape, np.nan)
-    whole = [f.whole(without, breaks[..., i], z.shape) for i in range(breaks.shape[-1])]
+    whole = [f.merged(without, breaks[..., i], z.shape) for i in range(breaks.shape[-1])]
     return np.stack(whole, -1) if whole else np.zeros((*z.shape, 0))

@@ -14,7 +14,7 @@ from ..accuracy.differences import balanced, ridders
 from . import model_laws
 from .arrays import NORMAL, as_numpy, mask_made
 from .black_box import BlackBox, first_of
-from .black_box_points import ALLOWED, Points, answers, of_inverse, raised
+from .black_box_points import ALLOWED, BoxPoints, answers, of_inverse, raised
 from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .naming import named
 from .simplest import simplest
@@ -40,7 +40,7 @@ AS_GIVEN = ("all laws at moved parameters", "every parameter reaches the image",
 def run_law(name, box, seed=0, events=None):
     """Run one law on a box, at drawn latents or at `events`.  Raises Found if it is broken, Skipped if it cannot be asked."""
     with np.errstate(all="ignore"):
-        ask(name, box, Points(box, seed, events))
+        ask(name, box, BoxPoints(box, seed, events))
 
 
 def ask(name, box, points):
@@ -53,13 +53,13 @@ def ask(name, box, points):
 def verdicts(box, seed=0):
     """One `Verdict` for each law."""
     with np.errstate(all="ignore"):
-        points = Points(box, seed)
+        points = BoxPoints(box, seed)
         return [verdict(name, box, seed, points) for name in LAWS]
 
 
 def verdict(name, box, seed=0, points=None):
     """The verdict of one law; a failure is told at the simplest event that shows it."""
-    points = Points(box, seed) if points is None else points
+    points = BoxPoints(box, seed) if points is None else points
     points.asked = 0
     try:
         with np.errstate(all="ignore"):
@@ -139,13 +139,13 @@ def forward_of_inverse(box, p):
 
 def onto(box, p):
     """Drawn members of the codomain have latents."""
-    drawn = Points(box_of_members(box), p.seed)
+    drawn = BoxPoints(box_of_members(box), p.seed)
     x = drawn.z.reshape(len(drawn.z), *p.x.shape[1:]) if drawn.z[0].size == p.x[0].size else p.x
     z = answers(box.origin, x)
     if not np.isfinite(z).all():
         i = int(np.argwhere(~np.isfinite(z))[0][0])
         raise Found(f"the inverse at {x[i].tolist()}, which is in the codomain, is {z[i].tolist()}")
-    q = Points(box, p.seed, z)
+    q = BoxPoints(box, p.seed, z)
     U_x, usable = q.of_x
     U_z, narrow = q.of_z
     moved = q.spread(box.image, q.z, np.where(np.isfinite(U_z), ALLOWED * U_z, 0).reshape(q.z.shape))
@@ -177,7 +177,7 @@ def fewer(p, count):
     """At most `count` of the points; Skipped if that is none."""
     if count < 1:
         raise Skipped(f"the Jacobian has {p.size**2} entries")
-    return p if len(p.z) <= count else Points(p.box, p.seed, p.z[::len(p.z) // count + 1])
+    return p if len(p.z) <= count else BoxPoints(p.box, p.seed, p.z[::len(p.z) // count + 1])
 
 
 def square(p):
@@ -280,7 +280,7 @@ def integral(box, p):
     edges = np.unique(p.z)
     left, width = edges[:-1], np.diff(edges)
     nodes, integrated = model_laws.gauss(left, width)
-    q, ends = (Points(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, edges))
+    q, ends = (BoxPoints(box, p.seed, box.held(at.reshape(-1, *box.event))) for at in (nodes, edges))
     U, usable = q.of_log_det
     slope = np.exp(q.log_det).reshape(nodes.shape)
     found, e = integrated(slope)
@@ -290,7 +290,7 @@ def integral(box, p):
     x, U_x = ends.x.ravel(), U_x.ravel()
     bound = ALLOWED * (U_x[1:] + U_x[:-1]) + moved + 10 * e + ALLOWED * p.u * found
     usable = usable.reshape(nodes.shape).all(-1) & at_ends[1:] & at_ends[:-1] & (e <= DIFFERENCE * found)
-    held = Points(box, p.seed, left[:0])
+    held = BoxPoints(box, p.seed, left[:0])
     held.held_to("the difference of images of ends of an interval", np.abs(np.diff(x)), found, bound[:, None], usable,
                  at=np.stack((left, edges[1:]), -1))
     p.asked = held.asked
@@ -336,7 +336,7 @@ def shape_of_terms(box, p, given):
         return ": an axis is left behind the batch"
     summed = replace(box, forward=lambda *given: with_sum(box, given), log_det=None)
     with contextlib.suppress(Exception):
-        ask("log-det is the determinant of differences", summed, Points(summed, p.seed, p.z))
+        ask("log-det is the determinant of differences", summed, BoxPoints(summed, p.seed, p.z))
         return ": it is not summed over the event, and its sum is right"
     return ": it is not summed over the event"
 
@@ -404,7 +404,7 @@ def tails(box, p):
         raise Skipped("the domain has ends")
     rng = np.random.default_rng(p.seed)
     far = rng.choice([-1.0, 1.0], p.z.shape) * rng.uniform(6, TAIL[box.precision], p.z.shape)
-    q = Points(box, p.seed, p.z if p.given else far)
+    q = BoxPoints(box, p.seed, p.z if p.given else far)
     answer_of("image", box.image, q.z)
     if np.isnan(q.x).any() and not outgrown(box, q):
         i = int(np.argwhere(np.isnan(q.x))[0][0])
@@ -442,7 +442,7 @@ def padding(box, p):
                     p.z[i])
     for n in np.unique(lengths):
         i = np.flatnonzero(lengths == n)
-        short = Points(box_of_length(box, int(n)), p.seed, p.z[i][..., :n])
+        short = BoxPoints(box_of_length(box, int(n)), p.seed, p.z[i][..., :n])
         U, usable = short.of_x
         padded = f"of a sequence of {n}, padded to {T},"
         short.held_to(f"the image {padded}", x[i][..., :n], short.x, 2 * ALLOWED * U, usable)
@@ -571,7 +571,7 @@ def laws_at_moved_parameters(box, p):
     with box.moved(moved):
         if not np.isfinite(answers(box.image, box.plain(2))).all():
             raise Skipped("the parameters are not free: at moved ones, images are not numbers")
-        q = Points(box, p.seed, p.z if p.given else None)
+        q = BoxPoints(box, p.seed, p.z if p.given else None)
         broken = first_broken(box, q)
     if broken and holds(broken[0], box, p):
         raise Found(f"{broken[0]}: {told(broken[1])}, where every parameter is moved by an eighth at most",
@@ -690,7 +690,7 @@ def wider(box, p):
     """
     if box.trained() and not box.wider.trained():
         raise Skipped("the box in float64 is given without its `parameters`, whose rounding is part of the unit")
-    q = Points(box.wider, p.seed, p.z)
+    q = BoxPoints(box.wider, p.seed, p.z)
     q.E, q.u, q.quiet = p.E, p.u, True
     U_x, usable = q.of_x
     usable = usable & (np.abs(q.x) < OUTGROWN * box.largest).reshape(len(p.z), -1).all(-1)

@@ -44,7 +44,7 @@ LOST = 2.0**16                          # what noise may excuse where images kee
 REJECTED = 0.5                          # the share of points beyond which a law is skipped
 
 
-class Points:
+class BoxPoints:
     """Latents: the given events, or normal numbers at six magnitudes, and 0, or members of the domain; with their units."""
 
     quiet = False                       # is noise left out, because a box in a wider dtype answers?

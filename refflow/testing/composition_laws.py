@@ -31,7 +31,7 @@ STEEP, FLAT = 800.0, 0.5    # exp overflows, exp does not
 LARGE = 2.0**10             # of images that a shift moves there
 
 
-def whole(f):
+def of_full_dimension(f):
     """Are domain and codomain of the dimension of their events, so that maps of all entries may stand before and after it?"""
     return not (f.domain.thin or f.codomain.thin)
 
@@ -121,7 +121,7 @@ def refused_by_stages(f, p):
     Inside `outside_marked`, as in a density, it marks the event, and maps the others as they are mapped alone.  It asks no
     stage that takes all that the stage before gives.
     """
-    if f.codomain.rank or not f.codomain.entrywise or not whole(f):
+    if f.codomain.rank or not f.codomain.entrywise or not of_full_dimension(f):
         return
     x = f.forward(p.z)
     for taker in takers_of_some(x):
@@ -131,14 +131,14 @@ def refused_by_stages(f, p):
             stage = chain.stages[1 if method == "forward" else 0]
             begins = f"{type(stage).__name__}: {stage.letters[method == 'inverse']} {taker.domain.rule}"
             expect(message.startswith(begins), f"the refusal does not say {begins!r}: {message}")
-            image, marks = marked(chain, method, p.z)
+            image, marks = with_marks(chain, method, p.z)
             equal("the marks of the events that a stage takes", (marks[-1],), (inside,))
             if inside.any():
                 others = np.where(over_event(inside, f.event_ndim[1]), x, x[inside][0])
                 equal("the images of the others", (image[inside],), (taker.forward(others)[inside],))
     for taker in takers_of_all(f, x.dtype):
         for chain, method in both_ways(f, taker):
-            asked = len(marked(chain, method, p.z)[1]) - len(marked(f, "forward", p.z)[1])
+            asked = len(with_marks(chain, method, p.z)[1]) - len(with_marks(f, "forward", p.z)[1])
             expect(asked == 0, f"a stage onto {taker.domain} is asked after one onto {f.codomain}; {f!r}")
 
 
@@ -147,7 +147,7 @@ def both_ways(f, taker):
     return ((Chain((f, taker)), "forward"), (Chain((Inverse(taker), Inverse(f))), "inverse"))
 
 
-def marked(f, method, event):
+def with_marks(f, method, event):
     with outside_marked() as marks:
         return getattr(f, method)(event), marks
 
@@ -197,7 +197,7 @@ def independent_entries(f, p):
     shape, adds = ((1, 2, *p.event_in), StickBreaking()) if f.event_ndim[0] else ((1, 2, 3), CholeskyFactor())
     z = p.z[smallest[:2 if f.event_ndim[0] else 6]].reshape(shape)
     g = Independent(f, len(shape) - f.event_ndim[0])
-    for map_ in [g] if f.codomain.rank or not whole(f) else [g, Chain((g, adds))]:
+    for map_ in [g] if f.codomain.rank or not of_full_dimension(f) else [g, Chain((g, adds))]:
         J, log_det, chart = map_.jacobian(z).astype(np.float64), map_.log_det(z), map_.chart(z.shape)
         expect(len(set(chart)) == z.size, f"a chart of {z.size} entries is {chart}; {map_!r}")
         if np.isfinite(J).all() and np.linalg.cond(J) < 1 / ROUGH**2:
@@ -212,7 +212,7 @@ def lower_dimension(f, p):
     So it is for every page's inverse, and for all of them before the inverse of the map.
     """
     onto, image = (f, f.codomain) if f.codomain.thin else (Inverse(f), f.domain)
-    if whole(f) or onto.domain.thin or not shared(f) or not p.interior.any():
+    if of_full_dimension(f) or onto.domain.thin or not shared(f) or not p.interior.any():
         return
     z = (p.z if onto is f else p.inner_x)[p.interior]
     z = z[np.argsort(np.abs(z.reshape(len(z), -1)).max(-1, initial=0))[:2]]
@@ -305,7 +305,7 @@ def ranks_fit(f, p):
     for stages in ((*before, f), (f, *after), (*before, f, *after)):
         ranks = Chain(stages).event_ndim
         expect(ranks == f.event_ndim, f"with a map of numbers, its event ranks are {ranks}; {f!r}")
-    if f.event_ndim == (1, 1) and whole(f):
+    if f.event_ndim == (1, 1) and of_full_dimension(f):
         (d,), (n,) = p.event_in, p.event_out
         chain, shapes = Chain((Reshape((1, d), (d,)), f, Reshape((n,), (1, n)))), [((1, d), ()), ((d,), ()), ((n,), ())]
         expect(chain.event_ndim == (2, 2), f"between two reshapes, its event ranks are not (2, 2); {f!r}")
@@ -315,7 +315,7 @@ def ranks_fit(f, p):
 @law("a composition has the parts of its ends")
 def parts_of_ends(f, p):
     """The parts of an event of a composition are the parts for which its first stage takes it, or its last one gives it."""
-    if f.event_ndim != (1, 1) or not whole(f):
+    if f.event_ndim != (1, 1) or not of_full_dimension(f):
         return
     (d,), (n,) = p.event_in, p.event_out
     keep = np.arange(n) > 0 if n > 1 else np.ones(1, bool)
@@ -336,7 +336,7 @@ def initialised_in_turn(f, p):
 
     So it is in both directions, and for the inverse of a chain.
     """
-    if f.event_ndim != (1, 1) or not shared(f) or nets_of(f) or not whole(f):
+    if f.event_ndim != (1, 1) or not shared(f) or nets_of(f) or not of_full_dimension(f):
         return
     z = f.domain.draw(RandomSource(np.random.default_rng(0)), (MANY, *p.event_in), p.dtype, 1)
     z = z[stays_inside(f, z, 2.0**-18, 2.0**100)]
@@ -367,7 +367,7 @@ def vanishing_slope(f, p):
     """
     small = (np.abs(flat(p.x, p.batch)) <= LARGE).all(-1)
     z, x = p.z[small], p.x[small]
-    if not whole(f) or not shared(f) or len(z) < 2 or not np.isfinite(f.jacobian(z)).all():
+    if not of_full_dimension(f) or not shared(f) or len(z) < 2 or not np.isfinite(f.jacobian(z)).all():
         return
     limit = np.arange(len(z)) % 2 == 0
     shift = np.where(over_event(limit, f.event_ndim[1]), STEEP, FLAT).astype(p.dtype) - x

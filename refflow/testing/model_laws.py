@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from .arrays import as_numpy, seeded
-from .black_box_points import ALLOWED, Points, of_inverse
+from .black_box_points import ALLOWED, BoxPoints, of_inverse
 from .lawbook import Found, Skipped, law
 
 NODES = 20                  # of a Gauss-Legendre rule
@@ -70,7 +70,7 @@ def mass(box, p):
     bound = moved + 10 * e + at_ends[1:] + at_ends[:-1]
     usable = usable.reshape(nodes.shape).all(-1) & np.isfinite(found + bound) & (np.diff(x) > 2.0**10 * p.u * np.abs(x[1:])) \
         & (e <= DIFFERENCE * found)
-    none = Points(box, p.seed, np.zeros((0, *box.event)))
+    none = BoxPoints(box, p.seed, np.zeros((0, *box.event)))
     none.held_to("the mass between two images", found, expected, bound[:, None], usable, at=np.stack((x[:-1], x[1:]), -1))
 
 
@@ -79,7 +79,7 @@ def units_at(box, p, x, z):
     finite = np.isfinite(z).reshape(len(z), -1).all(-1)
     events = z if box.direction == "forward" else x
     at = np.where(finite.reshape(-1, *(1,) * (events.ndim - 1)), events, box.plain(1))
-    q = Points(box, p.seed, at)
+    q = BoxPoints(box, p.seed, at)
     if box.direction == "forward":
         U, usable = q.of_inverse
         return U[:, :-1], U[:, -1:], usable & finite
@@ -96,7 +96,7 @@ def log_prob(box, p):
 def samples_scored(box, p):
     """log p of a sample is log N(z; 0, I) + log|det dz/dx| at the latent z that maps to it."""
     x = drawn(box, len(p.z), p.seed)
-    scored(box, Points(box, p.seed, x if box.direction == "inverse" else box.held(box.latents(x)[0])))
+    scored(box, BoxPoints(box, p.seed, x if box.direction == "inverse" else box.held(box.latents(x)[0])))
 
 
 def scored(box, p):

@@ -271,7 +271,7 @@ class BlockAutoregressive(Bijector):
                 h_bar = (block.V * u_bar[..., None]).sum(-2) + from_later           # (10)
                 if k:
                     mu_bar, u = (mu_bar[..., None] * block.rho).sum(-2), blocks[k - 1].u        # (27)
-                    u_bar = h_bar * self.slope_of(u)[1] + self.bent(mu_bar, u)      # (11) (29)
+                    u_bar = h_bar * self.slope_of(u)[1] + self.of_curvature(mu_bar, u)  # (11) (29)
             return h_bar[..., 0].astype(z.dtype), {"layers": in_order(bars)}        # (10)
 
         return (x, log_det), pullback
@@ -345,7 +345,7 @@ class BlockAutoregressive(Bijector):
             h, slopes = self.phi(u), mu + self.log_slope(self.along(u, k))          # (2) (15)
         return u, mu[..., 0].sum(-1), found                                         # (16)
 
-    def bent(self, bar, u):
+    def of_curvature(self, bar, u):
         """bar phi''/phi'; r^2 may lose digits, or be 0, where the product does neither."""
         r, slope = self.slope_of(u)
         return -2 * tanh_and_sech(u)[0] * (bar * (r / slope) * r if self.leak else bar)     # (11) (29)
@@ -489,7 +489,7 @@ class EntryPullback:
         q = [self.from_later[0] / self.last]                                        # (32)
         for u, size, sigma, from_later in zip(self.u, self.sizes, self.sigma, self.from_later[1:]):
             slope = self.page.slope_of(u)[1]
-            q.append(size * slope * from_later - self.page.bent(size * l_bar * sigma, u))       # (32)
+            q.append(size * slope * from_later - self.page.of_curvature(size * l_bar * sigma, u))   # (32)
         return q
 
     def fill(self, a, z_bar, l_bar):

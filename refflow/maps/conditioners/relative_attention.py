@@ -68,7 +68,7 @@ from ...core.arithmetic import (NOTHING, apart, at_pair, difference_of_pairs, ex
 from ...core.arrays import masked
 from ...core.compose import unit_cotangent
 from ...core.declarations import Field
-from ...core.words import numbered
+from ...core.words import intermediate
 from .examples import weights
 
 
@@ -215,7 +215,7 @@ class RelativeAttention(Conditioner):
             keys = [j for j in range(T) if seen(i, j)]
             shares = [m.exp(score(n, i, j)) for j in keys]
             total = sum(shares)
-            P_i = [numbered(m, share / total, exponential=True) for share in shares]        # (2)
+            P_i = [intermediate(m, share / total, exponential=True) for share in shares]    # (2)
             return [(j, P_ij / sum(P_i)) for j, P_ij in zip(keys, P_i)]         # a sum of 1, where the others' rounding counts
 
         P = [[attention(n, i) for i in range(T)] for n in range(heads)]

@@ -53,20 +53,20 @@ class AdditiveCoupling(MaskedBijector):
 
     @staticmethod
     def definition(m, z, passes, net, mask):
-        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)               # (1)
-        x = whole(transformed(lambda z_j, t_j: z_j + t_j, b, net.definition(m, a)))     # (2)
+        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (1)
+        x = merged(transformed(lambda z_j, t_j: z_j + t_j, b, net.definition(m, a)))    # (2)
         return zero_where_invalid(m, x, mask)                                       # (8)
 
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
-        return self.whole(z_a, z_b + self.net.forward(z_a), z.shape), self.nothing(z)       # (1) (2)
+        return self.merged(z_a, z_b + self.net.forward(z_a), z.shape), self.nothing(z)      # (1) (2)
 
     def nothing(self, z):
         return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
-        return self.whole(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)       # (3)
+        return self.merged(x_a, x_b - self.net.forward(x_a), x.shape), self.nothing(x)      # (3)
 
     def jacobian(self, z):
         z_a, _ = self.parts(z)
@@ -79,9 +79,9 @@ class AdditiveCoupling(MaskedBijector):
         def pullback(x_bar, log_det_bar):
             x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
             net_a_bar, net_bar = net_pullback(x_b_bar)
-            return self.whole(x_a_bar + net_a_bar, x_b_bar, z.shape), {"net": net_bar}      # (6)
+            return self.merged(x_a_bar + net_a_bar, x_b_bar, z.shape), {"net": net_bar}     # (6)
 
-        return (self.whole(z_a, z_b + t, z.shape), self.nothing(z)), pullback       # (2)
+        return (self.merged(z_a, z_b + t, z.shape), self.nothing(z)), pullback      # (2)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -90,9 +90,9 @@ class AdditiveCoupling(MaskedBijector):
         def pullback(z_bar, log_det_bar):
             z_a_bar, z_b_bar = self.parts(masked(z_bar, self.mask))
             net_a_bar, net_bar = net_pullback(-z_b_bar)
-            return self.whole(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}      # (7)
+            return self.merged(z_a_bar + net_a_bar, z_b_bar, x.shape), {"net": net_bar}     # (7)
 
-        return (self.whole(x_a, x_b - t, x.shape), self.nothing(x)), pullback       # (3)
+        return (self.merged(x_a, x_b - t, x.shape), self.nothing(x)), pullback      # (3)
 
     @classmethod
     def examples(cls, source):

@@ -129,9 +129,9 @@ class AffineCoupling(MaskedBijector):
 
     @staticmethod
     def definition(m, z, passes, net, mask):
-        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)               # (1)
+        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (1)
         s, t = pieces_of(net.definition(m, a), 2, "halves")
-        x = whole(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))   # (2)
+        x = merged(transformed(lambda z_j, s_j, t_j: z_j * m.exp(s_j) + t_j, b, s, t))  # (2)
         return zero_where_invalid(m, x, mask)                                       # (11)
 
     # -- the map ------------------------------------------------------------------------------------------------------
@@ -139,12 +139,12 @@ class AffineCoupling(MaskedBijector):
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         s, t = self.pieces(self.net.forward(z_a))
-        return self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)       # (1) (2) (5) (12)
+        return self.merged(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)      # (1) (2) (5) (12)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         s, t = self.pieces(self.net.forward(x_a))
-        return self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)     # (3) (5) (12)
+        return self.merged(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)    # (3) (5) (12)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
@@ -164,9 +164,9 @@ class AffineCoupling(MaskedBijector):
             x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
             s_bar = scaled(z_b, x_b_bar, s) + self.each(log_det_bar)                # (6) (12)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, x_b_bar)))        # (6)
-            return self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}    # (7) (12)
+            return self.merged(x_a_bar + net_a_bar, scaled(x_b_bar, 1, s), z.shape), {"net": net_bar}   # (7) (12)
 
-        return (self.whole(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback   # (1) (2) (5) (12)
+        return (self.merged(z_a, scaled(z_b, 1, s) + t, z.shape), self.total(s)), pullback  # (1) (2) (5) (12)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -178,9 +178,9 @@ class AffineCoupling(MaskedBijector):
             x_b_bar = scaled(z_b_bar, 1, -s)                                        # (8) (12)
             s_bar = -scaled(x_b - t, z_b_bar, -s) - self.each(log_det_bar)          # (9) (12)
             net_a_bar, net_bar = net_pullback(self.joined((s_bar, -x_b_bar)))       # (9)
-            return self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}  # (10)
+            return self.merged(z_a_bar + net_a_bar, x_b_bar, x.shape), {"net": net_bar}     # (10)
 
-        return (self.whole(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback     # (3) (5) (12)
+        return (self.merged(x_a, scaled(x_b - t, 1, -s), x.shape), -self.total(s)), pullback    # (3) (5) (12)
 
     # -- in floating point --------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ LAYOUTS = ("halves", "interleaved")
 # -- definitions ------------------------------------------------------------------------------------------------------
 
 def divided(z, passes):
-    """(a, b, whole) of nested lists: lists of entries, or of channels, and the function that joins an event again."""
+    """(a, b, merged) of nested lists: lists of entries, or of channels, and the function that joins an event again."""
     inner, by_channel = passes[0], True
     while isinstance(inner, list):
         inner, by_channel = inner[0], by_channel and len(inner) == 1
@@ -26,12 +26,12 @@ def divided(z, passes):
     a = [cell for cell, through in zip(cells, passes) if through]
     b = [cell for cell, through in zip(cells, passes) if not through]
 
-    def whole(x_b):
+    def merged(x_b):
         x_b = iter(x_b)
         x = [cell if through else next(x_b) for cell, through in zip(cells, passes)]
         return x if by_channel else like(z, iter(x))
 
-    return a, b, whole
+    return a, b, merged
 
 
 def flat_list(nested):
@@ -142,9 +142,9 @@ class MaskedBijector(Bijector):
         """(a, b): what passes through, what is transformed."""
         return self.split.parts(event)
 
-    def whole(self, a, b, shape):
+    def merged(self, a, b, shape):
         """The event of the full shape from its parts, 0 at invalid positions."""
-        return masked(self.split.whole(a, b, shape), self.mask)
+        return masked(self.split.merged(a, b, shape), self.mask)
 
     def members(self, part, where):
         """The part b with the simplest member of a set at invalid positions, where 0 need not be one."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...core import Value, child, plain, tree
 from ...core.declarations import Child, Field
-from ...core.words import each, handed
+from ...core.words import each, passed_on
 from ..elementwise import Affine, ScaledAffine, ScaledShift
 from ..parametrisations import Free, LocationScale, PerField
 from ..parametrisations.parametrisation import Map, value
@@ -116,8 +116,8 @@ class Family(Value):
 
     @staticmethod
     def definition(m, z, h, channel=None, *, bijector, map):
-        fields = {key: handed(m, v) for key, v in unmapped(bijector, map).items()}
-        fields |= {key: each(lambda v: handed(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
+        fields = {key: passed_on(m, v) for key, v in unmapped(bijector, map).items()}
+        fields |= {key: each(lambda v: passed_on(m, v), v) if key in map.names else v for key, v in map.definition(m, h).items()}
         if map.channels is not None:
             fields["scale"] = OfChannel(fields["scale"], channel)
         return bijector.definition(m, z, **fields)

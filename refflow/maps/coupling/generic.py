@@ -87,9 +87,9 @@ class Coupling(MaskedBijector):
         def cell(k, z_j, *h_j):
             return each(lambda z_j, *h_j: family.definition(m, z_j, h_j, k), z_j, *h_j)
 
-        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)               # (1)
+        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (1)
         pieces = pieces_of(net.definition(m, a), family.size, layout)
-        x = whole([cell(*together) for together in zip(channels_of_cells(passes), b, *pieces)])     # (2)
+        x = merged([cell(*together) for together in zip(channels_of_cells(passes), b, *pieces)])    # (2)
         return zero_where_invalid(m, x, mask)                                       # (10)
 
     def map_at(self, h):
@@ -105,13 +105,13 @@ class Coupling(MaskedBijector):
         z_a, z_b = self.parts(z)
         f, _ = self.map_at(self.net.forward(z_a))
         x_b, log_slopes = f.forward_and_log_det(self.members(z_b, self.domain))     # (2)
-        return self.whole(z_a, x_b, z.shape), self.total(log_slopes)                # (1) (5)
+        return self.merged(z_a, x_b, z.shape), self.total(log_slopes)               # (1) (5)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         f, _ = self.map_at(self.net.forward(x_a))
         z_b, log_slopes = f.inverse_and_log_det(self.members(x_b, self.codomain))   # (3)
-        return self.whole(x_a, z_b, x.shape), self.total(log_slopes)
+        return self.merged(x_a, z_b, x.shape), self.total(log_slopes)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
@@ -134,10 +134,10 @@ class Coupling(MaskedBijector):
             z_b_bar, fields_bar = f_pullback(x_b_bar, np.broadcast_to(self.each(log_det_bar), x_b.shape))   # (6)
             h_bar, family_bar = self.outputs_bar(fields_pullback, fields_bar)
             net_a_bar, net_bar = net_pullback(h_bar)
-            z_bar = self.whole(x_a_bar + net_a_bar, z_b_bar, z.shape)               # (7)
+            z_bar = self.merged(x_a_bar + net_a_bar, z_b_bar, z.shape)              # (7)
             return z_bar, {"net": net_bar, "family": family_bar}
 
-        return (self.whole(z_a, x_b, z.shape), self.total(log_slopes)), pullback    # (5)
+        return (self.merged(z_a, x_b, z.shape), self.total(log_slopes)), pullback   # (5)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -150,10 +150,10 @@ class Coupling(MaskedBijector):
             x_b_bar, fields_bar = f_pullback(z_b_bar, np.broadcast_to(self.each(log_det_bar), z_b.shape))   # (8)
             h_bar, family_bar = self.outputs_bar(fields_pullback, fields_bar)
             net_a_bar, net_bar = net_pullback(h_bar)
-            x_bar = self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
+            x_bar = self.merged(z_a_bar + net_a_bar, x_b_bar, x.shape)
             return x_bar, {"net": net_bar, "family": family_bar}
 
-        return (self.whole(x_a, z_b, x.shape), self.total(log_slopes)), pullback
+        return (self.merged(x_a, z_b, x.shape), self.total(log_slopes)), pullback
 
     @classmethod
     def examples(cls, source):

@@ -98,7 +98,7 @@ class Split:
             event = event.reshape(*event.shape[:event.ndim - self.ndim], sum(self.sizes))
         return event[self.a], event[self.b]
 
-    def whole(self, a, b, shape):
+    def merged(self, a, b, shape):
         """The event of the full shape `shape` from its parts."""
         if any(self.in_order):
             joined = np.concatenate((a, b) if self.in_order[0] else (b, a), self.axis)

@@ -66,13 +66,13 @@ class VolumePreservingCoupling(MaskedBijector):
 
     @staticmethod
     def definition(m, z, passes, net, scale, order, layout, mask):
-        a, b, whole = divided(zero_where_invalid(m, z, mask), passes)
+        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)
         by_name = dict(zip(order, pieces_of(net.definition(m, a), 2, layout)))
         s, t = by_name["scale"], by_name["shift"]
         c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
         entries = flat_list(c if mask is None else [[c_j for c_j, valid in zip(row, mask) if valid] for row in c])
         mean = m.fsum(entries) / max(1, len(entries))                               # (1)
-        x = whole(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))    # (1) (2)
+        x = merged(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))   # (1) (2)
         return zero_where_invalid(m, x, mask)                                       # (10)
 
     def r_and_t(self, h):
@@ -104,12 +104,12 @@ class VolumePreservingCoupling(MaskedBijector):
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         _, r, t = self.r_and_t(self.net.forward(z_a))
-        return self.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)     # (2)
+        return self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)    # (2)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         _, r, t = self.r_and_t(self.net.forward(x_a))
-        return self.whole(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)    # (3)
+        return self.merged(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)   # (3)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
@@ -131,10 +131,10 @@ class VolumePreservingCoupling(MaskedBijector):
             x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
             h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)    # (6)
             net_a_bar, net_bar = net_pullback(h_bar)
-            z_bar = self.whole(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)         # (6) (9)
+            z_bar = self.merged(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)        # (6) (9)
             return z_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.whole(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback         # (2)
+        return (self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback        # (2)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -147,10 +147,10 @@ class VolumePreservingCoupling(MaskedBijector):
             x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7)
             h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)   # (7)
             net_a_bar, net_bar = net_pullback(h_bar)
-            x_bar = self.whole(z_a_bar + net_a_bar, x_b_bar, x.shape)
+            x_bar = self.merged(z_a_bar + net_a_bar, x_b_bar, x.shape)
             return x_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.whole(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback      # (3)
+        return (self.merged(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback     # (3)
 
     @classmethod
     def examples(cls, source):

@@ -134,7 +134,7 @@ class Sigma:
         """z sigma."""
         return scaled(z, self.m, self.w)
 
-    def over(self, y):
+    def quotient(self, y):
         """y / sigma."""
         return scaled(y, 1 / self.m, -self.w)
 

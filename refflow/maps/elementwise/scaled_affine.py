@@ -58,7 +58,7 @@ class ScaledAffine(Bijector):
 
     def inverse_and_log_det(self, x):
         sigma = self.sigma(x)
-        return sigma.over(x - self.shift), np.broadcast_to(-sigma.log, x.shape)     # (2) (4)
+        return sigma.quotient(x - self.shift), np.broadcast_to(-sigma.log, x.shape)     # (2) (4)
 
     def slope(self, z):
         return self.sigma(z).times(np.ones_like(z))                                 # (3)
@@ -79,10 +79,10 @@ class ScaledAffine(Bijector):
 
         def pullback(z_bar, log_det_bar):
             s_bar, scale_bar = sigma.inverse_cotangents(y, z_bar, log_det_bar)      # (8)
-            x_bar = sigma.over(z_bar)                                               # (7)
+            x_bar = sigma.quotient(z_bar)                                           # (7)
             return x_bar, {"s": s_bar, "scale": scale_bar, "shift": -x_bar}         # (7)
 
-        return (sigma.over(y), np.broadcast_to(-sigma.log, x.shape)), pullback      # (2) (4)
+        return (sigma.quotient(y), np.broadcast_to(-sigma.log, x.shape)), pullback  # (2) (4)
 
     @classmethod
     def examples(cls, source):

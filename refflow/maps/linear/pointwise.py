@@ -82,11 +82,11 @@ class Pointwise(Bijector):
 
     @staticmethod
     def definition(m, z, inner, rank, mask):
-        def whole(parts, axes):
+        def assembled(parts, axes):
             """Vectors, nested in `axes` axes of positions, with the channels first."""
             if not axes:
                 return parts
-            parts = [whole(part, axes - 1) for part in parts]
+            parts = [assembled(part, axes - 1) for part in parts]
             return [[part[c] for part in parts] for c in range(len(parts[0]))]
 
         def each(channels, axes):
@@ -95,9 +95,9 @@ class Pointwise(Bijector):
             return [each([c[i] for c in channels], axes - 1) for i in range(len(channels[0]))]
 
         if mask is None:
-            return whole(each(z, rank - 1), rank - 1)
+            return assembled(each(z, rank - 1), rank - 1)
         at = [inner.definition(m, list(z_p)) if valid else [m.mpf(0)] * len(z) for z_p, valid in zip(zip(*z), mask)]    # (6)
-        return whole(at, 1)
+        return assembled(at, 1)
 
     # -- positions in the batch --------------------------------------------------------------------------------------
 

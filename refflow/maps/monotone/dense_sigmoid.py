@@ -95,7 +95,7 @@ from ...core.arrays import doubled, rounded
 from ...core.pairs import Pair, exp, log
 from ..elementwise.solve import increasing_root, newton_step
 from .mixture import SCALE, with_unit_weights
-from .mixture import pairs as pairwise
+from .mixture import gaps
 from .sigmoid_mixture import SigmoidMixture
 
 SIZES = ((2, 1), (2, 2), (2, 2), (3, 1))            # of L and K in examples: truths of many weights are slow
@@ -465,8 +465,8 @@ class Layer:
         omega, rho = v.r / v.a * (self.e[..., None] / SCALE), v.a[..., 0, :]
         j = omega.sum(-2).argmax(-1)[..., None]
         rho_j = np.take_along_axis(rho, j, -1)
-        by_shares = pairwise((omega * (rho - rho_j)[..., None, :]).sum(-1)) - rho_j[..., None] * pairwise(v.d) * scale
-        return np.where((v.d < 0.5).all(-1)[..., None, None], by_shares, pairwise(self.e))      # (25)
+        by_shares = gaps((omega * (rho - rho_j)[..., None, :]).sum(-1)) - rho_j[..., None] * gaps(v.d) * scale
+        return np.where((v.d < 0.5).all(-1)[..., None, None], by_shares, gaps(self.e))          # (25)
 
 
 def mean_differences(u, differences):

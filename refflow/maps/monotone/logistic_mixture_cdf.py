@@ -222,7 +222,7 @@ class LogisticMixtureCDF(Bijector):
             loc_bar = -v.shared(of_r) * h - v.shared(of_l * v.t)                    # (8) (29)
             scale_bar = -v.shared(of_r, True) * h - v.shared(of_l / v.s) - v.shared(of_l * v.t, True)       # (9) (29)
             of_F = (of_l / v.G[..., None])[..., None]
-            weights_bar = (v.between(of_x[..., None]) + v.of_i * of_F * pairs(v.F)).sum(-1) / v.W[..., None]        # (10) (22)
+            weights_bar = (v.between(of_x[..., None]) + v.of_i * of_F * gaps(v.F)).sum(-1) / v.W[..., None]         # (10) (22)
             return z_bar, {"weights": weights_bar, "loc": loc_bar, "scale": scale_bar}
 
         return (self.image(v), v.log_density()), pullback
@@ -265,7 +265,7 @@ class LogisticMixtureCDF(Bijector):
         widest, s = self.scale == s[..., None], np.broadcast_to(s, x.shape)[..., None]
         first = np.where(widest, side * loc, inf).min(-1, keepdims=True)
         exponent = np.where(widest, (first - side * loc) / s, -inf)                 # (32)
-        E, apart = np.exp(exponent), pairs(exponent)
+        E, apart = np.exp(exponent), gaps(exponent)
         total = (w * E).sum(-1, keepdims=True)
         r = w * E / total                                                           # (32)
         step = np.expm1(-np.abs(apart))                                             # (35)
@@ -320,7 +320,7 @@ def infinite(v):
     return np.where(v == 0, v, np.copysign(v.dtype.type(np.inf), v))
 
 
-def pairs(v):
+def gaps(v):
     """v_k - v_i on axes k, i; 0 if they are equal, even if both have overflowed."""
     v_k, v_i = v[..., :, None], v[..., None, :]
     return np.where(v_k == v_i, 0, v_k - v_i)
@@ -382,7 +382,7 @@ class Mixture:
     def bend(self, of_l):
         """l_bar c_k."""
         root = self.y[..., None, :]
-        return (of_l[..., None] * pairs(self.t) * root * self.R[..., None, :] * root).sum(-1)       # (24) (29)
+        return (of_l[..., None] * gaps(self.t) * root * self.R[..., None, :] * root).sum(-1)        # (24) (29)
 
     def weights_12(self, of_z, of_l, slope_bar, bend):
         """x_bar (S_k - x)/W + l_bar (f_k - g)/(g W) for -x_bar, -l_bar."""
@@ -391,7 +391,7 @@ class Mixture:
         E = self.a * self.y * of_T / (1 + self.q) * self.y                          # (28) (29) (30)
         alike = self.below[..., :, None] == self.below[..., None, :]
         of_S = np.where(alike, of_z[..., None] * self.larger(self.a), slope_bar[..., None, None])           # (27) (28)
-        of_E = np.where(alike, pairs(E), of_f[..., None] * pairs(self.F))           # (27) (28)
+        of_E = np.where(alike, gaps(E), of_f[..., None] * gaps(self.F))             # (27) (28)
         of_S = of_S / self.G[..., None, None]
         return -(self.between(of_S, self.M) + self.of_i * of_E).sum(-1) / self.W[..., None]         # (27)
 

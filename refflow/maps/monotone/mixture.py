@@ -96,7 +96,7 @@ def crossed(v, w):
     return (v[..., :, None] * w[..., None, :] - v[..., None, :] * w[..., :, None]).sum(-1)
 
 
-def pairs(v):
+def gaps(v):
     """v_k - v_i on axes k, i."""
     return v[..., :, None] - v[..., None, :]
 

@@ -88,7 +88,7 @@ from ...core import Array, Bijector, bijector, case, interval, positive, real, s
 from ...core.arrays import doubled, rounded
 from ..elementwise.normal_cdf import mills_ratio
 from .logistic_mixture_cdf import infinite
-from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_bars, pairs, with_unit_weights
+from .mixture import SCALE, SIZES, Arguments, RootProblem, flattened, loc_scale_bars, gaps, with_unit_weights
 from .normal_tails import densities, lower_tails, mills_complement
 
 
@@ -298,9 +298,9 @@ class NormalMixture(Arguments):
         """Phi(u_k) - Phi(u_i) on axes k, i."""
         lower, upper = self.p / SCALE * np.exp(self.L)[..., None], self.n / SCALE * np.exp(self.L_n)[..., None]
         u_k, u_i = self.u[..., :, None], self.u[..., None, :]
-        centre = pairs(scipy.special.erf(self.u / math.sqrt(2)) / 2)                # (24)
+        centre = gaps(scipy.special.erf(self.u / math.sqrt(2)) / 2)                 # (24)
         left, right = (u_k <= -1) & (u_i <= -1), (u_k >= 1) & (u_i >= 1)
-        return np.where(left, pairs(lower), np.where(right, -pairs(upper), centre)) # (22)
+        return np.where(left, gaps(lower), np.where(right, -gaps(upper), centre)) # (22)
 
     def of_i(self, terms):
         """sum_i w_i terms_ki / W^2."""
@@ -308,16 +308,16 @@ class NormalMixture(Arguments):
 
     def weights_bar(self, x_bar, l_bar):
         X, scaled = self.of_i(self.steps()), self.a * self.F / SCALE * (self.W / self.H)[..., None]  # (22)
-        return x_bar[..., None] * X + l_bar[..., None] * self.of_i(pairs(scaled))   # (10) (23)
+        return x_bar[..., None] * X + l_bar[..., None] * self.of_i(gaps(scaled))    # (10) (23)
 
     def inverse_weights_bar(self, z_bar, l_bar):
         t, alike = -self.u * self.a, (self.u[..., :, None] < 0) == (self.u[..., None, :] < 0)       # (6)
         density = self.F / SCALE * (self.W / self.H)[..., None]                             # (28)
         size, M = np.abs(self.u), mills_ratio(np.abs(self.u))
-        c = (self.r[..., None, :] / SCALE * pairs(t)).sum(-1)
+        c = (self.r[..., None, :] / SCALE * gaps(t)).sum(-1)
         E = density * (self.a * mills_complement(size) + np.where(self.u < 0, M * c, -M * c))       # (27)
-        tails = pairs(np.where(self.u < 0, density * M, -density * M))
+        tails = gaps(np.where(self.u < 0, density * M, -density * M))
         steps = np.where(alike, tails, self.steps() / (np.exp(densities(self.u)[0]) * self.H / self.W)[..., None, None])
-        apart = l_bar[..., None, None] * (pairs(self.a * density) - self.bend[..., None, None] * steps)         # (26)
-        bent = np.where(alike, l_bar[..., None, None] * pairs(E), apart)            # (26) (27)
+        apart = l_bar[..., None, None] * (gaps(self.a * density) - self.bend[..., None, None] * steps)          # (26)
+        bent = np.where(alike, l_bar[..., None, None] * gaps(E), apart)             # (26) (27)
         return -self.of_i(z_bar[..., None, None] * steps + bent)                    # (25)

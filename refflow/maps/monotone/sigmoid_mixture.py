@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .mixture import SCALE, Arguments, pairs, scaled_exp
+from .mixture import SCALE, Arguments, gaps, scaled_exp
 
 
 class SigmoidMixture(Arguments):
@@ -73,7 +73,7 @@ class SigmoidMixture(Arguments):
         Z = (w_i * steps).sum(-1) * (size / self.W)[..., None]                      # (9)
         self.d = (w_k * w_i * steps * steps).sum((-2, -1)) / 2 / PQ * size          # (10)
         omega = self.r / self.a * self.slope()[..., None]                           # (7)
-        apart = (omega[..., None, :] * pairs(self.a)).sum(-1) / SCALE + self.d[..., None] * self.a  # (11)
+        apart = (omega[..., None, :] * gaps(self.a)).sum(-1) / SCALE + self.d[..., None] * self.a   # (11)
         v = self.r / self.a * apart                                                 # (11)
         self.b = -v * np.tanh(self.u / 2) - 2 * omega * Z                           # (12)
         left = (self.D <= 0)[..., None]
@@ -81,7 +81,7 @@ class SigmoidMixture(Arguments):
         pi, side = self.w * tail / P, np.where(left, 1, -1)[..., None]
         T_k, T_i = T[..., :, None], T[..., None, :]
         of_larger = np.where(T_k >= T_i, self.a[..., :, None], self.a[..., None, :])
-        terms = np.minimum(T_k, T_i) * pairs(self.a) - of_larger * side * steps * size[..., None, None]     # (13)
+        terms = np.minimum(T_k, T_i) * gaps(self.a) - of_larger * side * steps * size[..., None, None]      # (13)
         shares = tail / P / (pi * T * self.a).sum(-1, keepdims=True) * (pi[..., None, :] * terms).sum(-1)       # (13)
         whole = P * np.exp(np.where(left[..., 0], self.M_P, self.M_Q))[..., None] / self.W[..., None]           # (2)
         self.Y = shares + self.X * side[..., 0] * whole                             # (13)

@@ -168,7 +168,7 @@ class GlowActNorm(Bijector):
     def times(self, event):
         return self.by_sigma(event, at_positions(self.s, self.rank))
 
-    def over(self, event):
+    def quotient(self, event):
         return self.by_sigma(event, at_positions(self.s, self.rank), inverse=True)
 
     def shifted(self, z):
@@ -178,7 +178,7 @@ class GlowActNorm(Bijector):
         return self.times(self.shifted(z))                                          # (1)
 
     def inverse(self, x):
-        y = self.over(x)
+        y = self.quotient(x)
         return y if self.bias is None else y - at_positions(self.bias, self.rank)       # (2)
 
     def log_det(self, z):
@@ -211,10 +211,10 @@ class GlowActNorm(Bijector):
         n = positions(x, self.rank)
 
         def pullback(z_bar, log_det_bar):
-            x_bar = self.over(z_bar)                                                # (11)
+            x_bar = self.quotient(z_bar)                                            # (11)
             bias_bar = -by_channel(z_bar, self.rank).sum(-1)                        # (11)
             if self.direct:
-                s_bar = -(sum_products(self.over(x_bar), x, self.rank) + n * log_det_bar[..., None] / self.s)   # (14) (19)
+                s_bar = -(sum_products(self.quotient(x_bar), x, self.rank) + n * log_det_bar[..., None] / self.s)   # (14) (19)
             else:
                 s_bar = -self.factor * (self.summed(z_bar, x, inverse=True) + n * log_det_bar[..., None])       # (12) (13)
             return x_bar, self.bars(s_bar, bias_bar)

@@ -293,7 +293,7 @@ class FreeEnds:
     def bars(self, b):
         """(y_bar of (18), the differences of (21)) before their factor."""
         T = (b * self.y).sum(-1)[..., None, None]
-        return pairs(b, self.c, self.y), -T * differences(gaps(self.r, self.g), self.y, (0.5, 0.5), 0.0)        # (18) (21)
+        return crossed(b, self.c, self.y), -T * differences(gaps(self.r, self.g), self.y, (0.5, 0.5), 0.0)      # (18) (21)
 
 
 class JoinedEnds:
@@ -328,7 +328,7 @@ class JoinedEnds:
         e = np.zeros_like(self.c)
         e[..., 0] += self.w[..., 0] / 4
         e[..., -1] += self.w[..., -1] / 4
-        y_bar = pairs(inner, self.c + (self.c - e) * s / (2 * D), self.y) + B * self.tilt() / D     # (18) (19)
+        y_bar = crossed(inner, self.c + (self.c - e) * s / (2 * D), self.y) + B * self.tilt() / D   # (18) (19)
         apart, heights = self.gaps(), self.heights()
         of_A = differences(apart, heights, (1 / 2 + s / (8 * D), 1 / 2 + s / (4 * D)), s / (8 * D))         # (22)
         of_E = differences(apart, heights, (-I / (4 * D), G / (2 * D)), (2 * G + I) / (4 * D))      # (23)
@@ -369,7 +369,7 @@ def others(v):
     return np.concatenate([zero, before[..., :-1]], -1) + np.concatenate([after[..., 1:], zero], -1)
 
 
-def pairs(b, a, y):
+def crossed(b, a, y):
     """sum_(i != k) y_i (b_k a_i - b_i a_k)."""
     return b * others(a * y) - a * others(b * y)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Array, case, child, constant, refusal
-from ...core.words import handed
+from ...core.words import passed_on
 from ..elementwise import CONVENTIONS
 from .entries import Entries
 from .parametrisation import Map, parametrisation
@@ -53,7 +53,7 @@ class Premultiplied(Map):
         sums = [m.fsum([m.mpf(A_qp) * h_p for A_qp, h_p in zip(row, h) if A_qp] + [m.mpf(b_q)] * bool(b_q))
                 for row, b_q in zip(matrix, b)]                                     # (1)
         picked = [[A_qp for A_qp in row if A_qp] == [1] and not b_q for row, b_q in zip(matrix, b)]
-        return map.definition(m, [v if whole else handed(m, v) for v, whole in zip(sums, picked)])
+        return map.definition(m, [v if whole else passed_on(m, v) for v, whole in zip(sums, picked)])
 
     def vjp(self, h):
         A, b = self.matrix.astype(h.dtype), 0 if self.offset is None else self.offset.astype(h.dtype)

@@ -74,7 +74,7 @@ class textbook:
         return z_bar, {"ends": np.array([-b_bar, b_bar]), "turns": -z_bar * (ends[1] - ends[0])}    # (5)
 
 
-@bijector(source="arXiv:2002.02428", far_line=True, jumps=True, textbook=textbook)
+@bijector(source="arXiv:2002.02428", straight_far_out=True, jumps=True, textbook=textbook)
 class CircularShift(Bijector):
     """A rotation of the circle [ends_0, ends_1) by a part of a turn; both ends are accepted, as one point."""
 

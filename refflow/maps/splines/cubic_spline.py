@@ -127,7 +127,7 @@ import numpy as np
 
 from ...core import Array, Bijector, bijector, case, increasing, interval, plain
 from ...core.rules import one_of
-from ...core.words import numbered
+from ...core.words import intermediate
 from ..elementwise.solve import increasing_root
 from .bins import TAILS, Tails, at_bins, at_ends, bin_of, checked, reached, within
 
@@ -245,7 +245,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (20)
 
 
-@bijector(source="arXiv:1906.02145", increasing=True, far_line=True, solver=True, textbook=textbook)
+@bijector(source="arXiv:1906.02145", increasing=True, straight_far_out=True, solver=True, textbook=textbook)
 class CubicSpline(Bijector):
     """A monotone cubic spline through (input_knots, output_knots), fields of shape (*batch, K+1), with Steffen's slopes at
     inner knots; the inverse uses a bracketing solver.
@@ -289,7 +289,7 @@ class CubicSpline(Bijector):
         k = 0
         while k < K - 1 and z >= input_knots[k + 1]:
             k += 1
-        d_0, d_1, t = slope(k), slope(k + 1), numbered(m, (z - input_knots[k]) / w[k])  # (4)
+        d_0, d_1, t = slope(k), slope(k + 1), intermediate(m, (z - input_knots[k]) / w[k])  # (4)
         cubic = d_0 * t + (3 * s[k] - 2 * d_0 - d_1) * t * t + (d_0 + d_1 - 2 * s[k]) * t * t * t
         return output_knots[k] + w[k] * cubic                                       # (5)
 
@@ -383,7 +383,7 @@ class CubicSpline(Bijector):
             """The cotangent of a factor of the tail's slope, of this size."""
             return zero if beyond.g is None else np.where(beyond.inside, zero, beyond.slope_bar(*given, beyond.g / size))
 
-        def whole(ends, size, inner, beyond_bin):
+        def at_all_knots(ends, size, inner, beyond_bin):
             """One field of knots: the ends of the bin, the slope of a tail, the bins before and after."""
             tail = inner * of_tail(size)
             found = at_bins(v.k, ends[0] + tail, count) + at_bins(v.k + 1, ends[1] - tail, count)   # (18)
@@ -395,8 +395,8 @@ class CubicSpline(Bijector):
         of_h = [bar * (end.F / end.h) for bar, end in zip(of_e, v.ends)]            # (28)
         ends = [np.where(end.outer, bar, zero) + np.where(there, of_tail(end.e), zero)
                 for bar, end, there in zip(of_e, v.ends, (beyond.below, beyond.above))]     # (16) (18)
-        return {"input_knots": whole(of_inputs(of_z, given[0]), v.w, 1, of_w),
-                "output_knots": whole(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
+        return {"input_knots": at_all_knots(of_inputs(of_z, given[0]), v.w, 1, of_w),
+                "output_knots": at_all_knots(of_outputs(of_x, given[0]), v.h, -1, of_h), "end_slopes": np.stack(ends, -1)}
 
     # -- in floating point --------------------------------------------------------------------------------------------
 
@@ -416,7 +416,7 @@ class CubicSpline(Bijector):
         v = Place(k=k, z_0=z_0, z_1=z_1, x_0=x_0, x_1=x_1, w=w, h=h, s=h / w)       # (1)
         v.ends = [self.end(v, np.maximum(k - 1, 0), k == 0, 0), self.end(v, np.minimum(k + 1, last), k == last, 1)]
         v.e_0, v.e_1 = (end.e for end in v.ends)
-        v.still = v.ends[0].still & v.ends[1].still
+        v.slope_only = v.ends[0].slope_only & v.ends[1].slope_only
         v.u_0, v.u_1 = 3 - v.e_0, 3 - v.e_1                                         # (23)
         v.v = np.where(v.e_0 <= v.e_1, v.e_0 - v.u_1, v.e_1 - v.u_0)                # (6) (25)
         return v
@@ -491,14 +491,14 @@ class End:
         p = (r + o) / (1 + o)                                                       # (2) (22)
         steep, flat = (p > 2) & ~outer & (r > 1), (p > 2 * r) & ~outer & (r <= 1)
         zero, two = np.zeros_like(r), np.full_like(r, 2)
-        self.steep, self.still = steep, steep | outer
+        self.steep, self.slope_only = steep, steep | outer
 
         def choice(at_end, for_flat, for_steep, else_):
             return np.where(outer, at_end, np.where(flat, for_flat, np.where(steep, for_steep, else_)))
 
         self.e = choice(given, 2 * r, two, p)                                       # (3) (22)
         self.E = choice(zero, 2 * r, zero, (r * (1 + 2 * o) - o) / (1 + o) / (1 + o))   # (29) (30) (31)
-        self.over = choice(given - 1, 2 * r - 1, two - 1, (r - 1) / (1 + o))        # e - 1
+        self.excess = choice(given - 1, 2 * r - 1, two - 1, (r - 1) / (1 + o))      # e - 1
         self.D = choice(given, zero, two, o * ((2 + o - r) / (1 + o)) / (1 + o))    # (29) (30) (31)
         self.F = choice(zero, 2 * r, zero, r / (1 + o))                             # (29) (30) (31)
         self.G = choice(given, zero, two, o / (1 + o))                              # (29) (30) (31)
@@ -541,7 +541,7 @@ class Place:
 
     def beyond_3(self, first, second, u_0):
         """c_0; with exchanged arguments, c_1."""
-        return np.where(np.abs(second.over) < 0.5, first.over + 2 * second.over, 2 * second.e - u_0)    # (32)
+        return np.where(np.abs(second.excess) < 0.5, first.excess + 2 * second.excess, 2 * second.e - u_0)  # (32)
 
     @property
     def L_0(self):
@@ -555,7 +555,7 @@ class Place:
         """S with parts of e_0 and e_1 in their place, which are the whole of slopes that do not depend on the bin."""
         t, f, larger = self.t, self.f, np.maximum(part_0, part_1)
         rest = 3 - larger - np.minimum(part_0, part_1)
-        return np.where(self.still, self.S, part_0 * f * f + part_1 * t * t + 2 * rest * t * f)     # (33)
+        return np.where(self.slope_only, self.S, part_0 * f * f + part_1 * t * t + 2 * rest * t * f)    # (33)
 
     @property
     def S_D(self):
@@ -568,12 +568,12 @@ class Place:
     @property
     def B_0(self):
         t, f, (first, second) = self.t, self.f, self.ends
-        return np.where(self.still, self.S, self.e_0 * f * f + second.D * t * t + (first.E - 2 * self.v) * t * f)   # (34)
+        return np.where(self.slope_only, self.S, self.e_0 * f * f + second.D * t * t + (first.E - 2 * self.v) * t * f)  # (34)
 
     @property
     def B_1(self):
         t, f, (first, second) = self.t, self.f, self.ends
-        return np.where(self.still, self.S, self.e_1 * t * t + first.D * f * f + (second.E - 2 * self.v) * t * f)   # (35)
+        return np.where(self.slope_only, self.S, self.e_1 * t * t + first.D * f * f + (second.E - 2 * self.v) * t * f)  # (35)
 
     def from_widths(self, N_0, N_1):
         """The quotient of (47) times w S, from N_0/S and N_1/S."""
@@ -583,8 +583,8 @@ class Place:
         inner = 2 * t * f * R / self.S - first.D * N_0 - second.D * N_1             # (50)
         below = f * one_end(t, f, e_0, e_1, self.u_0) / self.S - second.D * N_1     # (52)
         above = t * one_end(f, t, e_1, e_0, self.u_1) / self.S - first.D * N_0      # (52)
-        alone = np.where(second.still, self.S, below)
-        return np.where(first.still, alone, np.where(second.still, above, inner))
+        alone = np.where(second.slope_only, self.S, below)
+        return np.where(first.slope_only, alone, np.where(second.slope_only, above, inner))
 
     @property
     def to_x(self):
@@ -611,10 +611,10 @@ def from_height(t, f, first, second, c_1, bent_0):
     """2 f Q_0 - G_0 N_0 or f H_0; with exchanged arguments, the same for (49)."""
     e_0, e_1, u_0 = first.e, second.e, 3 - first.e
     Q_0 = 3 * e_1 * t**3 + 3 * u_0 * f * t * t + (2 * u_0 - e_1) * f * f * t - c_1 * f**3   # (51)
-    J_0 = np.where(e_1 > 2, 2 * (3 - e_1) - e_0 * (4 - e_0), (e_0 - 2) ** 2 - 2 * second.over)  # (53)
+    J_0 = np.where(e_1 > 2, 2 * (3 - e_1) - e_0 * (4 - e_0), (e_0 - 2) ** 2 - 2 * second.excess)    # (53)
     H_0 = (2 * e_1 * u_0 * t**3 + (2 * u_0 * u_0 + e_0 * e_1) * f * t * t + (4 * u_0 - 2 * e_1) * f * f * t
            + J_0 * f**3)
-    return np.where(first.still, f * H_0, 2 * f * Q_0 - bent_0)
+    return np.where(first.slope_only, f * H_0, 2 * f * Q_0 - bent_0)
 
 
 def last_sum(t, f, first, second, whole):

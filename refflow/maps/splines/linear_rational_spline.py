@@ -104,7 +104,7 @@ import numpy as np
 from ...core import (Array, Bijector, bijector, case, exact_product, exact_sum, increasing, interval, log_abs_product, plain,
                      positive)
 from ...core.rules import one_of
-from ...core.words import numbered
+from ...core.words import intermediate
 from .bins import TAILS, Tails, at_bins, at_ends, at_knots, bin_of, checked, of_bins, reached, within
 
 NEAR = 16                       # in units of rounding: how near a middle (36) is evaluated without rounding
@@ -224,7 +224,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (24)
 
 
-@bijector(source="arXiv:2001.05168", increasing=True, far_line=True, textbook=textbook)
+@bijector(source="arXiv:2001.05168", increasing=True, straight_far_out=True, textbook=textbook)
 class LinearRationalSpline(Bijector):
     """A monotone linear-rational spline through (input_knots, output_knots) with given slopes at the knots, fields of shape
     (*batch, K+1); `middles` (*batch, K) are the fractions of the bins' widths at which their two pieces meet.
@@ -259,7 +259,7 @@ class LinearRationalSpline(Bijector):
             k += 1
         x_0, x_1, d_0, d_1, fraction = output_knots[k], output_knots[k + 1], slopes[k], slopes[k + 1], middles[k]
         w = input_knots[k + 1] - input_knots[k]                                     # (1)
-        s, t = (x_1 - x_0) / w, numbered(m, (z - input_knots[k]) / w)               # (1)
+        s, t = (x_1 - x_0) / w, intermediate(m, (z - input_knots[k]) / w)           # (1)
         v_1 = m.sqrt(d_0 / d_1)                                                     # (2)
         v_m = (fraction * d_0 + (1 - fraction) * v_1 * d_1) / s                     # (2)
         x_m = ((1 - fraction) * x_0 + fraction * v_1 * x_1) / (1 - fraction + fraction * v_1)   # (3)
@@ -351,9 +351,9 @@ class LinearRationalSpline(Bijector):
             of_z_1 = z_bar * fraction * (P / L) ** 2 + n_w * P                      # (24) (44) (49)
             of_x_0 = -z_bar * (fraction / L) * ((V + M * Y * v.rest) / L) + n_h * (v.s - M * v.rest)    # (24) (45) (48)
             of_x_1 = -z_bar * (fraction / L) * (M * Y / L) * Y - n_h * (M * Y)      # (24) (45) (48)
-            of_d_0 = (-step * (fraction / L) * ((V + v.bent / 2) / L)
+            of_d_0 = (-step * (fraction / L) * ((V + v.c_root_Y / 2) / L)
                       + log_det_bar * ((P - fraction * v.d_0 * v.rest) / L)) / v.d_0    # (24) (46) (50)
-            of_d_1 = (step * (fraction / L) / 2 + log_det_bar) * (v.bent / L) / v.d_1   # (24) (46) (50)
+            of_d_1 = (step * (fraction / L) / 2 + log_det_bar) * (v.c_root_Y / L) / v.d_1   # (24) (46) (50)
             of_middle = v.p * ((z_bar * Y / L + of_n / fraction / v.h) * ((v.s - v.root) / L))  # (24) (47) (49)
             ends = (of_z_0, of_z_1), (of_x_0, of_x_1), (of_d_0, of_d_1)
             return v.beyond.event_bar(of_x, z_bar), self.bars(v, True, z_bar, log_det_bar, ends, of_middle)
@@ -407,8 +407,8 @@ class LinearRationalSpline(Bijector):
         v.p, v.q = v.towards(inner - images[0], images[1] - inner)
         v.Y, v.rest = v.p / v.h, v.q / v.h
         v.P, v.M = v.p / v.w, v.c * v.root + v.fraction * v.d_0                     # (27) (32)
-        v.bent = v.c * v.root * v.Y
-        v.V = v.fraction * v.d_0 * v.rest - v.bent                                  # (32)
+        v.c_root_Y = v.c * v.root * v.Y
+        v.V = v.fraction * v.d_0 * v.rest - v.c_root_Y                              # (32)
         v.L = v.V + v.P                                                             # (32)
         v.R = v.Y * (v.s - v.M) / (v.fraction * v.d_0)                              # (35)
         v.beyond = Tails(x, self.output_knots, self.input_knots, self.end_slopes, back=True)    # (10) (11)

@@ -93,7 +93,7 @@ class textbook:
         return x_bar, {"input_knots": bars["output_knots"], "output_knots": bars["input_knots"]}    # (5)
 
 
-@bijector(source="arXiv:1808.03856", increasing=True, far_line=True, textbook=textbook)
+@bijector(source="arXiv:1808.03856", increasing=True, straight_far_out=True, textbook=textbook)
 class LinearSpline(Bijector):
     """A monotone piecewise-linear spline through (input_knots, output_knots), fields of shape (*batch, K+1).
 

@@ -179,7 +179,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *fields, -x_bar, -l_bar)[1]                   # (17)
 
 
-@bijector(source="arXiv:1808.03856", increasing=True, far_line=True, textbook=textbook)
+@bijector(source="arXiv:1808.03856", increasing=True, straight_far_out=True, textbook=textbook)
 class QuadraticSpline(Bijector):
     """A monotone piecewise-quadratic spline with given slopes at input_knots, both of shape (*batch, K+1), which takes the
     first knot to `start`.

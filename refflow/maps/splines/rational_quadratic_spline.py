@@ -115,7 +115,7 @@ import numpy as np
 from ...core import Array, Bijector, bijector, case, increasing, log_abs_product, plain, positive, refusal
 from ...core.rules import one_of
 from ...core.arithmetic import product_apart
-from ...core.words import numbered
+from ...core.words import intermediate
 from .bins import TAILS, Tails, at_ends, at_knots, bin_of, checked, reached, within
 
 
@@ -216,7 +216,7 @@ class textbook:
         return x_bar, textbook.vjp(z, *knots, -x_bar, -l_bar)[1]                    # (18)
 
 
-@bijector(source="arXiv:1906.04032", increasing=True, far_line=True, textbook=textbook)
+@bijector(source="arXiv:1906.04032", increasing=True, straight_far_out=True, textbook=textbook)
 class RationalQuadraticSpline(Bijector):
     """A monotone rational-quadratic spline through (input_knots, output_knots) with given slopes at the knots.
 
@@ -248,7 +248,7 @@ class RationalQuadraticSpline(Bijector):
         while k < len(input_knots) - 2 and z >= input_knots[k + 1]:
             k += 1
         w, h = input_knots[k + 1] - input_knots[k], output_knots[k + 1] - output_knots[k]   # (1)
-        s, t = h / w, numbered(m, (z - input_knots[k]) / w)                         # (1) (2)
+        s, t = h / w, intermediate(m, (z - input_knots[k]) / w)                     # (1) (2)
         numerator = s * t * t + slopes[k] * t * (1 - t)
         denominator = s + (slopes[k + 1] + slopes[k] - 2 * s) * t * (1 - t)
         return output_knots[k] + h * numerator / denominator                        # (3)

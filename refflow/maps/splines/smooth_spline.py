@@ -251,7 +251,7 @@ class SmoothSpline(Bijector):
         def pullback(x_bar, log_det_bar):
             x_bar, log_det_bar = doubled(x_bar, log_det_bar)                        # (27)
             of_event, bars = place.bars(x_bar, log_det_bar)
-            return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.whole(place, beyond, bars, x_bar, log_det_bar)
+            return beyond.event_bar(of_event, x_bar).astype(z.dtype), self.field_bars(place, beyond, bars, x_bar, log_det_bar)
 
         return self.spline.forward_and_log_det(z), pullback
 
@@ -263,11 +263,11 @@ class SmoothSpline(Bijector):
             z_bar, log_det_bar = doubled(z_bar, log_det_bar)                        # (28)
             of_event = (z_bar - log_det_bar * place.T / place.w) / place.slope      # (22)
             _, bars = place.bars(-of_event, -log_det_bar)
-            return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.whole(place, beyond, bars, z_bar, log_det_bar)
+            return beyond.event_bar(of_event.high, z_bar).astype(x.dtype), self.field_bars(place, beyond, bars, z_bar, log_det_bar)
 
         return self.spline.inverse_and_log_det(x), pullback
 
-    def whole(self, place, beyond, inner, image_bar, log_det_bar):
+    def field_bars(self, place, beyond, inner, image_bar, log_det_bar):
         """The cotangents of the fields: `inner` between the end knots."""
         v, k, none = place.v, place.k, (np.zeros_like(image_bar),) * 2
         of_z, of_x, of_slopes = (at_knots(k, *ends, 3) for ends in (
