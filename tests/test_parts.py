@@ -623,7 +623,8 @@ def test_costs_are_of_the_points_that_they_are_told():
     gated = PAGES["GatedContext"]
     point, costs = asked(gated, "forward")[0], Costs(gated)
     costs.add(point, truth_at(point))
-    assert set(costs.finished("float64")) == {"forward", "jacobian"} | {f"vjp.{key}_bar" for key in ("a", "inner", "net", "context")}
+    bars = {f"vjp.{key}_bar" for key in ("a", "inner", "net", "context")}
+    assert set(costs.finished("float64")) == {"forward", "jacobian"} | bars
     none = Costs(PAGES["Permutation"])
     none.add(point, {})
     assert none.finished("float64") == {}
