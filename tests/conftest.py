@@ -1,13 +1,24 @@
-"""Hypothesis profiles, `dev` (the default), `ci` (derandomised), `nightly` (deep), and the command line as a fixture.
+"""Hypothesis profiles, `dev` (the default), `ci` (derandomised), `nightly` (deep), slow tests, and the command line as a fixture.
 
 HYPOTHESIS_PROFILE picks a profile; CI=true means `ci`.
+
+    python -m pytest                        all tests but the slow ones: those recorded in seconds.json with half a CPU second or more
+    python -m pytest --slow                 the slow ones
+    python -m pytest tests/test_laws.py     all tests of a file, or of -k: what is named is never left out
+    python -m pytest --record-seconds ...   writes the CPU seconds of the tests that ran to seconds.json
+
+A test that is not recorded, because it is new, is not slow.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import os
+import resource
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,3 +45,58 @@ def run(capsys, tmp_path, monkeypatch):
         return status, *capsys.readouterr()
 
     return call
+
+
+# -- slow tests -------------------------------------------------------------------------------------------------------
+
+SECONDS = Path(__file__).with_name("seconds.json")
+LEAST = 0.5                             # CPU seconds of a slow test
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests, which a run of the whole suite leaves out")
+    parser.addoption("--record-seconds", action="store_true", help="record which tests are slow in tests/seconds.json")
+
+
+def recorded():
+    return json.loads(SECONDS.read_text()) if SECONDS.exists() else {}
+
+
+def is_whole(config):
+    """Is the whole suite asked for, rather than what files or -k name?"""
+    return not config.option.keyword and [config.rootpath / given for given in config.args] == [Path(__file__).parent]
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("record_seconds") or not (is_whole(config) or config.getoption("slow")):
+        return
+    slow, wanted = recorded(), config.getoption("slow")
+    left_out = [item for item in items if (item.nodeid in slow) != wanted]
+    items[:] = [item for item in items if (item.nodeid in slow) == wanted]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def cpu_seconds():
+    """Of this process and of those that it has waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    start = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("CPU seconds", round(cpu_seconds() - start, 3)))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The CPU seconds of all tests; with --record-seconds the slow ones are written, others that did not run stay."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "call"]
+    seconds = {report.nodeid: dict(report.user_properties).get("CPU seconds", 0.0) for report in reports}
+    terminalreporter.write_line(f"{sum(seconds.values()):.0f} CPU seconds in {len(seconds)} tests")
+    if config.getoption("record_seconds"):
+        kept = {name: was for name, was in recorded().items() if name not in seconds}
+        slow = kept | {name: round(took, 1) for name, took in seconds.items() if took >= LEAST}
+        SECONDS.write_text(json.dumps(slow, indent=0, sort_keys=True) + "\n")

@@ -111,6 +111,7 @@ def test_ci_runs_the_sh_blocks():
     ci = (ROOT / ".ci" / "run").read_text()
     assert "$(block 1)" in ci and "$(block 2)" in ci and "validation.readme --check" in ci
     assert blocks("sh")[0].endswith("&& python -m refflow check\n")
+    assert blocks("sh")[1].endswith(quick := "python -m pytest -q -n auto\n") and f"\n{quick.strip()} --slow\n" in ci
     assert blocks("sh")[2] == "python -m refflow check torch\n"         # which `validation.readme --check torch` runs
     assert set(GENERATORS) - {"models"} == set(re.search(r"validation\.readme --check ([a-z ]+)", ci)[1].split())
 
