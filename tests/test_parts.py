@@ -51,7 +51,7 @@ OPENING = "No equation changes here, only the form in which it is computed; at t
 OTHERWISE = ("At the ends", "Beyond the knots")                    # how a paragraph of the third part may begin without a number
 SECTIONS = ["# -- the map --", "# -- the reverse rule --", "# -- in floating point --"]
 CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "doubled", "log_abs_product", "product_apart",
-           "exact_sum", "exact_product", "expansion", "xlogy", "apart", "unit_scaled", "sum_products"}
+           "exact_sum", "exact_product", "expansion", "xlogy", "apart", "scaled", "unit_scaled", "sum_products"}
 CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
                   "expit", "log_expit", "cbrt", "vecdot"}
 BARS = {("bijector", False): ["x_bar", "l_bar"], ("bijector", True): ["z_bar", "l_bar"], ("conditioner", False): ["h_bar"],
