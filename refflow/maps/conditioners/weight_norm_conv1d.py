@@ -154,6 +154,7 @@ class WeightNormConv1d(Conditioner):
         case("Dilated", "a kernel with gaps", z=[[[1.0, 2.0, -0.5]]], v=[[[3.0, -4.0, 1.0]]], g=[0.5], b=None, dilation=2),
         case("Masked", "an invalid position is not read, and h is 0 there", z=[[[1.0, 2.0**100, 4.0], [2.0, -1.0, 0.5]]],
              v=[[[3.0], [-4.0]]], g=[0.5], b=[1.0], mask=[True, False, True]),
+        case("Long", "the squares of v overflow", z=[[[1.0, -2.0, 0.5]]], v=[[[3 * 2.0**600, 2.0**600, 2.0**599]]], g=[2.0], b=None),
         case("Outweighed", "one entry of v outweighs the others", z=[[[1.0, 1.0]]], v=[[[2.0**20, 1.0, 1.0]]], g=[1.0],
              b=None),
     )

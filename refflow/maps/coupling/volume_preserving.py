@@ -215,7 +215,7 @@ class VolumePreservingCoupling(MaskedBijector):
         valid = self.valid(z_b)
         dc, n = self.flat(sigma.log_slope_times(valid))[..., None] * ds, valid.sum(self.split.axes)
         dr = dc - dc.sum(-2, keepdims=True) / np.maximum(n, 1)[..., None, None]
-        lower = self.flat(scaled(z_b, 1, r))[..., None] * dr + dt                   # (4) (11)
+        lower = scaled(self.flat(z_b)[..., None], dr, self.flat(r)[..., None]) + dt     # (4) (11)
         return self.assembled(z, lower, self.flat(np.exp(r)))                       # (4)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
@@ -278,6 +278,8 @@ class VolumePreservingCoupling(MaskedBijector):
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
              passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+        case("Vanishing", "a scale of e^-720 is subnormal, its product with a slope in the Jacobian is not", z=[[1.0, 5e-324, 1.0]],
+             passes=[True, False, False], net=Dense([[720.0], [-720.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
         case("Padding", "what the net gives at the invalid position is not part of the mean", scale=ExpScale(),
              z=[[[1.0, 2.0, -1.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]], x=[[[1.0, 2.0, 5.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]],
              passes=[[True], [True], [False]], mask=[True, True, False],
