@@ -51,7 +51,7 @@ OPENING = "No equation changes here, only the form in which it is computed; at t
 OTHERWISE = ("At the ends", "Beyond the knots")                    # how a paragraph of the third part may begin without a number
 SECTIONS = ["# -- the map --", "# -- the reverse rule --", "# -- in floating point --"]
 CAREFUL = {"expm1", "log1p", "hypot", "logaddexp", "ldexp", "frexp", "finfo", "doubled", "log_abs_product", "product_apart",
-           "exact_sum", "exact_product", "expansion", "xlogy", "apart"}
+           "exact_sum", "exact_product", "expansion", "xlogy", "apart", "scaled", "unit_scaled", "sum_products"}
 CARE = CAREFUL | {"where", "clip", "maximum", "minimum", "errstate", "nan_to_num", "isfinite", "log1mexp", "logsumexp", "softmax",
                   "expit", "log_expit", "cbrt", "vecdot"}
 BARS = {("bijector", False): ["x_bar", "l_bar"], ("bijector", True): ["z_bar", "l_bar"], ("conditioner", False): ["h_bar"],
@@ -262,7 +262,7 @@ class Component:
     def vjp(self, a):
         inputs = Inputs(self.problem, 1, np.float64)
         with ctx.workdps(mpmath.mp.dps):
-            event = inputs.add("event", np.frompyfunc(to_ball, 1, 1)(a).tolist())
+            event = inputs.add("event", np.asarray(np.frompyfunc(to_ball, 1, 1)(a), object).tolist())
             inputs.add_fields()
             h, shape = flatten(self.problem.definition(Handing(inputs), nest(*event), **inputs.fields))
             h = [seen_from(1, constant(entry)) for entry in h]
@@ -281,6 +281,23 @@ class Component:
     def jacobian(self, a):
         h, pullback = self.vjp(a)
         return filled([pullback(one)[0].ravel() for one in np.eye(h.size, dtype=int)], (h.size, a.size))
+
+
+class ScaleComponent(Component):
+    """A scale in such numbers, at each entry of an array s."""
+
+    def vjp(self, s):
+        each = [super(ScaleComponent, self).vjp(np.array(s_j)) for s_j in s.ravel()]
+        names = set(self.problem.fields) - self.problem.constants
+
+        def pullback(*bars):
+            found = [of_one(np.array(bar)) for (_, of_one), *bar in zip(each, *map(np.ravel, bars))]
+            return filled([s_bar[()] for s_bar, _ in found], s.shape), {name: sum(bars[name] for _, bars in found) for name in names}
+
+        return tuple(filled([values[i] for values, _ in each], s.shape) for i in range(2)), pullback
+
+    def log(self, s):
+        return self.vjp(s)[0][1]
 
 
 def filled(entries, shape):
@@ -340,7 +357,9 @@ def computed(point, book, digits):
 
 
 def component(held):
-    return tuple(map(Component, held)) if isinstance(held, tuple) else Component(held)
+    if isinstance(held, tuple):
+        return tuple(map(Component, held))
+    return ScaleComponent(held) if held.kind == "scale" else Component(held)
 
 
 def near(given, wanted, allowed):
@@ -734,6 +753,9 @@ def changed(name, old, new):
      {"vjp.context_bar", "vjp.net.W_bar", "vjp.net.b_bar"}),
     ("AffineCoupling", "textbook.valid(s, mask).sum()", "s.sum()", {"log_det", "inverse_log_det"}),
     ("Conv2d", "bars = {\"W\": k_bar + E_bar[:, None] if", "bars = {\"W\": k_bar - E_bar[:, None] if", {"vjp.W_bar"}),
+    ("Conv1d", "textbook.valid(h_bar, mask).sum(1)", "h_bar.sum(1)", {"vjp.b_bar"}),
+    ("WeightNormConv1d", "along * u.T", "along * W.T", {"vjp.v_bar"}),
+    ("VolumePreservingCoupling", "scale_pullback(0 * s, 0 * s + 1)", "(0 * s + 1, 0)", {"jacobian"}),
 ])
 def test_a_planted_formula_is_found(name, old, new, quantities):
     page, planted = PAGES[name], changed(name, old, new)

@@ -3,14 +3,23 @@ r"""Convolution of signals, `(C, T) -> (M, T)`, as in networks: a cross-correlat
 The map.  With kernels `W` of `(M, C, K)`, whose entries stand `d` apart, the dilation, and `b` a number for each output,
     h_m(t) = b_m + sum_c sum_k W_mck a_c(t + d k - p),   p = (d (K-1))//2           (1)
 Positions outside the signal are read as 0.  As `p` is rounded down, a kernel reads one position more after `t` than before
-`t` if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.  A signal is an image of one row,
-and (1) is the correlation of `correlation.py`, with the bias added:
-    h = corr(W, a) + b                                                              (2)
-    dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (3)
+`t` if `d (K-1)` is odd.  With a sequence mask, `a` is 0 at invalid positions, and so is `h`.
+    dh_m(t)/da_c(t') = W_mck   where t' = t + d k - p for a k, and 0 elsewhere      (2)
+A signal is an image of one row, and the sum in (1) is a correlation, `corr(W, a)`, which `correlation.py` computes.
 
-The reverse rule.  In (2), all positions share the bias.  With `h_bar` 0 at invalid positions,
-    a_bar and W_bar from the pullback of the correlation,   b_bar = sum_t h_bar(t)  (4)
-and `a_bar` is 0 at invalid positions.
+The reverse rule.  With `h_bar` 0 at invalid positions,
+    a_bar_c(t') = sum_m sum_k W_mck h_bar_m(t' - d k + p)                           (3)
+    W_bar_mck = sum_t h_bar_m(t) a_c(t + d k - p),   b_bar_m = sum_t h_bar_m(t)     (4)
+and `a_bar` is 0 at invalid positions.  The cotangents of what all events share are summed over the batch.
+
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1), a partial sum may overflow where `h` does not.  For `2^-e a`, whose largest entry is in `[1/2, 1)`, it does not, as in
+`Conv2d`:
+    corr(W, a) = 2^e corr(W, 2^-e a)                                                (5)
+
+In (4), a partial sum of `W_bar` may overflow likewise.  One `e` serves the whole batch:
+    W_bar(a) = 2^e W_bar(2^-e a)                                                    (6)
 
 Source: the definition; the dilation, van den Oord et al., arXiv:1609.03499.
 """
@@ -24,6 +33,40 @@ from ...core.rules import count
 from ...core.arrays import masked, masked_jacobian
 from ...core.declarations import Field
 from .conv2d import Convolution, bias_bar, with_bias
+
+
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def read(W, T, dilation, mask):
+        """(t, k, t + d k - p) of all positions that are read."""
+        K, valid = W.shape[2], range(T) if mask is None else np.flatnonzero(mask)
+        p = dilation * (K - 1) // 2
+        return [(t, k, t + dilation * k - p) for t in valid for k in range(K) if t + dilation * k - p in valid]
+
+    def valid(h, mask):
+        """h, 0 at invalid positions."""
+        return h if mask is None else h * mask
+
+    def forward(a, W, b, dilation, mask):
+        h = np.zeros((len(W), a.shape[1]), W.dtype)
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            h[:, t] += (W[:, :, k] * a[:, s]).sum(1)                                # (1)
+        return h if b is None else textbook.valid((h.T + b).T, mask)                # (1)
+
+    def jacobian(a, W, b, dilation, mask):
+        J = np.zeros((len(W), a.shape[1], *a.shape), W.dtype)
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            J[:, t, :, s] = W[:, :, k]                                              # (2)
+        return J.reshape(len(W) * a.shape[1], a.size)
+
+    def vjp(a, W, b, dilation, mask, h_bar):
+        a_bar, W_bar = 0 * a, 0 * W
+        for t, k, s in textbook.read(W, a.shape[1], dilation, mask):
+            a_bar[:, s] += (W[:, :, k].T * h_bar[:, t]).sum(1)                      # (3)
+            W_bar[:, :, k] += np.outer(h_bar[:, t], a[:, s])                        # (4)
+        b_bar = textbook.valid(h_bar, mask).sum(1)                                  # (4)
+        return a_bar, {"W": W_bar} if b is None else {"W": W_bar, "b": b_bar}
 
 
 # -- the equations, for kernels that a page may have computed from others ----------------------------------------------
@@ -61,7 +104,7 @@ def convolution(W, dilation, a):
 
 def affine(correlation, a, b, mask):
     """corr(W, a) + b for images of one row, as signals that are 0 at invalid positions."""
-    return signal(with_bias(correlation.forward(a), b), mask)                       # (2)
+    return signal(with_bias(correlation.forward(a), b), mask)                       # (1) (5)
 
 
 def checked(layer, kernels):
@@ -84,7 +127,7 @@ def held_to_mask(mask, T):
         raise ValueError(f"its mask has T={mask.shape[-1]} positions")
 
 
-@conditioner(source="arXiv:1609.03499")
+@conditioner(source="arXiv:1609.03499", textbook=textbook)
 class Conv1d(Conditioner):
     """h = W * a + b; a (*batch, C, T), h (*batch, M, T), W (M, C, K), b (M,) or None.
 
@@ -107,23 +150,29 @@ class Conv1d(Conditioner):
 
     @staticmethod
     def definition(m, a, W, b, dilation, mask):
-        return defined(m, a, W, b, dilation, mask)
+        return defined(m, a, W, b, dilation, mask)                                  # (1)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def forward(self, a):
-        return affine(convolution(self.W, self.dilation, a), row(a), self.b, self.mask)     # (2)
+        return affine(convolution(self.W, self.dilation, a), row(a), self.b, self.mask)     # (1) (5)
 
     def jacobian(self, a):
-        return masked_jacobian(convolution(self.W, self.dilation, a).jacobian(row(a)), self.mask)       # (3)
+        return masked_jacobian(convolution(self.W, self.dilation, a).jacobian(row(a)), self.mask)       # (2)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         correlation, a = convolution(self.W, self.dilation, a), row(a)
 
         def pullback(h_bar):
             h_bar = row(h_bar, self.mask)
-            a_bar, W_bar = correlation.pullback(a, h_bar)                           # (4)
+            a_bar, W_bar = correlation.pullback(a, h_bar)                           # (3) (4) (6)
             return signal(a_bar, self.mask), {"W": signal(W_bar), **bias_bar(h_bar, self.b)}    # (4)
 
-        return affine(correlation, a, self.b, self.mask), pullback                  # (2)
+        return affine(correlation, a, self.b, self.mask), pullback                  # (1) (5)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Dilated", "a kernel with gaps, which reaches beyond both ends", z=[[[1.0, 2.0, 4.0, 8.0]]],

@@ -12,6 +12,20 @@ The reverse rule.  The pullback of (2) at `W` gives `a_bar`, `W_bar` and `b_bar`
     g_bar_m = <W_bar_m, u_m>,   v_bar_m = g_m / |v_m| (W_bar_m - u_m <W_bar_m, u_m>)        (4)
 The unit of error is normwise, as for `WeightNormDense`.
 
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (1) and (4), squares of the entries of `v_m` may overflow or vanish where `|v_m|` does not.  With the largest entry of
+`2^-e v_m` in `[1/2, 1)`, none does:
+    |v_m| = 2^e s_m,   s_m = |2^-e v_m|,   u_m = 2^-e v_m / s_m                     (5)
+
+In (2), a partial sum may overflow where the sum does not, and likewise in the pullback.  For `2^-e a`, whose largest entry is in
+`[1/2, 1)`, it does not, as in `Conv1d`:
+    W * a = 2^e (W * 2^-e a),   W_bar(a) = 2^e W_bar(2^-e a)                        (6)
+
+In (4), a product with `W_bar` may overflow where the cotangents do not.  With `k` the sum of the exponents of the largest entries
+of `h_bar` and of `a`, it does not:
+    W_bar(h_bar) = 2^k W_bar(2^-k h_bar)                                            (7)
+
 Source: Salimans & Kingma, arXiv:1602.07868.
 """
 
@@ -28,7 +42,52 @@ from .weight_norm import Directions
 from .weight_norm_conv2d import as_rows, pulled_back
 
 
-@conditioner(source="arXiv:1602.07868", normwise=True)
+class textbook:
+    """(1) to (4) as they are printed, for one event."""
+
+    def kernels(v, g):
+        """The lengths of v, u and W."""
+        lengths = (v ** 2).sum((1, 2)) ** 0.5
+        u = (v.T / lengths).T                                                       # (1)
+        return lengths, u, u if g is None else (g * u.T).T                          # (1)
+
+    def read(a, v, dilation, mask):
+        """(t, k, t + d k - p) of all positions that are read, and 0 for each entry of h."""
+        K, valid = v.shape[2], [t for t in range(a.shape[1]) if mask is None or mask[t]]
+        p = dilation * (K - 1) // 2
+        places = [(t, k, t + dilation * k - p) for t in valid for k in range(K) if t + dilation * k - p in valid]
+        return places, 0 * v[:, 0, :1] * a[0]
+
+    def valid(h, mask):
+        """h, 0 at invalid positions."""
+        return h if mask is None else h * mask
+
+    def forward(a, v, g, b, dilation, mask):
+        (_, _, W), (places, h) = textbook.kernels(v, g), textbook.read(a, v, dilation, mask)
+        for t, k, s in places:
+            h[:, t] += (W[:, :, k] * a[:, s]).sum(1)                                # (2)
+        return h if b is None else textbook.valid((h.T + b).T, mask)                # (2)
+
+    def jacobian(a, v, g, b, dilation, mask):
+        (_, _, W), (places, h) = textbook.kernels(v, g), textbook.read(a, v, dilation, mask)
+        J = 0 * h[:, :, None, None] * a
+        for t, k, s in places:
+            J[:, t, :, s] = W[:, :, k]                                              # (3)
+        return J.reshape(h.size, a.size)
+
+    def vjp(a, v, g, b, dilation, mask, h_bar):
+        (lengths, u, W), (places, _) = textbook.kernels(v, g), textbook.read(a, v, dilation, mask)
+        a_bar, W_bar = 0 * a, 0 * W
+        for t, k, s in places:
+            W_bar[:, :, k] += h_bar[:, t, None] * a[:, s]                           # (2)
+            a_bar[:, s] += (W[:, :, k].T * h_bar[:, t]).sum(1)                      # (2)
+        along, factor = (W_bar * u).sum((1, 2)), (1 if g is None else g) / lengths  # (4)
+        bars = {"v": (factor * (W_bar.T - along * u.T)).T}                          # (4)
+        bars |= {} if g is None else {"g": along}                                   # (4)
+        return a_bar, bars if b is None else bars | {"b": textbook.valid(h_bar, mask).sum(1)}   # (2)
+
+
+@conditioner(source="arXiv:1602.07868", normwise=True, textbook=textbook)
 class WeightNormConv1d(Conditioner):
     """h = W * a + b with kernels W_m = g_m v_m / |v_m|, or v_m / |v_m| if g is None.
 
@@ -57,18 +116,22 @@ class WeightNormConv1d(Conditioner):
         W = [[[g_m * w / norm for w in channel] for channel in v_m] for v_m, norm, g_m in zip(v, norms, lengths)]   # (1)
         return defined(m, a, W, b, dilation, mask)                                  # (2)
 
+    # -- the map ------------------------------------------------------------------------------------------------------
+
     def directions(self):
-        return Directions(as_rows(row(self.v)), self.g)                             # (1)
+        return Directions(as_rows(row(self.v)), self.g)                             # (1) (5)
 
     def convolution(self, directions, a):
         rows = directions.weights()                                                 # (1)
         return convolution(rows.reshape(*rows.shape[:-1], *self.v.shape[-2:]), self.dilation, a)
 
     def forward(self, a):
-        return affine(self.convolution(self.directions(), a), row(a), self.b, self.mask)    # (2)
+        return affine(self.convolution(self.directions(), a), row(a), self.b, self.mask)    # (2) (6)
 
     def jacobian(self, a):
         return masked_jacobian(self.convolution(self.directions(), a).jacobian(row(a)), self.mask)      # (3)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
 
     def vjp(self, a):
         directions = self.directions()
@@ -76,10 +139,12 @@ class WeightNormConv1d(Conditioner):
 
         def pullback(h_bar):
             h_bar = row(h_bar, self.mask)
-            a_bar, bars = pulled_back(directions, correlation, a, h_bar)            # (4)
+            a_bar, bars = pulled_back(directions, correlation, a, h_bar)            # (4) (6) (7)
             return signal(a_bar, self.mask), {**bars, "v": signal(bars["v"]), **bias_bar(h_bar, self.b)}
 
-        return affine(correlation, a, self.b, self.mask), pullback                  # (2)
+        return affine(correlation, a, self.b, self.mask), pullback                  # (2) (6)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     hard_cases = (
         case("Number", "a single weight: v_bar is 0", z=[[[3.0]]], v=[[[-0.3]]], g=[2.0], b=[0.7]),
@@ -89,6 +154,7 @@ class WeightNormConv1d(Conditioner):
         case("Dilated", "a kernel with gaps", z=[[[1.0, 2.0, -0.5]]], v=[[[3.0, -4.0, 1.0]]], g=[0.5], b=None, dilation=2),
         case("Masked", "an invalid position is not read, and h is 0 there", z=[[[1.0, 2.0**100, 4.0], [2.0, -1.0, 0.5]]],
              v=[[[3.0], [-4.0]]], g=[0.5], b=[1.0], mask=[True, False, True]),
+        case("Long", "the squares of v overflow", z=[[[1.0, -2.0, 0.5]]], v=[[[3 * 2.0**600, 2.0**600, 2.0**599]]], g=[2.0], b=None),
         case("Outweighed", "one entry of v outweighs the others", z=[[[1.0, 1.0]]], v=[[[2.0**20, 1.0, 1.0]]], g=[1.0],
              b=None),
     )

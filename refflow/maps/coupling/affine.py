@@ -150,7 +150,7 @@ class AffineCoupling(MaskedBijector):
         z_a, z_b = self.parts(z)
         s, _ = self.pieces(self.net.forward(z_a))
         ds, dt = self.output_slopes(z, z_a)
-        lower = self.flat(scaled(z_b, 1, s))[..., None] * ds + dt                   # (4) (12)
+        lower = scaled(self.flat(z_b)[..., None], ds, self.flat(s)[..., None]) + dt     # (4) (12)
         return self.assembled(z, lower, self.flat(np.exp(s)))                       # (4)
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------
@@ -202,6 +202,9 @@ class AffineCoupling(MaskedBijector):
              passes=[True, False], net=Dense([[-50.0], [0.5]], [0.0, 1.0])),
         case("Beyond", "exp(s) overflows, its product with z_b does not", z=[[1.0, 5e-324], [1.0, 0.0]], x=[[1.0, 2.0**1000]],
              passes=[True, False], net=Dense([[720.0], [0.0]], [0.0, 0.0])),
+        case("Vanishing", "exp(s) is subnormal, its product with the slope of s in the Jacobian is not", z=[[1.0, 1.0]],
+             passes=[True, False], net=Dense([[-720.0], [0.0]], [0.0, 0.0])),
+        case("VanishingSingle", "the same in float32", z=[[1.0, 1.0]], passes=[True, False], net=Dense([[-95.0], [0.0]], [0.0, 0.0])),
         case("Padding", "what the net gives at the invalid position does not count", z=[[[1.0, 2.0], [-2.0, 1.0], [0.5, 3.0]]],
              x=[[[1.0, 2.0], [-2.0, 1.0], [0.5, 3.0]]], passes=[[True], [True], [False]], mask=[True, False],
              net=BijectorLayer(Pointwise(DenseLinear([[0.5, 0.25], [-1.0, 2.0]], [0.5, -1.0]), 2))),

@@ -14,13 +14,21 @@ The reverse rule.  From (1) and (2), and from (1) and (3) for the inverse map,
     r_bar = -z_b_bar (x_b - t) exp(-r),   t_bar = -x_b_bar,   x_b_bar = z_b_bar exp(-r)     (7)
     c_bar_j = r_bar_j - (r_bar_1 + ... + r_bar_n) / n,   s_bar_j = c_bar_j d(log sigma)/ds  (8)
     z_a_bar = x_a_bar + net*(s_bar, t_bar)                                          (9)
+where for the inverse map `x_a_bar` and `z_a_bar` change places.  `net*` is the conditioner's pullback at `z_a`.  The mean (1) is
+over the whole of `b`, positions included.  A term that a convention adds equally to every `c_j` cancels in (1): the cotangent of
+its parameter is 0 up to rounding.
+
 Sequences of different lengths stand in one batch with a mask of their valid positions.  At every other position
     x = 0,   z_bar = 0                                                              (10)
 and (1) to (9) hold for the valid positions alone: `n` in (1) and (8) counts the entries of `b` there, and the sums are over
 them.
 
-`net*` is the conditioner's pullback at `z_a`.  The mean (1) is over the whole of `b`, positions included.  A term that a
-convention adds equally to every `c_j` cancels in (1): the cotangent of its parameter is 0 up to rounding.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
+
+In (2) to (4), (6) and (7), `exp(r)` may leave the floats where its product with a number `q` does not.  With `e` for the number
+nearest to `r` whose exponential is far from both ends of the floats, and the powers of 2 of all factors apart (`scaled` in
+`elementwise/scale.py`),
+    q exp(r) = q exp(e) h h,   h = exp((r - e)/2)                                   (11)
 """
 
 from __future__ import annotations
@@ -44,7 +52,99 @@ from .examples import sequence
 from .family import lifted, lowered
 
 
-@bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True)
+class textbook:
+    """(1) to (10) as they are printed, for one event; net and scale give their own maps, Jacobians and pullbacks."""
+
+    def a_of(passes):
+        """Marks of the entries of a; of its channels, where passes splits by channels."""
+        return passes.ravel() if passes.size == len(passes) else passes
+
+    def s_and_t(h, order, layout):
+        pieces = (h[:len(h) // 2], h[len(h) // 2:]) if layout == "halves" else (h[::2], h[1::2])
+        return pieces[order.index("scale")], pieces[order.index("shift")]
+
+    def outputs(s, t, order, layout):
+        """h with these s and t."""
+        h = np.concatenate((s, t))
+        of_s, of_t = textbook.s_and_t(h, order, layout)
+        of_s[:], of_t[:] = s, t
+        return h
+
+    def valid(event, mask):
+        """The event, 0 at invalid positions."""
+        return event if mask is None else event * mask                              # (10)
+
+    def centred(c, mask):
+        """c minus its mean over the valid entries, 0 at the others."""
+        n = textbook.valid(np.ones(c.shape, int), mask).sum()
+        return textbook.valid(c - textbook.valid(c, mask).sum() / max(1, n), mask)  # (1) (10)
+
+    def forward(z, passes, net, scale, order, layout, mask):
+        x, a = textbook.valid(z, mask).copy(), textbook.a_of(passes)
+        s, t = textbook.s_and_t(net.forward(x[a]), order, layout)
+        r = textbook.centred(scale.log(s), mask)                                    # (1)
+        x[~a] = x[~a] * np.exp(r) + t                                               # (2)
+        return textbook.valid(x, mask)
+
+    def inverse(x, passes, net, scale, order, layout, mask):
+        z, a = textbook.valid(x, mask).copy(), textbook.a_of(passes)
+        s, t = textbook.s_and_t(net.forward(z[a]), order, layout)
+        r = textbook.centred(scale.log(s), mask)                                    # (1)
+        z[~a] = (z[~a] - t) * np.exp(-r)                                            # (3)
+        return textbook.valid(z, mask)
+
+    def jacobian(z, passes, net, scale, order, layout, mask):
+        a, valid = textbook.a_of(passes), textbook.valid(np.ones(z.shape, int), mask)
+        h, slopes = net.forward(z[a]), net.jacobian(z[a])
+        s, _ = textbook.s_and_t(h, order, layout)
+        ds, dt = textbook.s_and_t(slopes.reshape(*h.shape, z[a].size), order, layout)
+        (_, c), scale_pullback = scale.vjp(s)
+        slope, _ = scale_pullback(0 * s, 0 * s + 1)
+        dr = [textbook.centred(slope * ds_i, mask) for ds_i in np.moveaxis(ds, -1, 0)]      # (1)
+        stretch, J = np.exp(textbook.centred(c, mask)), np.eye(z.size, dtype=z.dtype)       # (1)
+        place = np.arange(z.size).reshape(z.shape)
+        of_a, of_b = place[a].ravel(), place[~a].ravel()
+        for i, dr_i in zip(of_a, dr):
+            J[of_b, i] = (z[~a] * stretch * dr_i).ravel()                           # (4)
+        J[of_b[:, None], of_a] += dt.reshape(s.size, z[a].size)                     # (4)
+        J[of_b, of_b] = stretch.ravel()                                             # (4)
+        return J * np.outer(valid, valid)                                           # (10)
+
+    def log_det(z, passes, net, scale, order, layout, mask):
+        return 0                                                                    # (5)
+
+    def inverse_log_det(x, passes, net, scale, order, layout, mask):
+        return 0                                                                    # (5)
+
+    def vjp(z, passes, net, scale, order, layout, mask, x_bar, l_bar):
+        a, z_bar = textbook.a_of(passes), textbook.valid(x_bar, mask).copy()
+        h, net_pullback = net.vjp(z[a])
+        s, _ = textbook.s_and_t(h, order, layout)
+        (_, c), scale_pullback = scale.vjp(s)
+        r, t_bar = textbook.centred(c, mask), z_bar[~a]                             # (1) (6)
+        r_bar = t_bar * z[~a] * np.exp(r)                                           # (6)
+        c_bar = textbook.centred(r_bar, mask)                                       # (8)
+        s_bar, scale_bar = scale_pullback(0 * s, c_bar)                             # (8)
+        net_a_bar, net_bar = net_pullback(textbook.outputs(s_bar, t_bar, order, layout))
+        z_bar[a], z_bar[~a] = z_bar[a] + net_a_bar, t_bar * np.exp(r)               # (6) (9)
+        return textbook.valid(z_bar, mask), {"net": net_bar, "scale": scale_bar}
+
+    def inverse_vjp(x, passes, net, scale, order, layout, mask, z_bar, l_bar):
+        a, x_bar = textbook.a_of(passes), textbook.valid(z_bar, mask).copy()
+        h, net_pullback = net.vjp(x[a])
+        s, t = textbook.s_and_t(h, order, layout)
+        (_, c), scale_pullback = scale.vjp(s)
+        r = textbook.centred(c, mask)                                               # (1)
+        x_b_bar = x_bar[~a] * np.exp(-r)                                            # (7)
+        r_bar = -x_bar[~a] * (x[~a] - t) * np.exp(-r)                               # (7)
+        c_bar = textbook.centred(r_bar, mask)                                       # (8)
+        s_bar, scale_bar = scale_pullback(0 * s, c_bar)                             # (8)
+        net_a_bar, net_bar = net_pullback(textbook.outputs(s_bar, -x_b_bar, order, layout))     # (7)
+        x_bar[a], x_bar[~a] = x_bar[a] + net_a_bar, x_b_bar                         # (9)
+        return textbook.valid(x_bar, mask), {"net": net_bar, "scale": scale_bar}
+
+
+@bijector(source="arXiv:2001.04872", domain=real, codomain=real, constant_log_det=True, textbook=textbook)
 class VolumePreservingCoupling(MaskedBijector):
     """An affine coupling whose log-scales have mean 0.
 
@@ -66,7 +166,7 @@ class VolumePreservingCoupling(MaskedBijector):
 
     @staticmethod
     def definition(m, z, passes, net, scale, order, layout, mask):
-        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)
+        a, b, merged = divided(zero_where_invalid(m, z, mask), passes)              # (2)
         by_name = dict(zip(order, pieces_of(net.definition(m, a), 2, layout)))
         s, t = by_name["scale"], by_name["shift"]
         c = transformed(lambda s_j: m.log(scale.definition(m, s_j)), s)
@@ -74,6 +174,8 @@ class VolumePreservingCoupling(MaskedBijector):
         mean = m.fsum(entries) / max(1, len(entries))                               # (1)
         x = merged(transformed(lambda z_j, c_j, t_j: z_j * m.exp(c_j - mean) + t_j, b, c, t))   # (1) (2)
         return zero_where_invalid(m, x, mask)                                       # (10)
+
+    # -- the map ------------------------------------------------------------------------------------------------------
 
     def r_and_t(self, h):
         """(sigma, r, t)."""
@@ -95,21 +197,15 @@ class VolumePreservingCoupling(MaskedBijector):
     def nothing(self, z):
         return np.zeros(z.shape[:z.ndim - self.passes.ndim], z.dtype)               # (5)
 
-    def outputs_bar(self, sigma, r_bar, t_bar):
-        """(cotangent of net's outputs, of the convention's own parameters)."""
-        s_bar, scale_bar = sigma.log_cotangents(self.centred(r_bar))                # (8)
-        pieces = (s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar)
-        return self.joined(pieces), lowered(scale_bar, self.scale)
-
     def forward_and_log_det(self, z):
         z_a, z_b = self.parts(z)
         _, r, t = self.r_and_t(self.net.forward(z_a))
-        return self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)    # (2)
+        return self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)    # (2) (5) (11)
 
     def inverse_and_log_det(self, x):
         x_a, x_b = self.parts(x)
         _, r, t = self.r_and_t(self.net.forward(x_a))
-        return self.merged(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)   # (3)
+        return self.merged(x_a, scaled(x_b - t, 1, -r), x.shape), self.nothing(x)   # (3) (5) (11)
 
     def jacobian(self, z):
         z_a, z_b = self.parts(z)
@@ -119,8 +215,16 @@ class VolumePreservingCoupling(MaskedBijector):
         valid = self.valid(z_b)
         dc, n = self.flat(sigma.log_slope_times(valid))[..., None] * ds, valid.sum(self.split.axes)
         dr = dc - dc.sum(-2, keepdims=True) / np.maximum(n, 1)[..., None, None]
-        lower = self.flat(scaled(z_b, 1, r))[..., None] * dr + dt                   # (4)
+        lower = scaled(self.flat(z_b)[..., None], dr, self.flat(r)[..., None]) + dt     # (4) (11)
         return self.assembled(z, lower, self.flat(np.exp(r)))                       # (4)
+
+    # -- the reverse rule ---------------------------------------------------------------------------------------------
+
+    def outputs_bar(self, sigma, r_bar, t_bar):
+        """(cotangent of net's outputs, of the convention's own parameters)."""
+        s_bar, scale_bar = sigma.log_cotangents(self.centred(r_bar))                # (8)
+        pieces = (s_bar, t_bar) if self.order[0] == "scale" else (t_bar, s_bar)
+        return self.joined(pieces), lowered(scale_bar, self.scale)
 
     def vjp(self, z):
         z_a, z_b = self.parts(z)
@@ -129,12 +233,12 @@ class VolumePreservingCoupling(MaskedBijector):
 
         def pullback(x_bar, log_det_bar):
             x_a_bar, x_b_bar = self.parts(masked(x_bar, self.mask))
-            h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)    # (6)
+            h_bar, scale_bar = self.outputs_bar(sigma, scaled(z_b, x_b_bar, r), x_b_bar)    # (6) (11)
             net_a_bar, net_bar = net_pullback(h_bar)
-            z_bar = self.merged(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)        # (6) (9)
+            z_bar = self.merged(x_a_bar + net_a_bar, scaled(x_b_bar, 1, r), z.shape)        # (6) (9) (11)
             return z_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback        # (2)
+        return (self.merged(z_a, scaled(z_b, 1, r) + t, z.shape), self.nothing(z)), pullback        # (2) (5) (11)
 
     def inverse_vjp(self, x):
         x_a, x_b = self.parts(x)
@@ -144,13 +248,15 @@ class VolumePreservingCoupling(MaskedBijector):
 
         def pullback(z_bar, log_det_bar):
             z_a_bar, z_b_bar = self.parts(masked(z_bar, self.mask))
-            x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7)
-            h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)   # (7)
+            x_b_bar = scaled(z_b_bar, 1, -r)                                        # (7) (11)
+            h_bar, scale_bar = self.outputs_bar(sigma, -scaled(y, z_b_bar, -r), -x_b_bar)   # (7) (11)
             net_a_bar, net_bar = net_pullback(h_bar)
             x_bar = self.merged(z_a_bar + net_a_bar, x_b_bar, x.shape)
             return x_bar, {"net": net_bar, "scale": scale_bar}
 
-        return (self.merged(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback     # (3)
+        return (self.merged(x_a, scaled(y, 1, -r), x.shape), self.nothing(x)), pullback     # (3) (5) (11)
+
+    # -- in floating point --------------------------------------------------------------------------------------------
 
     @classmethod
     def examples(cls, source):
@@ -172,6 +278,8 @@ class VolumePreservingCoupling(MaskedBijector):
              net=Dense([[5.0], [0.5]], [0.0, 1.0]), scale=ExpScale()),
         case("Apart", "scales of e^690 and e^-690, log-scales of mean 0", z=[[1.0, 1e-300, 1e300]], x=[[1.0, 1e300, 1e-300]],
              passes=[True, False, False], net=Dense([[690.0], [-690.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
+        case("Vanishing", "a scale of e^-720 is subnormal, its product with a slope in the Jacobian is not", z=[[1.0, 5e-324, 1.0]],
+             passes=[True, False, False], net=Dense([[720.0], [-720.0], [0.0], [0.0]], [0.0] * 4), scale=ExpScale()),
         case("Padding", "what the net gives at the invalid position is not part of the mean", scale=ExpScale(),
              z=[[[1.0, 2.0, -1.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]], x=[[[1.0, 2.0, 5.0], [-2.0, 1.0, 3.0], [0.5, 3.0, 2.0]]],
              passes=[[True], [True], [False]], mask=[True, True, False],

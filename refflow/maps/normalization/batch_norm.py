@@ -299,6 +299,8 @@ class BatchNorm(Bijector):
              gain=[2.0, 0.5], bias=[0.0, 1.0], eps=0.0),
         case("UnitDeterminant", "log-det is 0, where the logarithms of the scales, +-20 log 2, cancel", z=[[1.0, 1.0]],
              x=[[1.0, 1.0]], mean=[0.0, 0.0], var=[1.0, 1.0], gain=[2.0**20, 2.0**-20], bias=[0.0, 0.0], eps=0.0),
+        case("Opposite", "log-det is log 2.1, where a sum of the logarithms of the scales loses its digits", z=[[1.0, 1.0]],
+             mean=[0.0, 0.0], var=[1.0, 1.0], gain=[3 * 2.0**500, 0.7 * 2.0**-500], bias=[0.0, 0.0], eps=0.0),
         case("Plain", "no gain and no bias", z=[[1.0, -3.0]], x=[[1.0, -3.0]], mean=[1.0, 2.0], var=[2.0, 0.5], gain=None,
              bias=None),
         case("Image", "log-det counts every position", z=[[[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]],

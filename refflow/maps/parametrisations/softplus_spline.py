@@ -136,9 +136,9 @@ class SoftplusSpline(Map):
         def pullback(bars):
             z_bar, x_bar, d_bar = (bars[name] for name in self.names)
             D = d_bar[..., :1] + d_bar[..., -1:]
-            of_widths = scaled(after(z_bar), *g) - scaled(D, (H, 1 / W, 1 / W, g[0]), g[1])     # (7)
-            of_heights = scaled(after(x_bar) + D / W, *f)                           # (8)
-            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, 1.0))                  # (9)
+            of_widths = scaled(after(z_bar), *g) - scaled(D, (H, 1 / W, 1 / W, g[0]), g[1])     # (7) (14)
+            of_heights = scaled(after(x_bar) + D / W, *f)                           # (8) (14)
+            of_slopes = scaled(d_bar[..., 1:-1], *gate(free, 1.0))                  # (9) (14)
             return np.concatenate([z_bar.sum(-1, keepdims=True), x_bar.sum(-1, keepdims=True), of_widths, of_heights,
                                    of_slopes], -1), {}                              # (6)
 
