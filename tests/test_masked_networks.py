@@ -253,7 +253,7 @@ def test_sums_that_overflow_are_left_to_the_page():
 
 
 def test_scales_beyond_what_products_keep_are_left_to_the_page():
-    """exp(s) with s = 800 and -800 is no float, or 0."""
+    """exp(s) overflows with s = 800, and is 0 with s = -800."""
     for s in (800.0, -800.0):
         last = MaskedDense(np.zeros((2, 1)), np.zeros((2, 1), bool), [s, 0.5])
         f = Autoregressive(Sequential((last,)), EXP)
