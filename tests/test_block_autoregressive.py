@@ -177,7 +177,7 @@ def forward_rules(self, x):
     return (z, log_det), lambda z_bar, log_det_bar: pullback(z_bar, -log_det_bar)
 
 
-BUGS = {"the curvature": ({"bent": unbent}, "pullback is the gradient"),
+BUGS = {"the curvature": ({"of_curvature": unbent}, "pullback is the gradient"),
         "the log-slope": ({"log_slope": without_leak}, "log-det is slogdet of the Jacobian"),
         "the inverse's cotangents": ({"inverse_vjp": forward_rules}, "inverse pullback is the generic one")}
 

@@ -224,7 +224,7 @@ def test_what_all_units_share_is_caught(monkeypatch):
     """In a tail, from units and slopes as they are."""
     f, at = DENSE.replace(rate=np.array([[1.0, 2.0], [4.0, 8.0]])), {"z": -20.0, "x_bar": 0.0, "log_det_bar": 1.0}
     assert worst(f, **at) < 5
-    monkeypatch.setattr(dense_sigmoid.Layer, "slope_differences", lambda self: mixture.pairs(self.e))
+    monkeypatch.setattr(dense_sigmoid.Layer, "slope_differences", lambda self: mixture.gaps(self.e))
     assert measure(f, **at)["vjp.averaging_bar"][0] > 100
 
 

@@ -120,7 +120,7 @@ def unmasked_total(self, values):
     return values.sum(self.split.axes)
 
 
-def unmasked_whole(self, a, b, shape):
+def unmasked_merged(self, a, b, shape):
     return self.split.merged(a, b, shape)
 
 
@@ -131,7 +131,7 @@ def unmasked_each(self, log_det_bar):
 @pytest.mark.parametrize("page", [Coupling, AffineCoupling])
 @pytest.mark.parametrize("bug, message", [
     ({}, None), ({"total": unmasked_total}, "log_det with a batch of masks"),
-    ({"whole": unmasked_whole}, "is not 0 at invalid"), ({"each": unmasked_each}, "bar with a batch of masks"),
+    ({"merged": unmasked_merged}, "is not 0 at invalid"), ({"each": unmasked_each}, "bar with a batch of masks"),
     ({"masked": lambda bar, mask: bar}, "inside a chain")])
 def test_bugs_of_couplings_are_caught(page, bug, message, monkeypatch):
     """sigma(0) is not 1, and the net's output is not 0 at padding."""
@@ -160,9 +160,9 @@ def unmasked_mean(self, c):
 
 
 @pytest.mark.parametrize("page, bug, message", [
-    (AdditiveCoupling, {}, None), (AdditiveCoupling, {"whole": unmasked_whole}, "is not 0 at invalid"),
+    (AdditiveCoupling, {}, None), (AdditiveCoupling, {"merged": unmasked_merged}, "is not 0 at invalid"),
     (AdditiveCoupling, {"masked": lambda bar, mask: bar}, "inside a chain"),
-    (VolumePreservingCoupling, {}, None), (VolumePreservingCoupling, {"whole": unmasked_whole}, "is not 0 at invalid"),
+    (VolumePreservingCoupling, {}, None), (VolumePreservingCoupling, {"merged": unmasked_merged}, "is not 0 at invalid"),
     (VolumePreservingCoupling, {"centred": unmasked_mean}, "with a batch of masks"),
     (VolumePreservingCoupling, {"masked": lambda bar, mask: bar}, "with a batch of masks|inside a chain")])
 def test_bugs_of_couplings_that_keep_volume_are_caught(page, bug, message, monkeypatch):

@@ -498,7 +498,7 @@ class TunedCoupling:
         if side:
             move(np.subtract, b, t, out=out)
             if scale is not None:
-                move(scale.over, out, out)
+                move(scale.quotient, out, out)
         elif scale is None:
             move(np.add, b, t, out=out)
         else:

@@ -19,7 +19,7 @@ from .lawbook import LAWS, NEEDS, SINCE, Found, Skipped, Verdict, law
 from .naming import named
 from .simplest import simplest
 
-__all__ = ["LAWS", "NEEDS", "SINCE", "Found", "Points", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
+__all__ = ["LAWS", "NEEDS", "SINCE", "BoxPoints", "Found", "Skipped", "Verdict", "has", "run_law", "verdict", "verdicts"]
 
 RUNGS = {"float64": 14, "float32": 6, "float16": 0, "bfloat16": 0}
 TAIL = {"float64": 38.0, "float32": 13.0, "float16": 9.0, "bfloat16": 9.0}
