@@ -62,34 +62,54 @@ def steps_down(h):
     return h * (2.0 ** -np.arange(RUNGS)).reshape(-1, *(1,) * h.ndim)
 
 
-def moved_alone(values, h):
-    """(plus, minus), each (K, S, n, S): entry j of every event moved by the k-th step, all others unchanged."""
-    size = values.shape[-1]
-    move = np.eye(size)[:, None, :] * steps_down(h)[:, None]
+def moved_alone(values, h, tangents=None):
+    """(plus, minus), each (K, d, n, S): every event moved along one entry, or one of its tangents (n, S, d), by the k-th step."""
+    directions = np.eye(values.shape[-1])[:, None, :] if tangents is None else np.moveaxis(tangents, -1, 0)
+    move = directions * np.moveaxis(steps_down(h), -1, 1)[..., None]
     return values + move, values - move
 
 
+def step_along(p, h):
+    """The largest steps along the tangents that move no entry of z further than `h` says.
+
+    An entry that is tied to others and that does not show how near the boundary is may move as far as the largest one.
+    """
+    if p.tangents is None:
+        return h
+    if not p.f.domain.narrow:
+        tied = flat(p.f.domain.room(p.z64), p.batch) == 0
+        h = np.where(tied, h.max(-1, keepdims=True), h)
+    with np.errstate(all="ignore"):
+        within = h[..., None] / np.abs(p.tangents)
+    return np.where(p.tangents == 0, np.inf, within).min(-2)
+
+
 class EventDifferences:
-    """Derivatives of the forward map at the points: the Jacobian and its chart's log-determinant."""
+    """Derivatives of the forward map at the points along the tangents of its domain, J F, and log|det C J F|."""
 
     def __init__(self, p):
         z = flat(p.z64, p.batch)
         distance = to_breaks(p.g, p.z64, p.batch)
         steps = flat(largest_step(p.f.domain, p.z64), p.batch)
-        self.h, self.at_break = np.minimum(steps, distance / STEPS_INSIDE), (distance == 0).any(-1)
-        plus, minus = moved_alone(z, self.h)
+        self.h, self.at_break = step_along(p, np.minimum(steps, distance / STEPS_INSIDE)), (distance == 0).any(-1)
+        plus, minus = moved_alone(z, self.h, p.tangents)
         view = spread_fields(p.g, plus.shape[:2] + p.batch)
         with np.errstate(all="ignore"):
             x_plus, x_minus = (flat(view.forward(v.reshape(v.shape[:-1] + p.event_in)), v.shape[:-1]) for v in (plus, minus))
-            width = np.diagonal(plus - minus, axis1=1, axis2=3)                                 # (K, n, S)
+            width = widths(plus - minus, self.h, p.tangents)                                    # (K, n, d)
             slopes = np.moveaxis(x_plus - x_minus, 1, -1) / width[..., None, :]                 # (1)
             kappa = componentwise(p.forward_sensitivities[0])
             size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1))
             rounding = 2 * U * size[..., None] / width[..., None, :]
-            self.scale = kappa[..., None] / np.maximum(np.abs(z), self.h * STEPS_INSIDE)[..., None, :]
+            far = self.h * STEPS_INSIDE
+            self.scale = kappa[..., None] / (np.maximum(np.abs(z), far) if p.tangents is None else far)[..., None, :]
         self.jacobian, self.error = ridders(slopes, rounding)
-        if p.chart is not None:
-            self.log_det, self.log_det_error = log_det_extrapolated(slopes[..., p.chart, :], rounding[..., p.chart, :])
+        self.log_det, self.log_det_error = log_det_extrapolated(p.rows(slopes), p.rows(rounding, room=True))
+
+
+def widths(apart, h, tangents):
+    """(K, n, d): how far apart the moved events are; a single entry is moved by what rounding leaves of the step."""
+    return np.diagonal(apart, axis1=1, axis2=3) if tangents is None else 2 * steps_down(h)
 
 
 def componentwise(s):
@@ -140,7 +160,7 @@ class LossDifferences:
         self.shapes = {"event": p.z64.shape} | {path: v.shape for path, v in flatten(p.g.params())}
         self.inputs = {"event": flat(p.z64, p.batch)} | {path: flat(v, p.batch) for path, v in flatten(p.g.params())}
         near = to_breaks(p.g, p.z64, p.batch) / STEPS_INSIDE
-        self.h = {"event": np.minimum(flat(largest_step(p.f.domain, p.z64), p.batch), near)}
+        self.h = {"event": step_along(p, np.minimum(flat(largest_step(p.f.domain, p.z64), p.batch), near))}
         for path, values in flatten(p.g.params()):
             field = field_at(p.f, path)
             self.h[path] = flat(largest_step(field.set if field else real, values, relative=True), p.batch)
@@ -184,16 +204,24 @@ class LossDifferences:
         return terms.sum(-1) + l_term, np.abs(terms).sum(-1) + np.abs(l_term)
 
     def gradient(self, name):
-        """(dL/dinput (n, S), e, the scale relative to which e is small), for one block of inputs."""
-        plus, minus = moved_alone(self.inputs[name], self.h[name])
+        """(dL/dinput (n, S), e, the scale relative to which e is small), for one block of inputs; of the event, along tangents."""
+        tangents = self.p.tangents if name == "event" else None
+        plus, minus = moved_alone(self.inputs[name], self.h[name], tangents)
         (L_plus, size_plus), (L_minus, size_minus) = self.loss({name: plus}), self.loss({name: minus})
         with np.errstate(all="ignore"):
-            width = np.moveaxis(np.diagonal(plus - minus, axis1=1, axis2=3), -1, 1)             # (K, S, n)
+            width = np.moveaxis(widths(plus - minus, self.h[name], tangents), -1, 1)            # (K, d, n)
             slopes = (L_plus - L_minus) / width                                                 # (1)
             rounding = 2 * U * np.maximum(self.kappa, np.maximum(size_plus, size_minus)) / width
             best, error = ridders(slopes, rounding)
             scale = self.kappa / (STEPS_INSIDE * np.moveaxis(self.h[name], -1, 0))
         return tuple(np.moveaxis(a, 0, -1) for a in (best, error, scale))
+
+    def direction(self):
+        """A direction in which all inputs move, the event along its tangents."""
+        found = {b: h * np.cos(1 + 2 * np.arange(h.shape[-1])) for b, h in self.h.items()}
+        if self.p.tangents is not None:
+            found["event"] = (self.p.tangents @ found["event"][..., None])[..., 0]
+        return found
 
     def along(self, direction, ts):
         """L (len(ts), n) at inputs + t direction."""

@@ -8,7 +8,7 @@ event with its own parameters, so parameters are first given to every event sepa
 which one map is applied, since each rounds separately: in a sum over positions, derivatives of opposite sign cancel,
 roundings do not.  The events between the stages of a chain are rounded as well, and so are vectors that a family makes of a
 network's outputs, as knots, so their entries count as inputs too, moved one at a time; if others form them by sums, by a
-rounding of the largest.
+rounding of the largest.  So do the log-dets of stages that lead through sets of lower dimension.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import tree
-from ..core.compose import Chain, unit_cotangent
+from ..core.compose import Chain, stepped, unit_cotangent
 from ..core.declarations import Field
 from ..core.tree import flatten
 from ..maps.coupling import Family
@@ -246,8 +246,25 @@ def value_and_log_det(g, event, method, normal):
             between = slopes_between(g, event, method, batch)
             slopes = [own | {"between": more} for own, more in zip(slopes, between)]
             inputs["between"] = np.ones((*batch, between[0].shape[-1]))
+        if passes_thin_sets(g):
+            inputs["terms"] = np.stack(terms_of_log_det(g, event, method), -1)
+            slopes[1]["terms"] = np.ones((*batch, 1, inputs["terms"].shape[-1]))
         units = normal, normal and not getattr(g, "entrywise_log_det", False)
         return tuple(Sensitivity(value, found, inputs, unit) for value, found, unit in zip(values, slopes, units))
+
+
+def passes_thin_sets(g) -> bool:
+    """Does a chain lead through a set of lower dimension?  There the stages' log-dets, of terms that no input moves, may cancel."""
+    return isinstance(g, Chain) and any(stage.domain.thin or stage.codomain.thin for stage in g.stages)
+
+
+def terms_of_log_det(g, event, method):
+    """The log-dets of the stages of a chain, of which each is rounded by itself."""
+    found, side = [], int(method == "inverse_vjp")
+    for _, stage, way in g.in_turn(side):
+        event, log_det = stepped(stage, way, event)
+        found.append(log_det)
+    return found
 
 
 def slopes_between(g, event, method, batch):

@@ -96,7 +96,7 @@ class Points:
         which is not compared with z.
         """
         keep, where = self.interior.reshape(self.batch + (1,) * len(self.event_out)), self.f.codomain
-        other = self.x[np.argmax(self.interior)] if where.alike else np.asarray(where.anchor, self.x.dtype)
+        other = self.x[np.argmax(self.interior)] if where.alike else np.asarray(where.middle(self.event_out), self.x.dtype)
         return np.where(keep, self.x, other)
 
     # -- the reference view ------------------------------------------------------------------------------------------
@@ -133,11 +133,49 @@ class Points:
     def size_out(self):
         return int(np.prod(self.event_out))
 
+    # -- sets of lower dimension -------------------------------------------------------------------------------------
+
+    @cached_property
+    def tangents(self):
+        """F (n, D, d), tangents at the events; None if every entry of z moves alone."""
+        return self.g.domain.basis(self.z64, self.g.event_ndim[0]) if self.f.domain.thin else None
+
     @cached_property
     def chart(self):
-        """The flat indices of the chart, or None if log_det is not that of a square block: for fewer entries, or a volume."""
-        square = self.size_out >= self.size_in and self.f.volume == "chart"
-        return self.f.chart(self.event_in) if square else None
+        """The flat indices of x that are its coordinates, or None if the image's volume is not that of these."""
+        where = self.g.codomain
+        return where.coordinates(self.event_out) if where.measure == "chart" else None
+
+    @cached_property
+    def dual_tangents(self):
+        """C^T (n, D, d) at the images."""
+        x = self.forward_sensitivities[0].value.reshape(self.batch + self.event_out)
+        return self.g.codomain.dual_basis(x, self.g.event_ndim[1])
+
+    def along(self, entries, room=False):
+        """F^T q of numbers q (n, D) for the entries of z; `room`: how far they may be off if q is off by so much."""
+        if self.tangents is None:
+            return entries
+        return ((np.abs(self.tangents) if room else self.tangents) * entries[..., None]).sum(-2)
+
+    def columns(self, J, room=False):
+        """J F of a matrix (n, D_out, D_in), or of its flat entries."""
+        J = J.reshape(self.batch + (self.size_out, self.size_in))
+        return J if self.tangents is None else J @ (np.abs(self.tangents) if room else self.tangents)
+
+    def rows(self, M, room=False):
+        """C M of a matrix (..., n, D_out, k): what log_det is the log|det| of, for M = J F."""
+        if self.chart is not None:
+            return M[..., self.chart, :]
+        return np.swapaxes(np.abs(self.dual_tangents) if room else self.dual_tangents, -1, -2) @ M
+
+    def entries(self, w, room=False):
+        """C^T w of numbers (n, k) in coordinates of the codomain, for all entries of x."""
+        if self.chart is None:
+            return ((np.abs(self.dual_tangents) if room else self.dual_tangents) @ w[..., None])[..., 0]
+        found = np.zeros(w.shape[:-1] + (self.size_out,), w.dtype)
+        found[..., self.chart] = w
+        return found
 
     @cached_property
     def forward_sensitivities(self):

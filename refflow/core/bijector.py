@@ -17,7 +17,6 @@ import numpy as np
 from .boundary import (held_to_letters, of_event, over_positions, own_function, published, reducing, valid_positions,
                        vjp_of_event)
 from .registry import registered
-from .sets import contains
 from .values import Value, declare
 
 __all__ = ["Bijector", "bijector", "over_event", "over_positions"]
@@ -45,7 +44,6 @@ class Bijector(Value):
     jumps = False                   # does it jump at a break?
     rounded_breaks = False          # are the numbers that `breaks` returns rounded?
     lifted_axes = 0                 # event axes that components see as batch axes
-    volume = "chart"
     hard_cases = ()
 
     # -- shapes ------------------------------------------------------------------------------------------------------
@@ -58,18 +56,14 @@ class Bijector(Value):
         """The event shape of z for an event shape of x.  Raises ValueError if x cannot have that shape."""
         return shape
 
-    def chart(self, shape):
-        """Flat indices of x that form the chart of its image, for an event shape of z; all of them if dimensions agree."""
-        return np.arange(int(np.prod(shape)))
-
     def image_of(self, where, side=0):
         """The set to which it takes the members of the set `where`, on side 1 its inverse; None if it does not act on that set.
 
         A map of all entries does not act on a set of lower dimension, where its log-det would count too many.  A map of a set
-        of lower dimension acts on no other set.
+        of lower dimension acts on no other set, nor on the same one with another measure.
         """
         here, there = (self.domain, self.codomain) if side == 0 else (self.codomain, self.domain)
-        return there if here.thin == where.thin and (not here.thin or contains(here, where)) else None
+        return there if here.thin == where.thin and (not here.thin or here.same(where)) else None
 
     def part_shapes(self, shape, side):
         """The shapes of the parts of an event of `shape`, on side 0 (z) or 1 (x).
@@ -124,21 +118,28 @@ class Bijector(Value):
         """The full dx/dz, (*batch, D_out, D_in); of a scalar page its slope as a 1 by 1 matrix."""
         return self.slope(z)[..., None, None]
 
+    def square(self, J, z, x):
+        """C(x) J F(z): the Jacobian from tangents of the domain to tangents of the codomain, whose log|det| is log_det.
+
+        F and C are the `basis` and the `dual_basis` of these sets; where dimensions are those of the entries, this is J.
+        """
+        columns = J if not self.domain.thin else J @ self.domain.basis(z, self.event_ndim[0])
+        return self.codomain.rows(columns, x, self.event_ndim[1])
+
     def inverse_vjp(self, x):
         r"""((z, log|det dz/dx|), pullback) of the inverse map, from the forward map's own reverse rule.
 
         With l(z) = log|det J(z)|, L = <z_bar, z> + l_bar (-l(z)) and z = f^-1(x):
             u = z_bar - l_bar grad_z l,   w = J^-T u
             x_bar = w,   params_bar = the parameter part of the forward pullback at (-w, -l_bar).
-        Where D_out > D_in, J is the chart's square block and the entries of x_bar outside the chart are 0.  Entries at
-        positions that a mask calls invalid take no part: u is 0 there, and J is made the identity.
+        On sets of lower dimension, with the tangents F and C of `square`, w = C^T (C J F)^-T F^T u.  Entries at positions that a
+        mask calls invalid take no part: u is 0 there, and J is made the identity.
         """
         z, inverse_log_det = self.inverse_and_log_det(x)
         (x_again, _), pullback = self.vjp(z)
-        in_shape, out_shape = self._event(z, 0), self._event(x, 1)
+        in_shape = self._event(z, 0)
         batch = z.shape[:z.ndim - len(in_shape)]
-        chart = self.chart(in_shape)
-        J = self.jacobian(z)[..., chart, :]
+        J = self.square(self.jacobian(z), z, x)
         valid = valid_positions(self, 0)
         if valid is not None:
             J = J + ~np.broadcast_to(valid, z.shape).reshape(*batch, 1, J.shape[-1]) * np.eye(J.shape[-1], dtype=J.dtype)
@@ -147,10 +148,10 @@ class Bijector(Value):
             grad_l, _ = pullback(np.zeros_like(x_again), np.ones_like(log_det_bar))
             u = z_bar - over_event(log_det_bar, len(in_shape)) * grad_l
             u = u if valid is None else np.where(valid, u, u.dtype.type(0))
-            w = np.linalg.solve(np.swapaxes(J, -1, -2), u.reshape(*batch, J.shape[-1], 1))[..., 0]
-            x_bar = np.zeros((*batch, int(np.prod(out_shape))), w.dtype)
-            x_bar[..., chart] = w
-            x_bar = x_bar.reshape(x.shape)
+            u = u.reshape(*batch, int(np.prod(in_shape)), 1)
+            u = u if not self.domain.thin else self.domain.basis(z, len(in_shape)).mT @ u
+            w = np.linalg.solve(np.swapaxes(J, -1, -2), u)[..., 0]
+            x_bar = self.codomain.entries(w, x, self.event_ndim[1]).reshape(x.shape)
             _, params_bar = pullback(-x_bar, -log_det_bar)
             return x_bar, params_bar
 
@@ -211,8 +212,7 @@ def bijector(*, domain=None, codomain=None, source="", register=True, **facts):
     error is normwise, as for a page that solves with a matrix or factors it), `entrywise_log_det` (but not the unit of its
     log-det, the logarithm of a product of its entries), `infinite_events` (an event with an infinite entry, as after a map that
     has reached its limit, goes back to the limits of the inverse matrix), `straight_far_out` (events beyond the range of its parameters
-    meet lines; fewer binades are certified there), `volume` ("chart": log_det is of the chart's block; "gram":
-    1/2 log det J^T J), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
+    meet lines; fewer binades are certified there), `moderate` (certified only at moderate events; its docstring says why).  The page is registered.
     `textbook`: the class of the page's equations as they are printed, see `maps/README.md`; conditioners, densities, scales
     and parametrisations are handed theirs in the same way.
     """

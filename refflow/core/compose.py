@@ -90,6 +90,10 @@ def name_of(f):
 
 def why_not(f, where):
     """Why a map does not act on a set, in words."""
+    if f.domain.thin and f.domain.name == where.name:
+        step = f"IntrinsicVolume({where.name!r})"
+        return (f"{name_of(f)} counts volumes on {f.domain}, and what arrives is {where}: put "
+                f"{step if f.domain.measure == 'intrinsic' else f'Inverse({step})'} between")
     if f.domain.thin:
         return f"{name_of(f)} acts on {f.domain} alone, and what arrives is {where}"
     return (f"{name_of(f)} maps all entries of an event, and what arrives is of lower dimension ({where}): its log-det would "
@@ -166,12 +170,6 @@ class Independent(Bijector):
 
     def input_shape(self, shape):
         return self._fits(shape) + tuple(self.inner.input_shape(shape[self.ndim:]))
-
-    def chart(self, shape):
-        inner = self.inner.chart(shape[self.ndim:])
-        size = int(np.prod(self.inner.output_shape(shape[self.ndim:])))
-        blocks = np.arange(int(np.prod(shape[:self.ndim])))
-        return (blocks[:, None] * size + inner).ravel()
 
     @staticmethod
     def definition(m, z, inner, ndim):
@@ -430,7 +428,8 @@ class Chain(Bijector):
 
     Stages of lower event rank are lifted with `Independent`.  Raises ValueError for an empty chain, for stages that are not
     bijectors, where some stages have masks of sequences and others have none, and where a stage does not act on the set of
-    lower dimension that arrives, as the simplex, on which only an inverse of a map onto it acts, and a Permutation.
+    lower dimension that arrives, as the simplex, on which only an inverse of a map onto it acts, and a Permutation; or only with
+    another measure.
     """
 
     stages: tuple[Bijector, ...] = children()
@@ -502,17 +501,6 @@ class Chain(Bijector):
         for stage in reversed(self.stages):
             shape = stage.input_shape(shape)
         return shape
-
-    def chart(self, shape):
-        """The chart of the one stage that changes the dimension; all entries if none does, or a later one changes it back."""
-        size = np.prod(shape)
-        if np.prod(self.output_shape(shape)) != size:
-            for stage in self.stages:
-                out = stage.output_shape(shape)
-                if np.prod(out) != size:
-                    return stage.chart(shape)
-                shape = out
-        return np.arange(int(size))
 
     def part_shapes(self, shape, side):
         return (self.stages[0], self.stages[-1])[side].part_shapes(shape, side)

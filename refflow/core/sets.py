@@ -1,8 +1,9 @@
 """Sets: the domains of events and the constraints of fields, one object for both.
 
 A set knows its rule in words, which values break it, how members are drawn, its simplest member, how far an entry may move
-alone, and the page that maps free vectors onto it.  Called with a symbolic shape, it declares a field: `positive("D")` is a
-vector of positive numbers, `positive()` one positive number.
+alone, the page that maps free vectors onto it, its dimension, and how its volumes are measured: log_det is the logarithm of the
+ratio of the measures of codomain and domain.  Called with a symbolic shape, it declares a field: `positive("D")` is a vector of
+positive numbers, `positive()` one positive number.
 
 Members are drawn from a `Source`, in the requested dtype: rounding may not push a number out of its set, make
 neighbours equal, or turn what has many values into one.
@@ -10,12 +11,15 @@ neighbours equal, or turn what has many values into one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from . import tangents
+from .arithmetic import quotient
 from .declarations import Field
 from .source import RandomSource
 
@@ -37,7 +41,16 @@ class Set:
     `anchor`: the simplest member, a number for all entries or a function of a shape.
     `narrow`: an entry near 0 is near the boundary, however small the dtype's numbers are.
     `thin`: its dimension is lower than the number of entries of a member: its members satisfy equations.
-    `parts`: of a set whose members are vectors in blocks, the set of each block.
+    `chart`: for a shape, flat indices of the entries of a thin set that are its coordinates; if it is None, those that `free`
+    marks, and without both no entries serve.
+    `tangents(m, member)`: see `tangents`; None if each coordinate moves alone.
+    `log_ratio(members)` -> (value, pullback): the logarithm of own volume over volume of coordinates, and the function from its
+    cotangent to that of the members; None if the ratio is 1 or there are no coordinates.
+    `measure`: what its volumes are, those of its coordinates ("chart") or its own ("intrinsic"); "blockwise" if its parts differ.
+    `exchangeable`: its members and its measure stay what they are when entries change places.
+    `parts`: of a set whose members are in blocks, the set of each block.
+    `blocks`: for a shape, [(set, flat indices, shape)] of each block.
+    `axes`: how many axes a member has, if not as many as the rank.
     `biject_to`: the name of the page that maps free vectors onto it; None if the entries themselves are free.
     `whole`: its members are whole numbers, the same in every dtype: they do not decide the dtype of what is computed.
     `scalable`: members times numbers > 0, entry by entry or, for matrices, row by row, are members.
@@ -59,7 +72,14 @@ class Set:
     anchor: Any = 0.0
     narrow: bool = False
     thin: bool = False
+    chart: Callable | None = None
+    tangents: Callable | None = None
+    log_ratio: Callable | None = None
+    measure: str = "chart"
+    exchangeable: bool = False
     parts: tuple = ()
+    blocks: Callable | None = None
+    axes: int | None = None
     biject_to: str | None = None
     free: Callable | None = None
     whole: bool = False
@@ -69,7 +89,7 @@ class Set:
         return Field(self, shape, default=default)
 
     def __repr__(self):
-        return self.name
+        return f"{self.name} by its own volume" if self.log_ratio and self.measure == "intrinsic" else self.name
 
     def first_outside(self, values, closed=False):
         """(index, value) of the first entry, vector or matrix that is not a member, or None."""
@@ -115,7 +135,11 @@ class Set:
 
     def plainest(self, shape):
         """The simplest member."""
-        return self.anchor(tuple(shape)) if callable(self.anchor) else np.full(shape, self.anchor)
+        return self.middle(shape) if callable(self.anchor) else np.full(shape, self.anchor)
+
+    def middle(self, shape):
+        """A number or an array that broadcasts with it."""
+        return self.anchor(tuple(shape)) if callable(self.anchor) else self.anchor
 
     def completed(self, values, inside):
         """The values with one fixed member wherever `inside` is False; `inside` broadcasts with the values."""
@@ -123,6 +147,112 @@ class Set:
             return values
         member = self.draw(RandomSource(np.random.default_rng(0)), values.shape, values.dtype, 0)
         return np.where(inside, values, member)
+
+    # -- dimension and measure ----------------------------------------------------------------------------------------
+
+    @property
+    def intrinsic(self):
+        """The same members, measured by their own volume."""
+        return replace(self, measure="intrinsic") if self.log_ratio else self
+
+    def same(self, other):
+        """Has it the members and the measure of the other?  A set may be made twice, and is known by its name."""
+        return self is other or repr(self) == repr(other)
+
+    @property
+    def member_ndim(self):
+        """How many axes a member has."""
+        return self.rank if self.axes is None else self.axes
+
+    def pieces(self, shape):
+        """[(set, flat indices, shape)] of the members that an event of `shape` consists of; its first axes repeat the set."""
+        if not self.thin:
+            return [(self, np.arange(math.prod(shape)), shape)]
+        core = shape[len(shape) - self.member_ndim:]
+        blocks, own = self.blocks(core) if self.blocks else [], [(self, np.arange(math.prod(core)), core)]
+        if blocks:
+            own = [(leaf, rows[inner], its) for part, rows, block in blocks for leaf, inner, its in part.pieces(block)]
+        starts = range(0, math.prod(shape), math.prod(core) or 1)
+        return [(leaf, start + rows, its) for start in starts for leaf, rows, its in own]
+
+    def coordinates(self, shape):
+        """Flat indices of the entries of an event of `shape` that are its coordinates; None if no entries serve."""
+        found = [(rows, leaf.coordinates_of(core)) for leaf, rows, core in self.pieces(shape)]
+        if any(own is None for _, own in found):
+            return None
+        return np.concatenate([np.zeros(0, int), *(rows[own] for rows, own in found)])
+
+    def coordinates_of(self, core):
+        """The coordinates of one member that has no blocks."""
+        if not self.thin:
+            return np.arange(math.prod(core))
+        return self.chart(core) if self.chart else np.flatnonzero(self.free(core)) if self.free else None
+
+    def tangents_of(self, m, flat, core):
+        """The tangents at one member that has no blocks, given flat."""
+        if self.tangents is None:
+            return tangents.selecting(self.coordinates_of(core), len(flat))
+        return self.tangents(m, tangents.nested(flat, core))
+
+    def basis(self, x, ndim):
+        """F (*batch, D, d): tangents at events x of `ndim` axes, whose cube has the volume 1 in the set's measure."""
+        def columns(leaf, flat, core):
+            T = leaf.tangents_of(np, list(np.moveaxis(flat, -1, 0)), core)
+            F = dense(T, flat)
+            return np.linalg.qr(F)[0] if leaf.measure == "intrinsic" and leaf.log_ratio else F
+
+        return self._side_by_side(columns, x, ndim)
+
+    def dual_basis(self, x, ndim):
+        """C^T (*batch, D, d) with C F = I: C takes a move of x to coordinates of unit measure."""
+        def columns(leaf, flat, core):
+            if leaf.measure == "chart":
+                return dense(tangents.selecting(leaf.coordinates_of(core), flat.shape[-1]), flat)
+            return leaf.basis(flat.reshape(*flat.shape[:-1], *core), len(core))
+
+        return self._side_by_side(columns, x, ndim)
+
+    def _side_by_side(self, columns, x, ndim):
+        """Block diagonal, the `columns` of each piece of the events."""
+        batch, shape = x.shape[:x.ndim - ndim], x.shape[x.ndim - ndim:]
+        flat = x.reshape(*batch, math.prod(shape))
+        blocks = [(rows, columns(leaf, flat[..., rows], core)) for leaf, rows, core in self.pieces(shape)]
+        found, before = np.zeros((*flat.shape, sum(block.shape[-1] for _, block in blocks)), x.dtype), 0
+        for rows, block in blocks:
+            found[..., rows, before:before + block.shape[-1]] = block
+            before += block.shape[-1]
+        return found
+
+    def _charted(self, x, ndim):
+        """The coordinates of the events x, if volumes are theirs; else None."""
+        return self.coordinates(x.shape[x.ndim - ndim:]) if self.measure == "chart" else None
+
+    def rows(self, J, x, ndim):
+        """C J, of a matrix with a row for each entry of the events x."""
+        if not self.thin:
+            return J
+        chart = self._charted(x, ndim)
+        return self.dual_basis(x, ndim).mT @ J if chart is None else J[..., chart, :]
+
+    def entries(self, w, x, ndim):
+        """C^T w, flat: the cotangent of the events x, given that of coordinates of unit measure."""
+        if not self.thin:
+            return w
+        chart = self._charted(x, ndim)
+        if chart is None:
+            return (self.dual_basis(x, ndim) @ w[..., None])[..., 0]
+        x_bar = np.zeros((*w.shape[:-1], math.prod(x.shape[x.ndim - ndim:])), w.dtype)
+        x_bar[..., chart] = w
+        return x_bar
+
+
+def dense(table, flat):
+    """The array (*batch, D, d) of a table of numbers and arrays, for events (*batch, D)."""
+    found = np.zeros((*flat.shape, len(table[0]) if table else 0), flat.dtype)
+    for i, row in enumerate(table):
+        for j, entry in enumerate(row):
+            found[..., i, j] = entry
+    return found
 
 
 def contains(outer, inner):
@@ -133,7 +263,7 @@ def contains(outer, inner):
         pairs = [(o, i) for o in outer.parts or (outer,) for i in inner.parts or (inner,)]      # blocks may be of any size
         return all(o is real or o.rank == 0 and contains(o, i) for o, i in pairs)
     if outer.thin:
-        return outer.name == inner.name                                         # it may have been made twice
+        return outer.name == inner.name                         # it may have been made twice, or be measured otherwise
     return outer.alike and outer.rank == inner.rank == 0 and outer.lower <= inner.lower and inner.upper <= outer.upper
 
 
@@ -256,10 +386,16 @@ def _make_simplex(source, shape, dtype, low, high):
     return (weights / weights.sum(-1, keepdims=True)).astype(dtype)
 
 
+def _volume_of_simplex(x):
+    """1/2 log det T^T T = 1/2 log K."""
+    return np.full(x.shape[:-1], np.log(x.shape[-1]) / 2, x.dtype), lambda bar: np.zeros_like(x)
+
+
 simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simplex_outside(x, False),
               lambda x: _simplex_outside(x, True), _make_simplex, rank=1, entrywise=False,
               spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), narrow=True, thin=True,
-              biject_to="StickBreaking")
+              chart=lambda shape: np.arange(shape[-1] - 1), tangents=tangents.of_simplex, log_ratio=_volume_of_simplex,
+              exchangeable=True, biject_to="StickBreaking")
 
 
 def _not_increasing(x, closed):
@@ -340,11 +476,30 @@ def _make_correlation(source, shape, dtype, low, high):
     return (rows / np.sqrt((rows * rows).sum(-1, keepdims=True))).astype(dtype)
 
 
+def _volume_of_unit_rows(L):
+    """1/2 log det T^T T = sum_i log(|L_i| / L_ii), for the rows L_i; near 1 by 1/2 log1p(sum_{j<i} (L_ij / L_ii)^2)."""
+    diagonal, before = np.diagonal(L, axis1=-2, axis2=-1), np.tril(L, -1)
+    squares = (before * before).sum(-1)
+    norms, ratios = squares + diagonal * diagonal, before / diagonal[..., None]
+    near, far = np.log1p((ratios * ratios).sum(-1)) / 2, np.log(norms) / 2 - np.log(diagonal)
+    value = np.where(squares <= diagonal * diagonal, near, far).sum(-1)
+
+    def pullback(bar):
+        each = np.broadcast_to(bar[..., None], diagonal.shape)
+        L_bar = quotient(each, norms)[..., None] * before
+        k = np.arange(L.shape[-1])
+        L_bar[..., k, k] = -quotient(each * (squares / norms), diagonal)
+        return L_bar
+
+    return value, pullback
+
+
 correlation_cholesky = Set(
     "correlation_cholesky", "must be lower triangular with a positive diagonal and rows of norm 1",
     lambda v: _correlation_outside(v, False), lambda v: _correlation_outside(v, True), _make_correlation, rank=2,
     entrywise=False, spare=no_room, anchor=identities, narrow=True, thin=True, biject_to="CorrelationCholesky",
-    free=lower_triangle)
+    free=lower_triangle, chart=lambda shape: np.flatnonzero(np.tril(np.ones(shape), -1)), tangents=tangents.of_unit_rows,
+    log_ratio=_volume_of_unit_rows)
 
 
 def _cholesky_outside(factor, closed):
@@ -416,7 +571,8 @@ def _not_orthogonal(Q):
 
 orthogonal = Set("orthogonal", "must be orthogonal, Q^T Q = I to within rounding", _not_orthogonal, _not_orthogonal,
                  lambda source, shape, dtype, low, high: _turns(source, shape).astype(dtype), rank=2, entrywise=False,
-                 spare=no_room, anchor=identities, thin=True, biject_to="CayleyOrthogonal")
+                 spare=no_room, anchor=identities, thin=True, tangents=tangents.of_orthogonal, measure="intrinsic",
+                 biject_to="CayleyOrthogonal")
 
 
 def turned(start):
@@ -433,7 +589,8 @@ def turned(start):
 
     sign = np.sign(np.linalg.det(start)).astype(int).tolist()
     return Set(f"orthogonal, det {sign}", orthogonal.rule + ", with the determinant of start", outside, outside, make, rank=2,
-               entrywise=False, spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape), thin=True)
+               entrywise=False, spare=no_room, anchor=lambda shape: np.broadcast_to(start, shape), thin=True,
+               tangents=tangents.of_orthogonal, measure="intrinsic")
 
 
 def triangle(name, side, cut):
@@ -451,6 +608,81 @@ def triangle(name, side, cut):
 
 strictly_lower = triangle("strictly_lower", "above", lambda v: np.tril(v, -1))
 strictly_upper = triangle("strictly_upper", "below", lambda v: np.triu(v, 1))
+
+
+# -- sets made of sets ------------------------------------------------------------------------------------------------
+
+def product(parts, sizes, axis=-1, axes=1):
+    """Events of `axes` axes in blocks along one of them, block i a member of `parts[i]`, or members, along its other axes.
+
+    `sizes(shape)` are the lengths of the blocks of an event of `shape`.
+    """
+    def split(values, shape):
+        return np.split(values, np.cumsum(sizes(shape))[:-1], axis)
+
+    def core(values):
+        return values.shape[values.ndim - axes:]
+
+    def marks(name):
+        def outside(values):
+            found = []
+            for part, block in zip(parts, split(values, core(values))):
+                mark = getattr(part, name)(block)
+                found.append(np.broadcast_to(mark.reshape(mark.shape + (1,) * (block.ndim - mark.ndim)), block.shape))
+            return np.concatenate(found, axis)
+        return outside
+
+    def make(source, shape, dtype, low, high):
+        blocks = split(np.empty(shape), shape[len(shape) - axes:])
+        return np.concatenate([part.make(source, block.shape, dtype, low, high) for part, block in zip(parts, blocks)], axis)
+
+    def room(values):
+        return np.concatenate([part.room(block) for part, block in zip(parts, split(values, core(values)))], axis)
+
+    def anchor(shape):
+        return np.concatenate([part.plainest(block.shape) for part, block in zip(parts, split(np.empty(shape), shape))], axis)
+
+    def blocks(shape):
+        entries = split(np.arange(math.prod(shape)).reshape(shape), shape)
+        return [(part, block.ravel(), block.shape) for part, block in zip(parts, entries)]
+
+    measures = {part.measure for part in parts if part.thin}
+    return replace(parts[0], name=f"blocks ({', '.join(map(repr, parts))})", rule=" / ".join(dict.fromkeys(p.rule for p in parts)),
+                   rank=0, outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, entrywise=True,
+                   lower=-np.inf, upper=np.inf, alike=False, spare=room, anchor=anchor, biject_to=None, free=None, chart=None, tangents=None,
+                   log_ratio=None, exchangeable=False, narrow=any(p.narrow for p in parts), thin=any(p.thin for p in parts),
+                   measure="chart" if not measures else "blockwise" if len(measures) > 1 else measures.pop(),
+                   parts=tuple(parts), blocks=blocks, axes=axes)
+
+
+def reshaped(where, before, after):
+    """The set of events of the shape `after` that are events of `where`, or several members of it, in the shape `before`."""
+    if where.blocks and not where.parts and len(before) == where.axes:          # it was reshaped before
+        (where, _, before), = where.blocks(before)
+    if tuple(before) == tuple(after):
+        return where
+
+    def marks(name):
+        def outside(values):
+            lead = values.shape[:values.ndim - len(after)]
+            marks = getattr(where, name)(values.reshape(*lead, *before))
+            return marks.any(tuple(range(len(lead), marks.ndim)))
+        return outside
+
+    def make(source, shape, dtype, low, high):
+        lead = shape[:len(shape) - len(after)]
+        return where.make(source, (*lead, *before), dtype, low, high).reshape(shape)
+
+    def room(values):
+        return where.room(values.reshape(*values.shape[:values.ndim - len(after)], *before)).reshape(values.shape)
+
+    def anchor(shape):
+        return where.plainest((*shape[:len(shape) - len(after)], *before)).reshape(shape)
+
+    return replace(where, name=f"{where!r} of shape {tuple(before)} as {tuple(after)}", rank=len(after), entrywise=False,
+                   outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, spare=room, anchor=anchor,
+                   biject_to=None, free=None, chart=None, tangents=None, log_ratio=None, exchangeable=False, parts=(),
+                   blocks=lambda shape: [(where, np.arange(math.prod(before)), before)], axes=len(after))
 
 
 # -- constants --------------------------------------------------------------------------------------------------------

@@ -182,32 +182,30 @@ def rounded_out(end, way, dtype):
 
 # -- charts -----------------------------------------------------------------------------------------------------------
 
-@law("a chart picks independent entries")
-def independent_entries(f, p):
-    """A chart has as many entries as the event, and log|det| of these rows of the Jacobian is log_det.
+@law("coordinates are independent")
+def independent_coordinates(f, p):
+    """A codomain measured by coordinates has as many of them as the event has entries, and log|det| of these rows of the Jacobian
+    is log_det.
 
-    So it is for maps of several parts, and for a chain with one stage that adds dimensions.  Where log_det is that of a volume
-    in the space around the image, the chart has all entries of the image.
+    So it is for maps of several parts, and for a chain with one stage that adds dimensions.
     """
-    if f.volume != "chart":
-        expect(len(f.chart(p.event_in)) == p.size_out, f"the chart {f.chart(p.event_in)} lacks entries of the image; {f!r}")
-    if p.chart is None or not shared(f) or len(p.z) < 6 or max(f.event_ndim) > 1:
+    if f.domain.thin or p.chart is None or not shared(f) or len(p.z) < 6 or max(f.event_ndim) > 1:
         return
     smallest = np.argsort(np.abs(flat(p.x, p.batch)).max(-1))
     shape, adds = ((1, 2, *p.event_in), StickBreaking()) if f.event_ndim[0] else ((1, 2, 3), CholeskyFactor())
     z = p.z[smallest[:2 if f.event_ndim[0] else 6]].reshape(shape)
     g = Independent(f, len(shape) - f.event_ndim[0])
     for map_ in [g] if f.codomain.rank or not of_full_dimension(f) else [g, Chain((g, adds))]:
-        J, log_det, chart = map_.jacobian(z).astype(np.float64), map_.log_det(z), map_.chart(z.shape)
-        expect(len(set(chart)) == z.size, f"a chart of {z.size} entries is {chart}; {map_!r}")
+        J, log_det, chart = map_.jacobian(z).astype(np.float64), map_.log_det(z), map_.codomain.coordinates(map_.output_shape(z.shape))
+        expect(len(set(chart)) == z.size, f"the coordinates of {z.size} entries are {chart}; {map_!r}")
         if np.isfinite(J).all() and np.linalg.cond(J) < 1 / ROUGH**2:
             given = np.linalg.slogdet(J[chart])[1]
-            expect(abs(given - log_det) <= ROUGH * (1 + abs(log_det)), f"log_det is {log_det}, its chart's {given}; {map_!r}")
+            expect(abs(given - log_det) <= ROUGH * (1 + abs(log_det)), f"log_det is {log_det}, its coordinates' {given}; {map_!r}")
 
 
 @law("lower dimensions are left to their maps")
 def lower_dimension(f, p):
-    """Appended to a map onto a set of lower dimension, every page is refused by name, or log_det is that of the chain's chart.
+    """Appended to a map onto a set of lower dimension, every page is refused by name, or log_det is log|det C J F| of the chain.
 
     So it is for every page's inverse, and for all of them before the inverse of the map.
     """
@@ -224,23 +222,23 @@ def lower_dimension(f, p):
                 named = message.startswith("Chain: stage 1: ") and str(image) in message
                 expect(named, f"the refusal of {g!r} beside {image} does not name it: {message}")
             continue
-        if fits(chain, z.shape[1:]):
+        if chain.event_ndim[0] == z.ndim - 1 and fits(chain, z.shape[1:]):
             counted(chain, z)
 
 
 def counted(chain, z):
-    """log_det of a chain, and of its inverse read backwards, is log|det| of the chart's rows of the Jacobian.
+    """log_det of a chain, and of its inverse read backwards, is log|det C J F|.
 
     A chain that adds entries has an image of lower dimension.
     """
     x, given = chain.forward_and_log_det(z)
     expect(chain.codomain.thin == (x.size > z.size), f"from {z[0].size} entries to {x[0].size}, onto {chain.codomain}; {chain!r}")
     back = Chain(tuple(Inverse(stage) for stage in reversed(chain.stages))).log_det(x)
-    J = chain.jacobian(z).astype(np.float64)[:, chain.chart(z.shape[1:])]
+    J = chain.square(*(values.astype(np.float64) for values in (chain.jacobian(z), z, x)))
     if np.isfinite(J).all() and (np.linalg.cond(J) < 1 / ROUGH**2).all():
         for log_det in (given, -back):
             off = np.abs(log_det - np.linalg.slogdet(J)[1])
-            expect((off <= ROUGH * (1 + np.abs(given))).all(), f"log_det is off by {off} from its chart's; {chain!r}")
+            expect((off <= ROUGH * (1 + np.abs(given))).all(), f"log_det is off by {off} from its Jacobian's; {chain!r}")
 
 
 @functools.cache

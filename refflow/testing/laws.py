@@ -60,20 +60,23 @@ def tried(rejected):
 
 @law("inverse of forward")
 def inverse_of_forward(f, p):
-    """f^-1(f(z)) = z: |z' - z| <= C u (kappa_inv(x) + |dz/dx| kappa_fwd(z)) at interior x."""
+    """f^-1(f(z)) = z: |z' - z| <= C u (kappa_inv(x) + |dz/dx| kappa_fwd(z)) at interior x; as below, if z satisfies equations."""
     if p.interior.any():
         of_z, of_x = p.inverse_sensitivities[0], p.forward_sensitivities[0]
         bound = unit(p, of_z.kappa) + of_z.moved("event", unit(p, of_x.kappa))
+        if p.f.domain.thin:
+            off = unit(p, of_z.kappa)
+            bound = bound + off + of_z.moved("event", of_x.moved("event", off))
         close(p, "z", flat(f.inverse(p.inner_x), p.batch), flat(p.z64, p.batch), bound, p.interior)
 
 
 @law("forward of inverse")
 def forward_of_inverse(f, p):
-    """f(f^-1(x)) = x, as above; if f has fewer entries than x, in the tangent plane, since x itself is rounded."""
+    """f(f^-1(x)) = x, as above; if x satisfies equations, in the tangent plane, since x itself is rounded."""
     if p.interior.any():
         z, of_x, of_z = f.inverse(p.inner_x), p.forward_sensitivities[0], p.inverse_sensitivities[0]
         bound = unit(p, of_x.kappa) + of_x.moved("event", unit(p, of_z.kappa))
-        if p.size_in != p.size_out:
+        if p.size_in != p.size_out or p.f.codomain.thin:
             off = unit(p, of_x.kappa)
             bound = bound + off + of_x.moved("event", of_z.moved("event", off))
         close(p, "x", flat(f.forward(z), p.batch), flat(p.inner_x, p.batch), bound, p.interior)
@@ -174,14 +177,16 @@ def finite(values):
 def log_det_differences(f, p):
     """|log_det - FD| <= 10 e + 4 u kappa, with Ridders' own error estimate e; e <= 1e-6 or the point is rejected.
 
-    Events at a break, where the two one-sided derivatives differ, are left out.
+    FD is log|det C J F|, where J F are differences along the tangents of the domain.  Events at a break, where the two one-sided
+    derivatives differ, are left out.
     """
-    if p.chart is None:
-        return None
     fd = event_differences(p)
     usable = fd.log_det_error <= FD_ERROR
     with np.errstate(invalid="ignore"):
         bound = 10 * fd.log_det_error + unit(p, p.forward_sensitivities[1].kappa[:, 0])
+    if p.tangents is not None:              # z satisfies its equations to within rounding
+        _, moved, nearly_linear = determinant(p)
+        bound, usable = bound + moved, usable & nearly_linear
     hold(p, "log_det", distance(p.log_det, fd.log_det), bound, usable)
     return tried(~usable[~fd.at_break])
 
@@ -194,23 +199,33 @@ def event_differences(p):
 
 @law("log-det is slogdet of the Jacobian")
 def log_det_slogdet(f, p):
-    """log_det = log|det| of the chart's block of the Jacobian."""
-    if p.chart is None:
-        return
-    J = p.claims["jacobian"].reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :].astype(np.float64)
-    kappa_J = p.forward_derivatives["jacobian"].kappa.reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :]
+    """log_det = log|det C J F|: the Jacobian between tangents of the domain and of the codomain, of unit measure."""
+    reference, moved, usable = determinant(p)
+    bound = unit(p, p.forward_sensitivities[1].kappa[:, 0]) + moved + 2 * U * np.abs(reference)
+    hold(p, "log_det", distance(p.log_det, reference), bound, usable)
+
+
+def determinant(p):
+    """(log|det C J F|, how far it may be off by J's own unit and by elimination, is it then nearly linear?)."""
+    J, of_J = p.rows(p.columns(p.claims["jacobian"].astype(np.float64))), p.forward_derivatives["jacobian"]
+    J_room = p.rows(p.columns(unit(p, of_J.kappa), room=True), room=True) + room_of_tangents(p, of_J.value)
     sign, reference = np.linalg.slogdet(J)
     regular = (sign != 0) & np.isfinite(reference)
-    inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(p.size_in)))
+    inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(J.shape[-1])))
     entries = np.swapaxes(np.abs(inverse), -1, -2)
     if p.normwise:
-        moved = np.linalg.norm(inverse, axis=(-2, -1)) * unit(p, kappa_J).max((-2, -1), initial=0)
+        moved = np.linalg.norm(inverse, axis=(-2, -1)) * J_room.max((-2, -1), initial=0)
     else:
-        moved = (entries * unit(p, kappa_J)).sum((-2, -1))
+        moved = (entries * J_room).sum((-2, -1))
     elimination = 4 * p.size_in * U * np.linalg.norm(inverse, axis=(-2, -1)) * np.linalg.norm(J, axis=(-2, -1))
-    linear = moved + elimination < 2.0**-4
-    bound = unit(p, p.forward_sensitivities[1].kappa[:, 0]) + 2 * moved + elimination + 2 * U * np.abs(reference)
-    hold(p, "log_det", distance(p.log_det, reference), bound, regular & linear)
+    return reference, 2 * moved + elimination, regular & (moved + elimination < 2.0**-4)
+
+
+def room_of_tangents(p, J):
+    """How far C J F may be off in float64 because C and F are rounded."""
+    if p.tangents is None and p.chart is not None:
+        return 0.0
+    return 4 * p.size_out * U * p.rows(p.columns(np.abs(J), room=True), room=True)
 
 
 @law("inverse log-det is minus log-det")
@@ -245,9 +260,9 @@ def fused(f, p):
 
 @law("jacobian is the derivative")
 def jacobian(f, p):
-    """Every entry of the Jacobian against its finite difference."""
-    fd, given = event_differences(p), p.claims["jacobian"].reshape(p.batch + (p.size_out, p.size_in))
-    bound = unit(p, p.forward_derivatives["jacobian"].kappa.reshape(given.shape))
+    """Every entry of the Jacobian against its finite difference; along the tangents, if the domain is of lower dimension."""
+    fd, given = event_differences(p), p.columns(p.claims["jacobian"])
+    bound = p.columns(unit(p, p.forward_derivatives["jacobian"].kappa), room=True)
     usable = fd.error <= FD_ERROR * fd.scale
     error = np.where(usable, distance(given, fd.jacobian), 0)
     hold(p, "jacobian", error, 10 * np.where(usable, fd.error, 0) + bound)
@@ -256,7 +271,7 @@ def jacobian(f, p):
 
 @law("pullback is the transposed Jacobian")
 def pullback_transposed(f, p):
-    """z_bar = J^T x_bar if log_det_bar is 0."""
+    """z_bar = J^T x_bar if log_det_bar is 0, along the tangents."""
     view, z = p.own
     with np.errstate(all="ignore"):
         z_bar, _ = view.vjp(z)[1](p.bars[0], np.zeros_like(p.bars[1]))
@@ -265,7 +280,7 @@ def pullback_transposed(f, p):
     x_bar = flat(p.bars64[0], p.batch)[..., None]
     # J, J's own unit and the cotangent's each weigh |J| |x_bar|
     bound = (2 * unit(p, kappa) * np.abs(x_bar)).sum(-2) + p.C * p.spacing
-    close(p, "z_bar", flat(z_bar, p.batch), (J * x_bar).sum(-2), bound)
+    close(p, "z_bar", p.along(flat(z_bar, p.batch)), p.along((J * x_bar).sum(-2)), p.along(bound, room=True))
 
 
 def loss_differences(p):
@@ -276,14 +291,16 @@ def loss_differences(p):
 
 @law("pullback is the gradient")
 def pullback_gradient(f, p):
-    """z_bar and every parameter's cotangent against finite differences of L = <x_bar, x> + l_bar l."""
+    """z_bar, along the tangents, and every parameter's cotangent against finite differences of L = <x_bar, x> + l_bar l."""
     fd, rejected, count = loss_differences(p), 0, 0
     for name in fd.inputs:
         if fd.inputs[name].shape[-1]:
             reference, e, scale = fd.gradient(name)
             usable = e <= FD_ERROR * scale
-            bound = 10 * np.where(usable, e, 0) + unit(p, p.forward_derivatives[name].kappa)
-            error = np.where(usable, distance(p.claims[name], reference), 0)
+            given, room = p.claims[name], unit(p, p.forward_derivatives[name].kappa)
+            given, room = (p.along(given), p.along(room, room=True)) if name == "event" else (given, room)
+            bound = 10 * np.where(usable, e, 0) + room
+            error = np.where(usable, distance(given, reference), 0)
             hold(p, label("z", name), error, bound)
             rejected, count = rejected + np.sum(~usable & (fd.h[name] > 0)), count + usable.size
     return int(rejected), int(count)
@@ -302,7 +319,7 @@ def taylor(f, p):
     h misses.
     """
     fd = loss_differences(p)
-    direction = {b: h * np.cos(1 + 2 * np.arange(h.shape[-1])) for b, h in fd.h.items()}
+    direction = fd.direction()
     slope = sum((p.claims[b].astype(np.float64) * v).sum(-1) for b, v in direction.items())
     # the rounding of the claim, in its own dtype
     rounding = sum(gradient_unit(p, b, np.abs(v)) for b, v in direction.items())
@@ -325,7 +342,7 @@ def inverse_pullback(f, p):
     The generic one is not backward stable.  Its error is followed through its steps: z, u = z_bar - l_bar grad l,
     w = J^-T u, and the forward pullback at (-w, -l_bar).
     """
-    if p.chart is None or not p.interior.any() or type(p.g).inverse_vjp is Bijector.inverse_vjp:
+    if not p.interior.any() or type(p.g).inverse_vjp is Bijector.inverse_vjp:
         return
     x, l_bar = p.inner_x.astype(np.float64), p.inverse_bars64[1]
     with np.errstate(all="ignore"):
@@ -335,8 +352,8 @@ def inverse_pullback(f, p):
         room = generic_room(p, z, x_bar, l_bar)
         for name, override in p.inverse_derivatives.items():
             given, reference, bound = p.inverse_claims[name], generic[name], unit(p, override.kappa) + room[name]
-            if name == "event" and p.size_in != p.size_out:         # ambient gradients agree in the tangent plane
-                J = jacobian_at(p, z)
+            if name == "event" and p.f.codomain.thin:               # they agree in the tangent plane
+                J = p.columns(jacobian_at(p, z))
                 given, reference, bound = ((a[..., None] * b).sum(-2) for a, b in
                                            ((given, J), (reference, J), (bound, np.abs(J))))
             close(p, label("x", name), given, reference, bound, p.interior)
@@ -350,20 +367,22 @@ def generic_room(p, z, x_bar, l_bar):
     """{name: error bound} of the generic inverse pullback in float64, step by step."""
     z_room = p.C * U * p.inverse_sensitivities[0].kappa
     step = differenced(forward_derivatives, p.g, z, (np.zeros_like(x_bar), l_bar), p.normwise)
-    J_room = rooms(p, step["jacobian"], z_room).reshape(p.batch + (p.size_out, p.size_in))[..., p.chart, :]
-    u_room = rooms(p, step["event"], z_room) + U * np.abs(flat(p.inverse_bars64[0], p.batch))
-    w = flat(x_bar, p.batch)
-    J = jacobian_at(p, z)[..., p.chart, :]
+    J_room = p.rows(p.columns(rooms(p, step["jacobian"], z_room), room=True), room=True)
+    J_room = J_room + room_of_tangents(p, step["jacobian"].value)
+    u_room = p.along(rooms(p, step["event"], z_room) + U * np.abs(flat(p.inverse_bars64[0], p.batch)), room=True)
+    w = p.rows(flat(x_bar, p.batch)[..., None])[..., 0]
+    J = p.rows(p.columns(jacobian_at(p, z)))
     regular = np.isfinite(J).all((-2, -1)) & (np.linalg.slogdet(np.where(np.isfinite(J), J, 0))[0] != 0)
-    inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(p.size_in)))
+    inverse = np.linalg.inv(np.where(regular[:, None, None], J, np.eye(J.shape[-1])))
     condition = np.linalg.norm(inverse, axis=(-2, -1)) * np.linalg.norm(J, axis=(-2, -1))
-    moved = u_room + (J_room * np.abs(w)[..., p.chart, None]).sum(-2)
+    moved = u_room + (J_room * np.abs(w)[..., None]).sum(-2)
     if p.normwise:
-        w_chart = np.linalg.norm(inverse, axis=(-2, -1))[:, None] * np.linalg.norm(moved, axis=-1, keepdims=True)
+        w_square = np.linalg.norm(inverse, axis=(-2, -1))[:, None] * np.linalg.norm(moved, axis=-1, keepdims=True)
+        w_square = np.broadcast_to(w_square, moved.shape)
     else:
-        w_chart = (np.abs(inverse) * moved[..., None]).sum(-2)
-    w_room = np.zeros_like(w)
-    w_room[..., p.chart] = w_chart + (4 * p.size_in * U * condition * np.linalg.norm(w, axis=-1))[:, None]
+        w_square = (np.abs(inverse) * moved[..., None]).sum(-2)
+    w_square = w_square + (4 * p.size_in * U * condition * np.linalg.norm(w, axis=-1))[:, None]
+    w_room = p.entries(w_square, room=True)
     last = differenced(forward_derivatives, p.g, z, (-x_bar, -l_bar), p.normwise)
     return {"event": w_room} | {path: rooms(p, last[path], z_room) + last[path].moved("image_bar", w_room)
                                 for path, _ in flatten(p.g.params())}
@@ -1162,7 +1181,7 @@ def reached(f, p):
 @law("mass is one")
 def mass(f, p):
     """The density of x = f(z), with z normal on the domain, integrates to 1 over the codomain, for at most two dimensions."""
-    found = None if p.chart is None or p.size_in > 2 else total_mass(p)
+    found = None if p.f.domain.thin or p.size_in > 2 else total_mass(p)
     if found is None:
         return None
     total, e = found

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from ..core import Bijector, Chain, Independent, Inverse, sets
+from ..core import Bijector, Chain, Independent, Inverse
 from ..core.tree import flatten, walk
 from ..accuracy.kappa import flat, with_leaf
 
@@ -98,12 +98,22 @@ class Correlation:
         return np.arcsinh(x[..., 1, 0] / x[..., 1, 1])[..., None]
 
 
+class Volume:
+    """Another R, by the own volume of its set."""
+
+    def __init__(self, R, where):
+        self.R, self.where, self.back = R, where, R.back
+
+    def member(self, t):
+        x, log_chart = self.R.member(t)
+        return x, log_chart + self.where.log_ratio(x)[0]
+
+
 def chart_of(where, p):
     """R for a codomain, or None if none is known."""
-    if where is sets.simplex:
-        return Simplex()
-    if where is sets.correlation_cholesky:
-        return Correlation() if p.event_out == (2, 2) else None
+    if where.thin:
+        R = {"simplex": Simplex(), "correlation_cholesky": Correlation() if p.event_out == (2, 2) else None}.get(where.name)
+        return Volume(R, where) if R and where.measure == "intrinsic" else R
     return Scalars(where, p.event_out) if where.rank == 0 and where.alike else None
 
 

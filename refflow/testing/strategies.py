@@ -123,7 +123,7 @@ def events_of(source, f, dtype, count, shape):
     The others are replaced by inverses of drawn images, where f is scalar, or else moved towards the anchor of
     the domain.
     """
-    where, free = f.domain, f.domain.entrywise and f.domain.rank == 0
+    where, free = f.domain, f.domain.entrywise and f.domain.rank == 0 and not f.domain.thin
     together = 1 if f.moderate or nets_of(f) else SPREAD        # networks may overflow where their maps do not
     z = where.draw(source, (count, *shape), dtype, EVENT_SPREAD - SPREAD if shape and free else EVENT_SPREAD)
     if shape and free:                                          # entries of one event are of similar size
@@ -141,7 +141,7 @@ def events_of(source, f, dtype, count, shape):
         for _ in range(20):
             if not bad.any():
                 break
-            z = np.where(bad.reshape(bad.shape + (1,) * len(shape)), (z + where.anchor) / 2, z)
+            z = np.where(bad.reshape(bad.shape + (1,) * len(shape)), (z + where.middle(shape)) / 2, z)
             bad = saturated(g, z)
     return off_breaks(g, z) if f.event_ndim == (0, 0) else z
 

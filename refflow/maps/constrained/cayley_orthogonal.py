@@ -9,7 +9,7 @@ rotation by half a turn, is reached only in the limit.  One step removes what ro
     x - x (x^T x - I) / 2                                                           (3)
 For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
-No set of entries is a chart of the whole image; `log_det` is that of its volume, `volume = "gram"`.  From (1),
+No entries are coordinates of the whole image; `log_det` is that of its own volume.  From (1),
 `x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
 twice the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
@@ -67,7 +67,7 @@ def inverse_of(A):
     return [row[D:] for row in rows]
 
 
-@bijector(source="Cayley (1846)", domain=real, normwise=True, volume="gram", moderate=True)
+@bijector(source="Cayley (1846)", domain=real, normwise=True, moderate=True)
 class CayleyOrthogonal(Bijector):
     """x = start (I - S) (I + S)^-1, where S is skew with z (*batch, D(D-1)/2) row by row below its diagonal; x (*batch, D, D).
 
@@ -105,10 +105,6 @@ class CayleyOrthogonal(Bijector):
         if tuple(shape) != self.start.shape[-2:]:
             raise ValueError(f"start has D={self.start.shape[-1]}")
         return (shape[0] * (shape[0] - 1) // 2,)
-
-    def chart(self, shape):
-        """All entries: the volume is that of the image in their space."""
-        return np.arange(int(np.prod(self.output_shape(shape))))
 
     @staticmethod
     def definition(m, z, start):

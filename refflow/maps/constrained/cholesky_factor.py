@@ -95,10 +95,6 @@ class CholeskyFactor(Bijector):
             raise ValueError("a Cholesky factor must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] + 1) // 2,)
 
-    def chart(self, shape):
-        D = size_of(shape[0])
-        return np.ravel_multi_index(np.tril_indices(D), (D, D))
-
     @staticmethod
     def definition(m, z):
         D = size_of(len(z))
@@ -132,7 +128,7 @@ class CholeskyFactor(Bijector):
         k, slopes = diagonal_of(D), np.ones_like(z)
         slopes[..., k] = np.exp(z[..., k])
         J = np.zeros((*z.shape[:-1], D * D, N), z.dtype)
-        J[..., self.chart((N,)), np.arange(N)] = slopes                             # (3)
+        J[..., self.codomain.coordinates((D, D)), np.arange(N)] = slopes                             # (3)
         return J
 
     # -- the reverse rule ---------------------------------------------------------------------------------------------

@@ -157,10 +157,6 @@ class CorrelationCholesky(Bijector):
             raise ValueError("a Cholesky factor must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] - 1) // 2,)
 
-    def chart(self, shape):
-        D = size_of_triangle(shape[0])
-        return np.ravel_multi_index(np.tril_indices(D, -1), (D, D))
-
     @staticmethod
     def definition(m, z):
         D, k = size_of_triangle(len(z)), 0

@@ -120,9 +120,6 @@ class StickBreaking(Bijector):
             raise ValueError("a point of the simplex needs K >= 1 entries")
         return (shape[0] - 1,)
 
-    def chart(self, shape):
-        return np.arange(shape[0])
-
     @staticmethod
     def definition(m, z):
         K, x, rest = len(z) + 1, [], 1

@@ -48,10 +48,6 @@ class StrictTriangle(Bijector):
             raise ValueError("a triangle must be square, with D >= 1 rows")
         return (shape[0] * (shape[0] - 1) // 2,)
 
-    def chart(self, shape):
-        D = size_of_triangle(shape[0])
-        return np.ravel_multi_index(self.places(D), (D, D))
-
     def places(self, D):
         """(i_n, j_n)."""
         return np.triu_indices(D, 1) if self.upper else np.tril_indices(D, -1)
@@ -81,7 +77,7 @@ class StrictTriangle(Bijector):
     def jacobian(self, z):
         N, D = z.shape[-1], size_of_triangle(z.shape[-1])
         J = np.zeros((*z.shape[:-1], D * D, N), z.dtype)
-        J[..., self.chart((N,)), np.arange(N)] = 1                                  # (3)
+        J[..., self.codomain.coordinates((D, D)), np.arange(N)] = 1                                  # (3)
         return J
 
     def vjp(self, z):

@@ -5,9 +5,9 @@ The map.  Entry `i` of the output is entry `order_i` of the input:
     z_{order_i} = x_i                                                               (2)
     dx_i/dz_j = 1 for j = order_i, else 0                                           (3)
     log|det dx/dz| = 0                                                              (4)
-A permutation takes the simplex to itself.  There all entries before the last are a chart, and the last one is 1 minus their
-sum.  In the chart, the row of the Jacobian that reads the last entry holds -1 everywhere, and the others are rows of a
-permutation matrix:
+A permutation takes the simplex to itself.  There all entries before the last are coordinates, and the last one is 1 minus their
+sum.  In coordinates, the row of the Jacobian that reads the last entry holds -1 everywhere, and the others are rows of a
+permutation matrix.  The simplex's own volume is a multiple of that of the coordinates.
     det = 1 or -1                               on the simplex too                  (5)
 
 The reverse rule.  From (1) and, for the inverse map, from (2),
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core import Array, Bijector, bijector, case, permutation, real, simplex
+from ...core import Array, Bijector, bijector, case, permutation, real
 
 
 @bijector(source="definition", domain=real, codomain=real, constant_log_det=True)
@@ -32,7 +32,7 @@ class Permutation(Bijector):
     event_ndim = (1, 1)
 
     def image_of(self, where, side=0):
-        return simplex if where is simplex else super().image_of(where, side)       # (5)
+        return where if where.exchangeable else super().image_of(where, side)       # (5)
 
     @staticmethod
     def definition(m, z, order):

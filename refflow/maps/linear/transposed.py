@@ -59,6 +59,10 @@ class Transposed(Bijector):
             raise ValueError("Transposed: the shift of inner must be 0")            # (5)
         super()._validate()
 
+    def image_of(self, where, side=0):
+        """That of the inverse: among matrices, only a permutation acts on a set of lower dimension, and its transpose undoes it."""
+        return self.inner.image_of(where, 1 - side)
+
     def output_shape(self, shape):
         return self.inner.input_shape(shape)
 

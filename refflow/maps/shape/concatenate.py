@@ -11,11 +11,12 @@ and for the inverse map likewise, with the pullbacks of the inverses.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 
 import numpy as np
 
 from ...core import Bijector, Independent, bijector, case, children, plain, refusal
+from ...core.sets import product
 from ..elementwise import Exp, Sigmoid, Softplus, Tanh
 from ..normalization import ActNorm
 from .reshape import Reshape
@@ -48,50 +49,40 @@ class Concatenate(Bijector):
         super().__post_init__()
 
     event_ndim = property(lambda self: self.parts[0].event_ndim)
-    domain = property(lambda self: self._blockwise([p.domain for p in self.parts], lambda z: self.sizes))
-    codomain = property(lambda self: self._blockwise([p.codomain for p in self.parts], self._output_sizes))
+
+    @functools.cached_property
+    def domain(self):
+        return product([p.domain for p in self.parts], self._sizes, self.axis, self.event_ndim[0])
+
+    @functools.cached_property
+    def codomain(self):
+        return product([p.codomain for p in self.parts], self._output_sizes, self.axis, self.event_ndim[1])
+
     def image_of(self, where, side=0):
-        """Block by block, if `where` consists of blocks and is of lower dimension."""
+        """Block by block, if `where` consists of such blocks and is of lower dimension."""
         if not (where.thin and where.parts):
             return super().image_of(where, side)
+        here, there = (self._sizes, self._output_sizes)[::1 - 2 * side]
         images = [part.image_of(block, side) for part, block in zip(self.parts, where.parts)]
-        fits = len(images) == len(where.parts) == len(self.parts) and None not in images
-        return self._blockwise(images, (self._output_sizes, lambda x: self.sizes)[side]) if fits else None
+        fits = len(images) == len(where.parts) == len(self.parts) and None not in images and self._cuts(where, side, here)
+        return product(images, there, self.axis, self.event_ndim[1 - side]) if fits else None
+
+    def _cuts(self, where, side, sizes):
+        """Are the blocks of a set those of this map?  Lengths are known of vectors; others are seen when an event comes."""
+        if where.axes != self.event_ndim[side] or where.axes > 1:
+            return where.axes == self.event_ndim[side]
+        shape = self.output_shape((sum(self.sizes),)) if side else (sum(self.sizes),)
+        return [block for _, _, block in where.blocks(shape)] == [(n,) for n in sizes(shape)]
 
     constant_log_det = property(lambda self: all(p.constant_log_det for p in self.parts))
     solver = property(lambda self: any(p.solver for p in self.parts))
     normwise = property(lambda self: any(p.normwise for p in self.parts))
 
-    def _blockwise(self, sets, sizes_of):
-        """The product of the parts' sets, entry by entry, for events whose blocks have `sizes_of(event)` entries."""
-        def marks(name):
-            def outside(values):
-                blocks = self._split(values, sizes_of(values))
-                found = []
-                for s, block in zip(sets, blocks):
-                    mark = getattr(s, name)(block)
-                    found.append(np.broadcast_to(mark.reshape(mark.shape + (1,) * (block.ndim - mark.ndim)), block.shape))
-                return np.concatenate(found, self.axis)
-            return outside
-
-        def make(source, shape, dtype, low, high):
-            event = np.empty(shape)
-            blocks = self._split(event, sizes_of(event))
-            members = [s.make(source, block.shape, dtype, low, high) for s, block in zip(sets, blocks)]
-            return np.concatenate(members, self.axis)
-
-        def room(values):
-            blocks = self._split(values, sizes_of(values))
-            return np.concatenate([s.room(block) for s, block in zip(sets, blocks)], self.axis)
-
-        rules = " / ".join(dict.fromkeys(s.rule for s in sets))
-        return dataclasses.replace(sets[0], name=f"blocks ({', '.join(s.name for s in sets)})", rule=rules, rank=0,
-                                   outside=marks("outside"), outside_closed=marks("outside_closed"), make=make, entrywise=True,
-                                   lower=-np.inf, upper=np.inf, alike=False, spare=room, biject_to=None, free=None,
-                                   narrow=any(s.narrow for s in sets), thin=any(s.thin for s in sets), parts=tuple(sets))
-
     def _split(self, event, sizes):
         return np.split(event, np.cumsum(sizes)[:-1], self.axis)
+
+    def _cut(self, x):
+        return self._split(x, self._output_sizes(self._event(x, 1)))
 
     def _input_shapes(self, shape):
         return [(*shape[:self.axis], n, *shape[len(shape) + self.axis + 1:]) for n in self.sizes]
@@ -99,8 +90,12 @@ class Concatenate(Bijector):
     def _output_shapes(self, shape):
         return [p.output_shape(s) for p, s in zip(self.parts, self._input_shapes(shape))]
 
-    def _output_sizes(self, x):
-        shape = x.shape[x.ndim - self.event_ndim[1]:]
+    def _sizes(self, shape):
+        """The lengths of the blocks of an event z."""
+        return self.sizes
+
+    def _output_sizes(self, shape):
+        """The lengths of the blocks of an event x."""
         return [s[self.axis] for s in self._output_shapes(shape)]
 
     def output_shape(self, shape):
@@ -120,11 +115,6 @@ class Concatenate(Bijector):
         index = np.arange(int(np.prod(shape))).reshape(shape)
         return [block.ravel() for block in self._split(index, sizes)]
 
-    def chart(self, shape):
-        rows = self._entries(self.output_shape(shape), [s[self.axis] for s in self._output_shapes(shape)])
-        charts = [p.chart(s) for p, s in zip(self.parts, self._input_shapes(shape))]
-        return np.concatenate([row[chart] for row, chart in zip(rows, charts)])
-
     @staticmethod
     def definition(m, z, parts, sizes, axis):
         starts, depth = [sum(sizes[:i]) for i in range(len(sizes))], nesting(z) + axis
@@ -138,13 +128,13 @@ class Concatenate(Bijector):
         return np.concatenate(self._each("forward", self._split(z, self.sizes)), self.axis)              # (1)
 
     def inverse(self, x):
-        return np.concatenate(self._each("inverse", self._split(x, self._output_sizes(x))), self.axis)   # (1)
+        return np.concatenate(self._each("inverse", self._cut(x)), self.axis)                            # (1)
 
     def log_det(self, z):
         return sum(self._each("log_det", self._split(z, self.sizes)))                                    # (2)
 
     def inverse_and_log_det(self, x):
-        pairs = self._each("inverse_and_log_det", self._split(x, self._output_sizes(x)))
+        pairs = self._each("inverse_and_log_det", self._cut(x))
         return np.concatenate([z for z, _ in pairs], self.axis), sum(log_det for _, log_det in pairs)    # (2)
 
     def jacobian(self, z):
@@ -162,14 +152,14 @@ class Concatenate(Bijector):
         return self._side_by_side("vjp", self._split(z, self.sizes))
 
     def inverse_vjp(self, x):
-        return self._side_by_side("inverse_vjp", self._split(x, self._output_sizes(x)))
+        return self._side_by_side("inverse_vjp", self._cut(x))
 
     def initialised(self, data, rng):
         return self._initialised("initialised", self._split(np.asarray(data), self.sizes), rng)
 
     def inverse_initialised(self, data, rng):
         data = np.asarray(data)
-        return self._initialised("inverse_initialised", self._split(data, self._output_sizes(data)), rng)
+        return self._initialised("inverse_initialised", self._cut(data), rng)
 
     def _initialised(self, name, blocks, rng):
         return self.replace(parts=tuple(getattr(p, name)(block, rng) for p, block in zip(self.parts, blocks)))

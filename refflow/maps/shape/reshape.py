@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core import Bijector, bijector, case, plain, real
+from ...core.sets import reshaped
 
 
 def nested(flat, shape):
@@ -43,6 +44,13 @@ class Reshape(Bijector):
         super().__post_init__()
 
     event_ndim = property(lambda self: (len(self.input), len(self.output)))
+
+    def image_of(self, where, side=0):
+        """The same members in another shape."""
+        before, after = (self.input, self.output)[::1 - 2 * side]
+        if not where.thin:
+            return super().image_of(where, side)
+        return reshaped(where, before, after) if len(before) >= where.member_ndim else None
 
     def output_shape(self, shape):
         if tuple(shape) != self.input:
