@@ -248,13 +248,15 @@ def test_an_inverse_is_steady_where_rounding_keeps_z_in_its_domain():
     assert points(FarAway(2.0**50, 1.0), [2.0**-4, 64.0]).interior.tolist() == [False, True]
 
 
-@pytest.mark.parametrize("f, z, has", [
-    (DenseLinear(np.eye(2)), np.ones((1, 2)), True), (REGISTRY["StickBreaking"](), np.ones((1, 2)), True),
-    (Inverse(REGISTRY["StickBreaking"]()), np.array([[0.25, 0.25, 0.5]]), False),
-    (REGISTRY["CayleyOrthogonal"](np.eye(2)), np.ones((1, 1)), False)], ids=["square", "chart", "fewer entries", "volume"])
-def test_a_chart_is_a_square_block(f, z, has):
-    chart = points(f, z).chart
-    assert (chart is not None) == has and (not has or len(chart) == z.shape[-1])
+@pytest.mark.parametrize("f, z, chart", [
+    (DenseLinear(np.eye(2)), np.ones((1, 2)), [0, 1]), (REGISTRY["StickBreaking"](), np.ones((1, 2)), [0, 1]),
+    (Inverse(REGISTRY["StickBreaking"]()), np.array([[0.25, 0.25, 0.5]]), [0, 1]),
+    (REGISTRY["CayleyOrthogonal"](np.eye(2)), np.ones((1, 1)), None)], ids=["square", "chart", "fewer entries", "volume"])
+def test_between_tangents_a_jacobian_is_square(f, z, chart):
+    p = points(f, z)
+    J = p.rows(p.columns(f.jacobian(z)))[0]
+    assert (p.chart is None) == (chart is None) and (chart is None or p.chart.tolist() == chart)
+    assert J.shape[0] == J.shape[1] and np.isclose(np.linalg.slogdet(J)[1], f.log_det(z)[0])
 
 
 def test_sizes_and_shapes_of_points():

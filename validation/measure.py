@@ -24,12 +24,13 @@ from flint import arb
 
 from refflow.core import Bijector
 from refflow.core.declarations import Child, Field
+from refflow.core.tangents import frame
 from refflow.core.tree import flatten
 from refflow.accuracy.valid import is_masked, valid_entries
 from refflow.accuracy.quantities import distinct, forward_quantities, inverse_quantities, truth_name
 
-from .balls import ball, level_of, mid_ball
-from .truth import Problem, TruthNotFound, error, forward_truth, inverse_truth, nest, norm
+from .balls import ball, level_of, m, mid_ball
+from .truth import Problem, TruthNotFound, along, error, forward_truth, inverse_truth, nest, norm
 from .truth import flatten as flattened
 
 
@@ -99,8 +100,8 @@ def problem(f) -> Problem:
     fields, constants = gathered(f)
     inverse = getattr(f, "inverse_definition", None)
     return Problem(image, fields, frozenset(constants), inverse and with_fields(inverse), None,
-                   f.normwise, inside(f.domain), isinstance(f, Bijector), getattr(f, "volume", "chart") == "gram",
-                   getattr(f, "entrywise_log_det", False))
+                   f.normwise, inside(f.domain), isinstance(f, Bijector),
+                   entrywise_log_det=getattr(f, "entrywise_log_det", False))
 
 
 def inside(domain):
@@ -110,18 +111,24 @@ def inside(domain):
     return lambda z: all(domain.lower < v < domain.upper for v in z)
 
 
-def charted(f, p, shape):
-    """The problem with the chart of an event of this shape, if the dimensions differ."""
-    if p.inverse_definition is None or p.gram:
-        return p
-    return replace(p, chart=tuple(int(i) for i in f.chart(shape)))
+def on_sets(f, p, shape):
+    """The problem with what the sets of z and of x say of their dimensions and measures, for an event z of this shape."""
+    domain, codomain = f.domain, f.codomain
+    if "blockwise" in (domain.measure, codomain.measure):
+        raise ValueError("the truth of log_det is by coordinates or by own volume, not by both in one product")
+    given = {"own_volume": True} if codomain.measure == "intrinsic" else {}
+    if codomain.thin and not given:
+        given["chart"] = tuple(int(i) for i in codomain.coordinates(tuple(f.output_shape(shape))))
+    if domain.thin:
+        given |= {"tangents": lambda z: frame(domain, m, z, shape), "own_volume_of_z": domain.measure == "intrinsic"}
+    return replace(p, **given)
 
 
 def truth_at_z(f, z, x_bar=None, log_det_bar=None):
     z = np.asarray(z)
     if is_masked(f):
         return Valid(f, z.shape).forward_truth(z, x_bar, log_det_bar)
-    return forward_truth(charted(f, problem(f), z.shape), z, x_bar, log_det_bar, z.dtype)
+    return forward_truth(on_sets(f, problem(f), z.shape), z, x_bar, log_det_bar, z.dtype)
 
 
 def truth_at_x(f, x, z_bar=None, log_det_bar=None, claim=None):
@@ -130,7 +137,7 @@ def truth_at_x(f, x, z_bar=None, log_det_bar=None, claim=None):
     claim = f.inverse(x) if claim is None else claim
     if is_masked(f):
         return Valid(f, tuple(f.input_shape(x.shape))).inverse_truth(x, z_bar, log_det_bar, claim)
-    p = charted(f, problem(f), f.input_shape(x.shape))
+    p = on_sets(f, problem(f), f.input_shape(x.shape))
     return inverse_truth(p, x, z_bar, log_det_bar, claim, x.dtype)
 
 
@@ -317,9 +324,12 @@ def conditioning(quantity, dtype):
     smallest normal number.
     """
     limits = np.finfo(dtype)
-    sizes = [norm(quantity.value)] * len(quantity.value) if quantity.normwise else [abs(q) for q in quantity.value]
+    value, kappa = quantity.value, quantity.kappa
+    if quantity.tangents:
+        value, kappa = along(value, quantity.tangents), along(kappa, quantity.tangents, abs)
+    sizes = [norm(value)] * len(value) if quantity.normwise else [abs(q) for q in value]
     least, overflow = 2 * ball(limits.tiny), arb(2) ** int(limits.maxexp)
-    ratios = [float(k / (q if q > least else least)) for q, k in zip(sizes, quantity.kappa) if not q >= overflow]
+    ratios = [float(k / (q if q > least else least)) for q, k in zip(sizes, kappa) if not q >= overflow]
     return max(1.0, *ratios) if ratios else 1.0
 
 

@@ -18,14 +18,20 @@ its radius is below 1e-50 of its value, when it is exactly 0, or when it is prov
 digits (100 for float32) and doubles.  A quantity that gains no bit in three doublings is out of reach: exp(-exp(1e300)), say,
 is a ball around 0 at every precision, whose logarithm is NaN.
 
-Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  When D_out != D_in, l is the log-det
-of the square block of rows `chart`, and z(x, fields) is the printed `inverse_definition` as a function of all ambient entries.
+Derivatives are exact: dual numbers over balls, nested once per order of differentiation.  Where x lies in a set of lower
+dimension, z(x, fields) is the printed `inverse_definition` as a function of all its entries.  With F the tangents at z as columns, or
+I if every entry of z moves alone, l is by the coordinates of x, or by its own volume,
+
+    l = log|det (J F)[chart]|,   l = 1/2 log det (J F)^T (J F)                               (6)
+
+minus 1/2 log det F^T F if that of z is its own volume.  J and z_bar are then compared along F: beyond its set, a definition may be
+extended in any way.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 import numpy as np
@@ -33,6 +39,7 @@ from flint import arb, ctx
 
 from .balls import RECORDED, Ambiguous, Dual, ball, constant, gradient, inverse, log_abs_det, m, mid_ball, seen_from, sign
 
+ALONG_TANGENTS = "jacobian", "vjp.z_bar"            # their last axis is that of z
 EVENT = RECORDED + 1                                # the level of the event, for its Jacobian
 
 FEW_DIGITS = 90                                     # of float64, enough for most points
@@ -42,6 +49,7 @@ FRUITLESS = 3                                       # doublings that gain no bit
 NEGLIGIBLE = {"float64": -1200, "float32": -240}    # exponents of 2 below every number of the dtype, subnormal or not
 UNPROVED = 8                                        # proofs that fail at the floor of the digits
 FAR = [1104 << k for k in range(1, 62)]             # also for roots that overflow or underflow in the dtype
+OFF_THE_SET = 2.0**-10
 LADDER = [-e for e in reversed(FAR)] + list(range(-1104, 1105, 16)) + FAR
 
 
@@ -67,7 +75,9 @@ class Problem:
     normwise: bool = False
     inside: Callable | None = None                  # (flat z as exact balls) -> is it in the domain?  None = all of them
     has_log_det: bool = True                        # False for a map that need not be invertible
-    gram: bool = False                              # log_det is 1/2 log det J^T J
+    own_volume: bool = False                        # of x, not that of its coordinates
+    tangents: Callable | None = None                # (flat z) -> rows of F
+    own_volume_of_z: bool = False
     entrywise_log_det: bool = False                 # the unit of log_det is entrywise, that of all else normwise
 
 
@@ -79,6 +89,7 @@ class Quantity:
     value: list[arb]
     kappa: list[arb]
     normwise: bool = False
+    tangents: list | None = None                    # F; None: entries are compared one by one
 
     def decimals(self, digits=30) -> list[str]:
         return [decimal(q, digits) for q in self.value]
@@ -225,13 +236,33 @@ def values_jacobian_log_det(inputs, z, shape):
     J = [[dx.get(i, 0) for i in range(len(z))] for dx in partials]
     if not problem.has_log_det:
         return list(values), out_shape, J, None
-    if problem.gram:
-        J_J = [[sum((row[i] * row[j] for row in J), constant(0)) for j in range(len(z))] for i in range(len(z))]
-        return list(values), out_shape, J, log_abs_det(J_J) / 2 if z else constant(0)
-    rows = range(len(x)) if problem.chart is None else problem.chart
-    if len(rows) != len(z):
-        raise ValueError(f"log_det needs a chart: {len(z)} entries in, {len(rows)} out")
-    return list(values), out_shape, J, log_abs_det([J[r] for r in rows])
+    F = problem.tangents(z) if problem.tangents else None
+    columns = J if F is None else product(J, F)
+    l = log_volume(columns) if problem.own_volume else log_abs_det(coordinate_rows(problem, columns, len(z)))
+    return list(values), out_shape, J, l - log_volume(F) if problem.own_volume_of_z else l          # (6)
+
+
+def coordinate_rows(problem, columns, size):
+    rows = range(len(columns)) if problem.chart is None else problem.chart
+    count = len(columns[0]) if columns else size
+    if len(rows) != count:
+        raise ValueError(f"log_det needs a chart: {count} entries in, {len(rows)} out")
+    return [columns[r] for r in rows]
+
+
+def product(A, B):
+    return [[sum((a * B[k][j] for k, a in enumerate(row)), constant(0)) for j in range(len(B[0]))] for row in A]
+
+
+def log_volume(columns):
+    """1/2 log det M^T M."""
+    count = range(len(columns[0]))
+    squares = [[sum((row[i] * row[j] for row in columns), constant(0)) for j in count] for i in count]
+    return log_abs_det(squares) / 2 if count else constant(0)
+
+
+def midpoints(F):
+    return [[mid_ball(entry).mid() for entry in row] for row in F]
 
 
 def settle(compute, dtype):
@@ -300,13 +331,22 @@ def forward_truth(problem, z, x_bar=None, log_det_bar=None, dtype=np.float64) ->
         if problem.inverse_definition:
             back, _ = flatten(problem.inverse_definition(m, nest([constant(mid_ball(v)) for v in x], out_shape),
                                                          **inputs.fields))
-            if not all(mid_ball(b).overlaps(mid_ball(v)) for b, v in zip(back, event)):
+            if not all(comes_back(mid_ball(b), mid_ball(v), event, problem) for b, v in zip(back, event)):
                 raise ValueError("inverse_definition(definition(z)) is not z")
         if inputs.order == 2:
             found |= pulled_back(inputs, "vjp", "z", x, l, x_bar, log_det_bar)
-        return assemble(inputs, found)
+        found = assemble(inputs, found)
+        F = midpoints(problem.tangents(event)) if problem.tangents else None
+        return found | {name: replace(found[name], tangents=F) for name in ALONG_TANGENTS if F and name in found}
 
     return settle(compute, dtype)
+
+
+def comes_back(again, v, event, problem):
+    """Is an entry of z what the printed inverse gives?  A rounded z satisfies its equations to within rounding only."""
+    if not problem.tangents:
+        return again.overlaps(v)
+    return bool(abs(again - v) < OFF_THE_SET * largest([mid_ball(entry) for entry in event]))
 
 
 def inverse_truth(problem, x, z_bar=None, log_det_bar=None, guess=None, dtype=np.float64) -> dict[str, Quantity]:
@@ -537,15 +577,18 @@ def largest(values):
 def error(given, quantity, dtype) -> float:
     """The largest over the entries of
 
-        C = |given - true| / max(u kappa, s)                                                 (6)
+        C = |given - true| / max(u kappa, s)                                                 (7)
 
     where u is the unit roundoff and s the subnormal spacing of dtype, which matters only below twice the smallest normal
     number.  An infinity is taken for the least number that rounds to it, if the truth is within u kappa of that
-    number.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.
+    number.  C is inf for NaN, and for an infinity elsewhere.  Normwise, |.| is the norm over all entries.  Along tangents F, the
+    difference is F^T (given - true), and the unit |F|^T kappa.
     """
     given = np.asarray(given)
     if given.shape != quantity.shape:
         raise ValueError(f"shape {given.shape}, expected {quantity.shape}")
+    if quantity.tangents:
+        return error_along(given, quantity, dtype)
     limits = np.finfo(dtype)
     with ctx.workdps(100):
         u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
@@ -562,3 +605,23 @@ def error(given, quantity, dtype) -> float:
         if quantity.normwise and distance:
             distance = [norm(distance)]
         return max((float(d / max((u * k).mid(), s)) for d, k in zip(distance, quantity.kappa)), default=0.0)
+
+
+def along(numbers, F, size=lambda f: f):
+    """F^T q for each row of numbers q; |F|^T q with size=abs."""
+    rows = [numbers[i:i + len(F)] for i in range(0, len(numbers), len(F))]
+    return [sum((q * size(f[j]) for q, f in zip(row, F)), arb(0)) for row in rows for j in range(len(F[0]))]
+
+
+def error_along(given, quantity, dtype):
+    """(7) along tangents."""
+    if not np.isfinite(given).all():
+        return np.inf
+    limits = np.finfo(dtype)
+    with ctx.workdps(100):
+        u, s = ball(limits.eps) / 2, ball(limits.smallest_subnormal)
+        distance = along([ball(g) - q for g, q in zip(given.ravel().tolist(), quantity.value)], quantity.tangents)
+        room = along([u * k for k in quantity.kappa], quantity.tangents, abs)
+        if quantity.normwise and distance:
+            distance, room = [norm(distance)], [max(r.mid() for r in room)]
+        return max((float(abs(d).mid() / max(r.mid(), s)) for d, r in zip(distance, room)), default=0.0)

@@ -121,7 +121,7 @@ class Bijector(Value):
     def square(self, J, z, x):
         """C(x) J F(z): the Jacobian from tangents of the domain to tangents of the codomain, whose log|det| is log_det.
 
-        F and C are the `basis` and the `dual_basis` of these sets; where dimensions are those of the entries, this is J.
+        F and C are the `basis` and the `dual_basis` of these sets; if every entry is a coordinate on both sides, this is J.
         """
         columns = J if not self.domain.thin else J @ self.domain.basis(z, self.event_ndim[0])
         return self.codomain.rows(columns, x, self.event_ndim[1])

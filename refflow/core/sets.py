@@ -46,7 +46,7 @@ class Set:
     `tangents(m, member)`: see `tangents`; None if each coordinate moves alone.
     `log_ratio(members)` -> (value, pullback): the logarithm of own volume over volume of coordinates, and the function from its
     cotangent to that of the members; None if the ratio is 1 or there are no coordinates.
-    `measure`: what its volumes are, those of its coordinates ("chart") or its own ("intrinsic"); "blockwise" if its parts differ.
+    `measure`: its volumes are counted in its coordinates ("chart") or are its own ("intrinsic"); "blockwise" if its parts differ.
     `exchangeable`: its members and its measure stay what they are when entries change places.
     `parts`: of a set whose members are in blocks, the set of each block.
     `blocks`: for a shape, [(set, flat indices, shape)] of each block.

@@ -68,7 +68,7 @@ class Concatenate(Bijector):
         return product(images, there, self.axis, self.event_ndim[1 - side]) if fits else None
 
     def _cuts(self, where, side, sizes):
-        """Are the blocks of a set those of this map?  Lengths are known of vectors; others are seen when an event comes."""
+        """Has a set the blocks of this map?  Their lengths are known for vectors; for others they are seen when an event comes."""
         if where.axes != self.event_ndim[side] or where.axes > 1:
             return where.axes == self.event_ndim[side]
         shape = self.output_shape((sum(self.sizes),)) if side else (sum(self.sizes),)
