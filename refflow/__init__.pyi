@@ -291,6 +291,10 @@ class HalfLine(Bijector):
     scale: NDArray[np.floating[Any]]
     def __init__(self, end: ArrayLike | None = ..., scale: ArrayLike | None = ...) -> None: ...
 
+class IntrinsicVolume(Bijector):
+    where: str
+    def __init__(self, where: str = ...) -> None: ...
+
 class OpenInterval(Bijector):
     ends: NDArray[np.floating[Any]]
     def __init__(self, ends: ArrayLike) -> None: ...

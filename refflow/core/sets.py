@@ -502,6 +502,9 @@ correlation_cholesky = Set(
     log_ratio=_volume_of_unit_rows)
 
 
+TWICE_MEASURED = {where.name: where for where in (simplex, correlation_cholesky)}        # by coordinates and by own volume
+
+
 def _cholesky_outside(factor, closed):
     diagonal = np.diagonal(factor, axis1=-2, axis2=-1)
     finite = np.isfinite(factor).all((-2, -1))

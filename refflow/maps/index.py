@@ -71,6 +71,7 @@ HOME = {
     "CholeskyFactor": "constrained.cholesky_factor",
     "CorrelationCholesky": "constrained.correlation_cholesky",
     "HalfLine": "constrained.half_line",
+    "IntrinsicVolume": "constrained.intrinsic_volume",
     "OpenInterval": "constrained.open_interval",
     "Ordered": "constrained.ordered",
     "StickBreaking": "constrained.stick_breaking",

@@ -23,8 +23,9 @@ from ..core.declarations import Child, Field
 from ..core.sets import EXPONENTS
 from ..core.tree import flatten
 from ..core.arrays import sum_to_shape
+from ..core.bijector import over_event
 from ..accuracy.formats import format_of
-from ..accuracy.kappa import differenced, kappa, kappa_inverse, normwise, per_event, value_and_log_det
+from ..accuracy.kappa import differenced, flat, kappa, kappa_inverse, normwise, per_event, value_and_log_det
 from ..accuracy.drawing import (SIDES, Point, binade, drawn_event, drawn_fields, event_shapes, fits, moved, neighbours,
                                 plain_choices, plainest, set_of, with_cotangents)
 from ..accuracy.points import forward_derivatives, inverse_derivatives
@@ -186,26 +187,29 @@ def derivative_truths(point, g, event, batch, normal, u):
 
 @np.errstate(all="ignore")
 def chart_truth(point) -> dict:
-    """The inverse's event cotangent of a page of unequal dimensions, as a function of only its chart.
+    """The inverse's event cotangent as a function of only the coordinates of x.
 
-    As a function of z it is w(z) = J^-T (z_bar - l_bar grad log|det J|), where J is the chart's block; its derivative with
-    respect to the chart's entries is dw/dz J^-1, and so is its kappa.
+    As a function of z it is w(z) = (C J F)^-T F^T (z_bar - l_bar grad log|det C J F|), with the tangents of both sets; its derivative
+    with respect to the coordinates is dw/dz F (C J F)^-1, and so is its kappa.
     """
     f = point.f.astype(np.float64)
     g, x = per_event(f, point.event, 1)
     bars = (np.asarray(point.image_bar, np.float64), np.asarray(point.log_det_bar, np.float64))
-    z, chart = g.inverse(x), f.chart(f.input_shape(x.shape))
+    z, chart, ndim = g.inverse(x), f.codomain.coordinates(x.shape), f.event_ndim[0]
+
+    def square(view, z):
+        return view.square(view.jacobian(z), z, view.forward(z))
 
     def of_latent(view, z, bars):
-        _, pullback = view.vjp(z)
-        image = np.zeros(z.shape[:-1] + x.shape)
+        image, (_, pullback) = np.zeros(bars[1].shape + x.shape), view.vjp(z)
         grad_l, _ = pullback(image, np.ones_like(bars[1]))
-        J = view.jacobian(z)[..., chart, :]
-        u = bars[0] - bars[1][..., None] * grad_l
-        return {"event": np.linalg.solve(np.swapaxes(J, -1, -2), u[..., None])[..., 0]}
+        u = flat(bars[0] - over_event(bars[1], ndim) * grad_l, bars[1].shape)[..., None]
+        u = view.domain.basis(z, ndim).mT @ u if f.domain.thin else u
+        return {"event": np.linalg.solve(square(view, z).mT, u)[..., 0]}
 
     found = differenced(of_latent, g, z, bars, False)["event"]
-    W = np.linalg.inv(g.jacobian(z)[chart, :])
+    W = np.linalg.inv(square(g, z))
+    W = f.domain.basis(z, ndim) @ W if f.domain.thin else W
     slopes = found.slopes | {"event": found.slopes["event"] @ W}
     found = replace(found, slopes=slopes, inputs=found.inputs | {"event": x.ravel()[chart]})
     value, unit = np.zeros(x.size), np.zeros(x.size)
