@@ -136,11 +136,11 @@ BROKEN = [
 ]
 
 
-def test_a_chart_is_needed_where_dimensions_differ(page_of):
+def test_a_set_of_lower_dimension_is_needed_where_sizes_differ(page_of):
     reshaping = "    def output_shape(self, shape):\n        return (2, *shape)\n\n    hard_cases"
     source = COMPLETE.replace("    hard_cases", reshaping)
-    assert "Shift: no chart, although its dimensions differ" in lacks(page_of(source))
-    assert not any("chart" in complaint for complaint in lacks(page_of(source.replace("(2, *shape)", "shape"))))
+    assert "Shift: no codomain of lower dimension, although its dimensions differ" in lacks(page_of(source))
+    assert not any("dimension" in complaint for complaint in lacks(page_of(source.replace("(2, *shape)", "shape"))))
 
 
 def test_pages_with_components_may_share_a_base(page_of):

@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, Chain, DenseLinear, GlowActNorm, HalfLine, Independent,
-                     Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus, Squeeze, StickBreaking, Tanh)
-from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tree
+from refflow import (ActNorm, Affine, AlphaSigmoid, BatchNorm, CayleyOrthogonal, Chain, DenseLinear, GlowActNorm, HalfLine,
+                     Independent, IntrinsicVolume, Inverse, OrthogonalLinear, Permutation, Pointwise, Reshape, Softplus,
+                     Squeeze, StickBreaking, Tanh)
+from refflow.core import Array, Bijector, bijector, compose, plain, positive, real, sets, tangents, tree
 from refflow.core.boundary import checked_event
 from refflow.core.compose import MARKS, lifts
 from refflow.core.rules import number
@@ -292,8 +293,36 @@ def nearly_orthogonal(self, dtype):
     return {key: (1 + 2.0**-51) * array for key, array in OrthogonalLinear.cast(self, dtype).items()}
 
 
-def without_the_last_entry(self, shape):
-    return Bend.chart(self, shape)[:-1]
+def without_the_last_entry(shape):
+    return np.arange(shape[-1] - 2)
+
+
+def no_step_of_the_last_entry(m, x):
+    """Tangents of the simplex that leave its plane."""
+    return [*tangents.of_simplex(m, x)[:-1], [0] * (len(x) - 1)]
+
+
+def twice_the_ratio(x):
+    value, pullback = sets.simplex.log_ratio(x)
+    return 2 * value, pullback
+
+
+def without_its_constant(self, z):
+    return CayleyOrthogonal.log_det(self, z) - np.log(2.0)
+
+
+def twice_the_cotangent_of_z(self, x):
+    (z, log_det), pullback = CayleyOrthogonal.inverse_vjp(self, x)
+    return (z, log_det), lambda z_bar, log_det_bar: pullback(2 * z_bar, log_det_bar)
+
+
+def in_any_measure(self, other):
+    return self.name == other.name
+
+
+def onto(where, page=StickBreaking):
+    """The page with another declared codomain."""
+    return mutant(page, {"codomain": where})
 
 
 def one_entry_more(self, shape):
@@ -352,6 +381,7 @@ def on_what_old_stages_give(self, data, rng):
 
 AFFINE_CHANNELS = {"scale": [2.0, -0.25], "bias": [0.5, -1.0]}
 TURN = {"Q": [[0.0, -1.0], [1.0, 0.0]]}
+TURNED = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
 AFFINE, ROTATION = {"shift": [0.5, -1.0], "scale": [2.0, 0.25]}, {"W": [[1.0, 2.0], [-0.5, 1.0]], "shift": [0.5, 0.0]}
 STAGES = {"stages": (Affine(0.5, 2.0), Affine(-1.0, 0.25))}
 
@@ -407,7 +437,19 @@ BUGS = [
     ("the same in another precision", Bend, mutant(Bend, cast=moved_by_a_cast), AFFINE, (2,)),
     ("the same in another precision", Bend, mutant(Bend, astype=nudged_in_its_own_dtype), AFFINE, (2,)),
     ("the same in another precision", OrthogonalLinear, mutant(OrthogonalLinear, cast=nearly_orthogonal), TURN, (2,)),
-    ("a chart picks independent entries", Bend, mutant(Bend, chart=without_the_last_entry), AFFINE, (2,)),
+    ("coordinates are independent", StickBreaking, onto(dataclasses.replace(sets.simplex, chart=without_the_last_entry)), {}, (2,)),
+    ("images move along the tangents of their set", StickBreaking,
+     onto(dataclasses.replace(sets.simplex, tangents=no_step_of_the_last_entry)), {}, (2,)),
+    ("the ratio of two measures is 1/2 log det T^T T", StickBreaking,
+     onto(dataclasses.replace(sets.simplex, log_ratio=twice_the_ratio)), {}, (2,)),
+    ("log-det is slogdet of the Jacobian", StickBreaking, onto(sets.simplex.intrinsic), {}, (2,)),
+    ("log-det is the finite-difference determinant", StickBreaking, onto(sets.simplex.intrinsic), {}, (2,)),
+    ("log-det is slogdet of the Jacobian", CayleyOrthogonal, mutant(CayleyOrthogonal, log_det=without_its_constant),
+     {"start": TURNED}, (3,)),
+    ("log-det is the finite-difference determinant", CayleyOrthogonal, mutant(CayleyOrthogonal, log_det=without_its_constant),
+     {"start": TURNED}, (3,)),
+    ("inverse pullback is the generic one", CayleyOrthogonal, mutant(CayleyOrthogonal, inverse_vjp=twice_the_cotangent_of_z),
+     {"start": TURNED}, (3,)),
     ("event shapes are those of the events", Bend, mutant(Bend, output_shape=one_entry_more), AFFINE, (2,)),
     ("event shapes are those of the events", Squeeze, mutant(Squeeze, output_shape=odd_heights_pass), {}, (1, 2, 2)),
     ("parts fill the event", Squeeze, mutant(Squeeze, part_shapes=lambda self, shape, side: [shape, shape]), {}, (1, 2, 2)),
@@ -428,7 +470,7 @@ BUGS = [
 ]
 
 
-WITHOUT_RAISING = ("pickles", "the same in another precision", "a chart picks independent entries")
+WITHOUT_RAISING = ("pickles", "the same in another precision")
 
 
 def points(g, f, shape, dtype):
@@ -486,10 +528,6 @@ def all_of_the_codomain(self, where, side=0):
     return self.codomain
 
 
-def the_first_entries(self, shape):
-    return np.arange(int(np.prod(shape)))
-
-
 def once_more(stages):
     return [k + 1 for k in lifts(stages)]
 
@@ -517,7 +555,11 @@ COMPOSED = [
     ("a composition breaks where its steps do", compose, "moved_breaks", left_where_they_are),
     ("a chain refuses what a stage cannot take", Chain, "_entering", nothing_is_asked),
     ("a chain refuses what a stage cannot take", compose, "with_members", everything_is_marked),
-    ("a chart picks independent entries", Chain, "chart", the_first_entries),
+    ("coordinates are independent", Chain, "codomain", property(lambda self: self.stages[0].codomain)),
+    ("another measure is refused", sets.Set, "same", in_any_measure),
+    ("another measure is refused", compose, "why_not", lambda f, where: "it does not fit"),
+    ("another measure is refused", IntrinsicVolume, "log_det", lambda self, z: 0 * self.domain.log_ratio(z)[0]),
+    ("lower dimensions are left to their maps", Reshape, "image_of", lambda self, where, side=0: where),
     ("lower dimensions are left to their maps", compose, "refuse_another_dimension", nothing_refused),
     ("lower dimensions are left to their maps", Permutation, "image_of", all_of_the_codomain),
     ("lower dimensions are left to their maps", compose, "why_not", lambda f, where: "it does not fit"),

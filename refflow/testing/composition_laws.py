@@ -19,7 +19,7 @@ from ..core.compose import outside_marked, single_steps
 from ..core.registry import of_kind
 from ..core.tree import flatten
 from ..maps import load_all
-from ..maps.constrained import CholeskyFactor, HalfLine, OpenInterval, StickBreaking
+from ..maps.constrained import CholeskyFactor, HalfLine, IntrinsicVolume, OpenInterval, StickBreaking
 from ..maps.elementwise import Affine, Exp, LeakyReLU, Tanh
 from ..maps.normalization import ActNorm
 from ..maps.shape import FactorOut, Reshape
@@ -214,7 +214,8 @@ def lower_dimension(f, p):
         return
     z = (p.z if onto is f else p.inner_x)[p.interior]
     z = z[np.argsort(np.abs(z.reshape(len(z), -1)).max(-1, initial=0))[:2]]
-    for g in everything(onto.output_shape(z.shape[1:])[-1]):
+    shape = tuple(onto.output_shape(z.shape[1:]))
+    for g in (*everything(shape[-1]), Reshape(shape, (math.prod(shape),)), Reshape(shape, (*shape, 1))):
         try:
             chain = Chain((onto, g))
         except ValueError as error:
@@ -229,16 +230,44 @@ def lower_dimension(f, p):
 def counted(chain, z):
     """log_det of a chain, and of its inverse read backwards, is log|det C J F|.
 
-    A chain that adds entries has an image of lower dimension.
+    Its image is a member of its codomain, whose dimension is the number of entries of its event.
     """
     x, given = chain.forward_and_log_det(z)
-    expect(chain.codomain.thin == (x.size > z.size), f"from {z[0].size} entries to {x[0].size}, onto {chain.codomain}; {chain!r}")
+    found = chain.codomain.first_outside(x, closed=True)
+    expect(found is None, f"the image is not in {chain.codomain}: {found}; {chain!r}")
+    dimension = chain.codomain.basis(x, chain.event_ndim[1]).shape[-1]
+    expect(dimension == z[0].size, f"from {z[0].size} entries onto {chain.codomain}, of dimension {dimension}; {chain!r}")
     back = Chain(tuple(Inverse(stage) for stage in reversed(chain.stages))).log_det(x)
     J = chain.square(*(values.astype(np.float64) for values in (chain.jacobian(z), z, x)))
     if np.isfinite(J).all() and (np.linalg.cond(J) < 1 / ROUGH**2).all():
         for log_det in (given, -back):
             off = np.abs(log_det - np.linalg.slogdet(J)[1])
             expect((off <= ROUGH * (1 + np.abs(given))).all(), f"log_det is off by {off} from its Jacobian's; {chain!r}")
+
+
+@law("another measure is refused")
+def another_measure(f, p):
+    """A chain adds the ratio of two measures where `IntrinsicVolume` says so, and refuses it elsewhere by naming this map.
+
+    So it is for a map onto a set that is measured by its coordinates and by its own volume, in both directions.
+    """
+    where = f.codomain
+    if f.domain.thin or not where.log_ratio or not shared(f) or f.event_ndim[1] != where.rank:
+        return
+    change = IntrinsicVolume(where.name)
+    there, back = (change, Inverse(change)) if where.measure == "chart" else (Inverse(change), change)
+    x, log_det = f.forward_and_log_det(p.z)
+    other = Chain((f, there))
+    ratio, moved = where.log_ratio(x)[0] * (1 if where.measure == "chart" else -1), other.log_det(p.z) - log_det
+    expect(other.codomain.measure != where.measure, f"measured otherwise, the codomain is {other.codomain}; {f!r}")
+    room = unit(p, p.forward_sensitivities[1].kappa[:, 0]) + unit(p, np.abs(ratio))
+    hold(p, "log_det by the other measure", np.abs(moved - ratio), room)
+    equal("log_det there and back", (Chain((f, there, back)).log_det(p.z),), ((log_det + ratio) - ratio,))
+    for stages, step in (((f, back), there), ((f, there, Inverse(f)), back), ((f, there, there), back)):
+        message = refusal(lambda: Chain(stages), f"{stages[-1]!r} after another measure")       # noqa: B023
+        named = f"put {'Inverse(' if step.codomain.measure == 'chart' else ''}IntrinsicVolume('{where.name}')"
+        told = message.startswith(f"Chain: stage {len(stages) - 1}: ") and named in message
+        expect(told, f"the refusal does not say to {named}: {message}")
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import copy
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -41,6 +41,7 @@ OF_VALUES = ("bad parameters are refused", "bad plain fields are refused", "cons
              "hard cases are accepted", "one vector")
 EXTREME = (2.0**-200, 2.0**200, -(2.0**200))        # of float32, 0 and infinite
 NEAR = 2.0**-10             # an end that a map computes from its fields
+NEARLY = 2.0**-20           # of what is right or another thing altogether
 SQUARE = (3, 3)             # the shape of the matrices that a set is asked for
 
 
@@ -226,6 +227,31 @@ def room_of_tangents(p, J):
     if p.tangents is None and p.chart is not None:
         return 0.0
     return 4 * p.size_out * U * p.rows(p.columns(np.abs(J), room=True), room=True)
+
+
+@law("images move along the tangents of their set")
+def along_the_set(f, p):
+    """J F = T C J F, with the tangents T of the codomain at f(z): an image stays in its set when the event moves in its own."""
+    if not f.codomain.thin:
+        return
+    x = p.forward_sensitivities[0].value.reshape(p.batch + p.event_out)
+    moves, T = p.columns(p.forward_derivatives["jacobian"].value), p.g.codomain.basis(x, f.event_ndim[1])
+    within, size = T @ p.rows(moves), np.abs(moves) + np.abs(T) @ p.rows(np.abs(moves), room=True)
+    size = size.max(-2, keepdims=True, initial=0)
+    off = ~(np.abs(moves - within) <= NEARLY * size) & np.isfinite(size)
+    expect(not off.any(), f"{f.codomain}: an image is moved by {moves[off.any((-2, -1))][:1].tolist()}; {f!r}")
+
+
+@law("the ratio of two measures is 1/2 log det T^T T")
+def ratio_of_measures(f, p):
+    """So is that of own volume and coordinates, for sets that say it, with the tangents T = dx/du of the coordinates u."""
+    x = p.forward_sensitivities[0].value.reshape(p.batch + p.event_out)
+    for where, event, ndim in ((f.domain, p.z64, f.event_ndim[0]), (f.codomain, x, f.event_ndim[1])):
+        if where.log_ratio and ndim == where.rank:
+            T = replace(where, measure="chart").basis(event, ndim)
+            expected, given = np.linalg.slogdet(T.mT @ T)[1] / 2, where.log_ratio(event)[0]
+            off = np.abs(given - expected) > NEARLY * (1 + np.abs(expected))
+            expect(not off.any(), f"{where}: the ratio is {given[off][:1]}, by its tangents {expected[off][:1]}; {f!r}")
 
 
 @law("inverse log-det is minus log-det")

@@ -1,0 +1,156 @@
+"""Dimensions and measures of sets: coordinates, tangents, volumes, and which maps act on which set."""
+
+import dataclasses
+
+import mpmath
+import numpy as np
+import pytest
+
+from refflow import (Affine, CayleyOrthogonal, Chain, CholeskyFactor, Concatenate, CorrelationCholesky, Flow, Independent,
+                     IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed)
+from refflow.core import RandomSource, sets, tangents
+
+THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
+THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
+DIMENSION = {"simplex": 2, "cholesky_factor": 6}                # of 3 entries, or 3 rows
+STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
+
+
+def members(where, shape=None, seed=0):
+    return where.draw(RandomSource(np.random.default_rng(seed)), (4, *(shape or (3,) * where.rank)), spread=1)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_a_set_has_as_many_tangents_as_dimensions(name):
+    where = THIN[name]
+    x = members(where)
+    F = where.basis(x, where.rank)
+    assert F.shape == (4, x[0].size, DIMENSION.get(name, 3))
+    assert np.allclose(where.dual_basis(x, where.rank).mT @ F, np.eye(F.shape[-1]))
+    assert np.allclose(where.rows(F, x, where.rank), np.eye(F.shape[-1]))
+    w = np.arange(F.shape[-1]) + 1.0
+    entries = where.entries(np.broadcast_to(w, (4, len(w))), x, where.rank)
+    assert np.allclose((entries[:, None] @ F)[:, 0], w)
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_a_member_moved_along_a_tangent_satisfies_its_equations_to_the_second_order(name):
+    where, h = THIN[name], 2.0**-9
+    x = members(where)
+    T = dataclasses.replace(where, measure="chart").basis(x, where.rank) if where.log_ratio else where.basis(x, where.rank)
+    for j in range(T.shape[-1]):
+        assert off(where, x + (h * T[..., j]).reshape(x.shape)) < 2 * h**2 * np.abs(T).max() ** 2
+        assert off(where, x + h * np.eye(x[0].size)[0].reshape(x[0].shape)) > h / 16 or where.free
+
+
+def off(where, x):
+    """How far events are from the equations of their set."""
+    if where.name == "simplex":
+        return np.abs(x.sum(-1) - 1).max()
+    if where.name == "correlation_cholesky":
+        return np.abs((x * x).sum(-1) - 1).max()
+    if where.name.startswith("orthogonal"):
+        return np.abs(x.mT @ x - np.eye(3)).max()
+    return np.abs(x[..., ~where.free((3, 3))]).max()
+
+
+@pytest.mark.parametrize("name", ["simplex", "correlation_cholesky", "orthogonal"])
+def test_tangents_are_the_same_in_other_numbers(name):
+    where = THIN[name]
+    x = members(where)[0]
+    exact = tangents.frame(where, mpmath.mp, [mpmath.mpf(v) for v in x.ravel().tolist()], x.shape)
+    T = dataclasses.replace(where, measure="chart") if where.log_ratio else where
+    assert np.allclose(np.array(exact, float), T.basis(x, where.rank))
+
+
+@pytest.mark.parametrize("name", sets.TWICE_MEASURED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_the_ratio_of_volumes_has_the_gradient_that_it_says(name, dtype):
+    where, h = sets.TWICE_MEASURED[name], 2.0**-10
+    x = members(where).astype(dtype)
+    T, (value, pullback) = where.basis(x, where.rank), where.log_ratio(x)
+    assert value.dtype == dtype and pullback(value).dtype == dtype
+    for j in range(T.shape[-1]):
+        step = (h * T[..., j]).reshape(x.shape).astype(np.float64)
+        slope = (where.log_ratio(x + step)[0] - where.log_ratio(x - step)[0]) / (2 * h)
+        given = (pullback(np.ones(4, dtype)) * T[..., j].reshape(x.shape)).sum(tuple(range(1, x.ndim)))
+        assert np.allclose(slope, given, rtol=2.0**-6, atol=2.0**-8)
+
+
+def test_own_volumes_where_they_are_known():
+    """The triangle with corners e_1, e_2, e_3 has sqrt 3 times the area of its shadow; half a circle's arc is ds = dL_21 / L_22."""
+    assert np.isclose(VOLUME.log_det([0.2, 0.3, 0.5]), np.log(3) / 2)
+    assert np.isclose(IntrinsicVolume("correlation_cholesky").log_det([[1, 0], [0.6, 0.8]]), -np.log(0.8))
+    assert VOLUME.constant_log_det and not IntrinsicVolume("correlation_cholesky").constant_log_det
+
+
+def test_a_product_has_the_tangents_of_its_blocks():
+    turn = Chain([CayleyOrthogonal(np.eye(2)), Reshape((2, 2), (4,))])
+    f = Concatenate((STICKS, turn, Tanh()), (2, 1, 1))
+    z = np.array([0.3, -0.2, 0.5, 0.1])
+    x, log_det = f.forward_and_log_det(z)
+    assert f.codomain.measure == "blockwise" and f.codomain.basis(x, 1).shape == (8, 4)
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(z), z, x))[1], log_det)
+    lifted = Independent(f, 1)
+    z = np.stack((z, 2 * z))
+    x, log_det = lifted.forward_and_log_det(z)
+    assert np.isclose(np.linalg.slogdet(lifted.square(lifted.jacobian(z), z, x))[1], log_det)
+
+
+@pytest.mark.parametrize("stages, image", [
+    ([STICKS, Permutation([2, 0, 1])], sets.simplex), ([STICKS, VOLUME, Permutation([2, 0, 1])], sets.simplex.intrinsic),
+    ([STICKS, Transposed(Permutation([2, 0, 1]))], sets.simplex), ([STICKS, Reshape((3,), (3, 1)), Reshape((3, 1), (3,))], sets.simplex),
+    ([STICKS, VOLUME, Reshape((3,), (1, 3)), Inverse(Reshape((3,), (1, 3))), Inverse(VOLUME), Inverse(STICKS)], None),
+    ([STICKS, Chain([VOLUME, Inverse(VOLUME)])], sets.simplex), ([CholeskyFactor(), Reshape((2, 2), (4,))], None)])
+def test_maps_act_on_sets_of_lower_dimension(stages, image):
+    f = Chain(stages)
+    z = np.array([0.3, -0.2, 0.7])[:3 if isinstance(stages[0], CholeskyFactor) else 2]
+    x, log_det = f.forward_and_log_det(z)
+    assert image is None or f.codomain.same(image)
+    assert f.codomain.first_outside(x) is None
+    assert np.isclose(np.linalg.slogdet(f.square(f.jacobian(z), z, x))[1], log_det, atol=1e-12)
+    assert np.allclose(f.inverse(x), z)
+    back = Chain([Inverse(stage) for stage in reversed(f.stages)])
+    assert np.isclose(back.log_det(x), -log_det, atol=1e-12)
+
+
+@pytest.mark.parametrize("stages, message", [
+    ([STICKS, Affine(scale=2.0)], r"stage 1: Affine maps all entries of an event.*lower dimension \(simplex\).*apply it before, or go"),
+    ([STICKS, VOLUME, Inverse(STICKS)], r"stage 2: Inverse\(StickBreaking\) counts volumes on simplex, and what arrives is simplex by "
+                                        r"its own volume: put Inverse\(IntrinsicVolume\('simplex'\)\) between"),
+    ([STICKS, Inverse(VOLUME)], r"stage 1: Inverse\(IntrinsicVolume\) counts volumes on simplex by its own volume, and what arrives is "
+                                r"simplex: put IntrinsicVolume\('simplex'\) between"),
+    ([CorrelationCholesky(), VOLUME], r"stage 1: IntrinsicVolume acts on simplex alone, and what arrives is correlation_cholesky"),
+    ([STICKS, Reshape((3,), (3, 1)), VOLUME], r"stage 2: IntrinsicVolume acts on simplex alone.*is simplex of shape \(3,\) as \(3, 1\)"),
+    ([StrictTriangle(), Reshape((3,), (3, 1))], r"stage 1: Reshape maps all entries"),
+    ([Concatenate((STICKS, Tanh()), (2, 1)), Concatenate((Permutation([1, 0]), Tanh()), (2, 2))], r"stage 1: Concatenate"),
+    ([STICKS, Transposed(Permutation([2, 0, 1])), Tanh()], r"stage 2: Tanh")])
+def test_another_dimension_or_measure_is_refused(stages, message):
+    with pytest.raises(ValueError, match=f"^Chain: {message}"):
+        Chain(stages)
+
+
+def test_a_density_is_measured_as_its_flow_says():
+    """By own volume, the density on the simplex is smaller by sqrt 3."""
+    charted, own = Flow(STICKS, StandardNormal(2)), Flow(Chain([STICKS, VOLUME]), StandardNormal(2))
+    x = [0.2, 0.5, 0.3]
+    assert np.isclose(charted.log_prob(x) - own.log_prob(x), np.log(3) / 2)
+    assert own.support.same(sets.simplex.intrinsic)
+    with pytest.raises(ValueError, match=r"^Flow: .*put Inverse\(IntrinsicVolume\('simplex'\)\) between"):
+        Flow(Inverse(STICKS), own)
+
+
+def test_only_what_a_cotangent_says_along_the_set_is_a_claim():
+    """A multiple of (1, 1, 1), normal to the simplex, may be added to a cotangent of its points."""
+    from refflow.accuracy.points import Points
+    from refflow.testing.laws import LAWS
+    f = Inverse(STICKS)
+    z = members(sets.simplex)
+    p = Points(f, z, np.ones((4, 2)), np.ones((4, 3)), np.ones(4))
+    assert np.allclose(p.along(p.claims["event"]), p.along(p.claims["event"] + 3.0))
+    LAWS["pullback is the gradient"](f, p)
+    p.claims["event"] += 3.0
+    LAWS["pullback is the gradient"](f, p)
+    p.claims["event"][:, 0] += 3.0
+    with pytest.raises(AssertionError):
+        LAWS["pullback is the gradient"](f, p)
