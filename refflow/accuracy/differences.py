@@ -99,7 +99,7 @@ class EventDifferences:
             width = widths(plus - minus, self.h, p.tangents)                                    # (K, n, d)
             slopes = np.moveaxis(x_plus - x_minus, 1, -1) / width[..., None, :]                 # (1)
             kappa = componentwise(p.forward_sensitivities[0])
-            size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1))
+            size = np.maximum(kappa, np.moveaxis(np.maximum(np.abs(x_plus), np.abs(x_minus)), 1, -1).max(-1, initial=0))
             rounding = 2 * U * size[..., None] / width[..., None, :]
             far = self.h * STEPS_INSIDE
             self.scale = kappa[..., None] / (np.maximum(np.abs(z), far) if p.tangents is None else far)[..., None, :]
