@@ -280,6 +280,9 @@ class CayleyOrthogonal(Bijector):
     start: NDArray[np.floating[Any]]
     def __init__(self, start: ArrayLike) -> None: ...
 
+class CentredSoftmax(Bijector):
+    def __init__(self) -> None: ...
+
 class CholeskyFactor(Bijector):
     def __init__(self) -> None: ...
 
@@ -308,6 +311,9 @@ class StickBreaking(Bijector):
 class StrictTriangle(Bijector):
     upper: bool
     def __init__(self, upper: bool = ...) -> None: ...
+
+class ZeroSum(Bijector):
+    def __init__(self) -> None: ...
 
 class AdditiveCoupling(Bijector):
     passes: NDArray[np.bool_]

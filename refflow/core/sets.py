@@ -155,6 +155,11 @@ class Set:
         """The same members, measured by their own volume."""
         return replace(self, measure="intrinsic") if self.log_ratio else self
 
+    @property
+    def charted(self):
+        """The same members, measured by their coordinates."""
+        return replace(self, measure="chart") if self.log_ratio else self
+
     def same(self, other):
         """Has it the members and the measure of the other?  A set may be made twice, and is known by its name."""
         return self is other or repr(self) == repr(other)
@@ -387,7 +392,7 @@ def _make_simplex(source, shape, dtype, low, high):
 
 
 def _volume_of_simplex(x):
-    """1/2 log det T^T T = 1/2 log K."""
+    """1/2 log det T^T T = 1/2 log K, also of another plane x_K = c - x_1 - ... - x_{K-1}."""
     return np.full(x.shape[:-1], np.log(x.shape[-1]) / 2, x.dtype), lambda bar: np.zeros_like(x)
 
 
@@ -396,6 +401,23 @@ simplex = Set("simplex", "must have entries >= 0 that sum to 1", lambda x: _simp
               spare=no_room, anchor=lambda shape: np.full(shape, 1 / max(shape[-1], 1)), narrow=True, thin=True,
               chart=lambda shape: np.arange(shape[-1] - 1), tangents=tangents.of_simplex, log_ratio=_volume_of_simplex,
               exchangeable=True, biject_to="StickBreaking")
+
+
+def _nonzero_sum(x):
+    with np.errstate(all="ignore"):
+        return ~np.isfinite(x).all(-1) | ~(np.abs(x.sum(-1)) <= residual_bound(x, x.shape[-1]))
+
+
+def _make_zero_sum(source, shape, dtype, low, high):
+    v = source.signed(shape, *halved(low, high, dtype))
+    for _ in range(2):                                          # what is left after the first time is rounded as v was
+        v = v - v.mean(-1, keepdims=True)
+    return v.astype(dtype)
+
+
+zero_sum = Set("zero_sum", "must have entries that sum to 0", _nonzero_sum, _nonzero_sum, _make_zero_sum, rank=1, entrywise=False,
+               spare=no_room, thin=True, chart=lambda shape: np.arange(shape[-1] - 1), tangents=tangents.of_simplex,
+               log_ratio=_volume_of_simplex, measure="intrinsic", exchangeable=True, biject_to="ZeroSum")
 
 
 def _not_increasing(x, closed):
@@ -502,7 +524,7 @@ correlation_cholesky = Set(
     log_ratio=_volume_of_unit_rows)
 
 
-TWICE_MEASURED = {where.name: where for where in (simplex, correlation_cholesky)}        # by coordinates and by own volume
+TWICE_MEASURED = {where.name: where.charted for where in (simplex, correlation_cholesky, zero_sum)}      # and by own volume
 
 
 def _cholesky_outside(factor, closed):

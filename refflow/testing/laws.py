@@ -12,7 +12,7 @@ import copy
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import MISSING, replace
+from dataclasses import MISSING
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -248,7 +248,7 @@ def ratio_of_measures(f, p):
     x = p.forward_sensitivities[0].value.reshape(p.batch + p.event_out)
     for where, event, ndim in ((f.domain, p.z64, f.event_ndim[0]), (f.codomain, x, f.event_ndim[1])):
         if where.log_ratio and ndim == where.rank:
-            T = replace(where, measure="chart").basis(event, ndim)
+            T = where.charted.basis(event, ndim)
             expected, given = np.linalg.slogdet(T.mT @ T)[1] / 2, where.log_ratio(event)[0]
             off = np.abs(given - expected) > NEARLY * (1 + np.abs(expected))
             expect(not off.any(), f"{where}: the ratio is {given[off][:1]}, by its tangents {expected[off][:1]}; {f!r}")

@@ -7,14 +7,14 @@ map moves nothing.  It measures `z` by its coordinates, and `x` by its own volum
     log|det dx/dz| = 1/2 log det T^T T                                              (2)
     dx/dz = I                                                                       (3)
 On the simplex, the coordinates are all entries before the last, and `T` is `I` above a row of `-1`.  With `K` entries,
-`T^T T = I + 1 1^T`, whose determinant is `K`:
+`T^T T = I + 1 1^T`, whose determinant is `K`.  It is the same on the plane of the vectors that sum to 0:
     1/2 log det T^T T = 1/2 log K                                                   (4)
 In a Cholesky factor `L` of a correlation matrix, every row has norm 1.  The coordinates are the entries below the diagonal, and
 `dL_ii = -sum_{j<i} L_ij dL_ij / L_ii`.  With `s_i = sum_{j<i} L_ij^2`, row `i` has `det T^T T = 1 + s_i / L_ii^2`:
     1/2 log det T^T T = 1/2 sum_i log(1 + s_i / L_ii^2)                             (5)
 The ratio (4) is the same everywhere; the ratio (5) is not, so that it changes a posterior.
 
-The reverse rule.  With the cotangent `l_bar` of (2), on the simplex
+The reverse rule.  With the cotangent `l_bar` of (2), on the simplex and the plane
     z_bar = x_bar                                                                   (6)
 and for a factor, from (5) with `n_i = s_i + L_ii^2`,
     z_ij_bar = x_ij_bar + l_bar L_ij / n_i  for j < i,   z_ii_bar = x_ii_bar - l_bar s_i / (n_i L_ii)       (7)
@@ -51,7 +51,7 @@ class textbook:
         return np.sum(np.tril(L, -1)**2, -1)
 
     def log_det(z, where):
-        if where == "simplex":
+        if where != "correlation_cholesky":
             return np.log(len(z)) / 2                                               # (4)
         return np.sum(np.log(1 + textbook.squares(z) / np.diagonal(z)**2)) / 2      # (5)
 
@@ -62,7 +62,7 @@ class textbook:
         return np.eye(z.size)                                                       # (3)
 
     def vjp(z, x_bar, l_bar, where):
-        if where == "simplex":
+        if where != "correlation_cholesky":
             return x_bar, {}                                                        # (6)
         s, d = textbook.squares(z), np.diagonal(z)
         n = s + d**2
@@ -85,7 +85,7 @@ class IntrinsicVolume(Bijector):
     domain = property(lambda self: TWICE_MEASURED[self.where])
     codomain = property(lambda self: self.domain.intrinsic)
     event_ndim = property(lambda self: (self.domain.rank, self.domain.rank))
-    constant_log_det = property(lambda self: self.where == "simplex")
+    constant_log_det = property(lambda self: self.where != "correlation_cholesky")
 
     def output_shape(self, shape):
         if min(shape) < 1 or len(set(shape)) > 1:
