@@ -23,14 +23,14 @@ In (2), the quotient overflows if `x_K` is subnormal, a quotient of roots does n
     z_k = 2 log(sqrt(x_k) / sqrt(x_K))                                              (9)
 
 In (3), `1 - x_k` has no digit left near the corner k; the sum of the other entries has all:
-    1 - x_k = sum_{j /= k} x_j                                                      (10)
+    1 - x_k = sum_(j != k) x_j                                                      (10)
 
 In (4), `x_k` may underflow, and `log x_k` of an entry near 1 has no digit left.  All terms of
     log x_k = t_k - log(1 + q)                                                      (11)
 are `<= 0`, and so are all terms of (4).
 
 In (6), by (10), the first term is `x_k` times a sum without its own entry, and the second a sum of differences of two entries:
-    x_k_bar - sum_j x_j x_j_bar = sum_{j /= k} (x_j x_k_bar - x_j x_j_bar)          (12)
+    x_k_bar - sum_j x_j x_j_bar = sum_(j != k) (x_j x_k_bar - x_j x_j_bar)          (12)
     1 - K x_k = sum_j (x_j - x_k),   x_j - x_k = max(x_j, x_k) (1 - exp(-|z_j - z_k|)) sign(z_j - z_k)      (13)
 A product of a cotangent `c` and `x_k` may be representable where `x_k` has underflowed; there
     c x_k = c exp(log(x_k) / 2) exp(log(x_k) / 2)                                   (14)
@@ -177,7 +177,7 @@ def shares(y):
 
 
 def sum_of_others(w):
-    """sum_{j /= k} w_j for each k."""
+    """sum_(j != k) w_j for each k."""
     none = np.zeros(w.shape[:-1] + (1,), w.dtype)
     before, after = np.cumsum(w[..., :-1], -1), np.cumsum(w[..., :0:-1], -1)[..., ::-1]
     return np.concatenate((none, before), -1) + np.concatenate((after, none), -1)

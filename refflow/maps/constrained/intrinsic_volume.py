@@ -20,7 +20,7 @@ and for a factor, from (5) with `n_i = s_i + L_ii^2`,
     z_ij_bar = x_ij_bar + l_bar L_ij / n_i  for j < i,   z_ii_bar = x_ii_bar - l_bar s_i / (n_i L_ii)       (7)
 For the inverse map, `l_bar` is the cotangent of minus (2), so that (6) and (7) hold with `-l_bar`.
 
-In floating point.  No equation changes here, only the form in which it is computed.
+In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
 In (5), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
     1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (8)
@@ -61,15 +61,15 @@ class textbook:
     def jacobian(z, where):
         return np.eye(z.size)                                                       # (3)
 
-    def vjp(z, x_bar, l_bar, where):
+    def vjp(z, where, x_bar, l_bar):
         if where != "correlation_cholesky":
             return x_bar, {}                                                        # (6)
         s, d = textbook.squares(z), np.diagonal(z)
         n = s + d**2
         return x_bar + l_bar * (np.tril(z, -1) / n[:, None] - np.diag(s / (n * d))), {}         # (7)
 
-    def inverse_vjp(x, z_bar, l_bar, where):
-        return textbook.vjp(x, z_bar, -l_bar, where)                                # (6) (7)
+    def inverse_vjp(x, where, z_bar, l_bar):
+        return textbook.vjp(x, where, z_bar, -l_bar)                                # (6) (7)
 
 
 @bijector(source="Federer (1969), 3.2.3", textbook=textbook)
