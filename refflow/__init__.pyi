@@ -286,6 +286,9 @@ class CentredSoftmax(Bijector):
 class CholeskyFactor(Bijector):
     def __init__(self) -> None: ...
 
+class CholeskyOuterProduct(Bijector):
+    def __init__(self) -> None: ...
+
 class CorrelationCholesky(Bijector):
     def __init__(self) -> None: ...
 

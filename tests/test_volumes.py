@@ -4,13 +4,14 @@ import mpmath
 import numpy as np
 import pytest
 
-from refflow import (Affine, CayleyOrthogonal, Chain, CholeskyFactor, Concatenate, CorrelationCholesky, Flow, Independent,
-                     IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed)
+from refflow import (Affine, CayleyOrthogonal, CentredSoftmax, Chain, CholeskyFactor, CholeskyOuterProduct, Concatenate, CorrelationCholesky, Flow, Independent,
+                     IntrinsicVolume, Inverse, Permutation, Reshape, StandardNormal, StickBreaking, StrictTriangle, Tanh, Transposed,
+                     ZeroSum)
 from refflow.core import RandomSource, sets, tangents
 
 THIN = {held.name: held for held in vars(sets).values() if isinstance(held, sets.Set) and held.thin}
 THIN["orthogonal, det 1"] = sets.turned(np.eye(3))
-DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6}                # of 3 entries, or 3 rows
+DIMENSION = {"simplex": 2, "zero_sum": 2, "cholesky_factor": 6, "positive_definite": 6}                # of 3 entries, or 3 rows
 STICKS, VOLUME = StickBreaking(), IntrinsicVolume()
 
 
@@ -38,13 +39,15 @@ def test_a_member_moved_along_a_tangent_satisfies_its_equations_to_the_second_or
     T = where.charted.basis(x, where.rank)
     for j in range(T.shape[-1]):
         assert off(where, x + (h * T[..., j]).reshape(x.shape)) < 2 * h**2 * np.abs(T).max() ** 2
-        assert off(where, x + h * np.eye(x[0].size)[0].reshape(x[0].shape)) > h / 16 or where.free
+        assert off(where, x + h * np.eye(x[0].size)[1].reshape(x[0].shape)) > h / 16 or where.free
 
 
 def off(where, x):
     """How far events are from the equations of their set."""
     if where.name == "simplex":
         return np.abs(x.sum(-1) - 1).max()
+    if where.name == "positive_definite":
+        return np.abs(x - x.mT).max()
     if where.name == "zero_sum":
         return np.abs(x.sum(-1)).max()
     if where.name == "correlation_cholesky":
@@ -100,7 +103,9 @@ def test_a_product_has_the_tangents_of_its_blocks():
     ([STICKS, Permutation([2, 0, 1])], sets.simplex), ([STICKS, VOLUME, Permutation([2, 0, 1])], sets.simplex.intrinsic),
     ([STICKS, Transposed(Permutation([2, 0, 1]))], sets.simplex), ([STICKS, Reshape((3,), (3, 1)), Reshape((3, 1), (3,))], sets.simplex),
     ([STICKS, VOLUME, Reshape((3,), (1, 3)), Inverse(Reshape((3,), (1, 3))), Inverse(VOLUME), Inverse(STICKS)], None),
-    ([STICKS, Chain([VOLUME, Inverse(VOLUME)])], sets.simplex), ([CholeskyFactor(), Reshape((2, 2), (4,))], None)])
+    ([STICKS, Chain([VOLUME, Inverse(VOLUME)])], sets.simplex), ([ZeroSum(), Inverse(IntrinsicVolume("zero_sum"))], None),
+    ([ZeroSum(), Permutation([2, 0, 1]), Inverse(ZeroSum()), CentredSoftmax(), Inverse(STICKS)], None),
+    ([CholeskyFactor(), CholeskyOuterProduct(), IntrinsicVolume("positive_definite")], sets.positive_definite.intrinsic), ([CholeskyFactor(), Reshape((2, 2), (4,))], None)])
 def test_maps_act_on_sets_of_lower_dimension(stages, image):
     f = Chain(stages)
     z = np.array([0.3, -0.2, 0.7])[:3 if isinstance(stages[0], CholeskyFactor) else 2]

@@ -52,6 +52,12 @@ def of_unit_rows(m, L):
     return [[slope(a, b, i, j) for i in D for j in range(i)] for a in D for b in D]
 
 
+def of_symmetric(m, S):
+    """d/dS_ij for j <= i, which moves S_ji as well."""
+    D = range(len(S))
+    return [[int((a, b) in ((i, j), (j, i))) for i in D for j in range(i + 1)] for a in D for b in D]
+
+
 def of_orthogonal(m, x):
     """x (E_ij - E_ji) / sqrt 2 for j < i."""
     D, root = range(len(x)), m.sqrt(2)

@@ -70,6 +70,7 @@ HOME = {
     "CayleyOrthogonal": "constrained.cayley_orthogonal",
     "CentredSoftmax": "constrained.centred_softmax",
     "CholeskyFactor": "constrained.cholesky_factor",
+    "CholeskyOuterProduct": "constrained.cholesky_outer_product",
     "CorrelationCholesky": "constrained.correlation_cholesky",
     "HalfLine": "constrained.half_line",
     "IntrinsicVolume": "constrained.intrinsic_volume",

@@ -9,22 +9,25 @@ map moves nothing.  It measures `z` by its coordinates, and `x` by its own volum
 On the simplex, the coordinates are all entries before the last, and `T` is `I` above a row of `-1`.  With `K` entries,
 `T^T T = I + 1 1^T`, whose determinant is `K`.  It is the same on the plane of the vectors that sum to 0:
     1/2 log det T^T T = 1/2 log K                                                   (4)
+The coordinates of a symmetric matrix are the entries on and below its diagonal.  An entry below moves two, so that `T^T T` is
+diagonal, with D ones and `D (D - 1) / 2` twos:
+    1/2 log det T^T T = D (D - 1) / 4 log 2                                         (5)
 In a Cholesky factor `L` of a correlation matrix, every row has norm 1.  The coordinates are the entries below the diagonal, and
 `dL_ii = -sum_{j<i} L_ij dL_ij / L_ii`.  With `s_i = sum_{j<i} L_ij^2`, row `i` has `det T^T T = 1 + s_i / L_ii^2`:
-    1/2 log det T^T T = 1/2 sum_i log(1 + s_i / L_ii^2)                             (5)
-The ratio (4) is the same everywhere; the ratio (5) is not, so that it changes a posterior.
+    1/2 log det T^T T = 1/2 sum_i log(1 + s_i / L_ii^2)                             (6)
+The ratios (4) and (5) are the same everywhere; the ratio (6) is not, so that it changes a posterior.
 
-The reverse rule.  With the cotangent `l_bar` of (2), on the simplex and the plane
-    z_bar = x_bar                                                                   (6)
-and for a factor, from (5) with `n_i = s_i + L_ii^2`,
-    z_ij_bar = x_ij_bar + l_bar L_ij / n_i  for j < i,   z_ii_bar = x_ii_bar - l_bar s_i / (n_i L_ii)       (7)
-For the inverse map, `l_bar` is the cotangent of minus (2), so that (6) and (7) hold with `-l_bar`.
+The reverse rule.  With the cotangent `l_bar` of (2), except for factors
+    z_bar = x_bar                                                                   (7)
+and for a factor, from (6) with `n_i = s_i + L_ii^2`,
+    z_ij_bar = x_ij_bar + l_bar L_ij / n_i  for j < i,   z_ii_bar = x_ii_bar - l_bar s_i / (n_i L_ii)       (8)
+For the inverse map, `l_bar` is the cotangent of minus (2), so that (7) and (8) hold with `-l_bar`.
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (5), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
-    1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (8)
-    1/2 log n_i - log L_ii                                  elsewhere               (9)
+In (6), `1 + s_i / L_ii^2` rounds to 1 where `s_i` is small, and overflows where `L_ii` is:
+    1/2 log(1 + q),   q = sum_{j<i} (L_ij / L_ii)^2         for s_i <= L_ii^2       (9)
+    1/2 log n_i - log L_ii                                  elsewhere               (10)
 
 Source: Federer (1969), "Geometric measure theory", 3.2.3, the area formula.
 """
@@ -39,7 +42,7 @@ from ...core.sets import TWICE_MEASURED
 
 
 class textbook:
-    """(1) to (7) as they are printed, for one event."""
+    """(1) to (8) as they are printed, for one event."""
 
     def forward(z, where):
         return z                                                                    # (1)
@@ -52,8 +55,8 @@ class textbook:
 
     def log_det(z, where):
         if where != "correlation_cholesky":
-            return np.log(len(z)) / 2                                               # (4)
-        return np.sum(np.log(1 + textbook.squares(z) / np.diagonal(z)**2)) / 2      # (5)
+            return np.log(len(z)) / 2 if z.ndim == 1 else len(z) * (len(z) - 1) / 4 * np.log(2)     # (4) (5)
+        return np.sum(np.log(1 + textbook.squares(z) / np.diagonal(z)**2)) / 2      # (6)
 
     def inverse_log_det(x, where):
         return -textbook.log_det(x, where)                                          # (2)
@@ -63,13 +66,13 @@ class textbook:
 
     def vjp(z, where, x_bar, l_bar):
         if where != "correlation_cholesky":
-            return x_bar, {}                                                        # (6)
+            return x_bar, {}                                                        # (7)
         s, d = textbook.squares(z), np.diagonal(z)
         n = s + d**2
-        return x_bar + l_bar * (np.tril(z, -1) / n[:, None] - np.diag(s / (n * d))), {}         # (7)
+        return x_bar + l_bar * (np.tril(z, -1) / n[:, None] - np.diag(s / (n * d))), {}         # (8)
 
     def inverse_vjp(x, where, z_bar, l_bar):
-        return textbook.vjp(x, where, z_bar, -l_bar)                                # (6) (7)
+        return textbook.vjp(x, where, z_bar, -l_bar)                                # (7) (8)
 
 
 @bijector(source="Federer (1969), 3.2.3", textbook=textbook)
@@ -111,7 +114,7 @@ class IntrinsicVolume(Bijector):
         return np.array(x)                                                          # (1)
 
     def log_det(self, z):
-        return self.domain.log_ratio(z)[0]                                          # (2) (4) (5) (8) (9)
+        return self.domain.log_ratio(z)[0]                                          # (2) (4) (5) (6) (9) (10)
 
     def jacobian(self, z):
         size = int(np.prod(self._event(z, 0)))
@@ -124,7 +127,7 @@ class IntrinsicVolume(Bijector):
         log_det, pulled_back = self.domain.log_ratio(z)
 
         def pullback(x_bar, log_det_bar):
-            return x_bar + pulled_back(log_det_bar), {}                             # (6) (7)
+            return x_bar + pulled_back(log_det_bar), {}                             # (7) (8)
 
         return (self.forward(z), log_det), pullback
 
@@ -132,7 +135,7 @@ class IntrinsicVolume(Bijector):
         log_det, pulled_back = self.domain.log_ratio(x)
 
         def pullback(z_bar, log_det_bar):
-            return z_bar - pulled_back(log_det_bar), {}                             # (6) (7)
+            return z_bar - pulled_back(log_det_bar), {}                             # (7) (8)
 
         return (self.inverse(x), -log_det), pullback
 
@@ -143,5 +146,5 @@ class IntrinsicVolume(Bijector):
              where="correlation_cholesky"),
         case("Edge", "(L_ij / L_ii)^2 overflows", z=[[[1.0, 0.0], [-1.0, 2.0**-90]]], x=[[[1.0, 0.0], [1.0, 2.0**-149]]],
              where="correlation_cholesky"),
-        case("Switch", "(8) and (9) meet: s_i = L_ii^2", z=[[[1.0, 0.0], [0.5**0.5, 0.5**0.5]]], where="correlation_cholesky"),
+        case("Switch", "(9) and (10) meet: s_i = L_ii^2", z=[[[1.0, 0.0], [0.5**0.5, 0.5**0.5]]], where="correlation_cholesky"),
     )
