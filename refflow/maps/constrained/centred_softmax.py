@@ -100,8 +100,8 @@ class CentredSoftmax(Bijector):
 
     @staticmethod
     def definition(m, z):
-        e = [m.exp(z_k) for z_k in z] + [m.mpf(1)]
-        return [e_k / sum(e) for e_k in e]                                          # (1)
+        y = [*z, m.mpf(0)]
+        return [1 / sum(m.exp(y_j - y_k) for y_j in y) for y_k in y]                # (1)
 
     @staticmethod
     def inverse_definition(m, x):
@@ -157,7 +157,8 @@ class CentredSoftmax(Bijector):
     hard_cases = (
         case("Centre", "z = 0 is the centre: dl/dz is exactly 0, 1 - K x is not", z=[[0.0, 0.0], [1e-9, -1e-160]]),
         case("Corner", "x_k rounds to 1: 1 - x_k and log x_k have no digit left", z=[[48.0, -3.0], [-50.0, -60.0]]),
-        case("Far", "exponentials overflow, the entries do not", z=[[800.0, 799.0], [2.0**120, -(2.0**120)]]),
+        case("Far", "exponentials overflow, the entries do not", z=[[800.0, 799.0], [700.0, -710.0]]),
+        case("Alone", "the entry near 1 and the other one", z=[[2.0**120], [-(2.0**120)], [1e-9]]),
         case("UnderflowTimesCotangent", "x_k underflows, a cotangent times it does not", z=[[-95.0, 5.0], [-750.0, -720.0]]),
         case("SubnormalLast", "x_k / x_K overflows, its logarithm is about 740",
              x=[[1.0, 2.0**-149], [1.0, 2.0**-1074], [2.0**-149, 1.0]]),
