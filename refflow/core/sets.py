@@ -174,9 +174,9 @@ class Set:
         if not self.thin:
             return [(self, np.arange(math.prod(shape)), shape)]
         core = shape[len(shape) - self.member_ndim:]
-        blocks, own = self.blocks(core) if self.blocks else [], [(self, np.arange(math.prod(core)), core)]
-        if blocks:
-            own = [(leaf, rows[inner], its) for part, rows, block in blocks for leaf, inner, its in part.pieces(block)]
+        own = [(self, np.arange(math.prod(core)), core)]
+        if self.blocks:
+            own = [(leaf, rows[inner], its) for part, rows, block in self.blocks(core) for leaf, inner, its in part.pieces(block)]
         starts = range(0, math.prod(shape), math.prod(core) or 1)
         return [(leaf, start + rows, its) for start in starts for leaf, rows, its in own]
 
