@@ -137,7 +137,7 @@ class CentredSoftmax(Bijector):
 
         def pullback(x_bar, log_det_bar):
             apart = sum_of_others(x) * x_bar - sum_of_others(product_with_root(x_bar, x, log_x))        # (12) (14)
-            z_bar = product_with_root(apart, x, log_x) + log_det_bar[..., None] * differences_13(x, y)
+            z_bar = product_with_root(apart, x, log_x) + differences_13(x, y, log_det_bar)
             return z_bar[..., :-1], {}                                              # (6)
 
         return (x, log_x.sum(-1)), pullback
@@ -156,6 +156,7 @@ class CentredSoftmax(Bijector):
 
     hard_cases = (
         case("Centre", "z = 0 is the centre: dl/dz is exactly 0, 1 - K x is not", z=[[0.0, 0.0], [1e-9, -1e-160]]),
+        case("Subnormal", "a difference of two entries is subnormal, l_bar times it is not", z=[[2.0**-1060], [2.0**-140]]),
         case("Corner", "x_k rounds to 1: 1 - x_k and log x_k have no digit left", z=[[48.0, -3.0], [-50.0, -60.0]]),
         case("Far", "exponentials overflow, the entries do not", z=[[800.0, 799.0], [700.0, -710.0]]),
         case("Alone", "the entry near 1 and the other one", z=[[2.0**120], [-(2.0**120)], [1e-9]]),
@@ -184,8 +185,8 @@ def sum_of_others(w):
     return np.concatenate((none, before), -1) + np.concatenate((after, none), -1)
 
 
-def differences_13(x, y):
-    """1 - K x_k."""
+def differences_13(x, y, log_det_bar):
+    """l_bar (1 - K x_k); a difference of two entries may be subnormal where its product with l_bar is not."""
     apart = y[..., None, :] - y[..., :, None]
     larger = np.maximum(x[..., None, :], x[..., :, None])
-    return (larger * np.copysign(np.expm1(-np.abs(apart)), apart)).sum(-1)         # (13)
+    return (log_det_bar[..., None, None] * larger * np.copysign(np.expm1(-np.abs(apart)), apart)).sum(-1)     # (13)
