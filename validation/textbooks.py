@@ -18,6 +18,7 @@ such as a coupling's network, comes as itself: its forward, jacobian and vjp of 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import types
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import scipy
 
 from refflow import oracle
 from refflow.core.declarations import Child, Field
@@ -85,6 +87,28 @@ def remembering(inverse):
     return remembered
 
 
+class InDtype:
+    """NumPy and SciPy, giving numbers of one dtype: the logarithm of a plain number is float64, and would lift what follows."""
+
+    def __init__(self, dtype, *modules):
+        self.dtype, self.modules = np.dtype(dtype), modules
+
+    def __getattr__(self, name):
+        held = next(getattr(module, name) for module in self.modules if hasattr(module, name))
+        if isinstance(held, types.ModuleType):
+            return InDtype(self.dtype, held)
+        return held if isinstance(held, type) or not callable(held) else lambda *given, **named: self.cast(held(*given, **named))
+
+    def cast(self, found):
+        return found.astype(self.dtype) if getattr(found, "dtype", None) == np.float64 else found
+
+
+@functools.cache
+def in_dtype(book, dtype):
+    """A textbook whose numbers are of one dtype."""
+    return book if dtype == np.float64 else with_numbers(book, InDtype(dtype, np, scipy))
+
+
 def same(held):
     return held
 
@@ -95,6 +119,11 @@ def fields_of(f, number=same, component=same):
         return number(held) if is_number(field, held) else component(held) if isinstance(field, Child) else held
 
     return {key: seen(field, getattr(f, key)) for key, field in f.declared.items()}
+
+
+def plain(held):
+    """A number for an array without axes."""
+    return held[()] if isinstance(held, np.ndarray) else held
 
 
 def is_number(field, held):
@@ -166,7 +195,7 @@ def cost(point, book, true) -> dict:
     """{quantity: C} of a textbook at a point whose truth is known; inf for all where it fails."""
     with np.errstate(all="ignore"):
         try:
-            given = answers(point, book, lambda held: held[()] if isinstance(held, np.ndarray) else held)
+            given = answers(point, in_dtype(book, point.event.dtype), plain)
         except (ArithmeticError, ValueError, LookupError):
             return dict.fromkeys(true, np.inf)
     return {name: error(given[name], quantity, point.event.dtype) for name, quantity in true.items()}

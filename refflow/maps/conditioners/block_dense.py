@@ -177,6 +177,9 @@ class BlockDense(Conditioner):
              below=[[9.0, 9.0], [-4.0, 9.0]], b=[0.5, -1.0]),
         case("Cancelling", "what a block sees of its own all but cancels what it sees of another", z=[[1.0, 1.0]],
              within=[[[1.0]], [[1.0]]], below=[[9.0, 9.0], [2.0**-20 - 1, 9.0]], b=[0.0, 0.0]),
+        case("Huge", "in (1), the sum of two products overflows, the whole sum does not",
+             z=[[2.0**108, 2.0**108, -(2.0**108)], [2.0**1004, 2.0**1004, -(2.0**1004)]],
+             within=[[[1.5 * 2.0**19, 1.5 * 2.0**19, 1.5 * 2.0**19]]], below=[[9.0, 9.0, 9.0]], b=[0.0]),
     )
 
 
