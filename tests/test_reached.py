@@ -129,12 +129,14 @@ def test_each_page_has_its_turn_within_ten_days():
     assert sorted(asked) == sorted(PAGES)
 
 
+@pytest.mark.parametrize("tenth", [False, True])
 @pytest.mark.parametrize("machine", [certify.fingerprint(), {"machine": "another"}])
-def test_what_is_asked(machine, monkeypatch, capsys):
-    """A page that changed, and a tenth; on another machine, all."""
+def test_what_is_asked(machine, tenth, monkeypatch, capsys):
+    """A page that changed, and, if it is wanted, a tenth; on another machine, all."""
     monkeypatch.setattr(reached, "changed", lambda names: ["Tanh"])
     recorded = {"fingerprint": machine, "elsewhere": {}, "pages": dict.fromkeys(PAGES)}
-    found, told = to_ask(sorted(PAGES), recorded), capsys.readouterr().err
+    found, told = to_ask(sorted(PAGES), recorded, tenth), capsys.readouterr().err
     new, every, turn = map(int, re.findall(r"\d+", told))
     assert "Tanh" in found and len(found) == new + turn and every == len(PAGES)
     assert new == (1 if machine == certify.fingerprint() else len(PAGES)) and turn <= len(PAGES) // 10 + 1
+    assert (turn > 0) == (tenth and new == 1)

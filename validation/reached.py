@@ -106,15 +106,17 @@ def functions(node, prefix=""):
 
 
 def digest(page, reached):
-    """The hash of all that the rows of a page depend on, but the machine; a function that is gone changes it."""
-    parts = [json.dumps(exhaustive().get(page, None)), *(str(module(path)) for path in MEASURING)]
-    for path, names in reached.items():
-        if not (ROOT / path).exists():
-            return "gone"
-        texts = module(path)
-        parts.append(f"{path} {texts}" if path.startswith(PAGES)
-                     else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}")
-    return hashed("\n".join(parts))
+    """The hash of all that the rows of a page depend on, but the machine."""
+    return hashed("\n".join([json.dumps(exhaustive().get(page, None)), *(str(module(path)) for path in MEASURING),
+                             *map(reached_text, reached, reached.values())]))
+
+
+def reached_text(path, names):
+    """The hashes of a module's functions that are reached, as text; a function that is gone changes it."""
+    if not (ROOT / path).exists():
+        return f"{path} is gone"
+    texts = module(path)
+    return f"{path} {texts}" if path.startswith(PAGES) else f"{path} {[texts[OUTSIDE], *(texts.get(name) for name in names)]}"
 
 
 # -- the record -------------------------------------------------------------------------------------------------------
