@@ -34,7 +34,7 @@ def test_what_is_left_out(monkeypatch, given, run):
 
 
 def test_every_recorded_test_exists():
-    """Else it was renamed, and is not left out any more: `python -m pytest --record-seconds` on its file records it."""
+    """A test that was renamed is no longer left out; `python -m pytest --record-seconds` on its file records it."""
     texts = {path.name: path.read_text() for path in HERE.glob("test_*.py")}
     for name, seconds in conftest.recorded().items():
         file, function = re.fullmatch(r"tests/(\w+\.py)::(?:\w+::)?(\w+)(?:\[.*\])?", name, re.S).groups()

@@ -510,7 +510,7 @@ def exponents(*arrays):
 
 
 def power(P, g, of_values, of_scores):
-    """K of (14), as small as possible; None if none serves."""
+    """K of (17), as small as possible; None if none serves."""
     limits, terms = np.finfo(P.dtype), 2 * P.shape[-1] * g.shape[-2] * g.shape[-3]  # (17)
     (weight, _), (low, high), (low_value, high_value) = exponents(P), exponents(g), exponents(*of_values)
     above = high + high_value + max(0, exponents(*of_scores)[1]) + math.ceil(math.log2(terms)) + 1

@@ -184,7 +184,7 @@ class CayleyOrthogonal(Bijector):
         return (z, -self.log_det(z)), pullback
 
     hard_cases = (
-        case("Start", "z = 0 is the start itself, of which no log-det depends on z", z=[[0.0, 0.0, 0.0]], x=[np.eye(3).tolist()],
+        case("Start", "z = 0 gives the start itself, and the gradient of the log-det is 0", z=[[0.0, 0.0, 0.0]], x=[np.eye(3).tolist()],
              start=np.eye(3).tolist()),
         case("Tiny", "a turn by 2^-40", z=[[2.0**-41]], start=[[0.0, 1.0], [-1.0, 0.0]]),
         case("HalfCircle", "nearly a turn by half a circle: z is large", z=[[2.0**20], [2.0**100]],

@@ -28,7 +28,7 @@ every layer,
                + eta_o_bar (omega_ok gamma_k/w_ok - eta_o (S(c_k) Q_o/P_o + S(-c_k) P_o/Q_o)/(P_o + Q_o))      (11)
     b_k_bar = c_k_bar,   a_k_bar = c_k_bar m_k + gamma_k_bar mu_k                   (12)
     u_ko_bar = a_k (c_k_bar (h_o - m_k) + gamma_k_bar (eta_o - mu_k))/sum_i u_ki    (13)
-where `h_o` and `eta_o` are those units' of the layer before.  Their cotangents, and that of `z` in the first layer, are
+where `h_o` and `eta_o` belong to the layer before.  Their cotangents, and the cotangent of `z` in the first layer, are
     h_o_bar = sum_k c_k_bar a_k u_ko/sum_i u_ki,   eta_o_bar = sum_k gamma_k_bar a_k u_ko/sum_i u_ki           (14)
     z_bar = sum_k c_k_bar a_k                                                       (15)
 For the inverse map, whose log-det has the cotangent `l_bar`,

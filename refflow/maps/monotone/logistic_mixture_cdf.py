@@ -294,7 +294,7 @@ class LogisticMixtureCDF(Bijector):
              weights=[2.4524294985894812e-06, 0.2924632430076599, 0.7075343045628415],
              loc=[-1.360133865091484e-05, 965276.3125, 2.3565969467163086],
              scale=[0.0004552525351755321, 2476.381103515625, 6.275580381043255e-05]),
-        case("TinyWeights", "the weights of three plateaus, of which a float near 1 sees none", z=[0.0, 1e6],
+        case("TinyWeights", "the weights of three plateaus, whose differences are below the spacing of floats at 1", z=[0.0, 1e6],
              x=[4.886820921686415e-19, np.nextafter(4.886820921686415e-19, 0)],
              weights=[1.0, 4.886820921686415e-19, 1.1567654333759154e-28],
              loc=[1.9387990090810034e-05, -72653.91288529267, 2167401.347062815],

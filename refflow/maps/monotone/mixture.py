@@ -72,7 +72,7 @@ class Arguments:
         return of_g * h + l_bar * self.bend, u_bar, of_l * self.r / self.a          # (3) (7)
 
     def inverse_pulled_back(self, z_bar, l_bar):
-        """(x_bar, u_bar, the part of a_bar for constant u) of the inverse map, the latter two times SCALE."""
+        """(x_bar, SCALE u_bar, SCALE times the part of a_bar for constant u) of the inverse map."""
         of_l = l_bar[..., None]
         through = z_bar - l_bar * self.bend
         x_bar = np.where(through == 0, through, through / self.h / self.G / self.h) # (5)

@@ -27,8 +27,8 @@ For the inverse map, a bisection finds the root `z`, which lies between
     0   and   (x - t)/d                                                             (8)
     log|dz/dx| = -log g(z)   at the root                                            (9)
 
-The reverse rule.  From (1) to (3), with the cotangent `l_bar` of (7), and with integrals from 0 to `z`, of which `r_k > 0` is the
-part where the unit is active,
+The reverse rule.  From (1) to (3), with the cotangent `l_bar` of (7), and with integrals from 0 to `z`, or over the part of that
+way on which unit `k` is active, `r_k > 0`,
     c_bar = x_bar int E' du + l_bar E'(n(z))/g                                      (10)
     v_k_bar = x_bar int E' r_k du + l_bar E'(n(z)) r_k(z)/g                         (11)
     b_k_bar = v_k (x_bar int_(r_k > 0) E' du + l_bar E'(n(z)) [r_k(z) > 0]/g)       (12)

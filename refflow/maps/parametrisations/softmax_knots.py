@@ -4,7 +4,7 @@ The map.  With a number `h_j` for each of `K` bins,
     p_j = exp(a_j)/sum_i exp(a_i),   a_j = rate h_j                                 (1)
     w_j = floor + (high - low - K floor) p_j                                        (2)
     x_k = low + sum_{j<k} w_j,   x_0 = low,   x_K = high                            (3)
-or, in zuko, with softly clipped numbers, of which no two exponentials have a ratio above `1/clip`,
+or, in zuko, with softly clipped numbers, whose exponentials differ by a factor of at most `1/clip`,
     a_j = rate h_j r_j,   r_j = 1/(1 + |rate h_j|/b),   b = -(log clip)/2           (4)
 or, in FlowJAX, with the first bin halved and its other half as a last bin, `K + 1` bins in all,
     x_k = low + w_0/2 + sum_{0<j<k} w_j   for 0 < k <= K,   x_(K+1) = high          (5)
@@ -25,7 +25,7 @@ In (3), `low` and the sum cancel where `x_k` is near 0, and `x_k` is exactly 0 f
 `e_j = c_j exp a_j` and `S = sum_j e_j`, where `c_j = 1`, or 1/2 for a half, which is a bin of its own here.  With
 `V_k = sum_{j<k} e_j`, `U_k = sum_{j>=k} e_j` and `C_k = sum_{j<k} c_j`, (3) and (5) are a mean of two ends
     x_k = (low U_k + high V_k + floor (C_k U_k - (K - C_k) V_k))/S                  (9)
-whose terms cancel as well.  So each `e_j` is kept as a reference, of which there are few, and a remainder,
+whose terms cancel as well.  So each `e_j` is kept in two parts, a reference, which takes few values, and a remainder,
     e_j = rho_j + g_j,   rho_j = 1,   g_j = exp(a_j) - 1           for -1 <= a_j <= 2           (10)
     rho_j = exp(s_j b),   g_j = rho_j (exp(-s_j b r_j) - 1),   s_j = sign h_j,   for r_j < 1/2 and b r_j < 1    (11)
     rho_j = 0,   g_j = exp(s_j b) exp(-s_j b r_j)                                for r_j < 1/2 and b r_j >= 1

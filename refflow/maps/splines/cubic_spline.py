@@ -59,7 +59,7 @@ of `Y` and of `1 - Y` are positive, and the nearer knot is the start:
 
 In (6), the terms cancel where `A` or `B` is negative.  The terms of
     m = s S,   S = e_0 f^2 + e_1 t^2 - 2 v t f,   v = e_0 - u_1 = e_1 - u_0         (25)
-are positive if `v <= 0`.  Else these nearly cancel where both slopes are near 3, and
+are positive for `v <= 0`.  For `v > 0` they nearly cancel where both slopes are near 3, and there
     S = (f sqrt(e_0) - t sqrt(e_1))^2 + 2 t f (u_0 v + u_1 e_1)/(sqrt(e_0 e_1) + v)                 (26)
 
 In (7), a root `z` near a knot loses the digits of its distance from the knot.  A solver finds the smaller of `t` and `f`, from (23) and

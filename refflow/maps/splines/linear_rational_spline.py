@@ -361,7 +361,7 @@ class LinearRationalSpline(Bijector):
         return (self.origin(v), self.inverse_log_slope(v)), pullback
 
     def bars(self, v, back, image_bar, log_det_bar, ends, of_middle):
-        """Cotangents of the fields, from the cotangents at the two ends of each event's piece."""
+        """Cotangents of the fields.  `ends` holds the cotangents at both ends of the piece in which each event lies."""
         of_z, of_x, of_d = (v.towards(*pair) for pair in ends)
         of_inputs, of_outputs = (v.beyond.image_bars, v.beyond.knot_bars) if back else (v.beyond.knot_bars, v.beyond.image_bars)
         found = {"input_knots": of_inputs(of_z, image_bar), "output_knots": of_outputs(of_x, image_bar),

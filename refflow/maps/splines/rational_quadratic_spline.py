@@ -325,7 +325,7 @@ class RationalQuadraticSpline(Bijector):
         return self.inverse_and_log_det(x), pullback
 
     def of_knots(self, v, ends):
-        """The cotangents of all knots, from the cotangents at the two ends of each event's bin."""
+        """The cotangents of all knots.  `ends` holds the cotangents at both knots of the bin in which each event lies."""
         return {name: at_knots(v.k, *bars, self.slopes.shape[-1]) for name, bars in ends.items()}
 
     # -- in floating point --------------------------------------------------------------------------------------------
