@@ -64,7 +64,7 @@ def pages_digest(names):
 
 
 def outdated(record):
-    """The maps of a library whose pages are not those of its record."""
+    """The maps of a library whose pages have changed since they were recorded."""
     return [theirs for theirs, names in record["asks"].items() if record["pages"].get(theirs) != pages_digest(names)]
 
 
