@@ -6,8 +6,8 @@
     --json                                      prints the verdict as JSON
     --workers N                                 processes of the certificate, of `refflow check` and of the mutants
 
-The steps stand in the order in which mistakes are found soonest: names, completeness, the hard cases alone, the laws, the
-certificate, golden points, tables, and the tests that read what was written.  Nothing of a page that fails is written but its
+The steps stand in the order in which mistakes are found soonest: names, completeness, the hard cases alone, the laws and the
+form of the page, the certificate, golden points, tables, and the tests that read what was written.  Nothing of a page that fails is written but its
 name in the index.  Exit status 1 if a step fails.
 """
 
@@ -30,8 +30,8 @@ from refflow.cli.options import positive_count
 
 ROOT = Path(__file__).parent.parent
 GUIDE = "refflow/maps/README.md, What the certificate asks"
-LAWS = ("pages", "laws", "values", "branches", "ends", "parametrisations", "conditioners", "density")
-WRITTEN = ("certificate", "vectors", "black_box", "book", "parts", "notation", "prose")
+LAWS = ("pages", "parts", "notation", "prose", "laws", "values", "branches", "ends", "parametrisations", "conditioners", "density")
+WRITTEN = ("certificate", "vectors", "black_box", "book")
 
 
 @dataclass
