@@ -4,7 +4,7 @@ The map.  The network `inner` reads the event and the context as one vector:
     h = inner([a, c])                                                               (1)
     dh/da = the columns of J that belong to a,   J = d inner/d[a, c]                (2)
 
-The reverse rule.  The pullback `inner*` at `[a, c]` gives the cotangent of that vector, of which `a` and `c` get their parts:
+The reverse rule.  The pullback `inner*` at `[a, c]` gives the cotangent of that vector; `a` and `c` get their parts of it:
     [a_bar, c_bar] = inner*(h_bar)                                                  (3)
 
 Source: the definition.

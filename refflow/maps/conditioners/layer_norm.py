@@ -6,7 +6,7 @@ The map.  With the mean `mu` and the variance `v` of the `N` entries of `a`,
     r = (v + eps)^(-1/2),   n = r d                                                 (3)
     h = gain n + bias                                                               (4)
     dh_i/da_j = gain_i r (delta_ij - 1/N - n_i n_j / N)                             (5)
-`eps > 0` comes from the source; it is a number, not a parameter.
+`eps > 0` comes from the source and is not a parameter.
 
 The reverse rule.  From (4) and (5), where mean is the mean over the entries,
     gain_bar = h_bar n       bias_bar = h_bar                                       (6)

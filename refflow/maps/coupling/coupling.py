@@ -147,7 +147,7 @@ class MaskedBijector(Bijector):
         return masked(self.split.merged(a, b, shape), self.mask)
 
     def members(self, part, where):
-        """The part b with the simplest member of a set at invalid positions, where 0 need not be one."""
+        """The part b with the simplest member of a set at invalid positions, since 0 need not be a member."""
         if self.mask is None or where is real:
             return part
         return np.where(self.mask[..., None, :], part, where.plainest(()).astype(part.dtype))

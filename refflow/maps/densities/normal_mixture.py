@@ -23,8 +23,8 @@ through the derivative `r_kd (Phi(t_kd) - u_d)`, and on `loc_kd`, `scale_kd` by 
 the equations `dF_d = 0` become, after division by `p_d` and with (9),
     dz_d = sum_k r_{k,d+1} (dloc_kd + t_kd dscale_kd)
            - sum_k g_kd (dw_k / w_k + sum_{j<d} t_kj (dloc_kj - dz_j) / scale_kj + (t_kj^2 - 1) dscale_kj / scale_kj)
-For `L = sum z_bar_d z_d`, the `dz_d` are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and
-`A_kd` what reaches component `k` from beyond `d`:
+For `L = sum z_bar_d z_d`, the `dz_d` are eliminated from `d = D` down to 1.  `V_d` is the whole cotangent of `z_d`, and `A_kd`
+the cotangent that reaches component `k` from the entries beyond `d`:
     A_kd = sum_{i>d} V_i g_ki                                                       (11)
     V_d = z_bar_d + sum_k A_kd t_kd / scale_kd                                      (12)
     loc_bar_kd = V_d r_{k,d+1} - A_kd t_kd / scale_kd                               (13)
@@ -38,8 +38,7 @@ In (2), all `N_kd` may underflow, or overflow, where `log p` does neither.  The 
     s_k = c_k - q_k,   m = argmax s                 the likeliest component         (17)
     log p(z) = c_m - q_m - (D/2) log 2 pi + log R,   R = sum_k h_k^2                (18)
     h_k^2 = exp(s_k - s_m) = (w_k / prod_d scale_kd) / (w_m / prod_d scale_md) exp(-(q_k - q_m))    (19)
-(19) takes the quotient itself, with its exponent of 2 kept apart, and not its logarithm, whose rounding would be an error of
-`r_k`.
+(19) takes the quotient itself, with its exponent of 2 kept apart: the rounding of its logarithm would be an error of `r_k`.
 
 In (3), `r_k` may lose digits below the smallest normal number, or be 0, where its product with `t_kd` does neither.  So (4) to
 (6) take `h_k` twice:
@@ -54,8 +53,8 @@ which stays accurate where `r_m` is near 1 and `u` near `Phi_m`.  In the upper h
 `Phi(t)` in (22), where `Phi` rounds to 1.  In the tails `Phi` and `p_d` are both exponentials of `-t^2/2`, but their
 quotient is not; with (9),
     Phi(t_kd) / p_d = (r_{k,d+1} / r_kd) scale_kd M(t_kd),   M(t) = Phi(t) sqrt(2 pi) exp(t^2/2)       for t <= 0    (23)
-where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so that (10) is
-taken as a difference of the products
+where `M(t) = sqrt(pi/2) erfcx(-t / sqrt 2)`.  `r_kd` may be below the smallest number where `r_{k,d+1}` is not, so (10) is a
+difference of the products
     r_kd Phi(t_kd) / p_d = exp(log r_kd - log p_d) Phi(t_kd)      for t > 0         (24)
 """
 

@@ -13,7 +13,7 @@ The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
     v = L^-1 y                                                                      (7)
     z = (U + S)^-1 v                                                                (8)
-The unit of error is normwise: the page solves systems.  That of log-det is entrywise.
+The unit of error is normwise, since the page solves systems; the log-det's unit is entrywise.
 
 The reverse rule.  Stage by stage from (3), (2), (1), where tril and triu keep the strict triangles, and with the cotangent
 `l_bar` of (5),

@@ -18,9 +18,9 @@ that pass; with `statistics` "all" these count as they are, `y = z`:
 With them, each event's log-det is (5), the same for all: the logarithm of the factor by which the map scales volume, if the
 event's own part in the statistics is neglected.  Moving statistics follow the statistics of one batch after the other:
     m <- m - decay (m - batch)                                                      (8)
-where, with `unbiased`, `v` is replaced by the estimate of the variance whose expectation is the variance,
+With `unbiased`, the moving variance follows not `v` but its unbiased estimate
     N v / (N - 1)                                                                   (9)
-which the moving variance follows; the batch itself is normalised by (7).
+The batch itself is normalised by (7).
 
 The reverse rule.  With `d = z - mu`, the cotangent `l_bar` of (5) and sums over the positions that are normalised, from
 `dx = s dz - s dmu + r d dgain + dbias - (gain r^3 d / 2) dv`,

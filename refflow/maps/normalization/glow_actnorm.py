@@ -246,8 +246,8 @@ class GlowActNorm(Bijector):
     def initialised(self, data, rng):
         """A new value whose forward output on `data` has mean 0 and variance near 1 per channel.
 
-        It is in the dtype of `data` and has a bias; itself if eps is None.  ValueError if eps is 0 and a channel is
-        constant.
+        The new value has the dtype of `data`, and a bias.  If eps is None, this value itself.  ValueError if eps is 0 and a
+        channel is constant.
         """
         if self.eps is None:
             return self

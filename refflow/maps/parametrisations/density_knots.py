@@ -10,8 +10,8 @@ knot, or only at inner knots.  Widths are parts of the interval from `low` to `h
 With `tails` "identity", both end knots have the height `E`, and with sums over inner knots,
     E = (C - G)/D,   C = sum_k c_k y_k,   G = (w_1 y_1 + w_K y_(K-1))/4             (6)
     D = 1 - s/4,   s = w_1 + w_K,   A = C + E s/2                                   (7)
-With `E = C/(1 - s/2)` the area would be `E`, and the slopes of end knots 1, as beyond them.  The libraries' code takes a
-quarter of the end bins where this has a half; it is (6) and (7), and the density jumps at the end knots.
+With `E = C/(1 - s/2)` the area would be `E`, and the slope at the end knots 1, as beyond them.  The libraries' code takes a
+quarter of the end bins in place of the half: this is (6) and (7), and the density jumps at the end knots.
 
 The reverse rule.  With `b_k` the cotangents of the slopes, sums over all knots, `y_0 = y_K = E`, and `E_bar = 0` where no knot
 has the height `E`,
@@ -54,11 +54,11 @@ a fixed `E/A`, times `A`, and all times `(1 - least)/A^2`,
     h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (21)
     P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (22)
     Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (23)
-Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside, where `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
+Without the height `E`, `q_j = 1/2`.  Bins 1 and K are not inside; inside, `q_j` is larger by `s/(8 D)` or `(2 G + I)/(4 D)`.
 Neighbouring bins share a height, which must not be part of a difference:
     P_j - P_i = q_j ((y_(j-1) - y_i) + (y_j - y_(i-1))) + (q_j - q_i) (y_(i-1) + y_i)           (24)
-if `i` is not inside or both are, for else its terms cancel; and `P_j - P_i = -(P_i - P_j)`.  The difference of an inner
-height and `E`, which may nearly be equal, is
+if `i` is not inside or both are.  Its terms cancel otherwise, and `P_j - P_i` is `-(P_i - P_j)` there.  The difference of an
+inner height and `E`, which may nearly be equal, is
     D (y_k - E) = sum_(0<j<K-1) w_(j+1) (y_k - (y_j + y_(j+1))/2) + (w_1 (y_k - y_1) + w_K (y_k - y_(K-1)))/4 + s y_k/2     (25)
 
 In (13), a slope of a height may be subnormal where its product with a cotangent is not.  Its exponent is halved:
@@ -221,7 +221,7 @@ class DensityKnots(Map):
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def shares(self, u):
-        """(p, r, g): p of (1), also as a reference and what is left."""
+        """(p, r, g): p of (1), and its two parts, a reference r and a remainder g."""
         r, g, _ = self.widths.weights(u)
         S = (r[0] + g).sum(-1, keepdims=True)
         return (r[0] + g) / S, r[0] / S, g / S

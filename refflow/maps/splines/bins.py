@@ -85,7 +85,7 @@ class Tails:
 
     `knots` are on the side of the event, `images` on the other side; `slopes`, (lower, upper), are the spline's slopes dx/dz at
     the end knots, or None for tails of slope 1; `back` for the inverse map, whose slopes are 1/g; `marks`, (below, above), if
-    the knots are rounded and do not tell.
+    rounded knots cannot tell where an event lies.
     """
 
     def __init__(self, event, knots, images, slopes=None, back=False, marks=None):

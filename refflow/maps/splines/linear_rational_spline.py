@@ -44,7 +44,7 @@ and the fields have the cotangents (12) to (22) for `-x_bar` and `-l_bar` in the
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the images of which it is a mean, and `x_m` is
+In (4) and (5), `1 - t` and `lambda - t` cancel, `x` may be much smaller than the two images whose mean it is, and `x_m` is
 rounded.  The upper piece is the lower one seen from the other end, so one form without `x_m` serves both.  From now on `z_0`,
 `x_0`, `d_0` belong to the end of the piece, `z_1`, `x_1`, `d_1` to the other end of the bin, `lambda` is the fraction on the side
 of the piece, `w`, `h`, `a`, `b`, `p`, `q` are distances, and `i = 1` for a lower, `i = -1` for an upper piece.  With
@@ -58,7 +58,7 @@ In (26), the form with the smaller of `lambda` and `c` is used.
 
 In (6) and (7), differences of rounded images and sums of logarithms cancel:
     dx/dz = d_0 (lambda/N)^2,   log|dx/dz| = log(d_0 (lambda/N) (lambda/N))         (30)
-Near the knot all roundings of `N` would count in (30), so that
+Near the knot all roundings of `N` would count in (30).  There
     dx/dz = d_0 / (1 + R)^2,   log|dx/dz| = log d_0 - 2 log(1 + R),   R = t (m - 1)/lambda      for |R| <= 1/4          (31)
 
 In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|` and `M = s m`,
@@ -68,8 +68,8 @@ In (8), `x - x_m` cancels near the middle.  With `p = |x - x_0|`, `q = |x_1 - x|
     dz/dx = d_0 (lambda/L)^2,   log|dz/dx| = log(d_0 (lambda/L) (lambda/L))
           = 1 / (d_0 (1 + R)^2)             for |R| <= 1/4,   R = p (s - M)/(h lambda d_0)            (35)
 
-In (4) and (8), a rounded middle may put an event into the wrong piece, where derivatives of log-dets are others.  At the middle
-`V = 0`.  Pieces are told apart without rounding: by the signs of
+In (4) and (8), a rounded middle may put an event into the wrong piece, where the derivatives of the log-det differ.  At the
+middle `V = 0`.  Pieces are told apart without rounding: by the signs of
     z - z_0 - lambda (z_1 - z_0),   p^2 (1 - lambda)^2 d_1 - q^2 lambda^2 d_0       (36)
 in the letters of (1), with `p` and `q` from the bin's lower and upper end.
 

@@ -48,7 +48,7 @@ In (6), the terms of `S` cancel where the slope falls.  But `S^2` is linear in `
 cancels, except in `p` and `q`.  The larger of these is `h` minus the smaller one, and the larger of `t` and `f` is 1 minus the
 smaller one: the rounding of `x_k` must not reach sums of both.
 
-In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies, on which derivatives of the log-det depend.
+In (2), the sum rounds, and the rounded `x_k` cannot tell in which bin `x` lies; the derivatives of the log-det depend on the bin.
 Near a knot, `p` and `q` are the sums, rounded once, of exact products:
     2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
 The terms `z_j d_j` of (2) are left out, as two of each cancel.
@@ -302,8 +302,8 @@ class QuadraticSpline(Bijector):
     def bars(self, v, start_bar, of_knots, of_slopes):
         """Cotangents of the fields.
 
-        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), apart
-        from the cotangents (25) of `x_k`, which is `start_bar`.
+        `of_knots`, `of_slopes`: ((at the ends of the event's bin), at the nearer end knot of an event beyond all knots), without
+        the terms (25), which multiply `start_bar`.
         """
         z, d = self.input_knots, self.slopes
         k = np.where(v.beyond.above, self.terms - 1, v.k)
