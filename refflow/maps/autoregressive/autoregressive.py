@@ -8,7 +8,7 @@ map `f_j` = f(.; `fields(h_j)`) of a family,
     log|det J| = sum_j log|f'_j(z_j)|                                               (4)
 `J` is triangular in that order.  (1) is one pass of the network.  (2) is one pass for each level of entries in turn,
     n_j = 1 + max_i n_i                         over the i that h_j depends on, or 1 if there are none      (5)
-where `n_j` is the level of entry `j`: `D` passes if each entry depends on all before it, two for a coupling.
+where `n_j` is the level of entry `j`.  (2) takes `D` passes if each entry depends on all before it, and two for a coupling.
 
 The reverse rule.  From (1) and (4), by the pullbacks `f*` of the elementwise map, `fields*` of the family and `net*` of the
 network,

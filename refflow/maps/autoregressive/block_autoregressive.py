@@ -80,7 +80,7 @@ and `a_k,i` the cotangent of `u_k,i` at a given `x`.  With `omega` of (5), from 
 entries known and the sums over units `i` of later entries,
     q_0 = sum_i W_1,ij a_1,i/omega_K
     q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (32)
-is what reaches unit `j` from beside its own entry, in units of `x_d_bar`.  Along the entry,
+is the cotangent that reaches unit `j` otherwise than through units of its own entry, in units of `x_d_bar`.  Along the entry,
     c_k,j = q_k,j + sum_i rho_ij c_{k+1,i},   c_K = 0                               (33)
 and with `g_k`, the sum of `z_d_bar/omega_K` and of all `q_m` with `m < k`,
     (omega_k,i/omega_K) a_k,i = -sigma_k,i g_k + sum_n (sigma_k,n c_k,i - sigma_k,i c_k,n)      (34)

@@ -86,8 +86,7 @@ class textbook:
 class BlockDense(Conditioner):
     """h = W a + b; a (*batch, D B), h (*batch, D A).
 
-    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), of which only the part below
-    these blocks is read.
+    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), read only below these blocks.
     """
 
     within: Array = positive("D", "A", "B")

@@ -36,7 +36,7 @@ class Contextual(Conditioner):
         return None if inner is None or self.context is None else (inner[0] - self.context.shape[-1],)
 
     def joined_shape(self, shape):
-        """The event shape of [a, c]; None while nothing tells the size of c."""
+        """The event shape of [a, c]; None while the size of c is unknown."""
         return self.inner.fixed_shape if self.context is None else (shape[0] + self.context.shape[-1],)
 
     def output_shape(self, shape):

@@ -22,7 +22,7 @@ In place of an order, any graph without circles may give the `A_k`.  The sets of
 anything in the layer before, in turn or drawn at random.                           (9)
 
 Source: (4) (6) Germain, Gregor, Murray & Larochelle, arXiv:1502.03509, sections 3 and 4.  nflows, normflows, SurVAE, FlowJAX
-and torchflows count as in (5), TensorFlow Probability as in (7), Pyro, NumPyro and FlowTorch as in (8), zuko as in (9).
+and torchflows count degrees as in (5), TensorFlow Probability as in (7), Pyro, NumPyro and FlowTorch as in (8), zuko as in (9).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Made(NamedTuple):
         return self.residual(before, here, [inner])
 
     def residual(self, before, here, layers):
-        """The sum of a layer and the one before it; ValueError if a unit would be added to one that may not see so much."""
+        """The sum of a layer and the one before it; ValueError if a unit would be added to a unit that may see less."""
         fits = (here >= before).all(1)
         if not fits.all():
             k = int(np.argmin(fits))

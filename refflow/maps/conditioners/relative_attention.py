@@ -10,7 +10,7 @@ Query `i` sees key `j` if both are valid and `|j - i| <= block_length`.  The fac
     D_ij = 1 / (1 - rate)   where keep, else 0;   1 without keep                    (4)
 An invalid query sees nothing, so its `P` and its `h` are 0.  The authors' code sets the scores of unseen keys to `-10^4` instead
 of leaving them out.  Their weight is then `exp(-10^4 - s_im)`, with the largest score `s_im`, which is 0 in floats unless all
-scores are below -9000; an invalid query attends to all positions alike, and what it reads is set to 0 later.
+scores are below -9000; an invalid query attends to all positions alike, and its result is set to 0 later.
 
 The Jacobian, with `U_ij = D_ij (v_j + E_v(j - i))`, is
     dh_i/dv_j = D_ij P_ij I,   dh_i/ds_ij = P_ij (U_ij - sum_l P_il U_il)           (5)
@@ -35,9 +35,8 @@ than 1/16, differences are summed exactly, terms that cancel first, with exponen
     s_ij - s_im = <q_i, k_j - k_m + E_k(j - i) - E_k(m - i)> / d^(1/2)              (14)
 The `m` of the largest score is then found by its differences: none is positive.
 
-In (5) and (8), the difference loses its digits where `P_ij` is near 1.  The difference is the same for `U_ij - U_im` in place of
-`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term with `l = m`, and every other `P_il` is at most
-1/2:
+In (5) and (8), the difference loses its digits where `P_ij` is near 1.  It is the same difference for `U_ij - U_im` in place of
+`U_ij`, where `m` is the key with the largest `P_im`; the sum then has no term `l = m`, and every other `P_il` is at most 1/2:
     dh_i/ds_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = U_ij - U_im                (15)
     s_bar_ij = P_ij (c_ij - sum_l P_il c_il),   c_ij = u_ij - u_im                  (16)
 

@@ -115,7 +115,7 @@ class OpenInterval(Bijector):
 
     @classmethod
     def reaching(cls, where, like):
-        """The map onto an interval, or onto that of each entry of `like`."""
+        """The map onto an interval, or onto the interval of each entry of `like`."""
         ends = (where.lower, where.upper) if where.alike else where.ends_of(like.shape)
         return cls(np.stack(ends, -1).astype(like.dtype))
 

@@ -139,7 +139,7 @@ class MaskedBijector(Bijector):
     # -- events and outputs in parts ---------------------------------------------------------------------------------
 
     def parts(self, event):
-        """(a, b): what passes through, what is transformed."""
+        """(a, b): the part that passes through and the part that is transformed."""
         return self.split.parts(event)
 
     def merged(self, a, b, shape):

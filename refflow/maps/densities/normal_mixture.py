@@ -12,7 +12,7 @@ The reverse rule.  With the cotangent `b` of `log p`,
     scale_bar_kd = a_kd t_kd^2 - a_kd,   w_bar_k = b r_k / w_k                      (6)
 `w_bar` is the derivative of (2) in each weight alone, the others held fixed.
 
-A sample is a discontinuous function of `w`; its cotangent is `z_bar`.  It is reparameterised through the conditional
+A sample as drawn jumps as a function of `w`.  So it is reparameterised, with the cotangent `z_bar`, through the conditional
 distribution functions (Figurnov, Mohamed & Mnih, arXiv:1805.08498, section 4), which map `z` to independent uniform numbers `u`:
     u_d = F_d(z_d | z_1 .. z_{d-1}) = sum_k r_kd Phi(t_kd)                          (7)
     r_kd = w_k prod_{j<d} N_kj / sum_l w_l prod_{j<d} N_lj                          (8)

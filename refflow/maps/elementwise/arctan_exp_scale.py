@@ -14,8 +14,7 @@ does not cover the rounding of the exponent.  The constant is a sum of two float
     m = 1,   w = c arctan s                                 for |s| <= 1
     m = exp(sign(s) c pi/2),   w = -c arctan(1/s)           for |s| >  1            (3)
 
-In (2), `s^2` overflows, and the quotient may be 0 where its product with a cotangent is not.  The quotient is kept in two
-factors:
+In (2), `s^2` overflows, and the quotient may be 0 where its product with a cotangent is not.  It is kept as a product:
     d(log sigma)/ds = c r r,   r = 1/s                      for |s| >  2^30, rounded        (4)
 """
 

@@ -66,7 +66,7 @@ In (8), `s coth v`, `b` and `1/t` are nearly the same when `t` is small.  `s cot
     phi(a) = a coth a - 1 = a^2/(3 + a^2/(5 + a^2/(7 + ...)))      for |a| < 1      (30)
                           = |a| - 1 + f(a),   f(a) = 2|a|/(exp(2|a|) - 1)           (31)
     t_bar = x_bar x (phi(v) - phi(A t))/t + l_bar (v tanh v - phi(A t))/t           (32)
-where, for a large `A t`, the `D` of (13) has the digits of the difference of two large numbers:
+For a large `A t`, the `D` of (13) keeps the digits that a difference of two large numbers loses:
     phi(v) - phi(A t) = D + f(v) - f(A t),   v tanh v - phi(v) = 1 - 2 v/sinh(2 v)      for |v|, A t >= 1   (33)
 
 In (9), `dx/dz = m t cosh v / cosh p` and `m cosh v = sqrt(x^2 + m^2)`, whose parts may leave the floats where `x_bar` does not:

@@ -27,8 +27,7 @@ In (1) to (12), the logit of a rounded `F` has no digits where `F` is near 1 or 
 how `x`, its derivatives, the root and the cotangents are computed from `u_k` and their rates `a_k` with all digits in either
 tail, in float64, for float32 too.                                                  (13)
 
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance of `z` from the zero of
-`u_j`:
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
     z = d - c_j/a_j                                                                 (15)
 The page is certified at moderate events and parameters, `2^-4` to `2^4`, and at the hard cases.

@@ -348,7 +348,7 @@ def in_pairs(parameters, z):
 
 
 def units_in_pairs(w, c):
-    """(2), where exp of the largest exponent in P and in Q is a factor apart."""
+    """(2), with the exponential of the largest exponent taken out of P and out of Q."""
     zero = 0 * c
     below, above = chosen(c.high < 0, c, zero), chosen(c.high < 0, zero, -c)
     top_P, top_Q, q = largest(below), largest(above), 1 + exp(below + above)
@@ -382,7 +382,7 @@ def with_derivatives(layers):
 
 
 def pulled_back(layers, x_bar, l_bar, known=None):
-    """(z_bar, {field: its cotangent}); in an inverse map, minus z_bar is known."""
+    """(z_bar, {field: its cotangent}); for an inverse map, `known` is -z_bar."""
     h_bar, l_bar, found = x_bar[..., None], l_bar[..., None], []
     for before, layer in reversed(list(zip([None, *layers], layers))):
         _, c_bar, rho_bar = layer.v.pulled_back(h_bar, l_bar)

@@ -27,8 +27,7 @@ In (1) to (12), the mean rounds to 1 far above the biases, where its quantile is
 float32 too.                                                                        (13)
 The page is certified at events of `2^-4` to `2^4` with parameters of `2^-2` to `2^2`, and at the hard cases.
 
-In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance of `z` from the zero of
-`u_j`:
+In (4), a rounded `z` loses the digits of `u_k` where `c_k` is large.  So the unknown is `d`, the distance from the zero of `u_j`:
     u_k = a_k d + e_k,   e_k = c_k - a_k c_j/a_j   for k != j,   e_j = 0            (14)
     z = d - c_j/a_j                                                                 (15)
 and `u_k = 0` at `z = -c_k/a_k`.

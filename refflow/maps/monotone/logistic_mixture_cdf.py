@@ -81,8 +81,7 @@ be as large as `x W/(w_k T_k)`, so kappa allows for that error, except for `m_k 
 the residual of (17), which would be 0 without rounding, corrects it: each `T_k` takes the share that its own rounding may have
 caused.  `T_k`, `f_k`, and `S_k - S_i` where `u_k >= u_i`, are multiplied by
     a_k = 1 + (1 + |u_k|) (B + D - A) / sum_i w_i T_i (1 + |u_i|)                   (30)
-if `A >= x W/1024`.  Otherwise `|u_k| <= log(W/A) < x W/A` for the component k that makes up most of `A`, because
-`log(1/x) < 750`.
+if `A >= x W/1024`.  Otherwise `|u_k| <= log(W/A) < x W/A` for the component k with most of `A`, because `log(1/x) < 750`.
 
 At the ends of `(0, 1)`, images and log-dets are infinite, and `g` is 0.  Near them only the components of the largest scale `s`
 count.  With `c = 1` at `x = 0`, where `u_k` goes to -inf, and `c = -1` at `x = 1`, their shares and the limits are

@@ -13,8 +13,8 @@ With the derivatives `b_k` of `l` with respect to `u_k`, the cotangents of `z` a
 with `l_bar = log_det_bar`, and for the inverse map and its log-det `-l`,
     x_bar = (z_bar - l_bar l')/g                                                    (5)
     u_k_bar = -z_bar r_k/a_k + l_bar sum_i (r_k a_i b_i - r_i a_k b_k)/a_k          (6)
-In (6), the parts of `r_k l' - a_k b_k` that cancel are gone: with one component nothing is left.  A field on which `a_k` depends
-receives `l_bar` through `a_k`, too, with the derivative of `l` with respect to `a_k` for constant `u_k`,
+(6) no longer contains the parts of `r_k l' - a_k b_k` that cancel: with one component its sum is 0.  A field on which `a_k`
+depends receives `l_bar` through `a_k`, too, with the derivative of `l` with respect to `a_k` for constant `u_k`,
     r_k/a_k                                                                         (7)
 and with the opposite sign for the inverse map.  For arguments `(z - m_k)/s_k`, whose rates are `1/s_k`, with this share
 `a_k_bar`,

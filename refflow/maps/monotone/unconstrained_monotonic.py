@@ -454,7 +454,7 @@ def over_square(v, y):
 
 
 def phi(y):
-    """(21) for |y| < 1; since 19! > 1/u, what follows the 19th factor is a sum of floats."""
+    """(21) for |y| < 1; since 19! > 1/u, all factors y after the 19th are rounded."""
     total = 1 + 0 * y
     for i in range(29, 2, -1):
         total = 1 + (y if i <= 19 else nearest(y)) * total / i                      # (21)

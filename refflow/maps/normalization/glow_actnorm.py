@@ -6,7 +6,7 @@ The map.  With `c` the channel, `p` one of its `n` positions and `sigma_c` the s
     z_cp = x_cp / sigma_c - bias_c                                                  (2)
     dx_cp/dz_cp = sigma_c, all else 0                                               (3)
     log|det dx/dz| = n sum_c log|sigma_c|                                           (4)
-In the authors' code with `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to these parameters:
+In the authors' code `k` = `factor` = 3, in one port `k = 1`; the gradients are with respect to the parameters `s_c`:
     sigma_c = exp(k s_c),   log sigma_c = k s_c                                     (5)
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)

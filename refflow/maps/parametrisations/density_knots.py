@@ -141,9 +141,9 @@ class textbook:
 class DensityKnots(Map):
     """`input_knots`, `slopes`, both (K+1), and `start` of a `QuadraticSpline` from `low` to `high`, K = `bins`.
 
-    `floor`: the least width, as a part of the interval; `least`: the least slope; `form`: what makes heights positive; `lift`:
-    what is added to them; `tails`: "identity", with equal heights at the end knots, or "none", with a number for each.  Raises
-    ValueError for bins < 1, or < 2 with tails, high <= low, and floors that do not fit.
+    `floor`: the least width, as a part of the interval; `least`: the least slope; `form`: the function that makes heights
+    positive; `lift`: a number added to them; `tails`: "identity", with equal heights at the end knots, or "none", with a number
+    for each.  Raises ValueError for bins < 1, or < 2 with tails, high <= low, and floors that do not fit.
     """
 
     bins: int = plain(rule=count())

@@ -74,7 +74,7 @@ def checked(spline):
 
 
 def reached(knots, tails):
-    """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if it has tails."""
+    """The set of a spline's events on the side of these knots: the numbers between them, or all numbers if there are tails."""
     return intervals(knots[..., 0], knots[..., -1]) if tails == "none" else real
 
 

@@ -67,8 +67,8 @@ In (7), a root `z` near a knot loses the digits of its distance from the knot.  
     y / (e_0 + 7/4) <= t <= min(5 y / e_0, y^(1/3), 1/2)                            (27)
 This bracket is widened, for the rounding of its ends.
 
-In (10) to (17), what a knot receives through `t`, `s`, `w` and both slopes cancels.  By (22), `e_0` depends on quotients of
-widths and of heights alone.  With `E` and `F` its derivatives,
+In (10) to (17), the terms that a knot receives through `t`, `s`, `w` and both slopes cancel.  By (22), `e_0` depends on quotients
+of widths and of heights alone.  With `E` and `F` its derivatives,
     de_0/dlog w = -de_0/dlog w_b = E_0,   de_0/dlog h_b = -de_0/dlog h = F_0        (28)
 and `D_0 = e_0 - E_0`, `G_0 = e_0 - F_0`, in which terms have cancelled,
     E_0 = F_0 = 2 r,   D_0 = G_0 = 0                                      for 2 r   (29)
@@ -409,7 +409,7 @@ class CubicSpline(Bijector):
         return self.end_slopes[..., 0] * s[..., 0], self.end_slopes[..., 1] * s[..., -1]    # (3)
 
     def bin(self, k):
-        """What (25) and (28) need to know of each event's bin and of its neighbours."""
+        """The letters of (25) and (28) for each event's bin and its neighbours."""
         last = self.input_knots.shape[-1] - 2
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         w, h = z_1 - z_0, x_1 - x_0                                                 # (1)

@@ -53,8 +53,8 @@ Near a knot, `p` and `q` are the sums, rounded once, of exact products:
     2 (x - x_k) = 2 x - 2 start - z_k d_k + z_0 d_0 - sum_(j<k) (z_(j+1) d_j - z_j d_(j+1))         (24)
 The terms `z_j d_j` of (2) are left out, as two of each cancel.
 
-In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  What is left, for
-the knots of the bins below the event's, is
+In (14), neighbouring bins cancel in part: `d_j` in the cotangent of `z_j`, and `z_j` in the cotangent of `d_j`.  For the knots of
+the bins below the event's bin, this leaves
     dx/dd_j = (z_(j+1) - z_(j-1))/2,   dx/dz_j = (d_(j-1) - d_(j+1))/2              (25)
 where for `j = 0` the terms `z_(-1)` and `d_(-1)` are `z_0` and `-d_0`.
 
@@ -324,7 +324,7 @@ class QuadraticSpline(Bijector):
     # -- in floating point --------------------------------------------------------------------------------------------
 
     def bin(self, k):
-        """What (1), (26) and (27) need to know of each event's bin and of the bin before it."""
+        """The letters of (1), (26) and (27) for each event's bin and the bin before it."""
         (z_0, z_1), (d_0, d_1), (x_0, x_1) = (at_ends(v, k) for v in (self.input_knots, self.slopes, self.output_knots))
         first, w = k == 0, z_1 - z_0                                                # (1)
         before = np.maximum(k - 1, 0)

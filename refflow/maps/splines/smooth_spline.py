@@ -7,7 +7,7 @@ the second derivatives at the inner knot, from below and from above, are
     2 (d (d + a)/s_0 - d - s_0)/w_0,   -2 (d (d + b)/s_1 - d - s_1)/w_1
 They are equal where, with the parts of the height `l_0 = h_1/(h_0 + h_1)` and `l_1 = h_0/(h_0 + h_1)`,
     d^2 + p d = q,   p = l_0 (a - s_0) + l_1 (b - s_1),   q = l_0 s_0^2 + l_1 s_1^2         (2)
-On a circle the end knots are one point, with the same condition for the slope `a = b` there.  Its difference from (2) is
+On a circle the end knots are one point, with the same condition for the slope `a = b` there.  This condition minus (2) is
     (a - d)((a + d)(1/h_0 + 1/h_1) - 1/w_0 - 1/w_1) = 0
 where the second factor, times `d`, is `s_0/w_0 + s_1/w_1 > 0` by (2).  So all three slopes are equal:
     2 d^2 - g d = q,   g = l_0 s_0 + l_1 s_1                                        (3)
