@@ -64,7 +64,7 @@ def pages_digest(names):
 
 
 def outdated(record):
-    """The maps of a library whose pages are not those of its record."""
+    """The maps of a library whose pages have changed since they were recorded."""
     return [theirs for theirs, names in record["asks"].items() if record["pages"].get(theirs) != pages_digest(names)]
 
 
@@ -108,7 +108,7 @@ def recorded(library, cache, again=False, only_findings=False):
 
 
 def asked(python, library, record, theirs):
-    """The record of all maps, or with those of `theirs` replaced."""
+    """The record of all maps; with `theirs`, their rows in the old record are replaced."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.json"
         run(python, "-m", "validation.peers.asked", library, str(path), *theirs)

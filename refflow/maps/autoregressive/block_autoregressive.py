@@ -13,8 +13,8 @@ The inverse goes entry after entry.  With the entries before `d` known, `x_d` ri
 interval that is doubled until it holds the root.  The log-det of the inverse map is
     log|det J^-1| = -log|det J|                                                     (7)
 
-The reverse rule.  From the last layer to the first, with `u_K_bar = x_bar` and, by (6), `omega_K_bar = l_bar/omega_K`, where
-`l_bar` is the cotangent of (6), the blocks `V_k` on the diagonal, the blocks `U_k` below it and the biases have
+The reverse rule.  With the cotangent `l_bar` of (6), the last layer starts from `u_K_bar = x_bar` and
+`omega_K_bar = l_bar/omega_K`.  In every layer, the blocks `V_k` on the diagonal, the blocks `U_k` below it and the biases have
     V_k_bar_ij = u_k_bar_i h_{k-1,j} + omega_k_bar_i eta_{k-1,j}                    (8)
     U_k_bar_ij = u_k_bar_i h_{k-1,j},   b_k_bar = u_k_bar                           (9)
     h_(k-1)_bar = W_k^T u_k_bar,   eta_(k-1)_bar_j = sum_i V_k,ij omega_k_bar_i,   z_bar = h_0_bar             (10)
@@ -76,8 +76,8 @@ and where `1 - p^2` has few digits, `t` rounds to `u`.
 In (13), terms of (8) to (11) cancel: the bias of an entry with one unit moves `z`, but not the log-det at a given `x`.  Let
 `sigma_k,i` be the share of `exp(mu_K)` that passes through unit `i` of layer `k`,
     sigma_K = 1,   sigma_{k-1,j} = sum_i sigma_k,i rho_ij                           (31)
-and `a_k,i` the cotangent of `u_k,i` at a given `x`.  With `omega` of (5), from the last entry to the first, with the `a` of later
-entries known and the sums over units `i` of later entries,
+and `a_k,i` the cotangent of `u_k,i` at a given `x`.  The rule goes from the last entry to the first, so the `a` of later entries
+are known.  With `omega` of (5) and sums over units `i` of later entries,
     q_0 = sum_i W_1,ij a_1,i/omega_K
     q_k,j = (omega_k,j/omega_K) (phi' sum_i W_{k+1,ij} a_{k+1,i} - l_bar sigma_k,j phi''/phi'),   0 < k < K         (32)
 is the cotangent that reaches unit `j` otherwise than through units of its own entry, in units of `x_d_bar`.  Along the entry,

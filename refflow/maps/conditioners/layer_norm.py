@@ -25,7 +25,7 @@ In (1) to (3), sums and squares overflow, or vanish against `eps`, long before `
 in `[1/2, 1)` (if `d` is 0, `e` is the exponent of `eps`), and let `k` be the larger of `e` and half the exponent of `eps`:
     r = 2^-k r',   r' = (4^(e-k) v' + 4^-k eps)^(-1/2)                              (10)
     n = 2^(e-k) r' d'                                                               (11)
-exact except for (10): neither term under the root overflows, and one is at least `1/(4 N)`.
+The scaling is exact.  In (10), neither term under the root overflows, and one is at least `1/(4 N)`.
 
 In (8), the difference cancels for two entries, where `n = +-(1 - eps r^2)^(1/2)` and `c = +-c_1`:
     a_bar = r c eps r^2                                     for N = 2               (12)

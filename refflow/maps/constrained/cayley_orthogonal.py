@@ -5,7 +5,7 @@ skew, `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
 `I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
-rotation by half a turn, is reached only in the limit.  One step removes what rounding has done to `x`,
+rotation by half a turn, is reached only in the limit.  One step restores the orthogonality that `x` loses by rounding,
     x - x (x^T x - I) / 2                                                           (3)
 For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)

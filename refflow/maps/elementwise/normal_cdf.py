@@ -27,7 +27,7 @@ rule with step `1/2` errs by the residue at its pole `s = i a`, and by `e^-79` o
     M(a) = sum_k w_k/(a + s_k^2/a) + sqrt(2 pi) exp(a^2/2)/(1 + exp(4 pi a))        (14)
     s_k = (k + 1/2)/2,   w_k = exp(-s_k^2/2)/sqrt(2 pi),   k = 0 .. 16              (15)
 Nothing in (14) cancels.  From `a = 4` on the residue, the last term of (14), is below `e^-40 M` and is omitted.
-(scipy.special.erfcx, the same function, errs by up to 8 units of rounding.)
+(`scipy.special.erfcx`, the same function up to scales, errs by up to 8 units of rounding.)
 
 In (4), `t^2` overflows where `t^2/2` does not:
     t^2/2 = t (t/2)                                                                 (16)

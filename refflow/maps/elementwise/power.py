@@ -20,9 +20,9 @@ In (4), the terms may cancel: near `a = 1`, where the answer is small, and for a
     log|dx/dz| = log(1 + d) + d log z,   d = a - 1      for 1/2 <= a <= 2           (9)
                = log(a / sqrt z) + (a - 1/2) log z      for 1/4 <= a < 1/2          (10)
                = log|a/z| + a log z                     elsewhere                   (11)
-Both terms of (9) are small near `a = 1`.  The terms of (11) do not cancel: either `log|a/z|` is small, or `a log z` is large and
-the rounding of `a` moves the answer by `a log z`.  (10) lies between them; `d` and `a - 1/2` are exact.  Where `a/z` leaves the
-normal floats, `log z` is so large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so
+Both terms of (9) are small near `a = 1`.  The terms of (11) do not cancel: `log|a/z|` is small, or `a log z` is large and a
+rounding of `a` alone moves the answer as far.  (10) serves between (9) and (11); `d` and `a - 1/2` are exact.  Where `a/z` leaves
+the normal floats, `log z` is so large that (4) cannot cancel, and it is used.  The inverse is the same map with exponent `b`, so
 (5) is computed as (4) is.
 
 In (3), the power may leave the floats where its product with `a` does not.  (3) is used for `1/2 <= a <= 2`, and elsewhere

@@ -105,7 +105,7 @@ def summed(w, q):
 
 
 def lost(v, r):
-    """What the rounded exponent v has lost: r, or 0 where exp(v) is 0 or infinite whatever multiplies it."""
+    """The lost part r of the rounded exponent v, or 0 where exp(v) is 0 or infinite whatever multiplies it."""
     return (r if largest(v) < BEYOND else np.where(np.abs(v) < BEYOND, r, 0)).astype(v.dtype, copy=False)
 
 

@@ -8,8 +8,7 @@ The reverse rule.  The exponent has the slope `1/(1 + a) - a/(1 + a)^2`:
 
 In floating point.  No equation changes here, only the form in which it is computed; at the ends, limits are taken.
 
-In (1), the exponent of a large `s` is near the constant `b`.  `sigma` hardly depends on `s` there, so no unit of error covers the
-rounding:
+In (1), the exponent of a large `s` is near the constant `b`, and no unit of error covers its rounding, as `sigma` hardly moves:
     m = 1,   w = s/(1 + a)                                  for a <= 1
     m = low^(-sign s),   w = -sign(s) b/(1 + a)             for a > 1               (3)
 

@@ -279,7 +279,7 @@ class ProbitOfMean(Arguments):
 
 
 def above(u, x):
-    """A number of the sign of x(u) - x: without a quantile, by (16) or by the logarithm of the smaller tail."""
+    """A number with the sign of x(u) - x: without a quantile, by (16) or by the logarithm of the smaller tail."""
     K, s = u.shape[-1], np.where(x <= 0, 1, -1)
     near = np.abs(x) < CENTRE
     L, p = lower_tails(s[:, None] * u)

@@ -9,7 +9,7 @@ found by bisection, between the inverses of the components, as a mean lies betwe
     min_k (m_k + s_k L) <= z <= max_k (m_k + s_k L),   L = log(x/(1 - x))           (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
-The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
+The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_k = 1`, and the cotangent `l_bar` of (3),
     r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = (1 - 2 S_k)/s_k                      (6)
     z_bar = x_bar g + l_bar l',   l' = dlog g/dz = sum_k r_k t_k                    (7)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (8)

@@ -10,7 +10,7 @@ found by bisection, between the inverses of the components, as a mean lies betwe
     min_k (m_k + s_k y) <= z <= max_k (m_k + s_k y),   y = Phi^-1(x)                (4)
     log|dz/dx| = -log g   at the root                                               (5)
 
-The reverse rule.  With the part of the density due to component k, where `sum_k r_k = 1`, and with the cotangent `l_bar` of (3),
+The reverse rule.  With component k's part `r_k` of the density, where `sum_k r_k = 1`, and the cotangent `l_bar` of (3),
     r_k = w_k f_k/(W g),   t_k = dlog f_k/dz = -u_k/s_k                             (6)
     z_bar = x_bar g + l_bar l',   l' = dlog g/dz = sum_k r_k t_k                    (7)
     m_k_bar = -x_bar g r_k - l_bar r_k t_k                                          (8)
@@ -283,7 +283,7 @@ class NormalMixture(Arguments):
         return self.P * np.exp(self.L) / self.W                                     # (14)
 
     def excess(self, x):
-        """A number of the sign of the image minus x."""
+        """A number with the sign of the image minus x."""
         lower = self.L + np.log(self.P / self.W) - np.log(x)                        # (18)
         return np.where(x <= 0.5, lower, np.log1p(-x) - self.L_n - np.log(self.Q / self.W))         # (18)
 

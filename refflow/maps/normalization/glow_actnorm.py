@@ -11,9 +11,9 @@ In the authors' code `k` = `factor` = 3, in one port `k = 1`; the gradients are 
 In another port (`direct`) the parameter is the scale itself, which may be negative:
     sigma_c = s_c                                                                   (6)
 
-Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, with `mu` their
-mean and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`, and `eps` the source's `1e-6`, the output of forward has
-mean 0 and variance near 1 with
+Data-dependent initialisation.  Over the `N` values `v` of a channel, all positions of all events of a batch, let `mu` be the mean
+and `d^2 = sum (v - mu)^2 / N`, or over `N - 1` with `unbiased`.  `eps` is the source's `1e-6`.  The output of forward has mean 0
+and variance near 1 with
     bias = -mu,   sigma = 1 / (d + eps)                                             (7)
 and the output of inverse, which the sources do not cover, with
     sigma = d + eps,   bias = mu / sigma                                            (8)

@@ -39,8 +39,8 @@ Derivatives have differences of heights and of widths.  A height near `v = 0` is
 In (6), `C - G` cancels.  No term of the following does:
     C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (17)
 
-In (10), the first two terms have in common the part of `y_k` itself, which cancels.  With `B = b_0 + b_K` and
-`T = sum_k b_k y_k` over inner knots, as all sums from here on, and all times `(1 - least)/A^2`,
+In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums are over inner knots, and
+cotangents lack their factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
     y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (18)
     a_k = c_k + (c_k - e_k) s/(2 D)                                                 (19)
 where for `k = 1`, and likewise at the other end,
@@ -49,8 +49,8 @@ where for `k = 1`, and likewise at the other end,
 For K = 3 only the first term remains, for K = 2 none.  Without the height `E`, `B = 0`, sums are over all knots, and `a = c`.
 
 In (12), two `w_j_bar` have in common the part of a height that their bins share, and it cancels.  The page `softmax_knots`
-has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, `Q_j` the derivatives of `E` at
-a fixed `E/A`, times `A`, and all times `(1 - least)/A^2`,
+has the part of the input knots.  The part of the slopes is, with `P_j` the derivatives of `A`, and `Q_j` the derivatives of `E`
+at a fixed `E/A`, times `A`,
     h_j_bar = rate (1 - K floor) p_j sum_i p_i (B (Q_j - Q_i) - T (P_j - P_i))      (21)
     P_j = (y_(j-1) + y_j) q_j,   q_j = 1/2 + s/(8 D), or 1/2 + s/(4 D) inside       (22)
     Q_j = (y_(j-1) + y_j) q_j,   q_j = -I/(4 D), or G/(2 D) inside                  (23)

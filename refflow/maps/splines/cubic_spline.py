@@ -103,7 +103,7 @@ In (19) and (20), the two parts of the log-det's cotangent cancel.  The derivati
     dn/dz_1 = -dn/dz_0 = (S^2 + E_0 N_0 + E_1 N_1)/(w S^2)                          (47)
     dn/dx_0 = (S^2 + S' (1 - Y) + F_0 N_0 + F_1 N_1)/(h S^2)                        (48)
     dn/dx_1 = -(S^2 - S' Y + F_0 N_0 + F_1 N_1)/(h S^2)                             (49)
-In the numerators terms cancel.  In general
+Terms cancel in these numerators.  In general
     S^2 + E_0 N_0 + E_1 N_1 = 2 t f R - D_0 N_0 - D_1 N_1,
     R = e_0^2 f (t - 2 f) + e_1^2 t (f - 2 t) + e_0 e_1 (4 t f - f^2 - t^2)
         + 3 e_0 f (2 f - 3 t) + 3 e_1 t (2 t - 3 f) + 18 t f                        (50)

@@ -14,8 +14,8 @@ In each piece `x` is the weighted mean of the images of its ends `a` and `b`,
     dx/dz = v_a v_b (x_b - x_a) u / (w N^2),   u = u_a + u_b                        (6)
     log|dx/dz| = log v_a + log v_b + log(x_b - x_a) + log u - log w - 2 log N       (7)
 The slope is continuous, with the values `d_0` and `d_1` at the knots.  An inner knot belongs to the bin above it, an end knot to
-its bin, a middle to the piece below it.  For the inverse map, (5) is linear in `t`: in the lower piece, where `x <= x_m`,
-`t = u_b` with `u = lambda`, and in the upper piece, `t = lambda + u_b` with `u = 1 - lambda`, where
+its bin, a middle to the piece below it.  For the inverse map, (5) is linear in `t`.  In the lower piece, where `x <= x_m`,
+`t = u_b` and `u = lambda`; in the upper piece, `t = lambda + u_b` and `u = 1 - lambda`.  In both,
     u_b = u v_a (x - x_a) / (v_a (x - x_a) + v_b (x_b - x))                         (8)
     z = z_0 + w t,   log|dz/dx| = -log|dx/dz|                                       (9)
 Beyond the knots the spline is a line,
