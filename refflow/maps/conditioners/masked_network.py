@@ -5,7 +5,7 @@ before it.  With 1 where a unit sees another and 0 elsewhere,
     M_uj = 1   where S_u contains j                                                 (1)
     M_uv = 1   where S_u contains S_v                                               (2)
     M_kv = 1   where A_k contains S_v                                               (3)
-(1) holds in the first layer, (2) between hidden layers, (3) in the last layer.  Every unit sees the context.
+(1) holds in the first layer, (2) between hidden layers, (3) in the last layer.  Every hidden unit sees the context.
 
 In an order the entries stand in places `1, ..., L`; `L = D` unless several entries share a place.  A hidden unit has a degree
 `m` and sees the entries in the first `m` places; the outputs of an entry see the entries in the places before its own.  A unit of

@@ -301,7 +301,7 @@ class RelativeAttention(Conditioner):
         return np.stack(rows, -2)
 
     def pullback_apart(self, *event):
-        """The cotangents with all exponents apart, of q, k, v, P and g: event by event, since this needs memory."""
+        """The cotangents with all exponents apart, of q, k, v, P and g: event by event, to save memory."""
         batch = event[0].shape[:-3]
         E = [E if E is None else np.broadcast_to(E, batch + E.shape[-3:]) for E in (self.E_k, self.E_v)]
         found = [self.event_pullback_apart(*(part if part is None else part[i] for part in (*event, *E)))

@@ -65,7 +65,7 @@ class UnitVector(Conditioner):
     # -- the map ------------------------------------------------------------------------------------------------------
 
     def directions(self, a):
-        """a / |a| with its length apart, and where |a| <= eps."""
+        """(a / |a|, with the length apart; marks of |a| <= eps)."""
         directions = Directions(a, None)                                            # (5)
         return directions, ~(np.ldexp(directions.s, directions.e) > self.eps)       # (2) (5)
 

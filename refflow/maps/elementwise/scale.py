@@ -80,7 +80,7 @@ def is_moderate(m, factors, limit):
 
 
 def vanishing(factors):
-    """Marks where one of them is 0."""
+    """Marks where one of the factors is 0."""
     return functools.reduce(np.logical_or, (np.equal(factor, 0) for factor in factors))
 
 

@@ -179,7 +179,7 @@ class PLULinear(Bijector):
         return scaled(*self.scaled_inverses(x)[1]), -self.log_det(x)                # (8) (17)
 
     def scaled_inverses(self, x):
-        """(v', e) with v = 2^e v', and so z."""
+        """(v', e) with v = 2^e v', and z in the same form."""
         y = reordered(minus(x, self.shift), opposite(self.order))                   # (6)
         v, e = solve_lower(self.lower, y, unit=True)                                # (7)
         z, k = solve_upper(self.upper_and_scale(), v, e)                            # (8)

@@ -131,11 +131,11 @@ class textbook:
         return x_bar, textbook.of_fields(bars, bias)
 
     def of_fields(bars, bias):
-        """Without the cotangent of a bias that is not there."""
+        """The cotangents, without the bias's if the bias is None."""
         return {key: bar for key, bar in bars.items() if key != "bias" or bias is not None}
 
     def statistics(y):
-        """From the values (C, N) of the channels of a batch."""
+        """mu, d and v, from the values (C, N) of the channels of a batch."""
         mu = y.sum(1) / y.shape[1]                                                  # (6)
         d = (y.T - mu).T                                                            # (6)
         return mu, d, (d ** 2).sum(1) / y.shape[1]                                  # (7)
@@ -324,7 +324,7 @@ class BatchNorm(Bijector):
 
 
 def check(norm):
-    """What BatchNorm and BatchStatisticsNorm share: passes."""
+    """The part that BatchNorm and BatchStatisticsNorm share: `passes`."""
     name = type(norm).__name__
     if norm.passes is None:
         return

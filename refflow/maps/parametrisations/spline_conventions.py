@@ -65,7 +65,7 @@ def pyro(bins=8, bound=3.0):
 
 
 def tfp(bins=8, low=-1.0, high=1.0):
-    """TFP takes constrained numbers: this is the recipe of its documentation."""
+    """TFP takes constrained numbers: these fields follow the recipe of its documentation."""
     return alike(SoftmaxKnots(bins, low, high, 1e-3), KnotSlopes(SoftplusScale(floor=1e-3), bins))
 
 

@@ -422,7 +422,7 @@ class CubicSpline(Bijector):
         return v
 
     def end(self, v, k, outer, side):
-        """One end of the bin, with the bin beyond it, which has the index k unless the end is an `outer` one."""
+        """One end of the bin; k is the index of the bin beyond, unless the end is an `outer` one."""
         (z_0, z_1), (x_0, x_1) = at_ends(self.input_knots, k), at_ends(self.output_knots, k)
         return End(v.w, v.h, z_1 - z_0, x_1 - x_0, outer, np.broadcast_to(self.end_slopes[..., side], outer.shape))
 
