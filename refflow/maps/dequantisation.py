@@ -5,8 +5,7 @@ From pixels `v` in `0 .. levels - 1`, first reduced to `bins` values (a divisor 
     k = floor(v bins / levels)                                                      (1)
     x = low + (high - low) (k + u) / bins                                           (2)
 RealNVP has `(v + u) / 256` (Dinh, Sohl-Dickstein & Bengio, arXiv:1605.08803), NICE's Dequantizer has `low` and `high` (Dinh,
-Krueger & Bengio, arXiv:1410.8516), Glow `low = -1/2, high = 1/2` (Kingma & Dhariwal, arXiv:1807.03039).  The way back is, as in
-Glow,
+Krueger & Bengio, arXiv:1410.8516), Glow `low = -1/2, high = 1/2` (Kingma & Dhariwal, arXiv:1807.03039).  The way back is Glow's:
     v = clip(floor(bins (x - low) / (high - low)) levels / bins, 0, levels - 1)     (3)
 `u` is uniform on the odd multiples of `2^-m`, with the largest `m` for which `k + u` is exact.  Then (3) undoes (2) where (2) is
 exact, as it is for the three above.                                                (4)

@@ -39,8 +39,8 @@ Derivatives have differences of heights and of widths.  A height near `v = 0` is
 In (6), `C - G` cancels.  No term of the following does:
     C - G = I + G,   I = sum_(0<j<K-1) w_(j+1) (y_j + y_(j+1))/2                    (17)
 
-In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums are over inner knots, and
-cotangents lack their factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
+In (10), the first two terms have in common the part of `y_k` itself, which cancels.  From here on, sums over knots leave out the
+end knots, and cotangents lack the factor `(1 - least)/A^2`.  With `B = b_0 + b_K` and `T = sum_k b_k y_k`,
     y_k_bar = sum_(i != k) y_i (b_k a_i - b_i a_k) + B (c_k G - e_k C)/D            (18)
     a_k = c_k + (c_k - e_k) s/(2 D)                                                 (19)
 where for `k = 1`, and likewise at the other end,
