@@ -108,7 +108,7 @@ def recorded(library, cache, again=False, only_findings=False):
 
 
 def asked(python, library, record, theirs):
-    """The record of all maps, or with those of `theirs` replaced."""
+    """The record of all maps; with `theirs`, their rows in the old record are replaced."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.json"
         run(python, "-m", "validation.peers.asked", library, str(path), *theirs)

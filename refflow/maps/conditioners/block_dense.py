@@ -14,7 +14,7 @@ Libraries hold unconstrained weights `w` and positive gains `g`; their matrix ha
 
 The reverse rule.  As for a dense layer,
     a_bar = W^T h_bar,   W_bar = h_bar a^T,   b_bar = h_bar                         (6)
-and the cotangents of `V` and `U` are the entries of `W_bar` at their places; what is not read of `U` gets 0:
+and the cotangents of `V` and `U` are the entries of `W_bar` at their places; entries of `U` that are not read get 0:
     V_bar_ij = W_bar_ij    where d(j) = d(i)                                        (7)
     U_bar_ij = W_bar_ij    where d(j) < d(i),   U_bar_ij = 0   elsewhere            (8)
 
@@ -88,8 +88,7 @@ class textbook:
 class BlockDense(Conditioner):
     """h = W a + b; a (*batch, D B), h (*batch, D A).
 
-    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), of which only the part below
-    these blocks is read.
+    `within`: the blocks of W on the diagonal, (D, A, B), positive; `below`: a matrix (D A, D B), read only below these blocks.
     """
 
     within: Array = positive("D", "A", "B")

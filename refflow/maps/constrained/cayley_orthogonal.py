@@ -5,13 +5,13 @@ skew, `S^T = -S`:
     x = Q (I - S) (I + S)^-1 = Q (2 M - I),   M = (I + S)^-1                        (1)
     S = (I - c) (I + c)^-1 = 2 K - I,   K = (I + c)^-1,   c = Q^T x,   z_ij = S_ij  for j < i       (2)
 `I + S` is always invertible: its eigenvalues are `1 + i t`.  `x` has the determinant of `Q`.  A `c` with an eigenvalue -1, a
-rotation by half a turn, is reached only in the limit.  One step removes what rounding has done to `x`,
+rotation by half a turn, is reached only in the limit.  One step restores the orthogonality that `x` loses by rounding,
     x - x (x^T x - I) / 2                                                           (3)
 For the Jacobian, `dM = -M dS M`, and with `P = Q M`,
     dx_ab/dz_ij = -2 (P_ai M_jb - P_aj M_ib)                                        (4)
-No set of entries is a chart of the whole image; `log_det` is that of its volume, `volume = "gram"`.  From (1),
-`x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is
-twice the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
+No set of entries is a chart of the whole image, so `log_det` measures the volume of the image, `volume = "gram"`.  From (1),
+`x^T dx = -2 M^T dS M`, a linear map of skew matrices with determinant `(det M)^(D-1)` up to the factors 2, and `|dx|^2` is twice
+the sum over `j < i` of the squares of `x^T dx`, so that with `N = D(D-1)/2`
     1/2 log det J^T J = 3/2 N log 2 - (D - 1) log det(I + S)                        (5)
 
 The reverse rule.  With the cotangent `l_bar` of (5),
@@ -24,8 +24,8 @@ The inverse map is a function of all entries of `x`.  From (2), `dS = -2 K dc K`
 `Q` is not orthogonal in its last digit.  `inverse_definition` must return `z` exactly, and therefore uses
 `(Q^T Q)^-1 Q^T x` for `c`; the last digits of `Q^T x` differ from it by less than their rounding.
 
-Certified where `|z|` is moderate, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses I against `S` in the direction
-that `S` maps to 0, where `x` is 1: as measured, all digits are lost from `|z| = 1/u` on.
+The page is certified at moderate `|z|`, `2^-4` to `2^4`.  Far beyond, for odd `D`, elimination loses `I` against `S` in the
+direction that `S` maps to 0: from `|z| = 1/u` on, all digits are lost.
 
 Source: Cayley (1846), "Sur quelques proprietes des determinants gauches".
 """
@@ -107,7 +107,7 @@ class CayleyOrthogonal(Bijector):
         return (shape[0] * (shape[0] - 1) // 2,)
 
     def chart(self, shape):
-        """All entries: the volume is that of the image in their space."""
+        """All entries: the image has its volume in their space."""
         return np.arange(int(np.prod(self.output_shape(shape))))
 
     @staticmethod

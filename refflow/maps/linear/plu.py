@@ -13,7 +13,7 @@ The inverse is a permutation and two substitutions:
     y_{order_i} = x_i - shift_i                                                     (6)
     v = L^-1 y                                                                      (7)
     z = (U + S)^-1 v                                                                (8)
-The unit of error is normwise: the page solves systems.  That of log-det is entrywise.
+The unit of error is normwise, since the page solves systems; the log-det's unit is entrywise.
 
 The reverse rule.  Stage by stage from (3), (2), (1), where tril and triu keep the strict triangles, and with the cotangent
 `l_bar` of (5),
@@ -179,7 +179,7 @@ class PLULinear(Bijector):
         return scaled(*self.scaled_inverses(x)[1]), -self.log_det(x)                # (8) (17)
 
     def scaled_inverses(self, x):
-        """(v', e) with v = 2^e v', and so z."""
+        """(v', e) with v = 2^e v', and z in the same form."""
         y = reordered(minus(x, self.shift), opposite(self.order))                   # (6)
         v, e = solve_lower(self.lower, y, unit=True)                                # (7)
         z, k = solve_upper(self.upper_and_scale(), v, e)                            # (8)
