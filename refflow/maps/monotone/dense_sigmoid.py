@@ -74,8 +74,8 @@ The derivatives `omega_ok` of `h_o` by `c_k` sum to `1 - d_o`, where `d_o` is sm
 subtracted.
 
 In (17), the two parts of `c_k_bar` nearly cancel in a tail, where one argument leads: at a given `x`, this argument moves `z` and
-nothing else.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So wherever the terms of this sum are smaller
-than its own, the leading argument j has
+nothing else.  But the cotangents that reach `z` through any layer sum to `-z_bar`.  So where the terms of (26) are
+smaller than the terms of (10), the leading argument j has
     c_j_bar = -(z_bar + sum_o l_o_bar dl_o/dz + sum_(k != j) c_k_bar dc_k/dz)/(dc_j/dz),
     dc_k/dz = exp(t_(l-1)) rho_k                                                    (26)
 with the sum over the units o of the layer before.  With the derivatives `beta_ok` of a unit's log-slope by `c_k`, and the

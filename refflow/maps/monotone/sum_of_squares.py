@@ -112,7 +112,7 @@ class textbook:
 class SumOfSquares(Bijector):
     """x = shift + slope z + sum_k int_0^z (sum_l coefficients_kl u^l)^2 du; the inverse uses a bracketing solver.
 
-    The coefficients have shape (*batch, K, R+1), for K polynomials of degree R.  The source has no term slope z.
+    The coefficients have shape (*batch, K, R+1), for K polynomials of degree R.  The source has no term `slope z`.
     """
 
     coefficients: Array = real("K", "R+1")
