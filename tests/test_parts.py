@@ -631,15 +631,19 @@ def test_a_textbook_is_measured_as_it_is_printed():
                                "return -np.expm1(-(z / scale) ** concentration)"), truth(point))["forward"] < 1
 
 
-@pytest.mark.parametrize("name", ["AlphaSigmoid", "NormalMixtureCDF", "DoubleExpScale", "NormalMixture"])
+LIFTED = {"AlphaSigmoid", "NormalMixtureCDF", "DoubleExpScale", "NormalMixture"}       # by the logarithm of a plain number
+
+
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.textbook])
 def test_a_float32_textbook_has_no_digits_of_float64(name):
-    """Not even in the logarithm of a number that is written in it."""
     page, single = PAGES[name], np.dtype(np.float32)
     for side in sides(page):
         point = next(iter(GENERATORS.get(page.kind, Draw)(page, single, side).drawn_points()))
-        given = answers(point, in_dtype(page.textbook, single), plain)
-        assert {held.dtype for held in given.values()} == {single}
-        assert {held.dtype for held in answers(point, page.textbook, plain).values()} != {single}
+        with np.errstate(all="ignore"):
+            given, lifted = (answers(point, book, plain) for book in (in_dtype(page.textbook, single), page.textbook))
+        assert given.keys() == lifted.keys()
+        if name in LIFTED:
+            assert {held.dtype for held in given.values()} == {single} != {held.dtype for held in lifted.values()}
 
 
 def test_costs_are_of_the_points_that_they_are_told():

@@ -88,18 +88,21 @@ def remembering(inverse):
 
 
 class InDtype:
-    """NumPy and SciPy, giving numbers of one dtype: the logarithm of a plain number is float64, and would lift what follows."""
+    """NumPy and SciPy, giving numbers of one dtype: the logarithm of a plain number is float64, and would lift what follows.
 
-    def __init__(self, dtype, *modules):
-        self.dtype, self.modules = np.dtype(dtype), modules
+    `held` are modules, or one function, whose attributes are functions too, as np.subtract.outer.
+    """
+
+    def __init__(self, dtype, *held):
+        self.dtype, self.held = np.dtype(dtype), held
 
     def __getattr__(self, name):
-        held = next(getattr(module, name) for module in self.modules if hasattr(module, name))
-        if isinstance(held, types.ModuleType):
-            return InDtype(self.dtype, held)
-        return held if isinstance(held, type) or not callable(held) else lambda *given, **named: self.cast(held(*given, **named))
+        found = next(getattr(held, name) for held in self.held if hasattr(held, name))
+        is_function = callable(found) and not isinstance(found, type)
+        return InDtype(self.dtype, found) if is_function or isinstance(found, types.ModuleType) else found
 
-    def cast(self, found):
+    def __call__(self, *given, **named):
+        found = self.held[0](*given, **named)
         return found.astype(self.dtype) if getattr(found, "dtype", None) == np.float64 else found
 
 
