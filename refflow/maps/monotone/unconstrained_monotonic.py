@@ -2,7 +2,9 @@ r"""Integral of a positive network of one hidden layer of ReLUs, `R -> R`, witho
 
 The map.  With rates `a_k`, biases `b_k`, weights `v_k` and an offset `c`, of any signs, a least slope `d > 0` and a shift `t`,
     n(u) = c + sum_k v_k r_k(u),   r_k(u) = max(a_k u + b_k, 0)                     (1)
-    dx/dz = g(z),   g(u) = d + E(n(u)),   E(n) = 1 + n   for n >= 0,   exp(n)   for n < 0           (2)
+    dx/dz = g(z),   g(u) = d + E(n(u)),
+    E(n) = 1 + n    for n >= 0
+         = exp(n)   for n < 0                                                       (2)
     x = t + int_0^z g(u) du                                                         (3)
 `E` is ELU plus 1, and positive.  `n` is linear between the knots `-b_k/a_k` of its units, so the integral is a sum of integrals
 of lines and of exponentials of lines, and this page computes it exactly.

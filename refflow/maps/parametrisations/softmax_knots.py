@@ -34,10 +34,10 @@ References take few values, so their sums are multiples of these; the sums cance
 are pairs, too.  The halves of the first bin are references.
 
 In (7), each `x_k_bar` stands in `w_j_bar` and in the mean over all bins, and these cancel where they are nearly equal.  `x_k_bar`
-stands in only one term of
-    h_j_bar = rate r_j^2 (high - low - K floor) (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)/S     (13)
+stands in only one term of the following form, with `R = rate (high - low - K floor)/S`,
+    h_j_bar = R r_j^2 (e_j/S) (sum_{k>j} x_k_bar U_k - sum_{k<=j} x_k_bar V_k)      (13)
 or, for the number of two halves, where `U'_k` and `V'_k` are the sums without them, and `e_0` is whole,
-    h_0_bar = rate r_0^2 (high - low - K floor) (e_0/S) sum_k x_k_bar (U'_k - V'_k)/(2 S)       (14)
+    h_0_bar = R r_0^2 (e_0/S) sum_k x_k_bar (U'_k - V'_k)/2                         (14)
 
 Source: Durkan, Bekasov, Murray and Papamakarios, Neural Spline Flows, arXiv:1906.04032, section 3.1; (4) zuko.
 """
