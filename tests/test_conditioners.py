@@ -307,7 +307,7 @@ def test_planted_bug_of_raw_weights(monkeypatch):
     net = BlockDense([[[0.5, 2.0]], [[1.0, 0.25]]], np.ones((2, 4)), B)
     p = NetworkPoints(net, EVENTS.reshape(8, 4).copy(), H_BAR[:8].copy())
     run_network_laws(net, p)
-    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b, positive:
+    monkeypatch.setattr(conditioner_laws, "weight_normalised_blocks", lambda w, g, size, b=None, positive="exp":
                         weight_normalised_blocks(w, 1.01 * g, size, b, positive))
     with pytest.raises(AssertionError, match="raw weights are normalised: BlockDense: row 0 of W"):
         run_network_laws(net, p)
