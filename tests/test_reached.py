@@ -111,6 +111,7 @@ def test_a_module_that_is_gone_and_a_page_without_a_record_are_changes(tree, tmp
 def test_a_float32_sweep_belongs_to_its_page(tree, monkeypatch):
     write({"Toy": OF_TOY, "Other": OF_TOY})
     monkeypatch.setattr(reached, "exhaustive", lambda: {"Toy": [{"passes": 1}]})
+    monkeypatch.setattr(reached, "changed_at", lambda path: "now")
     assert changed(["Toy", "Other"]) == ["Toy"]
 
 
