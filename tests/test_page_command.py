@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refflow import REGISTRY
 from refflow.core import Bijector, bijector, case, positive, real
 from refflow.oracle.verdict import Passed, Report
 from refflow.testing.pages import lacks
@@ -184,6 +185,9 @@ def test_the_readme_is_written_anew_where_the_page_has_the_largest_error(page, e
 def test_what_the_readme_counts_of_a_page():
     assert {key for _, key in command.counted("Softsign")} > {"forward", "inverse", "vjp.z_bar"}
     assert command.counted("Draft") == set()
+    standing = "refflow 0.1.0: 1046 checks pass, 0 fail\nnote: 51 of 141 pages have golden points"
+    assert command.recounted(standing, 14, 52) == \
+        f"refflow 0.1.0: 1060 checks pass, 0 fail\nnote: 52 of {len(REGISTRY)} pages have golden points"
 
 
 def test_a_failing_test_is_named(monkeypatch):

@@ -107,8 +107,11 @@ def golden_points(name, workers):
     report = check(page=name)
     if report.failed:
         raise Failed("\n".join(report.table().splitlines()[-3:]))
-    if counted(name) != before or leads(report, readme.standing("check")):
+    standing = readme.standing("check")
+    if leads(report, standing):
         readme.write("check")
+    elif counted(name) != before:
+        readme.write("check", recounted(standing, len(counted(name)) - len(before), len(bijectors())))
     return f"{len(report.passed)} checks pass"
 
 
@@ -119,6 +122,13 @@ def counted(name):
     if not path.exists():
         return set()
     return {(point["dtype"], key) for point in json.loads(path.read_text())["points"] for key in point["quantities"]}
+
+
+def recounted(standing, more, pages):
+    """What the README says of `refflow check`, with so many more checks, and so many pages with golden points."""
+    from refflow import REGISTRY
+    found = re.sub(r"(\d+) checks pass", lambda count: f"{int(count[1]) + more} checks pass", standing)
+    return re.sub(r"\d+ of \d+ pages", f"{pages} of {len(REGISTRY)} pages", found)
 
 
 def leads(report, standing):
