@@ -136,7 +136,8 @@ def test_golden_file_is_generated(certificate):
 def test_golden_files_of_what_changed_are_made_anew(certificate, monkeypatch):
     """A change of a page's code, or of its rows in the certificate."""
     names = ["Softsign", "Tanh"]
-    monkeypatch.setattr(golden, "recorded", lambda known={name: golden.depends_on(name, certificate) for name in names}: known)
+    known = {name: {"of": golden.depends_on(name, certificate), "machine": golden.machine()} for name in names}
+    monkeypatch.setattr(golden, "recorded", lambda: known)
     assert golden.stale(names, certificate) == []
     monkeypatch.setattr(golden.reached, "digest", lambda name, of, digest=golden.reached.digest: digest(name, of) + name[4:])
     assert golden.stale(names, certificate) == ["Softsign"]
@@ -154,6 +155,15 @@ def test_a_golden_file_that_its_code_does_not_make_is_found(monkeypatch, tmp_pat
     assert "python -m validation.golden --page Tanh" in capsys.readouterr().out
     monkeypatch.setattr(golden, "files", lambda *of: {paths[0]: "as it was"})
     assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == 0
+
+
+@pytest.mark.parametrize("of, status", [("other code", 1), ("this code", 0)])
+def test_a_golden_file_of_another_machine_is_not_made_anew(of, status, monkeypatch, capsys):
+    monkeypatch.setattr(golden, "files", None)
+    monkeypatch.setattr(golden, "depends_on", lambda *of: "this code")
+    monkeypatch.setattr(golden, "recorded", lambda: {"Tanh": {"of": of, "machine": "another"}})
+    assert golden.main(["--page", "Tanh", "--check", "--workers", "1"]) == status
+    assert ("Tanh.json was made by other code, on another machine" in capsys.readouterr().out) == bool(status)
 
 
 # ---------------------------------------------------------------- the certificate itself

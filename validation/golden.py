@@ -8,7 +8,8 @@
     --workers N                                 in so many processes
 
 What a file depends on, its page, the modules that draw and measure points, and the page's rows of the certificate, is hashed in
-golden_of.json.  The exit status is 1 if --check finds a file that is not what its code makes.
+golden_of.json, beside the machine: the floats at which a page's code switches may be others on another one.  The exit status is 1
+if --check finds a file that its code does not make, or one of other code that was made on another machine.
 
 One file for each page, refflow/oracle/golden/NAME.json: for each dtype and side it holds all hard cases, the worst points of
 the certificate, for a scalar page points in every moderate binade from every end, some where its code switches, where scales are
@@ -18,11 +19,10 @@ people's numbers are not compared with it.  Inputs are exact (hexadecimal floats
 entry and 8 of its kappa.  Numbers beyond 10^(+-30000), whose exponents would not end, are written +-1e+30000 and 0.
 
 A second file, refflow/oracle/exact/NAME.json, holds points whose every real number is a bfloat16 number, so that one truth
-serves code of every precision: the hard cases of which that is true, and moderate points, rounded.  `exact_in` lists the
+serves code of every precision: the hard cases whose numbers are, and moderate points, rounded.  `exact_in` lists the
 formats that hold the numbers of a point.  Where kappa does not tell in each of them how far rounding moves a quantity, its
-`first_order` lists the formats in which it does.  A page
-whose parameters or events satisfy equations (an orthogonal matrix, a simplex) has only those points whose rounded numbers
-satisfy them too.
+`first_order` lists the formats in which it does.  A page whose parameters or events satisfy equations (an orthogonal matrix, a
+simplex) has only points whose rounded numbers satisfy them too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from refflow.cli.options import positive_count
 from refflow.core import tree
 from refflow.oracle.pages import bijectors
 
-from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, first_order, nearby, truth
+from .certify import CERTIFICATE, DTYPES, ORACLE, SIDES, errors, fingerprint, first_order, nearby, truth
 from .points import (BINADE, LOOSE, OPPOSITE, PARAMETERS, SWITCH, SWITCH_IMAGE, Draw, belongs, is_small, points)
 from .ends import is_end
 from . import reached
@@ -247,15 +247,19 @@ def depends_on(name, certificate):
                                      *(str(reached.module(str(path.relative_to(reached.ROOT)))) for path in own)]))
 
 
+def machine():
+    return reached.hashed(json.dumps(fingerprint()))
+
+
 def recorded():
-    """{page: what its files depended on when they were written}."""
+    """{page: {"of": what its files depended on when they were written, "machine"}}."""
     return json.loads(RECORD.read_text()) if RECORD.exists() else {}
 
 
 def stale(names, certificate):
     """The pages whose files were not made by the code that is here."""
     known = recorded()
-    return [name for name in names if known.get(name) != depends_on(name, certificate)]
+    return [name for name in names if known.get(name, {}).get("of") != depends_on(name, certificate)]
 
 
 def write_all(names, workers=1):
@@ -265,17 +269,22 @@ def write_all(names, workers=1):
         for done, name in enumerate(names, 1):
             for path, text in files(name, certificate, run).items():
                 written(path, text)
-            known = recorded() | {name: depends_on(name, certificate)}
-            written(RECORD, json.dumps({name: known[name] for name in sorted(set(known) & set(bijectors()))}, indent=0) + "\n")
+            known = recorded() | {name: {"of": depends_on(name, certificate), "machine": machine()}}
+            lines = ",\n".join(f'"{key}": {json.dumps(known[key])}' for key in sorted(set(known) & set(bijectors())))
+            written(RECORD, f"{{\n{lines}}}\n")
             print(f"{done}/{len(names)} {name}", file=sys.stderr, flush=True)
 
 
 def wrong(names, workers):
-    """The files of pages that are not what their code makes."""
-    certificate = json.loads(CERTIFICATE.read_text())
+    """{path: why} of the files of pages that are not what their code makes; what another machine made is not made anew."""
+    certificate, known = json.loads(CERTIFICATE.read_text()), recorded()
+    here = [name for name in names if known.get(name, {}).get("machine", machine()) == machine()]
     with sweeps.sweep(workers) as sweep:
-        made = [files(name, certificate, sweep.executor.map if sweep.executor else map) for name in names]
-    return [path for found in made for path, text in found.items() if not path.exists() or path.read_text() != text]
+        made = [files(name, certificate, sweep.executor.map if sweep.executor else map) for name in here]
+    found = {path: "is not what its code makes" for texts in made for path, text in texts.items()
+             if not path.exists() or path.read_text() != text}
+    elsewhere = stale(sorted(set(names) - set(here)), certificate)
+    return found | {GOLDEN / f"{name}.json": "was made by other code, on another machine" for name in elsewhere}
 
 
 def main(arguments=None) -> int:
@@ -293,9 +302,9 @@ def main(arguments=None) -> int:
         write_all(asked, chosen.workers)
         return 0
     found = wrong(asked, chosen.workers)
-    print(f"{len(asked)} of {len(names)} pages asked; of their files, {len(found)} are not what their code makes")
-    for path in found:
-        print(f"{path.name}: python -m validation.golden --page {path.stem} makes another")
+    print(f"{len(asked)} of {len(names)} pages asked, {len(found)} files are wrong")
+    for path, why in found.items():
+        print(f"{path.name} {why}: python -m validation.golden --page {path.stem} writes it")
     return int(bool(found))
 
 
